@@ -1,0 +1,50 @@
+"""Every error of the control plane, in one tree; the type says whose fault it was.
+
+    ControlPlaneError
+    ├── SettingsError        the operator's: a flag, a file, a port; the process exits with code 1
+    ├── ResourceError        the author's of a resource: it is quarantined, with these words as its status
+    ├── ProxyError           the proxy's: a node, a subscription or an acknowledgement that makes no sense
+    └── AuthorityError       a certificate is refused
+        ├── UnauthenticatedError     no token, or one that proves nothing
+        ├── PermissionDeniedError    a token that proves somebody else
+        └── InvalidRequestError      a CSR that is not acceptable
+"""
+
+from __future__ import annotations
+
+
+class ControlPlaneError(Exception):
+    """The root of the tree. The message names what, where and why."""
+
+
+class SettingsError(ControlPlaneError):
+    """The process cannot start as it was told to."""
+
+
+class ResourceError(ControlPlaneError):
+    """A resource cannot be applied. ``path`` names the field (``spec.http[0].route[1].weight``), or is empty."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}" if path else reason)
+        self.path = path
+        self.reason = reason
+
+
+class ProxyError(ControlPlaneError):
+    """A proxy said something that cannot be followed."""
+
+
+class AuthorityError(ControlPlaneError):
+    """A certificate is refused."""
+
+
+class UnauthenticatedError(AuthorityError):
+    pass
+
+
+class PermissionDeniedError(AuthorityError):
+    pass
+
+
+class InvalidRequestError(AuthorityError):
+    pass

@@ -1,0 +1,20 @@
+"""The settings of the whole mesh. Names, defaults and meaning are Istio's MeshConfig."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshConfig:
+    trust_domain: str = "cluster.local"
+    root_namespace: str = "istio-system"
+    dns_domain: str = "cluster.local"
+    outbound_port: int = 15001  # proxyListenPort
+    inbound_port: int = 15006  # proxyInboundListenPort
+    proxy_http_port: int = 0  # proxyHttpPort; 0: no explicit HTTP proxy listener
+    allow_any_outbound: bool = True  # outboundTrafficPolicy: ALLOW_ANY, else REGISTRY_ONLY
+    enable_auto_mtls: bool = True
+    connect_timeout: timedelta = timedelta(seconds=10)
+    default_retry_attempts: int = 2  # defaultHttpRetryPolicy

@@ -1,0 +1,37 @@
+"""A proxy that follows this control plane, as its xDS node tells."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class ProxyType(Enum):
+    SIDECAR = "sidecar"
+    GRPC = "grpc"  # gRPC's own xDS client: GENERATOR=grpc, or a user agent that starts with gRPC
+
+
+class InterceptionMode(Enum):
+    REDIRECT = "REDIRECT"
+    TPROXY = "TPROXY"
+    NONE = "NONE"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proxy:
+    """``http_proxy_port`` 0: the mesh configuration's. Hashable by identity of content: builders key caches
+    by the parts they read, never by the whole."""
+
+    id: str
+    type: ProxyType
+    namespace: str
+    workload: str
+    ip: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+    service_account: str = ""
+    dns_domain: str = "cluster.local"
+    http_proxy_port: int = 0
+    interception_mode: InterceptionMode = InterceptionMode.REDIRECT
+    locality: str = ""
+    cluster_id: str = ""

@@ -1,0 +1,80 @@
+"""The frozen world that builders read: one `MeshSnapshot`, indexed for the questions they ask."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+from controlplane.model.mesh_config import MeshConfig
+from controlplane.model.service import Service, ServiceEndpoint, Workload
+from controlplane.resources.destination_rule import DestinationRule
+from controlplane.resources.peer_authentication import PeerAuthentication
+from controlplane.resources.sidecar import Sidecar
+from controlplane.resources.virtual_service import VirtualService
+
+SpecT = TypeVar("SpecT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceKey:
+    """Names a resource in statuses, logs and diffs: ``VirtualService bookinfo/reviews``."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config(Generic[SpecT]):
+    """A valid resource: its key, its labels, its spec (a frozen pydantic model). ``order`` sorts oldest
+    first: Istio lets the older of two conflicting resources win."""
+
+    key: ResourceKey
+    spec: SpecT
+    labels: Mapping[str, str] = field(default_factory=dict)
+    generation: int = 0
+    order: tuple[str, str, str] = ("", "", "")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshSnapshot:
+    """Immutable. What did not change since the snapshot before is the same object, so that a difference can
+    be taken by identity.
+
+    ``services`` by hostname; ``endpoints`` by hostname; the policies oldest first, hosts in them fully
+    qualified (short names resolved in the resource's namespace).
+    ``generation`` grows by one with each snapshot.
+    """
+
+    generation: int = 0
+    mesh_config: MeshConfig = MeshConfig()
+    services: Mapping[str, Service] = field(default_factory=dict)
+    endpoints: Mapping[str, tuple[ServiceEndpoint, ...]] = field(default_factory=dict)
+    workloads: tuple[Workload, ...] = ()
+    virtual_services: tuple[Config[VirtualService], ...] = ()
+    destination_rules: tuple[Config[DestinationRule], ...] = ()
+    sidecars: tuple[Config[Sidecar], ...] = ()
+    peer_authentications: tuple[Config[PeerAuthentication], ...] = ()
+    namespace_labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotChange:
+    """What differs between two snapshots. ``full``: more than endpoints changed, so every resource type may
+    differ; ``endpoints`` names the services whose endpoints did. ``configs`` says what, for logs and for
+    choosing proxies."""
+
+    full: bool
+    endpoints: frozenset[str] = frozenset()
+    configs: frozenset[ResourceKey] = frozenset()
+
+    def merge(self, newer: SnapshotChange) -> SnapshotChange:
+        return SnapshotChange(
+            full=self.full or newer.full,
+            endpoints=self.endpoints | newer.endpoints,
+            configs=self.configs | newer.configs,
+        )

@@ -1,0 +1,62 @@
+"""What a proxy says of itself in ``envoy.config.core.v3.Node``.
+
+The node id is Istio's ``<type>~<ip>~<workload>.<namespace>~<namespace>.svc.<domain>``; the metadata keys are
+the ones of Istio's ``NodeMetadata`` that this mesh reads.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+# Node metadata keys.
+NAMESPACE: Final = "NAMESPACE"
+LABELS: Final = "LABELS"
+SERVICE_ACCOUNT: Final = "SERVICE_ACCOUNT"
+WORKLOAD_NAME: Final = "WORKLOAD_NAME"
+CLUSTER_ID: Final = "CLUSTER_ID"
+MESH_ID: Final = "MESH_ID"
+INTERCEPTION_MODE: Final = "INTERCEPTION_MODE"  # REDIRECT, TPROXY or NONE
+HTTP_PROXY_PORT: Final = "HTTP_PROXY_PORT"  # MeshConfig.proxyHttpPort, for this proxy alone
+GENERATOR: Final = "GENERATOR"  # "grpc" for gRPC's own xDS client
+
+# Names of the SDS secrets that stand for the workload's own identity, and for the roots its peers chain to.
+# They are Istio's. A sidecar answers them from its certificate; an Envoy finds them in its bootstrap file.
+WORKLOAD_CERTIFICATE_SECRET: Final = "default"
+TRUST_BUNDLE_SECRET: Final = "ROOTCA"
+
+# ALPN that tells mesh TLS from the application's own (Istio's name).
+MESH_ALPN: Final = "istio"
+
+# Endpoint and cluster metadata namespaces.
+TRANSPORT_SOCKET_MATCH: Final = "envoy.transport_socket_match"
+TLS_MODE_LABEL: Final = "security.istio.io/tlsMode"
+ISTIO_METADATA: Final = "istio"  # endpoint: {"workload": "name;namespace;canonical name;revision;cluster"}
+                                 # cluster: {"services": [{"host":, "name":, "namespace":}]}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeId:
+    """A parsed node id. ``workload`` is the pod's, or the workload entry's, name."""
+
+    proxy_type: str
+    ip: str
+    workload: str
+    namespace: str
+    dns_domain: str
+
+    def __str__(self) -> str:
+        return f"{self.proxy_type}~{self.ip}~{self.workload}.{self.namespace}~{self.dns_domain}"
+
+    @classmethod
+    def parse(cls, node_id: str) -> NodeId:
+        """Raises ``ValueError`` for an id that is not of Istio's form."""
+        parts = node_id.split("~")
+        if len(parts) != 4:
+            raise ValueError(
+                f"node id {node_id!r}: expected <type>~<ip>~<workload>.<namespace>~<namespace>.svc.<domain>"
+            )
+        workload, _, namespace = parts[2].rpartition(".")
+        if not workload or not namespace:
+            raise ValueError(f"node id {node_id!r}: expected <workload>.<namespace> as the third part")
+        return cls(proxy_type=parts[0], ip=parts[1], workload=workload, namespace=namespace, dns_domain=parts[3])

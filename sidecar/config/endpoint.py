@@ -1,0 +1,72 @@
+"""Where a cluster's traffic can go. Source: ``envoy.config.endpoint.v3.ClusterLoadAssignment``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+@dataclass(frozen=True, slots=True)
+class SocketAddress:
+    """An IP address (or, in strict DNS clusters, a name) and a TCP port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Locality:
+    region: str = ""
+    zone: str = ""
+    sub_zone: str = ""
+
+
+class HealthStatus(Enum):
+    """``envoy.config.core.v3.HealthStatus``; UNKNOWN counts as healthy."""
+
+    UNKNOWN = 0
+    HEALTHY = 1
+    UNHEALTHY = 2
+    DRAINING = 3
+    TIMEOUT = 4
+    DEGRADED = 5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadMetadata:
+    """The endpoint metadata ``istio: {workload: "name;namespace;canonical;revision;cluster"}``."""
+
+    name: str = ""
+    namespace: str = ""
+    canonical_name: str = ""
+    canonical_revision: str = ""
+    cluster: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """One ``LbEndpoint``. ``tls_match`` is its metadata under ``envoy.transport_socket_match``,
+    ``subset_labels`` the one under ``envoy.lb``."""
+
+    address: SocketAddress
+    hostname: str = ""
+    weight: int = 1
+    health: HealthStatus = HealthStatus.UNKNOWN
+    locality: Locality = Locality()
+    priority: int = 0
+    tls_match: Mapping[str, str] = field(default_factory=dict)
+    subset_labels: Mapping[str, str] = field(default_factory=dict)
+    workload: WorkloadMetadata | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadAssignment:
+    """All endpoints of one cluster (or of its ``eds_cluster_config.service_name``)."""
+
+    cluster_name: str
+    endpoints: tuple[Endpoint, ...] = ()
+    overprovisioning_factor: int = 140  # percent

@@ -1,0 +1,126 @@
+"""Where connections come in. Source: ``envoy.config.listener.v3`` and the network filters' messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from sidecar.config.endpoint import SocketAddress
+from sidecar.config.route import RouteConfiguration, WeightedCluster
+from sidecar.config.tls import DownstreamTls
+
+
+class TrafficDirection(Enum):
+    UNSPECIFIED = 0
+    INBOUND = 1
+    OUTBOUND = 2
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessLog:
+    """A file access log (``/dev/stdout`` is usual). ``format`` None is Envoy's default text;
+    a mapping is JSON, its values format strings."""
+
+    path: str
+    format: str | Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpFilter:
+    """A filter of the chain by its name (``envoy.filters.http.router`` is the last). ``config`` is the
+    filter's own frozen dataclass, or None where it has no options."""
+
+    name: str
+    config: object | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tracing:
+    random_sampling_percent: float = 100.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HttpConnectionManager:
+    """``HttpConnectionManager``. Exactly one of ``route_config`` and ``rds_name`` is set. Timeouts of 0 are
+    disabled."""
+
+    stat_prefix: str
+    route_config: RouteConfiguration | None = None
+    rds_name: str = ""
+    http_filters: tuple[HttpFilter, ...] = ()
+    codec: str = "AUTO"  # AUTO, HTTP1 or HTTP2
+    server_name: str = "envoy"
+    use_remote_address: bool = False
+    xff_num_trusted_hops: int = 0
+    skip_xff_append: bool = False
+    generate_request_id: bool = True
+    preserve_external_request_id: bool = False
+    normalize_path: bool = False
+    merge_slashes: bool = False
+    allow_absolute_url: bool = True
+    upgrades: frozenset[str] = frozenset()  # lower-case: "websocket", "connect"
+    max_request_headers_bytes: int = 60 * 1024
+    max_headers_count: int = 100
+    request_headers_timeout_s: float = 0.0
+    request_timeout_s: float = 0.0
+    stream_idle_timeout_s: float = 300.0
+    idle_timeout_s: float = 3600.0
+    drain_timeout_s: float = 5.0
+    access_logs: tuple[AccessLog, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TcpProxy:
+    stat_prefix: str
+    clusters: tuple[WeightedCluster, ...]
+    idle_timeout_s: float = 3600.0
+    max_connect_attempts: int = 1
+    access_logs: tuple[AccessLog, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterChainMatch:
+    """``FilterChainMatch``: an empty field matches all. ``prefix_ranges`` are CIDRs of the destination.
+    ``transport_protocol`` is ``tls`` or ``raw_buffer``."""
+
+    destination_port: int | None = None
+    prefix_ranges: tuple[str, ...] = ()
+    server_names: tuple[str, ...] = ()
+    transport_protocol: str = ""
+    application_protocols: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterChain:
+    """Exactly one terminal network filter, and the TLS context to speak (None: plaintext)."""
+
+    name: str
+    match: FilterChainMatch = FilterChainMatch()
+    tls: DownstreamTls | None = None
+    filter: HttpConnectionManager | TcpProxy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Listener:
+    """``use_original_dst``: hand a redirected connection to the listener of its original destination
+    (SO_ORIGINAL_DST). ``bind_to_port`` False: takes only connections handed over so.
+    The inspectors say what is sniffed before a filter chain is chosen."""
+
+    name: str
+    address: SocketAddress
+    filter_chains: tuple[FilterChain, ...] = ()
+    default_filter_chain: FilterChain | None = None
+    use_original_dst: bool = False
+    original_dst_filter: bool = False
+    tls_inspector: bool = False
+    http_inspector: bool = False
+    listener_filters_timeout_s: float = 15.0
+    continue_on_listener_filters_timeout: bool = False
+    bind_to_port: bool = True
+    reuse_port: bool = True
+    direction: TrafficDirection = TrafficDirection.UNSPECIFIED
+    access_logs: tuple[AccessLog, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+

@@ -1,0 +1,198 @@
+"""How a request finds its cluster. Source: ``envoy.config.route.v3``.
+
+Plain values: `router.match` compiles them once, when they arrive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+
+class StringMatchKind(Enum):
+    EXACT = "exact"
+    PREFIX = "prefix"
+    SUFFIX = "suffix"
+    CONTAINS = "contains"
+    REGEX = "regex"  # RE2, whole value
+    PRESENT = "present"
+    RANGE = "range"  # headers only: an integer in [range_start, range_end)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StringMatch:
+    kind: StringMatchKind
+    value: str = ""
+    ignore_case: bool = False
+    range_start: int = 0
+    range_end: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderMatch:
+    """``HeaderMatcher``. ``name`` is lower-case; ``:method``, ``:path``, ``:authority``, ``:scheme`` too."""
+
+    name: str
+    match: StringMatch
+    invert: bool = False
+    treat_missing_as_empty: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryParameterMatch:
+    name: str
+    match: StringMatch
+
+
+class PathMatchKind(Enum):
+    PREFIX = "prefix"
+    EXACT = "path"
+    REGEX = "safe_regex"
+    PATH_SEPARATED_PREFIX = "path_separated_prefix"
+    CONNECT = "connect_matcher"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteMatch:
+    """``RouteMatch``. The query string takes no part in path matching."""
+
+    path_kind: PathMatchKind
+    path: str = ""
+    case_sensitive: bool = True
+    headers: tuple[HeaderMatch, ...] = ()
+    query_parameters: tuple[QueryParameterMatch, ...] = ()
+
+
+class AppendAction(Enum):
+    """``HeaderValueOption.HeaderAppendAction``."""
+
+    APPEND_IF_EXISTS_OR_ADD = 0
+    ADD_IF_ABSENT = 1
+    OVERWRITE_IF_EXISTS_OR_ADD = 2
+    OVERWRITE_IF_EXISTS = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderValue:
+    """``name`` is lower-case. ``value`` is a literal (``%%`` is already one ``%``)."""
+
+    name: bytes
+    value: bytes
+    action: AppendAction = AppendAction.APPEND_IF_EXISTS_OR_ADD
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderOperations:
+    request_set: tuple[HeaderValue, ...] = ()
+    request_remove: tuple[bytes, ...] = ()
+    response_set: tuple[HeaderValue, ...] = ()
+    response_remove: tuple[bytes, ...] = ()
+
+
+NO_HEADER_OPERATIONS = HeaderOperations()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetryPolicy:
+    """``RetryPolicy``. ``retry_on`` holds Envoy's names. ``per_try_timeout_s`` 0 is the route's timeout.
+    ``previous_hosts``: prefer a host that was not tried (``envoy.retry_host_predicates.previous_hosts``),
+    asked for anew up to ``host_selection_max_attempts`` times."""
+
+    retry_on: frozenset[str]
+    num_retries: int = 1
+    per_try_timeout_s: float = 0.0
+    retriable_status_codes: frozenset[int] = frozenset()
+    retriable_headers: tuple[HeaderMatch, ...] = ()
+    back_off_base_interval_s: float = 0.025
+    back_off_max_interval_s: float = 0.25
+    previous_hosts: bool = False
+    host_selection_max_attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightedCluster:
+    name: str
+    weight: int = 1
+    headers: HeaderOperations = NO_HEADER_OPERATIONS
+    metadata_match: Mapping[str, str] = field(default_factory=dict)
+    host_rewrite: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegexRewrite:
+    """``RegexMatchAndSubstitute``: RE2, ``\\1`` groups in the substitution."""
+
+    pattern: str
+    substitution: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForwardAction:
+    """``RouteAction``: weights are relative to their sum. Timeouts of 0 are disabled."""
+
+    clusters: tuple[WeightedCluster, ...] = ()
+    cluster_header: str = ""
+    cluster_not_found_status: int = 503
+    timeout_s: float = 15.0
+    idle_timeout_s: float | None = None
+    retry_policy: RetryPolicy | None = None
+    prefix_rewrite: str = ""
+    regex_rewrite: RegexRewrite | None = None
+    host_rewrite: str = ""
+    auto_host_rewrite: bool = False
+    append_x_forwarded_host: bool = False
+    upgrades: frozenset[str] | None = None  # None: as the connection manager says
+    metadata_match: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RedirectAction:
+    """``RedirectAction``. ``port`` 0 keeps the port."""
+
+    status: int = 301
+    scheme: str = ""
+    https_redirect: bool = False
+    host: str = ""
+    port: int = 0
+    path: str = ""
+    prefix_rewrite: str = ""
+    regex_rewrite: RegexRewrite | None = None
+    strip_query: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DirectResponseAction:
+    status: int
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """``typed_per_filter_config`` is a later matter: a resource that has one is refused."""
+
+    name: str
+    match: RouteMatch
+    action: ForwardAction | RedirectAction | DirectResponseAction
+    headers: HeaderOperations = NO_HEADER_OPERATIONS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VirtualHost:
+    """``domains``: exact, ``*.suffix``, ``prefix.*`` and ``*``, most specific first, case-insensitive."""
+
+    name: str
+    domains: tuple[str, ...]
+    routes: tuple[Route, ...]
+    headers: HeaderOperations = NO_HEADER_OPERATIONS
+    retry_policy: RetryPolicy | None = None
+    include_request_attempt_count: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouteConfiguration:
+    name: str
+    virtual_hosts: tuple[VirtualHost, ...]
+    headers: HeaderOperations = NO_HEADER_OPERATIONS
+    ignore_port_in_host_matching: bool = False
+    most_specific_header_mutations_wins: bool = False

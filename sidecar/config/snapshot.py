@@ -1,0 +1,27 @@
+"""Everything the data path reads, at one moment. Built beside the old one, then swapped in one assignment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from sidecar.config.cluster import Cluster
+from sidecar.config.endpoint import LoadAssignment
+from sidecar.config.listener import Listener
+from sidecar.config.route import RouteConfiguration
+from sidecar.config.tls import Secret
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """Resources by name. A resource that did not change is the same object as in the snapshot before, so a
+    difference can be taken by identity."""
+
+    listeners: Mapping[str, Listener] = field(default_factory=dict)
+    routes: Mapping[str, RouteConfiguration] = field(default_factory=dict)
+    clusters: Mapping[str, Cluster] = field(default_factory=dict)
+    endpoints: Mapping[str, LoadAssignment] = field(default_factory=dict)
+    secrets: Mapping[str, Secret] = field(default_factory=dict)
+
+
+EMPTY_SNAPSHOT = Snapshot()

@@ -1,0 +1,89 @@
+"""TLS as configured. Source: ``envoy.extensions.transport_sockets.tls.v3``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class TlsVersion(Enum):
+    AUTO = 0
+    TLS1_2 = 3
+    TLS1_3 = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DataSource:
+    """``envoy.config.core.v3.DataSource``: a file, or bytes in place; exactly one is set."""
+
+    filename: str | None = None
+    inline: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsCertificate:
+    """A PEM chain, leaf first, and its PEM key."""
+
+    certificate_chain: DataSource
+    private_key: DataSource
+
+
+class SanMatchKind(Enum):
+    EXACT = "exact"
+    PREFIX = "prefix"
+    SUFFIX = "suffix"
+    CONTAINS = "contains"
+    REGEX = "regex"  # RE2, whole value
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SanMatch:
+    """``SubjectAltNameMatcher``: ``san_type`` is URI, DNS, EMAIL or IP_ADDRESS, or ANY."""
+
+    kind: SanMatchKind
+    value: str
+    san_type: str = "ANY"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Validation:
+    """``CertificateValidationContext``. With no ``trusted_ca`` the peer is not verified."""
+
+    trusted_ca: DataSource | None = None
+    match_sans: tuple[SanMatch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """A static secret of the bootstrap file, or one that an SDS name stands for."""
+
+    name: str
+    certificate: TlsCertificate | None = None
+    validation: Validation | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TlsParameters:
+    """``CommonTlsContext``. Certificate and roots are given in place, or by secret name
+    (``protos.node.WORKLOAD_CERTIFICATE_SECRET`` and ``TRUST_BUNDLE_SECRET`` are the workload's own);
+    a ``validation`` beside a ``validation_secret`` adds its SAN matches (the combined context)."""
+
+    certificate: TlsCertificate | None = None
+    certificate_secret: str | None = None
+    validation: Validation | None = None
+    validation_secret: str | None = None
+    alpn_protocols: tuple[str, ...] = ()
+    minimum_version: TlsVersion = TlsVersion.AUTO
+    maximum_version: TlsVersion = TlsVersion.AUTO
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DownstreamTls:
+    parameters: TlsParameters
+    require_client_certificate: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpstreamTls:
+    parameters: TlsParameters
+    sni: str = ""

@@ -1,0 +1,154 @@
+"""Every error of the data plane, in one tree; the type says whose fault it was.
+
+    SidecarError
+    ├── BootstrapError              the operator's: a file, a flag, a port; the process exits with code 1
+    ├── ConfigError                 the control plane's: becomes a NACK that names the field
+    ├── IdentityError               no certificate could be had
+    └── RequestError                ends one request; `http.local_reply` turns it into a response
+        ├── DownstreamError         the client's
+        │   ├── DownstreamProtocolError     400: not HTTP, or HTTP that could be smuggled
+        │   ├── HeadersTooLargeError        431
+        │   ├── PayloadTooLargeError        413
+        │   ├── DownstreamTimeoutError      408: too slow to send its request
+        │   └── DownstreamDisconnectError   gone before the response was complete
+        ├── RoutingError            nobody to send to
+        │   ├── NoRouteError                404
+        │   ├── NoClusterError              503
+        │   ├── NoHealthyUpstreamError      503
+        │   └── UpstreamOverflowError       503: a circuit breaker is open
+        └── UpstreamError           the upstream's
+            ├── UpstreamConnectError        503
+            ├── UpstreamResetError          503: the connection broke
+            ├── UpstreamProtocolError       502
+            ├── UpstreamTimeoutError        504: the route's timeout
+            └── UpstreamPerTryTimeoutError  504
+
+Flags are Envoy's: https://www.envoyproxy.io/docs/envoy/latest/configuration/observability/access_log/usage
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SidecarError(Exception):
+    """The root of the tree. The message names what, where and why."""
+
+
+class BootstrapError(SidecarError):
+    """The process cannot start as it was told to."""
+
+
+class ConfigError(SidecarError):
+    """A resource is invalid or asks for something not supported. ``path`` names the field, as protobuf does."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}" if path else reason)
+        self.path = path
+        self.reason = reason
+
+
+class IdentityError(SidecarError):
+    """The workload's certificate could not be had, or what was had does not fit."""
+
+
+class RequestError(SidecarError):
+    """Ends one request. ``details`` is Envoy's RESPONSE_CODE_DETAILS, ``flag`` its RESPONSE_FLAGS."""
+
+    status: ClassVar[int] = 503
+    flag: ClassVar[str] = "-"
+    details: ClassVar[str] = "internal_error"
+
+
+class DownstreamError(RequestError):
+    status = 400
+    flag = "DPE"
+    details = "codec_error"
+
+
+class DownstreamProtocolError(DownstreamError):
+    """Not HTTP, or HTTP that two parsers could read differently."""
+
+
+class HeadersTooLargeError(DownstreamError):
+    status = 431
+    details = "request_headers_too_large"
+
+
+class PayloadTooLargeError(DownstreamError):
+    status = 413
+    flag = "-"
+    details = "request_payload_too_large"
+
+
+class DownstreamTimeoutError(DownstreamError):
+    status = 408
+    flag = "DT"
+    details = "request_overall_timeout"
+
+
+class DownstreamDisconnectError(DownstreamError):
+    status = 0  # nobody is left to be told
+    flag = "DC"
+    details = "downstream_remote_disconnect"
+
+
+class RoutingError(RequestError):
+    pass
+
+
+class NoRouteError(RoutingError):
+    status = 404
+    flag = "NR"
+    details = "route_not_found"
+
+
+class NoClusterError(RoutingError):
+    flag = "NC"
+    details = "cluster_not_found"
+
+
+class NoHealthyUpstreamError(RoutingError):
+    flag = "UH"
+    details = "no_healthy_upstream"
+
+
+class UpstreamOverflowError(RoutingError):
+    flag = "UO"
+    details = "overflow"
+
+
+class UpstreamError(RequestError):
+    """``request_sent``: whether any byte of the request can have reached the upstream."""
+
+    def __init__(self, message: str, *, request_sent: bool = False) -> None:
+        super().__init__(message)
+        self.request_sent = request_sent
+
+
+class UpstreamConnectError(UpstreamError):
+    flag = "UF"
+    details = "upstream_reset_before_response_started{connection_failure}"
+
+
+class UpstreamResetError(UpstreamError):
+    flag = "UC"
+    details = "upstream_reset_before_response_started{connection_termination}"
+
+
+class UpstreamProtocolError(UpstreamError):
+    status = 502
+    flag = "UPE"
+    details = "upstream_reset_before_response_started{protocol_error}"
+
+
+class UpstreamTimeoutError(UpstreamError):
+    status = 504
+    flag = "UT"
+    details = "upstream_response_timeout"
+
+
+class UpstreamPerTryTimeoutError(UpstreamError):
+    status = 504
+    flag = "UT"
+    details = "upstream_per_try_timeout"

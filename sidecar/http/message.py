@@ -1,0 +1,166 @@
+"""What passes through the stack: `Request`, `Response` and `Body`, the same for every HTTP version.
+
+Header names are lower-case bytes and carry no connection-level (hop-by-hop) fields: codecs add and remove
+those. `authority`, `path`, `method` and `scheme` are what HTTP/2 calls pseudo-headers; `host` is not in
+`headers`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from sidecar.http.stream_info import StreamInfo
+
+Headers = list[tuple[bytes, bytes]]
+
+
+def get_header(headers: Headers, name: bytes) -> bytes | None:
+    """The first value of a lower-case name."""
+    for header, value in headers:
+        if header == name:
+            return value
+    return None
+
+
+class BodyReader(Protocol):
+    """What a consumer sees of a body. `trailers` are complete once `read` has returned ``b""``."""
+
+    trailers: Headers
+
+    async def read(self) -> bytes:
+        """Whatever has arrived, waiting for at least one byte; ``b""`` at the end. Raises the error that
+        cut the body short (a `RequestError`)."""
+
+
+class BodySource(Protocol):
+    """The producer's hand on its own input: a codec stops reading while its consumer is behind."""
+
+    def pause_body(self) -> None: ...
+
+    def resume_body(self) -> None: ...
+
+
+class Body:
+    """A stream of bytes between one producer (a codec) and one consumer, bounded by backpressure.
+
+    The producer is asked to pause above `high_water` buffered bytes, and to resume when all was read.
+    An upgraded connection (CONNECT, WebSocket) is a body in each direction that ends with the tunnel.
+    """
+
+    __slots__ = ("_chunks", "_ended", "_error", "_paused", "_size", "_source", "_waiter", "high_water", "trailers")
+
+    def __init__(self, source: BodySource | None = None, *, high_water: int = 256 * 1024) -> None:
+        self._source = source
+        self.high_water = high_water
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._ended = False
+        self._paused = False
+        self._error: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self.trailers: Headers = []
+
+    # The producer's side.
+
+    def feed(self, data: bytes) -> None:
+        self._chunks.append(data)
+        self._size += len(data)
+        if self._size > self.high_water and not self._paused and self._source is not None:
+            self._paused = True
+            self._source.pause_body()
+        self._wake()
+
+    def feed_end(self, trailers: Headers | None = None) -> None:
+        if trailers:
+            self.trailers = trailers
+        self._ended = True
+        self._wake()
+
+    def fail(self, error: Exception) -> None:
+        """Cuts the body short; what was not read yet is dropped."""
+        if not self._ended and self._error is None:
+            self._error = error
+            self._chunks.clear()
+            self._size = 0
+            self._wake()
+
+    # The consumer's side.
+
+    @property
+    def ended(self) -> bool:
+        """Whether the producer is done; bytes may still wait to be read."""
+        return self._ended
+
+    async def read(self) -> bytes:
+        while not self._chunks:
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                return b""
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self._size = 0
+        if self._paused and self._source is not None:
+            self._paused = False
+            self._source.resume_body()
+        return data
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+
+class Request:
+    """One request, on its way down the stack. A body that arrived whole with its head is plain bytes.
+
+    `upgrade` is the lower-case protocol that the client asks for (``b"websocket"``; ``b"connect"`` for the
+    CONNECT method): its body is then the raw bytes that follow. `inform`, where set, sends a 1xx response.
+    """
+
+    __slots__ = ("authority", "body", "headers", "info", "inform", "method", "path", "scheme", "upgrade")
+
+    def __init__(
+        self,
+        method: bytes,
+        scheme: bytes,
+        authority: bytes,
+        path: bytes,
+        headers: Headers,
+        body: bytes | BodyReader,
+        info: StreamInfo,
+    ) -> None:
+        self.method = method
+        self.scheme = scheme
+        self.authority = authority
+        self.path = path
+        self.headers = headers
+        self.body = body
+        self.info = info
+        self.upgrade: bytes | None = None
+        self.inform: Callable[[int, Headers], None] | None = None
+
+
+class Response:
+    """One response, on its way up. `upgraded`: the connection is a tunnel from here on (a 101, or the 200
+    of a CONNECT), and `body` its bytes."""
+
+    __slots__ = ("body", "headers", "status", "upgraded")
+
+    def __init__(self, status: int, headers: Headers, body: bytes | BodyReader = b"") -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.upgraded = False
+
+
+Service = Callable[[Request], Awaitable[Response]]
+"""A filter, the router, the whole stack: whatever answers a request. Raises `RequestError`."""

@@ -1,0 +1,84 @@
+"""What is known of one request beside its bytes: read by filters, metrics and the access log."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from sidecar.config.endpoint import SocketAddress
+
+if TYPE_CHECKING:
+    from sidecar.config.cluster import ServiceMetadata
+    from sidecar.config.endpoint import WorkloadMetadata
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Connection:
+    """The downstream connection, as it was accepted: `local_address` is the original destination where the
+    traffic was redirected. `peer_id` is the client's SPIFFE URI once mTLS has proved it."""
+
+    id: int
+    remote_address: SocketAddress
+    local_address: SocketAddress
+    tls_version: str = ""
+    server_name: str = ""
+    alpn: str = ""
+    peer_id: str = ""
+    local_id: str = ""
+
+
+class StreamInfo:
+    """Mutable on purpose: the connection manager makes it, each layer notes what it decided.
+
+    Times are seconds of the monotonic clock, 0.0 while unknown; `wall_start_s` is seconds since the epoch.
+    """
+
+    __slots__ = (
+        "attempts",
+        "bytes_received",
+        "bytes_sent",
+        "cluster",
+        "connection",
+        "details",
+        "end_s",
+        "flags",
+        "host_workload",
+        "request_id",
+        "route_name",
+        "service",
+        "start_s",
+        "status",
+        "upstream_address",
+        "upstream_failure",
+        "upstream_peer_id",
+        "upstream_service_time_s",
+        "virtual_host",
+        "wall_start_s",
+    )
+
+    def __init__(self, connection: Connection, start_s: float, wall_start_s: float) -> None:
+        self.connection = connection
+        self.start_s = start_s
+        self.wall_start_s = wall_start_s
+        self.end_s = 0.0
+        self.status = 0
+        self.flags = ""
+        """Envoy's response flags, comma-separated; empty for none."""
+        self.details = ""
+        self.request_id = b""
+        self.route_name = ""
+        self.virtual_host = ""
+        self.cluster = ""
+        self.service: ServiceMetadata | None = None
+        self.host_workload: WorkloadMetadata | None = None
+        self.upstream_address: SocketAddress | None = None
+        self.upstream_peer_id = ""
+        self.upstream_failure = ""
+        self.upstream_service_time_s = 0.0
+        self.attempts = 0
+        self.bytes_received = 0
+        self.bytes_sent = 0
+
+    def add_flag(self, flag: str) -> None:
+        if flag != "-" and flag not in self.flags.split(","):
+            self.flags = f"{self.flags},{flag}" if self.flags else flag
