@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """The downstream connection, as it was accepted: `local_address` is the original destination where the
-    traffic was redirected. `peer_id` is the client's SPIFFE URI once mTLS has proved it."""
+    """The downstream connection, as it was accepted. `original_destination` is set where the traffic was
+    redirected to the listener. `peer_id` is the client's SPIFFE URI once mTLS has proved it."""
 
     id: int
     remote_address: SocketAddress
     local_address: SocketAddress
+    original_destination: SocketAddress | None = None
     tls_version: str = ""
     server_name: str = ""
     alpn: str = ""

