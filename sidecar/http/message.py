@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from sidecar.http.stream_info import StreamInfo
+    from sidecar.observability.stream_info import StreamInfo
 
 Headers = list[tuple[bytes, bytes]]
 

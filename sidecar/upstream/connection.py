@@ -1,0 +1,27 @@
+"""What a pool keeps: a connection to a host, whatever protocol it speaks."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class ConnectionObserver(Protocol):
+    """The pool's ear: a codec tells it when a connection has room again, and when it is gone."""
+
+    def connection_idle(self, connection: Connection) -> None: ...
+
+    def connection_closed(self, connection: Connection) -> None: ...
+
+
+class Connection(Protocol):
+    """`active` exchanges are under way of the `capacity` that it may carry at once (1 for HTTP/1.1).
+    `closed` is true from the moment that the peer's EOF or a fault was seen: it is never lent again.
+    Implementations call the observer; the pool sets it."""
+
+    closed: bool
+    active: int
+    capacity: int
+    observer: ConnectionObserver | None
+
+    def close(self) -> None:
+        """Closes the transport at once; exchanges under way fail."""
