@@ -32,7 +32,7 @@ MESH_ALPN: Final = "istio"
 TRANSPORT_SOCKET_MATCH: Final = "envoy.transport_socket_match"
 TLS_MODE_LABEL: Final = "security.istio.io/tlsMode"
 ISTIO_METADATA: Final = "istio"  # endpoint: {"workload": "name;namespace;canonical name;revision;cluster"}
-                                 # cluster: {"services": [{"host":, "name":, "namespace":}]}
+# cluster: {"services": [{"host":, "name":, "namespace":}]}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,4 +59,6 @@ class NodeId:
         workload, _, namespace = parts[2].rpartition(".")
         if not workload or not namespace:
             raise ValueError(f"node id {node_id!r}: expected <workload>.<namespace> as the third part")
-        return cls(proxy_type=parts[0], ip=parts[1], workload=workload, namespace=namespace, dns_domain=parts[3])
+        return cls(
+            proxy_type=parts[0], ip=parts[1], workload=workload, namespace=namespace, dns_domain=parts[3]
+        )

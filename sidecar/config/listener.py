@@ -122,5 +122,3 @@ class Listener:
     direction: TrafficDirection = TrafficDirection.UNSPECIFIED
     access_logs: tuple[AccessLog, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
-
-
