@@ -24,7 +24,7 @@ class Timer:
 
 
 class Timers:
-    """Deadlines in slots of `TICK_S`: one that is due is called within a tick after its time, never before."""
+    """Deadlines in slots of `TICK_S`: each is called within a tick after its time, never before."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

@@ -1,14 +1,15 @@
 """Counters that cost an integer addition, rendered only when somebody looks.
 
-The slots of each class are Envoy's stat names under the prefix given in its docstring; `name__part` stands
-for `name.part`. Slots ending in ``_active``, and the few of `GAUGES`, are gauges; histograms are their own.
+The fields of each class are Envoy's stat names under the prefix given in its docstring; `name__part` stands
+for `name.part`. Those ending in ``_active``, and the few of `GAUGES`, are gauges.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Iterator
-from typing import ClassVar, TypeVar
+from dataclasses import dataclass, field, fields
+from typing import TypeVar
 
 # Milliseconds; istio_request_duration_milliseconds and Envoy's default buckets.
 DURATION_BUCKETS_MS = (0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000,
@@ -48,275 +49,159 @@ class Histogram:
         return lower
 
 
+@dataclass(slots=True, eq=False)
 class Counters:
-    """A set of counters: each slot starts at 0, or as an empty `Histogram` where `HISTOGRAMS` names it."""
-
-    __slots__: tuple[str, ...] = ()
-    HISTOGRAMS: ClassVar[frozenset[str]] = frozenset()
-
-    def __init__(self) -> None:
-        for slot in self.__slots__:
-            setattr(self, slot, Histogram() if slot in self.HISTOGRAMS else 0)
+    """A set of counters, all 0 at first; a histogram among them is empty."""
 
     def items(self) -> Iterator[tuple[str, int | Histogram]]:
         """Each stat by its dotted name."""
-        for slot in self.__slots__:
-            yield slot.replace("__", "."), getattr(self, slot)
+        for stat in fields(self):
+            yield stat.name.replace("__", "."), getattr(self, stat.name)
 
 
 def is_gauge(name: str) -> bool:
     return name.endswith("_active") or name in GAUGES
 
 
+@dataclass(slots=True, eq=False)
 class HttpConnectionManagerStats(Counters):
     """``http.<stat_prefix>.``"""
 
-    __slots__ = (
-        "downstream_cx_active",
-        "downstream_cx_destroy",
-        "downstream_cx_drain_close",
-        "downstream_cx_idle_timeout",
-        "downstream_cx_protocol_error",
-        "downstream_cx_rx_bytes_total",
-        "downstream_cx_total",
-        "downstream_cx_tx_bytes_total",
-        "downstream_cx_upgrades_active",
-        "downstream_cx_upgrades_total",
-        "downstream_rq_1xx",
-        "downstream_rq_2xx",
-        "downstream_rq_3xx",
-        "downstream_rq_4xx",
-        "downstream_rq_5xx",
-        "downstream_rq_active",
-        "downstream_rq_completed",
-        "downstream_rq_header_timeout",
-        "downstream_rq_idle_timeout",
-        "downstream_rq_rx_reset",
-        "downstream_rq_time",
-        "downstream_rq_timeout",
-        "downstream_rq_too_large",
-        "downstream_rq_total",
-        "no_cluster",
-        "no_route",
-        "rq_direct_response",
-        "rq_redirect",
-    )
-    HISTOGRAMS = frozenset({"downstream_rq_time"})
-    downstream_cx_active: int
-    downstream_cx_destroy: int
-    downstream_cx_drain_close: int
-    downstream_cx_idle_timeout: int
-    downstream_cx_protocol_error: int
-    downstream_cx_rx_bytes_total: int
-    downstream_cx_total: int
-    downstream_cx_tx_bytes_total: int
-    downstream_cx_upgrades_active: int
-    downstream_cx_upgrades_total: int
-    downstream_rq_1xx: int
-    downstream_rq_2xx: int
-    downstream_rq_3xx: int
-    downstream_rq_4xx: int
-    downstream_rq_5xx: int
-    downstream_rq_active: int
-    downstream_rq_completed: int
-    downstream_rq_header_timeout: int
-    downstream_rq_idle_timeout: int
-    downstream_rq_rx_reset: int
-    downstream_rq_time: Histogram
-    downstream_rq_timeout: int
-    downstream_rq_too_large: int
-    downstream_rq_total: int
-    no_cluster: int
-    no_route: int
-    rq_direct_response: int
-    rq_redirect: int
+    downstream_cx_active: int = 0
+    downstream_cx_destroy: int = 0
+    downstream_cx_drain_close: int = 0
+    downstream_cx_idle_timeout: int = 0
+    downstream_cx_protocol_error: int = 0
+    downstream_cx_rx_bytes_total: int = 0
+    downstream_cx_total: int = 0
+    downstream_cx_tx_bytes_total: int = 0
+    downstream_cx_upgrades_active: int = 0
+    downstream_cx_upgrades_total: int = 0
+    downstream_rq_1xx: int = 0
+    downstream_rq_2xx: int = 0
+    downstream_rq_3xx: int = 0
+    downstream_rq_4xx: int = 0
+    downstream_rq_5xx: int = 0
+    downstream_rq_active: int = 0
+    downstream_rq_completed: int = 0
+    downstream_rq_header_timeout: int = 0
+    downstream_rq_idle_timeout: int = 0
+    downstream_rq_rx_reset: int = 0
+    downstream_rq_time: Histogram = field(default_factory=Histogram)
+    downstream_rq_timeout: int = 0
+    downstream_rq_too_large: int = 0
+    downstream_rq_total: int = 0
+    no_cluster: int = 0
+    no_route: int = 0
+    rq_direct_response: int = 0
+    rq_redirect: int = 0
 
 
+@dataclass(slots=True, eq=False)
 class ClusterStats(Counters):
     """``cluster.<name>.``"""
 
-    __slots__ = (
-        "lb_healthy_panic",
-        "membership_change",
-        "membership_healthy",
-        "membership_total",
-        "outlier_detection__ejections_active",
-        "outlier_detection__ejections_consecutive_5xx",
-        "outlier_detection__ejections_detected_consecutive_5xx",
-        "outlier_detection__ejections_detected_consecutive_gateway_failure",
-        "outlier_detection__ejections_detected_consecutive_local_origin_failure",
-        "outlier_detection__ejections_enforced_consecutive_5xx",
-        "outlier_detection__ejections_enforced_consecutive_gateway_failure",
-        "outlier_detection__ejections_enforced_consecutive_local_origin_failure",
-        "outlier_detection__ejections_enforced_total",
-        "outlier_detection__ejections_overflow",
-        "retry_or_shadow_abandoned",
-        "ssl__connection_error",
-        "ssl__fail_verify_error",
-        "ssl__handshake",
-        "update_attempt",
-        "update_empty",
-        "update_failure",
-        "update_success",
-        "upstream_cx_active",
-        "upstream_cx_connect_fail",
-        "upstream_cx_connect_timeout",
-        "upstream_cx_destroy",
-        "upstream_cx_destroy_remote_with_active_rq",
-        "upstream_cx_idle_timeout",
-        "upstream_cx_max_requests",
-        "upstream_cx_none_healthy",
-        "upstream_cx_overflow",
-        "upstream_cx_pool_overflow",
-        "upstream_cx_rx_bytes_total",
-        "upstream_cx_total",
-        "upstream_cx_tx_bytes_total",
-        "upstream_rq_1xx",
-        "upstream_rq_2xx",
-        "upstream_rq_3xx",
-        "upstream_rq_4xx",
-        "upstream_rq_5xx",
-        "upstream_rq_active",
-        "upstream_rq_cancelled",
-        "upstream_rq_completed",
-        "upstream_rq_pending_active",
-        "upstream_rq_pending_failure_eject",
-        "upstream_rq_pending_overflow",
-        "upstream_rq_pending_total",
-        "upstream_rq_per_try_timeout",
-        "upstream_rq_retry",
-        "upstream_rq_retry_limit_exceeded",
-        "upstream_rq_retry_overflow",
-        "upstream_rq_retry_success",
-        "upstream_rq_rx_reset",
-        "upstream_rq_time",
-        "upstream_rq_timeout",
-        "upstream_rq_total",
-        "upstream_rq_tx_reset",
-    )
-    HISTOGRAMS = frozenset({"upstream_rq_time"})
-    lb_healthy_panic: int
-    membership_change: int
-    membership_healthy: int
-    membership_total: int
-    outlier_detection__ejections_active: int
-    outlier_detection__ejections_consecutive_5xx: int
-    outlier_detection__ejections_detected_consecutive_5xx: int
-    outlier_detection__ejections_detected_consecutive_gateway_failure: int
-    outlier_detection__ejections_detected_consecutive_local_origin_failure: int
-    outlier_detection__ejections_enforced_consecutive_5xx: int
-    outlier_detection__ejections_enforced_consecutive_gateway_failure: int
-    outlier_detection__ejections_enforced_consecutive_local_origin_failure: int
-    outlier_detection__ejections_enforced_total: int
-    outlier_detection__ejections_overflow: int
-    retry_or_shadow_abandoned: int
-    ssl__connection_error: int
-    ssl__fail_verify_error: int
-    ssl__handshake: int
-    update_attempt: int
-    update_empty: int
-    update_failure: int
-    update_success: int
-    upstream_cx_active: int
-    upstream_cx_connect_fail: int
-    upstream_cx_connect_timeout: int
-    upstream_cx_destroy: int
-    upstream_cx_destroy_remote_with_active_rq: int
-    upstream_cx_idle_timeout: int
-    upstream_cx_max_requests: int
-    upstream_cx_none_healthy: int
-    upstream_cx_overflow: int
-    upstream_cx_pool_overflow: int
-    upstream_cx_rx_bytes_total: int
-    upstream_cx_total: int
-    upstream_cx_tx_bytes_total: int
-    upstream_rq_1xx: int
-    upstream_rq_2xx: int
-    upstream_rq_3xx: int
-    upstream_rq_4xx: int
-    upstream_rq_5xx: int
-    upstream_rq_active: int
-    upstream_rq_cancelled: int
-    upstream_rq_completed: int
-    upstream_rq_pending_active: int
-    upstream_rq_pending_failure_eject: int
-    upstream_rq_pending_overflow: int
-    upstream_rq_pending_total: int
-    upstream_rq_per_try_timeout: int
-    upstream_rq_retry: int
-    upstream_rq_retry_limit_exceeded: int
-    upstream_rq_retry_overflow: int
-    upstream_rq_retry_success: int
-    upstream_rq_rx_reset: int
-    upstream_rq_time: Histogram
-    upstream_rq_timeout: int
-    upstream_rq_total: int
-    upstream_rq_tx_reset: int
+    lb_healthy_panic: int = 0
+    membership_change: int = 0
+    membership_healthy: int = 0
+    membership_total: int = 0
+    outlier_detection__ejections_active: int = 0
+    outlier_detection__ejections_consecutive_5xx: int = 0
+    outlier_detection__ejections_detected_consecutive_5xx: int = 0
+    outlier_detection__ejections_detected_consecutive_gateway_failure: int = 0
+    outlier_detection__ejections_detected_consecutive_local_origin_failure: int = 0
+    outlier_detection__ejections_enforced_consecutive_5xx: int = 0
+    outlier_detection__ejections_enforced_consecutive_gateway_failure: int = 0
+    outlier_detection__ejections_enforced_consecutive_local_origin_failure: int = 0
+    outlier_detection__ejections_enforced_total: int = 0
+    outlier_detection__ejections_overflow: int = 0
+    retry_or_shadow_abandoned: int = 0
+    ssl__connection_error: int = 0
+    ssl__fail_verify_error: int = 0
+    ssl__handshake: int = 0
+    update_attempt: int = 0
+    update_empty: int = 0
+    update_failure: int = 0
+    update_success: int = 0
+    upstream_cx_active: int = 0
+    upstream_cx_connect_fail: int = 0
+    upstream_cx_connect_timeout: int = 0
+    upstream_cx_destroy: int = 0
+    upstream_cx_destroy_remote_with_active_rq: int = 0
+    upstream_cx_idle_timeout: int = 0
+    upstream_cx_max_requests: int = 0
+    upstream_cx_none_healthy: int = 0
+    upstream_cx_overflow: int = 0
+    upstream_cx_pool_overflow: int = 0
+    upstream_cx_rx_bytes_total: int = 0
+    upstream_cx_total: int = 0
+    upstream_cx_tx_bytes_total: int = 0
+    upstream_rq_1xx: int = 0
+    upstream_rq_2xx: int = 0
+    upstream_rq_3xx: int = 0
+    upstream_rq_4xx: int = 0
+    upstream_rq_5xx: int = 0
+    upstream_rq_active: int = 0
+    upstream_rq_cancelled: int = 0
+    upstream_rq_completed: int = 0
+    upstream_rq_pending_active: int = 0
+    upstream_rq_pending_failure_eject: int = 0
+    upstream_rq_pending_overflow: int = 0
+    upstream_rq_pending_total: int = 0
+    upstream_rq_per_try_timeout: int = 0
+    upstream_rq_retry: int = 0
+    upstream_rq_retry_limit_exceeded: int = 0
+    upstream_rq_retry_overflow: int = 0
+    upstream_rq_retry_success: int = 0
+    upstream_rq_rx_reset: int = 0
+    upstream_rq_time: Histogram = field(default_factory=Histogram)
+    upstream_rq_timeout: int = 0
+    upstream_rq_total: int = 0
+    upstream_rq_tx_reset: int = 0
 
 
+@dataclass(slots=True, eq=False)
 class HostStats(Counters):
     """One host of a cluster, as ``/clusters`` shows it."""
 
-    __slots__ = ("cx_active", "cx_connect_fail", "cx_total", "rq_active", "rq_error", "rq_success", "rq_timeout",
-                 "rq_total")  # fmt: skip
-    cx_active: int
-    cx_connect_fail: int
-    cx_total: int
-    rq_active: int
-    rq_error: int
-    rq_success: int
-    rq_timeout: int
-    rq_total: int
+    cx_active: int = 0
+    cx_connect_fail: int = 0
+    cx_total: int = 0
+    rq_active: int = 0
+    rq_error: int = 0
+    rq_success: int = 0
+    rq_timeout: int = 0
+    rq_total: int = 0
 
 
+@dataclass(slots=True, eq=False)
 class ListenerStats(Counters):
     """``listener.<address>.``"""
 
-    __slots__ = (
-        "downstream_cx_active",
-        "downstream_cx_destroy",
-        "downstream_cx_overflow",
-        "downstream_cx_total",
-        "downstream_pre_cx_active",
-        "downstream_pre_cx_timeout",
-        "no_filter_chain_match",
-        "ssl__connection_error",
-        "ssl__fail_verify_error",
-        "ssl__fail_verify_no_cert",
-        "ssl__fail_verify_san",
-        "ssl__handshake",
-    )
-    downstream_cx_active: int
-    downstream_cx_destroy: int
-    downstream_cx_overflow: int
-    downstream_cx_total: int
-    downstream_pre_cx_active: int
-    downstream_pre_cx_timeout: int
-    no_filter_chain_match: int
-    ssl__connection_error: int
-    ssl__fail_verify_error: int
-    ssl__fail_verify_no_cert: int
-    ssl__fail_verify_san: int
-    ssl__handshake: int
+    downstream_cx_active: int = 0
+    downstream_cx_destroy: int = 0
+    downstream_cx_overflow: int = 0
+    downstream_cx_total: int = 0
+    downstream_pre_cx_active: int = 0
+    downstream_pre_cx_timeout: int = 0
+    no_filter_chain_match: int = 0
+    ssl__connection_error: int = 0
+    ssl__fail_verify_error: int = 0
+    ssl__fail_verify_no_cert: int = 0
+    ssl__fail_verify_san: int = 0
+    ssl__handshake: int = 0
 
 
+@dataclass(slots=True, eq=False)
 class TcpProxyStats(Counters):
     """``tcp.<stat_prefix>.``"""
 
-    __slots__ = (
-        "downstream_cx_active",
-        "downstream_cx_no_route",
-        "downstream_cx_rx_bytes_total",
-        "downstream_cx_total",
-        "downstream_cx_tx_bytes_total",
-        "idle_timeout",
-    )
-    downstream_cx_active: int
-    downstream_cx_no_route: int
-    downstream_cx_rx_bytes_total: int
-    downstream_cx_total: int
-    downstream_cx_tx_bytes_total: int
-    idle_timeout: int
+    downstream_cx_active: int = 0
+    downstream_cx_no_route: int = 0
+    downstream_cx_rx_bytes_total: int = 0
+    downstream_cx_total: int = 0
+    downstream_cx_tx_bytes_total: int = 0
+    idle_timeout: int = 0
 
 
 CountersT = TypeVar("CountersT", bound=Counters)
