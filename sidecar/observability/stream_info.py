@@ -44,6 +44,7 @@ class StreamInfo:
         "end_s",
         "flags",
         "host_workload",
+        "protocol",
         "request_id",
         "route_name",
         "service",
@@ -63,6 +64,7 @@ class StreamInfo:
         self.wall_start_s = wall_start_s
         self.end_s = 0.0
         self.status = 0
+        self.protocol = "HTTP/1.1"
         self.flags = ""
         """Envoy's response flags, comma-separated; empty for none."""
         self.details = ""

@@ -1,0 +1,166 @@
+"""Istio's standard metrics, under Istio's names and labels, counted as each request or connection ends.
+
+https://istio.io/latest/docs/reference/config/metrics/
+
+A series is looked up by a tuple of strings and integers whose hashes Python keeps, so that a request costs
+one dictionary look-up; labels are written out when somebody scrapes. The labels come from configuration and
+from proved identities, never from what a client sent, so their number is bounded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from protos.spiffe import SpiffeId
+from sidecar.config.cluster import ServiceMetadata
+from sidecar.config.endpoint import WorkloadMetadata
+from sidecar.observability.stats import DURATION_BUCKETS_MS, SIZE_BUCKETS_BYTES, Histogram
+from sidecar.observability.stream_info import StreamInfo
+
+UNKNOWN = "unknown"
+Labels = dict[str, str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalWorkload:
+    """The workload that this sidecar stands beside."""
+
+    name: str = UNKNOWN
+    namespace: str = UNKNOWN
+    app: str = UNKNOWN
+    version: str = UNKNOWN
+    cluster: str = UNKNOWN
+    principal: str = UNKNOWN
+
+
+@dataclass(slots=True, eq=False)
+class RequestSeries:
+    """What one combination of labels counted."""
+
+    labels: Labels
+    duration_ms: Histogram = field(default_factory=lambda: Histogram(DURATION_BUCKETS_MS))
+    request_bytes: Histogram = field(default_factory=lambda: Histogram(SIZE_BUCKETS_BYTES))
+    response_bytes: Histogram = field(default_factory=lambda: Histogram(SIZE_BUCKETS_BYTES))
+
+
+@dataclass(slots=True, eq=False)
+class ConnectionSeries:
+    labels: Labels
+    opened: int = 0
+    closed: int = 0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+
+
+class RequestMetrics:
+    """One reporter's series: ``source`` on outbound listeners, ``destination`` on inbound ones."""
+
+    def __init__(self, reporter: str, local: LocalWorkload) -> None:
+        self.reporter = reporter
+        self._local = local
+        self._requests: dict[tuple[str, str, int, str, str], RequestSeries] = {}
+        self._connections: dict[tuple[str, str, str, str], ConnectionSeries] = {}
+
+    def record(self, info: StreamInfo) -> None:
+        """Counts a request that has ended."""
+        workload = info.host_workload
+        key = (
+            info.cluster,
+            workload.name if workload is not None else "",
+            info.status,
+            info.flags,
+            info.connection.peer_id or info.upstream_peer_id,
+        )
+        series = self._requests.get(key)
+        if series is None:
+            labels = self._labels(info) | {
+                "request_protocol": "http",
+                "response_code": str(info.status),
+                "grpc_response_status": "",
+            }
+            series = self._requests[key] = RequestSeries(labels)
+        series.duration_ms.record((info.end_s - info.start_s) * 1000)
+        series.request_bytes.record(info.bytes_received)
+        series.response_bytes.record(info.bytes_sent)
+
+    def connection(self, info: StreamInfo) -> ConnectionSeries:
+        """The series that a TCP connection counts into, from its opening on."""
+        workload = info.host_workload
+        key = (
+            info.cluster,
+            workload.name if workload is not None else "",
+            info.flags,
+            info.connection.peer_id or info.upstream_peer_id,
+        )
+        series = self._connections.get(key)
+        if series is None:
+            series = self._connections[key] = ConnectionSeries(
+                self._labels(info) | {"request_protocol": "tcp"}
+            )
+        return series
+
+    def requests(self) -> Iterator[RequestSeries]:
+        yield from self._requests.values()
+
+    def connections(self) -> Iterator[ConnectionSeries]:
+        yield from self._connections.values()
+
+    def _labels(self, info: StreamInfo) -> Labels:
+        service = info.service or ServiceMetadata()
+        peer = info.connection.peer_id
+        if self.reporter == "source":
+            source = _local_labels("source", self._local)
+            destination = _remote_labels("destination", info.host_workload, info.upstream_peer_id)
+            security = UNKNOWN  # Istio: only the destination can say
+        else:
+            source = _remote_labels("source", None, peer)
+            destination = _local_labels("destination", self._local)
+            security = "mutual_tls" if peer else "none"
+        return {
+            "reporter": self.reporter,
+            **source,
+            **destination,
+            "destination_service": service.host,
+            "destination_service_name": service.name,
+            "destination_service_namespace": service.namespace,
+            "response_flags": info.flags or "-",
+            "connection_security_policy": security,
+        }
+
+
+def _local_labels(side: str, local: LocalWorkload) -> Labels:
+    return _workload_labels(
+        side,
+        WorkloadMetadata(
+            name=local.name,
+            namespace=local.namespace,
+            canonical_name=local.app,
+            canonical_revision=local.version,
+            cluster=local.cluster,
+        ),
+        local.principal,
+    )
+
+
+def _remote_labels(side: str, workload: WorkloadMetadata | None, peer_id: str) -> Labels:
+    if workload is None:
+        try:
+            workload = WorkloadMetadata(namespace=SpiffeId.parse(peer_id).namespace)
+        except ValueError:
+            workload = WorkloadMetadata()
+    return _workload_labels(side, workload, peer_id)
+
+
+def _workload_labels(side: str, workload: WorkloadMetadata, principal: str) -> Labels:
+    app, version = workload.canonical_name or UNKNOWN, workload.canonical_revision or UNKNOWN
+    return {
+        f"{side}_workload": workload.name or UNKNOWN,
+        f"{side}_workload_namespace": workload.namespace or UNKNOWN,
+        f"{side}_principal": principal or UNKNOWN,
+        f"{side}_app": app,
+        f"{side}_version": version,
+        f"{side}_canonical_service": app,
+        f"{side}_canonical_revision": version,
+        f"{side}_cluster": workload.cluster or UNKNOWN,
+    }
