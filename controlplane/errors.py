@@ -1,13 +1,15 @@
 """Every error of the control plane, in one tree; the type says whose fault it was.
 
-    ControlPlaneError
-    ├── SettingsError        the operator's: a flag, a file, a port; the process exits with code 1
-    ├── ResourceError        the author's of a resource: it is quarantined, with these words as its status
-    ├── ProxyError           the proxy's: a node, a subscription or an acknowledgement that makes no sense
-    └── AuthorityError       a certificate is refused
-        ├── UnauthenticatedError     no token, or one that proves nothing
-        ├── PermissionDeniedError    a token that proves somebody else
-        └── InvalidRequestError      a CSR that is not acceptable
+ControlPlaneError
+├── SettingsError        the operator's: a flag, a file, a port; the process exits with code 1
+├── ResourceError        the author's of a resource: it is quarantined, with these words as its status
+├── ProxyError           the proxy's: a node, a subscription or an acknowledgement that makes no sense
+└── AuthorityError       a certificate is refused
+    ├── UnauthenticatedError     no token, or one that proves nothing
+    ├── PermissionDeniedError    a token that proves somebody else
+    ├── InvalidRequestError      a CSR that is not acceptable
+    ├── RequestTooLargeError     a CSR longer than any honest one
+    └── AuthorityUnavailableError    the authority's own: it cannot sign now
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ class SettingsError(ControlPlaneError):
 
 
 class ResourceError(ControlPlaneError):
-    """A resource cannot be applied. ``path`` names the field (``spec.http[0].route[1].weight``), or is empty."""
+    """A resource cannot be applied. ``path`` names the field (``spec.http[0].match[1].uri``), or is empty."""
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"{path}: {reason}" if path else reason)
@@ -47,4 +49,12 @@ class PermissionDeniedError(AuthorityError):
 
 
 class InvalidRequestError(AuthorityError):
+    pass
+
+
+class RequestTooLargeError(AuthorityError):
+    pass
+
+
+class AuthorityUnavailableError(AuthorityError):
     pass

@@ -4,34 +4,37 @@
 # source: protos/ca.proto
 # Protobuf Python Version: 7.35.1
 """Generated protocol buffer code."""
-
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import descriptor_pool as _descriptor_pool
 from google.protobuf import runtime_version as _runtime_version
 from google.protobuf import symbol_database as _symbol_database
 from google.protobuf.internal import builder as _builder
-
 _runtime_version.ValidateProtobufRuntimeVersion(
-    _runtime_version.Domain.PUBLIC, 7, 35, 1, "", "protos/ca.proto"
+    _runtime_version.Domain.PUBLIC,
+    7,
+    35,
+    1,
+    '',
+    'protos/ca.proto'
 )
 # @@protoc_insertion_point(imports)
 
 _sym_db = _symbol_database.Default()
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(
-    b'\n\x0fprotos/ca.proto\x12\x0foutrigger.ca.v1"E\n\x18\x43reateCertificateRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\t\x12\x1c\n\x14requested_lifetime_s\x18\x02 \x01(\x03"L\n\x19\x43reateCertificateResponse\x12\x19\n\x11\x63\x65rtificate_chain\x18\x01 \x03(\t\x12\x14\n\x0ctrust_bundle\x18\x02 \x03(\t2\x80\x01\n\x12\x43\x65rtificateService\x12j\n\x11\x43reateCertificate\x12).outrigger.ca.v1.CreateCertificateRequest\x1a*.outrigger.ca.v1.CreateCertificateResponseb\x06proto3'
-)
+
+
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x0fprotos/ca.proto\x12\x0foutrigger.ca.v1\"E\n\x18\x43reateCertificateRequest\x12\x0b\n\x03\x63sr\x18\x01 \x01(\t\x12\x1c\n\x14requested_lifetime_s\x18\x02 \x01(\x03\"L\n\x19\x43reateCertificateResponse\x12\x19\n\x11\x63\x65rtificate_chain\x18\x01 \x03(\t\x12\x14\n\x0ctrust_bundle\x18\x02 \x03(\t2\x80\x01\n\x12\x43\x65rtificateService\x12j\n\x11\x43reateCertificate\x12).outrigger.ca.v1.CreateCertificateRequest\x1a*.outrigger.ca.v1.CreateCertificateResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
-_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, "protos.ca_pb2", _globals)
+_builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.ca_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
-    DESCRIPTOR._loaded_options = None
-    _globals["_CREATECERTIFICATEREQUEST"]._serialized_start = 36
-    _globals["_CREATECERTIFICATEREQUEST"]._serialized_end = 105
-    _globals["_CREATECERTIFICATERESPONSE"]._serialized_start = 107
-    _globals["_CREATECERTIFICATERESPONSE"]._serialized_end = 183
-    _globals["_CERTIFICATESERVICE"]._serialized_start = 186
-    _globals["_CERTIFICATESERVICE"]._serialized_end = 314
+  DESCRIPTOR._loaded_options = None
+  _globals['_CREATECERTIFICATEREQUEST']._serialized_start=36
+  _globals['_CREATECERTIFICATEREQUEST']._serialized_end=105
+  _globals['_CREATECERTIFICATERESPONSE']._serialized_start=107
+  _globals['_CREATECERTIFICATERESPONSE']._serialized_end=183
+  _globals['_CERTIFICATESERVICE']._serialized_start=186
+  _globals['_CERTIFICATESERVICE']._serialized_end=314
 # @@protoc_insertion_point(module_scope)

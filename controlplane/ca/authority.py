@@ -1,0 +1,115 @@
+"""The certificate authority: signs, and then checks what it signed before anybody gets it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Final
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding
+
+from controlplane.ca import templates
+from controlplane.ca.keys import PublicKey, public_key_der
+from controlplane.ca.signer import Signer
+from controlplane.errors import AuthorityUnavailableError
+from protos.spiffe import SpiffeId
+
+# istiod's defaults.
+DEFAULT_LIFETIME_S: Final = 24 * 3600.0
+MAX_LIFETIME_S: Final = 90 * 24 * 3600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IssuedCertificate:
+    """``chain``: the leaf first, then the intermediates up to but without the root."""
+
+    chain: tuple[x509.Certificate, ...]
+
+    @property
+    def leaf(self) -> x509.Certificate:
+        return self.chain[0]
+
+    @property
+    def chain_pem(self) -> tuple[str, ...]:
+        return tuple(_pem(certificate) for certificate in self.chain)
+
+
+class Authority:
+    """Lifetimes are in seconds; ``clock`` gives seconds since the epoch."""
+
+    def __init__(
+        self,
+        signer: Signer,
+        *,
+        default_lifetime_s: float = DEFAULT_LIFETIME_S,
+        max_lifetime_s: float = MAX_LIFETIME_S,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.trust_bundle_pem: Final = tuple(_pem(root) for root in signer.roots)
+        self._signer: Final = signer
+        self._issuers: Final = () if signer.is_root else (signer.certificate, *signer.intermediates)
+        self._default_lifetime_s: Final = default_lifetime_s
+        self._max_lifetime_s: Final = max_lifetime_s
+        self._clock: Final = clock
+
+    @property
+    def root_expires(self) -> datetime:
+        """When the first root of the bundle ends."""
+        return min(root.not_valid_after_utc for root in self._signer.roots)
+
+    @property
+    def signer_expires(self) -> datetime:
+        return self._signer.expires
+
+    def issue_workload(
+        self, identity: SpiffeId, key: PublicKey, requested_lifetime_s: float = 0.0
+    ) -> IssuedCertificate:
+        """``requested_lifetime_s`` 0: the default. Raises `AuthorityUnavailableError`."""
+        valid = self._validity(requested_lifetime_s)
+        return self._sign(templates.workload_certificate(identity, key, self._signer.certificate, valid), key)
+
+    def issue_server(self, hosts: Sequence[str], key: PublicKey) -> IssuedCertificate:
+        """A certificate of the control plane's own. Raises `AuthorityUnavailableError`."""
+        valid = self._validity(0.0)
+        return self._sign(templates.server_certificate(hosts, key, self._signer.certificate, valid), key)
+
+    def _validity(self, requested_lifetime_s: float) -> templates.Validity:
+        now = self._clock()
+        if datetime.fromtimestamp(now, UTC) >= self._signer.expires:
+            raise AuthorityUnavailableError(f"the signing certificate expired at {self._signer.expires}")
+        lifetime_s = min(requested_lifetime_s or self._default_lifetime_s, self._max_lifetime_s)
+        return templates.validity(now, lifetime_s, self._signer.expires)
+
+    def _sign(self, template: x509.CertificateBuilder, key: PublicKey) -> IssuedCertificate:
+        signing_key = self._signer.key
+        # RFC 8032: Ed25519 hashes by itself.
+        digest = None if isinstance(signing_key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+        leaf = template.sign(signing_key, digest)
+        self._validate(leaf, key)
+        return IssuedCertificate(chain=(leaf, *self._issuers))
+
+    def _validate(self, leaf: x509.Certificate, key: PublicKey) -> None:
+        """A template that went wrong must not leave the house: what it would have said is already signed."""
+        try:
+            leaf.verify_directly_issued_by(self._signer.certificate)
+        except (ValueError, TypeError, InvalidSignature) as error:
+            raise AuthorityUnavailableError(f"the signature just made does not verify: {error}") from error
+        extensions = leaf.extensions
+        sound = (
+            public_key_der(key) == public_key_der(leaf.public_key())
+            and not extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+            and extensions.get_extension_for_class(x509.SubjectAlternativeName).critical
+            and leaf.not_valid_before_utc < leaf.not_valid_after_utc <= self._signer.expires
+        )
+        if not sound:
+            raise AuthorityUnavailableError("the certificate just signed is not what was to be signed")
+
+
+def _pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(Encoding.PEM).decode("ascii")
