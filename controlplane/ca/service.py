@@ -46,7 +46,7 @@ class CertificateService(ca_pb2_grpc.CertificateServiceServicer):
     def add_to(self, server: grpc.aio.Server) -> None:
         ca_pb2_grpc.add_CertificateServiceServicer_to_server(self, server)
 
-    async def CreateCertificate(  # noqa: N802 - the name is protoc's
+    async def CreateCertificate(
         self, request: CreateCertificateRequest, context: grpc.aio.ServicerContext
     ) -> CreateCertificateResponse:
         metrics.CSRS.inc()
