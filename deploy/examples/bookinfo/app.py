@@ -1,0 +1,133 @@
+"""The Bookinfo services, each a small HTTP server: what a mesh's users run, unaware of the mesh.
+
+    python app.py productpage --version v1 --port 9080
+
+productpage asks details and reviews, reviews v2 and v3 ask ratings, by plain names and ports
+(``http://reviews:9080/...``); the standard HTTP_PROXY variable takes the calls to the sidecar. Only the
+standard library is used. ``POST /fault?status=500`` makes a replica answer everything so; ``status=200`` heals it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import urllib.request
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPMessage
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import parse_qs, urlsplit
+
+# What a service passes on so that a trace, and a user's route, spans all hops.
+FORWARDED = (
+    "x-request-id", "traceparent", "tracestate", "x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid",
+    "x-b3-sampled", "x-b3-flags", "b3", "end-user", "user-agent",
+)  # fmt: skip
+CALL_TIMEOUT_S = 10
+STARS_COLOUR = {"v2": "black", "v3": "red"}
+
+Answer = dict[str, object]
+
+
+def call(url: str, headers: HTTPMessage) -> Answer:
+    """Asks another service; an HTTP error is raised, as any client library would."""
+    passed_on = {name: headers[name] for name in FORWARDED if headers[name]}
+    request = urllib.request.Request(url, headers=passed_on)
+    with urllib.request.urlopen(request, timeout=CALL_TIMEOUT_S) as response:
+        answer: Answer = json.load(response)
+        return answer
+
+
+def productpage(version: str, path: str, headers: HTTPMessage) -> Answer:
+    with ThreadPoolExecutor(1) as pool:
+        details = pool.submit(call, "http://details:9080/details/0", headers)
+        reviews = call("http://reviews:9080/reviews/0", headers)
+        return {"details": details.result(), "reviews": reviews}
+
+
+def details(version: str, path: str, headers: HTTPMessage) -> Answer:
+    return {"id": 0, "author": "William Shakespeare", "year": 1595, "pages": 200, "language": "English"}
+
+
+def reviews(version: str, path: str, headers: HTTPMessage) -> Answer:
+    answer: Answer = {
+        "version": version,
+        "reviews": ["An extremely entertaining play by Shakespeare.", "Absolutely fun and entertaining."],
+    }
+    if version in STARS_COLOUR:
+        answer["colour"] = STARS_COLOUR[version]
+        answer["ratings"] = call("http://ratings:9080/ratings/0", headers)
+    return answer
+
+
+def ratings(version: str, path: str, headers: HTTPMessage) -> Answer:
+    return {"Reviewer1": 5, "Reviewer2": 4}
+
+
+SERVICES: dict[str, Callable[[str, str, HTTPMessage], Answer]] = {
+    "productpage": productpage,
+    "details": details,
+    "reviews": reviews,
+    "ratings": ratings,
+}
+
+
+def handler(service: str, version: str) -> type[BaseHTTPRequestHandler]:
+    answer = SERVICES[service]
+    pod = os.environ.get("POD_NAME", f"{service}-{version}")
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        fault = 0
+        disable_nagle_algorithm = True
+        wbufsize = -1  # the head and the body leave in one segment
+
+        def do_GET(self) -> None:
+            if Handler.fault:
+                self.reply(Handler.fault, {"error": f"{pod} was told to answer {Handler.fault}"})
+                return
+            try:
+                self.reply(200, {"pod": pod, **answer(version, self.path, self.headers)})
+            except OSError as error:  # urllib's errors are OSErrors
+                self.reply(502, {"error": f"{pod}: {error}"})
+
+        def do_POST(self) -> None:
+            query = parse_qs(urlsplit(self.path).query)
+            status = int(query.get("status", ["500"])[0])
+            Handler.fault = 0 if status == 200 else status
+            self.reply(200, {"pod": pod, "fault": Handler.fault})
+
+        def reply(self, status: int, body: Answer) -> None:
+            data = json.dumps(body).encode()
+            self.send_response(status)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+            self.wfile.flush()
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Quiet: the sidecars keep the access log."""
+
+    return Handler
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="One of the Bookinfo services.")
+    parser.add_argument("service", choices=sorted(SERVICES))
+    parser.add_argument("--version", default="v1")
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=9080)
+    arguments = parser.parse_args()
+    server = ThreadingHTTPServer(
+        (arguments.host, arguments.port), handler(arguments.service, arguments.version)
+    )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    server.serve_forever()
+
+
+if __name__ == "__main__":
+    main()
