@@ -30,6 +30,14 @@ class HttpVersion(Enum):
     HTTP2 = "HTTP2"
 
 
+class DnsLookupFamily(Enum):
+    AUTO = "AUTO"  # IPv6, or IPv4 where a name has no IPv6 address
+    V4_ONLY = "V4_ONLY"
+    V6_ONLY = "V6_ONLY"
+    V4_PREFERRED = "V4_PREFERRED"
+    ALL = "ALL"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryBudget:
     """``CircuitBreakers.Thresholds.RetryBudget``: retries allowed as a share of active requests."""
@@ -116,7 +124,8 @@ class ServiceMetadata:
 class Cluster:
     """``eds_service_name`` is the load assignment to follow (EDS). ``load_assignment`` holds the hosts of the
     static and DNS kinds. ``transport_socket_matches`` come before ``tls``. ``idle_timeout_s`` 0 means never,
-    ``max_requests_per_connection`` 0 no limit."""
+    ``max_requests_per_connection`` 0 no limit. ``source_address`` is the local IP address that connections
+    are bound to. ``initial_fetch_timeout_s`` bounds the wait for the first assignment (EDS), 0 does not."""
 
     name: str
     discovery: Discovery
@@ -136,5 +145,8 @@ class Cluster:
     max_requests_per_connection: int = 0
     tcp_keepalive: TcpKeepalive | None = None
     dns_refresh_rate_s: float = 5.0
+    dns_lookup_family: DnsLookupFamily = DnsLookupFamily.AUTO
+    source_address: str = ""
+    initial_fetch_timeout_s: float = 15.0
     service: ServiceMetadata = ServiceMetadata()
     alt_stat_name: str = ""

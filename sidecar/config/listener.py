@@ -35,6 +35,16 @@ class HttpFilter:
     config: object | None = None
 
 
+class ForwardClientCert(Enum):
+    """What becomes of ``x-forwarded-client-cert``: ``HttpConnectionManager.ForwardClientCertDetails``."""
+
+    SANITIZE = 0
+    FORWARD_ONLY = 1
+    APPEND_FORWARD = 2
+    SANITIZE_SET = 3
+    ALWAYS_FORWARD_ONLY = 4
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tracing:
     random_sampling_percent: float = 100.0
@@ -43,11 +53,14 @@ class Tracing:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpConnectionManager:
     """``HttpConnectionManager``. Exactly one of ``route_config`` and ``rds_name`` is set. Timeouts of 0 are
-    disabled."""
+    disabled. ``client_cert_details`` names what APPEND_FORWARD and SANITIZE_SET put into
+    ``x-forwarded-client-cert`` beside By and Hash: ``Subject``, ``Cert``, ``Chain``, ``DNS``, ``URI``.
+    ``rds_initial_fetch_timeout_s`` bounds the wait for the first route configuration."""
 
     stat_prefix: str
     route_config: RouteConfiguration | None = None
     rds_name: str = ""
+    rds_initial_fetch_timeout_s: float = 15.0
     http_filters: tuple[HttpFilter, ...] = ()
     codec: str = "AUTO"  # AUTO, HTTP1 or HTTP2
     server_name: str = "envoy"
@@ -59,6 +72,8 @@ class HttpConnectionManager:
     normalize_path: bool = False
     merge_slashes: bool = False
     allow_absolute_url: bool = True
+    forward_client_cert: ForwardClientCert = ForwardClientCert.SANITIZE
+    client_cert_details: frozenset[str] = frozenset()
     upgrades: frozenset[str] = frozenset()  # lower-case: "websocket", "connect"
     max_request_headers_bytes: int = 60 * 1024
     max_headers_count: int = 100
@@ -93,11 +108,13 @@ class FilterChainMatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterChain:
-    """Exactly one terminal network filter, and the TLS context to speak (None: plaintext)."""
+    """Exactly one terminal network filter, and the TLS context to speak (None: plaintext).
+    ``handshake_timeout_s`` is ``transport_socket_connect_timeout``; 0 is none."""
 
     name: str
     match: FilterChainMatch = FilterChainMatch()
     tls: DownstreamTls | None = None
+    handshake_timeout_s: float = 0.0
     filter: HttpConnectionManager | TcpProxy
 
 

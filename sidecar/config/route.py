@@ -192,8 +192,11 @@ class VirtualHost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteConfiguration:
+    """``validate_clusters``: None is Envoy's default, which is to check a static table's clusters alone."""
+
     name: str
     virtual_hosts: tuple[VirtualHost, ...]
     headers: HeaderOperations = NO_HEADER_OPERATIONS
     ignore_port_in_host_matching: bool = False
     most_specific_header_mutations_wins: bool = False
+    validate_clusters: bool | None = None

@@ -1,0 +1,84 @@
+"""What the process was started with: the command line's `Settings`, and the bootstrap file's `Bootstrap`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+from sidecar.config.endpoint import SocketAddress
+from sidecar.config.snapshot import EMPTY_SNAPSHOT, Snapshot
+from sidecar.config.tls import UpstreamTls
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The command line and the environment. ``config_yaml`` is merged over the file at ``config_path``.
+
+    ``state_dir`` keeps the last good configuration, and no secret of the workload's. ``token_file`` is read
+    anew whenever a token is needed, ``token`` is its value from the environment. ``ca_address`` empty: no
+    certificate is asked for. Ports of 0 take any free one, and None opens none.
+    """
+
+    config_path: Path | None = None
+    config_yaml: str = ""
+    service_node: str = ""
+    service_cluster: str = ""
+    log_level: str = "info"
+    concurrency: int = 1
+    drain_time_s: float = 45.0
+    state_dir: Path | None = None
+    ca_address: str = ""
+    ca_cert: Path | None = None
+    token_file: Path | None = None
+    token: str = field(default="", repr=False)
+    certificate_lifetime_s: float = 24 * 3600.0
+    trust_domain: str = "cluster.local"
+    status_port: int | None = 15021
+    metrics_port: int | None = 15020
+    addresses_file: Path | None = None
+    access_log: str = "off"  # off, text or json
+
+
+class AdsVariant(Enum):
+    """``ApiConfigSource.ApiType``: every resource each time (state of the world), or what changed."""
+
+    SOTW = "GRPC"
+    DELTA = "DELTA_GRPC"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ads:
+    """``dynamic_resources.ads_config``, resolved to the static cluster that it names. ``addresses`` are tried
+    in turn. ``tls`` holds in-place data alone: files were read, names of static secrets resolved."""
+
+    variant: AdsVariant
+    cluster_name: str
+    addresses: tuple[SocketAddress, ...]
+    authority: str = ""
+    tls: UpstreamTls | None = None
+    metadata: tuple[tuple[str, str], ...] = ()
+    connect_timeout_s: float = 5.0
+    keepalive_interval_s: float = 30.0
+    keepalive_timeout_s: float = 10.0
+    max_receive_message_bytes: int = 256 * 1024 * 1024
+    listeners: bool = False  # whether ``lds_config`` asks for listeners
+    clusters: bool = False  # whether ``cds_config`` asks for clusters
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bootstrap:
+    """``node`` is the serialized ``envoy.config.core.v3.Node`` that the control plane is sent, whose parts are
+    beside it. ``document`` is the bootstrap in protobuf's JSON form, private keys redacted. ``admin_address``
+    None: no admin server."""
+
+    node: bytes = b""
+    node_id: str = ""
+    node_cluster: str = ""
+    node_metadata: Mapping[str, Any] = field(default_factory=dict)
+    admin_address: SocketAddress | None = None
+    static: Snapshot = EMPTY_SNAPSHOT
+    ads: Ads | None = None
+    document: Mapping[str, Any] = field(default_factory=dict)
