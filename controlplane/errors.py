@@ -32,6 +32,14 @@ class ResourceError(ControlPlaneError):
         self.reason = reason
 
 
+class InvalidResourceError(ResourceError):
+    """A resource has one or more faults: ``errors`` has each of them."""
+
+    def __init__(self, errors: tuple[ResourceError, ...]) -> None:
+        super().__init__("", "; ".join(map(str, errors)))
+        self.errors = errors
+
+
 class ProxyError(ControlPlaneError):
     """A proxy said something that cannot be followed."""
 

@@ -51,7 +51,7 @@ class MeshSnapshot:
     """
 
     generation: int = 0
-    mesh_config: MeshConfig = MeshConfig()
+    mesh_config: MeshConfig = field(default_factory=MeshConfig)
     services: Mapping[str, Service] = field(default_factory=dict)
     endpoints: Mapping[str, tuple[ServiceEndpoint, ...]] = field(default_factory=dict)
     workloads: tuple[Workload, ...] = ()

@@ -1,0 +1,187 @@
+"""What every resource is made of: the strict message, and the value types that Istio's API shares.
+
+A model holds a resource's *spec*. Attributes are Istio's fields in snake_case; documents may write them in
+camelCase or snake_case, as protobuf's JSON mapping does. Absent messages are None, absent lists ``()``.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated, Self
+
+import re2
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    model_validator,
+)
+from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
+
+
+class Message(BaseModel):
+    """A frozen message that rejects fields it does not know."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        alias_generator=to_camel,
+        validate_by_name=True,
+        validate_by_alias=True,
+    )
+
+
+def invalid(reason: str) -> PydanticCustomError:
+    """The error that a validator raises: ``reason`` becomes the resource's status, word for word."""
+    return PydanticCustomError("invalid", "{reason}", {"reason": reason})
+
+
+def _refuse(_: object) -> None:
+    raise invalid("is a field of Istio's that is not supported yet")
+
+
+# A field that Istio has and we do not: it is reported by its name, never dropped in silence.
+NotSupportedYet = Annotated[None, BeforeValidator(_refuse)]
+
+# Scalars are not converted: YAML's `version: 1.0` is a number, and a label must be a string.
+Str = Annotated[str, Strict()]
+NonEmptyStr = Annotated[str, Strict(), Field(min_length=1)]
+Bool = Annotated[bool, Strict()]
+NonNegativeInt = Annotated[int, Strict(), Field(ge=0, le=2**31 - 1)]
+Uint32 = Annotated[int, Strict(), Field(ge=0, le=2**32 - 1)]
+Percent = Annotated[int, Strict(), Field(ge=0, le=100)]
+PortNumber = Annotated[int, Strict(), Field(ge=1, le=65535)]
+
+_DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:h|ms|us|ns|m|s))+")
+_DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|us|ns|m|s)")
+_MICROSECONDS = {"h": 3.6e9, "m": 6e7, "s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
+_LONGEST_DURATION_US = 1e6 * 315_576_000_000  # protobuf's Duration: 10,000 years
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+def parse_duration(value: object) -> timedelta:
+    """A duration as Go writes it: ``10s``, ``1.5s``, ``100ms``, ``1h30m``. Raises a validation error."""
+    if isinstance(value, timedelta):
+        return value
+    if not isinstance(value, str) or len(value) > 64 or not _DURATION.fullmatch(value):
+        raise invalid(f"{value!r:.80} is no duration, such as 10s, 1.5s, 100ms or 1h30m")
+    microseconds = sum(float(number) * _MICROSECONDS[unit] for number, unit in _DURATION_PART.findall(value))
+    if microseconds > _LONGEST_DURATION_US:
+        raise invalid(f"{value} is longer than 10,000 years")
+    return timedelta(microseconds=round(microseconds))
+
+
+def _at_least_a_millisecond(value: timedelta) -> timedelta:
+    if value < _MILLISECOND:
+        raise invalid("should be 1ms or more")
+    return value
+
+
+# Istio's precision is the millisecond, and so its smallest duration.
+Duration = Annotated[timedelta, BeforeValidator(parse_duration), AfterValidator(_at_least_a_millisecond)]
+# Where 0s means "never".
+DurationOrZero = Annotated[timedelta, BeforeValidator(parse_duration)]
+
+
+def _check_regex(pattern: str) -> str:
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        re2.compile(pattern.encode(), options)
+    except re2.error as error:
+        words = error.args[0] if error.args else error
+        words = words.decode(errors="replace") if isinstance(words, bytes) else words
+        raise invalid(f"{pattern!r:.200} is no RE2 regular expression: {words}") from error
+    except UnicodeEncodeError as error:
+        raise invalid("has a character that cannot be encoded") from error
+    return pattern
+
+
+Regex = Annotated[Str, AfterValidator(_check_regex)]
+
+LABEL = r"[a-z0-9_](?:[-a-z0-9_]{0,61}[a-z0-9_])?"
+_HOSTNAME = re.compile(rf"{LABEL}(?:\.{LABEL})*")
+_WILDCARD_HOST = re.compile(rf"\*|\*[-.]{LABEL}(?:\.{LABEL})*")
+_IPV6 = re.compile(r"[0-9a-f:.]*:[0-9a-f:.]*")
+
+
+def _check_host(value: str) -> str:
+    host = value.lower()
+    if len(host) > 253 or not (_HOSTNAME.fullmatch(host) or _IPV6.fullmatch(host)):
+        raise invalid(f"{value!r:.80} is no host name")
+    return host
+
+
+def check_wildcard_host(value: str) -> str:
+    return value.lower() if _WILDCARD_HOST.fullmatch(value.lower()) else _check_host(value)
+
+
+Host = Annotated[Str, AfterValidator(_check_host)]
+# A wildcard stands for the leftmost label, or for the start of it: `*`, `*.example.com`, `*-v1.example.com`.
+WildcardHost = Annotated[Str, AfterValidator(check_wildcard_host)]
+
+_HTTP_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+
+
+def _check_header_name(name: str) -> str:
+    if not _HTTP_TOKEN.fullmatch(name):  # RFC 9110 5.6.2
+        raise invalid(f"{name!r:.80} is no header name")
+    return name.lower()
+
+
+HeaderName = Annotated[Str, AfterValidator(_check_header_name)]
+
+
+def _check_namespace_pattern(value: str) -> str:
+    if value not in ("*", ".", "~") and not re.fullmatch(LABEL, value):
+        raise invalid(f"{value!r:.80} is no namespace, nor '.' (this namespace) nor '*' (all)")
+    return value
+
+
+# `exportTo`: the namespaces that see a resource.
+ExportTo = Annotated[Str, AfterValidator(_check_namespace_pattern)]
+
+
+class StringMatch(Message):
+    """``StringMatch``: exactly one of the three. A regex matches the whole value, by RE2."""
+
+    exact: Str | None = None
+    prefix: Str | None = None
+    regex: Regex | None = None
+
+    @property
+    def is_presence(self) -> bool:
+        return self.exact is None and self.prefix is None and self.regex is None
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if sum(value is not None for value in (self.exact, self.prefix, self.regex)) != 1:
+            raise invalid("should have exactly one of `exact`, `prefix` and `regex`")
+        return self
+
+
+class ValueMatch(StringMatch):
+    """A ``StringMatch`` for a header's or a query parameter's value: an empty one asks for its presence."""
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        if sum(value is not None for value in (self.exact, self.prefix, self.regex)) > 1:
+            raise invalid("should have at most one of `exact`, `prefix` and `regex`")
+        return self
+
+
+class PortSelector(Message):
+    """``PortSelector``: a port of a service by its number."""
+
+    number: PortNumber
+
+
+class WorkloadSelector(Message):
+    """``WorkloadSelector``: workloads that have all of these labels. Empty selects the whole namespace."""
+
+    labels: dict[Str, Str] = Field(default_factory=dict)

@@ -1,0 +1,48 @@
+"""``security.istio.io`` ``PeerAuthentication``: which connections a workload takes in, mTLS or plaintext."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from controlplane.resources.base import Message, PortNumber, Str, invalid
+
+
+class MutualTLSMode(StrEnum):
+    UNSET = "UNSET"  # inherit
+    DISABLE = "DISABLE"
+    PERMISSIVE = "PERMISSIVE"
+    STRICT = "STRICT"
+
+
+class MutualTLS(Message):
+    mode: MutualTLSMode = MutualTLSMode.UNSET
+
+
+class LabelSelector(Message):
+    """``istio.type.v1beta1.WorkloadSelector``: workloads that have all of these labels."""
+
+    match_labels: dict[Str, Str] = Field(default_factory=dict)
+
+
+def _port_of_key(key: object) -> object:
+    """JSON's object keys are strings, also those of a ``map<uint32, ...>``."""
+    return int(key) if isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 6 else key
+
+
+class PeerAuthentication(Message):
+    """Without a selector it is the namespace's, in the root namespace the mesh's."""
+
+    selector: LabelSelector | None = None
+    mtls: MutualTLS | None = None
+    port_level_mtls: dict[Annotated[PortNumber, BeforeValidator(_port_of_key)], MutualTLS] = Field(
+        default_factory=dict
+    )
+
+    @model_validator(mode="after")
+    def _ports_need_a_selector(self) -> Self:
+        if self.port_level_mtls and not (self.selector and self.selector.match_labels):
+            raise invalid("`portLevelMtls` needs a `selector` with labels")
+        return self

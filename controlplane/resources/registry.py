@@ -1,0 +1,136 @@
+"""Which kinds there are, and how a document becomes a resource, or words that say why it cannot.
+
+A document is what YAML or JSON decoded to. Nothing but `ResourceError` leaves this module, and all the faults
+of a resource are reported at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from controlplane.errors import InvalidResourceError, ResourceError
+from controlplane.resources.base import Message
+from controlplane.resources.core import Namespace, Service
+from controlplane.resources.destination_rule import DestinationRule
+from controlplane.resources.metadata import Metadata
+from controlplane.resources.peer_authentication import PeerAuthentication
+from controlplane.resources.service_entry import ServiceEntry
+from controlplane.resources.sidecar import Sidecar
+from controlplane.resources.virtual_service import VirtualService
+from controlplane.resources.words import explain, nearest, show
+from controlplane.resources.workload_entry import WorkloadEntry
+
+ModelT = TypeVar("ModelT", bound=Message)
+
+_NETWORKING = tuple(f"networking.istio.io/{version}" for version in ("v1", "v1beta1", "v1alpha3"))
+_SECURITY = tuple(f"security.istio.io/{version}" for version in ("v1", "v1beta1"))
+_CORE = ("v1",)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    model: type[Message]
+    api_versions: tuple[str, ...]
+    namespaced: bool = True
+
+
+KINDS: Mapping[str, Kind] = {
+    "Namespace": Kind(model=Namespace, api_versions=_CORE, namespaced=False),
+    "Service": Kind(model=Service, api_versions=_CORE),
+    "VirtualService": Kind(model=VirtualService, api_versions=_NETWORKING),
+    "DestinationRule": Kind(model=DestinationRule, api_versions=_NETWORKING),
+    "ServiceEntry": Kind(model=ServiceEntry, api_versions=_NETWORKING),
+    "WorkloadEntry": Kind(model=WorkloadEntry, api_versions=_NETWORKING),
+    "Sidecar": Kind(model=Sidecar, api_versions=_NETWORKING),
+    "PeerAuthentication": Kind(model=PeerAuthentication, api_versions=_SECURITY),
+}
+
+_LATER_KINDS = frozenset(
+    {
+        "AuthorizationPolicy",
+        "EnvoyFilter",
+        "Gateway",
+        "ProxyConfig",
+        "RequestAuthentication",
+        "Telemetry",
+        "WasmPlugin",
+        "WorkloadGroup",
+    }
+)
+_TOP_LEVEL_FIELDS = ("apiVersion", "kind", "metadata", "spec", "status")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resource:
+    """A valid document: one of the models of `KINDS`, and what its metadata says."""
+
+    kind: str
+    metadata: Metadata
+    spec: Message
+
+
+def identify(document: object) -> tuple[str, str, str]:
+    """``(kind, namespace, name)`` of a document, however wrong the rest of it may be.
+
+    Raises `ResourceError` when it does not say.
+    """
+    if not isinstance(document, Mapping):
+        raise ResourceError("", "is no resource: it should be a mapping with apiVersion, kind and metadata")
+    kind = document.get("kind")
+    if not isinstance(kind, str) or not kind:
+        raise ResourceError("kind", "is required, and a string")
+    metadata = document.get("metadata")
+    if not isinstance(metadata, Mapping):
+        raise ResourceError("metadata", "is required, and a mapping")
+    name = metadata.get("name")
+    if not isinstance(name, str) or not name:
+        raise ResourceError("metadata.name", "is required, and a string")
+    namespace = metadata.get("namespace", "default")
+    if kind in KINDS and not KINDS[kind].namespaced:
+        namespace = ""
+    return kind, namespace if isinstance(namespace, str) else "default", name
+
+
+def parse_resource(document: object) -> Resource:
+    """The resource that a document describes. ``status`` is ignored: it is ours to write.
+
+    Raises `InvalidResourceError` with every fault, or `ResourceError` when it is no resource at all.
+    """
+    kind_name, _, _ = identify(document)
+    assert isinstance(document, Mapping)  # as `identify` found
+    kind = _known_kind(kind_name, document.get("apiVersion"))
+    errors = [
+        ResourceError(str(field), f"unknown field{nearest(str(field), _TOP_LEVEL_FIELDS)}")
+        for field in document
+        if field not in _TOP_LEVEL_FIELDS
+    ]
+    metadata = _validate(Metadata, document["metadata"], "metadata", errors)
+    spec = _validate(kind.model, document.get("spec", {}), "spec", errors)
+    if errors or metadata is None or spec is None:
+        raise InvalidResourceError(tuple(errors))
+    return Resource(kind=kind_name, metadata=metadata, spec=spec)
+
+
+def _known_kind(name: str, api_version: object) -> Kind:
+    kind = KINDS.get(name)
+    if kind is None:
+        if name in _LATER_KINDS:
+            raise ResourceError("kind", f"{name} is a kind of Istio's that is not supported yet")
+        raise ResourceError("kind", f"{name!r:.80} is no known kind{nearest(name, KINDS)}")
+    if api_version not in kind.api_versions:
+        known = " or ".join(kind.api_versions)
+        raise ResourceError("apiVersion", f"{show(api_version)} is no version of {name}; write {known}")
+    return kind
+
+
+def _validate(model: type[ModelT], value: object, path: str, errors: list[ResourceError]) -> ModelT | None:
+    """The model that ``value`` describes; or None, its faults being added to ``errors``."""
+    try:
+        return model.model_validate(value)
+    except ValidationError as error:
+        errors += explain(error, model, path)
+        return None

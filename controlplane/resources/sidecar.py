@@ -1,0 +1,116 @@
+"""``networking.istio.io`` ``Sidecar``: what a workload's proxy listens on, and what it needs to know of."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, field_validator
+
+from controlplane.resources.base import (
+    LABEL,
+    Message,
+    NonEmptyStr,
+    NotSupportedYet,
+    PortNumber,
+    Str,
+    WorkloadSelector,
+    check_wildcard_host,
+    invalid,
+)
+from controlplane.resources.service_entry import PortProtocol
+
+
+class CaptureMode(StrEnum):
+    DEFAULT = "DEFAULT"
+    IPTABLES = "IPTABLES"
+    NONE = "NONE"
+
+
+class SidecarPort(Message):
+    number: PortNumber
+    name: NonEmptyStr
+    protocol: PortProtocol
+    target_port: NotSupportedYet = None
+
+
+_ENDPOINT = re.compile(r"(127\.0\.0\.1|0\.0\.0\.0|\[::1\]|\[::\]):([0-9]{1,5})")
+
+
+def _check_default_endpoint(endpoint: str) -> str:
+    if endpoint.startswith("unix://"):
+        raise invalid("Unix domain sockets are not supported yet")
+    match = _ENDPOINT.fullmatch(endpoint)
+    if match is None or not 1 <= int(match[2]) <= 65535:
+        raise invalid(f"{endpoint!r:.80} should be 127.0.0.1:PORT, 0.0.0.0:PORT, [::1]:PORT or [::]:PORT")
+    return endpoint
+
+
+DefaultEndpoint = Annotated[Str, AfterValidator(_check_default_endpoint)]
+
+
+class IstioIngressListener(Message):
+    """``IstioIngressListener``. Without ``default_endpoint`` the app is on the same port of 127.0.0.1."""
+
+    port: SidecarPort
+    bind: Str = ""
+    capture_mode: CaptureMode = CaptureMode.DEFAULT
+    default_endpoint: DefaultEndpoint | None = None
+    tls: NotSupportedYet = None
+    connection_pool: NotSupportedYet = None
+
+
+_EGRESS_NAMESPACE = re.compile(rf"[.*~]|{LABEL}")
+
+
+def _check_egress_host(value: str) -> str:
+    namespace, slash, host = value.partition("/")
+    if not slash or not _EGRESS_NAMESPACE.fullmatch(namespace):
+        raise invalid(f"{value!r:.80} should be NAMESPACE/HOST, such as ./*, */reviews.example.com or ~/*")
+    return f"{namespace}/{check_wildcard_host(host)}"
+
+
+# `namespace/host`; the namespace may be `.`, `*` or `~` (none).
+EgressHost = Annotated[Str, AfterValidator(_check_egress_host)]
+
+
+class IstioEgressListener(Message):
+    hosts: Annotated[tuple[EgressHost, ...], Field(min_length=1)]
+    port: NotSupportedYet = None
+    bind: NotSupportedYet = None
+    capture_mode: NotSupportedYet = None
+
+
+class OutboundTrafficPolicyMode(StrEnum):
+    REGISTRY_ONLY = "REGISTRY_ONLY"
+    ALLOW_ANY = "ALLOW_ANY"
+
+
+class OutboundTrafficPolicy(Message):
+    mode: OutboundTrafficPolicyMode = OutboundTrafficPolicyMode.REGISTRY_ONLY
+    egress_proxy: NotSupportedYet = None
+
+
+class Sidecar(Message):
+    """Without a selector it is for the whole namespace, in the root namespace the mesh's default."""
+
+    workload_selector: WorkloadSelector | None = None
+    ingress: tuple[IstioIngressListener, ...] = ()
+    egress: tuple[IstioEgressListener, ...] = ()
+    outbound_traffic_policy: OutboundTrafficPolicy | None = None
+    inbound_connection_pool: NotSupportedYet = None
+
+    @field_validator("ingress")
+    @classmethod
+    def _distinct_ports(cls, ingress: tuple[IstioIngressListener, ...]) -> tuple[IstioIngressListener, ...]:
+        if len({listener.port.number for listener in ingress}) != len(ingress):
+            raise invalid("has two listeners of one port")
+        return ingress
+
+    @field_validator("egress")
+    @classmethod
+    def _one_listener(cls, egress: tuple[IstioEgressListener, ...]) -> tuple[IstioEgressListener, ...]:
+        if len(egress) > 1:
+            raise invalid("should have one listener without a port; more need `port`, not supported yet")
+        return egress

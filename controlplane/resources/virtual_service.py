@@ -1,0 +1,351 @@
+"""``networking.istio.io`` ``VirtualService``: where the traffic to a host goes."""
+
+from __future__ import annotations
+
+import re
+from enum import StrEnum
+from ipaddress import ip_network
+from typing import Annotated, Self
+
+from pydantic import AfterValidator, Field, field_validator, model_validator
+
+from controlplane.resources.base import (
+    Bool,
+    DurationOrZero,
+    ExportTo,
+    HeaderName,
+    Host,
+    Message,
+    NonEmptyStr,
+    NonNegativeInt,
+    NotSupportedYet,
+    PortNumber,
+    PortSelector,
+    Regex,
+    Str,
+    StringMatch,
+    ValueMatch,
+    WildcardHost,
+    invalid,
+)
+
+
+def _check_gateway(gateway: str) -> str:
+    if gateway != "mesh":
+        raise invalid(f"{gateway!r:.80}: gateways other than `mesh` are not supported yet")
+    return gateway
+
+
+Gateway = Annotated[Str, AfterValidator(_check_gateway)]
+
+
+def _check_subnet(subnet: str) -> str:
+    try:
+        ip_network(subnet, strict=False)
+    except ValueError as error:
+        raise invalid(f"{subnet!r:.80} is no IP address or CIDR") from error
+    return subnet
+
+
+Subnet = Annotated[Str, AfterValidator(_check_subnet)]
+
+
+class Destination(Message):
+    """``Destination``: a service, perhaps one of its subsets; without a port, the one the request came to."""
+
+    host: Host
+    subset: NonEmptyStr | None = None
+    port: PortSelector | None = None
+
+
+def _check_header_value(value: str) -> str:
+    if re.search(r"[\x00\r\n]", value):
+        raise invalid("has a control character, which no header may have")
+    if "%" in value.replace("%%", ""):
+        raise invalid(f"{value!r:.80}: substitutions (%...%) are not supported yet; write %% for one %")
+    return value
+
+
+HeaderValue = Annotated[Str, AfterValidator(_check_header_value)]
+
+
+class HeaderOperations(Message):
+    """``Headers.HeaderOperations``. ``set`` overwrites, ``add`` appends; names are lower-case."""
+
+    set: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
+    add: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
+    remove: tuple[HeaderName, ...] = ()
+
+
+class Headers(Message):
+    request: HeaderOperations | None = None
+    response: HeaderOperations | None = None
+
+
+class WeightedDestination(Message):
+    """``RouteDestination``: the weight is a share of the sum; the only destination of a route takes all."""
+
+    destination: Destination
+    weight: NonNegativeInt = 0
+
+
+class HTTPRouteDestination(WeightedDestination):
+    headers: Headers | None = None
+
+
+def _check_weights(route: tuple[WeightedDestination, ...]) -> None:
+    total = sum(destination.weight for destination in route)
+    if len(route) > 1 and total == 0:
+        raise invalid("the sum of the weights is 0")
+    if total > 2**32 - 1:
+        raise invalid(f"the sum of the weights is {total}; 4294967295 is the most")
+
+
+_PSEUDO_HEADERS = ("uri", "scheme", "method", "authority")
+
+
+class HTTPMatchRequest(Message):
+    """``HTTPMatchRequest``: all conditions must hold. Header names are lower-case."""
+
+    name: Str | None = None
+    uri: StringMatch | None = None
+    method: StringMatch | None = None
+    authority: StringMatch | None = None
+    headers: dict[HeaderName, ValueMatch] = Field(default_factory=dict)
+    without_headers: dict[HeaderName, ValueMatch] = Field(default_factory=dict)
+    query_params: dict[NonEmptyStr, ValueMatch] = Field(default_factory=dict)
+    port: PortNumber | None = None
+    ignore_uri_case: Bool = False
+    gateways: tuple[Gateway, ...] = ()
+    scheme: NotSupportedYet = None
+    source_labels: NotSupportedYet = None
+    source_namespace: NotSupportedYet = None
+    stat_prefix: NotSupportedYet = None
+
+    @field_validator("headers", "without_headers")
+    @classmethod
+    def _no_pseudo_headers(cls, headers: dict[str, ValueMatch]) -> dict[str, ValueMatch]:
+        for name in _PSEUDO_HEADERS:
+            if name in headers:
+                raise invalid(f"`{name}` is ignored here by Istio; match it with the field `{name}` instead")
+        return headers
+
+
+# Envoy's x-envoy-retry-on and x-envoy-retry-grpc-on; a number is a status code to retry on.
+_RETRY_ON = frozenset(
+    {
+        "5xx",
+        "gateway-error",
+        "connect-failure",
+        "reset",
+        "refused-stream",
+        "retriable-4xx",
+        "retriable-status-codes",
+        "cancelled",
+        "deadline-exceeded",
+        "internal",
+        "resource-exhausted",
+        "unavailable",
+    }
+)
+_RETRY_ON_LATER = frozenset(
+    {"reset-before-request", "envoy-ratelimited", "retriable-headers", "http3-post-connect-failure"}
+)
+
+
+class HTTPRetry(Message):
+    """``HTTPRetry``. ``attempts`` 0 turns retries off; ``retry_on`` is a comma-separated list."""
+
+    attempts: NonNegativeInt = 0
+    per_try_timeout: DurationOrZero | None = None
+    retry_on: Str = ""
+    retry_remote_localities: Bool | None = None
+    backoff: NotSupportedYet = None
+    retry_ignore_previous_hosts: NotSupportedYet = None
+
+    @property
+    def conditions(self) -> tuple[str, ...]:
+        return tuple(stripped for part in self.retry_on.split(",") if (stripped := part.strip()))
+
+    @field_validator("retry_on")
+    @classmethod
+    def _known_conditions(cls, retry_on: str) -> str:
+        for part in filter(None, map(str.strip, retry_on.split(","))):
+            if part in _RETRY_ON_LATER:
+                raise invalid(f"`{part}` is not supported yet")
+            if part not in _RETRY_ON and not re.fullmatch("[1-5][0-9][0-9]", part):
+                raise invalid(f"{part!r:.80} is no condition to retry on, nor a status code")
+        return retry_on
+
+
+class RegexRewrite(Message):
+    """``RegexRewrite``: ``\\1`` in ``rewrite`` is the first group of ``match``."""
+
+    match: Regex
+    rewrite: Str
+
+
+class HTTPRewrite(Message):
+    """``HTTPRewrite``: ``uri`` replaces the path, or the prefix that matched."""
+
+    uri: Str | None = None
+    authority: Str | None = None
+    uri_regex_rewrite: RegexRewrite | None = None
+
+    @model_validator(mode="after")
+    def _one_path_rewrite(self) -> Self:
+        if self.uri is not None and self.uri_regex_rewrite is not None:
+            raise invalid("should have only one of `uri` and `uriRegexRewrite`")
+        if self.uri is None and self.authority is None and self.uri_regex_rewrite is None:
+            raise invalid("should have `uri`, `authority` or `uriRegexRewrite`")
+        return self
+
+
+class RedirectPortSelection(StrEnum):
+    FROM_PROTOCOL_DEFAULT = "FROM_PROTOCOL_DEFAULT"
+    FROM_REQUEST_PORT = "FROM_REQUEST_PORT"
+
+
+class HTTPRedirect(Message):
+    """``HTTPRedirect``. ``redirect_code`` 0 is 301."""
+
+    uri: Str | None = None
+    authority: Str | None = None
+    port: PortNumber | None = None
+    derive_port: RedirectPortSelection | None = None
+    scheme: Str | None = None
+    redirect_code: NonNegativeInt = 0
+
+    @field_validator("scheme")
+    @classmethod
+    def _known_scheme(cls, scheme: str | None) -> str | None:
+        if scheme not in (None, "", "http", "https"):
+            raise invalid(f"{scheme!r:.80} is neither http nor https")
+        return scheme
+
+    @field_validator("redirect_code")
+    @classmethod
+    def _known_code(cls, code: int) -> int:
+        if code not in (0, 301, 302, 303, 307, 308):
+            raise invalid(f"{code} is none of 301, 302, 303, 307 and 308")
+        return code
+
+    @model_validator(mode="after")
+    def _one_port(self) -> Self:
+        if self.port is not None and self.derive_port is not None:
+            raise invalid("should have only one of `port` and `derivePort`")
+        return self
+
+
+class HTTPBody(Message):
+    string: Str | None = None
+    bytes: NotSupportedYet = None
+
+
+class HTTPDirectResponse(Message):
+    status: Annotated[NonNegativeInt, Field(ge=200, le=599)]
+    body: HTTPBody | None = None
+
+
+class HTTPRoute(Message):
+    """``HTTPRoute``: any of ``match`` (none: everything), and one thing to do."""
+
+    name: Str = ""
+    match: tuple[HTTPMatchRequest, ...] = ()
+    route: tuple[HTTPRouteDestination, ...] = ()
+    redirect: HTTPRedirect | None = None
+    direct_response: HTTPDirectResponse | None = None
+    rewrite: HTTPRewrite | None = None
+    timeout: DurationOrZero | None = None
+    retries: HTTPRetry | None = None
+    headers: Headers | None = None
+    delegate: NotSupportedYet = None
+    fault: NotSupportedYet = None
+    mirror: NotSupportedYet = None
+    mirrors: NotSupportedYet = None
+    mirror_percent: NotSupportedYet = None
+    mirror_percentage: NotSupportedYet = None
+    cors_policy: NotSupportedYet = None
+
+    @field_validator("route")
+    @classmethod
+    def _weights(cls, route: tuple[HTTPRouteDestination, ...]) -> tuple[HTTPRouteDestination, ...]:
+        _check_weights(route)
+        return route
+
+    @model_validator(mode="after")
+    def _one_action(self) -> Self:
+        actions = (bool(self.route), self.redirect is not None, self.direct_response is not None)
+        if sum(actions) != 1:
+            raise invalid("should have exactly one of `route`, `redirect` and `directResponse`")
+        if self.rewrite is not None and not self.route:
+            raise invalid("`rewrite` goes with `route` only")
+        return self
+
+
+class L4MatchAttributes(Message):
+    """``L4MatchAttributes``: all conditions must hold."""
+
+    port: PortNumber | None = None
+    destination_subnets: tuple[Subnet, ...] = ()
+    gateways: tuple[Gateway, ...] = ()
+    source_labels: NotSupportedYet = None
+    source_namespace: NotSupportedYet = None
+    source_subnet: NotSupportedYet = None
+
+
+class TCPRoute(Message):
+    match: tuple[L4MatchAttributes, ...] = ()
+    route: Annotated[tuple[WeightedDestination, ...], Field(min_length=1)]
+
+    @field_validator("route")
+    @classmethod
+    def _weights(cls, route: tuple[WeightedDestination, ...]) -> tuple[WeightedDestination, ...]:
+        _check_weights(route)
+        return route
+
+
+class TLSMatchAttributes(Message):
+    """``TLSMatchAttributes``: all conditions must hold."""
+
+    sni_hosts: Annotated[tuple[WildcardHost, ...], Field(min_length=1)]
+    port: PortNumber | None = None
+    destination_subnets: tuple[Subnet, ...] = ()
+    gateways: tuple[Gateway, ...] = ()
+    source_labels: NotSupportedYet = None
+    source_namespace: NotSupportedYet = None
+
+
+class TLSRoute(Message):
+    match: Annotated[tuple[TLSMatchAttributes, ...], Field(min_length=1)]
+    route: Annotated[tuple[WeightedDestination, ...], Field(min_length=1)]
+
+    @field_validator("route")
+    @classmethod
+    def _weights(cls, route: tuple[WeightedDestination, ...]) -> tuple[WeightedDestination, ...]:
+        _check_weights(route)
+        return route
+
+
+class VirtualService(Message):
+    hosts: Annotated[tuple[WildcardHost, ...], Field(min_length=1)]
+    gateways: tuple[Gateway, ...] = ()
+    http: tuple[HTTPRoute, ...] = ()
+    tls: tuple[TLSRoute, ...] = ()
+    tcp: tuple[TCPRoute, ...] = ()
+    export_to: tuple[ExportTo, ...] = ()
+
+    @field_validator("hosts")
+    @classmethod
+    def _hosts_of_the_mesh(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
+        if "*" in hosts:
+            raise invalid("`*` is not allowed for the gateway `mesh`")
+        if len(set(hosts)) != len(hosts):
+            raise invalid("names a host twice")
+        return hosts
+
+    @model_validator(mode="after")
+    def _some_route(self) -> Self:
+        if not (self.http or self.tls or self.tcp):
+            raise invalid("should have `http`, `tls` or `tcp` routes")
+        return self

@@ -1,0 +1,41 @@
+"""``networking.istio.io`` ``WorkloadEntry``: a workload at an address."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
+
+from controlplane.resources.base import (
+    Message,
+    NonEmptyStr,
+    PortNumber,
+    Str,
+    Uint32,
+    invalid,
+)
+
+
+def _check_address(address: str) -> str:
+    if address.startswith("unix://"):
+        raise invalid("Unix domain sockets are not supported yet")
+    if not re.fullmatch(r"[0-9A-Za-z._:-]+", address):
+        raise invalid(f"{address!r:.80} is no IP address or host name")
+    return address
+
+
+Address = Annotated[Str, AfterValidator(_check_address)]
+
+
+class WorkloadEntry(Message):
+    """``ports`` maps a port's name to its number here. ``locality`` is region/zone/sub-zone. ``weight`` 0
+    is 1, as every weight was equal."""
+
+    address: Address
+    ports: dict[NonEmptyStr, PortNumber] = Field(default_factory=dict)
+    labels: dict[Str, Str] = Field(default_factory=dict)
+    network: Str = ""
+    locality: Str = ""
+    weight: Uint32 = 0
+    service_account: Str = ""
