@@ -1,0 +1,138 @@
+"""The mesh configuration as the operator writes it: a YAML file with the fields of Istio's MeshConfig.
+
+https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/
+"""
+
+from __future__ import annotations
+
+import difflib
+import logging
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Final
+
+import yaml
+from pydantic import AfterValidator, Field, ValidationError
+
+from controlplane.errors import SettingsError
+from controlplane.model.mesh_config import MeshConfig
+from controlplane.resources.base import (
+    Bool,
+    Duration,
+    Message,
+    NonEmptyStr,
+    NonNegativeInt,
+    PortNumber,
+    invalid,
+)
+from protos.spiffe import SpiffeId
+
+_LOG = logging.getLogger(__name__)
+
+# Istio's, and not read here: their absence changes no traffic that this mesh carries, so they are named in a
+# warning and the rest of the file is used.
+_IGNORED: Final = frozenset({
+    "accessLogEncoding", "accessLogFile", "accessLogFormat", "ca", "caCertificates", "certificates",
+    "configSources", "connectionPool", "defaultConfig", "defaultDestinationRuleExportTo", "defaultProviders",
+    "defaultServiceExportTo", "defaultVirtualServiceExportTo", "disableEnvoyListenerLog",
+    "discoverySelectors", "dnsRefreshRate", "enableEnvoyAccessLogService", "enablePrometheusMerge",
+    "enableTracing", "extensionProviders", "h2UpgradePolicy", "hboneIdleTimeout", "inboundClusterStatName",
+    "inboundTrafficPolicy", "ingressClass", "ingressControllerMode", "ingressSelector", "ingressService",
+    "localityLbSetting", "meshMTLS", "outboundClusterStatName", "pathNormalization",
+    "protocolDetectionTimeout", "serviceScopeConfigs", "serviceSettings", "tcpKeepalive", "tlsDefaults",
+    "trustDomainAliases", "verifyCertificateAtClient",
+})  # fmt: skip
+
+
+def check_trust_domain(value: str) -> str:
+    """Raises a ``ValueError`` (a validation error) for what no SPIFFE id can hold."""
+    try:
+        SpiffeId(value, "default", "default")
+    except ValueError as error:
+        raise invalid(str(error)) from error
+    return value
+
+
+class _OutboundPolicyMode(StrEnum):
+    ALLOW_ANY = "ALLOW_ANY"
+    REGISTRY_ONLY = "REGISTRY_ONLY"
+
+
+class _OutboundTrafficPolicy(Message):
+    mode: _OutboundPolicyMode = _OutboundPolicyMode.ALLOW_ANY
+
+
+class _HttpRetryPolicy(Message):
+    attempts: NonNegativeInt = MeshConfig().default_retry_attempts
+
+
+_DEFAULT: Final = MeshConfig()
+
+
+class _MeshConfigFile(Message):
+    trust_domain: Annotated[NonEmptyStr, AfterValidator(check_trust_domain)] = _DEFAULT.trust_domain
+    root_namespace: NonEmptyStr = _DEFAULT.root_namespace
+    proxy_listen_port: PortNumber = _DEFAULT.outbound_port
+    proxy_inbound_listen_port: PortNumber = _DEFAULT.inbound_port
+    proxy_http_port: Annotated[NonNegativeInt, Field(le=65535)] = _DEFAULT.proxy_http_port
+    outbound_traffic_policy: _OutboundTrafficPolicy = _OutboundTrafficPolicy()
+    enable_auto_mtls: Bool = _DEFAULT.enable_auto_mtls
+    connect_timeout: Duration = _DEFAULT.connect_timeout
+    default_http_retry_policy: _HttpRetryPolicy = _HttpRetryPolicy()
+
+
+def load_mesh_config(path: Path) -> MeshConfig:
+    """Raises `SettingsError` that names the field. A field of Istio's that is not read here is warned about."""
+    document = _read_yaml(path)
+    ignored = _IGNORED & document.keys()
+    for field in sorted(ignored):
+        _LOG.warning("%s: %s is a field of Istio's that is not supported yet: ignored", path, field)
+    try:
+        given = _MeshConfigFile.model_validate({k: v for k, v in document.items() if k not in ignored})
+    except ValidationError as error:
+        raise SettingsError(f"{path}: {_in_words(error)}") from error
+    return _to_mesh_config(given)
+
+
+def _to_mesh_config(given: _MeshConfigFile) -> MeshConfig:
+    return MeshConfig(
+        trust_domain=given.trust_domain,
+        root_namespace=given.root_namespace,
+        outbound_port=given.proxy_listen_port,
+        inbound_port=given.proxy_inbound_listen_port,
+        proxy_http_port=given.proxy_http_port,
+        allow_any_outbound=given.outbound_traffic_policy.mode is _OutboundPolicyMode.ALLOW_ANY,
+        enable_auto_mtls=given.enable_auto_mtls,
+        connect_timeout=given.connect_timeout,
+        default_retry_attempts=given.default_http_retry_policy.attempts,
+    )
+
+
+def _read_yaml(path: Path) -> dict[str, object]:
+    try:
+        document = yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}: {error.strerror}") from error
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise SettingsError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+    if document is None:
+        return {}
+    if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
+        raise SettingsError(
+            f"{path}: expected the fields of a MeshConfig, such as `trustDomain: cluster.local`"
+        )
+    return document
+
+
+def _in_words(error: ValidationError) -> str:
+    """All that is wrong, on one line; an unknown field with the nearest known one."""
+    known = [str(field.alias) for field in _MeshConfigFile.model_fields.values()]
+    words = []
+    for problem in error.errors(include_url=False, include_input=False):
+        path = ".".join(str(part) for part in problem["loc"])
+        reason = problem["msg"]
+        if problem["type"] == "extra_forbidden":
+            nearest = difflib.get_close_matches(path, known, n=1)
+            reason = "unknown field" + (f"; did you mean {nearest[0]}?" if nearest else "")
+        words.append(f"{path}: {reason}")
+    return "; ".join(words)

@@ -1,0 +1,179 @@
+"""How the control plane was told to run: flags first, then the environment (``OUTRIGGER_XDS_PORT`` stands for
+``--xds-port``), then defaults. Read once, at the start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ipaddress
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Final
+
+from controlplane.ca.signer import SignerFiles
+from controlplane.errors import SettingsError
+from controlplane.mesh_config_file import check_trust_domain, load_mesh_config
+from controlplane.model.mesh_config import MeshConfig
+from controlplane.resources.base import parse_duration
+
+ENVIRONMENT_PREFIX: Final = "OUTRIGGER_"
+DEFAULT_STATE_DIR: Final = Path("~/.outrigger").expanduser()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """0: any free port."""
+
+    xds: int
+    xds_tls: int
+    debug: int
+    metrics: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthoritySettings:
+    """``signer`` None: a self-signed root of our own, in the state folder. ``roots`` are trusted beside it."""
+
+    signer: SignerFiles | None
+    roots: Path | None
+    default_lifetime_s: float
+    max_lifetime_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    folder: Path
+    state_dir: Path
+    bind_address: str
+    ports: Ports
+    mesh: MeshConfig
+    authority: AuthoritySettings
+    log_level: str
+    log_format: str
+    addresses_file: Path | None
+
+
+def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
+    """Raises `SettingsError` for files and values that do not fit; exits with code 2 on a flag that is none,
+    as argparse does."""
+    flags = _parser(environment).parse_args(argv)
+    if not flags.folder.is_dir() or not os.access(flags.folder, os.R_OK | os.X_OK):
+        raise SettingsError(f"--folder {flags.folder}: not a folder that can be read")
+    mesh = load_mesh_config(flags.mesh_config) if flags.mesh_config else MeshConfig()
+    if flags.trust_domain:
+        mesh = replace(mesh, trust_domain=flags.trust_domain)
+    return Settings(
+        folder=flags.folder,
+        state_dir=flags.state_dir,
+        bind_address=flags.bind_address,
+        ports=Ports(
+            xds=flags.xds_port, xds_tls=flags.xds_tls_port, debug=flags.debug_port, metrics=flags.metrics_port
+        ),
+        mesh=replace(mesh, dns_domain=flags.domain),
+        authority=_authority(flags),
+        log_level=flags.log_level,
+        log_format=flags.log_format,
+        addresses_file=flags.addresses_file,
+    )
+
+
+def _authority(flags: argparse.Namespace) -> AuthoritySettings:
+    if bool(flags.ca_cert) != bool(flags.ca_key):
+        raise SettingsError("--ca-cert and --ca-key go together: a certificate signs with its key")
+    if flags.ca_chain and not flags.ca_cert:
+        raise SettingsError("--ca-chain goes with --ca-cert and --ca-key")
+    if flags.workload_cert_ttl > flags.max_workload_cert_ttl:
+        raise SettingsError("--workload-cert-ttl is longer than --max-workload-cert-ttl")
+    signer = None
+    if flags.ca_cert:
+        signer = SignerFiles(
+            certificate=flags.ca_cert, key=flags.ca_key, chain=flags.ca_chain, roots=flags.root_cert
+        )
+    return AuthoritySettings(
+        signer=signer,
+        roots=flags.root_cert,
+        default_lifetime_s=flags.workload_cert_ttl,
+        max_lifetime_s=flags.max_workload_cert_ttl,
+    )
+
+
+def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m controlplane",
+        description="The control plane: watches resources, streams configuration, signs certificates.",
+        epilog=f"Each flag can be set in the environment: {_variable('xds-port')} stands for --xds-port.",
+        allow_abbrev=False,
+    )
+
+    def flag(name: str, metavar: str, read: Callable[[str], object], default: str | None, what: str) -> None:
+        # argparse reads a default that is text just as it reads a flag.
+        value = environment.get(_variable(name), default)
+        shown = what if default is None else f"{what} (default: {default})"
+        parser.add_argument(f"--{name}", metavar=metavar, type=read, default=value, help=shown)
+
+    flag("source", "KIND", _one_of("files"), "files", "where resources come from: files")
+    flag("folder", "DIR", Path, ".", "the folder of YAML files to follow")
+    flag("state-dir", "DIR", Path, str(DEFAULT_STATE_DIR), "where the root and the token key are kept")
+    flag("bind-address", "IP", _ip_address, "127.0.0.1", "the address that every port listens on")
+    flag("xds-port", "PORT", _port, "15010", "xDS in plaintext; 0 picks a free port, here and below")
+    flag("xds-tls-port", "PORT", _port, "15012", "xDS and certificate signing over TLS")
+    flag("debug-port", "PORT", _port, "8080", "health and debug API")
+    flag("metrics-port", "PORT", _port, "15014", "Prometheus metrics")
+    flag("addresses-file", "FILE", Path, None, "write the bound addresses there, as JSON, when ready")
+    flag("mesh-config", "FILE", Path, None, "YAML with the fields of Istio's MeshConfig")
+    flag("trust-domain", "NAME", _trust_domain, None, "overrides the mesh configuration's trustDomain")
+    flag("domain", "NAME", str, "cluster.local", "the DNS domain of services")
+    flag("ca-cert", "FILE", Path, None, "sign with this certificate, instead of a root of our own")
+    flag("ca-key", "FILE", Path, None, "its key")
+    flag("ca-chain", "FILE", Path, None, "the intermediates between it and the root")
+    flag("root-cert", "FILE", Path, None, "roots to trust: may hold several during a rotation")
+    flag("workload-cert-ttl", "TIME", _duration_s, "24h", "lifetime of a certificate that asks for none")
+    flag("max-workload-cert-ttl", "TIME", _duration_s, "2160h", "longest lifetime of a certificate")
+    flag("log-level", "LEVEL", _one_of("debug", "info", "warning", "error"), "info", "lowest level to log")
+    flag("log-format", "FORMAT", _one_of("text", "json"), "text", "text or json")
+    return parser
+
+
+def _variable(flag: str) -> str:
+    return ENVIRONMENT_PREFIX + flag.upper().replace("-", "_")
+
+
+def _one_of(*choices: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in choices:
+            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(choices)}")
+        return text
+
+    return read
+
+
+def _port(text: str) -> int:
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
+    return int(text)
+
+
+def _ip_address(text: str) -> str:
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is no IP address") from error
+
+
+def _trust_domain(text: str) -> str:
+    try:
+        return check_trust_domain(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _duration_s(text: str) -> float:
+    try:
+        duration_s = parse_duration(text).total_seconds()
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    if duration_s < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is shorter than a second")
+    return duration_s
