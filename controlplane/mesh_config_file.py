@@ -5,7 +5,6 @@ https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/
 
 from __future__ import annotations
 
-import difflib
 import logging
 from enum import StrEnum
 from pathlib import Path
@@ -25,6 +24,7 @@ from controlplane.resources.base import (
     PortNumber,
     invalid,
 )
+from controlplane.resources.words import explain
 from protos.spiffe import SpiffeId
 
 _LOG = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class _MeshConfigFile(Message):
 
 
 def load_mesh_config(path: Path) -> MeshConfig:
-    """Raises `SettingsError` that names the field. A field of Istio's that is not read here is warned about."""
+    """Raises `SettingsError`, which names the field. Istio's fields that are not read here cause warnings."""
     document = _read_yaml(path)
     ignored = _IGNORED & document.keys()
     for field in sorted(ignored):
@@ -90,7 +90,8 @@ def load_mesh_config(path: Path) -> MeshConfig:
     try:
         given = _MeshConfigFile.model_validate({k: v for k, v in document.items() if k not in ignored})
     except ValidationError as error:
-        raise SettingsError(f"{path}: {_in_words(error)}") from error
+        problems = explain(error, _MeshConfigFile, "MeshConfig")
+        raise SettingsError(f"{path}: {'; '.join(map(str, problems))}") from error
     return _to_mesh_config(given)
 
 
@@ -122,17 +123,3 @@ def _read_yaml(path: Path) -> dict[str, object]:
             f"{path}: expected the fields of a MeshConfig, such as `trustDomain: cluster.local`"
         )
     return document
-
-
-def _in_words(error: ValidationError) -> str:
-    """All that is wrong, on one line; an unknown field with the nearest known one."""
-    known = [str(field.alias) for field in _MeshConfigFile.model_fields.values()]
-    words = []
-    for problem in error.errors(include_url=False, include_input=False):
-        path = ".".join(str(part) for part in problem["loc"])
-        reason = problem["msg"]
-        if problem["type"] == "extra_forbidden":
-            nearest = difflib.get_close_matches(path, known, n=1)
-            reason = "unknown field" + (f"; did you mean {nearest[0]}?" if nearest else "")
-        words.append(f"{path}: {reason}")
-    return "; ".join(words)

@@ -34,7 +34,7 @@ class Ports:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthoritySettings:
-    """``signer`` None: a self-signed root of our own, in the state folder. ``roots`` are trusted beside it."""
+    """``signer`` None: a self-signed root, kept in the state folder. ``roots`` are trusted beside it."""
 
     signer: SignerFiles | None
     roots: Path | None

@@ -1,0 +1,70 @@
+"""An HTTP server inside the control plane's own event loop: uvicorn, without its hold on signals."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Iterator
+from typing import Any, Final
+
+import uvicorn
+
+from controlplane.errors import SettingsError
+
+# The debug API's answers are small; whoever still reads after this is cut off.
+_SHUTDOWN_TIMEOUT_S: Final = 2
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """The runtime handles signals, for all of its servers."""
+        yield
+
+
+class HttpServer:
+    """Bound when made, so that a port in use is known before anything else starts; serves once started."""
+
+    def __init__(self, name: str, app: Any, address: str, port: int) -> None:
+        """Raises `SettingsError` when ``address`` and ``port`` cannot be listened on."""
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            ws="none",
+            timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
+        )
+        self.name: Final = name
+        self._socket: Final = _bind(name, address, port)
+        self._server: Final = _Server(config)
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def port(self) -> int:
+        number: int = self._socket.getsockname()[1]
+        return number
+
+    def start(self) -> None:
+        # uvicorn awaits nothing of ours before it listens: connections meanwhile wait in the backlog.
+        self._socket.listen()
+        self._task = asyncio.create_task(self._server.serve([self._socket]), name=f"http-{self.name}")
+
+    async def close(self) -> None:
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+        self._socket.close()
+
+
+def _bind(name: str, address: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((address, port))
+    except OSError as error:
+        listener.close()
+        raise SettingsError(f"cannot listen on {address}:{port} for {name}: {error.strerror}") from error
+    return listener
