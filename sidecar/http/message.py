@@ -34,6 +34,9 @@ class BodyReader(Protocol):
         """Whatever has arrived, waiting for at least one byte; ``b""`` at the end. Raises the error that
         cut the body short (a `RequestError`)."""
 
+    def close(self) -> None:
+        """The consumer leaves: what it has not read, it never will. Idempotent, and due on every path."""
+
 
 class BodySource(Protocol):
     """The producer's hand on its own input: a codec stops reading while its consumer is behind."""
@@ -41,6 +44,9 @@ class BodySource(Protocol):
     def pause_body(self) -> None: ...
 
     def resume_body(self) -> None: ...
+
+    def abandon_body(self) -> None:
+        """The consumer left before the end: give up the exchange (HTTP/1: close the connection)."""
 
 
 class Body:
@@ -113,6 +119,13 @@ class Body:
             self._source.resume_body()
         return data
 
+    def close(self) -> None:
+        source, self._source = self._source, None
+        self._chunks.clear()
+        self._size = 0
+        if source is not None and not self._ended and self._error is None:
+            source.abandon_body()
+
     def _wake(self) -> None:
         waiter = self._waiter
         if waiter is not None and not waiter.done():
@@ -124,9 +137,10 @@ class Request:
 
     `upgrade` is the lower-case protocol that the client asks for (``b"websocket"``; ``b"connect"`` for the
     CONNECT method): its body is then the raw bytes that follow. `inform`, where set, sends a 1xx response.
+    `route` is what the route table chose, for the router at the end of the chain (the router's own type).
     """
 
-    __slots__ = ("authority", "body", "headers", "info", "inform", "method", "path", "scheme", "upgrade")
+    __slots__ = ("authority", "body", "headers", "info", "inform", "method", "path", "route", "scheme", "upgrade")
 
     def __init__(
         self,
@@ -147,6 +161,7 @@ class Request:
         self.info = info
         self.upgrade: bytes | None = None
         self.inform: Callable[[int, Headers], None] | None = None
+        self.route: object | None = None
 
 
 class Response:
