@@ -1,0 +1,36 @@
+"""The operator's command. Each sub-command is a module; what is heavy is imported when a command runs."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from controlplane.errors import ControlPlaneError
+from outrigger import certificate, token
+from outrigger.bootstrap import bootstrap
+from outrigger.errors import CommandError
+from sidecar.errors import SidecarError
+
+app = typer.Typer(
+    name="outrigger",
+    help="A service mesh that you can read, extend and test in Python.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(bootstrap)
+app.add_typer(token.app, name="token")
+app.add_typer(certificate.app, name="certificate")
+
+
+def main() -> None:
+    """Usage errors exit with code 2, whatever else fails with code 1 and one line."""
+    try:
+        app()
+    except (CommandError, ControlPlaneError, SidecarError) as error:
+        sys.exit(f"outrigger: {error}")
+
+
+if __name__ == "__main__":
+    main()

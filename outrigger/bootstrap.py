@@ -1,0 +1,257 @@
+"""`outrigger bootstrap`: the Envoy v3 bootstrap file of one proxy, which starts a sidecar and an Envoy alike.
+
+https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol, config.bootstrap.v3.Bootstrap
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+
+from outrigger.errors import CommandError
+from protos import node
+
+XDS_CLUSTER: Final = "xds-grpc"  # Istio's name
+
+_TLS: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
+_HTTP: Final = "type.googleapis.com/envoy.extensions.upstreams.http.v3"
+
+# What `outrigger certificate request` writes, by Istio's names.
+CERTIFICATE_CHAIN_FILE: Final = "cert-chain.pem"
+PRIVATE_KEY_FILE: Final = "key.pem"
+TRUST_BUNDLE_FILE: Final = "root-cert.pem"
+
+
+class Interception(StrEnum):
+    """How connections reach the proxy; NONE: the application names it as its HTTP proxy."""
+
+    NONE = "NONE"
+    REDIRECT = "REDIRECT"
+
+
+class OutputFormat(StrEnum):
+    YAML = "yaml"
+    JSON = "json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Address:
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """``host:port``, ``[::1]:port``. Raises `CommandError`."""
+        host, _, port = text.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            raise CommandError(f"{text!r} is no address: expected HOST:PORT")
+        return cls(host=host.removeprefix("[").removesuffix("]"), port=int(port))
+
+    @property
+    def is_ip(self) -> bool:
+        try:
+            ipaddress.ip_address(self.host)
+        except ValueError:
+            return False
+        return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bootstrap:
+    """``ca_certificate``: the roots of the control plane's certificate; None: plaintext. ``identity_dir``:
+    where an Envoy, which cannot ask for certificates itself, finds the workload's."""
+
+    node_id: node.NodeId
+    xds_address: Address
+    ca_certificate: Path | None = None
+    service_account: str = "default"
+    labels: Mapping[str, str] = field(default_factory=dict)
+    admin_port: int = 15000
+    http_proxy_port: int = 0
+    interception: Interception = Interception.REDIRECT
+    delta: bool = True
+    identity_dir: Path | None = None
+
+    def document(self) -> dict[str, Any]:
+        """The bootstrap as YAML or JSON holds it."""
+        static: dict[str, Any] = {"clusters": [self._xds_cluster()]}
+        if self.identity_dir is not None:
+            static["secrets"] = _identity_secrets(self.identity_dir)
+        return {
+            "node": self._node(),
+            "admin": {"address": _socket_address(Address(host="127.0.0.1", port=self.admin_port))},
+            "dynamic_resources": self._dynamic_resources(),
+            "static_resources": static,
+        }
+
+    def _node(self) -> dict[str, Any]:
+        metadata: dict[str, Any] = {
+            node.NAMESPACE: self.node_id.namespace,
+            node.SERVICE_ACCOUNT: self.service_account,
+            node.WORKLOAD_NAME: self.node_id.workload,
+            node.LABELS: dict(self.labels),
+            node.INTERCEPTION_MODE: self.interception.value,
+        }
+        if self.http_proxy_port:
+            metadata[node.HTTP_PROXY_PORT] = str(self.http_proxy_port)  # Istio's metadata are strings
+        return {
+            "id": str(self.node_id),
+            "cluster": f"{self.node_id.workload}.{self.node_id.namespace}",
+            "metadata": metadata,
+        }
+
+    def _dynamic_resources(self) -> dict[str, Any]:
+        return {
+            "ads_config": {
+                "api_type": "DELTA_GRPC" if self.delta else "GRPC",
+                "transport_api_version": "V3",
+                "set_node_on_first_message_only": True,
+                "grpc_services": [{"envoy_grpc": {"cluster_name": XDS_CLUSTER}}],
+            },
+            "cds_config": {"ads": {}, "resource_api_version": "V3"},
+            "lds_config": {"ads": {}, "resource_api_version": "V3"},
+        }
+
+    def _xds_cluster(self) -> dict[str, Any]:
+        endpoint = {"endpoint": {"address": _socket_address(self.xds_address)}}
+        cluster: dict[str, Any] = {
+            "name": XDS_CLUSTER,
+            "type": "STATIC" if self.xds_address.is_ip else "STRICT_DNS",
+            "connect_timeout": "1s",
+            "load_assignment": {"cluster_name": XDS_CLUSTER, "endpoints": [{"lb_endpoints": [endpoint]}]},
+            "typed_extension_protocol_options": {
+                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                    "@type": f"{_HTTP}.HttpProtocolOptions",
+                    # A control plane that vanished without a word is noticed, and another connection tried.
+                    "explicit_http_config": {
+                        "http2_protocol_options": {
+                            "connection_keepalive": {"interval": "30s", "timeout": "5s"}
+                        }
+                    },
+                }
+            },
+        }
+        if self.ca_certificate is not None:
+            cluster["transport_socket"] = self._tls(self.ca_certificate)
+        return cluster
+
+    def _tls(self, ca_certificate: Path) -> dict[str, Any]:
+        """The name is checked too: every workload of the mesh has a certificate by the same root."""
+        server = {
+            "san_type": "IP_ADDRESS" if self.xds_address.is_ip else "DNS",
+            "matcher": {"exact": self.xds_address.host},
+        }
+        context: dict[str, Any] = {
+            "@type": f"{_TLS}.UpstreamTlsContext",
+            "common_tls_context": {
+                "validation_context": {
+                    "trusted_ca": {"filename": str(ca_certificate)},
+                    "match_typed_subject_alt_names": [server],
+                }
+            },
+        }
+        if not self.xds_address.is_ip:  # RFC 6066 3: no addresses in SNI
+            context["sni"] = self.xds_address.host
+        return {"name": "envoy.transport_sockets.tls", "typed_config": context}
+
+
+def _identity_secrets(directory: Path) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": node.WORKLOAD_CERTIFICATE_SECRET,
+            "tls_certificate": {
+                "certificate_chain": {"filename": str(directory / CERTIFICATE_CHAIN_FILE)},
+                "private_key": {"filename": str(directory / PRIVATE_KEY_FILE)},
+            },
+        },
+        {
+            "name": node.TRUST_BUNDLE_SECRET,
+            "validation_context": {"trusted_ca": {"filename": str(directory / TRUST_BUNDLE_FILE)}},
+        },
+    ]
+
+
+def _socket_address(address: Address) -> dict[str, Any]:
+    return {"socket_address": {"address": address.host, "port_value": address.port}}
+
+
+def bootstrap(
+    *,
+    xds_address: Annotated[str, typer.Option(help="The control plane's xDS, HOST:PORT.")],
+    node_id: Annotated[
+        str, typer.Option("--node", help="The node id, whole; instead of --name, --namespace and --ip.")
+    ] = "",
+    name: Annotated[str, typer.Option(help="The workload's name.")] = "",
+    namespace: Annotated[str, typer.Option(help="The workload's namespace.")] = "default",
+    ip: Annotated[str, typer.Option(help="The workload's address.")] = "127.0.0.1",
+    service_account: Annotated[str, typer.Option(help="Whom the workload runs as.")] = "default",
+    label: Annotated[
+        list[str] | None, typer.Option(help="A label of the workload, KEY=VALUE; repeat it.")
+    ] = None,
+    ca_cert: Annotated[
+        Path | None, typer.Option(help="Follow the control plane over TLS, trusting these roots.")
+    ] = None,
+    identity_dir: Annotated[
+        Path | None, typer.Option(help="For a stock Envoy: where `outrigger certificate request` wrote.")
+    ] = None,
+    admin_port: Annotated[int, typer.Option(min=0, max=65535, help="The admin port, on 127.0.0.1.")] = 15000,
+    http_proxy_port: Annotated[
+        int, typer.Option(min=0, max=65535, help="This proxy's explicit HTTP proxy port; 0: the mesh's.")
+    ] = 0,
+    interception: Annotated[
+        Interception, typer.Option(help="How connections reach the proxy.")
+    ] = Interception.REDIRECT,
+    delta: Annotated[
+        bool, typer.Option("--delta/--sotw", help="Incremental or state-of-the-world xDS.")
+    ] = True,
+    output: Annotated[OutputFormat, typer.Option("--format", help="How to print it.")] = OutputFormat.YAML,
+) -> None:
+    """Print the bootstrap file of one proxy: `envoy -c FILE` and `python -m sidecar` both start with it."""
+    document = Bootstrap(
+        node_id=_node_id(node_id, name, namespace, ip),
+        xds_address=Address.parse(xds_address),
+        ca_certificate=ca_cert and ca_cert.absolute(),
+        service_account=service_account,
+        labels=_labels(label or []),
+        admin_port=admin_port,
+        http_proxy_port=http_proxy_port,
+        interception=interception,
+        delta=delta,
+        identity_dir=identity_dir and identity_dir.absolute(),
+    ).document()
+    if output is OutputFormat.JSON:
+        import json
+
+        print(json.dumps(document, indent=2))
+    else:
+        import yaml
+
+        print(yaml.safe_dump(document, sort_keys=False), end="")
+
+
+def _node_id(whole: str, name: str, namespace: str, ip: str) -> node.NodeId:
+    if bool(whole) == bool(name):
+        raise CommandError("name the proxy, either with --node or with --name")
+    if not whole:
+        domain = f"{namespace}.svc.cluster.local"
+        return node.NodeId(proxy_type="sidecar", ip=ip, workload=name, namespace=namespace, dns_domain=domain)
+    try:
+        return node.NodeId.parse(whole)
+    except ValueError as error:
+        raise CommandError(str(error)) from error
+
+
+def _labels(pairs: list[str]) -> dict[str, str]:
+    labels = {}
+    for pair in pairs:
+        key, separator, value = pair.partition("=")
+        if not key or not separator:
+            raise CommandError(f"--label {pair!r}: expected KEY=VALUE")
+        labels[key] = value
+    return labels

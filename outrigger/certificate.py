@@ -1,0 +1,110 @@
+"""`outrigger certificate`: workload certificates for what cannot ask for them itself, a stock Envoy."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from outrigger.bootstrap import CERTIFICATE_CHAIN_FILE, PRIVATE_KEY_FILE, TRUST_BUNDLE_FILE, Address
+from outrigger.errors import CommandError
+
+app = typer.Typer(help="Ask the control plane for certificates.", no_args_is_help=True)
+
+_TIMEOUT_S: Final = 10.0
+
+
+@app.callback()
+def _group() -> None:
+    """A group, though it has one command so far."""
+
+
+@app.command()
+def request(
+    ca_address: Annotated[str, typer.Option(help="The control plane's TLS port, HOST:PORT.")],
+    ca_cert: Annotated[
+        Path, typer.Option(help="The roots to trust it by: root-cert.pem of its state folder.")
+    ],
+    token_file: Annotated[Path, typer.Option(help="What `outrigger token create` printed.")],
+    out: Annotated[Path, typer.Option(help="The folder to write to.")],
+    lifetime: Annotated[str, typer.Option(help="The lifetime to ask for; the control plane caps it.")] = "",
+) -> None:
+    """Write cert-chain.pem, key.pem and root-cert.pem; the key is made here and goes nowhere else."""
+    address = Address.parse(ca_address)
+    lifetime_s = _seconds(lifetime) if lifetime else 0
+    key_pem, csr_pem = _make_key_and_csr()
+    chain, roots = _sign(
+        address, _read(ca_cert), _read(token_file).decode("utf-8", "replace").strip(), csr_pem, lifetime_s
+    )
+    try:
+        out.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _write(out / PRIVATE_KEY_FILE, key_pem, 0o600)
+        _write(out / CERTIFICATE_CHAIN_FILE, chain, 0o644)
+        _write(out / TRUST_BUNDLE_FILE, roots, 0o644)
+    except OSError as error:
+        raise CommandError(f"cannot write to {out}: {error.strerror}") from error
+    print(f"wrote {CERTIFICATE_CHAIN_FILE}, {PRIVATE_KEY_FILE} and {TRUST_BUNDLE_FILE} to {out}")
+
+
+def _make_key_and_csr() -> tuple[bytes, str]:
+    """The CSR is empty but for the key: the token alone says who this is."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    csr = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    key_pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    return key_pem, csr.public_bytes(Encoding.PEM).decode("ascii")
+
+
+def _sign(address: Address, roots: bytes, token: str, csr_pem: str, lifetime_s: int) -> tuple[bytes, bytes]:
+    """The chain and the trust bundle, PEM."""
+    import grpc
+
+    from protos.ca_pb2 import CreateCertificateRequest
+    from protos.ca_pb2_grpc import CertificateServiceStub
+
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    credentials = grpc.ssl_channel_credentials(root_certificates=roots)
+    with grpc.secure_channel(f"{host}:{address.port}", credentials) as channel:
+        try:
+            response = CertificateServiceStub(channel).CreateCertificate(
+                CreateCertificateRequest(csr=csr_pem, requested_lifetime_s=lifetime_s),
+                metadata=(("authorization", f"Bearer {token}"),),
+                timeout=_TIMEOUT_S,
+            )
+        except grpc.RpcError as error:
+            raise CommandError(
+                f"{host}:{address.port} gave no certificate: {error.code().name}: {error.details()}"
+            ) from error
+    return "".join(response.certificate_chain).encode(), "".join(response.trust_bundle).encode()
+
+
+def _seconds(text: str) -> int:
+    from controlplane.resources.base import parse_duration
+
+    try:
+        return int(parse_duration(text).total_seconds())
+    except ValueError as error:
+        raise CommandError(f"--lifetime: {error}") from error
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise CommandError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    """Whole or not at all: an Envoy may read at any moment."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+    os.chmod(temporary, mode)
+    os.replace(temporary, path)

@@ -1,0 +1,120 @@
+"""The demo's application: which pods there are, and the YAML that describes them to the control plane."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+NAMESPACE = "bookinfo"
+TRUST_DOMAIN = "cluster.local"
+SERVICE_PORT = 9080
+
+# Which service may call which: every hop between sidecars, by destination.
+CALLERS = {"details": "productpage", "reviews": "productpage", "ratings": "reviews"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """A pod's ports. On one machine pods differ by port, not by address."""
+
+    app: int
+    inbound: int
+    outbound: int
+    admin: int
+    status: int
+    metrics: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """One replica: its application's process, and a sidecar's beside it."""
+
+    name: str
+    service: str
+    version: str
+    ports: Ports
+
+    @property
+    def service_account(self) -> str:
+        return f"bookinfo-{self.service}"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        return {"app": self.service, "version": self.version}
+
+    def resources(self) -> str:
+        """Its WorkloadEntry and its Sidecar: explicit listeners, since nothing redirects traffic here."""
+        metadata = {"name": self.name, "namespace": NAMESPACE}
+        workload_entry = {
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "WorkloadEntry",
+            "metadata": metadata,
+            "spec": {
+                "address": "127.0.0.1",
+                "ports": {"http": self.ports.inbound},
+                "labels": {**self.labels, "pod": self.name, "security.istio.io/tlsMode": "istio"},
+                "serviceAccount": self.service_account,
+            },
+        }
+        sidecar = {
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "Sidecar",
+            "metadata": metadata,
+            "spec": {
+                "workloadSelector": {"labels": {"pod": self.name}},
+                "ingress": [
+                    {
+                        "port": {"number": self.ports.inbound, "protocol": "HTTP", "name": "http"},
+                        "bind": "127.0.0.1",
+                        "defaultEndpoint": f"127.0.0.1:{self.ports.app}",
+                        "captureMode": "NONE",
+                    }
+                ],
+            },
+        }
+        return yaml.safe_dump_all([workload_entry, sidecar], sort_keys=False)
+
+
+def principal(service: str) -> str:
+    """The SPIFFE id that a service's pods prove."""
+    return f"spiffe://{TRUST_DOMAIN}/ns/{NAMESPACE}/sa/bookinfo-{service}"
+
+
+def pods() -> list[Pod]:
+    """The seven pods, each with free ports."""
+    replicas = [
+        ("productpage-v1", "productpage", "v1"),
+        ("details-v1", "details", "v1"),
+        ("reviews-v1-a", "reviews", "v1"),
+        ("reviews-v1-b", "reviews", "v1"),
+        ("reviews-v2", "reviews", "v2"),
+        ("reviews-v3", "reviews", "v3"),
+        ("ratings-v1", "ratings", "v1"),
+    ]
+    names = ("app", "inbound", "outbound", "admin", "status", "metrics")
+    numbers = iter(free_ports(len(replicas) * len(names)))
+    return [
+        Pod(name=name, service=service, version=version, ports=Ports(**{n: next(numbers) for n in names}))
+        for name, service, version in replicas
+    ]
+
+
+def free_ports(count: int) -> list[int]:
+    """Distinct TCP ports of 127.0.0.1 that nobody listens on at this moment."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for listening in sockets:
+            listening.bind(("127.0.0.1", 0))
+        return [int(listening.getsockname()[1]) for listening in sockets]
+
+
+def examples() -> Path:
+    """The folder of the example's files. Raises `FileNotFoundError` outside a checkout."""
+    folder = Path(__file__).resolve().parents[2] / "deploy" / "examples" / "bookinfo"
+    if not (folder / "app.py").is_file():
+        raise FileNotFoundError(f"{folder} is missing: the demo runs from a checkout of the project")
+    return folder

@@ -1,0 +1,119 @@
+"""Constant load through productpage, and what came back."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import math
+import time
+from collections import Counter
+from dataclasses import dataclass
+
+import httpx
+
+REQUEST_TIMEOUT_S = 10.0
+JASON_EVERY = 4
+"""Every fourth request is Jason's."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One client request: times are seconds of the monotonic clock; `version` and `pod` are the replica of
+    reviews that answered, empty when none did."""
+
+    start_s: float
+    duration_s: float
+    status: int
+    user: str
+    version: str = ""
+    pod: str = ""
+    error: str = ""
+
+    @property
+    def ok(self) -> bool:
+        return self.status == 200
+
+
+class Results(list[Result]):
+    """Results in the order in which they came."""
+
+    def since(self, start_s: float) -> Results:
+        """Those whose requests were sent at `start_s` or later."""
+        return Results(result for result in self if result.start_s >= start_s)
+
+    def of(self, user: str) -> Results:
+        return Results(result for result in self if result.user == user)
+
+    def failed(self) -> Results:
+        return Results(result for result in self if not result.ok)
+
+    def versions(self) -> Counter[str]:
+        return Counter(result.version for result in self if result.ok)
+
+    def pods(self) -> Counter[str]:
+        return Counter(result.pod for result in self if result.ok)
+
+    def latency_ms(self, share: float) -> float:
+        """The latency that `share` (0 to 1) of the requests did not exceed; 0.0 without any."""
+        durations = sorted(result.duration_s for result in self)
+        if not durations:
+            return 0.0
+        return durations[max(math.ceil(share * len(durations)) - 1, 0)] * 1000
+
+    def rate_per_s(self) -> float:
+        if len(self) < 2:
+            return 0.0
+        span_s = max(r.start_s for r in self) - min(r.start_s for r in self)
+        return (len(self) - 1) / span_s if span_s else 0.0
+
+
+class Load:
+    """Sends `rate_per_s` requests a second whatever the answers' speed (an open loop), until stopped."""
+
+    def __init__(self, url: str, *, rate_per_s: float) -> None:
+        self.results = Results()
+        self._url = url
+        self._interval_s = 1 / rate_per_s
+        self._pending: set[asyncio.Task[None]] = set()
+
+    async def run(self) -> None:
+        """Until cancelled; the requests under way then are waited for, and counted."""
+        limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
+        async with httpx.AsyncClient(limits=limits, timeout=REQUEST_TIMEOUT_S, trust_env=False) as client:
+            due_s = time.monotonic()
+            try:
+                for number in itertools.count():
+                    user = "jason" if number % JASON_EVERY == 0 else ""
+                    task = asyncio.create_task(self._request(client, user), name=f"load-{number}")
+                    self._pending.add(task)
+                    task.add_done_callback(self._pending.discard)
+                    due_s += self._interval_s
+                    await asyncio.sleep(max(due_s - time.monotonic(), 0))
+            finally:
+                await asyncio.gather(*self._pending)
+
+    async def _request(self, client: httpx.AsyncClient, user: str) -> None:
+        start_s = time.monotonic()
+        status, version, pod, error = 0, "", "", ""
+        try:
+            response = await client.get(self._url, headers={"end-user": user} if user else {})
+            status = response.status_code
+            if status == 200:
+                reviews = response.json()["reviews"]
+                version, pod = reviews["version"], reviews["pod"]
+            else:
+                error = response.text[:300]
+        except (httpx.HTTPError, ValueError, KeyError) as problem:
+            error = f"{type(problem).__name__}: {problem}"
+        duration_s = time.monotonic() - start_s
+        self.results.append(
+            Result(
+                start_s=start_s,
+                duration_s=duration_s,
+                status=status,
+                user=user,
+                version=version,
+                pod=pod,
+                error=error,
+            )
+        )
