@@ -92,6 +92,10 @@ class Load:
             finally:
                 await asyncio.gather(*self._pending)
 
+    async def settled(self) -> None:
+        """Until what is under way at this moment has been answered."""
+        await asyncio.gather(*self._pending)
+
     async def _request(self, client: httpx.AsyncClient, user: str) -> None:
         start_s = time.monotonic()
         status, version, pod, error = 0, "", "", ""

@@ -4,7 +4,8 @@
 
 productpage asks details and reviews, reviews v2 and v3 ask ratings, by plain names and ports
 (``http://reviews:9080/...``); the standard HTTP_PROXY variable takes the calls to the sidecar. Only the
-standard library is used. ``POST /fault?status=500`` makes a replica answer everything so; ``status=200`` heals it.
+standard library is used. ``POST /fault?status=500`` makes a replica answer everything so; ``status=200``
+heals it.
 """
 
 from __future__ import annotations
@@ -115,6 +116,11 @@ def handler(service: str, version: str) -> type[BaseHTTPRequestHandler]:
     return Handler
 
 
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128  # the standard library's 5 loses connections under load
+    daemon_threads = True
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description="One of the Bookinfo services.")
     parser.add_argument("service", choices=sorted(SERVICES))
@@ -122,9 +128,7 @@ def main() -> None:
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9080)
     arguments = parser.parse_args()
-    server = ThreadingHTTPServer(
-        (arguments.host, arguments.port), handler(arguments.service, arguments.version)
-    )
+    server = Server((arguments.host, arguments.port), handler(arguments.service, arguments.version))
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     server.serve_forever()
 

@@ -1,0 +1,171 @@
+"""The mesh of the demo: a control plane, and for every pod its application and its sidecar."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import sys
+from pathlib import Path
+
+import httpx
+
+from outrigger.demo.bookinfo import NAMESPACE, TRUST_DOMAIN, Pod, examples, free_ports, pods
+from outrigger.demo.observe import connected_proxies, until
+from outrigger.demo.processes import Processes
+
+START_DEADLINE_S = 60.0
+CONTROL_PLANE = "controlplane"
+
+
+class Mesh:
+    """Everything lives in `run_dir`: ``config/`` is the folder that the control plane follows, ``state/`` its
+    root and keys, ``pods/`` what the sidecars keep, ``logs/`` what all of them say."""
+
+    def __init__(self, run_dir: Path, processes: Processes, client: httpx.AsyncClient) -> None:
+        self.run_dir = run_dir
+        self.processes = processes
+        self.client = client
+        self.pods = pods()
+        self.xds_port, self.xds_tls_port, self.debug_port, self.metrics_port = free_ports(4)
+        self.config_dir = run_dir / "config"
+        self.state_dir = run_dir / "state"
+        self._examples = examples()
+
+    @property
+    def entry(self) -> Pod:
+        """The pod that the load goes to, and whose sidecar routes to reviews."""
+        return self.pods[0]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.entry.ports.inbound}/productpage"
+
+    def pod(self, name: str) -> Pod:
+        return next(pod for pod in self.pods if pod.name == name)
+
+    # Starting
+
+    async def start(self) -> None:
+        """Until every sidecar is ready. Raises `TimeoutError` and `ProcessError`."""
+        self.config_dir.mkdir(parents=True)
+        for name in ("services", "security", "destination-rules"):
+            self.apply(name)
+        for pod in self.pods:
+            (self.config_dir / f"pod-{pod.name}.yaml").write_text(pod.resources())
+        await self.start_control_plane()
+        await self.control_plane_ready()
+        for pod in self.pods:
+            await self._start_pod(pod)
+        for pod in self.pods:
+            await self._ready(pod)
+
+    async def start_control_plane(self) -> None:
+        ports = {
+            "--xds-port": self.xds_port,
+            "--xds-tls-port": self.xds_tls_port,
+            "--debug-port": self.debug_port,
+            "--metrics-port": self.metrics_port,
+        }
+        command = [sys.executable, "-m", "controlplane", "--source", "files"]
+        command += ["--folder", str(self.config_dir), "--state-dir", str(self.state_dir)]
+        command += [word for flag, port in ports.items() for word in (flag, str(port))]
+        command += ["--trust-domain", TRUST_DOMAIN]
+        await self.processes.start(CONTROL_PLANE, command, {})
+
+    async def control_plane_ready(self) -> None:
+        async def healthy() -> bool:
+            self.processes.check()
+            answer = await self.client.get(f"http://127.0.0.1:{self.debug_port}/healthz")
+            return answer.status_code == 200
+
+        await until("the control plane", healthy, deadline_s=START_DEADLINE_S)
+
+    async def all_connected(self, *, deadline_s: float) -> None:
+        """Until every sidecar follows the control plane."""
+
+        async def everyone() -> bool:
+            self.processes.check()
+            return len(await connected_proxies(self.client, self.debug_port)) >= len(self.pods)
+
+        await until("every sidecar's connection to the control plane", everyone, deadline_s=deadline_s)
+
+    async def _start_pod(self, pod: Pod) -> None:
+        folder = self.run_dir / "pods" / pod.name
+        folder.mkdir(parents=True)
+        token = folder / "token"
+        token.write_bytes(await self._outrigger(*self._token_command(pod)))
+        token.chmod(0o600)
+        bootstrap = folder / "bootstrap.yaml"
+        bootstrap.write_bytes(await self._outrigger(*self._bootstrap_command(pod)))
+        app = [sys.executable, str(self._examples / "app.py"), pod.service, "--version", pod.version]
+        await self.processes.start(
+            pod.name,
+            [*app, "--port", str(pod.ports.app)],
+            {"HTTP_PROXY": f"http://127.0.0.1:{pod.ports.outbound}", "POD_NAME": pod.name},
+        )
+        sidecar = [sys.executable, "-m", "sidecar", "--config-path", str(bootstrap)]
+        sidecar += ["--ca-address", f"127.0.0.1:{self.xds_tls_port}", "--ca-cert", str(self._root)]
+        sidecar += ["--token-file", str(token), "--state-dir", str(folder / "state")]
+        sidecar += ["--status-port", str(pod.ports.status), "--metrics-port", str(pod.ports.metrics)]
+        await self.processes.start(f"{pod.name}-sidecar", sidecar, {})
+
+    @property
+    def _root(self) -> Path:
+        return self.state_dir / "root-cert.pem"
+
+    def _token_command(self, pod: Pod) -> list[str]:
+        who = ["--namespace", NAMESPACE, "--service-account", pod.service_account]
+        return ["token", "create", *who, "--state-dir", str(self.state_dir)]
+
+    def _bootstrap_command(self, pod: Pod) -> list[str]:
+        command = ["bootstrap", "--name", pod.name, "--namespace", NAMESPACE]
+        command += ["--service-account", pod.service_account]
+        for label, value in {**pod.labels, "pod": pod.name}.items():
+            command += ["--label", f"{label}={value}"]
+        command += ["--xds-address", f"127.0.0.1:{self.xds_tls_port}", "--ca-cert", str(self._root)]
+        command += ["--admin-port", str(pod.ports.admin), "--http-proxy-port", str(pod.ports.outbound)]
+        return [*command, "--interception", "NONE"]
+
+    async def _outrigger(self, *arguments: str) -> bytes:
+        """The output of one of our own commands, as a user would run it."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "outrigger", *arguments, stdout=asyncio.subprocess.PIPE
+        )
+        output, _ = await process.communicate()
+        if process.returncode:
+            raise RuntimeError(f"outrigger {arguments[0]} ended with exit code {process.returncode}")
+        return output
+
+    async def _ready(self, pod: Pod) -> None:
+        async def ready() -> bool:
+            self.processes.check()
+            answer = await self.client.get(f"http://127.0.0.1:{pod.ports.status}/healthz/ready")
+            return answer.status_code == 200
+
+        await until(f"the sidecar of {pod.name}", ready, deadline_s=START_DEADLINE_S)
+
+    # Changing
+
+    def apply(self, example: str, *, name: str | None = None) -> None:
+        """Puts one of the example's files into the folder, as a user's editor would: atomically."""
+        target = self.config_dir / f"{name or example}.yaml"
+        new = target.with_suffix(".yaml.tmp")
+        shutil.copyfile(self._examples / f"{example}.yaml", new)
+        new.replace(target)
+
+    async def set_fault(self, pod: Pod, status: int) -> None:
+        """Has a replica's application answer everything with `status`; 200 heals it."""
+        answer = await self.client.post(f"http://127.0.0.1:{pod.ports.app}/fault?status={status}")
+        answer.raise_for_status()
+
+    def addresses(self) -> dict[str, str]:
+        """What a person can look at, by name."""
+        local = "http://127.0.0.1"
+        addresses = {
+            "productpage": self.url,
+            "control plane, debug API": f"{local}:{self.debug_port}/debug/syncz",
+            "control plane, metrics": f"{local}:{self.metrics_port}/metrics",
+            "folder that it follows": str(self.config_dir),
+        }
+        addresses |= {f"{pod.name}, sidecar's admin": f"{local}:{pod.ports.admin}/help" for pod in self.pods}
+        return addresses

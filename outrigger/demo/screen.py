@@ -1,0 +1,138 @@
+"""What the demo shows: a live screen on a terminal, lines elsewhere, a table at the end of both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from outrigger.demo.figures import Check, StepFigures, shares
+from outrigger.demo.load import Results
+
+WINDOW_S = 3.0
+BAR_WIDTH = 40
+REFRESH_PER_S = 4
+VERSIONS = ("v1", "v2", "v3")
+
+
+class Screen:
+    """Follows the run. `watch` names the load's results and, once known, who is ejected and each hop's
+    security."""
+
+    def __init__(self, console: Console, *, live: bool) -> None:
+        self.console = console
+        self._live = live
+        self._results = Results()
+        self._steps: list[StepFigures] = []
+        self._total = 0
+        self._message = ""
+        self.ejected: list[str] = []
+        self.hops: list[Check] = []
+
+    @contextmanager
+    def running(self, results: Results, *, total: int) -> Iterator[None]:
+        """Redraws itself while the steps run, where there is a terminal."""
+        self._results, self._total = results, total
+        if not self._live:
+            yield
+            return
+        with Live(
+            get_renderable=self._draw,
+            console=self.console,
+            refresh_per_second=REFRESH_PER_S,
+            transient=True,
+        ):
+            yield
+
+    def say(self, message: str) -> None:
+        self._message = message
+        if not self._live:
+            self.console.print(message, highlight=False)
+
+    def begin(self, figures: StepFigures) -> None:
+        self._steps.append(figures)
+        if not self._live:
+            self.console.print(f"\n[bold]{figures.number}. {figures.title}[/]", highlight=False)
+
+    def end(self, figures: StepFigures) -> None:
+        if not self._live:
+            self.console.print(
+                f"   {figures.requests} requests, {figures.requests_per_s:.0f}/s, "
+                f"p50 {figures.p50_ms:.1f} ms, p99 {figures.p99_ms:.1f} ms; {_percentages(figures.shares)}",
+                highlight=False,
+            )
+            for check in figures.checks:
+                self.console.print(_check(check), highlight=False)
+
+    def _draw(self) -> RenderableType:
+        window = self._results.since(time.monotonic() - WINDOW_S)
+        table = Table.grid(padding=(0, 2))
+        current = shares(window.versions())
+        for version in VERSIONS:
+            share = current.get(version, 0.0)
+            filled = round(share * BAR_WIDTH)
+            bar = Text("█" * filled + "·" * (BAR_WIDTH - filled), style="cyan")
+            table.add_row(f"reviews {version}", bar, f"{100 * share:5.1f}%")
+        done = window.failed()
+        success = 100 * (1 - len(done) / len(window)) if window else 0.0
+        line = (
+            f"{window.rate_per_s():.0f} requests/s   success {success:.2f}%   "
+            f"p50 {window.latency_ms(0.5):.1f} ms   p99 {window.latency_ms(0.99):.1f} ms   "
+            f"ejected: {', '.join(self.ejected) or 'none'}"
+        )
+        steps = [_step_line(figures, running=figures is self._steps[-1]) for figures in self._steps]
+        hops = [_check(check) for check in self.hops]
+        title = f"Outrigger: step {len(self._steps)} of {self._total}" if self._steps else "Outrigger"
+        return Panel(
+            Group(*steps, Text(""), table, Text(line), *hops, Text(self._message, "dim")), title=title
+        )
+
+    def summary(self, steps: list[StepFigures], hops: list[Check], *, failed: int, requests: int) -> None:
+        """The table at the end."""
+        table = Table(title="What each step did")
+        for column in ("step", "requests", "failed", "p50 ms", "p99 ms", "shares", "as promised"):
+            table.add_column(column, overflow="fold")
+        for figures in steps:
+            table.add_row(
+                f"{figures.number}. {figures.title}",
+                str(figures.requests),
+                str(figures.failed),
+                f"{figures.p50_ms:.1f}",
+                f"{figures.p99_ms:.1f}",
+                _percentages(figures.shares),
+                "[green]yes[/]" if figures.ok else "[red]no[/]",
+            )
+        self.console.print()
+        self.console.print(table)
+        for check in hops:
+            self.console.print(_check(check), highlight=False)
+        self.console.print(
+            _check(Check("no failed client request in the whole run", not failed, f"{failed} of {requests}")),
+            highlight=False,
+        )
+        for figures in steps:
+            for check in figures.checks:
+                if not check.ok:
+                    self.console.print(Text(f"step {figures.number}:"), _check(check), highlight=False)
+
+
+def _check(check: Check) -> Text:
+    mark = Text("   ✓ ", "green") if check.ok else Text("   ✗ ", "bold red")
+    return mark + Text(f"{check.what}" + (f" ({check.detail})" if check.detail else ""))
+
+
+def _step_line(figures: StepFigures, *, running: bool) -> Text:
+    if running:
+        return Text(f" ▶ {figures.number}. {figures.title}", "bold")
+    mark, style = ("✓", "green") if figures.ok else ("✗", "red")
+    return Text(f" {mark} {figures.number}. {figures.title}", style)
+
+
+def _percentages(of: dict[str, float]) -> str:
+    return ", ".join(f"{name} {100 * share:.1f}%" for name, share in of.items()) or "-"
