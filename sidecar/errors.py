@@ -4,6 +4,7 @@
     ├── BootstrapError              the operator's: a file, a flag, a port; the process exits with code 1
     ├── ConfigError                 the control plane's: becomes a NACK that names the field
     ├── IdentityError               no certificate could be had
+    │   └── IdentityRefusedError        the control plane said no: asking again the same way is in vain
     └── RequestError                ends one request; `http.local_reply` turns it into a response
         ├── DownstreamError         the client's
         │   ├── DownstreamProtocolError     400: not HTTP, or HTTP that could be smuggled
@@ -40,7 +41,7 @@ class BootstrapError(SidecarError):
 
 
 class ConfigError(SidecarError):
-    """A resource is invalid or asks for something not supported. ``path`` names the field, as protobuf does."""
+    """A resource is invalid, or asks for what is not supported. ``path`` names the field, as protobuf does."""
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"{path}: {reason}" if path else reason)
@@ -50,6 +51,10 @@ class ConfigError(SidecarError):
 
 class IdentityError(SidecarError):
     """The workload's certificate could not be had, or what was had does not fit."""
+
+
+class IdentityRefusedError(IdentityError):
+    """The authority refused: a token or a request that it does not accept now, nor later."""
 
 
 class RequestError(SidecarError):

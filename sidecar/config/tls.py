@@ -47,9 +47,11 @@ class SanMatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validation:
-    """``CertificateValidationContext``. With no ``trusted_ca`` the peer is not verified."""
+    """``CertificateValidationContext``. With neither ``trusted_ca`` nor ``system_roots`` (the operating
+    system's) the peer is not verified."""
 
     trusted_ca: DataSource | None = None
+    system_roots: bool = False
     match_sans: tuple[SanMatch, ...] = ()
 
 

@@ -1,0 +1,210 @@
+"""TLS contexts, made from configuration and the workload's certificate, and replaced when either changes.
+
+A context is never changed once it is in use (roots cannot be taken out of one): connections that stand keep
+theirs, new ones get a new one. That is how a rotation drops nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+from protos.node import WORKLOAD_CERTIFICATE_SECRET
+from sidecar.config.tls import DownstreamTls, Secret, TlsParameters, TlsVersion, UpstreamTls
+from sidecar.errors import IdentityError
+from sidecar.identity.material import KeyPair, Material, awaits_svid, resolve
+from sidecar.identity.peer import PeerVerifier
+from sidecar.identity.svid import Svid
+
+# Far more than a mesh has; past it the contexts of configurations long gone are dropped with the rest.
+_MAX_CACHED: Final = 4096
+
+_VERSIONS: Final = {TlsVersion.TLS1_2: ssl.TLSVersion.TLSv1_2, TlsVersion.TLS1_3: ssl.TLSVersion.TLSv1_3}
+
+
+@dataclass(frozen=True, slots=True)
+class _Endpoint:
+    """One side of TLS as one resource wants it. Those that differ in SAN matches alone share a context."""
+
+    context: ssl.SSLContext
+    verifier: PeerVerifier
+    material: Material
+
+
+class TlsContexts:
+    """``ssl.SSLContext`` objects by configuration value. Nothing here does I/O but to read named files."""
+
+    def __init__(self, secrets: Mapping[str, Secret] | None = None) -> None:
+        self._secrets: Mapping[str, Secret] = secrets or {}
+        self._endpoints: dict[DownstreamTls | UpstreamTls, _Endpoint] = {}
+        self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
+        self.svid: Svid | None = None
+
+    @property
+    def ready(self) -> bool:
+        """Whether the workload has its certificate."""
+        return self.svid is not None
+
+    def awaits_identity(self, tls: DownstreamTls | UpstreamTls) -> bool:
+        """Whether ``tls`` cannot be served before the workload's certificate is here."""
+        return self.svid is None and awaits_svid(tls.parameters, self._secrets)
+
+    def use_svid(self, svid: Svid) -> None:
+        """New connections show, and verify by, this one from now on."""
+        self.svid = svid
+        self._forget()
+
+    def use_secrets(self, secrets: Mapping[str, Secret]) -> None:
+        """The static secrets of a new snapshot."""
+        if secrets != self._secrets:
+            self._secrets = secrets
+            self._forget()
+
+    def server(self, tls: DownstreamTls) -> ssl.SSLContext:
+        """To accept with. Raises `IdentityError` when a certificate is missing or does not fit."""
+        return self._server(tls).context
+
+    def client(self, tls: UpstreamTls) -> ssl.SSLContext:
+        """To connect with; the caller gives ``tls.sni`` as the server's name. Raises `IdentityError`."""
+        return self._client(tls).context
+
+    def verify_client(self, tls: DownstreamTls, peer: ssl.SSLObject) -> str:
+        """The SPIFFE URI of a client whose handshake is done, empty without one. Raises `IdentityError`."""
+        return self._server(tls).verifier.verify(peer)
+
+    def verify_server(self, tls: UpstreamTls, peer: ssl.SSLObject) -> str:
+        """The SPIFFE URI of a server whose handshake is done, empty without one. Raises `IdentityError`."""
+        return self._client(tls).verifier.verify(peer)
+
+    def materials(self) -> Iterator[Material]:
+        """What the contexts in use were made from, for the admin's ``/certs``."""
+        return (endpoint.material for endpoint in self._endpoints.values())
+
+    def _forget(self) -> None:
+        self._endpoints.clear()
+        self._contexts.clear()
+
+    def _server(self, tls: DownstreamTls) -> _Endpoint:
+        endpoint = self._endpoints.get(tls)
+        if endpoint is None:
+            material = self._resolve(tls.parameters)
+            if material.key_pair is None:
+                raise IdentityError("a TLS server needs a certificate")
+            if tls.require_client_certificate and material.roots is None:
+                raise IdentityError(
+                    "a client certificate is required, but there are no roots to verify it by"
+                )
+            key = ("server", tls.require_client_certificate, *_context_key(tls.parameters, material))
+            context = self._contexts.get(key) or _server_context(tls, material)
+            endpoint = self._remember(tls, key, context, material)
+        return endpoint
+
+    def _client(self, tls: UpstreamTls) -> _Endpoint:
+        endpoint = self._endpoints.get(tls)
+        if endpoint is None:
+            material = self._resolve(tls.parameters)
+            if material.sans and material.roots is None:
+                raise IdentityError(
+                    "the server's names are to be matched, but there are no roots to verify by"
+                )
+            key = ("client", *_context_key(tls.parameters, material))
+            context = self._contexts.get(key) or _client_context(tls, material)
+            endpoint = self._remember(tls, key, context, material)
+        return endpoint
+
+    def _resolve(self, parameters: TlsParameters) -> Material:
+        if self.svid is None and awaits_svid(parameters, self._secrets):
+            raise IdentityError("the workload has no certificate yet")
+        return resolve(parameters, self.svid, self._secrets)
+
+    def _remember(
+        self,
+        tls: DownstreamTls | UpstreamTls,
+        key: tuple[object, ...],
+        context: ssl.SSLContext,
+        material: Material,
+    ) -> _Endpoint:
+        if len(self._endpoints) >= _MAX_CACHED:
+            self._forget()
+        trust_domain = material.roots.trust_domain if material.roots is not None else ""
+        endpoint = _Endpoint(context, PeerVerifier(material.sans, trust_domain), material)
+        self._contexts[key] = context
+        self._endpoints[tls] = endpoint
+        return endpoint
+
+
+def _context_key(parameters: TlsParameters, material: Material) -> tuple[object, ...]:
+    """All that a context is made of; the SAN matches are not."""
+    return (
+        material.key_pair,
+        material.roots,
+        parameters.alpn_protocols,
+        parameters.minimum_version,
+        parameters.maximum_version,
+        parameters.certificate_secret,
+    )
+
+
+def _server_context(tls: DownstreamTls, material: Material) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    _configure(context, tls.parameters, material)
+    if tls.require_client_certificate:
+        context.verify_mode = ssl.CERT_REQUIRED
+        # A resumed session would outlive the roots that it was verified by, and no client of ours resumes.
+        context.num_tickets = 0
+    elif material.roots is not None:
+        context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+def _client_context(tls: UpstreamTls, material: Material) -> ssl.SSLContext:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False  # the SAN matches say what names are right: `PeerVerifier`
+    context.verify_mode = ssl.CERT_NONE if material.roots is None else ssl.CERT_REQUIRED
+    _configure(context, tls.parameters, material)
+    return context
+
+
+def _configure(context: ssl.SSLContext, parameters: TlsParameters, material: Material) -> None:
+    # Between sidecars TLS 1.3 alone; elsewhere Envoy's default.
+    is_mesh = parameters.certificate_secret == WORKLOAD_CERTIFICATE_SECRET
+    lowest = ssl.TLSVersion.TLSv1_3 if is_mesh else ssl.TLSVersion.TLSv1_2
+    context.minimum_version = _VERSIONS.get(parameters.minimum_version, lowest)
+    context.maximum_version = _VERSIONS.get(parameters.maximum_version, ssl.TLSVersion.MAXIMUM_SUPPORTED)
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    # A bundle may hold an intermediate as its trust anchor.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if parameters.alpn_protocols:
+        context.set_alpn_protocols(list(parameters.alpn_protocols))
+    if material.key_pair is not None:
+        _load_key_pair(context, material.key_pair)
+    if material.roots is not None and material.roots.system:
+        context.load_default_certs(ssl.Purpose.SERVER_AUTH)
+    elif material.roots is not None:
+        try:
+            context.load_verify_locations(cadata=material.roots.certificates.decode())
+        except (ssl.SSLError, ValueError) as error:
+            raise IdentityError(f"the roots of {material.roots.path} cannot be used: {error}") from error
+
+
+def _load_key_pair(context: ssl.SSLContext, key_pair: KeyPair) -> None:
+    try:
+        with _in_memory(key_pair.chain) as chain, _in_memory(key_pair.key) as key:
+            context.load_cert_chain(chain, key, password="")  # an encrypted key fails, and does not prompt
+    except (ssl.SSLError, OSError, ValueError) as error:
+        raise IdentityError(f"the certificate of {key_pair.path} cannot be used: {error}") from error
+
+
+@contextmanager
+def _in_memory(data: bytes) -> Iterator[str]:
+    """A path for `ssl`, which takes files alone: the key never touches a disk."""
+    fd = os.memfd_create("tls", os.MFD_CLOEXEC)
+    try:
+        os.write(fd, data)
+        yield f"/proc/self/fd/{fd}"
+    finally:
+        os.close(fd)

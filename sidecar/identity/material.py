@@ -1,0 +1,117 @@
+"""What a TLS context is built from: the workload's own certificate and roots, a secret's, or those in place."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from protos.node import TRUST_BUNDLE_SECRET, WORKLOAD_CERTIFICATE_SECRET
+from sidecar.config.tls import DataSource, SanMatch, Secret, TlsCertificate, TlsParameters, Validation
+from sidecar.errors import IdentityError
+from sidecar.identity.svid import Svid
+
+INLINE: Final = "<inline>"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyPair:
+    """PEM: the chain, leaf first, and its key. ``path`` is where the chain came from, for people."""
+
+    chain: bytes
+    key: bytes = field(repr=False)
+    path: str = INLINE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Roots:
+    """PEM certificates, or the operating system's own. ``trust_domain`` is set for the workload's bundle."""
+
+    certificates: bytes = b""
+    path: str = INLINE
+    trust_domain: str = ""
+    system: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Material:
+    """What `TlsParameters` stand for. ``key_pair`` None: no certificate is shown. ``roots`` None: the peer is
+    not verified."""
+
+    key_pair: KeyPair | None
+    roots: Roots | None
+    sans: tuple[SanMatch, ...]
+
+
+def awaits_svid(parameters: TlsParameters, secrets: Mapping[str, Secret]) -> bool:
+    """Whether these parameters name the workload's identity, and nobody but the authority can give it."""
+    certificate, bundle = parameters.certificate_secret, parameters.validation_secret
+    return (certificate == WORKLOAD_CERTIFICATE_SECRET and certificate not in secrets) or (
+        bundle == TRUST_BUNDLE_SECRET and bundle not in secrets
+    )
+
+
+def resolve(parameters: TlsParameters, svid: Svid | None, secrets: Mapping[str, Secret]) -> Material:
+    """Reads files and secrets. Raises `IdentityError` for one that is missing."""
+    roots, sans = _validation(parameters, svid, secrets)
+    return Material(key_pair=_key_pair(parameters, svid, secrets), roots=roots, sans=sans)
+
+
+def _key_pair(parameters: TlsParameters, svid: Svid | None, secrets: Mapping[str, Secret]) -> KeyPair | None:
+    name = parameters.certificate_secret
+    if name is None:
+        return None if parameters.certificate is None else _load_key_pair(parameters.certificate)
+    if name == WORKLOAD_CERTIFICATE_SECRET and svid is not None:
+        return KeyPair(chain=svid.chain_pem(), key=svid.key.pem())
+    secret = _secret(name, secrets)
+    if secret.certificate is None:
+        raise IdentityError(f"the secret {name!r} holds no certificate")
+    return _load_key_pair(secret.certificate)
+
+
+def _validation(
+    parameters: TlsParameters, svid: Svid | None, secrets: Mapping[str, Secret]
+) -> tuple[Roots | None, tuple[SanMatch, ...]]:
+    in_place = parameters.validation or Validation()
+    name = parameters.validation_secret
+    if name is None:
+        return _load_roots(in_place), in_place.match_sans
+    if name == TRUST_BUNDLE_SECRET and svid is not None:
+        own = Roots(certificates=svid.trust_bundle_pem(), trust_domain=svid.spiffe_id.trust_domain)
+        return own, in_place.match_sans
+    validation = _secret(name, secrets).validation
+    if validation is None:
+        raise IdentityError(f"the secret {name!r} holds no validation context")
+    # Envoy's combined context: the secret is the base, and what is in place is merged over it.
+    return _load_roots(in_place) or _load_roots(validation), in_place.match_sans + validation.match_sans
+
+
+def _secret(name: str, secrets: Mapping[str, Secret]) -> Secret:
+    secret = secrets.get(name)
+    if secret is None:
+        raise IdentityError(f"the secret {name!r} is not known")
+    return secret
+
+
+def _load_key_pair(certificate: TlsCertificate) -> KeyPair:
+    chain = certificate.certificate_chain
+    return KeyPair(chain=_read(chain), key=_read(certificate.private_key), path=chain.filename or INLINE)
+
+
+def _load_roots(validation: Validation) -> Roots | None:
+    source = validation.trusted_ca
+    if validation.system_roots:
+        return Roots(path="<system>", system=True)
+    if source is None:
+        return None
+    return Roots(certificates=_read(source), path=source.filename or INLINE)
+
+
+def _read(source: DataSource) -> bytes:
+    if source.filename is None:
+        return source.inline or b""
+    try:
+        return Path(source.filename).read_bytes()
+    except OSError as error:
+        raise IdentityError(f"{source.filename}: cannot be read: {error.strerror or error}") from error

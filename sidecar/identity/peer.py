@@ -1,0 +1,134 @@
+"""Who the peer is: its certificate's names against what is expected, and its SPIFFE id.
+
+OpenSSL has verified the chain by then; this is the part that it does not know.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import ssl
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Final
+
+import re2
+
+from protos.spiffe import SpiffeId
+from sidecar.config.tls import SanMatch, SanMatchKind
+from sidecar.errors import IdentityError
+
+_ANY: Final = "ANY"
+# What `ssl` calls the kinds of names that ``SubjectAltNameMatcher.SanType`` knows.
+_SAN_TYPES: Final = {"URI": "URI", "DNS": "DNS", "email": "EMAIL", "IP Address": "IP_ADDRESS"}
+_SPIFFE: Final = "spiffe://"
+
+Name = tuple[str, str]
+"""A subject alternative name: its ``SanType`` and its value."""
+
+
+class PeerVerifier:
+    """Compiled once from a validation context's SAN matches.
+
+    ``trust_domain`` is set where the peer is verified by the workload's own trust bundle. A bundle speaks for
+    one trust domain only (SPIFFE Trust Domain and Bundle 3): without SAN matches, which may name aliases, the
+    peer must be a workload of that domain.
+    """
+
+    __slots__ = ("_matchers", "_trust_domain")
+
+    def __init__(self, sans: Iterable[SanMatch], trust_domain: str = "") -> None:
+        """Raises `IdentityError` for a regex that does not compile."""
+        self._matchers = tuple(_compile(san) for san in sans)
+        self._trust_domain = trust_domain
+
+    def verify(self, peer: ssl.SSLObject) -> str:
+        """The peer's SPIFFE URI, empty where it has none or showed no certificate. Raises `IdentityError`."""
+        certificate = peer.getpeercert()
+        if certificate is None:
+            if self._matchers:
+                raise IdentityError("the peer showed no certificate to match names of")
+            return ""
+        return self.check(_names(certificate))
+
+    def check(self, names: list[Name]) -> str:
+        """`verify`, for the names of a certificate."""
+        uris = [value for kind, value in names if kind == "URI"]
+        if self._matchers:
+            if not any(matches(name) for matches in self._matchers for name in names):
+                raise IdentityError(f"none of the peer's names is expected: {_listed(names)}")
+        elif self._trust_domain:
+            self._check_trust_domain(uris)
+        ids = [uri for uri in uris if uri.startswith(_SPIFFE)]
+        if len(ids) > 1:  # X509-SVID 2: policy could not tell whom it judges
+            raise IdentityError(f"the peer has {len(ids)} SPIFFE ids: {_listed(names)}")
+        return ids[0] if ids else ""
+
+    def _check_trust_domain(self, uris: list[str]) -> None:
+        try:
+            (uri,) = uris
+            found = SpiffeId.parse(uri).trust_domain
+        except ValueError as error:
+            raise IdentityError(f"the peer is no workload: its URI names are {uris}") from error
+        if found != self._trust_domain:
+            raise IdentityError(f"the peer {uri} is not of the trust domain {self._trust_domain}")
+
+
+def _names(certificate: Mapping[str, Any]) -> list[Name]:
+    """From `ssl.SSLObject.getpeercert`, which knows more kinds of names than can be asked for."""
+    names = [(_SAN_TYPES.get(kind, ""), value) for kind, value in certificate.get("subjectAltName", ())]
+    return [
+        (kind, _canonical_ip(value.strip()) if kind == "IP_ADDRESS" else value)
+        for kind, value in names
+        if kind
+    ]
+
+
+def _compile(san: SanMatch) -> Callable[[Name], bool]:
+    test = _value_test(san)
+    wanted = san.san_type
+    if wanted == _ANY:
+        return lambda name: test(name[1])
+    if wanted == "DNS":
+        return lambda name: name[0] == "DNS" and (test(name[1].lower()) or _covers(name[1], san))
+    return lambda name: name[0] == wanted and test(name[1])
+
+
+def _value_test(san: SanMatch) -> Callable[[str], bool]:
+    wanted = san.value
+    if san.san_type == "DNS" and san.kind is not SanMatchKind.REGEX:
+        wanted = wanted.lower()
+    elif san.san_type == "IP_ADDRESS" and san.kind is SanMatchKind.EXACT:
+        wanted = _canonical_ip(wanted)
+    match san.kind:
+        case SanMatchKind.EXACT:
+            return lambda value: value == wanted
+        case SanMatchKind.PREFIX:
+            return lambda value: value.startswith(wanted)
+        case SanMatchKind.SUFFIX:
+            return lambda value: value.endswith(wanted)
+        case SanMatchKind.CONTAINS:
+            return lambda value: wanted in value
+        case SanMatchKind.REGEX:
+            try:
+                pattern = re2.compile(wanted)
+            except re2.error as error:
+                raise IdentityError(f"the name pattern {wanted!r} does not compile: {error}") from error
+            return lambda value: pattern.fullmatch(value) is not None
+
+
+def _covers(name: str, san: SanMatch) -> bool:
+    """RFC 6125 6.4.3: the certificate's ``*`` stands for one whole label on the left."""
+    if san.kind is not SanMatchKind.EXACT or not name.startswith("*."):
+        return False
+    label, _, parent = san.value.lower().partition(".")
+    return bool(label) and parent == name[2:].lower()
+
+
+def _canonical_ip(value: str) -> str:
+    try:
+        return str(ipaddress.ip_address(value))
+    except ValueError:
+        return value
+
+
+def _listed(names: list[Name]) -> str:
+    return ", ".join(f"{kind} {value}" for kind, value in names[:10]) or "it has none"
