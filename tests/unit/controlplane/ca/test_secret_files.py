@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from controlplane.ca import secret_files
+from controlplane.errors import SettingsError
+
+
+def test_a_secret_is_created_for_its_owner_alone(tmp_path: Path) -> None:
+    path = tmp_path / "state" / "key.pem"
+    assert secret_files.load_or_create(path, lambda: b"secret") == b"secret"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert [p.name for p in path.parent.iterdir()] == ["key.pem"], "no temporary file is left behind"
+
+
+def test_an_existing_secret_is_kept(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    secret_files.load_or_create(path, lambda: b"first")
+    assert secret_files.load_or_create(path, lambda: b"second") == b"first"
+
+
+def test_processes_that_start_together_agree_on_one_secret(tmp_path: Path) -> None:
+    path = tmp_path / "key.pem"
+    barrier = threading.Barrier(8)
+    results: list[bytes] = []
+
+    def start(number: int) -> None:
+        def make() -> bytes:
+            barrier.wait(10)  # all of them saw no file, and all of them made a secret
+            return str(number).encode()
+
+        results.append(secret_files.load_or_create(path, make))
+
+    threads = [threading.Thread(target=start, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(results) == 8
+    assert set(results) == {path.read_bytes()}
+
+
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o660, 0o604])
+def test_a_secret_that_others_can_open_is_refused(tmp_path: Path, mode: int) -> None:
+    path = tmp_path / "key.pem"
+    path.write_bytes(b"secret")
+    path.chmod(mode)
+    with pytest.raises(SettingsError, match=f"key.pem.*mode {mode:04o}.*chmod 600"):
+        secret_files.read_secret(path)
+
+
+def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match=r"cannot read .*absent.pem: No such file"):
+        secret_files.read_secret(tmp_path / "absent.pem")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SettingsError, match="cannot create"):
+        secret_files.load_or_create(tmp_path / "file" / "key.pem", lambda: b"")

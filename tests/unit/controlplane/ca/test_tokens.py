@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import base64
+import hmac
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from joserfc import jwt
+from joserfc.jwk import ECKey
+
+from controlplane.ca import tokens
+from controlplane.ca.keys import private_key_pem
+from controlplane.ca.tokens import TokenVerifier, create_token, load_or_create_token_key
+from controlplane.errors import SettingsError, UnauthenticatedError
+from protos.spiffe import SpiffeId
+
+NOW = 1_800_000_000.0
+KEY = ECKey.generate_key("P-256")
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = NOW
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def verifier(clock: Clock) -> TokenVerifier:
+    return TokenVerifier(KEY, "cluster.local", clock=clock)
+
+
+def token(**claims: Any) -> str:
+    """A good token's claims, changed; None removes one."""
+    good = {
+        "iss": "outrigger",
+        "sub": "system:serviceaccount:bookinfo:reviews",
+        "aud": ["outrigger-ca"],
+        "iat": int(NOW),
+        "exp": int(NOW) + 3600,
+        "kubernetes.io": {"namespace": "bookinfo", "serviceaccount": {"name": "reviews"}},
+    }
+    changed = {name: value for name, value in (good | claims).items() if value is not None}
+    return jwt.encode({"alg": "ES256"}, changed, KEY, algorithms=["ES256"])
+
+
+def test_a_token_proves_its_service_account(verifier: TokenVerifier) -> None:
+    made = create_token(KEY, "bookinfo", "reviews", lifetime_s=60, now=NOW)
+    assert verifier.verify(made) == SpiffeId("cluster.local", "bookinfo", "reviews")
+
+
+def test_a_token_ends_even_when_it_is_remembered(verifier: TokenVerifier, clock: Clock) -> None:
+    made = create_token(KEY, "bookinfo", "reviews", lifetime_s=60, now=NOW)
+    verifier.verify(made)
+    clock.now = NOW + 69
+    verifier.verify(made)
+    clock.now = NOW + 70  # 10 s of leeway are over
+    with pytest.raises(UnauthenticatedError, match="the token has expired"):
+        verifier.verify(made)
+
+
+def test_an_unremembered_expired_token_is_refused(verifier: TokenVerifier) -> None:
+    made = create_token(KEY, "bookinfo", "reviews", lifetime_s=60, now=NOW - 70)
+    with pytest.raises(UnauthenticatedError, match="the token has expired"):
+        verifier.verify(made)
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"aud": None},
+        {"aud": "somebody-else"},
+        {"aud": ["a", "b"]},
+        {"iss": "https://kubernetes.default.svc"},
+        {"iss": None},
+        {"exp": None},
+        {"exp": "tomorrow"},
+        {"iat": int(NOW) + 3600},
+        {"nbf": int(NOW) + 3600},
+        {"sub": None},
+        {"sub": "system:serviceaccount:bookinfo:admin"},
+        {"sub": 7},
+        {"kubernetes.io": None},
+        {"kubernetes.io": "bookinfo"},
+        {"kubernetes.io": {"namespace": "bookinfo", "serviceaccount": "reviews"}},
+        {"kubernetes.io": {"namespace": "other", "serviceaccount": {"name": "reviews"}}},
+        {
+            "sub": "system:serviceaccount:../x:reviews",
+            "kubernetes.io": {"namespace": "../x", "serviceaccount": {"name": "reviews"}},
+        },
+    ],
+)
+def test_claims_that_prove_nothing_are_refused(verifier: TokenVerifier, claims: dict[str, Any]) -> None:
+    with pytest.raises(UnauthenticatedError):
+        verifier.verify(token(**claims))
+
+
+def test_the_claims_that_the_refusals_start_from_are_good(verifier: TokenVerifier) -> None:
+    assert verifier.verify(token()) == SpiffeId("cluster.local", "bookinfo", "reviews")
+
+
+def test_a_foreign_key_proves_nothing(verifier: TokenVerifier) -> None:
+    foreign = create_token(ECKey.generate_key("P-256"), "bookinfo", "reviews", lifetime_s=60, now=NOW)
+    with pytest.raises(UnauthenticatedError, match="the token proves nothing"):
+        verifier.verify(foreign)
+
+
+def test_an_unsigned_token_proves_nothing(verifier: TokenVerifier) -> None:
+    header = base64.urlsafe_b64encode(json.dumps({"alg": "none"}).encode()).rstrip(b"=").decode()
+    payload = token().split(".")[1]
+    with pytest.raises(UnauthenticatedError, match="the token proves nothing"):
+        verifier.verify(f"{header}.{payload}.")
+
+
+def test_a_token_signed_with_the_public_key_as_a_secret_proves_nothing(verifier: TokenVerifier) -> None:
+    """The classic confusion of algorithms: HS256 with bytes that everybody may know."""
+    header = base64.urlsafe_b64encode(json.dumps({"alg": "HS256"}).encode()).rstrip(b"=")
+    signed = header + b"." + token().split(".")[1].encode()
+    digest = hmac.new(KEY.as_pem(private=False), signed, "sha256").digest()
+    forged = (signed + b"." + base64.urlsafe_b64encode(digest).rstrip(b"=")).decode()
+    with pytest.raises(UnauthenticatedError, match="the token proves nothing"):
+        verifier.verify(forged)
+
+
+@pytest.mark.parametrize("text", ["", ".", "..", "a.b.c", "{}", "\ud800", "é.é.é", token()[:-8], "A" * 20000])
+def test_what_is_no_token_is_refused_and_not_repeated(verifier: TokenVerifier, text: str) -> None:
+    with pytest.raises(UnauthenticatedError) as refusal:
+        verifier.verify(text)
+    assert len(text) < 5 or text not in str(refusal.value)
+
+
+def test_a_remembered_token_is_not_verified_again(
+    verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = token()
+    verifier.verify(made)
+    monkeypatch.setattr(tokens.jwt, "decode", None)
+    assert verifier.verify(made).service_account == "reviews"
+
+
+def test_memory_for_tokens_is_bounded(verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens, "_MAX_VERIFIED_TOKENS", 2)
+    first, second, third = (token(jti=str(number)) for number in range(3))
+    for made in (first, second, first, third):
+        verifier.verify(made)
+    monkeypatch.setattr(tokens.jwt, "decode", None)
+    verifier.verify(first)
+    verifier.verify(third)
+    with pytest.raises(UnauthenticatedError):  # forgotten: it would be verified anew
+        verifier.verify(second)
+
+
+def test_names_that_no_identity_can_hold_get_no_token() -> None:
+    with pytest.raises(ValueError, match="not a namespace: 'a/b'"):
+        create_token(KEY, "a/b", "reviews", lifetime_s=60, now=NOW)
+
+
+def test_the_token_key_is_kept_in_the_state_folder(tmp_path: Path, clock: Clock) -> None:
+    made = create_token(load_or_create_token_key(tmp_path), "bookinfo", "reviews", lifetime_s=60, now=NOW)
+    again = TokenVerifier(load_or_create_token_key(tmp_path), "cluster.local", clock=clock)
+    assert again.verify(made).namespace == "bookinfo"
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"no key", private_key_pem(ec.generate_private_key(ec.SECP384R1()))], ids=str
+)
+def test_a_token_key_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / tokens.TOKEN_KEY_FILE
+    path.touch(mode=0o600)
+    path.write_bytes(content)
+    with pytest.raises(SettingsError, match=r"token-key.pem: "):
+        load_or_create_token_key(tmp_path)
