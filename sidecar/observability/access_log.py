@@ -39,7 +39,8 @@ class LoggedResponse(Protocol):
     headers: list[tuple[bytes, bytes]]
 
 
-Operator = Callable[[StreamInfo, LoggedRequest | None, LoggedResponse | None], str | None]
+Value = str | int | None
+Operator = Callable[[StreamInfo, LoggedRequest | None, LoggedResponse | None], Value]
 
 _OPERATOR = re.compile(r"%(?:([A-Z0-9_]+)(?:\(([^)%]*)\))?(?::(\d+))?)?%")
 
@@ -102,9 +103,11 @@ def _operator(name: str, argument: str | None, length: str | None, path: str) ->
     if plain is None or argument:
         raise ConfigError(path, f"command operator %{name}% is not supported")
 
-    def evaluate(info: StreamInfo, _: LoggedRequest | None, __: LoggedResponse | None) -> str | None:
+    def evaluate(info: StreamInfo, _: LoggedRequest | None, __: LoggedResponse | None) -> Value:
         value = plain(info)
-        return None if value is None or value == "" else str(value)[:limit]
+        if isinstance(value, int) or value is None:
+            return value
+        return str(value)[:limit] or None
 
     return evaluate
 
@@ -176,7 +179,8 @@ def _evaluate(
     request: LoggedRequest | None,
     response: LoggedResponse | None,
 ) -> str:
-    return "".join(p if isinstance(p, str) else p(info, request, response) or "-" for p in parts)
+    values = (part if isinstance(part, str) else part(info, request, response) for part in parts)
+    return "".join("-" if value is None else str(value) for value in values)
 
 
 def _evaluate_json(
@@ -184,7 +188,7 @@ def _evaluate_json(
     info: StreamInfo,
     request: LoggedRequest | None,
     response: LoggedResponse | None,
-) -> str | None:
+) -> Value:
     if len(parts) == 1 and not isinstance(parts[0], str):
         return parts[0](info, request, response)  # null rather than "-", as Envoy
     return _evaluate(parts, info, request, response)

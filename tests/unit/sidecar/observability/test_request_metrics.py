@@ -1,0 +1,78 @@
+from __future__ import annotations
+
+from sidecar.config.cluster import ServiceMetadata
+from sidecar.config.endpoint import SocketAddress, WorkloadMetadata
+from sidecar.observability.exposition import render_prometheus
+from sidecar.observability.request_metrics import LocalWorkload, RequestMetrics
+from sidecar.observability.stats import Stats
+from sidecar.observability.stream_info import Connection, StreamInfo
+
+HERE = SocketAddress("127.0.0.1", 1)
+PRODUCTPAGE = "spiffe://cluster.local/ns/bookinfo/sa/productpage"
+LOCAL = LocalWorkload(name="reviews-1", namespace="bookinfo", app="reviews", version="v1")
+
+
+def info(*, peer_id: str = "", status: int = 200, flags: str = "") -> StreamInfo:
+    connection = Connection(id=1, remote_address=HERE, local_address=HERE, peer_id=peer_id)
+    stream = StreamInfo(connection, start_s=10.0, wall_start_s=0.0)
+    stream.end_s = 10.004
+    stream.status, stream.flags = status, flags
+    stream.cluster = "inbound|9080||"
+    stream.service = ServiceMetadata(host="reviews.bookinfo", name="reviews", namespace="bookinfo")
+    return stream
+
+
+def test_the_destination_knows_who_called_and_that_it_was_mutual_tls() -> None:
+    metrics = RequestMetrics("destination", LOCAL)
+    metrics.record(info(peer_id=PRODUCTPAGE))
+    metrics.record(info(peer_id=PRODUCTPAGE))
+    (series,) = metrics.requests()
+    assert series.duration_ms.count == 2
+    assert series.labels["source_principal"] == PRODUCTPAGE
+    assert series.labels["source_workload_namespace"] == "bookinfo"
+    assert series.labels["connection_security_policy"] == "mutual_tls"
+    assert series.labels["destination_workload"] == "reviews-1"
+    assert series.labels["destination_service"] == "reviews.bookinfo"
+
+
+def test_a_plaintext_client_is_unknown() -> None:
+    metrics = RequestMetrics("destination", LOCAL)
+    metrics.record(info())
+    (series,) = metrics.requests()
+    assert series.labels["source_principal"] == "unknown"
+    assert series.labels["connection_security_policy"] == "none"
+
+
+def test_the_source_names_the_destinations_workload() -> None:
+    metrics = RequestMetrics("source", LOCAL)
+    stream = info(status=503, flags="UF,URX")
+    stream.host_workload = WorkloadMetadata(name="ratings-1", namespace="bookinfo", canonical_name="ratings")
+    stream.upstream_peer_id = "spiffe://cluster.local/ns/bookinfo/sa/ratings"
+    metrics.record(stream)
+    (series,) = metrics.requests()
+    assert series.labels["destination_workload"] == "ratings-1"
+    assert series.labels["destination_principal"] == stream.upstream_peer_id
+    assert (series.labels["response_code"], series.labels["response_flags"]) == ("503", "UF,URX")
+
+
+def test_each_code_is_a_series_of_one_family() -> None:
+    metrics = RequestMetrics("destination", LOCAL)
+    for status in (200, 200, 404):
+        metrics.record(info(status=status))
+    page = render_prometheus(Stats(), [], [metrics], used_only=True)
+    totals = [line for line in page.splitlines() if line.startswith("istio_requests_total{")]
+    assert [line.rsplit(" ", 1)[1] for line in totals] == ["2", "1"]
+    assert page.count("# TYPE istio_requests_total counter") == 1
+
+
+def test_a_connection_counts_its_bytes_where_it_was_opened() -> None:
+    metrics = RequestMetrics("source", LOCAL)
+    series = metrics.connection(info())
+    series.opened += 1
+    series.sent_bytes += 5
+    assert metrics.connection(info()) is series
+    page = render_prometheus(Stats(), [], [metrics], used_only=True)
+    assert 'request_protocol="tcp"' in page
+    assert any(
+        line.startswith("istio_tcp_sent_bytes_total{") and line.endswith(" 5") for line in page.splitlines()
+    )
