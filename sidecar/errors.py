@@ -8,9 +8,14 @@
     └── RequestError                ends one request; `http.local_reply` turns it into a response
         ├── DownstreamError         the client's
         │   ├── DownstreamProtocolError     400: not HTTP, or HTTP that could be smuggled
+        │   │   ├── ExpectationFailedError          417: an Expect that nobody knows
+        │   │   └── UnsupportedTransferCodingError  501: a transfer coding beside chunked
+        │   ├── UpgradeRejectedError        403: the listener lets no such tunnel through
         │   ├── HeadersTooLargeError        431
         │   ├── PayloadTooLargeError        413
         │   ├── DownstreamTimeoutError      408: too slow to send its request
+        │   │   ├── RequestHeaderTimeoutError       408: the head alone
+        │   │   └── StreamIdleTimeoutError          408, or 504 when the client waits: nothing moved for long
         │   └── DownstreamDisconnectError   gone before the response was complete
         ├── RoutingError            nobody to send to
         │   ├── NoRouteError                404
@@ -20,6 +25,7 @@
         └── UpstreamError           the upstream's
             ├── UpstreamConnectError        503
             ├── UpstreamResetError          503: the connection broke
+            │   └── UpstreamRefusedStreamError      HTTP/2: provably not processed
             ├── UpstreamProtocolError       502
             ├── UpstreamTimeoutError        504: the route's timeout
             └── UpstreamPerTryTimeoutError  504
@@ -75,6 +81,24 @@ class DownstreamProtocolError(DownstreamError):
     """Not HTTP, or HTTP that two parsers could read differently."""
 
 
+class ExpectationFailedError(DownstreamProtocolError):
+    status = 417
+    details = "expectation_failed"
+
+
+class UnsupportedTransferCodingError(DownstreamProtocolError):
+    """RFC 9112 6.1 asks for 501."""
+
+    status = 501
+    details = "http1.invalid_transfer_encoding"
+
+
+class UpgradeRejectedError(DownstreamError):
+    status = 403
+    flag = "-"
+    details = "upgrade_failed"
+
+
 class HeadersTooLargeError(DownstreamError):
     status = 431
     details = "request_headers_too_large"
@@ -90,6 +114,15 @@ class DownstreamTimeoutError(DownstreamError):
     status = 408
     flag = "DT"
     details = "request_overall_timeout"
+
+
+class RequestHeaderTimeoutError(DownstreamTimeoutError):
+    details = "request_header_timeout"
+
+
+class StreamIdleTimeoutError(DownstreamTimeoutError):
+    flag = "SI"
+    details = "stream_idle_timeout"
 
 
 class DownstreamDisconnectError(DownstreamError):
@@ -139,6 +172,13 @@ class UpstreamConnectError(UpstreamError):
 class UpstreamResetError(UpstreamError):
     flag = "UC"
     details = "upstream_reset_before_response_started{connection_termination}"
+
+
+class UpstreamRefusedStreamError(UpstreamResetError):
+    """RFC 9113 8.7: REFUSED_STREAM, or a stream above the last one that GOAWAY names."""
+
+    flag = "UR"
+    details = "upstream_reset_before_response_started{remote_refused_stream_reset}"
 
 
 class UpstreamProtocolError(UpstreamError):
