@@ -56,13 +56,25 @@ class Body:
     An upgraded connection (CONNECT, WebSocket) is a body in each direction that ends with the tunnel.
     """
 
-    __slots__ = ("_chunks", "_ended", "_error", "_paused", "_size", "_source", "_waiter", "high_water", "trailers")
+    __slots__ = (
+        "_chunks",
+        "_closed",
+        "_ended",
+        "_error",
+        "_paused",
+        "_size",
+        "_source",
+        "_waiter",
+        "high_water",
+        "trailers",
+    )
 
     def __init__(self, source: BodySource | None = None, *, high_water: int = 256 * 1024) -> None:
         self._source = source
         self.high_water = high_water
         self._chunks: list[bytes] = []
         self._size = 0
+        self._closed = False
         self._ended = False
         self._paused = False
         self._error: Exception | None = None
@@ -72,6 +84,8 @@ class Body:
     # The producer's side.
 
     def feed(self, data: bytes) -> None:
+        if self._closed:
+            return
         self._chunks.append(data)
         self._size += len(data)
         if self._size > self.high_water and not self._paused and self._source is not None:
@@ -120,11 +134,13 @@ class Body:
         return data
 
     def close(self) -> None:
-        source, self._source = self._source, None
+        if self._closed:
+            return
+        self._closed = True
         self._chunks.clear()
         self._size = 0
-        if source is not None and not self._ended and self._error is None:
-            source.abandon_body()
+        if self._source is not None and not self._ended and self._error is None:
+            self._source.abandon_body()
 
     def _wake(self) -> None:
         waiter = self._waiter

@@ -1,0 +1,111 @@
+"""What llhttp lets pass and a proxy must not: two parsers that read one message differently are how requests
+are smuggled (RFC 9112 11.2). Pure checks on what the parser found; each raises the error that the client gets.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from sidecar.errors import DownstreamProtocolError, ExpectationFailedError, UnsupportedTransferCodingError
+
+# RFC 9110 7.6.1: meant for the next hop alone. `trailer` stays, because trailers are passed on; `te` stays where
+# it says `trailers`, which gRPC asks for.
+HOP_BY_HOP = frozenset(
+    (b"connection", b"http2-settings", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
+)
+
+# RFC 3986 3.2.2: unreserved, sub-delims and percent-encoding; brackets and colons are placed by the parser below.
+_REG_NAME = (
+    b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+,;=%"  # a name, or an IPv4 address
+)
+_IP_LITERAL = b"0123456789abcdefABCDEF:."
+_DIGITS = b"0123456789"
+_MAX_PORT = 65535
+
+
+@lru_cache(maxsize=1024)  # the same few hosts are asked for again and again
+def is_authority(value: bytes) -> bool:
+    """Whether `value` is ``host [":" port]`` (RFC 3986 3.2, without userinfo: RFC 9110 4.2.4)."""
+    if value.startswith(b"["):
+        host, bracket, rest = value[1:].partition(b"]")
+        valid_host = bool(bracket and host) and not host.translate(None, _IP_LITERAL)
+        colon, port = rest[:1], rest[1:]
+        if colon not in (b"", b":"):
+            return False
+    else:
+        host, colon, port = value.partition(b":")
+        valid_host = bool(host) and not host.translate(None, _REG_NAME)
+    return valid_host and (not port or (not port.translate(None, _DIGITS) and int(port[:6]) <= _MAX_PORT))
+
+
+def check_version(version: str) -> None:
+    """RFC 9112 2.3: HTTP/0.9 has no headers to route by, and HTTP/2 is never spoken in a request line."""
+    if version not in ("1.1", "1.0"):
+        raise DownstreamProtocolError(f"HTTP/{version} is not spoken here")
+
+
+def check_transfer_encoding(values: list[bytes], version: str) -> None:
+    """RFC 9112 6.1: `chunked` alone is understood, once, and only from a client of HTTP/1.1."""
+    if version != "1.1":
+        raise DownstreamProtocolError(f"Transfer-Encoding in HTTP/{version}")
+    if len(values) > 1:
+        raise DownstreamProtocolError("more than one Transfer-Encoding")
+    if values[0].lower() != b"chunked":
+        raise UnsupportedTransferCodingError(f"Transfer-Encoding {printable(values[0])}: only chunked is supported")
+
+
+def check_expect(value: bytes) -> None:
+    """RFC 9110 10.1.1: an expectation that is not known cannot be met."""
+    if value.lower() != b"100-continue":
+        raise ExpectationFailedError(f"Expect {printable(value)}: only 100-continue is supported")
+
+
+def resolve_target(method: bytes, target: bytes, hosts: list[bytes], *, allow_absolute: bool) -> tuple[bytes, bytes]:
+    """Authority and path of a request target in any of its four forms (RFC 9112 3.2).
+
+    RFC 9112 3.2.2: the authority of an absolute-form target wins over Host. RFC 9112 3.2: Host is there exactly
+    once; it is asked of HTTP/1.0 too, because the mesh routes by it.
+    """
+    if len(hosts) != 1:
+        raise DownstreamProtocolError("no Host" if not hosts else "more than one Host")
+    authority = hosts[0]
+    if not is_authority(authority):
+        raise DownstreamProtocolError(f"Host {printable(authority)} is not a host and port")
+    if target.startswith(b"/"):
+        path = target
+    elif method == b"CONNECT":
+        return _connect_target(target), b""
+    elif target == b"*":
+        if method != b"OPTIONS":  # RFC 9112 3.2.4
+            raise DownstreamProtocolError(f"target * with method {printable(method)}")
+        path = target
+    else:
+        if not allow_absolute:
+            raise DownstreamProtocolError("absolute-form targets are not allowed here")
+        authority, path = _split_absolute(target)
+    if b"#" in path:  # RFC 9112 3.2: a fragment is never sent
+        raise DownstreamProtocolError("a fragment in the request target")
+    return authority, path
+
+
+def _connect_target(target: bytes) -> bytes:
+    # RFC 9110 9.3.6: host and port, both.
+    if not is_authority(target) or not target[target.rfind(b":") + 1 :].isdigit():
+        raise DownstreamProtocolError(f"CONNECT target {printable(target)} is not a host and port")
+    return target
+
+
+def _split_absolute(target: bytes) -> tuple[bytes, bytes]:
+    scheme, separator, rest = target.partition(b"://")
+    if not separator or scheme.lower() not in (b"http", b"https"):
+        raise DownstreamProtocolError(f"target {printable(target)} is neither a path nor an http URL")
+    end = min((at for at in (rest.find(b"/"), rest.find(b"?"), rest.find(b"#")) if at >= 0), default=len(rest))
+    authority, path = rest[:end], rest[end:]
+    if not is_authority(authority):
+        raise DownstreamProtocolError(f"the target's authority {printable(authority)} is not a host and port")
+    return authority, path if path.startswith(b"/") else b"/" + path
+
+
+def printable(value: bytes, limit: int = 80) -> str:
+    """Untrusted bytes, short and harmless, for a message that ends in a log."""
+    return ascii(value[:limit].decode("latin-1"))
