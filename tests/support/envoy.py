@@ -1,0 +1,23 @@
+"""The real Envoy, from a virtual environment of its own."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def envoy_binary() -> Path:
+    """`OUTRIGGER_ENVOY` where it is set, else what `make test` installed. It is part of the test set-up, so
+    its absence is a failure, never a skip."""
+    binary = Path(os.environ.get("OUTRIGGER_ENVOY", ROOT / ".cache" / "envoy" / "bin" / "envoy"))
+    if not binary.is_file():
+        raise FileNotFoundError(f"{binary} is missing: run `make test`, which installs it")
+    return binary
+
+
+def envoy_command(bootstrap: Path, *arguments: str) -> list[str]:
+    """One worker, no shared memory: several may run on one machine."""
+    command = [str(envoy_binary()), "-c", str(bootstrap), "--concurrency", "1", "--disable-hot-restart"]
+    return [*command, "--log-level", "warning", *arguments]

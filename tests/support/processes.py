@@ -1,0 +1,97 @@
+"""Child processes of tests: started with their output in a file, waited for by a condition, always ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+DEADLINE_S = 30.0
+
+
+class Child:
+    """A running child; `output` is all that it has printed."""
+
+    def __init__(self, process: subprocess.Popen[bytes], log: Path) -> None:
+        self.process = process
+        self._log = log
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text(errors="replace")
+
+    def cpu_s(self) -> float:
+        """User and system time so far, in seconds."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(") ")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def resident_bytes(self, *, peak: bool = False) -> int:
+        """Memory in RAM now, or at most so far."""
+        key = "VmHWM:" if peak else "VmRSS:"
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+
+    def wait_for(self, condition: Callable[[], bool], what: str, *, deadline_s: float = DEADLINE_S) -> None:
+        """Until the condition holds; fails at once when the child has ended."""
+        end_s = time.monotonic() + deadline_s
+        while not condition():
+            if self.process.poll() is not None:
+                raise AssertionError(
+                    f"ended with {self.process.returncode} before {what}:\n{self.output[-4000:]}"
+                )
+            if time.monotonic() > end_s:
+                raise AssertionError(f"{what}: not within {deadline_s} s:\n{self.output[-4000:]}")
+            time.sleep(0.02)
+
+    def wait_for_port(self, port: int, *, deadline_s: float = DEADLINE_S) -> None:
+        self.wait_for(lambda: accepts(port), f"port {port} accepts connections", deadline_s=deadline_s)
+
+
+@contextmanager
+def child(
+    command: Sequence[str | Path], log: Path, environment: Mapping[str, str] | None = None
+) -> Iterator[Child]:
+    """Runs a command until the block ends: SIGTERM first, SIGKILL if it does not leave."""
+    inherited = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
+    with log.open("ab") as output:
+        process = subprocess.Popen(
+            [str(word) for word in command],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            env={**inherited, **(environment or {})},
+        )
+    try:
+        yield Child(process, log)
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGTERM)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+def accepts(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
+def free_port() -> int:
+    """A port that nobody listens on at this moment, for programs that cannot be told 0."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
