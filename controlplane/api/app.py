@@ -1,0 +1,88 @@
+"""The debug API of port 8080, by istiod's paths."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse, PlainTextResponse
+
+from controlplane.api import views
+from controlplane.api.views import JsonObject
+from controlplane.model.snapshot import MeshSnapshot
+from controlplane.model.status import ResourceStatus
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mesh:
+    """Where answers come from; each is asked anew for each request. ``snapshot`` is None until the first was
+    built. ``config_dump`` takes a proxy's id and gives None when no such proxy is connected."""
+
+    snapshot: Callable[[], MeshSnapshot | None]
+    statuses: Callable[[], Sequence[ResourceStatus]]
+    syncz: Callable[[], Sequence[JsonObject]]
+    config_dump: Callable[[str], JsonObject | None]
+
+
+def debug_app(mesh: Mesh) -> FastAPI:
+    app = FastAPI(title="Outrigger's control plane", docs_url=None, redoc_url=None)
+
+    def snapshot() -> MeshSnapshot:
+        current = mesh.snapshot()
+        if current is None:
+            raise HTTPException(503, "the resources are not read yet")
+        return current
+
+    @app.get("/healthz", response_class=PlainTextResponse)
+    async def healthz() -> str:
+        """The process answers."""
+        return "ok\n"
+
+    @app.get("/ready", response_class=PlainTextResponse)
+    async def ready() -> str:
+        """Proxies can be served."""
+        snapshot()
+        return "ready\n"
+
+    @app.get("/debug/syncz")
+    async def syncz() -> Sequence[JsonObject]:
+        """Each connected proxy, each type: what was sent, acknowledged, and rejected with which words."""
+        return mesh.syncz()
+
+    @app.get("/debug/config_dump")
+    async def config_dump(proxy: str = "") -> JsonObject:
+        """What a proxy was sent."""
+        if not proxy:
+            raise HTTPException(400, "name a proxy: /debug/config_dump?proxy=ID; /debug/syncz lists them")
+        dump = mesh.config_dump(proxy)
+        if dump is None:
+            raise HTTPException(
+                404, f"no proxy {proxy!r:.200} is connected; /debug/syncz lists those that are"
+            )
+        return dump
+
+    @app.get("/debug/registryz")
+    async def registryz() -> list[JsonObject]:
+        """Every service of the mesh."""
+        return views.registryz(snapshot())
+
+    @app.get("/debug/endpointz")
+    async def endpointz() -> list[JsonObject]:
+        """Every service's endpoints."""
+        return views.endpointz(snapshot())
+
+    @app.get("/debug/statusz")
+    async def statusz() -> JsonObject:
+        """Every resource: applied, or quarantined and why."""
+        return views.statusz(mesh.statuses())
+
+    @app.exception_handler(404)
+    async def not_found(request: Request, error: HTTPException) -> Response:
+        detail = error.detail
+        if detail == "Not Found":  # nobody's words: no route matched
+            paths = ", ".join(app.openapi()["paths"])
+            detail = f"there is no {request.url.path!r:.200} here; there are {paths}"
+        return JSONResponse({"detail": detail}, status_code=404)
+
+    return app

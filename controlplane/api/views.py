@@ -1,0 +1,84 @@
+"""What the control plane knows, as JSON for people and tools; all of it pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from controlplane.model.service import Service, ServiceEndpoint
+from controlplane.model.snapshot import MeshSnapshot
+from controlplane.model.status import ResourceStatus
+
+JsonObject = dict[str, Any]
+
+
+def registryz(snapshot: MeshSnapshot) -> list[JsonObject]:
+    """Every service, by hostname."""
+    return [_service(service) for _, service in sorted(snapshot.services.items())]
+
+
+def endpointz(snapshot: MeshSnapshot) -> list[JsonObject]:
+    """Every service's endpoints, by hostname; a service without any is listed too."""
+    return [
+        {"hostname": name, "endpoints": [_endpoint(e) for e in snapshot.endpoints.get(name, ())]}
+        for name in sorted(snapshot.services)
+    ]
+
+
+def statusz(statuses: Iterable[ResourceStatus]) -> JsonObject:
+    """Every resource: applied or quarantined, and why."""
+    return {"resources": [_status(status) for status in statuses]}
+
+
+def _service(service: Service) -> JsonObject:
+    return {
+        "hostname": service.hostname,
+        "name": service.name,
+        "namespace": service.namespace,
+        "registry": service.registry.value,
+        "resolution": service.resolution.value,
+        "addresses": list(service.addresses),
+        "mesh_external": service.mesh_external,
+        "ports": [
+            {
+                "name": port.name,
+                "number": port.number,
+                "protocol": port.protocol.value,
+                "target_port": port.target_port,
+            }
+            for port in service.ports
+        ],
+        "labels": dict(service.labels),
+        "selector": dict(service.selector),
+        "export_to": list(service.export_to),
+    }
+
+
+def _endpoint(endpoint: ServiceEndpoint) -> JsonObject:
+    workload = endpoint.workload
+    return {
+        "service_port": endpoint.service_port,
+        "address": endpoint.address,
+        "port": endpoint.port,
+        "workload": f"{workload.namespace}/{workload.name}",
+        "service_account": workload.service_account,
+        "labels": dict(workload.labels),
+        "locality": workload.locality,
+        "weight": workload.weight,
+        "mesh_tls": workload.mesh_tls,
+        "healthy": workload.healthy,
+    }
+
+
+def _status(status: ResourceStatus) -> JsonObject:
+    return {
+        "kind": status.key.kind,
+        "namespace": status.key.namespace,
+        "name": status.key.name,
+        "state": status.state.value,
+        "in_force": status.in_force,
+        "origin": str(status.origin),
+        "generation": status.generation,
+        "reasons": list(status.reasons),
+        "warnings": list(status.warnings),
+    }
