@@ -1,0 +1,106 @@
+"""``envoy.config.core.v3.Node`` -> `Proxy`: what a proxy says of itself, checked."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from envoy.config.core.v3.base_pb2 import Locality, Node
+from google.protobuf.struct_pb2 import Struct
+
+from controlplane.errors import PermissionDeniedError, ProxyError
+from controlplane.model.proxy import InterceptionMode, Proxy, ProxyType
+from protos import node as keys
+from protos.spiffe import SpiffeId
+
+_MAX_NODE_BYTES: Final = 64 * 1024
+_GRPC_USER_AGENT: Final = "gRPC"
+
+
+def proxy_of(node: Node) -> Proxy:
+    """Raises `ProxyError` for a node that does not say who it is."""
+    if node.ByteSize() > _MAX_NODE_BYTES:
+        raise ProxyError(f"node: {node.ByteSize()} bytes, at most {_MAX_NODE_BYTES} are read")
+    try:
+        identity = keys.NodeId.parse(node.id)
+    except ValueError as error:
+        raise ProxyError(f"node.id: {error}") from error
+    metadata = node.metadata
+    namespace = _text(metadata, keys.NAMESPACE) or identity.namespace
+    if namespace != identity.namespace:
+        raise ProxyError(
+            f"node: metadata.{keys.NAMESPACE} is {namespace!r}, but the id {node.id!r} "
+            f"is of namespace {identity.namespace!r}"
+        )
+    return Proxy(
+        id=node.id,
+        type=_type(node, metadata),
+        namespace=namespace,
+        workload=identity.workload,
+        ip=identity.ip,
+        labels=_labels(metadata),
+        service_account=_text(metadata, keys.SERVICE_ACCOUNT),
+        dns_domain=identity.dns_domain.removeprefix(f"{namespace}.svc."),
+        http_proxy_port=_port(metadata, keys.HTTP_PROXY_PORT),
+        interception_mode=_interception_mode(metadata),
+        locality=_locality(node.locality),
+        cluster_id=_text(metadata, keys.CLUSTER_ID),
+    )
+
+
+def check_identity(proxy: Proxy, identity: SpiffeId) -> None:
+    """A proxy is sent what its own workload may see: raises `PermissionDeniedError` for another's."""
+    claimed = (proxy.namespace, proxy.service_account or identity.service_account)
+    if claimed != (identity.namespace, identity.service_account):
+        raise PermissionDeniedError(
+            f"node {proxy.id!r} says namespace {claimed[0]!r}, service account {claimed[1]!r}; "
+            f"its token is {identity}'s"
+        )
+
+
+def _type(node: Node, metadata: Struct) -> ProxyType:
+    if _text(metadata, keys.GENERATOR) == "grpc" or node.user_agent_name.startswith(_GRPC_USER_AGENT):
+        return ProxyType.GRPC
+    return ProxyType.SIDECAR
+
+
+def _text(metadata: Struct, key: str) -> str:
+    if key not in metadata.fields:
+        return ""
+    value = metadata.fields[key]
+    if value.WhichOneof("kind") != "string_value":
+        raise ProxyError(f"node.metadata.{key}: expected a string, found {value.WhichOneof('kind')}")
+    return str(value.string_value)
+
+
+def _labels(metadata: Struct) -> dict[str, str]:
+    if keys.LABELS not in metadata.fields:
+        return {}
+    value = metadata.fields[keys.LABELS]
+    if value.WhichOneof("kind") != "struct_value":
+        raise ProxyError(f"node.metadata.{keys.LABELS}: expected a map, found {value.WhichOneof('kind')}")
+    return {label: _text(value.struct_value, label) for label in value.struct_value.fields}
+
+
+def _port(metadata: Struct, key: str) -> int:
+    """Numbers in a Struct are doubles, and Istio writes its numbers as strings."""
+    if key not in metadata.fields:
+        return 0
+    value = metadata.fields[key]
+    text = value.string_value or f"{value.number_value:g}"
+    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
+        raise ProxyError(f"node.metadata.{key}: expected a port number, found {text[:20]!r}")
+    return int(text)
+
+
+def _interception_mode(metadata: Struct) -> InterceptionMode:
+    name = _text(metadata, keys.INTERCEPTION_MODE) or InterceptionMode.REDIRECT.value
+    try:
+        return InterceptionMode(name)
+    except ValueError:
+        expected = ", ".join(mode.value for mode in InterceptionMode)
+        raise ProxyError(f"node.metadata.{keys.INTERCEPTION_MODE}: {name!r} is none of {expected}") from None
+
+
+def _locality(locality: Locality) -> str:
+    parts = (locality.region, locality.zone, locality.sub_zone)
+    return "/".join(parts).rstrip("/")

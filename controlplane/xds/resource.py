@@ -1,0 +1,63 @@
+"""One resource as it goes on the wire, and the versions of what is sent together."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from google.protobuf.any_pb2 import Any
+from google.protobuf.message import Message
+
+from protos import type_urls
+
+# Responses of these types replace all that the proxy has of the type; the others name what they change.
+# https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#grouping-resources-into-responses
+WHOLE_STATE_TYPES: Final = frozenset({type_urls.LISTENER, type_urls.CLUSTER})
+
+_DIGEST_BYTES: Final = 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True, eq=False)
+class Resource:
+    """``version`` is a hash of the content: equal resources have equal versions, in every process.
+    ``warms_with`` names the endpoints without which a proxy will not use this cluster; "" for anything that
+    waits for none."""
+
+    name: str
+    version: str
+    packed: Any
+    message: Message = field(repr=False)
+    warms_with: str = ""
+
+
+def content_version(body: bytes) -> str:
+    return hashlib.blake2b(body, digest_size=_DIGEST_BYTES).hexdigest()
+
+
+def response_version(resources: Iterable[Resource], removed: Iterable[str] = ()) -> str:
+    """The version of a response: of what it holds and removes, in whatever order."""
+    held = sorted(f"{resource.name}\0{resource.version}" for resource in resources)
+    return content_version("\n".join((*held, "", *sorted(removed))).encode())
+
+
+def same_versions(left: Mapping[str, Resource], right: Mapping[str, Resource]) -> bool:
+    return left.keys() == right.keys() and all(
+        resource.version == right[name].version for name, resource in left.items()
+    )
+
+
+def in_batches(resources: Iterable[Resource], max_bytes: int) -> Iterator[list[Resource]]:
+    """Cuts into responses of about ``max_bytes``. There is always one, if only an empty one; a resource that
+    is larger travels alone."""
+    batch: list[Resource] = []
+    size_bytes = 0
+    for resource in resources:
+        length_bytes = len(resource.packed.value)
+        if batch and size_bytes + length_bytes > max_bytes:
+            yield batch
+            batch, size_bytes = [], 0
+        batch.append(resource)
+        size_bytes += length_bytes
+    yield batch
