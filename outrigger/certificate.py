@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
+from controlplane.ca import state_files
 from outrigger.bootstrap import CERTIFICATE_CHAIN_FILE, PRIVATE_KEY_FILE, TRUST_BUNDLE_FILE, Address
 from outrigger.errors import CommandError
 
@@ -41,11 +40,11 @@ def request(
     )
     try:
         out.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(out / PRIVATE_KEY_FILE, key_pem, 0o600)
-        _write(out / CERTIFICATE_CHAIN_FILE, chain, 0o644)
-        _write(out / TRUST_BUNDLE_FILE, roots, 0o644)
     except OSError as error:
-        raise CommandError(f"cannot write to {out}: {error.strerror}") from error
+        raise CommandError(f"cannot create {out}: {error.strerror}") from error
+    state_files.replace(out / PRIVATE_KEY_FILE, key_pem, mode=0o600)
+    state_files.replace(out / CERTIFICATE_CHAIN_FILE, chain, mode=0o644)
+    state_files.replace(out / TRUST_BUNDLE_FILE, roots, mode=0o644)
     print(f"wrote {CERTIFICATE_CHAIN_FILE}, {PRIVATE_KEY_FILE} and {TRUST_BUNDLE_FILE} to {out}")
 
 
@@ -99,12 +98,3 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise CommandError(f"cannot read {path}: {error.strerror}") from error
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    """Whole or not at all: an Envoy may read at any moment."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    os.chmod(temporary, mode)
-    os.replace(temporary, path)

@@ -13,6 +13,16 @@ from protos.spiffe import SpiffeId
 
 MAX_CSR_BYTES: Final = 16 * 1024
 
+# What the library raises for bytes that are no request, or no certificate; it has no common type for them.
+MALFORMED: Final = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
+
 
 def accept_key(csr_pem: str, identity: SpiffeId) -> PublicKey:
     """The public key whose private half the caller holds.
@@ -26,7 +36,7 @@ def accept_key(csr_pem: str, identity: SpiffeId) -> PublicKey:
         key = request.public_key()
         extensions = request.extensions
         key_is_held = request.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except MALFORMED as error:
         raise InvalidRequestError(f"the CSR does not parse: {error}") from error
     if not key_is_held:
         raise InvalidRequestError(

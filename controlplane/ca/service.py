@@ -8,8 +8,9 @@ from typing import Final
 
 import grpc
 
-from controlplane.ca import csr, metrics
+from controlplane.ca import csr
 from controlplane.ca.authority import Authority, IssuedCertificate
+from controlplane.ca.metrics import AuthorityMetrics
 from controlplane.ca.tokens import TokenVerifier
 from controlplane.errors import (
     AuthorityError,
@@ -25,23 +26,31 @@ from protos.ca_pb2 import CreateCertificateRequest, CreateCertificateResponse
 _LOG = logging.getLogger(__name__)
 _BEARER: Final = "bearer "
 
-_REFUSALS: Final = {
-    UnauthenticatedError: (grpc.StatusCode.UNAUTHENTICATED, metrics.AUTHENTICATION_FAILURES),
-    PermissionDeniedError: (grpc.StatusCode.PERMISSION_DENIED, metrics.IDENTITY_ERRORS),
-    InvalidRequestError: (grpc.StatusCode.INVALID_ARGUMENT, metrics.CSR_ERRORS),
-    RequestTooLargeError: (grpc.StatusCode.RESOURCE_EXHAUSTED, metrics.CSR_ERRORS),
-    AuthorityUnavailableError: (grpc.StatusCode.UNAVAILABLE, metrics.SIGNING_ERRORS),
+_STATUS: Final = {
+    UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
+    PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
+    InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
+    RequestTooLargeError: grpc.StatusCode.RESOURCE_EXHAUSTED,
+    AuthorityUnavailableError: grpc.StatusCode.UNAVAILABLE,
 }
 
 
 class CertificateService(ca_pb2_grpc.CertificateServiceServicer):
     """Serve it over TLS only: the token in the request's metadata is worth an identity."""
 
-    def __init__(self, authority: Authority, tokens: TokenVerifier) -> None:
+    def __init__(self, authority: Authority, tokens: TokenVerifier, metrics: AuthorityMetrics) -> None:
         self._authority: Final = authority
         self._tokens: Final = tokens
-        metrics.ROOT_EXPIRY.set(authority.root_expires.timestamp())
-        metrics.CHAIN_EXPIRY.set(authority.signer_expires.timestamp())
+        self._metrics: Final = metrics
+        self._refusals: Final = {
+            UnauthenticatedError: metrics.authentication_failures,
+            PermissionDeniedError: metrics.identity_errors,
+            InvalidRequestError: metrics.csr_errors,
+            RequestTooLargeError: metrics.csr_errors,
+            AuthorityUnavailableError: metrics.signing_errors,
+        }
+        metrics.root_expiry.set(authority.root_expires.timestamp())
+        metrics.chain_expiry.set(authority.signer_expires.timestamp())
 
     def add_to(self, server: grpc.aio.Server) -> None:
         ca_pb2_grpc.add_CertificateServiceServicer_to_server(self, server)
@@ -49,15 +58,15 @@ class CertificateService(ca_pb2_grpc.CertificateServiceServicer):
     async def CreateCertificate(
         self, request: CreateCertificateRequest, context: grpc.aio.ServicerContext
     ) -> CreateCertificateResponse:
-        metrics.CSRS.inc()
+        self._metrics.requests.inc()
         try:
             issued = self._issue(request, context.invocation_metadata() or ())
         except AuthorityError as error:
-            status, counter = _REFUSALS[type(error)]
-            counter.inc()
+            self._refusals[type(error)].inc()
+            status = _STATUS[type(error)]
             _LOG.warning("refused a certificate to %s: %s: %s", context.peer(), status.name, error)
             await context.abort(status, str(error))
-        metrics.ISSUED.inc()
+        self._metrics.issued.inc()
         return CreateCertificateResponse(
             certificate_chain=issued.chain_pem, trust_bundle=self._authority.trust_bundle_pem
         )

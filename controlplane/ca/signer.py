@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from controlplane.ca import secret_files
+from controlplane.ca import state_files
+from controlplane.ca.csr import MALFORMED
 from controlplane.ca.keys import (
     PrivateKey,
     PublicKey,
@@ -71,7 +72,7 @@ def load_or_create_root(
     """Our own root, made when the state folder has none. ``more_roots`` are trusted beside it. Raises
     `SettingsError`."""
     path = state_dir / ROOT_FILE
-    pem = secret_files.load_or_create(path, lambda: _new_root_pem(trust_domain, now))
+    pem = state_files.load_or_create(path, lambda: _new_root_pem(trust_domain, now))
     certificates = _parse_certificates(pem, path)
     if len(certificates) != 1:
         raise SettingsError(f"{path}: expected one certificate, found {len(certificates)}")
@@ -84,7 +85,7 @@ def load_or_create_root(
 def load_signer(files: SignerFiles, now: float) -> Signer:
     """A given root or intermediate. Raises `SettingsError`."""
     certificate = _read_certificates(files.certificate)[0]
-    key = _parse_key(secret_files.read_secret(files.key), files.key)
+    key = _parse_key(state_files.read_secret(files.key), files.key)
     if files.roots:
         roots = _read_certificates(files.roots)
     elif _self_signed(certificate):
@@ -121,7 +122,7 @@ def _checked(signer: Signer, certificate_path: Path, key_path: Path, now: float)
 def _require_authority(certificate: x509.Certificate, path: Path) -> None:
     try:
         may_sign = _may_sign(certificate.extensions)
-    except ValueError as error:
+    except MALFORMED as error:
         raise SettingsError(f"{path}: {_describe(certificate)} has a malformed extension: {error}") from error
     if not may_sign:
         raise SettingsError(f"{path}: {_describe(certificate)} is not an authority's: it may not sign others")
@@ -165,7 +166,7 @@ def _require_chain(signer: Signer, path: Path) -> None:
 def _issued(below: x509.Certificate, above: x509.Certificate) -> bool:
     try:
         below.verify_directly_issued_by(above)
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
+    except (*MALFORMED, InvalidSignature):
         return False
     return True
 
@@ -177,14 +178,14 @@ def _self_signed(certificate: x509.Certificate) -> bool:
 def _strong_key(certificate: x509.Certificate, path: Path) -> PublicKey:
     try:
         return require_strong(certificate.public_key())
-    except (ValueError, UnsupportedAlgorithm) as error:
+    except MALFORMED as error:
         raise SettingsError(f"{path}: {_describe(certificate)} has {error}") from error
 
 
 def _parse_key(pem: bytes, path: Path) -> PrivateKey:
     try:
         key = load_pem_private_key(pem, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except MALFORMED as error:
         raise SettingsError(f"{path}: not an unencrypted PEM private key: {error}") from error
     if not isinstance(key, PrivateKey):
         raise SettingsError(f"{path}: a key of type {type(key).__name__} cannot sign; EC, RSA or Ed25519 can")
@@ -202,7 +203,7 @@ def _read_certificates(path: Path) -> tuple[x509.Certificate, ...]:
 def _parse_certificates(pem: bytes, path: Path) -> tuple[x509.Certificate, ...]:
     try:
         return tuple(x509.load_pem_x509_certificates(pem))
-    except ValueError as error:
+    except MALFORMED as error:
         raise SettingsError(f"{path}: no PEM certificate: {error}") from error
 
 

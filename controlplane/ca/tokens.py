@@ -17,7 +17,7 @@ from joserfc import jwt
 from joserfc.errors import ExpiredTokenError, JoseError
 from joserfc.jwk import ECKey
 
-from controlplane.ca import secret_files
+from controlplane.ca import state_files
 from controlplane.ca.keys import make_key, private_key_pem
 from controlplane.errors import SettingsError, UnauthenticatedError
 from protos.spiffe import SpiffeId
@@ -36,7 +36,7 @@ _MAX_VERIFIED_TOKENS: Final = 4096
 def load_or_create_token_key(state_dir: Path) -> ECKey:
     """The key that both signs and verifies; made when the state folder has none. Raises `SettingsError`."""
     path = state_dir / TOKEN_KEY_FILE
-    pem = secret_files.load_or_create(path, lambda: private_key_pem(make_key()))
+    pem = state_files.load_or_create(path, lambda: private_key_pem(make_key()))
     try:
         key = ECKey.import_key(pem)
     except (JoseError, ValueError, TypeError, UnsupportedAlgorithm) as error:

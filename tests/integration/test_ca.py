@@ -13,10 +13,11 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc.jwk import ECKey
-from prometheus_client import REGISTRY
+from prometheus_client import CollectorRegistry
 
 from controlplane.ca.authority import Authority
 from controlplane.ca.keys import make_key
+from controlplane.ca.metrics import AuthorityMetrics
 from controlplane.ca.server_certificate import ServerCertificate
 from controlplane.ca.service import CertificateService
 from controlplane.ca.signer import load_or_create_root
@@ -49,12 +50,16 @@ class ControlPlane:
         self.certificate = ServerCertificate(self.authority, ["localhost", "127.0.0.1"], clock=self.clock)
         self.server = grpc.aio.server()
         tokens = TokenVerifier(self.token_key, "cluster.local", clock=self.clock)
-        CertificateService(self.authority, tokens).add_to(self.server)
+        self.registry = CollectorRegistry()
+        CertificateService(self.authority, tokens, AuthorityMetrics(self.registry)).add_to(self.server)
         self.port = self.server.add_secure_port("127.0.0.1:0", self.certificate.credentials())
         self.roots = "".join(self.authority.trust_bundle_pem).encode()
 
     def token(self, lifetime_s: float = 3600) -> str:
         return create_token(self.token_key, "bookinfo", "reviews", lifetime_s=lifetime_s, now=self.clock())
+
+    def metric(self, name: str) -> float:
+        return self.registry.get_sample_value(name) or 0.0
 
     async def request(
         self, csr: str, *headers: str, lifetime_s: int = 0, host: str = "127.0.0.1"
@@ -76,16 +81,10 @@ async def control_plane(tmp_path: Path) -> AsyncIterator[ControlPlane]:
     await control_plane.server.stop(None)
 
 
-def metric(name: str) -> float:
-    return REGISTRY.get_sample_value(f"{name}_total") or 0.0
-
-
 async def test_a_token_and_a_key_get_a_certificate_of_the_tokens_identity(
     control_plane: ControlPlane,
 ) -> None:
     key = make_key()
-    issued_before = metric("citadel_server_success_cert_issuance_count")
-
     answer = await control_plane.request(csr_pem(key), f"Bearer {control_plane.token()}", lifetime_s=60)
 
     [leaf] = [x509.load_pem_x509_certificate(pem.encode()) for pem in answer.certificate_chain]
@@ -95,7 +94,12 @@ async def test_a_token_and_a_key_get_a_certificate_of_the_tokens_identity(
     assert leaf.public_key() == key.public_key()
     assert 50 < leaf.not_valid_after_utc.timestamp() - time.time() <= 60
     leaf.verify_directly_issued_by(root)
-    assert metric("citadel_server_success_cert_issuance_count") == issued_before + 1
+    assert control_plane.metric("citadel_server_csr_count_total") == 1
+    assert control_plane.metric("citadel_server_success_cert_issuance_count_total") == 1
+    assert (
+        control_plane.metric("citadel_server_root_cert_expiry_timestamp")
+        == root.not_valid_after_utc.timestamp()
+    )
 
 
 async def test_a_lifetime_is_capped(control_plane: ControlPlane) -> None:
@@ -144,12 +148,11 @@ async def test_a_bad_csr_is_refused_with_a_status_words_a_log_line_and_a_count(
     words: str,
     counter: str,
 ) -> None:
-    before = metric(counter)
     with pytest.raises(grpc.aio.AioRpcError) as refusal:
         await control_plane.request(csr, f"Bearer {control_plane.token()}")
     assert refusal.value.code().name == status
     assert words in refusal.value.details()
-    assert metric(counter) == before + 1
+    assert control_plane.metric(f"{counter}_total") == 1
     [line] = [record.getMessage() for record in caplog.records if record.name == "controlplane.ca.service"]
     assert status in line
     assert words in line
@@ -168,12 +171,11 @@ async def test_a_bad_csr_is_refused_with_a_status_words_a_log_line_and_a_count(
 async def test_who_proves_nothing_is_refused(
     control_plane: ControlPlane, headers: tuple[str, ...], words: str
 ) -> None:
-    before = metric("citadel_server_authentication_failure_count")
     with pytest.raises(grpc.aio.AioRpcError) as refusal:
         await control_plane.request(GOOD, *headers)
     assert refusal.value.code() is grpc.StatusCode.UNAUTHENTICATED
     assert words in refusal.value.details()
-    assert metric("citadel_server_authentication_failure_count") == before + 1
+    assert control_plane.metric("citadel_server_authentication_failure_count_total") == 1
 
 
 async def test_an_expired_and_a_foreign_token_are_refused(

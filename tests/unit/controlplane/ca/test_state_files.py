@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.ca import secret_files
+from controlplane.ca import state_files
 from controlplane.errors import SettingsError
 
 
 def test_a_secret_is_created_for_its_owner_alone(tmp_path: Path) -> None:
     path = tmp_path / "state" / "key.pem"
-    assert secret_files.load_or_create(path, lambda: b"secret") == b"secret"
+    assert state_files.load_or_create(path, lambda: b"secret") == b"secret"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert [p.name for p in path.parent.iterdir()] == ["key.pem"], "no temporary file is left behind"
@@ -20,8 +20,8 @@ def test_a_secret_is_created_for_its_owner_alone(tmp_path: Path) -> None:
 
 def test_an_existing_secret_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "key.pem"
-    secret_files.load_or_create(path, lambda: b"first")
-    assert secret_files.load_or_create(path, lambda: b"second") == b"first"
+    state_files.load_or_create(path, lambda: b"first")
+    assert state_files.load_or_create(path, lambda: b"second") == b"first"
 
 
 def test_processes_that_start_together_agree_on_one_secret(tmp_path: Path) -> None:
@@ -34,7 +34,7 @@ def test_processes_that_start_together_agree_on_one_secret(tmp_path: Path) -> No
             barrier.wait(10)  # all of them saw no file, and all of them made a secret
             return str(number).encode()
 
-        results.append(secret_files.load_or_create(path, make))
+        results.append(state_files.load_or_create(path, make))
 
     threads = [threading.Thread(target=start, args=(number,)) for number in range(8)]
     for thread in threads:
@@ -51,12 +51,23 @@ def test_a_secret_that_others_can_open_is_refused(tmp_path: Path, mode: int) -> 
     path.write_bytes(b"secret")
     path.chmod(mode)
     with pytest.raises(SettingsError, match=f"key.pem.*mode {mode:04o}.*chmod 600"):
-        secret_files.read_secret(path)
+        state_files.read_secret(path)
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"cannot read .*absent.pem: No such file"):
-        secret_files.read_secret(tmp_path / "absent.pem")
+        state_files.read_secret(tmp_path / "absent.pem")
     (tmp_path / "file").write_text("")
     with pytest.raises(SettingsError, match="cannot create"):
-        secret_files.load_or_create(tmp_path / "file" / "key.pem", lambda: b"")
+        state_files.load_or_create(tmp_path / "file" / "key.pem", lambda: b"")
+
+
+def test_a_replaced_file_has_its_mode_and_nothing_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "root-cert.pem"
+    path.write_bytes(b"a longer content before")
+    state_files.replace(path, b"after", mode=0o644)
+    assert path.read_bytes() == b"after"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    assert list(tmp_path.iterdir()) == [path]
+    with pytest.raises(SettingsError, match=r"cannot write .*absent/root-cert.pem: No such file"):
+        state_files.replace(tmp_path / "absent" / "root-cert.pem", b"", mode=0o644)

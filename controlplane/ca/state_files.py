@@ -1,4 +1,4 @@
-"""Private keys in files: created once, readable by their owner alone, read strictly."""
+"""Keys and certificates in files: created once or replaced whole, secrets for their owner alone."""
 
 from __future__ import annotations
 
@@ -39,6 +39,18 @@ def read_secret(path: Path) -> bytes:
             f"{path} holds a private key, but its mode {mode:04o} opens it to others: chmod 600 it"
         )
     return content
+
+
+def replace(path: Path, content: bytes, *, mode: int) -> None:
+    """Writes a file that is whole at any moment for those who read it. Raises `SettingsError`."""
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            os.fchmod(file.fileno(), mode)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise SettingsError(f"cannot write {path}: {error.strerror}") from error
 
 
 def _create_once(path: Path, content: bytes) -> None:
