@@ -26,6 +26,8 @@ class Connection:
     alpn: str = ""
     peer_id: str = ""
     local_id: str = ""
+    peer_certificate_sha256: str = ""  # of its DER form, in hexadecimal
+    peer_subject: str = ""  # RFC 2253
 
 
 class StreamInfo:
