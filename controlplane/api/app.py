@@ -4,25 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from controlplane.api import views
 from controlplane.api.views import JsonObject
+from controlplane.errors import ProxyError
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.model.status import ResourceStatus
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mesh:
     """Where answers come from; each is asked anew for each request. ``snapshot`` is None until the first was
-    built. ``config_dump`` takes a proxy's id and gives None when no such proxy is connected."""
+    built. ``proxies`` describes the open streams. ``config_dump`` takes a proxy's id, raises `ProxyError`
+    when no such proxy is connected, and may be called from any thread."""
 
     snapshot: Callable[[], MeshSnapshot | None]
     statuses: Callable[[], Sequence[ResourceStatus]]
-    syncz: Callable[[], Sequence[JsonObject]]
-    config_dump: Callable[[str], JsonObject | None]
+    proxies: Callable[[], Sequence[DataclassInstance]]
+    config_dump: Callable[[str], JsonObject]
 
 
 def debug_app(mesh: Mesh) -> FastAPI:
@@ -46,21 +52,19 @@ def debug_app(mesh: Mesh) -> FastAPI:
         return "ready\n"
 
     @app.get("/debug/syncz")
-    async def syncz() -> Sequence[JsonObject]:
+    async def syncz() -> list[JsonObject]:
         """Each connected proxy, each type: what was sent, acknowledged, and rejected with which words."""
-        return mesh.syncz()
+        return views.syncz(mesh.proxies())
 
     @app.get("/debug/config_dump")
-    async def config_dump(proxy: str = "") -> JsonObject:
-        """What a proxy was sent."""
+    def config_dump(proxy: str = "") -> JsonObject:
+        """What a proxy was sent. Rendered in a thread: it can be megabytes, and pushes should not wait."""
         if not proxy:
             raise HTTPException(400, "name a proxy: /debug/config_dump?proxy=ID; /debug/syncz lists them")
-        dump = mesh.config_dump(proxy)
-        if dump is None:
-            raise HTTPException(
-                404, f"no proxy {proxy!r:.200} is connected; /debug/syncz lists those that are"
-            )
-        return dump
+        try:
+            return mesh.config_dump(proxy)
+        except ProxyError as error:
+            raise HTTPException(404, f"{error}; /debug/syncz lists those that are") from error
 
     @app.get("/debug/registryz")
     async def registryz() -> list[JsonObject]:

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from controlplane.model.service import Service, ServiceEndpoint
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.model.status import ResourceStatus
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
 JsonObject = dict[str, Any]
+
+
+def syncz(streams: Iterable[DataclassInstance]) -> list[JsonObject]:
+    """Each proxy's stream, as the xDS server describes it; ``proxy`` is the node's id."""
+    described = map(dataclasses.asdict, streams)
+    return [{"proxy": fields.pop("proxy_id")} | fields for fields in described]
 
 
 def registryz(snapshot: MeshSnapshot) -> list[JsonObject]:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import httpx
 import pytest
 
 from controlplane.api.app import Mesh, debug_app
+from controlplane.errors import ProxyError
 from controlplane.model.service import Protocol, Registry, Service, ServiceEndpoint, ServicePort, Workload
 from controlplane.model.snapshot import MeshSnapshot, ResourceKey
 from controlplane.model.status import Origin, ResourceStatus, State
@@ -41,15 +44,31 @@ BROKEN = ResourceStatus(
     in_force=True,
     reasons=("spec.http[0].rout: unknown field; did you mean `route`?",),
 )
-SYNCZ = [{"proxy": "sidecar~1~a.b~c"}]
+PROXY_ID = "sidecar~1~a.b~c"
+
+
+class SyncState(Enum):
+    STALE = "STALE"
+
+
+@dataclass(frozen=True, slots=True)
+class Stream:
+    proxy_id: str
+    state: SyncState
+
+
+def config_dump(proxy_id: str) -> dict[str, Any]:
+    if proxy_id != PROXY_ID:
+        raise ProxyError(f"no proxy {proxy_id!r} is connected")
+    return {"configs": []}
 
 
 def client(**changes: Any) -> httpx.AsyncClient:
     answers: dict[str, Any] = {
         "snapshot": lambda: SNAPSHOT,
         "statuses": lambda: [BROKEN],
-        "syncz": lambda: SYNCZ,
-        "config_dump": {"sidecar~1~a.b~c": {"clusters": []}}.get,
+        "proxies": lambda: [Stream(PROXY_ID, SyncState.STALE)],
+        "config_dump": config_dump,
     }
     transport = httpx.ASGITransport(app=debug_app(Mesh(**answers | changes)))
     return httpx.AsyncClient(transport=transport, base_url="http://control-plane")
@@ -101,8 +120,8 @@ async def test_statusz_says_why_a_resource_is_quarantined() -> None:
 
 
 async def test_syncz_and_config_dump_show_connected_proxies() -> None:
-    assert (await get("/debug/syncz")).json() == SYNCZ
-    assert (await get("/debug/config_dump?proxy=sidecar~1~a.b~c")).json() == {"clusters": []}
+    assert (await get("/debug/syncz")).json() == [{"proxy": PROXY_ID, "state": "STALE"}]
+    assert (await get("/debug/config_dump?proxy=sidecar~1~a.b~c")).json() == {"configs": []}
 
 
 @pytest.mark.parametrize(
