@@ -47,7 +47,7 @@ class BootstrapError(SidecarError):
 
 
 class ConfigError(SidecarError):
-    """A resource is invalid, or asks for what is not supported. ``path`` names the field, as protobuf does."""
+    """A resource is invalid, or asks for what is not supported. ``path`` names the field as protobuf does."""
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"{path}: {reason}" if path else reason)

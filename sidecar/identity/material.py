@@ -1,4 +1,4 @@
-"""What a TLS context is built from: the workload's own certificate and roots, a secret's, or those in place."""
+"""What a TLS context is built from: the workload's certificate and roots, a secret's, or those in place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keeps the workload's certificate fresh: renewed at half life; what fails is retried while the old serves."""
+"""Keeps the workload's certificate fresh: renewed at half life, retried while the old one still serves."""
 
 from __future__ import annotations
 

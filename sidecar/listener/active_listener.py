@@ -1,0 +1,263 @@
+"""A listener in service: takes accepted connections through detection, TLS and identity to their handler."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import count
+from typing import Final
+
+from protos.node import WORKLOAD_CERTIFICATE_SECRET
+from sidecar.config.endpoint import SocketAddress
+from sidecar.config.listener import FilterChain, Listener
+from sidecar.config.tls import DownstreamTls
+from sidecar.errors import IdentityError
+from sidecar.identity.contexts import TlsContexts
+from sidecar.listener.detect import RAW, Detection
+from sidecar.listener.filter_chain import Candidates, FilterChainMatcher
+from sidecar.listener.handler import ConnectionHandler
+from sidecar.listener.original_dst import original_destination
+from sidecar.listener.peek import sniff
+from sidecar.observability.stats import ListenerStats
+from sidecar.observability.stream_info import Connection
+
+_LOG = logging.getLogger(__name__)
+
+_TLS_SHUTDOWN_TIMEOUT_S: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class ActiveChain:
+    config: FilterChain
+    handler: ConnectionHandler
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """A connection before anything was read from it."""
+
+    sock: socket.socket
+    remote: SocketAddress
+    local: SocketAddress
+    original_destination: SocketAddress | None
+
+    @property
+    def destination(self) -> SocketAddress:
+        return self.original_destination or self.local
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What all listeners share. ``find_listener`` gives the listener of a redirected connection's destination.
+    ``highest_descriptor`` bounds the number of connections: the kernel hands out the lowest free descriptor,
+    so a high one says how many are open."""
+
+    contexts: TlsContexts
+    find_listener: Callable[[SocketAddress], ActiveListener | None]
+    handshake_timeout_s: float
+    highest_descriptor: int
+    connection_ids: count[int]
+
+
+class ActiveListener:
+    """Owns the tasks that set its connections up; from then on their handler owns them."""
+
+    def __init__(
+        self,
+        config: Listener,
+        chains: Sequence[ActiveChain],
+        default_chain: ActiveChain | None,
+        stats: ListenerStats,
+        services: Services,
+    ) -> None:
+        """Raises `ConfigError` when the filter chains' matches are not valid."""
+        self.config: Final = config
+        self.stats: Final = stats
+        self.chains: Final = (*chains, default_chain) if default_chain is not None else tuple(chains)
+        self._matcher: Final = FilterChainMatcher(
+            ((chain.config.match, chain) for chain in chains), default_chain
+        )
+        self._services: Final = services
+        self._setups: Final[set[asyncio.Task[None]]] = set()
+
+    def accept(self, sock: socket.socket, remote: SocketAddress) -> None:
+        """A connection that came to this listener's own socket."""
+        if sock.fileno() > self._services.highest_descriptor:
+            self.stats.downstream_cx_overflow += 1
+            sock.close()
+            return
+        try:
+            local = SocketAddress(*sock.getsockname()[:2])
+        except OSError:  # gone already
+            sock.close()
+            return
+        redirected_from = None
+        if self.config.original_dst_filter or self.config.use_original_dst:
+            redirected_from = original_destination(sock, local)
+        target = self
+        if self.config.use_original_dst and redirected_from is not None:
+            target = self._services.find_listener(redirected_from) or self
+        target.serve(Accepted(sock=sock, remote=remote, local=local, original_destination=redirected_from))
+
+    def serve(self, accepted: Accepted) -> None:
+        """A connection that came to this listener, or was handed over to it."""
+        self.stats.downstream_cx_total += 1
+        task = asyncio.get_running_loop().create_task(self._set_up(accepted), name="set up a connection")
+        self._setups.add(task)
+        task.add_done_callback(self._setups.discard)
+
+    @property
+    def connections_in_setup(self) -> int:
+        return len(self._setups)
+
+    def cancel_setups(self) -> tuple[asyncio.Task[None], ...]:
+        """For the owner to await."""
+        setups = tuple(self._setups)
+        for task in setups:
+            task.cancel()
+        return setups
+
+    async def _set_up(self, accepted: Accepted) -> None:
+        handed_over = False
+        try:
+            candidates = self._matcher.for_destination(accepted.destination)
+            detection = await self._detect(candidates, accepted)
+            if detection is None:
+                return
+            chain = candidates.choose(detection)
+            if chain is None:
+                self.stats.no_filter_chain_match += 1
+                _LOG.info("%s: %s: no filter chain takes %s", self.config.name, accepted.remote, detection)
+                return
+            handed_over = True
+            await self._hand_over(chain, accepted, detection)
+        except OSError as error:
+            _LOG.debug("%s: %s broke the connection: %s", self.config.name, accepted.remote, error)
+        finally:
+            if not handed_over:
+                accepted.sock.close()
+
+    async def _detect(self, candidates: Candidates[ActiveChain], accepted: Accepted) -> Detection | None:
+        """What the client speaks, where that matters; None when it took too long to say."""
+        config = self.config
+        tls = config.tls_inspector and candidates.needs_tls
+        http = config.http_inspector and candidates.needs_http
+        if not tls and not http:
+            return RAW
+        self.stats.downstream_pre_cx_active += 1
+        try:
+            async with asyncio.timeout(config.listener_filters_timeout_s or None):
+                return await sniff(accepted.sock, tls=tls, http=http)
+        except TimeoutError:
+            self.stats.downstream_pre_cx_timeout += 1
+            if config.continue_on_listener_filters_timeout:
+                return RAW
+            _LOG.info("%s: %s was too slow to say what it speaks", config.name, accepted.remote)
+            return None
+        finally:
+            self.stats.downstream_pre_cx_active -= 1
+
+    async def _hand_over(self, chain: ActiveChain, accepted: Accepted, detection: Detection) -> None:
+        """From here on the socket belongs to its transport."""
+        tls = chain.config.tls
+        loop = asyncio.get_running_loop()
+
+        def admission() -> asyncio.Protocol:
+            return _Admission(self, chain, accepted, detection)
+
+        if tls is None:
+            await loop.connect_accepted_socket(admission, accepted.sock)
+            return
+        try:
+            await loop.connect_accepted_socket(
+                admission,
+                accepted.sock,
+                ssl=self._services.contexts.server(tls),
+                ssl_handshake_timeout=self._services.handshake_timeout_s,
+                ssl_shutdown_timeout=_TLS_SHUTDOWN_TIMEOUT_S,
+            )
+        except IdentityError as error:
+            accepted.sock.close()
+            self.stats.ssl__connection_error += 1
+            _LOG.warning("%s: cannot serve TLS to %s: %s", self.config.name, accepted.remote, error)
+        except OSError as error:
+            self._count_handshake_failure(error)
+            _LOG.info(
+                "%s: the TLS handshake of client %s failed: %s", self.config.name, accepted.remote, error
+            )
+
+    def identify(
+        self, tls: DownstreamTls | None, accepted: Accepted, detection: Detection, peer: ssl.SSLObject | None
+    ) -> Connection:
+        """The connection as the layers above know it. Raises `IdentityError` for a client that is not who it
+        should be."""
+        peer_id = local_id = tls_version = alpn = ""
+        if tls is not None and peer is not None:
+            peer_id = self._services.contexts.verify_client(tls, peer)
+            tls_version = peer.version() or ""
+            alpn = peer.selected_alpn_protocol() or ""
+            svid = self._services.contexts.svid
+            if svid is not None and tls.parameters.certificate_secret == WORKLOAD_CERTIFICATE_SECRET:
+                local_id = str(svid.spiffe_id)
+            self.stats.ssl__handshake += 1
+        return Connection(
+            id=next(self._services.connection_ids),
+            remote_address=accepted.remote,
+            local_address=accepted.local,
+            original_destination=accepted.original_destination,
+            tls_version=tls_version,
+            server_name=detection.server_name,
+            alpn=alpn,
+            peer_id=peer_id,
+            local_id=local_id,
+        )
+
+    def refused(self, accepted: Accepted, error: IdentityError) -> None:
+        self.stats.ssl__fail_verify_san += 1
+        _LOG.info("%s: client %s refused: %s", self.config.name, accepted.remote, error)
+
+    def _count_handshake_failure(self, error: OSError) -> None:
+        reason = getattr(error, "reason", None)
+        if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+            self.stats.ssl__fail_verify_no_cert += 1
+        elif isinstance(error, ssl.SSLCertVerificationError):
+            self.stats.ssl__fail_verify_error += 1
+        else:
+            self.stats.ssl__connection_error += 1
+
+
+class _Admission(asyncio.Protocol):
+    """The protocol of a connection until its client is known.
+
+    It gives way to the handler's within the very call that ends the handshake: not one byte of a client's gets
+    through before its identity was checked.
+    """
+
+    def __init__(
+        self, listener: ActiveListener, chain: ActiveChain, accepted: Accepted, detection: Detection
+    ) -> None:
+        self._listener = listener
+        self._chain = chain
+        self._accepted = accepted
+        self._detection = detection
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        try:
+            connection = self._listener.identify(
+                self._chain.config.tls,
+                self._accepted,
+                self._detection,
+                transport.get_extra_info("ssl_object"),
+            )
+        except IdentityError as error:
+            self._listener.refused(self._accepted, error)
+            transport.abort()
+            return
+        protocol = self._chain.handler.protocol(connection)
+        transport.set_protocol(protocol)
+        protocol.connection_made(transport)

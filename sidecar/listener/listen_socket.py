@@ -1,0 +1,97 @@
+"""A bound socket and its accept loop."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+from collections.abc import Callable
+from typing import Final
+
+from sidecar.config.endpoint import SocketAddress
+from sidecar.config.listener import Listener
+from sidecar.errors import ConfigError
+
+_LOG = logging.getLogger(__name__)
+
+_BACKLOG: Final = 4096  # cut by net.core.somaxconn
+# One wake-up accepts a burst, and yet leaves room for the connections that are being served.
+_ACCEPTS_PER_WAKE_UP: Final = 64
+# Out of descriptors or memory: the backlog holds the clients until some are free.
+_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
+_EXHAUSTED_PAUSE_S: Final = 1.0
+
+
+def bind(listener: Listener, *, share_port: bool) -> socket.socket:
+    """A listening socket. ``share_port``: other processes of ours listen on the port too. Raises `ConfigError`
+    with the listener and the address in words."""
+    address = listener.address
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setblocking(False)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if share_port:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # Envoy's ipv4_compat false
+        sock.bind((address.host, address.port))
+        sock.listen(_BACKLOG)
+    except (OSError, OverflowError) as error:
+        sock.close()
+        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        raise ConfigError(
+            "address", f"listener {listener.name!r}: cannot bind {address}: {reason}"
+        ) from error
+    return sock
+
+
+OnAccept = Callable[[socket.socket, SocketAddress], None]
+
+
+class ListenSocket:
+    """Accepts until closed, and gives each connection to ``on_accept``, which may be exchanged."""
+
+    def __init__(self, sock: socket.socket, on_accept: OnAccept) -> None:
+        self._sock: Final = sock
+        self._loop: Final = asyncio.get_running_loop()
+        self._paused: asyncio.TimerHandle | None = None
+        self.on_accept = on_accept
+        host, port = sock.getsockname()[:2]
+        self.address: Final = SocketAddress(host, port)
+        self._loop.add_reader(sock.fileno(), self._accept)
+
+    def close(self) -> None:
+        if self._sock.fileno() < 0:
+            return
+        if self._paused is not None:
+            self._paused.cancel()
+        self._loop.remove_reader(self._sock.fileno())
+        self._sock.close()
+
+    def _accept(self) -> None:
+        for _ in range(_ACCEPTS_PER_WAKE_UP):
+            try:
+                sock, remote = self._sock.accept()
+            except (BlockingIOError, InterruptedError):
+                return
+            except ConnectionError:
+                continue  # gone before it was accepted
+            except OSError as error:
+                self._pause(error)
+                return
+            sock.setblocking(False)
+            self.on_accept(sock, SocketAddress(*remote[:2]))
+
+    def _pause(self, error: OSError) -> None:
+        if error.errno not in _EXHAUSTED:
+            raise error
+        _LOG.warning("%s: accepting pauses for %.0f s: %s", self.address, _EXHAUSTED_PAUSE_S, error.strerror)
+        self._loop.remove_reader(self._sock.fileno())
+        self._paused = self._loop.call_later(_EXHAUSTED_PAUSE_S, self._resume)
+
+    def _resume(self) -> None:
+        self._paused = None
+        self._loop.add_reader(self._sock.fileno(), self._accept)

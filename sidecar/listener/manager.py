@@ -1,0 +1,376 @@
+"""All listeners of the process: warming, active and draining.
+
+A snapshot's listeners are compared with those in service; a change is built beside the old one and swapped.
+A listening socket lives as long as some listener has its address, so an update loses no connection:
+established ones go on with the filter chain that they came to, and only chains that changed are drained.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import resource
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import Enum
+from itertools import count
+from typing import Final
+
+from sidecar.config.endpoint import SocketAddress
+from sidecar.config.listener import FilterChain, HttpConnectionManager, Listener, TrafficDirection
+from sidecar.config.snapshot import EMPTY_SNAPSHOT, Snapshot
+from sidecar.errors import ConfigError, IdentityError
+from sidecar.identity.contexts import TlsContexts
+from sidecar.listener.active_listener import ActiveChain, ActiveListener, Services
+from sidecar.listener.handler import ConnectionHandler, MakeHttp, MakeTcp
+from sidecar.listener.listen_socket import ListenSocket, bind
+from sidecar.observability.stats import ListenerStats, Stats
+from sidecar.timers import Timers
+
+_LOG = logging.getLogger(__name__)
+
+# Each connection from downstream may need one to upstream; the rest is for the process itself.
+_DOWNSTREAM_SHARE_OF_DESCRIPTORS: Final = 0.9
+
+
+class ListenerState(Enum):
+    WARMING = "warming"
+    ACTIVE = "active"
+    DRAINING = "draining"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerStatus:
+    """For the admin's ``/listeners``. ``address`` has the real port where the configured one is 0."""
+
+    name: str
+    address: SocketAddress
+    state: ListenerState
+    active_connections: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListenerSettings:
+    """``drain_time_s``: how long connections of what was removed may go on (Envoy's ``--drain-time-s``).
+    ``concurrency`` above 1: so many processes share each port."""
+
+    drain_time_s: float = 600.0
+    handshake_timeout_s: float = 10.0
+    concurrency: int = 1
+
+
+@dataclass(eq=False, slots=True)
+class _Draining:
+    """What was replaced or removed, until its connections are gone."""
+
+    listener: ActiveListener
+    handlers: tuple[ConnectionHandler, ...]
+
+
+_SocketKey = tuple[str, SocketAddress]
+
+
+class ListenerManager:
+    """Used from the event loop's thread. ``make_http`` and ``make_tcp`` build the handler of a filter chain."""
+
+    def __init__(
+        self,
+        *,
+        contexts: TlsContexts,
+        make_http: MakeHttp,
+        make_tcp: MakeTcp,
+        stats: Stats,
+        timers: Timers,
+        settings: ListenerSettings,
+    ) -> None:
+        self._contexts: Final = contexts
+        self._make_http: Final = make_http
+        self._make_tcp: Final = make_tcp
+        self._stats: Final = stats
+        self._timers: Final = timers
+        self._settings: Final = settings
+        self._services: Final = Services(
+            contexts=contexts,
+            find_listener=self._find_by_destination,
+            handshake_timeout_s=settings.handshake_timeout_s,
+            highest_descriptor=_highest_downstream_descriptor(),
+            connection_ids=count(1),
+        )
+        self._snapshot = EMPTY_SNAPSHOT
+        self._active: dict[str, ActiveListener] = {}
+        self._warming: dict[str, Listener] = {}
+        self._draining: set[_Draining] = set()
+        self._sockets: dict[_SocketKey, ListenSocket] = {}
+        self._by_destination: dict[SocketAddress, ActiveListener] = {}
+        self._is_draining = False
+        self._inbound_is_stopped = False
+
+    # Configuration.
+
+    def update(self, snapshot: Snapshot) -> dict[str, ConfigError]:
+        """Brings the listeners to what the snapshot says. Returns what could not be done, by listener; such a
+        listener goes on as it was, and the others are not touched by it."""
+        self._snapshot = snapshot
+        self._warming.clear()
+        errors: dict[str, ConfigError] = {}
+        claimed: dict[_SocketKey, str] = {}
+        for name, config in snapshot.listeners.items():
+            current = self._active.get(name)
+            try:
+                self._claim_address(config, claimed)
+                if current is not None and (current.config is config or current.config == config):
+                    continue
+                if (awaited := self._awaited(config)) is not None:
+                    _LOG.info("listener %s warms: it waits for %s", name, awaited)
+                    self._warming[name] = config
+                else:
+                    self._activate(config, current)
+            except ConfigError as error:
+                errors[name] = error
+        for name in self._active.keys() - snapshot.listeners.keys():
+            self._remove(name)
+        self._close_unclaimed_sockets()
+        self._by_destination = {
+            listener.config.address: listener
+            for listener in self._active.values()
+            if listener.config.address.port
+        }
+        return errors
+
+    def identity_ready(self) -> dict[str, ConfigError]:
+        """The workload's certificate is here: listeners that waited for it come into service."""
+        return self.update(self._snapshot)
+
+    @property
+    def warming(self) -> frozenset[str]:
+        return frozenset(self._warming)
+
+    def _awaited(self, config: Listener) -> str | None:
+        """What must arrive before the listener can serve."""
+        for chain in _all_chains(config):
+            if chain.tls is not None and self._contexts.awaits_identity(chain.tls):
+                return "the workload's certificate"
+            http = chain.filter
+            if isinstance(http, HttpConnectionManager) and http.route_config is None:
+                if http.rds_name not in self._snapshot.routes:
+                    return f"the route configuration {http.rds_name!r}"
+        return None
+
+    def _activate(self, config: Listener, current: ActiveListener | None) -> None:
+        for chain in _all_chains(config):
+            self._check_tls(config, chain)
+        default = config.default_filter_chain
+        listener = ActiveListener(
+            config,
+            [self._chain(chain, config, current) for chain in config.filter_chains],
+            None if default is None else self._chain(default, config, current),
+            self._stats.listener(_stat_name(config.address)),
+            self._services,
+        )
+        if config.bind_to_port:
+            self._listen(config, listener)
+        self._active[config.name] = listener
+        if current is not None:
+            self._drain_replaced(current, kept=listener.chains)
+        if self._is_draining:
+            _drain(listener)
+        _LOG.info("listener %s is active on %s", config.name, self._address_of(config))
+
+    def _check_tls(self, config: Listener, chain: FilterChain) -> None:
+        if chain.tls is None:
+            return
+        try:
+            self._contexts.server(chain.tls)
+        except IdentityError as error:
+            raise ConfigError(
+                "filter_chains.transport_socket",
+                f"listener {config.name!r}, filter chain {chain.name!r}: {error}",
+            ) from error
+
+    def _chain(self, config: FilterChain, listener: Listener, current: ActiveListener | None) -> ActiveChain:
+        """A chain that did not change keeps its handler, and with it its connections."""
+        if current is not None and current.config.direction is listener.direction:
+            for chain in current.chains:
+                if chain.config == config:
+                    return chain
+        if isinstance(config.filter, HttpConnectionManager):
+            return ActiveChain(config, self._make_http(config.filter, listener))
+        return ActiveChain(config, self._make_tcp(config.filter, listener))
+
+    # Sockets.
+
+    def _claim_address(self, config: Listener, claimed: dict[_SocketKey, str]) -> None:
+        owner = claimed.setdefault(_socket_key(config), config.name)
+        if owner != config.name:
+            raise ConfigError(
+                "address",
+                f"listener {config.name!r}: {config.address} is the address of listener {owner!r} too",
+            )
+
+    def _listen(self, config: Listener, listener: ActiveListener) -> None:
+        key = _socket_key(config)
+        bound = self._sockets.get(key)
+        if bound is not None:
+            bound.on_accept = listener.accept
+        elif not (self._inbound_is_stopped and config.direction is TrafficDirection.INBOUND):
+            share_port = config.reuse_port and self._settings.concurrency > 1
+            self._sockets[key] = ListenSocket(bind(config, share_port=share_port), listener.accept)
+
+    def _close_unclaimed_sockets(self) -> None:
+        in_use = {
+            _socket_key(listener.config) for listener in self._active.values() if listener.config.bind_to_port
+        }
+        for key in self._sockets.keys() - in_use:
+            self._sockets.pop(key).close()
+
+    def _find_by_destination(self, destination: SocketAddress) -> ActiveListener | None:
+        """Envoy's ``use_original_dst``: the exact address, else the one that stands for all."""
+        wildcard = "::" if ":" in destination.host else "0.0.0.0"
+        by_destination = self._by_destination
+        return by_destination.get(destination) or by_destination.get(
+            SocketAddress(wildcard, destination.port)
+        )
+
+    def _address_of(self, config: Listener) -> SocketAddress:
+        bound = self._sockets.get(_socket_key(config)) if config.bind_to_port else None
+        return config.address if bound is None else bound.address
+
+    # Draining.
+
+    def _remove(self, name: str) -> None:
+        _LOG.info("listener %s is removed and drains", name)
+        self._drain_replaced(self._active.pop(name), kept=())
+
+    def _drain_replaced(self, listener: ActiveListener, kept: tuple[ActiveChain, ...]) -> None:
+        handlers = tuple(chain.handler for chain in listener.chains if chain not in kept)
+        draining = _Draining(listener, handlers)
+        for handler in handlers:
+            handler.drain()
+        self._draining.add(draining)
+        self._timers.after(self._settings.drain_time_s, lambda: self._end_drain(draining))
+
+    def _end_drain(self, draining: _Draining) -> None:
+        self._draining.discard(draining)
+        draining.listener.cancel_setups()
+        for handler in draining.handlers:
+            handler.close()
+
+    def drain(self) -> None:
+        """The process is about to end: every client is told to leave, and yet all are served. Listeners go on
+        accepting, for clients learn late that this workload is gone."""
+        self._is_draining = True
+        for listener in self._active.values():
+            _drain(listener)
+
+    def stop_inbound(self) -> None:
+        """Inbound listeners accept no more (``/drain_listeners?inboundonly``); their connections go on."""
+        self._inbound_is_stopped = True
+        for listener in self._active.values():
+            if listener.config.direction is TrafficDirection.INBOUND:
+                _drain(listener)
+                if listener.config.bind_to_port and (
+                    bound := self._sockets.pop(_socket_key(listener.config), None)
+                ):
+                    bound.close()
+
+    async def close(self) -> None:
+        """Ends everything at once."""
+        for bound in self._sockets.values():
+            bound.close()
+        self._sockets.clear()
+        setups: list[asyncio.Task[None]] = []
+        for listener, handlers in self._in_service():
+            setups += listener.cancel_setups()
+            for handler in handlers:
+                handler.close()
+        self._active.clear()
+        self._draining.clear()
+        await asyncio.gather(*setups, return_exceptions=True)
+
+    # What there is to see.
+
+    @property
+    def active_connections(self) -> int:
+        return sum(_connections(listener, handlers) for listener, handlers in self._in_service())
+
+    def statuses(self) -> list[ListenerStatus]:
+        found = [
+            ListenerStatus(
+                name=name,
+                address=self._address_of(listener.config),
+                state=ListenerState.ACTIVE,
+                active_connections=_connections(listener, _handlers(listener)),
+            )
+            for name, listener in self._active.items()
+        ]
+        for config in self._warming.values():
+            found.append(
+                ListenerStatus(
+                    name=config.name,
+                    address=config.address,
+                    state=ListenerState.WARMING,
+                    active_connections=0,
+                )
+            )
+        for draining in self._draining:
+            active = _connections(draining.listener, draining.handlers)
+            if active:
+                config = draining.listener.config
+                found.append(
+                    ListenerStatus(
+                        name=config.name,
+                        address=config.address,
+                        state=ListenerState.DRAINING,
+                        active_connections=active,
+                    )
+                )
+        return found
+
+    def refresh_stats(self) -> None:
+        """Brings the gauges up to date; handlers count their connections, listeners do not follow each end."""
+        active: Counter[ListenerStats] = Counter()
+        for listener, handlers in self._in_service():
+            active[listener.stats] += _connections(listener, handlers)
+        for stats, connections in active.items():
+            stats.downstream_cx_active = connections
+            stats.downstream_cx_destroy = stats.downstream_cx_total - connections
+
+    def _in_service(self) -> Iterator[tuple[ActiveListener, tuple[ConnectionHandler, ...]]]:
+        for listener in self._active.values():
+            yield listener, _handlers(listener)
+        for draining in self._draining:
+            yield draining.listener, draining.handlers
+
+
+def _all_chains(config: Listener) -> tuple[FilterChain, ...]:
+    default = config.default_filter_chain
+    return config.filter_chains if default is None else (*config.filter_chains, default)
+
+
+def _socket_key(config: Listener) -> _SocketKey:
+    """Port 0 is another port for each listener."""
+    return ("" if config.address.port else config.name, config.address)
+
+
+def _stat_name(address: SocketAddress) -> str:
+    """Envoy's: ``0.0.0.0_15001``, ``[__1]_15001``."""
+    return str(address).replace(":", "_")
+
+
+def _handlers(listener: ActiveListener) -> tuple[ConnectionHandler, ...]:
+    return tuple(chain.handler for chain in listener.chains)
+
+
+def _connections(listener: ActiveListener, handlers: tuple[ConnectionHandler, ...]) -> int:
+    return listener.connections_in_setup + sum(handler.active_connections for handler in handlers)
+
+
+def _drain(listener: ActiveListener) -> None:
+    for handler in _handlers(listener):
+        handler.drain()
+
+
+def _highest_downstream_descriptor() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return int(soft * _DOWNSTREAM_SHARE_OF_DESCRIPTORS)

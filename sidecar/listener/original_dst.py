@@ -1,0 +1,38 @@
+"""Where a connection was going before the host's firewall redirected it here (netfilter's REDIRECT)."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from typing import Final
+
+from sidecar.config.endpoint import SocketAddress
+
+# linux/netfilter_ipv4.h and linux/netfilter_ipv6/ip6_tables.h; `socket` does not name them.
+_SO_ORIGINAL_DST: Final = 80
+_IP6T_SO_ORIGINAL_DST: Final = 80
+_SOCKADDR_IN: Final = struct.Struct("=H2s4s8x")  # family, port, address
+_SOCKADDR_IN6: Final = struct.Struct("=H2s4x16s4x")  # family, port, flow, address, scope
+
+
+def original_destination(sock: socket.socket, local: SocketAddress) -> SocketAddress | None:
+    """None for a connection that was not redirected: to no other place than its ``local`` address, or on a
+    host that does not track connections."""
+    try:
+        if sock.family == socket.AF_INET6:
+            raw = sock.getsockopt(socket.IPPROTO_IPV6, _IP6T_SO_ORIGINAL_DST, _SOCKADDR_IN6.size)
+        else:
+            raw = sock.getsockopt(socket.IPPROTO_IP, _SO_ORIGINAL_DST, _SOCKADDR_IN.size)
+        destination = parse_sockaddr(raw)
+    except (OSError, struct.error):  # ENOENT, ENOPROTOOPT: no connection tracking for this one
+        return None
+    return None if destination == local else destination
+
+
+def parse_sockaddr(raw: bytes) -> SocketAddress:
+    """A ``struct sockaddr_in`` or ``sockaddr_in6``. Raises ``struct.error`` for another size."""
+    if len(raw) == _SOCKADDR_IN6.size:
+        _, port, address = _SOCKADDR_IN6.unpack(raw)
+        return SocketAddress(socket.inet_ntop(socket.AF_INET6, address), int.from_bytes(port, "big"))
+    _, port, address = _SOCKADDR_IN.unpack(raw)
+    return SocketAddress(socket.inet_ntop(socket.AF_INET, address), int.from_bytes(port, "big"))
