@@ -1,0 +1,148 @@
+"""Which endpoints each service has: kept up to date change by change, however large the mesh.
+
+Both directions are indexed by label: a workload finds the services that may select it by one label of their
+selector, a service the workloads that it may select by its rarest one; the other labels are then compared.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from operator import attrgetter
+from typing import TypeVar
+
+from controlplane.model.conversion import DeclaredService
+from controlplane.model.service import Resolution, Service, ServiceEndpoint, ServicePort, Workload
+
+KeyT = TypeVar("KeyT", bound=Hashable)
+ValueT = TypeVar("ValueT")
+
+_Label = tuple[str, str, str]  # namespace, label, value
+_WorkloadKey = tuple[str, str]  # namespace, name
+
+
+class EndpointIndex:
+    """``endpoints`` by hostname, as of the last `refresh`: a mapping that is replaced, never changed."""
+
+    def __init__(self) -> None:
+        self.endpoints: Mapping[str, tuple[ServiceEndpoint, ...]] = {}
+        self._workloads: dict[_WorkloadKey, Workload] = {}
+        self._workloads_by_label: dict[_Label, dict[_WorkloadKey, Workload]] = defaultdict(dict)
+        self._services: dict[str, DeclaredService] = {}
+        self._hostnames_by_label: dict[_Label, dict[str, None]] = defaultdict(dict)
+        self._stale: set[str] = set()
+
+    def add_workload(self, workload: Workload) -> None:
+        """Adds a workload, or replaces the one of its name."""
+        key = (workload.namespace, workload.name)
+        self.remove_workload(*key)
+        self._workloads[key] = workload
+        for label in _labels(workload):
+            self._workloads_by_label[label][key] = workload
+        self._stale.update(self._selectors_of(workload))
+
+    def remove_workload(self, namespace: str, name: str) -> None:
+        workload = self._workloads.pop((namespace, name), None)
+        if workload is not None:
+            for label in _labels(workload):
+                _discard(self._workloads_by_label, label, (namespace, name))
+            self._stale.update(self._selectors_of(workload))
+
+    def add_service(self, declared: DeclaredService) -> None:
+        """Adds a service, or replaces the one of its host name."""
+        service = declared.service
+        self.remove_service(service.hostname)
+        self._services[service.hostname] = declared
+        if service.selector:
+            self._hostnames_by_label[_anchor(service)][service.hostname] = None
+        self._stale.add(service.hostname)
+
+    def remove_service(self, hostname: str) -> None:
+        declared = self._services.pop(hostname, None)
+        if declared is not None:
+            if declared.service.selector:
+                _discard(self._hostnames_by_label, _anchor(declared.service), hostname)
+            self._stale.add(hostname)
+
+    def workloads(self) -> tuple[Workload, ...]:
+        """Every workload, whoever declared it, in the order of their names."""
+        inline = [workload for declared in self._services.values() for workload in declared.endpoints]
+        return tuple(sorted([*self._workloads.values(), *inline], key=attrgetter("namespace", "name")))
+
+    def refresh(self) -> frozenset[str]:
+        """Brings ``endpoints`` up to date. Returns the host names of the services whose endpoints changed."""
+        changes: dict[str, tuple[ServiceEndpoint, ...]] = {}
+        for hostname in self._stale:
+            declared = self._services.get(hostname)
+            endpoints = tuple(self._endpoints_of(declared)) if declared is not None else ()
+            if endpoints != self.endpoints.get(hostname, ()):
+                changes[hostname] = endpoints
+        self._stale.clear()
+        if changes:
+            merged = {**self.endpoints, **changes}
+            self.endpoints = {hostname: endpoints for hostname, endpoints in merged.items() if endpoints}
+        return frozenset(changes)
+
+    def _selectors_of(self, workload: Workload) -> Iterator[str]:
+        """The services that select a workload."""
+        for label in _labels(workload):
+            for hostname in self._hostnames_by_label.get(label, ()):
+                if _selects(self._services[hostname].service, workload):
+                    yield hostname
+
+    def _endpoints_of(self, declared: DeclaredService) -> Iterator[ServiceEndpoint]:
+        service = declared.service
+        if service.resolution is Resolution.NONE:
+            return
+        selected = sorted(self._selected_by(service), key=attrgetter("name"))
+        for workload in (*declared.endpoints, *selected):
+            for port in service.ports:
+                number = _workload_port(workload, port)
+                if number is not None:
+                    yield ServiceEndpoint(
+                        service_port=port.name, address=workload.address, port=number, workload=workload
+                    )
+
+    def _selected_by(self, service: Service) -> Iterable[Workload]:
+        if not service.selector:
+            return ()
+        candidates = min(
+            (
+                self._workloads_by_label.get((service.namespace, *label), {})
+                for label in service.selector.items()
+            ),
+            key=len,
+        )
+        return (workload for workload in candidates.values() if _selects(service, workload))
+
+
+def _labels(workload: Workload) -> Iterator[_Label]:
+    return ((workload.namespace, *label) for label in workload.labels.items())
+
+
+def _anchor(service: Service) -> _Label:
+    """The one label of a selector that the service is indexed by."""
+    return (service.namespace, *min(service.selector.items()))
+
+
+def _selects(service: Service, workload: Workload) -> bool:
+    return service.selector.items() <= workload.labels.items()
+
+
+def _workload_port(workload: Workload, port: ServicePort) -> int | None:
+    """Istio's rule: what the workload says of the service's port by name, else the target port, whose name
+    only the workload knows."""
+    number = workload.ports.get(port.name)
+    if number is not None:
+        return number
+    if isinstance(port.target_port, str):
+        return workload.ports.get(port.target_port)
+    return port.target_port
+
+
+def _discard(index: dict[_Label, dict[KeyT, ValueT]], label: _Label, key: KeyT) -> None:
+    """Removes an entry, and its label's table once that is empty: the index never outgrows the mesh."""
+    entries = index[label]
+    del entries[key]
+    if not entries:
+        del index[label]

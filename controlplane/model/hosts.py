@@ -1,0 +1,66 @@
+"""Host names as resources write them, and as the mesh knows them; which namespaces see what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from ipaddress import ip_address
+from typing import Generic, TypeVar
+
+ValueT = TypeVar("ValueT")
+
+
+def service_hostname(name: str, namespace: str, dns_domain: str) -> str:
+    """The host name of a Kubernetes Service."""
+    return f"{name}.{namespace}.svc.{dns_domain}"
+
+
+def resolve_short_name(host: str, namespace: str, dns_domain: str) -> str:
+    """Istio's rule: a name without dots is a Service of the resource's own namespace; any other stands."""
+    if "." in host or ":" in host or host.startswith("*"):
+        return host
+    return service_hostname(host, namespace, dns_domain)
+
+
+def covers(pattern: str, hostname: str) -> bool:
+    """Whether ``*``, ``*.example.com`` or an exact name stands for all of ``hostname``, which may itself be
+    a wildcard."""
+    return pattern == hostname or (pattern.startswith("*") and hostname.endswith(pattern[1:]))
+
+
+class HostIndex(Generic[ValueT]):
+    """Finds the value of the most specific pattern for a host. The first of two for one pattern counts."""
+
+    def __init__(self, entries: Iterable[tuple[str, ValueT]]) -> None:
+        self._exact: dict[str, ValueT] = {}
+        for pattern, value in entries:
+            self._exact.setdefault(pattern, value)
+        wildcards = [pattern for pattern in self._exact if pattern.startswith("*")]
+        self._wildcards = sorted(wildcards, key=len, reverse=True)
+
+    def find(self, hostname: str) -> ValueT | None:
+        if hostname in self._exact:
+            return self._exact[hostname]
+        pattern = next((pattern for pattern in self._wildcards if covers(pattern, hostname)), None)
+        return None if pattern is None else self._exact[pattern]
+
+
+def exported_to(export_to: Sequence[str], owner: str, namespace: str) -> bool:
+    """Istio's ``exportTo``: nothing said is everywhere, ``.`` is the owner's namespace, ``~`` nowhere."""
+    if not export_to or "*" in export_to:
+        return True
+    return namespace in export_to or ("." in export_to and owner == namespace)
+
+
+def export_scopes(export_to: Sequence[str], owner: str) -> frozenset[str]:
+    """The namespaces that `exported_to` is true for; ``*`` stands for all."""
+    if not export_to or "*" in export_to:
+        return frozenset({"*"})
+    return frozenset(owner if scope == "." else scope for scope in export_to if scope != "~")
+
+
+def is_ip_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,51 @@
+"""Judges all the resources that may contradict each other or refer to others: services first, then what
+rules them, then what routes to them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator
+from typing import Any, cast
+
+from controlplane.model import claims
+from controlplane.model.arbiter import Arbiter
+from controlplane.model.conversion import DeclaredService
+from controlplane.model.mesh_config import MeshConfig
+from controlplane.model.record import Record
+from controlplane.model.references import ReferenceCheck
+from controlplane.model.service import Service
+from controlplane.model.snapshot import Config
+
+# The kinds that are judged together, and anew whenever one of them changes.
+JUDGED = frozenset(
+    {"Service", "ServiceEntry", "DestinationRule", "VirtualService", "Sidecar", "PeerAuthentication"}
+)
+
+
+def judge(records: Callable[[str], Collection[Record]], mesh: MeshConfig) -> None:
+    """Puts in force what may be; ``records`` gives those of a kind."""
+    declarations = [*records("Service"), *records("ServiceEntry")]
+    Arbiter(claims.service_claims).settle(declarations)
+    Arbiter(claims.destination_rule_claims).settle(records("DestinationRule"))
+    references = ReferenceCheck(
+        {service.hostname: service for service in services_in_force(declarations)},
+        configs_in_force(records("DestinationRule")),
+        mesh.root_namespace,
+    )
+    Arbiter(claims.virtual_service_claims, references.faults).settle(records("VirtualService"))
+    Arbiter(claims.sidecar_claims).settle(records("Sidecar"))
+    Arbiter(claims.peer_authentication_claims).settle(records("PeerAuthentication"))
+    for record in (*records("DestinationRule"), *records("VirtualService")):
+        record.warnings = tuple(references.warnings(record.in_force)) if record.in_force else ()
+
+
+def services_in_force(records: Iterable[Record]) -> Iterator[Service]:
+    for record in records:
+        if record.in_force is not None:
+            for declared in cast("tuple[DeclaredService, ...]", record.in_force.view):
+                yield declared.service
+
+
+def configs_in_force(records: Iterable[Record]) -> tuple[Config[Any], ...]:
+    """Oldest first."""
+    views = (cast("Config[Any]", record.in_force.view) for record in records if record.in_force)
+    return tuple(sorted(views, key=lambda config: config.order))

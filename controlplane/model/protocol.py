@@ -1,0 +1,34 @@
+"""Istio's explicit protocol selection: by ``appProtocol``, else by a port's name ``<protocol>[-<suffix>]``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from controlplane.model.service import Protocol
+
+_BY_NAME: Mapping[str, Protocol] = {
+    "http": Protocol.HTTP,
+    "http2": Protocol.HTTP2,
+    "grpc": Protocol.GRPC,
+    "grpc-web": Protocol.GRPC,
+    "https": Protocol.HTTPS,
+    "tls": Protocol.TLS,
+    "tcp": Protocol.TCP,
+    "mongo": Protocol.TCP,
+    "mysql": Protocol.TCP,
+    "redis": Protocol.TCP,
+    # Kubernetes' own prefixed names of appProtocol (KEP-3726).
+    "kubernetes.io/h2c": Protocol.HTTP2,
+    "kubernetes.io/ws": Protocol.HTTP,
+    "kubernetes.io/wss": Protocol.HTTPS,
+}
+
+
+def select_protocol(port_name: str, app_protocol: str | None = None) -> Protocol:
+    """``app_protocol`` says it whole; a port's name says it before its first hyphen (``http-metrics``)."""
+    if app_protocol:
+        return _BY_NAME.get(app_protocol.lower(), Protocol.UNSUPPORTED)
+    name = port_name.lower()
+    if name == "grpc-web" or name.startswith("grpc-web-"):
+        return Protocol.GRPC
+    return _BY_NAME.get(name.partition("-")[0], Protocol.UNSUPPORTED)

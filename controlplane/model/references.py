@@ -1,0 +1,129 @@
+"""What one resource says of others: that they exist, and that they are what it takes them for."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import cast
+
+from controlplane.errors import ResourceError
+from controlplane.model.hosts import HostIndex, covers, exported_to
+from controlplane.model.record import Version
+from controlplane.model.service import Service
+from controlplane.model.snapshot import Config
+from controlplane.resources.base import Message
+from controlplane.resources.destination_rule import DestinationRule
+from controlplane.resources.virtual_service import Destination, VirtualService
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Reference:
+    path: str
+    destination: Destination
+
+
+class ReferenceCheck:
+    """Checks policies against the services and the rules that are in force."""
+
+    def __init__(
+        self,
+        services: Mapping[str, Service],
+        rules: Iterable[Config[DestinationRule]],
+        root_namespace: str,
+    ) -> None:
+        self._services = services
+        self._root_namespace = root_namespace
+        self._known_hosts = HostIndex((hostname, hostname) for hostname in services)
+        self._rules: dict[str, list[Config[DestinationRule]]] = defaultdict(list)
+        for rule in rules:
+            self._rules[rule.key.namespace].append(rule)
+        self._visible_rules: dict[tuple[str, str], HostIndex[Config[DestinationRule]]] = {}
+
+    def faults(self, version: Version) -> list[ResourceError]:
+        """The destinations of a VirtualService that are no known service, no port or no subset of it."""
+        config = cast("Config[VirtualService]", version.view)
+        return [
+            error
+            for reference in _references(config.spec)
+            for error in self._destination(reference, config.key.namespace)
+        ]
+
+    def warnings(self, version: Version) -> list[str]:
+        """The hosts of a VirtualService or a DestinationRule that no service declares yet."""
+        match cast("Config[Message]", version.view).spec:
+            case VirtualService(hosts=hosts):
+                return [
+                    f"spec.hosts[{index}]: no service has the host {host}"
+                    for index, host in enumerate(hosts)
+                    if not self._is_known(host)
+                ]
+            case DestinationRule(host=host) if not self._is_known(host):
+                return [f"spec.host: no service has the host {host}"]
+            case _:
+                return []
+
+    def _is_known(self, host: str) -> bool:
+        if self._known_hosts.find(host) is not None:
+            return True
+        return host.startswith("*") and any(covers(host, hostname) for hostname in self._services)
+
+    def _destination(self, reference: _Reference, namespace: str) -> Iterator[ResourceError]:
+        destination = reference.destination
+        service = self._services.get(destination.host)
+        if service is None or not exported_to(service.export_to, service.namespace, namespace):
+            reason = f"no service that {namespace} can see has the host {destination.host}"
+            yield ResourceError(f"{reference.path}.host", reason)
+            return
+        if destination.port is not None and service.port(destination.port.number) is None:
+            ports = ", ".join(str(port.number) for port in service.ports) or "none"
+            reason = f"{destination.host} has no port {destination.port.number}; its ports: {ports}"
+            yield ResourceError(f"{reference.path}.port.number", reason)
+        if destination.subset is not None:
+            yield from self._subset(reference, destination.subset, service, namespace)
+
+    def _subset(
+        self, reference: _Reference, subset: str, service: Service, namespace: str
+    ) -> Iterator[ResourceError]:
+        rule = self._rule_for(service, namespace)
+        path = f"{reference.path}.subset"
+        if rule is None:
+            yield ResourceError(
+                path, f"{subset!r} is no subset: no DestinationRule is for {service.hostname}"
+            )
+            return
+        names = [each.name for each in rule.spec.subsets]
+        if subset not in names:
+            known = ", ".join(names) or "none"
+            yield ResourceError(path, f"{rule.key} has no subset {subset!r}; its subsets: {known}")
+
+    def _rule_for(self, service: Service, namespace: str) -> Config[DestinationRule] | None:
+        """Istio's order: the client's own namespace, the service's, the mesh's."""
+        for owner in (namespace, service.namespace, self._root_namespace):
+            rule = self._rules_seen(owner, namespace).find(service.hostname)
+            if rule is not None:
+                return rule
+        return None
+
+    def _rules_seen(self, owner: str, namespace: str) -> HostIndex[Config[DestinationRule]]:
+        """The rules of the namespace ``owner`` that ``namespace`` sees."""
+        index = self._visible_rules.get((owner, namespace))
+        if index is None:
+            index = HostIndex(
+                (rule.spec.host, rule)
+                for rule in self._rules.get(owner, ())
+                if exported_to(rule.spec.export_to, owner, namespace)
+            )
+            self._visible_rules[owner, namespace] = index
+        return index
+
+
+def _references(spec: VirtualService) -> Iterator[_Reference]:
+    routes = [
+        *((f"spec.http[{index}]", route.route) for index, route in enumerate(spec.http)),
+        *((f"spec.tls[{index}]", route.route) for index, route in enumerate(spec.tls)),
+        *((f"spec.tcp[{index}]", route.route) for index, route in enumerate(spec.tcp)),
+    ]
+    for path, destinations in routes:
+        for index, weighted in enumerate(destinations):
+            yield _Reference(path=f"{path}.route[{index}].destination", destination=weighted.destination)

@@ -1,0 +1,46 @@
+"""What became of a resource, in words: for logs, the debug API and the operator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from controlplane.model.snapshot import ResourceKey
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """Where a resource was read: a file, and the line where its document starts (0: the whole file)."""
+
+    file: str
+    line: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}" if self.line else self.file
+
+
+class State(Enum):
+    APPLIED = "APPLIED"
+    QUARANTINED = "QUARANTINED"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResourceStatus:
+    """``in_force``: a version of it serves, which for a quarantined one is the last good version.
+    ``generation`` counts the versions that were read."""
+
+    key: ResourceKey
+    state: State
+    origin: Origin
+    generation: int
+    in_force: bool
+    reasons: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        if self.state is State.APPLIED:
+            words = "applied"
+        else:
+            consequence = "the last good version stays in force" if self.in_force else "it is not in force"
+            words = f"quarantined, {consequence}: {'; '.join(self.reasons)}"
+        return f"{self.key} ({self.origin}) {words}"
