@@ -1,0 +1,130 @@
+"""``dynamic_resources``: the aggregated stream, and the static cluster that it is opened to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from sidecar.config.bootstrap import Ads, AdsVariant
+from sidecar.config.cluster import Cluster, Discovery, HttpVersion
+from sidecar.config.endpoint import SocketAddress
+from sidecar.config.snapshot import Snapshot
+from sidecar.config.tls import Secret, UpstreamTls, Validation
+from sidecar.xds.decode.config_source import check_aggregated
+from sidecar.xds.decode.view import View
+
+_KEEPALIVE_INTERVAL_S = 30.0
+_KEEPALIVE_TIMEOUT_S = 10.0
+_MAX_RECEIVE_MESSAGE_BYTES = 256 * 1024 * 1024
+
+
+def decode_ads(dynamic: View, static_resources: View, static: Snapshot) -> Ads | None:
+    """None where the bootstrap file has no ``ads_config``. ``static`` is ``static_resources``, decoded."""
+    for field in ("lds_config", "cds_config"):
+        if dynamic.has(field):
+            check_aggregated(dynamic.get(field))
+    source = dynamic.find("ads_config")
+    if source is None:
+        if dynamic.has("lds_config") or dynamic.has("cds_config"):
+            raise dynamic.error("is required by lds_config and cds_config", "ads_config")
+        return None
+    if source.enum_name("transport_api_version") != "V3":
+        raise source.error("only V3 is supported", "transport_api_version")
+    service = _grpc_service(source)
+    target = service.get("envoy_grpc")
+    cluster = _cluster(target, static)
+    keepalive = _keepalive(static_resources, cluster.name)
+    return Ads(
+        variant=_variant(source),
+        cluster_name=cluster.name,
+        addresses=_addresses(target, cluster),
+        authority=target.message.authority,
+        tls=_resolve(target, cluster.tls, static.secrets),
+        metadata=_metadata(service),
+        connect_timeout_s=cluster.connect_timeout_s,
+        keepalive_interval_s=keepalive.duration_s("interval", _KEEPALIVE_INTERVAL_S),
+        keepalive_timeout_s=keepalive.duration_s("timeout", _KEEPALIVE_TIMEOUT_S),
+        max_receive_message_bytes=target.wrapped("max_receive_message_length", _MAX_RECEIVE_MESSAGE_BYTES),
+        listeners=dynamic.has("lds_config"),
+        clusters=dynamic.has("cds_config"),
+    )
+
+
+def _variant(source: View) -> AdsVariant:
+    name = source.enum_name("api_type")
+    if name not in {variant.value for variant in AdsVariant}:
+        raise source.error(f"{name} is not supported; use GRPC or DELTA_GRPC", "api_type")
+    return AdsVariant(name)
+
+
+def _grpc_service(source: View) -> View:
+    services = list(source.each("grpc_services"))
+    if len(services) != 1:
+        raise source.error(f"needs exactly one service, and has {len(services)}", "grpc_services")
+    return services[0]
+
+
+def _cluster(target: View, static: Snapshot) -> Cluster:
+    name = target.message.cluster_name
+    cluster = static.clusters.get(name)
+    if cluster is None:
+        raise target.error(f"there is no static cluster {name!r}", "cluster_name")
+    if cluster.discovery in {Discovery.EDS, Discovery.ORIGINAL_DST}:
+        raise target.error(
+            f"{name!r} is of type {cluster.discovery.value}, and has no address", "cluster_name"
+        )
+    if cluster.http_version is not HttpVersion.HTTP2:
+        raise target.error(f"{name!r} must speak HTTP/2, which gRPC needs", "cluster_name")
+    return cluster
+
+
+def _addresses(target: View, cluster: Cluster) -> tuple[SocketAddress, ...]:
+    endpoints = cluster.load_assignment.endpoints if cluster.load_assignment else ()
+    if not endpoints:
+        raise target.error(f"{cluster.name!r} has no endpoints", "cluster_name")
+    return tuple(endpoint.address for endpoint in endpoints)
+
+
+def _metadata(service: View) -> tuple[tuple[str, str], ...]:
+    return tuple((header.key.lower(), header.value) for header in service.message.initial_metadata)
+
+
+def _keepalive(static_resources: View, cluster_name: str) -> View:
+    """``connection_keepalive`` of the cluster's HTTP/2 options, wherever they stand."""
+    cluster = next(
+        cluster for cluster in static_resources.each("clusters") if cluster.message.name == cluster_name
+    )
+    name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    if name in cluster.message.typed_extension_protocol_options:
+        options = cluster.unpack_entry("typed_extension_protocol_options", name, name)
+        return options.get("explicit_http_config").get("http2_protocol_options").get("connection_keepalive")
+    return cluster.get("http2_protocol_options").get("connection_keepalive")
+
+
+def _resolve(target: View, tls: UpstreamTls | None, secrets: Mapping[str, Secret]) -> UpstreamTls | None:
+    """Static secrets put in the place of their names: the stream is opened before anything is discovered."""
+    if tls is None:
+        return None
+    parameters = tls.parameters
+    certificate, validation = parameters.certificate, parameters.validation
+    if parameters.certificate_secret is not None:
+        certificate = _secret(target, parameters.certificate_secret, secrets).certificate
+    if parameters.validation_secret is not None:
+        roots = _secret(target, parameters.validation_secret, secrets).validation or Validation()
+        added = validation.match_sans if validation else ()
+        validation = Validation(trusted_ca=roots.trusted_ca, match_sans=roots.match_sans + added)
+    resolved = replace(
+        parameters,
+        certificate=certificate,
+        certificate_secret=None,
+        validation=validation,
+        validation_secret=None,
+    )
+    return replace(tls, parameters=resolved)
+
+
+def _secret(target: View, name: str, secrets: Mapping[str, Secret]) -> Secret:
+    if name not in secrets:
+        reason = f"its secret {name!r} is not static, and the stream is what discovers all others"
+        raise target.error(reason, "cluster_name")
+    return secrets[name]

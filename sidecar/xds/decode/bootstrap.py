@@ -1,0 +1,122 @@
+"""The bootstrap file's message: ``envoy.config.bootstrap.v3.Bootstrap``. Reads no file itself."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Callable, Iterable, Mapping, Set
+from typing import Any, TypeVar
+
+from envoy.config.bootstrap.v3 import bootstrap_pb2
+from google.protobuf import json_format
+
+from sidecar.config.bootstrap import Bootstrap
+from sidecar.config.cluster import Cluster
+from sidecar.config.endpoint import SocketAddress
+from sidecar.config.listener import Listener
+from sidecar.config.snapshot import Snapshot
+from sidecar.config.tls import Secret
+from sidecar.errors import ConfigError
+from sidecar.xds.decode.ads import decode_ads
+from sidecar.xds.decode.cluster import decode_cluster
+from sidecar.xds.decode.json_form import to_json
+from sidecar.xds.decode.listener import decode_listener
+from sidecar.xds.decode.tls import decode_secret
+from sidecar.xds.decode.values import decode_ip_address
+from sidecar.xds.decode.view import View, check, ignored_fields
+from sidecar.xds.references import unknown_cluster_in_listener
+
+_UNKNOWN_FIELD = re.compile(
+    r'Message type "(?P<type>[^"]+)" has no field named "(?P<field>[^"]+)"(?: at "(?P<path>[^"]*)")?\.?'
+)
+_NAMED = TypeVar("_NAMED", Listener, Cluster, Secret)
+
+
+def decode_bootstrap(
+    document: Mapping[str, Any],
+    *,
+    node_id: str = "",
+    node_cluster: str = "",
+    warn: Callable[[str], None],
+) -> Bootstrap:
+    """``document`` is the file's YAML or JSON. ``node_id`` and ``node_cluster`` come before the file's.
+
+    Raises `ConfigError`. ``warn`` is told of each part of the file that has no effect here.
+    """
+    message = _parse(document)
+    message.node.id = node_id or message.node.id
+    message.node.cluster = node_cluster or message.node.cluster
+    check(message)
+    for field, reason in ignored_fields(message).items():
+        warn(f"{field} has no effect: {reason}")
+    view = View(message)
+    static = _static_snapshot(view.get("static_resources"))
+    return Bootstrap(
+        node=message.node.SerializeToString(),
+        node_id=message.node.id,
+        node_cluster=message.node.cluster,
+        node_metadata=json_format.MessageToDict(message.node.metadata),
+        admin_address=_admin_address(view.get("admin")),
+        static=static,
+        ads=decode_ads(view.get("dynamic_resources"), view.get("static_resources"), static),
+        document=to_json(message),
+    )
+
+
+def _parse(document: Mapping[str, Any]) -> Any:
+    message = bootstrap_pb2.Bootstrap()
+    try:
+        json_format.ParseDict(dict(document), message)
+    except json_format.ParseError as error:
+        raise _in_words(str(error)) from None
+    except (TypeError, ValueError, AttributeError) as error:
+        # ParseDict lets these escape for a list where a mapping belongs, and the like.
+        raise ConfigError("", f"does not have the shape of a bootstrap file: {error}") from None
+    return message
+
+
+def _in_words(error: str) -> ConfigError:
+    """protobuf's message names the field last, and lists every field that there is."""
+    found = _UNKNOWN_FIELD.search(error)
+    if found is None:
+        return ConfigError("", error.partition("\n")[0])
+    path = (found["path"] or "").removeprefix("Bootstrap").lstrip(".")
+    field = (
+        f"{path}.{found['field']}" if path and not path.endswith(found["field"]) else path or found["field"]
+    )
+    known = re.findall(r"'([^']+)'", error.partition("Available Fields")[2])
+    near = difflib.get_close_matches(found["field"], known, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return ConfigError(field, f"{found['type']} has no such field{hint}")
+
+
+def _admin_address(admin: View) -> SocketAddress | None:
+    return decode_ip_address(admin.get("address")) if admin.has("address") else None
+
+
+def _static_snapshot(view: View) -> Snapshot:
+    secrets = _by_name(view, "secrets", (decode_secret(secret) for secret in view.each("secrets")))
+    names = frozenset(secrets)
+    clusters = _by_name(
+        view, "clusters", (decode_cluster(cluster, names) for cluster in view.each("clusters"))
+    )
+    listeners = _by_name(
+        view, "listeners", (decode_listener(listener, names) for listener in view.each("listeners"))
+    )
+    _check_clusters(view, listeners, frozenset(clusters))
+    return Snapshot(listeners=listeners, clusters=clusters, secrets=secrets)
+
+
+def _by_name(view: View, field: str, resources: Iterable[_NAMED]) -> Mapping[str, _NAMED]:
+    named: dict[str, _NAMED] = {}
+    for index, resource in enumerate(resources):
+        if resource.name in named:
+            raise view.error(f"the name {resource.name!r} is used twice", f"{field}[{index}].name")
+        named[resource.name] = resource
+    return named
+
+
+def _check_clusters(view: View, listeners: Mapping[str, Listener], clusters: Set[str]) -> None:
+    for index, listener in enumerate(listeners.values()):
+        if missing := unknown_cluster_in_listener(listener, clusters):
+            raise view.error(f"a route names the unknown cluster {missing!r}", f"listeners[{index}]")

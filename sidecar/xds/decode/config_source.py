@@ -1,0 +1,22 @@
+"""``ConfigSource``: where a resource is discovered. There is one source here, the aggregated stream."""
+
+from __future__ import annotations
+
+from sidecar.xds.decode.view import View
+
+_INITIAL_FETCH_TIMEOUT_S = 15.0
+
+
+def check_aggregated(view: View) -> None:
+    """Raises `ConfigError` for any source but ``ads`` in version 3 of the API."""
+    if view.which("config_source_specifier") != "ads":
+        raise view.error("only the aggregated stream is supported; write ads: {}")
+    version = view.enum_name("resource_api_version")
+    if version != "V3":
+        raise view.error(f"is {version}, but only V3 is supported", "resource_api_version")
+
+
+def initial_fetch_timeout_s(view: View) -> float:
+    """How long what depends on the resource waits for its first version; 0 is for ever."""
+    check_aggregated(view)
+    return view.duration_s("initial_fetch_timeout", _INITIAL_FETCH_TIMEOUT_S)

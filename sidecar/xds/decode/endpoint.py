@@ -1,0 +1,81 @@
+"""``ClusterLoadAssignment``: the hosts of a cluster."""
+
+from __future__ import annotations
+
+from sidecar.config.endpoint import Endpoint, HealthStatus, LoadAssignment, Locality, WorkloadMetadata
+from sidecar.xds.decode.values import decode_address, decode_ip_address, metadata_strings
+from sidecar.xds.decode.view import View
+
+_MAX_UINT32 = 2**32 - 1
+_TRANSPORT_SOCKET_MATCH = "envoy.transport_socket_match"
+_LB = "envoy.lb"
+_ISTIO = "istio"
+
+
+def decode_load_assignment(view: View, *, names_allowed: bool = False) -> LoadAssignment:
+    """``names_allowed``: addresses may be names, as in the DNS kinds of cluster."""
+    endpoints = tuple(
+        endpoint
+        for group in view.each("endpoints")
+        for endpoint in _locality_endpoints(group, names_allowed=names_allowed)
+    )
+    _check_weights(view, endpoints)
+    return LoadAssignment(
+        cluster_name=view.message.cluster_name,
+        endpoints=endpoints,
+        overprovisioning_factor=view.get("policy").wrapped("overprovisioning_factor", 140),
+    )
+
+
+def _check_weights(view: View, endpoints: tuple[Endpoint, ...]) -> None:
+    totals: dict[tuple[int, Locality], int] = {}
+    for endpoint in endpoints:
+        key = (endpoint.priority, endpoint.locality)
+        totals[key] = totals.get(key, 0) + endpoint.weight
+    for (priority, _), total in totals.items():
+        if total > _MAX_UINT32:
+            reason = f"the weights of a locality of priority {priority} sum to {total}, above {_MAX_UINT32}"
+            raise view.error(reason, "endpoints")
+
+
+def _locality_endpoints(group: View, *, names_allowed: bool) -> list[Endpoint]:
+    where = group.message.locality
+    locality = Locality(region=where.region, zone=where.zone, sub_zone=where.sub_zone)
+    return [
+        _endpoint(endpoint, locality, group.message.priority, names_allowed=names_allowed)
+        for endpoint in group.each("lb_endpoints")
+    ]
+
+
+def _endpoint(view: View, locality: Locality, priority: int, *, names_allowed: bool) -> Endpoint:
+    message = view.message
+    host = view.get("endpoint")
+    if not host.has("address"):
+        raise host.error("is required", "address")
+    address = decode_address(host.get("address")) if names_allowed else decode_ip_address(host.get("address"))
+    metadata = message.metadata
+    return Endpoint(
+        address=address,
+        hostname=host.message.hostname,
+        weight=view.wrapped("load_balancing_weight", 1),
+        health=HealthStatus[view.enum_name("health_status")],
+        locality=locality,
+        priority=priority,
+        tls_match=metadata_strings(metadata, _TRANSPORT_SOCKET_MATCH),
+        subset_labels=metadata_strings(metadata, _LB),
+        workload=_workload(metadata_strings(metadata, _ISTIO).get("workload")),
+    )
+
+
+def _workload(text: str | None) -> WorkloadMetadata | None:
+    """Istio's ``name;namespace;canonical name;canonical revision;cluster``; parts may be missing."""
+    if not text:
+        return None
+    name, namespace, canonical_name, revision, cluster = (*text.split(";"), "", "", "", "", "")[:5]
+    return WorkloadMetadata(
+        name=name,
+        namespace=namespace,
+        canonical_name=canonical_name,
+        canonical_revision=revision,
+        cluster=cluster,
+    )

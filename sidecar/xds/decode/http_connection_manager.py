@@ -1,0 +1,127 @@
+"""``HttpConnectionManager`` and the HTTP filters in it."""
+
+from __future__ import annotations
+
+from sidecar.config.listener import ForwardClientCert, HttpConnectionManager, HttpFilter
+from sidecar.xds.decode.access_log import decode_access_logs
+from sidecar.xds.decode.config_source import initial_fetch_timeout_s
+from sidecar.xds.decode.route import decode_route_configuration
+from sidecar.xds.decode.view import View, type_name
+
+HTTP_CONNECTION_MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+_ROUTER = "envoy.extensions.filters.http.router.v3.Router"
+_ROUTER_NAME = "envoy.filters.http.router"
+_UUID = "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig"
+_CODECS = frozenset(("AUTO", "HTTP1", "HTTP2"))
+# A client may not choose what a path means by escaping its slashes; keeping them as they are is the default.
+_ESCAPED_SLASHES = frozenset(("IMPLEMENTATION_SPECIFIC_DEFAULT", "KEEP_UNCHANGED"))
+
+
+def decode_http_connection_manager(view: View) -> HttpConnectionManager:
+    message = view.message
+    common = view.get("common_http_protocol_options")
+    if common.has("max_requests_per_connection"):
+        raise common.error("is not supported for clients' connections", "max_requests_per_connection")
+    if view.has("request_id_extension"):
+        view.get("request_id_extension").unpack("typed_config", _UUID)
+    rds_name, rds_fetch_timeout_s = _rds(view)
+    in_place = view.find("route_config")
+    return HttpConnectionManager(
+        stat_prefix=message.stat_prefix,
+        route_config=decode_route_configuration(in_place) if in_place else None,
+        rds_name=rds_name,
+        rds_initial_fetch_timeout_s=rds_fetch_timeout_s,
+        http_filters=_http_filters(view),
+        codec=_one_of(view, "codec_type", _CODECS),
+        server_name=message.server_name or "envoy",
+        use_remote_address=view.wrapped("use_remote_address", False),
+        xff_num_trusted_hops=message.xff_num_trusted_hops,
+        skip_xff_append=message.skip_xff_append,
+        generate_request_id=view.wrapped("generate_request_id", True),
+        preserve_external_request_id=message.preserve_external_request_id,
+        normalize_path=_normalize_path(view),
+        merge_slashes=message.merge_slashes,
+        allow_absolute_url=view.get("http_protocol_options").wrapped("allow_absolute_url", True),
+        forward_client_cert=ForwardClientCert[view.enum_name("forward_client_cert_details")],
+        client_cert_details=_client_cert_details(view.get("set_current_client_cert_details")),
+        upgrades=_upgrades(view),
+        max_request_headers_bytes=1024 * view.wrapped("max_request_headers_kb", 60),
+        max_headers_count=common.wrapped("max_headers_count", 100),
+        request_headers_timeout_s=view.duration_s("request_headers_timeout", 0.0),
+        request_timeout_s=view.duration_s("request_timeout", 0.0),
+        stream_idle_timeout_s=view.duration_s("stream_idle_timeout", 300.0),
+        idle_timeout_s=common.duration_s("idle_timeout", 3600.0),
+        drain_timeout_s=view.duration_s("drain_timeout", 5.0),
+        access_logs=decode_access_logs(view),
+    )
+
+
+def _rds(view: View) -> tuple[str, float]:
+    rds = view.find("rds")
+    if rds is None:
+        return "", 15.0
+    if not rds.message.route_config_name:
+        raise rds.error("may not be empty", "route_config_name")
+    return rds.message.route_config_name, initial_fetch_timeout_s(rds.get("config_source"))
+
+
+def _one_of(view: View, field: str, supported: frozenset[str]) -> str:
+    name = view.enum_name(field)
+    if name not in supported:
+        raise view.error(f"{name} is not supported", field)
+    return name
+
+
+def _normalize_path(view: View) -> bool:
+    _one_of(view, "path_with_escaped_slashes_action", _ESCAPED_SLASHES)
+    return bool(view.wrapped("normalize_path", False))
+
+
+def _client_cert_details(view: View) -> frozenset[str]:
+    message = view.message
+    chosen = {
+        "Subject": view.wrapped("subject", False),
+        "Cert": message.cert,
+        "Chain": message.chain,
+        "DNS": message.dns,
+        "URI": message.uri,
+    }
+    return frozenset(name for name, wanted in chosen.items() if wanted)
+
+
+def _upgrades(view: View) -> frozenset[str]:
+    allowed: set[str] = set()
+    seen: set[str] = set()
+    for config in view.each("upgrade_configs"):
+        upgrade = config.message.upgrade_type.lower()
+        if upgrade in seen:
+            raise config.error(f"{upgrade!r} is configured twice", "upgrade_type")
+        seen.add(upgrade)
+        if config.wrapped("enabled", True):
+            allowed.add(upgrade)
+    return frozenset(allowed)
+
+
+def _http_filters(view: View) -> tuple[HttpFilter, ...]:
+    filters = tuple(
+        http_filter
+        for http_filter in (_http_filter(filter_view) for filter_view in view.each("http_filters"))
+        if http_filter is not None
+    )
+    if not filters or filters[-1].name != _ROUTER_NAME:
+        raise view.error("the last filter must be the router, which ends the chain", "http_filters")
+    for index, http_filter in enumerate(filters[:-1]):
+        if http_filter.name == _ROUTER_NAME:
+            raise view.error("the router ends the chain, so it must be the last", f"http_filters[{index}]")
+    return filters
+
+
+def _http_filter(view: View) -> HttpFilter | None:
+    """None for a filter that is not known, and marked as one that may be left out."""
+    if not view.has("typed_config"):
+        raise view.error("is required", "typed_config")
+    if view.message.is_optional and type_name(view.message.typed_config) != _ROUTER:
+        return None
+    view.unpack("typed_config", _ROUTER)
+    # The type says what the filter is; its name may be any.
+    return HttpFilter(name=_ROUTER_NAME)

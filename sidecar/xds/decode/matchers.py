@@ -1,0 +1,116 @@
+"""Strings and regular expressions: ``envoy.type.matcher.v3`` and the header matchers built on it."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import re2
+
+from sidecar.config.route import (
+    HeaderMatch,
+    QueryParameterMatch,
+    RegexRewrite,
+    StringMatch,
+    StringMatchKind,
+)
+from sidecar.xds.decode.view import View
+
+_STRING_KINDS = {
+    "exact": StringMatchKind.EXACT,
+    "prefix": StringMatchKind.PREFIX,
+    "suffix": StringMatchKind.SUFFIX,
+    "contains": StringMatchKind.CONTAINS,
+}
+# The matchers that stand in a HeaderMatcher itself, older than its `string_match`.
+_HEADER_KINDS = {f"{name}_match": kind for name, kind in _STRING_KINDS.items()}
+_PRESENT = StringMatch(kind=StringMatchKind.PRESENT)
+
+
+def decode_string_match(view: View) -> StringMatch:
+    pattern = view.which("match_pattern")
+    if pattern == "safe_regex":
+        if view.message.ignore_case:
+            raise view.error("has no effect on a regex; write (?i) in it", "ignore_case")
+        return StringMatch(kind=StringMatchKind.REGEX, value=decode_regex(view.get("safe_regex")))
+    return StringMatch(
+        kind=_STRING_KINDS[pattern],
+        value=getattr(view.message, pattern),
+        ignore_case=view.message.ignore_case,
+    )
+
+
+def decode_regex(view: View) -> str:
+    """A ``RegexMatcher``: the pattern, which RE2 compiles."""
+    pattern = str(view.message.regex)
+    if reason := _why_not_re2(pattern):
+        raise view.error(f"{pattern!r} is no RE2 regular expression: {reason}", "regex")
+    return pattern
+
+
+def decode_regex_rewrite(view: View) -> RegexRewrite:
+    pattern = decode_regex(view.get("pattern"))
+    substitution = str(view.message.substitution)
+    groups = re2.compile(pattern).groups
+    if reason := _why_not_substitution(substitution, groups):
+        raise view.error(reason, "substitution")
+    return RegexRewrite(pattern=pattern, substitution=substitution)
+
+
+@lru_cache(maxsize=4096)
+def _why_not_re2(pattern: str) -> str:
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        re2.compile(pattern, options)
+    except re2.error as error:
+        text = error.args[0] if error.args else str(error)
+        return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+    return ""
+
+
+def _why_not_substitution(substitution: str, groups: int) -> str:
+    """RE2's rule for rewrites: a backslash is followed by a group's digit, or by another backslash."""
+    index = 0
+    while (index := substitution.find("\\", index)) >= 0:
+        follower = substitution[index + 1 : index + 2]
+        if follower.isascii() and follower.isdigit():
+            if int(follower) > groups:
+                return f"names group \\{follower}, but the pattern has {groups}"
+        elif follower != "\\":
+            return "has a backslash that neither a digit nor a backslash follows"
+        index += 2
+    return ""
+
+
+def decode_header_match(view: View) -> HeaderMatch:
+    """A ``HeaderMatcher``; one that says nothing matches when the header is there."""
+    message = view.message
+    specifier = view.which("header_match_specifier")
+    invert = message.invert_match
+    if specifier == "present_match":
+        match = _PRESENT
+        invert = invert != (not message.present_match)
+    elif not specifier:
+        match = _PRESENT
+    elif specifier == "string_match":
+        match = decode_string_match(view.get("string_match"))
+    elif specifier == "safe_regex_match":
+        match = StringMatch(kind=StringMatchKind.REGEX, value=decode_regex(view.get("safe_regex_match")))
+    elif specifier == "range_match":
+        span = message.range_match
+        match = StringMatch(kind=StringMatchKind.RANGE, range_start=span.start, range_end=span.end)
+    else:
+        match = StringMatch(kind=_HEADER_KINDS[specifier], value=getattr(message, specifier))
+    return HeaderMatch(
+        name=message.name.lower(),
+        match=match,
+        invert=invert,
+        treat_missing_as_empty=message.treat_missing_header_as_empty,
+    )
+
+
+def decode_query_parameter_match(view: View) -> QueryParameterMatch:
+    match = decode_string_match(view.get("string_match")) if view.has("string_match") else _PRESENT
+    if view.which("query_parameter_match_specifier") == "present_match" and not view.message.present_match:
+        raise view.error("false is not supported", "present_match")
+    return QueryParameterMatch(name=view.message.name, match=match)

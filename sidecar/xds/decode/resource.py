@@ -1,0 +1,72 @@
+"""One discovered resource: bytes in, its name and frozen dataclass out, or a `ConfigError` in words."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Set
+from typing import Any
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.config.listener.v3 import listener_pb2
+from envoy.config.route.v3 import route_pb2
+from google.protobuf.message import DecodeError
+
+from protos import type_urls
+from sidecar.config.cluster import Cluster
+from sidecar.config.endpoint import LoadAssignment
+from sidecar.config.listener import Listener
+from sidecar.config.route import RouteConfiguration
+from sidecar.errors import ConfigError
+from sidecar.xds.decode.cluster import decode_cluster
+from sidecar.xds.decode.endpoint import decode_load_assignment
+from sidecar.xds.decode.json_form import to_json
+from sidecar.xds.decode.listener import decode_listener
+from sidecar.xds.decode.route import decode_route_configuration
+from sidecar.xds.decode.view import View, check
+
+Resource = Listener | RouteConfiguration | Cluster | LoadAssignment
+
+_MESSAGES: Mapping[str, Any] = {
+    type_urls.LISTENER: listener_pb2.Listener,
+    type_urls.ROUTE: route_pb2.RouteConfiguration,
+    type_urls.CLUSTER: cluster_pb2.Cluster,
+    type_urls.ENDPOINT: endpoint_pb2.ClusterLoadAssignment,
+}
+_DECODERS: Mapping[str, Callable[[View, Set[str]], Resource]] = {
+    type_urls.LISTENER: decode_listener,
+    type_urls.ROUTE: lambda view, _: decode_route_configuration(view),
+    type_urls.CLUSTER: decode_cluster,
+    type_urls.ENDPOINT: lambda view, _: decode_load_assignment(view),
+}
+
+
+def resource_name(type_url: str, body: bytes) -> str:
+    """The name that the resource gives itself. Raises `ConfigError` for bytes that do not parse."""
+    return _name(type_url, _parse(type_url, body))
+
+
+def decode_resource(type_url: str, body: bytes, secrets: Set[str] = frozenset()) -> Resource:
+    """Raises `ConfigError` with the path of the field that is wrong or not supported."""
+    message = _parse(type_url, body)
+    check(message)
+    if not _name(type_url, message):
+        raise ConfigError("name", "may not be empty")
+    return _DECODERS[type_url](View(message), secrets)
+
+
+def resource_json(type_url: str, body: bytes) -> Any:
+    """The protobuf JSON form with its ``@type``, private keys redacted; for a dump."""
+    return {"@type": type_url, **to_json(_parse(type_url, body))}
+
+
+def _parse(type_url: str, body: bytes) -> Any:
+    message = _MESSAGES[type_url]()
+    try:
+        message.ParseFromString(body)
+    except DecodeError:
+        raise ConfigError("", f"is not a valid {type_url.rpartition('/')[2]}") from None
+    return message
+
+
+def _name(type_url: str, message: Any) -> str:
+    return str(message.cluster_name if type_url == type_urls.ENDPOINT else message.name)

@@ -1,0 +1,200 @@
+"""Transport sockets: ``envoy.extensions.transport_sockets.tls.v3``."""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from typing import Final
+
+from protos.node import TRUST_BUNDLE_SECRET, WORKLOAD_CERTIFICATE_SECRET
+from sidecar.config.route import StringMatchKind
+from sidecar.config.tls import (
+    DownstreamTls,
+    SanMatch,
+    SanMatchKind,
+    Secret,
+    TlsCertificate,
+    TlsParameters,
+    TlsVersion,
+    UpstreamTls,
+    Validation,
+)
+from sidecar.xds.decode.matchers import decode_string_match
+from sidecar.xds.decode.values import decode_data_source
+from sidecar.xds.decode.view import View
+
+WORKLOAD_SECRETS: Final = frozenset((WORKLOAD_CERTIFICATE_SECRET, TRUST_BUNDLE_SECRET))
+
+_PACKAGE = "envoy.extensions.transport_sockets.tls.v3"
+_UPSTREAM = f"{_PACKAGE}.UpstreamTlsContext"
+_DOWNSTREAM = f"{_PACKAGE}.DownstreamTlsContext"
+_RAW = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
+_RAW_NAME = "envoy.transport_sockets.raw_buffer"
+_VERSIONS = {
+    "TLS_AUTO": TlsVersion.AUTO,
+    "TLSv1_2": TlsVersion.TLS1_2,
+    "TLSv1_3": TlsVersion.TLS1_3,
+}
+_SAN_KINDS = {
+    StringMatchKind.EXACT: SanMatchKind.EXACT,
+    StringMatchKind.PREFIX: SanMatchKind.PREFIX,
+    StringMatchKind.SUFFIX: SanMatchKind.SUFFIX,
+    StringMatchKind.CONTAINS: SanMatchKind.CONTAINS,
+    StringMatchKind.REGEX: SanMatchKind.REGEX,
+}
+
+
+def decode_upstream_socket(socket: View | None, secrets: Set[str]) -> UpstreamTls | None:
+    """A cluster's ``transport_socket``; None is plaintext. ``secrets`` are the names of static secrets."""
+    context = _context(socket, _UPSTREAM)
+    if context is None:
+        return None
+    parameters = _parameters(context.get("common_tls_context"), secrets)
+    return UpstreamTls(parameters=parameters, sni=context.message.sni)
+
+
+def decode_downstream_socket(socket: View | None, secrets: Set[str]) -> DownstreamTls | None:
+    """A filter chain's ``transport_socket``; None is plaintext."""
+    context = _context(socket, _DOWNSTREAM)
+    if context is None:
+        return None
+    common = context.get("common_tls_context")
+    parameters = _parameters(common, secrets)
+    if parameters.certificate is None and parameters.certificate_secret is None:
+        raise common.error(
+            "a server needs a certificate: tls_certificates or tls_certificate_sds_secret_configs"
+        )
+    required = context.wrapped("require_client_certificate", False)
+    return DownstreamTls(parameters=parameters, require_client_certificate=required)
+
+
+def _context(socket: View | None, tls_type: str) -> View | None:
+    if socket is None:
+        return None
+    if not socket.has("typed_config"):
+        if socket.message.name == _RAW_NAME:
+            return None
+        raise socket.error("is required", "typed_config")
+    context = socket.unpack("typed_config", tls_type, _RAW)
+    return None if context.message.DESCRIPTOR.full_name == _RAW else context
+
+
+def _parameters(view: View, secrets: Set[str]) -> TlsParameters:
+    versions = view.get("tls_params")
+    minimum = _version(versions, "tls_minimum_protocol_version")
+    maximum = _version(versions, "tls_maximum_protocol_version")
+    if TlsVersion.AUTO not in (minimum, maximum) and minimum.value > maximum.value:
+        raise versions.error(
+            f"{minimum.name} is above the maximum, {maximum.name}", "tls_minimum_protocol_version"
+        )
+    certificate, certificate_secret = _own_certificate(view, secrets)
+    validation, validation_secret = _peer_validation(view, secrets)
+    for index, protocol in enumerate(view.message.alpn_protocols):
+        if not 0 < len(protocol.encode()) < 256:  # RFC 7301 3.1
+            raise view.error("must have 1 to 255 bytes", f"alpn_protocols[{index}]")
+    return TlsParameters(
+        certificate=certificate,
+        certificate_secret=certificate_secret,
+        validation=validation,
+        validation_secret=validation_secret,
+        alpn_protocols=tuple(view.message.alpn_protocols),
+        minimum_version=minimum,
+        maximum_version=maximum,
+    )
+
+
+def _version(view: View, field: str) -> TlsVersion:
+    name = view.enum_name(field)
+    if name not in _VERSIONS:
+        raise view.error(f"{name} is too old to be supported", field)
+    return _VERSIONS[name]
+
+
+def _own_certificate(view: View, secrets: Set[str]) -> tuple[TlsCertificate | None, str | None]:
+    in_place = list(view.each("tls_certificates"))
+    named = list(view.each("tls_certificate_sds_secret_configs"))
+    if len(in_place) + len(named) > 1:
+        raise view.error("only one certificate is supported", "tls_certificates")
+    if in_place:
+        return decode_certificate(in_place[0]), None
+    return None, _secret_name(named[0], secrets) if named else None
+
+
+def _peer_validation(view: View, secrets: Set[str]) -> tuple[Validation | None, str | None]:
+    kind = view.which("validation_context_type")
+    if kind == "validation_context":
+        return decode_validation(view.get(kind)), None
+    if kind == "validation_context_sds_secret_config":
+        return None, _secret_name(view.get(kind), secrets)
+    if kind == "combined_validation_context":
+        combined = view.get(kind)
+        secret = _secret_name(combined.get("validation_context_sds_secret_config"), secrets)
+        return _validation(combined.get("default_validation_context")), secret
+    return None, None
+
+
+def _secret_name(view: View, secrets: Set[str]) -> str:
+    """A secret is the workload's own, whatever source is named for it, or a static one."""
+    name = str(view.message.name)
+    if name in WORKLOAD_SECRETS or (name in secrets and not view.has("sds_config")):
+        return name
+    if view.has("sds_config"):
+        known = " and ".join(sorted(WORKLOAD_SECRETS))
+        raise view.error(f"{name!r}: only the workload's own secrets, {known}, are discovered", "name")
+    raise view.error(f"there is no static secret {name!r}", "name")
+
+
+def decode_certificate(view: View) -> TlsCertificate:
+    for field in ("certificate_chain", "private_key"):
+        if not view.has(field):
+            raise view.error("is required", field)
+    return TlsCertificate(
+        certificate_chain=decode_data_source(view.get("certificate_chain")),
+        private_key=decode_data_source(view.get("private_key")),
+    )
+
+
+def decode_validation(view: View) -> Validation:
+    validation = _validation(view)
+    if validation.match_sans and validation.trusted_ca is None:
+        raise view.error(
+            "names to match are worth nothing without a trusted_ca", "match_typed_subject_alt_names"
+        )
+    return validation
+
+
+def _validation(view: View) -> Validation:
+    """Without the check above: in a combined context the roots come from the secret."""
+    trusted_ca = view.find("trusted_ca")
+    typed = [
+        _san_match(match.get("matcher"), match.enum_name("san_type"))
+        for match in view.each("match_typed_subject_alt_names")
+    ]
+    untyped = [_san_match(match, "ANY") for match in view.each("match_subject_alt_names")]
+    return Validation(
+        trusted_ca=decode_data_source(trusted_ca) if trusted_ca else None,
+        match_sans=tuple(typed + untyped),
+    )
+
+
+def _san_match(matcher: View, san_type: str) -> SanMatch:
+    if san_type not in {"EMAIL", "DNS", "URI", "IP_ADDRESS", "ANY"}:
+        raise matcher.error(f"SAN type {san_type} is not supported")
+    if matcher.message.ignore_case:
+        raise matcher.error("is not supported for names in certificates", "ignore_case")
+    match = decode_string_match(matcher)
+    return SanMatch(kind=_SAN_KINDS[match.kind], value=match.value, san_type=san_type)
+
+
+def decode_secret(view: View) -> Secret:
+    """A static ``Secret`` of the bootstrap file."""
+    kind = view.which("type")
+    if not view.message.name:
+        raise view.error("is required", "name")
+    if not kind:
+        raise view.error("one of tls_certificate, validation_context is required")
+    content = view.get(kind)
+    return Secret(
+        name=view.message.name,
+        certificate=decode_certificate(content) if kind == "tls_certificate" else None,
+        validation=decode_validation(content) if kind == "validation_context" else None,
+    )

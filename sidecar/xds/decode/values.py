@@ -1,0 +1,141 @@
+"""Small messages that many resources hold: addresses, metadata, data sources, header mutations."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from sidecar.config.endpoint import SocketAddress
+from sidecar.config.route import NO_HEADER_OPERATIONS, AppendAction, HeaderOperations, HeaderValue
+from sidecar.config.tls import DataSource
+from sidecar.xds.decode.view import View
+
+# RFC 9110 5.6.2: a field's name is a token.
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+
+
+def decode_ip_address(view: View) -> SocketAddress:
+    """An ``Address`` that a socket is bound or connected to."""
+    address = decode_address(view)
+    try:
+        ipaddress.ip_address(address.host)
+    except ValueError:
+        field = "socket_address.address"
+        raise view.error(f"{address.host!r} is not an IP address", field) from None
+    return address
+
+
+def decode_address(view: View) -> SocketAddress:
+    """An ``Address`` whose host may be a name."""
+    socket_address = view.get("socket_address")
+    message = socket_address.message
+    return SocketAddress(message.address, message.port_value)
+
+
+def decode_cidr(view: View) -> str:
+    address, length = view.message.address_prefix, view.wrapped("prefix_len", 0)
+    try:
+        return str(ipaddress.ip_network(f"{address}/{length}", strict=False))
+    except ValueError as error:
+        raise view.error(str(error)) from None
+
+
+def decode_data_source(view: View) -> DataSource:
+    message = view.message
+    specifier = view.which("specifier")
+    if specifier == "filename":
+        return DataSource(filename=message.filename)
+    if specifier == "inline_string":
+        return DataSource(inline=message.inline_string.encode())
+    return DataSource(inline=message.inline_bytes)
+
+
+def metadata_strings(metadata: Any, namespace: str) -> Mapping[str, str]:
+    """A namespace of ``Metadata.filter_metadata``; values that are no strings are written as JSON does."""
+    if namespace not in metadata.filter_metadata:
+        return {}
+    return struct_strings(metadata.filter_metadata[namespace])
+
+
+def struct_strings(struct: Any) -> Mapping[str, str]:
+    return {key: _scalar_text(value) for key, value in struct.fields.items()}
+
+
+def _scalar_text(value: Any) -> str:
+    kind = value.WhichOneof("kind")
+    if kind == "string_value":
+        return str(value.string_value)
+    if kind == "bool_value":
+        return "true" if value.bool_value else "false"
+    if kind == "number_value":
+        return f"{value.number_value:.17g}"
+    return ""
+
+
+def decode_header_operations(view: View) -> HeaderOperations:
+    """The four header fields that route configurations, virtual hosts, routes and clusters share."""
+    message = view.message
+    if not (
+        message.request_headers_to_add
+        or message.request_headers_to_remove
+        or message.response_headers_to_add
+        or message.response_headers_to_remove
+    ):
+        return NO_HEADER_OPERATIONS
+    return HeaderOperations(
+        request_set=_header_values(view, "request_headers_to_add"),
+        request_remove=_header_names(view, "request_headers_to_remove"),
+        response_set=_header_values(view, "response_headers_to_add"),
+        response_remove=_header_names(view, "response_headers_to_remove"),
+    )
+
+
+def _header_values(view: View, field: str) -> tuple[HeaderValue, ...]:
+    decoded = (_header_value(option) for option in view.each(field))
+    return tuple(value for value in decoded if value is not None)
+
+
+def _header_value(option: View) -> HeaderValue | None:
+    """None for an empty value, which Envoy adds only when ``keep_empty_value`` says so."""
+    header = option.get("header")
+    name = _header_name(header, "key", header.message.key)
+    value = _literal(header, header.message.value)
+    if not value and not option.message.keep_empty_value:
+        return None
+    return HeaderValue(name=name, value=value, action=_append_action(option))
+
+
+def _append_action(option: View) -> AppendAction:
+    action = AppendAction(option.message.append_action)
+    if not option.has("append"):
+        return action
+    if action is not AppendAction.APPEND_IF_EXISTS_OR_ADD:
+        raise option.error("append and append_action may not both be set")
+    return action if option.message.append.value else AppendAction.OVERWRITE_IF_EXISTS_OR_ADD
+
+
+def _literal(header: View, value: str) -> bytes:
+    """Envoy's command operators stand between percent signs; ``%%`` is one of them."""
+    pieces = value.split("%%")
+    for piece in pieces:
+        if "%" in piece:
+            operator = "%" + piece.partition("%")[2]
+            raise header.error(
+                f"the command operator in {operator!r} is not supported; write %% for %", "value"
+            )
+    return "%".join(pieces).encode()
+
+
+def _header_names(view: View, field: str) -> tuple[bytes, ...]:
+    names = getattr(view.message, field)
+    return tuple(_header_name(view, f"{field}[{index}]", name) for index, name in enumerate(names))
+
+
+def _header_name(view: View, field: str, name: str) -> bytes:
+    if name.startswith(":") or name.lower() == "host":
+        raise view.error(f"{name!r}: a route's rewrites change :-prefixed headers and host, not this", field)
+    if not _TOKEN.match(name):
+        raise view.error(f"{name!r} is not a header name", field)
+    return name.lower().encode()

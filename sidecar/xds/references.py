@@ -1,0 +1,64 @@
+"""What a resource points at: warming, unsubscribing and validation ask for it. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+
+from sidecar.config.listener import FilterChain, HttpConnectionManager, Listener
+from sidecar.config.route import ForwardAction, RouteConfiguration
+
+
+def clusters_of_route(route: RouteConfiguration) -> frozenset[str]:
+    """The clusters that are named; those that a header names are not known."""
+    return frozenset(
+        cluster.name
+        for host in route.virtual_hosts
+        for entry in host.routes
+        if isinstance(entry.action, ForwardAction)
+        for cluster in entry.action.clusters
+    )
+
+
+def clusters_of_listener(listener: Listener) -> frozenset[str]:
+    """The clusters of its TCP proxies and of route configurations in place."""
+    names: set[str] = set()
+    for chain in _chains(listener):
+        if not isinstance(chain.filter, HttpConnectionManager):
+            names.update(cluster.name for cluster in chain.filter.clusters)
+        elif chain.filter.route_config is not None:
+            names |= clusters_of_route(chain.filter.route_config)
+    return frozenset(names)
+
+
+def routes_of_listener(listener: Listener) -> dict[str, float]:
+    """The route configurations to discover, with the seconds to wait for the first version (0: no end)."""
+    return {
+        chain.filter.rds_name: chain.filter.rds_initial_fetch_timeout_s
+        for chain in _chains(listener)
+        if isinstance(chain.filter, HttpConnectionManager) and chain.filter.rds_name
+    }
+
+
+def unknown_cluster(route: RouteConfiguration, known: Set[str], *, in_place: bool) -> str:
+    """The first cluster that does not exist, where ``validate_clusters`` asks for the check, as by default it
+    does for a table that stands in its listener; else empty."""
+    validate = route.validate_clusters
+    if not (in_place if validate is None else validate):
+        return ""
+    return min(clusters_of_route(route) - known, default="")
+
+
+def unknown_cluster_in_listener(listener: Listener, known: Set[str]) -> str:
+    """As `unknown_cluster`, for the tables in place."""
+    for chain in _chains(listener):
+        if isinstance(chain.filter, HttpConnectionManager) and chain.filter.route_config is not None:
+            missing = unknown_cluster(chain.filter.route_config, known, in_place=True)
+            if missing:
+                return missing
+    return ""
+
+
+def _chains(listener: Listener) -> Iterator[FilterChain]:
+    yield from listener.filter_chains
+    if listener.default_filter_chain is not None:
+        yield listener.default_filter_chain
