@@ -23,6 +23,10 @@ class Protocol(Enum):
         return self in (Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC)
 
     @property
+    def is_http2(self) -> bool:
+        return self in (Protocol.HTTP2, Protocol.GRPC)
+
+    @property
     def is_tls(self) -> bool:
         return self in (Protocol.HTTPS, Protocol.TLS)
 

@@ -1,0 +1,15 @@
+"""Pure builders: (snapshot, proxy) -> listeners, routes, clusters, endpoints."""
+
+from controlplane.networking.build import build_clusters, build_endpoints, build_listeners, build_routes
+from controlplane.networking.names import endpoints_hostname
+from controlplane.networking.scope import SidecarScope, scope_of
+
+__all__ = [
+    "SidecarScope",
+    "build_clusters",
+    "build_endpoints",
+    "build_listeners",
+    "build_routes",
+    "endpoints_hostname",
+    "scope_of",
+]

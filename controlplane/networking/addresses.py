@@ -1,0 +1,25 @@
+"""IP addresses and networks, as text and as xDS has them."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+
+def is_ip_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def cidr_range(network: str) -> dict[str, Any]:
+    """``CidrRange`` of an address or a CIDR."""
+    parsed = ip_network(network, strict=False)
+    return {"address_prefix": str(parsed.network_address), "prefix_len": {"value": parsed.prefixlen}}
+
+
+def socket_address(host: str, port: int) -> dict[str, Any]:
+    """``Address`` of a TCP port. ``host`` is a name in clusters that resolve by DNS, else an IP address."""
+    return {"socket_address": {"address": host, "port_value": port}}

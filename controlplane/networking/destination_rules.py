@@ -1,0 +1,94 @@
+"""Which DestinationRule applies to a service, and what it says for one of its ports and subsets."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+from controlplane.model.hosts import HostIndex, exported_to
+from controlplane.model.service import Service
+from controlplane.model.snapshot import Config
+from controlplane.networking.memo import memoized
+from controlplane.resources.destination_rule import (
+    ClientTLSSettings,
+    ConnectionPoolSettings,
+    DestinationRule,
+    LoadBalancerSettings,
+    OutlierDetection,
+    PolicySettings,
+    Subset,
+    TrafficPolicy,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VisibleRules:
+    """The rules that a client's namespace sees. Istio's order: the client's own, the service's namespace's,
+    the mesh's."""
+
+    client_namespace: str
+    root_namespace: str
+    by_namespace: dict[str, HostIndex[DestinationRule]]
+
+    def find(self, service: Service) -> DestinationRule | None:
+        for namespace in (self.client_namespace, service.namespace, self.root_namespace):
+            index = self.by_namespace.get(namespace)
+            rule = index.find(service.hostname) if index else None
+            if rule is not None:
+                return rule
+        return None
+
+
+@memoized(256)
+def visible_rules(
+    rules: tuple[Config[DestinationRule], ...], root_namespace: str, client_namespace: str
+) -> VisibleRules:
+    entries: dict[str, list[tuple[str, DestinationRule]]] = defaultdict(list)
+    for rule in rules:
+        namespace = rule.key.namespace
+        if exported_to(rule.spec.export_to, namespace, client_namespace):
+            entries[namespace].append((rule.spec.host, rule.spec))
+    return VisibleRules(
+        client_namespace=client_namespace,
+        root_namespace=root_namespace,
+        by_namespace={namespace: HostIndex(found) for namespace, found in entries.items()},
+    )
+
+
+def subset_of(rule: DestinationRule | None, name: str) -> Subset | None:
+    return next((subset for subset in rule.subsets if subset.name == name), None) if rule else None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EffectivePolicy:
+    """What applies to one cluster once the levels of a rule are merged. None: Istio's default."""
+
+    load_balancer: LoadBalancerSettings | None = None
+    connection_pool: ConnectionPoolSettings | None = None
+    outlier_detection: OutlierDetection | None = None
+    tls: ClientTLSSettings | None = None
+
+
+def effective_policy(rule: DestinationRule | None, subset: Subset | None, port: int) -> EffectivePolicy:
+    """Istio's precedence: a subset's settings replace the destination's one by one; settings for the port
+    replace all of their own level's."""
+    policy = _overlay(EffectivePolicy(), rule.traffic_policy if rule else None, port)
+    return _overlay(policy, subset.traffic_policy if subset else None, port)
+
+
+def _overlay(base: EffectivePolicy, level: TrafficPolicy | None, port: int) -> EffectivePolicy:
+    if level is None:
+        return base
+    for settings in level.port_level_settings:
+        if settings.port.number == port:
+            return _settings(settings, EffectivePolicy())
+    return _settings(level, base)
+
+
+def _settings(settings: PolicySettings, default: EffectivePolicy) -> EffectivePolicy:
+    return EffectivePolicy(
+        load_balancer=settings.load_balancer or default.load_balancer,
+        connection_pool=settings.connection_pool or default.connection_pool,
+        outlier_detection=settings.outlier_detection or default.outlier_detection,
+        tls=settings.tls or default.tls,
+    )

@@ -1,0 +1,154 @@
+"""Where a cluster's traffic can go: the endpoints of one port of a service, narrowed to a subset."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from functools import lru_cache
+from typing import Any
+
+from envoy.config.endpoint.v3.endpoint_components_pb2 import LbEndpoint
+from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
+
+from controlplane.model.hosts import exported_to
+from controlplane.model.mesh_config import MeshConfig
+from controlplane.model.proxy import Proxy
+from controlplane.model.service import Resolution, Service, ServiceEndpoint, ServicePort, Workload
+from controlplane.model.snapshot import Config, MeshSnapshot
+from controlplane.networking.addresses import is_ip_address, socket_address
+from controlplane.networking.destination_rules import subset_of, visible_rules
+from controlplane.networking.memo import memoized
+from controlplane.networking.messages import uint32
+from controlplane.networking.names import OutboundName
+from controlplane.networking.peer_authentication import refuses_mesh_tls
+from controlplane.resources.destination_rule import Subset
+from controlplane.resources.peer_authentication import PeerAuthentication
+from protos.node import ISTIO_METADATA, TRANSPORT_SOCKET_MATCH
+
+_is_ip_address = lru_cache(maxsize=65536)(is_ip_address)
+
+
+def outbound_endpoints(
+    snapshot: MeshSnapshot, proxy: Proxy, cluster_name: str
+) -> ClusterLoadAssignment | None:
+    """The load assignment of an EDS cluster; None where the proxy can have no such cluster. It looks at one
+    service alone, whatever the size of the mesh."""
+    name = OutboundName.parse(cluster_name)
+    service = snapshot.services.get(name.hostname) if name else None
+    if name is None or service is None or service.resolution is not Resolution.STATIC:
+        return None
+    port = service.port(name.port)
+    if port is None or not exported_to(service.export_to, service.namespace, proxy.namespace):
+        return None
+    root_namespace = snapshot.mesh_config.root_namespace
+    rules = visible_rules(snapshot.destination_rules, root_namespace, proxy.namespace)
+    subset = subset_of(rules.find(service), name.subset)
+    if name.subset and subset is None:
+        return None
+    return _assignment(
+        cluster_name=cluster_name,
+        mesh_config=snapshot.mesh_config,
+        port=port,
+        subset=subset,
+        endpoints=snapshot.endpoints.get(service.hostname, ()),
+        policies=snapshot.peer_authentications,
+    )
+
+
+@memoized(65536)
+def _assignment(
+    *,
+    cluster_name: str,
+    mesh_config: MeshConfig,
+    port: ServicePort,
+    subset: Subset | None,
+    endpoints: tuple[ServiceEndpoint, ...],
+    policies: tuple[Config[PeerAuthentication], ...],
+) -> ClusterLoadAssignment:
+    by_locality: dict[str, list[LbEndpoint]] = defaultdict(list)
+    for endpoint in _selected(endpoints, port, subset):
+        # An address that is a name would make the proxy refuse all of the assignment.
+        if _is_ip_address(endpoint.address):
+            workload = endpoint.workload
+            mesh_tls = workload.mesh_tls and not refuses_mesh_tls(
+                policies, mesh_config, workload, endpoint.port
+            )
+            by_locality[workload.locality].append(_lb_endpoint(endpoint, mesh_tls=mesh_tls))
+    return _load_assignment(cluster_name, by_locality)
+
+
+def dns_assignment(
+    cluster_name: str,
+    service: Service,
+    port: ServicePort,
+    subset: Subset | None,
+    endpoints: tuple[ServiceEndpoint, ...],
+) -> ClusterLoadAssignment:
+    """What a DNS cluster resolves: the endpoints' names, or the host's own where there are none."""
+    by_locality: dict[str, list[LbEndpoint]] = defaultdict(list)
+    for endpoint in _selected(endpoints, port, subset):
+        found = _lb_endpoint(endpoint, mesh_tls=endpoint.workload.mesh_tls)
+        by_locality[endpoint.workload.locality].append(found)
+    if not by_locality and not endpoints and not service.hostname.startswith("*"):
+        number = port.target_port if isinstance(port.target_port, int) else port.number
+        address = socket_address(service.external_name or service.hostname, number)
+        by_locality[""].append(LbEndpoint(endpoint={"address": address}, load_balancing_weight=uint32(1)))
+    return _load_assignment(cluster_name, by_locality)
+
+
+def _selected(
+    endpoints: Iterable[ServiceEndpoint], port: ServicePort, subset: Subset | None
+) -> Iterable[ServiceEndpoint]:
+    for endpoint in endpoints:
+        workload = endpoint.workload
+        if endpoint.service_port != port.name or not workload.healthy:
+            continue
+        if subset is None or subset.labels.items() <= workload.labels.items():
+            yield endpoint
+
+
+def _load_assignment(cluster_name: str, by_locality: dict[str, list[LbEndpoint]]) -> ClusterLoadAssignment:
+    assignment = ClusterLoadAssignment(cluster_name=cluster_name)
+    for locality, endpoints in sorted(by_locality.items()):
+        # gRPC's client passes over a locality without a weight.
+        weight = sum(endpoint.load_balancing_weight.value for endpoint in endpoints)
+        assignment.endpoints.add(
+            locality=_locality(locality),
+            lb_endpoints=endpoints,
+            load_balancing_weight=uint32(weight),
+        )
+    return assignment
+
+
+def _locality(locality: str) -> dict[str, str]:
+    return dict(zip(("region", "zone", "sub_zone"), locality.split("/", 2), strict=False))
+
+
+def _lb_endpoint(endpoint: ServiceEndpoint, *, mesh_tls: bool) -> LbEndpoint:
+    found = LbEndpoint(
+        endpoint={"address": socket_address(endpoint.address, endpoint.port)},
+        load_balancing_weight=uint32(max(1, endpoint.workload.weight)),
+    )
+    metadata = found.metadata.filter_metadata
+    metadata[ISTIO_METADATA].update({"workload": _workload_metadata(endpoint.workload)})
+    if mesh_tls:
+        metadata[TRANSPORT_SOCKET_MATCH].update({"tlsMode": "istio"})
+    return found
+
+
+def _workload_metadata(workload: Workload) -> str:
+    """``name;namespace;canonical name;canonical revision;cluster``, for request metrics."""
+    labels: dict[str, Any] = dict(workload.labels)
+    canonical_name = (
+        labels.get("service.istio.io/canonical-name")
+        or labels.get("app.kubernetes.io/name")
+        or labels.get("app")
+        or workload.name
+    )
+    revision = (
+        labels.get("service.istio.io/canonical-revision")
+        or labels.get("app.kubernetes.io/version")
+        or labels.get("version")
+        or "latest"
+    )
+    return f"{workload.name};{workload.namespace};{canonical_name};{revision};"

@@ -1,0 +1,142 @@
+"""Resources for gRPC's own xDS client, which takes the place of a sidecar (gRFC A27 and its successors).
+
+A channel to ``xds:///reviews.default.svc.cluster.local:9080`` asks for a listener of that name. Clients
+ignore, or refuse, what they do not know, so each resource holds what they need and no more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Final
+
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.config.listener.v3.listener_pb2 import Listener
+from envoy.config.route.v3.route_components_pb2 import Route, RouteAction, VirtualHost
+from envoy.config.route.v3.route_pb2 import RouteConfiguration
+from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
+    HttpConnectionManager,
+)
+
+from controlplane.model.service import Resolution, Service
+from controlplane.networking.destination_rules import effective_policy, subset_of
+from controlplane.networking.http_connection_manager import ROUTER
+from controlplane.networking.memo import memoized
+from controlplane.networking.messages import ADS, packed
+from controlplane.networking.names import OutboundName
+from controlplane.networking.scope import SidecarScope
+from controlplane.networking.traffic_policy import max_requests
+from controlplane.networking.virtual_hosts import http_routes
+
+# The conditions that gRPC's client can retry on (gRFC A44).
+_RETRY_ON: Final = frozenset(
+    {"cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable"}
+)
+
+
+def grpc_listeners(scope: SidecarScope, names: Collection[str] | None) -> dict[str, Listener]:
+    """``names`` are targets, ``<hostname>:<port>``; None is every port that gRPC could call."""
+    asked = _every_target(scope) if names is None else names
+    built = ((name, _listener(scope, name)) for name in sorted(asked))
+    return {name: listener for name, listener in built if listener is not None}
+
+
+def grpc_route_config(scope: SidecarScope, name: str) -> RouteConfiguration | None:
+    parsed = OutboundName.parse(name)
+    return _route_config(scope, name) if parsed and not parsed.subset else None
+
+
+def grpc_clusters(scope: SidecarScope, names: Collection[str] | None) -> dict[str, Cluster]:
+    asked = _every_cluster(scope) if names is None else names
+    built = ((name, _cluster(scope, name)) for name in sorted(asked))
+    return {name: cluster for name, cluster in built if cluster is not None}
+
+
+def _every_target(scope: SidecarScope) -> Iterable[str]:
+    for service in scope.services.values():
+        yield from (f"{service.hostname}:{port.number}" for port in service.ports)
+
+
+def _every_cluster(scope: SidecarScope) -> Iterable[str]:
+    for service in scope.services.values():
+        rule = scope.destination_rules.find(service)
+        for port in service.ports:
+            for subset in ("", *(subset.name for subset in (rule.subsets if rule else ()))):
+                yield str(OutboundName(port.number, subset, service.hostname))
+
+
+def _reachable(scope: SidecarScope, hostname: str, port: int) -> Service | None:
+    """The client follows endpoints over EDS only."""
+    service = scope.services.get(hostname)
+    if service is None or service.resolution is not Resolution.STATIC:
+        return None
+    return service if service.port(port) else None
+
+
+@memoized(4096)
+def _listener(scope: SidecarScope, name: str) -> Listener | None:
+    hostname, _, port = name.rpartition(":")
+    if not (port.isascii() and port.isdigit()) or _reachable(scope, hostname, int(port)) is None:
+        return None
+    routes = str(OutboundName(int(port), "", hostname))
+    manager = HttpConnectionManager(
+        stat_prefix=name,
+        rds={"config_source": ADS, "route_config_name": routes},
+        http_filters=[ROUTER],
+    )
+    return Listener(name=name, api_listener={"api_listener": packed(manager)})
+
+
+@memoized(4096)
+def _route_config(scope: SidecarScope, name: str) -> RouteConfiguration | None:
+    parsed = OutboundName.parse(name)
+    service = _reachable(scope, parsed.hostname, parsed.port) if parsed else None
+    if parsed is None or service is None:
+        return None
+    # No default retries: the client by itself sends again what never left it.
+    routes = http_routes(scope, service, parsed.port, retry_attempts=0)
+    host = VirtualHost(
+        name=f"{parsed.hostname}:{parsed.port}",
+        domains=[f"{parsed.hostname}:{parsed.port}", parsed.hostname],
+        routes=[_minimal(route) for route in routes],
+    )
+    return RouteConfiguration(name=name, virtual_hosts=[host])
+
+
+def _minimal(route: Route) -> Route:
+    """Only what the client reads: it fails the calls of a route that does not forward."""
+    if not route.HasField("route"):
+        return Route(name=route.name, match=route.match, non_forwarding_action={})
+    action = RouteAction()
+    if route.route.HasField("weighted_clusters"):
+        for cluster in route.route.weighted_clusters.clusters:
+            action.weighted_clusters.clusters.add(name=cluster.name, weight=cluster.weight)
+    else:
+        action.cluster = route.route.cluster
+    if route.route.timeout.ToTimedelta():
+        action.max_stream_duration.max_stream_duration.CopyFrom(route.route.timeout)
+    retry_on = [each for each in route.route.retry_policy.retry_on.split(",") if each in _RETRY_ON]
+    if retry_on:
+        action.retry_policy.retry_on = ",".join(retry_on)
+        action.retry_policy.num_retries.CopyFrom(route.route.retry_policy.num_retries)
+    return Route(name=route.name, match=route.match, route=action)
+
+
+@memoized(4096)
+def _cluster(scope: SidecarScope, name: str) -> Cluster | None:
+    parsed = OutboundName.parse(name)
+    service = _reachable(scope, parsed.hostname, parsed.port) if parsed else None
+    if parsed is None or service is None:
+        return None
+    rule = scope.destination_rules.find(service)
+    subset = subset_of(rule, parsed.subset)
+    if parsed.subset and subset is None:
+        return None
+    pool = effective_policy(rule, subset, parsed.port).connection_pool
+    return Cluster(
+        name=name,
+        type=Cluster.EDS,
+        eds_cluster_config={"eds_config": ADS, "service_name": name},
+        lb_policy=Cluster.ROUND_ROBIN,
+        # Said, because the client's own default is 1024.
+        circuit_breakers={"thresholds": [{"max_requests": max_requests(pool)}]},
+    )

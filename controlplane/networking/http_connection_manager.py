@@ -1,0 +1,60 @@
+"""The HTTP connection manager, as all of our listeners have it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any, Final
+
+from envoy.config.route.v3.route_pb2 import RouteConfiguration
+from envoy.extensions.filters.http.router.v3.router_pb2 import Router
+from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
+    HttpConnectionManager,
+)
+
+from controlplane.networking.messages import ADS, extension
+
+_NAME: Final = "envoy.filters.network.http_connection_manager"
+ROUTER: Final = extension("envoy.filters.http.router", Router())
+
+# A client that takes longer to send a request's head gets a 408; Envoy alone would wait for ever.
+_REQUEST_HEADERS_TIMEOUT: Final = timedelta(seconds=10)
+
+
+# Istio's: the application learns who called, from what the sidecar verified and from nowhere else.
+_CLIENT_CERTIFICATE: Final = {
+    "forward_client_cert_details": "APPEND_FORWARD",
+    "set_current_client_cert_details": {"subject": {"value": True}, "dns": True, "uri": True},
+}
+
+
+def outbound_http_filter(
+    stat_prefix: str, route_config_name: str, *, connect: bool = False
+) -> dict[str, Any]:
+    """A connection manager whose routes come over RDS. ``connect``: it takes CONNECT too."""
+    rds = {"config_source": ADS, "route_config_name": route_config_name}
+    upgrades = ("websocket", "CONNECT") if connect else ("websocket",)
+    return _filter(stat_prefix, upgrades, rds=rds)
+
+
+def inbound_http_filter(stat_prefix: str, routes: RouteConfiguration) -> dict[str, Any]:
+    return _filter(stat_prefix, ("websocket",), route_config=routes, **_CLIENT_CERTIFICATE)
+
+
+def _filter(stat_prefix: str, upgrades: Iterable[str], **settings: Any) -> dict[str, Any]:
+    manager = HttpConnectionManager(
+        stat_prefix=stat_prefix,
+        server_name="istio-envoy",
+        use_remote_address={"value": False},
+        generate_request_id={"value": True},
+        # Istio's pathNormalization BASE: what policies match is what the application reads.
+        normalize_path={"value": True},
+        http_protocol_options={"allow_absolute_url": {"value": True}},
+        request_headers_timeout=_REQUEST_HEADERS_TIMEOUT,
+        # Long polls and streams may idle: a route's own timeout is what ends a request.
+        stream_idle_timeout=timedelta(0),
+        upgrade_configs=[{"upgrade_type": upgrade} for upgrade in upgrades],
+        http_filters=[ROUTER],
+        **settings,
+    )
+    return extension(_NAME, manager)

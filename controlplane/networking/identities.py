@@ -1,0 +1,25 @@
+"""The SPIFFE ids by which a service's endpoints may answer."""
+
+from __future__ import annotations
+
+from controlplane.model.service import Service, ServiceEndpoint
+from controlplane.networking.memo import memoized
+from protos.spiffe import SpiffeId
+
+
+@memoized(16384)
+def server_identities(
+    service: Service, endpoints: tuple[ServiceEndpoint, ...], trust_domain: str
+) -> frozenset[str]:
+    """The ids of the endpoints' service accounts, and what the ServiceEntry lists (``subjectAltNames``)."""
+    accounts = {(endpoint.workload.namespace, endpoint.workload.service_account) for endpoint in endpoints}
+    ids = (_spiffe_id(trust_domain, namespace, account) for namespace, account in accounts)
+    return frozenset(service.subject_alt_names).union(each for each in ids if each)
+
+
+def _spiffe_id(trust_domain: str, namespace: str, account: str) -> str:
+    """ "" for an account that no certificate can name: nobody can prove to be it."""
+    try:
+        return str(SpiffeId(trust_domain, namespace, account))
+    except ValueError:
+        return ""

@@ -1,0 +1,185 @@
+"""Where a sidecar takes traffic for its workload: mutual TLS, plaintext or both, as policy says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from envoy.config.listener.v3.listener_components_pb2 import FilterChain
+from envoy.config.listener.v3.listener_pb2 import Listener
+from envoy.config.route.v3.route_components_pb2 import RetryPolicy, Route, RouteAction, VirtualHost
+from envoy.config.route.v3.route_pb2 import RouteConfiguration
+
+from controlplane.model.proxy import InterceptionMode, Proxy
+from controlplane.model.service import Protocol
+from controlplane.model.snapshot import MeshSnapshot
+from controlplane.networking.addresses import socket_address
+from controlplane.networking.http_connection_manager import inbound_http_filter
+from controlplane.networking.inbound import InboundPort, inbound_ports
+from controlplane.networking.messages import uint32
+from controlplane.networking.names import (
+    BLACK_HOLE_CLUSTER,
+    INBOUND_PASSTHROUGH_CLUSTER,
+    VIRTUAL_INBOUND,
+    WILDCARD_ADDRESS,
+    inbound_cluster,
+    listener_name,
+)
+from controlplane.networking.network_filters import ORIGINAL_DST, TLS_INSPECTOR, tcp_proxy
+from controlplane.networking.peer_authentication import mutual_tls_mode, ports_with_own_mode
+from controlplane.networking.route_match import EVERYTHING
+from controlplane.networking.routes import DEFAULT_ROUTE_NAME
+from controlplane.networking.tls import MESH_ALPNS, mesh_server_tls
+from controlplane.resources.peer_authentication import MutualTLSMode
+
+# How long to wait for a first byte that tells TLS from plaintext. After it the connection counts as
+# plaintext, which only a chain for plaintext takes in: policy never fails open.
+_INSPECTION_TIMEOUT: Final = timedelta(seconds=5)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Target:
+    """What stands behind one port. ``port`` None is every port that no service names; ``match`` is what
+    tells the port's connections from others of the same listener."""
+
+    name: str
+    cluster: str
+    protocol: Protocol
+    port: int | None
+    match: dict[str, Any]
+
+
+def inbound_listeners(snapshot: MeshSnapshot, proxy: Proxy) -> dict[str, Listener]:
+    ports = inbound_ports(snapshot, proxy)
+    listeners = [_bound_listener(snapshot, proxy, port) for port in ports if port.bind is not None]
+    if proxy.interception_mode is not InterceptionMode.NONE:
+        captured = [port for port in ports if port.bind is None]
+        listeners.append(_virtual_inbound(snapshot, proxy, captured))
+    return {listener.name: listener for listener in listeners}
+
+
+def _bound_listener(snapshot: MeshSnapshot, proxy: Proxy, port: InboundPort) -> Listener:
+    name = listener_name(port.bind or WILDCARD_ADDRESS, port.number)
+    target = _Target(
+        name=name,
+        cluster=inbound_cluster(port.number),
+        protocol=port.protocol,
+        port=port.number,
+        match={},
+    )
+    listener = Listener(
+        name=name,
+        address=socket_address(port.bind or WILDCARD_ADDRESS, port.number),
+        filter_chains=_filter_chains(snapshot, proxy, target),
+        traffic_direction="INBOUND",
+    )
+    if _mode(snapshot, proxy, target) is not MutualTLSMode.DISABLE:
+        _inspect_tls(listener)
+    return listener
+
+
+def _virtual_inbound(snapshot: MeshSnapshot, proxy: Proxy, ports: list[InboundPort]) -> Listener:
+    """Takes every redirected connection, for all of the workload's ports."""
+    own_port = snapshot.mesh_config.inbound_port
+    listener = Listener(
+        name=VIRTUAL_INBOUND,
+        address=socket_address(WILDCARD_ADDRESS, own_port),
+        listener_filters=[ORIGINAL_DST],
+        traffic_direction="INBOUND",
+    )
+    # Who dials the port itself was not redirected: passing that on would come back here for ever.
+    listener.filter_chains.add(
+        name=f"{VIRTUAL_INBOUND}-blackhole",
+        filter_chain_match={"destination_port": {"value": own_port}},
+        filters=[tcp_proxy(((BLACK_HOLE_CLUSTER, 1),), BLACK_HOLE_CLUSTER)],
+    )
+    for target in _captured_targets(snapshot, proxy, ports):
+        listener.filter_chains.extend(_filter_chains(snapshot, proxy, target))
+    _inspect_tls(listener)
+    return listener
+
+
+def _captured_targets(snapshot: MeshSnapshot, proxy: Proxy, ports: list[InboundPort]) -> Iterable[_Target]:
+    for port in ports:
+        yield _Target(
+            name=listener_name(WILDCARD_ADDRESS, port.number),
+            cluster=inbound_cluster(port.number),
+            protocol=port.protocol,
+            port=port.number,
+            match={"destination_port": {"value": port.number}},
+        )
+    known = {port.number for port in ports}
+    named = ports_with_own_mode(snapshot.peer_authentications, proxy.namespace, proxy.labels)
+    # A port may have its own mode without being any service's.
+    for number in (*(port for port in named if port not in known), None):
+        yield _Target(
+            name=f"{VIRTUAL_INBOUND}-{number or 'catchall'}",
+            cluster=INBOUND_PASSTHROUGH_CLUSTER,
+            protocol=Protocol.TCP,
+            port=number,
+            match={"destination_port": {"value": number}} if number else {},
+        )
+
+
+def _inspect_tls(listener: Listener) -> None:
+    listener.listener_filters.add(**TLS_INSPECTOR)
+    listener.listener_filters_timeout.FromTimedelta(_INSPECTION_TIMEOUT)
+    listener.continue_on_listener_filters_timeout = True
+
+
+def _mode(snapshot: MeshSnapshot, proxy: Proxy, target: _Target) -> MutualTLSMode:
+    return mutual_tls_mode(
+        snapshot.peer_authentications,
+        snapshot.mesh_config,
+        proxy.namespace,
+        proxy.labels,
+        target.port,
+    )
+
+
+def _filter_chains(snapshot: MeshSnapshot, proxy: Proxy, target: _Target) -> list[FilterChain]:
+    """STRICT takes mesh TLS only, DISABLE whatever comes as it comes, PERMISSIVE tells the mesh's TLS by its
+    ALPN from the application's own, which passes as it is, and from plaintext."""
+    mode = _mode(snapshot, proxy, target)
+    app = _app_filter(target)
+    if mode is MutualTLSMode.DISABLE:
+        return [FilterChain(name=target.name, filter_chain_match=target.match, filters=[app])]
+    tls = {**target.match, "transport_protocol": "tls"}
+    mesh_match = tls if mode is MutualTLSMode.STRICT else {**tls, "application_protocols": MESH_ALPNS}
+    http2 = target.protocol.is_http2
+    mesh = FilterChain(
+        name=f"{target.name}-mtls",
+        filter_chain_match=mesh_match,
+        filters=[app],
+        transport_socket=mesh_server_tls(snapshot.mesh_config.trust_domain, http2=http2),
+    )
+    if mode is MutualTLSMode.STRICT:
+        return [mesh]
+    own_tls = FilterChain(
+        name=f"{target.name}-tls",
+        filter_chain_match=tls,
+        filters=[tcp_proxy(((target.cluster, 1),), target.cluster)],
+    )
+    plaintext = FilterChain(
+        name=f"{target.name}-plaintext",
+        filter_chain_match={**target.match, "transport_protocol": "raw_buffer"},
+        filters=[app],
+    )
+    return [mesh, own_tls, plaintext]
+
+
+def _app_filter(target: _Target) -> dict[str, Any]:
+    if not target.protocol.is_http:
+        return tcp_proxy(((target.cluster, 1),), target.cluster)
+    # A connection that the application closed while it was idle was not read from: once more is safe.
+    retry = RetryPolicy(retry_on="reset-before-request", num_retries=uint32(1))
+    action = RouteAction(cluster=target.cluster, timeout=timedelta(0), retry_policy=retry)
+    host = VirtualHost(
+        name=f"inbound|http|{target.port}",
+        domains=["*"],
+        routes=[Route(name=DEFAULT_ROUTE_NAME, match=EVERYTHING, route=action)],
+    )
+    routes = RouteConfiguration(name=target.cluster, virtual_hosts=[host], validate_clusters={"value": False})
+    return inbound_http_filter(f"inbound_{target.name}", routes)

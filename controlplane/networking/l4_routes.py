@@ -1,0 +1,75 @@
+"""Where connections to a port without plain HTTP go: a VirtualService's ``tcp`` and ``tls`` routes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from controlplane.model.service import Service, ServicePort
+from controlplane.networking.names import OutboundName
+from controlplane.networking.scope import SidecarScope
+from controlplane.resources.virtual_service import Destination, VirtualService, WeightedDestination
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class L4Route:
+    """``clusters`` with their weights. Empty ``server_names`` and ``subnets`` match every connection."""
+
+    clusters: tuple[tuple[str, int], ...]
+    server_names: tuple[str, ...] = ()
+    subnets: tuple[str, ...] = ()
+
+
+def l4_routes(scope: SidecarScope, service: Service, port: ServicePort) -> list[L4Route]:
+    """In the order in which they are tried; the last one takes what is left, where that goes to the service
+    itself."""
+    spec = scope.virtual_service(service.hostname)
+    found: list[L4Route] = []
+    if spec is not None:
+        routes = _tls_routes if port.protocol.is_tls else _tcp_routes
+        found.extend(routes(scope, spec, port.number))
+    if not any(not route.server_names and not route.subnets for route in found):
+        found.append(L4Route(clusters=((str(OutboundName(port.number, "", service.hostname)), 1),)))
+    return found
+
+
+def destination_cluster(scope: SidecarScope, destination: Destination, request_port: int) -> str:
+    """The cluster of a route's destination. One that names no port means the destination's only port, or
+    else the one that the request came to."""
+    service = scope.services.get(destination.host)
+    if destination.port is not None:
+        port = destination.port.number
+    elif service is not None and len(service.ports) == 1:
+        port = service.ports[0].number
+    else:
+        port = request_port
+    return str(OutboundName(port, destination.subset or "", destination.host))
+
+
+def _tls_routes(scope: SidecarScope, spec: VirtualService, port: int) -> Iterable[L4Route]:
+    for rule in spec.tls:
+        for match in rule.match:
+            if match.port in (None, port):
+                yield L4Route(
+                    clusters=_clusters(scope, rule.route, port),
+                    server_names=match.sni_hosts,
+                    subnets=match.destination_subnets,
+                )
+
+
+def _tcp_routes(scope: SidecarScope, spec: VirtualService, port: int) -> Iterable[L4Route]:
+    for rule in spec.tcp:
+        clusters = _clusters(scope, rule.route, port)
+        if not rule.match:
+            yield L4Route(clusters=clusters)
+        for match in rule.match:
+            if match.port in (None, port):
+                yield L4Route(clusters=clusters, subnets=match.destination_subnets)
+
+
+def _clusters(
+    scope: SidecarScope, route: Sequence[WeightedDestination], port: int
+) -> tuple[tuple[str, int], ...]:
+    """Without those that get nothing. The only destination gets all, whatever its weight."""
+    weighted = route if len(route) == 1 else [each for each in route if each.weight]
+    return tuple((destination_cluster(scope, each.destination, port), each.weight or 1) for each in weighted)

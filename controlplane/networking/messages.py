@@ -1,0 +1,28 @@
+"""The few shapes that every xDS resource repeats."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from google.protobuf import any_pb2
+from google.protobuf.message import Message
+from google.protobuf.wrappers_pb2 import UInt32Value
+
+# xDS over the one stream that a proxy already has.
+ADS: Final = {"ads": {}, "resource_api_version": "V3"}
+
+
+def packed(message: Message) -> any_pb2.Any:
+    """A typed extension's configuration. Maps are sorted, so equal messages are equal bytes."""
+    container = any_pb2.Any()
+    container.Pack(message, deterministic=True)
+    return container
+
+
+def extension(name: str, message: Message) -> dict[str, Any]:
+    """``{name, typed_config}``: a filter, a transport socket, a retry predicate."""
+    return {"name": name, "typed_config": packed(message)}
+
+
+def uint32(value: int) -> UInt32Value:
+    return UInt32Value(value=value)

@@ -1,0 +1,57 @@
+"""The names that resources have on the wire: Istio's, so that its users' tools and eyes find them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+BLACK_HOLE_CLUSTER: Final = "BlackHoleCluster"
+PASSTHROUGH_CLUSTER: Final = "PassthroughCluster"
+INBOUND_PASSTHROUGH_CLUSTER: Final = "InboundPassthroughCluster"
+
+VIRTUAL_OUTBOUND: Final = "virtualOutbound"
+VIRTUAL_INBOUND: Final = "virtualInbound"
+
+# The route configuration of the explicit HTTP proxy listener.
+HTTP_PROXY_ROUTES: Final = "http_proxy"
+
+WILDCARD_ADDRESS: Final = "0.0.0.0"
+
+
+@dataclass(frozen=True, slots=True)
+class OutboundName:
+    """``outbound|<port>|<subset>|<hostname>``: a cluster, or, for gRPC, a route configuration."""
+
+    port: int
+    subset: str
+    hostname: str
+
+    def __str__(self) -> str:
+        return f"outbound|{self.port}|{self.subset}|{self.hostname}"
+
+    @property
+    def sni(self) -> str:
+        """What mesh TLS sends as its server name: Istio's ``outbound_.<port>_.<subset>_.<hostname>``."""
+        return f"outbound_.{self.port}_.{self.subset}_.{self.hostname}"
+
+    @classmethod
+    def parse(cls, name: str) -> OutboundName | None:
+        """None for a name that is not of this form."""
+        parts = name.split("|")
+        if len(parts) != 4 or parts[0] != "outbound" or not (parts[1].isascii() and parts[1].isdigit()):
+            return None
+        return cls(int(parts[1]), parts[2], parts[3])
+
+
+def inbound_cluster(port: int) -> str:
+    return f"inbound|{port}||"
+
+
+def listener_name(address: str, port: int) -> str:
+    return f"{address}_{port}"
+
+
+def endpoints_hostname(cluster_name: str) -> str:
+    """The service that a cluster's endpoints come from; "" for a cluster that has none of a service's."""
+    parsed = OutboundName.parse(cluster_name)
+    return parsed.hostname if parsed else ""

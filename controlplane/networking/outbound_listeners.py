@@ -1,0 +1,173 @@
+"""Where a sidecar takes its workload's outgoing traffic: transparently, by the original destination, and as
+an explicit HTTP proxy."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Final
+
+from envoy.config.listener.v3.listener_components_pb2 import FilterChain
+from envoy.config.listener.v3.listener_pb2 import Listener
+
+from controlplane.model.proxy import InterceptionMode, Proxy
+from controlplane.model.service import Service, ServicePort
+from controlplane.networking.addresses import cidr_range, is_ip_address, socket_address
+from controlplane.networking.destination_rules import effective_policy
+from controlplane.networking.http_connection_manager import outbound_http_filter
+from controlplane.networking.l4_routes import L4Route, l4_routes
+from controlplane.networking.memo import memoized
+from controlplane.networking.names import (
+    BLACK_HOLE_CLUSTER,
+    HTTP_PROXY_ROUTES,
+    PASSTHROUGH_CLUSTER,
+    VIRTUAL_OUTBOUND,
+    WILDCARD_ADDRESS,
+    listener_name,
+)
+from controlplane.networking.network_filters import TLS_INSPECTOR, tcp_proxy
+from controlplane.networking.scope import SidecarScope
+
+_LOOPBACK: Final = "127.0.0.1"
+
+
+def outbound_listeners(scope: SidecarScope, proxy: Proxy) -> dict[str, Listener]:
+    listeners: dict[str, Listener] = {}
+    if proxy.interception_mode is not InterceptionMode.NONE:
+        listeners.update(_transparent_listeners(scope))
+    port = proxy.http_proxy_port or scope.mesh_config.proxy_http_port
+    if port:
+        explicit = _http_proxy_listener(port)
+        listeners[explicit.name] = explicit
+    return listeners
+
+
+@memoized(64)
+def _http_proxy_listener(port: int) -> Listener:
+    name = listener_name(_LOOPBACK, port)
+    chain = FilterChain(filters=[outbound_http_filter(f"outbound_{name}", HTTP_PROXY_ROUTES, connect=True)])
+    return Listener(
+        name=name,
+        address=socket_address(_LOOPBACK, port),
+        filter_chains=[chain],
+        traffic_direction="OUTBOUND",
+    )
+
+
+@memoized(256)
+def _transparent_listeners(scope: SidecarScope) -> Mapping[str, Listener]:
+    first = _virtual_outbound(scope)
+    others = (_port_listener(scope, address, port, bind) for (address, port), bind in _binds(scope))
+    return {listener.name: listener for listener in (first, *others)}
+
+
+def _virtual_outbound(scope: SidecarScope) -> Listener:
+    """Takes every redirected connection, and hands it to the listener of its original destination. It serves
+    what nobody else listens for."""
+    port = scope.mesh_config.outbound_port
+    # Who dials the port itself was not redirected: passing that on would come back here for ever.
+    black_hole = FilterChain(
+        name=f"{VIRTUAL_OUTBOUND}-blackhole",
+        filter_chain_match={"destination_port": {"value": port}},
+        filters=[tcp_proxy(((BLACK_HOLE_CLUSTER, 1),), BLACK_HOLE_CLUSTER)],
+    )
+    return Listener(
+        name=VIRTUAL_OUTBOUND,
+        address=socket_address(WILDCARD_ADDRESS, port),
+        use_original_dst={"value": True},
+        filter_chains=[black_hole],
+        default_filter_chain=_unknown_destinations(scope),
+        traffic_direction="OUTBOUND",
+    )
+
+
+def _unknown_destinations(scope: SidecarScope) -> FilterChain:
+    cluster = PASSTHROUGH_CLUSTER if scope.allow_any_outbound else BLACK_HOLE_CLUSTER
+    return FilterChain(name=f"{VIRTUAL_OUTBOUND}-catchall-tcp", filters=[tcp_proxy(((cluster, 1),), cluster)])
+
+
+@dataclass(slots=True)
+class _Bind:
+    """What shares one address and port. ``chains`` by what they match: Envoy refuses two of the same match,
+    so the first service counts."""
+
+    http: bool = False
+    chains: dict[tuple[tuple[str, ...], tuple[str, ...]], FilterChain] = field(default_factory=dict)
+
+
+def _binds(scope: SidecarScope) -> Iterable[tuple[tuple[str, int], _Bind]]:
+    binds: dict[tuple[str, int], _Bind] = defaultdict(_Bind)
+    # The older of two services that collide counts.
+    for service in sorted(scope.services.values(), key=lambda each: (each.creation, each.hostname)):
+        for port in service.ports:
+            if port.protocol.is_http:
+                binds[WILDCARD_ADDRESS, port.number].http = True
+            else:
+                _add_connections(binds, scope, service, port)
+    return sorted(binds.items())
+
+
+def _add_connections(
+    binds: dict[tuple[str, int], _Bind], scope: SidecarScope, service: Service, port: ServicePort
+) -> None:
+    """A service with virtual IPs has a listener on each; one without is told from others of its port by SNI,
+    by its CIDRs, or not at all."""
+    virtual_ips = [address for address in service.addresses if is_ip_address(address)]
+    ranges = tuple(address for address in service.addresses if not is_ip_address(address))
+    idle_timeout = _idle_timeout(scope, service, port)
+    for route in l4_routes(scope, service, port):
+        for address in virtual_ips:
+            _add_chain(binds[address, port.number], route, service, idle_timeout)
+        if ranges or not virtual_ips:
+            names = route.server_names or ((service.hostname,) if port.protocol.is_tls and not ranges else ())
+            narrowed = L4Route(clusters=route.clusters, server_names=names, subnets=route.subnets or ranges)
+            _add_chain(binds[WILDCARD_ADDRESS, port.number], narrowed, service, idle_timeout)
+
+
+def _idle_timeout(scope: SidecarScope, service: Service, port: ServicePort) -> timedelta | None:
+    rule = scope.destination_rules.find(service)
+    pool = effective_policy(rule, None, port.number).connection_pool
+    return pool.tcp.idle_timeout if pool and pool.tcp else None
+
+
+def _add_chain(bind: _Bind, route: L4Route, service: Service, idle_timeout: timedelta | None) -> None:
+    names = tuple(name for name in route.server_names if _is_server_name(name))
+    if route.server_names and not names:
+        return
+    match: dict[str, Any] = {
+        "server_names": names,
+        "prefix_ranges": [cidr_range(subnet) for subnet in route.subnets],
+    }
+    chain = FilterChain(
+        name=service.hostname,
+        filter_chain_match=match,
+        filters=[tcp_proxy(route.clusters, route.clusters[0][0], idle_timeout)],
+    )
+    bind.chains.setdefault((names, route.subnets), chain)
+
+
+def _is_server_name(name: str) -> bool:
+    """Envoy matches a wildcard for whole labels only: ``*.example.com``, but not ``*-v1.example.com``."""
+    return not name.startswith("*") or name.startswith("*.")
+
+
+def _port_listener(scope: SidecarScope, address: str, port: int, bind: _Bind) -> Listener:
+    name = listener_name(address, port)
+    chains = dict(bind.chains)
+    if bind.http:
+        http = outbound_http_filter(f"outbound_{name}", str(port))
+        chains[(), ()] = FilterChain(name=name, filters=[http])
+    by_name = any(names for names, _ in chains)
+    listener = Listener(
+        name=name,
+        address=socket_address(address, port),
+        bind_to_port={"value": False},
+        filter_chains=chains.values(),
+        listener_filters=[TLS_INSPECTOR] if by_name else [],
+        traffic_direction="OUTBOUND",
+    )
+    if ((), ()) not in chains:
+        listener.default_filter_chain.CopyFrom(_unknown_destinations(scope))
+    return listener

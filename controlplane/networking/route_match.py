@@ -1,0 +1,64 @@
+"""A VirtualService's conditions as Envoy's route matches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+from envoy.config.route.v3.route_components_pb2 import HeaderMatcher, QueryParameterMatcher, RouteMatch
+
+from controlplane.resources.base import StringMatch
+from controlplane.resources.virtual_service import HTTPMatchRequest
+
+EVERYTHING: Final = RouteMatch(prefix="/")
+
+
+def route_match(match: HTTPMatchRequest) -> RouteMatch:
+    """All conditions of ``match``, but for its port, which chooses the route configuration."""
+    built = _path_match(match)
+    built.headers.extend(_header_matchers(match))
+    built.query_parameters.extend(
+        QueryParameterMatcher(name=name, **_value_match(value))
+        for name, value in sorted(match.query_params.items())
+    )
+    return built
+
+
+def _path_match(match: HTTPMatchRequest) -> RouteMatch:
+    uri = match.uri
+    case_sensitive = {"value": not match.ignore_uri_case}
+    if uri is None:
+        return RouteMatch(prefix="/")
+    if uri.exact is not None:
+        return RouteMatch(path=uri.exact, case_sensitive=case_sensitive)
+    if uri.prefix is not None:
+        return RouteMatch(prefix=uri.prefix, case_sensitive=case_sensitive)
+    return RouteMatch(safe_regex={"regex": uri.regex})  # a regex decides on case by itself
+
+
+def _header_matchers(match: HTTPMatchRequest) -> Iterable[HeaderMatcher]:
+    for name, pseudo in ((":method", match.method), (":authority", match.authority)):
+        if pseudo is not None:
+            yield HeaderMatcher(name=name, **_value_match(pseudo))
+    for name, value in sorted(match.headers.items()):
+        yield HeaderMatcher(name=name, **_value_match(value))
+    for name, value in sorted(match.without_headers.items()):
+        yield _without_header(name, value)
+
+
+def _without_header(name: str, value: StringMatch) -> HeaderMatcher:
+    matcher = HeaderMatcher(name=name, invert_match=True, **_value_match(value))
+    # Envoy: a header that is missing matches nothing, not even inverted, unless taken for empty.
+    matcher.treat_missing_header_as_empty = not value.is_presence
+    return matcher
+
+
+def _value_match(value: StringMatch) -> dict[str, Any]:
+    if value.is_presence:
+        return {"present_match": True}
+    if value.exact is not None:
+        return {"string_match": {"exact": value.exact}}
+    if value.prefix is not None:
+        # Envoy refuses an empty prefix, which every value has.
+        return {"string_match": {"prefix": value.prefix}} if value.prefix else {"present_match": True}
+    return {"string_match": {"safe_regex": {"regex": value.regex}}}

@@ -1,0 +1,133 @@
+"""What an effective traffic policy makes of a cluster: limits, balancing, ejection, HTTP options."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Final
+
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
+from google.protobuf.wrappers_pb2 import UInt32Value
+
+from controlplane.model.service import Protocol
+from controlplane.networking.messages import packed, uint32
+from controlplane.resources.destination_rule import (
+    ConnectionPoolSettings,
+    HTTPSettings,
+    LoadBalancerSettings,
+    OutlierDetection,
+    SimpleLB,
+    TcpKeepalive,
+    TCPSettings,
+)
+
+_HTTP_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_UNLIMITED: Final = 2**32 - 1
+# Retries may be this share of the requests under way: enough to hide a fault, too few to amplify an outage.
+_RETRY_BUDGET: Final = {"budget_percent": {"value": 20.0}, "min_retry_concurrency": {"value": 3}}
+
+_LB_POLICIES: Final = {
+    SimpleLB.ROUND_ROBIN: "ROUND_ROBIN",
+    SimpleLB.RANDOM: "RANDOM",
+    SimpleLB.LEAST_REQUEST: "LEAST_REQUEST",
+    SimpleLB.LEAST_CONN: "LEAST_REQUEST",
+    SimpleLB.UNSPECIFIED: "LEAST_REQUEST",
+}
+
+
+def passes_through(settings: LoadBalancerSettings | None) -> bool:
+    """``PASSTHROUGH``: no balancing, the connection goes to the address that the caller dialled."""
+    return settings is not None and settings.simple is SimpleLB.PASSTHROUGH
+
+
+def lb_policy(settings: LoadBalancerSettings | None) -> str:
+    """Envoy's name; Istio's default is LEAST_REQUEST."""
+    simple = settings.simple if settings else None
+    return _LB_POLICIES[simple or SimpleLB.UNSPECIFIED]
+
+
+def circuit_breakers(pool: ConnectionPoolSettings | None) -> dict[str, Any]:
+    """Istio's default is no limit. Retries are always bounded: by ``maxRetries``, or else by a budget."""
+    tcp = (pool and pool.tcp) or TCPSettings()
+    http = (pool and pool.http) or HTTPSettings()
+    threshold: dict[str, Any] = {
+        "max_connections": uint32(tcp.max_connections or _UNLIMITED),
+        "max_pending_requests": uint32(http.http1_max_pending_requests or _UNLIMITED),
+        "max_requests": max_requests(pool),
+    }
+    if http.max_retries:
+        threshold["max_retries"] = uint32(http.max_retries)
+    else:
+        threshold["retry_budget"] = _RETRY_BUDGET
+    return {"thresholds": [threshold]}
+
+
+def max_requests(pool: ConnectionPoolSettings | None) -> UInt32Value:
+    """How many requests may be under way at once: ``http2MaxRequests``, which holds for HTTP/1.1 too."""
+    return uint32((pool and pool.http and pool.http.http2_max_requests) or _UNLIMITED)
+
+
+def apply_connection_pool(
+    cluster: Cluster, pool: ConnectionPoolSettings | None, protocol: Protocol, connect_timeout: timedelta
+) -> None:
+    tcp = (pool and pool.tcp) or TCPSettings()
+    cluster.connect_timeout.FromTimedelta(tcp.connect_timeout or connect_timeout)
+    cluster.circuit_breakers.MergeFrom(type(cluster.circuit_breakers)(**circuit_breakers(pool)))
+    if tcp.tcp_keepalive:
+        keepalive = type(cluster.upstream_connection_options)(tcp_keepalive=_keepalive(tcp.tcp_keepalive))
+        cluster.upstream_connection_options.MergeFrom(keepalive)
+    options = _http_options((pool and pool.http) or HTTPSettings(), protocol)
+    if options is not None:
+        cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(packed(options))
+
+
+def _keepalive(settings: TcpKeepalive) -> dict[str, Any]:
+    values = {
+        "keepalive_probes": settings.probes,
+        "keepalive_time": _whole_seconds(settings.time),
+        "keepalive_interval": _whole_seconds(settings.interval),
+    }
+    return {name: uint32(value) for name, value in values.items() if value}
+
+
+def _whole_seconds(duration: timedelta | None) -> int:
+    """Sockets count in seconds, and 0 would mean the operating system's default."""
+    return max(1, round(duration.total_seconds())) if duration else 0
+
+
+def _http_options(http: HTTPSettings, protocol: Protocol) -> HttpProtocolOptions | None:
+    common: dict[str, Any] = {}
+    if http.idle_timeout is not None:
+        common["idle_timeout"] = http.idle_timeout
+    if http.max_requests_per_connection:
+        common["max_requests_per_connection"] = uint32(http.max_requests_per_connection)
+    speaks_http2 = protocol.is_http2
+    if not common and not speaks_http2:
+        return None  # HTTP/1.1 is what a cluster speaks when nothing is said
+    version = "http2_protocol_options" if speaks_http2 else "http_protocol_options"
+    return HttpProtocolOptions(common_http_protocol_options=common, explicit_http_config={version: {}})
+
+
+def apply_outlier_detection(cluster: Cluster, settings: OutlierDetection | None) -> None:
+    if settings is None:
+        return
+    detection = cluster.outlier_detection
+    detection.enforcing_success_rate.value = 0  # Istio ejects for errors in a row only
+    detection.split_external_local_origin_errors = settings.split_external_local_origin_errors
+    for name, threshold in (
+        ("consecutive_5xx", settings.consecutive_5xx_errors),
+        ("consecutive_gateway_failure", settings.consecutive_gateway_errors),
+        ("consecutive_local_origin_failure", settings.consecutive_local_origin_failures),
+    ):
+        if threshold is not None:
+            # Envoy has no threshold of 0; not enforcing is how a kind is turned off.
+            getattr(detection, name).value = threshold or _UNLIMITED
+            getattr(detection, f"enforcing_{name}").value = 100 if threshold else 0
+    if settings.interval is not None:
+        detection.interval.FromTimedelta(settings.interval)
+    if settings.base_ejection_time is not None:
+        detection.base_ejection_time.FromTimedelta(settings.base_ejection_time)
+    if settings.max_ejection_percent:
+        detection.max_ejection_percent.value = settings.max_ejection_percent
+    # Istio: below this share of healthy hosts Envoy panics and uses them all; 0 never panics.
+    cluster.common_lb_config.healthy_panic_threshold.value = settings.min_health_percent

@@ -1,0 +1,192 @@
+"""The route configurations of a sidecar's outbound side: one virtual host for each port of each service.
+
+``9080`` serves the transparent listener of that port, ``http_proxy`` the explicit proxy of all ports.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from functools import partial
+from typing import Final
+
+from envoy.config.route.v3.route_components_pb2 import Route, RouteAction, RouteMatch, VirtualHost
+from envoy.config.route.v3.route_pb2 import RouteConfiguration
+
+from controlplane.model.hosts import covers
+from controlplane.model.service import Protocol, Service, ServicePort
+from controlplane.networking.addresses import is_ip_address
+from controlplane.networking.l4_routes import destination_cluster, l4_routes
+from controlplane.networking.memo import memoized
+from controlplane.networking.messages import uint32
+from controlplane.networking.names import HTTP_PROXY_ROUTES, PASSTHROUGH_CLUSTER, OutboundName
+from controlplane.networking.route_match import EVERYTHING
+from controlplane.networking.routes import RouteContext, default_route, virtual_service_routes
+from controlplane.networking.scope import SidecarScope
+from controlplane.resources.virtual_service import VirtualService
+
+# The port of URIs that name none, and of VirtualServices for hosts that no service declares.
+_HTTP_PORT: Final = 80
+# Envoy refuses longer direct responses unless the route configuration allows for them.
+_DIRECT_RESPONSE_LIMIT_BYTES: Final = 4096
+
+
+@memoized(1024)
+def outbound_route_config(scope: SidecarScope, name: str) -> RouteConfiguration | None:
+    """None for a name that no listener of ours asks for."""
+    if name == HTTP_PROXY_ROUTES:
+        hosts = [*_service_hosts_of_all_ports(scope), _unknown_hosts(scope, connect=True)]
+    elif name.isascii() and name.isdigit():
+        hosts = [*_service_hosts_of_port(scope, int(name)), _unknown_hosts(scope, connect=False)]
+    else:
+        return None
+    config = RouteConfiguration(name=name, virtual_hosts=hosts, validate_clusters={"value": False})
+    longest = max((_body_size(route) for host in hosts for route in host.routes), default=0)
+    if longest > _DIRECT_RESPONSE_LIMIT_BYTES:
+        config.max_direct_response_body_size_bytes.value = longest
+    return config
+
+
+def http_routes(scope: SidecarScope, service: Service, port: int, retry_attempts: int) -> list[Route]:
+    """What the VirtualService for a service says of requests to one of its ports. ``retry_attempts`` is for
+    routes that do not say."""
+    spec = scope.virtual_service(service.hostname)
+    if spec is None or not spec.http:
+        return [default_route(_own_cluster(service, port), retry_attempts)]
+    return _routes_of(scope, spec, port, retry_attempts)
+
+
+def _service_hosts_of_port(scope: SidecarScope, number: int) -> Iterable[VirtualHost]:
+    domains = _Domains(scope)
+    for service in scope.services.values():
+        port = service.port(number)
+        if port is not None and port.protocol.is_http:
+            names = domains.take(service.hostname, _aliases(scope, service), number, bare=True)
+            routes = http_routes(scope, service, number, scope.mesh_config.default_retry_attempts)
+            yield from _virtual_host(service.hostname, number, names, routes)
+    if number == _HTTP_PORT:
+        yield from _hosts_without_service(scope, domains)
+
+
+def _service_hosts_of_all_ports(scope: SidecarScope) -> Iterable[VirtualHost]:
+    domains = _Domains(scope)
+    for service in scope.services.values():
+        # A name without a port is port 80's, or, as callers expect of a service that has another one only,
+        # the first port's.
+        bare_port = service.port(_HTTP_PORT) or next(iter(service.ports), None)
+        for port in service.ports:
+            names = domains.take(
+                service.hostname, _aliases(scope, service), port.number, bare=port is bare_port
+            )
+            routes = [_connect_route(scope, service, port)]
+            # A request that came as HTTP is HTTP, also where the port's name does not say so.
+            if port.protocol.is_http or port.protocol is Protocol.UNSUPPORTED:
+                routes += http_routes(scope, service, port.number, scope.mesh_config.default_retry_attempts)
+            yield from _virtual_host(service.hostname, port.number, names, routes)
+    yield from _hosts_without_service(scope, domains)
+
+
+def _hosts_without_service(scope: SidecarScope, domains: _Domains) -> Iterable[VirtualHost]:
+    """VirtualServices may route hosts that nobody declared."""
+    for config in scope.virtual_services:
+        for host in config.spec.hosts:
+            if host not in scope.services:
+                names = domains.take(host, (), _HTTP_PORT, bare=True)
+                routes = _routes_of(scope, config.spec, _HTTP_PORT, scope.mesh_config.default_retry_attempts)
+                yield from _virtual_host(host, _HTTP_PORT, names, routes)
+
+
+def _routes_of(scope: SidecarScope, spec: VirtualService, port: int, retry_attempts: int) -> list[Route]:
+    context = RouteContext(
+        port=port,
+        cluster_of=partial(destination_cluster, scope, request_port=port),
+        retry_attempts=retry_attempts,
+    )
+    return virtual_service_routes(spec, context)
+
+
+def _virtual_host(
+    host: str, port: int, domains: Sequence[str], routes: Sequence[Route]
+) -> Iterable[VirtualHost]:
+    """None where other hosts have taken all of its domains."""
+    if domains and routes:
+        yield VirtualHost(
+            name=f"{host}:{port}", domains=domains, routes=routes, include_request_attempt_count=True
+        )
+
+
+class _Domains:
+    """Gives each domain to one virtual host: Envoy refuses a configuration that names one twice. A host's
+    full name is never taken by another's short one."""
+
+    def __init__(self, scope: SidecarScope) -> None:
+        self._full_names = scope.services.keys()
+        self._taken: set[str] = set()
+
+    def take(self, host: str, aliases: Iterable[str], port: int, *, bare: bool) -> list[str]:
+        names = [host, *(alias for alias in aliases if alias not in self._full_names)]
+        forms = [
+            form for name in names for form in ((name, f"{name}:{port}") if bare else (f"{name}:{port}",))
+        ]
+        free = [form for form in forms if form not in self._taken]
+        self._taken.update(free)
+        return free
+
+
+def _aliases(scope: SidecarScope, service: Service) -> Iterable[str]:
+    """A cluster's short names for a service, as its DNS search path has them, and its virtual IPs."""
+    suffix = f".{service.namespace}.svc.{scope.mesh_config.dns_domain}"
+    name = service.hostname.removesuffix(suffix)
+    if name != service.hostname:
+        if service.namespace == scope.namespace:
+            yield name
+        yield f"{name}.{service.namespace}"
+        yield f"{name}.{service.namespace}.svc"
+    for address in service.addresses:
+        if is_ip_address(address):
+            yield f"[{address}]" if ":" in address else address
+
+
+def _own_cluster(service: Service, port: int) -> str:
+    return str(OutboundName(port, "", service.hostname))
+
+
+def _connect_route(scope: SidecarScope, service: Service, port: ServicePort) -> Route:
+    """CONNECT carries raw bytes, so it follows the routes for connections, and never those for HTTP."""
+    if port.protocol.is_http:
+        return connect_route(((_own_cluster(service, port.number), 1),))
+    for route in l4_routes(scope, service, port):
+        by_name = not route.server_names or any(covers(each, service.hostname) for each in route.server_names)
+        if by_name and not route.subnets:
+            return connect_route(route.clusters)
+    raise AssertionError("the last route takes every connection")
+
+
+def connect_route(clusters: Sequence[tuple[str, int]]) -> Route:
+    action = RouteAction(
+        timeout=timedelta(0), upgrade_configs=[{"upgrade_type": "CONNECT", "connect_config": {}}]
+    )
+    if len(clusters) == 1:
+        action.cluster = clusters[0][0]
+    else:
+        for name, weight in clusters:
+            action.weighted_clusters.clusters.add(name=name, weight=uint32(weight))
+    return Route(name="connect", match=RouteMatch(connect_matcher={}), route=action)
+
+
+def _unknown_hosts(scope: SidecarScope, *, connect: bool) -> VirtualHost:
+    """What the mesh does not know passes through, or is refused: Istio's ``outboundTrafficPolicy``."""
+    if not scope.allow_any_outbound:
+        refuse = Route(name="block_all", match=EVERYTHING, direct_response={"status": 502})
+        return VirtualHost(name="block_all", domains=["*"], routes=[refuse])
+    pass_through = Route(
+        name="allow_any",
+        match=EVERYTHING,
+        route=RouteAction(cluster=PASSTHROUGH_CLUSTER, timeout=timedelta(0)),
+    )
+    routes = [connect_route(((PASSTHROUGH_CLUSTER, 1),)), pass_through] if connect else [pass_through]
+    return VirtualHost(name="allow_any", domains=["*"], routes=routes, include_request_attempt_count=True)
+
+
+def _body_size(route: Route) -> int:
+    return len(route.direct_response.body.inline_string.encode())
