@@ -22,6 +22,7 @@
         │   ├── NoClusterError              503
         │   ├── NoHealthyUpstreamError      503
         │   └── UpstreamOverflowError       503: a circuit breaker is open
+        ├── InternalError           500: ours
         └── UpstreamError           the upstream's
             ├── UpstreamConnectError        503
             ├── UpstreamResetError          503: the connection broke
@@ -154,6 +155,12 @@ class NoHealthyUpstreamError(RoutingError):
 class UpstreamOverflowError(RoutingError):
     flag = "UO"
     details = "overflow"
+
+
+class InternalError(RequestError):
+    """A fault of the sidecar's own code; the log has its traceback."""
+
+    status = 500
 
 
 class UpstreamError(RequestError):
