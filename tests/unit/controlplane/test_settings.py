@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from controlplane.ca.signer import SignerFiles
+from controlplane.errors import SettingsError
+from controlplane.settings import Ports, read_settings
+
+
+def test_the_defaults_are_istiods(tmp_path: Path) -> None:
+    settings = read_settings(["--folder", str(tmp_path)], {})
+    assert settings.ports == Ports(xds=15010, xds_tls=15012, debug=8080, metrics=15014)
+    assert settings.bind_address == "127.0.0.1"
+    assert settings.mesh.trust_domain == "cluster.local"
+    assert settings.authority.signer is None
+    assert settings.authority.default_lifetime_s == 24 * 3600
+    assert settings.authority.max_lifetime_s == 90 * 24 * 3600
+    assert settings.addresses_file is None
+
+
+def test_a_flag_wins_over_the_environment_and_that_over_the_default(tmp_path: Path) -> None:
+    environment = {
+        "OUTRIGGER_FOLDER": str(tmp_path),
+        "OUTRIGGER_XDS_PORT": "0",
+        "OUTRIGGER_DEBUG_PORT": "9000",
+        "OUTRIGGER_WORKLOAD_CERT_TTL": "5s",
+    }
+    settings = read_settings(["--debug-port", "9001"], environment)
+    assert settings.folder == tmp_path
+    assert settings.ports == Ports(xds=0, xds_tls=15012, debug=9001, metrics=15014)
+    assert settings.authority.default_lifetime_s == 5
+
+
+def test_the_trust_domain_flag_wins_over_the_mesh_configuration(tmp_path: Path) -> None:
+    mesh_config = tmp_path / "mesh.yaml"
+    mesh_config.write_text("trustDomain: from.file\nproxyHttpPort: 15080\n")
+    argv = ["--folder", str(tmp_path), "--mesh-config", str(mesh_config)]
+    assert read_settings(argv, {}).mesh.trust_domain == "from.file"
+    overridden = read_settings(
+        [*argv, "--trust-domain", "from.flag", "--domain", "example.internal"], {}
+    ).mesh
+    assert overridden.trust_domain == "from.flag"
+    assert overridden.dns_domain == "example.internal"
+    assert overridden.proxy_http_port == 15080
+
+
+def test_a_given_authority_is_read_from_its_files(tmp_path: Path) -> None:
+    flags = ["--ca-cert", "c.pem", "--ca-key", "k.pem", "--ca-chain", "chain.pem", "--root-cert", "r.pem"]
+    authority = read_settings(["--folder", str(tmp_path), *flags], {}).authority
+    assert authority.signer == SignerFiles(
+        certificate=Path("c.pem"), key=Path("k.pem"), chain=Path("chain.pem"), roots=Path("r.pem")
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "reason"),
+    [
+        (["--ca-cert", "c.pem"], "--ca-cert and --ca-key go together"),
+        (["--ca-key", "k.pem"], "--ca-cert and --ca-key go together"),
+        (["--ca-chain", "c.pem"], "--ca-chain goes with --ca-cert"),
+        (
+            ["--workload-cert-ttl", "2h", "--max-workload-cert-ttl", "1h"],
+            "longer than --max-workload-cert-ttl",
+        ),
+        (["--folder", "/nowhere"], "--folder /nowhere: not a folder that can be read"),
+        (["--mesh-config", "/nowhere.yaml"], "cannot read /nowhere.yaml: No such file"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused_in_words(tmp_path: Path, flags: list[str], reason: str) -> None:
+    with pytest.raises(SettingsError, match=reason):
+        read_settings(["--folder", str(tmp_path), *flags], {})
+
+
+@pytest.mark.parametrize(
+    ("flags", "environment", "reason"),
+    [
+        (["--xds-port", "65536"], {}, "'65536' is no port: 0 to 65535"),
+        (["--xds-port", "-1"], {}, "'-1' is no port"),
+        ([], {"OUTRIGGER_METRICS_PORT": "http"}, "argument --metrics-port: 'http' is no port"),
+        (["--bind-address", "localhost"], {}, "'localhost' is no IP address"),
+        (["--trust-domain", "UPPER"], {}, "not a trust domain: 'UPPER'"),
+        (["--workload-cert-ttl", "soon"], {}, "'soon' is no duration"),
+        (["--workload-cert-ttl", "10ms"], {}, "'10ms' is shorter than a second"),
+        (["--log-format", "xml"], {}, "'xml' is none of text, json"),
+        (["--source", "consul"], {}, "'consul' is none of files"),
+        (["--colour"], {}, "unrecognized arguments: --colour"),
+    ],
+)
+def test_a_wrong_flag_ends_with_code_2_and_its_name(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    flags: list[str],
+    environment: dict[str, str],
+    reason: str,
+) -> None:
+    with pytest.raises(SystemExit) as end:
+        read_settings(["--folder", str(tmp_path), *flags], environment)
+    assert end.value.code == 2
+    assert reason in capsys.readouterr().err
