@@ -65,7 +65,10 @@ def _field_checks(field: FieldDescriptor) -> list[MessageCheck]:
     rules = field.GetOptions().Extensions[validate_pb2.rules]
     kind = rules.WhichOneof("type")
     checks: list[MessageCheck] = []
-    if rules.message.required or (kind in {"duration", "any", "timestamp"} and getattr(rules, kind).required):
+    required = rules.message.required
+    if kind in {"duration", "any", "timestamp"}:
+        required = getattr(rules, kind).required
+    if required and field.containing_oneof is None:  # of a oneof, another member may be chosen
         checks.append(_is_set(field.name))
     if kind is None:
         return checks
