@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from envoy.config.bootstrap.v3.bootstrap_pb2 import Bootstrap as BootstrapMessage
+from envoy.extensions.transport_sockets.tls.v3 import tls_pb2  # noqa: F401 - registers the typed_config
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2  # noqa: F401 - the same
+from google.protobuf.json_format import ParseDict
+from typer.testing import CliRunner
+
+from outrigger.__main__ import app
+from outrigger.bootstrap import Address, Bootstrap
+from outrigger.errors import CommandError
+from protos.node import NodeId
+
+NODE = NodeId(
+    proxy_type="sidecar",
+    ip="10.0.0.1",
+    workload="reviews-v1",
+    namespace="bookinfo",
+    dns_domain="bookinfo.svc.cluster.local",
+)
+
+
+def bootstrap(**changes: Any) -> dict[str, Any]:
+    settings: dict[str, Any] = {
+        "node_id": NODE,
+        "xds_address": Address(host="10.1.1.1", port=15010),
+    } | changes
+    return Bootstrap(**settings).document()
+
+
+def run(*arguments: str) -> str:
+    result = CliRunner().invoke(app, ["bootstrap", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def xds_cluster(document: dict[str, Any]) -> dict[str, Any]:
+    [cluster] = document["static_resources"]["clusters"]
+    return cluster
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"delta": False, "http_proxy_port": 4000},
+        {"ca_certificate": Path("/ca.pem"), "identity_dir": Path("/identity"), "labels": {"app": "reviews"}},
+        {"ca_certificate": Path("/ca.pem"), "xds_address": Address(host="outrigger.example", port=15012)},
+    ],
+)
+def test_every_bootstrap_is_one_by_envoys_own_schema(changes: dict[str, Any]) -> None:
+    message = ParseDict(bootstrap(**changes), BootstrapMessage())
+    assert message.node.id == "sidecar~10.0.0.1~reviews-v1.bookinfo~bookinfo.svc.cluster.local"
+    assert message.node.cluster == "reviews-v1.bookinfo"
+    assert message.dynamic_resources.cds_config.HasField("ads")
+    assert message.dynamic_resources.lds_config.HasField("ads")
+    [service] = message.dynamic_resources.ads_config.grpc_services
+    assert service.envoy_grpc.cluster_name == message.static_resources.clusters[0].name == "xds-grpc"
+
+
+def test_the_admin_port_is_on_loopback() -> None:
+    assert bootstrap(admin_port=15001)["admin"]["address"]["socket_address"] == {
+        "address": "127.0.0.1",
+        "port_value": 15001,
+    }
+
+
+def test_a_proxy_says_whose_it_is() -> None:
+    metadata = bootstrap(service_account="reviews", labels={"app": "reviews"}, http_proxy_port=4000)["node"][
+        "metadata"
+    ]
+    assert metadata == {
+        "NAMESPACE": "bookinfo",
+        "SERVICE_ACCOUNT": "reviews",
+        "WORKLOAD_NAME": "reviews-v1",
+        "LABELS": {"app": "reviews"},
+        "INTERCEPTION_MODE": "REDIRECT",
+        "HTTP_PROXY_PORT": "4000",
+    }
+
+
+def test_xds_is_incremental_or_state_of_the_world() -> None:
+    assert bootstrap()["dynamic_resources"]["ads_config"]["api_type"] == "DELTA_GRPC"
+    assert bootstrap(delta=False)["dynamic_resources"]["ads_config"]["api_type"] == "GRPC"
+
+
+def test_plaintext_has_no_tls_context() -> None:
+    assert "transport_socket" not in xds_cluster(bootstrap())
+
+
+@pytest.mark.parametrize(
+    ("host", "san_type", "kind"),
+    [
+        ("10.1.1.1", "IP_ADDRESS", "STATIC"),
+        ("outrigger.example", "DNS", "STRICT_DNS"),
+        ("::1", "IP_ADDRESS", "STATIC"),
+    ],
+)
+def test_over_tls_the_control_planes_name_is_checked(host: str, san_type: str, kind: str) -> None:
+    """Every workload has a certificate by the same root: the root alone proves no control plane."""
+    cluster = xds_cluster(
+        bootstrap(ca_certificate=Path("/ca.pem"), xds_address=Address(host=host, port=15012))
+    )
+    tls = cluster["transport_socket"]["typed_config"]
+    assert cluster["type"] == kind
+    assert tls["common_tls_context"]["validation_context"] == {
+        "trusted_ca": {"filename": "/ca.pem"},
+        "match_typed_subject_alt_names": [{"san_type": san_type, "matcher": {"exact": host}}],
+    }
+    assert tls.get("sni") == (host if san_type == "DNS" else None)
+
+
+def test_an_envoy_finds_its_identity_under_istios_secret_names() -> None:
+    secrets = bootstrap(identity_dir=Path("/identity"))["static_resources"]["secrets"]
+    assert [secret["name"] for secret in secrets] == ["default", "ROOTCA"]
+    assert secrets[0]["tls_certificate"] == {
+        "certificate_chain": {"filename": "/identity/cert-chain.pem"},
+        "private_key": {"filename": "/identity/key.pem"},
+    }
+    assert secrets[1]["validation_context"]["trusted_ca"] == {"filename": "/identity/root-cert.pem"}
+
+
+def test_the_command_prints_the_same_as_yaml_and_as_json() -> None:
+    arguments = ["--name", "reviews-v1", "--namespace", "bookinfo", "--ip", "10.0.0.1"]
+    arguments += ["--xds-address", "10.1.1.1:15010", "--label", "app=reviews", "--label", "version="]
+    as_yaml, as_json = run(*arguments), run(*arguments, "--format", "json")
+    assert (
+        yaml.safe_load(as_yaml) == json.loads(as_json) == bootstrap(labels={"app": "reviews", "version": ""})
+    )
+    assert "&id" not in as_yaml, "no anchors: people read and edit this"
+
+
+def test_a_whole_node_id_is_taken_as_it_is() -> None:
+    document = yaml.safe_load(run("--node", str(NODE), "--xds-address", "10.1.1.1:15010"))
+    assert document["node"]["id"] == str(NODE)
+    assert document["node"]["metadata"]["NAMESPACE"] == "bookinfo"
+
+
+def test_paths_are_absolute_wherever_the_file_is_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    document = yaml.safe_load(
+        run("--node", str(NODE), "--xds-address", "a:1", "--ca-cert", "ca.pem", "--identity-dir", "id")
+    )
+    tls = xds_cluster(document)["transport_socket"]["typed_config"]["common_tls_context"]
+    assert tls["validation_context"]["trusted_ca"]["filename"] == str(tmp_path / "ca.pem")
+    key = document["static_resources"]["secrets"][0]["tls_certificate"]["private_key"]["filename"]
+    assert key == str(tmp_path / "id" / "key.pem")
+
+
+@pytest.mark.parametrize("text", ["", "host", "host:", ":1", "host:0", "host:65536", "host:http", "host:-1"])
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(CommandError, match="is no address: expected HOST:PORT"):
+        Address.parse(text)
+
+
+def test_an_ipv6_address_loses_its_brackets() -> None:
+    assert Address.parse("[::1]:15010") == Address(host="::1", port=15010)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "name the proxy, either with --node or with --name"),
+        (["--node", str(NODE), "--name", "x"], "name the proxy, either with --node or with --name"),
+        (["--node", "reviews"], "node id 'reviews': expected <type>~<ip>"),
+        (["--name", "x", "--label", "app"], "--label 'app': expected KEY=VALUE"),
+    ],
+)
+def test_what_cannot_be_a_proxy_is_refused_in_words(arguments: list[str], words: str) -> None:
+    with pytest.raises(CommandError) as refusal:
+        run(*arguments, "--xds-address", "a:1")
+    assert words in str(refusal.value)

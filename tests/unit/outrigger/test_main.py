@@ -1,0 +1,34 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from outrigger import __main__ as command
+
+
+def run(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> str | int | None:
+    monkeypatch.setattr(sys, "argv", ["outrigger", *arguments])
+    with pytest.raises(SystemExit) as end:
+        command.main()
+    code: str | int | None = end.value.code
+    return code
+
+
+def test_what_fails_is_one_line_and_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = run("bootstrap", "--name", "x", "--xds-address", "nowhere", monkeypatch=monkeypatch)
+    assert code == "outrigger: 'nowhere' is no address: expected HOST:PORT"  # a text means: printed, code 1
+
+
+def test_a_wrong_option_is_code_2(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("bootstrap", "--colour", monkeypatch=monkeypatch) == 2
+
+
+def test_the_command_starts_without_what_is_heavy() -> None:
+    heavy = {"grpc", "cryptography", "fastapi", "rich.progress", "envoy", "kubernetes"}
+    listing = "import sys, outrigger.__main__; print(*sys.modules)"
+    modules = subprocess.run(
+        [sys.executable, "-c", listing], capture_output=True, text=True, check=True
+    ).stdout
+    assert heavy.isdisjoint(modules.split())
