@@ -21,6 +21,7 @@ from sidecar.xds.decode.ads import decode_ads
 from sidecar.xds.decode.cluster import decode_cluster
 from sidecar.xds.decode.json_form import to_json
 from sidecar.xds.decode.listener import decode_listener
+from sidecar.xds.decode.rules import join
 from sidecar.xds.decode.tls import decode_secret
 from sidecar.xds.decode.values import decode_ip_address
 from sidecar.xds.decode.view import View, check, ignored_fields
@@ -29,6 +30,7 @@ from sidecar.xds.references import unknown_cluster_in_listener
 _UNKNOWN_FIELD = re.compile(
     r'Message type "(?P<type>[^"]+)" has no field named "(?P<field>[^"]+)"(?: at "(?P<path>[^"]*)")?\.?'
 )
+_LEVELS = re.compile(r"Failed to parse (\w+) field: ")
 _NAMED = TypeVar("_NAMED", Listener, Cluster, Secret)
 
 
@@ -76,18 +78,21 @@ def _parse(document: Mapping[str, Any]) -> Any:
 
 
 def _in_words(error: str) -> ConfigError:
-    """protobuf's message names the field last, and lists every field that there is."""
+    """protobuf's message tells the field last, after one prefix a level, and lists every field that there is."""
     found = _UNKNOWN_FIELD.search(error)
-    if found is None:
-        return ConfigError("", error.partition("\n")[0])
-    path = (found["path"] or "").removeprefix("Bootstrap").lstrip(".")
-    field = (
-        f"{path}.{found['field']}" if path and not path.endswith(found["field"]) else path or found["field"]
-    )
-    known = re.findall(r"'([^']+)'", error.partition("Available Fields")[2])
-    near = difflib.get_close_matches(found["field"], known, n=1)
+    if found is not None:
+        return _unknown_field(found, error.partition("Available Fields")[2])
+    reason = _LEVELS.sub("", error.partition("\n")[0]).rstrip(".")
+    reason, _, path = reason.partition(" at Bootstrap.")
+    return ConfigError(path or ".".join(_LEVELS.findall(error)), reason)
+
+
+def _unknown_field(found: re.Match[str], available: str) -> ConfigError:
+    parent, field = (found["path"] or "").removeprefix("Bootstrap").lstrip("."), found["field"]
+    near = difflib.get_close_matches(field, re.findall(r"'([^']+)'", available), n=1)
     hint = f"; did you mean {near[0]}?" if near else ""
-    return ConfigError(field, f"{found['type']} has no such field{hint}")
+    path = parent if parent.endswith(field) else join(parent, field)
+    return ConfigError(path, f"{found['type']} has no such field{hint}")
 
 
 def _admin_address(admin: View) -> SocketAddress | None:

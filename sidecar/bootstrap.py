@@ -1,0 +1,232 @@
+"""The command line, the environment and the bootstrap file: the only reader of files and environment."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from sidecar.config.bootstrap import Ads, AdsVariant, Bootstrap, Settings
+from sidecar.config.tls import DataSource, Secret, TlsCertificate, UpstreamTls, Validation
+from sidecar.errors import BootstrapError, ConfigError
+from sidecar.xds.decode import decode_bootstrap
+
+__all__ = ["Ads", "AdsVariant", "Bootstrap", "Settings", "load", "parse_arguments"]
+
+log = logging.getLogger(__name__)
+
+_PREFIX = "OUTRIGGER_"
+_LOG_LEVELS = ("trace", "debug", "info", "warning", "warn", "error", "critical", "off")
+_ACCESS_LOGS = ("off", "text", "json")
+_MINIMUM_CERTIFICATE_LIFETIME_S = 1.0
+# Far above any real file; a path like /dev/zero must not fill the memory.
+_MAX_FILE_BYTES = 64 * 1024 * 1024
+
+
+def parse_arguments(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """``argv`` without the program's name. What is not on the command line is looked for in the environment,
+    as ``OUTRIGGER_<FLAG>``. Raises `BootstrapError`; ``--help`` exits as argparse does."""
+    arguments = _parser(environ).parse_args(argv)
+    if arguments.config_path is None and not arguments.config_yaml:
+        raise BootstrapError("a bootstrap file is needed: --config-path FILE or --config-yaml TEXT")
+    return Settings(token=environ.get(f"{_PREFIX}TOKEN", "").strip(), **vars(arguments))
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> Any:
+        raise BootstrapError(message)
+
+
+class _Flags:
+    """Adds flags whose defaults the environment may replace; argparse checks those as it does arguments."""
+
+    def __init__(self, parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
+        self._parser = parser
+        self._environ = environ
+
+    def add(self, *names: str, default: Any = None, **options: Any) -> None:
+        variable = _PREFIX + names[-1].removeprefix("--").replace("-", "_").upper()
+        default = self._environ.get(variable, default)
+        self._parser.add_argument(*names, default=default, **options)
+
+
+def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="python -m sidecar", description="A service mesh's sidecar proxy.", allow_abbrev=False
+    )
+    flags = _Flags(parser, environ)
+    defaults = Settings()
+    flags.add("-c", "--config-path", type=Path, help="an Envoy v3 bootstrap file, YAML or JSON")
+    flags.add("--config-yaml", default="", help="YAML whose top-level parts come before the file's")
+    flags.add("--service-node", default="", help="the node's id, before the file's")
+    flags.add("--service-cluster", default="", help="the node's cluster, before the file's")
+    flags.add("-l", "--log-level", default=defaults.log_level, choices=_LOG_LEVELS)
+    flags.add("--concurrency", type=_concurrency, default=1, help="worker threads; only 1 is supported")
+    flags.add("--drain-time-s", type=_seconds, default=defaults.drain_time_s)
+    flags.add("--state-dir", type=Path, help="where the last good configuration is kept")
+    flags.add("--ca-address", default="", help="host:port that signs the workload's certificate")
+    flags.add("--ca-cert", type=Path, help="PEM roots that the CA's own certificate chains to")
+    flags.add("--token-file", type=Path, help="the bearer token, read anew whenever it is needed")
+    flags.add(
+        "--certificate-lifetime",
+        dest="certificate_lifetime_s",
+        type=_lifetime,
+        default=defaults.certificate_lifetime_s,
+        metavar="SECONDS",
+    )
+    flags.add("--trust-domain", default=defaults.trust_domain)
+    flags.add(
+        "--status-port", type=_port, default=defaults.status_port, help="serves /healthz/ready; 'off': none"
+    )
+    flags.add("--metrics-port", type=_port, default=defaults.metrics_port, help="serves metrics; 'off': none")
+    flags.add("--addresses-file", type=Path, help="where the addresses that were bound are written, as JSON")
+    flags.add("--access-log", default=defaults.access_log, choices=_ACCESS_LOGS)
+    return parser
+
+
+def _concurrency(text: str) -> int:
+    if text != "1":
+        raise argparse.ArgumentTypeError(f"{text!r}: only 1 is supported")
+    return 1
+
+
+def _seconds(text: str) -> float:
+    try:
+        seconds = float(text.removesuffix("s"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from None
+    if not 0 <= seconds < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r} must be 0 or more seconds")
+    return seconds
+
+
+def _lifetime(text: str) -> float:
+    seconds = _seconds(text)
+    if seconds < _MINIMUM_CERTIFICATE_LIFETIME_S:
+        raise argparse.ArgumentTypeError(f"{text!r}: a certificate lives for a second at least")
+    return seconds
+
+
+def _port(text: str) -> int | None:
+    if text == "off":
+        return None
+    if not (text.isascii() and text.isdigit() and int(text) < 2**16):
+        raise argparse.ArgumentTypeError(f"{text!r} is no port")
+    return int(text)
+
+
+def load(settings: Settings) -> Bootstrap:
+    """Reads the bootstrap file and the files that it names for secrets and for the control plane's TLS.
+
+    Raises `BootstrapError` in one line that names the file, the field and the reason.
+    """
+    source = str(settings.config_path) if settings.config_path else "--config-yaml"
+    document = _document(settings, source)
+    try:
+        bootstrap = decode_bootstrap(
+            document,
+            node_id=settings.service_node,
+            node_cluster=settings.service_cluster,
+            warn=lambda text: log.warning("%s: %s", source, text),
+        )
+    except ConfigError as error:
+        raise BootstrapError(f"{source}: {error}") from None
+    if bootstrap.ads is not None and not bootstrap.node_id:
+        raise BootstrapError(f"{source}: node.id: is required by dynamic_resources; or give --service-node")
+    static = bootstrap.static
+    secrets = {name: _read_secret(secret) for name, secret in static.secrets.items()}
+    return replace(bootstrap, static=replace(static, secrets=secrets), ads=_read_ads(bootstrap.ads))
+
+
+def _document(settings: Settings, source: str) -> Mapping[str, Any]:
+    document: dict[str, Any] = {}
+    if settings.config_path is not None:
+        document |= _parse(_read(settings.config_path), source)
+    if settings.config_yaml:
+        document |= _parse(settings.config_yaml.encode(), "--config-yaml")
+    return document
+
+
+def _read(path: Path | str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            content = file.read(_MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise BootstrapError(f"{path}: cannot be read: {error.strerror or error}") from None
+    if len(content) > _MAX_FILE_BYTES:
+        raise BootstrapError(f"{path}: is larger than {_MAX_FILE_BYTES} bytes")
+    return content
+
+
+class _Loader(yaml.CSafeLoader):
+    """Refuses a key that stands twice, of which YAML would silently keep the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys: set[Any] = set()
+        for key_node, _ in node.value:
+            key = key_node.value
+            if key in keys:
+                raise yaml.MarkedYAMLError(
+                    problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark
+                )
+            keys.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _parse(content: bytes, source: str) -> Mapping[str, Any]:
+    """YAML, of which JSON is a part."""
+    try:
+        document = yaml.load(content, Loader=_Loader)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise BootstrapError(f"{source}: {_yaml_words(error)}") from None
+    if not isinstance(document, dict):
+        raise BootstrapError(f"{source}: holds no mapping, but a bootstrap file is one")
+    return document
+
+
+def _yaml_words(error: Exception) -> str:
+    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
+        mark = error.problem_mark
+        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
+    return f"is not YAML: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+
+
+def _read_ads(ads: Ads | None) -> Ads | None:
+    if ads is None or ads.tls is None:
+        return ads
+    parameters = ads.tls.parameters
+    read = replace(
+        parameters,
+        certificate=_read_certificate(parameters.certificate),
+        validation=_read_validation(parameters.validation),
+    )
+    return replace(ads, tls=UpstreamTls(parameters=read, sni=ads.tls.sni))
+
+
+def _read_secret(secret: Secret) -> Secret:
+    certificate, validation = _read_certificate(secret.certificate), _read_validation(secret.validation)
+    return Secret(name=secret.name, certificate=certificate, validation=validation)
+
+
+def _read_certificate(certificate: TlsCertificate | None) -> TlsCertificate | None:
+    if certificate is None:
+        return None
+    return TlsCertificate(
+        certificate_chain=_read_source(certificate.certificate_chain),
+        private_key=_read_source(certificate.private_key),
+    )
+
+
+def _read_validation(validation: Validation | None) -> Validation | None:
+    if validation is None or validation.trusted_ca is None:
+        return validation
+    return replace(validation, trusted_ca=_read_source(validation.trusted_ca))
+
+
+def _read_source(source: DataSource) -> DataSource:
+    return source if source.filename is None else DataSource(inline=_read(source.filename))
