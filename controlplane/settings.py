@@ -44,12 +44,15 @@ class AuthoritySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
+    """``xds_auth``: proxies that follow over TLS prove who they are (istiod's XDS_AUTH)."""
+
     folder: Path
     state_dir: Path
     bind_address: str
     ports: Ports
     mesh: MeshConfig
     authority: AuthoritySettings
+    xds_auth: bool
     log_level: str
     log_format: str
     addresses_file: Path | None
@@ -73,6 +76,7 @@ def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envir
         ),
         mesh=replace(mesh, dns_domain=flags.domain),
         authority=_authority(flags),
+        xds_auth=flags.xds_auth == "true",
         log_level=flags.log_level,
         log_format=flags.log_format,
         addresses_file=flags.addresses_file,
@@ -131,6 +135,9 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     flag("root-cert", "FILE", Path, None, "roots to trust: may hold several during a rotation")
     flag("workload-cert-ttl", "TIME", _duration_s, "24h", "lifetime of a certificate that asks for none")
     flag("max-workload-cert-ttl", "TIME", _duration_s, "2160h", "longest lifetime of a certificate")
+    flag(
+        "xds-auth", "BOOL", _one_of("true", "false"), "true", "over TLS, proxies prove who they are by token"
+    )
     flag("log-level", "LEVEL", _one_of("debug", "info", "warning", "error"), "info", "lowest level to log")
     flag("log-format", "FORMAT", _one_of("text", "json"), "text", "text or json")
     return parser

@@ -38,10 +38,6 @@ def request(
     chain, roots = _sign(
         address, _read(ca_cert), _read(token_file).decode("utf-8", "replace").strip(), csr_pem, lifetime_s
     )
-    try:
-        out.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise CommandError(f"cannot create {out}: {error.strerror}") from error
     state_files.replace(out / PRIVATE_KEY_FILE, key_pem, mode=0o600)
     state_files.replace(out / CERTIFICATE_CHAIN_FILE, chain, mode=0o644)
     state_files.replace(out / TRUST_BUNDLE_FILE, roots, mode=0o644)

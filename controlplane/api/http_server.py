@@ -37,7 +37,7 @@ class HttpServer:
             timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
         )
         self.name: Final = name
-        self._socket: Final = _bind(name, address, port)
+        self._socket: Final = bind(name, address, port)
         self._server: Final = _Server(config)
         self._task: asyncio.Task[None] | None = None
 
@@ -58,7 +58,8 @@ class HttpServer:
         self._socket.close()
 
 
-def _bind(name: str, address: str, port: int) -> socket.socket:
+def bind(name: str, address: str, port: int) -> socket.socket:
+    """Raises `SettingsError` with the words of the operating system; ``name`` says what was to listen."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
 from typing import Final
 
 import grpc
@@ -11,7 +10,7 @@ import grpc
 from controlplane.ca import csr
 from controlplane.ca.authority import Authority, IssuedCertificate
 from controlplane.ca.metrics import AuthorityMetrics
-from controlplane.ca.tokens import TokenVerifier
+from controlplane.ca.tokens import Metadata, TokenVerifier
 from controlplane.errors import (
     AuthorityError,
     AuthorityUnavailableError,
@@ -24,7 +23,6 @@ from protos import ca_pb2_grpc
 from protos.ca_pb2 import CreateCertificateRequest, CreateCertificateResponse
 
 _LOG = logging.getLogger(__name__)
-_BEARER: Final = "bearer "
 
 _STATUS: Final = {
     UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
@@ -71,24 +69,11 @@ class CertificateService(ca_pb2_grpc.CertificateServiceServicer):
             certificate_chain=issued.chain_pem, trust_bundle=self._authority.trust_bundle_pem
         )
 
-    def _issue(
-        self, request: CreateCertificateRequest, metadata: Iterable[tuple[str, str | bytes]]
-    ) -> IssuedCertificate:
-        identity = self._tokens.verify(_bearer_token(metadata))
+    def _issue(self, request: CreateCertificateRequest, metadata: Metadata) -> IssuedCertificate:
+        identity = self._tokens.authenticate(metadata)
         key = csr.accept_key(request.csr, identity)
         if request.requested_lifetime_s < 0:
             raise InvalidRequestError(f"a lifetime of {request.requested_lifetime_s} s was asked for")
         issued = self._authority.issue_workload(identity, key, float(request.requested_lifetime_s))
         _LOG.info("issued a certificate for %s, valid until %s", identity, issued.leaf.not_valid_after_utc)
         return issued
-
-
-def _bearer_token(metadata: Iterable[tuple[str, str | bytes]]) -> str:
-    """RFC 6750 2.1. Two tokens could mean two callers: refused."""
-    values = [value for key, value in metadata if key == "authorization"]
-    if len(values) != 1:
-        raise UnauthenticatedError(f"expected one authorization header, found {len(values)}")
-    value = values[0]
-    if not isinstance(value, str) or not value[: len(_BEARER)].lower() == _BEARER:
-        raise UnauthenticatedError("the authorization header holds no bearer token")
-    return value[len(_BEARER) :].strip()

@@ -18,7 +18,7 @@ def load_or_create(path: Path, make: Callable[[], bytes]) -> bytes:
     """The content of ``path``, made first when there is none. Of processes that start at once, one's content
     wins, whole, and all of them read it. Raises `SettingsError`."""
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_folder(path.parent)
         if not path.exists():
             _create_once(path, make())
     except OSError as error:
@@ -44,6 +44,7 @@ def read_secret(path: Path) -> bytes:
 def replace(path: Path, content: bytes, *, mode: int) -> None:
     """Writes a file that is whole at any moment for those who read it. Raises `SettingsError`."""
     try:
+        _make_folder(path.parent)
         descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
@@ -51,6 +52,10 @@ def replace(path: Path, content: bytes, *, mode: int) -> None:
         os.replace(temporary, path)
     except OSError as error:
         raise SettingsError(f"cannot write {path}: {error.strerror}") from error
+
+
+def _make_folder(folder: Path) -> None:
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def _create_once(path: Path, content: bytes) -> None:

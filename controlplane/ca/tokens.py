@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -26,6 +26,9 @@ TOKEN_KEY_FILE: Final = "token-key.pem"
 AUDIENCE: Final = "outrigger-ca"
 ISSUER: Final = "outrigger"
 
+Metadata = Iterable[tuple[str, str | bytes]]  # gRPC's: names are lower case
+
+_BEARER: Final = "bearer "
 # The verifier alone decides the algorithm; the token's header has no say (RFC 8725 3.1).
 _ALGORITHMS: Final = ("ES256",)
 _LEEWAY_S: Final = 10
@@ -70,6 +73,10 @@ class TokenVerifier:
         self._clock: Final = clock
         # By digest: memory should not hold what could be replayed.
         self._verified: Final[OrderedDict[bytes, tuple[SpiffeId, float]]] = OrderedDict()
+
+    def authenticate(self, metadata: Metadata) -> SpiffeId:
+        """Whom a gRPC call's metadata proves. Raises `UnauthenticatedError`."""
+        return self.verify(_bearer_token(metadata))
 
     def verify(self, token: str) -> SpiffeId:
         """Raises `UnauthenticatedError` with the reason; never repeats the token."""
@@ -122,3 +129,14 @@ class TokenVerifier:
                 raise UnauthenticatedError(
                     "the token's sub and kubernetes.io claims do not name a service account"
                 )
+
+
+def _bearer_token(metadata: Metadata) -> str:
+    """RFC 6750 2.1. Two tokens could mean two callers: refused."""
+    values = [value for key, value in metadata if key == "authorization"]
+    if len(values) != 1:
+        raise UnauthenticatedError(f"expected one authorization header with a token, found {len(values)}")
+    value = values[0]
+    if not isinstance(value, str) or value[: len(_BEARER)].lower() != _BEARER:
+        raise UnauthenticatedError("the authorization header holds no bearer token")
+    return value[len(_BEARER) :].strip()

@@ -161,11 +161,11 @@ async def test_a_bad_csr_is_refused_with_a_status_words_a_log_line_and_a_count(
 @pytest.mark.parametrize(
     ("headers", "words"),
     [
-        ((), "expected one authorization header, found 0"),
+        ((), "expected one authorization header with a token, found 0"),
         (("Bearer a.b.c",), "the token proves nothing"),
         (("Bearer ",), "the token proves nothing"),
         (("Basic dXNlcjpwYXNz",), "holds no bearer token"),
-        (("Bearer a", "Bearer b"), "expected one authorization header, found 2"),
+        (("Bearer a", "Bearer b"), "expected one authorization header with a token, found 2"),
     ],
 )
 async def test_who_proves_nothing_is_refused(
