@@ -13,6 +13,7 @@
         │   ├── UpgradeRejectedError        403: the listener lets no such tunnel through
         │   ├── HeadersTooLargeError        431
         │   ├── PayloadTooLargeError        413
+        │   ├── UpgradeRefusedError         403
         │   ├── DownstreamTimeoutError      408: too slow to send its request
         │   │   ├── RequestHeaderTimeoutError       408: the head alone
         │   │   └── StreamIdleTimeoutError          408, or 504 when the client waits: nothing moved for long
@@ -111,6 +112,14 @@ class PayloadTooLargeError(DownstreamError):
     details = "request_payload_too_large"
 
 
+class UpgradeRefusedError(DownstreamError):
+    """Neither the connection manager nor the route allows this protocol."""
+
+    status = 403
+    flag = "-"
+    details = "upgrade_failed"
+
+
 class DownstreamTimeoutError(DownstreamError):
     status = 408
     flag = "DT"
@@ -164,11 +173,13 @@ class InternalError(RequestError):
 
 
 class UpstreamError(RequestError):
-    """``request_sent``: whether any byte of the request can have reached the upstream."""
+    """``request_sent``: whether any byte of the request can have reached the upstream.
+    ``connection_reused``: whether the connection had carried other requests before; the router sets it."""
 
     def __init__(self, message: str, *, request_sent: bool = False) -> None:
         super().__init__(message)
         self.request_sent = request_sent
+        self.connection_reused = False
 
 
 class UpstreamConnectError(UpstreamError):

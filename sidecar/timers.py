@@ -45,6 +45,14 @@ class Timers:
         slot.add(timer)
         return timer
 
+    async def sleep(self, delay_s: float) -> None:
+        wake = self._loop.create_future()
+        timer = self.after(delay_s, lambda: wake.done() or wake.set_result(None))
+        try:
+            await wake
+        finally:
+            timer.cancel()
+
     def _schedule(self) -> None:
         if self._handle is not None:
             self._handle.cancel()
