@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Final
 
 from envoy.config.endpoint.v3.endpoint_components_pb2 import LbEndpoint
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
@@ -25,6 +25,7 @@ from controlplane.resources.destination_rule import Subset
 from controlplane.resources.peer_authentication import PeerAuthentication
 from protos.node import ISTIO_METADATA, TRANSPORT_SOCKET_MATCH
 
+_MAX_UINT32: Final = 2**32 - 1
 _is_ip_address = lru_cache(maxsize=65536)(is_ip_address)
 
 
@@ -55,7 +56,7 @@ def outbound_endpoints(
     )
 
 
-@memoized(65536)
+@memoized(16384)
 def _assignment(
     *,
     cluster_name: str,
@@ -110,14 +111,24 @@ def _selected(
 def _load_assignment(cluster_name: str, by_locality: dict[str, list[LbEndpoint]]) -> ClusterLoadAssignment:
     assignment = ClusterLoadAssignment(cluster_name=cluster_name)
     for locality, endpoints in sorted(by_locality.items()):
-        # gRPC's client passes over a locality without a weight.
-        weight = sum(endpoint.load_balancing_weight.value for endpoint in endpoints)
         assignment.endpoints.add(
             locality=_locality(locality),
             lb_endpoints=endpoints,
-            load_balancing_weight=uint32(weight),
+            # gRPC's client passes over a locality without a weight.
+            load_balancing_weight=uint32(_fit_weights(endpoints)),
         )
     return assignment
+
+
+def _fit_weights(endpoints: Sequence[LbEndpoint]) -> int:
+    """The sum of the weights, which must fit 32 bits: larger ones are scaled down."""
+    total: int = sum(endpoint.load_balancing_weight.value for endpoint in endpoints)
+    if total <= _MAX_UINT32:
+        return total
+    scale = total // _MAX_UINT32 + 1
+    for endpoint in endpoints:
+        endpoint.load_balancing_weight.value = max(1, endpoint.load_balancing_weight.value // scale)
+    return _fit_weights(endpoints)
 
 
 def _locality(locality: str) -> dict[str, str]:
@@ -138,7 +149,7 @@ def _lb_endpoint(endpoint: ServiceEndpoint, *, mesh_tls: bool) -> LbEndpoint:
 
 def _workload_metadata(workload: Workload) -> str:
     """``name;namespace;canonical name;canonical revision;cluster``, for request metrics."""
-    labels: dict[str, Any] = dict(workload.labels)
+    labels = workload.labels
     canonical_name = (
         labels.get("service.istio.io/canonical-name")
         or labels.get("app.kubernetes.io/name")

@@ -99,9 +99,13 @@ class _Bind:
 
 def _binds(scope: SidecarScope) -> Iterable[tuple[tuple[str, int], _Bind]]:
     binds: dict[tuple[str, int], _Bind] = defaultdict(_Bind)
+    # Nothing can be handed over to the ports on which redirected connections arrive.
+    own_ports = {scope.mesh_config.outbound_port, scope.mesh_config.inbound_port}
     # The older of two services that collide counts.
     for service in sorted(scope.services.values(), key=lambda each: (each.creation, each.hostname)):
         for port in service.ports:
+            if port.number in own_ports:
+                continue
             if port.protocol.is_http:
                 binds[WILDCARD_ADDRESS, port.number].http = True
             else:

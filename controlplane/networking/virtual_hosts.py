@@ -27,6 +27,7 @@ from controlplane.resources.virtual_service import VirtualService
 
 # The port of URIs that name none, and of VirtualServices for hosts that no service declares.
 _HTTP_PORT: Final = 80
+_CONNECT: Final = RouteMatch(connect_matcher={})  # no other match ever takes a CONNECT
 # Envoy refuses longer direct responses unless the route configuration allows for them.
 _DIRECT_RESPONSE_LIMIT_BYTES: Final = 4096
 
@@ -78,7 +79,7 @@ def _service_hosts_of_all_ports(scope: SidecarScope) -> Iterable[VirtualHost]:
             names = domains.take(
                 service.hostname, _aliases(scope, service), port.number, bare=port is bare_port
             )
-            routes = [_connect_route(scope, service, port)]
+            routes = [_service_connect_route(scope, service, port)]
             # A request that came as HTTP is HTTP, also where the port's name does not say so.
             if port.protocol.is_http or port.protocol is Protocol.UNSUPPORTED:
                 routes += http_routes(scope, service, port.number, scope.mesh_config.default_retry_attempts)
@@ -151,18 +152,18 @@ def _own_cluster(service: Service, port: int) -> str:
     return str(OutboundName(port, "", service.hostname))
 
 
-def _connect_route(scope: SidecarScope, service: Service, port: ServicePort) -> Route:
+def _service_connect_route(scope: SidecarScope, service: Service, port: ServicePort) -> Route:
     """CONNECT carries raw bytes, so it follows the routes for connections, and never those for HTTP."""
     if port.protocol.is_http:
-        return connect_route(((_own_cluster(service, port.number), 1),))
+        return _connect_route(((_own_cluster(service, port.number), 1),))
     for route in l4_routes(scope, service, port):
         by_name = not route.server_names or any(covers(each, service.hostname) for each in route.server_names)
         if by_name and not route.subnets:
-            return connect_route(route.clusters)
+            return _connect_route(route.clusters)
     raise AssertionError("the last route takes every connection")
 
 
-def connect_route(clusters: Sequence[tuple[str, int]]) -> Route:
+def _connect_route(clusters: Sequence[tuple[str, int]]) -> Route:
     action = RouteAction(
         timeout=timedelta(0), upgrade_configs=[{"upgrade_type": "CONNECT", "connect_config": {}}]
     )
@@ -171,21 +172,20 @@ def connect_route(clusters: Sequence[tuple[str, int]]) -> Route:
     else:
         for name, weight in clusters:
             action.weighted_clusters.clusters.add(name=name, weight=uint32(weight))
-    return Route(name="connect", match=RouteMatch(connect_matcher={}), route=action)
+    return Route(name="connect", match=_CONNECT, route=action)
 
 
 def _unknown_hosts(scope: SidecarScope, *, connect: bool) -> VirtualHost:
     """What the mesh does not know passes through, or is refused: Istio's ``outboundTrafficPolicy``."""
-    if not scope.allow_any_outbound:
-        refuse = Route(name="block_all", match=EVERYTHING, direct_response={"status": 502})
-        return VirtualHost(name="block_all", domains=["*"], routes=[refuse])
-    pass_through = Route(
-        name="allow_any",
-        match=EVERYTHING,
-        route=RouteAction(cluster=PASSTHROUGH_CLUSTER, timeout=timedelta(0)),
-    )
-    routes = [connect_route(((PASSTHROUGH_CLUSTER, 1),)), pass_through] if connect else [pass_through]
-    return VirtualHost(name="allow_any", domains=["*"], routes=routes, include_request_attempt_count=True)
+    if scope.allow_any_outbound:
+        pass_through = RouteAction(cluster=PASSTHROUGH_CLUSTER, timeout=timedelta(0))
+        routes = [Route(name="allow_any", match=EVERYTHING, route=pass_through)]
+        if connect:
+            routes.insert(0, _connect_route(((PASSTHROUGH_CLUSTER, 1),)))
+        return VirtualHost(name="allow_any", domains=["*"], routes=routes, include_request_attempt_count=True)
+    matches = (_CONNECT, EVERYTHING) if connect else (EVERYTHING,)
+    routes = [Route(name="block_all", match=each, direct_response={"status": 502}) for each in matches]
+    return VirtualHost(name="block_all", domains=["*"], routes=routes)
 
 
 def _body_size(route: Route) -> int:
