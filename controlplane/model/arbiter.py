@@ -58,8 +58,10 @@ class Arbiter:
                     self._taken[claim.subject].append((claim, record))
                 record.put_in_force(version, reasons)
                 return
-            prefix = "" if version is record.newest else "the last good version no longer holds: "
-            reasons += [f"{prefix}{fault}" for fault in faults]
+            words = "; ".join(map(str, faults))
+            reasons.append(
+                words if version is record.newest else f"the last good version holds no more: {words}"
+            )
         record.put_in_force(None, reasons)
 
     def _conflicts(self, claims: Iterable[Claim]) -> Iterable[ResourceError]:

@@ -27,6 +27,7 @@ class EndpointIndex:
     def __init__(self) -> None:
         self.endpoints: Mapping[str, tuple[ServiceEndpoint, ...]] = {}
         self._workloads: dict[_WorkloadKey, Workload] = {}
+        self._in_order = True
         self._workloads_by_label: dict[_Label, dict[_WorkloadKey, Workload]] = defaultdict(dict)
         self._services: dict[str, DeclaredService] = {}
         self._hostnames_by_label: dict[_Label, dict[str, None]] = defaultdict(dict)
@@ -35,7 +36,10 @@ class EndpointIndex:
     def add_workload(self, workload: Workload) -> None:
         """Adds a workload, or replaces the one of its name."""
         key = (workload.namespace, workload.name)
-        self.remove_workload(*key)
+        before = self._workloads.get(key)
+        if before is not None:
+            self._unlabel(before)
+        self._in_order = self._in_order and before is not None
         self._workloads[key] = workload
         for label in _labels(workload):
             self._workloads_by_label[label][key] = workload
@@ -44,9 +48,7 @@ class EndpointIndex:
     def remove_workload(self, namespace: str, name: str) -> None:
         workload = self._workloads.pop((namespace, name), None)
         if workload is not None:
-            for label in _labels(workload):
-                _discard(self._workloads_by_label, label, (namespace, name))
-            self._stale.update(self._selectors_of(workload))
+            self._unlabel(workload)
 
     def add_service(self, declared: DeclaredService) -> None:
         """Adds a service, or replaces the one of its host name."""
@@ -65,9 +67,13 @@ class EndpointIndex:
             self._stale.add(hostname)
 
     def workloads(self) -> tuple[Workload, ...]:
-        """Every workload, whoever declared it, in the order of their names."""
-        inline = [workload for declared in self._services.values() for workload in declared.endpoints]
-        return tuple(sorted([*self._workloads.values(), *inline], key=attrgetter("namespace", "name")))
+        """Every workload: those declared alone by name, then those that services declare."""
+        if not self._in_order:
+            self._workloads = dict(sorted(self._workloads.items()))
+            self._in_order = True
+        declared = (self._services[hostname] for hostname in sorted(self._services))
+        inline = (workload for service in declared for workload in service.endpoints)
+        return (*self._workloads.values(), *inline)
 
     def refresh(self) -> frozenset[str]:
         """Brings ``endpoints`` up to date. Returns the host names of the services whose endpoints changed."""
@@ -82,6 +88,11 @@ class EndpointIndex:
             merged = {**self.endpoints, **changes}
             self.endpoints = {hostname: endpoints for hostname, endpoints in merged.items() if endpoints}
         return frozenset(changes)
+
+    def _unlabel(self, workload: Workload) -> None:
+        for label in _labels(workload):
+            _discard(self._workloads_by_label, label, (workload.namespace, workload.name))
+        self._stale.update(self._selectors_of(workload))
 
     def _selectors_of(self, workload: Workload) -> Iterator[str]:
         """The services that select a workload."""

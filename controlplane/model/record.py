@@ -30,11 +30,15 @@ class Reading:
     version: Version | None = None
     errors: tuple[ResourceError, ...] = ()
 
+    def says(self, errors: Sequence[ResourceError]) -> bool:
+        """Whether it is the reading that these errors would make."""
+        return self.version is None and list(map(str, errors)) == list(map(str, self.errors))
+
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Record:
-    """``readings`` by file, never empty, the one that counts first: a resource that a second file has too is
-    a mistake, and must not replace the first.
+    """``readings`` by file, the one that counts first: a resource that a second file has too is a mistake,
+    and must not replace the first. They are empty from a deletion until the next build.
 
     ``in_force`` is the version that serves; ``last_good`` the last one that ever did, which serves again
     when the newer ones are faulty and what it refers to is there.

@@ -19,6 +19,10 @@ class Origin:
         return f"{self.file}:{self.line}" if self.line else self.file
 
 
+# The kind of key under which a file has the faults that belong to no resource.
+FILE = "File"
+
+
 class State(Enum):
     APPLIED = "APPLIED"
     QUARANTINED = "QUARANTINED"
@@ -38,9 +42,10 @@ class ResourceStatus:
     warnings: tuple[str, ...] = ()
 
     def __str__(self) -> str:
+        reasons = "; ".join(self.reasons)
+        if self.key.kind == FILE:
+            return f"{self.key} is faulty, what it had in force stays: {reasons}"
         if self.state is State.APPLIED:
-            words = "applied"
-        else:
-            consequence = "the last good version stays in force" if self.in_force else "it is not in force"
-            words = f"quarantined, {consequence}: {'; '.join(self.reasons)}"
-        return f"{self.key} ({self.origin}) {words}"
+            return f"{self.key} ({self.origin}) applied"
+        consequence = "the last good version stays in force" if self.in_force else "it is not in force"
+        return f"{self.key} ({self.origin}) quarantined, {consequence}: {reasons}"

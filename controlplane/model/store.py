@@ -46,7 +46,7 @@ class Store:
     def __init__(self, mesh_config: MeshConfig = _MESH_DEFAULTS) -> None:
         self._mesh = mesh_config
         self._records: dict[str, dict[ResourceKey, Record]] = defaultdict(dict)
-        self._dirty: set[ResourceKey] = set()
+        self._dirty: dict[ResourceKey, None] = {}  # in the order of what was told
         self._index = EndpointIndex()
         self._in_force: dict[ResourceKey, Version] = {}
         self._statuses: dict[ResourceKey, Statuses] = {}
@@ -59,7 +59,7 @@ class Store:
         if reading is not None and reading.version is not None and reading.version.resource == resource:
             if reading.origin != origin:
                 reading.origin = origin
-                self._dirty.add(key)
+                self._dirty[key] = None
             return
         generation = reading.generation + 1 if reading else 1
         version = record.last_good
@@ -67,24 +67,23 @@ class Store:
             view = convert(key, resource, generation, self._mesh)
             version = Version(resource=resource, view=view, warnings=oddities(resource.spec))
         record.readings[origin.file] = Reading(origin=origin, generation=generation, version=version)
-        self._dirty.add(key)
+        self._dirty[key] = None
 
     def reject(self, key: ResourceKey, errors: Sequence[ResourceError], origin: Origin) -> None:
         """A source has read a resource that is not valid, or something that should have been one."""
         record = self._record(key)
         reading = record.readings.get(origin.file)
+        if reading is not None and reading.says(errors) and reading.origin == origin:
+            return
         generation = reading.generation + 1 if reading else 1
         record.readings[origin.file] = Reading(origin=origin, generation=generation, errors=tuple(errors))
-        self._dirty.add(key)
+        self._dirty[key] = None
 
     def delete(self, key: ResourceKey, file: str) -> None:
         """A source has the resource no more."""
-        records = self._records[key.kind]
-        record = records.get(key)
+        record = self._records[key.kind].get(key)
         if record is not None and record.readings.pop(file, None) is not None:
-            self._dirty.add(key)
-            if not record.readings:
-                del records[key]
+            self._dirty[key] = None
 
     def statuses(self) -> list[ResourceStatus]:
         """What became of every resource, as of the last `build`."""
@@ -115,6 +114,7 @@ class Store:
 
     def _settle(self) -> _Changes:
         """Decides what is in force, and tells of it. Returns the resources where that changed."""
+        self._forget_deleted()
         judged = any(key.kind in JUDGED for key in self._dirty)
         if judged:
             judge(self._all, self._mesh)
@@ -125,6 +125,13 @@ class Store:
         self._dirty.clear()
         self._report(looked_at)
         return self._take_changes(looked_at)
+
+    def _forget_deleted(self) -> None:
+        """Only now: what was deleted and written anew before this build still had a last good version."""
+        for key in self._dirty:
+            record = self._records[key.kind].get(key)
+            if record is not None and not record.readings:
+                del self._records[key.kind][key]
 
     def _report(self, looked_at: Mapping[ResourceKey, Record | None]) -> None:
         statuses = {key: record.statuses() if record else () for key, record in looked_at.items()}

@@ -21,7 +21,7 @@ from controlplane.resources.peer_authentication import PeerAuthentication
 from controlplane.resources.service_entry import ServiceEntry
 from controlplane.resources.sidecar import Sidecar
 from controlplane.resources.virtual_service import VirtualService
-from controlplane.resources.words import explain, nearest, show
+from controlplane.resources.words import explain, nearest, show, suggestion
 from controlplane.resources.workload_entry import WorkloadEntry
 
 ModelT = TypeVar("ModelT", bound=Message)
@@ -95,6 +95,11 @@ def identify(document: object) -> tuple[str, str, str]:
     return kind, namespace if isinstance(namespace, str) else "default", name
 
 
+def resembles_known_kind(kind: str) -> bool:
+    """Whether a kind may be a misspelt one of ours (``VirtualServices``), rather than another API's."""
+    return nearest(kind, KINDS, similarity=0.8) is not None
+
+
 def parse_resource(document: object) -> Resource:
     """The resource that a document describes. ``status`` is ignored: it is ours to write.
 
@@ -104,7 +109,7 @@ def parse_resource(document: object) -> Resource:
     assert isinstance(document, Mapping)  # as `identify` found
     kind = _known_kind(kind_name, document.get("apiVersion"))
     errors = [
-        ResourceError(str(field), f"unknown field{nearest(str(field), _TOP_LEVEL_FIELDS)}")
+        ResourceError(str(field), f"unknown field{suggestion(str(field), _TOP_LEVEL_FIELDS)}")
         for field in document
         if field not in _TOP_LEVEL_FIELDS
     ]
@@ -120,7 +125,7 @@ def _known_kind(name: str, api_version: object) -> Kind:
     if kind is None:
         if name in _LATER_KINDS:
             raise ResourceError("kind", f"{name} is a kind of Istio's that is not supported yet")
-        raise ResourceError("kind", f"{name!r:.80} is no known kind{nearest(name, KINDS)}")
+        raise ResourceError("kind", f"{name!r:.80} is no known kind{suggestion(name, KINDS)}")
     if api_version not in kind.api_versions:
         known = " or ".join(kind.api_versions)
         raise ResourceError("apiVersion", f"{show(api_version)} is no version of {name}; write {known}")

@@ -38,11 +38,17 @@ def explain(error: ValidationError, model: type[BaseModel], root: str) -> list[R
     ]
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """``; did you mean `route`?`` when a known name is near, else the empty string."""
+def nearest(name: str, known: Iterable[str], *, similarity: float = 0.6) -> str | None:
+    """The known name that is most like ``name``, if any is as similar as asked (1: the same)."""
     by_folded_name = {candidate.lower(): candidate for candidate in known}
-    matches = difflib.get_close_matches(name[:64].lower(), by_folded_name, n=1)
-    return f"; did you mean `{by_folded_name[matches[0]]}`?" if matches else ""
+    matches = difflib.get_close_matches(name[:64].lower(), by_folded_name, n=1, cutoff=similarity)
+    return by_folded_name[matches[0]] if matches else None
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """``; did you mean `route`?`` when a known name is near, else the empty string."""
+    found = nearest(name, known)
+    return f"; did you mean `{found}`?" if found else ""
 
 
 def show(value: object) -> str:
@@ -78,7 +84,7 @@ def _reason(details: ErrorDetails, model: type[BaseModel]) -> str:
         return details["msg"]
     if kind == "extra_forbidden":
         name = str(details["loc"][-1])
-        return f"unknown field{nearest(name, _fields_at(model, details['loc'][:-1]))}"
+        return f"unknown field{suggestion(name, _fields_at(model, details['loc'][:-1]))}"
     if kind == "enum":
         return f"{show(value)} is none of {details['ctx']['expected']}"
     words = _WORDS.get(kind)
