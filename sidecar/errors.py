@@ -13,7 +13,6 @@
         │   ├── UpgradeRejectedError        403: the listener lets no such tunnel through
         │   ├── HeadersTooLargeError        431
         │   ├── PayloadTooLargeError        413
-        │   ├── UpgradeRefusedError         403
         │   ├── DownstreamTimeoutError      408: too slow to send its request
         │   │   ├── RequestHeaderTimeoutError       408: the head alone
         │   │   └── StreamIdleTimeoutError          408, or 504 when the client waits: nothing moved for long
@@ -110,14 +109,6 @@ class PayloadTooLargeError(DownstreamError):
     status = 413
     flag = "-"
     details = "request_payload_too_large"
-
-
-class UpgradeRefusedError(DownstreamError):
-    """Neither the connection manager nor the route allows this protocol."""
-
-    status = 403
-    flag = "-"
-    details = "upgrade_failed"
 
 
 class DownstreamTimeoutError(DownstreamError):

@@ -45,11 +45,15 @@ class Timers:
         slot.add(timer)
         return timer
 
+    def now_s(self) -> float:
+        """Of the clock that the deadlines are measured by."""
+        return self._loop.time()
+
     async def sleep(self, delay_s: float) -> None:
-        wake = self._loop.create_future()
-        timer = self.after(delay_s, lambda: wake.done() or wake.set_result(None))
+        slept = asyncio.Event()
+        timer = self.after(delay_s, slept.set)
         try:
-            await wake
+            await slept.wait()
         finally:
             timer.cancel()
 
