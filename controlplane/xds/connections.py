@@ -1,30 +1,23 @@
-"""The open streams: who each one is, and the narrow door through which its responses leave."""
+"""The open streams: who each one is, and what it is about to be sent."""
 
 from __future__ import annotations
 
 import asyncio
-import time
+import logging
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
 
-from controlplane.errors import ControlPlaneError, ProxyError
+from controlplane.errors import ProxyError
 from controlplane.model.proxy import Proxy
 from controlplane.xds.stream import Stream
 from protos import type_urls
 
-# As long as a proxy that does not read may hold up the worker that pushes to it.
-WRITE_TIMEOUT_S: Final = 20.0
+_LOG = logging.getLogger(__name__)
 
-
-class ConnectionClosedError(ControlPlaneError):
-    """The stream ended while something was to be sent on it."""
-
-
-class WriteTimeoutError(ConnectionClosedError):
-    """The proxy did not read what it was sent, and the stream was ended."""
+_MAX_UNSERVED: Final = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,8 +29,8 @@ class End:
 
 
 class Connection:
-    """One stream of one proxy. At most one response waits here, beside the one that is being written: a proxy
-    that reads slowly holds up its own pushes and no memory."""
+    """One stream of one proxy. The responses of one push wait here, and no push starts before they are
+    written: a proxy that reads slowly holds up its own pushes and nothing else."""
 
     def __init__(
         self,
@@ -47,57 +40,56 @@ class Connection:
         version: str,
         peer: str,
         stream: Stream[Any, Any],
-        clock: Callable[[], float] = time.monotonic,
-        write_timeout_s: float = WRITE_TIMEOUT_S,
+        now: float,
     ) -> None:
         self.id: Final = connection_id
         self.proxy: Final = proxy
         self.version: Final = version
         self.peer: Final = peer
         self.stream: Final = stream
-        self.connected_at: Final = clock()
+        self.connected_at: Final = now
         self.ended: Final[asyncio.Future[End]] = asyncio.get_running_loop().create_future()
         self.wake_up: asyncio.TimerHandle | None = None
-        self._outbox: Final[asyncio.Queue[Any]] = asyncio.Queue(maxsize=1)
-        self._write_timeout_s: Final = write_timeout_s
+        self._outbox: Final[asyncio.Queue[Any]] = asyncio.Queue()
+        self._unwritten = 0
+        self._unserved: Final[set[str]] = set()
         self._hostnames: frozenset[str] | None = None
 
-    async def send(self, response: object) -> None:
-        """Hands a response over to the stream's writer. Raises `ConnectionClosedError` if nobody will ever read
-        it."""
-        if self.ended.done():
-            raise ConnectionClosedError(f"{self.id}: the stream has ended")
-        try:
-            async with asyncio.timeout(self._write_timeout_s):
-                await self._outbox.put(response)
-        except TimeoutError:
-            reason = f"{self.id} read nothing for {self._write_timeout_s:g} s"
-            self.end(End(code=grpc.StatusCode.DEADLINE_EXCEEDED, details=reason))
-            raise WriteTimeoutError(reason) from None
+    @property
+    def drained(self) -> bool:
+        """Is all that was posted written?"""
+        return self._unwritten == 0
+
+    def post(self, response: object) -> None:
+        self._unwritten += 1
+        self._outbox.put_nowait(response)
 
     async def next_response(self) -> object:
+        """For the one writer, who says `written` when it is."""
         return await self._outbox.get()
+
+    def written(self) -> None:
+        self._unwritten -= 1
 
     def end(self, end: End) -> None:
         """The first reason counts."""
-        if self.ended.done():
-            return
-        self.ended.set_result(end)
-        if self.wake_up is not None:
-            self.wake_up.cancel()
-        # Makes room, so that a push that waits to hand over its response does not wait for its timeout.
-        while not self._outbox.empty():
-            self._outbox.get_nowait()
+        if not self.ended.done():
+            self.ended.set_result(end)
 
     def subscription_changed(self) -> None:
         self._hostnames = None
+
+    def warn_once(self, type_url: str) -> None:
+        """The proxy asks for a type that is not served: it is told nothing, as the protocol has it."""
+        if type_url not in self._unserved and len(self._unserved) < _MAX_UNSERVED:
+            self._unserved.add(type_url)
+            _LOG.warning("%s asks for %r, which is not served", self.id, type_url)
 
     def follows_any(self, hostnames: Collection[str], hostname_of: Callable[[str], str]) -> bool:
         """Is it subscribed to the endpoints of any of these services?"""
         if self._hostnames is None:
             endpoints = self.stream.watches.get(type_urls.ENDPOINT)
-            names = endpoints.names if endpoints else ()
-            self._hostnames = frozenset(map(hostname_of, names))
+            self._hostnames = frozenset(map(hostname_of, endpoints.names if endpoints else ()))
         return not self._hostnames.isdisjoint(hostnames)
 
 
@@ -131,3 +123,8 @@ class Connections:
             if proxy_id in (connection.proxy.id, connection.id):
                 return connection
         raise ProxyError(f"no proxy {proxy_id!r} is connected")
+
+    def rejecting(self, type_url: str) -> int:
+        """How many streams reject what they were sent of a type."""
+        watches = (connection.stream.watches.get(type_url) for connection in self)
+        return sum(1 for watch in watches if watch is not None and watch.acks.rejection is not None)

@@ -23,8 +23,8 @@ def _on_the_loop(delay_s: float, callback: Callable[[], None]) -> Timer:
 
 
 class Debouncer:
-    """Calls ``callback`` once for a burst of `trigger`s: ``quiet_s`` after the last, at most ``max_s`` after the
-    first. One timer at a time, however many triggers there are."""
+    """Calls ``callback`` once for a burst of `trigger`s: ``quiet_s`` after the last, at most ``max_s`` after
+    the first. One timer at a time, however many triggers there are."""
 
     def __init__(
         self,

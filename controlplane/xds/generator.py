@@ -9,6 +9,9 @@ from google.protobuf.message import Message
 
 from controlplane.model.proxy import Proxy
 from controlplane.model.snapshot import MeshSnapshot
+from controlplane.networking.build import build_clusters, build_endpoints, build_listeners, build_routes
+from controlplane.networking.names import endpoints_hostname
+from protos import type_urls
 
 
 class Generator(Protocol):
@@ -22,3 +25,21 @@ class Generator(Protocol):
 
     def endpoints_hostname(self, name: str) -> str:
         """The service whose endpoints the load assignment ``name`` holds."""
+
+
+class MeshGenerator:
+    """The mesh's own builders."""
+
+    def build(
+        self, type_url: str, snapshot: MeshSnapshot, proxy: Proxy, names: Collection[str] | None
+    ) -> Mapping[str, Message]:
+        if type_url == type_urls.CLUSTER:
+            return build_clusters(snapshot, proxy, names)
+        if type_url == type_urls.LISTENER:
+            return build_listeners(snapshot, proxy, names)
+        # Nobody may ask for all of these: the listeners and clusters say which are needed.
+        build = build_endpoints if type_url == type_urls.ENDPOINT else build_routes
+        return build(snapshot, proxy, names or ())
+
+    def endpoints_hostname(self, name: str) -> str:
+        return endpoints_hostname(name)

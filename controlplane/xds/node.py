@@ -13,6 +13,7 @@ from protos import node as keys
 from protos.spiffe import SpiffeId
 
 _MAX_NODE_BYTES: Final = 64 * 1024
+_MAX_VERSION_LENGTH: Final = 64
 _GRPC_USER_AGENT: Final = "gRPC"
 
 
@@ -55,6 +56,15 @@ def check_identity(proxy: Proxy, identity: SpiffeId) -> None:
             f"node {proxy.id!r} says namespace {claimed[0]!r}, service account {claimed[1]!r}; "
             f"its token is {identity}'s"
         )
+
+
+def version_of(node: Node) -> str:
+    """What the proxy says that it is, for people: ``envoy 1.40.0``."""
+    version = node.user_agent_version
+    if node.WhichOneof("user_agent_version_type") == "user_agent_build_version":
+        number = node.user_agent_build_version.version
+        version = f"{number.major_number}.{number.minor_number}.{number.patch}"
+    return f"{node.user_agent_name} {version}".strip()[:_MAX_VERSION_LENGTH] or "unknown"
 
 
 def _type(node: Node, metadata: Struct) -> ProxyType:

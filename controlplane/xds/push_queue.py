@@ -72,6 +72,7 @@ class PushQueue(Generic[KeyT]):
             self._arrival.set()
 
     def discard(self, key: KeyT) -> None:
-        """The proxy is gone. A push that runs goes on until it is `done`."""
+        """The proxy is gone, whatever it was waiting for."""
+        self._running.discard(key)
         self._waiting.pop(key, None)
         self._again.pop(key, None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -40,12 +40,6 @@ def response_version(resources: Iterable[Resource], removed: Iterable[str] = ())
     """The version of a response: of what it holds and removes, in whatever order."""
     held = sorted(f"{resource.name}\0{resource.version}" for resource in resources)
     return content_version("\n".join((*held, "", *sorted(removed))).encode())
-
-
-def same_versions(left: Mapping[str, Resource], right: Mapping[str, Resource]) -> bool:
-    return left.keys() == right.keys() and all(
-        resource.version == right[name].version for name, resource in left.items()
-    )
 
 
 def in_batches(resources: Iterable[Resource], max_bytes: int) -> Iterator[list[Resource]]:

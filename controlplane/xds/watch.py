@@ -40,9 +40,9 @@ class Difference:
 
 @dataclass(slots=True)
 class Watch:
-    """``held`` is what the proxy was last sent; ``claimed`` the versions that it brought along from an earlier
-    stream, until they are first compared. ``retiring``: the proxy has them, the mesh does not, and their
-    removal waits for whatever still points at them."""
+    """``held`` is what the proxy was last sent; ``claimed`` the versions that it brought along from an
+    earlier stream, until they are first compared. ``retiring``: the proxy has them, the mesh does not, and
+    their removal waits for whatever still points at them."""
 
     type_url: str
     wildcard: bool = False
@@ -96,7 +96,7 @@ class Watch:
         self.forced -= self.claimed.keys()
 
     def subscribe(self, names: Collection[str]) -> None:
-        """Delta. A name that was subscribed already is owed again: the proxy may have dropped it meanwhile."""
+        """Delta. A name that was subscribed already is owed again: the proxy may have dropped it since."""
         explicit = _checked(self.type_url, names)
         if WILDCARD in explicit:
             explicit.discard(WILDCARD)

@@ -1,0 +1,192 @@
+"""Pushes: from the latest snapshot, through the builders, to the streams that a change touches."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from google.protobuf.message import Message
+
+from controlplane.model.service import Resolution
+from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
+from controlplane.xds.cache import ResourceCache
+from controlplane.xds.connections import Connection, Connections
+from controlplane.xds.generator import Generator
+from controlplane.xds.metrics import XdsMetrics
+from controlplane.xds.push_queue import NO_CHANGE, Push, PushQueue
+from controlplane.xds.resource import Resource
+from controlplane.xds.watch import Demand
+from protos import type_urls
+
+_LOG = logging.getLogger(__name__)
+
+# Pushes that are built at a time. One thread builds them all: more would only finish all of them late.
+_WORKERS: Final = 4
+
+# Resources built or serialized before the loop gets a turn: some milliseconds.
+_CHUNK: Final = 50
+
+_DNS: Final = frozenset({Resolution.DNS, Resolution.DNS_ROUND_ROBIN})
+
+
+class Pusher:
+    """A push has ended when its responses are written: until then a proxy's next push waits, and merges."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        connections: Connections,
+        metrics: XdsMetrics,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        self._generator: Final = generator
+        self._connections: Final = connections
+        self._metrics: Final = metrics
+        self._clock: Final = clock
+        self._cache: Final = ResourceCache()
+        self._queue: Final[PushQueue[Connection]] = PushQueue(clock=clock)
+        self._unwritten: Final[dict[Connection, Push[Connection]]] = {}
+        self._workers: Final[list[asyncio.Task[None]]] = []
+        self._snapshot: MeshSnapshot | None = None
+
+    def start(self) -> None:
+        """Needs a running loop; starting twice is starting once."""
+        if not self._workers:
+            self._workers.extend(
+                asyncio.create_task(self._work(), name=f"xds-push-{number}") for number in range(_WORKERS)
+            )
+
+    async def close(self) -> None:
+        for worker in self._workers:
+            worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
+        self._workers.clear()
+
+    def set_snapshot(self, snapshot: MeshSnapshot, change: SnapshotChange) -> None:
+        """From now on this is the mesh; whoever ``change`` touches is queued."""
+        full = self._snapshot is None or change.full or _is_in_clusters(snapshot, change)
+        self._snapshot = snapshot
+        if full:
+            change = SnapshotChange(full=True).merge(change)
+        elif not change.endpoints:
+            return
+        self._metrics.push_triggers.labels(type="config" if full else "endpoint").inc()
+        for connection in self._connections:
+            if full or connection.follows_any(change.endpoints, self._generator.endpoints_hostname):
+                self._queue.enqueue(connection, change)
+
+    def look_after(self, connection: Connection) -> None:
+        """The proxy said something, or has waited enough: something may be due."""
+        if connection.stream.has_work(self._clock()):
+            self._queue.enqueue(connection, NO_CHANGE)
+
+    def drained(self, connection: Connection) -> None:
+        """All that was posted is written."""
+        push = self._unwritten.pop(connection, None)
+        if push is not None:
+            self._finish(push)
+
+    def forget(self, connection: Connection) -> None:
+        self._unwritten.pop(connection, None)
+        self._queue.discard(connection)
+        if connection.wake_up is not None:
+            connection.wake_up.cancel()
+
+    async def _work(self) -> None:
+        while True:
+            push = await self._queue.take()
+            await self._push(push)
+            if push.key.drained or push.key.ended.done():
+                self._finish(push)
+            else:
+                self._unwritten[push.key] = push
+
+    def _finish(self, push: Push[Connection]) -> None:
+        self._queue.done(push.key)
+        if push.change != NO_CHANGE:
+            self._metrics.convergence_time.observe(self._clock() - push.queued_at)
+
+    async def _push(self, push: Push[Connection]) -> None:
+        connection, snapshot = push.key, self._snapshot
+        if snapshot is None or connection.ended.done():
+            return
+        self._metrics.queue_time.observe(self._clock() - push.queued_at)
+        self._note(connection, push.change)
+        for type_url in type_urls.PUSH_ORDER:
+            try:
+                await self._push_type(connection, snapshot, type_url)
+            except Exception:
+                # A builder's fault, for this proxy and type alone. What is owed stays owed until the next
+                # push; the proxy keeps what it has, and every other proxy gets what it needs.
+                self._metrics.internal_errors.inc()
+                _LOG.exception("cannot build %s for %s", type_urls.SHORT_NAMES[type_url], connection.id)
+        self._retire_clusters(connection)
+        self._set_wake_up(connection)
+
+    def _note(self, connection: Connection, change: SnapshotChange) -> None:
+        stream = connection.stream
+        if change.full:
+            stream.mesh_changed()
+        elif change.endpoints and (endpoints := stream.watches.get(type_urls.ENDPOINT)):
+            hostname_of = self._generator.endpoints_hostname
+            stream.endpoints_changed([n for n in endpoints.names if hostname_of(n) in change.endpoints])
+
+    async def _push_type(self, connection: Connection, snapshot: MeshSnapshot, type_url: str) -> None:
+        started = self._clock()
+        demand = connection.stream.demand(type_url, started)
+        if demand is None:
+            return
+        built = await self._build(connection, snapshot, demand)
+        self._post(connection, type_url, connection.stream.respond(demand, built, self._clock()))
+        self._metrics.push_time.labels(type=type_urls.SHORT_NAMES[type_url]).observe(self._clock() - started)
+
+    async def _build(
+        self, connection: Connection, snapshot: MeshSnapshot, demand: Demand
+    ) -> dict[str, Resource]:
+        def build(names: Sequence[str] | None) -> Iterator[tuple[str, Message]]:
+            return iter(self._generator.build(demand.type_url, snapshot, connection.proxy, names).items())
+
+        resources: dict[str, Resource] = {}
+        if demand.wildcard:
+            for count, (name, message) in enumerate(build(None)):
+                resources[name] = self._cache.resource(demand.type_url, name, message)
+                if count % _CHUNK == 0:
+                    await asyncio.sleep(0)
+        named = sorted(demand.names - resources.keys())
+        for start in range(0, len(named), _CHUNK):
+            for name, message in build(named[start : start + _CHUNK]):
+                resources[name] = self._cache.resource(demand.type_url, name, message)
+            await asyncio.sleep(0)
+        return resources
+
+    def _retire_clusters(self, connection: Connection) -> None:
+        removals = connection.stream.retire(self._clock())
+        if removals:
+            self._post(connection, type_urls.CLUSTER, removals)
+            # Their endpoints are next.
+            self.look_after(connection)
+
+    def _post(self, connection: Connection, type_url: str, responses: Sequence[Message]) -> None:
+        for response in responses:
+            connection.post(response)
+            self._metrics.pushes.labels(type=type_urls.SHORT_NAMES[type_url]).inc()
+
+    def _set_wake_up(self, connection: Connection) -> None:
+        if connection.wake_up is not None:
+            connection.wake_up.cancel()
+            connection.wake_up = None
+        now = self._clock()
+        wake_at = connection.stream.wake_at(now)
+        if wake_at is not None and not connection.ended.done():
+            connection.wake_up = asyncio.get_running_loop().call_later(
+                wake_at - now, self.look_after, connection
+            )
+
+
+def _is_in_clusters(snapshot: MeshSnapshot, change: SnapshotChange) -> bool:
+    """Endpoints of services that proxies resolve by DNS are written in the cluster itself."""
+    services = (snapshot.services.get(hostname) for hostname in change.endpoints)
+    return any(service is not None and service.resolution in _DNS for service in services)

@@ -1,0 +1,254 @@
+"""The ADS server: gRPC streams in, `Connection`s out. All that fails for outside reasons fails here."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import Callable, Coroutine, Iterable
+from functools import partial
+from typing import Any, Final
+
+import grpc
+from envoy.config.core.v3.base_pb2 import Node
+from envoy.service.discovery.v3 import ads_pb2_grpc
+from google.protobuf.message import DecodeError
+from prometheus_client import CollectorRegistry
+
+from controlplane.errors import AuthorityError, PermissionDeniedError, ProxyError, UnauthenticatedError
+from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
+from controlplane.xds import status
+from controlplane.xds.connections import Connection, Connections, End
+from controlplane.xds.delta import DeltaStream
+from controlplane.xds.generator import Generator, MeshGenerator
+from controlplane.xds.metrics import XdsMetrics
+from controlplane.xds.node import check_identity, proxy_of, version_of
+from controlplane.xds.pusher import Pusher
+from controlplane.xds.sotw import SotwStream
+from controlplane.xds.stream import Stream
+from protos import type_urls
+from protos.spiffe import SpiffeId
+
+_LOG = logging.getLogger(__name__)
+
+StreamType = Callable[[str], Stream[Any, Any]]
+Metadata = Iterable[tuple[str, str | bytes]]
+# The token's owner; None if there is no token. Raises `AuthorityError` for a token that proves nothing.
+Authenticate = Callable[[Metadata], SpiffeId | None]
+
+# For `grpc.aio.server`. A dead proxy is noticed within 40 s; a request is names, never megabytes of them.
+SERVER_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", 4 * 1024 * 1024),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+)
+
+_WRITE_TIMEOUT_S: Final = 20.0
+
+
+class XdsServer:
+    """Serves any number of gRPC servers. Over TLS a proxy must authenticate, if ``authenticate`` is given; a
+    plaintext port is for loopback and asks nobody."""
+
+    def __init__(
+        self,
+        generator: Generator | None = None,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        registry: CollectorRegistry,
+        authenticate: Authenticate | None = None,
+        write_timeout_s: float = _WRITE_TIMEOUT_S,
+    ) -> None:
+        self._clock: Final = clock
+        self._authenticate: Final = authenticate
+        self._write_timeout_s: Final = write_timeout_s
+        self._connections: Final = Connections()
+        self._metrics: Final = XdsMetrics(registry)
+        self._pusher: Final = Pusher(
+            generator or MeshGenerator(), self._connections, self._metrics, clock=clock
+        )
+        for type_url, gauge in self._metrics.rejecting.items():
+            gauge.set_function(partial(self._connections.rejecting, type_url))
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(self, server)
+
+    def set_snapshot(self, snapshot: MeshSnapshot, change: SnapshotChange) -> None:
+        """From now on this is the mesh; the proxies that ``change`` touches are pushed to. Needs the loop."""
+        self._metrics.services.set(len(snapshot.services))
+        self._metrics.virtual_services.set(len(snapshot.virtual_services))
+        self._pusher.start()
+        self._pusher.set_snapshot(snapshot, change)
+
+    def proxies(self) -> list[status.ProxyStatus]:
+        """Every stream, in the order in which they connected."""
+        now = self._clock()
+        return [status.proxy_status(connection, now) for connection in self._connections]
+
+    def config_dump(self, proxy_id: str) -> dict[str, Any]:
+        """What a proxy was last sent, in Envoy's shape, JSON-able. Slow for a large mesh, and safe to call
+        from another thread. Raises `ProxyError` if no such proxy is connected."""
+        return status.config_dump(self._connections.of_proxy(proxy_id))
+
+    async def close(self) -> None:
+        """Ends every stream: the proxies come back to another instance, or later."""
+        for connection in self._connections:
+            connection.end(End(code=grpc.StatusCode.UNAVAILABLE, details="the control plane is stopping"))
+        await self._pusher.close()
+
+    # --- the gRPC service
+
+    async def StreamAggregatedResources(self, _: object, context: grpc.aio.ServicerContext) -> None:
+        await self._serve(context, SotwStream)
+
+    async def DeltaAggregatedResources(self, _: object, context: grpc.aio.ServicerContext) -> None:
+        await self._serve(context, DeltaStream)
+
+    async def _serve(self, context: grpc.aio.ServicerContext, stream_type: StreamType) -> None:
+        """From the first request to the end of the stream, whoever ends it."""
+        try:
+            identity = self._identity(context)
+            request = await context.read()
+            if request is grpc.aio.EOF:
+                return
+            connection = self._open(request.node, identity, context, stream_type)
+        except (AuthorityError, ProxyError, DecodeError) as error:
+            _LOG.warning("refused a proxy at %s: %s", context.peer(), error)
+            end = _end_of(error)
+        else:
+            end = await self._follow(connection, request, context)
+        if end.code is not grpc.StatusCode.OK:
+            await context.abort(end.code, end.details)
+
+    def _identity(self, context: grpc.aio.ServicerContext) -> SpiffeId | None:
+        if self._authenticate is None or _is_plaintext(context):
+            return None
+        identity = self._authenticate(context.invocation_metadata() or ())
+        if identity is None:
+            raise UnauthenticatedError("a proxy authenticates with a bearer token, and there is none")
+        return identity
+
+    def _open(
+        self,
+        node: Node,
+        identity: SpiffeId | None,
+        context: grpc.aio.ServicerContext,
+        stream_type: StreamType,
+    ) -> Connection:
+        proxy = proxy_of(node)
+        if identity is not None:
+            check_identity(proxy, identity)
+        connection = Connection(
+            connection_id=self._connections.next_id(proxy),
+            proxy=proxy,
+            version=version_of(node),
+            peer=context.peer(),
+            # Random, so that a nonce from before a restart is never taken for one of now.
+            stream=stream_type(secrets.token_hex(4)),
+            now=self._clock(),
+        )
+        self._connections.add(connection)
+        self._metrics.connected.labels(version=connection.version).inc()
+        _LOG.info("%s connected from %s, %s", connection.id, connection.peer, connection.stream.variant)
+        return connection
+
+    def _close(self, connection: Connection) -> None:
+        connection.end(End(code=grpc.StatusCode.CANCELLED, details="the proxy went away"))
+        self._connections.remove(connection)
+        self._pusher.forget(connection)
+        if any(other.version == connection.version for other in self._connections):
+            self._metrics.connected.labels(version=connection.version).dec()
+        else:
+            # Proxies choose the label: it must not outlive them.
+            self._metrics.connected.remove(connection.version)
+        _LOG.info("%s disconnected: %s", connection.id, connection.ended.result().details)
+
+    async def _follow(self, connection: Connection, first: Any, context: grpc.aio.ServicerContext) -> End:
+        """Reads and writes side by side until either ends; then nothing of the stream is left."""
+        tasks = [
+            asyncio.create_task(
+                _until_the_end(connection, self._read(connection, first, context)),
+                name=f"xds-read {connection.id}",
+            ),
+            asyncio.create_task(
+                _until_the_end(connection, self._write(connection, context)),
+                name=f"xds-write {connection.id}",
+            ),
+        ]
+        try:
+            return await connection.ended
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            self._close(connection)
+
+    async def _read(self, connection: Connection, request: Any, context: grpc.aio.ServicerContext) -> None:
+        while request is not grpc.aio.EOF:
+            self._receive(connection, request)
+            request = await context.read()
+
+    def _receive(self, connection: Connection, request: Any) -> None:
+        short_name = type_urls.SHORT_NAMES.get(request.type_url)
+        if short_name is None:
+            connection.warn_once(request.type_url)
+            return
+        rejection = connection.stream.receive(request, self._clock())
+        if rejection is not None:
+            self._metrics.total_rejects.labels(type=short_name).inc()
+            _LOG.warning("%s rejected %s: %s", connection.id, short_name, rejection.reason)
+        if request.type_url == type_urls.ENDPOINT:
+            connection.subscription_changed()
+        self._pusher.look_after(connection)
+
+    async def _write(self, connection: Connection, context: grpc.aio.ServicerContext) -> None:
+        while True:
+            response = await connection.next_response()
+            try:
+                async with asyncio.timeout(self._write_timeout_s):
+                    await context.write(response)
+            except TimeoutError:
+                self._metrics.write_timeouts.inc()
+                raise
+            connection.written()
+            if connection.drained:
+                self._pusher.drained(connection)
+
+
+def _is_plaintext(context: grpc.aio.ServicerContext) -> bool:
+    """gRPC knows a plaintext connection as one with "insecure" credentials."""
+    return context.auth_context().get("transport_security_type", [b"insecure"]) == [b"insecure"]
+
+
+async def _until_the_end(connection: Connection, work: Coroutine[Any, Any, None]) -> None:
+    """Whatever ends the reader or the writer ends the stream."""
+    try:
+        await work
+    except Exception as error:
+        end = _end_of(error)
+        if end.code is grpc.StatusCode.INTERNAL:
+            _LOG.exception("%s: the stream failed", connection.id)
+        connection.end(end)
+    else:
+        connection.end(End(code=grpc.StatusCode.OK, details="the proxy is done"))
+
+
+def _end_of(error: Exception) -> End:
+    for kind, code in _STATUSES.items():
+        if isinstance(error, kind):
+            return End(code=code, details=str(error) or type(error).__name__)
+    return End(code=grpc.StatusCode.INTERNAL, details="the control plane failed; its log says more")
+
+
+_STATUSES: Final[dict[type[Exception], grpc.StatusCode]] = {
+    ProxyError: grpc.StatusCode.INVALID_ARGUMENT,
+    DecodeError: grpc.StatusCode.INVALID_ARGUMENT,
+    PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
+    AuthorityError: grpc.StatusCode.UNAUTHENTICATED,
+    TimeoutError: grpc.StatusCode.DEADLINE_EXCEEDED,  # it does not read
+    grpc.aio.BaseError: grpc.StatusCode.CANCELLED,  # it went away while it was written to
+}

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from envoy.config.core.v3.base_pb2 import Node
+from google.protobuf.json_format import ParseDict
+
+from controlplane.errors import PermissionDeniedError, ProxyError
+from controlplane.model.proxy import InterceptionMode, ProxyType
+from controlplane.xds.node import check_identity, proxy_of, version_of
+from protos.spiffe import SpiffeId
+
+ID = "sidecar~10.0.0.7~reviews-v1.bookinfo~bookinfo.svc.cluster.local"
+
+
+def node(node_id: str = ID, metadata: dict[str, Any] | None = None, **fields: Any) -> Node:
+    return ParseDict({"id": node_id, "metadata": metadata or {}, **fields}, Node())
+
+
+def test_a_sidecar_is_read_from_its_node() -> None:
+    proxy = proxy_of(
+        node(
+            metadata={
+                "NAMESPACE": "bookinfo",
+                "LABELS": {"app": "reviews"},
+                "SERVICE_ACCOUNT": "reviews",
+                "HTTP_PROXY_PORT": "15007",
+                "INTERCEPTION_MODE": "NONE",
+                "CLUSTER_ID": "Kubernetes",
+            },
+            locality={"region": "eu", "zone": "a"},
+        )
+    )
+    assert proxy.id == ID
+    assert proxy.type is ProxyType.SIDECAR
+    assert (proxy.namespace, proxy.workload, proxy.ip) == ("bookinfo", "reviews-v1", "10.0.0.7")
+    assert proxy.labels == {"app": "reviews"}
+    assert proxy.service_account == "reviews"
+    assert proxy.dns_domain == "cluster.local"
+    assert proxy.http_proxy_port == 15007
+    assert proxy.interception_mode is InterceptionMode.NONE
+    assert proxy.locality == "eu/a"
+    assert proxy.cluster_id == "Kubernetes"
+
+
+def test_ports_may_be_numbers() -> None:
+    assert proxy_of(node(metadata={"HTTP_PROXY_PORT": 15007})).http_proxy_port == 15007
+
+
+@pytest.mark.parametrize(
+    "grpc", [node(metadata={"GENERATOR": "grpc"}), node(userAgentName="gRPC C-core linux")]
+)
+def test_grpcs_own_client_is_recognized(grpc: Node) -> None:
+    assert proxy_of(grpc).type is ProxyType.GRPC
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        (node(""), "node.id: .*expected <type>~<ip>"),
+        (node("envoy-1"), "node.id: .*'envoy-1'"),
+        (node("sidecar~1.2.3.4~nodots~x.svc.cluster.local"), "<workload>.<namespace>"),
+        (node(metadata={"NAMESPACE": "other"}), "NAMESPACE is 'other'"),
+        (node(metadata={"NAMESPACE": 7}), "NAMESPACE: expected a string"),
+        (node(metadata={"LABELS": ["a"]}), "LABELS: expected a map"),
+        (node(metadata={"LABELS": {"a": {}}}), "metadata.a: expected a string"),
+        (node(metadata={"HTTP_PROXY_PORT": 1.5}), "HTTP_PROXY_PORT: expected a port"),
+        (node(metadata={"HTTP_PROXY_PORT": -1}), "HTTP_PROXY_PORT: expected a port"),
+        (node(metadata={"HTTP_PROXY_PORT": 70000}), "HTTP_PROXY_PORT: expected a port"),
+        (node(metadata={"HTTP_PROXY_PORT": "9" * 5000}), "HTTP_PROXY_PORT: expected a port"),
+        (node(metadata={"INTERCEPTION_MODE": "MAGIC"}), "'MAGIC' is none of REDIRECT, TPROXY, NONE"),
+        (node(metadata={"LABELS": {"a": "x" * 70_000}}), "at most 65536"),
+    ],
+)
+def test_a_node_that_makes_no_sense_is_refused_in_words(wrong: Node, words: str) -> None:
+    with pytest.raises(ProxyError, match=words):
+        proxy_of(wrong)
+
+
+def test_a_number_that_is_none_is_no_port() -> None:
+    wrong = Node(id=ID)
+    wrong.metadata.fields["HTTP_PROXY_PORT"].number_value = float("nan")
+    with pytest.raises(ProxyError, match="expected a port"):
+        proxy_of(wrong)
+
+
+def test_a_token_of_the_same_workload_is_accepted() -> None:
+    identity = SpiffeId("cluster.local", "bookinfo", "reviews")
+    check_identity(proxy_of(node(metadata={"SERVICE_ACCOUNT": "reviews"})), identity)
+    check_identity(proxy_of(node()), identity)
+
+
+@pytest.mark.parametrize(("namespace", "account"), [("other", "reviews"), ("bookinfo", "ratings")])
+def test_a_token_of_another_workload_is_refused(namespace: str, account: str) -> None:
+    proxy = proxy_of(node(metadata={"SERVICE_ACCOUNT": "reviews"}))
+    with pytest.raises(PermissionDeniedError, match=f"{namespace}.*{account}"):
+        check_identity(proxy, SpiffeId("cluster.local", namespace, account))
+
+
+def test_versions_are_short() -> None:
+    build = {"version": {"majorNumber": 1, "minorNumber": 40, "patch": 0}}
+    assert version_of(node(userAgentName="envoy", userAgentBuildVersion=build)) == "envoy 1.40.0"
+    assert version_of(node(userAgentName="outrigger", userAgentVersion="0.1.0")) == "outrigger 0.1.0"
+    assert version_of(node()) == "unknown"
+    assert len(version_of(node(userAgentName="x" * 1000))) <= 64
