@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class ConnectionObserver(Protocol):
-    """The pool's ear: a codec tells it when a connection has room again, and when it is gone."""
+    """The pool's ear. A codec tells it once for every exchange that has ended and left the connection fit for
+    another one, and once when the connection is gone."""
 
     def connection_idle(self, connection: Connection) -> None: ...
 
@@ -25,3 +26,7 @@ class Connection(Protocol):
 
     def close(self) -> None:
         """Closes the transport at once; exchanges under way fail."""
+
+    async def send(self, request: Any, /) -> Any:
+        """One exchange: a request of the HTTP layer, which this one cannot see, for its response. When it is
+        cancelled the exchange is given up, and the connection too if it cannot be told apart from it."""

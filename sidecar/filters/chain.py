@@ -1,0 +1,101 @@
+"""HTTP filters: each sees a request on its way to the router, and the response on its way back.
+
+A filter is a few lines of Python. It gets the request and the rest of the chain; it may answer itself, change
+what passes, wrap a body, or raise a `RequestError`, which becomes a reply in words:
+
+    class RequireUser:
+        async def __call__(self, request: Request, proceed: Service) -> Response:
+            if get_header(request.headers, b"end-user") is None:
+                return Response(401, [])
+            response = await proceed(request)
+            response.headers.append((b"x-checked", b"yes"))
+            return response
+
+    FILTERS["example.require_user"] = lambda config: RequireUser()
+
+The chain is composed once for every connection manager, from the names in its configuration; `request.route`
+is already known to the filters.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Protocol
+
+from sidecar.config.listener import HttpConnectionManager
+from sidecar.errors import ConfigError, NoRouteError, UpgradeRejectedError
+from sidecar.http.message import Request, Response, Service
+from sidecar.router.forward import Forward
+from sidecar.router.match import RouteTableRef
+
+ROUTER = "envoy.filters.http.router"
+
+
+class Filter(Protocol):
+    async def __call__(self, request: Request, proceed: Service) -> Response: ...
+
+
+FilterFactory = Callable[[object | None], Filter]
+"""Makes a filter of its configuration: `HttpFilter.config`, whatever the decoder made of it."""
+
+FILTERS: dict[str, FilterFactory] = {}
+"""By Envoy's names. The router is not among them: it ends the chain."""
+
+
+def build(
+    config: HttpConnectionManager,
+    *,
+    routes: RouteTableRef,
+    router: Service,
+    filters: Mapping[str, FilterFactory] = FILTERS,
+) -> Service:
+    """The service of one connection manager: route match, then its filters, then `router`.
+    Raises `ConfigError` for a filter that nobody knows, and for a chain that does not end with the router."""
+    names = [http_filter.name for http_filter in config.http_filters]
+    if ROUTER not in names or names.index(ROUTER) != len(names) - 1:
+        raise ConfigError("http_filters", f"the last filter, and no other, must be {ROUTER}")
+    service = router
+    for index, http_filter in reversed(list(enumerate(config.http_filters[:-1]))):
+        factory = filters.get(http_filter.name)
+        if factory is None:
+            raise ConfigError(f"http_filters[{index}].name", f"there is no filter {http_filter.name!r}")
+        service = _before(factory(http_filter.config), service)
+    return RouteMatching(config, routes, service)
+
+
+def _before(http_filter: Filter, proceed: Service) -> Service:
+    return lambda request: http_filter(request, proceed)
+
+
+class RouteMatching:
+    """The first step: finds the route by the table in force, which the request keeps to its end."""
+
+    __slots__ = ("_name", "_proceed", "_routes", "_upgrades")
+
+    def __init__(self, config: HttpConnectionManager, routes: RouteTableRef, proceed: Service) -> None:
+        self._name = config.rds_name or config.stat_prefix
+        self._routes = routes
+        self._upgrades = config.upgrades
+        self._proceed = proceed
+
+    def __call__(self, request: Request) -> Awaitable[Response]:
+        """Raises `NoRouteError` and `UpgradeRejectedError`."""
+        table = self._routes.current
+        if table is None:
+            raise NoRouteError(f"the route configuration {self._name!r} has not arrived yet")
+        route = table.match(request)
+        if route is None:
+            raise NoRouteError(f"no route of {table.name!r} matches")
+        request.route = route
+        request.info.route_name = route.name
+        request.info.virtual_host = route.virtual_host
+        if request.upgrade is not None and not self._may_upgrade(request.upgrade, route.action):
+            raise UpgradeRejectedError(f"an upgrade to {request.upgrade.decode('latin-1')!r} is not allowed")
+        return self._proceed(request)
+
+    def _may_upgrade(self, upgrade: bytes, action: object) -> bool:
+        """The route's own list takes the place of the connection manager's."""
+        upgrades = self._upgrades
+        if isinstance(action, Forward) and action.upgrades is not None:
+            upgrades = action.upgrades
+        return upgrade.decode("latin-1") in upgrades

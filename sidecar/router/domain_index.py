@@ -1,0 +1,72 @@
+"""Which virtual host a request's authority belongs to.
+
+Source: ``envoy.config.route.v3.VirtualHost.domains``: exact names first, then the longest ``*suffix``, then
+the longest ``prefix*``, then ``*``. Names are case-insensitive.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Generic, TypeVar
+
+from sidecar.errors import ConfigError
+
+T = TypeVar("T")
+
+
+class DomainIndex(Generic[T]):
+    """Finds by dictionary: once for an exact name, once for each length of wildcard that there is."""
+
+    __slots__ = ("_default", "_exact", "_ignore_port", "_prefixes", "_suffixes")
+
+    def __init__(self, entries: Iterable[tuple[str, T]], *, ignore_port: bool = False) -> None:
+        """Raises `ConfigError` where two entries claim one domain."""
+        self._ignore_port = ignore_port
+        self._exact: dict[bytes, T] = {}
+        self._default: T | None = None
+        suffixes: dict[int, dict[bytes, T]] = {}
+        prefixes: dict[int, dict[bytes, T]] = {}
+        for domain, target in entries:
+            name = domain.lower().encode()
+            if name == b"*":
+                table, name = self._exact, b"*"
+            elif name.startswith(b"*"):
+                name = name[1:]
+                table = suffixes.setdefault(len(name), {})
+            elif name.endswith(b"*"):
+                name = name[:-1]
+                table = prefixes.setdefault(len(name), {})
+            else:
+                table = self._exact
+            if name in table:
+                raise ConfigError("domains", f"{domain!r} appears in two virtual hosts, or twice in one")
+            table[name] = target
+        self._default = self._exact.pop(b"*", None)
+        self._suffixes = sorted(suffixes.items(), reverse=True, key=lambda item: item[0])
+        self._prefixes = sorted(prefixes.items(), reverse=True, key=lambda item: item[0])
+
+    def find(self, authority: bytes) -> T | None:
+        if self._ignore_port:
+            authority = without_port(authority)
+        found = self._exact.get(authority)
+        if found is not None:
+            return found
+        name = authority.lower()
+        found = self._exact.get(name)
+        return found if found is not None else self._find_wildcard(name)
+
+    def _find_wildcard(self, name: bytes) -> T | None:
+        """The asterisk stands for at least one character."""
+        for length, targets in self._suffixes:
+            if len(name) > length and (found := targets.get(name[-length:])) is not None:
+                return found
+        for length, targets in self._prefixes:
+            if len(name) > length and (found := targets.get(name[:length])) is not None:
+                return found
+        return self._default
+
+
+def without_port(authority: bytes) -> bytes:
+    """``host:port`` to ``host``; the brackets of an IPv6 address stay."""
+    host, colon, port = authority.rpartition(b":")
+    return host if colon and port.isdigit() and (b":" not in host or host.endswith(b"]")) else authority

@@ -1,0 +1,296 @@
+"""One request's way to an upstream, attempt after attempt, until there is the head of a response."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from sidecar.errors import (
+    NoHealthyUpstreamError,
+    UpstreamConnectError,
+    UpstreamError,
+    UpstreamOverflowError,
+    UpstreamPerTryTimeoutError,
+    UpstreamTimeoutError,
+)
+from sidecar.http.message import Request, Response
+from sidecar.router.bodies import CountedBody, ReplayableBody
+from sidecar.router.forward import Forward
+from sidecar.router.retry import is_safe_to_repeat
+from sidecar.router.rewrite import rewrite_authority, set_header
+from sidecar.router.time_limit import TimeLimit
+from sidecar.timers import Timers
+from sidecar.upstream.cluster import Cluster
+from sidecar.upstream.host import Host
+from sidecar.upstream.load_balancer.subset import SubsetKey
+from sidecar.upstream.pool.pool import Lease
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RouterEnvironment:
+    """`clock` measures response times, in seconds; finer than the timers' own."""
+
+    timers: Timers
+    rng: random.Random = field(default_factory=random.Random)
+    clock: Callable[[], float] = time.monotonic
+
+
+class Exchange:
+    """Made for one request, and used once: `run`."""
+
+    __slots__ = (
+        "_body",
+        "_cluster",
+        "_env",
+        "_forward",
+        "_include_attempt_count",
+        "_limit",
+        "_repeated",
+        "_request",
+        "_retries",
+        "_retrying",
+        "_started_s",
+        "_subset",
+        "_tried",
+    )
+
+    def __init__(
+        self,
+        request: Request,
+        forward: Forward,
+        cluster: Cluster,
+        subset: SubsetKey,
+        env: RouterEnvironment,
+        *,
+        include_attempt_count: bool,
+    ) -> None:
+        self._request = request
+        self._forward = forward
+        self._cluster = cluster
+        self._subset = subset
+        self._env = env
+        self._include_attempt_count = include_attempt_count
+        self._started_s = env.clock()
+        self._limit: TimeLimit | None = None
+        self._body: ReplayableBody | None = None
+        self._retries = 0
+        self._retrying = False
+        self._repeated = False
+        self._tried: list[Host] = []
+
+    async def run(self) -> Response:
+        """Raises `RequestError` when the last attempt allowed has failed, or the route's time is up."""
+        request, forward = self._request, self._forward
+        if not isinstance(request.body, bytes):
+            self._body = ReplayableBody(request.body, self._start_time_limit)
+        # A tunnel lasts as long as it lasts.
+        if forward.timeout_s == 0 or request.upgrade is not None:
+            return await self._run()
+        error = UpstreamTimeoutError("the upstream took longer to answer than the route allows")
+        # The time runs from the end of the request: uploads may take long.
+        deferred = self._body is not None
+        self._limit = TimeLimit(self._env.timers, forward.timeout_s, error, deferred=deferred)
+        try:
+            with self._limit:
+                return await self._run()
+        except UpstreamTimeoutError:
+            self._cluster.stats.upstream_rq_timeout += 1
+            raise
+
+    def _start_time_limit(self) -> None:
+        if self._limit is not None:
+            self._limit.start()
+
+    async def _run(self) -> Response:
+        """The retry loop."""
+        try:
+            while True:
+                try:
+                    response = await self._attempt()
+                except UpstreamError as error:
+                    if not self._retries_error(error):
+                        raise
+                else:
+                    if not self._retries_response(response):
+                        return response
+                    _close(response)
+                await self._back_off()
+        finally:
+            self._end_retry()
+
+    # One attempt.
+
+    async def _attempt(self) -> Response:
+        """A host, a connection to it, and the exchange."""
+        request, cluster = self._request, self._cluster
+        info = request.info
+        host = await self._host()
+        self._prepare(host)
+        lease = host.pool.checkout()
+        if lease is None:
+            lease = await self._wait_for_connection(host)
+        try:
+            cluster.begin_request(host)
+        except UpstreamOverflowError:
+            host.pool.give_back(lease)
+            raise
+        info.upstream_peer_id = lease.peer_id
+        try:
+            response = await self._send(lease)
+        except BaseException as error:
+            cluster.end_request(host)
+            self._note_failure(host, lease, error)
+            raise
+        self._note_response(host, response)
+        return response
+
+    async def _host(self) -> Host:
+        request, cluster = self._request, self._cluster
+        if cluster.is_original_dst:
+            return await cluster.original_dst_host(request.info, request.authority)
+        host = cluster.pick(self._subset, self._tried, self._forward.retry.host_selection_attempts)
+        if host is None:
+            cluster.stats.upstream_cx_none_healthy += 1
+            raise NoHealthyUpstreamError(f"cluster {cluster.name} has no healthy host")
+        return host
+
+    def _prepare(self, host: Host) -> None:
+        """What differs from attempt to attempt."""
+        request, forward = self._request, self._forward
+        info = request.info
+        info.attempts += 1
+        self._cluster.note_host(info, host)
+        if self._body is not None:
+            request.body = self._body.attempt()
+        if self._include_attempt_count:
+            set_header(request, b"x-envoy-attempt-count", b"%d" % info.attempts)
+        if forward.timeout_s or forward.retry.per_try_timeout_s:
+            set_header(request, b"x-envoy-expected-rq-timeout-ms", b"%d" % self._expected_timeout_ms())
+        if forward.auto_host_rewrite and host.endpoint.hostname:
+            append = forward.append_x_forwarded_host and info.attempts == 1
+            rewrite_authority(request, host.endpoint.hostname.encode(), append_x_forwarded_host=append)
+
+    def _expected_timeout_ms(self) -> int:
+        """How long this attempt may take; at least a millisecond, as 0 would mean for ever."""
+        if self._forward.retry.per_try_timeout_s:
+            return max(1, round(self._forward.retry.per_try_timeout_s * 1000))
+        elapsed_s = self._env.clock() - self._started_s if self._request.info.attempts > 1 else 0.0
+        return max(1, round((self._forward.timeout_s - elapsed_s) * 1000))
+
+    async def _wait_for_connection(self, host: Host) -> Lease:
+        try:
+            return await host.pool.acquire()
+        except UpstreamConnectError as error:
+            self._request.info.upstream_failure = str(error)
+            self._cluster.failed(host, error.status)
+            self._tried.append(host)
+            raise
+
+    async def _send(self, lease: Lease) -> Response:
+        request = self._request
+        timeout_s = self._forward.retry.per_try_timeout_s
+        if timeout_s == 0 or request.upgrade is not None:
+            return await self._exchange(lease)
+        error = UpstreamPerTryTimeoutError("the upstream took longer to answer than one attempt may")
+        with TimeLimit(self._env.timers, timeout_s, error):
+            return await self._exchange(lease)
+
+    async def _exchange(self, lease: Lease) -> Response:
+        response: Response = await lease.connection.send(self._request)
+        return response
+
+    # What is learned from it.
+
+    def _note_failure(self, host: Host, lease: Lease, error: BaseException) -> None:
+        cluster, stats = self._cluster, self._cluster.stats
+        if isinstance(error, UpstreamError):
+            error.connection_reused = lease.reused
+            cluster.failed(host, error.status)
+            self._tried.append(host)
+            if isinstance(error, UpstreamPerTryTimeoutError):
+                stats.upstream_rq_per_try_timeout += 1
+                host.stats.rq_timeout += 1
+            else:
+                stats.upstream_rq_rx_reset += 1
+        elif self._limit is not None and self._limit.expired:
+            cluster.failed(host, UpstreamTimeoutError.status)
+            host.stats.rq_timeout += 1
+        elif isinstance(error, asyncio.CancelledError):
+            stats.upstream_rq_cancelled += 1
+
+    def _note_response(self, host: Host, response: Response) -> None:
+        cluster, info = self._cluster, self._request.info
+        now_s = self._env.clock()
+        info.upstream_service_time_s = now_s - self._started_s
+        cluster.responded(host, response.status, info.upstream_service_time_s)
+        if isinstance(response.body, bytes):
+            cluster.end_request(host)
+            return
+        on_end = partial(cluster.end_request, host)
+        response.body = CountedBody(response.body, on_end, self._env.timers, self._expires_s(response))
+
+    def _expires_s(self, response: Response) -> float | None:
+        limit = self._limit
+        return None if limit is None or response.upgraded else limit.expires_s
+
+    # Whether there is another one.
+
+    def _retries_response(self, response: Response) -> bool:
+        rules = self._forward.retry
+        if rules.max_retries == 0 or not rules.wants_response_retried(response.status, response.headers):
+            self._cluster.stats.upstream_rq_retry_success += self._retrying
+            return False
+        return self._may_retry()
+
+    def _retries_error(self, error: UpstreamError) -> bool:
+        rules = self._forward.retry
+        if rules.max_retries > 0 and rules.wants_error_retried(error):
+            return self._may_retry()
+        if not self._repeated and is_safe_to_repeat(error, self._request.method):
+            self._repeated = True
+            return self._begin_retry()
+        return False
+
+    def _may_retry(self) -> bool:
+        if self._retries == self._forward.retry.max_retries:
+            self._cluster.stats.upstream_rq_retry_limit_exceeded += 1
+            self._request.info.add_flag("URX")
+            return False
+        self._retries += 1
+        return self._begin_retry()
+
+    def _begin_retry(self) -> bool:
+        """Whether the body can be sent again, and the circuit breaker lets it be."""
+        self._end_retry()
+        stats, breaker = self._cluster.stats, self._cluster.breaker
+        if self._body is not None and not self._body.replayable:
+            stats.retry_or_shadow_abandoned += 1
+            return False
+        if not breaker.may_retry:
+            stats.upstream_rq_retry_overflow += 1
+            self._request.info.add_flag("UO")
+            return False
+        stats.upstream_rq_retry += 1
+        breaker.retries += 1
+        self._retrying = True
+        return True
+
+    def _end_retry(self) -> None:
+        if self._retrying:
+            self._retrying = False
+            self._cluster.breaker.retries -= 1
+
+    async def _back_off(self) -> None:
+        """The default retry goes out at once: its first attempt never reached anybody."""
+        if self._retries > 0:
+            pause_s = self._forward.retry.back_off_s(self._retries, self._env.rng.random())
+            await self._env.timers.sleep(pause_s)
+
+
+def _close(response: Response) -> None:
+    if not isinstance(response.body, bytes):
+        response.body.close()

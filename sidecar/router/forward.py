@@ -1,0 +1,88 @@
+"""A route that sends requests on, compiled: which cluster, what is rewritten, how long, how often.
+
+Source: ``envoy.config.route.v3.RouteAction``.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect
+from collections.abc import Mapping
+from itertools import accumulate
+
+from sidecar.config.route import ForwardAction, HeaderOperations, RetryPolicy, RouteMatch, WeightedCluster
+from sidecar.errors import ConfigError
+from sidecar.router.header_operations import HeaderMutations, compile_header_operations
+from sidecar.router.retry import RetryRules
+from sidecar.router.rewrite import PathRewrite, compile_path_rewrite
+from sidecar.upstream.load_balancer.subset import SubsetKey, subset_key
+
+
+class Destination:
+    """One of the clusters that a route may choose, with what the choice entails."""
+
+    __slots__ = ("cluster", "headers", "host_rewrite", "subset")
+
+    def __init__(
+        self,
+        weighted: WeightedCluster,
+        levels: tuple[HeaderOperations, ...],
+        host_rewrite: str,
+        metadata_match: Mapping[str, str],
+    ) -> None:
+        self.cluster = weighted.name
+        self.headers: HeaderMutations = compile_header_operations((weighted.headers, *levels))
+        self.host_rewrite = (weighted.host_rewrite or host_rewrite).encode()
+        self.subset: SubsetKey = subset_key({**metadata_match, **weighted.metadata_match})
+
+
+class Forward:
+    """What the router reads of a route, once a request."""
+
+    __slots__ = (
+        "_bounds",
+        "_destinations",
+        "_total_weight",
+        "append_x_forwarded_host",
+        "auto_host_rewrite",
+        "cluster_header",
+        "cluster_not_found_status",
+        "path_rewrite",
+        "retry",
+        "terminate_connect",
+        "timeout_s",
+        "upgrades",
+    )
+
+    def __init__(
+        self,
+        action: ForwardAction,
+        match: RouteMatch,
+        levels: tuple[HeaderOperations, ...],
+        virtual_host_retry: RetryPolicy | None,
+    ) -> None:
+        self.cluster_header = action.cluster_header.lower().encode()
+        # A cluster named by a header has no weight and no name yet: it shares what the route says of all.
+        clusters = action.clusters or (WeightedCluster(name=""),)
+        self._destinations = tuple(
+            Destination(weighted, levels, action.host_rewrite, action.metadata_match) for weighted in clusters
+        )
+        self._bounds = tuple(accumulate(weighted.weight for weighted in clusters))
+        self._total_weight = self._bounds[-1]
+        if self._total_weight == 0:
+            raise ConfigError("weighted_clusters", "the sum of the weights is 0")
+        self.path_rewrite: PathRewrite | None = compile_path_rewrite(
+            match, action.prefix_rewrite, action.regex_rewrite
+        )
+        self.append_x_forwarded_host = action.append_x_forwarded_host
+        self.auto_host_rewrite = action.auto_host_rewrite
+        self.cluster_not_found_status = action.cluster_not_found_status
+        self.retry = RetryRules(action.retry_policy or virtual_host_retry)
+        self.terminate_connect = action.terminate_connect
+        self.timeout_s = action.timeout_s
+        self.upgrades = action.upgrades
+
+    def choose(self, random: float) -> Destination:
+        """`random` is in [0, 1): each destination gets its share of that range."""
+        if len(self._destinations) == 1:
+            return self._destinations[0]
+        return self._destinations[bisect(self._bounds, random * self._total_weight)]

@@ -1,0 +1,78 @@
+"""Headers that a route configuration adds, overwrites and removes, in Envoy's order.
+
+The most specific level comes first, so that the least specific has the last word:
+weighted cluster, route, virtual host, route configuration; ``most_specific_header_mutations_wins`` turns the
+last three around. Each level removes before it sets, and overwrites before it adds.
+Source: ``envoy.config.route.v3.RouteConfiguration``, ``HeaderValueOption``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from sidecar.config.route import AppendAction, HeaderOperations, HeaderValue
+from sidecar.http.message import Headers
+
+_OVERWRITES = frozenset({AppendAction.OVERWRITE_IF_EXISTS_OR_ADD, AppendAction.OVERWRITE_IF_EXISTS})
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderMutation:
+    """One level's operations on one message."""
+
+    removes: frozenset[bytes]
+    overwrites: tuple[HeaderValue, ...]
+    additions: tuple[HeaderValue, ...]
+
+    def apply(self, headers: Headers) -> None:
+        if self.removes:
+            headers[:] = [pair for pair in headers if pair[0] not in self.removes]
+        for option in self.overwrites:
+            _overwrite(headers, option)
+        for option in self.additions:
+            if option.action is AppendAction.APPEND_IF_EXISTS_OR_ADD or not _has(headers, option.name):
+                headers.append((option.name, option.value))
+
+
+def _has(headers: Headers, name: bytes) -> bool:
+    return any(header == name for header, _ in headers)
+
+
+def _overwrite(headers: Headers, option: HeaderValue) -> None:
+    if _has(headers, option.name):
+        headers[:] = [pair for pair in headers if pair[0] != option.name]
+    elif option.action is AppendAction.OVERWRITE_IF_EXISTS:
+        return
+    headers.append((option.name, option.value))
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderMutations:
+    """What the levels that apply to one route do to its requests and responses."""
+
+    request: tuple[HeaderMutation, ...]
+    response: tuple[HeaderMutation, ...]
+
+
+def compile_header_operations(levels: Iterable[HeaderOperations]) -> HeaderMutations:
+    """`levels` in the order of their application. Levels that do nothing cost nothing."""
+    ordered = tuple(levels)
+    return HeaderMutations(
+        _mutations((level.request_remove, level.request_set) for level in ordered),
+        _mutations((level.response_remove, level.response_set) for level in ordered),
+    )
+
+
+def _mutations(
+    operations: Iterable[tuple[tuple[bytes, ...], tuple[HeaderValue, ...]]],
+) -> tuple[HeaderMutation, ...]:
+    return tuple(
+        HeaderMutation(
+            frozenset(removes),
+            tuple(option for option in sets if option.action in _OVERWRITES),
+            tuple(option for option in sets if option.action not in _OVERWRITES),
+        )
+        for removes, sets in operations
+        if removes or sets
+    )

@@ -1,0 +1,73 @@
+"""Routes that answer themselves: redirects, and direct responses.
+
+Source: ``envoy.config.route.v3.RedirectAction`` and ``DirectResponseAction``.
+"""
+
+from __future__ import annotations
+
+from sidecar.config.route import DirectResponseAction, RedirectAction, RouteMatch
+from sidecar.http.message import Request, Response, get_header
+from sidecar.router.rewrite import compile_path_rewrite
+
+_DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
+
+
+class DirectResponse:
+    __slots__ = ("_action",)
+
+    def __init__(self, action: DirectResponseAction) -> None:
+        self._action = action
+
+    def respond(self, request: Request) -> Response:
+        body = self._action.body
+        if not body:
+            return Response(self._action.status, [])
+        headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"text/plain")]
+        return Response(self._action.status, headers, body)
+
+
+class Redirect:
+    """The new location is the request's own, with those parts replaced that the action names."""
+
+    __slots__ = ("_action", "_host", "_path", "_path_rewrite", "_port", "_scheme")
+
+    def __init__(self, action: RedirectAction, match: RouteMatch) -> None:
+        self._action = action
+        self._scheme = b"https" if action.https_redirect else action.scheme.encode()
+        self._host = action.host.encode()
+        self._port = b":%d" % action.port if action.port else b""
+        self._path = action.path.encode()
+        self._path_rewrite = compile_path_rewrite(match, action.prefix_rewrite, action.regex_rewrite)
+
+    def respond(self, request: Request) -> Response:
+        return Response(self._action.status, [(b"location", self.location(request))])
+
+    def location(self, request: Request) -> bytes:
+        scheme = self._scheme or request.scheme
+        host = self._host or self._request_host(request, scheme)
+        return b"".join((scheme, b"://", host, self._port, self._new_path(request.path)))
+
+    def _request_host(self, request: Request, scheme: bytes) -> bytes:
+        """A port goes where another replaces it, or where it was the default of the scheme left behind."""
+        host, port = _split_port(request.authority)
+        old_scheme = get_header(request.headers, b"x-forwarded-proto") or request.scheme
+        left_behind = scheme != old_scheme and port == _DEFAULT_PORTS.get(old_scheme)
+        return host if self._port or left_behind else request.authority
+
+    def _new_path(self, path: bytes) -> bytes:
+        if b"?" in self._path:  # its own query string takes the place of the request's, and is never stripped
+            return self._path
+        if self._path_rewrite is not None:
+            path = self._path_rewrite(path)
+        path_only, mark, query = path.partition(b"?")
+        if self._path:
+            path_only = self._path
+        return path_only if self._action.strip_query else path_only + mark + query
+
+
+def _split_port(authority: bytes) -> tuple[bytes, bytes]:
+    """``host:port`` to ``host`` and ``:port``; the brackets of an IPv6 address stay."""
+    colon = authority.rfind(b":")
+    if colon < 0 or (authority.startswith(b"[") and not authority[:colon].endswith(b"]")):
+        return authority, b""
+    return authority[:colon], authority[colon:]

@@ -1,0 +1,158 @@
+"""Which route a request takes: a route configuration compiled once, then asked for every request. Pure.
+
+Source: ``envoy.config.route.v3.RouteConfiguration`` and ``RouteMatch``: the virtual host by the authority,
+then the first of its routes that matches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sidecar.config.route import (
+    DirectResponseAction,
+    ForwardAction,
+    HeaderOperations,
+    PathMatchKind,
+    RedirectAction,
+    Route,
+    RouteConfiguration,
+    RouteMatch,
+    VirtualHost,
+)
+from sidecar.errors import ConfigError
+from sidecar.http.message import Request
+from sidecar.router.domain_index import DomainIndex
+from sidecar.router.forward import Forward
+from sidecar.router.header_operations import HeaderMutations, compile_header_operations
+from sidecar.router.immediate_response import DirectResponse, Redirect
+from sidecar.router.request_match import RequestPredicate, compile_header_match, compile_query_matches
+from sidecar.router.rewrite import path_end
+from sidecar.router.string_match import BytesPredicate, compile_regex
+
+Action = Forward | Redirect | DirectResponse
+
+
+class CompiledRoute:
+    """A route with all that applies to it: what it asks of a request, and what becomes of one that fits."""
+
+    __slots__ = (
+        "_conditions",
+        "_path_matches",
+        "action",
+        "headers",
+        "include_attempt_count",
+        "name",
+        "virtual_host",
+    )
+
+    def __init__(self, route: Route, virtual_host: VirtualHost, configuration: RouteConfiguration) -> None:
+        levels = (route.headers, virtual_host.headers, configuration.headers)
+        if configuration.most_specific_header_mutations_wins:
+            levels = levels[::-1]
+        self.name = route.name
+        self.virtual_host = virtual_host.name
+        self.include_attempt_count = virtual_host.include_request_attempt_count
+        self.headers: HeaderMutations = compile_header_operations(levels)
+        self.action: Action = _compile_action(route, virtual_host, levels)
+        self._path_matches = _compile_path_match(route.match)
+        self._conditions = _compile_conditions(route.match)
+
+    def matches(self, request: Request, path_only: bytes) -> bool:
+        return self._path_matches(path_only) and all(accepts(request) for accepts in self._conditions)
+
+
+def _compile_action(route: Route, virtual_host: VirtualHost, levels: tuple[HeaderOperations, ...]) -> Action:
+    action = route.action
+    if isinstance(action, ForwardAction):
+        return Forward(action, route.match, levels, virtual_host.retry_policy)
+    if isinstance(action, RedirectAction):
+        return Redirect(action, route.match)
+    assert isinstance(action, DirectResponseAction)
+    return DirectResponse(action)
+
+
+def _compile_conditions(match: RouteMatch) -> tuple[RequestPredicate, ...]:
+    headers = tuple(compile_header_match(header) for header in match.headers)
+    query = compile_query_matches(match.query_parameters)
+    return headers if query is None else (*headers, query)
+
+
+def _compile_path_match(match: RouteMatch) -> BytesPredicate:
+    """A predicate on the path without its query string. Regexes are case-sensitive whatever is said."""
+    if match.path_kind is PathMatchKind.CONNECT:
+        return lambda path: True
+    if match.path_kind is PathMatchKind.REGEX:
+        return compile_regex(match.path)
+    if match.case_sensitive:
+        return _plain_path_match(match.path_kind, match.path.encode())
+    lowered = _plain_path_match(match.path_kind, match.path.lower().encode())
+    return lambda path: lowered(path.lower())
+
+
+def _plain_path_match(kind: PathMatchKind, wanted: bytes) -> Callable[[bytes], bool]:
+    if kind is PathMatchKind.EXACT:
+        return wanted.__eq__
+    if kind is PathMatchKind.PATH_SEPARATED_PREFIX:
+        directory = wanted + b"/"
+        return lambda path: path.startswith(directory) or path == wanted
+    return lambda path: path.startswith(wanted)
+
+
+class _VirtualHostRoutes:
+    """The routes of a virtual host: CONNECT has its own, as it has no path for the others to match."""
+
+    __slots__ = ("connect", "ordinary")
+
+    def __init__(self, virtual_host: VirtualHost, configuration: RouteConfiguration, path: str) -> None:
+        self.ordinary: list[CompiledRoute] = []
+        self.connect: list[CompiledRoute] = []
+        for index, route in enumerate(virtual_host.routes):
+            try:
+                compiled = CompiledRoute(route, virtual_host, configuration)
+            except ConfigError as error:
+                raise ConfigError(f"{path}.routes[{index}].{error.path}", error.reason) from error
+            is_connect = route.match.path_kind is PathMatchKind.CONNECT
+            (self.connect if is_connect else self.ordinary).append(compiled)
+
+
+class RouteTable:
+    """A compiled route configuration. Raises `ConfigError` at construction, naming the field."""
+
+    __slots__ = ("_virtual_hosts", "name")
+
+    def __init__(self, configuration: RouteConfiguration) -> None:
+        self.name = configuration.name
+        self._virtual_hosts = DomainIndex(
+            (
+                (domain, routes)
+                for index, virtual_host in enumerate(configuration.virtual_hosts)
+                for routes in [_VirtualHostRoutes(virtual_host, configuration, f"virtual_hosts[{index}]")]
+                for domain in virtual_host.domains
+            ),
+            ignore_port=configuration.ignore_port_in_host_matching,
+        )
+
+    def match(self, request: Request) -> CompiledRoute | None:
+        routes = self._virtual_hosts.find(request.authority)
+        if routes is None:
+            return None
+        path = request.path
+        if request.method == b"CONNECT":
+            candidates = routes.connect
+        else:
+            candidates = routes.ordinary
+            path = path[: path_end(path)]
+        for route in candidates:
+            if route.matches(request, path):
+                return route
+        return None
+
+
+class RouteTableRef:
+    """The table in force, swapped in one assignment: a request reads it once, and keeps what it read.
+    `current` is None until the table has arrived (RDS)."""
+
+    __slots__ = ("current",)
+
+    def __init__(self, current: RouteTable | None = None) -> None:
+        self.current = current

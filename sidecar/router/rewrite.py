@@ -1,0 +1,108 @@
+"""The path and the authority that a request goes on with.
+
+Source: ``prefix_rewrite``, ``regex_rewrite``, ``host_rewrite_literal`` and ``append_x_forwarded_host`` of
+``envoy.config.route.v3.RouteAction``; redirects rewrite paths in the same way.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import re2
+
+from sidecar.config.route import PathMatchKind, RegexRewrite, RouteMatch
+from sidecar.errors import ConfigError
+from sidecar.http.message import Request, get_header
+from sidecar.router.string_match import check_regex, quiet_options
+
+PathRewrite = Callable[[bytes], bytes]
+
+_REFERENCE = re.compile(rb"\\(.?)", re.DOTALL)
+
+
+def path_end(path: bytes) -> int:
+    """Where the path proper ends: at its query string or fragment."""
+    end = path.find(b"?")
+    fragment = path.find(b"#")
+    if fragment >= 0 and (end < 0 or fragment < end):
+        end = fragment
+    return end if end >= 0 else len(path)
+
+
+def compile_path_rewrite(
+    match: RouteMatch, prefix_rewrite: str, regex: RegexRewrite | None
+) -> PathRewrite | None:
+    """What the route makes of a path (query string included); None where it stays as it is."""
+    if regex is not None:
+        return _compile_regex_rewrite(regex)
+    if not prefix_rewrite:
+        return None
+    replacement = prefix_rewrite.encode()
+    if match.path_kind in {PathMatchKind.PREFIX, PathMatchKind.PATH_SEPARATED_PREFIX}:
+        matched_length = len(match.path.encode())
+        return lambda path: replacement + path[matched_length:]
+    # An exact path or a regex matched the path as a whole, and as a whole it is replaced.
+    return lambda path: replacement + path[path_end(path) :]
+
+
+def _compile_regex_rewrite(rewrite: RegexRewrite) -> PathRewrite:
+    """Replaces every match of the pattern in the path, the query string apart."""
+    check_regex(rewrite.pattern)
+    pattern = re2.compile(rewrite.pattern.encode(), quiet_options())
+    parts = _substitution_parts(rewrite.substitution, pattern.groups)
+
+    def expand(found: re2._Match) -> bytes:
+        return b"".join(part if isinstance(part, bytes) else found.group(part) or b"" for part in parts)
+
+    def apply(path: bytes) -> bytes:
+        end = path_end(path)
+        replaced: bytes = pattern.sub(expand, path[:end])
+        return replaced + path[end:]
+
+    return apply
+
+
+def _substitution_parts(substitution: str, groups: int) -> tuple[bytes | int, ...]:
+    """Literals, and numbers of the groups to insert. RE2's syntax: ``\\0`` to ``\\9``, and ``\\\\``."""
+    parts: list[bytes | int] = []
+    text, position = substitution.encode(), 0
+    for reference in _REFERENCE.finditer(text):
+        parts.append(text[position : reference.start()])
+        position = reference.end()
+        escaped = reference[1]
+        if escaped == b"\\":
+            parts.append(b"\\")
+        elif escaped.isdigit() and int(escaped) <= groups:
+            parts.append(int(escaped))
+        else:
+            raise ConfigError("substitution", f"{substitution!r} refers to a group that the pattern lacks")
+    parts.append(text[position:])
+    return tuple(part for part in parts if part != b"")
+
+
+def rewrite_path(request: Request, rewrite: PathRewrite) -> None:
+    """The original path goes on in ``x-envoy-original-path``."""
+    set_header(request, b"x-envoy-original-path", request.path)
+    request.path = rewrite(request.path)
+
+
+def rewrite_authority(request: Request, authority: bytes, *, append_x_forwarded_host: bool) -> None:
+    """The original authority goes on in ``x-forwarded-host`` where that is asked for."""
+    original = request.authority
+    if append_x_forwarded_host and original:
+        forwarded = get_header(request.headers, b"x-forwarded-host")
+        if not forwarded:
+            set_header(request, b"x-forwarded-host", original)
+        elif forwarded.rpartition(b",")[2].strip() != authority:
+            set_header(request, b"x-forwarded-host", forwarded + b"," + original)
+    request.authority = authority
+
+
+def set_header(request: Request, name: bytes, value: bytes) -> None:
+    headers = request.headers
+    for index, (header, _) in enumerate(headers):
+        if header == name:
+            headers[index] = (name, value)
+            return
+    headers.append((name, value))

@@ -1,0 +1,107 @@
+"""The terminal filter: answers a request by what its route says. ``envoy.filters.http.router``."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sidecar.errors import NoClusterError
+from sidecar.http.message import Request, Response, get_header
+from sidecar.router.exchange import Exchange, RouterEnvironment
+from sidecar.router.forward import Destination, Forward
+from sidecar.router.match import CompiledRoute
+from sidecar.router.rewrite import rewrite_authority, rewrite_path
+from sidecar.router.tunnel import Tunnel
+from sidecar.upstream.cluster import Cluster
+from sidecar.upstream.cluster_manager import ClusterManager
+
+
+class Router:
+    """A `Service`. Expects `Request.route` to be set, as the chain does before its filters."""
+
+    def __init__(self, clusters: ClusterManager, env: RouterEnvironment) -> None:
+        self._clusters = clusters
+        self._env = env
+        self._tunnels: set[asyncio.Task[None]] = set()
+
+    async def __call__(self, request: Request) -> Response:
+        route = request.route
+        assert isinstance(route, CompiledRoute)
+        action = route.action
+        if isinstance(action, Forward):
+            return await self._forward(request, route, action)
+        response = action.respond(request)
+        for mutation in route.headers.response:
+            mutation.apply(response.headers)
+        request.info.details = "direct_response"
+        return response
+
+    async def _forward(self, request: Request, route: CompiledRoute, forward: Forward) -> Response:
+        destination = forward.choose(self._env.rng.random())
+        try:
+            cluster = self._find_cluster(request, forward, destination)
+        except NoClusterError as error:
+            return _cluster_not_found(request, forward, error)
+        _rewrite(request, forward, destination)
+        if forward.terminate_connect and request.method == b"CONNECT":
+            return await self._open_tunnel(request, cluster)
+        exchange = Exchange(
+            request,
+            forward,
+            cluster,
+            destination.subset,
+            self._env,
+            include_attempt_count=route.include_attempt_count,
+        )
+        response = await exchange.run()
+        for mutation in destination.headers.response:
+            mutation.apply(response.headers)
+        return response
+
+    def _find_cluster(self, request: Request, forward: Forward, destination: Destination) -> Cluster:
+        name = destination.cluster
+        if forward.cluster_header:
+            name = (get_header(request.headers, forward.cluster_header) or b"").decode("latin-1")
+        request.info.cluster = name
+        return self._clusters.get(name)
+
+    async def _open_tunnel(self, request: Request, cluster: Cluster) -> Response:
+        assert not isinstance(request.body, bytes)
+        request.info.attempts = 1
+        connection = await cluster.connect_tcp(Tunnel, request.info, request.authority)
+        tunnel = connection.protocol
+        task = asyncio.get_running_loop().create_task(
+            tunnel.carry(request.body), name=f"tunnel to {connection.host.address}"
+        )
+        self._tunnels.add(task)
+        task.add_done_callback(self._tunnels.discard)
+        task.add_done_callback(lambda done: connection.release())
+        response = Response(200, [], tunnel.body)
+        response.upgraded = True
+        return response
+
+    async def close(self) -> None:
+        """Ends the tunnels that are still open."""
+        tunnels = list(self._tunnels)
+        for task in tunnels:
+            task.cancel()
+        await asyncio.gather(*tunnels, return_exceptions=True)
+
+
+def _rewrite(request: Request, forward: Forward, destination: Destination) -> None:
+    """Once a request, in Envoy's order: headers, then authority, then path."""
+    for mutation in destination.headers.request:
+        mutation.apply(request.headers)
+    if destination.host_rewrite:
+        rewrite_authority(
+            request, destination.host_rewrite, append_x_forwarded_host=forward.append_x_forwarded_host
+        )
+    if forward.path_rewrite is not None:
+        rewrite_path(request, forward.path_rewrite)
+
+
+def _cluster_not_found(request: Request, forward: Forward, error: NoClusterError) -> Response:
+    """The one error whose status is the route's to choose."""
+    request.info.add_flag(error.flag)
+    request.info.details = error.details
+    request.info.upstream_failure = str(error)
+    return Response(forward.cluster_not_found_status, [])

@@ -1,0 +1,76 @@
+"""A limit on the time of some part of a request: `asyncio.timeout` on the shared timers, so that a request
+costs the event loop no timer of its own."""
+
+from __future__ import annotations
+
+import asyncio
+from types import TracebackType
+
+from sidecar.errors import UpstreamError
+from sidecar.timers import Timer, Timers
+
+
+class TimeLimit:
+    """A `with` block that is cancelled when its time has run out, and then raises `error`.
+
+    The time runs from the block's beginning or, if `deferred`, from the call of `start`. `expires_s` is when
+    it runs out, of the timers' clock; None until it runs.
+    """
+
+    __slots__ = (
+        "_cancelling",
+        "_deferred",
+        "_delay_s",
+        "_error",
+        "_task",
+        "_timer",
+        "_timers",
+        "expired",
+        "expires_s",
+    )
+
+    def __init__(
+        self, timers: Timers, delay_s: float, error: UpstreamError, *, deferred: bool = False
+    ) -> None:
+        self._timers = timers
+        self._delay_s = delay_s
+        self._error = error
+        self._deferred = deferred
+        self._task: asyncio.Task[object] | None = None
+        self._timer: Timer | None = None
+        self._cancelling = 0
+        self.expired = False
+        self.expires_s: float | None = None
+
+    def __enter__(self) -> TimeLimit:
+        task = self._task = asyncio.current_task()
+        assert task is not None
+        self._cancelling = task.cancelling()
+        if not self._deferred:
+            self.start()
+        return self
+
+    def start(self) -> None:
+        """Idempotent. After the block it only sets `expires_s`."""
+        if self.expires_s is not None:
+            return
+        self.expires_s = self._timers.now_s() + self._delay_s
+        if self._task is not None:
+            self._timer = self._timers.after(self._delay_s, self._expire)
+
+    def _expire(self) -> None:
+        if self._task is not None:
+            self.expired = True
+            self._task.cancel()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        task, self._task = self._task, None
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.expired and task is not None:
+            # Where somebody else has cancelled the task as well, cancelled it is.
+            by_us_alone = task.uncancel() <= self._cancelling
+            if by_us_alone and kind is asyncio.CancelledError:
+                raise self._error from None

@@ -1,0 +1,79 @@
+"""CONNECT that ends here: the payload goes on to a host as raw TCP (``upgrade_configs[].connect_config``)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from sidecar.errors import RequestError, UpstreamResetError
+from sidecar.http.message import Body, BodyReader
+
+
+class Tunnel(asyncio.Protocol):
+    """The upstream half: what comes from the host is a body; what the client sends is written to it."""
+
+    def __init__(self) -> None:
+        self.body = Body(self)
+        self._transport: asyncio.Transport | None = None
+        self._sending: asyncio.Task[None] | None = None
+        self._writable = asyncio.Event()
+        self._writable.set()
+        self._lost = asyncio.get_running_loop().create_future()
+
+    async def carry(self, source: BodyReader) -> None:
+        """Writes all that the client sends, then waits for the host's end of it."""
+        try:
+            while data := await source.read():
+                if self._transport is None:
+                    return
+                self._transport.write(data)
+                await self._writable.wait()
+            if self._transport is not None and self._transport.can_write_eof():
+                self._transport.write_eof()
+            await self._lost
+        except RequestError:
+            self.abandon_body()  # the client is gone
+        finally:
+            source.close()
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.body.feed(data)
+
+    def eof_received(self) -> bool:
+        self.body.feed_end()
+        return True  # the client may have more to say
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        if exc is None:
+            self.body.feed_end()
+        else:
+            self.body.fail(UpstreamResetError(f"the tunnel broke: {exc}", request_sent=True))
+        self._writable.set()
+        if not self._lost.done():
+            self._lost.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        self._writable.set()
+
+    # BodySource
+
+    def pause_body(self) -> None:
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_body(self) -> None:
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    def abandon_body(self) -> None:
+        if self._transport is not None:
+            self._transport.abort()

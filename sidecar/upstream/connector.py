@@ -1,0 +1,138 @@
+"""Opens connections to hosts: TCP, its options, TLS, and who the peer is. The one place that dials.
+
+Source: ``connect_timeout``, ``upstream_connection_options.tcp_keepalive`` and ``transport_socket`` of
+``envoy.config.cluster.v3.Cluster``. The reasons in errors are worded as Envoy words them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, Protocol, TypeVar, cast
+
+from sidecar.config.cluster import Cluster, TcpKeepalive
+from sidecar.config.endpoint import Endpoint, SocketAddress
+from sidecar.config.tls import UpstreamTls
+from sidecar.errors import IdentityError, UpstreamConnectError
+from sidecar.observability.stats import ClusterStats
+
+ProtocolT = TypeVar("ProtocolT")
+
+
+class ClientTls(Protocol):
+    """The identity layer, as the upstream needs it. Both raise `IdentityError`."""
+
+    def client(self, tls: UpstreamTls) -> ssl.SSLContext:
+        """The current context; another object after a rotation."""
+
+    def verify_server(self, tls: UpstreamTls, peer: ssl.SSLObject) -> str:
+        """The peer's SPIFFE URI, empty where it has none."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dialed(Generic[ProtocolT]):
+    transport: asyncio.Transport
+    protocol: ProtocolT
+    context: ssl.SSLContext | None
+    peer_id: str
+
+
+def tls_for(config: Cluster, endpoint: Endpoint) -> UpstreamTls | None:
+    """The first transport socket match that the endpoint's labels satisfy, or else the cluster's TLS."""
+    labels = endpoint.tls_match.items()
+    for candidate in config.transport_socket_matches:
+        if candidate.match.items() <= labels:
+            return candidate.tls
+    return config.tls
+
+
+class Connector:
+    """Of one cluster."""
+
+    __slots__ = ("_keepalive", "_loop", "_stats", "_timeout_s", "_tls")
+
+    def __init__(
+        self, config: Cluster, stats: ClusterStats, tls: ClientTls, loop: asyncio.AbstractEventLoop
+    ) -> None:
+        self._timeout_s = config.connect_timeout_s
+        self._keepalive = config.tcp_keepalive
+        self._stats = stats
+        self._tls = tls
+        self._loop = loop
+
+    def context(self, tls: UpstreamTls | None) -> ssl.SSLContext | None:
+        """What new connections are secured with now. Raises `IdentityError`."""
+        return self._tls.client(tls) if tls is not None else None
+
+    async def dial(
+        self, address: SocketAddress, tls: UpstreamTls | None, factory: Callable[[], ProtocolT]
+    ) -> Dialed[ProtocolT]:
+        """A connection whose handshakes are done, and whose peer is who it should be. `factory` makes an
+        asyncio protocol.
+
+        Raises `UpstreamConnectError`: refused, unreachable, too slow (connect timeout, TLS included), or not
+        trusted.
+        """
+        try:
+            context = self.context(tls)
+            async with asyncio.timeout(self._timeout_s):
+                transport, protocol = await self._loop.create_connection(
+                    cast("Callable[[], asyncio.BaseProtocol]", factory),
+                    address.host,
+                    address.port,
+                    ssl=context,
+                    server_hostname=tls.sni if tls is not None else None,
+                )
+        except (OSError, IdentityError) as error:  # TimeoutError and ssl.SSLError are OSErrors
+            raise self._failed(error) from error
+        if self._keepalive is not None:
+            _set_keepalive(transport.get_extra_info("socket"), self._keepalive)
+        peer_id = ""
+        if tls is not None:
+            peer_id = self._verify(tls, transport)
+        return Dialed(transport, cast("ProtocolT", protocol), context, peer_id)
+
+    def _verify(self, tls: UpstreamTls, transport: asyncio.Transport) -> str:
+        try:
+            peer_id = self._tls.verify_server(tls, transport.get_extra_info("ssl_object"))
+        except IdentityError as error:
+            transport.abort()
+            self._stats.ssl__fail_verify_error += 1
+            raise self._failed(error) from error
+        self._stats.ssl__handshake += 1
+        return peer_id
+
+    def _failed(self, error: OSError | IdentityError) -> UpstreamConnectError:
+        stats = self._stats
+        stats.upstream_cx_connect_fail += 1
+        if isinstance(error, TimeoutError):
+            stats.upstream_cx_connect_timeout += 1
+        elif isinstance(error, ssl.SSLError):
+            stats.ssl__connection_error += 1
+        return UpstreamConnectError(_reason(error))
+
+
+def _reason(error: OSError | IdentityError) -> str:
+    if isinstance(error, IdentityError):
+        return f"TLS_error: {error}"
+    if isinstance(error, ssl.SSLError):
+        return f"TLS_error: {error.reason or error}"
+    if isinstance(error, TimeoutError) and error.errno is None:
+        return "connection timeout"
+    reason = os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
+    return f"delayed connect error: {reason}"
+
+
+def _set_keepalive(connection: socket.socket, keepalive: TcpKeepalive) -> None:
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for option, value in (
+        (socket.TCP_KEEPCNT, keepalive.probes),
+        (socket.TCP_KEEPIDLE, keepalive.time_s),
+        (socket.TCP_KEEPINTVL, keepalive.interval_s),
+    ):
+        if value is not None:
+            connection.setsockopt(socket.IPPROTO_TCP, option, value)

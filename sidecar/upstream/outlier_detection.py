@@ -1,0 +1,181 @@
+"""Passive health checking: a host that keeps failing is ejected for a while. Pure; the time is passed in.
+
+Source: ``envoy.config.cluster.v3.OutlierDetection`` and Envoy's "Outlier detection" architecture page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from enum import Enum
+from random import Random
+from typing import Protocol
+
+from sidecar.config.cluster import OutlierDetection
+from sidecar.observability.stats import ClusterStats
+
+_GATEWAY_ERRORS = frozenset({502, 503, 504})
+
+
+class HostMonitor:
+    """What the detector remembers of one host."""
+
+    __slots__ = (
+        "consecutive_5xx",
+        "consecutive_gateway_failure",
+        "consecutive_local_origin_failure",
+        "ejected",
+        "ejected_at_s",
+        "ejection_count",
+        "ejection_multiplier",
+    )
+
+    def __init__(self) -> None:
+        self.consecutive_5xx = 0
+        self.consecutive_gateway_failure = 0
+        self.consecutive_local_origin_failure = 0
+        self.ejected = False
+        self.ejected_at_s = 0.0
+        self.ejection_count = 0
+        self.ejection_multiplier = 0
+        """Ejections last this many times the base time: grows with each, shrinks while the host is well."""
+
+    def reset_failures(self) -> None:
+        self.consecutive_5xx = 0
+        self.consecutive_gateway_failure = 0
+        self.consecutive_local_origin_failure = 0
+
+
+class Monitored(Protocol):
+    @property
+    def monitor(self) -> HostMonitor: ...
+
+
+class _Cause(Enum):
+    """Why a host is ejected. The values are parts of stat names."""
+
+    CONSECUTIVE_5XX = "consecutive_5xx"
+    GATEWAY_FAILURE = "consecutive_gateway_failure"
+    LOCAL_ORIGIN_FAILURE = "consecutive_local_origin_failure"
+
+
+class OutlierDetector:
+    """Of one cluster. Methods say whether a host's ejection changed: the balancer is then built anew."""
+
+    def __init__(self, config: OutlierDetection, stats: ClusterStats, rng: Random) -> None:
+        self.config = config
+        self._stats = stats
+        self._rng = rng
+        self.host_count = 0
+        """Kept by the cluster: the maximum ejection percentage is of all its hosts."""
+        self.ejected_count = 0
+        self._enforcing = {
+            _Cause.CONSECUTIVE_5XX: config.enforcing_consecutive_5xx,
+            _Cause.GATEWAY_FAILURE: config.enforcing_consecutive_gateway_failure,
+            _Cause.LOCAL_ORIGIN_FAILURE: config.enforcing_consecutive_local_origin_failure,
+        }
+
+    def response(self, host: Monitored, status: int, now_s: float) -> bool:
+        """The host answered with `status`."""
+        monitor, config = host.monitor, self.config
+        if status < 500:
+            monitor.reset_failures()
+            return False
+        if config.split_external_local_origin_errors:
+            monitor.consecutive_local_origin_failure = 0
+        return self._external_failure(monitor, status, now_s)
+
+    def local_origin_failure(self, host: Monitored, status: int, now_s: float) -> bool:
+        """No answer: not connected, reset, or timed out. Unless these errors are split from the host's own,
+        they count as the `status` that the client is told."""
+        monitor = host.monitor
+        if not self.config.split_external_local_origin_errors:
+            return self._external_failure(monitor, status, now_s)
+        monitor.consecutive_local_origin_failure += 1
+        if monitor.consecutive_local_origin_failure != self.config.consecutive_local_origin_failure:
+            return False
+        monitor.consecutive_local_origin_failure = 0
+        return self._detected(monitor, _Cause.LOCAL_ORIGIN_FAILURE, now_s)
+
+    def local_origin_success(self, host: Monitored) -> None:
+        """A TCP connection was made: all that is known of hosts of other protocols."""
+        host.monitor.reset_failures()
+
+    def _external_failure(self, monitor: HostMonitor, status: int, now_s: float) -> bool:
+        ejected = False
+        if status in _GATEWAY_ERRORS:
+            monitor.consecutive_gateway_failure += 1
+            if monitor.consecutive_gateway_failure == self.config.consecutive_gateway_failure:
+                monitor.consecutive_gateway_failure = 0
+                ejected = self._detected(monitor, _Cause.GATEWAY_FAILURE, now_s)
+        else:
+            monitor.consecutive_gateway_failure = 0
+        monitor.consecutive_5xx += 1
+        if monitor.consecutive_5xx == self.config.consecutive_5xx:
+            monitor.consecutive_5xx = 0
+            ejected = self._detected(monitor, _Cause.CONSECUTIVE_5XX, now_s) or ejected
+        return ejected
+
+    def _detected(self, monitor: HostMonitor, cause: _Cause, now_s: float) -> bool:
+        if monitor.ejected:
+            return False
+        self._count(f"outlier_detection__ejections_detected_{cause.value}")
+        if not self._may_eject_another():
+            self._stats.outlier_detection__ejections_overflow += 1
+            return False
+        if self._rng.random() * 100 >= self._enforcing[cause]:
+            return False
+        self._count(f"outlier_detection__ejections_enforced_{cause.value}")
+        self._stats.outlier_detection__ejections_enforced_total += 1
+        self._eject(monitor, now_s)
+        return True
+
+    def _count(self, stat: str) -> None:
+        setattr(self._stats, stat, getattr(self._stats, stat) + 1)
+
+    def _may_eject_another(self) -> bool:
+        """One host always: a small cluster would otherwise never lose any."""
+        if self.ejected_count == 0:
+            return True
+        return (self.ejected_count + 1) * 100 <= self.config.max_ejection_percent * self.host_count
+
+    def _eject(self, monitor: HostMonitor, now_s: float) -> None:
+        config = self.config
+        monitor.ejected = True
+        monitor.ejected_at_s = now_s
+        monitor.ejection_count += 1
+        if config.base_ejection_time_s * monitor.ejection_multiplier < self._max_ejection_time_s:
+            monitor.ejection_multiplier += 1
+        self._set_ejected_count(self.ejected_count + 1)
+
+    @property
+    def _max_ejection_time_s(self) -> float:
+        return max(self.config.base_ejection_time_s, self.config.max_ejection_time_s)
+
+    def _ejection_time_s(self, monitor: HostMonitor) -> float:
+        return min(self.config.base_ejection_time_s * monitor.ejection_multiplier, self._max_ejection_time_s)
+
+    def tick(self, hosts: Iterable[Monitored], now_s: float) -> bool:
+        """Every ``interval_s``: ends ejections that have lasted, forgives hosts that have stayed well."""
+        changed = False
+        for host in hosts:
+            monitor = host.monitor
+            if not monitor.ejected:
+                monitor.ejection_multiplier = max(monitor.ejection_multiplier - 1, 0)
+            elif now_s - monitor.ejected_at_s >= self._ejection_time_s(monitor):
+                self._uneject(monitor)
+                changed = True
+        return changed
+
+    def _uneject(self, monitor: HostMonitor) -> None:
+        monitor.ejected = False
+        monitor.reset_failures()
+        self._set_ejected_count(self.ejected_count - 1)
+
+    def forget(self, host: Monitored) -> None:
+        """The host has left the cluster."""
+        if host.monitor.ejected:
+            self._set_ejected_count(self.ejected_count - 1)
+
+    def _set_ejected_count(self, count: int) -> None:
+        self.ejected_count = count
+        self._stats.outlier_detection__ejections_active = count

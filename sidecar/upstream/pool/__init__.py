@@ -1,0 +1,1 @@
+"""Connections to one host: lent, taken back, opened and closed."""

@@ -1,0 +1,178 @@
+"""A host's pool at work: opens connections when requests wait for them, closes them when nobody does."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from sidecar.config.cluster import Cluster
+from sidecar.config.endpoint import SocketAddress
+from sidecar.config.tls import UpstreamTls
+from sidecar.errors import UpstreamConnectError
+from sidecar.observability.stats import ClusterStats, HostStats
+from sidecar.timers import Timer, Timers
+from sidecar.upstream.circuit_breaker import CircuitBreaker
+from sidecar.upstream.connection import Connection
+from sidecar.upstream.connector import Connector
+from sidecar.upstream.pool.pool import Lease, Pool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PoolEnvironment:
+    """What the pools of one cluster share."""
+
+    config: Cluster
+    breaker: CircuitBreaker
+    stats: ClusterStats
+    connector: Connector
+    connection_factory: Callable[[], Connection]
+    timers: Timers
+    loop: asyncio.AbstractEventLoop
+
+
+class HostPool:
+    """`checkout`, and where that finds nothing `acquire`; the codec gives connections back by itself when an
+    exchange has ended, `give_back` is for one that was never begun."""
+
+    __slots__ = ("_dials", "_env", "_host_stats", "_idle_timer", "_pool", "address", "checkout", "tls")
+
+    def __init__(
+        self, address: SocketAddress, tls: UpstreamTls | None, env: PoolEnvironment, host_stats: HostStats
+    ) -> None:
+        self.address = address
+        self.tls = tls
+        self._env = env
+        self._host_stats = host_stats
+        self._pool = Pool(
+            env.breaker, env.stats, max_requests_per_connection=env.config.max_requests_per_connection
+        )
+        self.checkout = self._pool.checkout
+        self._dials: set[asyncio.Task[None]] = set()
+        self._idle_timer: Timer | None = None
+
+    @property
+    def drained(self) -> bool:
+        return not self._pool.leases and not self._dials
+
+    async def acquire(self) -> Lease:
+        """Waits for a connection. Raises `UpstreamOverflowError` and `UpstreamConnectError`."""
+        waiter: asyncio.Future[Lease] = self._env.loop.create_future()
+        self._pool.wait(waiter)
+        self._open_wanted()
+        try:
+            return await waiter
+        except asyncio.CancelledError:
+            self._pool.stop_waiting(waiter)
+            # It may have been served in the very moment that it was cancelled.
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
+                self.give_back(waiter.result())
+            raise
+
+    def give_back(self, lease: Lease) -> None:
+        if self._pool.returned(lease, self._env.loop.time()):
+            lease.connection.close()
+        self._watch_idle()
+
+    def lost(self, lease: Lease) -> None:
+        """The codec says that the connection is gone."""
+        if lease not in self._pool.leases:
+            return
+        self._pool.lost(lease)
+        self._env.stats.upstream_cx_active -= 1
+        self._env.stats.upstream_cx_destroy += 1
+        self._host_stats.cx_active -= 1
+        self._open_wanted()
+
+    def use_tls(self, tls: UpstreamTls | None, context: ssl.SSLContext | None) -> None:
+        """Connections that stand under another context are let go as they fall idle: a rotation of the
+        workload's certificate drops no request."""
+        self.tls = tls
+        _close(self._pool.retire(except_secured_by=context))
+
+    def drain(self) -> None:
+        """The host has left: closes each connection after its last exchange."""
+        _close(self._pool.drain())
+
+    async def close(self) -> None:
+        """Closes everything now, exchanges under way included."""
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+        dials = list(self._dials)
+        for dial in dials:
+            dial.cancel()
+        await asyncio.gather(*dials, return_exceptions=True)
+        self._pool.drain()
+        _close(list(self._pool.leases))
+
+    def _open_wanted(self) -> None:
+        for _ in range(self._pool.connections_wanted()):
+            self._pool.opening()
+            dial = self._env.loop.create_task(self._open(), name=f"connect to {self.address}")
+            self._dials.add(dial)
+            dial.add_done_callback(self._dials.discard)
+
+    async def _open(self) -> None:
+        env = self._env
+        try:
+            dialed = await env.connector.dial(self.address, self.tls, env.connection_factory)
+        except UpstreamConnectError as error:
+            self._host_stats.cx_connect_fail += 1
+            self._pool.open_failed(error)
+            self._open_wanted()
+            return
+        except asyncio.CancelledError:
+            self._pool.open_failed(None)
+            raise
+        connection = dialed.protocol
+        lease = Lease(connection, secured_by=dialed.context, peer_id=dialed.peer_id)
+        connection.observer = _Observer(self, lease)
+        env.stats.upstream_cx_active += 1
+        env.stats.upstream_cx_total += 1
+        self._host_stats.cx_active += 1
+        self._host_stats.cx_total += 1
+        self._pool.opened(lease, env.loop.time())
+        if connection.closed:
+            self.lost(lease)
+        elif lease.lent == 0 and (self._pool.draining or lease.retiring):
+            connection.close()
+        self._watch_idle()
+
+    def _watch_idle(self) -> None:
+        """One timer a pool, for whichever connection has been idle longest."""
+        timeout_s = self._env.config.idle_timeout_s
+        if self._idle_timer is not None or timeout_s <= 0:
+            return
+        oldest_s = self._pool.oldest_idle_s()
+        if oldest_s is not None:
+            delay_s = max(0.0, oldest_s + timeout_s - self._env.loop.time())
+            self._idle_timer = self._env.timers.after(delay_s, self._close_expired)
+
+    def _close_expired(self) -> None:
+        self._idle_timer = None
+        expired = self._pool.expire(self._env.loop.time() - self._env.config.idle_timeout_s)
+        self._env.stats.upstream_cx_idle_timeout += len(expired)
+        _close(expired)
+        self._watch_idle()
+
+
+class _Observer:
+    """Knows which lease of which pool a connection is."""
+
+    __slots__ = ("_lease", "_pool")
+
+    def __init__(self, pool: HostPool, lease: Lease) -> None:
+        self._pool = pool
+        self._lease = lease
+
+    def connection_idle(self, connection: Connection) -> None:
+        self._pool.give_back(self._lease)
+
+    def connection_closed(self, connection: Connection) -> None:
+        self._pool.lost(self._lease)
+
+
+def _close(leases: Iterable[Lease]) -> None:
+    for lease in leases:
+        lease.connection.close()
