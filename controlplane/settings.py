@@ -62,8 +62,6 @@ def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envir
     """Raises `SettingsError` for files and values that do not fit; exits with code 2 on a flag that is none,
     as argparse does."""
     flags = _parser(environment).parse_args(argv)
-    if not flags.folder.is_dir() or not os.access(flags.folder, os.R_OK | os.X_OK):
-        raise SettingsError(f"--folder {flags.folder}: not a folder that can be read")
     mesh = load_mesh_config(flags.mesh_config) if flags.mesh_config else MeshConfig()
     if flags.trust_domain:
         mesh = replace(mesh, trust_domain=flags.trust_domain)

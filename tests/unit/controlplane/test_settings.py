@@ -64,7 +64,6 @@ def test_a_given_authority_is_read_from_its_files(tmp_path: Path) -> None:
             ["--workload-cert-ttl", "2h", "--max-workload-cert-ttl", "1h"],
             "longer than --max-workload-cert-ttl",
         ),
-        (["--folder", "/nowhere"], "--folder /nowhere: not a folder that can be read"),
         (["--mesh-config", "/nowhere.yaml"], "cannot read /nowhere.yaml: No such file"),
     ],
 )

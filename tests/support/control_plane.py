@@ -1,0 +1,58 @@
+"""The control plane as a process of its own, on free ports, and the operator's command beside it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.processes import Child, child
+
+FREE_PORTS = [word for name in ("xds", "xds-tls", "debug", "metrics") for word in (f"--{name}-port", "0")]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningControlPlane:
+    """``HOST:PORT`` of each port, once all of them serve."""
+
+    process: Child
+    state_dir: Path
+    xds: str
+    xds_tls: str
+    debug: str
+    metrics: str
+
+    @property
+    def root_certificate(self) -> Path:
+        return self.state_dir / "root-cert.pem"
+
+
+@contextmanager
+def control_plane(folder: Path, state_dir: Path, *flags: str) -> Iterator[RunningControlPlane]:
+    """Runs until the block ends; ``folder`` is created when it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    addresses = state_dir / "addresses.json"
+    addresses.unlink(missing_ok=True)
+    where = ["--folder", str(folder), "--state-dir", str(state_dir), "--addresses-file", str(addresses)]
+    command = [sys.executable, "-m", "controlplane", *where, *FREE_PORTS, *flags]
+    with child(command, state_dir / "log") as process:
+        process.wait_for(addresses.exists, "the control plane is ready")
+        yield RunningControlPlane(process=process, state_dir=state_dir, **json.loads(addresses.read_text()))
+
+
+def outrigger(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """The operator's command, run to its end, whatever that is."""
+    command = [sys.executable, "-m", "outrigger", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def create_token(state_dir: Path, namespace: str, service_account: str) -> str:
+    who = ["--namespace", namespace, "--service-account", service_account]
+    created = outrigger("token", "create", *who, "--state-dir", state_dir)
+    assert created.returncode == 0, created.stderr
+    return created.stdout.strip()
