@@ -1,5 +1,5 @@
-"""What llhttp lets pass and a proxy must not: two parsers that read one message differently are how requests
-are smuggled (RFC 9112 11.2). Pure checks on what the parser found; each raises the error that the client gets.
+"""What llhttp lets pass and a proxy must not: two parsers that read one message differently are how
+requests are smuggled (RFC 9112 11.2). Pure checks; each raises the error that the client gets.
 """
 
 from __future__ import annotations
@@ -7,20 +7,20 @@ from __future__ import annotations
 from functools import lru_cache
 
 from sidecar.errors import DownstreamProtocolError, ExpectationFailedError, UnsupportedTransferCodingError
+from sidecar.http.message import Headers
 
-# RFC 9110 7.6.1: meant for the next hop alone. `trailer` stays, because trailers are passed on; `te` stays where
-# it says `trailers`, which gRPC asks for.
+# RFC 9110 7.6.1: meant for the next hop alone. `trailer` stays, because trailers are passed on; `te` stays
+# where it says `trailers`, which gRPC asks for.
 HOP_BY_HOP = frozenset(
     (b"connection", b"http2-settings", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
 )
 
-# RFC 3986 3.2.2: unreserved, sub-delims and percent-encoding; brackets and colons are placed by the parser below.
-_REG_NAME = (
-    b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+,;=%"  # a name, or an IPv4 address
-)
+# RFC 3986 3.2.2, a name or an IPv4 address: unreserved, sub-delims and percent-encoding.
+_REG_NAME = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+,;=%"
 _IP_LITERAL = b"0123456789abcdefABCDEF:."
 _DIGITS = b"0123456789"
 _MAX_PORT = 65535
+_MAX_AUTHORITY = 320  # a DNS name of 253 bytes, a port, and room for what people make of either
 
 
 @lru_cache(maxsize=1024)  # the same few hosts are asked for again and again
@@ -51,25 +51,30 @@ def check_transfer_encoding(values: list[bytes], version: str) -> None:
     if len(values) > 1:
         raise DownstreamProtocolError("more than one Transfer-Encoding")
     if values[0].lower() != b"chunked":
-        raise UnsupportedTransferCodingError(f"Transfer-Encoding {printable(values[0])}: only chunked is supported")
+        raise UnsupportedTransferCodingError(
+            f"Transfer-Encoding {printable(values[0])}: chunked alone is known"
+        )
 
 
 def check_expect(value: bytes) -> None:
     """RFC 9110 10.1.1: an expectation that is not known cannot be met."""
     if value.lower() != b"100-continue":
-        raise ExpectationFailedError(f"Expect {printable(value)}: only 100-continue is supported")
+        raise ExpectationFailedError(f"Expect {printable(value)}: 100-continue alone is known")
 
 
-def resolve_target(method: bytes, target: bytes, hosts: list[bytes], *, allow_absolute: bool) -> tuple[bytes, bytes]:
-    """Authority and path of a request target in any of its four forms (RFC 9112 3.2).
+def resolve_target(
+    method: bytes, target: bytes, fields: Headers, *, allow_absolute: bool
+) -> tuple[bytes, bytes]:
+    """Authority and path of a request target in any of its four forms (RFC 9112 3.2); Host is in `fields`.
 
-    RFC 9112 3.2.2: the authority of an absolute-form target wins over Host. RFC 9112 3.2: Host is there exactly
-    once; it is asked of HTTP/1.0 too, because the mesh routes by it.
+    RFC 9112 3.2.2: the authority of an absolute-form target wins over Host. RFC 9112 3.2: Host is there
+    exactly once; it is asked of HTTP/1.0 too, because the mesh routes by it.
     """
+    hosts = [value for name, value in fields if name == b"host"]
     if len(hosts) != 1:
         raise DownstreamProtocolError("no Host" if not hosts else "more than one Host")
     authority = hosts[0]
-    if not is_authority(authority):
+    if not _is_short_authority(authority):
         raise DownstreamProtocolError(f"Host {printable(authority)} is not a host and port")
     if target.startswith(b"/"):
         path = target
@@ -90,7 +95,7 @@ def resolve_target(method: bytes, target: bytes, hosts: list[bytes], *, allow_ab
 
 def _connect_target(target: bytes) -> bytes:
     # RFC 9110 9.3.6: host and port, both.
-    if not is_authority(target) or not target[target.rfind(b":") + 1 :].isdigit():
+    if not _is_short_authority(target) or not target[target.rfind(b":") + 1 :].isdigit():
         raise DownstreamProtocolError(f"CONNECT target {printable(target)} is not a host and port")
     return target
 
@@ -99,11 +104,17 @@ def _split_absolute(target: bytes) -> tuple[bytes, bytes]:
     scheme, separator, rest = target.partition(b"://")
     if not separator or scheme.lower() not in (b"http", b"https"):
         raise DownstreamProtocolError(f"target {printable(target)} is neither a path nor an http URL")
-    end = min((at for at in (rest.find(b"/"), rest.find(b"?"), rest.find(b"#")) if at >= 0), default=len(rest))
+    end = min(
+        (at for at in (rest.find(b"/"), rest.find(b"?"), rest.find(b"#")) if at >= 0), default=len(rest)
+    )
     authority, path = rest[:end], rest[end:]
-    if not is_authority(authority):
+    if not _is_short_authority(authority):
         raise DownstreamProtocolError(f"the target's authority {printable(authority)} is not a host and port")
     return authority, path if path.startswith(b"/") else b"/" + path
+
+
+def _is_short_authority(value: bytes) -> bool:
+    return len(value) <= _MAX_AUTHORITY and is_authority(value)  # a long one must not fill the cache
 
 
 def printable(value: bytes, limit: int = 80) -> str:

@@ -156,7 +156,18 @@ class Request:
     `route` is what the route table chose, for the router at the end of the chain (the router's own type).
     """
 
-    __slots__ = ("authority", "body", "headers", "info", "inform", "method", "path", "route", "scheme", "upgrade")
+    __slots__ = (
+        "authority",
+        "body",
+        "headers",
+        "info",
+        "inform",
+        "method",
+        "path",
+        "route",
+        "scheme",
+        "upgrade",
+    )
 
     def __init__(
         self,

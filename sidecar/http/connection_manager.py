@@ -1,0 +1,241 @@
+"""What happens around the stack for every request, whatever HTTP version carried it.
+
+A codec makes a `Request`, awaits `handle`, writes the response, and calls `complete` when its last byte is
+out (or never will be): only then is it known what to count and to log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from email.utils import formatdate
+from typing import Protocol
+
+from sidecar.config.listener import HttpConnectionManager
+from sidecar.errors import (
+    DownstreamDisconnectError,
+    DownstreamError,
+    DownstreamProtocolError,
+    DownstreamTimeoutError,
+    HeadersTooLargeError,
+    InternalError,
+    RequestError,
+    RequestHeaderTimeoutError,
+    StreamIdleTimeoutError,
+)
+from sidecar.http.forwarded import ForwardedHeaders
+from sidecar.http.h1_server import Http1ServerConnection
+from sidecar.http.local_reply import local_reply
+from sidecar.http.message import Request, Response, Service
+from sidecar.http.path_normalization import normalize_path
+from sidecar.observability.stats import HttpConnectionManagerStats
+from sidecar.observability.stream_info import Connection, StreamInfo
+from sidecar.timers import Timers
+
+logger = logging.getLogger(__name__)
+
+OnComplete = Callable[[Request, Response | None], None]
+
+_SERVICE_TIME = b"x-envoy-upstream-service-time"
+# Envoy's defaults: server_header_transformation OVERWRITE; the router's word on the time is the last hop's.
+_MANAGED = frozenset((b"date", b"server", _SERVICE_TIME))
+
+
+class ServerConnection(Protocol):
+    """A downstream connection's codec, as the manager sees it."""
+
+    def drain(self) -> None:
+        """Answers what is under way, takes nothing new, and closes."""
+
+    def close(self) -> None:
+        """Closes at once."""
+
+
+class ConnectionManager:
+    """Envoy's ``HttpConnectionManager``: serves all connections of one filter chain through `service`."""
+
+    def __init__(
+        self,
+        config: HttpConnectionManager,
+        service: Service,
+        stats: HttpConnectionManagerStats,
+        *,
+        timers: Timers,
+        clock: Callable[[], float] = time.monotonic,
+        on_complete: tuple[OnComplete, ...] = (),
+    ) -> None:
+        self.config = config
+        self.stats = stats
+        self.timers = timers
+        self.clock = clock
+        self.draining = False
+        self.active_requests = 0
+        self._service = service
+        self._on_complete = on_complete
+        self._connections: set[ServerConnection] = set()
+        self._no_connections = asyncio.Event()
+        self._no_connections.set()
+        self._forwarded = ForwardedHeaders(config)
+        self._respells_path = config.normalize_path or config.merge_slashes
+        self._server_header = (b"server", config.server_name.encode())
+        self._date_second = 0
+        self._date_header = (b"date", b"")
+
+    # Connections.
+
+    def protocol(self, connection: Connection) -> asyncio.Protocol:
+        """The codec for a connection that was accepted, and whose TLS handshake is done."""
+        return Http1ServerConnection(self, connection)
+
+    @property
+    def active_connections(self) -> int:
+        return len(self._connections)
+
+    def connection_opened(self, connection: ServerConnection) -> None:
+        self._connections.add(connection)
+        self._no_connections.clear()
+        self.stats.downstream_cx_total += 1
+        self.stats.downstream_cx_active += 1
+
+    def connection_lost(self, connection: ServerConnection) -> None:
+        self._connections.discard(connection)
+        if not self._connections:
+            self._no_connections.set()
+        self.stats.downstream_cx_active -= 1
+        self.stats.downstream_cx_destroy += 1
+
+    def drain(self) -> None:
+        """From now on each connection is closed when its requests are answered; idle ones at once."""
+        self.draining = True
+        for connection in tuple(self._connections):
+            connection.drain()
+
+    async def wait_closed(self) -> None:
+        """Returns when no connection is left."""
+        await self._no_connections.wait()
+
+    def close(self) -> None:
+        """Closes every connection at once; requests under way are cancelled."""
+        for connection in tuple(self._connections):
+            connection.close()
+
+    # Requests.
+
+    async def handle(self, request: Request) -> Response:
+        """The stack's answer, or the local reply to what went wrong. `complete` is due in any case."""
+        self.active_requests += 1
+        stats = self.stats
+        stats.downstream_rq_total += 1
+        stats.downstream_rq_active += 1
+        try:
+            self._prepare(request)
+            response = await self._service(request)
+        except RequestError as error:
+            response = self.explain(request, error)
+        except Exception as error:
+            # A fault of ours ends this request alone; the traceback says whose it was.
+            logger.exception("request %s failed", request.info.request_id.decode("latin-1"))
+            response = self.explain(request, InternalError(f"{type(error).__name__} in the sidecar"))
+        self.finish_head(request, response)
+        return response
+
+    def refuse(self, request: Request, error: DownstreamError) -> Response:
+        """The answer to what never became a request for the stack. `complete` is due."""
+        self.active_requests += 1
+        stats = self.stats
+        stats.downstream_rq_total += 1
+        stats.downstream_rq_active += 1
+        if isinstance(error, HeadersTooLargeError):
+            stats.downstream_rq_too_large += 1
+        elif isinstance(error, DownstreamProtocolError):
+            stats.downstream_cx_protocol_error += 1
+        logger.info("downstream %s is at fault: %s", request.info.connection.remote_address, error)
+        response = self.explain(request, error)
+        self.finish_head(request, response)
+        return response
+
+    def explain(self, request: Request, error: RequestError) -> Response:
+        """Notes why a request failed; the reply that says so."""
+        self.note_failure(request, error)
+        # Envoy: once the client has sent all of its request, it is not the client who was slow.
+        waiting = isinstance(error, StreamIdleTimeoutError) and isinstance(request.body, bytes)
+        return local_reply(error, 504 if waiting else None)
+
+    def note_failure(self, request: Request, error: RequestError) -> None:
+        info = request.info
+        info.add_flag(error.flag)
+        info.details = error.details
+        stats = self.stats
+        if isinstance(error, DownstreamDisconnectError):
+            stats.downstream_rq_rx_reset += 1
+        elif isinstance(error, RequestHeaderTimeoutError):
+            stats.downstream_rq_header_timeout += 1
+        elif isinstance(error, StreamIdleTimeoutError):
+            stats.downstream_rq_idle_timeout += 1
+        elif isinstance(error, DownstreamTimeoutError):
+            stats.downstream_rq_timeout += 1
+
+    def complete(self, request: Request, response: Response | None) -> None:
+        """The exchange is over: `response` is None if the client left before it began."""
+        info = request.info
+        info.end_s = self.clock()
+        stats = self.stats
+        self.active_requests -= 1
+        stats.downstream_rq_active -= 1
+        if response is not None:
+            status = info.status = response.status
+            stats.downstream_rq_completed += 1
+            if status < 300:
+                if status >= 200:
+                    stats.downstream_rq_2xx += 1
+                else:
+                    stats.downstream_rq_1xx += 1
+            elif status < 400:
+                stats.downstream_rq_3xx += 1
+            elif status < 500:
+                stats.downstream_rq_4xx += 1
+            else:
+                stats.downstream_rq_5xx += 1
+        stats.downstream_rq_time.record((info.end_s - info.start_s) * 1000)
+        for on_complete in self._on_complete:
+            on_complete(request, response)
+
+    def new_info(self, connection: Connection) -> StreamInfo:
+        return StreamInfo(connection, self.clock(), time.time())
+
+    def _prepare(self, request: Request) -> None:
+        self._forwarded.apply(request)
+        if self._respells_path:
+            config = self.config
+            request.path = normalize_path(
+                request.path, normalize=config.normalize_path, merge_slashes=config.merge_slashes
+            )
+
+    def finish_head(self, request: Request, response: Response) -> None:
+        """`server`, `date` and the upstream's time, in a copy: a filter may answer from a constant."""
+        headers = []
+        dated = False
+        for field in response.headers:
+            if field[0] in _MANAGED:
+                if field[0] != b"date":
+                    continue
+                dated = True
+            headers.append(field)
+        info = request.info
+        if not info.details:
+            info.details = "via_upstream" if info.upstream_address is not None else "direct_response"
+        headers.append(self._server_header)
+        if not dated:
+            headers.append(self._date(info))
+        if info.upstream_service_time_s:
+            headers.append((_SERVICE_TIME, b"%d" % (info.upstream_service_time_s * 1000)))
+        response.headers = headers
+
+    def _date(self, info: StreamInfo) -> tuple[bytes, bytes]:
+        second = int(info.wall_start_s + self.clock() - info.start_s)
+        if second != self._date_second:
+            self._date_second = second
+            self._date_header = (b"date", formatdate(second, usegmt=True).encode())
+        return self._date_header

@@ -1,0 +1,141 @@
+"""What a request's headers say of its way here: ``x-forwarded-*``, ``x-request-id``, ``x-envoy-*``.
+
+Source: https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers. No address
+counts as internal, as by Envoy's present default: every request has its ``x-envoy-*`` controls removed.
+"""
+
+from __future__ import annotations
+
+from random import getrandbits
+
+from sidecar.config.listener import ForwardClientCert, HttpConnectionManager
+from sidecar.http.message import Headers, Request
+from sidecar.observability.stream_info import Connection
+
+# A client must not steer retries and timeouts.
+_CONTROLS = frozenset((
+    b"x-envoy-expected-rq-timeout-ms", b"x-envoy-force-trace", b"x-envoy-hedge-on-per-try-timeout",
+    b"x-envoy-internal", b"x-envoy-ip-tags", b"x-envoy-max-retries", b"x-envoy-original-url",
+    b"x-envoy-retriable-header-names", b"x-envoy-retriable-status-codes", b"x-envoy-retry-grpc-on",
+    b"x-envoy-retry-on", b"x-envoy-upstream-alt-stat-name", b"x-envoy-upstream-rq-per-try-timeout-ms",
+    b"x-envoy-upstream-rq-timeout-alt-response", b"x-envoy-upstream-rq-timeout-ms",
+))  # fmt: skip
+# Nor, at the edge, say who it is.
+_EDGE_CONTROLS = frozenset((
+    b"x-envoy-decorator-operation", b"x-envoy-downstream-service-cluster", b"x-envoy-downstream-service-node",
+    b"x-envoy-external-address", b"x-envoy-original-path",
+))  # fmt: skip
+
+_FORWARDED_FOR = b"x-forwarded-for"
+_FORWARDED_PROTO = b"x-forwarded-proto"
+_REQUEST_ID = b"x-request-id"
+_CLIENT_CERT = b"x-forwarded-client-cert"
+
+
+class ForwardedHeaders:
+    """Compiled from a connection manager's configuration. `use_remote_address` makes it an edge: the client
+    is a stranger, and what it says of earlier hops is not believed."""
+
+    def __init__(self, config: HttpConnectionManager) -> None:
+        self._edge = config.use_remote_address
+        self._trusted_hops = config.xff_num_trusted_hops
+        self._append_address = config.use_remote_address and not config.skip_xff_append
+        self._believe_proto = not config.use_remote_address or config.xff_num_trusted_hops > 0
+        self._believe_request_id = not config.use_remote_address or config.preserve_external_request_id
+        self._generate_request_id = config.generate_request_id
+        self._client_cert = config.forward_client_cert
+        self._client_cert_details = config.client_cert_details
+        self._removed = _CONTROLS | (_EDGE_CONTROLS if self._edge else frozenset())
+        self._known = self._removed | {_FORWARDED_FOR, _FORWARDED_PROTO, _REQUEST_ID, _CLIENT_CERT}
+
+    def apply(self, request: Request) -> None:
+        """Believes, replaces or adds each of these headers; the scheme becomes the one of the first hop."""
+        proto = request_id = b""
+        said: Headers = []  # and not believed as it stands
+        for name, value in request.headers:
+            if name in self._known:
+                if name == _REQUEST_ID and self._believe_request_id and not request_id:
+                    request_id = value
+                elif name == _FORWARDED_PROTO and self._believe_proto and not proto:
+                    proto = value
+                else:
+                    said.append((name, value))
+        if said:
+            request.headers = self._without_replaced(request.headers)
+        if not proto:
+            request.headers.append((_FORWARDED_PROTO, request.scheme))
+        elif proto in (b"http", b"https"):
+            request.scheme = proto
+        if not request_id and self._generate_request_id:
+            request_id = new_request_id()
+            request.headers.append((_REQUEST_ID, request_id))
+        request.info.request_id = request_id
+        connection = request.info.connection
+        if said or self._edge or connection.peer_id:
+            self._forward_addresses(request.headers, _joined(said, _FORWARDED_FOR), connection)
+            self._forward_client_cert(request.headers, _joined(said, _CLIENT_CERT), connection)
+
+    def _without_replaced(self, headers: Headers) -> Headers:
+        kept: Headers = []
+        believed = {_FORWARDED_PROTO: self._believe_proto, _REQUEST_ID: self._believe_request_id}
+        for field in headers:
+            if field[0] in self._known:
+                if not believed.get(field[0], False):
+                    continue
+                believed[field[0]] = False  # the first one alone
+            kept.append(field)
+        return kept
+
+    def _forward_addresses(self, headers: Headers, addresses: bytes, connection: Connection) -> None:
+        if self._edge:
+            address = connection.remote_address.host.encode()
+            headers.append((b"x-envoy-external-address", self._client_address(addresses, address)))
+            if self._append_address:
+                addresses = b",".join((addresses, address)) if addresses else address
+        if addresses:
+            headers.append((_FORWARDED_FOR, addresses))
+
+    def _client_address(self, addresses: bytes, address: bytes) -> bytes:
+        """The last address that a trusted hop added, counted from the right."""
+        if self._trusted_hops == 0:
+            return address
+        hops = addresses.split(b",") if addresses else []
+        return hops[-self._trusted_hops].strip() if len(hops) >= self._trusted_hops else address
+
+    def _forward_client_cert(self, headers: Headers, said: bytes, connection: Connection) -> None:
+        """``x-forwarded-client-cert``: whether to believe what was said, and what mTLS proved."""
+        mode = self._client_cert
+        proved = bool(connection.peer_id)
+        elements: list[bytes] = []
+        if said and (
+            mode is ForwardClientCert.ALWAYS_FORWARD_ONLY
+            or (proved and mode in (ForwardClientCert.FORWARD_ONLY, ForwardClientCert.APPEND_FORWARD))
+        ):
+            elements.append(said)
+        if proved and mode in (ForwardClientCert.APPEND_FORWARD, ForwardClientCert.SANITIZE_SET):
+            elements.append(self._client_cert_element(connection))
+        if elements:
+            headers.append((_CLIENT_CERT, b",".join(elements)))
+
+    def _client_cert_element(self, connection: Connection) -> bytes:
+        parts = [f"By={connection.local_id}", f"Hash={connection.peer_certificate_sha256}"]
+        if "Subject" in self._client_cert_details:
+            parts.append(f'Subject="{connection.peer_subject}"')
+        if "URI" in self._client_cert_details:
+            parts.append(f"URI={connection.peer_id}")
+        return ";".join(parts).encode()
+
+
+def _joined(headers: Headers, name: bytes) -> bytes:
+    return b",".join(value for header, value in headers if header == name)
+
+
+# RFC 9562 5.4: the bits of a UUID that say version 4 and its variant.
+_UUID_FIXED_BITS = 0xF000 << 64 | 0xC000 << 48
+_UUID_VERSION_4 = 0x4000 << 64 | 0x8000 << 48
+
+
+def new_request_id() -> bytes:
+    """A random UUID: it tells requests apart, and guards nothing."""
+    digits = b"%032x" % (getrandbits(128) & ~_UUID_FIXED_BITS | _UUID_VERSION_4)
+    return b"-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))

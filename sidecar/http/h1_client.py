@@ -1,0 +1,256 @@
+"""The client's side of an HTTP/1.1 connection: one exchange at a time, lent and taken back by a pool."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Coroutine
+from typing import cast
+
+from sidecar.errors import InternalError, RequestError, UpstreamResetError
+from sidecar.http.h1_response_reader import IncomingResponse, ResponseReader
+from sidecar.http.h1_writer import (
+    CHUNKED,
+    chunk,
+    content_length,
+    last_chunk,
+    request_head,
+    whole_request,
+)
+from sidecar.http.message import Body, BodyReader, Request, Response
+from sidecar.upstream.connection import ConnectionObserver
+
+
+class Http1ClientConnection(asyncio.Protocol):
+    """Implements `sidecar.upstream.connection.Connection`.
+
+    It is idle again when request and response have both ended and the upstream keeps the connection; an
+    exchange that ends in any other way (cancelled, cut short, answered too early) ends the connection.
+    """
+
+    capacity = 1
+
+    def __init__(self, *, max_headers_bytes: int = 60 * 1024, max_headers_count: int = 100) -> None:
+        self.closed = False
+        self.active = 0
+        self.observer: ConnectionObserver | None = None
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        self._loop = asyncio.get_running_loop()
+        self._reader = ResponseReader(
+            self, max_headers_bytes=max_headers_bytes, max_headers_count=max_headers_count
+        )
+        self._transport: asyncio.Transport | None = None
+        self._request: Request | None = None  # under way
+        self._request_sent = True
+        self._incoming: IncomingResponse | None = None
+        self._response: asyncio.Future[Response] | None = None
+        self._pump: asyncio.Task[None] | None = None
+        self._writable: asyncio.Future[None] | None = None  # set while the upstream is slow to read
+
+    async def send(self, request: Request) -> Response:
+        """The response, as soon as its head is here. Raises `UpstreamResetError` and
+        `UpstreamProtocolError`, or what cut the request's body short. Cancelled, it closes the connection."""
+        if self.closed or self._transport is None:
+            raise UpstreamResetError("the upstream had closed the connection")
+        assert self._request is None
+        self._request = request
+        self.active = 1
+        self._incoming = None
+        self._reader.expect(request.method, request.upgrade)
+        self._send_request(request)
+        response: asyncio.Future[Response] = self._loop.create_future()
+        self._response = response
+        try:
+            return await response
+        except asyncio.CancelledError:
+            if self._request is request:  # else it has ended, and the connection may be lent again
+                self.close()
+            if response.done() and not response.cancelled():
+                response.exception()  # nobody else will look
+            raise
+
+    def close(self) -> None:
+        self._fail(UpstreamResetError("the connection was closed", request_sent=True))
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+
+    def data_received(self, data: bytes) -> None:
+        self.received_bytes += len(data)
+        if self.closed and self._request is None:
+            return
+        reader = self._reader
+        incoming = reader.feed(data)
+        if reader.interim:
+            self._inform()
+        if incoming is not None:
+            self._receive(incoming)
+        if reader.error is not None:
+            self._fail(reader.error)
+        elif self._incoming is not None and self._incoming.complete:
+            self._end_exchange(self._incoming)
+
+    def eof_received(self) -> bool:
+        ended = self._reader.feed_eof()
+        incoming = self._incoming
+        if ended and incoming is not None:
+            if incoming.tunnel:
+                return self._transport is not None and self._transport.can_write_eof()
+            self._end_exchange(incoming)
+        elif self._request is None:
+            self._mark_closed()
+        return False  # the transport closes; `connection_lost` follows
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        reason = f"the upstream closed the connection{f': {exc}' if exc else ''}"
+        self._fail(UpstreamResetError(reason, request_sent=True))
+        self._transport = None
+        self.resume_writing()
+
+    def pause_writing(self) -> None:
+        self._writable = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        writable, self._writable = self._writable, None
+        if writable is not None and not writable.done():
+            writable.set_result(None)
+
+    # BodySource: the response's body is read by somebody slow, or not at all.
+
+    def pause_body(self) -> None:
+        if self._transport is not None:
+            self._transport.pause_reading()
+
+    def resume_body(self) -> None:
+        if self._transport is not None:
+            self._transport.resume_reading()
+
+    def abandon_body(self) -> None:
+        self.close()
+
+    # The request, on its way out.
+
+    def _send_request(self, request: Request) -> None:
+        body = request.body
+        self._request_sent = False
+        if request.upgrade is not None:  # the tunnel's bytes wait for the 101
+            self._write(request_head(request, b"connection: upgrade", b"upgrade: %b" % request.upgrade))
+        elif isinstance(body, bytes):
+            self._write(whole_request(request, body))
+            self._request_sent = True
+        else:
+            length = content_length(request.headers)
+            self._write(request_head(request, CHUNKED) if length is None else request_head(request))
+            self._start_pump(self._send_body(body, length))
+
+    def _start_pump(self, body: Coroutine[None, None, None]) -> None:
+        self._pump = self._loop.create_task(body, name="http1-request-body")
+
+    async def _send_body(self, body: BodyReader, length: int | None) -> None:
+        """Framed by the length that the head says, else in chunks."""
+        sent = 0
+        try:
+            while data := await body.read():
+                sent += len(data)
+                if length is not None and sent > length:
+                    break
+                await self._write_some(chunk(data) if length is None else data)
+            if length is None:
+                self._write(last_chunk(body.trailers))
+            elif sent != length:
+                raise InternalError(f"a request body of other than the {length} bytes that were said")
+            self._request_sent = True
+        except RequestError as error:
+            self._fail(error)
+        finally:
+            body.close()
+        if self._incoming is not None and self._incoming.complete:
+            self._end_exchange(self._incoming)
+
+    async def _send_tunnel(self, body: BodyReader) -> None:
+        try:
+            while data := await body.read():
+                await self._write_some(data)
+            self._request_sent = True
+        except RequestError as error:
+            self._fail(error)
+        finally:
+            body.close()
+        if self._incoming is not None and self._incoming.complete:
+            self._end_exchange(self._incoming)
+        elif self._transport is not None and self._transport.can_write_eof():
+            self._transport.write_eof()
+        else:
+            self.close()
+
+    async def _write_some(self, data: bytes) -> None:
+        self._write(data)
+        if self._writable is not None:
+            await self._writable
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self.sent_bytes += len(data)
+            self._transport.write(data)
+
+    # The response, on its way in.
+
+    def _inform(self) -> None:
+        interim, self._reader.interim = self._reader.interim, []
+        if self._request is not None and self._request.inform is not None:
+            for status, headers in interim:
+                if status != 100:  # the codec downstream has said so itself
+                    self._request.inform(status, headers)
+
+    def _receive(self, incoming: IncomingResponse) -> None:
+        self._incoming = incoming
+        response = Response(incoming.status, incoming.headers, incoming.body)
+        if incoming.tunnel and self._request is not None:
+            response.upgraded = True
+            assert not isinstance(self._request.body, bytes)
+            self._start_pump(self._send_tunnel(self._request.body))
+        if self._response is not None and not self._response.done():
+            self._response.set_result(response)
+
+    def _end_exchange(self, incoming: IncomingResponse) -> None:
+        """The response is complete: if the request is, and the upstream agrees, the connection is idle."""
+        if self._request is None:
+            return
+        keep_alive = incoming.keep_alive and self._request_sent and not self.closed
+        if incoming.tunnel and not self._request_sent:
+            return  # one direction has ended
+        self._request = None
+        self._response = None
+        self.active = 0
+        if keep_alive and not incoming.tunnel:
+            self._pump = None
+            if self.observer is not None:
+                self.observer.connection_idle(self)
+        else:
+            self.close()
+
+    # Ends.
+
+    def _fail(self, error: RequestError) -> None:
+        """Nothing more comes of this connection, nor of the exchange under way."""
+        self._request = None
+        response, self._response = self._response, None
+        self.active = 0
+        if response is not None and not response.done():
+            response.set_exception(error)
+        if self._incoming is not None and isinstance(self._incoming.body, Body):
+            self._incoming.body.fail(error)
+        if self._pump is not None and self._pump is not asyncio.current_task():
+            self._pump.cancel()
+        self._pump = None
+        self._mark_closed()
+        if self._transport is not None:
+            self._transport.close()
+
+    def _mark_closed(self) -> None:
+        if not self.closed:
+            self.closed = True
+            if self.observer is not None:
+                self.observer.connection_closed(self)

@@ -1,0 +1,304 @@
+"""Bytes in, requests out: the server's half of HTTP/1.1 parsing, without I/O.
+
+llhttp (by httptools) splits the bytes; the rules it does not know are `h1_rules`. The callbacks below run
+for each header of each request: they are the hottest code of the sidecar.
+"""
+
+from __future__ import annotations
+
+import httptools
+
+from sidecar.errors import DownstreamError, DownstreamProtocolError, HeadersTooLargeError
+from sidecar.http.h1_rules import (
+    HOP_BY_HOP,
+    check_expect,
+    check_transfer_encoding,
+    check_version,
+    resolve_target,
+)
+from sidecar.http.message import Body, BodySource, Headers
+
+_SPECIAL = HOP_BY_HOP | {b"host", b"expect", b"te"}
+
+# The HTTP/2 upgrade is an offer that RFC 9113 3.1 withdrew: Envoy does not take it up either.
+_DECLINED_UPGRADES = frozenset((b"h2c",))
+
+
+class IncomingRequest:
+    """A request as its bytes said it. `complete` once its body has ended; a tunnel's ends with the tunnel."""
+
+    __slots__ = (
+        "authority",
+        "body",
+        "complete",
+        "expects_continue",
+        "headers",
+        "http10",
+        "keep_alive",
+        "method",
+        "path",
+        "received_bytes",
+        "upgrade",
+    )
+
+    def __init__(self) -> None:
+        self.method = b""
+        self.authority = b""
+        self.path = b""
+        self.headers: Headers = []
+        self.body: bytes | Body = b""
+        self.upgrade: bytes | None = None
+        self.http10 = False
+        self.keep_alive = True
+        self.expects_continue = False
+        self.complete = False
+        self.received_bytes = 0
+
+
+class RequestReader:
+    """Feed it what was read; it returns the requests whose head became complete, each with its body: plain
+    bytes if that was complete too, else a `Body` that later bytes go to.
+
+    It never raises: `error` is what the client did wrong, after the requests already returned; no request
+    follows it, nor one that said ``Connection: close``.
+    """
+
+    def __init__(
+        self,
+        source: BodySource,
+        *,
+        max_headers_bytes: int = 60 * 1024,
+        max_headers_count: int = 100,
+        allow_absolute_url: bool = True,
+    ) -> None:
+        self.error: DownstreamError | None = None
+        self.head_pending = False
+        self._source = source
+        self._max_headers_bytes = max_headers_bytes
+        self._max_headers_count = max_headers_count
+        self._allow_absolute_url = allow_absolute_url
+        self._parser = httptools.HttpRequestParser(self)
+        self._request = IncomingRequest()
+        self._returned = True  # whether `_request` was, or there is none
+        self._arrived: list[IncomingRequest] = []
+        self._target = b""
+        self._fields: Headers = []  # of the head, and then of the trailers
+        self._special: Headers = []  # of the head: what is meant for this hop
+        self._chunks: list[bytes] = []
+        self._head_bytes = 0  # of a head that is pending: fed after the read that it began in
+        self._measure = False  # whether a head that becomes complete now could be too large
+        self._tunnel: Body | None = None
+        self._skip_body = False  # llhttp ends a message that asks for an upgrade at its head
+        self._replaying = False
+        self._last = False
+
+    def feed(self, data: bytes | memoryview) -> list[IncomingRequest]:
+        if self._tunnel is not None:
+            self._request.received_bytes += len(data)
+            self._tunnel.feed(bytes(data))
+            return []
+        if self._last or self.error is not None:
+            return []
+        if self.head_pending:
+            self._head_bytes += len(data)
+            self._measure = True
+        else:
+            self._measure = len(data) > self._max_headers_bytes
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            return self._leave_http(data, upgrade.args[0])
+        except httptools.HttpParserError as error:
+            self._fail(error)
+        if self.head_pending:
+            if self._head_bytes > self._max_headers_bytes and self.error is None:
+                self._refuse(HeadersTooLargeError(f"a head of more than {self._max_headers_bytes} bytes"))
+        elif not self._returned:
+            self._return_streaming()
+        arrived = self._arrived
+        if arrived:
+            self._arrived = []
+        return arrived
+
+    def feed_eof(self) -> None:
+        """The client has closed its direction: the end of a tunnel's, an accident in any other body."""
+        if self._tunnel is not None and not self._request.complete:
+            self._request.complete = True
+            self._tunnel.feed_end()
+
+    # What httptools calls.
+
+    def on_message_begin(self) -> None:
+        if self._replaying:
+            return
+        self.head_pending = True
+        self._target = b""
+        self._fields = []
+        self._special = []
+        self._head_bytes = 0
+
+    def on_url(self, part: bytes) -> None:
+        self._target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name in _SPECIAL:
+            self._special.append((name, value.strip()))
+        else:
+            self._fields.append((name, value.strip()))  # RFC 9110 5.5: llhttp leaves the trailing whitespace
+
+    def on_headers_complete(self) -> None:
+        if self._replaying:
+            self._replaying = False
+            return
+        request = self._request = IncomingRequest()
+        self._chunks = []
+        self._check_size()
+        special = self._special
+        request.method = self._parser.get_method()
+        request.headers = self._fields
+        request.keep_alive = self._parser.should_keep_alive()
+        if len(special) != 1 or not request.keep_alive:
+            self._read_special(request)
+        request.authority, request.path = resolve_target(
+            request.method, self._target, special, allow_absolute=self._allow_absolute_url
+        )
+        if request.method == b"CONNECT":
+            self._read_upgrade(request, b"connect")
+        self._fields = []  # trailers, from here on
+        self.head_pending = False
+        self._returned = False
+
+    def on_body(self, data: bytes) -> None:
+        request = self._request
+        request.received_bytes += len(data)
+        if self._returned:
+            assert isinstance(request.body, Body)
+            request.body.feed(data)
+        else:
+            self._chunks.append(data)
+
+    def on_message_complete(self) -> None:
+        if self._skip_body:
+            return
+        request = self._request
+        if request.upgrade is not None:
+            return  # the tunnel begins
+        if self._fields:
+            self._check_size()
+        if self._returned:
+            assert isinstance(request.body, Body)
+            request.body.feed_end(self._fields)
+        elif self._fields:
+            self._return_streaming()
+            assert isinstance(request.body, Body)
+            request.body.feed_end(self._fields)
+        else:
+            chunks = self._chunks
+            request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            self._arrived.append(request)
+            self._returned = True
+        request.complete = True
+        self._last = not request.keep_alive
+
+    # Less usual.
+
+    def _read_special(self, request: IncomingRequest) -> None:
+        """What a head says to this hop. Called if there is more than Host, or the connection is to end: else
+        the version is 1.1, because a keep-alive of HTTP/1.0 is a header."""
+        special: dict[bytes, list[bytes]] = {}
+        for name, value in self._special:
+            special.setdefault(name, []).append(value)
+        version = self._parser.get_http_version()
+        check_version(version)
+        request.http10 = version == "1.0"
+        if b"transfer-encoding" in special:
+            check_transfer_encoding(special[b"transfer-encoding"], version)
+        if b"expect" in special and not request.http10:
+            check_expect(special[b"expect"][0])
+            request.expects_continue = True
+        if b"te" in special and any(b"trailers" in value.lower() for value in special[b"te"]):
+            request.headers.append((b"te", b"trailers"))
+        if b"connection" in special:
+            self._drop_named(request, special[b"connection"])
+        if b"upgrade" in special and self._parser.should_upgrade() and request.method != b"CONNECT":
+            # RFC 9110 7.8: an offer that is not taken up is ignored, and so is one in HTTP/1.0.
+            protocol = special[b"upgrade"][0].partition(b",")[0].strip().lower()
+            self._skip_body = request.http10 or protocol in _DECLINED_UPGRADES
+            if not self._skip_body:
+                self._read_upgrade(request, protocol)
+
+    @staticmethod
+    def _drop_named(request: IncomingRequest, values: list[bytes]) -> None:
+        # RFC 9110 7.6.1: what Connection names is meant for this hop. Framing is no option (content-length).
+        named = {token.strip().lower() for value in values for token in value.split(b",")}
+        named -= {b"content-length", b"te"}
+        request.headers = [field for field in request.headers if field[0] not in named]
+
+    def _read_upgrade(self, request: IncomingRequest, protocol: bytes) -> None:
+        chunked = any(name == b"transfer-encoding" for name, _ in self._special)
+        if chunked or any(name == b"content-length" and value != b"0" for name, value in request.headers):
+            raise DownstreamProtocolError("a body beside an upgrade: where the tunnel begins is not certain")
+        request.upgrade = protocol
+
+    def _leave_http(self, data: bytes | memoryview, head_end: int) -> list[IncomingRequest]:
+        rest = bytes(data[head_end:])
+        if self._skip_body:
+            return self._stay_in_http(rest)
+        tunnel = self._tunnel = Body(self._source)
+        self._request.body = tunnel
+        self._arrived.append(self._request)
+        self._returned = True
+        if rest:
+            self._request.received_bytes += len(rest)
+            tunnel.feed(rest)
+        arrived, self._arrived = self._arrived, []
+        return arrived
+
+    def _stay_in_http(self, rest: bytes) -> list[IncomingRequest]:
+        """A declined offer: llhttp would not read the body now, so that a fresh one is told its framing."""
+        self._skip_body = False
+        self._parser = httptools.HttpRequestParser(self)
+        self._replaying = True
+        framing = [b"POST / HTTP/1.1"]
+        framing += [b": ".join(field) for field in self._special if field[0] == b"transfer-encoding"]
+        framing += [b": ".join(field) for field in self._request.headers if field[0] == b"content-length"]
+        if not self._request.keep_alive:
+            framing.append(b"connection: close")
+        self._parser.feed_data(b"\r\n".join((*framing, b"", b"")))
+        return self.feed(rest)
+
+    def _return_streaming(self) -> None:
+        request = self._request
+        body = request.body = Body(self._source)
+        for chunk in self._chunks:
+            body.feed(chunk)
+        self._chunks = []
+        self._arrived.append(request)
+        self._returned = True
+
+    def _check_size(self) -> None:
+        count = len(self._fields) + len(self._special)
+        if count > self._max_headers_count:
+            raise HeadersTooLargeError(f"{count} headers, more than {self._max_headers_count}")
+        if self._measure:
+            fields = (*self._fields, *self._special)
+            size = len(self._target) + sum(len(name) + len(value) for name, value in fields)
+            if size > self._max_headers_bytes:
+                raise HeadersTooLargeError(f"headers of {size} bytes, more than {self._max_headers_bytes}")
+
+    def _fail(self, error: httptools.HttpParserError) -> None:
+        cause = error.__context__
+        if isinstance(cause, DownstreamError):  # raised by a callback above
+            self._refuse(cause)
+        elif isinstance(error, httptools.HttpParserCallbackError) and cause is not None:
+            raise cause  # a fault of ours, not of the client
+        elif not self._last:  # RFC 9112 9.3: what follows `Connection: close` is not read
+            self._refuse(DownstreamProtocolError(f"malformed HTTP/1.1: {error}"))
+
+    def _refuse(self, error: DownstreamError) -> None:
+        self.error = error
+        request = self._request
+        if self._returned and isinstance(request.body, Body) and not request.complete:
+            request.body.fail(error)
+        self._returned = True

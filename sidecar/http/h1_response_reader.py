@@ -1,0 +1,237 @@
+"""Bytes in, responses out: the client's half of HTTP/1.1 parsing, without I/O."""
+
+from __future__ import annotations
+
+import httptools
+
+from sidecar.errors import UpstreamProtocolError
+from sidecar.http.h1_rules import HOP_BY_HOP, printable
+from sidecar.http.h1_writer import has_no_body
+from sidecar.http.message import Body, BodySource, Headers
+
+
+class IncomingResponse:
+    """A response as its bytes said it. `tunnel`: a 101, the body is what follows it."""
+
+    __slots__ = ("body", "complete", "headers", "keep_alive", "status", "tunnel")
+
+    def __init__(self, status: int) -> None:
+        self.status = status
+        self.headers: Headers = []
+        self.body: bytes | Body = b""
+        self.keep_alive = True
+        self.complete = False
+        self.tunnel = False
+
+
+class ResponseReader:
+    """`expect` a response, then `feed` what was read: it returns the response once, when its head is
+    complete, with its body as plain bytes if that was complete too, else as a `Body` that later bytes go to.
+
+    It never raises: `error` is what the upstream did wrong, of which bytes that nobody asked for are one
+    kind: they must not pass for the next response.
+    """
+
+    def __init__(
+        self, source: BodySource, *, max_headers_bytes: int = 60 * 1024, max_headers_count: int = 100
+    ) -> None:
+        self.error: UpstreamProtocolError | None = None
+        self.interim: list[tuple[int, Headers]] = []
+        self._source = source
+        self._max_headers_bytes = max_headers_bytes
+        self._max_headers_count = max_headers_count
+        self._parser = httptools.HttpResponseParser(self)
+        self._response: IncomingResponse | None = None
+        self._returned = False
+        self._awaited = False  # whether a response is, or the rest of one
+        self._request_method = b""
+        self._upgrade: bytes | None = None
+        self._fields: Headers = []  # of the head, and then of the trailers
+        self._special: Headers = []  # of the head: what is meant for this hop
+        self._chunks: list[bytes] = []
+        self._head_pending = False
+        self._head_bytes = 0
+        self._measure = False
+        self._until_close = False
+
+    def expect(self, method: bytes, upgrade: bytes | None) -> None:
+        self._request_method = method
+        self._upgrade = upgrade
+        self._awaited = True
+        self._response = None
+        self._returned = False
+
+    def feed(self, data: bytes) -> IncomingResponse | None:
+        response = self._response
+        if response is not None and response.tunnel and isinstance(response.body, Body):
+            response.body.feed(data)
+            return None
+        if self._head_pending:
+            self._head_bytes += len(data)
+            self._measure = True
+        else:
+            self._measure = len(data) > self._max_headers_bytes
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            return self._open_tunnel(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            self._fail(error)
+        if self._head_pending and self._head_bytes > self._max_headers_bytes and self.error is None:
+            self.error = UpstreamProtocolError(
+                f"a response head of more than {self._max_headers_bytes} bytes"
+            )
+        return self._return()
+
+    def feed_eof(self) -> bool:
+        """The upstream has closed its direction. Whether that is how the message ends (RFC 9112 6.3)."""
+        response = self._response
+        if response is None or response.complete or not (response.tunnel or self._until_close):
+            return False
+        self._complete(response)
+        return True
+
+    # What httptools calls.
+
+    def on_message_begin(self) -> None:
+        if not self._awaited:
+            raise UpstreamProtocolError("bytes that no request asked for")
+        self._head_pending = True
+        self._head_bytes = 0
+        self._fields = []
+        self._special = []
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        if name in HOP_BY_HOP:
+            self._special.append((name, value.strip()))
+        else:
+            self._fields.append((name, value.strip()))
+
+    def on_headers_complete(self) -> None:
+        self._check_size()
+        self._head_pending = False
+        parser = self._parser
+        status = parser.get_status_code()
+        if status < 200 and status != 101:
+            return
+        response = self._response = IncomingResponse(status)
+        self._chunks = []
+        response.headers = self._fields
+        response.keep_alive = parser.should_keep_alive()
+        self._until_close = False
+        if self._special:
+            self._read_special(response)
+        if status == 101:
+            self._check_switch(response)
+        elif self._request_method == b"HEAD":
+            # RFC 9112 6.3: no body follows, whatever the head says; llhttp does not know, and starts anew.
+            self._parser = httptools.HttpResponseParser(self)
+            self._complete(response)
+        elif not response.keep_alive:
+            self._until_close = not has_no_body(status) and not self._is_framed()
+        self._fields = []  # trailers, from here on
+
+    def on_body(self, data: bytes) -> None:
+        response = self._response
+        if response is None or response.complete:
+            raise UpstreamProtocolError("bytes that no request asked for")
+        if self._returned:
+            assert isinstance(response.body, Body)
+            response.body.feed(data)
+        else:
+            self._chunks.append(data)
+
+    def on_message_complete(self) -> None:
+        response = self._response
+        if response is None:
+            self.interim.append((self._parser.get_status_code(), self._fields))
+        elif not response.tunnel and not response.complete:
+            if self._fields:
+                self._check_size()
+            self._complete(response)
+
+    # Less usual.
+
+    def _complete(self, response: IncomingResponse) -> None:
+        response.complete = True
+        self._awaited = False
+        if self._returned:
+            assert isinstance(response.body, Body)
+            response.body.feed_end(self._fields)
+
+    def _return(self) -> IncomingResponse | None:
+        response = self._response
+        if response is None or self._returned or self._head_pending:
+            return None
+        if self.error is not None and not response.complete:
+            return None
+        self._returned = True
+        if response.complete and not (self._fields and self._chunks):
+            chunks = self._chunks
+            response.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            return response
+        body = response.body = Body(self._source)
+        for chunk in self._chunks:
+            body.feed(chunk)
+        if response.complete:
+            body.feed_end(self._fields)
+        return response
+
+    def _read_special(self, response: IncomingResponse) -> None:
+        codings = [value for name, value in self._special if name == b"transfer-encoding"]
+        if codings and (len(codings) > 1 or codings[0].lower() != b"chunked"):
+            # RFC 9112 6.1: a coding that is not understood hides where the body ends.
+            raise UpstreamProtocolError(f"Transfer-Encoding {printable(codings[0])} in a response")
+        if codings and self._parser.get_http_version() != "1.1":
+            raise UpstreamProtocolError("Transfer-Encoding in a response of HTTP/1.0")
+        named = {
+            token.strip().lower()
+            for name, value in self._special
+            if name == b"connection"
+            for token in value.split(b",")
+        } - {b"content-length"}
+        response.headers = self._fields = [field for field in self._fields if field[0] not in named]
+
+    def _is_framed(self) -> bool:
+        return any(name == b"content-length" for name, _ in self._fields) or any(
+            name == b"transfer-encoding" for name, _ in self._special
+        )
+
+    def _check_switch(self, response: IncomingResponse) -> None:
+        """RFC 9110 15.2.2: to what was asked for, or not at all."""
+        chosen = [value.lower() for name, value in self._special if name == b"upgrade"]
+        if self._upgrade is None or chosen != [self._upgrade]:
+            raise UpstreamProtocolError("a 101 that switches to no protocol that was asked for")
+        response.tunnel = True
+
+    def _open_tunnel(self, rest: bytes) -> IncomingResponse | None:
+        response = self._response
+        if response is None or not response.tunnel:
+            self.error = UpstreamProtocolError("the upstream left HTTP without being asked to")
+            return None
+        body = response.body = Body(self._source)
+        if rest:
+            body.feed(rest)
+        self._returned = True
+        return response
+
+    def _check_size(self) -> None:
+        count = len(self._fields) + len(self._special)
+        if count > self._max_headers_count:
+            raise UpstreamProtocolError(f"{count} response headers, more than {self._max_headers_count}")
+        if self._measure:
+            size = sum(len(name) + len(value) for name, value in (*self._fields, *self._special))
+            if size > self._max_headers_bytes:
+                raise UpstreamProtocolError(
+                    f"response headers of {size} bytes, more than {self._max_headers_bytes}"
+                )
+
+    def _fail(self, error: httptools.HttpParserError) -> None:
+        cause = error.__context__
+        if isinstance(cause, UpstreamProtocolError):  # raised by a callback above
+            self.error = cause
+        elif isinstance(error, httptools.HttpParserCallbackError) and cause is not None:
+            raise cause  # a fault of ours, not of the upstream
+        else:
+            self.error = UpstreamProtocolError(f"malformed HTTP/1.1: {error}")

@@ -1,0 +1,469 @@
+"""The server's side of an HTTP/1.1 connection.
+
+    data_received -> RequestReader -> one task for each request: manager.handle -> write -> manager.complete
+
+Requests are served one after the other, in the order in which they came (RFC 9112 9.3.2); pipelined ones wait
+in a bounded queue. A client that closes its direction is gone, as for Envoy: its request is cancelled; only
+a tunnel can be half-closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections import deque
+from typing import TYPE_CHECKING, cast
+
+from sidecar.errors import (
+    DownstreamDisconnectError,
+    DownstreamError,
+    DownstreamTimeoutError,
+    RequestError,
+    RequestHeaderTimeoutError,
+    StreamIdleTimeoutError,
+    UpstreamProtocolError,
+)
+from sidecar.http.deadline import Deadline
+from sidecar.http.h1_request_reader import IncomingRequest, RequestReader
+from sidecar.http.h1_writer import (
+    CHUNKED,
+    CLOSE,
+    LAST_CHUNK,
+    chunk,
+    content_length,
+    has_no_body,
+    last_chunk,
+    response_head,
+    whole_response,
+    without_length,
+)
+from sidecar.http.message import BodyReader, Headers, Request, Response
+from sidecar.observability.stream_info import Connection
+from sidecar.timers import Timer
+
+if TYPE_CHECKING:
+    from sidecar.http.connection_manager import ConnectionManager
+
+# What one read may hold is parsed in slices, so that a flood of pipelined requests is left unparsed.
+MAX_FEED_BYTES = 64 * 1024
+MAX_WAITING_REQUESTS = 16
+# Envoy's delayed_close_timeout: an error reply must reach a client that is still sending.
+LINGER_S = 1.0
+
+_KEEP_ALIVE = b"connection: keep-alive"
+_UPGRADE = b"connection: upgrade"
+
+
+class Exchange:
+    """One request that is being answered."""
+
+    __slots__ = ("head_sent", "incoming", "request", "response", "sent", "task")
+
+    def __init__(self, incoming: IncomingRequest, request: Request) -> None:
+        self.incoming = incoming
+        self.request = request
+        self.response: Response | None = None
+        self.head_sent = False
+        self.sent = False
+        self.task: asyncio.Task[None] | None = None
+
+
+class Http1ServerConnection(asyncio.Protocol):
+    """Made by `ConnectionManager.protocol`, one for each connection."""
+
+    def __init__(self, manager: ConnectionManager, connection: Connection) -> None:
+        config = manager.config
+        self._manager = manager
+        self._connection = connection
+        self._scheme = b"https" if connection.tls_version else b"http"
+        self._stats = manager.stats
+        self._loop = asyncio.get_running_loop()
+        self._reader = RequestReader(
+            self,
+            max_headers_bytes=config.max_request_headers_bytes,
+            max_headers_count=config.max_headers_count,
+            allow_absolute_url=config.allow_absolute_url,
+        )
+        self._idle_timeout_s = config.idle_timeout_s or math.inf
+        self._stream_idle_timeout_s = config.stream_idle_timeout_s or math.inf
+        self._headers_timeout_s = config.request_headers_timeout_s or math.inf
+        self._request_timeout_s = config.request_timeout_s
+        self._deadline = Deadline(manager.timers, manager.clock, self._expire)
+        self._request_timer: Timer | None = None
+        self._transport: asyncio.Transport | None = None
+        self._exchange: Exchange | None = None
+        self._waiting: deque[IncomingRequest] = deque()
+        self._unparsed = memoryview(b"")
+        self._body_paused = False
+        self._reading_paused = False
+        self._writable: asyncio.Future[None] | None = None  # set while the client is slow to read
+        self._tunnel_input_ended: asyncio.Future[None] | None = None
+        self._head_awaited = False  # whether the deadline is that of a head
+        self._lingering = False
+
+    # asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        self._manager.connection_opened(self)
+        now = self._manager.clock()
+        self._deadline.move_to(now + min(self._idle_timeout_s, self._headers_timeout_s))
+
+    def data_received(self, data: bytes) -> None:
+        self._stats.downstream_cx_rx_bytes_total += len(data)
+        if self._lingering:
+            return
+        if self._exchange is not None:
+            self._deadline.move_to(self._manager.clock() + self._stream_idle_timeout_s)
+        if len(data) <= MAX_FEED_BYTES and not self._unparsed:
+            self._take(self._reader.feed(data))
+        else:
+            self._unparsed = memoryview(bytes(self._unparsed) + data)
+            self._parse()
+
+    def eof_received(self) -> bool:
+        if self._tunnel_input_ended is None:
+            return False  # the transport closes; `connection_lost` follows
+        self._reader.feed_eof()
+        self._end_tunnel_input()
+        assert self._transport is not None
+        return self._transport.can_write_eof()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._transport = None
+        self._deadline.cancel()
+        self._waiting.clear()
+        self._unparsed = memoryview(b"")
+        self._end_tunnel_input()
+        self.resume_writing()
+        if self._exchange is not None:
+            client = self._connection.remote_address
+            self._give_up(self._exchange, DownstreamDisconnectError(f"{client} is gone"))
+        self._manager.connection_lost(self)
+
+    def pause_writing(self) -> None:
+        self._writable = self._loop.create_future()
+
+    def resume_writing(self) -> None:
+        writable, self._writable = self._writable, None
+        if writable is not None and not writable.done():
+            writable.set_result(None)
+
+    # BodySource: the request's body is read by somebody slow, or not at all.
+
+    def pause_body(self) -> None:
+        self._body_paused = True
+        self._choose_reading()
+
+    def resume_body(self) -> None:
+        self._body_paused = False
+        self._choose_reading()
+
+    def abandon_body(self) -> None:
+        self._body_paused = False
+        self._end_tunnel_input()
+        self._choose_reading()
+
+    # ServerConnection
+
+    def drain(self) -> None:
+        if self._exchange is None and not self._waiting and not self._reader.head_pending:
+            self._stats.downstream_cx_drain_close += 1
+            self.close()
+
+    def close(self) -> None:
+        if self._transport is not None:
+            self._transport.close()
+
+    # Requests, one after the other.
+
+    def _take(self, arrived: list[IncomingRequest]) -> None:
+        for incoming in arrived:
+            if self._exchange is None:
+                self._begin(incoming)
+            else:
+                self._waiting.append(incoming)
+        if self._exchange is None:
+            self._await_request()
+        elif len(self._waiting) > MAX_WAITING_REQUESTS:
+            self._choose_reading()
+
+    def _await_request(self) -> None:
+        """Nothing is under way but, perhaps, a head; or a client's fault is to be told."""
+        if self._reader.error is not None:
+            self._refuse(self._reader.error)
+        elif self._reader.head_pending and not self._head_awaited:
+            self._head_awaited = True
+            timeout_s = min(self._headers_timeout_s, self._stream_idle_timeout_s)
+            self._deadline.move_to(self._manager.clock() + timeout_s)
+
+    def _parse(self) -> None:
+        """As much of what was read as may wait to be served."""
+        while self._unparsed and len(self._waiting) <= MAX_WAITING_REQUESTS:
+            piece, self._unparsed = self._unparsed[:MAX_FEED_BYTES], self._unparsed[MAX_FEED_BYTES:]
+            self._take(self._reader.feed(piece))
+        self._choose_reading()
+
+    def _choose_reading(self) -> None:
+        paused = self._body_paused or bool(self._unparsed) or len(self._waiting) > MAX_WAITING_REQUESTS
+        if paused is not self._reading_paused and self._transport is not None:
+            self._reading_paused = paused
+            if paused:
+                self._transport.pause_reading()
+            else:
+                self._transport.resume_reading()
+
+    def _begin(self, incoming: IncomingRequest) -> None:
+        manager = self._manager
+        info = manager.new_info(self._connection)
+        request = Request(
+            incoming.method,
+            self._scheme,
+            incoming.authority,
+            incoming.path,
+            incoming.headers,
+            incoming.body,
+            info,
+        )
+        if incoming.http10:
+            info.protocol = "HTTP/1.0"
+        else:
+            request.inform = self._inform
+        exchange = self._exchange = Exchange(incoming, request)
+        self._head_awaited = False
+        self._deadline.move_to(info.start_s + self._stream_idle_timeout_s)
+        if incoming.upgrade is not None:
+            request.upgrade = incoming.upgrade
+            self._tunnel_input_ended = self._loop.create_future()
+        elif not incoming.complete:
+            self._begin_body(incoming)
+        exchange.task = self._loop.create_task(self._serve(exchange), name="http1-request")
+
+    def _begin_body(self, incoming: IncomingRequest) -> None:
+        if incoming.expects_continue and not incoming.received_bytes:
+            self._write(response_head(100, []))  # at once, as Envoy does without proxy_100_continue
+        if self._request_timeout_s:
+            self._request_timer = self._manager.timers.after(self._request_timeout_s, self._expire_request)
+
+    async def _serve(self, exchange: Exchange) -> None:
+        request = exchange.request
+        try:
+            response = exchange.response = await self._manager.handle(request)
+            if type(response.body) is bytes and not response.upgraded:
+                self._send_whole(exchange, response, response.body)
+            else:
+                await self._send_streaming(exchange, response)
+            exchange.sent = True
+            if self._writable is not None:
+                await self._writable
+        except RequestError as error:  # the response's body was cut short
+            self._manager.note_failure(request, error)
+        finally:
+            self._end(exchange)
+
+    def _end(self, exchange: Exchange) -> None:
+        """The response is out, or never will be: on to the next request, if the connection may carry one."""
+        incoming = exchange.incoming
+        exchange.request.info.bytes_received = incoming.received_bytes
+        self._manager.complete(exchange.request, exchange.response)
+        self._exchange = None
+        if self._request_timer is not None:
+            self._request_timer.cancel()
+            self._request_timer = None
+        if self._transport is None or self._lingering:
+            return
+        if not exchange.sent:
+            self._cut_short(exchange)
+        elif incoming.upgrade is not None:
+            self.close()
+        elif not incoming.complete:
+            self._linger()
+        elif not self._keeps_alive(incoming):
+            self.close()
+        else:
+            self._next()
+
+    def _next(self) -> None:
+        if self._waiting:
+            self._begin(self._waiting.popleft())
+            self._parse()
+            return
+        self._deadline.move_to(self._manager.clock() + self._idle_timeout_s)
+        if self._unparsed:
+            self._parse()
+        else:
+            self._await_request()
+
+    def _keeps_alive(self, incoming: IncomingRequest) -> bool:
+        return incoming.keep_alive and not (self._manager.draining and not self._waiting)
+
+    # Writing.
+
+    def _write(self, data: bytes) -> None:
+        if self._transport is not None:
+            self._stats.downstream_cx_tx_bytes_total += len(data)
+            self._transport.write(data)
+
+    def _inform(self, status: int, headers: Headers) -> None:
+        """RFC 9110 15.2: an interim response. 101 is none: it ends the exchange."""
+        if self._exchange is not None and not self._exchange.head_sent:
+            self._write(response_head(status, headers))
+
+    def _connection_options(self, incoming: IncomingRequest) -> tuple[bytes, ...]:
+        if not incoming.complete or not self._keeps_alive(incoming):
+            incoming.keep_alive = False  # it has been said
+            return (CLOSE,)
+        return (_KEEP_ALIVE,) if incoming.http10 else ()
+
+    def _send_whole(self, exchange: Exchange, response: Response, body: bytes) -> None:
+        incoming = exchange.incoming
+        options = self._connection_options(incoming)
+        exchange.head_sent = True
+        if incoming.method == b"HEAD" or has_no_body(response.status):
+            headers = without_length(response.headers) if response.status == 204 else response.headers
+            self._write(response_head(response.status, headers, *options))
+        else:
+            exchange.request.info.bytes_sent = len(body)
+            self._write(whole_response(response.status, response.headers, body, *options))
+
+    async def _send_streaming(self, exchange: Exchange, response: Response) -> None:
+        assert not isinstance(response.body, bytes)
+        try:
+            if response.upgraded:
+                await self._send_tunnel(exchange, response, response.body)
+            elif exchange.incoming.method == b"HEAD" or has_no_body(response.status):
+                self._send_whole(exchange, response, b"")
+            else:
+                await self._send_body(exchange, response, response.body)
+        finally:
+            response.body.close()
+
+    async def _send_body(self, exchange: Exchange, response: Response, body: BodyReader) -> None:
+        """Framed by the length that the head says, else in chunks; for HTTP/1.0, by the connection's end."""
+        length = content_length(response.headers)
+        chunked = length is None and not exchange.incoming.http10
+        if length is None and not chunked:
+            exchange.incoming.keep_alive = False
+        options = self._connection_options(exchange.incoming)
+        if chunked:
+            options = (*options, CHUNKED)
+        self._write(response_head(response.status, response.headers, *options))
+        exchange.head_sent = True
+        info = exchange.request.info
+        while data := await body.read():
+            info.bytes_sent += len(data)
+            if length is not None and info.bytes_sent > length:
+                raise UpstreamProtocolError(f"a response body of more than the {length} bytes that it said")
+            self._write(chunk(data) if chunked else data)
+            self._deadline.move_to(self._manager.clock() + self._stream_idle_timeout_s)
+            if self._writable is not None:
+                await self._writable
+        if chunked:
+            self._write(last_chunk(body.trailers) if body.trailers else LAST_CHUNK)
+        elif length is not None and info.bytes_sent != length:
+            raise UpstreamProtocolError(
+                f"a response body of {info.bytes_sent} bytes, not {length} as it said"
+            )
+
+    async def _send_tunnel(self, exchange: Exchange, response: Response, body: BodyReader) -> None:
+        """Both directions, until each has ended (RFC 9110 7.8, 9.3.6)."""
+        info = exchange.request.info
+        stats = self._stats
+        upgrade = exchange.incoming.upgrade
+        options = (_UPGRADE, b"upgrade: %b" % upgrade) if upgrade and response.status == 101 else ()
+        self._write(response_head(response.status, without_length(response.headers), *options))
+        exchange.head_sent = True
+        stats.downstream_cx_upgrades_total += 1
+        stats.downstream_cx_upgrades_active += 1
+        try:
+            while data := await body.read():
+                info.bytes_sent += len(data)
+                self._write(data)
+                self._deadline.move_to(self._manager.clock() + self._stream_idle_timeout_s)
+                if self._writable is not None:
+                    await self._writable
+            if self._transport is not None and self._transport.can_write_eof():
+                self._transport.write_eof()
+                if self._tunnel_input_ended is not None:
+                    await self._tunnel_input_ended
+        finally:
+            stats.downstream_cx_upgrades_active -= 1
+
+    def _end_tunnel_input(self) -> None:
+        if self._tunnel_input_ended is not None and not self._tunnel_input_ended.done():
+            self._tunnel_input_ended.set_result(None)
+
+    # Ends that nobody wished for.
+
+    def _refuse(self, error: DownstreamError) -> None:
+        """What arrived is no request: it is answered here, and counted and logged like one."""
+        request = Request(b"", self._scheme, b"", b"", [], b"", self._manager.new_info(self._connection))
+        response = self._manager.refuse(request, error)
+        self._reply_and_linger(request, response)
+        self._manager.complete(request, response)
+
+    def _give_up(self, exchange: Exchange, error: DownstreamError) -> None:
+        """The task is cancelled, and notes its end itself; the client, if there, is told."""
+        manager, request = self._manager, exchange.request
+        assert exchange.task is not None
+        exchange.task.cancel()
+        if not isinstance(request.body, bytes):
+            request.body.close()
+        if self._transport is None or exchange.head_sent:
+            manager.note_failure(request, error)
+            self._cut_short(exchange)
+        else:
+            response = exchange.response = manager.explain(request, error)
+            manager.finish_head(request, response)
+            self._reply_and_linger(request, response)
+
+    def _reply_and_linger(self, request: Request, response: Response) -> None:
+        assert isinstance(response.body, bytes)
+        request.info.bytes_sent = len(response.body)
+        body = b"" if request.method == b"HEAD" else response.body
+        self._write(response_head(response.status, response.headers, CLOSE) + body)
+        self._linger()
+
+    def _cut_short(self, exchange: Exchange) -> None:
+        """The connection ends without the body's end; by a reset where its end is the connection's."""
+        if self._transport is None:
+            return
+        if exchange.incoming.http10:
+            self._transport.abort()
+        else:
+            self._transport.close()
+
+    def _linger(self) -> None:
+        """RFC 9112 9.6: closes in two steps, lest a reset takes the reply from a client still sending."""
+        if self._transport is None or self._lingering:
+            return
+        self._lingering = True
+        self._body_paused = False
+        self._unparsed = memoryview(b"")
+        self._waiting.clear()
+        self._choose_reading()
+        if self._transport.can_write_eof():
+            self._transport.write_eof()
+        self._deadline.move_to(self._manager.clock() + LINGER_S)
+
+    def _expire(self) -> None:
+        """Nothing moved for too long."""
+        exchange = self._exchange
+        if exchange is not None:
+            seconds = self._stream_idle_timeout_s
+            self._give_up(exchange, StreamIdleTimeoutError(f"nothing moved for {seconds:g} s"))
+        elif self._reader.head_pending and not self._lingering:
+            self._refuse(RequestHeaderTimeoutError("the head of the request took too long"))
+        else:
+            if not self._lingering:
+                self._stats.downstream_cx_idle_timeout += 1
+            self.close()
+
+    def _expire_request(self) -> None:
+        exchange = self._exchange
+        self._request_timer = None
+        if exchange is not None and not exchange.incoming.complete and not exchange.head_sent:
+            error = DownstreamTimeoutError(
+                f"the request was not complete after {self._request_timeout_s:g} s"
+            )
+            self._give_up(exchange, error)
