@@ -64,8 +64,8 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bootstrap:
-    """``ca_certificate``: the roots of the control plane's certificate; None: plaintext. ``identity_dir``:
-    where an Envoy, which cannot ask for certificates itself, finds the workload's."""
+    """``ca_certificate``: the roots of the control plane's certificate; None: plaintext. ``identity_dir`` and
+    ``token`` are for a stock Envoy, which cannot ask for certificates, and knows no token but this one."""
 
     node_id: node.NodeId
     xds_address: Address
@@ -77,6 +77,7 @@ class Bootstrap:
     interception: Interception = Interception.REDIRECT
     delta: bool = True
     identity_dir: Path | None = None
+    token: str = field(default="", repr=False)
 
     def document(self) -> dict[str, Any]:
         """The bootstrap as YAML or JSON holds it."""
@@ -107,12 +108,15 @@ class Bootstrap:
         }
 
     def _dynamic_resources(self) -> dict[str, Any]:
+        service: dict[str, Any] = {"envoy_grpc": {"cluster_name": XDS_CLUSTER}}
+        if self.token:
+            service["initial_metadata"] = [{"key": "authorization", "value": f"Bearer {self.token}"}]
         return {
             "ads_config": {
                 "api_type": "DELTA_GRPC" if self.delta else "GRPC",
                 "transport_api_version": "V3",
                 "set_node_on_first_message_only": True,
-                "grpc_services": [{"envoy_grpc": {"cluster_name": XDS_CLUSTER}}],
+                "grpc_services": [service],
             },
             "cds_config": {"ads": {}, "resource_api_version": "V3"},
             "lds_config": {"ads": {}, "resource_api_version": "V3"},
@@ -200,6 +204,9 @@ def bootstrap(
     identity_dir: Annotated[
         Path | None, typer.Option(help="For a stock Envoy: where `outrigger certificate request` wrote.")
     ] = None,
+    token_file: Annotated[
+        Path | None, typer.Option(help="For a stock Envoy over TLS: its token, which goes into the file.")
+    ] = None,
     admin_port: Annotated[int, typer.Option(min=0, max=65535, help="The admin port, on 127.0.0.1.")] = 15000,
     http_proxy_port: Annotated[
         int, typer.Option(min=0, max=65535, help="This proxy's explicit HTTP proxy port; 0: the mesh's.")
@@ -224,6 +231,7 @@ def bootstrap(
         interception=interception,
         delta=delta,
         identity_dir=identity_dir and identity_dir.absolute(),
+        token=read_token(token_file) if token_file else "",
     ).document()
     if output is OutputFormat.JSON:
         import json
@@ -233,6 +241,16 @@ def bootstrap(
         import yaml
 
         print(yaml.safe_dump(document, sort_keys=False), end="")
+
+
+def read_token(path: Path) -> str:
+    """Raises `CommandError`."""
+    try:
+        return path.read_text("ascii").strip()
+    except OSError as error:
+        raise CommandError(f"cannot read {path}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise CommandError(f"{path} holds no token: {error}") from error
 
 
 def _node_id(whole: str, name: str, namespace: str, ip: str) -> node.NodeId:

@@ -8,7 +8,13 @@ from typing import Annotated, Final
 import typer
 
 from controlplane.ca import state_files
-from outrigger.bootstrap import CERTIFICATE_CHAIN_FILE, PRIVATE_KEY_FILE, TRUST_BUNDLE_FILE, Address
+from outrigger.bootstrap import (
+    CERTIFICATE_CHAIN_FILE,
+    PRIVATE_KEY_FILE,
+    TRUST_BUNDLE_FILE,
+    Address,
+    read_token,
+)
 from outrigger.errors import CommandError
 
 app = typer.Typer(help="Ask the control plane for certificates.", no_args_is_help=True)
@@ -35,9 +41,11 @@ def request(
     address = Address.parse(ca_address)
     lifetime_s = _seconds(lifetime) if lifetime else 0
     key_pem, csr_pem = _make_key_and_csr()
-    chain, roots = _sign(
-        address, _read(ca_cert), _read(token_file).decode("utf-8", "replace").strip(), csr_pem, lifetime_s
-    )
+    try:
+        ca_roots = ca_cert.read_bytes()
+    except OSError as error:
+        raise CommandError(f"cannot read {ca_cert}: {error.strerror}") from error
+    chain, roots = _sign(address, ca_roots, read_token(token_file), csr_pem, lifetime_s)
     state_files.replace(out / PRIVATE_KEY_FILE, key_pem, mode=0o600)
     state_files.replace(out / CERTIFICATE_CHAIN_FILE, chain, mode=0o644)
     state_files.replace(out / TRUST_BUNDLE_FILE, roots, mode=0o644)
@@ -87,10 +95,3 @@ def _seconds(text: str) -> int:
         return int(parse_duration(text).total_seconds())
     except ValueError as error:
         raise CommandError(f"--lifetime: {error}") from error
-
-
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise CommandError(f"cannot read {path}: {error.strerror}") from error

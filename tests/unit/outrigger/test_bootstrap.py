@@ -126,6 +126,24 @@ def test_an_envoy_finds_its_identity_under_istios_secret_names() -> None:
     assert secrets[1]["validation_context"]["trusted_ca"] == {"filename": "/identity/root-cert.pem"}
 
 
+def test_an_envoy_over_tls_is_given_its_token(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("a.b.c\n")
+    document = yaml.safe_load(
+        run("--node", str(NODE), "--xds-address", "a:1", "--token-file", str(tmp_path / "token"))
+    )
+    [service] = document["dynamic_resources"]["ads_config"]["grpc_services"]
+    assert service["initial_metadata"] == [{"key": "authorization", "value": "Bearer a.b.c"}]
+    [service] = bootstrap()["dynamic_resources"]["ads_config"]["grpc_services"]
+    assert "initial_metadata" not in service
+
+
+def test_a_token_that_cannot_be_read_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\xff\xfe")
+    for name, words in (("absent", "cannot read"), ("binary", "holds no token")):
+        with pytest.raises(CommandError, match=words):
+            run("--node", str(NODE), "--xds-address", "a:1", "--token-file", str(tmp_path / name))
+
+
 def test_the_command_prints_the_same_as_yaml_and_as_json() -> None:
     arguments = ["--name", "reviews-v1", "--namespace", "bookinfo", "--ip", "10.0.0.1"]
     arguments += ["--xds-address", "10.1.1.1:15010", "--label", "app=reviews", "--label", "version="]
