@@ -78,7 +78,7 @@ def _parse(document: Mapping[str, Any]) -> Any:
 
 
 def _in_words(error: str) -> ConfigError:
-    """protobuf's message tells the field last, after one prefix a level, and lists every field that there is."""
+    """protobuf's message tells the field last, after a prefix for each level, and lists all known fields."""
     found = _UNKNOWN_FIELD.search(error)
     if found is not None:
         return _unknown_field(found, error.partition("Available Fields")[2])

@@ -1,0 +1,65 @@
+"""The gRPC channel to the control plane, as the bootstrap file's static cluster describes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import grpc
+import grpc.aio
+
+from sidecar.config.bootstrap import Ads
+from sidecar.config.endpoint import SocketAddress
+from sidecar.config.tls import DataSource, SanMatchKind, UpstreamTls
+
+
+def open_channel(ads: Ads, address: SocketAddress) -> grpc.aio.Channel:
+    """Connects when it is first used."""
+    options: dict[str, str | int] = {
+        "grpc.keepalive_time_ms": int(ads.keepalive_interval_s * 1000),
+        "grpc.keepalive_timeout_ms": int(ads.keepalive_timeout_s * 1000),
+        "grpc.keepalive_permit_without_calls": 1,
+        "grpc.http2.max_pings_without_data": 0,
+        "grpc.max_receive_message_length": ads.max_receive_message_bytes,
+        # An HTTP proxy of the environment is the application's, not the mesh's.
+        "grpc.enable_http_proxy": 0,
+        # Each stream gets a connection of its own, and `XdsClient` waits between tries.
+        "grpc.use_local_subchannel_pool": 1,
+        "grpc.enable_retries": 0,
+    }
+    if ads.authority:
+        options["grpc.default_authority"] = ads.authority
+    if ads.tls is None:
+        return grpc.aio.insecure_channel(str(address), options=_listed(options))
+    name = _expected_name(ads.tls)
+    if name:
+        options["grpc.ssl_target_name_override"] = name
+    return grpc.aio.secure_channel(str(address), _credentials(ads.tls), options=_listed(options))
+
+
+def _listed(options: Mapping[str, str | int]) -> list[tuple[str, str | int]]:
+    return list(options.items())
+
+
+def _credentials(tls: UpstreamTls) -> grpc.ChannelCredentials:
+    validation, certificate = tls.parameters.validation, tls.parameters.certificate
+    return grpc.ssl_channel_credentials(
+        root_certificates=_inline(validation.trusted_ca if validation else None),
+        private_key=_inline(certificate.private_key if certificate else None),
+        certificate_chain=_inline(certificate.certificate_chain if certificate else None),
+    )
+
+
+def _inline(source: DataSource | None) -> bytes | None:
+    """Files were read when the bootstrap file was."""
+    return source.inline if source is not None else None
+
+
+def _expected_name(tls: UpstreamTls) -> str:
+    """gRPC always checks the server's name; Envoy checks the names it is told, and sends ``sni``."""
+    validation = tls.parameters.validation
+    exact = (
+        [match.value for match in validation.match_sans if match.kind is SanMatchKind.EXACT]
+        if validation
+        else []
+    )
+    return exact[0] if exact else tls.sni

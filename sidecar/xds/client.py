@@ -1,0 +1,224 @@
+"""The ADS stream: opened, followed, and opened again for as long as the process lives.
+
+What was accepted stays in force while the control plane is away; a new stream starts by saying what is held.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import suppress
+from itertools import cycle
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+from google.protobuf.message import DecodeError
+
+from protos import type_urls
+from sidecar.config.bootstrap import Ads, Bootstrap
+from sidecar.config.snapshot import Snapshot
+from sidecar.xds.channel import open_channel
+from sidecar.xds.config_dump import ConfigDump
+from sidecar.xds.persistence import LastGoodWriter
+from sidecar.xds.state import XdsState
+from sidecar.xds.subscription import Request, Subscriptions
+from sidecar.xds.updates import OnSnapshot, Updates
+from sidecar.xds.wire import METHODS, Response, parse, serialize
+
+log = logging.getLogger(__name__)
+
+_FIRST_BACK_OFF_S: Final = 0.5
+_MAX_BACK_OFF_S: Final = 30.0
+# Listeners are asked for when clusters are known; a control plane without clusters may stay silent.
+_CLUSTERS_TIMEOUT_S: Final = 15.0
+
+
+def back_off_s(failures: int, uniform: Callable[[float, float], float]) -> float:
+    """Full jitter: anything up to a bound that doubles with each failure, from half a second to 30 seconds."""
+    return uniform(0.0, min(_MAX_BACK_OFF_S, _FIRST_BACK_OFF_S * 2.0 ** min(failures - 1, 16)))
+
+
+class XdsClient:
+    """Hands a `Snapshot` to ``on_snapshot`` whenever something changed that is ready to be served.
+
+    ``state_dir`` None keeps no last good configuration. ``token`` is read anew for each stream; it raises
+    ``OSError`` when there is none, which is tried again as a lost connection is.
+    """
+
+    def __init__(
+        self,
+        bootstrap: Bootstrap,
+        on_snapshot: OnSnapshot,
+        *,
+        state_dir: Path | None = None,
+        token: Callable[[], str] | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall_clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        uniform: Callable[[float, float], float] = random.uniform,
+    ) -> None:
+        self.state = XdsState()
+        self._bootstrap = bootstrap
+        self._token = token
+        self._clock = clock
+        self._sleep = sleep
+        self._uniform = uniform
+        self._updates = Updates(bootstrap, on_snapshot, self.state, clock=clock, wall_clock=wall_clock)
+        self._last_good = self._updates.restore(state_dir) if state_dir else None
+        self._writer = (
+            LastGoodWriter(state_dir, bootstrap.node_id, self._updates.saved) if state_dir else None
+        )
+        self._outbox: asyncio.Queue[Request] = asyncio.Queue()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def last_good(self) -> Snapshot | None:
+        """What an earlier process saved, together with the static resources; None when nothing was."""
+        return self._last_good
+
+    def config_dump(
+        self, *, include_eds: bool = False, resource: str | None = None, name_regex: str | None = None
+    ) -> dict[str, Any]:
+        """Envoy's ``/config_dump``. Raises ``ValueError`` for a ``resource`` or ``name_regex`` that is none."""
+        dump = ConfigDump(self._bootstrap, self._updates.store, self._updates.warming, self.state)
+        return dump.render(include_eds=include_eds, resource=resource, name_regex=name_regex)
+
+    async def run(self) -> None:
+        """Until cancelled. What is at hand is published at once, whatever becomes of the stream."""
+        writer = asyncio.create_task(self._writer.run(), name="xds-last-good") if self._writer else None
+        try:
+            ads = self._bootstrap.ads
+            if ads is None:
+                self._updates.publish()
+                await asyncio.get_running_loop().create_future()
+            else:
+                subscriptions = Subscriptions(ads.variant, clusters=ads.clusters, listeners=ads.listeners)
+                self._publish(subscriptions)
+                await self._follow(ads, subscriptions)
+        finally:
+            if self._timer is not None:
+                self._timer.cancel()
+            if writer is not None:
+                writer.cancel()
+                with suppress(asyncio.CancelledError):
+                    await writer
+
+    async def _follow(self, ads: Ads, subscriptions: Subscriptions) -> None:
+        """One stream after the other, with the addresses in turn."""
+        failures = 0
+        for address in cycle(ads.addresses):
+            try:
+                async with open_channel(ads, address) as channel:
+                    await self._stream(ads, subscriptions, channel)
+                reason = "the control plane ended the stream"
+            except grpc.aio.AioRpcError as error:
+                reason = f"{error.code().name}: {error.details()}"
+            except (DecodeError, OSError) as error:
+                reason = str(error)
+            failures = 1 if self.state.connected else failures + 1
+            delay_s = back_off_s(failures, self._uniform)
+            self._note_lost(f"{address}: {reason}", delay_s)
+            await self._sleep(delay_s)
+
+    def _note_lost(self, reason: str, delay_s: float) -> None:
+        if reason != self.state.last_error:  # once for each reason, however long it lasts
+            log.warning("xDS stream to %s; what is served stays; next try in %.1f s", reason, delay_s)
+        self.state.connected = False
+        self.state.last_error = reason
+        for state in self.state.types.values():
+            state.update_failure += 1
+
+    async def _stream(self, ads: Ads, subscriptions: Subscriptions, channel: grpc.aio.Channel) -> None:
+        """Until the stream ends, or fails with ``AioRpcError``."""
+        held = self._updates.store.versions
+        # What was put there while no stream was open is said anew when one opens.
+        outbox: asyncio.Queue[Request] = asyncio.Queue()
+        self._outbox = outbox
+        self._send(subscriptions.open(held))
+        call = channel.stream_stream(METHODS[ads.variant])(
+            _outgoing(outbox, self._bootstrap.node), metadata=self._metadata(ads)
+        )
+        listeners = asyncio.get_running_loop().call_later(
+            _CLUSTERS_TIMEOUT_S, lambda: self._send(subscriptions.release_listeners(held))
+        )
+        try:
+            async for data in call:
+                self._note_connected()
+                await self._respond(subscriptions, parse(ads.variant, data))
+        finally:
+            listeners.cancel()
+            call.cancel()
+
+    def _metadata(self, ads: Ads) -> tuple[tuple[str, str], ...]:
+        if self._token is None:
+            return ads.metadata
+        return (*ads.metadata, ("authorization", f"Bearer {self._token()}"))
+
+    def _note_connected(self) -> None:
+        if not self.state.connected:
+            log.info("xDS stream is up")
+        self.state.connected = True
+        self.state.last_error = ""
+
+    async def _respond(self, subscriptions: Subscriptions, response: Response) -> None:
+        type_url = response.type_url
+        if not subscriptions.expects(type_url):
+            log.warning("a response of type %r, which was not asked for, is ignored", type_url)
+            return
+        self.state.types[type_url].update_attempt += 1
+        outcome = await self._updates.apply(response)
+        self._send(subscriptions.answer(type_url, response.version, response.nonce, outcome.error))
+        if outcome.listener_error:
+            self._refuse_listeners(subscriptions, outcome.listener_error)
+        if type_url == type_urls.CLUSTER:
+            self._send(subscriptions.release_listeners(self._updates.store.versions))
+        self._follow_up(subscriptions)
+
+    def _publish(self, subscriptions: Subscriptions) -> None:
+        """When the process starts, and when the longest wait is over."""
+        if errors := self._updates.publish():
+            self._refuse_listeners(subscriptions, "\n".join(errors))
+        self._follow_up(subscriptions)
+
+    def _refuse_listeners(self, subscriptions: Subscriptions, error: str) -> None:
+        self._updates.note_refusal(type_urls.LISTENER, error)
+        self._send(subscriptions.refuse_late(type_urls.LISTENER, error))
+
+    def _follow_up(self, subscriptions: Subscriptions) -> None:
+        """What every publishing may change: the names that are needed, the next deadline, the saved file."""
+        self._want(subscriptions)
+        self.state.synced = self.state.synced or subscriptions.synced
+        if self._writer is not None:
+            self._writer.changed()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        deadline = self._updates.warming.next_deadline()
+        if deadline is not None:
+            delay_s = max(0.0, deadline - self._clock())
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._publish, subscriptions)
+
+    def _want(self, subscriptions: Subscriptions) -> None:
+        """Subscribes to what something points at, forgets what nothing does any more."""
+        warming, store = self._updates.warming, self._updates.store
+        for type_url, names in (
+            (type_urls.ENDPOINT, warming.wanted_endpoints()),
+            (type_urls.ROUTE, warming.wanted_routes()),
+        ):
+            self._send(subscriptions.want(type_url, names))
+            store.keep_only(type_url, names)
+
+    def _send(self, requests: Iterable[Request]) -> None:
+        for request in requests:
+            self._outbox.put_nowait(request)
+
+
+async def _outgoing(outbox: asyncio.Queue[Request], node: bytes) -> AsyncIterator[bytes]:
+    """Serialized requests; the first of a stream says who asks."""
+    while True:
+        yield serialize(await outbox.get(), node)
+        node = b""

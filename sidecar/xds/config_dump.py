@@ -1,0 +1,190 @@
+"""``/config_dump`` in Envoy's shape: what is in force, what is warming, and what was refused and why.
+
+https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol and ``envoy.admin.v3.ConfigDump``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Any
+
+import re2
+
+from protos import type_urls
+from sidecar.config.bootstrap import Bootstrap
+from sidecar.errors import ConfigError
+from sidecar.xds.decode import resource_json
+from sidecar.xds.state import XdsState
+from sidecar.xds.store import Accepted, Rejected, Store
+from sidecar.xds.warming import Warming
+
+_PREFIX = "type.googleapis.com"
+_CONFIGS = {
+    "bootstrap": "BootstrapConfigDump",
+    "clusters": "ClustersConfigDump",
+    "endpoints": "EndpointsConfigDump",
+    "listeners": "ListenersConfigDump",
+    "routes": "RoutesConfigDump",
+    "secrets": "SecretsConfigDump",
+}
+_STATIC_TYPES = {
+    "listeners": type_urls.LISTENER,
+    "clusters": type_urls.CLUSTER,
+    "secrets": f"{_PREFIX}/envoy.extensions.transport_sockets.tls.v3.Secret",
+}
+_REPEATED = frozenset(
+    (
+        "static_clusters",
+        "dynamic_active_clusters",
+        "dynamic_warming_clusters",
+        "dynamic_endpoint_configs",
+        "static_listeners",
+        "dynamic_listeners",
+        "dynamic_route_configs",
+        "static_secrets",
+    )
+)
+
+Entries = list[dict[str, Any]]
+
+
+class ConfigDump:
+    """Renders anew each time: dumps are rare, and nothing is kept for them but the resources' bytes."""
+
+    def __init__(self, bootstrap: Bootstrap, store: Store, warming: Warming, state: XdsState) -> None:
+        self._bootstrap = bootstrap
+        self._store = store
+        self._warming = warming
+        self._state = state
+
+    def render(
+        self, *, include_eds: bool = False, resource: str | None = None, name_regex: str | None = None
+    ) -> dict[str, Any]:
+        """``resource`` is a repeated field, such as ``dynamic_listeners``, whose items then are the answer.
+        Raises ``ValueError`` for another, and for a ``name_regex`` that does not compile."""
+        keep = _name_filter(name_regex)
+        sections = self._sections(keep, include_eds=include_eds or bool(resource and "endpoint" in resource))
+        if resource is not None:
+            if resource not in _REPEATED:
+                raise ValueError(f"{resource} is not a repeated field of a config dump")
+            return {"configs": [item for section in sections.values() for item in section.get(resource, [])]}
+        return {"configs": [{"@type": _type(name), **section} for name, section in sections.items()]}
+
+    def _sections(self, keep: Callable[[str], bool], *, include_eds: bool) -> dict[str, dict[str, Any]]:
+        sections: dict[str, dict[str, Any]] = {
+            "bootstrap": {"bootstrap": dict(self._bootstrap.document)},
+            "clusters": self._clusters(keep),
+        }
+        if include_eds:
+            sections["endpoints"] = self._endpoints(keep)
+        sections["listeners"] = self._listeners(keep)
+        sections["routes"] = self._routes(keep)
+        sections["secrets"] = {"static_secrets": self._static("secrets", "secret", keep)}
+        return sections
+
+    def _clusters(self, keep: Callable[[str], bool]) -> dict[str, Any]:
+        warming = self._warming.warming_clusters
+        active: Entries = []
+        waiting: Entries = []
+        for entry_name, entry in self._dynamic(type_urls.CLUSTER, "cluster", keep):
+            (waiting if entry_name in warming else active).append(entry)
+        return {
+            "version_info": self._state.types[type_urls.CLUSTER].version_text,
+            "static_clusters": self._static("clusters", "cluster", keep),
+            "dynamic_active_clusters": active,
+            "dynamic_warming_clusters": waiting,
+        }
+
+    def _listeners(self, keep: Callable[[str], bool]) -> dict[str, Any]:
+        kind = self._store.types[type_urls.LISTENER]
+        warming = self._warming.warming_listeners
+        listeners = []
+        for name in _names(kind.accepted, kind.rejected, keep):
+            entry: dict[str, Any] = {"name": name}
+            if name in kind.accepted:
+                state = "warming_state" if name in warming else "active_state"
+                entry[state] = _resource(type_urls.LISTENER, "listener", kind.accepted[name])
+            if name in kind.rejected:
+                entry["error_state"] = _error_state(type_urls.LISTENER, kind.rejected[name])
+            listeners.append(entry)
+        return {
+            "version_info": self._state.types[type_urls.LISTENER].version_text,
+            "static_listeners": self._static("listeners", "listener", keep),
+            "dynamic_listeners": listeners,
+        }
+
+    def _routes(self, keep: Callable[[str], bool]) -> dict[str, Any]:
+        entries = [entry for _, entry in self._dynamic(type_urls.ROUTE, "route_config", keep)]
+        return {"dynamic_route_configs": entries}
+
+    def _endpoints(self, keep: Callable[[str], bool]) -> dict[str, Any]:
+        entries = [entry for _, entry in self._dynamic(type_urls.ENDPOINT, "endpoint_config", keep)]
+        return {"dynamic_endpoint_configs": entries}
+
+    def _dynamic(
+        self, type_url: str, field: str, keep: Callable[[str], bool]
+    ) -> Iterable[tuple[str, dict[str, Any]]]:
+        kind = self._store.types[type_url]
+        for name in _names(kind.accepted, kind.rejected, keep):
+            entry = _resource(type_url, field, kind.accepted[name]) if name in kind.accepted else {}
+            if name in kind.rejected:
+                entry["error_state"] = _error_state(type_url, kind.rejected[name])
+                entry["client_status"] = "NACKED"
+            yield name, entry
+
+    def _static(self, field: str, item: str, keep: Callable[[str], bool]) -> Entries:
+        entries: Entries = []
+        for resource in self._bootstrap.document.get("static_resources", {}).get(field, []):
+            name = resource.get("name", "")
+            if keep(name):
+                entry = {item: {"@type": _STATIC_TYPES[field], **resource}}
+                entries.append({"name": name, **entry} if field == "secrets" else entry)
+        return entries
+
+
+def _type(section: str) -> str:
+    return f"{_PREFIX}/envoy.admin.v3.{_CONFIGS[section]}"
+
+
+def _name_filter(name_regex: str | None) -> Callable[[str], bool]:
+    if name_regex is None:
+        return lambda name: True
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        pattern = re2.compile(name_regex, options)
+    except re2.error as error:
+        raise ValueError(f"name_regex does not compile: {error}") from None
+    return lambda name: pattern.fullmatch(name) is not None
+
+
+def _names(
+    accepted: Mapping[str, Accepted], rejected: Mapping[str, Rejected], keep: Callable[[str], bool]
+) -> list[str]:
+    return sorted(name for name in accepted.keys() | rejected.keys() if keep(name))
+
+
+def _resource(type_url: str, field: str, resource: Accepted) -> dict[str, Any]:
+    return {
+        "version_info": resource.version,
+        field: resource_json(type_url, resource.body),
+        "last_updated": _timestamp(resource.updated_s),
+        "client_status": "ACKED",
+    }
+
+
+def _error_state(type_url: str, rejected: Rejected) -> dict[str, Any]:
+    state = {
+        "last_update_attempt": _timestamp(rejected.failed_s),
+        "details": rejected.error,
+        "version_info": rejected.version,
+    }
+    with suppress(ConfigError):  # bytes that do not parse have no JSON form
+        state["failed_configuration"] = resource_json(type_url, rejected.body)
+    return state
+
+
+def _timestamp(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,125 @@
+"""The last good configuration on disk, so that a restart without a control plane still serves.
+
+A line of JSON says what the file is, and the digest of the rest, which is JSON too. It is replaced
+atomically, and readable by its owner alone: resources may hold keys.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import hashlib
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from sidecar.xds.store import RawResource
+
+log = logging.getLogger(__name__)
+
+_FORMAT = "outrigger last good configuration, 1"
+_FILE = "last-good.json"
+_DEBOUNCE_S = 1.0
+
+
+def read_last_good(state_dir: Path, node_id: str) -> list[RawResource]:
+    """Empty when there is none, or none that can be trusted: the log says why."""
+    path = state_dir / _FILE
+    try:
+        header_line, _, payload = path.read_bytes().partition(b"\n")
+        header = json.loads(header_line)
+        if header.get("format") != _FORMAT:
+            raise ValueError(f"it is of the format {header.get('format')!r}, not {_FORMAT!r}")
+        if header.get("node") != node_id:
+            raise ValueError(f"it is another node's, {header.get('node')!r}")
+        if header.get("sha256") != hashlib.sha256(payload).hexdigest():
+            raise ValueError("its digest does not fit")
+        return [_raw(entry) for entry in json.loads(payload)]
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        log.warning("%s: the last good configuration is ignored: %s", path, error)
+        return []
+
+
+def write_last_good(state_dir: Path, node_id: str, resources: Iterable[RawResource]) -> None:
+    """Raises ``OSError``. Blocks until the file is on the disk."""
+    payload = json.dumps([_entry(resource) for resource in resources]).encode()
+    digest = hashlib.sha256(payload).hexdigest()
+    header = json.dumps({"format": _FORMAT, "node": node_id, "sha256": digest}).encode()
+    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=state_dir, prefix=f".{_FILE}.")  # of mode 0600
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(header + b"\n" + payload)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(state_dir / _FILE)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _entry(resource: RawResource) -> dict[str, str]:
+    return {
+        "type": resource.type_url,
+        "name": resource.name,
+        "version": resource.version,
+        "body": base64.b64encode(resource.body).decode(),
+    }
+
+
+def _raw(entry: dict[str, str]) -> RawResource:
+    return RawResource(
+        name=entry["name"],
+        version=entry["version"],
+        type_url=entry["type"],
+        body=base64.b64decode(entry["body"], validate=True),
+    )
+
+
+class LastGoodWriter:
+    """Writes, off the event loop and one at a time, whatever ``collect`` gives when changes have paused."""
+
+    def __init__(
+        self,
+        state_dir: Path,
+        node_id: str,
+        collect: Callable[[], list[RawResource]],
+        *,
+        debounce_s: float = _DEBOUNCE_S,
+    ) -> None:
+        self._state_dir = state_dir
+        self._node_id = node_id
+        self._collect = collect
+        self._debounce_s = debounce_s
+        self._changed = asyncio.Event()
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="last-good")
+
+    def changed(self) -> None:
+        """Something was published; it is written soon."""
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Until cancelled; what waits to be written then still is."""
+        loop = asyncio.get_running_loop()
+        try:
+            while True:
+                await self._changed.wait()
+                await asyncio.sleep(self._debounce_s)
+                self._changed.clear()
+                await loop.run_in_executor(self._executor, self._write, self._collect())
+        finally:
+            self._executor.shutdown(wait=True)  # so that an older write cannot end after this one
+            if self._changed.is_set():
+                self._write(self._collect())
+
+    def _write(self, resources: list[RawResource]) -> None:
+        try:
+            write_last_good(self._state_dir, self._node_id, resources)
+        except OSError as error:
+            log.warning("the last good configuration cannot be written to %s: %s", self._state_dir, error)

@@ -1,0 +1,190 @@
+"""The resources that were accepted, and why others were not. Decides what a response changes; no I/O."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Set
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from protos import type_urls
+from sidecar.config.cluster import Cluster
+from sidecar.config.endpoint import LoadAssignment
+from sidecar.config.listener import Listener
+from sidecar.config.route import RouteConfiguration
+from sidecar.config.snapshot import Snapshot
+from sidecar.errors import ConfigError
+from sidecar.xds.decode import Resource, decode_resource, resource_name
+from sidecar.xds.references import unknown_cluster, unknown_cluster_in_listener
+
+_R = TypeVar("_R", Listener, RouteConfiguration, Cluster, LoadAssignment)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RawResource:
+    """A resource as it came. ``name`` empty: it names itself (state of the world)."""
+
+    name: str = ""
+    version: str
+    type_url: str
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """``updated_s`` is seconds since the epoch."""
+
+    name: str
+    version: str
+    body: bytes
+    updated_s: float
+    value: Resource
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rejected:
+    """Envoy's ``UpdateFailureState``: the last try that failed, gone with the next that does not."""
+
+    name: str
+    version: str
+    body: bytes
+    failed_s: float
+    error: str
+
+
+@dataclass(slots=True)
+class TypeStore:
+    """The resources of one type by name. ``missing``: names that the control plane says do not exist."""
+
+    accepted: dict[str, Accepted] = field(default_factory=dict)
+    rejected: dict[str, Rejected] = field(default_factory=dict)
+    missing: set[str] = field(default_factory=set)
+
+
+class Store:
+    """``static`` comes from the bootstrap file: its names are taken, and it never changes."""
+
+    def __init__(self, static: Snapshot, *, wall_clock: Callable[[], float]) -> None:
+        self.static = static
+        self.types = {type_url: TypeStore() for type_url in type_urls.PUSH_ORDER}
+        self._wall_clock = wall_clock
+        self._secrets = frozenset(static.secrets)
+
+    def add(self, type_url: str, raw: RawResource, taken: Set[str] = frozenset()) -> Accepted | Rejected:
+        """Accepts one resource, or keeps what was there and says why. ``taken`` are the names that the same
+        response has used already."""
+        name = raw.name
+        try:
+            if raw.type_url != type_url:
+                raise ConfigError("", f"is of type {raw.type_url!r}, in a response of type {type_url!r}")
+            name = resource_name(type_url, raw.body)
+            if raw.name and raw.name != name:
+                raise ConfigError("name", f"is {name!r}, but the response calls it {raw.name!r}")
+            if name in taken:
+                raise ConfigError("name", f"{name!r} stands twice in the response")
+            return self._accept(type_url, name, raw)
+        except ConfigError as error:
+            return self._reject(type_url, name, raw, str(error))
+
+    def _accept(self, type_url: str, name: str, raw: RawResource) -> Accepted:
+        store = self.types[type_url]
+        held = store.accepted.get(name)
+        if held is not None and held.body == raw.body:
+            # The same object, so that nothing downstream sees a change.
+            value = held.value
+        else:
+            value = decode_resource(type_url, raw.body, self._secrets)
+            self._check(type_url, name, value)
+        accepted = Accepted(
+            name=name, version=raw.version, body=raw.body, updated_s=self._wall_clock(), value=value
+        )
+        store.accepted[name] = accepted
+        store.rejected.pop(name, None)
+        store.missing.discard(name)
+        return accepted
+
+    def _check(self, type_url: str, name: str, value: Resource) -> None:
+        """What a resource may not do in the company of the others."""
+        if name in self._static_names(type_url):
+            raise ConfigError("name", f"{name!r} is taken by a static resource of the bootstrap file")
+        missing = ""
+        if isinstance(value, Listener):
+            self._check_address(value)
+            missing = unknown_cluster_in_listener(value, self.cluster_names())
+        elif isinstance(value, RouteConfiguration):
+            missing = unknown_cluster(value, self.cluster_names(), in_place=False)
+        if missing:
+            raise ConfigError("", f"a route names the unknown cluster {missing!r}")
+
+    def _check_address(self, listener: Listener) -> None:
+        if not listener.bind_to_port or listener.address.port == 0:
+            return
+        for other in self.listeners().values():
+            if other.name != listener.name and other.bind_to_port and other.address == listener.address:
+                reason = f"{listener.address} is the address of the listener {other.name!r} already"
+                raise ConfigError("address", reason)
+
+    def _static_names(self, type_url: str) -> Set[str]:
+        if type_url == type_urls.LISTENER:
+            return self.static.listeners.keys()
+        return self.static.clusters.keys() if type_url == type_urls.CLUSTER else frozenset()
+
+    def _reject(self, type_url: str, name: str, raw: RawResource, error: str) -> Rejected:
+        rejected = Rejected(
+            name=name, version=raw.version, body=raw.body, failed_s=self._wall_clock(), error=error
+        )
+        self.types[type_url].rejected[name] = rejected
+        return rejected
+
+    def remove(self, type_url: str, names: Iterable[str]) -> None:
+        """Listeners and clusters go. A route configuration or an assignment stays for as long as something
+        points at it, as in Envoy: an empty answer is no reason to stop serving."""
+        store = self.types[type_url]
+        for name in names:
+            store.rejected.pop(name, None)
+            if type_url in (type_urls.LISTENER, type_urls.CLUSTER):
+                store.accepted.pop(name, None)
+            elif name not in store.accepted:
+                store.missing.add(name)
+
+    def keep_only(self, type_url: str, names: Set[str]) -> None:
+        """Forgets what is not in the state of the world, or not subscribed to any more."""
+        store = self.types[type_url]
+        for known in (store.accepted, store.rejected):
+            for name in known.keys() - names:
+                del known[name]
+        store.missing &= names
+
+    def take_back(self, type_url: str, name: str, previous: Accepted | None, error: str) -> None:
+        """A resource that was accepted could not be put to use: what was there before holds again."""
+        store = self.types[type_url]
+        refused = store.accepted.pop(name, None)
+        if previous is not None:
+            store.accepted[name] = previous
+        if refused is not None:
+            raw = RawResource(name=name, version=refused.version, type_url=type_url, body=refused.body)
+            self._reject(type_url, name, raw, error)
+
+    def versions(self, type_url: str) -> dict[str, str]:
+        return {name: resource.version for name, resource in self.types[type_url].accepted.items()}
+
+    def listeners(self) -> Mapping[str, Listener]:
+        return {**self.static.listeners, **self._values(type_urls.LISTENER, Listener)}
+
+    def clusters(self) -> Mapping[str, Cluster]:
+        return {**self.static.clusters, **self._values(type_urls.CLUSTER, Cluster)}
+
+    def cluster_names(self) -> frozenset[str]:
+        return frozenset(self.static.clusters) | self.types[type_urls.CLUSTER].accepted.keys()
+
+    def routes(self) -> Mapping[str, RouteConfiguration]:
+        return self._values(type_urls.ROUTE, RouteConfiguration)
+
+    def endpoints(self) -> Mapping[str, LoadAssignment]:
+        return self._values(type_urls.ENDPOINT, LoadAssignment)
+
+    def _values(self, type_url: str, kind: type[_R]) -> dict[str, _R]:
+        return {
+            name: resource.value
+            for name, resource in self.types[type_url].accepted.items()
+            if isinstance(resource.value, kind)
+        }

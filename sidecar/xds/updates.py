@@ -1,0 +1,181 @@
+"""What one response does: resources are accepted one by one, what is ready is published, the rest explained.
+
+No sockets: `XdsClient` brings the responses and sends the answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from protos import type_urls
+from sidecar.config.bootstrap import Bootstrap
+from sidecar.config.snapshot import Snapshot
+from sidecar.errors import ConfigError
+from sidecar.xds.persistence import read_last_good
+from sidecar.xds.state import XdsState
+from sidecar.xds.store import Accepted, RawResource, Rejected, Store
+from sidecar.xds.warming import Warming
+from sidecar.xds.wire import Response
+
+log = logging.getLogger(__name__)
+
+OnSnapshot = Callable[[Snapshot], Mapping[str, ConfigError] | None]
+"""Puts a snapshot to use. Returns why listeners could not be, by name, or raises `ConfigError` for one whose
+name is in the error's path."""
+
+# Decoding must not hold up requests: after this long the event loop has a turn.
+_SLICE_S: Final = 0.005
+_MAX_WORDS: Final = 4096
+
+# Of these types, a response in the state of the world says all there is.
+_WHOLE: Final = frozenset((type_urls.LISTENER, type_urls.CLUSTER))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outcome:
+    """Why a response is refused, in words, a line for each resource; empty when all of it was applied.
+    ``listener_error``: why listeners of an earlier response, ready only now, could not be put to use."""
+
+    error: str
+    listener_error: str = ""
+
+
+class Updates:
+    """Accepts responses into the `Store`, and publishes what `Warming` finds ready."""
+
+    def __init__(
+        self,
+        bootstrap: Bootstrap,
+        on_snapshot: OnSnapshot,
+        state: XdsState,
+        *,
+        clock: Callable[[], float],
+        wall_clock: Callable[[], float],
+    ) -> None:
+        self.store = Store(bootstrap.static, wall_clock=wall_clock)
+        self.warming = Warming(self.store)
+        self._on_snapshot = on_snapshot
+        self._state = state
+        self._clock = clock
+        self._wall_clock = wall_clock
+        self._node_id = bootstrap.node_id
+        # The listeners that the data path took, to return to when it refuses their successors.
+        self._taken: dict[str, Accepted] = {}
+
+    def restore(self, state_dir: Path) -> Snapshot | None:
+        """Accepts what was saved; None when nothing was. Versions are forgotten: a control plane that was
+        restarted meanwhile may use the same ones for other contents."""
+        for raw in read_last_good(state_dir, self._node_id):
+            if raw.type_url not in self.store.types:
+                log.warning("saved resource %s is ignored: it is of type %s", raw.name, raw.type_url)
+                continue
+            result = self.store.add(
+                raw.type_url, RawResource(name=raw.name, version="", type_url=raw.type_url, body=raw.body)
+            )
+            if isinstance(result, Rejected):
+                log.warning("saved resource %s is ignored: %s", raw.name, result.error)
+        if not any(kind.accepted for kind in self.store.types.values()):
+            return None
+        return self.warming.candidate(self._clock())
+
+    def saved(self) -> list[RawResource]:
+        """What a restart needs, clusters first."""
+        return [
+            RawResource(name=resource.name, version=resource.version, type_url=type_url, body=resource.body)
+            for type_url, kind in self.store.types.items()
+            for resource in kind.accepted.values()
+        ]
+
+    async def apply(self, response: Response) -> Outcome:
+        """As in Envoy, the good resources of a refused response are in force."""
+        errors = _duplicates(response) or await self._accept(response)
+        listener_errors = self.publish()
+        if response.type_url == type_urls.LISTENER:
+            errors, listener_errors = errors + listener_errors, []
+        self._note(response, _in_words(errors))
+        return Outcome(error=_in_words(errors), listener_error=_in_words(listener_errors))
+
+    async def _accept(self, response: Response) -> list[str]:
+        errors: list[str] = []
+        names: set[str] = set()
+        slice_end = self._clock() + _SLICE_S
+        for raw in response.resources:
+            result = self.store.add(response.type_url, raw, names)
+            names.add(result.name)
+            if isinstance(result, Rejected):
+                errors.append(_about(result.name, result.error))
+            if self._clock() > slice_end:
+                await asyncio.sleep(0)
+                slice_end = self._clock() + _SLICE_S
+        self.store.remove(response.type_url, response.removed)
+        if response.complete and response.type_url in _WHOLE:
+            self.store.keep_only(response.type_url, names)
+        return errors
+
+    def publish(self) -> list[str]:
+        """Hands what is ready to the data path. What it refuses is taken back, and its reasons returned."""
+        errors: list[str] = []
+        while (snapshot := self.warming.candidate(self._clock())) is not None:
+            refused = self._put_to_use(snapshot)
+            self.warming.published = snapshot
+            for name, error in refused.items():
+                errors.append(_about(name, str(error)))
+                self.store.take_back(type_urls.LISTENER, name, self._taken.get(name), str(error))
+            self._remember_taken(snapshot, refused)
+        return errors
+
+    def _remember_taken(self, snapshot: Snapshot, refused: Mapping[str, ConfigError]) -> None:
+        accepted = self.store.types[type_urls.LISTENER].accepted
+        for name in self._taken.keys() - snapshot.listeners.keys():
+            del self._taken[name]
+        for name, listener in snapshot.listeners.items():
+            if name not in refused and name in accepted and accepted[name].value is listener:
+                self._taken[name] = accepted[name]
+
+    def _put_to_use(self, snapshot: Snapshot) -> Mapping[str, ConfigError]:
+        try:
+            return self._on_snapshot(snapshot) or {}
+        except ConfigError as error:
+            return {_blamed(error, snapshot.listeners): error}
+
+    def note_refusal(self, type_url: str, words: str) -> None:
+        state = self._state.types[type_url]
+        state.update_rejected += 1
+        state.nack, state.nacked_s = words, self._wall_clock()
+        log.warning("%s refused: %s", type_urls.SHORT_NAMES[type_url], words)
+
+    def _note(self, response: Response, words: str) -> None:
+        if words:
+            self.note_refusal(response.type_url, words)
+            return
+        state = self._state.types[response.type_url]
+        state.update_success += 1
+        state.nack = ""
+        state.updated_s = self._wall_clock()
+        state.version_text = response.version
+
+
+def _about(name: str, error: str) -> str:
+    return f"{name}: {error}" if name else error
+
+
+def _in_words(errors: list[str]) -> str:
+    return "\n".join(errors)[:_MAX_WORDS]
+
+
+def _duplicates(response: Response) -> list[str]:
+    """A delta response that names a resource twice, added or removed, is refused whole."""
+    names = [raw.name for raw in response.resources if raw.name]
+    counts = Counter((*names, *response.removed))
+    return [f"{name}: stands {count} times in the response" for name, count in counts.items() if count > 1]
+
+
+def _blamed(error: ConfigError, listeners: Iterable[str]) -> str:
+    """The listener that the error's path names; the longest, where one name is a part of another."""
+    return max((name for name in listeners if name in error.path), key=len, default="")

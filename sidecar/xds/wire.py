@@ -1,0 +1,105 @@
+"""The messages of the stream: requests to protobuf, responses from it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from envoy.config.core.v3 import base_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+from google.rpc import status_pb2
+
+from sidecar.config.bootstrap import AdsVariant
+from sidecar.xds.store import RawResource
+from sidecar.xds.subscription import DeltaRequest, Request
+
+_SERVICE = "/envoy.service.discovery.v3.AggregatedDiscoveryService"
+_INVALID_ARGUMENT = 3  # google.rpc.Code
+_WRAPPER = discovery_pb2.Resource.DESCRIPTOR.full_name
+
+METHODS = {
+    AdsVariant.SOTW: f"{_SERVICE}/StreamAggregatedResources",
+    AdsVariant.DELTA: f"{_SERVICE}/DeltaAggregatedResources",
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Response:
+    """Either variant's. ``complete``: what is not in it does not exist (state of the world)."""
+
+    type_url: str
+    version: str
+    nonce: str
+    resources: tuple[RawResource, ...]
+    removed: tuple[str, ...] = ()
+    complete: bool = False
+
+
+def serialize(request: Request, node: bytes) -> bytes:
+    """``node`` is the serialized Node, which the first request of a stream carries."""
+    if isinstance(request, DeltaRequest):
+        message: Any = discovery_pb2.DeltaDiscoveryRequest(
+            type_url=request.type_url,
+            response_nonce=request.nonce,
+            resource_names_subscribe=request.subscribe,
+            resource_names_unsubscribe=request.unsubscribe,
+            initial_resource_versions=request.initial_versions,
+        )
+    else:
+        message = discovery_pb2.DiscoveryRequest(
+            type_url=request.type_url,
+            version_info=request.version,
+            response_nonce=request.nonce,
+            resource_names=request.names,
+        )
+    if node:
+        message.node.CopyFrom(base_pb2.Node.FromString(node))
+    if request.error:
+        message.error_detail.CopyFrom(status_pb2.Status(code=_INVALID_ARGUMENT, message=request.error))
+    return bytes(message.SerializeToString())
+
+
+def parse(variant: AdsVariant, data: bytes) -> Response:
+    """Raises protobuf's ``DecodeError`` for bytes that are no response."""
+    if variant is AdsVariant.DELTA:
+        return _parse_delta(data)
+    message = discovery_pb2.DiscoveryResponse.FromString(data)
+    return Response(
+        type_url=message.type_url,
+        version=message.version_info,
+        nonce=message.nonce,
+        resources=tuple(_unwrap(message.resources, message.version_info)),
+        complete=True,
+    )
+
+
+def _parse_delta(data: bytes) -> Response:
+    message = discovery_pb2.DeltaDiscoveryResponse.FromString(data)
+    return Response(
+        type_url=message.type_url,
+        version=message.system_version_info,
+        nonce=message.nonce,
+        resources=tuple(
+            RawResource(
+                name=resource.name,
+                version=resource.version,
+                type_url=resource.resource.type_url,
+                body=resource.resource.value,
+            )
+            for resource in message.resources
+        ),
+        removed=tuple(message.removed_resources),
+    )
+
+
+def _unwrap(resources: Iterable[Any], version: str) -> Iterable[RawResource]:
+    """A server may wrap a resource in a ``Resource``, which gives it a name."""
+    for packed in resources:
+        if packed.type_url.rpartition("/")[2] != _WRAPPER:
+            yield RawResource(version=version, type_url=packed.type_url, body=packed.value)
+            continue
+        inner = discovery_pb2.Resource.FromString(packed.value)
+        yield RawResource(
+            name=inner.name, version=version, type_url=inner.resource.type_url, body=inner.resource.value
+        )
