@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import dataclasses
+
+from controlplane.model.snapshot import MeshSnapshot
+from controlplane.networking import scope_of
+from tests.support.meshes import Specs, mesh, service, sidecar_proxy, workload
+
+RATINGS = "ratings.other.svc.cluster.local"
+REVIEWS = "reviews.default.svc.cluster.local"
+
+
+def two_namespaces(**policies: Specs) -> MeshSnapshot:
+    return mesh((service("reviews"), []), (service("ratings", namespace="other"), []), **policies)
+
+
+def hosts(snapshot: MeshSnapshot, **proxy: object) -> set[str]:
+    return set(scope_of(snapshot, sidecar_proxy(**proxy)).services)
+
+
+def egress(*patterns: str, **fields: object) -> Specs:
+    return {"rule": {"egress": [{"hosts": patterns}], **fields}}
+
+
+def test_without_a_sidecar_resource_the_whole_mesh_is_visible() -> None:
+    assert hosts(two_namespaces()) == {REVIEWS, RATINGS}
+
+
+def test_own_namespace_only() -> None:
+    assert hosts(two_namespaces(sidecars=egress("./*"))) == {REVIEWS}
+
+
+def test_a_host_of_a_namespace() -> None:
+    assert hosts(two_namespaces(sidecars=egress(f"other/{RATINGS}"))) == {RATINGS}
+
+
+def test_all_namespaces() -> None:
+    assert hosts(two_namespaces(sidecars=egress("*/*"))) == {REVIEWS, RATINGS}
+
+
+def test_a_wildcard_of_hosts() -> None:
+    assert hosts(two_namespaces(sidecars=egress("*/*.other.svc.cluster.local"))) == {RATINGS}
+
+
+def test_nothing() -> None:
+    assert hosts(two_namespaces(sidecars=egress("~/*"))) == set()
+
+
+def test_a_service_that_is_not_exported_is_invisible_elsewhere() -> None:
+    private = service("ratings", namespace="other", export_to=(".",))
+    snapshot = mesh((private, []))
+    assert hosts(snapshot) == set()
+    assert hosts(snapshot, namespace="other") == {RATINGS}
+
+
+def test_a_service_exported_to_a_namespace() -> None:
+    shared = service("ratings", namespace="other", export_to=("default",))
+    snapshot = mesh((shared, []))
+    assert hosts(snapshot) == {RATINGS}
+    assert hosts(snapshot, namespace="third") == set()
+
+
+def test_the_destination_of_an_imported_route_is_imported_too() -> None:
+    snapshot = two_namespaces(
+        sidecars=egress("./*"),
+        virtual_services={
+            "reviews": {"hosts": [REVIEWS], "http": [{"route": [{"destination": {"host": RATINGS}}]}]}
+        },
+    )
+    assert hosts(snapshot) == {REVIEWS, RATINGS}
+
+
+def test_a_sidecar_that_selects_the_workload_comes_before_its_namespaces() -> None:
+    snapshot = two_namespaces(
+        sidecars={
+            "namespace": {"egress": [{"hosts": ["~/*"]}]},
+            "mine": {"workloadSelector": {"labels": {"app": "web"}}, "egress": [{"hosts": ["./*"]}]},
+        }
+    )
+    assert hosts(snapshot, labels={"app": "web"}) == {REVIEWS}
+    assert hosts(snapshot, labels={"app": "other"}) == set()
+
+
+def test_the_root_namespaces_sidecar_is_the_meshs_default() -> None:
+    snapshot = two_namespaces(sidecars={"istio-system/default": {"egress": [{"hosts": ["./*"]}]}})
+    assert hosts(snapshot) == {REVIEWS}
+    assert hosts(snapshot, namespace="other") == {RATINGS}
+
+
+def test_outbound_policy_is_the_sidecars_before_the_meshs() -> None:
+    snapshot = two_namespaces(
+        sidecars={
+            "deny": {"outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}, "egress": [{"hosts": ["*/*"]}]}
+        }
+    )
+    assert not scope_of(snapshot, sidecar_proxy()).allow_any_outbound
+    assert scope_of(snapshot, sidecar_proxy(namespace="other")).allow_any_outbound
+    strict = mesh(allow_any_outbound=False)
+    assert not scope_of(strict, sidecar_proxy()).allow_any_outbound
+
+
+def test_a_virtual_service_of_another_namespace_needs_to_be_exported() -> None:
+    rule = {"hosts": [RATINGS], "http": [{"route": [{"destination": {"host": RATINGS}}]}]}
+    public = two_namespaces(virtual_services={"other/ratings": rule})
+    private = two_namespaces(virtual_services={"other/ratings": {**rule, "exportTo": ["."]}})
+    assert scope_of(public, sidecar_proxy()).virtual_service(RATINGS) is not None
+    assert scope_of(private, sidecar_proxy()).virtual_service(RATINGS) is None
+
+
+def test_the_older_of_two_virtual_services_counts() -> None:
+    def to(version: str) -> dict[str, object]:
+        return {
+            "hosts": [REVIEWS],
+            "http": [{"name": version, "route": [{"destination": {"host": REVIEWS}}]}],
+        }
+
+    snapshot = two_namespaces(virtual_services={"older": to("older"), "newer": to("newer")})
+    spec = scope_of(snapshot, sidecar_proxy()).virtual_service(REVIEWS)
+    assert spec is not None
+    assert spec.http[0].name == "older"
+
+
+def test_proxies_of_a_namespace_share_one_scope() -> None:
+    snapshot = two_namespaces()
+    first = scope_of(snapshot, sidecar_proxy("web", ip="10.0.0.1"))
+    assert scope_of(snapshot, sidecar_proxy("api", ip="10.0.0.2")) is first
+    assert scope_of(snapshot, sidecar_proxy(namespace="other")) is not first
+
+
+def test_a_change_of_endpoints_leaves_the_scope_as_it_is() -> None:
+    snapshot = two_namespaces()
+    reviews = snapshot.services[REVIEWS]
+    changed = mesh((reviews, [workload("reviews", "10.1.0.1")]))
+    after = dataclasses.replace(snapshot, generation=2, endpoints=changed.endpoints)
+    assert scope_of(after, sidecar_proxy()) is scope_of(snapshot, sidecar_proxy())

@@ -1,0 +1,156 @@
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
+
+from controlplane.model.service import Protocol
+from controlplane.networking import build_clusters
+from tests.support.meshes import mesh, port, service, sidecar_proxy
+
+REVIEWS = "reviews.default.svc.cluster.local"
+UNLIMITED = 2**32 - 1
+
+
+def cluster(protocol: Protocol = Protocol.HTTP, **policy: Any) -> Cluster:
+    rules = {"reviews": {"host": REVIEWS, "trafficPolicy": policy}} if policy else None
+    snapshot = mesh((service("reviews", port(9080, protocol)), []), destination_rules=rules)
+    return build_clusters(snapshot, sidecar_proxy())[f"outbound|9080||{REVIEWS}"]
+
+
+def http_options(built: Cluster) -> HttpProtocolOptions:
+    options = HttpProtocolOptions()
+    (packed,) = built.typed_extension_protocol_options.values()
+    assert packed.Unpack(options)
+    return options
+
+
+@pytest.mark.parametrize(
+    ("simple", "expected"),
+    [
+        ("LEAST_REQUEST", Cluster.LEAST_REQUEST),
+        ("LEAST_CONN", Cluster.LEAST_REQUEST),
+        ("ROUND_ROBIN", Cluster.ROUND_ROBIN),
+        ("RANDOM", Cluster.RANDOM),
+    ],
+)
+def test_balancing(simple: str, expected: int) -> None:
+    assert cluster(loadBalancer={"simple": simple}).lb_policy == expected
+
+
+def test_least_request_is_the_default() -> None:
+    assert cluster().lb_policy == Cluster.LEAST_REQUEST
+
+
+def test_passthrough_dials_the_original_destination() -> None:
+    built = cluster(loadBalancer={"simple": "PASSTHROUGH"})
+    assert built.type == Cluster.ORIGINAL_DST
+    assert built.lb_policy == Cluster.CLUSTER_PROVIDED
+    assert not built.HasField("eds_cluster_config")
+
+
+def test_by_default_nothing_is_limited_but_retries() -> None:
+    (threshold,) = cluster().circuit_breakers.thresholds
+    assert threshold.max_connections.value == UNLIMITED
+    assert threshold.max_pending_requests.value == UNLIMITED
+    assert threshold.max_requests.value == UNLIMITED
+    assert threshold.retry_budget.budget_percent.value == 20.0
+    assert threshold.retry_budget.min_retry_concurrency.value == 3
+
+
+def test_limits_are_the_connection_pools() -> None:
+    built = cluster(
+        connectionPool={
+            "tcp": {"maxConnections": 1, "connectTimeout": "2s"},
+            "http": {"http1MaxPendingRequests": 2, "http2MaxRequests": 3, "maxRetries": 4},
+        }
+    )
+    (threshold,) = built.circuit_breakers.thresholds
+    assert threshold.max_connections.value == 1
+    assert threshold.max_pending_requests.value == 2
+    assert threshold.max_requests.value == 3
+    assert threshold.max_retries.value == 4
+    # Envoy would ignore max_retries beside a budget.
+    assert not threshold.HasField("retry_budget")
+    assert built.connect_timeout.ToTimedelta() == timedelta(seconds=2)
+
+
+def test_the_meshs_connect_timeout_is_the_default() -> None:
+    assert cluster().connect_timeout.ToTimedelta() == timedelta(seconds=10)
+
+
+def test_keepalive_says_only_what_was_asked_for() -> None:
+    built = cluster(connectionPool={"tcp": {"tcpKeepalive": {"time": "7200s", "interval": "500ms"}}})
+    keepalive = built.upstream_connection_options.tcp_keepalive
+    assert keepalive.keepalive_time.value == 7200
+    assert keepalive.keepalive_interval.value == 1
+    assert not keepalive.HasField("keepalive_probes")
+
+
+def test_a_keepalive_of_centuries_still_fits_the_wire() -> None:
+    built = cluster(connectionPool={"tcp": {"tcpKeepalive": {"time": "2000000h"}}})
+    assert built.upstream_connection_options.tcp_keepalive.keepalive_time.value == UNLIMITED
+
+
+def test_plain_http_never_asks_for_http2() -> None:
+    assert not cluster().typed_extension_protocol_options
+    built = cluster(connectionPool={"http": {"idleTimeout": "3s", "maxRequestsPerConnection": 9}})
+    options = http_options(built)
+    assert options.explicit_http_config.HasField("http_protocol_options")
+    assert options.common_http_protocol_options.idle_timeout.ToTimedelta() == timedelta(seconds=3)
+    assert options.common_http_protocol_options.max_requests_per_connection.value == 9
+
+
+@pytest.mark.parametrize("protocol", [Protocol.HTTP2, Protocol.GRPC])
+def test_http2_ports_speak_http2(protocol: Protocol) -> None:
+    assert http_options(cluster(protocol)).explicit_http_config.HasField("http2_protocol_options")
+
+
+def test_no_outlier_detection_unless_asked_for() -> None:
+    built = cluster()
+    assert not built.HasField("outlier_detection")
+    assert not built.HasField("common_lb_config")
+
+
+def test_outlier_detection() -> None:
+    built = cluster(
+        outlierDetection={
+            "consecutive5xxErrors": 3,
+            "consecutiveGatewayErrors": 2,
+            "splitExternalLocalOriginErrors": True,
+            "consecutiveLocalOriginFailures": 4,
+            "interval": "1s",
+            "baseEjectionTime": "20s",
+            "maxEjectionPercent": 60,
+            "minHealthPercent": 30,
+        }
+    )
+    detection = built.outlier_detection
+    assert detection.consecutive_5xx.value == 3
+    assert detection.enforcing_consecutive_5xx.value == 100
+    assert detection.consecutive_gateway_failure.value == 2
+    assert detection.enforcing_consecutive_gateway_failure.value == 100  # Envoy's default is 0
+    assert detection.split_external_local_origin_errors
+    assert detection.consecutive_local_origin_failure.value == 4
+    assert detection.interval.ToTimedelta() == timedelta(seconds=1)
+    assert detection.base_ejection_time.ToTimedelta() == timedelta(seconds=20)
+    assert detection.max_ejection_percent.value == 60
+    assert built.common_lb_config.healthy_panic_threshold.value == 30
+
+
+def test_a_threshold_of_zero_turns_its_kind_off() -> None:
+    detection = cluster(outlierDetection={"consecutive5xxErrors": 0}).outlier_detection
+    assert detection.enforcing_consecutive_5xx.value == 0
+    assert detection.HasField("enforcing_consecutive_5xx")
+
+
+def test_ejection_by_statistics_is_off_and_panic_too() -> None:
+    built = cluster(outlierDetection={"interval": "1s"})
+    assert built.outlier_detection.HasField("enforcing_success_rate")
+    assert built.outlier_detection.enforcing_success_rate.value == 0
+    assert not built.outlier_detection.HasField("consecutive_5xx")
+    assert built.common_lb_config.HasField("healthy_panic_threshold")
+    assert built.common_lb_config.healthy_panic_threshold.value == 0
