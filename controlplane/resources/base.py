@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeVar
 
 import re2
 from pydantic import (
@@ -22,6 +22,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
+
+ItemT = TypeVar("ItemT")
 
 
 class Message(BaseModel):
@@ -56,6 +58,16 @@ NonNegativeInt = Annotated[int, Strict(), Field(ge=0, le=2**31 - 1)]
 Uint32 = Annotated[int, Strict(), Field(ge=0, le=2**32 - 1)]
 Percent = Annotated[int, Strict(), Field(ge=0, le=100)]
 PortNumber = Annotated[int, Strict(), Field(ge=1, le=65535)]
+
+
+def _check_not_empty(items: tuple[ItemT, ...]) -> tuple[ItemT, ...]:
+    if not items:
+        raise invalid("should have at least one item")
+    return items
+
+
+# After the items: pydantic's own `min_length` would also complain of an item that is only faulty.
+AtLeastOne = AfterValidator(_check_not_empty)
 
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:h|ms|us|ns|m|s))+")
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|us|ns|m|s)")

@@ -6,9 +6,10 @@ from enum import StrEnum
 from ipaddress import ip_address, ip_network
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, field_validator, model_validator
 
 from controlplane.resources.base import (
+    AtLeastOne,
     ExportTo,
     Message,
     NonEmptyStr,
@@ -72,7 +73,7 @@ VirtualAddress = Annotated[Str, AfterValidator(_check_virtual_address)]
 
 
 class ServiceEntry(Message):
-    hosts: Annotated[tuple[WildcardHost, ...], Field(min_length=1)]
+    hosts: Annotated[tuple[WildcardHost, ...], AtLeastOne]
     addresses: tuple[VirtualAddress, ...] = ()
     ports: tuple[ServicePort, ...] = ()
     location: Location = Location.MESH_EXTERNAL
@@ -100,6 +101,8 @@ class ServiceEntry(Message):
 
     @model_validator(mode="after")
     def _endpoints_fit_the_resolution(self) -> Self:
+        if self.workload_selector and not self.workload_selector.labels:
+            raise invalid("`workloadSelector` should have `labels`: without any it selects nothing")
         if self.endpoints and self.workload_selector:
             raise invalid("should have only one of `endpoints` and `workloadSelector`")
         if self.resolution is Resolution.NONE and self.endpoints:

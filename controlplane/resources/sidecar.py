@@ -6,10 +6,11 @@ import re
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, field_validator
 
 from controlplane.resources.base import (
     LABEL,
+    AtLeastOne,
     Message,
     NonEmptyStr,
     NotSupportedYet,
@@ -76,7 +77,7 @@ EgressHost = Annotated[Str, AfterValidator(_check_egress_host)]
 
 
 class IstioEgressListener(Message):
-    hosts: Annotated[tuple[EgressHost, ...], Field(min_length=1)]
+    hosts: Annotated[tuple[EgressHost, ...], AtLeastOne]
     port: NotSupportedYet = None
     bind: NotSupportedYet = None
     capture_mode: NotSupportedYet = None

@@ -10,6 +10,7 @@ from typing import Annotated, Self
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from controlplane.resources.base import (
+    AtLeastOne,
     Bool,
     DurationOrZero,
     ExportTo,
@@ -296,7 +297,7 @@ class L4MatchAttributes(Message):
 
 class TCPRoute(Message):
     match: tuple[L4MatchAttributes, ...] = ()
-    route: Annotated[tuple[WeightedDestination, ...], Field(min_length=1)]
+    route: Annotated[tuple[WeightedDestination, ...], AtLeastOne]
 
     @field_validator("route")
     @classmethod
@@ -308,7 +309,7 @@ class TCPRoute(Message):
 class TLSMatchAttributes(Message):
     """``TLSMatchAttributes``: all conditions must hold."""
 
-    sni_hosts: Annotated[tuple[WildcardHost, ...], Field(min_length=1)]
+    sni_hosts: Annotated[tuple[WildcardHost, ...], AtLeastOne]
     port: PortNumber | None = None
     destination_subnets: tuple[Subnet, ...] = ()
     gateways: tuple[Gateway, ...] = ()
@@ -317,8 +318,8 @@ class TLSMatchAttributes(Message):
 
 
 class TLSRoute(Message):
-    match: Annotated[tuple[TLSMatchAttributes, ...], Field(min_length=1)]
-    route: Annotated[tuple[WeightedDestination, ...], Field(min_length=1)]
+    match: Annotated[tuple[TLSMatchAttributes, ...], AtLeastOne]
+    route: Annotated[tuple[WeightedDestination, ...], AtLeastOne]
 
     @field_validator("route")
     @classmethod
@@ -328,7 +329,7 @@ class TLSRoute(Message):
 
 
 class VirtualService(Message):
-    hosts: Annotated[tuple[WildcardHost, ...], Field(min_length=1)]
+    hosts: Annotated[tuple[WildcardHost, ...], AtLeastOne]
     gateways: tuple[Gateway, ...] = ()
     http: tuple[HTTPRoute, ...] = ()
     tls: tuple[TLSRoute, ...] = ()

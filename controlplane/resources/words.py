@@ -25,7 +25,6 @@ _WORDS = {
     "int_type": "should be an integer",
     "bool_type": "should be true or false",
     "string_too_short": "should not be empty",
-    "too_short": "should have at least one item",
     "invalid_key": "unknown field: a field's name is a string",
 }
 
@@ -88,7 +87,7 @@ def _reason(details: ErrorDetails, model: type[BaseModel]) -> str:
     if kind == "enum":
         return f"{show(value)} is none of {details['ctx']['expected']}"
     words = _WORDS.get(kind)
-    if kind in ("missing", "too_short", "string_too_short", "invalid_key") and words:
+    if kind in ("missing", "string_too_short", "invalid_key") and words:
         return words
     return f"{words or details['msg'].replace('Input should', 'should')}, not {show(value)}"
 

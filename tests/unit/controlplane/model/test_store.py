@@ -1,0 +1,548 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from controlplane.errors import ResourceError
+from controlplane.model.mesh_config import MeshConfig
+from controlplane.model.service import Protocol, Resolution
+from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
+from controlplane.model.status import Origin, ResourceStatus, State
+from controlplane.model.store import Store
+from tests.support.documents import (
+    Document,
+    destination,
+    destination_rule,
+    document,
+    feed,
+    key_of,
+    service,
+    virtual_service,
+    workload,
+)
+
+REVIEWS = "reviews.default.svc.cluster.local"
+
+
+def reviews_mesh() -> list[Document]:
+    return [
+        service("reviews"),
+        workload("reviews-1", "10.0.0.1", {"app": "reviews", "version": "v1"}),
+        workload("reviews-2", "10.0.0.2", {"app": "reviews", "version": "v2"}),
+        destination_rule("reviews", "reviews", "v1", "v2"),
+        virtual_service("reviews", ["reviews"], destination("reviews", "v1")),
+    ]
+
+
+def store_with(*resources: Document) -> Store:
+    store = Store()
+    feed(store, *resources)
+    store.build()
+    return store
+
+
+def snapshot_of(store: Store) -> MeshSnapshot:
+    return store.build()[0]
+
+
+def status_of(store: Store, resource: Document) -> ResourceStatus:
+    (status,) = [each for each in store.statuses() if each.key == key_of(resource)]
+    return status
+
+
+def quarantine_reason(store: Store, resource: Document) -> str:
+    store.build()
+    status = status_of(store, resource)
+    assert status.state is State.QUARANTINED
+    return "; ".join(status.reasons)
+
+
+def subsets_in_force(store: Store) -> list[str | None]:
+    """Where the VirtualServices that are in force lead."""
+    return [
+        weighted.destination.subset
+        for config in snapshot_of(store).virtual_services
+        for route in config.spec.http
+        for weighted in route.route
+    ]
+
+
+class TestServicesAndEndpoints:
+    def test_a_services_selector_finds_the_workloads_of_its_namespace(self) -> None:
+        store = store_with(
+            *reviews_mesh(),
+            workload("elsewhere", "10.0.0.3", {"app": "reviews"}, namespace="other"),
+            workload("ratings", "10.0.0.4", {"app": "ratings"}),
+        )
+        endpoints = snapshot_of(store).endpoints[REVIEWS]
+        assert [(each.address, each.port) for each in endpoints] == [("10.0.0.1", 9080), ("10.0.0.2", 9080)]
+
+    def test_a_service_without_a_selector_has_no_endpoints(self) -> None:
+        store = store_with(service("reviews", selector={}), workload("a", "10.0.0.1", {"app": "reviews"}))
+        assert snapshot_of(store).endpoints == {}
+
+    @pytest.mark.parametrize(
+        ("target", "ports", "expected"),
+        [
+            (8080, {"http": 1111, "web": 2222}, 1111),
+            ("web", {"web": 2222}, 2222),
+            (8080, {}, 8080),
+            (None, {}, 9080),
+            ("web", {}, None),
+        ],
+    )
+    def test_an_endpoints_port_is_the_workloads_by_name_else_the_target_port(
+        self, target: int | str | None, ports: dict[str, int], expected: int | None
+    ) -> None:
+        port = {"name": "http", "port": 9080} | ({"targetPort": target} if target else {})
+        store = store_with(
+            service("reviews", ports=[port]), workload("a", "10.0.0.1", {"app": "reviews"}, ports=ports)
+        )
+        endpoints = snapshot_of(store).endpoints.get(REVIEWS, ())
+        assert [each.port for each in endpoints] == ([expected] if expected else [])
+
+    def test_a_kubernetes_service_is_known_by_its_host_name_and_protocols(self) -> None:
+        ports = [
+            {"name": "http-web", "port": 80},
+            {"name": "x", "port": 81, "appProtocol": "grpc"},
+            {"name": "dns", "port": 53, "protocol": "UDP"},
+        ]
+        store = store_with(service("reviews", clusterIP="10.96.0.7", ports=ports))
+        found = snapshot_of(store).services[REVIEWS]
+        assert found.addresses == ("10.96.0.7",)
+        assert [(each.number, each.protocol) for each in found.ports] == [
+            (80, Protocol.HTTP),
+            (81, Protocol.GRPC),
+        ]
+
+    def test_a_headless_service_has_no_address(self) -> None:
+        store = store_with(service("reviews", clusterIP="None"))
+        assert snapshot_of(store).services[REVIEWS].addresses == ()
+
+    def test_an_external_name_is_resolved_by_dns(self) -> None:
+        store = store_with(service("reviews", type="ExternalName", externalName="reviews.example.com"))
+        found = snapshot_of(store).services[REVIEWS]
+        assert (found.resolution, found.external_name) == (Resolution.DNS, "reviews.example.com")
+
+    def test_a_service_entry_declares_its_hosts_and_its_endpoints(self) -> None:
+        entry = document(
+            "ServiceEntry",
+            "api",
+            {
+                "hosts": ["a.example.com", "b.example.com"],
+                "ports": [{"number": 443, "name": "tls", "protocol": "TLS", "targetPort": 8443}],
+                "resolution": "STATIC",
+                "endpoints": [{"address": "192.0.2.1"}, {"address": "192.0.2.2", "ports": {"tls": 9443}}],
+            },
+        )
+        snapshot = snapshot_of(store_with(entry))
+        assert list(snapshot.services) == ["a.example.com", "b.example.com"]
+        assert [(each.address, each.port) for each in snapshot.endpoints["a.example.com"]] == [
+            ("192.0.2.1", 8443),
+            ("192.0.2.2", 9443),
+        ]
+
+    def test_a_service_entrys_selector_finds_workloads(self) -> None:
+        entry = document(
+            "ServiceEntry",
+            "legacy",
+            {
+                "hosts": ["legacy.example.com"],
+                "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}],
+                "resolution": "STATIC",
+                "workloadSelector": {"labels": {"app": "legacy"}},
+            },
+        )
+        store = store_with(entry, workload("legacy-1", "10.0.0.9", {"app": "legacy"}))
+        assert [each.address for each in snapshot_of(store).endpoints["legacy.example.com"]] == ["10.0.0.9"]
+
+    def test_the_label_says_that_a_workload_has_a_sidecar(self) -> None:
+        labels = {"app": "reviews", "security.istio.io/tlsMode": "istio"}
+        store = store_with(service("reviews"), workload("a", "10.0.0.1", labels))
+        assert snapshot_of(store).endpoints[REVIEWS][0].workload.mesh_tls
+
+    def test_a_workload_whose_address_is_a_name_is_applied_with_a_warning(self) -> None:
+        entry = workload("a", "a.example.com", {"app": "reviews"})
+        store = store_with(service("reviews"), entry)
+        status = status_of(store, entry)
+        assert status.state is State.APPLIED
+        assert "resolution DNS" in status.warnings[0]
+
+    def test_two_declarations_of_one_host_leave_the_first(self) -> None:
+        first, second = (
+            document("ServiceEntry", name, {"hosts": ["api.example.com"], "addresses": [address]})
+            for name, address in (("a", "192.0.2.1"), ("b", "192.0.2.2"))
+        )
+        store = store_with(second, first)
+        assert snapshot_of(store).services["api.example.com"].addresses == ("192.0.2.1",)
+        assert quarantine_reason(store, second) == (
+            "spec.hosts[0]: the host api.example.com is declared already by "
+            "ServiceEntry default/a (mesh.yaml:2)"
+        )
+
+
+class TestNames:
+    def test_short_names_are_services_of_the_resources_namespace(self) -> None:
+        store = store_with(
+            service("reviews", namespace="books"),
+            destination_rule("reviews", "reviews", "v1", namespace="books"),
+            virtual_service("reviews", ["reviews"], destination("reviews", "v1"), namespace="books"),
+            document("Sidecar", "default", {"egress": [{"hosts": ["./reviews", "*/*"]}]}, "books"),
+        )
+        snapshot = snapshot_of(store)
+        host = "reviews.books.svc.cluster.local"
+        assert snapshot.virtual_services[0].spec.hosts == (host,)
+        assert snapshot.virtual_services[0].spec.http[0].route[0].destination.host == host
+        assert snapshot.destination_rules[0].spec.host == host
+        assert snapshot.sidecars[0].spec.egress[0].hosts == (f"./{host}", "*/*")
+
+    def test_the_dns_domain_is_the_meshs(self) -> None:
+        store = Store(MeshConfig(dns_domain="corp.example"))
+        feed(store, service("reviews"))
+        assert list(snapshot_of(store).services) == ["reviews.default.svc.corp.example"]
+
+    def test_a_name_with_a_dot_stands_as_it_is(self) -> None:
+        rule = destination_rule("reviews", "reviews.default")
+        store = store_with(service("reviews"), rule)
+        assert snapshot_of(store).destination_rules[0].spec.host == "reviews.default"
+        assert status_of(store, rule).warnings == ("spec.host: no service has the host reviews.default",)
+
+
+class TestConflicts:
+    def test_the_second_virtual_service_for_a_host_is_quarantined_naming_the_first(self) -> None:
+        store = store_with(*reviews_mesh())
+        # It comes first by name, and still does not take over what is in force.
+        second = virtual_service("a-second", ["reviews"], destination("reviews", "v2"))
+        feed(store, second, file="second.yaml")
+        assert subsets_in_force(store) == ["v1"]
+        assert quarantine_reason(store, second) == (
+            f"spec.hosts[0]: the host {REVIEWS} is routed already by "
+            "VirtualService default/reviews (mesh.yaml:5)"
+        )
+
+    def test_it_is_applied_once_the_first_is_gone(self) -> None:
+        store = store_with(*reviews_mesh())
+        feed(
+            store, virtual_service("a-second", ["reviews"], destination("reviews", "v2")), file="second.yaml"
+        )
+        store.build()
+        store.delete(key_of(reviews_mesh()[-1]), "mesh.yaml")
+        assert subsets_in_force(store) == ["v2"]
+
+    def test_a_host_stays_with_its_owner_while_both_change_at_once(self) -> None:
+        store = store_with(*reviews_mesh())
+        feed(
+            store,
+            virtual_service("a-second", ["reviews"], destination("reviews", "v1")),
+            virtual_service("reviews", ["reviews"], destination("reviews", "v2")),
+        )
+        assert subsets_in_force(store) == ["v2"]
+
+    def test_at_the_start_the_older_wins_then_the_first_by_name(self) -> None:
+        mesh = reviews_mesh()[:-1]
+        younger = virtual_service(
+            "a", ["reviews"], destination("reviews", "v1"), creationTimestamp="2025-01-02T00:00:00Z"
+        )
+        older = virtual_service(
+            "b", ["reviews"], destination("reviews", "v2"), creationTimestamp="2025-01-01T00:00:00Z"
+        )
+        assert subsets_in_force(store_with(*mesh, younger, older)) == ["v2"]
+        by_name = [
+            virtual_service("d", ["reviews"], destination("reviews", "v1")),
+            virtual_service("c", ["reviews"], destination("reviews", "v2")),
+        ]
+        assert subsets_in_force(store_with(*mesh, *by_name)) == ["v2"]
+
+    def test_virtual_services_that_no_namespace_sees_together_do_not_conflict(self) -> None:
+        hosts = ["api.example.com"]
+        entry = document("ServiceEntry", "api", {"hosts": hosts})
+        private = [
+            document(
+                "VirtualService",
+                "api",
+                {"hosts": hosts, "exportTo": ["."], "http": [{"route": [destination("api.example.com")]}]},
+                namespace,
+            )
+            for namespace in ("one", "two")
+        ]
+        assert len(snapshot_of(store_with(entry, *private)).virtual_services) == 2
+
+    def test_a_second_destination_rule_for_a_host_is_quarantined(self) -> None:
+        second = destination_rule("z-second", "reviews", "v9")
+        store = store_with(*reviews_mesh(), second)
+        assert quarantine_reason(store, second) == (
+            f"spec.host: the host {REVIEWS} is ruled already by DestinationRule default/reviews (mesh.yaml:4)"
+        )
+
+    @pytest.mark.parametrize("kind", ["Sidecar", "PeerAuthentication"])
+    def test_a_namespace_has_one_policy_without_a_selector(self, kind: str) -> None:
+        first, second = document(kind, "a", {}), document(kind, "b", {})
+        assert "the namespace default is ruled already" in quarantine_reason(
+            store_with(second, first), second
+        )
+
+    def test_a_resource_in_two_files_is_the_first_files(self) -> None:
+        store = store_with(*reviews_mesh())
+        second = virtual_service("reviews", ["reviews"], destination("reviews", "v2"))
+        feed(store, second, file="copy.yaml")
+        assert subsets_in_force(store) == ["v1"]
+        (status,) = [each for each in store.statuses() if each.origin.file == "copy.yaml"]
+        assert status.reasons == ("mesh.yaml:5 has VirtualService default/reviews already",)
+        store.delete(key_of(second), "mesh.yaml")
+        assert subsets_in_force(store) == ["v2"]
+
+
+class TestReferences:
+    def test_a_subset_that_does_not_exist_is_named_with_the_known_ones(self) -> None:
+        broken = virtual_service("reviews", ["reviews"], destination("reviews", "v9"))
+        store = store_with(*reviews_mesh()[:-1], broken)
+        assert quarantine_reason(store, broken) == (
+            "spec.http[0].route[0].destination.subset: "
+            "DestinationRule default/reviews has no subset 'v9'; its subsets: v1, v2"
+        )
+
+    def test_a_subset_without_any_destination_rule_is_quarantined(self) -> None:
+        broken = virtual_service("reviews", ["reviews"], destination("reviews", "v1"))
+        assert f"no DestinationRule is for {REVIEWS}" in quarantine_reason(
+            store_with(service("reviews"), broken), broken
+        )
+
+    def test_a_destination_that_is_no_service_is_quarantined(self) -> None:
+        broken = virtual_service("reviews", ["reviews"], destination("revews"))
+        assert quarantine_reason(store_with(service("reviews"), broken), broken) == (
+            "spec.http[0].route[0].destination.host: "
+            "no service that default can see has the host revews.default.svc.cluster.local"
+        )
+
+    def test_a_port_that_is_not_the_services_is_quarantined(self) -> None:
+        target = {"destination": {"host": "reviews", "port": {"number": 80}}}
+        broken = virtual_service("reviews", ["reviews"], target)
+        assert quarantine_reason(store_with(service("reviews"), broken), broken) == (
+            f"spec.http[0].route[0].destination.port.number: {REVIEWS} has no port 80; its ports: 9080"
+        )
+
+    def test_a_service_of_another_namespace_that_is_not_exported_is_no_destination(self) -> None:
+        hidden = document(
+            "ServiceEntry", "api", {"hosts": ["api.example.com"], "exportTo": ["."]}, namespace="other"
+        )
+        broken = virtual_service("api", ["api.example.com"], destination("api.example.com"))
+        assert "no service that default can see" in quarantine_reason(store_with(hidden, broken), broken)
+
+    def test_a_wildcard_rule_gives_subsets_to_the_services_it_covers(self) -> None:
+        rule = destination_rule("all", "*.default.svc.cluster.local", "v1")
+        store = store_with(
+            service("reviews"), rule, virtual_service("r", ["reviews"], destination("reviews", "v1"))
+        )
+        assert subsets_in_force(store) == ["v1"]
+
+
+class TestLastGoodVersion:
+    def test_an_invalid_update_leaves_the_last_good_version_in_force(self) -> None:
+        store = store_with(*reviews_mesh())
+        resource = reviews_mesh()[-1]
+        origin = Origin(file="mesh.yaml", line=5)
+        store.reject(key_of(resource), [ResourceError("spec.http[0].rout", "unknown field")], origin)
+        snapshot, change = store.build()
+        assert change == SnapshotChange(full=False)
+        assert len(snapshot.virtual_services) == 1
+        status = status_of(store, resource)
+        assert (status.state, status.in_force) == (State.QUARANTINED, True)
+        assert status.reasons == ("spec.http[0].rout: unknown field",)
+        assert status.origin == origin
+
+    def test_an_update_with_a_dangling_reference_does_too(self) -> None:
+        store = store_with(*reviews_mesh())
+        feed(store, virtual_service("reviews", ["reviews"], destination("reviews", "v9")))
+        assert subsets_in_force(store) == ["v1"]
+
+    def test_what_loses_its_reference_is_quarantined_until_it_is_back(self) -> None:
+        store = store_with(*reviews_mesh())
+        rule, route = reviews_mesh()[3:5]
+        store.delete(key_of(rule), "mesh.yaml")
+        assert subsets_in_force(store) == []
+        assert not status_of(store, route).in_force
+        feed(store, rule)
+        assert subsets_in_force(store) == ["v1"]
+        assert status_of(store, route).state is State.APPLIED
+
+    def test_the_last_good_version_comes_back_with_its_references(self) -> None:
+        store = store_with(*reviews_mesh())
+        rule, route = reviews_mesh()[3:5]
+        store.reject(key_of(route), [ResourceError("spec", "is bad")], Origin(file="mesh.yaml"))
+        store.delete(key_of(rule), "mesh.yaml")
+        assert subsets_in_force(store) == []
+        assert "the last good version holds no more" in quarantine_reason(store, route)
+        feed(store, rule)
+        assert subsets_in_force(store) == ["v1"]
+        assert status_of(store, route).in_force
+
+    def test_what_was_never_good_is_not_in_force(self) -> None:
+        store = Store()
+        resource = reviews_mesh()[-1]
+        store.reject(key_of(resource), [ResourceError("spec", "is bad")], Origin(file="mesh.yaml"))
+        assert snapshot_of(store).virtual_services == ()
+        assert not status_of(store, resource).in_force
+
+    def test_a_resource_deleted_and_written_anew_before_a_build_keeps_its_last_good_version(self) -> None:
+        store = store_with(*reviews_mesh())
+        key = key_of(reviews_mesh()[-1])
+        store.delete(key, "mesh.yaml")
+        store.reject(key, [ResourceError("spec", "is bad")], Origin(file="mesh.yaml"))
+        assert subsets_in_force(store) == ["v1"]
+
+    def test_a_deleted_resource_is_gone_with_its_status(self) -> None:
+        store = store_with(*reviews_mesh())
+        key = key_of(reviews_mesh()[-1])
+        store.delete(key, "mesh.yaml")
+        assert subsets_in_force(store) == []
+        assert key not in {status.key for status in store.statuses()}
+
+    def test_restoring_the_last_good_version_changes_nothing(self) -> None:
+        store = store_with(*reviews_mesh())
+        resource = reviews_mesh()[-1]
+        store.reject(key_of(resource), [ResourceError("spec", "is bad")], Origin(file="mesh.yaml"))
+        before = snapshot_of(store)
+        feed(store, resource)
+        assert store.build() == (before, SnapshotChange(full=False))
+        assert status_of(store, resource).state is State.APPLIED
+
+
+class TestChanges:
+    def test_the_first_snapshot_is_a_full_change_and_the_next_without_news_the_same(self) -> None:
+        store = Store()
+        feed(store, *reviews_mesh())
+        snapshot, change = store.build()
+        assert (snapshot.generation, change.full) == (1, True)
+        feed(store, *reviews_mesh())
+        again, change = store.build()
+        assert again is snapshot
+        assert change == SnapshotChange(full=False)
+
+    def test_a_workload_changes_the_endpoints_of_its_services_alone(self) -> None:
+        store = store_with(*reviews_mesh(), service("ratings"), workload("r", "10.0.1.1", {"app": "ratings"}))
+        before = snapshot_of(store)
+        added = workload("reviews-3", "10.0.0.3", {"app": "reviews"})
+        feed(store, added)
+        snapshot, change = store.build()
+        assert change == SnapshotChange(
+            full=False, endpoints=frozenset({REVIEWS}), configs=frozenset({key_of(added)})
+        )
+        assert len(snapshot.endpoints[REVIEWS]) == 3
+        ratings = "ratings.default.svc.cluster.local"
+        assert snapshot.endpoints[ratings] is before.endpoints[ratings]
+        assert snapshot.services is before.services
+        assert snapshot.virtual_services is before.virtual_services
+
+    def test_a_workload_that_leaves_a_selector_leaves_its_endpoints(self) -> None:
+        store = store_with(*reviews_mesh())
+        feed(store, workload("reviews-1", "10.0.0.1", {"app": "ratings"}))
+        snapshot, change = store.build()
+        assert [each.address for each in snapshot.endpoints[REVIEWS]] == ["10.0.0.2"]
+        assert change.endpoints == {REVIEWS}
+
+    def test_a_workload_that_no_service_selects_changes_no_endpoints(self) -> None:
+        store = store_with(*reviews_mesh())
+        feed(store, workload("x", "10.0.0.7", {"app": "nobody"}))
+        snapshot, change = store.build()
+        assert (change.full, change.endpoints) == (False, frozenset())
+        assert "x" in {each.name for each in snapshot.workloads}
+
+    def test_a_new_identity_among_the_endpoints_is_a_full_change(self) -> None:
+        store = store_with(*reviews_mesh())
+        feed(store, workload("x", "10.0.0.7", {"app": "reviews"}, serviceAccount="another"))
+        assert store.build()[1].full
+
+    def test_endpoints_that_are_resolved_by_dns_are_a_full_change(self) -> None:
+        entry = document(
+            "ServiceEntry",
+            "api",
+            {
+                "hosts": ["api.example.com"],
+                "ports": [{"number": 80, "name": "http"}],
+                "resolution": "DNS",
+                "workloadSelector": {"labels": {"app": "api"}},
+            },
+        )
+        store = store_with(entry, workload("a", "a.example.com", {"app": "api"}))
+        feed(store, workload("b", "b.example.com", {"app": "api"}))
+        assert store.build()[1].full
+
+    def test_a_policy_is_a_full_change_that_names_it(self) -> None:
+        store = store_with(*reviews_mesh())
+        update = virtual_service("reviews", ["reviews"], destination("reviews", "v2"))
+        feed(store, update)
+        before = snapshot_of(store_with(*reviews_mesh()))
+        snapshot, change = store.build()
+        assert change == SnapshotChange(full=True, configs=frozenset({key_of(update)}))
+        assert snapshot.destination_rules[0].spec == before.destination_rules[0].spec
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.permutations(range(9)))
+def test_the_order_of_arrival_does_not_matter(order: list[int]) -> None:
+    resources = [
+        *reviews_mesh(),
+        virtual_service("conflict", ["reviews"], destination("reviews", "v2")),
+        virtual_service("dangling", ["other.example.com"], destination("nowhere")),
+        destination_rule("conflict", "reviews", "v2"),
+        document("Namespace", "default", {}, labels={"team": "books"}),
+    ]
+    assert _substance(store_with(*(resources[index] for index in order))) == _substance(
+        store_with(*resources)
+    )
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.permutations(range(5)))
+def test_without_conflicts_it_does_not_matter_either_what_is_built_in_between(order: list[int]) -> None:
+    resources = reviews_mesh()
+    store = Store()
+    for index in order:
+        feed(store, resources[index])
+        store.build()
+    assert _substance(store) == _substance(store_with(*resources))
+
+
+def _substance(store: Store) -> object:
+    snapshot = snapshot_of(store)
+    statuses = [(each.key, each.state, each.in_force) for each in store.statuses()]
+    return (
+        snapshot.services,
+        snapshot.endpoints,
+        snapshot.workloads,
+        [config.spec for config in snapshot.virtual_services],
+        [config.spec for config in snapshot.destination_rules],
+        snapshot.namespace_labels,
+        statuses,
+    )
+
+
+def large_mesh(services: int, replicas: int) -> Iterator[Document]:
+    for index in range(services):
+        name = f"svc-{index}"
+        yield service(name)
+        yield destination_rule(name, name, "v1")
+        yield virtual_service(name, [name], destination(name, "v1"))
+        for replica in range(replicas):
+            address = f"10.{index >> 8}.{index & 255}.{replica + 1}"
+            yield workload(f"{name}-{replica}", address, {"app": name, "version": "v1"})
+
+
+def test_a_thousand_services_build_in_seconds_and_one_endpoint_in_milliseconds() -> None:
+    """About 0.7 s and 1.5 ms where this was written; the bounds leave room for a slow and busy machine."""
+    store = Store()
+    parsed = list(large_mesh(1000, 10))
+    feed(store, *parsed)
+    started = time.process_time()
+    snapshot, _ = store.build()
+    assert time.process_time() - started < 5
+    assert sum(map(len, snapshot.endpoints.values())) == 10_000
+    feed(store, workload("svc-7-3", "10.9.9.9", {"app": "svc-7", "version": "v1"}))
+    started = time.process_time()
+    _, change = store.build()
+    assert time.process_time() - started < 0.1
+    assert change.endpoints == {"svc-7.default.svc.cluster.local"}

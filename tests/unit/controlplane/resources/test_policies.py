@@ -1,0 +1,151 @@
+"""DestinationRule, PeerAuthentication, Sidecar, ServiceEntry and WorkloadEntry."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from controlplane.errors import InvalidResourceError
+from controlplane.resources.base import Message
+from controlplane.resources.destination_rule import DestinationRule
+from controlplane.resources.peer_authentication import MutualTLSMode, PeerAuthentication
+from controlplane.resources.registry import parse_resource
+from tests.support.documents import document
+
+
+def parse(kind: str, spec: dict[str, Any]) -> Message:
+    return parse_resource(document(kind, "a", spec)).spec
+
+
+def fault(kind: str, spec: dict[str, Any]) -> str:
+    with pytest.raises(InvalidResourceError) as caught:
+        parse(kind, spec)
+    (error,) = caught.value.errors
+    return str(error)
+
+
+def test_istios_names_with_digits_are_read() -> None:
+    policy = {
+        "connectionPool": {"http": {"http1MaxPendingRequests": 1, "http2MaxRequests": 2}},
+        "outlierDetection": {"consecutive5xxErrors": 3, "baseEjectionTime": "5s"},
+    }
+    rule = parse("DestinationRule", {"host": "a", "trafficPolicy": policy})
+    assert isinstance(rule, DestinationRule)
+    assert rule.traffic_policy
+    assert rule.traffic_policy.connection_pool
+    assert rule.traffic_policy.connection_pool.http
+    assert rule.traffic_policy.connection_pool.http.http1_max_pending_requests == 1
+    assert rule.traffic_policy.outlier_detection
+    assert rule.traffic_policy.outlier_detection.consecutive_5xx_errors == 3
+    assert rule.traffic_policy.outlier_detection.base_ejection_time == timedelta(seconds=5)
+
+
+@pytest.mark.parametrize(
+    ("policy", "path"),
+    [
+        ({"loadBalancer": {"consistentHash": {}}}, "loadBalancer.consistentHash"),
+        ({"loadBalancer": {"localityLbSetting": {}}}, "loadBalancer.localityLbSetting"),
+        ({"tunnel": {}}, "tunnel"),
+        ({"connectionPool": {"http": {"h2UpgradePolicy": "UPGRADE"}}}, "connectionPool.http.h2UpgradePolicy"),
+        ({"tls": {"mode": "SIMPLE", "credentialName": "a"}}, "tls.credentialName"),
+    ],
+)
+def test_what_a_destination_rule_cannot_do_yet_is_named(policy: dict[str, Any], path: str) -> None:
+    words = fault("DestinationRule", {"host": "a", "trafficPolicy": policy})
+    assert words == f"spec.trafficPolicy.{path}: is a field of Istio's that is not supported yet"
+
+
+@pytest.mark.parametrize(
+    "tls",
+    [
+        {"mode": "MUTUAL"},
+        {"mode": "SIMPLE", "clientCertificate": "a", "privateKey": "b"},
+        {"mode": "ISTIO_MUTUAL", "caCertificates": "a"},
+        {"mode": "SIMPLE", "caCertificates": "a", "insecureSkipVerify": True},
+    ],
+)
+def test_certificates_that_do_not_fit_the_tls_mode_are_refused(tls: dict[str, Any]) -> None:
+    words = fault("DestinationRule", {"host": "a", "trafficPolicy": {"tls": tls}})
+    assert words.startswith("spec.trafficPolicy.tls: ")
+
+
+def test_an_unknown_load_balancer_is_told_the_known_ones() -> None:
+    words = fault("DestinationRule", {"host": "a", "trafficPolicy": {"loadBalancer": {"simple": "MAGLEV"}}})
+    assert words.startswith("spec.trafficPolicy.loadBalancer.simple: 'MAGLEV' is none of ")
+    assert "'ROUND_ROBIN'" in words
+
+
+def test_two_subsets_of_one_name_are_refused() -> None:
+    subsets = [{"name": "v1"}, {"name": "v1"}]
+    assert fault("DestinationRule", {"host": "a", "subsets": subsets}) == (
+        "spec.subsets: has two subsets of the name 'v1'"
+    )
+
+
+def test_two_policies_for_one_port_are_refused() -> None:
+    settings = [{"port": {"number": 80}}, {"port": {"number": 80}}]
+    policy = {"portLevelSettings": settings}
+    assert "two policies for port 80" in fault("DestinationRule", {"host": "a", "trafficPolicy": policy})
+
+
+def test_port_level_mtls_takes_ports_as_numbers_and_as_json_keys() -> None:
+    ports = {"8080": {"mode": "STRICT"}, 9090: {"mode": "DISABLE"}}
+    policy = parse("PeerAuthentication", {"selector": {"matchLabels": {"a": "b"}}, "portLevelMtls": ports})
+    assert isinstance(policy, PeerAuthentication)
+    modes = {port: mtls.mode for port, mtls in policy.port_level_mtls.items()}
+    assert modes == {8080: MutualTLSMode.STRICT, 9090: MutualTLSMode.DISABLE}
+
+
+def test_port_level_mtls_needs_a_selector() -> None:
+    assert "needs a `selector`" in fault("PeerAuthentication", {"portLevelMtls": {"80": {"mode": "STRICT"}}})
+
+
+@pytest.mark.parametrize("endpoint", ["127.0.0.1:9080", "0.0.0.0:80", "[::1]:1", "[::]:65535"])
+def test_a_sidecars_default_endpoint_is_the_apps(endpoint: str) -> None:
+    listener = {"port": {"number": 1, "name": "http", "protocol": "HTTP"}, "defaultEndpoint": endpoint}
+    assert parse("Sidecar", {"ingress": [listener]})
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["10.0.0.1:80", "127.0.0.1", "127.0.0.1:0", "127.0.0.1:65536", "unix:///a"]
+)
+def test_a_sidecars_default_endpoint_is_nowhere_else(endpoint: str) -> None:
+    listener = {"port": {"number": 1, "name": "http", "protocol": "HTTP"}, "defaultEndpoint": endpoint}
+    assert fault("Sidecar", {"ingress": [listener]}).startswith("spec.ingress[0].defaultEndpoint: ")
+
+
+@pytest.mark.parametrize("host", ["reviews", "/reviews", "a b/*", "./", "ns/*.*"])
+def test_an_egress_host_is_a_namespace_and_a_host(host: str) -> None:
+    assert fault("Sidecar", {"egress": [{"hosts": [host]}]}).startswith("spec.egress[0].hosts[0]: ")
+
+
+ENTRY: dict[str, Any] = {
+    "hosts": ["api.example.com"],
+    "ports": [{"number": 443, "name": "tls", "protocol": "TLS"}],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"hosts": ["*"]}, "spec.hosts: `*` stands for every host"),
+        ({"resolution": "DYNAMIC_DNS"}, "spec.resolution: DYNAMIC_DNS is not supported yet"),
+        ({"resolution": "DNS", "hosts": ["*.example.com"]}, "cannot be resolved by DNS"),
+        ({"resolution": "STATIC", "endpoints": [{"address": "a.example.com"}]}, "needs IP addresses"),
+        ({"resolution": "NONE", "endpoints": [{"address": "10.0.0.1"}]}, "make no sense"),
+        ({"ports": [*ENTRY["ports"], {"number": 443, "name": "b"}]}, "two ports of one number"),
+        ({"ports": [{"number": 1, "name": "a", "protocol": "SMTP"}]}, "'SMTP' is none of HTTP,"),
+        ({"addresses": ["10.0.0.0/33"]}, "is no IP address or CIDR"),
+        ({"workloadSelector": {"labels": {}}}, "should have `labels`"),
+    ],
+)
+def test_a_service_entry_that_contradicts_itself_is_refused(change: dict[str, Any], words: str) -> None:
+    assert parse("ServiceEntry", ENTRY)
+    assert words in fault("ServiceEntry", ENTRY | change)
+
+
+@pytest.mark.parametrize("address", ["unix:///run/a.sock", "", "a b", "http://a"])
+def test_a_workload_has_an_address(address: str) -> None:
+    assert fault("WorkloadEntry", {"address": address}).startswith("spec.address: ")

@@ -1,0 +1,140 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from controlplane.errors import InvalidResourceError
+from controlplane.resources.registry import parse_resource
+from controlplane.resources.virtual_service import VirtualService
+from tests.support.documents import destination, document
+
+
+def parse(spec: dict[str, Any]) -> VirtualService:
+    model = parse_resource(document("VirtualService", "a", {"hosts": ["a"], **spec})).spec
+    assert isinstance(model, VirtualService)
+    return model
+
+
+def fault(spec: dict[str, Any]) -> str:
+    with pytest.raises(InvalidResourceError) as caught:
+        parse(spec)
+    (error,) = caught.value.errors
+    return str(error)
+
+
+def test_weights_that_sum_to_zero_are_refused() -> None:
+    route = [destination("a", weight=0), destination("b", weight=0)]
+    assert fault({"http": [{"route": route}]}) == "spec.http[0].route: the sum of the weights is 0"
+    assert fault({"tcp": [{"route": route}]}) == "spec.tcp[0].route: the sum of the weights is 0"
+
+
+def test_destinations_without_any_weight_sum_to_zero_too() -> None:
+    route = [destination("a"), destination("b")]
+    assert fault({"http": [{"route": route}]}) == "spec.http[0].route: the sum of the weights is 0"
+
+
+def test_the_only_destination_of_a_route_needs_no_weight() -> None:
+    assert parse({"http": [{"route": [destination("a")]}]}).http[0].route[0].weight == 0
+
+
+def test_weights_that_overflow_envoys_total_are_refused() -> None:
+    route = [destination("a", weight=2**31 - 1)] * 3
+    assert "4294967295 is the most" in fault({"http": [{"route": route}]})
+
+
+@pytest.mark.parametrize("weight", [-1, 1.5, "1", True, 2**31])
+def test_a_weight_is_a_natural_number(weight: Any) -> None:
+    assert fault({"http": [{"route": [destination("a", weight=weight)]}]}).startswith(
+        "spec.http[0].route[0].weight: "
+    )
+
+
+def test_a_regex_that_does_not_compile_is_refused() -> None:
+    match = {"uri": {"regex": "(unclosed"}}
+    words = fault({"http": [{"match": [match], "route": [destination("a")]}]})
+    assert words == (
+        "spec.http[0].match[0].uri.regex: '(unclosed' is no RE2 regular expression: missing ): (unclosed"
+    )
+
+
+@pytest.mark.parametrize(
+    "route",
+    [
+        {},
+        {"route": [destination("a")], "redirect": {"uri": "/"}},
+        {"redirect": {"uri": "/"}, "directResponse": {"status": 200}},
+        {"route": [destination("a")], "directResponse": {"status": 200}},
+    ],
+)
+def test_a_route_does_exactly_one_thing(route: dict[str, Any]) -> None:
+    assert "exactly one of `route`, `redirect` and `directResponse`" in fault({"http": [route]})
+
+
+def test_a_rewrite_goes_with_destinations_only() -> None:
+    route = {"redirect": {"uri": "/"}, "rewrite": {"uri": "/x"}}
+    assert fault({"http": [route]}) == "spec.http[0]: `rewrite` goes with `route` only"
+
+
+def test_gateways_other_than_the_mesh_are_named() -> None:
+    words = fault({"gateways": ["mesh", "public"], "http": [{"route": [destination("a")]}]})
+    assert words == "spec.gateways[1]: 'public': gateways other than `mesh` are not supported yet"
+
+
+@pytest.mark.parametrize("condition", ["5xx,gateway-error", "503, 504", "retriable-status-codes", ""])
+def test_envoys_retry_conditions_and_status_codes_are_taken(condition: str) -> None:
+    retries = {"attempts": 1, "retryOn": condition}
+    assert parse({"http": [{"route": [destination("a")], "retries": retries}]}).http[0].retries
+
+
+@pytest.mark.parametrize("condition", ["5xxx", "600", "connect_failure"])
+def test_an_unknown_retry_condition_is_named(condition: str) -> None:
+    retries = {"attempts": 1, "retryOn": f"5xx,{condition}"}
+    words = fault({"http": [{"route": [destination("a")], "retries": retries}]})
+    assert words == (
+        f"spec.http[0].retries.retryOn: {condition!r} is no condition to retry on, nor a status code"
+    )
+
+
+@pytest.mark.parametrize("value", ["a\r\nx: y", "a\x00", "%REQ(x)%"])
+def test_header_values_that_would_be_something_else_are_refused(value: str) -> None:
+    headers = {"request": {"set": {"x-a": value}}}
+    assert fault({"http": [{"route": [destination("a")], "headers": headers}]}).startswith(
+        "spec.http[0].headers.request.set.x-a: "
+    )
+
+
+def test_header_names_are_lower_case_and_tokens() -> None:
+    headers = {"request": {"set": {"X-A": "100%%"}, "remove": ["X-B"]}}
+    parsed = parse({"http": [{"route": [destination("a")], "headers": headers}]}).http[0].headers
+    assert parsed
+    assert parsed.request
+    assert (parsed.request.set, parsed.request.remove) == ({"x-a": "100%%"}, ("x-b",))
+    headers = {"request": {"remove": ["x b"]}}
+    assert "no header name" in fault({"http": [{"route": [destination("a")], "headers": headers}]})
+
+
+def test_a_header_match_that_istio_would_ignore_is_refused() -> None:
+    match = {"headers": {"method": {"exact": "GET"}}}
+    assert "match it with the field `method`" in fault(
+        {"http": [{"match": [match], "route": [destination("a")]}]}
+    )
+
+
+def test_no_routes_at_all_are_refused() -> None:
+    assert fault({}) == "spec: should have `http`, `tls` or `tcp` routes"
+
+
+def test_the_catch_all_host_is_refused_in_the_mesh() -> None:
+    words = fault({"hosts": ["*"], "http": [{"route": [destination("a")]}]})
+    assert words == "spec.hosts: `*` is not allowed for the gateway `mesh`"
+
+
+def test_tls_routes_need_server_names() -> None:
+    tls = [{"match": [{"port": 443}], "route": [destination("a")]}]
+    assert fault({"tls": tls}) == "spec.tls[0].match[0].sniHosts: is required"
+
+
+@pytest.mark.parametrize("code", [200, 300, 304, 400])
+def test_only_redirect_codes_redirect(code: int) -> None:
+    assert f"{code} is none of" in fault({"http": [{"redirect": {"redirectCode": code}}]})
