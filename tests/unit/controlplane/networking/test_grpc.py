@@ -1,0 +1,123 @@
+from __future__ import annotations
+
+from typing import Any
+
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.config.route.v3.route_components_pb2 import Route
+from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
+    HttpConnectionManager,
+)
+
+from controlplane.model.service import Protocol
+from controlplane.model.snapshot import MeshSnapshot
+from controlplane.networking import build_clusters, build_endpoints, build_listeners, build_routes
+from tests.support.meshes import external_service, grpc_proxy, mesh, port, service, workload
+
+HOST = "reviews.default.svc.cluster.local"
+TARGET = f"{HOST}:9080"
+ROUTES = f"outbound|9080||{HOST}"
+
+
+def world(*http: dict[str, Any], **policies: Any) -> MeshSnapshot:
+    virtual_services = {"reviews": {"hosts": [HOST], "http": http}} if http else None
+    return mesh(
+        (service("reviews", port(9080, Protocol.GRPC)), [workload("reviews", "10.1.0.1")]),
+        (external_service("api.example.com", port(443)), []),
+        virtual_services=virtual_services,
+        destination_rules={
+            "reviews": {
+                "host": HOST,
+                "subsets": [{"name": v, "labels": {"version": v}} for v in ("v1", "v2")],
+            }
+        },
+        **policies,
+    )
+
+
+def route(**http: Any) -> Route:
+    (host,) = build_routes(world(http), grpc_proxy(), [ROUTES])[ROUTES].virtual_hosts
+    (found,) = host.routes
+    return found
+
+
+def test_a_target_is_a_listener_that_names_its_routes() -> None:
+    found = build_listeners(world(), grpc_proxy(), [TARGET])[TARGET]
+    manager = HttpConnectionManager()
+    assert found.api_listener.api_listener.Unpack(manager)
+    assert not found.HasField("address")
+    assert manager.rds.route_config_name == ROUTES
+    assert manager.rds.config_source.HasField("ads")
+    assert [each.name for each in manager.http_filters] == ["envoy.filters.http.router"]
+
+
+def test_unknown_targets_are_absent() -> None:
+    targets = [f"{HOST}:1", HOST, "", ":", f"{HOST}:²", "api.example.com:443", "unknown:9080"]
+    assert build_listeners(world(), grpc_proxy(), targets) == {}
+    assert build_routes(world(), grpc_proxy(), ["9080", f"outbound|9080|v1|{HOST}", "outbound|1||x"]) == {}
+    assert build_clusters(world(), grpc_proxy(), ["BlackHoleCluster", f"outbound|9080|v9|{HOST}"]) == {}
+
+
+def test_asking_for_no_name_is_asking_for_all() -> None:
+    assert set(build_listeners(world(), grpc_proxy())) == {TARGET}
+    assert set(build_clusters(world(), grpc_proxy())) == {
+        f"outbound|9080|{v}|{HOST}" for v in ("", "v1", "v2")
+    }
+
+
+def test_the_virtual_host_matches_the_channels_authority() -> None:
+    (host,) = build_routes(world(), grpc_proxy(), [ROUTES])[ROUTES].virtual_hosts
+    assert list(host.domains) == [TARGET, HOST]
+    assert host.routes[0].route.cluster == ROUTES
+
+
+def test_weights() -> None:
+    shares = [
+        {"destination": {"host": HOST, "subset": version}, "weight": weight}
+        for version, weight in (("v1", 90), ("v2", 10))
+    ]
+    weighted = route(route=shares).route.weighted_clusters.clusters
+    assert [(each.name, each.weight.value) for each in weighted] == [
+        (f"outbound|9080|v1|{HOST}", 90),
+        (f"outbound|9080|v2|{HOST}", 10),
+    ]
+
+
+def test_what_the_client_cannot_do_is_left_out() -> None:
+    found = route(
+        route=[{"destination": {"host": HOST}}],
+        rewrite={"uri": "/x"},
+        headers={"request": {"set": {"a": "1"}}},
+        timeout="3s",
+        retries={"attempts": 2, "retryOn": "5xx,unavailable"},
+    )
+    assert not found.request_headers_to_add
+    assert not found.route.prefix_rewrite
+    assert not found.route.HasField("timeout")
+    assert found.route.max_stream_duration.max_stream_duration.ToTimedelta().total_seconds() == 3
+    assert found.route.retry_policy.retry_on == "unavailable"
+    assert found.route.retry_policy.num_retries.value == 2
+    assert not found.route.retry_policy.retry_host_predicate
+
+
+def test_nothing_is_retried_unless_asked_for() -> None:
+    assert not route(route=[{"destination": {"host": HOST}}]).route.HasField("retry_policy")
+
+
+def test_a_route_that_does_not_forward_fails_calls() -> None:
+    assert route(directResponse={"status": 503}).HasField("non_forwarding_action")
+
+
+def test_clusters_are_what_the_client_supports() -> None:
+    name = f"outbound|9080|v1|{HOST}"
+    found = build_clusters(world(), grpc_proxy(), [name])[name]
+    assert found.type == Cluster.EDS
+    assert found.eds_cluster_config.eds_config.HasField("ads")
+    assert found.lb_policy == Cluster.ROUND_ROBIN
+    assert not found.transport_socket_matches
+    assert found.circuit_breakers.thresholds[0].max_requests.value == 2**32 - 1
+
+
+def test_localities_have_a_weight_for_otherwise_the_client_skips_them() -> None:
+    name = f"outbound|9080|v1|{HOST}"
+    (locality,) = build_endpoints(world(), grpc_proxy(), [name])[name].endpoints
+    assert locality.load_balancing_weight.value == 1
