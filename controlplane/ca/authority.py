@@ -71,40 +71,44 @@ class Authority:
         self, identity: SpiffeId, key: PublicKey, requested_lifetime_s: float = 0.0
     ) -> IssuedCertificate:
         """``requested_lifetime_s`` 0: the default. Raises `AuthorityUnavailableError`."""
-        valid = self._validity(requested_lifetime_s)
-        return self._sign(templates.workload_certificate(identity, key, self._signer.certificate, valid), key)
+        lifetime_s = min(requested_lifetime_s or self._default_lifetime_s, self._max_lifetime_s)
+        issuer, valid = self._signer.certificate, self._validity(lifetime_s)
+        return self._sign(templates.workload_certificate(identity, key, issuer, valid), key, [str(identity)])
 
     def issue_server(self, hosts: Sequence[str], key: PublicKey) -> IssuedCertificate:
         """A certificate of the control plane's own. Raises `AuthorityUnavailableError`."""
-        valid = self._validity(0.0)
-        return self._sign(templates.server_certificate(hosts, key, self._signer.certificate, valid), key)
+        issuer, valid = self._signer.certificate, self._validity(DEFAULT_LIFETIME_S)
+        return self._sign(templates.server_certificate(hosts, key, issuer, valid), key, hosts)
 
-    def _validity(self, requested_lifetime_s: float) -> templates.Validity:
+    def _validity(self, lifetime_s: float) -> templates.Validity:
         now = self._clock()
         if datetime.fromtimestamp(now, UTC) >= self._signer.expires:
             raise AuthorityUnavailableError(f"the signing certificate expired at {self._signer.expires}")
-        lifetime_s = min(requested_lifetime_s or self._default_lifetime_s, self._max_lifetime_s)
         return templates.validity(now, lifetime_s, self._signer.expires)
 
-    def _sign(self, template: x509.CertificateBuilder, key: PublicKey) -> IssuedCertificate:
+    def _sign(
+        self, template: x509.CertificateBuilder, key: PublicKey, names: Sequence[str]
+    ) -> IssuedCertificate:
         signing_key = self._signer.key
         # RFC 8032: Ed25519 hashes by itself.
         digest = None if isinstance(signing_key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
         leaf = template.sign(signing_key, digest)
-        self._validate(leaf, key)
+        self._validate(leaf, key, names)
         return IssuedCertificate(chain=(leaf, *self._issuers))
 
-    def _validate(self, leaf: x509.Certificate, key: PublicKey) -> None:
-        """A template that went wrong must not leave the house: what it would have said is already signed."""
+    def _validate(self, leaf: x509.Certificate, key: PublicKey, names: Sequence[str]) -> None:
+        """A template that went wrong must not leave the house: what it says is signed already."""
         try:
             leaf.verify_directly_issued_by(self._signer.certificate)
         except (ValueError, TypeError, InvalidSignature) as error:
             raise AuthorityUnavailableError(f"the signature just made does not verify: {error}") from error
-        extensions = leaf.extensions
+        constraints = leaf.extensions.get_extension_for_class(x509.BasicConstraints).value
+        signed_names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
         sound = (
             public_key_der(key) == public_key_der(leaf.public_key())
-            and not extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-            and extensions.get_extension_for_class(x509.SubjectAlternativeName).critical
+            and not constraints.ca
+            and signed_names.critical
+            and [str(name.value) for name in signed_names.value] == list(names)
             and leaf.not_valid_before_utc < leaf.not_valid_after_utc <= self._signer.expires
         )
         if not sound:

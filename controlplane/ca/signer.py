@@ -115,7 +115,7 @@ def _checked(signer: Signer, certificate_path: Path, key_path: Path, now: float)
         _require_authority(above, certificate_path)
     for valid in (certificate, *signer.intermediates):
         _require_valid_at(valid, certificate_path, now)
-    _require_chain(signer, certificate_path)
+    _require_chain(signer, certificate_path, now)
     return signer
 
 
@@ -149,8 +149,8 @@ def _require_valid_at(certificate: x509.Certificate, path: Path, now: float) -> 
         )
 
 
-def _require_chain(signer: Signer, path: Path) -> None:
-    """Each certificate is issued by the next, the last by a root of the bundle."""
+def _require_chain(signer: Signer, path: Path, now: float) -> None:
+    """Each certificate is issued by the next, the last by a valid root of the bundle."""
     if signer.is_root:
         return
     links = (signer.certificate, *signer.intermediates)
@@ -159,8 +159,10 @@ def _require_chain(signer: Signer, path: Path) -> None:
             raise SettingsError(
                 f"{path}: {_describe(below)} is not issued by {_describe(above)}, next in the chain"
             )
-    if not any(_issued(links[-1], root) for root in signer.roots):
+    anchors = [root for root in signer.roots if _issued(links[-1], root)]
+    if not anchors:
         raise SettingsError(f"{path}: {_describe(links[-1])} does not chain to a root of the trust bundle")
+    _require_valid_at(max(anchors, key=lambda root: root.not_valid_after_utc), path, now)
 
 
 def _issued(below: x509.Certificate, above: x509.Certificate) -> bool:

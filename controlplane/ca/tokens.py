@@ -110,7 +110,7 @@ class TokenVerifier:
             required.validate(claims)
         except ExpiredTokenError as error:
             raise UnauthenticatedError("the token has expired") from error
-        except (JoseError, ValueError, TypeError) as error:
+        except (JoseError, ValueError, TypeError, RecursionError) as error:
             raise UnauthenticatedError(f"the token proves nothing: {error}") from error
         return claims
 

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from controlplane.ca import templates
 from controlplane.ca.authority import Authority
-from controlplane.ca.keys import PrivateKey, make_key
+from controlplane.ca.keys import PrivateKey, PublicKey, make_key
 from controlplane.ca.signer import Signer, SignerFiles, load_or_create_root, load_signer
 from controlplane.errors import AuthorityUnavailableError
 from protos.spiffe import SpiffeId
@@ -112,17 +112,28 @@ def test_the_certificate_holds_the_callers_key(signer: Signer, key: PrivateKey) 
     assert leaf.public_key() == key.public_key()
 
 
+@pytest.mark.parametrize("wrong", ["key", "name"])
 def test_a_certificate_that_is_not_what_was_to_be_signed_stays_here(
-    signer: Signer, monkeypatch: pytest.MonkeyPatch
+    signer: Signer, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
-    def with_another_key(*arguments: object) -> x509.CertificateBuilder:
-        identity, _, issuer, valid = arguments
-        return original(identity, make_key().public_key(), issuer, valid)  # type: ignore[arg-type]
-
     original = templates.workload_certificate
-    monkeypatch.setattr(templates, "workload_certificate", with_another_key)
+
+    def mistaken(
+        identity: SpiffeId, key: PublicKey, issuer: x509.Certificate, valid: templates.Validity
+    ) -> x509.CertificateBuilder:
+        if wrong == "key":
+            return original(identity, make_key().public_key(), issuer, valid)
+        return original(SpiffeId("cluster.local", "bookinfo", "admin"), key, issuer, valid)
+
+    monkeypatch.setattr(templates, "workload_certificate", mistaken)
     with pytest.raises(AuthorityUnavailableError, match="not what was to be signed"):
         Authority(signer, clock=Clock()).issue_workload(REVIEWS, make_key().public_key())
+
+
+def test_the_control_planes_own_lifetime_is_not_the_workloads(signer: Signer) -> None:
+    authority = Authority(signer, default_lifetime_s=5, max_lifetime_s=5, clock=Clock())
+    leaf = authority.issue_server(["localhost", "::1"], make_key().public_key()).leaf
+    assert leaf.not_valid_after_utc.timestamp() - NOW == DAY
 
 
 def test_a_signer_whose_key_does_not_fit_hands_nothing_out(signer: Signer) -> None:

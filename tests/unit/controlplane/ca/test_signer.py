@@ -93,6 +93,14 @@ def test_a_chain_with_a_gap_is_refused(tmp_path: Path) -> None:
         load_signer(SignerFiles(certificate=certificate, key=key, chain=stranger, roots=roots), NOW)
 
 
+def test_an_intermediate_of_an_expired_root_is_refused(tmp_path: Path) -> None:
+    root = authority("root", not_after=NOW - 1)
+    certificate, key = authority("lower", root).write(tmp_path, "ca")
+    roots, _ = root.write(tmp_path, "root")
+    with pytest.raises(SettingsError, match="the certificate CN=root expired at"):
+        load_signer(SignerFiles(certificate=certificate, key=key, roots=roots), NOW)
+
+
 def test_a_key_of_another_certificate_is_refused(tmp_path: Path) -> None:
     certificate, _ = authority("root").write(tmp_path, "ca")
     _, other_key = authority("other").write(tmp_path, "other")

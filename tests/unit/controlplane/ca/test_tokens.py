@@ -138,6 +138,12 @@ def test_what_is_no_token_is_refused_and_not_repeated(verifier: TokenVerifier, t
     assert len(text) < 5 or text not in str(refusal.value)
 
 
+def test_a_header_nested_without_end_is_refused(verifier: TokenVerifier) -> None:
+    header = base64.urlsafe_b64encode(b'{"alg":' + b"[" * 11000).decode()
+    with pytest.raises(UnauthenticatedError, match="the token proves nothing"):
+        verifier.verify(f"{header}.e30.e30")
+
+
 def test_a_remembered_token_is_not_verified_again(
     verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
