@@ -211,4 +211,6 @@ def _header_options(operations: HeaderOperations) -> Iterable[HeaderValueOption]
 
 def _host_override(headers: Headers | None) -> str:
     """Setting the header ``host`` is rewriting the authority: Envoy refuses it as a header operation."""
-    return headers.request.set.get("host", "") if headers and headers.request else ""
+    if headers is None or headers.request is None:
+        return ""
+    return headers.request.set.get("host") or headers.request.add.get("host", "")

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import dataclasses
+import time
+
+from controlplane.model.snapshot import MeshSnapshot
+from controlplane.networking import build_clusters, build_endpoints, build_listeners, build_routes
+from tests.support.bookinfo_mesh import REVIEWS, bookinfo
+from tests.support.meshes import mesh, service, sidecar_proxy, workload
+
+SERVICES, ENDPOINTS = 1000, 10
+
+
+def large_mesh() -> MeshSnapshot:
+    return mesh(
+        *(
+            (
+                service(f"s{number}", namespace=f"ns{number % 20}"),
+                [
+                    workload(
+                        f"s{number}",
+                        f"10.{number // 250}.{number % 250}.{each}",
+                        namespace=f"ns{number % 20}",
+                    )
+                    for each in range(ENDPOINTS)
+                ],
+            )
+            for number in range(SERVICES)
+        ),
+        proxy_http_port=15080,
+    )
+
+
+def test_a_mesh_of_a_thousand_services_is_built_in_two_seconds() -> None:
+    snapshot, proxy = large_mesh(), sidecar_proxy()
+    start = time.process_time()
+    clusters = build_clusters(snapshot, proxy)
+    build_listeners(snapshot, proxy)
+    build_routes(snapshot, proxy, ["9080", "http_proxy"])
+    assert time.process_time() - start < 2
+    assert len(clusters) > SERVICES
+
+
+def test_one_services_endpoints_are_built_in_a_millisecond() -> None:
+    snapshot, proxy = large_mesh(), sidecar_proxy()
+    names = [f"outbound|9080||{hostname}" for hostname in list(snapshot.services)[:200]]
+    start = time.process_time()
+    for name in names:
+        (assignment,) = build_endpoints(snapshot, proxy, [name]).values()
+        assert assignment.endpoints
+    assert (time.process_time() - start) / len(names) < 0.001
+
+
+def test_a_changed_virtual_service_leaves_every_cluster_the_same_message() -> None:
+    before = bookinfo()
+    routed = mesh(
+        virtual_services={"reviews": {"hosts": [REVIEWS], "http": [{"directResponse": {"status": 200}}]}}
+    )
+    after = dataclasses.replace(before, generation=2, virtual_services=routed.virtual_services)
+    proxy = sidecar_proxy()
+    old, new = build_clusters(before, proxy), build_clusters(after, proxy)
+    assert old.keys() == new.keys()
+    outbound = [name for name in old if name.startswith("outbound|")]
+    assert outbound
+    assert all(new[name] is old[name] for name in outbound)
+    name = "9080"
+    assert build_routes(after, proxy, [name])[name] != build_routes(before, proxy, [name])[name]
+
+
+def test_a_new_service_account_changes_whom_clusters_trust() -> None:
+    """Endpoints decide more than endpoints: a snapshot's difference must say so."""
+    before = mesh((service("reviews"), [workload("reviews", "10.1.0.1", service_account="a")]))
+    moved = mesh((service("reviews"), [workload("reviews", "10.1.0.1", service_account="b")]))
+    after = dataclasses.replace(before, endpoints=moved.endpoints)
+    name = f"outbound|9080||{REVIEWS}"
+    assert build_clusters(before, sidecar_proxy())[name] != build_clusters(after, sidecar_proxy())[name]
+
+
+def test_results_are_in_a_stable_order() -> None:
+    forward, proxy = bookinfo(), sidecar_proxy()
+    backward = dataclasses.replace(
+        forward,
+        services=dict(reversed(forward.services.items())),
+        endpoints=dict(reversed(forward.endpoints.items())),
+    )
+    assert list(build_clusters(forward, proxy)) == list(build_clusters(backward, proxy))
+    assert list(build_listeners(forward, proxy)) == list(build_listeners(backward, proxy))
+    routes = [build_routes(each, proxy, ["9080"])["9080"] for each in (forward, backward)]
+    assert routes[0].SerializeToString() == routes[1].SerializeToString()
+
+
+def test_builders_do_not_change_what_they_handed_out() -> None:
+    snapshot, proxy = bookinfo(), sidecar_proxy()
+    first = {name: message.SerializeToString() for name, message in build_clusters(snapshot, proxy).items()}
+    build_listeners(snapshot, proxy)
+    build_clusters(snapshot, sidecar_proxy("other", namespace="data"))
+    again = {name: message.SerializeToString() for name, message in build_clusters(snapshot, proxy).items()}
+    assert first == again
