@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import json
 import logging
 import signal
@@ -155,6 +156,8 @@ class ControlPlane:
         addresses = {name: _address(self._settings.bind_address, port) for name, port in ports.items()}
         listing = ", ".join(f"{name} on {address}" for name, address in addresses.items())
         _LOG.info("ready: %s; trust domain %s", listing, self._settings.mesh.trust_domain)
+        if not ipaddress.ip_address(self._settings.bind_address).is_loopback:
+            _LOG.warning("xDS on %s is in plaintext, for whoever can reach it", addresses["xds"])
         if self._settings.addresses_file is not None:
             state_files.replace(self._settings.addresses_file, json.dumps(addresses).encode(), mode=0o644)
 

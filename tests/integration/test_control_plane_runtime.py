@@ -1,0 +1,88 @@
+"""The composed control plane inside the test's own loop: what begins must end, however it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from pathlib import Path
+
+import pytest
+
+from controlplane.errors import SettingsError
+from controlplane.runtime import ControlPlane
+from controlplane.settings import read_settings
+from controlplane.sources.files import FolderSource
+from tests.support.control_plane import FREE_PORTS
+
+
+def control_plane(tmp_path: Path, *flags: str) -> ControlPlane:
+    (tmp_path / "mesh").mkdir(exist_ok=True)
+    where = ["--folder", str(tmp_path / "mesh"), "--state-dir", str(tmp_path / "state")]
+    return ControlPlane(read_settings([*where, *FREE_PORTS, *flags], {}))
+
+
+def tasks() -> set[str]:
+    return {task.get_name() for task in asyncio.all_tasks() if task is not asyncio.current_task()}
+
+
+async def until_no_task_is_left() -> None:
+    async with asyncio.timeout(5):
+        while tasks():
+            await asyncio.sleep(0.01)
+
+
+async def test_nothing_is_left_when_it_was_stopped(tmp_path: Path) -> None:
+    plane = control_plane(tmp_path)
+    await plane.start()
+    stop = asyncio.Event()
+    stop.set()
+    await plane.follow(stop)
+    await plane.close()
+    await until_no_task_is_left()
+
+
+async def test_nothing_is_left_when_following_was_cancelled(tmp_path: Path) -> None:
+    plane = control_plane(tmp_path)
+    await plane.start()
+    following = asyncio.create_task(plane.follow(asyncio.Event()), name="following")
+    async with asyncio.timeout(5):
+        while "folder-watch" not in tasks():
+            await asyncio.sleep(0)
+    following.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await following
+    await plane.close()
+    await until_no_task_is_left()
+
+
+async def test_a_folder_that_can_no_longer_be_followed_ends_it_loudly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(_: FolderSource) -> None:
+        raise SettingsError("the folder went away")
+
+    monkeypatch.setattr(FolderSource, "watch", fail)
+    plane = control_plane(tmp_path)
+    await plane.start()
+    with pytest.raises(SettingsError, match="the folder went away"):
+        await plane.follow(asyncio.Event())
+    await plane.close()
+
+
+async def test_a_start_that_fails_half_way_gives_its_ports_back(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        debug_port = probe.getsockname()[1]
+        probe.close()
+        metrics_port = taken.getsockname()[1]
+        plane = control_plane(tmp_path, "--debug-port", str(debug_port), "--metrics-port", str(metrics_port))
+        with pytest.raises(SettingsError, match="for metrics: Address already in use"):
+            await plane.start()
+    await plane.close()
+    with socket.create_server(("127.0.0.1", debug_port)):
+        pass
+    await until_no_task_is_left()
+
+
+async def test_close_may_come_without_a_start(tmp_path: Path) -> None:
+    await control_plane(tmp_path).close()
