@@ -171,8 +171,15 @@ class Exchange:
         if forward.timeout_s or forward.retry.per_try_timeout_s:
             set_header(request, b"x-envoy-expected-rq-timeout-ms", b"%d" % self._expected_timeout_ms())
         if forward.auto_host_rewrite and host.endpoint.hostname:
-            append = forward.append_x_forwarded_host and info.attempts == 1
-            rewrite_authority(request, host.endpoint.hostname.encode(), append_x_forwarded_host=append)
+            self._take_hosts_name(host.endpoint.hostname.encode())
+
+    def _take_hosts_name(self, authority: bytes) -> None:
+        """What the client had asked for is noted by the first attempt; later ones just change the name."""
+        if self._request.info.attempts > 1:
+            self._request.authority = authority
+            return
+        append = self._forward.append_x_forwarded_host
+        rewrite_authority(self._request, authority, append_x_forwarded_host=append)
 
     def _expected_timeout_ms(self) -> int:
         """How long this attempt may take; at least a millisecond, as 0 would mean for ever."""
@@ -185,7 +192,6 @@ class Exchange:
         try:
             return await host.pool.acquire()
         except UpstreamConnectError as error:
-            self._request.info.upstream_failure = str(error)
             self._cluster.failed(host, error.status)
             self._tried.append(host)
             raise

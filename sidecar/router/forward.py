@@ -26,12 +26,11 @@ class Destination:
         self,
         weighted: WeightedCluster,
         levels: tuple[HeaderOperations, ...],
-        host_rewrite: str,
         metadata_match: Mapping[str, str],
     ) -> None:
         self.cluster = weighted.name
         self.headers: HeaderMutations = compile_header_operations((weighted.headers, *levels))
-        self.host_rewrite = (weighted.host_rewrite or host_rewrite).encode()
+        self.host_rewrite = weighted.host_rewrite.encode()
         self.subset: SubsetKey = subset_key({**metadata_match, **weighted.metadata_match})
 
 
@@ -46,6 +45,7 @@ class Forward:
         "auto_host_rewrite",
         "cluster_header",
         "cluster_not_found_status",
+        "host_rewrite",
         "path_rewrite",
         "retry",
         "terminate_connect",
@@ -64,7 +64,7 @@ class Forward:
         # A cluster named by a header has no weight and no name yet: it shares what the route says of all.
         clusters = action.clusters or (WeightedCluster(name=""),)
         self._destinations = tuple(
-            Destination(weighted, levels, action.host_rewrite, action.metadata_match) for weighted in clusters
+            Destination(weighted, levels, action.metadata_match) for weighted in clusters
         )
         self._bounds = tuple(accumulate(weighted.weight for weighted in clusters))
         self._total_weight = self._bounds[-1]
@@ -74,6 +74,7 @@ class Forward:
             match, action.prefix_rewrite, action.regex_rewrite
         )
         self.append_x_forwarded_host = action.append_x_forwarded_host
+        self.host_rewrite = action.host_rewrite.encode()
         self.auto_host_rewrite = action.auto_host_rewrite
         self.cluster_not_found_status = action.cluster_not_found_status
         self.retry = RetryRules(action.retry_policy or virtual_host_retry)

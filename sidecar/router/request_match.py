@@ -15,7 +15,7 @@ RequestPredicate = Callable[[Request], bool]
 HeadersPredicate = Callable[[Headers], bool]
 
 # `host` is a name of the authority too, as in Envoy's header map.
-_PSEUDO_HEADERS: dict[str, Callable[[Request], bytes | None]] = {
+_PSEUDO_HEADERS: dict[str, Callable[[Request], bytes]] = {
     ":method": lambda request: request.method,
     ":path": lambda request: request.path,
     ":scheme": lambda request: request.scheme,
@@ -24,45 +24,32 @@ _PSEUDO_HEADERS: dict[str, Callable[[Request], bytes | None]] = {
 }
 
 
-def joined_values(headers: Headers, name: bytes) -> bytes | None:
-    """The values of a header, joined by commas where it came more than once; None where it did not come."""
-    joined: bytes | None = None
-    for header, value in headers:
-        if header == name:
-            joined = value if joined is None else joined + b"," + value
-    return joined
-
-
 def compile_header_match(match: HeaderMatch) -> RequestPredicate:
-    accepts = _accepts(match)
     pseudo_header = _PSEUDO_HEADERS.get(match.name)
-    if pseudo_header is not None:
-        return lambda request: accepts(pseudo_header(request))
-    name = match.name.encode()
-    return lambda request: accepts(joined_values(request.headers, name))
+    if pseudo_header is None:
+        accepts = compile_response_header_match(match)
+        return lambda request: accepts(request.headers)
+    matches, invert = compile_string_match(match.match), match.invert
+    return lambda request: matches(pseudo_header(request)) != invert
 
 
 def compile_response_header_match(match: HeaderMatch) -> HeadersPredicate:
-    """For ``retriable_headers``, which look at a response."""
-    accepts = _accepts(match)
-    name = match.name.encode()
-    return lambda headers: accepts(joined_values(headers, name))
-
-
-def _accepts(match: HeaderMatch) -> Callable[[bytes | None], bool]:
-    """A missing header never matches, not even inverted; unless it is treated as empty, or its absence is
-    what is asked for."""
-    invert, missing_is_empty = match.invert, match.treat_missing_as_empty
-    if match.match.kind is StringMatchKind.PRESENT:
-        return lambda value: (value is not None or missing_is_empty) != invert
+    """A header that came more than once matches if one of its values does. A missing one never matches, not
+    even inverted; unless it is treated as empty, or its absence is what is asked for."""
+    name, invert = match.name.encode(), match.invert
     matches = compile_string_match(match.match)
+    when_missing = match.treat_missing_as_empty and matches(b"") != invert
+    if match.match.kind is StringMatchKind.PRESENT:
+        when_missing = match.treat_missing_as_empty != invert
 
-    def accepts(value: bytes | None) -> bool:
-        if value is None:
-            if not missing_is_empty:
-                return False
-            value = b""
-        return matches(value) != invert
+    def accepts(headers: Headers) -> bool:
+        found = False
+        for header, value in headers:
+            if header == name:
+                if matches(value):
+                    return not invert
+                found = True
+        return invert if found else when_missing
 
     return accepts
 

@@ -13,7 +13,7 @@ import re2
 
 from sidecar.config.route import PathMatchKind, RegexRewrite, RouteMatch
 from sidecar.errors import ConfigError
-from sidecar.http.message import Request, get_header
+from sidecar.http.message import Request
 from sidecar.router.string_match import check_regex, quiet_options
 
 PathRewrite = Callable[[bytes], bytes]
@@ -88,21 +88,20 @@ def rewrite_path(request: Request, rewrite: PathRewrite) -> None:
 
 
 def rewrite_authority(request: Request, authority: bytes, *, append_x_forwarded_host: bool) -> None:
-    """The original authority goes on in ``x-forwarded-host`` where that is asked for."""
+    """The original authority goes on in ``x-envoy-original-host``, and at the end of ``x-forwarded-host``
+    where that is asked for."""
     original = request.authority
-    if append_x_forwarded_host and original:
-        forwarded = get_header(request.headers, b"x-forwarded-host")
-        if not forwarded:
-            set_header(request, b"x-forwarded-host", original)
-        elif forwarded.rpartition(b",")[2].strip() != authority:
-            set_header(request, b"x-forwarded-host", forwarded + b"," + original)
+    if append_x_forwarded_host:
+        forwarded = [value for header, value in request.headers if header == b"x-forwarded-host"]
+        if not forwarded or forwarded[-1].rpartition(b",")[2].strip() != original:
+            set_header(request, b"x-forwarded-host", b",".join([*forwarded, original]))
+    set_header(request, b"x-envoy-original-host", original)
     request.authority = authority
 
 
 def set_header(request: Request, name: bytes, value: bytes) -> None:
+    """In place of all values that it had."""
     headers = request.headers
-    for index, (header, _) in enumerate(headers):
-        if header == name:
-            headers[index] = (name, value)
-            return
+    if any(header == name for header, _ in headers):
+        headers[:] = [pair for pair in headers if pair[0] != name]
     headers.append((name, value))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
-from sidecar.errors import NoClusterError
+from sidecar.errors import NoClusterError, RequestError, RoutingError, UpstreamError
+from sidecar.http.local_reply import local_reply
 from sidecar.http.message import Request, Response, get_header
 from sidecar.router.exchange import Exchange, RouterEnvironment
 from sidecar.router.forward import Destination, Forward
@@ -36,12 +37,28 @@ class Router:
         return response
 
     async def _forward(self, request: Request, route: CompiledRoute, forward: Forward) -> Response:
+        """A failure is answered here, and not above, since the route's response headers apply to it too."""
         destination = forward.choose(self._env.rng.random())
         try:
             cluster = self._find_cluster(request, forward, destination)
+            _rewrite(request, forward, destination)
+            response = await self._answer_from(cluster, request, route, forward, destination)
         except NoClusterError as error:
-            return _cluster_not_found(request, forward, error)
-        _rewrite(request, forward, destination)
+            response = _explain(request, error, forward.cluster_not_found_status)
+        except (RoutingError, UpstreamError) as error:
+            response = _explain(request, error)
+        for mutation in destination.headers.response:
+            mutation.apply(response.headers)
+        return response
+
+    async def _answer_from(
+        self,
+        cluster: Cluster,
+        request: Request,
+        route: CompiledRoute,
+        forward: Forward,
+        destination: Destination,
+    ) -> Response:
         if forward.terminate_connect and request.method == b"CONNECT":
             return await self._open_tunnel(request, cluster)
         exchange = Exchange(
@@ -52,10 +69,7 @@ class Router:
             self._env,
             include_attempt_count=route.include_attempt_count,
         )
-        response = await exchange.run()
-        for mutation in destination.headers.response:
-            mutation.apply(response.headers)
-        return response
+        return await exchange.run()
 
     def _find_cluster(self, request: Request, forward: Forward, destination: Destination) -> Cluster:
         name = destination.cluster
@@ -92,16 +106,16 @@ def _rewrite(request: Request, forward: Forward, destination: Destination) -> No
     for mutation in destination.headers.request:
         mutation.apply(request.headers)
     if destination.host_rewrite:
-        rewrite_authority(
-            request, destination.host_rewrite, append_x_forwarded_host=forward.append_x_forwarded_host
-        )
+        request.authority = destination.host_rewrite
+    elif forward.host_rewrite:
+        append = forward.append_x_forwarded_host
+        rewrite_authority(request, forward.host_rewrite, append_x_forwarded_host=append)
     if forward.path_rewrite is not None:
         rewrite_path(request, forward.path_rewrite)
 
 
-def _cluster_not_found(request: Request, forward: Forward, error: NoClusterError) -> Response:
-    """The one error whose status is the route's to choose."""
+def _explain(request: Request, error: RequestError, status: int | None = None) -> Response:
     request.info.add_flag(error.flag)
     request.info.details = error.details
     request.info.upstream_failure = str(error)
-    return Response(forward.cluster_not_found_status, [])
+    return local_reply(error, status)

@@ -53,13 +53,14 @@ def tls_for(config: Cluster, endpoint: Endpoint) -> UpstreamTls | None:
 class Connector:
     """Of one cluster."""
 
-    __slots__ = ("_keepalive", "_loop", "_stats", "_timeout_s", "_tls")
+    __slots__ = ("_keepalive", "_local_address", "_loop", "_stats", "_timeout_s", "_tls")
 
     def __init__(
         self, config: Cluster, stats: ClusterStats, tls: ClientTls, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._timeout_s = config.connect_timeout_s
         self._keepalive = config.tcp_keepalive
+        self._local_address = (config.source_address, 0) if config.source_address else None
         self._stats = stats
         self._tls = tls
         self._loop = loop
@@ -86,6 +87,7 @@ class Connector:
                     address.port,
                     ssl=context,
                     server_hostname=tls.sni if tls is not None else None,
+                    local_addr=self._local_address,
                 )
         except (OSError, IdentityError) as error:  # TimeoutError and ssl.SSLError are OSErrors
             raise self._failed(error) from error

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from sidecar.config.cluster import Cluster as ClusterConfig
-from sidecar.config.cluster import Discovery
+from sidecar.config.cluster import Discovery, DnsLookupFamily
 from sidecar.config.endpoint import Endpoint, LoadAssignment, SocketAddress
 from sidecar.observability.stats import ClusterStats
 from sidecar.upstream.environment import Resolver
@@ -27,6 +27,17 @@ def system_resolver(loop: asyncio.AbstractEventLoop) -> Resolver:
         return [str(sockaddr[0]) for *_, sockaddr in found]
 
     return resolve
+
+
+def of_family(addresses: Sequence[str], family: DnsLookupFamily) -> Sequence[str]:
+    """Those that ``dns_lookup_family`` asks for."""
+    v4 = [address for address in addresses if ":" not in address]
+    v6 = [address for address in addresses if ":" in address]
+    if family is DnsLookupFamily.ALL:
+        return addresses
+    if family in {DnsLookupFamily.V4_ONLY, DnsLookupFamily.V4_PREFERRED}:
+        return v4 or (v6 if family is DnsLookupFamily.V4_PREFERRED else [])
+    return v6 or (v4 if family is DnsLookupFamily.AUTO else [])
 
 
 class DnsDiscovery:
@@ -76,6 +87,7 @@ class DnsDiscovery:
         except OSError:
             self._stats.update_failure += 1
             return None
+        addresses = of_family(addresses, self._config.dns_lookup_family)
         unique = sorted(set(addresses)) if self._config.discovery is Discovery.STRICT_DNS else addresses[:1]
         return tuple(
             replace(endpoint, address=SocketAddress(address, port), hostname=endpoint.hostname or name)

@@ -85,7 +85,7 @@ class HostSet(Generic[HostT]):
 
 
 def _by_priority(hosts: Iterable[HostT]) -> list[list[HostT]]:
-    levels: dict[int, list[HostT]] = {}
+    levels: dict[int, list[HostT]] = {0: []}
     for host in hosts:
         levels.setdefault(host.endpoint.priority, []).append(host)
     return [levels[priority] for priority in sorted(levels)]
