@@ -61,20 +61,26 @@ class Connection:
         return self._unwritten == 0
 
     def post(self, response: object) -> None:
+        if self.ended.done():
+            return
         self._unwritten += 1
         self._outbox.put_nowait(response)
 
     async def next_response(self) -> object:
-        """For the one writer, who says `written` when it is."""
+        """For the one writer, who says `written` when it is. None: the stream has ended."""
         return await self._outbox.get()
 
     def written(self) -> None:
         self._unwritten -= 1
 
     def end(self, end: End) -> None:
-        """The first reason counts."""
-        if not self.ended.done():
-            self.ended.set_result(end)
+        """The first reason counts. What is not written yet will not be."""
+        if self.ended.done():
+            return
+        self.ended.set_result(end)
+        while not self._outbox.empty():
+            self._outbox.get_nowait()
+        self._outbox.put_nowait(None)
 
     def subscription_changed(self) -> None:
         self._hostnames = None
@@ -101,8 +107,8 @@ class Connections:
         self._by_id: Final[dict[str, Connection]] = {}
         self._opened = 0
 
-    def __len__(self) -> int:
-        return len(self._by_id)
+    def __contains__(self, connection: Connection) -> bool:
+        return connection.id in self._by_id
 
     def __iter__(self) -> Iterator[Connection]:
         return iter(tuple(self._by_id.values()))

@@ -53,7 +53,9 @@ class XdsMetrics:
             for type_url, short in type_urls.SHORT_NAMES.items()
         }
         self.write_timeouts: Final = Counter(
-            "pilot_xds_write_timeout", "Streams ended because the proxy did not read.", registry=registry
+            "pilot_xds_write_timeout",
+            "Responses that a proxy did not read in time.",
+            registry=registry,
         )
         self.internal_errors: Final = Counter(
             "pilot_total_xds_internal_errors", "Pushes that failed by our own fault.", registry=registry
