@@ -34,12 +34,12 @@ log = logging.getLogger(__name__)
 
 _FIRST_BACK_OFF_S: Final = 0.5
 _MAX_BACK_OFF_S: Final = 30.0
-# Listeners are asked for when clusters are known; a control plane without clusters may stay silent.
+# Listeners are asked for when clusters are known; a control plane that has none may stay silent.
 _CLUSTERS_TIMEOUT_S: Final = 15.0
 
 
 def back_off_s(failures: int, uniform: Callable[[float, float], float]) -> float:
-    """Full jitter: anything up to a bound that doubles with each failure, from half a second to 30 seconds."""
+    """Full jitter: anything up to a bound that doubles with each failure, from 0.5 to 30 seconds."""
     return uniform(0.0, min(_MAX_BACK_OFF_S, _FIRST_BACK_OFF_S * 2.0 ** min(failures - 1, 16)))
 
 
@@ -83,7 +83,7 @@ class XdsClient:
     def config_dump(
         self, *, include_eds: bool = False, resource: str | None = None, name_regex: str | None = None
     ) -> dict[str, Any]:
-        """Envoy's ``/config_dump``. Raises ``ValueError`` for a ``resource`` or ``name_regex`` that is none."""
+        """As `ConfigDump.render`. Raises ``ValueError`` for a ``resource`` or ``name_regex`` that is none."""
         dump = ConfigDump(self._bootstrap, self._updates.store, self._updates.warming, self.state)
         return dump.render(include_eds=include_eds, resource=resource, name_regex=name_regex)
 

@@ -68,7 +68,7 @@ def decode_route_configuration(view: View) -> RouteConfiguration:
     message = view.message
     max_body_bytes = view.wrapped("max_direct_response_body_size_bytes", _MAX_DIRECT_RESPONSE_BODY_BYTES)
     virtual_hosts = tuple(_virtual_host(host, max_body_bytes) for host in view.each("virtual_hosts"))
-    _refuse_duplicates(view, virtual_hosts)
+    _refuse_duplicate_domains(view, virtual_hosts)
     return RouteConfiguration(
         name=message.name,
         virtual_hosts=virtual_hosts,
@@ -79,20 +79,14 @@ def decode_route_configuration(view: View) -> RouteConfiguration:
     )
 
 
-def _refuse_duplicates(view: View, virtual_hosts: tuple[VirtualHost, ...]) -> None:
-    names: set[str] = set()
+def _refuse_duplicate_domains(view: View, virtual_hosts: tuple[VirtualHost, ...]) -> None:
     owners: dict[str, str] = {}
     for host, host_view in zip(virtual_hosts, view.each("virtual_hosts"), strict=True):
-        if host.name in names:
-            raise host_view.error(f"only one virtual host may be named {host.name!r}", "name")
-        names.add(host.name)
         for index, domain in enumerate(host.domains):
-            owner = owners.setdefault(domain.lower(), host.name)
-            if owner != host.name or domain.lower() in (other.lower() for other in host.domains[:index]):
-                raise host_view.error(
-                    f"only one virtual host may have the domain {domain!r}; {owner!r} has it too",
-                    f"domains[{index}]",
-                )
+            if domain.lower() in owners:
+                reason = f"only one virtual host may have {domain!r}; {owners[domain.lower()]!r} has it too"
+                raise host_view.error(reason, f"domains[{index}]")
+            owners[domain.lower()] = host.name
 
 
 def _virtual_host(view: View, max_body_bytes: int) -> VirtualHost:
