@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+
+from controlplane.model.protocol import select_protocol
+from controlplane.model.service import Protocol
+
+
+@pytest.mark.parametrize(
+    ("name", "protocol"),
+    [
+        ("http", Protocol.HTTP),
+        ("http-web", Protocol.HTTP),
+        ("HTTP2", Protocol.HTTP2),
+        ("grpc", Protocol.GRPC),
+        ("grpc-web", Protocol.GRPC),
+        ("grpc-web-admin", Protocol.GRPC),
+        ("https-admin", Protocol.HTTPS),
+        ("tls", Protocol.TLS),
+        ("tcp-echo", Protocol.TCP),
+        ("mongo", Protocol.TCP),
+        ("httpx", Protocol.UNSUPPORTED),
+        ("web-http", Protocol.UNSUPPORTED),
+        ("", Protocol.UNSUPPORTED),
+    ],
+)
+def test_a_ports_name_starts_with_its_protocol(name: str, protocol: Protocol) -> None:
+    assert select_protocol(name) is protocol
+
+
+def test_app_protocol_has_precedence_over_the_name() -> None:
+    assert select_protocol("http", "kubernetes.io/h2c") is Protocol.HTTP2
+    assert select_protocol("http", "example.com/custom") is Protocol.UNSUPPORTED
