@@ -1,0 +1,30 @@
+"""``python -m sidecar``: exit code 0 after a drain, 1 with one line when it cannot serve."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+
+import uvloop
+
+from sidecar.admin.logging_levels import LEVELS
+from sidecar.bootstrap import load, parse_arguments
+from sidecar.errors import SidecarError
+from sidecar.runtime import serve
+
+LOG_FORMAT = "%(asctime)s\t%(levelname)s\t%(name)s\t%(message)s"
+
+
+def main() -> None:
+    try:
+        settings = parse_arguments(sys.argv[1:], os.environ)
+        logging.basicConfig(format=LOG_FORMAT, level=logging.INFO)
+        logging.getLogger("sidecar").setLevel(LEVELS[settings.log_level])
+        uvloop.run(serve(settings, load(settings)))
+    except SidecarError as error:
+        sys.exit(f"sidecar: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,25 @@
+"""``/listeners``: where the sidecar listens, as Envoy's text and as ``admin.v3.Listeners``."""
+
+from __future__ import annotations
+
+from sidecar.admin.answers import Answer, Query, wanted_format
+from sidecar.admin.state import AdminView
+from sidecar.listener.manager import ListenerState
+
+
+def listeners(view: AdminView, query: Query) -> Answer:
+    """``?format=text|json``; those that warm do not listen yet, those that drain go on elsewhere."""
+    active = [status for status in view.listeners.statuses() if status.state is ListenerState.ACTIVE]
+    if wanted_format(query, "text", "json") == "text":
+        return "".join(f"{status.name}::{status.address}\n" for status in active)
+    return {
+        "listener_statuses": [
+            {
+                "name": status.name,
+                "local_address": {
+                    "socket_address": {"address": status.address.host, "port_value": status.address.port}
+                },
+            }
+            for status in active
+        ]
+    }

@@ -1,0 +1,105 @@
+"""The admin interface, on the sidecar's own HTTP codec: one more `Service`. Names and shapes are Envoy's.
+
+https://www.envoyproxy.io/docs/envoy/latest/operations/admin
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+from sidecar.admin import clusters, listeners, logging_levels, stats
+from sidecar.admin.answers import AdminError, Answer, Query, json_document, text
+from sidecar.admin.state import AdminView, ServerState
+from sidecar.errors import ConfigError
+from sidecar.http.message import Request, Response
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One path: `mutates` are reached by POST alone, so that no link or prefetch can change anything."""
+
+    handler: Callable[[AdminView, Query], Answer]
+    what: str
+    mutates: bool = False
+
+
+def config_dump(view: AdminView, query: Query) -> Answer:
+    return view.config_dump(
+        include_eds="include_eds" in query, resource=query.get("resource"), name_regex=query.get("name_regex")
+    )
+
+
+def ready(view: AdminView, _: Query) -> Answer:
+    state = view.server_state()
+    status = 200 if state is ServerState.LIVE else 503
+    return text(f"{state.value}\n", status)
+
+
+def quit_(view: AdminView, _: Query) -> Answer:
+    view.quit()
+    return "OK\n"
+
+
+def drain(view: AdminView, query: Query) -> Answer:
+    view.drain("inboundonly" in query)
+    return "OK\n"
+
+
+def help_(_: AdminView, __: Query) -> Answer:
+    lines = [f"  {path}{' (POST)' if e.mutates else ''}: {e.what}\n" for path, e in sorted(ENDPOINTS.items())]
+    return "admin commands are:\n" + "".join(lines)
+
+
+ENDPOINTS: Mapping[str, Endpoint] = {
+    "/": Endpoint(help_, "this list"),
+    "/certs": Endpoint(lambda view, _: view.certificates(), "the certificates in use; never their keys"),
+    "/clusters": Endpoint(clusters.clusters, "upstream cluster status, or ?format=json"),
+    "/config_dump": Endpoint(
+        config_dump, "the configuration in force: ?include_eds, ?resource=FIELD, ?name_regex=RE2"
+    ),
+    "/drain_listeners": Endpoint(drain, "drain all listeners, or ?inboundonly", mutates=True),
+    "/help": Endpoint(help_, "this list"),
+    "/listeners": Endpoint(listeners.listeners, "the listeners' addresses, or ?format=json"),
+    "/logging": Endpoint(
+        logging_levels.logging_levels, "?level=L for all, ?NAME=L for one logger", mutates=True
+    ),
+    "/quitquitquit": Endpoint(quit_, "exit the sidecar", mutates=True),
+    "/ready": Endpoint(ready, "200 when it serves, else 503 and the state"),
+    "/server_info": Endpoint(lambda view, _: view.server_info(), "version, state, uptime, command line"),
+    "/stats": Endpoint(stats.stats, "counters: ?filter=REGEX, ?usedonly, ?format=json|prometheus"),
+    "/stats/prometheus": Endpoint(stats.prometheus, "all metrics in the Prometheus format"),
+}
+
+
+STATUS_ENDPOINTS: Mapping[str, Endpoint] = {"/healthz/ready": Endpoint(ready, "200 when it serves")}
+METRICS_ENDPOINTS: Mapping[str, Endpoint] = {
+    "/metrics": Endpoint(stats.prometheus, "all metrics in the Prometheus format"),
+    "/stats/prometheus": Endpoint(stats.prometheus, "the same, under Istio's path"),
+}
+
+_ADVICE = "GET /help lists the admin commands"
+
+
+class AdminService:
+    """Answers the paths of `endpoints` (by default all): a metrics port shows fewer of them."""
+
+    def __init__(self, view: AdminView, endpoints: Mapping[str, Endpoint] = ENDPOINTS) -> None:
+        self._view = view
+        self._endpoints = endpoints
+
+    async def __call__(self, request: Request) -> Response:
+        path, _, query_string = request.path.decode("latin-1").partition("?")
+        endpoint = self._endpoints.get(path)
+        if endpoint is None:
+            return text(f"invalid path: {path}. {_ADVICE}\n", 404)
+        if endpoint.mutates and request.method != b"POST":
+            return text(f"{path} changes the server: use POST\n", 405)
+        try:
+            answer = endpoint.handler(self._view, dict(parse_qsl(query_string, keep_blank_values=True)))
+        except (AdminError, ConfigError) as error:
+            return text(f"{error}\n", 400)
+        if isinstance(answer, Response):
+            return answer
+        return text(answer) if isinstance(answer, str) else json_document(answer)

@@ -1,0 +1,65 @@
+"""``/server_info``, and the ``server.*`` statistics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from importlib.metadata import version
+from typing import Any
+
+from sidecar.admin.state import ServerState
+from sidecar.config.bootstrap import Bootstrap, Settings
+
+# ``envoy.admin.v3.ServerInfo.State`` as a number.
+_STATE_NUMBERS = {state: number for number, state in enumerate(ServerState)}
+_SECRET_SETTINGS = frozenset({"token"})
+_SECONDS_A_DAY = 24 * 3600
+
+
+class ServerInfo:
+    """What the process is and how long it has been up."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        bootstrap: Bootstrap,
+        state: Callable[[], ServerState],
+        *,
+        seconds_until_expiry: Callable[[], float | None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._settings = settings
+        self._bootstrap = bootstrap
+        self._state = state
+        self._seconds_until_expiry = seconds_until_expiry
+        self._clock = clock
+        self._start_s = clock()
+
+    def document(self) -> dict[str, Any]:
+        """In the shape of ``envoy.admin.v3.ServerInfo``."""
+        uptime = f"{int(self._clock() - self._start_s)}s"
+        options = {
+            field.name: str(getattr(self._settings, field.name))
+            for field in fields(self._settings)
+            if field.name not in _SECRET_SETTINGS
+        }
+        return {
+            "version": f"outrigger/{version('outrigger')}",
+            "state": self._state().value,
+            "uptime_current_epoch": uptime,
+            "uptime_all_epochs": uptime,
+            "hot_restart_version": "disabled",
+            "command_line_options": options,
+            "node": self._bootstrap.document.get("node", {}),
+        }
+
+    def stats(self) -> Iterator[tuple[str, int]]:
+        yield "server.live", int(self._state() is ServerState.LIVE)
+        yield "server.state", _STATE_NUMBERS[self._state()]
+        yield "server.uptime", int(self._clock() - self._start_s)
+        yield "server.concurrency", self._settings.concurrency
+        left_s = self._seconds_until_expiry()
+        if left_s is not None:
+            yield "server.days_until_first_cert_expiring", int(left_s // _SECONDS_A_DAY)
+            yield "server.seconds_until_first_cert_expiring", int(left_s)

@@ -1,0 +1,144 @@
+"""What is told of each request and connection: metrics by direction, and the access logs that ask for it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from typing import Protocol
+
+from sidecar.config.listener import AccessLog, TrafficDirection
+from sidecar.errors import ConfigError
+from sidecar.observability.access_log import AccessLogger, LogFile, LoggedRequest, LoggedResponse
+from sidecar.observability.request_metrics import ConnectionSeries, LocalWorkload, RequestMetrics
+from sidecar.observability.stream_info import StreamInfo
+
+STDOUT = "/dev/stdout"
+JSON_FORMAT: Mapping[str, str] = {
+    "start_time": "%START_TIME%",
+    "method": "%REQ(:METHOD)%",
+    "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%",
+    "protocol": "%PROTOCOL%",
+    "response_code": "%RESPONSE_CODE%",
+    "response_flags": "%RESPONSE_FLAGS%",
+    "response_code_details": "%RESPONSE_CODE_DETAILS%",
+    "upstream_transport_failure_reason": "%UPSTREAM_TRANSPORT_FAILURE_REASON%",
+    "bytes_received": "%BYTES_RECEIVED%",
+    "bytes_sent": "%BYTES_SENT%",
+    "duration": "%DURATION%",
+    "x_forwarded_for": "%REQ(X-FORWARDED-FOR)%",
+    "user_agent": "%REQ(USER-AGENT)%",
+    "request_id": "%REQ(X-REQUEST-ID)%",
+    "authority": "%REQ(:AUTHORITY)%",
+    "upstream_host": "%UPSTREAM_HOST%",
+    "upstream_cluster": "%UPSTREAM_CLUSTER%",
+    "upstream_request_attempt_count": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+    "downstream_remote_address": "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "downstream_local_address": "%DOWNSTREAM_LOCAL_ADDRESS%",
+    "downstream_peer_uri_san": "%DOWNSTREAM_PEER_URI_SAN%",
+    "requested_server_name": "%REQUESTED_SERVER_NAME%",
+    "route_name": "%ROUTE_NAME%",
+}
+
+
+class ObservedRequest(LoggedRequest, Protocol):
+    info: StreamInfo
+
+
+OnComplete = Callable[[ObservedRequest, LoggedResponse | None], None]
+
+
+class Telemetry:
+    """The two reporters of the process, and its log files. `access_log` is ``off``, ``text`` or ``json``:
+    what the command line asks for, for every listener, beside what the configuration does."""
+
+    def __init__(self, local: LocalWorkload, *, access_log: str) -> None:
+        self.source = RequestMetrics("source", local)
+        self.destination = RequestMetrics("destination", local)
+        self._everywhere: tuple[AccessLog, ...] = ()
+        if access_log != "off":
+            format_ = JSON_FORMAT if access_log == "json" else None
+            self._everywhere = (AccessLog(path=STDOUT, format=format_),)
+        self._files: dict[str, LogFile] = {}
+        self._flushing: dict[str, asyncio.Task[None]] = {}
+
+    @property
+    def reporters(self) -> tuple[RequestMetrics, ...]:
+        return (self.source, self.destination)
+
+    def for_requests(
+        self, direction: TrafficDirection, access_logs: Iterable[AccessLog]
+    ) -> tuple[OnComplete, ...]:
+        """What is to be called as each request of a listener ends. Raises `ConfigError` for a log that
+        cannot be opened or a format that is none."""
+        observers = [_logging(logger) for logger in self._loggers(access_logs)]
+        metrics = self._metrics(direction)
+        return tuple(observers) if metrics is None else (_counting(metrics), *observers)
+
+    def for_connections(
+        self, direction: TrafficDirection, access_logs: Iterable[AccessLog]
+    ) -> ConnectionTelemetry:
+        """The same for a TCP proxy."""
+        return ConnectionTelemetry(self._metrics(direction), tuple(self._loggers(access_logs)))
+
+    async def close(self) -> None:
+        """Writes what is left, and closes the files."""
+        for task in self._flushing.values():
+            task.cancel()
+        await asyncio.gather(*self._flushing.values(), return_exceptions=True)
+        for file in self._files.values():
+            file.close()
+
+    def _metrics(self, direction: TrafficDirection) -> RequestMetrics | None:
+        """A listener of a plain Envoy bootstrap file has no direction, and is in no mesh."""
+        if direction is TrafficDirection.UNSPECIFIED:
+            return None
+        return self.source if direction is TrafficDirection.OUTBOUND else self.destination
+
+    def _loggers(self, access_logs: Iterable[AccessLog]) -> list[AccessLogger]:
+        return [
+            AccessLogger(self._file(log.path), log.format, path=f"access_log {log.path}")
+            for log in (*self._everywhere, *access_logs)
+        ]
+
+    def _file(self, path: str) -> LogFile:
+        file = self._files.get(path)
+        if file is None:
+            try:
+                file = self._files[path] = LogFile(path)
+            except OSError as error:
+                raise ConfigError("access_log.path", f"{path}: {error.strerror}") from error
+            self._flushing[path] = asyncio.create_task(file.run(), name=f"access log {path}")
+        return file
+
+
+class ConnectionTelemetry:
+    """Metrics and access log of the TCP connections of one filter chain."""
+
+    def __init__(self, metrics: RequestMetrics | None, loggers: tuple[AccessLogger, ...]) -> None:
+        self._metrics = metrics
+        self._loggers = loggers
+        self._open: dict[StreamInfo, ConnectionSeries] = {}
+
+    def opened(self, info: StreamInfo) -> None:
+        if self._metrics is not None:
+            series = self._open[info] = self._metrics.connection(info)
+            series.opened += 1
+
+    def closed(self, info: StreamInfo) -> None:
+        """Also of a connection that was never opened upstream."""
+        if self._metrics is not None:
+            series = self._open.pop(info, None) or self._metrics.connection(info)
+            series.closed += 1
+            series.sent_bytes += info.bytes_sent
+            series.received_bytes += info.bytes_received
+        for logger in self._loggers:
+            logger.log(info, None, None)
+
+
+def _counting(metrics: RequestMetrics) -> OnComplete:
+    record = metrics.record
+    return lambda request, _: record(request.info)
+
+
+def _logging(logger: AccessLogger) -> OnComplete:
+    return lambda request, response: logger.log(request.info, request, response)

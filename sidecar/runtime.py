@@ -1,0 +1,372 @@
+"""The whole proxy on one screen: what is made of what, what happens when configuration comes, how it ends.
+
+listener -> TLS (identity) -> connection manager (http) -> routes, filters -> router -> cluster (upstream)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import random
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from itertools import chain
+from typing import Any
+
+from protos import node
+from protos.spiffe import SpiffeId
+from sidecar.admin.local_port import LocalPort
+from sidecar.admin.server import METRICS_ENDPOINTS, STATUS_ENDPOINTS, AdminService
+from sidecar.admin.server_info import ServerInfo
+from sidecar.admin.state import AdminView, ServerState
+from sidecar.config.bootstrap import Bootstrap, Settings
+from sidecar.config.endpoint import SocketAddress
+from sidecar.config.listener import HttpConnectionManager, Listener, TcpProxy
+from sidecar.config.snapshot import Snapshot
+from sidecar.errors import BootstrapError, ConfigError
+from sidecar.filters.chain import build
+from sidecar.http.connection_manager import ConnectionManager
+from sidecar.http.h1_client import Http1ClientConnection
+from sidecar.identity.certs import certificates
+from sidecar.identity.client import SigningClient, token_from_file
+from sidecar.identity.contexts import TlsContexts
+from sidecar.identity.rotation import SvidRotation
+from sidecar.identity.svid import Svid
+from sidecar.listener.handler import ConnectionHandler
+from sidecar.listener.manager import ListenerManager, ListenerSettings
+from sidecar.listener.tcp_proxy import TcpProxyHandler, TcpProxyServices
+from sidecar.observability.request_metrics import LocalWorkload
+from sidecar.observability.stats import Stats
+from sidecar.observability.telemetry import Telemetry
+from sidecar.router.exchange import RouterEnvironment
+from sidecar.router.match import RouteTable, RouteTableRef
+from sidecar.router.router import Router
+from sidecar.timers import Timers
+from sidecar.upstream.cluster_manager import ClusterManager
+from sidecar.xds.client import XdsClient
+
+log = logging.getLogger(__name__)
+
+LOOPBACK = "127.0.0.1"
+EVERYWHERE = "0.0.0.0"
+DRAIN_POLL_S = 0.1
+
+
+async def serve(settings: Settings, bootstrap: Bootstrap) -> None:
+    """Runs until SIGTERM has drained it, SIGINT or ``/quitquitquit``. Raises `BootstrapError` and
+    `IdentityRefusedError` when it cannot serve as it was told to."""
+    sidecar = Sidecar(settings, bootstrap)
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, sidecar.drain_and_stop)
+    loop.add_signal_handler(signal.SIGINT, sidecar.stop)
+    try:
+        await sidecar.run()
+    finally:
+        await sidecar.close()
+
+
+class Sidecar:
+    """`run` until it is stopped, and `close`, which ends whatever has begun."""
+
+    def __init__(self, settings: Settings, bootstrap: Bootstrap) -> None:
+        loop = asyncio.get_running_loop()
+        self._settings = settings
+        self._bootstrap = bootstrap
+        self._timers = Timers(loop)
+        self._stats = Stats()
+        self._telemetry = Telemetry(_local_workload(settings, bootstrap), access_log=settings.access_log)
+        self._contexts = TlsContexts(bootstrap.static.secrets)
+        self._clusters = ClusterManager(
+            stats=self._stats,
+            tls=self._contexts,
+            http_connection_factory=Http1ClientConnection,
+            timers=self._timers,
+            loop=loop,
+            is_own_listener=self._is_own_listener,
+        )
+        self._router = Router(self._clusters, RouterEnvironment(timers=self._timers))
+        self._route_tables: dict[str, RouteTableRef] = {}
+        self._listeners = ListenerManager(
+            contexts=self._contexts,
+            make_http=self._make_http,
+            make_tcp=self._make_tcp,
+            stats=self._stats,
+            timers=self._timers,
+            settings=ListenerSettings(drain_time_s=settings.drain_time_s),
+        )
+        self._rotation = self._make_rotation()
+        self._xds = XdsClient(
+            bootstrap, self._apply, state_dir=settings.state_dir, token=self._token_reader()
+        )
+        self._snapshot: Snapshot | None = None
+        self._ports: list[LocalPort] = []
+        self._stopped: asyncio.Future[None] = loop.create_future()
+        self._draining: asyncio.Task[None] | None = None
+
+    # The life of the process.
+
+    async def run(self) -> None:
+        addresses = await self._open_ports()
+        if self._settings.addresses_file is not None:
+            self._settings.addresses_file.write_text(json.dumps(addresses) + "\n")
+        tasks = [asyncio.create_task(self._xds.run(), name="xds")]
+        if self._rotation is not None:
+            tasks.append(asyncio.create_task(self._keep_identity(self._rotation), name="identity"))
+        for task in tasks:
+            task.add_done_callback(self._ended)
+        try:
+            await self._stopped
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A task that should have gone on for ever: what ended it ends the process."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._fail(error)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._stopped.done():
+            self._stopped.set_exception(error)
+
+    def drain_and_stop(self) -> None:
+        """SIGTERM: not ready any more, but every listener still accepts, since others learn late that this
+        workload leaves; each connection is told to close. The process ends with its last connection, or when
+        the drain time is over."""
+        if self._draining is None:
+            log.info("draining for at most %g s", self._settings.drain_time_s)
+            self._listeners.drain()
+            self._draining = asyncio.create_task(self._wait_until_drained(), name="drain")
+
+    async def _wait_until_drained(self) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_time_s):
+                while self._listeners.active_connections:  # noqa: ASYNC110 - handlers count, they do not tell
+                    await asyncio.sleep(DRAIN_POLL_S)
+        log.info("drained, with %d connections left", self._listeners.active_connections)
+        self.stop()
+
+    def stop(self) -> None:
+        if not self._stopped.done():
+            self._stopped.set_result(None)
+
+    async def close(self) -> None:
+        for port in self._ports:
+            await port.close()
+        if self._draining is not None:
+            self._draining.cancel()
+        await self._listeners.close()
+        await self._router.close()
+        await self._clusters.close()
+        await self._telemetry.close()
+        self._timers.close()
+
+    # Configuration.
+
+    def _apply(self, snapshot: Snapshot) -> Mapping[str, ConfigError]:
+        """Everything that can be refused is built first; then clusters before the routes that name them,
+        and routes before the listeners that serve by them. Returns what listeners could not be."""
+        known = self._snapshot.routes if self._snapshot is not None else {}
+        tables = {
+            name: RouteTable(config)
+            for name, config in snapshot.routes.items()
+            if known.get(name) is not config
+        }
+        self._contexts.use_secrets(snapshot.secrets)
+        self._clusters.update(snapshot)
+        for name, table in tables.items():
+            self._route_table(name).current = table
+        for name in self._route_tables.keys() - snapshot.routes.keys():
+            del self._route_tables[name]  # a connection that still drains by it keeps it
+        self._snapshot = snapshot
+        return self._blame(self._listeners.update(snapshot))
+
+    def _blame(self, errors: Mapping[str, ConfigError]) -> Mapping[str, ConfigError]:
+        """What the bootstrap file asks for and cannot be had ends the process."""
+        for name, error in errors.items():
+            if name in self._bootstrap.static.listeners:
+                self._fail(BootstrapError(f"static listener {name!r}: {error}"))
+        return errors
+
+    def _route_table(self, name: str) -> RouteTableRef:
+        return self._route_tables.setdefault(name, RouteTableRef())
+
+    def _make_http(self, config: HttpConnectionManager, listener: Listener) -> ConnectionHandler:
+        """The stack of one filter chain."""
+        if config.route_config is not None:
+            routes = RouteTableRef(RouteTable(config.route_config))
+        else:
+            routes = self._route_table(config.rds_name)
+        return ConnectionManager(
+            config,
+            build(config, routes=routes, router=self._router),
+            self._stats.http(config.stat_prefix),
+            timers=self._timers,
+            on_complete=self._telemetry.for_requests(listener.direction, config.access_logs),
+        )
+
+    def _make_tcp(self, config: TcpProxy, listener: Listener) -> ConnectionHandler:
+        services = TcpProxyServices(
+            find_cluster=self._clusters.get,
+            timers=self._timers,
+            observer=self._telemetry.for_connections(listener.direction, config.access_logs),
+            rng=random.Random(),
+        )
+        return TcpProxyHandler(config, self._stats.tcp(config.stat_prefix), services)
+
+    def _is_own_listener(self, address: SocketAddress) -> bool:
+        own = [status.address for status in self._listeners.statuses()]
+        here = {LOOPBACK, "::1", EVERYWHERE, "::", *(listening.host for listening in own)}
+        return address.host in here and any(listening.port == address.port for listening in own)
+
+    # Identity.
+
+    def _make_rotation(self) -> SvidRotation | None:
+        settings = self._settings
+        if not settings.ca_address:
+            return None
+        if settings.ca_cert is None:
+            raise BootstrapError("--ca-address needs --ca-cert: the roots that the CA is known by")
+        token = self._token_reader()
+        if token is None:
+            raise BootstrapError("--ca-address needs --token-file, or OUTRIGGER_TOKEN")
+        signer = SigningClient(
+            address=settings.ca_address,
+            root_certificate_file=settings.ca_cert,
+            token=token,
+            lifetime_s=settings.certificate_lifetime_s,
+        )
+        return SvidRotation(signer, _spiffe_id(settings, self._bootstrap), self._use_svid)
+
+    def _token_reader(self) -> Callable[[], str] | None:
+        if self._settings.token_file is not None:
+            file = self._settings.token_file
+            return lambda: token_from_file(file)
+        return (lambda: self._settings.token) if self._settings.token else None
+
+    async def _keep_identity(self, rotation: SvidRotation) -> None:
+        await rotation.obtain_first()
+        await rotation.run()
+
+    def _use_svid(self, svid: Svid) -> None:
+        self._contexts.use_svid(svid)
+        self._clusters.renew_tls()
+        if self._listeners.warming:
+            self._blame(self._listeners.identity_ready())
+
+    # What there is to see.
+
+    async def _open_ports(self) -> dict[str, str]:
+        settings = self._settings
+        view = self._view()
+        wanted: list[tuple[str, SocketAddress | None, AdminService]] = [
+            ("admin", self._bootstrap.admin_address, AdminService(view)),
+            ("status", _port(settings.status_port), AdminService(view, STATUS_ENDPOINTS)),
+            ("metrics", _port(settings.metrics_port), AdminService(view, METRICS_ENDPOINTS)),
+        ]
+        opened = {}
+        for name, address, service in wanted:
+            if address is not None:
+                port = LocalPort(name, service, self._timers)
+                opened[name] = str(await port.open(address))
+                self._ports.append(port)
+        log.info("open: %s", ", ".join(f"{name} on {address}" for name, address in opened.items()))
+        return opened
+
+    def _view(self) -> AdminView:
+        info = ServerInfo(
+            self._settings, self._bootstrap, self._state, seconds_until_expiry=self._seconds_until_expiry
+        )
+        return AdminView(
+            stats=self._stats,
+            extra_stats=lambda: chain(info.stats(), self._configuration_stats()),
+            reporters=self._telemetry.reporters,
+            clusters=self._clusters,
+            listeners=self._listeners,
+            config_dump=self._config_dump,
+            certificates=lambda: certificates(self._contexts, time.time()),
+            server_info=info.document,
+            server_state=self._state,
+            is_dynamic=lambda name: name not in self._bootstrap.static.clusters,
+            drain=self._drain_listeners,
+            quit=self.stop,
+        )
+
+    def _state(self) -> ServerState:
+        if self._draining is not None:
+            return ServerState.DRAINING
+        if self._snapshot is None or not self._has_configuration():
+            return ServerState.PRE_INITIALIZING
+        awaits_identity = self._rotation is not None and not self._contexts.ready
+        return ServerState.INITIALIZING if awaits_identity or self._listeners.warming else ServerState.LIVE
+
+    def _has_configuration(self) -> bool:
+        """From the control plane in this life, or from an earlier one, kept on disk."""
+        restored = self._xds.last_good() is not None
+        return self._bootstrap.ads is None or self._xds.state.synced or restored
+
+    def _configuration_stats(self) -> Iterator[tuple[str, int]]:
+        yield "cluster_manager.active_clusters", len(self._clusters)
+        yield "listener_manager.total_listeners_active", len(self._listeners.statuses())
+        yield "listener_manager.total_listeners_warming", len(self._listeners.warming)
+        for name, value in self._xds.state.stats().items():
+            if isinstance(value, int):
+                yield name, value
+
+    def _config_dump(
+        self, *, include_eds: bool, resource: str | None, name_regex: str | None
+    ) -> dict[str, Any]:
+        try:
+            return self._xds.config_dump(include_eds=include_eds, resource=resource, name_regex=name_regex)
+        except ValueError as error:
+            raise ConfigError("", str(error)) from error
+
+    def _seconds_until_expiry(self) -> float | None:
+        return None if self._rotation is None else self._rotation.seconds_until_expiry()
+
+    def _drain_listeners(self, inbound_only: bool) -> None:
+        if inbound_only:
+            self._listeners.stop_inbound()
+        else:
+            self._listeners.drain()
+
+
+def _port(number: int | None) -> SocketAddress | None:
+    """Asked by the kubelet and by scrapers, from outside the pod."""
+    return None if number is None else SocketAddress(EVERYWHERE, number)
+
+
+def _spiffe_id(settings: Settings, bootstrap: Bootstrap) -> SpiffeId:
+    """What the token is expected to prove; the node's metadata say it."""
+    metadata = bootstrap.node_metadata
+    try:
+        return SpiffeId(
+            settings.trust_domain,
+            str(metadata.get(node.NAMESPACE, "")),
+            str(metadata.get(node.SERVICE_ACCOUNT, "")),
+        )
+    except ValueError as error:
+        raise BootstrapError(
+            f"node.metadata: a certificate needs a namespace and a service account: {error}"
+        ) from error
+
+
+def _local_workload(settings: Settings, bootstrap: Bootstrap) -> LocalWorkload:
+    """The labels of the metrics that are about this workload."""
+    metadata = bootstrap.node_metadata
+    given = metadata.get(node.LABELS)
+    labels = given if isinstance(given, Mapping) else {}
+    known = {
+        "name": metadata.get(node.WORKLOAD_NAME),
+        "namespace": metadata.get(node.NAMESPACE),
+        "app": labels.get("service.istio.io/canonical-name") or labels.get("app"),
+        "version": labels.get("service.istio.io/canonical-revision") or labels.get("version"),
+        "cluster": metadata.get(node.CLUSTER_ID),
+    }
+    if metadata.get(node.SERVICE_ACCOUNT) and settings.ca_address:
+        known["principal"] = str(_spiffe_id(settings, bootstrap))
+    return LocalWorkload(**{name: str(value) for name, value in known.items() if value})
