@@ -27,6 +27,8 @@ _WORDS = {
     "string_too_short": "should not be empty",
     "invalid_key": "unknown field: a field's name is a string",
 }
+# Words that say it all: what was written instead adds nothing.
+_COMPLETE = frozenset({"missing", "string_too_short", "invalid_key"})
 
 
 def explain(error: ValidationError, model: type[BaseModel], root: str) -> list[ResourceError]:
@@ -86,10 +88,8 @@ def _reason(details: ErrorDetails, model: type[BaseModel]) -> str:
         return f"unknown field{suggestion(name, _fields_at(model, details['loc'][:-1]))}"
     if kind == "enum":
         return f"{show(value)} is none of {details['ctx']['expected']}"
-    words = _WORDS.get(kind)
-    if kind in ("missing", "string_too_short", "invalid_key") and words:
-        return words
-    return f"{words or details['msg'].replace('Input should', 'should')}, not {show(value)}"
+    words = _WORDS.get(kind) or f"should{details['msg'].partition('should')[2]}"
+    return words if kind in _COMPLETE else f"{words}, not {show(value)}"
 
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:

@@ -84,6 +84,12 @@ def test_two_subsets_of_one_name_are_refused() -> None:
     )
 
 
+def test_a_subset_has_a_name_that_can_be_part_of_a_cluster_name() -> None:
+    words = fault("DestinationRule", {"host": "a", "subsets": [{"name": "v|1"}]})
+    assert words.startswith("spec.subsets[0].name: should match pattern ")
+    assert words.endswith(", not 'v|1'")
+
+
 def test_two_policies_for_one_port_are_refused() -> None:
     settings = [{"port": {"number": 80}}, {"port": {"number": 80}}]
     policy = {"portLevelSettings": settings}
