@@ -1,4 +1,4 @@
-"""What Envoy refuses, so does the sidecar, and in words that name the field: the same files, given to both."""
+"""What Envoy refuses, so does the sidecar, in words that name the field: the same files, given to both."""
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-"""A small static Envoy configuration, and ways to change one field of it: what tests of the decoder start from."""
+"""A small static Envoy configuration, and ways to change one field of it, for tests of the decoder."""
 
 from __future__ import annotations
 
 import copy
 import re
+from itertools import pairwise
 from typing import Any
 
 TYPE = "type.googleapis.com"
@@ -22,7 +23,7 @@ def changed(document: dict[str, Any], path: str, value: object) -> dict[str, Any
         int(number) if number and number.isdigit() else name or number for name, number in _STEP.findall(path)
     ]
     inner: Any = result
-    for step, following in zip(steps, steps[1:], strict=False):
+    for step, following in pairwise(steps):
         inner = _enter(inner, step, [] if isinstance(following, int) else {})
     if value is ABSENT:
         del inner[steps[-1]]
