@@ -96,9 +96,9 @@ class Http1ClientConnection(asyncio.Protocol):
         ended = self._reader.feed_eof()
         incoming = self._incoming
         if ended and incoming is not None:
-            if incoming.tunnel:
-                return self._transport is not None and self._transport.can_write_eof()
             self._end_exchange(incoming)
+            if incoming.tunnel and not self.closed and self._transport is not None:
+                return self._transport.can_write_eof()  # the other direction goes on
         elif self._request is None:
             self._mark_closed()
         return False  # the transport closes; `connection_lost` follows

@@ -167,7 +167,7 @@ class ResponseReader:
         if self.error is not None and not response.complete:
             return None
         self._returned = True
-        if response.complete and not (self._fields and self._chunks):
+        if response.complete and not self._fields:  # no trailers
             chunks = self._chunks
             response.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
             return response

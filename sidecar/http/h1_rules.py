@@ -76,10 +76,10 @@ def resolve_target(
     authority = hosts[0]
     if not _is_short_authority(authority):
         raise DownstreamProtocolError(f"Host {printable(authority)} is not a host and port")
+    if method == b"CONNECT":
+        return _connect_target(target), b""
     if target.startswith(b"/"):
         path = target
-    elif method == b"CONNECT":
-        return _connect_target(target), b""
     elif target == b"*":
         if method != b"OPTIONS":  # RFC 9112 3.2.4
             raise DownstreamProtocolError(f"target * with method {printable(method)}")

@@ -1,0 +1,178 @@
+"""HTTP/1.1 connections without sockets: a transport that remembers, a clock that is set, and small services."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from sidecar.config.endpoint import SocketAddress
+from sidecar.config.listener import HttpConnectionManager
+from sidecar.http.connection_manager import ConnectionManager
+from sidecar.http.message import Headers, Request, Response, Service
+from sidecar.observability.stats import HttpConnectionManagerStats
+from sidecar.observability.stream_info import Connection, StreamInfo
+from sidecar.timers import Timers
+
+CLIENT = Connection(
+    id=1, remote_address=SocketAddress("10.0.0.9", 40000), local_address=SocketAddress("10.0.0.1", 15006)
+)
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class FakeTimers(Timers):
+    """Deadlines that pass when a test says so: `advance` moves the clock, and calls what is due."""
+
+    def __init__(self, clock: Clock) -> None:
+        self.clock = clock
+        self.due: list[tuple[float, Any]] = []
+
+    def after(self, delay_s: float, callback: Callable[[], None]) -> Any:
+        timer = _FakeTimer(self, callback)
+        self.due.append((self.clock.now + delay_s, timer))
+        return timer
+
+    def advance(self, seconds: float) -> None:
+        self.clock.now += seconds
+        for at, timer in sorted(self.due, key=lambda entry: entry[0]):
+            if at <= self.clock.now and (at, timer) in self.due:
+                self.due.remove((at, timer))
+                timer.callback()
+
+
+class _FakeTimer:
+    def __init__(self, timers: FakeTimers, callback: Callable[[], None]) -> None:
+        self._timers = timers
+        self.callback = callback
+
+    def cancel(self) -> None:
+        self._timers.due = [entry for entry in self._timers.due if entry[1] is not self]
+
+
+class FakeTransport(asyncio.Transport):
+    """Remembers what was written; closes as a real one does: in the next turn of the loop."""
+
+    def __init__(self, protocol: asyncio.Protocol, *, half_close: bool = True) -> None:
+        super().__init__()
+        self.protocol = protocol
+        self.written = b""
+        self.writes = 0
+        self.reading = True
+        self.eof_written = False
+        self.closed = False
+        self.aborted = False
+        self._half_close = half_close
+        protocol.connection_made(self)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        assert not self.eof_written, "a write after the end"
+        if not self.closed:
+            self.written += bytes(data)
+            self.writes += 1
+
+    def take(self) -> bytes:
+        written, self.written = self.written, b""
+        return written
+
+    def write_eof(self) -> None:
+        self.eof_written = True
+
+    def can_write_eof(self) -> bool:
+        return self._half_close
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None:
+        assert self.reading
+        self.reading = False
+
+    def resume_reading(self) -> None:
+        assert not self.reading
+        self.reading = True
+
+    def close(self) -> None:
+        self.lose(None)
+
+    def abort(self) -> None:
+        self.aborted = True
+        self.lose(None)
+
+    def lose(self, error: Exception | None) -> None:
+        if not self.closed:
+            self.closed = True
+            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, error)
+
+    def receive_eof(self) -> None:
+        if not self.protocol.eof_received():
+            self.close()
+
+
+async def settle() -> None:
+    """Lets everything happen that can without time passing or bytes arriving."""
+    for _ in range(30):
+        await asyncio.sleep(0)
+
+
+class Server:
+    """A server connection over a fake transport, its manager, and the ends that it reported."""
+
+    def __init__(self, service: Service, connection: Connection = CLIENT, **config: Any) -> None:
+        self.clock = Clock()
+        self.timers = FakeTimers(self.clock)
+        self.stats = HttpConnectionManagerStats()
+        self.ended: list[tuple[Request, Response | None]] = []
+        self.manager = ConnectionManager(
+            HttpConnectionManager(stat_prefix="test", **config),
+            service,
+            self.stats,
+            timers=self.timers,
+            clock=self.clock,
+            on_complete=(lambda request, response: self.ended.append((request, response)),),
+        )
+        self.protocol = self.manager.protocol(connection)
+        self.transport = FakeTransport(self.protocol)
+
+    async def exchange(self, data: bytes) -> bytes:
+        """Feeds bytes, and gives what was answered until nothing happens any more."""
+        self.protocol.data_received(data)
+        await settle()
+        return self.transport.take()
+
+    @property
+    def info(self) -> StreamInfo:
+        """Of the request that ended last."""
+        return self.ended[-1][0].info
+
+
+def response(body: bytes = b"hello", status: int = 200, headers: Headers | None = None) -> Response:
+    return Response(status, list(headers or []), body)
+
+
+async def read_all(body: Any) -> bytes:
+    if isinstance(body, bytes):
+        return body
+    data = b""
+    while piece := await body.read():
+        data += piece
+    return data
+
+
+async def echo(request: Request) -> Response:
+    """Answers with the request's body, whole."""
+    return response(await read_all(request.body))
+
+
+def new_request(
+    method: bytes = b"GET", path: bytes = b"/", headers: Headers | None = None, body: Any = b""
+) -> Request:
+    return Request(
+        method, b"http", b"reviews:9080", path, list(headers or []), body, StreamInfo(CLIENT, 0, 0)
+    )

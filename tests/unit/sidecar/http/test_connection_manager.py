@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+from sidecar.config.endpoint import SocketAddress
+from sidecar.http.message import Headers, Request, Response
+from tests.support.http1 import Server, response
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+CONSTANT: Headers = [(b"server", b"app"), (b"x-envoy-upstream-service-time", b"9"), (b"x-a", b"b")]
+
+
+async def answer_constant(request: Request) -> Response:
+    request.info.upstream_address = SocketAddress("10.0.0.2", 9080)
+    request.info.upstream_service_time_s = 0.0123
+    return Response(200, CONSTANT, b"")
+
+
+async def test_managed_response_headers_replace_the_upstreams() -> None:
+    server = Server(answer_constant, server_name="istio-envoy")
+    lines = (await server.exchange(GET)).split(b"\r\n")
+    assert lines[1:4] == [b"x-a: b", b"server: istio-envoy", lines[3]]
+    assert lines[3].startswith(b"date: ")
+    assert lines[4] == b"x-envoy-upstream-service-time: 12"
+    assert len(CONSTANT) == 3
+    assert server.info.details == "via_upstream"
+
+
+async def test_date_of_the_upstream_stays() -> None:
+    async def service(request: Request) -> Response:
+        return response(headers=[(b"date", b"Thu, 01 Jan 1970 00:00:00 GMT")])
+
+    answer = await Server(service).exchange(GET)
+    assert answer.count(b"date: ") == 1
+    assert b"date: Thu, 01 Jan 1970" in answer
+
+
+async def test_path_is_normalized_before_the_stack_sees_it() -> None:
+    paths = []
+
+    async def service(request: Request) -> Response:
+        paths.append(request.path)
+        return response()
+
+    server = Server(service, normalize_path=True, merge_slashes=True)
+    await server.exchange(b"GET /admin/..//public?x HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert paths == [b"/public?x"]
+    answer = await server.exchange(b"GET /a%00 HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 400 ")
+    assert paths == [b"/public?x"]
+
+
+async def test_end_of_a_request_is_counted_and_reported_once() -> None:
+    async def service(request: Request) -> Response:
+        server.clock.now += 0.25
+        return response(b"hello", status=int(request.path[1:]))
+
+    server = Server(service)
+    for status in (200, 301, 404, 503):
+        await server.exchange(b"POST /%d HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc" % status)
+    stats = server.stats
+    assert (stats.downstream_rq_total, stats.downstream_rq_completed, stats.downstream_rq_active) == (4, 4, 0)
+    assert (stats.downstream_rq_2xx, stats.downstream_rq_3xx) == (1, 1)
+    assert (stats.downstream_rq_4xx, stats.downstream_rq_5xx) == (1, 1)
+    assert stats.downstream_rq_time.total == 1000
+    assert [request.info.status for request, _ in server.ended] == [200, 301, 404, 503]
+    assert (server.info.bytes_received, server.info.bytes_sent) == (3, 5)
+    assert server.info.end_s - server.info.start_s == 0.25
+    assert server.info.details == "direct_response"
+
+
+async def test_connections_are_counted() -> None:
+    server = Server(answer_constant)
+    assert (server.stats.downstream_cx_total, server.stats.downstream_cx_active) == (1, 1)
+    received = len(GET)
+    answer = await server.exchange(GET)
+    assert server.stats.downstream_cx_rx_bytes_total == received
+    assert server.stats.downstream_cx_tx_bytes_total == len(answer)
+    server.manager.close()
+    await server.manager.wait_closed()
+    assert (server.stats.downstream_cx_destroy, server.stats.downstream_cx_active) == (1, 0)

@@ -1,0 +1,413 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sidecar.errors import DownstreamDisconnectError, UpstreamProtocolError, UpstreamResetError
+from sidecar.http.h1_client import Http1ClientConnection
+from sidecar.http.message import Body, Headers, Request, Response
+from sidecar.upstream.connection import Connection
+from tests.support.http1 import FakeTransport, new_request, read_all, settle
+
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+
+
+class Pool:
+    def __init__(self) -> None:
+        self.idle: list[Connection] = []
+        self.closed: list[Connection] = []
+
+    def connection_idle(self, connection: Connection) -> None:
+        self.idle.append(connection)
+
+    def connection_closed(self, connection: Connection) -> None:
+        self.closed.append(connection)
+
+
+class Client:
+    def __init__(self, *, half_close: bool = True) -> None:
+        self.pool = Pool()
+        self.connection = Http1ClientConnection()
+        self.connection.observer = self.pool
+        self.transport = FakeTransport(self.connection, half_close=half_close)
+
+    async def send(self, request: Request) -> asyncio.Task[Response]:
+        task = asyncio.get_running_loop().create_task(self.connection.send(request))
+        await settle()
+        return task
+
+    async def answer(self, data: bytes) -> None:
+        self.connection.data_received(data)
+        await settle()
+
+
+async def test_whole_exchange_is_one_write_and_leaves_the_connection_idle() -> None:
+    client = Client()
+    sending = await client.send(new_request(b"POST", b"/a", [(b"x-a", b"b")], b"ping"))
+    assert client.transport.take() == (
+        b"POST /a HTTP/1.1\r\nhost: reviews:9080\r\nx-a: b\r\ncontent-length: 4\r\n\r\nping"
+    )
+    assert client.transport.writes == 1
+    assert client.connection.active == 1
+    await client.answer(OK)
+    response = await sending
+    assert (response.status, response.body) == (200, b"hello")
+    assert client.pool.idle == [client.connection]
+    assert client.connection.active == 0
+    assert not client.connection.closed
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "body", "expected"),
+    [
+        (b"GET", [], b"", []),
+        (b"POST", [], b"", [b"content-length: 0"]),
+        (b"GET", [(b"content-length", b"3")], b"", [b"content-length: 0"]),
+        (b"PUT", [(b"content-length", b"3")], b"longer", [b"content-length: 6"]),
+    ],
+)
+async def test_length_is_the_bodys_whatever_a_filter_left(
+    method: bytes, headers: Headers, body: bytes, expected: list[bytes]
+) -> None:
+    client = Client()
+    sending = await client.send(new_request(method, headers=headers, body=body))
+    head = client.transport.take().partition(b"\r\n\r\n")[0]
+    assert [line for line in head.split(b"\r\n") if line.startswith(b"content-length")] == expected
+    sending.cancel()
+
+
+async def test_connection_is_lent_again_only_when_the_last_byte_was_looked_at() -> None:
+    """A response that an upstream sends too much must not answer the next request."""
+    client = Client()
+    sending = await client.send(new_request())
+    await client.answer(OK + OK)
+    assert (await sending).body == b"hello"
+    assert client.pool.idle == []
+    assert client.pool.closed == [client.connection]
+
+
+async def test_bytes_while_idle_close_the_connection() -> None:
+    client = Client()
+    await client.answer(b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\n\r\n")
+    assert client.connection.closed
+    assert client.transport.closed
+    assert client.pool.closed == [client.connection]
+
+
+async def test_eof_while_idle_is_seen_before_reuse() -> None:
+    client = Client()
+    client.connection.eof_received()
+    assert client.connection.closed
+    assert client.pool.closed == [client.connection]
+    with pytest.raises(UpstreamResetError) as raised:
+        await client.connection.send(new_request())
+    assert not raised.value.request_sent
+
+
+async def test_upstream_that_closes_after_the_response() -> None:
+    client = Client()
+    sending = await client.send(new_request())
+    await client.answer(b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+    assert (await sending).status == 200
+    assert client.pool.idle == []
+    assert client.pool.closed == [client.connection]
+
+
+async def test_upstream_that_dies_before_the_response() -> None:
+    client = Client()
+    sending = await client.send(new_request())
+    client.transport.lose(ConnectionResetError("reset by peer"))
+    with pytest.raises(UpstreamResetError, match="reset by peer") as raised:
+        await sending
+    assert raised.value.request_sent
+    assert client.pool.closed == [client.connection]
+
+
+async def test_upstream_that_dies_within_the_body() -> None:
+    client = Client()
+    sending = await client.send(new_request())
+    await client.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
+    response = await sending
+    client.transport.receive_eof()
+    await settle()
+    with pytest.raises(UpstreamResetError):
+        await read_all(response.body)
+
+
+async def test_upstream_that_speaks_something_else() -> None:
+    client = Client()
+    sending = await client.send(new_request())
+    await client.answer(b"SSH-2.0-OpenSSH_9.2\r\n")
+    with pytest.raises(UpstreamProtocolError):
+        await sending
+    assert client.transport.closed
+
+
+async def test_body_until_close() -> None:
+    client = Client()
+    sending = await client.send(new_request())
+    await client.answer(b"HTTP/1.1 200 OK\r\n\r\nhel")
+    response = await sending
+    await client.answer(b"lo")
+    client.transport.receive_eof()
+    assert await read_all(response.body) == b"hello"
+    assert client.pool.idle == []
+    assert client.pool.closed == [client.connection]
+
+
+async def test_streamed_response_gives_the_connection_back_at_its_end() -> None:
+    client = Client()
+    sending = await client.send(new_request())
+    await client.answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+    response = await sending
+    assert client.pool.idle == []
+    await client.answer(b"0\r\nGrpc-Status: 0\r\n\r\n")
+    assert client.pool.idle == [client.connection]
+    assert await read_all(response.body) == b"hello"
+    assert not isinstance(response.body, bytes)
+    assert response.body.trailers == [(b"grpc-status", b"0")]
+
+
+async def test_slow_reader_slows_the_upstream_down() -> None:
+    client = Client()
+    sending = await client.send(new_request())
+    await client.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n" + b"x" * 300_000)
+    assert not client.transport.reading
+    response = await sending
+    assert not isinstance(response.body, bytes)
+    assert len(await response.body.read()) == 300_000
+    assert client.transport.reading
+
+
+async def test_reader_that_leaves_ends_the_connection() -> None:
+    client = Client()
+    sending = await client.send(new_request())
+    await client.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhello")
+    response = await sending
+    assert not isinstance(response.body, bytes)
+    response.body.close()
+    assert client.transport.closed
+    assert client.pool.closed == [client.connection]
+
+
+async def test_head_then_get_on_one_connection() -> None:
+    client = Client()
+    sending = await client.send(new_request(b"HEAD"))
+    await client.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n")
+    response = await sending
+    assert (response.body, response.headers) == (b"", [(b"content-length", b"500")])
+    sending = await client.send(new_request())
+    await client.answer(OK)
+    assert (await sending).body == b"hello"
+
+
+async def test_interim_responses_are_passed_on_but_for_100() -> None:
+    client = Client()
+    told: list[tuple[int, Headers]] = []
+    request = new_request()
+    request.inform = lambda status, headers: told.append((status, headers))
+    sending = await client.send(request)
+    await client.answer(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n")
+    assert told == [(103, [(b"link", b"a")])]
+    await client.answer(OK)
+    assert (await sending).status == 200
+
+
+# Request bodies that stream.
+
+
+async def test_body_without_a_length_goes_in_chunks_with_its_trailers() -> None:
+    client, body = Client(), Body()
+    sending = await client.send(new_request(b"POST", body=body))
+    assert b"transfer-encoding: chunked\r\n\r\n" in client.transport.take()
+    body.feed(b"hello")
+    await settle()
+    assert client.transport.take() == b"5\r\nhello\r\n"
+    body.feed_end([(b"x-sum", b"1")])
+    await settle()
+    assert client.transport.take() == b"0\r\nx-sum: 1\r\n\r\n"
+    await client.answer(OK)
+    assert (await sending).status == 200
+    assert client.pool.idle == [client.connection]
+
+
+async def test_body_with_a_length_goes_as_it_is() -> None:
+    client, body = Client(), Body()
+    sending = await client.send(new_request(b"POST", headers=[(b"content-length", b"5")], body=body))
+    assert b"transfer-encoding" not in client.transport.take()
+    body.feed(b"hello")
+    body.feed_end()
+    await settle()
+    assert client.transport.take() == b"hello"
+    await client.answer(OK)
+    await sending
+    assert client.pool.idle == [client.connection]
+
+
+@pytest.mark.parametrize("sent", [b"hell", b"hello!"])
+async def test_body_of_another_length_than_said_ends_the_connection(sent: bytes) -> None:
+    client, body = Client(), Body()
+    sending = await client.send(new_request(b"POST", headers=[(b"content-length", b"5")], body=body))
+    body.feed(sent)
+    body.feed_end()
+    await settle()
+    assert client.transport.closed
+    assert sending.exception() is not None
+
+
+async def test_slow_upstream_slows_the_body_down() -> None:
+    client, body = Client(), Body()
+    sending = await client.send(new_request(b"POST", body=body))
+    client.transport.take()
+    client.connection.pause_writing()
+    body.feed(b"one")
+    await settle()
+    body.feed(b"two")
+    await settle()
+    assert client.transport.take() == b"3\r\none\r\n"
+    client.connection.resume_writing()
+    await settle()
+    assert client.transport.take() == b"3\r\ntwo\r\n"
+    sending.cancel()
+
+
+async def test_response_may_start_before_the_request_has_ended() -> None:
+    client, body = Client(), Body()
+    sending = await client.send(new_request(b"POST", body=body))
+    await client.answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
+    response = await sending
+    body.feed(b"more")
+    body.feed_end()
+    await settle()
+    assert client.transport.take().endswith(b"4\r\nmore\r\n0\r\n\r\n")
+    assert client.pool.idle == []
+    await client.answer(b"0\r\n\r\n")
+    assert await read_all(response.body) == b"one"
+    assert client.pool.idle == [client.connection]
+
+
+async def test_response_complete_before_the_request_ends_the_connection() -> None:
+    client, body = Client(), Body()
+    sending = await client.send(new_request(b"POST", body=body))
+    await client.answer(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
+    assert (await sending).status == 413
+    assert client.pool.idle == []
+    assert client.pool.closed == [client.connection]
+    body.feed(b"x")
+    assert body._size == 0
+
+
+async def test_request_body_that_breaks_off_blames_who_broke_it() -> None:
+    client, body = Client(), Body()
+    sending = await client.send(new_request(b"POST", body=body))
+    body.fail(DownstreamDisconnectError("gone"))
+    with pytest.raises(DownstreamDisconnectError):
+        await sending
+    assert client.transport.closed
+
+
+# Cancellation.
+
+
+async def test_cancelled_before_the_response_closes_the_connection() -> None:
+    client = Client()
+    sending = await client.send(new_request())
+    sending.cancel()
+    await settle()
+    assert sending.cancelled()
+    assert client.transport.closed
+    assert client.pool.closed == [client.connection]
+    assert client.pool.idle == []
+
+
+async def test_cancelled_while_the_body_is_sent_stops_sending() -> None:
+    client, body = Client(), Body()
+    sending = await client.send(new_request(b"POST", body=body))
+    sending.cancel()
+    await settle()
+    assert client.transport.closed
+    body.feed(b"x")
+    assert body._size == 0
+
+
+async def test_cancelled_in_the_moment_of_a_whole_response_harms_nobody() -> None:
+    client = Client()
+    sending = await client.send(new_request())
+    client.connection.data_received(OK)
+    sending.cancel()
+    await settle()
+    assert client.pool.idle == [client.connection]
+    assert not client.connection.closed
+
+
+async def test_cancelled_in_the_moment_of_a_failure() -> None:
+    client = Client()
+    sending = await client.send(new_request())
+    client.connection.connection_lost(None)
+    sending.cancel()
+    await settle()
+    assert sending.cancelled()
+
+
+# Tunnels.
+
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
+async def open_tunnel(client: Client) -> tuple[Body, Response]:
+    up = Body()
+    request = new_request(body=up)
+    request.upgrade = b"websocket"
+    sending = await client.send(request)
+    assert b"connection: upgrade\r\nupgrade: websocket\r\n\r\n" in client.transport.take()
+    up.feed(b"early")
+    await settle()
+    assert client.transport.take() == b""
+    await client.answer(SWITCH + b"down")
+    response = await sending
+    assert response.upgraded
+    return up, response
+
+
+async def test_tunnel_carries_bytes_both_ways_until_both_have_ended() -> None:
+    client = Client()
+    up, response = await open_tunnel(client)
+    assert not isinstance(response.body, bytes)
+    assert await response.body.read() == b"down"
+    assert client.transport.take() == b"early"
+    up.feed_end()
+    await settle()
+    assert client.transport.eof_written
+    assert not client.transport.closed
+    await client.answer(b"last")
+    client.transport.receive_eof()
+    assert await read_all(response.body) == b"last"
+    await settle()
+    assert client.transport.closed
+    assert client.pool.idle == []
+
+
+async def test_upstream_may_end_its_direction_of_a_tunnel_first() -> None:
+    client = Client()
+    up, response = await open_tunnel(client)
+    client.transport.receive_eof()
+    assert await read_all(response.body) == b"down"
+    assert not client.transport.closed
+    client.transport.take()
+    up.feed(b"more")
+    up.feed_end()
+    await settle()
+    assert client.transport.take() == b"more"
+    assert client.transport.closed
+
+
+async def test_upgrade_that_is_refused_is_an_ordinary_response() -> None:
+    client = Client()
+    request = new_request(body=Body())
+    request.upgrade = b"websocket"
+    sending = await client.send(request)
+    await client.answer(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
+    response = await sending
+    assert (response.status, response.body, response.upgraded) == (403, b"no", False)
+    assert client.pool.idle == []

@@ -1,0 +1,326 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.errors import (
+    DownstreamError,
+    DownstreamProtocolError,
+    ExpectationFailedError,
+    HeadersTooLargeError,
+    UnsupportedTransferCodingError,
+)
+from sidecar.http.h1_request_reader import IncomingRequest, RequestReader
+from sidecar.http.message import Body
+
+HOST = b"Host: reviews:9080\r\n"
+
+
+class Source:
+    def pause_body(self) -> None: ...
+
+    def resume_body(self) -> None: ...
+
+    def abandon_body(self) -> None: ...
+
+
+def new_reader(**limits: int) -> RequestReader:
+    return RequestReader(Source(), **limits)
+
+
+def feed_pieces(pieces: list[bytes], **limits: int) -> tuple[list[IncomingRequest], RequestReader]:
+    reader = new_reader(**limits)
+    return [request for piece in pieces for request in reader.feed(piece)], reader
+
+
+def body_of(request: IncomingRequest) -> bytes:
+    return request.body if isinstance(request.body, bytes) else b"".join(request.body._chunks)
+
+
+def outline(request: IncomingRequest) -> tuple[object, ...]:
+    trailers = request.body.trailers if isinstance(request.body, Body) else []
+    return (
+        request.method,
+        request.authority,
+        request.path,
+        request.headers,
+        body_of(request),
+        trailers,
+        request.keep_alive,
+        request.complete,
+        request.upgrade,
+        request.received_bytes,
+    )
+
+
+def read_one(head: bytes, **limits: int) -> IncomingRequest:
+    requests, reader = feed_pieces([head], **limits)
+    assert reader.error is None, reader.error
+    assert len(requests) == 1
+    return requests[0]
+
+
+def test_whole_request_has_its_body_as_plain_bytes() -> None:
+    request = read_one(b"POST /a?b HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nX-A:  b \t\r\n\r\nhello")
+    assert (request.method, request.authority, request.path) == (b"POST", b"reviews:9080", b"/a?b")
+    assert request.headers == [(b"content-length", b"5"), (b"x-a", b"b")]
+    assert request.body == b"hello"
+    assert request.complete
+    assert request.keep_alive
+
+
+def test_body_that_comes_later_streams() -> None:
+    reader = new_reader()
+    (request,) = reader.feed(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 10\r\n\r\nhello")
+    assert isinstance(request.body, Body)
+    assert not request.complete
+    assert reader.feed(b"world") == []
+    assert request.complete
+    assert body_of(request) == b"helloworld"
+
+
+def test_chunked_body_and_trailers() -> None:
+    request = read_one(
+        b"POST / HTTP/1.1\r\n"
+        + HOST
+        + b"Transfer-Encoding: Chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1 \r\n\r\n"
+    )
+    assert isinstance(request.body, Body)
+    assert request.body.ended
+    assert body_of(request) == b"abc"
+    assert request.body.trailers == [(b"x-sum", b"1")]
+    assert request.headers == []
+
+
+def test_pipelined_requests_come_in_order() -> None:
+    one = b"GET /1 HTTP/1.1\r\n" + HOST + b"\r\n"
+    two = b"POST /2 HTTP/1.1\r\n" + HOST + b"Content-Length: 2\r\n\r\nok"
+    requests, reader = feed_pieces([one + two + one])
+    assert [request.path for request in requests] == [b"/1", b"/2", b"/1"]
+    assert reader.error is None
+
+
+def test_requests_before_a_fault_are_not_lost() -> None:
+    requests, reader = feed_pieces([b"GET /1 HTTP/1.1\r\n" + HOST + b"\r\nrubbish\r\n\r\n"])
+    assert [request.path for request in requests] == [b"/1"]
+    assert isinstance(reader.error, DownstreamProtocolError)
+
+
+def test_nothing_is_read_after_connection_close() -> None:
+    requests, reader = feed_pieces(
+        [
+            b"GET /1 HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n",
+            b"GET /2 HTTP/1.1\r\n" + HOST + b"\r\n",
+        ]
+    )
+    assert [request.path for request in requests] == [b"/1"]
+    assert not requests[0].keep_alive
+    assert reader.error is None
+
+
+def test_hop_by_hop_fields_stay_here() -> None:
+    request = read_one(
+        b"GET / HTTP/1.1\r\n" + HOST + b"Connection: keep-alive, X-Mine\r\nKeep-Alive: 5\r\nX-Mine: 1\r\n"
+        b"Proxy-Connection: keep-alive\r\nTE: gzip\r\nX-Yours: 2\r\n\r\n"
+    )
+    assert request.headers == [(b"x-yours", b"2")]
+
+
+def test_te_trailers_is_passed_on() -> None:
+    request = read_one(b"GET / HTTP/1.1\r\n" + HOST + b"TE: gzip, Trailers\r\nConnection: TE\r\n\r\n")
+    assert request.headers == [(b"te", b"trailers")]
+
+
+def test_http10_keeps_alive_only_if_asked_to() -> None:
+    assert not read_one(b"GET / HTTP/1.0\r\n" + HOST + b"\r\n").keep_alive
+    request = read_one(b"GET / HTTP/1.0\r\n" + HOST + b"Connection: keep-alive\r\n\r\n")
+    assert request.keep_alive
+    assert request.http10
+
+
+def test_declined_upgrade_is_an_ordinary_request_with_its_body() -> None:
+    head = (
+        b"POST / HTTP/1.1\r\n" + HOST + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+        b"HTTP2-Settings: AAMAAABkAAQAAP__\r\nContent-Length: 5\r\n\r\n"
+    )
+    next_one = b"GET /2 HTTP/1.1\r\n" + HOST + b"\r\n"
+    requests, reader = feed_pieces([head + b"hello" + next_one])
+    assert reader.error is None
+    assert [(request.upgrade, body_of(request)) for request in requests] == [(None, b"hello"), (None, b"")]
+    assert requests[0].headers == [(b"content-length", b"5")]
+
+
+def test_declined_upgrade_with_a_chunked_body_that_comes_later() -> None:
+    head = (
+        b"POST / HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n"
+    )
+    requests, reader = feed_pieces([head, b"3\r\nabc\r\n", b"0\r\n\r\n"])
+    assert reader.error is None
+    assert [body_of(request) for request in requests] == [b"abc"]
+    assert requests[0].complete
+
+
+def test_websocket_is_a_tunnel_of_the_bytes_that_follow() -> None:
+    reader = new_reader()
+    head = b"GET /ws HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: WebSocket\r\n\r\n"
+    (request,) = reader.feed(head + b"\x81\x01a")
+    assert request.upgrade == b"websocket"
+    reader.feed(b"GET / HTTP/1.1\r\n\r\n")
+    assert body_of(request) == b"\x81\x01aGET / HTTP/1.1\r\n\r\n"
+    assert not request.complete
+    reader.feed_eof()
+    assert request.complete
+
+
+def test_connect_is_a_tunnel_to_its_target() -> None:
+    request = read_one(b"CONNECT ratings:9080 HTTP/1.1\r\n" + HOST + b"\r\n\x16\x03")
+    assert (request.upgrade, request.authority, request.path) == (b"connect", b"ratings:9080", b"")
+    assert body_of(request) == b"\x16\x03"
+
+
+def test_absolute_target_wins_over_host() -> None:
+    request = read_one(b"GET http://ratings:9080/r?q HTTP/1.1\r\n" + HOST + b"\r\n")
+    assert (request.authority, request.path) == (b"ratings:9080", b"/r?q")
+
+
+SMUGGLING = {
+    "no Host": b"GET / HTTP/1.1\r\n\r\n",
+    "no Host in HTTP/1.0": b"GET / HTTP/1.0\r\n\r\n",
+    "two Hosts": b"GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n",
+    "empty Host": b"GET / HTTP/1.1\r\nHost:\r\n\r\n",
+    "Host with a path": b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
+    "Host with userinfo": b"GET / HTTP/1.1\r\nHost: u@a\r\n\r\n",
+    "Host with a space": b"GET / HTTP/1.1\r\nHost: a b\r\n\r\n",
+    "long Host": b"GET / HTTP/1.1\r\nHost: " + b"a" * 2000 + b"\r\n\r\n",
+    "TE in HTTP/1.0": b"POST / HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "CL and TE": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "TE and CL": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n0\r\n\r\n",
+    "two CLs": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+    "list of CLs": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3, 3\r\n\r\nabc",
+    "signed CL": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +3\r\n\r\nabc",
+    "hexadecimal CL": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0x3\r\n\r\nabc",
+    "huge CL": b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999999\r\n\r\nabc",
+    "two TEs": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "obs-fold": b"GET / HTTP/1.1\r\nHost: a\r\nX: a\r\n b\r\n\r\n",
+    "space before the colon": b"GET / HTTP/1.1\r\nHost : a\r\n\r\n",
+    "NUL in a value": b"GET / HTTP/1.1\r\nHost: a\r\nX: a\0b\r\n\r\n",
+    "bare CR in a value": b"GET / HTTP/1.1\r\nHost: a\r\nX: a\rb\r\n\r\n",
+    "bare LF": b"GET / HTTP/1.1\nHost: a\n\n",
+    "no name": b"GET / HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n",
+    "invalid name": b"GET / HTTP/1.1\r\nHost: a\r\nX(y): b\r\n\r\n",
+    "HTTP/0.9": b"GET /\r\n\r\n",
+    "HTTP/2 in a request line": b"GET / HTTP/2.0\r\nHost: a\r\n\r\n",
+    "the preface of HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "HTTP/1.2": b"GET / HTTP/1.2\r\nHost: a\r\n\r\n",
+    "lower-case method": b"get / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "unknown method": b"FOO / HTTP/1.1\r\nHost: a\r\n\r\n",
+    "control character in the target": b"GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n",
+    "obs-text in the target": b"GET /\xff HTTP/1.1\r\nHost: a\r\n\r\n",
+    "relative target": b"GET foo HTTP/1.1\r\nHost: a\r\n\r\n",
+    "fragment": b"GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n",
+    "* with GET": b"GET * HTTP/1.1\r\nHost: a\r\n\r\n",
+    "another scheme": b"GET ftp://a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    "userinfo in the target": b"GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+    "CONNECT to a path": b"CONNECT /a HTTP/1.1\r\nHost: a\r\n\r\n",
+    "CONNECT without a port": b"CONNECT a HTTP/1.1\r\nHost: a\r\n\r\n",
+    "CONNECT with a body": b"CONNECT a:1 HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc",
+    "upgrade with a body": b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Content-Length: 3\r\n\r\nabc",
+    "chunk size that is no number": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+    "length in a trailer": b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+    b"Content-Length: 3\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("data", SMUGGLING.values(), ids=SMUGGLING.keys())
+def test_what_two_parsers_could_read_differently_is_refused(data: bytes) -> None:
+    requests, reader = feed_pieces([data])
+    assert isinstance(reader.error, DownstreamProtocolError)
+    assert requests == []
+    assert reader.feed(b"GET /smuggled HTTP/1.1\r\n" + HOST + b"\r\n") == []
+
+
+@pytest.mark.parametrize(
+    ("field", "error", "status"),
+    [
+        (b"Transfer-Encoding: gzip, chunked", UnsupportedTransferCodingError, 501),
+        (b"Transfer-Encoding: identity", UnsupportedTransferCodingError, 501),
+        (b"Transfer-Encoding: \x0bchunked", DownstreamError, 400),
+        (b"Expect: the-unexpected", ExpectationFailedError, 417),
+    ],
+)
+def test_what_is_not_supported_is_said(field: bytes, error: type[DownstreamError], status: int) -> None:
+    requests, reader = feed_pieces([b"POST / HTTP/1.1\r\n" + HOST + field + b"\r\n\r\n0\r\n\r\n"])
+    assert isinstance(reader.error, error)
+    assert reader.error.status == status
+    assert requests == []
+
+
+def test_fault_in_a_body_cuts_it_short() -> None:
+    reader = new_reader()
+    (request,) = reader.feed(
+        b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
+    )
+    reader.feed(b"rubbish\r\n")
+    assert isinstance(request.body, Body)
+    assert request.body._error is reader.error is not None
+
+
+def test_too_many_headers() -> None:
+    fields = b"".join(b"x%d: y\r\n" % number for number in range(20))
+    head = b"GET / HTTP/1.1\r\n" + HOST + fields + b"\r\n"
+    assert feed_pieces([head], max_headers_count=21)[1].error is None
+    assert isinstance(feed_pieces([head], max_headers_count=20)[1].error, HeadersTooLargeError)
+
+
+def test_too_many_trailers() -> None:
+    fields = b"".join(b"x%d: y\r\n" % number for number in range(20))
+    head = b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + fields + b"\r\n"
+    assert isinstance(feed_pieces([head], max_headers_count=15)[1].error, HeadersTooLargeError)
+
+
+@pytest.mark.parametrize("piece", [100, 1000, 100_000])
+def test_large_headers_however_they_arrive(piece: int) -> None:
+    head = b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 5000 + b"\r\n\r\n"
+    pieces = [head[at : at + piece] for at in range(0, len(head), piece)]
+    assert feed_pieces(pieces, max_headers_bytes=6000)[1].error is None
+    assert isinstance(feed_pieces(pieces, max_headers_bytes=4000)[1].error, HeadersTooLargeError)
+
+
+def test_head_without_end_is_refused_before_its_end() -> None:
+    reader = new_reader(max_headers_bytes=4000)
+    reader.feed(b"GET / HTTP/1.1\r\n" + HOST + b"X: ")
+    for _ in range(50):
+        reader.feed(b"a" * 100)
+    assert isinstance(reader.error, HeadersTooLargeError)
+
+
+def test_pipelined_heads_are_not_added_up() -> None:
+    one = b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 500 + b"\r\n\r\n"
+    requests, reader = feed_pieces([one * 20 + one[:300], one[300:]], max_headers_bytes=1000)
+    assert reader.error is None
+    assert len(requests) == 21
+
+
+STREAM = (
+    b"POST /1 HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nX-A: b\r\n\r\nhello"
+    b"\r\nPOST /2?q=1 HTTP/1.1\r\n" + HOST + b"transfer-encoding: chunked\r\n\r\n"
+    b"5;ext=1\r\nhello\r\n6\r\n world\r\n0\r\nx-sum: 1\r\n\r\n"
+    b"POST /3 HTTP/1.1\r\n"
+    + HOST
+    + b"Connection: Upgrade, http2-settings\r\nUpgrade: h2c\r\nHTTP2-Settings: A\r\n"
+    b"Content-Length: 3\r\n\r\nabc"
+    b"GET http://ratings/4 HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
+)
+
+
+@given(cuts=st.sets(st.integers(1, len(STREAM) - 1)))
+def test_any_split_of_the_bytes_gives_the_same_requests(cuts: set[int]) -> None:
+    edges = [0, *sorted(cuts), len(STREAM)]
+    requests, reader = feed_pieces([STREAM[a:b] for a, b in zip(edges, edges[1:], strict=False)])
+    whole, _ = feed_pieces([STREAM])
+    assert reader.error is None
+    assert [outline(request) for request in requests] == [outline(request) for request in whole]
+    assert [body_of(request) for request in whole] == [b"hello", b"hello world", b"abc", b""]

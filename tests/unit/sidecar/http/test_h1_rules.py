@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+import pytest
+
+from sidecar.errors import DownstreamProtocolError
+from sidecar.http.h1_rules import is_authority, printable, resolve_target
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"a",
+        b"reviews.default.svc.cluster.local:9080",
+        b"127.0.0.1:80",
+        b"[::1]",
+        b"[::1]:80",
+        b"a:",
+        b"a_b",
+        b"a%20b",
+    ],
+)
+def test_host_and_port(value: bytes) -> None:
+    assert is_authority(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [b"", b":80", b"a:b", b"a:80:80", b"::1", b"[]", b"[::1", b"[::1]80", b"[g]", b"a:70000", b"a:1234567", b"a/b",
+     b"a?b", b"a b", b"a\tb", b"u@a", b"a\xff", b'a"b', b"a\\b"],
+)  # fmt: skip
+def test_not_a_host_and_port(value: bytes) -> None:
+    assert not is_authority(value)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        (b"/", (b"a", b"/")),
+        (b"//x", (b"a", b"//x")),
+        (b"http://b", (b"b", b"/")),
+        (b"HTTP://b:1?x/y", (b"b:1", b"/?x/y")),
+        (b"https://b/c", (b"b", b"/c")),
+    ],
+)
+def test_target_forms(target: bytes, expected: tuple[bytes, bytes]) -> None:
+    assert resolve_target(b"GET", target, [(b"host", b"a")], allow_absolute=True) == expected
+
+
+def test_absolute_target_where_it_is_not_allowed() -> None:
+    with pytest.raises(DownstreamProtocolError, match="absolute"):
+        resolve_target(b"GET", b"http://b/", [(b"host", b"a")], allow_absolute=False)
+
+
+def test_asterisk_target_is_for_options() -> None:
+    assert resolve_target(b"OPTIONS", b"*", [(b"host", b"a")], allow_absolute=True) == (b"a", b"*")
+
+
+def test_untrusted_bytes_are_short_and_harmless_in_a_message() -> None:
+    assert printable(b"\x1b[31m\n" + b"a" * 1000) == repr("\x1b[31m\n" + "a" * 74)

@@ -1,0 +1,641 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sidecar.errors import NoHealthyUpstreamError, UpstreamResetError
+from sidecar.http.h1_server import LINGER_S, MAX_WAITING_REQUESTS
+from sidecar.http.message import Body, Request, Response
+from tests.support.http1 import Server, echo, read_all, response, settle
+
+HOST = b"Host: a\r\n"
+GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
+
+
+async def hello(request: Request) -> Response:
+    return response(b"hello " + request.path)
+
+
+class Held:
+    """A service that answers when it is told to, and notes whether it was cancelled."""
+
+    def __init__(self) -> None:
+        self.requests: list[Request] = []
+        self.answers: list[asyncio.Future[Response]] = []
+        self.cancelled = 0
+
+    async def __call__(self, request: Request) -> Response:
+        self.requests.append(request)
+        answer: asyncio.Future[Response] = asyncio.get_running_loop().create_future()
+        self.answers.append(answer)
+        try:
+            return await answer
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+
+
+def status_of(data: bytes) -> int:
+    return int(data.split(b" ", 2)[1])
+
+
+def fields_of(data: bytes) -> dict[bytes, bytes]:
+    head = data.partition(b"\r\n\r\n")[0]
+    return dict(line.split(b": ", 1) for line in head.split(b"\r\n")[1:])
+
+
+def body_of(data: bytes) -> bytes:
+    return data.partition(b"\r\n\r\n")[2]
+
+
+async def test_answer_is_one_write_with_its_length() -> None:
+    server = Server(hello)
+    answer = await server.exchange(GET)
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert fields_of(answer)[b"content-length"] == b"7"
+    assert fields_of(answer)[b"server"] == b"envoy"
+    assert body_of(answer) == b"hello /"
+    assert server.transport.writes == 1
+    assert not server.transport.closed
+
+
+async def test_connection_is_kept_alive() -> None:
+    server = Server(hello)
+    assert body_of(await server.exchange(GET)) == b"hello /"
+    assert body_of(await server.exchange(GET.replace(b"GET /", b"GET /2"))) == b"hello /2"
+    assert server.stats.downstream_rq_2xx == 2
+    assert server.stats.downstream_rq_active == 0
+
+
+async def test_pipelined_requests_are_answered_in_order_one_after_the_other() -> None:
+    service = Held()
+    server = Server(service)
+    await server.exchange(GET + GET.replace(b"GET /", b"GET /2"))
+    assert [request.path for request in service.requests] == [b"/"]
+    service.answers[0].set_result(response(b"one"))
+    await settle()
+    assert body_of(server.transport.take()) == b"one"
+    service.answers[1].set_result(response(b"two"))
+    await settle()
+    assert body_of(server.transport.take()) == b"two"
+
+
+async def test_flood_of_pipelined_requests_waits_unread() -> None:
+    service = Held()
+    server = Server(service)
+    server.protocol.data_received(GET * 5000)
+    await settle()
+    assert not server.transport.reading
+    for number in range(5000):
+        service.answers[number].set_result(response(b""))
+        while len(service.answers) == number + 1 and number < 4999:
+            await asyncio.sleep(0)
+    await settle()
+    assert server.transport.reading
+    assert server.transport.take().count(b"HTTP/1.1 200") == 5000
+
+
+async def test_reading_goes_on_when_few_wait() -> None:
+    service = Held()
+    server = Server(service)
+    for _ in range(MAX_WAITING_REQUESTS + 2):
+        server.protocol.data_received(GET)
+    await settle()
+    assert not server.transport.reading
+    service.answers[0].set_result(response())
+    await settle()
+    assert server.transport.reading
+
+
+async def test_fault_after_a_request_is_told_after_its_answer() -> None:
+    service = Held()
+    server = Server(service)
+    await server.exchange(GET + b"rubbish\r\n\r\n")
+    assert server.transport.take() == b""
+    service.answers[0].set_result(response(b"one"))
+    await settle()
+    answer = server.transport.take()
+    assert answer.count(b"HTTP/1.1 ") == 2
+    assert b"HTTP/1.1 400 Bad Request\r\n" in answer
+    assert server.transport.eof_written
+
+
+async def test_malformed_request_gets_400_and_a_closed_connection() -> None:
+    server = Server(hello)
+    answer = await server.exchange(b"GET / HTTP/1.1\r\n\r\n")
+    assert status_of(answer) == 400
+    assert body_of(answer) == b"Bad Request: no Host"
+    assert fields_of(answer)[b"connection"] == b"close"
+    assert server.transport.eof_written
+    server.timers.advance(LINGER_S)
+    assert server.transport.closed
+    assert server.stats.downstream_cx_protocol_error == 1
+    assert server.stats.downstream_rq_4xx == 1
+    assert (server.info.status, server.info.flags, server.info.details) == (400, "DPE", "codec_error")
+
+
+async def test_log_says_whose_fault_it_was(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        await Server(hello).exchange(b"GET / HTTP/1.1\r\n\r\n")
+    assert caplog.messages == ["downstream 10.0.0.9:40000 is at fault: no Host"]
+
+
+async def test_too_large_head_gets_431() -> None:
+    server = Server(hello, max_request_headers_bytes=1000)
+    await server.exchange(b"GET / HTTP/1.1\r\nX: ")
+    answer = await server.exchange(b"a" * 2000)
+    assert status_of(answer) == 431
+    assert server.transport.eof_written
+    assert server.stats.downstream_rq_too_large == 1
+
+
+async def test_bytes_after_a_refusal_are_dropped() -> None:
+    server = Server(hello)
+    await server.exchange(b"rubbish\r\n\r\n")
+    assert await server.exchange(GET) == b""
+
+
+async def test_connection_close_is_honoured() -> None:
+    server = Server(hello)
+    answer = await server.exchange(GET.replace(HOST, HOST + b"Connection: close\r\n"))
+    assert fields_of(answer)[b"connection"] == b"close"
+    assert server.transport.closed
+
+
+async def test_http10_client_is_told_what_it_needs() -> None:
+    server = Server(hello)
+    answer = await server.exchange(b"GET / HTTP/1.0\r\n" + HOST + b"Connection: keep-alive\r\n\r\n")
+    assert fields_of(answer)[b"connection"] == b"keep-alive"
+    assert server.info.protocol == "HTTP/1.0"
+    answer = await server.exchange(b"GET / HTTP/1.0\r\n" + HOST + b"\r\n")
+    assert fields_of(answer)[b"connection"] == b"close"
+    assert server.transport.closed
+
+
+async def test_streamed_answer_to_http10_ends_with_the_connection() -> None:
+    body = Body()
+    body.feed(b"hello")
+    body.feed_end()
+
+    async def streaming(request: Request) -> Response:
+        return Response(200, [], body)
+
+    server = Server(streaming)
+    answer = await server.exchange(b"GET / HTTP/1.0\r\n" + HOST + b"Connection: keep-alive\r\n\r\n")
+    assert b"transfer-encoding" not in fields_of(answer)
+    assert body_of(answer) == b"hello"
+    assert server.transport.closed
+
+
+@pytest.mark.parametrize("headers", [[], [(b"content-length", b"7")]])
+async def test_head_has_no_body(headers: list[tuple[bytes, bytes]]) -> None:
+    async def service(request: Request) -> Response:
+        return Response(200, headers, b"hello /")
+
+    server = Server(service)
+    assert body_of(await server.exchange(GET.replace(b"GET", b"HEAD"))) == b""
+    assert body_of(await server.exchange(GET)) == b"hello /"
+
+
+@pytest.mark.parametrize("status", [204, 304])
+async def test_statuses_without_a_body(status: int) -> None:
+    async def service(request: Request) -> Response:
+        return Response(status, [], b"")
+
+    answer = await Server(service).exchange(GET)
+    assert b"content-length" not in fields_of(answer)
+    assert answer.endswith(b"\r\n\r\n")
+
+
+async def test_length_is_the_bodys_whatever_a_filter_left() -> None:
+    async def service(request: Request) -> Response:
+        return Response(200, [(b"content-length", b"2")], b"longer")
+
+    answer = await Server(service).exchange(GET)
+    assert fields_of(answer)[b"content-length"] == b"6"
+
+
+async def test_expect_100_continue_is_met_at_once() -> None:
+    server = Server(echo)
+    head = b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+    assert await server.exchange(head) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert body_of(await server.exchange(b"hello")) == b"hello"
+    assert server.ended[0][0].headers[0] == (b"content-length", b"5")
+    assert all(name != b"expect" for name, _ in server.ended[0][0].headers)
+
+
+async def test_no_100_continue_for_a_body_that_is_here() -> None:
+    server = Server(echo)
+    head = b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\nhello"
+    assert (await server.exchange(head)).startswith(b"HTTP/1.1 200")
+
+
+async def test_interim_responses_go_before_the_head() -> None:
+    async def service(request: Request) -> Response:
+        assert request.inform is not None
+        request.inform(103, [(b"link", b"a")])
+        return response()
+
+    answer = await Server(service).exchange(GET)
+    assert answer.startswith(b"HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\nHTTP/1.1 200 OK\r\n")
+
+
+async def test_chunked_answer_with_trailers() -> None:
+    body = Body()
+
+    async def service(request: Request) -> Response:
+        return Response(200, [], body)
+
+    server = Server(service)
+    answer = await server.exchange(GET)
+    assert fields_of(answer)[b"transfer-encoding"] == b"chunked"
+    body.feed(b"hello")
+    await settle()
+    assert server.transport.take() == b"5\r\nhello\r\n"
+    body.feed_end([(b"grpc-status", b"0")])
+    await settle()
+    assert server.transport.take() == b"0\r\ngrpc-status: 0\r\n\r\n"
+    assert server.info.bytes_sent == 5
+    assert not server.transport.closed
+
+
+@pytest.mark.parametrize("sent", [b"hell", b"hello!"])
+async def test_streamed_answer_of_another_length_than_said_closes(sent: bytes) -> None:
+    body = Body()
+    body.feed(sent)
+    body.feed_end()
+
+    async def service(request: Request) -> Response:
+        return Response(200, [(b"content-length", b"5")], body)
+
+    server = Server(service)
+    await server.exchange(GET)
+    assert server.transport.closed
+    assert server.info.flags == "UPE"
+
+
+async def test_body_that_breaks_off_closes_without_the_last_chunk() -> None:
+    body = Body()
+
+    async def service(request: Request) -> Response:
+        return Response(200, [], body)
+
+    server = Server(service)
+    await server.exchange(GET)
+    body.feed(b"hello")
+    await settle()
+    body.fail(UpstreamResetError("gone"))
+    await settle()
+    assert b"0\r\n\r\n" not in server.transport.take()
+    assert server.transport.closed
+    assert (server.info.flags, server.info.status) == ("UC", 200)
+
+
+async def test_slow_client_slows_the_body_down() -> None:
+    body = Body()
+
+    async def service(request: Request) -> Response:
+        return Response(200, [], body)
+
+    server = Server(service)
+    await server.exchange(GET)
+    server.protocol.pause_writing()
+    body.feed(b"one")
+    await settle()
+    body.feed(b"two")
+    await settle()
+    assert server.transport.take() == b"3\r\none\r\n"
+    server.protocol.resume_writing()
+    await settle()
+    assert server.transport.take() == b"3\r\ntwo\r\n"
+
+
+async def test_slow_client_gets_no_second_answer_before_it_read_the_first() -> None:
+    server = Server(hello)
+    server.protocol.data_received(GET)
+    server.protocol.pause_writing()
+    server.protocol.data_received(GET)
+    await settle()
+    assert server.transport.take().count(b"HTTP/1.1 200") == 1
+    server.protocol.resume_writing()
+    await settle()
+    assert server.transport.take().count(b"HTTP/1.1 200") == 1
+
+
+async def test_slow_service_slows_the_upload_down() -> None:
+    service = Held()
+    server = Server(service)
+    await server.exchange(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 1000000\r\n\r\n")
+    server.protocol.data_received(b"x" * 300_000)
+    assert not server.transport.reading
+    body = service.requests[0].body
+    assert not isinstance(body, bytes)
+    assert await body.read() == b"x" * 300_000
+    assert server.transport.reading
+
+
+async def test_client_that_leaves_cancels_its_request() -> None:
+    service = Held()
+    server = Server(service)
+    await server.exchange(GET)
+    server.transport.receive_eof()
+    await settle()
+    assert service.cancelled == 1
+    assert server.ended[0][1] is None
+    assert (server.info.flags, server.info.details) == ("DC", "downstream_remote_disconnect")
+    assert server.stats.downstream_rq_rx_reset == 1
+    assert server.stats.downstream_rq_active == server.manager.active_requests == 0
+    assert server.manager.active_connections == 0
+
+
+async def test_client_that_leaves_in_the_middle_of_the_answer_lets_the_body_go() -> None:
+    abandoned = []
+
+    class Source:
+        def pause_body(self) -> None: ...
+
+        def resume_body(self) -> None: ...
+
+        def abandon_body(self) -> None:
+            abandoned.append(True)
+
+    async def service(request: Request) -> Response:
+        return Response(200, [], Body(Source()))
+
+    server = Server(service)
+    await server.exchange(GET)
+    server.transport.lose(ConnectionResetError())
+    await settle()
+    assert abandoned == [True]
+    assert (server.info.flags, server.info.status) == ("DC", 200)
+
+
+async def test_client_that_leaves_before_its_request_was_begun() -> None:
+    service = Held()
+    server = Server(service)
+    server.protocol.data_received(GET)
+    server.protocol.connection_lost(None)
+    await settle()
+    assert service.requests == []
+    assert server.manager.active_requests == 0
+    assert server.manager.active_connections == 0
+
+
+async def test_client_that_leaves_in_the_middle_of_its_upload() -> None:
+    started = asyncio.Event()
+
+    async def service(request: Request) -> Response:
+        started.set()
+        return response(await read_all(request.body))
+
+    server = Server(service)
+    await server.exchange(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 10\r\n\r\nhello")
+    assert started.is_set()
+    server.transport.lose(None)
+    await settle()
+    assert server.ended[0][1] is None
+    assert server.info.flags == "DC"
+
+
+async def test_answer_before_the_end_of_the_upload_closes_gently() -> None:
+    server = Server(hello)
+    answer = await server.exchange(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 100\r\n\r\nhello")
+    assert fields_of(answer)[b"connection"] == b"close"
+    assert server.transport.eof_written
+    assert not server.transport.closed
+    await server.exchange(b"x" * 95)
+    server.timers.advance(LINGER_S)
+    assert server.transport.closed
+
+
+async def test_error_of_the_stack_is_a_local_reply() -> None:
+    async def service(request: Request) -> Response:
+        raise NoHealthyUpstreamError("no host of cluster x is healthy")
+
+    server = Server(service)
+    answer = await server.exchange(GET)
+    assert (status_of(answer), body_of(answer)) == (503, b"no healthy upstream")
+    assert server.info.flags == "UH"
+    assert not server.transport.closed
+
+
+async def test_fault_of_ours_is_500_and_a_traceback_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    async def service(request: Request) -> Response:
+        raise ZeroDivisionError
+
+    server = Server(service)
+    assert status_of(await server.exchange(GET)) == 500
+    assert "ZeroDivisionError" in caplog.text
+    assert status_of(await server.exchange(GET)) == 500
+
+
+# Timeouts.
+
+
+async def test_slow_head_gets_408() -> None:
+    server = Server(hello, request_headers_timeout_s=10.0)
+    await server.exchange(b"GET / HT")
+    server.timers.advance(5)
+    await server.exchange(b"TP/1.1\r\n")
+    assert server.transport.take() == b""
+    server.timers.advance(5)
+    answer = server.transport.take()
+    assert status_of(answer) == 408
+    assert server.transport.eof_written
+    assert server.stats.downstream_rq_header_timeout == 1
+    assert server.info.details == "request_header_timeout"
+
+
+async def test_slow_head_on_a_kept_connection_gets_408() -> None:
+    server = Server(hello, request_headers_timeout_s=10.0)
+    await server.exchange(GET)
+    server.timers.advance(100)
+    await server.exchange(b"GET")
+    for _ in range(10):
+        server.timers.advance(1)
+        await server.exchange(b" ")
+    server.timers.advance(1)
+    assert server.transport.eof_written
+
+
+async def test_client_that_never_speaks_is_closed() -> None:
+    server = Server(hello, request_headers_timeout_s=10.0)
+    server.timers.advance(10)
+    assert server.transport.closed
+    assert server.transport.written == b""
+
+
+async def test_idle_connection_is_closed() -> None:
+    server = Server(hello, idle_timeout_s=60.0)
+    for _ in range(3):
+        server.timers.advance(59)
+        await server.exchange(GET)
+    assert not server.transport.closed
+    server.timers.advance(60)
+    assert server.transport.closed
+    assert server.stats.downstream_cx_idle_timeout == 1
+
+
+@pytest.mark.parametrize(("body", "status"), [(b"hello", 504), (b"hel", 408)])
+async def test_stream_where_nothing_moves_is_given_up(body: bytes, status: int) -> None:
+    service = Held()
+    server = Server(service, stream_idle_timeout_s=30.0)
+    await server.exchange(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\n" + body)
+    server.timers.advance(30)
+    await settle()
+    assert status_of(server.transport.take()) == status
+    assert service.cancelled == 1
+    assert server.transport.eof_written
+    assert (server.info.flags, server.info.details) == ("SI", "stream_idle_timeout")
+    assert server.stats.downstream_rq_idle_timeout == 1
+    assert server.manager.active_requests == 0
+
+
+async def test_stream_that_moves_is_not_idle() -> None:
+    body = Body()
+
+    async def service(request: Request) -> Response:
+        return Response(200, [], body)
+
+    server = Server(service, stream_idle_timeout_s=30.0)
+    await server.exchange(GET)
+    for _ in range(5):
+        server.timers.advance(29)
+        body.feed(b"x")
+        await settle()
+    assert not server.transport.closed
+    server.timers.advance(30)
+    await settle()
+    assert server.transport.closed
+    assert server.info.flags == "SI"
+
+
+async def test_request_that_takes_too_long_to_arrive_gets_408() -> None:
+    service = Held()
+    server = Server(service, request_timeout_s=5.0)
+    await server.exchange(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\n")
+    server.timers.advance(4)
+    await server.exchange(b"he")
+    server.timers.advance(1)
+    await settle()
+    assert status_of(server.transport.take()) == 408
+    assert service.cancelled == 1
+    assert server.stats.downstream_rq_timeout == 1
+
+
+async def test_request_timeout_ends_with_the_request() -> None:
+    service = Held()
+    server = Server(service, request_timeout_s=5.0)
+    await server.exchange(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\n")
+    await server.exchange(b"hello")
+    server.timers.advance(10)
+    await settle()
+    assert service.cancelled == 0
+    assert server.transport.take() == b""
+
+
+# Draining.
+
+
+async def test_drain_closes_what_is_idle_and_answers_what_is_not() -> None:
+    service = Held()
+    idle, busy = Server(service), Server(service)
+    await busy.exchange(GET + GET)
+    idle.manager.drain()
+    busy.manager.drain()
+    assert idle.transport.closed
+    service.answers[0].set_result(response(b"one"))
+    await settle()
+    assert b"connection: close" not in busy.transport.take()
+    service.answers[1].set_result(response(b"two"))
+    await settle()
+    assert fields_of(busy.transport.take())[b"connection"] == b"close"
+    assert busy.transport.closed
+    await asyncio.wait_for(busy.manager.wait_closed(), 5)
+
+
+async def test_close_cancels_what_is_under_way() -> None:
+    service = Held()
+    server = Server(service)
+    await server.exchange(GET)
+    server.manager.close()
+    await settle()
+    assert service.cancelled == 1
+    await asyncio.wait_for(server.manager.wait_closed(), 5)
+
+
+# Tunnels.
+
+UPGRADE = b"GET /ws HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
+
+
+def tunnel(body: Body, requests: list[Request], status: int = 101) -> object:
+    async def service(request: Request) -> Response:
+        requests.append(request)
+        answer = Response(status, [(b"sec-websocket-accept", b"x")], body)
+        answer.upgraded = True
+        return answer
+
+    return service
+
+
+async def test_upgrade_carries_bytes_both_ways_until_both_have_ended() -> None:
+    body, requests = Body(), list[Request]()
+    server = Server(tunnel(body, requests), upgrades=frozenset({"websocket"}))  # type: ignore[arg-type]
+    answer = await server.exchange(UPGRADE + b"first")
+    assert answer.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
+    assert fields_of(answer)[b"upgrade"] == b"websocket"
+    assert fields_of(answer)[b"connection"] == b"upgrade"
+    assert b"content-length" not in fields_of(answer)
+    up = requests[0].body
+    assert not isinstance(up, bytes)
+    assert await up.read() == b"first"
+    body.feed(b"\x00down")
+    await settle()
+    assert server.transport.take() == b"\x00down"
+    body.feed_end()
+    await settle()
+    assert server.transport.eof_written
+    assert not server.transport.closed
+    server.protocol.data_received(b"last")
+    assert await up.read() == b"last"
+    server.transport.receive_eof()
+    assert await up.read() == b""
+    await settle()
+    assert server.transport.closed
+    assert server.stats.downstream_cx_upgrades_total == 1
+    assert server.stats.downstream_cx_upgrades_active == 0
+    assert (server.info.bytes_received, server.info.bytes_sent) == (9, 5)
+
+
+async def test_client_may_end_its_direction_of_a_tunnel_first() -> None:
+    body, requests = Body(), list[Request]()
+    server = Server(tunnel(body, requests, 200), upgrades=frozenset({"connect"}))  # type: ignore[arg-type]
+    answer = await server.exchange(b"CONNECT a:80 HTTP/1.1\r\n" + HOST + b"\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    server.transport.receive_eof()
+    await settle()
+    assert not server.transport.closed
+    body.feed(b"answer")
+    body.feed_end()
+    await settle()
+    assert server.transport.take() == b"answer"
+    assert server.transport.closed
+
+
+async def test_upgrade_that_is_declined_by_the_stack_is_answered_and_closed() -> None:
+    server = Server(hello, upgrades=frozenset({"websocket"}))
+    answer = await server.exchange(UPGRADE)
+    assert (status_of(answer), fields_of(answer)[b"connection"]) == (200, b"close")
+    assert server.transport.closed
+
+
+async def test_idle_tunnel_is_cut() -> None:
+    body, requests = Body(), list[Request]()
+    server = Server(tunnel(body, requests), stream_idle_timeout_s=30.0)  # type: ignore[arg-type]
+    await server.exchange(UPGRADE)
+    server.timers.advance(30)
+    await settle()
+    assert server.transport.closed
+    assert server.manager.active_requests == 0

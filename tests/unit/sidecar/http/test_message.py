@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sidecar.errors import UpstreamResetError
+from sidecar.http.message import Body, get_header
+
+
+class Source:
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def pause_body(self) -> None:
+        self.told.append("pause")
+
+    def resume_body(self) -> None:
+        self.told.append("resume")
+
+    def abandon_body(self) -> None:
+        self.told.append("abandon")
+
+
+async def test_read_waits_for_bytes_and_for_the_end() -> None:
+    body = Body()
+    reading = asyncio.ensure_future(body.read())
+    await asyncio.sleep(0)
+    body.feed(b"a")
+    body.feed(b"b")
+    assert await reading == b"ab"
+    body.feed_end([(b"x", b"y")])
+    assert await body.read() == b""
+    assert body.trailers == [(b"x", b"y")]
+
+
+async def test_producer_is_paused_above_the_high_water_and_resumed_when_all_was_read() -> None:
+    source = Source()
+    body = Body(source, high_water=10)
+    body.feed(b"x" * 10)
+    assert source.told == []
+    body.feed(b"x")
+    body.feed(b"x")
+    assert source.told == ["pause"]
+    assert len(await body.read()) == 12
+    assert source.told == ["pause", "resume"]
+
+
+async def test_failure_wakes_the_reader() -> None:
+    body = Body()
+    reading = asyncio.ensure_future(body.read())
+    await asyncio.sleep(0)
+    body.fail(UpstreamResetError("gone"))
+    with pytest.raises(UpstreamResetError):
+        await reading
+
+
+async def test_cancelled_read_loses_nothing() -> None:
+    body = Body()
+    reading = asyncio.ensure_future(body.read())
+    await asyncio.sleep(0)
+    reading.cancel()
+    await asyncio.gather(reading, return_exceptions=True)
+    body.feed(b"a")
+    assert await body.read() == b"a"
+
+
+async def test_consumer_that_leaves_says_so_once_and_nothing_is_kept() -> None:
+    source = Source()
+    body = Body(source)
+    body.feed(b"a")
+    body.close()
+    body.close()
+    body.feed(b"b" * 1_000_000)
+    assert source.told == ["abandon"]
+    assert body._size == 0
+
+
+async def test_leaving_after_the_end_abandons_nothing() -> None:
+    source = Source()
+    body = Body(source)
+    body.feed_end()
+    body.close()
+    assert source.told == []
+
+
+def test_first_value_of_a_header() -> None:
+    headers = [(b"a", b"1"), (b"b", b"2"), (b"a", b"3")]
+    assert get_header(headers, b"a") == b"1"
+    assert get_header(headers, b"c") is None
