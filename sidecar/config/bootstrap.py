@@ -70,7 +70,7 @@ class Ads:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bootstrap:
-    """``node`` is the serialized ``envoy.config.core.v3.Node`` that the control plane is sent, whose parts are
+    """``node`` is the serialized ``envoy.config.core.v3.Node`` that the control plane is sent; its parts are
     beside it. ``document`` is the bootstrap in protobuf's JSON form, private keys redacted. ``admin_address``
     None: no admin server."""
 

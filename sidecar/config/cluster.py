@@ -113,7 +113,7 @@ class TcpKeepalive:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceMetadata:
-    """The cluster metadata ``istio: {services: [{host, name, namespace}]}``: the labels of request metrics."""
+    """The cluster metadata ``istio: {services: [{host, name, namespace}]}``: labels of request metrics."""
 
     host: str = "unknown"
     name: str = "unknown"

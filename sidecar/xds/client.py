@@ -22,6 +22,7 @@ from google.protobuf.message import DecodeError
 from protos import type_urls
 from sidecar.config.bootstrap import Ads, Bootstrap
 from sidecar.config.snapshot import Snapshot
+from sidecar.errors import IdentityError
 from sidecar.xds.channel import open_channel
 from sidecar.xds.config_dump import ConfigDump
 from sidecar.xds.persistence import LastGoodWriter
@@ -47,7 +48,7 @@ class XdsClient:
     """Hands a `Snapshot` to ``on_snapshot`` whenever something changed that is ready to be served.
 
     ``state_dir`` None keeps no last good configuration. ``token`` is read anew for each stream; it raises
-    ``OSError`` when there is none, which is tried again as a lost connection is.
+    `IdentityError` when there is none, which is tried again as a lost connection is.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class XdsClient:
     def config_dump(
         self, *, include_eds: bool = False, resource: str | None = None, name_regex: str | None = None
     ) -> dict[str, Any]:
-        """As `ConfigDump.render`. Raises ``ValueError`` for a ``resource`` or ``name_regex`` that is none."""
+        """As `ConfigDump.render`. Raises `ConfigError` for a ``resource`` or ``name_regex`` that is none."""
         dump = ConfigDump(self._bootstrap, self._updates.store, self._updates.warming, self.state)
         return dump.render(include_eds=include_eds, resource=resource, name_regex=name_regex)
 
@@ -117,7 +118,7 @@ class XdsClient:
                 reason = "the control plane ended the stream"
             except grpc.aio.AioRpcError as error:
                 reason = f"{error.code().name}: {error.details()}"
-            except (DecodeError, OSError) as error:
+            except (DecodeError, IdentityError) as error:
                 reason = str(error)
             failures = 1 if self.state.connected else failures + 1
             delay_s = back_off_s(failures, self._uniform)

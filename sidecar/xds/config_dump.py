@@ -63,12 +63,12 @@ class ConfigDump:
         self, *, include_eds: bool = False, resource: str | None = None, name_regex: str | None = None
     ) -> dict[str, Any]:
         """``resource`` is a repeated field, such as ``dynamic_listeners``, whose items then are the answer.
-        Raises ``ValueError`` for another, and for a ``name_regex`` that does not compile."""
+        Raises `ConfigError` for another, and for a ``name_regex`` that does not compile."""
         keep = _name_filter(name_regex)
         sections = self._sections(keep, include_eds=include_eds or bool(resource and "endpoint" in resource))
         if resource is not None:
             if resource not in _REPEATED:
-                raise ValueError(f"{resource} is not a repeated field of a config dump")
+                raise ConfigError("resource", f"{resource} is not a repeated field of a config dump")
             return {"configs": [item for section in sections.values() for item in section.get(resource, [])]}
         return {"configs": [{"@type": _type(name), **section} for name, section in sections.items()]}
 
@@ -156,7 +156,7 @@ def _name_filter(name_regex: str | None) -> Callable[[str], bool]:
     try:
         pattern = re2.compile(name_regex, options)
     except re2.error as error:
-        raise ValueError(f"name_regex does not compile: {error}") from None
+        raise ConfigError("name_regex", f"does not compile: {error}") from None
     return lambda name: pattern.fullmatch(name) is not None
 
 

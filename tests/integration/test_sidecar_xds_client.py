@@ -355,9 +355,11 @@ async def test_state_of_the_world_removes_what_is_no_longer_said() -> None:
         assert (list(first.resource_names), first.version_info) == ([], "")
         ack = await stream.send_sotw(CLUSTER, static_cluster("c"), static_cluster("d"))
         assert (ack.version_info, ack.error_detail.message) == ("1", "")
-        nack = await stream.send_sotw(CLUSTER, static_cluster("c"), {"name": "d"}, version="2")
+        bad = {**static_cluster("d"), "lb_policy": "MAGLEV"}
+        nack = await stream.send_sotw(CLUSTER, static_cluster("c"), bad, version="2")
         assert nack.version_info == "1", "the version that holds"
-        assert nack.error_detail.message == ""
+        assert "MAGLEV" in nack.error_detail.message
+        assert "d" in runtime.snapshot.clusters, "as it was"
         await stream.send_sotw(CLUSTER, static_cluster("c"), version="3")
         assert {"c"} == runtime.snapshot.clusters.keys() - {"a", "b", "xds"}
 
