@@ -1,0 +1,24 @@
+"""Requests as a codec would make them."""
+
+from __future__ import annotations
+
+from sidecar.config.endpoint import SocketAddress
+from sidecar.http.message import BodyReader, Headers, Request
+from sidecar.observability.stream_info import Connection, StreamInfo
+
+CONNECTION = Connection(
+    id=1, remote_address=SocketAddress("127.0.0.1", 40000), local_address=SocketAddress("127.0.0.1", 15001)
+)
+
+
+def make_request(
+    path: bytes = b"/",
+    *,
+    method: bytes = b"GET",
+    authority: bytes = b"reviews",
+    headers: Headers | None = None,
+    body: bytes | BodyReader = b"",
+    connection: Connection = CONNECTION,
+) -> Request:
+    info = StreamInfo(connection, 0.0, 0.0)
+    return Request(method, b"http", authority, path, headers or [], body, info)

@@ -1,0 +1,137 @@
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from sidecar.errors import UpstreamResetError, UpstreamTimeoutError
+from sidecar.http.message import Body, BodyReader
+from sidecar.router.bodies import CountedBody, ReplayableBody
+from sidecar.timers import Timers
+
+
+async def read_all(body: BodyReader) -> bytes:
+    chunks = []
+    while chunk := await body.read():
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def ended(*chunks: bytes) -> Body:
+    body = Body()
+    for chunk in chunks:
+        body.feed(chunk)
+    body.feed_end([(b"t", b"1")])
+    return body
+
+
+class TestReplayableBody:
+    async def test_a_second_attempt_reads_the_same_bytes(self) -> None:
+        body = ReplayableBody(ended(b"ab", b"cd"), lambda: None)
+        assert await read_all(body.attempt()) == b"abcd"
+        again = body.attempt()
+        assert await read_all(again) == b"abcd"
+        assert again.trailers == [(b"t", b"1")]
+
+    async def test_an_attempt_goes_on_where_the_record_ends(self) -> None:
+        source = Body()
+        body = ReplayableBody(source, lambda: None)
+        source.feed(b"ab")
+        assert await body.attempt().read() == b"ab"
+        second = body.attempt()
+        source.feed(b"cd")
+        source.feed_end()
+        assert await read_all(second) == b"abcd"
+
+    async def test_a_body_that_outgrows_the_limit_passes_but_cannot_be_sent_again(self) -> None:
+        source = Body()
+        body = ReplayableBody(source, lambda: None, limit_bytes=4)
+        attempt = body.attempt()
+        received = []
+        for chunk in (b"abc", b"def", b"ghi"):
+            source.feed(chunk)
+            received.append(await attempt.read())
+        source.feed_end()
+        assert received == [b"abc", b"def", b"ghi"]
+        assert await attempt.read() == b""
+        assert not body.replayable
+
+    async def test_an_attempt_given_up_in_the_middle_of_a_read_loses_nothing(self) -> None:
+        source = Body()
+        body = ReplayableBody(source, lambda: None)
+        given_up = asyncio.create_task(body.attempt().read())
+        await asyncio.sleep(0)
+        next_one = asyncio.create_task(read_all(body.attempt()))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        await asyncio.sleep(0)
+        source.feed(b"abc")
+        source.feed_end()
+        assert await next_one == b"abc"
+
+    async def test_a_stale_attempt_that_still_reads_steals_nothing(self) -> None:
+        source = Body()
+        body = ReplayableBody(source, lambda: None, limit_bytes=1)
+        stale = asyncio.create_task(body.attempt().read())
+        await asyncio.sleep(0)
+        current = body.attempt()
+        source.feed(b"abc")
+        assert await stale == b"abc"
+        source.feed(b"def")
+        source.feed_end()
+        assert await read_all(current) == b"abcdef"
+
+    async def test_the_end_is_told_once(self) -> None:
+        ends: list[int] = []
+        body = ReplayableBody(ended(b"ab"), lambda: ends.append(1))
+        await read_all(body.attempt())
+        await read_all(body.attempt())
+        assert ends == [1]
+
+    async def test_an_error_of_the_client_passes(self) -> None:
+        source = Body()
+        source.fail(UpstreamResetError("gone"))
+        with pytest.raises(UpstreamResetError):
+            await ReplayableBody(source, lambda: None).attempt().read()
+
+
+class TestCountedBody:
+    async def test_the_end_is_told_once_when_the_last_byte_was_read(self) -> None:
+        ends: list[int] = []
+        body = CountedBody(ended(b"ab"), lambda: ends.append(1), Timers(asyncio.get_running_loop()), None)
+        assert await body.read() == b"ab"
+        assert ends == []
+        assert await body.read() == b""
+        body.close()
+        assert ends == [1]
+
+    async def test_a_body_that_is_left_or_broken_has_ended_too(self) -> None:
+        ends: list[str] = []
+        timers = Timers(asyncio.get_running_loop())
+        left = CountedBody(Body(), lambda: ends.append("left"), timers, None)
+        left.close()
+        broken_source = Body()
+        broken_source.fail(UpstreamResetError("gone"))
+        broken = CountedBody(broken_source, lambda: ends.append("broken"), timers, None)
+        with pytest.raises(UpstreamResetError):
+            await broken.read()
+        assert ends == ["left", "broken"]
+
+    async def test_a_reader_that_is_cancelled_gives_the_exchange_up(self) -> None:
+        ends: list[int] = []
+        body = CountedBody(Body(), lambda: ends.append(1), Timers(asyncio.get_running_loop()), None)
+        reader = asyncio.create_task(body.read())
+        await asyncio.sleep(0)
+        reader.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await reader
+        assert ends == [1]
+
+    async def test_the_routes_timeout_covers_the_whole_body(self) -> None:
+        ends: list[int] = []
+        timers = Timers(asyncio.get_running_loop())
+        body = CountedBody(Body(), lambda: ends.append(1), timers, timers.now_s() + 0.02)
+        with pytest.raises(UpstreamTimeoutError):
+            await body.read()
+        assert ends == [1]
+        timers.close()

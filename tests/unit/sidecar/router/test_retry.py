@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.config.route import RetryPolicy
+from sidecar.errors import (
+    UpstreamConnectError,
+    UpstreamError,
+    UpstreamPerTryTimeoutError,
+    UpstreamProtocolError,
+    UpstreamRefusedStreamError,
+    UpstreamResetError,
+)
+from sidecar.http.message import Headers
+from sidecar.router.retry import RetryRules, is_safe_to_repeat
+from tests.support.routes import header, string
+
+
+def rules(*retry_on: str, **options: object) -> RetryRules:
+    return RetryRules(RetryPolicy(retry_on=frozenset(retry_on), **options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("condition", "retried", "not_retried"),
+    [
+        ("5xx", [500, 503, 599], [200, 404, 499]),
+        ("gateway-error", [502, 503, 504], [500, 501, 505]),
+        ("retriable-4xx", [409], [400, 404, 500]),
+        ("retriable-status-codes", [418], [500]),
+        ("connect-failure", [], [500, 503]),
+        ("reset", [], [503]),
+    ],
+)
+def test_statuses(condition: str, retried: list[int], not_retried: list[int]) -> None:
+    wanted = rules(condition, retriable_status_codes=frozenset({418}))
+    assert all(wanted.wants_response_retried(status, []) for status in retried)
+    assert not any(wanted.wants_response_retried(status, []) for status in not_retried)
+
+
+def test_status_codes_alone_ask_for_nothing() -> None:
+    assert not rules("reset", retriable_status_codes=frozenset({418})).wants_response_retried(418, [])
+
+
+@pytest.mark.parametrize(
+    ("condition", "grpc_status"),
+    [
+        ("cancelled", b"1"),
+        ("deadline-exceeded", b"4"),
+        ("resource-exhausted", b"8"),
+        ("internal", b"13"),
+        ("unavailable", b"14"),
+    ],
+)
+def test_grpc_statuses_of_responses_without_a_body(condition: str, grpc_status: bytes) -> None:
+    assert rules(condition).wants_response_retried(200, [(b"grpc-status", grpc_status)])
+    assert not rules(condition).wants_response_retried(200, [(b"grpc-status", b"0")])
+    assert not rules(condition).wants_response_retried(200, [])
+
+
+def test_retriable_headers() -> None:
+    wanted = rules("retriable-headers", retriable_headers=(header("x-retry", string("yes")),))
+    assert wanted.wants_response_retried(200, [(b"x-retry", b"yes")])
+    assert not wanted.wants_response_retried(200, [(b"x-retry", b"no")])
+
+
+def test_a_rate_limited_response_is_retried_only_where_that_is_asked_for() -> None:
+    limited: Headers = [(b"x-envoy-ratelimited", b"true")]
+    assert not rules("5xx").wants_response_retried(503, limited)
+    assert rules("envoy-ratelimited").wants_response_retried(429, limited)
+
+
+NOT_SENT = UpstreamResetError("gone", request_sent=False)
+SENT = UpstreamResetError("gone", request_sent=True)
+
+
+@pytest.mark.parametrize(
+    ("condition", "error", "retried"),
+    [
+        ("connect-failure", UpstreamConnectError("refused"), True),
+        ("connect-failure", SENT, False),
+        ("reset", SENT, True),
+        ("reset", UpstreamConnectError("refused"), True),
+        ("reset", UpstreamPerTryTimeoutError("slow", request_sent=True), True),
+        ("5xx", SENT, True),
+        ("gateway-error", UpstreamProtocolError("garbage", request_sent=True), True),
+        ("reset-before-request", NOT_SENT, True),
+        ("reset-before-request", SENT, False),
+        ("refused-stream", UpstreamRefusedStreamError("refused"), True),
+        ("refused-stream", SENT, False),
+        ("retriable-4xx", SENT, False),
+    ],
+)
+def test_errors(condition: str, error: UpstreamError, retried: bool) -> None:
+    assert rules(condition).wants_error_retried(error) is retried
+
+
+@pytest.mark.parametrize(
+    ("reused", "sent", "method", "safe"),
+    [
+        (True, True, b"GET", True),
+        (True, True, b"PUT", True),
+        (True, True, b"POST", False),  # it may have been processed
+        (True, False, b"POST", True),
+        (True, True, b"PATCH", False),
+        (False, True, b"GET", False),  # not an idle connection: the upstream itself failed
+    ],
+)
+def test_what_is_repeated_without_being_asked(reused: bool, sent: bool, method: bytes, safe: bool) -> None:
+    error = UpstreamResetError("gone", request_sent=sent)
+    error.connection_reused = reused
+    assert is_safe_to_repeat(error, method) is safe
+
+
+def test_no_policy_means_no_retries() -> None:
+    assert RetryRules(None).max_retries == 0
+    assert RetryRules(RetryPolicy(retry_on=frozenset(), num_retries=5)).max_retries == 0
+
+
+@given(st.integers(1, 1000), st.floats(0, 1, exclude_max=True))
+def test_back_off_stays_below_its_doubling_bound(retry: int, random: float) -> None:
+    wanted = rules("5xx", back_off_base_interval_s=0.025, back_off_max_interval_s=0.25)
+    pause_s = wanted.back_off_s(retry, random)
+    assert 0 <= pause_s <= min(0.025 * 2 ** min(retry - 1, 10), 0.25)
+
+
+def test_hosts_are_avoided_only_where_that_is_asked_for() -> None:
+    assert rules("5xx", host_selection_max_attempts=5).host_selection_attempts == 0
+    assert rules("5xx", host_selection_max_attempts=5, previous_hosts=True).host_selection_attempts == 5
