@@ -25,12 +25,16 @@ _FLUSH_TIMEOUT_S: Final = 5.0
 _LINGER_S: Final = 5.0
 
 
-class TcpCluster(Protocol):
-    """The part of `sidecar.upstream` that a TCP proxy uses."""
+class TcpUpstream(Protocol):
+    """A connection to a host, counted until it is released."""
 
-    async def connect_tcp(
-        self, protocol_factory: Callable[[], asyncio.Protocol], info: StreamInfo
-    ) -> tuple[asyncio.Transport, asyncio.Protocol, object]:
+    def release(self) -> None: ...
+
+
+class TcpCluster(Protocol):
+    """The part of `sidecar.upstream.cluster.Cluster` that a TCP proxy uses."""
+
+    async def connect_tcp(self, protocol_factory: Callable[[], Relay], info: StreamInfo) -> TcpUpstream:
         """A connection to a host of its choice, noted in ``info``. Raises a `RequestError`."""
 
 
@@ -44,9 +48,10 @@ class TcpObserver(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TcpProxyServices:
-    """What every TCP proxy of the process shares. ``find_cluster`` asks the snapshot in force."""
+    """What every TCP proxy of the process shares. ``find_cluster`` asks the snapshot in force, and
+    raises `NoClusterError`."""
 
-    find_cluster: Callable[[str], TcpCluster | None]
+    find_cluster: Callable[[str], TcpCluster]
     timers: Timers
     observer: TcpObserver
     clock: Callable[[], float] = time.monotonic
@@ -105,6 +110,7 @@ class _Session:
         "_closed",
         "_connecting",
         "_idle_timeout_s",
+        "_lease",
         "_proxy",
         "_timer",
         "downstream",
@@ -117,6 +123,7 @@ class _Session:
         self._proxy = proxy
         self._closed = False
         self._connecting: asyncio.Task[None] | None = None
+        self._lease: TcpUpstream | None = None
         self._timer: Timer | None = None
         self._idle_timeout_s = proxy.config.idle_timeout_s
         self.info = StreamInfo(connection, services.clock(), services.wall_clock())
@@ -140,6 +147,8 @@ class _Session:
         for side in (self.downstream, self.upstream):
             if side.close():
                 self._proxy.services.timers.after(_FLUSH_TIMEOUT_S, side.abort)
+        if self._lease is not None:
+            self._lease.release()
         self._proxy.ended(self)
 
     def _client_connected(self) -> None:
@@ -171,14 +180,15 @@ class _Session:
     async def _connect_to_a_host(self) -> None:
         name = self._proxy.choose_cluster()
         self.info.cluster = name
-        cluster = self._proxy.services.find_cluster(name)
-        if cluster is None:
+        try:
+            cluster = self._proxy.services.find_cluster(name)
+        except NoClusterError:
             self._proxy.stats.downstream_cx_no_route += 1
-            raise NoClusterError(f"no cluster {name!r} is configured")
+            raise
         while True:
             self.info.attempts += 1
             try:
-                await cluster.connect_tcp(self._new_upstream, self.info)
+                self._lease = await cluster.connect_tcp(self._new_upstream, self.info)
             except UpstreamConnectError:
                 if self.info.attempts >= self._proxy.config.max_connect_attempts:
                     raise
