@@ -9,6 +9,7 @@ import typer
 from controlplane.errors import ControlPlaneError
 from outrigger import certificate, token
 from outrigger.bootstrap import bootstrap
+from outrigger.demo.command import demo
 from outrigger.errors import CommandError
 from sidecar.errors import SidecarError
 
@@ -19,6 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command()(demo)
 app.command()(bootstrap)
 app.add_typer(token.app, name="token")
 app.add_typer(certificate.app, name="certificate")

@@ -59,8 +59,13 @@ async def route_shares(client: httpx.AsyncClient, admin_port: int, hostname: str
     for dumped in answer.json().get("configs", []):
         for virtual_host in dumped.get("route_config", {}).get("virtual_hosts", []):
             if hostname in virtual_host["domains"]:
-                shares += [_shares(route["route"]) for route in virtual_host["routes"] if "route" in route]
-    return [share for share in shares if share]
+                shares += [_shares(route["route"]) for route in virtual_host["routes"] if _forwards(route)]
+    return shares
+
+
+def _forwards(route: dict[str, Any]) -> bool:
+    """Tunnels have routes of their own, before those of requests."""
+    return "route" in route and "connect_matcher" not in route["match"]
 
 
 def _shares(action: dict[str, Any]) -> dict[str, int]:

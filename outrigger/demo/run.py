@@ -107,14 +107,14 @@ async def _watch(mesh: Mesh, screen: Screen) -> None:
 async def _keep(console: Console, mesh: Mesh) -> None:
     console.print("\nThe mesh keeps running; Ctrl-C ends it.")
     for name, address in mesh.addresses().items():
-        console.print(f"  {name:32} {address}", highlight=False)
+        console.print(f"  {name:32} {address}", highlight=False, soft_wrap=True)
     with contextlib.suppress(asyncio.CancelledError):
         await asyncio.Event().wait()
 
 
 def _explain(console: Console, mesh: Mesh, error: Exception) -> None:
     """What went wrong, and what the processes last said: the logs go with the run's folder."""
-    console.print(f"[red]The demo failed:[/] {error}", highlight=False)
+    console.print(f"[red]The demo failed:[/] {error}", highlight=False, soft_wrap=True)
     for log in sorted((mesh.run_dir / "logs").glob("*.log")):
         lines = mesh.processes.last_lines(log.stem)
         if lines:

@@ -53,12 +53,14 @@ class Screen:
     def say(self, message: str) -> None:
         self._message = message
         if not self._live:
-            self.console.print(message, highlight=False)
+            self.console.print(message, highlight=False, soft_wrap=True)
 
     def begin(self, figures: StepFigures) -> None:
         self._steps.append(figures)
         if not self._live:
-            self.console.print(f"\n[bold]{figures.number}. {figures.title}[/]", highlight=False)
+            self.console.print(
+                f"\n[bold]{figures.number}. {figures.title}[/]", highlight=False, soft_wrap=True
+            )
 
     def end(self, figures: StepFigures) -> None:
         if not self._live:
@@ -66,9 +68,10 @@ class Screen:
                 f"   {figures.requests} requests, {figures.requests_per_s:.0f}/s, "
                 f"p50 {figures.p50_ms:.1f} ms, p99 {figures.p99_ms:.1f} ms; {_percentages(figures.shares)}",
                 highlight=False,
+                soft_wrap=True,
             )
             for check in figures.checks:
-                self.console.print(_check(check), highlight=False)
+                self.console.print(_check(check), highlight=False, soft_wrap=True)
 
     def _draw(self) -> RenderableType:
         window = self._results.since(time.monotonic() - WINDOW_S)
@@ -111,15 +114,18 @@ class Screen:
         self.console.print()
         self.console.print(table)
         for check in hops:
-            self.console.print(_check(check), highlight=False)
+            self.console.print(_check(check), highlight=False, soft_wrap=True)
         self.console.print(
             _check(Check("no failed client request in the whole run", not failed, f"{failed} of {requests}")),
             highlight=False,
+            soft_wrap=True,
         )
         for figures in steps:
             for check in figures.checks:
                 if not check.ok:
-                    self.console.print(Text(f"step {figures.number}:"), _check(check), highlight=False)
+                    self.console.print(
+                        Text(f"step {figures.number}:"), _check(check), highlight=False, soft_wrap=True
+                    )
 
 
 def _check(check: Check) -> Text:
