@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Final
+from typing import Final, cast
 
 from protos.node import WORKLOAD_CERTIFICATE_SECRET
 from sidecar.config.endpoint import SocketAddress
@@ -52,7 +52,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What all listeners share. ``find_listener`` gives the listener of a redirected connection's destination.
+    """What all listeners share. ``find_listener`` gives the listener of a redirected connection's target.
     ``highest_descriptor`` bounds the number of connections: the kernel hands out the lowest free descriptor,
     so a high one says how many are open."""
 
@@ -83,6 +83,7 @@ class ActiveListener:
         )
         self._services: Final = services
         self._setups: Final[set[asyncio.Task[None]]] = set()
+        self.admits = True
 
     def accept(self, sock: socket.socket, remote: SocketAddress) -> None:
         """A connection that came to this listener's own socket."""
@@ -115,7 +116,8 @@ class ActiveListener:
         return len(self._setups)
 
     def cancel_setups(self) -> tuple[asyncio.Task[None], ...]:
-        """For the owner to await."""
+        """Nobody is admitted any more. The tasks are for the owner to await."""
+        self.admits = False
         setups = tuple(self._setups)
         for task in setups:
             task.cancel()
@@ -165,9 +167,11 @@ class ActiveListener:
         """From here on the socket belongs to its transport."""
         tls = chain.config.tls
         loop = asyncio.get_running_loop()
+        setup = asyncio.current_task()
+        assert setup is not None
 
         def admission() -> asyncio.Protocol:
-            return _Admission(self, chain, accepted, detection)
+            return _Admission(self, chain, accepted, detection, setup)
 
         if tls is None:
             await loop.connect_accepted_socket(admission, accepted.sock)
@@ -216,6 +220,10 @@ class ActiveListener:
             local_id=local_id,
         )
 
+    def admitted(self, setup: asyncio.Task[None]) -> None:
+        """The connection is its handler's: to cancel what is left of its setup would tear it down unheard."""
+        self._setups.discard(setup)
+
     def refused(self, accepted: Accepted, error: IdentityError) -> None:
         self.stats.ssl__fail_verify_san += 1
         _LOG.info("%s: client %s refused: %s", self.config.name, accepted.remote, error)
@@ -233,20 +241,29 @@ class ActiveListener:
 class _Admission(asyncio.Protocol):
     """The protocol of a connection until its client is known.
 
-    It gives way to the handler's within the very call that ends the handshake: not one byte of a client's gets
+    It gives way to the handler's within the call that ends the handshake: not one byte of the client's gets
     through before its identity was checked.
     """
 
     def __init__(
-        self, listener: ActiveListener, chain: ActiveChain, accepted: Accepted, detection: Detection
+        self,
+        listener: ActiveListener,
+        chain: ActiveChain,
+        accepted: Accepted,
+        detection: Detection,
+        setup: asyncio.Task[None],
     ) -> None:
         self._listener = listener
         self._chain = chain
         self._accepted = accepted
         self._detection = detection
+        self._setup = setup
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
+        transport = cast(asyncio.Transport, transport)  # uvloop's are so by shape alone
+        if not self._listener.admits:
+            transport.abort()
+            return
         try:
             connection = self._listener.identify(
                 self._chain.config.tls,
@@ -258,6 +275,7 @@ class _Admission(asyncio.Protocol):
             self._listener.refused(self._accepted, error)
             transport.abort()
             return
+        self._listener.admitted(self._setup)
         protocol = self._chain.handler.protocol(connection)
         transport.set_protocol(protocol)
         protocol.connection_made(transport)

@@ -25,7 +25,7 @@ _EXHAUSTED_PAUSE_S: Final = 1.0
 
 
 def bind(listener: Listener, *, share_port: bool) -> socket.socket:
-    """A listening socket. ``share_port``: other processes of ours listen on the port too. Raises `ConfigError`
+    """A listening socket. ``share_port``: other processes of ours use the port too. Raises `ConfigError`
     with the listener and the address in words."""
     address = listener.address
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET

@@ -72,7 +72,7 @@ _SocketKey = tuple[str, SocketAddress]
 
 
 class ListenerManager:
-    """Used from the event loop's thread. ``make_http`` and ``make_tcp`` build the handler of a filter chain."""
+    """Lives in the event loop's thread. ``make_http`` and ``make_tcp`` build a filter chain's handler."""
 
     def __init__(
         self,
@@ -152,9 +152,12 @@ class ListenerManager:
             if chain.tls is not None and self._contexts.awaits_identity(chain.tls):
                 return "the workload's certificate"
             http = chain.filter
-            if isinstance(http, HttpConnectionManager) and http.route_config is None:
-                if http.rds_name not in self._snapshot.routes:
-                    return f"the route configuration {http.rds_name!r}"
+            if (
+                isinstance(http, HttpConnectionManager)
+                and http.route_config is None
+                and http.rds_name not in self._snapshot.routes
+            ):
+                return f"the route configuration {http.rds_name!r}"
         return None
 
     def _activate(self, config: Listener, current: ActiveListener | None) -> None:
@@ -285,6 +288,7 @@ class ListenerManager:
             for handler in handlers:
                 handler.close()
         self._active.clear()
+        self._warming.clear()
         self._draining.clear()
         await asyncio.gather(*setups, return_exceptions=True)
 
@@ -328,7 +332,7 @@ class ListenerManager:
         return found
 
     def refresh_stats(self) -> None:
-        """Brings the gauges up to date; handlers count their connections, listeners do not follow each end."""
+        """Brings the gauges up to date: it is the handlers that know their connections."""
         active: Counter[ListenerStats] = Counter()
         for listener, handlers in self._in_service():
             active[listener.stats] += _connections(listener, handlers)
