@@ -122,11 +122,17 @@ class Updates:
         """Hands what is ready to the data path. What it refuses is taken back, and its reasons returned."""
         errors: list[str] = []
         while (snapshot := self.warming.candidate(self._clock())) is not None:
-            refused = self._put_to_use(snapshot)
+            try:
+                refused = self._on_snapshot(snapshot) or {}
+            except ConfigError as error:
+                name = _blamed(error, snapshot.listeners)
+                if not name:  # nobody can be left out, so the snapshot before stays until something changes
+                    return [*errors, str(error)]
+                refused = {name: error}
             self.warming.published = snapshot
-            for name, error in refused.items():
-                errors.append(_about(name, str(error)))
-                self.store.take_back(type_urls.LISTENER, name, self._taken.get(name), str(error))
+            for name, reason in refused.items():
+                errors.append(f"{name}: {reason}")
+                self.store.take_back(type_urls.LISTENER, name, self._taken.get(name), str(reason))
             self._remember_taken(snapshot, refused)
         return errors
 
@@ -137,12 +143,6 @@ class Updates:
         for name, listener in snapshot.listeners.items():
             if name not in refused and name in accepted and accepted[name].value is listener:
                 self._taken[name] = accepted[name]
-
-    def _put_to_use(self, snapshot: Snapshot) -> Mapping[str, ConfigError]:
-        try:
-            return self._on_snapshot(snapshot) or {}
-        except ConfigError as error:
-            return {_blamed(error, snapshot.listeners): error}
 
     def note_refusal(self, type_url: str, words: str) -> None:
         state = self._state.types[type_url]
