@@ -1,4 +1,4 @@
-"""HTTP/1.1 connections without sockets: a transport that remembers, a clock that is set, and small services."""
+"""HTTP/1.1 connections without sockets: a transport that remembers, a clock that is set, small services."""
 
 from __future__ import annotations
 

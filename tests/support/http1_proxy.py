@@ -1,0 +1,127 @@
+"""A whole HTTP/1.1 path over loopback, without routing: manager -> service -> client -> upstream."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from sidecar.config.endpoint import SocketAddress
+from sidecar.config.listener import HttpConnectionManager
+from sidecar.errors import UpstreamConnectError
+from sidecar.http.connection_manager import ConnectionManager
+from sidecar.http.h1_client import Http1ClientConnection
+from sidecar.http.message import Request, Response
+from sidecar.observability.stats import HttpConnectionManagerStats
+from sidecar.observability.stream_info import Connection
+from sidecar.timers import Timers
+from sidecar.upstream.connection import Connection as PooledConnection
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class OneHost:
+    """The least that can be called a pool, and the service that sends through it."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.idle: list[PooledConnection] = []
+        self.opened: list[Http1ClientConnection] = []
+
+    def connection_idle(self, connection: PooledConnection) -> None:
+        self.idle.append(connection)
+
+    def connection_closed(self, connection: PooledConnection) -> None:
+        if connection in self.idle:
+            self.idle.remove(connection)
+
+    async def __call__(self, request: Request) -> Response:
+        if self.idle:
+            connection = self.idle.pop()
+            assert isinstance(connection, Http1ClientConnection)
+            return await connection.send(request)
+        try:
+            _, connection = await asyncio.get_running_loop().create_connection(
+                Http1ClientConnection, "127.0.0.1", self.port
+            )
+        except OSError as error:
+            raise UpstreamConnectError(str(error)) from error
+        connection.observer = self
+        self.opened.append(connection)
+        return await connection.send(request)
+
+
+class Proxy:
+    def __init__(self, manager: ConnectionManager, host: OneHost, port: int) -> None:
+        self.manager = manager
+        self.host = host
+        self.port = port
+        self.stats = manager.stats
+
+
+@asynccontextmanager
+async def upstream(handler: Handler) -> AsyncIterator[int]:
+    """A server whose connections `handler` serves; gives its port."""
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        try:
+            await handler(reader, writer)
+        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
+            pass  # the peer has left, or the test is over
+        finally:
+            tasks.discard(task)
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        server.close()
+        for task in tuple(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def proxy(upstream_port: int, **config: Any) -> AsyncIterator[Proxy]:
+    loop = asyncio.get_running_loop()
+    timers = Timers(loop)
+    host = OneHost(upstream_port)
+    manager = ConnectionManager(
+        HttpConnectionManager(stat_prefix="test", **config), host, HttpConnectionManagerStats(), timers=timers
+    )
+    ids = itertools.count()
+    address = SocketAddress("127.0.0.1", 0)
+    server = await loop.create_server(
+        lambda: manager.protocol(Connection(id=next(ids), remote_address=address, local_address=address)),
+        "127.0.0.1",
+        0,
+    )
+    try:
+        yield Proxy(manager, host, server.sockets[0].getsockname()[1])
+    finally:
+        server.close()
+        manager.close()
+        await asyncio.wait_for(manager.wait_closed(), 10)
+        for connection in host.opened:
+            connection.close()
+        timers.close()
+
+
+async def read_head(reader: asyncio.StreamReader) -> tuple[bytes, dict[bytes, bytes]]:
+    """Start line, and fields by lower-case name."""
+    first, *lines = (await reader.readuntil(b"\r\n\r\n"))[:-4].split(b"\r\n")
+    return first, {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
+
+
+async def eventually(condition: Callable[[], bool], deadline_s: float = 10.0) -> None:
+    """Waits until `condition` holds."""
+    async with asyncio.timeout(deadline_s):
+        while not condition():
+            await asyncio.sleep(0.005)
