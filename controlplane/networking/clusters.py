@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.core.v3.base_pb2 import TransportSocket
-from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from google.protobuf.struct_pb2 import Struct
 
 from controlplane.model.mesh_config import MeshConfig
@@ -27,7 +27,7 @@ from controlplane.networking.traffic_policy import (
     lb_policy,
     passes_through,
 )
-from controlplane.resources.destination_rule import ClientTLSSettings, DestinationRule, TLSMode
+from controlplane.resources.destination_rule import ClientTLSSettings, DestinationRule, Subset, TLSMode
 from protos.node import ISTIO_METADATA
 
 Endpoints = tuple[ServiceEndpoint, ...]
@@ -55,6 +55,21 @@ def outbound_clusters(
     return clusters
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Destination:
+    """What one cluster stands for. ``identities`` are the SPIFFE ids by which it may answer."""
+
+    service: Service
+    port: ServicePort
+    subset: Subset | None
+    policy: EffectivePolicy
+    identities: frozenset[str]
+
+    @property
+    def name(self) -> OutboundName:
+        return OutboundName(self.port.number, self.subset.name if self.subset else "", self.service.hostname)
+
+
 @memoized(16384)
 def _service_clusters(
     mesh_config: MeshConfig,
@@ -66,32 +81,31 @@ def _service_clusters(
     clusters: dict[str, Cluster] = {}
     for port in service.ports:
         for subset in (None, *(rule.subsets if rule else ())):
-            name = OutboundName(port.number, subset.name if subset else "", service.hostname)
-            policy = effective_policy(rule, subset, port.number)
-            cluster = _cluster(mesh_config, name, service, port, policy)
-            if policy.tls is not None:
-                _apply_tls_settings(cluster, policy.tls, name, port, identities)
-            elif _can_have_sidecars(cluster, mesh_config, service):
-                _apply_auto_mtls(cluster, name, port, identities)
+            destination = _Destination(
+                service=service,
+                port=port,
+                subset=subset,
+                policy=effective_policy(rule, subset, port.number),
+                identities=identities,
+            )
+            cluster = _cluster(mesh_config, destination)
             if cluster.type == Cluster.STRICT_DNS:
-                assignment = dns_assignment(cluster.name, service, port, subset, dns_endpoints or ())
-                _apply_names(cluster, service, assignment)
+                _apply_dns_endpoints(cluster, destination, dns_endpoints or ())
             clusters[cluster.name] = cluster
     return clusters
 
 
-def _cluster(
-    mesh_config: MeshConfig,
-    name: OutboundName,
-    service: Service,
-    port: ServicePort,
-    policy: EffectivePolicy,
-) -> Cluster:
-    cluster = Cluster(name=str(name))
-    _apply_discovery(cluster, service, policy)
+def _cluster(mesh_config: MeshConfig, destination: _Destination) -> Cluster:
+    policy, port = destination.policy, destination.port
+    cluster = Cluster(name=str(destination.name))
+    _apply_discovery(cluster, destination.service, policy)
     apply_connection_pool(cluster, policy.connection_pool, port.protocol, mesh_config.connect_timeout)
     apply_outlier_detection(cluster, policy.outlier_detection)
-    cluster.metadata.filter_metadata[ISTIO_METADATA].CopyFrom(service_metadata(service))
+    if policy.tls is not None:
+        _apply_tls_settings(cluster, policy.tls, destination)
+    elif mesh_config.enable_auto_mtls and _may_have_sidecars(cluster, destination.service):
+        _apply_auto_mtls(cluster, destination)
+    cluster.metadata.filter_metadata[ISTIO_METADATA].CopyFrom(service_metadata(destination.service))
     return cluster
 
 
@@ -114,7 +128,9 @@ def _apply_discovery(cluster: Cluster, service: Service, policy: EffectivePolicy
     cluster.dns_lookup_family = Cluster.V4_PREFERRED
 
 
-def _apply_names(cluster: Cluster, service: Service, assignment: ClusterLoadAssignment) -> None:
+def _apply_dns_endpoints(cluster: Cluster, destination: _Destination, endpoints: Endpoints) -> None:
+    service = destination.service
+    assignment = dns_assignment(cluster.name, service, destination.port, destination.subset, endpoints)
     cluster.load_assignment.CopyFrom(assignment)
     names = sum(len(locality.lb_endpoints) for locality in assignment.endpoints)
     # A logical cluster uses one of a name's addresses for each new connection; Envoy takes one name in it.
@@ -122,30 +138,24 @@ def _apply_names(cluster: Cluster, service: Service, assignment: ClusterLoadAssi
         cluster.type = Cluster.LOGICAL_DNS
 
 
-def _apply_tls_settings(
-    cluster: Cluster,
-    settings: ClientTLSSettings,
-    name: OutboundName,
-    port: ServicePort,
-    identities: frozenset[str],
-) -> None:
+def _apply_tls_settings(cluster: Cluster, settings: ClientTLSSettings, destination: _Destination) -> None:
     """What the DestinationRule says, for every endpoint."""
-    if settings.mode is TLSMode.ISTIO_MUTUAL:
-        names = settings.subject_alt_names or identities
-        socket = mesh_client_tls(settings.sni or name.sni, names, http2=port.protocol.is_http2)
-    elif settings.mode is not TLSMode.DISABLE:
-        socket = origin_tls(settings, name.hostname, http2=port.protocol.is_http2)
-    else:
+    http2 = destination.port.protocol.is_http2
+    if settings.mode is TLSMode.DISABLE:
         return
+    if settings.mode is TLSMode.ISTIO_MUTUAL:
+        names = settings.subject_alt_names or destination.identities
+        socket = mesh_client_tls(settings.sni or destination.name.sni, names, http2=http2)
+    else:
+        socket = origin_tls(settings, destination.service, http2=http2)
     cluster.transport_socket.CopyFrom(TransportSocket(**socket))
 
 
-def _apply_auto_mtls(
-    cluster: Cluster, name: OutboundName, port: ServicePort, identities: frozenset[str]
-) -> None:
-    """Istio's auto mTLS: mesh TLS for endpoints whose metadata says ``tlsMode: istio``, plaintext for the
-    rest."""
-    mesh_tls = mesh_client_tls(name.sni, identities, http2=port.protocol.is_http2)
+def _apply_auto_mtls(cluster: Cluster, destination: _Destination) -> None:
+    """Mesh TLS for endpoints whose metadata says ``tlsMode: istio``, plaintext for the rest."""
+    mesh_tls = mesh_client_tls(
+        destination.name.sni, destination.identities, http2=destination.port.protocol.is_http2
+    )
     with_sidecar = Struct()
     with_sidecar.update({"tlsMode": "istio"})
     matches = cluster.transport_socket_matches
@@ -153,10 +163,9 @@ def _apply_auto_mtls(
     matches.add(name="tlsMode-disabled", match=Struct(), transport_socket=RAW_BUFFER)
 
 
-def _can_have_sidecars(cluster: Cluster, mesh_config: MeshConfig, service: Service) -> bool:
+def _may_have_sidecars(cluster: Cluster, service: Service) -> bool:
     # An original destination has no endpoint metadata that could tell.
-    known_endpoints = cluster.type != Cluster.ORIGINAL_DST
-    return mesh_config.enable_auto_mtls and known_endpoints and not service.mesh_external
+    return cluster.type != Cluster.ORIGINAL_DST and not service.mesh_external
 
 
 def service_metadata(service: Service) -> Struct:

@@ -22,7 +22,7 @@ from controlplane.networking.destination_rules import effective_policy, subset_o
 from controlplane.networking.http_connection_manager import ROUTER
 from controlplane.networking.memo import memoized
 from controlplane.networking.messages import ADS, packed
-from controlplane.networking.names import OutboundName
+from controlplane.networking.names import OutboundName, parse_port
 from controlplane.networking.scope import SidecarScope
 from controlplane.networking.traffic_policy import max_requests
 from controlplane.networking.virtual_hosts import http_routes
@@ -38,11 +38,6 @@ def grpc_listeners(scope: SidecarScope, names: Collection[str] | None) -> dict[s
     asked = _every_target(scope) if names is None else names
     built = ((name, _listener(scope, name)) for name in sorted(asked))
     return {name: listener for name, listener in built if listener is not None}
-
-
-def grpc_route_config(scope: SidecarScope, name: str) -> RouteConfiguration | None:
-    parsed = OutboundName.parse(name)
-    return _route_config(scope, name) if parsed and not parsed.subset else None
 
 
 def grpc_clusters(scope: SidecarScope, names: Collection[str] | None) -> dict[str, Cluster]:
@@ -74,10 +69,11 @@ def _reachable(scope: SidecarScope, hostname: str, port: int) -> Service | None:
 
 @memoized(4096)
 def _listener(scope: SidecarScope, name: str) -> Listener | None:
-    hostname, _, port = name.rpartition(":")
-    if not (port.isascii() and port.isdigit()) or _reachable(scope, hostname, int(port)) is None:
+    hostname, _, number = name.rpartition(":")
+    port = parse_port(number)
+    if port is None or _reachable(scope, hostname, port) is None:
         return None
-    routes = str(OutboundName(int(port), "", hostname))
+    routes = str(OutboundName(port, "", hostname))
     manager = HttpConnectionManager(
         stat_prefix=name,
         rds={"config_source": ADS, "route_config_name": routes},
@@ -87,10 +83,11 @@ def _listener(scope: SidecarScope, name: str) -> Listener | None:
 
 
 @memoized(4096)
-def _route_config(scope: SidecarScope, name: str) -> RouteConfiguration | None:
+def grpc_route_config(scope: SidecarScope, name: str) -> RouteConfiguration | None:
+    """The routes that a target's listener names: ``outbound|<port>||<hostname>``."""
     parsed = OutboundName.parse(name)
     service = _reachable(scope, parsed.hostname, parsed.port) if parsed else None
-    if parsed is None or service is None:
+    if parsed is None or service is None or parsed.subset:
         return None
     # No default retries: the client by itself sends again what never left it.
     routes = http_routes(scope, service, parsed.port, retry_attempts=0)

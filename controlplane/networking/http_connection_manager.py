@@ -20,7 +20,6 @@ ROUTER: Final = extension("envoy.filters.http.router", Router())
 # A client that takes longer to send a request's head gets a 408; Envoy alone would wait for ever.
 _REQUEST_HEADERS_TIMEOUT: Final = timedelta(seconds=10)
 
-
 # Istio's: the application learns who called, from what the sidecar verified and from nowhere else.
 _CLIENT_CERTIFICATE: Final = {
     "forward_client_cert_details": "APPEND_FORWARD",

@@ -18,6 +18,11 @@ HTTP_PROXY_ROUTES: Final = "http_proxy"
 WILDCARD_ADDRESS: Final = "0.0.0.0"
 
 
+def parse_port(text: str) -> int | None:
+    """None for what is not a port number: names come from proxies, and may be anything."""
+    return int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else None
+
+
 @dataclass(frozen=True, slots=True)
 class OutboundName:
     """``outbound|<port>|<subset>|<hostname>``: a cluster, or, for gRPC, a route configuration."""
@@ -38,9 +43,8 @@ class OutboundName:
     def parse(cls, name: str) -> OutboundName | None:
         """None for a name that is not of this form."""
         parts = name.split("|")
-        if len(parts) != 4 or parts[0] != "outbound" or not (parts[1].isascii() and parts[1].isdigit()):
-            return None
-        return cls(int(parts[1]), parts[2], parts[3])
+        port = parse_port(parts[1]) if len(parts) == 4 and parts[0] == "outbound" else None
+        return None if port is None else cls(port, parts[2], parts[3])
 
 
 def inbound_cluster(port: int) -> str:

@@ -47,11 +47,11 @@ def outbound_listeners(scope: SidecarScope, proxy: Proxy) -> dict[str, Listener]
 @memoized(64)
 def _http_proxy_listener(port: int) -> Listener:
     name = listener_name(_LOOPBACK, port)
-    chain = FilterChain(filters=[outbound_http_filter(f"outbound_{name}", HTTP_PROXY_ROUTES, connect=True)])
+    http = outbound_http_filter(f"outbound_{name}", HTTP_PROXY_ROUTES, connect=True)
     return Listener(
         name=name,
         address=socket_address(_LOOPBACK, port),
-        filter_chains=[chain],
+        filter_chains=[FilterChain(name=name, filters=[http])],
         traffic_direction="OUTBOUND",
     )
 

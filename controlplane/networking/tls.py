@@ -12,6 +12,7 @@ from typing import Any, Final
 from envoy.extensions.transport_sockets.raw_buffer.v3.raw_buffer_pb2 import RawBuffer
 from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import DownstreamTlsContext, UpstreamTlsContext
 
+from controlplane.model.service import Service
 from controlplane.networking.messages import extension
 from controlplane.resources.destination_rule import ClientTLSSettings
 from protos.node import MESH_ALPN, TRUST_BUNDLE_SECRET, WORKLOAD_CERTIFICATE_SECRET
@@ -68,10 +69,11 @@ def mesh_server_tls(trust_domain: str, *, http2: bool) -> dict[str, Any]:
     return extension(_TLS, context)
 
 
-def origin_tls(settings: ClientTLSSettings, hostname: str, *, http2: bool) -> dict[str, Any]:
+def origin_tls(settings: ClientTLSSettings, service: Service, *, http2: bool) -> dict[str, Any]:
     """TLS as a DestinationRule's modes SIMPLE and MUTUAL ask for it. The server's certificate is checked
-    against ``caCertificates`` or the system's roots, and for ``subjectAltNames`` or the host's name."""
-    name = settings.sni or ("" if hostname.startswith("*") else hostname)
+    against ``caCertificates`` or the system's roots, and for ``subjectAltNames``, the rule's or the
+    ServiceEntry's, or else the host's name."""
+    name = settings.sni or ("" if service.hostname.startswith("*") else service.hostname)
     context: dict[str, Any] = {"tls_params": _ORIGIN_VERSIONS}
     if http2:
         context["alpn_protocols"] = ["h2"]
@@ -83,7 +85,7 @@ def origin_tls(settings: ClientTLSSettings, hostname: str, *, http2: bool) -> di
             }
         ]
     if not settings.insecure_skip_verify:
-        names = settings.subject_alt_names or ((name,) if name else ())
+        names = settings.subject_alt_names or service.subject_alt_names or ((name,) if name else ())
         context["validation_context"] = {
             "trusted_ca": {"filename": settings.ca_certificates or SYSTEM_ROOTS},
             "match_typed_subject_alt_names": [_exact_name(each) for each in names],

@@ -5,7 +5,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, Final
 
-from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.config.cluster.v3.circuit_breaker_pb2 import CircuitBreakers
+from envoy.config.cluster.v3.cluster_pb2 import Cluster, UpstreamConnectionOptions
 from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
 from google.protobuf.wrappers_pb2 import UInt32Value
 
@@ -46,7 +47,7 @@ def lb_policy(settings: LoadBalancerSettings | None) -> str:
     return _LB_POLICIES[simple or SimpleLB.UNSPECIFIED]
 
 
-def circuit_breakers(pool: ConnectionPoolSettings | None) -> dict[str, Any]:
+def circuit_breakers(pool: ConnectionPoolSettings | None) -> CircuitBreakers:
     """Istio's default is no limit. Retries are always bounded: by ``maxRetries``, or else by a budget."""
     tcp = (pool and pool.tcp) or TCPSettings()
     http = (pool and pool.http) or HTTPSettings()
@@ -59,7 +60,7 @@ def circuit_breakers(pool: ConnectionPoolSettings | None) -> dict[str, Any]:
         threshold["max_retries"] = uint32(http.max_retries)
     else:
         threshold["retry_budget"] = _RETRY_BUDGET
-    return {"thresholds": [threshold]}
+    return CircuitBreakers(thresholds=[threshold])
 
 
 def max_requests(pool: ConnectionPoolSettings | None) -> UInt32Value:
@@ -72,13 +73,13 @@ def apply_connection_pool(
 ) -> None:
     tcp = (pool and pool.tcp) or TCPSettings()
     cluster.connect_timeout.FromTimedelta(tcp.connect_timeout or connect_timeout)
-    cluster.circuit_breakers.MergeFrom(type(cluster.circuit_breakers)(**circuit_breakers(pool)))
+    cluster.circuit_breakers.CopyFrom(circuit_breakers(pool))
     if tcp.tcp_keepalive:
-        keepalive = type(cluster.upstream_connection_options)(tcp_keepalive=_keepalive(tcp.tcp_keepalive))
-        cluster.upstream_connection_options.MergeFrom(keepalive)
-    options = _http_options((pool and pool.http) or HTTPSettings(), protocol)
-    if options is not None:
-        cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(packed(options))
+        options = UpstreamConnectionOptions(tcp_keepalive=_keepalive(tcp.tcp_keepalive))
+        cluster.upstream_connection_options.CopyFrom(options)
+    http_options = _http_options((pool and pool.http) or HTTPSettings(), protocol)
+    if http_options is not None:
+        cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(packed(http_options))
 
 
 def _keepalive(settings: TcpKeepalive) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from controlplane.networking.addresses import is_ip_address
 from controlplane.networking.l4_routes import destination_cluster, l4_routes
 from controlplane.networking.memo import memoized
 from controlplane.networking.messages import uint32
-from controlplane.networking.names import HTTP_PROXY_ROUTES, PASSTHROUGH_CLUSTER, OutboundName
+from controlplane.networking.names import HTTP_PROXY_ROUTES, PASSTHROUGH_CLUSTER, OutboundName, parse_port
 from controlplane.networking.route_match import EVERYTHING
 from controlplane.networking.routes import RouteContext, default_route, virtual_service_routes
 from controlplane.networking.scope import SidecarScope
@@ -35,10 +35,11 @@ _DIRECT_RESPONSE_LIMIT_BYTES: Final = 4096
 @memoized(1024)
 def outbound_route_config(scope: SidecarScope, name: str) -> RouteConfiguration | None:
     """None for a name that no listener of ours asks for."""
+    port = parse_port(name)
     if name == HTTP_PROXY_ROUTES:
         hosts = [*_service_hosts_of_all_ports(scope), _unknown_hosts(scope, connect=True)]
-    elif name.isascii() and name.isdigit():
-        hosts = [*_service_hosts_of_port(scope, int(name)), _unknown_hosts(scope, connect=False)]
+    elif port is not None:
+        hosts = [*_service_hosts_of_port(scope, port), _unknown_hosts(scope, connect=False)]
     else:
         return None
     config = RouteConfiguration(name=name, virtual_hosts=hosts, validate_clusters={"value": False})
@@ -72,19 +73,22 @@ def _service_hosts_of_port(scope: SidecarScope, number: int) -> Iterable[Virtual
 def _service_hosts_of_all_ports(scope: SidecarScope) -> Iterable[VirtualHost]:
     domains = _Domains(scope)
     for service in scope.services.values():
-        # A name without a port is port 80's, or, as callers expect of a service that has another one only,
-        # the first port's.
-        bare_port = service.port(_HTTP_PORT) or next(iter(service.ports), None)
+        # A name without a port is port 80's, or, as callers expect of a service that has none, its first's.
+        bare_port = service.port(_HTTP_PORT) or next(filter(_takes_requests, service.ports), None)
         for port in service.ports:
             names = domains.take(
                 service.hostname, _aliases(scope, service), port.number, bare=port is bare_port
             )
             routes = [_service_connect_route(scope, service, port)]
-            # A request that came as HTTP is HTTP, also where the port's name does not say so.
-            if port.protocol.is_http or port.protocol is Protocol.UNSUPPORTED:
+            if _takes_requests(port):
                 routes += http_routes(scope, service, port.number, scope.mesh_config.default_retry_attempts)
             yield from _virtual_host(service.hostname, port.number, names, routes)
     yield from _hosts_without_service(scope, domains)
+
+
+def _takes_requests(port: ServicePort) -> bool:
+    """A request that came as HTTP is HTTP, also where the port's name does not say so."""
+    return port.protocol.is_http or port.protocol is Protocol.UNSUPPORTED
 
 
 def _hosts_without_service(scope: SidecarScope, domains: _Domains) -> Iterable[VirtualHost]:

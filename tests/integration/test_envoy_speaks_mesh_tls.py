@@ -159,7 +159,7 @@ def get_by_connect(port: int, authority: str, path: str) -> tuple[int, str]:
 def test_strict(tmp_path: Path, app_port: int) -> None:
     with two_envoys(tmp_path, app_port, "STRICT") as ports:
         status, body = get(ports.http_proxy, "http://reviews:9080/old/1")
-        assert status == 200
+        assert status == 200, body
         assert body.startswith("/new/1 ")
         assert "URI=spiffe://cluster.local/ns/default/sa/productpage" in body
         status, body = get_by_connect(ports.http_proxy, "reviews.default:9080", "/old/2")

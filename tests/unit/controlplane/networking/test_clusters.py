@@ -145,6 +145,15 @@ def test_tls_mode_simple_checks_the_hosts_name_against_the_systems_roots() -> No
     assert not context.common_tls_context.tls_certificate_sds_secret_configs
 
 
+def test_tls_mode_simple_checks_the_names_that_the_service_entry_lists() -> None:
+    target = external_service("api.example.com", port(443), subject_alt_names=("eu.example.com",))
+    built = clusters(target, rules=with_tls("api.example.com", mode="SIMPLE"))[
+        "outbound|443||api.example.com"
+    ]
+    validation = tls_context(built.transport_socket).common_tls_context.validation_context
+    assert [each.matcher.exact for each in validation.match_typed_subject_alt_names] == ["eu.example.com"]
+
+
 def test_tls_mode_simple_may_trust_blindly_if_told_so() -> None:
     built = clusters(rules=with_tls(mode="SIMPLE", insecureSkipVerify=True))[f"outbound|9080||{REVIEWS}"]
     assert not tls_context(built.transport_socket).common_tls_context.HasField("validation_context")

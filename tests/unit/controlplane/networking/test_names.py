@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from controlplane.networking import endpoints_hostname
-from controlplane.networking.names import OutboundName
+from controlplane.networking.names import OutboundName, parse_port
 
 REVIEWS = "reviews.default.svc.cluster.local"
 
@@ -30,3 +30,9 @@ def test_other_names_are_not_outbound(name: str) -> None:
 
 def test_endpoints_come_from_the_host_of_their_cluster() -> None:
     assert endpoints_hostname(f"outbound|9080|v1|{REVIEWS}") == REVIEWS
+
+
+@pytest.mark.parametrize("port", ["9" * 5000, "-1", "+80", " 80", "8_0", "²", ""])
+def test_what_a_proxy_calls_a_port_may_be_anything(port: str) -> None:
+    assert parse_port(port) is None
+    assert OutboundName.parse(f"outbound|{port}||host") is None

@@ -143,6 +143,11 @@ class TestExplicitProxy:
         domains = host(snapshot, f"{REVIEWS}:9080", "http_proxy").domains
         assert {"reviews", "reviews:9080"} <= set(domains)
 
+    def test_a_name_without_port_is_the_first_ports_that_takes_requests(self) -> None:
+        snapshot = mesh((service("reviews", port(3306, Protocol.TCP), port(8080)), []))
+        assert "reviews" in host(snapshot, f"{REVIEWS}:8080", "http_proxy").domains
+        assert "reviews" not in host(snapshot, f"{REVIEWS}:3306", "http_proxy").domains
+
     def test_connect_reaches_an_http_service_as_raw_tcp_whatever_its_routes(self) -> None:
         redirect = {"hosts": [REVIEWS], "http": [{"redirect": {"uri": "/elsewhere"}}]}
         snapshot = mesh((service("reviews"), []), virtual_services={"reviews": redirect})
