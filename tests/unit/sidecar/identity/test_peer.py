@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+
+from sidecar.config.tls import SanMatch, SanMatchKind
+from sidecar.errors import IdentityError
+from sidecar.identity.peer import PeerVerifier
+
+WORKLOAD = ("URI", "spiffe://cluster.local/ns/default/sa/reviews")
+
+
+def san(kind: SanMatchKind, value: str, san_type: str = "ANY") -> SanMatch:
+    return SanMatch(kind=kind, value=value, san_type=san_type)
+
+
+@pytest.mark.parametrize(
+    ("match", "name"),
+    [
+        (san(SanMatchKind.EXACT, WORKLOAD[1], "URI"), WORKLOAD),
+        (san(SanMatchKind.PREFIX, "spiffe://cluster.local/"), WORKLOAD),
+        (san(SanMatchKind.SUFFIX, "/sa/reviews"), WORKLOAD),
+        (san(SanMatchKind.CONTAINS, "/ns/default/"), WORKLOAD),
+        (san(SanMatchKind.REGEX, "spiffe://.*/sa/(reviews|ratings)"), WORKLOAD),
+        (san(SanMatchKind.EXACT, "API.example.com", "DNS"), ("DNS", "api.Example.com")),
+        (san(SanMatchKind.EXACT, "api.example.com", "DNS"), ("DNS", "*.example.com")),
+        (san(SanMatchKind.EXACT, "2001:db8::1", "IP_ADDRESS"), ("IP_ADDRESS", "2001:db8::1")),
+        (san(SanMatchKind.EXACT, "2001:DB8:0::1", "IP_ADDRESS"), ("IP_ADDRESS", "2001:db8::1")),
+    ],
+)
+def test_names_that_match(match: SanMatch, name: tuple[str, str]) -> None:
+    PeerVerifier([match]).check([("DNS", "other"), name])
+
+
+@pytest.mark.parametrize(
+    ("match", "name"),
+    [
+        (san(SanMatchKind.EXACT, WORKLOAD[1], "DNS"), WORKLOAD),
+        (san(SanMatchKind.EXACT, WORKLOAD[1] + "2"), WORKLOAD),
+        (san(SanMatchKind.REGEX, "spiffe://cluster.local"), WORKLOAD),
+        (san(SanMatchKind.EXACT, "a.b.example.com", "DNS"), ("DNS", "*.example.com")),
+        (san(SanMatchKind.EXACT, "example.com", "DNS"), ("DNS", "*.example.com")),
+        (san(SanMatchKind.SUFFIX, "other.com", "DNS"), ("DNS", "*.example.com")),
+    ],
+)
+def test_names_that_do_not(match: SanMatch, name: tuple[str, str]) -> None:
+    with pytest.raises(IdentityError, match="none of the peer's names is expected"):
+        PeerVerifier([match]).check([name])
+
+
+def test_the_bundle_of_a_trust_domain_speaks_for_its_own_workloads_alone() -> None:
+    verifier = PeerVerifier((), "cluster.local")
+    assert verifier.check([WORKLOAD]) == WORKLOAD[1]
+    for names in (
+        [("URI", "spiffe://elsewhere/ns/default/sa/reviews")],
+        [("DNS", "istiod.istio-system.svc")],
+        [("URI", "https://cluster.local/ns/default/sa/reviews")],
+        [],
+        [WORKLOAD, WORKLOAD],
+    ):
+        with pytest.raises(IdentityError):
+            verifier.check(names)
+
+
+def test_two_identities_are_refused_whatever_matches() -> None:
+    with pytest.raises(IdentityError, match="2 SPIFFE ids"):
+        PeerVerifier([san(SanMatchKind.PREFIX, "spiffe://")]).check(
+            [WORKLOAD, ("URI", "spiffe://cluster.local/ns/default/sa/admin")]
+        )
+
+
+def test_a_peer_outside_the_mesh_has_no_id() -> None:
+    assert PeerVerifier(()).check([("DNS", "example.com")]) == ""
+
+
+def test_a_pattern_that_does_not_compile_is_named() -> None:
+    with pytest.raises(IdentityError, match=r"'\(' does not compile"):
+        PeerVerifier([san(SanMatchKind.REGEX, "(")])
