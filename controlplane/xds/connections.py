@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -13,7 +13,6 @@ import grpc
 from controlplane.errors import ProxyError
 from controlplane.model.proxy import Proxy
 from controlplane.xds.stream import Stream
-from protos import type_urls
 
 _LOG = logging.getLogger(__name__)
 
@@ -53,7 +52,6 @@ class Connection:
         self._outbox: Final[asyncio.Queue[Any]] = asyncio.Queue()
         self._unwritten = 0
         self._unserved: Final[set[str]] = set()
-        self._hostnames: frozenset[str] | None = None
 
     @property
     def drained(self) -> bool:
@@ -82,21 +80,11 @@ class Connection:
             self._outbox.get_nowait()
         self._outbox.put_nowait(None)
 
-    def subscription_changed(self) -> None:
-        self._hostnames = None
-
     def warn_once(self, type_url: str) -> None:
         """The proxy asks for a type that is not served: it is told nothing, as the protocol has it."""
         if type_url not in self._unserved and len(self._unserved) < _MAX_UNSERVED:
             self._unserved.add(type_url)
             _LOG.warning("%s asks for %r, which is not served", self.id, type_url)
-
-    def follows_any(self, hostnames: Collection[str], hostname_of: Callable[[str], str]) -> bool:
-        """Is it subscribed to the endpoints of any of these services?"""
-        if self._hostnames is None:
-            endpoints = self.stream.watches.get(type_urls.ENDPOINT)
-            self._hostnames = frozenset(map(hostname_of, endpoints.names if endpoints else ()))
-        return not self._hostnames.isdisjoint(hostnames)
 
 
 class Connections:

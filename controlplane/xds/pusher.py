@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
+from functools import lru_cache
 from typing import Final
 
 from google.protobuf.message import Message
 
-from controlplane.model.service import Resolution
 from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
 from controlplane.xds.cache import ResourceCache
 from controlplane.xds.connections import Connection, Connections
@@ -28,7 +28,9 @@ _WORKERS: Final = 4
 # Resources built or serialized before the loop gets a turn: some milliseconds.
 _CHUNK: Final = 50
 
-_DNS: Final = frozenset({Resolution.DNS, Resolution.DNS_ROUND_ROBIN})
+_HOSTNAMES: Final = 100_000
+
+_EVERYTHING: Final = SnapshotChange(full=True)
 
 
 class Pusher:
@@ -46,6 +48,8 @@ class Pusher:
         self._connections: Final = connections
         self._metrics: Final = metrics
         self._clock: Final = clock
+        # Asked for every subscription of every proxy at every change.
+        self._hostname_of: Final = lru_cache(_HOSTNAMES)(generator.endpoints_hostname)
         self._cache: Final = ResourceCache()
         self._queue: Final[PushQueue[Connection]] = PushQueue(clock=clock)
         self._unwritten: Final[dict[Connection, Push[Connection]]] = {}
@@ -67,21 +71,27 @@ class Pusher:
 
     def set_snapshot(self, snapshot: MeshSnapshot, change: SnapshotChange) -> None:
         """From now on this is the mesh; whoever ``change`` touches is queued."""
-        full = self._snapshot is None or change.full or _is_in_clusters(snapshot, change)
-        self._snapshot = snapshot
-        if full:
-            change = SnapshotChange(full=True).merge(change)
-        elif not change.endpoints:
-            return
-        self._metrics.push_triggers.labels(type="config" if full else "endpoint").inc()
-        for connection in self._connections:
-            if full or connection.follows_any(change.endpoints, self._generator.endpoints_hostname):
-                self._queue.enqueue(connection, change)
+        before, self._snapshot = self._snapshot, snapshot
+        if before is None or change.full:
+            self._metrics.push_triggers.labels(type="config").inc()
+            for connection in self._connections:
+                self._queue.enqueue(connection, _EVERYTHING.merge(change))
+        elif change.endpoints:
+            self._metrics.push_triggers.labels(type="endpoint").inc()
+            owners = _workloads(before, change.endpoints) | _workloads(snapshot, change.endpoints)
+            for connection in self._connections:
+                if (connection.proxy.namespace, connection.proxy.workload) in owners:
+                    # Its inbound side is made from its own endpoints: their ports.
+                    self._queue.enqueue(connection, _EVERYTHING.merge(change))
+                elif any(True for _ in self._followed(connection, change.endpoints)):
+                    self._queue.enqueue(connection, change)
 
     def look_after(self, connection: Connection) -> None:
-        """The proxy said something, or has waited enough: something may be due."""
+        """The proxy said something, or has waited enough: something may be due, now or later."""
         if connection.stream.has_work(self._clock()):
             self._queue.enqueue(connection, NO_CHANGE)
+        else:
+            self._set_wake_up(connection)
 
     def drained(self, connection: Connection) -> None:
         """All that was posted is written."""
@@ -106,7 +116,7 @@ class Pusher:
 
     def _finish(self, push: Push[Connection]) -> None:
         self._queue.done(push.key)
-        if push.change != NO_CHANGE:
+        if push.change != NO_CHANGE and not push.key.ended.done():
             self._metrics.convergence_time.observe(self._clock() - push.queued_at)
 
     async def _push(self, push: Push[Connection]) -> None:
@@ -127,12 +137,16 @@ class Pusher:
         self._set_wake_up(connection)
 
     def _note(self, connection: Connection, change: SnapshotChange) -> None:
-        stream = connection.stream
         if change.full:
-            stream.mesh_changed()
-        elif change.endpoints and (endpoints := stream.watches.get(type_urls.ENDPOINT)):
-            hostname_of = self._generator.endpoints_hostname
-            stream.endpoints_changed([n for n in endpoints.names if hostname_of(n) in change.endpoints])
+            connection.stream.mesh_changed()
+        elif change.endpoints:
+            connection.stream.endpoints_changed(list(self._followed(connection, change.endpoints)))
+
+    def _followed(self, connection: Connection, hostnames: Set[str]) -> Iterator[str]:
+        """The load assignments of these services that the proxy is subscribed to."""
+        endpoints = connection.stream.watches.get(type_urls.ENDPOINT)
+        if endpoints is not None:
+            yield from (name for name in endpoints.names if self._hostname_of(name) in hostnames)
 
     async def _push_type(self, connection: Connection, snapshot: MeshSnapshot, type_url: str) -> None:
         started = self._clock()
@@ -186,7 +200,10 @@ class Pusher:
             )
 
 
-def _is_in_clusters(snapshot: MeshSnapshot, change: SnapshotChange) -> bool:
-    """Endpoints of services that proxies resolve by DNS are written in the cluster itself."""
-    services = (snapshot.services.get(hostname) for hostname in change.endpoints)
-    return any(service is not None and service.resolution in _DNS for service in services)
+def _workloads(snapshot: MeshSnapshot, hostnames: Set[str]) -> set[tuple[str, str]]:
+    """Namespace and name of every workload behind these services."""
+    return {
+        (endpoint.workload.namespace, endpoint.workload.name)
+        for hostname in hostnames
+        for endpoint in snapshot.endpoints.get(hostname, ())
+    }

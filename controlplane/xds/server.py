@@ -48,6 +48,8 @@ SERVER_OPTIONS: Final = (
 )
 
 _WRITE_TIMEOUT_S: Final = 20.0
+_FAREWELL_S: Final = 1.0
+_DONE: Final = End(code=grpc.StatusCode.OK, details="the proxy is done")
 
 
 class XdsServer:
@@ -66,6 +68,7 @@ class XdsServer:
         self._clock: Final = clock
         self._authenticate: Final = authenticate
         self._write_timeout_s: Final = write_timeout_s
+        self._handlers: Final[set[asyncio.Task[Any]]] = set()
         self._connections: Final = Connections()
         self._metrics: Final = XdsMetrics(registry)
         self._pusher: Final = Pusher(
@@ -95,10 +98,13 @@ class XdsServer:
         return status.config_dump(self._connections.of_proxy(proxy_id))
 
     async def close(self) -> None:
-        """Ends every stream: the proxies come back to another instance, or later."""
+        """Ends every stream, with a word: the proxies come back to another instance, or later."""
         for connection in self._connections:
             connection.end(End(code=grpc.StatusCode.UNAVAILABLE, details="the control plane is stopping"))
         await self._pusher.close()
+        if self._handlers:
+            # A proxy that does not read does not hear it either.
+            await asyncio.wait(self._handlers, timeout=_FAREWELL_S)
 
     # --- the gRPC service
 
@@ -109,20 +115,26 @@ class XdsServer:
         await self._serve(context, DeltaStream)
 
     async def _serve(self, context: grpc.aio.ServicerContext, stream_type: StreamType) -> None:
+        handler = asyncio.current_task()
+        assert handler is not None
+        self._handlers.add(handler)
+        handler.add_done_callback(self._handlers.discard)
+        end = await self._from_first_to_last(context, stream_type)
+        if end.code is not grpc.StatusCode.OK:
+            await context.abort(end.code, end.details)
+
+    async def _from_first_to_last(self, context: grpc.aio.ServicerContext, stream_type: StreamType) -> End:
         """From the first request to the end of the stream, whoever ends it."""
         try:
             identity = self._identity(context)
             request = await context.read()
             if request is grpc.aio.EOF:
-                return
+                return _DONE
             connection = self._open(request.node, identity, context, stream_type)
         except (AuthorityError, ProxyError, DecodeError) as error:
             _LOG.warning("refused a proxy at %s: %s", context.peer(), error)
-            end = _end_of(error)
-        else:
-            end = await self._follow(connection, request, context)
-        if end.code is not grpc.StatusCode.OK:
-            await context.abort(end.code, end.details)
+            return _end_of(error)
+        return await self._follow(connection, request, context)
 
     def _identity(self, context: grpc.aio.ServicerContext) -> SpiffeId | None:
         if self._authenticate is None or _is_plaintext(context):
@@ -205,8 +217,6 @@ class XdsServer:
         if rejection is not None:
             self._metrics.total_rejects.labels(type=short_name).inc()
             _LOG.warning("%s rejected %s: %s", connection.id, short_name, rejection.reason)
-        if request.type_url == type_urls.ENDPOINT:
-            connection.subscription_changed()
         self._pusher.look_after(connection)
 
     async def _write(self, connection: Connection, context: grpc.aio.ServicerContext) -> None:
@@ -242,7 +252,7 @@ async def _until_the_end(connection: Connection, work: Coroutine[Any, Any, None]
             _LOG.exception("%s: the stream failed", connection.id)
         connection.end(end)
     else:
-        connection.end(End(code=grpc.StatusCode.OK, details="the proxy is done"))
+        connection.end(_DONE)
 
 
 def _end_of(error: Exception) -> End:

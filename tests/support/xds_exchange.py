@@ -83,11 +83,14 @@ class SotwExchange(Exchange):
         super().__init__(SotwStream("s"))
         self.names: dict[str, list[str]] = {}
 
-    def subscribe(self, type_url: str, *names: str, nonce: str = "") -> list[DiscoveryResponse]:
+    def say(self, type_url: str, *names: str, nonce: str = "") -> None:
         self.names[type_url] = list(names)
         self.stream.receive(
             DiscoveryRequest(type_url=type_url, resource_names=names, response_nonce=nonce), self.now
         )
+
+    def subscribe(self, type_url: str, *names: str, nonce: str = "") -> list[DiscoveryResponse]:
+        self.say(type_url, *names, nonce=nonce)
         return self.push()
 
     def acknowledge(self, response: DiscoveryResponse, *, error: str = "") -> Rejection | None:
@@ -117,10 +120,18 @@ class DeltaExchange(Exchange):
         )
         return self.push()
 
-    def unsubscribe(self, type_url: str, *names: str) -> list[DeltaDiscoveryResponse]:
+    def say(self, type_url: str, *, subscribe: Iterable[str] = (), unsubscribe: Iterable[str] = ()) -> None:
         self.stream.receive(
-            DeltaDiscoveryRequest(type_url=type_url, resource_names_unsubscribe=names), self.now
+            DeltaDiscoveryRequest(
+                type_url=type_url,
+                resource_names_subscribe=subscribe,
+                resource_names_unsubscribe=unsubscribe,
+            ),
+            self.now,
         )
+
+    def unsubscribe(self, type_url: str, *names: str) -> list[DeltaDiscoveryResponse]:
+        self.say(type_url, unsubscribe=names)
         return self.push()
 
     def acknowledge(self, response: DeltaDiscoveryResponse, *, error: str = "") -> Rejection | None:

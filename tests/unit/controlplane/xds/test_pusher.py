@@ -1,0 +1,190 @@
+"""Pushes without sockets: who is pushed to, when, and how often."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
+from prometheus_client import CollectorRegistry
+
+from controlplane.model.proxy import Proxy, ProxyType
+from controlplane.model.service import ServiceEndpoint, Workload
+from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
+from controlplane.xds.connections import Connection, Connections
+from controlplane.xds.delta import DeltaStream
+from controlplane.xds.metrics import XdsMetrics
+from controlplane.xds.pusher import Pusher
+from protos.type_urls import CLUSTER, ENDPOINT, ROUTE
+from tests.support.xds_exchange import outline
+from tests.support.xds_world import FULL, FakeGenerator, cluster, endpoints, route
+
+
+class Harness:
+    """Proxies that read when the test says so."""
+
+    def __init__(self) -> None:
+        self.mesh = FakeGenerator()
+        self.registry = CollectorRegistry()
+        self.connections = Connections()
+        self.now = 1000.0
+        self.pusher = Pusher(self.mesh, self.connections, XdsMetrics(self.registry), clock=lambda: self.now)
+        self.pusher.start()
+
+    def connect(self, workload: str = "w") -> Connection:
+        proxy = Proxy(id=workload, type=ProxyType.SIDECAR, namespace="default", workload=workload, ip="")
+        connection = Connection(
+            connection_id=self.connections.next_id(proxy),
+            proxy=proxy,
+            version="",
+            peer="",
+            stream=DeltaStream("d"),
+            now=self.now,
+        )
+        self.connections.add(connection)
+        return connection
+
+    def say(self, connection: Connection, type_url: str, *names: str, nonce: str = "") -> None:
+        request = DeltaDiscoveryRequest(
+            type_url=type_url, resource_names_subscribe=names, response_nonce=nonce
+        )
+        connection.stream.receive(request, self.now)
+        self.pusher.look_after(connection)
+
+    async def read(self, connection: Connection, *, answer: bool = True) -> list[tuple[str, set[str]]]:
+        """One response, which the proxy acknowledges."""
+        response: object = await asyncio.wait_for(connection.next_response(), 5)
+        self.written(connection)
+        if answer:
+            self.say(connection, response.type_url, nonce=response.nonce)  # type: ignore[attr-defined]
+        return outline([response])
+
+    def written(self, connection: Connection) -> None:
+        connection.written()
+        if connection.drained:
+            self.pusher.drained(connection)
+
+    def pushes(self, short: str) -> float:
+        return self.registry.get_sample_value("pilot_xds_pushes_total", {"type": short}) or 0.0
+
+
+@pytest.fixture
+async def harness() -> AsyncIterator[Harness]:
+    harness = Harness()
+    yield harness
+    await harness.pusher.close()
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(5):
+        while not condition():
+            await asyncio.sleep(0)
+
+
+def snapshot(**workloads: str) -> MeshSnapshot:
+    """One workload behind each service, by hostname."""
+    return MeshSnapshot(
+        endpoints={
+            hostname: (
+                ServiceEndpoint(
+                    service_port="http",
+                    address="",
+                    port=1,
+                    workload=Workload(name=name, namespace="default", address=""),
+                ),
+            )
+            for hostname, name in workloads.items()
+        }
+    )
+
+
+def endpoints_of(*hostnames: str) -> SnapshotChange:
+    return SnapshotChange(full=False, endpoints=frozenset(hostnames))
+
+
+async def test_changes_that_come_while_a_proxy_reads_become_one_push(harness: Harness) -> None:
+    harness.mesh.put(cluster("a"))
+    proxy = harness.connect()
+    harness.pusher.set_snapshot(snapshot(), FULL)
+    harness.say(proxy, CLUSTER)
+    await until(lambda: harness.pushes("cds") == 1)
+    for content in range(1, 10):
+        harness.mesh.put(cluster("a", content))
+        harness.pusher.set_snapshot(snapshot(), FULL)
+        await asyncio.sleep(0)
+    assert harness.pushes("cds") == 1
+    assert await harness.read(proxy) == [("cds", {"a"})]
+    assert await harness.read(proxy) == [("cds", {"a"})]
+    assert harness.pushes("cds") == 2
+    held = proxy.stream.watches[CLUSTER].held["a"].message
+    assert held == cluster("a", 9)
+
+
+async def test_convergence_is_measured_until_the_proxy_was_written_to(harness: Harness) -> None:
+    harness.mesh.put(cluster("a"))
+    proxy = harness.connect()
+    harness.say(proxy, CLUSTER)
+    harness.pusher.set_snapshot(snapshot(), FULL)
+    await until(lambda: harness.pushes("cds") == 1)
+    assert harness.registry.get_sample_value("pilot_proxy_convergence_time_count") == 0
+    harness.now += 7
+    await harness.read(proxy)
+    assert harness.registry.get_sample_value("pilot_proxy_convergence_time_sum") == 7
+
+
+async def test_endpoints_go_to_those_who_follow_them(harness: Harness) -> None:
+    harness.mesh.put(endpoints("a"), endpoints("b"))
+    follows_a, follows_b = harness.connect("1"), harness.connect("2")
+    harness.pusher.set_snapshot(snapshot(), FULL)
+    for proxy, name in ((follows_a, "a"), (follows_b, "b")):
+        harness.say(proxy, ENDPOINT, name)
+        await harness.read(proxy)
+    harness.mesh.built.clear()
+    harness.mesh.put(endpoints("a", 1), endpoints("b", 1))
+    harness.pusher.set_snapshot(snapshot(), endpoints_of("a"))
+    assert await harness.read(follows_a) == [("eds", {"a"})]
+    assert harness.mesh.built == [(ENDPOINT, ["a"])]
+
+
+@pytest.mark.parametrize(("before", "after"), [("other", "mine"), ("mine", "other")])
+async def test_a_proxy_whose_own_endpoints_change_is_looked_at_as_a_whole(
+    harness: Harness, before: str, after: str
+) -> None:
+    harness.mesh.put(cluster("inbound"))
+    proxy = harness.connect("mine")
+    harness.pusher.set_snapshot(snapshot(a=before), FULL)
+    harness.say(proxy, CLUSTER)
+    await harness.read(proxy)
+    harness.mesh.put(cluster("inbound", 1))
+    harness.pusher.set_snapshot(snapshot(a=after), endpoints_of("a"))
+    assert await harness.read(proxy) == [("cds", {"inbound"})]
+
+
+async def test_a_wait_for_a_silent_proxy_ends_by_itself(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("controlplane.xds.stream.PATIENCE_S", 0.05)
+    harness.mesh.put(cluster("a"), route("r"))
+    proxy = harness.connect()
+    harness.pusher.set_snapshot(snapshot(), FULL)
+    harness.say(proxy, CLUSTER)
+    assert await harness.read(proxy, answer=False) == [("cds", {"a"})]
+    harness.say(proxy, ROUTE, "r")
+    assert not proxy.stream.has_work(harness.now)
+    await until(lambda: proxy.wake_up is not None)
+    harness.now += 0.05
+    assert await harness.read(proxy) == [("rds", {"r"})]
+
+
+async def test_a_proxy_that_is_forgotten_is_not_pushed_to(harness: Harness) -> None:
+    harness.mesh.put(cluster("a"))
+    proxy = harness.connect()
+    harness.pusher.set_snapshot(snapshot(), FULL)
+    harness.say(proxy, CLUSTER)
+    harness.pusher.forget(proxy)
+    harness.connections.remove(proxy)
+    other = harness.connect()
+    harness.say(other, CLUSTER)
+    await harness.read(other)
+    assert harness.pushes("cds") == 1
