@@ -71,7 +71,7 @@ class EffectivePolicy:
 
 def effective_policy(rule: DestinationRule | None, subset: Subset | None, port: int) -> EffectivePolicy:
     """Istio's precedence: a subset's settings replace the destination's one by one; settings for the port
-    replace all of their own level's."""
+    replace them all, and what they leave out is Istio's default."""
     policy = _overlay(EffectivePolicy(), rule.traffic_policy if rule else None, port)
     return _overlay(policy, subset.traffic_policy if subset else None, port)
 

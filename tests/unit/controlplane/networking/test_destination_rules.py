@@ -88,6 +88,13 @@ def test_port_settings_replace_all_of_their_level() -> None:
     assert effective_policy(found, None, 9081).load_balancer is not None
 
 
+def test_port_settings_of_a_subset_replace_the_destinations_too() -> None:
+    ports = {"portLevelSettings": [{"port": {"number": 9080}, **limited(7)}]}
+    found = rule(trafficPolicy=balanced("RANDOM"), subsets=[{"name": "v1", "trafficPolicy": ports}])
+    assert effective_policy(found, subset_of(found, "v1"), 9080).load_balancer is None
+    assert effective_policy(found, subset_of(found, "v1"), 9081).load_balancer is not None
+
+
 def test_a_subset_inherits_the_destinations_port_settings() -> None:
     found = rule(
         trafficPolicy={"portLevelSettings": [{"port": {"number": 9080}, **limited(7)}]},
