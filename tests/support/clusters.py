@@ -1,0 +1,68 @@
+"""Clusters that need no configuration file: real ones, over a loop and a random generator of the test's."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any
+
+from sidecar.config.cluster import Cluster, Discovery
+from sidecar.config.endpoint import Endpoint, LoadAssignment, SocketAddress
+from sidecar.config.snapshot import Snapshot
+from sidecar.config.tls import UpstreamTls
+from sidecar.http.h1_client import Http1ClientConnection
+from sidecar.observability.stats import Stats
+from sidecar.timers import Timers
+from sidecar.upstream.cluster_manager import ClusterManager
+from sidecar.upstream.connection import Connection
+
+
+class NoTls:
+    """A `ClientTls` for clusters in plaintext."""
+
+    def client(self, tls: UpstreamTls) -> ssl.SSLContext:
+        raise AssertionError("nobody speaks TLS here")
+
+    def verify_server(self, tls: UpstreamTls, peer: ssl.SSLObject) -> str:
+        raise AssertionError("nobody speaks TLS here")
+
+
+def assignment(name: str, *endpoints: Endpoint) -> LoadAssignment:
+    return LoadAssignment(cluster_name=name, endpoints=endpoints)
+
+
+def at_port(port: int, **options: Any) -> Endpoint:
+    return Endpoint(address=SocketAddress("127.0.0.1", port), **options)
+
+
+def static_cluster(*endpoints: Endpoint, name: str = "up", **options: Any) -> Cluster:
+    return Cluster(
+        name=name, discovery=Discovery.STATIC, load_assignment=assignment(name, *endpoints), **options
+    )
+
+
+def snapshot(*clusters: Cluster, **endpoints: LoadAssignment) -> Snapshot:
+    return Snapshot(clusters={cluster.name: cluster for cluster in clusters}, endpoints=endpoints)
+
+
+@asynccontextmanager
+async def cluster_manager(
+    *clusters: Cluster, connection_factory: Callable[[], Connection] = Http1ClientConnection, **options: Any
+) -> AsyncIterator[ClusterManager]:
+    loop = asyncio.get_running_loop()
+    timers = Timers(loop)
+    options.setdefault("tls", NoTls())
+    options.setdefault("stats", Stats())
+    manager = ClusterManager(
+        http_connection_factory=connection_factory, timers=timers, loop=loop, rng=Random(1), **options
+    )
+    manager.update(snapshot(*clusters))
+    try:
+        yield manager
+    finally:
+        await manager.close()
+        await asyncio.sleep(0)  # the transports close
+        timers.close()

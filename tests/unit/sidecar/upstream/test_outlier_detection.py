@@ -1,0 +1,158 @@
+from __future__ import annotations
+
+from random import Random
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.config.cluster import OutlierDetection
+from sidecar.observability.stats import ClusterStats
+from sidecar.upstream.outlier_detection import OutlierDetector
+from tests.support.upstreams import FakeHost, endpoint
+
+
+class Scene:
+    """A detector, its hosts and a clock in the test's hand."""
+
+    def __init__(self, hosts: int = 4, **config: object) -> None:
+        self.stats = ClusterStats()
+        self.detector = OutlierDetector(OutlierDetection(**config), self.stats, Random(1))  # type: ignore[arg-type]
+        self.hosts = [FakeHost(endpoint(number)) for number in range(hosts)]
+        self.detector.host_count = hosts
+        self.now_s = 1000.0
+
+    def answer(self, host: int, *statuses: int) -> None:
+        for status in statuses:
+            self.detector.response(self.hosts[host], status, self.now_s)
+
+    def fail(self, host: int, times: int) -> None:
+        for _ in range(times):
+            self.detector.local_origin_failure(self.hosts[host], 503, self.now_s)
+
+    def ejected(self) -> list[int]:
+        return [index for index, host in enumerate(self.hosts) if host.monitor.ejected]
+
+    def tick_after(self, seconds: float) -> bool:
+        self.now_s += seconds
+        return self.detector.tick(self.hosts, self.now_s)
+
+
+def test_consecutive_5xx_eject_at_the_threshold() -> None:
+    scene = Scene(consecutive_5xx=3)
+    scene.answer(0, 500, 500)
+    assert scene.ejected() == []
+    scene.answer(0, 500)
+    assert scene.ejected() == [0]
+    assert scene.stats.outlier_detection__ejections_active == 1
+    assert scene.stats.outlier_detection__ejections_enforced_consecutive_5xx == 1
+    assert scene.stats.outlier_detection__ejections_enforced_total == 1
+
+
+def test_any_better_answer_starts_the_count_anew() -> None:
+    scene = Scene(consecutive_5xx=3)
+    scene.answer(0, 500, 500, 404, 500, 500)
+    assert scene.ejected() == []
+
+
+def test_gateway_failures_are_their_own_kind() -> None:
+    scene = Scene(
+        consecutive_5xx=100, consecutive_gateway_failure=2, enforcing_consecutive_gateway_failure=100
+    )
+    scene.answer(0, 503, 500, 503)
+    assert scene.ejected() == []
+    scene.answer(0, 504)
+    assert scene.ejected() == [0]
+
+
+def test_what_is_not_enforced_is_counted_alone() -> None:
+    scene = Scene(consecutive_5xx=2, enforcing_consecutive_5xx=0)
+    scene.answer(0, 500, 500)
+    assert scene.ejected() == []
+    assert scene.stats.outlier_detection__ejections_detected_consecutive_5xx == 1
+
+
+def test_local_failures_count_as_5xx_unless_they_are_split() -> None:
+    together = Scene(consecutive_5xx=3)
+    together.answer(0, 500)
+    together.fail(0, 2)
+    assert together.ejected() == [0]
+    split = Scene(
+        consecutive_5xx=3, consecutive_local_origin_failure=2, split_external_local_origin_errors=True
+    )
+    split.answer(0, 500, 500)
+    split.fail(0, 1)
+    assert split.ejected() == []
+    split.fail(0, 1)
+    assert split.ejected() == [0]
+    assert split.stats.outlier_detection__ejections_enforced_consecutive_local_origin_failure == 1
+
+
+def test_an_answer_ends_a_row_of_split_local_failures() -> None:
+    scene = Scene(consecutive_local_origin_failure=2, split_external_local_origin_errors=True)
+    scene.fail(0, 1)
+    scene.answer(0, 500)
+    scene.fail(0, 1)
+    assert scene.ejected() == []
+
+
+def test_the_share_of_ejected_hosts_is_bounded_but_one_may_always_go() -> None:
+    scene = Scene(hosts=4, consecutive_5xx=1, max_ejection_percent=10)
+    scene.answer(0, 500)
+    scene.answer(1, 500)
+    assert scene.ejected() == [0]
+    assert scene.stats.outlier_detection__ejections_overflow == 1
+    half = Scene(hosts=4, consecutive_5xx=1, max_ejection_percent=50)
+    for host in range(4):
+        half.answer(host, 500)
+    assert half.ejected() == [0, 1]
+
+
+def test_ejections_grow_with_each_and_have_a_maximum() -> None:
+    scene = Scene(consecutive_5xx=1, base_ejection_time_s=30, max_ejection_time_s=70)
+    for expected_s in (30, 60, 70, 70):
+        scene.answer(0, 500)
+        assert not scene.tick_after(expected_s - 1)
+        assert scene.ejected() == [0]
+        assert scene.tick_after(1)
+        assert scene.ejected() == []
+    assert scene.hosts[0].monitor.ejection_count == 4
+    assert scene.stats.outlier_detection__ejections_active == 0
+
+
+def test_a_host_that_stays_well_is_forgiven() -> None:
+    scene = Scene(consecutive_5xx=1, base_ejection_time_s=30)
+    scene.answer(0, 500)
+    scene.tick_after(30)
+    scene.tick_after(10)  # well for an interval
+    scene.answer(0, 500)
+    assert scene.tick_after(30)
+
+
+def test_a_host_comes_back_with_a_clean_slate() -> None:
+    scene = Scene(consecutive_5xx=2)
+    scene.answer(0, 500, 500, 500)
+    scene.tick_after(30)
+    scene.answer(0, 500)
+    assert scene.ejected() == []
+
+
+def test_a_host_that_leaves_makes_room_for_another_ejection() -> None:
+    scene = Scene(hosts=4, consecutive_5xx=1)
+    scene.answer(0, 500)
+    scene.detector.forget(scene.hosts[0])
+    scene.answer(1, 500)
+    assert scene.ejected() == [0, 1]
+    assert scene.stats.outlier_detection__ejections_active == 1
+
+
+STEPS = st.lists(st.tuples(st.integers(0, 4), st.sampled_from([200, 404, 500, 503]), st.integers(0, 40)))
+
+
+@given(STEPS, st.sampled_from([0, 10, 40, 100]))
+def test_never_more_are_ejected_than_allowed(steps: list[tuple[int, int, int]], percent: int) -> None:
+    scene = Scene(hosts=5, consecutive_5xx=2, max_ejection_percent=percent)
+    for host, status, wait_s in steps:
+        scene.answer(host, status)
+        assert len(scene.ejected()) == scene.detector.ejected_count
+        assert len(scene.ejected()) <= max(1, 5 * percent // 100)
+        scene.tick_after(wait_s)
