@@ -9,6 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import httpx
 
 from tests.support.processes import Child, child
 
@@ -29,6 +32,33 @@ class RunningControlPlane:
     @property
     def root_certificate(self) -> Path:
         return self.state_dir / "root-cert.pem"
+
+    def debug_json(self, path: str) -> Any:
+        answer = httpx.get(f"http://{self.debug}{path}", trust_env=False)
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    def types(self, workload: str) -> dict[str, dict[str, Any]]:
+        """What `/debug/syncz` says of the one proxy of a workload, by ``cds``, ``eds``, ``lds`` and ``rds``;
+        nothing while it is not connected. Fails as soon as the proxy has refused anything."""
+        streams = [each for each in self.debug_json("/debug/syncz") if each["workload"] == workload]
+        if not streams:
+            return {}
+        # A proxy that was cut off may have come back before its old stream is seen to have ended.
+        types: dict[str, dict[str, Any]] = streams[-1]["types"]
+        refused = {name: each["rejection"] for name, each in types.items() if each["rejection"]}
+        assert not refused, refused
+        return types
+
+    def synced(self, workload: str) -> bool:
+        """Whether a proxy has acknowledged everything: clusters, endpoints, listeners and routes."""
+        types = self.types(workload)
+        return len(types) == 4 and all(each["state"] == "SYNCED" for each in types.values())
+
+    def quarantined(self) -> list[dict[str, Any]]:
+        """The resources that are not in force as they were written."""
+        resources = self.debug_json("/debug/statusz")["resources"]
+        return [each for each in resources if each["reasons"]]
 
 
 @contextmanager
