@@ -32,6 +32,7 @@ _NO_HASHING = "only hashing balancers read it, and none is supported"
 _NO_STATISTICS = "has effect only where it is enforced, which is refused"
 _HTTP2_TUNING = "tunes HTTP/2's flow control and limits, not what is answered"
 _ADS_ONLY = "every resource comes over the one aggregated stream"
+_SENT = "is sent to the control plane as it is"
 _NO_HEALTH_CHECKS = "speaks of active health checks, which are refused"
 
 _CORE: Final = {
@@ -89,8 +90,14 @@ _CORE: Final = {
         content_type="a file has none",
     ),
     "envoy.config.core.v3.Node": _support(
-        "id cluster metadata locality dynamic_parameters user_agent_name user_agent_version "
-        "user_agent_build_version extensions client_features listening_addresses"
+        "id cluster metadata locality",
+        dynamic_parameters=_SENT,
+        user_agent_name=_SENT,
+        user_agent_version=_SENT,
+        user_agent_build_version=_SENT,
+        extensions=_SENT,
+        client_features=_SENT,
+        listening_addresses=_SENT,
     ),
     "envoy.type.v3.Percent": _support("value"),
     "envoy.type.v3.FractionalPercent": _support("numerator denominator"),
