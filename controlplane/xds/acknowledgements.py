@@ -53,8 +53,13 @@ class Acknowledgements:
 
     @property
     def settled(self) -> bool:
-        """The last response was answered, by ACK or NACK, or there was none."""
-        return self.sent is None or self.sent.nonce not in self.in_flight
+        """Every response was answered, by ACK or NACK, or there was none."""
+        return not self.in_flight
+
+    @property
+    def awaited(self) -> Sent | None:
+        """The response whose answer is waited for longest; if none is, the last one."""
+        return next(iter(self.in_flight.values()), self.sent)
 
     def is_last(self, nonce: str) -> bool:
         return self.sent is not None and self.sent.nonce == nonce

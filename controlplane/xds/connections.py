@@ -99,6 +99,7 @@ class Connections:
         return connection.id in self._by_id
 
     def __iter__(self) -> Iterator[Connection]:
+        # A copy: streams come and go meanwhile, and the debug API may ask from another thread.
         return iter(tuple(self._by_id.values()))
 
     def next_id(self, proxy: Proxy) -> str:
@@ -113,7 +114,7 @@ class Connections:
 
     def of_proxy(self, proxy_id: str) -> Connection:
         """A proxy's latest stream. Raises `ProxyError` if it has none."""
-        for connection in reversed(self._by_id.values()):
+        for connection in reversed(tuple(self._by_id.values())):
             if proxy_id in (connection.proxy.id, connection.id):
                 return connection
         raise ProxyError(f"no proxy {proxy_id!r} is connected")

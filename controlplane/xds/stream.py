@@ -25,7 +25,7 @@ from typing import ClassVar, Final, Generic, TypeVar
 
 from google.protobuf.message import Message
 
-from controlplane.xds.acknowledgements import Rejection, Sent
+from controlplane.xds.acknowledgements import Acknowledgements, Rejection, Sent
 from controlplane.xds.resource import Resource
 from controlplane.xds.watch import Demand, Watch
 from protos import type_urls
@@ -133,13 +133,13 @@ class Stream(ABC, Generic[RequestT, ResponseT]):
 
     def wake_at(self, now: float) -> float | None:
         """When something that waits for the proxy has waited enough; None: nothing does."""
-        waits = []
         clusters = self.watches.get(type_urls.CLUSTER)
+        if clusters is None:
+            return None
         users = self._cluster_users()
-        if clusters and clusters.acks.sent and any(user.owes for user in users):
-            waits.append(clusters.acks.sent.at + PATIENCE_S)
-        if clusters and clusters.retiring:
-            waits += [user.acks.sent.at + PATIENCE_S for user in users if user.acks.sent]
+        waits = [_patience_ends(clusters.acks)] if any(user.owes for user in users) else []
+        if clusters.retiring:
+            waits += [_patience_ends(user.acks) for user in users]
         return min((at for at in waits if at > now), default=None)
 
     # --- what waits
@@ -149,7 +149,7 @@ class Stream(ABC, Generic[RequestT, ResponseT]):
 
     def _clusters_are_usable(self, now: float) -> bool:
         clusters = self.watches.get(type_urls.CLUSTER)
-        if clusters is None or clusters.acks.sent is None or now >= clusters.acks.sent.at + PATIENCE_S:
+        if clusters is None or now >= _patience_ends(clusters.acks):
             return True
         if not clusters.acks.settled:
             return False
@@ -165,6 +165,7 @@ class Stream(ABC, Generic[RequestT, ResponseT]):
         return (
             clusters is not None
             and bool(clusters.retiring)
+            and not clusters.owes  # what is retiring may have come back
             and all(_is_at_rest(user, now) for user in self._cluster_users())
         )
 
@@ -212,7 +213,11 @@ class Stream(ABC, Generic[RequestT, ResponseT]):
 
 def _is_at_rest(watch: Watch, now: float) -> bool:
     """The proxy runs what it was last sent of this type, as far as anybody will ever know."""
-    acks = watch.acks
-    if watch.owes or acks.rejection is not None:
+    if watch.owes or watch.acks.rejection is not None:
         return False
-    return acks.settled or acks.sent is None or now >= acks.sent.at + PATIENCE_S
+    return watch.acks.settled or now >= _patience_ends(watch.acks)
+
+
+def _patience_ends(acks: Acknowledgements) -> float:
+    """By the oldest response without an answer: a silent proxy is not waited for anew with each response."""
+    return acks.awaited.at + PATIENCE_S if acks.awaited else 0.0

@@ -86,6 +86,14 @@ def test_a_silent_proxy_is_waited_for_a_while_and_no_longer(proxy: Proxy) -> Non
     assert proxy.stream.wake_at(proxy.now) is None
 
 
+def test_a_silent_proxy_is_not_waited_for_anew_with_each_change(proxy: Proxy) -> None:
+    everything_changes(proxy)
+    for content in range(2, 6):
+        proxy.now += PATIENCE_S / 4
+        sent = short_names(proxy.change(cluster("a", content), route("r", content)))
+    assert sent == ["cds", "eds", "lds", "rds"]
+
+
 def remove_cluster_and_its_users(proxy: Proxy) -> list:
     proxy.mesh.remove(CLUSTER, "a")
     proxy.mesh.remove(ENDPOINT, "a")
