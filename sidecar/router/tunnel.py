@@ -14,10 +14,10 @@ class Tunnel(asyncio.Protocol):
     def __init__(self) -> None:
         self.body = Body(self)
         self._transport: asyncio.Transport | None = None
-        self._sending: asyncio.Task[None] | None = None
+        self._sent = False
         self._writable = asyncio.Event()
         self._writable.set()
-        self._lost = asyncio.get_running_loop().create_future()
+        self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def carry(self, source: BodyReader) -> None:
         """Writes all that the client sends, then waits for the host's end of it."""
@@ -27,13 +27,22 @@ class Tunnel(asyncio.Protocol):
                     return
                 self._transport.write(data)
                 await self._writable.wait()
-            if self._transport is not None and self._transport.can_write_eof():
-                self._transport.write_eof()
+            self._end_sending()
             await self._lost
         except RequestError:
             self.abandon_body()  # the client is gone
         finally:
             source.close()
+
+    def _end_sending(self) -> None:
+        """Half a close, if the host still has something to say and the transport knows half a close."""
+        if self._transport is None:
+            return
+        if self.body.ended or not self._transport.can_write_eof():
+            self._transport.close()
+        else:
+            self._sent = True
+            self._transport.write_eof()
 
     # asyncio.Protocol
 
@@ -46,7 +55,7 @@ class Tunnel(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self.body.feed_end()
-        return True  # the client may have more to say
+        return not self._sent  # the client may have more to say
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

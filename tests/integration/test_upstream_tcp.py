@@ -1,0 +1,112 @@
+"""Raw TCP connections to a cluster's hosts, as the TCP proxy opens them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import pytest
+
+from sidecar.config.cluster import CircuitBreakers, Cluster, Discovery, OutlierDetection, TcpKeepalive
+from sidecar.config.endpoint import SocketAddress
+from sidecar.errors import NoHealthyUpstreamError, UpstreamConnectError, UpstreamOverflowError
+from sidecar.observability.stream_info import Connection, StreamInfo
+from tests.support.clusters import at_port, cluster_manager, static_cluster
+from tests.support.flaky_upstream import flaky_upstream
+from tests.support.requests import CONNECTION
+
+
+def info(connection: Connection = CONNECTION) -> StreamInfo:
+    return StreamInfo(connection, 0.0, 0.0)
+
+
+async def test_a_connection_is_counted_until_it_is_released() -> None:
+    async with flaky_upstream() as upstream:
+        config = static_cluster(upstream.endpoint, circuit_breakers=CircuitBreakers(max_connections=1))
+        async with cluster_manager(config) as manager:
+            cluster = manager.get("up")
+            about = info()
+            opened = await cluster.connect_tcp(asyncio.Protocol, about)
+            assert about.upstream_address == upstream.endpoint.address
+            with pytest.raises(UpstreamOverflowError):
+                await cluster.connect_tcp(asyncio.Protocol, info())
+            assert (opened.host.stats.cx_active, cluster.stats.upstream_cx_overflow) == (1, 1)
+            opened.transport.abort()
+            opened.release()
+            opened.release()
+            assert (opened.host.stats.cx_active, cluster.stats.upstream_cx_active) == (0, 0)
+            again = await cluster.connect_tcp(asyncio.Protocol, info())
+            again.transport.abort()
+            again.release()
+
+
+async def test_hosts_that_refuse_are_ejected(unused_tcp_port: int) -> None:
+    detection = OutlierDetection(consecutive_5xx=2)
+    async with (
+        flaky_upstream() as upstream,
+        cluster_manager(
+            static_cluster(at_port(unused_tcp_port), upstream.endpoint, outlier_detection=detection)
+        ) as manager,
+    ):
+        cluster = manager.get("up")
+        failures = []
+        for _ in range(10):
+            try:
+                opened = await cluster.connect_tcp(asyncio.Protocol, info())
+            except UpstreamConnectError as error:
+                failures.append(str(error))
+            else:
+                opened.transport.abort()
+                opened.release()
+        assert failures == ["delayed connect error: Connection refused"] * 2
+        assert cluster.breaker.connections == 0
+
+
+async def test_nobody_to_connect_to() -> None:
+    async with cluster_manager(static_cluster()) as manager:
+        with pytest.raises(NoHealthyUpstreamError):
+            await manager.get("up").connect_tcp(asyncio.Protocol, info())
+
+
+async def test_a_redirected_connection_goes_on_to_where_it_was_going() -> None:
+    async with flaky_upstream() as upstream:
+        config = Cluster(name="PassthroughCluster", discovery=Discovery.ORIGINAL_DST)
+        redirected = Connection(
+            id=1,
+            remote_address=SocketAddress("127.0.0.1", 40000),
+            local_address=SocketAddress("127.0.0.1", 15001),
+            original_destination=upstream.endpoint.address,
+        )
+        async with cluster_manager(config) as manager:
+            opened = await manager.get("PassthroughCluster").connect_tcp(asyncio.Protocol, info(redirected))
+            assert opened.transport.get_extra_info("peername") == ("127.0.0.1", upstream.port)
+            opened.transport.abort()
+            opened.release()
+
+
+async def test_keepalive_and_source_address_are_applied() -> None:
+    async with flaky_upstream() as upstream:
+        config = static_cluster(
+            upstream.endpoint, tcp_keepalive=TcpKeepalive(probes=3, time_s=7), source_address="127.0.0.6"
+        )
+        async with cluster_manager(config) as manager:
+            opened = await manager.get("up").connect_tcp(asyncio.Protocol, info())
+            connection = opened.transport.get_extra_info("socket")
+            assert connection.getsockname()[0] == "127.0.0.6"
+
+            assert connection.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE) == 7
+            opened.transport.abort()
+            opened.release()
+
+
+async def test_a_dial_that_is_cancelled_gives_its_place_back() -> None:
+    async with flaky_upstream() as upstream, cluster_manager(static_cluster(upstream.endpoint)) as manager:
+        cluster = manager.get("up")
+        dialing = asyncio.create_task(cluster.connect_tcp(asyncio.Protocol, info()))
+        await asyncio.sleep(0)
+        assert cluster.breaker.connections == 1
+        dialing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await dialing
+        assert cluster.breaker.connections == 0
