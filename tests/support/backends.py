@@ -55,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
 def backend(version: str) -> Iterator[Backend]:
     """Serves on ``server_port`` until the block ends."""
     with Backend(version) as server:
-        thread = Thread(target=server.serve_forever, name=f"backend-{version}")
+        thread = Thread(target=server.serve_forever, args=(0.05,), name=f"backend-{version}")
         thread.start()
         try:
             yield server
