@@ -8,7 +8,10 @@ from typing import cast
 
 
 class Relay(asyncio.Protocol):
-    """Reads nothing before `resume_reading`. ``on_eof`` and ``on_lost`` are told which side it was.
+    """Passes nothing on before `start`. ``on_eof`` and ``on_lost`` are told which side it was.
+
+    What comes earlier is kept, and reading paused, at the first bytes: a transport of uvloop that is paused
+    while it is made starts to read all the same.
 
     A side that is written to faster than it sends pauses the other's reading, so that memory stays bounded by
     the transports' high-water marks.
@@ -16,6 +19,7 @@ class Relay(asyncio.Protocol):
 
     __slots__ = (
         "_clock",
+        "_early",
         "_on_eof",
         "_on_lost",
         "_on_made",
@@ -42,6 +46,7 @@ class Relay(asyncio.Protocol):
         self._on_lost = on_lost
         self._transport: asyncio.Transport | None = None
         self._started = False
+        self._early: list[bytes] = []
         self._peer_is_behind = False
         self.peer: Relay | None = None
         self.received_bytes = 0
@@ -52,19 +57,23 @@ class Relay(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are so by shape alone
-        self._transport.pause_reading()
         if self._on_made is not None:
             self._on_made()
 
     def data_received(self, data: bytes) -> None:
         self.received_bytes += len(data)
         self.last_read_s = self._clock()
+        if not self._started:
+            self._early.append(data)
+            self._apply()
+            return
         assert self.peer is not None
         self.peer.write(data)
 
     def eof_received(self) -> bool:
         self.ended = True
-        self._on_eof(self)
+        if self._started:
+            self._on_eof(self)
         # Keeps a plain connection open for the other direction; TLS streams would only warn about it.
         return self._can_half_close()
 
@@ -83,6 +92,10 @@ class Relay(asyncio.Protocol):
 
     # Called by the other side and by the session.
 
+    @property
+    def connected(self) -> bool:
+        return self._transport is not None
+
     def write(self, data: bytes) -> None:
         if self._transport is not None:
             self._transport.write(data)
@@ -94,9 +107,17 @@ class Relay(asyncio.Protocol):
         self._transport.write_eof()
         return True
 
-    def resume_reading(self) -> None:
+    def start(self) -> None:
+        """The peer can be written to."""
         self._started = True
-        self._apply()
+        if self._early:
+            assert self.peer is not None
+            self.peer.write(b"".join(self._early))
+            self._early.clear()
+        if self.ended:
+            self._on_eof(self)
+        else:
+            self._apply()
 
     def pause_reading_for_peer(self) -> None:
         self._peer_is_behind = True

@@ -166,16 +166,16 @@ class _Session:
             self.close()
             return
         self._connecting = None
-        if self.upstream.ended:
+        if not self.upstream.connected:
             self.info.add_flag(UpstreamResetError.flag)
             self.info.details = UpstreamResetError.details
             self.close()
             return
         self._proxy.services.observer.opened(self.info)
         self._watch_idleness()
-        # Paused until here: the host is who it should be, and nothing may be lost while it is not there.
-        self.upstream.resume_reading()
-        self.downstream.resume_reading()
+        # Only now: the host has proved who it is.
+        self.upstream.start()
+        self.downstream.start()
 
     async def _connect_to_a_host(self) -> None:
         name = self._proxy.choose_cluster()

@@ -1,0 +1,336 @@
+"""The TCP proxy with real sockets on both sides."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import pytest
+
+from sidecar.config.endpoint import SocketAddress
+from sidecar.config.listener import TcpProxy
+from sidecar.config.route import WeightedCluster
+from sidecar.errors import NoClusterError, NoHealthyUpstreamError, RequestError, UpstreamConnectError
+from sidecar.listener.tcp_proxy import TcpProxyHandler, TcpProxyServices
+from sidecar.observability.stats import TcpProxyStats
+from sidecar.observability.stream_info import Connection, StreamInfo
+from sidecar.timers import Timers
+from tests.support.listening import eventually
+
+pytestmark = pytest.mark.asyncio(loop_factories=["uvloop"])
+
+
+class FakeCluster:
+    """Connects to one port, after as many failures as it is told."""
+
+    def __init__(self, port: int = 0, *failures: RequestError) -> None:
+        self.port = port
+        self.failures = list(failures)
+        self.asked = 0
+        self.lent = 0
+
+    def release(self) -> None:
+        self.lent -= 1
+
+    async def connect_tcp(
+        self, protocol_factory: Callable[[], asyncio.Protocol], info: StreamInfo
+    ) -> FakeCluster:
+        self.asked += 1
+        if self.failures:
+            raise self.failures.pop(0)
+        loop = asyncio.get_running_loop()
+        await loop.create_connection(protocol_factory, "127.0.0.1", self.port)
+        info.upstream_address = SocketAddress("127.0.0.1", self.port)
+        self.lent += 1
+        return self
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.opened_infos: list[StreamInfo] = []
+        self.closed_infos: list[StreamInfo] = []
+
+    def opened(self, info: StreamInfo) -> None:
+        self.opened_infos.append(info)
+
+    def closed(self, info: StreamInfo) -> None:
+        self.closed_infos.append(info)
+
+
+class Proxy:
+    def __init__(self, config: TcpProxy, clusters: dict[str, FakeCluster]) -> None:
+        loop = asyncio.get_running_loop()
+        self.timers = Timers(loop)
+        self.observer = Recorder()
+        self.stats = TcpProxyStats()
+        self.clusters = clusters
+        services = TcpProxyServices(
+            find_cluster=self._find_cluster,
+            timers=self.timers,
+            observer=self.observer,
+            clock=loop.time,
+            rng=random.Random(1),
+        )
+        self.handler = TcpProxyHandler(config, self.stats, services)
+
+    def _find_cluster(self, name: str) -> FakeCluster:
+        if name not in self.clusters:
+            raise NoClusterError(f"no cluster {name!r}")
+        return self.clusters[name]
+
+    async def start(self) -> None:
+        here = SocketAddress("127.0.0.1", 1)
+        connection = Connection(id=1, remote_address=here, local_address=here)
+        loop = asyncio.get_running_loop()
+        self.server = await loop.create_server(lambda: self.handler.protocol(connection), "127.0.0.1", 0)
+        self.port = self.server.sockets[0].getsockname()[1]
+
+    async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", self.port)
+
+    async def ended(self) -> StreamInfo:
+        await eventually(lambda: self.handler.active_connections == 0)
+        return self.observer.closed_infos[-1]
+
+
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]
+
+
+@asynccontextmanager
+async def proxy(
+    serve: Serve, *failures: RequestError, **options: object
+) -> AsyncIterator[tuple[Proxy, FakeCluster]]:
+    async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await serve(reader, writer)
+        finally:
+            writer.close()
+
+    host = await asyncio.start_server(served, "127.0.0.1", 0)
+    cluster = FakeCluster(host.sockets[0].getsockname()[1], *failures)
+    config = TcpProxy(stat_prefix="tcp", clusters=(WeightedCluster(name="db"),), **options)
+    running = Proxy(config, {"db": cluster})
+    await running.start()
+    try:
+        yield running, cluster
+    finally:
+        running.handler.close()
+        running.server.close()
+        host.close()
+        await host.wait_closed()
+        running.timers.close()
+
+
+async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    while data := await reader.read(65536):
+        writer.write(data)
+        await writer.drain()
+
+
+async def test_bytes_pass_both_ways_and_are_counted() -> None:
+    async with proxy(echo) as (running, cluster):
+        reader, writer = await running.connect()
+        writer.write(b"hello")
+        assert await reader.readexactly(5) == b"hello"
+        assert len(running.observer.opened_infos) == cluster.lent == 1
+        writer.close()
+        info = await running.ended()
+        assert info is running.observer.opened_infos[0]
+        assert cluster.lent == 0
+        assert (info.cluster, info.bytes_received, info.bytes_sent, info.flags) == ("db", 5, 5, "")
+        assert info.end_s >= info.start_s
+        assert (running.stats.downstream_cx_total, running.stats.downstream_cx_active) == (1, 0)
+        assert running.stats.downstream_cx_rx_bytes_total == 5
+
+
+async def test_a_server_may_speak_first() -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"5.7.0-mysql")
+        await reader.read()
+
+    async with proxy(greet) as (running, _):
+        reader, writer = await running.connect()
+        assert await asyncio.wait_for(reader.readexactly(11), 5) == b"5.7.0-mysql"
+        writer.close()
+
+
+async def test_a_client_that_has_finished_sending_still_gets_its_answer() -> None:
+    async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"%d" % len(await reader.read()))
+
+    async with proxy(count) as (running, _):
+        reader, writer = await running.connect()
+        writer.write(b"x" * 100_000)
+        writer.write_eof()
+        assert await asyncio.wait_for(reader.read(), 5) == b"100000"
+        writer.close()
+        assert (await running.ended()).flags == ""
+
+
+async def test_what_a_client_sends_before_the_host_is_reached_arrives_with_its_end() -> None:
+    async def all_of_it(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.read())
+
+    async with proxy(all_of_it) as (running, cluster):
+        gate = asyncio.Event()
+        connect = cluster.connect_tcp
+
+        async def connect_later(protocol_factory: Callable[[], asyncio.Protocol], info: StreamInfo):
+            await gate.wait()
+            return await connect(protocol_factory, info)
+
+        cluster.connect_tcp = connect_later
+        reader, writer = await running.connect()
+        writer.write(b"early")
+        writer.write_eof()
+        await eventually(lambda: bool(running.handler.active_connections))
+        await asyncio.sleep(0.02)
+        gate.set()
+        assert await asyncio.wait_for(reader.read(), 5) == b"early"
+        writer.close()
+
+
+async def test_a_client_that_does_not_read_holds_the_host_back_in_bounded_memory() -> None:
+    sent = 0
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal sent
+        while True:
+            writer.write(b"x" * 65536)
+            await writer.drain()
+            sent += 65536
+
+    async with proxy(flood) as (running, _):
+        client = socket.create_connection(("127.0.0.1", running.port))
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        await eventually(lambda: sent > 0)
+        before = -1
+        async with asyncio.timeout(10):
+            while before != sent:  # until the pipe is full: what is in flight is the kernel's buffers
+                before = sent
+                await asyncio.sleep(0.1)
+        (session,) = running.handler._sessions
+        assert session.downstream._transport.get_write_buffer_size() < 1024 * 1024
+        client.close()
+        await running.ended()
+
+
+async def test_everything_arrives_however_slow_the_reader_is() -> None:
+    payload = random.Random(1).randbytes(8 * 1024 * 1024)
+
+    async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(payload)
+        await writer.drain()
+
+    async with proxy(send) as (running, _):
+        reader, writer = await running.connect()
+        received = bytearray()
+        while data := await asyncio.wait_for(reader.read(100_000), 5):
+            received += data
+        assert received == payload
+        writer.close()
+
+
+async def test_no_cluster_no_host_and_no_connection_are_told_apart() -> None:
+    for failure, flag in (
+        (NoHealthyUpstreamError("no host is healthy"), "UH"),
+        (UpstreamConnectError("refused"), "UF"),
+    ):
+        async with proxy(echo, failure) as (running, _):
+            reader, writer = await running.connect()
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+            info = await running.ended()
+            assert info.flags == flag
+            assert info.upstream_failure == str(failure)
+            assert not running.observer.opened_infos
+            writer.close()
+    async with proxy(echo) as (running, cluster):
+        running.clusters.clear()
+        reader, writer = await running.connect()
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert (await running.ended()).flags == "NC"
+        assert running.stats.downstream_cx_no_route == 1
+        assert cluster.asked == 0
+        writer.close()
+
+
+async def test_connecting_is_tried_as_often_as_configured() -> None:
+    refused = [UpstreamConnectError("refused")] * 2
+    async with proxy(echo, *refused, max_connect_attempts=3) as (running, cluster):
+        reader, writer = await running.connect()
+        writer.write(b"x")
+        assert await asyncio.wait_for(reader.readexactly(1), 5) == b"x"
+        assert cluster.asked == running.observer.opened_infos[0].attempts == 3
+        writer.close()
+
+
+async def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
+    async with proxy(echo, idle_timeout_s=0.2) as (running, _):
+        reader, writer = await running.connect()
+        for _ in range(8):
+            writer.write(b"x")
+            assert await asyncio.wait_for(reader.readexactly(1), 5) == b"x"
+            await asyncio.sleep(0.05)
+        assert running.stats.idle_timeout == 0
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        assert running.stats.idle_timeout == 1
+        assert (await running.ended()).details == "idle_timeout"
+        writer.close()
+
+
+async def test_a_reset_on_either_side_ends_the_other() -> None:
+    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        linger_0 = struct.pack("ii", 1, 0)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_0)
+        writer.transport.abort()
+
+    async with proxy(reset) as (running, _):
+        reader, writer = await running.connect()
+        writer.write(b"xy")
+        await running.ended()
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+
+
+async def test_closing_the_handler_cancels_what_is_still_connecting() -> None:
+    class Stuck(FakeCluster):
+        cancelled = False
+
+        async def connect_tcp(self, protocol_factory, info):
+            try:
+                await asyncio.Future()
+            except asyncio.CancelledError:
+                self.cancelled = True
+                raise
+
+    async with proxy(echo) as (running, _):
+        stuck = Stuck()
+        running.clusters["db"] = stuck
+        reader, writer = await running.connect()
+        await eventually(lambda: running.handler.active_connections == 1)
+        await asyncio.sleep(0)
+        running.handler.close()
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        await eventually(lambda: stuck.cancelled)
+        writer.close()
+
+
+async def test_clusters_are_chosen_by_weight() -> None:
+    config = TcpProxy(
+        stat_prefix="tcp",
+        clusters=(
+            WeightedCluster(name="v1", weight=9),
+            WeightedCluster(name="v0", weight=0),
+            WeightedCluster(name="v2", weight=1),
+        ),
+    )
+    running = Proxy(config, {})
+    names = [running.handler.choose_cluster() for _ in range(5000)]
+    assert names.count("v0") == 0
+    assert names.count("v2") == pytest.approx(500, abs=75)
+    running.timers.close()
