@@ -19,12 +19,12 @@ class ReplayableBody:
 
     __slots__ = (
         "_current",
-        "_ended",
         "_limit_bytes",
         "_lock",
         "_on_end",
         "_record",
         "_size",
+        "ended",
         "replayable",
         "source",
     )
@@ -36,7 +36,7 @@ class ReplayableBody:
         self.replayable = True
         self._on_end = on_end
         self._limit_bytes = limit_bytes
-        self._ended = False
+        self.ended = False
         self._size = 0
         self._record: list[bytes] = []
         # An attempt that was given up may still be reading when the next one begins.
@@ -68,8 +68,8 @@ class ReplayableBody:
         if chunk:
             self._record.append(chunk)
             self._size += len(chunk)
-        elif not self._ended:
-            self._ended = True
+        elif not self.ended:
+            self.ended = True
             self._on_end()
         return bool(chunk)
 
@@ -135,8 +135,7 @@ class CountedBody:
         if self._expires_s is None:
             return await self._source.read()
         remaining_s = max(0.0, self._expires_s - self._timers.now_s())
-        error = UpstreamTimeoutError("the response was not complete within the route's timeout")
-        with TimeLimit(self._timers, remaining_s, error):
+        with TimeLimit(self._timers, remaining_s, _too_slow):
             return await self._source.read()
 
     def close(self) -> None:
@@ -147,3 +146,7 @@ class CountedBody:
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end()
+
+
+def _too_slow() -> UpstreamTimeoutError:
+    return UpstreamTimeoutError("the response was not complete within the route's timeout")

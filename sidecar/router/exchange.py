@@ -43,6 +43,7 @@ class Exchange:
     """Made for one request, and used once: `run`."""
 
     __slots__ = (
+        "_attempt_limit",
         "_body",
         "_cluster",
         "_env",
@@ -76,6 +77,7 @@ class Exchange:
         self._include_attempt_count = include_attempt_count
         self._started_s = env.clock()
         self._limit: TimeLimit | None = None
+        self._attempt_limit: TimeLimit | None = None
         self._body: ReplayableBody | None = None
         self._retries = 0
         self._retrying = False
@@ -86,14 +88,11 @@ class Exchange:
         """Raises `RequestError` when the last attempt allowed has failed, or the route's time is up."""
         request, forward = self._request, self._forward
         if not isinstance(request.body, bytes):
-            self._body = ReplayableBody(request.body, self._start_time_limit)
+            self._body = ReplayableBody(request.body, self._start_time_limits)
         # A tunnel lasts as long as it lasts.
         if forward.timeout_s == 0 or request.upgrade is not None:
             return await self._run()
-        error = UpstreamTimeoutError("the upstream took longer to answer than the route allows")
-        # The time runs from the end of the request: uploads may take long.
-        deferred = self._body is not None
-        self._limit = TimeLimit(self._env.timers, forward.timeout_s, error, deferred=deferred)
+        self._limit = self._time_limit(forward.timeout_s, _route_timeout)
         try:
             with self._limit:
                 return await self._run()
@@ -101,9 +100,15 @@ class Exchange:
             self._cluster.stats.upstream_rq_timeout += 1
             raise
 
-    def _start_time_limit(self) -> None:
-        if self._limit is not None:
-            self._limit.start()
+    def _time_limit(self, delay_s: float, error: Callable[[], UpstreamError]) -> TimeLimit:
+        """The time runs from the end of the request: uploads may take long."""
+        deferred = self._body is not None and not self._body.ended
+        return TimeLimit(self._env.timers, delay_s, error, deferred=deferred)
+
+    def _start_time_limits(self) -> None:
+        for limit in (self._limit, self._attempt_limit):
+            if limit is not None:
+                limit.start()
 
     async def _run(self) -> Response:
         """The retry loop."""
@@ -201,8 +206,8 @@ class Exchange:
         timeout_s = self._forward.retry.per_try_timeout_s
         if timeout_s == 0 or request.upgrade is not None:
             return await self._exchange(lease)
-        error = UpstreamPerTryTimeoutError("the upstream took longer to answer than one attempt may")
-        with TimeLimit(self._env.timers, timeout_s, error):
+        self._attempt_limit = self._time_limit(timeout_s, _attempt_timeout)
+        with self._attempt_limit:
             return await self._exchange(lease)
 
     async def _exchange(self, lease: Lease) -> Response:
@@ -295,6 +300,14 @@ class Exchange:
         if self._retries > 0:
             pause_s = self._forward.retry.back_off_s(self._retries, self._env.rng.random())
             await self._env.timers.sleep(pause_s)
+
+
+def _route_timeout() -> UpstreamTimeoutError:
+    return UpstreamTimeoutError("the upstream took longer to answer than the route allows")
+
+
+def _attempt_timeout() -> UpstreamPerTryTimeoutError:
+    return UpstreamPerTryTimeoutError("the upstream took longer to answer than one attempt may")
 
 
 def _close(response: Response) -> None:

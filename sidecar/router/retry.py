@@ -38,6 +38,7 @@ class RetryRules:
     __slots__ = (
         "_grpc_statuses",
         "_retriable_headers",
+        "_retries_rate_limited",
         "_retry_on",
         "_statuses",
         "back_off_base_interval_s",
@@ -50,6 +51,7 @@ class RetryRules:
     def __init__(self, policy: RetryPolicy | None) -> None:
         policy = policy or _NO_RETRIES
         self._retry_on = policy.retry_on
+        self._retries_rate_limited = "envoy-ratelimited" in policy.retry_on
         self._statuses = _retriable_statuses(policy)
         self._grpc_statuses = frozenset(
             status for condition, status in _GRPC_STATUS_OF_CONDITION.items() if condition in policy.retry_on
@@ -64,14 +66,17 @@ class RetryRules:
         self.back_off_max_interval_s = policy.back_off_max_interval_s
 
     def wants_response_retried(self, status: int, headers: Headers) -> bool:
-        """Never asked of a route without a policy: `max_retries` is looked at first."""
+        """A rate limit's answer is retried where that is asked for, and for no other reason."""
+        retriable = (
+            status in self._statuses
+            or (self._grpc_statuses and get_header(headers, b"grpc-status") in self._grpc_statuses)
+            or (self._retriable_headers and any(matches(headers) for matches in self._retriable_headers))
+        )
+        if not retriable and not self._retries_rate_limited:
+            return False
         if get_header(headers, b"x-envoy-ratelimited") is not None:
-            return "envoy-ratelimited" in self._retry_on
-        if status in self._statuses:
-            return True
-        if self._grpc_statuses and get_header(headers, b"grpc-status") in self._grpc_statuses:
-            return True
-        return any(matches(headers) for matches in self._retriable_headers)
+            return self._retries_rate_limited
+        return bool(retriable)
 
     def wants_error_retried(self, error: UpstreamError) -> bool:
         """An open circuit breaker, or a lack of hosts, is no such error and never retried."""

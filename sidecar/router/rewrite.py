@@ -102,6 +102,8 @@ def rewrite_authority(request: Request, authority: bytes, *, append_x_forwarded_
 def set_header(request: Request, name: bytes, value: bytes) -> None:
     """In place of all values that it had."""
     headers = request.headers
-    if any(header == name for header, _ in headers):
-        headers[:] = [pair for pair in headers if pair[0] != name]
+    for header, _ in headers:
+        if header == name:
+            headers[:] = [pair for pair in headers if pair[0] != name]
+            break
     headers.append((name, value))

@@ -4,6 +4,7 @@ costs the event loop no timer of its own."""
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from types import TracebackType
 
 from sidecar.errors import UpstreamError
@@ -11,7 +12,7 @@ from sidecar.timers import Timer, Timers
 
 
 class TimeLimit:
-    """A `with` block that is cancelled when its time has run out, and then raises `error`.
+    """A `with` block that is cancelled when its time has run out, and then raises an `error`.
 
     The time runs from the block's beginning or, if `deferred`, from the call of `start`. `expires_s` is when
     it runs out, of the timers' clock; None until it runs.
@@ -30,7 +31,7 @@ class TimeLimit:
     )
 
     def __init__(
-        self, timers: Timers, delay_s: float, error: UpstreamError, *, deferred: bool = False
+        self, timers: Timers, delay_s: float, error: Callable[[], UpstreamError], *, deferred: bool = False
     ) -> None:
         self._timers = timers
         self._delay_s = delay_s
@@ -73,4 +74,4 @@ class TimeLimit:
             # Where somebody else has cancelled the task as well, cancelled it is.
             by_us_alone = task.uncancel() <= self._cancelling
             if by_us_alone and kind is asyncio.CancelledError:
-                raise self._error from None
+                raise self._error() from None

@@ -17,11 +17,13 @@ class ConnectionObserver(Protocol):
 class Connection(Protocol):
     """`active` exchanges are under way of the `capacity` that it may carry at once (1 for HTTP/1.1).
     `closed` is true from the moment that the peer's EOF or a fault was seen: it is never lent again.
-    Implementations call the observer; the pool sets it."""
+    Implementations call the observer; the pool sets it. The byte counts are of its whole life."""
 
     closed: bool
     active: int
     capacity: int
+    received_bytes: int
+    sent_bytes: int
     observer: ConnectionObserver | None
 
     def close(self) -> None:

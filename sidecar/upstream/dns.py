@@ -23,7 +23,10 @@ def system_resolver(loop: asyncio.AbstractEventLoop) -> Resolver:
     """The operating system's, in the loop's thread pool."""
 
     async def resolve(name: str) -> Sequence[str]:
-        found = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        try:
+            found = await loop.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+        except ValueError as error:  # a name that cannot be encoded: too long a label, a NUL
+            raise OSError(f"{name!r} is no host name") from error
         return [str(sockaddr[0]) for *_, sockaddr in found]
 
     return resolve

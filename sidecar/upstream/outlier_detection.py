@@ -67,7 +67,7 @@ class OutlierDetector:
         self._rng = rng
         self.host_count = 0
         """Kept by the cluster: the maximum ejection percentage is of all its hosts."""
-        self.ejected_count = 0
+        self._set_ejected_count(0)  # the counters may be those of a cluster that this one replaces
         self._enforcing = {
             _Cause.CONSECUTIVE_5XX: config.enforcing_consecutive_5xx,
             _Cause.GATEWAY_FAILURE: config.enforcing_consecutive_gateway_failure,

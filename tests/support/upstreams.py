@@ -56,6 +56,8 @@ class FakeConnection:
         self.closed = False
         self.active = 0
         self.capacity = capacity
+        self.received_bytes = 0
+        self.sent_bytes = 0
         self.observer: ConnectionObserver | None = None
 
     def close(self) -> None:

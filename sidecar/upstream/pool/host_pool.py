@@ -71,6 +71,7 @@ class HostPool:
             raise
 
     def give_back(self, lease: Lease) -> None:
+        self._count_bytes(lease)
         if self._pool.returned(lease, self._env.loop.time()):
             lease.connection.close()
         self._watch_idle()
@@ -80,10 +81,18 @@ class HostPool:
         if lease not in self._pool.leases:
             return
         self._pool.lost(lease)
+        self._count_bytes(lease)
         self._env.stats.upstream_cx_active -= 1
         self._env.stats.upstream_cx_destroy += 1
         self._host_stats.cx_active -= 1
         self._open_wanted()
+
+    def _count_bytes(self, lease: Lease) -> None:
+        connection, stats = lease.connection, self._env.stats
+        stats.upstream_cx_rx_bytes_total += connection.received_bytes - lease.received_bytes
+        stats.upstream_cx_tx_bytes_total += connection.sent_bytes - lease.sent_bytes
+        lease.received_bytes = connection.received_bytes
+        lease.sent_bytes = connection.sent_bytes
 
     def use_tls(self, tls: UpstreamTls | None, context: ssl.SSLContext | None) -> None:
         """Connections that stand under another context are let go as they fall idle: a rotation of the

@@ -19,7 +19,17 @@ class Lease:
     """A connection in a pool. `lent` exchanges are under way or about to be; `lent_total` counts all.
     A `retiring` connection takes no new one, and is closed after its last."""
 
-    __slots__ = ("connection", "idle_since_s", "lent", "lent_total", "peer_id", "retiring", "secured_by")
+    __slots__ = (
+        "connection",
+        "idle_since_s",
+        "lent",
+        "lent_total",
+        "peer_id",
+        "received_bytes",
+        "retiring",
+        "secured_by",
+        "sent_bytes",
+    )
 
     def __init__(self, connection: Connection, *, secured_by: object = None, peer_id: str = "") -> None:
         self.connection = connection
@@ -30,6 +40,8 @@ class Lease:
         self.lent = 0
         self.lent_total = 0
         self.retiring = False
+        self.received_bytes = 0
+        self.sent_bytes = 0
 
     @property
     def reused(self) -> bool:

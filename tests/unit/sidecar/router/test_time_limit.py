@@ -8,12 +8,14 @@ from sidecar.errors import UpstreamTimeoutError
 from sidecar.router.time_limit import TimeLimit
 from sidecar.timers import Timers
 
-ERROR = UpstreamTimeoutError("too slow")
+
+def too_slow() -> UpstreamTimeoutError:
+    return UpstreamTimeoutError("too slow")
 
 
 async def test_a_block_that_takes_too_long_raises_the_error() -> None:
     timers = Timers(asyncio.get_running_loop())
-    limit = TimeLimit(timers, 0.01, ERROR)
+    limit = TimeLimit(timers, 0.01, too_slow)
     with pytest.raises(UpstreamTimeoutError), limit:
         await asyncio.Event().wait()
     assert limit.expired
@@ -25,7 +27,7 @@ async def test_a_block_that_takes_too_long_raises_the_error() -> None:
 
 async def test_a_block_in_time_leaves_no_timer_behind() -> None:
     timers = Timers(asyncio.get_running_loop())
-    limit = TimeLimit(timers, 0.01, ERROR)
+    limit = TimeLimit(timers, 0.01, too_slow)
     with limit:
         pass
     await timers.sleep(0.03)
@@ -37,7 +39,7 @@ async def test_a_cancellation_by_somebody_else_is_passed_on() -> None:
     timers = Timers(asyncio.get_running_loop())
 
     async def limited() -> None:
-        with TimeLimit(timers, 60, ERROR):
+        with TimeLimit(timers, 60, too_slow):
             await asyncio.Event().wait()
 
     task = asyncio.create_task(limited())
@@ -50,7 +52,7 @@ async def test_a_cancellation_by_somebody_else_is_passed_on() -> None:
 
 async def test_when_both_want_it_cancelled_cancelled_it_is() -> None:
     timers = Timers(asyncio.get_running_loop())
-    limit = TimeLimit(timers, 0.01, ERROR)
+    limit = TimeLimit(timers, 0.01, too_slow)
 
     async def limited() -> None:
         with limit:
@@ -69,7 +71,7 @@ async def test_when_both_want_it_cancelled_cancelled_it_is() -> None:
 
 async def test_a_deferred_limit_runs_from_its_start() -> None:
     timers = Timers(asyncio.get_running_loop())
-    limit = TimeLimit(timers, 0.01, ERROR, deferred=True)
+    limit = TimeLimit(timers, 0.01, too_slow, deferred=True)
     with limit:
         await timers.sleep(0.03)
         assert limit.expires_s is None
