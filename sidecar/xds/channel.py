@@ -20,6 +20,8 @@ def open_channel(ads: Ads, address: SocketAddress) -> grpc.aio.Channel:
         "grpc.keepalive_permit_without_calls": 1,
         "grpc.http2.max_pings_without_data": 0,
         "grpc.max_receive_message_length": ads.max_receive_message_bytes,
+        # What gRPC calls a back-off is also the least time that it gives a connection to come up.
+        "grpc.min_reconnect_backoff_ms": int(ads.connect_timeout_s * 1000),
         # An HTTP proxy of the environment is the application's, not the mesh's.
         "grpc.enable_http_proxy": 0,
         # Each stream gets a connection of its own, and `XdsClient` waits between tries.

@@ -101,7 +101,7 @@ class Warming:
     def _routes(self, absent: Set[str]) -> dict[str, RouteConfiguration]:
         ready: dict[str, RouteConfiguration] = {}
         for name, route in self._store.routes().items():
-            if absent.isdisjoint(clusters_of_route(route)):
+            if not absent or absent.isdisjoint(clusters_of_route(route)):
                 ready[name] = route
             elif name in self.published.routes:
                 ready[name] = self.published.routes[name]
@@ -121,7 +121,7 @@ class Warming:
             if (
                 all((type_urls.ROUTE, route) not in awaited for route in names)
                 and held_back.isdisjoint(names)
-                and absent.isdisjoint(clusters_of_listener(listener))
+                and (not absent or absent.isdisjoint(clusters_of_listener(listener)))
             ):
                 ready[name] = listener
                 continue

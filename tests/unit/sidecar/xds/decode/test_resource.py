@@ -1,4 +1,4 @@
-"""Resources as they come over the wire, and what the data path gets; Envoy's defaults for what is not said."""
+"""Resources as they come over the wire, and what the data path gets; Envoy's defaults for what is unsaid."""
 
 from __future__ import annotations
 

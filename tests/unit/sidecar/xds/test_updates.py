@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from protos import type_urls
+from sidecar.config.bootstrap import Bootstrap
+from sidecar.config.snapshot import EMPTY_SNAPSHOT, Snapshot
+from sidecar.errors import ConfigError
+from sidecar.xds.persistence import write_last_good
+from sidecar.xds.state import XdsState
+from sidecar.xds.store import RawResource
+from sidecar.xds.updates import Updates
+from sidecar.xds.wire import Response
+from tests.support.ads_server import name_of, packed
+from tests.support.envoy_config import listener, static_cluster, tcp_proxy
+
+CLUSTER, LISTENER = type_urls.CLUSTER, type_urls.LISTENER
+
+
+class DataPath:
+    def __init__(self) -> None:
+        self.snapshot = EMPTY_SNAPSHOT
+        self.refuse_port = 0
+        self.refuse_all = ""
+
+    def __call__(self, snapshot: Snapshot) -> Mapping[str, ConfigError]:
+        if self.refuse_all:
+            raise ConfigError("", self.refuse_all)
+        self.snapshot = snapshot
+        return {
+            name: ConfigError("address", "in use")
+            for name, config in snapshot.listeners.items()
+            if self.refuse_port and config.address.port == self.refuse_port
+        }
+
+
+@pytest.fixture
+def data_path() -> DataPath:
+    return DataPath()
+
+
+@pytest.fixture
+def state() -> XdsState:
+    return XdsState()
+
+
+@pytest.fixture
+def updates(data_path: DataPath, state: XdsState) -> Updates:
+    return Updates(Bootstrap(), data_path, state, clock=lambda: 0.0, wall_clock=lambda: 0.0)
+
+
+def response(type_url: str, *documents: dict[str, Any], **fields: Any) -> Response:
+    resources = tuple(
+        RawResource(
+            name=name_of(document),
+            version="1",
+            type_url=type_url,
+            body=packed(type_url, document).value,
+        )
+        for document in documents
+    )
+    return Response(type_url=type_url, version="1", nonce="n", resources=resources, **fields)
+
+
+async def test_a_refused_listener_gives_way_to_the_one_before(updates: Updates, data_path: DataPath) -> None:
+    await updates.apply(response(LISTENER, listener("l", tcp_proxy(), 80)))
+    before = data_path.snapshot.listeners["l"]
+    data_path.refuse_port = 81
+    outcome = await updates.apply(response(LISTENER, listener("l", tcp_proxy(), 81)))
+
+    assert outcome.error == "l: address: in use"
+    assert data_path.snapshot.listeners["l"] is before
+    assert updates.store.versions(LISTENER) == {"l": "1"}
+
+
+async def test_a_new_listener_that_is_refused_is_left_out(updates: Updates, data_path: DataPath) -> None:
+    data_path.refuse_port = 81
+    both = response(LISTENER, listener("good", tcp_proxy(), 80), listener("bad", tcp_proxy(), 81))
+    assert (await updates.apply(both)).error == "bad: address: in use"
+    assert list(data_path.snapshot.listeners) == ["good"]
+    data_path.refuse_port = 0
+    assert (await updates.apply(response(LISTENER, listener("bad", tcp_proxy(), 81)))).error == ""
+    assert set(data_path.snapshot.listeners) == {"good", "bad"}
+
+
+async def test_two_listeners_cannot_have_one_address(updates: Updates, data_path: DataPath) -> None:
+    both = response(LISTENER, listener("a", tcp_proxy(), 80), listener("b", tcp_proxy(), 80))
+    outcome = await updates.apply(both)
+    assert outcome.error == "b: address: 127.0.0.1:80 is the address of the listener 'a' already"
+    assert list(data_path.snapshot.listeners) == ["a"]
+
+
+async def test_a_whole_snapshot_that_is_refused_is_tried_again(updates: Updates, data_path: DataPath) -> None:
+    data_path.refuse_all = "out of memory"
+    outcome = await updates.apply(response(LISTENER, listener("l", tcp_proxy())))
+    assert outcome.error == "out of memory"
+    assert data_path.snapshot is EMPTY_SNAPSHOT
+    data_path.refuse_all = ""
+    await updates.apply(response(CLUSTER, static_cluster("b")))
+    assert (list(data_path.snapshot.clusters), list(data_path.snapshot.listeners)) == (["b"], ["l"])
+
+
+async def test_counters_tell_what_happened(updates: Updates, state: XdsState) -> None:
+    await updates.apply(response(CLUSTER, static_cluster("a")))
+    await updates.apply(response(CLUSTER, {**static_cluster("b"), "lb_policy": "MAGLEV"}))
+    stats = state.stats()
+    assert stats["cluster_manager.cds.update_success"] == 1
+    assert stats["cluster_manager.cds.update_rejected"] == 1
+    assert state.last_nack.startswith("cds: b: lb_policy: MAGLEV")
+    await updates.apply(response(CLUSTER, static_cluster("b")))
+    assert state.last_nack == ""
+
+
+async def test_a_name_that_is_added_and_removed_at_once_is_refused_whole(updates: Updates) -> None:
+    outcome = await updates.apply(response(CLUSTER, static_cluster("a"), removed=("a",)))
+    assert outcome.error == "a: stands 2 times in the response"
+    assert updates.store.versions(CLUSTER) == {}
+
+
+async def test_the_words_of_a_refusal_are_bounded(updates: Updates) -> None:
+    bad = [{**static_cluster(f"c{number}"), "lb_policy": "MAGLEV"} for number in range(500)]
+    assert len((await updates.apply(response(CLUSTER, *bad))).error) <= 4096
+
+
+def test_saved_resources_that_are_no_good_any_more_are_left_out(
+    updates: Updates, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    good = packed(CLUSTER, static_cluster("good")).value
+    bad = packed(CLUSTER, {**static_cluster("bad"), "lb_policy": "MAGLEV"}).value
+    saved = [
+        RawResource(name="good", version="1", type_url=CLUSTER, body=good),
+        RawResource(name="bad", version="1", type_url=CLUSTER, body=bad),
+        RawResource(name="odd", version="1", type_url="type.googleapis.com/other", body=b""),
+    ]
+    write_last_good(tmp_path, "", saved)
+    restored = updates.restore(tmp_path)
+
+    assert restored is not None
+    assert list(restored.clusters) == ["good"]
+    assert "saved resource bad is ignored: lb_policy: MAGLEV" in caplog.text
+    assert "saved resource odd is ignored" in caplog.text
+    assert updates.store.versions(CLUSTER) == {"good": ""}, "asked for anew"
