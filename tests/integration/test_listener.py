@@ -400,6 +400,18 @@ async def test_close_ends_connections_that_are_still_being_set_up() -> None:
         writer.close()
 
 
+async def test_connections_beyond_the_limit_of_descriptors_are_closed_and_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sidecar.listener.manager._highest_downstream_descriptor", lambda: 3)
+    async with listening(listener(chain("only"))) as harness:
+        reader, writer = await harness.connect()
+        assert await read_to_end(reader) == b""
+        stats = harness.stats.listener("127.0.0.1_0")
+        assert (stats.downstream_cx_overflow, stats.downstream_cx_total) == (1, 0)
+        writer.close()
+
+
 async def test_accepting_pauses_when_descriptors_run_out_and_comes_back(monkeypatch) -> None:
     monkeypatch.setattr("sidecar.listener.listen_socket._EXHAUSTED_PAUSE_S", 0.05)
     async with listening(listener(chain("only"))) as harness:

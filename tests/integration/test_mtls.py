@@ -194,6 +194,17 @@ async def test_a_handshake_that_is_not_finished_is_timed_out() -> None:
         writer.close()
 
 
+async def test_closing_ends_a_handshake_that_is_under_way() -> None:
+    unsniffed = dataclasses.replace(STRICT, tls_inspector=False)
+    async with listening(unsniffed, contexts=TestTrustDomain().contexts()) as harness:
+        reader, writer = await connect(harness)
+        await eventually(lambda: harness.manager.active_connections == 1)
+        await asyncio.sleep(0.02)
+        await harness.manager.close()
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+
+
 async def test_a_listener_with_mtls_warms_until_the_certificate_is_here() -> None:
     contexts = TlsContexts()
     domain = TestTrustDomain()
