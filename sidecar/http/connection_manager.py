@@ -21,6 +21,9 @@ from sidecar.errors import (
     DownstreamTimeoutError,
     HeadersTooLargeError,
     InternalError,
+    NoClusterError,
+    NoRouteError,
+    PayloadTooLargeError,
     RequestError,
     RequestHeaderTimeoutError,
     StreamIdleTimeoutError,
@@ -41,6 +44,19 @@ OnComplete = Callable[[Request, Response | None], None]
 _SERVICE_TIME = b"x-envoy-upstream-service-time"
 # Envoy's defaults: server_header_transformation OVERWRITE; the router's word on the time is the last hop's.
 _MANAGED = frozenset((b"date", b"server", _SERVICE_TIME))
+
+# What a failure counts as; the most derived type first.
+_FAILURE_COUNTERS: tuple[tuple[type[RequestError], str], ...] = (
+    (DownstreamDisconnectError, "downstream_rq_rx_reset"),
+    (RequestHeaderTimeoutError, "downstream_rq_header_timeout"),
+    (StreamIdleTimeoutError, "downstream_rq_idle_timeout"),
+    (DownstreamTimeoutError, "downstream_rq_timeout"),
+    (HeadersTooLargeError, "downstream_rq_too_large"),
+    (PayloadTooLargeError, "downstream_rq_too_large"),
+    (DownstreamProtocolError, "downstream_cx_protocol_error"),
+    (NoRouteError, "no_route"),
+    (NoClusterError, "no_cluster"),
+)
 
 
 class ServerConnection(Protocol):
@@ -147,11 +163,6 @@ class ConnectionManager:
         stats = self.stats
         stats.downstream_rq_total += 1
         stats.downstream_rq_active += 1
-        if isinstance(error, HeadersTooLargeError):
-            stats.downstream_rq_too_large += 1
-        elif isinstance(error, DownstreamProtocolError):
-            stats.downstream_cx_protocol_error += 1
-        logger.info("downstream %s is at fault: %s", request.info.connection.remote_address, error)
         response = self.explain(request, error)
         self.finish_head(request, response)
         return response
@@ -167,15 +178,12 @@ class ConnectionManager:
         info = request.info
         info.add_flag(error.flag)
         info.details = error.details
-        stats = self.stats
-        if isinstance(error, DownstreamDisconnectError):
-            stats.downstream_rq_rx_reset += 1
-        elif isinstance(error, RequestHeaderTimeoutError):
-            stats.downstream_rq_header_timeout += 1
-        elif isinstance(error, StreamIdleTimeoutError):
-            stats.downstream_rq_idle_timeout += 1
-        elif isinstance(error, DownstreamTimeoutError):
-            stats.downstream_rq_timeout += 1
+        for kind, counter in _FAILURE_COUNTERS:
+            if isinstance(error, kind):
+                setattr(self.stats, counter, getattr(self.stats, counter) + 1)
+                break
+        if isinstance(error, DownstreamError) and not isinstance(error, DownstreamDisconnectError):
+            logger.info("downstream %s is at fault: %s", info.connection.remote_address, error)
 
     def complete(self, request: Request, response: Response | None) -> None:
         """The exchange is over: `response` is None if the client left before it began."""

@@ -41,15 +41,15 @@ class IncomingRequest:
         "upgrade",
     )
 
-    def __init__(self) -> None:
-        self.method = b""
+    def __init__(self, method: bytes, headers: Headers, keep_alive: bool) -> None:
+        self.method = method
         self.authority = b""
         self.path = b""
-        self.headers: Headers = []
+        self.headers = headers
         self.body: bytes | Body = b""
         self.upgrade: bytes | None = None
         self.http10 = False
-        self.keep_alive = True
+        self.keep_alive = keep_alive
         self.expects_continue = False
         self.complete = False
         self.received_bytes = 0
@@ -78,7 +78,7 @@ class RequestReader:
         self._max_headers_count = max_headers_count
         self._allow_absolute_url = allow_absolute_url
         self._parser = httptools.HttpRequestParser(self)
-        self._request = IncomingRequest()
+        self._request = IncomingRequest(b"", [], False)
         self._returned = True  # whether `_request` was, or there is none
         self._arrived: list[IncomingRequest] = []
         self._target = b""
@@ -151,13 +151,11 @@ class RequestReader:
         if self._replaying:
             self._replaying = False
             return
-        request = self._request = IncomingRequest()
-        self._chunks = []
         self._check_size()
-        special = self._special
-        request.method = self._parser.get_method()
-        request.headers = self._fields
-        request.keep_alive = self._parser.should_keep_alive()
+        parser, special = self._parser, self._special
+        request = IncomingRequest(parser.get_method(), self._fields, parser.should_keep_alive())
+        self._request = request
+        self._chunks = []
         if len(special) != 1 or not request.keep_alive:
             self._read_special(request)
         request.authority, request.path = resolve_target(

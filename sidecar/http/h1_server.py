@@ -37,7 +37,7 @@ from sidecar.http.h1_writer import (
     whole_response,
     without_length,
 )
-from sidecar.http.message import BodyReader, Headers, Request, Response
+from sidecar.http.message import Body, BodyReader, Headers, Request, Response
 from sidecar.observability.stream_info import Connection
 from sidecar.timers import Timer
 
@@ -132,6 +132,7 @@ class Http1ServerConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
         self._deadline.cancel()
+        self._cancel_request_timer()
         self._waiting.clear()
         self._unparsed = memoryview(b"")
         self._end_tunnel_input()
@@ -267,9 +268,7 @@ class Http1ServerConnection(asyncio.Protocol):
         exchange.request.info.bytes_received = incoming.received_bytes
         self._manager.complete(exchange.request, exchange.response)
         self._exchange = None
-        if self._request_timer is not None:
-            self._request_timer.cancel()
-            self._request_timer = None
+        self._cancel_request_timer()
         if self._transport is None or self._lingering:
             return
         if not exchange.sent:
@@ -278,24 +277,19 @@ class Http1ServerConnection(asyncio.Protocol):
             self.close()
         elif not incoming.complete:
             self._linger()
-        elif not self._keeps_alive(incoming):
+        elif not incoming.keep_alive:
             self.close()
-        else:
-            self._next()
-
-    def _next(self) -> None:
-        if self._waiting:
+        elif self._waiting:
             self._begin(self._waiting.popleft())
             self._parse()
-            return
-        self._deadline.move_to(self._manager.clock() + self._idle_timeout_s)
-        if self._unparsed:
-            self._parse()
+        elif self._manager.draining:
+            self.close()
         else:
-            self._await_request()
-
-    def _keeps_alive(self, incoming: IncomingRequest) -> bool:
-        return incoming.keep_alive and not (self._manager.draining and not self._waiting)
+            self._deadline.move_to(exchange.request.info.end_s + self._idle_timeout_s)
+            if self._unparsed:
+                self._parse()
+            else:
+                self._await_request()
 
     # Writing.
 
@@ -310,10 +304,10 @@ class Http1ServerConnection(asyncio.Protocol):
             self._write(response_head(status, headers))
 
     def _connection_options(self, incoming: IncomingRequest) -> tuple[bytes, ...]:
-        if not incoming.complete or not self._keeps_alive(incoming):
-            incoming.keep_alive = False  # it has been said
-            return (CLOSE,)
-        return (_KEEP_ALIVE,) if incoming.http10 else ()
+        if incoming.complete and incoming.keep_alive and (self._waiting or not self._manager.draining):
+            return (_KEEP_ALIVE,) if incoming.http10 else ()
+        incoming.keep_alive = False  # it has been said
+        return (CLOSE,)
 
     def _send_whole(self, exchange: Exchange, response: Response, body: bytes) -> None:
         incoming = exchange.incoming
@@ -407,8 +401,8 @@ class Http1ServerConnection(asyncio.Protocol):
         manager, request = self._manager, exchange.request
         assert exchange.task is not None
         exchange.task.cancel()
-        if not isinstance(request.body, bytes):
-            request.body.close()
+        if isinstance(exchange.incoming.body, Body):
+            exchange.incoming.body.fail(error)
         if self._transport is None or exchange.head_sent:
             manager.note_failure(request, error)
             self._cut_short(exchange)
@@ -458,6 +452,11 @@ class Http1ServerConnection(asyncio.Protocol):
             if not self._lingering:
                 self._stats.downstream_cx_idle_timeout += 1
             self.close()
+
+    def _cancel_request_timer(self) -> None:
+        if self._request_timer is not None:
+            self._request_timer.cancel()
+            self._request_timer = None
 
     def _expire_request(self) -> None:
         exchange = self._exchange
