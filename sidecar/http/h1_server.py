@@ -21,18 +21,15 @@ from sidecar.errors import (
     RequestError,
     RequestHeaderTimeoutError,
     StreamIdleTimeoutError,
-    UpstreamProtocolError,
 )
 from sidecar.http.deadline import Deadline
 from sidecar.http.h1_request_reader import IncomingRequest, RequestReader
+from sidecar.http.h1_streaming import send_chunked, send_raw, send_sized
 from sidecar.http.h1_writer import (
     CHUNKED,
     CLOSE,
-    LAST_CHUNK,
-    chunk,
     content_length,
     has_no_body,
-    last_chunk,
     response_head,
     whole_response,
     without_length,
@@ -242,7 +239,7 @@ class Http1ServerConnection(asyncio.Protocol):
 
     def _begin_body(self, incoming: IncomingRequest) -> None:
         if incoming.expects_continue and not incoming.received_bytes:
-            self._write(response_head(100, []))  # at once, as Envoy does without proxy_100_continue
+            self.write(response_head(100, []))  # at once, as Envoy does without proxy_100_continue
         if self._request_timeout_s:
             self._request_timer = self._manager.timers.after(self._request_timeout_s, self._expire_request)
 
@@ -291,17 +288,24 @@ class Http1ServerConnection(asyncio.Protocol):
             else:
                 self._await_request()
 
-    # Writing.
+    # Outlet
 
-    def _write(self, data: bytes) -> None:
+    def write(self, data: bytes) -> None:
         if self._transport is not None:
             self._stats.downstream_cx_tx_bytes_total += len(data)
             self._transport.write(data)
 
+    async def moved(self) -> None:
+        self._deadline.move_to(self._manager.clock() + self._stream_idle_timeout_s)
+        if self._writable is not None:
+            await self._writable
+
+    # Responses.
+
     def _inform(self, status: int, headers: Headers) -> None:
         """RFC 9110 15.2: an interim response. 101 is none: it ends the exchange."""
         if self._exchange is not None and not self._exchange.head_sent:
-            self._write(response_head(status, headers))
+            self.write(response_head(status, headers))
 
     def _connection_options(self, incoming: IncomingRequest) -> tuple[bytes, ...]:
         if incoming.complete and incoming.keep_alive and (self._waiting or not self._manager.draining):
@@ -315,10 +319,10 @@ class Http1ServerConnection(asyncio.Protocol):
         exchange.head_sent = True
         if incoming.method == b"HEAD" or has_no_body(response.status):
             headers = without_length(response.headers) if response.status == 204 else response.headers
-            self._write(response_head(response.status, headers, *options))
+            self.write(response_head(response.status, headers, *options))
         else:
             exchange.request.info.bytes_sent = len(body)
-            self._write(whole_response(response.status, response.headers, body, *options))
+            self.write(whole_response(response.status, response.headers, body, *options))
 
     async def _send_streaming(self, exchange: Exchange, response: Response) -> None:
         assert not isinstance(response.body, bytes)
@@ -334,54 +338,38 @@ class Http1ServerConnection(asyncio.Protocol):
 
     async def _send_body(self, exchange: Exchange, response: Response, body: BodyReader) -> None:
         """Framed by the length that the head says, else in chunks; for HTTP/1.0, by the connection's end."""
+        incoming, info = exchange.incoming, exchange.request.info
         length = content_length(response.headers)
-        chunked = length is None and not exchange.incoming.http10
-        if length is None and not chunked:
-            exchange.incoming.keep_alive = False
-        options = self._connection_options(exchange.incoming)
-        if chunked:
+        if length is None and incoming.http10:
+            incoming.keep_alive = False
+        options = self._connection_options(incoming)
+        if length is None and not incoming.http10:
             options = (*options, CHUNKED)
-        self._write(response_head(response.status, response.headers, *options))
+        self.write(response_head(response.status, response.headers, *options))
         exchange.head_sent = True
-        info = exchange.request.info
-        while data := await body.read():
-            info.bytes_sent += len(data)
-            if length is not None and info.bytes_sent > length:
-                raise UpstreamProtocolError(f"a response body of more than the {length} bytes that it said")
-            self._write(chunk(data) if chunked else data)
-            self._deadline.move_to(self._manager.clock() + self._stream_idle_timeout_s)
-            if self._writable is not None:
-                await self._writable
-        if chunked:
-            self._write(last_chunk(body.trailers) if body.trailers else LAST_CHUNK)
-        elif length is not None and info.bytes_sent != length:
-            raise UpstreamProtocolError(
-                f"a response body of {info.bytes_sent} bytes, not {length} as it said"
-            )
+        if length is not None:
+            await send_sized(self, body, info, length)
+        elif incoming.http10:
+            await send_raw(self, body, info)
+        else:
+            await send_chunked(self, body, info)
 
     async def _send_tunnel(self, exchange: Exchange, response: Response, body: BodyReader) -> None:
         """Both directions, until each has ended (RFC 9110 7.8, 9.3.6)."""
-        info = exchange.request.info
-        stats = self._stats
         upgrade = exchange.incoming.upgrade
         options = (_UPGRADE, b"upgrade: %b" % upgrade) if upgrade and response.status == 101 else ()
-        self._write(response_head(response.status, without_length(response.headers), *options))
+        self.write(response_head(response.status, without_length(response.headers), *options))
         exchange.head_sent = True
-        stats.downstream_cx_upgrades_total += 1
-        stats.downstream_cx_upgrades_active += 1
+        self._stats.downstream_cx_upgrades_total += 1
+        self._stats.downstream_cx_upgrades_active += 1
         try:
-            while data := await body.read():
-                info.bytes_sent += len(data)
-                self._write(data)
-                self._deadline.move_to(self._manager.clock() + self._stream_idle_timeout_s)
-                if self._writable is not None:
-                    await self._writable
+            await send_raw(self, body, exchange.request.info)
             if self._transport is not None and self._transport.can_write_eof():
                 self._transport.write_eof()
                 if self._tunnel_input_ended is not None:
                     await self._tunnel_input_ended
         finally:
-            stats.downstream_cx_upgrades_active -= 1
+            self._stats.downstream_cx_upgrades_active -= 1
 
     def _end_tunnel_input(self) -> None:
         if self._tunnel_input_ended is not None and not self._tunnel_input_ended.done():
@@ -415,7 +403,7 @@ class Http1ServerConnection(asyncio.Protocol):
         assert isinstance(response.body, bytes)
         request.info.bytes_sent = len(response.body)
         body = b"" if request.method == b"HEAD" else response.body
-        self._write(response_head(response.status, response.headers, CLOSE) + body)
+        self.write(response_head(response.status, response.headers, CLOSE) + body)
         self._linger()
 
     def _cut_short(self, exchange: Exchange) -> None:

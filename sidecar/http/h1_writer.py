@@ -16,7 +16,6 @@ _NO_BODY_EXPECTED = frozenset((b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE",
 
 CHUNKED = b"transfer-encoding: chunked"
 CLOSE = b"connection: close"
-LAST_CHUNK = b"0\r\n\r\n"
 
 
 def _status_line(status: int) -> bytes:
@@ -93,5 +92,5 @@ def chunk(data: bytes) -> bytes:
 def last_chunk(trailers: Headers) -> bytes:
     """RFC 9112 7.1.2: the end of a chunked body, with the fields that follow it."""
     if not trailers:
-        return LAST_CHUNK
+        return b"0\r\n\r\n"
     return b"\r\n".join((b"0", *map(_FIELD, trailers), b"", b""))
