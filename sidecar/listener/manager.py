@@ -23,8 +23,8 @@ from sidecar.config.snapshot import EMPTY_SNAPSHOT, Snapshot
 from sidecar.errors import ConfigError, IdentityError
 from sidecar.identity.contexts import TlsContexts
 from sidecar.listener.active_listener import ActiveChain, ActiveListener, Services
+from sidecar.listener.bound_addresses import BoundAddresses, Claims
 from sidecar.listener.handler import ConnectionHandler, MakeHttp, MakeTcp
-from sidecar.listener.listen_socket import ListenSocket, bind
 from sidecar.observability.stats import ListenerStats, Stats
 from sidecar.timers import Timers
 
@@ -68,9 +68,6 @@ class _Draining:
     handlers: tuple[ConnectionHandler, ...]
 
 
-_SocketKey = tuple[str, SocketAddress]
-
-
 class ListenerManager:
     """Lives in the event loop's thread. ``make_http`` and ``make_tcp`` build a filter chain's handler."""
 
@@ -101,7 +98,7 @@ class ListenerManager:
         self._active: dict[str, ActiveListener] = {}
         self._warming: dict[str, Listener] = {}
         self._draining: set[_Draining] = set()
-        self._sockets: dict[_SocketKey, ListenSocket] = {}
+        self._bound: Final = BoundAddresses(share_ports=settings.concurrency > 1)
         self._by_destination: dict[SocketAddress, ActiveListener] = {}
         self._is_draining = False
         self._inbound_is_stopped = False
@@ -114,11 +111,11 @@ class ListenerManager:
         self._snapshot = snapshot
         self._warming.clear()
         errors: dict[str, ConfigError] = {}
-        claimed: dict[_SocketKey, str] = {}
+        claims = Claims()
         for name, config in snapshot.listeners.items():
             current = self._active.get(name)
             try:
-                self._claim_address(config, claimed)
+                claims.add(config)
                 if current is not None and (current.config is config or current.config == config):
                     continue
                 if (awaited := self._awaited(config)) is not None:
@@ -130,7 +127,7 @@ class ListenerManager:
                 errors[name] = error
         for name in self._active.keys() - snapshot.listeners.keys():
             self._remove(name)
-        self._close_unclaimed_sockets()
+        self._keep_bound()
         self._by_destination = {
             listener.config.address: listener
             for listener in self._active.values()
@@ -171,14 +168,14 @@ class ListenerManager:
             self._stats.listener(_stat_name(config.address)),
             self._services,
         )
-        if config.bind_to_port:
-            self._listen(config, listener)
+        if config.bind_to_port and self._may_accept(config):
+            self._bound.listen(config, listener.accept)
         self._active[config.name] = listener
         if current is not None:
             self._drain_replaced(current, kept=listener.chains)
         if self._is_draining:
             _drain(listener)
-        _LOG.info("listener %s is active on %s", config.name, self._address_of(config))
+        _LOG.info("listener %s is active on %s", config.name, self._bound.address_of(config))
 
     def _check_tls(self, config: Listener, chain: FilterChain) -> None:
         if chain.tls is None:
@@ -193,7 +190,7 @@ class ListenerManager:
 
     def _chain(self, config: FilterChain, listener: Listener, current: ActiveListener | None) -> ActiveChain:
         """A chain that did not change keeps its handler, and with it its connections."""
-        if current is not None and current.config.direction is listener.direction:
+        if current is not None and _concerns_of_handlers(current.config) == _concerns_of_handlers(listener):
             for chain in current.chains:
                 if chain.config == config:
                     return chain
@@ -201,31 +198,14 @@ class ListenerManager:
             return ActiveChain(config, self._make_http(config.filter, listener))
         return ActiveChain(config, self._make_tcp(config.filter, listener))
 
-    # Sockets.
+    def _keep_bound(self) -> None:
+        """Closes the sockets that no listener in service has, or may have."""
+        self._bound.keep_only(
+            listener.config for listener in self._active.values() if self._may_accept(listener.config)
+        )
 
-    def _claim_address(self, config: Listener, claimed: dict[_SocketKey, str]) -> None:
-        owner = claimed.setdefault(_socket_key(config), config.name)
-        if owner != config.name:
-            raise ConfigError(
-                "address",
-                f"listener {config.name!r}: {config.address} is the address of listener {owner!r} too",
-            )
-
-    def _listen(self, config: Listener, listener: ActiveListener) -> None:
-        key = _socket_key(config)
-        bound = self._sockets.get(key)
-        if bound is not None:
-            bound.on_accept = listener.accept
-        elif not (self._inbound_is_stopped and config.direction is TrafficDirection.INBOUND):
-            share_port = config.reuse_port and self._settings.concurrency > 1
-            self._sockets[key] = ListenSocket(bind(config, share_port=share_port), listener.accept)
-
-    def _close_unclaimed_sockets(self) -> None:
-        in_use = {
-            _socket_key(listener.config) for listener in self._active.values() if listener.config.bind_to_port
-        }
-        for key in self._sockets.keys() - in_use:
-            self._sockets.pop(key).close()
+    def _may_accept(self, config: Listener) -> bool:
+        return not (self._inbound_is_stopped and config.direction is TrafficDirection.INBOUND)
 
     def _find_by_destination(self, destination: SocketAddress) -> ActiveListener | None:
         """Envoy's ``use_original_dst``: the exact address, else the one that stands for all."""
@@ -235,10 +215,6 @@ class ListenerManager:
             SocketAddress(wildcard, destination.port)
         )
 
-    def _address_of(self, config: Listener) -> SocketAddress:
-        bound = self._sockets.get(_socket_key(config)) if config.bind_to_port else None
-        return config.address if bound is None else bound.address
-
     # Draining.
 
     def _remove(self, name: str) -> None:
@@ -247,9 +223,11 @@ class ListenerManager:
 
     def _drain_replaced(self, listener: ActiveListener, kept: tuple[ActiveChain, ...]) -> None:
         handlers = tuple(chain.handler for chain in listener.chains if chain not in kept)
-        draining = _Draining(listener, handlers)
         for handler in handlers:
             handler.drain()
+        if not _connections(listener, handlers):
+            return
+        draining = _Draining(listener, handlers)
         self._draining.add(draining)
         self._timers.after(self._settings.drain_time_s, lambda: self._end_drain(draining))
 
@@ -272,16 +250,11 @@ class ListenerManager:
         for listener in self._active.values():
             if listener.config.direction is TrafficDirection.INBOUND:
                 _drain(listener)
-                if listener.config.bind_to_port and (
-                    bound := self._sockets.pop(_socket_key(listener.config), None)
-                ):
-                    bound.close()
+        self._keep_bound()
 
     async def close(self) -> None:
         """Ends everything at once."""
-        for bound in self._sockets.values():
-            bound.close()
-        self._sockets.clear()
+        self._bound.keep_only(())
         setups: list[asyncio.Task[None]] = []
         for listener, handlers in self._in_service():
             setups += listener.cancel_setups()
@@ -299,37 +272,25 @@ class ListenerManager:
         return sum(_connections(listener, handlers) for listener, handlers in self._in_service())
 
     def statuses(self) -> list[ListenerStatus]:
-        found = [
-            ListenerStatus(
-                name=name,
-                address=self._address_of(listener.config),
-                state=ListenerState.ACTIVE,
-                active_connections=_connections(listener, _handlers(listener)),
+        def status(config: Listener, state: ListenerState, connections: int) -> ListenerStatus:
+            return ListenerStatus(
+                name=config.name,
+                address=self._bound.address_of(config),
+                state=state,
+                active_connections=connections,
             )
-            for name, listener in self._active.items()
+
+        active = [
+            status(listener.config, ListenerState.ACTIVE, _connections(listener, _handlers(listener)))
+            for listener in self._active.values()
         ]
-        for config in self._warming.values():
-            found.append(
-                ListenerStatus(
-                    name=config.name,
-                    address=config.address,
-                    state=ListenerState.WARMING,
-                    active_connections=0,
-                )
-            )
-        for draining in self._draining:
-            active = _connections(draining.listener, draining.handlers)
-            if active:
-                config = draining.listener.config
-                found.append(
-                    ListenerStatus(
-                        name=config.name,
-                        address=config.address,
-                        state=ListenerState.DRAINING,
-                        active_connections=active,
-                    )
-                )
-        return found
+        warming = [status(config, ListenerState.WARMING, 0) for config in self._warming.values()]
+        draining = [
+            status(left.listener.config, ListenerState.DRAINING, connections)
+            for left in self._draining
+            if (connections := _connections(left.listener, left.handlers))
+        ]
+        return active + warming + draining
 
     def refresh_stats(self) -> None:
         """Brings the gauges up to date: it is the handlers that know their connections."""
@@ -352,9 +313,9 @@ def _all_chains(config: Listener) -> tuple[FilterChain, ...]:
     return config.filter_chains if default is None else (*config.filter_chains, default)
 
 
-def _socket_key(config: Listener) -> _SocketKey:
-    """Port 0 is another port for each listener."""
-    return ("" if config.address.port else config.name, config.address)
+def _concerns_of_handlers(listener: Listener) -> tuple[object, ...]:
+    """What a handler may have read of its listener."""
+    return (listener.name, listener.direction, listener.access_logs, listener.metadata)
 
 
 def _stat_name(address: SocketAddress) -> str:

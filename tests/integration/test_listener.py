@@ -418,7 +418,7 @@ async def test_accepting_pauses_when_descriptors_run_out_and_comes_back(monkeypa
         reader, writer = await harness.connect()
         writer.write(b"x")
         await reader.readexactly(6)
-        (bound,) = harness.manager._sockets.values()
+        (bound,) = harness.manager._bound._sockets.values()
         real, failures = bound._sock, iter([OSError(24, "Too many open files")])
 
         class Exhausted:
