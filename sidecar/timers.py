@@ -27,14 +27,14 @@ class Timers:
     """Deadlines in slots of `TICK_S`: each is called within a tick after its time, never before."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
+        self.loop = loop
         self._slots: dict[int, set[Timer]] = {}
         self._ticks: list[int] = []
         self._handle: asyncio.TimerHandle | None = None
         self._next_tick = 0
 
     def after(self, delay_s: float, callback: Callable[[], None]) -> Timer:
-        tick = math.ceil((self._loop.time() + delay_s) / TICK_S)
+        tick = math.ceil((self.loop.time() + delay_s) / TICK_S)
         slot = self._slots.get(tick)
         if slot is None:
             slot = self._slots[tick] = set()
@@ -47,7 +47,7 @@ class Timers:
 
     def now_s(self) -> float:
         """Of the clock that the deadlines are measured by."""
-        return self._loop.time()
+        return self.loop.time()
 
     async def sleep(self, delay_s: float) -> None:
         slept = asyncio.Event()
@@ -61,11 +61,11 @@ class Timers:
         if self._handle is not None:
             self._handle.cancel()
         self._next_tick = self._ticks[0]
-        self._handle = self._loop.call_at(self._next_tick * TICK_S, self._fire)
+        self._handle = self.loop.call_at(self._next_tick * TICK_S, self._fire)
 
     def _fire(self) -> None:
         self._handle = None
-        now_tick = math.floor(self._loop.time() / TICK_S)
+        now_tick = math.floor(self.loop.time() / TICK_S)
         while self._ticks and self._ticks[0] <= now_tick:
             slot = self._slots.pop(heapq.heappop(self._ticks))
             while slot:  # a callback may cancel another timer of the same slot

@@ -1,11 +1,15 @@
-"""One request's way to an upstream, attempt after attempt, until there is the head of a response."""
+"""One request's way to an upstream, attempt after attempt, until there is the head of a response.
+
+A method that only chooses the next one returns what that one's call gives, to be awaited by the caller: each
+coroutine in between would cost every request.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -84,17 +88,20 @@ class Exchange:
         self._repeated = False
         self._tried: list[Host] = []
 
-    async def run(self) -> Response:
+    def run(self) -> Awaitable[Response]:
         """Raises `RequestError` when the last attempt allowed has failed, or the route's time is up."""
         request, forward = self._request, self._forward
         if not isinstance(request.body, bytes):
             self._body = ReplayableBody(request.body, self._start_time_limits)
         # A tunnel lasts as long as it lasts.
         if forward.timeout_s == 0 or request.upgrade is not None:
-            return await self._run()
+            return self._run()
         self._limit = self._time_limit(forward.timeout_s, _route_timeout)
+        return self._run_within(self._limit)
+
+    async def _run_within(self, limit: TimeLimit) -> Response:
         try:
-            with self._limit:
+            with limit:
                 return await self._run()
         except UpstreamTimeoutError:
             self._cluster.stats.upstream_rq_timeout += 1
@@ -133,7 +140,10 @@ class Exchange:
         """A host, a connection to it, and the exchange."""
         request, cluster = self._request, self._cluster
         info = request.info
-        host = await self._host()
+        if cluster.is_original_dst:
+            host = await cluster.original_dst_host(info, request.authority)
+        else:
+            host = self._pick()
         self._prepare(host)
         lease = host.pool.checkout()
         if lease is None:
@@ -145,7 +155,7 @@ class Exchange:
             raise
         info.upstream_peer_id = lease.peer_id
         try:
-            response = await self._send(lease)
+            response: Response = await self._send(lease)
         except BaseException as error:
             cluster.end_request(host)
             self._note_failure(host, lease, error)
@@ -153,10 +163,8 @@ class Exchange:
         self._note_response(host, response)
         return response
 
-    async def _host(self) -> Host:
-        request, cluster = self._request, self._cluster
-        if cluster.is_original_dst:
-            return await cluster.original_dst_host(request.info, request.authority)
+    def _pick(self) -> Host:
+        cluster = self._cluster
         host = cluster.pick(self._subset, self._tried, self._forward.retry.host_selection_attempts)
         if host is None:
             cluster.stats.upstream_cx_none_healthy += 1
@@ -201,17 +209,16 @@ class Exchange:
             self._tried.append(host)
             raise
 
-    async def _send(self, lease: Lease) -> Response:
-        request = self._request
+    def _send(self, lease: Lease) -> Awaitable[Response]:
         timeout_s = self._forward.retry.per_try_timeout_s
-        if timeout_s == 0 or request.upgrade is not None:
-            return await self._exchange(lease)
+        if timeout_s == 0 or self._request.upgrade is not None:
+            return lease.connection.send(self._request)
         self._attempt_limit = self._time_limit(timeout_s, _attempt_timeout)
-        with self._attempt_limit:
-            return await self._exchange(lease)
+        return self._send_within(self._attempt_limit, lease)
 
-    async def _exchange(self, lease: Lease) -> Response:
-        response: Response = await lease.connection.send(self._request)
+    async def _send_within(self, limit: TimeLimit, lease: Lease) -> Response:
+        with limit:
+            response: Response = await lease.connection.send(self._request)
         return response
 
     # What is learned from it.

@@ -58,7 +58,14 @@ class CompiledRoute:
         self._conditions = _compile_conditions(route.match)
 
     def matches(self, request: Request, path_only: bytes) -> bool:
-        return self._path_matches(path_only) and all(accepts(request) for accepts in self._conditions)
+        if not self._path_matches(path_only):
+            return False
+        for (
+            accepts
+        ) in self._conditions:  # a loop, and not `all`: most routes have none, and every request asks
+            if not accepts(request):
+                return False
+        return True
 
 
 def _compile_action(route: Route, virtual_host: VirtualHost, levels: tuple[HeaderOperations, ...]) -> Action:

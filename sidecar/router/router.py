@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 from sidecar.errors import NoClusterError, RequestError, RoutingError, UpstreamError
 from sidecar.http.local_reply import local_reply
 from sidecar.http.message import Request, Response, get_header
 from sidecar.router.exchange import Exchange, RouterEnvironment
 from sidecar.router.forward import Destination, Forward
+from sidecar.router.immediate_response import DirectResponse, Redirect
 from sidecar.router.match import CompiledRoute
 from sidecar.router.rewrite import rewrite_authority, rewrite_path
 from sidecar.router.tunnel import Tunnel
@@ -24,12 +26,17 @@ class Router:
         self._env = env
         self._tunnels: set[asyncio.Task[None]] = set()
 
-    async def __call__(self, request: Request) -> Response:
+    def __call__(self, request: Request) -> Awaitable[Response]:
         route = request.route
         assert isinstance(route, CompiledRoute)
         action = route.action
         if isinstance(action, Forward):
-            return await self._forward(request, route, action)
+            return self._forward(request, route, action)
+        return self._respond(request, route, action)
+
+    async def _respond(
+        self, request: Request, route: CompiledRoute, action: Redirect | DirectResponse
+    ) -> Response:
         response = action.respond(request)
         for mutation in route.headers.response:
             mutation.apply(response.headers)
@@ -51,16 +58,16 @@ class Router:
             mutation.apply(response.headers)
         return response
 
-    async def _answer_from(
+    def _answer_from(
         self,
         cluster: Cluster,
         request: Request,
         route: CompiledRoute,
         forward: Forward,
         destination: Destination,
-    ) -> Response:
+    ) -> Awaitable[Response]:
         if forward.terminate_connect and request.method == b"CONNECT":
-            return await self._open_tunnel(request, cluster)
+            return self._open_tunnel(request, cluster)
         exchange = Exchange(
             request,
             forward,
@@ -69,7 +76,7 @@ class Router:
             self._env,
             include_attempt_count=route.include_attempt_count,
         )
-        return await exchange.run()
+        return exchange.run()
 
     def _find_cluster(self, request: Request, forward: Forward, destination: Destination) -> Cluster:
         name = destination.cluster

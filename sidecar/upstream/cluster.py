@@ -17,7 +17,7 @@ from sidecar.upstream.environment import UpstreamEnvironment
 from sidecar.upstream.host import Host
 from sidecar.upstream.load_balancer.host_set import BalancingRules, HostSet
 from sidecar.upstream.load_balancer.subset import SubsetBalancer, SubsetKey
-from sidecar.upstream.original_dst import original_destination
+from sidecar.upstream.original_dst import NameCache, original_destination
 from sidecar.upstream.outlier_detection import OutlierDetector
 from sidecar.upstream.pool.host_pool import HostPool, PoolEnvironment
 from sidecar.upstream.tcp import TcpConnection
@@ -53,6 +53,7 @@ class Cluster:
             loop=env.loop,
         )
         self.is_original_dst = config.discovery is Discovery.ORIGINAL_DST
+        self._resolve = NameCache(env.resolve, env.now_s)
         self.outlier_detector: OutlierDetector | None = None
         if config.outlier_detection is not None:
             self.outlier_detector = OutlierDetector(config.outlier_detection, stats, env.rng)
@@ -155,7 +156,7 @@ class Cluster:
         """For `is_original_dst`: the host that the client was about to reach. Raises
         `NoHealthyUpstreamError` where that is unknown, or this proxy itself."""
         env = self._env
-        address = await original_destination(info.connection, authority, env.resolve)
+        address = await original_destination(info.connection, authority, self._resolve)
         if env.is_own_listener(address):
             raise NoHealthyUpstreamError(f"{address} is a listener of this proxy: the request would loop")
         host = self.hosts.get(address)
