@@ -192,7 +192,7 @@ class XdsClient:
     def _follow_up(self, subscriptions: Subscriptions) -> None:
         """What every publishing may change: the names that are needed, the next deadline, the saved file."""
         self._want(subscriptions)
-        self.state.synced = self.state.synced or subscriptions.synced
+        self.state.synced = self.state.synced or (subscriptions.synced and not self._updates.warming.waits)
         if self._writer is not None:
             self._writer.changed()
         if self._timer is not None:

@@ -32,7 +32,7 @@ class TypeState:
 
 @dataclass(slots=True)
 class XdsState:
-    """``synced``: every type that was asked for has had an answer, in this process's life."""
+    """``synced``: once, in this process's life, all that was asked for was there and nothing was warming."""
 
     connected: bool = False
     synced: bool = False

@@ -47,6 +47,11 @@ class Warming:
         )
         return None if _same(snapshot, self.published) else snapshot
 
+    @property
+    def waits(self) -> bool:
+        """Whether something accepted is not served yet, as of the last `candidate`."""
+        return bool(self.warming_clusters or self.warming_listeners)
+
     def next_deadline(self) -> float | None:
         """When a wait ends that nothing else has ended before."""
         return min((at for at in self._deadlines.values() if math.isfinite(at)), default=None)

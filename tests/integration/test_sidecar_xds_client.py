@@ -139,6 +139,7 @@ async def test_resources_come_in_the_order_of_the_protocol_and_are_acknowledged(
         await stream.send_delta(LISTENER, listener("l", http_connection_manager(rds=rds("r"))))
         assert list((await stream.request(ROUTE)).resource_names_subscribe) == ["r"]
         assert "l" not in runtime.snapshot.listeners, "it has no routes yet"
+        assert not client.state.synced, "nobody is to send requests before it is served"
         await stream.send_delta(ROUTE, route_configuration("r"))
         assert "l" in runtime.snapshot.listeners
         assert "r" in runtime.snapshot.routes
