@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import ssl
 
 import pytest
+import trustme
 
 from tests.support.http1_proxy import eventually, proxy, read_head, upstream
 
@@ -232,6 +234,32 @@ async def test_websocket_tunnel_with_half_close() -> None:
         writer.close()
         await eventually(lambda: sidecar.manager.active_connections == 0)
         assert sidecar.host.idle == []
+
+
+async def test_tls_where_half_close_is_not_possible() -> None:
+    """A tunnel ends as a whole, and an error reply is read before the connection ends."""
+
+    async def switch(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        writer.write((await reader.readexactly(3))[::-1])
+        await writer.drain()
+
+    authority = trustme.CA()
+    server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    authority.configure_trust(client)
+    async with upstream(switch) as port, proxy(port, server, upgrades=frozenset({"websocket"})) as sidecar:
+        reader, writer = await asyncio.open_connection("127.0.0.1", sidecar.port, ssl=client)
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nabc")
+        await read_head(reader)
+        assert await asyncio.wait_for(reader.read(), 10) == b"cba"
+        writer.close()
+        reader, writer = await asyncio.open_connection("127.0.0.1", sidecar.port, ssl=client)
+        writer.write(b"GET / HTTP/1.1\r\n\r\n" + b"x" * MIB)
+        assert (await asyncio.wait_for(reader.read(), 10)).startswith(b"HTTP/1.1 400 Bad Request")
+        writer.close()
+        await eventually(lambda: sidecar.manager.active_connections == 0)
 
 
 async def test_drain_lets_what_is_under_way_finish() -> None:

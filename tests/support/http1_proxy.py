@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -89,7 +90,7 @@ async def upstream(handler: Handler) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def proxy(upstream_port: int, **config: Any) -> AsyncIterator[Proxy]:
+async def proxy(upstream_port: int, tls: ssl.SSLContext | None = None, **config: Any) -> AsyncIterator[Proxy]:
     loop = asyncio.get_running_loop()
     timers = Timers(loop)
     host = OneHost(upstream_port)
@@ -102,6 +103,7 @@ async def proxy(upstream_port: int, **config: Any) -> AsyncIterator[Proxy]:
         lambda: manager.protocol(Connection(id=next(ids), remote_address=address, local_address=address)),
         "127.0.0.1",
         0,
+        ssl=tls,
     )
     try:
         yield Proxy(manager, host, server.sockets[0].getsockname()[1])

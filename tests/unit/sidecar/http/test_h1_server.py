@@ -6,7 +6,7 @@ import pytest
 
 from sidecar.errors import NoHealthyUpstreamError, UpstreamResetError
 from sidecar.http.h1_server import LINGER_S, MAX_WAITING_REQUESTS
-from sidecar.http.message import Body, Request, Response
+from sidecar.http.message import Body, Request, Response, Service
 from tests.support.http1 import Server, echo, read_all, response, settle
 
 HOST = b"Host: a\r\n"
@@ -570,7 +570,7 @@ async def test_close_cancels_what_is_under_way() -> None:
 UPGRADE = b"GET /ws HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: websocket\r\n\r\n"
 
 
-def tunnel(body: Body, requests: list[Request], status: int = 101) -> object:
+def tunnel(body: Body, requests: list[Request], status: int = 101) -> Service:
     async def service(request: Request) -> Response:
         requests.append(request)
         answer = Response(status, [(b"sec-websocket-accept", b"x")], body)
@@ -582,7 +582,7 @@ def tunnel(body: Body, requests: list[Request], status: int = 101) -> object:
 
 async def test_upgrade_carries_bytes_both_ways_until_both_have_ended() -> None:
     body, requests = Body(), list[Request]()
-    server = Server(tunnel(body, requests), upgrades=frozenset({"websocket"}))  # type: ignore[arg-type]
+    server = Server(tunnel(body, requests), upgrades=frozenset({"websocket"}))
     answer = await server.exchange(UPGRADE + b"first")
     assert answer.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
     assert fields_of(answer)[b"upgrade"] == b"websocket"
@@ -611,7 +611,7 @@ async def test_upgrade_carries_bytes_both_ways_until_both_have_ended() -> None:
 
 async def test_client_may_end_its_direction_of_a_tunnel_first() -> None:
     body, requests = Body(), list[Request]()
-    server = Server(tunnel(body, requests, 200), upgrades=frozenset({"connect"}))  # type: ignore[arg-type]
+    server = Server(tunnel(body, requests, 200), upgrades=frozenset({"connect"}))
     answer = await server.exchange(b"CONNECT a:80 HTTP/1.1\r\n" + HOST + b"\r\n")
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
     server.transport.receive_eof()
@@ -633,7 +633,7 @@ async def test_upgrade_that_is_declined_by_the_stack_is_answered_and_closed() ->
 
 async def test_idle_tunnel_is_cut() -> None:
     body, requests = Body(), list[Request]()
-    server = Server(tunnel(body, requests), stream_idle_timeout_s=30.0)  # type: ignore[arg-type]
+    server = Server(tunnel(body, requests), stream_idle_timeout_s=30.0)
     await server.exchange(UPGRADE)
     server.timers.advance(30)
     await settle()
