@@ -113,13 +113,13 @@ class ProxyClient:
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
 
-    def get(self, url: str) -> tuple[int, Any]:
+    def get(self, url: str, body: bytes | None = None) -> tuple[int, Any]:
         """The status, and the body, which is a `tests.support.backends` answer if it is JSON."""
-        self._connection.request("GET", url)
+        self._connection.request("GET", url, body)
         response = self._connection.getresponse()
-        body = response.read()
+        answer = response.read()
         is_json = response.getheader("content-type") == "application/json"
-        return response.status, json.loads(body) if is_json else body.decode()
+        return response.status, json.loads(answer) if is_json else answer.decode()
 
     def version(self, url: str) -> str:
         """Which backend answered. Fails unless the request succeeded."""
