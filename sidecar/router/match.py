@@ -36,7 +36,7 @@ class CompiledRoute:
     """A route with all that applies to it: what it asks of a request, and what becomes of one that fits."""
 
     __slots__ = (
-        "_conditions",
+        "_condition",
         "_path_matches",
         "action",
         "headers",
@@ -55,17 +55,10 @@ class CompiledRoute:
         self.headers: HeaderMutations = compile_header_operations(levels)
         self.action: Action = _compile_action(route, virtual_host, levels)
         self._path_matches = _compile_path_match(route.match)
-        self._conditions = _compile_conditions(route.match)
+        self._condition = _compile_condition(route.match)
 
     def matches(self, request: Request, path_only: bytes) -> bool:
-        if not self._path_matches(path_only):
-            return False
-        for (
-            accepts
-        ) in self._conditions:  # a loop, and not `all`: most routes have none, and every request asks
-            if not accepts(request):
-                return False
-        return True
+        return self._path_matches(path_only) and (self._condition is None or self._condition(request))
 
 
 def _compile_action(route: Route, virtual_host: VirtualHost, levels: tuple[HeaderOperations, ...]) -> Action:
@@ -78,10 +71,15 @@ def _compile_action(route: Route, virtual_host: VirtualHost, levels: tuple[Heade
     return DirectResponse(action)
 
 
-def _compile_conditions(match: RouteMatch) -> tuple[RequestPredicate, ...]:
-    headers = tuple(compile_header_match(header) for header in match.headers)
+def _compile_condition(match: RouteMatch) -> RequestPredicate | None:
+    """What is asked for beside the path; None, as is usual, where nothing is."""
+    conditions = [compile_header_match(header) for header in match.headers]
     query = compile_query_matches(match.query_parameters)
-    return headers if query is None else (*headers, query)
+    if query is not None:
+        conditions.append(query)
+    if len(conditions) <= 1:
+        return conditions[0] if conditions else None
+    return lambda request: all(accepts(request) for accepts in conditions)
 
 
 def _compile_path_match(match: RouteMatch) -> BytesPredicate:

@@ -29,8 +29,8 @@ ORIGINAL_DST_CLEANUP_INTERVAL_S = 5.0
 class Cluster:
     """Made from one configuration, which never changes; its hosts come and go (`set_endpoints`).
 
-    For one request: `host_for`, then `begin_request`, and in the end `end_request`, with either `responded`
-    or `failed` between them.
+    For one request: `pick` (or `original_dst_host`), a connection from the host's pool, `begin_request`, then
+    either `responded` or `failed`, and `end_request` when all is over.
     """
 
     def __init__(self, config: ClusterConfig, stats: ClusterStats, env: UpstreamEnvironment) -> None:

@@ -11,7 +11,7 @@ import trustme
 
 from sidecar.config.cluster import Cluster, TransportSocketMatch
 from sidecar.config.tls import TlsParameters, UpstreamTls
-from sidecar.errors import IdentityError, UpstreamConnectError
+from sidecar.errors import IdentityError, UpstreamConnectError, UpstreamResetError
 from sidecar.http.message import Response
 from sidecar.upstream.cluster import Cluster as RunningCluster
 from sidecar.upstream.pool.pool import Lease
@@ -199,3 +199,32 @@ async def test_requests_under_constant_rotation_all_succeed(
         await clients
         assert cluster.stats.upstream_cx_total > 4
         assert cluster.stats.upstream_cx_connect_fail == 0
+
+
+async def test_a_connection_that_was_being_opened_during_a_rotation_serves_one_request(
+    upstream: FlakyUpstream, identity: Identity
+) -> None:
+    async with cluster_manager(secured(upstream), tls=identity) as manager:
+        cluster = manager.get("up")
+        asking = asyncio.create_task(ask(cluster))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)  # the dial has begun, with the old context
+        identity.rotate()
+        manager.renew_tls()
+        assert (await asking).status == 200
+        await eventually(lambda: cluster.stats.upstream_cx_active == 0)
+
+
+async def test_a_request_that_waits_while_the_proxy_closes_is_told_so(identity: Identity) -> None:
+    async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    server = await asyncio.start_server(say_nothing, "127.0.0.1", 0)
+    async with server:
+        config = static_cluster(at_port(server.sockets[0].getsockname()[1]), tls=TLS)
+        async with cluster_manager(config, tls=identity) as manager:
+            waiting = asyncio.create_task(connection_to(manager.get("up")))
+            await asyncio.sleep(0)
+        with pytest.raises(UpstreamResetError, match="closing"):
+            await waiting

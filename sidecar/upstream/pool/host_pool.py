@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sidecar.config.cluster import Cluster
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.tls import UpstreamTls
-from sidecar.errors import UpstreamConnectError
+from sidecar.errors import UpstreamConnectError, UpstreamResetError
 from sidecar.observability.stats import ClusterStats, HostStats
 from sidecar.timers import Timer, Timers
 from sidecar.upstream.circuit_breaker import CircuitBreaker
@@ -36,7 +36,17 @@ class HostPool:
     """`checkout`, and where that finds nothing `acquire`; the codec gives connections back by itself when an
     exchange has ended, `give_back` is for one that was never begun."""
 
-    __slots__ = ("_dials", "_env", "_host_stats", "_idle_timer", "_pool", "address", "checkout", "tls")
+    __slots__ = (
+        "_dials",
+        "_env",
+        "_host_stats",
+        "_idle_timer",
+        "_pool",
+        "_tls_generation",
+        "address",
+        "checkout",
+        "tls",
+    )
 
     def __init__(
         self, address: SocketAddress, tls: UpstreamTls | None, env: PoolEnvironment, host_stats: HostStats
@@ -51,6 +61,7 @@ class HostPool:
         self.checkout = self._pool.checkout
         self._dials: set[asyncio.Task[None]] = set()
         self._idle_timer: Timer | None = None
+        self._tls_generation = 0
 
     @property
     def drained(self) -> bool:
@@ -98,6 +109,7 @@ class HostPool:
         """Connections that stand under another context are let go as they fall idle: a rotation of the
         workload's certificate drops no request."""
         self.tls = tls
+        self._tls_generation += 1
         _close(self._pool.retire(except_secured_by=context))
 
     def drain(self) -> None:
@@ -108,6 +120,7 @@ class HostPool:
         """Closes everything now, exchanges under way included."""
         if self._idle_timer is not None:
             self._idle_timer.cancel()
+        self._pool.refuse_waiters(UpstreamResetError("the proxy is closing"))
         dials = list(self._dials)
         for dial in dials:
             dial.cancel()
@@ -123,7 +136,7 @@ class HostPool:
             dial.add_done_callback(self._dials.discard)
 
     async def _open(self) -> None:
-        env = self._env
+        env, tls_generation = self._env, self._tls_generation
         try:
             dialed = await env.connector.dial(self.address, self.tls, env.connection_factory)
         except UpstreamConnectError as error:
@@ -144,8 +157,8 @@ class HostPool:
         self._pool.opened(lease, env.loop.time())
         if connection.closed:
             self.lost(lease)
-        elif lease.lent == 0 and (self._pool.draining or lease.retiring):
-            connection.close()
+        elif self._pool.draining or tls_generation != self._tls_generation:
+            _close(self._pool.let_go([lease]))  # what it was opened for has changed meanwhile
         self._watch_idle()
 
     def _watch_idle(self) -> None:

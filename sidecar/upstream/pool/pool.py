@@ -187,7 +187,7 @@ class Pool:
 
     def expire(self, idle_before_s: float) -> list[Lease]:
         """Those to close because nobody has used them since. They are not lent again."""
-        return self._retire(
+        return self.let_go(
             [lease for lease in self._available if lease.lent == 0 and lease.idle_since_s <= idle_before_s]
         )
 
@@ -198,21 +198,25 @@ class Pool:
     def retire(self, *, except_secured_by: object) -> list[Lease]:
         """Lets go of the connections whose TLS came from anything else: those to close now, as nothing is
         under way on them. The others are closed after their last exchange."""
-        outdated = [lease for lease in self.leases if lease.secured_by is not except_secured_by]
-        return self._retire(outdated)
+        return self.let_go([lease for lease in self.leases if lease.secured_by is not except_secured_by])
 
     def drain(self) -> list[Lease]:
         """Lets go of all connections, those to come included. Returns those to close now."""
         self.draining = True
-        return self._retire(list(self.leases))
+        return self.let_go(list(self.leases))
 
-    def _retire(self, leases: list[Lease]) -> list[Lease]:
+    def let_go(self, leases: list[Lease]) -> list[Lease]:
+        """They are not lent again. Returns those to close now, as nothing is under way on them."""
         for lease in leases:
             lease.retiring = True
         self._available = [lease for lease in self._available if not lease.retiring]
         return [lease for lease in leases if lease.lent == 0]
 
     # The queue.
+
+    def refuse_waiters(self, error: RequestError) -> None:
+        while (waiter := self._next_waiter()) is not None:
+            waiter.set_exception(error)
 
     def _serve_waiters(self, lease: Lease) -> None:
         while lease.lent < lease.connection.capacity and not lease.retiring:
