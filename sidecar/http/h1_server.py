@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, cast
 from sidecar.errors import (
     DownstreamDisconnectError,
     DownstreamError,
+    DownstreamProtocolError,
     DownstreamTimeoutError,
     RequestError,
     RequestHeaderTimeoutError,
@@ -247,6 +248,8 @@ class Http1ServerConnection(asyncio.Protocol):
         request = exchange.request
         try:
             response = exchange.response = await self._manager.handle(request)
+            if request.info.flags == DownstreamProtocolError.flag:
+                exchange.incoming.keep_alive = False  # who sends one malformed request is not asked for more
             if type(response.body) is bytes and not response.upgraded:
                 self._send_whole(exchange, response, response.body)
             else:

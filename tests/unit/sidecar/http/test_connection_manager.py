@@ -45,6 +45,8 @@ async def test_path_is_normalized_before_the_stack_sees_it() -> None:
     assert paths == [b"/public?x"]
     answer = await server.exchange(b"GET /a%00 HTTP/1.1\r\nHost: a\r\n\r\n")
     assert answer.startswith(b"HTTP/1.1 400 ")
+    assert b"connection: close\r\n" in answer
+    assert server.transport.closed
     assert paths == [b"/public?x"]
 
 
