@@ -69,7 +69,7 @@ class ClusterManager:
         """Resources that did not change are the same objects as before, and cost a comparison each."""
         for name in self._snapshot.clusters.keys() - snapshot.clusters.keys():
             self._remove(name)
-            self._stats.forget_cluster(name)
+            self._stats.forget_cluster(_stat_name(self._snapshot.clusters[name]))
         for name, config in snapshot.clusters.items():
             if self._snapshot.clusters.get(name) is not config:
                 self._replace(config, _assignment(snapshot, config))
@@ -82,7 +82,7 @@ class ClusterManager:
     def _replace(self, config: ClusterConfig, assignment: LoadAssignment | None) -> None:
         """Requests under way finish with the cluster that they began with."""
         self._remove(config.name)
-        cluster = Cluster(config, self._stats.cluster(config.name), self._env)
+        cluster = Cluster(config, self._stats.cluster(_stat_name(config)), self._env)
         self._clusters[config.name] = cluster
         if config.discovery in _DNS:
             discovery = DnsDiscovery(config, cluster.stats, self._env.resolve, cluster.set_endpoints)
@@ -116,6 +116,10 @@ class ClusterManager:
         await asyncio.gather(*tasks, return_exceptions=True)
         for cluster in [*self._clusters.values(), *self._draining]:
             await cluster.close()
+
+
+def _stat_name(config: ClusterConfig) -> str:
+    return config.alt_stat_name or config.name
 
 
 def _assignment(snapshot: Snapshot, config: ClusterConfig) -> LoadAssignment | None:

@@ -36,6 +36,12 @@ async def test_a_removed_cluster_is_gone_with_its_counters() -> None:
         assert [prefix for prefix, _ in stats.sets()] == []
 
 
+async def test_an_alternative_name_is_that_of_the_counters() -> None:
+    stats = Stats()
+    async with cluster_manager(static_cluster(at_port(1), alt_stat_name="b"), stats=stats):
+        assert [prefix for prefix, _ in stats.sets()] == ["cluster.b"]
+
+
 async def test_endpoints_follow_the_name_that_the_cluster_gives() -> None:
     async with cluster_manager() as manager:
         manager.update(snapshot(EDS))
