@@ -20,7 +20,7 @@ from sidecar.upstream.load_balancer.subset import SubsetBalancer, SubsetKey
 from sidecar.upstream.original_dst import NameCache, original_destination
 from sidecar.upstream.outlier_detection import OutlierDetector
 from sidecar.upstream.pool.host_pool import HostPool, PoolEnvironment
-from sidecar.upstream.tcp import TcpConnection
+from sidecar.upstream.tcp import TcpConnection, TcpSlot
 
 NO_SUBSET: SubsetKey = frozenset()
 ORIGINAL_DST_CLEANUP_INTERVAL_S = 5.0
@@ -232,11 +232,11 @@ class Cluster:
         if not self.breaker.may_connect:
             self.stats.upstream_cx_overflow += 1
             raise UpstreamOverflowError(f"cluster {self.name} has its maximum of connections")
-        self.breaker.connections += 1
+        slot = TcpSlot(host, self.breaker, self.stats)
         try:
             dialed = await self._connector.dial(host.address, host.pool.tls, protocol_factory)
         except BaseException as error:
-            self.breaker.connections -= 1
+            slot.release()
             if isinstance(error, UpstreamConnectError):
                 host.stats.cx_connect_fail += 1
                 info.upstream_failure = str(error)
@@ -245,7 +245,7 @@ class Cluster:
         if self.outlier_detector is not None:
             self.outlier_detector.local_origin_success(host)
         info.upstream_peer_id = dialed.peer_id
-        return TcpConnection(dialed, host, self.breaker, self.stats)
+        return TcpConnection(dialed, slot)
 
     def note_host(self, info: StreamInfo, host: Host) -> None:
         info.cluster = self.name

@@ -1,4 +1,4 @@
-"""A raw TCP connection to a host, counted until it is released."""
+"""Raw TCP connections to hosts, counted from the attempt to open them until they are released."""
 
 from __future__ import annotations
 
@@ -11,21 +11,17 @@ from sidecar.upstream.connector import Dialed, ProtocolT
 from sidecar.upstream.host import Host
 
 
-class TcpConnection(Generic[ProtocolT]):
-    """What `Cluster.connect_tcp` gives. `protocol` is what the caller's factory made."""
+class TcpSlot:
+    """A connection's place in the books of its cluster and host."""
 
-    __slots__ = ("_breaker", "_released", "_stats", "host", "peer_id", "protocol", "transport")
+    __slots__ = ("_breaker", "_released", "_stats", "host")
 
-    def __init__(
-        self, dialed: Dialed[ProtocolT], host: Host, breaker: CircuitBreaker, stats: ClusterStats
-    ) -> None:
-        self.transport: asyncio.Transport = dialed.transport
-        self.protocol: ProtocolT = dialed.protocol
-        self.peer_id = dialed.peer_id
+    def __init__(self, host: Host, breaker: CircuitBreaker, stats: ClusterStats) -> None:
         self.host = host
         self._breaker = breaker
         self._stats = stats
         self._released = False
+        breaker.connections += 1
         stats.upstream_cx_total += 1
         stats.upstream_cx_active += 1
         host.stats.cx_total += 1
@@ -40,3 +36,20 @@ class TcpConnection(Generic[ProtocolT]):
         self._stats.upstream_cx_active -= 1
         self._stats.upstream_cx_destroy += 1
         self.host.stats.cx_active -= 1
+
+
+class TcpConnection(Generic[ProtocolT]):
+    """What `Cluster.connect_tcp` gives. `protocol` is what the caller's factory made."""
+
+    __slots__ = ("_slot", "host", "peer_id", "protocol", "transport")
+
+    def __init__(self, dialed: Dialed[ProtocolT], slot: TcpSlot) -> None:
+        self.transport: asyncio.Transport = dialed.transport
+        self.protocol: ProtocolT = dialed.protocol
+        self.peer_id = dialed.peer_id
+        self.host = slot.host
+        self._slot = slot
+
+    def release(self) -> None:
+        """The connection has ended. Idempotent."""
+        self._slot.release()

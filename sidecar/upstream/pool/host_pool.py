@@ -93,10 +93,20 @@ class HostPool:
             return
         self._pool.lost(lease)
         self._count_bytes(lease)
+        self._count_closed()
+        self._open_wanted()
+
+    def _count_opening(self) -> None:
+        """As for Envoy, a connection counts from the attempt to open it."""
+        self._env.stats.upstream_cx_total += 1
+        self._env.stats.upstream_cx_active += 1
+        self._host_stats.cx_total += 1
+        self._host_stats.cx_active += 1
+
+    def _count_closed(self) -> None:
         self._env.stats.upstream_cx_active -= 1
         self._env.stats.upstream_cx_destroy += 1
         self._host_stats.cx_active -= 1
-        self._open_wanted()
 
     def _count_bytes(self, lease: Lease) -> None:
         connection, stats = lease.connection, self._env.stats
@@ -131,6 +141,7 @@ class HostPool:
     def _open_wanted(self) -> None:
         for _ in range(self._pool.connections_wanted()):
             self._pool.opening()
+            self._count_opening()
             dial = self._env.loop.create_task(self._open(), name=f"connect to {self.address}")
             self._dials.add(dial)
             dial.add_done_callback(self._dials.discard)
@@ -141,19 +152,17 @@ class HostPool:
             dialed = await env.connector.dial(self.address, self.tls, env.connection_factory)
         except UpstreamConnectError as error:
             self._host_stats.cx_connect_fail += 1
+            self._count_closed()
             self._pool.open_failed(error)
             self._open_wanted()
             return
         except asyncio.CancelledError:
+            self._count_closed()
             self._pool.open_failed(None)
             raise
         connection = dialed.protocol
         lease = Lease(connection, secured_by=dialed.context, peer_id=dialed.peer_id)
         connection.observer = _Observer(self, lease)
-        env.stats.upstream_cx_active += 1
-        env.stats.upstream_cx_total += 1
-        self._host_stats.cx_active += 1
-        self._host_stats.cx_total += 1
         self._pool.opened(lease, env.loop.time())
         if connection.closed:
             self.lost(lease)
