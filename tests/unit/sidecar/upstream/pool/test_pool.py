@@ -183,6 +183,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.pool = Pool(self.breaker, self.stats, max_requests_per_connection=5)
         self.waiters: list[FakeWaiter] = []
         self.lent: list[Lease] = []
+        self.opened: list[Lease] = []  # in order: hypothesis repeats itself only over what is
 
     def collect(self) -> None:
         for waiter in [waiter for waiter in self.waiters if waiter.done()]:
@@ -210,7 +211,8 @@ class PoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.pool.connecting)
     @rule(capacity=st.integers(1, 2))
     def connected(self, capacity: int) -> None:
-        self.pool.opened(Lease(FakeConnection(capacity)), 0.0)
+        self.opened.append(Lease(FakeConnection(capacity)))
+        self.pool.opened(self.opened[-1], 0.0)
         self.collect()
 
     @precondition(lambda self: self.pool.connecting)
@@ -232,7 +234,7 @@ class PoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.pool.leases)
     @rule(data=st.data())
     def reset(self, data: st.DataObject) -> None:
-        lease = data.draw(st.sampled_from(sorted(self.pool.leases, key=id)))
+        lease = data.draw(st.sampled_from([lease for lease in self.opened if lease in self.pool.leases]))
         lease.connection.closed = True
         self.pool.lost(lease)
         self.lent = [other for other in self.lent if other is not lease]
