@@ -183,7 +183,7 @@ class PoolMachine(RuleBasedStateMachine):
         self.pool = Pool(self.breaker, self.stats, max_requests_per_connection=5)
         self.waiters: list[FakeWaiter] = []
         self.lent: list[Lease] = []
-        self.opened: list[Lease] = []  # in order: hypothesis repeats itself only over what is
+        self.opened: list[Lease] = []  # a set has no order to draw from twice alike
 
     def collect(self) -> None:
         for waiter in [waiter for waiter in self.waiters if waiter.done()]:
