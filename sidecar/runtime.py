@@ -14,7 +14,6 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import chain
-from typing import Any
 
 from protos import node
 from protos.spiffe import SpiffeId
@@ -35,6 +34,7 @@ from sidecar.identity.client import SigningClient, token_from_file
 from sidecar.identity.contexts import TlsContexts
 from sidecar.identity.rotation import SvidRotation
 from sidecar.identity.svid import Svid
+from sidecar.listener.faults import quiet_peer_faults
 from sidecar.listener.handler import ConnectionHandler
 from sidecar.listener.manager import ListenerManager, ListenerSettings
 from sidecar.listener.tcp_proxy import TcpProxyHandler, TcpProxyServices
@@ -53,6 +53,8 @@ log = logging.getLogger(__name__)
 LOOPBACK = "127.0.0.1"
 EVERYWHERE = "0.0.0.0"
 DRAIN_POLL_S = 0.1
+# Istio's MINIMUM_DRAIN_DURATION: so long others may still send to a workload that is leaving.
+MINIMUM_DRAIN_S = 5.0
 
 
 async def serve(settings: Settings, bootstrap: Bootstrap) -> None:
@@ -60,6 +62,7 @@ async def serve(settings: Settings, bootstrap: Bootstrap) -> None:
     `IdentityRefusedError` when it cannot serve as it was told to."""
     sidecar = Sidecar(settings, bootstrap)
     loop = asyncio.get_running_loop()
+    quiet_peer_faults(loop)
     loop.add_signal_handler(signal.SIGTERM, sidecar.drain_and_stop)
     loop.add_signal_handler(signal.SIGINT, sidecar.stop)
     try:
@@ -143,8 +146,10 @@ class Sidecar:
             self._draining = asyncio.create_task(self._wait_until_drained(), name="drain")
 
     async def _wait_until_drained(self) -> None:
+        longest_s = self._settings.drain_time_s
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._settings.drain_time_s):
+            async with asyncio.timeout(longest_s):
+                await asyncio.sleep(min(MINIMUM_DRAIN_S, longest_s))
                 while self._listeners.active_connections:  # noqa: ASYNC110 - handlers count, they do not tell
                     await asyncio.sleep(DRAIN_POLL_S)
         log.info("drained, with %d connections left", self._listeners.active_connections)
@@ -284,10 +289,11 @@ class Sidecar:
         return AdminView(
             stats=self._stats,
             extra_stats=lambda: chain(info.stats(), self._configuration_stats()),
+            refresh_stats=self._listeners.refresh_stats,
             reporters=self._telemetry.reporters,
             clusters=self._clusters,
             listeners=self._listeners,
-            config_dump=self._config_dump,
+            config_dump=self._xds.config_dump,
             certificates=lambda: certificates(self._contexts, time.time()),
             server_info=info.document,
             server_state=self._state,
@@ -302,7 +308,8 @@ class Sidecar:
         if self._snapshot is None or not self._has_configuration():
             return ServerState.PRE_INITIALIZING
         awaits_identity = self._rotation is not None and not self._contexts.ready
-        return ServerState.INITIALIZING if awaits_identity or self._listeners.warming else ServerState.LIVE
+        warming = self._xds.warming or self._listeners.warming
+        return ServerState.INITIALIZING if awaits_identity or warming else ServerState.LIVE
 
     def _has_configuration(self) -> bool:
         """From the control plane in this life, or from an earlier one, kept on disk."""
@@ -316,14 +323,6 @@ class Sidecar:
         for name, value in self._xds.state.stats().items():
             if isinstance(value, int):
                 yield name, value
-
-    def _config_dump(
-        self, *, include_eds: bool, resource: str | None, name_regex: str | None
-    ) -> dict[str, Any]:
-        try:
-            return self._xds.config_dump(include_eds=include_eds, resource=resource, name_regex=name_regex)
-        except ValueError as error:
-            raise ConfigError("", str(error)) from error
 
     def _seconds_until_expiry(self) -> float | None:
         return None if self._rotation is None else self._rotation.seconds_until_expiry()

@@ -29,12 +29,13 @@ class ConfigDump(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminView:
-    """`extra_stats` are those that live outside `stats`; `server_info` is in Envoy's JSON shape.
-    `is_dynamic`: whether a cluster came by xDS, rather than from the bootstrap file. `drain` takes whether
-    inbound listeners alone are meant."""
+    """`extra_stats` are those that live outside `stats`, `refresh_stats` brings gauges up to date;
+    `server_info` is in Envoy's JSON shape. `is_dynamic`: whether a cluster came by xDS, rather than from the
+    bootstrap file. `drain` takes whether inbound listeners alone are meant."""
 
     stats: Stats
     extra_stats: Callable[[], Iterable[tuple[str, int]]]
+    refresh_stats: Callable[[], None]
     reporters: tuple[RequestMetrics, ...]
     clusters: ClusterManager
     listeners: ListenerManager

@@ -14,6 +14,7 @@ def stats(view: AdminView, query: Query) -> Answer:
     format_ = wanted_format(query, "text", "json", "prometheus")
     if format_ == "prometheus":
         return prometheus(view, query)
+    view.refresh_stats()
     pattern = _compile(query.get("filter", ""))
     values = stat_values(
         view.stats,
@@ -25,6 +26,7 @@ def stats(view: AdminView, query: Query) -> Answer:
 
 
 def prometheus(view: AdminView, query: Query) -> Answer:
+    view.refresh_stats()
     page = render_prometheus(view.stats, view.extra_stats(), view.reporters, used_only="usedonly" in query)
     return text(page, content_type=PROMETHEUS)
 

@@ -109,7 +109,7 @@ class FilterChainMatch:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterChain:
     """Exactly one terminal network filter, and the TLS context to speak (None: plaintext).
-    ``handshake_timeout_s`` is ``transport_socket_connect_timeout``; 0 is none."""
+    ``handshake_timeout_s`` is ``transport_socket_connect_timeout``; 0 is the process's own."""
 
     name: str
     match: FilterChainMatch = FilterChainMatch()

@@ -123,7 +123,8 @@ class ConnectionManager:
         self.stats.downstream_cx_destroy += 1
 
     def drain(self) -> None:
-        """From now on each connection is closed when its requests are answered; idle ones at once."""
+        """From now on each connection is told to close with its next answer; idle ones go when none came for
+        `drain_timeout_s`."""
         self.draining = True
         for connection in tuple(self._connections):
             connection.drain()

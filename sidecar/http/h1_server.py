@@ -166,9 +166,11 @@ class Http1ServerConnection(asyncio.Protocol):
     # ServerConnection
 
     def drain(self) -> None:
+        """The next answer says to close. An idle connection has a while to bring one more request: one that
+        is on its way must not meet a closed connection."""
+        self._idle_timeout_s = min(self._idle_timeout_s, self._manager.config.drain_timeout_s)
         if self._exchange is None and not self._waiting and not self._reader.head_pending:
-            self._stats.downstream_cx_drain_close += 1
-            self.close()
+            self._deadline.move_to(self._manager.clock() + self._idle_timeout_s)
 
     def close(self) -> None:
         if self._transport is not None:
@@ -282,8 +284,6 @@ class Http1ServerConnection(asyncio.Protocol):
         elif self._waiting:
             self._begin(self._waiting.popleft())
             self._parse()
-        elif self._manager.draining:
-            self.close()
         else:
             self._deadline.move_to(exchange.request.info.end_s + self._idle_timeout_s)
             if self._unparsed:
@@ -440,7 +440,9 @@ class Http1ServerConnection(asyncio.Protocol):
         elif self._reader.head_pending and not self._lingering:
             self._refuse(RequestHeaderTimeoutError("the head of the request took too long"))
         else:
-            if not self._lingering:
+            if self._manager.draining:
+                self._stats.downstream_cx_drain_close += 1
+            elif not self._lingering:
                 self._stats.downstream_cx_idle_timeout += 1
             self.close()
 

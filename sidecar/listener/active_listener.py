@@ -181,7 +181,7 @@ class ActiveListener:
                 admission,
                 accepted.sock,
                 ssl=self._services.contexts.server(tls),
-                ssl_handshake_timeout=self._services.handshake_timeout_s,
+                ssl_handshake_timeout=chain.config.handshake_timeout_s or self._services.handshake_timeout_s,
                 ssl_shutdown_timeout=_TLS_SHUTDOWN_TIMEOUT_S,
             )
         except IdentityError as error:

@@ -81,6 +81,12 @@ class XdsClient:
         """What an earlier process saved, together with the static resources; None when nothing was."""
         return self._last_good
 
+    @property
+    def warming(self) -> bool:
+        """Whether something that was accepted still waits for what it points at."""
+        warming = self._updates.warming
+        return bool(warming.warming_clusters or warming.warming_listeners)
+
     def config_dump(
         self, *, include_eds: bool = False, resource: str | None = None, name_regex: str | None = None
     ) -> dict[str, Any]:

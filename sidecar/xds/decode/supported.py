@@ -355,8 +355,9 @@ _TLS: Final = {
     f"{_TLS_PACKAGE}.TlsParameters": _support("tls_minimum_protocol_version tls_maximum_protocol_version"),
     f"{_TLS_PACKAGE}.TlsCertificate": _support("certificate_chain private_key"),
     f"{_TLS_PACKAGE}.CertificateValidationContext": _support(
-        "trusted_ca match_typed_subject_alt_names match_subject_alt_names"
+        "trusted_ca system_root_certs match_typed_subject_alt_names match_subject_alt_names"
     ),
+    f"{_TLS_PACKAGE}.CertificateValidationContext.SystemRootCerts": _support(""),
     f"{_TLS_PACKAGE}.SubjectAltNameMatcher": _support("san_type matcher"),
     f"{_TLS_PACKAGE}.SdsSecretConfig": _support("name sds_config"),
     f"{_TLS_PACKAGE}.Secret": _support("name tls_certificate validation_context"),

@@ -155,7 +155,7 @@ def decode_certificate(view: View) -> TlsCertificate:
 
 def decode_validation(view: View) -> Validation:
     validation = _validation(view)
-    if validation.match_sans and validation.trusted_ca is None:
+    if validation.match_sans and validation.trusted_ca is None and not validation.system_roots:
         raise view.error(
             "names to match are worth nothing without a trusted_ca", "match_typed_subject_alt_names"
         )
@@ -172,6 +172,7 @@ def _validation(view: View) -> Validation:
     untyped = [_san_match(match, "ANY") for match in view.each("match_subject_alt_names")]
     return Validation(
         trusted_ca=decode_data_source(trusted_ca) if trusted_ca else None,
+        system_roots=view.has("system_root_certs"),
         match_sans=tuple(typed + untyped),
     )
 

@@ -538,13 +538,32 @@ async def test_request_timeout_ends_with_the_request() -> None:
 # Draining.
 
 
-async def test_drain_closes_what_is_idle_and_answers_what_is_not() -> None:
+async def test_drain_gives_an_idle_connection_time_for_a_request_that_is_on_its_way() -> None:
     service = Held()
-    idle, busy = Server(service), Server(service)
+    server = Server(service, drain_timeout_s=5.0)
+    server.manager.drain()
+    server.timers.advance(4)
+    assert not server.transport.closed
+    await server.exchange(GET)
+    service.answers[0].set_result(response(b"late"))
+    await settle()
+    assert fields_of(server.transport.take())[b"connection"] == b"close"
+    assert server.transport.closed
+
+
+async def test_drain_closes_a_connection_that_stays_idle() -> None:
+    server = Server(Held(), drain_timeout_s=5.0)
+    server.manager.drain()
+    server.timers.advance(5)
+    assert server.transport.closed
+    assert server.stats.downstream_cx_drain_close == 1
+
+
+async def test_drain_answers_what_is_under_way_then_closes() -> None:
+    service = Held()
+    busy = Server(service)
     await busy.exchange(GET + GET)
-    idle.manager.drain()
     busy.manager.drain()
-    assert idle.transport.closed
     service.answers[0].set_result(response(b"one"))
     await settle()
     assert b"connection: close" not in busy.transport.take()
