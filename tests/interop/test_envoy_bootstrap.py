@@ -4,63 +4,54 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import pytest
 
-from tests.support.control_plane import RunningControlPlane, control_plane, create_token, outrigger
+from tests.support.control_plane import RunningControlPlane, control_plane, outrigger
+from tests.support.documents import service
 from tests.support.envoy import envoy_command
-from tests.support.processes import child, free_port
-
-SERVICE = """
-apiVersion: v1
-kind: Service
-metadata: {name: reviews, namespace: bookinfo}
-spec:
-  selector: {app: reviews}
-  ports: [{name: http, port: 9080, targetPort: 9080}]
-"""
-WHO = ["--name", "productpage", "--namespace", "bookinfo", "--service-account", "productpage"]
+from tests.support.following_envoy import following_envoy, identity
+from tests.support.mesh_folder import MeshFolder
 
 
-@pytest.fixture
-def plane(tmp_path: Path) -> Iterator[RunningControlPlane]:
-    folder = tmp_path / "mesh"
-    folder.mkdir()
-    (folder / "reviews.yaml").write_text(SERVICE)
-    with control_plane(folder, tmp_path / "state") as running:
-        yield running
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mesh:
+    plane: RunningControlPlane
+    identity_dir: Path
+
+    @property
+    def over_tls(self) -> list[str | Path]:
+        """The options of an Envoy that proves who it is, by a token and a certificate."""
+        trust = ["--xds-address", self.plane.xds_tls, "--ca-cert", self.plane.root_certificate]
+        own = ["--token-file", self.identity_dir / "token", "--identity-dir", self.identity_dir]
+        return [*trust, *own, "--service-account", "productpage"]
 
 
-def over_tls(plane: RunningControlPlane, folder: Path) -> list[str | Path]:
-    """The options of an Envoy that proves who it is, with a certificate from the control plane."""
-    token = folder / "token"
-    token.write_text(create_token(plane.state_dir, "bookinfo", "productpage"))
-    trust = ["--ca-cert", plane.root_certificate, "--token-file", token]
-    requested = outrigger(
-        "certificate", "request", "--ca-address", plane.xds_tls, *trust, "--out", folder / "id"
-    )
-    assert requested.returncode == 0, requested.stderr
-    return [*WHO, "--xds-address", plane.xds_tls, *trust, "--identity-dir", folder / "id"]
-
-
-def write_bootstrap(path: Path, *options: str | Path) -> Path:
-    printed = outrigger("bootstrap", *options)
-    assert printed.returncode == 0, printed.stderr
-    path.write_text(printed.stdout)
-    return path
+@pytest.fixture(scope="module")
+def mesh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mesh]:
+    work_dir = tmp_path_factory.mktemp("bootstrap")
+    folder = MeshFolder(work_dir / "mesh")
+    folder.write("reviews", service("reviews", "bookinfo"))
+    with control_plane(folder.path, work_dir / "state") as plane:
+        yield Mesh(
+            plane=plane, identity_dir=identity(plane, work_dir / "identity", "bookinfo", "productpage")
+        )
 
 
 @pytest.mark.parametrize("encoding", ["yaml", "json"])
 @pytest.mark.parametrize("transport", ["plaintext", "tls"])
 @pytest.mark.parametrize("variant", ["--delta", "--sotw"])
 def test_envoy_takes_the_file_without_a_warning(
-    plane: RunningControlPlane, tmp_path: Path, encoding: str, transport: str, variant: str
+    mesh: Mesh, tmp_path: Path, encoding: str, transport: str, variant: str
 ) -> None:
-    options = over_tls(plane, tmp_path) if transport == "tls" else [*WHO, "--xds-address", plane.xds]
-    options += [variant, "--format", encoding, "--interception", "NONE", "--http-proxy-port", "15080"]
-    bootstrap = write_bootstrap(tmp_path / f"bootstrap.{encoding}", *options)
+    options = mesh.over_tls if transport == "tls" else ["--xds-address", mesh.plane.xds]
+    options += ["--name", "productpage", "--namespace", "bookinfo", variant, "--format", encoding]
+    printed = outrigger("bootstrap", *options, "--interception", "NONE", "--http-proxy-port", "15080")
+    assert printed.returncode == 0, printed.stderr
+    bootstrap = tmp_path / f"bootstrap.{encoding}"
+    bootstrap.write_text(printed.stdout)
     checked = subprocess.run(
         envoy_command(bootstrap, "--mode", "validate"),
         capture_output=True,
@@ -74,24 +65,11 @@ def test_envoy_takes_the_file_without_a_warning(
 
 @pytest.mark.parametrize("variant", ["--delta", "--sotw"])
 def test_envoy_follows_the_control_plane_over_tls_and_acknowledges_everything(
-    plane: RunningControlPlane, tmp_path: Path, variant: str
+    mesh: Mesh, variant: str
 ) -> None:
-    admin, proxy = free_port(), free_port()
-    ports = ["--admin-port", str(admin), "--http-proxy-port", str(proxy), "--interception", "NONE"]
-    bootstrap = write_bootstrap(tmp_path / "bootstrap.yaml", *over_tls(plane, tmp_path), variant, *ports)
-
-    def types() -> dict[str, str]:
-        proxies = httpx.get(f"http://{plane.debug}/debug/syncz", trust_env=False).json()
-        return {name: status["state"] for name, status in proxies[0]["types"].items()} if proxies else {}
-
-    def synced() -> bool:
-        states = types()
-        assert "ERROR" not in states.values(), plane.process.output
-        return {"cds", "lds"} <= states.keys() and set(states.values()) == {"SYNCED"}
-
-    with child(envoy_command(bootstrap), tmp_path / "envoy.log") as envoy:
-        envoy.wait_for(synced, "everything is acknowledged")
-        envoy.wait_for_port(proxy)
-        # Envoy asks every operator for a limit of connections; that is no matter of what it was sent.
-        complaints = [line for line in envoy.output.splitlines() if "no configured limit" not in line]
-        assert complaints == []
+    workload = f"productpage{variant}"
+    options = [*mesh.over_tls, variant]
+    with following_envoy(mesh.plane, mesh.identity_dir, workload, *options, namespace="bookinfo") as envoy:
+        assert envoy.stats("^control_plane.connected_state$") == {"control_plane.connected_state": 1}
+        assert envoy.stats("^cluster.xds-grpc.ssl.handshake$") == {"cluster.xds-grpc.ssl.handshake": 1}
+        assert envoy.complaints() == []
