@@ -107,6 +107,7 @@ class Mesh:
         sidecar += ["--ca-address", f"127.0.0.1:{self.xds_tls_port}", "--ca-cert", str(self._root)]
         sidecar += ["--token-file", str(token), "--state-dir", str(folder / "state")]
         sidecar += ["--status-port", str(pod.ports.status), "--metrics-port", str(pod.ports.metrics)]
+        sidecar += ["--drain-time-s", "0"]  # at the demo's end nobody is left to be drained
         await self.processes.start(f"{pod.name}-sidecar", sidecar, {})
 
     @property

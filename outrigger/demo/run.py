@@ -60,6 +60,7 @@ async def run_demo(options: DemoOptions, console: Console) -> bool:
 async def _run(mesh: Mesh, screen: Screen, options: DemoOptions) -> tuple[bool, dict[str, Any]]:
     screen.say(f"Starting a control plane and {len(mesh.pods)} pods in {mesh.run_dir} …")
     await mesh.start()
+    screen.say(f"It follows the folder {mesh.config_dir}; what each process says is in {mesh.run_dir}/logs.")
     load = Load(mesh.url, rate_per_s=RATE_PER_S)
     stage = Stage(mesh=mesh, load=load, length_s=options.duration_s / len(STEPS))
     steps: list[StepFigures] = []

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import pytest
+
+from outrigger.demo.observe import Hop, ejected, hops, route_shares, until
+
+
+def answering(body: Any) -> httpx.AsyncClient:
+    def answer(_: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, text=body) if isinstance(body, str) else httpx.Response(200, json=body)
+
+    return httpx.AsyncClient(transport=httpx.MockTransport(answer))
+
+
+async def test_hops_are_counted_where_requests_were_taken_in() -> None:
+    page = (
+        'istio_requests_total{reporter="destination",source_principal="spiffe://a",'
+        'connection_security_policy="mutual_tls"} 3\n'
+        'istio_requests_total{reporter="destination",source_principal="unknown",'
+        'connection_security_policy="none"} 1\n'
+        'istio_requests_total{reporter="source",source_principal="spiffe://a",'
+        'connection_security_policy="unknown"} 9\n'
+    )
+    async with answering(page) as client:
+        counts = await hops(client, 1, "reviews")
+    assert counts == {Hop("spiffe://a", "reviews", "mutual_tls"): 3, Hop("unknown", "reviews", "none"): 1}
+
+
+async def test_ejected_hosts_are_told_by_port() -> None:
+    def host(port: int, health: dict[str, Any]) -> dict[str, Any]:
+        return {"address": {"socket_address": {"port_value": port}}, "health_status": health}
+
+    hosts = [host(1, {"failed_outlier_check": True}), host(2, {})]
+    async with answering({"cluster_statuses": [{"host_statuses": hosts}, {}]}) as client:
+        assert await ejected(client, 1) == {1}
+
+
+async def test_route_shares_leave_out_tunnels_and_other_hosts() -> None:
+    def route(match: dict[str, Any], action: dict[str, Any]) -> dict[str, Any]:
+        return {"match": match, "route": action}
+
+    weighted = {
+        "weighted_clusters": {
+            "clusters": [
+                {"name": "outbound|9080|v1|reviews", "weight": 90},
+                {"name": "outbound|9080|v2|reviews", "weight": 10},
+            ]
+        }
+    }
+    routes = [
+        route({"connect_matcher": {}}, {"cluster": "outbound|9080||reviews"}),
+        route({"prefix": "/"}, weighted),
+        {"match": {"prefix": "/old"}, "redirect": {}},
+        route({"prefix": "/"}, {"cluster": "outbound|9080|v3|reviews"}),
+    ]
+    virtual_hosts = [
+        {"domains": ["reviews:9080"], "routes": routes},
+        {"domains": ["ratings:9080"], "routes": [route({}, {"cluster": "outbound|9080||ratings"})]},
+    ]
+    dump = {"configs": [{"route_config": {"virtual_hosts": virtual_hosts}}]}
+    async with answering(dump) as client:
+        assert await route_shares(client, 1, "reviews:9080") == [{"v1": 90, "v2": 10}, {"v3": 100}]
+
+
+async def test_waiting_ends_with_words_when_it_takes_too_long() -> None:
+    async def never() -> bool:
+        return False
+
+    with pytest.raises(TimeoutError, match="the sky falls: not within 0.01 s"):
+        await until("the sky falls", never, deadline_s=0.01)
+
+
+async def test_a_process_that_does_not_answer_yet_is_asked_again() -> None:
+    asked = []
+
+    async def refused_once() -> bool:
+        asked.append(1)
+        if len(asked) == 1:
+            raise httpx.ConnectError("refused")
+        return True
+
+    await until("it answers", refused_once, deadline_s=5)
+    assert len(asked) == 2
