@@ -69,7 +69,7 @@ async def test_waiting_ends_with_words_when_it_takes_too_long() -> None:
     async def never() -> bool:
         return False
 
-    with pytest.raises(TimeoutError, match="the sky falls: not within 0.01 s"):
+    with pytest.raises(TimeoutError, match=r"the sky falls: not within 0\.01 s"):
         await until("the sky falls", never, deadline_s=0.01)
 
 
