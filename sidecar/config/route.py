@@ -142,7 +142,7 @@ class ForwardAction:
     host_rewrite: str = ""
     auto_host_rewrite: bool = False
     append_x_forwarded_host: bool = False
-    upgrades: frozenset[str] | None = None  # None: as the connection manager says
+    upgrades: Mapping[str, bool] = field(default_factory=dict)  # of others, the connection manager says
     terminate_connect: bool = False  # upgrade CONNECT with a connect_config: its payload goes out as raw TCP
     metadata_match: Mapping[str, str] = field(default_factory=dict)
 

@@ -94,8 +94,7 @@ class RouteMatching:
         return self._proceed(request)
 
     def _may_upgrade(self, upgrade: bytes, action: object) -> bool:
-        """The route's own list takes the place of the connection manager's."""
-        upgrades = self._upgrades
-        if isinstance(action, Forward) and action.upgrades is not None:
-            upgrades = action.upgrades
-        return upgrade.decode("latin-1") in upgrades
+        """The route's word on an upgrade comes before the connection manager's."""
+        name = upgrade.decode("latin-1")
+        allowed = name in self._upgrades
+        return action.upgrades.get(name, allowed) if isinstance(action, Forward) else allowed

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from sidecar.config.route import (
     DirectResponseAction,
     ForwardAction,
@@ -211,26 +213,20 @@ def check_weights(view: View, weights: list[int]) -> int:
     return total
 
 
-def _upgrades(view: View) -> tuple[frozenset[str] | None, bool]:
-    """The upgrades that the route allows (None: as the connection manager says), and whether a CONNECT ends
-    here. A route's list adds to and takes from the connection manager's; only what it allows is kept."""
-    if not view.message.upgrade_configs:
-        return None, False
-    allowed: set[str] = set()
-    seen: set[str] = set()
+def _upgrades(view: View) -> tuple[Mapping[str, bool], bool]:
+    """Whether the route allows an upgrade, for each that it speaks of, and whether a CONNECT ends here."""
+    allowed: dict[str, bool] = {}
     terminate_connect = False
     for config in view.each("upgrade_configs"):
         upgrade = config.message.upgrade_type.lower()
-        if upgrade in seen:
+        if upgrade in allowed:
             raise config.error(f"{upgrade!r} is configured twice", "upgrade_type")
-        seen.add(upgrade)
         if config.has("connect_config"):
             if upgrade != "connect":
                 raise config.error("belongs to the upgrade type CONNECT alone", "connect_config")
             terminate_connect = True
-        if config.wrapped("enabled", True):
-            allowed.add(upgrade)
-    return frozenset(allowed), terminate_connect
+        allowed[upgrade] = config.wrapped("enabled", True)
+    return allowed, terminate_connect
 
 
 def _retry_policy(view: View | None) -> RetryPolicy | None:

@@ -120,13 +120,14 @@ async def test_a_request_keeps_the_table_that_it_began_with() -> None:
 @pytest.mark.parametrize(
     ("of_manager", "of_route", "allowed"),
     [
-        (frozenset({"websocket"}), None, True),
-        (frozenset(), None, False),
-        (frozenset(), frozenset({"websocket"}), True),
-        (frozenset({"websocket"}), frozenset({"connect"}), False),
+        (frozenset({"websocket"}), {}, True),
+        (frozenset(), {}, False),
+        (frozenset(), {"websocket": True}, True),
+        (frozenset({"websocket"}), {"websocket": False}, False),
+        (frozenset({"websocket"}), {"connect": True}, True),
     ],
 )
-async def test_upgrades(of_manager: frozenset[str], of_route: frozenset[str] | None, allowed: bool) -> None:
+async def test_upgrades(of_manager: frozenset[str], of_route: dict[str, bool], allowed: bool) -> None:
     routes = table(route(prefix(), to("a", upgrades=of_route)))
     stack = build(manager(upgrades=of_manager), routes=routes, router=echo_router)
     request = make_request()

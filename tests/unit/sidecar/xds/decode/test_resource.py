@@ -364,7 +364,7 @@ def test_forwarding() -> None:
     )
     connect = forward("upgrade_configs", [{"upgrade_type": "CONNECT", "connect_config": {}}])
     assert connect.terminate_connect
-    assert connect.upgrades == {"connect"}
+    assert connect.upgrades == {"connect": True}
     subset = forward("metadata_match", {"filter_metadata": {"envoy.lb": {"v": "1", "n": 2, "b": True}}})
     assert subset.metadata_match == {"v": "1", "n": "2", "b": "true"}
 
