@@ -47,6 +47,7 @@ class Exchange:
     """Made for one request, and used once: `run`."""
 
     __slots__ = (
+        "_asked_s",
         "_attempt_limit",
         "_body",
         "_cluster",
@@ -80,6 +81,7 @@ class Exchange:
         self._env = env
         self._include_attempt_count = include_attempt_count
         self._started_s = env.clock()
+        self._asked_s: float | None = self._started_s if isinstance(request.body, bytes) else None
         self._limit: TimeLimit | None = None
         self._attempt_limit: TimeLimit | None = None
         self._body: ReplayableBody | None = None
@@ -92,7 +94,7 @@ class Exchange:
         """Raises `RequestError` when the last attempt allowed has failed, or the route's time is up."""
         request, forward = self._request, self._forward
         if not isinstance(request.body, bytes):
-            self._body = ReplayableBody(request.body, self._start_time_limits)
+            self._body = ReplayableBody(request.body, self._request_ended)
         # A tunnel lasts as long as it lasts.
         if forward.timeout_s == 0 or request.upgrade is not None:
             return self._run()
@@ -112,7 +114,9 @@ class Exchange:
         deferred = self._body is not None and not self._body.ended
         return TimeLimit(self._env.timers, delay_s, error, deferred=deferred)
 
-    def _start_time_limits(self) -> None:
+    def _request_ended(self) -> None:
+        """From now on it is the upstream that takes its time."""
+        self._asked_s = self._env.clock()
         for limit in (self._limit, self._attempt_limit):
             if limit is not None:
                 limit.start()
@@ -176,6 +180,7 @@ class Exchange:
         request, forward = self._request, self._forward
         info = request.info
         info.attempts += 1
+        info.upstream_service_time_s = 0.0
         self._cluster.note_host(info, host)
         if self._body is not None:
             request.body = self._body.attempt()
@@ -242,8 +247,8 @@ class Exchange:
 
     def _note_response(self, host: Host, response: Response) -> None:
         cluster, info = self._cluster, self._request.info
-        now_s = self._env.clock()
-        info.upstream_service_time_s = now_s - self._started_s
+        # An answer that came before the request's end has taken no time.
+        info.upstream_service_time_s = 0.0 if self._asked_s is None else self._env.clock() - self._asked_s
         cluster.responded(host, response.status, info.upstream_service_time_s)
         if isinstance(response.body, bytes):
             cluster.end_request(host)
