@@ -173,7 +173,10 @@ class ConnectionManager:
         self.note_failure(request, error)
         # Envoy: once the client has sent all of its request, it is not the client who was slow.
         waiting = isinstance(error, StreamIdleTimeoutError) and isinstance(request.body, bytes)
-        return local_reply(error, 504 if waiting else None)
+        reply = local_reply(error, 504 if waiting else None)
+        if request.route is not None:
+            request.route.finish(reply.headers)
+        return reply
 
     def note_failure(self, request: Request, error: RequestError) -> None:
         info = request.info

@@ -148,12 +148,19 @@ class Body:
             waiter.set_result(None)
 
 
+class MatchedRoute(Protocol):
+    """What the route table chose, as seen from outside the router."""
+
+    def finish(self, headers: Headers) -> None:
+        """Does to the headers of a response what the route says of all its responses."""
+
+
 class Request:
     """One request, on its way down the stack. A body that arrived whole with its head is plain bytes.
 
     `upgrade` is the lower-case protocol that the client asks for (``b"websocket"``; ``b"connect"`` for the
     CONNECT method): its body is then the raw bytes that follow. `inform`, where set, sends a 1xx response.
-    `route` is what the route table chose, for the router at the end of the chain (the router's own type).
+    `route` is there from the start of the filter chain on.
     """
 
     __slots__ = (
@@ -188,7 +195,7 @@ class Request:
         self.info = info
         self.upgrade: bytes | None = None
         self.inform: Callable[[int, Headers], None] | None = None
-        self.route: object | None = None
+        self.route: MatchedRoute | None = None
 
 
 class Response:

@@ -20,7 +20,7 @@ from sidecar.config.route import (
     VirtualHost,
 )
 from sidecar.errors import ConfigError
-from sidecar.http.message import Request
+from sidecar.http.message import Headers, Request
 from sidecar.router.domain_index import DomainIndex
 from sidecar.router.forward import Forward
 from sidecar.router.header_operations import HeaderMutations, compile_header_operations
@@ -56,6 +56,10 @@ class CompiledRoute:
         self.action: Action = _compile_action(route, virtual_host, levels)
         self._path_matches = _compile_path_match(route.match)
         self._condition = _compile_condition(route.match)
+
+    def finish(self, headers: Headers) -> None:
+        for mutation in self.headers.response:
+            mutation.apply(headers)
 
     def matches(self, request: Request, path_only: bytes) -> bool:
         return self._path_matches(path_only) and (self._condition is None or self._condition(request))

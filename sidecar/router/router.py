@@ -38,8 +38,7 @@ class Router:
         self, request: Request, route: CompiledRoute, action: Redirect | DirectResponse
     ) -> Response:
         response = action.respond(request)
-        for mutation in route.headers.response:
-            mutation.apply(response.headers)
+        route.finish(response.headers)
         request.info.details = "direct_response"
         return response
 
