@@ -6,6 +6,7 @@ counts as internal, as by Envoy's present default: every request has its ``x-env
 
 from __future__ import annotations
 
+from ipaddress import ip_address
 from random import getrandbits
 
 from sidecar.config.listener import ForwardClientCert, HttpConnectionManager
@@ -54,7 +55,7 @@ class ForwardedHeaders:
         said: Headers = []  # and not believed as it stands
         for name, value in request.headers:
             if name in self._known:
-                if name == _REQUEST_ID and self._believe_request_id and not request_id:
+                if name == _REQUEST_ID and self._believe_request_id and value and not request_id:
                     request_id = value
                 elif name == _FORWARDED_PROTO and self._believe_proto and not proto:
                     proto = value
@@ -80,7 +81,7 @@ class ForwardedHeaders:
         believed = {_FORWARDED_PROTO: self._believe_proto, _REQUEST_ID: self._believe_request_id}
         for field in headers:
             if field[0] in self._known:
-                if not believed.get(field[0], False):
+                if not field[1] or not believed.get(field[0], False):
                     continue
                 believed[field[0]] = False  # the first one alone
             kept.append(field)
@@ -99,8 +100,9 @@ class ForwardedHeaders:
         """The last address that a trusted hop added, counted from the right."""
         if self._trusted_hops == 0:
             return address
-        hops = addresses.split(b",") if addresses else []
-        return hops[-self._trusted_hops].strip() if len(hops) >= self._trusted_hops else address
+        hops = addresses.split(b",")
+        said = hops[-self._trusted_hops].strip() if len(hops) >= self._trusted_hops else b""
+        return said if _is_ip_address(said) else address
 
     def _forward_client_cert(self, headers: Headers, said: bytes, connection: Connection) -> None:
         """``x-forwarded-client-cert``: whether to believe what was said, and what mTLS proved."""
@@ -124,6 +126,14 @@ class ForwardedHeaders:
         if "URI" in self._client_cert_details:
             parts.append(f"URI={connection.peer_id}")
         return ";".join(parts).encode()
+
+
+def _is_ip_address(value: bytes) -> bool:
+    try:
+        ip_address(value.decode("latin-1"))
+    except ValueError:
+        return False
+    return True
 
 
 def _joined(headers: Headers, name: bytes) -> bytes:

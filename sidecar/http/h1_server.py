@@ -320,9 +320,13 @@ class Http1ServerConnection(asyncio.Protocol):
         incoming = exchange.incoming
         options = self._connection_options(incoming)
         exchange.head_sent = True
-        if incoming.method == b"HEAD" or has_no_body(response.status):
+        if has_no_body(response.status):
             headers = without_length(response.headers) if response.status == 204 else response.headers
             self.write(response_head(response.status, headers, *options))
+        elif incoming.method == b"HEAD":
+            if content_length(response.headers) is None and not incoming.http10:
+                options = (*options, CHUNKED)  # RFC 9110 9.3.2: as the answer to GET would say
+            self.write(response_head(response.status, response.headers, *options))
         else:
             exchange.request.info.bytes_sent = len(body)
             self.write(whole_response(response.status, response.headers, body, *options))

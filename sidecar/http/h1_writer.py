@@ -12,7 +12,7 @@ from sidecar.http.message import Headers, Request
 
 _FIELD = b": ".join
 _REQUEST_LINE = b"%b %b HTTP/1.1\r\nhost: %b"
-_NO_BODY_EXPECTED = frozenset((b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT"))
+_NO_BODY_EXPECTED = frozenset((b"GET", b"HEAD", b"DELETE", b"TRACE", b"CONNECT"))
 
 CHUNKED = b"transfer-encoding: chunked"
 CLOSE = b"connection: close"
