@@ -1,0 +1,88 @@
+"""Upstreams that are away, slow, or wrong: statuses, retries, timeouts."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.interop.parity.comparison import OWN_WORDS, Difference, ProxyPair, Row, ask
+
+
+def attempts(
+    path: str,
+    answers: str,
+    expect: str,
+    *,
+    line: str = "GET",
+    differs: Difference | None = None,
+    body: str = "",
+) -> Row:
+    request = ask(f"{line} {path}", f"answer: {answers}", host="retries.test", body=body)
+    return Row(request=request, expect=expect, differs=differs)
+
+
+RETRIES = {
+    "none configured": attempts("/none", "503,ok", "503 said"),
+    "5xx": attempts("/5xx", "503,ok", "200 ok"),
+    "5xx twice": attempts("/5xx", "500,502,ok", "200 ok"),
+    "5xx, exhausted": attempts("/5xx", "503,500,502,ok", "502 said"),
+    "5xx is not 429": attempts("/5xx", "429,ok", "429 said"),
+    "5xx of a POST": attempts("/5xx", "503,ok", "200 ok", line="POST", body="once more"),
+    "5xx after a reset": attempts("/5xx", "reset,ok", "200 ok"),
+    "gateway error": attempts("/gateway-error", "504,ok", "200 ok"),
+    "gateway error, but 500": attempts("/gateway-error", "500,ok", "500 said"),
+    "gateway error is retried once by default": attempts("/gateway-error", "503,503,ok", "503 said"),
+    "409": attempts("/retriable-4xx", "409,ok", "200 ok"),
+    "404 is no retriable 4xx": attempts("/retriable-4xx", "404,ok", "404 said"),
+    "listed status": attempts("/status-codes", "418,ok", "200 ok"),
+    "status that is not listed": attempts("/status-codes", "503,ok", "503 said"),
+    "reset": attempts("/reset", "reset,ok", "200 ok"),
+    "reset twice": attempts("/reset", "reset,reset,ok", "503", differs=OWN_WORDS),
+    "503, then resets": attempts("/5xx", "503,reset,reset", "503", differs=OWN_WORDS),
+    "reset is no 503": attempts("/reset", "503,ok", "503 said"),
+    "connect failure, exhausted": attempts("/connect-failure", "ok", "503", differs=OWN_WORDS),
+    "response header": attempts("/retriable-headers", "200,ok,ok", "200"),
+    "per-try timeout": attempts("/per-try", "silence,ok", "200 ok"),
+    "per-try timeout, exhausted": attempts("/per-try", "silence", "504", differs=OWN_WORDS),
+    "per-try timeout that nothing retries": attempts("/per-try-alone", "silence", "504", differs=OWN_WORDS),
+    "HEAD": attempts("/5xx", "503,empty", "200", line="HEAD"),
+}
+
+
+def failing(
+    host: str, line: str, answer: str, expect: str, *, body: str = "", differs: Difference | None = OWN_WORDS
+) -> Row:
+    return Row(request=ask(line, f"answer: {answer}", host=host, body=body), expect=expect, differs=differs)
+
+
+FAILURES = {
+    "connection refused": failing("clusters.test", "GET /refused", "ok", "503"),
+    "connection refused, HEAD": failing("clusters.test", "HEAD /refused", "ok", "503"),
+    "connection refused, POST": failing("clusters.test", "POST /refused", "ok", "503", body="hello"),
+    "circuit breaker open": failing("clusters.test", "GET /overflow", "ok", "503"),
+    "route timeout": failing("timeouts.test", "GET /short", "silence", "504"),
+    "route timeout, HEAD": failing("timeouts.test", "HEAD /short", "silence", "504"),
+    "route timeout, POST": failing("timeouts.test", "POST /short", "silence", "504", body="hello"),
+    "no timeout": failing("timeouts.test", "GET /none", "ok", "200 ok", differs=None),
+    "closed without an answer": failing("clusters.test", "POST /", "reset", "503", body="hello"),
+    "closed within the body": failing("clusters.test", "GET /", "cut short", "closed"),
+    "closed within a chunked body": failing("clusters.test", "GET /", "cut chunk", "closed"),
+    "garbage": failing("clusters.test", "GET /", "garbage", "502"),
+    "two lengths": failing("clusters.test", "GET /", "two lengths", "502"),
+    "length and chunks": failing("clusters.test", "GET /", "length and chunks", "502"),
+    "malformed header": failing("clusters.test", "GET /", "bad header", "502"),
+    "malformed chunk": Row(
+        request=ask("GET /", "answer: bad chunk", host="clusters.test"),
+        expect="closed",
+        ours=("502 upstream connect error", "there is time to say what is wrong, as the head was not sent"),
+    ),
+}
+
+
+@pytest.mark.parametrize("row", RETRIES.values(), ids=list(RETRIES))
+def test_retries(proxies: ProxyPair, row: Row) -> None:
+    proxies.check(row)
+
+
+@pytest.mark.parametrize("row", FAILURES.values(), ids=list(FAILURES))
+def test_failures(proxies: ProxyPair, row: Row) -> None:
+    proxies.check(row)
