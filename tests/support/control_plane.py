@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
-
+from tests.support.json_api import get_json
 from tests.support.processes import Child, child
 
 FREE_PORTS = [word for name in ("xds", "xds-tls", "debug", "metrics") for word in (f"--{name}-port", "0")]
@@ -34,9 +33,7 @@ class RunningControlPlane:
         return self.state_dir / "root-cert.pem"
 
     def debug_json(self, path: str) -> Any:
-        answer = httpx.get(f"http://{self.debug}{path}", trust_env=False)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
+        return get_json(self.debug, path)
 
     def types(self, workload: str) -> dict[str, dict[str, Any]]:
         """What `/debug/syncz` says of the one proxy of a workload, by ``cds``, ``eds``, ``lds`` and ``rds``;

@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from tests.support.control_plane import RunningControlPlane, create_token, outrigger
 from tests.support.envoy import envoy_command
+from tests.support.json_api import get_json
 from tests.support.processes import Child, child, free_port
 
 # Envoy asks every operator for a limit of connections; that is no matter of what it was sent.
@@ -30,9 +29,7 @@ class FollowingEnvoy:
     http_proxy_port: int
 
     def admin_json(self, path: str) -> Any:
-        answer = httpx.get(f"http://127.0.0.1:{self.admin_port}{path}", trust_env=False)
-        assert answer.status_code == 200, answer.text
-        return answer.json()
+        return get_json(f"127.0.0.1:{self.admin_port}", path)
 
     def stats(self, pattern: str) -> dict[str, int]:
         """The counters and gauges whose names match a regular expression."""
