@@ -173,6 +173,7 @@ class Exchange:
         if host is None:
             cluster.stats.upstream_cx_none_healthy += 1
             raise NoHealthyUpstreamError(f"cluster {cluster.name} has no healthy host")
+        self._tried.append(host)
         return host
 
     def _prepare(self, host: Host) -> None:
@@ -211,7 +212,6 @@ class Exchange:
             return await host.pool.acquire()
         except UpstreamConnectError as error:
             self._cluster.failed(host, error.status)
-            self._tried.append(host)
             raise
 
     def _send(self, lease: Lease) -> Awaitable[Response]:
@@ -233,7 +233,6 @@ class Exchange:
         if isinstance(error, UpstreamError):
             error.connection_reused = lease.reused
             cluster.failed(host, error.status)
-            self._tried.append(host)
             if isinstance(error, UpstreamPerTryTimeoutError):
                 stats.upstream_rq_per_try_timeout += 1
                 host.stats.rq_timeout += 1

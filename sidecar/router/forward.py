@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect
 from collections.abc import Mapping
 from itertools import accumulate
+from random import random
 
 from sidecar.config.route import ForwardAction, HeaderOperations, RetryPolicy, RouteMatch, WeightedCluster
 from sidecar.errors import ConfigError
@@ -15,6 +16,9 @@ from sidecar.router.header_operations import HeaderMutations, compile_header_ope
 from sidecar.router.retry import RetryRules
 from sidecar.router.rewrite import PathRewrite, compile_path_rewrite
 from sidecar.upstream.load_balancer.subset import SubsetKey, subset_key
+
+# Its multiples, modulo 1, are spread more evenly than those of any other number (a Weyl sequence).
+_GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 class Destination:
@@ -40,6 +44,7 @@ class Forward:
     __slots__ = (
         "_bounds",
         "_destinations",
+        "_point",
         "_total_weight",
         "append_x_forwarded_host",
         "auto_host_rewrite",
@@ -70,6 +75,8 @@ class Forward:
         self._total_weight = self._bounds[-1]
         if self._total_weight == 0:
             raise ConfigError("weighted_clusters", "the sum of the weights is 0")
+        # Not the same everywhere: a fleet of sidecars must not send its canary requests in step.
+        self._point = random()
         self.path_rewrite: PathRewrite | None = compile_path_rewrite(
             match, action.prefix_rewrite, action.regex_rewrite
         )
@@ -82,8 +89,10 @@ class Forward:
         self.timeout_s = action.timeout_s
         self.upgrades = action.upgrades
 
-    def choose(self, random: float) -> Destination:
-        """`random` is in [0, 1): each destination gets its share of that range."""
+    def choose(self) -> Destination:
+        """Each destination gets its share of [0, 1), and the sequence of points there is an even one: a
+        canary has its share over tens of requests, and not in the long run alone."""
         if len(self._destinations) == 1:
             return self._destinations[0]
-        return self._destinations[bisect(self._bounds, random * self._total_weight)]
+        self._point = (self._point + _GOLDEN_RATIO) % 1.0
+        return self._destinations[bisect(self._bounds, self._point * self._total_weight)]

@@ -44,7 +44,7 @@ class Router:
 
     async def _forward(self, request: Request, route: CompiledRoute, forward: Forward) -> Response:
         """A failure is answered here, and not above, since the route's response headers apply to it too."""
-        destination = forward.choose(self._env.rng.random())
+        destination = forward.choose()
         try:
             cluster = self._find_cluster(request, forward, destination)
             _rewrite(request, forward, destination)

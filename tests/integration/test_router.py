@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.config.cluster import CircuitBreakers, Cluster, Discovery, OutlierDetection
+from sidecar.config.cluster import CircuitBreakers, Cluster, Discovery, LbPolicy, OutlierDetection
 from sidecar.config.listener import HttpConnectionManager, HttpFilter
 from sidecar.config.route import (
     ForwardAction,
@@ -165,6 +165,17 @@ class TestForwarding:
         counted = Counter([(await proxy.ask())[1] for _ in range(300)])
         assert counted[b"a"] == pytest.approx(270, abs=16)  # 3 sigma
 
+    async def test_weights_hold_over_tens_of_requests_not_just_thousands(
+        self, start: Start, upstream: FlakyUpstream, other: FlakyUpstream
+    ) -> None:
+        proxy = await start(
+            static_cluster(upstream.endpoint, name="v1"), static_cluster(other.endpoint, name="v2")
+        )
+        weighted = (WeightedCluster(name="v1", weight=90), WeightedCluster(name="v2", weight=10))
+        proxy.use(ForwardAction(clusters=weighted))
+        counted = Counter([(await proxy.ask())[1] for _ in range(50)])
+        assert counted[b"b"] == pytest.approx(5, abs=2)
+
     async def test_a_missing_cluster_gets_the_status_that_the_route_gives_it(self, start: Start) -> None:
         proxy = await start()
         proxy.use(to("nope", cluster_not_found_status=404))
@@ -210,6 +221,16 @@ class TestRetries:
         stats = proxy.clusters.get("up").stats
         assert stats.upstream_rq_retry == stats.upstream_rq_retry_success == len(upstream.exchanges) > 0
         assert (b"x-envoy-attempt-count", b"2") in other.exchanges[-1].headers or len(other.exchanges) == 10
+
+    async def test_a_host_that_answered_an_error_is_not_the_next_choice(
+        self, start: Start, upstream: FlakyUpstream, other: FlakyUpstream
+    ) -> None:
+        upstream.behave = fail
+        policy = retries("5xx", num_retries=1, previous_hosts=True, host_selection_max_attempts=100)
+        cluster = static_cluster(upstream.endpoint, other.endpoint, lb_policy=LbPolicy.RANDOM)
+        proxy = await start(cluster)
+        proxy.use(to("up", retry_policy=policy))
+        assert [await proxy.ask() for _ in range(40)] == [(200, b"b")] * 40
 
     async def test_when_the_retries_are_used_up_the_last_answer_counts(
         self, start: Start, upstream: FlakyUpstream
