@@ -31,6 +31,7 @@ from controlplane.ca.tokens import TokenVerifier, load_or_create_token_key
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.model.store import Store
+from controlplane.networking import forget_unused
 from controlplane.settings import Settings
 from controlplane.sources.files import FolderSource
 from controlplane.xds.debounce import Debouncer
@@ -121,6 +122,8 @@ class ControlPlane:
         snapshot, change = self._store.build()
         if snapshot is not self._snapshot:
             self._snapshot = snapshot
+            if change.full:
+                forget_unused()
             self._xds.set_snapshot(snapshot, change)
 
     def _mesh(self) -> Mesh:

@@ -34,7 +34,7 @@ Endpoints = tuple[ServiceEndpoint, ...]
 _NO_ENDPOINTS: Final[Endpoints] = ()
 
 
-@memoized(64)
+@memoized()
 def outbound_clusters(
     scope: SidecarScope, endpoints_by_host: Mapping[str, Endpoints]
 ) -> Mapping[str, Cluster]:
@@ -70,7 +70,7 @@ class _Destination:
         return OutboundName(self.port.number, self.subset.name if self.subset else "", self.service.hostname)
 
 
-@memoized(16384)
+@memoized()
 def _service_clusters(
     mesh_config: MeshConfig,
     service: Service,
@@ -176,7 +176,7 @@ def service_metadata(service: Service) -> Struct:
     return metadata
 
 
-@memoized(8)
+@memoized()
 def _passthrough_clusters(mesh_config: MeshConfig) -> Mapping[str, Cluster]:
     black_hole = Cluster(
         name=BLACK_HOLE_CLUSTER, type=Cluster.STATIC, connect_timeout=mesh_config.connect_timeout

@@ -39,7 +39,7 @@ class VisibleRules:
         return None
 
 
-@memoized(256)
+@memoized()
 def visible_rules(
     rules: tuple[Config[DestinationRule], ...], root_namespace: str, client_namespace: str
 ) -> VisibleRules:

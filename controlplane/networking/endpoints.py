@@ -56,7 +56,8 @@ def outbound_endpoints(
     )
 
 
-@memoized(16384)
+# Endpoints may change for days in a mesh where nothing else does.
+@memoized(latest=("endpoints",))
 def _assignment(
     *,
     cluster_name: str,

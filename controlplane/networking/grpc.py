@@ -67,7 +67,7 @@ def _reachable(scope: SidecarScope, hostname: str, port: int) -> Service | None:
     return service if service.port(port) else None
 
 
-@memoized(4096)
+@memoized()
 def _listener(scope: SidecarScope, name: str) -> Listener | None:
     hostname, _, number = name.rpartition(":")
     port = parse_port(number)
@@ -82,7 +82,7 @@ def _listener(scope: SidecarScope, name: str) -> Listener | None:
     return Listener(name=name, api_listener={"api_listener": packed(manager)})
 
 
-@memoized(4096)
+@memoized()
 def grpc_route_config(scope: SidecarScope, name: str) -> RouteConfiguration | None:
     """The routes that a target's listener names: ``outbound|<port>||<hostname>``."""
     parsed = OutboundName.parse(name)
@@ -118,7 +118,7 @@ def _minimal(route: Route) -> Route:
     return Route(name=route.name, match=route.match, route=action)
 
 
-@memoized(4096)
+@memoized()
 def _cluster(scope: SidecarScope, name: str) -> Cluster | None:
     parsed = OutboundName.parse(name)
     service = _reachable(scope, parsed.hostname, parsed.port) if parsed else None

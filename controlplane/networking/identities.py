@@ -7,7 +7,7 @@ from controlplane.networking.memo import memoized
 from protos.spiffe import SpiffeId
 
 
-@memoized(16384)
+@memoized()
 def server_identities(
     service: Service, endpoints: tuple[ServiceEndpoint, ...], trust_domain: str
 ) -> frozenset[str]:

@@ -3,19 +3,26 @@
 The world's objects survive from one snapshot to the next unless they changed, so identity is an exact and
 cheap key where equality would walk thousands of objects. This is how proxies of one namespace share one
 cluster's message, and how a change rebuilds what it touched and nothing else.
+
+What is remembered of a large mesh takes megabytes, so worlds that are gone must not be kept: see
+`forget_unused`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import lru_cache, wraps
-from typing import ParamSpec, TypeVar
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import wraps
+from typing import Final, Generic, ParamSpec, TypeVar
 
 ParametersT = ParamSpec("ParametersT")
 ResultT = TypeVar("ResultT")
 
 # Compared by value: proxies and snapshots bring their own equal copies.
-_VALUES = (str, int, type(None), frozenset)
+_VALUES: Final = (str, int, type(None), frozenset)
+
+# The most results of one function between two changes of the world: some arguments are names from proxies.
+_MOST_RESULTS: Final = 65536
 
 
 class _Same:
@@ -33,23 +40,68 @@ class _Same:
         return id(self.value)
 
 
-def memoized(size: int) -> Callable[[Callable[ParametersT, ResultT]], Callable[ParametersT, ResultT]]:
-    """Keeps the ``size`` latest results of a pure function.
+@dataclass(frozen=True, slots=True)
+class _Result(Generic[ResultT]):
+    parts: tuple[object, ...]
+    value: ResultT
 
-    Strings, integers, None and frozen sets are compared by value, every other argument by identity. The
-    result is shared by all callers, who must not change it.
+
+class _Memory(Generic[ResultT]):
+    """The results of one function: those used since the world last changed, and those of the world before."""
+
+    def __init__(self) -> None:
+        self._used: dict[object, _Result[ResultT]] = {}
+        self._older: dict[object, _Result[ResultT]] = {}
+
+    def find(self, key: object, parts: tuple[object, ...]) -> _Result[ResultT] | None:
+        found = self._used.get(key)
+        if found is None and (found := self._older.pop(key, None)) is not None:
+            self._used[key] = found
+        return found if found is not None and found.parts == parts else None
+
+    def keep(self, key: object, result: _Result[ResultT]) -> None:
+        if len(self._used) >= _MOST_RESULTS:
+            self.forget_unused()
+        self._used[key] = result
+
+    def forget_unused(self) -> None:
+        self._older, self._used = self._used, {}
+
+
+# How each memory is told to forget.
+_FORGETTING: Final[list[Callable[[], None]]] = []
+
+
+def forget_unused() -> None:
+    """To be called when the world has changed: forgets what was last used in the world before the last."""
+    for forget in _FORGETTING:
+        forget()
+
+
+def memoized(
+    *, latest: Collection[str] = ()
+) -> Callable[[Callable[ParametersT, ResultT]], Callable[ParametersT, ResultT]]:
+    """Remembers the results of a pure function.
+
+    Strings, integers, None and frozen sets are compared by value, every other argument by identity. Of
+    results whose arguments differ only in those named in ``latest``, which must be given by keyword, the
+    last one alone is kept. The result is shared by all callers, who must not change it.
     """
 
     def decorate(function: Callable[ParametersT, ResultT]) -> Callable[ParametersT, ResultT]:
-        of_values: Callable[..., ResultT] = function
-
-        @lru_cache(maxsize=size)
-        def of_keys(*keys: object, **named: object) -> ResultT:
-            return of_values(*map(_argument, keys), **{name: _argument(key) for name, key in named.items()})
+        memory: _Memory[ResultT] = _Memory()
+        _FORGETTING.append(memory.forget_unused)
 
         @wraps(function)
         def remembered(*arguments: ParametersT.args, **named: ParametersT.kwargs) -> ResultT:
-            return of_keys(*map(_key, arguments), **{name: _key(value) for name, value in named.items()})
+            by_name = [(name, _key(value)) for name, value in named.items() if name not in latest]
+            key = (*map(_key, arguments), *by_name)
+            parts = tuple(_key(named[name]) for name in latest)
+            found = memory.find(key, parts)
+            if found is None:
+                found = _Result(parts, function(*arguments, **named))
+                memory.keep(key, found)
+            return found.value
 
         return remembered
 
@@ -58,7 +110,3 @@ def memoized(size: int) -> Callable[[Callable[ParametersT, ResultT]], Callable[P
 
 def _key(argument: object) -> object:
     return argument if isinstance(argument, _VALUES) else _Same(argument)
-
-
-def _argument(key: object) -> object:
-    return key.value if isinstance(key, _Same) else key

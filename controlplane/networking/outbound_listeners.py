@@ -44,7 +44,7 @@ def outbound_listeners(scope: SidecarScope, proxy: Proxy) -> dict[str, Listener]
     return listeners
 
 
-@memoized(64)
+@memoized()
 def _http_proxy_listener(port: int) -> Listener:
     name = listener_name(_LOOPBACK, port)
     http = outbound_http_filter(f"outbound_{name}", HTTP_PROXY_ROUTES, connect=True)
@@ -56,7 +56,7 @@ def _http_proxy_listener(port: int) -> Listener:
     )
 
 
-@memoized(256)
+@memoized()
 def _transparent_listeners(scope: SidecarScope) -> Mapping[str, Listener]:
     first = _virtual_outbound(scope)
     others = (_port_listener(scope, address, port, bind) for (address, port), bind in _binds(scope))

@@ -50,7 +50,7 @@ def refuses_mesh_tls(policies: Policies, mesh_config: MeshConfig, workload: Work
     return mode is MutualTLSMode.DISABLE
 
 
-@memoized(8)
+@memoized()
 def _by_namespace(policies: Policies) -> Mapping[str, tuple[PeerAuthentication, ...]]:
     """Oldest first, as they come: the older of two for the same workloads counts."""
     found: dict[str, list[PeerAuthentication]] = defaultdict(list)

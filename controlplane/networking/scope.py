@@ -69,7 +69,7 @@ def sidecar_of(snapshot: MeshSnapshot, proxy: Proxy) -> Sidecar | None:
     return None
 
 
-@memoized(256)
+@memoized()
 def _scope(
     *,
     mesh_config: MeshConfig,

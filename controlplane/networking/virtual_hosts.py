@@ -32,7 +32,7 @@ _CONNECT: Final = RouteMatch(connect_matcher={})  # no other match ever takes a 
 _DIRECT_RESPONSE_LIMIT_BYTES: Final = 4096
 
 
-@memoized(1024)
+@memoized()
 def outbound_route_config(scope: SidecarScope, name: str) -> RouteConfiguration | None:
     """None for a name that no listener of ours asks for."""
     port = parse_port(name)
