@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 PLAIN_WIDTH = 120
+INTERRUPTED = 130
 
 
 def demo(
@@ -33,6 +34,6 @@ def demo(
         ok = asyncio.run(run_demo(options, console))
     except FileNotFoundError as error:
         raise CommandError(str(error)) from error
-    except KeyboardInterrupt:
-        raise typer.Exit(130) from None
+    except (KeyboardInterrupt, asyncio.CancelledError):
+        raise typer.Exit(INTERRUPTED) from None
     raise typer.Exit(0 if ok else 1)

@@ -11,7 +11,7 @@ import httpx
 
 from outrigger.demo.bookinfo import NAMESPACE, TRUST_DOMAIN, Pod, examples, free_ports, pods
 from outrigger.demo.observe import connected_proxies, until
-from outrigger.demo.processes import Processes
+from outrigger.demo.processes import ProcessError, Processes
 
 START_DEADLINE_S = 60.0
 CONTROL_PLANE = "controlplane"
@@ -134,7 +134,7 @@ class Mesh:
         )
         output, _ = await process.communicate()
         if process.returncode:
-            raise RuntimeError(f"outrigger {arguments[0]} ended with exit code {process.returncode}")
+            raise ProcessError(f"outrigger {arguments[0]} ended with exit code {process.returncode}")
         return output
 
     async def _ready(self, pod: Pod) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import signal
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,7 +37,10 @@ class DemoOptions:
 
 
 async def run_demo(options: DemoOptions, console: Console) -> bool:
-    """Whether every step did what it said."""
+    """Whether every step did what it said. SIGTERM ends it as Ctrl-C does: cancelled, with no child left."""
+    this = asyncio.current_task()
+    assert this is not None
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
     screen = Screen(console, live=not options.plain)
     with tempfile.TemporaryDirectory(prefix="outrigger-demo-") as folder:
         run_dir = Path(folder)
@@ -47,7 +51,7 @@ async def run_demo(options: DemoOptions, console: Console) -> bool:
             mesh = Mesh(run_dir, processes, client)
             try:
                 ok, figures = await _run(mesh, screen, options)
-            except (ProcessError, TimeoutError) as error:
+            except (ProcessError, TimeoutError, httpx.HTTPError) as error:
                 _explain(console, mesh, error)
                 return False
             if options.json_file is not None:

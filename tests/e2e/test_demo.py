@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
+
+from tests.support.processes import child
 
 
 def test_the_demo_does_what_it_says(tmp_path: Path) -> None:
@@ -26,3 +29,27 @@ def test_the_demo_does_what_it_says(tmp_path: Path) -> None:
     assert written["failed"] == 0
     assert [step["number"] for step in written["steps"]] == [1, 2, 3, 4, 5, 6, 7]
     assert "did you mean `route`?" in demo.stdout
+
+
+def test_a_demo_that_is_told_to_stop_leaves_nothing_behind(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "outrigger", "demo", "--plain"]
+    with child(command, tmp_path / "log", {"TMPDIR": str(tmp_path)}) as demo:
+        demo.wait_for(lambda: "1. all traffic" in demo.output, "the first step", deadline_s=60)
+        assert running_below(tmp_path)
+        demo.process.send_signal(signal.SIGTERM)
+        assert demo.process.wait(30) == 130
+    assert not running_below(tmp_path)
+    assert not list(tmp_path.glob("outrigger-demo-*"))
+
+
+def running_below(folder: Path) -> list[str]:
+    """The processes whose command lines name something in a folder."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = process.read_bytes().decode(errors="replace")
+        except OSError:  # it has ended meanwhile
+            continue
+        if f"{folder}/outrigger-demo-" in command:
+            found.append(command)
+    return found
