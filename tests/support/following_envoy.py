@@ -71,6 +71,36 @@ def identity(plane: RunningControlPlane, folder: Path, namespace: str, service_a
     return folder
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrintedBootstrap:
+    """The file that `outrigger bootstrap` printed, and the ports that it names."""
+
+    path: Path
+    admin_port: int
+    http_proxy_port: int
+
+
+def printed_bootstrap(
+    plane: RunningControlPlane,
+    identity_dir: Path,
+    workload: str,
+    *options: str | Path,
+    namespace: str = "default",
+) -> PrintedBootstrap:
+    """``identity_dir`` is what `identity` returned; the file is put there. ``options`` are more of `outrigger
+    bootstrap`; by default the proxy follows in plaintext, captures nothing, and is delta."""
+    admin_port, http_proxy_port = free_port(), free_port()
+    node = f"sidecar~127.0.0.1~{workload}.{namespace}~{namespace}.svc.cluster.local"
+    arguments: list[str | Path] = ["--node", node, "--xds-address", plane.xds, "--interception", "NONE"]
+    arguments += ["--identity-dir", identity_dir, "--admin-port", str(admin_port)]
+    arguments += ["--http-proxy-port", str(http_proxy_port), *options]
+    printed = outrigger("bootstrap", *arguments)
+    assert printed.returncode == 0, printed.stderr
+    path = identity_dir / f"{workload}.yaml"
+    path.write_text(printed.stdout)
+    return PrintedBootstrap(path=path, admin_port=admin_port, http_proxy_port=http_proxy_port)
+
+
 @contextmanager
 def following_envoy(
     plane: RunningControlPlane,
@@ -79,29 +109,15 @@ def following_envoy(
     *options: str | Path,
     namespace: str = "default",
 ) -> Iterator[FollowingEnvoy]:
-    """Runs until the block ends; once it is entered, Envoy has acknowledged everything. ``identity_dir`` is
-    what `identity` returned. ``options`` are more of `outrigger bootstrap`; by default it follows in
-    plaintext, captures nothing, and is delta."""
-    admin_port, http_proxy_port = free_port(), free_port()
-    node = f"sidecar~127.0.0.1~{workload}.{namespace}~{namespace}.svc.cluster.local"
-    arguments: list[str | Path] = ["--node", node, "--xds-address", plane.xds, "--interception", "NONE"]
-    arguments += [
-        "--identity-dir",
-        identity_dir,
-        "--admin-port",
-        str(admin_port),
-        "--http-proxy-port",
-        str(http_proxy_port),
-        *options,
-    ]
-    printed = outrigger("bootstrap", *arguments)
-    assert printed.returncode == 0, printed.stderr
-    bootstrap = identity_dir / f"{workload}.yaml"
-    bootstrap.write_text(printed.stdout)
-    with child(envoy_command(bootstrap), identity_dir / f"{workload}.log") as process:
+    """Runs until the block ends; once it is entered, Envoy has acknowledged everything. The arguments are
+    those of `printed_bootstrap`."""
+    bootstrap = printed_bootstrap(plane, identity_dir, workload, *options, namespace=namespace)
+    with child(envoy_command(bootstrap.path), bootstrap.path.with_suffix(".log")) as process:
         process.wait_for(lambda: plane.synced(workload), "everything is acknowledged")
-        process.wait_for_port(http_proxy_port)
-        yield FollowingEnvoy(process=process, admin_port=admin_port, http_proxy_port=http_proxy_port)
+        process.wait_for_port(bootstrap.http_proxy_port)
+        yield FollowingEnvoy(
+            process=process, admin_port=bootstrap.admin_port, http_proxy_port=bootstrap.http_proxy_port
+        )
 
 
 class ProxyClient:

@@ -1,9 +1,12 @@
-"""The real Envoy takes everything that the control plane can make of the resources that it supports."""
+"""The real Envoy takes everything that the control plane can make of the resources that it supports, and so
+does the sidecar, from the same bootstrap file."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from string import Template
 from typing import Any, get_args
@@ -14,12 +17,12 @@ import yaml
 from controlplane.resources.base import Message
 from controlplane.resources.registry import KINDS, parse_resource
 from tests.support.control_plane import RunningControlPlane, control_plane
-from tests.support.following_envoy import following_envoy, identity, names_of_dump
+from tests.support.following_envoy import following_envoy, identity, names_of_dump, printed_bootstrap
+from tests.support.json_api import get_json
 from tests.support.mesh_folder import MeshFolder
-from tests.support.processes import free_port
+from tests.support.processes import child, free_port
 
 WORLD = Path(__file__).with_name("every_field.yaml")
-VARIANTS = ("--delta", "--sotw")
 
 
 def world(identity_dir: Path | str = "/identity", ingress_port: int = 19080) -> str:
@@ -51,32 +54,59 @@ def test_every_resource_of_the_world_is_applied(mesh: Mesh) -> None:
     assert [each for each in resources if each["state"] != "APPLIED" or each["reasons"]] == []
 
 
-@pytest.mark.parametrize("variant", VARIANTS)
-@pytest.mark.parametrize("capture", ["none", "iptables", "default"])
+every_proxy = pytest.mark.parametrize(
+    ("capture", "variant"), list(product(("none", "iptables", "default"), ("--delta", "--sotw")))
+)
+
+
+def options(capture: str, variant: str) -> list[str]:
+    """The world has a `Sidecar` resource for each label ``capture`` but ``default``."""
+    labels = ["--label", "app=reviews", "--label", "version=v1", "--label", f"capture={capture}"]
+    return [variant, *labels, "--interception", "NONE" if capture == "none" else "REDIRECT"]
+
+
+def sent_to(plane: RunningControlPlane, workload: str) -> dict[str, set[str]]:
+    [node] = {each["proxy"] for each in plane.debug_json("/debug/syncz") if each["workload"] == workload}
+    sent = names_of_dump(plane.debug_json(f"/debug/config_dump?proxy={node}"))
+    assert all(sent.values()), "something of each type"
+    return sent
+
+
+def has_in_force(admin_port: int, sent: dict[str, set[str]]) -> bool:
+    held = names_of_dump(get_json(f"127.0.0.1:{admin_port}", "/config_dump?include_eds"))
+    # The endpoints of clusters that have their own in them are listed too.
+    return held | {"eds": held["eds"] & sent["eds"]} == sent
+
+
+@every_proxy
 def test_envoy_acknowledges_everything_and_warns_of_nothing(mesh: Mesh, capture: str, variant: str) -> None:
-    """With the two `Sidecar` resources, by the label ``capture``, and without any."""
-    plane = mesh.plane
-    workload = f"reviews-{capture}-{variant.strip('-')}"
-    options = [variant, "--label", "app=reviews", "--label", "version=v1", "--label", f"capture={capture}"]
-    options += ["--interception", "NONE" if capture == "none" else "REDIRECT"]
-    with following_envoy(plane, mesh.identity_dir, workload, *options, namespace="bookinfo") as envoy:
-        [node] = {each["proxy"] for each in plane.debug_json("/debug/syncz") if each["workload"] == workload}
-        sent = names_of_dump(plane.debug_json(f"/debug/config_dump?proxy={node}"))
-
-        def everything_is_in_force() -> bool:
-            held = envoy.in_force()
-            # Envoy lists the endpoints of DNS clusters too; those came within their clusters.
-            return held | {"eds": held["eds"] & sent["eds"]} == sent
-
-        envoy.process.wait_for(everything_is_in_force, "what was sent is in force")
-        assert all(sent.values())
-        assert not any(envoy.stats("update_rejected|update_failure").values())
-        assert envoy.stats("^listener_manager.listener_create_failure$|^control_plane.connected_state$") == {
-            "listener_manager.listener_create_failure": 0,
-            "control_plane.connected_state": 1,
-        }
+    workload = f"envoy-{capture}{variant}"
+    with following_envoy(
+        mesh.plane, mesh.identity_dir, workload, *options(capture, variant), namespace="bookinfo"
+    ) as envoy:
+        sent = sent_to(mesh.plane, workload)
+        envoy.process.wait_for(lambda: has_in_force(envoy.admin_port, sent), "what was sent is in force")
+        assert not any(envoy.stats("update_rejected|update_failure|listener_create_failure").values())
+        assert envoy.stats("^control_plane.connected_state$") == {"control_plane.connected_state": 1}
         assert envoy.complaints() == []
-        assert plane.synced(workload)
+        assert mesh.plane.synced(workload)
+
+
+@every_proxy
+def test_the_sidecar_acknowledges_everything_and_warns_of_nothing(
+    mesh: Mesh, capture: str, variant: str
+) -> None:
+    workload = f"sidecar-{capture}{variant}"
+    bootstrap = printed_bootstrap(
+        mesh.plane, mesh.identity_dir, workload, *options(capture, variant), namespace="bookinfo"
+    )
+    command = [sys.executable, "-m", "sidecar", "-c", bootstrap.path, "--log-level", "warning"]
+    command += ["--status-port", "off", "--metrics-port", "off", "--drain-time-s", "0"]
+    with child(command, bootstrap.path.with_suffix(".log")) as sidecar:
+        sidecar.wait_for(lambda: mesh.plane.synced(workload), "everything is acknowledged")
+        sent = sent_to(mesh.plane, workload)
+        sidecar.wait_for(lambda: has_in_force(bootstrap.admin_port, sent), "what was sent is in force")
+        assert sidecar.output == ""
 
 
 # --- the world is what it says to be
