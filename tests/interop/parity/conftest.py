@@ -44,5 +44,5 @@ def proxies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProxyPair]:
 def _command(name: str, bootstrap: Path) -> list[str]:
     if name == "envoy":
         return envoy_command(bootstrap)
-    options = ["--status-port", "off", "--metrics-port", "off"]
+    options = ["--status-port", "off", "--metrics-port", "off", "--drain-time-s", "0"]
     return [sys.executable, "-m", "sidecar", "-c", str(bootstrap), *options]
