@@ -97,6 +97,7 @@ class Body:
         if trailers:
             self.trailers = trailers
         self._ended = True
+        self._release_source()
         self._wake()
 
     def fail(self, error: Exception) -> None:
@@ -128,9 +129,7 @@ class Body:
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
         self._size = 0
-        if self._paused and self._source is not None:
-            self._paused = False
-            self._source.resume_body()
+        self._release_source()
         return data
 
     def close(self) -> None:
@@ -141,6 +140,12 @@ class Body:
         self._size = 0
         if self._source is not None and not self._ended and self._error is None:
             self._source.abandon_body()
+
+    def _release_source(self) -> None:
+        """Also at the body's end: its connection goes on to carry others, whoever still has this one to read."""
+        if self._paused and self._source is not None:
+            self._paused = False
+            self._source.resume_body()
 
     def _wake(self) -> None:
         waiter = self._waiter

@@ -77,6 +77,23 @@ async def test_length_is_the_bodys_whatever_a_filter_left(
     sending.cancel()
 
 
+async def test_slow_consumer_of_a_response_does_not_hold_up_the_next_one_on_its_connection() -> None:
+    client = Client()
+    sending = await client.send(new_request())
+    await client.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 400000\r\n\r\n" + b"x" * 100_000)
+    unread = (await sending).body
+    await client.answer(b"x" * 200_000)
+    assert not client.transport.reading
+    await client.answer(b"x" * 100_000)
+    assert client.pool.idle == [client.connection]
+    assert client.transport.reading
+    sending = await client.send(new_request())
+    await client.answer(OK)
+    assert (await sending).body == b"hello"
+    assert len(await read_all(unread)) == 400_000
+    assert client.transport.reading
+
+
 async def test_connection_is_lent_again_only_when_the_last_byte_was_looked_at() -> None:
     """A response that an upstream sends too much must not answer the next request."""
     client = Client()

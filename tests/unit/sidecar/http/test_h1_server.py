@@ -349,6 +349,20 @@ async def test_client_that_leaves_cancels_its_request() -> None:
     assert server.manager.active_connections == 0
 
 
+async def test_body_that_nobody_read_does_not_keep_the_connection_from_the_next_request() -> None:
+    service = Held()
+    server = Server(service)
+    await server.exchange(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 400000\r\n\r\n")
+    await server.exchange(b"x" * 300_000)
+    assert not server.transport.reading
+    await server.exchange(b"x" * 100_000)
+    service.answers[0].set_result(response(b"no thanks"))
+    await settle()
+    assert server.transport.reading
+    await server.exchange(GET)
+    assert len(service.requests) == 2
+
+
 async def test_client_that_leaves_in_the_middle_of_the_answer_lets_the_body_go() -> None:
     abandoned = []
 

@@ -46,6 +46,17 @@ async def test_producer_is_paused_above_the_high_water_and_resumed_when_all_was_
     assert source.told == ["pause", "resume"]
 
 
+async def test_producer_of_a_body_that_has_ended_is_not_kept_paused_by_whoever_has_yet_to_read_it() -> None:
+    source = Source()
+    body = Body(source, high_water=10)
+    body.feed(b"x" * 11)
+    body.feed_end()
+    assert source.told == ["pause", "resume"]
+    assert len(await body.read()) == 11
+    body.close()
+    assert source.told == ["pause", "resume"]
+
+
 async def test_failure_wakes_the_reader() -> None:
     body = Body()
     reading = asyncio.ensure_future(body.read())
