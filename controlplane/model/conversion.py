@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
-from controlplane.model.hosts import is_ip_address, resolve_short_name, service_hostname
+from controlplane.model.hosts import resolve_short_name, service_hostname
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.protocol import select_protocol
 from controlplane.model.service import Registry, Resolution, Service, ServicePort, Workload
@@ -14,6 +14,7 @@ from controlplane.model.snapshot import Config, ResourceKey
 from controlplane.resources import core
 from controlplane.resources.base import Message
 from controlplane.resources.destination_rule import DestinationRule
+from controlplane.resources.ip_addresses import is_ip_address
 from controlplane.resources.metadata import Metadata
 from controlplane.resources.registry import Resource
 from controlplane.resources.service_entry import Location, ServiceEntry
@@ -26,9 +27,9 @@ from controlplane.resources.virtual_service import (
     WeightedDestination,
 )
 from controlplane.resources.workload_entry import WorkloadEntry
+from protos.node import TLS_MODE_LABEL
 
 _EXPORT_TO = "networking.istio.io/exportTo"  # the annotation by which a Kubernetes Service says it
-_TLS_MODE = "security.istio.io/tlsMode"
 
 SpecT = TypeVar("SpecT", bound=Message)
 RouteT = TypeVar("RouteT", HTTPRoute, TLSRoute, TCPRoute)
@@ -149,7 +150,7 @@ def _workload(name: str, namespace: str, spec: WorkloadEntry, labels: Mapping[st
         network=spec.network,
         locality=spec.locality,
         weight=spec.weight or 1,
-        mesh_tls=labels.get(_TLS_MODE) == "istio",
+        mesh_tls=labels.get(TLS_MODE_LABEL) == "istio",
     )
 
 

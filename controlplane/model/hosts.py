@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from ipaddress import ip_address
 from typing import Generic, TypeVar
 
 ValueT = TypeVar("ValueT")
@@ -56,11 +55,3 @@ def export_scopes(export_to: Sequence[str], owner: str) -> frozenset[str]:
     if not export_to or "*" in export_to:
         return frozenset({"*"})
     return frozenset(owner if scope == "." else scope for scope in export_to if scope != "~")
-
-
-def is_ip_address(text: str) -> bool:
-    try:
-        ip_address(text)
-    except ValueError:
-        return False
-    return True

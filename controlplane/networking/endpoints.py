@@ -15,13 +15,14 @@ from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.proxy import Proxy
 from controlplane.model.service import Resolution, Service, ServiceEndpoint, ServicePort, Workload
 from controlplane.model.snapshot import Config, MeshSnapshot
-from controlplane.networking.addresses import is_ip_address, socket_address
+from controlplane.networking.addresses import socket_address
 from controlplane.networking.destination_rules import subset_of, visible_rules
 from controlplane.networking.memo import memoized
 from controlplane.networking.messages import uint32
 from controlplane.networking.names import OutboundName
 from controlplane.networking.peer_authentication import refuses_mesh_tls
 from controlplane.resources.destination_rule import Subset
+from controlplane.resources.ip_addresses import is_ip_address
 from controlplane.resources.peer_authentication import PeerAuthentication
 from protos.node import ISTIO_METADATA, TRANSPORT_SOCKET_MATCH
 

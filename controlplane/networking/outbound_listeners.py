@@ -14,7 +14,7 @@ from envoy.config.listener.v3.listener_pb2 import Listener
 
 from controlplane.model.proxy import InterceptionMode, Proxy
 from controlplane.model.service import Service, ServicePort
-from controlplane.networking.addresses import cidr_range, is_ip_address, socket_address
+from controlplane.networking.addresses import cidr_range, socket_address
 from controlplane.networking.destination_rules import effective_policy
 from controlplane.networking.http_connection_manager import outbound_http_filter
 from controlplane.networking.l4_routes import L4Route, l4_routes
@@ -29,6 +29,7 @@ from controlplane.networking.names import (
 )
 from controlplane.networking.network_filters import TLS_INSPECTOR, tcp_proxy
 from controlplane.networking.scope import SidecarScope
+from controlplane.resources.ip_addresses import is_ip_address
 
 _LOOPBACK: Final = "127.0.0.1"
 

@@ -193,7 +193,7 @@ def _apply_headers(target: Route | WeightedCluster.ClusterWeight, headers: Heade
         return
     if headers.request:
         target.request_headers_to_add.extend(_header_options(headers.request))
-        target.request_headers_to_remove.extend(name for name in headers.request.remove if name != "host")
+        target.request_headers_to_remove.extend(headers.request.remove)
     if headers.response:
         target.response_headers_to_add.extend(_header_options(headers.response))
         target.response_headers_to_remove.extend(headers.response.remove)
@@ -205,7 +205,7 @@ def _header_options(operations: HeaderOperations) -> Iterable[HeaderValueOption]
         (operations.add, HeaderValueOption.APPEND_IF_EXISTS_OR_ADD),
     ):
         for name, value in sorted(values.items()):
-            if name != "host":  # not a header to Envoy: see _host_override
+            if name != "host":  # a request's, and not a header to Envoy: see _host_override
                 yield HeaderValueOption(header={"key": name, "value": value}, append_action=action)
 
 

@@ -15,7 +15,6 @@ from envoy.config.route.v3.route_pb2 import RouteConfiguration
 
 from controlplane.model.hosts import covers
 from controlplane.model.service import Protocol, Service, ServicePort
-from controlplane.networking.addresses import is_ip_address
 from controlplane.networking.l4_routes import destination_cluster, l4_routes
 from controlplane.networking.memo import memoized
 from controlplane.networking.messages import uint32
@@ -23,6 +22,7 @@ from controlplane.networking.names import HTTP_PROXY_ROUTES, PASSTHROUGH_CLUSTER
 from controlplane.networking.route_match import EVERYTHING
 from controlplane.networking.routes import RouteContext, default_route, virtual_service_routes
 from controlplane.networking.scope import SidecarScope
+from controlplane.resources.ip_addresses import is_ip_address
 from controlplane.resources.virtual_service import VirtualService
 
 # The port of URIs that name none, and of VirtualServices for hosts that no service declares.

@@ -23,6 +23,8 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 from pydantic_core import PydanticCustomError
 
+from controlplane.resources.ip_addresses import is_ip_address, is_ip_range
+
 ItemT = TypeVar("ItemT")
 
 
@@ -100,21 +102,45 @@ Duration = Annotated[timedelta, BeforeValidator(parse_duration), AfterValidator(
 DurationOrZero = Annotated[timedelta, BeforeValidator(parse_duration)]
 
 
-def _check_regex(pattern: str) -> str:
+def count_groups(pattern: str) -> int:
+    """The groups of an RE2 regular expression. Raises a validation error if it is none."""
+    if not pattern:
+        raise invalid("should not be empty")
     options = re2.Options()
     options.log_errors = False
     try:
-        re2.compile(pattern.encode(), options)
+        return int(re2.compile(pattern.encode(), options).groups)
     except re2.error as error:
         words = error.args[0] if error.args else error
         words = words.decode(errors="replace") if isinstance(words, bytes) else words
         raise invalid(f"{pattern!r:.200} is no RE2 regular expression: {words}") from error
     except UnicodeEncodeError as error:
         raise invalid("has a character that cannot be encoded") from error
+
+
+def _check_regex(pattern: str) -> str:
+    count_groups(pattern)
     return pattern
 
 
 Regex = Annotated[Str, AfterValidator(_check_regex)]
+
+
+def _check_ip_address(address: str) -> str:
+    if not is_ip_address(address):
+        raise invalid(f"{address!r:.80} is no IP address")
+    return address
+
+
+def _check_ip_range(address: str) -> str:
+    if not is_ip_range(address):
+        raise invalid(f"{address!r:.80} is no IP address or CIDR")
+    return address
+
+
+IpAddress = Annotated[Str, AfterValidator(_check_ip_address)]
+# An address, or a CIDR.
+IpRange = Annotated[Str, AfterValidator(_check_ip_range)]
 
 LABEL = r"[a-z0-9_](?:[-a-z0-9_]{0,61}[a-z0-9_])?"
 _HOSTNAME = re.compile(rf"{LABEL}(?:\.{LABEL})*")

@@ -9,9 +9,10 @@ import re
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import Field, PlainValidator, field_validator, model_validator
+from pydantic import AfterValidator, Field, PlainValidator, field_validator, model_validator
 
 from controlplane.resources.base import Host, Message, PortNumber, Str, invalid
+from controlplane.resources.ip_addresses import is_ip_address
 from controlplane.resources.metadata import Unread
 
 
@@ -43,6 +44,15 @@ class ServicePort(Message):
     node_port: Unread = None
 
 
+def _check_cluster_ip(address: str) -> str:
+    if address not in ("", "None") and not is_ip_address(address):
+        raise invalid(f"{address!r:.80} is no IP address, nor None for a headless service")
+    return address
+
+
+ClusterIP = Annotated[Str, AfterValidator(_check_cluster_ip)]
+
+
 class ServiceType(StrEnum):
     CLUSTER_IP = "ClusterIP"
     NODE_PORT = "NodePort"
@@ -56,8 +66,8 @@ class Service(Message):
     ports: tuple[ServicePort, ...] = ()
     selector: dict[Str, Str] = Field(default_factory=dict)
     type: ServiceType = ServiceType.CLUSTER_IP
-    cluster_ip: Annotated[Str, Field(alias="clusterIP")] = ""
-    cluster_ips: Annotated[tuple[Str, ...], Field(alias="clusterIPs")] = ()
+    cluster_ip: Annotated[ClusterIP, Field(alias="clusterIP")] = ""
+    cluster_ips: Annotated[tuple[ClusterIP, ...], Field(alias="clusterIPs")] = ()
     external_name: Host | None = None
     allocate_load_balancer_node_ports: Unread = None
     external_ips: Annotated[Unread, Field(alias="externalIPs")] = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from ipaddress import ip_address, ip_network
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, BeforeValidator, field_validator, model_validator
@@ -11,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, field_validator, model_val
 from controlplane.resources.base import (
     AtLeastOne,
     ExportTo,
+    IpRange,
     Message,
     NonEmptyStr,
     PortNumber,
@@ -19,6 +19,7 @@ from controlplane.resources.base import (
     WorkloadSelector,
     invalid,
 )
+from controlplane.resources.ip_addresses import is_ip_address
 from controlplane.resources.workload_entry import WorkloadEntry
 
 
@@ -61,20 +62,9 @@ class ServicePort(Message):
     target_port: PortNumber | None = None
 
 
-def _check_virtual_address(address: str) -> str:
-    try:
-        ip_network(address, strict=False)
-    except ValueError as error:
-        raise invalid(f"{address!r:.80} is no IP address or CIDR") from error
-    return address
-
-
-VirtualAddress = Annotated[Str, AfterValidator(_check_virtual_address)]
-
-
 class ServiceEntry(Message):
     hosts: Annotated[tuple[WildcardHost, ...], AtLeastOne]
-    addresses: tuple[VirtualAddress, ...] = ()
+    addresses: tuple[IpRange, ...] = ()
     ports: tuple[ServicePort, ...] = ()
     location: Location = Location.MESH_EXTERNAL
     resolution: Annotated[Resolution, BeforeValidator(_refuse_dynamic_dns)] = Resolution.NONE
@@ -115,12 +105,10 @@ class ServiceEntry(Message):
 
     def _check_static_endpoints(self) -> None:
         for endpoint in self.endpoints:
-            try:
-                ip_address(endpoint.address)
-            except ValueError as error:
+            if not is_ip_address(endpoint.address):
                 raise invalid(
                     f"the resolution STATIC needs IP addresses, and the endpoint {endpoint.address!r} is none"
-                ) from error
+                )
 
     def _check_resolvable_hosts(self) -> None:
         for host in self.hosts:

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, field_validator
 from controlplane.resources.base import (
     LABEL,
     AtLeastOne,
+    IpAddress,
     Message,
     NonEmptyStr,
     NotSupportedYet,
@@ -55,7 +56,7 @@ class IstioIngressListener(Message):
     """``IstioIngressListener``. Without ``default_endpoint`` the app is on the same port of 127.0.0.1."""
 
     port: SidecarPort
-    bind: Str = ""
+    bind: IpAddress | None = None
     capture_mode: CaptureMode = CaptureMode.DEFAULT
     default_endpoint: DefaultEndpoint | None = None
     tls: NotSupportedYet = None

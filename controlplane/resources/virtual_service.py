@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
-from ipaddress import ip_network
-from typing import Annotated, Self
+from typing import Annotated, Self, TypeVar
 
 from pydantic import AfterValidator, Field, field_validator, model_validator
 
@@ -16,6 +15,7 @@ from controlplane.resources.base import (
     ExportTo,
     HeaderName,
     Host,
+    IpRange,
     Message,
     NonEmptyStr,
     NonNegativeInt,
@@ -27,6 +27,7 @@ from controlplane.resources.base import (
     StringMatch,
     ValueMatch,
     WildcardHost,
+    count_groups,
     invalid,
 )
 
@@ -40,17 +41,6 @@ def _check_gateway(gateway: str) -> str:
 Gateway = Annotated[Str, AfterValidator(_check_gateway)]
 
 
-def _check_subnet(subnet: str) -> str:
-    try:
-        ip_network(subnet, strict=False)
-    except ValueError as error:
-        raise invalid(f"{subnet!r:.80} is no IP address or CIDR") from error
-    return subnet
-
-
-Subnet = Annotated[Str, AfterValidator(_check_subnet)]
-
-
 class Destination(Message):
     """``Destination``: a service, perhaps one of its subsets; without a port, the one the request came to."""
 
@@ -59,15 +49,23 @@ class Destination(Message):
     port: PortSelector | None = None
 
 
-def _check_header_value(value: str) -> str:
+def _check_one_line(value: str) -> str:
     if re.search(r"[\x00\r\n]", value):
         raise invalid("has a control character, which no header may have")
+    return value
+
+
+# What becomes the value of a header: Envoy's HTTP_HEADER_VALUE.
+OneLine = Annotated[Str, AfterValidator(_check_one_line)]
+
+
+def _check_header_value(value: str) -> str:
     if "%" in value.replace("%%", ""):
         raise invalid(f"{value!r:.80}: substitutions (%...%) are not supported yet; write %% for one %")
     return value
 
 
-HeaderValue = Annotated[Str, AfterValidator(_check_header_value)]
+HeaderValue = Annotated[OneLine, AfterValidator(_check_header_value)]
 
 
 class HeaderOperations(Message):
@@ -79,8 +77,26 @@ class HeaderOperations(Message):
 
 
 class Headers(Message):
+    """``Headers``. A request's ``host`` may be set, which rewrites its authority."""
+
     request: HeaderOperations | None = None
     response: HeaderOperations | None = None
+
+    @field_validator("request")
+    @classmethod
+    def _host_stays(cls, operations: HeaderOperations | None) -> HeaderOperations | None:
+        if operations and "host" in operations.remove:
+            raise invalid("no request can do without `host`: it cannot be removed")
+        return operations
+
+    @field_validator("response")
+    @classmethod
+    def _no_host(cls, operations: HeaderOperations | None) -> HeaderOperations | None:
+        if operations and any(
+            "host" in names for names in (operations.set, operations.add, operations.remove)
+        ):
+            raise invalid("`host` is a header of requests only")
+        return operations
 
 
 class WeightedDestination(Message):
@@ -94,13 +110,19 @@ class HTTPRouteDestination(WeightedDestination):
     headers: Headers | None = None
 
 
-def _check_weights(route: tuple[WeightedDestination, ...]) -> None:
+WeightedT = TypeVar("WeightedT", bound=WeightedDestination)
+
+
+def _check_weights(route: tuple[WeightedT, ...]) -> tuple[WeightedT, ...]:
     total = sum(destination.weight for destination in route)
     if len(route) > 1 and total == 0:
         raise invalid("the sum of the weights is 0")
     if total > 2**32 - 1:
         raise invalid(f"the sum of the weights is {total}; 4294967295 is the most")
+    return route
 
+
+Weighted = AfterValidator(_check_weights)
 
 _PSEUDO_HEADERS = ("uri", "scheme", "method", "authority")
 
@@ -179,18 +201,32 @@ class HTTPRetry(Message):
         return retry_on
 
 
+# What may follow a backslash in a rewrite.
+_ESCAPED = frozenset("0123456789\\")
+
+
 class RegexRewrite(Message):
     """``RegexRewrite``: ``\\1`` in ``rewrite`` is the first group of ``match``."""
 
     match: Regex
-    rewrite: Str
+    rewrite: OneLine
+
+    @model_validator(mode="after")
+    def _groups_exist(self) -> Self:
+        groups = count_groups(self.match)
+        for escaped in re.findall(r"\\(.?)", self.rewrite):
+            if escaped not in _ESCAPED:
+                raise invalid("`rewrite` has a backslash without a group's number or another one after it")
+            if escaped != "\\" and int(escaped) > groups:
+                raise invalid(f"`rewrite` has \\{escaped}, but `match` has {groups} groups")
+        return self
 
 
 class HTTPRewrite(Message):
     """``HTTPRewrite``: ``uri`` replaces the path, or the prefix that matched."""
 
-    uri: Str | None = None
-    authority: Str | None = None
+    uri: OneLine | None = None
+    authority: OneLine | None = None
     uri_regex_rewrite: RegexRewrite | None = None
 
     @model_validator(mode="after")
@@ -210,8 +246,8 @@ class RedirectPortSelection(StrEnum):
 class HTTPRedirect(Message):
     """``HTTPRedirect``. ``redirect_code`` 0 is 301."""
 
-    uri: Str | None = None
-    authority: Str | None = None
+    uri: OneLine | None = None
+    authority: OneLine | None = None
     port: PortNumber | None = None
     derive_port: RedirectPortSelection | None = None
     scheme: Str | None = None
@@ -253,7 +289,7 @@ class HTTPRoute(Message):
 
     name: Str = ""
     match: tuple[HTTPMatchRequest, ...] = ()
-    route: tuple[HTTPRouteDestination, ...] = ()
+    route: Annotated[tuple[HTTPRouteDestination, ...], Weighted] = ()
     redirect: HTTPRedirect | None = None
     direct_response: HTTPDirectResponse | None = None
     rewrite: HTTPRewrite | None = None
@@ -267,12 +303,6 @@ class HTTPRoute(Message):
     mirror_percent: NotSupportedYet = None
     mirror_percentage: NotSupportedYet = None
     cors_policy: NotSupportedYet = None
-
-    @field_validator("route")
-    @classmethod
-    def _weights(cls, route: tuple[HTTPRouteDestination, ...]) -> tuple[HTTPRouteDestination, ...]:
-        _check_weights(route)
-        return route
 
     @model_validator(mode="after")
     def _one_action(self) -> Self:
@@ -288,7 +318,7 @@ class L4MatchAttributes(Message):
     """``L4MatchAttributes``: all conditions must hold."""
 
     port: PortNumber | None = None
-    destination_subnets: tuple[Subnet, ...] = ()
+    destination_subnets: tuple[IpRange, ...] = ()
     gateways: tuple[Gateway, ...] = ()
     source_labels: NotSupportedYet = None
     source_namespace: NotSupportedYet = None
@@ -297,13 +327,7 @@ class L4MatchAttributes(Message):
 
 class TCPRoute(Message):
     match: tuple[L4MatchAttributes, ...] = ()
-    route: Annotated[tuple[WeightedDestination, ...], AtLeastOne]
-
-    @field_validator("route")
-    @classmethod
-    def _weights(cls, route: tuple[WeightedDestination, ...]) -> tuple[WeightedDestination, ...]:
-        _check_weights(route)
-        return route
+    route: Annotated[tuple[WeightedDestination, ...], AtLeastOne, Weighted]
 
 
 class TLSMatchAttributes(Message):
@@ -311,7 +335,7 @@ class TLSMatchAttributes(Message):
 
     sni_hosts: Annotated[tuple[WildcardHost, ...], AtLeastOne]
     port: PortNumber | None = None
-    destination_subnets: tuple[Subnet, ...] = ()
+    destination_subnets: tuple[IpRange, ...] = ()
     gateways: tuple[Gateway, ...] = ()
     source_labels: NotSupportedYet = None
     source_namespace: NotSupportedYet = None
@@ -319,13 +343,7 @@ class TLSMatchAttributes(Message):
 
 class TLSRoute(Message):
     match: Annotated[tuple[TLSMatchAttributes, ...], AtLeastOne]
-    route: Annotated[tuple[WeightedDestination, ...], AtLeastOne]
-
-    @field_validator("route")
-    @classmethod
-    def _weights(cls, route: tuple[WeightedDestination, ...]) -> tuple[WeightedDestination, ...]:
-        _check_weights(route)
-        return route
+    route: Annotated[tuple[WeightedDestination, ...], AtLeastOne, Weighted]
 
 
 class VirtualService(Message):

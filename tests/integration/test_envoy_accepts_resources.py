@@ -83,7 +83,7 @@ ODD_ROUTES: list[dict[str, Any]] = [
     {"redirect": {"redirectCode": 303, "derivePort": "FROM_REQUEST_PORT"}},
     {"rewrite": {"uri": ""}, "route": [{"destination": {"host": "reviews.default.svc.cluster.local"}}]},
     {
-        "headers": {"request": {"set": {"host": "a"}, "add": {"host": "b"}, "remove": ["host"]}},
+        "headers": {"request": {"set": {"host": "a"}, "add": {"host": "b"}}},
         "route": [{"destination": {"host": "unknown.example.com", "subset": "v9"}}],
         "retries": {"attempts": 1, "retryOn": "503", "perTryTimeout": "0s"},
         "timeout": "0s",

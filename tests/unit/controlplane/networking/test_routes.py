@@ -129,10 +129,9 @@ def test_header_operations_of_a_destination() -> None:
 
 @pytest.mark.parametrize("operation", ["set", "add"])
 def test_setting_the_host_header_rewrites_the_authority(operation: str) -> None:
-    found = route(headers={"request": {operation: {"host": "b.example.com"}, "remove": ["host"]}})
+    found = route(headers={"request": {operation: {"host": "b.example.com"}}})
     assert found.route.host_rewrite_literal == "b.example.com"
     assert not found.request_headers_to_add
-    assert not found.request_headers_to_remove
 
 
 def test_rewrite() -> None:

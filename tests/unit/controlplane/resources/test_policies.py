@@ -155,3 +155,20 @@ def test_a_service_entry_that_contradicts_itself_is_refused(change: dict[str, An
 @pytest.mark.parametrize("address", ["unix:///run/a.sock", "", "a b", "http://a"])
 def test_a_workload_has_an_address(address: str) -> None:
     assert fault("WorkloadEntry", {"address": address}).startswith("spec.address: ")
+
+
+@pytest.mark.parametrize("bind", ["", "localhost", "10.0.0.0/8", "fe80::1%eth0"])
+def test_an_ingress_listener_binds_to_an_ip_address(bind: str) -> None:
+    listener = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "bind": bind}
+    assert fault("Sidecar", {"ingress": [listener]}) == f"spec.ingress[0].bind: {bind!r} is no IP address"
+
+
+@pytest.mark.parametrize("address", ["10.0.0.0/8", "none", "fe80::1%eth0"])
+def test_a_cluster_ip_is_an_ip_address_or_none(address: str) -> None:
+    words = fault("Service", {"clusterIP": address})
+    assert words == f"spec.clusterIP: {address!r} is no IP address, nor None for a headless service"
+
+
+def test_a_zone_belongs_to_one_machine_and_to_no_service() -> None:
+    words = fault("ServiceEntry", {"hosts": ["a.example.com"], "addresses": ["fe80::1%eth0"]})
+    assert words == "spec.addresses[0]: 'fe80::1%eth0' is no IP address or CIDR"

@@ -58,6 +58,60 @@ def test_a_regex_that_does_not_compile_is_refused() -> None:
     )
 
 
+def test_an_empty_regex_is_refused() -> None:
+    match = {"uri": {"regex": ""}}
+    words = fault({"http": [{"match": [match], "route": [destination("a")]}]})
+    assert words == "spec.http[0].match[0].uri.regex: should not be empty"
+
+
+@pytest.mark.parametrize(
+    ("rewrite", "reason"),
+    [
+        (r"/\2", r"`rewrite` has \2, but `match` has 1 groups"),
+        (r"/\a", "`rewrite` has a backslash without a group's number or another one after it"),
+        ("/\\", "`rewrite` has a backslash without a group's number or another one after it"),
+    ],
+)
+def test_a_rewrite_by_a_group_that_does_not_exist_is_refused(rewrite: str, reason: str) -> None:
+    regex = {"uriRegexRewrite": {"match": "/(.*)", "rewrite": rewrite}}
+    words = fault({"http": [{"rewrite": regex, "route": [destination("a")]}]})
+    assert words == f"spec.http[0].rewrite.uriRegexRewrite: {reason}"
+
+
+@pytest.mark.parametrize("rewrite", [r"/\1", r"/\0", r"/\\2", ""])
+def test_groups_that_exist_and_backslashes_may_be_written(rewrite: str) -> None:
+    regex = {"uriRegexRewrite": {"match": "/(.*)", "rewrite": rewrite}}
+    assert parse({"http": [{"rewrite": regex, "route": [destination("a")]}]})
+
+
+@pytest.mark.parametrize(
+    ("route", "path"),
+    [
+        ({"rewrite": {"uri": "/\n"}, "route": [destination("a")]}, "rewrite.uri"),
+        ({"rewrite": {"authority": "a\r"}, "route": [destination("a")]}, "rewrite.authority"),
+        ({"redirect": {"uri": "/\0"}}, "redirect.uri"),
+        ({"redirect": {"authority": "a\n"}}, "redirect.authority"),
+    ],
+)
+def test_what_would_split_a_header_is_refused(route: dict[str, Any], path: str) -> None:
+    assert fault({"http": [route]}) == (
+        f"spec.http[0].{path}: has a control character, which no header may have"
+    )
+
+
+@pytest.mark.parametrize("operations", [{"set": {"Host": "a"}}, {"add": {"host": "a"}}, {"remove": ["host"]}])
+def test_a_response_has_no_host(operations: dict[str, Any]) -> None:
+    route = {"route": [destination("a")], "headers": {"response": operations}}
+    assert fault({"http": [route]}) == "spec.http[0].headers.response: `host` is a header of requests only"
+
+
+def test_the_host_of_a_request_cannot_be_removed() -> None:
+    route = {"route": [destination("a")], "headers": {"request": {"remove": ["Host"]}}}
+    assert fault({"http": [route]}) == (
+        "spec.http[0].headers.request: no request can do without `host`: it cannot be removed"
+    )
+
+
 @pytest.mark.parametrize(
     "route",
     [

@@ -1,0 +1,26 @@
+"""What counts as an IP address, for every part of the control plane.
+
+An IPv6 zone (``fe80::1%eth0``) does not: it means something on one machine only, and Envoy takes none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import ip_address, ip_network
+
+
+def is_ip_address(text: str) -> bool:
+    return _parses(ip_address, text)
+
+
+def is_ip_range(text: str) -> bool:
+    """Whether it is an address, or a CIDR, whose host bits may be set."""
+    return _parses(lambda network: ip_network(network, strict=False), text)
+
+
+def _parses(parse: Callable[[str], object], text: str) -> bool:
+    try:
+        parse(text)
+    except ValueError:
+        return False
+    return "%" not in text
