@@ -14,11 +14,15 @@ from sidecar.http.h1_rules import (
     check_expect,
     check_transfer_encoding,
     check_version,
+    named_by_connection,
     resolve_target,
 )
 from sidecar.http.message import Body, BodySource, Headers
 
 _SPECIAL = HOP_BY_HOP | {b"host", b"expect", b"te"}
+
+# What the connection manager vouches for in a head must not come in past it, behind the body.
+_MANAGED_PREFIXES = (b"x-envoy-", b"x-forwarded-")
 
 # The HTTP/2 upgrade is an offer that RFC 9113 3.1 withdrew: Envoy does not take it up either.
 _DECLINED_UPGRADES = frozenset((b"h2c",))
@@ -79,12 +83,15 @@ class RequestReader:
         self._allow_absolute_url = allow_absolute_url
         self._parser = httptools.HttpRequestParser(self)
         self._request = IncomingRequest(b"", [], False)
+        self._request.complete = True
         self._returned = True  # whether `_request` was, or there is none
         self._arrived: list[IncomingRequest] = []
         self._target = b""
         self._fields: Headers = []  # of the head, and then of the trailers
         self._special: Headers = []  # of the head: what is meant for this hop
         self._chunks: list[bytes] = []
+        self._body_bytes = 0  # of `_request`, before what was fed last
+        self._bodiless_bytes = 0  # fed since any of its body came: trailers, and extensions of chunks
         self._head_bytes = 0  # of a head that is pending: fed after the read that it began in
         self._measure = False  # whether a head that becomes complete now could be too large
         self._tunnel: Body | None = None
@@ -113,8 +120,8 @@ class RequestReader:
         if self.head_pending:
             if self._head_bytes > self._max_headers_bytes and self.error is None:
                 self._refuse(HeadersTooLargeError(f"a head of more than {self._max_headers_bytes} bytes"))
-        elif not self._returned:
-            self._return_streaming()
+        elif not self._request.complete:
+            self._await_body(len(data))
         arrived = self._arrived
         if arrived:
             self._arrived = []
@@ -150,6 +157,7 @@ class RequestReader:
     def on_headers_complete(self) -> None:
         if self._replaying:
             self._replaying = False
+            self._fields = []
             return
         self._check_size()
         parser, special = self._parser, self._special
@@ -184,6 +192,7 @@ class RequestReader:
             return  # the tunnel begins
         if self._fields:
             self._check_size()
+            self._fields = [field for field in self._fields if not field[0].startswith(_MANAGED_PREFIXES)]
         if self._returned:
             assert isinstance(request.body, Body)
             request.body.feed_end(self._fields)
@@ -218,20 +227,14 @@ class RequestReader:
         if b"te" in special and any(b"trailers" in value.lower() for value in special[b"te"]):
             request.headers.append((b"te", b"trailers"))
         if b"connection" in special:
-            self._drop_named(request, special[b"connection"])
+            named = named_by_connection(special[b"connection"])
+            request.headers = [field for field in request.headers if field[0] not in named]
         if b"upgrade" in special and self._parser.should_upgrade() and request.method != b"CONNECT":
             # RFC 9110 7.8: an offer that is not taken up is ignored, and so is one in HTTP/1.0.
             protocol = special[b"upgrade"][0].partition(b",")[0].strip().lower()
             self._skip_body = request.http10 or protocol in _DECLINED_UPGRADES
             if not self._skip_body:
                 self._read_upgrade(request, protocol)
-
-    @staticmethod
-    def _drop_named(request: IncomingRequest, values: list[bytes]) -> None:
-        # RFC 9110 7.6.1: what Connection names is meant for this hop. Framing is no option (content-length).
-        named = {token.strip().lower() for value in values for token in value.split(b",")}
-        named -= {b"content-length", b"te"}
-        request.headers = [field for field in request.headers if field[0] not in named]
 
     def _read_upgrade(self, request: IncomingRequest, protocol: bytes) -> None:
         chunked = any(name == b"transfer-encoding" for name, _ in self._special)
@@ -265,6 +268,20 @@ class RequestReader:
             framing.append(b"connection: close")
         self._parser.feed_data(b"\r\n".join((*framing, b"", b"")))
         return self.feed(rest)
+
+    def _await_body(self, fed_bytes: int) -> None:
+        """More of the body is to come. What comes beside it is bounded as a head is."""
+        received_bytes = self._request.received_bytes
+        if not self._returned or received_bytes != self._body_bytes:
+            self._body_bytes = received_bytes
+            self._bodiless_bytes = 0
+            if not self._returned:
+                self._return_streaming()
+            return
+        self._bodiless_bytes += fed_bytes
+        if self._bodiless_bytes > self._max_headers_bytes and self.error is None:
+            limit = self._max_headers_bytes
+            self._refuse(HeadersTooLargeError(f"more than {limit} bytes of trailers or chunk extensions"))
 
     def _return_streaming(self) -> None:
         request = self._request

@@ -6,7 +6,7 @@ import httptools
 
 from sidecar.errors import UpstreamProtocolError
 from sidecar.http.h1_rules import HOP_BY_HOP, printable
-from sidecar.http.h1_writer import has_no_body
+from sidecar.http.h1_writer import has_no_body, response_head, without_length
 from sidecar.http.message import Body, BodySource, Headers
 
 
@@ -37,6 +37,7 @@ class ResponseReader:
     ) -> None:
         self.error: UpstreamProtocolError | None = None
         self.interim: list[tuple[int, Headers]] = []
+        self._interim_bytes = 0  # of all that came before one response
         self._source = source
         self._max_headers_bytes = max_headers_bytes
         self._max_headers_count = max_headers_count
@@ -52,6 +53,8 @@ class ResponseReader:
         self._head_pending = False
         self._head_bytes = 0
         self._measure = False
+        self._body_moved = False  # by what was fed last
+        self._bodiless_bytes = 0  # fed since any of the body came: trailers, and extensions of chunks
         self._until_close = False
 
     def expect(self, method: bytes, upgrade: bytes | None) -> None:
@@ -60,6 +63,7 @@ class ResponseReader:
         self._awaited = True
         self._response = None
         self._returned = False
+        self._interim_bytes = 0
 
     def feed(self, data: bytes) -> IncomingResponse | None:
         response = self._response
@@ -71,6 +75,7 @@ class ResponseReader:
             self._measure = True
         else:
             self._measure = len(data) > self._max_headers_bytes
+        self._body_moved = False
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -81,6 +86,9 @@ class ResponseReader:
             self.error = UpstreamProtocolError(
                 f"a response head of more than {self._max_headers_bytes} bytes"
             )
+        response = self._response
+        if response is not None and not response.complete:
+            self._await_body(len(data))
         return self._return()
 
     def feed_eof(self) -> bool:
@@ -113,6 +121,8 @@ class ResponseReader:
         self._head_pending = False
         parser = self._parser
         status = parser.get_status_code()
+        if status < 100:
+            raise UpstreamProtocolError(f"a response of status {status}")
         if status < 200 and status != 101:
             return
         response = self._response = IncomingResponse(status)
@@ -136,6 +146,7 @@ class ResponseReader:
         response = self._response
         if response is None or response.complete:
             raise UpstreamProtocolError("bytes that no request asked for")
+        self._body_moved = True
         if self._returned:
             assert isinstance(response.body, Body)
             response.body.feed(data)
@@ -145,13 +156,32 @@ class ResponseReader:
     def on_message_complete(self) -> None:
         response = self._response
         if response is None:
-            self.interim.append((self._parser.get_status_code(), self._fields))
+            self._add_interim(self._parser.get_status_code())
         elif not response.tunnel and not response.complete:
             if self._fields:
                 self._check_size()
             self._complete(response)
 
     # Less usual.
+
+    def _add_interim(self, status: int) -> None:
+        """Together they are bounded as one head is: nothing holds them back for a client that is slow."""
+        headers = without_length(self._fields)  # RFC 9110 8.6
+        self._interim_bytes += len(response_head(status, headers))
+        if self._interim_bytes > self._max_headers_bytes:
+            raise UpstreamProtocolError(f"more than {self._max_headers_bytes} bytes of interim responses")
+        self.interim.append((status, headers))
+
+    def _await_body(self, fed_bytes: int) -> None:
+        """More of the body is to come. What comes beside it is bounded as a head is."""
+        if self._body_moved or not self._returned:
+            self._bodiless_bytes = 0
+            return
+        self._bodiless_bytes += fed_bytes
+        if self._bodiless_bytes > self._max_headers_bytes and self.error is None:
+            self.error = UpstreamProtocolError(
+                f"more than {self._max_headers_bytes} bytes of trailers or chunk extensions"
+            )
 
     def _complete(self, response: IncomingResponse) -> None:
         response.complete = True

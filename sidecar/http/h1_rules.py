@@ -15,6 +15,11 @@ HOP_BY_HOP = frozenset(
     (b"connection", b"http2-settings", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
 )
 
+# Who has these removed hides where a request comes from, or whom it is for.
+_NOT_FOR_ONE_HOP = frozenset((b"host", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"))
+# RFC 9110 7.6.1: the framing is no option, and `te` has rules of its own.
+_NO_OPTIONS = frozenset((b"content-length", b"te"))
+
 # RFC 3986 3.2.2, a name or an IPv4 address: unreserved, sub-delims and percent-encoding.
 _REG_NAME = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+,;=%"
 _IP_LITERAL = b"0123456789abcdefABCDEF:."
@@ -54,6 +59,14 @@ def check_transfer_encoding(values: list[bytes], version: str) -> None:
         raise UnsupportedTransferCodingError(
             f"Transfer-Encoding {printable(values[0])}: chunked alone is known"
         )
+
+
+def named_by_connection(values: list[bytes]) -> set[bytes]:
+    """RFC 9110 7.6.1: the fields that Connection names are meant for this hop alone."""
+    named = {token.strip().lower() for value in values for token in value.split(b",")} - _NO_OPTIONS
+    for name in named & _NOT_FOR_ONE_HOP:
+        raise DownstreamProtocolError(f"Connection names {name.decode()}, which is for every hop")
+    return named
 
 
 def check_expect(value: bytes) -> None:

@@ -142,7 +142,7 @@ class Body:
             self._source.abandon_body()
 
     def _release_source(self) -> None:
-        """Also at the body's end: its connection goes on to carry others, whoever still has this one to read."""
+        """At the body's end too: its connection goes on to others, whoever has yet to read this one."""
         if self._paused and self._source is not None:
             self._paused = False
             self._source.resume_body()

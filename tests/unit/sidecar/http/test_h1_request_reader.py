@@ -281,6 +281,48 @@ def test_too_many_headers() -> None:
     assert isinstance(feed_pieces([head], max_headers_count=20)[1].error, HeadersTooLargeError)
 
 
+CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        pytest.param(b"0\r\n", b"x: " + b"y" * 500 + b"\r\n", id="trailers without end"),
+        pytest.param(b"0\r\nx: ", b"y" * 500, id="a trailer without end"),
+        pytest.param(b"5;x=", b"y" * 500, id="a chunk extension without end"),
+    ],
+)
+def test_what_comes_beside_a_body_is_bounded(begin: bytes, more: bytes) -> None:
+    requests, reader = feed_pieces([CHUNKED, begin, *[more] * 20], max_headers_bytes=8192)
+    assert isinstance(reader.error, HeadersTooLargeError)
+    assert isinstance(requests[0].body, Body)
+    assert isinstance(requests[0].body._error, HeadersTooLargeError)
+    assert len(reader._fields) < 20
+
+
+def test_body_that_trickles_in_after_much_else_is_not_refused() -> None:
+    head = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n" * 300 + CHUNKED
+    chunks = [piece for _ in range(100) for piece in (b"1;" + b"x" * 100, b"\r\na\r\n")]
+    requests, reader = feed_pieces([head, *chunks, b"0\r\n\r\n"], max_headers_bytes=4096)
+    assert reader.error is None
+    assert requests[-1].complete
+    assert body_of(requests[-1]) == b"hello" + b"a" * 100
+
+
+def test_trailers_do_not_bring_in_what_the_mesh_vouches_for_in_headers() -> None:
+    fields = b"X-Forwarded-Client-Cert: By=me\r\nx-envoy-retry-on: 5xx\r\nHost: b\r\nX-Sum: 1\r\n"
+    request = read_one(CHUNKED + b"0\r\n" + fields + b"\r\n")
+    assert isinstance(request.body, Body)
+    assert request.body.trailers == [(b"x-sum", b"1")]
+
+
+def test_framing_of_a_declined_upgrade_is_no_trailer() -> None:
+    request = read_one(
+        b"POST / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 5\r\n\r\nhello"
+    )
+    assert request.body == b"hello"
+
+
 def test_too_many_trailers() -> None:
     fields = b"".join(b"x%d: y\r\n" % number for number in range(20))
     head = b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + fields + b"\r\n"

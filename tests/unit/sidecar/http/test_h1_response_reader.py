@@ -115,6 +115,52 @@ def test_eof_within_a_framed_body_is_no_end(framing: bytes) -> None:
     assert not response.complete
 
 
+def test_interim_responses_are_bounded_together() -> None:
+    reader = new_reader(max_headers_bytes=8192)
+    fed = 0
+    while reader.error is None and fed < 1000:
+        assert reader.feed(b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n") is None
+        fed += 1
+    assert reader.error is not None
+    assert len(reader.interim) < 300
+    reader = new_reader(max_headers_bytes=8192)
+    for _ in range(20):  # the bound is for one response
+        reader.feed(b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" * 100)
+        assert reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") is not None
+        reader.expect(b"GET", None)
+
+
+def test_interim_response_says_no_length() -> None:
+    reader = new_reader()
+    reader.feed(b"HTTP/1.1 103 Early Hints\r\nContent-Length: 0\r\nLink: a\r\n\r\n")
+    assert reader.interim == [(103, [(b"link", b"a")])]
+
+
+@pytest.mark.parametrize("status", [b"000", b"099"])
+def test_status_that_is_none(status: bytes) -> None:
+    reader = new_reader()
+    assert reader.feed(b"HTTP/1.1 " + status + b" No\r\nContent-Length: 0\r\n\r\n") is None
+    assert reader.error is not None
+    assert reader.interim == []
+
+
+@pytest.mark.parametrize(
+    ("begin", "more"),
+    [
+        pytest.param(b"0\r\n", b"x: " + b"y" * 500 + b"\r\n", id="trailers without end"),
+        pytest.param(b"0\r\nx: ", b"y" * 500, id="a trailer without end"),
+        pytest.param(b"5;x=", b"y" * 500, id="a chunk extension without end"),
+    ],
+)
+def test_what_comes_beside_a_body_is_bounded(begin: bytes, more: bytes) -> None:
+    reader = new_reader(max_headers_bytes=8192)
+    reader.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
+    for piece in (begin, *[more] * 20):
+        reader.feed(piece)
+    assert reader.error is not None
+    assert "trailers" in str(reader.error)
+
+
 def test_chunked_body_with_trailers() -> None:
     reader = new_reader()
     response = reader.feed(
