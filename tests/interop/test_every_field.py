@@ -1,5 +1,5 @@
-"""The real Envoy takes everything that the control plane can make of the resources that it supports, and so
-does the sidecar, from the same bootstrap file."""
+"""Everything that the control plane makes of the resources that it supports is taken: by the real Envoy, by
+the sidecar from the same bootstrap file, and by gRPC's own client."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from controlplane.resources.base import Message
 from controlplane.resources.registry import KINDS, parse_resource
 from tests.support.control_plane import RunningControlPlane, control_plane
 from tests.support.following_envoy import following_envoy, identity, names_of_dump, printed_bootstrap
+from tests.support.following_grpc import following_grpc_client
 from tests.support.json_api import get_json
 from tests.support.mesh_folder import MeshFolder
 from tests.support.processes import child, free_port
@@ -107,6 +108,15 @@ def test_the_sidecar_acknowledges_everything_and_warns_of_nothing(
         sent = sent_to(mesh.plane, workload)
         sidecar.wait_for(lambda: has_in_force(bootstrap.admin_port, sent), "what was sent is in force")
         assert sidecar.output == ""
+
+
+@pytest.mark.parametrize("port", [9080, 9090, 9999])
+def test_grpcs_own_client_acknowledges_everything(mesh: Mesh, tmp_path: Path, port: int) -> None:
+    """Ports with routes for HTTP of every kind, without any of their own, and with routes for TCP."""
+    target = f"reviews.bookinfo.svc.cluster.local:{port}"
+    following = following_grpc_client(mesh.plane, tmp_path, f"grpc-{port}", target, namespace="bookinfo")
+    with following as client:
+        client.wait_for(lambda: mesh.plane.synced(f"grpc-{port}"), "everything is acknowledged")
 
 
 # --- the world is what it says to be

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import math
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -13,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import grpc_caller
 from tests.support.control_plane import RunningControlPlane, control_plane
 from tests.support.documents import (
     Document,
@@ -23,12 +20,13 @@ from tests.support.documents import (
     virtual_service,
     workload,
 )
+from tests.support.following_grpc import following_grpc_client
 from tests.support.grpc_backend import grpc_backend
 from tests.support.mesh_folder import MeshFolder
-from tests.support.processes import Child, child
+from tests.support.processes import Child
 
 CLIENT = "productpage"
-TARGET = "xds:///reviews.default.svc.cluster.local:9080"
+TARGET = "reviews.default.svc.cluster.local:9080"
 CHANGE_S = 5.0
 IN_A_ROW = 50
 
@@ -61,18 +59,8 @@ class Mesh:
         self.plane: RunningControlPlane = processes.enter_context(
             control_plane(self.folder.path, work_dir / "state")
         )
-        environment = {"GRPC_XDS_BOOTSTRAP_CONFIG": json.dumps(self._bootstrap())}
-        command = [sys.executable, grpc_caller.__file__, TARGET]
-        self.client: Child = processes.enter_context(child(command, work_dir / "client.log", environment))
-
-    def _bootstrap(self) -> object:
-        server = {
-            "server_uri": self.plane.xds,
-            "channel_creds": [{"type": "insecure"}],
-            "server_features": ["xds_v3"],
-        }
-        node = f"sidecar~127.0.0.1~{CLIENT}.default~default.svc.cluster.local"
-        return {"xds_servers": [server], "node": {"id": node}}
+        following = following_grpc_client(self.plane, work_dir, CLIENT, TARGET)
+        self.client: Child = processes.enter_context(following)
 
     def answers(self) -> list[str]:
         """All that the client has been answered so far; every call must have succeeded."""
