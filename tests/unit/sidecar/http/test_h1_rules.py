@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.errors import DownstreamProtocolError
-from sidecar.http.h1_rules import is_authority, printable, resolve_target
+from sidecar.http.h1_rules import is_authority, named_by_connection, printable, resolve_target
 
 
 @pytest.mark.parametrize(
@@ -44,6 +44,17 @@ def test_not_a_host_and_port(value: bytes) -> None:
 )
 def test_target_forms(target: bytes, expected: tuple[bytes, bytes]) -> None:
     assert resolve_target(b"GET", target, [(b"host", b"a")], allow_absolute=True) == expected
+
+
+def test_connection_names_what_is_meant_for_one_hop() -> None:
+    assert named_by_connection([b"close, X-Hop", b" ,x-b"]) == {b"close", b"x-hop", b"", b"x-b"}
+    assert b"content-length" not in named_by_connection([b"Content-Length"])
+
+
+@pytest.mark.parametrize("name", [b"Host", b"X-Forwarded-For", b"x-forwarded-host", b"x-forwarded-proto"])
+def test_connection_may_not_hide_where_a_request_comes_from(name: bytes) -> None:
+    with pytest.raises(DownstreamProtocolError, match="for every hop"):
+        named_by_connection([b"close", b"x-a, " + name])
 
 
 def test_absolute_target_where_it_is_not_allowed() -> None:
