@@ -1,7 +1,7 @@
 """What happens around the stack for every request, whatever HTTP version carried it.
 
-A codec makes a `Request`, awaits `handle`, writes the response, and calls `complete` when its last byte is
-out (or never will be): only then is it known what to count and to log.
+A codec calls `begin`, makes a `Request`, awaits `handle`, writes the response, and calls `complete` when its
+last byte is out (or never will be): only then is it known what to count and to log.
 """
 
 from __future__ import annotations
@@ -87,7 +87,6 @@ class ConnectionManager:
         self.timers = timers
         self.clock = clock
         self.draining = False
-        self.active_requests = 0
         self._service = service
         self._on_complete = on_complete
         self._connections: set[ServerConnection] = set()
@@ -140,12 +139,15 @@ class ConnectionManager:
 
     # Requests.
 
-    async def handle(self, request: Request) -> Response:
-        """The stack's answer, or the local reply to what went wrong. `complete` is due in any case."""
-        self.active_requests += 1
+    def begin(self, connection: Connection) -> StreamInfo:
+        """A request has come: `complete` is due, whatever becomes of it."""
         stats = self.stats
         stats.downstream_rq_total += 1
         stats.downstream_rq_active += 1
+        return StreamInfo(connection, self.clock(), time.time())
+
+    async def handle(self, request: Request) -> Response:
+        """The stack's answer, or the local reply to what went wrong."""
         try:
             self._prepare(request)
             response = await self._service(request)
@@ -159,11 +161,7 @@ class ConnectionManager:
         return response
 
     def refuse(self, request: Request, error: DownstreamError) -> Response:
-        """The answer to what never became a request for the stack. `complete` is due."""
-        self.active_requests += 1
-        stats = self.stats
-        stats.downstream_rq_total += 1
-        stats.downstream_rq_active += 1
+        """The answer to what never became a request for the stack."""
         response = self.explain(request, error)
         self.finish_head(request, response)
         return response
@@ -194,7 +192,6 @@ class ConnectionManager:
         info = request.info
         info.end_s = self.clock()
         stats = self.stats
-        self.active_requests -= 1
         stats.downstream_rq_active -= 1
         if response is not None:
             status = info.status = response.status
@@ -213,9 +210,6 @@ class ConnectionManager:
         stats.downstream_rq_time.record((info.end_s - info.start_s) * 1000)
         for on_complete in self._on_complete:
             on_complete(request, response)
-
-    def new_info(self, connection: Connection) -> StreamInfo:
-        return StreamInfo(connection, self.clock(), time.time())
 
     def _prepare(self, request: Request) -> None:
         self._forwarded.apply(request)

@@ -1,6 +1,6 @@
 """The server's side of an HTTP/1.1 connection.
 
-    data_received -> RequestReader -> one task for each request: manager.handle -> write -> manager.complete
+    data_received -> RequestReader -> the connection's task: manager.handle -> write -> manager.complete
 
 Requests are served one after the other, in the order in which they came (RFC 9112 9.3.2); pipelined ones wait
 in a bounded queue. A client that closes its direction is gone, as for Envoy: its request is cancelled; only
@@ -55,7 +55,7 @@ _UPGRADE = b"connection: upgrade"
 class Exchange:
     """One request that is being answered."""
 
-    __slots__ = ("head_sent", "incoming", "request", "response", "sent", "task")
+    __slots__ = ("head_sent", "incoming", "request", "response", "sent")
 
     def __init__(self, incoming: IncomingRequest, request: Request) -> None:
         self.incoming = incoming
@@ -63,7 +63,6 @@ class Exchange:
         self.response: Response | None = None
         self.head_sent = False
         self.sent = False
-        self.task: asyncio.Task[None] | None = None
 
 
 class Http1ServerConnection(asyncio.Protocol):
@@ -89,6 +88,8 @@ class Http1ServerConnection(asyncio.Protocol):
         self._deadline = Deadline(manager.timers, manager.clock, self._expire)
         self._request_timer: Timer | None = None
         self._transport: asyncio.Transport | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._idle: asyncio.Future[None] | None = None  # set while the task waits for a request
         self._exchange: Exchange | None = None
         self._waiting: deque[IncomingRequest] = deque()
         self._unparsed = memoryview(b"")
@@ -138,6 +139,7 @@ class Http1ServerConnection(asyncio.Protocol):
         if self._exchange is not None:
             client = self._connection.remote_address
             self._give_up(self._exchange, DownstreamDisconnectError(f"{client} is gone"))
+        self._wake()
         self._manager.connection_lost(self)
 
     def pause_writing(self) -> None:
@@ -216,7 +218,7 @@ class Http1ServerConnection(asyncio.Protocol):
 
     def _begin(self, incoming: IncomingRequest) -> None:
         manager = self._manager
-        info = manager.new_info(self._connection)
+        info = manager.begin(self._connection)
         request = Request(
             incoming.method,
             self._scheme,
@@ -230,7 +232,7 @@ class Http1ServerConnection(asyncio.Protocol):
             info.protocol = "HTTP/1.0"
         else:
             request.inform = self._inform
-        exchange = self._exchange = Exchange(incoming, request)
+        self._exchange = Exchange(incoming, request)
         self._head_awaited = False
         self._deadline.move_to(info.start_s + self._stream_idle_timeout_s)
         if incoming.upgrade is not None:
@@ -238,7 +240,9 @@ class Http1ServerConnection(asyncio.Protocol):
             self._tunnel_input_ended = self._loop.create_future()
         elif not incoming.complete:
             self._begin_body(incoming)
-        exchange.task = self._loop.create_task(self._serve(exchange), name="http1-request")
+        if self._task is None:
+            self._task = self._loop.create_task(self._serve(), name="http1-connection")
+        self._wake()
 
     def _begin_body(self, incoming: IncomingRequest) -> None:
         if incoming.expects_continue and not incoming.received_bytes:
@@ -246,7 +250,21 @@ class Http1ServerConnection(asyncio.Protocol):
         if self._request_timeout_s:
             self._request_timer = self._manager.timers.after(self._request_timeout_s, self._expire_request)
 
-    async def _serve(self, exchange: Exchange) -> None:
+    async def _serve(self) -> None:
+        """The connection's one task: one for each request would cost more than finding its route."""
+        while self._transport is not None:
+            if self._exchange is not None:
+                await self._answer(self._exchange)
+                continue
+            self._idle = self._loop.create_future()
+            await self._idle
+            self._idle = None
+
+    def _wake(self) -> None:
+        if self._idle is not None and not self._idle.done():
+            self._idle.set_result(None)
+
+    async def _answer(self, exchange: Exchange) -> None:
         request = exchange.request
         try:
             response = exchange.response = await self._manager.handle(request)
@@ -262,7 +280,8 @@ class Http1ServerConnection(asyncio.Protocol):
         except RequestError as error:  # the response's body was cut short
             self._manager.note_failure(request, error)
         finally:
-            self._end(exchange)
+            if self._exchange is exchange:  # else it was given up
+                self._end(exchange)
 
     def _end(self, exchange: Exchange) -> None:
         """The response is out, or never will be: on to the next request, if the connection may carry one."""
@@ -386,25 +405,26 @@ class Http1ServerConnection(asyncio.Protocol):
 
     def _refuse(self, error: DownstreamError) -> None:
         """What arrived is no request: it is answered here, and counted and logged like one."""
-        request = Request(b"", self._scheme, b"", b"", [], b"", self._manager.new_info(self._connection))
+        request = Request(b"", self._scheme, b"", b"", [], b"", self._manager.begin(self._connection))
         response = self._manager.refuse(request, error)
         self._reply_and_linger(request, response)
         self._manager.complete(request, response)
 
     def _give_up(self, exchange: Exchange, error: DownstreamError) -> None:
-        """The task is cancelled, and notes its end itself; the client, if there, is told."""
+        """The connection's last exchange: its task is cancelled; the client, if there, is told."""
         manager, request = self._manager, exchange.request
-        assert exchange.task is not None
-        exchange.task.cancel()
+        assert self._task is not None
+        self._task.cancel()
         if isinstance(exchange.incoming.body, Body):
             exchange.incoming.body.fail(error)
         if self._transport is None or exchange.head_sent:
             manager.note_failure(request, error)
-            self._cut_short(exchange)
+            exchange.sent = False  # what was written may never arrive
         else:
             response = exchange.response = manager.explain(request, error)
             manager.finish_head(request, response)
             self._reply_and_linger(request, response)
+        self._end(exchange)
 
     def _reply_and_linger(self, request: Request, response: Response) -> None:
         assert isinstance(response.body, bytes)

@@ -169,7 +169,7 @@ async def test_client_that_leaves_frees_the_upstream() -> None:
         await asyncio.wait_for(asked.wait(), 10)
         writer.close()
         await asyncio.wait_for(left.wait(), 10)
-        await eventually(lambda: sidecar.manager.active_requests == 0)
+        await eventually(lambda: sidecar.manager.stats.downstream_rq_active == 0)
         assert sidecar.stats.downstream_rq_rx_reset == 1
 
 
