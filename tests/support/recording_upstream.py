@@ -1,7 +1,8 @@
 """A small HTTP/1.1 server that notes what it was asked, and answers what the request tells it to.
 
 The header ``answer`` has one answer for each attempt, the last one for all that follow:
-``answer: 503,reset,ok``. An answer is a status, or one of `_ANSWERS`, or ``silence``.
+``answer: 503,reset,ok``. An answer is a status, or one of `_ANSWERS`, or ``silence``;
+``early`` is 413, before the body.
 """
 
 from __future__ import annotations
@@ -45,6 +46,12 @@ _ANSWERS = {
         b"Set-Cookie: b=2\r\nX-Request-Id: theirs\r\nX-Envoy-Upstream-Service-Time: 12345\r\n"
         b"Via: 1.1 them\r\nX-Mixed-Case: Kept \r\nX-Empty:\r\nContent-Length: 2\r\n\r\nok"
     ),
+    "no reason": b"HTTP/1.1 200\r\ncontent-length: 2\r\n\r\nok",
+    "folded": b"HTTP/1.1 200 OK\r\nx-a: 1\r\n 2\r\ncontent-length: 2\r\n\r\nok",
+    "many headers": b"HTTP/1.1 200 OK\r\n" + b"x-a: 1\r\n" * 90 + b"content-length: 2\r\n\r\nok",
+    "switch and speak": (
+        b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nbye"
+    ),
     "close": b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok",
     "until close": b"HTTP/1.1 200 OK\r\n\r\nuntil the end",
     "http/1.0": b"HTTP/1.0 200 OK\r\n\r\nuntil the end",
@@ -62,7 +69,7 @@ _ANSWERS = {
 }
 _ENDS = frozenset((
     "close", "until close", "http/1.0", "reset", "cut short", "cut chunk", "garbage", "two lengths",
-    "length and chunks", "bad header", "bad chunk",
+    "length and chunks", "bad header", "bad chunk", "switch and speak",
 ))  # fmt: skip
 GOODBYE = b"bye"
 """The end of a tunnel: after ``switch`` all bytes up to these come back, with them."""
@@ -125,7 +132,13 @@ class RecordingUpstream:
 
     async def _answer(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Whether the connection goes on."""
-        request = await _read_request(name, reader)
+        request = await _read_head(name, reader)
+        if request.value("answer") == "early":
+            self._seen.append(request)
+            writer.write(_status_answer("413"))
+            await reader.read()
+            return False
+        await _read_body(request, reader)
         self._seen.append(request)
         answers = (request.value("answer") or "ok").split(",")
         answer = answers[min(len(self._seen), len(answers)) - 1]
@@ -146,10 +159,13 @@ def _status_answer(status: str) -> bytes:
     return head.encode() + b"said"
 
 
-async def _read_request(name: str, reader: asyncio.StreamReader) -> SeenRequest:
+async def _read_head(name: str, reader: asyncio.StreamReader) -> SeenRequest:
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
     line, *lines = head.split("\r\n")[:-2]
-    request = SeenRequest(name, line, [_field(text) for text in lines])
+    return SeenRequest(name, line, [_field(text) for text in lines])
+
+
+async def _read_body(request: SeenRequest, reader: asyncio.StreamReader) -> None:
     length = request.value("content-length")
     if request.value("transfer-encoding") == "chunked":
         request.framing = "chunked"
@@ -161,7 +177,6 @@ async def _read_request(name: str, reader: asyncio.StreamReader) -> SeenRequest:
     elif length is not None:
         request.framing = "length"
         request.body = (await reader.readexactly(int(length))).decode("latin-1")
-    return request
 
 
 def _field(line: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.interop.parity.comparison import Difference, ProxyPair, Row, ask
+from tests.interop.parity.comparison import OWN_WORDS, Difference, ProxyPair, Row, ask
 
 REQUEST_ID = "x-request-id: 6f1c6e4a-0000-4000-8000-000000000001"
 
@@ -54,6 +54,9 @@ HEARD = {
     for what, fields in SAID.items()
     for listener in ("plain", "edge", "strict")
 }
+HEARD["internal controls from an internal address"] = through(
+    "plain", "x-forwarded-for: 10.1.1.1", *SAID["internal controls"]
+)
 HEARD["x-request-id, empty"] = through("plain", "x-request-id:")
 HEARD["x-forwarded-for, empty"] = replace(
     through("plain", "x-forwarded-for:"),
@@ -63,6 +66,15 @@ HEARD["x-forwarded-for, empty"] = replace(
 NAMED_BY_CONNECTION = Difference(
     "RFC 9110 7.6.1: what the upstream's Connection names is not for the client", frozenset(("x-hop",))
 )
+
+
+def unnameable(name: str) -> Row:
+    """A client that had it removed would hide who it is."""
+    return replace(
+        through("plain", f"Connection: {name}", "x-forwarded-for: 10.1.1.1", expect="400"), differs=OWN_WORDS
+    )
+
+
 HOP_BY_HOP = {
     "keep-alive": through("plain", "Connection: keep-alive", "Keep-Alive: timeout=5"),
     "connection close": through("plain", "Connection: close", expect="200 ok | closed"),
@@ -70,6 +82,21 @@ HOP_BY_HOP = {
     "named by connection": through(
         "plain", "Connection: x-hop, x-other", "x-hop: 1", "x-other: 2", "x-end: 3"
     ),
+    "close and keep-alive": through("plain", "Connection: keep-alive, close", expect="200 ok | closed"),
+    "close in two headers": through(
+        "plain", "Connection: x-a", "Connection: close", expect="200 ok | closed"
+    ),
+    "connection names an empty option": through("plain", "Connection: , x-hop,", "x-hop: 1"),
+    "connection names content-length": replace(
+        through("plain", "Connection: content-length", "content-length: 0"),
+        differs=Difference("the framing is nobody's option", frozenset(("content-length", "framing"))),
+    ),
+    "connection names host": unnameable("host"),
+    "connection names x-forwarded-for": unnameable("x-forwarded-for"),
+    "connection names x-forwarded-host": unnameable("x-forwarded-host"),
+    "connection names x-forwarded-proto": unnameable("x-forwarded-proto"),
+    "connection names x-request-id": through("plain", "Connection: x-request-id", REQUEST_ID),
+    "connection names cookie": through("plain", "Connection: cookie", "cookie: a=1"),
     "proxy-connection": through("plain", "Proxy-Connection: keep-alive"),
     "te trailers": through("plain", "TE: trailers"),
     "te trailers, named by connection": through("plain", "Connection: te", "TE: trailers"),
@@ -105,6 +132,22 @@ PASSED_ON = {
     "upstream's unknown status": through("plain", "answer: 299", expect="299 said"),
     "upstream's 503 is not explained": through("plain", "answer: 503", expect="503 said"),
 }
+
+
+NORMALIZED = {
+    target: through("edge", line=f"GET {target}")
+    for target in (
+        "/a/./b", "/a/.", "/a/..", "/a/../", "/.", "/a/b/../../c", "/a//b", "/a//../b", "/a/%2e/b",
+        "/a/%2E%2e/b", "/a/b?c=/../d//e", "/a;b/../c", "/%7euser", "/%7Euser", "/a%2Fb", "/a%2fb/../c",
+        "/a%5cb", "/a\\b", "/a\\..\\b", "/%41%62", "/a%20b", "/a%zz", "/a%", "/...", "/.hidden", "/a/..b",
+        "/a/b//", "/%c3%a9", "/a|b", "/a%25b", "/%2f",
+    )
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("row", NORMALIZED.values(), ids=list(NORMALIZED))
+def test_normalized_paths(proxies: ProxyPair, row: Row) -> None:
+    proxies.check(row)
 
 
 @pytest.mark.parametrize("row", HEARD.values(), ids=list(HEARD))

@@ -104,6 +104,22 @@ RESPONSE_BODIES = {
     "until the upstream closes": answered("until close", "200 until the end | open"),
     "of HTTP/1.0": answered("http/1.0", "200 until the end | open"),
     "of an upstream that closes": answered("close", "200 ok | open"),
+    "without a reason": answered("no reason", "200 ok | open"),
+    "before the request's end": sends(
+        *POST, "answer: early", "content-length: 100000000", "", "x" * 100_000, expect="413 said"
+    ),
+    "after early hints": Row(
+        request=ask("GET /", "answer: hints", "connection: close", host=HOST),
+        expect="200 ok | closed",
+        answers=2,
+        ours=("103 | 200 ok | closed", "RFC 9110 15.2: a proxy must forward them"),
+    ),
+    "with a folded header": answered(
+        "folded",
+        "200 ok | open",
+        ours=("502 upstream connect error", "RFC 9112 5.2: two parsers could read it differently"),
+    ),
+    "with more headers than usual": answered("many headers", "200 ok | open"),
     "after an interim 100": answered("continue", "200 ok | open"),
 }
 
@@ -242,6 +258,10 @@ MALFORMED = {
     "negative length": malformed(*POST, "content-length: -5", "", "hello"),
     "length with a plus": malformed(*POST, "content-length: +5", "", "hello"),
     "length in hexadecimal": malformed(*POST, "content-length: 0x5", "", "hello"),
+    "length with zeros before it": sends(
+        *POST, "content-length: 005", "", "hello", expect="200 ok | open", differs=REFRAMED
+    ),
+    "chunks in HTTP/1.0": smuggling("POST / HTTP/1.0", *CHUNKED[1:], "", "0", *END, envoy="426"),
     "empty length": malformed(*POST, "content-length:", *END),
     "huge length": malformed(*POST, "content-length: 99999999999999999999", "", "hello"),
     "two different lengths": malformed(*POST, "content-length: 5", "content-length: 6", "", "hello!"),

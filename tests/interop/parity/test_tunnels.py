@@ -54,6 +54,9 @@ UPGRADES = {
         expect="200 | closed",
         ours=("200 ok | closed", "RFC 9110 7.8: an answer like any other, with its body, which Envoy drops"),
     ),
+    "upstream speaks at once": upgrade(
+        "/", *WEBSOCKET, "answer: switch and speak", expect="101", tunnel=True
+    ),
     "upstream refuses": upgrade("/", *WEBSOCKET, "answer: 403", expect="403 said"),
     "upstream is away": Row(
         request=ask("GET /refused", *WEBSOCKET, host="clusters.test"), expect="503", differs=OWN_WORDS
@@ -92,6 +95,13 @@ CONNECTS = {
     "listener does not allow it": connect("no-tunnels.test:443", "403"),
     "no route": connect("paths.test:443", "404"),
     "upstream is away": connect("broken-tunnels.test:443", "503", differs=OWN_WORDS),
+    "data right behind the head": Row(
+        request=ask("CONNECT tunnels.test:443", host="tunnels.test:443")
+        + ask("GET /inside", "connection: close", "answer: close", host="inside.test"),
+        expect="200",
+        tunnel=True,
+    ),
+    "with another host": Row(request=ask("CONNECT paths.test:443", host="tunnels.test:443"), expect="404"),
     "no port": connect("tunnels.test", "400", differs=OWN_WORDS),
     "a path": connect("/path", "400", differs=OWN_WORDS),
 }
