@@ -285,6 +285,8 @@ class Cluster:
         """The cluster has been removed or replaced: what is under way goes on, nothing is kept for later."""
         self._stop_ticking()
         for host in self.hosts.values():
+            if self.outlier_detector is not None:
+                self.outlier_detector.forget(host)
             host.pool.drain()
 
     async def close(self) -> None:

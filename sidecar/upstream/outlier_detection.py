@@ -23,6 +23,7 @@ class HostMonitor:
         "consecutive_5xx",
         "consecutive_gateway_failure",
         "consecutive_local_origin_failure",
+        "departed",
         "ejected",
         "ejected_at_s",
         "ejection_count",
@@ -33,6 +34,8 @@ class HostMonitor:
         self.consecutive_5xx = 0
         self.consecutive_gateway_failure = 0
         self.consecutive_local_origin_failure = 0
+        self.departed = False
+        """Has left the cluster: its last requests may still fail, but it can be ejected no more."""
         self.ejected = False
         self.ejected_at_s = 0.0
         self.ejection_count = 0
@@ -116,7 +119,7 @@ class OutlierDetector:
         return ejected
 
     def _detected(self, monitor: HostMonitor, cause: _Cause, now_s: float) -> bool:
-        if monitor.ejected:
+        if monitor.ejected or monitor.departed:
             return False
         self._count(f"outlier_detection__ejections_detected_{cause.value}")
         if not self._may_eject_another():
@@ -172,7 +175,8 @@ class OutlierDetector:
         self._set_ejected_count(self.ejected_count - 1)
 
     def forget(self, host: Monitored) -> None:
-        """The host has left the cluster."""
+        """The host has left the cluster, or the cluster is no longer in service."""
+        host.monitor.departed = True
         if host.monitor.ejected:
             self._set_ejected_count(self.ejected_count - 1)
 

@@ -67,6 +67,34 @@ async def test_hosts_that_stay_keep_what_is_known_of_them() -> None:
         assert cluster.stats.membership_healthy == 1
 
 
+async def test_a_host_that_left_is_not_ejected_by_the_last_requests_that_it_fails() -> None:
+    config = replace(EDS, outlier_detection=OutlierDetection(consecutive_5xx=1, max_ejection_percent=50))
+    async with cluster_manager() as manager:
+        manager.update(snapshot(config, service=assignment("service", at_port(1), at_port(2))))
+        cluster = manager.get("eds")
+        leaving = tuple(cluster.hosts.values())
+        manager.update(snapshot(config, service=assignment("service", at_port(3), at_port(4))))
+        for host in leaving:
+            cluster.failed(host, 503)
+        assert cluster.stats.outlier_detection__ejections_active == 0
+        ill = next(iter(cluster.hosts.values()))
+        cluster.responded(ill, 500, 0.1)
+        assert ill.ejected
+
+
+async def test_a_replaced_cluster_ejects_nobody_in_the_name_of_its_successor() -> None:
+    config = static_cluster(at_port(1), at_port(2), outlier_detection=OutlierDetection(consecutive_5xx=1))
+    async with cluster_manager(config) as manager:
+        replaced = manager.get("up")
+        ejected, other = replaced.hosts.values()
+        replaced.failed(ejected, 503)
+        manager.update(snapshot(replace(config, connect_timeout_s=1.0)))
+        stats = manager.get("up").stats
+        replaced.failed(other, 503)
+        assert stats is replaced.stats
+        assert (stats.outlier_detection__ejections_active, stats.membership_healthy) == (0, 2)
+
+
 async def test_an_ejected_host_gets_no_more_requests() -> None:
     config = static_cluster(*map(at_port, (1, 2, 3)), outlier_detection=OutlierDetection(consecutive_5xx=2))
     async with cluster_manager(config) as manager:
