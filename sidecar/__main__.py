@@ -11,6 +11,7 @@ import uvloop
 from sidecar.admin.logging_levels import LEVELS
 from sidecar.bootstrap import load, parse_arguments
 from sidecar.errors import SidecarError
+from sidecar.observability.flood_filter import FloodFilter
 from sidecar.runtime import serve
 
 LOG_FORMAT = "%(asctime)s\t%(levelname)s\t%(name)s\t%(message)s"
@@ -19,11 +20,17 @@ LOG_FORMAT = "%(asctime)s\t%(levelname)s\t%(name)s\t%(message)s"
 def main() -> None:
     try:
         settings = parse_arguments(sys.argv[1:], os.environ)
-        logging.basicConfig(format=LOG_FORMAT, level=logging.INFO)
-        logging.getLogger("sidecar").setLevel(LEVELS[settings.log_level])
+        _set_up_logging(settings.log_level)
         uvloop.run(serve(settings, load(settings)))
     except SidecarError as error:
         sys.exit(f"sidecar: {error}")
+
+
+def _set_up_logging(level: str) -> None:
+    handler = logging.StreamHandler()
+    handler.addFilter(FloodFilter())
+    logging.basicConfig(format=LOG_FORMAT, level=logging.INFO, handlers=[handler])
+    logging.getLogger("sidecar").setLevel(LEVELS[level])
 
 
 if __name__ == "__main__":
