@@ -10,6 +10,7 @@ import asyncio
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -41,6 +42,9 @@ class RouterEnvironment:
     timers: Timers
     rng: random.Random = field(default_factory=random.Random)
     clock: Callable[[], float] = time.monotonic
+
+
+_UNLIMITED = nullcontext()
 
 
 class Exchange:
@@ -82,32 +86,39 @@ class Exchange:
         self._include_attempt_count = include_attempt_count
         self._started_s = env.clock()
         self._asked_s: float | None = self._started_s if isinstance(request.body, bytes) else None
-        self._limit: TimeLimit | None = None
-        self._attempt_limit: TimeLimit | None = None
         self._body: ReplayableBody | None = None
+        if not isinstance(request.body, bytes):
+            self._body = ReplayableBody(request.body, self._request_ended)
+        self._limit: TimeLimit | None = None
+        if forward.timeout_s > 0 and request.upgrade is None:  # a tunnel lasts as long as it lasts
+            self._limit = self._time_limit(forward.timeout_s, _route_timeout)
+        self._attempt_limit: TimeLimit | None = None
         self._retries = 0
         self._retrying = False
         self._repeated = False
         self._tried: list[Host] = []
 
-    def run(self) -> Awaitable[Response]:
-        """Raises `RequestError` when the last attempt allowed has failed, or the route's time is up."""
-        request, forward = self._request, self._forward
-        if not isinstance(request.body, bytes):
-            self._body = ReplayableBody(request.body, self._request_ended)
-        # A tunnel lasts as long as it lasts.
-        if forward.timeout_s == 0 or request.upgrade is not None:
-            return self._run()
-        self._limit = self._time_limit(forward.timeout_s, _route_timeout)
-        return self._run_within(self._limit)
-
-    async def _run_within(self, limit: TimeLimit) -> Response:
+    async def run(self) -> Response:
+        """The retry loop. Raises `RequestError` when the last attempt allowed has failed, or the route's time
+        is up."""
         try:
-            with limit:
-                return await self._run()
+            with self._limit or _UNLIMITED:
+                while True:
+                    try:
+                        response = await self._attempt()
+                    except UpstreamError as error:
+                        if not self._retries_error(error):
+                            raise
+                    else:
+                        if not self._retries_response(response):
+                            return response
+                        _close(response)
+                    await self._back_off()
         except UpstreamTimeoutError:
             self._cluster.stats.upstream_rq_timeout += 1
             raise
+        finally:
+            self._end_retry()
 
     def _time_limit(self, delay_s: float, error: Callable[[], UpstreamError]) -> TimeLimit:
         """The time runs from the end of the request: uploads may take long."""
@@ -120,23 +131,6 @@ class Exchange:
         for limit in (self._limit, self._attempt_limit):
             if limit is not None:
                 limit.start()
-
-    async def _run(self) -> Response:
-        """The retry loop."""
-        try:
-            while True:
-                try:
-                    response = await self._attempt()
-                except UpstreamError as error:
-                    if not self._retries_error(error):
-                        raise
-                else:
-                    if not self._retries_response(response):
-                        return response
-                    _close(response)
-                await self._back_off()
-        finally:
-            self._end_retry()
 
     # One attempt.
 
