@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 # What one read may hold is parsed in slices, so that a flood of pipelined requests is left unparsed.
 MAX_FEED_BYTES = 64 * 1024
 MAX_WAITING_REQUESTS = 16
-# Envoy's delayed_close_timeout: an error reply must reach a client that is still sending.
+# Envoy's delayed_close_timeout: an error reply must reach a client that is still sending, and an answer one
+# that is still reading.
 LINGER_S = 1.0
 
 _KEEP_ALIVE = b"connection: keep-alive"
@@ -99,6 +100,7 @@ class Http1ServerConnection(asyncio.Protocol):
         self._tunnel_input_ended: asyncio.Future[None] | None = None
         self._head_awaited = False  # whether the deadline is that of a head
         self._lingering = False
+        self._unflushed_bytes = 0  # when the flush of a connection that closes was last looked at
 
     # asyncio.Protocol
 
@@ -175,8 +177,14 @@ class Http1ServerConnection(asyncio.Protocol):
             self._deadline.move_to(self._manager.clock() + self._idle_timeout_s)
 
     def close(self) -> None:
-        if self._transport is not None:
-            self._transport.close()
+        exchange = self._exchange
+        if exchange is None:
+            self._close_when_flushed()
+        elif exchange.sent:
+            exchange.incoming.keep_alive = False
+            self._close_when_flushed()
+        elif self._transport is not None:
+            self._transport.abort()
 
     # Requests, one after the other.
 
@@ -440,7 +448,25 @@ class Http1ServerConnection(asyncio.Protocol):
         if exchange.incoming.http10:
             self._transport.abort()
         else:
-            self._transport.close()
+            self._close_when_flushed()
+
+    def _close_when_flushed(self) -> None:
+        """What was written still goes out, while the client takes it; the transport would wait for ever."""
+        if self._transport is None:
+            return
+        self._waiting.clear()
+        self._unparsed = memoryview(b"")
+        self._transport.close()
+        self._unflushed_bytes = self._transport.get_write_buffer_size()
+        self._deadline.move_to(self._manager.clock() + LINGER_S)
+
+    def _check_flush(self, transport: asyncio.Transport) -> None:
+        left_bytes = transport.get_write_buffer_size()
+        if left_bytes < self._unflushed_bytes:
+            self._unflushed_bytes = left_bytes
+            self._deadline.move_to(self._manager.clock() + LINGER_S)
+        else:
+            transport.abort()
 
     def _linger(self) -> None:
         """RFC 9112 9.6: closes in two steps, lest a reset takes the reply from a client still sending."""
@@ -458,7 +484,9 @@ class Http1ServerConnection(asyncio.Protocol):
     def _expire(self) -> None:
         """Nothing moved for too long."""
         exchange = self._exchange
-        if exchange is not None:
+        if self._transport is not None and self._transport.is_closing():
+            self._check_flush(self._transport)
+        elif exchange is not None:
             seconds = self._stream_idle_timeout_s
             self._give_up(exchange, StreamIdleTimeoutError(f"nothing moved for {seconds:g} s"))
         elif self._reader.head_pending and not self._lingering:

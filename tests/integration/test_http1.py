@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 import ssl
 
 import pytest
@@ -152,6 +153,23 @@ async def test_large_download_to_a_slow_client_is_held_back() -> None:
         assert ahead < IN_FLIGHT_BYTES
         await eventually(lambda: len(sidecar.host.idle) == 1)
         writer.close()
+
+
+async def test_client_that_stops_reading_loses_its_connection() -> None:
+    async def endless(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+        while True:
+            writer.write(b"10000\r\n" + b"x" * 0x10000 + b"\r\n")
+            await writer.drain()
+
+    async with upstream(endless) as port, proxy(port, stream_idle_timeout_s=0.3) as running:
+        with socket.create_connection(("127.0.0.1", running.port)) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+            await eventually(lambda: running.stats.downstream_cx_active == 1)
+            await eventually(lambda: running.stats.downstream_cx_active == 0)
+            assert running.stats.downstream_rq_active == 0
+            assert all(connection.closed for connection in running.host.opened)
 
 
 async def test_client_that_leaves_frees_the_upstream() -> None:

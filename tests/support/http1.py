@@ -68,6 +68,7 @@ class FakeTransport(asyncio.Transport):
         self.eof_written = False
         self.closed = False
         self.aborted = False
+        self.unflushed_bytes = 0  # what a slow peer has not taken: set by a test, it keeps `close` waiting
         self._half_close = half_close
         protocol.connection_made(self)
 
@@ -98,11 +99,18 @@ class FakeTransport(asyncio.Transport):
         assert not self.reading
         self.reading = True
 
+    def get_write_buffer_size(self) -> int:
+        return self.unflushed_bytes
+
     def close(self) -> None:
-        self.lose(None)
+        if self.unflushed_bytes:
+            self.closed = True
+        else:
+            self.lose(None)
 
     def abort(self) -> None:
         self.aborted = True
+        self.closed = False
         self.lose(None)
 
     def lose(self, error: Exception | None) -> None:

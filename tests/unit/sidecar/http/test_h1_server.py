@@ -672,3 +672,48 @@ async def test_idle_tunnel_is_cut() -> None:
     await settle()
     assert server.transport.closed
     assert server.stats.downstream_rq_active == 0
+
+
+async def test_closing_waits_for_a_client_that_reads_and_for_no_other() -> None:
+    server = Server(hello, idle_timeout_s=60)
+    await server.exchange(GET)
+    server.transport.unflushed_bytes = 5000
+    server.timers.advance(61)
+    assert server.transport.closed
+    server.transport.unflushed_bytes = 3000
+    server.timers.advance(LINGER_S)
+    assert not server.transport.aborted
+    server.timers.advance(LINGER_S)
+    assert server.transport.aborted
+    await settle()
+    assert server.stats.downstream_cx_active == 0
+
+
+async def test_client_that_stops_reading_its_answer_is_let_go() -> None:
+    server = Server(hello, stream_idle_timeout_s=10)
+    server.protocol.pause_writing()
+    await server.exchange(GET)
+    server.transport.unflushed_bytes = 5000
+    server.timers.advance(10)
+    await settle()
+    assert server.stats.downstream_rq_active == 0
+    server.timers.advance(LINGER_S)
+    await settle()
+    assert server.transport.aborted
+    assert server.stats.downstream_cx_active == 0
+
+
+async def test_close_ends_a_response_that_has_no_end_yet() -> None:
+    body = Body()
+
+    async def endless(request: Request) -> Response:
+        return Response(200, [], body)
+
+    server = Server(endless)
+    await server.exchange(GET)
+    body.feed(b"some")
+    server.transport.unflushed_bytes = 5000
+    server.manager.close()
+    await settle()
+    assert server.stats.downstream_cx_active == server.stats.downstream_rq_active == 0
+    assert body._closed
