@@ -89,6 +89,8 @@ class RouteMatching:
         request.route = route
         request.info.route_name = route.name
         request.info.virtual_host = route.virtual_host
+        if route.idle_timeout_s is not None and request.limit_idle_time is not None:
+            request.limit_idle_time(route.idle_timeout_s)
         if request.upgrade is not None and not self._may_upgrade(request.upgrade, route.action):
             raise UpgradeRejectedError(f"an upgrade to {request.upgrade.decode('latin-1')!r} is not allowed")
         return self._proceed(request)

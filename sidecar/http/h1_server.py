@@ -83,7 +83,7 @@ class Http1ServerConnection(asyncio.Protocol):
             allow_absolute_url=config.allow_absolute_url,
         )
         self._idle_timeout_s = config.idle_timeout_s or math.inf
-        self._stream_idle_timeout_s = config.stream_idle_timeout_s or math.inf
+        self._stream_idle_timeout_s = config.stream_idle_timeout_s or math.inf  # of the present request
         self._headers_timeout_s = config.request_headers_timeout_s or math.inf
         self._request_timeout_s = config.request_timeout_s
         self._deadline = Deadline(manager.timers, manager.clock, self._expire)
@@ -240,6 +240,8 @@ class Http1ServerConnection(asyncio.Protocol):
             info.protocol = "HTTP/1.0"
         else:
             request.inform = self._inform
+        request.limit_idle_time = self._limit_idle_time
+        self._stream_idle_timeout_s = manager.config.stream_idle_timeout_s or math.inf
         self._exchange = Exchange(incoming, request)
         self._head_awaited = False
         self._deadline.move_to(info.start_s + self._stream_idle_timeout_s)
@@ -251,6 +253,10 @@ class Http1ServerConnection(asyncio.Protocol):
         if self._task is None:
             self._task = self._loop.create_task(self._serve(), name="http1-connection")
         self._wake()
+
+    def _limit_idle_time(self, timeout_s: float) -> None:
+        self._stream_idle_timeout_s = timeout_s or math.inf
+        self._deadline.move_to(self._manager.clock() + self._stream_idle_timeout_s)
 
     def _begin_body(self, incoming: IncomingRequest) -> None:
         if incoming.expects_continue and not incoming.received_bytes:

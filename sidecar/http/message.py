@@ -165,7 +165,8 @@ class Request:
 
     `upgrade` is the lower-case protocol that the client asks for (``b"websocket"``; ``b"connect"`` for the
     CONNECT method): its body is then the raw bytes that follow. `inform`, where set, sends a 1xx response.
-    `route` is there from the start of the filter chain on.
+    `limit_idle_time`, where set, takes the seconds for which nothing may move in place of the codec's own
+    limit; 0 is no limit. `route` is there from the start of the filter chain on.
     """
 
     __slots__ = (
@@ -174,6 +175,7 @@ class Request:
         "headers",
         "info",
         "inform",
+        "limit_idle_time",
         "method",
         "path",
         "route",
@@ -200,6 +202,7 @@ class Request:
         self.info = info
         self.upgrade: bytes | None = None
         self.inform: Callable[[int, Headers], None] | None = None
+        self.limit_idle_time: Callable[[float], None] | None = None
         self.route: MatchedRoute | None = None
 
 

@@ -40,6 +40,7 @@ class CompiledRoute:
         "_path_matches",
         "action",
         "headers",
+        "idle_timeout_s",
         "include_attempt_count",
         "name",
         "virtual_host",
@@ -53,6 +54,7 @@ class CompiledRoute:
         self.virtual_host = virtual_host.name
         self.include_attempt_count = virtual_host.include_request_attempt_count
         self.headers: HeaderMutations = compile_header_operations(levels)
+        self.idle_timeout_s = route.action.idle_timeout_s if isinstance(route.action, ForwardAction) else None
         self.action: Action = _compile_action(route, virtual_host, levels)
         self._path_matches = _compile_path_match(route.match)
         self._condition = _compile_condition(route.match)

@@ -117,6 +117,15 @@ async def test_a_request_keeps_the_table_that_it_began_with() -> None:
     assert request.info.virtual_host == "*"
 
 
+@pytest.mark.parametrize(("of_route", "limits"), [(None, []), (0.0, [0.0]), (2.5, [2.5])])
+async def test_a_route_says_how_long_nothing_may_move(of_route: float | None, limits: list[float]) -> None:
+    routes = table(route(prefix(), to("a", idle_timeout_s=of_route)))
+    request, limited = make_request(), list[float]()
+    request.limit_idle_time = limited.append
+    await service(routes=routes)(request)
+    assert limited == limits
+
+
 @pytest.mark.parametrize(
     ("of_manager", "of_route", "allowed"),
     [
