@@ -16,7 +16,7 @@ from tests.support.envoy import envoy_command
 from tests.support.processes import Child, child, free_port
 from tests.support.recording_upstream import recording_upstream
 
-LISTENERS = ("plain", "edge", "strict")
+LISTENERS = ("plain", "edge", "strict", "impatient")
 BOOTSTRAP = Template(Path(__file__).with_name("bootstrap.yaml").read_text())
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.interop.parity.comparison import OWN_WORDS, Difference, ProxyPair, Row, ask
@@ -76,6 +78,39 @@ FAILURES = {
         ours=("502 upstream connect error", "there is time to say what is wrong, as the head was not sent"),
     ),
 }
+
+
+def impatient(line: str, *fields: str, expect: str, **options: Any) -> Row:
+    request = ask(line, *fields, host="patience.test")
+    return Row(request=request, expect=expect, listener="impatient", **options)
+
+
+GIVEN_UP = ("504 Gateway Timeout: nothing moved", "a client is given up with its connection")
+IMPATIENCE = {
+    "upstream is silent": impatient("GET /", "answer: silence", expect="504 stream timeout", ours=GIVEN_UP),
+    "upstream is silent, on a route that waits": Row(
+        request=ask("GET /idle", "answer: silence", host="timeouts.test"),
+        expect="504 stream timeout",
+        ours=GIVEN_UP,
+    ),
+    "upstream is silent, on a patient route": impatient(
+        "GET /patient", "answer: silence", expect="504 upstream request timeout | open", differs=OWN_WORDS
+    ),
+    "client does not send its body": impatient(
+        "POST /", "content-length: 5", expect="408 stream timeout", differs=OWN_WORDS
+    ),
+    "client does not send its head": Row(
+        request=b"GET / HTTP/1.1\r\nhost: ", expect="408", listener="impatient", differs=OWN_WORDS
+    ),
+    "client does not send anything": Row(request=b"", expect="closed", listener="impatient"),
+    "retries of the virtual host": impatient("GET /", "answer: 503,ok", expect="200 ok | open"),
+    "retries of the route instead": impatient("GET /own-retries", "answer: 503,ok", expect="503 said | open"),
+}
+
+
+@pytest.mark.parametrize("row", IMPATIENCE.values(), ids=list(IMPATIENCE))
+def test_patience(proxies: ProxyPair, row: Row) -> None:
+    proxies.check(row)
 
 
 @pytest.mark.parametrize("row", RETRIES.values(), ids=list(RETRIES))

@@ -37,6 +37,16 @@ DOMAINS = {
 }
 
 
+def any_port(host: str) -> Row:
+    return Row(request=ask("GET /", host=host), expect="200 any port", listener="impatient")
+
+
+PORTS_IGNORED = {
+    host: any_port(host)
+    for host in ("ported.test", "ported.test:80", "PORTED.test:8080", "a.ported.test:1", "[2001:db8::3]:80")
+}
+
+
 def path(target: str, expect: str) -> Row:
     return Row(request=ask(f"GET {target}", host="paths.test"), expect=expect)
 
@@ -190,6 +200,11 @@ QUERIES = {
 
 @pytest.mark.parametrize("row", DOMAINS.values(), ids=list(DOMAINS))
 def test_domains(proxies: ProxyPair, row: Row) -> None:
+    proxies.check(row)
+
+
+@pytest.mark.parametrize("row", PORTS_IGNORED.values(), ids=list(PORTS_IGNORED))
+def test_domains_whatever_the_port(proxies: ProxyPair, row: Row) -> None:
     proxies.check(row)
 
 

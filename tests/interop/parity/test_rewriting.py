@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from tests.interop.parity.comparison import ProxyPair, Row, ask
@@ -71,6 +73,17 @@ HEADERS = {
 }
 
 
+def at_level(path: str, *fields: str) -> Row:
+    return replace(forwarded(f"GET {path}", *fields, host="levels.test"), listener="impatient")
+
+
+LEVELS = {
+    "route": at_level("/"),
+    "virtual host": at_level("/virtual-host"),
+    "client": at_level("/", "x-level: client"),
+}
+
+
 def to_cluster(path: str, *fields: str, expect: str = "200 ok | open") -> Row:
     return forwarded(f"GET {path}", *fields, host="clusters.test", expect=expect)
 
@@ -97,6 +110,11 @@ def test_rewrites(proxies: ProxyPair, row: Row) -> None:
 
 @pytest.mark.parametrize("row", HEADERS.values(), ids=list(HEADERS))
 def test_header_operations(proxies: ProxyPair, row: Row) -> None:
+    proxies.check(row)
+
+
+@pytest.mark.parametrize("row", LEVELS.values(), ids=list(LEVELS))
+def test_most_specific_level_wins(proxies: ProxyPair, row: Row) -> None:
     proxies.check(row)
 
 
