@@ -89,10 +89,12 @@ class Connector:
                     server_hostname=tls.sni if tls is not None else None,
                     local_addr=self._local_address,
                 )
-        except (OSError, IdentityError) as error:  # TimeoutError and ssl.SSLError are OSErrors
+            if self._keepalive is not None:
+                _set_keepalive(transport.get_extra_info("socket"), self._keepalive)
+        # TimeoutError and ssl.SSLError are OSErrors; a name that cannot be one, of the host or its SNI, is a
+        # ValueError.
+        except (OSError, IdentityError, ValueError) as error:
             raise self._failed(error) from error
-        if self._keepalive is not None:
-            _set_keepalive(transport.get_extra_info("socket"), self._keepalive)
         peer_id = ""
         if tls is not None:
             peer_id = self._verify(tls, transport)
@@ -108,7 +110,7 @@ class Connector:
         self._stats.ssl__handshake += 1
         return peer_id
 
-    def _failed(self, error: OSError | IdentityError) -> UpstreamConnectError:
+    def _failed(self, error: OSError | IdentityError | ValueError) -> UpstreamConnectError:
         stats = self._stats
         stats.upstream_cx_connect_fail += 1
         if isinstance(error, TimeoutError):
@@ -118,9 +120,11 @@ class Connector:
         return UpstreamConnectError(_reason(error))
 
 
-def _reason(error: OSError | IdentityError) -> str:
+def _reason(error: OSError | IdentityError | ValueError) -> str:
     if isinstance(error, IdentityError):
         return f"TLS_error: {error}"
+    if isinstance(error, ValueError) and not isinstance(error, OSError):  # ssl's verification error is both
+        return f"the host's name or its SNI is not valid: {error}"
     if isinstance(error, ssl.SSLError):
         return f"TLS_error: {error.reason or error}"
     if isinstance(error, TimeoutError) and error.errno is None:
