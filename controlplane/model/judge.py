@@ -4,10 +4,12 @@ rules them, then what routes to them."""
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
+from itertools import chain
 from typing import Any, cast
 
 from controlplane.model import claims
 from controlplane.model.arbiter import Arbiter
+from controlplane.model.collisions import PortCollisions
 from controlplane.model.conversion import DeclaredService
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.record import Record
@@ -26,8 +28,9 @@ def judge(records: Callable[[str], Collection[Record]], mesh: MeshConfig) -> Non
     declarations = [*records("Service"), *records("ServiceEntry")]
     Arbiter(claims.service_claims).settle(declarations)
     Arbiter(claims.destination_rule_claims).settle(records("DestinationRule"))
+    services = {service.hostname: service for service in services_in_force(declarations)}
     references = ReferenceCheck(
-        {service.hostname: service for service in services_in_force(declarations)},
+        services,
         configs_in_force(records("DestinationRule")),
         mesh.root_namespace,
     )
@@ -36,6 +39,10 @@ def judge(records: Callable[[str], Collection[Record]], mesh: MeshConfig) -> Non
     Arbiter(claims.peer_authentication_claims).settle(records("PeerAuthentication"))
     for record in (*records("DestinationRule"), *records("VirtualService")):
         record.warnings = tuple(references.warnings(record.in_force)) if record.in_force else ()
+    collisions = PortCollisions(services.values())
+    for record in declarations:
+        declared = services_in_force([record])
+        record.warnings = tuple(chain.from_iterable(map(collisions.warnings, declared)))
 
 
 def services_in_force(records: Iterable[Record]) -> Iterator[Service]:

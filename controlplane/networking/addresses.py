@@ -6,6 +6,11 @@ from ipaddress import ip_network
 from typing import Any
 
 
+def normal_range(network: str) -> str:
+    """An address or a CIDR, without host bits: the same text for the same range."""
+    return str(ip_network(network, strict=False))
+
+
 def cidr_range(network: str) -> dict[str, Any]:
     """``CidrRange`` of an address or a CIDR."""
     parsed = ip_network(network, strict=False)

@@ -4,17 +4,18 @@ an explicit HTTP proxy."""
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final
+from operator import itemgetter
+from typing import Final
 
 from envoy.config.listener.v3.listener_components_pb2 import FilterChain
 from envoy.config.listener.v3.listener_pb2 import Listener
 
 from controlplane.model.proxy import InterceptionMode, Proxy
 from controlplane.model.service import Service, ServicePort
-from controlplane.networking.addresses import cidr_range, socket_address
+from controlplane.networking.addresses import cidr_range, normal_range, socket_address
 from controlplane.networking.destination_rules import effective_policy
 from controlplane.networking.http_connection_manager import outbound_http_filter
 from controlplane.networking.l4_routes import L4Route, l4_routes
@@ -91,11 +92,23 @@ def _unknown_destinations(scope: SidecarScope) -> FilterChain:
 
 @dataclass(slots=True)
 class _Bind:
-    """What shares one address and port. ``chains`` by what they match: Envoy refuses two of the same match,
-    so the first service counts."""
+    """What shares one address and port. ``taken`` has every pair of a server name and a range ("": any) that
+    a chain matches: Envoy refuses a listener that has one twice, so the first service counts."""
 
     http: bool = False
-    chains: dict[tuple[tuple[str, ...], tuple[str, ...]], FilterChain] = field(default_factory=dict)
+    chains: list[FilterChain] = field(default_factory=list)
+    taken: set[tuple[str, str]] = field(default_factory=set)
+
+    def claim(self, names: Sequence[str], ranges: Sequence[str]) -> Iterable[tuple[list[str], list[str]]]:
+        """The free part of these names and ranges (none: any), as the fewest chains that match it."""
+        free: dict[tuple[str, ...], list[str]] = defaultdict(list)
+        for each in dict.fromkeys(ranges or ("",)):
+            free_names = [name for name in dict.fromkeys(names or ("",)) if (name, each) not in self.taken]
+            self.taken.update((name, each) for name in free_names)
+            free[tuple(free_names)].append(each)
+        for of_names, of_ranges in free.items():
+            if of_names:
+                yield [name for name in of_names if name], [each for each in of_ranges if each]
 
 
 def _binds(scope: SidecarScope) -> Iterable[tuple[tuple[str, int], _Bind]]:
@@ -103,15 +116,17 @@ def _binds(scope: SidecarScope) -> Iterable[tuple[tuple[str, int], _Bind]]:
     # Nothing can be handed over to the ports on which redirected connections arrive.
     own_ports = {scope.mesh_config.outbound_port, scope.mesh_config.inbound_port}
     # The older of two services that collide counts.
-    for service in sorted(scope.services.values(), key=lambda each: (each.creation, each.hostname)):
-        for port in service.ports:
-            if port.number in own_ports:
-                continue
-            if port.protocol.is_http:
-                binds[WILDCARD_ADDRESS, port.number].http = True
-            else:
-                _add_connections(binds, scope, service, port)
-    return sorted(binds.items())
+    services = sorted(scope.services.values(), key=lambda each: (each.creation, each.hostname))
+    ports = [(each, port) for each in services for port in each.ports if port.number not in own_ports]
+    # HTTP comes before connections that nothing tells from it.
+    for service, port in sorted(ports, key=lambda each: not each[1].protocol.is_http):
+        if port.protocol.is_http:
+            bind = binds[WILDCARD_ADDRESS, port.number]
+            bind.http = True
+            bind.taken.add(("", ""))
+        else:
+            _add_connections(binds, scope, service, port)
+    return sorted(binds.items(), key=itemgetter(0))
 
 
 def _add_connections(
@@ -124,11 +139,11 @@ def _add_connections(
     idle_timeout = _idle_timeout(scope, service, port)
     for route in l4_routes(scope, service, port):
         for address in virtual_ips:
-            _add_chain(binds[address, port.number], route, service, idle_timeout)
+            _add_chains(binds[address, port.number], route, service, idle_timeout)
         if ranges or not virtual_ips:
             names = route.server_names or ((service.hostname,) if port.protocol.is_tls and not ranges else ())
             narrowed = L4Route(clusters=route.clusters, server_names=names, subnets=route.subnets or ranges)
-            _add_chain(binds[WILDCARD_ADDRESS, port.number], narrowed, service, idle_timeout)
+            _add_chains(binds[WILDCARD_ADDRESS, port.number], narrowed, service, idle_timeout)
 
 
 def _idle_timeout(scope: SidecarScope, service: Service, port: ServicePort) -> timedelta | None:
@@ -137,20 +152,18 @@ def _idle_timeout(scope: SidecarScope, service: Service, port: ServicePort) -> t
     return pool.tcp.idle_timeout if pool and pool.tcp else None
 
 
-def _add_chain(bind: _Bind, route: L4Route, service: Service, idle_timeout: timedelta | None) -> None:
-    names = tuple(name for name in route.server_names if _is_server_name(name))
+def _add_chains(bind: _Bind, route: L4Route, service: Service, idle_timeout: timedelta | None) -> None:
+    names = [name for name in route.server_names if _is_server_name(name)]
     if route.server_names and not names:
         return
-    match: dict[str, Any] = {
-        "server_names": names,
-        "prefix_ranges": [cidr_range(subnet) for subnet in route.subnets],
-    }
-    chain = FilterChain(
-        name=service.hostname,
-        filter_chain_match=match,
-        filters=[tcp_proxy(route.clusters, route.clusters[0][0], idle_timeout)],
-    )
-    bind.chains.setdefault((names, route.subnets), chain)
+    for free_names, free_ranges in bind.claim(names, [normal_range(subnet) for subnet in route.subnets]):
+        match = {"server_names": free_names, "prefix_ranges": [cidr_range(each) for each in free_ranges]}
+        chain = FilterChain(
+            name=service.hostname,
+            filter_chain_match=match,
+            filters=[tcp_proxy(route.clusters, route.clusters[0][0], idle_timeout)],
+        )
+        bind.chains.append(chain)
 
 
 def _is_server_name(name: str) -> bool:
@@ -160,19 +173,18 @@ def _is_server_name(name: str) -> bool:
 
 def _port_listener(scope: SidecarScope, address: str, port: int, bind: _Bind) -> Listener:
     name = listener_name(address, port)
-    chains = dict(bind.chains)
-    if bind.http:
-        http = outbound_http_filter(f"outbound_{name}", str(port))
-        chains[(), ()] = FilterChain(name=name, filters=[http])
-    by_name = any(names for names, _ in chains)
+    by_name = any(chain.filter_chain_match.server_names for chain in bind.chains)
     listener = Listener(
         name=name,
         address=socket_address(address, port),
         bind_to_port={"value": False},
-        filter_chains=chains.values(),
+        filter_chains=bind.chains,
         listener_filters=[TLS_INSPECTOR] if by_name else [],
         traffic_direction="OUTBOUND",
     )
-    if ((), ()) not in chains:
+    if bind.http:
+        http = outbound_http_filter(f"outbound_{name}", str(port))
+        listener.filter_chains.add(name=name, filters=[http])
+    if ("", "") not in bind.taken:
         listener.default_filter_chain.CopyFrom(_unknown_destinations(scope))
     return listener

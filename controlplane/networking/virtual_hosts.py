@@ -133,7 +133,7 @@ class _Domains:
         forms = [
             form for name in names for form in ((name, f"{name}:{port}") if bare else (f"{name}:{port}",))
         ]
-        free = [form for form in forms if form not in self._taken]
+        free = [form for form in dict.fromkeys(forms) if form not in self._taken]
         self._taken.update(free)
         return free
 

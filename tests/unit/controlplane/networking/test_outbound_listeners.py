@@ -112,6 +112,32 @@ def test_tls_hosts_of_a_port_are_told_apart_by_server_name() -> None:
     assert tcp(found.default_filter_chain).cluster == "PassthroughCluster"
 
 
+def test_no_pair_of_name_and_range_is_matched_twice() -> None:
+    def route(names: list[str], *subnets: str) -> dict[str, Any]:
+        match = {"sniHosts": names, "destinationSubnets": list(subnets)}
+        return {"match": [match], "route": [{"destination": {"host": "a.example.com"}}]}
+
+    routes = [
+        route(["a.example.com", "a.example.com"], "10.1.2.3/24"),
+        route(["a.example.com", "b.example.com"], "10.1.2.0/24", "10.2.0.0/16"),
+        route(["b.example.com"], "10.1.2.9/24"),
+    ]
+    found = listeners(
+        external_service("a.example.com", port(443, TLS)),
+        virtual_services={"a": {"hosts": ["a.example.com"], "tls": routes}},
+    )["0.0.0.0_443"]
+    pairs = [
+        (name, each.address_prefix)
+        for chain in found.filter_chains
+        for name in chain.filter_chain_match.server_names
+        for each in chain.filter_chain_match.prefix_ranges
+    ]
+    assert len(pairs) == len(set(pairs))
+    assert set(pairs) == {
+        (name, network) for name in ("a.example.com", "b.example.com") for network in ("10.1.2.0", "10.2.0.0")
+    }
+
+
 def test_http_and_tls_share_a_port() -> None:
     found = listeners(service("web", port(443)), external_service("a.example.com", port(443, TLS)))[
         "0.0.0.0_443"

@@ -45,6 +45,12 @@ def test_domains_are_every_name_that_dns_search_would_find() -> None:
     assert sorted(domains) == sorted([*names, *(f"{name}:9080" for name in names)])
 
 
+def test_an_address_that_a_service_has_twice_is_one_domain() -> None:
+    snapshot = mesh((service("reviews", addresses=("10.9.0.1", "10.9.0.1")), []))
+    domains = list(host(snapshot, f"{REVIEWS}:9080").domains)
+    assert domains.count("10.9.0.1") == 1
+
+
 def test_the_bare_name_is_for_the_own_namespace() -> None:
     snapshot = mesh((service("reviews"), []))
     domains = host(snapshot, f"{REVIEWS}:9080", namespace="other").domains

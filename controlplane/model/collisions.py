@@ -1,0 +1,46 @@
+"""Ports of services that a transparent sidecar cannot tell apart: it knows only where a connection was going.
+
+HTTP is told by its host, TLS by its server name, anything else by its address. A service of plain TCP without
+a virtual IP has nothing of the kind.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from controlplane.model.hosts import export_scopes
+from controlplane.model.service import Service, ServicePort
+
+
+class PortCollisions:
+    """Among the services that are in force."""
+
+    def __init__(self, services: Iterable[Service]) -> None:
+        self._sharing: dict[int, list[tuple[Service, ServicePort]]] = defaultdict(list)
+        for service in sorted(services, key=lambda each: (each.creation, each.hostname)):
+            for port in service.ports:
+                if port.protocol.is_http or _is_by_port_alone(service, port):
+                    self._sharing[port.number].append((service, port))
+
+    def warnings(self, service: Service) -> Iterator[str]:
+        """What the service's connections are taken for: HTTP where anybody speaks it, else the oldest's."""
+        for port in service.ports:
+            if not _is_by_port_alone(service, port):
+                continue
+            sharing = [each for each in self._sharing[port.number] if _are_seen_together(each[0], service)]
+            winner = next((each for each, other in sharing if other.protocol.is_http), sharing[0][0])
+            if winner is not service:
+                yield (
+                    f"spec.ports: nothing tells redirected connections to port {port.number} from those to "
+                    f"{winner.hostname}, which gets them: it has no virtual IP"
+                )
+
+
+def _is_by_port_alone(service: Service, port: ServicePort) -> bool:
+    return not (port.protocol.is_http or port.protocol.is_tls or service.addresses)
+
+
+def _are_seen_together(one: Service, other: Service) -> bool:
+    first, second = (export_scopes(each.export_to, each.namespace) for each in (one, other))
+    return "*" in first | second or not first.isdisjoint(second)
