@@ -8,7 +8,7 @@ import socket
 import pytest
 
 from sidecar.config.cluster import CircuitBreakers, Cluster, Discovery, OutlierDetection, TcpKeepalive
-from sidecar.config.endpoint import SocketAddress
+from sidecar.config.endpoint import Endpoint, SocketAddress
 from sidecar.errors import NoHealthyUpstreamError, UpstreamConnectError, UpstreamOverflowError
 from sidecar.observability.stream_info import Connection, StreamInfo
 from tests.support.clusters import at_port, cluster_manager, static_cluster
@@ -110,3 +110,16 @@ async def test_a_dial_that_is_cancelled_gives_its_place_back() -> None:
         with pytest.raises(asyncio.CancelledError):
             await dialing
         assert cluster.breaker.connections == 0
+
+
+async def test_a_host_whose_name_is_none_fails_the_connection_alone() -> None:
+    config = static_cluster(Endpoint(address=SocketAddress("a" * 64, 80)))
+    async with cluster_manager(config) as manager:
+        cluster = manager.get("up")
+        with pytest.raises(UpstreamConnectError, match="name .* is not valid"):
+            await cluster.connect_tcp(asyncio.Protocol, info())
+        host = cluster.pick()
+        assert host is not None
+        with pytest.raises(UpstreamConnectError, match="name .* is not valid"):
+            await host.pool.acquire()
+        assert cluster.breaker.connections == cluster.stats.upstream_cx_active == 0

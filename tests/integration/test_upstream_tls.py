@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
 import trustme
@@ -119,18 +118,6 @@ async def test_without_a_certificate_of_its_own_nobody_is_dialed(upstream: Flaky
         with pytest.raises(UpstreamConnectError, match="no certificate yet"):
             await connection_to(manager.get("up"))
     assert upstream.connections_total == 0
-
-
-@pytest.mark.parametrize("sni", [".reviews", "a" * 64 + ".reviews"])
-async def test_an_sni_that_is_no_name_fails_the_request_and_leaves_nothing_behind(
-    upstream: FlakyUpstream, identity: Identity, sni: str
-) -> None:
-    async with cluster_manager(secured(upstream, replace(TLS, sni=sni)), tls=identity) as manager:
-        cluster = manager.get("up")
-        async with asyncio.timeout(5):
-            with pytest.raises(UpstreamConnectError, match="SNI is not valid"):
-                await connection_to(cluster)
-        assert cluster.stats.upstream_cx_active == cluster.breaker.connections == 0
 
 
 async def test_a_host_that_does_not_shake_hands_runs_into_the_connect_timeout(identity: Identity) -> None:

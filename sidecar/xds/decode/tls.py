@@ -49,7 +49,19 @@ def decode_upstream_socket(socket: View | None, secrets: Set[str]) -> UpstreamTl
     if context is None:
         return None
     parameters = _parameters(context.get("common_tls_context"), secrets)
-    return UpstreamTls(parameters=parameters, sni=context.message.sni)
+    return UpstreamTls(parameters=parameters, sni=_server_name(context))
+
+
+def _server_name(context: View) -> str:
+    """Refused here if no ClientHello could carry it: every connection to the cluster would fail."""
+    sni: str = context.message.sni
+    try:
+        sni.encode("idna")
+    except UnicodeError as error:
+        raise context.error(f"{sni!r} is no host name: {error}", "sni") from error
+    if "\0" in sni:
+        raise context.error(f"{sni!r} is no host name", "sni")
+    return sni
 
 
 def decode_downstream_socket(socket: View | None, secrets: Set[str]) -> DownstreamTls | None:

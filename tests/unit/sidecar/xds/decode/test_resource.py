@@ -407,6 +407,14 @@ def test_redirects_and_direct_responses() -> None:
 # Clusters and endpoints.
 
 
+@pytest.mark.parametrize("sni", [".a", "a" * 64, "a\0b"])
+def test_an_sni_that_is_no_name_is_refused(sni: str) -> None:
+    tls = upstream_tls()
+    tls["typed_config"]["sni"] = sni
+    with pytest.raises(ConfigError, match="sni.*is no host name"):
+        cluster(eds_cluster("a", transport_socket=tls))
+
+
 def test_an_eds_cluster_as_istio_has_it() -> None:
     tls = upstream_tls(tls_certificate_sds_secret_configs=[{"name": "default"}])
     tls["typed_config"]["sni"] = "outbound_.9080_._.a"
