@@ -29,7 +29,7 @@ class Http1ClientConnection(asyncio.Protocol):
 
     capacity = 1
 
-    def __init__(self, *, max_headers_bytes: int = 60 * 1024, max_headers_count: int = 100) -> None:
+    def __init__(self, *, max_headers_bytes: int = 80 * 1024, max_headers_count: int = 100) -> None:
         self.closed = False
         self.active = 0
         self.observer: ConnectionObserver | None = None
@@ -57,12 +57,12 @@ class Http1ClientConnection(asyncio.Protocol):
         self.active = 1
         self._incoming = None
         self._reader.expect(request.method, request.upgrade)
-        self._send_request(request)
         response: asyncio.Future[Response] = self._loop.create_future()
         self._response = response
         try:
+            self._send_request(request)
             return await response
-        except asyncio.CancelledError:
+        except BaseException:  # cancelled, or a filter left what cannot be written
             if self._request is request:  # else it has ended, and the connection may be lent again
                 self.close()
             if response.done() and not response.cancelled():
@@ -228,6 +228,9 @@ class Http1ClientConnection(asyncio.Protocol):
             self._pump = None
             if self.observer is not None:
                 self.observer.connection_idle(self)
+        elif incoming.tunnel and self._transport is not None:
+            self._mark_closed()
+            self._transport.close()  # what was sent last still goes out
         else:
             self.close()
 
@@ -246,7 +249,11 @@ class Http1ClientConnection(asyncio.Protocol):
             self._pump.cancel()
         self._pump = None
         self._mark_closed()
-        if self._transport is not None:
+        if self._transport is None:
+            return
+        if self._transport.get_write_buffer_size():
+            self._transport.abort()  # the rest of a request that came to nothing; `close` would wait for it
+        else:
             self._transport.close()
 
     def _mark_closed(self) -> None:

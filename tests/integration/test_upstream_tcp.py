@@ -116,10 +116,10 @@ async def test_a_host_whose_name_is_none_fails_the_connection_alone() -> None:
     config = static_cluster(Endpoint(address=SocketAddress("a" * 64, 80)))
     async with cluster_manager(config) as manager:
         cluster = manager.get("up")
-        with pytest.raises(UpstreamConnectError, match="name .* is not valid"):
+        with pytest.raises(UpstreamConnectError, match=r"name .* is not valid"):
             await cluster.connect_tcp(asyncio.Protocol, info())
         host = cluster.pick()
         assert host is not None
-        with pytest.raises(UpstreamConnectError, match="name .* is not valid"):
+        with pytest.raises(UpstreamConnectError, match=r"name .* is not valid"):
             await host.pool.acquire()
         assert cluster.breaker.connections == cluster.stats.upstream_cx_active == 0

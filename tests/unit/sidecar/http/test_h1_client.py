@@ -428,3 +428,38 @@ async def test_upgrade_that_is_refused_is_an_ordinary_response() -> None:
     response = await sending
     assert (response.status, response.body, response.upgraded) == (403, b"no", False)
     assert client.pool.idle == []
+
+
+async def test_request_that_cannot_be_written_ends_the_connection() -> None:
+    client = Client()
+    broken: Headers = [(b"x-a", "text")]  # type: ignore[list-item]  # what a careless filter may leave
+    with pytest.raises(TypeError):
+        await client.connection.send(new_request(headers=broken))
+    assert client.pool.closed == [client.connection]
+    assert client.connection.active == 0
+
+
+async def test_failed_connection_does_not_wait_for_an_upstream_that_reads_nothing() -> None:
+    client = Client()
+    sending = await client.send(new_request(b"POST", body=b"x" * 1000))
+    client.transport.unflushed_bytes = 1000
+    sending.cancel()
+    await settle()
+    assert client.transport.aborted
+
+
+async def test_end_of_a_tunnel_loses_nothing_that_was_sent() -> None:
+    client = Client()
+    request = new_request(body=Body())
+    request.upgrade = b"websocket"
+    sending = await client.send(request)
+    await client.answer(b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
+    await sending
+    request.body.feed(b"bye")
+    request.body.feed_end()
+    client.transport.unflushed_bytes = 3
+    client.transport.receive_eof()
+    await settle()
+    assert client.transport.closed
+    assert not client.transport.aborted
+    assert client.pool.closed == [client.connection]

@@ -411,7 +411,7 @@ def test_redirects_and_direct_responses() -> None:
 def test_an_sni_that_is_no_name_is_refused(sni: str) -> None:
     tls = upstream_tls()
     tls["typed_config"]["sni"] = sni
-    with pytest.raises(ConfigError, match="sni.*is no host name"):
+    with pytest.raises(ConfigError, match=r"sni.*is no host name"):
         cluster(eds_cluster("a", transport_socket=tls))
 
 
