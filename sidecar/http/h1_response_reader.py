@@ -33,7 +33,7 @@ class ResponseReader:
     """
 
     def __init__(
-        self, source: BodySource, *, max_headers_bytes: int = 60 * 1024, max_headers_count: int = 100
+        self, source: BodySource, *, max_headers_bytes: int = 80 * 1024, max_headers_count: int = 100
     ) -> None:
         self.error: UpstreamProtocolError | None = None
         self.interim: list[tuple[int, Headers]] = []

@@ -52,6 +52,23 @@ _ANSWERS = {
     "switch and speak": (
         b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nbye"
     ),
+    "too many headers": b"HTTP/1.1 200 OK\r\n" + b"x-a: 1\r\n" * 100 + b"content-length: 2\r\n\r\nok",
+    "large head": b"HTTP/1.1 200 OK\r\nx-a: " + b"1" * 70_000 + b"\r\ncontent-length: 2\r\n\r\nok",
+    "too large head": b"HTTP/1.1 200 OK\r\nx-a: " + b"1" * 90_000 + b"\r\ncontent-length: 2\r\n\r\nok",
+    "gzip and chunked": b"HTTP/1.1 200 OK\r\ntransfer-encoding: gzip, chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+    "more than said": b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok, and more",
+    "204 with length": b"HTTP/1.1 204 No Content\r\ncontent-length: 0\r\n\r\n",
+    "204 with body": b"HTTP/1.1 204 No Content\r\ncontent-length: 2\r\n\r\nok",
+    "close in chunks": (
+        b"HTTP/1.1 200 OK\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"
+    ),
+    "equal lengths": b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\ncontent-length: 2\r\n\r\nok",
+    "empty length": b"HTTP/1.1 200 OK\r\ncontent-length:\r\n\r\nok",
+    "bare line feeds": b"HTTP/1.1 200 OK\ncontent-length: 2\n\nok",
+    "HTTP/1.1 and no more": b"HTTP/1.1\r\ncontent-length: 2\r\n\r\nok",
+    "NUL": b"HTTP/1.1 200 OK\r\nx-a: 1\x002\r\ncontent-length: 2\r\n\r\nok",
+    "carriage return": b"HTTP/1.1 200 OK\r\nx-a: 1\r2\r\ncontent-length: 2\r\n\r\nok",
+    "HTTP/2.0": b"HTTP/2.0 200 OK\r\ncontent-length: 2\r\n\r\nok",
     "close": b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok",
     "until close": b"HTTP/1.1 200 OK\r\n\r\nuntil the end",
     "http/1.0": b"HTTP/1.0 200 OK\r\n\r\nuntil the end",
@@ -69,7 +86,9 @@ _ANSWERS = {
 }
 _ENDS = frozenset((
     "close", "until close", "http/1.0", "reset", "cut short", "cut chunk", "garbage", "two lengths",
-    "length and chunks", "bad header", "bad chunk", "switch and speak",
+    "length and chunks", "bad header", "bad chunk", "switch and speak", "too many headers", "too large head",
+    "gzip and chunked", "more than said", "204 with body", "close in chunks", "equal lengths", "empty length",
+    "bare line feeds", "HTTP/1.1 and no more", "NUL", "carriage return", "HTTP/2.0",
 ))  # fmt: skip
 GOODBYE = b"bye"
 """The end of a tunnel: after ``switch`` all bytes up to these come back, with them."""

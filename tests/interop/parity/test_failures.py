@@ -56,6 +56,15 @@ def failing(
     return Row(request=ask(line, f"answer: {answer}", host=host, body=body), expect=expect, differs=differs)
 
 
+def misread(answer: str, expect: str) -> Row:
+    reason = "RFC 9112 11.1: two parsers that read one message differently are how responses are split"
+    return Row(
+        request=ask("GET /", f"answer: {answer}", host="clusters.test"),
+        expect=expect,
+        ours=("502 upstream connect error", reason),
+    )
+
+
 FAILURES = {
     "connection refused": failing("clusters.test", "GET /refused", "ok", "503"),
     "connection refused, HEAD": failing("clusters.test", "HEAD /refused", "ok", "503"),
@@ -72,6 +81,22 @@ FAILURES = {
     "two lengths": failing("clusters.test", "GET /", "two lengths", "502"),
     "length and chunks": failing("clusters.test", "GET /", "length and chunks", "502"),
     "malformed header": failing("clusters.test", "GET /", "bad header", "502"),
+    "too many headers": failing("clusters.test", "GET /", "too many headers", "502"),
+    "too large a head": failing("clusters.test", "GET /", "too large head", "502"),
+    "gzip, then chunks": failing("clusters.test", "GET /", "gzip and chunked", "502"),
+    "204 with a body": Row(
+        request=ask("GET /", "answer: 204 with body", host="clusters.test"),
+        expect="502 upstream connect error",
+        ours=("204 | open", "RFC 9112 6.3: it ends with its head; what follows ends the connection alone"),
+    ),
+    "two equal lengths": failing("clusters.test", "GET /", "equal lengths", "502"),
+    "empty length": failing("clusters.test", "GET /", "empty length", "502"),
+    "bare line feeds": misread("bare line feeds", "200 ok | open"),
+    "no status": failing("clusters.test", "GET /", "HTTP/1.1 and no more", "502"),
+    "NUL in a header": failing("clusters.test", "GET /", "NUL", "502"),
+    "carriage return in a header": misread("carriage return", "200 ok | open"),
+    "HTTP/2.0": failing("clusters.test", "GET /", "HTTP/2.0", "200 ok | open"),
+    "status below 100": failing("clusters.test", "GET /", "099", "502"),
     "malformed chunk": Row(
         request=ask("GET /", "answer: bad chunk", host="clusters.test"),
         expect="closed",

@@ -104,6 +104,12 @@ RESPONSE_BODIES = {
     "until the upstream closes": answered("until close", "200 until the end | open"),
     "of HTTP/1.0": answered("http/1.0", "200 until the end | open"),
     "of an upstream that closes": answered("close", "200 ok | open"),
+    "of a large head": answered("large head", "200 ok | open"),
+    "of status 600": answered("600", "600 said | open"),
+    "of status 205": answered("205", "205"),
+    "of 204, with a length": answered("204 with length", "204 | open"),
+    "in chunks of an upstream that closes": answered("close in chunks", "200 ok | open", differs=REFRAMED),
+    "of more than was said": answered("more than said", "200 ok | open"),
     "without a reason": answered("no reason", "200 ok | open"),
     "before the request's end": sends(
         *POST, "answer: early", "content-length: 100000000", "", "x" * 100_000, expect="413 said"
