@@ -69,7 +69,13 @@ class Timers:
         while self._ticks and self._ticks[0] <= now_tick:
             slot = self._slots.pop(heapq.heappop(self._ticks))
             while slot:  # a callback may cancel another timer of the same slot
-                slot.pop().callback()
+                timer = slot.pop()
+                try:
+                    timer.callback()
+                except Exception as error:  # a fault of one owner's must not cost the others their deadlines
+                    self.loop.call_exception_handler(
+                        {"message": "a timer's callback failed", "exception": error}
+                    )
         if self._ticks:
             self._schedule()
 

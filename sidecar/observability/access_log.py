@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
@@ -15,6 +16,8 @@ from typing import IO, Protocol
 
 from sidecar.errors import ConfigError
 from sidecar.observability.stream_info import StreamInfo
+
+_LOG = logging.getLogger(__name__)
 
 DEFAULT_FORMAT = (
     '[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% '
@@ -107,7 +110,7 @@ def _operator(name: str, argument: str | None, length: str | None, path: str) ->
         value = plain(info)
         if isinstance(value, int) or value is None:
             return value
-        return str(value)[:limit] or None
+        return _harmless(str(value))[:limit] or None
 
     return evaluate
 
@@ -119,7 +122,7 @@ def _header_operator(name: str, argument: str, limit: int | None) -> Operator:
         for header in wanted:
             value = _request_header(request, header) if name == "REQ" else _find(response, header)
             if value:
-                return _printable(value)[:limit]
+                return _harmless(value.decode("latin-1"))[:limit]
         return None
 
     return evaluate
@@ -143,9 +146,8 @@ def _find(message: LoggedRequest | LoggedResponse | None, name: bytes) -> bytes 
     return next((value for header, value in message.headers if header == name), None)
 
 
-def _printable(value: bytes) -> str:
-    # A client's bytes must not forge a line of the log, or a field of it.
-    text = value.decode("latin-1")
+def _harmless(text: str) -> str:
+    """What a client said (its headers, its SNI) must not forge a line of the log, or a field of it."""
     return text.translate(_ESCAPES) if not text.isprintable() or '"' in text else text
 
 
@@ -203,6 +205,7 @@ class LogFile:
         self._file: IO[bytes] = Path(path).open("ab", buffering=0)  # noqa: SIM115 - closed by `close`
         self._lines: list[bytes] = []
         self._size_bytes = 0
+        self._refused = False  # what was written last
         self.dropped_bytes = 0
 
     def write(self, line: bytes) -> None:
@@ -230,6 +233,13 @@ class LogFile:
         return data
 
     def _write(self, data: bytes) -> None:
+        """What a sink refuses (a full disk, a reader that is gone) is lost; the next may be taken."""
         view = memoryview(data)
-        while view:
-            view = view[self._file.write(view) :]
+        try:
+            while view:
+                view = view[self._file.write(view) :]
+        except OSError as error:
+            self.dropped_bytes += len(view)
+            if not self._refused:
+                _LOG.warning("access log %s: %s", self._file.name, error.strerror)
+        self._refused = bool(view)

@@ -32,6 +32,24 @@ async def test_a_cancelled_timer_is_never_called_and_costs_no_memory() -> None:
     assert not called
 
 
+async def test_a_callback_that_fails_costs_the_others_nothing() -> None:
+    loop = asyncio.get_running_loop()
+    timers, called, done, reported = Timers(loop), [], asyncio.Event(), []
+    loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
+
+    def fail() -> None:
+        raise ValueError("a fault")
+
+    for delay_s in (TICK_S, 2 * TICK_S):
+        timers.after(delay_s, fail)
+        timers.after(delay_s, lambda: called.append(1))
+        timers.after(delay_s, fail)
+    timers.after(3 * TICK_S, done.set)
+    await asyncio.wait_for(done.wait(), 5)
+    assert called == [1, 1]
+    assert [str(error) for error in reported] == ["a fault"] * 4
+
+
 async def test_a_callback_may_cancel_a_timer_of_its_own_slot() -> None:
     timers, called, done = Timers(asyncio.get_running_loop()), [], asyncio.Event()
     pair = []

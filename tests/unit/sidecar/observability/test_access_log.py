@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -62,6 +63,12 @@ def test_a_client_cannot_forge_a_line(tmp_path: Path) -> None:
     assert r"x\x22\x0a[2016] \x22GET /admin" in forged
 
 
+def test_nor_by_the_server_name_that_it_asks_for(tmp_path: Path) -> None:
+    connection = replace(info().connection, server_name='a"\nforged')
+    about = StreamInfo(connection, 0.0, 0.0)
+    assert logged(tmp_path, "%REQUESTED_SERVER_NAME%\n", about, None, None) == "a\\x22\\x0aforged\n"
+
+
 @pytest.mark.parametrize("format_", ["%NO_SUCH%", "%RESPONSE_CODE(x)%", "100% sure", "%REQ()%"])
 def test_an_unknown_operator_is_refused_by_name(tmp_path: Path, format_: str) -> None:
     with pytest.raises(ConfigError, match=r"access_log\[0\]: .*operator"):
@@ -76,3 +83,16 @@ def test_a_slow_sink_loses_lines_not_memory(tmp_path: Path) -> None:
     assert sink.dropped_bytes == MAX_BUFFERED_BYTES
     sink.close()
     assert (tmp_path / "log").stat().st_size == MAX_BUFFERED_BYTES
+
+
+def test_a_sink_that_refuses_loses_lines_and_is_written_to_again(caplog: pytest.LogCaptureFixture) -> None:
+    sink = LogFile("/dev/full")
+    for _ in range(2):
+        sink.write(b"line\n")
+        sink._write(sink._take())
+    assert sink.dropped_bytes == 10
+    assert [record.getMessage() for record in caplog.records] == [
+        "access log /dev/full: No space left on device"
+    ]
+    sink.write(b"line\n")
+    sink.close()
