@@ -64,7 +64,26 @@ def build(
 
 
 def _before(http_filter: Filter, proceed: Service) -> Service:
-    return lambda request: http_filter(request, proceed)
+    """A filter that fails, or is cancelled, after it had its response lets go of that response's body: nobody
+    else knows of it. One that answers with another closes the body itself."""
+
+    async def run(request: Request) -> Response:
+        got: list[Response] = []
+
+        async def proceed_and_note(request: Request) -> Response:
+            response = await proceed(request)
+            got.append(response)
+            return response
+
+        try:
+            return await http_filter(request, proceed_and_note)
+        except BaseException:
+            for response in got:
+                if not isinstance(response.body, bytes):
+                    response.body.close()
+            raise
+
+    return run
 
 
 class RouteMatching:

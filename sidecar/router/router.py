@@ -81,8 +81,9 @@ class Router:
         name = destination.cluster
         if forward.cluster_header:
             name = (get_header(request.headers, forward.cluster_header) or b"").decode("latin-1")
-        request.info.cluster = name
-        return self._clusters.get(name)
+        cluster = self._clusters.get(name)
+        request.info.cluster = name  # known by now: metrics must not grow with what a header says
+        return cluster
 
     async def _open_tunnel(self, request: Request, cluster: Cluster) -> Response:
         assert not isinstance(request.body, bytes)

@@ -183,6 +183,13 @@ class TestForwarding:
         assert await proxy.ask(request) == (404, b"")
         assert (request.info.flags, request.info.details) == ("NC", "cluster_not_found")
 
+    async def test_a_cluster_that_a_header_makes_up_is_not_counted_under(self, start: Start) -> None:
+        proxy = await start()
+        proxy.use(ForwardAction(cluster_header="x-cluster"))
+        request = make_request(headers=[(b"x-cluster", b"made-up")])
+        assert (await proxy.ask(request))[0] == 503
+        assert (request.info.cluster, request.info.flags) == ("", "NC")
+
     async def test_a_cluster_without_hosts_is_unhealthy(self, start: Start) -> None:
         proxy = await start(static_cluster())
         proxy.use(to("up"))

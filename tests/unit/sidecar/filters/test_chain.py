@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from sidecar.config.listener import HttpConnectionManager, HttpFilter
 from sidecar.errors import ConfigError, NoRouteError, UpgradeRejectedError
 from sidecar.filters.chain import ROUTER, build
-from sidecar.http.message import Request, Response, Service, get_header
+from sidecar.http.message import Body, Request, Response, Service, get_header
 from sidecar.router.match import CompiledRoute, RouteTable, RouteTableRef
 from tests.support.requests import make_request
 from tests.support.routes import configuration, exact, prefix, route, to, virtual_host
@@ -146,3 +148,25 @@ async def test_upgrades(of_manager: frozenset[str], of_route: dict[str, bool], a
     else:
         with pytest.raises(UpgradeRejectedError):
             await stack(request)
+
+
+@pytest.mark.parametrize("fault", [RuntimeError, asyncio.CancelledError])
+async def test_a_filter_that_fails_after_the_response_lets_it_go(fault: type[BaseException]) -> None:
+    body = Body()
+
+    async def router(request: Request) -> Response:
+        return Response(200, [], body)
+
+    async def fail(request: Request, proceed: Service) -> Response:
+        await proceed(request)
+        raise fault
+
+    stack = build(
+        manager(HttpFilter(name="fail")),
+        routes=table(route(prefix())),
+        router=router,
+        filters={"fail": lambda _: fail},
+    )
+    with pytest.raises(fault):
+        await stack(make_request())
+    assert body._closed
