@@ -5,12 +5,14 @@ OpenSSL has verified the chain by then; this is the part that it does not know.
 
 from __future__ import annotations
 
+import hashlib
 import ipaddress
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 import re2
+from cryptography import x509
 
 from protos.spiffe import SpiffeId
 from sidecar.config.tls import SanMatch, SanMatchKind
@@ -70,6 +72,20 @@ class PeerVerifier:
             raise IdentityError(f"the peer is no workload: its URI names are {uris}") from error
         if found != self._trust_domain:
             raise IdentityError(f"the peer {uri} is not of the trust domain {self._trust_domain}")
+
+
+def fingerprint(peer: ssl.SSLObject) -> str:
+    """SHA-256 of the certificate that the peer showed, in hexadecimal; empty without one."""
+    certificate = peer.getpeercert(binary_form=True)
+    return "" if certificate is None else hashlib.sha256(certificate).hexdigest()
+
+
+def subject(peer: ssl.SSLObject) -> str:
+    """The subject of the certificate that the peer showed, by RFC 2253; empty without either."""
+    certificate = peer.getpeercert(binary_form=True)
+    if certificate is None or not (peer.getpeercert() or {}).get("subject"):  # a workload's is empty
+        return ""
+    return x509.load_der_x509_certificate(certificate).subject.rfc4514_string()
 
 
 def _names(certificate: Mapping[str, Any]) -> list[Name]:

@@ -17,6 +17,7 @@ from sidecar.config.listener import FilterChain, Listener
 from sidecar.config.tls import DownstreamTls
 from sidecar.errors import IdentityError
 from sidecar.identity.contexts import TlsContexts
+from sidecar.identity.peer import fingerprint, subject
 from sidecar.listener.detect import RAW, Detection
 from sidecar.listener.filter_chain import Candidates, FilterChainMatcher
 from sidecar.listener.handler import ConnectionHandler
@@ -199,11 +200,12 @@ class ActiveListener:
     ) -> Connection:
         """The connection as the layers above know it. Raises `IdentityError` for a client that is not who it
         should be."""
-        peer_id = local_id = tls_version = alpn = ""
+        peer_id = local_id = tls_version = alpn = certificate_sha256 = certificate_subject = ""
         if tls is not None and peer is not None:
             peer_id = self._services.contexts.verify_client(tls, peer)
             tls_version = peer.version() or ""
             alpn = peer.selected_alpn_protocol() or ""
+            certificate_sha256, certificate_subject = fingerprint(peer), subject(peer)
             svid = self._services.contexts.svid
             if svid is not None and tls.parameters.certificate_secret == WORKLOAD_CERTIFICATE_SECRET:
                 local_id = str(svid.spiffe_id)
@@ -218,6 +220,8 @@ class ActiveListener:
             alpn=alpn,
             peer_id=peer_id,
             local_id=local_id,
+            peer_certificate_sha256=certificate_sha256,
+            peer_subject=certificate_subject,
         )
 
     def admitted(self, setup: asyncio.Task[None]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import hashlib
 import random
 import ssl
 import time
@@ -85,6 +86,10 @@ async def test_strict_serves_a_workload_and_knows_who_it_is() -> None:
         (connection,) = harness.handlers["mesh"].connections
         assert connection.peer_id == str(RATINGS)
         assert connection.local_id == str(REVIEWS)
+        assert client.svid is not None
+        shown = ssl.PEM_cert_to_DER_cert(client.svid.chain_pem().decode())
+        assert connection.peer_certificate_sha256 == hashlib.sha256(shown).hexdigest()
+        assert connection.peer_subject == ""
         assert (connection.tls_version, connection.alpn) == ("TLSv1.3", "istio")
         assert harness.stats.listener(STATS).ssl__handshake == 1
         writer.close()

@@ -1,10 +1,19 @@
 from __future__ import annotations
 
+import hashlib
+import ssl
+from datetime import UTC, datetime
+from typing import cast
+
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from sidecar.config.tls import SanMatch, SanMatchKind
 from sidecar.errors import IdentityError
-from sidecar.identity.peer import PeerVerifier
+from sidecar.identity.peer import PeerVerifier, fingerprint, subject
 
 WORKLOAD = ("URI", "spiffe://cluster.local/ns/default/sa/reviews")
 
@@ -75,3 +84,27 @@ def test_a_peer_outside_the_mesh_has_no_id() -> None:
 def test_a_pattern_that_does_not_compile_is_named() -> None:
     with pytest.raises(IdentityError, match=r"'\(' does not compile"):
         PeerVerifier([san(SanMatchKind.REGEX, "(")])
+
+
+def test_subject_of_a_certificate_that_has_one() -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, 'a, "b"')])
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(datetime(2026, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(2027, 1, 1, tzinfo=UTC))
+        .sign(key, hashes.SHA256())
+        .public_bytes(Encoding.DER)
+    )
+
+    class Peer:
+        def getpeercert(self, *, binary_form: bool = False) -> object:
+            return certificate if binary_form else {"subject": ((("commonName", 'a, "b"'),),)}
+
+    peer = cast("ssl.SSLObject", Peer())
+    assert subject(peer) == r"CN=a\, \"b\""
+    assert fingerprint(peer) == hashlib.sha256(certificate).hexdigest()
