@@ -24,7 +24,7 @@ from sidecar.errors import (
 )
 from sidecar.http.message import Request, Response
 from sidecar.router.bodies import CountedBody, ReplayableBody
-from sidecar.router.forward import Forward
+from sidecar.router.forward import Forward, timeout_ms
 from sidecar.router.retry import is_safe_to_repeat
 from sidecar.router.rewrite import rewrite_authority, set_header
 from sidecar.router.time_limit import TimeLimit
@@ -182,7 +182,7 @@ class Exchange:
         if self._include_attempt_count:
             set_header(request, b"x-envoy-attempt-count", b"%d" % info.attempts)
         if forward.timeout_s or forward.retry.per_try_timeout_s:
-            set_header(request, b"x-envoy-expected-rq-timeout-ms", b"%d" % self._expected_timeout_ms())
+            set_header(request, b"x-envoy-expected-rq-timeout-ms", self._expected_timeout_ms())
         if forward.auto_host_rewrite and host.endpoint.hostname:
             self._take_hosts_name(host.endpoint.hostname.encode())
 
@@ -194,12 +194,12 @@ class Exchange:
         append = self._forward.append_x_forwarded_host
         rewrite_authority(self._request, authority, append_x_forwarded_host=append)
 
-    def _expected_timeout_ms(self) -> int:
-        """How long this attempt may take; at least a millisecond, as 0 would mean for ever."""
-        if self._forward.retry.per_try_timeout_s:
-            return max(1, round(self._forward.retry.per_try_timeout_s * 1000))
-        elapsed_s = self._env.clock() - self._started_s if self._request.info.attempts > 1 else 0.0
-        return max(1, round((self._forward.timeout_s - elapsed_s) * 1000))
+    def _expected_timeout_ms(self) -> bytes:
+        """How long this attempt may take; a later one has what the earlier ones have left of the route's."""
+        forward = self._forward
+        if self._request.info.attempts == 1 or forward.retry.per_try_timeout_s:
+            return forward.expected_timeout_ms
+        return timeout_ms(forward.timeout_s - (self._env.clock() - self._started_s))
 
     async def _wait_for_connection(self, host: Host) -> Lease:
         try:
@@ -286,7 +286,7 @@ class Exchange:
         if self._body is not None and not self._body.replayable:
             stats.retry_or_shadow_abandoned += 1
             return False
-        if not breaker.may_retry:
+        if not breaker.may_retry():
             stats.upstream_rq_retry_overflow += 1
             self._request.info.add_flag("UO")
             return False

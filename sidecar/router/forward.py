@@ -21,6 +21,11 @@ from sidecar.upstream.load_balancer.subset import SubsetKey, subset_key
 _GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
+def timeout_ms(timeout_s: float) -> bytes:
+    """As ``x-envoy-expected-rq-timeout-ms`` says it: at least a millisecond, as 0 would mean for ever."""
+    return b"%d" % max(1, round(timeout_s * 1000))
+
+
 class Destination:
     """One of the clusters that a route may choose, with what the choice entails."""
 
@@ -50,6 +55,7 @@ class Forward:
         "auto_host_rewrite",
         "cluster_header",
         "cluster_not_found_status",
+        "expected_timeout_ms",
         "host_rewrite",
         "path_rewrite",
         "retry",
@@ -87,6 +93,7 @@ class Forward:
         self.retry = RetryRules(action.retry_policy or virtual_host_retry)
         self.terminate_connect = action.terminate_connect
         self.timeout_s = action.timeout_s
+        self.expected_timeout_ms = timeout_ms(self.retry.per_try_timeout_s or self.timeout_s)
         self.upgrades = action.upgrades
 
     def choose(self) -> Destination:

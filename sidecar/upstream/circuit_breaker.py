@@ -20,19 +20,15 @@ class CircuitBreaker:
         self.requests = 0
         self.retries = 0
 
-    @property
     def may_connect(self) -> bool:
         return self.connections < self.limits.max_connections
 
-    @property
     def may_wait(self) -> bool:
         return self.pending_requests < self.limits.max_pending_requests
 
-    @property
     def may_request(self) -> bool:
         return self.requests < self.limits.max_requests
 
-    @property
     def may_retry(self) -> bool:
         """With a budget, retries are a share of what is under way, and ``max_retries`` does not count."""
         budget = self.limits.retry_budget

@@ -148,9 +148,10 @@ class Cluster:
     def _next(self, subset: SubsetKey) -> Host | None:
         if self._subsets is not None:
             return self._subsets.pick(subset)
-        if self._balancer.in_panic:
+        balancer = self._balancer
+        if balancer.in_panic:
             self.stats.lb_healthy_panic += 1
-        return self._balancer.pick()
+        return balancer.pick()
 
     async def original_dst_host(self, info: StreamInfo, authority: bytes = b"") -> Host:
         """For `is_original_dst`: the host that the client was about to reach. Raises
@@ -171,7 +172,7 @@ class Cluster:
     def begin_request(self, host: Host) -> None:
         """Raises `UpstreamOverflowError` when too many are under way."""
         stats = self.stats
-        if not self.breaker.may_request:
+        if not self.breaker.may_request():
             stats.upstream_rq_pending_overflow += 1
             raise UpstreamOverflowError(f"cluster {self.name} has its maximum of requests under way")
         self.breaker.requests += 1
@@ -188,7 +189,7 @@ class Cluster:
 
     def responded(self, host: Host, status: int, duration_s: float) -> None:
         """A response's head has come."""
-        stats = self.stats
+        stats, detector = self.stats, self.outlier_detector
         stats.upstream_rq_completed += 1
         stats.upstream_rq_time.record(duration_s * 1000)
         if status < 500:
@@ -201,12 +202,13 @@ class Cluster:
                 stats.upstream_rq_2xx += 1
             else:
                 stats.upstream_rq_1xx += 1
+            if detector is not None:
+                detector.success(host)
         else:
             host.stats.rq_error += 1
             stats.upstream_rq_5xx += 1
-        detector = self.outlier_detector
-        if detector is not None and detector.response(host, status, self._env.now_s()):
-            self._rebuild()
+            if detector is not None and detector.server_error(host, status, self._env.now_s()):
+                self._rebuild()
 
     def failed(self, host: Host, status: int) -> None:
         """No response came; `status` is what the client would be told."""
@@ -229,7 +231,7 @@ class Cluster:
             self.stats.upstream_cx_none_healthy += 1
             raise NoHealthyUpstreamError(f"cluster {self.name} has no healthy host")
         self.note_host(info, host)
-        if not self.breaker.may_connect:
+        if not self.breaker.may_connect():
             self.stats.upstream_cx_overflow += 1
             raise UpstreamOverflowError(f"cluster {self.name} has its maximum of connections")
         slot = TcpSlot(host, self.breaker, self.stats)
@@ -243,7 +245,7 @@ class Cluster:
                 self.failed(host, error.status)
             raise
         if self.outlier_detector is not None:
-            self.outlier_detector.local_origin_success(host)
+            self.outlier_detector.success(host)
         info.upstream_peer_id = dialed.peer_id
         return TcpConnection(dialed, slot)
 

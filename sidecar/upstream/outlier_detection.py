@@ -77,15 +77,16 @@ class OutlierDetector:
             _Cause.LOCAL_ORIGIN_FAILURE: config.enforcing_consecutive_local_origin_failure,
         }
 
-    def response(self, host: Monitored, status: int, now_s: float) -> bool:
-        """The host answered with `status`."""
-        monitor, config = host.monitor, self.config
-        if status < 500:
-            monitor.reset_failures()
-            return False
-        if config.split_external_local_origin_errors:
-            monitor.consecutive_local_origin_failure = 0
-        return self._external_failure(monitor, status, now_s)
+    def success(self, host: Monitored) -> None:
+        """The host answered, and not with a 5xx; of other protocols all that is known is that a TCP
+        connection was made."""
+        host.monitor.reset_failures()
+
+    def server_error(self, host: Monitored, status: int, now_s: float) -> bool:
+        """The host answered with a `status` of 500 or more."""
+        if self.config.split_external_local_origin_errors:
+            host.monitor.consecutive_local_origin_failure = 0
+        return self._external_failure(host.monitor, status, now_s)
 
     def local_origin_failure(self, host: Monitored, status: int, now_s: float) -> bool:
         """No answer: not connected, reset, or timed out. Unless these errors are split from the host's own,
@@ -98,10 +99,6 @@ class OutlierDetector:
             return False
         monitor.consecutive_local_origin_failure = 0
         return self._detected(monitor, _Cause.LOCAL_ORIGIN_FAILURE, now_s)
-
-    def local_origin_success(self, host: Monitored) -> None:
-        """A TCP connection was made: all that is known of hosts of other protocols."""
-        host.monitor.reset_failures()
 
     def _external_failure(self, monitor: HostMonitor, status: int, now_s: float) -> bool:
         ejected = False

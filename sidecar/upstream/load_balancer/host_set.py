@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
@@ -43,10 +43,11 @@ class BalancingRules:
 class HostSet(Generic[HostT]):
     """Built when a host comes, goes, or changes its health; then asked for every request.
 
-    `in_panic`: some level balances over hosts that are not healthy.
+    `pick` gives the next host, or None where no host may take the request. `in_panic`: some level balances
+    over hosts that are not healthy.
     """
 
-    __slots__ = ("_bounds", "_pick_only", "_picks", "_rng", "in_panic")
+    __slots__ = ("_bounds", "_picks", "_rng", "in_panic", "pick")
 
     def __init__(self, hosts: Iterable[HostT], rules: BalancingRules, rng: Random) -> None:
         self._rng = rng
@@ -56,7 +57,9 @@ class HostSet(Generic[HostT]):
         for members, _ in shares:
             self._picks.append(build_policy(rules.policy, members, rng, choices=rules.least_request_choices))
         self._bounds = tuple(accumulate(percent for _, percent in shares))
-        self._pick_only = self._picks[0] if len(self._picks) == 1 else None
+        self.pick: Callable[[], HostT | None] = (
+            self._picks[0] if len(self._picks) == 1 else self._pick_by_share
+        )
 
     def _shares(
         self, levels: Sequence[Sequence[HostT]], rules: BalancingRules
@@ -75,10 +78,7 @@ class HostSet(Generic[HostT]):
                 yield [host for host in level if host.healthy], load.healthy_percent
                 yield [host for host in level if host.degraded], load.degraded_percent
 
-    def pick(self) -> HostT | None:
-        """None where no host may take the request."""
-        if self._pick_only is not None:
-            return self._pick_only()
+    def _pick_by_share(self) -> HostT | None:
         if not self._picks:
             return None
         return self._picks[bisect(self._bounds, self._rng.random() * self._bounds[-1])]()

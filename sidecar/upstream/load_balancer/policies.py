@@ -38,13 +38,15 @@ def build_policy(policy: LbPolicy, hosts: Sequence[HostT], rng: Random, *, choic
     weighted = len({host.weight for host in hosts}) > 1
     if policy is LbPolicy.LEAST_REQUEST:
         if weighted:
-            return EarliestDeadlineFirst(hosts, rng, lambda host: host.weight / (host.stats.rq_active + 1))
-        return LeastRequest(hosts, rng, choices)
+            return EarliestDeadlineFirst(
+                hosts, rng, lambda host: host.weight / (host.stats.rq_active + 1)
+            ).pick
+        return LeastRequest(hosts, rng, choices).pick
     if policy is LbPolicy.RANDOM:
-        return WeightedRandom(hosts, rng) if weighted else UniformRandom(hosts, rng)
+        return WeightedRandom(hosts, rng).pick if weighted else UniformRandom(hosts, rng).pick
     if weighted:
-        return EarliestDeadlineFirst(hosts, rng, lambda host: host.weight)
-    return RoundRobin(hosts, rng)
+        return EarliestDeadlineFirst(hosts, rng, lambda host: host.weight).pick
+    return RoundRobin(hosts, rng).pick
 
 
 class RoundRobin(Generic[HostT]):
@@ -56,7 +58,7 @@ class RoundRobin(Generic[HostT]):
         self._hosts = tuple(hosts)
         self._next = rng.randrange(len(hosts))
 
-    def __call__(self) -> HostT:
+    def pick(self) -> HostT:
         host = self._hosts[self._next]
         self._next += 1
         if self._next == len(self._hosts):
@@ -76,7 +78,7 @@ class EarliestDeadlineFirst(Generic[HostT]):
         self._heap = [(rng.random() / host.weight, index, host) for index, host in enumerate(hosts)]
         heapify(self._heap)
 
-    def __call__(self) -> HostT:
+    def pick(self) -> HostT:
         deadline, index, host = self._heap[0]
         heapreplace(self._heap, (deadline + 1 / self._weight_of(host), index, host))
         return host
@@ -93,7 +95,7 @@ class LeastRequest(Generic[HostT]):
         self._random = rng.random
         self._choices = choices
 
-    def __call__(self) -> HostT:
+    def pick(self) -> HostT:
         hosts, count, random = self._hosts, self._count, self._random
         best = hosts[int(random() * count)]
         for _ in range(self._choices - 1):
@@ -110,7 +112,7 @@ class UniformRandom(Generic[HostT]):
         self._hosts = tuple(hosts)
         self._random = rng.random
 
-    def __call__(self) -> HostT:
+    def pick(self) -> HostT:
         return self._hosts[int(self._random() * len(self._hosts))]
 
 
@@ -125,5 +127,5 @@ class WeightedRandom(Generic[HostT]):
         self._total = self._bounds[-1]
         self._random = rng.random
 
-    def __call__(self) -> HostT:
+    def pick(self) -> HostT:
         return self._hosts[bisect(self._bounds, self._random() * self._total)]

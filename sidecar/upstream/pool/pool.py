@@ -112,7 +112,7 @@ class Pool:
     def wait(self, waiter: Waiter) -> None:
         """`waiter` gets the next connection with room, first come first served, or the error of a failed
         attempt to open one. Raises `UpstreamOverflowError` when too many wait already."""
-        if not self._breaker.may_wait:
+        if not self._breaker.may_wait():
             self._stats.upstream_rq_pending_overflow += 1
             raise UpstreamOverflowError("too many requests are waiting for a connection")
         self._waiters.append(waiter)

@@ -6,14 +6,18 @@ from sidecar.config.cluster import CircuitBreakers, RetryBudget
 from sidecar.upstream.circuit_breaker import CircuitBreaker
 
 
+def gates(breaker: CircuitBreaker) -> tuple[bool, ...]:
+    return (breaker.may_connect(), breaker.may_wait(), breaker.may_request(), breaker.may_retry())
+
+
 def test_each_limit_closes_its_own_gate() -> None:
     breaker = CircuitBreaker(
         CircuitBreakers(max_connections=1, max_pending_requests=2, max_requests=3, max_retries=4)
     )
     breaker.connections, breaker.pending_requests, breaker.requests, breaker.retries = 0, 1, 2, 3
-    assert (breaker.may_connect, breaker.may_wait, breaker.may_request, breaker.may_retry) == (True,) * 4
+    assert gates(breaker) == (True,) * 4
     breaker.connections, breaker.pending_requests, breaker.requests, breaker.retries = 1, 2, 3, 4
-    assert (breaker.may_connect, breaker.may_wait, breaker.may_request, breaker.may_retry) == (False,) * 4
+    assert gates(breaker) == (False,) * 4
 
 
 @pytest.mark.parametrize(
@@ -25,4 +29,4 @@ def test_a_budget_is_a_share_of_what_is_under_way(
 ) -> None:
     breaker = CircuitBreaker(CircuitBreakers(max_retries=0, retry_budget=RetryBudget(budget_percent=20)))
     breaker.requests, breaker.pending_requests, breaker.retries = requests, pending, retries
-    assert breaker.may_retry is allowed
+    assert breaker.may_retry() is allowed

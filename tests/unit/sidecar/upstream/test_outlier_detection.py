@@ -23,7 +23,10 @@ class Scene:
 
     def answer(self, host: int, *statuses: int) -> None:
         for status in statuses:
-            self.detector.response(self.hosts[host], status, self.now_s)
+            if status < 500:
+                self.detector.success(self.hosts[host])
+            else:
+                self.detector.server_error(self.hosts[host], status, self.now_s)
 
     def fail(self, host: int, times: int) -> None:
         for _ in range(times):
