@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from sidecar.config.endpoint import SocketAddress
+from sidecar.errors import UpgradeRejectedError
 from sidecar.http.message import Headers, Request, Response
 from tests.support.http1 import Server, response
 
@@ -31,6 +32,20 @@ async def test_date_of_the_upstream_stays() -> None:
     answer = await Server(service).exchange(GET)
     assert answer.count(b"date: ") == 1
     assert b"date: Thu, 01 Jan 1970" in answer
+
+
+async def test_local_replies_get_what_the_route_says_of_its_responses() -> None:
+    class Route:
+        def finish(self, headers: Headers) -> None:
+            headers.append((b"x-route", b"yes"))
+
+    async def service(request: Request) -> Response:
+        request.route = Route()
+        raise UpgradeRejectedError("no tunnels here")
+
+    answer = await Server(service).exchange(GET)
+    assert answer.startswith(b"HTTP/1.1 403 ")
+    assert b"\r\nx-route: yes\r\n" in answer
 
 
 async def test_path_is_normalized_before_the_stack_sees_it() -> None:

@@ -83,6 +83,20 @@ def test_second_value_of_a_believed_header_is_dropped() -> None:
     assert [value for name, value in request.headers if name == b"x-request-id"] == [b"one"]
 
 
+@pytest.mark.parametrize("said", [b"", b"unknown", b"10.0.0.1:80", b"10.0.0.1, somebody"])
+def test_a_trusted_hop_that_names_no_address_is_not_believed(said: bytes) -> None:
+    request = apply([(b"x-forwarded-for", said)], use_remote_address=True, xff_num_trusted_hops=1)
+    remote = CLIENT.remote_address.host.encode()
+    assert get_header(request.headers, b"x-envoy-external-address") == remote
+
+
+def test_an_empty_request_id_is_replaced() -> None:
+    request = apply([(b"x-request-id", b"")])
+    ids = [value for name, value in request.headers if name == b"x-request-id"]
+    assert ids == [request.info.request_id]
+    assert uuid.UUID(ids[0].decode())
+
+
 def test_trusted_hops_before_this_one() -> None:
     request = apply(
         [(b"x-forwarded-for", b"6.6.6.6, 5.5.5.5"), (b"x-forwarded-proto", b"https")],

@@ -198,6 +198,15 @@ async def test_head_has_no_body(headers: list[tuple[bytes, bytes]]) -> None:
     assert body_of(await server.exchange(GET)) == b"hello /"
 
 
+async def test_head_of_a_body_whose_length_nobody_knows() -> None:
+    async def service(request: Request) -> Response:
+        return Response(200, [], b"")
+
+    answer = await Server(service).exchange(GET.replace(b"GET", b"HEAD"))
+    assert b"\r\ntransfer-encoding: chunked\r\n" in answer
+    assert body_of(answer) == b""
+
+
 @pytest.mark.parametrize("status", [204, 304])
 async def test_statuses_without_a_body(status: int) -> None:
     async def service(request: Request) -> Response:
