@@ -32,8 +32,8 @@ class PortCollisions:
             winner = next((each for each, other in sharing if other.protocol.is_http), sharing[0][0])
             if winner is not service:
                 yield (
-                    f"spec.ports: nothing tells redirected connections to port {port.number} from those to "
-                    f"{winner.hostname}, which gets them: it has no virtual IP"
+                    f"spec.ports: redirected connections to {service.hostname}:{port.number} go to "
+                    f"{winner.hostname}: no virtual IP tells them apart"
                 )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
@@ -10,6 +9,7 @@ from typing import cast
 from controlplane.errors import ResourceError
 from controlplane.model.hosts import HostIndex, covers, exported_to
 from controlplane.model.record import Version
+from controlplane.model.rule_index import RuleIndex
 from controlplane.model.service import Service
 from controlplane.model.snapshot import Config
 from controlplane.resources.base import Message
@@ -33,12 +33,8 @@ class ReferenceCheck:
         root_namespace: str,
     ) -> None:
         self._services = services
-        self._root_namespace = root_namespace
         self._known_hosts = HostIndex((hostname, hostname) for hostname in services)
-        self._rules: dict[str, list[Config[DestinationRule]]] = defaultdict(list)
-        for rule in rules:
-            self._rules[rule.key.namespace].append(rule)
-        self._visible_rules: dict[tuple[str, str], HostIndex[Config[DestinationRule]]] = {}
+        self._rules = RuleIndex(rules, root_namespace)
 
     def faults(self, version: Version) -> list[ResourceError]:
         """The destinations of a VirtualService that are no known service, no port or no subset of it."""
@@ -85,7 +81,7 @@ class ReferenceCheck:
     def _subset(
         self, reference: _Reference, subset: str, service: Service, namespace: str
     ) -> Iterator[ResourceError]:
-        rule = self._rule_for(service, namespace)
+        rule = self._rules.find(service, namespace)
         path = f"{reference.path}.subset"
         if rule is None:
             yield ResourceError(
@@ -96,26 +92,6 @@ class ReferenceCheck:
         if subset not in names:
             known = ", ".join(names) or "none"
             yield ResourceError(path, f"{rule.key} has no subset {subset!r}; its subsets: {known}")
-
-    def _rule_for(self, service: Service, namespace: str) -> Config[DestinationRule] | None:
-        """Istio's order: the client's own namespace, the service's, the mesh's."""
-        for owner in (namespace, service.namespace, self._root_namespace):
-            rule = self._rules_seen(owner, namespace).find(service.hostname)
-            if rule is not None:
-                return rule
-        return None
-
-    def _rules_seen(self, owner: str, namespace: str) -> HostIndex[Config[DestinationRule]]:
-        """The rules of the namespace ``owner`` that ``namespace`` sees."""
-        index = self._visible_rules.get((owner, namespace))
-        if index is None:
-            index = HostIndex(
-                (rule.spec.host, rule)
-                for rule in self._rules.get(owner, ())
-                if exported_to(rule.spec.export_to, owner, namespace)
-            )
-            self._visible_rules[owner, namespace] = index
-        return index
 
 
 def _references(spec: VirtualService) -> Iterator[_Reference]:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from dataclasses import dataclass
 
-from controlplane.model.hosts import HostIndex, exported_to
+from controlplane.model.rule_index import RuleIndex
 from controlplane.model.service import Service
 from controlplane.model.snapshot import Config
 from controlplane.networking.memo import memoized
@@ -23,36 +22,26 @@ from controlplane.resources.destination_rule import (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VisibleRules:
-    """The rules that a client's namespace sees. Istio's order: the client's own, the service's namespace's,
-    the mesh's."""
+    """The rules that a client's namespace sees."""
 
     client_namespace: str
-    root_namespace: str
-    by_namespace: dict[str, HostIndex[DestinationRule]]
+    index: RuleIndex
 
     def find(self, service: Service) -> DestinationRule | None:
-        for namespace in (self.client_namespace, service.namespace, self.root_namespace):
-            index = self.by_namespace.get(namespace)
-            rule = index.find(service.hostname) if index else None
-            if rule is not None:
-                return rule
-        return None
+        found = self.index.find(service, self.client_namespace)
+        return found.spec if found else None
 
 
 @memoized()
 def visible_rules(
     rules: tuple[Config[DestinationRule], ...], root_namespace: str, client_namespace: str
 ) -> VisibleRules:
-    entries: dict[str, list[tuple[str, DestinationRule]]] = defaultdict(list)
-    for rule in rules:
-        namespace = rule.key.namespace
-        if exported_to(rule.spec.export_to, namespace, client_namespace):
-            entries[namespace].append((rule.spec.host, rule.spec))
-    return VisibleRules(
-        client_namespace=client_namespace,
-        root_namespace=root_namespace,
-        by_namespace={namespace: HostIndex(found) for namespace, found in entries.items()},
-    )
+    return VisibleRules(client_namespace=client_namespace, index=_index(rules, root_namespace))
+
+
+@memoized()
+def _index(rules: tuple[Config[DestinationRule], ...], root_namespace: str) -> RuleIndex:
+    return RuleIndex(rules, root_namespace)
 
 
 def subset_of(rule: DestinationRule | None, name: str) -> Subset | None:

@@ -93,7 +93,7 @@ def _keepalive(settings: TcpKeepalive) -> dict[str, Any]:
 
 def _whole_seconds(duration: timedelta | None) -> int:
     """Sockets count in seconds, and 0 would mean the operating system's default."""
-    return min(max(1, round(duration.total_seconds())), _UNLIMITED) if duration else 0
+    return max(1, round(duration.total_seconds())) if duration else 0
 
 
 def _http_options(http: HTTPSettings, protocol: Protocol) -> HttpProtocolOptions | None:

@@ -74,7 +74,7 @@ AtLeastOne = AfterValidator(_check_not_empty)
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:h|ms|us|ns|m|s))+")
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|us|ns|m|s)")
 _MICROSECONDS = {"h": 3.6e9, "m": 6e7, "s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
-_LONGEST_DURATION_US = 1e6 * 315_576_000_000  # protobuf's Duration: 10,000 years
+_LONGEST_DURATION_US = 1e6 * 2**31  # of what proxies take
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -86,7 +86,7 @@ def parse_duration(value: object) -> timedelta:
         raise invalid(f"{value!r:.80} is no duration, such as 10s, 1.5s, 100ms or 1h30m")
     microseconds = sum(float(number) * _MICROSECONDS[unit] for number, unit in _DURATION_PART.findall(value))
     if microseconds > _LONGEST_DURATION_US:
-        raise invalid(f"{value} is longer than 10,000 years")
+        raise invalid(f"{value} is longer than 68 years")
     return timedelta(microseconds=round(microseconds))
 
 

@@ -12,6 +12,7 @@ from controlplane.resources.base import (
     Duration,
     DurationOrZero,
     ExportTo,
+    Host,
     Message,
     NonEmptyStr,
     NonNegativeInt,
@@ -105,7 +106,7 @@ class ClientTLSSettings(Message):
     private_key: Str = ""
     ca_certificates: Str = ""
     subject_alt_names: tuple[NonEmptyStr, ...] = ()
-    sni: Str = ""
+    sni: Host | None = None
     insecure_skip_verify: Bool | None = None
     credential_name: NotSupportedYet = None
     ca_crl: NotSupportedYet = None

@@ -1,4 +1,5 @@
-"""Whatever our models let pass a real Envoy takes: random resources, built for both ways of interception."""
+"""Whatever our models let pass a real Envoy takes, and our own sidecar: random resources, with interception
+and without."""
 
 from __future__ import annotations
 
@@ -15,8 +16,8 @@ from controlplane.resources.core import ServicePort
 from controlplane.resources.destination_rule import Subset
 from controlplane.resources.registry import KINDS
 from controlplane.resources.service_entry import ServicePort as EntryPort
+from tests.support.acceptance import assert_envoy_accepts, assert_sidecar_accepts, built
 from tests.support.documents import document, feed
-from tests.support.envoy_validation import assert_envoy_accepts, built
 from tests.support.meshes import sidecar_proxy
 from tests.support.random_resources import ResourceMaker
 
@@ -67,12 +68,13 @@ def random_mesh(seed: int, folder: Path) -> Store:
 
 @pytest.mark.parametrize("interception", [InterceptionMode.REDIRECT, InterceptionMode.NONE])
 @pytest.mark.parametrize("seed", range(2))
-def test_envoy_accepts_whatever_validation_lets_pass(
+def test_envoy_and_our_sidecar_accept_whatever_validation_lets_pass(
     seed: int, interception: InterceptionMode, tmp_path: Path
 ) -> None:
     store = random_mesh(seed, tmp_path)
     snapshot, _ = store.build()
     applied = sum(status.state is State.APPLIED for status in store.statuses())
     assert applied > len(store.statuses()) / 2
-    proxy = sidecar_proxy("a", interception_mode=interception)
-    assert_envoy_accepts(built(snapshot, proxy), tmp_path)
+    resources = built(snapshot, sidecar_proxy("a", interception_mode=interception))
+    assert_envoy_accepts(resources, tmp_path)
+    assert_sidecar_accepts(resources)

@@ -7,10 +7,8 @@ from typing import Any
 
 import pytest
 
-from protos import type_urls
-from sidecar.xds.decode import decode_resource
+from tests.support.acceptance import assert_envoy_accepts, assert_sidecar_accepts, built
 from tests.support.bookinfo_mesh import bookinfo, bookinfo_proxies
-from tests.support.envoy_validation import assert_envoy_accepts, built
 from tests.support.meshes import mesh, service, sidecar_proxy
 
 SIDECARS = ("redirected", "strict", "explicit")
@@ -25,14 +23,7 @@ def test_envoy_accepts_bookinfo(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", SIDECARS)
 def test_our_sidecar_understands_bookinfo(name: str) -> None:
     resources = built(bookinfo(), bookinfo_proxies()[name])
-    for kind, type_url in (
-        ("listeners", type_urls.LISTENER),
-        ("routes", type_urls.ROUTE),
-        ("clusters", type_urls.CLUSTER),
-        ("endpoints", type_urls.ENDPOINT),
-    ):
-        for message in resources[kind].values():
-            decode_resource(type_url, message.SerializeToString())
+    assert_sidecar_accepts(resources)
 
 
 ODD_ROUTES: list[dict[str, Any]] = [

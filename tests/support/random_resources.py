@@ -22,7 +22,7 @@ from tests.support.documents import Document
 _TEXTS = ["", "a", "v1", "x y", "ü", "%", "$1", "a,b", "{}", '"', "\t", "0", "/", "//", "*", "\\", "x" * 300]
 _PATHS = ["/", "", "/a", "/a/", "a", "//", "/%41", "/ü", "/a?b=c", "/" + "x" * 300, "/a#b", "/*", "/{x}"]
 _REGEXES = [".*", "/a/(.*)", "^x$", "a|b", "[a-z]+", "(?i)a", "()", "\\d+", "x{1,3}", "ü", "(a)(b)", "", "("]
-_DURATIONS = ["1ms", "1s", "0s", "1h", "0.5s", "1.5ms", "999999h", "1h30m", "1ns"]
+_DURATIONS = ["1ms", "1s", "0s", "1h", "0.5s", "1.5ms", "500000h", "999999h", "1h30m", "1ns"]
 _POOLS: dict[str, Sequence[Any]] = {
     "exact": [*_TEXTS, *_PATHS],
     "prefix": [*_TEXTS, *_PATHS],
@@ -50,7 +50,7 @@ _POOLS: dict[str, Sequence[Any]] = {
     "default_endpoint": ["127.0.0.1:8080", "0.0.0.0:9", "[::1]:80", "[::]:81"],
     "service_account": ["", "default", "reviews", "Not_Valid"],
     "subject_alt_names": ["a.example.com", "spiffe://cluster.local/ns/default/sa/a", "ü"],
-    "sni": ["", "a.example.com", "x" * 255],
+    "sni": ["a.example.com", "x" * 63, "x" * 64],
 }
 _KEYS: dict[str, Sequence[str]] = {
     "headers": ["x-a", "X-B", "cookie", "host"],

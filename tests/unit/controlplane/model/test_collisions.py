@@ -21,8 +21,8 @@ def warned(*services: Service) -> dict[str, str]:
 def test_the_oldest_of_two_without_a_virtual_ip_gets_the_port() -> None:
     newer, older = service("a", TCP, creation="2025"), service("b", TCP, creation="2024")
     assert warned(newer, older) == {
-        "a": "spec.ports: nothing tells redirected connections to port 3306 from those to "
-        "b.default.svc.cluster.local, which gets them: it has no virtual IP"
+        "a": "spec.ports: redirected connections to a.default.svc.cluster.local:3306 go to "
+        "b.default.svc.cluster.local: no virtual IP tells them apart"
     }
 
 
@@ -53,7 +53,7 @@ def test_a_collision_is_told_in_the_status_and_goes_away_with_the_other() -> Non
     store.build()
     of_a, of_b = store.statuses()
     assert of_a.warnings == ()
-    assert "port 3306" in of_b.warnings[0]
+    assert ":3306 go to" in of_b.warnings[0]
     store.delete(of_a.key, "a.yaml")
     store.build()
     (of_b,) = store.statuses()

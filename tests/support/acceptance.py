@@ -1,4 +1,5 @@
-"""What the builders make for a proxy, shown to the real Envoy, which says whether it would take it."""
+"""What the builders make for a proxy, shown to the real Envoy and to our own sidecar, which say
+whether they would take it."""
 
 from __future__ import annotations
 
@@ -16,8 +17,17 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 from controlplane.model.proxy import Proxy
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.networking import build_clusters, build_endpoints, build_listeners, build_routes
+from protos import type_urls
+from sidecar.xds.decode import decode_resource
 from tests.support.envoy import envoy_command
 from tests.support.static_bootstrap import static_bootstrap
+
+_TYPE_URLS = {
+    "listeners": type_urls.LISTENER,
+    "routes": type_urls.ROUTE,
+    "clusters": type_urls.CLUSTER,
+    "endpoints": type_urls.ENDPOINT,
+}
 
 
 def built(snapshot: MeshSnapshot, proxy: Proxy) -> dict[str, Mapping[str, Any]]:
@@ -56,3 +66,9 @@ def assert_envoy_accepts(resources: dict[str, Mapping[str, Any]], folder: Path) 
     )
     assert ran.returncode == 0, ran.stderr
     assert ran.stderr == "", "Envoy warned"
+
+
+def assert_sidecar_accepts(resources: dict[str, Mapping[str, Any]]) -> None:
+    for kind, type_url in _TYPE_URLS.items():
+        for message in resources[kind].values():
+            decode_resource(type_url, message.SerializeToString())

@@ -1,0 +1,44 @@
+"""Which DestinationRule is for a service, as one namespace sees it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from controlplane.model.hosts import HostIndex, exported_to
+from controlplane.model.service import Service
+from controlplane.model.snapshot import Config
+from controlplane.resources.destination_rule import DestinationRule
+
+Rule = Config[DestinationRule]
+
+
+class RuleIndex:
+    """Istio's order: the rules of the client's own namespace, of the service's, of the mesh's; in each, the
+    one for the most specific host."""
+
+    def __init__(self, rules: Iterable[Rule], root_namespace: str) -> None:
+        self._root_namespace = root_namespace
+        self._rules: dict[str, list[Rule]] = defaultdict(list)
+        for rule in rules:
+            self._rules[rule.key.namespace].append(rule)
+        self._seen: dict[tuple[str, str], HostIndex[Rule]] = {}
+
+    def find(self, service: Service, client_namespace: str) -> Rule | None:
+        for owner in (client_namespace, service.namespace, self._root_namespace):
+            rule = self._seen_by(client_namespace, owner).find(service.hostname)
+            if rule is not None:
+                return rule
+        return None
+
+    def _seen_by(self, client_namespace: str, owner: str) -> HostIndex[Rule]:
+        """The rules of ``owner`` that are exported to the client's namespace."""
+        index = self._seen.get((client_namespace, owner))
+        if index is None:
+            index = HostIndex(
+                (rule.spec.host, rule)
+                for rule in self._rules.get(owner, ())
+                if exported_to(rule.spec.export_to, owner, client_namespace)
+            )
+            self._seen[client_namespace, owner] = index
+        return index
