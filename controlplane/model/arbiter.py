@@ -15,8 +15,9 @@ from controlplane.model.record import Record, Version
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """What only one resource may have, such as a host, in some namespaces (``*``: all). ``path`` is the field
-    that claims it, ``words`` what it means to have it."""
+    """What only one resource may have, such as a host, in some namespaces. What is for all of them (``*``)
+    leaves room for what is for one, where that comes first. ``path`` is the field that claims it, ``words``
+    what it means to have it."""
 
     subject: str
     scopes: frozenset[str]
@@ -24,8 +25,7 @@ class Claim:
     words: str
 
     def contradicts(self, other: Claim) -> bool:
-        either = self.scopes | other.scopes
-        return "*" in either or not self.scopes.isdisjoint(other.scopes)
+        return not self.scopes.isdisjoint(other.scopes)
 
 
 class Arbiter:

@@ -6,9 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from controlplane.model.service import Service, ServicePort
+from controlplane.networking.destinations import destination_cluster, with_a_share
 from controlplane.networking.names import OutboundName
 from controlplane.networking.scope import SidecarScope
-from controlplane.resources.virtual_service import Destination, VirtualService, WeightedDestination
+from controlplane.resources.virtual_service import VirtualService, WeightedDestination
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,19 +32,6 @@ def l4_routes(scope: SidecarScope, service: Service, port: ServicePort) -> list[
     if not any(not route.server_names and not route.subnets for route in found):
         found.append(L4Route(clusters=((str(OutboundName(port.number, "", service.hostname)), 1),)))
     return found
-
-
-def destination_cluster(scope: SidecarScope, destination: Destination, request_port: int) -> str:
-    """The cluster of a route's destination. One that names no port means the destination's only port, or
-    else the one that the request came to."""
-    service = scope.services.get(destination.host)
-    if destination.port is not None:
-        port = destination.port.number
-    elif service is not None and len(service.ports) == 1:
-        port = service.ports[0].number
-    else:
-        port = request_port
-    return str(OutboundName(port, destination.subset or "", destination.host))
 
 
 def _tls_routes(scope: SidecarScope, spec: VirtualService, port: int) -> Iterable[L4Route]:
@@ -70,6 +58,6 @@ def _tcp_routes(scope: SidecarScope, spec: VirtualService, port: int) -> Iterabl
 def _clusters(
     scope: SidecarScope, route: Sequence[WeightedDestination], port: int
 ) -> tuple[tuple[str, int], ...]:
-    """Without those that get nothing. The only destination gets all, whatever its weight."""
-    weighted = route if len(route) == 1 else [each for each in route if each.weight]
-    return tuple((destination_cluster(scope, each.destination, port), each.weight or 1) for each in weighted)
+    return tuple(
+        (destination_cluster(scope, each.destination, port), each.weight or 1) for each in with_a_share(route)
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -19,6 +19,7 @@ from envoy.config.route.v3.route_components_pb2 import (
 )
 from envoy.extensions.retry.host.previous_hosts.v3.previous_hosts_pb2 import PreviousHostsPredicate
 
+from controlplane.networking.destinations import with_a_share
 from controlplane.networking.messages import extension, uint32
 from controlplane.networking.route_match import EVERYTHING, route_match
 from controlplane.resources.virtual_service import (
@@ -107,7 +108,7 @@ def _route(rule: HTTPRoute, name: str, match: RouteMatch, context: RouteContext)
 
 def _forward(rule: HTTPRoute, context: RouteContext) -> RouteAction:
     action = RouteAction(timeout=_NO_TIMEOUT if rule.timeout is None else rule.timeout)
-    destinations = _weighted(rule.route)
+    destinations = with_a_share(rule.route)
     if len(destinations) == 1 and destinations[0].headers is None:
         action.cluster = context.cluster_of(destinations[0].destination)
     else:
@@ -120,11 +121,6 @@ def _forward(rule: HTTPRoute, context: RouteContext) -> RouteAction:
         action.host_rewrite_literal = host
     _apply_retries(action, rule.retries, context.retry_attempts)
     return action
-
-
-def _weighted(route: Sequence[HTTPRouteDestination]) -> list[HTTPRouteDestination]:
-    """Without those that get nothing. The only destination gets all, whatever its weight."""
-    return list(route) if len(route) == 1 else [each for each in route if each.weight]
 
 
 def _cluster_weight(

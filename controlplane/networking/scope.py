@@ -6,10 +6,10 @@ that is built from it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from controlplane.model.hosts import HostIndex, covers, exported_to
+from controlplane.model.hosts import HostIndex, covers, export_scopes, exported_to
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.proxy import Proxy
 from controlplane.model.service import Service
@@ -84,16 +84,12 @@ def _scope(
         for hostname, service in sorted(all_services.items())
         if exported_to(service.export_to, service.namespace, namespace)
     }
-    exported = tuple(
-        each
-        for each in all_virtual_services
-        if exported_to(each.spec.export_to, each.key.namespace, namespace)
-    )
     imports = _Imports(sidecar, namespace)
     virtual_services = tuple(
         each
-        for each in exported
-        if any(imports.includes(each.key.namespace, host) for host in each.spec.hosts)
+        for each in sorted(all_virtual_services, key=_is_for_everybody)
+        if exported_to(each.spec.export_to, each.key.namespace, namespace)
+        and any(imports.touches(each.key.namespace, host) for host in each.spec.hosts)
     )
     # What an imported route leads to is needed too, as Istio has it.
     routed = set(_destinations(virtual_services))
@@ -113,20 +109,31 @@ def _scope(
     )
 
 
+def _is_for_everybody(config: Config[VirtualService]) -> bool:
+    """Istio: what is exported to a namespace by its name comes before what is exported to all."""
+    return "*" in export_scopes(config.spec.export_to, config.key.namespace)
+
+
 class _Imports:
     """A ``Sidecar``'s egress hosts (``namespace/host``). Without any, everything is imported."""
 
     def __init__(self, sidecar: Sidecar | None, namespace: str) -> None:
         hosts = [host for listener in sidecar.egress for host in listener.hosts] if sidecar else []
         self._namespace = namespace
-        self._patterns = [tuple(host.split("/", 1)) for host in hosts] or [("*", "*")]
+        split = [host.partition("/") for host in hosts]
+        self._patterns = [(owner, pattern) for owner, _, pattern in split] or [("*", "*")]
 
     def includes(self, owner: str, hostname: str) -> bool:
+        return any(covers(pattern, hostname) for pattern in self._patterns_for(owner))
+
+    def touches(self, owner: str, host: str) -> bool:
+        """Whether some of what ``host``, perhaps a wildcard, stands for is imported."""
+        return any(covers(pattern, host) or covers(host, pattern) for pattern in self._patterns_for(owner))
+
+    def _patterns_for(self, owner: str) -> Iterator[str]:
         for namespace, pattern in self._patterns:
-            in_namespace = namespace in ("*", owner) or (namespace == "." and owner == self._namespace)
-            if in_namespace and covers(pattern, hostname):
-                return True
-        return False
+            if namespace in ("*", owner) or (namespace == "." and owner == self._namespace):
+                yield pattern
 
 
 def _destinations(virtual_services: VirtualServices) -> Iterable[str]:

@@ -15,7 +15,8 @@ from envoy.config.route.v3.route_pb2 import RouteConfiguration
 
 from controlplane.model.hosts import covers
 from controlplane.model.service import Protocol, Service, ServicePort
-from controlplane.networking.l4_routes import destination_cluster, l4_routes
+from controlplane.networking.destinations import destination_cluster
+from controlplane.networking.l4_routes import l4_routes
 from controlplane.networking.memo import memoized
 from controlplane.networking.messages import uint32
 from controlplane.networking.names import HTTP_PROXY_ROUTES, PASSTHROUGH_CLUSTER, OutboundName, parse_port
@@ -53,9 +54,8 @@ def http_routes(scope: SidecarScope, service: Service, port: int, retry_attempts
     """What the VirtualService for a service says of requests to one of its ports. ``retry_attempts`` is for
     routes that do not say."""
     spec = scope.virtual_service(service.hostname)
-    if spec is None or not spec.http:
-        return [default_route(_own_cluster(service, port), retry_attempts)]
-    return _routes_of(scope, spec, port, retry_attempts)
+    routes = _routes_of(scope, spec, port, retry_attempts) if spec else []
+    return routes or [default_route(_own_cluster(service, port), retry_attempts)]
 
 
 def _service_hosts_of_port(scope: SidecarScope, number: int) -> Iterable[VirtualHost]:
@@ -92,13 +92,19 @@ def _takes_requests(port: ServicePort) -> bool:
 
 
 def _hosts_without_service(scope: SidecarScope, domains: _Domains) -> Iterable[VirtualHost]:
-    """VirtualServices may route hosts that nobody declared."""
+    """VirtualServices may route hosts that nobody declared. A wildcard that services answer to is theirs."""
     for config in scope.virtual_services:
         for host in config.spec.hosts:
-            if host not in scope.services:
+            if not _is_answered(scope, host):
                 names = domains.take(host, (), _HTTP_PORT, bare=True)
                 routes = _routes_of(scope, config.spec, _HTTP_PORT, scope.mesh_config.default_retry_attempts)
                 yield from _virtual_host(host, _HTTP_PORT, names, routes)
+
+
+def _is_answered(scope: SidecarScope, host: str) -> bool:
+    return host in scope.services or (
+        host.startswith("*") and any(covers(host, hostname) for hostname in scope.services)
+    )
 
 
 def _routes_of(scope: SidecarScope, spec: VirtualService, port: int, retry_attempts: int) -> list[Route]:

@@ -120,6 +120,30 @@ def test_the_older_of_two_virtual_services_counts() -> None:
     assert spec.http[0].name == "older"
 
 
+def test_a_virtual_service_for_a_namespace_comes_before_one_for_everybody() -> None:
+    def to(status: int, *export_to: str) -> dict[str, object]:
+        http = [{"directResponse": {"status": status}}]
+        return {"hosts": [RATINGS], "http": http, "exportTo": export_to}
+
+    snapshot = two_namespaces(virtual_services={"other/public": to(200), "mine": to(418, ".")})
+    for namespace, status in (("default", 418), ("other", 200)):
+        spec = scope_of(snapshot, sidecar_proxy(namespace=namespace)).virtual_service(RATINGS)
+        assert spec is not None
+        assert spec.http[0].direct_response is not None
+        assert spec.http[0].direct_response.status == status
+
+
+def test_a_wildcards_routes_come_along_with_one_of_its_hosts() -> None:
+    everything = {"hosts": ["*.other.svc.cluster.local"], "http": [{"directResponse": {"status": 418}}]}
+    snapshot = two_namespaces(
+        sidecars=egress(f"*/{RATINGS}"),
+        virtual_services={"other/all": everything, "other/none": {**everything, "hosts": ["*.example.com"]}},
+    )
+    scope = scope_of(snapshot, sidecar_proxy())
+    assert scope.virtual_service(RATINGS) is not None
+    assert len(scope.virtual_services) == 1
+
+
 def test_proxies_of_a_namespace_share_one_scope() -> None:
     snapshot = two_namespaces()
     first = scope_of(snapshot, sidecar_proxy("web", ip="10.0.0.1"))

@@ -112,6 +112,25 @@ def test_a_virtual_service_for_a_wildcard_routes_the_services_under_it() -> None
     assert host(snapshot, "api.example.com:80", "80").routes[0].direct_response.status == 418
 
 
+def test_a_wildcard_that_services_answer_to_routes_nothing_else() -> None:
+    snapshot = mesh(
+        (external_service("api.example.com", port(80)), []),
+        virtual_services={"all": {"hosts": ["*.example.com"], "http": [{"directResponse": {"status": 418}}]}},
+    )
+    assert [each.name for each in config(snapshot, "80").virtual_hosts] == ["api.example.com:80", "allow_any"]
+
+
+def test_a_virtual_service_for_another_port_leaves_requests_alone() -> None:
+    match = {"match": [{"port": 8080}], "directResponse": {"status": 418}}
+    snapshot = mesh(
+        (service("reviews", port(8080), port(9080, name="http-b")), []),
+        virtual_services={"reviews": {"hosts": [REVIEWS], "http": [match]}},
+    )
+    (route,) = host(snapshot, f"{REVIEWS}:9080").routes
+    assert route.route.cluster == f"outbound|9080||{REVIEWS}"
+    assert host(snapshot, f"{REVIEWS}:8080", "8080").routes[0].direct_response.status == 418
+
+
 def test_a_virtual_service_for_a_host_that_nobody_declared_serves_port_80() -> None:
     snapshot = mesh(
         (service("reviews"), []),
