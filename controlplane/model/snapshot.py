@@ -15,6 +15,9 @@ from controlplane.resources.virtual_service import VirtualService
 
 SpecT = TypeVar("SpecT")
 
+# Of a change, in a log line.
+_MOST_NAMES = 3
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceKey:
@@ -65,12 +68,17 @@ class MeshSnapshot:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotChange:
     """What differs between two snapshots. ``full``: more than endpoints changed, so every resource type may
-    differ; ``endpoints`` names the services whose endpoints did. ``configs`` says what, for logs and for
-    choosing proxies."""
+    differ; ``endpoints`` names the services whose endpoints did. ``configs`` says which resources are
+    behind it, for logs."""
 
     full: bool
     endpoints: frozenset[str] = frozenset()
     configs: frozenset[ResourceKey] = frozenset()
+
+    def __str__(self) -> str:
+        names = sorted(map(str, self.configs))
+        more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+        return (", ".join(names[:_MOST_NAMES]) + more) or "nothing"
 
     def merge(self, newer: SnapshotChange) -> SnapshotChange:
         return SnapshotChange(

@@ -73,18 +73,24 @@ class Pusher:
         """From now on this is the mesh; whoever ``change`` touches is queued."""
         before, self._snapshot = self._snapshot, snapshot
         if before is None or change.full:
-            self._metrics.push_triggers.labels(type="config").inc()
-            for connection in self._connections:
-                self._queue.enqueue(connection, _EVERYTHING.merge(change))
-        elif change.endpoints:
-            self._metrics.push_triggers.labels(type="endpoint").inc()
-            owners = _workloads(before, change.endpoints) | _workloads(snapshot, change.endpoints)
-            for connection in self._connections:
-                if (connection.proxy.namespace, connection.proxy.workload) in owners:
-                    # Its inbound side is made from its own endpoints: their ports.
-                    self._queue.enqueue(connection, _EVERYTHING.merge(change))
-                elif any(True for _ in self._followed(connection, change.endpoints)):
-                    self._queue.enqueue(connection, change)
+            trigger, touched = "config", dict.fromkeys(self._connections, _EVERYTHING.merge(change))
+        else:
+            trigger, touched = "endpoint", dict(self._touched_by_endpoints(before, snapshot, change))
+        for connection, push in touched.items():
+            self._queue.enqueue(connection, push)
+        self._metrics.push_triggers.labels(type=trigger).inc()
+        _LOG.info("snapshot %d, for %d proxies: %s", snapshot.generation, len(touched), change)
+
+    def _touched_by_endpoints(
+        self, before: MeshSnapshot, snapshot: MeshSnapshot, change: SnapshotChange
+    ) -> Iterator[tuple[Connection, SnapshotChange]]:
+        owners = _workloads(before, change.endpoints) | _workloads(snapshot, change.endpoints)
+        for connection in self._connections:
+            if (connection.proxy.namespace, connection.proxy.workload) in owners:
+                # Its inbound side is made from its own endpoints: their ports.
+                yield connection, _EVERYTHING.merge(change)
+            elif any(True for _ in self._followed(connection, change.endpoints)):
+                yield connection, change
 
     def look_after(self, connection: Connection) -> None:
         """The proxy said something, or has waited enough: something may be due, now or later."""

@@ -196,12 +196,13 @@ class Stream(ABC, Generic[RequestT, ResponseT]):
     # --- for the variants
 
     def _settle(self, watch: Watch, nonce: str, reason: str | None, now: float) -> Rejection | None:
-        """Books an ACK, or a NACK if there is a ``reason``."""
+        """Books an ACK, or a NACK if there is a ``reason``. Returns a rejection that is news."""
+        before = watch.acks.rejection
         names = watch.acks.settle(nonce, reason, now)
         if watch.type_url == type_urls.ENDPOINT:
             self._warming.difference_update(names)
-        rejection = watch.acks.rejection
-        return rejection if rejection is not None and rejection.nonce == nonce else None
+        after = watch.acks.rejection
+        return after if after is not before else None
 
     def _record(self, watch: Watch, version: str, names: Collection[str], now: float) -> str:
         """Books a response that is about to leave, and gives it its nonce."""

@@ -271,6 +271,13 @@ class TestConflicts:
         ]
         assert len(snapshot_of(store_with(entry, *private)).virtual_services) == 2
 
+    def test_a_virtual_service_for_one_namespace_does_not_conflict_with_one_for_all(self) -> None:
+        hosts = ["api.example.com"]
+        http = [{"directResponse": {"status": 200}}]
+        public = document("VirtualService", "api", {"hosts": hosts, "http": http}, "one")
+        private = document("VirtualService", "api", {"hosts": hosts, "http": http, "exportTo": ["."]}, "two")
+        assert len(snapshot_of(store_with(public, private)).virtual_services) == 2
+
     def test_a_second_destination_rule_for_a_host_is_quarantined(self) -> None:
         second = destination_rule("z-second", "reviews", "v9")
         store = store_with(*reviews_mesh(), second)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -11,7 +12,7 @@ from prometheus_client import CollectorRegistry
 
 from controlplane.model.proxy import Proxy, ProxyType
 from controlplane.model.service import ServiceEndpoint, Workload
-from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
+from controlplane.model.snapshot import MeshSnapshot, ResourceKey, SnapshotChange
 from controlplane.xds.connections import Connection, Connections
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.metrics import XdsMetrics
@@ -131,6 +132,26 @@ async def test_convergence_is_measured_until_the_proxy_was_written_to(harness: H
     harness.now += 7
     await harness.read(proxy)
     assert harness.registry.get_sample_value("pilot_proxy_convergence_time_sum") == 7
+
+
+async def test_a_change_is_one_line_of_the_log_however_many_proxies_it_touches(
+    harness: Harness, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    harness.mesh.put(cluster("a"))
+    proxies = [harness.connect(str(number)) for number in range(20)]
+    for proxy in proxies:
+        harness.say(proxy, CLUSTER)
+    keys = [ResourceKey(kind="VirtualService", namespace="default", name=name) for name in "abcde"]
+    harness.pusher.set_snapshot(
+        MeshSnapshot(generation=7), SnapshotChange(full=True, configs=frozenset(keys))
+    )
+    for proxy in proxies:
+        await harness.read(proxy)
+    assert caplog.messages == [
+        "snapshot 7, for 20 proxies: VirtualService default/a, VirtualService default/b, "
+        "VirtualService default/c and 2 more"
+    ]
 
 
 async def test_endpoints_go_to_those_who_follow_them(harness: Harness) -> None:

@@ -52,6 +52,28 @@ def test_an_acknowledgement_is_not_answered(proxy: SotwExchange) -> None:
     assert accepted.version == response.version_info
 
 
+def test_a_rejection_that_is_repeated_is_told_once(proxy: SotwExchange) -> None:
+    proxy.mesh.put(cluster("a"))
+    [response] = proxy.subscribe(CLUSTER)
+    assert proxy.acknowledge(response, error="no") is not None
+    assert proxy.acknowledge(response, error="no") is None
+
+
+def test_the_last_resource_is_taken_away_with_an_empty_state(proxy: SotwExchange) -> None:
+    proxy.mesh.put(cluster("a"), listener("l"))
+    for type_url in (CLUSTER, LISTENER):
+        proxy.subscribe(type_url)
+    proxy.settle()
+    proxy.mesh.remove(LISTENER, "l")
+    proxy.mesh.remove(CLUSTER, "a")
+    proxy.stream.mesh_changed()
+    [without_listener] = proxy.push()
+    assert (without_listener.type_url, names_in(without_listener)) == (LISTENER, set())
+    proxy.acknowledge(without_listener)
+    [without_cluster] = proxy.push()
+    assert (without_cluster.type_url, names_in(without_cluster)) == (CLUSTER, set())
+
+
 def test_clusters_are_sent_as_a_whole_when_one_changes(proxy: SotwExchange) -> None:
     proxy.mesh.put(cluster("a"), cluster("b"))
     [first] = proxy.subscribe(CLUSTER)
