@@ -62,7 +62,6 @@ class HttpConnectionManager:
     rds_name: str = ""
     rds_initial_fetch_timeout_s: float = 15.0
     http_filters: tuple[HttpFilter, ...] = ()
-    codec: str = "AUTO"  # AUTO, HTTP1 or HTTP2
     server_name: str = "envoy"
     use_remote_address: bool = False
     xff_num_trusted_hops: int = 0

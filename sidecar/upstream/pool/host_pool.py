@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from sidecar.config.cluster import Cluster
+from sidecar.config.cluster import Cluster, HttpVersion
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.tls import UpstreamTls
 from sidecar.errors import UpstreamConnectError, UpstreamResetError
@@ -15,7 +15,7 @@ from sidecar.observability.stats import ClusterStats, HostStats
 from sidecar.timers import Timer, Timers
 from sidecar.upstream.circuit_breaker import CircuitBreaker
 from sidecar.upstream.connection import Connection
-from sidecar.upstream.connector import Connector
+from sidecar.upstream.connector import Connector, Dialed
 from sidecar.upstream.pool.pool import Lease, Pool
 
 
@@ -149,7 +149,7 @@ class HostPool:
     async def _open(self) -> None:
         env, tls_generation = self._env, self._tls_generation
         try:
-            dialed = await env.connector.dial(self.address, self.tls, env.connection_factory)
+            dialed = await self._dial()
         except UpstreamConnectError as error:
             self._host_stats.cx_connect_fail += 1
             self._count_closed()
@@ -169,6 +169,15 @@ class HostPool:
         elif self._pool.draining or tls_generation != self._tls_generation:
             _close(self._pool.let_go([lease]))  # what it was opened for has changed meanwhile
         self._watch_idle()
+
+    async def _dial(self) -> Dialed[Connection]:
+        env = self._env
+        if env.config.http_version is HttpVersion.HTTP2:
+            # Said, rather than HTTP/1.1 spoken to who will not understand it; tunnels to the host still work.
+            raise UpstreamConnectError(
+                "the upstream speaks HTTP/2 alone, which this proxy does not speak yet"
+            )
+        return await env.connector.dial(self.address, self.tls, env.connection_factory)
 
     def _watch_idle(self) -> None:
         """One timer a pool, for whichever connection has been idle longest."""

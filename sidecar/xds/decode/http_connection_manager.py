@@ -12,7 +12,8 @@ HTTP_CONNECTION_MANAGER = "envoy.extensions.filters.network.http_connection_mana
 _ROUTER = "envoy.extensions.filters.http.router.v3.Router"
 _ROUTER_NAME = "envoy.filters.http.router"
 _UUID = "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig"
-_CODECS = frozenset(("AUTO", "HTTP1", "HTTP2"))
+# HTTP/1.1 is what AUTO finds, until HTTP/2 is spoken.
+_CODECS = frozenset(("AUTO", "HTTP1"))
 # A client may not choose what a path means by escaping its slashes; keeping them as they are is the default.
 _ESCAPED_SLASHES = frozenset(("IMPLEMENTATION_SPECIFIC_DEFAULT", "KEEP_UNCHANGED"))
 
@@ -24,6 +25,7 @@ def decode_http_connection_manager(view: View) -> HttpConnectionManager:
         raise common.error("is not supported for clients' connections", "max_requests_per_connection")
     if view.has("request_id_extension"):
         view.get("request_id_extension").unpack("typed_config", _UUID)
+    _check_one_of(view, "codec_type", _CODECS)
     rds_name, rds_fetch_timeout_s = _rds(view)
     in_place = view.find("route_config")
     return HttpConnectionManager(
@@ -32,7 +34,6 @@ def decode_http_connection_manager(view: View) -> HttpConnectionManager:
         rds_name=rds_name,
         rds_initial_fetch_timeout_s=rds_fetch_timeout_s,
         http_filters=_http_filters(view),
-        codec=_one_of(view, "codec_type", _CODECS),
         server_name=message.server_name or "envoy",
         use_remote_address=view.wrapped("use_remote_address", False),
         xff_num_trusted_hops=message.xff_num_trusted_hops,
@@ -65,15 +66,14 @@ def _rds(view: View) -> tuple[str, float]:
     return rds.message.route_config_name, initial_fetch_timeout_s(rds.get("config_source"))
 
 
-def _one_of(view: View, field: str, supported: frozenset[str]) -> str:
+def _check_one_of(view: View, field: str, supported: frozenset[str]) -> None:
     name = view.enum_name(field)
     if name not in supported:
         raise view.error(f"{name} is not supported", field)
-    return name
 
 
 def _normalize_path(view: View) -> bool:
-    _one_of(view, "path_with_escaped_slashes_action", _ESCAPED_SLASHES)
+    _check_one_of(view, "path_with_escaped_slashes_action", _ESCAPED_SLASHES)
     return bool(view.wrapped("normalize_path", False))
 
 
