@@ -35,19 +35,25 @@ def accept_key(csr_pem: str, identity: SpiffeId) -> PublicKey:
         request = x509.load_pem_x509_csr(csr_pem.encode("utf-8", "replace"))
         key = request.public_key()
         extensions = request.extensions
-        key_is_held = request.is_signature_valid
     except MALFORMED as error:
         raise InvalidRequestError(f"the CSR does not parse: {error}") from error
-    if not key_is_held:
-        raise InvalidRequestError(
-            "the CSR's signature does not verify: it is not signed with the key it holds"
-        )
-    _refuse_other_identity(extensions, identity)
-    _refuse_authority(extensions)
     try:
-        return require_strong(key)
+        strong_key = require_strong(key)
     except ValueError as error:
         raise InvalidRequestError(f"the CSR holds {error}") from error
+    _refuse_key_not_held(request)  # last of the key's checks: it costs what the key's size makes it cost
+    _refuse_other_identity(extensions, identity)
+    _refuse_authority(extensions)
+    return strong_key
+
+
+def _refuse_key_not_held(request: x509.CertificateSigningRequest) -> None:
+    try:
+        if request.is_signature_valid:
+            return
+    except MALFORMED as error:
+        raise InvalidRequestError(f"the CSR's signature cannot be verified: {error}") from error
+    raise InvalidRequestError("the CSR's signature does not verify: it is not signed with the key it holds")
 
 
 def _refuse_other_identity(extensions: x509.Extensions, identity: SpiffeId) -> None:
@@ -62,9 +68,8 @@ def _refuse_other_identity(extensions: x509.Extensions, identity: SpiffeId) -> N
 
 
 def _refuse_authority(extensions: x509.Extensions) -> None:
-    try:
-        constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
-    except x509.ExtensionNotFound:
-        return
-    if constraints.ca:
-        raise InvalidRequestError("the CSR asks to be a certificate authority")
+    """Nothing of it would be signed, but who asks for it is no honest workload."""
+    for extension in extensions:
+        match extension.value:
+            case x509.BasicConstraints(ca=True) | x509.KeyUsage(key_cert_sign=True):
+                raise InvalidRequestError("the CSR asks to be a certificate authority")

@@ -6,7 +6,7 @@ import contextlib
 import os
 import stat
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from controlplane.errors import SettingsError
@@ -27,13 +27,16 @@ def load_or_create(path: Path, make: Callable[[], bytes]) -> bytes:
 
 
 def read_secret(path: Path) -> bytes:
-    """Raises `SettingsError` when the file cannot be read, or when others than its owner could."""
+    """Raises `SettingsError` when the file cannot be read, or when others could read or have written it."""
     try:
         with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            found = os.fstat(file.fileno())
             content = file.read()
     except OSError as error:
         raise SettingsError(f"cannot read {path}: {error.strerror}") from error
+    mode = stat.S_IMODE(found.st_mode)
+    if found.st_uid not in (0, os.geteuid()):
+        raise SettingsError(f"{path} holds a private key, but belongs to the user {found.st_uid}")
     if mode & _OTHERS:
         raise SettingsError(
             f"{path} holds a private key, but its mode {mode:04o} opens it to others: chmod 600 it"
@@ -45,11 +48,8 @@ def replace(path: Path, content: bytes, *, mode: int) -> None:
     """Writes a file that is whole at any moment for those who read it. Raises `SettingsError`."""
     try:
         _make_folder(path.parent)
-        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            os.fchmod(file.fileno(), mode)
-        os.replace(temporary, path)
+        with _draft(path, content, mode) as draft:
+            os.replace(draft, path)
     except OSError as error:
         raise SettingsError(f"cannot write {path}: {error.strerror}") from error
 
@@ -59,14 +59,22 @@ def _make_folder(folder: Path) -> None:
 
 
 def _create_once(path: Path, content: bytes) -> None:
-    # mkstemp creates with mode 0600; a link, unlike a rename, fails when the name is taken.
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    # A link, unlike a rename, fails when the name is taken.
+    with _draft(path, content, 0o600) as draft, contextlib.suppress(FileExistsError):
+        os.link(draft, path)
+
+
+@contextlib.contextmanager
+def _draft(path: Path, content: bytes, mode: int) -> Iterator[str]:
+    """The whole content on disk, beside ``path``; nobody else could open it meanwhile. It goes away again."""
+    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # its mode is 0600
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
+            os.fchmod(file.fileno(), mode)
             file.flush()
             os.fsync(file.fileno())
-        with contextlib.suppress(FileExistsError):
-            os.link(temporary, path)
+        yield draft
     finally:
-        os.unlink(temporary)
+        with contextlib.suppress(FileNotFoundError):  # it was renamed
+            os.unlink(draft)

@@ -1,13 +1,18 @@
 from __future__ import annotations
 
 import base64
+from ipaddress import ip_address
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.ca import csr
+from controlplane.ca import csr, keys
 from controlplane.ca.keys import PrivateKey, make_key
 from controlplane.errors import (
     AuthorityError,
@@ -45,9 +50,6 @@ def test_a_strong_key_is_accepted(key: PrivateKey) -> None:
 
 
 def test_an_ed25519_key_is_accepted() -> None:
-    from cryptography import x509
-    from cryptography.hazmat.primitives.serialization import Encoding
-
     key = ed25519.Ed25519PrivateKey.generate()
     request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, None)
     assert csr.accept_key(request.public_bytes(Encoding.PEM).decode(), REVIEWS) == key.public_key()
@@ -83,6 +85,46 @@ def test_a_csr_may_name_the_tokens_own_identity() -> None:
 def test_a_csr_for_anybody_else_is_refused(uris: tuple[str, ...], dns: tuple[str, ...]) -> None:
     with pytest.raises(PermissionDeniedError, match=r"the CSR asks for .*, but the token proves spiffe://"):
         csr.accept_key(csr_pem(uris=uris, dns=dns), REVIEWS)
+
+
+def csr_with(extension: x509.ExtensionType) -> str:
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    request = builder.add_extension(extension, critical=True).sign(make_key(), hashes.SHA256())
+    return request.public_bytes(Encoding.PEM).decode()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        x509.IPAddress(ip_address("10.0.0.1")),
+        x509.RFC822Name("admin@example.com"),
+        x509.DirectoryName(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, str(REVIEWS))])),
+        x509.OtherName(x509.ObjectIdentifier("1.3.6.1.4.1.311.20.2.3"), b"\x0c\x05admin"),
+        x509.RegisteredID(x509.ObjectIdentifier("1.2.3")),
+        x509.DNSName(str(REVIEWS)),
+        x509.UniformResourceIdentifier(f"{REVIEWS}/"),
+        x509.UniformResourceIdentifier(str(REVIEWS).upper()),
+        x509.UniformResourceIdentifier(f"{REVIEWS}%00"),
+    ],
+)
+def test_a_name_of_any_other_kind_is_refused(name: x509.GeneralName) -> None:
+    with pytest.raises(PermissionDeniedError, match="the CSR asks for"):
+        csr.accept_key(csr_with(x509.SubjectAlternativeName([name])), REVIEWS)
+
+
+def test_a_csr_that_wants_to_sign_certificates_is_refused() -> None:
+    usages = dict.fromkeys(
+        ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
+         "crl_sign", "encipher_only", "decipher_only"), False)  # fmt: skip
+    with pytest.raises(InvalidRequestError, match="asks to be a certificate authority"):
+        csr.accept_key(csr_with(x509.KeyUsage(key_cert_sign=True, **usages)), REVIEWS)
+
+
+def test_a_huge_key_is_refused_before_it_is_worked_with(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(keys, "_MAX_RSA_BITS", 2048)  # a truly huge one takes long to make
+    monkeypatch.setattr(csr, "_refuse_key_not_held", None)
+    with pytest.raises(InvalidRequestError, match="an RSA key of 3072 bits"):
+        csr.accept_key(csr_pem(rsa.generate_private_key(65537, 3072)), REVIEWS)
 
 
 def test_a_csr_for_an_authority_is_refused() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import stat
 import threading
 from pathlib import Path
@@ -52,6 +53,48 @@ def test_a_secret_that_others_can_open_is_refused(tmp_path: Path, mode: int) -> 
     path.chmod(mode)
     with pytest.raises(SettingsError, match=f"key.pem.*mode {mode:04o}.*chmod 600"):
         state_files.read_secret(path)
+
+
+def test_a_secret_that_somebody_else_has_put_there_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "key.pem"
+    path.write_bytes(b"secret")
+    path.chmod(0o600)
+    own = path.stat()
+    monkeypatch.setattr("os.fstat", lambda _: os.stat_result((*own[:4], 4711, *own[5:])))
+    with pytest.raises(SettingsError, match=r"key.pem holds a private key, but belongs to the user 4711"):
+        state_files.read_secret(path)
+
+
+def test_a_secret_is_never_written_through_a_symbolic_link(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    (tmp_path / "key.pem").symlink_to(elsewhere)
+    with pytest.raises(SettingsError, match="cannot read"):
+        state_files.load_or_create(tmp_path / "key.pem", lambda: b"secret")
+    assert not elsewhere.exists()
+    elsewhere.write_bytes(b"theirs")
+    state_files.replace(tmp_path / "key.pem", b"ours", mode=0o600)
+    assert elsewhere.read_bytes() == b"theirs"
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o777])
+def test_the_umask_has_no_say(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        state_files.load_or_create(tmp_path / "key.pem", lambda: b"secret")
+        state_files.replace(tmp_path / "root-cert.pem", b"", mode=0o644)
+    finally:
+        os.umask(before)
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("key.pem", "root-cert.pem")]
+    assert modes == [0o600, 0o644]
+
+
+def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    with pytest.raises(SettingsError, match="cannot write"):
+        state_files.replace(tmp_path / "taken", b"", mode=0o600)
+    assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from protos.spiffe import SpiffeId
 
 NOW = 1_800_000_000.0
 KEY = ECKey.generate_key("P-256")
+FOREIGN_KEY = ECKey.generate_key("P-256")
 
 
 class Clock:
@@ -109,7 +110,7 @@ def test_the_claims_that_the_refusals_start_from_are_good(verifier: TokenVerifie
 
 
 def test_a_foreign_key_proves_nothing(verifier: TokenVerifier) -> None:
-    foreign = create_token(ECKey.generate_key("P-256"), "bookinfo", "reviews", lifetime_s=60, now=NOW)
+    foreign = create_token(FOREIGN_KEY, "bookinfo", "reviews", lifetime_s=60, now=NOW)
     with pytest.raises(UnauthenticatedError, match="the token proves nothing"):
         verifier.verify(foreign)
 
@@ -129,6 +130,35 @@ def test_a_token_signed_with_the_public_key_as_a_secret_proves_nothing(verifier:
     forged = (signed + b"." + base64.urlsafe_b64encode(digest).rstrip(b"=")).decode()
     with pytest.raises(UnauthenticatedError, match="the token proves nothing"):
         verifier.verify(forged)
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"kid": "../../dev/null"},
+        {"kid": KEY.thumbprint()},
+        {"jku": "https://example.com/keys"},
+        {"x5u": "https://example.com/cert.pem"},
+        {"jwk": FOREIGN_KEY.as_dict(private=False)},
+    ],
+)
+def test_no_header_can_bring_another_key(verifier: TokenVerifier, header: dict[str, Any]) -> None:
+    payload = base64.urlsafe_b64decode(token().split(".")[1] + "==")
+    forged = jwt.encode({"alg": "ES256", **header}, json.loads(payload), FOREIGN_KEY, algorithms=["ES256"])
+    with pytest.raises(UnauthenticatedError, match="the token proves nothing"):
+        verifier.verify(forged)
+
+
+@pytest.mark.parametrize(
+    "namespace", ["bоokinfo", "book\u200binfo", "ｂookinfo", "book/info", "a" * 64, "bookinfo\n"]
+)
+def test_a_namespace_that_only_looks_like_one_is_refused(verifier: TokenVerifier, namespace: str) -> None:
+    claims = {
+        "sub": f"system:serviceaccount:{namespace}:reviews",
+        "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": "reviews"}},
+    }
+    with pytest.raises(UnauthenticatedError, match="not a namespace"):
+        verifier.verify(token(**claims))
 
 
 @pytest.mark.parametrize("text", ["", ".", "..", "a.b.c", "{}", "\ud800", "é.é.é", token()[:-8], "A" * 20000])
