@@ -42,8 +42,9 @@ from sidecar.timers import Timer
 if TYPE_CHECKING:
     from sidecar.http.connection_manager import ConnectionManager
 
-# What one read may hold is parsed in slices, so that a flood of pipelined requests is left unparsed.
-MAX_FEED_BYTES = 64 * 1024
+# What one read may hold is parsed in slices, so that a flood of pipelined requests is left unparsed. A body of
+# 64 KiB fits into one with its head, and is then passed on in one piece.
+MAX_FEED_BYTES = 96 * 1024
 MAX_WAITING_REQUESTS = 16
 # Envoy's delayed_close_timeout: an error reply must reach a client that is still sending, and an answer one
 # that is still reading.
@@ -119,7 +120,7 @@ class Http1ServerConnection(asyncio.Protocol):
         if len(data) <= MAX_FEED_BYTES and not self._unparsed:
             self._take(self._reader.feed(data))
         else:
-            self._unparsed = memoryview(bytes(self._unparsed) + data)
+            self._unparsed = memoryview(bytes(self._unparsed) + data if self._unparsed else data)
             self._parse()
 
     def eof_received(self) -> bool:
