@@ -11,12 +11,14 @@ TICK_S = 0.01
 
 
 class Timer:
-    """A deadline that was set. `cancel` may be called at any time, and more than once."""
+    """A deadline that was set, for `at_s` of the timers' clock. `cancel` may be called at any time, and more
+    than once."""
 
-    __slots__ = ("_slot", "callback")
+    __slots__ = ("_slot", "at_s", "callback")
 
-    def __init__(self, slot: set[Timer], callback: Callable[[], None]) -> None:
+    def __init__(self, slot: set[Timer], at_s: float, callback: Callable[[], None]) -> None:
         self._slot = slot
+        self.at_s = at_s
         self.callback = callback
 
     def cancel(self) -> None:
@@ -34,14 +36,15 @@ class Timers:
         self._next_tick = 0
 
     def after(self, delay_s: float, callback: Callable[[], None]) -> Timer:
-        tick = math.ceil((self.loop.time() + delay_s) / TICK_S)
+        at_s = self.loop.time() + delay_s
+        tick = math.ceil(at_s / TICK_S)
         slot = self._slots.get(tick)
         if slot is None:
             slot = self._slots[tick] = set()
             heapq.heappush(self._ticks, tick)
             if self._handle is None or tick < self._next_tick:
                 self._schedule()
-        timer = Timer(slot, callback)
+        timer = Timer(slot, at_s, callback)
         slot.add(timer)
         return timer
 

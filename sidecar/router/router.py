@@ -48,7 +48,18 @@ class Router:
         try:
             cluster = self._find_cluster(request, forward, destination)
             _rewrite(request, forward, destination)
-            response = await self._answer_from(cluster, request, route, forward, destination)
+            if forward.terminate_connect and request.method == b"CONNECT":
+                response = await self._open_tunnel(request, cluster)
+            else:
+                exchange = Exchange(
+                    request,
+                    forward,
+                    cluster,
+                    destination.subset,
+                    self._env,
+                    include_attempt_count=route.include_attempt_count,
+                )
+                response = await exchange.run()
         except NoClusterError as error:
             response = _explain(request, error, forward.cluster_not_found_status)
         except (RoutingError, UpstreamError) as error:
@@ -56,26 +67,6 @@ class Router:
         for mutation in destination.headers.response:
             mutation.apply(response.headers)
         return response
-
-    def _answer_from(
-        self,
-        cluster: Cluster,
-        request: Request,
-        route: CompiledRoute,
-        forward: Forward,
-        destination: Destination,
-    ) -> Awaitable[Response]:
-        if forward.terminate_connect and request.method == b"CONNECT":
-            return self._open_tunnel(request, cluster)
-        exchange = Exchange(
-            request,
-            forward,
-            cluster,
-            destination.subset,
-            self._env,
-            include_attempt_count=route.include_attempt_count,
-        )
-        return exchange.run()
 
     def _find_cluster(self, request: Request, forward: Forward, destination: Destination) -> Cluster:
         name = destination.cluster

@@ -55,9 +55,11 @@ class TimeLimit:
         """Idempotent. After the block it only sets `expires_s`."""
         if self.expires_s is not None:
             return
-        self.expires_s = self._timers.now_s() + self._delay_s
-        if self._task is not None:
+        if self._task is None:
+            self.expires_s = self._timers.now_s() + self._delay_s
+        else:
             self._timer = self._timers.after(self._delay_s, self._expire)
+            self.expires_s = self._timer.at_s
 
     def _expire(self) -> None:
         if self._task is not None:
