@@ -47,7 +47,7 @@ class DeclaredService:
 View = tuple[DeclaredService, ...] | Workload | Metadata | Config[Message]
 
 
-def convert(key: ResourceKey, resource: Resource, generation: int, mesh: MeshConfig) -> View:
+def convert(key: ResourceKey, resource: Resource, mesh: MeshConfig) -> View:
     """The view of a resource; host names in it are fully qualified."""
     metadata, spec = resource.metadata, resource.spec
     match spec:
@@ -63,17 +63,22 @@ def convert(key: ResourceKey, resource: Resource, generation: int, mesh: MeshCon
             return Config(
                 key=key,
                 spec=_qualify(spec, metadata.namespace, mesh.dns_domain),
-                labels=metadata.labels,
-                generation=generation,
                 order=(metadata.creation_timestamp or "", metadata.namespace, metadata.name),
             )
 
 
 def oddities(spec: Message) -> tuple[str, ...]:
     """Warnings: what a valid resource says that may surprise its author."""
-    if isinstance(spec, WorkloadEntry) and not is_ip_address(spec.address):
-        return (f"spec.address: {spec.address} is a name, which only services with resolution DNS can use",)
-    return ()
+    if not isinstance(spec, WorkloadEntry):
+        return ()
+    warnings = []
+    if not is_ip_address(spec.address):
+        warnings.append(
+            f"spec.address: {spec.address} is a name, which only services with resolution DNS can use"
+        )
+    if spec.network:
+        warnings.append("spec.network: is not read: every workload is taken to reach every other")
+    return tuple(warnings)
 
 
 def _kubernetes_service(metadata: Metadata, spec: core.Service, mesh: MeshConfig) -> Service:
@@ -147,7 +152,6 @@ def _workload(name: str, namespace: str, spec: WorkloadEntry, labels: Mapping[st
         labels=labels,
         ports=spec.ports,
         service_account=spec.service_account,
-        network=spec.network,
         locality=spec.locality,
         weight=spec.weight or 1,
         mesh_tls=labels.get(TLS_MODE_LABEL) == "istio",

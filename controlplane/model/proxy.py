@@ -30,8 +30,5 @@ class Proxy:
     ip: str
     labels: Mapping[str, str] = field(default_factory=dict)
     service_account: str = ""
-    dns_domain: str = "cluster.local"
     http_proxy_port: int = 0
     interception_mode: InterceptionMode = InterceptionMode.REDIRECT
-    locality: str = ""
-    cluster_id: str = ""

@@ -91,7 +91,6 @@ class Workload:
     labels: Mapping[str, str] = field(default_factory=dict)
     ports: Mapping[str, int] = field(default_factory=dict)
     service_account: str = ""
-    network: str = ""
     locality: str = ""  # region/zone/sub-zone
     weight: int = 1
     mesh_tls: bool = False

@@ -33,13 +33,11 @@ class ResourceKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config(Generic[SpecT]):
-    """A valid resource: its key, its labels, its spec (a frozen pydantic model). ``order`` sorts oldest
+    """A valid resource: its key, its spec (a frozen pydantic model). ``order`` sorts oldest
     first: Istio lets the older of two conflicting resources win."""
 
     key: ResourceKey
     spec: SpecT
-    labels: Mapping[str, str] = field(default_factory=dict)
-    generation: int = 0
     order: tuple[str, str, str] = ("", "", "")
 
 
@@ -62,7 +60,6 @@ class MeshSnapshot:
     destination_rules: tuple[Config[DestinationRule], ...] = ()
     sidecars: tuple[Config[Sidecar], ...] = ()
     peer_authentications: tuple[Config[PeerAuthentication], ...] = ()
-    namespace_labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

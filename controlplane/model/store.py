@@ -24,7 +24,6 @@ from controlplane.model.record import Reading, Record, Version
 from controlplane.model.service import Resolution, ServiceEndpoint, Workload
 from controlplane.model.snapshot import MeshSnapshot, ResourceKey, SnapshotChange
 from controlplane.model.status import Origin, ResourceStatus
-from controlplane.resources.metadata import Metadata
 from controlplane.resources.registry import Resource
 
 _DECLARING = ("Service", "ServiceEntry")
@@ -35,6 +34,8 @@ _POLICIES = {
     "Sidecar": "sidecars",
     "PeerAuthentication": "peer_authentications",
 }
+# What proxies see nothing of but endpoints, or nothing at all.
+_UNSEEN_KINDS = ("WorkloadEntry", "Namespace")
 # The version in force before, and after.
 _Changes = dict[ResourceKey, tuple[Version | None, Version | None]]
 _MESH_DEFAULTS = MeshConfig()
@@ -64,7 +65,7 @@ class Store:
         generation = reading.generation + 1 if reading else 1
         version = record.last_good
         if version is None or version.resource != resource:
-            view = convert(key, resource, generation, self._mesh)
+            view = convert(key, resource, self._mesh)
             version = Version(resource=resource, view=view, warnings=oddities(resource.spec))
         record.readings[origin.file] = Reading(origin=origin, generation=generation, version=version)
         self._dirty[key] = None
@@ -101,7 +102,7 @@ class Store:
         self._snapshot = self._next_snapshot({key.kind for key in changes})
         full = (
             first
-            or any(key.kind != "WorkloadEntry" for key in changes)
+            or any(key.kind not in _UNSEEN_KINDS for key in changes)
             or any(_alters_clusters(before, self._snapshot, hostname) for hostname in hostnames)
         )
         return self._snapshot, SnapshotChange(full=full, endpoints=hostnames, configs=frozenset(changes))
@@ -179,12 +180,6 @@ class Store:
             parts["services"] = {service.hostname: service for service in services}
         if not kinds.isdisjoint(("WorkloadEntry", "ServiceEntry")):
             parts["workloads"] = self._index.workloads()
-        if "Namespace" in kinds:
-            parts["namespace_labels"] = {
-                record.key.name: cast("Metadata", record.in_force.view).labels
-                for record in self._all("Namespace")
-                if record.in_force
-            }
         generation = self._snapshot.generation + 1
         return replace(self._snapshot, generation=generation, endpoints=self._index.endpoints, **parts)
 

@@ -9,8 +9,13 @@ from google.protobuf.message import Message
 
 from controlplane.model.proxy import Proxy
 from controlplane.model.snapshot import MeshSnapshot
-from controlplane.networking.build import build_clusters, build_endpoints, build_listeners, build_routes
-from controlplane.networking.names import endpoints_hostname
+from controlplane.networking import (
+    build_clusters,
+    build_endpoints,
+    build_listeners,
+    build_routes,
+    endpoints_hostname,
+)
 from protos import type_urls
 
 

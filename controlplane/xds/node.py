@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from envoy.config.core.v3.base_pb2 import Locality, Node
+from envoy.config.core.v3.base_pb2 import Node
 from google.protobuf.struct_pb2 import Struct
 
 from controlplane.errors import PermissionDeniedError, ProxyError
@@ -40,11 +40,8 @@ def proxy_of(node: Node) -> Proxy:
         ip=identity.ip,
         labels=_labels(metadata),
         service_account=_text(metadata, keys.SERVICE_ACCOUNT),
-        dns_domain=identity.dns_domain.removeprefix(f"{namespace}.svc."),
         http_proxy_port=_port(metadata, keys.HTTP_PROXY_PORT),
         interception_mode=_interception_mode(metadata),
-        locality=_locality(node.locality),
-        cluster_id=_text(metadata, keys.CLUSTER_ID),
     )
 
 
@@ -109,8 +106,3 @@ def _interception_mode(metadata: Struct) -> InterceptionMode:
     except ValueError:
         expected = ", ".join(mode.value for mode in InterceptionMode)
         raise ProxyError(f"node.metadata.{keys.INTERCEPTION_MODE}: {name!r} is none of {expected}") from None
-
-
-def _locality(locality: Locality) -> str:
-    parts = (locality.region, locality.zone, locality.sub_zone)
-    return "/".join(parts).rstrip("/")

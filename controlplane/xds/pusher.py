@@ -78,7 +78,8 @@ class Pusher:
             trigger, touched = "endpoint", dict(self._touched_by_endpoints(before, snapshot, change))
         for connection, push in touched.items():
             self._queue.enqueue(connection, push)
-        self._metrics.push_triggers.labels(type=trigger).inc()
+        if touched:
+            self._metrics.push_triggers.labels(type=trigger).inc()
         _LOG.info("snapshot %d, for %d proxies: %s", snapshot.generation, len(touched), change)
 
     def _touched_by_endpoints(

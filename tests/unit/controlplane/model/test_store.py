@@ -503,6 +503,12 @@ def test_the_order_of_arrival_does_not_matter(order: list[int]) -> None:
     )
 
 
+def test_a_network_that_is_not_read_is_told() -> None:
+    store = store_with(workload("a", "10.0.0.1", {}, network="west"))
+    (status,) = store.statuses()
+    assert status.warnings == ("spec.network: is not read: every workload is taken to reach every other",)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.permutations(range(5)))
 def test_without_conflicts_it_does_not_matter_either_what_is_built_in_between(order: list[int]) -> None:
@@ -523,7 +529,6 @@ def _substance(store: Store) -> object:
         snapshot.workloads,
         [config.spec for config in snapshot.virtual_services],
         [config.spec for config in snapshot.destination_rules],
-        snapshot.namespace_labels,
         statuses,
     )
 

@@ -27,9 +27,7 @@ def test_a_sidecar_is_read_from_its_node() -> None:
                 "SERVICE_ACCOUNT": "reviews",
                 "HTTP_PROXY_PORT": "15007",
                 "INTERCEPTION_MODE": "NONE",
-                "CLUSTER_ID": "Kubernetes",
             },
-            locality={"region": "eu", "zone": "a"},
         )
     )
     assert proxy.id == ID
@@ -37,11 +35,8 @@ def test_a_sidecar_is_read_from_its_node() -> None:
     assert (proxy.namespace, proxy.workload, proxy.ip) == ("bookinfo", "reviews-v1", "10.0.0.7")
     assert proxy.labels == {"app": "reviews"}
     assert proxy.service_account == "reviews"
-    assert proxy.dns_domain == "cluster.local"
     assert proxy.http_proxy_port == 15007
     assert proxy.interception_mode is InterceptionMode.NONE
-    assert proxy.locality == "eu/a"
-    assert proxy.cluster_id == "Kubernetes"
 
 
 def test_ports_may_be_numbers() -> None:
