@@ -135,7 +135,9 @@ class Http1ClientConnection(asyncio.Protocol):
     def _send_request(self, request: Request) -> None:
         body = request.body
         self._request_sent = False
-        if request.upgrade is not None:  # the tunnel's bytes wait for the 101
+        if request.upgrade == b"connect":  # the tunnel's bytes wait for the 200
+            self._write(request_head(request))
+        elif request.upgrade is not None:  # or the 101
             self._write(request_head(request, b"connection: upgrade", b"upgrade: %b" % request.upgrade))
         elif isinstance(body, bytes):
             self._write(whole_request(request, body))

@@ -11,7 +11,7 @@ from sidecar.http.message import Body, BodySource, Headers
 
 
 class IncomingResponse:
-    """A response as its bytes said it. `tunnel`: a 101, the body is what follows it."""
+    """A response as its bytes said it. `tunnel`: a 101, or CONNECT's 2xx; the body is what follows it."""
 
     __slots__ = ("body", "complete", "headers", "keep_alive", "status", "tunnel")
 
@@ -134,6 +134,10 @@ class ResponseReader:
             self._read_special(response)
         if status == 101:
             self._check_switch(response)
+        elif self._request_method == b"CONNECT" and status < 300:
+            response.tunnel = True  # RFC 9110 9.3.6; llhttp reads what follows as a body without end
+            if self._is_framed():
+                raise UpstreamProtocolError("a tunnel whose head says how long its body is")
         elif self._request_method == b"HEAD":
             # RFC 9112 6.3: no body follows, whatever the head says; llhttp does not know, and starts anew.
             self._parser = httptools.HttpResponseParser(self)

@@ -49,7 +49,8 @@ def whole_response(status: int, headers: Headers, body: bytes, *extra: bytes) ->
 
 
 def request_head(request: Request, *extra: bytes) -> bytes:
-    line = _REQUEST_LINE % (request.method, request.path, request.authority)
+    target = request.path or request.authority  # RFC 9112 3.2.3: CONNECT has no path
+    line = _REQUEST_LINE % (request.method, target, request.authority)
     return b"\r\n".join((line, *map(_FIELD, request.headers), *extra, b"", b""))
 
 

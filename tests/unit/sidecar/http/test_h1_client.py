@@ -463,3 +463,47 @@ async def test_end_of_a_tunnel_loses_nothing_that_was_sent() -> None:
     assert client.transport.closed
     assert not client.transport.aborted
     assert client.pool.closed == [client.connection]
+
+
+async def connect(client: Client) -> tuple[Body, asyncio.Task[Response]]:
+    upstream_bound = Body()
+    request = new_request(b"CONNECT", b"", body=upstream_bound)
+    request.upgrade = b"connect"
+    sending = await client.send(request)
+    assert client.transport.take() == b"CONNECT reviews:9080 HTTP/1.1\r\nhost: reviews:9080\r\n\r\n"
+    return upstream_bound, sending
+
+
+async def test_connect_is_passed_on_and_becomes_a_tunnel() -> None:
+    client = Client()
+    upstream_bound, sending = await connect(client)
+    upstream_bound.feed(b"ping")
+    await settle()
+    assert client.transport.take() == b""
+    await client.answer(b"HTTP/1.1 200 Connected\r\n\r\nearly")
+    response = await sending
+    assert response.upgraded
+    assert client.transport.take() == b"ping"
+    await client.answer(b"HTTP/1.1 is only bytes here")
+    client.transport.receive_eof()
+    assert await read_all(response.body) == b"earlyHTTP/1.1 is only bytes here"
+    upstream_bound.feed_end()
+    await settle()
+    assert client.pool.closed == [client.connection]
+
+
+async def test_connect_that_is_refused_is_an_answer_like_any_other() -> None:
+    client = Client()
+    _, sending = await connect(client)
+    await client.answer(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
+    response = await sending
+    assert (response.status, response.body, response.upgraded) == (403, b"no", False)
+    assert client.connection.closed
+
+
+async def test_tunnel_with_a_length_is_a_fault() -> None:
+    client = Client()
+    _, sending = await connect(client)
+    await client.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno")
+    with pytest.raises(UpstreamProtocolError):
+        await sending
