@@ -20,7 +20,7 @@ class SyncState(Enum):
 
     NOT_SENT = "NOT SENT"
     SYNCED = "SYNCED"
-    STALE = "STALE"  # sent, and not answered yet
+    STALE = "STALE"  # sent and not answered yet, or still to be sent
     ERROR = "ERROR"
 
 
@@ -100,7 +100,7 @@ def _state(watch: Watch) -> SyncState:
         return SyncState.ERROR
     if watch.acks.sent is None:
         return SyncState.NOT_SENT
-    return SyncState.SYNCED if watch.acks.settled else SyncState.STALE
+    return SyncState.SYNCED if watch.acks.settled and not watch.owes else SyncState.STALE
 
 
 def config_dump(connection: Connection) -> dict[str, Any]:

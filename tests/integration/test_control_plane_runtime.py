@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import json
 import socket
 from pathlib import Path
 
+import grpc
 import pytest
 
 from controlplane.errors import SettingsError
+from controlplane.networking import SidecarScope
 from controlplane.runtime import ControlPlane
 from controlplane.settings import read_settings
 from controlplane.sources.files import FolderSource
+from protos.type_urls import ROUTE
+from tests.support.ads_client import DeltaClient, node_of
 from tests.support.control_plane import FREE_PORTS
+from tests.support.documents import document, service
+from tests.support.mesh_folder import MeshFolder
 
 
 def control_plane(tmp_path: Path, *flags: str) -> ControlPlane:
@@ -53,6 +61,30 @@ async def test_nothing_is_left_when_following_was_cancelled(tmp_path: Path) -> N
         await following
     await plane.close()
     await until_no_task_is_left()
+
+
+async def test_worlds_that_are_gone_are_not_kept(tmp_path: Path) -> None:
+    folder, addresses = MeshFolder(tmp_path / "mesh"), tmp_path / "addresses.json"
+    folder.write("service", service("reviews"))
+    plane = control_plane(tmp_path, "--addresses-file", str(addresses))
+    await plane.start()
+    following = asyncio.create_task(plane.follow(asyncio.Event()), name="following")
+    target = json.loads(addresses.read_text())["xds"]
+    async with grpc.aio.insecure_channel(target) as channel, DeltaClient(channel, node_of("pod")) as proxy:
+        await proxy.subscribe(ROUTE, "9080")
+        await proxy.accept(ROUTE)
+        for number in range(6):
+            host = f"host-{number}.example.com"
+            route = {"match": [{"port": 9080}], "directResponse": {"status": 200 + number}}
+            folder.write(
+                "route", document("VirtualService", "a", {"hosts": ["reviews", host], "http": [route]})
+            )
+            await proxy.accept(ROUTE)
+    following.cancel()
+    await plane.close()
+    gc.collect()
+    scopes = [each for each in gc.get_objects() if isinstance(each, SidecarScope)]
+    assert len(scopes) <= 2
 
 
 async def test_a_folder_that_can_no_longer_be_followed_ends_it_loudly(

@@ -382,6 +382,17 @@ async def test_a_builder_that_fails_for_one_type_leaves_the_others_alone(
         await sidecar.accept(LISTENER)
 
 
+async def test_a_proxy_that_was_not_sent_the_newest_is_stale(mesh: Mesh) -> None:
+    async with DeltaClient(mesh.channel, node_of("sidecar")) as sidecar:
+        await sidecar.subscribe(LISTENER)
+        await sidecar.accept(LISTENER)
+        await until(lambda: mesh.status.types["lds"].state is SyncState.SYNCED)
+        mesh.generator.broken.add(LISTENER)
+        mesh.publish()
+        await until(lambda: mesh.metric("pilot_total_xds_internal_errors_total") >= 1)
+        assert mesh.status.types["lds"].state is SyncState.STALE
+
+
 @pytest.mark.parametrize("client_type", [SotwClient, DeltaClient])
 @pytest.mark.parametrize(
     ("node", "words"),

@@ -32,10 +32,12 @@ from tests.support.xds_world import FULL
 SERVICES = 1000
 ENDPOINTS = 10
 PROXIES = 50
+STORM = 200
 
 # The machine that runs this may be busy; the bars are 2 s and 0.5 s on an idle one.
 FIRST_PUSH_S = 10.0
 CHANGE_S = 1.5
+STORM_S = 15.0
 BLOCKED_S = 1.0
 
 
@@ -157,6 +159,33 @@ async def test_an_endpoint_reaches_every_proxy_that_follows_its_service(scale: S
         took_s = time.perf_counter() - started
     assert all(names_in(response) == {f"outbound|9080||{hostname}"} for response in responses)
     assert took_s < CHANGE_S
+
+
+async def test_a_storm_of_reconnecting_proxies_costs_little_and_repeats_nothing(scale: Scale) -> None:
+    async def versions(sidecar: DeltaClient) -> dict[str, str]:
+        await sidecar.subscribe(CLUSTER)
+        known: dict[str, str] = {}
+        while len(known) < SERVICES:
+            response = await sidecar.accept(CLUSTER)
+            known |= {resource.name: resource.version for resource in response.resources}
+        return known
+
+    async def reconnect(number: int) -> int:
+        async with DeltaClient(channel, node_of(f"sidecar-{number}")) as again:
+            await again.subscribe(CLUSTER, has=known)
+            return len((await again.accept(CLUSTER)).resources)
+
+    async with grpc.aio.insecure_channel(scale.target) as channel:
+        async with DeltaClient(channel, node_of("sidecar-0")) as first:
+            known = await versions(first)
+        started = time.perf_counter()
+        repeated = await asyncio.gather(*map(reconnect, range(STORM)))
+        took_s = time.perf_counter() - started
+    assert set(repeated) == {0}
+    assert took_s < STORM_S
+    async with asyncio.timeout(5):
+        while scale.xds.proxies():
+            await asyncio.sleep(0.005)
 
 
 async def test_a_full_push_of_what_did_not_change_sends_nothing(scale: Scale) -> None:
