@@ -57,7 +57,10 @@ class _Flags:
 
 def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = _Parser(
-        prog="python -m sidecar", description="A service mesh's sidecar proxy.", allow_abbrev=False
+        prog="python -m sidecar",
+        description="A service mesh's sidecar proxy.",
+        epilog=f"Each flag can be set in the environment: {_PREFIX}STATE_DIR stands for --state-dir.",
+        allow_abbrev=False,
     )
     flags = _Flags(parser, environ)
     defaults = Settings()
@@ -65,9 +68,20 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     flags.add("--config-yaml", default="", help="YAML whose top-level parts come before the file's")
     flags.add("--service-node", default="", help="the node's id, before the file's")
     flags.add("--service-cluster", default="", help="the node's cluster, before the file's")
-    flags.add("-l", "--log-level", default=defaults.log_level, choices=_LOG_LEVELS)
+    flags.add(
+        "-l",
+        "--log-level",
+        default=defaults.log_level,
+        choices=_LOG_LEVELS,
+        help="lowest to log (default: %(default)s)",
+    )
     flags.add("--concurrency", type=_concurrency, default=1, help="worker threads; only 1 is supported")
-    flags.add("--drain-time-s", type=_seconds, default=defaults.drain_time_s)
+    flags.add(
+        "--drain-time-s",
+        type=_seconds,
+        default=defaults.drain_time_s,
+        help="longest drain after SIGTERM (default: %(default)s)",
+    )
     flags.add("--state-dir", type=Path, help="where the last good configuration is kept")
     flags.add("--ca-address", default="", help="host:port that signs the workload's certificate")
     flags.add("--ca-cert", type=Path, help="PEM roots that the CA's own certificate chains to")
@@ -78,14 +92,32 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         type=_lifetime,
         default=defaults.certificate_lifetime_s,
         metavar="SECONDS",
+        help="asked for; it is renewed at half of what the CA gives (default: %(default)s)",
     )
-    flags.add("--trust-domain", default=defaults.trust_domain)
     flags.add(
-        "--status-port", type=_port, default=defaults.status_port, help="serves /healthz/ready; 'off': none"
+        "--trust-domain",
+        default=defaults.trust_domain,
+        help="the mesh's, of every SPIFFE id (default: %(default)s)",
     )
-    flags.add("--metrics-port", type=_port, default=defaults.metrics_port, help="serves metrics; 'off': none")
+    flags.add(
+        "--status-port",
+        type=_port,
+        default=defaults.status_port,
+        help="serves /healthz/ready; 'off': none (default: %(default)s)",
+    )
+    flags.add(
+        "--metrics-port",
+        type=_port,
+        default=defaults.metrics_port,
+        help="serves metrics; 'off': none (default: %(default)s)",
+    )
     flags.add("--addresses-file", type=Path, help="where the addresses that were bound are written, as JSON")
-    flags.add("--access-log", default=defaults.access_log, choices=_ACCESS_LOGS)
+    flags.add(
+        "--access-log",
+        default=defaults.access_log,
+        choices=_ACCESS_LOGS,
+        help="to stdout (default: %(default)s)",
+    )
     return parser
 
 

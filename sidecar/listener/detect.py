@@ -26,6 +26,13 @@ class Detection:
     server_name: str = ""
     application_protocols: tuple[str, ...] = ()
 
+    def __str__(self) -> str:
+        """For a log; what the client chose is quoted."""
+        protocols = ", ".join(map(repr, self.application_protocols))
+        words = "TLS" if self.transport_protocol == TLS else "plaintext"
+        words += f" ({protocols})" if protocols else ""
+        return f"{words} for {self.server_name!r}" if self.server_name else words
+
 
 @dataclass(frozen=True, slots=True)
 class NeedMore:

@@ -20,6 +20,19 @@ def hello(server_name: str | None = "reviews.default", alpn: tuple[str, ...] = (
     return outgoing.read()
 
 
+@pytest.mark.parametrize(
+    ("detection", "words"),
+    [
+        (RAW, "plaintext"),
+        (Detection(application_protocols=("http/1.1",)), "plaintext ('http/1.1')"),
+        (Detection("tls"), "TLS"),
+        (Detection("tls", "a.b", ("istio", "h2\n")), "TLS ('istio', 'h2\\n') for 'a.b'"),
+    ],
+)
+def test_a_detection_in_words(detection: Detection, words: str) -> None:
+    assert str(detection) == words
+
+
 def in_records(data: bytes, size: int) -> bytes:
     """The same handshake message, cut into records of ``size`` bytes."""
     body = data[5:]
