@@ -76,11 +76,11 @@ async def test_worlds_that_are_gone_are_not_kept(tmp_path: Path) -> None:
         for number in range(6):
             host = f"host-{number}.example.com"
             route = {"match": [{"port": 9080}], "directResponse": {"status": 200 + number}}
-            folder.write(
-                "route", document("VirtualService", "a", {"hosts": ["reviews", host], "http": [route]})
-            )
+            spec = {"hosts": ["reviews", host], "http": [route]}
+            folder.write("route", document("VirtualService", "a", spec))
             await proxy.accept(ROUTE)
     following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
     await plane.close()
     gc.collect()
     scopes = [each for each in gc.get_objects() if isinstance(each, SidecarScope)]
