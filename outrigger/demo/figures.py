@@ -24,7 +24,7 @@ class Check:
 @dataclass(slots=True, kw_only=True)
 class StepFigures:
     """One row of the final table, and one entry of the JSON file. `shares` are of the requests that counted:
-    those sent after the sidecar had the step's configuration."""
+    those sent after the sidecar had the step's configuration. `note` is what a person should read."""
 
     number: int
     title: str
@@ -36,6 +36,7 @@ class StepFigures:
     shares: dict[str, float] = field(default_factory=dict)
     ejected: list[str] = field(default_factory=list)
     converged_in_s: float = 0.0
+    note: str = ""
     checks: list[Check] = field(default_factory=list)
 
     @property

@@ -53,25 +53,23 @@ class Screen:
     def say(self, message: str) -> None:
         self._message = message
         if not self._live:
-            self.console.print(message, highlight=False, soft_wrap=True)
+            self._print(message)
 
     def begin(self, figures: StepFigures) -> None:
         self._steps.append(figures)
         if not self._live:
-            self.console.print(
-                f"\n[bold]{figures.number}. {figures.title}[/]", highlight=False, soft_wrap=True
-            )
+            self._print(f"\n[bold]{figures.number}. {figures.title}[/]")
 
     def end(self, figures: StepFigures) -> None:
         if not self._live:
-            self.console.print(
+            self._print(
                 f"   {figures.requests} requests, {figures.requests_per_s:.0f}/s, "
-                f"p50 {figures.p50_ms:.1f} ms, p99 {figures.p99_ms:.1f} ms; {_percentages(figures.shares)}",
-                highlight=False,
-                soft_wrap=True,
+                f"p50 {figures.p50_ms:.1f} ms, p99 {figures.p99_ms:.1f} ms; {_percentages(figures.shares)}"
             )
             for check in figures.checks:
-                self.console.print(_check(check), highlight=False, soft_wrap=True)
+                self._print(_check(check))
+            if figures.note:
+                self._print(Text(f"   {figures.note}", "yellow"))
 
     def _draw(self) -> RenderableType:
         window = self._results.since(time.monotonic() - WINDOW_S)
@@ -114,18 +112,19 @@ class Screen:
         self.console.print()
         self.console.print(table)
         for check in hops:
-            self.console.print(_check(check), highlight=False, soft_wrap=True)
-        self.console.print(
-            _check(Check("no failed client request in the whole run", not failed, f"{failed} of {requests}")),
-            highlight=False,
-            soft_wrap=True,
-        )
+            self._print(_check(check))
+        whole_run = f"{failed} of {requests}"
+        self._print(_check(Check("no failed client request in the whole run", not failed, whole_run)))
         for figures in steps:
+            if figures.note:
+                self._print(Text(f"step {figures.number}: {figures.note}", "yellow"))
             for check in figures.checks:
                 if not check.ok:
-                    self.console.print(
-                        Text(f"step {figures.number}:"), _check(check), highlight=False, soft_wrap=True
-                    )
+                    self._print(Text(f"step {figures.number}:"), _check(check))
+
+    def _print(self, *parts: Text | str) -> None:
+        """A line as long as it is: whoever reads it may paste it."""
+        self.console.print(*parts, highlight=False, soft_wrap=True)
 
 
 def _check(check: Check) -> Text:
