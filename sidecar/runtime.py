@@ -7,30 +7,25 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import random
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from itertools import chain
 
-from protos import node
-from protos.spiffe import SpiffeId
-from sidecar.admin.local_port import LocalPort
-from sidecar.admin.server import METRICS_ENDPOINTS, STATUS_ENDPOINTS, AdminService
+from sidecar.admin.local_ports import EVERYWHERE, LocalPorts
 from sidecar.admin.server_info import ServerInfo
 from sidecar.admin.state import AdminView, ServerState
 from sidecar.config.bootstrap import Bootstrap, Settings
 from sidecar.config.endpoint import SocketAddress
-from sidecar.config.listener import HttpConnectionManager, Listener, TcpProxy
+from sidecar.config.listener import HttpConnectionManager, Listener, TcpProxy, TrafficDirection
 from sidecar.config.snapshot import Snapshot
-from sidecar.errors import BootstrapError, ConfigError
+from sidecar.errors import BootstrapError, ConfigError, SidecarError
 from sidecar.filters.chain import build
 from sidecar.http.connection_manager import ConnectionManager
 from sidecar.http.h1_client import Http1ClientConnection
 from sidecar.identity.certs import certificates
-from sidecar.identity.client import SigningClient, token_from_file
 from sidecar.identity.contexts import TlsContexts
 from sidecar.identity.rotation import SvidRotation
 from sidecar.identity.svid import Svid
@@ -38,7 +33,6 @@ from sidecar.listener.faults import quiet_peer_faults
 from sidecar.listener.handler import ConnectionHandler
 from sidecar.listener.manager import ListenerManager, ListenerSettings
 from sidecar.listener.tcp_proxy import TcpProxyHandler, TcpProxyServices
-from sidecar.observability.request_metrics import LocalWorkload
 from sidecar.observability.stats import Stats
 from sidecar.observability.telemetry import Telemetry
 from sidecar.router.exchange import RouterEnvironment
@@ -46,12 +40,12 @@ from sidecar.router.match import RouteTable, RouteTableRef
 from sidecar.router.router import Router
 from sidecar.timers import Timers
 from sidecar.upstream.cluster_manager import ClusterManager
+from sidecar.workload import local_workload, svid_rotation, token_reader
 from sidecar.xds.client import XdsClient
 
 log = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
-EVERYWHERE = "0.0.0.0"
 DRAIN_POLL_S = 0.1
 # Istio's MINIMUM_DRAIN_DURATION: so long others may still send to a workload that is leaving.
 MINIMUM_DRAIN_S = 5.0
@@ -80,7 +74,7 @@ class Sidecar:
         self._bootstrap = bootstrap
         self._timers = Timers(loop)
         self._stats = Stats()
-        self._telemetry = Telemetry(_local_workload(settings, bootstrap), access_log=settings.access_log)
+        self._telemetry = Telemetry(local_workload(settings, bootstrap), access_log=settings.access_log)
         self._contexts = TlsContexts(bootstrap.static.secrets)
         self._clusters = ClusterManager(
             stats=self._stats,
@@ -100,21 +94,19 @@ class Sidecar:
             timers=self._timers,
             settings=ListenerSettings(drain_time_s=settings.drain_time_s),
         )
-        self._rotation = self._make_rotation()
+        self._rotation = svid_rotation(settings, bootstrap, self._use_svid)
         self._xds = XdsClient(
-            bootstrap, self._apply, state_dir=settings.state_dir, token=self._token_reader()
+            bootstrap, self._apply, state_dir=settings.state_dir, token=token_reader(settings)
         )
+        self._ports = LocalPorts(self._view(), settings, bootstrap.admin_address, self._timers)
         self._snapshot: Snapshot | None = None
-        self._ports: list[LocalPort] = []
         self._stopped: asyncio.Future[None] = loop.create_future()
         self._draining: asyncio.Task[None] | None = None
 
     # The life of the process.
 
     async def run(self) -> None:
-        addresses = await self._open_ports()
-        if self._settings.addresses_file is not None:
-            self._settings.addresses_file.write_text(json.dumps(addresses) + "\n")
+        await self._ports.open()
         tasks = [asyncio.create_task(self._xds.run(), name="xds")]
         if self._rotation is not None:
             tasks.append(asyncio.create_task(self._keep_identity(self._rotation), name="identity"))
@@ -129,10 +121,14 @@ class Sidecar:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         """A task that should have gone on for ever: what ended it ends the process."""
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._fail(error)
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        if not isinstance(error, SidecarError):
+            log.error("the task %s has failed", task.get_name(), exc_info=error)
+            error = SidecarError(f"{task.get_name()}: {type(error).__name__}: {error}")
+        self._fail(error)
 
-    def _fail(self, error: BaseException) -> None:
+    def _fail(self, error: SidecarError) -> None:
         if not self._stopped.done():
             self._stopped.set_exception(error)
 
@@ -160,8 +156,7 @@ class Sidecar:
             self._stopped.set_result(None)
 
     async def close(self) -> None:
-        for port in self._ports:
-            await port.close()
+        await self._ports.close()
         if self._draining is not None:
             self._draining.cancel()
         await self._listeners.close()
@@ -230,29 +225,6 @@ class Sidecar:
 
     # Identity.
 
-    def _make_rotation(self) -> SvidRotation | None:
-        settings = self._settings
-        if not settings.ca_address:
-            return None
-        if settings.ca_cert is None:
-            raise BootstrapError("--ca-address needs --ca-cert: the roots that the CA is known by")
-        token = self._token_reader()
-        if token is None:
-            raise BootstrapError("--ca-address needs --token-file, or OUTRIGGER_TOKEN")
-        signer = SigningClient(
-            address=settings.ca_address,
-            root_certificate_file=settings.ca_cert,
-            token=token,
-            lifetime_s=settings.certificate_lifetime_s,
-        )
-        return SvidRotation(signer, _spiffe_id(settings, self._bootstrap), self._use_svid)
-
-    def _token_reader(self) -> Callable[[], str] | None:
-        if self._settings.token_file is not None:
-            file = self._settings.token_file
-            return lambda: token_from_file(file)
-        return (lambda: self._settings.token) if self._settings.token else None
-
     async def _keep_identity(self, rotation: SvidRotation) -> None:
         await rotation.obtain_first()
         await rotation.run()
@@ -264,23 +236,6 @@ class Sidecar:
             self._blame(self._listeners.identity_ready())
 
     # What there is to see.
-
-    async def _open_ports(self) -> dict[str, str]:
-        settings = self._settings
-        view = self._view()
-        wanted: list[tuple[str, SocketAddress | None, AdminService]] = [
-            ("admin", self._bootstrap.admin_address, AdminService(view)),
-            ("status", _port(settings.status_port), AdminService(view, STATUS_ENDPOINTS)),
-            ("metrics", _port(settings.metrics_port), AdminService(view, METRICS_ENDPOINTS)),
-        ]
-        opened = {}
-        for name, address, service in wanted:
-            if address is not None:
-                port = LocalPort(name, service, self._timers)
-                opened[name] = str(await port.open(address))
-                self._ports.append(port)
-        log.info("open: %s", ", ".join(f"{name} on {address}" for name, address in opened.items()))
-        return opened
 
     def _view(self) -> AdminView:
         info = ServerInfo(
@@ -316,56 +271,19 @@ class Sidecar:
         restored = self._xds.last_good() is not None
         return self._bootstrap.ads is None or self._xds.state.synced or restored
 
-    def _configuration_stats(self) -> Iterator[tuple[str, int]]:
+    def _configuration_stats(self) -> Iterator[tuple[str, int | str]]:
         yield "cluster_manager.active_clusters", len(self._clusters)
         yield "listener_manager.total_listeners_active", len(self._listeners.statuses())
         yield "listener_manager.total_listeners_warming", len(self._listeners.warming)
-        for name, value in self._xds.state.stats().items():
-            if isinstance(value, int):
-                yield name, value
+        yield from self._xds.state.stats().items()
 
     def _seconds_until_expiry(self) -> float | None:
         return None if self._rotation is None else self._rotation.seconds_until_expiry()
 
-    def _drain_listeners(self, inbound_only: bool) -> None:
-        if inbound_only:
-            self._listeners.stop_inbound()
+    def _drain_listeners(self, *, inbound_only: bool, graceful: bool) -> None:
+        directions = (TrafficDirection.INBOUND,) if inbound_only else tuple(TrafficDirection)
+        if graceful:
+            self._listeners.drain(directions)
+            self._timers.after(self._settings.drain_time_s, lambda: self._listeners.stop(directions))
         else:
-            self._listeners.drain()
-
-
-def _port(number: int | None) -> SocketAddress | None:
-    """Asked by the kubelet and by scrapers, from outside the pod."""
-    return None if number is None else SocketAddress(EVERYWHERE, number)
-
-
-def _spiffe_id(settings: Settings, bootstrap: Bootstrap) -> SpiffeId:
-    """What the token is expected to prove; the node's metadata say it."""
-    metadata = bootstrap.node_metadata
-    try:
-        return SpiffeId(
-            settings.trust_domain,
-            str(metadata.get(node.NAMESPACE, "")),
-            str(metadata.get(node.SERVICE_ACCOUNT, "")),
-        )
-    except ValueError as error:
-        raise BootstrapError(
-            f"node.metadata: a certificate needs a namespace and a service account: {error}"
-        ) from error
-
-
-def _local_workload(settings: Settings, bootstrap: Bootstrap) -> LocalWorkload:
-    """The labels of the metrics that are about this workload."""
-    metadata = bootstrap.node_metadata
-    given = metadata.get(node.LABELS)
-    labels = given if isinstance(given, Mapping) else {}
-    known = {
-        "name": metadata.get(node.WORKLOAD_NAME),
-        "namespace": metadata.get(node.NAMESPACE),
-        "app": labels.get("service.istio.io/canonical-name") or labels.get("app"),
-        "version": labels.get("service.istio.io/canonical-revision") or labels.get("version"),
-        "cluster": metadata.get(node.CLUSTER_ID),
-    }
-    if metadata.get(node.SERVICE_ACCOUNT) and settings.ca_address:
-        known["principal"] = str(_spiffe_id(settings, bootstrap))
-    return LocalWorkload(**{name: str(value) for name, value in known.items() if value})
+            self._listeners.stop(directions)

@@ -1,40 +1,116 @@
-"""How an admin endpoint answers: text, JSON, or an error in words."""
+"""How an admin endpoint answers: text, JSON, a long page piece by piece, or an error in words."""
 
 from __future__ import annotations
 
+import asyncio
 import json
-from collections.abc import Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from sidecar.http.message import Response
+import re2
+
+from sidecar.http.message import Headers, Response
 
 Query = Mapping[str, str]
 Answer = str | Mapping[str, Any] | Response
 
+TEXT = b"text/plain; charset=UTF-8"
+JSON = b"application/json"
 PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
+
+SLICE_S = 0.005
 
 
 class AdminError(Exception):
     """The request cannot be answered: a query parameter that is none, with the reason."""
 
+    def __init__(self, words: str, status: int = 400) -> None:
+        super().__init__(words)
+        self.status = status
 
-def text(body: str, status: int = 200, content_type: bytes = b"text/plain; charset=UTF-8") -> Response:
+
+def text(body: str, status: int = 200, content_type: bytes = TEXT) -> Response:
+    return Response(status, _headers(content_type), body.encode())
+
+
+def json_document(body: Mapping[str, Any]) -> Response:
+    return text(json.dumps(body, indent=1) + "\n", content_type=JSON)
+
+
+def page(pieces: Iterable[str], content_type: bytes = TEXT) -> Response:
+    """A page that may be long, made while it is sent: each piece must be quick to make, and may be empty."""
+    return Response(200, _headers(content_type), _SlicedBody(iter(pieces)))
+
+
+def json_page(key: str, batches: Iterable[Iterable[Mapping[str, Any]]]) -> Response:
+    """``{key: [all items of all batches]}``, made while it is sent."""
+    return page(_json_pieces(key, batches), JSON)
+
+
+def _json_pieces(key: str, batches: Iterable[Iterable[Mapping[str, Any]]]) -> Iterator[str]:
+    separator = f"{{{json.dumps(key)}:["
+    for batch in batches:
+        items = ",".join(json.dumps(item, separators=(",", ":")) for item in batch)
+        yield separator + items if items else ""
+        if items:
+            separator = ","
+    yield "]}\n" if separator == "," else f"{separator}]}}\n"
+
+
+def _headers(content_type: bytes) -> Headers:
     # What an admin page shows changes from one look to the next, and is nobody's to embed.
-    headers = [
+    return [
         (b"content-type", content_type),
         (b"cache-control", b"no-cache, max-age=0"),
         (b"x-content-type-options", b"nosniff"),
     ]
-    return Response(status, headers, body.encode())
 
 
-def json_document(body: Mapping[str, Any]) -> Response:
-    return text(json.dumps(body, indent=1) + "\n", content_type=b"application/json")
+class _SlicedBody:
+    """A `BodyReader` over a generator, which between slices of `SLICE_S` lets the traffic have its turn."""
+
+    def __init__(self, pieces: Iterator[str]) -> None:
+        self.trailers: Headers = []
+        self._pieces = pieces
+        self._ended = False
+
+    async def read(self) -> bytes:
+        data = b""
+        while not data and not self._ended:
+            await asyncio.sleep(0)
+            data = "".join(self._slice()).encode()
+        return data
+
+    def _slice(self) -> Iterator[str]:
+        end_s = time.perf_counter() + SLICE_S
+        for piece in self._pieces:
+            yield piece
+            if time.perf_counter() > end_s:
+                return
+        self._ended = True
+
+    def close(self) -> None:
+        self._ended = True
 
 
 def wanted_format(query: Query, *formats: str) -> str:
     """The ``format`` parameter; the first of `formats` is the default. Raises `AdminError`."""
     chosen = query.get("format", formats[0])
     if chosen not in formats:
-        raise AdminError(f"usage: ?format={'|'.join(formats)}, not {chosen!r}")
+        raise AdminError(f"usage: ?format=({'|'.join(formats)}), not {chosen!r}")
     return chosen
+
+
+def wanted_names(query: Query) -> re2._Regexp | None:
+    """The ``filter`` parameter: an RE2 regex that is looked for anywhere in a name. Raises `AdminError`."""
+    pattern = query.get("filter")
+    if pattern is None:
+        return None
+    options = re2.Options()
+    options.log_errors = False
+    try:
+        return re2.compile(pattern, options)
+    except re2.error as error:
+        (reason,) = error.args
+        raise AdminError(f"Invalid re2 regex: {reason.decode()}") from error

@@ -5,27 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from sidecar.admin.answers import Answer, Query, wanted_format
+from sidecar.admin.answers import Query, json_page, page, wanted_format, wanted_names
 from sidecar.admin.state import AdminView
 from sidecar.config.cluster import CircuitBreakers, Discovery
 from sidecar.config.endpoint import HealthStatus
+from sidecar.http.message import Response
 from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.host import Host
 
 # Envoy shows the thresholds of both priorities; this proxy knows the default one.
 _THRESHOLDS = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
+# -1: hosts are not ejected for their success rates, so that none is computed.
+_SUCCESS_RATES = (
+    "outlier::success_rate_average::-1",
+    "outlier::success_rate_ejection_threshold::-1",
+    "outlier::local_origin_success_rate_average::-1",
+    "outlier::local_origin_success_rate_ejection_threshold::-1",
+)
 _GAUGES = frozenset({"cx_active", "rq_active"})
 
 
-def clusters(view: AdminView, query: Query) -> Answer:
-    """``?format=text|json``."""
+def clusters(view: AdminView, query: Query) -> Response:
+    """``?format=text|json``, ``?filter=REGEX`` (RE2, anywhere in the name)."""
+    pattern = wanted_names(query)
+    shown = [cluster for cluster in view.clusters if pattern is None or pattern.search(cluster.name)]
     if wanted_format(query, "text", "json") == "json":
-        return {"cluster_statuses": [_status(cluster, view) for cluster in view.clusters]}
-    return "".join(f"{cluster.name}::{line}\n" for cluster in view.clusters for line in _lines(cluster, view))
+        return json_page("cluster_statuses", ([_status(cluster, view)] for cluster in shown))
+    return page(f"{cluster.name}::{line}\n" for cluster in shown for line in _lines(cluster, view))
 
 
 def _lines(cluster: Cluster, view: AdminView) -> Iterator[str]:
     yield f"observability_name::{cluster.name}"
+    if cluster.outlier_detector is not None:
+        yield from _SUCCESS_RATES
     limits = cluster.config.circuit_breakers
     for threshold in _THRESHOLDS:
         yield f"default_priority::{threshold}::{getattr(limits, threshold)}"

@@ -26,15 +26,20 @@ class Endpoint:
 
 
 def config_dump(view: AdminView, query: Query) -> Answer:
-    return view.config_dump(
-        include_eds="include_eds" in query, resource=query.get("resource"), name_regex=query.get("name_regex")
-    )
+    if "mask" in query:
+        raise AdminError("mask is not supported; ?resource chooses a repeated field")
+    resource = query.get("resource")
+    try:
+        return view.config_dump(
+            include_eds="include_eds" in query, resource=resource, name_regex=query.get("name_regex")
+        )
+    except ConfigError as error:
+        raise AdminError(str(error), 404 if error.path == "resource" else 400) from error
 
 
 def ready(view: AdminView, _: Query) -> Answer:
     state = view.server_state()
-    status = 200 if state is ServerState.LIVE else 503
-    return text(f"{state.value}\n", status)
+    return text(f"{state.value}\n", 200 if state is ServerState.LIVE else 503)
 
 
 def quit_(view: AdminView, _: Query) -> Answer:
@@ -43,27 +48,33 @@ def quit_(view: AdminView, _: Query) -> Answer:
 
 
 def drain(view: AdminView, query: Query) -> Answer:
-    view.drain("inboundonly" in query)
+    view.drain(inbound_only="inboundonly" in query, graceful="graceful" in query)
     return "OK\n"
 
 
 def help_(_: AdminView, __: Query) -> Answer:
-    lines = [f"  {path}{' (POST)' if e.mutates else ''}: {e.what}\n" for path, e in sorted(ENDPOINTS.items())]
+    return _help(ENDPOINTS)
+
+
+def _help(endpoints: Mapping[str, Endpoint]) -> str:
+    lines = [f"  {path}{' (POST)' if e.mutates else ''}: {e.what}\n" for path, e in sorted(endpoints.items())]
     return "admin commands are:\n" + "".join(lines)
 
 
 ENDPOINTS: Mapping[str, Endpoint] = {
     "/": Endpoint(help_, "this list"),
     "/certs": Endpoint(lambda view, _: view.certificates(), "the certificates in use; never their keys"),
-    "/clusters": Endpoint(clusters.clusters, "upstream cluster status, or ?format=json"),
+    "/clusters": Endpoint(clusters.clusters, "upstream cluster status: ?filter=REGEX, ?format=json"),
     "/config_dump": Endpoint(
-        config_dump, "the configuration in force: ?include_eds, ?resource=FIELD, ?name_regex=RE2"
+        config_dump, "the configuration in force: ?include_eds, ?resource=FIELD, ?name_regex=REGEX"
     ),
-    "/drain_listeners": Endpoint(drain, "drain all listeners, or ?inboundonly", mutates=True),
+    "/drain_listeners": Endpoint(
+        drain, "stop accepting, with ?graceful after the drain time; ?inboundonly", mutates=True
+    ),
     "/help": Endpoint(help_, "this list"),
     "/listeners": Endpoint(listeners.listeners, "the listeners' addresses, or ?format=json"),
     "/logging": Endpoint(
-        logging_levels.logging_levels, "?level=L for all, ?NAME=L for one logger", mutates=True
+        logging_levels.logging_levels, "?level=L for all, ?NAME=L for one, ?paths=NAME:L,NAME:L", mutates=True
     ),
     "/quitquitquit": Endpoint(quit_, "exit the sidecar", mutates=True),
     "/ready": Endpoint(ready, "200 when it serves, else 503 and the state"),
@@ -79,8 +90,6 @@ METRICS_ENDPOINTS: Mapping[str, Endpoint] = {
     "/stats/prometheus": Endpoint(stats.prometheus, "the same, under Istio's path"),
 }
 
-_ADVICE = "GET /help lists the admin commands"
-
 
 class AdminService:
     """Answers the paths of `endpoints` (by default all): a metrics port shows fewer of them."""
@@ -93,13 +102,13 @@ class AdminService:
         path, _, query_string = request.path.decode("latin-1").partition("?")
         endpoint = self._endpoints.get(path)
         if endpoint is None:
-            return text(f"invalid path: {path}. {_ADVICE}\n", 404)
+            return text(f"invalid path. {_help(self._endpoints)}", 404)
         if endpoint.mutates and request.method != b"POST":
-            return text(f"{path} changes the server: use POST\n", 405)
+            return text(f"Method {request.method.decode('latin-1')} not allowed, POST required.", 405)
         try:
             answer = endpoint.handler(self._view, dict(parse_qsl(query_string, keep_blank_values=True)))
-        except (AdminError, ConfigError) as error:
-            return text(f"{error}\n", 400)
+        except AdminError as error:
+            return text(f"{error}\n", error.status)
         if isinstance(answer, Response):
             return answer
         return text(answer) if isinstance(answer, str) else json_document(answer)

@@ -39,20 +39,25 @@ class ServerInfo:
     def document(self) -> dict[str, Any]:
         """In the shape of ``envoy.admin.v3.ServerInfo``."""
         uptime = f"{int(self._clock() - self._start_s)}s"
-        options = {
-            field.name: str(getattr(self._settings, field.name))
-            for field in fields(self._settings)
-            if field.name not in _SECRET_SETTINGS
-        }
         return {
             "version": f"outrigger/{version('outrigger')}",
             "state": self._state().value,
             "uptime_current_epoch": uptime,
             "uptime_all_epochs": uptime,
             "hot_restart_version": "disabled",
-            "command_line_options": options,
+            "command_line_options": self._command_line_options(),
             "node": self._bootstrap.document.get("node", {}),
         }
+
+    def _command_line_options(self) -> dict[str, Any]:
+        """Of ``CommandLineOptions``, what there is here too, and beside it what is the sidecar's own."""
+        options = {
+            field.name: value if isinstance(value, int | float) else str(value)
+            for field in fields(self._settings)
+            if (value := getattr(self._settings, field.name)) is not None
+            and field.name not in _SECRET_SETTINGS
+        }
+        return {**options, "drain_time": f"{self._settings.drain_time_s:g}s"}
 
     def stats(self) -> Iterator[tuple[str, int]]:
         yield "server.live", int(self._state() is ServerState.LIVE)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
 from sidecar.listener.manager import ListenerManager
+from sidecar.observability.exposition import ExtraStats
 from sidecar.observability.request_metrics import RequestMetrics
 from sidecar.observability.stats import Stats
 from sidecar.upstream.cluster_manager import ClusterManager
@@ -27,14 +28,19 @@ class ConfigDump(Protocol):
         """Envoy's ``/config_dump``. Raises `ConfigError` for a mask or a regex that is none."""
 
 
+class DrainListeners(Protocol):
+    def __call__(self, *, inbound_only: bool, graceful: bool) -> None:
+        """Listeners accept no more; `graceful`: for the drain time they do, and clients are told to leave."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminView:
     """`extra_stats` are those that live outside `stats`, `refresh_stats` brings gauges up to date;
     `server_info` is in Envoy's JSON shape. `is_dynamic`: whether a cluster came by xDS, rather than from the
-    bootstrap file. `drain` takes whether inbound listeners alone are meant."""
+    bootstrap file."""
 
     stats: Stats
-    extra_stats: Callable[[], Iterable[tuple[str, int]]]
+    extra_stats: Callable[[], ExtraStats]
     refresh_stats: Callable[[], None]
     reporters: tuple[RequestMetrics, ...]
     clusters: ClusterManager
@@ -44,5 +50,5 @@ class AdminView:
     server_info: Callable[[], Mapping[str, Any]]
     server_state: Callable[[], ServerState]
     is_dynamic: Callable[[str], bool]
-    drain: Callable[[bool], None]
+    drain: DrainListeners
     quit: Callable[[], None]

@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
-import re2
-
-from sidecar.admin.answers import PROMETHEUS, AdminError, Answer, Query, text, wanted_format
+from sidecar.admin.answers import PROMETHEUS, Query, json_page, page, wanted_format, wanted_names
 from sidecar.admin.state import AdminView
-from sidecar.observability.exposition import render_json, render_prometheus, render_text, stat_values
+from sidecar.http.message import Response
+from sidecar.observability.exposition import (
+    Value,
+    Wanted,
+    is_used,
+    json_batches,
+    prometheus_pieces,
+    stat_values,
+    text_pieces,
+)
 
 
-def stats(view: AdminView, query: Query) -> Answer:
+def stats(view: AdminView, query: Query) -> Response:
     """``?filter=REGEX`` (RE2, anywhere in the name), ``?usedonly``, ``?format=json|prometheus``."""
     format_ = wanted_format(query, "text", "json", "prometheus")
     if format_ == "prometheus":
         return prometheus(view, query)
     view.refresh_stats()
-    pattern = _compile(query.get("filter", ""))
-    values = stat_values(
-        view.stats,
-        view.extra_stats(),
-        keep=lambda name: pattern.search(name) is not None,
-        used_only="usedonly" in query,
-    )
-    return render_json(values) if format_ == "json" else render_text(values)
+    values = stat_values(view.stats, view.extra_stats(), _wanted(query))
+    return json_page("stats", json_batches(values)) if format_ == "json" else page(text_pieces(values))
 
 
-def prometheus(view: AdminView, query: Query) -> Answer:
+def prometheus(view: AdminView, query: Query) -> Response:
+    """The same ``?filter`` and ``?usedonly``; Istio's metrics are always shown."""
     view.refresh_stats()
-    page = render_prometheus(view.stats, view.extra_stats(), view.reporters, used_only="usedonly" in query)
-    return text(page, content_type=PROMETHEUS)
+    pieces = prometheus_pieces(view.stats, view.extra_stats(), view.reporters, _wanted(query))
+    return page(pieces, PROMETHEUS)
 
 
-def _compile(pattern: str) -> re2._Regexp:
-    options = re2.Options()
-    options.log_errors = False
-    try:
-        return re2.compile(pattern, options)
-    except re2.error as error:
-        raise AdminError(f"filter: not a regular expression: {error}") from error
+def _wanted(query: Query) -> Wanted:
+    pattern, used_only = wanted_names(query), "usedonly" in query
+
+    def wanted(name: str, value: Value) -> bool:
+        return (not used_only or is_used(value)) and (pattern is None or pattern.search(name) is not None)
+
+    return wanted

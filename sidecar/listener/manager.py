@@ -11,7 +11,7 @@ import asyncio
 import logging
 import resource
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from itertools import count
@@ -100,8 +100,8 @@ class ListenerManager:
         self._draining: set[_Draining] = set()
         self._bound: Final = BoundAddresses(share_ports=settings.concurrency > 1)
         self._by_destination: dict[SocketAddress, ActiveListener] = {}
-        self._is_draining = False
-        self._inbound_is_stopped = False
+        self._draining_directions: set[TrafficDirection] = set()
+        self._stopped_directions: set[TrafficDirection] = set()
 
     # Configuration.
 
@@ -173,7 +173,7 @@ class ListenerManager:
         self._active[config.name] = listener
         if current is not None:
             self._drain_replaced(current, kept=listener.chains)
-        if self._is_draining:
+        if config.direction in self._draining_directions:
             _drain(listener)
         _LOG.info("listener %s is active on %s", config.name, self._bound.address_of(config))
 
@@ -205,7 +205,7 @@ class ListenerManager:
         )
 
     def _may_accept(self, config: Listener) -> bool:
-        return not (self._inbound_is_stopped and config.direction is TrafficDirection.INBOUND)
+        return config.direction not in self._stopped_directions
 
     def _find_by_destination(self, destination: SocketAddress) -> ActiveListener | None:
         """Envoy's ``use_original_dst``: the exact address, else the one that stands for all."""
@@ -237,19 +237,18 @@ class ListenerManager:
         for handler in draining.handlers:
             handler.close()
 
-    def drain(self) -> None:
-        """The process is about to end: every client is told to leave, and yet all are served. Listeners go on
-        accepting, for clients learn late that this workload is gone."""
-        self._is_draining = True
+    def drain(self, directions: Collection[TrafficDirection] = tuple(TrafficDirection)) -> None:
+        """Every client is told to leave, and yet all are served. Listeners go on accepting, for clients learn
+        late that this workload is about to go. Listeners that are still to come drain likewise."""
+        self._draining_directions.update(directions)
         for listener in self._active.values():
-            _drain(listener)
-
-    def stop_inbound(self) -> None:
-        """Inbound listeners accept no more (``/drain_listeners?inboundonly``); their connections go on."""
-        self._inbound_is_stopped = True
-        for listener in self._active.values():
-            if listener.config.direction is TrafficDirection.INBOUND:
+            if listener.config.direction in directions:
                 _drain(listener)
+
+    def stop(self, directions: Collection[TrafficDirection] = tuple(TrafficDirection)) -> None:
+        """Listeners drain, and accept no more; the connections that they have go on."""
+        self.drain(directions)
+        self._stopped_directions.update(directions)
         self._keep_bound()
 
     async def close(self) -> None:

@@ -23,6 +23,8 @@ _FLUSH_TIMEOUT_S: Final = 5.0
 # TLS streams of asyncio cannot be half-closed. When one side has ended and the other cannot be told so, what
 # is still under way in the other direction may go on until it is silent for this long.
 _LINGER_S: Final = 5.0
+# So often are the bytes of open connections reported (the tcp_reporting_duration of Istio's metrics).
+REPORT_INTERVAL_S: Final = 5.0
 
 
 class TcpUpstream(Protocol):
@@ -39,11 +41,16 @@ class TcpCluster(Protocol):
 
 
 class TcpObserver(Protocol):
-    """Metrics and access log. The ``info`` of both calls is the same object."""
+    """Metrics and access log. The ``info`` of all calls is the same object."""
 
-    def opened(self, info: StreamInfo) -> None: ...
+    def opened(self, info: StreamInfo) -> None:
+        """The host was reached."""
 
-    def closed(self, info: StreamInfo) -> None: ...
+    def progressed(self, info: StreamInfo) -> None:
+        """Its byte counts have been brought up to date; the connection goes on."""
+
+    def closed(self, info: StreamInfo) -> None:
+        """Due also when no host was reached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +76,7 @@ class TcpProxyHandler:
         self._clusters: Final = tuple(cluster.name for cluster in config.clusters)
         self._cumulative_weights: Final = tuple(accumulate(cluster.weight for cluster in config.clusters))
         self._sessions: set[_Session] = set()
+        self._report_timer: Timer | None = None
 
     @property
     def active_connections(self) -> int:
@@ -77,6 +85,7 @@ class TcpProxyHandler:
     def protocol(self, connection: Connection) -> asyncio.Protocol:
         session = _Session(self, connection)
         self._sessions.add(session)
+        self._schedule_report()
         self.stats.downstream_cx_total += 1
         self.stats.downstream_cx_active += 1
         return session.downstream
@@ -98,9 +107,20 @@ class TcpProxyHandler:
         if session in self._sessions:
             self._sessions.remove(session)
             self.stats.downstream_cx_active -= 1
-            self.stats.downstream_cx_rx_bytes_total += session.downstream.received_bytes
-            self.stats.downstream_cx_tx_bytes_total += session.upstream.received_bytes
             self.services.observer.closed(session.info)
+
+    def _schedule_report(self) -> None:
+        """One timer for all sessions, as long as there are any."""
+        if self._report_timer is None:
+            self._report_timer = self.services.timers.after(REPORT_INTERVAL_S, self._report)
+
+    def _report(self) -> None:
+        self._report_timer = None
+        for session in self._sessions:
+            session.count_bytes()
+            self.services.observer.progressed(session.info)
+        if self._sessions:
+            self._schedule_report()
 
 
 class _Session:
@@ -142,14 +162,21 @@ class _Session:
         if self._timer is not None:
             self._timer.cancel()
         self.info.end_s = self._proxy.services.clock()
-        self.info.bytes_received = self.downstream.received_bytes
-        self.info.bytes_sent = self.upstream.received_bytes
+        self.count_bytes()
         for side in (self.downstream, self.upstream):
             if side.close():
                 self._proxy.services.timers.after(_FLUSH_TIMEOUT_S, side.abort)
         if self._lease is not None:
             self._lease.release()
         self._proxy.ended(self)
+
+    def count_bytes(self) -> None:
+        """Notes what has passed since the last time."""
+        info, stats = self.info, self._proxy.stats
+        stats.downstream_cx_rx_bytes_total += self.downstream.received_bytes - info.bytes_received
+        stats.downstream_cx_tx_bytes_total += self.upstream.received_bytes - info.bytes_sent
+        info.bytes_received = self.downstream.received_bytes
+        info.bytes_sent = self.upstream.received_bytes
 
     def _client_connected(self) -> None:
         # The session owns the task, and cancels it in `close`.

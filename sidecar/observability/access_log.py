@@ -9,6 +9,7 @@ import asyncio
 import json
 import logging
 import re
+import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -203,6 +204,7 @@ class LogFile:
     def __init__(self, path: str) -> None:
         """Raises `OSError` when the file cannot be opened."""
         self._file: IO[bytes] = Path(path).open("ab", buffering=0)  # noqa: SIM115 - closed by `close`
+        self._writing = threading.Lock()  # a thread may still be at it when `close` comes
         self._lines: list[bytes] = []
         self._size_bytes = 0
         self._refused = False  # what was written last
@@ -234,12 +236,13 @@ class LogFile:
 
     def _write(self, data: bytes) -> None:
         """What a sink refuses (a full disk, a reader that is gone) is lost; the next may be taken."""
-        view = memoryview(data)
-        try:
-            while view:
-                view = view[self._file.write(view) :]
-        except OSError as error:
-            self.dropped_bytes += len(view)
-            if not self._refused:
-                _LOG.warning("access log %s: %s", self._file.name, error.strerror)
-        self._refused = bool(view)
+        with self._writing:
+            view = memoryview(data)
+            try:
+                while view:
+                    view = view[self._file.write(view) :]
+            except OSError as error:
+                self.dropped_bytes += len(view)
+                if not self._refused:
+                    _LOG.warning("access log %s: %s", self._file.name, error.strerror)
+            self._refused = bool(view)

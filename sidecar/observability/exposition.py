@@ -1,16 +1,27 @@
-"""Stats as text: Envoy's ``/stats`` lines and JSON, and the Prometheus exposition format (version 0.0.4)."""
+"""Stats as text: Envoy's ``/stats`` lines and JSON, and the Prometheus exposition format (version 0.0.4).
+
+Everything comes piece by piece, since a page of a hundred thousand lines must not hold up the event loop.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import groupby
+from operator import itemgetter
 
 from sidecar.observability.request_metrics import Labels, RequestMetrics
 from sidecar.observability.stats import Counters, Histogram, Stats, is_gauge
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 1.0)
 
-NameFilter = Callable[[str], bool]
+Value = int | str | Histogram
+"""A counter or gauge, a text readout, a histogram."""
+ExtraStats = Iterable[tuple[str, int | str]]
+"""Stats that live outside `Stats`: the server's, the xDS client's."""
+Wanted = Callable[[str, Value], bool]
+"""By the stat's full name."""
 
 # Envoy's Prometheus label for the variable part of a prefix.
 _PREFIX_LABELS = {
@@ -19,117 +30,142 @@ _PREFIX_LABELS = {
     "listener": "envoy_listener_address",
     "tcp": "envoy_tcp_prefix",
 }
-_CODE_CLASS = re.compile(r"_([1-5])xx$")
+_CODE_CLASS = re.compile(r"_rq_([1-5])xx$")
 
 
-def stat_values(
-    stats: Stats, extra: Iterable[tuple[str, int]], *, keep: NameFilter, used_only: bool
-) -> Iterator[tuple[str, int | Histogram]]:
-    """Every stat by its full name, sorted. `extra` are stats that live elsewhere (the xDS client's, the
-    server's). `used_only` leaves out what is still 0 (Envoy: what was never written)."""
-    values: list[tuple[str, int | Histogram]] = list(extra)
-    for prefix, counters in stats.sets():
-        values += ((f"{prefix}.{name}", value) for name, value in counters.items())
-    for name, value in sorted(values, key=lambda item: item[0]):
-        used = value.count if isinstance(value, Histogram) else value
-        if keep(name) and (used or not used_only):
-            yield name, value
+def is_used(value: Value) -> bool:
+    """What ``usedonly`` shows: not 0. (Envoy: ever written.)"""
+    return bool(value.count if isinstance(value, Histogram) else value)
 
 
-def render_text(values: Iterable[tuple[str, int | Histogram]]) -> str:
-    """``name: value`` lines, the histograms last, as Envoy prints them."""
-    plain, histograms = [], []
-    for name, value in values:
-        if isinstance(value, Histogram):
-            histograms.append(f"{name}: {_summary(value)}\n")
-        else:
-            plain.append(f"{name}: {value}\n")
-    return "".join(plain + histograms)
+def stat_values(stats: Stats, extra: ExtraStats, wanted: Wanted) -> Iterator[list[tuple[str, Value]]]:
+    """Every wanted stat by its full name, in the order of the names; in batches, of which some are empty."""
+    groups: list[tuple[str, Iterable[tuple[str, Value]]]] = [(name, [(name, value)]) for name, value in extra]
+    groups += ((prefix, _with_prefix(prefix, counters)) for prefix, counters in stats.sets())
+    for _, group in sorted(groups, key=itemgetter(0)):
+        yield [(name, value) for name, value in group if wanted(name, value)]
 
 
-def render_json(values: Iterable[tuple[str, int | Histogram]]) -> dict[str, object]:
-    """Envoy's ``{"stats": [{"name", "value"}, …, {"histograms": …}]}``."""
-    plain: list[dict[str, object]] = []
+def _with_prefix(prefix: str, counters: Counters) -> Iterator[tuple[str, Value]]:
+    for name, value in counters.items():
+        yield f"{prefix}.{name}", value
+
+
+def text_pieces(batches: Iterable[Iterable[tuple[str, Value]]]) -> Iterator[str]:
+    """``name: value``, the histograms last, as Envoy prints them."""
+    histograms = []
+    for batch in batches:
+        lines = []
+        for name, value in batch:
+            if isinstance(value, Histogram):
+                histograms.append((name, value))
+            else:
+                lines.append(f'{name}: "{value}"\n' if isinstance(value, str) else f"{name}: {value}\n")
+        yield "".join(lines)
+    for name, histogram in histograms:
+        yield f"{name}: {_summary(histogram)}\n"
+
+
+def json_batches(batches: Iterable[Iterable[tuple[str, Value]]]) -> Iterator[list[dict[str, object]]]:
+    """Envoy's ``{"name", "value"}``, and one last item for all histograms."""
     histograms: list[dict[str, object]] = []
-    for name, value in values:
-        if isinstance(value, Histogram):
-            computed = [{"interval": None, "cumulative": value.quantile(share)} for share in QUANTILES]
-            histograms.append({"name": name, "values": computed})
-        else:
-            plain.append({"name": name, "value": value})
+    for batch in batches:
+        items: list[dict[str, object]] = []
+        for name, value in batch:
+            if isinstance(value, Histogram):
+                computed = [{"interval": None, "cumulative": quantile} for quantile in _quantiles(value)]
+                histograms.append({"name": name, "values": computed})
+            else:
+                items.append({"name": name, "value": value})
+        yield items
     if histograms:
         quantiles = [share * 100 for share in QUANTILES]
-        plain.append({"histograms": {"supported_quantiles": quantiles, "computed_quantiles": histograms}})
-    return {"stats": plain}
+        yield [{"histograms": {"supported_quantiles": quantiles, "computed_quantiles": histograms}}]
 
 
-def render_prometheus(
-    stats: Stats, extra: Iterable[tuple[str, int]], reporters: Iterable[RequestMetrics], *, used_only: bool
-) -> str:
+def prometheus_pieces(
+    stats: Stats, extra: ExtraStats, reporters: Iterable[RequestMetrics], wanted: Wanted
+) -> Iterator[str]:
     """Everything in one page; samples of a family stand together, as the format demands."""
-    families: dict[str, list[str]] = {}
+    groups: dict[str, list[tuple[str, Counters]]] = defaultdict(list)
     for prefix, counters in stats.sets():
-        _envoy_samples(families, prefix, counters, used_only=used_only)
+        group, _, variable = prefix.partition(".")
+        groups[group].append((variable, counters))
+    for group, members in groups.items():
+        yield from _envoy_families(group, members, wanted)
     for name, value in extra:
-        metric = "envoy_" + _sanitise(name)
-        family = families.setdefault(f"# TYPE {metric} {'gauge' if is_gauge(name) else 'counter'}\n", [])
-        family.append(f"{metric}{{}} {value}\n")
-    for reporter in reporters:
-        _istio_samples(families, reporter)
-    return "".join(head + "".join(samples) for head, samples in families.items())
+        if isinstance(value, int) and wanted(name, value):
+            metric = f"envoy_{_sanitise(name)}"
+            yield f"{_type_line(metric, name)}{metric}{{}} {value}\n"
+    yield from _istio_families(reporters)
 
 
-def _envoy_samples(
-    families: dict[str, list[str]], prefix: str, counters: Counters, *, used_only: bool
-) -> None:
-    group, _, variable = prefix.partition(".")
-    for name, value in counters.items():
-        labels = {_PREFIX_LABELS[group]: variable}
-        metric = f"envoy_{group}_{_sanitise(name)}"
-        code = _CODE_CLASS.search(metric)
-        if code:
-            labels = {"envoy_response_code_class": code[1], **labels}
-            metric = _CODE_CLASS.sub("_xx", metric)
-        if isinstance(value, Histogram):
-            if value.count or not used_only:
-                _histogram(families, metric, labels, value)
-        elif value or not used_only:
-            kind = "gauge" if is_gauge(name) else "counter"
-            sample = f"{metric}{_labels(labels)} {value}\n"
-            families.setdefault(f"# TYPE {metric} {kind}\n", []).append(sample)
+def _envoy_families(group: str, members: Sequence[tuple[str, Counters]], wanted: Wanted) -> Iterator[str]:
+    """The sets of one kind, family by family. The five classes of a status are one family, with a label."""
+    labelled = [
+        (f"{group}.{variable}.", f'{_PREFIX_LABELS[group]}="{_escape(variable)}"', counters)
+        for variable, counters in members
+    ]
+    for family, stats in groupby(members[0][1].names(), key=lambda stat: _CODE_CLASS.sub("_rq_xx", stat[1])):
+        metric = f"envoy_{group}_{_sanitise(family)}"
+        headed = False
+        for attribute, name in stats:
+            code = _CODE_CLASS.search(name)
+            code_label = f'envoy_response_code_class="{code[1]}",' if code else ""
+            for prefix, labels, counters in labelled:
+                value = getattr(counters, attribute)
+                if wanted(prefix + name, value):
+                    yield (
+                        ("" if headed else _type_line(metric, name, value))
+                        + _samples(metric, code_label + labels, value)
+                    )
+                    headed = True
+                else:
+                    yield ""
 
 
-def _istio_samples(families: dict[str, list[str]], reporter: RequestMetrics) -> None:
-    for request in reporter.requests():
-        _counter(families, "istio_requests_total", request.labels, request.duration_ms.count)
-        _histogram(families, "istio_request_duration_milliseconds", request.labels, request.duration_ms)
-        _histogram(families, "istio_request_bytes", request.labels, request.request_bytes)
-        _histogram(families, "istio_response_bytes", request.labels, request.response_bytes)
-    for tcp in reporter.connections():
-        _counter(families, "istio_tcp_connections_opened_total", tcp.labels, tcp.opened)
-        _counter(families, "istio_tcp_connections_closed_total", tcp.labels, tcp.closed)
-        _counter(families, "istio_tcp_sent_bytes_total", tcp.labels, tcp.sent_bytes)
-        _counter(families, "istio_tcp_received_bytes_total", tcp.labels, tcp.received_bytes)
+def _istio_families(reporters: Iterable[RequestMetrics]) -> Iterator[str]:
+    reporters = tuple(reporters)
+    requests = [(_labels(series.labels), series) for by in reporters for series in by.requests()]
+    connections = [(_labels(series.labels), series) for by in reporters for series in by.connections()]
+    families: tuple[tuple[str, list[tuple[str, int | Histogram]]], ...] = (
+        ("istio_requests_total", [(labels, series.duration_ms.count) for labels, series in requests]),
+        ("istio_request_duration_milliseconds", [(labels, one.duration_ms) for labels, one in requests]),
+        ("istio_request_bytes", [(labels, one.request_bytes) for labels, one in requests]),
+        ("istio_response_bytes", [(labels, one.response_bytes) for labels, one in requests]),
+        ("istio_tcp_connections_opened_total", [(labels, one.opened) for labels, one in connections]),
+        ("istio_tcp_connections_closed_total", [(labels, one.closed) for labels, one in connections]),
+        ("istio_tcp_sent_bytes_total", [(labels, one.sent_bytes) for labels, one in connections]),
+        ("istio_tcp_received_bytes_total", [(labels, one.received_bytes) for labels, one in connections]),
+    )
+    for metric, samples in families:
+        if samples:
+            yield _type_line(metric, metric, samples[0][1])
+        for labels, value in samples:
+            yield _samples(metric, labels, value)
 
 
-def _counter(families: dict[str, list[str]], metric: str, labels: Labels, value: int) -> None:
-    families.setdefault(f"# TYPE {metric} counter\n", []).append(f"{metric}{_labels(labels)} {value}\n")
+def _type_line(metric: str, stat: str, value: Value = 0) -> str:
+    kind = "histogram" if isinstance(value, Histogram) else "gauge" if is_gauge(stat) else "counter"
+    return f"# TYPE {metric} {kind}\n"
 
 
-def _histogram(families: dict[str, list[str]], metric: str, labels: Labels, value: Histogram) -> None:
-    family = families.setdefault(f"# TYPE {metric} histogram\n", [])
+def _samples(metric: str, labels: str, value: int | Histogram) -> str:
+    if not isinstance(value, Histogram):
+        return f"{metric}{{{labels}}} {value}\n"
+    lines = []
     cumulative = 0
     for bound, count in zip(value.buckets, value.counts, strict=False):
         cumulative += count
-        family.append(f"{metric}_bucket{_labels({**labels, 'le': f'{bound:g}'})} {cumulative}\n")
-    family.append(f"{metric}_bucket{_labels({**labels, 'le': '+Inf'})} {value.count}\n")
-    family.append(f"{metric}_sum{_labels(labels)} {value.total:g}\n")
-    family.append(f"{metric}_count{_labels(labels)} {value.count}\n")
+        lines.append(f'{metric}_bucket{{{labels},le="{_number(bound)}"}} {cumulative}\n')
+    lines.append(f'{metric}_bucket{{{labels},le="+Inf"}} {value.count}\n')
+    lines.append(f"{metric}_sum{{{labels}}} {_number(value.total)}\n")
+    lines.append(f"{metric}_count{{{labels}}} {value.count}\n")
+    return "".join(lines)
 
 
 def _labels(labels: Labels) -> str:
-    inner = ",".join(f'{name}="{_escape(value)}"' for name, value in labels.items())
-    return f"{{{inner}}}"
+    return ",".join(f'{name}="{_escape(value)}"' for name, value in labels.items())
 
 
 def _escape(value: str) -> str:
@@ -141,6 +177,20 @@ def _sanitise(name: str) -> str:
 
 
 def _summary(histogram: Histogram) -> str:
+    """Envoy prints each quantile of the last flush interval, and of all time. Here is only the latter."""
     if not histogram.count:
         return "No recorded values"
-    return " ".join(f"P{share * 100:g}(nan,{histogram.quantile(share):g})" for share in QUANTILES)
+    quantiles = zip(QUANTILES, _quantiles(histogram), strict=True)
+    return " ".join(f"P{share * 100:g}(nan,{value:g})" for share, value in quantiles)
+
+
+def _quantiles(histogram: Histogram) -> list[float | None]:
+    """In six digits, since buckets know no more; None where nothing was recorded."""
+    if not histogram.count:
+        return [None] * len(QUANTILES)
+    return [float(f"{histogram.quantile(share):.6g}") for share in QUANTILES]
+
+
+def _number(value: float) -> str:
+    """Never in exponential form, in which Envoy does not write bounds either."""
+    return f"{value:.6f}".rstrip("0").rstrip(".")

@@ -19,6 +19,14 @@ from sidecar.observability.stats import DURATION_BUCKETS_MS, SIZE_BUCKETS_BYTES,
 from sidecar.observability.stream_info import StreamInfo
 
 UNKNOWN = "unknown"
+# Istio's destination_service_name for what the mesh does not know: by the cluster, or by the route that
+# answers in its stead.
+_CATCH_ALLS = {
+    "PassthroughCluster": "PassthroughCluster",
+    "InboundPassthroughCluster": "InboundPassthroughCluster",
+    "BlackHoleCluster": "BlackHoleCluster",
+    "block_all": "BlackHoleCluster",
+}
 Labels = dict[str, str]
 
 
@@ -66,7 +74,7 @@ class RequestMetrics:
         """Counts a request that has ended."""
         workload = info.host_workload
         key = (
-            info.cluster,
+            info.cluster or info.route_name,
             workload.name if workload is not None else "",
             info.status,
             info.flags,
@@ -108,28 +116,33 @@ class RequestMetrics:
 
     def _labels(self, info: StreamInfo) -> Labels:
         service = info.service or ServiceMetadata()
-        peer = info.connection.peer_id
+        name = service.name
+        if name == UNKNOWN:
+            name = _CATCH_ALLS.get(info.cluster or info.route_name, UNKNOWN)
         if self.reporter == "source":
-            source = _local_labels("source", self._local)
-            destination = _remote_labels("destination", info.host_workload, info.upstream_peer_id)
+            peer = info.upstream_peer_id
+            source = _local_labels("source", self._local, proved=bool(peer))
+            destination = _remote_labels("destination", info.host_workload, peer)
             security = UNKNOWN  # Istio: only the destination can say
         else:
+            peer = info.connection.peer_id
             source = _remote_labels("source", None, peer)
-            destination = _local_labels("destination", self._local)
+            destination = _local_labels("destination", self._local, proved=bool(peer))
             security = "mutual_tls" if peer else "none"
         return {
             "reporter": self.reporter,
             **source,
             **destination,
             "destination_service": service.host,
-            "destination_service_name": service.name,
+            "destination_service_name": name,
             "destination_service_namespace": service.namespace,
             "response_flags": info.flags or "-",
             "connection_security_policy": security,
         }
 
 
-def _local_labels(side: str, local: LocalWorkload) -> Labels:
+def _local_labels(side: str, local: LocalWorkload, *, proved: bool) -> Labels:
+    """The principal is what mutual TLS has `proved` to the other side."""
     return _workload_labels(
         side,
         WorkloadMetadata(
@@ -139,7 +152,7 @@ def _local_labels(side: str, local: LocalWorkload) -> Labels:
             canonical_revision=local.version,
             cluster=local.cluster,
         ),
-        local.principal,
+        local.principal if proved else UNKNOWN,
     )
 
 

@@ -1,7 +1,7 @@
 """Counters that cost an integer addition, rendered only when somebody looks.
 
 The fields of each class are Envoy's stat names under the prefix given in its docstring; `name__part` stands
-for `name.part`. Those ending in ``_active``, and the few of `GAUGES`, are gauges.
+for `name.part`. Those ending in ``_active``, and the few of `GAUGES` (some live elsewhere), are gauges.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
+from functools import cache
 from typing import TypeVar
 
 # Milliseconds; istio_request_duration_milliseconds and Envoy's default buckets.
@@ -16,8 +17,11 @@ DURATION_BUCKETS_MS = (0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 1
                        600000, 1800000, 3600000)  # fmt: skip
 SIZE_BUCKETS_BYTES = DURATION_BUCKETS_MS
 
-GAUGES = frozenset({"membership_total", "membership_healthy", "membership_degraded", "membership_excluded",
-                    "upstream_rq_pending_active"})  # fmt: skip
+GAUGES = frozenset((
+    "membership_healthy", "membership_total", "active_clusters", "total_listeners_warming", "connected_state",
+    "update_time", "live", "state", "uptime", "concurrency", "days_until_first_cert_expiring",
+    "seconds_until_first_cert_expiring",
+))  # fmt: skip
 
 
 class Histogram:
@@ -53,14 +57,21 @@ class Histogram:
 class Counters:
     """A set of counters, all 0 at first; a histogram among them is empty."""
 
+    @classmethod
+    @cache
+    def names(cls) -> tuple[tuple[str, str], ...]:
+        """Each stat's attribute, and its dotted name."""
+        return tuple((stat.name, stat.name.replace("__", ".")) for stat in fields(cls))
+
     def items(self) -> Iterator[tuple[str, int | Histogram]]:
         """Each stat by its dotted name."""
-        for stat in fields(self):
-            yield stat.name.replace("__", "."), getattr(self, stat.name)
+        for attribute, name in self.names():
+            yield name, getattr(self, attribute)
 
 
 def is_gauge(name: str) -> bool:
-    return name.endswith("_active") or name in GAUGES
+    """By a stat's full or last name."""
+    return name.endswith("_active") or name.rpartition(".")[2] in GAUGES
 
 
 @dataclass(slots=True, eq=False)

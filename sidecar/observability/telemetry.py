@@ -112,27 +112,49 @@ class Telemetry:
 
 
 class ConnectionTelemetry:
-    """Metrics and access log of the TCP connections of one filter chain."""
+    """Metrics and access log of the TCP connections of one filter chain. As for Istio, one that never reached
+    a host is opened and closed at once."""
 
     def __init__(self, metrics: RequestMetrics | None, loggers: tuple[AccessLogger, ...]) -> None:
         self._metrics = metrics
         self._loggers = loggers
-        self._open: dict[StreamInfo, ConnectionSeries] = {}
+        self._open: dict[StreamInfo, _OpenConnection] = {}
 
     def opened(self, info: StreamInfo) -> None:
         if self._metrics is not None:
-            series = self._open[info] = self._metrics.connection(info)
-            series.opened += 1
+            self._open[info] = _OpenConnection(self._metrics.connection(info))
+
+    def progressed(self, info: StreamInfo) -> None:
+        """Nothing for a connection that has not reached its host yet: its labels are not known."""
+        connection = self._open.get(info)
+        if connection is not None:
+            connection.count(info)
 
     def closed(self, info: StreamInfo) -> None:
-        """Also of a connection that was never opened upstream."""
         if self._metrics is not None:
-            series = self._open.pop(info, None) or self._metrics.connection(info)
-            series.closed += 1
-            series.sent_bytes += info.bytes_sent
-            series.received_bytes += info.bytes_received
+            connection = self._open.pop(info, None) or _OpenConnection(self._metrics.connection(info))
+            connection.count(info)
+            connection.series.closed += 1
         for logger in self._loggers:
             logger.log(info, None, None)
+
+
+class _OpenConnection:
+    """How much of a connection's bytes its series has counted."""
+
+    __slots__ = ("_received_bytes", "_sent_bytes", "series")
+
+    def __init__(self, series: ConnectionSeries) -> None:
+        self.series = series
+        self._received_bytes = 0
+        self._sent_bytes = 0
+        series.opened += 1
+
+    def count(self, info: StreamInfo) -> None:
+        self.series.received_bytes += info.bytes_received - self._received_bytes
+        self.series.sent_bytes += info.bytes_sent - self._sent_bytes
+        self._received_bytes = info.bytes_received
+        self._sent_bytes = info.bytes_sent
 
 
 def _counting(metrics: RequestMetrics) -> OnComplete:

@@ -34,18 +34,19 @@ _STATIC_TYPES = {
     "clusters": type_urls.CLUSTER,
     "secrets": f"{_PREFIX}/envoy.extensions.transport_sockets.tls.v3.Secret",
 }
-_REPEATED = frozenset(
-    (
-        "static_clusters",
-        "dynamic_active_clusters",
-        "dynamic_warming_clusters",
-        "dynamic_endpoint_configs",
-        "static_listeners",
-        "dynamic_listeners",
-        "dynamic_route_configs",
-        "static_secrets",
-    )
-)
+# The repeated fields, by which ?resource chooses: the section of each, and the message of its items.
+_FIELDS = {
+    "static_clusters": ("clusters", "StaticCluster"),
+    "dynamic_active_clusters": ("clusters", "DynamicCluster"),
+    "dynamic_warming_clusters": ("clusters", "DynamicCluster"),
+    "static_endpoint_configs": ("endpoints", "StaticEndpointConfig"),
+    "dynamic_endpoint_configs": ("endpoints", "DynamicEndpointConfig"),
+    "static_listeners": ("listeners", "StaticListener"),
+    "dynamic_listeners": ("listeners", "DynamicListener"),
+    "static_route_configs": ("routes", "StaticRouteConfig"),
+    "dynamic_route_configs": ("routes", "DynamicRouteConfig"),
+    "static_secrets": ("secrets", "StaticSecret"),
+}
 
 Entries = list[dict[str, Any]]
 
@@ -65,24 +66,22 @@ class ConfigDump:
         """``resource`` is a repeated field, such as ``dynamic_listeners``, whose items then are the answer.
         Raises `ConfigError` for another, and for a ``name_regex`` that does not compile."""
         keep = _name_filter(name_regex)
-        sections = self._sections(keep, include_eds=include_eds or bool(resource and "endpoint" in resource))
-        if resource is not None:
-            if resource not in _REPEATED:
-                raise ConfigError("resource", f"{resource} is not a repeated field of a config dump")
-            return {"configs": [item for section in sections.values() for item in section.get(resource, [])]}
-        return {"configs": [{"@type": _type(name), **section} for name, section in sections.items()]}
-
-    def _sections(self, keep: Callable[[str], bool], *, include_eds: bool) -> dict[str, dict[str, Any]]:
-        sections: dict[str, dict[str, Any]] = {
-            "bootstrap": {"bootstrap": dict(self._bootstrap.document)},
-            "clusters": self._clusters(keep),
+        sections: dict[str, Callable[[Callable[[str], bool]], dict[str, Any]]] = {
+            "bootstrap": lambda _: {"bootstrap": dict(self._bootstrap.document)},
+            "clusters": self._clusters,
+            "endpoints": self._endpoints,
+            "listeners": self._listeners,
+            "routes": self._routes,
+            "secrets": lambda keep: {"static_secrets": self._static("secrets", "secret", keep)},
         }
-        if include_eds:
-            sections["endpoints"] = self._endpoints(keep)
-        sections["listeners"] = self._listeners(keep)
-        sections["routes"] = self._routes(keep)
-        sections["secrets"] = {"static_secrets": self._static("secrets", "secret", keep)}
-        return sections
+        if resource is None:
+            shown = [name for name in sections if include_eds or name != "endpoints"]
+            return {"configs": [{"@type": _type(name), **sections[name](keep)} for name in shown]}
+        if resource not in _FIELDS:
+            raise ConfigError("resource", f"{resource} is not a repeated field of a config dump")
+        name, item = _FIELDS[resource]
+        item_type = f"{_type(name)}.{item}"
+        return {"configs": [{"@type": item_type, **entry} for entry in sections[name](keep)[resource]]}
 
     def _clusters(self, keep: Callable[[str], bool]) -> dict[str, Any]:
         warming = self._warming.warming_clusters
@@ -117,11 +116,30 @@ class ConfigDump:
 
     def _routes(self, keep: Callable[[str], bool]) -> dict[str, Any]:
         entries = [entry for _, entry in self._dynamic(type_urls.ROUTE, "route_config", keep)]
-        return {"dynamic_route_configs": entries}
+        return {"static_route_configs": self._inline_routes(keep), "dynamic_route_configs": entries}
+
+    def _inline_routes(self, keep: Callable[[str], bool]) -> Entries:
+        """Those that stand in a listener, wherever that came from."""
+        accepted = self._store.types[type_urls.LISTENER].accepted.values()
+        listeners = [
+            *self._bootstrap.document.get("static_resources", {}).get("listeners", []),
+            *(resource_json(type_urls.LISTENER, listener.body) for listener in accepted),
+        ]
+        return [
+            {"route_config": {"@type": type_urls.ROUTE, **routes}}
+            for listener in listeners
+            for routes in _route_configs(listener)
+            if keep(routes.get("name", ""))
+        ]
 
     def _endpoints(self, keep: Callable[[str], bool]) -> dict[str, Any]:
+        static = [
+            {"endpoint_config": {"@type": type_urls.ENDPOINT, **cluster["load_assignment"]}}
+            for cluster in self._bootstrap.document.get("static_resources", {}).get("clusters", [])
+            if "load_assignment" in cluster and keep(cluster["name"])
+        ]
         entries = [entry for _, entry in self._dynamic(type_urls.ENDPOINT, "endpoint_config", keep)]
-        return {"dynamic_endpoint_configs": entries}
+        return {"static_endpoint_configs": static, "dynamic_endpoint_configs": entries}
 
     def _dynamic(
         self, type_url: str, field: str, keep: Callable[[str], bool]
@@ -156,8 +174,15 @@ def _name_filter(name_regex: str | None) -> Callable[[str], bool]:
     try:
         pattern = re2.compile(name_regex, options)
     except re2.error as error:
-        raise ConfigError("name_regex", f"does not compile: {error}") from None
+        (reason,) = error.args
+        raise ConfigError("name_regex", f"does not compile: {reason.decode()}") from None
     return lambda name: pattern.fullmatch(name) is not None
+
+
+def _route_configs(listener: Mapping[str, Any]) -> Entries:
+    chains = [*listener.get("filter_chains", []), listener.get("default_filter_chain", {})]
+    configs = [filter_["typed_config"] for chain in chains for filter_ in chain.get("filters", [])]
+    return [config["route_config"] for config in configs if "route_config" in config]
 
 
 def _names(

@@ -379,12 +379,12 @@ async def test_drain_tells_the_handlers_and_goes_on_accepting() -> None:
         writer.close()
 
 
-async def test_stop_inbound_closes_inbound_listeners_alone() -> None:
+async def test_stopping_one_direction_closes_its_listeners_alone() -> None:
     inbound = listener(chain("in"), direction=TrafficDirection.INBOUND)
     outbound = listener(chain("out"), name="outbound", direction=TrafficDirection.OUTBOUND)
     async with listening(inbound, outbound) as harness:
         port = harness.port()
-        harness.manager.stop_inbound()
+        harness.manager.stop((TrafficDirection.INBOUND,))
         with pytest.raises(ConnectionRefusedError):
             await asyncio.open_connection("127.0.0.1", port)
         _, writer = await harness.connect("outbound")

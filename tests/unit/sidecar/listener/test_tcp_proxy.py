@@ -107,13 +107,19 @@ class Fixture:
     def opened(self, info: StreamInfo) -> None:
         self.is_open = True
 
+    def progressed(self, info: StreamInfo) -> None:
+        self.reported.append((info.bytes_received, info.bytes_sent))
+
     def closed(self, info: StreamInfo) -> None:
         self.is_open = False
 
     async def start(self) -> None:
         self.is_open = False
+        self.reported: list[tuple[int, int]] = []
         self.downstream = self.handler.protocol(Connection(id=1, remote_address=HERE, local_address=HERE))
         self.downstream.connection_made(self.client)
+        (self.report,) = self.timers.due
+        self.timers.due.clear()
         await eventually(lambda: self.is_open)
 
 
@@ -173,3 +179,21 @@ async def test_a_side_that_does_not_take_its_last_bytes_is_aborted_in_the_end() 
     session.upstream.connection_lost(None)
     assert session.released == 1
     assert session.handler.active_connections == 0
+
+
+async def test_bytes_are_reported_while_the_connection_is_open() -> None:
+    session = Fixture(host_half_closes=True)
+    await session.start()
+    stats = session.handler.stats
+    session.downstream.data_received(b"question")
+    session.upstream.data_received(b"answer")
+    session.report.callback()
+    assert session.reported == [(8, 6)]
+    assert (stats.downstream_cx_rx_bytes_total, stats.downstream_cx_tx_bytes_total) == (8, 6)
+    session.upstream.data_received(b", continued")
+    report = session.timers.due.pop()
+    session.handler.close()
+    assert (stats.downstream_cx_rx_bytes_total, stats.downstream_cx_tx_bytes_total) == (8, 17)
+    session.timers.due.clear()
+    report.callback()
+    assert session.timers.due == [], "nothing is left to report"

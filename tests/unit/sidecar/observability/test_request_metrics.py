@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pytest
+
 from sidecar.config.cluster import ServiceMetadata
 from sidecar.config.endpoint import SocketAddress, WorkloadMetadata
-from sidecar.observability.exposition import render_prometheus
+from sidecar.observability.exposition import prometheus_pieces
 from sidecar.observability.request_metrics import LocalWorkload, RequestMetrics
 from sidecar.observability.stats import Stats
 from sidecar.observability.stream_info import Connection, StreamInfo
@@ -10,6 +12,10 @@ from sidecar.observability.stream_info import Connection, StreamInfo
 HERE = SocketAddress("127.0.0.1", 1)
 PRODUCTPAGE = "spiffe://cluster.local/ns/bookinfo/sa/productpage"
 LOCAL = LocalWorkload(name="reviews-1", namespace="bookinfo", app="reviews", version="v1")
+
+
+def page_of(metrics: RequestMetrics) -> str:
+    return "".join(prometheus_pieces(Stats(), [], [metrics], lambda name, value: True))
 
 
 def info(*, peer_id: str = "", status: int = 200, flags: str = "") -> StreamInfo:
@@ -59,7 +65,7 @@ def test_each_code_is_a_series_of_one_family() -> None:
     metrics = RequestMetrics("destination", LOCAL)
     for status in (200, 200, 404):
         metrics.record(info(status=status))
-    page = render_prometheus(Stats(), [], [metrics], used_only=True)
+    page = page_of(metrics)
     totals = [line for line in page.splitlines() if line.startswith("istio_requests_total{")]
     assert [line.rsplit(" ", 1)[1] for line in totals] == ["2", "1"]
     assert page.count("# TYPE istio_requests_total counter") == 1
@@ -71,8 +77,80 @@ def test_a_connection_counts_its_bytes_where_it_was_opened() -> None:
     series.opened += 1
     series.sent_bytes += 5
     assert metrics.connection(info()) is series
-    page = render_prometheus(Stats(), [], [metrics], used_only=True)
+    page = page_of(metrics)
     assert 'request_protocol="tcp"' in page
     assert any(
         line.startswith("istio_tcp_sent_bytes_total{") and line.endswith(" 5") for line in page.splitlines()
     )
+
+
+# https://istio.io/latest/docs/reference/config/metrics/#labels
+ISTIO_TCP_LABELS = {
+    "reporter",
+    *(
+        f"{side}_{label}"
+        for side in ("source", "destination")
+        for label in (
+            "workload",
+            "workload_namespace",
+            "principal",
+            "app",
+            "version",
+            "canonical_service",
+            "canonical_revision",
+            "cluster",
+        )
+    ),
+    "destination_service",
+    "destination_service_name",
+    "destination_service_namespace",
+    "request_protocol",
+    "response_flags",
+    "connection_security_policy",
+}
+ISTIO_REQUEST_LABELS = ISTIO_TCP_LABELS | {"response_code", "grpc_response_status"}
+
+
+@pytest.mark.parametrize("reporter", ["source", "destination"])
+def test_the_labels_are_exactly_istios(reporter: str) -> None:
+    metrics = RequestMetrics(reporter, LOCAL)
+    metrics.record(info())
+    metrics.connection(info())
+    (request,), (connection,) = metrics.requests(), metrics.connections()
+    assert request.labels.keys() == ISTIO_REQUEST_LABELS
+    assert connection.labels.keys() == ISTIO_TCP_LABELS
+    assert all(value for name, value in request.labels.items() if name != "grpc_response_status")
+
+
+@pytest.mark.parametrize(
+    ("cluster", "route", "service_name"),
+    [
+        ("PassthroughCluster", "allow_any", "PassthroughCluster"),
+        ("BlackHoleCluster", "", "BlackHoleCluster"),
+        ("", "block_all", "BlackHoleCluster"),
+        ("", "", "unknown"),
+        ("my-cluster", "", "unknown"),
+    ],
+)
+def test_what_the_mesh_does_not_know_is_named_as_istio_does(
+    cluster: str, route: str, service_name: str
+) -> None:
+    metrics = RequestMetrics("source", LOCAL)
+    stream = info()
+    stream.cluster, stream.route_name, stream.service = cluster, route, None
+    metrics.record(stream)
+    (series,) = metrics.requests()
+    assert series.labels["destination_service_name"] == service_name
+    assert series.labels["destination_service"] == "unknown"
+
+
+def test_principals_are_those_that_mutual_tls_has_proved() -> None:
+    local = LocalWorkload(principal="spiffe://cluster.local/ns/bookinfo/sa/reviews")
+    for reporter, side in (("source", "source"), ("destination", "destination")):
+        metrics = RequestMetrics(reporter, local)
+        plain, mutual = info(), info(peer_id=PRODUCTPAGE)
+        mutual.upstream_peer_id = PRODUCTPAGE
+        metrics.record(plain)
+        metrics.record(mutual)
+        principals = [series.labels[f"{side}_principal"] for series in metrics.requests()]
+        assert principals == ["unknown", local.principal]

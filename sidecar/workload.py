@@ -1,0 +1,73 @@
+"""Who this workload is: its labels in metrics, its SPIFFE id, and how it proves that it has it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from protos import node
+from protos.spiffe import SpiffeId
+from sidecar.config.bootstrap import Bootstrap, Settings
+from sidecar.errors import BootstrapError
+from sidecar.identity.client import SigningClient, token_from_file
+from sidecar.identity.rotation import SvidRotation
+from sidecar.identity.svid import Svid
+from sidecar.observability.request_metrics import LocalWorkload
+
+
+def spiffe_id(settings: Settings, bootstrap: Bootstrap) -> SpiffeId:
+    """What the token is expected to prove. Raises `BootstrapError`."""
+    metadata = bootstrap.node_metadata
+    try:
+        return SpiffeId(
+            settings.trust_domain,
+            str(metadata.get(node.NAMESPACE, "")),
+            str(metadata.get(node.SERVICE_ACCOUNT, "")),
+        )
+    except ValueError as error:
+        raise BootstrapError(
+            f"node.metadata: a certificate needs a namespace and a service account: {error}"
+        ) from error
+
+
+def local_workload(settings: Settings, bootstrap: Bootstrap) -> LocalWorkload:
+    """The labels of the metrics that are about this workload. Raises `BootstrapError`."""
+    metadata = bootstrap.node_metadata
+    given = metadata.get(node.LABELS)
+    labels = given if isinstance(given, Mapping) else {}
+    known = {
+        "name": metadata.get(node.WORKLOAD_NAME),
+        "namespace": metadata.get(node.NAMESPACE),
+        "app": labels.get("service.istio.io/canonical-name") or labels.get("app"),
+        "version": labels.get("service.istio.io/canonical-revision") or labels.get("version"),
+        "cluster": metadata.get(node.CLUSTER_ID),
+        "principal": spiffe_id(settings, bootstrap) if settings.ca_address else None,
+    }
+    return LocalWorkload(**{name: str(value) for name, value in known.items() if value})
+
+
+def token_reader(settings: Settings) -> Callable[[], str] | None:
+    """Reads the token that the control plane knows this workload by, anew each time; None without one."""
+    if settings.token_file is not None:
+        file = settings.token_file
+        return lambda: token_from_file(file)
+    return (lambda: settings.token) if settings.token else None
+
+
+def svid_rotation(
+    settings: Settings, bootstrap: Bootstrap, use_svid: Callable[[Svid], None]
+) -> SvidRotation | None:
+    """What keeps the workload's certificate fresh; None where no CA is named. Raises `BootstrapError`."""
+    if not settings.ca_address:
+        return None
+    if settings.ca_cert is None:
+        raise BootstrapError("--ca-address needs --ca-cert: the roots that the CA is known by")
+    token = token_reader(settings)
+    if token is None:
+        raise BootstrapError("--ca-address needs --token-file, or OUTRIGGER_TOKEN")
+    signer = SigningClient(
+        address=settings.ca_address,
+        root_certificate_file=settings.ca_cert,
+        token=token,
+        lifetime_s=settings.certificate_lifetime_s,
+    )
+    return SvidRotation(signer, spiffe_id(settings, bootstrap), use_svid)

@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from sidecar.config.cluster import ServiceMetadata
+from sidecar.config.endpoint import SocketAddress, WorkloadMetadata
+from sidecar.config.listener import AccessLog, TrafficDirection
+from sidecar.errors import ConfigError
+from sidecar.observability.request_metrics import ConnectionSeries, LocalWorkload
+from sidecar.observability.stream_info import Connection, StreamInfo
+from sidecar.observability.telemetry import Telemetry
+
+HERE = SocketAddress("127.0.0.1", 1)
+
+
+class Request:
+    method, path, authority = b"GET", b"/a", b"reviews"
+
+    def __init__(self) -> None:
+        self.headers: list[tuple[bytes, bytes]] = []
+        self.info = info()
+
+
+def info() -> StreamInfo:
+    stream = StreamInfo(Connection(id=1, remote_address=HERE, local_address=HERE), 10.0, 0.0)
+    stream.cluster = "outbound|27017||mongo"
+    stream.service = ServiceMetadata(host="mongo.db", name="mongo", namespace="db")
+    stream.host_workload = WorkloadMetadata(name="mongo-1", namespace="db")
+    return stream
+
+
+def telemetry(access_log: str = "off") -> Telemetry:
+    return Telemetry(LocalWorkload(), access_log=access_log)
+
+
+def counted(series: ConnectionSeries) -> tuple[int, int, int, int]:
+    return series.opened, series.closed, series.received_bytes, series.sent_bytes
+
+
+async def test_a_connections_bytes_are_counted_while_it_is_open_and_once() -> None:
+    reporter = telemetry()
+    observer = reporter.for_connections(TrafficDirection.OUTBOUND, ())
+    stream = info()
+    observer.progressed(stream)  # the host is not reached yet
+    observer.opened(stream)
+    (series,) = reporter.source.connections()
+    assert counted(series) == (1, 0, 0, 0)
+    stream.bytes_received, stream.bytes_sent = 10, 5
+    observer.progressed(stream)
+    assert counted(series) == (1, 0, 10, 5)
+    stream.bytes_sent = 7
+    observer.progressed(stream)
+    observer.closed(stream)
+    assert counted(series) == (1, 1, 10, 7)
+
+
+async def test_a_connection_that_never_reached_its_host_is_opened_and_closed_with_its_flag() -> None:
+    reporter = telemetry()
+    stream = info()
+    stream.add_flag("UF")
+    reporter.for_connections(TrafficDirection.OUTBOUND, ()).closed(stream)
+    (series,) = reporter.source.connections()
+    assert counted(series) == (1, 1, 0, 0)
+    assert series.labels["response_flags"] == "UF"
+    assert series.labels["destination_service"] == "mongo.db"
+    assert series.labels["destination_workload"] == "mongo-1"
+
+
+async def test_the_direction_of_a_listener_says_who_reports() -> None:
+    reporter = telemetry()
+    for direction in TrafficDirection:
+        for observe in reporter.for_requests(direction, ()):
+            observe(Request(), None)
+    assert len(list(reporter.source.requests())) == 1
+    assert len(list(reporter.destination.requests())) == 1
+    assert reporter.for_requests(TrafficDirection.UNSPECIFIED, ()) == ()
+
+
+async def test_logs_of_several_listeners_share_a_file_and_are_written_at_the_end(tmp_path: Path) -> None:
+    reporter = telemetry()
+    file = tmp_path / "log"
+    logs = (AccessLog(path=str(file), format={"path": "%REQ(:PATH)%", "host": "%UPSTREAM_HOST%"}),)
+    for direction in (TrafficDirection.INBOUND, TrafficDirection.UNSPECIFIED):
+        *_, log = reporter.for_requests(direction, logs)
+        log(Request(), None)
+    reporter.for_connections(TrafficDirection.UNSPECIFIED, logs).closed(info())
+    await reporter.close()
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    assert lines == [{"path": "/a", "host": None}] * 2 + [{"path": None, "host": None}]
+
+
+async def test_a_log_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
+    logs = (AccessLog(path=str(tmp_path / "no" / "log")),)
+    with pytest.raises(ConfigError, match=r"access_log.path: .*no/log: No such file"):
+        telemetry().for_requests(TrafficDirection.INBOUND, logs)
