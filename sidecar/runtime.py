@@ -25,6 +25,7 @@ from sidecar.errors import BootstrapError, ConfigError, SidecarError
 from sidecar.filters.chain import build
 from sidecar.http.connection_manager import ConnectionManager
 from sidecar.http.h1_client import Http1ClientConnection
+from sidecar.http.h1_server import Http1ServerConnection
 from sidecar.identity.certs import certificates
 from sidecar.identity.contexts import TlsContexts
 from sidecar.identity.rotation import SvidRotation
@@ -205,6 +206,7 @@ class Sidecar:
             config,
             build(config, routes=routes, router=self._router),
             self._stats.http(config.stat_prefix),
+            codec=Http1ServerConnection,
             timers=self._timers,
             on_complete=self._telemetry.for_requests(listener.direction, config.access_logs),
         )

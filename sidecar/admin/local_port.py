@@ -10,6 +10,7 @@ from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import HttpConnectionManager
 from sidecar.errors import BootstrapError
 from sidecar.http.connection_manager import ConnectionManager
+from sidecar.http.h1_server import Http1ServerConnection
 from sidecar.http.message import Service
 from sidecar.observability.stats import HttpConnectionManagerStats
 from sidecar.observability.stream_info import Connection
@@ -30,7 +31,9 @@ class LocalPort:
             request_headers_timeout_s=_HEADERS_TIMEOUT_S,
             idle_timeout_s=_IDLE_TIMEOUT_S,
         )
-        self._manager = ConnectionManager(config, service, HttpConnectionManagerStats(), timers=timers)
+        self._manager = ConnectionManager(
+            config, service, HttpConnectionManagerStats(), codec=Http1ServerConnection, timers=timers
+        )
         self._ids = count(1)
         self._server: asyncio.Server | None = None
 

@@ -29,7 +29,6 @@ from sidecar.errors import (
     StreamIdleTimeoutError,
 )
 from sidecar.http.forwarded import ForwardedHeaders
-from sidecar.http.h1_server import Http1ServerConnection
 from sidecar.http.local_reply import local_reply
 from sidecar.http.message import Request, Response, Service
 from sidecar.http.path_normalization import normalize_path
@@ -41,6 +40,9 @@ logger = logging.getLogger(__name__)
 
 OnComplete = Callable[[Request, Response | None], None]
 
+Codec = Callable[["ConnectionManager", Connection], asyncio.Protocol]
+
+DIRECT_RESPONSE = "direct_response"
 _SERVICE_TIME = b"x-envoy-upstream-service-time"
 # Envoy's defaults: server_header_transformation OVERWRITE; the router's word on the time is the last hop's.
 _MANAGED = frozenset((b"date", b"server", _SERVICE_TIME))
@@ -70,7 +72,8 @@ class ServerConnection(Protocol):
 
 
 class ConnectionManager:
-    """Envoy's ``HttpConnectionManager``: serves all connections of one filter chain through `service`."""
+    """Envoy's ``HttpConnectionManager``: serves all connections of one filter chain through `service`.
+    `codec` makes what speaks HTTP on each of them."""
 
     def __init__(
         self,
@@ -78,6 +81,7 @@ class ConnectionManager:
         service: Service,
         stats: HttpConnectionManagerStats,
         *,
+        codec: Codec,
         timers: Timers,
         clock: Callable[[], float] = time.monotonic,
         on_complete: tuple[OnComplete, ...] = (),
@@ -88,6 +92,7 @@ class ConnectionManager:
         self.clock = clock
         self.draining = False
         self._service = service
+        self._codec = codec
         self._on_complete = on_complete
         self._connections: set[ServerConnection] = set()
         self._no_connections = asyncio.Event()
@@ -102,7 +107,7 @@ class ConnectionManager:
 
     def protocol(self, connection: Connection) -> asyncio.Protocol:
         """The codec for a connection that was accepted, and whose TLS handshake is done."""
-        return Http1ServerConnection(self, connection)
+        return self._codec(self, connection)
 
     @property
     def active_connections(self) -> int:
@@ -231,7 +236,9 @@ class ConnectionManager:
             headers.append(field)
         info = request.info
         if not info.details:
-            info.details = "via_upstream" if info.upstream_address is not None else "direct_response"
+            info.details = "via_upstream" if info.upstream_address is not None else DIRECT_RESPONSE
+        if info.details == DIRECT_RESPONSE:
+            self.stats.rq_direct_response += 1
         headers.append(self._server_header)
         if not dated:
             headers.append(self._date(info))

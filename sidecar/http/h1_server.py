@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections import deque
-from typing import TYPE_CHECKING, cast
+from typing import cast
 
 from sidecar.errors import (
     DownstreamDisconnectError,
@@ -23,6 +23,7 @@ from sidecar.errors import (
     RequestHeaderTimeoutError,
     StreamIdleTimeoutError,
 )
+from sidecar.http.connection_manager import ConnectionManager
 from sidecar.http.deadline import Deadline
 from sidecar.http.h1_request_reader import IncomingRequest, RequestReader
 from sidecar.http.h1_streaming import send_chunked, send_raw, send_sized
@@ -39,11 +40,8 @@ from sidecar.http.message import Body, BodyReader, Headers, Request, Response
 from sidecar.observability.stream_info import Connection
 from sidecar.timers import Timer
 
-if TYPE_CHECKING:
-    from sidecar.http.connection_manager import ConnectionManager
-
-# What one read may hold is parsed in slices, so that a flood of pipelined requests is left unparsed. A body of
-# 64 KiB fits into one with its head, and is then passed on in one piece.
+# What one read may hold is parsed in slices, so that a flood of pipelined requests is left unparsed. A body
+# of 64 KiB fits into one with its head, and is then passed on in one piece.
 MAX_FEED_BYTES = 96 * 1024
 MAX_WAITING_REQUESTS = 16
 # Envoy's delayed_close_timeout: an error reply must reach a client that is still sending, and an answer one
@@ -68,7 +66,7 @@ class Exchange:
 
 
 class Http1ServerConnection(asyncio.Protocol):
-    """Made by `ConnectionManager.protocol`, one for each connection."""
+    """A `Codec`: one for each connection."""
 
     def __init__(self, manager: ConnectionManager, connection: Connection) -> None:
         config = manager.config
@@ -347,6 +345,7 @@ class Http1ServerConnection(asyncio.Protocol):
     def _connection_options(self, incoming: IncomingRequest) -> tuple[bytes, ...]:
         if incoming.complete and incoming.keep_alive and (self._waiting or not self._manager.draining):
             return (_KEEP_ALIVE,) if incoming.http10 else ()
+        self._stats.downstream_cx_drain_close += self._manager.draining and incoming.keep_alive
         incoming.keep_alive = False  # it has been said
         return (CLOSE,)
 

@@ -105,7 +105,6 @@ class HttpConnectionManagerStats(Counters):
     no_cluster: int = 0
     no_route: int = 0
     rq_direct_response: int = 0
-    rq_redirect: int = 0
 
 
 @dataclass(slots=True, eq=False)

@@ -22,6 +22,7 @@ from sidecar.config.route import ForwardAction, RetryPolicy, WeightedCluster
 from sidecar.filters.chain import ROUTER, build
 from sidecar.http.connection_manager import ConnectionManager
 from sidecar.http.h1_client import Http1ClientConnection
+from sidecar.http.h1_server import Http1ServerConnection
 from sidecar.observability.stats import HttpConnectionManagerStats, Stats
 from sidecar.observability.stream_info import Connection
 from sidecar.router.exchange import RouterEnvironment
@@ -129,7 +130,9 @@ class Mesh:
 
     def new_manager(self) -> ConnectionManager:
         stack = build(MANAGER, routes=self.routes, router=self.router)
-        return ConnectionManager(MANAGER, stack, HttpConnectionManagerStats(), timers=self.timers)
+        return ConnectionManager(
+            MANAGER, stack, HttpConnectionManagerStats(), codec=Http1ServerConnection, timers=self.timers
+        )
 
     def change(self) -> None:
         """Another configuration: clusters come, go and differ, and so do hosts, routes and the listener."""

@@ -9,6 +9,7 @@ from typing import Any
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import HttpConnectionManager
 from sidecar.http.connection_manager import ConnectionManager
+from sidecar.http.h1_server import Http1ServerConnection
 from sidecar.http.message import Headers, Request, Response, Service
 from sidecar.observability.stats import HttpConnectionManagerStats
 from sidecar.observability.stream_info import Connection, StreamInfo
@@ -141,6 +142,7 @@ class Server:
             HttpConnectionManager(stat_prefix="test", **config),
             service,
             self.stats,
+            codec=Http1ServerConnection,
             timers=self.timers,
             clock=self.clock,
             on_complete=(lambda request, response: self.ended.append((request, response)),),

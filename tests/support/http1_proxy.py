@@ -14,6 +14,7 @@ from sidecar.config.listener import HttpConnectionManager
 from sidecar.errors import UpstreamConnectError
 from sidecar.http.connection_manager import ConnectionManager
 from sidecar.http.h1_client import Http1ClientConnection
+from sidecar.http.h1_server import Http1ServerConnection
 from sidecar.http.message import Request, Response
 from sidecar.observability.stats import HttpConnectionManagerStats
 from sidecar.observability.stream_info import Connection
@@ -95,7 +96,11 @@ async def proxy(upstream_port: int, tls: ssl.SSLContext | None = None, **config:
     timers = Timers(loop)
     host = OneHost(upstream_port)
     manager = ConnectionManager(
-        HttpConnectionManager(stat_prefix="test", **config), host, HttpConnectionManagerStats(), timers=timers
+        HttpConnectionManager(stat_prefix="test", **config),
+        host,
+        HttpConnectionManagerStats(),
+        codec=Http1ServerConnection,
+        timers=timers,
     )
     ids = itertools.count()
     address = SocketAddress("127.0.0.1", 0)

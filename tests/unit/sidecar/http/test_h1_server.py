@@ -595,6 +595,7 @@ async def test_drain_answers_what_is_under_way_then_closes() -> None:
     assert fields_of(busy.transport.take())[b"connection"] == b"close"
     assert busy.transport.closed
     await asyncio.wait_for(busy.manager.wait_closed(), 5)
+    assert busy.stats.downstream_cx_drain_close == 1
 
 
 async def test_close_cancels_what_is_under_way() -> None:
