@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection
 
 from sidecar.config.cluster import Cluster as ClusterConfig
@@ -21,6 +22,8 @@ from sidecar.upstream.original_dst import NameCache, original_destination
 from sidecar.upstream.outlier_detection import OutlierDetector
 from sidecar.upstream.pool.host_pool import HostPool, PoolEnvironment
 from sidecar.upstream.tcp import TcpConnection, TcpSlot
+
+_LOG = logging.getLogger(__name__)
 
 NO_SUBSET: SubsetKey = frozenset()
 ORIGINAL_DST_CLEANUP_INTERVAL_S = 5.0
@@ -208,14 +211,18 @@ class Cluster:
             host.stats.rq_error += 1
             stats.upstream_rq_5xx += 1
             if detector is not None and detector.server_error(host, status, self._env.now_s()):
-                self._rebuild()
+                self._note_ejection(host, f"answered {status}")
 
     def failed(self, host: Host, status: int) -> None:
         """No response came; `status` is what the client would be told."""
         host.stats.rq_error += 1
         detector = self.outlier_detector
         if detector is not None and detector.local_origin_failure(host, status, self._env.now_s()):
-            self._rebuild()
+            self._note_ejection(host, "did not answer")
+
+    def _note_ejection(self, host: Host, how: str) -> None:
+        _LOG.warning("cluster %s: %s is ejected: the last time in a row it %s", self.name, host.address, how)
+        self._rebuild()
 
     # Raw TCP.
 
@@ -270,6 +277,8 @@ class Cluster:
         self._tick_timer = None
         detector = self.outlier_detector
         changed = detector is not None and detector.tick(self.hosts.values(), self._env.now_s())
+        if detector is not None and changed:
+            _LOG.info("cluster %s: hosts are back; %d stay ejected", self.name, detector.ejected_count)
         if self.is_original_dst:
             changed = self._remove_unused() or changed
         if changed:

@@ -460,8 +460,8 @@ class TestCircuitBreakers:
         assert (await first, await waiting) == ((200, b"a"), (200, b"a"))
         assert upstream.connections_total == 1
 
-    async def test_a_host_that_keeps_failing_is_ejected(
-        self, start: Start, upstream: FlakyUpstream, other: FlakyUpstream
+    async def test_a_host_that_keeps_failing_is_ejected_and_the_log_says_so(
+        self, start: Start, upstream: FlakyUpstream, other: FlakyUpstream, caplog: pytest.LogCaptureFixture
     ) -> None:
         upstream.behave = fail
         proxy = await start(
@@ -472,6 +472,9 @@ class TestCircuitBreakers:
         proxy.use(to("up"))
         answers = Counter([(await proxy.ask())[0] for _ in range(30)])
         assert answers == {503: 3, 200: 27}
+        (line,) = [record.getMessage() for record in caplog.records if "ejected" in record.getMessage()]
+        assert f"cluster up: {upstream.endpoint.address} is ejected" in line
+        assert "503" in line
 
 
 class TestCancellation:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterable, Mapping, Set
+from importlib.metadata import version
 from typing import Any, TypeVar
 
 from envoy.config.bootstrap.v3 import bootstrap_pb2
@@ -48,6 +49,9 @@ def decode_bootstrap(
     message = _parse(document)
     message.node.id = node_id or message.node.id
     message.node.cluster = node_cluster or message.node.cluster
+    if not message.node.user_agent_name:
+        message.node.user_agent_name = "outrigger"
+        message.node.user_agent_version = version("outrigger")
     check(message)
     for field, reason in ignored_fields(message).items():
         warn(f"{field} has no effect: {reason}")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,12 @@ def test_the_node_comes_from_the_command_line_first() -> None:
     found = loaded(bootstrap(), "--service-node", "other", "--service-cluster", "shop")
     assert (found.node_id, found.node_cluster) == ("other", "shop")
     assert found.document["node"]["id"] == "other"
+
+
+def test_the_control_plane_is_told_which_proxy_this_is() -> None:
+    node = loaded(bootstrap()).document["node"]
+    assert node["user_agent_name"] == "outrigger"
+    assert node["user_agent_version"] == version("outrigger")
 
 
 def test_the_aggregated_stream_is_resolved_to_its_static_cluster() -> None:
