@@ -11,10 +11,11 @@ import logging
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
-from sidecar.admin.local_ports import EVERYWHERE, LocalPorts
+from sidecar.admin.local_ports import LocalPorts
 from sidecar.admin.server_info import ServerInfo
 from sidecar.admin.state import AdminView, ServerState
 from sidecar.config.bootstrap import Bootstrap, Settings
@@ -32,7 +33,7 @@ from sidecar.identity.rotation import SvidRotation
 from sidecar.identity.svid import Svid
 from sidecar.listener.faults import quiet_peer_faults
 from sidecar.listener.handler import ConnectionHandler
-from sidecar.listener.manager import ListenerManager, ListenerSettings
+from sidecar.listener.manager import ListenerManager, ListenerSettings, ListenerState
 from sidecar.listener.tcp_proxy import TcpProxyHandler, TcpProxyServices
 from sidecar.observability.stats import Stats
 from sidecar.observability.telemetry import Telemetry
@@ -46,7 +47,6 @@ from sidecar.xds.client import XdsClient
 
 log = logging.getLogger(__name__)
 
-LOOPBACK = "127.0.0.1"
 DRAIN_POLL_S = 0.1
 # Istio's MINIMUM_DRAIN_DURATION: so long others may still send to a workload that is leaving.
 MINIMUM_DRAIN_S = 5.0
@@ -221,9 +221,7 @@ class Sidecar:
         return TcpProxyHandler(config, self._stats.tcp(config.stat_prefix), services)
 
     def _is_own_listener(self, address: SocketAddress) -> bool:
-        own = [status.address for status in self._listeners.statuses()]
-        here = {LOOPBACK, "::1", EVERYWHERE, "::", *(listening.host for listening in own)}
-        return address.host in here and any(listening.port == address.port for listening in own)
+        return self._listeners.listens_on(address)
 
     # Identity.
 
@@ -275,8 +273,9 @@ class Sidecar:
 
     def _configuration_stats(self) -> Iterator[tuple[str, int | str]]:
         yield "cluster_manager.active_clusters", len(self._clusters)
-        yield "listener_manager.total_listeners_active", len(self._listeners.statuses())
-        yield "listener_manager.total_listeners_warming", len(self._listeners.warming)
+        listeners = Counter(status.state for status in self._listeners.statuses())
+        for state in ListenerState:
+            yield f"listener_manager.total_listeners_{state.value}", listeners[state]
         yield from self._xds.state.stats().items()
 
     def _seconds_until_expiry(self) -> float | None:
