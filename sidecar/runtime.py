@@ -103,6 +103,7 @@ class Sidecar:
         self._snapshot: Snapshot | None = None
         self._stopped: asyncio.Future[None] = loop.create_future()
         self._draining: asyncio.Task[None] | None = None
+        self._was_live = False
 
     # The life of the process.
 
@@ -260,11 +261,15 @@ class Sidecar:
     def _state(self) -> ServerState:
         if self._draining is not None:
             return ServerState.DRAINING
+        if self._was_live:
+            return ServerState.LIVE  # what warms later does not keep what serves from serving
         if self._snapshot is None or not self._has_configuration():
             return ServerState.PRE_INITIALIZING
         awaits_identity = self._rotation is not None and not self._contexts.ready
-        warming = self._xds.warming or self._listeners.warming
-        return ServerState.INITIALIZING if awaits_identity or warming else ServerState.LIVE
+        if awaits_identity or self._xds.warming or self._listeners.warming:
+            return ServerState.INITIALIZING
+        self._was_live = True
+        return ServerState.LIVE
 
     def _has_configuration(self) -> bool:
         """From the control plane in this life, or from an earlier one, kept on disk."""
