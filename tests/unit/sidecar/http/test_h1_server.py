@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from sidecar.errors import NoHealthyUpstreamError, UpstreamResetError
-from sidecar.http.h1_server import LINGER_S, MAX_WAITING_REQUESTS
+from sidecar.http.h1_request_queue import MAX_WAITING_REQUESTS
+from sidecar.http.h1_timeouts import LINGER_S
 from sidecar.http.message import Body, Request, Response, Service
 from tests.support.http1 import Server, echo, read_all, response, settle
 
@@ -623,7 +624,7 @@ def tunnel(body: Body, requests: list[Request], status: int = 101) -> Service:
     return service
 
 
-async def test_upgrade_carries_bytes_both_ways_until_both_have_ended() -> None:
+async def test_upgrade_carries_bytes_both_ways_until_the_upstream_ends_it() -> None:
     body, requests = Body(), list[Request]()
     server = Server(tunnel(body, requests), upgrades=frozenset({"websocket"}))
     answer = await server.exchange(UPGRADE + b"first")
@@ -637,14 +638,13 @@ async def test_upgrade_carries_bytes_both_ways_until_both_have_ended() -> None:
     body.feed(b"\x00down")
     await settle()
     assert server.transport.take() == b"\x00down"
+    server.protocol.data_received(b"last")
+    assert await up.read() == b"last"
     body.feed_end()
     await settle()
     assert server.transport.eof_written
-    assert not server.transport.closed
-    server.protocol.data_received(b"last")
-    assert await up.read() == b"last"
-    server.transport.receive_eof()
     assert await up.read() == b""
+    server.timers.advance(LINGER_S)
     await settle()
     assert server.transport.closed
     assert server.stats.downstream_cx_upgrades_total == 1
@@ -671,6 +671,9 @@ async def test_upgrade_that_is_declined_by_the_stack_is_answered_and_closed() ->
     server = Server(hello, upgrades=frozenset({"websocket"}))
     answer = await server.exchange(UPGRADE)
     assert (status_of(answer), fields_of(answer)[b"connection"]) == (200, b"close")
+    assert server.transport.eof_written
+    server.transport.receive_eof()
+    await settle()
     assert server.transport.closed
 
 
