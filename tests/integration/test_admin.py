@@ -304,6 +304,22 @@ def test_a_host_that_refuses_is_told_with_its_flag_and_its_service(tmp_path: Pat
             assert labels["destination_service_namespace"] == "prod"
 
 
+def test_a_service_without_hosts_is_told_by_its_name(tmp_path: Path) -> None:
+    port, tcp_port = free_port(), free_port()
+    document = web(with_cluster(empty(), "db", 1), port, "db")
+    document = listening(document, tcp_port, tcp_proxy("db"))
+    document["static_resources"]["clusters"][-1]["load_assignment"]["endpoints"] = []
+    with running(tmp_path, document) as sidecar:
+        sidecar.wait_for_state("LIVE")
+        assert ask(port, "/").status == 503
+        with socket.create_connection(("127.0.0.1", tcp_port), timeout=5) as connection:
+            assert connection.recv(1) == b""
+        for name in ("istio_requests_total", "istio_tcp_connections_closed_total"):
+            ((labels, count),) = sidecar.samples(name)
+            assert count == 1
+            assert (labels["response_flags"], labels["destination_service"]) == ("UH", "db.prod")
+
+
 # Access logs.
 
 DEFAULT_LINE = re.compile(
