@@ -535,6 +535,21 @@ async def test_stream_that_moves_is_not_idle() -> None:
     assert server.info.flags == "SI"
 
 
+async def test_idle_limit_of_one_request_is_not_that_of_the_next() -> None:
+    async def service(request: Request) -> Response:
+        assert request.limit_idle_time is not None
+        request.limit_idle_time(1.0)
+        return Response(200, [])
+
+    server = Server(service, stream_idle_timeout_s=30.0)
+    await server.exchange(GET)
+    await server.exchange(b"GET / HT")
+    server.timers.advance(2)
+    assert server.transport.take() == b""
+    server.timers.advance(28)
+    assert status_of(server.transport.take()) == 408
+
+
 async def test_request_that_takes_too_long_to_arrive_gets_408() -> None:
     service = Held()
     server = Server(service, request_timeout_s=5.0)
@@ -675,6 +690,29 @@ async def test_upgrade_that_is_declined_by_the_stack_is_answered_and_closed() ->
     server.transport.receive_eof()
     await settle()
     assert server.transport.closed
+
+
+async def test_upgrade_that_is_declined_after_the_client_has_ended_its_direction_closes() -> None:
+    service = Held()
+    server = Server(service, upgrades=frozenset({"websocket"}))
+    await server.exchange(UPGRADE)
+    server.transport.receive_eof()
+    service.answers[0].set_result(Response(200, [], b"no"))
+    await settle()
+    assert fields_of(server.transport.take())[b"connection"] == b"close"
+    assert server.transport.closed
+
+
+async def test_tunnel_that_the_upstream_resets_ends_for_whoever_reads_the_clients_bytes() -> None:
+    body, requests = Body(), list[Request]()
+    server = Server(tunnel(body, requests), upgrades=frozenset({"websocket"}))
+    await server.exchange(UPGRADE)
+    body.fail(UpstreamResetError("gone"))
+    await settle()
+    assert server.transport.closed
+    up = requests[0].body
+    assert not isinstance(up, bytes)
+    assert await asyncio.wait_for(up.read(), 5) == b""
 
 
 async def test_idle_tunnel_is_cut() -> None:
