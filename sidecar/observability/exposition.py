@@ -114,14 +114,12 @@ def _envoy_families(group: str, members: Sequence[tuple[str, Counters]], wanted:
             code_label = f'envoy_response_code_class="{code[1]}",' if code else ""
             for prefix, labels, counters in labelled:
                 value = getattr(counters, attribute)
-                if wanted(prefix + name, value):
-                    yield (
-                        ("" if headed else _type_line(metric, name, value))
-                        + _samples(metric, code_label + labels, value)
-                    )
-                    headed = True
-                else:
-                    yield ""
+                if not wanted(prefix + name, value):
+                    yield ""  # here, too, the reader may pause
+                    continue
+                heading = "" if headed else _type_line(metric, name, value)
+                headed = True
+                yield heading + _samples(metric, code_label + labels, value)
 
 
 def _istio_families(reporters: Iterable[RequestMetrics]) -> Iterator[str]:
