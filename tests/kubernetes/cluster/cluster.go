@@ -119,7 +119,7 @@ func (c *cluster) startAPIServer(ctx context.Context) error {
 		return err
 	}
 	return c.await(ctx, apiServer, func(ctx context.Context) error {
-		return c.client.RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
+		return c.client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
 	})
 }
 
