@@ -22,7 +22,7 @@ const (
 var componentCommands = map[string]func() *cobra.Command{
 	apiServer:         apiserverapp.NewAPIServerCommand,
 	controllerManager: controllermanagerapp.NewControllerManagerCommand,
-	scheduler:         schedulerapp.NewSchedulerCommand,
+	scheduler:         func() *cobra.Command { return schedulerapp.NewSchedulerCommand() },
 }
 
 func apiServerFlags(f files, port int) []string {
