@@ -17,7 +17,7 @@ import (
 const (
 	readinessInterval = 50 * time.Millisecond
 	readinessTimeout  = 90 * time.Second
-	// The API server ends its watches and waits for requests in flight; what it cannot finish by then is cut.
+	// Within it the API server ends its watches and its requests in flight; then it is killed.
 	gracePeriod = 10 * time.Second
 )
 

@@ -43,6 +43,8 @@ func apiServerFlags(f files, port int) []string {
 		"--endpoint-reconciler-type=none",
 		// Webhooks that are named by their Service are called at its endpoints: nobody here routes cluster IPs.
 		"--enable-aggregator-routing=true",
+		// Told to stop, it ends its watches; without this they would hold it for a minute.
+		"--shutdown-watch-termination-grace-period=5s",
 	}
 }
 
@@ -54,6 +56,8 @@ func controllerManagerFlags(f files) []string {
 		"--service-account-private-key-file=" + f.tokenKey,
 		"--cluster-signing-cert-file=" + f.caCert,
 		"--cluster-signing-key-file=" + f.caKey,
+		// It makes this folder, where it would otherwise write outside of ours.
+		"--flex-volume-plugin-dir=" + f.volumePlugins,
 		// Tests churn more than the defaults (20 a second) allow.
 		"--kube-api-qps=500",
 		"--kube-api-burst=1000",

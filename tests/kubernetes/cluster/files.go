@@ -30,6 +30,7 @@ type files struct {
 	caCert, caKey               string
 	servingCert, servingKey     string
 	tokenKey                    string // signs the service accounts' tokens
+	volumePlugins               string
 	adminKubeconfig             string
 	controllerManagerKubeconfig string
 	schedulerKubeconfig         string
@@ -68,6 +69,7 @@ func writeFiles(folder, url string) (files, error) {
 		caCert:   in("ca.crt"), caKey: in("ca.key"),
 		servingCert: in("apiserver.crt"), servingKey: in("apiserver.key"),
 		tokenKey:                    in("service-accounts.key"),
+		volumePlugins:               in("volume-plugins"),
 		adminKubeconfig:             in("kubeconfig"),
 		controllerManagerKubeconfig: in("controller-manager.kubeconfig"),
 		schedulerKubeconfig:         in("scheduler.kubeconfig"),
