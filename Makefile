@@ -7,7 +7,7 @@ ENVOY_VENV := .cache/envoy
 ENVOY_VERSION := 1.40.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo cluster cluster-binary test test-fast lint format protos bench-smoke clean
+.PHONY: help demo cluster cluster-binary test test-fast lint format protos crds bench-smoke clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -50,6 +50,9 @@ format: $(VENV)/.installed ## Rewrite the sources in the one style
 
 protos: $(VENV)/.installed ## Generate the code of protos/*.proto anew
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --grpc_python_out=. --pyi_out=. protos/ca.proto
+
+crds: $(VENV)/.installed ## Generate the CRDs of deploy/crds anew
+	$(BIN)/outrigger crds --directory deploy/crds
 
 bench-smoke: $(VENV)/.installed $(ENVOY_VENV)/.installed ## CPU a request, beside Envoy's, in one run
 	$(BIN)/python -m tests.bench.smoke
