@@ -7,6 +7,7 @@ camelCase or snake_case, as protobuf's JSON mapping does. Absent messages are No
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Annotated, Any, Self, TypeVar
 
@@ -17,12 +18,15 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     Strict,
     WithJsonSchema,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError
+from pydantic_core.core_schema import CoreSchema
 
 from controlplane.resources.ip_addresses import is_ip_address, is_ip_range
 
@@ -69,8 +73,17 @@ def _check_not_empty(items: tuple[ItemT, ...]) -> tuple[ItemT, ...]:
     return items
 
 
-# After the items: pydantic's own `min_length` would also complain of an item that is only faulty.
-AtLeastOne = AfterValidator(_check_not_empty)
+@dataclass(frozen=True, slots=True)
+class _NotEmpty(AfterValidator):
+    """After the items: pydantic's own `min_length` would also complain of an item that is only faulty."""
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {**handler(core_schema), "minItems": 1}
+
+
+AtLeastOne = _NotEmpty(_check_not_empty)
 
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:h|ms|us|ns|m|s))+")
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|us|ns|m|s)")

@@ -31,6 +31,7 @@ _KEPT = (
     "maximum",
     "minLength",
     "maxLength",
+    "minItems",
     "pattern",
     "required",
     "oneOf",

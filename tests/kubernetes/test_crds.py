@@ -18,12 +18,14 @@ from controlplane.resources.registry import KINDS, parse_resource
 from tests.support.crds import condition, install_crds
 from tests.support.kubernetes_api import KubernetesApi, KubernetesError, Resource, eventually, kubernetes_api
 from tests.support.kubernetes_cluster import Cluster
+from tests.support.random_resources import ResourceMaker
 
 ROOT = Path(__file__).resolve().parents[2]
 EVERY_FIELD = ROOT / "tests" / "interop" / "every_field.yaml"
 EXAMPLES = sorted((ROOT / "deploy" / "examples").rglob("*.yaml"))
 BROKEN = [path for path in EXAMPLES if path.stem.endswith("-broken")]
 VALID = [EVERY_FIELD, *(path for path in EXAMPLES if path not in BROKEN)]
+RANDOM_RESOURCES = 40
 
 NOW = "2026-01-01T00:00:00Z"
 ACCEPTED = {
@@ -106,6 +108,18 @@ async def test_what_we_accept_is_stored_as_it_was_written(
         assert parse_resource(stored).spec == parse_resource(document).spec
 
 
+@pytest.mark.parametrize("kind", PRESENTATIONS)
+async def test_whatever_a_model_takes_is_stored_as_it_was_written(
+    api: KubernetesApi, namespace: str, kind: str
+) -> None:
+    hosts = ["./*", "*/api.example.com"] if kind == "Sidecar" else ["reviews", "api.example.com"]
+    maker = ResourceMaker(seed=3, hosts=hosts)
+    for _ in range(RANDOM_RESOURCES):
+        document = resource(kind, maker.spec(KINDS[kind].model))
+        stored = await create(api, namespace, document, "&dryRun=All")
+        assert stored["spec"] == document["spec"]
+
+
 @pytest.mark.parametrize("path", BROKEN, ids=lambda path: path.stem)
 async def test_the_broken_example_is_refused_by_the_name_of_its_field(
     api: KubernetesApi, namespace: str, path: Path
@@ -124,6 +138,7 @@ async def test_the_broken_example_is_refused_by_the_name_of_its_field(
         (virtual_service(directResponse={"status": 99}), "spec.http[0].directResponse.status"),
         (resource("VirtualService", {"http": []}), "spec.hosts: Required value"),
         ({**resource("VirtualService", {}), "spec": None}, "spec"),
+        (resource("VirtualService", {"hosts": []}), "spec.hosts"),
         (matching({}), "spec.http[0].match[0].uri"),
         (matching({"exact": "/a", "prefix": "/b"}), "spec.http[0].match[0].uri"),
         (matching({"exakt": "/a"}), "spec.http[0].match[0].uri.exakt"),

@@ -2,14 +2,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from typing import Annotated, Any
 
 import pytest
 from pydantic import Field, TypeAdapter, ValidationError
 
 from controlplane.resources.base import (
+    AtLeastOne,
     Duration,
     DurationOrZero,
     HeaderName,
+    IpRange,
     Message,
     NotSupportedYet,
     Percent,
@@ -39,6 +42,7 @@ class Outer(Message):
     by_name: dict[HeaderName, Inner] = Field(default_factory=dict)
     later: NotSupportedYet = None
     name: str
+    addresses: Annotated[tuple[IpRange, ...], AtLeastOne] = ()
 
 
 def properties(model: type[Message]) -> Schema:
@@ -58,7 +62,7 @@ def nodes(schema: Schema) -> Iterator[Schema]:
 def test_a_message_is_an_object_with_the_names_that_documents_use() -> None:
     schema = structural_schema(Outer)
     assert schema["type"] == "object"
-    assert list(schema["properties"]) == ["inner", "timeout", "ports", "byName", "later", "name"]
+    assert list(schema["properties"]) == ["inner", "timeout", "ports", "byName", "later", "name", "addresses"]
     assert schema["required"] == ["name"]
 
 
@@ -75,6 +79,7 @@ def test_an_inner_message_stands_in_its_place_without_null_or_default() -> None:
 def test_items_of_lists_have_their_limits() -> None:
     ports = {"type": "array", "items": {"type": "integer", "minimum": 1, "maximum": 65535}}
     assert properties(Outer)["ports"] == ports
+    assert properties(Outer)["addresses"]["minItems"] == 1
 
 
 def test_a_field_that_is_not_supported_yet_keeps_whatever_is_in_it() -> None:
@@ -105,7 +110,7 @@ def test_the_schema_of_a_duration_and_its_parser_agree(text: str) -> None:
 
 
 @pytest.mark.parametrize("duration", [Duration, DurationOrZero])
-def test_a_duration_is_a_string_with_an_example(duration: object) -> None:
+def test_a_duration_is_a_string_with_an_example(duration: Any) -> None:
     schema = TypeAdapter(duration).json_schema()
     assert schema["type"] == "string"
     assert "1h30m" in schema["description"]
