@@ -12,7 +12,6 @@
         │   │   └── UnsupportedTransferCodingError  501: a transfer coding beside chunked
         │   ├── UpgradeRejectedError        403: the listener lets no such tunnel through
         │   ├── HeadersTooLargeError        431
-        │   ├── PayloadTooLargeError        413
         │   ├── DownstreamTimeoutError      408: too slow to send its request
         │   │   ├── RequestHeaderTimeoutError       408: the head alone
         │   │   └── StreamIdleTimeoutError          408, or 504 when the client waits: nothing moved for long
@@ -103,12 +102,6 @@ class UpgradeRejectedError(DownstreamError):
 class HeadersTooLargeError(DownstreamError):
     status = 431
     details = "request_headers_too_large"
-
-
-class PayloadTooLargeError(DownstreamError):
-    status = 413
-    flag = "-"
-    details = "request_payload_too_large"
 
 
 class DownstreamTimeoutError(DownstreamError):

@@ -11,10 +11,11 @@ import logging
 import random
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
-from sidecar.admin.local_ports import EVERYWHERE, LocalPorts
+from sidecar.admin.local_ports import LocalPorts
 from sidecar.admin.server_info import ServerInfo
 from sidecar.admin.state import AdminView, ServerState
 from sidecar.config.bootstrap import Bootstrap, Settings
@@ -32,7 +33,7 @@ from sidecar.identity.rotation import SvidRotation
 from sidecar.identity.svid import Svid
 from sidecar.listener.faults import quiet_peer_faults
 from sidecar.listener.handler import ConnectionHandler
-from sidecar.listener.manager import ListenerManager, ListenerSettings
+from sidecar.listener.manager import ListenerManager, ListenerSettings, ListenerState
 from sidecar.listener.tcp_proxy import TcpProxyHandler, TcpProxyServices
 from sidecar.observability.stats import Stats
 from sidecar.observability.telemetry import Telemetry
@@ -46,7 +47,6 @@ from sidecar.xds.client import XdsClient
 
 log = logging.getLogger(__name__)
 
-LOOPBACK = "127.0.0.1"
 DRAIN_POLL_S = 0.1
 # Istio's MINIMUM_DRAIN_DURATION: so long others may still send to a workload that is leaving.
 MINIMUM_DRAIN_S = 5.0
@@ -103,6 +103,7 @@ class Sidecar:
         self._snapshot: Snapshot | None = None
         self._stopped: asyncio.Future[None] = loop.create_future()
         self._draining: asyncio.Task[None] | None = None
+        self._was_live = False
 
     # The life of the process.
 
@@ -221,9 +222,7 @@ class Sidecar:
         return TcpProxyHandler(config, self._stats.tcp(config.stat_prefix), services)
 
     def _is_own_listener(self, address: SocketAddress) -> bool:
-        own = [status.address for status in self._listeners.statuses()]
-        here = {LOOPBACK, "::1", EVERYWHERE, "::", *(listening.host for listening in own)}
-        return address.host in here and any(listening.port == address.port for listening in own)
+        return self._listeners.listens_on(address)
 
     # Identity.
 
@@ -262,11 +261,15 @@ class Sidecar:
     def _state(self) -> ServerState:
         if self._draining is not None:
             return ServerState.DRAINING
+        if self._was_live:
+            return ServerState.LIVE  # what warms later does not keep what serves from serving
         if self._snapshot is None or not self._has_configuration():
             return ServerState.PRE_INITIALIZING
         awaits_identity = self._rotation is not None and not self._contexts.ready
-        warming = self._xds.warming or self._listeners.warming
-        return ServerState.INITIALIZING if awaits_identity or warming else ServerState.LIVE
+        if awaits_identity or self._xds.warming or self._listeners.warming:
+            return ServerState.INITIALIZING
+        self._was_live = True
+        return ServerState.LIVE
 
     def _has_configuration(self) -> bool:
         """From the control plane in this life, or from an earlier one, kept on disk."""
@@ -275,8 +278,9 @@ class Sidecar:
 
     def _configuration_stats(self) -> Iterator[tuple[str, int | str]]:
         yield "cluster_manager.active_clusters", len(self._clusters)
-        yield "listener_manager.total_listeners_active", len(self._listeners.statuses())
-        yield "listener_manager.total_listeners_warming", len(self._listeners.warming)
+        listeners = Counter(status.state for status in self._listeners.statuses())
+        for state in ListenerState:
+            yield f"listener_manager.total_listeners_{state.value}", listeners[state]
         yield from self._xds.state.stats().items()
 
     def _seconds_until_expiry(self) -> float | None:

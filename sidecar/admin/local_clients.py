@@ -8,6 +8,7 @@ resolve to 127.0.0.1 even reads the answers (DNS rebinding). Envoy leaves that t
 from __future__ import annotations
 
 from ipaddress import ip_address
+from urllib.parse import urlsplit
 
 from sidecar.admin.answers import text
 from sidecar.http.message import Request, Response, Service, get_header
@@ -31,11 +32,8 @@ class LocalClients:
 
 
 def _is_local(authority: str) -> bool:
-    host = authority.rpartition(":")[0] if authority.rpartition(":")[2].isdigit() else authority
-    if host.lower() == "localhost":
-        return True
     try:
-        ip_address(host.removeprefix("[").removesuffix("]"))
+        host = urlsplit(f"//{authority}").hostname or ""
+        return host == "localhost" or bool(ip_address(host))
     except ValueError:
         return False
-    return True

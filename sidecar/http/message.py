@@ -132,6 +132,13 @@ class Body:
         self._release_source()
         return data
 
+    def give_up(self, error: Exception) -> None:
+        """`close`, of a body that is not to go on: whoever is reading it, or will, is told why."""
+        if not self._ended and self._error is None:
+            self.fail(error)
+            if self._source is not None:
+                self._source.abandon_body()
+
     def close(self) -> None:
         if self._closed:
             return

@@ -37,7 +37,7 @@ def _details(pem: bytes, path: str, now: float) -> list[dict[str, Any]]:
     return [
         {
             "path": path,
-            "serial_number": f"{certificate.serial_number:x}",
+            "serial_number": _serial_number(certificate),
             "subject_alt_names": _alternative_names(certificate),
             "days_until_expiration": str(_days_left(certificate, now)),
             "valid_from": _timestamp(certificate.not_valid_before_utc),
@@ -45,6 +45,12 @@ def _details(pem: bytes, path: str, now: float) -> list[dict[str, Any]]:
         }
         for certificate in x509.load_pem_x509_certificates(pem)
     ]
+
+
+def _serial_number(certificate: x509.Certificate) -> str:
+    """In whole bytes, as Envoy."""
+    digits = f"{certificate.serial_number:x}"
+    return digits if len(digits) % 2 == 0 else f"0{digits}"
 
 
 def _alternative_names(certificate: x509.Certificate) -> list[dict[str, str]]:

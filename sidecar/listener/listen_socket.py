@@ -95,3 +95,13 @@ class ListenSocket:
     def _resume(self) -> None:
         self._paused = None
         self._loop.add_reader(self._sock.fileno(), self._accept)
+
+
+def is_local(host: str) -> bool:
+    """Whether an IP address is one of this machine's: only to those can a socket be bound."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((host, 0))
+        except OSError:
+            return False
+    return True

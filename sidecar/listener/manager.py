@@ -25,6 +25,7 @@ from sidecar.identity.contexts import TlsContexts
 from sidecar.listener.active_listener import ActiveChain, ActiveListener, Services
 from sidecar.listener.bound_addresses import BoundAddresses, Claims
 from sidecar.listener.handler import ConnectionHandler, MakeHttp, MakeTcp
+from sidecar.listener.listen_socket import is_local
 from sidecar.observability.stats import ListenerStats, Stats
 from sidecar.timers import Timers
 
@@ -269,6 +270,12 @@ class ListenerManager:
     @property
     def active_connections(self) -> int:
         return sum(_connections(listener, handlers) for listener, handlers in self._in_service())
+
+    def listens_on(self, address: SocketAddress) -> bool:
+        """Whether who connects there from this machine reaches a listener: a loop, if it is the proxy."""
+        configs = (listener.config for listener in self._active.values())
+        ports = (self._bound.address_of(config).port for config in configs if config.bind_to_port)
+        return address.port in ports and is_local(address.host)
 
     def statuses(self) -> list[ListenerStatus]:
         def status(config: Listener, state: ListenerState, connections: int) -> ListenerStatus:

@@ -147,6 +147,7 @@ class _Session:
         self._timer: Timer | None = None
         self._idle_timeout_s = proxy.config.idle_timeout_s
         self.info = StreamInfo(connection, services.clock(), services.wall_clock())
+        self.info.protocol = ""  # no HTTP, of whatever version
         self.downstream = Relay(
             clock=services.clock, on_made=self._client_connected, on_eof=self._on_eof, on_lost=self._on_lost
         )

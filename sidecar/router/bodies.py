@@ -6,9 +6,8 @@ import asyncio
 from collections.abc import Callable
 
 from sidecar.errors import UpstreamTimeoutError
-from sidecar.http.message import BodyReader, Headers
-from sidecar.router.time_limit import TimeLimit
-from sidecar.timers import Timers
+from sidecar.http.message import Body, BodyReader, Headers
+from sidecar.timers import Timer, Timers
 
 REPLAY_LIMIT_BYTES = 256 * 1024
 
@@ -101,17 +100,19 @@ class BodyAttempt:
 
 class CountedBody:
     """A streaming response body: `on_end` is called once, at its end or failure or when it is left early.
-    By `expires_s`, of the timers' clock, the route wants it complete."""
+    By `expires_s`, of the timers' clock, the upstream must have sent all of it; the client may read it later.
+    """
 
-    __slots__ = ("_expires_s", "_on_end", "_source", "_timers")
+    __slots__ = ("_on_end", "_source", "_timer")
 
     def __init__(
-        self, source: BodyReader, on_end: Callable[[], None], timers: Timers, expires_s: float | None
+        self, source: Body, on_end: Callable[[], None], timers: Timers, expires_s: float | None
     ) -> None:
         self._source = source
         self._on_end: Callable[[], None] | None = on_end
-        self._timers = timers
-        self._expires_s = expires_s
+        self._timer: Timer | None = None
+        if expires_s is not None and not source.ended:
+            self._timer = timers.after(max(0.0, expires_s - timers.now_s()), self._expire)
 
     @property
     def trailers(self) -> Headers:
@@ -123,7 +124,7 @@ class CountedBody:
 
     async def read(self) -> bytes:
         try:
-            data = await self._read()
+            data = await self._source.read()
         except BaseException:
             self.close()
             raise
@@ -131,22 +132,17 @@ class CountedBody:
             self._end()
         return data
 
-    async def _read(self) -> bytes:
-        if self._expires_s is None:
-            return await self._source.read()
-        remaining_s = max(0.0, self._expires_s - self._timers.now_s())
-        with TimeLimit(self._timers, remaining_s, _too_slow):
-            return await self._source.read()
+    def _expire(self) -> None:
+        error = UpstreamTimeoutError("the response was not complete within the route's timeout")
+        self._source.give_up(error)
 
     def close(self) -> None:
         self._source.close()
         self._end()
 
     def _end(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end()
-
-
-def _too_slow() -> UpstreamTimeoutError:
-    return UpstreamTimeoutError("the response was not complete within the route's timeout")

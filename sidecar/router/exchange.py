@@ -22,7 +22,7 @@ from sidecar.errors import (
     UpstreamPerTryTimeoutError,
     UpstreamTimeoutError,
 )
-from sidecar.http.message import Request, Response
+from sidecar.http.message import Body, Request, Response
 from sidecar.router.bodies import CountedBody, ReplayableBody
 from sidecar.router.forward import Forward, timeout_ms
 from sidecar.router.retry import is_safe_to_repeat
@@ -246,6 +246,7 @@ class Exchange:
         if isinstance(response.body, bytes):
             cluster.end_request(host)
             return
+        assert isinstance(response.body, Body)  # the codec's own: no filter has seen it
         on_end = partial(cluster.end_request, host)
         response.body = CountedBody(response.body, on_end, self._env.timers, self._expires_s(response))
 

@@ -74,6 +74,7 @@ class Router:
             name = (get_header(request.headers, forward.cluster_header) or b"").decode("latin-1")
         cluster = self._clusters.get(name)
         request.info.cluster = name  # known by now: metrics must not grow with what a header says
+        request.info.service = cluster.config.service
         return cluster
 
     async def _open_tunnel(self, request: Request, cluster: Cluster) -> Response:

@@ -233,6 +233,7 @@ class Cluster:
 
         Raises `NoHealthyUpstreamError`, `UpstreamOverflowError` and `UpstreamConnectError`.
         """
+        info.service = self.config.service
         host = await self.original_dst_host(info, authority) if self.is_original_dst else self.pick()
         if host is None:
             self.stats.upstream_cx_none_healthy += 1

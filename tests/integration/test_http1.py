@@ -254,6 +254,28 @@ async def test_websocket_tunnel_with_half_close() -> None:
         assert sidecar.host.idle == []
 
 
+async def test_tunnel_that_the_upstream_ends_is_over_for_the_client_too() -> None:
+    ended = asyncio.Event()
+
+    async def switch(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_head(reader)
+        writer.write(
+            b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\nbye"
+        )
+        writer.write_eof()
+        assert await reader.read() == b""
+        ended.set()
+
+    async with upstream(switch) as port, proxy(port, upgrades=frozenset({"websocket"})) as sidecar:
+        reader, writer = await asyncio.open_connection("127.0.0.1", sidecar.port)
+        writer.write(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
+        await read_head(reader)
+        assert await asyncio.wait_for(reader.read(), 10) == b"bye"
+        await asyncio.wait_for(ended.wait(), 10)
+        await eventually(lambda: sidecar.manager.active_connections == 0)  # the client has not left
+        writer.close()
+
+
 async def test_tls_where_half_close_is_not_possible() -> None:
     """A tunnel ends as a whole, and an error reply is read before the connection ends."""
 

@@ -447,3 +447,13 @@ async def test_faults_of_peers_do_not_reach_the_error_log(caplog) -> None:
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
     loop.call_exception_handler({"message": "a bug", "exception": ValueError("ours")})
     assert [record.levelname for record in caplog.records] == ["ERROR"]
+
+
+async def test_a_manager_knows_the_addresses_that_lead_back_to_it() -> None:
+    unbound = listener(chain("u"), name="unbound", bind_to_port=False, address=SocketAddress("127.0.0.1", 7))
+    async with listening(listener(chain("a")), unbound) as harness:
+        port = harness.port()
+        for host in ("127.0.0.1", "::1", "0.0.0.0"):
+            assert harness.manager.listens_on(SocketAddress(host, port))
+        assert not harness.manager.listens_on(SocketAddress("127.0.0.1", 7)), "that is the application's"
+        assert not harness.manager.listens_on(SocketAddress("192.0.2.1", port)), "that is another machine's"

@@ -40,6 +40,9 @@ class FakeTimers(Timers):
         self.due.append((self.clock.now + delay_s, timer))
         return timer
 
+    def now_s(self) -> float:
+        return self.clock.now
+
     def advance(self, seconds: float) -> None:
         self.clock.now += seconds
         for at, timer in sorted(self.due, key=lambda entry: entry[0]):

@@ -45,7 +45,7 @@ def selects(its: Service, each: Workload) -> bool:
     return bool(its.selector) and its.namespace == each.namespace and matches
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(steps)
 def test_whatever_changes_the_endpoints_are_those_that_a_search_of_everything_finds(
     changes: list[tuple[str, str, str, dict[str, str]]],

@@ -488,7 +488,7 @@ class TestChanges:
         assert snapshot.destination_rules[0].spec == before.destination_rules[0].spec
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.permutations(range(9)))
 def test_the_order_of_arrival_does_not_matter(order: list[int]) -> None:
     resources = [
@@ -509,7 +509,7 @@ def test_a_network_that_is_not_read_is_told() -> None:
     assert status.warnings == ("spec.network: is not read: every workload is taken to reach every other",)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.permutations(range(5)))
 def test_without_conflicts_it_does_not_matter_either_what_is_built_in_between(order: list[int]) -> None:
     resources = reviews_mesh()

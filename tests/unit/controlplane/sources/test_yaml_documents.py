@@ -83,7 +83,7 @@ json_values = st.recursive(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(json_values.filter(lambda value: value is not None))
 def test_what_was_dumped_is_read_back(value: object) -> None:
     text = yaml.safe_dump(value)
@@ -91,7 +91,7 @@ def test_what_was_dumped_is_read_back(value: object) -> None:
         assert values(text) == [value]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.one_of(st.text(), st.text(alphabet="ab: \n-[]{}&*!'\"?,#|>%@`\t<~10", max_size=40)))
 def test_no_text_raises_anything_but_a_yaml_error(text: str) -> None:
     with suppress(YamlError):

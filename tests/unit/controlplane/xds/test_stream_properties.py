@@ -87,7 +87,7 @@ def become(exchange: Exchange, mesh: dict[str, int]) -> None:
 
 @pytest.mark.parametrize("kind", [SotwExchange, DeltaExchange])
 @given(first=meshes, steps=steps)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 def test_a_proxy_ends_up_with_the_mesh_and_never_misses_a_cluster(
     kind: type[Exchange], first: dict[str, int], steps: list[dict[str, int] | int]
 ) -> None:

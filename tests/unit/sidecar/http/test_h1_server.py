@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from sidecar.errors import NoHealthyUpstreamError, UpstreamResetError
-from sidecar.http.h1_server import LINGER_S, MAX_WAITING_REQUESTS
+from sidecar.http.h1_request_queue import MAX_WAITING_REQUESTS
+from sidecar.http.h1_timeouts import LINGER_S
 from sidecar.http.message import Body, Request, Response, Service
 from tests.support.http1 import Server, echo, read_all, response, settle
 
@@ -534,6 +535,21 @@ async def test_stream_that_moves_is_not_idle() -> None:
     assert server.info.flags == "SI"
 
 
+async def test_idle_limit_of_one_request_is_not_that_of_the_next() -> None:
+    async def service(request: Request) -> Response:
+        assert request.limit_idle_time is not None
+        request.limit_idle_time(1.0)
+        return Response(200, [])
+
+    server = Server(service, stream_idle_timeout_s=30.0)
+    await server.exchange(GET)
+    await server.exchange(b"GET / HT")
+    server.timers.advance(2)
+    assert server.transport.take() == b""
+    server.timers.advance(28)
+    assert status_of(server.transport.take()) == 408
+
+
 async def test_request_that_takes_too_long_to_arrive_gets_408() -> None:
     service = Held()
     server = Server(service, request_timeout_s=5.0)
@@ -623,7 +639,7 @@ def tunnel(body: Body, requests: list[Request], status: int = 101) -> Service:
     return service
 
 
-async def test_upgrade_carries_bytes_both_ways_until_both_have_ended() -> None:
+async def test_upgrade_carries_bytes_both_ways_until_the_upstream_ends_it() -> None:
     body, requests = Body(), list[Request]()
     server = Server(tunnel(body, requests), upgrades=frozenset({"websocket"}))
     answer = await server.exchange(UPGRADE + b"first")
@@ -637,14 +653,13 @@ async def test_upgrade_carries_bytes_both_ways_until_both_have_ended() -> None:
     body.feed(b"\x00down")
     await settle()
     assert server.transport.take() == b"\x00down"
+    server.protocol.data_received(b"last")
+    assert await up.read() == b"last"
     body.feed_end()
     await settle()
     assert server.transport.eof_written
-    assert not server.transport.closed
-    server.protocol.data_received(b"last")
-    assert await up.read() == b"last"
-    server.transport.receive_eof()
     assert await up.read() == b""
+    server.timers.advance(LINGER_S)
     await settle()
     assert server.transport.closed
     assert server.stats.downstream_cx_upgrades_total == 1
@@ -671,7 +686,33 @@ async def test_upgrade_that_is_declined_by_the_stack_is_answered_and_closed() ->
     server = Server(hello, upgrades=frozenset({"websocket"}))
     answer = await server.exchange(UPGRADE)
     assert (status_of(answer), fields_of(answer)[b"connection"]) == (200, b"close")
+    assert server.transport.eof_written
+    server.transport.receive_eof()
+    await settle()
     assert server.transport.closed
+
+
+async def test_upgrade_that_is_declined_after_the_client_has_ended_its_direction_closes() -> None:
+    service = Held()
+    server = Server(service, upgrades=frozenset({"websocket"}))
+    await server.exchange(UPGRADE)
+    server.transport.receive_eof()
+    service.answers[0].set_result(Response(200, [], b"no"))
+    await settle()
+    assert fields_of(server.transport.take())[b"connection"] == b"close"
+    assert server.transport.closed
+
+
+async def test_tunnel_that_the_upstream_resets_ends_for_whoever_reads_the_clients_bytes() -> None:
+    body, requests = Body(), list[Request]()
+    server = Server(tunnel(body, requests), upgrades=frozenset({"websocket"}))
+    await server.exchange(UPGRADE)
+    body.fail(UpstreamResetError("gone"))
+    await settle()
+    assert server.transport.closed
+    up = requests[0].body
+    assert not isinstance(up, bytes)
+    assert await asyncio.wait_for(up.read(), 5) == b""
 
 
 async def test_idle_tunnel_is_cut() -> None:

@@ -87,6 +87,28 @@ async def test_consumer_that_leaves_says_so_once_and_nothing_is_kept() -> None:
     assert body._size == 0
 
 
+async def test_giving_up_wakes_the_reader_and_abandons_the_source() -> None:
+    source = Source()
+    body = Body(source)
+    reader = asyncio.create_task(body.read())
+    await asyncio.sleep(0)
+    body.give_up(UpstreamResetError("enough"))
+    with pytest.raises(UpstreamResetError, match="enough"):
+        await reader
+    body.close()
+    assert source.told == ["abandon"]
+
+
+async def test_giving_up_what_has_all_come_loses_nothing() -> None:
+    source = Source()
+    body = Body(source)
+    body.feed(b"ab")
+    body.feed_end()
+    body.give_up(UpstreamResetError("enough"))
+    assert await body.read() == b"ab"
+    assert source.told == []
+
+
 async def test_leaving_after_the_end_abandons_nothing() -> None:
     source = Source()
     body = Body(source)

@@ -8,6 +8,7 @@ from sidecar.errors import UpstreamResetError, UpstreamTimeoutError
 from sidecar.http.message import Body, BodyReader
 from sidecar.router.bodies import CountedBody, ReplayableBody
 from sidecar.timers import Timers
+from tests.support.http1 import Clock, FakeTimers
 
 
 async def read_all(body: BodyReader) -> bytes:
@@ -15,6 +16,18 @@ async def read_all(body: BodyReader) -> bytes:
     while chunk := await body.read():
         chunks.append(chunk)
     return b"".join(chunks)
+
+
+class Codec:
+    def __init__(self) -> None:
+        self.abandoned = 0
+
+    def pause_body(self) -> None: ...
+
+    def resume_body(self) -> None: ...
+
+    def abandon_body(self) -> None:
+        self.abandoned += 1
 
 
 def ended(*chunks: bytes) -> Body:
@@ -135,3 +148,34 @@ class TestCountedBody:
             await body.read()
         assert ends == [1]
         timers.close()
+
+    async def test_a_body_that_has_all_come_in_time_may_be_read_later(self) -> None:
+        timers = FakeTimers(Clock())
+        source = Body()
+        body = CountedBody(source, lambda: None, timers, timers.now_s() + 1)
+        source.feed(b"ab")
+        source.feed_end()
+        timers.advance(2)
+        assert await read_all(body) == b"ab"
+
+    async def test_the_timeout_is_set_once_and_ends_with_the_body(self) -> None:
+        timers = FakeTimers(Clock())
+        source = Body()
+        body = CountedBody(source, lambda: None, timers, timers.now_s() + 1)
+        for _ in range(3):
+            source.feed(b"a")
+            await body.read()
+            assert len(timers.due) == 1
+        source.feed_end()
+        await read_all(body)
+        assert timers.due == []
+
+    async def test_a_body_that_comes_too_slowly_is_given_up_even_if_nobody_reads_it(self) -> None:
+        timers, codec = FakeTimers(Clock()), Codec()
+        source = Body(codec)
+        body = CountedBody(source, lambda: None, timers, timers.now_s() + 1)
+        source.feed(b"ab")
+        timers.advance(1)
+        assert codec.abandoned == 1
+        with pytest.raises(UpstreamTimeoutError):
+            await body.read()

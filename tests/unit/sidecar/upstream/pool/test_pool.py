@@ -263,5 +263,5 @@ class PoolMachine(RuleBasedStateMachine):
             assert lease.lent == sum(other is lease for other in self.lent) <= lease.connection.capacity
 
 
-PoolMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+PoolMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40)
 TestPoolMachine = PoolMachine.TestCase

@@ -563,7 +563,7 @@ def test_what_routes_cannot_have(path: str, value: object) -> None:
 
 
 @pytest.mark.parametrize("type_url", type_urls.PUSH_ORDER)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(body=st.binary(max_size=200))
 def test_any_bytes_give_a_config_error_or_a_resource(type_url: str, body: bytes) -> None:
     with suppress(ConfigError):
@@ -578,7 +578,7 @@ VALID = [
 ]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.sampled_from(VALID), st.data())
 def test_damaged_resources_give_a_config_error_or_a_resource(resource: Any, data: st.DataObject) -> None:
     body = bytearray(resource.value)

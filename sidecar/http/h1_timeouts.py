@@ -1,0 +1,106 @@
+"""How long a connection waits for what comes next. One deadline serves nearly all waits, since there is one
+at a time: for a request, for the rest of its head, for anything to move while it is answered, for the client
+to leave. How long a request may take to arrive is counted beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+from sidecar.config.listener import HttpConnectionManager
+from sidecar.http.deadline import Deadline
+from sidecar.timers import Timer, Timers
+
+# Envoy's delayed_close_timeout: an error reply must reach a client that is still sending, and an answer one
+# that is still reading.
+LINGER_S = 1.0
+
+
+class ConnectionTimeouts:
+    """Calls `on_expiry` when the present wait has lasted too long, whosever fault that is, and
+    `on_request_expiry` when the body of a request has not ended in time."""
+
+    __slots__ = (
+        "_awaiting_head",
+        "_clock",
+        "_config",
+        "_deadline",
+        "_headers_timeout_s",
+        "_idle_timeout_s",
+        "_on_request_expiry",
+        "_request_timer",
+        "_stream_idle_timeout_s",
+        "_timers",
+    )
+
+    def __init__(
+        self,
+        config: HttpConnectionManager,
+        timers: Timers,
+        clock: Callable[[], float],
+        on_expiry: Callable[[], None],
+        on_request_expiry: Callable[[], None],
+    ) -> None:
+        self._config = config
+        self._clock = clock
+        self._deadline = Deadline(timers, clock, on_expiry)
+        self._idle_timeout_s = config.idle_timeout_s or math.inf
+        self._headers_timeout_s = config.request_headers_timeout_s or math.inf
+        self._stream_idle_timeout_s = config.stream_idle_timeout_s or math.inf  # of the present request
+        self._awaiting_head = False
+        self._timers = timers
+        self._on_request_expiry = on_request_expiry
+        self._request_timer: Timer | None = None
+
+    @property
+    def stream_idle_timeout_s(self) -> float:
+        return self._stream_idle_timeout_s
+
+    def await_first_request(self) -> None:
+        self._deadline.move_to(self._clock() + min(self._idle_timeout_s, self._headers_timeout_s))
+
+    def await_request(self, now_s: float) -> None:
+        self._deadline.move_to(now_s + self._idle_timeout_s)
+
+    def await_head(self) -> None:
+        """Of a request that has begun to arrive: from its first byte, however many reads it takes."""
+        if not self._awaiting_head:
+            self._awaiting_head = True
+            stream_idle_timeout_s = self._config.stream_idle_timeout_s or math.inf
+            self._deadline.move_to(self._clock() + min(self._headers_timeout_s, stream_idle_timeout_s))
+
+    def begin_stream(self, now_s: float) -> None:
+        self._awaiting_head = False
+        self._stream_idle_timeout_s = self._config.stream_idle_timeout_s or math.inf
+        self._deadline.move_to(now_s + self._stream_idle_timeout_s)
+
+    def limit_stream(self, idle_timeout_s: float) -> None:
+        """In place of the configured limit, for the present request; 0 is none."""
+        self._stream_idle_timeout_s = idle_timeout_s or math.inf
+        self.stream_moved()
+
+    def stream_moved(self) -> None:
+        self._deadline.move_to(self._clock() + self._stream_idle_timeout_s)
+
+    def drain(self, *, idle: bool) -> None:
+        """No more than Envoy's drain_timeout may pass without a request, counted from now if `idle`."""
+        self._idle_timeout_s = min(self._idle_timeout_s, self._config.drain_timeout_s)
+        if idle:
+            self.await_request(self._clock())
+
+    def linger(self) -> None:
+        self._deadline.move_to(self._clock() + LINGER_S)
+
+    def limit_request(self) -> None:
+        """Until `end_request`: the body of a request is on its way."""
+        if self._config.request_timeout_s:
+            self._request_timer = self._timers.after(self._config.request_timeout_s, self._on_request_expiry)
+
+    def end_request(self) -> None:
+        if self._request_timer is not None:
+            self._request_timer.cancel()
+            self._request_timer = None
+
+    def cancel(self) -> None:
+        self._deadline.cancel()
+        self.end_request()
