@@ -96,7 +96,7 @@ class Cluster:
         self.started_here().ask("kill-api-server")
 
     def start_api_server(self) -> None:
-        """At the same address as before. Returns when it is ready."""
+        """At the same address as before, and the controllers anew. Returns when it is ready."""
         self.started_here().ask("start-api-server")
 
     def compact(self) -> int:
