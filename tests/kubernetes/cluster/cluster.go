@@ -62,12 +62,6 @@ func (c *cluster) start(ctx context.Context) (err error) {
 	if err := c.startAPIServer(ctx); err != nil {
 		return err
 	}
-	if err := c.launch(controllerManager, controllerManagerFlags(c.files)); err != nil {
-		return err
-	}
-	if err := c.launch(scheduler, schedulerFlags(c.files)); err != nil {
-		return err
-	}
 	return c.await(ctx, "the controllers", func(ctx context.Context) error {
 		_, err := c.client.CoreV1().ServiceAccounts("default").Get(ctx, "default", metav1.GetOptions{})
 		return err
@@ -113,14 +107,32 @@ func (c *cluster) obey(ctx context.Context, line string) (map[string]any, error)
 	return nil, fmt.Errorf("%q is none of stop-api-server, kill-api-server, start-api-server, compact", line)
 }
 
-// startAPIServer returns when the API server is ready.
+// startAPIServer returns when the API server is ready, and its clients have been started. Those that ran before
+// are started anew, as they are in a cluster where they lose their leases: they would come back by themselves,
+// but wait up to a minute between attempts.
 func (c *cluster) startAPIServer(ctx context.Context) error {
 	if err := c.launch(apiServer, apiServerFlags(c.files, c.port)); err != nil {
 		return err
 	}
-	return c.await(ctx, apiServer, func(ctx context.Context) error {
+	err := c.await(ctx, apiServer, func(ctx context.Context) error {
 		return c.client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
 	})
+	if err != nil {
+		return err
+	}
+	return errors.Join(
+		c.relaunch(controllerManager, controllerManagerFlags(c.files)),
+		c.relaunch(scheduler, schedulerFlags(c.files)),
+	)
+}
+
+func (c *cluster) relaunch(name string, flags []string) error {
+	if c.running[name] != nil {
+		if err := c.end(name, syscall.SIGKILL); err != nil {
+			return err
+		}
+	}
+	return c.launch(name, flags)
 }
 
 func (c *cluster) launch(name string, flags []string) error {
