@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/url"
 	"time"
 
@@ -10,7 +11,10 @@ import (
 	"go.etcd.io/etcd/server/v3/embed"
 )
 
-const etcdStartTimeout = 30 * time.Second
+const (
+	etcdStartTimeout = 30 * time.Second
+	longestSocket    = 107 // unix(7): sun_path, less its final zero
+)
 
 type etcd struct {
 	server *embed.Etcd
@@ -18,6 +22,9 @@ type etcd struct {
 
 // startEtcd listens on a socket in the cluster's folder, which nobody else may open: it asks for no credentials.
 func startEtcd(f files) (*etcd, error) {
+	if len(f.etcdSocket) > longestSocket {
+		return nil, fmt.Errorf("%s is too long for a socket: use a shorter TMPDIR or --data-dir", f.etcdSocket)
+	}
 	config := embed.NewConfig()
 	config.Dir = f.etcdData
 	config.LogLevel = "warn"

@@ -26,7 +26,7 @@ const certificateLifetime = 7 * 24 * time.Hour
 // files are the paths of what the components read and write.
 type files struct {
 	folder                      string
-	etcdData                    string
+	etcdData, etcdSocket        string
 	caCert, caKey               string
 	servingCert, servingKey     string
 	tokenKey                    string // signs the service accounts' tokens
@@ -37,7 +37,7 @@ type files struct {
 }
 
 func (f files) etcdURL() string {
-	return "unix://" + filepath.Join(f.folder, "etcd.sock")
+	return "unix://" + f.etcdSocket
 }
 
 func (f files) log(component string) string {
@@ -65,8 +65,8 @@ func writeFiles(folder, url string) (files, error) {
 	in := func(name string) string { return filepath.Join(folder, name) }
 	f := files{
 		folder:   folder,
-		etcdData: in("etcd"),
-		caCert:   in("ca.crt"), caKey: in("ca.key"),
+		etcdData: in("etcd"), etcdSocket: in("etcd.sock"),
+		caCert: in("ca.crt"), caKey: in("ca.key"),
 		servingCert: in("apiserver.crt"), servingKey: in("apiserver.key"),
 		tokenKey:                    in("service-accounts.key"),
 		volumePlugins:               in("volume-plugins"),
