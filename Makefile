@@ -7,10 +7,10 @@ ENVOY_VENV := .cache/envoy
 ENVOY_VERSION := 1.40.0
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-fast lint format protos bench-smoke clean
+.PHONY: help demo cluster cluster-binary test test-fast lint format protos crds bench-smoke clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 $(VENV)/.installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Outrigger needs Python 3.11 or newer; try make PYTHON=python3.11")'
@@ -26,7 +26,13 @@ $(ENVOY_VENV)/.installed: Makefile
 demo: $(VENV)/.installed ## Run a mesh on this machine and show it working (about a minute)
 	$(BIN)/outrigger demo $(DEMO_ARGS)
 
-test: $(VENV)/.installed $(ENVOY_VENV)/.installed ## Run every test
+cluster: $(VENV)/.installed ## Run a real Kubernetes control plane by hand, until Ctrl-C
+	$(BIN)/python -m tests.kubernetes
+
+cluster-binary: $(VENV)/.installed ## Build what `make cluster` and its tests run: once, some minutes
+	$(BIN)/python -m tests.kubernetes build
+
+test: $(VENV)/.installed $(ENVOY_VENV)/.installed cluster-binary ## Run every test
 	$(BIN)/python -m pytest $(TEST_ARGS)
 
 test-fast: $(VENV)/.installed ## Run the unit tests alone
@@ -44,6 +50,9 @@ format: $(VENV)/.installed ## Rewrite the sources in the one style
 
 protos: $(VENV)/.installed ## Generate the code of protos/*.proto anew
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --grpc_python_out=. --pyi_out=. protos/ca.proto
+
+crds: $(VENV)/.installed ## Generate the CRDs of deploy/crds anew
+	$(BIN)/outrigger crds --directory deploy/crds
 
 bench-smoke: $(VENV)/.installed $(ENVOY_VENV)/.installed ## CPU a request, beside Envoy's, in one run
 	$(BIN)/python -m tests.bench.smoke

@@ -9,6 +9,7 @@ import typer
 from controlplane.errors import ControlPlaneError
 from outrigger import certificate, token
 from outrigger.bootstrap import bootstrap
+from outrigger.crds import crds
 from outrigger.demo.command import demo
 from outrigger.errors import CommandError
 from sidecar.errors import SidecarError
@@ -22,6 +23,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(bootstrap)
+app.command()(crds)
 app.add_typer(token.app, name="token")
 app.add_typer(certificate.app, name="certificate")
 

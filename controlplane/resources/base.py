@@ -7,8 +7,9 @@ camelCase or snake_case, as protobuf's JSON mapping does. Absent messages are No
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from datetime import timedelta
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import re2
 from pydantic import (
@@ -17,11 +18,15 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
+    GetJsonSchemaHandler,
     Strict,
+    WithJsonSchema,
     model_validator,
 )
 from pydantic.alias_generators import to_camel
+from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import PydanticCustomError
+from pydantic_core.core_schema import CoreSchema
 
 from controlplane.resources.ip_addresses import is_ip_address, is_ip_range
 
@@ -68,8 +73,17 @@ def _check_not_empty(items: tuple[ItemT, ...]) -> tuple[ItemT, ...]:
     return items
 
 
-# After the items: pydantic's own `min_length` would also complain of an item that is only faulty.
-AtLeastOne = AfterValidator(_check_not_empty)
+@dataclass(frozen=True, slots=True)
+class _NotEmpty(AfterValidator):
+    """After the items: pydantic's own `min_length` would also complain of an item that is only faulty."""
+
+    def __get_pydantic_json_schema__(
+        self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {**handler(core_schema), "minItems": 1}
+
+
+AtLeastOne = _NotEmpty(_check_not_empty)
 
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:h|ms|us|ns|m|s))+")
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|us|ns|m|s)")
@@ -96,10 +110,25 @@ def _at_least_a_millisecond(value: timedelta) -> timedelta:
     return value
 
 
+def _duration_schema(description: str) -> WithJsonSchema:
+    """As documents write it: a string."""
+    pattern = f"^{_DURATION.pattern}$"
+    return WithJsonSchema({"type": "string", "maxLength": 64, "pattern": pattern, "description": description})
+
+
 # Istio's precision is the millisecond, and so its smallest duration.
-Duration = Annotated[timedelta, BeforeValidator(parse_duration), AfterValidator(_at_least_a_millisecond)]
+Duration = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    AfterValidator(_at_least_a_millisecond),
+    _duration_schema("A duration of 1ms or more, such as 10s, 1.5s, 100ms or 1h30m."),
+]
 # Where 0s means "never".
-DurationOrZero = Annotated[timedelta, BeforeValidator(parse_duration)]
+DurationOrZero = Annotated[
+    timedelta,
+    BeforeValidator(parse_duration),
+    _duration_schema("A duration, such as 10s, 1.5s, 100ms or 1h30m; 0s: never."),
+]
 
 
 def count_groups(pattern: str) -> int:
@@ -123,7 +152,7 @@ def _check_regex(pattern: str) -> str:
     return pattern
 
 
-Regex = Annotated[Str, AfterValidator(_check_regex)]
+Regex = Annotated[Str, AfterValidator(_check_regex), Field(description="A regular expression (RE2).")]
 
 
 def _check_ip_address(address: str) -> str:
@@ -138,9 +167,8 @@ def _check_ip_range(address: str) -> str:
     return address
 
 
-IpAddress = Annotated[Str, AfterValidator(_check_ip_address)]
-# An address, or a CIDR.
-IpRange = Annotated[Str, AfterValidator(_check_ip_range)]
+IpAddress = Annotated[Str, AfterValidator(_check_ip_address), Field(description="An IP address.")]
+IpRange = Annotated[Str, AfterValidator(_check_ip_range), Field(description="An IP address, or a CIDR.")]
 
 LABEL = r"[a-z0-9_](?:[-a-z0-9_]{0,61}[a-z0-9_])?"
 _HOSTNAME = re.compile(rf"{LABEL}(?:\.{LABEL})*")
@@ -159,9 +187,17 @@ def check_wildcard_host(value: str) -> str:
     return value.lower() if _WILDCARD_HOST.fullmatch(value.lower()) else _check_host(value)
 
 
-Host = Annotated[Str, AfterValidator(_check_host)]
+Host = Annotated[
+    Str,
+    AfterValidator(_check_host),
+    Field(description="A host name; without a dot, a service of the resource's own namespace."),
+]
 # A wildcard stands for the leftmost label, or for the start of it: `*`, `*.example.com`, `*-v1.example.com`.
-WildcardHost = Annotated[Str, AfterValidator(check_wildcard_host)]
+WildcardHost = Annotated[
+    Str,
+    AfterValidator(check_wildcard_host),
+    Field(description="A host name, or a wildcard such as *.example.com."),
+]
 
 _HTTP_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
@@ -172,7 +208,7 @@ def _check_header_name(name: str) -> str:
     return name.lower()
 
 
-HeaderName = Annotated[Str, AfterValidator(_check_header_name)]
+HeaderName = Annotated[Str, AfterValidator(_check_header_name), Field(description="A header's name.")]
 
 
 def _check_namespace_pattern(value: str) -> str:
@@ -182,11 +218,28 @@ def _check_namespace_pattern(value: str) -> str:
 
 
 # `exportTo`: the namespaces that see a resource.
-ExportTo = Annotated[Str, AfterValidator(_check_namespace_pattern)]
+ExportTo = Annotated[
+    Str,
+    AfterValidator(_check_namespace_pattern),
+    Field(description="A namespace that sees the resource; '.' is its own, '*' all, '~' none."),
+]
+
+
+def exactly_one_of(*fields: str) -> dict[str, Any]:
+    """For a model's JSON schema: that documents have exactly one of the fields."""
+    return {"oneOf": [{"required": [field]} for field in fields]}
+
+
+def at_most_one_of(*fields: str) -> dict[str, Any]:
+    """For a model's JSON schema: that documents have one of the fields or none."""
+    one = [{"required": [field]} for field in fields]
+    return {"oneOf": [{"not": {"anyOf": one}}, *one]}
 
 
 class StringMatch(Message):
     """``StringMatch``: exactly one of the three. A regex matches the whole value, by RE2."""
+
+    model_config = ConfigDict(json_schema_extra=exactly_one_of("exact", "prefix", "regex"))
 
     exact: Str | None = None
     prefix: Str | None = None
@@ -205,6 +258,8 @@ class StringMatch(Message):
 
 class ValueMatch(StringMatch):
     """A ``StringMatch`` for a header's or a query parameter's value: an empty one asks for its presence."""
+
+    model_config = ConfigDict(json_schema_extra=at_most_one_of("exact", "prefix", "regex"))
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:

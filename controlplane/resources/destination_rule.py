@@ -36,6 +36,8 @@ class SimpleLB(StrEnum):
 
 
 class LoadBalancerSettings(Message):
+    """``LoadBalancerSettings``: how the endpoint of a request is chosen."""
+
     simple: SimpleLB | None = None
     consistent_hash: NotSupportedYet = None
     locality_lb_setting: NotSupportedYet = None
@@ -52,6 +54,8 @@ class TcpKeepalive(Message):
 
 
 class TCPSettings(Message):
+    """``ConnectionPoolSettings.TCPSettings``. ``max_connections`` 0 means Envoy's default."""
+
     max_connections: NonNegativeInt = 0
     connect_timeout: Duration | None = None
     tcp_keepalive: TcpKeepalive | None = None
@@ -73,6 +77,8 @@ class HTTPSettings(Message):
 
 
 class ConnectionPoolSettings(Message):
+    """``ConnectionPoolSettings``: limits for all connections of one proxy to the host."""
+
     tcp: TCPSettings | None = None
     http: HTTPSettings | None = None
 
@@ -142,6 +148,8 @@ class PortTrafficPolicy(PolicySettings):
 
 
 class TrafficPolicy(PolicySettings):
+    """``TrafficPolicy``: for all ports of the host, but for those with settings of their own."""
+
     port_level_settings: tuple[PortTrafficPolicy, ...] = ()
     tunnel: NotSupportedYet = None
     proxy_protocol: NotSupportedYet = None
@@ -166,6 +174,8 @@ class Subset(Message):
 
 
 class DestinationRule(Message):
+    """How ``host`` is spoken to once routing chose it, and which subsets it has."""
+
     host: WildcardHost
     traffic_policy: TrafficPolicy | None = None
     subsets: tuple[Subset, ...] = ()

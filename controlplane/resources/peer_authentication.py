@@ -18,6 +18,8 @@ class MutualTLSMode(StrEnum):
 
 
 class MutualTLS(Message):
+    """``MutualTLS``: whether a port takes mTLS only, plaintext only, or both."""
+
     mode: MutualTLSMode = MutualTLSMode.UNSET
 
 
@@ -33,7 +35,8 @@ def _port_of_key(key: object) -> object:
 
 
 class PeerAuthentication(Message):
-    """Without a selector it is the namespace's, in the root namespace the mesh's."""
+    """Whether workloads take in mTLS, plaintext or both. Without a selector it is the namespace's, in the
+    root namespace the mesh's."""
 
     selector: LabelSelector | None = None
     mtls: MutualTLS | None = None

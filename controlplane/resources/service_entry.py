@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, BeforeValidator, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from controlplane.resources.base import (
     AtLeastOne,
@@ -50,7 +50,9 @@ def _check_protocol(protocol: str) -> str:
     return protocol.upper()
 
 
-PortProtocol = Annotated[Str, AfterValidator(_check_protocol)]
+PortProtocol = Annotated[
+    Str, AfterValidator(_check_protocol), Field(description=f"One of {', '.join(PROTOCOLS)}.")
+]
 
 
 class ServicePort(Message):
@@ -63,6 +65,8 @@ class ServicePort(Message):
 
 
 class ServiceEntry(Message):
+    """A service that Kubernetes does not know: its hosts, its ports and where its endpoints are."""
+
     hosts: Annotated[tuple[WildcardHost, ...], AtLeastOne]
     addresses: tuple[IpRange, ...] = ()
     ports: tuple[ServicePort, ...] = ()

@@ -6,7 +6,7 @@ import re
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import AfterValidator, field_validator
+from pydantic import AfterValidator, Field, field_validator
 
 from controlplane.resources.base import (
     LABEL,
@@ -31,6 +31,8 @@ class CaptureMode(StrEnum):
 
 
 class SidecarPort(Message):
+    """``SidecarPort``: what the proxy listens on."""
+
     number: PortNumber
     name: NonEmptyStr
     protocol: PortProtocol
@@ -49,7 +51,11 @@ def _check_default_endpoint(endpoint: str) -> str:
     return endpoint
 
 
-DefaultEndpoint = Annotated[Str, AfterValidator(_check_default_endpoint)]
+DefaultEndpoint = Annotated[
+    Str,
+    AfterValidator(_check_default_endpoint),
+    Field(description="Where the app listens: 127.0.0.1:PORT, 0.0.0.0:PORT, [::1]:PORT or [::]:PORT."),
+]
 
 
 class IstioIngressListener(Message):
@@ -74,10 +80,16 @@ def _check_egress_host(value: str) -> str:
 
 
 # `namespace/host`; the namespace may be `.`, `*` or `~` (none).
-EgressHost = Annotated[Str, AfterValidator(_check_egress_host)]
+EgressHost = Annotated[
+    Str,
+    AfterValidator(_check_egress_host),
+    Field(description="NAMESPACE/HOST, such as ./*, */reviews.example.com or ~/*."),
+]
 
 
 class IstioEgressListener(Message):
+    """``IstioEgressListener``: the services that the workload may reach."""
+
     hosts: Annotated[tuple[EgressHost, ...], AtLeastOne]
     port: NotSupportedYet = None
     bind: NotSupportedYet = None
@@ -90,12 +102,15 @@ class OutboundTrafficPolicyMode(StrEnum):
 
 
 class OutboundTrafficPolicy(Message):
+    """``OutboundTrafficPolicy``: what becomes of traffic to hosts that the mesh does not know."""
+
     mode: OutboundTrafficPolicyMode = OutboundTrafficPolicyMode.REGISTRY_ONLY
     egress_proxy: NotSupportedYet = None
 
 
 class Sidecar(Message):
-    """Without a selector it is for the whole namespace, in the root namespace the mesh's default."""
+    """What a workload's proxy listens on, and what it needs to know of. Without a selector it is for the
+    whole namespace, in the root namespace the mesh's default."""
 
     workload_selector: WorkloadSelector | None = None
     ingress: tuple[IstioIngressListener, ...] = ()

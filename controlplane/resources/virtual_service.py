@@ -6,7 +6,7 @@ import re
 from enum import StrEnum
 from typing import Annotated, Self, TypeVar
 
-from pydantic import AfterValidator, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
 from controlplane.resources.base import (
     AtLeastOne,
@@ -27,6 +27,7 @@ from controlplane.resources.base import (
     StringMatch,
     ValueMatch,
     WildcardHost,
+    at_most_one_of,
     count_groups,
     invalid,
 )
@@ -38,7 +39,11 @@ def _check_gateway(gateway: str) -> str:
     return gateway
 
 
-Gateway = Annotated[Str, AfterValidator(_check_gateway)]
+Gateway = Annotated[
+    Str,
+    AfterValidator(_check_gateway),
+    Field(description="`mesh`, every sidecar: other gateways are not supported yet."),
+]
 
 
 class Destination(Message):
@@ -107,6 +112,8 @@ class WeightedDestination(Message):
 
 
 class HTTPRouteDestination(WeightedDestination):
+    """``HTTPRouteDestination``: the weight is a share of the sum; the headers change on this way only."""
+
     headers: Headers | None = None
 
 
@@ -246,6 +253,8 @@ class RedirectPortSelection(StrEnum):
 class HTTPRedirect(Message):
     """``HTTPRedirect``. ``redirect_code`` 0 is 301."""
 
+    model_config = ConfigDict(json_schema_extra=at_most_one_of("port", "derivePort"))
+
     uri: OneLine | None = None
     authority: OneLine | None = None
     port: PortNumber | None = None
@@ -275,11 +284,15 @@ class HTTPRedirect(Message):
 
 
 class HTTPBody(Message):
+    """``HTTPBody``: what is answered, as UTF-8."""
+
     string: Str | None = None
     bytes: NotSupportedYet = None
 
 
 class HTTPDirectResponse(Message):
+    """``HTTPDirectResponse``: an answer of the proxy's own."""
+
     status: Annotated[NonNegativeInt, Field(ge=200, le=599)]
     body: HTTPBody | None = None
 
@@ -326,6 +339,8 @@ class L4MatchAttributes(Message):
 
 
 class TCPRoute(Message):
+    """``TCPRoute``: any of ``match`` (none: every connection), and where it goes."""
+
     match: tuple[L4MatchAttributes, ...] = ()
     route: Annotated[tuple[WeightedDestination, ...], AtLeastOne, Weighted]
 
@@ -342,11 +357,15 @@ class TLSMatchAttributes(Message):
 
 
 class TLSRoute(Message):
+    """``TLSRoute``: any of ``match``, and where the connection goes, its TLS untouched."""
+
     match: Annotated[tuple[TLSMatchAttributes, ...], AtLeastOne]
     route: Annotated[tuple[WeightedDestination, ...], AtLeastOne, Weighted]
 
 
 class VirtualService(Message):
+    """Where the traffic to ``hosts`` goes: the first route that matches decides."""
+
     hosts: Annotated[tuple[WildcardHost, ...], AtLeastOne]
     gateways: tuple[Gateway, ...] = ()
     http: tuple[HTTPRoute, ...] = ()

@@ -25,12 +25,12 @@ def _check_address(address: str) -> str:
     return address
 
 
-Address = Annotated[Str, AfterValidator(_check_address)]
+Address = Annotated[Str, AfterValidator(_check_address), Field(description="An IP address or a host name.")]
 
 
 class WorkloadEntry(Message):
-    """``ports`` maps a port's name to its number here. ``locality`` is region/zone/sub-zone. ``weight`` 0
-    is 1, as every weight was equal."""
+    """A workload at an address. ``ports`` maps a port's name to its number here. ``locality`` is
+    region/zone/sub-zone. ``weight`` 0 is 1, as every weight was equal."""
 
     address: Address
     ports: dict[NonEmptyStr, PortNumber] = Field(default_factory=dict)

@@ -1,0 +1,87 @@
+"""A model as the structural OpenAPI v3 schema that a CustomResourceDefinition needs.
+
+pydantic makes JSON Schema. Kubernetes takes less: no references, no ``null`` beside a type, no
+``additionalProperties: false`` (it prunes what it does not know, or refuses it on `fieldValidation=Strict`).
+https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#specifying-a-structural-schema
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from pydantic.alias_generators import to_camel
+
+from controlplane.resources.base import Message
+
+Schema = dict[str, Any]
+
+# Were it left out, the API server would drop the field before we could say that we do not support it.
+NOT_SUPPORTED_YET: Schema = {
+    "description": "Not supported yet: a resource that has it is not applied, and its status says so.",
+    "x-kubernetes-preserve-unknown-fields": True,
+}
+
+_KEPT = (
+    "description",
+    "type",
+    "format",
+    "enum",
+    "minimum",
+    "maximum",
+    "minLength",
+    "maxLength",
+    "minItems",
+    "pattern",
+    "required",
+    "oneOf",
+    "x-kubernetes-list-type",
+    "x-kubernetes-list-map-keys",
+)
+_TRANSLATED = ("properties", "items", "additionalProperties")
+# Titles repeat names. Defaults are ours to fill in: the API server would write them into the resource. Keys
+# of maps are checked when the resource is read, as structural schemas have no words for them.
+_LEFT_OUT = ("title", "default", "propertyNames", "$defs")
+
+
+def structural_schema(model: type[Message]) -> Schema:
+    """The shape of documents of ``model``. What its validators check beyond shape is not in it."""
+    schema = model.model_json_schema()
+    return _structural(schema, schema.get("$defs", {}))
+
+
+def _structural(node: Schema, definitions: Schema) -> Schema:
+    node = _resolved(node, definitions)
+    unknown = node.keys() - {*_KEPT, *_TRANSLATED, *_LEFT_OUT}
+    assert not unknown, f"no structural schema has {unknown}"
+    if node.get("type") == "null":  # as pydantic describes a `NotSupportedYet`
+        return NOT_SUPPORTED_YET
+    schema = {keyword: node[keyword] for keyword in _KEPT if keyword in node}
+    if "description" in schema:
+        schema["description"] = _plain_words(schema["description"])
+    if "properties" in node:
+        schema["properties"] = {
+            name: _structural(child, definitions) for name, child in node["properties"].items()
+        }
+    for keyword in ("items", "additionalProperties"):
+        if node.get(keyword):
+            schema[keyword] = _structural(node[keyword], definitions)
+    return schema
+
+
+def _resolved(node: Schema, definitions: Schema) -> Schema:
+    """The node with what it refers to in its place, and without the ``null`` of an optional field."""
+    while reference := node.get("$ref") or node.get("anyOf"):
+        siblings = {keyword: value for keyword, value in node.items() if keyword not in ("$ref", "anyOf")}
+        if isinstance(reference, str):
+            target = definitions[reference.rpartition("/")[2]]
+        else:
+            (target,) = (choice for choice in reference if choice != {"type": "null"})
+        node = {**target, **siblings}
+    return node
+
+
+def _plain_words(docstring: str) -> str:
+    """A docstring as a reader of YAML wants it: one paragraph, with the names that documents use."""
+    words = re.sub(r"``([a-z]\w*_\w+)``", lambda name: f"``{to_camel(name[1])}``", docstring)
+    return " ".join(words.replace("``", "`").split())
