@@ -3,6 +3,9 @@
 ControlPlaneError
 ├── SettingsError        the operator's: a flag, a file, a port; the process exits with code 1
 ├── ResourceError        the author's of a resource: it is quarantined, with these words as its status
+├── KubernetesError      the cluster's
+│   ├── UnreachableError     the API server gives no answer, or not the whole of it
+│   └── RefusedError         it gives one, and refuses
 ├── ProxyError           the proxy's: a node, a subscription or an acknowledgement that makes no sense
 └── AuthorityError       a certificate is refused
     ├── UnauthenticatedError     no token, or one that proves nothing
@@ -38,6 +41,22 @@ class InvalidResourceError(ResourceError):
     def __init__(self, errors: tuple[ResourceError, ...]) -> None:
         super().__init__("", "; ".join(map(str, errors)))
         self.errors = errors
+
+
+class KubernetesError(ControlPlaneError):
+    """A Kubernetes API server cannot be followed, for now."""
+
+
+class UnreachableError(KubernetesError):
+    pass
+
+
+class RefusedError(KubernetesError):
+    """``status`` is HTTP's, or that of an event which ends a watch."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(f"{status}: {reason}")
+        self.status = status
 
 
 class ProxyError(ControlPlaneError):

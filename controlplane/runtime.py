@@ -1,6 +1,6 @@
 """The whole control plane on one screen: what is made of what, what starts when, and how it ends.
 
-folder -> store -> debouncer -> snapshot -> xDS streams, debug API
+folder or cluster -> store -> debouncer -> snapshot -> xDS streams, debug API
 state folder -> signer -> authority -> signing service, and our own certificate for TLS
 """
 
@@ -13,6 +13,7 @@ import json
 import logging
 import signal
 import time
+from collections.abc import Coroutine
 from typing import Any, Final
 
 import grpc
@@ -34,6 +35,7 @@ from controlplane.model.store import Store
 from controlplane.networking import forget_unused
 from controlplane.settings import Settings
 from controlplane.sources.files import FolderSource
+from controlplane.sources.source import Source
 from controlplane.xds.debounce import Debouncer
 from controlplane.xds.server import SERVER_OPTIONS, XdsServer
 
@@ -52,7 +54,7 @@ async def serve(settings: Settings) -> None:
         loop.add_signal_handler(number, stop.set)
     control_plane = ControlPlane(settings)
     try:
-        await control_plane.start()
+        await _unless(stop, control_plane.start(), name="start")
         await control_plane.follow(stop)
     finally:
         await control_plane.close()
@@ -70,7 +72,7 @@ class ControlPlane:
 
         self._store: Final = Store(settings.mesh)
         self._debouncer: Final = Debouncer(self._publish)
-        self._source: Final = FolderSource(settings.folder, self._store, self._debouncer.trigger)
+        self._source: Final = self._make_source()
 
         self._authority: Final = _authority(settings)
         tokens = TokenVerifier(load_or_create_token_key(settings.state_dir), settings.mesh.trust_domain)
@@ -93,7 +95,8 @@ class ControlPlane:
         self._closing.push_async_callback(self._xds.close)
         self._closing.callback(self._debouncer.close)
 
-        self._source.load()
+        self._closing.push_async_callback(self._source.close)
+        await self._source.start()
         self._publish()
         await plaintext.start()
         await tls.start()
@@ -102,21 +105,27 @@ class ControlPlane:
         self._announce({"xds": xds_port, "xds_tls": tls_port, "debug": debug.port, "metrics": metrics.port})
 
     async def follow(self, stop: asyncio.Event) -> None:
-        """Follows the folder's changes until ``stop`` is set. If following fails, so does this."""
-        watching = asyncio.create_task(self._source.watch(), name="folder-watch")
-        stopping = asyncio.create_task(stop.wait(), name="stop")
-        try:
-            await asyncio.wait({watching, stopping}, return_when=asyncio.FIRST_COMPLETED)
-            if watching.done():
-                watching.result()
-        finally:
-            watching.cancel()
-            stopping.cancel()
-            await asyncio.gather(watching, stopping, return_exceptions=True)
+        """Follows the source's changes until ``stop`` is set. If following fails, so does this."""
+        await _unless(stop, self._source.watch(), name="source-watch")
 
     async def close(self) -> None:
         await self._closing.aclose()
         _LOG.info("stopped")
+
+    def _make_source(self) -> Source:
+        settings = self._settings
+        if settings.source == "files":
+            return FolderSource(settings.folder, self._store, self._debouncer.trigger)
+        # The client of Kubernetes is heavy: who has a folder should not wait for it.
+        from controlplane.sources.kubernetes import KubernetesSource  # noqa: PLC0415
+
+        return KubernetesSource(
+            settings.kubeconfig,
+            self._store,
+            self._debouncer.trigger,
+            dns_domain=settings.mesh.dns_domain,
+            registry=self._registry,
+        )
 
     def _publish(self) -> None:
         snapshot, change = self._store.build()
@@ -163,6 +172,20 @@ class ControlPlane:
             _LOG.warning("xDS on %s is in plaintext, for whoever can reach it", addresses["xds"])
         if self._settings.addresses_file is not None:
             state_files.replace(self._settings.addresses_file, json.dumps(addresses).encode(), mode=0o644)
+
+
+async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None], *, name: str) -> None:
+    """Does the work until it is done, or ``stop`` is set. Raises what it raises."""
+    working = asyncio.create_task(work, name=name)
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        if working.done():
+            working.result()
+    finally:
+        working.cancel()
+        stopping.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
 
 
 def _address(host: str, port: int) -> str:

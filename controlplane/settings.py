@@ -44,9 +44,12 @@ class AuthoritySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """``xds_auth``: proxies that follow over TLS prove who they are (istiod's XDS_AUTH)."""
+    """``source``: ``files``, in ``folder``, or ``kubernetes``, by ``kubeconfig`` (None: as one of its pods).
+    ``xds_auth``: proxies that follow over TLS prove who they are (istiod's XDS_AUTH)."""
 
+    source: str
     folder: Path
+    kubeconfig: Path | None
     state_dir: Path
     bind_address: str
     ports: Ports
@@ -66,7 +69,9 @@ def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envir
     if flags.trust_domain:
         mesh = replace(mesh, trust_domain=flags.trust_domain)
     return Settings(
+        source=flags.source,
         folder=flags.folder,
+        kubeconfig=flags.kubeconfig,
         state_dir=flags.state_dir,
         bind_address=flags.bind_address,
         ports=Ports(
@@ -115,8 +120,15 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         shown = what if default is None else f"{what} (default: {default})"
         parser.add_argument(f"--{name}", metavar=metavar, type=read, default=value, help=shown)
 
-    flag("source", "KIND", _one_of("files"), "files", "where resources come from: files")
-    flag("folder", "DIR", Path, ".", "the folder of YAML files to follow")
+    flag(
+        "source",
+        "KIND",
+        _one_of("files", "kubernetes"),
+        "files",
+        "where resources come from: files, kubernetes",
+    )
+    flag("folder", "DIR", Path, ".", "files: the folder of YAML to follow")
+    flag("kubeconfig", "FILE", Path, None, "kubernetes: how to reach the cluster; none: as one of its pods")
     flag("state-dir", "DIR", Path, str(DEFAULT_STATE_DIR), "where the root and the token key are kept")
     flag("bind-address", "IP", _ip_address, "127.0.0.1", "the address that every port listens on")
     flag("xds-port", "PORT", _port, "15010", "xDS in plaintext; 0 picks a free port, here and below")

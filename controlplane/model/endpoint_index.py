@@ -2,23 +2,37 @@
 
 Both directions are indexed by label: a workload finds the services that may select it by one label of their
 selector, a service the workloads that it may select by its rarest one; the other labels are then compared.
+
+A Service of Kubernetes does not select pods here: which of them are its endpoints, at which port, and
+whether they are ready, the cluster says in EndpointSlices. It selects WorkloadEntries, of which the cluster
+knows nothing.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import TypeVar
 
 from controlplane.model.conversion import DeclaredService
-from controlplane.model.service import Resolution, Service, ServiceEndpoint, ServicePort, Workload
+from controlplane.model.service import (
+    EndpointSlice,
+    Registry,
+    Resolution,
+    Service,
+    ServiceEndpoint,
+    ServicePort,
+    Workload,
+)
 
+GroupT = TypeVar("GroupT", bound=Hashable)
 KeyT = TypeVar("KeyT", bound=Hashable)
 ValueT = TypeVar("ValueT")
 
 _Label = tuple[str, str, str]  # namespace, label, value
-_WorkloadKey = tuple[str, str]  # namespace, name
+_WorkloadKey = tuple[str, str, str]  # namespace, name, registry: a pod may have a WorkloadEntry's name
+_SliceKey = tuple[str, str]  # namespace, name
 
 
 class EndpointIndex:
@@ -31,11 +45,13 @@ class EndpointIndex:
         self._workloads_by_label: dict[_Label, dict[_WorkloadKey, Workload]] = defaultdict(dict)
         self._services: dict[str, DeclaredService] = {}
         self._hostnames_by_label: dict[_Label, dict[str, None]] = defaultdict(dict)
+        self._hostname_by_slice: dict[_SliceKey, str] = {}
+        self._slices: dict[str, dict[_SliceKey, EndpointSlice]] = defaultdict(dict)  # by hostname
         self._stale: set[str] = set()
 
     def add_workload(self, workload: Workload) -> None:
-        """Adds a workload, or replaces the one of its name."""
-        key = (workload.namespace, workload.name)
+        """Adds a workload, or replaces the one of its name and registry."""
+        key = _workload_key(workload)
         before = self._workloads.get(key)
         if before is not None:
             self._unlabel(before)
@@ -45,8 +61,8 @@ class EndpointIndex:
             self._workloads_by_label[label][key] = workload
         self._stale.update(self._selectors_of(workload))
 
-    def remove_workload(self, namespace: str, name: str) -> None:
-        workload = self._workloads.pop((namespace, name), None)
+    def remove_workload(self, namespace: str, name: str, registry: Registry = Registry.EXTERNAL) -> None:
+        workload = self._workloads.pop((namespace, name, registry.value), None)
         if workload is not None:
             self._unlabel(workload)
 
@@ -64,6 +80,19 @@ class EndpointIndex:
         if declared is not None:
             if declared.service.selector:
                 _discard(self._hostnames_by_label, _anchor(declared.service), hostname)
+            self._stale.add(hostname)
+
+    def add_slice(self, namespace: str, name: str, endpoint_slice: EndpointSlice) -> None:
+        """Adds a slice, or replaces the one of its name. Its service may come later, or never."""
+        self.remove_slice(namespace, name)
+        hostname = self._hostname_by_slice[namespace, name] = endpoint_slice.hostname
+        self._slices[hostname][namespace, name] = endpoint_slice
+        self._stale.add(hostname)
+
+    def remove_slice(self, namespace: str, name: str) -> None:
+        hostname = self._hostname_by_slice.pop((namespace, name), None)
+        if hostname is not None:
+            _discard(self._slices, hostname, (namespace, name))
             self._stale.add(hostname)
 
     def workloads(self) -> tuple[Workload, ...]:
@@ -91,7 +120,7 @@ class EndpointIndex:
 
     def _unlabel(self, workload: Workload) -> None:
         for label in _labels(workload):
-            _discard(self._workloads_by_label, label, (workload.namespace, workload.name))
+            _discard(self._workloads_by_label, label, _workload_key(workload))
         self._stale.update(self._selectors_of(workload))
 
     def _selectors_of(self, workload: Workload) -> Iterator[str]:
@@ -113,6 +142,19 @@ class EndpointIndex:
                     yield ServiceEndpoint(
                         service_port=port.name, address=workload.address, port=number, workload=workload
                     )
+        if service.registry is Registry.KUBERNETES:
+            yield from self._in_slices(service.hostname)
+
+    def _in_slices(self, hostname: str) -> Iterable[ServiceEndpoint]:
+        """Each once: an endpoint that moves from one slice to another may be in both for a while, and the
+        newer of the two is unknown; that it is ready in one of them is enough."""
+        slices = sorted(self._slices.get(hostname, {}).items(), key=itemgetter(0))
+        found: dict[tuple[str, str, int], ServiceEndpoint] = {}
+        for endpoint in (endpoint for _, each in slices for endpoint in each.endpoints):
+            place = (endpoint.service_port, endpoint.address, endpoint.port)
+            if place not in found or endpoint.workload.healthy:
+                found[place] = endpoint
+        return found.values()
 
     def _selected_by(self, service: Service) -> Iterable[Workload]:
         if not service.selector:
@@ -127,6 +169,10 @@ class EndpointIndex:
         return (workload for workload in candidates.values() if _selects(service, workload))
 
 
+def _workload_key(workload: Workload) -> _WorkloadKey:
+    return workload.namespace, workload.name, workload.registry.value
+
+
 def _labels(workload: Workload) -> Iterator[_Label]:
     return ((workload.namespace, *label) for label in workload.labels.items())
 
@@ -137,6 +183,8 @@ def _anchor(service: Service) -> _Label:
 
 
 def _selects(service: Service, workload: Workload) -> bool:
+    if service.registry is workload.registry is Registry.KUBERNETES:
+        return False
     return service.selector.items() <= workload.labels.items()
 
 
@@ -151,9 +199,9 @@ def _workload_port(workload: Workload, port: ServicePort) -> int | None:
     return port.target_port
 
 
-def _discard(index: dict[_Label, dict[KeyT, ValueT]], label: _Label, key: KeyT) -> None:
-    """Removes an entry, and its label's table once that is empty: the index never outgrows the mesh."""
-    entries = index[label]
+def _discard(index: dict[GroupT, dict[KeyT, ValueT]], group: GroupT, key: KeyT) -> None:
+    """Removes an entry, and its group's table once that is empty: the index never outgrows the mesh."""
+    entries = index[group]
     del entries[key]
     if not entries:
-        del index[label]
+        del index[group]

@@ -1,4 +1,5 @@
-"""Services and their endpoints, from whatever declared them (a Service, a ServiceEntry, a WorkloadEntry)."""
+"""Services and their endpoints, from whatever declared them (a Service, a ServiceEntry, a WorkloadEntry), and
+what a cluster tells of both (a Pod, an EndpointSlice)."""
 
 from __future__ import annotations
 
@@ -81,9 +82,9 @@ class Service:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """What runs at an address: a WorkloadEntry, an inline endpoint of a ServiceEntry, later a pod.
-    ``ports`` maps a port's name to its number here. ``mesh_tls``: a sidecar is there and speaks mesh TLS
-    (the label ``security.istio.io/tlsMode: istio``)."""
+    """What runs at an address: a WorkloadEntry, an inline endpoint of a ServiceEntry, or a pod (whose
+    ``registry`` is KUBERNETES). ``ports`` maps a port's name to its number here. ``mesh_tls``: a sidecar is
+    there and speaks mesh TLS (the label ``security.istio.io/tlsMode: istio``)."""
 
     name: str
     namespace: str
@@ -95,6 +96,7 @@ class Workload:
     weight: int = 1
     mesh_tls: bool = False
     healthy: bool = True
+    registry: Registry = Registry.EXTERNAL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,3 +107,12 @@ class ServiceEndpoint:
     address: str
     port: int
     workload: Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointSlice:
+    """Some of the endpoints of a Kubernetes Service, as the cluster itself chose them. One that is not ready
+    is there, with an unhealthy workload."""
+
+    hostname: str
+    endpoints: tuple[ServiceEndpoint, ...]

@@ -1,4 +1,5 @@
-"""The store: sources tell it what resources they have, and it builds the world that builders read.
+"""The store: sources tell it what resources they have, and what they observe of a cluster's pods; it builds
+the world that builders read.
 
 Whatever is wrong with a resource, it is quarantined alone; its last good version, if it had one, stays in
 force as long as what it refers to is there. Every `build` judges anew, so that the order in which resources
@@ -21,7 +22,7 @@ from controlplane.model.journal import Statuses, log_changes
 from controlplane.model.judge import JUDGED, configs_in_force, judge, services_in_force
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.record import Reading, Record, Version
-from controlplane.model.service import Resolution, ServiceEndpoint, Workload
+from controlplane.model.service import EndpointSlice, Registry, Resolution, ServiceEndpoint, Workload
 from controlplane.model.snapshot import MeshSnapshot, ResourceKey, SnapshotChange
 from controlplane.model.status import Origin, ResourceStatus
 from controlplane.resources.registry import Resource
@@ -40,6 +41,9 @@ _UNSEEN_KINDS = ("WorkloadEntry", "Namespace")
 _Changes = dict[ResourceKey, tuple[Version | None, Version | None]]
 _MESH_DEFAULTS = MeshConfig()
 
+# A pod, or the endpoints of a Service. Nobody wrote it: it is never judged, and has no status.
+Observation = Workload | EndpointSlice
+
 
 class Store:
     """Not thread-safe: one event loop feeds it and builds from it."""
@@ -48,6 +52,8 @@ class Store:
         self._mesh = mesh_config
         self._records: dict[str, dict[ResourceKey, Record]] = defaultdict(dict)
         self._dirty: dict[ResourceKey, None] = {}  # in the order of what was told
+        self._observed: dict[ResourceKey, Observation] = {}
+        self._newly_observed: dict[ResourceKey, None] = {}
         self._index = EndpointIndex()
         self._in_force: dict[ResourceKey, Version] = {}
         self._statuses: dict[ResourceKey, Statuses] = {}
@@ -86,6 +92,16 @@ class Store:
         if record is not None and record.readings.pop(file, None) is not None:
             self._dirty[key] = None
 
+    def observe(self, key: ResourceKey, observation: Observation | None) -> None:
+        """A source sees a pod or an EndpointSlice, or (None) that it is there no more."""
+        if self._observed.get(key) == observation:
+            return
+        if observation is None:
+            del self._observed[key]
+        else:
+            self._observed[key] = observation
+        self._newly_observed[key] = None
+
     def statuses(self) -> list[ResourceStatus]:
         """What became of every resource, as of the last `build`."""
         keys = sorted(self._statuses, key=attrgetter("kind", "namespace", "name"))
@@ -96,16 +112,19 @@ class Store:
         before = self._snapshot
         first = before.generation == 0
         changes = self._settle()
-        if not changes and not first:
+        observed, self._newly_observed = frozenset(self._newly_observed), {}
+        if not changes and not observed and not first:
             return before, SnapshotChange(full=False)
-        hostnames = self._update_index(changes)
-        self._snapshot = self._next_snapshot({key.kind for key in changes})
+        hostnames = self._update_index(changes, observed)
+        self._snapshot = self._next_snapshot({key.kind for key in (*changes, *observed)})
         full = (
             first
             or any(key.kind not in _UNSEEN_KINDS for key in changes)
             or any(_alters_clusters(before, self._snapshot, hostname) for hostname in hostnames)
         )
-        return self._snapshot, SnapshotChange(full=full, endpoints=hostnames, configs=frozenset(changes))
+        return self._snapshot, SnapshotChange(
+            full=full, endpoints=hostnames, configs=observed | changes.keys()
+        )
 
     def _record(self, key: ResourceKey) -> Record:
         return self._records[key.kind].setdefault(key, Record(key=key))
@@ -151,7 +170,7 @@ class Store:
                 changes[key] = (before, after)
         return changes
 
-    def _update_index(self, changes: _Changes) -> frozenset[str]:
+    def _update_index(self, changes: _Changes, observed: frozenset[ResourceKey]) -> frozenset[str]:
         """Returns the host names of the services whose endpoints changed."""
         declaring = {key: versions for key, versions in changes.items() if key.kind in _DECLARING}
         # All removals come first: a host may have moved from one resource to another.
@@ -167,7 +186,20 @@ class Store:
                     self._index.remove_workload(key.namespace, key.name)
                 else:
                     self._index.add_workload(cast("Workload", after.view))
+        for key in observed:
+            self._index_observation(key)
         return self._index.refresh()
+
+    def _index_observation(self, key: ResourceKey) -> None:
+        match self._observed.get(key):
+            case Workload() as pod:
+                self._index.add_workload(pod)
+            case EndpointSlice() as endpoint_slice:
+                self._index.add_slice(key.namespace, key.name, endpoint_slice)
+            case None if key.kind == "Pod":
+                self._index.remove_workload(key.namespace, key.name, Registry.KUBERNETES)
+            case None:
+                self._index.remove_slice(key.namespace, key.name)
 
     def _next_snapshot(self, kinds: set[str]) -> MeshSnapshot:
         """``kinds`` are those that changed; everything else is the same object as before."""
@@ -178,7 +210,7 @@ class Store:
             declarations = [record for kind in _DECLARING for record in self._all(kind)]
             services = sorted(services_in_force(declarations), key=attrgetter("hostname"))
             parts["services"] = {service.hostname: service for service in services}
-        if not kinds.isdisjoint(("WorkloadEntry", "ServiceEntry")):
+        if not kinds.isdisjoint(("WorkloadEntry", "ServiceEntry", "Pod")):
             parts["workloads"] = self._index.workloads()
         generation = self._snapshot.generation + 1
         return replace(self._snapshot, generation=generation, endpoints=self._index.endpoints, **parts)

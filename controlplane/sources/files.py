@@ -49,6 +49,13 @@ class FolderSource:
         if self._take(self._read_changed(frozenset())):
             self._on_change()
 
+    async def start(self) -> None:
+        """As `load`: what a control plane awaits of any source."""
+        self.load()
+
+    async def close(self) -> None:
+        """Nothing is held but while watching."""
+
     async def watch(self) -> None:
         """Follows the folder until cancelled."""
         async with aclosing(self._notifications()) as notifications:

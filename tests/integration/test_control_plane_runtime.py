@@ -54,7 +54,7 @@ async def test_nothing_is_left_when_following_was_cancelled(tmp_path: Path) -> N
     await plane.start()
     following = asyncio.create_task(plane.follow(asyncio.Event()), name="following")
     async with asyncio.timeout(5):
-        while "folder-watch" not in tasks():
+        while "source-watch" not in tasks():
             await asyncio.sleep(0)
     following.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -1,0 +1,153 @@
+"""A Kubernetes cluster as the source of resources: every kind that the mesh reads, listed and followed.
+
+What people write (Services, VirtualServices, ...) goes to the store as documents, as a folder's do; what the
+cluster keeps of itself (Pods, Nodes, EndpointSlices) goes there as observations.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AsyncExitStack
+from functools import partial
+from pathlib import Path
+from typing import Any, Final
+
+from prometheus_client import CollectorRegistry, Gauge
+
+from controlplane.errors import InvalidResourceError, ResourceError
+from controlplane.kubernetes.api import ClientApi, Document, Reader
+from controlplane.model.snapshot import ResourceKey
+from controlplane.model.status import Origin
+from controlplane.model.store import Store
+from controlplane.resources.registry import KINDS, parse_resource
+from controlplane.sources.kubernetes_workloads import WorkloadJoin
+from controlplane.sources.watch import Changes, ListWatch, Timing, name_of
+
+ORIGIN: Final = Origin(file="Kubernetes")
+
+# The collections of what people write, and of what the cluster keeps of itself.
+WRITTEN: Final[Mapping[str, str]] = {
+    "Namespace": "/api/v1/namespaces",
+    "Service": "/api/v1/services",
+    "VirtualService": "/apis/networking.istio.io/v1/virtualservices",
+    "DestinationRule": "/apis/networking.istio.io/v1/destinationrules",
+    "ServiceEntry": "/apis/networking.istio.io/v1/serviceentries",
+    "WorkloadEntry": "/apis/networking.istio.io/v1/workloadentries",
+    "Sidecar": "/apis/networking.istio.io/v1/sidecars",
+    "PeerAuthentication": "/apis/security.istio.io/v1/peerauthentications",
+}
+OBSERVED: Final[Mapping[str, str]] = {
+    "Node": "/api/v1/nodes",
+    "Pod": "/api/v1/pods",
+    "EndpointSlice": "/apis/discovery.k8s.io/v1/endpointslices",
+}
+
+_DEFAULT_TIMING: Final = Timing()
+
+
+class KubernetesSource:
+    """Feeds a store. ``on_change`` is called on the event loop whenever the store was told something, once it
+    has been told all; to build from it is the caller's."""
+
+    def __init__(
+        self,
+        kubeconfig: Path | None,
+        store: Store,
+        on_change: Callable[[], None],
+        *,
+        dns_domain: str,
+        registry: CollectorRegistry,
+        timing: Timing = _DEFAULT_TIMING,
+    ) -> None:
+        """``kubeconfig`` None: as a pod of the cluster."""
+        self._kubeconfig: Final = kubeconfig
+        self._store: Final = store
+        self._on_change: Final = on_change
+        self._join: Final = WorkloadJoin(store, dns_domain)
+        self._timing: Final = timing
+        self._staleness: Final = Gauge(
+            "outrigger_kubernetes_seconds_since_sync",
+            "Seconds since the API server last told how the objects of a kind are.",
+            ["kind"],
+            registry=registry,
+        )
+        self._closing: Final = AsyncExitStack()
+        self._following: tuple[asyncio.Task[None], ...] = ()
+        self._started = False
+
+    async def start(self) -> None:
+        """Returns once the store has all that the cluster has, however long the API server is away.
+
+        Raises `SettingsError` where the configuration cannot be used.
+        """
+        api = await ClientApi.connect(self._kubeconfig)
+        self._closing.push_async_callback(api.close)
+        watches = [self._list_watch(api, kind, path) for kind, path in {**OBSERVED, **WRITTEN}.items()]
+        self._following = tuple(
+            asyncio.create_task(watch.run(), name=f"follow {watch.path}") for watch in watches
+        )
+        self._closing.push_async_callback(self._stop_following)
+        await self._until_synced(watches)
+        self._started = True
+        self._on_change()
+
+    async def watch(self) -> None:
+        """Follows the cluster until cancelled."""
+        await asyncio.gather(*self._following)
+
+    async def close(self) -> None:
+        await self._closing.aclose()
+
+    async def _until_synced(self, watches: Iterable[ListWatch]) -> None:
+        """If following fails, so does this."""
+        synced = asyncio.gather(*(watch.synced.wait() for watch in watches))
+        awaited: set[asyncio.Future[Any]] = {synced, *self._following}
+        try:
+            await asyncio.wait(awaited, return_when=asyncio.FIRST_COMPLETED)
+            if not synced.done():
+                await self.watch()
+        finally:
+            synced.cancel()
+
+    async def _stop_following(self) -> None:
+        for task in self._following:
+            task.cancel()
+        await asyncio.gather(*self._following, return_exceptions=True)
+
+    def _list_watch(self, api: Reader, kind: str, path: str) -> ListWatch:
+        watch = ListWatch(api, path, partial(self._take, kind), timing=self._timing)
+        self._staleness.labels(kind=kind).set_function(watch.seconds_since_sync)
+        return watch
+
+    def _take(self, kind: str, changes: Changes) -> None:
+        match kind:
+            case "Node":
+                self._join.take_nodes(changes)
+            case "Pod":
+                self._join.take_pods(changes)
+            case "EndpointSlice":
+                self._join.take_slices(changes)
+            case _:
+                self._take_written(kind, changes)
+        if self._started:
+            self._on_change()
+
+    def _take_written(self, kind: str, changes: Changes) -> None:
+        for namespace, name in changes.gone:
+            self._store.delete(ResourceKey(kind=kind, namespace=namespace, name=name), ORIGIN.file)
+        for document in changes.present:
+            namespace, name = name_of(document)
+            self._tell(ResourceKey(kind=kind, namespace=namespace, name=name), document)
+
+    def _tell(self, key: ResourceKey, document: Document) -> None:
+        """The items of a list do not say of what kind they are."""
+        api_version, *_ = KINDS[key.kind].api_versions
+        try:
+            resource = parse_resource({**document, "apiVersion": api_version, "kind": key.kind})
+        except InvalidResourceError as error:
+            self._store.reject(key, error.errors, ORIGIN)
+        except ResourceError as error:
+            self._store.reject(key, (error,), ORIGIN)
+        else:
+            self._store.apply(key, resource, ORIGIN)

@@ -1,0 +1,126 @@
+"""What a mesh needs of the objects that a cluster keeps of itself: Pods, Nodes and EndpointSlices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from controlplane.kubernetes.api import Document
+from controlplane.model.service import Registry, Workload
+from protos.node import TLS_MODE_LABEL
+
+# The container by which a pod has a sidecar of ours, whatever its labels say.
+SIDECAR_CONTAINER: Final = "outrigger-sidecar"
+
+_SERVICE_NAME: Final = "kubernetes.io/service-name"
+_REGION: Final = "topology.kubernetes.io/region"
+_ZONE: Final = "topology.kubernetes.io/zone"
+_SUB_ZONE: Final = "topology.istio.io/subzone"
+_ENDED: Final = ("Succeeded", "Failed")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pod:
+    """``workload`` is without its locality, which is its node's."""
+
+    uid: str
+    node: str
+    workload: Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SliceEndpoint:
+    """``pod`` and ``uid`` are empty where it is no pod's."""
+
+    addresses: tuple[str, ...]
+    ready: bool
+    node: str
+    pod: str
+    uid: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """``ports`` are the numbers to dial, by the name of the Service's port."""
+
+    service: str
+    namespace: str
+    ports: dict[str, int] = field(default_factory=dict)
+    endpoints: tuple[SliceEndpoint, ...] = ()
+
+
+def read_pod(document: Document) -> Pod | None:
+    """None for one that has no address yet, or has ended: nothing can be sent to it."""
+    metadata, spec, status = document["metadata"], document["spec"], document.get("status", {})
+    address = status.get("podIP")
+    if not address or status.get("phase") in _ENDED:
+        return None
+    labels = metadata.get("labels") or {}
+    return Pod(
+        uid=metadata["uid"],
+        node=spec.get("nodeName", ""),
+        workload=Workload(
+            name=metadata["name"],
+            namespace=metadata["namespace"],
+            address=address,
+            labels=labels,
+            service_account=spec.get("serviceAccountName", ""),
+            mesh_tls=labels.get(TLS_MODE_LABEL) == "istio" or _has_sidecar(spec),
+            healthy=_is_ready(status) and "deletionTimestamp" not in metadata,
+            registry=Registry.KUBERNETES,
+        ),
+    )
+
+
+def _has_sidecar(spec: Document) -> bool:
+    """A native sidecar is an init container that goes on."""
+    containers = [*spec.get("containers", ()), *(spec.get("initContainers") or ())]
+    return any(container["name"] == SIDECAR_CONTAINER for container in containers)
+
+
+def _is_ready(status: Document) -> bool:
+    conditions = status.get("conditions") or ()
+    return any(each["type"] == "Ready" and each["status"] == "True" for each in conditions)
+
+
+def read_locality(node: Document) -> str:
+    """Region/zone/sub-zone; empty where the node has no region, as zones are numbered within theirs."""
+    labels = node["metadata"].get("labels") or {}
+    parts = [labels.get(label, "") for label in (_REGION, _ZONE, _SUB_ZONE)]
+    known = parts[: parts.index("")] if "" in parts else parts
+    return "/".join(known)
+
+
+def read_slice(document: Document) -> Slice | None:
+    """None for one that belongs to no Service, or whose endpoints are names (deprecated)."""
+    metadata = document["metadata"]
+    service = (metadata.get("labels") or {}).get(_SERVICE_NAME)
+    if not service or document["addressType"] not in ("IPv4", "IPv6"):
+        return None
+    return Slice(
+        service=service,
+        namespace=metadata["namespace"],
+        ports=dict(_tcp_ports(document)),
+        endpoints=tuple(map(_read_endpoint, document.get("endpoints") or ())),
+    )
+
+
+def _tcp_ports(document: Document) -> Iterator[tuple[str, int]]:
+    for port in document.get("ports") or ():
+        if port.get("protocol", "TCP") == "TCP" and port.get("port"):
+            yield port.get("name") or "", port["port"]
+
+
+def _read_endpoint(endpoint: Document) -> SliceEndpoint:
+    target = endpoint.get("targetRef") or {}
+    is_pod = target.get("kind") == "Pod"
+    # EndpointConditions.ready: unknown, which is null, means ready.
+    ready = (endpoint.get("conditions") or {}).get("ready")
+    return SliceEndpoint(
+        addresses=tuple(endpoint["addresses"]),
+        ready=ready is not False,
+        node=endpoint.get("nodeName") or "",
+        pod=target.get("name", "") if is_pod else "",
+        uid=target.get("uid", "") if is_pod else "",
+    )

@@ -1,0 +1,145 @@
+"""Joins Pods, Nodes and EndpointSlices into the workloads and endpoints that a store is told.
+
+A Pod is a workload: its labels, its service account, whether it has a sidecar, at its Node's locality.
+Which workloads are a Service's endpoints, at which port, and whether they are ready, is what EndpointSlices
+say: the controllers of the cluster have decided it already (selectors, readiness gates,
+``publishNotReadyAddresses``, Services without a selector). A pod that a ServiceEntry selects is ready by its
+own condition.
+
+The three are watched apart, so one may be seen before the other. An endpoint waits for its pod: without it
+nobody knows whether to speak TLS to it, and whom to expect there.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from typing import TypeVar
+
+from controlplane.model.hosts import service_hostname
+from controlplane.model.service import EndpointSlice, ServiceEndpoint, Workload
+from controlplane.model.snapshot import ResourceKey
+from controlplane.model.store import Store
+from controlplane.sources.kubernetes_objects import (
+    Pod,
+    Slice,
+    SliceEndpoint,
+    read_locality,
+    read_pod,
+    read_slice,
+)
+from controlplane.sources.watch import Changes, ObjectName, name_of
+
+GroupT = TypeVar("GroupT", str, ObjectName)
+
+
+class WorkloadJoin:
+    """Tells a store. What depends on what changed is joined anew, and nothing else."""
+
+    def __init__(self, store: Store, dns_domain: str) -> None:
+        self._store = store
+        self._dns_domain = dns_domain
+        self._localities: dict[str, str] = {}  # by node
+        self._pods: dict[ObjectName, Pod] = {}
+        self._slices: dict[ObjectName, Slice] = {}
+        self._pods_on: dict[str, set[ObjectName]] = defaultdict(set)
+        self._slices_with: dict[ObjectName, set[ObjectName]] = defaultdict(set)  # by pod
+
+    def take_nodes(self, changes: Changes) -> None:
+        localities = {name_of(node): read_locality(node) for node in changes.present}
+        moved: set[ObjectName] = set()
+        for name in (*localities, *changes.gone):
+            _, node = name
+            locality = localities.get(name, "")
+            if locality != self._localities.pop(node, ""):
+                moved |= self._pods_on.get(node, set())
+            if locality:
+                self._localities[node] = locality
+        self._tell_pods(moved)
+
+    def take_pods(self, changes: Changes) -> None:
+        read = {name_of(pod): read_pod(pod) for pod in changes.present}
+        names = {*read, *changes.gone}
+        for name in names:
+            before, after = self._pods.pop(name, None), read.get(name)
+            if before is not None:
+                _discard(self._pods_on, before.node, name)
+            if after is not None:
+                self._pods[name] = after
+                self._pods_on[after.node].add(name)
+        self._tell_pods(names)
+
+    def take_slices(self, changes: Changes) -> None:
+        read = {name_of(each): read_slice(each) for each in changes.present}
+        names = {*read, *changes.gone}
+        for name in names:
+            before, after = self._slices.pop(name, None), read.get(name)
+            for pod in _pods_of(before):
+                _discard(self._slices_with, pod, name)
+            if after is not None:
+                self._slices[name] = after
+            for pod in _pods_of(after):
+                self._slices_with[pod].add(name)
+        self._tell_slices(names)
+
+    def _tell_pods(self, names: Iterable[ObjectName]) -> None:
+        slices: set[ObjectName] = set()
+        for name in names:
+            pod = self._pods.get(name)
+            self._store.observe(_key("Pod", name), self._workload(pod) if pod else None)
+            slices |= self._slices_with.get(name, set())
+        self._tell_slices(slices)
+
+    def _tell_slices(self, names: Iterable[ObjectName]) -> None:
+        for name in names:
+            found = self._slices.get(name)
+            self._store.observe(_key("EndpointSlice", name), self._joined(found) if found else None)
+
+    def _joined(self, found: Slice) -> EndpointSlice:
+        return EndpointSlice(
+            hostname=service_hostname(found.service, found.namespace, self._dns_domain),
+            endpoints=tuple(
+                ServiceEndpoint(service_port=port, address=workload.address, port=number, workload=workload)
+                for endpoint in found.endpoints
+                for workload in self._workloads_at(found, endpoint)
+                for port, number in found.ports.items()
+            ),
+        )
+
+    def _workloads_at(self, found: Slice, endpoint: SliceEndpoint) -> Iterator[Workload]:
+        """The addresses of an endpoint are one and the same to Kubernetes: the first is used."""
+        address, *_ = endpoint.addresses
+        if not endpoint.pod:
+            yield Workload(
+                name=f"{found.service}-{address}",
+                namespace=found.namespace,
+                address=address,
+                locality=self._localities.get(endpoint.node, ""),
+                healthy=endpoint.ready,
+            )
+            return
+        pod = self._pods.get((found.namespace, endpoint.pod))
+        if pod is not None and pod.uid == endpoint.uid:  # else it is of a pod that is gone, or not seen yet
+            yield replace(self._workload(pod), address=address, healthy=endpoint.ready)
+
+    def _workload(self, pod: Pod) -> Workload:
+        return replace(pod.workload, locality=self._localities.get(pod.node, ""))
+
+
+def _key(kind: str, name: ObjectName) -> ResourceKey:
+    namespace, own_name = name
+    return ResourceKey(kind=kind, namespace=namespace, name=own_name)
+
+
+def _pods_of(found: Slice | None) -> set[ObjectName]:
+    if found is None:
+        return set()
+    return {(found.namespace, endpoint.pod) for endpoint in found.endpoints if endpoint.pod}
+
+
+def _discard(index: dict[GroupT, set[ObjectName]], group: GroupT, name: ObjectName) -> None:
+    """Removes a name, and its group once that is empty: what is remembered never outgrows the cluster."""
+    index[group].discard(name)
+    if not index[group]:
+        del index[group]

@@ -1,0 +1,239 @@
+"""Follows one collection of a Kubernetes API server: lists it, watches what happens then, and lists again.
+
+Knows no kinds: objects are raw dictionaries, told apart by namespace and name. Each version of an object is
+handed on once, in the order of its history; what may have been missed is found by a list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable
+from contextlib import aclosing
+from dataclasses import dataclass
+from random import Random
+from typing import Final
+
+from controlplane.errors import KubernetesError, RefusedError, UnreachableError
+from controlplane.kubernetes.api import Document, Reader
+
+_LOG = logging.getLogger(__name__)
+
+_NOT_FOUND: Final = 404
+_GONE: Final = 410
+
+ObjectName = tuple[str, str]  # namespace, which is empty for what has none, and name
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """``present`` are new or changed, ``gone`` are there no more."""
+
+    present: tuple[Document, ...] = ()
+    gone: tuple[ObjectName, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.present or self.gone)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timing:
+    """``watch_s``: a watch is renewed after about that long; one that ends before
+    ``shortest_watch_s`` has failed. ``resync_s``: a list is taken after about that long, whatever
+    watches told. Back-off doubles from ``first_delay_s`` to ``longest_delay_s``, and half of it is chance.
+    ``absence_s``: a kind that the API server knew is taken to be gone after being unknown that long, as one
+    that is just starting knows no kind of a CRD."""
+
+    watch_s: float = 300.0
+    resync_s: float = 600.0
+    first_delay_s: float = 0.1
+    longest_delay_s: float = 10.0
+    absence_s: float = 30.0
+    shortest_watch_s: float = 1.0
+    page_size: int = 500
+
+
+class Collection:
+    """Which versions of which objects were handed on. No I/O."""
+
+    def __init__(self) -> None:
+        self._versions: dict[ObjectName, str] = {}
+
+    def __len__(self) -> int:
+        return len(self._versions)
+
+    def listed(self, objects: Iterable[Document]) -> Changes:
+        """The objects are all that there are now."""
+        found = {name_of(each): each for each in objects}
+        gone = tuple(name for name in self._versions if name not in found)
+        present = tuple(each for name, each in found.items() if self._versions.get(name) != version_of(each))
+        self._versions = {name: version_of(each) for name, each in found.items()}
+        return Changes(present=present, gone=gone)
+
+    def put(self, changed: Document) -> Changes:
+        name, version = name_of(changed), version_of(changed)
+        if self._versions.get(name) == version:
+            return Changes()
+        self._versions[name] = version
+        return Changes(present=(changed,))
+
+    def remove(self, deleted: Document) -> Changes:
+        name = name_of(deleted)
+        return Changes(gone=(name,)) if self._versions.pop(name, None) is not None else Changes()
+
+
+class ListWatch:
+    """``synced`` is set once all of the collection was handed on, or the API server has no such kind.
+
+    ``hand_on`` is called on the event loop; no event is lost when it returns, and none comes twice.
+    """
+
+    def __init__(
+        self,
+        api: Reader,
+        path: str,
+        hand_on: Callable[[Changes], None],
+        *,
+        timing: Timing,
+        clock: Callable[[], float] = time.monotonic,
+        rng: Random | None = None,
+    ) -> None:
+        self.path: Final = path
+        self.synced: Final = asyncio.Event()
+        self._api: Final = api
+        self._hand_on: Final = hand_on
+        self._timing: Final = timing
+        self._clock: Final = clock
+        self._rng: Final = rng or Random()
+        self._collection: Final = Collection()
+        self._version: str | None = None  # None: only a list can tell where we are
+        self._list_due = 0.0
+        self._absent_since: float | None = None
+        self._failures = 0
+        self._complaint = ""
+        self._heard = clock()
+
+    def seconds_since_sync(self) -> float:
+        """Since the API server last told how things are: by a list, an event or a bookmark."""
+        return self._clock() - self._heard
+
+    async def run(self) -> None:
+        """Follows until cancelled."""
+        while True:
+            try:
+                if self._version is None or self._clock() >= self._list_due:
+                    await self._list()
+                await self._watch()
+            except UnreachableError as error:
+                self._note_failure(error)  # what is known still holds: the watch goes on where it ended
+            except RefusedError as error:
+                self._version = None
+                if error.status == _NOT_FOUND:
+                    self._note_absence()
+                else:
+                    self._note_failure(error)
+            await asyncio.sleep(self._delay_s())
+
+    async def _list(self) -> None:
+        """All pages are of one moment. If that is forgotten before the last one, the next try begins anew."""
+        objects: list[Document] = []
+        query = {"limit": str(self._timing.page_size)}
+        while True:
+            page = await self._api.get(self.path, query)
+            objects += page.get("items") or ()
+            query["continue"] = page["metadata"].get("continue", "")
+            if not query["continue"]:
+                break
+        # No await from here on: what is handed on and where the watch begins belong together.
+        self._tell(self._collection.listed(objects))
+        self._version = page["metadata"]["resourceVersion"]
+        self._list_due = self._clock() + self._jittered(self._timing.resync_s)
+        self._absent_since = None
+        self._note_sync()
+        self.synced.set()
+
+    async def _watch(self) -> None:
+        began = self._clock()
+        lasts_s = min(self._jittered(self._timing.watch_s), self._list_due - began)
+        query = {
+            "watch": "true",
+            "allowWatchBookmarks": "true",
+            "resourceVersion": self._version or "",
+            "timeoutSeconds": str(max(1, round(lasts_s))),
+        }
+        async with aclosing(self._api.stream(self.path, query)) as events:
+            async for event in events:
+                self._take(event)
+                self._failures = 0
+                self._note_sync()
+        if self._clock() - began < self._timing.shortest_watch_s:
+            self._failures += 1  # one that always ends at once must not become a storm
+
+    def _take(self, event: Document) -> None:
+        happened, subject = event.get("type"), event.get("object", {})
+        match happened:
+            case "ADDED" | "MODIFIED":
+                self._tell(self._collection.put(subject))
+            case "DELETED":
+                self._tell(self._collection.remove(subject))
+            case "BOOKMARK":
+                pass
+            case _:
+                raise RefusedError(subject.get("code", 500), subject.get("message", f"event {happened!r}"))
+        self._version = version_of(subject)
+
+    def _tell(self, changes: Changes) -> None:
+        if changes:
+            self._hand_on(changes)
+
+    def _note_sync(self) -> None:
+        self._heard = self._clock()
+        if self._complaint:
+            _LOG.info("%s is followed again", self.path)
+            self._complaint = ""
+
+    def _note_failure(self, error: KubernetesError) -> None:
+        self._failures += 1
+        if isinstance(error, RefusedError) and error.status == _GONE:
+            _LOG.info("%s is listed anew: %s", self.path, error)
+        else:
+            self._complain(f"{self.path} cannot be followed, what is known of it stays: {error}")
+
+    def _note_absence(self) -> None:
+        self._failures += 1
+        now = self._clock()
+        if self._absent_since is None:
+            self._absent_since = now
+        if not self._collection or now - self._absent_since >= self._timing.absence_s:
+            self._tell(self._collection.listed(()))
+            self._heard = now
+            self.synced.set()
+        self._complain(f"{self.path} is unknown to the API server: is its CRD installed?")
+
+    def _complain(self, words: str) -> None:
+        """Once, until the API server is heard again."""
+        if not self._complaint:
+            self._complaint = words
+            _LOG.warning("%s", words)
+
+    def _delay_s(self) -> float:
+        if self._failures == 0:
+            return 0.0
+        doubled = self._timing.first_delay_s * 2.0 ** min(self._failures - 1, 16)
+        return self._jittered(min(doubled, self._timing.longest_delay_s))
+
+    def _jittered(self, time_s: float) -> float:
+        """Half of it is chance: whoever failed together does not come back together."""
+        return time_s * self._rng.uniform(0.5, 1.0)
+
+
+def name_of(document: Document) -> ObjectName:
+    metadata = document["metadata"]
+    return metadata.get("namespace", ""), metadata["name"]
+
+
+def version_of(document: Document) -> str:
+    """Opaque: only that it differs means anything."""
+    version: str = document["metadata"]["resourceVersion"]
+    return version

@@ -1,0 +1,164 @@
+"""The endpoints that come of Pods, Nodes and EndpointSlices, in whatever order they are seen."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from controlplane.model.service import ServiceEndpoint
+from controlplane.model.snapshot import ResourceKey
+from controlplane.model.store import Store
+from controlplane.resources.registry import parse_resource
+from controlplane.sources.kubernetes import ORIGIN
+from controlplane.sources.kubernetes_workloads import WorkloadJoin
+from controlplane.sources.watch import Changes
+
+HOST = "reviews.default.svc.cluster.local"
+LABELS = {"app": "reviews", "security.istio.io/tlsMode": "istio"}
+
+
+def pod(**changes: Any) -> dict[str, Any]:
+    return {
+        "metadata": {"name": "a", "namespace": "default", "uid": "1", "labels": LABELS},
+        "spec": {"nodeName": "n", "serviceAccountName": "sa", "containers": [{"name": "app"}]},
+        "status": {
+            "phase": "Running",
+            "podIP": "10.0.0.1",
+            "conditions": [{"type": "Ready", "status": "True"}],
+        },
+        **changes,
+    }
+
+
+def node(**labels: str) -> dict[str, Any]:
+    topology = {f"topology.kubernetes.io/{label}": value for label, value in labels.items()}
+    return {"metadata": {"name": "n", "labels": topology}}
+
+
+def endpoint_slice(name: str = "reviews-1", *, ready: bool | None = True, uid: str = "1") -> dict[str, Any]:
+    endpoint = {
+        "addresses": ["10.0.0.1"],
+        "conditions": {"ready": ready},
+        "nodeName": "n",
+        "targetRef": {"kind": "Pod", "name": "a", "uid": uid},
+    }
+    labels = {"kubernetes.io/service-name": "reviews"}
+    return {
+        "metadata": {"name": name, "namespace": "default", "labels": labels},
+        "addressType": "IPv4",
+        "ports": [
+            {"name": "http", "port": 9080, "protocol": "TCP"},
+            {"name": "dns", "port": 53, "protocol": "UDP"},
+        ],
+        "endpoints": [endpoint],
+    }
+
+
+class World:
+    def __init__(self) -> None:
+        self.store = Store()
+        self.join = WorkloadJoin(self.store, "cluster.local")
+        document = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": "reviews"},
+            "spec": {
+                "selector": {"app": "reviews"},
+                "ports": [{"name": "http", "port": 80, "targetPort": 1}],
+            },
+        }
+        key = ResourceKey(kind="Service", namespace="default", name="reviews")
+        self.store.apply(key, parse_resource(document), ORIGIN)
+
+    def endpoints(self) -> tuple[ServiceEndpoint, ...]:
+        snapshot, _ = self.store.build()
+        return snapshot.endpoints.get(HOST, ())
+
+    def endpoint(self) -> ServiceEndpoint:
+        [found] = self.endpoints()
+        return found
+
+
+def present(document: dict[str, Any]) -> Changes:
+    return Changes(present=(document,))
+
+
+@pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
+def test_the_order_in_which_they_are_seen_does_not_matter(order: tuple[int, ...]) -> None:
+    world = World()
+    steps: list[Callable[[], None]] = [
+        lambda: world.join.take_nodes(present(node(region="eu", zone="eu-1"))),
+        lambda: world.join.take_pods(present(pod())),
+        lambda: world.join.take_slices(present(endpoint_slice())),
+    ]
+    for step in order:
+        steps[step]()
+    endpoint = world.endpoint()
+    assert (endpoint.service_port, endpoint.address, endpoint.port) == ("http", "10.0.0.1", 9080)
+    assert (endpoint.workload.service_account, endpoint.workload.locality) == ("sa", "eu/eu-1")
+    assert endpoint.workload.mesh_tls
+    assert endpoint.workload.healthy
+
+
+def test_an_endpoint_waits_for_its_pod_and_goes_with_it() -> None:
+    world = World()
+    world.join.take_slices(present(endpoint_slice()))
+    assert not world.endpoints()
+    world.join.take_pods(present(pod()))
+    assert world.endpoints()
+    world.join.take_pods(Changes(gone=(("default", "a"),)))
+    assert not world.endpoints()
+
+
+def test_an_endpoint_of_a_pod_that_had_the_same_name_is_not_the_new_ones() -> None:
+    world = World()
+    world.join.take_pods(present(pod()))
+    world.join.take_slices(present(endpoint_slice(uid="0")))
+    assert not world.endpoints()
+
+
+@pytest.mark.parametrize(("ready", "healthy"), [(True, True), (False, False), (None, True)])
+def test_an_endpoint_is_ready_by_its_slice(ready: bool | None, healthy: bool) -> None:
+    world = World()
+    world.join.take_pods(present(pod()))
+    world.join.take_slices(present(endpoint_slice(ready=ready)))
+    assert world.endpoint().workload.healthy is healthy
+
+
+def test_an_endpoint_in_two_slices_counts_once() -> None:
+    world = World()
+    world.join.take_pods(present(pod()))
+    world.join.take_slices(present(endpoint_slice("reviews-1", ready=False)))
+    world.join.take_slices(present(endpoint_slice("reviews-2")))
+    assert world.endpoint().workload.healthy
+    world.join.take_slices(Changes(gone=(("default", "reviews-2"),)))
+    assert not world.endpoint().workload.healthy
+
+
+def test_a_pod_has_a_sidecar_by_its_container_too() -> None:
+    world = World()
+    containers = {"containers": [{"name": "app"}], "initContainers": [{"name": "outrigger-sidecar"}]}
+    metadata = {"name": "a", "namespace": "default", "uid": "1"}
+    world.join.take_pods(present(pod(metadata=metadata, spec=containers)))
+    world.join.take_slices(present(endpoint_slice()))
+    assert world.endpoint().workload.mesh_tls
+
+
+def test_what_is_no_news_builds_nothing() -> None:
+    world = World()
+    world.join.take_pods(present(pod()))
+    before, _ = world.store.build()
+    world.join.take_pods(present(pod()))
+    after, _ = world.store.build()
+    assert after is before
+
+
+def test_a_pod_that_has_ended_is_no_workload() -> None:
+    world = World()
+    world.join.take_pods(present(pod()))
+    assert world.store.build()[0].workloads
+    world.join.take_pods(present(pod(status={"phase": "Succeeded", "podIP": "10.0.0.1"})))
+    assert not world.store.build()[0].workloads

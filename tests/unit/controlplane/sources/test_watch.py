@@ -1,0 +1,138 @@
+"""A list-watch against an API server that is a script: what is asked next after each way to end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Mapping
+from random import Random
+from typing import Any
+
+import pytest
+
+from controlplane.errors import KubernetesError, RefusedError, UnreachableError
+from controlplane.kubernetes.api import Document
+from controlplane.sources.watch import Changes, Collection, ListWatch, Timing, name_of
+
+TIMING = Timing(first_delay_s=0.001, longest_delay_s=0.002, absence_s=0.0)
+
+
+def pod(name: str, version: int) -> Document:
+    return {"metadata": {"name": name, "namespace": "default", "resourceVersion": str(version)}}
+
+
+def listing(version: int, *pods: Document) -> Document:
+    return {"metadata": {"resourceVersion": str(version)}, "items": list(pods)}
+
+
+def event(happened: str, subject: Document) -> Document:
+    return {"type": happened, "object": subject}
+
+
+def expired() -> Document:
+    return event("ERROR", {"code": 410, "message": "too old resource version"})
+
+
+class Script:
+    """Answers lists and watches in turn; when they are used up, the watch stays open."""
+
+    def __init__(self, *answers: Document | list[Document | KubernetesError] | KubernetesError) -> None:
+        self.answers = list(answers)
+        self.asked: list[str] = []
+        self.played = asyncio.Event()
+
+    async def get(self, path: str, query: Mapping[str, str]) -> Document:
+        self.asked.append("list")
+        answer = self.answers.pop(0)
+        if isinstance(answer, KubernetesError):
+            raise answer
+        assert isinstance(answer, dict)
+        return answer
+
+    async def stream(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[Document, None]:
+        self.asked.append(f"watch {query['resourceVersion']}")
+        if not self.answers:
+            self.played.set()
+            await asyncio.Event().wait()
+        answer = self.answers.pop(0)
+        assert isinstance(answer, list)
+        for each in answer:
+            if isinstance(each, KubernetesError):
+                raise each
+            yield each
+
+
+async def play(*answers: Any, timing: Timing = TIMING) -> tuple[Script, list[Changes]]:
+    script, told = Script(*answers), list[Changes]()
+    watch = ListWatch(script, "/api/v1/pods", told.append, timing=timing, rng=Random(1))
+    running = asyncio.create_task(watch.run(), name="watch")
+    async with asyncio.timeout(5):
+        await script.played.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    return script, told
+
+
+async def test_a_broken_connection_is_taken_up_where_it_broke() -> None:
+    broken = [event("ADDED", pod("a", 5)), UnreachableError("cut")]
+    script, told = await play(listing(3), broken)
+    assert script.asked == ["list", "watch 3", "watch 5"]
+    assert told == [Changes(present=(pod("a", 5),))]
+
+
+async def test_a_bookmark_moves_the_place_to_go_on_from() -> None:
+    script, told = await play(listing(3), [event("BOOKMARK", pod("", 9))])
+    assert script.asked == ["list", "watch 3", "watch 9"]
+    assert not told
+
+
+@pytest.mark.parametrize("refusal", [[expired()], [RefusedError(410, "gone")], [RefusedError(500, "no")]])
+async def test_what_is_refused_is_listed_anew_and_told_without_repetition(refusal: list[Any]) -> None:
+    script, told = await play(
+        listing(3, pod("a", 1), pod("b", 2)), refusal, listing(8, pod("a", 1), pod("c", 7))
+    )
+    assert script.asked == ["list", "watch 3", "list", "watch 8"]
+    assert told[1:] == [Changes(present=(pod("c", 7),), gone=(("default", "b"),))]
+
+
+async def test_an_event_that_a_list_has_told_already_is_not_told_again() -> None:
+    _, told = await play(listing(3, pod("a", 3)), [event("MODIFIED", pod("a", 3))])
+    assert told == [Changes(present=(pod("a", 3),))]
+
+
+async def test_pages_of_a_list_that_is_forgotten_half_way_are_not_told() -> None:
+    first = {"metadata": {"resourceVersion": "3", "continue": "more"}, "items": [pod("a", 1)]}
+    script, told = await play(first, RefusedError(410, "continue token expired"), listing(4, pod("b", 2)))
+    assert script.asked == ["list", "list", "list", "watch 4"]
+    assert [name_of(each) for changes in told for each in changes.present] == [("default", "b")]
+
+
+async def test_a_kind_that_goes_takes_its_objects_along() -> None:
+    _, told = await play(
+        listing(3, pod("a", 1)),
+        [RefusedError(404, "not found")],
+        RefusedError(404, "not found"),
+        listing(9),
+    )
+    assert told[1:] == [Changes(gone=(("default", "a"),))]
+
+
+async def test_a_kind_that_is_unknown_for_a_moment_keeps_its_objects() -> None:
+    timing = Timing(first_delay_s=0.001, longest_delay_s=0.002, absence_s=1000.0)
+    _, told = await play(
+        listing(3, pod("a", 1)), [RefusedError(404, "starting")], listing(3, pod("a", 1)), timing=timing
+    )
+    assert told == [Changes(present=(pod("a", 1),))]
+
+
+async def test_a_periodic_list_finds_what_no_watch_told() -> None:
+    timing = Timing(first_delay_s=0.001, longest_delay_s=0.002, resync_s=0.0)
+    script, told = await play(listing(3), [], listing(4, pod("a", 4)), timing=timing)
+    assert script.asked == ["list", "watch 3", "list", "watch 4"]
+    assert told == [Changes(present=(pod("a", 4),))]
+
+
+def test_an_object_that_was_deleted_twice_is_gone_once() -> None:
+    collection = Collection()
+    collection.put(pod("a", 1))
+    assert collection.remove(pod("a", 2)) == Changes(gone=(("default", "a"),))
+    assert not collection.remove(pod("a", 2))
