@@ -72,6 +72,20 @@ class KubernetesApi:
         return resource
 
     async def _send(self, method: str, path: str, body: Resource | None, content_type: str) -> str:
+        """A 429 is asked again: nothing was done, and the API server says that it is about to be able to."""
+        async with asyncio.timeout(DEADLINE_S):
+            while True:
+                status, text = await self._exchange(method, path, body, content_type)
+                if status != 429:
+                    break
+                await asyncio.sleep(POLL_EVERY_S)
+        if status >= 400:
+            raise KubernetesError(status, text)
+        return text
+
+    async def _exchange(
+        self, method: str, path: str, body: Resource | None, content_type: str
+    ) -> tuple[int, str]:
         answer = await self._client.call_api(
             method,
             self._client.configuration.host + path,
@@ -79,10 +93,7 @@ class KubernetesApi:
             body,
             _request_timeout=REQUEST_TIMEOUT_S,
         )
-        text = (await answer.read()).decode()
-        if answer.status >= 400:
-            raise KubernetesError(answer.status, text)
-        return text
+        return answer.status, (await answer.read()).decode()
 
 
 @asynccontextmanager
