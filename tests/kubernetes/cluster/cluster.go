@@ -95,9 +95,9 @@ func (c *cluster) serve(ctx context.Context, lines <-chan string) error {
 func (c *cluster) obey(ctx context.Context, line string) (map[string]any, error) {
 	switch line {
 	case "stop-api-server":
-		return map[string]any{"event": "api-server-stopped"}, c.end(apiServer, syscall.SIGTERM)
+		return map[string]any{"event": "api-server-stopped"}, c.takeAPIServerAway(syscall.SIGTERM)
 	case "kill-api-server":
-		return map[string]any{"event": "api-server-stopped"}, c.end(apiServer, syscall.SIGKILL)
+		return map[string]any{"event": "api-server-stopped"}, c.takeAPIServerAway(syscall.SIGKILL)
 	case "start-api-server":
 		return map[string]any{"event": "api-server-started"}, c.startAPIServer(ctx)
 	case "compact":
@@ -107,9 +107,7 @@ func (c *cluster) obey(ctx context.Context, line string) (map[string]any, error)
 	return nil, fmt.Errorf("%q is none of stop-api-server, kill-api-server, start-api-server, compact", line)
 }
 
-// startAPIServer returns when the API server is ready, and its clients have been started. Those that ran before
-// are started anew, as they are in a cluster where they lose their leases: they would come back by themselves,
-// but wait up to a minute between attempts.
+// startAPIServer returns when the API server is ready, and its clients have been started.
 func (c *cluster) startAPIServer(ctx context.Context) error {
 	if err := c.launch(apiServer, apiServerFlags(c.files, c.port)); err != nil {
 		return err
@@ -121,18 +119,20 @@ func (c *cluster) startAPIServer(ctx context.Context) error {
 		return err
 	}
 	return errors.Join(
-		c.relaunch(controllerManager, controllerManagerFlags(c.files)),
-		c.relaunch(scheduler, schedulerFlags(c.files)),
+		c.launch(controllerManager, controllerManagerFlags(c.files)),
+		c.launch(scheduler, schedulerFlags(c.files)),
 	)
 }
 
-func (c *cluster) relaunch(name string, flags []string) error {
-	if c.running[name] != nil {
-		if err := c.end(name, syscall.SIGKILL); err != nil {
-			return err
+// takeAPIServerAway ends its clients first: one that has just begun gives up without it, and the others would wait
+// up to a minute between attempts once it is back.
+func (c *cluster) takeAPIServerAway(signal syscall.Signal) error {
+	for _, name := range []string{controllerManager, scheduler} {
+		if c.running[name] != nil {
+			_ = c.end(name, syscall.SIGKILL) // it runs, so this cannot fail
 		}
 	}
-	return c.launch(name, flags)
+	return c.end(apiServer, signal)
 }
 
 func (c *cluster) launch(name string, flags []string) error {
