@@ -39,6 +39,8 @@ func apiServerFlags(f files, port int) []string {
 		"--service-account-key-file=" + f.tokenKey,
 		"--service-cluster-ip-range=" + serviceCIDR,
 		"--allow-privileged=true",
+		"--audit-policy-file=" + f.auditPolicy,
+		"--audit-log-path=" + f.auditLog,
 		// An Endpoints object may not hold a loopback address, so the Service `kubernetes` has none.
 		"--endpoint-reconciler-type=none",
 		// Webhooks that are named by their Service are called at its endpoints: nobody here routes cluster IPs.

@@ -23,6 +23,19 @@ import (
 
 const certificateLifetime = 7 * 24 * time.Hour
 
+// auditPolicy has the API server note what service accounts ask of it, but for Kubernetes' own.
+const auditPolicy = `
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - level: None
+    userGroups: ["system:serviceaccounts:kube-system"]
+  - level: Metadata
+    userGroups: ["system:serviceaccounts"]
+  - level: None
+`
+
 // files are the paths of what the components read and write.
 type files struct {
 	folder                      string
@@ -30,6 +43,7 @@ type files struct {
 	caCert, caKey               string
 	servingCert, servingKey     string
 	tokenKey                    string // signs the service accounts' tokens
+	auditPolicy, auditLog       string
 	volumePlugins               string
 	adminKubeconfig             string
 	controllerManagerKubeconfig string
@@ -68,7 +82,8 @@ func writeFiles(folder, url string) (files, error) {
 		etcdData: in("etcd"), etcdSocket: in("etcd.sock"),
 		caCert: in("ca.crt"), caKey: in("ca.key"),
 		servingCert: in("apiserver.crt"), servingKey: in("apiserver.key"),
-		tokenKey:                    in("service-accounts.key"),
+		tokenKey:    in("service-accounts.key"),
+		auditPolicy: in("audit-policy.yaml"), auditLog: in("audit.log"),
 		volumePlugins:               in("volume-plugins"),
 		adminKubeconfig:             in("kubeconfig"),
 		controllerManagerKubeconfig: in("controller-manager.kubeconfig"),
@@ -92,6 +107,7 @@ func writeFiles(folder, url string) (files, error) {
 		cert.WriteCert(f.servingCert, serving.certPEM),
 		keyutil.WriteKey(f.servingKey, serving.keyPEM),
 		keyutil.WriteKey(f.tokenKey, tokenKey),
+		os.WriteFile(f.auditPolicy, []byte(auditPolicy), 0o600),
 		ca.writeKubeconfig(f.adminKubeconfig, url, "admin", "system:masters"),
 		// The API server's own RBAC rules know the components by these names.
 		ca.writeKubeconfig(f.controllerManagerKubeconfig, url, "system:"+controllerManager),
