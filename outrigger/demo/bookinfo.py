@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 
 import yaml
@@ -95,12 +95,17 @@ def pods() -> list[Pod]:
         ("reviews-v3", "reviews", "v3"),
         ("ratings-v1", "ratings", "v1"),
     ]
-    names = ("app", "inbound", "outbound", "admin", "status", "metrics")
-    numbers = iter(free_ports(len(replicas) * len(names)))
     return [
-        Pod(name=name, service=service, version=version, ports=Ports(**{n: next(numbers) for n in names}))
-        for name, service, version in replicas
+        Pod(name=name, service=service, version=version, ports=ports)
+        for (name, service, version), ports in zip(replicas, pod_ports(len(replicas)), strict=True)
     ]
+
+
+def pod_ports(count: int) -> list[Ports]:
+    """Free ports for so many pods."""
+    names = [field.name for field in fields(Ports)]
+    numbers = iter(free_ports(count * len(names)))
+    return [Ports(**{name: next(numbers) for name in names}) for _ in range(count)]
 
 
 def free_ports(count: int) -> list[int]:

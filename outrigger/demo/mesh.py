@@ -50,14 +50,12 @@ class Mesh:
         self.config_dir.mkdir(parents=True)
         for name in ("services", "security", "destination-rules"):
             self.apply(name)
-        for pod in self.pods:
-            (self.config_dir / f"pod-{pod.name}.yaml").write_text(pod.resources())
         await self.start_control_plane()
         await self.control_plane_ready()
         for pod in self.pods:
-            await self._start_pod(pod)
+            await self.start_pod(pod)
         for pod in self.pods:
-            await self._ready(pod)
+            await self.pod_ready(pod)
 
     async def start_control_plane(self) -> None:
         ports = {
@@ -89,7 +87,9 @@ class Mesh:
 
         await until("every sidecar's connection to the control plane", everyone, deadline_s=deadline_s)
 
-    async def _start_pod(self, pod: Pod) -> None:
+    async def start_pod(self, pod: Pod) -> None:
+        """Its part of the configuration, its application and its sidecar."""
+        (self.config_dir / f"pod-{pod.name}.yaml").write_text(pod.resources())
         folder = self.run_dir / "pods" / pod.name
         folder.mkdir(parents=True)
         token = folder / "token"
@@ -137,7 +137,9 @@ class Mesh:
             raise ProcessError(f"outrigger {arguments[0]} ended with exit code {process.returncode}")
         return output
 
-    async def _ready(self, pod: Pod) -> None:
+    async def pod_ready(self, pod: Pod) -> None:
+        """Until its sidecar has all that it needs. Raises `TimeoutError` and `ProcessError`."""
+
         async def ready() -> bool:
             self.processes.check()
             answer = await self.client.get(f"http://127.0.0.1:{pod.ports.status}/healthz/ready")

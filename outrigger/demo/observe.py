@@ -31,7 +31,11 @@ class Hop:
 
 async def hops(client: httpx.AsyncClient, admin_port: int, service: str) -> Counter[Hop]:
     """The requests that the sidecar of one of `service`'s pods took in, by hop."""
-    text = (await client.get(f"http://127.0.0.1:{admin_port}/stats/prometheus")).text
+    return read_hops((await client.get(f"http://127.0.0.1:{admin_port}/stats/prometheus")).text, service)
+
+
+def read_hops(text: str, service: str) -> Counter[Hop]:
+    """The same, from a sidecar's metrics."""
     counts: Counter[Hop] = Counter()
     for inner, value in _SAMPLE.findall(text):
         labels = dict(_LABEL.findall(inner))

@@ -19,6 +19,7 @@ DEADLINE_S = 30.0
 REQUEST_TIMEOUT_S = 30.0
 POLL_EVERY_S = 0.05
 MERGE_PATCH = "application/merge-patch+json"
+APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML
 
 
 class KubernetesError(Exception):
@@ -45,6 +46,10 @@ class KubernetesApi:
     async def patch(self, path: str, body: Resource) -> Resource:
         """Merges the body into the object at the path (RFC 7386)."""
         return await self._request("PATCH", path, body, MERGE_PATCH)
+
+    async def apply(self, path: str, body: Resource) -> Resource:
+        """Creates the object or changes it to what the body says: server-side apply, that wins conflicts."""
+        return await self._request("PATCH", f"{path}?fieldManager=tests&force=true", body, APPLY_PATCH)
 
     async def delete(self, path: str, body: Resource | None = None) -> Resource:
         return await self._request("DELETE", path, body)
@@ -107,9 +112,11 @@ async def kubernetes_api(kubeconfig: Path, *, token: str | None = None) -> Async
         yield KubernetesApi(client, token)
 
 
-async def eventually(look: Callable[[], Awaitable[Found | None]], what: str) -> Found:
+async def eventually(
+    look: Callable[[], Awaitable[Found | None]], what: str, *, deadline_s: float = DEADLINE_S
+) -> Found:
     """What `look` finds, as soon as it finds something: neither None, nor anything empty, nor a 404."""
-    deadline = asyncio.timeout(DEADLINE_S)
+    deadline = asyncio.timeout(deadline_s)
     last: object = None
     try:
         async with deadline:
@@ -125,5 +132,5 @@ async def eventually(look: Callable[[], Awaitable[Found | None]], what: str) -> 
                 await asyncio.sleep(POLL_EVERY_S)
     except TimeoutError:
         if deadline.expired():
-            raise AssertionError(f"{what}: not within {DEADLINE_S} s; last seen: {last}") from None
+            raise AssertionError(f"{what}: not within {deadline_s:g} s; last seen: {last}") from None
         raise

@@ -1,0 +1,169 @@
+"""Bookinfo in a real cluster, its pods run by a node of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+from urllib.parse import quote
+
+import httpx
+from tests.support.node import running_node
+
+from outrigger.demo.observe import Hop, read_hops
+from tests.support.bookinfo import example
+from tests.support.bookinfo_pods import (
+    DEPLOYMENTS,
+    METRICS_PORT,
+    NAMESPACE,
+    SERVICE_PORT,
+    images,
+    workloads,
+)
+from tests.support.crds import install_crds
+from tests.support.kubernetes_api import KubernetesApi, Resource, eventually, kubernetes_api
+from tests.support.kubernetes_cluster import Cluster
+from tests.support.manifests import DEPLOY, apply, manifests, path_of
+
+CONTROL_PLANE_NAMESPACE: Final = "outrigger-system"
+CONTROL_PLANE: Final = "outrigger-controlplane"
+DEBUG_PORT: Final = 8080
+DEADLINE_S: Final = 90.0
+
+
+class BookinfoInCluster:
+    """See `tests.support.bookinfo.Bookinfo`."""
+
+    outage_s: Final = 60.0
+
+    def __init__(self, cluster: Cluster, api: KubernetesApi, client: httpx.AsyncClient) -> None:
+        self._cluster = cluster
+        self._api = api
+        self._client = client
+        self._control_plane = self._control_plane_address = ""
+        self.url = ""
+
+    async def start(self) -> None:
+        await install_crds(self._api)
+        await apply(self._api, manifests(DEPLOY / "controlplane.yaml"))
+        await self._available(CONTROL_PLANE_NAMESPACE, CONTROL_PLANE)
+        (control_plane,) = await self._pods(CONTROL_PLANE_NAMESPACE, f"app={CONTROL_PLANE}")
+        self._control_plane = control_plane["metadata"]["name"]
+        self._control_plane_address = control_plane["status"]["podIP"]
+        for name in ("services", "security", "destination-rules"):
+            await apply(self._api, example(name))
+        await apply(self._api, workloads())
+        for name, _, _ in DEPLOYMENTS:
+            await self._available(NAMESPACE, name)
+        (productpage,) = await self._pods(NAMESPACE, "app=productpage")
+        self.url = f"http://{productpage['status']['podIP']}:{SERVICE_PORT}/productpage"
+
+    async def apply(self, *documents: Resource) -> None:
+        await apply(self._api, documents)
+
+    async def scale_reviews_v1(self, replicas: int) -> None:
+        path = f"/apis/apps/v1/namespaces/{NAMESPACE}/deployments/reviews-v1"
+        await self._api.patch(f"{path}/scale", {"spec": {"replicas": replicas}})
+        await self._available(NAMESPACE, "reviews-v1")
+
+        async def others_have_gone() -> bool:
+            return len(await self._pods(NAMESPACE, "app=reviews,version=v1")) == replicas
+
+        await eventually(others_have_gone, f"{replicas} pods of reviews v1", deadline_s=DEADLINE_S)
+
+    async def complaint(self, kind: str, name: str) -> str:
+        """What its condition says."""
+        metadata = {"name": name, "namespace": NAMESPACE}
+        wanted = {"apiVersion": "networking.istio.io/v1", "kind": kind, "metadata": metadata}
+        resource = await self._api.get(await path_of(self._api, wanted))
+        conditions = resource.get("status", {}).get("conditions", ())
+        return next((each["message"] for each in conditions if is_complaint(each)), "")
+
+    async def hops(self, service: str) -> Counter[Hop]:
+        found: Counter[Hop] = Counter()
+        for pod in await self._pods(NAMESPACE, f"app={service}"):
+            url = f"http://{pod['status']['podIP']}:{METRICS_PORT}/stats/prometheus"
+            found += read_hops((await self._client.get(url)).text, service)
+        return found
+
+    @asynccontextmanager
+    async def source_away(self) -> AsyncIterator[None]:
+        """The API server is killed."""
+        await asyncio.to_thread(self._cluster.kill_api_server)
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self._cluster.start_api_server)
+
+    async def crash_control_plane(self) -> None:
+        """The node starts it anew, as it does any container that ends."""
+        (process,) = processes_of(self._control_plane, "controlplane")
+        os.kill(process, signal.SIGKILL)
+
+        async def is_back() -> bool:
+            return bool(set(processes_of(self._control_plane, "controlplane")) - {process})
+
+        await eventually(is_back, "a new control plane")
+
+    async def everyone_follows(self) -> None:
+        pods = {pod["metadata"]["name"] for pod in await self._pods(NAMESPACE, "app")}
+        url = f"http://{self._control_plane_address}:{DEBUG_PORT}/debug/syncz"
+
+        async def they_do() -> bool:
+            try:
+                answer = await self._client.get(url)
+            except httpx.TransportError:
+                return False
+            return {proxy["workload"] for proxy in answer.json()} == pods
+
+        await eventually(they_do, "every sidecar follows the control plane", deadline_s=DEADLINE_S)
+
+    async def _available(self, namespace: str, name: str) -> None:
+        path = f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}"
+
+        async def is_available() -> bool:
+            deployment = await self._api.get(path)
+            status, wanted = deployment["status"], deployment["spec"]["replicas"]
+            seen = status.get("observedGeneration") == deployment["metadata"]["generation"]
+            return seen and status.get("availableReplicas", 0) == status.get("replicas", 0) == wanted
+
+        await eventually(is_available, f"{name} is available", deadline_s=DEADLINE_S)
+
+    async def _pods(self, namespace: str, labels: str) -> list[Resource]:
+        pods = await self._api.get(f"/api/v1/namespaces/{namespace}/pods?labelSelector={quote(labels)}")
+        items: list[Resource] = pods["items"]
+        return items
+
+
+def is_complaint(condition: Resource) -> bool:
+    return bool(condition["type"] == "Accepted" and condition["status"] == "False")
+
+
+def processes_of(pod: str, program: str) -> list[int]:
+    """The processes of this machine that run a Python module in a pod, by what their environment says."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command, environment = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
+        except OSError:  # it has ended meanwhile
+            continue
+        if f"-m\0{program}\0".encode() in command and f"POD_NAME={pod}\0".encode() in environment:
+            found.append(int(process.name))
+    return found
+
+
+@asynccontextmanager
+async def bookinfo_in_cluster(cluster: Cluster, run_dir: Path) -> AsyncIterator[BookinfoInCluster]:
+    with running_node(cluster, images(), run_dir):
+        async with (
+            kubernetes_api(cluster.kubeconfig) as api,
+            httpx.AsyncClient(trust_env=False, timeout=5) as client,
+        ):
+            mesh = BookinfoInCluster(cluster, api, client)
+            await mesh.start()
+            yield mesh
