@@ -1,8 +1,9 @@
 """Which of the nodes on this machine is ours, and what dead ones left behind.
 
-A node has a number. It names the node's network namespace and its link on the machine's side, `orn-7`, the
-namespaces of its pods, `orn-7-<uid>`, and its subnet, 10.244.7.0/24. Whoever uses a number holds a lock that
-the kernel releases when the process ends, however it ends: what bears a number that nobody holds is left over.
+A node has a number. It names the node's network namespace and its link on the machine's side, `orn-7`,
+the namespaces of its pods, `orn-7-<uid>`, and its subnet, 10.244.7.0/24. Whoever uses a number holds a lock
+that the kernel releases when the process ends, however it ends: what bears a number that nobody holds is
+left over.
 """
 
 from __future__ import annotations

@@ -23,5 +23,7 @@ async def run(*command: str, text: str = "") -> str:
             process.kill()
             await process.wait()
     if process.returncode != 0:
-        raise CommandError(f"{' '.join(command)}: exit code {process.returncode}: {complaints.decode()}{text}")
+        raise CommandError(
+            f"{' '.join(command)}: exit code {process.returncode}: {complaints.decode()}{text}"
+        )
     return output.decode()

@@ -118,7 +118,13 @@ class PodNetwork:
         await run("ip", "netns", "exec", node, "iptables-restore", text=self._filter())
 
     def _filter(self) -> str:
-        lines = ["*filter", f"-A FORWARD -d {self._claim.subnet} -j ACCEPT", "-A FORWARD -j REJECT", "COMMIT", ""]
+        lines = [
+            "*filter",
+            f"-A FORWARD -d {self._claim.subnet} -j ACCEPT",
+            "-A FORWARD -j REJECT",
+            "COMMIT",
+            "",
+        ]
         return "\n".join(lines)
 
     async def _build_pod(self, interface: PodInterface) -> None:
