@@ -44,7 +44,7 @@ def endpoints_of(slice_: Resource) -> list[Endpoint]:
 
 
 def endpoint(one: Resource, ports: dict[tuple[str, str], int]) -> Endpoint:
-    """What is not said counts as the API's reference has it: ready, serving as it is ready, not terminating."""
+    """What is not said counts as the API's reference has it: ready, serving if ready, not terminating."""
     conditions = {name: value for name, value in one.get("conditions", {}).items() if value is not None}
     ready = conditions.get("ready", True)
     return Endpoint(

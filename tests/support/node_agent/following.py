@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 
 from aiohttp import ClientError
 
@@ -27,11 +28,12 @@ async def follow(api: KubernetesApi, path: str) -> AsyncGenerator[Collection, No
             listed = await api.get(path)
             found = {key(resource): resource for resource in listed["items"]}
             yield found
-            async for event in api.watch(path, listed["metadata"]["resourceVersion"]):
-                if event["type"] == "ERROR":
-                    break
-                found = changed(found, event)
-                yield found
+            async with aclosing(api.watch(path, listed["metadata"]["resourceVersion"])) as events:
+                async for event in events:
+                    if event["type"] == "ERROR":
+                        break
+                    found = changed(found, event)
+                    yield found
         except (KubernetesError, ClientError, TimeoutError, json.JSONDecodeError) as error:
             logger.info("following %s: %s", path, error)
         await asyncio.sleep(RETRY_AFTER_S)

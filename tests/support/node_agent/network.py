@@ -1,10 +1,11 @@
 """The network of one node's pods.
 
-The node is a network namespace of its own. In it are a bridge, with each pod's namespace on it, and the node's
-routes and NAT; one link leads from it to the machine. So nothing is changed on the machine itself but this link,
-nodes do not meet, and no packet can leave the machine: the node forwards to its own subnet, and rejects the rest.
+The node is a network namespace of its own. In it are a bridge, with each pod's namespace on it, and the
+node's routes and NAT; one link leads from it to the machine. So the machine gets this link and a route to it,
+and nothing else is changed there; nodes do not meet; and no packet can leave the machine, as the node forwards
+to its own subnet only, and rejects the rest.
 
-    machine --- orn-7 [10.244.7.1] --- uplink [10.244.7.2] node's namespace --- bridge `pods` --- eth0 of each pod
+    machine -- orn-7 [10.244.7.1] -- uplink [10.244.7.2] the node -- bridge `pods` -- eth0 of each pod
 """
 
 from __future__ import annotations
@@ -28,11 +29,17 @@ echo 0 > ipv4/conf/{BRIDGE}/send_redirects
 # no pod could reach itself by its Service.
 if [ -d bridge ]; then echo 0 > bridge/bridge-nf-call-iptables; fi
 """
+FILTER = """\
+*filter
+-A FORWARD -d {subnet} -j ACCEPT
+-A FORWARD -j REJECT
+COMMIT
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodInterface:
-    """What a pod has of the network: its namespace's name (for `ip netns exec`), and its IPv4 address there."""
+    """A pod's part of the network: its namespace's name (for `ip netns exec`), and its IPv4 address."""
 
     namespace: str
     address: str
@@ -110,22 +117,14 @@ class PodNetwork:
             f"link add {BRIDGE} type bridge",
             f"link set {BRIDGE} up",
             f"route add {self._claim.subnet} dev {BRIDGE} src {router}",
-            # For what has no other: it is to meet the rule that rejects it, which answers better than no route.
+            # For all else: it comes to the rule that rejects it, as if a port were closed.
             f"route add default via {host}",
             namespace=node,
         )
         await run("ip", "netns", "exec", node, "sh", "-e", text=SWITCHES)
-        await run("ip", "netns", "exec", node, "iptables-restore", text=self._filter())
-
-    def _filter(self) -> str:
-        lines = [
-            "*filter",
-            f"-A FORWARD -d {self._claim.subnet} -j ACCEPT",
-            "-A FORWARD -j REJECT",
-            "COMMIT",
-            "",
-        ]
-        return "\n".join(lines)
+        await run(
+            "ip", "netns", "exec", node, "iptables-restore", text=FILTER.format(subnet=self._claim.subnet)
+        )
 
     async def _build_pod(self, interface: PodInterface) -> None:
         node, router = self._claim.node, self._addresses.router

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from tests.support.kubernetes_api import KubernetesApi
-from tests.support.node_agent.dns import dns_server
 from tests.support.node_agent.following import Collection, follow
-from tests.support.node_agent.forwarding import tcp_forwarder
+from tests.support.node_agent.forwarder import tcp_forwarder
+from tests.support.node_agent.name_server import name_server
 from tests.support.node_agent.network import PodNetwork
 from tests.support.node_agent.services import translation_rules
 from tests.support.node_agent.zone import Zone, zone_of
@@ -25,7 +25,7 @@ async def node_network(api: KubernetesApi, api_server: str) -> AsyncIterator[Pod
     names at the network's `node_address` (see `pod_files.resolv_conf`). Everything is removed at the end."""
     async with PodNetwork() as network, tcp_forwarder(network.node_address, api_server) as forwarder:
         directory = ServiceDirectory()
-        async with dns_server(network.node_address, lambda: directory.zone):
+        async with name_server(network.node_address, lambda: directory.zone):
             work = asyncio.create_task(keep_up(api, directory, network, forwarder), name="follow Services")
             try:
                 yield network

@@ -16,8 +16,8 @@ def translation_rules(services: Collection, slices: Collection, api_server: str)
     """The text for iptables-restore(8): the whole table `nat` of the node. The Service default/kubernetes
     leads to the API server, given as `host:port`.
 
-    A Service without usable endpoints has no rule here, so that the node rejects what is sent to it. Sources are
-    kept, but for a pod that reaches itself: it would answer itself directly, and not know the answer.
+    A Service without usable endpoints has no rule here, so that the node rejects what is sent to it. Sources
+    are kept, but for a pod that reaches itself: it would answer itself directly, and not know the answer.
     """
     endpoints = endpoints_by_service(slices.values())
     rules: list[str] = []
@@ -47,7 +47,7 @@ def targets_of(port: Resource, endpoints: list[Endpoint]) -> list[str]:
 
 
 def forwarding(cluster_ip: str, port: Resource, targets: list[str]) -> Iterator[str]:
-    """A rule for each target, of equal chances: the first of four takes a quarter, the next a third of the rest."""
+    """A rule for each target, at equal chances: the first of three takes a third, the next half of the rest."""
     protocol = port.get("protocol", "TCP").lower()
     for left, target in zip(range(len(targets), 0, -1), targets, strict=True):
         chance = f" -m statistic --mode random --probability {1 / left:.9f}" if left > 1 else ""

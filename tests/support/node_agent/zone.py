@@ -1,4 +1,4 @@
-"""The names of a cluster, by the rules of Kubernetes' DNS-based service discovery, as CoreDNS answers them."""
+"""The names of a cluster, by Kubernetes' rules for DNS-based service discovery, as CoreDNS applies them."""
 
 from __future__ import annotations
 
