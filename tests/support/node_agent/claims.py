@@ -51,6 +51,7 @@ async def claim_node() -> Claim:
         if any(subnet_of(node).overlaps(network) for network in routed):
             continue
         if claim := try_to_claim(node):
+            await remove_node(node)  # it may have died since
             return claim
     raise NoSubnetError("every /24 of 10.244.0.0/16 is routed elsewhere or held by another node")
 

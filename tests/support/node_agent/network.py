@@ -2,8 +2,8 @@
 
 The node is a network namespace of its own. In it are a bridge, with each pod's namespace on it, and the
 node's routes and NAT; one link leads from it to the machine. So the machine gets this link and a route to it,
-and nothing else is changed there; nodes do not meet; and no packet can leave the machine, as the node forwards
-to its own subnet only, and rejects the rest.
+and nothing else is changed there; nodes do not meet; and no packet can leave the machine, as the node only
+forwards to its own subnet, and rejects the rest.
 
     machine -- orn-7 [10.244.7.1] -- uplink [10.244.7.2] the node -- bridge `pods` -- eth0 of each pod
 """

@@ -47,7 +47,7 @@ def targets_of(port: Resource, endpoints: list[Endpoint]) -> list[str]:
 
 
 def forwarding(cluster_ip: str, port: Resource, targets: list[str]) -> Iterator[str]:
-    """A rule for each target, at equal chances: the first of three takes a third, the next half of the rest."""
+    """A rule for each target, at equal chances: the first of three takes a third, the next half the rest."""
     protocol = port.get("protocol", "TCP").lower()
     for left, target in zip(range(len(targets), 0, -1), targets, strict=True):
         chance = f" -m statistic --mode random --probability {1 / left:.9f}" if left > 1 else ""
