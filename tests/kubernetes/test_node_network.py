@@ -147,10 +147,12 @@ async def test_what_a_killed_node_left_is_removed_by_the_next(node: None) -> Non
     assert victim.stdout is not None
     namespace, address, sleeper = (await victim.stdout.readline()).decode().split()
 
-    async with PodNetwork():
-        assert (NAMESPACES / namespace).exists()  # as long as it lives
-    victim.kill()
-    await victim.wait()
+    try:
+        async with PodNetwork():
+            assert (NAMESPACES / namespace).exists()  # as long as it lives
+    finally:
+        victim.kill()
+        await victim.wait()
     assert (NAMESPACES / namespace).exists()
 
     async with PodNetwork() as network:
@@ -172,7 +174,7 @@ def is_running(pid: int) -> bool:
 
 
 def state_of_the_machine() -> list[str]:
-    """All that a node could change outside of its own namespaces; without what is of nodes, as others may run."""
+    """All that a node could change outside of its own namespaces, but for nodes' own: others may run."""
     return [line for line in everything() if not re.search(r"orn-|10[.]244[.]", line)]
 
 
