@@ -77,8 +77,7 @@ async def routed_networks() -> list[IPv4Network]:
 
 
 async def remove_leftovers() -> None:
-    links = {link["ifname"] for link in json.loads(await run("ip", "-json", "link", "show"))}
-    present = {*links, *namespaces()}
+    present = {name for _, name in socket.if_nameindex()} | set(namespaces())
     for node in NODES:
         if any(name == node or name.startswith(f"{node}-") for name in present) and (
             claim := try_to_claim(node)
@@ -91,12 +90,12 @@ async def remove_leftovers() -> None:
 
 async def remove_node(node: str) -> None:
     """With its pods' namespaces and its link, whichever of them are there."""
+    # The link first: it would go with the node's namespace, but whenever the kernel gets to that.
+    if any(name == node for _, name in socket.if_nameindex()):
+        await run("ip", "link", "delete", node)
     for name in namespaces():
         if name == node or name.startswith(f"{node}-"):
             await remove_namespace(name)
-    # The kernel takes its time to end a namespace, and so the link that led there.
-    if any(name == node for _, name in socket.if_nameindex()):
-        await run("ip", "link", "delete", node)
 
 
 def namespaces() -> list[str]:

@@ -145,8 +145,10 @@ class PodNetwork:
         )
 
     async def _remove(self) -> None:
-        await remove_node(self._claim.node)
-        self._claim.release()
+        try:
+            await remove_node(self._claim.node)
+        finally:
+            self._claim.release()
 
 
 async def ip(*commands: str, namespace: str | None = None) -> None:
