@@ -17,7 +17,7 @@ import pytest
 from tests.support.node import require_node
 from tests.support.node_agent.claims import NAMESPACES
 from tests.support.node_agent.network import PodNetwork
-from tests.support.pod_processes import ECHO_PORT, call, echo, in_namespace
+from tests.support.pod_processes import ECHO_PORT, call, echo, start_sleeper
 
 pytestmark = pytest.mark.usefixtures("node")
 
@@ -26,12 +26,12 @@ ROOT = Path(__file__).parents[2]
 VICTIM = """
 import asyncio
 from tests.support.node_agent.network import PodNetwork
+from tests.support.pod_processes import start_sleeper
 
 async def main():
     async with PodNetwork() as network:
         pod = await network.attach("victim")
-        sleep = ["ip", "netns", "exec", pod.namespace, "sleep", "600"]
-        sleeper = await asyncio.create_subprocess_exec(*sleep, stdout=asyncio.subprocess.DEVNULL)
+        sleeper = await start_sleeper(pod)
         print(pod.namespace, pod.address, sleeper.pid, flush=True)
         await asyncio.Event().wait()
 
@@ -102,7 +102,7 @@ async def test_a_pod_keeps_what_it_was_given(network: PodNetwork) -> None:
 
 async def test_a_detached_pod_is_gone_with_its_processes(network: PodNetwork) -> None:
     pod = await network.attach("pod")
-    process = await asyncio.create_subprocess_exec(*in_namespace(pod), "sleep", "600")
+    process = await start_sleeper(pod)
     await network.detach("pod")
     assert await process.wait() == -signal.SIGKILL
     assert not (NAMESPACES / pod.namespace).exists()
@@ -132,7 +132,7 @@ async def test_nothing_is_left_of_a_node(node: None) -> None:
     before = state_of_the_machine()
     async with PodNetwork() as network:
         pod = await network.attach("pod")
-        process = await asyncio.create_subprocess_exec(*in_namespace(pod), "sleep", "600")
+        process = await start_sleeper(pod)
         ours = pod.namespace.removesuffix("-pod")
         assert lines_about(ours, network.node_address)
     assert await process.wait() == -signal.SIGKILL

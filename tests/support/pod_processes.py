@@ -72,6 +72,16 @@ async def echo(pod: PodInterface, name: str) -> AsyncIterator[None]:
         await process.communicate()
 
 
+async def start_sleeper(pod: PodInterface) -> asyncio.subprocess.Process:
+    """It is in the pod, and does nothing until it is killed."""
+    process = await asyncio.create_subprocess_exec(
+        *in_namespace(pod), "sh", "-c", "echo ready; exec sleep 600", stdout=asyncio.subprocess.PIPE
+    )
+    assert process.stdout is not None
+    assert await process.stdout.readline() == b"ready\n"
+    return process
+
+
 async def call(
     pod: PodInterface, host: str, port: int = ECHO_PORT, *, times: int = 1, kind: str = "SOCK_STREAM"
 ) -> list[str]:

@@ -105,8 +105,9 @@ def namespaces() -> list[str]:
 
 
 async def remove_namespace(name: str) -> None:
-    """Kills what still runs in it: the namespace would live as long."""
-    for pid in (await run("ip", "netns", "pids", name)).split():
-        with suppress(ProcessLookupError):
-            os.kill(int(pid), signal.SIGKILL)
+    """Kills what still runs in it, and what that has started meanwhile: the namespace would live as long."""
+    while pids := (await run("ip", "netns", "pids", name)).split():
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(int(pid), signal.SIGKILL)
     await run("ip", "netns", "delete", name)
