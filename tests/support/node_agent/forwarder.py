@@ -13,8 +13,8 @@ CHUNK_BYTES = 65536
 
 @asynccontextmanager
 async def tcp_forwarder(address: str, target: str) -> AsyncIterator[str]:
-    """Listens at a free port of the address, and gives `address:port`. A connection is reset where the
-    target, given as `host:port`, refuses one."""
+    """Listens at a free port of the address, and gives `address:port`. A connection ends at once
+    where the target, given as `host:port`, refuses one."""
     host, _, target_port = target.rpartition(":")
 
     async def relay(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -90,11 +90,12 @@ class PodNetwork:
 
     async def detach(self, pod_uid: str) -> None:
         """Removes the pod's namespace, and kills what still runs in it. Does nothing for an unknown pod."""
-        interface = self._interfaces.pop(pod_uid, None)
+        interface = self._interfaces.get(pod_uid)
         if interface is None:
             return
         if interface.namespace in namespaces():
             await remove_namespace(interface.namespace)
+        del self._interfaces[pod_uid]
         self._addresses.give_back(interface.address)
 
     async def translate(self, rules: str) -> None:

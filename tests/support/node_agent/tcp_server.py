@@ -11,8 +11,8 @@ Converse = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None
 
 @asynccontextmanager
 async def tcp_server(converse: Converse, address: str, port: int = 0) -> AsyncIterator[int]:
-    """Gives the port. A connection is closed when its conversation returns, and reset where that fails with
-    an OSError, or the block ends."""
+    """Gives the port. A connection ends when all is sent and its conversation returns, and without that
+    where the conversation fails with an OSError, or the block ends."""
     conversations: set[asyncio.Task[None]] = set()
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
