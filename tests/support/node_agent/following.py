@@ -34,7 +34,13 @@ async def follow(api: KubernetesApi, path: str) -> AsyncGenerator[Collection, No
                         break
                     found = changed(found, event)
                     yield found
-        except (KubernetesError, ClientError, TimeoutError, json.JSONDecodeError) as error:
+        except (
+            KubernetesError,
+            ClientError,
+            TimeoutError,
+            json.JSONDecodeError,
+            UnicodeDecodeError,
+        ) as error:
             logger.info("following %s: %s", path, error)
         await asyncio.sleep(RETRY_AFTER_S)
 
