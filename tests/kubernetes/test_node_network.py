@@ -14,12 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.node import require_node
 from tests.support.node_agent.claims import NAMESPACES
 from tests.support.node_agent.network import PodNetwork
 from tests.support.pod_processes import ECHO_PORT, call, echo, start_sleeper
 
-pytestmark = pytest.mark.usefixtures("node")
+pytestmark = pytest.mark.needs_node
 
 ROOT = Path(__file__).parents[2]
 # A node that is killed: it tells its name, and never ends by itself.
@@ -40,12 +39,7 @@ asyncio.run(main())
 
 
 @pytest.fixture
-def node() -> None:
-    require_node()
-
-
-@pytest.fixture
-async def network(node: None) -> AsyncIterator[PodNetwork]:
+async def network() -> AsyncIterator[PodNetwork]:
     async with PodNetwork() as network:
         yield network
 
@@ -128,7 +122,7 @@ async def test_an_attachment_that_was_cancelled_is_undone_by_detach(network: Pod
         pass
 
 
-async def test_nothing_is_left_of_a_node(node: None) -> None:
+async def test_nothing_is_left_of_a_node() -> None:
     before = state_of_the_machine()
     async with PodNetwork() as network:
         pod = await network.attach("pod")
@@ -140,7 +134,7 @@ async def test_nothing_is_left_of_a_node(node: None) -> None:
     assert state_of_the_machine() == before
 
 
-async def test_what_a_killed_node_left_is_removed_by_the_next(node: None) -> None:
+async def test_what_a_killed_node_left_is_removed_by_the_next() -> None:
     victim = await asyncio.create_subprocess_exec(
         sys.executable, "-c", VICTIM, cwd=ROOT, stdout=asyncio.subprocess.PIPE
     )

@@ -15,12 +15,13 @@ import yaml
 
 from tests.support.kubernetes_api import KubernetesApi, Resource, eventually
 from tests.support.kubernetes_cluster import Cluster
-from tests.support.node import require_node
 from tests.support.node_agent.commands import CommandError
 from tests.support.node_agent.network import PodInterface, PodNetwork
 from tests.support.node_agent.node_network import node_network
 from tests.support.node_agent.pod_files import resolv_conf
 from tests.support.pod_processes import ECHO_PORT, call, echo, run_with_names
+
+pytestmark = pytest.mark.needs_node
 
 PORT = 80
 REFUSED = ["ConnectionRefusedError at once"]
@@ -28,7 +29,6 @@ REFUSED = ["ConnectionRefusedError at once"]
 
 @pytest.fixture
 async def network(api: KubernetesApi, cluster: Cluster) -> AsyncIterator[PodNetwork]:
-    require_node()
     kubeconfig = yaml.safe_load(cluster.kubeconfig.read_text())
     server = urlsplit(kubeconfig["clusters"][0]["cluster"]["server"]).netloc
     async with node_network(api, server) as network:
@@ -58,7 +58,7 @@ async def test_a_cluster_ip_spreads_connections_over_the_endpoints(
 ) -> None:
     *servers, caller = pods
     address = await create_service(api, namespace)
-    await create_slice(api, namespace, servers)
+    await create_slice(api, namespace, endpoints(servers))
     await answers_come(caller, address)
     for kind in ("SOCK_STREAM", "SOCK_DGRAM"):
         answers = Counter(await call(caller, address, PORT, times=90, kind=kind))
@@ -71,7 +71,7 @@ async def test_a_pod_reaches_itself_by_its_service(
     api: KubernetesApi, namespace: str, pods: list[PodInterface]
 ) -> None:
     address = await create_service(api, namespace)
-    await create_slice(api, namespace, pods[:1])
+    await create_slice(api, namespace, endpoints(pods[:1]))
     assert (await answers_come(pods[0], address)).startswith("0 saw ")
 
 
@@ -79,7 +79,7 @@ async def test_an_endpoint_that_is_removed_gets_no_new_connection(
     api: KubernetesApi, namespace: str, pods: list[PodInterface]
 ) -> None:
     address = await create_service(api, namespace)
-    slice_ = await create_slice(api, namespace, pods[:2])
+    slice_ = await create_slice(api, namespace, endpoints(pods[:2]))
 
     async def only_the_second() -> bool:
         return {answer[0] for answer in await call(pods[3], address, PORT, times=20)} == {"1"}
@@ -96,7 +96,7 @@ async def test_without_a_ready_endpoint_connections_are_refused_at_once(
 ) -> None:
     address = await create_service(api, namespace)
     assert await call(pods[3], address, PORT) == REFUSED
-    slice_ = await create_slice(api, namespace, pods[:1])
+    slice_ = await create_slice(api, namespace, endpoints(pods[:1]))
     await answers_come(pods[3], address)
     await api.patch(slice_, {"endpoints": endpoints(pods[:1], ready=False)})
 
@@ -110,11 +110,10 @@ async def test_the_last_endpoint_serves_while_it_terminates(
     api: KubernetesApi, namespace: str, pods: list[PodInterface]
 ) -> None:
     address = await create_service(api, namespace)
-    conditions = {"ready": False, "serving": True, "terminating": True}
-    slice_ = await create_slice(api, namespace, pods[:1], **conditions)
+    terminating = endpoints(pods[:1], ready=False, serving=True, terminating=True)
+    slice_ = await create_slice(api, namespace, terminating)
     await answers_come(pods[3], address)
-    both = endpoints(pods[:1], **conditions) + endpoints(pods[1:2])
-    await api.patch(slice_, {"endpoints": both})
+    await api.patch(slice_, {"endpoints": terminating + endpoints(pods[1:2])})
 
     async def only_the_ready_one() -> bool:
         return {answer[0] for answer in await call(pods[3], address, PORT, times=20)} == {"1"}
@@ -127,7 +126,8 @@ async def test_names_resolve(
 ) -> None:
     address = await create_service(api, namespace)
     await create_service(api, namespace, "bare", clusterIP="None")
-    await create_slice(api, namespace, pods[:2], "bare", hostnames=True)
+    with_names = [{**each, "hostname": f"host-{number}"} for number, each in enumerate(endpoints(pods[:2]))]
+    await create_slice(api, namespace, with_names, "bare")
     await api.create(
         f"/api/v1/namespaces/{namespace}/services",
         {
@@ -179,7 +179,7 @@ async def test_the_api_server_s_absence_is_survived(
     roots = await write_roots(api, tmp_path)
     command = curl(roots, await kubernetes_service(api))
     address = await create_service(api, namespace)
-    slice_ = await create_slice(api, namespace, pods[:1])
+    slice_ = await create_slice(api, namespace, endpoints(pods[:1]))
     await answers_come(pods[3], address)
 
     await asyncio.to_thread(cluster.kill_api_server)
@@ -216,18 +216,9 @@ async def create_service(api: KubernetesApi, namespace: str, name: str = "web", 
 
 
 async def create_slice(
-    api: KubernetesApi,
-    namespace: str,
-    pods: list[PodInterface],
-    service: str = "web",
-    *,
-    hostnames: bool = False,
-    **conditions: bool,
+    api: KubernetesApi, namespace: str, found: list[Resource], service: str = "web"
 ) -> str:
-    """The slice's path. The hostnames are `host-0` and so on."""
-    found = endpoints(pods, **conditions)
-    if hostnames:
-        found = [{**each, "hostname": f"host-{number}"} for number, each in enumerate(found)]
+    """The slice's path."""
     body = {
         "metadata": {"name": service, "labels": {"kubernetes.io/service-name": service}},
         "addressType": "IPv4",
