@@ -20,6 +20,7 @@ from pathlib import Path
 from tests.support.node_agent.commands import run
 
 NODES = [f"orn-{number}" for number in range(256)]
+SUBNETS = IPv4Network("10.244.0.0/16")
 NAMESPACES = Path("/var/run/netns")  # where iproute2 keeps the names
 
 
@@ -46,14 +47,14 @@ def subnet_of(node: str) -> IPv4Network:
 async def claim_node() -> Claim:
     """Takes a free number, after it has removed what dead nodes left. Raises NoSubnetError."""
     await remove_leftovers()
-    routed = await routed_networks()
+    taken = await routed_networks()
     for node in NODES:
-        if any(subnet_of(node).overlaps(network) for network in routed):
+        if any(subnet_of(node).overlaps(network) for network in taken):
             continue
         if claim := try_to_claim(node):
             await remove_node(node)  # it may have died since
             return claim
-    raise NoSubnetError("every /24 of 10.244.0.0/16 is routed elsewhere or held by another node")
+    raise NoSubnetError(f"every /24 of {SUBNETS} is routed elsewhere or held by another node")
 
 
 def try_to_claim(node: str) -> Claim | None:
@@ -71,9 +72,11 @@ def try_to_claim(node: str) -> Claim | None:
 
 
 async def routed_networks() -> list[IPv4Network]:
-    """Wherever the machine's routes lead, but for the default route."""
+    """Where the machine's routes lead among the nodes' subnets. A wider one, such as the default route or a
+    VPN's, is none of them: the machine uses the most specific route."""
     routes = json.loads(await run("ip", "-4", "-json", "route", "show", "table", "all"))
-    return [IPv4Network(route["dst"]) for route in routes if route["dst"] != "default"]
+    networks = [IPv4Network(route["dst"]) for route in routes if route["dst"] != "default"]
+    return [network for network in networks if network.subnet_of(SUBNETS)]
 
 
 async def remove_leftovers() -> None:
