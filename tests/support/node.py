@@ -1,4 +1,4 @@
-"""A node for a test cluster, whose pods are processes of this machine, and what the machine must have for it."""
+"""A node for a test cluster: its pods are processes of this machine. And what the machine needs for it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RunningNode:
     process: subprocess.Popen[str]
 
     def output(self, namespace: str, pod: str, container: str) -> str:
-        """All that the container has printed, in all of its runs so far, and those of pods of the same name."""
+        """All that the container has printed so far, in all of its runs, and in pods of the same name."""
         files = sorted(self.logs.glob(f"{namespace}_{pod}_*/{container}.log"))
         return "".join(file.read_text(errors="replace") for file in files)
 

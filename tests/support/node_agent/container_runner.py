@@ -66,6 +66,7 @@ class ContainerRunner:
         grace_s: float,
     ) -> None:
         self.name: str = container["name"]
+        self._title = f"{sandbox.name}/{self.name}"
         self._container = container
         self._sandbox = sandbox
         self._board = board
@@ -98,7 +99,7 @@ class ContainerRunner:
         try:
             await self._act(hook, end.grace_s)
         except ActionError as error:
-            log.warning("%s: preStop: %s", self.name, error)
+            log.warning("%s: preStop: %s", self._title, error)
         self._board.running(self.name, ending=Ending.PRE_STOPPED)
 
     async def stop(self, end: Stop) -> None:
@@ -142,7 +143,7 @@ class ContainerRunner:
     async def _follow_readiness(self) -> None:
         probe = Probe.of(self._container["readinessProbe"])
         async for success, words in verdicts(probe, lambda: self._act(probe.action, probe.timeout_s)):
-            log.info("%s: %s", self.name, "ready" if success else f"not ready: {words}")
+            log.info("%s: %s", self._title, "ready" if success else f"not ready: {words}")
             self._board.running(self.name, ready=success)
 
     async def _follow_liveness(self) -> None:
@@ -160,7 +161,7 @@ class ContainerRunner:
         return self._grace_s if probe.grace_s is None else probe.grace_s
 
     def _condemn(self, why: str, grace_s: float) -> None:
-        log.warning("%s is to end: %s", self.name, why)
+        log.warning("%s is to end: %s", self._title, why)
         self._board.running(self.name, end_by_s=self._clock() + grace_s)
 
     def _wait(self, reason: str, error: Exception) -> None:
@@ -168,7 +169,7 @@ class ContainerRunner:
         self._board.now(self.name, Waiting(reason=reason, message=str(error), retry_at_s=retry_at_s))
 
     def _ended(self, identity: str, began_at_s: float, code: int, reason: str, message: str = "") -> None:
-        log.info("%s: %s, exit code %d %s", self.name, reason, code, message)
+        log.info("%s: %s, exit code %d %s", self._title, reason, code, message)
         ended = Terminated(
             id=identity,
             exit_code=code,

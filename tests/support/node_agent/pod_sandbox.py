@@ -38,6 +38,7 @@ class PodSandbox:
     def __init__(self, node: NodeServices, pod: Resource) -> None:
         self._node = node
         metadata = pod["metadata"]
+        self.name = f"{metadata['namespace']}/{metadata['name']}"
         self._uid: str = metadata["uid"]
         self._folder = node.folder / "pods" / self._uid
         self.logs = node.folder / "logs" / f"{metadata['namespace']}_{metadata['name']}_{self._uid}"

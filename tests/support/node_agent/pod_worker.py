@@ -19,7 +19,7 @@ from tests.support.node_agent.pod_sandbox import NodeServices, PodSandbox
 from tests.support.node_agent.status import PodFacts, differs, status_of
 from tests.support.node_agent.volumes import VolumeError
 
-REFRESH_EVERY_S = 10.0  # how soon changes of ConfigMaps, Secrets and labels are in the volumes' files
+REFRESH_EVERY_S = 5.0  # how soon changes of ConfigMaps, Secrets and labels are in the volumes' files
 PREPARE_AGAIN_AFTER_S = 1.0
 TERMINAL_PHASES = ("Succeeded", "Failed")
 
@@ -33,10 +33,10 @@ class PodWorker:
         self._pod = pod
         self._plan = plan_of(pod)
         metadata, spec = pod["metadata"], pod["spec"]
-        self.name = f"{metadata['namespace']}/{metadata['name']}"
         self._path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
         self._grace_s: float = spec.get("terminationGracePeriodSeconds", 30)
         self._sandbox = PodSandbox(node, pod)
+        self.name = self._sandbox.name
         self._board = Board([each.name for each in self._plan.containers], self._look_again)
         self._runners = {
             container["name"]: ContainerRunner(
