@@ -82,6 +82,18 @@ async def test_nodes_have_subnets_of_their_own_and_do_not_meet(network: PodNetwo
             assert await call(there, here.address) == ["ConnectionRefusedError at once"]
 
 
+async def test_new_rules_disturb_no_connection(network: PodNetwork) -> None:
+    server, caller = await network.attach("server"), await network.attach("caller")
+    target = f"-j DNAT --to-destination {server.address}:{ECHO_PORT}"
+    rules = f"*nat\n-A PREROUTING -d 10.96.0.9 -p tcp --dport 80 {target}\nCOMMIT\n"
+    async with echo(server, "server"):
+        await network.translate(rules)
+        calls = asyncio.create_task(call(caller, "10.96.0.9", 80, times=1000))
+        while not calls.done():
+            await network.translate(rules)
+        assert set(await calls) == {f"server saw {caller.address}"}
+
+
 async def test_pods_attach_together(network: PodNetwork) -> None:
     pods = await asyncio.gather(*(network.attach(f"pod-{number}") for number in range(30)))
     assert len({pod.address for pod in pods}) == len(pods)
