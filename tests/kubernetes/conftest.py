@@ -10,10 +10,13 @@ import pytest
 from tests.support import kubernetes_cluster
 from tests.support.kubernetes_api import KubernetesApi, eventually, kubernetes_api
 from tests.support.kubernetes_cluster import Cluster
+from tests.support.node import require_node
 
 
-def pytest_runtest_setup() -> None:
+def pytest_runtest_setup(item: pytest.Item) -> None:
     kubernetes_cluster.require_cluster()
+    if item.get_closest_marker("needs_node"):
+        require_node()
 
 
 @pytest.fixture(scope="session")

@@ -20,6 +20,7 @@ REQUEST_TIMEOUT_S = 30.0
 POLL_EVERY_S = 0.05
 MERGE_PATCH = "application/merge-patch+json"
 APPLY_PATCH = "application/apply-patch+yaml"  # JSON is YAML
+STRATEGIC_MERGE_PATCH = "application/strategic-merge-patch+json"
 
 
 class KubernetesError(Exception):
@@ -43,9 +44,9 @@ class KubernetesApi:
     async def create(self, path: str, body: Resource) -> Resource:
         return await self._request("POST", path, body)
 
-    async def patch(self, path: str, body: Resource) -> Resource:
-        """Merges the body into the object at the path (RFC 7386)."""
-        return await self._request("PATCH", path, body, MERGE_PATCH)
+    async def patch(self, path: str, body: Resource, kind: str = MERGE_PATCH) -> Resource:
+        """Merges the body into the object at the path: as RFC 7386 has it, or as the kind of patch says."""
+        return await self._request("PATCH", path, body, kind)
 
     async def apply(self, path: str, body: Resource) -> Resource:
         """Creates the object or changes it to what the body says: server-side apply, that wins conflicts."""
@@ -59,8 +60,9 @@ class KubernetesApi:
         return await self._send("GET", path, None, "application/json")
 
     async def watch(self, path: str, resource_version: str) -> AsyncGenerator[Resource, None]:
-        """The events after the version. It ends when the API server ends it."""
-        url = f"{self._client.configuration.host}{path}?watch=true&resourceVersion={resource_version}"
+        """The events after the version. It ends when the API server ends it. The path may have a query."""
+        query = f"{'&' if '?' in path else '?'}watch=true&resourceVersion={resource_version}"
+        url = self._client.configuration.host + path + query
         answer = await self._client.call_api(
             "GET", url, dict(self._authorization), _request_timeout=REQUEST_TIMEOUT_S
         )

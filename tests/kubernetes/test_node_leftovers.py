@@ -1,0 +1,93 @@
+"""A node leaves nothing behind on the machine, however it ends."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support.kubernetes_api import KubernetesApi, KubernetesError, Resource, eventually
+from tests.support.kubernetes_cluster import Cluster
+from tests.support.node import RunningNode, require_node, running_node
+from tests.support.node_agent.commands import run
+from tests.support.pod_specs import IMAGES, UNTIL_TERM, Pods, pod, processes_of, shell
+
+NODE = "short-lived-node"
+
+
+@pytest.fixture(autouse=True)
+def _needs_a_node() -> None:
+    require_node()
+
+
+async def run_a_pod(pods: Pods, name: str) -> Resource:
+    """On this file's own node."""
+    volumes = [{"name": "shared", "emptyDir": {}}]
+    main = shell("main", UNTIL_TERM, volumeMounts=[{"name": "shared", "mountPath": "/shared"}])
+    selector = {"kubernetes.io/hostname": NODE}
+    await pods.create(pod(name, main, volumes=volumes, nodeSelector=selector))
+    return await pods.with_condition(name, "Ready")
+
+
+async def traces(pod: Resource, node: RunningNode) -> list[str]:
+    """What the machine shows of the pod and its node: processes, network namespaces, links, mounts, files."""
+    name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
+    found = [f"process {pid}" for pid in processes_of(name)]
+    namespaces = [line.split()[0] for line in (await run("ip", "netns", "list")).splitlines()]
+    found += [f"namespace {each}" for each in namespaces if each.endswith(uid)]
+    links = await run("ip", "-brief", "address", "show")
+    found += [f"link {each}" for each in links.splitlines() if pod["status"]["hostIP"] in each]
+    found += [each for each in Path("/proc/mounts").read_text().splitlines() if str(node.logs.parent) in each]
+    return found + [str(each) for each in [node.logs.parent] if each.exists()]
+
+
+async def rules() -> list[str]:
+    """Those of the machine's packet filter, in all tables."""
+    return [line for line in (await run("iptables-save")).splitlines() if line.startswith("-A")]
+
+
+async def test_nothing_is_left_when_a_node_has_stopped(
+    cluster: Cluster, api: KubernetesApi, namespace: str
+) -> None:
+    rules_before = await rules()
+    with running_node(cluster.kubeconfig, IMAGES, name=NODE) as node:
+        found = await run_a_pod(Pods(api, namespace), "left")
+        assert {each.split()[0] for each in await traces(found, node)} >= {"process", "namespace", "link"}
+    assert await traces(found, node) == []
+    assert await rules() == rules_before
+    with pytest.raises(KubernetesError, match="not found"):
+        await api.get(f"/api/v1/nodes/{NODE}")
+
+
+async def test_a_node_stops_at_the_end_of_its_input(
+    cluster: Cluster, api: KubernetesApi, namespace: str
+) -> None:
+    with running_node(cluster.kubeconfig, IMAGES, name=NODE) as node:
+        found = await run_a_pod(Pods(api, namespace), "left")
+        assert node.process.stdin is not None
+        node.process.stdin.close()
+        assert node.process.wait(10) == 0
+    assert await traces(found, node) == []
+
+
+async def test_the_next_node_removes_what_a_killed_one_has_left(
+    cluster: Cluster, api: KubernetesApi, namespace: str
+) -> None:
+    pods = Pods(api, namespace)
+    with running_node(cluster.kubeconfig, IMAGES, name=NODE) as node:
+        found = await run_a_pod(pods, "left")
+        node.process.send_signal(signal.SIGKILL)
+        node.process.wait(10)
+
+    async def processes_gone() -> bool:
+        return processes_of("left") == []
+
+    await eventually(processes_gone, "its containers ended with it")
+    assert await traces(found, node)
+    await pods.delete("left")
+    with running_node(cluster.kubeconfig, IMAGES, name=NODE) as following:
+        assert {each for each in await traces(found, node) if not each.startswith("link")} == set()
+        await pods.gone("left")
+        await run_a_pod(pods, "next")
+    assert await traces(found, following) == []

@@ -1,0 +1,99 @@
+"""A node for a test cluster: its pods are processes of this machine. And what the machine needs for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+TOOLS = ("ip", "iptables-restore", "nsenter", "setpriv", "unshare")
+STOP_TIMEOUT_S = 30.0
+
+Images = Mapping[str, Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunningNode:
+    """`logs` is the folder of the containers' output."""
+
+    name: str
+    logs: Path
+    process: subprocess.Popen[str]
+
+    def output(self, namespace: str, pod: str, container: str) -> str:
+        """All that the container has printed so far, in all of its runs, and in pods of the same name."""
+        files = sorted(self.logs.glob(f"{namespace}_{pod}_*/{container}.log"))
+        return "".join(file.read_text(errors="replace") for file in files)
+
+
+@contextmanager
+def running_node(
+    kubeconfig: Path, images: Images, *, name: str = "outrigger-node", back_off_s: float = 10.0
+) -> Iterator[RunningNode]:
+    """A Node of the cluster that is ready. Each image is a command line of this machine; a container's `args`
+    follow it, its `command` takes its place. At the end nothing is left of it, nor of its pods."""
+    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as complaints:
+        table = Path(folder) / "images.json"
+        table.write_text(json.dumps(images))
+        command = [sys.executable, "-m", "tests.support.node_agent", "--kubeconfig", str(kubeconfig)]
+        command += ["--images", str(table), "--node-name", name, "--back-off", str(back_off_s)]
+        environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
+        pipe = subprocess.PIPE
+        with subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=complaints, env=environment, text=True
+        ) as process:
+            try:
+                assert process.stdout is not None
+                line = process.stdout.readline()
+                assert line, f"the node ended: {words(complaints)}"
+                ready = json.loads(line)
+                yield RunningNode(name=ready["node"], logs=Path(ready["logs"]), process=process)
+            finally:
+                stop(process)
+        # It may have been killed, by a test: that is not its own failure.
+        assert process.returncode in {0, -signal.SIGKILL}, f"the node failed: {words(complaints)}"
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_TIMEOUT_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise
+
+
+def words(complaints: IO[str]) -> str:
+    complaints.seek(0)
+    return complaints.read()
+
+
+def require_node() -> None:
+    """Skips the test where no node can be run, and fails it there in CI."""
+    missing = missing_for_a_node()
+    if not missing:
+        return
+    if os.environ.get("CI") == "true":
+        pytest.fail(missing, pytrace=False)
+    pytest.skip(missing)
+
+
+def missing_for_a_node() -> str:
+    """In words; empty where nothing is."""
+    if sys.platform != "linux" or os.geteuid() != 0:
+        return "a node needs network namespaces: run the tests as root on Linux"
+    absent = [tool for tool in TOOLS if shutil.which(tool) is None]
+    if absent:
+        return f"a node needs {' and '.join(absent)}: install iproute2, iptables and util-linux"
+    return ""

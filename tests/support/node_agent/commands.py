@@ -1,0 +1,29 @@
+"""Runs the network's tools: `ip` and `iptables-restore`."""
+
+from __future__ import annotations
+
+import asyncio
+
+
+class CommandError(Exception):
+    """A tool refused; the message has its words."""
+
+
+async def run(*command: str, text: str = "") -> str:
+    """What the command prints, given the text on its standard input. It is killed if we are cancelled.
+
+    Raises CommandError when it exits with anything but 0.
+    """
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe)
+    try:
+        output, complaints = await process.communicate(text.encode())
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    if process.returncode != 0:
+        raise CommandError(
+            f"{' '.join(command)}: exit code {process.returncode}: {complaints.decode()}{text}"
+        )
+    return output.decode()

@@ -1,0 +1,141 @@
+"""A running container: a process in namespaces of its own, with its output in a file.
+
+What keeps it from outliving us is the kernel: the process is killed when its parent ends, a shell that waits
+for it, and that is killed when we end, however that comes about.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+from asyncio.subprocess import Process
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from tests.support.node_agent.program import SETPRIV, Program
+from tests.support.node_agent.rootfs import STARTED, Mount, script
+
+# A shell, because it tells a process that was killed by a signal (128 + its number) from one that exited.
+WAIT_FOR = f'{SETPRIV} --pdeathsig KILL sh -c "$0"; exit $?'
+OUTPUT_LIMIT_BYTES = 10_000
+
+
+class StartError(Exception):
+    """The container's process could not be made; the message says why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSpec:
+    """`scratch` is an empty folder for its file system, `network` the name of the pod's network namespace."""
+
+    program: Program
+    hostname: str
+    network: str
+    mounts: list[Mount]
+    scratch: Path
+    log: Path
+
+
+class Container:
+    def __init__(self, spec: ContainerSpec, shell: Process, pid: int | None) -> None:
+        self._program = spec.program
+        self._shell = shell
+        self._pid = pid
+
+    async def wait(self) -> int:
+        """Its exit code, once it has ended; 128 and the signal's number where a signal ended it."""
+        return await self._shell.wait()
+
+    def signal(self, number: signal.Signals) -> None:
+        """As to any first process of a PID namespace: without a handler it takes SIGKILL alone."""
+        if self._shell.returncode is None and self._pid is not None:
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, number)
+
+    async def stop(self, grace_s: float) -> None:
+        """SIGTERM, and SIGKILL when the grace period is over. Returns when it has ended."""
+        self.signal(signal.SIGTERM)
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.wait(), grace_s)
+        await self.kill()
+
+    async def kill(self) -> None:
+        """With all of its processes."""
+        self.signal(signal.SIGKILL)
+        await self.wait()
+
+    async def run(self, command: list[str]) -> tuple[int, str]:
+        """Runs a command beside the container's process: its exit code, and what it printed. The command is
+        killed if we are cancelled."""
+        line = replace(self._program, argv=command).command_line()
+        process = await asyncio.create_subprocess_exec(
+            *("nsenter", f"--target={self._pid}", "--mount", "--pid", "--net", "--uts", "--"),
+            *(SETPRIV, "--pdeathsig=KILL", *line),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            output, _ = await process.communicate()
+        finally:
+            if process.returncode is None:
+                os.killpg(process.pid, signal.SIGKILL)
+                await process.wait()
+        assert process.returncode is not None
+        return process.returncode, output[:OUTPUT_LIMIT_BYTES].decode(errors="replace")
+
+
+async def start(spec: ContainerSpec) -> Container:
+    """Returns once the container's own program has begun. Raises StartError."""
+    receiver, sender = os.pipe()
+    with os.fdopen(receiver, "rb") as pipe:
+        try:
+            shell = await launch(spec, sender)
+        finally:
+            os.close(sender)
+        try:
+            told = await read_line(pipe)
+            if told == STARTED:
+                return Container(spec, shell, first_child(shell.pid))
+            await shell.wait()
+        except BaseException:
+            if shell.returncode is None:
+                shell.kill()
+                await shell.wait()
+            raise
+    raise StartError(told or f"it ended with {shell.returncode} before it began")
+
+
+async def launch(spec: ContainerSpec, told: int) -> Process:
+    commands = script(spec.scratch, spec.hostname, spec.mounts, spec.program)
+    with spec.log.open("ab") as log:
+        return await asyncio.create_subprocess_exec(
+            *(SETPRIV, "--pdeathsig=KILL", "nsenter", f"--net=/run/netns/{spec.network}"),
+            *("unshare", "--mount", "--pid", "--uts", "sh", "-c", WAIT_FOR, commands),
+            stdin=told,
+            stdout=log,
+            stderr=subprocess.DEVNULL,  # the shell's own word for it: "Killed"
+            start_new_session=True,
+        )
+
+
+async def read_line(pipe: object) -> str:
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    transport, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), pipe)
+    try:
+        return (await reader.readline()).decode(errors="replace").strip()
+    finally:
+        transport.close()
+
+
+def first_child(pid: int) -> int | None:
+    """The container's first process, by its number on the machine; None where it has ended already."""
+    with suppress(FileNotFoundError):
+        if children := Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            return int(children[0])
+    return None

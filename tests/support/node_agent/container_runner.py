@@ -1,0 +1,181 @@
+"""Runs a container from its start to its end, with its hooks and probes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import uuid
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from tests.support.kubernetes_api import KubernetesError, Resource
+from tests.support.node_agent import container as containers
+from tests.support.node_agent.actions import ActionError, act
+from tests.support.node_agent.container import Container, StartError
+from tests.support.node_agent.container_state import (
+    ContainerState,
+    Ending,
+    Running,
+    Terminated,
+    Waiting,
+)
+from tests.support.node_agent.downward import DownwardError
+from tests.support.node_agent.images import UnknownImageError
+from tests.support.node_agent.lifecycle import Stop
+from tests.support.node_agent.objects import MissingError
+from tests.support.node_agent.pod_sandbox import PodSandbox
+from tests.support.node_agent.probes import Probe, verdicts
+from tests.support.node_agent.volumes import VolumeError
+
+RETRY_AFTER_S = 1.0
+COULD_NOT_START = 128  # the exit code of a container that had no process
+
+log = logging.getLogger(__name__)
+
+
+class Board:
+    """The states of a pod's containers; calls `changed` after each change."""
+
+    def __init__(self, names: list[str], changed: Callable[[], None]) -> None:
+        self.states = {name: ContainerState() for name in names}
+        self._changed = changed
+
+    def put(self, name: str, state: ContainerState) -> None:
+        if state != self.states[name]:
+            self.states[name] = state
+            self._changed()
+
+    def now(self, name: str, now: Waiting | Running | Terminated) -> None:
+        self.put(name, replace(self.states[name], now=now))
+
+    def running(self, name: str, **changes: Any) -> None:
+        """Changes what is known of a running container; nothing where it has ended meanwhile."""
+        self.put(name, self.states[name].with_running(**changes))
+
+
+class ContainerRunner:
+    """One container of a pod; it runs many times, one after another."""
+
+    def __init__(
+        self,
+        container: Resource,
+        sandbox: PodSandbox,
+        board: Board,
+        clock: Callable[[], float],
+        grace_s: float,
+    ) -> None:
+        self.name: str = container["name"]
+        self._title = f"{sandbox.name}/{self.name}"
+        self._container = container
+        self._sandbox = sandbox
+        self._board = board
+        self._clock = clock
+        self._grace_s = grace_s
+        self._process: Container | None = None
+
+    async def run(self, pod: Resource) -> None:
+        """Once, until it has ended: by itself, or by `stop`, or because we are cancelled."""
+        began_at_s = self._clock()
+        identity = f"process://{uuid.uuid4().hex}"
+        try:
+            spec = await self._sandbox.container_spec(pod, self._container)
+            process = await containers.start(spec)
+        except StartError as error:
+            self._ended(identity, began_at_s, COULD_NOT_START, "StartError", str(error))
+        except UnknownImageError as error:
+            self._wait("ErrImagePull", error)
+        except (MissingError, DownwardError, VolumeError, KubernetesError) as error:
+            self._wait("CreateContainerConfigError", error)
+        else:
+            self._process = process
+            self._board.now(self.name, Running(id=identity, since_s=began_at_s))
+            code = await self._attended(process)
+            self._ended(identity, began_at_s, code, "Error" if code else "Completed")
+
+    async def pre_stop(self, end: Stop) -> None:
+        """Runs the hook, and says that it has run, however that went."""
+        hook = self._container["lifecycle"]["preStop"]
+        try:
+            await self._act(hook, end.grace_s)
+        except ActionError as error:
+            log.warning("%s: preStop: %s", self._title, error)
+        self._board.running(self.name, ending=Ending.PRE_STOPPED)
+
+    async def stop(self, end: Stop) -> None:
+        """Returns when it has ended."""
+        if self._process is not None:
+            await self._process.stop(end.grace_s)
+
+    async def _attended(self, process: Container) -> int:
+        async with asyncio.TaskGroup() as tasks:
+            attendance = tasks.create_task(self._attend(), name=f"hooks and probes of {self.name}")
+            try:
+                return await process.wait()
+            finally:
+                attendance.cancel()
+                await process.kill()
+
+    async def _attend(self) -> None:
+        if hook := self._container.get("lifecycle", {}).get("postStart"):
+            try:
+                await self._act(hook, None)
+            except ActionError as error:
+                self._condemn(f"postStart: {error}", self._grace_s)
+                return
+        if "startupProbe" in self._container and not await self._has_started():
+            return
+        self._board.running(self.name, started=True, ready="readinessProbe" not in self._container)
+        async with asyncio.TaskGroup() as probes:
+            if "readinessProbe" in self._container:
+                probes.create_task(self._follow_readiness(), name=f"readiness of {self.name}")
+            if "livenessProbe" in self._container:
+                probes.create_task(self._follow_liveness(), name=f"liveness of {self.name}")
+
+    async def _has_started(self) -> bool:
+        probe = Probe.of(self._container["startupProbe"])
+        async for success, words in verdicts(probe, lambda: self._act(probe.action, probe.timeout_s)):
+            if not success:
+                self._condemn(f"startup probe: {words}", self._grace_of(probe))
+            return success
+        raise AssertionError("probes go on for ever")
+
+    async def _follow_readiness(self) -> None:
+        probe = Probe.of(self._container["readinessProbe"])
+        async for success, words in verdicts(probe, lambda: self._act(probe.action, probe.timeout_s)):
+            log.info("%s: %s", self._title, "ready" if success else f"not ready: {words}")
+            self._board.running(self.name, ready=success)
+
+    async def _follow_liveness(self) -> None:
+        probe = Probe.of(self._container["livenessProbe"])
+        async for success, words in verdicts(probe, lambda: self._act(probe.action, probe.timeout_s)):
+            if not success:
+                self._condemn(f"liveness probe: {words}", self._grace_of(probe))
+
+    async def _act(self, action: Resource, timeout_s: float | None) -> None:
+        assert self._process is not None
+        assert self._sandbox.address is not None
+        await act(action, self._container, self._process, self._sandbox.address, timeout_s)
+
+    def _grace_of(self, probe: Probe) -> float:
+        return self._grace_s if probe.grace_s is None else probe.grace_s
+
+    def _condemn(self, why: str, grace_s: float) -> None:
+        log.warning("%s is to end: %s", self._title, why)
+        self._board.running(self.name, end_by_s=self._clock() + grace_s)
+
+    def _wait(self, reason: str, error: Exception) -> None:
+        retry_at_s = self._clock() + RETRY_AFTER_S
+        self._board.now(self.name, Waiting(reason=reason, message=str(error), retry_at_s=retry_at_s))
+
+    def _ended(self, identity: str, began_at_s: float, code: int, reason: str, message: str = "") -> None:
+        log.info("%s: %s, exit code %d %s", self._title, reason, code, message)
+        ended = Terminated(
+            id=identity,
+            exit_code=code,
+            reason=reason,
+            started_at_s=began_at_s,
+            finished_at_s=self._clock(),
+            message=message,
+        )
+        self._board.now(self.name, ended)

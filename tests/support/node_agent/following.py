@@ -1,0 +1,55 @@
+"""Follows a collection of the Kubernetes API."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+
+from aiohttp import ClientError
+
+from tests.support.kubernetes_api import KubernetesApi, KubernetesError, Resource
+
+logger = logging.getLogger(__name__)
+
+Key = tuple[str, str]  # namespace and name
+Collection = Mapping[Key, Resource]
+
+RETRY_AFTER_S = 0.2
+
+
+async def follow(api: KubernetesApi, path: str) -> AsyncGenerator[Collection, None]:
+    """All that is in the collection, now and after each change. While the API server is away nothing comes:
+    what was known stays so. A watch that ends, or is told 410 (Gone), is followed by a fresh list."""
+    while True:
+        try:
+            listed = await api.get(path)
+            found = {key(resource): resource for resource in listed["items"]}
+            yield found
+            async with aclosing(api.watch(path, listed["metadata"]["resourceVersion"])) as events:
+                async for event in events:
+                    if event["type"] == "ERROR":
+                        break
+                    found = changed(found, event)
+                    yield found
+        except (
+            KubernetesError,
+            ClientError,
+            TimeoutError,
+            json.JSONDecodeError,
+            UnicodeDecodeError,
+        ) as error:
+            logger.info("following %s: %s", path, error)
+        await asyncio.sleep(RETRY_AFTER_S)
+
+
+def changed(found: Collection, event: Resource) -> dict[Key, Resource]:
+    resource = event["object"]
+    rest = {at: other for at, other in found.items() if at != key(resource)}
+    return rest if event["type"] == "DELETED" else {**rest, key(resource): resource}
+
+
+def key(resource: Resource) -> Key:
+    return resource["metadata"]["namespace"], resource["metadata"]["name"]

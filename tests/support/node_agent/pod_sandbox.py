@@ -1,0 +1,142 @@
+"""What a pod has on the machine beside its processes: its network, its volumes, its files and its logs."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.kubernetes_api import KubernetesApi, Resource
+from tests.support.node_agent.container import ContainerSpec
+from tests.support.node_agent.downward import PodIdentity
+from tests.support.node_agent.environment import command_line, environment, expand
+from tests.support.node_agent.images import Images, entry_point
+from tests.support.node_agent.network import PodInterface, PodNetwork
+from tests.support.node_agent.objects import PodObjects
+from tests.support.node_agent.pod_files import hosts_file, resolv_conf
+from tests.support.node_agent.program import Program, identity_of
+from tests.support.node_agent.rootfs import Mount
+from tests.support.node_agent.tokens import PodTokens
+from tests.support.node_agent.volumes import PodVolumes, VolumeError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeServices:
+    """What the node has for its pods. `clock` tells seconds since the epoch."""
+
+    name: str
+    api: KubernetesApi
+    network: PodNetwork
+    images: Images
+    capacity: dict[str, str]
+    folder: Path
+    clock: Callable[[], float]
+
+
+class PodSandbox:
+    def __init__(self, node: NodeServices, pod: Resource) -> None:
+        self._node = node
+        metadata = pod["metadata"]
+        self.name = f"{metadata['namespace']}/{metadata['name']}"
+        self._uid: str = metadata["uid"]
+        self._folder = node.folder / "pods" / self._uid
+        self.logs = node.folder / "logs" / f"{metadata['namespace']}_{metadata['name']}_{self._uid}"
+        self._objects = PodObjects(node.api, metadata["namespace"])
+        self._tokens = PodTokens(node.api, pod, node.clock)
+        self._interface: PodInterface | None = None
+        self._volumes: PodVolumes | None = None
+
+    @property
+    def address(self) -> str | None:
+        """None until it has a network."""
+        return None if self._interface is None else self._interface.address
+
+    async def prepare(self, pod: Resource) -> None:
+        """All that the containers need. After an error it goes on from there when it is called again.
+
+        Raises VolumeError, MissingError, DownwardError and KubernetesError.
+        """
+        if pod["spec"].get("hostNetwork"):
+            raise VolumeError("hostNetwork is not supported by this node")
+        if self._interface is None:
+            self._interface = await self._node.network.attach(self._uid)
+            self._write_files(pod, self._interface)
+        if self._volumes is None:
+            shutil.rmtree(self._folder / "volumes", ignore_errors=True)
+            identity = self._identity(pod, self._interface)
+            self._volumes = PodVolumes(self._folder / "volumes", identity, self._objects, self._tokens)
+        await self.refresh(pod)
+
+    async def refresh(self, pod: Resource) -> None:
+        """Writes what has changed since of the volumes' files. Raises as `prepare`."""
+        assert self._interface is not None
+        assert self._volumes is not None
+        await self._volumes.fill(self._identity(pod, self._interface))
+
+    async def container_spec(self, pod: Resource, container: Resource) -> ContainerSpec:
+        """Raises UnknownImageError, VolumeError, MissingError, DownwardError and KubernetesError."""
+        assert self._interface is not None
+        image = entry_point(self._node.images, container["image"])
+        variables = await environment(container, self._identity(pod, self._interface), self._objects)
+        user, group = identity_of(pod["spec"], container)
+        scratch = self._folder / "scratch" / container["name"]
+        scratch.mkdir(parents=True, exist_ok=True)
+        program = Program(
+            argv=command_line(container, image, variables),
+            environment=variables,
+            folder=expand(container.get("workingDir", "/"), variables),
+            user=user,
+            group=group,
+        )
+        return ContainerSpec(
+            program=program,
+            hostname=hostname_of(pod),
+            network=self._interface.namespace,
+            mounts=self._mounts(container),
+            scratch=scratch,
+            log=self.logs / f"{container['name']}.log",
+        )
+
+    async def remove(self) -> None:
+        """All but the logs."""
+        await self._node.network.detach(self._uid)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _write_files(self, pod: Resource, interface: PodInterface) -> None:
+        self.logs.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(parents=True, exist_ok=True)
+        names = resolv_conf(pod["metadata"]["namespace"], self._node.network.node_address)
+        (self._folder / "resolv.conf").write_text(names)
+        hosts = hosts_file(hostname_of(pod), interface.address, pod["spec"].get("hostAliases", ()))
+        (self._folder / "hosts").write_text(hosts)
+
+    def _mounts(self, container: Resource) -> list[Mount]:
+        assert self._volumes is not None
+        files = [
+            Mount(source=self._folder / name, target=f"/etc/{name}", read_only=False)
+            for name in ("hosts", "resolv.conf")
+        ]
+        volumes = [
+            Mount(
+                source=self._volumes.source(mount),
+                target=mount["mountPath"],
+                read_only=self._volumes.is_read_only(mount),
+            )
+            for mount in container.get("volumeMounts", ())
+        ]
+        # One may be mounted in another.
+        return sorted([*files, *volumes], key=lambda mount: len(Path(mount.target).parts))
+
+    def _identity(self, pod: Resource, interface: PodInterface) -> PodIdentity:
+        return PodIdentity(
+            pod=pod,
+            node=self._node.name,
+            host_address=self._node.network.node_address,
+            address=interface.address,
+            capacity=self._node.capacity,
+        )
+
+
+def hostname_of(pod: Resource) -> str:
+    return str(pod["spec"].get("hostname") or pod["metadata"]["name"])

@@ -1,0 +1,115 @@
+"""A pod's volumes: folders on the machine that its containers mount."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from pathlib import Path
+
+from tests.support.kubernetes_api import Resource
+from tests.support.node_agent.atomic_folder import AtomicFolder, File
+from tests.support.node_agent.downward import PodIdentity
+from tests.support.node_agent.objects import MissingError, PodObjects
+from tests.support.node_agent.tokens import PodTokens
+
+DEFAULT_MODE = 0o644
+DEFAULT_TOKEN_LIFETIME_S = 3600
+
+
+class VolumeError(Exception):
+    """A volume, or a mount of one, that this node cannot provide."""
+
+
+class PodVolumes:
+    """Raises VolumeError for a kind of volume that the node does not have."""
+
+    def __init__(self, folder: Path, identity: PodIdentity, objects: PodObjects, tokens: PodTokens) -> None:
+        self._folder = folder
+        self._identity = identity
+        self._objects = objects
+        self._tokens = tokens
+        self._written: dict[str, tuple[Resource, AtomicFolder]] = {}
+        for volume in identity.pod["spec"].get("volumes", ()):
+            self._make(volume)
+
+    async def fill(self, identity: PodIdentity) -> None:
+        """Writes what has changed since the last time.
+
+        Raises MissingError, DownwardError and KubernetesError; other volumes may be written already.
+        """
+        self._identity = identity
+        for volume, folder in self._written.values():
+            folder.write({name: file async for name, file in self._files(volume)})
+
+    def source(self, mount: Resource) -> Path:
+        """What a container's `volumeMount` shows. Raises VolumeError."""
+        if "subPathExpr" in mount:
+            raise VolumeError(f"mount of {mount['name']!r}: subPathExpr is not supported by this node")
+        path: Path = self._folder / mount["name"] / mount.get("subPath", "")
+        if ".." in Path(mount.get("subPath", "")).parts:
+            raise VolumeError(f"mount of {mount['name']!r}: subPath {mount['subPath']!r} leaves the volume")
+        if not path.exists():
+            path.mkdir(parents=True)
+        return path
+
+    def is_read_only(self, mount: Resource) -> bool:
+        """As asked for; but what the node writes is nobody else's to change."""
+        return bool(mount.get("readOnly")) or mount["name"] in self._written
+
+    def _make(self, volume: Resource) -> None:
+        name = volume["name"]
+        kinds = volume.keys() - {"name"}
+        if kinds == {"emptyDir"}:
+            (self._folder / name).mkdir(parents=True)
+            (self._folder / name).chmod(0o777)
+        elif kinds & {"configMap", "secret", "downwardAPI", "projected"}:
+            self._written[name] = (volume, AtomicFolder(self._folder / name))
+        else:
+            raise VolumeError(f"volume {name!r}: {', '.join(sorted(kinds))} is not supported by this node")
+
+    async def _files(self, volume: Resource) -> AsyncIterator[tuple[str, File]]:
+        (projected,) = (volume[kind] for kind in volume if kind != "name")
+        mode = projected.get("defaultMode", DEFAULT_MODE)
+        for source in projected["sources"] if "projected" in volume else [volume]:
+            async for name, file in self._source_files(source, mode):
+                yield name, file
+
+    async def _source_files(self, source: Resource, mode: int) -> AsyncIterator[tuple[str, File]]:
+        if token := source.get("serviceAccountToken"):
+            lifetime_s = token.get("expirationSeconds", DEFAULT_TOKEN_LIFETIME_S)
+            value = await self._tokens.token(token.get("audience", ""), lifetime_s)
+            yield token["path"], File(content=value.encode(), mode=mode)
+        elif (config_map := source.get("configMap")) is not None:
+            optional = config_map.get("optional", False)
+            values = await self._objects.config_map(config_map["name"], optional=optional)
+            for named in select(values, config_map, mode):
+                yield named
+        elif (secret := source.get("secret")) is not None:
+            # A volume of its own says `secretName`, a source of a projected one `name`.
+            name = secret.get("secretName") or secret["name"]
+            values = await self._objects.secret(name, optional=secret.get("optional", False))
+            for named in select(values, secret, mode):
+                yield named
+        elif (downward := source.get("downwardAPI")) is not None:
+            for item in downward.get("items", ()):
+                yield item["path"], File(content=self._downward(item).encode(), mode=item.get("mode", mode))
+        else:
+            raise VolumeError(f"projected volume: {', '.join(source)} is not supported by this node")
+
+    def _downward(self, item: Resource) -> str:
+        if reference := item.get("fieldRef"):
+            return self._identity.field(reference["fieldPath"])
+        return self._identity.resource(item["resourceFieldRef"], container="")
+
+
+def select(values: Mapping[str, bytes], source: Resource, mode: int) -> list[tuple[str, File]]:
+    """The keys that the source lists as `items`, or else all of them. Raises MissingError."""
+    if not source.get("items"):
+        return [(key, File(content=value, mode=mode)) for key, value in values.items()]
+    files = []
+    for item in source["items"]:
+        if item["key"] in values:
+            file = File(content=values[item["key"]], mode=item.get("mode", mode))
+            files.append((item["path"], file))
+        elif not source.get("optional"):
+            raise MissingError(f"references non-existent key {item['key']!r}")
+    return files
