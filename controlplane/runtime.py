@@ -15,7 +15,7 @@ import logging
 import signal
 import time
 from collections.abc import Coroutine, Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import grpc
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
@@ -37,26 +37,26 @@ from controlplane.networking import forget_unused
 from controlplane.settings import Settings
 from controlplane.sources.files import FolderSource
 from controlplane.sources.source import Source
+from controlplane.status.elected import ElectedWriter
+from controlplane.status.writer import StatusTiming, World
 from controlplane.xds.debounce import Debouncer
 from controlplane.xds.server import SERVER_OPTIONS, XdsServer
-
-if TYPE_CHECKING:
-    from controlplane.status.elected import ElectedWriter
 
 _LOG = logging.getLogger(__name__)
 
 # What is being answered may finish; streams that would go on for ever were told to come back.
 _SHUTDOWN_GRACE_S: Final = 1.0
 _EXPIRY_WARNING_S: Final = 30 * 24 * 3600.0
+_STATUS_TIMING: Final = StatusTiming()
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, status_timing: StatusTiming = _STATUS_TIMING) -> None:
     """Runs until SIGTERM or SIGINT. Raises `SettingsError` when it cannot start as it was told to."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    control_plane = ControlPlane(settings)
+    control_plane = ControlPlane(settings, status_timing)
     try:
         await _unless(stop, {"start": control_plane.start()})
         await control_plane.follow(stop)
@@ -67,7 +67,7 @@ async def serve(settings: Settings) -> None:
 class ControlPlane:
     """`start`, `follow`, and `close`, which ends whatever has begun."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, status_timing: StatusTiming = _STATUS_TIMING) -> None:
         """Raises `SettingsError` for keys and certificates that cannot be used."""
         self._settings: Final = settings
         self._closing: Final = contextlib.AsyncExitStack()
@@ -84,7 +84,7 @@ class ControlPlane:
             registry=self._registry, authenticate=tokens.authenticate if settings.xds_auth else None
         )
 
-        self._statuses: Final = self._make_status_writer()
+        self._statuses: Final = self._make_status_writer(status_timing)
         self._source: Final = self._make_source()
 
     async def start(self) -> None:
@@ -137,18 +137,17 @@ class ControlPlane:
             on_object=self._statuses.ledger.note,
         )
 
-    def _make_status_writer(self) -> ElectedWriter | None:
+    def _make_status_writer(self, timing: StatusTiming) -> ElectedWriter | None:
         """A folder's files have no status to write to."""
         settings = self._settings
         if settings.source == "files":
             return None
-        from controlplane.status.elected import ElectedWriter  # noqa: PLC0415
-        from controlplane.status.writer import World  # noqa: PLC0415
-
         world = World(
             statuses=self._store.statuses, in_force=self._store.in_force, progress=self._xds.progress
         )
-        return ElectedWriter(settings.kubeconfig, settings.namespace, world, registry=self._registry)
+        return ElectedWriter(
+            settings.kubeconfig, settings.namespace, world, registry=self._registry, timing=timing
+        )
 
     def _publish(self) -> None:
         snapshot, change = self._store.build()

@@ -7,16 +7,12 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
-from controlplane.kubernetes.api import ClientApi
-from controlplane.kubernetes.lease import Election, LeaseTiming
+from controlplane.kubernetes.lease import Election
 from controlplane.status.ledger import Ledger
 from controlplane.status.metrics import StatusMetrics
 from controlplane.status.writer import StatusTiming, StatusWriter, World
 
 LEASE: Final = "outrigger-status-writer"
-
-_STATUS_TIMING: Final = StatusTiming()
-_LEASE_TIMING: Final = LeaseTiming()
 
 
 class ElectedWriter:
@@ -29,8 +25,7 @@ class ElectedWriter:
         world: World,
         *,
         registry: CollectorRegistry,
-        timing: StatusTiming = _STATUS_TIMING,
-        lease_timing: LeaseTiming = _LEASE_TIMING,
+        timing: StatusTiming,
     ) -> None:
         """``kubeconfig`` None: as a pod of the cluster."""
         self.ledger: Final = Ledger()
@@ -39,13 +34,15 @@ class ElectedWriter:
         self._world: Final = world
         self._metrics: Final = StatusMetrics(registry)
         self._timing: Final = timing
-        self._lease_timing: Final = lease_timing
 
     async def run(self) -> None:
         """Stands for election, and writes while elected, until cancelled; then the next may begin at once.
 
         Raises `SettingsError` where the configuration cannot be used.
         """
+        # Heavy, and a control plane that follows a folder imports this module too.
+        from controlplane.kubernetes.api import ClientApi  # noqa: PLC0415
+
         api = await ClientApi.connect(self._kubeconfig)
         try:
             writer = StatusWriter(api, self.ledger, self._world, self._metrics, timing=self._timing)
@@ -53,7 +50,7 @@ class ElectedWriter:
                 api,
                 namespace=self._namespace,
                 name=LEASE,
-                timing=self._lease_timing,
+                timing=self._timing.lease,
                 on_leading=self._metrics.leader.set,
             )
             await election.run(writer.run)

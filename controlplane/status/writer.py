@@ -10,12 +10,13 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
 from typing import Final, Protocol
 
 from controlplane.errors import KubernetesError, RefusedError
+from controlplane.kubernetes.lease import LeaseTiming
 from controlplane.model.conversion import View
 from controlplane.model.proxy import ProxyProgress
 from controlplane.model.snapshot import ResourceKey
@@ -61,13 +62,15 @@ class StatusTiming:
     """``look_s``: between two looks; nothing is written while two in a row find different things, but for
     at most ``patience_s``. ``reconnect_s``: how long proxies may take to come back to a control plane that
     has just started; what was written of them before stands meanwhile. A write that failed is tried again
-    after ``first_delay_s``, which doubles up to ``longest_delay_s``, and half of it is chance."""
+    after ``first_delay_s``, which doubles up to ``longest_delay_s``, and half of it is chance. ``lease``: how
+    the one writer is elected."""
 
     look_s: float = 0.5
     patience_s: float = 3.0
     reconnect_s: float = 30.0
     first_delay_s: float = 0.5
     longest_delay_s: float = 30.0
+    lease: LeaseTiming = field(default_factory=LeaseTiming)
 
 
 class Pace:
