@@ -31,6 +31,9 @@ class Ledger:
         self._found: Final[dict[ResourceKey, Found]] = {}
         self._since: Final[dict[ResourceKey, int]] = {}
 
+    def __contains__(self, key: ResourceKey) -> bool:
+        return key in self._found
+
     def __iter__(self) -> Iterator[tuple[ResourceKey, Found]]:
         """As of now, whatever comes while it is walked through."""
         return iter(tuple(self._found.items()))

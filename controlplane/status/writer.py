@@ -159,6 +159,8 @@ class StatusWriter:
         snapshot = self._ledger.snapshot
         if snapshot is None:
             return
+        for key in [key for key in self._failures if key not in self._ledger]:
+            del self._failures[key]
         cases = self._cases()  # before the first await: things change meanwhile
         audience = Audience(snapshot, proxies)
         settling, now = self._is_settling(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

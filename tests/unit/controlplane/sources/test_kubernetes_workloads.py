@@ -10,9 +10,9 @@ import pytest
 
 from controlplane.model.service import ServiceEndpoint
 from controlplane.model.snapshot import ResourceKey
+from controlplane.model.status import Origin
 from controlplane.model.store import Store
 from controlplane.resources.registry import parse_resource
-from controlplane.model.status import Origin
 from controlplane.sources.kubernetes_workloads import WorkloadJoin
 from controlplane.sources.watch import Changes
 
