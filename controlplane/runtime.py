@@ -1,6 +1,7 @@
 """The whole control plane on one screen: what is made of what, what starts when, and how it ends.
 
 folder or cluster -> store -> debouncer -> snapshot -> xDS streams, debug API
+(in a cluster:) snapshot, what proxies acknowledged -> .status, by the one replica that is elected
 state folder -> signer -> authority -> signing service, and our own certificate for TLS
 """
 
@@ -13,7 +14,7 @@ import json
 import logging
 import signal
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from typing import Any, Final
 
 import grpc
@@ -36,6 +37,8 @@ from controlplane.networking import forget_unused
 from controlplane.settings import Settings
 from controlplane.sources.files import FolderSource
 from controlplane.sources.source import Source
+from controlplane.status.elected import ElectedWriter
+from controlplane.status.writer import StatusTiming, World
 from controlplane.xds.debounce import Debouncer
 from controlplane.xds.server import SERVER_OPTIONS, XdsServer
 
@@ -44,17 +47,18 @@ _LOG = logging.getLogger(__name__)
 # What is being answered may finish; streams that would go on for ever were told to come back.
 _SHUTDOWN_GRACE_S: Final = 1.0
 _EXPIRY_WARNING_S: Final = 30 * 24 * 3600.0
+_STATUS_TIMING: Final = StatusTiming()
 
 
-async def serve(settings: Settings) -> None:
+async def serve(settings: Settings, status_timing: StatusTiming = _STATUS_TIMING) -> None:
     """Runs until SIGTERM or SIGINT. Raises `SettingsError` when it cannot start as it was told to."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    control_plane = ControlPlane(settings)
+    control_plane = ControlPlane(settings, status_timing)
     try:
-        await _unless(stop, control_plane.start(), name="start")
+        await _unless(stop, {"start": control_plane.start()})
         await control_plane.follow(stop)
     finally:
         await control_plane.close()
@@ -63,7 +67,7 @@ async def serve(settings: Settings) -> None:
 class ControlPlane:
     """`start`, `follow`, and `close`, which ends whatever has begun."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, status_timing: StatusTiming = _STATUS_TIMING) -> None:
         """Raises `SettingsError` for keys and certificates that cannot be used."""
         self._settings: Final = settings
         self._closing: Final = contextlib.AsyncExitStack()
@@ -72,7 +76,6 @@ class ControlPlane:
 
         self._store: Final = Store(settings.mesh)
         self._debouncer: Final = Debouncer(self._publish)
-        self._source: Final = self._make_source()
 
         self._authority: Final = _authority(settings)
         tokens = TokenVerifier(load_or_create_token_key(settings.state_dir), settings.mesh.trust_domain)
@@ -80,6 +83,9 @@ class ControlPlane:
         self._xds: Final = XdsServer(
             registry=self._registry, authenticate=tokens.authenticate if settings.xds_auth else None
         )
+
+        self._statuses: Final = self._make_status_writer(status_timing)
+        self._source: Final = self._make_source()
 
     async def start(self) -> None:
         """Listens, reads the resources, and only then serves: a proxy must never be told of an empty mesh
@@ -106,7 +112,10 @@ class ControlPlane:
 
     async def follow(self, stop: asyncio.Event) -> None:
         """Follows the source's changes until ``stop`` is set. If following fails, so does this."""
-        await _unless(stop, self._source.watch(), name="source-watch")
+        work = {"source-watch": self._source.watch()}
+        if self._statuses is not None:
+            work["statuses"] = self._statuses.run()
+        await _unless(stop, work)
 
     async def close(self) -> None:
         await self._closing.aclose()
@@ -114,7 +123,7 @@ class ControlPlane:
 
     def _make_source(self) -> Source:
         settings = self._settings
-        if settings.source == "files":
+        if self._statuses is None:
             return FolderSource(settings.folder, self._store, self._debouncer.trigger)
         # The client of Kubernetes is heavy: who has a folder should not wait for it.
         from controlplane.sources.kubernetes import KubernetesSource  # noqa: PLC0415
@@ -125,10 +134,25 @@ class ControlPlane:
             self._debouncer.trigger,
             dns_domain=settings.mesh.dns_domain,
             registry=self._registry,
+            on_object=self._statuses.ledger.note,
+        )
+
+    def _make_status_writer(self, timing: StatusTiming) -> ElectedWriter | None:
+        """A folder's files have no status to write to."""
+        settings = self._settings
+        if settings.source == "files":
+            return None
+        world = World(
+            statuses=self._store.statuses, in_force=self._store.in_force, progress=self._xds.progress
+        )
+        return ElectedWriter(
+            settings.kubeconfig, settings.namespace, world, registry=self._registry, timing=timing
         )
 
     def _publish(self) -> None:
         snapshot, change = self._store.build()
+        if self._statuses is not None:
+            self._statuses.ledger.publish(snapshot, change, self._store.in_force)
         if snapshot is not self._snapshot:
             self._snapshot = snapshot
             if change.full:
@@ -174,18 +198,20 @@ class ControlPlane:
             state_files.replace(self._settings.addresses_file, json.dumps(addresses).encode(), mode=0o644)
 
 
-async def _unless(stop: asyncio.Event, work: Coroutine[Any, Any, None], *, name: str) -> None:
-    """Does the work until it is done, or ``stop`` is set. Raises what it raises."""
-    working = asyncio.create_task(work, name=name)
+async def _unless(stop: asyncio.Event, work: Mapping[str, Coroutine[Any, Any, None]]) -> None:
+    """Does the work, by name, until some of it is done, or ``stop`` is set. Raises what it raises."""
+    working = [asyncio.create_task(each, name=name) for name, each in work.items()]
     stopping = asyncio.create_task(stop.wait(), name="stop")
     try:
-        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            working.result()
+        await asyncio.wait({*working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        for task in working:
+            if task.done():
+                task.result()
     finally:
-        working.cancel()
+        for task in working:
+            task.cancel()
         stopping.cancel()
-        await asyncio.gather(working, stopping, return_exceptions=True)
+        await asyncio.gather(*working, stopping, return_exceptions=True)
 
 
 def _address(host: str, port: int) -> str:

@@ -44,12 +44,14 @@ class AuthoritySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """``source``: ``files``, in ``folder``, or ``kubernetes``, by ``kubeconfig`` (None: as one of its pods).
+    """``source``: ``files``, in ``folder``, or ``kubernetes``, by ``kubeconfig`` (None: as one of its pods),
+    where ``namespace`` is the control plane's own.
     ``xds_auth``: proxies that follow over TLS prove who they are (istiod's XDS_AUTH)."""
 
     source: str
     folder: Path
     kubeconfig: Path | None
+    namespace: str
     state_dir: Path
     bind_address: str
     ports: Ports
@@ -72,6 +74,7 @@ def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envir
         source=flags.source,
         folder=flags.folder,
         kubeconfig=flags.kubeconfig,
+        namespace=flags.namespace,
         state_dir=flags.state_dir,
         bind_address=flags.bind_address,
         ports=Ports(
@@ -129,6 +132,13 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     flag("folder", "DIR", Path, ".", "files: the folder of YAML to follow")
     flag("kubeconfig", "FILE", Path, None, "kubernetes: how to reach the cluster; none: as one of its pods")
+    flag(
+        "namespace",
+        "NAME",
+        str,
+        environment.get("POD_NAMESPACE", "outrigger-system"),
+        "kubernetes: the control plane's own namespace",
+    )
     flag("state-dir", "DIR", Path, str(DEFAULT_STATE_DIR), "where the root and the token key are kept")
     flag("bind-address", "IP", _ip_address, "127.0.0.1", "the address that every port listens on")
     flag("xds-port", "PORT", _port, "15010", "xDS in plaintext; 0 picks a free port, here and below")

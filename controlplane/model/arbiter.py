@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from controlplane.errors import ResourceError
 from controlplane.model.record import Record, Version
+from controlplane.model.status import Fault
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,19 +51,22 @@ class Arbiter:
 
     def _settle(self, record: Record) -> None:
         reasons = [str(error) for error in record.reading.errors]
+        fault = Fault.INVALID if reasons else None
         for version in record.candidates:
             claims = list(self._claims(version))
-            faults = [*self._conflicts(claims), *self._faults(version)]
+            conflicts = list(self._conflicts(claims))
+            faults = [*conflicts, *self._faults(version)]
             if not faults:
                 for claim in claims:
                     self._taken[claim.subject].append((claim, record))
-                record.put_in_force(version, reasons)
+                record.put_in_force(version, fault, reasons)
                 return
+            fault = fault or (Fault.CONFLICTED if conflicts else Fault.UNRESOLVED_REFS)
             words = "; ".join(map(str, faults))
             reasons.append(
                 words if version is record.newest else f"the last good version holds no more: {words}"
             )
-        record.put_in_force(None, reasons)
+        record.put_in_force(None, fault, reasons)
 
     def _conflicts(self, claims: Iterable[Claim]) -> Iterable[ResourceError]:
         for claim in claims:

@@ -32,3 +32,13 @@ class Proxy:
     service_account: str = ""
     http_proxy_port: int = 0
     interception_mode: InterceptionMode = InterceptionMode.REDIRECT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyProgress:
+    """How far a connected proxy has come: it was sent, and has acknowledged, all that the snapshot of this
+    ``generation`` made for it. ``rejection`` is what it refuses, in its own words; empty: nothing."""
+
+    proxy: Proxy
+    generation: int
+    rejection: str = ""

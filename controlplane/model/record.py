@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from controlplane.errors import ResourceError
 from controlplane.model.conversion import View
 from controlplane.model.snapshot import ResourceKey
-from controlplane.model.status import Origin, ResourceStatus, State
+from controlplane.model.status import Fault, Origin, ResourceStatus, State
 from controlplane.resources.registry import Resource
 
 
@@ -48,6 +48,7 @@ class Record:
     readings: dict[str, Reading] = field(default_factory=dict)
     in_force: Version | None = None
     last_good: Version | None = None
+    fault: Fault | None = None
     reasons: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -71,10 +72,13 @@ class Record:
         newest = self.newest
         return (newest.resource.metadata.creation_timestamp or "") if newest else ""
 
-    def put_in_force(self, version: Version | None, reasons: Sequence[str] = ()) -> None:
-        """Settles the record; ``reasons`` say why the newest reading is not the one in force."""
+    def put_in_force(
+        self, version: Version | None, fault: Fault | None = None, reasons: Sequence[str] = ()
+    ) -> None:
+        """Settles the record; ``fault`` and ``reasons`` say why the newest reading is not what serves."""
         self.in_force = version
         self.last_good = version or self.last_good
+        self.fault = fault
         self.reasons = tuple(reasons)
 
     def statuses(self) -> tuple[ResourceStatus, ...]:
@@ -87,6 +91,7 @@ class Record:
             origin=first.origin,
             generation=first.generation,
             in_force=self.in_force is not None,
+            fault=self.fault,
             reasons=self.reasons,
             warnings=(*self.in_force.warnings, *self.warnings) if self.in_force else (),
         )
@@ -99,5 +104,6 @@ class Record:
             origin=reading.origin,
             generation=reading.generation,
             in_force=False,
+            fault=Fault.CONFLICTED,
             reasons=(f"{first} has {self.key} already",),
         )

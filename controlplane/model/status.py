@@ -10,10 +10,12 @@ from controlplane.model.snapshot import ResourceKey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where a resource was read: a file, and the line where its document starts (0: the whole file)."""
+    """Where a resource was read: a file, and the line where its document starts (0: the whole file); or a
+    cluster, and the ``metadata.generation`` of what was read there."""
 
     file: str
     line: int = 0
+    generation: int | None = None
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}" if self.line else self.file
@@ -28,6 +30,15 @@ class State(Enum):
     QUARANTINED = "QUARANTINED"
 
 
+class Fault(Enum):
+    """Why the newest version of a resource is not in force; the words that Kubernetes' Gateway API has for
+    it."""
+
+    INVALID = "Invalid"
+    CONFLICTED = "Conflicted"
+    UNRESOLVED_REFS = "UnresolvedRefs"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceStatus:
     """``in_force``: a version of it serves, which for a quarantined one is the last good version.
@@ -38,8 +49,14 @@ class ResourceStatus:
     origin: Origin
     generation: int
     in_force: bool
+    fault: Fault | None = None
     reasons: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+
+    @property
+    def consequence(self) -> str:
+        """Of a quarantine."""
+        return "the last good version stays in force" if self.in_force else "it is not in force"
 
     def __str__(self) -> str:
         reasons = "; ".join(self.reasons)
@@ -47,5 +64,4 @@ class ResourceStatus:
             return f"{self.key} is faulty, what it had in force stays: {reasons}"
         if self.state is State.APPLIED:
             return f"{self.key} ({self.origin}) applied"
-        consequence = "the last good version stays in force" if self.in_force else "it is not in force"
-        return f"{self.key} ({self.origin}) quarantined, {consequence}: {reasons}"
+        return f"{self.key} ({self.origin}) quarantined, {self.consequence}: {reasons}"

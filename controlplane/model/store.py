@@ -16,7 +16,7 @@ from typing import Any, cast
 
 from controlplane.errors import ResourceError
 from controlplane.model.arbiter import Arbiter
-from controlplane.model.conversion import DeclaredService, convert, oddities
+from controlplane.model.conversion import DeclaredService, View, convert, oddities
 from controlplane.model.endpoint_index import EndpointIndex
 from controlplane.model.journal import Statuses, log_changes
 from controlplane.model.judge import JUDGED, configs_in_force, judge, services_in_force
@@ -106,6 +106,11 @@ class Store:
         """What became of every resource, as of the last `build`."""
         keys = sorted(self._statuses, key=attrgetter("kind", "namespace", "name"))
         return [status for key in keys for status in self._statuses[key]]
+
+    def in_force(self, key: ResourceKey) -> View | None:
+        """What a resource is to the last snapshot: the very objects that are in it."""
+        version = self._in_force.get(key)
+        return version.view if version else None
 
     def build(self) -> tuple[MeshSnapshot, SnapshotChange]:
         """The world as it is now, and what changed since the last call: the same snapshot if nothing did."""

@@ -45,6 +45,19 @@ def ports_with_own_mode(policies: Policies, namespace: str, labels: Mapping[str,
     return tuple(sorted(workload.port_level_mtls)) if workload else ()
 
 
+def covers_workload(
+    policy: PeerAuthentication,
+    owner: str,
+    mesh_config: MeshConfig,
+    namespace: str,
+    labels: Mapping[str, str],
+) -> bool:
+    """Whether a policy of the namespace ``owner`` is at one of the levels that count for a workload."""
+    if policy.selector and policy.selector.match_labels:
+        return owner == namespace and _selects(policy, labels)
+    return owner in (namespace, mesh_config.root_namespace)
+
+
 def refuses_mesh_tls(policies: Policies, mesh_config: MeshConfig, workload: Workload, port: int) -> bool:
     mode = mutual_tls_mode(policies, mesh_config, workload.namespace, workload.labels, port)
     return mode is MutualTLSMode.DISABLE

@@ -9,8 +9,14 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from controlplane.resources.base import Message, Str, invalid
 
-# A field that tells Kubernetes something and us nothing.
-Unread = Annotated[Any, Field(exclude=True, repr=False)]
+
+def _forget(_: object) -> None:
+    return None
+
+
+# A field that tells Kubernetes something and us nothing. Not kept, so that two versions that differ in
+# nothing else are equal: each write of a status changes `resourceVersion` and `managedFields`.
+Unread = Annotated[Any, BeforeValidator(_forget), Field(exclude=True, repr=False)]
 
 _LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
 

@@ -24,7 +24,7 @@ from controlplane.resources.registry import KINDS, parse_resource
 from controlplane.sources.kubernetes_workloads import WorkloadJoin
 from controlplane.sources.watch import Changes, ListWatch, Timing, name_of
 
-ORIGIN: Final = Origin(file="Kubernetes")
+_ORIGIN: Final = "Kubernetes"
 
 # The collections of what people write, and of what the cluster keeps of itself.
 WRITTEN: Final[Mapping[str, str]] = {
@@ -45,6 +45,13 @@ OBSERVED: Final[Mapping[str, str]] = {
 
 _DEFAULT_TIMING: Final = Timing()
 
+# Told of each object of a written kind as it is now; None: it is there no more.
+OnObject = Callable[[ResourceKey, Document | None], None]
+
+
+def _tell_nobody(_: ResourceKey, __: Document | None) -> None:
+    pass
+
 
 class KubernetesSource:
     """Feeds a store. ``on_change`` is called on the event loop whenever the store was told something, once it
@@ -58,12 +65,14 @@ class KubernetesSource:
         *,
         dns_domain: str,
         registry: CollectorRegistry,
+        on_object: OnObject = _tell_nobody,
         timing: Timing = _DEFAULT_TIMING,
     ) -> None:
         """``kubeconfig`` None: as a pod of the cluster."""
         self._kubeconfig: Final = kubeconfig
         self._store: Final = store
         self._on_change: Final = on_change
+        self._on_object: Final = on_object
         self._join: Final = WorkloadJoin(store, dns_domain)
         self._timing: Final = timing
         self._staleness: Final = Gauge(
@@ -135,19 +144,24 @@ class KubernetesSource:
 
     def _take_written(self, kind: str, changes: Changes) -> None:
         for namespace, name in changes.gone:
-            self._store.delete(ResourceKey(kind=kind, namespace=namespace, name=name), ORIGIN.file)
+            key = ResourceKey(kind=kind, namespace=namespace, name=name)
+            self._store.delete(key, _ORIGIN)
+            self._on_object(key, None)
         for document in changes.present:
             namespace, name = name_of(document)
-            self._tell(ResourceKey(kind=kind, namespace=namespace, name=name), document)
+            key = ResourceKey(kind=kind, namespace=namespace, name=name)
+            self._tell(key, document)
+            self._on_object(key, document)
 
     def _tell(self, key: ResourceKey, document: Document) -> None:
         """The items of a list do not say of what kind they are."""
         api_version, *_ = KINDS[key.kind].api_versions
+        origin = Origin(file=_ORIGIN, generation=document["metadata"].get("generation"))
         try:
             resource = parse_resource({**document, "apiVersion": api_version, "kind": key.kind})
         except InvalidResourceError as error:
-            self._store.reject(key, error.errors, ORIGIN)
+            self._store.reject(key, error.errors, origin)
         except ResourceError as error:
-            self._store.reject(key, (error,), ORIGIN)
+            self._store.reject(key, (error,), origin)
         else:
-            self._store.apply(key, resource, ORIGIN)
+            self._store.apply(key, resource, origin)

@@ -49,6 +49,8 @@ class Connection:
         self.connected_at: Final = now
         self.ended: Final[asyncio.Future[End]] = asyncio.get_running_loop().create_future()
         self.wake_up: asyncio.TimerHandle | None = None
+        # The last snapshot of which the proxy has acknowledged everything. 0: none yet.
+        self.acknowledged_generation = 0
         self._outbox: Final[asyncio.Queue[Any]] = asyncio.Queue()
         self._unwritten = 0
         self._unserved: Final[set[str]] = set()

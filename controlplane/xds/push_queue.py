@@ -47,6 +47,10 @@ class PushQueue(Generic[KeyT]):
     def __len__(self) -> int:
         return len(self._waiting) + len(self._again)
 
+    def __contains__(self, key: object) -> bool:
+        """Whether a push waits, or runs."""
+        return key in self._waiting or key in self._running
+
     def enqueue(self, key: KeyT, change: SnapshotChange) -> None:
         push = Push(key=key, change=change, queued_at=self._clock())
         queue = self._again if key in self._running else self._waiting

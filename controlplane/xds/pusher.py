@@ -10,6 +10,7 @@ from typing import Final
 
 from google.protobuf.message import Message
 
+from controlplane.model.proxy import ProxyProgress
 from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
 from controlplane.xds.cache import ResourceCache
 from controlplane.xds.connections import Connection, Connections
@@ -71,6 +72,8 @@ class Pusher:
 
     def set_snapshot(self, snapshot: MeshSnapshot, change: SnapshotChange) -> None:
         """From now on this is the mesh; whoever ``change`` touches is queued."""
+        for connection in self._connections:
+            self._note_progress(connection)  # of the snapshot before: whoever has that has left nothing out
         before, self._snapshot = self._snapshot, snapshot
         if before is None or change.full:
             trigger, touched = "config", dict.fromkeys(self._connections, _EVERYTHING.merge(change))
@@ -98,7 +101,27 @@ class Pusher:
         if connection.stream.has_work(self._clock()):
             self._queue.enqueue(connection, NO_CHANGE)
         else:
+            self._note_progress(connection)
             self._set_wake_up(connection)
+
+    def progress(self) -> list[ProxyProgress]:
+        """How far each proxy has come, once: its latest stream counts."""
+        latest: dict[str, ProxyProgress] = {}
+        for connection in self._connections:
+            self._note_progress(connection)
+            latest[connection.proxy.id] = ProxyProgress(
+                proxy=connection.proxy,
+                generation=connection.acknowledged_generation,
+                rejection=_rejection(connection),
+            )
+        return list(latest.values())
+
+    def _note_progress(self, connection: Connection) -> None:
+        """A proxy that no push waits for has all of the snapshot, whether that touched it or not."""
+        if self._snapshot is None or connection in self._queue:
+            return
+        if connection.stream.acknowledged:
+            connection.acknowledged_generation = self._snapshot.generation
 
     def drained(self, connection: Connection) -> None:
         """All that was posted is written."""
@@ -205,6 +228,15 @@ class Pusher:
             connection.wake_up = asyncio.get_running_loop().call_later(
                 wake_at - now, self.look_after, connection
             )
+
+
+def _rejection(connection: Connection) -> str:
+    rejections = (
+        (short, watch.acks.rejection)
+        for type_url, short in type_urls.SHORT_NAMES.items()
+        if (watch := connection.stream.watches.get(type_url)) is not None
+    )
+    return "; ".join(f"{short}: {rejection.reason}" for short, rejection in rejections if rejection)
 
 
 def _workloads(snapshot: MeshSnapshot, hostnames: Set[str]) -> set[tuple[str, str]]:

@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from prometheus_client import CollectorRegistry
 
 from controlplane.errors import AuthorityError, PermissionDeniedError, ProxyError, UnauthenticatedError
+from controlplane.model.proxy import ProxyProgress
 from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
 from controlplane.xds import status
 from controlplane.xds.connections import Connection, Connections, End
@@ -91,6 +92,10 @@ class XdsServer:
         """Every stream, in the order in which they connected."""
         now = self._clock()
         return [status.proxy_status(connection, now) for connection in self._connections]
+
+    def progress(self) -> list[ProxyProgress]:
+        """How far each connected proxy has come with the snapshots that were set. Needs the loop."""
+        return self._pusher.progress()
 
     def config_dump(self, proxy_id: str) -> dict[str, Any]:
         """What a proxy was last sent, in Envoy's shape, JSON-able. Slow for a large mesh, and safe to call

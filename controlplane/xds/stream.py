@@ -77,6 +77,16 @@ class Stream(ABC, Generic[RequestT, ResponseT]):
     ) -> list[ResponseT]:
         """The responses that tell the proxy this: one at least."""
 
+    # --- how far the proxy has come
+
+    @property
+    def acknowledged(self) -> bool:
+        """Is nothing owed, and all that was sent acknowledged?"""
+        return all(
+            not watch.owes and watch.acks.settled and watch.acks.rejection is None
+            for watch in self.watches.values()
+        )
+
     # --- what changes
 
     def mesh_changed(self) -> None:

@@ -33,6 +33,12 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_default(tmp_path: Pa
     assert settings.authority.default_lifetime_s == 5
 
 
+def test_the_control_planes_own_namespace_is_its_pods_unless_a_flag_says_otherwise() -> None:
+    assert read_settings([], {}).namespace == "outrigger-system"
+    assert read_settings([], {"POD_NAMESPACE": "mesh"}).namespace == "mesh"
+    assert read_settings(["--namespace", "other"], {"POD_NAMESPACE": "mesh"}).namespace == "other"
+
+
 def test_the_trust_domain_flag_wins_over_the_mesh_configuration(tmp_path: Path) -> None:
     mesh_config = tmp_path / "mesh.yaml"
     mesh_config.write_text("trustDomain: from.file\nproxyHttpPort: 15080\n")

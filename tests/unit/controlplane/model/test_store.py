@@ -11,8 +11,9 @@ from controlplane.errors import ResourceError
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.service import Protocol, Resolution
 from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
-from controlplane.model.status import Origin, ResourceStatus, State
+from controlplane.model.status import Fault, Origin, ResourceStatus, State
 from controlplane.model.store import Store
+from controlplane.resources.registry import parse_resource
 from tests.support.documents import (
     Document,
     destination,
@@ -416,6 +417,62 @@ class TestLastGoodVersion:
         feed(store, resource)
         assert store.build() == (before, SnapshotChange(full=False))
         assert status_of(store, resource).state is State.APPLIED
+
+
+class TestFaults:
+    """Why the newest version is not in force, in the one word that programs read."""
+
+    def test_what_cannot_be_read_is_invalid_whatever_became_of_the_last_good_version(self) -> None:
+        rule, route = destination_rule("reviews", "reviews", "v1"), reviews_mesh()[-1]
+        store = store_with(service("reviews"), rule, route)
+        store.reject(key_of(route), [ResourceError("spec", "is odd")], Origin(file="mesh.yaml"))
+        store.build()
+        assert status_of(store, route).fault is Fault.INVALID
+        store.delete(key_of(rule), "mesh.yaml")
+        store.build()
+        assert status_of(store, route).fault is Fault.INVALID
+
+    def test_what_another_has_already_is_in_conflict(self) -> None:
+        first, second = (destination_rule(name, "reviews", "v1") for name in ("a", "b"))
+        store = store_with(service("reviews"), first, second)
+        assert status_of(store, second).fault is Fault.CONFLICTED
+        assert status_of(store, first).fault is None
+
+    def test_what_refers_to_what_is_not_there_has_unresolved_references(self) -> None:
+        route = virtual_service("reviews", ["reviews"], destination("nowhere"))
+        store = store_with(service("reviews"), route)
+        assert status_of(store, route).fault is Fault.UNRESOLVED_REFS
+        feed(store, service("nowhere"))
+        store.build()
+        assert status_of(store, route).fault is None
+
+
+class TestAClustersVersions:
+    def test_a_generation_is_passed_on_though_what_we_read_is_the_same(self) -> None:
+        route, store = reviews_mesh()[-1], Store()
+        for generation in (1, 2):
+            origin = Origin(file="Kubernetes", generation=generation)
+            store.apply(key_of(route), parse_resource(route), origin)
+            store.build()
+            assert status_of(store, route).origin.generation == generation
+
+    def test_a_generation_is_passed_on_of_what_stays_invalid(self) -> None:
+        route, store = reviews_mesh()[-1], Store()
+        for generation in (1, 2):
+            faults = [ResourceError("spec", "is odd")]
+            store.reject(key_of(route), faults, Origin(file="Kubernetes", generation=generation))
+            store.build()
+            assert status_of(store, route).origin.generation == generation
+
+    def test_bookkeeping_of_the_cluster_makes_no_new_version(self) -> None:
+        """As each write of a status does."""
+        store = Store()
+        for count in range(3):
+            resource = service("reviews")
+            resource["metadata"] |= {"resourceVersion": str(count), "managedFields": [{"time": str(count)}]}
+            feed(store, {**resource, "status": {"loadBalancer": {"count": count}}})
+            generation = snapshot_of(store).generation
+        assert generation == 1
 
 
 class TestChanges:

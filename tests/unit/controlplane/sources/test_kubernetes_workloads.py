@@ -10,9 +10,9 @@ import pytest
 
 from controlplane.model.service import ServiceEndpoint
 from controlplane.model.snapshot import ResourceKey
+from controlplane.model.status import Origin
 from controlplane.model.store import Store
 from controlplane.resources.registry import parse_resource
-from controlplane.sources.kubernetes import ORIGIN
 from controlplane.sources.kubernetes_workloads import WorkloadJoin
 from controlplane.sources.watch import Changes
 
@@ -71,7 +71,7 @@ class World:
             },
         }
         key = ResourceKey(kind="Service", namespace="default", name="reviews")
-        self.store.apply(key, parse_resource(document), ORIGIN)
+        self.store.apply(key, parse_resource(document), Origin(file="Kubernetes"))
 
     def endpoints(self) -> tuple[ServiceEndpoint, ...]:
         snapshot, _ = self.store.build()

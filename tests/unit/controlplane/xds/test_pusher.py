@@ -209,3 +209,105 @@ async def test_a_proxy_that_is_forgotten_is_not_pushed_to(harness: Harness) -> N
     harness.say(other, CLUSTER)
     await harness.read(other)
     assert harness.pushes("cds") == 1
+
+
+class TestProgress:
+    """Which snapshot each proxy has acknowledged everything of."""
+
+    async def test_it_is_the_snapshot_that_was_acknowledged_last(self, harness: Harness) -> None:
+        harness.mesh.put(cluster("a"))
+        proxy = harness.connect()
+        harness.pusher.set_snapshot(MeshSnapshot(generation=1), FULL)
+        harness.say(proxy, CLUSTER)
+        assert generations(harness) == [0]
+        await harness.read(proxy, answer=False)
+        await until(lambda: proxy.drained)
+        assert generations(harness) == [0]
+        harness.mesh.put(cluster("a", 1))
+        harness.pusher.set_snapshot(MeshSnapshot(generation=2), FULL)
+        await harness.read(proxy)
+        assert generations(harness) == [2]
+
+    async def test_what_is_on_its_way_takes_nothing_back(self, harness: Harness) -> None:
+        harness.mesh.put(cluster("a"))
+        proxy = harness.connect()
+        harness.pusher.set_snapshot(MeshSnapshot(generation=1), FULL)
+        harness.say(proxy, CLUSTER)
+        await harness.read(proxy)
+        harness.mesh.put(cluster("a", 1))
+        harness.pusher.set_snapshot(MeshSnapshot(generation=2), FULL)
+        assert generations(harness) == [1]
+        await harness.read(proxy)
+        assert generations(harness) == [2]
+
+    async def test_a_push_that_finds_nothing_new_needs_no_acknowledgement(self, harness: Harness) -> None:
+        harness.mesh.put(cluster("a"))
+        proxy = harness.connect()
+        harness.pusher.set_snapshot(MeshSnapshot(generation=1), FULL)
+        harness.say(proxy, CLUSTER)
+        await harness.read(proxy)
+        harness.pusher.set_snapshot(MeshSnapshot(generation=2), FULL)
+        await until(lambda: generations(harness) == [2])
+
+    async def test_who_is_not_touched_keeps_up(self, harness: Harness) -> None:
+        harness.mesh.put(endpoints("a"))
+        proxy = harness.connect()
+        harness.pusher.set_snapshot(MeshSnapshot(generation=1), FULL)
+        harness.say(proxy, ENDPOINT, "a")
+        await harness.read(proxy)
+        harness.pusher.set_snapshot(MeshSnapshot(generation=2), endpoints_of("b"))
+        harness.pusher.set_snapshot(MeshSnapshot(generation=3), endpoints_of("a"))
+        # It is waited for again, but of the second nothing concerned it.
+        assert generations(harness) == [2]
+        await until(lambda: generations(harness) == [3])
+
+    async def test_who_waits_for_an_older_change_is_not_taken_to_have_a_newer_one(
+        self, harness: Harness
+    ) -> None:
+        harness.mesh.put(endpoints("a"))
+        proxy = harness.connect()
+        harness.pusher.set_snapshot(MeshSnapshot(generation=1), FULL)
+        harness.say(proxy, ENDPOINT, "a")
+        await harness.read(proxy)
+        harness.mesh.put(endpoints("a", 1))
+        harness.pusher.set_snapshot(MeshSnapshot(generation=2), endpoints_of("a"))
+        harness.pusher.set_snapshot(MeshSnapshot(generation=3), endpoints_of("b"))
+        assert generations(harness) == [1]
+        await harness.read(proxy)
+        assert generations(harness) == [3]
+
+    async def test_a_rejection_is_quoted_until_it_is_mended(self, harness: Harness) -> None:
+        harness.mesh.put(cluster("a"))
+        proxy = harness.connect()
+        harness.pusher.set_snapshot(MeshSnapshot(generation=1), FULL)
+        harness.say(proxy, CLUSTER)
+        await harness.read(proxy)
+        harness.mesh.put(cluster("a", 1))
+        harness.pusher.set_snapshot(MeshSnapshot(generation=2), FULL)
+        response: object = await asyncio.wait_for(proxy.next_response(), 5)
+        harness.written(proxy)
+        refusal = DeltaDiscoveryRequest(type_url=CLUSTER, response_nonce=response.nonce)  # type: ignore[attr-defined]
+        refusal.error_detail.message = "no such thing"
+        proxy.stream.receive(refusal, harness.now)
+        harness.pusher.look_after(proxy)
+        [progress] = harness.pusher.progress()
+        assert (progress.generation, progress.rejection) == (1, "cds: no such thing")
+        harness.now += 1
+        harness.mesh.put(cluster("a", 2))
+        harness.pusher.set_snapshot(MeshSnapshot(generation=3), FULL)
+        await harness.read(proxy)
+        [progress] = harness.pusher.progress()
+        assert (progress.generation, progress.rejection) == (3, "")
+
+    async def test_a_proxy_that_came_back_counts_once_by_its_new_stream(self, harness: Harness) -> None:
+        harness.mesh.put(cluster("a"))
+        before = harness.connect("w")
+        harness.pusher.set_snapshot(MeshSnapshot(generation=1), FULL)
+        harness.say(before, CLUSTER)
+        await harness.read(before)
+        harness.say(harness.connect("w"), CLUSTER)
+        assert generations(harness) == [0]
+
+
+def generations(harness: Harness) -> list[int]:
+    return [each.generation for each in harness.pusher.progress()]

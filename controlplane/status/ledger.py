@@ -1,0 +1,76 @@
+"""What the cluster has of each resource that carries a status of ours, and with which snapshot the version in
+force came. Kept by every replica: whichever is elected must be able to begin at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from controlplane.model.snapshot import MeshSnapshot, ResourceKey, SnapshotChange
+from controlplane.resources.crds import PRESENTATIONS
+
+Document = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """An object as the cluster last told of it. ``version`` is its ``resourceVersion``."""
+
+    generation: int | None
+    version: str
+    status: Document
+
+
+class Ledger:
+    """``on_change`` is called whenever a status may have to be written anew."""
+
+    def __init__(self) -> None:
+        self.snapshot: MeshSnapshot | None = None
+        self.changes = 0  # grows with each, so that whoever looked before can tell
+        self._found: Final[dict[ResourceKey, Found]] = {}
+        self._since: Final[dict[ResourceKey, int]] = {}
+
+    def __contains__(self, key: ResourceKey) -> bool:
+        return key in self._found
+
+    def __iter__(self) -> Iterator[tuple[ResourceKey, Found]]:
+        """As of now, whatever comes while it is walked through."""
+        return iter(tuple(self._found.items()))
+
+    def note(self, key: ResourceKey, document: Document | None) -> None:
+        """The cluster tells of an object of any kind, or (None) that it is gone."""
+        if key.kind not in PRESENTATIONS:
+            return
+        self.changes += 1
+        if document is None:
+            self._found.pop(key, None)
+            return
+        metadata, status = document["metadata"], document.get("status")
+        self._found[key] = Found(
+            generation=metadata.get("generation"),
+            version=metadata["resourceVersion"],
+            status=status if isinstance(status, dict) else {},
+        )
+
+    def note_written(self, key: ResourceKey, version: str, document: Document) -> None:
+        """We have changed that version of an object; the watch may have told of it, and of more, already."""
+        found = self._found.get(key)
+        if found is not None and found.version == version:
+            self.note(key, document)
+
+    def publish(
+        self, snapshot: MeshSnapshot, change: SnapshotChange, in_force: Callable[[ResourceKey], object]
+    ) -> None:
+        """The store was built anew: statuses may differ even where the snapshot does not."""
+        self.changes += 1
+        self.snapshot = snapshot
+        for key in change.configs:
+            if key.kind in PRESENTATIONS and in_force(key) is not None:
+                self._since[key] = snapshot.generation
+            else:
+                self._since.pop(key, None)
+
+    def since(self, key: ResourceKey) -> int:
+        """The generation of the snapshot that brought the version in force."""
+        return self._since.get(key, 0)

@@ -1,0 +1,119 @@
+"""What ``.status`` should say of a resource, and what is to be written so that it does. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from controlplane.model.status import ResourceStatus, State
+from controlplane.resources.status import ConditionStatus
+from controlplane.status.audience import Reach
+
+Document = dict[str, Any]
+
+ACCEPTED: Final = "Accepted"
+PROGRAMMED: Final = "Programmed"
+
+# A condition has room for 32768 characters, and a resource for some conditions. Proxies choose their words.
+_LONGEST_MESSAGE: Final = 16384
+_LONGEST_REJECTION: Final = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Condition:
+    """``reason`` is a word for programs, ``message`` for people. The words are those of Kubernetes' Gateway
+    API where it has them."""
+
+    type: str
+    status: ConditionStatus
+    reason: str
+    message: str
+
+
+def changes(
+    found: Document, status: ResourceStatus, reach: Reach, *, now: str, settling: bool = False
+) -> Document:
+    """The fields of ``.status`` to merge into what was ``found``; empty where that says it already.
+
+    What others wrote stays. ``settling``: the proxies are just coming back to us, so what was found out of
+    the same generation before counts for more. ``now`` is RFC 3339.
+    """
+    generation = status.origin.generation
+    conditions = [accepted(status), programmed(status, reach)]
+    proxies = {"concerned": reach.concerned, "acknowledged": reach.acknowledged}
+    if settling and found.get("observedGeneration") == generation and "proxies" in found:
+        conditions, proxies = conditions[:1], found["proxies"]
+    wanted = {
+        "observedGeneration": generation,
+        "conditions": _merged(_conditions(found), conditions, generation, now),
+        "proxies": proxies,
+    }
+    return {} if all(found.get(name) == value for name, value in wanted.items()) else wanted
+
+
+def accepted(status: ResourceStatus) -> Condition:
+    """Whether the newest generation is in force."""
+    if status.state is State.APPLIED:
+        message = "; ".join(status.warnings)
+        return Condition(type=ACCEPTED, status=ConditionStatus.TRUE, reason=ACCEPTED, message=_cut(message))
+    message = f"{_cut('; '.join(status.reasons))}; {status.consequence}"
+    return Condition(type=ACCEPTED, status=ConditionStatus.FALSE, reason=_fault(status), message=message)
+
+
+def programmed(status: ResourceStatus, reach: Reach) -> Condition:
+    """Whether the newest generation is what proxies work by."""
+    holds, reason, message = _programmed(status, reach)
+    value = ConditionStatus.TRUE if holds else ConditionStatus.FALSE
+    return Condition(type=PROGRAMMED, status=value, reason=reason, message=message)
+
+
+def _programmed(status: ResourceStatus, reach: Reach) -> tuple[bool, str, str]:
+    if status.state is not State.APPLIED:
+        return False, _fault(status), status.consequence
+    if reach.concerned == 0:
+        return True, PROGRAMMED, "no connected proxy is concerned"
+    if reach.acknowledged == reach.concerned:
+        return True, PROGRAMMED, "all proxies concerned have acknowledged"
+    count = f"{reach.acknowledged} of {reach.concerned} proxies have acknowledged"
+    if reach.rejecting:
+        rejection = _cut(reach.rejection, _LONGEST_REJECTION)
+        return False, "Rejected", f"{count}; {reach.rejecting} rejected {rejection}"
+    return False, "Pending", count
+
+
+def _fault(status: ResourceStatus) -> str:
+    assert status.fault is not None  # what is quarantined has one
+    return status.fault.value
+
+
+def _conditions(found: Document) -> list[Document]:
+    """Where another's CRD is installed, its schema may have let anything in."""
+    conditions = found.get("conditions")
+    if not isinstance(conditions, list):
+        return []
+    return [each for each in conditions if isinstance(each, dict) and isinstance(each.get("type"), str)]
+
+
+def _merged(
+    found: Iterable[Document], wanted: Iterable[Condition], generation: int | None, now: str
+) -> list[Document]:
+    """A merge patch replaces a list as a whole, so it has what others wrote, too."""
+    merged = {each["type"]: each for each in found}
+    for condition in wanted:
+        before = merged.get(condition.type, {})
+        same = before.get("status") == condition.status.value
+        merged[condition.type] = {
+            "type": condition.type,
+            "status": condition.status.value,
+            "reason": condition.reason,
+            "message": condition.message,
+            # metav1.Condition: when the status changed, not the words.
+            "lastTransitionTime": before.get("lastTransitionTime", now) if same else now,
+            "observedGeneration": generation,
+        }
+    return list(merged.values())
+
+
+def _cut(words: str, longest: int = _LONGEST_MESSAGE) -> str:
+    return words if len(words) <= longest else f"{words[:longest]} …"

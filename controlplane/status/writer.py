@@ -1,0 +1,249 @@
+"""Writes ``.status`` of the cluster's resources where it differs from what should be there.
+
+Looks every now and then, and writes once things are quiet: acknowledgements come in bursts, and so do the
+resources of one `kubectl apply`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from random import Random
+from typing import Final, Protocol
+
+from controlplane.errors import KubernetesError, RefusedError
+from controlplane.kubernetes.lease import LeaseTiming
+from controlplane.model.conversion import View
+from controlplane.model.proxy import ProxyProgress
+from controlplane.model.snapshot import ResourceKey
+from controlplane.model.status import ResourceStatus
+from controlplane.resources.crds import PRESENTATIONS
+from controlplane.resources.registry import KINDS
+from controlplane.status.audience import Audience, Reach
+from controlplane.status.ledger import Document, Found, Ledger
+from controlplane.status.metrics import StatusMetrics
+from controlplane.status.report import changes
+
+_LOG = logging.getLogger(__name__)
+
+_NOT_FOUND: Final = 404
+_CONFLICT: Final = 409
+
+# Writes that are under way at a time: the API server has others to serve.
+_CONCURRENT: Final = 4
+
+# Resources whose statuses are worked out before the loop gets a turn: some milliseconds.
+_CHUNK: Final = 100
+
+
+class StatusApi(Protocol):
+    """What is asked of an API server: both raise `KubernetesError`."""
+
+    async def get(self, path: str) -> Document: ...
+
+    async def merge(self, path: str, document: Document) -> Document: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class World:
+    """What is found out about, asked anew each time. ``in_force`` is what a resource is to the snapshot."""
+
+    statuses: Callable[[], Sequence[ResourceStatus]]
+    in_force: Callable[[ResourceKey], View | None]
+    progress: Callable[[], Sequence[ProxyProgress]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusTiming:
+    """``look_s``: between two looks; nothing is written while two in a row find different things, but for
+    at most ``patience_s``. ``reconnect_s``: how long proxies may take to come back to a control plane that
+    has just started; what was written of them before stands meanwhile. A write that failed is tried again
+    after ``first_delay_s``, which doubles up to ``longest_delay_s``, and half of it is chance. ``lease``: how
+    the one writer is elected."""
+
+    look_s: float = 0.5
+    patience_s: float = 3.0
+    reconnect_s: float = 30.0
+    first_delay_s: float = 0.5
+    longest_delay_s: float = 30.0
+    lease: LeaseTiming = field(default_factory=LeaseTiming)
+
+
+class Pace:
+    """When to act on what is seen: as soon as it stands still, or has moved for long enough. Pure."""
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s: Final = patience_s
+        self._last: object = None
+        self._handled: object = None
+        self._moving_since_s: float | None = None
+
+    def is_time(self, sight: object, now_s: float) -> bool:
+        """``sight`` is compared with what was seen before; None is never seen. Whoever is told that it is
+        time acts on it."""
+        quiet, self._last = sight == self._last, sight
+        if sight == self._handled:
+            self._moving_since_s = None
+            return False
+        if self._moving_since_s is None:
+            self._moving_since_s = now_s
+        if not quiet and now_s - self._moving_since_s < self._patience_s:
+            return False
+        self._handled, self._moving_since_s = sight, None
+        return True
+
+
+@dataclass(slots=True)
+class _Failure:
+    times: int = 0
+    again_at_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Case:
+    """What is known of one resource, all of it at one moment."""
+
+    key: ResourceKey
+    found: Found
+    status: ResourceStatus
+    view: View | None
+    since: int
+
+
+class StatusWriter:
+    """One at a time may `run` on a cluster."""
+
+    def __init__(
+        self,
+        api: StatusApi,
+        ledger: Ledger,
+        world: World,
+        metrics: StatusMetrics,
+        *,
+        timing: StatusTiming,
+        clock: Callable[[], float] = time.monotonic,
+        rng: Random | None = None,
+    ) -> None:
+        self._api: Final = api
+        self._ledger: Final = ledger
+        self._world: Final = world
+        self._metrics: Final = metrics
+        self._timing: Final = timing
+        self._clock: Final = clock
+        self._rng: Final = rng or Random()
+        self._settled_at_s: Final = clock() + timing.reconnect_s
+        self._slots: Final = asyncio.Semaphore(_CONCURRENT)
+        self._failures: Final[dict[ResourceKey, _Failure]] = {}
+        self._without_status: Final[set[str]] = set()
+        self._complains = False
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        pace = Pace(self._timing.patience_s)
+        while True:
+            proxies = self._world.progress()
+            if pace.is_time(self._sight(proxies), self._clock()):
+                try:
+                    await self.write_what_differs(proxies)
+                except Exception:
+                    # A fault of ours in one of the statuses: the mesh goes on, and so do later statuses.
+                    _LOG.exception("cannot work out what statuses should say")
+            await asyncio.sleep(self._timing.look_s)
+
+    async def write_what_differs(self, proxies: Sequence[ProxyProgress]) -> None:
+        """Looks at every resource once. What cannot be written now is tried again by a later call."""
+        snapshot = self._ledger.snapshot
+        if snapshot is None:
+            return
+        for key in [key for key in self._failures if key not in self._ledger]:
+            del self._failures[key]
+        cases = self._cases()  # before the first await: things change meanwhile
+        audience = Audience(snapshot, proxies)
+        settling, now = self._is_settling(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        writes = []
+        for number, case in enumerate(cases, start=1):
+            reach = Reach() if case.view is None else audience.reach(case.view, case.since)
+            status = changes(case.found.status, case.status, reach, now=now, settling=settling)
+            if status:
+                writes.append(self._write(case.key, case.found.version, status))
+            if number % _CHUNK == 0:
+                await asyncio.sleep(0)
+        await asyncio.gather(*writes)
+
+    def _sight(self, proxies: Sequence[ProxyProgress]) -> object:
+        """Whatever should make us look at the statuses when it changes."""
+        return self._ledger.changes, proxies, self._is_settling(), self._due_again()
+
+    def _is_settling(self) -> bool:
+        return self._clock() < self._settled_at_s
+
+    def _due_again(self) -> int:
+        return sum(failure.again_at_s <= self._clock() for failure in self._failures.values())
+
+    def _cases(self) -> list[_Case]:
+        """Those that the store has read as the cluster has them; the others are about to be."""
+        statuses = {status.key: status for status in self._world.statuses()}
+        cases = []
+        for key, found in self._ledger:
+            status = statuses.get(key)
+            current = status is not None and status.origin.generation == found.generation is not None
+            if status is None or not current or not self._may_write(key):
+                continue
+            view, since = self._world.in_force(key), self._ledger.since(key)
+            cases.append(_Case(key=key, found=found, status=status, view=view, since=since))
+        return cases
+
+    def _may_write(self, key: ResourceKey) -> bool:
+        failure = self._failures.get(key)
+        waits = failure is not None and failure.again_at_s > self._clock()
+        return not waits and key.kind not in self._without_status
+
+    async def _write(self, key: ResourceKey, version: str, status: Document) -> None:
+        """The version keeps us from taking away what somebody else has written meanwhile."""
+        document = {"metadata": {"resourceVersion": version}, "status": status}
+        async with self._slots:
+            try:
+                written = await self._api.merge(f"{_path(key)}/status", document)
+            except KubernetesError as error:
+                await self._note_failure(key, error)
+            else:
+                self._ledger.note_written(key, version, written)
+                self._metrics.writes.labels(kind=key.kind).inc()
+                self._failures.pop(key, None)
+                self._complains = False
+
+    async def _note_failure(self, key: ResourceKey, error: KubernetesError) -> None:
+        status = error.status if isinstance(error, RefusedError) else None
+        if status == _NOT_FOUND and await self._is_gone_or_has_no_status(key):
+            self._failures.pop(key, None)
+            return
+        self._metrics.failures.labels(kind=key.kind).inc()
+        failure = self._failures.setdefault(key, _Failure())
+        failure.times += 1
+        doubled = self._timing.first_delay_s * 2.0 ** min(failure.times - 1, 16)
+        delay_s = min(doubled, self._timing.longest_delay_s) * self._rng.uniform(0.5, 1.0)
+        failure.again_at_s = self._clock() + delay_s
+        # After a conflict the watch brings the newer version, and all is well.
+        if status != _CONFLICT and not self._complains:
+            self._complains = True
+            _LOG.warning("the status of %s cannot be written, nor perhaps others: %s", key, error)
+
+    async def _is_gone_or_has_no_status(self, key: ResourceKey) -> bool:
+        """A 404 tells of either. Another's CRD may have no status to write: that is said once."""
+        try:
+            await self._api.get(_path(key))
+        except KubernetesError as error:
+            return isinstance(error, RefusedError) and error.status == _NOT_FOUND
+        if key.kind not in self._without_status:
+            self._without_status.add(key.kind)
+            _LOG.warning("the CRD of %s has no status subresource: none is written", key.kind)
+        return True
+
+
+def _path(key: ResourceKey) -> str:
+    api_version, *_ = KINDS[key.kind].api_versions
+    return f"/apis/{api_version}/namespaces/{key.namespace}/{PRESENTATIONS[key.kind].plural}/{key.name}"

@@ -1,0 +1,110 @@
+"""Which proxies a resource concerns, in small worlds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from controlplane.model.conversion import DeclaredService, View
+from controlplane.model.proxy import ProxyProgress
+from controlplane.model.snapshot import MeshSnapshot
+from controlplane.status.audience import Audience, Reach
+from tests.support.meshes import external_service, mesh, port, service, sidecar_proxy, workload
+
+REVIEWS = {"hosts": ["reviews.default.svc.cluster.local"], "http": [{"directResponse": {"status": 200}}]}
+
+
+def proxy(name: str, generation: int = 1, rejection: str = "", **fields: Any) -> ProxyProgress:
+    return ProxyProgress(proxy=sidecar_proxy(id=name, **fields), generation=generation, rejection=rejection)
+
+
+def elsewhere(name: str = "elsewhere") -> ProxyProgress:
+    return proxy(name, namespace="other")
+
+
+def concerned(snapshot: MeshSnapshot, view: View, *proxies: ProxyProgress) -> int:
+    return Audience(snapshot, proxies).reach(view, since=1).concerned
+
+
+class TestProgress:
+    world = mesh((service("reviews"), []), virtual_services={"reviews": REVIEWS})
+
+    def reach(self, since: int, *proxies: ProxyProgress) -> Reach:
+        return Audience(self.world, proxies).reach(self.world.virtual_services[0], since)
+
+    def test_who_has_come_as_far_as_the_version_has_acknowledged_it(self) -> None:
+        proxies = [proxy("a", 4), proxy("b", 5), proxy("c", 6, app="other"), proxy("d", 0)]
+        assert self.reach(5, *proxies) == Reach(concerned=4, acknowledged=2)
+        assert self.reach(7, *proxies) == Reach(concerned=4, acknowledged=0)
+
+    def test_a_rejection_of_something_newer_says_nothing_of_what_was_acknowledged(self) -> None:
+        assert self.reach(5, proxy("a", 5, "cds: no")) == Reach(concerned=1, acknowledged=1)
+
+    def test_the_same_one_of_several_that_refuse_is_always_named(self) -> None:
+        proxies = [proxy("b", 1, "cds: two"), proxy("a", 1, "cds: one", app="other"), proxy("c", 9)]
+        expected = Reach(concerned=3, acknowledged=1, rejecting="a", rejection="cds: one")
+        assert self.reach(5, *proxies) == self.reach(5, *reversed(proxies)) == expected
+
+    def test_without_proxies_nobody_is_concerned(self) -> None:
+        assert self.reach(1) == Reach()
+
+
+def test_a_virtual_service_concerns_those_who_see_it() -> None:
+    world = mesh((service("reviews"), []), virtual_services={"reviews": {**REVIEWS, "exportTo": ["."]}})
+    [view] = world.virtual_services
+    assert concerned(world, view, proxy("a"), proxy("b", app="other"), elsewhere()) == 2
+
+
+def test_a_destination_rule_concerns_those_for_whom_it_is_the_rule() -> None:
+    rules = {
+        "other/theirs": {"host": "reviews.default.svc.cluster.local"},
+        "default/wide": {"host": "*.default.svc.cluster.local"},
+        "default/nobodys": {"host": "gone.default.svc.cluster.local"},
+    }
+    world = mesh((service("reviews"), []), destination_rules=rules)
+    theirs, wide, nobodys = world.destination_rules
+    proxies = [proxy("a"), proxy("b"), elsewhere()]
+    assert concerned(world, wide, *proxies) == 2
+    assert concerned(world, theirs, *proxies) == 1
+    assert concerned(world, nobodys, *proxies) == 0
+
+
+def test_a_service_entry_concerns_those_who_see_one_of_its_hosts() -> None:
+    seen = external_service("api.example.com", port(80), export_to=(".",))
+    world = mesh((seen, []))
+    unseen = external_service("taken.example.com", port(80))
+    view = (DeclaredService(service=unseen), DeclaredService(service=seen))
+    assert concerned(world, view, proxy("a"), elsewhere()) == 1
+    assert concerned(world, view[:1], proxy("a"), elsewhere()) == 0
+
+
+def test_a_workload_entry_concerns_those_who_see_its_service() -> None:
+    behind, alone = workload("reviews", "10.0.0.1"), workload("alone", "10.0.0.2")
+    world = mesh((service("reviews", export_to=(".",)), [behind]))
+    assert concerned(world, behind, proxy("a"), elsewhere()) == 1
+    assert concerned(world, alone, proxy("a"), elsewhere()) == 0
+
+
+def test_a_sidecar_concerns_those_that_it_covers() -> None:
+    specs = {
+        "chosen": {"workloadSelector": {"labels": {"app": "reviews"}}, "egress": [{"hosts": ["*/*"]}]},
+        "rest": {"egress": [{"hosts": ["./*"]}]},
+    }
+    world = mesh((service("reviews"), []), sidecars=specs)
+    chosen, rest = world.sidecars
+    proxies = [proxy("a", app="reviews", labels={"app": "reviews"}), proxy("b"), proxy("c"), elsewhere()]
+    assert concerned(world, chosen, *proxies) == 1
+    assert concerned(world, rest, *proxies) == 2
+
+
+def test_a_peer_authentication_concerns_those_that_it_selects() -> None:
+    strict = {"mtls": {"mode": "STRICT"}}
+    policies = {
+        "istio-system/mesh": strict,
+        "default/namespace": strict,
+        "default/one": {**strict, "selector": {"matchLabels": {"app": "reviews"}}},
+        "istio-system/selecting": {**strict, "selector": {"matchLabels": {"app": "reviews"}}},
+    }
+    world = mesh(peer_authentications=policies, root_namespace="istio-system")
+    proxies = [proxy("a", labels={"app": "reviews"}), proxy("b"), elsewhere()]
+    counts = [concerned(world, view, *proxies) for view in world.peer_authentications]
+    assert counts == [3, 2, 1, 0]

@@ -1,0 +1,159 @@
+"""The words of a status, and what has to be written for it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from controlplane.model.snapshot import ResourceKey
+from controlplane.model.status import Fault, Origin, ResourceStatus, State
+from controlplane.status.audience import Reach
+from controlplane.status.report import Document, changes
+
+KEY = ResourceKey(kind="VirtualService", namespace="default", name="reviews")
+NOON, LATER = "2026-01-01T12:00:00Z", "2026-01-01T12:30:00Z"
+NOBODY = Reach()
+
+
+def applied(generation: int = 1, **fields: Any) -> ResourceStatus:
+    origin = Origin(file="Kubernetes", generation=generation)
+    return ResourceStatus(
+        **{"key": KEY, "state": State.APPLIED, "origin": origin, "generation": 7, "in_force": True, **fields}
+    )
+
+
+def quarantined(fault: Fault, *reasons: str, in_force: bool, generation: int = 1) -> ResourceStatus:
+    return applied(generation, state=State.QUARANTINED, fault=fault, reasons=reasons, in_force=in_force)
+
+
+def written(status: ResourceStatus, reach: Reach = NOBODY, now: str = NOON, **found: Any) -> Document:
+    """What is in the cluster afterwards."""
+    return {**found, **changes(found, status, reach, now=now)}
+
+
+def words(status: Document, kind: str) -> tuple[str, str, str]:
+    [found] = [each for each in status["conditions"] if each["type"] == kind]
+    return found["status"], found["reason"], found["message"]
+
+
+def since(status: Document, kind: str) -> str:
+    [found] = [each for each in status["conditions"] if each["type"] == kind]
+    return str(found["lastTransitionTime"])
+
+
+def test_what_is_in_force_everywhere() -> None:
+    status = written(applied(generation=4), Reach(concerned=3, acknowledged=3))
+    assert status["observedGeneration"] == 4
+    assert status["proxies"] == {"concerned": 3, "acknowledged": 3}
+    assert words(status, "Accepted") == ("True", "Accepted", "")
+    assert words(status, "Programmed") == ("True", "Programmed", "all proxies concerned have acknowledged")
+    assert {each["observedGeneration"] for each in status["conditions"]} == {4}
+
+
+def test_warnings_are_told_of_what_is_accepted() -> None:
+    status = written(applied(warnings=("spec.host: one", "spec.network: two")))
+    assert words(status, "Accepted") == ("True", "Accepted", "spec.host: one; spec.network: two")
+
+
+def test_what_nobody_is_concerned_by_is_programmed() -> None:
+    assert words(written(applied()), "Programmed") == (
+        "True",
+        "Programmed",
+        "no connected proxy is concerned",
+    )
+
+
+def test_what_is_invalid_beside_its_last_good_version() -> None:
+    status = written(quarantined(Fault.INVALID, "spec.a: bad", "spec.b: worse", in_force=True))
+    assert words(status, "Accepted") == (
+        "False",
+        "Invalid",
+        "spec.a: bad; spec.b: worse; the last good version stays in force",
+    )
+    assert words(status, "Programmed") == ("False", "Invalid", "the last good version stays in force")
+
+
+def test_what_is_in_conflict_and_not_in_force() -> None:
+    status = written(quarantined(Fault.CONFLICTED, "spec.hosts[0]: is ruled already", in_force=False))
+    assert words(status, "Accepted")[:2] == ("False", "Conflicted")
+    assert words(status, "Programmed") == ("False", "Conflicted", "it is not in force")
+
+
+def test_what_some_proxies_have_not_acknowledged() -> None:
+    status = written(applied(), Reach(concerned=5, acknowledged=2))
+    assert words(status, "Programmed") == ("False", "Pending", "2 of 5 proxies have acknowledged")
+
+
+def test_a_proxy_that_refuses_is_named_and_quoted() -> None:
+    reach = Reach(concerned=5, acknowledged=2, rejecting="sidecar~a", rejection="rds: no such thing")
+    assert words(written(applied(), reach), "Programmed") == (
+        "False",
+        "Rejected",
+        "2 of 5 proxies have acknowledged; sidecar~a rejected rds: no such thing",
+    )
+
+
+def test_what_a_proxy_says_at_length_is_cut() -> None:
+    reach = Reach(concerned=1, rejecting="p", rejection="x" * 10**6)
+    assert len(words(written(applied(), reach), "Programmed")[2]) < 2000
+    many = quarantined(Fault.INVALID, *["spec: " + "y" * 1000] * 100, in_force=False)
+    message = words(written(many), "Accepted")[2]
+    assert len(message) < 32768
+    assert message.endswith(" …; it is not in force")
+
+
+def test_nothing_is_written_that_is_there_already() -> None:
+    status = written(applied(), Reach(concerned=1, acknowledged=1))
+    assert changes(status, applied(), Reach(concerned=1, acknowledged=1), now=LATER) == {}
+
+
+def test_a_transition_has_the_time_of_the_statuss_change_not_of_its_words() -> None:
+    pending = written(applied(), Reach(concerned=2, acknowledged=0))
+    still = written(applied(), Reach(concerned=2, acknowledged=1), LATER, **pending)
+    assert words(still, "Programmed")[2] == "1 of 2 proxies have acknowledged"
+    assert since(still, "Programmed") == NOON
+    done = written(applied(), Reach(concerned=2, acknowledged=2), LATER, **still)
+    assert since(done, "Programmed") == LATER
+    assert since(done, "Accepted") == NOON
+
+
+def test_a_new_generation_is_told_though_all_else_is_the_same() -> None:
+    status = written(applied(generation=1))
+    newer = written(applied(generation=2), now=LATER, **status)
+    assert newer["observedGeneration"] == 2
+    assert since(newer, "Accepted") == NOON
+
+
+def test_what_others_wrote_stays_where_it_was() -> None:
+    foreign = {"type": "Reconciled", "status": "True", "message": "istiod's"}
+    found = {"conditions": [foreign], "validationMessages": [{"code": "IST0101"}]}
+    status = changes(found, applied(), Reach(), now=NOON)
+    assert status["conditions"][0] == foreign
+    assert [each["type"] for each in status["conditions"]] == ["Reconciled", "Accepted", "Programmed"]
+    assert "validationMessages" not in status  # a merge leaves it alone
+    assert changes({**found, **status}, applied(), Reach(), now=LATER) == {}
+
+
+def test_what_nobody_can_have_meant_is_written_over() -> None:
+    for found in ({"conditions": "none"}, {"conditions": ["a", {"status": "True"}, {"type": {}}]}):
+        status = changes(found, applied(), Reach(), now=NOON)
+        assert [each["type"] for each in status["conditions"]] == ["Accepted", "Programmed"]
+
+
+class TestWhileProxiesComeBack:
+    def test_what_was_found_out_before_of_the_same_generation_stands(self) -> None:
+        status = written(applied(), Reach(concerned=9, acknowledged=9))
+        assert changes(status, applied(), Reach(), now=LATER, settling=True) == {}
+        assert changes(status, applied(), Reach(), now=LATER) != {}
+
+    def test_what_has_nothing_to_do_with_proxies_is_told(self) -> None:
+        status = written(applied(), Reach(concerned=9, acknowledged=9))
+        warned = changes(status, applied(warnings=("spec: odd",)), Reach(), now=LATER, settling=True)
+        assert words(warned, "Accepted") == ("True", "Accepted", "spec: odd")
+        assert words(warned, "Programmed")[:2] == ("True", "Programmed")
+        assert warned["proxies"] == {"concerned": 9, "acknowledged": 9}
+
+    def test_a_new_generation_is_told_of_as_it_is(self) -> None:
+        status = written(applied(), Reach(concerned=9, acknowledged=9))
+        newer = changes(status, applied(2), Reach(concerned=1), now=LATER, settling=True)
+        assert newer["proxies"] == {"concerned": 1, "acknowledged": 0}
+        assert words(newer, "Programmed")[1] == "Pending"

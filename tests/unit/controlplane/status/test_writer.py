@@ -1,0 +1,349 @@
+"""What is written, when, and what becomes of a write that fails: against an API server that is a table."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from controlplane.errors import KubernetesError, RefusedError, UnreachableError
+from controlplane.model.proxy import ProxyProgress
+from controlplane.model.snapshot import ResourceKey
+from controlplane.model.status import Origin, ResourceStatus
+from controlplane.model.store import Store
+from controlplane.resources.registry import parse_resource
+from controlplane.status.ledger import Document, Ledger
+from controlplane.status.metrics import StatusMetrics
+from controlplane.status.writer import Pace, StatusTiming, StatusWriter, World
+from tests.support.documents import document, key_of, virtual_service
+from tests.support.meshes import sidecar_proxy
+
+TIMING = StatusTiming(reconnect_s=0.0, first_delay_s=8.0, longest_delay_s=20.0)
+ROUTES = "/apis/networking.istio.io/v1/namespaces/default/virtualservices"
+
+
+class Cluster:
+    """Objects by path, and a control plane that was told of them."""
+
+    def __init__(self, timing: StatusTiming = TIMING) -> None:
+        self.objects: dict[str, Document] = {}
+        self.merges: list[str] = []
+        self.fails: dict[str, KubernetesError] = {}  # by path
+        self.answering: Callable[[], None] = lambda: None
+        self.running = self.most_running = 0
+        self.now_s = 1000.0
+        self.proxies: list[ProxyProgress] = []
+        self.store, self.ledger = Store(), Ledger()
+        self.registry = CollectorRegistry()
+        world = World(
+            statuses=self.store.statuses, in_force=self.store.in_force, progress=lambda: self.proxies
+        )
+        metrics = StatusMetrics(self.registry)
+        self.writer = StatusWriter(self, self.ledger, world, metrics, timing=timing, clock=lambda: self.now_s)
+
+    def put(self, *resources: Document) -> None:
+        """The cluster has a new generation of each, and the watch tells of it."""
+        for each in resources:
+            before = self.objects.get(self.path(each), {"metadata": {}})["metadata"]
+            generation, version = before.get("generation", 0) + 1, int(before.get("resourceVersion", 0)) + 1
+            each["metadata"] |= {"generation": generation, "resourceVersion": str(version)}
+            self.objects[self.path(each)] = each
+            self.tell(each)
+            origin = Origin(file="Kubernetes", generation=generation)
+            self.store.apply(key_of(each), parse_resource(each), origin)
+        self.build()
+
+    def tell(self, resource: Document) -> None:
+        self.ledger.note(key_of(resource), resource)
+
+    def build(self) -> None:
+        self.ledger.publish(*self.store.build(), self.store.in_force)
+
+    def path(self, resource: Document) -> str:
+        return f"{ROUTES}/{resource['metadata']['name']}"
+
+    def status(self, name: str) -> Document:
+        found: Document = self.objects[f"{ROUTES}/{name}"].get("status", {})
+        return found
+
+    async def write(self) -> list[str]:
+        """One look. Returns what was tried to write."""
+        self.merges.clear()
+        async with asyncio.timeout(5):
+            await self.writer.write_what_differs(self.proxies)
+        return sorted(self.merges)
+
+    def count(self, name: str) -> float:
+        return self.registry.get_sample_value(name, {"kind": "VirtualService"}) or 0.0
+
+    async def get(self, path: str) -> Document:
+        if path not in self.objects:
+            raise RefusedError(404, "not found")
+        return self.objects[path]
+
+    async def merge(self, path: str, document: Document) -> Document:
+        path = path.removesuffix("/status")
+        self.merges.append(path.rpartition("/")[2])
+        self.running += 1
+        self.most_running = max(self.most_running, self.running)
+        await asyncio.sleep(0)
+        self.running -= 1
+        if path in self.fails:
+            raise self.fails[path]
+        found = await self.get(path)
+        version = found["metadata"]["resourceVersion"]
+        if document["metadata"]["resourceVersion"] != version:
+            raise RefusedError(409, "the object has been modified")
+        status = {**found.get("status", {}), **document["status"]}
+        metadata = {**found["metadata"], "resourceVersion": str(int(version) + 1)}
+        self.objects[path] = {**found, "metadata": metadata, "status": status}
+        self.answering()
+        return self.objects[path]
+
+
+def route(name: str, status: int = 200) -> Document:
+    spec = {"hosts": [f"{name}.example.com"], "http": [{"directResponse": {"status": status}}]}
+    return document("VirtualService", name, spec)
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.message for record in caplog.records if record.name == "controlplane.status.writer"]
+
+
+async def test_each_resource_is_written_once() -> None:
+    cluster = Cluster()
+    cluster.put(route("a"), route("b"))
+    assert await cluster.write() == ["a", "b"]
+    assert await cluster.write() == []
+    assert cluster.count("outrigger_status_writes_total") == 2
+
+
+async def test_a_change_of_one_writes_that_one() -> None:
+    cluster = Cluster()
+    cluster.put(route("a"), route("b"))
+    await cluster.write()
+    cluster.put({**route("b", 201), "status": cluster.status("b")})
+    assert await cluster.write() == ["b"]
+    assert cluster.status("b")["observedGeneration"] == 2
+
+
+async def test_what_the_store_has_not_read_yet_waits() -> None:
+    """Between the watch's event and the next build, the store speaks of the generation before."""
+    cluster = Cluster()
+    cluster.put(route("a"))
+    newer = route("a", 201)
+    newer["metadata"] |= {"generation": 2, "resourceVersion": "2"}
+    cluster.tell(newer)
+    assert await cluster.write() == []
+
+
+async def test_a_generation_that_changes_nothing_that_we_read_is_observed_too() -> None:
+    cluster = Cluster()
+    cluster.put(route("a"))
+    await cluster.write()
+    cluster.put({**route("a"), "status": cluster.status("a")})
+    await cluster.write()
+    assert cluster.status("a")["observedGeneration"] == 2
+
+
+async def test_a_version_counts_as_acknowledged_from_the_snapshot_that_brought_it() -> None:
+    cluster = Cluster()
+    cluster.put(route("a"), route("b"))  # snapshot 1
+    cluster.put(route("a", 201))  # snapshot 2
+    cluster.proxies = [ProxyProgress(proxy=sidecar_proxy(), generation=1)]
+    await cluster.write()
+    assert cluster.status("a")["proxies"] == {"concerned": 1, "acknowledged": 0}
+    assert cluster.status("b")["proxies"] == {"concerned": 1, "acknowledged": 1}
+    cluster.proxies = [ProxyProgress(proxy=sidecar_proxy(), generation=2)]
+    assert await cluster.write() == ["a"]
+    assert cluster.status("a")["proxies"] == {"concerned": 1, "acknowledged": 1}
+
+
+async def test_what_is_not_in_force_concerns_nobody() -> None:
+    cluster = Cluster()
+    cluster.proxies = [ProxyProgress(proxy=sidecar_proxy(), generation=1)]
+    nowhere = {"destination": {"host": "nowhere"}}
+    cluster.put(virtual_service("a", ["a.example.com"], nowhere))
+    await cluster.write()
+    assert cluster.status("a")["proxies"] == {"concerned": 0, "acknowledged": 0}
+    assert [each["reason"] for each in cluster.status("a")["conditions"]] == ["UnresolvedRefs"] * 2
+
+
+async def test_a_conflict_waits_for_the_newer_version_and_takes_nothing_away() -> None:
+    cluster = Cluster()
+    cluster.put(route("a"))
+    elsewhere = cluster.objects[f"{ROUTES}/a"]
+    foreign = {"type": "Reconciled", "status": "True"}
+    cluster.objects[f"{ROUTES}/a"] = newer = {
+        **elsewhere,
+        "metadata": {**elsewhere["metadata"], "resourceVersion": "7"},
+        "status": {"conditions": [foreign]},
+    }
+    assert await cluster.write() == ["a"]
+    assert await cluster.write() == []  # backs off
+    cluster.tell(newer)
+    cluster.now_s += TIMING.first_delay_s
+    assert await cluster.write() == ["a"]
+    assert foreign in cluster.status("a")["conditions"]
+    assert len(cluster.status("a")["conditions"]) == 3
+
+
+async def test_the_watch_may_be_ahead_of_the_answer() -> None:
+    """What it told must not be replaced by what the answer says of the version before."""
+    cluster = Cluster()
+    cluster.put(route("a"))
+    key = key_of(route("a"))
+
+    def somebody_is_quick() -> None:
+        mine = cluster.objects[f"{ROUTES}/a"]
+        cluster.objects[f"{ROUTES}/a"] = newest = {
+            **mine,
+            "metadata": {**mine["metadata"], "resourceVersion": "9"},
+            "status": {**mine["status"], "proxies": {}},
+        }
+        cluster.ledger.note(key, mine)
+        cluster.ledger.note(key, newest)
+
+    answer: Document = {}
+
+    async def merge(path: str, document: Document, merge: Any = cluster.merge) -> Document:
+        answer.update(await merge(path, document))
+        somebody_is_quick()
+        return answer
+
+    cluster.merge = merge  # type: ignore[method-assign]
+    await cluster.write()
+    del cluster.merge
+    assert dict(cluster.ledger)[key].version == "9"
+    assert await cluster.write() == ["a"]
+
+
+async def test_an_object_that_is_gone_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    cluster = Cluster()
+    cluster.put(route("a"))
+    del cluster.objects[f"{ROUTES}/a"]
+    assert await cluster.write() == ["a"]
+    assert cluster.count("outrigger_status_write_failures_total") == 0
+    assert said(caplog) == []
+    cluster.ledger.note(key_of(route("a")), None)
+    assert await cluster.write() == []
+
+
+async def test_a_kind_without_a_status_subresource_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    cluster = Cluster()
+    cluster.put(route("a"), route("b"))
+    for name in ("a", "b"):
+        cluster.fails[f"{ROUTES}/{name}"] = RefusedError(404, "the server could not find the resource")
+    await cluster.write()
+    cluster.now_s += 3600
+    assert await cluster.write() == []
+    assert said(caplog) == ["the CRD of VirtualService has no status subresource: none is written"]
+
+
+@pytest.mark.parametrize("error", [UnreachableError("nobody there"), RefusedError(403, "forbidden")], ids=str)
+async def test_what_fails_is_tried_again_ever_later(
+    error: KubernetesError, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = Cluster()
+    cluster.put(*(route(f"r{number}") for number in range(5)))
+    cluster.fails = {f"{ROUTES}/r{number}": error for number in range(5)}
+    await cluster.write()
+    assert cluster.count("outrigger_status_write_failures_total") == 5
+    cluster.now_s += TIMING.first_delay_s / 2 - 1
+    assert await cluster.write() == []  # half of the delay is chance
+    cluster.now_s += 1 + TIMING.first_delay_s / 2
+    assert len(await cluster.write()) == 5
+    cluster.now_s += TIMING.first_delay_s - 1
+    assert await cluster.write() == []
+    assert len(said(caplog)) == 1
+    cluster.fails.clear()
+    cluster.now_s += TIMING.longest_delay_s
+    assert len(await cluster.write()) == 5
+    assert await cluster.write() == []
+
+
+async def test_what_is_gone_is_not_tried_again() -> None:
+    cluster = Cluster()
+    cluster.put(route("a"))
+    cluster.fails[f"{ROUTES}/a"] = RefusedError(500, "etcd is slow")
+    await cluster.write()
+    cluster.ledger.note(key_of(route("a")), None)
+    cluster.now_s += 3600
+    assert await cluster.write() == []
+    cluster.put(route("a"))  # and what is made anew has a clean slate
+    cluster.fails.clear()
+    assert await cluster.write() == ["a"]
+
+
+async def test_few_writes_are_under_way_at_a_time() -> None:
+    cluster = Cluster()
+    cluster.put(*(route(f"r{number}") for number in range(50)))
+    assert len(await cluster.write()) == 50
+    assert 1 < cluster.most_running <= 4
+
+
+async def test_proxies_may_come_back_before_their_going_is_told() -> None:
+    cluster = Cluster(StatusTiming(reconnect_s=30.0))
+    cluster.proxies = [ProxyProgress(proxy=sidecar_proxy(), generation=1)]
+    cluster.put(route("a"))
+    await cluster.write()
+    cluster.proxies = []
+    assert await cluster.write() == []
+    cluster.now_s += 30
+    assert await cluster.write() == ["a"]
+    assert cluster.status("a")["proxies"] == {"concerned": 0, "acknowledged": 0}
+
+
+async def test_kinds_that_have_no_status_of_ours_are_left_alone() -> None:
+    cluster = Cluster()
+    key = ResourceKey(kind="Service", namespace="default", name="a")
+    cluster.ledger.note(key, {"metadata": {"resourceVersion": "1"}})
+    assert list(cluster.ledger) == []
+
+
+async def test_a_fault_of_ours_does_not_end_the_writer(caplog: pytest.LogCaptureFixture) -> None:
+    cluster = Cluster(StatusTiming(look_s=0.001))
+    cluster.put(route("a"))
+    failing = asyncio.Event()
+    statuses = cluster.store.statuses
+
+    def fail_once() -> list[ResourceStatus]:
+        if failing.is_set():
+            return statuses()
+        failing.set()
+        raise ZeroDivisionError
+
+    world = World(statuses=fail_once, in_force=cluster.store.in_force, progress=list)
+    metrics = StatusMetrics(CollectorRegistry())
+    writer = StatusWriter(cluster, cluster.ledger, world, metrics, timing=StatusTiming(look_s=0.001))
+    running = asyncio.create_task(writer.run(), name="writer")
+    async with asyncio.timeout(5):
+        await failing.wait()
+        cluster.put(route("b"))
+        while not (cluster.status("a") and cluster.status("b")):
+            await asyncio.sleep(0.001)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert "cannot work out" in caplog.text
+
+
+class TestPace:
+    def test_what_stands_still_is_acted_on_once(self) -> None:
+        pace = Pace(3.0)
+        assert [pace.is_time("a", now) for now in (0.0, 0.5, 1.0, 1.5)] == [False, True, False, False]
+
+    def test_what_moves_is_waited_for_but_not_for_ever(self) -> None:
+        pace = Pace(3.0)
+        assert [pace.is_time(now, now) for now in (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)] == [
+            *[False, False, False, True],
+            *[False, False, False, True],
+        ]
+
+    def test_what_came_back_to_what_it_was_needs_nothing(self) -> None:
+        pace = Pace(3.0)
+        seen = ["a", "a", "b", "a", "a"]
+        assert [pace.is_time(sight, 0.0) for sight in seen] == [False, True, False, False, False]
