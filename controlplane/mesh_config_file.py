@@ -71,7 +71,7 @@ _DEFAULT: Final = MeshConfig()
 
 class _MeshConfigFile(Message):
     trust_domain: Annotated[NonEmptyStr, AfterValidator(check_trust_domain)] = _DEFAULT.trust_domain
-    root_namespace: NonEmptyStr = _DEFAULT.root_namespace
+    root_namespace: NonEmptyStr | None = None
     proxy_listen_port: PortNumber = _DEFAULT.outbound_port
     proxy_inbound_listen_port: PortNumber = _DEFAULT.inbound_port
     proxy_http_port: Annotated[NonNegativeInt, Field(le=65535)] = _DEFAULT.proxy_http_port
@@ -81,8 +81,11 @@ class _MeshConfigFile(Message):
     default_http_retry_policy: _HttpRetryPolicy = _HttpRetryPolicy()
 
 
-def load_mesh_config(path: Path) -> MeshConfig:
-    """Raises `SettingsError`, which names the field. Istio's fields that are not read here cause warnings."""
+def load_mesh_config(path: Path, namespace: str = _DEFAULT.root_namespace) -> MeshConfig:
+    """``namespace`` is the root namespace unless the file names another.
+
+    Raises `SettingsError`, which names the field. Istio's fields that are not read here cause warnings.
+    """
     document = _read_yaml(path)
     ignored = _IGNORED & document.keys()
     for field in sorted(ignored):
@@ -92,13 +95,13 @@ def load_mesh_config(path: Path) -> MeshConfig:
     except ValidationError as error:
         problems = explain(error, _MeshConfigFile, "MeshConfig")
         raise SettingsError(f"{path}: {'; '.join(map(str, problems))}") from error
-    return _to_mesh_config(given)
+    return _to_mesh_config(given, namespace)
 
 
-def _to_mesh_config(given: _MeshConfigFile) -> MeshConfig:
+def _to_mesh_config(given: _MeshConfigFile, namespace: str) -> MeshConfig:
     return MeshConfig(
         trust_domain=given.trust_domain,
-        root_namespace=given.root_namespace,
+        root_namespace=given.root_namespace or namespace,
         outbound_port=given.proxy_listen_port,
         inbound_port=given.proxy_inbound_listen_port,
         proxy_http_port=given.proxy_http_port,

@@ -1,8 +1,8 @@
 """The whole control plane on one screen: what is made of what, what starts when, and how it ends.
 
-folder or cluster -> store -> debouncer -> snapshot -> xDS streams, debug API
-(in a cluster:) snapshot, what proxies acknowledged -> .status, by the one replica that is elected
-state folder -> signer -> authority -> signing service, and our own certificate for TLS
+folder or cluster -> source -> store -> debouncer -> snapshot -> xDS streams, debug API
+                  -> authority -> signing service, and our own certificate for TLS
+        cluster <- statuses, by one elected replica <- snapshot, what proxies acknowledged
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import ipaddress
 import json
 import logging
 import signal
-import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, Final
 
 import grpc
@@ -24,20 +24,15 @@ from controlplane.api.app import Mesh, debug_app
 from controlplane.api.http_server import HttpServer, bind
 from controlplane.api.metrics import metrics_app
 from controlplane.ca import state_files
-from controlplane.ca.authority import Authority
 from controlplane.ca.metrics import AuthorityMetrics
 from controlplane.ca.server_certificate import ServerCertificate
 from controlplane.ca.service import CertificateService
-from controlplane.ca.signer import TRUST_BUNDLE_FILE, Signer, load_or_create_root, load_signer
-from controlplane.ca.tokens import TokenVerifier, load_or_create_token_key
-from controlplane.model.mesh_config import MeshConfig
+from controlplane.foundation import Foundation, folder_foundation
+from controlplane.model.proxy import ProxyProgress
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.model.store import Store
 from controlplane.networking import forget_unused
 from controlplane.settings import Settings
-from controlplane.sources.files import FolderSource
-from controlplane.sources.source import Source
-from controlplane.status.elected import ElectedWriter
 from controlplane.status.writer import StatusTiming, World
 from controlplane.xds.debounce import Debouncer
 from controlplane.xds.server import SERVER_OPTIONS, XdsServer
@@ -46,7 +41,6 @@ _LOG = logging.getLogger(__name__)
 
 # What is being answered may finish; streams that would go on for ever were told to come back.
 _SHUTDOWN_GRACE_S: Final = 1.0
-_EXPIRY_WARNING_S: Final = 30 * 24 * 3600.0
 _STATUS_TIMING: Final = StatusTiming()
 
 
@@ -59,7 +53,8 @@ async def serve(settings: Settings, status_timing: StatusTiming = _STATUS_TIMING
     control_plane = ControlPlane(settings, status_timing)
     try:
         await _unless(stop, {"start": control_plane.start()})
-        await control_plane.follow(stop)
+        if not stop.is_set():
+            await control_plane.follow(stop)
     finally:
         await control_plane.close()
 
@@ -67,9 +62,13 @@ async def serve(settings: Settings, status_timing: StatusTiming = _STATUS_TIMING
 class ControlPlane:
     """`start`, `follow`, and `close`, which ends whatever has begun."""
 
+    # There once it has started.
+    _foundation: Foundation
+    _xds: XdsServer
+
     def __init__(self, settings: Settings, status_timing: StatusTiming = _STATUS_TIMING) -> None:
-        """Raises `SettingsError` for keys and certificates that cannot be used."""
         self._settings: Final = settings
+        self._status_timing: Final = status_timing
         self._closing: Final = contextlib.AsyncExitStack()
         self._snapshot: MeshSnapshot | None = None
         self._registry: Final = _registry()
@@ -77,32 +76,32 @@ class ControlPlane:
         self._store: Final = Store(settings.mesh)
         self._debouncer: Final = Debouncer(self._publish)
 
-        self._authority: Final = _authority(settings)
-        tokens = TokenVerifier(load_or_create_token_key(settings.state_dir), settings.mesh.trust_domain)
-        self._signing: Final = CertificateService(self._authority, tokens, AuthorityMetrics(self._registry))
-        self._xds: Final = XdsServer(
-            registry=self._registry, authenticate=tokens.authenticate if settings.xds_auth else None
-        )
-
-        self._statuses: Final = self._make_status_writer(status_timing)
-        self._source: Final = self._make_source()
-
     async def start(self) -> None:
         """Listens, reads the resources, and only then serves: a proxy must never be told of an empty mesh
-        because we have just begun. Raises `SettingsError` for a port that cannot be had."""
+        because we have just begun. Raises `SettingsError` for keys and certificates that cannot be used, and
+        for a port that cannot be had."""
+        self._foundation = await self._closing.enter_async_context(self._lay_foundation())
+        source, authenticator = self._foundation.source, self._foundation.authenticator
+        signing = CertificateService(
+            self._foundation.authority, authenticator, AuthorityMetrics(self._registry)
+        )
+        self._xds = XdsServer(
+            registry=self._registry,
+            authenticate=authenticator.authenticate if self._settings.xds_auth else None,
+        )
         plaintext, xds_port = self._grpc_server("xDS", self._settings.ports.xds)
         self._xds.add_to(plaintext)
         tls, tls_port = self._grpc_server("xDS over TLS", self._settings.ports.xds_tls, self._credentials())
         self._xds.add_to(tls)
-        self._signing.add_to(tls)
+        signing.add_to(tls)
         debug = self._http_server("debug", debug_app(self._mesh()), self._settings.ports.debug)
         metrics = self._http_server("metrics", metrics_app(self._registry), self._settings.ports.metrics)
         # Last in, first out: the streams are told to come back before their servers stop.
         self._closing.push_async_callback(self._xds.close)
         self._closing.callback(self._debouncer.close)
 
-        self._closing.push_async_callback(self._source.close)
-        await self._source.start()
+        self._closing.push_async_callback(source.close)
+        await source.start()
         self._publish()
         await plaintext.start()
         await tls.start()
@@ -111,48 +110,31 @@ class ControlPlane:
         self._announce({"xds": xds_port, "xds_tls": tls_port, "debug": debug.port, "metrics": metrics.port})
 
     async def follow(self, stop: asyncio.Event) -> None:
-        """Follows the source's changes until ``stop`` is set. If following fails, so does this."""
-        work = {"source-watch": self._source.watch()}
-        if self._statuses is not None:
-            work["statuses"] = self._statuses.run()
-        await _unless(stop, work)
+        """Follows the source's changes, and does what else is to be done, until ``stop`` is set. If any of it
+        fails, so does this."""
+        duties = {name: duty() for name, duty in self._foundation.duties.items()}
+        await _unless(stop, {"source-watch": self._foundation.source.watch(), **duties})
 
     async def close(self) -> None:
         await self._closing.aclose()
         _LOG.info("stopped")
 
-    def _make_source(self) -> Source:
-        settings = self._settings
-        if self._statuses is None:
-            return FolderSource(settings.folder, self._store, self._debouncer.trigger)
-        # The client of Kubernetes is heavy: who has a folder should not wait for it.
-        from controlplane.sources.kubernetes import KubernetesSource  # noqa: PLC0415
-
-        return KubernetesSource(
-            settings.kubeconfig,
-            self._store,
-            self._debouncer.trigger,
-            dns_domain=settings.mesh.dns_domain,
-            registry=self._registry,
-            on_object=self._statuses.ledger.note,
-        )
-
-    def _make_status_writer(self, timing: StatusTiming) -> ElectedWriter | None:
-        """A folder's files have no status to write to."""
-        settings = self._settings
+    def _lay_foundation(self) -> AbstractAsyncContextManager[Foundation]:
+        settings, store, on_change = self._settings, self._store, self._debouncer.trigger
         if settings.source == "files":
-            return None
-        world = World(
-            statuses=self._store.statuses, in_force=self._store.in_force, progress=self._xds.progress
-        )
-        return ElectedWriter(
-            settings.kubeconfig, settings.namespace, world, registry=self._registry, timing=timing
-        )
+            return folder_foundation(settings, store, on_change)
+        # The client of Kubernetes is heavy: who has a folder should not wait for it.
+        from controlplane.cluster_foundation import cluster_foundation  # noqa: PLC0415
+
+        world = World(statuses=store.statuses, in_force=store.in_force, progress=self._progress)
+        return cluster_foundation(settings, store, on_change, world, self._status_timing, self._registry)
+
+    def _progress(self) -> Sequence[ProxyProgress]:
+        return self._xds.progress()
 
     def _publish(self) -> None:
         snapshot, change = self._store.build()
-        if self._statuses is not None:
-            self._statuses.ledger.publish(snapshot, change, self._store.in_force)
+        self._foundation.on_build(snapshot, change)
         if snapshot is not self._snapshot:
             self._snapshot = snapshot
             if change.full:
@@ -168,8 +150,7 @@ class ControlPlane:
         )
 
     def _credentials(self) -> grpc.ServerCredentials:
-        hosts = _own_names(self._settings.bind_address, self._settings.mesh)
-        return ServerCertificate(self._authority, hosts).credentials()
+        return ServerCertificate(self._foundation.authority, _own_names(self._settings)).credentials()
 
     def _grpc_server(
         self, name: str, port: int, credentials: grpc.ServerCredentials | None = None
@@ -198,20 +179,18 @@ class ControlPlane:
             state_files.replace(self._settings.addresses_file, json.dumps(addresses).encode(), mode=0o644)
 
 
-async def _unless(stop: asyncio.Event, work: Mapping[str, Coroutine[Any, Any, None]]) -> None:
-    """Does the work, by name, until some of it is done, or ``stop`` is set. Raises what it raises."""
-    working = [asyncio.create_task(each, name=name) for name, each in work.items()]
-    stopping = asyncio.create_task(stop.wait(), name="stop")
+async def _unless(stop: asyncio.Event, works: Mapping[str, Coroutine[Any, Any, None]]) -> None:
+    """Does the works, by their names, until one is done, or ``stop`` is set. Raises what that raises."""
+    working = [asyncio.create_task(work, name=name) for name, work in works.items()]
+    tasks = [*working, asyncio.create_task(stop.wait(), name="stop")]
     try:
-        await asyncio.wait({*working, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        for task in working:
-            if task.done():
-                task.result()
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for done in filter(asyncio.Task.done, working):
+            done.result()
     finally:
-        for task in working:
+        for task in tasks:
             task.cancel()
-        stopping.cancel()
-        await asyncio.gather(*working, stopping, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _address(host: str, port: int) -> str:
@@ -225,36 +204,11 @@ def _registry() -> CollectorRegistry:
     return registry
 
 
-def _authority(settings: Settings) -> Authority:
-    """Its roots are published in the state folder, for those who are to trust us."""
-    signer = _signer(settings)
-    authority = Authority(
-        signer,
-        default_lifetime_s=settings.authority.default_lifetime_s,
-        max_lifetime_s=settings.authority.max_lifetime_s,
-    )
-    bundle = "".join(authority.trust_bundle_pem).encode("ascii")
-    state_files.replace(settings.state_dir / TRUST_BUNDLE_FILE, bundle, mode=0o644)
-    for what, expires in (("a root", authority.root_expires), ("the signer", authority.signer_expires)):
-        if expires.timestamp() - time.time() < _EXPIRY_WARNING_S:
-            _LOG.warning("%s of the mesh's certificates expires at %s: replace it before", what, expires)
-    return authority
-
-
-def _signer(settings: Settings) -> Signer:
-    given = settings.authority.signer
-    if given is not None:
-        return load_signer(given, time.time())
-    return load_or_create_root(
-        settings.state_dir, settings.mesh.trust_domain, time.time(), settings.authority.roots
-    )
-
-
-def _own_names(bind_address: str, mesh: MeshConfig) -> list[str]:
+def _own_names(settings: Settings) -> list[str]:
     """How proxies may call us: on this machine, at the address we listen on, as a Service of the cluster."""
-    service = f"outrigger-controlplane.{mesh.root_namespace}"
+    bind_address, service = settings.bind_address, f"outrigger-controlplane.{settings.namespace}"
     names = ["localhost", "127.0.0.1", "::1", "outrigger-controlplane", service, f"{service}.svc"]
-    names.append(f"{service}.svc.{mesh.dns_domain}")
+    names.append(f"{service}.svc.{settings.mesh.dns_domain}")
     if bind_address not in (*names, "0.0.0.0", "::"):
         names.append(bind_address)
     return names

@@ -12,13 +12,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
-from controlplane.ca.signer import SignerFiles
+from controlplane.ca.signer_files import SignerFiles
 from controlplane.errors import SettingsError
 from controlplane.mesh_config_file import check_trust_domain, load_mesh_config
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.resources.base import parse_duration
+from protos.spiffe import SpiffeId
 
 ENVIRONMENT_PREFIX: Final = "OUTRIGGER_"
+DEFAULT_NAMESPACE: Final = "outrigger-system"
 DEFAULT_STATE_DIR: Final = Path("~/.outrigger").expanduser()
 
 
@@ -34,7 +36,8 @@ class Ports:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthoritySettings:
-    """``signer`` None: a self-signed root, kept in the state folder. ``roots`` are trusted beside it."""
+    """``signer`` None: a self-signed root, kept in the state folder; in a cluster what the Secret cacerts
+    holds, else a self-signed root, kept in a Secret. ``roots`` are trusted beside it."""
 
     signer: SignerFiles | None
     roots: Path | None
@@ -44,8 +47,8 @@ class AuthoritySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """``source``: ``files``, in ``folder``, or ``kubernetes``, by ``kubeconfig`` (None: as one of its pods),
-    where ``namespace`` is the control plane's own.
+    """``source``: ``files``, in ``folder``, with keys in ``state_dir``; or ``kubernetes``, by ``kubeconfig``
+    (None: as one of its pods). ``namespace``: where the control plane is, its Service and its Secrets.
     ``xds_auth``: proxies that follow over TLS prove who they are (istiod's XDS_AUTH)."""
 
     source: str
@@ -67,7 +70,9 @@ def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envir
     """Raises `SettingsError` for files and values that do not fit; exits with code 2 on a flag that is none,
     as argparse does."""
     flags = _parser(environment).parse_args(argv)
-    mesh = load_mesh_config(flags.mesh_config) if flags.mesh_config else MeshConfig()
+    # A folder has no namespace of ours: Istio's default holds there.
+    root = flags.namespace if flags.source == "kubernetes" else MeshConfig().root_namespace
+    mesh = load_mesh_config(flags.mesh_config, root) if flags.mesh_config else MeshConfig(root_namespace=root)
     if flags.trust_domain:
         mesh = replace(mesh, trust_domain=flags.trust_domain)
     return Settings(
@@ -135,11 +140,11 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     flag(
         "namespace",
         "NAME",
-        str,
-        environment.get("POD_NAMESPACE", "outrigger-system"),
-        "kubernetes: the control plane's own namespace",
+        _namespace,
+        environment.get("POD_NAMESPACE", DEFAULT_NAMESPACE),
+        "where the control plane is; POD_NAMESPACE is heeded",
     )
-    flag("state-dir", "DIR", Path, str(DEFAULT_STATE_DIR), "where the root and the token key are kept")
+    flag("state-dir", "DIR", Path, str(DEFAULT_STATE_DIR), "files: where the root and the token key are kept")
     flag("bind-address", "IP", _ip_address, "127.0.0.1", "the address that every port listens on")
     flag("xds-port", "PORT", _port, "15010", "xDS in plaintext; 0 picks a free port, here and below")
     flag("xds-tls-port", "PORT", _port, "15012", "xDS and certificate signing over TLS")
@@ -149,7 +154,13 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     flag("mesh-config", "FILE", Path, None, "YAML with the fields of Istio's MeshConfig")
     flag("trust-domain", "NAME", _trust_domain, None, "overrides the mesh configuration's trustDomain")
     flag("domain", "NAME", str, "cluster.local", "the DNS domain of services")
-    flag("ca-cert", "FILE", Path, None, "sign with this certificate, instead of a root of our own")
+    flag(
+        "ca-cert",
+        "FILE",
+        Path,
+        None,
+        "sign with this certificate, instead of what a state folder or a Secret has",
+    )
     flag("ca-key", "FILE", Path, None, "its key")
     flag("ca-chain", "FILE", Path, None, "the intermediates between it and the root")
     flag("root-cert", "FILE", Path, None, "roots to trust: may hold several during a rotation")
@@ -192,6 +203,13 @@ def _ip_address(text: str) -> str:
 def _trust_domain(text: str) -> str:
     try:
         return check_trust_domain(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _namespace(text: str) -> str:
+    try:
+        return SpiffeId("cluster.local", text, "default").namespace
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 

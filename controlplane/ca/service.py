@@ -8,9 +8,9 @@ from typing import Final
 import grpc
 
 from controlplane.ca import csr
+from controlplane.ca.authentication import Authenticator, Metadata
 from controlplane.ca.authority import Authority, IssuedCertificate
 from controlplane.ca.metrics import AuthorityMetrics
-from controlplane.ca.tokens import Metadata, TokenVerifier
 from controlplane.errors import (
     AuthorityError,
     AuthorityUnavailableError,
@@ -36,9 +36,9 @@ _STATUS: Final = {
 class CertificateService(ca_pb2_grpc.CertificateServiceServicer):
     """Serve it over TLS only: the token in the request's metadata is worth an identity."""
 
-    def __init__(self, authority: Authority, tokens: TokenVerifier, metrics: AuthorityMetrics) -> None:
+    def __init__(self, authority: Authority, authenticator: Authenticator, metrics: AuthorityMetrics) -> None:
         self._authority: Final = authority
-        self._tokens: Final = tokens
+        self._authenticator: Final = authenticator
         self._metrics: Final = metrics
         self._refusals: Final = {
             UnauthenticatedError: metrics.authentication_failures,
@@ -58,7 +58,7 @@ class CertificateService(ca_pb2_grpc.CertificateServiceServicer):
     ) -> CreateCertificateResponse:
         self._metrics.requests.inc()
         try:
-            issued = self._issue(request, context.invocation_metadata() or ())
+            issued = await self._issue(request, context.invocation_metadata() or ())
         except AuthorityError as error:
             self._refusals[type(error)].inc()
             status = _STATUS[type(error)]
@@ -69,8 +69,8 @@ class CertificateService(ca_pb2_grpc.CertificateServiceServicer):
             certificate_chain=issued.chain_pem, trust_bundle=self._authority.trust_bundle_pem
         )
 
-    def _issue(self, request: CreateCertificateRequest, metadata: Metadata) -> IssuedCertificate:
-        identity = self._tokens.authenticate(metadata)
+    async def _issue(self, request: CreateCertificateRequest, metadata: Metadata) -> IssuedCertificate:
+        identity = await self._authenticator.authenticate(metadata)
         key = csr.accept_key(request.csr, identity)
         if request.requested_lifetime_s < 0:
             raise InvalidRequestError(f"a lifetime of {request.requested_lifetime_s} s was asked for")

@@ -1,4 +1,4 @@
-"""The certificate and key that sign, from files: a self-signed root of our own, or what the operator gave."""
+"""The certificate and key that sign, and what must be true of them before they do: no I/O."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Final
 
 from cryptography import x509
@@ -14,7 +13,6 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
 
-from controlplane.ca import state_files
 from controlplane.ca.csr import MALFORMED
 from controlplane.ca.keys import (
     PrivateKey,
@@ -26,11 +24,6 @@ from controlplane.ca.keys import (
 )
 from controlplane.ca.templates import root_certificate, validity
 from controlplane.errors import SettingsError
-
-# One file for both, so that a key never meets another start's certificate.
-ROOT_FILE: Final = "root-ca.pem"
-# For clients, without the key.
-TRUST_BUNDLE_FILE: Final = "root-cert.pem"
 
 _ROOT_LIFETIME_S: Final = 10 * 365 * 24 * 3600.0  # istiod's
 
@@ -55,77 +48,80 @@ class Signer:
         return min(c.not_valid_after_utc for c in (self.certificate, *self.intermediates))
 
 
+@dataclass(frozen=True, slots=True)
+class Pem:
+    """``origin``, a file or a Secret's key, is what errors name."""
+
+    content: bytes
+    origin: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SignerFiles:
-    """A signing certificate and key from elsewhere. ``chain`` holds the intermediates above it, ``roots`` the
-    trust bundle; both may be omitted when the certificate is itself a root."""
+class SignerPems:
+    """A signing certificate and its key. ``chain`` holds the intermediates above it, ``roots`` the trust
+    bundle; both may be omitted when the certificate is itself a root. ``more_roots`` are trusted beside."""
 
-    certificate: Path
-    key: Path
-    chain: Path | None = None
-    roots: Path | None = None
-
-
-def load_or_create_root(
-    state_dir: Path, trust_domain: str, now: float, more_roots: Path | None = None
-) -> Signer:
-    """Our own root, made when the state folder has none. ``more_roots`` are trusted beside it. Raises
-    `SettingsError`."""
-    path = state_dir / ROOT_FILE
-    pem = state_files.load_or_create(path, lambda: _new_root_pem(trust_domain, now))
-    certificates = _parse_certificates(pem, path)
-    if len(certificates) != 1:
-        raise SettingsError(f"{path}: expected one certificate, found {len(certificates)}")
-    root = certificates[0]
-    roots = (root, *(_read_certificates(more_roots) if more_roots else ()))
-    signer = Signer(certificate=root, key=_parse_key(pem, path), intermediates=(), roots=_unique(roots))
-    return _checked(signer, path, path, now)
+    certificate: Pem
+    key: Pem
+    chain: Pem | None = None
+    roots: Pem | None = None
+    more_roots: Pem | None = None
 
 
-def load_signer(files: SignerFiles, now: float) -> Signer:
-    """A given root or intermediate. Raises `SettingsError`."""
-    certificate = _read_certificates(files.certificate)[0]
-    key = _parse_key(state_files.read_secret(files.key), files.key)
-    if files.roots:
-        roots = _read_certificates(files.roots)
-    elif _self_signed(certificate):
-        roots = (certificate,)
-    else:
-        raise SettingsError(
-            f"{files.certificate} is not self-signed: name the root it chains to with --root-cert"
-        )
-    # istiod's cert-chain.pem begins with the signing certificate and may end with the root.
-    chain = _read_certificates(files.chain) if files.chain else ()
-    intermediates = tuple(c for c in chain if c != certificate and c not in roots)
-    signer = Signer(certificate=certificate, key=key, intermediates=intermediates, roots=_unique(roots))
-    return _checked(signer, files.certificate, files.key, now)
-
-
-def _new_root_pem(trust_domain: str, now: float) -> bytes:
+def make_root(trust_domain: str, now: float) -> tuple[bytes, bytes]:
+    """A new self-signed root and its key, both PEM."""
     key = make_key()
     template = root_certificate(trust_domain, key.public_key(), validity(now, _ROOT_LIFETIME_S))
-    return private_key_pem(key) + template.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+    return template.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM), private_key_pem(key)
 
 
-def _checked(signer: Signer, certificate_path: Path, key_path: Path, now: float) -> Signer:
-    certificate = signer.certificate
-    if public_key_der(signer.key.public_key()) != public_key_der(_strong_key(certificate, certificate_path)):
-        raise SettingsError(f"the key in {key_path} is not the key of the certificate in {certificate_path}")
-    for above in (certificate, *signer.intermediates, *signer.roots):
-        _require_authority(above, certificate_path)
-    for valid in (certificate, *signer.intermediates):
-        _require_valid_at(valid, certificate_path, now)
-    _require_chain(signer, certificate_path, now)
+def own_root(certificate: Pem, key: Pem, now: float, more_roots: Pem | None = None) -> Signer:
+    """What `make_root` has made once. Raises `SettingsError`."""
+    found = len(_parse_certificates(certificate))
+    if found != 1:
+        raise SettingsError(f"{certificate.origin}: expected one certificate, found {found}")
+    return parse_signer(SignerPems(certificate=certificate, key=key, more_roots=more_roots), now)
+
+
+def parse_signer(pems: SignerPems, now: float) -> Signer:
+    """A root or an intermediate. Raises `SettingsError` for what cannot sign at ``now``."""
+    certificate = _parse_certificates(pems.certificate)[0]
+    key = _parse_key(pems.key)
+    own = (certificate,) if pems.roots is None and _self_signed(certificate) else ()
+    roots = (*own, *_parse_optional(pems.roots), *_parse_optional(pems.more_roots))
+    if not roots:
+        raise SettingsError(
+            f"{pems.certificate.origin} is not self-signed: name the root it chains to with --root-cert"
+        )
+    # istiod's cert-chain.pem begins with the signing certificate and may end with the root.
+    intermediates = tuple(c for c in _parse_optional(pems.chain) if c != certificate and c not in roots)
+    signer = Signer(certificate=certificate, key=key, intermediates=intermediates, roots=_unique(roots))
+    _check(signer, pems.certificate.origin, pems.key.origin, now)
     return signer
 
 
-def _require_authority(certificate: x509.Certificate, path: Path) -> None:
+def _check(signer: Signer, origin: str, key_origin: str, now: float) -> None:
+    certificate = signer.certificate
+    if public_key_der(signer.key.public_key()) != public_key_der(_strong_key(certificate, origin)):
+        raise SettingsError(f"the key in {key_origin} is not the key of the certificate in {origin}")
+    for above in (certificate, *signer.intermediates, *signer.roots):
+        _require_authority(above, origin)
+    for valid in (certificate, *signer.intermediates):
+        _require_valid_at(valid, origin, now)
+    _require_chain(signer, origin, now)
+
+
+def _require_authority(certificate: x509.Certificate, origin: str) -> None:
     try:
         may_sign = _may_sign(certificate.extensions)
     except MALFORMED as error:
-        raise SettingsError(f"{path}: {_describe(certificate)} has a malformed extension: {error}") from error
+        raise SettingsError(
+            f"{origin}: {_describe(certificate)} has a malformed extension: {error}"
+        ) from error
     if not may_sign:
-        raise SettingsError(f"{path}: {_describe(certificate)} is not an authority's: it may not sign others")
+        raise SettingsError(
+            f"{origin}: {_describe(certificate)} is not an authority's: it may not sign others"
+        )
 
 
 def _may_sign(extensions: x509.Extensions) -> bool:
@@ -139,17 +135,19 @@ def _may_sign(extensions: x509.Extensions) -> bool:
         return missing.oid == x509.KeyUsage.oid  # without a key usage, every usage is allowed
 
 
-def _require_valid_at(certificate: x509.Certificate, path: Path, now: float) -> None:
+def _require_valid_at(certificate: x509.Certificate, origin: str, now: float) -> None:
     moment = datetime.fromtimestamp(now, UTC)
     if moment >= certificate.not_valid_after_utc:
-        raise SettingsError(f"{path}: {_describe(certificate)} expired at {certificate.not_valid_after_utc}")
+        raise SettingsError(
+            f"{origin}: {_describe(certificate)} expired at {certificate.not_valid_after_utc}"
+        )
     if moment < certificate.not_valid_before_utc:
         raise SettingsError(
-            f"{path}: {_describe(certificate)} is not valid before {certificate.not_valid_before_utc}"
+            f"{origin}: {_describe(certificate)} is not valid before {certificate.not_valid_before_utc}"
         )
 
 
-def _require_chain(signer: Signer, path: Path, now: float) -> None:
+def _require_chain(signer: Signer, origin: str, now: float) -> None:
     """Each certificate is issued by the next, the last by a valid root of the bundle."""
     if signer.is_root:
         return
@@ -157,12 +155,12 @@ def _require_chain(signer: Signer, path: Path, now: float) -> None:
     for below, above in itertools.pairwise(links):
         if not _issued(below, above):
             raise SettingsError(
-                f"{path}: {_describe(below)} is not issued by {_describe(above)}, next in the chain"
+                f"{origin}: {_describe(below)} is not issued by {_describe(above)}, next in the chain"
             )
     anchors = [root for root in signer.roots if _issued(links[-1], root)]
     if not anchors:
-        raise SettingsError(f"{path}: {_describe(links[-1])} does not chain to a root of the trust bundle")
-    _require_valid_at(max(anchors, key=lambda root: root.not_valid_after_utc), path, now)
+        raise SettingsError(f"{origin}: {_describe(links[-1])} does not chain to a root of the trust bundle")
+    _require_valid_at(max(anchors, key=lambda root: root.not_valid_after_utc), origin, now)
 
 
 def _issued(below: x509.Certificate, above: x509.Certificate) -> bool:
@@ -177,36 +175,33 @@ def _self_signed(certificate: x509.Certificate) -> bool:
     return certificate.subject == certificate.issuer and _issued(certificate, certificate)
 
 
-def _strong_key(certificate: x509.Certificate, path: Path) -> PublicKey:
+def _strong_key(certificate: x509.Certificate, origin: str) -> PublicKey:
     try:
         return require_strong(certificate.public_key())
     except MALFORMED as error:
-        raise SettingsError(f"{path}: {_describe(certificate)} has {error}") from error
+        raise SettingsError(f"{origin}: {_describe(certificate)} has {error}") from error
 
 
-def _parse_key(pem: bytes, path: Path) -> PrivateKey:
+def _parse_key(pem: Pem) -> PrivateKey:
     try:
-        key = load_pem_private_key(pem, password=None)
+        key = load_pem_private_key(pem.content, password=None)
     except MALFORMED as error:
-        raise SettingsError(f"{path}: not an unencrypted PEM private key: {error}") from error
+        raise SettingsError(f"{pem.origin}: not an unencrypted PEM private key: {error}") from error
     if not isinstance(key, PrivateKey):
-        raise SettingsError(f"{path}: a key of type {type(key).__name__} cannot sign; EC, RSA or Ed25519 can")
+        kind = type(key).__name__
+        raise SettingsError(f"{pem.origin}: a key of type {kind} cannot sign; EC, RSA or Ed25519 can")
     return key
 
 
-def _read_certificates(path: Path) -> tuple[x509.Certificate, ...]:
-    try:
-        pem = path.read_bytes()
-    except OSError as error:
-        raise SettingsError(f"cannot read {path}: {error.strerror}") from error
-    return _parse_certificates(pem, path)
+def _parse_optional(pem: Pem | None) -> tuple[x509.Certificate, ...]:
+    return () if pem is None else _parse_certificates(pem)
 
 
-def _parse_certificates(pem: bytes, path: Path) -> tuple[x509.Certificate, ...]:
+def _parse_certificates(pem: Pem) -> tuple[x509.Certificate, ...]:
     try:
-        return tuple(x509.load_pem_x509_certificates(pem))
+        return tuple(x509.load_pem_x509_certificates(pem.content))
     except MALFORMED as error:
-        raise SettingsError(f"{path}: no PEM certificate: {error}") from error
+        raise SettingsError(f"{pem.origin}: no PEM certificate: {error}") from error
 
 
 def _unique(certificates: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:

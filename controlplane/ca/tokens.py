@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,21 +18,17 @@ from joserfc.errors import ExpiredTokenError, JoseError
 from joserfc.jwk import ECKey
 
 from controlplane.ca import state_files
+from controlplane.ca.authentication import AUDIENCE, Metadata, bearer_token, service_account_identity
 from controlplane.ca.keys import make_key, private_key_pem
 from controlplane.errors import SettingsError, UnauthenticatedError
 from protos.spiffe import SpiffeId
 
 TOKEN_KEY_FILE: Final = "token-key.pem"
-AUDIENCE: Final = "outrigger-ca"
 ISSUER: Final = "outrigger"
 
-Metadata = Iterable[tuple[str, str | bytes]]  # gRPC's: names are lower case
-
-_BEARER: Final = "bearer "
 # The verifier alone decides the algorithm; the token's header has no say (RFC 8725 3.1).
 _ALGORITHMS: Final = ("ES256",)
 _LEEWAY_S: Final = 10
-_MAX_TOKEN_BYTES: Final = 16 * 1024
 _MAX_VERIFIED_TOKENS: Final = 4096
 
 
@@ -64,8 +60,8 @@ def create_token(key: ECKey, namespace: str, service_account: str, *, lifetime_s
 
 
 class TokenVerifier:
-    """Tells whom a token proves. Verified tokens are remembered until they expire, the least recently used
-    forgotten first: every sidecar comes back with the same token at half life."""
+    """An `Authenticator` for what `create_token` makes. Verified tokens are remembered until they expire, the
+    least recently used forgotten first: every sidecar comes back with the same token at half life."""
 
     def __init__(self, key: ECKey, trust_domain: str, *, clock: Callable[[], float] = time.time) -> None:
         self._key: Final = key
@@ -74,14 +70,12 @@ class TokenVerifier:
         # By digest: memory should not hold what could be replayed.
         self._verified: Final[OrderedDict[bytes, tuple[SpiffeId, float]]] = OrderedDict()
 
-    def authenticate(self, metadata: Metadata) -> SpiffeId:
-        """Whom a gRPC call's metadata proves. Raises `UnauthenticatedError`."""
-        return self.verify(_bearer_token(metadata))
+    async def authenticate(self, metadata: Metadata) -> SpiffeId:
+        """Raises `UnauthenticatedError`."""
+        return self.verify(bearer_token(metadata))
 
     def verify(self, token: str) -> SpiffeId:
         """Raises `UnauthenticatedError` with the reason; never repeats the token."""
-        if len(token) > _MAX_TOKEN_BYTES:
-            raise UnauthenticatedError(f"the token has {len(token)} characters, more than {_MAX_TOKEN_BYTES}")
         digest = hashlib.sha256(token.encode("utf-8", "replace")).digest()
         known = self._verified.get(digest)
         if known is not None and self._clock() < known[1] + _LEEWAY_S:
@@ -116,27 +110,11 @@ class TokenVerifier:
 
     def _identity(self, claims: Mapping[str, Any]) -> SpiffeId:
         """The subject and the ``kubernetes.io`` claim must tell the same."""
-        match claims:
-            case {
-                "sub": str(subject),
-                "kubernetes.io": {"namespace": str(namespace), "serviceaccount": {"name": str(account)}},
-            } if subject == f"system:serviceaccount:{namespace}:{account}":
-                try:
-                    return SpiffeId(self._trust_domain, namespace, account)
-                except ValueError as error:
-                    raise UnauthenticatedError(f"the token proves nothing: {error}") from error
+        identity = service_account_identity(str(claims["sub"]), self._trust_domain)
+        match claims.get("kubernetes.io"):
+            case {"namespace": identity.namespace, "serviceaccount": {"name": identity.service_account}}:
+                return identity
             case _:
                 raise UnauthenticatedError(
-                    "the token's sub and kubernetes.io claims do not name a service account"
+                    "the token's sub and kubernetes.io claims do not name the same service account"
                 )
-
-
-def _bearer_token(metadata: Metadata) -> str:
-    """RFC 6750 2.1. Two tokens could mean two callers: refused."""
-    values = [value for key, value in metadata if key == "authorization"]
-    if len(values) != 1:
-        raise UnauthenticatedError(f"expected one authorization header with a token, found {len(values)}")
-    value = values[0]
-    if not isinstance(value, str) or value[: len(_BEARER)].lower() != _BEARER:
-        raise UnauthenticatedError("the authorization header holds no bearer token")
-    return value[len(_BEARER) :].strip()

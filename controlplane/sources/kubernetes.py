@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import AsyncExitStack
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Gauge
 
 from controlplane.errors import InvalidResourceError, ResourceError
-from controlplane.kubernetes.api import ClientApi, Document, Reader
+from controlplane.kubernetes.api import Document, Reader
+from controlplane.kubernetes.list_watch import Changes, ListWatch, Timing, name_of
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import Origin
 from controlplane.model.store import Store
 from controlplane.resources.registry import KINDS, parse_resource
 from controlplane.sources.kubernetes_workloads import WorkloadJoin
-from controlplane.sources.watch import Changes, ListWatch, Timing, name_of
 
 _ORIGIN: Final = "Kubernetes"
 
@@ -59,7 +57,7 @@ class KubernetesSource:
 
     def __init__(
         self,
-        kubeconfig: Path | None,
+        api: Reader,
         store: Store,
         on_change: Callable[[], None],
         *,
@@ -68,8 +66,7 @@ class KubernetesSource:
         on_object: OnObject = _tell_nobody,
         timing: Timing = _DEFAULT_TIMING,
     ) -> None:
-        """``kubeconfig`` None: as a pod of the cluster."""
-        self._kubeconfig: Final = kubeconfig
+        self._api: Final = api
         self._store: Final = store
         self._on_change: Final = on_change
         self._on_object: Final = on_object
@@ -81,22 +78,15 @@ class KubernetesSource:
             ["kind"],
             registry=registry,
         )
-        self._closing: Final = AsyncExitStack()
         self._following: tuple[asyncio.Task[None], ...] = ()
         self._started = False
 
     async def start(self) -> None:
-        """Returns once the store has all that the cluster has, however long the API server is away.
-
-        Raises `SettingsError` where the configuration cannot be used.
-        """
-        api = await ClientApi.connect(self._kubeconfig)
-        self._closing.push_async_callback(api.close)
-        watches = [self._list_watch(api, kind, path) for kind, path in {**OBSERVED, **WRITTEN}.items()]
+        """Returns once the store has all that the cluster has, however long the API server is away."""
+        watches = [self._list_watch(kind, path) for kind, path in {**OBSERVED, **WRITTEN}.items()]
         self._following = tuple(
             asyncio.create_task(watch.run(), name=f"follow {watch.path}") for watch in watches
         )
-        self._closing.push_async_callback(self._stop_following)
         await self._until_synced(watches)
         self._started = True
         self._on_change()
@@ -106,7 +96,9 @@ class KubernetesSource:
         await asyncio.gather(*self._following)
 
     async def close(self) -> None:
-        await self._closing.aclose()
+        for task in self._following:
+            task.cancel()
+        await asyncio.gather(*self._following, return_exceptions=True)
 
     async def _until_synced(self, watches: Iterable[ListWatch]) -> None:
         """If following fails, so does this."""
@@ -119,13 +111,8 @@ class KubernetesSource:
         finally:
             synced.cancel()
 
-    async def _stop_following(self) -> None:
-        for task in self._following:
-            task.cancel()
-        await asyncio.gather(*self._following, return_exceptions=True)
-
-    def _list_watch(self, api: Reader, kind: str, path: str) -> ListWatch:
-        watch = ListWatch(api, path, partial(self._take, kind), timing=self._timing)
+    def _list_watch(self, kind: str, path: str) -> ListWatch:
+        watch = ListWatch(self._api, path, partial(self._take, kind), timing=self._timing)
         self._staleness.labels(kind=kind).set_function(watch.seconds_since_sync)
         return watch
 

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import TypeVar
 
+from controlplane.kubernetes.list_watch import Changes, ObjectName, name_of
 from controlplane.model.hosts import service_hostname
 from controlplane.model.service import EndpointSlice, ServiceEndpoint, Workload
 from controlplane.model.snapshot import ResourceKey
@@ -29,7 +30,6 @@ from controlplane.sources.kubernetes_objects import (
     read_pod,
     read_slice,
 )
-from controlplane.sources.watch import Changes, ObjectName, name_of
 
 GroupT = TypeVar("GroupT", str, ObjectName)
 

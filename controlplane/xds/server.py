@@ -6,7 +6,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from functools import partial
 from typing import Any, Final
 
@@ -16,7 +16,12 @@ from envoy.service.discovery.v3 import ads_pb2_grpc
 from google.protobuf.message import DecodeError
 from prometheus_client import CollectorRegistry
 
-from controlplane.errors import AuthorityError, PermissionDeniedError, ProxyError, UnauthenticatedError
+from controlplane.errors import (
+    AuthorityError,
+    AuthorityUnavailableError,
+    PermissionDeniedError,
+    ProxyError,
+)
 from controlplane.model.proxy import ProxyProgress
 from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
 from controlplane.xds import status
@@ -35,8 +40,8 @@ _LOG = logging.getLogger(__name__)
 
 StreamType = Callable[[str], Stream[Any, Any]]
 Metadata = Iterable[tuple[str, str | bytes]]
-# The token's owner; None if there is no token. Raises `AuthorityError` for a token that proves nothing.
-Authenticate = Callable[[Metadata], SpiffeId | None]
+# Tells whom a call's metadata proves. Raises `AuthorityError` where it proves nobody, or that cannot be told.
+Authenticate = Callable[[Metadata], Awaitable[SpiffeId]]
 
 # For `grpc.aio.server`. A dead proxy is noticed within 40 s; a request is names, never megabytes of them.
 SERVER_OPTIONS: Final = (
@@ -131,7 +136,7 @@ class XdsServer:
     async def _from_first_to_last(self, context: grpc.aio.ServicerContext, stream_type: StreamType) -> End:
         """From the first request to the end of the stream, whoever ends it."""
         try:
-            identity = self._identity(context)
+            identity = await self._identity(context)
             request = await context.read()
             if request is grpc.aio.EOF:
                 return _DONE
@@ -141,13 +146,10 @@ class XdsServer:
             return _end_of(error)
         return await self._follow(connection, request, context)
 
-    def _identity(self, context: grpc.aio.ServicerContext) -> SpiffeId | None:
+    async def _identity(self, context: grpc.aio.ServicerContext) -> SpiffeId | None:
         if self._authenticate is None or _is_plaintext(context):
             return None
-        identity = self._authenticate(context.invocation_metadata() or ())
-        if identity is None:
-            raise UnauthenticatedError("a proxy authenticates with a bearer token, and there is none")
-        return identity
+        return await self._authenticate(context.invocation_metadata() or ())
 
     def _open(
         self,
@@ -271,6 +273,7 @@ _STATUSES: Final[dict[type[Exception], grpc.StatusCode]] = {
     ProxyError: grpc.StatusCode.INVALID_ARGUMENT,
     DecodeError: grpc.StatusCode.INVALID_ARGUMENT,
     PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
+    AuthorityUnavailableError: grpc.StatusCode.UNAVAILABLE,  # it may be told later: the proxy comes back
     AuthorityError: grpc.StatusCode.UNAUTHENTICATED,
     grpc.aio.BaseError: grpc.StatusCode.CANCELLED,  # it went away while it was written to
 }

@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from tests.support.node import require_node
 
 from outrigger.demo.bookinfo import CALLERS, principal
 from outrigger.demo.figures import check_shares
@@ -21,6 +20,7 @@ from tests.support.bookinfo import Bookinfo, example
 from tests.support.bookinfo_cluster import bookinfo_in_cluster
 from tests.support.bookinfo_folder import bookinfo_in_folder
 from tests.support.kubernetes_api import eventually
+from tests.support.node import require_node
 
 RATE_PER_S = 25.0
 CONVERGED_WITHIN_S = 2.0

@@ -20,7 +20,7 @@ from controlplane.ca.keys import make_key
 from controlplane.ca.metrics import AuthorityMetrics
 from controlplane.ca.server_certificate import ServerCertificate
 from controlplane.ca.service import CertificateService
-from controlplane.ca.signer import load_or_create_root
+from controlplane.ca.signer_files import load_or_create_root
 from controlplane.ca.tokens import TokenVerifier, create_token, load_or_create_token_key
 from protos.ca_pb2 import CreateCertificateRequest, CreateCertificateResponse
 from protos.ca_pb2_grpc import CertificateServiceStub
@@ -163,7 +163,7 @@ async def test_a_bad_csr_is_refused_with_a_status_words_a_log_line_and_a_count(
     [
         ((), "expected one authorization header with a token, found 0"),
         (("Bearer a.b.c",), "the token proves nothing"),
-        (("Bearer ",), "the token proves nothing"),
+        (("Bearer ",), "the bearer token is empty"),
         (("Basic dXNlcjpwYXNz",), "holds no bearer token"),
         (("Bearer a", "Bearer b"), "expected one authorization header with a token, found 2"),
     ],

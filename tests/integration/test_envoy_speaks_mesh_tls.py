@@ -16,7 +16,7 @@ import pytest
 
 from controlplane.ca.authority import Authority
 from controlplane.ca.keys import make_key, private_key_pem
-from controlplane.ca.signer import load_or_create_root
+from controlplane.ca.signer_files import load_or_create_root
 from controlplane.model.proxy import InterceptionMode
 from controlplane.model.service import Protocol, ServicePort
 from controlplane.model.snapshot import MeshSnapshot

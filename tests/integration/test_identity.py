@@ -14,7 +14,7 @@ from controlplane.ca.authority import Authority
 from controlplane.ca.metrics import AuthorityMetrics
 from controlplane.ca.server_certificate import ServerCertificate
 from controlplane.ca.service import CertificateService
-from controlplane.ca.signer import load_or_create_root
+from controlplane.ca.signer_files import load_or_create_root
 from controlplane.ca.tokens import TokenVerifier, create_token, load_or_create_token_key
 from protos.spiffe import SpiffeId
 from sidecar.errors import IdentityError, IdentityRefusedError

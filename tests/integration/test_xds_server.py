@@ -14,7 +14,7 @@ from envoy.config.core.v3.base_pb2 import Node
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
 from prometheus_client import CollectorRegistry
 
-from controlplane.errors import UnauthenticatedError
+from controlplane.errors import AuthorityUnavailableError, UnauthenticatedError
 from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
 from controlplane.xds.server import SERVER_OPTIONS, Authenticate, XdsServer
 from controlplane.xds.status import ProxyStatus, SyncState
@@ -473,10 +473,12 @@ async def test_a_proxy_that_hangs_up_is_not_a_failure(mesh: Mesh) -> None:
         assert (await sidecar.failure())[0] is grpc.StatusCode.OK
 
 
-def known_tokens(metadata: Iterable[tuple[str, str | bytes]]) -> SpiffeId | None:
+async def known_tokens(metadata: Iterable[tuple[str, str | bytes]]) -> SpiffeId:
     token = dict(metadata).get("authorization")
     if token is None:
-        return None
+        raise UnauthenticatedError("there is no bearer token")
+    if token == "Bearer unheard":
+        raise AuthorityUnavailableError("nobody can tell whose token it is")
     if token != "Bearer reviews":
         raise UnauthenticatedError("the token is not of this mesh")
     return SpiffeId("cluster.local", "bookinfo", "reviews")
@@ -486,6 +488,7 @@ def known_tokens(metadata: Iterable[tuple[str, str | bytes]]) -> SpiffeId | None
     ("token", "node", "code", "words"),
     [
         (None, node_of("a", "bookinfo"), grpc.StatusCode.UNAUTHENTICATED, "bearer token"),
+        ("Bearer unheard", node_of("a", "bookinfo"), grpc.StatusCode.UNAVAILABLE, "nobody can tell"),
         ("Bearer forged", node_of("a", "bookinfo"), grpc.StatusCode.UNAUTHENTICATED, "not of this mesh"),
         ("Bearer reviews", node_of("a", "other"), grpc.StatusCode.PERMISSION_DENIED, "'other'"),
         (

@@ -16,11 +16,11 @@ import pytest
 
 from controlplane.errors import SettingsError
 from controlplane.kubernetes.api import ClientApi
+from controlplane.kubernetes.list_watch import Changes, ListWatch, Timing, name_of, version_of
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.model.status import State
 from controlplane.runtime import ControlPlane, serve
 from controlplane.settings import Settings, read_settings
-from controlplane.sources.watch import Changes, ListWatch, Timing, name_of, version_of
 from tests.support.cluster_objects import (
     NETWORKING,
     crd,
@@ -184,7 +184,7 @@ async def test_what_happened_before_a_compaction_is_found_by_a_list(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     cluster.started_here()
-    caplog.set_level(logging.INFO, "controlplane.sources.watch")
+    caplog.set_level(logging.INFO, "controlplane.kubernetes.list_watch")
     async with cutting_proxy(*server_of(cluster.kubeconfig)) as proxy:
         kubeconfig = by_way_of(cluster.kubeconfig, proxy.port, tmp_path)
         async with follower(kubeconfig) as following:
@@ -307,7 +307,8 @@ async def test_a_control_plane_starts_from_a_cluster_and_follows_it(
 ) -> None:
     await api.create(f"/api/v1/namespaces/{namespace}/services", service("early"))
     addresses = tmp_path / "addresses.json"
-    plane = ControlPlane(settings(cluster.kubeconfig, tmp_path, "--addresses-file", str(addresses)))
+    flags = ["--namespace", namespace, "--addresses-file", str(addresses)]
+    plane = ControlPlane(settings(cluster.kubeconfig, tmp_path, *flags))
     stop = asyncio.Event()
     try:
         await plane.start()

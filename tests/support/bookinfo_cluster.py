@@ -13,7 +13,6 @@ from typing import Final
 from urllib.parse import quote
 
 import httpx
-from tests.support.node import running_node
 
 from outrigger.demo.observe import Hop, read_hops
 from tests.support.bookinfo import example
@@ -29,6 +28,7 @@ from tests.support.crds import install_crds
 from tests.support.kubernetes_api import KubernetesApi, Resource, eventually, kubernetes_api
 from tests.support.kubernetes_cluster import Cluster
 from tests.support.manifests import DEPLOY, apply, manifests, path_of
+from tests.support.node import running_node
 
 CONTROL_PLANE_NAMESPACE: Final = "outrigger-system"
 CONTROL_PLANE: Final = "outrigger-controlplane"

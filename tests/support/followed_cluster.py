@@ -12,23 +12,24 @@ from urllib.parse import urlsplit
 import yaml
 from prometheus_client import CollectorRegistry
 
+from controlplane.kubernetes.api import ClientApi
+from controlplane.kubernetes.list_watch import Timing
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.model.status import ResourceStatus
 from controlplane.model.store import Store
 from controlplane.sources.kubernetes import KubernetesSource
-from controlplane.sources.watch import Timing
 
 DEADLINE_S = 45.0
 QUICK = Timing(first_delay_s=0.02, longest_delay_s=0.5, absence_s=1.0)
 
 
 class Follower:
-    def __init__(self, kubeconfig: Path, timing: Timing = QUICK) -> None:
+    def __init__(self, api: ClientApi, timing: Timing = QUICK) -> None:
         self.store = Store()
         self.registry = CollectorRegistry()
         self._changed = asyncio.Event()
         self.source = KubernetesSource(
-            kubeconfig,
+            api,
             self.store,
             self._changed.set,
             dns_domain="cluster.local",
@@ -66,12 +67,14 @@ class Follower:
 
 @asynccontextmanager
 async def follower(kubeconfig: Path, timing: Timing = QUICK) -> AsyncIterator[Follower]:
-    following = Follower(kubeconfig, timing)
+    api = await ClientApi.connect(kubeconfig)
+    following = Follower(api, timing)
     try:
         await following.source.start()
         yield following
     finally:
         await following.source.close()
+        await api.close()
 
 
 async def fresh_list(kubeconfig: Path) -> MeshSnapshot:

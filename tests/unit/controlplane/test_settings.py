@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from controlplane.ca.signer import SignerFiles
+from controlplane.ca.signer_files import SignerFiles
 from controlplane.errors import SettingsError
 from controlplane.settings import Ports, read_settings
 

@@ -10,7 +10,8 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from controlplane.ca import templates
 from controlplane.ca.authority import Authority
 from controlplane.ca.keys import PrivateKey, PublicKey, make_key
-from controlplane.ca.signer import Signer, SignerFiles, load_or_create_root, load_signer
+from controlplane.ca.signer import Signer
+from controlplane.ca.signer_files import SignerFiles, load_or_create_root, load_signer
 from controlplane.errors import AuthorityUnavailableError
 from protos.spiffe import SpiffeId
 from tests.support.certificates import TestAuthority

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from controlplane.kubernetes.list_watch import Changes
 from controlplane.model.service import ServiceEndpoint
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import Origin
 from controlplane.model.store import Store
 from controlplane.resources.registry import parse_resource
 from controlplane.sources.kubernetes_workloads import WorkloadJoin
-from controlplane.sources.watch import Changes
 
 HOST = "reviews.default.svc.cluster.local"
 LABELS = {"app": "reviews", "security.istio.io/tlsMode": "istio"}

@@ -6,7 +6,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from controlplane.ca.keys import private_key_pem
-from controlplane.ca.signer import ROOT_FILE, SignerFiles, load_or_create_root, load_signer
+from controlplane.ca.signer_files import ROOT_FILE, SignerFiles, load_or_create_root, load_signer
 from controlplane.errors import SettingsError
 from tests.support.certificates import TestAuthority
 

@@ -11,7 +11,7 @@ import pytest
 
 from controlplane.errors import KubernetesError, RefusedError, UnreachableError
 from controlplane.kubernetes.api import Document
-from controlplane.sources.watch import Changes, Collection, ListWatch, Timing, name_of
+from controlplane.kubernetes.list_watch import Changes, Collection, ListWatch, Timing, name_of
 
 TIMING = Timing(first_delay_s=0.001, longest_delay_s=0.002, absence_s=0.0)
 

@@ -9,19 +9,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass
 from random import Random
+from types import MappingProxyType
 from typing import Final
 
 from controlplane.errors import KubernetesError, RefusedError, UnreachableError
 from controlplane.kubernetes.api import Document, Reader
+from controlplane.kubernetes.backoff import Backoff, jittered_s
 
 _LOG = logging.getLogger(__name__)
 
 _NOT_FOUND: Final = 404
 _GONE: Final = 410
+_ALL: Final[Mapping[str, str]] = MappingProxyType({})
 
 ObjectName = tuple[str, str]  # namespace, which is empty for what has none, and name
 
@@ -41,7 +44,7 @@ class Changes:
 class Timing:
     """``watch_s``: a watch is renewed after about that long; one that ends before
     ``shortest_watch_s`` has failed. ``resync_s``: a list is taken after about that long, whatever
-    watches told. Back-off doubles from ``first_delay_s`` to ``longest_delay_s``, and half of it is chance.
+    watches told. ``first_delay_s`` and ``longest_delay_s`` are `Backoff`'s.
     ``absence_s``: a kind that the API server knew is taken to be gone after being unknown that long, as one
     that is just starting knows no kind of a CRD."""
 
@@ -52,6 +55,10 @@ class Timing:
     absence_s: float = 30.0
     shortest_watch_s: float = 1.0
     page_size: int = 500
+
+    @property
+    def backoff(self) -> Backoff:
+        return Backoff(first_delay_s=self.first_delay_s, longest_delay_s=self.longest_delay_s)
 
 
 class Collection:
@@ -84,7 +91,9 @@ class Collection:
 
 
 class ListWatch:
-    """``synced`` is set once all of the collection was handed on, or the API server has no such kind.
+    """``selector`` is the query that picks objects of the collection, such as a ``fieldSelector``.
+
+    ``synced`` is set once all of them were handed on, or the API server has no such kind.
 
     ``hand_on`` is called on the event loop; no event is lost when it returns, and none comes twice.
     """
@@ -96,6 +105,7 @@ class ListWatch:
         hand_on: Callable[[Changes], None],
         *,
         timing: Timing,
+        selector: Mapping[str, str] = _ALL,
         clock: Callable[[], float] = time.monotonic,
         rng: Random | None = None,
     ) -> None:
@@ -104,6 +114,8 @@ class ListWatch:
         self._api: Final = api
         self._hand_on: Final = hand_on
         self._timing: Final = timing
+        self._backoff: Final = timing.backoff
+        self._selector: Final = selector
         self._clock: Final = clock
         self._rng: Final = rng or Random()
         self._collection: Final = Collection()
@@ -133,12 +145,12 @@ class ListWatch:
                     self._note_absence()
                 else:
                     self._note_failure(error)
-            await asyncio.sleep(self._delay_s())
+            await asyncio.sleep(self._backoff.delay_s(self._failures, self._rng))
 
     async def _list(self) -> None:
         """All pages are of one moment. If that is forgotten before the last one, the next try begins anew."""
         objects: list[Document] = []
-        query = {"limit": str(self._timing.page_size)}
+        query = {**self._selector, "limit": str(self._timing.page_size)}
         while True:
             page = await self._api.get(self.path, query)
             objects += page.get("items") or ()
@@ -148,15 +160,16 @@ class ListWatch:
         # No await from here on: what is handed on and where the watch begins belong together.
         self._tell(self._collection.listed(objects))
         self._version = page["metadata"]["resourceVersion"]
-        self._list_due = self._clock() + self._jittered(self._timing.resync_s)
+        self._list_due = self._clock() + jittered_s(self._timing.resync_s, self._rng)
         self._absent_since = None
         self._note_sync()
         self.synced.set()
 
     async def _watch(self) -> None:
         began = self._clock()
-        lasts_s = min(self._jittered(self._timing.watch_s), self._list_due - began)
+        lasts_s = min(jittered_s(self._timing.watch_s, self._rng), self._list_due - began)
         query = {
+            **self._selector,
             "watch": "true",
             "allowWatchBookmarks": "true",
             "resourceVersion": self._version or "",
@@ -216,16 +229,6 @@ class ListWatch:
         if not self._complaint:
             self._complaint = words
             _LOG.warning("%s", words)
-
-    def _delay_s(self) -> float:
-        if self._failures == 0:
-            return 0.0
-        doubled = self._timing.first_delay_s * 2.0 ** min(self._failures - 1, 16)
-        return self._jittered(min(doubled, self._timing.longest_delay_s))
-
-    def _jittered(self, time_s: float) -> float:
-        """Half of it is chance: whoever failed together does not come back together."""
-        return time_s * self._rng.uniform(0.5, 1.0)
 
 
 def name_of(document: Document) -> ObjectName:

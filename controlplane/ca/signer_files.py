@@ -1,0 +1,60 @@
+"""The certificate and key that sign, from files: a self-signed root of our own, or what the operator gave."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from controlplane.ca import state_files
+from controlplane.ca.signer import Pem, Signer, SignerPems, make_root, own_root, parse_signer
+from controlplane.errors import SettingsError
+
+# One file for both, so that a key never meets another start's certificate.
+ROOT_FILE: Final = "root-ca.pem"
+# For clients, without the key.
+TRUST_BUNDLE_FILE: Final = "root-cert.pem"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignerFiles:
+    """As `SignerPems`."""
+
+    certificate: Path
+    key: Path
+    chain: Path | None = None
+    roots: Path | None = None
+
+
+def load_or_create_root(
+    state_dir: Path, trust_domain: str, now: float, more_roots: Path | None = None
+) -> Signer:
+    """Our own root, made when the state folder has none. ``more_roots`` are trusted beside it. Raises
+    `SettingsError`."""
+    path = state_dir / ROOT_FILE
+    content = state_files.load_or_create(path, lambda: b"".join(make_root(trust_domain, now)))
+    pem = Pem(content, str(path))
+    return own_root(pem, pem, now, read_pem(more_roots))
+
+
+def load_signer(files: SignerFiles, now: float) -> Signer:
+    """A given root or intermediate. Raises `SettingsError`."""
+    pems = SignerPems(
+        certificate=_read(files.certificate),
+        key=Pem(state_files.read_secret(files.key), str(files.key)),
+        chain=read_pem(files.chain),
+        roots=read_pem(files.roots),
+    )
+    return parse_signer(pems, now)
+
+
+def read_pem(path: Path | None) -> Pem | None:
+    """None where there is no path. Raises `SettingsError`."""
+    return None if path is None else _read(path)
+
+
+def _read(path: Path) -> Pem:
+    try:
+        return Pem(path.read_bytes(), str(path))
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}: {error.strerror}") from error

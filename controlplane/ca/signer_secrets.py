@@ -1,0 +1,121 @@
+"""The certificate and key that sign, from Secrets of a cluster: for all replicas the same."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from controlplane.ca.signer import Pem, Signer, SignerPems, make_root, own_root, parse_signer
+from controlplane.errors import RefusedError, SettingsError
+from controlplane.kubernetes.api import Document, KubernetesApi
+
+# Istio's name and meaning: a signing certificate that the operator plugs in.
+PLUGGED_IN_SECRET: Final = "cacerts"
+# A root of our own, as istiod keeps its own in istio-ca-secret.
+OWN_SECRET: Final = "outrigger-ca-secret"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Keys:
+    """What the parts of a signer are called in a Secret."""
+
+    certificate: str
+    key: str
+    chain: str
+    roots: str
+
+
+_ISTIO: Final = _Keys(
+    certificate="ca-cert.pem", key="ca-key.pem", chain="cert-chain.pem", roots="root-cert.pem"
+)
+# Type kubernetes.io/tls, which istiod takes as well: the certificate is followed by its chain.
+_TLS: Final = _Keys(certificate="tls.crt", key="tls.key", chain="tls.crt", roots="ca.crt")
+
+_NOT_FOUND: Final = 404
+_CONFLICT: Final = 409
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SignerSecrets:
+    """The Secrets of ``namespace``. ``more_roots`` are trusted beside those that they hold."""
+
+    api: KubernetesApi
+    namespace: str
+    trust_domain: str
+    more_roots: Pem | None = None
+
+    async def load_or_create(self, now: float) -> Signer:
+        """What is plugged in; else our own root, made where there is none. Of replicas that start at once,
+        one creates it, and all of them read it.
+
+        Raises `SettingsError` for a Secret that cannot sign, `UnreachableError` and `RefusedError`, after
+        which it may be tried again.
+        """
+        plugged_in = await self._find(PLUGGED_IN_SECRET)
+        if plugged_in is not None:
+            return parse_signer(self._plugged_in(plugged_in), now)
+        own = await self._find(OWN_SECRET) or await self._create(now)
+        certificate, key = self._pem(own, _ISTIO.certificate), self._pem(own, _ISTIO.key)
+        return own_root(certificate, key, now, self.more_roots)
+
+    async def _find(self, name: str) -> Document | None:
+        try:
+            return await self.api.get(f"{self._path}/{name}")
+        except RefusedError as error:
+            if error.status == _NOT_FOUND:
+                return None
+            raise
+
+    async def _create(self, now: float) -> Document:
+        certificate, key = make_root(self.trust_domain, now)
+        secret = {
+            "apiVersion": "v1",
+            "kind": "Secret",
+            "metadata": {"name": OWN_SECRET, "labels": {"app.kubernetes.io/part-of": "outrigger"}},
+            "type": "istio.io/ca-root",
+            "data": {
+                _ISTIO.certificate: base64.b64encode(certificate).decode("ascii"),
+                _ISTIO.key: base64.b64encode(key).decode("ascii"),
+            },
+        }
+        try:
+            return await self.api.create(self._path, secret)
+        except RefusedError as error:
+            if error.status == _CONFLICT:  # another replica was faster
+                return await self.api.get(f"{self._path}/{OWN_SECRET}")
+            raise
+
+    def _plugged_in(self, secret: Document) -> SignerPems:
+        data = _data(secret)
+        keys = _TLS if _ISTIO.certificate not in data and _TLS.certificate in data else _ISTIO
+        return SignerPems(
+            certificate=self._pem(secret, keys.certificate),
+            key=self._pem(secret, keys.key),
+            chain=self._optional_pem(secret, keys.chain),
+            roots=self._optional_pem(secret, keys.roots),
+            more_roots=self.more_roots,
+        )
+
+    def _optional_pem(self, secret: Document, key: str) -> Pem | None:
+        return self._pem(secret, key) if key in _data(secret) else None
+
+    def _pem(self, secret: Document, key: str) -> Pem:
+        where = f"Secret {self.namespace}/{secret['metadata']['name']}"
+        if key not in _data(secret):
+            raise SettingsError(f"{where} has no {key}")
+        try:
+            content = base64.b64decode(_data(secret)[key], validate=True)
+        except (ValueError, TypeError) as error:
+            raise SettingsError(f"{where}: {key} is not base64: {error}") from error
+        return Pem(content, f"{where}, {key}")
+
+    @property
+    def _path(self) -> str:
+        return f"/api/v1/namespaces/{self.namespace}/secrets"
+
+
+def _data(secret: Document) -> Mapping[str, Any]:
+    """A Secret without any has null, or nothing."""
+    return secret.get("data") or {}

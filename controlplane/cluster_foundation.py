@@ -1,0 +1,75 @@
+"""What a control plane stands on in a Kubernetes cluster: all of it is asked of the API server.
+
+Apart from `foundation`, for the client of Kubernetes is heavy: who has a folder should not wait for it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from prometheus_client import CollectorRegistry
+
+from controlplane.ca.root_certificates import RootCertificates
+from controlplane.ca.signer import Signer
+from controlplane.ca.signer_files import load_signer, read_pem
+from controlplane.ca.signer_secrets import SignerSecrets
+from controlplane.ca.token_review import TokenReviewer
+from controlplane.foundation import Foundation, make_authority
+from controlplane.kubernetes.api import ClientApi, KubernetesApi
+from controlplane.kubernetes.backoff import until_answered
+from controlplane.model.store import Store
+from controlplane.settings import Settings
+from controlplane.sources.kubernetes import KubernetesSource
+from controlplane.status.elected import ElectedWriter
+from controlplane.status.writer import StatusTiming, World
+
+
+@asynccontextmanager
+async def cluster_foundation(
+    settings: Settings,
+    store: Store,
+    on_change: Callable[[], None],
+    world: World,
+    status_timing: StatusTiming,
+    registry: CollectorRegistry,
+) -> AsyncIterator[Foundation]:
+    """Waits for the API server, however long it is away: there is nothing to sign with before. Raises
+    `SettingsError` for a configuration, a Secret or a file that cannot be used."""
+    api = await ClientApi.connect(settings.kubeconfig)
+    try:
+        authority = make_authority(await _signer(api, settings), settings)
+        root_certificates = RootCertificates(api, "".join(authority.trust_bundle_pem))
+        statuses = ElectedWriter(api, settings.namespace, world, registry=registry, timing=status_timing)
+        yield Foundation(
+            source=KubernetesSource(
+                api,
+                store,
+                on_change,
+                dns_domain=settings.mesh.dns_domain,
+                registry=registry,
+                on_object=statuses.ledger.note,
+            ),
+            authority=authority,
+            authenticator=TokenReviewer(api, settings.mesh.trust_domain),
+            on_build=statuses.note_build,
+            duties={"root-certificates": root_certificates.run, "statuses": statuses.run},
+        )
+    finally:
+        await api.close()
+
+
+async def _signer(api: KubernetesApi, settings: Settings) -> Signer:
+    given = settings.authority.signer
+    if given is not None:
+        return load_signer(given, time.time())
+    secrets = SignerSecrets(
+        api=api,
+        namespace=settings.namespace,
+        trust_domain=settings.mesh.trust_domain,
+        more_roots=read_pem(settings.authority.roots),
+    )
+    return await until_answered(
+        lambda: secrets.load_or_create(time.time()), "there is no key to sign with yet"
+    )

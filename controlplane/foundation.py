@@ -1,0 +1,82 @@
+"""What a control plane stands on: where its resources come from, what signs, and who vouches for its callers.
+
+A folder of YAML and a state folder; or a cluster (`cluster_foundation`), where no key is ever on disk.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from controlplane.ca import state_files
+from controlplane.ca.authentication import Authenticator
+from controlplane.ca.authority import Authority
+from controlplane.ca.signer import Signer
+from controlplane.ca.signer_files import TRUST_BUNDLE_FILE, load_or_create_root, load_signer
+from controlplane.ca.tokens import TokenVerifier, load_or_create_token_key
+from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
+from controlplane.model.store import Store
+from controlplane.settings import Settings
+from controlplane.sources.files import FolderSource
+from controlplane.sources.source import Source
+
+_LOG = logging.getLogger(__name__)
+
+_EXPIRY_WARNING_S: Final = 30 * 24 * 3600.0
+
+
+def _tell_nobody(snapshot: MeshSnapshot, change: SnapshotChange) -> None:
+    """A folder's files have no status to write to."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Foundation:
+    """``source`` is not started yet. ``on_build`` is told whenever the store was built. ``duties`` are what
+    else is to be done while we serve, by name, each until it is cancelled."""
+
+    source: Source
+    authority: Authority
+    authenticator: Authenticator
+    on_build: Callable[[MeshSnapshot, SnapshotChange], None] = _tell_nobody
+    duties: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=dict)
+
+
+@asynccontextmanager
+async def folder_foundation(
+    settings: Settings, store: Store, on_change: Callable[[], None]
+) -> AsyncIterator[Foundation]:
+    """The roots are published in the state folder, for those who are to trust us. Raises `SettingsError`."""
+    token_key = load_or_create_token_key(settings.state_dir)
+    authority = make_authority(_signer(settings), settings)
+    bundle = "".join(authority.trust_bundle_pem).encode("ascii")
+    state_files.replace(settings.state_dir / TRUST_BUNDLE_FILE, bundle, mode=0o644)
+    yield Foundation(
+        source=FolderSource(settings.folder, store, on_change),
+        authority=authority,
+        authenticator=TokenVerifier(token_key, settings.mesh.trust_domain),
+    )
+
+
+def make_authority(signer: Signer, settings: Settings) -> Authority:
+    authority = Authority(
+        signer,
+        default_lifetime_s=settings.authority.default_lifetime_s,
+        max_lifetime_s=settings.authority.max_lifetime_s,
+    )
+    for what, expires in (("a root", authority.root_expires), ("the signer", authority.signer_expires)):
+        if expires.timestamp() - time.time() < _EXPIRY_WARNING_S:
+            _LOG.warning("%s of the mesh's certificates expires at %s: replace it before", what, expires)
+    return authority
+
+
+def _signer(settings: Settings) -> Signer:
+    given = settings.authority.signer
+    if given is not None:
+        return load_signer(given, time.time())
+    return load_or_create_root(
+        settings.state_dir, settings.mesh.trust_domain, time.time(), settings.authority.roots
+    )
