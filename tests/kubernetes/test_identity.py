@@ -134,7 +134,9 @@ async def test_a_proxy_follows_with_its_pods_token_and_as_no_other(
     token = await request_token(api, namespace, audience=AUDIENCE, pod=pod)
     metadata = (("authorization", f"Bearer {token}"),)
     credentials = grpc.ssl_channel_credentials(plane.roots.read_bytes())
-    async with grpc.aio.secure_channel(plane.xds_tls, credentials) as channel:
+    # By the name that pods know it by, which must be in its certificate.
+    options = [("grpc.ssl_target_name_override", f"outrigger-controlplane.{namespace}.svc")]
+    async with grpc.aio.secure_channel(plane.xds_tls, credentials, options) as channel:
         async with DeltaClient(channel, node_of("reviews-1", namespace), metadata=metadata) as proxy:
             await proxy.subscribe(CLUSTER)
             await proxy.accept(CLUSTER)
