@@ -12,7 +12,7 @@ ControlPlaneError
     ├── PermissionDeniedError    a token that proves somebody else
     ├── InvalidRequestError      a CSR that is not acceptable
     ├── RequestTooLargeError     a CSR longer than any honest one
-    └── AuthorityUnavailableError    the authority's own: it cannot sign now
+    └── AuthorityUnavailableError    the authority's own: it cannot sign now, or tell who asks
 """
 
 from __future__ import annotations

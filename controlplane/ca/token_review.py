@@ -54,10 +54,8 @@ def _review_of(token: str) -> Document:
 def _user_of(status: Any) -> str:
     """The name of an authenticated user, from a TokenReviewStatus."""
     match status:
-        case {"authenticated": True, "audiences": [*audiences], "user": {"username": str(user)}} if (
-            AUDIENCE in audiences
-        ):
-            return user
+        case {"authenticated": True, "audiences": [*audiences], **rest} if AUDIENCE in audiences:
+            return _name_of(rest.get("user"))
         case {"authenticated": True}:
             # An API server that knows no audiences ignores ours, and says none.
             raise UnauthenticatedError(f"the token is good, but not for the audience {AUDIENCE!r}")
@@ -65,3 +63,11 @@ def _user_of(status: Any) -> str:
             raise UnauthenticatedError(f"the token proves nothing: {reason}")
         case _:
             raise UnauthenticatedError("the token proves nothing: the API server does not know it")
+
+
+def _name_of(user: Any) -> str:
+    match user:
+        case {"username": str(name)}:
+            return name
+        case _:
+            raise UnauthenticatedError("the token is good, but the API server names no user")

@@ -26,6 +26,12 @@ def cluster() -> Iterator[Cluster]:
 
 
 @pytest.fixture
+def own_cluster(cluster: Cluster) -> None:
+    """For tests that run a control plane: it tells every namespace which roots to trust."""
+    cluster.started_here()
+
+
+@pytest.fixture
 async def api(cluster: Cluster) -> AsyncIterator[KubernetesApi]:
     """As the cluster's administrator."""
     async with kubernetes_api(cluster.kubeconfig) as administrator:

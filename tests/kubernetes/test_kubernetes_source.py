@@ -302,6 +302,7 @@ async def test_many_pages_are_one_list(api: KubernetesApi, cluster: Cluster, nam
     }
 
 
+@pytest.mark.usefixtures("own_cluster")
 async def test_a_control_plane_starts_from_a_cluster_and_follows_it(
     cluster: Cluster, api: KubernetesApi, namespace: str, tmp_path: Path
 ) -> None:

@@ -52,6 +52,28 @@ def test_the_trust_domain_flag_wins_over_the_mesh_configuration(tmp_path: Path) 
     assert overridden.proxy_http_port == 15080
 
 
+def test_the_control_planes_own_namespace_is_the_root_namespace() -> None:
+    pod = {"POD_NAMESPACE": "mesh-system"}
+    for argv, environment, namespace in (
+        ([], {}, "istio-system"),
+        ([], pod, "mesh-system"),
+        ([], {**pod, "OUTRIGGER_NAMESPACE": "other"}, "other"),
+        (["--namespace", "flag"], pod, "flag"),
+    ):
+        settings = read_settings(argv, environment)
+        assert (settings.namespace, settings.mesh.root_namespace) == (namespace, namespace)
+
+
+def test_the_mesh_configuration_may_name_another_root_namespace(tmp_path: Path) -> None:
+    mesh_config = tmp_path / "mesh.yaml"
+    argv = ["--mesh-config", str(mesh_config), "--namespace", "mesh-system"]
+    mesh_config.write_text("rootNamespace: policies\n")
+    settings = read_settings(argv, {})
+    assert (settings.namespace, settings.mesh.root_namespace) == ("mesh-system", "policies")
+    mesh_config.write_text("trustDomain: example.com\n")
+    assert read_settings(argv, {}).mesh.root_namespace == "mesh-system"
+
+
 def test_a_given_authority_is_read_from_its_files(tmp_path: Path) -> None:
     flags = ["--ca-cert", "c.pem", "--ca-key", "k.pem", "--ca-chain", "chain.pem", "--root-cert", "r.pem"]
     authority = read_settings(["--folder", str(tmp_path), *flags], {}).authority
@@ -85,6 +107,7 @@ def test_settings_that_do_not_fit_are_refused_in_words(tmp_path: Path, flags: li
         (["--xds-port", "-1"], {}, "'-1' is no port"),
         ([], {"OUTRIGGER_METRICS_PORT": "http"}, "argument --metrics-port: 'http' is no port"),
         (["--bind-address", "localhost"], {}, "'localhost' is no IP address"),
+        (["--namespace", "../kube-system"], {}, "not a namespace: '../kube-system'"),
         (["--trust-domain", "UPPER"], {}, "not a trust domain: 'UPPER'"),
         (["--workload-cert-ttl", "soon"], {}, "'soon' is no duration"),
         (["--workload-cert-ttl", "10ms"], {}, "'10ms' is shorter than a second"),

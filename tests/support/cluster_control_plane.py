@@ -1,0 +1,66 @@
+"""A control plane that follows a cluster, inside the test's own loop, and a workload's way to it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from controlplane.runtime import ControlPlane
+from controlplane.settings import read_settings
+from sidecar.identity.client import SigningClient
+from sidecar.identity.key import WorkloadKey
+from sidecar.identity.svid import SignedCertificate
+from tests.support.control_plane import FREE_PORTS
+from tests.support.kubernetes_api import KubernetesApi, eventually
+
+ROOTS_CONFIG_MAP = "outrigger-ca-root-cert"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterControlPlane:
+    """``xds_tls`` is HOST:PORT; ``roots`` is a file with what the ConfigMap tells pods to trust."""
+
+    xds_tls: str
+    roots: Path
+
+    async def sign(self, token: str, signing_request: str = "") -> SignedCertificate:
+        """As a sidecar asks for a certificate, and with the errors that it gets."""
+        client = SigningClient(
+            address=self.xds_tls, root_certificate_file=self.roots, token=lambda: token, lifetime_s=60.0
+        )
+        return await client.sign(signing_request or WorkloadKey().signing_request())
+
+
+@asynccontextmanager
+async def cluster_control_plane(
+    kubeconfig: Path, api: KubernetesApi, namespace: str, folder: Path, *flags: str
+) -> AsyncIterator[ClusterControlPlane]:
+    """Runs until the block ends, with its Secrets in ``namespace`` and a state folder that cannot be made."""
+    folder.mkdir(parents=True)
+    addresses, no_folder = folder / "addresses.json", folder / "file"
+    no_folder.touch()
+    command = ["--source", "kubernetes", "--kubeconfig", str(kubeconfig), "--namespace", namespace]
+    command += ["--state-dir", str(no_folder / "state"), "--addresses-file", str(addresses), *FREE_PORTS]
+    plane, stop = ControlPlane(read_settings([*command, *flags], {})), asyncio.Event()
+    try:
+        await plane.start()
+        following = asyncio.create_task(plane.follow(stop), name="follow")
+        roots = folder / "roots.pem"
+        roots.write_text(await published_roots(api, namespace))
+        yield ClusterControlPlane(xds_tls=json.loads(addresses.read_text())["xds_tls"], roots=roots)
+        stop.set()
+        await following
+    finally:
+        await plane.close()
+
+
+async def published_roots(api: KubernetesApi, namespace: str) -> str:
+    """As a pod of the namespace mounts them, once they are there."""
+    path = f"/api/v1/namespaces/{namespace}/configmaps/{ROOTS_CONFIG_MAP}"
+    config_map = await eventually(lambda: api.get(path), "the roots are published")
+    roots: str = config_map["data"]["root-cert.pem"]
+    return roots

@@ -1,0 +1,155 @@
+"""What each answer to a TokenReview means for whoever showed the token."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from controlplane.ca.token_review import TokenReviewer
+from controlplane.errors import (
+    AuthorityUnavailableError,
+    KubernetesError,
+    RefusedError,
+    UnauthenticatedError,
+    UnreachableError,
+)
+from controlplane.kubernetes.api import Document
+from protos.spiffe import SpiffeId
+
+REVIEWS = "system:serviceaccount:bookinfo:reviews"
+GOOD: Document = {"authenticated": True, "audiences": ["outrigger-ca"], "user": {"username": REVIEWS}}
+
+
+class Reviews:
+    """An API server that answers all reviews alike, once it is let."""
+
+    def __init__(self, status: Any = None, failure: KubernetesError | None = None) -> None:
+        self.status = status
+        self.failure = failure
+        self.asked: list[tuple[str, Document]] = []
+        self.answering = asyncio.Event()
+        self.answering.set()
+        self.at_once = self.most_at_once = 0
+
+    async def create(self, path: str, document: Document) -> Document:
+        self.asked.append((path, document))
+        self.at_once += 1
+        self.most_at_once = max(self.most_at_once, self.at_once)
+        try:
+            await self.answering.wait()
+        finally:
+            self.at_once -= 1
+        if self.failure is not None:
+            raise self.failure
+        return {**document, "status": self.status}
+
+    async def replace(self, path: str, document: Document) -> Document:
+        raise AssertionError("a review is created")
+
+    async def merge(self, path: str, document: Document) -> Document:
+        raise AssertionError("a review is created")
+
+
+async def authenticate(api: Reviews, token: str = "a.b.c", timeout_s: float = 5.0) -> SpiffeId:
+    reviewer = TokenReviewer(api, "example.com", timeout_s=timeout_s)
+    return await reviewer.authenticate([("authorization", f"Bearer {token}")])
+
+
+async def test_the_api_server_is_asked_for_our_audience() -> None:
+    api = Reviews(GOOD)
+    assert await authenticate(api) == SpiffeId("example.com", "bookinfo", "reviews")
+    [(path, review)] = api.asked
+    assert path == "/apis/authentication.k8s.io/v1/tokenreviews"
+    assert review["spec"] == {"token": "a.b.c", "audiences": ["outrigger-ca"]}
+
+
+async def test_ours_may_be_one_of_several_audiences() -> None:
+    await authenticate(Reviews({**GOOD, "audiences": ["vault", "outrigger-ca"]}))
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        ({"error": "[invalid bearer token, token has expired]"}, "proves nothing: .*token has expired"),
+        ({"authenticated": False, "error": "pod is gone"}, "proves nothing: pod is gone"),
+        ({"authenticated": False}, "the API server does not know it"),
+        ({}, "the API server does not know it"),
+        (None, "the API server does not know it"),
+        ({**GOOD, "authenticated": "true"}, "the API server does not know it"),
+        ({**GOOD, "authenticated": 1, "error": "odd"}, "proves nothing: odd"),
+        ({**GOOD, "audiences": None}, "not for the audience 'outrigger-ca'"),
+        ({**GOOD, "audiences": []}, "not for the audience 'outrigger-ca'"),
+        ({**GOOD, "audiences": ["vault"]}, "not for the audience 'outrigger-ca'"),
+        ({**GOOD, "audiences": "outrigger-ca"}, "not for the audience 'outrigger-ca'"),
+        ({**GOOD, "user": {"username": "kubernetes-admin"}}, "not a service account's.*'kubernetes-admin'"),
+        ({**GOOD, "user": {"username": "system:serviceaccount:a/b:c"}}, "not a namespace: 'a/b'"),
+        ({**GOOD, "user": {}}, "names no user"),
+        ({**GOOD, "user": None}, "names no user"),
+    ],
+)
+async def test_what_proves_no_service_account_is_refused_in_words(status: Any, reason: str) -> None:
+    with pytest.raises(UnauthenticatedError, match=reason):
+        await authenticate(Reviews(status))
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        UnreachableError("https://10.96.0.1: connection refused"),
+        RefusedError(403, "tokenreviews is forbidden"),
+        RefusedError(500, "etcdserver: leader changed"),
+    ],
+)
+async def test_an_api_server_that_does_not_answer_is_no_reason_to_believe_anybody(
+    failure: KubernetesError,
+) -> None:
+    with pytest.raises(AuthorityUnavailableError, match=f"reviews no tokens now: .*{failure}"):
+        await authenticate(Reviews(failure=failure))
+
+
+async def test_an_api_server_that_is_slow_is_not_waited_for() -> None:
+    api = Reviews(GOOD)
+    api.answering.clear()
+    with pytest.raises(AuthorityUnavailableError, match=r"not reviewed the token within 0.01 s"):
+        await authenticate(api, timeout_s=0.01)
+    assert api.at_once == 0
+
+
+async def test_without_a_token_nobody_is_asked() -> None:
+    api = Reviews(GOOD)
+    with pytest.raises(UnauthenticatedError, match="the bearer token is empty"):
+        await authenticate(api, token="")
+    assert not api.asked
+
+
+async def test_nothing_is_remembered() -> None:
+    """A pod may be gone when its token comes again."""
+    api = Reviews(GOOD)
+    reviewer = TokenReviewer(api, "example.com")
+    metadata = [("authorization", "Bearer a.b.c")]
+    await reviewer.authenticate(metadata)
+    api.status = {"error": "pod is gone"}
+    with pytest.raises(UnauthenticatedError, match="pod is gone"):
+        await reviewer.authenticate(metadata)
+
+
+async def test_reviews_at_once_are_bounded_and_the_cancelled_give_way() -> None:
+    api = Reviews(GOOD)
+    api.answering.clear()
+    reviewer = TokenReviewer(api, "example.com")
+    calls = [
+        asyncio.create_task(reviewer.authenticate([("authorization", f"Bearer {number}")]))
+        for number in range(100)
+    ]
+    async with asyncio.timeout(5):
+        while api.at_once < 32:
+            await asyncio.sleep(0)
+        for call in calls[:50]:
+            call.cancel()
+        await asyncio.gather(*calls[:50], return_exceptions=True)
+        api.answering.set()
+        answers = await asyncio.gather(*calls[50:])
+    assert len(answers) == 50
+    assert api.most_at_once == 32
