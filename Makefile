@@ -26,8 +26,8 @@ $(ENVOY_VENV)/.installed: Makefile
 demo: $(VENV)/.installed ## Run a mesh on this machine and show it working (about a minute)
 	$(BIN)/outrigger demo $(DEMO_ARGS)
 
-cluster: $(VENV)/.installed ## Run a real Kubernetes control plane by hand, until Ctrl-C
-	$(BIN)/python -m tests.kubernetes
+cluster: $(VENV)/.installed ## Run a real Kubernetes control plane by hand, until Ctrl-C (NODE=1: with a node)
+	$(BIN)/python -m tests.kubernetes $(if $(NODE),--node)
 
 cluster-binary: $(VENV)/.installed ## Build what `make cluster` and its tests run: once, some minutes
 	$(BIN)/python -m tests.kubernetes build

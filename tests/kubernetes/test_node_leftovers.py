@@ -11,7 +11,16 @@ from tests.support.kubernetes_api import KubernetesApi, KubernetesError, Resourc
 from tests.support.kubernetes_cluster import Cluster
 from tests.support.node import RunningNode, require_node, running_node
 from tests.support.node_agent.commands import run
-from tests.support.pod_specs import IMAGES, UNTIL_TERM, Pods, pod, processes_of, shell
+from tests.support.pod_specs import (
+    IMAGES,
+    UNTIL_TERM,
+    Pods,
+    condition,
+    container_status,
+    pod,
+    processes_of,
+    shell,
+)
 
 NODE = "short-lived-node"
 
@@ -85,9 +94,19 @@ async def test_the_next_node_removes_what_a_killed_one_has_left(
 
     await eventually(processes_gone, "its containers ended with it")
     assert await traces(found, node)
-    await pods.delete("left")
     with running_node(cluster.kubeconfig, IMAGES, name=NODE) as following:
-        assert {each for each in await traces(found, node) if not each.startswith("link")} == set()
-        await pods.gone("left")
+        assert not node.logs.exists()
         await run_a_pod(pods, "next")
+
+        async def runs_again() -> bool:
+            now = await pods.get("left")
+            return identity(now) != identity(found) and condition(now, "Ready")["status"] == "True"
+
+        await eventually(runs_again, "the pod that was left runs again")
+        assert len(processes_of("left")) == len(processes_of("next"))
     assert await traces(found, following) == []
+
+
+def identity(pod: Resource) -> str:
+    """Of its container's present run."""
+    return str(container_status(pod, "main").get("containerID"))

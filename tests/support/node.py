@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
 import pytest
 
@@ -25,10 +24,11 @@ Images = Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningNode:
-    """`logs` is the folder of the containers' output."""
+    """`logs` is the folder of the containers' output, `own_log` the node's own: ends, failed probes."""
 
     name: str
     logs: Path
+    own_log: Path
     process: subprocess.Popen[str]
 
     def output(self, namespace: str, pod: str, container: str) -> str:
@@ -43,40 +43,44 @@ def running_node(
 ) -> Iterator[RunningNode]:
     """A Node of the cluster that is ready. Each image is a command line of this machine; a container's `args`
     follow it, its `command` takes its place. At the end nothing is left of it, nor of its pods."""
-    with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as complaints:
-        table = Path(folder) / "images.json"
+    with tempfile.TemporaryDirectory() as folder:
+        own_log, table = Path(folder) / "log", Path(folder) / "images.json"
         table.write_text(json.dumps(images))
         command = [sys.executable, "-m", "tests.support.node_agent", "--kubeconfig", str(kubeconfig)]
         command += ["--images", str(table), "--node-name", name, "--back-off", str(back_off_s)]
         environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
-        pipe = subprocess.PIPE
-        with subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=complaints, env=environment, text=True
-        ) as process:
-            try:
-                assert process.stdout is not None
-                line = process.stdout.readline()
-                assert line, f"the node ended: {words(complaints)}"
-                ready = json.loads(line)
-                yield RunningNode(name=ready["node"], logs=Path(ready["logs"]), process=process)
-            finally:
-                stop(process)
+        with node_process(command, environment, own_log) as process:
+            assert process.stdout is not None
+            line = process.stdout.readline()
+            assert line, f"the node ended: {own_log.read_text()}"
+            ready = json.loads(line)
+            logs = Path(ready["logs"])
+            yield RunningNode(name=ready["node"], logs=logs, own_log=own_log, process=process)
         # It may have been killed, by a test: that is not its own failure.
-        assert process.returncode in {0, -signal.SIGKILL}, f"the node failed: {words(complaints)}"
+        assert process.returncode in {0, -signal.SIGKILL}, f"the node failed: {own_log.read_text()}"
 
 
-def stop(process: subprocess.Popen[str]) -> None:
-    process.terminate()
-    try:
-        process.wait(STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        raise
-
-
-def words(complaints: IO[str]) -> str:
-    complaints.seek(0)
-    return complaints.read()
+@contextmanager
+def node_process(
+    command: Sequence[str], environment: Mapping[str, str], log: Path
+) -> Iterator[subprocess.Popen[str]]:
+    """It leaves at the end of its input, so also when we are killed."""
+    pipe = subprocess.PIPE
+    with (
+        log.open("w") as complaints,
+        subprocess.Popen(
+            command, stdin=pipe, stdout=pipe, stderr=complaints, env=environment, text=True
+        ) as process,
+    ):
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
 
 
 def require_node() -> None:

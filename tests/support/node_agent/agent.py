@@ -13,13 +13,13 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.support.kubernetes_api import KubernetesApi, KubernetesError
+from tests.support.kubernetes_api import KubernetesApi
 from tests.support.node_agent.container_state import BackOff
 from tests.support.node_agent.following import Collection, follow
 from tests.support.node_agent.images import Images
 from tests.support.node_agent.node import CAPACITY, NodeRegistration
 from tests.support.node_agent.node_network import node_network
-from tests.support.node_agent.objects import UNREACHABLE
+from tests.support.node_agent.objects import AwayError, once
 from tests.support.node_agent.pod_sandbox import NodeServices
 from tests.support.node_agent.pod_worker import PodWorker
 
@@ -72,8 +72,8 @@ async def registered(registration: NodeRegistration) -> AsyncIterator[None]:
 async def deregister(registration: NodeRegistration) -> None:
     try:
         async with asyncio.timeout(REMOVAL_TIMEOUT_S):
-            await registration.remove()
-    except (KubernetesError, *UNREACHABLE) as error:  # a cluster that has ended before its node, most likely
+            await once(registration.remove)
+    except (AwayError, TimeoutError) as error:  # a cluster that has ended before its node, most likely
         log.warning("the node stays in the API: %r", error)
 
 

@@ -91,6 +91,8 @@ class Container:
 
 async def start(spec: ContainerSpec) -> Container:
     """Returns once the container's own program has begun. Raises StartError."""
+    if not spec.program.argv:
+        raise StartError("no command: neither the container has one, nor its image, nor are there args")
     receiver, sender = os.pipe()
     with os.fdopen(receiver, "rb") as pipe:
         try:

@@ -37,8 +37,8 @@ log = logging.getLogger(__name__)
 class Board:
     """The states of a pod's containers; calls `changed` after each change."""
 
-    def __init__(self, names: list[str], changed: Callable[[], None]) -> None:
-        self.states = {name: ContainerState() for name in names}
+    def __init__(self, states: dict[str, ContainerState], changed: Callable[[], None]) -> None:
+        self.states = states
         self._changed = changed
 
     def put(self, name: str, state: ContainerState) -> None:

@@ -15,7 +15,7 @@ class UnknownImageError(Exception):
 
 
 def read_images(file: Path) -> Images:
-    """A table in YAML or JSON: by the image, the command line that its entry point stands for.
+    """A table in YAML or JSON: by the image, the command line of its entry point, which may be empty.
 
     Raises ValueError where it is anything else.
     """

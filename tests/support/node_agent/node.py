@@ -38,7 +38,7 @@ class NodeRegistration:
             await self.register()
 
     async def remove(self) -> None:
-        """Raises KubernetesError, and whatever it is that the API server cannot be reached by."""
+        """Raises KubernetesError, and what the connection to the API server raises."""
         for path in (f"{NODES}/{self._name}", f"{LEASES}/{self._name}"):
             try:
                 await self._api.delete(path)

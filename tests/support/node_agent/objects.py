@@ -23,29 +23,40 @@ class MissingError(Exception):
     """A ConfigMap or Secret, or a key of it, that is not there and is not optional."""
 
 
-async def patiently(ask: Callable[[], Awaitable[Answer]]) -> Answer:
-    """Asks until the API server answers for itself: it may be away, or (429, 5xx) not ready yet.
+class AwayError(Exception):
+    """The API server cannot be reached, or (429, 5xx) is not ready yet."""
 
-    Raises KubernetesError for any other refusal.
-    """
+
+async def once(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Raises AwayError, and KubernetesError for a refusal that is the API server's own."""
+    try:
+        return await ask()
+    except KubernetesError as error:
+        if error.status == 429 or error.status >= 500:
+            raise AwayError(str(error)) from error
+        raise
+    except UNREACHABLE as error:
+        raise AwayError(repr(error)) from error
+
+
+async def patiently(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Asks until the API server answers. Raises KubernetesError."""
     while True:
         try:
-            return await ask()
-        except KubernetesError as error:
-            if not (error.status == 429 or error.status >= 500):
-                raise
-            log.info("the API server is not ready: %s", error)
-        except UNREACHABLE as error:
-            log.info("the API server is away: %r", error)
+            return await once(ask)
+        except AwayError as error:
+            log.info("the API server is away: %s", error)
         await asyncio.sleep(ASK_AGAIN_AFTER_S)
 
 
 class PodObjects:
-    """The ConfigMaps and Secrets of one namespace, as files' or variables' contents by key."""
+    """The ConfigMaps and Secrets of one namespace, as files' or variables' contents by key. While the API
+    server is away they are what they were: a container that restarts does not wait for it."""
 
     def __init__(self, api: KubernetesApi, namespace: str) -> None:
         self._api = api
         self._path = f"/api/v1/namespaces/{namespace}"
+        self._known: dict[str, Resource] = {}
 
     async def config_map(self, name: str, *, optional: bool = False) -> dict[str, bytes]:
         """Raises MissingError, and KubernetesError."""
@@ -60,10 +71,20 @@ class PodObjects:
 
     async def _read(self, kind: str, name: str, optional: bool) -> Resource:
         try:
-            return await patiently(lambda: self._api.get(f"{self._path}/{kind}/{name}"))
+            return await self._latest(f"{self._path}/{kind}/{name}")
         except KubernetesError as error:
             if error.status != 404:
                 raise
             if optional:
                 return {}
             raise MissingError(f"{kind.removesuffix('s')} {name!r} not found") from None
+
+    async def _latest(self, path: str) -> Resource:
+        try:
+            found = await once(lambda: self._api.get(path))
+        except AwayError:
+            if path in self._known:
+                return self._known[path]
+            found = await patiently(lambda: self._api.get(path))
+        self._known[path] = found
+        return found

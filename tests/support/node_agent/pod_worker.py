@@ -10,13 +10,13 @@ from typing import Any
 
 from tests.support.kubernetes_api import STRATEGIC_MERGE_PATCH, KubernetesError, Resource
 from tests.support.node_agent.container_runner import Board, ContainerRunner
-from tests.support.node_agent.container_state import CREATING, BackOff, Ending, Waiting
+from tests.support.node_agent.container_state import CREATING, BackOff, ContainerState, Ending, Waiting
 from tests.support.node_agent.downward import DownwardError
 from tests.support.node_agent.lifecycle import decide, has_ended, has_finished
 from tests.support.node_agent.objects import MissingError, patiently
 from tests.support.node_agent.plan import plan_of
 from tests.support.node_agent.pod_sandbox import NodeServices, PodSandbox
-from tests.support.node_agent.status import PodFacts, differs, status_of
+from tests.support.node_agent.status import PodFacts, differs, states_told, status_of
 from tests.support.node_agent.volumes import VolumeError
 
 REFRESH_EVERY_S = 5.0  # how soon changes of ConfigMaps, Secrets and labels are in the volumes' files
@@ -37,7 +37,9 @@ class PodWorker:
         self._grace_s: float = spec.get("terminationGracePeriodSeconds", 30)
         self._sandbox = PodSandbox(node, pod)
         self.name = self._sandbox.name
-        self._board = Board([each.name for each in self._plan.containers], self._look_again)
+        told = states_told(self._plan, pod.get("status", {}))
+        states = {each.name: told.get(each.name, ContainerState()) for each in self._plan.containers}
+        self._board = Board(states, self._look_again)
         self._runners = {
             container["name"]: ContainerRunner(
                 container, self._sandbox, self._board, node.clock, self._grace_s

@@ -9,7 +9,7 @@ from typing import Any
 from tests.support.kubernetes_api import Resource
 from tests.support.node_agent.container_state import ContainerState, Running, Starting, Terminated
 from tests.support.node_agent.lifecycle import States, has_prepared, init_has_failed, is_done, is_initialized
-from tests.support.node_agent.plan import ContainerPlan, PodPlan, Role
+from tests.support.node_agent.plan import ContainerPlan, PodPlan, RestartPolicy, Role
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,9 +191,37 @@ def without_nothing(value: Any) -> Any:
     return [without_nothing(each) for each in value] if isinstance(value, list) else value
 
 
+def states_told(plan: PodPlan, status: Resource) -> dict[str, ContainerState]:
+    """The containers that are not to run again when the node is started anew, by the status that it wrote
+    before. The API allows no other status for them; a pod that always restarts begins from the beginning."""
+    told: dict[str, ContainerState] = {}
+    if any(each.restart_policy is RestartPolicy.ALWAYS for each in plan.main):
+        return told
+    by_name = {each.name: each for each in plan.containers}
+    for each in (*status.get("initContainerStatuses", ()), *status.get("containerStatuses", ())):
+        if (end := each["state"].get("terminated")) is None:
+            continue
+        run = Terminated(
+            id=end.get("containerID", ""),
+            exit_code=end["exitCode"],
+            reason=end.get("reason", ""),
+            started_at_s=seconds(end["startedAt"]),
+            finished_at_s=seconds(end["finishedAt"]),
+            message=end.get("message", ""),
+        )
+        state = ContainerState(now=run, restarts=each["restartCount"])
+        if is_done(by_name[each["name"]], state):
+            told[each["name"]] = state
+    return told
+
+
 def timestamp(at_s: float) -> str:
     """RFC 3339, in whole seconds, as Kubernetes' `metav1.Time`."""
     return datetime.fromtimestamp(at_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def seconds(timestamp: str) -> float:
+    return datetime.fromisoformat(timestamp).timestamp()
 
 
 def words(names: list[str]) -> str:
