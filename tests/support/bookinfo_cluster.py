@@ -28,7 +28,7 @@ from tests.support.crds import install_crds
 from tests.support.kubernetes_api import KubernetesApi, Resource, eventually, kubernetes_api
 from tests.support.kubernetes_cluster import Cluster
 from tests.support.manifests import DEPLOY, apply, manifests, path_of
-from tests.support.node import running_node
+from tests.support.node import RunningNode, running_node
 
 CONTROL_PLANE_NAMESPACE: Final = "outrigger-system"
 CONTROL_PLANE: Final = "outrigger-controlplane"
@@ -41,8 +41,11 @@ class BookinfoInCluster:
 
     outage_s: Final = 60.0
 
-    def __init__(self, cluster: Cluster, api: KubernetesApi, client: httpx.AsyncClient) -> None:
+    def __init__(
+        self, cluster: Cluster, node: RunningNode, api: KubernetesApi, client: httpx.AsyncClient
+    ) -> None:
         self._cluster = cluster
+        self._node = node
         self._api = api
         self._client = client
         self._control_plane = self._control_plane_address = ""
@@ -158,12 +161,12 @@ def processes_of(pod: str, program: str) -> list[int]:
 
 
 @asynccontextmanager
-async def bookinfo_in_cluster(cluster: Cluster, run_dir: Path) -> AsyncIterator[BookinfoInCluster]:
-    with running_node(cluster, images(), run_dir):
+async def bookinfo_in_cluster(cluster: Cluster) -> AsyncIterator[BookinfoInCluster]:
+    with running_node(cluster.kubeconfig, images(), back_off_s=1.0) as node:
         async with (
             kubernetes_api(cluster.kubeconfig) as api,
             httpx.AsyncClient(trust_env=False, timeout=5) as client,
         ):
-            mesh = BookinfoInCluster(cluster, api, client)
+            mesh = BookinfoInCluster(cluster, node, api, client)
             await mesh.start()
             yield mesh
