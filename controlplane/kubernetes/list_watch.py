@@ -26,6 +26,8 @@ _NOT_FOUND: Final = 404
 _GONE: Final = 410
 _ALL: Final[Mapping[str, str]] = MappingProxyType({})
 
+_BACKOFF: Final = Backoff()
+
 ObjectName = tuple[str, str]  # namespace, which is empty for what has none, and name
 
 
@@ -42,23 +44,17 @@ class Changes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """``watch_s``: a watch is renewed after about that long; one that ends before
-    ``shortest_watch_s`` has failed. ``resync_s``: a list is taken after about that long, whatever
-    watches told. ``first_delay_s`` and ``longest_delay_s`` are `Backoff`'s.
-    ``absence_s``: a kind that the API server knew is taken to be gone after being unknown that long, as one
-    that is just starting knows no kind of a CRD."""
+    """``watch_s``: a watch is renewed after about that long; one that ends before ``shortest_watch_s`` has
+    failed. ``resync_s``: a list is taken after about that long, whatever watches told. ``absence_s``: a kind
+    that the API server knew is taken to be gone after being unknown that long, as one that is just starting
+    knows no kind of a CRD."""
 
     watch_s: float = 300.0
     resync_s: float = 600.0
-    first_delay_s: float = 0.1
-    longest_delay_s: float = 10.0
+    backoff: Backoff = _BACKOFF
     absence_s: float = 30.0
     shortest_watch_s: float = 1.0
     page_size: int = 500
-
-    @property
-    def backoff(self) -> Backoff:
-        return Backoff(first_delay_s=self.first_delay_s, longest_delay_s=self.longest_delay_s)
 
 
 class Collection:

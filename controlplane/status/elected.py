@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 
-from controlplane.kubernetes.lease import Election, LeaseApi
+from controlplane.kubernetes.api import KubernetesApi
+from controlplane.kubernetes.lease import Election
 from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
 from controlplane.status.ledger import Ledger
 from controlplane.status.metrics import StatusMetrics
-from controlplane.status.writer import StatusApi, StatusTiming, StatusWriter, World
+from controlplane.status.writer import StatusTiming, StatusWriter, World
 
 LEASE: Final = "outrigger-status-writer"
-
-
-class Api(LeaseApi, StatusApi, Protocol):
-    pass
 
 
 class ElectedWriter:
     """``ledger`` is to be kept up to date from the start on, whoever leads."""
 
     def __init__(
-        self, api: Api, namespace: str, world: World, *, registry: CollectorRegistry, timing: StatusTiming
+        self,
+        api: KubernetesApi,
+        namespace: str,
+        world: World,
+        *,
+        registry: CollectorRegistry,
+        timing: StatusTiming,
     ) -> None:
         self.ledger: Final = Ledger()
         self._api: Final = api

@@ -9,13 +9,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import Random
 from typing import Final, Protocol
 
 from controlplane.errors import KubernetesError, RefusedError
+from controlplane.kubernetes.backoff import Backoff
 from controlplane.kubernetes.lease import LeaseTiming
 from controlplane.model.conversion import View
 from controlplane.model.proxy import ProxyProgress
@@ -36,6 +37,8 @@ _CONFLICT: Final = 409
 # Writes that are under way at a time: the API server has others to serve.
 _CONCURRENT: Final = 4
 
+_BACKOFF: Final = Backoff(first_delay_s=0.5, longest_delay_s=30.0)
+
 # Resources whose statuses are worked out before the loop gets a turn: some milliseconds.
 _CHUNK: Final = 100
 
@@ -43,7 +46,7 @@ _CHUNK: Final = 100
 class StatusApi(Protocol):
     """What is asked of an API server: both raise `KubernetesError`."""
 
-    async def get(self, path: str) -> Document: ...
+    async def get(self, path: str, query: Mapping[str, str]) -> Document: ...
 
     async def merge(self, path: str, document: Document) -> Document: ...
 
@@ -61,15 +64,13 @@ class World:
 class StatusTiming:
     """``look_s``: between two looks; nothing is written while two in a row find different things, but for
     at most ``patience_s``. ``reconnect_s``: how long proxies may take to come back to a control plane that
-    has just started; what was written of them before stands meanwhile. A write that failed is tried again
-    after ``first_delay_s``, which doubles up to ``longest_delay_s``, and half of it is chance. ``lease``: how
-    the one writer is elected."""
+    has just started; what was written of them before stands meanwhile. ``backoff``: when a write that failed
+    is tried again. ``lease``: how the one writer is elected."""
 
     look_s: float = 0.5
     patience_s: float = 3.0
     reconnect_s: float = 30.0
-    first_delay_s: float = 0.5
-    longest_delay_s: float = 30.0
+    backoff: Backoff = _BACKOFF
     lease: LeaseTiming = field(default_factory=LeaseTiming)
 
 
@@ -207,7 +208,7 @@ class StatusWriter:
         document = {"metadata": {"resourceVersion": version}, "status": status}
         async with self._slots:
             try:
-                written = await self._api.merge(f"{_path(key)}/status", document)
+                written = await self._api.merge(f"{_collection(key)}/{key.name}/status", document)
             except KubernetesError as error:
                 await self._note_failure(key, error)
             else:
@@ -224,9 +225,7 @@ class StatusWriter:
         self._metrics.failures.labels(kind=key.kind).inc()
         failure = self._failures.setdefault(key, _Failure())
         failure.times += 1
-        doubled = self._timing.first_delay_s * 2.0 ** min(failure.times - 1, 16)
-        delay_s = min(doubled, self._timing.longest_delay_s) * self._rng.uniform(0.5, 1.0)
-        failure.again_at_s = self._clock() + delay_s
+        failure.again_at_s = self._clock() + self._timing.backoff.delay_s(failure.times, self._rng)
         # After a conflict the watch brings the newer version, and all is well.
         if status != _CONFLICT and not self._complains:
             self._complains = True
@@ -235,15 +234,17 @@ class StatusWriter:
     async def _is_gone_or_has_no_status(self, key: ResourceKey) -> bool:
         """A 404 tells of either. Another's CRD may have no status to write: that is said once."""
         try:
-            await self._api.get(_path(key))
+            left = await self._api.get(_collection(key), {"fieldSelector": f"metadata.name={key.name}"})
         except KubernetesError as error:
             return isinstance(error, RefusedError) and error.status == _NOT_FOUND
+        if not left["items"]:
+            return True
         if key.kind not in self._without_status:
             self._without_status.add(key.kind)
             _LOG.warning("the CRD of %s has no status subresource: none is written", key.kind)
         return True
 
 
-def _path(key: ResourceKey) -> str:
+def _collection(key: ResourceKey) -> str:
     api_version, *_ = KINDS[key.kind].api_versions
-    return f"/apis/{api_version}/namespaces/{key.namespace}/{PRESENTATIONS[key.kind].plural}/{key.name}"
+    return f"/apis/{api_version}/namespaces/{key.namespace}/{PRESENTATIONS[key.kind].plural}"

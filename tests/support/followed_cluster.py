@@ -13,6 +13,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from controlplane.kubernetes.api import ClientApi
+from controlplane.kubernetes.backoff import Backoff
 from controlplane.kubernetes.list_watch import Timing
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.model.status import ResourceStatus
@@ -20,7 +21,7 @@ from controlplane.model.store import Store
 from controlplane.sources.kubernetes import KubernetesSource
 
 DEADLINE_S = 45.0
-QUICK = Timing(first_delay_s=0.02, longest_delay_s=0.5, absence_s=1.0)
+QUICK = Timing(backoff=Backoff(first_delay_s=0.02, longest_delay_s=0.5), absence_s=1.0)
 
 
 class Follower:

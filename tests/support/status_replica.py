@@ -14,6 +14,7 @@ from pathlib import Path
 import uvloop
 from prometheus_client.parser import text_string_to_metric_families
 
+from controlplane.kubernetes.backoff import Backoff
 from controlplane.kubernetes.lease import LeaseTiming
 from controlplane.runtime import ControlPlane, serve
 from controlplane.settings import read_settings
@@ -27,8 +28,7 @@ QUICK = StatusTiming(
     look_s=0.1,
     patience_s=1.0,
     reconnect_s=0.0,
-    first_delay_s=0.05,
-    longest_delay_s=0.5,
+    backoff=Backoff(first_delay_s=0.05, longest_delay_s=0.5),
     lease=LeaseTiming(duration_s=3.0, renew_deadline_s=2.0, retry_s=0.2),
 )
 

@@ -52,21 +52,15 @@ def test_the_trust_domain_flag_wins_over_the_mesh_configuration(tmp_path: Path) 
     assert overridden.proxy_http_port == 15080
 
 
-def test_the_control_planes_own_namespace_is_the_root_namespace() -> None:
-    pod = {"POD_NAMESPACE": "mesh-system"}
-    for argv, environment, namespace in (
-        ([], {}, "istio-system"),
-        ([], pod, "mesh-system"),
-        ([], {**pod, "OUTRIGGER_NAMESPACE": "other"}, "other"),
-        (["--namespace", "flag"], pod, "flag"),
-    ):
-        settings = read_settings(argv, environment)
-        assert (settings.namespace, settings.mesh.root_namespace) == (namespace, namespace)
+def test_in_a_cluster_the_control_planes_own_namespace_is_the_root_namespace() -> None:
+    argv = ["--source", "kubernetes", "--namespace", "mesh-system"]
+    assert read_settings(argv, {}).mesh.root_namespace == "mesh-system"
+    assert read_settings(argv[2:], {}).mesh.root_namespace == "istio-system"  # Istio's: a folder has none
 
 
 def test_the_mesh_configuration_may_name_another_root_namespace(tmp_path: Path) -> None:
     mesh_config = tmp_path / "mesh.yaml"
-    argv = ["--mesh-config", str(mesh_config), "--namespace", "mesh-system"]
+    argv = ["--source", "kubernetes", "--mesh-config", str(mesh_config), "--namespace", "mesh-system"]
     mesh_config.write_text("rootNamespace: policies\n")
     settings = read_settings(argv, {})
     assert (settings.namespace, settings.mesh.root_namespace) == ("mesh-system", "policies")

@@ -12,10 +12,11 @@ import pytest
 from controlplane.ca.root_certificates import RootCertificates
 from controlplane.errors import RefusedError, UnreachableError
 from controlplane.kubernetes.api import Document
+from controlplane.kubernetes.backoff import Backoff
 from controlplane.kubernetes.list_watch import Timing
 from tests.support.fake_kubernetes_api import FakeKubernetesApi
 
-QUICK = Timing(first_delay_s=0.001, longest_delay_s=0.002)
+QUICK = Timing(backoff=Backoff(first_delay_s=0.001, longest_delay_s=0.002))
 RIGHT: Document = {"metadata": {"name": "outrigger-ca-root-cert"}, "data": {"root-cert.pem": "roots"}}
 
 

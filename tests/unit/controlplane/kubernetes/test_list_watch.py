@@ -11,9 +11,10 @@ import pytest
 
 from controlplane.errors import KubernetesError, RefusedError, UnreachableError
 from controlplane.kubernetes.api import Document
+from controlplane.kubernetes.backoff import Backoff
 from controlplane.kubernetes.list_watch import Changes, Collection, ListWatch, Timing, name_of
 
-TIMING = Timing(first_delay_s=0.001, longest_delay_s=0.002, absence_s=0.0)
+TIMING = Timing(backoff=Backoff(first_delay_s=0.001, longest_delay_s=0.002), absence_s=0.0)
 
 
 def pod(name: str, version: int) -> Document:
@@ -117,7 +118,7 @@ async def test_a_kind_that_goes_takes_its_objects_along() -> None:
 
 
 async def test_a_kind_that_is_unknown_for_a_moment_keeps_its_objects() -> None:
-    timing = Timing(first_delay_s=0.001, longest_delay_s=0.002, absence_s=1000.0)
+    timing = Timing(backoff=Backoff(first_delay_s=0.001, longest_delay_s=0.002), absence_s=1000.0)
     _, told = await play(
         listing(3, pod("a", 1)), [RefusedError(404, "starting")], listing(3, pod("a", 1)), timing=timing
     )
@@ -125,7 +126,7 @@ async def test_a_kind_that_is_unknown_for_a_moment_keeps_its_objects() -> None:
 
 
 async def test_a_periodic_list_finds_what_no_watch_told() -> None:
-    timing = Timing(first_delay_s=0.001, longest_delay_s=0.002, resync_s=0.0)
+    timing = Timing(backoff=Backoff(first_delay_s=0.001, longest_delay_s=0.002), resync_s=0.0)
     script, told = await play(listing(3), [], listing(4, pod("a", 4)), timing=timing)
     assert script.asked == ["list", "watch 3", "list", "watch 4"]
     assert told == [Changes(present=(pod("a", 4),))]

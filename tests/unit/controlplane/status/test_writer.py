@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry
 
 from controlplane.errors import KubernetesError, RefusedError, UnreachableError
+from controlplane.kubernetes.backoff import Backoff
 from controlplane.model.proxy import ProxyProgress
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import Origin, ResourceStatus
@@ -21,7 +22,8 @@ from controlplane.status.writer import Pace, StatusTiming, StatusWriter, World
 from tests.support.documents import document, key_of, virtual_service
 from tests.support.meshes import sidecar_proxy
 
-TIMING = StatusTiming(reconnect_s=0.0, first_delay_s=8.0, longest_delay_s=20.0)
+BACKOFF = Backoff(first_delay_s=8.0, longest_delay_s=20.0)
+TIMING = StatusTiming(reconnect_s=0.0, backoff=BACKOFF)
 ROUTES = "/apis/networking.istio.io/v1/namespaces/default/virtualservices"
 
 
@@ -79,10 +81,10 @@ class Cluster:
     def count(self, name: str) -> float:
         return self.registry.get_sample_value(name, {"kind": "VirtualService"}) or 0.0
 
-    async def get(self, path: str) -> Document:
-        if path not in self.objects:
-            raise RefusedError(404, "not found")
-        return self.objects[path]
+    async def get(self, path: str, query: Mapping[str, str]) -> Document:
+        """What is left of the name that the query selects."""
+        found = self.objects.get(f"{path}/{query['fieldSelector'].removeprefix('metadata.name=')}")
+        return {"items": [found] if found else []}
 
     async def merge(self, path: str, document: Document) -> Document:
         path = path.removesuffix("/status")
@@ -93,7 +95,9 @@ class Cluster:
         self.running -= 1
         if path in self.fails:
             raise self.fails[path]
-        found = await self.get(path)
+        if path not in self.objects:
+            raise RefusedError(404, "not found")
+        found = self.objects[path]
         version = found["metadata"]["resourceVersion"]
         if document["metadata"]["resourceVersion"] != version:
             raise RefusedError(409, "the object has been modified")
@@ -185,7 +189,7 @@ async def test_a_conflict_waits_for_the_newer_version_and_takes_nothing_away() -
     assert await cluster.write() == ["a"]
     assert await cluster.write() == []  # backs off
     cluster.tell(newer)
-    cluster.now_s += TIMING.first_delay_s
+    cluster.now_s += BACKOFF.first_delay_s
     assert await cluster.write() == ["a"]
     assert foreign in cluster.status("a")["conditions"]
     assert len(cluster.status("a")["conditions"]) == 3
@@ -252,15 +256,15 @@ async def test_what_fails_is_tried_again_ever_later(
     cluster.fails = {f"{ROUTES}/r{number}": error for number in range(5)}
     await cluster.write()
     assert cluster.count("outrigger_status_write_failures_total") == 5
-    cluster.now_s += TIMING.first_delay_s / 2 - 1
+    cluster.now_s += BACKOFF.first_delay_s / 2 - 1
     assert await cluster.write() == []  # half of the delay is chance
-    cluster.now_s += 1 + TIMING.first_delay_s / 2
+    cluster.now_s += 1 + BACKOFF.first_delay_s / 2
     assert len(await cluster.write()) == 5
-    cluster.now_s += TIMING.first_delay_s - 1
+    cluster.now_s += BACKOFF.first_delay_s - 1
     assert await cluster.write() == []
     assert len(said(caplog)) == 1
     cluster.fails.clear()
-    cluster.now_s += TIMING.longest_delay_s
+    cluster.now_s += BACKOFF.longest_delay_s
     assert len(await cluster.write()) == 5
     assert await cluster.write() == []
 
