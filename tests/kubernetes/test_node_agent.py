@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.kubernetes_api import KubernetesApi, Resource, eventually
 from tests.support.kubernetes_cluster import Cluster
-from tests.support.node import RunningNode, require_node, running_node
+from tests.support.node import RunningNode, running_node
 from tests.support.pod_specs import (
     IMAGES,
     UNTIL_TERM,
@@ -26,13 +26,14 @@ from tests.support.pod_specs import (
     web_server,
 )
 
+pytestmark = pytest.mark.needs_node
+
 REPLICAS = 3
 TOUCH_AND_REMOVE = "trap 'touch /flag' USR1; trap 'rm /flag' USR2; while true; do sleep 0.05; done"
 
 
 @pytest.fixture(scope="module")
 def node(cluster: Cluster) -> Iterator[RunningNode]:
-    require_node()
     with running_node(cluster.kubeconfig, IMAGES, back_off_s=0.5) as node:
         yield node
 
