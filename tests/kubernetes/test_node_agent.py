@@ -11,7 +11,7 @@ import pytest
 
 from tests.support.kubernetes_api import KubernetesApi, Resource, eventually
 from tests.support.kubernetes_cluster import Cluster
-from tests.support.node import RunningNode, require_node, running_node
+from tests.support.node import RunningNode, running_node
 from tests.support.pod_specs import (
     IMAGES,
     UNTIL_TERM,
@@ -26,13 +26,14 @@ from tests.support.pod_specs import (
     web_server,
 )
 
+pytestmark = pytest.mark.needs_node
+
 REPLICAS = 3
 TOUCH_AND_REMOVE = "trap 'touch /flag' USR1; trap 'rm /flag' USR2; while true; do sleep 0.05; done"
 
 
 @pytest.fixture(scope="module")
 def node(cluster: Cluster) -> Iterator[RunningNode]:
-    require_node()
     with running_node(cluster.kubeconfig, IMAGES, back_off_s=0.5) as node:
         yield node
 
@@ -268,6 +269,42 @@ async def test_a_failing_liveness_probe_restarts_the_container(pods: Pods) -> No
         return bool(container_status(await pods.get("dead"), "main").get("restartCount"))
 
     await eventually(restarted, "the container is restarted")
+
+
+async def test_a_failing_post_start_hook_ends_the_container(pods: Pods) -> None:
+    hook = {"postStart": {"exec": {"command": ["false"]}}}
+    await pods.create(pod("hooked", shell("main", UNTIL_TERM, lifecycle=hook), restartPolicy="Never"))
+    found = await pods.in_phase("hooked", "Succeeded")
+    assert "terminated" in container_status(found, "main")["state"]
+
+
+async def test_a_pod_ends_at_its_deadline(pods: Pods) -> None:
+    await pods.create(pod("late", shell("main", UNTIL_TERM), activeDeadlineSeconds=1))
+    assert (await pods.in_phase("late", "Failed"))["status"]["reason"] == "DeadlineExceeded"
+    assert processes_of("late") == []
+
+
+async def test_a_pod_that_is_deleted_without_grace_leaves_no_process(api: KubernetesApi, pods: Pods) -> None:
+    await pods.create(pod("forced", shell("main", "trap '' TERM; while true; do sleep 0.1; done")))
+    await pods.with_condition("forced", "Ready")
+    await api.delete(f"{pods.path}/forced", {"gracePeriodSeconds": 0})
+
+    async def ended() -> bool:
+        return processes_of("forced") == []
+
+    await eventually(ended, "its processes are killed")
+
+
+async def test_what_the_node_does_not_do_is_told(pods: Pods) -> None:
+    volumes = [{"name": "machine", "hostPath": {"path": "/"}}]
+    await pods.create(pod("asks", shell("main", UNTIL_TERM), volumes=volumes))
+
+    async def told() -> str:
+        status = container_status(await pods.get("asks"), "main")
+        return str(status.get("state", {}).get("waiting", {}).get("message", ""))
+
+    message = await eventually(told, "why it waits")
+    assert message == "volume 'machine': hostPath is not supported by this node"
 
 
 async def test_a_readiness_gate_is_waited_for(api: KubernetesApi, pods: Pods) -> None:

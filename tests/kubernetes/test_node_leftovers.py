@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.kubernetes_api import KubernetesApi, KubernetesError, Resource, eventually
 from tests.support.kubernetes_cluster import Cluster
-from tests.support.node import RunningNode, require_node, running_node
+from tests.support.node import RunningNode, running_node
 from tests.support.node_agent.commands import run
 from tests.support.pod_specs import (
     IMAGES,
@@ -22,12 +22,9 @@ from tests.support.pod_specs import (
     shell,
 )
 
+pytestmark = pytest.mark.needs_node
+
 NODE = "short-lived-node"
-
-
-@pytest.fixture(autouse=True)
-def _needs_a_node() -> None:
-    require_node()
 
 
 async def run_a_pod(pods: Pods, name: str) -> Resource:

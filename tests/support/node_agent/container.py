@@ -19,7 +19,7 @@ from tests.support.node_agent.program import SETPRIV, Program
 from tests.support.node_agent.rootfs import STARTED, Mount, script
 
 # A shell, because it tells a process that was killed by a signal (128 + its number) from one that exited.
-WAIT_FOR = f'{SETPRIV} --pdeathsig KILL sh -c "$0"; exit $?'
+WAIT_FOR = f'{SETPRIV} --pdeathsig KILL sh "$0"; exit $?'
 OUTPUT_LIMIT_BYTES = 10_000
 
 
@@ -113,11 +113,14 @@ async def start(spec: ContainerSpec) -> Container:
 
 
 async def launch(spec: ContainerSpec, told: int) -> Process:
-    commands = script(spec.scratch, spec.hostname, spec.mounts, spec.program)
+    # In a file: as an argument it might be too long, and everybody on the machine could read it.
+    commands = spec.scratch.with_suffix(".sh")
+    commands.touch(mode=0o600)
+    commands.write_text(script(spec.scratch, spec.hostname, spec.mounts, spec.program))
     with spec.log.open("ab") as log:
         return await asyncio.create_subprocess_exec(
             *(SETPRIV, "--pdeathsig=KILL", "nsenter", f"--net=/run/netns/{spec.network}"),
-            *("unshare", "--mount", "--pid", "--uts", "sh", "-c", WAIT_FOR, commands),
+            *("unshare", "--mount", "--pid", "--uts", "sh", "-c", WAIT_FOR, str(commands)),
             stdin=told,
             stdout=log,
             stderr=subprocess.DEVNULL,  # the shell's own word for it: "Killed"

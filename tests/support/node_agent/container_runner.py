@@ -6,15 +6,13 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Callable
-from dataclasses import replace
-from typing import Any
 
 from tests.support.kubernetes_api import KubernetesError, Resource
 from tests.support.node_agent import container as containers
 from tests.support.node_agent.actions import ActionError, act
 from tests.support.node_agent.container import Container, StartError
 from tests.support.node_agent.container_state import (
-    ContainerState,
+    Board,
     Ending,
     Running,
     Terminated,
@@ -26,32 +24,12 @@ from tests.support.node_agent.lifecycle import Stop
 from tests.support.node_agent.objects import MissingError
 from tests.support.node_agent.pod_sandbox import PodSandbox
 from tests.support.node_agent.probes import Probe, verdicts
-from tests.support.node_agent.volumes import VolumeError
+from tests.support.node_agent.volumes import UnsupportedError
 
 RETRY_AFTER_S = 1.0
 COULD_NOT_START = 128  # the exit code of a container that had no process
 
 log = logging.getLogger(__name__)
-
-
-class Board:
-    """The states of a pod's containers; calls `changed` after each change."""
-
-    def __init__(self, states: dict[str, ContainerState], changed: Callable[[], None]) -> None:
-        self.states = states
-        self._changed = changed
-
-    def put(self, name: str, state: ContainerState) -> None:
-        if state != self.states[name]:
-            self.states[name] = state
-            self._changed()
-
-    def now(self, name: str, now: Waiting | Running | Terminated) -> None:
-        self.put(name, replace(self.states[name], now=now))
-
-    def running(self, name: str, **changes: Any) -> None:
-        """Changes what is known of a running container; nothing where it has ended meanwhile."""
-        self.put(name, self.states[name].with_running(**changes))
 
 
 class ContainerRunner:
@@ -85,7 +63,7 @@ class ContainerRunner:
             self._ended(identity, began_at_s, COULD_NOT_START, "StartError", str(error))
         except UnknownImageError as error:
             self._wait("ErrImagePull", error)
-        except (MissingError, DownwardError, VolumeError, KubernetesError) as error:
+        except (MissingError, DownwardError, UnsupportedError, KubernetesError) as error:
             self._wait("CreateContainerConfigError", error)
         else:
             self._process = process

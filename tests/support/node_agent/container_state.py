@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Self
@@ -123,3 +124,23 @@ class ContainerState:
         if not isinstance(self.now, Running):
             return self
         return replace(self, now=replace(self.now, **changes))
+
+
+class Board:
+    """The states of a pod's containers; calls `changed` after each change."""
+
+    def __init__(self, states: dict[str, ContainerState], changed: Callable[[], None]) -> None:
+        self.states = states
+        self._changed = changed
+
+    def put(self, name: str, state: ContainerState) -> None:
+        if state != self.states[name]:
+            self.states[name] = state
+            self._changed()
+
+    def now(self, name: str, now: Waiting | Running | Terminated) -> None:
+        self.put(name, replace(self.states[name], now=now))
+
+    def running(self, name: str, **changes: Any) -> None:
+        """Changes what is known of a running container; nothing where it has ended meanwhile."""
+        self.put(name, self.states[name].with_running(**changes))

@@ -1,4 +1,7 @@
-"""A container's environment variables and command line."""
+"""A container's environment variables and command line.
+
+Of the variables that tell where Services are it has those of the API server alone: the others have names.
+"""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ from tests.support.node_agent.pod_files import hosts_file, resolv_conf
 from tests.support.node_agent.program import Program, identity_of
 from tests.support.node_agent.rootfs import Mount
 from tests.support.node_agent.tokens import PodTokens
-from tests.support.node_agent.volumes import PodVolumes, VolumeError
+from tests.support.node_agent.volumes import PodVolumes, UnsupportedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,10 +55,10 @@ class PodSandbox:
     async def prepare(self, pod: Resource) -> None:
         """All that the containers need. After an error it goes on from there when it is called again.
 
-        Raises VolumeError, MissingError, DownwardError and KubernetesError.
+        Raises UnsupportedError, MissingError, DownwardError and KubernetesError.
         """
         if pod["spec"].get("hostNetwork"):
-            raise VolumeError("hostNetwork is not supported by this node")
+            raise UnsupportedError("hostNetwork is not supported by this node")
         if self._interface is None:
             self._interface = await self._node.network.attach(self._uid)
             self._write_files(pod, self._interface)
@@ -75,7 +75,7 @@ class PodSandbox:
         await self._volumes.fill(self._identity(pod, self._interface))
 
     async def container_spec(self, pod: Resource, container: Resource) -> ContainerSpec:
-        """Raises UnknownImageError, VolumeError, MissingError, DownwardError and KubernetesError."""
+        """Raises UnknownImageError, UnsupportedError, MissingError, DownwardError and KubernetesError."""
         assert self._interface is not None
         image = entry_point(self._node.images, container["image"])
         variables = await environment(container, self._identity(pod, self._interface), self._objects)

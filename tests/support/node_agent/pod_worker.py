@@ -9,15 +9,15 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from tests.support.kubernetes_api import STRATEGIC_MERGE_PATCH, KubernetesError, Resource
-from tests.support.node_agent.container_runner import Board, ContainerRunner
-from tests.support.node_agent.container_state import CREATING, BackOff, ContainerState, Ending, Waiting
+from tests.support.node_agent.container_runner import ContainerRunner
+from tests.support.node_agent.container_state import CREATING, BackOff, Board, ContainerState, Ending, Waiting
 from tests.support.node_agent.downward import DownwardError
 from tests.support.node_agent.lifecycle import decide, has_ended, has_finished
 from tests.support.node_agent.objects import MissingError, patiently
 from tests.support.node_agent.plan import plan_of
 from tests.support.node_agent.pod_sandbox import NodeServices, PodSandbox
 from tests.support.node_agent.status import PodFacts, differs, states_told, status_of
-from tests.support.node_agent.volumes import VolumeError
+from tests.support.node_agent.volumes import UnsupportedError
 
 REFRESH_EVERY_S = 5.0  # how soon changes of ConfigMaps, Secrets and labels are in the volumes' files
 PREPARE_AGAIN_AFTER_S = 1.0
@@ -137,7 +137,7 @@ class PodWorker:
         while True:
             try:
                 await (self._sandbox.refresh if self._prepared else self._sandbox.prepare)(self._pod)
-            except (MissingError, DownwardError, VolumeError, KubernetesError) as error:
+            except (MissingError, DownwardError, UnsupportedError, KubernetesError) as error:
                 self._note_problem(str(error))
             else:
                 if not self._prepared:

@@ -15,12 +15,12 @@ DEFAULT_MODE = 0o644
 DEFAULT_TOKEN_LIFETIME_S = 3600
 
 
-class VolumeError(Exception):
-    """A volume, or a mount of one, that this node cannot provide."""
+class UnsupportedError(Exception):
+    """What a pod asks for, and this node does not do."""
 
 
 class PodVolumes:
-    """Raises VolumeError for a kind of volume that the node does not have."""
+    """Raises UnsupportedError for a kind of volume that the node does not have."""
 
     def __init__(self, folder: Path, identity: PodIdentity, objects: PodObjects, tokens: PodTokens) -> None:
         self._folder = folder
@@ -41,12 +41,14 @@ class PodVolumes:
             folder.write({name: file async for name, file in self._files(volume)})
 
     def source(self, mount: Resource) -> Path:
-        """What a container's `volumeMount` shows. Raises VolumeError."""
+        """What a container's `volumeMount` shows. Raises UnsupportedError."""
         if "subPathExpr" in mount:
-            raise VolumeError(f"mount of {mount['name']!r}: subPathExpr is not supported by this node")
+            raise UnsupportedError(f"mount of {mount['name']!r}: subPathExpr is not supported by this node")
         path: Path = self._folder / mount["name"] / mount.get("subPath", "")
         if ".." in Path(mount.get("subPath", "")).parts:
-            raise VolumeError(f"mount of {mount['name']!r}: subPath {mount['subPath']!r} leaves the volume")
+            raise UnsupportedError(
+                f"mount of {mount['name']!r}: subPath {mount['subPath']!r} leaves the volume"
+            )
         if not path.exists():
             path.mkdir(parents=True)
         return path
@@ -64,7 +66,9 @@ class PodVolumes:
         elif kinds & {"configMap", "secret", "downwardAPI", "projected"}:
             self._written[name] = (volume, AtomicFolder(self._folder / name))
         else:
-            raise VolumeError(f"volume {name!r}: {', '.join(sorted(kinds))} is not supported by this node")
+            raise UnsupportedError(
+                f"volume {name!r}: {', '.join(sorted(kinds))} is not supported by this node"
+            )
 
     async def _files(self, volume: Resource) -> AsyncIterator[tuple[str, File]]:
         (projected,) = (volume[kind] for kind in volume if kind != "name")
@@ -93,7 +97,7 @@ class PodVolumes:
             for item in downward.get("items", ()):
                 yield item["path"], File(content=self._downward(item).encode(), mode=item.get("mode", mode))
         else:
-            raise VolumeError(f"projected volume: {', '.join(source)} is not supported by this node")
+            raise UnsupportedError(f"projected volume: {', '.join(source)} is not supported by this node")
 
     def _downward(self, item: Resource) -> str:
         if reference := item.get("fieldRef"):
