@@ -15,6 +15,7 @@ from operator import attrgetter
 from typing import Any, cast
 
 from controlplane.errors import ResourceError
+from controlplane.model.accounts import Account, account_of, warn_of_accounts
 from controlplane.model.arbiter import Arbiter
 from controlplane.model.conversion import DeclaredService, View, convert, oddities
 from controlplane.model.endpoint_index import EndpointIndex
@@ -54,6 +55,7 @@ class Store:
         self._dirty: dict[ResourceKey, None] = {}  # in the order of what was told
         self._observed: dict[ResourceKey, Observation] = {}
         self._newly_observed: dict[ResourceKey, None] = {}
+        self._accounts: set[Account] = set()
         self._index = EndpointIndex()
         self._in_force: dict[ResourceKey, Version] = {}
         self._statuses: dict[ResourceKey, Statuses] = {}
@@ -102,6 +104,16 @@ class Store:
             self._observed[key] = observation
         self._newly_observed[key] = None
 
+    def observe_account(self, account: Account, *, exists: bool) -> None:
+        """A source sees a service account, or that it is there no more. Pods cannot be without theirs; a
+        WorkloadEntry can, and is warned."""
+        if exists == (account in self._accounts):
+            return
+        self._accounts.symmetric_difference_update({account})
+        for record in self._all("WorkloadEntry"):
+            if account_of(record) == account:
+                self._dirty[record.key] = None
+
     def statuses(self) -> list[ResourceStatus]:
         """What became of every resource, as of the last `build`."""
         keys = sorted(self._statuses, key=attrgetter("kind", "namespace", "name"))
@@ -144,7 +156,9 @@ class Store:
         if judged:
             judge(self._all, self._mesh)
         looked_at = {key: self._records[key.kind].get(key) for key in self._dirty}
-        Arbiter().settle(record for key, record in looked_at.items() if record and key.kind not in JUDGED)
+        unjudged = [record for key, record in looked_at.items() if record and key.kind not in JUDGED]
+        Arbiter().settle(unjudged)
+        warn_of_accounts(unjudged, self._accounts)
         if judged:
             looked_at |= {record.key: record for kind in JUDGED for record in self._all(kind)}
         self._dirty.clear()

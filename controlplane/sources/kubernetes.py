@@ -1,7 +1,7 @@
 """A Kubernetes cluster as the source of resources: every kind that the mesh reads, listed and followed.
 
 What people write (Services, VirtualServices, ...) goes to the store as documents, as a folder's do; what the
-cluster keeps of itself (Pods, Nodes, EndpointSlices) goes there as observations.
+cluster keeps of itself (Pods, Nodes, EndpointSlices, ServiceAccounts) goes there as observations.
 """
 
 from __future__ import annotations
@@ -39,6 +39,7 @@ OBSERVED: Final[Mapping[str, str]] = {
     "Node": "/api/v1/nodes",
     "Pod": "/api/v1/pods",
     "EndpointSlice": "/apis/discovery.k8s.io/v1/endpointslices",
+    "ServiceAccount": "/api/v1/serviceaccounts",
 }
 
 _DEFAULT_TIMING: Final = Timing()
@@ -124,10 +125,18 @@ class KubernetesSource:
                 self._join.take_pods(changes)
             case "EndpointSlice":
                 self._join.take_slices(changes)
+            case "ServiceAccount":
+                self._take_accounts(changes)
             case _:
                 self._take_written(kind, changes)
         if self._started:
             self._on_change()
+
+    def _take_accounts(self, changes: Changes) -> None:
+        for account in changes.gone:
+            self._store.observe_account(account, exists=False)
+        for document in changes.present:
+            self._store.observe_account(name_of(document), exists=True)
 
     def _take_written(self, kind: str, changes: Changes) -> None:
         for namespace, name in changes.gone:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 from typing import Final
 from urllib.parse import quote
 
@@ -28,7 +26,8 @@ from tests.support.crds import install_crds
 from tests.support.kubernetes_api import KubernetesApi, Resource, eventually, kubernetes_api
 from tests.support.kubernetes_cluster import Cluster
 from tests.support.manifests import DEPLOY, apply, manifests, path_of
-from tests.support.node import RunningNode, running_node
+from tests.support.node import running_node
+from tests.support.pod_specs import processes_of, signal_first_process
 
 CONTROL_PLANE_NAMESPACE: Final = "outrigger-system"
 CONTROL_PLANE: Final = "outrigger-controlplane"
@@ -41,11 +40,8 @@ class BookinfoInCluster:
 
     outage_s: Final = 60.0
 
-    def __init__(
-        self, cluster: Cluster, node: RunningNode, api: KubernetesApi, client: httpx.AsyncClient
-    ) -> None:
+    def __init__(self, cluster: Cluster, api: KubernetesApi, client: httpx.AsyncClient) -> None:
         self._cluster = cluster
-        self._node = node
         self._api = api
         self._client = client
         self._control_plane = self._control_plane_address = ""
@@ -105,11 +101,11 @@ class BookinfoInCluster:
 
     async def crash_control_plane(self) -> None:
         """The node starts it anew, as it does any container that ends."""
-        (process,) = processes_of(self._control_plane, "controlplane")
-        os.kill(process, signal.SIGKILL)
+        before = set(processes_of(self._control_plane))
+        signal_first_process(self._control_plane, signal.SIGKILL)
 
         async def is_back() -> bool:
-            return bool(set(processes_of(self._control_plane, "controlplane")) - {process})
+            return bool(set(processes_of(self._control_plane)) - before)
 
         await eventually(is_back, "a new control plane")
 
@@ -147,26 +143,13 @@ def is_complaint(condition: Resource) -> bool:
     return bool(condition["type"] == "Accepted" and condition["status"] == "False")
 
 
-def processes_of(pod: str, program: str) -> list[int]:
-    """The processes of this machine that run a Python module in a pod, by what their environment says."""
-    found = []
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            command, environment = (process / "cmdline").read_bytes(), (process / "environ").read_bytes()
-        except OSError:  # it has ended meanwhile
-            continue
-        if f"-m\0{program}\0".encode() in command and f"POD_NAME={pod}\0".encode() in environment:
-            found.append(int(process.name))
-    return found
-
-
 @asynccontextmanager
 async def bookinfo_in_cluster(cluster: Cluster) -> AsyncIterator[BookinfoInCluster]:
-    with running_node(cluster.kubeconfig, images(), back_off_s=1.0) as node:
+    with running_node(cluster.kubeconfig, images(), back_off_s=1.0):
         async with (
             kubernetes_api(cluster.kubeconfig) as api,
             httpx.AsyncClient(trust_env=False, timeout=5) as client,
         ):
-            mesh = BookinfoInCluster(cluster, node, api, client)
+            mesh = BookinfoInCluster(cluster, api, client)
             await mesh.start()
             yield mesh

@@ -16,16 +16,23 @@ API_AUDIENCE = ISSUER
 
 
 async def request_token(
-    api: KubernetesApi, namespace: str, *, audience: str, pod: Resource | None = None
+    api: KubernetesApi,
+    namespace: str,
+    *,
+    audience: str,
+    pod: Resource | None = None,
+    account: str = "default",
 ) -> str:
-    """A token of the namespace's default service account, bound to the pod if there is one."""
+    """A token of one of the namespace's service accounts, bound to the pod if there is one."""
     spec: dict[str, Any] = {"audiences": [audience], "expirationSeconds": 600}
     if pod is not None:
         metadata = pod["metadata"]
         spec["boundObjectRef"] = {
             "apiVersion": "v1", "kind": "Pod", "name": metadata["name"], "uid": metadata["uid"]
         }  # fmt: skip
-    answer = await api.create(f"/api/v1/namespaces/{namespace}/serviceaccounts/default/token", {"spec": spec})
+    answer = await api.create(
+        f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token", {"spec": spec}
+    )
     token: str = answer["status"]["token"]
     return token
 

@@ -207,7 +207,9 @@ def test_the_token_key_is_kept_in_the_state_folder(tmp_path: Path, clock: Clock)
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"no key", private_key_pem(ec.generate_private_key(ec.SECP384R1()))], ids=str
+    "content",
+    [b"", b"no key", private_key_pem(ec.generate_private_key(ec.SECP384R1()))],
+    ids=["empty", "no key", "another curve's"],
 )
 def test_a_token_key_of_another_kind_is_refused(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / tokens.TOKEN_KEY_FILE

@@ -1,0 +1,97 @@
+"""The control plane's service account may do exactly what the control plane does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.cluster_control_plane import ROOTS_CONFIG_MAP, cluster_control_plane, published_roots
+from tests.support.crds import install_crds
+from tests.support.documents import destination_rule, document, virtual_service, workload
+from tests.support.kubernetes_api import KubernetesApi, KubernetesError, Resource, eventually
+from tests.support.kubernetes_cluster import Cluster
+from tests.support.manifests import DEPLOY, apply, manifests, path_of
+from tests.support.rights import Request, granted, requests, with_token
+from tests.support.service_account_tokens import API_AUDIENCE, AUDIENCE, request_token
+
+pytestmark = pytest.mark.usefixtures("own_cluster")
+
+MANIFESTS = manifests(DEPLOY / "controlplane.yaml")
+RIGHTS = [each for each in MANIFESTS if each["kind"] not in {"Deployment", "Service"}]
+NAMESPACE = "outrigger-system"
+ACCOUNT = "outrigger-controlplane"
+SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
+
+
+def one_of_each_kind(namespace: str) -> list[Resource]:
+    resources = [
+        virtual_service("a", ["a.example.com"], {"destination": {"host": "a.example.com"}}),
+        destination_rule("a", "a.example.com"),
+        document(
+            "ServiceEntry", "a", {"hosts": ["a.example.com"], "ports": [{"number": 80, "name": "http"}]}
+        ),
+        workload("a", "10.0.0.1", {"app": "a"}),
+        document("Sidecar", "a", {"egress": [{"hosts": ["./*"]}]}),
+        document("PeerAuthentication", "a", {"mtls": {"mode": "STRICT"}}),
+    ]
+    for each in resources:
+        each["metadata"]["namespace"] = namespace
+    return resources
+
+
+async def test_it_is_granted_what_it_needs_and_nothing_else(
+    cluster: Cluster, api: KubernetesApi, namespace: str, tmp_path: Path
+) -> None:
+    await install_crds(api)
+    await apply(api, RIGHTS)
+    await without(api, f"{SECRETS}/outrigger-ca-secret")
+    token = await request_token(api, NAMESPACE, audience=API_AUDIENCE, account=ACCOUNT)
+    own = with_token(cluster.kubeconfig, token, tmp_path)
+    async with cluster_control_plane(own, api, NAMESPACE, tmp_path / "plane") as plane:
+        resources = one_of_each_kind(namespace)
+        await apply(api, resources)
+        for each in resources:
+            await has_status(api, each)
+        await plane.sign(await request_token(api, namespace, audience=AUDIENCE))
+        config_map = f"/api/v1/namespaces/{namespace}/configmaps/{ROOTS_CONFIG_MAP}"
+        roots = await published_roots(api, namespace)
+        await api.patch(config_map, {"data": {"root-cert.pem": "an attacker's"}})
+
+        async def is_repaired() -> bool:
+            return await published_roots(api, namespace) == roots
+
+        await eventually(is_repaired, "the roots are repaired")
+
+        async def renews() -> bool:
+            return any(each.right.verb == "update" for each in asked(cluster))
+
+        await eventually(renews, "the Lease is renewed")
+
+    made = asked(cluster)
+    assert [each for each in made if each.status in (401, 403)] == []
+    rights = granted(RIGHTS)
+    assert [right for right in rights if not any(each.needs(right) for each in made)] == []
+    assert [each for each in made if not any(each.needs(right) for right in rights)] == []
+
+
+def asked(cluster: Cluster) -> list[Request]:
+    user = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
+    return list(requests(cluster.folder / "audit.log", user))
+
+
+async def has_status(api: KubernetesApi, resource: Resource) -> None:
+    path = await path_of(api, resource)
+
+    async def look() -> bool:
+        return "status" in await api.get(path)
+
+    await eventually(look, f"the status of {path}")
+
+
+async def without(api: KubernetesApi, path: str) -> None:
+    try:
+        await api.delete(path)
+    except KubernetesError as error:
+        if error.status != 404:
+            raise
