@@ -1,21 +1,35 @@
-"""`outrigger crds`: the CustomResourceDefinitions, for `kubectl apply` or as files."""
+"""`outrigger crds`: the CustomResourceDefinitions, printed, as files, or installed in a cluster."""
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
 from outrigger.errors import CommandError
+
+DEFAULT_KUBECONFIG: Final = Path("~/.kube/config").expanduser()
 
 
 def crds(
     directory: Annotated[
         Path | None, typer.Option(help="Write a file for each into this folder instead of printing them.")
     ] = None,
+    install: Annotated[
+        bool, typer.Option("--install", help="Install them instead, but for those that another installed.")
+    ] = False,
+    kubeconfig: Annotated[
+        Path, typer.Option(envvar="KUBECONFIG", help="With --install: how to reach the cluster.")
+    ] = DEFAULT_KUBECONFIG,
 ) -> None:
-    """Print the CustomResourceDefinitions of all kinds, ready for `kubectl apply --filename -`."""
+    """Print the CustomResourceDefinitions of all kinds."""
+    if install and directory is not None:
+        raise CommandError("--install writes no files: leave --directory out")
+    if install:
+        asyncio.run(_install(kubeconfig))
+        return
     if directory is None:
         print("---\n".join(crd_files().values()), end="")
         return
@@ -25,6 +39,13 @@ def crds(
             (directory / name).write_text(text)
     except OSError as error:
         raise CommandError(f"--directory: {error}") from error
+
+
+async def _install(kubeconfig: Path) -> None:
+    from outrigger.crd_installation import install
+
+    async for done in install(kubeconfig):
+        print(done)
 
 
 def crd_files() -> dict[str, str]:

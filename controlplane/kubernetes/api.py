@@ -95,6 +95,7 @@ class ClientApi:
             if kubeconfig is None:
                 load_incluster_config(client_configuration=configuration)
             else:
+                _require_readable(kubeconfig)
                 await load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
             return cls(configuration)
         except (ConfigException, OSError, ValueError) as error:
@@ -155,6 +156,12 @@ class ClientApi:
         settings = await self._client.configuration.auth_settings()
         token = settings.get("BearerToken")
         return {} if token is None or not token["value"] else {"Authorization": token["value"]}
+
+
+def _require_readable(path: Path) -> None:
+    """The client logs that a file is not there, and complains of what it then lacks. Raises ``OSError``."""
+    with path.open("rb"):
+        pass
 
 
 async def _lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:

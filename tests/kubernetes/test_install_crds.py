@@ -1,0 +1,60 @@
+"""`outrigger crds --install` against a real API server."""
+
+from __future__ import annotations
+
+from tests.support.control_plane import outrigger
+from tests.support.crds import CRDS, condition, install_crds
+from tests.support.kubernetes_api import KubernetesApi, eventually
+from tests.support.kubernetes_cluster import Cluster
+
+LABEL = "app.kubernetes.io/part-of"
+SIDECARS = f"{CRDS}/sidecars.networking.istio.io"
+
+
+def installed(cluster: Cluster) -> list[str]:
+    done = outrigger("crds", "--install", "--kubeconfig", cluster.kubeconfig)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+async def test_what_is_missing_is_created_and_serves(cluster: Cluster, api: KubernetesApi) -> None:
+    cluster.started_here()
+    await install_crds(api)
+    await api.delete(SIDECARS)
+
+    async def is_created() -> bool:  # a CRD that goes is there for a while
+        return "sidecars.networking.istio.io created" in installed(cluster)
+
+    await eventually(is_created, "the CRD is created")
+
+    async def is_established() -> bool:
+        return condition(await api.get(SIDECARS), "Established") == "True"
+
+    await eventually(is_established, "the CRD is established")
+
+
+async def test_ours_are_renewed_and_only_where_they_differ(cluster: Cluster, api: KubernetesApi) -> None:
+    await install_crds(api)
+    await api.patch(SIDECARS, {"spec": {"names": {"shortNames": ["old"]}}})
+    assert "sidecars.networking.istio.io renewed" in installed(cluster)
+    assert {line.split(maxsplit=1)[1] for line in installed(cluster)} == {"unchanged"}
+
+
+async def test_anothers_is_left_alone(cluster: Cluster, api: KubernetesApi) -> None:
+    await install_crds(api)
+    label = (await api.get(SIDECARS))["metadata"]["labels"][LABEL]
+    before = await api.patch(SIDECARS, {"metadata": {"labels": {LABEL: None}}})
+    try:
+        (said,) = [line for line in installed(cluster) if line.startswith("sidecars.")]
+        assert said.endswith("left alone: another installed it, and it does as well")
+        after = await api.get(SIDECARS)
+        assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
+    finally:
+        await api.patch(SIDECARS, {"metadata": {"labels": {LABEL: label}}})
+
+
+async def test_a_cluster_that_cannot_be_reached_is_told_in_one_line() -> None:
+    done = outrigger("crds", "--install", "--kubeconfig", "/nowhere")
+    assert done.returncode == 1
+    assert done.stderr.startswith("outrigger: the kubeconfig /nowhere cannot be used: ")
+    assert len(done.stderr.splitlines()) == 1
