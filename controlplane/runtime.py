@@ -15,6 +15,7 @@ import logging
 import signal
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Any, Final
 
 import grpc
@@ -59,6 +60,12 @@ async def serve(settings: Settings, status_timing: StatusTiming = _STATUS_TIMING
         await control_plane.close()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _GrpcServer:
+    server: grpc.aio.Server
+    port: int
+
+
 class ControlPlane:
     """`start`, `follow`, and `close`, which ends whatever has begun."""
 
@@ -89,13 +96,16 @@ class ControlPlane:
             registry=self._registry,
             authenticate=authenticator.authenticate if self._settings.xds_auth else None,
         )
-        plaintext, xds_port = self._grpc_server("xDS", self._settings.ports.xds)
-        self._xds.add_to(plaintext)
-        tls, tls_port = self._grpc_server("xDS over TLS", self._settings.ports.xds_tls, self._credentials())
-        self._xds.add_to(tls)
-        signing.add_to(tls)
-        debug = self._http_server("debug", debug_app(self._mesh()), self._settings.ports.debug)
-        metrics = self._http_server("metrics", metrics_app(self._registry), self._settings.ports.metrics)
+        ports = self._settings.ports
+        tls = self._grpc_server("xDS over TLS", ports.xds_tls, self._credentials())
+        self._xds.add_to(tls.server)
+        signing.add_to(tls.server)
+        servers = {"xds_tls": tls}
+        if ports.xds is not None:
+            servers["xds"] = self._grpc_server("xDS", ports.xds)
+            self._xds.add_to(servers["xds"].server)
+        debug = self._http_server("debug", debug_app(self._mesh()), ports.debug)
+        metrics = self._http_server("metrics", metrics_app(self._registry), ports.metrics)
         # Last in, first out: the streams are told to come back before their servers stop.
         self._closing.push_async_callback(self._xds.close)
         self._closing.callback(self._debouncer.close)
@@ -103,11 +113,12 @@ class ControlPlane:
         self._closing.push_async_callback(source.close)
         await source.start()
         self._publish()
-        await plaintext.start()
-        await tls.start()
+        for each in servers.values():
+            await each.server.start()
         debug.start()
         metrics.start()
-        self._announce({"xds": xds_port, "xds_tls": tls_port, "debug": debug.port, "metrics": metrics.port})
+        bound = {name: each.port for name, each in servers.items()}
+        self._announce({**bound, "debug": debug.port, "metrics": metrics.port})
 
     async def follow(self, stop: asyncio.Event) -> None:
         """Follows the source's changes, and does what else is to be done, until ``stop`` is set. If any of it
@@ -154,15 +165,16 @@ class ControlPlane:
 
     def _grpc_server(
         self, name: str, port: int, credentials: grpc.ServerCredentials | None = None
-    ) -> tuple[grpc.aio.Server, int]:
+    ) -> _GrpcServer:
         host = self._settings.bind_address
         # gRPC tells of a port in use in lines of its own: ours is the clearer one.
         bind(name, host, port).close()
         server = grpc.aio.server(options=(*SERVER_OPTIONS, ("grpc.so_reuseport", 0)))
         self._closing.push_async_callback(server.stop, _SHUTDOWN_GRACE_S)
+        address = _address(host, port)
         if credentials is None:
-            return server, server.add_insecure_port(_address(host, port))
-        return server, server.add_secure_port(_address(host, port), credentials)
+            return _GrpcServer(server=server, port=server.add_insecure_port(address))
+        return _GrpcServer(server=server, port=server.add_secure_port(address, credentials))
 
     def _http_server(self, name: str, app: Any, port: int) -> HttpServer:
         server = HttpServer(name, app, self._settings.bind_address, port)
@@ -173,7 +185,7 @@ class ControlPlane:
         addresses = {name: _address(self._settings.bind_address, port) for name, port in ports.items()}
         listing = ", ".join(f"{name} on {address}" for name, address in addresses.items())
         _LOG.info("ready: %s; trust domain %s", listing, self._settings.mesh.trust_domain)
-        if not ipaddress.ip_address(self._settings.bind_address).is_loopback:
+        if "xds" in addresses and not ipaddress.ip_address(self._settings.bind_address).is_loopback:
             _LOG.warning("xDS on %s is in plaintext, for whoever can reach it", addresses["xds"])
         if self._settings.addresses_file is not None:
             state_files.replace(self._settings.addresses_file, json.dumps(addresses).encode(), mode=0o644)

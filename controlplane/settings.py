@@ -26,9 +26,9 @@ DEFAULT_STATE_DIR: Final = Path("~/.outrigger").expanduser()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """0: any free port."""
+    """0: any free port. ``xds`` None: nobody is served in plaintext."""
 
-    xds: int
+    xds: int | None
     xds_tls: int
     debug: int
     metrics: int
@@ -146,7 +146,8 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     )
     flag("state-dir", "DIR", Path, str(DEFAULT_STATE_DIR), "files: where the root and the token key are kept")
     flag("bind-address", "IP", _ip_address, "127.0.0.1", "the address that every port listens on")
-    flag("xds-port", "PORT", _port, "15010", "xDS in plaintext; 0 picks a free port, here and below")
+    plaintext = "xDS in plaintext, off for none; 0 picks a free port, here and below"
+    flag("xds-port", "PORT", _port_or_off, "15010", plaintext)
     flag("xds-tls-port", "PORT", _port, "15012", "xDS and certificate signing over TLS")
     flag("debug-port", "PORT", _port, "8080", "health and debug API")
     flag("metrics-port", "PORT", _port, "15014", "Prometheus metrics")
@@ -191,6 +192,10 @@ def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
         raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
     return int(text)
+
+
+def _port_or_off(text: str) -> int | None:
+    return None if text == "off" else _port(text)
 
 
 def _ip_address(text: str) -> str:

@@ -116,5 +116,13 @@ async def test_a_start_that_fails_half_way_gives_its_ports_back(tmp_path: Path) 
     await until_no_task_is_left()
 
 
+async def test_plaintext_may_be_off(tmp_path: Path) -> None:
+    addresses = tmp_path / "addresses.json"
+    plane = control_plane(tmp_path, "--xds-port", "off", "--addresses-file", str(addresses))
+    await plane.start()
+    await plane.close()
+    assert json.loads(addresses.read_text()).keys() == {"xds_tls", "debug", "metrics"}
+
+
 async def test_close_may_come_without_a_start(tmp_path: Path) -> None:
     await control_plane(tmp_path).close()
