@@ -55,13 +55,13 @@ def workloads() -> list[Resource]:
     """ServiceAccounts, Deployments, and the Sidecar that opens their ports."""
     services = sorted({service for _, service, _ in DEPLOYMENTS})
     return [
-        _sidecar_resource(),
+        sidecar_resource(),
         *map(_service_account, services),
-        *(_deployment(name, service, version) for name, service, version in DEPLOYMENTS),
+        *(deployment(name, service, version) for name, service, version in DEPLOYMENTS),
     ]
 
 
-def _sidecar_resource() -> Resource:
+def sidecar_resource() -> Resource:
     return {
         "apiVersion": "networking.istio.io/v1",
         "kind": "Sidecar",
@@ -84,7 +84,7 @@ def _service_account(service: str) -> Resource:
     return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
 
 
-def _deployment(name: str, service: str, version: str) -> Resource:
+def deployment(name: str, service: str, version: str) -> Resource:
     labels = {"app": service, "version": version}
     return {
         "apiVersion": "apps/v1",
@@ -152,8 +152,11 @@ def _sidecar_container() -> Resource:
         "image": "outrigger/sidecar",
         "restartPolicy": "Always",
         "args": [
-            *("--config-path", _BOOTSTRAP, "--state-dir", "/var/lib/outrigger"),
-            *("--ca-address", f"{CONTROL_PLANE}:15012", "--ca-cert", _ROOT, "--token-file", _TOKEN),
+            f"--config-path={_BOOTSTRAP}",
+            "--state-dir=/var/lib/outrigger",
+            f"--ca-address={CONTROL_PLANE}:15012",
+            f"--ca-cert={_ROOT}",
+            f"--token-file={_TOKEN}",
         ],
         "startupProbe": {**ready, "failureThreshold": 60},
         "readinessProbe": ready,
