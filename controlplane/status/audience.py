@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
+from typing import Final
 
 from controlplane.model.conversion import DeclaredService, View
 from controlplane.model.hosts import covers
-from controlplane.model.proxy import Proxy, ProxyProgress
+from controlplane.model.proxy import ProxyProgress
 from controlplane.model.service import Workload
 from controlplane.model.snapshot import Config, MeshSnapshot
 from controlplane.networking.peer_authentication import covers_workload
@@ -19,6 +21,8 @@ from controlplane.resources.destination_rule import DestinationRule
 from controlplane.resources.peer_authentication import PeerAuthentication
 from controlplane.resources.sidecar import Sidecar
 from controlplane.resources.virtual_service import VirtualService
+
+_GENERATION: Final = attrgetter("generation")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,89 +37,68 @@ class Reach:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Group:
-    """Proxies that see the same and have the same labels: whatever concerns one of them concerns all.
-    ``virtual_services`` by identity; ``generations`` are how far each has come, in ascending order."""
+class _Viewers:
+    """The proxies that share a scope. ``virtual_services`` are those in it, by identity; ``proxies`` come
+    the least advanced first."""
 
     scope: SidecarScope
     sidecar: Sidecar | None
     virtual_services: frozenset[int]
-    labels: Mapping[str, str]
-    generations: tuple[int, ...]
-    rejecting: tuple[ProxyProgress, ...]
+    proxies: Sequence[ProxyProgress]
 
 
 class Audience:
     """Of one snapshot. Resources are asked for by what the store has in force of them."""
 
     def __init__(self, snapshot: MeshSnapshot, proxies: Iterable[ProxyProgress]) -> None:
-        self._snapshot = snapshot
-        self._groups = list(_groups(snapshot, proxies))
+        self._viewers = list(_viewers(snapshot, proxies))
         self._hostnames_by_workload = _hostnames_by_workload(snapshot)
 
     def reach(self, view: View, since: int) -> Reach:
         """``since``: the generation of the snapshot that brought this version of the resource."""
-        groups = [group for group in self._groups if self._concerns(view, group)]
-        late = (proxy for group in groups for proxy in group.rejecting if proxy.generation < since)
+        concerned = acknowledged = 0
+        refusing: list[ProxyProgress] = []
+        for viewers in self._viewers:
+            proxies = self._concerned(view, viewers)
+            if proxies:
+                late = bisect_left(proxies, since, key=_GENERATION)
+                concerned += len(proxies)
+                acknowledged += len(proxies) - late
+                refusing += (each for each in proxies[:late] if each.rejection)
         # Always the same one of several, so that the words stand still.
-        rejecting = min(late, key=lambda proxy: proxy.proxy.id, default=None)
+        first = min(refusing, key=lambda each: each.proxy.id, default=None)
         return Reach(
-            concerned=sum(len(group.generations) for group in groups),
-            acknowledged=sum(
-                len(group.generations) - bisect_left(group.generations, since) for group in groups
-            ),
-            rejecting=rejecting.proxy.id if rejecting else "",
-            rejection=rejecting.rejection if rejecting else "",
+            concerned=concerned,
+            acknowledged=acknowledged,
+            rejecting=first.proxy.id if first else "",
+            rejection=first.rejection if first else "",
         )
 
-    def _concerns(self, view: View, group: _Group) -> bool:
-        scope = group.scope
+    def _concerned(self, view: View, viewers: _Viewers) -> Sequence[ProxyProgress]:
         match view:
             case Config():
-                return _counts(view, group)
+                return _ruled(view, viewers)
             case Workload():
                 hostnames = self._hostnames_by_workload.get(id(view), ())
-                return any(hostname in scope.services for hostname in hostnames)
+                sees = any(hostname in viewers.scope.services for hostname in hostnames)
             case tuple():
-                return any(_sees(declared, scope) for declared in view)
+                sees = any(_sees(declared, viewers.scope) for declared in view)
             case _:
-                return False
+                sees = False
+        return viewers.proxies if sees else ()
 
 
-def _counts(config: Config[Message], group: _Group) -> bool:
-    """Whether a policy has a say in what the proxies are sent."""
-    scope = group.scope
-    match config.spec:
-        case VirtualService():
-            return id(config) in group.virtual_services
-        case DestinationRule() as rule:
-            return _rules(rule, scope)
-        case Sidecar() as sidecar:
-            return group.sidecar is sidecar
-        case PeerAuthentication() as policy:
-            owner = config.key.namespace
-            return covers_workload(policy, owner, scope.mesh_config, scope.namespace, group.labels)
-        case _:
-            return False
-
-
-def _groups(snapshot: MeshSnapshot, proxies: Iterable[ProxyProgress]) -> Iterator[_Group]:
-    members: dict[object, list[ProxyProgress]] = defaultdict(list)
-    visible: dict[int, frozenset[int]] = {}  # scopes are shared, and there are few
+def _viewers(snapshot: MeshSnapshot, proxies: Iterable[ProxyProgress]) -> Iterator[_Viewers]:
+    by_scope: dict[int, tuple[SidecarScope, list[ProxyProgress]]] = {}
     for each in proxies:
         scope = scope_of(snapshot, each.proxy)
-        visible[id(scope)] = visible.get(id(scope)) or frozenset(map(id, scope.virtual_services))
-        members[id(scope), frozenset(each.proxy.labels.items())].append(each)
-    for alike in members.values():
-        proxy: Proxy = alike[0].proxy
-        scope = scope_of(snapshot, proxy)
-        yield _Group(
+        by_scope.setdefault(id(scope), (scope, []))[1].append(each)
+    for scope, alike in by_scope.values():
+        yield _Viewers(
             scope=scope,
-            sidecar=sidecar_of(snapshot, proxy),
-            virtual_services=visible[id(scope)],
-            labels=proxy.labels,
-            generations=tuple(sorted(each.generation for each in alike)),
-            rejecting=tuple(each for each in alike if each.rejection),
+            sidecar=sidecar_of(snapshot, alike[0].proxy),  # a scope comes of one Sidecar
+            virtual_services=frozenset(map(id, scope.virtual_services)),
+            proxies=sorted(alike, key=_GENERATION),
         )
 
 
@@ -128,15 +111,38 @@ def _hostnames_by_workload(snapshot: MeshSnapshot) -> Mapping[int, set[str]]:
     return hostnames
 
 
-def _rules(rule: DestinationRule, scope: SidecarScope) -> bool:
-    """Whether it is the rule of a service that is visible."""
-    services = scope.services
-    hostnames = (
-        [hostname for hostname in services if covers(rule.host, hostname)]
-        if rule.host.startswith("*")
-        else [rule.host] * (rule.host in services)
-    )
-    return any(scope.destination_rules.find(services[hostname]) is rule for hostname in hostnames)
+def _ruled(config: Config[Message], viewers: _Viewers) -> Sequence[ProxyProgress]:
+    """Those of them in whose configuration a policy has a say."""
+    match config.spec:
+        case VirtualService():
+            rules = id(config) in viewers.virtual_services
+        case DestinationRule() as rule:
+            rules = _is_rule(rule, viewers.scope)
+        case Sidecar() as sidecar:
+            rules = viewers.sidecar is sidecar
+        case PeerAuthentication() as policy:
+            return _covered(policy, config.key.namespace, viewers)
+        case _:
+            rules = False
+    return viewers.proxies if rules else ()
+
+
+def _covered(policy: PeerAuthentication, owner: str, viewers: _Viewers) -> Sequence[ProxyProgress]:
+    scope = viewers.scope
+    return [
+        each
+        for each in viewers.proxies
+        if covers_workload(policy, owner, scope.mesh_config, scope.namespace, each.proxy.labels)
+    ]
+
+
+def _is_rule(rule: DestinationRule, scope: SidecarScope) -> bool:
+    """Whether it is the one for a service that is visible."""
+    if rule.host.startswith("*"):
+        services = [service for hostname, service in scope.services.items() if covers(rule.host, hostname)]
+    else:
+        services = [scope.services[rule.host]] if rule.host in scope.services else []
+    return any(scope.destination_rules.find(service) is rule for service in services)
 
 
 def _sees(declared: DeclaredService, scope: SidecarScope) -> bool:

@@ -28,6 +28,7 @@ class Ledger:
     def __init__(self) -> None:
         self.snapshot: MeshSnapshot | None = None
         self.changes = 0  # grows with each, so that whoever looked before can tell
+        self.newest = 0  # the generation of the snapshot that brought the newest version in force
         self._found: Final[dict[ResourceKey, Found]] = {}
         self._since: Final[dict[ResourceKey, int]] = {}
 
@@ -62,14 +63,16 @@ class Ledger:
     def publish(
         self, snapshot: MeshSnapshot, change: SnapshotChange, in_force: Callable[[ResourceKey], object]
     ) -> None:
-        """The store was built anew: statuses may differ even where the snapshot does not."""
-        self.changes += 1
+        """The store was built anew. Where endpoints alone changed, statuses are what they were."""
         self.snapshot = snapshot
-        for key in change.configs:
-            if key.kind in PRESENTATIONS and in_force(key) is not None:
-                self._since[key] = snapshot.generation
-            else:
+        changed = [key for key in change.configs if key.kind in PRESENTATIONS]
+        if change.full or changed:
+            self.changes += 1
+        for key in changed:
+            if in_force(key) is None:
                 self._since.pop(key, None)
+            else:
+                self._since[key] = self.newest = snapshot.generation
 
     def since(self, key: ResourceKey) -> int:
         """The generation of the snapshot that brought the version in force."""

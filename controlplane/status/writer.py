@@ -40,7 +40,7 @@ _CONCURRENT: Final = 4
 _BACKOFF: Final = Backoff(first_delay_s=0.5, longest_delay_s=30.0)
 
 # Resources whose statuses are worked out before the loop gets a turn: some milliseconds.
-_CHUNK: Final = 100
+_CHUNK: Final = 20
 
 
 class StatusApi(Protocol):
@@ -176,8 +176,11 @@ class StatusWriter:
         await asyncio.gather(*writes)
 
     def _sight(self, proxies: Sequence[ProxyProgress]) -> object:
-        """Whatever should make us look at the statuses when it changes."""
-        return self._ledger.changes, proxies, self._is_settling(), self._due_again()
+        """Whatever should make us look at the statuses when it changes. How far proxies have come beyond the
+        newest version of a resource does not matter."""
+        newest = self._ledger.newest
+        reached = [(each.proxy, min(each.generation, newest), each.rejection) for each in proxies]
+        return self._ledger.changes, reached, self._is_settling(), self._due_again()
 
     def _is_settling(self) -> bool:
         return self._clock() < self._settled_at_s

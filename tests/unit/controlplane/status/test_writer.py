@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -12,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from controlplane.errors import KubernetesError, RefusedError, UnreachableError
 from controlplane.kubernetes.backoff import Backoff
 from controlplane.model.proxy import ProxyProgress
-from controlplane.model.snapshot import ResourceKey
+from controlplane.model.snapshot import ResourceKey, SnapshotChange
 from controlplane.model.status import Origin, ResourceStatus
 from controlplane.model.store import Store
 from controlplane.resources.registry import parse_resource
@@ -25,6 +26,9 @@ from tests.support.meshes import sidecar_proxy
 BACKOFF = Backoff(first_delay_s=8.0, longest_delay_s=20.0)
 TIMING = StatusTiming(reconnect_s=0.0, backoff=BACKOFF)
 ROUTES = "/apis/networking.istio.io/v1/namespaces/default/virtualservices"
+
+
+PROXY = sidecar_proxy()
 
 
 class Cluster:
@@ -333,6 +337,40 @@ async def test_a_fault_of_ours_does_not_end_the_writer(caplog: pytest.LogCapture
     with pytest.raises(asyncio.CancelledError):
         await running
     assert "cannot work out" in caplog.text
+
+
+async def test_endpoints_that_come_and_go_are_no_reason_to_look() -> None:
+    cluster = Cluster()
+    cluster.put(route("a"))
+    looked: list[int] = []
+    settled = asyncio.Event()
+
+    def statuses() -> list[ResourceStatus]:
+        looked.append(cluster.ledger.snapshot.generation if cluster.ledger.snapshot else 0)
+        return cluster.store.statuses()
+
+    def progress() -> list[ProxyProgress]:
+        """With each look there is another snapshot, which the proxy has acknowledged."""
+        snapshot = cluster.ledger.snapshot
+        assert snapshot is not None
+        if cluster.status("a"):
+            changed = SnapshotChange(full=False, endpoints=frozenset({"b.example.com"}))
+            snapshot = dataclasses.replace(snapshot, generation=snapshot.generation + 1)
+            cluster.ledger.publish(snapshot, changed, cluster.store.in_force)
+        if snapshot.generation > 50:
+            settled.set()
+        return [ProxyProgress(proxy=PROXY, generation=snapshot.generation)]
+
+    world = World(statuses=statuses, in_force=cluster.store.in_force, progress=progress)
+    timing = StatusTiming(look_s=0.001, reconnect_s=0.0)
+    writer = StatusWriter(cluster, cluster.ledger, world, StatusMetrics(CollectorRegistry()), timing=timing)
+    running = asyncio.create_task(writer.run(), name="writer")
+    async with asyncio.timeout(5):
+        await settled.wait()
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert len(looked) == 2  # once to write, and once more to see what was written
+    assert cluster.status("a")["proxies"] == {"concerned": 1, "acknowledged": 1}
 
 
 class TestPace:
