@@ -137,7 +137,12 @@ class ControlPlane:
         # The client of Kubernetes is heavy: who has a folder should not wait for it.
         from controlplane.cluster_foundation import cluster_foundation  # noqa: PLC0415
 
-        world = World(statuses=store.statuses, in_force=store.in_force, progress=self._progress)
+        world = World(
+            statuses=store.statuses,
+            status_changes=store.status_changes,
+            in_force=store.in_force,
+            progress=self._progress,
+        )
         return cluster_foundation(settings, store, on_change, world, self._status_timing, self._registry)
 
     def _progress(self) -> Sequence[ProxyProgress]:

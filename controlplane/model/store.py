@@ -59,6 +59,7 @@ class Store:
         self._index = EndpointIndex()
         self._in_force: dict[ResourceKey, Version] = {}
         self._statuses: dict[ResourceKey, Statuses] = {}
+        self._status_changes = 0
         self._snapshot = MeshSnapshot(mesh_config=mesh_config)
 
     def apply(self, key: ResourceKey, resource: Resource, origin: Origin) -> None:
@@ -124,6 +125,10 @@ class Store:
         version = self._in_force.get(key)
         return version.view if version else None
 
+    def status_changes(self) -> int:
+        """How many builds changed any of them: whoever looked before can tell whether to look again."""
+        return self._status_changes
+
     def build(self) -> tuple[MeshSnapshot, SnapshotChange]:
         """The world as it is now, and what changed since the last call: the same snapshot if nothing did."""
         before = self._snapshot
@@ -174,6 +179,8 @@ class Store:
 
     def _report(self, looked_at: Mapping[ResourceKey, Record | None]) -> None:
         statuses = {key: record.statuses() if record else () for key, record in looked_at.items()}
+        if any(self._statuses.get(key, ()) != found for key, found in statuses.items()):
+            self._status_changes += 1
         log_changes(self._statuses, statuses)
         self._statuses |= statuses
         for key in [key for key, found in statuses.items() if not found]:

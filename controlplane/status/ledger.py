@@ -23,7 +23,7 @@ class Found:
 
 
 class Ledger:
-    """``on_change`` is called whenever a status may have to be written anew."""
+    """``note`` and ``publish`` are how it learns; `changes` tells whether there is anything new."""
 
     def __init__(self) -> None:
         self.snapshot: MeshSnapshot | None = None
@@ -63,7 +63,7 @@ class Ledger:
     def publish(
         self, snapshot: MeshSnapshot, change: SnapshotChange, in_force: Callable[[ResourceKey], object]
     ) -> None:
-        """The store was built anew. Where endpoints alone changed, statuses are what they were."""
+        """The store was built anew. Where endpoints alone changed, no other proxies are concerned."""
         self.snapshot = snapshot
         changed = [key for key in change.configs if key.kind in PRESENTATIONS]
         if change.full or changed:

@@ -56,6 +56,7 @@ class World:
     """What is found out about, asked anew each time. ``in_force`` is what a resource is to the snapshot."""
 
     statuses: Callable[[], Sequence[ResourceStatus]]
+    status_changes: Callable[[], int]
     in_force: Callable[[ResourceKey], View | None]
     progress: Callable[[], Sequence[ProxyProgress]]
 
@@ -180,7 +181,8 @@ class StatusWriter:
         newest version of a resource does not matter."""
         newest = self._ledger.newest
         reached = [(each.proxy, min(each.generation, newest), each.rejection) for each in proxies]
-        return self._ledger.changes, reached, self._is_settling(), self._due_again()
+        told = self._ledger.changes, self._world.status_changes()
+        return told, reached, self._is_settling(), self._due_again()
 
     def _is_settling(self) -> bool:
         return self._clock() < self._settled_at_s

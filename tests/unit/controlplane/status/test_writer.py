@@ -16,6 +16,7 @@ from controlplane.model.proxy import ProxyProgress
 from controlplane.model.snapshot import ResourceKey, SnapshotChange
 from controlplane.model.status import Origin, ResourceStatus
 from controlplane.model.store import Store
+from controlplane.resources.crds import PRESENTATIONS
 from controlplane.resources.registry import parse_resource
 from controlplane.status.ledger import Document, Ledger
 from controlplane.status.metrics import StatusMetrics
@@ -44,11 +45,18 @@ class Cluster:
         self.proxies: list[ProxyProgress] = []
         self.store, self.ledger = Store(), Ledger()
         self.registry = CollectorRegistry()
-        world = World(
-            statuses=self.store.statuses, in_force=self.store.in_force, progress=lambda: self.proxies
-        )
+        world = self.world(progress=lambda: self.proxies)
         metrics = StatusMetrics(self.registry)
         self.writer = StatusWriter(self, self.ledger, world, metrics, timing=timing, clock=lambda: self.now_s)
+
+    def world(self, **what: Any) -> World:
+        known = {
+            "statuses": self.store.statuses,
+            "status_changes": self.store.status_changes,
+            "in_force": self.store.in_force,
+            "progress": list,
+        }
+        return World(**{**known, **what})
 
     def put(self, *resources: Document) -> None:
         """The cluster has a new generation of each, and the watch tells of it."""
@@ -69,7 +77,8 @@ class Cluster:
         self.ledger.publish(*self.store.build(), self.store.in_force)
 
     def path(self, resource: Document) -> str:
-        return f"{ROUTES}/{resource['metadata']['name']}"
+        plural, name = PRESENTATIONS[resource["kind"]].plural, resource["metadata"]["name"]
+        return f"/apis/{resource['apiVersion']}/namespaces/default/{plural}/{name}"
 
     def status(self, name: str) -> Document:
         found: Document = self.objects[f"{ROUTES}/{name}"].get("status", {})
@@ -324,7 +333,7 @@ async def test_a_fault_of_ours_does_not_end_the_writer(caplog: pytest.LogCapture
         failing.set()
         raise ZeroDivisionError
 
-    world = World(statuses=fail_once, in_force=cluster.store.in_force, progress=list)
+    world = cluster.world(statuses=fail_once)
     metrics = StatusMetrics(CollectorRegistry())
     writer = StatusWriter(cluster, cluster.ledger, world, metrics, timing=StatusTiming(look_s=0.001))
     running = asyncio.create_task(writer.run(), name="writer")
@@ -361,7 +370,7 @@ async def test_endpoints_that_come_and_go_are_no_reason_to_look() -> None:
             settled.set()
         return [ProxyProgress(proxy=PROXY, generation=snapshot.generation)]
 
-    world = World(statuses=statuses, in_force=cluster.store.in_force, progress=progress)
+    world = cluster.world(statuses=statuses, progress=progress)
     timing = StatusTiming(look_s=0.001, reconnect_s=0.0)
     writer = StatusWriter(cluster, cluster.ledger, world, StatusMetrics(CollectorRegistry()), timing=timing)
     running = asyncio.create_task(writer.run(), name="writer")
@@ -371,6 +380,31 @@ async def test_endpoints_that_come_and_go_are_no_reason_to_look() -> None:
     await asyncio.gather(running, return_exceptions=True)
     assert len(looked) == 2  # once to write, and once more to see what was written
     assert cluster.status("a")["proxies"] == {"concerned": 1, "acknowledged": 1}
+
+
+async def test_what_is_found_out_later_is_written_though_no_snapshot_tells_of_it() -> None:
+    """As when a service account goes that the resource names."""
+    cluster = Cluster()
+    entry = document("WorkloadEntry", "vm", {"address": "10.0.0.1", "serviceAccount": "vm"})
+    cluster.store.observe_account(("default", "vm"), exists=True)
+    cluster.put(entry)
+    timing = StatusTiming(look_s=0.001, reconnect_s=0.0)
+    metrics = StatusMetrics(CollectorRegistry())
+    writer = StatusWriter(cluster, cluster.ledger, cluster.world(), metrics, timing=timing)
+    running = asyncio.create_task(writer.run(), name="writer")
+
+    async def until(message: str) -> None:
+        while message not in str(cluster.objects[cluster.path(entry)].get("status")):
+            await asyncio.sleep(0.001)
+
+    async with asyncio.timeout(5):
+        await until("Accepted")
+        cluster.store.observe_account(("default", "other"), exists=True)
+        cluster.store.observe_account(("default", "vm"), exists=False)
+        cluster.build()
+        await until("default has no service account vm")
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 class TestPace:
