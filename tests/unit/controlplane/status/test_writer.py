@@ -388,9 +388,16 @@ async def test_what_is_found_out_later_is_written_though_no_snapshot_tells_of_it
     entry = document("WorkloadEntry", "vm", {"address": "10.0.0.1", "serviceAccount": "vm"})
     cluster.store.observe_account(("default", "vm"), exists=True)
     cluster.put(entry)
+    looks = 0
+
+    def progress() -> list[ProxyProgress]:
+        nonlocal looks
+        looks += 1
+        return []
+
     timing = StatusTiming(look_s=0.001, reconnect_s=0.0)
     metrics = StatusMetrics(CollectorRegistry())
-    writer = StatusWriter(cluster, cluster.ledger, cluster.world(), metrics, timing=timing)
+    writer = StatusWriter(cluster, cluster.ledger, cluster.world(progress=progress), metrics, timing=timing)
     running = asyncio.create_task(writer.run(), name="writer")
 
     async def until(message: str) -> None:
@@ -399,6 +406,9 @@ async def test_what_is_found_out_later_is_written_though_no_snapshot_tells_of_it
 
     async with asyncio.timeout(5):
         await until("Accepted")
+        written_at = looks
+        while looks < written_at + 10:  # it has seen what it wrote, and is quiet
+            await asyncio.sleep(0.001)
         cluster.store.observe_account(("default", "other"), exists=True)
         cluster.store.observe_account(("default", "vm"), exists=False)
         cluster.build()
