@@ -148,13 +148,16 @@ class ClientApi:
                     raise RefusedError(response.status, _reason(await response.read()))
                 yield response
         except (ClientError, OSError) as error:
-            raise UnreachableError(f"{host}: {error or type(error).__name__}") from error
+            raise UnreachableError(f"{host}: {str(error) or type(error).__name__}") from error
 
     async def _authorization(self) -> dict[str, str]:
         """Asked for every time: the token of a pod is replaced within the hour."""
-        settings = await self._client.configuration.auth_settings()
+        try:
+            settings = await self._client.configuration.auth_settings()
+        except (ConfigException, OSError, ValueError) as error:
+            raise UnreachableError(f"the token to show cannot be read: {error}") from error
         token = settings.get("BearerToken")
-        return {} if token is None or not token["value"] else {"Authorization": token["value"]}
+        return {} if token is None or not token["value"] else {"Authorization": token["value"].strip()}
 
 
 async def _lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
@@ -174,7 +177,7 @@ async def _lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
 def _decode(data: bytes) -> Document:
     try:
         document = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnreachableError(f"sent what is no JSON: {data[:80]!r}") from error
     if not isinstance(document, dict):
         raise UnreachableError(f"sent what is no JSON object: {data[:80]!r}")
