@@ -1,7 +1,7 @@
 """A Kubernetes API server over the official client's connections: raw dictionaries, and errors of our tree.
 
-Only this module knows the client. Its models and its Watch are not used: they cost fifty times what a
-dictionary does, and hide what is to be done about a broken connection.
+Only this module and `configuration` know the client. Its models and its Watch are not used: they cost fifty
+times what a dictionary does, and hide what is to be done about a broken connection.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from urllib.parse import urlencode
 
 from aiohttp import ClientError, ClientResponse, ClientTimeout
 from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
 from controlplane.errors import RefusedError, SettingsError, UnreachableError
+from controlplane.kubernetes.configuration import UNREADABLE, read_configuration
 
 Document = dict[str, Any]
 
@@ -90,14 +90,9 @@ class ClientApi:
 
         Raises `SettingsError` where the configuration cannot be used.
         """
-        configuration = Configuration()
         try:
-            if kubeconfig is None:
-                load_incluster_config(client_configuration=configuration)
-            else:
-                await load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
-            return cls(configuration)
-        except (ConfigException, OSError, ValueError) as error:
+            return cls(await read_configuration(kubeconfig))
+        except UNREADABLE as error:
             where = "in-cluster configuration" if kubeconfig is None else f"kubeconfig {kubeconfig}"
             raise SettingsError(f"the {where} cannot be used: {error}") from error
 
@@ -154,7 +149,7 @@ class ClientApi:
         """Asked for every time: the token of a pod is replaced within the hour."""
         try:
             settings = await self._client.configuration.auth_settings()
-        except (ConfigException, OSError, ValueError) as error:
+        except UNREADABLE as error:
             raise UnreachableError(f"the token to show cannot be read: {error}") from error
         token = settings.get("BearerToken")
         return {} if token is None or not token["value"] else {"Authorization": token["value"].strip()}

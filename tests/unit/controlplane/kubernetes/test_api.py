@@ -104,7 +104,7 @@ async def test_a_token_that_cannot_be_read_for_a_moment_is_no_end(
     async with api_server(answer(b"{}")) as configuration, connected(configuration) as api:
         configuration.api_key["BearerToken"] = "bearer a.b.c"
         configuration.refresh_api_key_hook = fails
-        with pytest.raises(UnreachableError, match="token to show cannot be read: .*(empty|0xff)"):
+        with pytest.raises(UnreachableError, match=r"token to show cannot be read: .*(empty|0xff)"):
             await api.get(PATH)
         configuration.refresh_api_key_hook = None
         assert await api.get(PATH) == {}
