@@ -123,7 +123,11 @@ class ClientApi:
     async def _ask(self, request: _Request) -> Document:
         limits = ClientTimeout(total=_ANSWER_TIMEOUT_S, sock_connect=_CONNECT_TIMEOUT_S)
         async with self._answer(request, limits) as response:
-            return _decode(await response.read())
+            data = await response.read()
+        document = _decode(data)
+        if "kind" not in document:  # a proxy's or a load balancer's own, perhaps
+            raise UnreachableError(f"sent what is no Kubernetes object: {data[:80]!r}")
+        return document
 
     @asynccontextmanager
     async def _answer(self, request: _Request, limits: ClientTimeout) -> AsyncIterator[ClientResponse]:

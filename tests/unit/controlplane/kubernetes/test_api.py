@@ -65,6 +65,7 @@ async def connected(configuration: Configuration) -> AsyncIterator[ClientApi]:
         (answer(b'{"items": [')[:-3], "payload is not completed"),
         (answer(b"<html>log in</html>"), "no JSON: b'<html>log in"),
         (answer(b"[]"), "no JSON object"),
+        (answer(b'{"status": "ok"}'), "no Kubernetes object: b'{\"status"),
         (answer(b'{"a":' * 5000 + b"1" + b"}" * 5000), "no JSON"),
     ],
 )
@@ -101,16 +102,16 @@ async def test_a_token_that_cannot_be_read_for_a_moment_is_no_end(
     fails: Callable[[Configuration], None],
 ) -> None:
     """The kubelet replaces it while we run."""
-    async with api_server(answer(b"{}")) as configuration, connected(configuration) as api:
+    async with api_server(answer(b'{"kind": "PodList"}')) as configuration, connected(configuration) as api:
         configuration.api_key["BearerToken"] = "bearer a.b.c"
         configuration.refresh_api_key_hook = fails
         with pytest.raises(UnreachableError, match=r"token to show cannot be read: .*(empty|0xff)"):
             await api.get(PATH)
         configuration.refresh_api_key_hook = None
-        assert await api.get(PATH) == {}
+        assert await api.get(PATH) == {"kind": "PodList"}
 
 
 async def test_a_token_may_end_with_its_line() -> None:
-    async with api_server(answer(b"{}")) as configuration, connected(configuration) as api:
+    async with api_server(answer(b'{"kind": "PodList"}')) as configuration, connected(configuration) as api:
         configuration.api_key["BearerToken"] = "bearer a.b.c\n"
-        assert await api.get(PATH) == {}
+        assert await api.get(PATH) == {"kind": "PodList"}
