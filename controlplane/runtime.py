@@ -89,9 +89,11 @@ class ControlPlane:
             registry=self._registry,
             authenticate=authenticator.authenticate if self._settings.xds_auth else None,
         )
-        plaintext, xds_port = self._grpc_server("xDS", self._settings.ports.xds)
+        plaintext, xds = self._grpc_server("xDS", self._settings.plaintext_address, self._settings.ports.xds)
         self._xds.add_to(plaintext)
-        tls, tls_port = self._grpc_server("xDS over TLS", self._settings.ports.xds_tls, self._credentials())
+        tls, xds_tls = self._grpc_server(
+            "xDS over TLS", self._settings.bind_address, self._settings.ports.xds_tls, self._credentials()
+        )
         self._xds.add_to(tls)
         signing.add_to(tls)
         debug = self._http_server("debug", debug_app(self._mesh()), self._settings.ports.debug)
@@ -107,7 +109,15 @@ class ControlPlane:
         await tls.start()
         debug.start()
         metrics.start()
-        self._announce({"xds": xds_port, "xds_tls": tls_port, "debug": debug.port, "metrics": metrics.port})
+        host = self._settings.bind_address
+        self._announce(
+            {
+                "xds": xds,
+                "xds_tls": xds_tls,
+                "debug": _address(host, debug.port),
+                "metrics": _address(host, metrics.port),
+            }
+        )
 
     async def follow(self, stop: asyncio.Event) -> None:
         """Follows the source's changes, and does what else is to be done, until ``stop`` is set. If any of it
@@ -153,27 +163,27 @@ class ControlPlane:
         return ServerCertificate(self._foundation.authority, _own_names(self._settings)).credentials()
 
     def _grpc_server(
-        self, name: str, port: int, credentials: grpc.ServerCredentials | None = None
-    ) -> tuple[grpc.aio.Server, int]:
-        host = self._settings.bind_address
+        self, name: str, host: str, port: int, credentials: grpc.ServerCredentials | None = None
+    ) -> tuple[grpc.aio.Server, str]:
+        """With the address that it was bound to."""
         # gRPC tells of a port in use in lines of its own: ours is the clearer one.
         bind(name, host, port).close()
         server = grpc.aio.server(options=(*SERVER_OPTIONS, ("grpc.so_reuseport", 0)))
         self._closing.push_async_callback(server.stop, _SHUTDOWN_GRACE_S)
+        wanted = _address(host, port)
         if credentials is None:
-            return server, server.add_insecure_port(_address(host, port))
-        return server, server.add_secure_port(_address(host, port), credentials)
+            return server, _address(host, server.add_insecure_port(wanted))
+        return server, _address(host, server.add_secure_port(wanted, credentials))
 
     def _http_server(self, name: str, app: Any, port: int) -> HttpServer:
         server = HttpServer(name, app, self._settings.bind_address, port)
         self._closing.push_async_callback(server.close)
         return server
 
-    def _announce(self, ports: dict[str, int]) -> None:
-        addresses = {name: _address(self._settings.bind_address, port) for name, port in ports.items()}
+    def _announce(self, addresses: dict[str, str]) -> None:
         listing = ", ".join(f"{name} on {address}" for name, address in addresses.items())
         _LOG.info("ready: %s; trust domain %s", listing, self._settings.mesh.trust_domain)
-        if not ipaddress.ip_address(self._settings.bind_address).is_loopback:
+        if not ipaddress.ip_address(self._settings.plaintext_address).is_loopback:
             _LOG.warning("xDS on %s is in plaintext, for whoever can reach it", addresses["xds"])
         if self._settings.addresses_file is not None:
             state_files.replace(self._settings.addresses_file, json.dumps(addresses).encode(), mode=0o644)

@@ -65,6 +65,12 @@ class Settings:
     log_format: str
     addresses_file: Path | None
 
+    @property
+    def plaintext_address(self) -> str:
+        """Where xDS in plaintext listens. It asks nobody who they are: in a cluster, where every pod could
+        reach it, it is for its own pod alone."""
+        return "127.0.0.1" if self.source == "kubernetes" else self.bind_address
+
 
 def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
     """Raises `SettingsError` for files and values that do not fit; exits with code 2 on a flag that is none,
@@ -145,7 +151,13 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         "where the control plane is; POD_NAMESPACE is heeded",
     )
     flag("state-dir", "DIR", Path, str(DEFAULT_STATE_DIR), "files: where the root and the token key are kept")
-    flag("bind-address", "IP", _ip_address, "127.0.0.1", "the address that every port listens on")
+    flag(
+        "bind-address",
+        "IP",
+        _ip_address,
+        "127.0.0.1",
+        "the address that ports listen on; in a cluster, xDS in plaintext is on 127.0.0.1",
+    )
     flag("xds-port", "PORT", _port, "15010", "xDS in plaintext; 0 picks a free port, here and below")
     flag("xds-tls-port", "PORT", _port, "15012", "xDS and certificate signing over TLS")
     flag("debug-port", "PORT", _port, "8080", "health and debug API")

@@ -39,6 +39,12 @@ def test_the_control_planes_own_namespace_is_its_pods_unless_a_flag_says_otherwi
     assert read_settings(["--namespace", "other"], {"POD_NAMESPACE": "mesh"}).namespace == "other"
 
 
+@pytest.mark.parametrize(("source", "address"), [("files", "0.0.0.0"), ("kubernetes", "127.0.0.1")])
+def test_in_a_cluster_no_other_pod_can_follow_in_plaintext(source: str, address: str) -> None:
+    settings = read_settings(["--source", source, "--bind-address", "0.0.0.0"], {})
+    assert settings.plaintext_address == address
+
+
 def test_the_trust_domain_flag_wins_over_the_mesh_configuration(tmp_path: Path) -> None:
     mesh_config = tmp_path / "mesh.yaml"
     mesh_config.write_text("trustDomain: from.file\nproxyHttpPort: 15080\n")
