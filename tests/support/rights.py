@@ -15,7 +15,7 @@ from tests.support.kubernetes_api import Resource
 
 @dataclass(frozen=True, slots=True)
 class Right:
-    """``namespace`` and ``name`` are empty where it is one to all of them. A subresource is `resource/sub`."""
+    """``namespace`` and ``name`` are empty where it is one to all of them. A subresource: `resource/sub`."""
 
     verb: str
     group: str
