@@ -58,6 +58,11 @@ class RefusedError(KubernetesError):
         super().__init__(f"{status}: {reason}")
         self.status = status
 
+    @property
+    def busy(self) -> bool:
+        """Whether there is no time now, whatever is asked (RFC 6585 4, RFC 9110 15.6.4)."""
+        return self.status in (429, 503)
+
 
 class ProxyError(ControlPlaneError):
     """A proxy said something that cannot be followed."""

@@ -1,6 +1,6 @@
 """What a control plane stands on: where its resources come from, what signs, and who vouches for its callers.
 
-A folder of YAML and a state folder; or a cluster (`cluster_foundation`), where no key is ever on disk.
+A folder of YAML and a state folder; or a cluster (`cluster_foundation`), where no key is written to disk.
 """
 
 from __future__ import annotations

@@ -107,6 +107,8 @@ class RootCertificates:
             except UnreachableError as error:
                 return str(error)
             except RefusedError as error:
+                if error.busy:  # for the other namespaces, too
+                    return str(error)
                 if error.status not in _OVERTAKEN:
                     problem = problem or f"namespace {namespace}: {error}"
         return problem

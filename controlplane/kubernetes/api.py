@@ -1,7 +1,7 @@
 """A Kubernetes API server over the official client's connections: raw dictionaries, and errors of our tree.
 
-Only this module knows the client. Its models and its Watch are not used: they cost fifty times what a
-dictionary does, and hide what is to be done about a broken connection.
+Only this module and `configuration` know the client. Its models and its Watch are not used: they cost fifty
+times what a dictionary does, and hide what is to be done about a broken connection.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from urllib.parse import urlencode
 
 from aiohttp import ClientError, ClientResponse, ClientTimeout
 from kubernetes.aio.client import ApiClient, Configuration
-from kubernetes.aio.config import ConfigException, load_incluster_config, load_kube_config
 
 from controlplane.errors import RefusedError, SettingsError, UnreachableError
+from controlplane.kubernetes.configuration import UNREADABLE, read_configuration
 
 Document = dict[str, Any]
 
@@ -90,15 +90,9 @@ class ClientApi:
 
         Raises `SettingsError` where the configuration cannot be used.
         """
-        configuration = Configuration()
         try:
-            if kubeconfig is None:
-                load_incluster_config(client_configuration=configuration)
-            else:
-                _require_readable(kubeconfig)
-                await load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
-            return cls(configuration)
-        except (ConfigException, OSError, ValueError) as error:
+            return cls(await read_configuration(kubeconfig))
+        except UNREADABLE as error:
             where = "in-cluster configuration" if kubeconfig is None else f"kubeconfig {kubeconfig}"
             raise SettingsError(f"the {where} cannot be used: {error}") from error
 
@@ -129,7 +123,11 @@ class ClientApi:
     async def _ask(self, request: _Request) -> Document:
         limits = ClientTimeout(total=_ANSWER_TIMEOUT_S, sock_connect=_CONNECT_TIMEOUT_S)
         async with self._answer(request, limits) as response:
-            return _decode(await response.read())
+            data = await response.read()
+        document = _decode(data)
+        if "kind" not in document:  # a proxy's or a load balancer's own, perhaps
+            raise UnreachableError(f"sent what is no Kubernetes object: {data[:80]!r}")
+        return document
 
     @asynccontextmanager
     async def _answer(self, request: _Request, limits: ClientTimeout) -> AsyncIterator[ClientResponse]:
@@ -149,19 +147,16 @@ class ClientApi:
                     raise RefusedError(response.status, _reason(await response.read()))
                 yield response
         except (ClientError, OSError) as error:
-            raise UnreachableError(f"{host}: {error or type(error).__name__}") from error
+            raise UnreachableError(f"{host}: {str(error) or type(error).__name__}") from error
 
     async def _authorization(self) -> dict[str, str]:
         """Asked for every time: the token of a pod is replaced within the hour."""
-        settings = await self._client.configuration.auth_settings()
+        try:
+            settings = await self._client.configuration.auth_settings()
+        except UNREADABLE as error:
+            raise UnreachableError(f"the token to show cannot be read: {error}") from error
         token = settings.get("BearerToken")
-        return {} if token is None or not token["value"] else {"Authorization": token["value"]}
-
-
-def _require_readable(path: Path) -> None:
-    """The client logs that a file is not there, and complains of what it then lacks. Raises ``OSError``."""
-    with path.open("rb"):
-        pass
+        return {} if token is None or not token["value"] else {"Authorization": token["value"].strip()}
 
 
 async def _lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
@@ -181,7 +176,7 @@ async def _lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
 def _decode(data: bytes) -> Document:
     try:
         document = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UnreachableError(f"sent what is no JSON: {data[:80]!r}") from error
     if not isinstance(document, dict):
         raise UnreachableError(f"sent what is no JSON object: {data[:80]!r}")

@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from random import Random
 from types import MappingProxyType
@@ -25,6 +25,9 @@ _LOG = logging.getLogger(__name__)
 _NOT_FOUND: Final = 404
 _GONE: Final = 410
 _ALL: Final[Mapping[str, str]] = MappingProxyType({})
+
+# What an event may tell of; all else ends a watch.
+_HAPPENED: Final = ("ADDED", "MODIFIED", "DELETED", "BOOKMARK")
 
 _BACKOFF: Final = Backoff()
 
@@ -136,7 +139,8 @@ class ListWatch:
             except UnreachableError as error:
                 self._note_failure(error)  # what is known still holds: the watch goes on where it ended
             except RefusedError as error:
-                self._version = None
+                if not error.busy:  # a list would cost it more than a watch
+                    self._version = None
                 if error.status == _NOT_FOUND:
                     self._note_absence()
                 else:
@@ -149,13 +153,17 @@ class ListWatch:
         query = {**self._selector, "limit": str(self._timing.page_size)}
         while True:
             page = await self._api.get(self.path, query)
-            objects += page.get("items") or ()
-            query["continue"] = page["metadata"].get("continue", "")
+            with _making_sense("a list"):
+                objects += page.get("items") or ()
+                version: str = page["metadata"]["resourceVersion"]
+                query["continue"] = page["metadata"].get("continue", "")
             if not query["continue"]:
                 break
         # No await from here on: what is handed on and where the watch begins belong together.
-        self._tell(self._collection.listed(objects))
-        self._version = page["metadata"]["resourceVersion"]
+        with _making_sense("a list"):
+            changes = self._collection.listed(objects)
+        self._tell(changes)
+        self._version = version
         self._list_due = self._clock() + jittered_s(self._timing.resync_s, self._rng)
         self._absent_since = None
         self._note_sync()
@@ -180,17 +188,20 @@ class ListWatch:
             self._failures += 1  # one that always ends at once must not become a storm
 
     def _take(self, event: Document) -> None:
-        happened, subject = event.get("type"), event.get("object", {})
-        match happened:
-            case "ADDED" | "MODIFIED":
-                self._tell(self._collection.put(subject))
-            case "DELETED":
-                self._tell(self._collection.remove(subject))
-            case "BOOKMARK":
-                pass
-            case _:
+        with _making_sense("an event"):
+            happened, subject = event["type"], event["object"]
+            if happened not in _HAPPENED:
                 raise RefusedError(subject.get("code", 500), subject.get("message", f"event {happened!r}"))
-        self._version = version_of(subject)
+            version = version_of(subject)
+            match happened:
+                case "DELETED":
+                    changes = self._collection.remove(subject)
+                case "BOOKMARK":
+                    changes = Changes()
+                case _:
+                    changes = self._collection.put(subject)
+        self._tell(changes)
+        self._version = version
 
     def _tell(self, changes: Changes) -> None:
         if changes:
@@ -225,6 +236,15 @@ class ListWatch:
         if not self._complaint:
             self._complaint = words
             _LOG.warning("%s", words)
+
+
+@contextmanager
+def _making_sense(what: str) -> Iterator[None]:
+    """What stands before an API server may answer in its place, and without an object's name or version."""
+    try:
+        yield
+    except (KeyError, TypeError, AttributeError) as error:
+        raise UnreachableError(f"sent {what} that makes no sense: {type(error).__name__}: {error}") from error
 
 
 def name_of(document: Document) -> ObjectName:

@@ -15,7 +15,8 @@ Document = dict[str, Any]
 ACCEPTED: Final = "Accepted"
 PROGRAMMED: Final = "Programmed"
 
-# A condition has room for 32768 characters, and a resource for some conditions. Proxies choose their words.
+# A condition has room for 32768 characters, and a resource for some conditions. Proxies choose their words
+# and their names.
 _LONGEST_MESSAGE: Final = 16384
 _LONGEST_REJECTION: Final = 1024
 
@@ -77,8 +78,8 @@ def _programmed(status: ResourceStatus, reach: Reach) -> tuple[bool, str, str]:
         return True, PROGRAMMED, "all proxies concerned have acknowledged"
     count = f"{reach.acknowledged} of {reach.concerned} proxies have acknowledged"
     if reach.rejecting:
-        rejection = _cut(reach.rejection, _LONGEST_REJECTION)
-        return False, "Rejected", f"{count}; {reach.rejecting} rejected {rejection}"
+        rejection = _cut(f"{reach.rejecting} rejected {reach.rejection}", _LONGEST_REJECTION)
+        return False, "Rejected", f"{count}; {rejection}"
     return False, "Pending", count
 
 

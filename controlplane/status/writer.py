@@ -166,15 +166,18 @@ class StatusWriter:
         cases = self._cases()  # before the first await: things change meanwhile
         audience = Audience(snapshot, proxies)
         settling, now = self._is_settling(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        writes = []
+        writes: list[tuple[_Case, Document]] = []
         for number, case in enumerate(cases, start=1):
             reach = Reach() if case.view is None else audience.reach(case.view, case.since)
             status = changes(case.found.status, case.status, reach, now=now, settling=settling)
             if status:
-                writes.append(self._write(case.key, case.found.version, status))
+                writes.append((case, status))
             if number % _CHUNK == 0:
                 await asyncio.sleep(0)
-        await asyncio.gather(*writes)
+        async with asyncio.TaskGroup() as group:
+            for case, status in writes:
+                write = self._write(case.key, case.found.version, status)
+                group.create_task(write, name=f"write the status of {case.key}")
 
     def _sight(self, proxies: Sequence[ProxyProgress]) -> object:
         """Whatever should make us look at the statuses when it changes. How far proxies have come beyond the
@@ -215,16 +218,16 @@ class StatusWriter:
             try:
                 written = await self._api.merge(f"{_collection(key)}/{key.name}/status", document)
             except KubernetesError as error:
-                await self._note_failure(key, error)
+                await self._note_failure(key, version, error)
             else:
                 self._ledger.note_written(key, version, written)
                 self._metrics.writes.labels(kind=key.kind).inc()
                 self._failures.pop(key, None)
                 self._complains = False
 
-    async def _note_failure(self, key: ResourceKey, error: KubernetesError) -> None:
+    async def _note_failure(self, key: ResourceKey, version: str, error: KubernetesError) -> None:
         status = error.status if isinstance(error, RefusedError) else None
-        if status == _NOT_FOUND and await self._is_gone_or_has_no_status(key):
+        if status == _NOT_FOUND and await self._is_gone_or_has_no_status(key, version):
             self._failures.pop(key, None)
             return
         self._metrics.failures.labels(kind=key.kind).inc()
@@ -236,14 +239,17 @@ class StatusWriter:
             self._complains = True
             _LOG.warning("the status of %s cannot be written, nor perhaps others: %s", key, error)
 
-    async def _is_gone_or_has_no_status(self, key: ResourceKey) -> bool:
+    async def _is_gone_or_has_no_status(self, key: ResourceKey, version: str) -> bool:
         """A 404 tells of either. Another's CRD may have no status to write: that is said once."""
         try:
             left = await self._api.get(_collection(key), {"fieldSelector": f"metadata.name={key.name}"})
-        except KubernetesError as error:
-            return isinstance(error, RefusedError) and error.status == _NOT_FOUND
+        except KubernetesError:
+            return False  # it may be starting, and not know the kind yet
         if not left["items"]:
             return True
+        [found] = left["items"]
+        if found["metadata"]["resourceVersion"] != version:
+            return False  # it was gone, and is there again
         if key.kind not in self._without_status:
             self._without_status.add(key.kind)
             _LOG.warning("the CRD of %s has no status subresource: none is written", key.kind)

@@ -39,6 +39,10 @@ def test_the_control_planes_own_namespace_is_its_pods_unless_a_flag_says_otherwi
     assert read_settings(["--namespace", "other"], {"POD_NAMESPACE": "mesh"}).namespace == "other"
 
 
+def test_xds_in_plaintext_may_be_off() -> None:
+    assert read_settings(["--xds-port", "off"], {}).ports.xds is None
+
+
 def test_the_trust_domain_flag_wins_over_the_mesh_configuration(tmp_path: Path) -> None:
     mesh_config = tmp_path / "mesh.yaml"
     mesh_config.write_text("trustDomain: from.file\nproxyHttpPort: 15080\n")

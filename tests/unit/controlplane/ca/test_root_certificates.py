@@ -124,6 +124,25 @@ async def test_a_namespace_that_refuses_keeps_nobody_waiting_and_is_tried_again(
     assert "namespace a: 403: exceeded quota: configmaps" in warning, "once, however often it was tried"
 
 
+async def test_an_api_server_that_is_busy_is_not_asked_for_every_namespace() -> None:
+    class Busy(FakeKubernetesApi):
+        asked_for: tuple[str, ...] = ()
+        busy = True
+
+        async def create(self, path: str, document: Document) -> Document:
+            self.asked_for += (path,)
+            if self.busy:
+                raise RefusedError(429, "too many requests")
+            return await super().create(path, document)
+
+    api = Busy(cluster_of(*"abcdefgh").objects)
+    async with publishing(api):
+        await until(lambda: len(api.asked_for) >= 3)
+        assert set(api.asked_for) == {"/api/v1/namespaces/a/configmaps"}
+        api.busy = False
+        await until(lambda: all(published(api, name) for name in "abcdefgh"))
+
+
 async def test_it_goes_on_after_the_api_server_was_away(caplog: pytest.LogCaptureFixture) -> None:
     api = cluster_of("a", "b")
     async with publishing(api):

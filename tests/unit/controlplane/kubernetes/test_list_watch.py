@@ -95,6 +95,54 @@ async def test_what_is_refused_is_listed_anew_and_told_without_repetition(refusa
     assert told[1:] == [Changes(present=(pod("c", 7),), gone=(("default", "b"),))]
 
 
+@pytest.mark.parametrize("status", [429, 503])
+async def test_an_api_server_that_is_busy_is_not_asked_for_a_list_on_top(status: int) -> None:
+    script, told = await play(listing(3), [RefusedError(status, "later")], [event("ADDED", pod("a", 4))])
+    assert script.asked == ["list", "watch 3", "watch 3", "watch 4"]
+    assert told == [Changes(present=(pod("a", 4),))]
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {},
+        {"type": "ADDED"},
+        event("ADDED", {}),
+        event("ADDED", {"metadata": None}),
+        event("MODIFIED", {"metadata": {"name": "b"}}),
+        event("DELETED", {"metadata": {"resourceVersion": "5"}}),
+        event("BOOKMARK", {"metadata": {}}),
+        {"type": "ERROR", "object": "no"},
+    ],
+)
+async def test_an_event_that_makes_no_sense_breaks_the_watch_and_nothing_else(nonsense: Document) -> None:
+    good = event("ADDED", pod("a", 4))
+    script, told = await play(listing(3), [good, nonsense], [event("ADDED", pod("c", 9))])
+    assert script.asked[:3] == ["list", "watch 3", "watch 4"]
+    assert told == [Changes(present=(pod("a", 4),)), Changes(present=(pod("c", 9),))]
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {},
+        {"metadata": None},
+        {"metadata": {}, "items": []},
+        listing(3, {}),
+        listing(3, {"metadata": {"name": "a"}}),
+        {"metadata": {"resourceVersion": "3"}, "items": 7},
+    ],
+)
+async def test_a_list_that_makes_no_sense_is_asked_for_again_and_takes_nothing_away(
+    nonsense: Document,
+) -> None:
+    script, told = await play(
+        listing(3, pod("a", 3)), [expired()], nonsense, listing(4, pod("a", 3), pod("b", 4))
+    )
+    assert script.asked == ["list", "watch 3", "list", "list", "watch 4"]
+    assert told[1:] == [Changes(present=(pod("b", 4),))]
+
+
 async def test_an_event_that_a_list_has_told_already_is_not_told_again() -> None:
     _, told = await play(listing(3, pod("a", 3)), [event("MODIFIED", pod("a", 3))])
     assert told == [Changes(present=(pod("a", 3),))]

@@ -92,6 +92,12 @@ def test_a_proxy_that_refuses_is_named_and_quoted() -> None:
     )
 
 
+def test_a_proxy_of_a_long_name_does_not_keep_a_status_from_being_written() -> None:
+    reach = Reach(concerned=1, rejecting="p" * 60_000, rejection="rds: no")
+    _, _, message = words(written(applied(), reach), "Programmed")
+    assert len(message) < 32768, "a condition has no room for more"
+
+
 def test_what_a_proxy_says_at_length_is_cut() -> None:
     reach = Reach(concerned=1, rejecting="p", rejection="x" * 10**6)
     assert len(words(written(applied(), reach), "Programmed")[2]) < 2000

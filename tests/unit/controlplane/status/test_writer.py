@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import gc
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -96,6 +97,8 @@ class Cluster:
 
     async def get(self, path: str, query: Mapping[str, str]) -> Document:
         """What is left of the name that the query selects."""
+        if path in self.fails:
+            raise self.fails[path]
         found = self.objects.get(f"{path}/{query['fieldSelector'].removeprefix('metadata.name=')}")
         return {"items": [found] if found else []}
 
@@ -258,6 +261,70 @@ async def test_a_kind_without_a_status_subresource_is_said_once(caplog: pytest.L
     cluster.now_s += 3600
     assert await cluster.write() == []
     assert said(caplog) == ["the CRD of VirtualService has no status subresource: none is written"]
+
+
+async def test_an_object_that_is_made_anew_meanwhile_says_nothing_of_its_kind(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Deleted before the write, back before the look for it: as `kubectl replace --force` does."""
+    cluster = Cluster()
+    cluster.put(route("a"), route("b"))
+    newer = route("a")
+    newer["metadata"] |= {"generation": 1, "resourceVersion": "7"}
+    cluster.fails[f"{ROUTES}/a"] = RefusedError(404, 'virtualservices "a" not found')
+    cluster.objects[f"{ROUTES}/a"] = newer
+    await cluster.write()
+    assert "no status subresource" not in caplog.text
+    cluster.fails.clear()
+    cluster.tell(newer)
+    cluster.now_s += BACKOFF.first_delay_s
+    assert await cluster.write() == ["a"]
+
+
+async def test_a_kind_that_is_unknown_for_a_moment_is_tried_again() -> None:
+    """As by an API server that is just starting."""
+    cluster = Cluster()
+    cluster.put(route("a"))
+    unknown = RefusedError(404, "the server could not find the requested resource")
+    cluster.fails = {f"{ROUTES}/a": unknown, ROUTES: unknown}
+    await cluster.write()
+    assert cluster.count("outrigger_status_write_failures_total") == 1
+    cluster.fails.clear()
+    cluster.now_s += BACKOFF.first_delay_s
+    assert await cluster.write() == ["a"]
+
+
+@pytest.mark.filterwarnings("error")
+async def test_a_writer_that_is_cancelled_while_it_looks_leaves_nothing_behind() -> None:
+    """A write that was made and never begun would be told of, whenever the garbage is collected."""
+    cluster = Cluster()
+    cluster.put(*(route(f"r{number}") for number in range(150)))
+    looking = asyncio.create_task(cluster.writer.write_what_differs([]), name="look")
+    await asyncio.sleep(0)  # the loop has its turn amid the resources
+    looking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await looking
+    gc.collect()
+    assert cluster.merges == []
+
+
+async def test_a_fault_in_one_write_leaves_none_to_go_on_by_itself() -> None:
+    """Whoever loses the Lease must be able to end all that it began."""
+    cluster = Cluster()
+    cluster.put(*(route(f"r{number}") for number in range(10)))
+    merge = cluster.merge
+
+    async def fail_once(path: str, document: Document) -> Document:
+        if not cluster.merges:
+            cluster.merges.append("fault")
+            raise ZeroDivisionError
+        return await merge(path, document)
+
+    cluster.merge = fail_once  # type: ignore[method-assign]
+    before = asyncio.all_tasks()
+    with pytest.raises((ZeroDivisionError, ExceptionGroup)):
+        await cluster.writer.write_what_differs([])
+    assert asyncio.all_tasks() == before
 
 
 @pytest.mark.parametrize("error", [UnreachableError("nobody there"), RefusedError(403, "forbidden")], ids=str)

@@ -1,0 +1,105 @@
+"""What a kubeconfig may say, wrongly too, and how long its token is believed to hold."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from kubernetes.aio.client import Configuration
+from kubernetes.aio.config import load_kube_config
+
+from controlplane.errors import SettingsError
+from controlplane.kubernetes.api import ClientApi
+from controlplane.kubernetes.configuration import TokenRefresh, read_configuration
+
+
+def kubeconfig(folder: Path, user: dict[str, Any] | None, **cluster: Any) -> Path:
+    """As YAML has JSON, it is JSON. ``user`` None: the context names none."""
+    context = {"cluster": "it"} | ({} if user is None else {"user": "me"})
+    content = {
+        "current-context": "here",
+        "contexts": [{"name": "here", "context": context}],
+        "clusters": [{"name": "it", "cluster": {"server": "https://127.0.0.1:6443"} | cluster}],
+        "users": [{"name": "me", "user": user}],
+    }
+    file = folder / "kubeconfig"
+    file.write_text(json.dumps(content))
+    return file
+
+
+async def token(configuration: Configuration) -> str:
+    settings = await configuration.auth_settings()
+    return str(settings["BearerToken"]["value"])
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"- a", b"text", b"7", b"contexts: 7"], ids=repr)
+async def test_what_is_no_kubeconfig_is_named(content: bytes, tmp_path: Path) -> None:
+    file = tmp_path / "kubeconfig"
+    file.write_bytes(content)
+    with pytest.raises(SettingsError, match=f"the kubeconfig {file} cannot be used: "):
+        await ClientApi.connect(file)
+
+
+@pytest.mark.parametrize(
+    ("user", "cluster", "reason"),
+    [
+        ({"token": "a"}, {"certificate-authority": "/nonexistent"}, "/nonexistent"),
+        ({"token": "a"}, {"certificate-authority-data": "aGVsbG8="}, "no certificate"),
+        ({"token": "a"}, {"server": 7}, "'int' object"),
+        ({"tokenFile": "/nonexistent"}, {}, "No such file.*/nonexistent"),
+        ({"client-certificate-data": 7}, {}, "'int'"),
+        (None, {}, "NoneType"),
+    ],
+)
+async def test_what_it_cannot_mean_is_named(
+    user: dict[str, Any] | None, cluster: dict[str, Any], reason: str, tmp_path: Path
+) -> None:
+    file = kubeconfig(tmp_path, user, **cluster)
+    with pytest.raises(SettingsError, match=f"the kubeconfig {file} cannot be used: .*{reason}"):
+        await ClientApi.connect(file)
+
+
+async def test_one_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="No such file"):
+        await ClientApi.connect(tmp_path / "none")
+
+
+async def test_outside_of_a_pod_there_is_no_in_cluster_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(SettingsError, match="the in-cluster configuration cannot be used: "):
+        await ClientApi.connect(None)
+
+
+@pytest.mark.parametrize("kind", ["tokenFile", "exec"])
+async def test_a_token_that_expires_is_read_anew(kind: str, tmp_path: Path) -> None:
+    """Once a minute, not for each request: a program makes it, perhaps by asking its cloud."""
+    source = tmp_path / "token"
+    user = {"tokenFile": str(source)} if kind == "tokenFile" else {"exec": program_that_reads(source)}
+    source.write_text("first")
+    now_s = 1000.0
+    configuration = Configuration()
+    file = kubeconfig(tmp_path, user)
+    loader = await load_kube_config(config_file=str(file), client_configuration=configuration)
+    configuration.refresh_api_key_hook = TokenRefresh(loader, clock=lambda: now_s)
+    source.write_text("second")
+    assert await token(configuration) == "Bearer first"
+    now_s += 60
+    assert await token(configuration) == "Bearer second"
+    source.write_text("third")
+    assert await token(configuration) == "Bearer second"
+
+
+def program_that_reads(source: Path) -> dict[str, Any]:
+    version = "client.authentication.k8s.io/v1"
+    credential = {"apiVersion": version, "kind": "ExecCredential", "status": {"token": "TOKEN"}}
+    program = f"print({json.dumps(credential)!r}.replace('TOKEN', open({str(source)!r}).read()))"
+    return {"apiVersion": version, "command": sys.executable, "args": ["-c", program]}
+
+
+async def test_a_kubeconfigs_token_is_kept_fresh(tmp_path: Path) -> None:
+    configuration = await read_configuration(kubeconfig(tmp_path, {"token": "a"}))
+    assert isinstance(configuration.refresh_api_key_hook, TokenRefresh)
+    assert await token(configuration) == "Bearer a"
