@@ -114,6 +114,11 @@ class Store:
             if account_of(record) == account:
                 self._dirty[record.key] = None
 
+    @property
+    def has_news(self) -> bool:
+        """Whether it was told anything since the last `build` that it did not know."""
+        return bool(self._dirty or self._newly_observed)
+
     def statuses(self) -> list[ResourceStatus]:
         """What became of every resource, as of the last `build`."""
         keys = sorted(self._statuses, key=attrgetter("kind", "namespace", "name"))

@@ -53,8 +53,8 @@ def _tell_nobody(_: ResourceKey, __: Document | None) -> None:
 
 
 class KubernetesSource:
-    """Feeds a store. ``on_change`` is called on the event loop whenever the store was told something, once it
-    has been told all; to build from it is the caller's."""
+    """Feeds a store. ``on_change`` is called on the event loop whenever the store was told something new, once
+    it has been told all; to build from it is the caller's."""
 
     def __init__(
         self,
@@ -129,7 +129,8 @@ class KubernetesSource:
                 self._take_accounts(changes)
             case _:
                 self._take_written(kind, changes)
-        if self._started:
+        # Most of what a cluster tells is news to nobody here: statuses of pods, heartbeats of nodes.
+        if self._started and self._store.has_news:
             self._on_change()
 
     def _take_accounts(self, changes: Changes) -> None:

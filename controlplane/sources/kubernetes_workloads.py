@@ -60,20 +60,20 @@ class WorkloadJoin:
 
     def take_pods(self, changes: Changes) -> None:
         read = {name_of(pod): read_pod(pod) for pod in changes.present}
-        names = {*read, *changes.gone}
-        for name in names:
+        changed = [name for name in {*read, *changes.gone} if read.get(name) != self._pods.get(name)]
+        for name in changed:
             before, after = self._pods.pop(name, None), read.get(name)
             if before is not None:
                 _discard(self._pods_on, before.node, name)
             if after is not None:
                 self._pods[name] = after
                 self._pods_on[after.node].add(name)
-        self._tell_pods(names)
+        self._tell_pods(changed)
 
     def take_slices(self, changes: Changes) -> None:
         read = {name_of(each): read_slice(each) for each in changes.present}
-        names = {*read, *changes.gone}
-        for name in names:
+        changed = [name for name in {*read, *changes.gone} if read.get(name) != self._slices.get(name)]
+        for name in changed:
             before, after = self._slices.pop(name, None), read.get(name)
             for pod in _pods_of(before):
                 _discard(self._slices_with, pod, name)
@@ -81,7 +81,7 @@ class WorkloadJoin:
                 self._slices[name] = after
             for pod in _pods_of(after):
                 self._slices_with[pod].add(name)
-        self._tell_slices(names)
+        self._tell_slices(changed)
 
     def _tell_pods(self, names: Iterable[ObjectName]) -> None:
         slices: set[ObjectName] = set()

@@ -162,3 +162,18 @@ def test_a_pod_that_has_ended_is_no_workload() -> None:
     assert world.store.build()[0].workloads
     world.join.take_pods(present(pod(status={"phase": "Succeeded", "podIP": "10.0.0.1"})))
     assert not world.store.build()[0].workloads
+
+
+def test_a_status_that_changes_nothing_joins_nothing_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod's slices have many endpoints: to join them for each probe of a pod would cost milliseconds."""
+    world = World()
+    world.join.take_pods(present(pod()))
+    world.join.take_slices(present(endpoint_slice()))
+    observed: list[ResourceKey] = []
+    monkeypatch.setattr(world.store, "observe", lambda key, _: observed.append(key))
+    status = pod()["status"] | {"containerStatuses": [{"restartCount": 1}]}
+    world.join.take_pods(present(pod(status=status)))
+    again = endpoint_slice()
+    again["metadata"]["annotations"] = {"endpoints.kubernetes.io/last-change-trigger-time": "later"}
+    world.join.take_slices(present(again))
+    assert not observed
