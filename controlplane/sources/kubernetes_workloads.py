@@ -42,6 +42,7 @@ class WorkloadJoin:
         self._dns_domain = dns_domain
         self._localities: dict[str, str] = {}  # by node
         self._pods: dict[ObjectName, Pod] = {}
+        self._workloads: dict[ObjectName, Workload] = {}  # of the pods, at their nodes' localities
         self._slices: dict[ObjectName, Slice] = {}
         self._pods_on: dict[str, set[ObjectName]] = defaultdict(set)
         self._slices_with: dict[ObjectName, set[ObjectName]] = defaultdict(set)  # by pod
@@ -86,10 +87,19 @@ class WorkloadJoin:
     def _tell_pods(self, names: Iterable[ObjectName]) -> None:
         slices: set[ObjectName] = set()
         for name in names:
-            pod = self._pods.get(name)
-            self._store.observe(_key("Pod", name), self._workload(pod) if pod else None)
+            workload = self._locate(name)
+            self._store.observe(_key("Pod", name), workload)
             slices |= self._slices_with.get(name, set())
         self._tell_slices(slices)
+
+    def _locate(self, name: ObjectName) -> Workload | None:
+        self._workloads.pop(name, None)
+        pod = self._pods.get(name)
+        if pod is None:
+            return None
+        locality = self._localities.get(pod.node, "")
+        workload = self._workloads[name] = replace(pod.workload, locality=locality)
+        return workload
 
     def _tell_slices(self, names: Iterable[ObjectName]) -> None:
         for name in names:
@@ -119,12 +129,12 @@ class WorkloadJoin:
                 healthy=endpoint.ready,
             )
             return
-        pod = self._pods.get((found.namespace, endpoint.pod))
+        name = found.namespace, endpoint.pod
+        pod = self._pods.get(name)
         if pod is not None and pod.uid == endpoint.uid:  # else it is of a pod that is gone, or not seen yet
-            yield replace(self._workload(pod), address=address, healthy=endpoint.ready)
-
-    def _workload(self, pod: Pod) -> Workload:
-        return replace(pod.workload, locality=self._localities.get(pod.node, ""))
+            workload = self._workloads[name]
+            as_seen = (workload.address, workload.healthy) == (address, endpoint.ready)
+            yield workload if as_seen else replace(workload, address=address, healthy=endpoint.ready)
 
 
 def _key(kind: str, name: ObjectName) -> ResourceKey:
