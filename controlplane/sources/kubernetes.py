@@ -53,8 +53,8 @@ def _tell_nobody(_: ResourceKey, __: Document | None) -> None:
 
 
 class KubernetesSource:
-    """Feeds a store. ``on_change`` is called on the event loop whenever the store was told something new, once
-    it has been told all; to build from it is the caller's."""
+    """Feeds a store. ``on_change`` is called on the event loop whenever the store has news, once it has been
+    told all of it; to build from it is the caller's."""
 
     def __init__(
         self,

@@ -45,19 +45,22 @@ class WorkloadJoin:
         self._workloads: dict[ObjectName, Workload] = {}  # of the pods, at their nodes' localities
         self._slices: dict[ObjectName, Slice] = {}
         self._pods_on: dict[str, set[ObjectName]] = defaultdict(set)
-        self._slices_with: dict[ObjectName, set[ObjectName]] = defaultdict(set)  # by pod
+        self._slices_with: dict[ObjectName, set[ObjectName]] = defaultdict(set)  # by pod, or node
 
     def take_nodes(self, changes: Changes) -> None:
         localities = {name_of(node): read_locality(node) for node in changes.present}
-        moved: set[ObjectName] = set()
+        pods: set[ObjectName] = set()
+        slices: set[ObjectName] = set()
         for name in (*localities, *changes.gone):
             _, node = name
             locality = localities.get(name, "")
             if locality != self._localities.pop(node, ""):
-                moved |= self._pods_on.get(node, set())
+                pods |= self._pods_on.get(node, set())
+                slices |= self._slices_with.get(name, set())
             if locality:
                 self._localities[node] = locality
-        self._tell_pods(moved)
+        self._tell_slices(slices)
+        self._tell_pods(pods)
 
     def take_pods(self, changes: Changes) -> None:
         read = {name_of(pod): read_pod(pod) for pod in changes.present}
@@ -76,12 +79,12 @@ class WorkloadJoin:
         changed = [name for name in {*read, *changes.gone} if read.get(name) != self._slices.get(name)]
         for name in changed:
             before, after = self._slices.pop(name, None), read.get(name)
-            for pod in _pods_of(before):
-                _discard(self._slices_with, pod, name)
+            for needed in _needs(before):
+                _discard(self._slices_with, needed, name)
             if after is not None:
                 self._slices[name] = after
-            for pod in _pods_of(after):
-                self._slices_with[pod].add(name)
+            for needed in _needs(after):
+                self._slices_with[needed].add(name)
         self._tell_slices(changed)
 
     def _tell_pods(self, names: Iterable[ObjectName]) -> None:
@@ -120,7 +123,7 @@ class WorkloadJoin:
     def _workloads_at(self, found: Slice, endpoint: SliceEndpoint) -> Iterator[Workload]:
         """The addresses of an endpoint are one and the same to Kubernetes: the first is used."""
         address, *_ = endpoint.addresses
-        if not endpoint.pod:
+        if endpoint.pod is None:
             yield Workload(
                 name=f"{found.service}-{address}",
                 namespace=found.namespace,
@@ -129,10 +132,9 @@ class WorkloadJoin:
                 healthy=endpoint.ready,
             )
             return
-        name = found.namespace, endpoint.pod
-        pod = self._pods.get(name)
-        if pod is not None and pod.uid == endpoint.uid:  # else it is of a pod that is gone, or not seen yet
-            workload = self._workloads[name]
+        pod = self._pods.get(endpoint.pod)
+        if pod is not None and endpoint.uid in ("", pod.uid):  # else its pod is gone, or not seen yet
+            workload = self._workloads[endpoint.pod]
             as_seen = (workload.address, workload.healthy) == (address, endpoint.ready)
             yield workload if as_seen else replace(workload, address=address, healthy=endpoint.ready)
 
@@ -142,10 +144,10 @@ def _key(kind: str, name: ObjectName) -> ResourceKey:
     return ResourceKey(kind=kind, namespace=namespace, name=own_name)
 
 
-def _pods_of(found: Slice | None) -> set[ObjectName]:
-    if found is None:
-        return set()
-    return {(found.namespace, endpoint.pod) for endpoint in found.endpoints if endpoint.pod}
+def _needs(found: Slice | None) -> set[ObjectName]:
+    """The pods of a slice, and the nodes of its endpoints that are no pods."""
+    endpoints = found.endpoints if found else ()
+    return {endpoint.pod or ("", endpoint.node) for endpoint in endpoints}
 
 
 def _discard(index: dict[GroupT, set[ObjectName]], group: GroupT, name: ObjectName) -> None:
