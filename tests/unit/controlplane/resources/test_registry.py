@@ -42,6 +42,19 @@ def test_status_and_what_kubectl_writes_into_metadata_are_passed_over() -> None:
     assert parse_resource({**resource, "status": {"anything": 1}}).metadata.labels == {}
 
 
+@pytest.mark.parametrize("name", ["a" * 253, f"{'a' * 100}.b-c.d"])
+def test_a_name_may_be_as_long_as_kubernetes_lets_it(name: str) -> None:
+    resource = virtual_service(name, ["reviews"], destination("reviews"))
+    assert parse_resource(resource).metadata.name == name
+    assert "metadata.name" in faults(virtual_service(f"{name}{'a' * 253}", ["a"], destination("a")))[0]
+
+
+def test_an_external_name_may_end_with_a_dot() -> None:
+    spec = parse_resource(service("a", type="ExternalName", externalName="example.com.")).spec
+    assert isinstance(spec, Service)
+    assert spec.external_name == "example.com"
+
+
 def test_an_unknown_field_is_named_with_its_path_and_the_nearest_known_one() -> None:
     spec = {"hosts": ["reviews"], "http": [{"rout": [], "timeout": "1s"}]}
     assert "spec.http[0].rout: unknown field; did you mean `route`?" in faults(
