@@ -155,7 +155,8 @@ class KubernetesSource:
         api_version, *_ = KINDS[key.kind].api_versions
         origin = Origin(file=_ORIGIN, generation=document["metadata"].get("generation"))
         try:
-            resource = parse_resource({**document, "apiVersion": api_version, "kind": key.kind})
+            whole = {**document, "apiVersion": api_version, "kind": key.kind}
+            resource = parse_resource(whole, served=True)
         except InvalidResourceError as error:
             self._store.reject(key, error.errors, origin)
         except ResourceError as error:

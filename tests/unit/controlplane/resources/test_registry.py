@@ -62,6 +62,23 @@ def test_an_unknown_field_is_named_with_its_path_and_the_nearest_known_one() -> 
     )
 
 
+def test_fields_that_a_newer_kubernetes_has_are_passed_over_in_what_it_serves() -> None:
+    ports = [{"name": "http", "port": 80, "newInPorts": 1}]
+    newer = service("a", ports=ports, newInSpec={"a": "b"})
+    newer["metadata"]["newInMetadata"] = "x"
+    spec = parse_resource(newer, served=True).spec
+    assert isinstance(spec, Service)
+    assert [port.port for port in spec.ports] == [80]
+    assert len(faults(newer)) == 3  # by hand, each may be a slip
+
+
+def test_an_author_of_a_mesh_resource_may_slip_in_a_cluster_too() -> None:
+    resource = document("VirtualService", "a", {"hosts": ["a"], "htp": []}, newInMetadata="x")
+    with pytest.raises(InvalidResourceError) as caught:
+        parse_resource(resource, served=True)
+    assert [error.path for error in caught.value.errors] == ["spec.htp"]
+
+
 def test_unknown_fields_are_found_at_any_depth() -> None:
     match = {"headers": {"end-user": {"exat": "jason"}}, "uri": {"prefx": "/"}}
     spec = {"hosts": ["a"], "http": [{"match": [match], "redirect": {"uri": "/"}}]}
