@@ -149,13 +149,14 @@ class ListWatch:
         query = {**self._selector, "limit": str(self._timing.page_size)}
         while True:
             page = await self._api.get(self.path, query)
-            objects += page.get("items") or ()
+            version = version_of(page)
+            objects += map(_identified, page.get("items") or ())
             query["continue"] = page["metadata"].get("continue", "")
             if not query["continue"]:
                 break
         # No await from here on: what is handed on and where the watch begins belong together.
         self._tell(self._collection.listed(objects))
-        self._version = page["metadata"]["resourceVersion"]
+        self._version = version
         self._list_due = self._clock() + jittered_s(self._timing.resync_s, self._rng)
         self._absent_since = None
         self._note_sync()
@@ -180,16 +181,18 @@ class ListWatch:
             self._failures += 1  # one that always ends at once must not become a storm
 
     def _take(self, event: Document) -> None:
-        happened, subject = event.get("type"), event.get("object", {})
+        happened, subject = event.get("type"), event.get("object")
         match happened:
             case "ADDED" | "MODIFIED":
-                self._tell(self._collection.put(subject))
+                self._tell(self._collection.put(_identified(subject)))
             case "DELETED":
-                self._tell(self._collection.remove(subject))
+                self._tell(self._collection.remove(_identified(subject)))
+            case "ERROR" if isinstance(subject, dict):
+                raise RefusedError(subject.get("code", 500), subject.get("message", ""))
             case "BOOKMARK":
                 pass
             case _:
-                raise RefusedError(subject.get("code", 500), subject.get("message", f"event {happened!r}"))
+                raise UnreachableError(f"sent what is no event: {event!r:.200}")
         self._version = version_of(subject)
 
     def _tell(self, changes: Changes) -> None:
@@ -232,7 +235,18 @@ def name_of(document: Document) -> ObjectName:
     return metadata.get("namespace", ""), metadata["name"]
 
 
-def version_of(document: Document) -> str:
-    """Opaque: only that it differs means anything."""
-    version: str = document["metadata"]["resourceVersion"]
-    return version
+def version_of(document: object) -> str:
+    """Opaque: only that it differs means anything. Raises `UnreachableError` where there is none: whoever
+    answered is no API server, but perhaps something before it."""
+    match document:
+        case {"metadata": {"resourceVersion": str(version)}} if version:
+            return version
+    raise UnreachableError(f"sent what has no version: {document!r:.200}")
+
+
+def _identified(document: object) -> Document:
+    match document:
+        case {"metadata": {"name": str(), "resourceVersion": str()}}:
+            assert isinstance(document, dict)  # as JSON has no other mapping
+            return document
+    raise UnreachableError(f"sent what is no object: {document!r:.200}")

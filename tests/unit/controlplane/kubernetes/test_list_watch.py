@@ -132,6 +132,45 @@ async def test_a_periodic_list_finds_what_no_watch_told() -> None:
     assert told == [Changes(present=(pod("a", 4),))]
 
 
+NONSENSE: list[Any] = [
+    {},
+    {"metadata": None},
+    {"metadata": {}},
+    {"metadata": {"resourceVersion": ""}},
+    {"metadata": {"resourceVersion": "3"}, "items": {"a": "b"}},
+    {"metadata": {"resourceVersion": "3"}, "items": [None]},
+    {"metadata": {"resourceVersion": "3"}, "items": [{"metadata": {"name": "a"}}]},
+    {"metadata": {"resourceVersion": "3"}, "items": [{"metadata": {"resourceVersion": "3"}}]},
+]
+
+
+@pytest.mark.parametrize("page", NONSENSE)
+async def test_a_list_that_makes_no_sense_is_asked_for_again(page: Any) -> None:
+    """Whatever answers in JSON, such as a gateway before the API server, must not end the control plane."""
+    script, told = await play(page, listing(3, pod("a", 1)))
+    assert script.asked == ["list", "list", "watch 3"]
+    assert told == [Changes(present=(pod("a", 1),))]
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {},
+        {"type": "ADDED"},
+        {"type": "ADDED", "object": None},
+        {"type": "MODIFIED", "object": {"metadata": {"resourceVersion": "9"}}},
+        {"type": "DELETED", "object": {"metadata": {"name": "a", "resourceVersion": 9}}},
+        {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": ""}}},
+        {"type": "ERROR", "object": None},
+    ],
+)
+async def test_an_event_that_makes_no_sense_ends_the_watch_alone(nonsense: Any) -> None:
+    good = [event("ADDED", pod("a", 5)), nonsense]
+    script, told = await play(listing(3), good)
+    assert script.asked == ["list", "watch 3", "watch 5"]
+    assert told == [Changes(present=(pod("a", 5),))]
+
+
 def test_an_object_that_was_deleted_twice_is_gone_once() -> None:
     collection = Collection()
     collection.put(pod("a", 1))
