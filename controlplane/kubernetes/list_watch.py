@@ -24,6 +24,8 @@ _LOG = logging.getLogger(__name__)
 
 _NOT_FOUND: Final = 404
 _GONE: Final = 410
+# Too many requests; or whatever stands before the API server cannot reach it. To list would be yet more work.
+_BUSY: Final = frozenset({429, 502, 503, 504})
 _ALL: Final[Mapping[str, str]] = MappingProxyType({})
 
 _BACKOFF: Final = Backoff()
@@ -136,7 +138,8 @@ class ListWatch:
             except UnreachableError as error:
                 self._note_failure(error)  # what is known still holds: the watch goes on where it ended
             except RefusedError as error:
-                self._version = None
+                if error.status not in _BUSY:
+                    self._version = None
                 if error.status == _NOT_FOUND:
                     self._note_absence()
                 else:
@@ -172,13 +175,21 @@ class ListWatch:
             "resourceVersion": self._version or "",
             "timeoutSeconds": str(max(1, round(lasts_s))),
         }
-        async with aclosing(self._api.stream(self.path, query)) as events:
-            async for event in events:
-                self._take(event)
-                self._failures = 0
-                self._note_sync()
-        if self._clock() - began < self._timing.shortest_watch_s:
-            self._failures += 1  # one that always ends at once must not become a storm
+        try:
+            async with aclosing(self._api.stream(self.path, query)) as events:
+                async for event in events:
+                    self._take(event)
+                    self._failures = 0
+                    self._note_sync()
+        except UnreachableError:
+            if self._has_lasted(began):
+                self._failures = 0  # it held, and nothing happened, until somebody lost patience
+            raise
+        # One that always ends at once must not become a storm.
+        self._failures = 0 if self._has_lasted(began) else self._failures + 1
+
+    def _has_lasted(self, began: float) -> bool:
+        return self._clock() - began >= self._timing.shortest_watch_s
 
     def _take(self, event: Document) -> None:
         happened, subject = event.get("type"), event.get("object")

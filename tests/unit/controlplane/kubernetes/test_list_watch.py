@@ -34,12 +34,17 @@ def expired() -> Document:
 
 
 class Script:
-    """Answers lists and watches in turn; when they are used up, the watch stays open."""
+    """Answers lists and watches in turn; when they are used up, the watch stays open. Each watch lasts
+    ``lasts_s``, by its own clock."""
 
-    def __init__(self, *answers: Document | list[Document | KubernetesError] | KubernetesError) -> None:
+    def __init__(
+        self, *answers: Document | list[Document | KubernetesError] | KubernetesError, lasts_s: float = 0.0
+    ) -> None:
         self.answers = list(answers)
         self.asked: list[str] = []
         self.played = asyncio.Event()
+        self.now_s = 0.0
+        self._lasts_s = lasts_s
 
     async def get(self, path: str, query: Mapping[str, str]) -> Document:
         self.asked.append("list")
@@ -56,15 +61,20 @@ class Script:
             await asyncio.Event().wait()
         answer = self.answers.pop(0)
         assert isinstance(answer, list)
+        self.now_s += self._lasts_s
         for each in answer:
             if isinstance(each, KubernetesError):
                 raise each
             yield each
 
 
-async def play(*answers: Any, timing: Timing = TIMING) -> tuple[Script, list[Changes]]:
-    script, told = Script(*answers), list[Changes]()
-    watch = ListWatch(script, "/api/v1/pods", told.append, timing=timing, rng=Random(1))
+async def play(
+    *answers: Any, timing: Timing = TIMING, lasts_s: float = 0.0
+) -> tuple[Script, list[Changes]]:
+    script, told = Script(*answers, lasts_s=lasts_s), list[Changes]()
+    watch = ListWatch(
+        script, "/api/v1/pods", told.append, timing=timing, clock=lambda: script.now_s, rng=Random(1)
+    )
     running = asyncio.create_task(watch.run(), name="watch")
     async with asyncio.timeout(5):
         await script.played.wait()
@@ -78,6 +88,34 @@ async def test_a_broken_connection_is_taken_up_where_it_broke() -> None:
     script, told = await play(listing(3), broken)
     assert script.asked == ["list", "watch 3", "watch 5"]
     assert told == [Changes(present=(pod("a", 5),))]
+
+
+@pytest.mark.parametrize("end", [[UnreachableError("cut")], []])
+async def test_watches_that_held_for_long_are_taken_up_at_once_though_nothing_happened(end: Any) -> None:
+    """A load balancer cuts what is silent: to wait longer each time would delay what happens next."""
+    timing = Timing(backoff=Backoff(first_delay_s=0.001, longest_delay_s=60.0), resync_s=1e9)
+    script, _ = await play(listing(3), *[end] * 16, timing=timing, lasts_s=30.0)
+    assert script.asked == ["list", *["watch 3"] * 17]
+
+
+async def test_watches_that_end_at_once_wait_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    delays: list[float] = []
+    real_sleep = asyncio.sleep
+
+    async def sleep(delay_s: float) -> None:
+        delays.append(delay_s)
+        await real_sleep(0)
+
+    monkeypatch.setattr("controlplane.kubernetes.list_watch.asyncio.sleep", sleep)
+    timing = Timing(backoff=Backoff(first_delay_s=1.0, longest_delay_s=60.0), resync_s=1e9)
+    await play(listing(3), [], [UnreachableError("cut")], [], timing=timing)
+    assert delays[0] < delays[1] < delays[2]
+
+
+@pytest.mark.parametrize("status", [429, 502, 503, 504])
+async def test_who_is_too_busy_for_a_watch_is_not_asked_for_a_list(status: int) -> None:
+    script, _ = await play(listing(3), [event("ADDED", pod("a", 5)), RefusedError(status, "busy")])
+    assert script.asked == ["list", "watch 3", "watch 5"]
 
 
 async def test_a_bookmark_moves_the_place_to_go_on_from() -> None:
