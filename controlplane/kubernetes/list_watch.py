@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from random import Random
@@ -91,6 +91,8 @@ class Collection:
 class ListWatch:
     """``selector`` is the query that picks objects of the collection, such as a ``fieldSelector``.
 
+    ``older_paths`` are of older versions of the kind, the newest first: the first that is served is followed.
+
     ``synced`` is set once all of them were handed on, or the API server has no such kind.
 
     ``hand_on`` is called on the event loop; no event is lost when it returns, and none comes twice.
@@ -103,12 +105,15 @@ class ListWatch:
         hand_on: Callable[[Changes], None],
         *,
         timing: Timing,
+        older_paths: Sequence[str] = (),
         selector: Mapping[str, str] = _ALL,
         clock: Callable[[], float] = time.monotonic,
         rng: Random | None = None,
     ) -> None:
         self.path: Final = path
         self.synced: Final = asyncio.Event()
+        self._paths: Final = (path, *older_paths)
+        self._served = path
         self._api: Final = api
         self._hand_on: Final = hand_on
         self._timing: Final = timing
@@ -151,7 +156,7 @@ class ListWatch:
         objects: list[Document] = []
         query = {**self._selector, "limit": str(self._timing.page_size)}
         while True:
-            page = await self._api.get(self.path, query)
+            page = await (self._next_page(query) if "continue" in query else self._first_page(query))
             version = version_of(page)
             objects += map(_identified, page.get("items") or ())
             query["continue"] = page["metadata"].get("continue", "")
@@ -165,6 +170,21 @@ class ListWatch:
         self._note_sync()
         self.synced.set()
 
+    async def _first_page(self, query: Mapping[str, str]) -> Document:
+        *newer, oldest = self._paths
+        for path in newer:
+            self._served = path
+            try:
+                return await self._next_page(query)
+            except RefusedError as error:
+                if error.status != _NOT_FOUND:
+                    raise
+        self._served = oldest
+        return await self._next_page(query)
+
+    async def _next_page(self, query: Mapping[str, str]) -> Document:
+        return await self._api.get(self._served, query)
+
     async def _watch(self) -> None:
         began = self._clock()
         lasts_s = min(jittered_s(self._timing.watch_s, self._rng), self._list_due - began)
@@ -176,7 +196,7 @@ class ListWatch:
             "timeoutSeconds": str(max(1, round(lasts_s))),
         }
         try:
-            async with aclosing(self._api.stream(self.path, query)) as events:
+            async with aclosing(self._api.stream(self._served, query)) as events:
                 async for event in events:
                     self._take(event)
                     self._failures = 0

@@ -23,7 +23,6 @@ from controlplane.model.proxy import ProxyProgress
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import ResourceStatus
 from controlplane.resources.crds import PRESENTATIONS
-from controlplane.resources.registry import KINDS
 from controlplane.status.audience import Audience, Reach
 from controlplane.status.ledger import Document, Found, Ledger
 from controlplane.status.metrics import StatusMetrics
@@ -170,7 +169,7 @@ class StatusWriter:
             reach = Reach() if case.view is None else audience.reach(case.view, case.since)
             status = changes(case.found.status, case.status, reach, now=now, settling=settling)
             if status:
-                writes.append(self._write(case.key, case.found.version, status))
+                writes.append(self._write(case.key, case.found, status))
             if number % _CHUNK == 0:
                 await asyncio.sleep(0)
         await asyncio.gather(*writes)
@@ -203,23 +202,24 @@ class StatusWriter:
         waits = failure is not None and failure.again_at_s > self._clock()
         return not waits and key.kind not in self._without_status
 
-    async def _write(self, key: ResourceKey, version: str, status: Document) -> None:
+    async def _write(self, key: ResourceKey, found: Found, status: Document) -> None:
         """The version keeps us from taking away what somebody else has written meanwhile."""
-        document = {"metadata": {"resourceVersion": version}, "status": status}
+        document = {"metadata": {"resourceVersion": found.version}, "status": status}
+        collection = _collection(key, found)
         async with self._slots:
             try:
-                written = await self._api.merge(f"{_collection(key)}/{key.name}/status", document)
+                written = await self._api.merge(f"{collection}/{key.name}/status", document)
             except KubernetesError as error:
-                await self._note_failure(key, error)
+                await self._note_failure(key, collection, error)
             else:
-                self._ledger.note_written(key, version, written)
+                self._ledger.note_written(key, found.version, written)
                 self._metrics.writes.labels(kind=key.kind).inc()
                 self._failures.pop(key, None)
                 self._complains = False
 
-    async def _note_failure(self, key: ResourceKey, error: KubernetesError) -> None:
+    async def _note_failure(self, key: ResourceKey, collection: str, error: KubernetesError) -> None:
         status = error.status if isinstance(error, RefusedError) else None
-        if status == _NOT_FOUND and await self._is_gone_or_has_no_status(key):
+        if status == _NOT_FOUND and await self._is_gone_or_has_no_status(key, collection):
             self._failures.pop(key, None)
             return
         self._metrics.failures.labels(kind=key.kind).inc()
@@ -231,10 +231,10 @@ class StatusWriter:
             self._complains = True
             _LOG.warning("the status of %s cannot be written, nor perhaps others: %s", key, error)
 
-    async def _is_gone_or_has_no_status(self, key: ResourceKey) -> bool:
+    async def _is_gone_or_has_no_status(self, key: ResourceKey, collection: str) -> bool:
         """A 404 tells of either. Another's CRD may have no status to write: that is said once."""
         try:
-            left = await self._api.get(_collection(key), {"fieldSelector": f"metadata.name={key.name}"})
+            left = await self._api.get(collection, {"fieldSelector": f"metadata.name={key.name}"})
         except KubernetesError as error:
             return isinstance(error, RefusedError) and error.status == _NOT_FOUND
         if not left["items"]:
@@ -245,6 +245,5 @@ class StatusWriter:
         return True
 
 
-def _collection(key: ResourceKey) -> str:
-    api_version, *_ = KINDS[key.kind].api_versions
-    return f"/apis/{api_version}/namespaces/{key.namespace}/{PRESENTATIONS[key.kind].plural}"
+def _collection(key: ResourceKey, found: Found) -> str:
+    return f"/apis/{found.api_version}/namespaces/{key.namespace}/{PRESENTATIONS[key.kind].plural}"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -47,7 +48,7 @@ class Script:
         self._lasts_s = lasts_s
 
     async def get(self, path: str, query: Mapping[str, str]) -> Document:
-        self.asked.append("list")
+        self.asked.append("list" if path == "/api/v1/pods" else f"list {path}")
         answer = self.answers.pop(0)
         if isinstance(answer, KubernetesError):
             raise answer
@@ -69,11 +70,17 @@ class Script:
 
 
 async def play(
-    *answers: Any, timing: Timing = TIMING, lasts_s: float = 0.0
+    *answers: Any, timing: Timing = TIMING, lasts_s: float = 0.0, older_paths: tuple[str, ...] = ()
 ) -> tuple[Script, list[Changes]]:
     script, told = Script(*answers, lasts_s=lasts_s), list[Changes]()
     watch = ListWatch(
-        script, "/api/v1/pods", told.append, timing=timing, clock=lambda: script.now_s, rng=Random(1)
+        script,
+        "/api/v1/pods",
+        told.append,
+        timing=timing,
+        older_paths=older_paths,
+        clock=lambda: script.now_s,
+        rng=Random(1),
     )
     running = asyncio.create_task(watch.run(), name="watch")
     async with asyncio.timeout(5):
@@ -161,6 +168,28 @@ async def test_a_kind_that_is_unknown_for_a_moment_keeps_its_objects() -> None:
         listing(3, pod("a", 1)), [RefusedError(404, "starting")], listing(3, pod("a", 1)), timing=timing
     )
     assert told == [Changes(present=(pod("a", 1),))]
+
+
+OLDER = ("/api/v1beta1/pods", "/api/v1alpha1/pods")
+
+
+async def test_the_newest_version_that_is_served_is_followed() -> None:
+    unknown = RefusedError(404, "not found")
+    old, new = listing(3, pod("a", 1)), listing(5, pod("a", 1), pod("b", 4))
+    timing = replace(TIMING, absence_s=1000.0)
+    script, told = await play(unknown, old, [unknown], new, timing=timing, older_paths=OLDER)
+    first, again = [["list", "list /api/v1beta1/pods", "watch 3"], ["list", "watch 5"]]
+    assert script.asked == [*first, *again]
+    assert told == [Changes(present=(pod("a", 1),)), Changes(present=(pod("b", 4),))]
+
+
+async def test_a_kind_is_unknown_when_no_version_of_it_is_served() -> None:
+    unknown = RefusedError(404, "not found")
+    script, told = await play(
+        listing(3, pod("a", 1)), [unknown], unknown, unknown, unknown, listing(9), older_paths=OLDER
+    )
+    assert script.asked[2:] == ["list", *(f"list {path}" for path in OLDER), "list", "watch 9"]
+    assert told[1:] == [Changes(gone=(("default", "a"),))]
 
 
 async def test_a_periodic_list_finds_what_no_watch_told() -> None:

@@ -65,7 +65,8 @@ class Cluster:
         self.ledger.publish(*self.store.build(), self.store.in_force)
 
     def path(self, resource: Document) -> str:
-        return f"{ROUTES}/{resource['metadata']['name']}"
+        collection = f"/apis/{resource['apiVersion']}/namespaces/default/virtualservices"
+        return f"{collection}/{resource['metadata']['name']}"
 
     def status(self, name: str) -> Document:
         found: Document = self.objects[f"{ROUTES}/{name}"].get("status", {})
@@ -115,6 +116,15 @@ def route(name: str, status: int = 200) -> Document:
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.message for record in caplog.records if record.name == "controlplane.status.writer"]
+
+
+async def test_a_status_is_written_by_the_version_that_the_cluster_serves() -> None:
+    cluster = Cluster()
+    older = route("a") | {"apiVersion": "networking.istio.io/v1beta1"}
+    cluster.put(older)
+    assert await cluster.write() == ["a"]
+    assert cluster.objects[cluster.path(older)]["status"]["observedGeneration"] == 1
+    assert await cluster.write() == []
 
 
 async def test_each_resource_is_written_once() -> None:
