@@ -126,18 +126,12 @@ class KubernetesSource:
             case "EndpointSlice":
                 self._join.take_slices(changes)
             case "ServiceAccount":
-                self._take_accounts(changes)
+                self._store.observe_accounts(present=map(name_of, changes.present), gone=changes.gone)
             case _:
                 self._take_written(kind, changes)
         # Most of what a cluster tells is news to nobody here: statuses of pods, heartbeats of nodes.
         if self._started and self._store.has_news:
             self._on_change()
-
-    def _take_accounts(self, changes: Changes) -> None:
-        for account in changes.gone:
-            self._store.observe_account(account, exists=False)
-        for document in changes.present:
-            self._store.observe_account(name_of(document), exists=True)
 
     def _take_written(self, kind: str, changes: Changes) -> None:
         for namespace, name in changes.gone:

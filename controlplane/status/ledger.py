@@ -16,8 +16,8 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """An object as the cluster last told of it. ``version`` is its ``resourceVersion``; ``api_version`` is what
-    the cluster serves of its kind."""
+    """An object as the cluster last told of it. ``version`` is its ``resourceVersion``; ``api_version`` is
+    what the cluster serves of its kind."""
 
     api_version: str
     generation: int | None
