@@ -276,8 +276,11 @@ def version_of(document: object) -> str:
 
 
 def _identified(document: object) -> Document:
+    """Without what the API server notes of who wrote which field: nobody reads it, and it is a good part of
+    the memory that a list takes."""
     match document:
-        case {"metadata": {"name": str(), "resourceVersion": str()}}:
+        case {"metadata": {"name": str(), "resourceVersion": str()} as metadata}:
             assert isinstance(document, dict)  # as JSON has no other mapping
+            metadata.pop("managedFields", None)
             return document
     raise UnreachableError(f"sent what is no object: {document!r:.200}")

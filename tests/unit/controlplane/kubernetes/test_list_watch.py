@@ -125,6 +125,15 @@ async def test_who_is_too_busy_for_a_watch_is_not_asked_for_a_list(status: int) 
     assert script.asked == ["list", "watch 3", "watch 5"]
 
 
+async def test_who_wrote_which_field_is_not_kept() -> None:
+    def noted(name: str, version: int) -> Document:
+        subject = pod(name, version)
+        return {"metadata": {**subject["metadata"], "managedFields": [{"manager": "kubelet"}]}}
+
+    _, told = await play(listing(3, noted("a", 1)), [event("ADDED", noted("b", 4))])
+    assert told == [Changes(present=(pod("a", 1),)), Changes(present=(pod("b", 4),))]
+
+
 async def test_a_bookmark_moves_the_place_to_go_on_from() -> None:
     script, told = await play(listing(3), [event("BOOKMARK", pod("", 9))])
     assert script.asked == ["list", "watch 3", "watch 9"]
