@@ -174,7 +174,7 @@ async def _lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
 def _decode(data: bytes) -> Document:
     try:
         document = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:  # the latter for a document that is too deep
         raise UnreachableError(f"sent what is no JSON: {data[:80]!r}") from error
     if not isinstance(document, dict):
         raise UnreachableError(f"sent what is no JSON object: {data[:80]!r}")
