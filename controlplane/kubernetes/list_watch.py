@@ -25,7 +25,7 @@ _LOG = logging.getLogger(__name__)
 _NOT_FOUND: Final = 404
 _GONE: Final = 410
 # Too many requests; or whatever stands before the API server cannot reach it. To list would be yet more work.
-_BUSY: Final = frozenset({429, 502, 503, 504})
+_BUSY: Final = frozenset({429, 502, 503})
 _ALL: Final[Mapping[str, str]] = MappingProxyType({})
 
 _BACKOFF: Final = Backoff()
