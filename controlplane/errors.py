@@ -60,8 +60,9 @@ class RefusedError(KubernetesError):
 
     @property
     def busy(self) -> bool:
-        """Whether there is no time now, whatever is asked (RFC 6585 4, RFC 9110 15.6.4)."""
-        return self.status in (429, 503)
+        """Whether there is no time now, whatever is asked (RFC 6585 4, RFC 9110 15.6.4), or whoever stands
+        before the API server cannot reach it (15.6.3)."""
+        return self.status in (429, 502, 503)
 
 
 class ProxyError(ControlPlaneError):

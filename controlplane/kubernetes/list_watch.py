@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import aclosing, contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from random import Random
 from types import MappingProxyType
@@ -25,9 +25,6 @@ _LOG = logging.getLogger(__name__)
 _NOT_FOUND: Final = 404
 _GONE: Final = 410
 _ALL: Final[Mapping[str, str]] = MappingProxyType({})
-
-# What an event may tell of; all else ends a watch.
-_HAPPENED: Final = ("ADDED", "MODIFIED", "DELETED", "BOOKMARK")
 
 _BACKOFF: Final = Backoff()
 
@@ -92,6 +89,8 @@ class Collection:
 class ListWatch:
     """``selector`` is the query that picks objects of the collection, such as a ``fieldSelector``.
 
+    ``older_paths`` are of older versions of the kind, the newest first: the first that is served is followed.
+
     ``synced`` is set once all of them were handed on, or the API server has no such kind.
 
     ``hand_on`` is called on the event loop; no event is lost when it returns, and none comes twice.
@@ -104,12 +103,15 @@ class ListWatch:
         hand_on: Callable[[Changes], None],
         *,
         timing: Timing,
+        older_paths: Sequence[str] = (),
         selector: Mapping[str, str] = _ALL,
         clock: Callable[[], float] = time.monotonic,
         rng: Random | None = None,
     ) -> None:
         self.path: Final = path
         self.synced: Final = asyncio.Event()
+        self._paths: Final = (path, *older_paths)
+        self._served = path
         self._api: Final = api
         self._hand_on: Final = hand_on
         self._timing: Final = timing
@@ -139,7 +141,7 @@ class ListWatch:
             except UnreachableError as error:
                 self._note_failure(error)  # what is known still holds: the watch goes on where it ended
             except RefusedError as error:
-                if not error.busy:  # a list would cost it more than a watch
+                if not error.busy:  # a list would be yet more work
                     self._version = None
                 if error.status == _NOT_FOUND:
                     self._note_absence()
@@ -152,22 +154,34 @@ class ListWatch:
         objects: list[Document] = []
         query = {**self._selector, "limit": str(self._timing.page_size)}
         while True:
-            page = await self._api.get(self.path, query)
-            with _making_sense("a list"):
-                objects += page.get("items") or ()
-                version: str = page["metadata"]["resourceVersion"]
-                query["continue"] = page["metadata"].get("continue", "")
+            page = await (self._next_page(query) if "continue" in query else self._first_page(query))
+            version = version_of(page)
+            objects += _items(page)
+            query["continue"] = page["metadata"].get("continue", "")
             if not query["continue"]:
                 break
         # No await from here on: what is handed on and where the watch begins belong together.
-        with _making_sense("a list"):
-            changes = self._collection.listed(objects)
-        self._tell(changes)
+        self._tell(self._collection.listed(objects))
         self._version = version
         self._list_due = self._clock() + jittered_s(self._timing.resync_s, self._rng)
         self._absent_since = None
         self._note_sync()
         self.synced.set()
+
+    async def _first_page(self, query: Mapping[str, str]) -> Document:
+        *newer, oldest = self._paths
+        for path in newer:
+            self._served = path
+            try:
+                return await self._next_page(query)
+            except RefusedError as error:
+                if error.status != _NOT_FOUND:
+                    raise
+        self._served = oldest
+        return await self._next_page(query)
+
+    async def _next_page(self, query: Mapping[str, str]) -> Document:
+        return await self._api.get(self._served, query)
 
     async def _watch(self) -> None:
         began = self._clock()
@@ -179,29 +193,36 @@ class ListWatch:
             "resourceVersion": self._version or "",
             "timeoutSeconds": str(max(1, round(lasts_s))),
         }
-        async with aclosing(self._api.stream(self.path, query)) as events:
-            async for event in events:
-                self._take(event)
-                self._failures = 0
-                self._note_sync()
-        if self._clock() - began < self._timing.shortest_watch_s:
-            self._failures += 1  # one that always ends at once must not become a storm
+        try:
+            async with aclosing(self._api.stream(self._served, query)) as events:
+                async for event in events:
+                    self._take(event)
+                    self._failures = 0
+                    self._note_sync()
+        except UnreachableError:
+            if self._has_lasted(began):
+                self._failures = 0  # it held, and nothing happened, until somebody lost patience
+            raise
+        # One that always ends at once must not become a storm.
+        self._failures = 0 if self._has_lasted(began) else self._failures + 1
+
+    def _has_lasted(self, began: float) -> bool:
+        return self._clock() - began >= self._timing.shortest_watch_s
 
     def _take(self, event: Document) -> None:
-        with _making_sense("an event"):
-            happened, subject = event["type"], event["object"]
-            if happened not in _HAPPENED:
-                raise RefusedError(subject.get("code", 500), subject.get("message", f"event {happened!r}"))
-            version = version_of(subject)
-            match happened:
-                case "DELETED":
-                    changes = self._collection.remove(subject)
-                case "BOOKMARK":
-                    changes = Changes()
-                case _:
-                    changes = self._collection.put(subject)
-        self._tell(changes)
-        self._version = version
+        happened, subject = event.get("type"), event.get("object")
+        match happened:
+            case "ADDED" | "MODIFIED":
+                self._tell(self._collection.put(_identified(subject)))
+            case "DELETED":
+                self._tell(self._collection.remove(_identified(subject)))
+            case "ERROR" if isinstance(subject, dict):
+                raise RefusedError(subject.get("code", 500), subject.get("message", ""))
+            case "BOOKMARK":
+                pass
+            case _:
+                raise UnreachableError(f"sent what is no event: {event!r:.200}")
+        self._version = version_of(subject)
 
     def _tell(self, changes: Changes) -> None:
         if changes:
@@ -238,21 +259,33 @@ class ListWatch:
             _LOG.warning("%s", words)
 
 
-@contextmanager
-def _making_sense(what: str) -> Iterator[None]:
-    """What stands before an API server may answer in its place, and without an object's name or version."""
-    try:
-        yield
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UnreachableError(f"sent {what} that makes no sense: {type(error).__name__}: {error}") from error
-
-
 def name_of(document: Document) -> ObjectName:
     metadata = document["metadata"]
     return metadata.get("namespace", ""), metadata["name"]
 
 
-def version_of(document: Document) -> str:
-    """Opaque: only that it differs means anything."""
-    version: str = document["metadata"]["resourceVersion"]
-    return version
+def version_of(document: object) -> str:
+    """Opaque: only that it differs means anything. Raises `UnreachableError` where there is none: whoever
+    answered is no API server, but perhaps something before it."""
+    match document:
+        case {"metadata": {"resourceVersion": str(version)}} if version:
+            return version
+    raise UnreachableError(f"sent what has no version: {document!r:.200}")
+
+
+def _items(page: Document) -> Iterable[Document]:
+    items = page.get("items") or []
+    if not isinstance(items, list):
+        raise UnreachableError(f"sent a list of what is none: {items!r:.200}")
+    return map(_identified, items)
+
+
+def _identified(document: object) -> Document:
+    """Without what the API server notes of who wrote which field: nobody reads it, and it is a good part of
+    the memory that a list takes."""
+    match document:
+        case {"metadata": {"name": str(), "resourceVersion": str()} as metadata}:
+            assert isinstance(document, dict)  # as JSON has no other mapping
+            metadata.pop("managedFields", None)
+            return document
+    raise UnreachableError(f"sent what is no object: {document!r:.200}")

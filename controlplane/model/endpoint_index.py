@@ -142,7 +142,8 @@ class EndpointIndex:
                     yield ServiceEndpoint(
                         service_port=port.name, address=workload.address, port=number, workload=workload
                     )
-        if service.registry is Registry.KUBERNETES:
+        # An ExternalName has none; the cluster leaves those of what the Service was before.
+        if service.registry is Registry.KUBERNETES and not service.external_name:
             yield from self._in_slices(service.hostname)
 
     def _in_slices(self, hostname: str) -> Iterable[ServiceEndpoint]:

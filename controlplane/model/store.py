@@ -105,15 +105,19 @@ class Store:
             self._observed[key] = observation
         self._newly_observed[key] = None
 
-    def observe_account(self, account: Account, *, exists: bool) -> None:
-        """A source sees a service account, or that it is there no more. Pods cannot be without theirs; a
+    def observe_accounts(self, *, present: Iterable[Account] = (), gone: Iterable[Account] = ()) -> None:
+        """A source sees service accounts, or that they are there no more. Pods cannot be without theirs; a
         WorkloadEntry can, and is warned."""
-        if exists == (account in self._accounts):
-            return
-        self._accounts.symmetric_difference_update({account})
-        for record in self._all("WorkloadEntry"):
-            if account_of(record) == account:
+        changed = set(present) - self._accounts | self._accounts.intersection(gone)
+        self._accounts ^= changed
+        for record in self._all("WorkloadEntry") if changed else ():
+            if account_of(record) in changed:
                 self._dirty[record.key] = None
+
+    @property
+    def has_news(self) -> bool:
+        """Whether it was told anything since the last `build` that it did not know."""
+        return bool(self._dirty or self._newly_observed)
 
     def statuses(self) -> list[ResourceStatus]:
         """What became of every resource, as of the last `build`."""

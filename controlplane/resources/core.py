@@ -9,7 +9,7 @@ import re
 from enum import StrEnum
 from typing import Annotated, Self
 
-from pydantic import AfterValidator, Field, PlainValidator, field_validator, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator, field_validator, model_validator
 
 from controlplane.resources.base import Host, Message, PortNumber, Str, invalid
 from controlplane.resources.ip_addresses import is_ip_address
@@ -50,6 +50,11 @@ def _check_cluster_ip(address: str) -> str:
     return address
 
 
+def _without_final_dot(name: object) -> object:
+    """Kubernetes takes a name that says so that it is complete."""
+    return name.removesuffix(".") if isinstance(name, str) else name
+
+
 ClusterIP = Annotated[Str, AfterValidator(_check_cluster_ip)]
 
 
@@ -68,7 +73,7 @@ class Service(Message):
     type: ServiceType = ServiceType.CLUSTER_IP
     cluster_ip: Annotated[ClusterIP, Field(alias="clusterIP")] = ""
     cluster_ips: Annotated[tuple[ClusterIP, ...], Field(alias="clusterIPs")] = ()
-    external_name: Host | None = None
+    external_name: Annotated[Host | None, BeforeValidator(_without_final_dot)] = None
     allocate_load_balancer_node_ports: Unread = None
     external_ips: Annotated[Unread, Field(alias="externalIPs")] = None
     external_traffic_policy: Unread = None

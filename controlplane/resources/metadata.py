@@ -19,10 +19,12 @@ def _forget(_: object) -> None:
 Unread = Annotated[Any, BeforeValidator(_forget), Field(exclude=True, repr=False)]
 
 _LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
+# Kubernetes does not limit the parts between dots.
+_NAME = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*"
 
 
 def _check_name(name: str) -> str:
-    if len(name) > 253 or not re.fullmatch(rf"{_LABEL}(?:\.{_LABEL})*", name):
+    if len(name) > 253 or not re.fullmatch(_NAME, name):
         raise invalid(f"{name!r:.80} is no name: lower-case letters, digits, '-' and '.' (RFC 1123)")
     return name
 

@@ -100,8 +100,11 @@ def resembles_known_kind(kind: str) -> bool:
     return nearest(kind, KINDS, similarity=0.8) is not None
 
 
-def parse_resource(document: object) -> Resource:
+def parse_resource(document: object, *, served: bool = False) -> Resource:
     """The resource that a document describes. ``status`` is ignored: it is ours to write.
+
+    ``served``: an API server gave it, which may be newer than we are, and lets nobody misspell a field of
+    Kubernetes' own: one that is not known here is passed over.
 
     Raises `InvalidResourceError` with every fault, or `ResourceError` when it is no resource at all.
     """
@@ -113,8 +116,11 @@ def parse_resource(document: object) -> Resource:
         for field in document
         if field not in _TOP_LEVEL_FIELDS
     ]
-    metadata = _validate(Metadata, document["metadata"], "metadata", errors)
-    spec = _validate(kind.model, document.get("spec", {}), "spec", errors)
+    metadata = _validate(Metadata, document["metadata"], "metadata", errors, lenient=served)
+    is_kubernetes_own = kind.api_versions is _CORE
+    spec = _validate(
+        kind.model, document.get("spec", {}), "spec", errors, lenient=served and is_kubernetes_own
+    )
     if errors or metadata is None or spec is None:
         raise InvalidResourceError(tuple(errors))
     return Resource(kind=kind_name, metadata=metadata, spec=spec)
@@ -132,10 +138,12 @@ def _known_kind(name: str, api_version: object) -> Kind:
     return kind
 
 
-def _validate(model: type[ModelT], value: object, path: str, errors: list[ResourceError]) -> ModelT | None:
+def _validate(
+    model: type[ModelT], value: object, path: str, errors: list[ResourceError], *, lenient: bool
+) -> ModelT | None:
     """The model that ``value`` describes; or None, its faults being added to ``errors``."""
     try:
-        return model.model_validate(value)
+        return model.model_validate(value, extra="ignore" if lenient else "forbid")
     except ValidationError as error:
         errors += explain(error, model, path)
         return None

@@ -7,7 +7,7 @@ cluster keeps of itself (Pods, Nodes, EndpointSlices, ServiceAccounts) goes ther
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -19,27 +19,25 @@ from controlplane.kubernetes.list_watch import Changes, ListWatch, Timing, name_
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import Origin
 from controlplane.model.store import Store
+from controlplane.resources.crds import PRESENTATIONS
 from controlplane.resources.registry import KINDS, parse_resource
 from controlplane.sources.kubernetes_workloads import WorkloadJoin
 
 _ORIGIN: Final = "Kubernetes"
 
-# The collections of what people write, and of what the cluster keeps of itself.
-WRITTEN: Final[Mapping[str, str]] = {
-    "Namespace": "/api/v1/namespaces",
-    "Service": "/api/v1/services",
-    "VirtualService": "/apis/networking.istio.io/v1/virtualservices",
-    "DestinationRule": "/apis/networking.istio.io/v1/destinationrules",
-    "ServiceEntry": "/apis/networking.istio.io/v1/serviceentries",
-    "WorkloadEntry": "/apis/networking.istio.io/v1/workloadentries",
-    "Sidecar": "/apis/networking.istio.io/v1/sidecars",
-    "PeerAuthentication": "/apis/security.istio.io/v1/peerauthentications",
-}
-OBSERVED: Final[Mapping[str, str]] = {
-    "Node": "/api/v1/nodes",
-    "Pod": "/api/v1/pods",
-    "EndpointSlice": "/apis/discovery.k8s.io/v1/endpointslices",
-    "ServiceAccount": "/api/v1/serviceaccounts",
+# The collections of what the cluster keeps of itself, and of what people write: by each version of a kind,
+# the newest first. Istio's CRDs have served v1 since 1.22 only.
+_COLLECTIONS: Final[Mapping[str, Sequence[str]]] = {
+    "Node": ["/api/v1/nodes"],
+    "Pod": ["/api/v1/pods"],
+    "EndpointSlice": ["/apis/discovery.k8s.io/v1/endpointslices"],
+    "ServiceAccount": ["/api/v1/serviceaccounts"],
+    "Namespace": ["/api/v1/namespaces"],
+    "Service": ["/api/v1/services"],
+    **{
+        kind: [f"/apis/{version}/{presentation.plural}" for version in KINDS[kind].api_versions]
+        for kind, presentation in PRESENTATIONS.items()
+    },
 }
 
 _DEFAULT_TIMING: Final = Timing()
@@ -53,8 +51,8 @@ def _tell_nobody(_: ResourceKey, __: Document | None) -> None:
 
 
 class KubernetesSource:
-    """Feeds a store. ``on_change`` is called on the event loop whenever the store was told something, once it
-    has been told all; to build from it is the caller's."""
+    """Feeds a store. ``on_change`` is called on the event loop whenever the store has news, once it has been
+    told all of it; to build from it is the caller's."""
 
     def __init__(
         self,
@@ -84,7 +82,7 @@ class KubernetesSource:
 
     async def start(self) -> None:
         """Returns once the store has all that the cluster has, however long the API server is away."""
-        watches = [self._list_watch(kind, path) for kind, path in {**OBSERVED, **WRITTEN}.items()]
+        watches = [self._list_watch(kind, *paths) for kind, paths in _COLLECTIONS.items()]
         self._following = tuple(
             asyncio.create_task(watch.run(), name=f"follow {watch.path}") for watch in watches
         )
@@ -112,8 +110,10 @@ class KubernetesSource:
         finally:
             synced.cancel()
 
-    def _list_watch(self, kind: str, path: str) -> ListWatch:
-        watch = ListWatch(self._api, path, partial(self._take, kind), timing=self._timing)
+    def _list_watch(self, kind: str, path: str, *older_paths: str) -> ListWatch:
+        watch = ListWatch(
+            self._api, path, partial(self._take, kind), timing=self._timing, older_paths=older_paths
+        )
         self._staleness.labels(kind=kind).set_function(watch.seconds_since_sync)
         return watch
 
@@ -126,17 +126,12 @@ class KubernetesSource:
             case "EndpointSlice":
                 self._join.take_slices(changes)
             case "ServiceAccount":
-                self._take_accounts(changes)
+                self._store.observe_accounts(present=map(name_of, changes.present), gone=changes.gone)
             case _:
                 self._take_written(kind, changes)
-        if self._started:
+        # Most of what a cluster tells is news to nobody here: statuses of pods, heartbeats of nodes.
+        if self._started and self._store.has_news:
             self._on_change()
-
-    def _take_accounts(self, changes: Changes) -> None:
-        for account in changes.gone:
-            self._store.observe_account(account, exists=False)
-        for document in changes.present:
-            self._store.observe_account(name_of(document), exists=True)
 
     def _take_written(self, kind: str, changes: Changes) -> None:
         for namespace, name in changes.gone:
@@ -154,7 +149,8 @@ class KubernetesSource:
         api_version, *_ = KINDS[key.kind].api_versions
         origin = Origin(file=_ORIGIN, generation=document["metadata"].get("generation"))
         try:
-            resource = parse_resource({**document, "apiVersion": api_version, "kind": key.kind})
+            whole = {**document, "apiVersion": api_version, "kind": key.kind}
+            resource = parse_resource(whole, served=True)
         except InvalidResourceError as error:
             self._store.reject(key, error.errors, origin)
         except ResourceError as error:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from controlplane.kubernetes.api import Document
+from controlplane.kubernetes.list_watch import ObjectName
 from controlplane.model.service import Registry, Workload
 from protos.node import TLS_MODE_LABEL
 
@@ -31,12 +32,12 @@ class Pod:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SliceEndpoint:
-    """``pod`` and ``uid`` are empty where it is no pod's."""
+    """``pod`` is None where it is no pod's; ``uid`` is empty where any pod of that name will do."""
 
     addresses: tuple[str, ...]
     ready: bool
     node: str
-    pod: str
+    pod: ObjectName | None
     uid: str
 
 
@@ -102,7 +103,9 @@ def read_slice(document: Document) -> Slice | None:
         service=service,
         namespace=metadata["namespace"],
         ports=dict(_tcp_ports(document)),
-        endpoints=tuple(map(_read_endpoint, document.get("endpoints") or ())),
+        endpoints=tuple(
+            _read_endpoint(each, metadata["namespace"]) for each in document.get("endpoints") or ()
+        ),
     )
 
 
@@ -112,15 +115,16 @@ def _tcp_ports(document: Document) -> Iterator[tuple[str, int]]:
             yield port.get("name") or "", port["port"]
 
 
-def _read_endpoint(endpoint: Document) -> SliceEndpoint:
+def _read_endpoint(endpoint: Document, namespace: str) -> SliceEndpoint:
+    """Whoever writes one by hand may leave out the pod's namespace and uid, or mean another namespace's."""
     target = endpoint.get("targetRef") or {}
-    is_pod = target.get("kind") == "Pod"
+    is_pod = target.get("kind") == "Pod" and target.get("name")
     # EndpointConditions.ready: unknown, which is null, means ready.
     ready = (endpoint.get("conditions") or {}).get("ready")
     return SliceEndpoint(
         addresses=tuple(endpoint["addresses"]),
         ready=ready is not False,
         node=endpoint.get("nodeName") or "",
-        pod=target.get("name", "") if is_pod else "",
-        uid=target.get("uid", "") if is_pod else "",
+        pod=(target.get("namespace") or namespace, target["name"]) if is_pod else None,
+        uid=target.get("uid", ""),
     )

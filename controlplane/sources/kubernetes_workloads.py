@@ -42,54 +42,67 @@ class WorkloadJoin:
         self._dns_domain = dns_domain
         self._localities: dict[str, str] = {}  # by node
         self._pods: dict[ObjectName, Pod] = {}
+        self._workloads: dict[ObjectName, Workload] = {}  # of the pods, at their nodes' localities
         self._slices: dict[ObjectName, Slice] = {}
         self._pods_on: dict[str, set[ObjectName]] = defaultdict(set)
-        self._slices_with: dict[ObjectName, set[ObjectName]] = defaultdict(set)  # by pod
+        self._slices_with: dict[ObjectName, set[ObjectName]] = defaultdict(set)  # by pod, or node
 
     def take_nodes(self, changes: Changes) -> None:
         localities = {name_of(node): read_locality(node) for node in changes.present}
-        moved: set[ObjectName] = set()
+        pods: set[ObjectName] = set()
+        slices: set[ObjectName] = set()
         for name in (*localities, *changes.gone):
             _, node = name
             locality = localities.get(name, "")
             if locality != self._localities.pop(node, ""):
-                moved |= self._pods_on.get(node, set())
+                pods |= self._pods_on.get(node, set())
+                slices |= self._slices_with.get(name, set())
             if locality:
                 self._localities[node] = locality
-        self._tell_pods(moved)
+        self._tell_slices(slices)
+        self._tell_pods(pods)
 
     def take_pods(self, changes: Changes) -> None:
         read = {name_of(pod): read_pod(pod) for pod in changes.present}
-        names = {*read, *changes.gone}
-        for name in names:
+        changed = [name for name in {*read, *changes.gone} if read.get(name) != self._pods.get(name)]
+        for name in changed:
             before, after = self._pods.pop(name, None), read.get(name)
             if before is not None:
                 _discard(self._pods_on, before.node, name)
             if after is not None:
                 self._pods[name] = after
                 self._pods_on[after.node].add(name)
-        self._tell_pods(names)
+        self._tell_pods(changed)
 
     def take_slices(self, changes: Changes) -> None:
         read = {name_of(each): read_slice(each) for each in changes.present}
-        names = {*read, *changes.gone}
-        for name in names:
+        changed = [name for name in {*read, *changes.gone} if read.get(name) != self._slices.get(name)]
+        for name in changed:
             before, after = self._slices.pop(name, None), read.get(name)
-            for pod in _pods_of(before):
-                _discard(self._slices_with, pod, name)
+            for needed in _needs(before):
+                _discard(self._slices_with, needed, name)
             if after is not None:
                 self._slices[name] = after
-            for pod in _pods_of(after):
-                self._slices_with[pod].add(name)
-        self._tell_slices(names)
+            for needed in _needs(after):
+                self._slices_with[needed].add(name)
+        self._tell_slices(changed)
 
     def _tell_pods(self, names: Iterable[ObjectName]) -> None:
         slices: set[ObjectName] = set()
         for name in names:
-            pod = self._pods.get(name)
-            self._store.observe(_key("Pod", name), self._workload(pod) if pod else None)
+            workload = self._locate(name)
+            self._store.observe(_key("Pod", name), workload)
             slices |= self._slices_with.get(name, set())
         self._tell_slices(slices)
+
+    def _locate(self, name: ObjectName) -> Workload | None:
+        self._workloads.pop(name, None)
+        pod = self._pods.get(name)
+        if pod is None:
+            return None
+        locality = self._localities.get(pod.node, "")
+        workload = self._workloads[name] = replace(pod.workload, locality=locality)
+        return workload
 
     def _tell_slices(self, names: Iterable[ObjectName]) -> None:
         for name in names:
@@ -110,7 +123,7 @@ class WorkloadJoin:
     def _workloads_at(self, found: Slice, endpoint: SliceEndpoint) -> Iterator[Workload]:
         """The addresses of an endpoint are one and the same to Kubernetes: the first is used."""
         address, *_ = endpoint.addresses
-        if not endpoint.pod:
+        if endpoint.pod is None:
             yield Workload(
                 name=f"{found.service}-{address}",
                 namespace=found.namespace,
@@ -119,12 +132,11 @@ class WorkloadJoin:
                 healthy=endpoint.ready,
             )
             return
-        pod = self._pods.get((found.namespace, endpoint.pod))
-        if pod is not None and pod.uid == endpoint.uid:  # else it is of a pod that is gone, or not seen yet
-            yield replace(self._workload(pod), address=address, healthy=endpoint.ready)
-
-    def _workload(self, pod: Pod) -> Workload:
-        return replace(pod.workload, locality=self._localities.get(pod.node, ""))
+        pod = self._pods.get(endpoint.pod)
+        if pod is not None and endpoint.uid in ("", pod.uid):  # else its pod is gone, or not seen yet
+            workload = self._workloads[endpoint.pod]
+            as_seen = (workload.address, workload.healthy) == (address, endpoint.ready)
+            yield workload if as_seen else replace(workload, address=address, healthy=endpoint.ready)
 
 
 def _key(kind: str, name: ObjectName) -> ResourceKey:
@@ -132,10 +144,10 @@ def _key(kind: str, name: ObjectName) -> ResourceKey:
     return ResourceKey(kind=kind, namespace=namespace, name=own_name)
 
 
-def _pods_of(found: Slice | None) -> set[ObjectName]:
-    if found is None:
-        return set()
-    return {(found.namespace, endpoint.pod) for endpoint in found.endpoints if endpoint.pod}
+def _needs(found: Slice | None) -> set[ObjectName]:
+    """The pods of a slice, and the nodes of its endpoints that are no pods."""
+    endpoints = found.endpoints if found else ()
+    return {endpoint.pod or ("", endpoint.node) for endpoint in endpoints}
 
 
 def _discard(index: dict[GroupT, set[ObjectName]], group: GroupT, name: ObjectName) -> None:

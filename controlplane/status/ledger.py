@@ -9,14 +9,17 @@ from typing import Any, Final
 
 from controlplane.model.snapshot import MeshSnapshot, ResourceKey, SnapshotChange
 from controlplane.resources.crds import PRESENTATIONS
+from controlplane.resources.registry import KINDS
 
 Document = dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """An object as the cluster last told of it. ``version`` is its ``resourceVersion``."""
+    """An object as the cluster last told of it. ``version`` is its ``resourceVersion``; ``api_version`` is
+    what the cluster serves of its kind."""
 
+    api_version: str
     generation: int | None
     version: str
     status: Document
@@ -48,7 +51,9 @@ class Ledger:
             self._found.pop(key, None)
             return
         metadata, status = document["metadata"], document.get("status")
+        newest, *_ = KINDS[key.kind].api_versions
         self._found[key] = Found(
+            api_version=document.get("apiVersion", newest),
             generation=metadata.get("generation"),
             version=metadata["resourceVersion"],
             status=status if isinstance(status, dict) else {},

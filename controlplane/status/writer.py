@@ -23,7 +23,6 @@ from controlplane.model.proxy import ProxyProgress
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import ResourceStatus
 from controlplane.resources.crds import PRESENTATIONS
-from controlplane.resources.registry import KINDS
 from controlplane.status.audience import Audience, Reach
 from controlplane.status.ledger import Document, Found, Ledger
 from controlplane.status.metrics import StatusMetrics
@@ -176,7 +175,7 @@ class StatusWriter:
                 await asyncio.sleep(0)
         async with asyncio.TaskGroup() as group:
             for case, status in writes:
-                write = self._write(case.key, case.found.version, status)
+                write = self._write(case.key, case.found, status)
                 group.create_task(write, name=f"write the status of {case.key}")
 
     def _sight(self, proxies: Sequence[ProxyProgress]) -> object:
@@ -211,23 +210,24 @@ class StatusWriter:
         waits = failure is not None and failure.again_at_s > self._clock()
         return not waits and key.kind not in self._without_status
 
-    async def _write(self, key: ResourceKey, version: str, status: Document) -> None:
+    async def _write(self, key: ResourceKey, found: Found, status: Document) -> None:
         """The version keeps us from taking away what somebody else has written meanwhile."""
-        document = {"metadata": {"resourceVersion": version}, "status": status}
+        document = {"metadata": {"resourceVersion": found.version}, "status": status}
+        collection = _collection(key, found)
         async with self._slots:
             try:
-                written = await self._api.merge(f"{_collection(key)}/{key.name}/status", document)
+                written = await self._api.merge(f"{collection}/{key.name}/status", document)
             except KubernetesError as error:
-                await self._note_failure(key, version, error)
+                await self._note_failure(key, found, error)
             else:
-                self._ledger.note_written(key, version, written)
+                self._ledger.note_written(key, found.version, written)
                 self._metrics.writes.labels(kind=key.kind).inc()
                 self._failures.pop(key, None)
                 self._complains = False
 
-    async def _note_failure(self, key: ResourceKey, version: str, error: KubernetesError) -> None:
+    async def _note_failure(self, key: ResourceKey, found: Found, error: KubernetesError) -> None:
         status = error.status if isinstance(error, RefusedError) else None
-        if status == _NOT_FOUND and await self._is_gone_or_has_no_status(key, version):
+        if status == _NOT_FOUND and await self._is_gone_or_has_no_status(key, found):
             self._failures.pop(key, None)
             return
         self._metrics.failures.labels(kind=key.kind).inc()
@@ -239,16 +239,16 @@ class StatusWriter:
             self._complains = True
             _LOG.warning("the status of %s cannot be written, nor perhaps others: %s", key, error)
 
-    async def _is_gone_or_has_no_status(self, key: ResourceKey, version: str) -> bool:
+    async def _is_gone_or_has_no_status(self, key: ResourceKey, found: Found) -> bool:
         """A 404 tells of either. Another's CRD may have no status to write: that is said once."""
+        one = {"fieldSelector": f"metadata.name={key.name}"}
         try:
-            left = await self._api.get(_collection(key), {"fieldSelector": f"metadata.name={key.name}"})
+            left = (await self._api.get(_collection(key, found), one))["items"]
         except KubernetesError:
             return False  # it may be starting, and not know the kind yet
-        if not left["items"]:
+        if not left:
             return True
-        [found] = left["items"]
-        if found["metadata"]["resourceVersion"] != version:
+        if left[0]["metadata"]["resourceVersion"] != found.version:
             return False  # it was gone, and is there again
         if key.kind not in self._without_status:
             self._without_status.add(key.kind)
@@ -256,6 +256,5 @@ class StatusWriter:
         return True
 
 
-def _collection(key: ResourceKey) -> str:
-    api_version, *_ = KINDS[key.kind].api_versions
-    return f"/apis/{api_version}/namespaces/{key.namespace}/{PRESENTATIONS[key.kind].plural}"
+def _collection(key: ResourceKey, found: Found) -> str:
+    return f"/apis/{found.api_version}/namespaces/{key.namespace}/{PRESENTATIONS[key.kind].plural}"

@@ -21,7 +21,7 @@ from tests.support.ads_client import DeltaClient, node_of
 from tests.support.cluster_objects import NETWORKING, crd, service, virtual_service
 from tests.support.crds import CRDS, install_crds
 from tests.support.followed_cluster import follower
-from tests.support.kubernetes_api import KubernetesApi, Resource, eventually
+from tests.support.kubernetes_api import KubernetesApi, KubernetesError, Resource, eventually
 from tests.support.kubernetes_cluster import Cluster
 from tests.support.status_replica import QUICK, Replica, replica
 
@@ -112,6 +112,48 @@ async def test_a_resource_is_accepted_then_broken_then_mended(
         await api.patch(path, {"spec": virtual_service("a", "a.example.com", 203, match=None)["spec"]})
         mended = await with_status(api, path, Accepted="True", Programmed="True")
         assert mended["status"]["observedGeneration"] == 3
+
+
+async def test_a_cluster_whose_crds_serve_no_v1_is_followed_by_the_version_that_they_serve(
+    cluster: Cluster, api: KubernetesApi, namespace: str, tmp_path: Path
+) -> None:
+    """Istio's before 1.22."""
+    cluster.started_here()
+    async with older_sidecars(api):
+        sidecars = f"/apis/networking.istio.io/v1beta1/namespaces/{namespace}/sidecars"
+        async with replica(cluster.kubeconfig, namespace, tmp_path):
+            written = {
+                "apiVersion": "networking.istio.io/v1beta1",
+                "kind": "Sidecar",
+                "metadata": {"name": "a"},
+                "spec": {"egress": [{"hosts": ["./*"]}]},
+            }
+            await api.create(sidecars, written)
+            await with_status(api, f"{sidecars}/a", Accepted="True", Programmed="True")
+
+
+@asynccontextmanager
+async def older_sidecars(api: KubernetesApi) -> AsyncIterator[None]:
+    """Meanwhile the CRD of Sidecars serves all versions but v1."""
+    path = f"{CRDS}/sidecars.networking.istio.io"
+    versions = (await api.get(path))["spec"]["versions"]
+    older = [{**each, "served": each["name"] != "v1"} for each in versions]
+    collection = f"{NETWORKING}/sidecars"
+    await api.patch(path, {"spec": {"versions": older}})
+    try:
+        await eventually(lambda: is_served(api, collection, served=False), f"{collection} is served no more")
+        yield
+    finally:
+        await api.patch(path, {"spec": {"versions": versions}})
+        await eventually(lambda: is_served(api, collection, served=True), f"{collection} is served")
+
+
+async def is_served(api: KubernetesApi, path: str, *, served: bool) -> bool:
+    try:
+        await api.get(path)
+    except KubernetesError as error:
+        return not served and error.status == 404
+    return served
 
 
 async def test_what_was_never_good_is_not_in_force_until_what_it_refers_to_is_there(

@@ -7,6 +7,7 @@ depends on those is tested on a real one.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from controlplane.errors import KubernetesError, RefusedError
 from controlplane.kubernetes.api import Document
 
 _NO_QUERY: Mapping[str, str] = {}
+_ALL_OF_A_KIND = re.compile(r"/(api|apis/[^/]+)/[^/]+/[^/]+")
 
 
 class FakeKubernetesApi:
@@ -32,11 +34,11 @@ class FakeKubernetesApi:
             self._put(path, document)
 
     async def get(self, path: str, query: Mapping[str, str] = _NO_QUERY) -> Document:
-        """An object, or all of a kind: ``/api/v1/configmaps``."""
+        """An object, or all of a kind: ``/api/v1/configmaps``, ``/apis/apps/v1/deployments``."""
         self._fail()
         if path in self.objects:
             return self.objects[path]
-        if len(path.split("/")) > 4:
+        if not _ALL_OF_A_KIND.fullmatch(path):
             raise RefusedError(404, f"{path} not found")
         items = [each for at, each in self.objects.items() if _plural(at) == _plural(f"{path}/")]
         return {"metadata": {"resourceVersion": str(self._version)}, "items": items}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -34,15 +35,20 @@ def expired() -> Document:
 
 
 class Script:
-    """Answers lists and watches in turn; when they are used up, the watch stays open."""
+    """Answers lists and watches in turn; when they are used up, the watch stays open. Each watch lasts
+    ``lasts_s``, by its own clock."""
 
-    def __init__(self, *answers: Document | list[Document | KubernetesError] | KubernetesError) -> None:
+    def __init__(
+        self, *answers: Document | list[Document | KubernetesError] | KubernetesError, lasts_s: float = 0.0
+    ) -> None:
         self.answers = list(answers)
         self.asked: list[str] = []
         self.played = asyncio.Event()
+        self.now_s = 0.0
+        self._lasts_s = lasts_s
 
     async def get(self, path: str, query: Mapping[str, str]) -> Document:
-        self.asked.append("list")
+        self.asked.append("list" if path == "/api/v1/pods" else f"list {path}")
         answer = self.answers.pop(0)
         if isinstance(answer, KubernetesError):
             raise answer
@@ -56,15 +62,26 @@ class Script:
             await asyncio.Event().wait()
         answer = self.answers.pop(0)
         assert isinstance(answer, list)
+        self.now_s += self._lasts_s
         for each in answer:
             if isinstance(each, KubernetesError):
                 raise each
             yield each
 
 
-async def play(*answers: Any, timing: Timing = TIMING) -> tuple[Script, list[Changes]]:
-    script, told = Script(*answers), list[Changes]()
-    watch = ListWatch(script, "/api/v1/pods", told.append, timing=timing, rng=Random(1))
+async def play(
+    *answers: Any, timing: Timing = TIMING, lasts_s: float = 0.0, older_paths: tuple[str, ...] = ()
+) -> tuple[Script, list[Changes]]:
+    script, told = Script(*answers, lasts_s=lasts_s), list[Changes]()
+    watch = ListWatch(
+        script,
+        "/api/v1/pods",
+        told.append,
+        timing=timing,
+        older_paths=older_paths,
+        clock=lambda: script.now_s,
+        rng=Random(1),
+    )
     running = asyncio.create_task(watch.run(), name="watch")
     async with asyncio.timeout(5):
         await script.played.wait()
@@ -80,67 +97,65 @@ async def test_a_broken_connection_is_taken_up_where_it_broke() -> None:
     assert told == [Changes(present=(pod("a", 5),))]
 
 
+@pytest.mark.parametrize("end", [[UnreachableError("cut")], []])
+async def test_watches_that_held_for_long_are_taken_up_at_once_though_nothing_happened(end: Any) -> None:
+    """A load balancer cuts what is silent: to wait longer each time would delay what happens next."""
+    timing = Timing(backoff=Backoff(first_delay_s=0.001, longest_delay_s=60.0), resync_s=1e9)
+    script, _ = await play(listing(3), *[end] * 16, timing=timing, lasts_s=30.0)
+    assert script.asked == ["list", *["watch 3"] * 17]
+
+
+async def test_watches_that_end_at_once_wait_longer_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    delays: list[float] = []
+    real_sleep = asyncio.sleep
+
+    async def sleep(delay_s: float) -> None:
+        delays.append(delay_s)
+        await real_sleep(0)
+
+    monkeypatch.setattr("controlplane.kubernetes.list_watch.asyncio.sleep", sleep)
+    timing = Timing(backoff=Backoff(first_delay_s=1.0, longest_delay_s=60.0), resync_s=1e9)
+    await play(listing(3), [], [UnreachableError("cut")], [], timing=timing)
+    assert delays[0] < delays[1] < delays[2]
+
+
+@pytest.mark.parametrize("status", [429, 502, 503])
+async def test_who_is_too_busy_for_a_watch_is_not_asked_for_a_list(status: int) -> None:
+    script, _ = await play(listing(3), [event("ADDED", pod("a", 5)), RefusedError(status, "busy")])
+    assert script.asked == ["list", "watch 3", "watch 5"]
+
+
+async def test_who_wrote_which_field_is_not_kept() -> None:
+    def noted(name: str, version: int) -> Document:
+        subject = pod(name, version)
+        return {"metadata": {**subject["metadata"], "managedFields": [{"manager": "kubelet"}]}}
+
+    _, told = await play(listing(3, noted("a", 1)), [event("ADDED", noted("b", 4))])
+    assert told == [Changes(present=(pod("a", 1),)), Changes(present=(pod("b", 4),))]
+
+
 async def test_a_bookmark_moves_the_place_to_go_on_from() -> None:
     script, told = await play(listing(3), [event("BOOKMARK", pod("", 9))])
     assert script.asked == ["list", "watch 3", "watch 9"]
     assert not told
 
 
-@pytest.mark.parametrize("refusal", [[expired()], [RefusedError(410, "gone")], [RefusedError(500, "no")]])
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        [expired()],
+        [RefusedError(410, "gone")],
+        [RefusedError(500, "no")],
+        # Its etcd was restored from a backup: what we ask for may never come.
+        [RefusedError(504, "too large resource version")],
+    ],
+)
 async def test_what_is_refused_is_listed_anew_and_told_without_repetition(refusal: list[Any]) -> None:
     script, told = await play(
         listing(3, pod("a", 1), pod("b", 2)), refusal, listing(8, pod("a", 1), pod("c", 7))
     )
     assert script.asked == ["list", "watch 3", "list", "watch 8"]
     assert told[1:] == [Changes(present=(pod("c", 7),), gone=(("default", "b"),))]
-
-
-@pytest.mark.parametrize("status", [429, 503])
-async def test_an_api_server_that_is_busy_is_not_asked_for_a_list_on_top(status: int) -> None:
-    script, told = await play(listing(3), [RefusedError(status, "later")], [event("ADDED", pod("a", 4))])
-    assert script.asked == ["list", "watch 3", "watch 3", "watch 4"]
-    assert told == [Changes(present=(pod("a", 4),))]
-
-
-@pytest.mark.parametrize(
-    "nonsense",
-    [
-        {},
-        {"type": "ADDED"},
-        event("ADDED", {}),
-        event("ADDED", {"metadata": None}),
-        event("MODIFIED", {"metadata": {"name": "b"}}),
-        event("DELETED", {"metadata": {"resourceVersion": "5"}}),
-        event("BOOKMARK", {"metadata": {}}),
-        {"type": "ERROR", "object": "no"},
-    ],
-)
-async def test_an_event_that_makes_no_sense_breaks_the_watch_and_nothing_else(nonsense: Document) -> None:
-    good = event("ADDED", pod("a", 4))
-    script, told = await play(listing(3), [good, nonsense], [event("ADDED", pod("c", 9))])
-    assert script.asked[:3] == ["list", "watch 3", "watch 4"]
-    assert told == [Changes(present=(pod("a", 4),)), Changes(present=(pod("c", 9),))]
-
-
-@pytest.mark.parametrize(
-    "nonsense",
-    [
-        {},
-        {"metadata": None},
-        {"metadata": {}, "items": []},
-        listing(3, {}),
-        listing(3, {"metadata": {"name": "a"}}),
-        {"metadata": {"resourceVersion": "3"}, "items": 7},
-    ],
-)
-async def test_a_list_that_makes_no_sense_is_asked_for_again_and_takes_nothing_away(
-    nonsense: Document,
-) -> None:
-    script, told = await play(
-        listing(3, pod("a", 3)), [expired()], nonsense, listing(4, pod("a", 3), pod("b", 4))
-    )
-    assert script.asked == ["list", "watch 3", "list", "list", "watch 4"]
-    assert told[1:] == [Changes(present=(pod("b", 4),))]
 
 
 async def test_an_event_that_a_list_has_told_already_is_not_told_again() -> None:
@@ -173,11 +188,75 @@ async def test_a_kind_that_is_unknown_for_a_moment_keeps_its_objects() -> None:
     assert told == [Changes(present=(pod("a", 1),))]
 
 
+OLDER = ("/api/v1beta1/pods", "/api/v1alpha1/pods")
+
+
+async def test_the_newest_version_that_is_served_is_followed() -> None:
+    unknown = RefusedError(404, "not found")
+    old, new = listing(3, pod("a", 1)), listing(5, pod("a", 1), pod("b", 4))
+    timing = replace(TIMING, absence_s=1000.0)
+    script, told = await play(unknown, old, [unknown], new, timing=timing, older_paths=OLDER)
+    first, again = [["list", "list /api/v1beta1/pods", "watch 3"], ["list", "watch 5"]]
+    assert script.asked == [*first, *again]
+    assert told == [Changes(present=(pod("a", 1),)), Changes(present=(pod("b", 4),))]
+
+
+async def test_a_kind_is_unknown_when_no_version_of_it_is_served() -> None:
+    unknown = RefusedError(404, "not found")
+    script, told = await play(
+        listing(3, pod("a", 1)), [unknown], unknown, unknown, unknown, listing(9), older_paths=OLDER
+    )
+    assert script.asked[2:] == ["list", *(f"list {path}" for path in OLDER), "list", "watch 9"]
+    assert told[1:] == [Changes(gone=(("default", "a"),))]
+
+
 async def test_a_periodic_list_finds_what_no_watch_told() -> None:
     timing = Timing(backoff=Backoff(first_delay_s=0.001, longest_delay_s=0.002), resync_s=0.0)
     script, told = await play(listing(3), [], listing(4, pod("a", 4)), timing=timing)
     assert script.asked == ["list", "watch 3", "list", "watch 4"]
     assert told == [Changes(present=(pod("a", 4),))]
+
+
+NONSENSE: list[Any] = [
+    {},
+    {"metadata": None},
+    {"metadata": {}},
+    {"metadata": {"resourceVersion": ""}},
+    {"metadata": {"resourceVersion": "3"}, "items": 7},
+    {"metadata": {"resourceVersion": "3"}, "items": {"a": "b"}},
+    {"metadata": {"resourceVersion": "3"}, "items": [None]},
+    {"metadata": {"resourceVersion": "3"}, "items": [{"metadata": {"name": "a"}}]},
+    {"metadata": {"resourceVersion": "3"}, "items": [{"metadata": {"resourceVersion": "3"}}]},
+]
+
+
+@pytest.mark.parametrize("page", NONSENSE)
+async def test_a_list_that_makes_no_sense_is_asked_for_again_and_takes_nothing_away(page: Any) -> None:
+    """Whatever answers in JSON, such as a gateway before the API server, must not end the control plane."""
+    script, told = await play(
+        listing(3, pod("a", 3)), [expired()], page, listing(4, pod("a", 3), pod("b", 4))
+    )
+    assert script.asked == ["list", "watch 3", "list", "list", "watch 4"]
+    assert told[1:] == [Changes(present=(pod("b", 4),))]
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {},
+        {"type": "ADDED"},
+        {"type": "ADDED", "object": None},
+        {"type": "MODIFIED", "object": {"metadata": {"resourceVersion": "9"}}},
+        {"type": "DELETED", "object": {"metadata": {"name": "a", "resourceVersion": 9}}},
+        {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": ""}}},
+        {"type": "ERROR", "object": None},
+    ],
+)
+async def test_an_event_that_makes_no_sense_ends_the_watch_alone(nonsense: Any) -> None:
+    good = [event("ADDED", pod("a", 5)), nonsense]
+    script, told = await play(listing(3), good)
+    assert script.asked == ["list", "watch 3", "watch 5"]
+    assert told == [Changes(present=(pod("a", 5),))]
 
 
 def test_an_object_that_was_deleted_twice_is_gone_once() -> None:

@@ -42,11 +42,41 @@ def test_status_and_what_kubectl_writes_into_metadata_are_passed_over() -> None:
     assert parse_resource({**resource, "status": {"anything": 1}}).metadata.labels == {}
 
 
+@pytest.mark.parametrize("name", ["a" * 253, f"{'a' * 100}.b-c.d"])
+def test_a_name_may_be_as_long_as_kubernetes_lets_it(name: str) -> None:
+    resource = virtual_service(name, ["reviews"], destination("reviews"))
+    assert parse_resource(resource).metadata.name == name
+    assert "metadata.name" in faults(virtual_service(f"{name}{'a' * 253}", ["a"], destination("a")))[0]
+
+
+def test_an_external_name_may_end_with_a_dot() -> None:
+    spec = parse_resource(service("a", type="ExternalName", externalName="example.com.")).spec
+    assert isinstance(spec, Service)
+    assert spec.external_name == "example.com"
+
+
 def test_an_unknown_field_is_named_with_its_path_and_the_nearest_known_one() -> None:
     spec = {"hosts": ["reviews"], "http": [{"rout": [], "timeout": "1s"}]}
     assert "spec.http[0].rout: unknown field; did you mean `route`?" in faults(
         document("VirtualService", "reviews", spec)
     )
+
+
+def test_fields_that_a_newer_kubernetes_has_are_passed_over_in_what_it_serves() -> None:
+    ports = [{"name": "http", "port": 80, "newInPorts": 1}]
+    newer = service("a", ports=ports, newInSpec={"a": "b"})
+    newer["metadata"]["newInMetadata"] = "x"
+    spec = parse_resource(newer, served=True).spec
+    assert isinstance(spec, Service)
+    assert [port.port for port in spec.ports] == [80]
+    assert len(faults(newer)) == 3  # by hand, each may be a slip
+
+
+def test_an_author_of_a_mesh_resource_may_slip_in_a_cluster_too() -> None:
+    resource = document("VirtualService", "a", {"hosts": ["a"], "htp": []}, newInMetadata="x")
+    with pytest.raises(InvalidResourceError) as caught:
+        parse_resource(resource, served=True)
+    assert [error.path for error in caught.value.errors] == ["spec.htp"]
 
 
 def test_unknown_fields_are_found_at_any_depth() -> None:

@@ -61,15 +61,11 @@ class World:
     def __init__(self) -> None:
         self.store = Store()
         self.join = WorkloadJoin(self.store, "cluster.local")
-        document = {
-            "apiVersion": "v1",
-            "kind": "Service",
-            "metadata": {"name": "reviews"},
-            "spec": {
-                "selector": {"app": "reviews"},
-                "ports": [{"name": "http", "port": 80, "targetPort": 1}],
-            },
-        }
+        ports = [{"name": "http", "port": 80, "targetPort": 1}]
+        self.apply_service({"selector": {"app": "reviews"}, "ports": ports})
+
+    def apply_service(self, spec: dict[str, Any]) -> None:
+        document = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "reviews"}, "spec": spec}
         key = ResourceKey(kind="Service", namespace="default", name="reviews")
         self.store.apply(key, parse_resource(document), Origin(file="Kubernetes"))
 
@@ -162,3 +158,65 @@ def test_a_pod_that_has_ended_is_no_workload() -> None:
     assert world.store.build()[0].workloads
     world.join.take_pods(present(pod(status={"phase": "Succeeded", "podIP": "10.0.0.1"})))
     assert not world.store.build()[0].workloads
+
+
+def test_a_status_that_changes_nothing_joins_nothing_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod's slices have many endpoints: to join them for each probe of a pod would cost milliseconds."""
+    world = World()
+    world.join.take_pods(present(pod()))
+    world.join.take_slices(present(endpoint_slice()))
+    observed: list[ResourceKey] = []
+    monkeypatch.setattr(world.store, "observe", lambda key, _: observed.append(key))
+    status = pod()["status"] | {"containerStatuses": [{"restartCount": 1}]}
+    world.join.take_pods(present(pod(status=status)))
+    again = endpoint_slice()
+    again["metadata"]["annotations"] = {"endpoints.kubernetes.io/last-change-trigger-time": "later"}
+    world.join.take_slices(present(again))
+    assert not observed
+
+
+@pytest.mark.parametrize("target", [{"name": "a"}, {"name": "a", "namespace": "default"}])
+def test_an_endpoint_made_by_hand_may_name_its_pod_without_a_uid(target: dict[str, str]) -> None:
+    world = World()
+    written = endpoint_slice()
+    written["endpoints"][0]["targetRef"] = {"kind": "Pod", **target}
+    world.join.take_slices(present(written))
+    world.join.take_pods(present(pod()))
+    assert world.endpoint().workload.service_account == "sa"
+
+
+def test_an_endpoint_made_by_hand_may_be_a_pod_of_another_namespace() -> None:
+    world = World()
+    metadata = {"name": "a", "namespace": "other", "uid": "1", "labels": LABELS}
+    world.join.take_pods(present(pod(metadata=metadata)))
+    written = endpoint_slice()
+    written["endpoints"][0]["targetRef"]["namespace"] = "other"
+    world.join.take_slices(present(written))
+    assert (world.endpoint().workload.namespace, world.endpoint().workload.mesh_tls) == ("other", True)
+    world.join.take_pods(Changes(gone=(("other", "a"),)))
+    assert not world.endpoints()
+
+
+@pytest.mark.parametrize("node_first", [True, False])
+def test_an_endpoint_that_is_no_pod_is_at_its_node_whichever_is_seen_first(node_first: bool) -> None:
+    world = World()
+    written = endpoint_slice()
+    del written["endpoints"][0]["targetRef"]
+    steps: list[Callable[[], None]] = [
+        lambda: world.join.take_nodes(present(node(region="eu", zone="eu-1"))),
+        lambda: world.join.take_slices(present(written)),
+    ]
+    for step in steps if node_first else reversed(steps):
+        step()
+    assert world.endpoint().workload.locality == "eu/eu-1"
+
+
+def test_slices_that_a_service_left_behind_are_not_its_endpoints_once_it_is_an_external_name() -> None:
+    """The cluster's controllers leave them alone when the type of a Service changes."""
+    world = World()
+    world.join.take_pods(present(pod()))
+    world.join.take_slices(present(endpoint_slice()))
+    assert world.endpoints()
+    ports = [{"name": "http", "port": 80}]
+    world.apply_service({"type": "ExternalName", "externalName": "example.com", "ports": ports})
+    assert not world.endpoints()

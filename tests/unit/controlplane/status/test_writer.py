@@ -133,6 +133,15 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.message for record in caplog.records if record.name == "controlplane.status.writer"]
 
 
+async def test_a_status_is_written_by_the_version_that_the_cluster_serves() -> None:
+    cluster = Cluster()
+    older = route("a") | {"apiVersion": "networking.istio.io/v1beta1"}
+    cluster.put(older)
+    assert await cluster.write() == ["a"]
+    assert cluster.objects[cluster.path(older)]["status"]["observedGeneration"] == 1
+    assert await cluster.write() == []
+
+
 async def test_each_resource_is_written_once() -> None:
     cluster = Cluster()
     cluster.put(route("a"), route("b"))
@@ -453,7 +462,8 @@ async def test_what_is_found_out_later_is_written_though_no_snapshot_tells_of_it
     """As when a service account goes that the resource names."""
     cluster = Cluster()
     entry = document("WorkloadEntry", "vm", {"address": "10.0.0.1", "serviceAccount": "vm"})
-    cluster.store.observe_account(("default", "vm"), exists=True)
+    vm, other = ("default", "vm"), ("default", "other")
+    cluster.store.observe_accounts(present=[vm])
     cluster.put(entry)
     looks = 0
 
@@ -476,8 +486,7 @@ async def test_what_is_found_out_later_is_written_though_no_snapshot_tells_of_it
         written_at = looks
         while looks < written_at + 10:  # it has seen what it wrote, and is quiet
             await asyncio.sleep(0.001)
-        cluster.store.observe_account(("default", "other"), exists=True)
-        cluster.store.observe_account(("default", "vm"), exists=False)
+        cluster.store.observe_accounts(present=[other], gone=[vm])
         cluster.build()
         await until("default has no service account vm")
     running.cancel()

@@ -1,0 +1,104 @@
+"""Answers that no API server gives, but what stands before one may, or what a broken connection leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from pathlib import Path
+
+import pytest
+import yaml
+
+from controlplane.errors import RefusedError, UnreachableError
+from controlplane.kubernetes.api import ClientApi
+
+Answering = Callable[[bytes], AbstractAsyncContextManager[ClientApi]]
+
+DEPTH = 5000  # Go takes twice that
+CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
+
+
+def answer(body: bytes, status: str = "200 OK", length: int | None = None) -> bytes:
+    head = f"HTTP/1.1 {status}\r\nContent-Length: {len(body) if length is None else length}\r\n\r\n"
+    return head.encode() + body
+
+
+@pytest.fixture
+def answering(tmp_path: Path) -> Answering:
+    """A client of a server that gives one answer to whatever is asked."""
+
+    @asynccontextmanager
+    async def serve(raw: bytes) -> AsyncIterator[ClientApi]:
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with closing(writer):
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(raw)
+                await writer.drain()
+
+        async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            api = await ClientApi.connect(kubeconfig(tmp_path, port))
+            try:
+                async with asyncio.timeout(10):
+                    yield api
+            finally:
+                await api.close()
+
+    return serve
+
+
+def kubeconfig(folder: Path, port: int) -> Path:
+    path = folder / "kubeconfig"
+    document = {
+        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "c",
+    }
+    path.write_text(yaml.safe_dump(document))
+    return path
+
+
+NONSENSE = {
+    "HTML": b"<html>Sign in</html>",
+    "nothing": b"",
+    "a list": b"[]",
+    "half of a document": b'{"items": [',
+    "bytes of no encoding": b"\xff\xfe{}",
+    "a document that is too deep": b'{"a":' * DEPTH + b"1" + b"}" * DEPTH,
+}
+
+
+@pytest.mark.parametrize("body", NONSENSE.values(), ids=NONSENSE)
+async def test_an_answer_that_is_no_document_counts_as_none(answering: Answering, body: bytes) -> None:
+    async with answering(answer(body)) as api:
+        with pytest.raises(UnreachableError, match="sent what "):
+            await api.get("/api/v1/pods")
+
+
+@pytest.mark.parametrize("raw", [answer(b'{"items":', length=100), CHUNKED + b'9\r\n{"items":', b"HTTP/1."])
+async def test_an_answer_that_is_cut_counts_as_none(answering: Answering, raw: bytes) -> None:
+    async with answering(raw) as api:
+        with pytest.raises(UnreachableError):
+            await api.get("/api/v1/pods")
+
+
+async def test_a_refusal_in_html_is_told_in_its_own_words(answering: Answering) -> None:
+    async with answering(answer(b"<h1>Bad gateway</h1>", "502 Bad Gateway")) as api:
+        with pytest.raises(RefusedError, match="502: <h1>Bad gateway</h1>"):
+            await api.get("/api/v1/pods")
+
+
+async def test_a_watch_that_is_cut_in_mid_event_gives_what_was_whole(answering: Answering) -> None:
+    body = b'{"type": "ADDED"}\n{"type": "MODI'
+    async with answering(CHUNKED + f"{len(body):x}\r\n".encode() + body + b"\r\n") as api:
+        events = []
+
+        async def watch() -> None:
+            async for event in api.stream("/api/v1/pods", {}):
+                events.append(event)
+
+        with pytest.raises(UnreachableError):
+            await watch()
+        assert events == [{"type": "ADDED"}]
