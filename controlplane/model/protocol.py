@@ -1,4 +1,4 @@
-"""Istio's explicit protocol selection: by ``appProtocol``, else by port name ``<protocol>[-<suffix>]``."""
+"""Istio's explicit protocol selection: by ``appProtocol``, else by the port's name: ``<protocol>[-<suffix>]``."""
 
 from __future__ import annotations
 
@@ -25,10 +25,8 @@ _BY_NAME: Mapping[str, Protocol] = {
 
 
 def select_protocol(port_name: str, app_protocol: str | None = None) -> Protocol:
-    """``app_protocol`` says it whole; a port's name says it before its first hyphen (``http-metrics``)."""
-    if app_protocol:
-        return _BY_NAME.get(app_protocol.lower(), Protocol.UNSUPPORTED)
-    name = port_name.lower()
+    """``app_protocol`` comes first. Both say it before their first hyphen (``http-metrics``)."""
+    name = (app_protocol or port_name).lower()
     if name == "grpc-web" or name.startswith("grpc-web-"):
         return Protocol.GRPC
     return _BY_NAME.get(name.partition("-")[0], Protocol.UNSUPPORTED)

@@ -31,3 +31,8 @@ def test_a_ports_name_starts_with_its_protocol(name: str, protocol: Protocol) ->
 def test_app_protocol_has_precedence_over_the_name() -> None:
     assert select_protocol("http", "kubernetes.io/h2c") is Protocol.HTTP2
     assert select_protocol("http", "example.com/custom") is Protocol.UNSUPPORTED
+
+
+def test_app_protocol_is_read_as_a_name_is() -> None:
+    assert select_protocol("tcp", "http-api") is Protocol.HTTP
+    assert select_protocol("", "grpc-web-admin") is Protocol.GRPC
