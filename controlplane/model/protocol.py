@@ -1,4 +1,4 @@
-"""Istio's explicit protocol selection: by ``appProtocol``, else by the port's name: ``<protocol>[-<suffix>]``."""
+"""Istio's explicit protocol selection: by ``appProtocol``, else by port name, ``<protocol>[-<suffix>]``."""
 
 from __future__ import annotations
 
