@@ -146,12 +146,3 @@ async def test_a_proxy_follows_with_its_pods_token_and_as_no_other(
         async with DeltaClient(channel, node_of("reviews-1", namespace)) as nobody:
             await nobody.subscribe(CLUSTER)
             assert (await nobody.failure())[0] is grpc.StatusCode.UNAUTHENTICATED
-
-
-async def test_no_other_pod_can_follow_without_a_token(
-    cluster: Cluster, api: KubernetesApi, namespace: str, tmp_path: Path
-) -> None:
-    flags = ["--bind-address", "0.0.0.0"]
-    async with cluster_control_plane(cluster.kubeconfig, api, namespace, tmp_path / "plane", *flags) as plane:
-        assert plane.xds_tls.startswith("0.0.0.0:")
-        assert plane.xds.startswith("127.0.0.1:")

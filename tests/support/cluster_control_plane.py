@@ -22,10 +22,8 @@ ROOTS_CONFIG_MAP = "outrigger-ca-root-cert"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterControlPlane:
-    """``xds``, in plaintext, and ``xds_tls`` are HOST:PORT; ``roots`` is a file with what the ConfigMap tells
-    pods to trust."""
+    """``xds_tls`` is HOST:PORT; ``roots`` is a file with what the ConfigMap tells pods to trust."""
 
-    xds: str
     xds_tls: str
     roots: Path
 
@@ -53,8 +51,7 @@ async def cluster_control_plane(
         following = asyncio.create_task(plane.follow(stop), name="follow")
         roots = folder / "roots.pem"
         roots.write_text(await published_roots(api, namespace))
-        bound = json.loads(addresses.read_text())
-        yield ClusterControlPlane(xds=bound["xds"], xds_tls=bound["xds_tls"], roots=roots)
+        yield ClusterControlPlane(xds_tls=json.loads(addresses.read_text())["xds_tls"], roots=roots)
         stop.set()
         await following
     finally:

@@ -7,6 +7,7 @@ import pytest
 from controlplane.ca.signer_files import SignerFiles
 from controlplane.errors import SettingsError
 from controlplane.settings import Ports, read_settings
+from tests.support.manifests import DEPLOY, manifests
 
 
 def test_the_defaults_are_istiods(tmp_path: Path) -> None:
@@ -39,8 +40,12 @@ def test_the_control_planes_own_namespace_is_its_pods_unless_a_flag_says_otherwi
     assert read_settings(["--namespace", "other"], {"POD_NAMESPACE": "mesh"}).namespace == "other"
 
 
-def test_xds_in_plaintext_may_be_off() -> None:
-    assert read_settings(["--xds-port", "off"], {}).ports.xds is None
+def test_what_is_deployed_serves_no_other_pod_in_plaintext() -> None:
+    (deployment,) = [each for each in manifests(DEPLOY / "controlplane.yaml") if each["kind"] == "Deployment"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    settings = read_settings(container["args"], {"POD_NAMESPACE": "outrigger-system"})
+    assert (settings.source, settings.bind_address) == ("kubernetes", "0.0.0.0")
+    assert settings.ports == Ports(xds=None, xds_tls=15012, debug=8080, metrics=15014)
 
 
 def test_the_trust_domain_flag_wins_over_the_mesh_configuration(tmp_path: Path) -> None:
