@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import socket
-from contextlib import ExitStack
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 import yaml
 
+from outrigger.demo.ports import port_of, reserve_port
+
 NAMESPACE = "bookinfo"
 TRUST_DOMAIN = "cluster.local"
 SERVICE_PORT = 9080
+
+_KEEPERS: list[socket.socket] = []
 
 # Which service may call which: every hop between sidecars, by destination.
 CALLERS = {"details": "productpage", "reviews": "productpage", "ratings": "reviews"}
@@ -109,12 +112,10 @@ def pod_ports(count: int) -> list[Ports]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Distinct TCP ports of 127.0.0.1 that nobody listens on at this moment."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for listening in sockets:
-            listening.bind(("127.0.0.1", 0))
-        return [int(listening.getsockname()[1]) for listening in sockets]
+    """Distinct TCP ports of 127.0.0.1, that nobody else gets until this process ends."""
+    keepers = [reserve_port() for _ in range(count)]
+    _KEEPERS.extend(keepers)
+    return [port_of(keeper) for keeper in keepers]
 
 
 def examples() -> Path:

@@ -7,9 +7,12 @@ import signal
 import socket
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from outrigger.demo.ports import port_of, reserve_port
 
 DEADLINE_S = 30.0
 
@@ -90,16 +93,14 @@ def accepts(port: int) -> bool:
     return True
 
 
-_handed_out: set[int] = set()
+# The last that were asked for: whoever was told the others has bound them long since.
+_keepers: deque[socket.socket] = deque()
+MOST_KEPT = 200
 
 
 def free_port() -> int:
-    """A port that nobody listens on at this moment, for programs that cannot be told 0. Never the same twice:
-    who asked before may not have bound it yet."""
-    while True:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = int(probe.getsockname()[1])
-        if port not in _handed_out:
-            _handed_out.add(port)
-            return port
+    """A port for a program that cannot be told 0; nobody else gets it meanwhile."""
+    _keepers.append(reserve_port())
+    if len(_keepers) > MOST_KEPT:
+        _keepers.popleft().close()
+    return port_of(_keepers[-1])

@@ -1,0 +1,33 @@
+"""A reserved port is nobody's but that of the server which was told it."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import closing
+
+import pytest
+
+from outrigger.demo.ports import port_of, reserve_port
+
+
+def test_a_server_that_is_told_the_port_gets_it_while_it_is_reserved() -> None:
+    with closing(reserve_port()) as keeper, socket.create_server(("127.0.0.1", port_of(keeper))) as server:
+        with socket.create_connection(("127.0.0.1", port_of(keeper)), timeout=5) as client:
+            accepted, address = server.accept()
+            assert address == client.getsockname()
+            accepted.close()
+
+
+def test_nobody_answers_there_before() -> None:
+    with closing(reserve_port()) as keeper, pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", port_of(keeper)), timeout=5)
+
+
+def test_who_asks_for_any_port_never_gets_it() -> None:
+    keepers = [reserve_port() for _ in range(200)]
+    ports = {port_of(keeper) for keeper in keepers}
+    assert len(ports) == 200
+    others = [socket.create_server(("127.0.0.1", 0)) for _ in range(200)]
+    assert ports.isdisjoint(map(port_of, others))
+    for each in (*keepers, *others):
+        each.close()
