@@ -11,11 +11,14 @@ from outrigger.demo.ports import port_of, reserve_port
 
 
 def test_a_server_that_is_told_the_port_gets_it_while_it_is_reserved() -> None:
-    with closing(reserve_port()) as keeper, socket.create_server(("127.0.0.1", port_of(keeper))) as server:
-        with socket.create_connection(("127.0.0.1", port_of(keeper)), timeout=5) as client:
-            accepted, address = server.accept()
-            assert address == client.getsockname()
-            accepted.close()
+    with (
+        closing(reserve_port()) as keeper,
+        socket.create_server(("127.0.0.1", port_of(keeper))) as server,
+        socket.create_connection(("127.0.0.1", port_of(keeper)), timeout=5) as client,
+    ):
+        accepted, address = server.accept()
+        assert address == client.getsockname()
+        accepted.close()
 
 
 def test_nobody_answers_there_before() -> None:
