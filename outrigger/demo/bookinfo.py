@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -13,8 +12,6 @@ from outrigger.demo.ports import port_of, reserve_port
 NAMESPACE = "bookinfo"
 TRUST_DOMAIN = "cluster.local"
 SERVICE_PORT = 9080
-
-_KEEPERS: list[socket.socket] = []
 
 # Which service may call which: every hop between sidecars, by destination.
 CALLERS = {"details": "productpage", "reviews": "productpage", "ratings": "reviews"}
@@ -113,9 +110,7 @@ def pod_ports(count: int) -> list[Ports]:
 
 def free_ports(count: int) -> list[int]:
     """Distinct TCP ports of 127.0.0.1, that nobody else gets until this process ends."""
-    keepers = [reserve_port() for _ in range(count)]
-    _KEEPERS.extend(keepers)
-    return [port_of(keeper) for keeper in keepers]
+    return [port_of(reserve_port()) for _ in range(count)]
 
 
 def examples() -> Path:
