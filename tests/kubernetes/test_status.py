@@ -31,6 +31,16 @@ async def mesh_kinds(api: KubernetesApi) -> None:
     await install_crds(api)
 
 
+@pytest.fixture
+async def secluded(api: KubernetesApi, namespace: str) -> None:
+    """Proxies of the namespace see no other: what comes and goes there, as of other tests, is no push to them."""
+    spec = {"egress": [{"hosts": ["./*"]}]}
+    sidecar = {"apiVersion": "networking.istio.io/v1", "kind": "Sidecar", "spec": spec}
+    await api.create(
+        f"{NETWORKING}/namespaces/{namespace}/sidecars", {**sidecar, "metadata": {"name": "secluded"}}
+    )
+
+
 def routes(namespace: str) -> str:
     return f"{NETWORKING}/namespaces/{namespace}/virtualservices"
 
@@ -174,6 +184,7 @@ async def test_what_was_never_good_is_not_in_force_until_what_it_refers_to_is_th
         assert resolved["status"]["observedGeneration"] == 1
 
 
+@pytest.mark.usefixtures("secluded")
 async def test_the_proxies_that_acknowledge_are_counted_and_one_that_refuses_is_quoted(
     cluster: Cluster, api: KubernetesApi, namespace: str, tmp_path: Path
 ) -> None:
@@ -259,6 +270,7 @@ async def accept_all(client: DeltaClient) -> None:
         await client.acknowledge(response)
 
 
+@pytest.mark.usefixtures("secluded")
 async def test_nothing_is_written_while_nothing_changes_not_even_by_the_next_control_plane(
     cluster: Cluster, api: KubernetesApi, namespace: str, tmp_path: Path
 ) -> None:
