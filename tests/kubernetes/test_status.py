@@ -33,7 +33,7 @@ async def mesh_kinds(api: KubernetesApi) -> None:
 
 @pytest.fixture
 async def secluded(api: KubernetesApi, namespace: str) -> None:
-    """Proxies of the namespace see no other: what comes and goes there, as of other tests, is no push to them."""
+    """Proxies of the namespace see no other: what comes and goes elsewhere is no push to them."""
     spec = {"egress": [{"hosts": ["./*"]}]}
     sidecar = {"apiVersion": "networking.istio.io/v1", "kind": "Sidecar", "spec": spec}
     await api.create(
