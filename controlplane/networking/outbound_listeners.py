@@ -182,6 +182,9 @@ def _port_listener(scope: SidecarScope, address: str, port: int, bind: _Bind) ->
         listener_filters=[TLS_INSPECTOR] if by_name else [],
         traffic_direction="OUTBOUND",
     )
+    if by_name:
+        # Istio's protocolDetectionTimeout: a connection may be opened long before its ClientHello is sent.
+        listener.listener_filters_timeout.FromTimedelta(timedelta(0))
     if bind.http:
         http = outbound_http_filter(f"outbound_{name}", str(port))
         listener.filter_chains.add(name=name, filters=[http])

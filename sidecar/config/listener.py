@@ -108,7 +108,8 @@ class FilterChainMatch:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterChain:
     """Exactly one terminal network filter, and the TLS context to speak (None: plaintext).
-    ``handshake_timeout_s`` is ``transport_socket_connect_timeout``; 0 is the process's own."""
+    ``handshake_timeout_s`` is ``transport_socket_connect_timeout``, from the connection's start; 0 is the
+    process's own, from the first byte of the handshake."""
 
     name: str
     match: FilterChainMatch = FilterChainMatch()

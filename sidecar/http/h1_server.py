@@ -60,7 +60,10 @@ class Http1ServerConnection(asyncio.Protocol):
         self._queue.open(self._transport)
         self._outlet.open(self._transport)
         self._manager.connection_opened(self)
-        self._timeouts.await_first_request()
+        if self._manager.draining:
+            self._timeouts.drain(idle=True)
+        else:
+            self._timeouts.await_request(self._manager.clock())
 
     def data_received(self, data: bytes) -> None:
         self._stats.downstream_cx_rx_bytes_total += len(data)

@@ -56,10 +56,8 @@ class ConnectionTimeouts:
     def stream_idle_timeout_s(self) -> float:
         return self._stream_idle_timeout_s
 
-    def await_first_request(self) -> None:
-        self._deadline.move_to(self._clock() + min(self._idle_timeout_s, self._headers_timeout_s))
-
     def await_request(self, now_s: float) -> None:
+        """Until its first byte the connection is idle, the first request of a connection's included."""
         self._deadline.move_to(now_s + self._idle_timeout_s)
 
     def await_head(self) -> None:

@@ -6,10 +6,10 @@ import asyncio
 import logging
 import socket
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Final, cast
+from typing import Final, TypeVar, cast
 
 from protos.node import WORKLOAD_CERTIFICATE_SECRET
 from sidecar.config.endpoint import SocketAddress
@@ -18,17 +18,20 @@ from sidecar.config.tls import DownstreamTls
 from sidecar.errors import IdentityError
 from sidecar.identity.contexts import TlsContexts
 from sidecar.identity.peer import fingerprint, subject
-from sidecar.listener.detect import RAW, Detection
+from sidecar.listener.detect import RAW, TLS, Detection
 from sidecar.listener.filter_chain import Candidates, FilterChainMatcher
 from sidecar.listener.handler import ConnectionHandler
 from sidecar.listener.original_dst import original_destination
-from sidecar.listener.peek import sniff
+from sidecar.listener.peek import first_byte, sniff
 from sidecar.observability.stats import ListenerStats
 from sidecar.observability.stream_info import Connection
 
 _LOG = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
 _TLS_SHUTDOWN_TIMEOUT_S: Final = 5.0
+_DRAIN_TIMEOUT_S: Final = 5.0  # Envoy's default drain_timeout: until then what is on its way may still come
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,8 @@ class ActiveListener:
         )
         self._services: Final = services
         self._setups: Final[set[asyncio.Task[None]]] = set()
+        self._waits: Final[set[asyncio.Timeout]] = set()  # for what clients have to say first
+        self._draining = False
         self.admits = True
 
     def accept(self, sock: socket.socket, remote: SocketAddress) -> None:
@@ -116,6 +121,12 @@ class ActiveListener:
     def connections_in_setup(self) -> int:
         return len(self._setups)
 
+    def drain(self) -> None:
+        """Clients that have not said yet what they speak are not waited for much longer."""
+        self._draining = True
+        for wait in self._waits:
+            self._shorten(wait)
+
     def cancel_setups(self) -> tuple[asyncio.Task[None], ...]:
         """Nobody is admitted any more. The tasks are for the owner to await."""
         self.admits = False
@@ -136,6 +147,8 @@ class ActiveListener:
                 self.stats.no_filter_chain_match += 1
                 _LOG.info("%s: %s: no filter chain takes %s", self.config.name, accepted.remote, detection)
                 return
+            if not await self._has_begun(chain, accepted, detection):
+                return
             handed_over = True
             await self._hand_over(chain, accepted, detection)
         except OSError as error:
@@ -153,8 +166,8 @@ class ActiveListener:
             return RAW
         self.stats.downstream_pre_cx_active += 1
         try:
-            async with asyncio.timeout(config.listener_filters_timeout_s or None):
-                return await sniff(accepted.sock, tls=tls, http=http)
+            first_bytes = sniff(accepted.sock, tls=tls, http=http)
+            return await self._wait_for(first_bytes, config.listener_filters_timeout_s)
         except TimeoutError:
             self.stats.downstream_pre_cx_timeout += 1
             if config.continue_on_listener_filters_timeout:
@@ -163,6 +176,36 @@ class ActiveListener:
             return None
         finally:
             self.stats.downstream_pre_cx_active -= 1
+
+    async def _has_begun(self, chain: ActiveChain, accepted: Accepted, detection: Detection) -> bool:
+        """Whether the client begins its TLS handshake, if it needs one, within the chain's idle timeout: the
+        time that a handshake may take counts from its first byte, as a connection may be opened before it is
+        needed. Where ``transport_socket_connect_timeout`` is set, it counts from the start, as in Envoy."""
+        config = chain.config
+        if config.tls is None or config.handshake_timeout_s or detection.transport_protocol == TLS:
+            return True
+        try:
+            await self._wait_for(first_byte(accepted.sock), config.filter.idle_timeout_s)
+        except TimeoutError:
+            _LOG.info("%s: %s began no TLS handshake", self.config.name, accepted.remote)
+            return False
+        return True
+
+    async def _wait_for(self, first_bytes: Coroutine[None, None, T], timeout_s: float) -> T:
+        """What a client has to say; 0 is without limit. Raises `TimeoutError`."""
+        async with asyncio.timeout(timeout_s or None) as wait:
+            if self._draining:
+                self._shorten(wait)
+            self._waits.add(wait)
+            try:
+                return await first_bytes
+            finally:
+                self._waits.discard(wait)
+
+    def _shorten(self, wait: asyncio.Timeout) -> None:
+        end_s = asyncio.get_running_loop().time() + _DRAIN_TIMEOUT_S
+        expires_s = wait.when()
+        wait.reschedule(end_s if expires_s is None else min(expires_s, end_s))
 
     async def _hand_over(self, chain: ActiveChain, accepted: Accepted, detection: Detection) -> None:
         """From here on the socket belongs to its transport."""

@@ -338,6 +338,7 @@ def _connections(listener: ActiveListener, handlers: tuple[ConnectionHandler, ..
 
 
 def _drain(listener: ActiveListener) -> None:
+    listener.drain()
     for handler in _handlers(listener):
         handler.drain()
 

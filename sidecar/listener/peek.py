@@ -37,6 +37,12 @@ async def sniff(sock: socket.socket, *, tls: bool, http: bool) -> Detection:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
 
 
+async def first_byte(sock: socket.socket) -> None:
+    """Returns when the client has sent something, or has ended."""
+    if not _peek(sock):
+        await _readable(sock)
+
+
 def _peek(sock: socket.socket) -> bytes:
     try:
         return sock.recv(MAX_PEEK_BYTES, socket.MSG_PEEK)

@@ -17,6 +17,7 @@ from sidecar.config.tls import DownstreamTls, SanMatch, SanMatchKind
 from sidecar.errors import IdentityError
 from sidecar.identity.contexts import TlsContexts
 from sidecar.identity.rotation import RotationPolicy, SvidRotation
+from sidecar.listener import active_listener
 from sidecar.listener.manager import ListenerSettings, ListenerState
 from tests.support.identities import (
     MESH_CLIENT,
@@ -197,6 +198,52 @@ async def test_a_handshake_that_is_not_finished_is_timed_out() -> None:
         await eventually(lambda: harness.stats.listener(STATS).ssl__connection_error == 1)
         await eventually(lambda: harness.manager.active_connections == 0)
         writer.close()
+
+
+async def test_time_for_a_handshake_starts_with_its_first_byte() -> None:
+    domain = TestTrustDomain()
+    settings = ListenerSettings(handshake_timeout_s=0.5)
+    unsniffed = dataclasses.replace(STRICT, tls_inspector=False)
+    async with listening(unsniffed, contexts=domain.contexts(REVIEWS), settings=settings) as harness:
+        _, early = await connect(harness)
+        await eventually(lambda: harness.manager.active_connections == 1)
+        reader, slow = await connect(harness)
+        slow.write(b"\x16\x03\x01")
+        assert (
+            await asyncio.wait_for(reader.read(), 5) == b""
+        )  # the one that was opened before is no younger
+        await early.start_tls(domain.contexts(RATINGS).client(MESH_CLIENT), server_hostname="reviews")
+        for writer in (early, slow):
+            writer.close()
+
+
+async def test_handshake_that_is_not_begun_is_waited_for_as_long_as_an_idle_connection() -> None:
+    chains = tuple(
+        dataclasses.replace(chain, filter=dataclasses.replace(chain.filter, idle_timeout_s=0.1))
+        for chain in STRICT.filter_chains
+    )
+    unsniffed = dataclasses.replace(STRICT, tls_inspector=False, filter_chains=chains)
+    async with listening(unsniffed, contexts=TestTrustDomain().contexts()) as harness:
+        reader, writer = await connect(harness)
+        assert await asyncio.wait_for(reader.read(), 5) == b""
+        await eventually(lambda: harness.manager.active_connections == 0)
+        writer.close()
+
+
+@pytest.mark.parametrize("tls_inspector", [True, False])
+async def test_draining_does_not_wait_for_clients_that_never_speak(
+    tls_inspector: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(active_listener, "_DRAIN_TIMEOUT_S", 0.05)
+    patient = dataclasses.replace(STRICT, tls_inspector=tls_inspector, listener_filters_timeout_s=0.0)
+    async with listening(patient, contexts=TestTrustDomain().contexts()) as harness:
+        before = await connect(harness)
+        await eventually(lambda: harness.manager.active_connections == 1)
+        harness.manager.drain()
+        after = await connect(harness)
+        for reader, writer in (before, after):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+            writer.close()
 
 
 async def test_closing_ends_a_handshake_that_is_under_way() -> None:

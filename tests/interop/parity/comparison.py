@@ -44,7 +44,8 @@ REFRAMED = Difference(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """``request`` is sent whole, then ``then`` once a first answer is there. ``expect`` is how Envoy's
+    """``request`` is sent whole, then ``then`` once a first answer is there. Where there is ``elsewhere``,
+    another connection, opened later, is sent that and has ended before. ``expect`` is how Envoy's
     `Conversation.summary` begins: it keeps a row from testing something else than its name says.
 
     Deliberate differences are ``differs``, and ``ours``: how the summary of a sidecar that answers otherwise
@@ -55,6 +56,7 @@ class Row:
     expect: str
     listener: str = "plain"
     then: bytes = b""
+    elsewhere: bytes = b""
     tunnel: bool = False
     answers: int = 1
     differs: Difference | None = None
@@ -144,6 +146,10 @@ class ProxyPair:
         answers: list[Answer] = []
         tunnelled = ""
         with RawConnection(port) as connection:
+            if row.elsewhere:
+                with RawConnection(port) as other:
+                    other.send(row.elsewhere)
+                    other.read_rest()
             connection.send(row.request)
             try:
                 if row.then:

@@ -111,6 +111,15 @@ def impatient(line: str, *fields: str, expect: str, **options: Any) -> Row:
 
 
 GIVEN_UP = ("504 Gateway Timeout: nothing moved", "a client is given up with its connection")
+
+
+def early(before: bytes) -> Row:
+    """A connection is opened, and used when one that is slow with a head has come and gone."""
+    request = before + ask("GET /", host="forwarding.test")
+    slow = b"GET / HTTP/1.1\r\nhost: "
+    return Row(request=request, elsewhere=slow, expect="200 ok | open", listener="edge")
+
+
 IMPATIENCE = {
     "upstream is silent": impatient("GET /", "answer: silence", expect="504 stream timeout", ours=GIVEN_UP),
     "upstream is silent, on a route that waits": Row(
@@ -128,6 +137,8 @@ IMPATIENCE = {
         request=b"GET / HTTP/1.1\r\nhost: ", expect="408", listener="impatient", differs=OWN_WORDS
     ),
     "client does not send anything": Row(request=b"", expect="closed", listener="impatient"),
+    "client sends its first request later than a head may take": early(b""),
+    "client sends empty lines, and its first request": early(b"\r\n\r\n"),
     "retries of the virtual host": impatient("GET /", "answer: 503,ok", expect="200 ok | open"),
     "retries of the route instead": impatient("GET /own-retries", "answer: 503,ok", expect="503 said | open"),
 }

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 from envoy.config.listener.v3.listener_components_pb2 import FilterChain
@@ -109,6 +110,8 @@ def test_tls_hosts_of_a_port_are_told_apart_by_server_name() -> None:
         ("*.example.org",): "outbound|443||*.example.org",
     }
     assert [each.name for each in found.listener_filters] == ["envoy.filters.listener.tls_inspector"]
+    assert found.HasField("listener_filters_timeout")  # else Envoy waits 15 s for a ClientHello, and closes
+    assert found.listener_filters_timeout.ToTimedelta() == timedelta(0)
     assert tcp(found.default_filter_chain).cluster == "PassthroughCluster"
 
 

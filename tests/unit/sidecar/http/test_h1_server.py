@@ -8,7 +8,7 @@ from sidecar.errors import NoHealthyUpstreamError, UpstreamResetError
 from sidecar.http.h1_request_queue import MAX_WAITING_REQUESTS
 from sidecar.http.h1_timeouts import LINGER_S
 from sidecar.http.message import Body, Request, Response, Service
-from tests.support.http1 import Server, echo, read_all, response, settle
+from tests.support.http1 import CLIENT, FakeTransport, Server, echo, read_all, response, settle
 
 HOST = b"Host: a\r\n"
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -483,11 +483,35 @@ async def test_slow_head_on_a_kept_connection_gets_408() -> None:
     assert server.transport.eof_written
 
 
-async def test_client_that_never_speaks_is_closed() -> None:
-    server = Server(hello, request_headers_timeout_s=10.0)
-    server.timers.advance(10)
+@pytest.mark.parametrize("before", [b"", b"\r\n", b"\r\n\r\n"])  # RFC 9112 2.2: empty lines are no request
+async def test_connection_that_was_opened_before_it_is_needed_is_idle(before: bytes) -> None:
+    server = Server(hello, request_headers_timeout_s=10.0, idle_timeout_s=60.0)
+    server.timers.advance(12)
+    await server.exchange(before)
+    server.timers.advance(12)
+    assert body_of(await server.exchange(GET)) == b"hello /"
+
+
+async def test_time_for_the_head_starts_with_its_first_byte() -> None:
+    server = Server(hello, request_headers_timeout_s=10.0, idle_timeout_s=60.0)
+    server.timers.advance(12)
+    await server.exchange(b"G")
+    server.timers.advance(9)
+    assert server.transport.take() == b""
+    server.timers.advance(1)
+    assert status_of(server.transport.take()) == 408
+
+
+@pytest.mark.parametrize("said", [b"", b"\r\n"])
+async def test_client_that_never_sends_a_request_is_closed_as_idle(said: bytes) -> None:
+    server = Server(hello, request_headers_timeout_s=10.0, idle_timeout_s=60.0)
+    server.timers.advance(59)
+    await server.exchange(said)
+    assert not server.transport.closed
+    server.timers.advance(1)
     assert server.transport.closed
     assert server.transport.written == b""
+    assert server.stats.downstream_cx_idle_timeout == 1
 
 
 async def test_idle_connection_is_closed() -> None:
@@ -596,6 +620,14 @@ async def test_drain_closes_a_connection_that_stays_idle() -> None:
     server.timers.advance(5)
     assert server.transport.closed
     assert server.stats.downstream_cx_drain_close == 1
+
+
+async def test_connection_that_is_accepted_while_draining_does_not_stay_for_the_idle_timeout() -> None:
+    server = Server(hello, drain_timeout_s=5.0, idle_timeout_s=3600.0)
+    server.manager.drain()
+    late = FakeTransport(server.manager.protocol(CLIENT))
+    server.timers.advance(5)
+    assert late.closed
 
 
 async def test_drain_answers_what_is_under_way_then_closes() -> None:
