@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -69,16 +69,31 @@ def convert(key: ResourceKey, resource: Resource, mesh: MeshConfig) -> View:
 
 def oddities(spec: Message) -> tuple[str, ...]:
     """Warnings: what a valid resource says that may surprise its author."""
-    if not isinstance(spec, WorkloadEntry):
-        return ()
-    warnings = []
+    match spec:
+        case WorkloadEntry():
+            return tuple(_workload_oddities(spec))
+        case VirtualService():
+            return tuple(_route_oddities(spec))
+        case _:
+            return ()
+
+
+def _route_oddities(spec: VirtualService) -> Iterator[str]:
+    for index, rule in enumerate(spec.http):
+        levels = [(f"spec.http[{index}]", rule.headers)]
+        levels += [
+            (f"spec.http[{index}].route[{number}]", way.headers) for number, way in enumerate(rule.route)
+        ]
+        for path, headers in levels:
+            for where in headers.without_effect() if headers else ():
+                yield f"{path}.headers.{where}: has no effect: proxies say themselves how messages are framed"
+
+
+def _workload_oddities(spec: WorkloadEntry) -> Iterator[str]:
     if not is_ip_address(spec.address):
-        warnings.append(
-            f"spec.address: {spec.address} is a name, which only services with resolution DNS can use"
-        )
+        yield f"spec.address: {spec.address} is a name, which only services with resolution DNS can use"
     if spec.network:
-        warnings.append("spec.network: is not read: every workload is taken to reach every other")
-    return tuple(warnings)
+        yield "spec.network: is not read: every workload is taken to reach every other"
 
 
 def _kubernetes_service(metadata: Metadata, spec: core.Service, mesh: MeshConfig) -> Service:

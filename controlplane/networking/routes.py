@@ -23,6 +23,7 @@ from controlplane.networking.destinations import with_a_share
 from controlplane.networking.messages import extension, uint32
 from controlplane.networking.route_match import EVERYTHING, route_match
 from controlplane.resources.virtual_service import (
+    PROXYS_OWN,
     Destination,
     HeaderOperations,
     Headers,
@@ -189,10 +190,10 @@ def _apply_headers(target: Route | WeightedCluster.ClusterWeight, headers: Heade
         return
     if headers.request:
         target.request_headers_to_add.extend(_header_options(headers.request))
-        target.request_headers_to_remove.extend(headers.request.remove)
+        target.request_headers_to_remove.extend(_removable(headers.request))
     if headers.response:
         target.response_headers_to_add.extend(_header_options(headers.response))
-        target.response_headers_to_remove.extend(headers.response.remove)
+        target.response_headers_to_remove.extend(_removable(headers.response))
 
 
 def _header_options(operations: HeaderOperations) -> Iterable[HeaderValueOption]:
@@ -201,8 +202,13 @@ def _header_options(operations: HeaderOperations) -> Iterable[HeaderValueOption]
         (operations.add, HeaderValueOption.APPEND_IF_EXISTS_OR_ADD),
     ):
         for name, value in sorted(values.items()):
-            if name != "host":  # a request's, and not a header to Envoy: see _host_override
+            # Host is a request's, and not a header to Envoy: see _host_override.
+            if name != "host" and name not in PROXYS_OWN:
                 yield HeaderValueOption(header={"key": name, "value": value}, append_action=action)
+
+
+def _removable(operations: HeaderOperations) -> Iterable[str]:
+    return (name for name in operations.remove if name not in PROXYS_OWN)
 
 
 def _host_override(headers: Headers | None) -> str:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from enum import StrEnum
-from typing import Annotated, Self, TypeVar
+from typing import Annotated, Final, Self, TypeVar
 
 from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
 
@@ -73,12 +74,35 @@ def _check_header_value(value: str) -> str:
 HeaderValue = Annotated[OneLine, AfterValidator(_check_header_value)]
 
 
+# How a message is framed (RFC 9112 6), and what is for the next hop alone (RFC 9110 7.6.1): each proxy says
+# that itself. An Envoy does what a route says of some of these, and what it sends then cannot be read.
+PROXYS_OWN: Final = frozenset(
+    (
+        "connection",
+        "content-length",
+        "http2-settings",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    )
+)
+
+
 class HeaderOperations(Message):
-    """``Headers.HeaderOperations``. ``set`` overwrites, ``add`` appends; names are lower-case."""
+    """``Headers.HeaderOperations``. ``set`` overwrites, ``add`` appends; names are lower-case. Operations on
+    `PROXYS_OWN` have no effect."""
 
     set: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
     add: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
     remove: tuple[HeaderName, ...] = ()
+
+    def without_effect(self) -> Iterator[str]:
+        """Where such operations are: ``set.te``."""
+        for operation, names in (("set", self.set), ("add", self.add), ("remove", self.remove)):
+            yield from (f"{operation}.{name}" for name in names if name in PROXYS_OWN)
 
 
 class Headers(Message):
@@ -86,6 +110,12 @@ class Headers(Message):
 
     request: HeaderOperations | None = None
     response: HeaderOperations | None = None
+
+    def without_effect(self) -> Iterator[str]:
+        """Where operations without effect are: ``response.set.te``."""
+        for direction, operations in (("request", self.request), ("response", self.response)):
+            if operations is not None:
+                yield from (f"{direction}.{where}" for where in operations.without_effect())
 
     @field_validator("request")
     @classmethod

@@ -29,7 +29,7 @@ from sidecar.errors import (
 )
 from sidecar.http.forwarded import ForwardedHeaders
 from sidecar.http.local_reply import local_reply
-from sidecar.http.message import Request, Response, Service
+from sidecar.http.message import HOP_BY_HOP, Request, Response, Service
 from sidecar.http.path_normalization import normalize_path
 from sidecar.observability.stats import HttpConnectionManagerStats
 from sidecar.observability.stream_info import Connection, StreamInfo
@@ -44,7 +44,7 @@ Codec = Callable[["ConnectionManager", Connection], asyncio.Protocol]
 DIRECT_RESPONSE = "direct_response"
 _SERVICE_TIME = b"x-envoy-upstream-service-time"
 # Envoy's defaults: server_header_transformation OVERWRITE; the router's word on the time is the last hop's.
-_MANAGED = frozenset((b"date", b"server", _SERVICE_TIME))
+_MANAGED = frozenset((b"date", b"server", _SERVICE_TIME, b"content-length", *HOP_BY_HOP))
 
 # What a failure counts as; the most derived type first.
 _FAILURE_COUNTERS: tuple[tuple[type[RequestError], str], ...] = (
@@ -223,15 +223,24 @@ class ConnectionManager:
             )
 
     def finish_head(self, request: Request, response: Response) -> None:
-        """`server`, `date` and the upstream's time, in a copy: a filter may answer from a constant."""
+        """`server`, `date` and the upstream's time, in a copy: a filter may answer from a constant. It is the
+        last step before the codec: what is the codec's to say goes, and a length stays if it is the only one.
+        """
         headers = []
         dated = False
+        lengths = 0
         for field in response.headers:
-            if field[0] in _MANAGED:
-                if field[0] != b"date":
+            name = field[0]
+            if name in _MANAGED:
+                if name == b"date":
+                    dated = True
+                elif name == b"content-length":
+                    lengths += 1 if field[1].isdigit() else 2
+                else:
                     continue
-                dated = True
             headers.append(field)
+        if lengths > 1:
+            headers = [field for field in headers if field[0] != b"content-length"]
         info = request.info
         if not info.details:
             info.details = "via_upstream" if info.upstream_address is not None else DIRECT_RESPONSE

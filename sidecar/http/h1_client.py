@@ -14,6 +14,7 @@ from sidecar.http.h1_writer import (
     content_length,
     last_chunk,
     request_head,
+    tunnel_head,
     whole_request,
 )
 from sidecar.http.message import Body, BodyReader, Request, Response
@@ -136,15 +137,16 @@ class Http1ClientConnection(asyncio.Protocol):
         body = request.body
         self._request_sent = False
         if request.upgrade == b"connect":  # the tunnel's bytes wait for the 200
-            self._write(request_head(request))
+            self._write(tunnel_head(request))
         elif request.upgrade is not None:  # or the 101
-            self._write(request_head(request, b"connection: upgrade", b"upgrade: %b" % request.upgrade))
+            self._write(tunnel_head(request, b"connection: upgrade", b"upgrade: %b" % request.upgrade))
         elif isinstance(body, bytes):
             self._write(whole_request(request, body))
             self._request_sent = True
         else:
             length = content_length(request.headers)
-            self._write(request_head(request, CHUNKED) if length is None else request_head(request))
+            framing = (CHUNKED,) if length is None else ()
+            self._write(request_head(request, length, *framing))
             self._start_pump(self._send_body(body, length))
 
     def _start_pump(self, body: Coroutine[None, None, None]) -> None:

@@ -10,14 +10,13 @@ import httptools
 
 from sidecar.errors import DownstreamError, DownstreamProtocolError, HeadersTooLargeError
 from sidecar.http.h1_rules import (
-    HOP_BY_HOP,
     check_expect,
     check_transfer_encoding,
     check_version,
     named_by_connection,
     resolve_target,
 )
-from sidecar.http.message import Body, BodySource, Headers
+from sidecar.http.message import HOP_BY_HOP, Body, BodySource, Headers
 
 _SPECIAL = HOP_BY_HOP | {b"host", b"expect", b"te"}
 

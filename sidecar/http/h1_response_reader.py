@@ -5,9 +5,9 @@ from __future__ import annotations
 import httptools
 
 from sidecar.errors import UpstreamProtocolError
-from sidecar.http.h1_rules import HOP_BY_HOP, printable
+from sidecar.http.h1_rules import printable
 from sidecar.http.h1_writer import has_no_body, response_head, without_length
-from sidecar.http.message import Body, BodySource, Headers
+from sidecar.http.message import HOP_BY_HOP, Body, BodySource, Headers
 
 
 class IncomingResponse:

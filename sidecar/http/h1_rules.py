@@ -9,12 +9,6 @@ from functools import lru_cache
 from sidecar.errors import DownstreamProtocolError, ExpectationFailedError, UnsupportedTransferCodingError
 from sidecar.http.message import Headers
 
-# RFC 9110 7.6.1: meant for the next hop alone. `trailer` stays, because trailers are passed on; `te` stays
-# where it says `trailers`, which gRPC asks for.
-HOP_BY_HOP = frozenset(
-    (b"connection", b"http2-settings", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
-)
-
 # Who has these removed hides where a request comes from, or whom it is for.
 _NOT_FOR_ONE_HOP = frozenset((b"host", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"))
 # RFC 9110 7.6.1: the framing is no option, and `te` has rules of its own.

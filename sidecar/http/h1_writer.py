@@ -1,18 +1,25 @@
 """Messages in, bytes out: heads, chunks and the framing between them. No I/O.
 
-A body's length is said by us alone, whatever a filter left in the headers: one that lies is how responses
+A message's framing is said by us alone, whatever a filter left in the headers: one that lies is how responses
 are split and requests smuggled.
 """
 
 from __future__ import annotations
 
 from http import HTTPStatus
+from operator import itemgetter
 
-from sidecar.http.message import Headers, Request
+from sidecar.http.message import HOP_BY_HOP, Headers, Request
 
 _FIELD = b": ".join
 _REQUEST_LINE = b"%b %b HTTP/1.1\r\nhost: %b"
 _NO_BODY_EXPECTED = frozenset((b"GET", b"HEAD", b"DELETE", b"TRACE", b"CONNECT"))
+
+_NAME = itemgetter(0)
+_OWN = HOP_BY_HOP | {b"content-length", b"host", b"te"}
+_TE_TRAILERS = (b"te", b"trailers")
+# RFC 9110 6.5.1: what says how a message is framed or for whom it is comes too late in a trailer.
+_NO_TRAILERS = _OWN | {b"trailer"}
 
 CHUNKED = b"transfer-encoding: chunked"
 CLOSE = b"connection: close"
@@ -48,21 +55,40 @@ def whole_response(status: int, headers: Headers, body: bytes, *extra: bytes) ->
     return b"\r\n".join((status_line(status), *map(_FIELD, headers), *extra, b"", body))
 
 
-def request_head(request: Request, *extra: bytes) -> bytes:
+def request_head(request: Request, length: int | None, *extra: bytes) -> bytes:
+    """`length` is what the head says of the body's; None: nothing."""
     target = request.path or request.authority  # RFC 9112 3.2.3: CONNECT has no path
     line = _REQUEST_LINE % (request.method, target, request.authority)
-    return b"\r\n".join((line, *map(_FIELD, request.headers), *extra, b"", b""))
+    headers = _without_own(request.headers)
+    if length is not None:
+        headers = [*headers, (b"content-length", b"%d" % length)]
+    return b"\r\n".join((line, *map(_FIELD, headers), *extra, b"", b""))
+
+
+def tunnel_head(request: Request, *extra: bytes) -> bytes:
+    """Of a request whose head is all of it."""
+    length = 0 if (b"content-length", b"0") in request.headers else None
+    return request_head(request, length, *extra)
 
 
 def whole_request(request: Request, body: bytes) -> bytes:
     """Head and body in one. RFC 9110 8.6: no length for a method that expects no body, and has none."""
-    headers = request.headers
-    if body or request.method not in _NO_BODY_EXPECTED:
-        headers = with_length(headers, len(body))
-    elif content_length(headers) is not None:
-        headers = with_length(headers, 0)
+    headers = _without_own(request.headers)
+    if (
+        body
+        or request.method not in _NO_BODY_EXPECTED
+        or (headers is not request.headers and any(name == b"content-length" for name, _ in request.headers))
+    ):
+        headers = [*headers, (b"content-length", b"%d" % len(body))]
     line = _REQUEST_LINE % (request.method, request.path, request.authority)
     return b"\r\n".join((line, *map(_FIELD, headers), b"", body))
+
+
+def _without_own(headers: Headers) -> Headers:
+    """`headers` without what the head says by itself."""
+    if _OWN.isdisjoint(map(_NAME, headers)):
+        return headers
+    return [field for field in headers if field[0] not in _OWN or field == _TE_TRAILERS]
 
 
 def with_length(headers: Headers, length: int) -> Headers:
@@ -80,10 +106,12 @@ def without_length(headers: Headers) -> Headers:
 
 
 def content_length(headers: Headers) -> int | None:
-    for name, value in headers:
-        if name == b"content-length":
-            return int(value)
-    return None
+    """RFC 9112 6.3: None for lengths that contradict each other, or are none, as for no length."""
+    lengths = {value for name, value in headers if name == b"content-length"}
+    if len(lengths) != 1:
+        return None
+    (length,) = lengths
+    return int(length) if length.isdigit() else None
 
 
 def chunk(data: bytes) -> bytes:
@@ -94,4 +122,5 @@ def last_chunk(trailers: Headers) -> bytes:
     """RFC 9112 7.1.2: the end of a chunked body, with the fields that follow it."""
     if not trailers:
         return b"0\r\n\r\n"
+    trailers = [field for field in trailers if field[0] not in _NO_TRAILERS]
     return b"\r\n".join((b"0", *map(_FIELD, trailers), b"", b""))

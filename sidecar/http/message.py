@@ -16,6 +16,16 @@ if TYPE_CHECKING:
 
 Headers = list[tuple[bytes, bytes]]
 
+# RFC 9110 7.6.1: meant for the next hop alone. `trailer` stays, because trailers are passed on; `te` stays
+# where it says `trailers`, which gRPC asks for.
+HOP_BY_HOP = frozenset(
+    (b"connection", b"http2-settings", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
+)
+
+# What a codec alone says, of how a message is framed (RFC 9112 6) and to the next hop: no configuration can
+# change it, and no filter.
+CODEC_FIELDS = HOP_BY_HOP | {b"content-length", b"te", b"trailer"}
+
 
 def get_header(headers: Headers, name: bytes) -> bytes | None:
     """The first value of a lower-case name."""

@@ -2,17 +2,21 @@
 
 The most specific level comes first, so that the least specific has the last word:
 weighted cluster, route, virtual host, route configuration; ``most_specific_header_mutations_wins`` turns the
-last three around. Each level removes before it sets, and overwrites before it adds.
+last three around. Each level removes before it sets, and overwrites before it adds. What is a codec's to say
+(`CODEC_FIELDS`) is left alone by all of them: an operation on it has no effect.
 Source: ``envoy.config.route.v3.RouteConfiguration``, ``HeaderValueOption``.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sidecar.config.route import AppendAction, HeaderOperations, HeaderValue
-from sidecar.http.message import Headers
+from sidecar.http.message import CODEC_FIELDS, Headers
+
+_LOG = logging.getLogger(__name__)
 
 _OVERWRITES = frozenset({AppendAction.OVERWRITE_IF_EXISTS_OR_ADD, AppendAction.OVERWRITE_IF_EXISTS})
 
@@ -67,12 +71,22 @@ def compile_header_operations(levels: Iterable[HeaderOperations]) -> HeaderMutat
 def _mutations(
     operations: Iterable[tuple[tuple[bytes, ...], tuple[HeaderValue, ...]]],
 ) -> tuple[HeaderMutation, ...]:
-    return tuple(
-        HeaderMutation(
-            frozenset(removes),
-            tuple(option for option in sets if option.action in _OVERWRITES),
-            tuple(option for option in sets if option.action not in _OVERWRITES),
-        )
-        for removes, sets in operations
-        if removes or sets
+    mutations = (_mutation(removes, sets) for removes, sets in operations if removes or sets)
+    return tuple(mutation for mutation in mutations if mutation is not None)
+
+
+def _mutation(removes: tuple[bytes, ...], sets: tuple[HeaderValue, ...]) -> HeaderMutation | None:
+    """None where nothing is left to do."""
+    without_effect = CODEC_FIELDS.intersection((*removes, *(option.name for option in sets)))
+    if without_effect:
+        names = b", ".join(sorted(without_effect)).decode()
+        _LOG.warning("header operations on %s have no effect: the codec alone says these", names)
+        sets = tuple(option for option in sets if option.name not in CODEC_FIELDS)
+    removed = frozenset(removes) - CODEC_FIELDS
+    if not removed and not sets:
+        return None
+    return HeaderMutation(
+        removed,
+        tuple(option for option in sets if option.action in _OVERWRITES),
+        tuple(option for option in sets if option.action not in _OVERWRITES),
     )

@@ -314,6 +314,7 @@ INVALID: list[tuple[str, object, str]] = [
 
 # What Envoy lets pass, and is surely a mistake, or would fail only when a request comes.
 STRICTER: list[tuple[str, object, str]] = [
+    (f"{ENDPOINT}.endpoint.hostname", "a.example.com\r\nx-injected: 1", ""),
     (f"{LISTENER}.traffic_direction", 9, ""),
     ("static_resources.listeners[1]", listener("l", tcp_proxy()), "static_resources.listeners[1].name"),
     (

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 from sidecar.config.endpoint import Endpoint, HealthStatus, LoadAssignment, Locality, WorkloadMetadata
 from sidecar.xds.decode.values import decode_address, decode_ip_address, metadata_strings
 from sidecar.xds.decode.view import View
 
+_NO_HOST = re.compile(r"[\x00-\x20\x7f]")  # RFC 3986 3.2.2: what would end a Host, or its line
 _MAX_UINT32 = 2**32 - 1
 _TRANSPORT_SOCKET_MATCH = "envoy.transport_socket_match"
 _LB = "envoy.lb"
@@ -54,6 +57,8 @@ def _endpoint(view: View, locality: Locality, priority: int, *, names_allowed: b
         raise host.error("is required", "address")
     address = decode_address(host.get("address")) if names_allowed else decode_ip_address(host.get("address"))
     metadata = message.metadata
+    if _NO_HOST.search(host.message.hostname):  # auto_host_rewrite makes it a request's authority
+        raise host.error("is not a host name", "hostname")
     return Endpoint(
         address=address,
         hostname=host.message.hostname,

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from tests.interop.parity.comparison import ProxyPair, Row, ask
+from tests.interop.parity.comparison import REFRAMED, Difference, ProxyPair, Row, ask
 
 
 def forwarded(line: str, *fields: str, host: str, expect: str = "200 ok | open") -> Row:
@@ -73,6 +73,31 @@ HEADERS = {
 }
 
 
+def operated(path: str, *leaked: str) -> Row:
+    """``leaked`` are fields that Envoy sends to the next hop, as the route says."""
+    reason = "RFC 9110 7.6.1: what is for one hop is its codec's to say"
+    row = forwarded(f"POST {path}", "content-length: 0", host="framing-operations.test")
+    return replace(row, differs=Difference(reason, frozenset(leaked)) if leaked else None)
+
+
+FRAMING_OPERATIONS = {
+    **{
+        f"{name} of requests": operated(f"/request/{name}", name)
+        for name in ("connection", "upgrade", "proxy-connection", "keep-alive", "te", "trailer")
+    },
+    **{
+        f"{name} of responses": operated(f"/response/{name}", name)
+        for name in ("keep-alive", "te", "trailer")
+    },
+    **{
+        f"{name} of responses": operated(f"/response/{name}")
+        for name in ("connection", "upgrade", "proxy-connection")
+    },
+    "content-length of requests, removed": replace(operated("/request/without-length"), differs=REFRAMED),
+    "content-length of responses, removed": replace(operated("/response/without-length"), differs=REFRAMED),
+}
+
+
 def at_level(path: str, *fields: str) -> Row:
     return replace(forwarded(f"GET {path}", *fields, host="levels.test"), listener="impatient")
 
@@ -110,6 +135,11 @@ def test_rewrites(proxies: ProxyPair, row: Row) -> None:
 
 @pytest.mark.parametrize("row", HEADERS.values(), ids=list(HEADERS))
 def test_header_operations(proxies: ProxyPair, row: Row) -> None:
+    proxies.check(row)
+
+
+@pytest.mark.parametrize("row", FRAMING_OPERATIONS.values(), ids=list(FRAMING_OPERATIONS))
+def test_operations_on_what_is_a_codecs_to_say(proxies: ProxyPair, row: Row) -> None:
     proxies.check(row)
 
 

@@ -566,6 +566,22 @@ def test_a_network_that_is_not_read_is_told() -> None:
     assert status.warnings == ("spec.network: is not read: every workload is taken to reach every other",)
 
 
+def test_header_operations_without_effect_are_told() -> None:
+    headers = {"request": {"remove": ["te", "x"]}, "response": {"set": {"Transfer-Encoding": "chunked"}}}
+    way = {"destination": {"host": "reviews"}, "headers": {"response": {"add": {"content-length": "7"}}}}
+    rule = {"headers": headers, "route": [way]}
+    virtual_service = document("VirtualService", "a", {"hosts": ["reviews"], "http": [rule]})
+    store = store_with(service("reviews"), virtual_service)
+    status = status_of(store, virtual_service)
+    assert status.state is State.APPLIED
+    words = "has no effect: proxies say themselves how messages are framed"
+    assert status.warnings == (
+        f"spec.http[0].headers.request.remove.te: {words}",
+        f"spec.http[0].headers.response.set.transfer-encoding: {words}",
+        f"spec.http[0].route[0].headers.response.add.content-length: {words}",
+    )
+
+
 @settings(max_examples=60)
 @given(st.permutations(range(5)))
 def test_without_conflicts_it_does_not_matter_either_what_is_built_in_between(order: list[int]) -> None:

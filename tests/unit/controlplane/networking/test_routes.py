@@ -107,6 +107,19 @@ def test_header_operations_of_a_route() -> None:
     assert list(found.response_headers_to_remove) == ["c"]
 
 
+def test_what_proxies_say_themselves_is_sent_to_none() -> None:
+    operations = {
+        "set": {"Content-Length": "1"},
+        "add": {"connection": "x", "te": "gzip"},
+        "remove": ["upgrade"],
+    }
+    found = route(headers={"request": operations, "response": operations})
+    assert not found.request_headers_to_add
+    assert not found.response_headers_to_add
+    assert not found.request_headers_to_remove
+    assert not found.response_headers_to_remove
+
+
 def test_header_operations_of_a_destination() -> None:
     found = route(
         route=[

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import pytest
+
 from sidecar.config.endpoint import SocketAddress
 from sidecar.errors import UpgradeRejectedError
-from sidecar.http.message import Headers, Request, Response
+from sidecar.http.message import Body, Headers, Request, Response
 from tests.support.http1 import Server, response
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -32,6 +34,46 @@ async def test_date_of_the_upstream_stays() -> None:
     answer = await Server(service).exchange(GET)
     assert answer.count(b"date: ") == 1
     assert b"date: Thu, 01 Jan 1970" in answer
+
+
+ONE_HOPS: Headers = [
+    (b"transfer-encoding", b"chunked"),
+    (b"connection", b"close, x-kept"),
+    (b"keep-alive", b"timeout=5"),
+    (b"proxy-connection", b"close"),
+    (b"upgrade", b"h2c"),
+]
+
+
+@pytest.mark.parametrize("method", [b"GET", b"HEAD"])
+@pytest.mark.parametrize("status", [200, 304])
+async def test_what_a_filter_leaves_in_a_response_changes_nothing_of_its_framing(
+    status: int, method: bytes
+) -> None:
+    async def service(request: Request) -> Response:
+        return response(b"hello", status, [*ONE_HOPS, (b"content-length", b"7"), (b"content-length", b"5")])
+
+    answer = await Server(service).exchange(GET.replace(b"GET", method))
+    assert answer.count(b"content-length") == (status == 200 and method == b"GET")
+    assert b"\r\ncontent-length: 7\r\n" not in answer
+    for name in (b"\r\nconnection", b"keep-alive", b"proxy-connection", b"upgrade"):
+        assert name not in answer
+
+
+@pytest.mark.parametrize(
+    "lengths", [(b"2", b"5"), (b"5", b"5", b"6"), (b"5, 5",), (b"+5",), (b"many",), (b"-1",), (b"",)]
+)
+async def test_body_whose_lengths_are_not_one_is_sent_in_chunks(lengths: tuple[bytes, ...]) -> None:
+    body = Body()
+    body.feed(b"hello")
+    body.feed_end([(b"x-sum", b"1"), (b"content-length", b"9"), (b"transfer-encoding", b"gzip")])
+
+    async def service(request: Request) -> Response:
+        return Response(200, [(b"content-length", length) for length in lengths], body)
+
+    answer = await Server(service).exchange(GET)
+    assert b"content-length" not in answer
+    assert answer.endswith(b"\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n")
 
 
 async def test_local_replies_get_what_the_route_says_of_its_responses() -> None:

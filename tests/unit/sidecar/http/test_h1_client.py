@@ -58,6 +58,69 @@ async def test_whole_exchange_is_one_write_and_leaves_the_connection_idle() -> N
     assert not client.connection.closed
 
 
+ONE_HOPS: Headers = [
+    (b"transfer-encoding", b"chunked"),
+    (b"connection", b"close"),
+    (b"upgrade", b"h2c"),
+    (b"proxy-connection", b"close"),
+    (b"keep-alive", b"timeout=5"),
+    (b"te", b"gzip"),
+    (b"host", b"elsewhere"),
+]
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "framing"),
+    [
+        (b"GET", b"", b""),
+        (b"POST", b"", b"content-length: 0\r\n"),
+        (b"POST", b"hi", b"content-length: 2\r\n"),
+    ],
+)
+async def test_what_a_filter_leaves_in_a_request_changes_nothing_of_its_framing(
+    method: bytes, body: bytes, framing: bytes
+) -> None:
+    client = Client()
+    sending = await client.send(new_request(method, headers=[*ONE_HOPS, (b"te", b"trailers")], body=body))
+    head = method + b" / HTTP/1.1\r\nhost: reviews:9080\r\nte: trailers\r\n"
+    assert client.transport.take() == head + framing + b"\r\n" + body
+    sending.cancel()
+
+
+@pytest.mark.parametrize(
+    ("lengths", "framing", "sent"),
+    [
+        ((), b"transfer-encoding: chunked", b"5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n"),
+        ((b"5",), b"content-length: 5", b"hello"),
+        ((b"5", b"7"), b"transfer-encoding: chunked", b"5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n"),
+        ((b"five",), b"transfer-encoding: chunked", b"5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n"),
+    ],
+)
+async def test_streaming_request_is_framed_once(
+    lengths: tuple[bytes, ...], framing: bytes, sent: bytes
+) -> None:
+    client = Client()
+    body = Body()
+    body.feed(b"hello")
+    body.feed_end([(b"x-sum", b"1"), (b"host", b"elsewhere"), (b"content-length", b"9")])
+    headers = [*ONE_HOPS, *((b"content-length", length) for length in lengths)]
+    sending = await client.send(new_request(b"POST", headers=headers, body=body))
+    head = b"POST / HTTP/1.1\r\nhost: reviews:9080\r\n" + framing + b"\r\n\r\n"
+    assert client.transport.take() == head + sent
+    sending.cancel()
+
+
+async def test_upgrade_says_of_its_own_what_it_asks_for() -> None:
+    client = Client()
+    request = new_request(headers=[*ONE_HOPS, (b"content-length", b"7")], body=Body())
+    request.upgrade = b"websocket"
+    sending = await client.send(request)
+    assert client.transport.take() == (
+        b"GET / HTTP/1.1\r\nhost: reviews:9080\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+    )
+    sending.cancel()
+
+
 @pytest.mark.parametrize(
     ("method", "headers", "body", "expected"),
     [

@@ -66,3 +66,33 @@ def test_which_level_has_the_last_word(most_specific_wins: bool, winner: bytes) 
     for mutation in found.headers.response:
         mutation.apply(headers)
     assert headers == [(b"x", winner)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "connection",
+        "content-length",
+        "http2-settings",
+        "keep-alive",
+        "proxy-connection",
+        "te",
+        "trailer",
+        "transfer-encoding",
+        "upgrade",
+    ],
+)
+@pytest.mark.parametrize("action", list(AppendAction))
+def test_what_is_a_codecs_to_say_is_left_alone(name: str, action: AppendAction) -> None:
+    there: Headers = [(name.encode(), b"5")]
+    assert applied(HeaderOperations(request_set=(put(name, "7", action),)), there) == there
+    assert applied(HeaderOperations(request_set=(put(name, "7", action),)), []) == []
+    assert applied(HeaderOperations(request_remove=(name.encode(),)), there) == there
+
+
+def test_operations_without_effect_are_told_and_the_others_are_done(caplog: pytest.LogCaptureFixture) -> None:
+    operations = HeaderOperations(
+        request_set=(put("te", "gzip"), put("x", "new")), request_remove=(b"upgrade", b"y")
+    )
+    assert applied(operations, [(b"y", b"1")]) == [(b"x", b"new")]
+    assert "header operations on te, upgrade have no effect" in caplog.text
