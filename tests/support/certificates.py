@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from controlplane.ca.keys import PrivateKey, make_key, private_key_pem
+
+LOOPBACK = x509.IPAddress(ipaddress.IPv4Address("127.0.0.1"))
 
 
 def csr_pem(
@@ -27,7 +30,8 @@ def csr_pem(
 
 
 class TestAuthority:
-    """A certificate and its key; issues others. Moments are seconds since the epoch."""
+    """A certificate for 127.0.0.1 and its key; issues others. It has no key identifiers, like many that are
+    made by hand. Moments are seconds since the epoch."""
 
     __test__ = False
 
@@ -52,6 +56,7 @@ class TestAuthority:
             .not_valid_before(datetime.fromtimestamp(not_before, UTC))
             .not_valid_after(datetime.fromtimestamp(not_after, UTC))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([LOOPBACK]), critical=False)
             .sign(issuer.key if issuer else self.key, hashes.SHA256())
         )
 
