@@ -1,4 +1,4 @@
-"""Hosts that a connection cannot be made to, and that do not say so: a proxy runs into its connect timeout."""
+"""A host that connections cannot be made to, and that does not say so: attempts end by the connect timeout."""
 
 from __future__ import annotations
 

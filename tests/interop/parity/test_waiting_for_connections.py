@@ -37,7 +37,7 @@ _RETRY = {"retry_policy": {"retry_on": "connect-failure", "retry_back_off": {"ba
 
 @dataclass(frozen=True, slots=True)
 class Case:
-    """``expect``: some of Envoy's counters. The host is one that vanishes, or else one that the test plays."""
+    """``expect``: some of Envoy's counters. The host vanishes, or is played by the test."""
 
     name: str
     thresholds: dict[str, int]
