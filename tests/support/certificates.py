@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -71,3 +72,22 @@ class TestAuthority:
         key.touch(mode=0o600)
         key.write_bytes(private_key_pem(self.key))
         return certificate, key
+
+
+def leaf_pem(authority: TestAuthority, names: Sequence[x509.GeneralName]) -> bytes:
+    """A key and a certificate of these subject alternative names, whatever they are, as long as the
+    authority's own."""
+    key = make_key()
+    signer = authority.certificate
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(signer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(signer.not_valid_before_utc)
+        .not_valid_after(signer.not_valid_after_utc)
+        .add_extension(x509.SubjectAlternativeName(names), critical=True)
+        .sign(authority.key, hashes.SHA256())
+    )
+    return private_key_pem(key) + certificate.public_bytes(Encoding.PEM)

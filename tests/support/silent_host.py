@@ -1,4 +1,4 @@
-"""A host that connections cannot be made to, and that does not say so: attempts end by the connect timeout."""
+"""A host that connections cannot be made to, and that does not say so: attempts run into their timeout."""
 
 from __future__ import annotations
 
