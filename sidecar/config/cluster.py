@@ -59,7 +59,8 @@ class CircuitBreakers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutlierDetection:
-    """``envoy.config.cluster.v3.OutlierDetection`` with Envoy's defaults. ``enforcing_*`` are percentages."""
+    """``envoy.config.cluster.v3.OutlierDetection`` with Envoy's defaults. ``enforcing_*`` are percentages.
+    ``max_ejection_time_s`` is at least ``base_ejection_time_s``."""
 
     consecutive_5xx: int = 5
     enforcing_consecutive_5xx: int = 100
@@ -72,6 +73,7 @@ class OutlierDetection:
     base_ejection_time_s: float = 30.0
     max_ejection_time_s: float = 300.0
     max_ejection_percent: int = 10
+    always_eject_one_host: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,20 +99,23 @@ def _names(certificate: Mapping[str, Any]) -> list[Name]:
 
 
 def _compile(san: SanMatch) -> Callable[[Name], bool]:
-    test = _value_test(san)
-    wanted = san.san_type
-    if wanted == _ANY:
-        return lambda name: test(name[1])
-    if wanted == "DNS":
-        return lambda name: name[0] == "DNS" and (test(name[1].lower()) or _covers(name[1], san))
-    return lambda name: name[0] == wanted and test(name[1])
+    """As Envoy has it, an exact match of a DNS name follows DNS rules, typed or not; the other kinds of
+    matches, and the other types of names, compare as they are written."""
+    test, wanted = _value_test(san), san.san_type
+    covered = _dns_test(san.value) if san.kind is SanMatchKind.EXACT else test
+
+    def matches(name: Name) -> bool:
+        san_type, value = name
+        if wanted not in (san_type, _ANY):
+            return False
+        return covered(value) if san_type == "DNS" else test(value)
+
+    return matches
 
 
 def _value_test(san: SanMatch) -> Callable[[str], bool]:
     wanted = san.value
-    if san.san_type == "DNS" and san.kind is not SanMatchKind.REGEX:
-        wanted = wanted.lower()
-    elif san.san_type == "IP_ADDRESS" and san.kind is SanMatchKind.EXACT:
+    if san.san_type == "IP_ADDRESS" and san.kind is SanMatchKind.EXACT:
         wanted = _canonical_ip(wanted)
     match san.kind:
         case SanMatchKind.EXACT:
@@ -131,12 +134,35 @@ def _value_test(san: SanMatch) -> Callable[[str], bool]:
             return lambda value: pattern.fullmatch(value) is not None
 
 
-def _covers(name: str, san: SanMatch) -> bool:
-    """RFC 6125 6.4.3: the certificate's ``*`` stands for one whole label on the left."""
-    if san.kind is not SanMatchKind.EXACT or not name.startswith("*."):
-        return False
-    label, _, parent = san.value.lower().partition(".")
-    return bool(label) and parent == name[2:].lower()
+def _dns_test(expected: str) -> Callable[[str], bool]:
+    """Whether a name of a certificate stands for the host `expected`, in any case of letters (RFC 4343).
+    One ``*`` may stand for the leftmost label or a part of it, unless the label is an A-label (RFC 6125
+    6.4.3)."""
+    wanted = _ascii_lower(expected)
+    label, _, parent = wanted.partition(b".")
+
+    def covers(name: str) -> bool:
+        pattern = _ascii_lower(name)
+        if pattern == wanted:
+            return True
+        leftmost, _, rest = pattern.partition(b".")
+        if not parent or rest != parent or b"*" in rest or leftmost.startswith(b"xn--"):
+            return False
+        before, star, after = leftmost.partition(b"*")
+        return (
+            bool(star)
+            and b"*" not in after
+            and len(label) >= max(1, len(before) + len(after))
+            and label.startswith(before)
+            and label.endswith(after)
+        )
+
+    return covers
+
+
+def _ascii_lower(name: str) -> bytes:
+    """`str.lower` would make ASCII letters of others, as of U+212A."""
+    return name.encode(errors="surrogatepass").lower()
 
 
 def _canonical_ip(value: str) -> str:

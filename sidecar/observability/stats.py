@@ -125,6 +125,7 @@ class ClusterStats(Counters):
     outlier_detection__ejections_enforced_consecutive_local_origin_failure: int = 0
     outlier_detection__ejections_enforced_total: int = 0
     outlier_detection__ejections_overflow: int = 0
+    outlier_detection__ejections_total: int = 0
     retry_or_shadow_abandoned: int = 0
     ssl__connection_error: int = 0
     ssl__fail_verify_error: int = 0

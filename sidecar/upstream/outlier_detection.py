@@ -118,14 +118,19 @@ class OutlierDetector:
     def _detected(self, monitor: HostMonitor, cause: _Cause, now_s: float) -> bool:
         if monitor.ejected or monitor.departed:
             return False
+        stats = self._stats
         self._count(f"outlier_detection__ejections_detected_{cause.value}")
+        if cause is _Cause.CONSECUTIVE_5XX:
+            stats.outlier_detection__ejections_consecutive_5xx += 1
         if not self._may_eject_another():
-            self._stats.outlier_detection__ejections_overflow += 1
+            stats.outlier_detection__ejections_overflow += 1
             return False
+        if cause is _Cause.CONSECUTIVE_5XX:
+            stats.outlier_detection__ejections_total += 1
         if self._rng.random() * 100 >= self._enforcing[cause]:
             return False
         self._count(f"outlier_detection__ejections_enforced_{cause.value}")
-        self._stats.outlier_detection__ejections_enforced_total += 1
+        stats.outlier_detection__ejections_enforced_total += 1
         self._eject(monitor, now_s)
         return True
 
@@ -133,8 +138,9 @@ class OutlierDetector:
         setattr(self._stats, stat, getattr(self._stats, stat) + 1)
 
     def _may_eject_another(self) -> bool:
-        """One host always: a small cluster would otherwise never lose any."""
-        if self.ejected_count == 0:
+        """Whether ``max_ejection_percent`` holds with one host more: at the default of 10 a cluster of fewer
+        than ten hosts loses none, unless ``always_eject_one_host`` is set."""
+        if self.config.always_eject_one_host and self.ejected_count == 0:
             return True
         return (self.ejected_count + 1) * 100 <= self.config.max_ejection_percent * self.host_count
 
@@ -143,16 +149,14 @@ class OutlierDetector:
         monitor.ejected = True
         monitor.ejected_at_s = now_s
         monitor.ejection_count += 1
-        if config.base_ejection_time_s * monitor.ejection_multiplier < self._max_ejection_time_s:
+        base_s = config.base_ejection_time_s
+        if base_s * monitor.ejection_multiplier < config.max_ejection_time_s + base_s:
             monitor.ejection_multiplier += 1
         self._set_ejected_count(self.ejected_count + 1)
 
-    @property
-    def _max_ejection_time_s(self) -> float:
-        return max(self.config.base_ejection_time_s, self.config.max_ejection_time_s)
-
     def _ejection_time_s(self, monitor: HostMonitor) -> float:
-        return min(self.config.base_ejection_time_s * monitor.ejection_multiplier, self._max_ejection_time_s)
+        config = self.config
+        return min(config.base_ejection_time_s * monitor.ejection_multiplier, config.max_ejection_time_s)
 
     def tick(self, hosts: Iterable[Monitored], now_s: float) -> bool:
         """Every ``interval_s``: ends ejections that have lasted, forgives hosts that have stayed well."""

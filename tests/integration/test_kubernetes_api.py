@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+import time
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -12,8 +16,16 @@ import yaml
 
 from controlplane.errors import RefusedError, UnreachableError
 from controlplane.kubernetes.api import ClientApi
+from tests.support.certificates import TestAuthority
 
-Answering = Callable[[bytes], AbstractAsyncContextManager[ClientApi]]
+Answering = Callable[..., AbstractAsyncContextManager[ClientApi]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tls:
+    served: TestAuthority
+    trusted: TestAuthority
+
 
 DEPTH = 5000  # Go takes twice that
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -29,16 +41,20 @@ def answering(tmp_path: Path) -> Answering:
     """A client of a server that gives one answer to whatever is asked."""
 
     @asynccontextmanager
-    async def serve(raw: bytes) -> AsyncIterator[ClientApi]:
+    async def serve(raw: bytes, tls: Tls | None = None) -> AsyncIterator[ClientApi]:
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             with closing(writer):
                 await reader.readuntil(b"\r\n\r\n")
                 writer.write(raw)
                 await writer.drain()
 
-        async with await asyncio.start_server(handle, "127.0.0.1", 0) as server:
+        context = None
+        if tls is not None:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(*tls.served.write(tmp_path, "server"))
+        async with await asyncio.start_server(handle, "127.0.0.1", 0, ssl=context) as server:
             port = server.sockets[0].getsockname()[1]
-            api = await ClientApi.connect(kubeconfig(tmp_path, port))
+            api = await ClientApi.connect(kubeconfig(tmp_path, port, tls))
             try:
                 async with asyncio.timeout(10):
                     yield api
@@ -48,10 +64,16 @@ def answering(tmp_path: Path) -> Answering:
     return serve
 
 
-def kubeconfig(folder: Path, port: int) -> Path:
+def kubeconfig(folder: Path, port: int, tls: Tls | None) -> Path:
     path = folder / "kubeconfig"
+    cluster = {"server": f"http://127.0.0.1:{port}"}
+    if tls is not None:
+        cluster = {
+            "server": f"https://127.0.0.1:{port}",
+            "certificate-authority-data": b64encode(tls.trusted.certificate_pem).decode(),
+        }
     document = {
-        "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+        "clusters": [{"name": "c", "cluster": cluster}],
         "users": [{"name": "u", "user": {"token": "t"}}],
         "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
         "current-context": "c",
@@ -82,6 +104,31 @@ async def test_an_answer_that_is_cut_counts_as_none(answering: Answering, raw: b
     async with answering(raw) as api:
         with pytest.raises(UnreachableError):
             await api.get("/api/v1/pods")
+
+
+def authority(issuer: TestAuthority | None = None) -> TestAuthority:
+    now = time.time()
+    return TestAuthority(
+        "root" if issuer is None else "server",
+        issuer=issuer,
+        ca=issuer is None,
+        not_before=now - 60,
+        not_after=now + 3600,
+    )
+
+
+async def test_an_api_servers_certificate_without_key_identifiers_is_accepted(answering: Answering) -> None:
+    root = authority()
+    tls = Tls(served=authority(root), trusted=root)
+    async with answering(answer(b'{"kind": "Status"}'), tls) as api:
+        assert await api.get("/version") == {"kind": "Status"}
+
+
+async def test_a_certificate_by_another_authority_is_refused(answering: Answering) -> None:
+    tls = Tls(served=authority(authority()), trusted=authority())
+    async with answering(answer(b'{"kind": "Status"}'), tls) as api:
+        with pytest.raises(UnreachableError, match="certificate verify failed"):
+            await api.get("/version")
 
 
 async def test_a_refusal_in_html_is_told_in_its_own_words(answering: Answering) -> None:

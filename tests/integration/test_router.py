@@ -464,11 +464,8 @@ class TestCircuitBreakers:
         self, start: Start, upstream: FlakyUpstream, other: FlakyUpstream, caplog: pytest.LogCaptureFixture
     ) -> None:
         upstream.behave = fail
-        proxy = await start(
-            static_cluster(
-                upstream.endpoint, other.endpoint, outlier_detection=OutlierDetection(consecutive_5xx=3)
-            )
-        )
+        detection = OutlierDetection(consecutive_5xx=3, max_ejection_percent=50)
+        proxy = await start(static_cluster(upstream.endpoint, other.endpoint, outlier_detection=detection))
         proxy.use(to("up"))
         answers = Counter([(await proxy.ask())[0] for _ in range(30)])
         assert answers == {503: 3, 200: 27}

@@ -270,6 +270,7 @@ INVALID: list[tuple[str, object, str]] = [
     ),
     (f"{OUTLIER}.max_ejection_percent", 101, ""),
     (f"{OUTLIER}.interval", "0s", ""),
+    (f"{OUTLIER}.max_ejection_time", "29s", ""),
     (f"{OUTLIER}.enforcing_consecutive_5xx", 200, ""),
     (f"{CLUSTER}.least_request_lb_config.choice_count", 1, ""),
     (f"{CLUSTER}.dns_refresh_rate", "0s", ""),

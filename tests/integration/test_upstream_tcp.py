@@ -41,7 +41,7 @@ async def test_a_connection_is_counted_until_it_is_released() -> None:
 
 
 async def test_hosts_that_refuse_are_ejected(unused_tcp_port: int) -> None:
-    detection = OutlierDetection(consecutive_5xx=2)
+    detection = OutlierDetection(consecutive_5xx=2, max_ejection_percent=50)
     async with (
         flaky_upstream() as upstream,
         cluster_manager(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Any
 
 import grpc
@@ -45,11 +46,13 @@ class AdsClient:
         self.call.cancel()
 
     async def write(self, request: Any) -> None:
-        """The node is in the first request only, as the protocol has it."""
+        """The node is in the first request only, as the protocol has it. A stream that the server has already
+        ended loses the request: `receive` and `failure` tell how it ended."""
         if not self._node_sent:
             request.node.CopyFrom(self.node)
             self._node_sent = True
-        await self.call.write(request)
+        with suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            await self.call.write(request)
 
     async def receive(self, type_url: str | None = None) -> Any:
         """The next response, which must be of this type."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from controlplane.ca.keys import PrivateKey, make_key, private_key_pem
+
+LOOPBACK = x509.IPAddress(ipaddress.IPv4Address("127.0.0.1"))
 
 
 def csr_pem(
@@ -27,7 +31,8 @@ def csr_pem(
 
 
 class TestAuthority:
-    """A certificate and its key; issues others. Moments are seconds since the epoch."""
+    """A certificate for 127.0.0.1 and its key; issues others. It has no key identifiers, like many that are
+    made by hand. Moments are seconds since the epoch."""
 
     __test__ = False
 
@@ -52,6 +57,7 @@ class TestAuthority:
             .not_valid_before(datetime.fromtimestamp(not_before, UTC))
             .not_valid_after(datetime.fromtimestamp(not_after, UTC))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+            .add_extension(x509.SubjectAlternativeName([LOOPBACK]), critical=False)
             .sign(issuer.key if issuer else self.key, hashes.SHA256())
         )
 
@@ -66,3 +72,22 @@ class TestAuthority:
         key.touch(mode=0o600)
         key.write_bytes(private_key_pem(self.key))
         return certificate, key
+
+
+def leaf_pem(authority: TestAuthority, names: Sequence[x509.GeneralName]) -> bytes:
+    """A key and a certificate of these subject alternative names, whatever they are, as long as the
+    authority's own."""
+    key = make_key()
+    signer = authority.certificate
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(signer.subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(signer.not_valid_before_utc)
+        .not_valid_after(signer.not_valid_after_utc)
+        .add_extension(x509.SubjectAlternativeName(names), critical=True)
+        .sign(authority.key, hashes.SHA256())
+    )
+    return private_key_pem(key) + certificate.public_bytes(Encoding.PEM)

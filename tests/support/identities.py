@@ -20,6 +20,17 @@ from sidecar.identity.svid import SignedCertificate, Svid, accept
 
 REVIEWS = SpiffeId("cluster.local", "default", "reviews")
 RATINGS = SpiffeId("cluster.local", "default", "ratings")
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    digital_signature=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
 
 
 class TestTrustDomain:
@@ -43,6 +54,8 @@ class TestTrustDomain:
         self._root = (
             self._builder(subject, subject, self._key.public_key(), -3600, 10 * 365 * 24 * 3600)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+            .add_extension(_SIGNS_CERTIFICATES, critical=True)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
 
@@ -62,6 +75,9 @@ class TestTrustDomain:
         leaf = (
             self._builder(x509.Name([]), self._root.subject, key, -1, self.lifetime_s)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+            .add_extension(
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+            )
             .add_extension(x509.SubjectAlternativeName(names), critical=True)
             .sign(self._key, hashes.SHA256())
         )

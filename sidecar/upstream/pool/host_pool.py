@@ -130,7 +130,7 @@ class HostPool:
         """Closes everything now, exchanges under way included."""
         if self._idle_timer is not None:
             self._idle_timer.cancel()
-        self._pool.refuse_waiters(UpstreamResetError("the proxy is closing"))
+        self._pool.refuse_waiters(lambda: UpstreamResetError("the proxy is closing"))
         dials = list(self._dials)
         for dial in dials:
             dial.cancel()
@@ -153,12 +153,11 @@ class HostPool:
         except UpstreamConnectError as error:
             self._host_stats.cx_connect_fail += 1
             self._count_closed()
-            self._pool.open_failed(error)
-            self._open_wanted()
+            self._pool.open_failed(str(error))
             return
         except asyncio.CancelledError:
             self._count_closed()
-            self._pool.open_failed(None)
+            self._pool.opening_ended()
             raise
         connection = dialed.protocol
         lease = Lease(connection, secured_by=dialed.context, peer_id=dialed.peer_id)

@@ -7,9 +7,10 @@ the rules: Envoy's "Connection pooling" and "Circuit breaking" architecture page
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
-from sidecar.errors import RequestError, UpstreamOverflowError
+from sidecar.errors import RequestError, UpstreamConnectError, UpstreamOverflowError
 from sidecar.observability.stats import ClusterStats
 from sidecar.upstream.circuit_breaker import CircuitBreaker
 from sidecar.upstream.connection import Connection
@@ -110,8 +111,8 @@ class Pool:
             lease.retiring = True
 
     def wait(self, waiter: Waiter) -> None:
-        """`waiter` gets the next connection with room, first come first served, or the error of a failed
-        attempt to open one. Raises `UpstreamOverflowError` when too many wait already."""
+        """`waiter` gets the next connection with room, first come first served, or the error of the next
+        attempt to open one that fails. Raises `UpstreamOverflowError` when too many wait already."""
         if not self._breaker.may_wait():
             self._stats.upstream_rq_pending_overflow += 1
             raise UpstreamOverflowError("too many requests are waiting for a connection")
@@ -166,13 +167,19 @@ class Pool:
         if lease.lent < lease.connection.capacity and not lease.retiring:
             self._available.append(lease)
 
-    def open_failed(self, error: RequestError | None) -> None:
-        """The request that has waited longest gets the error. None: the opening was called off."""
+    def open_failed(self, reason: str) -> None:
+        """All requests that wait get an `UpstreamConnectError`: the host takes no connections now, and one
+        that went on waiting would wait for as many failures as there are requests before it. As Envoy does,
+        whatever other attempts are under way."""
+        self.opening_ended()
+        self._stats.upstream_rq_pending_failure_eject += self.refuse_waiters(
+            lambda: UpstreamConnectError(reason)
+        )
+
+    def opening_ended(self) -> None:
+        """The attempt was called off: nothing is known of the host."""
         self.connecting -= 1
         self._breaker.connections -= 1
-        waiter = self._next_waiter() if error is not None else None
-        if waiter is not None and error is not None:
-            waiter.set_exception(error)
 
     def lost(self, lease: Lease) -> None:
         """The connection is closed, by whomever. Idempotent."""
@@ -214,9 +221,13 @@ class Pool:
 
     # The queue.
 
-    def refuse_waiters(self, error: RequestError) -> None:
+    def refuse_waiters(self, error: Callable[[], RequestError]) -> int:
+        """Each gets an error of its own, as the router notes things on it. Returns how many there were."""
+        refused = 0
         while (waiter := self._next_waiter()) is not None:
-            waiter.set_exception(error)
+            waiter.set_exception(error())
+            refused += 1
+        return refused
 
     def _serve_waiters(self, lease: Lease) -> None:
         while lease.lent < lease.connection.capacity and not lease.retiring:

@@ -163,6 +163,9 @@ def _outlier_detection(view: View | None) -> OutlierDetection | None:
         if view.wrapped(field, 0):
             raise view.error("ejection by statistics is not supported; set it to 0", field)
     base_s = view.duration_s("base_ejection_time", 30.0)
+    max_s = view.duration_s("max_ejection_time", max(300.0, base_s))
+    if max_s < base_s:
+        raise view.error(f"is shorter than base_ejection_time, {base_s:g} s", "max_ejection_time")
     return OutlierDetection(
         consecutive_5xx=view.wrapped("consecutive_5xx", 5),
         enforcing_consecutive_5xx=view.wrapped("enforcing_consecutive_5xx", 100),
@@ -175,8 +178,9 @@ def _outlier_detection(view: View | None) -> OutlierDetection | None:
         ),
         interval_s=view.duration_s("interval", 10.0),
         base_ejection_time_s=base_s,
-        max_ejection_time_s=view.duration_s("max_ejection_time", max(300.0, base_s)),
+        max_ejection_time_s=max_s,
         max_ejection_percent=view.wrapped("max_ejection_percent", 10),
+        always_eject_one_host=view.wrapped("always_eject_one_host", False),
     )
 
 

@@ -305,7 +305,8 @@ _CLUSTER: Final = {
         "enforcing_success_rate consecutive_gateway_failure enforcing_consecutive_gateway_failure "
         "split_external_local_origin_errors consecutive_local_origin_failure "
         "enforcing_consecutive_local_origin_failure enforcing_local_origin_success_rate "
-        "enforcing_failure_percentage enforcing_failure_percentage_local_origin max_ejection_time",
+        "enforcing_failure_percentage enforcing_failure_percentage_local_origin max_ejection_time "
+        "always_eject_one_host",
         success_rate_minimum_hosts=_NO_STATISTICS,
         success_rate_request_volume=_NO_STATISTICS,
         success_rate_stdev_factor=_NO_STATISTICS,

@@ -136,6 +136,14 @@ def test_outlier_detection() -> None:
     assert built.common_lb_config.healthy_panic_threshold.value == 30
 
 
+@pytest.mark.parametrize("settings", [{}, {"maxEjectionPercent": 0}])
+def test_the_share_of_hosts_that_may_be_ejected_is_envoys_unless_said(settings: dict[str, int]) -> None:
+    """As Istio does, which has no way to say 0, and does not ask for one host in any case."""
+    detection = cluster(outlierDetection=settings).outlier_detection
+    assert not detection.HasField("max_ejection_percent")
+    assert not detection.HasField("always_eject_one_host")
+
+
 def test_a_threshold_of_zero_turns_its_kind_off() -> None:
     detection = cluster(outlierDetection={"consecutive5xxErrors": 0}).outlier_detection
     assert detection.enforcing_consecutive_5xx.value == 0

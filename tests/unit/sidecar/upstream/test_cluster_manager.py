@@ -52,7 +52,7 @@ async def test_endpoints_follow_the_name_that_the_cluster_gives() -> None:
 
 
 async def test_hosts_that_stay_keep_what_is_known_of_them() -> None:
-    config = replace(EDS, outlier_detection=OutlierDetection(consecutive_5xx=1))
+    config = replace(EDS, outlier_detection=OutlierDetection(consecutive_5xx=1, max_ejection_percent=50))
     async with cluster_manager() as manager:
         manager.update(snapshot(config, service=assignment("service", at_port(1), at_port(2))))
         cluster = manager.get("eds")
@@ -83,7 +83,9 @@ async def test_a_host_that_left_is_not_ejected_by_the_last_requests_that_it_fail
 
 
 async def test_a_replaced_cluster_ejects_nobody_in_the_name_of_its_successor() -> None:
-    config = static_cluster(at_port(1), at_port(2), outlier_detection=OutlierDetection(consecutive_5xx=1))
+    config = static_cluster(
+        at_port(1), at_port(2), outlier_detection=OutlierDetection(consecutive_5xx=1, max_ejection_percent=50)
+    )
     async with cluster_manager(config) as manager:
         replaced = manager.get("up")
         ejected, other = replaced.hosts.values()
@@ -96,7 +98,10 @@ async def test_a_replaced_cluster_ejects_nobody_in_the_name_of_its_successor() -
 
 
 async def test_an_ejected_host_gets_no_more_requests() -> None:
-    config = static_cluster(*map(at_port, (1, 2, 3)), outlier_detection=OutlierDetection(consecutive_5xx=2))
+    config = static_cluster(
+        *map(at_port, (1, 2, 3)),
+        outlier_detection=OutlierDetection(consecutive_5xx=2, max_ejection_percent=50),
+    )
     async with cluster_manager(config) as manager:
         cluster = manager.get("up")
         ill = next(iter(cluster.hosts.values()))

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from fractions import Fraction
+from math import floor
 from random import Random
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,10 +15,11 @@ from tests.support.upstreams import FakeHost, endpoint
 
 
 class Scene:
-    """A detector, its hosts and a clock in the test's hand."""
+    """A detector, its hosts and a clock in the test's hand. All hosts may be ejected, unless told."""
 
     def __init__(self, hosts: int = 4, **config: object) -> None:
         self.stats = ClusterStats()
+        config.setdefault("max_ejection_percent", 100)
         self.detector = OutlierDetector(OutlierDetection(**config), self.stats, Random(1))  # type: ignore[arg-type]
         self.hosts = [FakeHost(endpoint(number)) for number in range(hosts)]
         self.detector.host_count = hosts
@@ -98,16 +102,77 @@ def test_an_answer_ends_a_row_of_split_local_failures() -> None:
     assert scene.ejected() == []
 
 
-def test_the_share_of_ejected_hosts_is_bounded_but_one_may_always_go() -> None:
-    scene = Scene(hosts=4, consecutive_5xx=1, max_ejection_percent=10)
+@pytest.mark.parametrize("hosts", range(1, 25))
+@pytest.mark.parametrize("one_always", [False, True])
+def test_as_many_hosts_are_ejected_as_the_percentage_covers_wholly(hosts: int, one_always: bool) -> None:
+    """All fail once in turn, at every percentage."""
+    for percent in range(101):
+        scene = Scene(
+            hosts, consecutive_5xx=1, max_ejection_percent=percent, always_eject_one_host=one_always
+        )
+        for host in range(hosts):
+            scene.answer(host, 500)
+        expected = max(floor(Fraction(percent, 100) * hosts), int(one_always))
+        assert scene.ejected() == list(range(expected)), f"{percent}% of {hosts}"
+        stats = scene.stats
+        assert stats.outlier_detection__ejections_active == expected
+        assert stats.outlier_detection__ejections_enforced_total == expected
+        assert stats.outlier_detection__ejections_total == expected
+        assert stats.outlier_detection__ejections_overflow == hosts - expected
+        assert stats.outlier_detection__ejections_detected_consecutive_5xx == hosts
+        assert stats.outlier_detection__ejections_consecutive_5xx == hosts
+
+
+def test_the_only_host_stays_at_the_default_percentage_however_long_it_fails() -> None:
+    scene = Scene(1, consecutive_5xx=3, max_ejection_percent=OutlierDetection().max_ejection_percent)
+    scene.answer(0, *(500,) * 10)
+    assert scene.ejected() == []
+    assert scene.stats.outlier_detection__ejections_overflow == 3
+
+
+def test_gateway_and_local_failures_overflow_as_well() -> None:
+    scene = Scene(
+        consecutive_gateway_failure=2,
+        enforcing_consecutive_gateway_failure=100,
+        consecutive_local_origin_failure=2,
+        split_external_local_origin_errors=True,
+        max_ejection_percent=10,
+    )
+    scene.answer(0, 503, 503)
+    scene.fail(1, 2)
+    assert scene.ejected() == []
+    assert scene.stats.outlier_detection__ejections_overflow == 2
+    assert scene.stats.outlier_detection__ejections_detected_consecutive_gateway_failure == 1
+    assert scene.stats.outlier_detection__ejections_detected_consecutive_local_origin_failure == 1
+
+
+def test_what_is_not_enforced_takes_no_place() -> None:
+    """Envoy decides first whether the share allows it: a detection over the share is an overflow."""
+    scene = Scene(consecutive_5xx=1, enforcing_consecutive_5xx=0, max_ejection_percent=25)
+    scene.answer(0, 500)
+    scene.answer(1, 500)
+    assert scene.stats.outlier_detection__ejections_overflow == 0
+    assert scene.stats.outlier_detection__ejections_total == 2
+
+
+def test_the_share_follows_the_number_of_hosts() -> None:
+    scene = Scene(hosts=4, consecutive_5xx=1, max_ejection_percent=30)
     scene.answer(0, 500)
     scene.answer(1, 500)
     assert scene.ejected() == [0]
-    assert scene.stats.outlier_detection__ejections_overflow == 1
-    half = Scene(hosts=4, consecutive_5xx=1, max_ejection_percent=50)
-    for host in range(4):
-        half.answer(host, 500)
-    assert half.ejected() == [0, 1]
+    scene.detector.host_count = 7
+    scene.answer(1, 500)
+    assert scene.ejected() == [0, 1]
+
+
+def test_a_host_that_comes_back_makes_room_for_another() -> None:
+    scene = Scene(hosts=2, consecutive_5xx=1, max_ejection_percent=0, always_eject_one_host=True)
+    scene.answer(0, 500)
+    scene.answer(1, 500)
+    assert scene.ejected() == [0]
+    scene.tick_after(30)
+    scene.answer(1, 500)
+    assert scene.ejected() == [1]
 
 
 def test_ejections_grow_with_each_and_have_a_maximum() -> None:
@@ -120,6 +185,15 @@ def test_ejections_grow_with_each_and_have_a_maximum() -> None:
         assert scene.ejected() == []
     assert scene.hosts[0].monitor.ejection_count == 4
     assert scene.stats.outlier_detection__ejections_active == 0
+
+
+def test_the_longest_ejections_are_forgiven_an_interval_later() -> None:
+    """Envoy's count grows while the time that it stands for is below the maximum plus one base time."""
+    scene = Scene(consecutive_5xx=1, base_ejection_time_s=30, max_ejection_time_s=70)
+    for _ in range(6):
+        scene.answer(0, 500)
+        scene.tick_after(70)
+    assert scene.hosts[0].monitor.ejection_multiplier == 4
 
 
 def test_a_host_that_stays_well_is_forgiven() -> None:
@@ -140,7 +214,7 @@ def test_a_host_comes_back_with_a_clean_slate() -> None:
 
 
 def test_a_host_that_leaves_makes_room_for_another_ejection() -> None:
-    scene = Scene(hosts=4, consecutive_5xx=1)
+    scene = Scene(hosts=4, consecutive_5xx=1, max_ejection_percent=25)
     scene.answer(0, 500)
     scene.detector.forget(scene.hosts[0])
     scene.answer(1, 500)
@@ -157,5 +231,5 @@ def test_never_more_are_ejected_than_allowed(steps: list[tuple[int, int, int]], 
     for host, status, wait_s in steps:
         scene.answer(host, status)
         assert len(scene.ejected()) == scene.detector.ejected_count
-        assert len(scene.ejected()) <= max(1, 5 * percent // 100)
+        assert len(scene.ejected()) <= 5 * percent // 100
         scene.tick_after(wait_s)

@@ -31,9 +31,11 @@ class FakeWaiter:
         self.error = exception
 
 
-def make_pool(*, max_requests_per_connection: int = 0, **limits: int) -> Pool:
+def make_pool(
+    *, max_requests_per_connection: int = 0, stats: ClusterStats | None = None, **limits: int
+) -> Pool:
     breaker = CircuitBreaker(CircuitBreakers(**limits))  # type: ignore[arg-type]
-    return Pool(breaker, ClusterStats(), max_requests_per_connection=max_requests_per_connection)
+    return Pool(breaker, stats or ClusterStats(), max_requests_per_connection=max_requests_per_connection)
 
 
 def add(pool: Pool, capacity: int = 1, now_s: float = 0.0, secured_by: object = None) -> Lease:
@@ -111,16 +113,77 @@ def test_a_pool_without_any_connection_may_open_one_over_the_limit() -> None:
     assert pool.connections_wanted() == 0
 
 
-def test_a_failed_attempt_fails_the_oldest_waiter_alone() -> None:
-    pool = make_pool()
+def test_a_failed_attempt_fails_all_that_wait() -> None:
+    stats = ClusterStats()
+    pool = make_pool(stats=stats, max_connections=1)
+    waiters = [FakeWaiter() for _ in range(6)]
+    for waiter in waiters:
+        pool.wait(waiter)
+    pool.opening()
+    pool.open_failed("refused")
+    errors = [waiter.error for waiter in waiters]
+    assert [(type(error), str(error)) for error in errors] == [(UpstreamConnectError, "refused")] * 6
+    assert len({id(error) for error in errors}) == 6, "the router notes things on its request's error"
+    assert pool.connections_wanted() == 0
+    assert stats.upstream_rq_pending_failure_eject == 6
+    assert stats.upstream_rq_pending_active == 0
+
+
+def test_a_failed_attempt_fails_those_too_that_wait_for_other_attempts_or_for_busy_connections() -> None:
+    pool = make_pool(max_connections=3)
+    busy = add(pool)
+    pool.checkout()
     first, second = FakeWaiter(), FakeWaiter()
     pool.wait(first)
     pool.wait(second)
     pool.opening()
-    error = UpstreamConnectError("refused")
-    pool.open_failed(error)
-    assert (first.error, second.error) == (error, None)
+    pool.opening()
+    pool.open_failed("refused")
+    assert (first.done(), second.done()) == (True, True)
+    later = FakeWaiter()
+    pool.wait(later)
+    assert pool.connections_wanted() == 0, "one is being opened still"
+    pool.opened(lease := Lease(FakeConnection()), 1.0)
+    assert later.result is lease
+    pool.returned(busy, 2.0)
+    assert pool.checkout() is busy
+
+
+def test_a_request_that_comes_after_the_failure_begins_an_attempt_of_its_own() -> None:
+    pool = make_pool(max_connections=1)
+    pool.wait(FakeWaiter())
+    pool.opening()
+    pool.open_failed("refused")
+    again = FakeWaiter()
+    pool.wait(again)
     assert pool.connections_wanted() == 1
+    assert not again.done()
+
+
+def test_an_attempt_that_is_called_off_fails_nobody() -> None:
+    pool = make_pool(max_connections=1)
+    waiter = FakeWaiter()
+    pool.wait(waiter)
+    pool.opening()
+    pool.opening_ended()
+    assert not waiter.done()
+    assert pool.connections_wanted() == 1
+
+
+def test_those_that_wait_leave_room_in_the_queue_when_they_fail() -> None:
+    stats = ClusterStats()
+    pool = make_pool(stats=stats, max_connections=1, max_pending_requests=2)
+    for _ in range(2):
+        pool.wait(FakeWaiter())
+    pool.opening()
+    with pytest.raises(UpstreamOverflowError):
+        pool.wait(FakeWaiter())
+    pool.open_failed("refused")
+    pool.wait(FakeWaiter())
+    pool.wait(FakeWaiter())
+    with pytest.raises(UpstreamOverflowError):
+        pool.wait(FakeWaiter())
+    assert stats.upstream_rq_pending_overflow == 2
 
 
 def test_a_waiter_that_gave_up_leaves_no_slot_behind() -> None:
@@ -218,7 +281,8 @@ class PoolMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.pool.connecting)
     @rule()
     def refused(self) -> None:
-        self.pool.open_failed(UpstreamConnectError("refused"))
+        self.pool.open_failed("refused")
+        assert all(waiter.done() for waiter in self.waiters)
         self.collect()
 
     @precondition(lambda self: self.lent)

@@ -121,6 +121,13 @@ def test_a_cluster_says_little_and_gets_envoys_defaults() -> None:
     assert cluster(static_cluster("c"), "outlier_detection", {}).outlier_detection == OutlierDetection()
 
 
+def test_the_share_of_hosts_that_may_be_ejected() -> None:
+    share = {"max_ejection_percent": 0, "always_eject_one_host": True, "base_ejection_time": "400s"}
+    assert cluster(static_cluster("c"), "outlier_detection", share).outlier_detection == OutlierDetection(
+        max_ejection_percent=0, always_eject_one_host=True, base_ejection_time_s=400, max_ejection_time_s=400
+    )
+
+
 def test_a_route_says_little_and_gets_envoys_defaults() -> None:
     action = forward("retry_policy", {"retry_on": "5xx, connect-failure"})
     assert action.timeout_s == 15.0
