@@ -1,24 +1,19 @@
-"""The access log: Envoy's command operators, compiled once, written off the event loop.
+"""The access log: Envoy's command operators, compiled once.
 
 https://www.envoyproxy.io/docs/envoy/latest/configuration/observability/access_log/usage
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
 import re
-import threading
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 from sidecar.errors import ConfigError
+from sidecar.observability.log_file import LogFile
 from sidecar.observability.stream_info import StreamInfo
-
-_LOG = logging.getLogger(__name__)
 
 DEFAULT_FORMAT = (
     '[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% '
@@ -26,8 +21,6 @@ DEFAULT_FORMAT = (
     '"%REQ(X-FORWARDED-FOR)%" "%REQ(USER-AGENT)%" "%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%" '
     '"%UPSTREAM_HOST%"\n'
 )
-FLUSH_INTERVAL_S = 1.0
-MAX_BUFFERED_BYTES = 8 * 1024 * 1024
 
 
 class LoggedRequest(Protocol):
@@ -195,54 +188,3 @@ def _evaluate_json(
     if len(parts) == 1 and not isinstance(parts[0], str):
         return parts[0](info, request, response)  # null rather than "-", as Envoy
     return _evaluate(parts, info, request, response)
-
-
-class LogFile:
-    """A file that lines are appended to without holding up the event loop: a task hands what gathered in a
-    second to a thread. A sink that does not keep up loses lines, counted in `dropped_bytes`, never memory."""
-
-    def __init__(self, path: str) -> None:
-        """Raises `OSError` when the file cannot be opened."""
-        self._file: IO[bytes] = Path(path).open("ab", buffering=0)  # noqa: SIM115 - closed by `close`
-        self._writing = threading.Lock()  # a thread may still be at it when `close` comes
-        self._lines: list[bytes] = []
-        self._size_bytes = 0
-        self._refused = False  # what was written last
-        self.dropped_bytes = 0
-
-    def write(self, line: bytes) -> None:
-        if self._size_bytes + len(line) > MAX_BUFFERED_BYTES:
-            self.dropped_bytes += len(line)
-            return
-        self._lines.append(line)
-        self._size_bytes += len(line)
-
-    async def run(self) -> None:
-        """Flushes until it is cancelled."""
-        while True:
-            await asyncio.sleep(FLUSH_INTERVAL_S)
-            if self._lines:
-                await asyncio.to_thread(self._write, self._take())
-
-    def close(self) -> None:
-        self._write(self._take())
-        self._file.close()
-
-    def _take(self) -> bytes:
-        data = b"".join(self._lines)
-        self._lines.clear()
-        self._size_bytes = 0
-        return data
-
-    def _write(self, data: bytes) -> None:
-        """What a sink refuses (a full disk, a reader that is gone) is lost; the next may be taken."""
-        with self._writing:
-            view = memoryview(data)
-            try:
-                while view:
-                    view = view[self._file.write(view) :]
-            except OSError as error:
-                self.dropped_bytes += len(view)
-                if not self._refused:
-                    _LOG.warning("access log %s: %s", self._file.name, error.strerror)
-            self._refused = bool(view)

@@ -8,7 +8,8 @@ from typing import Protocol
 
 from sidecar.config.listener import AccessLog, TrafficDirection
 from sidecar.errors import ConfigError
-from sidecar.observability.access_log import AccessLogger, LogFile, LoggedRequest, LoggedResponse
+from sidecar.observability.access_log import AccessLogger, LoggedRequest, LoggedResponse
+from sidecar.observability.log_file import LogFile
 from sidecar.observability.request_metrics import ConnectionSeries, LocalWorkload, RequestMetrics
 from sidecar.observability.stream_info import StreamInfo
 
@@ -79,6 +80,11 @@ class Telemetry:
     ) -> ConnectionTelemetry:
         """The same for a TCP proxy."""
         return ConnectionTelemetry(self._metrics(direction), tuple(self._loggers(access_logs)))
+
+    def reopen_logs(self) -> None:
+        """Log rotation has renamed the files: each is opened anew, under its path, within a second."""
+        for file in self._files.values():
+            file.reopen()
 
     async def close(self) -> None:
         """Writes what is left, and closes the files."""

@@ -9,7 +9,8 @@ import pytest
 
 from sidecar.config.endpoint import SocketAddress
 from sidecar.errors import ConfigError
-from sidecar.observability.access_log import MAX_BUFFERED_BYTES, AccessLogger, LogFile
+from sidecar.observability.access_log import AccessLogger
+from sidecar.observability.log_file import LogFile
 from sidecar.observability.stream_info import Connection, StreamInfo
 
 
@@ -73,26 +74,3 @@ def test_nor_by_the_server_name_that_it_asks_for(tmp_path: Path) -> None:
 def test_an_unknown_operator_is_refused_by_name(tmp_path: Path, format_: str) -> None:
     with pytest.raises(ConfigError, match=r"access_log\[0\]: .*operator"):
         logged(tmp_path, format_, info(), None, None)
-
-
-def test_a_slow_sink_loses_lines_not_memory(tmp_path: Path) -> None:
-    sink = LogFile(str(tmp_path / "log"))
-    line = b"x" * 65536
-    for _ in range(2 * MAX_BUFFERED_BYTES // len(line)):
-        sink.write(line)
-    assert sink.dropped_bytes == MAX_BUFFERED_BYTES
-    sink.close()
-    assert (tmp_path / "log").stat().st_size == MAX_BUFFERED_BYTES
-
-
-def test_a_sink_that_refuses_loses_lines_and_is_written_to_again(caplog: pytest.LogCaptureFixture) -> None:
-    sink = LogFile("/dev/full")
-    for _ in range(2):
-        sink.write(b"line\n")
-        sink._write(sink._take())
-    assert sink.dropped_bytes == 10
-    assert [record.getMessage() for record in caplog.records] == [
-        "access log /dev/full: No space left on device"
-    ]
-    sink.write(b"line\n")
-    sink.close()
