@@ -102,7 +102,7 @@ class Telemetry:
 
     def _loggers(self, access_logs: Iterable[AccessLog]) -> list[AccessLogger]:
         return [
-            AccessLogger(self._file(log.path), log.format, path=f"access_log {log.path}")
+            AccessLogger(self._file(log.path), log, path=f"access_log {log.path}")
             for log in (*self._everywhere, *access_logs)
         ]
 

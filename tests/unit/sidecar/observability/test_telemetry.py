@@ -17,7 +17,7 @@ HERE = SocketAddress("127.0.0.1", 1)
 
 
 class Request:
-    method, path, authority = b"GET", b"/a", b"reviews"
+    method, path, authority, scheme = b"GET", b"/a", b"reviews", b"http"
 
     def __init__(self) -> None:
         self.headers: list[tuple[bytes, bytes]] = []
