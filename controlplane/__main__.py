@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 
 from controlplane.errors import SettingsError
@@ -11,6 +12,8 @@ from controlplane.settings import read_settings
 
 
 def main() -> None:
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)  # until `serve` handles them: neither may end the process
     configure_logging("info", "text")
     try:
         settings = read_settings(sys.argv[1:], os.environ)

@@ -51,6 +51,10 @@ async def serve(settings: Settings, status_timing: StatusTiming = _STATUS_TIMING
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    # What others reload their configuration or their log files for: the sources are followed, and the log is
+    # the standard error.
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        loop.add_signal_handler(number, _LOG.warning, "%s is ignored", number.name)
     control_plane = ControlPlane(settings, status_timing)
     try:
         await _unless(stop, {"start": control_plane.start()})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 import sys
 
 import uvloop
@@ -21,6 +22,8 @@ GC_THRESHOLD = 10_000
 
 
 def main() -> None:
+    for number in (signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)  # until `serve` handles them: neither may end the process
     try:
         settings = parse_arguments(sys.argv[1:], os.environ)
         _set_up_logging(settings.log_level)

@@ -60,6 +60,8 @@ async def serve(settings: Settings, bootstrap: Bootstrap) -> None:
     quiet_peer_faults(loop)
     loop.add_signal_handler(signal.SIGTERM, sidecar.drain_and_stop)
     loop.add_signal_handler(signal.SIGINT, sidecar.stop)
+    loop.add_signal_handler(signal.SIGUSR1, sidecar.reopen_logs)
+    loop.add_signal_handler(signal.SIGHUP, log.warning, "SIGHUP is ignored")
     try:
         await sidecar.run()
     finally:
@@ -156,6 +158,11 @@ class Sidecar:
     def stop(self) -> None:
         if not self._stopped.done():
             self._stopped.set_result(None)
+
+    def reopen_logs(self) -> None:
+        """SIGUSR1 and ``/reopen_logs``, as Envoy: what log rotation asks for."""
+        log.info("access logs are reopened")
+        self._telemetry.reopen_logs()
 
     async def close(self) -> None:
         await self._ports.close()
@@ -256,6 +263,7 @@ class Sidecar:
             is_dynamic=lambda name: name not in self._bootstrap.static.clusters,
             drain=self._drain_listeners,
             quit=self.stop,
+            reopen_logs=self.reopen_logs,
         )
 
     def _state(self) -> ServerState:

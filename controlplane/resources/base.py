@@ -132,10 +132,12 @@ DurationOrZero = Annotated[
 
 
 def count_groups(pattern: str) -> int:
-    """The groups of an RE2 regular expression. Raises a validation error if it is none."""
+    """The groups of an RE2 regular expression, as proxies compile it: each byte is a character (RE2's
+    Latin-1). Raises a validation error if it is none."""
     if not pattern:
         raise invalid("should not be empty")
     options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
     options.log_errors = False
     try:
         return int(re2.compile(pattern.encode(), options).groups)

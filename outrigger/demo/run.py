@@ -37,10 +37,12 @@ class DemoOptions:
 
 
 async def run_demo(options: DemoOptions, console: Console) -> bool:
-    """Whether every step did what it said. SIGTERM ends it as Ctrl-C does: cancelled, with no child left."""
+    """Whether every step did what it said. SIGTERM, and SIGHUP of a terminal that is closed, end it as Ctrl-C
+    does: cancelled, with no child left."""
     this = asyncio.current_task()
     assert this is not None
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, this.cancel)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        asyncio.get_running_loop().add_signal_handler(number, this.cancel)
     screen = Screen(console, live=not options.plain)
     with tempfile.TemporaryDirectory(prefix="outrigger-demo-") as folder:
         run_dir = Path(folder)

@@ -47,6 +47,11 @@ def quit_(view: AdminView, _: Query) -> Answer:
     return "OK\n"
 
 
+def reopen_logs(view: AdminView, _: Query) -> Answer:
+    view.reopen_logs()
+    return "OK\n"
+
+
 def drain(view: AdminView, query: Query) -> Answer:
     view.drain(inbound_only="inboundonly" in query, graceful="graceful" in query)
     return "OK\n"
@@ -78,6 +83,7 @@ ENDPOINTS: Mapping[str, Endpoint] = {
     ),
     "/quitquitquit": Endpoint(quit_, "exit the sidecar", mutates=True),
     "/ready": Endpoint(ready, "200 when it serves, else 503 and the state"),
+    "/reopen_logs": Endpoint(reopen_logs, "open the access logs anew, after log rotation", mutates=True),
     "/server_info": Endpoint(lambda view, _: view.server_info(), "version, state, uptime, command line"),
     "/stats": Endpoint(stats.stats, "counters: ?filter=REGEX, ?usedonly, ?format=json|prometheus"),
     "/stats/prometheus": Endpoint(stats.prometheus, "all metrics in the Prometheus format"),

@@ -52,3 +52,4 @@ class AdminView:
     is_dynamic: Callable[[str], bool]
     drain: DrainListeners
     quit: Callable[[], None]
+    reopen_logs: Callable[[], None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import TypeAlias
 
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.route import RouteConfiguration, WeightedCluster
@@ -17,13 +18,18 @@ class TrafficDirection(Enum):
     OUTBOUND = 2
 
 
+# A JSON value whose strings are format strings.
+JsonFormat: TypeAlias = "str | int | float | bool | tuple[JsonFormat, ...] | Mapping[str, JsonFormat] | None"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessLog:
     """A file access log (``/dev/stdout`` is usual). ``format`` None is Envoy's default text;
-    a mapping is JSON, its values format strings."""
+    a mapping is JSON."""
 
     path: str
-    format: str | Mapping[str, str] | None = None
+    format: str | Mapping[str, JsonFormat] | None = None
+    omit_empty_values: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

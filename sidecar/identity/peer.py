@@ -11,12 +11,12 @@ import ssl
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-import re2
 from cryptography import x509
 
 from protos.spiffe import SpiffeId
 from sidecar.config.tls import SanMatch, SanMatchKind
 from sidecar.errors import IdentityError
+from sidecar.regex import RegexError, compile_full_match
 
 _ANY: Final = "ANY"
 # What `ssl` calls the kinds of names that ``SubjectAltNameMatcher.SanType`` knows.
@@ -128,10 +128,10 @@ def _value_test(san: SanMatch) -> Callable[[str], bool]:
             return lambda value: wanted in value
         case SanMatchKind.REGEX:
             try:
-                pattern = re2.compile(wanted)
-            except re2.error as error:
+                matches = compile_full_match(wanted)
+            except RegexError as error:
                 raise IdentityError(f"the name pattern {wanted!r} does not compile: {error}") from error
-            return lambda value: pattern.fullmatch(value) is not None
+            return lambda value: matches(value.encode(errors="surrogateescape"))
 
 
 def _dns_test(expected: str) -> Callable[[str], bool]:

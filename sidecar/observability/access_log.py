@@ -1,24 +1,26 @@
-"""The access log: Envoy's command operators, compiled once, written off the event loop.
+"""The access log: Envoy's command operators, compiled once, as a line of text or as a JSON object.
 
 https://www.envoyproxy.io/docs/envoy/latest/configuration/observability/access_log/usage
+
+Headers are bytes and need not be UTF-8. In JSON, a value that is UTF-8 is that text, and any other is read as
+Latin-1, as Envoy does. In text, where Envoy writes what it was sent, a quotation mark, a control character, a
+separator of lines and a byte that is no UTF-8 are written as ``\\xNN``: a client must not forge a line of the
+log, or a field of it. A length limit counts the bytes of the value, before any of this.
 """
 
 from __future__ import annotations
 
-import asyncio
 import json
-import logging
 import re
-import threading
+import unicodedata
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
+from sidecar.config.listener import AccessLog, JsonFormat
 from sidecar.errors import ConfigError
+from sidecar.observability.log_file import LogFile
 from sidecar.observability.stream_info import StreamInfo
-
-_LOG = logging.getLogger(__name__)
 
 DEFAULT_FORMAT = (
     '[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% '
@@ -26,8 +28,6 @@ DEFAULT_FORMAT = (
     '"%REQ(X-FORWARDED-FOR)%" "%REQ(USER-AGENT)%" "%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%" '
     '"%UPSTREAM_HOST%"\n'
 )
-FLUSH_INTERVAL_S = 1.0
-MAX_BUFFERED_BYTES = 8 * 1024 * 1024
 
 
 class LoggedRequest(Protocol):
@@ -36,6 +36,7 @@ class LoggedRequest(Protocol):
     method: bytes
     path: bytes
     authority: bytes
+    scheme: bytes
     headers: list[tuple[bytes, bytes]]
 
 
@@ -43,7 +44,8 @@ class LoggedResponse(Protocol):
     headers: list[tuple[bytes, bytes]]
 
 
-Value = str | int | None
+Value = str | bytes | int | None
+"""``bytes`` are as they came off the wire; None is empty."""
 Operator = Callable[[StreamInfo, LoggedRequest | None, LoggedResponse | None], Value]
 
 _OPERATOR = re.compile(r"%(?:([A-Z0-9_]+)(?:\(([^)%]*)\))?(?::(\d+))?)?%")
@@ -59,7 +61,7 @@ _PLAIN_OPERATORS: Mapping[str, Callable[[StreamInfo], object]] = {
     "PROTOCOL": lambda info: info.protocol,
     "RESPONSE_CODE": lambda info: info.status,
     "RESPONSE_CODE_DETAILS": lambda info: info.details,
-    "RESPONSE_FLAGS": lambda info: info.flags,
+    "RESPONSE_FLAGS": lambda info: info.flags or "-",  # never empty, not even in JSON
     "BYTES_RECEIVED": lambda info: info.bytes_received,
     "BYTES_SENT": lambda info: info.bytes_sent,
     "DURATION": lambda info: int((info.end_s - info.start_s) * 1000),
@@ -100,30 +102,31 @@ def compile_format(text: str, *, path: str) -> list[str | Operator]:
 
 
 def _operator(name: str, argument: str | None, length: str | None, path: str) -> Operator:
-    limit = int(length) if length else None
     if name in ("REQ", "RESP") and argument:
-        return _header_operator(name, argument.lower(), limit)
+        return _header_operator(name, argument.lower(), int(length) if length else None)
     plain = _PLAIN_OPERATORS.get(name)
     if plain is None or argument:
         raise ConfigError(path, f"command operator %{name}% is not supported")
+    if length:
+        raise ConfigError(path, f"command operator %{name}% takes no length")
 
     def evaluate(info: StreamInfo, _: LoggedRequest | None, __: LoggedResponse | None) -> Value:
         value = plain(info)
         if isinstance(value, int) or value is None:
             return value
-        return _harmless(str(value))[:limit] or None
+        return str(value) or None
 
     return evaluate
 
 
-def _header_operator(name: str, argument: str, limit: int | None) -> Operator:
+def _header_operator(name: str, argument: str, limit_bytes: int | None) -> Operator:
     wanted = [part.encode() for part in argument.split("?")]
 
-    def evaluate(_: StreamInfo, request: LoggedRequest | None, response: LoggedResponse | None) -> str | None:
+    def evaluate(_: StreamInfo, request: LoggedRequest | None, response: LoggedResponse | None) -> Value:
         for header in wanted:
             value = _request_header(request, header) if name == "REQ" else _find(response, header)
-            if value:
-                return _harmless(value.decode("latin-1"))[:limit]
+            if value is not None:
+                return value[:limit_bytes]
         return None
 
     return evaluate
@@ -136,8 +139,10 @@ def _request_header(request: LoggedRequest | None, name: bytes) -> bytes | None:
         return request.method
     if name == b":path":
         return request.path
-    if name == b":authority":
+    if name in (b":authority", b"host"):
         return request.authority
+    if name == b":scheme":
+        return request.scheme
     return _find(request, name)
 
 
@@ -147,102 +152,133 @@ def _find(message: LoggedRequest | LoggedResponse | None, name: bytes) -> bytes 
     return next((value for header, value in message.headers if header == name), None)
 
 
-def _harmless(text: str) -> str:
-    """What a client said (its headers, its SNI) must not forge a line of the log, or a field of it."""
-    return text.translate(_ESCAPES) if not text.isprintable() or '"' in text else text
-
-
-_ESCAPES = {code: f"\\x{code:02x}" for code in (*range(32), 127, *range(128, 160), 34)}
-
-
 class AccessLogger:
-    """Formats entries for one sink: a line of text, or a JSON object where `format` is a mapping."""
+    """Formats entries for one sink."""
 
-    def __init__(self, sink: LogFile, format_: str | Mapping[str, str] | None, *, path: str) -> None:
+    def __init__(self, sink: LogFile, log: AccessLog, *, path: str) -> None:
+        """Raises `ConfigError` at `path` for a command operator that is not known."""
         self._sink = sink
+        format_, omit_empty = log.format, log.omit_empty_values
         if isinstance(format_, Mapping):
-            self._json = {key: compile_format(value, path=path) for key, value in format_.items()}
-            self._text: list[str | Operator] = []
+            self._line = _json_line(compile_json(format_, path=path, omit_empty=omit_empty))
         else:
-            self._json = {}
-            self._text = compile_format(format_ or DEFAULT_FORMAT, path=path)
+            parts = compile_format(DEFAULT_FORMAT if format_ is None else format_, path=path)
+            self._line = _text(parts, "" if omit_empty else "-")
 
     def log(self, info: StreamInfo, request: LoggedRequest | None, response: LoggedResponse | None) -> None:
-        if self._json:
-            entry = {key: _evaluate_json(parts, info, request, response) for key, parts in self._json.items()}
-            line = json.dumps(entry, separators=(",", ":")) + "\n"
-        else:
-            line = _evaluate(self._text, info, request, response)
-        self._sink.write(line.encode())
+        # Half of a surrogate pair cannot be written: it becomes its escape, which JSON knows too.
+        self._sink.write(self._line(info, request, response).encode(errors="backslashreplace"))
 
 
-def _evaluate(
-    parts: list[str | Operator],
-    info: StreamInfo,
-    request: LoggedRequest | None,
-    response: LoggedResponse | None,
-) -> str:
-    values = (part if isinstance(part, str) else part(info, request, response) for part in parts)
-    return "".join("-" if value is None else str(value) for value in values)
+Line = Callable[[StreamInfo, LoggedRequest | None, LoggedResponse | None], str]
+Node = Callable[[StreamInfo, LoggedRequest | None, LoggedResponse | None], object]
 
 
-def _evaluate_json(
-    parts: list[str | Operator],
-    info: StreamInfo,
-    request: LoggedRequest | None,
-    response: LoggedResponse | None,
-) -> Value:
+# Text.
+
+
+def _text(parts: list[str | Operator], empty: str) -> Line:
+    def line(info: StreamInfo, request: LoggedRequest | None, response: LoggedResponse | None) -> str:
+        values = (
+            part if isinstance(part, str) else _text_value(part(info, request, response), empty)
+            for part in parts
+        )
+        return "".join(values)
+
+    return line
+
+
+def _text_value(value: Value, empty: str) -> str:
+    if value is None:
+        return empty
+    if isinstance(value, int):
+        return str(value)
+    return _harmless(value.decode(errors="surrogateescape") if isinstance(value, bytes) else value)
+
+
+def _harmless(text: str) -> str:
+    if text.isprintable() and '"' not in text:
+        return text
+    return "".join(
+        _escaped(char) if char == '"' or unicodedata.category(char) in _HARMFUL else char for char in text
+    )
+
+
+# Controls, separators of lines and paragraphs, and the surrogates that stand for bytes that are no UTF-8.
+_HARMFUL = frozenset(("Cc", "Zl", "Zp", "Cs"))
+
+
+def _escaped(char: str) -> str:
+    try:
+        data = char.encode(errors="surrogateescape")
+    except UnicodeEncodeError:
+        return f"\\u{ord(char):04x}"
+    return "".join(f"\\x{byte:02x}" for byte in data)
+
+
+# JSON.
+
+
+def compile_json(template: JsonFormat, *, path: str, omit_empty: bool) -> Node:
+    """The value of a template, whose strings are formats. One command operator alone keeps its type, and is
+    null where it is empty. `omit_empty` leaves out what is null, and objects of which nothing is left."""
+    if isinstance(template, Mapping):
+        return _json_object(template, path=path, omit_empty=omit_empty)
+    if isinstance(template, tuple):
+        nodes = [compile_json(item, path=path, omit_empty=omit_empty) for item in template]
+
+        def items(
+            info: StreamInfo, request: LoggedRequest | None, response: LoggedResponse | None
+        ) -> list[object]:
+            values = [node(info, request, response) for node in nodes]
+            return [value for value in values if value is not None] if omit_empty else values
+
+        return items
+    if isinstance(template, str):
+        return _json_string(compile_format(template, path=path), "" if omit_empty else "-")
+    return lambda info, request, response: template
+
+
+def _json_object(template: Mapping[str, JsonFormat], *, path: str, omit_empty: bool) -> Node:
+    nodes = {key: compile_json(value, path=path, omit_empty=omit_empty) for key, value in template.items()}
+
+    def values(
+        info: StreamInfo, request: LoggedRequest | None, response: LoggedResponse | None
+    ) -> dict[str, object] | None:
+        entry = {key: node(info, request, response) for key, node in nodes.items()}
+        if omit_empty:
+            return {key: value for key, value in entry.items() if value is not None} or None
+        return entry
+
+    return values
+
+
+def _json_string(parts: list[str | Operator], empty: str) -> Node:
     if len(parts) == 1 and not isinstance(parts[0], str):
-        return parts[0](info, request, response)  # null rather than "-", as Envoy
-    return _evaluate(parts, info, request, response)
+        alone = parts[0]
+        return lambda info, request, response: _json_value(alone(info, request, response))
+
+    def joined(info: StreamInfo, request: LoggedRequest | None, response: LoggedResponse | None) -> str:
+        values = (
+            part if isinstance(part, str) else _json_value(part(info, request, response)) for part in parts
+        )
+        return "".join(empty if value is None else str(value) for value in values)
+
+    return joined
 
 
-class LogFile:
-    """A file that lines are appended to without holding up the event loop: a task hands what gathered in a
-    second to a thread. A sink that does not keep up loses lines, counted in `dropped_bytes`, never memory."""
+def _json_value(value: Value) -> str | int | None:
+    if not isinstance(value, bytes):
+        return value
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return value.decode("latin-1")
 
-    def __init__(self, path: str) -> None:
-        """Raises `OSError` when the file cannot be opened."""
-        self._file: IO[bytes] = Path(path).open("ab", buffering=0)  # noqa: SIM115 - closed by `close`
-        self._writing = threading.Lock()  # a thread may still be at it when `close` comes
-        self._lines: list[bytes] = []
-        self._size_bytes = 0
-        self._refused = False  # what was written last
-        self.dropped_bytes = 0
 
-    def write(self, line: bytes) -> None:
-        if self._size_bytes + len(line) > MAX_BUFFERED_BYTES:
-            self.dropped_bytes += len(line)
-            return
-        self._lines.append(line)
-        self._size_bytes += len(line)
+def _json_line(entry: Node) -> Line:
+    def line(info: StreamInfo, request: LoggedRequest | None, response: LoggedResponse | None) -> str:
+        values = entry(info, request, response)
+        return json.dumps(values or {}, separators=(",", ":"), ensure_ascii=False) + "\n"
 
-    async def run(self) -> None:
-        """Flushes until it is cancelled."""
-        while True:
-            await asyncio.sleep(FLUSH_INTERVAL_S)
-            if self._lines:
-                await asyncio.to_thread(self._write, self._take())
-
-    def close(self) -> None:
-        self._write(self._take())
-        self._file.close()
-
-    def _take(self) -> bytes:
-        data = b"".join(self._lines)
-        self._lines.clear()
-        self._size_bytes = 0
-        return data
-
-    def _write(self, data: bytes) -> None:
-        """What a sink refuses (a full disk, a reader that is gone) is lost; the next may be taken."""
-        with self._writing:
-            view = memoryview(data)
-            try:
-                while view:
-                    view = view[self._file.write(view) :]
-            except OSError as error:
-                self.dropped_bytes += len(view)
-                if not self._refused:
-                    _LOG.warning("access log %s: %s", self._file.name, error.strerror)
-            self._refused = bool(view)
+    return line

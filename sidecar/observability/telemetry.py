@@ -8,7 +8,8 @@ from typing import Protocol
 
 from sidecar.config.listener import AccessLog, TrafficDirection
 from sidecar.errors import ConfigError
-from sidecar.observability.access_log import AccessLogger, LogFile, LoggedRequest, LoggedResponse
+from sidecar.observability.access_log import AccessLogger, LoggedRequest, LoggedResponse
+from sidecar.observability.log_file import LogFile
 from sidecar.observability.request_metrics import ConnectionSeries, LocalWorkload, RequestMetrics
 from sidecar.observability.stream_info import StreamInfo
 
@@ -80,6 +81,11 @@ class Telemetry:
         """The same for a TCP proxy."""
         return ConnectionTelemetry(self._metrics(direction), tuple(self._loggers(access_logs)))
 
+    def reopen_logs(self) -> None:
+        """Log rotation has renamed the files: each is opened anew, under its path, within a second."""
+        for file in self._files.values():
+            file.reopen()
+
     async def close(self) -> None:
         """Writes what is left, and closes the files."""
         for task in self._flushing.values():
@@ -96,7 +102,7 @@ class Telemetry:
 
     def _loggers(self, access_logs: Iterable[AccessLog]) -> list[AccessLogger]:
         return [
-            AccessLogger(self._file(log.path), log.format, path=f"access_log {log.path}")
+            AccessLogger(self._file(log.path), log, path=f"access_log {log.path}")
             for log in (*self._everywhere, *access_logs)
         ]
 

@@ -138,6 +138,7 @@ class Exchange:
         """A host, a connection to it, and the exchange."""
         request, cluster = self._request, self._cluster
         info = request.info
+        info.attempts += 1
         if cluster.is_original_dst:
             host = await cluster.original_dst_host(info, request.authority)
         else:
@@ -174,7 +175,6 @@ class Exchange:
         """What differs from attempt to attempt."""
         request, forward = self._request, self._forward
         info = request.info
-        info.attempts += 1
         info.upstream_service_time_s = 0.0
         self._cluster.note_host(info, host)
         if self._body is not None:

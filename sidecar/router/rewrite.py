@@ -14,7 +14,7 @@ import re2
 from sidecar.config.route import PathMatchKind, RegexRewrite, RouteMatch
 from sidecar.errors import ConfigError
 from sidecar.http.message import Request
-from sidecar.router.string_match import check_regex, quiet_options
+from sidecar.regex import RegexError, compile_re2
 
 PathRewrite = Callable[[bytes], bytes]
 
@@ -48,8 +48,10 @@ def compile_path_rewrite(
 
 def _compile_regex_rewrite(rewrite: RegexRewrite) -> PathRewrite:
     """Replaces every match of the pattern in the path, the query string apart."""
-    check_regex(rewrite.pattern)
-    pattern = re2.compile(rewrite.pattern.encode(), quiet_options())
+    try:
+        pattern = compile_re2(rewrite.pattern)
+    except RegexError as error:
+        raise ConfigError("regex", f"{rewrite.pattern!r} is not a valid RE2 expression: {error}") from error
     parts = _substitution_parts(rewrite.substitution, pattern.groups)
 
     def expand(found: re2._Match) -> bytes:

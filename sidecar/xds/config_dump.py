@@ -10,11 +10,10 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
-import re2
-
 from protos import type_urls
 from sidecar.config.bootstrap import Bootstrap
 from sidecar.errors import ConfigError
+from sidecar.regex import RegexError, compile_full_match
 from sidecar.xds.decode import resource_json
 from sidecar.xds.state import XdsState
 from sidecar.xds.store import Accepted, Rejected, Store
@@ -169,14 +168,11 @@ def _type(section: str) -> str:
 def _name_filter(name_regex: str | None) -> Callable[[str], bool]:
     if name_regex is None:
         return lambda name: True
-    options = re2.Options()
-    options.log_errors = False
     try:
-        pattern = re2.compile(name_regex, options)
-    except re2.error as error:
-        (reason,) = error.args
-        raise ConfigError("name_regex", f"does not compile: {reason.decode()}") from None
-    return lambda name: pattern.fullmatch(name) is not None
+        matches = compile_full_match(name_regex)
+    except RegexError as error:
+        raise ConfigError("name_regex", f"does not compile: {error}") from None
+    return lambda name: matches(name.encode())
 
 
 def _route_configs(listener: Mapping[str, Any]) -> Entries:

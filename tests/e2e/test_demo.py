@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support.processes import child
 
 
@@ -31,12 +33,13 @@ def test_the_demo_does_what_it_says(tmp_path: Path) -> None:
     assert "did you mean `route`?" in demo.stdout
 
 
-def test_a_demo_that_is_told_to_stop_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_demo_that_is_told_to_stop_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "outrigger", "demo", "--plain"]
     with child(command, tmp_path / "log", {"TMPDIR": str(tmp_path)}) as demo:
         demo.wait_for(lambda: "1. all traffic" in demo.output, "the first step", deadline_s=60)
         assert running_below(tmp_path)
-        demo.process.send_signal(signal.SIGTERM)
+        demo.process.send_signal(number)
         assert demo.process.wait(30) == 130
     assert not running_below(tmp_path)
     assert not list(tmp_path.glob("outrigger-demo-*"))

@@ -222,6 +222,14 @@ def test_sigterm_ends_it_soon_with_code_0_though_proxies_are_connected(tmp_path:
             assert "Traceback" not in plane.process.output
 
 
+def test_sighup_and_sigusr1_are_ignored(tmp_path: Path) -> None:
+    with control_plane(tmp_path / "mesh", tmp_path / "state") as plane:
+        for number in (signal.SIGHUP, signal.SIGUSR1):
+            plane.process.process.send_signal(number)
+            ignored = f"{number.name} is ignored"
+            plane.process.wait_for(lambda ignored=ignored: ignored in plane.process.output, ignored)
+
+
 def test_a_restart_keeps_the_root_and_the_tokens(tmp_path: Path) -> None:
     state = tmp_path / "state"
     with control_plane(tmp_path / "mesh", state) as plane:

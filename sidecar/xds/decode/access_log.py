@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
-from sidecar.config.listener import AccessLog
+from sidecar.config.listener import AccessLog, JsonFormat
 from sidecar.xds.decode.view import View
 
 _FILE = "envoy.extensions.access_loggers.file.v3.FileAccessLog"
@@ -21,25 +22,29 @@ def decode_access_logs(view: View) -> tuple[AccessLog, ...]:
 
 def _access_log(view: View) -> AccessLog:
     config = view.unpack("typed_config", _FILE, _STDOUT, _STDERR)
-    stream = _STREAMS.get(config.message.DESCRIPTOR.full_name)
+    path = _STREAMS.get(config.message.DESCRIPTOR.full_name) or config.message.path
     if config.has("log_format"):
-        return AccessLog(path=stream or config.message.path, format=_log_format(config.get("log_format")))
-    if stream is not None:
-        return AccessLog(path=stream)
-    return AccessLog(path=config.message.path, format=_old_format(config))
+        format_ = config.get("log_format")
+        return AccessLog(
+            path=path, format=_log_format(format_), omit_empty_values=format_.message.omit_empty_values
+        )
+    if config.message.DESCRIPTOR.full_name in _STREAMS:
+        return AccessLog(path=path)
+    return AccessLog(path=path, format=_old_format(config))
 
 
-def _old_format(config: View) -> str | Mapping[str, str] | None:
+def _old_format(config: View) -> str | Mapping[str, JsonFormat] | None:
     """The fields of ``FileAccessLog`` that ``log_format`` has replaced."""
-    if config.which("access_log_format") == "json_format":
-        return _json_format(config, config.message.json_format)
+    kind = config.which("access_log_format")
+    if kind in ("json_format", "typed_json_format"):
+        return _json_format(config, kind)
     return config.message.format or None
 
 
-def _log_format(view: View) -> str | Mapping[str, str] | None:
+def _log_format(view: View) -> str | Mapping[str, JsonFormat] | None:
     kind = view.which("format")
     if kind == "json_format":
-        return _json_format(view, view.message.json_format)
+        return _json_format(view, kind)
     if kind == "text_format_source":
         source = view.get(kind)
         if source.which("specifier") != "inline_string":
@@ -48,8 +53,28 @@ def _log_format(view: View) -> str | Mapping[str, str] | None:
     return view.message.text_format or None
 
 
-def _json_format(view: View, struct: Any) -> Mapping[str, str]:
-    for key, value in struct.fields.items():
-        if value.WhichOneof("kind") != "string_value":
-            raise view.error("only strings are supported", f"json_format[{key}]")
-    return {key: value.string_value for key, value in struct.fields.items()}
+def _json_format(view: View, field: str) -> Mapping[str, JsonFormat]:
+    struct = getattr(view.message, field)
+    try:
+        return _object(struct)
+    except ValueError as error:
+        raise view.error(str(error), field) from error
+
+
+def _object(struct: Any) -> Mapping[str, JsonFormat]:
+    """In the order of the names, as Envoy writes them: a map has none of its own."""
+    return {name: _json_value(value) for name, value in sorted(struct.fields.items())}
+
+
+def _json_value(value: Any) -> JsonFormat:
+    kind = value.WhichOneof("kind")
+    if kind == "struct_value":
+        return _object(value.struct_value)
+    if kind == "list_value":
+        return tuple(_json_value(item) for item in value.list_value.values)
+    if kind == "number_value":
+        number = value.number_value
+        if not math.isfinite(number):
+            raise ValueError(f"{number} has no JSON form")
+        return int(number) if number.is_integer() else number
+    return getattr(value, kind) if kind in ("string_value", "bool_value") else None

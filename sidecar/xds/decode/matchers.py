@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-import re2
-
 from sidecar.config.route import (
     HeaderMatch,
     QueryParameterMatch,
@@ -13,6 +11,7 @@ from sidecar.config.route import (
     StringMatch,
     StringMatchKind,
 )
+from sidecar.regex import RegexError, compile_re2
 from sidecar.xds.decode.view import View
 
 _STRING_KINDS = {
@@ -50,7 +49,7 @@ def decode_regex(view: View) -> str:
 def decode_regex_rewrite(view: View) -> RegexRewrite:
     pattern = decode_regex(view.get("pattern"))
     substitution = str(view.message.substitution)
-    groups = re2.compile(pattern).groups
+    groups = compile_re2(pattern).groups
     if reason := _why_not_substitution(substitution, groups):
         raise view.error(reason, "substitution")
     return RegexRewrite(pattern=pattern, substitution=substitution)
@@ -58,13 +57,10 @@ def decode_regex_rewrite(view: View) -> RegexRewrite:
 
 @lru_cache(maxsize=4096)
 def _why_not_re2(pattern: str) -> str:
-    options = re2.Options()
-    options.log_errors = False
     try:
-        re2.compile(pattern, options)
-    except re2.error as error:
-        text = error.args[0] if error.args else str(error)
-        return text.decode(errors="replace") if isinstance(text, bytes) else str(text)
+        compile_re2(pattern)
+    except RegexError as error:
+        return str(error)
     return ""
 
 

@@ -85,8 +85,7 @@ _CORE: Final = {
         "interval timeout", interval_jitter=_HTTP2_TUNING, connection_idle_interval=_HTTP2_TUNING
     ),
     "envoy.config.core.v3.SubstitutionFormatString": _support(
-        "text_format json_format text_format_source",
-        omit_empty_values="an empty value is logged as a dash",
+        "text_format json_format text_format_source omit_empty_values",
         content_type="a file has none",
     ),
     "envoy.config.core.v3.Node": _support(
@@ -136,7 +135,9 @@ _LISTENER: Final = {
     ),
     "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector": _support(),
     "envoy.config.accesslog.v3.AccessLog": _support("name typed_config"),
-    "envoy.extensions.access_loggers.file.v3.FileAccessLog": _support("path format json_format log_format"),
+    "envoy.extensions.access_loggers.file.v3.FileAccessLog": _support(
+        "path format json_format typed_json_format log_format"
+    ),
     "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog": _support("log_format"),
     "envoy.extensions.access_loggers.stream.v3.StderrAccessLog": _support("log_format"),
 }

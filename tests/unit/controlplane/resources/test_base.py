@@ -45,7 +45,7 @@ def test_a_duration_below_a_millisecond_is_refused_unless_zero_means_never() -> 
     assert Example.model_validate({"limit": "0s"}).limit == timedelta()
 
 
-@pytest.mark.parametrize("pattern", ["(", "a{2,1}", r"(?=x)", r"\1", "[z-a]", "a**"])
+@pytest.mark.parametrize("pattern", ["(", "a{2,1}", r"(?=x)", r"\1", "[z-a]", "a**", r"\x{20ac}"])
 def test_only_regexes_that_re2_compiles_are_taken(pattern: str) -> None:
     with pytest.raises(ValidationError, match="RE2"):
         Example.model_validate({"pattern": pattern})

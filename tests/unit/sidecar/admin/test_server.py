@@ -29,6 +29,7 @@ class Sidecar:
     clusters: ClusterManager | tuple[()] = ()
     drained: list[tuple[bool, bool]] = field(default_factory=list)
     quits: int = 0
+    reopenings: int = 0
     dumps: list[dict[str, Any]] = field(default_factory=list)
 
     def view(self) -> AdminView:
@@ -46,10 +47,14 @@ class Sidecar:
             is_dynamic=lambda name: name == "dynamic",
             drain=lambda *, inbound_only, graceful: self.drained.append((inbound_only, graceful)),
             quit=self._quit,
+            reopen_logs=self._reopen,
         )
 
     def _quit(self) -> None:
         self.quits += 1
+
+    def _reopen(self) -> None:
+        self.reopenings += 1
 
     def _dump(self, **query: Any) -> dict[str, Any]:
         self.dumps.append(query)
@@ -98,13 +103,15 @@ async def test_what_is_not_there_is_answered_with_what_is() -> None:
 
 async def test_nothing_changes_but_by_post() -> None:
     sidecar = Sidecar()
-    for path in ("/quitquitquit", "/drain_listeners", "/logging?level=debug"):
+    for path in ("/quitquitquit", "/drain_listeners", "/reopen_logs", "/logging?level=debug"):
         response = await sidecar.ask(path)
         assert response.status == 405
         assert await text_of(response) == "Method GET not allowed, POST required."
-    assert (sidecar.quits, sidecar.drained) == (0, [])
+    assert (sidecar.quits, sidecar.drained, sidecar.reopenings) == (0, [], 0)
     await sidecar.ask("/quitquitquit", "POST")
     assert sidecar.quits == 1
+    assert await text_of(await sidecar.ask("/reopen_logs", "POST")) == "OK\n"
+    assert sidecar.reopenings == 1
 
 
 @pytest.mark.parametrize(

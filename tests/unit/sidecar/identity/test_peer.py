@@ -30,6 +30,7 @@ def san(kind: SanMatchKind, value: str, san_type: str = "ANY") -> SanMatch:
         (san(SanMatchKind.SUFFIX, "/sa/reviews"), WORKLOAD),
         (san(SanMatchKind.CONTAINS, "/ns/default/"), WORKLOAD),
         (san(SanMatchKind.REGEX, "spiffe://.*/sa/(reviews|ratings)"), WORKLOAD),
+        (san(SanMatchKind.REGEX, "josé@.*", "EMAIL"), ("EMAIL", "josé@\udce9")),
         (san(SanMatchKind.EXACT, "API.example.com", "DNS"), ("DNS", "api.Example.com")),
         (san(SanMatchKind.EXACT, "api.example.com", "DNS"), ("DNS", "*.example.com")),
         (san(SanMatchKind.EXACT, "a.wild.test"), ("DNS", "*.wild.test")),

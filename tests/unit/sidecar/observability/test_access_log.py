@@ -4,12 +4,15 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from sidecar.config.endpoint import SocketAddress
+from sidecar.config.listener import AccessLog
 from sidecar.errors import ConfigError
-from sidecar.observability.access_log import MAX_BUFFERED_BYTES, AccessLogger, LogFile
+from sidecar.observability.access_log import AccessLogger
+from sidecar.observability.log_file import LogFile
 from sidecar.observability.stream_info import Connection, StreamInfo
 
 
@@ -25,14 +28,17 @@ def info() -> StreamInfo:
 
 def request(user_agent: bytes = b"curl/8") -> SimpleNamespace:
     headers = [(b"user-agent", user_agent), (b"x-request-id", b"cc21d9b0")]
-    return SimpleNamespace(method=b"GET", path=b"/api", authority=b"locations", headers=headers)
+    return SimpleNamespace(
+        method=b"GET", scheme=b"http", path=b"/api", authority=b"locations", headers=headers
+    )
 
 
-def logged(tmp_path: Path, format_: object, *arguments: object) -> str:
+def logged(tmp_path: Path, format_: Any, *arguments: Any, omit_empty_values: bool = False) -> str:
     file = tmp_path / "access.log"
     sink = LogFile(str(file))
+    log = AccessLog(path=str(file), format=format_, omit_empty_values=omit_empty_values)
     try:
-        AccessLogger(sink, format_, path="access_log[0]").log(*arguments)
+        AccessLogger(sink, log, path="access_log[0]").log(*arguments)
     finally:
         sink.close()
     return file.read_text()
@@ -48,8 +54,8 @@ def test_the_default_line_is_envoys(tmp_path: Path) -> None:
 
 def test_json_has_null_for_what_is_not_there(tmp_path: Path) -> None:
     format_ = {"code": "%RESPONSE_CODE%", "flags": "%RESPONSE_FLAGS%", "line": "%REQ(:METHOD)% %PROTOCOL%"}
-    entry = json.loads(logged(tmp_path, format_, info(), request(), None))
-    assert entry == {"code": 200, "flags": None, "line": "GET HTTP/1.1"}
+    entry = json.loads(logged(tmp_path, {**format_, "agent": "%RESP(X)%"}, info(), request(), None))
+    assert entry == {"code": 200, "flags": "-", "line": "GET HTTP/1.1", "agent": None}
 
 
 def test_alternatives_lengths_and_percent_signs(tmp_path: Path) -> None:
@@ -63,36 +69,111 @@ def test_a_client_cannot_forge_a_line(tmp_path: Path) -> None:
     assert r"x\x22\x0a[2016] \x22GET /admin" in forged
 
 
+@pytest.mark.parametrize(
+    ("value", "text", "in_json"),
+    [
+        (b"plain", "plain", "plain"),
+        ("é€😀".encode(), "é€😀", "é€😀"),
+        (b"jos\xe9", r"jos\xe9", "josé"),
+        ("é".encode() + b"\xe9", r"é\xe9", "Ã©é"),
+        (b'a"b\\c', r"a\x22b\c", 'a"b\\c'),
+        (b"a\tb", r"a\x09b", "a\tb"),
+        (b"a\xc2\x85b", r"a\xc2\x85b", "a\x85b"),
+        ("a\u2028b".encode(), r"a\xe2\x80\xa8b", "a\u2028b"),
+        (b"\xed\xa0\x80", r"\xed\xa0\x80", "í\xa0\x80"),
+        (b"", "", ""),
+    ],
+)
+def test_what_a_client_sent_is_that_text_in_json_and_harmless_in_text(
+    tmp_path: Path, value: bytes, text: str, in_json: str
+) -> None:
+    format_ = "%REQ(USER-AGENT)%"
+    assert logged(tmp_path, f"{format_}\n", info(), request(value), None) == f"{text}\n"
+    (tmp_path / "access.log").unlink()
+    line = logged(tmp_path, {"alone": format_, "among": f"é {format_}"}, info(), request(value), None)
+    assert json.loads(line) == {"alone": in_json, "among": f"é {in_json}"}
+    assert line.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "limit", "text", "in_json"),
+    [
+        (b'ab"cd', 3, r"ab\x22", 'ab"'),
+        (b'ab"cd', 4, r"ab\x22c", 'ab"c'),
+        ("aé".encode(), 3, "aé", "aé"),
+        ("aé".encode(), 2, r"a\xc3", "aÃ"),
+        (b"ab", 0, "", ""),
+        (b"ab", 9, "ab", "ab"),
+    ],
+)
+def test_a_length_counts_bytes_of_what_was_sent(
+    tmp_path: Path, value: bytes, limit: int, text: str, in_json: str
+) -> None:
+    format_ = f"%REQ(USER-AGENT):{limit}%"
+    assert logged(tmp_path, f"{format_}\n", info(), request(value), None) == f"{text}\n"
+    (tmp_path / "access.log").unlink()
+    assert json.loads(logged(tmp_path, {"a": format_}, info(), request(value), None)) == {"a": in_json}
+
+
+def test_what_is_no_operator_keeps_its_type_in_json_and_its_place(tmp_path: Path) -> None:
+    format_ = {
+        "nested": {"codes": ("%RESPONSE_CODE%", "code %RESPONSE_CODE%", 3), "host": "%RESP(X)%"},
+        "yes": True,
+        "half": 0.5,
+        "nothing": None,
+        "text": 'é "100%%"',
+        "empty": "",
+    }
+    assert json.loads(logged(tmp_path, format_, info(), request(), None)) == {
+        "nested": {"codes": [200, "code 200", 3], "host": None},
+        "yes": True,
+        "half": 0.5,
+        "nothing": None,
+        "text": 'é "100%"',
+        "empty": "",
+    }
+
+
+def test_what_is_empty_can_be_left_out(tmp_path: Path) -> None:
+    format_ = {
+        "agent": "%RESP(X)%",
+        "among": "a%RESP(X)%b",
+        "flags": "%RESPONSE_FLAGS%",
+        "nested": {"agent": "%RESP(X)%"},
+        "list": ("%RESP(X)%", 1),
+        "nothing": None,
+        "empty": "",
+    }
+    line = logged(tmp_path, format_, info(), request(), None, omit_empty_values=True)
+    assert json.loads(line) == {"among": "ab", "flags": "-", "list": [1], "empty": ""}
+    (tmp_path / "access.log").unlink()
+    format_ = {"agent": "%RESP(X)%"}
+    assert logged(tmp_path, format_, info(), request(), None, omit_empty_values=True) == "{}\n"
+    (tmp_path / "access.log").unlink()
+    text = "[%RESP(X)%] [%RESPONSE_FLAGS%]\n"
+    assert logged(tmp_path, text, info(), request(), None, omit_empty_values=True) == "[] [-]\n"
+
+
+def test_json_without_fields_is_an_empty_object(tmp_path: Path) -> None:
+    assert logged(tmp_path, {}, info(), request(), None) == "{}\n"
+
+
+def test_a_header_that_is_there_but_empty_is_not_passed_over(tmp_path: Path) -> None:
+    format_ = (
+        "[%REQ(USER-AGENT?X-REQUEST-ID)%] [%REQ(X-MISSING?X-REQUEST-ID)%] [%REQ(HOST)%] [%REQ(:SCHEME)%]\n"
+    )
+    assert logged(tmp_path, format_, info(), request(b""), None) == "[] [cc21d9b0] [locations] [http]\n"
+
+
 def test_nor_by_the_server_name_that_it_asks_for(tmp_path: Path) -> None:
     connection = replace(info().connection, server_name='a"\nforged')
     about = StreamInfo(connection, 0.0, 0.0)
     assert logged(tmp_path, "%REQUESTED_SERVER_NAME%\n", about, None, None) == "a\\x22\\x0aforged\n"
 
 
-@pytest.mark.parametrize("format_", ["%NO_SUCH%", "%RESPONSE_CODE(x)%", "100% sure", "%REQ()%"])
+@pytest.mark.parametrize(
+    "format_", ["%NO_SUCH%", "%RESPONSE_CODE(x)%", "100% sure", "%REQ()%", "%RESPONSE_CODE:2%"]
+)
 def test_an_unknown_operator_is_refused_by_name(tmp_path: Path, format_: str) -> None:
     with pytest.raises(ConfigError, match=r"access_log\[0\]: .*operator"):
         logged(tmp_path, format_, info(), None, None)
-
-
-def test_a_slow_sink_loses_lines_not_memory(tmp_path: Path) -> None:
-    sink = LogFile(str(tmp_path / "log"))
-    line = b"x" * 65536
-    for _ in range(2 * MAX_BUFFERED_BYTES // len(line)):
-        sink.write(line)
-    assert sink.dropped_bytes == MAX_BUFFERED_BYTES
-    sink.close()
-    assert (tmp_path / "log").stat().st_size == MAX_BUFFERED_BYTES
-
-
-def test_a_sink_that_refuses_loses_lines_and_is_written_to_again(caplog: pytest.LogCaptureFixture) -> None:
-    sink = LogFile("/dev/full")
-    for _ in range(2):
-        sink.write(b"line\n")
-        sink._write(sink._take())
-    assert sink.dropped_bytes == 10
-    assert [record.getMessage() for record in caplog.records] == [
-        "access log /dev/full: No space left on device"
-    ]
-    sink.write(b"line\n")
-    sink.close()

@@ -17,7 +17,7 @@ HERE = SocketAddress("127.0.0.1", 1)
 
 
 class Request:
-    method, path, authority = b"GET", b"/a", b"reviews"
+    method, path, authority, scheme = b"GET", b"/a", b"reviews", b"http"
 
     def __init__(self) -> None:
         self.headers: list[tuple[bytes, bytes]] = []
@@ -96,3 +96,17 @@ async def test_a_log_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     logs = (AccessLog(path=str(tmp_path / "no" / "log")),)
     with pytest.raises(ConfigError, match=r"access_log.path: .*no/log: No such file"):
         telemetry().for_requests(TrafficDirection.INBOUND, logs)
+
+
+async def test_all_log_files_are_reopened(tmp_path: Path) -> None:
+    reporter = telemetry()
+    names = ("first", "second")
+    logs = tuple(AccessLog(path=str(tmp_path / name), format="%REQ(:PATH)%\n") for name in names)
+    observers = reporter.for_requests(TrafficDirection.UNSPECIFIED, logs)
+    for name in names:
+        (tmp_path / name).rename(tmp_path / f"{name}.1")
+    reporter.reopen_logs()
+    for log in observers:
+        log(Request(), None)
+    await reporter.close()
+    assert [(tmp_path / name).read_text() for name in names] == ["/a\n", "/a\n"]

@@ -61,6 +61,7 @@ PRESENT = string("", StringMatchKind.PRESENT)
         (header("x", string("b", StringMatchKind.CONTAINS)), [(b"x", b"abc")], True),
         (header("x", string("a.c", StringMatchKind.REGEX)), [(b"x", b"abc")], True),
         (header("x", string("a.", StringMatchKind.REGEX)), [(b"x", b"abc")], False),
+        (header("x", string(".*", StringMatchKind.REGEX)), [(b"x", b"jos\xe9")], True),
         # Each value is looked at by itself.
         (header("x", string("b")), [(b"x", b"a"), (b"x", b"b")], True),
         (header("x", string("a,b")), [(b"x", b"a"), (b"x", b"b")], False),

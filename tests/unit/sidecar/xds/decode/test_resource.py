@@ -249,6 +249,16 @@ def test_client_certificates_upgrades_and_limits() -> None:
             {"path": "/x", "log_format": {"text_format_source": {"inline_string": "t"}}},
             AccessLog(path="/x", format="t"),
         ),
+        (
+            "file.v3.FileAccessLog",
+            {"path": "/x", "typed_json_format": {"b": {"c": [1, 2.5, True, None]}, "a": "%B%"}},
+            AccessLog(path="/x", format={"a": "%B%", "b": {"c": (1, 2.5, True, None)}}),
+        ),
+        (
+            "stream.v3.StdoutAccessLog",
+            {"log_format": {"text_format": "t", "omit_empty_values": True}},
+            AccessLog(path="/dev/stdout", format="t", omit_empty_values=True),
+        ),
     ],
 )
 def test_access_logs(type_name: str, config: dict[str, Any], expected: AccessLog) -> None:
