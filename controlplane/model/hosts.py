@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
+from controlplane.resources.hosts import covers
+
 ValueT = TypeVar("ValueT")
 
 
@@ -18,12 +20,6 @@ def resolve_short_name(host: str, namespace: str, dns_domain: str) -> str:
     if "." in host or ":" in host or host.startswith("*"):
         return host
     return service_hostname(host, namespace, dns_domain)
-
-
-def covers(pattern: str, hostname: str) -> bool:
-    """Whether ``*``, ``*.example.com`` or an exact name stands for all of ``hostname``, which may itself be
-    a wildcard."""
-    return pattern == hostname or (pattern.startswith("*") and hostname.endswith(pattern[1:]))
 
 
 class HostIndex(Generic[ValueT]):

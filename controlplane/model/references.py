@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from typing import cast
 
 from controlplane.errors import ResourceError
-from controlplane.model.hosts import HostIndex, covers, exported_to
+from controlplane.model.hosts import HostIndex, exported_to
 from controlplane.model.record import Version
 from controlplane.model.rule_index import RuleIndex
 from controlplane.model.service import Service
 from controlplane.model.snapshot import Config
 from controlplane.resources.base import Message
 from controlplane.resources.destination_rule import DestinationRule
+from controlplane.resources.hosts import covers
 from controlplane.resources.virtual_service import Destination, VirtualService
 
 

@@ -37,12 +37,19 @@ def l4_routes(scope: SidecarScope, service: Service, port: ServicePort) -> list[
 def _tls_routes(scope: SidecarScope, spec: VirtualService, port: int) -> Iterable[L4Route]:
     for rule in spec.tls:
         for match in rule.match:
-            if match.port in (None, port):
+            names = tuple(name for name in match.sni_hosts if _decides(scope, spec, name))
+            if names and match.port in (None, port):
                 yield L4Route(
                     clusters=_clusters(scope, rule.route, port),
-                    server_names=match.sni_hosts,
+                    server_names=names,
                     subnets=match.destination_subnets,
                 )
+
+
+def _decides(scope: SidecarScope, spec: VirtualService, server_name: str) -> bool:
+    """Not about a host for which another VirtualService has a more specific name. A short name is no host."""
+    decisive = scope.virtual_service(server_name)
+    return decisive is None or decisive is spec
 
 
 def _tcp_routes(scope: SidecarScope, spec: VirtualService, port: int) -> Iterable[L4Route]:

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
-from controlplane.model.hosts import HostIndex, covers, export_scopes, exported_to
+from controlplane.model.hosts import HostIndex, export_scopes, exported_to
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.proxy import Proxy
 from controlplane.model.service import Service
 from controlplane.model.snapshot import Config, MeshSnapshot
 from controlplane.networking.destination_rules import VisibleRules, visible_rules
 from controlplane.networking.memo import memoized
+from controlplane.resources.hosts import covers
 from controlplane.resources.sidecar import OutboundTrafficPolicyMode, Sidecar
 from controlplane.resources.virtual_service import VirtualService
 

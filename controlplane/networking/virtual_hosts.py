@@ -13,7 +13,6 @@ from typing import Final
 from envoy.config.route.v3.route_components_pb2 import Route, RouteAction, RouteMatch, VirtualHost
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 
-from controlplane.model.hosts import covers
 from controlplane.model.service import Protocol, Service, ServicePort
 from controlplane.networking.destinations import destination_cluster
 from controlplane.networking.l4_routes import l4_routes
@@ -23,6 +22,7 @@ from controlplane.networking.names import HTTP_PROXY_ROUTES, PASSTHROUGH_CLUSTER
 from controlplane.networking.route_match import EVERYTHING
 from controlplane.networking.routes import RouteContext, default_route, virtual_service_routes
 from controlplane.networking.scope import SidecarScope
+from controlplane.resources.hosts import covers
 from controlplane.resources.ip_addresses import is_ip_address
 from controlplane.resources.virtual_service import VirtualService
 

@@ -32,6 +32,7 @@ from controlplane.resources.base import (
     count_groups,
     invalid,
 )
+from controlplane.resources.hosts import covers
 
 
 def _check_gateway(gateway: str) -> str:
@@ -416,4 +417,16 @@ class VirtualService(Message):
     def _some_route(self) -> Self:
         if not (self.http or self.tls or self.tcp):
             raise invalid("should have `http`, `tls` or `tcp` routes")
+        return self
+
+    @model_validator(mode="after")
+    def _server_names_are_of_its_hosts(self) -> Self:
+        """Istio's rule, by the names as they are written: no server name of a host that is another's."""
+        for number, rule in enumerate(self.tls):
+            for index, match in enumerate(rule.match):
+                for name in match.sni_hosts:
+                    if not any(covers(host, name) for host in self.hosts):
+                        raise invalid(
+                            f"tls[{number}].match[{index}].sniHosts: {name!r} is not covered by `hosts`"
+                        )
         return self

@@ -10,7 +10,6 @@ from operator import attrgetter
 from typing import Final
 
 from controlplane.model.conversion import DeclaredService, View
-from controlplane.model.hosts import covers
 from controlplane.model.proxy import ProxyProgress
 from controlplane.model.service import Workload
 from controlplane.model.snapshot import Config, MeshSnapshot
@@ -18,6 +17,7 @@ from controlplane.networking.peer_authentication import covers_workload
 from controlplane.networking.scope import SidecarScope, scope_of, sidecar_of
 from controlplane.resources.base import Message
 from controlplane.resources.destination_rule import DestinationRule
+from controlplane.resources.hosts import covers
 from controlplane.resources.peer_authentication import PeerAuthentication
 from controlplane.resources.sidecar import Sidecar
 from controlplane.resources.virtual_service import VirtualService

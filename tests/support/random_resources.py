@@ -76,6 +76,12 @@ class ResourceMaker:
         self._random = random.Random(seed)
         self._pools = {**_POOLS, **pools}
 
+    def with_pools(self, **pools: Sequence[Any]) -> ResourceMaker:
+        """One that goes on with this one's random numbers."""
+        maker = ResourceMaker(0, **{**self._pools, **pools})
+        maker._random = self._random
+        return maker
+
     def spec(self, model: type[Message], **fixed: Any) -> Document:
         """A valid one. ``fixed`` fields, by their attribute's name, have the value given."""
         for _ in range(_ATTEMPTS):

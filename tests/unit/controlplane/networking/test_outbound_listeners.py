@@ -127,7 +127,7 @@ def test_no_pair_of_name_and_range_is_matched_twice() -> None:
     ]
     found = listeners(
         external_service("a.example.com", port(443, TLS)),
-        virtual_services={"a": {"hosts": ["a.example.com"], "tls": routes}},
+        virtual_services={"a": {"hosts": ["a.example.com", "b.example.com"], "tls": routes}},
     )["0.0.0.0_443"]
     pairs = [
         (name, each.address_prefix)
@@ -167,7 +167,8 @@ def test_tls_routes_choose_by_server_name() -> None:
         "route": [{"destination": {"host": host, "subset": "v2"}}],
     }
     built = listeners(
-        external_service(host, port(443, TLS)), virtual_services={"api": {"hosts": [host], "tls": [route]}}
+        external_service(host, port(443, TLS)),
+        virtual_services={"api": {"hosts": [host, "*-v1.example.com"], "tls": [route]}},
     )
     routed, own = built["0.0.0.0_443"].filter_chains
     assert list(routed.filter_chain_match.server_names) == [host]  # Envoy has no partial wildcards here

@@ -208,7 +208,7 @@ class TestExplicitProxy:
             (external_service("api.example.com", port(443, Protocol.TLS)), []),
             virtual_services={
                 "api": {
-                    "hosts": ["api.example.com"],
+                    "hosts": ["api.example.com", "*.example.com", "other.example.org"],
                     "tls": [
                         {"match": [{"sniHosts": ["other.example.org"]}], "route": to("other")},
                         {"match": [{"sniHosts": ["*.example.com"]}], "route": to("own")},

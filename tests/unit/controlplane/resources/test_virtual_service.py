@@ -189,6 +189,48 @@ def test_tls_routes_need_server_names() -> None:
     assert fault({"tls": tls}) == "spec.tls[0].match[0].sniHosts: is required"
 
 
+@pytest.mark.parametrize(
+    ("hosts", "server_name"),
+    [
+        (["a.example.com"], "a.example.com"),
+        (["A.example.com"], "a.EXAMPLE.com"),
+        (["*.example.com"], "a.example.com"),
+        (["*.example.com"], "a.b.example.com"),
+        (["*.example.com"], "*.example.com"),
+        (["*.example.com"], "*.b.example.com"),
+        (["*.example.com"], "*-v1.example.com"),
+        (["a.example.org", "*.example.com"], "a.example.com"),
+        (["reviews"], "reviews"),
+    ],
+)
+def test_a_server_name_that_the_hosts_cover_is_taken(hosts: list[str], server_name: str) -> None:
+    tls = [{"match": [{"sniHosts": [server_name]}], "route": [destination("a")]}]
+    assert parse({"hosts": hosts, "tls": tls})
+
+
+@pytest.mark.parametrize(
+    ("hosts", "server_name"),
+    [
+        (["mine.example.com"], "yours.example.com"),
+        (["mine.example.com"], "*.bank.com"),
+        (["mine.example.com"], "*.example.com"),
+        (["*.mine.example.com"], "*.example.com"),
+        (["*.example.com"], "example.com"),
+        (["*.example.com"], "bank-example.com"),
+        (["*-v1.example.com"], "*.example.com"),
+        (["mine.example.com"], "*"),
+        (["mine.example.com"], "mine.example.com.bank.com"),
+        (["reviews"], "reviews.other.svc.cluster.local"),
+    ],
+)
+def test_a_server_name_of_a_host_that_is_anothers_is_refused(hosts: list[str], server_name: str) -> None:
+    match = {"sniHosts": [hosts[0], server_name]}
+    tls = [{"match": [{"sniHosts": [hosts[0]]}, match], "route": [destination("a")]}]
+    assert fault({"hosts": hosts, "tls": tls}) == (
+        f"spec: tls[0].match[1].sniHosts: {server_name!r} is not covered by `hosts`"
+    )
+
+
 @pytest.mark.parametrize("code", [200, 300, 304, 400])
 def test_only_redirect_codes_redirect(code: int) -> None:
     assert f"{code} is none of" in fault({"http": [{"redirect": {"redirectCode": code}}]})
