@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ from controlplane.model.service import Registry, Resolution, Service, ServicePor
 from controlplane.model.snapshot import Config, ResourceKey
 from controlplane.resources import core
 from controlplane.resources.base import Message
+from controlplane.resources.deprecation import deprecations
 from controlplane.resources.destination_rule import DestinationRule
 from controlplane.resources.ip_addresses import is_ip_address
 from controlplane.resources.metadata import Metadata
@@ -25,11 +26,15 @@ from controlplane.resources.virtual_service import (
     TLSRoute,
     VirtualService,
     WeightedDestination,
+    is_for_mesh,
 )
 from controlplane.resources.workload_entry import WorkloadEntry
 from protos.node import TLS_MODE_LABEL
 
 _EXPORT_TO = "networking.istio.io/exportTo"  # the annotation by which a Kubernetes Service says it
+
+# Of a list, in a warning.
+_MOST_NAMES = 5
 
 SpecT = TypeVar("SpecT", bound=Message)
 RouteT = TypeVar("RouteT", HTTPRoute, TLSRoute, TCPRoute)
@@ -69,13 +74,13 @@ def convert(key: ResourceKey, resource: Resource, mesh: MeshConfig) -> View:
 
 def oddities(spec: Message) -> tuple[str, ...]:
     """Warnings: what a valid resource says that may surprise its author."""
+    warnings = [*deprecations(spec, "spec")]
     match spec:
-        case WorkloadEntry():
-            return tuple(_workload_oddities(spec))
         case VirtualService():
-            return tuple(_route_oddities(spec))
-        case _:
-            return ()
+            warnings += [*_gateways(spec), *_route_oddities(spec)]
+        case WorkloadEntry():
+            warnings += _workload_oddities(spec)
+    return tuple(warnings)
 
 
 def _route_oddities(spec: VirtualService) -> Iterator[str]:
@@ -87,6 +92,23 @@ def _route_oddities(spec: VirtualService) -> Iterator[str]:
         for path, headers in levels:
             for where in headers.without_effect() if headers else ():
                 yield f"{path}.headers.{where}: has no effect: proxies say themselves how messages are framed"
+
+
+def _gateways(spec: VirtualService) -> Iterator[str]:
+    others = spec.other_gateways
+    if not is_for_mesh(spec.gateways):
+        yield f"spec.gateways: not for sidecars, and gateways are not supported yet: {_few(others)}"
+    elif others:
+        yield (
+            "spec.gateways: sidecars follow the part that is for `mesh`; "
+            f"gateways are not supported yet: {_few(others)}"
+        )
+
+
+def _few(names: Sequence[str]) -> str:
+    """Enough of them to know which resource is meant."""
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
 
 
 def _workload_oddities(spec: WorkloadEntry) -> Iterator[str]:
@@ -182,6 +204,9 @@ def _qualify(spec: SpecT, namespace: str, dns_domain: str) -> SpecT:
     match spec:
         case DestinationRule():
             return spec.model_copy(update={"host": resolve(spec.host)})
+        case VirtualService() if not is_for_mesh(spec.gateways):
+            # A spec without hosts: it rules nothing, and stands in nobody's way.
+            return spec.model_copy(update={"hosts": (), "http": (), "tls": (), "tcp": ()})
         case VirtualService():
             routes = {name: _resolve_routes(getattr(spec, name), resolve) for name in ("http", "tls", "tcp")}
             return spec.model_copy(update={"hosts": tuple(map(resolve, spec.hosts)), **routes})

@@ -15,7 +15,14 @@ from controlplane.model.snapshot import Config
 from controlplane.resources.base import Message
 from controlplane.resources.destination_rule import DestinationRule
 from controlplane.resources.hosts import covers
-from controlplane.resources.virtual_service import Destination, VirtualService
+from controlplane.resources.virtual_service import (
+    Destination,
+    HTTPRoute,
+    TCPRoute,
+    TLSRoute,
+    VirtualService,
+    concerns_mesh,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,11 +103,11 @@ class ReferenceCheck:
 
 
 def _references(spec: VirtualService) -> Iterator[_Reference]:
-    routes = [
-        *((f"spec.http[{index}]", route.route) for index, route in enumerate(spec.http)),
-        *((f"spec.tls[{index}]", route.route) for index, route in enumerate(spec.tls)),
-        *((f"spec.tcp[{index}]", route.route) for index, route in enumerate(spec.tcp)),
+    routes: list[tuple[str, HTTPRoute | TLSRoute | TCPRoute]] = [
+        *((f"spec.http[{index}]", route) for index, route in enumerate(spec.http)),
+        *((f"spec.tls[{index}]", route) for index, route in enumerate(spec.tls)),
+        *((f"spec.tcp[{index}]", route) for index, route in enumerate(spec.tcp)),
     ]
-    for path, destinations in routes:
-        for index, weighted in enumerate(destinations):
+    for path, route in routes:
+        for index, weighted in enumerate(route.route if concerns_mesh(route) else ()):
             yield _Reference(path=f"{path}.route[{index}].destination", destination=weighted.destination)

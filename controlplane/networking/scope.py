@@ -18,7 +18,7 @@ from controlplane.networking.destination_rules import VisibleRules, visible_rule
 from controlplane.networking.memo import memoized
 from controlplane.resources.hosts import covers
 from controlplane.resources.sidecar import OutboundTrafficPolicyMode, Sidecar
-from controlplane.resources.virtual_service import VirtualService
+from controlplane.resources.virtual_service import VirtualService, concerns_mesh
 
 VirtualServices = tuple[Config[VirtualService], ...]
 
@@ -140,7 +140,7 @@ class _Imports:
 def _destinations(virtual_services: VirtualServices) -> Iterable[str]:
     for each in virtual_services:
         for rules in (each.spec.http, each.spec.tls, each.spec.tcp):
-            for rule in rules:
+            for rule in filter(concerns_mesh, rules):
                 yield from (weighted.destination.host for weighted in rule.route)
 
 

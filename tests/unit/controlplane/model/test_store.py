@@ -185,6 +185,22 @@ class TestServicesAndEndpoints:
             "ServiceEntry default/a (mesh.yaml:2)"
         )
 
+    def test_a_service_entry_does_not_take_the_host_of_a_kubernetes_service_however_old_it_is(self) -> None:
+        squatter = document(
+            "ServiceEntry",
+            "a",
+            {"hosts": [REVIEWS], "addresses": ["192.0.2.1"]},
+            namespace="other",
+            creationTimestamp="2024-01-01T00:00:00Z",
+        )
+        store = store_with(squatter)
+        assert snapshot_of(store).services[REVIEWS].addresses == ("192.0.2.1",)
+        late = service("reviews", clusterIP="10.96.0.7")
+        late["metadata"]["creationTimestamp"] = "2025-01-01T00:00:00Z"
+        feed(store, late, file="late.yaml")
+        assert snapshot_of(store).services[REVIEWS].addresses == ("10.96.0.7",)
+        assert "Service default/reviews (late.yaml:1)" in quarantine_reason(store, squatter)
+
 
 class TestNames:
     def test_short_names_are_services_of_the_resources_namespace(self) -> None:
@@ -302,6 +318,82 @@ class TestConflicts:
         assert status.reasons == ("mesh.yaml:5 has VirtualService default/reviews already",)
         store.delete(key_of(second), "mesh.yaml")
         assert subsets_in_force(store) == ["v2"]
+
+
+class TestGateways:
+    """Sidecars follow what is for ``mesh``; nothing else is refused, and nothing of it takes effect."""
+
+    def ingress(self, name: str = "ingress", **spec: object) -> Document:
+        http = [{"route": [destination("reviews", "v1")]}]
+        return document(
+            "VirtualService", name, {"hosts": ["reviews"], "gateways": ["public"], "http": http, **spec}
+        )
+
+    def test_a_virtual_service_for_a_gateway_rules_nothing_and_says_so(self) -> None:
+        route = self.ingress(hosts=["*"], gateways=["istio-system/public", "b"])
+        store = store_with(*reviews_mesh()[:-1], route)
+        status = status_of(store, route)
+        assert (status.state, status.reasons) == (State.APPLIED, ())
+        assert status.warnings == (
+            "spec.gateways: not for sidecars, and gateways are not supported yet: b, istio-system/public",
+        )
+        (config,) = snapshot_of(store).virtual_services
+        assert (config.spec.hosts, config.spec.http) == ((), ())
+
+    def test_it_stands_in_nobodys_way_whichever_comes_first(self) -> None:
+        route = self.ingress(name="a")
+        store = store_with(*reviews_mesh()[:-1], route)
+        feed(store, reviews_mesh()[-1], file="later.yaml")
+        assert subsets_in_force(store) == ["v1"]
+        assert {each.state for each in store.statuses()} == {State.APPLIED}
+
+    def test_where_it_leads_does_not_matter(self) -> None:
+        route = self.ingress(http=[{"route": [destination("nowhere")]}])
+        store = store_with(route)
+        assert status_of(store, route).state is State.APPLIED
+
+    def test_beside_a_gateway_the_mesh_is_ruled(self) -> None:
+        route = self.ingress(gateways=["public", "mesh"])
+        store = store_with(*reviews_mesh()[:-1], route)
+        assert subsets_in_force(store) == ["v1"]
+        assert status_of(store, route).warnings == (
+            "spec.gateways: sidecars follow the part that is for `mesh`; "
+            "gateways are not supported yet: public",
+        )
+
+    def test_the_route_of_a_gateway_alone_may_lead_anywhere(self) -> None:
+        elsewhere = {"match": [{"gateways": ["public"]}], "route": [destination("nowhere")]}
+        everywhere = {"match": [{"gateways": ["public"]}, {}], "route": [destination("nobody")]}
+        route = self.ingress(
+            gateways=["public", "mesh"], http=[elsewhere, {"route": [destination("reviews")]}]
+        )
+        store = store_with(service("reviews"), route)
+        assert status_of(store, route).state is State.APPLIED
+        broken = self.ingress(gateways=["public", "mesh"], http=[elsewhere, everywhere])
+        assert quarantine_reason(store_with(service("reviews"), broken), broken).startswith(
+            "spec.http[1].route[0].destination.host: "
+        )
+
+
+class TestDeprecatedFields:
+    def test_each_is_told_by_its_path_and_what_it_is_taken_for(self) -> None:
+        detection = {"outlierDetection": {"consecutiveErrors": 3}}
+        ports = [{"port": {"number": 80}, **detection}]
+        subset = {"name": "v1", "trafficPolicy": {"portLevelSettings": ports}}
+        rule = document(
+            "DestinationRule", "a", {"host": "reviews", "trafficPolicy": detection, "subsets": [subset]}
+        )
+        words = "consecutiveErrors: is Istio's old name of `consecutive5xxErrors`, and taken for it"
+        assert status_of(store_with(service("reviews"), rule), rule).warnings == (
+            f"spec.trafficPolicy.outlierDetection.{words}",
+            f"spec.subsets[0].trafficPolicy.portLevelSettings[0].outlierDetection.{words}",
+        )
+
+    def test_a_listeners_target_port_is_not_read(self) -> None:
+        ingress = [{"port": {"number": 80, "name": "http", "protocol": "HTTP", "targetPort": 8080}}]
+        sidecar = document("Sidecar", "a", {"ingress": ingress})
+        (words,) = status_of(store_with(sidecar), sidecar).warnings
+        assert words.startswith("spec.ingress[0].port.targetPort: is not read")
 
 
 class TestReferences:

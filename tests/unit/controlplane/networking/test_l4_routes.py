@@ -43,6 +43,15 @@ def test_a_route_for_another_port_does_not_count() -> None:
     assert routes(tcp=[{"match": [{"port": 3307}], "route": [to("v1")]}]) == routes()
 
 
+def test_what_comes_to_a_gateway_is_not_matched() -> None:
+    subnets = {"destinationSubnets": ["10.1.0.0/16"]}
+    match = [{"gateways": ["public"]}, {"gateways": ["public", "mesh"], **subnets}]
+    found = routes(tcp=[{"match": match, "route": [to("v1")]}])
+    assert [each.subnets for each in found] == [("10.1.0.0/16",), ()]
+    only = [{"match": [{"sniHosts": [DB], "gateways": ["public"]}], "route": [to("v1")]}]
+    assert routes(Protocol.TLS, tls=only) == routes(Protocol.TLS)
+
+
 def test_tls_routes_go_by_server_name() -> None:
     found = routes(Protocol.TLS, tls=[{"match": [{"sniHosts": [DB]}], "route": [to("v1")]}])
     assert [each.server_names for each in found] == [(DB,), ()]

@@ -130,9 +130,26 @@ def test_a_rewrite_goes_with_destinations_only() -> None:
     assert fault({"http": [route]}) == "spec.http[0]: `rewrite` goes with `route` only"
 
 
-def test_gateways_other_than_the_mesh_are_named() -> None:
-    words = fault({"gateways": ["mesh", "public"], "http": [{"route": [destination("a")]}]})
-    assert words == "spec.gateways[1]: 'public': gateways other than `mesh` are not supported yet"
+@pytest.mark.parametrize(
+    "gateway", ["mesh", "public", "istio-system/public", "public.istio-system.svc.cluster.local"]
+)
+def test_gateways_are_known_by_their_names_as_istio_has_them(gateway: str) -> None:
+    matched = {"match": [{"gateways": [gateway]}], "route": [destination("a")]}
+    assert parse({"gateways": [gateway], "http": [matched], "tcp": [matched]}).gateways == (gateway,)
+
+
+@pytest.mark.parametrize("gateway", ["", "*", "a/b/c", "/public", "istio-system/", "a b"])
+def test_what_names_no_gateway_is_refused(gateway: str) -> None:
+    words = fault({"gateways": ["mesh", gateway], "http": [{"route": [destination("a")]}]})
+    assert words == f"spec.gateways[1]: {gateway!r} should be `mesh`, NAME or NAMESPACE/NAME"
+
+
+@pytest.mark.parametrize("gateways", [[], ["mesh"], ["public", "mesh"]])
+def test_the_catch_all_host_is_for_gateways_alone(gateways: list[str]) -> None:
+    http = [{"route": [destination("a")]}]
+    assert parse({"hosts": ["*"], "gateways": ["public"], "http": http})
+    words = fault({"hosts": ["*"], "gateways": gateways, "http": http})
+    assert words == "spec.hosts: `*` is not allowed for the gateway `mesh`"
 
 
 @pytest.mark.parametrize("condition", ["5xx,gateway-error", "503, 504", "retriable-status-codes", ""])
@@ -177,11 +194,6 @@ def test_a_header_match_that_istio_would_ignore_is_refused() -> None:
 
 def test_no_routes_at_all_are_refused() -> None:
     assert fault({}) == "spec: should have `http`, `tls` or `tcp` routes"
-
-
-def test_the_catch_all_host_is_refused_in_the_mesh() -> None:
-    words = fault({"hosts": ["*"], "http": [{"route": [destination("a")]}]})
-    assert words == "spec.hosts: `*` is not allowed for the gateway `mesh`"
 
 
 def test_tls_routes_need_server_names() -> None:
