@@ -171,6 +171,7 @@ def _external_service(host: str, metadata: Metadata, spec: ServiceEntry) -> Decl
         export_to=spec.export_to or ("*",),
         subject_alt_names=spec.subject_alt_names,
         creation=metadata.creation_timestamp or "",
+        declaration=f"{metadata.namespace}/{metadata.name}",
     )
     endpoints = tuple(
         _workload(f"{metadata.name}-{index}", metadata.namespace, endpoint, {})

@@ -46,6 +46,14 @@ def exported_to(export_to: Sequence[str], owner: str, namespace: str) -> bool:
     return namespace in export_to or ("." in export_to and owner == namespace)
 
 
+def export_rank(export_to: Sequence[str], owner: str, namespace: str) -> int:
+    """Istio's order of what a namespace sees, for one host: its own that not all see (0), what is exported to
+    it by its name (1), what is exported to all (2)."""
+    if not export_to or "*" in export_to:
+        return 2
+    return 0 if owner == namespace else 1
+
+
 def export_scopes(export_to: Sequence[str], owner: str) -> frozenset[str]:
     """The namespaces that `exported_to` is true for; ``*`` stands for all."""
     if not export_to or "*" in export_to:

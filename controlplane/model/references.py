@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import cast
 
 from controlplane.errors import ResourceError
-from controlplane.model.hosts import HostIndex, exported_to
+from controlplane.model.declarations import declarations_for
+from controlplane.model.hosts import HostIndex
 from controlplane.model.record import Version
 from controlplane.model.rule_index import RuleIndex
 from controlplane.model.service import Service
@@ -36,12 +38,14 @@ class ReferenceCheck:
 
     def __init__(
         self,
-        services: Mapping[str, Service],
+        services: Iterable[Service],
         rules: Iterable[Config[DestinationRule]],
         root_namespace: str,
     ) -> None:
-        self._services = services
-        self._known_hosts = HostIndex((hostname, hostname) for hostname in services)
+        self._services: dict[str, list[Service]] = defaultdict(list)
+        for service in services:
+            self._services[service.hostname].append(service)
+        self._known_hosts = HostIndex((hostname, hostname) for hostname in self._services)
         self._rules = RuleIndex(rules, root_namespace)
 
     def faults(self, version: Version) -> list[ResourceError]:
@@ -74,17 +78,18 @@ class ReferenceCheck:
 
     def _destination(self, reference: _Reference, namespace: str) -> Iterator[ResourceError]:
         destination = reference.destination
-        service = self._services.get(destination.host)
-        if service is None or not exported_to(service.export_to, service.namespace, namespace):
+        declarations = declarations_for(namespace, self._services.get(destination.host, ()))
+        if not declarations:
             reason = f"no service that {namespace} can see has the host {destination.host}"
             yield ResourceError(f"{reference.path}.host", reason)
             return
-        if destination.port is not None and service.port(destination.port.number) is None:
-            ports = ", ".join(str(port.number) for port in service.ports) or "none"
+        numbers = [port.number for service in declarations for port in service.ports]
+        if destination.port is not None and destination.port.number not in numbers:
+            ports = ", ".join(map(str, numbers)) or "none"
             reason = f"{destination.host} has no port {destination.port.number}; its ports: {ports}"
             yield ResourceError(f"{reference.path}.port.number", reason)
         if destination.subset is not None:
-            yield from self._subset(reference, destination.subset, service, namespace)
+            yield from self._subset(reference, destination.subset, declarations[0], namespace)
 
     def _subset(
         self, reference: _Reference, subset: str, service: Service, namespace: str

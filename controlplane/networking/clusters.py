@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
@@ -13,7 +14,7 @@ from google.protobuf.struct_pb2 import Struct
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.service import Resolution, Service, ServiceEndpoint, ServicePort
 from controlplane.networking.destination_rules import EffectivePolicy, effective_policy
-from controlplane.networking.endpoints import dns_assignment
+from controlplane.networking.endpoints import declared_endpoints, dns_assignment
 from controlplane.networking.identities import server_identities
 from controlplane.networking.memo import memoized
 from controlplane.networking.messages import ADS
@@ -40,8 +41,10 @@ def outbound_clusters(
 ) -> Mapping[str, Cluster]:
     """In the order of their services, the ones that belong to no service last."""
     clusters: dict[str, Cluster] = {}
-    for service in scope.services.values():
-        endpoints = endpoints_by_host.get(service.hostname, _NO_ENDPOINTS)
+    for service in chain.from_iterable(scope.destinations.values()):
+        endpoints = declared_endpoints(
+            endpoints_by_host.get(service.hostname, _NO_ENDPOINTS), service.declaration
+        )
         of_service = _service_clusters(
             scope.mesh_config,
             service,

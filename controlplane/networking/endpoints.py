@@ -10,7 +10,7 @@ from typing import Final
 from envoy.config.endpoint.v3.endpoint_components_pb2 import LbEndpoint
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 
-from controlplane.model.hosts import exported_to
+from controlplane.model.declarations import declarations_for
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.proxy import Proxy
 from controlplane.model.service import Resolution, Service, ServiceEndpoint, ServicePort, Workload
@@ -36,11 +36,10 @@ def outbound_endpoints(
     """The load assignment of an EDS cluster; None where the proxy can have no such cluster. It looks at one
     service alone, whatever the size of the mesh."""
     name = OutboundName.parse(cluster_name)
-    service = snapshot.services.get(name.hostname) if name else None
-    if name is None or service is None or service.resolution is not Resolution.STATIC:
-        return None
-    port = service.port(name.port)
-    if port is None or not exported_to(service.export_to, service.namespace, proxy.namespace):
+    declarations = declarations_for(proxy.namespace, snapshot.declarations(name.hostname)) if name else ()
+    service = next((each for each in declarations if name and each.port(name.port)), None)
+    port = service.port(name.port) if name and service else None
+    if name is None or service is None or port is None or service.resolution is not Resolution.STATIC:
         return None
     root_namespace = snapshot.mesh_config.root_namespace
     rules = visible_rules(snapshot.destination_rules, root_namespace, proxy.namespace)
@@ -52,9 +51,18 @@ def outbound_endpoints(
         mesh_config=snapshot.mesh_config,
         port=port,
         subset=subset,
-        endpoints=snapshot.endpoints.get(service.hostname, ()),
+        endpoints=declared_endpoints(snapshot.endpoints.get(service.hostname, ()), service.declaration),
         policies=snapshot.peer_authentications,
     )
+
+
+@memoized()
+def declared_endpoints(
+    endpoints: tuple[ServiceEndpoint, ...], declaration: str
+) -> tuple[ServiceEndpoint, ...]:
+    """Of a host's endpoints, those of one of its declarations."""
+    own = tuple(endpoint for endpoint in endpoints if endpoint.declaration == declaration)
+    return endpoints if len(own) == len(endpoints) else own
 
 
 # Endpoints may change for days in a mesh where nothing else does.

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from controlplane.model.service import Protocol, Resolution
 from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
 from controlplane.model.status import Fault, Origin, ResourceStatus, State
 from controlplane.model.store import Store
+from controlplane.networking import build_clusters, build_endpoints, scope_of
 from controlplane.resources.registry import parse_resource
 from tests.support.documents import (
     Document,
@@ -25,6 +27,7 @@ from tests.support.documents import (
     virtual_service,
     workload,
 )
+from tests.support.meshes import sidecar_proxy
 
 REVIEWS = "reviews.default.svc.cluster.local"
 
@@ -318,6 +321,178 @@ class TestConflicts:
         assert status.reasons == ("mesh.yaml:5 has VirtualService default/reviews already",)
         store.delete(key_of(second), "mesh.yaml")
         assert subsets_in_force(store) == ["v2"]
+
+
+def entry(name: str, namespace: str = "default", *numbers: int, **spec: object) -> Document:
+    ports = [{"number": number, "name": f"http-{number}", "protocol": "HTTP"} for number in numbers or (80,)]
+    fields = {"hosts": ["api.example.com"], "ports": ports, "resolution": "STATIC", **spec}
+    return document("ServiceEntry", name, fields, namespace)
+
+
+def at(address: str) -> list[Document]:
+    return [{"address": address}]
+
+
+class TestHostsWithSeveralDeclarations:
+    def states(self, store: Store) -> set[State]:
+        return {status.state for status in store.statuses()}
+
+    def addresses(self, store: Store, namespace: str, number: int = 80) -> list[str]:
+        proxy = sidecar_proxy(namespace=namespace)
+        name = f"outbound|{number}||api.example.com"
+        assignment = build_endpoints(snapshot_of(store), proxy, [name])[name]
+        return [
+            each.endpoint.address.socket_address.address
+            for locality in assignment.endpoints
+            for each in locality.lb_endpoints
+        ]
+
+    def test_each_namespace_has_what_it_declares_for_itself(self) -> None:
+        store = store_with(
+            *(
+                entry("api", namespace, endpoints=at(address), exportTo=["."])
+                for namespace, address in (("one", "192.0.2.1"), ("two", "192.0.2.2"))
+            )
+        )
+        assert self.states(store) == {State.APPLIED}
+        assert self.addresses(store, "one") == ["192.0.2.1"]
+        assert self.addresses(store, "two") == ["192.0.2.2"]
+        assert not scope_of(snapshot_of(store), sidecar_proxy(namespace="three")).services
+
+    def test_what_is_for_everybody_leaves_room_for_what_is_for_one(self) -> None:
+        public = entry("api", "one", endpoints=at("192.0.2.1"))
+        store = store_with(public, entry("api", "two", endpoints=at("192.0.2.2"), exportTo=["."]))
+        assert self.states(store) == {State.APPLIED}
+        assert [self.addresses(store, each) for each in ("one", "two", "three")] == [
+            ["192.0.2.1"],
+            ["192.0.2.2"],
+            ["192.0.2.1"],
+        ]
+
+    def test_nobody_takes_the_place_of_what_a_namespace_declares_for_itself(self) -> None:
+        """However old it is; and it is told where its declaration does not count."""
+        older = entry("api", "one", endpoints=at("192.0.2.1"), exportTo=["two", "three"])
+        older["metadata"]["creationTimestamp"] = "2024-01-01T00:00:00Z"
+        own = entry("api", "two", endpoints=at("192.0.2.2"), exportTo=["."])
+        own["metadata"]["creationTimestamp"] = "2025-01-01T00:00:00Z"
+        store = store_with(older, own)
+        assert self.addresses(store, "two") == ["192.0.2.2"]
+        assert self.addresses(store, "three") == ["192.0.2.1"]
+        assert status_of(store, own).warnings == ()
+        assert status_of(store, older).warnings == (
+            "spec.hosts[0]: the host api.example.com is declared in the namespace two by "
+            "ServiceEntry two/api (mesh.yaml:2)",
+        )
+
+    def test_a_namespace_that_several_export_to_sees_the_oldest(self) -> None:
+        first, second = (
+            entry("api", namespace, endpoints=at(address), exportTo=[".", "shared"])
+            for namespace, address in (("one", "192.0.2.1"), ("two", "192.0.2.2"))
+        )
+        store = store_with(second, first)
+        assert self.states(store) == {State.APPLIED}
+        assert [self.addresses(store, each) for each in ("one", "two", "shared")] == [
+            ["192.0.2.1"],
+            ["192.0.2.2"],
+            ["192.0.2.1"],
+        ]
+        (words,) = status_of(store, second).warnings
+        assert "declared in the namespace shared by ServiceEntry one/api" in words
+
+    def test_a_younger_declaration_for_everybody_is_quarantined(self) -> None:
+        store = store_with(entry("api", "one"), entry("api", "two"))
+        assert "declared already by ServiceEntry one/api" in quarantine_reason(store, entry("api", "two"))
+
+    def test_one_hosts_ports_may_be_declared_apart(self) -> None:
+        store = store_with(
+            entry("plain", "default", 80, endpoints=at("192.0.2.1")),
+            entry("other", "default", 8080, resolution="DNS", endpoints=at("a.example.com")),
+            entry("tls", "default", 443, endpoints=at("192.0.2.3")),
+        )
+        assert self.states(store) == {State.APPLIED}
+        assert self.addresses(store, "default", 80) == ["192.0.2.1"]
+        assert self.addresses(store, "default", 443) == ["192.0.2.3"]
+        clusters = build_clusters(snapshot_of(store), sidecar_proxy())
+        types = {name: clusters[f"outbound|{name}||api.example.com"].type for name in (80, 8080, 443)}
+        assert types == {80: Cluster.EDS, 8080: Cluster.STRICT_DNS, 443: Cluster.EDS}
+
+    def test_ports_of_one_name_are_told_apart_by_their_declaration(self) -> None:
+        ports = [{"number": number, "name": "http", "protocol": "HTTP"} for number in (80, 81)]
+        store = store_with(
+            entry("a", endpoints=at("192.0.2.1"), ports=ports[:1]),
+            entry("b", endpoints=at("192.0.2.2"), ports=ports[1:]),
+        )
+        assert self.addresses(store, "default", 80) == ["192.0.2.1"]
+        assert self.addresses(store, "default", 81) == ["192.0.2.2"]
+
+    def test_a_port_that_is_declared_twice_is_the_olders(self) -> None:
+        second = entry("second", "default", 443, 80)
+        store = store_with(entry("first", "default", 80), second)
+        assert "declared already by ServiceEntry default/first" in quarantine_reason(store, second)
+
+    def test_ports_of_another_namespaces_host_are_not_added_to_it(self) -> None:
+        second = entry("api", "other", 8443)
+        store = store_with(entry("api", "default", 80), second)
+        assert "declared already by ServiceEntry default/api" in quarantine_reason(store, second)
+
+    def test_a_declaration_that_goes_leaves_the_others_endpoints(self) -> None:
+        plain, tls = (
+            entry(name, "default", number, endpoints=at(address))
+            for name, number, address in (("a", 80, "192.0.2.1"), ("b", 443, "192.0.2.2"))
+        )
+        store = store_with(plain, tls)
+        store.delete(key_of(plain), "mesh.yaml")
+        assert self.addresses(store, "default", 443) == ["192.0.2.2"]
+        assert [each.address for each in snapshot_of(store).endpoints["api.example.com"]] == ["192.0.2.2"]
+
+    def test_a_route_leads_to_what_its_namespace_sees(self) -> None:
+        def route(namespace: str, number: int) -> Document:
+            target = {"destination": {"host": "api.example.com", "port": {"number": number}}}
+            spec = {"hosts": ["a.example.com"], "http": [{"route": [target]}], "exportTo": ["."]}
+            return document("VirtualService", "route", spec, namespace)
+
+        declared = [
+            entry("api", "one", 80, exportTo=["."]),
+            entry("more", "one", 443, exportTo=["."]),
+            entry("api", "two", 8080, exportTo=["."]),
+        ]
+        good = [route("one", 443), route("two", 8080)]
+        assert self.states(store_with(*declared, *good)) == {State.APPLIED}
+        bad = route("two", 443)
+        assert "its ports: 8080" in quarantine_reason(store_with(*declared, bad), bad)
+
+
+class TestRulesOfSeveralNamespaces:
+    def test_a_virtual_service_of_a_namespace_for_itself_comes_before_an_older_one_for_it(self) -> None:
+        def answer(namespace: str, status: int, year: int, *export_to: str) -> Document:
+            http = [{"directResponse": {"status": status}}]
+            spec = {"hosts": ["api.example.com"], "http": http, "exportTo": list(export_to)}
+            return document(
+                "VirtualService", "api", spec, namespace, creationTimestamp=f"{year}-01-01T00:00:00Z"
+            )
+
+        older, own = answer("one", 200, 2024, "two", "three"), answer("two", 418, 2025, ".")
+        store = store_with(older, own)
+        assert {each.state for each in store.statuses()} == {State.APPLIED}
+        for namespace, status in (("two", 418), ("three", 200)):
+            scope = scope_of(snapshot_of(store), sidecar_proxy(namespace=namespace))
+            spec = scope.virtual_service("api.example.com")
+            assert spec is not None
+            assert spec.http[0].direct_response is not None
+            assert spec.http[0].direct_response.status == status
+        (words,) = [each for each in status_of(store, older).warnings if "routed" in each]
+        assert "in the namespace two by VirtualService two/api" in words
+
+    def test_a_namespace_may_have_one_destination_rule_for_itself_and_one_for_others(self) -> None:
+        public = destination_rule("a", "reviews", "public")
+        private = destination_rule("b", "reviews", "private")
+        private["spec"]["exportTo"] = ["."]
+        store = store_with(service("reviews"), public, private)
+        assert {each.state for each in store.statuses()} == {State.APPLIED}
+        snapshot = snapshot_of(store)
+        for namespace, subset in (("default", "private"), ("other", "public")):
+            clusters = build_clusters(snapshot, sidecar_proxy(namespace=namespace))
+            assert f"outbound|9080|{subset}|{REVIEWS}" in clusters
 
 
 class TestGateways:
