@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import TypeVar
 
 from controlplane.model.hosts import resolve_short_name, service_hostname
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.protocol import select_protocol
-from controlplane.model.service import Registry, Resolution, Service, ServicePort, Workload
+from controlplane.model.service import Protocol, Registry, Resolution, Service, ServicePort, Workload
 from controlplane.model.snapshot import Config, ResourceKey
 from controlplane.resources import core
 from controlplane.resources.base import Message
@@ -80,6 +81,13 @@ def oddities(spec: Message) -> tuple[str, ...]:
             warnings += [*_gateways(spec), *_route_oddities(spec)]
         case WorkloadEntry():
             warnings += _workload_oddities(spec)
+        case core.Service():
+            ports = [(port.name, port.app_protocol, port.port) for port in spec.ports]
+            of_tcp = [port.protocol is core.TransportProtocol.TCP for port in spec.ports]
+            warnings += _unsaid_protocols("appProtocol", compress(enumerate(ports), of_tcp))
+        case ServiceEntry():
+            ports = [(port.name, port.protocol, port.number) for port in spec.ports]
+            warnings += _unsaid_protocols("protocol", enumerate(ports))
     return tuple(warnings)
 
 
@@ -92,6 +100,16 @@ def _route_oddities(spec: VirtualService) -> Iterator[str]:
         for path, headers in levels:
             for where in headers.without_effect() if headers else ():
                 yield f"{path}.headers.{where}: has no effect: proxies say themselves how messages are framed"
+
+
+def _unsaid_protocols(field: str, ports: Iterable[tuple[int, tuple[str, str | None, int]]]) -> Iterator[str]:
+    """Istio would look at the first bytes."""
+    for index, (name, protocol, number) in ports:
+        if select_protocol(name, protocol, number) is Protocol.UNSUPPORTED:
+            yield (
+                f"spec.ports[{index}]: neither the name {name!r} nor `{field}` says the protocol of port "
+                f"{number}: redirected connections to it are plain TCP, and HTTP routes have no effect"
+            )
 
 
 def _gateways(spec: VirtualService) -> Iterator[str]:
@@ -131,7 +149,7 @@ def _kubernetes_service(metadata: Metadata, spec: core.Service, mesh: MeshConfig
             ServicePort(
                 name=port.name,
                 number=port.port,
-                protocol=select_protocol(port.name, port.app_protocol),
+                protocol=select_protocol(port.name, port.app_protocol, port.port),
                 target_port=port.target_port or port.port,
             )
             for port in spec.ports
@@ -158,7 +176,7 @@ def _external_service(host: str, metadata: Metadata, spec: ServiceEntry) -> Decl
             ServicePort(
                 name=port.name,
                 number=port.number,
-                protocol=select_protocol(port.name, port.protocol),
+                protocol=select_protocol(port.name, port.protocol, port.number),
                 target_port=port.target_port or port.number,
             )
             for port in spec.ports

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -12,7 +12,7 @@ from controlplane.model.declarations import declarations_for
 from controlplane.model.hosts import HostIndex
 from controlplane.model.record import Version
 from controlplane.model.rule_index import RuleIndex
-from controlplane.model.service import Service
+from controlplane.model.service import Protocol, Service
 from controlplane.model.snapshot import Config
 from controlplane.resources.base import Message
 from controlplane.resources.destination_rule import DestinationRule
@@ -25,6 +25,13 @@ from controlplane.resources.virtual_service import (
     VirtualService,
     concerns_mesh,
 )
+
+# The ports that follow the routes of each field of a VirtualService.
+_FOLLOWERS: Mapping[str, Callable[[Protocol], bool]] = {
+    "http": lambda protocol: protocol.is_http,
+    "tls": lambda protocol: protocol.is_tls,
+    "tcp": lambda protocol: not (protocol.is_http or protocol.is_tls),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,16 +67,32 @@ class ReferenceCheck:
     def warnings(self, version: Version) -> list[str]:
         """The hosts of a VirtualService or a DestinationRule that no service declares yet."""
         match cast("Config[Message]", version.view).spec:
-            case VirtualService(hosts=hosts):
-                return [
+            case VirtualService(hosts=hosts) as spec:
+                unknown = (
                     f"spec.hosts[{index}]: no service has the host {host}"
                     for index, host in enumerate(hosts)
                     if not self._is_known(host)
-                ]
+                )
+                return [*unknown, *self._without_effect(spec)]
             case DestinationRule(host=host) if not self._is_known(host):
                 return [f"spec.host: no service has the host {host}"]
             case _:
                 return []
+
+    def _without_effect(self, spec: VirtualService) -> Iterator[str]:
+        """Of routes that no port of a service follows, for what its protocol is."""
+        for host in spec.hosts:
+            ports = [port for service in self._services.get(host, ()) for port in service.ports]
+            unsaid = [port.number for port in ports if port.protocol is Protocol.UNSUPPORTED]
+            for number in unsaid if spec.http else ():
+                yield (
+                    f"spec.http: has no effect on redirected connections to port {number} of {host}: "
+                    "its protocol is not said"
+                )
+            for field, follows in _FOLLOWERS.items():
+                found = any(follows(port.protocol) for port in ports) or (field == "http" and unsaid)
+                if ports and getattr(spec, field) and not found:
+                    yield f"spec.{field}: has no effect: {host} has no port of such a protocol"
 
     def _is_known(self, host: str) -> bool:
         if self._known_hosts.find(host) is not None:

@@ -495,6 +495,68 @@ class TestRulesOfSeveralNamespaces:
             assert f"outbound|9080|{subset}|{REVIEWS}" in clusters
 
 
+class TestProtocolsThatAreNotSaid:
+    """Such a port is plain TCP here; whoever expects HTTP of it is told."""
+
+    def test_a_service_names_its_ports_of_which_nobody_says_the_protocol(self) -> None:
+        ports: list[Document] = [
+            {"name": "web", "port": 8080},
+            {"name": "http-api", "port": 8081},
+            {"name": "any", "port": 8082, "appProtocol": "grpc"},
+            {"name": "odd", "port": 8083, "appProtocol": "example.com/odd"},
+            {"name": "dns", "port": 5353, "protocol": "UDP"},
+            {"name": "db", "port": 3306},
+        ]
+        resource = service("reviews", ports=ports)
+        words = status_of(store_with(resource), resource).warnings
+        assert [each.split(":")[0] for each in words] == ["spec.ports[0]", "spec.ports[3]"]
+        assert words[0] == (
+            "spec.ports[0]: neither the name 'web' nor `appProtocol` says the protocol of port 8080: "
+            "redirected connections to it are plain TCP, and HTTP routes have no effect"
+        )
+
+    def test_a_service_entry_does_too(self) -> None:
+        ports = [{"number": 80, "name": "web"}, {"number": 81, "name": "web-2", "protocol": "HTTP"}]
+        resource = entry("api", ports=ports)
+        (words,) = status_of(store_with(resource), resource).warnings
+        assert words.startswith(
+            "spec.ports[0]: the protocol of port 80 is said neither by the name 'web' nor"
+        )
+
+    def test_a_virtual_service_names_the_ports_that_do_not_follow_it(self) -> None:
+        ports = [{"name": name, "port": number} for name, number in (("web", 80), ("http", 81))]
+        route = virtual_service("reviews", ["reviews"], destination("reviews"))
+        store = store_with(service("reviews", ports=ports), route)
+        assert status_of(store, route).warnings == (
+            f"spec.http: has no effect on redirected connections to port 80 of {REVIEWS}: "
+            "its protocol is not said",
+        )
+
+    @pytest.mark.parametrize(
+        ("name", "field", "follows"),
+        [
+            ("http", "http", True),
+            ("tcp", "http", False),
+            ("https", "http", False),
+            ("https", "tls", True),
+            ("http", "tls", False),
+            ("tcp", "tls", False),
+            ("web", "tls", False),
+            ("tcp", "tcp", True),
+            ("web", "tcp", True),
+            ("http", "tcp", False),
+        ],
+    )
+    def test_routes_that_no_port_follows_are_told(self, name: str, field: str, follows: bool) -> None:
+        rule: Document = {"route": [destination("reviews")]}
+        if field == "tls":
+            rule["match"] = [{"sniHosts": ["reviews"]}]
+        route = document("VirtualService", "reviews", {"hosts": ["reviews"], field: [rule]})
+        store = store_with(service("reviews", ports=[{"name": name, "port": 8080}]), route)
+        told = [each for each in status_of(store, route).warnings if "has no port of such a protocol" in each]
+        assert bool(told) is not follows
+
+
 class TestGateways:
     """Sidecars follow what is for ``mesh``; nothing else is refused, and nothing of it takes effect."""
 
