@@ -275,12 +275,16 @@ def _declared(version: Version | None) -> tuple[DeclaredService, ...]:
 
 def _alters_clusters(before: MeshSnapshot, after: MeshSnapshot, hostname: str) -> bool:
     """Whether a service's new endpoints change more than load assignments: a cluster holds the endpoints that
-    are resolved by DNS, and the identities that endpoints may prove."""
+    are resolved by DNS, the identities that endpoints may prove, and whether all of them take mesh TLS."""
     if any(each.resolution in _BY_DNS for each in after.declarations(hostname)):
         return True
     old, new = before.endpoints.get(hostname, ()), after.endpoints.get(hostname, ())
-    return _accounts(old) != _accounts(new)
+    return _accounts(old) != _accounts(new) or _plain_ports(old) != _plain_ports(new)
 
 
 def _accounts(endpoints: Iterable[ServiceEndpoint]) -> set[tuple[str, str]]:
     return {(endpoint.workload.namespace, endpoint.workload.service_account) for endpoint in endpoints}
+
+
+def _plain_ports(endpoints: Iterable[ServiceEndpoint]) -> set[str]:
+    return {endpoint.service_port for endpoint in endpoints if not endpoint.workload.mesh_tls}

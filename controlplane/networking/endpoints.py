@@ -65,6 +65,29 @@ def declared_endpoints(
     return endpoints if len(own) == len(endpoints) else own
 
 
+def takes_mesh_tls(
+    endpoint: ServiceEndpoint, policies: tuple[Config[PeerAuthentication], ...], mesh_config: MeshConfig
+) -> bool:
+    """Whether a sidecar is there, and no policy of its workload refuses TLS."""
+    workload = endpoint.workload
+    return workload.mesh_tls and not refuses_mesh_tls(policies, mesh_config, workload, endpoint.port)
+
+
+@memoized()
+def ports_in_mesh_tls(
+    endpoints: tuple[ServiceEndpoint, ...],
+    policies: tuple[Config[PeerAuthentication], ...],
+    mesh_config: MeshConfig,
+) -> frozenset[str]:
+    """The names of the service's ports of which every endpoint takes mesh TLS; one without endpoints does
+    not."""
+    taking: dict[str, bool] = {}
+    for endpoint in endpoints:
+        takes = takes_mesh_tls(endpoint, policies, mesh_config)
+        taking[endpoint.service_port] = taking.get(endpoint.service_port, True) and takes
+    return frozenset(name for name, takes in taking.items() if takes)
+
+
 # Endpoints may change for days in a mesh where nothing else does.
 @memoized(latest=("endpoints",))
 def _assignment(
@@ -80,11 +103,8 @@ def _assignment(
     for endpoint in _selected(endpoints, port, subset):
         # An address that is a name would make the proxy refuse all of the assignment.
         if _is_ip_address(endpoint.address):
-            workload = endpoint.workload
-            mesh_tls = workload.mesh_tls and not refuses_mesh_tls(
-                policies, mesh_config, workload, endpoint.port
-            )
-            by_locality[workload.locality].append(_lb_endpoint(endpoint, mesh_tls=mesh_tls))
+            mesh_tls = takes_mesh_tls(endpoint, policies, mesh_config)
+            by_locality[endpoint.workload.locality].append(_lb_endpoint(endpoint, mesh_tls=mesh_tls))
     return _load_assignment(cluster_name, by_locality)
 
 

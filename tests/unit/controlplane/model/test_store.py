@@ -519,9 +519,7 @@ class TestProtocolsThatAreNotSaid:
         ports = [{"number": 80, "name": "web"}, {"number": 81, "name": "web-2", "protocol": "HTTP"}]
         resource = entry("api", ports=ports)
         (words,) = status_of(store_with(resource), resource).warnings
-        assert words.startswith(
-            "spec.ports[0]: the protocol of port 80 is said neither by the name 'web' nor"
-        )
+        assert words.startswith("spec.ports[0]: neither the name 'web' nor `protocol` says")
 
     def test_a_virtual_service_names_the_ports_that_do_not_follow_it(self) -> None:
         ports = [{"name": name, "port": number} for name, number in (("web", 80), ("http", 81))]
@@ -848,6 +846,14 @@ class TestChanges:
         store = store_with(*reviews_mesh())
         feed(store, workload("x", "10.0.0.7", {"app": "reviews"}, serviceAccount="another"))
         assert store.build()[1].full
+
+    def test_the_first_endpoint_without_a_sidecar_is_a_full_change_and_the_next_is_none(self) -> None:
+        """A cluster that does not choose its endpoints speaks TLS only where all of them do."""
+        labels = {"app": "reviews", "security.istio.io/tlsMode": "istio"}
+        store = store_with(service("reviews"), workload("a", "10.0.0.1", labels))
+        for name, full in (("b", True), ("c", False)):
+            feed(store, workload(name, "10.0.0.2", {"app": "reviews"}))
+            assert store.build()[1].full is full
 
     def test_endpoints_that_are_resolved_by_dns_are_a_full_change(self) -> None:
         entry = document(
