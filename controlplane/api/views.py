@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from controlplane.model.service import Service, ServiceEndpoint
@@ -24,7 +25,7 @@ def syncz(streams: Iterable[DataclassInstance]) -> list[JsonObject]:
 
 def registryz(snapshot: MeshSnapshot) -> list[JsonObject]:
     """Every service, by hostname."""
-    return [_service(service) for _, service in sorted(snapshot.services.items())]
+    return [_service(service) for service in sorted(snapshot.all_services(), key=attrgetter("hostname"))]
 
 
 def endpointz(snapshot: MeshSnapshot) -> list[JsonObject]:

@@ -6,8 +6,9 @@ The result depends on the resources and on what was in force before, never on th
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from controlplane.errors import ResourceError
 from controlplane.model.record import Record, Version
@@ -17,16 +18,29 @@ from controlplane.model.status import Fault
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """What only one resource may have, such as a host, in some namespaces. What is for all of them (``*``)
-    leaves room for what is for one, where that comes first. ``path`` is the field that claims it, ``words``
-    what it means to have it."""
+    leaves room for what is for one, where that comes first; and in the namespace ``owner``, which claims it,
+    comes first what it has for itself. One owner may split a subject by ``ports``. ``path`` is the field that
+    claims it, ``words`` what it means to have it. Where two are seen, the least ``order`` counts."""
 
     subject: str
     scopes: frozenset[str]
     path: str
     words: str
+    owner: str = ""
+    ports: frozenset[int] = frozenset()
+    order: tuple[Any, ...] = ()
 
     def contradicts(self, other: Claim) -> bool:
-        return not self.scopes.isdisjoint(other.scopes)
+        """Whether it has nothing left beside one that comes first."""
+        left = self.scopes - other.scopes
+        if self.owner != other.owner:
+            left |= self.scopes & {self.owner}
+        return bool(self.scopes) and not left and self.overlaps(other)
+
+    def overlaps(self, other: Claim) -> bool:
+        """Whether both mean the same of the subject."""
+        by_port = self.owner == other.owner and self.ports and other.ports
+        return not (by_port and self.ports.isdisjoint(other.ports))
 
 
 class Arbiter:
@@ -48,6 +62,16 @@ class Arbiter:
     def settle(self, records: Iterable[Record]) -> None:
         for record in sorted(records, key=_seniority):
             self._settle(record)
+
+    def limits(self) -> Iterator[tuple[Record, str]]:
+        """Of what is in force: a record that does not count in one of its namespaces, and words for that."""
+        for taken in self._taken.values():
+            seen: dict[str, list[tuple[Claim, Record]]] = defaultdict(list)
+            for claim, record in taken:
+                for namespace in claim.scopes - {"*"}:
+                    seen[namespace].append((claim, record))
+            for namespace, claims in seen.items():
+                yield from _limits_in(namespace, claims)
 
     def _settle(self, record: Record) -> None:
         reasons = [str(error) for error in record.reading.errors]
@@ -72,8 +96,20 @@ class Arbiter:
         for claim in claims:
             for taken, holder in self._taken[claim.subject]:
                 if claim.contradicts(taken):
-                    owner = f"{holder.key} ({holder.reading.origin})"
-                    yield ResourceError(claim.path, f"{claim.words} already by {owner}")
+                    yield ResourceError(claim.path, f"{claim.words} already by {_name(holder)}")
+
+
+def _limits_in(namespace: str, claims: list[tuple[Claim, Record]]) -> Iterator[tuple[Record, str]]:
+    """Its owner's claims come first there."""
+    ordered = sorted(claims, key=lambda each: (each[0].owner != namespace, each[0].order))
+    for index, (claim, record) in enumerate(ordered):
+        first = next((holder for other, holder in ordered[:index] if claim.overlaps(other)), None)
+        if first is not None:
+            yield record, f"{claim.path}: {claim.words} in the namespace {namespace} by {_name(first)}"
+
+
+def _name(record: Record) -> str:
+    return f"{record.key} ({record.reading.origin})"
 
 
 def _seniority(record: Record) -> tuple[str, int, str, str, str]:

@@ -20,15 +20,19 @@ _EVERYWHERE = frozenset({"*"})
 
 
 def service_claims(version: Version) -> Iterator[Claim]:
-    """One declaration for each host."""
+    """One declaration for each host, among those that a namespace sees; its owner may declare other ports of
+    it apart."""
     for index, declared in enumerate(cast("tuple[DeclaredService, ...]", version.view)):
         service = declared.service
         kubernetes = service.registry is Registry.KUBERNETES
         yield Claim(
             subject=service.hostname,
-            scopes=_EVERYWHERE,
+            scopes=export_scopes(service.export_to, service.namespace),
             path="metadata.name" if kubernetes else f"spec.hosts[{index}]",
             words=f"the host {service.hostname} is declared",
+            owner=service.namespace,
+            ports=frozenset(port.number for port in service.ports),
+            order=service.seniority,
         )
 
 
@@ -41,17 +45,22 @@ def virtual_service_claims(version: Version) -> Iterator[Claim]:
             scopes=export_scopes(config.spec.export_to, config.key.namespace),
             path=f"spec.hosts[{index}]",
             words=f"the host {host} is routed",
+            owner=config.key.namespace,
+            order=config.order,
         )
 
 
 def destination_rule_claims(version: Version) -> Iterator[Claim]:
-    """One DestinationRule for each host in a namespace; the client's namespace decides between namespaces."""
+    """One DestinationRule for each host in a namespace, among those that a namespace sees; the client's
+    namespace decides between namespaces."""
     config = cast("Config[DestinationRule]", version.view)
     yield Claim(
-        subject=config.spec.host,
-        scopes=frozenset({config.key.namespace}),
+        subject=f"{config.key.namespace}/{config.spec.host}",
+        scopes=export_scopes(config.spec.export_to, config.key.namespace),
         path="spec.host",
         words=f"the host {config.spec.host} is ruled",
+        owner=config.key.namespace,
+        order=config.order,
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
+from operator import attrgetter
 
 from controlplane.model.hosts import export_scopes
 from controlplane.model.service import Service, ServicePort
@@ -18,7 +19,7 @@ class PortCollisions:
 
     def __init__(self, services: Iterable[Service]) -> None:
         self._sharing: dict[int, list[tuple[Service, ServicePort]]] = defaultdict(list)
-        for service in sorted(services, key=lambda each: (each.creation, each.hostname)):
+        for service in sorted(services, key=attrgetter("seniority")):
             for port in service.ports:
                 if port.protocol.is_http or _is_by_port_alone(service, port):
                     self._sharing[port.number].append((service, port))

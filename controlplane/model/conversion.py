@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from typing import TypeVar
 
 from controlplane.model.hosts import resolve_short_name, service_hostname
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.protocol import select_protocol
-from controlplane.model.service import Registry, Resolution, Service, ServicePort, Workload
+from controlplane.model.service import Protocol, Registry, Resolution, Service, ServicePort, Workload
 from controlplane.model.snapshot import Config, ResourceKey
 from controlplane.resources import core
 from controlplane.resources.base import Message
+from controlplane.resources.deprecation import deprecations
 from controlplane.resources.destination_rule import DestinationRule
 from controlplane.resources.ip_addresses import is_ip_address
 from controlplane.resources.metadata import Metadata
@@ -25,11 +27,15 @@ from controlplane.resources.virtual_service import (
     TLSRoute,
     VirtualService,
     WeightedDestination,
+    is_for_mesh,
 )
 from controlplane.resources.workload_entry import WorkloadEntry
 from protos.node import TLS_MODE_LABEL
 
 _EXPORT_TO = "networking.istio.io/exportTo"  # the annotation by which a Kubernetes Service says it
+
+# Of a list, in a warning.
+_MOST_NAMES = 5
 
 SpecT = TypeVar("SpecT", bound=Message)
 RouteT = TypeVar("RouteT", HTTPRoute, TLSRoute, TCPRoute)
@@ -69,13 +75,20 @@ def convert(key: ResourceKey, resource: Resource, mesh: MeshConfig) -> View:
 
 def oddities(spec: Message) -> tuple[str, ...]:
     """Warnings: what a valid resource says that may surprise its author."""
+    warnings = [*deprecations(spec, "spec")]
     match spec:
-        case WorkloadEntry():
-            return tuple(_workload_oddities(spec))
         case VirtualService():
-            return tuple(_route_oddities(spec))
-        case _:
-            return ()
+            warnings += [*_gateways(spec), *_route_oddities(spec)]
+        case WorkloadEntry():
+            warnings += _workload_oddities(spec)
+        case core.Service():
+            ports = [(port.name, port.app_protocol, port.port) for port in spec.ports]
+            of_tcp = [port.protocol is core.TransportProtocol.TCP for port in spec.ports]
+            warnings += _unsaid_protocols("appProtocol", compress(enumerate(ports), of_tcp))
+        case ServiceEntry():
+            ports = [(port.name, port.protocol, port.number) for port in spec.ports]
+            warnings += _unsaid_protocols("protocol", enumerate(ports))
+    return tuple(warnings)
 
 
 def _route_oddities(spec: VirtualService) -> Iterator[str]:
@@ -87,6 +100,33 @@ def _route_oddities(spec: VirtualService) -> Iterator[str]:
         for path, headers in levels:
             for where in headers.without_effect() if headers else ():
                 yield f"{path}.headers.{where}: has no effect: proxies say themselves how messages are framed"
+
+
+def _unsaid_protocols(field: str, ports: Iterable[tuple[int, tuple[str, str | None, int]]]) -> Iterator[str]:
+    """Istio would look at the first bytes."""
+    for index, (name, protocol, number) in ports:
+        if select_protocol(name, protocol, number) is Protocol.UNSUPPORTED:
+            yield (
+                f"spec.ports[{index}]: neither the name {name!r} nor `{field}` says the protocol of port "
+                f"{number}: redirected connections to it are plain TCP, and HTTP routes have no effect"
+            )
+
+
+def _gateways(spec: VirtualService) -> Iterator[str]:
+    others = spec.other_gateways
+    if not is_for_mesh(spec.gateways):
+        yield f"spec.gateways: not for sidecars, and gateways are not supported yet: {_few(others)}"
+    elif others:
+        yield (
+            "spec.gateways: sidecars follow the part that is for `mesh`; "
+            f"gateways are not supported yet: {_few(others)}"
+        )
+
+
+def _few(names: Sequence[str]) -> str:
+    """Enough of them to know which resource is meant."""
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
 
 
 def _workload_oddities(spec: WorkloadEntry) -> Iterator[str]:
@@ -109,7 +149,7 @@ def _kubernetes_service(metadata: Metadata, spec: core.Service, mesh: MeshConfig
             ServicePort(
                 name=port.name,
                 number=port.port,
-                protocol=select_protocol(port.name, port.app_protocol),
+                protocol=select_protocol(port.name, port.app_protocol, port.port),
                 target_port=port.target_port or port.port,
             )
             for port in spec.ports
@@ -136,7 +176,7 @@ def _external_service(host: str, metadata: Metadata, spec: ServiceEntry) -> Decl
             ServicePort(
                 name=port.name,
                 number=port.number,
-                protocol=select_protocol(port.name, port.protocol),
+                protocol=select_protocol(port.name, port.protocol, port.number),
                 target_port=port.target_port or port.number,
             )
             for port in spec.ports
@@ -149,6 +189,7 @@ def _external_service(host: str, metadata: Metadata, spec: ServiceEntry) -> Decl
         export_to=spec.export_to or ("*",),
         subject_alt_names=spec.subject_alt_names,
         creation=metadata.creation_timestamp or "",
+        declaration=f"{metadata.namespace}/{metadata.name}",
     )
     endpoints = tuple(
         _workload(f"{metadata.name}-{index}", metadata.namespace, endpoint, {})
@@ -182,6 +223,9 @@ def _qualify(spec: SpecT, namespace: str, dns_domain: str) -> SpecT:
     match spec:
         case DestinationRule():
             return spec.model_copy(update={"host": resolve(spec.host)})
+        case VirtualService() if not is_for_mesh(spec.gateways):
+            # A spec without hosts: it rules nothing, and stands in nobody's way.
+            return spec.model_copy(update={"hosts": (), "http": (), "tls": (), "tcp": ()})
         case VirtualService():
             routes = {name: _resolve_routes(getattr(spec, name), resolve) for name in ("http", "tls", "tcp")}
             return spec.model_copy(update={"hosts": tuple(map(resolve, spec.hosts)), **routes})

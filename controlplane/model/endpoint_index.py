@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Iterator, Mapping
+from itertools import chain
 from operator import attrgetter, itemgetter
 from typing import TypeVar
 
@@ -33,6 +34,7 @@ ValueT = TypeVar("ValueT")
 _Label = tuple[str, str, str]  # namespace, label, value
 _WorkloadKey = tuple[str, str, str]  # namespace, name, registry: a pod may have a WorkloadEntry's name
 _SliceKey = tuple[str, str]  # namespace, name
+_ServiceKey = tuple[str, str]  # hostname, declaration
 
 
 class EndpointIndex:
@@ -43,8 +45,8 @@ class EndpointIndex:
         self._workloads: dict[_WorkloadKey, Workload] = {}
         self._in_order = True
         self._workloads_by_label: dict[_Label, dict[_WorkloadKey, Workload]] = defaultdict(dict)
-        self._services: dict[str, DeclaredService] = {}
-        self._hostnames_by_label: dict[_Label, dict[str, None]] = defaultdict(dict)
+        self._services: dict[str, dict[str, DeclaredService]] = defaultdict(dict)  # by hostname, declaration
+        self._services_by_label: dict[_Label, dict[_ServiceKey, Service]] = defaultdict(dict)
         self._hostname_by_slice: dict[_SliceKey, str] = {}
         self._slices: dict[str, dict[_SliceKey, EndpointSlice]] = defaultdict(dict)  # by hostname
         self._stale: set[str] = set()
@@ -67,19 +69,21 @@ class EndpointIndex:
             self._unlabel(workload)
 
     def add_service(self, declared: DeclaredService) -> None:
-        """Adds a service, or replaces the one of its host name."""
+        """Adds a service, or replaces the declaration of its host name."""
         service = declared.service
-        self.remove_service(service.hostname)
-        self._services[service.hostname] = declared
+        self.remove_service(service.hostname, service.declaration)
+        self._services[service.hostname][service.declaration] = declared
         if service.selector:
-            self._hostnames_by_label[_anchor(service)][service.hostname] = None
+            key = service.hostname, service.declaration
+            self._services_by_label[_anchor(service)][key] = service
         self._stale.add(service.hostname)
 
-    def remove_service(self, hostname: str) -> None:
-        declared = self._services.pop(hostname, None)
+    def remove_service(self, hostname: str, declaration: str = "") -> None:
+        declared = self._services.get(hostname, {}).get(declaration)
         if declared is not None:
+            _discard(self._services, hostname, declaration)
             if declared.service.selector:
-                _discard(self._hostnames_by_label, _anchor(declared.service), hostname)
+                _discard(self._services_by_label, _anchor(declared.service), (hostname, declaration))
             self._stale.add(hostname)
 
     def add_slice(self, namespace: str, name: str, endpoint_slice: EndpointSlice) -> None:
@@ -100,7 +104,7 @@ class EndpointIndex:
         if not self._in_order:
             self._workloads = dict(sorted(self._workloads.items()))
             self._in_order = True
-        declared = (self._services[hostname] for hostname in sorted(self._services))
+        declared = (each for hostname in sorted(self._services) for each in self._declared(hostname))
         inline = (workload for service in declared for workload in service.endpoints)
         return (*self._workloads.values(), *inline)
 
@@ -108,8 +112,8 @@ class EndpointIndex:
         """Brings ``endpoints`` up to date. Returns the host names of the services whose endpoints changed."""
         changes: dict[str, tuple[ServiceEndpoint, ...]] = {}
         for hostname in self._stale:
-            declared = self._services.get(hostname)
-            endpoints = tuple(self._endpoints_of(declared)) if declared is not None else ()
+            declared = self._declared(hostname)
+            endpoints = tuple(chain.from_iterable(map(self._endpoints_of, declared)))
             if endpoints != self.endpoints.get(hostname, ()):
                 changes[hostname] = endpoints
         self._stale.clear()
@@ -117,6 +121,10 @@ class EndpointIndex:
             merged = {**self.endpoints, **changes}
             self.endpoints = {hostname: endpoints for hostname, endpoints in merged.items() if endpoints}
         return frozenset(changes)
+
+    def _declared(self, hostname: str) -> list[DeclaredService]:
+        declared = self._services.get(hostname, {})
+        return [declared[name] for name in sorted(declared)]
 
     def _unlabel(self, workload: Workload) -> None:
         for label in _labels(workload):
@@ -126,9 +134,9 @@ class EndpointIndex:
     def _selectors_of(self, workload: Workload) -> Iterator[str]:
         """The services that select a workload."""
         for label in _labels(workload):
-            for hostname in self._hostnames_by_label.get(label, ()):
-                if _selects(self._services[hostname].service, workload):
-                    yield hostname
+            for service in self._services_by_label.get(label, {}).values():
+                if _selects(service, workload):
+                    yield service.hostname
 
     def _endpoints_of(self, declared: DeclaredService) -> Iterator[ServiceEndpoint]:
         service = declared.service
@@ -140,7 +148,11 @@ class EndpointIndex:
                 number = _workload_port(workload, port)
                 if number is not None:
                     yield ServiceEndpoint(
-                        service_port=port.name, address=workload.address, port=number, workload=workload
+                        service_port=port.name,
+                        address=workload.address,
+                        port=number,
+                        workload=workload,
+                        declaration=service.declaration,
                     )
         # An ExternalName has none; the cluster leaves those of what the Service was before.
         if service.registry is Registry.KUBERNETES and not service.external_name:

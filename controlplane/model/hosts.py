@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
+from controlplane.resources.hosts import covers
+
 ValueT = TypeVar("ValueT")
 
 
@@ -18,12 +20,6 @@ def resolve_short_name(host: str, namespace: str, dns_domain: str) -> str:
     if "." in host or ":" in host or host.startswith("*"):
         return host
     return service_hostname(host, namespace, dns_domain)
-
-
-def covers(pattern: str, hostname: str) -> bool:
-    """Whether ``*``, ``*.example.com`` or an exact name stands for all of ``hostname``, which may itself be
-    a wildcard."""
-    return pattern == hostname or (pattern.startswith("*") and hostname.endswith(pattern[1:]))
 
 
 class HostIndex(Generic[ValueT]):
@@ -48,6 +44,14 @@ def exported_to(export_to: Sequence[str], owner: str, namespace: str) -> bool:
     if not export_to or "*" in export_to:
         return True
     return namespace in export_to or ("." in export_to and owner == namespace)
+
+
+def export_rank(export_to: Sequence[str], owner: str, namespace: str) -> int:
+    """Istio's order of what a namespace sees, for one host: its own that not all see (0), what is exported to
+    it by its name (1), what is exported to all (2)."""
+    if not export_to or "*" in export_to:
+        return 2
+    return 0 if owner == namespace else 1
 
 
 def export_scopes(export_to: Sequence[str], owner: str) -> frozenset[str]:

@@ -26,23 +26,30 @@ JUDGED = frozenset(
 def judge(records: Callable[[str], Collection[Record]], mesh: MeshConfig) -> None:
     """Puts in force what may be; ``records`` gives those of a kind."""
     declarations = [*records("Service"), *records("ServiceEntry")]
-    Arbiter(claims.service_claims).settle(declarations)
-    Arbiter(claims.destination_rule_claims).settle(records("DestinationRule"))
-    services = {service.hostname: service for service in services_in_force(declarations)}
+    # A cluster's own Services come first, so that no ServiceEntry waits for a host that is to be.
+    hosts = Arbiter(claims.service_claims)
+    hosts.settle(records("Service"))
+    hosts.settle(records("ServiceEntry"))
+    rules = Arbiter(claims.destination_rule_claims)
+    rules.settle(records("DestinationRule"))
+    services = list(services_in_force(declarations))
     references = ReferenceCheck(
         services,
         configs_in_force(records("DestinationRule")),
         mesh.root_namespace,
     )
-    Arbiter(claims.virtual_service_claims, references.faults).settle(records("VirtualService"))
+    routes = Arbiter(claims.virtual_service_claims, references.faults)
+    routes.settle(records("VirtualService"))
     Arbiter(claims.sidecar_claims).settle(records("Sidecar"))
     Arbiter(claims.peer_authentication_claims).settle(records("PeerAuthentication"))
     for record in (*records("DestinationRule"), *records("VirtualService")):
         record.warnings = tuple(references.warnings(record.in_force)) if record.in_force else ()
-    collisions = PortCollisions(services.values())
+    collisions = PortCollisions(services)
     for record in declarations:
         declared = services_in_force([record])
         record.warnings = tuple(chain.from_iterable(map(collisions.warnings, declared)))
+    for record, words in chain(hosts.limits(), rules.limits(), routes.limits()):
+        record.warnings += (words,)
 
 
 def services_in_force(records: Iterable[Record]) -> Iterator[Service]:

@@ -24,9 +24,15 @@ _BY_NAME: Mapping[str, Protocol] = {
 }
 
 
-def select_protocol(port_name: str, app_protocol: str | None = None) -> Protocol:
-    """``app_protocol`` comes first. Both say it before their first hyphen (``http-metrics``)."""
+# Istio's ports of protocols in which the server speaks first: SMTP, DNS, MySQL, MongoDB.
+_TCP_PORTS = frozenset({25, 53, 3306, 27017})
+
+
+def select_protocol(port_name: str, app_protocol: str | None = None, number: int = 0) -> Protocol:
+    """``app_protocol`` comes first. Both say it before their first hyphen (``http-metrics``). What neither
+    says, some port numbers do."""
     name = (app_protocol or port_name).lower()
     if name == "grpc-web" or name.startswith("grpc-web-"):
         return Protocol.GRPC
-    return _BY_NAME.get(name.partition("-")[0], Protocol.UNSUPPORTED)
+    unsaid = Protocol.TCP if number in _TCP_PORTS else Protocol.UNSUPPORTED
+    return _BY_NAME.get(name.partition("-")[0], unsaid)

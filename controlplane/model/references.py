@@ -2,19 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import cast
 
 from controlplane.errors import ResourceError
-from controlplane.model.hosts import HostIndex, covers, exported_to
+from controlplane.model.declarations import declarations_for
+from controlplane.model.hosts import HostIndex
 from controlplane.model.record import Version
 from controlplane.model.rule_index import RuleIndex
-from controlplane.model.service import Service
+from controlplane.model.service import Protocol, Service
 from controlplane.model.snapshot import Config
 from controlplane.resources.base import Message
 from controlplane.resources.destination_rule import DestinationRule
-from controlplane.resources.virtual_service import Destination, VirtualService
+from controlplane.resources.hosts import covers
+from controlplane.resources.virtual_service import (
+    Destination,
+    HTTPRoute,
+    TCPRoute,
+    TLSRoute,
+    VirtualService,
+    concerns_mesh,
+)
+
+# The ports that follow the routes of each field of a VirtualService.
+_FOLLOWERS: Mapping[str, Callable[[Protocol], bool]] = {
+    "http": lambda protocol: protocol.is_http,
+    "tls": lambda protocol: protocol.is_tls,
+    "tcp": lambda protocol: not (protocol.is_http or protocol.is_tls),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,12 +45,14 @@ class ReferenceCheck:
 
     def __init__(
         self,
-        services: Mapping[str, Service],
+        services: Iterable[Service],
         rules: Iterable[Config[DestinationRule]],
         root_namespace: str,
     ) -> None:
-        self._services = services
-        self._known_hosts = HostIndex((hostname, hostname) for hostname in services)
+        self._services: dict[str, list[Service]] = defaultdict(list)
+        for service in services:
+            self._services[service.hostname].append(service)
+        self._known_hosts = HostIndex((hostname, hostname) for hostname in self._services)
         self._rules = RuleIndex(rules, root_namespace)
 
     def faults(self, version: Version) -> list[ResourceError]:
@@ -48,16 +67,32 @@ class ReferenceCheck:
     def warnings(self, version: Version) -> list[str]:
         """The hosts of a VirtualService or a DestinationRule that no service declares yet."""
         match cast("Config[Message]", version.view).spec:
-            case VirtualService(hosts=hosts):
-                return [
+            case VirtualService(hosts=hosts) as spec:
+                unknown = (
                     f"spec.hosts[{index}]: no service has the host {host}"
                     for index, host in enumerate(hosts)
                     if not self._is_known(host)
-                ]
+                )
+                return [*unknown, *self._without_effect(spec)]
             case DestinationRule(host=host) if not self._is_known(host):
                 return [f"spec.host: no service has the host {host}"]
             case _:
                 return []
+
+    def _without_effect(self, spec: VirtualService) -> Iterator[str]:
+        """Of routes that no port of a service follows, for what its protocol is."""
+        for host in spec.hosts:
+            ports = [port for service in self._services.get(host, ()) for port in service.ports]
+            unsaid = [port.number for port in ports if port.protocol is Protocol.UNSUPPORTED]
+            for number in unsaid if spec.http else ():
+                yield (
+                    f"spec.http: has no effect on redirected connections to port {number} of {host}: "
+                    "its protocol is not said"
+                )
+            for field, follows in _FOLLOWERS.items():
+                found = any(follows(port.protocol) for port in ports) or (field == "http" and unsaid)
+                if ports and getattr(spec, field) and not found:
+                    yield f"spec.{field}: has no effect: {host} has no port of such a protocol"
 
     def _is_known(self, host: str) -> bool:
         if self._known_hosts.find(host) is not None:
@@ -66,17 +101,18 @@ class ReferenceCheck:
 
     def _destination(self, reference: _Reference, namespace: str) -> Iterator[ResourceError]:
         destination = reference.destination
-        service = self._services.get(destination.host)
-        if service is None or not exported_to(service.export_to, service.namespace, namespace):
+        declarations = declarations_for(namespace, self._services.get(destination.host, ()))
+        if not declarations:
             reason = f"no service that {namespace} can see has the host {destination.host}"
             yield ResourceError(f"{reference.path}.host", reason)
             return
-        if destination.port is not None and service.port(destination.port.number) is None:
-            ports = ", ".join(str(port.number) for port in service.ports) or "none"
+        numbers = [port.number for service in declarations for port in service.ports]
+        if destination.port is not None and destination.port.number not in numbers:
+            ports = ", ".join(map(str, numbers)) or "none"
             reason = f"{destination.host} has no port {destination.port.number}; its ports: {ports}"
             yield ResourceError(f"{reference.path}.port.number", reason)
         if destination.subset is not None:
-            yield from self._subset(reference, destination.subset, service, namespace)
+            yield from self._subset(reference, destination.subset, declarations[0], namespace)
 
     def _subset(
         self, reference: _Reference, subset: str, service: Service, namespace: str
@@ -95,11 +131,11 @@ class ReferenceCheck:
 
 
 def _references(spec: VirtualService) -> Iterator[_Reference]:
-    routes = [
-        *((f"spec.http[{index}]", route.route) for index, route in enumerate(spec.http)),
-        *((f"spec.tls[{index}]", route.route) for index, route in enumerate(spec.tls)),
-        *((f"spec.tcp[{index}]", route.route) for index, route in enumerate(spec.tcp)),
+    routes: list[tuple[str, HTTPRoute | TLSRoute | TCPRoute]] = [
+        *((f"spec.http[{index}]", route) for index, route in enumerate(spec.http)),
+        *((f"spec.tls[{index}]", route) for index, route in enumerate(spec.tls)),
+        *((f"spec.tcp[{index}]", route) for index, route in enumerate(spec.tcp)),
     ]
-    for path, destinations in routes:
-        for index, weighted in enumerate(destinations):
+    for path, route in routes:
+        for index, weighted in enumerate(route.route if concerns_mesh(route) else ()):
             yield _Reference(path=f"{path}.route[{index}].destination", destination=weighted.destination)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 
-from controlplane.model.hosts import HostIndex, exported_to
+from controlplane.model.hosts import HostIndex, export_rank, exported_to
 from controlplane.model.service import Service
 from controlplane.model.snapshot import Config
 from controlplane.resources.destination_rule import DestinationRule
@@ -35,10 +35,12 @@ class RuleIndex:
         """The rules of ``owner`` that are exported to the client's namespace."""
         index = self._seen.get((client_namespace, owner))
         if index is None:
-            index = HostIndex(
-                (rule.spec.host, rule)
+            seen = [
+                rule
                 for rule in self._rules.get(owner, ())
                 if exported_to(rule.spec.export_to, owner, client_namespace)
-            )
+            ]
+            seen.sort(key=lambda rule: export_rank(rule.spec.export_to, owner, client_namespace))
+            index = HostIndex((rule.spec.host, rule) for rule in seen)
             self._seen[client_namespace, owner] = index
         return index

@@ -59,7 +59,9 @@ class ServicePort:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
     """A destination. ``hostname`` is fully qualified and may be a wildcard (``*.example.com``).
-    ``addresses`` are the virtual IPs, or CIDRs, that stand for it."""
+    ``addresses`` are the virtual IPs, or CIDRs, that stand for it. One host may have several declarations:
+    for other namespaces, or, in one namespace, for other ports. ``declaration`` tells them apart: the
+    ServiceEntry's ``namespace/name``, "" for a Service of Kubernetes."""
 
     hostname: str
     name: str
@@ -75,6 +77,12 @@ class Service:
     subject_alt_names: tuple[str, ...] = ()
     creation: str = ""  # who came first decides conflicts: RFC 3339, or "" for folders
     external_name: str = ""
+    declaration: str = ""
+
+    @property
+    def seniority(self) -> tuple[bool, str, str, str]:
+        """Of services that claim one host or address, the least counts: a cluster's own, then the oldest."""
+        return self.registry is not Registry.KUBERNETES, self.creation, self.hostname, self.declaration
 
     def port(self, number: int) -> ServicePort | None:
         return next((port for port in self.ports if port.number == number), None)
@@ -101,12 +109,14 @@ class Workload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceEndpoint:
-    """One workload as one port of a service sees it; ``port`` is the number to dial."""
+    """One workload as one port of a service sees it; ``port`` is the number to dial. ``declaration`` is the
+    service's."""
 
     service_port: str
     address: str
     port: int
     workload: Workload
+    declaration: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -46,7 +46,8 @@ class MeshSnapshot:
     """Immutable. What did not change since the snapshot before is the same object, so that a difference can
     be taken by identity.
 
-    ``services`` by hostname; ``endpoints`` by hostname; the policies oldest first, hosts in them fully
+    ``services`` by hostname, ``further_services`` what declares one of their hosts, too (see `Service`);
+    ``endpoints`` by hostname, of all declarations; the policies oldest first, hosts in them fully
     qualified (short names resolved in the resource's namespace).
     ``generation`` grows by one with each snapshot.
     """
@@ -54,12 +55,23 @@ class MeshSnapshot:
     generation: int = 0
     mesh_config: MeshConfig = field(default_factory=MeshConfig)
     services: Mapping[str, Service] = field(default_factory=dict)
+    further_services: Mapping[str, tuple[Service, ...]] = field(default_factory=dict)
     endpoints: Mapping[str, tuple[ServiceEndpoint, ...]] = field(default_factory=dict)
     workloads: tuple[Workload, ...] = ()
     virtual_services: tuple[Config[VirtualService], ...] = ()
     destination_rules: tuple[Config[DestinationRule], ...] = ()
     sidecars: tuple[Config[Sidecar], ...] = ()
     peer_authentications: tuple[Config[PeerAuthentication], ...] = ()
+
+    def all_services(self) -> Iterator[Service]:
+        """Every declaration, by hostname."""
+        for hostname in self.services:
+            yield from self.declarations(hostname)
+
+    def declarations(self, hostname: str) -> tuple[Service, ...]:
+        """Of one host."""
+        first = self.services.get(hostname)
+        return () if first is None else (first, *self.further_services.get(hostname, ()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,11 +19,19 @@ from controlplane.model.accounts import Account, account_of, warn_of_accounts
 from controlplane.model.arbiter import Arbiter
 from controlplane.model.conversion import DeclaredService, View, convert, oddities
 from controlplane.model.endpoint_index import EndpointIndex
+from controlplane.model.hosts import export_scopes
 from controlplane.model.journal import Statuses, log_changes
 from controlplane.model.judge import JUDGED, configs_in_force, judge, services_in_force
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.record import Reading, Record, Version
-from controlplane.model.service import EndpointSlice, Registry, Resolution, ServiceEndpoint, Workload
+from controlplane.model.service import (
+    EndpointSlice,
+    Registry,
+    Resolution,
+    Service,
+    ServiceEndpoint,
+    Workload,
+)
 from controlplane.model.snapshot import MeshSnapshot, ResourceKey, SnapshotChange
 from controlplane.model.status import Origin, ResourceStatus
 from controlplane.resources.registry import Resource
@@ -38,6 +46,7 @@ _POLICIES = {
 }
 # What proxies see nothing of but endpoints, or nothing at all.
 _UNSEEN_KINDS = ("WorkloadEntry", "Namespace")
+_BY_DNS = (Resolution.DNS, Resolution.DNS_ROUND_ROBIN)
 # The version in force before, and after.
 _Changes = dict[ResourceKey, tuple[Version | None, Version | None]]
 _MESH_DEFAULTS = MeshConfig()
@@ -206,7 +215,7 @@ class Store:
         # All removals come first: a host may have moved from one resource to another.
         for before, _ in declaring.values():
             for declared in _declared(before):
-                self._index.remove_service(declared.service.hostname)
+                self._index.remove_service(declared.service.hostname, declared.service.declaration)
         for _, after in declaring.values():
             for declared in _declared(after):
                 self._index.add_service(declared)
@@ -238,12 +247,26 @@ class Store:
         }
         if not kinds.isdisjoint(_DECLARING):
             declarations = [record for kind in _DECLARING for record in self._all(kind)]
-            services = sorted(services_in_force(declarations), key=attrgetter("hostname"))
-            parts["services"] = {service.hostname: service for service in services}
+            parts |= _by_hostname(services_in_force(declarations))
         if not kinds.isdisjoint(("WorkloadEntry", "ServiceEntry", "Pod")):
             parts["workloads"] = self._index.workloads()
         generation = self._snapshot.generation + 1
         return replace(self._snapshot, generation=generation, endpoints=self._index.endpoints, **parts)
+
+
+def _by_hostname(services: Iterable[Service]) -> dict[str, Any]:
+    """The parts of a snapshot. Of several declarations the first is one that all see, if there is one."""
+    found: dict[str, list[Service]] = defaultdict(list)
+    for service in sorted(services, key=_precedence):
+        found[service.hostname].append(service)
+    return {
+        "services": {hostname: first for hostname, (first, *_) in sorted(found.items())},
+        "further_services": {host: tuple(more) for host, (_, *more) in sorted(found.items()) if more},
+    }
+
+
+def _precedence(service: Service) -> tuple[object, ...]:
+    return "*" not in export_scopes(service.export_to, service.namespace), service.seniority
 
 
 def _declared(version: Version | None) -> tuple[DeclaredService, ...]:
@@ -252,13 +275,16 @@ def _declared(version: Version | None) -> tuple[DeclaredService, ...]:
 
 def _alters_clusters(before: MeshSnapshot, after: MeshSnapshot, hostname: str) -> bool:
     """Whether a service's new endpoints change more than load assignments: a cluster holds the endpoints that
-    are resolved by DNS, and the identities that endpoints may prove."""
-    service = after.services.get(hostname)
-    if service is not None and service.resolution in (Resolution.DNS, Resolution.DNS_ROUND_ROBIN):
+    are resolved by DNS, the identities that endpoints may prove, and whether all of them take mesh TLS."""
+    if any(each.resolution in _BY_DNS for each in after.declarations(hostname)):
         return True
     old, new = before.endpoints.get(hostname, ()), after.endpoints.get(hostname, ())
-    return _accounts(old) != _accounts(new)
+    return _accounts(old) != _accounts(new) or _plain_ports(old) != _plain_ports(new)
 
 
 def _accounts(endpoints: Iterable[ServiceEndpoint]) -> set[tuple[str, str]]:
     return {(endpoint.workload.namespace, endpoint.workload.service_account) for endpoint in endpoints}
+
+
+def _plain_ports(endpoints: Iterable[ServiceEndpoint]) -> set[str]:
+    return {endpoint.service_port for endpoint in endpoints if not endpoint.workload.mesh_tls}

@@ -46,8 +46,8 @@ def build_clusters(
     scope = scope_of(snapshot, proxy)
     if proxy.type is ProxyType.GRPC:
         return grpc_clusters(scope, names)
-    clusters = {**outbound_clusters(scope, snapshot.endpoints), **inbound_clusters(snapshot, proxy)}
-    return _named(clusters, names)
+    outbound = outbound_clusters(scope, snapshot.endpoints, snapshot.peer_authentications)
+    return _named({**outbound, **inbound_clusters(snapshot, proxy)}, names)
 
 
 def build_routes(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import chain
 from typing import Final
 
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
@@ -12,8 +13,9 @@ from google.protobuf.struct_pb2 import Struct
 
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.service import Resolution, Service, ServiceEndpoint, ServicePort
+from controlplane.model.snapshot import Config
 from controlplane.networking.destination_rules import EffectivePolicy, effective_policy
-from controlplane.networking.endpoints import dns_assignment
+from controlplane.networking.endpoints import declared_endpoints, dns_assignment, ports_in_mesh_tls
 from controlplane.networking.identities import server_identities
 from controlplane.networking.memo import memoized
 from controlplane.networking.messages import ADS
@@ -28,6 +30,7 @@ from controlplane.networking.traffic_policy import (
     passes_through,
 )
 from controlplane.resources.destination_rule import ClientTLSSettings, DestinationRule, Subset, TLSMode
+from controlplane.resources.peer_authentication import PeerAuthentication
 from protos.node import ISTIO_METADATA
 
 Endpoints = tuple[ServiceEndpoint, ...]
@@ -36,16 +39,24 @@ _NO_ENDPOINTS: Final[Endpoints] = ()
 
 @memoized()
 def outbound_clusters(
-    scope: SidecarScope, endpoints_by_host: Mapping[str, Endpoints]
+    scope: SidecarScope,
+    endpoints_by_host: Mapping[str, Endpoints],
+    policies: tuple[Config[PeerAuthentication], ...],
 ) -> Mapping[str, Cluster]:
     """In the order of their services, the ones that belong to no service last."""
     clusters: dict[str, Cluster] = {}
-    for service in scope.services.values():
-        endpoints = endpoints_by_host.get(service.hostname, _NO_ENDPOINTS)
+    for service in chain.from_iterable(scope.destinations.values()):
+        endpoints = declared_endpoints(
+            endpoints_by_host.get(service.hostname, _NO_ENDPOINTS), service.declaration
+        )
+        rule = scope.destination_rules.find(service)
+        # Only where no endpoint is chosen must all of them be alike.
+        by_address = _may_pass_through(service, rule)
         of_service = _service_clusters(
             scope.mesh_config,
             service,
-            scope.destination_rules.find(service),
+            rule,
+            ports_in_mesh_tls(endpoints, policies, scope.mesh_config) if by_address else frozenset(),
             server_identities(service, endpoints, scope.mesh_config.trust_domain),
             # Only DNS clusters hold their endpoints; all others follow theirs over EDS.
             endpoints if _resolves_by_dns(service) else None,
@@ -57,13 +68,15 @@ def outbound_clusters(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Destination:
-    """What one cluster stands for. ``identities`` are the SPIFFE ids by which it may answer."""
+    """What one cluster stands for. ``identities`` are the SPIFFE ids by which it may answer; ``in_mesh_tls``:
+    every endpoint takes it."""
 
     service: Service
     port: ServicePort
     subset: Subset | None
     policy: EffectivePolicy
     identities: frozenset[str]
+    in_mesh_tls: bool
 
     @property
     def name(self) -> OutboundName:
@@ -75,6 +88,7 @@ def _service_clusters(
     mesh_config: MeshConfig,
     service: Service,
     rule: DestinationRule | None,
+    ports_in_mesh_tls: frozenset[str],
     identities: frozenset[str],
     dns_endpoints: Endpoints | None,
 ) -> Mapping[str, Cluster]:
@@ -87,6 +101,7 @@ def _service_clusters(
                 subset=subset,
                 policy=effective_policy(rule, subset, port.number),
                 identities=identities,
+                in_mesh_tls=port.name in ports_in_mesh_tls,
             )
             cluster = _cluster(mesh_config, destination)
             if cluster.type == Cluster.STRICT_DNS:
@@ -103,10 +118,21 @@ def _cluster(mesh_config: MeshConfig, destination: _Destination) -> Cluster:
     apply_outlier_detection(cluster, policy.outlier_detection)
     if policy.tls is not None:
         _apply_tls_settings(cluster, policy.tls, destination)
-    elif mesh_config.enable_auto_mtls and _may_have_sidecars(cluster, destination.service):
+    elif mesh_config.enable_auto_mtls and not destination.service.mesh_external:
         _apply_auto_mtls(cluster, destination)
     cluster.metadata.filter_metadata[ISTIO_METADATA].CopyFrom(service_metadata(destination.service))
     return cluster
+
+
+def _may_pass_through(service: Service, rule: DestinationRule | None) -> bool:
+    return service.resolution is Resolution.NONE or (rule is not None and _has_passthrough(rule))
+
+
+@memoized()
+def _has_passthrough(rule: DestinationRule) -> bool:
+    levels = [rule.traffic_policy, *(subset.traffic_policy for subset in rule.subsets)]
+    policies = [policy for level in levels if level for policy in (level, *level.port_level_settings)]
+    return any(passes_through(policy.load_balancer) for policy in policies)
 
 
 def _resolves_by_dns(service: Service) -> bool:
@@ -152,20 +178,21 @@ def _apply_tls_settings(cluster: Cluster, settings: ClientTLSSettings, destinati
 
 
 def _apply_auto_mtls(cluster: Cluster, destination: _Destination) -> None:
-    """Mesh TLS for endpoints whose metadata says ``tlsMode: istio``, plaintext for the rest."""
+    """Mesh TLS for endpoints whose metadata says ``tlsMode: istio``, plaintext for the rest. An original
+    destination has no metadata: there, as in Istio, it is mesh TLS where every endpoint takes it."""
+    if cluster.type == Cluster.ORIGINAL_DST and not destination.in_mesh_tls:
+        return
     mesh_tls = mesh_client_tls(
         destination.name.sni, destination.identities, http2=destination.port.protocol.is_http2
     )
+    if cluster.type == Cluster.ORIGINAL_DST:
+        cluster.transport_socket.CopyFrom(TransportSocket(**mesh_tls))
+        return
     with_sidecar = Struct()
     with_sidecar.update({"tlsMode": "istio"})
     matches = cluster.transport_socket_matches
     matches.add(name="tlsMode-istio", match=with_sidecar, transport_socket=mesh_tls)
     matches.add(name="tlsMode-disabled", match=Struct(), transport_socket=RAW_BUFFER)
-
-
-def _may_have_sidecars(cluster: Cluster, service: Service) -> bool:
-    # An original destination has no endpoint metadata that could tell.
-    return cluster.type != Cluster.ORIGINAL_DST and not service.mesh_external
 
 
 def service_metadata(service: Service) -> Struct:

@@ -15,11 +15,11 @@ WeightedT = TypeVar("WeightedT", bound=WeightedDestination)
 def destination_cluster(scope: SidecarScope, destination: Destination, request_port: int) -> str:
     """The cluster of a destination. One that names no port means its service's only port, or else the one
     that the request came to."""
-    service = scope.services.get(destination.host)
+    ports = [port for each in scope.destinations.get(destination.host, ()) for port in each.ports]
     if destination.port is not None:
         port = destination.port.number
-    elif service is not None and len(service.ports) == 1:
-        port = service.ports[0].number
+    elif len(ports) == 1:
+        port = ports[0].number
     else:
         port = request_port
     return str(OutboundName(port, destination.subset or "", destination.host))

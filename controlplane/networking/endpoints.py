@@ -10,7 +10,7 @@ from typing import Final
 from envoy.config.endpoint.v3.endpoint_components_pb2 import LbEndpoint
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 
-from controlplane.model.hosts import exported_to
+from controlplane.model.declarations import declarations_for
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.proxy import Proxy
 from controlplane.model.service import Resolution, Service, ServiceEndpoint, ServicePort, Workload
@@ -36,11 +36,10 @@ def outbound_endpoints(
     """The load assignment of an EDS cluster; None where the proxy can have no such cluster. It looks at one
     service alone, whatever the size of the mesh."""
     name = OutboundName.parse(cluster_name)
-    service = snapshot.services.get(name.hostname) if name else None
-    if name is None or service is None or service.resolution is not Resolution.STATIC:
-        return None
-    port = service.port(name.port)
-    if port is None or not exported_to(service.export_to, service.namespace, proxy.namespace):
+    declarations = declarations_for(proxy.namespace, snapshot.declarations(name.hostname)) if name else ()
+    service = next((each for each in declarations if name and each.port(name.port)), None)
+    port = service.port(name.port) if name and service else None
+    if name is None or service is None or port is None or service.resolution is not Resolution.STATIC:
         return None
     root_namespace = snapshot.mesh_config.root_namespace
     rules = visible_rules(snapshot.destination_rules, root_namespace, proxy.namespace)
@@ -52,9 +51,41 @@ def outbound_endpoints(
         mesh_config=snapshot.mesh_config,
         port=port,
         subset=subset,
-        endpoints=snapshot.endpoints.get(service.hostname, ()),
+        endpoints=declared_endpoints(snapshot.endpoints.get(service.hostname, ()), service.declaration),
         policies=snapshot.peer_authentications,
     )
+
+
+@memoized()
+def declared_endpoints(
+    endpoints: tuple[ServiceEndpoint, ...], declaration: str
+) -> tuple[ServiceEndpoint, ...]:
+    """Of a host's endpoints, those of one of its declarations."""
+    own = tuple(endpoint for endpoint in endpoints if endpoint.declaration == declaration)
+    return endpoints if len(own) == len(endpoints) else own
+
+
+def takes_mesh_tls(
+    endpoint: ServiceEndpoint, policies: tuple[Config[PeerAuthentication], ...], mesh_config: MeshConfig
+) -> bool:
+    """Whether a sidecar is there, and no policy of its workload refuses TLS."""
+    workload = endpoint.workload
+    return workload.mesh_tls and not refuses_mesh_tls(policies, mesh_config, workload, endpoint.port)
+
+
+@memoized()
+def ports_in_mesh_tls(
+    endpoints: tuple[ServiceEndpoint, ...],
+    policies: tuple[Config[PeerAuthentication], ...],
+    mesh_config: MeshConfig,
+) -> frozenset[str]:
+    """The names of the service's ports of which every endpoint takes mesh TLS; one without endpoints does
+    not."""
+    taking: dict[str, bool] = {}
+    for endpoint in endpoints:
+        takes = takes_mesh_tls(endpoint, policies, mesh_config)
+        taking[endpoint.service_port] = taking.get(endpoint.service_port, True) and takes
+    return frozenset(name for name, takes in taking.items() if takes)
 
 
 # Endpoints may change for days in a mesh where nothing else does.
@@ -72,11 +103,8 @@ def _assignment(
     for endpoint in _selected(endpoints, port, subset):
         # An address that is a name would make the proxy refuse all of the assignment.
         if _is_ip_address(endpoint.address):
-            workload = endpoint.workload
-            mesh_tls = workload.mesh_tls and not refuses_mesh_tls(
-                policies, mesh_config, workload, endpoint.port
-            )
-            by_locality[workload.locality].append(_lb_endpoint(endpoint, mesh_tls=mesh_tls))
+            mesh_tls = takes_mesh_tls(endpoint, policies, mesh_config)
+            by_locality[endpoint.workload.locality].append(_lb_endpoint(endpoint, mesh_tls=mesh_tls))
     return _load_assignment(cluster_name, by_locality)
 
 

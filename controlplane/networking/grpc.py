@@ -7,6 +7,7 @@ ignore, or refuse, what they do not know, so each resource holds what they need 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from itertools import chain
 from typing import Final
 
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
@@ -47,31 +48,29 @@ def grpc_clusters(scope: SidecarScope, names: Collection[str] | None) -> dict[st
 
 
 def _every_target(scope: SidecarScope) -> Iterable[str]:
-    for service in scope.services.values():
+    for service in scope.all_services():
         yield from (f"{service.hostname}:{port.number}" for port in service.ports)
 
 
 def _every_cluster(scope: SidecarScope) -> Iterable[str]:
-    for service in scope.services.values():
+    for service in chain.from_iterable(scope.destinations.values()):
         rule = scope.destination_rules.find(service)
         for port in service.ports:
             for subset in ("", *(subset.name for subset in (rule.subsets if rule else ()))):
                 yield str(OutboundName(port.number, subset, service.hostname))
 
 
-def _reachable(scope: SidecarScope, hostname: str, port: int) -> Service | None:
+def _reachable(declarations: Iterable[Service], port: int) -> Service | None:
     """The client follows endpoints over EDS only."""
-    service = scope.services.get(hostname)
-    if service is None or service.resolution is not Resolution.STATIC:
-        return None
-    return service if service.port(port) else None
+    found = (each for each in declarations if each.port(port))
+    return next((each for each in found if each.resolution is Resolution.STATIC), None)
 
 
 @memoized()
 def _listener(scope: SidecarScope, name: str) -> Listener | None:
     hostname, _, number = name.rpartition(":")
     port = parse_port(number)
-    if port is None or _reachable(scope, hostname, port) is None:
+    if port is None or _reachable(scope.services.get(hostname, ()), port) is None:
         return None
     routes = str(OutboundName(port, "", hostname))
     manager = HttpConnectionManager(
@@ -86,7 +85,8 @@ def _listener(scope: SidecarScope, name: str) -> Listener | None:
 def grpc_route_config(scope: SidecarScope, name: str) -> RouteConfiguration | None:
     """The routes that a target's listener names: ``outbound|<port>||<hostname>``."""
     parsed = OutboundName.parse(name)
-    service = _reachable(scope, parsed.hostname, parsed.port) if parsed else None
+    declarations = scope.services.get(parsed.hostname, ()) if parsed else ()
+    service = _reachable(declarations, parsed.port) if parsed else None
     if parsed is None or service is None or parsed.subset:
         return None
     # No default retries: the client by itself sends again what never left it.
@@ -121,7 +121,8 @@ def _minimal(route: Route) -> Route:
 @memoized()
 def _cluster(scope: SidecarScope, name: str) -> Cluster | None:
     parsed = OutboundName.parse(name)
-    service = _reachable(scope, parsed.hostname, parsed.port) if parsed else None
+    declarations = scope.destinations.get(parsed.hostname, ()) if parsed else ()
+    service = _reachable(declarations, parsed.port) if parsed else None
     if parsed is None or service is None:
         return None
     rule = scope.destination_rules.find(service)

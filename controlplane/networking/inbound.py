@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from operator import attrgetter
 
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 
@@ -81,7 +82,7 @@ def _ingress_port(snapshot: MeshSnapshot, proxy: Proxy, listener: IstioIngressLi
 
 def _service_ports(snapshot: MeshSnapshot, proxy: Proxy) -> Iterable[tuple[Service, ServicePort, int]]:
     """The ports of the services that select the proxy's workload, with their numbers there."""
-    for _, service in sorted(snapshot.services.items()):
+    for service in sorted(snapshot.all_services(), key=attrgetter("hostname")):
         selects = service.selector and service.selector.items() <= proxy.labels.items()
         if service.namespace == proxy.namespace and selects:
             for port in service.ports:
@@ -92,6 +93,8 @@ def _service_ports(snapshot: MeshSnapshot, proxy: Proxy) -> Iterable[tuple[Servi
 
 def _workload_port(snapshot: MeshSnapshot, proxy: Proxy, service: Service, port: ServicePort) -> int | None:
     for endpoint in snapshot.endpoints.get(service.hostname, ()):
+        if endpoint.declaration != service.declaration:
+            continue
         if endpoint.service_port == port.name and endpoint.workload.name == proxy.workload:
             return endpoint.port
     return port.target_port if isinstance(port.target_port, int) else None

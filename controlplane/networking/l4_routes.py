@@ -9,7 +9,7 @@ from controlplane.model.service import Service, ServicePort
 from controlplane.networking.destinations import destination_cluster, with_a_share
 from controlplane.networking.names import OutboundName
 from controlplane.networking.scope import SidecarScope
-from controlplane.resources.virtual_service import VirtualService, WeightedDestination
+from controlplane.resources.virtual_service import VirtualService, WeightedDestination, is_for_mesh
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,12 +37,19 @@ def l4_routes(scope: SidecarScope, service: Service, port: ServicePort) -> list[
 def _tls_routes(scope: SidecarScope, spec: VirtualService, port: int) -> Iterable[L4Route]:
     for rule in spec.tls:
         for match in rule.match:
-            if match.port in (None, port):
+            names = tuple(name for name in match.sni_hosts if _decides(scope, spec, name))
+            if names and match.port in (None, port) and is_for_mesh(match.gateways):
                 yield L4Route(
                     clusters=_clusters(scope, rule.route, port),
-                    server_names=match.sni_hosts,
+                    server_names=names,
                     subnets=match.destination_subnets,
                 )
+
+
+def _decides(scope: SidecarScope, spec: VirtualService, server_name: str) -> bool:
+    """Not about a host for which another VirtualService has a more specific name. A short name is no host."""
+    decisive = scope.virtual_service(server_name)
+    return decisive is None or decisive is spec
 
 
 def _tcp_routes(scope: SidecarScope, spec: VirtualService, port: int) -> Iterable[L4Route]:
@@ -51,7 +58,7 @@ def _tcp_routes(scope: SidecarScope, spec: VirtualService, port: int) -> Iterabl
         if not rule.match:
             yield L4Route(clusters=clusters)
         for match in rule.match:
-            if match.port in (None, port):
+            if match.port in (None, port) and is_for_mesh(match.gateways):
                 yield L4Route(clusters=clusters, subnets=match.destination_subnets)
 
 

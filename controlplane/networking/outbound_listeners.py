@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import Final
 
 from envoy.config.listener.v3.listener_components_pb2 import FilterChain
@@ -115,8 +115,7 @@ def _binds(scope: SidecarScope) -> Iterable[tuple[tuple[str, int], _Bind]]:
     binds: dict[tuple[str, int], _Bind] = defaultdict(_Bind)
     # Nothing can be handed over to the ports on which redirected connections arrive.
     own_ports = {scope.mesh_config.outbound_port, scope.mesh_config.inbound_port}
-    # The older of two services that collide counts.
-    services = sorted(scope.services.values(), key=lambda each: (each.creation, each.hostname))
+    services = sorted(scope.all_services(), key=attrgetter("seniority"))
     ports = [(each, port) for each in services for port in each.ports if port.number not in own_ports]
     # HTTP comes before connections that nothing tells from it.
     for service, port in sorted(ports, key=lambda each: not each[1].protocol.is_http):

@@ -34,6 +34,7 @@ from controlplane.resources.virtual_service import (
     HTTPRouteDestination,
     RedirectPortSelection,
     VirtualService,
+    is_for_mesh,
 )
 
 DEFAULT_ROUTE_NAME: Final = "default"
@@ -87,7 +88,7 @@ def _matches(rule: HTTPRoute, port: int) -> Iterable[tuple[str, RouteMatch]]:
     if not rule.match:
         yield rule.name, EVERYTHING
     for match in rule.match:
-        if match.port in (None, port):
+        if match.port in (None, port) and is_for_mesh(match.gateways):
             yield ".".join(filter(None, (rule.name, match.name))), route_match(match)
 
 

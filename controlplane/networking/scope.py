@@ -8,32 +8,42 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 
-from controlplane.model.hosts import HostIndex, covers, export_scopes, exported_to
+from controlplane.model.declarations import declarations_for
+from controlplane.model.hosts import HostIndex, export_rank, exported_to
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.proxy import Proxy
 from controlplane.model.service import Service
 from controlplane.model.snapshot import Config, MeshSnapshot
 from controlplane.networking.destination_rules import VisibleRules, visible_rules
 from controlplane.networking.memo import memoized
+from controlplane.resources.hosts import covers
 from controlplane.resources.sidecar import OutboundTrafficPolicyMode, Sidecar
-from controlplane.resources.virtual_service import VirtualService
+from controlplane.resources.virtual_service import VirtualService, concerns_mesh
 
 VirtualServices = tuple[Config[VirtualService], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SidecarScope:
-    """``services`` by hostname, in the order of their names. ``allow_any_outbound``: what the mesh does not
-    know may pass."""
+    """``services`` are those whose hosts the proxy may ask for: the declarations by hostname, in the order of
+    the names. ``destinations`` has also what routes lead to, which nobody may ask for by its own host.
+    ``allow_any_outbound``: what the mesh does not know may pass."""
 
     namespace: str
     mesh_config: MeshConfig
-    services: Mapping[str, Service]
+    services: Mapping[str, tuple[Service, ...]]
+    destinations: Mapping[str, tuple[Service, ...]]
     virtual_services: VirtualServices
     destination_rules: VisibleRules
     allow_any_outbound: bool
     routing: HostIndex[VirtualService]
+
+    def all_services(self) -> Iterator[Service]:
+        """Every declaration of ``services``."""
+        return chain.from_iterable(self.services.values())
 
     def virtual_service(self, hostname: str) -> VirtualService | None:
         return self.routing.find(hostname)
@@ -45,6 +55,7 @@ def scope_of(snapshot: MeshSnapshot, proxy: Proxy) -> SidecarScope:
     return _scope(
         mesh_config=mesh_config,
         all_services=snapshot.services,
+        further_services=snapshot.further_services,
         all_virtual_services=snapshot.virtual_services,
         destination_rules=visible_rules(
             snapshot.destination_rules, mesh_config.root_namespace, proxy.namespace
@@ -74,34 +85,41 @@ def _scope(
     *,
     mesh_config: MeshConfig,
     all_services: Mapping[str, Service],
+    further_services: Mapping[str, tuple[Service, ...]],
     all_virtual_services: VirtualServices,
     destination_rules: VisibleRules,
     sidecar: Sidecar | None,
     namespace: str,
 ) -> SidecarScope:
     visible = {
-        hostname: service
-        for hostname, service in sorted(all_services.items())
-        if exported_to(service.export_to, service.namespace, namespace)
+        hostname: declarations
+        for hostname, first in sorted(all_services.items())
+        if (declarations := declarations_for(namespace, (first, *further_services.get(hostname, ()))))
     }
     imports = _Imports(sidecar, namespace)
     virtual_services = tuple(
         each
-        for each in sorted(all_virtual_services, key=_is_for_everybody)
+        for each in sorted(all_virtual_services, key=partial(_rank, namespace=namespace))
         if exported_to(each.spec.export_to, each.key.namespace, namespace)
         and any(imports.touches(each.key.namespace, host) for host in each.spec.hosts)
     )
-    # What an imported route leads to is needed too, as Istio has it.
-    routed = set(_destinations(virtual_services))
     services = {
-        hostname: service
-        for hostname, service in visible.items()
-        if hostname in routed or imports.includes(service.namespace, hostname)
+        hostname: declarations
+        for hostname, declarations in visible.items()
+        if imports.includes(declarations[0].namespace, hostname)
+    }
+    # Istio: of what an imported route leads to there is the cluster, and not the host.
+    routed = set(_destinations(virtual_services))
+    destinations = {
+        hostname: declarations
+        for hostname, declarations in visible.items()
+        if hostname in routed or hostname in services
     }
     return SidecarScope(
         namespace=namespace,
         mesh_config=mesh_config,
         services=services,
+        destinations=destinations,
         virtual_services=virtual_services,
         destination_rules=destination_rules,
         allow_any_outbound=_allows_any_outbound(sidecar, mesh_config),
@@ -109,9 +127,8 @@ def _scope(
     )
 
 
-def _is_for_everybody(config: Config[VirtualService]) -> bool:
-    """Istio: what is exported to a namespace by its name comes before what is exported to all."""
-    return "*" in export_scopes(config.spec.export_to, config.key.namespace)
+def _rank(config: Config[VirtualService], namespace: str) -> int:
+    return export_rank(config.spec.export_to, config.key.namespace, namespace)
 
 
 class _Imports:
@@ -139,7 +156,7 @@ class _Imports:
 def _destinations(virtual_services: VirtualServices) -> Iterable[str]:
     for each in virtual_services:
         for rules in (each.spec.http, each.spec.tls, each.spec.tcp):
-            for rule in rules:
+            for rule in filter(concerns_mesh, rules):
                 yield from (weighted.destination.host for weighted in rule.route)
 
 

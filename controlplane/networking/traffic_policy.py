@@ -116,7 +116,7 @@ def apply_outlier_detection(cluster: Cluster, settings: OutlierDetection | None)
     detection.enforcing_success_rate.value = 0  # Istio ejects for errors in a row only
     detection.split_external_local_origin_errors = settings.split_external_local_origin_errors
     for name, threshold in (
-        ("consecutive_5xx", settings.consecutive_5xx_errors),
+        ("consecutive_5xx", settings.errors_in_a_row),
         ("consecutive_gateway_failure", settings.consecutive_gateway_errors),
         ("consecutive_local_origin_failure", settings.consecutive_local_origin_failures),
     ):

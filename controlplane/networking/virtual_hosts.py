@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from functools import partial
+from operator import attrgetter
 from typing import Final
 
 from envoy.config.route.v3.route_components_pb2 import Route, RouteAction, RouteMatch, VirtualHost
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 
-from controlplane.model.hosts import covers
 from controlplane.model.service import Protocol, Service, ServicePort
 from controlplane.networking.destinations import destination_cluster
 from controlplane.networking.l4_routes import l4_routes
@@ -23,6 +23,7 @@ from controlplane.networking.names import HTTP_PROXY_ROUTES, PASSTHROUGH_CLUSTER
 from controlplane.networking.route_match import EVERYTHING
 from controlplane.networking.routes import RouteContext, default_route, virtual_service_routes
 from controlplane.networking.scope import SidecarScope
+from controlplane.resources.hosts import covers
 from controlplane.resources.ip_addresses import is_ip_address
 from controlplane.resources.virtual_service import VirtualService
 
@@ -36,13 +37,19 @@ _DIRECT_RESPONSE_LIMIT_BYTES: Final = 4096
 @memoized()
 def outbound_route_config(scope: SidecarScope, name: str) -> RouteConfiguration | None:
     """None for a name that no listener of ours asks for."""
-    port = parse_port(name)
-    if name == HTTP_PROXY_ROUTES:
-        hosts = [*_service_hosts_of_all_ports(scope), _unknown_hosts(scope, connect=True)]
-    elif port is not None:
-        hosts = [*_service_hosts_of_port(scope, port), _unknown_hosts(scope, connect=False)]
-    else:
+    port, explicit = parse_port(name), name == HTTP_PROXY_ROUTES
+    if port is None and not explicit:
         return None
+    domains = _Domains(scope)
+    of_services = (
+        _service_hosts_of_all_ports(scope, domains)
+        if port is None
+        else _service_hosts_of_port(scope, domains, port)
+    )
+    hosts = sorted(of_services, key=lambda host: host.name.rpartition(":")[0])
+    if port in (None, _HTTP_PORT):
+        hosts += _hosts_without_service(scope, domains)
+    hosts.append(_unknown_hosts(scope, connect=explicit))
     config = RouteConfiguration(name=name, virtual_hosts=hosts, validate_clusters={"value": False})
     longest = max((_body_size(route) for host in hosts for route in host.routes), default=0)
     if longest > _DIRECT_RESPONSE_LIMIT_BYTES:
@@ -58,23 +65,26 @@ def http_routes(scope: SidecarScope, service: Service, port: int, retry_attempts
     return routes or [default_route(_own_cluster(service, port), retry_attempts)]
 
 
-def _service_hosts_of_port(scope: SidecarScope, number: int) -> Iterable[VirtualHost]:
-    domains = _Domains(scope)
-    for service in scope.services.values():
+def _service_hosts_of_port(scope: SidecarScope, domains: _Domains, number: int) -> Iterable[VirtualHost]:
+    for service in _by_seniority(scope):
         port = service.port(number)
         if port is not None and port.protocol.is_http:
             names = domains.take(service.hostname, _aliases(scope, service), number, bare=True)
             routes = http_routes(scope, service, number, scope.mesh_config.default_retry_attempts)
             yield from _virtual_host(service.hostname, number, names, routes)
-    if number == _HTTP_PORT:
-        yield from _hosts_without_service(scope, domains)
 
 
-def _service_hosts_of_all_ports(scope: SidecarScope) -> Iterable[VirtualHost]:
-    domains = _Domains(scope)
-    for service in scope.services.values():
+def _by_seniority(scope: SidecarScope) -> Iterable[Service]:
+    """So that a domain that two of them have, such as an address, is the senior's."""
+    return sorted(scope.all_services(), key=attrgetter("seniority"))
+
+
+def _service_hosts_of_all_ports(scope: SidecarScope, domains: _Domains) -> Iterable[VirtualHost]:
+    for service in _by_seniority(scope):
         # A name without a port is port 80's, or, as callers expect of a service that has none, its first's.
-        bare_port = service.port(_HTTP_PORT) or next(filter(_takes_requests, service.ports), None)
+        ports = [port for each in scope.services[service.hostname] for port in each.ports]
+        by_number = next((port for port in ports if port.number == _HTTP_PORT), None)
+        bare_port = by_number or next(filter(_takes_requests, ports), None)
         for port in service.ports:
             names = domains.take(
                 service.hostname, _aliases(scope, service), port.number, bare=port is bare_port
@@ -83,7 +93,6 @@ def _service_hosts_of_all_ports(scope: SidecarScope) -> Iterable[VirtualHost]:
             if _takes_requests(port):
                 routes += http_routes(scope, service, port.number, scope.mesh_config.default_retry_attempts)
             yield from _virtual_host(service.hostname, port.number, names, routes)
-    yield from _hosts_without_service(scope, domains)
 
 
 def _takes_requests(port: ServicePort) -> bool:
@@ -136,6 +145,8 @@ class _Domains:
 
     def take(self, host: str, aliases: Iterable[str], port: int, *, bare: bool) -> list[str]:
         names = [host, *(alias for alias in aliases if alias not in self._full_names)]
+        if not is_ip_address(host):
+            names.insert(1, f"{host}.")  # as a client writes it that wants no search (RFC 1034 3.1)
         forms = [
             form for name in names for form in ((name, f"{name}:{port}") if bare else (f"{name}:{port}",))
         ]

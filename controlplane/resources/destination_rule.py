@@ -24,6 +24,7 @@ from controlplane.resources.base import (
     WildcardHost,
     invalid,
 )
+from controlplane.resources.deprecation import Deprecated
 
 
 class SimpleLB(StrEnum):
@@ -94,7 +95,16 @@ class OutlierDetection(Message):
     base_ejection_time: Duration | None = None
     max_ejection_percent: Percent = 0
     min_health_percent: Percent = 0
-    consecutive_errors: NotSupportedYet = None
+    consecutive_errors: Annotated[
+        NonNegativeInt, Deprecated("is Istio's old name of `consecutive5xxErrors`, and taken for it")
+    ] = 0
+
+    @property
+    def errors_in_a_row(self) -> int | None:
+        """``consecutive5xxErrors``, or its old name: there 0, protobuf's default, says nothing."""
+        if self.consecutive_5xx_errors is not None:
+            return self.consecutive_5xx_errors
+        return self.consecutive_errors or None
 
 
 class TLSMode(StrEnum):

@@ -21,6 +21,7 @@ from controlplane.resources.base import (
     check_wildcard_host,
     invalid,
 )
+from controlplane.resources.deprecation import Deprecated
 from controlplane.resources.service_entry import PortProtocol
 
 
@@ -36,7 +37,10 @@ class SidecarPort(Message):
     number: PortNumber
     name: NonEmptyStr
     protocol: PortProtocol
-    target_port: NotSupportedYet = None
+    target_port: Annotated[
+        PortNumber | None,
+        Deprecated("is not read, as by Istio: `defaultEndpoint` says where the app listens"),
+    ] = None
 
 
 _ENDPOINT = re.compile(r"(127\.0\.0\.1|0\.0\.0\.0|\[::1\]|\[::\]):([0-9]{1,5})")

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from typing import Annotated, Final, Self, TypeVar
 
-from pydantic import AfterValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
 from controlplane.resources.base import (
+    LABEL,
     AtLeastOne,
     Bool,
     DurationOrZero,
@@ -32,19 +33,29 @@ from controlplane.resources.base import (
     count_groups,
     invalid,
 )
+from controlplane.resources.hosts import covers
+
+# Every sidecar; any other name is a Gateway's.
+MESH: Final = "mesh"
+_GATEWAY = re.compile(rf"(?:{LABEL}/)?{LABEL}(?:\.{LABEL})*")
 
 
 def _check_gateway(gateway: str) -> str:
-    if gateway != "mesh":
-        raise invalid(f"{gateway!r:.80}: gateways other than `mesh` are not supported yet")
+    if not _GATEWAY.fullmatch(gateway):
+        raise invalid(f"{gateway!r:.80} should be `mesh`, NAME or NAMESPACE/NAME")
     return gateway
 
 
 Gateway = Annotated[
     Str,
     AfterValidator(_check_gateway),
-    Field(description="`mesh`, every sidecar: other gateways are not supported yet."),
+    Field(description="`mesh`, every sidecar, or a Gateway, for which nothing is done yet: NAMESPACE/NAME."),
 ]
+
+
+def is_for_mesh(gateways: Sequence[str]) -> bool:
+    """Whether a VirtualService, or a match of its routes, is for sidecars; none named is Istio's ``mesh``."""
+    return not gateways or MESH in gateways
 
 
 class Destination(Message):
@@ -393,20 +404,32 @@ class TLSRoute(Message):
     route: Annotated[tuple[WeightedDestination, ...], AtLeastOne, Weighted]
 
 
+def concerns_mesh(rule: HTTPRoute | TLSRoute | TCPRoute) -> bool:
+    """Whether a route may take what a sidecar sends: not where all that it matches comes to a gateway."""
+    return not rule.match or any(is_for_mesh(match.gateways) for match in rule.match)
+
+
 class VirtualService(Message):
     """Where the traffic to ``hosts`` goes: the first route that matches decides."""
 
+    gateways: tuple[Gateway, ...] = ()  # before `hosts`, which are checked by them
     hosts: Annotated[tuple[WildcardHost, ...], AtLeastOne]
-    gateways: tuple[Gateway, ...] = ()
     http: tuple[HTTPRoute, ...] = ()
     tls: tuple[TLSRoute, ...] = ()
     tcp: tuple[TCPRoute, ...] = ()
     export_to: tuple[ExportTo, ...] = ()
 
+    @property
+    def other_gateways(self) -> list[str]:
+        """The names of all gateways, other than ``mesh``, that it is for."""
+        rules: tuple[HTTPRoute | TLSRoute | TCPRoute, ...] = (*self.http, *self.tls, *self.tcp)
+        of_matches = (name for rule in rules for match in rule.match for name in match.gateways)
+        return sorted({*self.gateways, *of_matches} - {MESH})
+
     @field_validator("hosts")
     @classmethod
-    def _hosts_of_the_mesh(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
-        if "*" in hosts:
+    def _hosts_of_the_mesh(cls, hosts: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if "*" in hosts and is_for_mesh(info.data.get("gateways", ("",))):
             raise invalid("`*` is not allowed for the gateway `mesh`")
         if len(set(hosts)) != len(hosts):
             raise invalid("names a host twice")
@@ -416,4 +439,16 @@ class VirtualService(Message):
     def _some_route(self) -> Self:
         if not (self.http or self.tls or self.tcp):
             raise invalid("should have `http`, `tls` or `tcp` routes")
+        return self
+
+    @model_validator(mode="after")
+    def _server_names_are_of_its_hosts(self) -> Self:
+        """Istio's rule, by the names as they are written: no server name of a host that is another's."""
+        for number, rule in enumerate(self.tls):
+            for index, match in enumerate(rule.match):
+                for name in match.sni_hosts:
+                    if not any(covers(host, name) for host in self.hosts):
+                        raise invalid(
+                            f"tls[{number}].match[{index}].sniHosts: {name!r} is not covered by `hosts`"
+                        )
         return self

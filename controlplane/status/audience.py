@@ -6,11 +6,11 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from operator import attrgetter
 from typing import Final
 
 from controlplane.model.conversion import DeclaredService, View
-from controlplane.model.hosts import covers
 from controlplane.model.proxy import ProxyProgress
 from controlplane.model.service import Workload
 from controlplane.model.snapshot import Config, MeshSnapshot
@@ -18,6 +18,7 @@ from controlplane.networking.peer_authentication import covers_workload
 from controlplane.networking.scope import SidecarScope, scope_of, sidecar_of
 from controlplane.resources.base import Message
 from controlplane.resources.destination_rule import DestinationRule
+from controlplane.resources.hosts import covers
 from controlplane.resources.peer_authentication import PeerAuthentication
 from controlplane.resources.sidecar import Sidecar
 from controlplane.resources.virtual_service import VirtualService
@@ -80,7 +81,7 @@ class Audience:
                 return _ruled(view, viewers)
             case Workload():
                 hostnames = self._hostnames_by_workload.get(id(view), ())
-                sees = any(hostname in viewers.scope.services for hostname in hostnames)
+                sees = any(hostname in viewers.scope.destinations for hostname in hostnames)
             case tuple():
                 sees = any(_sees(declared, viewers.scope) for declared in view)
             case _:
@@ -139,11 +140,12 @@ def _covered(policy: PeerAuthentication, owner: str, viewers: _Viewers) -> Seque
 def _is_rule(rule: DestinationRule, scope: SidecarScope) -> bool:
     """Whether it is the one for a service that is visible."""
     if rule.host.startswith("*"):
-        services = [service for hostname, service in scope.services.items() if covers(rule.host, hostname)]
+        found = [each for hostname, each in scope.destinations.items() if covers(rule.host, hostname)]
+        services = list(chain.from_iterable(found))
     else:
-        services = [scope.services[rule.host]] if rule.host in scope.services else []
+        services = list(scope.destinations.get(rule.host, ()))
     return any(scope.destination_rules.find(service) is rule for service in services)
 
 
 def _sees(declared: DeclaredService, scope: SidecarScope) -> bool:
-    return scope.services.get(declared.service.hostname) is declared.service
+    return any(each is declared.service for each in scope.destinations.get(declared.service.hostname, ()))

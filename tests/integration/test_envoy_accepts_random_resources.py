@@ -36,7 +36,6 @@ def random_mesh(seed: int, folder: Path) -> Store:
         seed,
         host=[*SERVICES, *EXTERNAL],
         hosts=["*/*", "./*", "*/*.example.com"],
-        sni_hosts=[*EXTERNAL, "*.example.com", "*.com"],
         port=PORTS,
         subset=SUBSETS,
         number=PORTS,
@@ -46,8 +45,8 @@ def random_mesh(seed: int, folder: Path) -> Store:
     )
     store = Store(MeshConfig(proxy_http_port=15007))
 
-    def add(kind: str, name: str, **fixed: object) -> None:
-        feed(store, document(kind, name, maker.spec(KINDS[kind].model, **fixed)), file=f"{kind}-{name}.yaml")
+    def add(kind: str, name: str, by: ResourceMaker = maker, **fixed: object) -> None:
+        feed(store, document(kind, name, by.spec(KINDS[kind].model, **fixed)), file=f"{kind}-{name}.yaml")
 
     # Ports and subsets of every number and name, so that few references dangle.
     for name in SERVICES:
@@ -57,7 +56,9 @@ def random_mesh(seed: int, folder: Path) -> Store:
         add("ServiceEntry", name, hosts=[name, f"*.{name}"], ports=ports)
     for name in (*SERVICES, *EXTERNAL):
         add("DestinationRule", name, host=name, subsets=[maker.spec(Subset, name=each) for each in SUBSETS])
-        add("VirtualService", name, hosts=[name])
+        hosts = [name, f"*.{name}"] if name in EXTERNAL else [name]
+        routing = maker.with_pools(sni_hosts=hosts)
+        add("VirtualService", name, routing, hosts=hosts)
     for number in range(40):
         add("WorkloadEntry", f"w{number}")
     for number in range(5):

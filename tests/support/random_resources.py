@@ -35,7 +35,7 @@ _POOLS: dict[str, Sequence[Any]] = {
     "retry_on": ["5xx", "503", "5xx,gateway-error, 429", "unavailable,cancelled", "reset,retriable-4xx", ""],
     "status": [200, 204, 304, 404, 503, 599],
     "redirect_code": [0, 301, 302, 303, 307, 308],
-    "gateways": ["mesh"],
+    "gateways": ["mesh", "mesh", "public", "istio-system/public"],
     "export_to": ["*", ".", "default", "other"],
     "destination_subnets": ["10.0.0.0/8", "10.1.2.3", "fd00::/8", "10.1.2.3/24"],
     "addresses": ["10.20.0.1", "10.20.0.2", "10.21.0.0/16", "fd00::7", "fd00:1::/64"],
@@ -75,6 +75,12 @@ class ResourceMaker:
     def __init__(self, seed: int, **pools: Sequence[Any]) -> None:
         self._random = random.Random(seed)
         self._pools = {**_POOLS, **pools}
+
+    def with_pools(self, **pools: Sequence[Any]) -> ResourceMaker:
+        """One that goes on with this one's random numbers."""
+        maker = ResourceMaker(0, **{**self._pools, **pools})
+        maker._random = self._random
+        return maker
 
     def spec(self, model: type[Message], **fixed: Any) -> Document:
         """A valid one. ``fixed`` fields, by their attribute's name, have the value given."""

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.model.hosts import HostIndex, covers, export_scopes, exported_to, resolve_short_name
+from controlplane.model.hosts import HostIndex, export_scopes, exported_to, resolve_short_name
+from controlplane.resources.hosts import covers
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,19 @@ def test_app_protocol_has_precedence_over_the_name() -> None:
     assert select_protocol("http", "example.com/custom") is Protocol.UNSUPPORTED
 
 
+@pytest.mark.parametrize(
+    ("name", "number", "protocol"),
+    [
+        ("", 3306, Protocol.TCP),
+        ("db", 27017, Protocol.TCP),
+        ("http", 3306, Protocol.HTTP),
+        ("db", 5432, Protocol.UNSUPPORTED),
+    ],
+)
+def test_what_a_name_does_not_say_some_numbers_do(name: str, number: int, protocol: Protocol) -> None:
+    assert select_protocol(name, None, number) is protocol
+
+
 def test_app_protocol_is_read_as_a_name_is() -> None:
     assert select_protocol("tcp", "http-api") is Protocol.HTTP
     assert select_protocol("", "grpc-web-admin") is Protocol.GRPC

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +14,7 @@ from controlplane.model.service import Protocol, Resolution
 from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
 from controlplane.model.status import Fault, Origin, ResourceStatus, State
 from controlplane.model.store import Store
+from controlplane.networking import build_clusters, build_endpoints, scope_of
 from controlplane.resources.registry import parse_resource
 from tests.support.documents import (
     Document,
@@ -25,6 +27,7 @@ from tests.support.documents import (
     virtual_service,
     workload,
 )
+from tests.support.meshes import sidecar_proxy
 
 REVIEWS = "reviews.default.svc.cluster.local"
 
@@ -185,6 +188,22 @@ class TestServicesAndEndpoints:
             "ServiceEntry default/a (mesh.yaml:2)"
         )
 
+    def test_a_service_entry_does_not_take_the_host_of_a_kubernetes_service_however_old_it_is(self) -> None:
+        squatter = document(
+            "ServiceEntry",
+            "a",
+            {"hosts": [REVIEWS], "addresses": ["192.0.2.1"]},
+            namespace="other",
+            creationTimestamp="2024-01-01T00:00:00Z",
+        )
+        store = store_with(squatter)
+        assert snapshot_of(store).services[REVIEWS].addresses == ("192.0.2.1",)
+        late = service("reviews", clusterIP="10.96.0.7")
+        late["metadata"]["creationTimestamp"] = "2025-01-01T00:00:00Z"
+        feed(store, late, file="late.yaml")
+        assert snapshot_of(store).services[REVIEWS].addresses == ("10.96.0.7",)
+        assert "Service default/reviews (late.yaml:1)" in quarantine_reason(store, squatter)
+
 
 class TestNames:
     def test_short_names_are_services_of_the_resources_namespace(self) -> None:
@@ -302,6 +321,314 @@ class TestConflicts:
         assert status.reasons == ("mesh.yaml:5 has VirtualService default/reviews already",)
         store.delete(key_of(second), "mesh.yaml")
         assert subsets_in_force(store) == ["v2"]
+
+
+def entry(name: str, namespace: str = "default", *numbers: int, **spec: object) -> Document:
+    ports = [{"number": number, "name": f"http-{number}", "protocol": "HTTP"} for number in numbers or (80,)]
+    fields = {"hosts": ["api.example.com"], "ports": ports, "resolution": "STATIC", **spec}
+    return document("ServiceEntry", name, fields, namespace)
+
+
+def at(address: str) -> list[Document]:
+    return [{"address": address}]
+
+
+class TestHostsWithSeveralDeclarations:
+    def states(self, store: Store) -> set[State]:
+        return {status.state for status in store.statuses()}
+
+    def addresses(self, store: Store, namespace: str, number: int = 80) -> list[str]:
+        proxy = sidecar_proxy(namespace=namespace)
+        name = f"outbound|{number}||api.example.com"
+        assignment = build_endpoints(snapshot_of(store), proxy, [name])[name]
+        return [
+            each.endpoint.address.socket_address.address
+            for locality in assignment.endpoints
+            for each in locality.lb_endpoints
+        ]
+
+    def test_each_namespace_has_what_it_declares_for_itself(self) -> None:
+        store = store_with(
+            *(
+                entry("api", namespace, endpoints=at(address), exportTo=["."])
+                for namespace, address in (("one", "192.0.2.1"), ("two", "192.0.2.2"))
+            )
+        )
+        assert self.states(store) == {State.APPLIED}
+        assert self.addresses(store, "one") == ["192.0.2.1"]
+        assert self.addresses(store, "two") == ["192.0.2.2"]
+        assert not scope_of(snapshot_of(store), sidecar_proxy(namespace="three")).services
+
+    def test_what_is_for_everybody_leaves_room_for_what_is_for_one(self) -> None:
+        public = entry("api", "one", endpoints=at("192.0.2.1"))
+        store = store_with(public, entry("api", "two", endpoints=at("192.0.2.2"), exportTo=["."]))
+        assert self.states(store) == {State.APPLIED}
+        assert [self.addresses(store, each) for each in ("one", "two", "three")] == [
+            ["192.0.2.1"],
+            ["192.0.2.2"],
+            ["192.0.2.1"],
+        ]
+
+    def test_nobody_takes_the_place_of_what_a_namespace_declares_for_itself(self) -> None:
+        """However old it is; and it is told where its declaration does not count."""
+        older = entry("api", "one", endpoints=at("192.0.2.1"), exportTo=["two", "three"])
+        older["metadata"]["creationTimestamp"] = "2024-01-01T00:00:00Z"
+        own = entry("api", "two", endpoints=at("192.0.2.2"), exportTo=["."])
+        own["metadata"]["creationTimestamp"] = "2025-01-01T00:00:00Z"
+        store = store_with(older, own)
+        assert self.addresses(store, "two") == ["192.0.2.2"]
+        assert self.addresses(store, "three") == ["192.0.2.1"]
+        assert status_of(store, own).warnings == ()
+        assert status_of(store, older).warnings == (
+            "spec.hosts[0]: the host api.example.com is declared in the namespace two by "
+            "ServiceEntry two/api (mesh.yaml:2)",
+        )
+
+    def test_a_namespace_that_several_export_to_sees_the_oldest(self) -> None:
+        first, second = (
+            entry("api", namespace, endpoints=at(address), exportTo=[".", "shared"])
+            for namespace, address in (("one", "192.0.2.1"), ("two", "192.0.2.2"))
+        )
+        store = store_with(second, first)
+        assert self.states(store) == {State.APPLIED}
+        assert [self.addresses(store, each) for each in ("one", "two", "shared")] == [
+            ["192.0.2.1"],
+            ["192.0.2.2"],
+            ["192.0.2.1"],
+        ]
+        (words,) = status_of(store, second).warnings
+        assert "declared in the namespace shared by ServiceEntry one/api" in words
+
+    def test_a_younger_declaration_for_everybody_is_quarantined(self) -> None:
+        store = store_with(entry("api", "one"), entry("api", "two"))
+        assert "declared already by ServiceEntry one/api" in quarantine_reason(store, entry("api", "two"))
+
+    def test_one_hosts_ports_may_be_declared_apart(self) -> None:
+        store = store_with(
+            entry("plain", "default", 80, endpoints=at("192.0.2.1")),
+            entry("other", "default", 8080, resolution="DNS", endpoints=at("a.example.com")),
+            entry("tls", "default", 443, endpoints=at("192.0.2.3")),
+        )
+        assert self.states(store) == {State.APPLIED}
+        assert self.addresses(store, "default", 80) == ["192.0.2.1"]
+        assert self.addresses(store, "default", 443) == ["192.0.2.3"]
+        clusters = build_clusters(snapshot_of(store), sidecar_proxy())
+        types = {name: clusters[f"outbound|{name}||api.example.com"].type for name in (80, 8080, 443)}
+        assert types == {80: Cluster.EDS, 8080: Cluster.STRICT_DNS, 443: Cluster.EDS}
+
+    def test_ports_of_one_name_are_told_apart_by_their_declaration(self) -> None:
+        ports = [{"number": number, "name": "http", "protocol": "HTTP"} for number in (80, 81)]
+        store = store_with(
+            entry("a", endpoints=at("192.0.2.1"), ports=ports[:1]),
+            entry("b", endpoints=at("192.0.2.2"), ports=ports[1:]),
+        )
+        assert self.addresses(store, "default", 80) == ["192.0.2.1"]
+        assert self.addresses(store, "default", 81) == ["192.0.2.2"]
+
+    def test_a_port_that_is_declared_twice_is_the_olders(self) -> None:
+        second = entry("second", "default", 443, 80)
+        store = store_with(entry("first", "default", 80), second)
+        assert "declared already by ServiceEntry default/first" in quarantine_reason(store, second)
+
+    def test_ports_of_another_namespaces_host_are_not_added_to_it(self) -> None:
+        second = entry("api", "other", 8443)
+        store = store_with(entry("api", "default", 80), second)
+        assert "declared already by ServiceEntry default/api" in quarantine_reason(store, second)
+
+    def test_a_declaration_that_goes_leaves_the_others_endpoints(self) -> None:
+        plain, tls = (
+            entry(name, "default", number, endpoints=at(address))
+            for name, number, address in (("a", 80, "192.0.2.1"), ("b", 443, "192.0.2.2"))
+        )
+        store = store_with(plain, tls)
+        store.delete(key_of(plain), "mesh.yaml")
+        assert self.addresses(store, "default", 443) == ["192.0.2.2"]
+        assert [each.address for each in snapshot_of(store).endpoints["api.example.com"]] == ["192.0.2.2"]
+
+    def test_a_route_leads_to_what_its_namespace_sees(self) -> None:
+        def route(namespace: str, number: int) -> Document:
+            target = {"destination": {"host": "api.example.com", "port": {"number": number}}}
+            spec = {"hosts": ["a.example.com"], "http": [{"route": [target]}], "exportTo": ["."]}
+            return document("VirtualService", "route", spec, namespace)
+
+        declared = [
+            entry("api", "one", 80, exportTo=["."]),
+            entry("more", "one", 443, exportTo=["."]),
+            entry("api", "two", 8080, exportTo=["."]),
+        ]
+        good = [route("one", 443), route("two", 8080)]
+        assert self.states(store_with(*declared, *good)) == {State.APPLIED}
+        bad = route("two", 443)
+        assert "its ports: 8080" in quarantine_reason(store_with(*declared, bad), bad)
+
+
+class TestRulesOfSeveralNamespaces:
+    def test_a_virtual_service_of_a_namespace_for_itself_comes_before_an_older_one_for_it(self) -> None:
+        def answer(namespace: str, status: int, year: int, *export_to: str) -> Document:
+            http = [{"directResponse": {"status": status}}]
+            spec = {"hosts": ["api.example.com"], "http": http, "exportTo": list(export_to)}
+            return document(
+                "VirtualService", "api", spec, namespace, creationTimestamp=f"{year}-01-01T00:00:00Z"
+            )
+
+        older, own = answer("one", 200, 2024, "two", "three"), answer("two", 418, 2025, ".")
+        store = store_with(older, own)
+        assert {each.state for each in store.statuses()} == {State.APPLIED}
+        for namespace, status in (("two", 418), ("three", 200)):
+            scope = scope_of(snapshot_of(store), sidecar_proxy(namespace=namespace))
+            spec = scope.virtual_service("api.example.com")
+            assert spec is not None
+            assert spec.http[0].direct_response is not None
+            assert spec.http[0].direct_response.status == status
+        (words,) = [each for each in status_of(store, older).warnings if "routed" in each]
+        assert "in the namespace two by VirtualService two/api" in words
+
+    def test_a_namespace_may_have_one_destination_rule_for_itself_and_one_for_others(self) -> None:
+        public = destination_rule("a", "reviews", "public")
+        private = destination_rule("b", "reviews", "private")
+        private["spec"]["exportTo"] = ["."]
+        store = store_with(service("reviews"), public, private)
+        assert {each.state for each in store.statuses()} == {State.APPLIED}
+        snapshot = snapshot_of(store)
+        for namespace, subset in (("default", "private"), ("other", "public")):
+            clusters = build_clusters(snapshot, sidecar_proxy(namespace=namespace))
+            assert f"outbound|9080|{subset}|{REVIEWS}" in clusters
+
+
+class TestProtocolsThatAreNotSaid:
+    """Such a port is plain TCP here; whoever expects HTTP of it is told."""
+
+    def test_a_service_names_its_ports_of_which_nobody_says_the_protocol(self) -> None:
+        ports: list[Document] = [
+            {"name": "web", "port": 8080},
+            {"name": "http-api", "port": 8081},
+            {"name": "any", "port": 8082, "appProtocol": "grpc"},
+            {"name": "odd", "port": 8083, "appProtocol": "example.com/odd"},
+            {"name": "dns", "port": 5353, "protocol": "UDP"},
+            {"name": "db", "port": 3306},
+        ]
+        resource = service("reviews", ports=ports)
+        words = status_of(store_with(resource), resource).warnings
+        assert [each.split(":")[0] for each in words] == ["spec.ports[0]", "spec.ports[3]"]
+        assert words[0] == (
+            "spec.ports[0]: neither the name 'web' nor `appProtocol` says the protocol of port 8080: "
+            "redirected connections to it are plain TCP, and HTTP routes have no effect"
+        )
+
+    def test_a_service_entry_does_too(self) -> None:
+        ports = [{"number": 80, "name": "web"}, {"number": 81, "name": "web-2", "protocol": "HTTP"}]
+        resource = entry("api", ports=ports)
+        (words,) = status_of(store_with(resource), resource).warnings
+        assert words.startswith("spec.ports[0]: neither the name 'web' nor `protocol` says")
+
+    def test_a_virtual_service_names_the_ports_that_do_not_follow_it(self) -> None:
+        ports = [{"name": name, "port": number} for name, number in (("web", 80), ("http", 81))]
+        route = virtual_service("reviews", ["reviews"], destination("reviews"))
+        store = store_with(service("reviews", ports=ports), route)
+        assert status_of(store, route).warnings == (
+            f"spec.http: has no effect on redirected connections to port 80 of {REVIEWS}: "
+            "its protocol is not said",
+        )
+
+    @pytest.mark.parametrize(
+        ("name", "field", "follows"),
+        [
+            ("http", "http", True),
+            ("tcp", "http", False),
+            ("https", "http", False),
+            ("https", "tls", True),
+            ("http", "tls", False),
+            ("tcp", "tls", False),
+            ("web", "tls", False),
+            ("tcp", "tcp", True),
+            ("web", "tcp", True),
+            ("http", "tcp", False),
+        ],
+    )
+    def test_routes_that_no_port_follows_are_told(self, name: str, field: str, follows: bool) -> None:
+        rule: Document = {"route": [destination("reviews")]}
+        if field == "tls":
+            rule["match"] = [{"sniHosts": ["reviews"]}]
+        route = document("VirtualService", "reviews", {"hosts": ["reviews"], field: [rule]})
+        store = store_with(service("reviews", ports=[{"name": name, "port": 8080}]), route)
+        told = [each for each in status_of(store, route).warnings if "has no port of such a protocol" in each]
+        assert bool(told) is not follows
+
+
+class TestGateways:
+    """Sidecars follow what is for ``mesh``; nothing else is refused, and nothing of it takes effect."""
+
+    def ingress(self, name: str = "ingress", **spec: object) -> Document:
+        http = [{"route": [destination("reviews", "v1")]}]
+        return document(
+            "VirtualService", name, {"hosts": ["reviews"], "gateways": ["public"], "http": http, **spec}
+        )
+
+    def test_a_virtual_service_for_a_gateway_rules_nothing_and_says_so(self) -> None:
+        route = self.ingress(hosts=["*"], gateways=["istio-system/public", "b"])
+        store = store_with(*reviews_mesh()[:-1], route)
+        status = status_of(store, route)
+        assert (status.state, status.reasons) == (State.APPLIED, ())
+        assert status.warnings == (
+            "spec.gateways: not for sidecars, and gateways are not supported yet: b, istio-system/public",
+        )
+        (config,) = snapshot_of(store).virtual_services
+        assert (config.spec.hosts, config.spec.http) == ((), ())
+
+    def test_it_stands_in_nobodys_way_whichever_comes_first(self) -> None:
+        route = self.ingress(name="a")
+        store = store_with(*reviews_mesh()[:-1], route)
+        feed(store, reviews_mesh()[-1], file="later.yaml")
+        assert subsets_in_force(store) == ["v1"]
+        assert {each.state for each in store.statuses()} == {State.APPLIED}
+
+    def test_where_it_leads_does_not_matter(self) -> None:
+        route = self.ingress(http=[{"route": [destination("nowhere")]}])
+        store = store_with(route)
+        assert status_of(store, route).state is State.APPLIED
+
+    def test_beside_a_gateway_the_mesh_is_ruled(self) -> None:
+        route = self.ingress(gateways=["public", "mesh"])
+        store = store_with(*reviews_mesh()[:-1], route)
+        assert subsets_in_force(store) == ["v1"]
+        assert status_of(store, route).warnings == (
+            "spec.gateways: sidecars follow the part that is for `mesh`; "
+            "gateways are not supported yet: public",
+        )
+
+    def test_the_route_of_a_gateway_alone_may_lead_anywhere(self) -> None:
+        elsewhere = {"match": [{"gateways": ["public"]}], "route": [destination("nowhere")]}
+        everywhere = {"match": [{"gateways": ["public"]}, {}], "route": [destination("nobody")]}
+        route = self.ingress(
+            gateways=["public", "mesh"], http=[elsewhere, {"route": [destination("reviews")]}]
+        )
+        store = store_with(service("reviews"), route)
+        assert status_of(store, route).state is State.APPLIED
+        broken = self.ingress(gateways=["public", "mesh"], http=[elsewhere, everywhere])
+        assert quarantine_reason(store_with(service("reviews"), broken), broken).startswith(
+            "spec.http[1].route[0].destination.host: "
+        )
+
+
+class TestDeprecatedFields:
+    def test_each_is_told_by_its_path_and_what_it_is_taken_for(self) -> None:
+        detection = {"outlierDetection": {"consecutiveErrors": 3}}
+        ports = [{"port": {"number": 80}, **detection}]
+        subset = {"name": "v1", "trafficPolicy": {"portLevelSettings": ports}}
+        rule = document(
+            "DestinationRule", "a", {"host": "reviews", "trafficPolicy": detection, "subsets": [subset]}
+        )
+        words = "consecutiveErrors: is Istio's old name of `consecutive5xxErrors`, and taken for it"
+        assert status_of(store_with(service("reviews"), rule), rule).warnings == (
+            f"spec.trafficPolicy.outlierDetection.{words}",
+            f"spec.subsets[0].trafficPolicy.portLevelSettings[0].outlierDetection.{words}",
+        )
+
+    def test_a_listeners_target_port_is_not_read(self) -> None:
+        ingress = [{"port": {"number": 80, "name": "http", "protocol": "HTTP", "targetPort": 8080}}]
+        sidecar = document("Sidecar", "a", {"ingress": ingress})
+        (words,) = status_of(store_with(sidecar), sidecar).warnings
+        assert words.startswith("spec.ingress[0].port.targetPort: is not read")
 
 
 class TestReferences:
@@ -519,6 +846,14 @@ class TestChanges:
         store = store_with(*reviews_mesh())
         feed(store, workload("x", "10.0.0.7", {"app": "reviews"}, serviceAccount="another"))
         assert store.build()[1].full
+
+    def test_the_first_endpoint_without_a_sidecar_is_a_full_change_and_the_next_is_none(self) -> None:
+        """A cluster that does not choose its endpoints speaks TLS only where all of them do."""
+        labels = {"app": "reviews", "security.istio.io/tlsMode": "istio"}
+        store = store_with(service("reviews"), workload("a", "10.0.0.1", labels))
+        for name, full in (("b", True), ("c", False)):
+            feed(store, workload(name, "10.0.0.2", {"app": "reviews"}))
+            assert store.build()[1].full is full
 
     def test_endpoints_that_are_resolved_by_dns_are_a_full_change(self) -> None:
         entry = document(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.extensions.transport_sockets.tls.v3.common_pb2 import TlsParameters
 from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import UpstreamTlsContext
@@ -59,6 +60,58 @@ def test_unknown_destinations_have_clusters_of_istios_names() -> None:
     assert built["BlackHoleCluster"].type == Cluster.STATIC
     assert not built["BlackHoleCluster"].load_assignment.endpoints
     assert built["PassthroughCluster"].type == Cluster.ORIGINAL_DST
+
+
+class TestAutoMtlsByAddress:
+    """No endpoint is chosen, so none can be asked: they must be alike."""
+
+    def built(self, *workloads: Workload, rules: Specs | None = None, **options: Any) -> Cluster:
+        target = options.pop("target", None)
+        name = f"outbound|9080||{target.hostname if target else REVIEWS}"
+        if rules is None:
+            policy = {"loadBalancer": {"simple": "PASSTHROUGH"}}
+            rules = {"rule": {"host": REVIEWS, "trafficPolicy": policy}}
+        found = clusters(target, *workloads, rules=rules, **options)[name]
+        assert found.type == Cluster.ORIGINAL_DST
+        assert not found.transport_socket_matches
+        return found
+
+    def test_it_is_mesh_tls_where_every_endpoint_has_a_sidecar(self) -> None:
+        found = self.built(workload("reviews", "10.1.0.1"), workload("reviews", "10.1.0.2", "v2"))
+        context = tls_context(found.transport_socket)
+        assert context.sni == f"outbound_.9080_._.{REVIEWS}"
+        validation = context.common_tls_context.combined_validation_context.default_validation_context
+        (name,) = validation.match_typed_subject_alt_names
+        assert name.matcher.exact == "spiffe://cluster.local/ns/default/sa/bookinfo-reviews"
+
+    @pytest.mark.parametrize("with_sidecar", [[], [False], [True, False]])
+    def test_it_is_plaintext_where_one_has_none_or_nobody_is_there(self, with_sidecar: list[bool]) -> None:
+        workloads = [
+            workload("reviews", f"10.1.0.{index}", f"v{index}", mesh_tls=mesh_tls)
+            for index, mesh_tls in enumerate(with_sidecar, start=1)
+        ]
+        assert not self.built(*workloads).HasField("transport_socket")
+
+    def test_it_is_plaintext_where_a_policy_of_the_endpoints_refuses_tls(self) -> None:
+        off = {"off": {"mtls": {"mode": "DISABLE"}}}
+        found = self.built(workload("reviews", "10.1.0.1"), peer_authentications=off)
+        assert not found.HasField("transport_socket")
+
+    def test_it_may_be_turned_off(self) -> None:
+        found = self.built(workload("reviews", "10.1.0.1"), enable_auto_mtls=False)
+        assert not found.HasField("transport_socket")
+
+    def test_what_is_outside_the_mesh_has_none(self) -> None:
+        target = external_service("a.example.com", port(9080), resolution=Resolution.NONE)
+        assert not self.built(target=target, rules={}).HasField("transport_socket")
+
+    def test_a_subset_that_passes_through_has_it_too(self) -> None:
+        subset = {**SUBSETS["subsets"][0], "trafficPolicy": {"loadBalancer": {"simple": "PASSTHROUGH"}}}  # type: ignore[dict-item]
+        built = clusters(
+            None, workload("reviews", "10.1.0.1"), rules={"rule": {"host": REVIEWS, "subsets": [subset]}}
+        )
+        assert built[f"outbound|9080|v1|{REVIEWS}"].HasField("transport_socket")
+        assert built[f"outbound|9080||{REVIEWS}"].transport_socket_matches
 
 
 def test_auto_mtls_asks_each_endpoint() -> None:

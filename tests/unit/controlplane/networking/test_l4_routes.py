@@ -5,7 +5,7 @@ from typing import Any
 from controlplane.model.service import Protocol
 from controlplane.networking import scope_of
 from controlplane.networking.l4_routes import L4Route, l4_routes
-from tests.support.meshes import mesh, port, service, sidecar_proxy
+from tests.support.meshes import external_service, mesh, port, service, sidecar_proxy
 
 DB = "db.default.svc.cluster.local"
 OWN = f"outbound|3306||{DB}"
@@ -43,12 +43,37 @@ def test_a_route_for_another_port_does_not_count() -> None:
     assert routes(tcp=[{"match": [{"port": 3307}], "route": [to("v1")]}]) == routes()
 
 
+def test_what_comes_to_a_gateway_is_not_matched() -> None:
+    subnets = {"destinationSubnets": ["10.1.0.0/16"]}
+    match = [{"gateways": ["public"]}, {"gateways": ["public", "mesh"], **subnets}]
+    found = routes(tcp=[{"match": match, "route": [to("v1")]}])
+    assert [each.subnets for each in found] == [("10.1.0.0/16",), ()]
+    only = [{"match": [{"sniHosts": [DB], "gateways": ["public"]}], "route": [to("v1")]}]
+    assert routes(Protocol.TLS, tls=only) == routes(Protocol.TLS)
+
+
 def test_tls_routes_go_by_server_name() -> None:
-    found = routes(Protocol.TLS, tls=[{"match": [{"sniHosts": ["a.example.com"]}], "route": [to("v1")]}])
-    assert [each.server_names for each in found] == [("a.example.com",), ()]
+    found = routes(Protocol.TLS, tls=[{"match": [{"sniHosts": [DB]}], "route": [to("v1")]}])
+    assert [each.server_names for each in found] == [(DB,), ()]
+
+
+def test_a_server_name_that_a_more_specific_virtual_service_has_is_left_to_it() -> None:
+    """``*.example.com`` covers it, and does not decide about it."""
+    broad = {"match": [{"sniHosts": ["a.example.com", "b.example.com"]}], "route": [to("v1")]}
+    narrow = {"match": [{"sniHosts": ["a.example.com"]}], "route": [to("v2")]}
+    target = external_service("b.example.com", port(443, Protocol.TLS))
+    snapshot = mesh(
+        (target, []),
+        virtual_services={
+            "broad": {"hosts": ["*.example.com"], "tls": [broad]},
+            "narrow": {"hosts": ["a.example.com"], "tls": [narrow]},
+        },
+    )
+    found = l4_routes(scope_of(snapshot, sidecar_proxy()), target, target.ports[0])
+    assert [each.server_names for each in found] == [("b.example.com",), ()]
 
 
 def test_tcp_routes_are_not_for_tls_ports_nor_the_other_way_round() -> None:
-    tls = [{"match": [{"sniHosts": ["a.example.com"]}], "route": [to("v1")]}]
+    tls = [{"match": [{"sniHosts": [DB]}], "route": [to("v1")]}]
     assert routes(Protocol.TLS, tcp=[{"route": [to("v1")]}]) == routes(Protocol.TLS)
     assert routes(Protocol.TCP, tls=tls) == routes()

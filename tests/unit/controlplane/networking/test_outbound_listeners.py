@@ -99,6 +99,13 @@ def test_the_older_of_two_tcp_services_takes_the_port() -> None:
     assert tcp(chain).cluster == "outbound|3306||b.default.svc.cluster.local"
 
 
+def test_a_service_entry_does_not_take_the_address_of_a_kubernetes_service_however_old_it_is() -> None:
+    entry = external_service("a.example.com", port(3306, TCP), addresses=("10.96.0.7",), creation="2024")
+    own = service("db", port(3306, TCP), addresses=("10.96.0.7",), creation="2025")
+    (chain,) = listeners(entry, own)["10.96.0.7_3306"].filter_chains
+    assert tcp(chain).cluster == "outbound|3306||db.default.svc.cluster.local"
+
+
 def test_tls_hosts_of_a_port_are_told_apart_by_server_name() -> None:
     built = listeners(
         external_service("a.example.com", port(443, TLS)), external_service("*.example.org", port(443, TLS))
@@ -127,7 +134,7 @@ def test_no_pair_of_name_and_range_is_matched_twice() -> None:
     ]
     found = listeners(
         external_service("a.example.com", port(443, TLS)),
-        virtual_services={"a": {"hosts": ["a.example.com"], "tls": routes}},
+        virtual_services={"a": {"hosts": ["a.example.com", "b.example.com"], "tls": routes}},
     )["0.0.0.0_443"]
     pairs = [
         (name, each.address_prefix)
@@ -167,7 +174,8 @@ def test_tls_routes_choose_by_server_name() -> None:
         "route": [{"destination": {"host": host, "subset": "v2"}}],
     }
     built = listeners(
-        external_service(host, port(443, TLS)), virtual_services={"api": {"hosts": [host], "tls": [route]}}
+        external_service(host, port(443, TLS)),
+        virtual_services={"api": {"hosts": [host, "*-v1.example.com"], "tls": [route]}},
     )
     routed, own = built["0.0.0.0_443"].filter_chains
     assert list(routed.filter_chain_match.server_names) == [host]  # Envoy has no partial wildcards here

@@ -68,6 +68,21 @@ def test_a_match_for_a_port_counts_there_only() -> None:
     assert [each.name for each in routes(*http, number=9081)] == ["", "rest"]
 
 
+def test_a_match_for_gateways_alone_is_no_match_of_a_sidecar() -> None:
+    found = routes(
+        {"match": [{"uri": {"exact": "/a"}, "gateways": ["public"]}], "route": TO_REVIEWS},
+        {
+            "match": [
+                {"uri": {"exact": "/b"}, "gateways": ["public"]},
+                {"uri": {"exact": "/c"}, "gateways": ["public", "mesh"]},
+                {"uri": {"exact": "/d"}},
+            ],
+            "route": TO_REVIEWS,
+        },
+    )
+    assert [each.match.path for each in found] == ["/c", "/d"]
+
+
 def test_a_destination_may_name_subset_and_port() -> None:
     destination = {"host": REVIEWS, "subset": "v2", "port": {"number": 9081}}
     assert route(route=[{"destination": destination}]).route.cluster == f"outbound|9081|v2|{REVIEWS}"

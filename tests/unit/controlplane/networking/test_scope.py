@@ -2,9 +2,10 @@ from __future__ import annotations
 
 import dataclasses
 
+from controlplane.model.service import Protocol, Service
 from controlplane.model.snapshot import MeshSnapshot
-from controlplane.networking import scope_of
-from tests.support.meshes import Specs, mesh, service, sidecar_proxy, workload
+from controlplane.networking import build_clusters, build_listeners, build_routes, scope_of
+from tests.support.meshes import Specs, external_service, mesh, port, service, sidecar_proxy, workload
 
 RATINGS = "ratings.other.svc.cluster.local"
 REVIEWS = "reviews.default.svc.cluster.local"
@@ -60,14 +61,59 @@ def test_a_service_exported_to_a_namespace() -> None:
     assert hosts(snapshot, namespace="third") == set()
 
 
-def test_the_destination_of_an_imported_route_is_imported_too() -> None:
+def test_the_destination_of_an_imported_route_is_a_cluster_and_no_host() -> None:
     snapshot = two_namespaces(
         sidecars=egress("./*"),
         virtual_services={
             "reviews": {"hosts": [REVIEWS], "http": [{"route": [{"destination": {"host": RATINGS}}]}]}
         },
     )
-    assert hosts(snapshot) == {REVIEWS, RATINGS}
+    assert hosts(snapshot) == {REVIEWS}
+    assert set(scope_of(snapshot, sidecar_proxy()).destinations) == {REVIEWS, RATINGS}
+    assert f"outbound|9080||{RATINGS}" in build_clusters(snapshot, sidecar_proxy())
+    for name in ("9080", "http_proxy"):
+        config = build_routes(snapshot, sidecar_proxy(), [name])[name]
+        assert [each.name for each in config.virtual_hosts] == [f"{REVIEWS}:9080", "allow_any"]
+        assert config.virtual_hosts[0].routes[-1].route.cluster == f"outbound|9080||{RATINGS}"
+
+
+def test_the_destination_of_a_route_for_connections_has_no_listener() -> None:
+    db, backup = (
+        service(name, port(3306, Protocol.TCP), namespace=namespace, addresses=(address,))
+        for name, namespace, address in (("db", "default", "10.96.0.1"), ("backup", "other", "10.96.0.2"))
+    )
+    to_backup = {"hosts": [db.hostname], "tcp": [{"route": [{"destination": {"host": backup.hostname}}]}]}
+    snapshot = mesh((db, []), (backup, []), sidecars=egress("./*"), virtual_services={"db": to_backup})
+    assert "10.96.0.1_3306" in build_listeners(snapshot, sidecar_proxy())
+    assert "10.96.0.2_3306" not in build_listeners(snapshot, sidecar_proxy())
+    assert f"outbound|3306||{backup.hostname}" in build_clusters(snapshot, sidecar_proxy())
+
+
+def test_a_namespace_sees_its_own_declaration_of_a_host_then_one_for_it_then_everybodys() -> None:
+    host = "api.example.com"
+
+    def declared(namespace: str, *export_to: str) -> Service:
+        return external_service(
+            host, port(80), namespace=namespace, export_to=export_to, declaration=f"{namespace}/api"
+        )
+
+    public, named, own = declared("a", "*"), declared("b", "default", "third"), declared("default", ".")
+    snapshot = dataclasses.replace(mesh((public, [])), further_services={host: (named, own)})
+    for namespace, expected in (("default", own), ("third", named), ("other", public), ("b", public)):
+        assert scope_of(snapshot, sidecar_proxy(namespace=namespace)).services == {host: (expected,)}
+
+
+def test_only_the_owner_of_a_host_adds_ports_to_it() -> None:
+    host = "api.example.com"
+
+    def declared(namespace: str, number: int, year: str) -> Service:
+        name = f"{namespace}/{number}"
+        return external_service(host, port(number), namespace=namespace, creation=year, declaration=name)
+
+    first, added = declared("default", 80, "2024"), declared("default", 443, "2026")
+    elsewhere, again = declared("other", 8443, "2025"), declared("default", 80, "2025")
+    snapshot = dataclasses.replace(mesh((elsewhere, [])), further_services={host: (added, again, first)})
+    assert scope_of(snapshot, sidecar_proxy()).services == {host: (first, added)}
 
 
 def test_a_sidecar_that_selects_the_workload_comes_before_its_namespaces() -> None:

@@ -144,8 +144,22 @@ def test_the_share_of_hosts_that_may_be_ejected_is_envoys_unless_said(settings: 
     assert not detection.HasField("always_eject_one_host")
 
 
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"consecutiveErrors": 3}, 3),
+        ({"consecutiveErrors": 3, "consecutive5xxErrors": 7}, 7),
+        ({"consecutiveErrors": 0}, 0),
+    ],
+)
+def test_errors_in_a_row_have_an_old_name(settings: dict[str, int], expected: int) -> None:
+    assert cluster(outlierDetection=settings).outlier_detection.consecutive_5xx.value == expected
+
+
 def test_a_threshold_of_zero_turns_its_kind_off() -> None:
-    detection = cluster(outlierDetection={"consecutive5xxErrors": 0}).outlier_detection
+    detection = cluster(
+        outlierDetection={"consecutive5xxErrors": 0, "consecutiveErrors": 5}
+    ).outlier_detection
     assert detection.enforcing_consecutive_5xx.value == 0
     assert detection.HasField("enforcing_consecutive_5xx")
 

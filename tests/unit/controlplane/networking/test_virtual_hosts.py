@@ -35,6 +35,7 @@ def test_domains_are_every_name_that_dns_search_would_find() -> None:
     snapshot = mesh((service("reviews", addresses=("10.9.0.1", "fd00::1", "10.8.0.0/16")), []))
     names = [
         REVIEWS,
+        f"{REVIEWS}.",
         "reviews",
         "reviews.default",
         "reviews.default.svc",
@@ -51,6 +52,17 @@ def test_an_address_that_a_service_has_twice_is_one_domain() -> None:
     assert domains.count("10.9.0.1") == 1
 
 
+def test_an_address_that_two_services_have_is_the_kubernetes_services_then_the_older_ones() -> None:
+    address = ("10.96.0.7",)
+    entry = external_service("a.example.com", port(9080), addresses=address, creation="2023")
+    newer = service("details", addresses=address, creation="2025")
+    older = service("reviews", addresses=address, creation="2024")
+    for name in ("9080", "http_proxy"):
+        found = config(mesh((entry, []), (newer, []), (older, [])), name)
+        (owner,) = [each.name for each in found.virtual_hosts if "10.96.0.7:9080" in each.domains]
+        assert owner == f"{REVIEWS}:9080"
+
+
 def test_the_bare_name_is_for_the_own_namespace() -> None:
     snapshot = mesh((service("reviews"), []))
     domains = host(snapshot, f"{REVIEWS}:9080", namespace="other").domains
@@ -60,7 +72,8 @@ def test_the_bare_name_is_for_the_own_namespace() -> None:
 
 def test_a_wildcard_service() -> None:
     snapshot = mesh((external_service("*.example.com", port(80)), []))
-    assert list(host(snapshot, "*.example.com:80", "80").domains) == ["*.example.com", "*.example.com:80"]
+    domains = ["*.example.com", "*.example.com:80", "*.example.com.", "*.example.com.:80"]
+    assert list(host(snapshot, "*.example.com:80", "80").domains) == domains
 
 
 def test_no_domain_is_given_twice_and_full_names_come_first() -> None:
@@ -72,7 +85,23 @@ def test_no_domain_is_given_twice_and_full_names_come_first() -> None:
     for name in ("9080", "http_proxy"):
         domains = [domain for each in config(snapshot, name).virtual_hosts for domain in each.domains]
         assert len(domains) == len(set(domains))
-    assert list(host(snapshot, "reviews.default:9080").domains) == ["reviews.default", "reviews.default:9080"]
+    names = ("reviews.default", "reviews.default.")
+    domains = [domain for name in names for domain in (name, f"{name}:9080")]
+    assert list(host(snapshot, "reviews.default:9080").domains) == domains
+
+
+def test_a_host_is_known_with_its_final_dot_but_an_address_has_none() -> None:
+    snapshot = mesh(
+        (external_service("api.example.com", port(80)), []),
+        (external_service("192.0.2.1", port(80)), []),
+        virtual_services={
+            "undeclared": {"hosts": ["shop.example.com"], "http": [{"directResponse": {"status": 418}}]}
+        },
+    )
+    for name in ("80", "http_proxy"):
+        for known in ("api.example.com", "shop.example.com"):
+            assert {f"{known}.", f"{known}.:80"} <= set(host(snapshot, f"{known}:80", name).domains)
+        assert list(host(snapshot, "192.0.2.1:80", name).domains) == ["192.0.2.1", "192.0.2.1:80"]
 
 
 def test_only_http_ports_of_the_number_are_there() -> None:
@@ -143,7 +172,8 @@ def test_a_virtual_service_for_a_host_that_nobody_declared_serves_port_80() -> N
     )
     for name in ("80", "http_proxy"):
         found = host(snapshot, "shop.example.com:80", name)
-        assert list(found.domains) == ["shop.example.com", "shop.example.com:80"]
+        names = ("shop.example.com", "shop.example.com.")
+        assert list(found.domains) == [domain for name in names for domain in (name, f"{name}:80")]
         assert found.routes[0].route.cluster == f"outbound|9080||{REVIEWS}"
 
 
@@ -208,7 +238,7 @@ class TestExplicitProxy:
             (external_service("api.example.com", port(443, Protocol.TLS)), []),
             virtual_services={
                 "api": {
-                    "hosts": ["api.example.com"],
+                    "hosts": ["api.example.com", "*.example.com", "other.example.org"],
                     "tls": [
                         {"match": [{"sniHosts": ["other.example.org"]}], "route": to("other")},
                         {"match": [{"sniHosts": ["*.example.com"]}], "route": to("own")},

@@ -130,9 +130,26 @@ def test_a_rewrite_goes_with_destinations_only() -> None:
     assert fault({"http": [route]}) == "spec.http[0]: `rewrite` goes with `route` only"
 
 
-def test_gateways_other_than_the_mesh_are_named() -> None:
-    words = fault({"gateways": ["mesh", "public"], "http": [{"route": [destination("a")]}]})
-    assert words == "spec.gateways[1]: 'public': gateways other than `mesh` are not supported yet"
+@pytest.mark.parametrize(
+    "gateway", ["mesh", "public", "istio-system/public", "public.istio-system.svc.cluster.local"]
+)
+def test_gateways_are_known_by_their_names_as_istio_has_them(gateway: str) -> None:
+    matched = {"match": [{"gateways": [gateway]}], "route": [destination("a")]}
+    assert parse({"gateways": [gateway], "http": [matched], "tcp": [matched]}).gateways == (gateway,)
+
+
+@pytest.mark.parametrize("gateway", ["", "*", "a/b/c", "/public", "istio-system/", "a b"])
+def test_what_names_no_gateway_is_refused(gateway: str) -> None:
+    words = fault({"gateways": ["mesh", gateway], "http": [{"route": [destination("a")]}]})
+    assert words == f"spec.gateways[1]: {gateway!r} should be `mesh`, NAME or NAMESPACE/NAME"
+
+
+@pytest.mark.parametrize("gateways", [[], ["mesh"], ["public", "mesh"]])
+def test_the_catch_all_host_is_for_gateways_alone(gateways: list[str]) -> None:
+    http = [{"route": [destination("a")]}]
+    assert parse({"hosts": ["*"], "gateways": ["public"], "http": http})
+    words = fault({"hosts": ["*"], "gateways": gateways, "http": http})
+    assert words == "spec.hosts: `*` is not allowed for the gateway `mesh`"
 
 
 @pytest.mark.parametrize("condition", ["5xx,gateway-error", "503, 504", "retriable-status-codes", ""])
@@ -179,14 +196,51 @@ def test_no_routes_at_all_are_refused() -> None:
     assert fault({}) == "spec: should have `http`, `tls` or `tcp` routes"
 
 
-def test_the_catch_all_host_is_refused_in_the_mesh() -> None:
-    words = fault({"hosts": ["*"], "http": [{"route": [destination("a")]}]})
-    assert words == "spec.hosts: `*` is not allowed for the gateway `mesh`"
-
-
 def test_tls_routes_need_server_names() -> None:
     tls = [{"match": [{"port": 443}], "route": [destination("a")]}]
     assert fault({"tls": tls}) == "spec.tls[0].match[0].sniHosts: is required"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "server_name"),
+    [
+        (["a.example.com"], "a.example.com"),
+        (["A.example.com"], "a.EXAMPLE.com"),
+        (["*.example.com"], "a.example.com"),
+        (["*.example.com"], "a.b.example.com"),
+        (["*.example.com"], "*.example.com"),
+        (["*.example.com"], "*.b.example.com"),
+        (["*.example.com"], "*-v1.example.com"),
+        (["a.example.org", "*.example.com"], "a.example.com"),
+        (["reviews"], "reviews"),
+    ],
+)
+def test_a_server_name_that_the_hosts_cover_is_taken(hosts: list[str], server_name: str) -> None:
+    tls = [{"match": [{"sniHosts": [server_name]}], "route": [destination("a")]}]
+    assert parse({"hosts": hosts, "tls": tls})
+
+
+@pytest.mark.parametrize(
+    ("hosts", "server_name"),
+    [
+        (["mine.example.com"], "yours.example.com"),
+        (["mine.example.com"], "*.bank.com"),
+        (["mine.example.com"], "*.example.com"),
+        (["*.mine.example.com"], "*.example.com"),
+        (["*.example.com"], "example.com"),
+        (["*.example.com"], "bank-example.com"),
+        (["*-v1.example.com"], "*.example.com"),
+        (["mine.example.com"], "*"),
+        (["mine.example.com"], "mine.example.com.bank.com"),
+        (["reviews"], "reviews.other.svc.cluster.local"),
+    ],
+)
+def test_a_server_name_of_a_host_that_is_anothers_is_refused(hosts: list[str], server_name: str) -> None:
+    match = {"sniHosts": [hosts[0], server_name]}
+    tls = [{"match": [{"sniHosts": [hosts[0]]}, match], "route": [destination("a")]}]
+    assert fault({"hosts": hosts, "tls": tls}) == (
+        f"spec: tls[0].match[1].sniHosts: {server_name!r} is not covered by `hosts`"
+    )
 
 
 @pytest.mark.parametrize("code", [200, 300, 304, 400])
