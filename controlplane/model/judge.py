@@ -23,20 +23,20 @@ JUDGED = frozenset(
 )
 
 
-def judge(records: Callable[[str], Collection[Record]], mesh: MeshConfig) -> None:
-    """Puts in force what may be; ``records`` gives those of a kind."""
+def judge(records: Callable[[str], Collection[Record]], mesh: MeshConfig, now: str) -> None:
+    """Puts in force what may be; ``records`` gives those of a kind, ``now`` is RFC 3339."""
     declarations = [*records("Service"), *records("ServiceEntry")]
-    Arbiter(claims.service_claims).settle(declarations)
-    Arbiter(claims.destination_rule_claims).settle(records("DestinationRule"))
+    Arbiter(now, claims.service_claims).settle(declarations)
+    Arbiter(now, claims.destination_rule_claims).settle(records("DestinationRule"))
     services = {service.hostname: service for service in services_in_force(declarations)}
     references = ReferenceCheck(
         services,
         configs_in_force(records("DestinationRule")),
         mesh.root_namespace,
     )
-    Arbiter(claims.virtual_service_claims, references.faults).settle(records("VirtualService"))
-    Arbiter(claims.sidecar_claims).settle(records("Sidecar"))
-    Arbiter(claims.peer_authentication_claims).settle(records("PeerAuthentication"))
+    Arbiter(now, claims.virtual_service_claims, references.faults).settle(records("VirtualService"))
+    Arbiter(now, claims.sidecar_claims).settle(records("Sidecar"))
+    Arbiter(now, claims.peer_authentication_claims).settle(records("PeerAuthentication"))
     for record in (*records("DestinationRule"), *records("VirtualService")):
         record.warnings = tuple(references.warnings(record.in_force)) if record.in_force else ()
     collisions = PortCollisions(services.values())

@@ -16,6 +16,7 @@ from controlplane.kubernetes.api import Document
 
 _NO_QUERY: Mapping[str, str] = {}
 _ALL_OF_A_KIND = re.compile(r"/(api|apis/[^/]+)/[^/]+/[^/]+")
+_OF_A_NAMESPACE = "/configmaps"
 
 
 class FakeKubernetesApi:
@@ -38,9 +39,12 @@ class FakeKubernetesApi:
         self._fail()
         if path in self.objects:
             return self.objects[path]
-        if not _ALL_OF_A_KIND.fullmatch(path):
+        if path.endswith(_OF_A_NAMESPACE):
+            items = [each for at, each in self.objects.items() if at.startswith(f"{path}/")]
+        elif _ALL_OF_A_KIND.fullmatch(path):
+            items = [each for at, each in self.objects.items() if _plural(at) == _plural(f"{path}/")]
+        else:
             raise RefusedError(404, f"{path} not found")
-        items = [each for at, each in self.objects.items() if _plural(at) == _plural(f"{path}/")]
         return {"metadata": {"resourceVersion": str(self._version)}, "items": items}
 
     async def stream(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[Document, None]:
