@@ -19,6 +19,8 @@ from controlplane.ca.token_review import TokenReviewer
 from controlplane.foundation import Foundation, make_authority
 from controlplane.kubernetes.api import ClientApi, KubernetesApi
 from controlplane.kubernetes.backoff import until_answered
+from controlplane.last_good.config_map import LastGoodConfigMap
+from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
 from controlplane.model.store import Store
 from controlplane.settings import Settings
 from controlplane.sources.kubernetes import KubernetesSource
@@ -42,6 +44,12 @@ async def cluster_foundation(
         authority = make_authority(await _signer(api, settings), settings)
         root_certificates = RootCertificates(api, "".join(authority.trust_bundle_pem))
         statuses = ElectedWriter(api, settings.namespace, world, registry=registry, timing=status_timing)
+        last_good = LastGoodConfigMap(api, settings.namespace, store, on_change, registry=registry)
+
+        def note_build(snapshot: MeshSnapshot, change: SnapshotChange) -> None:
+            statuses.note_build(snapshot, change)
+            last_good.note_build(snapshot, change)
+
         yield Foundation(
             source=KubernetesSource(
                 api,
@@ -50,11 +58,16 @@ async def cluster_foundation(
                 dns_domain=settings.mesh.dns_domain,
                 registry=registry,
                 on_object=statuses.ledger.note,
+                more=[last_good.watch],
             ),
             authority=authority,
             authenticator=TokenReviewer(api, settings.mesh.trust_domain),
-            on_build=statuses.note_build,
-            duties={"root-certificates": root_certificates.run, "statuses": statuses.run},
+            on_build=note_build,
+            duties={
+                "root-certificates": root_certificates.run,
+                "last-good-versions": last_good.run,
+                "statuses": statuses.run,
+            },
         )
     finally:
         await api.close()

@@ -18,6 +18,7 @@ from controlplane.ca.authority import Authority
 from controlplane.ca.signer import Signer
 from controlplane.ca.signer_files import TRUST_BUNDLE_FILE, load_or_create_root, load_signer
 from controlplane.ca.tokens import TokenVerifier, load_or_create_token_key
+from controlplane.last_good.file import QUARANTINE_FILE, LastGoodFile
 from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
 from controlplane.model.store import Store
 from controlplane.settings import Settings
@@ -29,10 +30,6 @@ _LOG = logging.getLogger(__name__)
 _EXPIRY_WARNING_S: Final = 30 * 24 * 3600.0
 
 
-def _tell_nobody(snapshot: MeshSnapshot, change: SnapshotChange) -> None:
-    """A folder's files have no status to write to."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foundation:
     """``source`` is not started yet. ``on_build`` is told whenever the store was built. ``duties`` are what
@@ -41,7 +38,7 @@ class Foundation:
     source: Source
     authority: Authority
     authenticator: Authenticator
-    on_build: Callable[[MeshSnapshot, SnapshotChange], None] = _tell_nobody
+    on_build: Callable[[MeshSnapshot, SnapshotChange], None]
     duties: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=dict)
 
 
@@ -54,10 +51,12 @@ async def folder_foundation(
     authority = make_authority(_signer(settings), settings)
     bundle = "".join(authority.trust_bundle_pem).encode("ascii")
     state_files.replace(settings.state_dir / TRUST_BUNDLE_FILE, bundle, mode=0o644)
+    last_good = LastGoodFile(settings.state_dir / QUARANTINE_FILE, store)
     yield Foundation(
-        source=FolderSource(settings.folder, store, on_change),
+        source=FolderSource(settings.folder, store, on_change, had=last_good.load()),
         authority=authority,
         authenticator=TokenVerifier(token_key, settings.mesh.trust_domain),
+        on_build=last_good.note_build,
     )
 
 

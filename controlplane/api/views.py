@@ -92,4 +92,6 @@ def _status(status: ResourceStatus) -> JsonObject:
         "generation": status.generation,
         "reasons": list(status.reasons),
         "warnings": list(status.warnings),
+        "serving_generation": status.serving_generation,
+        "since": status.since,
     }

@@ -1,6 +1,7 @@
 """Which resources are put in force when they contradict each other, or refer to what is not there.
 
-The result depends on the resources and on what was in force before, never on the order of their arrival.
+The result depends on the resources, and in a folder on what was in force before; never on the order of their
+arrival.
 """
 
 from __future__ import annotations
@@ -44,17 +45,20 @@ class Claim:
 
 
 class Arbiter:
-    """Settles the records of one kind of claim, oldest first.
+    """Settles the records of one kind of claim, oldest first; ``now`` is RFC 3339.
 
-    Of equally old ones, which is all of a folder's unless they say when they were created, those that are in
-    force already go first: an operator's slip does not take over a host that works.
+    A cluster says when each was created, and of equally old ones the first by namespace and name wins: on all
+    replicas the same. A folder's resources have no age unless they say so: there those that are in force
+    already go first, so that an operator's slip does not take over a host that works.
     """
 
     def __init__(
         self,
+        now: str,
         claims: Callable[[Version], Iterable[Claim]] = lambda _: (),
         faults: Callable[[Version], Sequence[ResourceError]] = lambda _: (),
     ) -> None:
+        self._now = now
         self._claims = claims
         self._faults = faults
         self._taken: dict[str, list[tuple[Claim, Record]]] = defaultdict(list)
@@ -83,14 +87,16 @@ class Arbiter:
             if not faults:
                 for claim in claims:
                     self._taken[claim.subject].append((claim, record))
-                record.put_in_force(version, fault, reasons)
+                record.put_in_force(version, self._now, fault, reasons)
                 return
             fault = fault or (Fault.CONFLICTED if conflicts else Fault.UNRESOLVED_REFS)
             words = "; ".join(map(str, faults))
             reasons.append(
                 words if version is record.newest else f"the last good version holds no more: {words}"
             )
-        record.put_in_force(None, fault, reasons)
+        if record.kept.unusable:
+            reasons.append(f"the last good version that was kept cannot be used: {record.kept.unusable}")
+        record.put_in_force(None, self._now, fault, reasons)
 
     def _conflicts(self, claims: Iterable[Claim]) -> Iterable[ResourceError]:
         for claim in claims:
@@ -113,12 +119,15 @@ def _name(record: Record) -> str:
 
 
 def _seniority(record: Record) -> tuple[str, int, str, str, str]:
-    key = record.key
-    return record.creation, _novelty(record), key.namespace, key.name, key.kind
+    key, creation = record.key, record.creation
+    return creation, 0 if creation else _novelty(record), key.namespace, key.name, key.kind
 
 
 def _novelty(record: Record) -> int:
-    """0: nothing new is asked for; 1: a new version of what is in force; 2: it is not in force."""
-    if record.in_force is None:
-        return 2
-    return 0 if record.candidates[0] is record.in_force else 1
+    """0: nothing new is asked for; 1: a new version of what is in force; 2: it is not in force.
+
+    A process that has just started takes what it finds to be in force, but for what is kept of it."""
+    serving = record.in_force or record.kept.version
+    if serving is None or not record.candidates:
+        return 2 if record.late else 0
+    return 0 if record.candidates[0] is serving else 1

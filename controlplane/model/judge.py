@@ -23,14 +23,14 @@ JUDGED = frozenset(
 )
 
 
-def judge(records: Callable[[str], Collection[Record]], mesh: MeshConfig) -> None:
-    """Puts in force what may be; ``records`` gives those of a kind."""
+def judge(records: Callable[[str], Collection[Record]], mesh: MeshConfig, now: str) -> None:
+    """Puts in force what may be; ``records`` gives those of a kind, ``now`` is RFC 3339."""
     declarations = [*records("Service"), *records("ServiceEntry")]
     # A cluster's own Services come first, so that no ServiceEntry waits for a host that is to be.
-    hosts = Arbiter(claims.service_claims)
+    hosts = Arbiter(now, claims.service_claims)
     hosts.settle(records("Service"))
     hosts.settle(records("ServiceEntry"))
-    rules = Arbiter(claims.destination_rule_claims)
+    rules = Arbiter(now, claims.destination_rule_claims)
     rules.settle(records("DestinationRule"))
     services = list(services_in_force(declarations))
     references = ReferenceCheck(
@@ -38,10 +38,10 @@ def judge(records: Callable[[str], Collection[Record]], mesh: MeshConfig) -> Non
         configs_in_force(records("DestinationRule")),
         mesh.root_namespace,
     )
-    routes = Arbiter(claims.virtual_service_claims, references.faults)
+    routes = Arbiter(now, claims.virtual_service_claims, references.faults)
     routes.settle(records("VirtualService"))
-    Arbiter(claims.sidecar_claims).settle(records("Sidecar"))
-    Arbiter(claims.peer_authentication_claims).settle(records("PeerAuthentication"))
+    Arbiter(now, claims.sidecar_claims).settle(records("Sidecar"))
+    Arbiter(now, claims.peer_authentication_claims).settle(records("PeerAuthentication"))
     for record in (*records("DestinationRule"), *records("VirtualService")):
         record.warnings = tuple(references.warnings(record.in_force)) if record.in_force else ()
     collisions = PortCollisions(services)

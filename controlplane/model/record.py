@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from controlplane.errors import ResourceError
 from controlplane.model.conversion import View
+from controlplane.model.last_good import LastGood
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import Fault, Origin, ResourceStatus, State
 from controlplane.resources.registry import Resource
@@ -14,40 +15,67 @@ from controlplane.resources.registry import Resource
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Version:
-    """A valid reading of a resource, and what it is to the model."""
+    """A valid reading of a resource, and what it is to the model. ``generation`` and ``uid`` are those of its
+    cluster; 0 and empty in a folder."""
 
     resource: Resource
     view: View
     warnings: tuple[str, ...] = ()
+    generation: int = 0
+    uid: str = ""
 
 
 @dataclass(slots=True, kw_only=True)
 class Reading:
-    """What one file last said of a resource: a version, or what is wrong with it."""
+    """What one file last said of a resource: a version, or what is wrong with it. ``generation`` counts what
+    this process has read of it."""
 
     origin: Origin
     generation: int
     version: Version | None = None
     errors: tuple[ResourceError, ...] = ()
 
+    @property
+    def number(self) -> int:
+        """Its generation in its cluster, where it has one: every process counts alike there."""
+        return self.generation if self.origin.generation is None else self.origin.generation
+
     def says(self, errors: Sequence[ResourceError]) -> bool:
         """Whether it is the reading that these errors would make."""
         return self.version is None and list(map(str, errors)) == list(map(str, self.errors))
 
 
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Kept:
+    """What is kept of a resource outside of this process: its last good version, since when that serves, or
+    why it cannot be used."""
+
+    version: Version | None = None
+    since: str = ""
+    unusable: str = ""
+
+
+NOTHING_KEPT = Kept()
+
+
 @dataclass(slots=True, eq=False, kw_only=True)
 class Record:
-    """``readings`` by file, the one that counts first: a resource that a second file has too is a mistake,
-    and must not replace the first. They are empty from a deletion until the next build.
+    """``readings`` by file: a resource that a second file has too is a mistake, and must not replace the
+    first. That of ``counting_file`` counts, else the first. Empty from a deletion until the next build.
 
     ``in_force`` is the version that serves; ``last_good`` the last one that ever did, which serves again
-    when the newer ones are faulty and what it refers to is there.
+    when the newer ones are faulty. ``kept`` is what another process knows of that. ``late``: it came when
+    others were in force already. ``since``: when the newest reading was first not what serves.
     """
 
     key: ResourceKey
     readings: dict[str, Reading] = field(default_factory=dict)
     in_force: Version | None = None
     last_good: Version | None = None
+    kept: Kept = NOTHING_KEPT
+    counting_file: str = ""
+    late: bool = False
+    since: str = ""
     fault: Fault | None = None
     reasons: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
@@ -55,7 +83,7 @@ class Record:
     @property
     def reading(self) -> Reading:
         """The one that counts."""
-        return next(iter(self.readings.values()))
+        return self.readings.get(self.counting_file) or next(iter(self.readings.values()))
 
     @property
     def newest(self) -> Version | None:
@@ -64,36 +92,71 @@ class Record:
     @property
     def candidates(self) -> list[Version]:
         """The versions that may be put in force, the best first."""
-        versions = [self.newest, self.last_good]
-        return list(dict.fromkeys(version for version in versions if version is not None))
+        newest = self.newest
+        return [*([] if newest is None else [newest]), *(each for each in self._older if each is not newest)]
+
+    @property
+    def _older(self) -> list[Version]:
+        """The good versions of this very object that are known, the newest first. Of one generation the kept
+        one counts, since every replica has that."""
+        uid = self.reading.origin.uid
+        known = [each for each in (self.kept.version, self.last_good) if each is not None and each.uid == uid]
+        return sorted(dict.fromkeys(known), key=lambda version: -version.generation)
 
     @property
     def creation(self) -> str:
-        newest = self.newest
-        return (newest.resource.metadata.creation_timestamp or "") if newest else ""
+        candidates = self.candidates
+        return (candidates[0].resource.metadata.creation_timestamp or "") if candidates else ""
 
     def put_in_force(
-        self, version: Version | None, fault: Fault | None = None, reasons: Sequence[str] = ()
+        self, version: Version | None, now: str, fault: Fault | None = None, reasons: Sequence[str] = ()
     ) -> None:
-        """Settles the record; ``fault`` and ``reasons`` say why the newest reading is not what serves."""
+        """Settles the record; ``fault`` and ``reasons`` say why the newest reading is not what serves.
+        ``now`` is RFC 3339."""
         self.in_force = version
         self.last_good = version or self.last_good
         self.fault = fault
         self.reasons = tuple(reasons)
+        if fault is None:
+            self.since = ""
+        elif self.kept.version is not None and self.kept.version is (version or self.kept.version):
+            self.since = self.kept.since
+        else:
+            self.since = self.since or now
+
+    @property
+    def to_keep(self) -> LastGood | None:
+        """What a process that knows nothing of the past needs to decide as this one: None while the newest
+        reading is what serves, or nothing good is known."""
+        older = [each for each in self._older if each is not self.newest]
+        if self.fault is None or not older:
+            return None
+        version = older[0] if self.in_force is None else self.in_force
+        return LastGood(
+            resource=version.resource,
+            since=self.since,
+            uid=version.uid,
+            generation=version.generation,
+            faulty_generation=self.reading.origin.generation or 0,
+            file=self.reading.origin.file,
+        )
 
     def statuses(self) -> tuple[ResourceStatus, ...]:
         """One for the reading that counts, and one for each that is passed over."""
-        first, *others = self.readings.values()
+        first = self.reading
+        others = [reading for reading in self.readings.values() if reading is not first]
         applied = self.in_force is not None and self.in_force is first.version
         status = ResourceStatus(
             key=self.key,
             state=State.APPLIED if applied else State.QUARANTINED,
             origin=first.origin,
-            generation=first.generation,
+            generation=first.number,
             in_force=self.in_force is not None,
             fault=self.fault,
             reasons=self.reasons,
             warnings=(*self.in_force.warnings, *self.warnings) if self.in_force else (),
+            serving_generation=0 if applied or self.in_force is None else self.in_force.generation,
+            since="" if applied or self.in_force is None else self.since,
         )
         return status, *(self._passed_over(reading, first.origin) for reading in others)
 
@@ -102,7 +165,7 @@ class Record:
             key=self.key,
             state=State.QUARANTINED,
             origin=reading.origin,
-            generation=reading.generation,
+            generation=reading.number,
             in_force=False,
             fault=Fault.CONFLICTED,
             reasons=(f"{first} has {self.key} already",),

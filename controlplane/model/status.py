@@ -11,11 +11,12 @@ from controlplane.model.snapshot import ResourceKey
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """Where a resource was read: a file, and the line where its document starts (0: the whole file); or a
-    cluster, and the ``metadata.generation`` of what was read there."""
+    cluster, and the ``metadata.generation`` and ``metadata.uid`` of what was read there."""
 
     file: str
     line: int = 0
     generation: int | None = None
+    uid: str = ""
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}" if self.line else self.file
@@ -42,7 +43,9 @@ class Fault(Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceStatus:
     """``in_force``: a version of it serves, which for a quarantined one is the last good version.
-    ``generation`` counts the versions that were read."""
+    ``generation`` is its cluster's; in a folder it counts the versions that were read. While an older version
+    serves, ``since`` says since when (RFC 3339), and ``serving_generation`` which generation it is, in a
+    cluster."""
 
     key: ResourceKey
     state: State
@@ -52,11 +55,21 @@ class ResourceStatus:
     fault: Fault | None = None
     reasons: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    serving_generation: int = 0
+    since: str = ""
 
     @property
     def consequence(self) -> str:
         """Of a quarantine."""
         return "the last good version stays in force" if self.in_force else "it is not in force"
+
+    @property
+    def lasting_consequence(self) -> str:
+        """The same, and since when an older version serves."""
+        if not self.since:
+            return self.consequence
+        generation = f"generation {self.serving_generation}, " if self.serving_generation else ""
+        return f"{self.consequence} ({generation}since {self.since})"
 
     def __str__(self) -> str:
         reasons = "; ".join(self.reasons)

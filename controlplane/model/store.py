@@ -2,15 +2,16 @@
 the world that builders read.
 
 Whatever is wrong with a resource, it is quarantined alone; its last good version, if it had one, stays in
-force as long as what it refers to is there. Every `build` judges anew, so that the order in which resources
-arrive does not matter.
+force. Every `build` judges anew, so that the order in which resources arrive does not matter. What a process
+that starts later could not find out by itself is in `to_keep`, and it is told of it by `recall`.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
+from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any, cast
 
@@ -22,8 +23,9 @@ from controlplane.model.endpoint_index import EndpointIndex
 from controlplane.model.hosts import export_scopes
 from controlplane.model.journal import Statuses, log_changes
 from controlplane.model.judge import JUDGED, configs_in_force, judge, services_in_force
+from controlplane.model.last_good import LastGood, Unusable
 from controlplane.model.mesh_config import MeshConfig
-from controlplane.model.record import Reading, Record, Version
+from controlplane.model.record import NOTHING_KEPT, Kept, Reading, Record, Version
 from controlplane.model.service import (
     EndpointSlice,
     Registry,
@@ -33,7 +35,7 @@ from controlplane.model.service import (
     Workload,
 )
 from controlplane.model.snapshot import MeshSnapshot, ResourceKey, SnapshotChange
-from controlplane.model.status import Origin, ResourceStatus
+from controlplane.model.status import FILE, Origin, ResourceStatus
 from controlplane.resources.registry import Resource
 
 _DECLARING = ("Service", "ServiceEntry")
@@ -58,9 +60,18 @@ Observation = Workload | EndpointSlice
 class Store:
     """Not thread-safe: one event loop feeds it and builds from it."""
 
-    def __init__(self, mesh_config: MeshConfig = _MESH_DEFAULTS) -> None:
+    def __init__(
+        self,
+        mesh_config: MeshConfig = _MESH_DEFAULTS,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
         self._mesh = mesh_config
+        self._clock = clock
         self._records: dict[str, dict[ResourceKey, Record]] = defaultdict(dict)
+        self._kept: dict[ResourceKey, Kept] = {}
+        self._held_back: set[ResourceKey] = set()
+        self._counting_files: Mapping[ResourceKey, str] = {}
+        self._to_keep: dict[ResourceKey, LastGood] = {}
         self._dirty: dict[ResourceKey, None] = {}  # in the order of what was told
         self._observed: dict[ResourceKey, Observation] = {}
         self._newly_observed: dict[ResourceKey, None] = {}
@@ -75,16 +86,18 @@ class Store:
         """A source has read a valid resource."""
         record = self._record(key)
         reading = record.readings.get(origin.file)
-        if reading is not None and reading.version is not None and reading.version.resource == resource:
+        known = reading.version if reading is not None else None
+        if (
+            reading is not None
+            and known is not None
+            and (known.resource, known.uid) == (resource, origin.uid)
+        ):
             if reading.origin != origin:
                 reading.origin = origin
                 self._dirty[key] = None
             return
         generation = reading.generation + 1 if reading else 1
-        version = record.last_good
-        if version is None or version.resource != resource:
-            view = convert(key, resource, self._mesh)
-            version = Version(resource=resource, view=view, warnings=oddities(resource.spec))
+        version = self._version(record, resource, origin.generation or 0, origin.uid)
         record.readings[origin.file] = Reading(origin=origin, generation=generation, version=version)
         self._dirty[key] = None
 
@@ -122,6 +135,51 @@ class Store:
         for record in self._all("WorkloadEntry") if changed else ():
             if account_of(record) in changed:
                 self._dirty[record.key] = None
+
+    def recall(self, key: ResourceKey, found: LastGood | Unusable | None) -> None:
+        """What is kept of a resource outside of this process; None: nothing is, or no more."""
+        record = self._records[key.kind].get(key)
+        match found:
+            case None:
+                kept = NOTHING_KEPT
+            case Unusable(reason=reason):
+                kept = Kept(unusable=reason)
+            case LastGood():
+                holder = record or Record(key=key)
+                version = self._version(holder, found.resource, found.generation, found.uid)
+                kept = Kept(version=version, since=found.since)
+        self._kept[key] = kept
+        if kept is NOTHING_KEPT:
+            del self._kept[key]
+        if record is not None:
+            record.kept = kept
+            self._dirty[key] = None
+
+    def hold_back(self, keys: Iterable[ResourceKey]) -> None:
+        """Before the first `build`: resources that were not in force when they were last judged."""
+        self._held_back.update(keys)
+
+    def prefer(self, files: Mapping[ResourceKey, str]) -> None:
+        """Before the first resource is told of: whose reading counts of those that several files have."""
+        self._counting_files = files
+
+    def to_keep(self) -> Mapping[ResourceKey, LastGood]:
+        """The last good version of everything that is quarantined, as of the last `build`."""
+        return self._to_keep
+
+    def held_back(self) -> list[ResourceKey]:
+        """What is not in force, as of the last `build`."""
+        return [
+            key for key, (status, *_) in self._statuses.items() if not status.in_force and key.kind != FILE
+        ]
+
+    def counting_files(self) -> dict[ResourceKey, str]:
+        """Whose reading counts of the resources that several files have, as of the last `build`."""
+        return {key: first.origin.file for key, (first, *others) in self._statuses.items() if others}
+
+    def status(self, key: ResourceKey) -> ResourceStatus | None:
+        """What became of a resource, by the reading that counts, as of the last `build`."""
+        return next(iter(self._statuses.get(key, ())), None)
 
     @property
     def has_news(self) -> bool:
@@ -162,7 +220,27 @@ class Store:
         )
 
     def _record(self, key: ResourceKey) -> Record:
-        return self._records[key.kind].setdefault(key, Record(key=key))
+        record = self._records[key.kind].get(key)
+        if record is None:
+            late = self._snapshot.generation > 0 or key in self._held_back
+            record = Record(
+                key=key,
+                kept=self._kept.get(key, NOTHING_KEPT),
+                counting_file=self._counting_files.get(key, ""),
+                late=late,
+            )
+            self._records[key.kind][key] = record
+        return record
+
+    def _version(self, record: Record, resource: Resource, generation: int, uid: str) -> Version:
+        """The one that the record has already, or a new one: what is the same is no change."""
+        for known in (record.last_good, record.kept.version):
+            if known is not None and (known.resource, known.uid) == (resource, uid):
+                return known
+        view = convert(record.key, resource, self._mesh)
+        return Version(
+            resource=resource, view=view, warnings=oddities(resource.spec), generation=generation, uid=uid
+        )
 
     def _all(self, kind: str) -> Collection[Record]:
         return self._records[kind].values()
@@ -170,12 +248,13 @@ class Store:
     def _settle(self) -> _Changes:
         """Decides what is in force, and tells of it. Returns the resources where that changed."""
         self._forget_deleted()
+        now = self._clock().strftime("%Y-%m-%dT%H:%M:%SZ")
         judged = any(key.kind in JUDGED for key in self._dirty)
         if judged:
-            judge(self._all, self._mesh)
+            judge(self._all, self._mesh, now)
         looked_at = {key: self._records[key.kind].get(key) for key in self._dirty}
         unjudged = [record for key, record in looked_at.items() if record and key.kind not in JUDGED]
-        Arbiter().settle(unjudged)
+        Arbiter(now).settle(unjudged)
         warn_of_accounts(unjudged, self._accounts)
         if judged:
             looked_at |= {record.key: record for kind in JUDGED for record in self._all(kind)}
@@ -196,6 +275,9 @@ class Store:
             self._status_changes += 1
         log_changes(self._statuses, statuses)
         self._statuses |= statuses
+        keep = {key: record.to_keep if record else None for key, record in looked_at.items()}
+        known = self._to_keep | keep
+        self._to_keep = {key: last_good for key, last_good in known.items() if last_good is not None}
         for key in [key for key, found in statuses.items() if not found]:
             del self._statuses[key]
 

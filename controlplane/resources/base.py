@@ -19,6 +19,7 @@ from pydantic import (
     ConfigDict,
     Field,
     GetJsonSchemaHandler,
+    PlainSerializer,
     Strict,
     WithJsonSchema,
     model_validator,
@@ -90,6 +91,7 @@ _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|us|ns|m|s)")
 _MICROSECONDS = {"h": 3.6e9, "m": 6e7, "s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
 _LONGEST_DURATION_US = 1e6 * 2**31  # of what proxies take
 _MILLISECOND = timedelta(milliseconds=1)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def parse_duration(value: object) -> timedelta:
@@ -102,6 +104,15 @@ def parse_duration(value: object) -> timedelta:
     if microseconds > _LONGEST_DURATION_US:
         raise invalid(f"{value} is longer than 68 years")
     return timedelta(microseconds=round(microseconds))
+
+
+def format_duration(value: timedelta) -> str:
+    """As `parse_duration` reads it."""
+    return f"{value // _MICROSECOND}us"
+
+
+# pydantic's own would be ISO 8601.
+_AS_WRITTEN = PlainSerializer(format_duration, return_type=str, when_used="json")
 
 
 def _at_least_a_millisecond(value: timedelta) -> timedelta:
@@ -121,12 +132,14 @@ Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
     AfterValidator(_at_least_a_millisecond),
+    _AS_WRITTEN,
     _duration_schema("A duration of 1ms or more, such as 10s, 1.5s, 100ms or 1h30m."),
 ]
 # Where 0s means "never".
 DurationOrZero = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
+    _AS_WRITTEN,
     _duration_schema("A duration, such as 10s, 1.5s, 100ms or 1h30m; 0s: never."),
 ]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -124,6 +124,21 @@ def parse_resource(document: object, *, served: bool = False) -> Resource:
     if errors or metadata is None or spec is None:
         raise InvalidResourceError(tuple(errors))
     return Resource(kind=kind_name, metadata=metadata, spec=spec)
+
+
+def document_of(resource: Resource) -> dict[str, Any]:
+    """A document that `parse_resource` makes the same resource of; JSON-able."""
+    kind = KINDS[resource.kind]
+    return {
+        "apiVersion": kind.api_versions[0],
+        "kind": resource.kind,
+        "metadata": _dump(resource.metadata),
+        "spec": _dump(resource.spec),
+    }
+
+
+def _dump(message: Message) -> Any:
+    return message.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 
 def _known_kind(name: str, api_version: object) -> Kind:

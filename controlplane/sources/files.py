@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Collection
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Set
 from contextlib import aclosing
 from pathlib import Path
+from types import MappingProxyType
 
 from watchfiles import awatch
 
@@ -31,14 +32,22 @@ _LONGEST_WAIT_MS = 200
 
 class FolderSource:
     """Feeds a store from the ``*.yaml`` and ``*.yml`` files of a folder. ``on_change`` is called on the event
-    loop whenever the store was told something; to build from it is the caller's."""
+    loop whenever the store was told something; to build from it is the caller's. ``had``: resources that
+    files brought to another process before, and may still mean where they are faulty now."""
 
-    def __init__(self, folder: Path, store: Store, on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        store: Store,
+        on_change: Callable[[], None],
+        *,
+        had: Mapping[str, Set[ResourceKey]] = MappingProxyType({}),
+    ) -> None:
         self._folder = folder.absolute()
         self._store = store
         self._on_change = on_change
         self._signatures: dict[str, Signature] = {}
-        self._keys: dict[str, set[ResourceKey]] = {}  # what each file brought
+        self._keys = {name: set(keys) for name, keys in had.items()}  # what each file brought
 
     def load(self) -> None:
         """Reads the whole folder. Raises `SettingsError` if there is none that can be read."""

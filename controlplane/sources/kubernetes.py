@@ -52,7 +52,7 @@ def _tell_nobody(_: ResourceKey, __: Document | None) -> None:
 
 class KubernetesSource:
     """Feeds a store. ``on_change`` is called on the event loop whenever the store has news, once it has been
-    told all of it; to build from it is the caller's."""
+    told all of it; to build from it is the caller's. ``more`` is followed, and waited for, with the rest."""
 
     def __init__(
         self,
@@ -63,6 +63,7 @@ class KubernetesSource:
         dns_domain: str,
         registry: CollectorRegistry,
         on_object: OnObject = _tell_nobody,
+        more: Sequence[ListWatch] = (),
         timing: Timing = _DEFAULT_TIMING,
     ) -> None:
         self._api: Final = api
@@ -70,6 +71,7 @@ class KubernetesSource:
         self._on_change: Final = on_change
         self._on_object: Final = on_object
         self._join: Final = WorkloadJoin(store, dns_domain)
+        self._more: Final = more
         self._timing: Final = timing
         self._staleness: Final = Gauge(
             "outrigger_kubernetes_seconds_since_sync",
@@ -82,7 +84,7 @@ class KubernetesSource:
 
     async def start(self) -> None:
         """Returns once the store has all that the cluster has, however long the API server is away."""
-        watches = [self._list_watch(kind, *paths) for kind, paths in _COLLECTIONS.items()]
+        watches = [*(self._list_watch(kind, *paths) for kind, paths in _COLLECTIONS.items()), *self._more]
         self._following = tuple(
             asyncio.create_task(watch.run(), name=f"follow {watch.path}") for watch in watches
         )
@@ -147,7 +149,10 @@ class KubernetesSource:
     def _tell(self, key: ResourceKey, document: Document) -> None:
         """The items of a list do not say of what kind they are."""
         api_version, *_ = KINDS[key.kind].api_versions
-        origin = Origin(file=_ORIGIN, generation=document["metadata"].get("generation"))
+        metadata = document["metadata"]
+        origin = Origin(
+            file=_ORIGIN, generation=metadata.get("generation"), uid=str(metadata.get("uid") or "")
+        )
         try:
             whole = {**document, "apiVersion": api_version, "kind": key.kind}
             resource = parse_resource(whole, served=True)

@@ -58,7 +58,7 @@ def accepted(status: ResourceStatus) -> Condition:
     if status.state is State.APPLIED:
         message = "; ".join(status.warnings)
         return Condition(type=ACCEPTED, status=ConditionStatus.TRUE, reason=ACCEPTED, message=_cut(message))
-    message = f"{_cut('; '.join(status.reasons))}; {status.consequence}"
+    message = f"{_cut('; '.join(status.reasons))}; {status.lasting_consequence}"
     return Condition(type=ACCEPTED, status=ConditionStatus.FALSE, reason=_fault(status), message=message)
 
 
@@ -71,7 +71,7 @@ def programmed(status: ResourceStatus, reach: Reach) -> Condition:
 
 def _programmed(status: ResourceStatus, reach: Reach) -> tuple[bool, str, str]:
     if status.state is not State.APPLIED:
-        return False, _fault(status), status.consequence
+        return False, _fault(status), status.lasting_consequence
     if reach.concerned == 0:
         return True, PROGRAMMED, "no connected proxy is concerned"
     if reach.acknowledged == reach.concerned:

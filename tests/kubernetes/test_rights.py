@@ -63,6 +63,8 @@ async def test_it_is_granted_what_it_needs_and_nothing_else(
 
         await eventually(is_repaired, "the roots are repaired")
 
+        await breaks_and_recovers(api, namespace)
+
         async def renews() -> bool:
             return any(each.right.verb == "update" for each in asked(cluster))
 
@@ -73,6 +75,24 @@ async def test_it_is_granted_what_it_needs_and_nothing_else(
     rights = granted(RIGHTS)
     assert [right for right in rights if not any(each.needs(right) for each in made)] == []
     assert [each for each in made if not any(each.needs(right) for right in rights)] == []
+
+
+async def breaks_and_recovers(api: KubernetesApi, namespace: str) -> None:
+    """The last good version of one is kept, and then that of another."""
+    config_map = f"/api/v1/namespaces/{NAMESPACE}/configmaps/outrigger-last-good"
+    for name in ("one", "two"):
+        route = virtual_service(name, [f"{name}.example.com"], {"destination": {"host": "a.example.com"}})
+        route["metadata"]["namespace"] = namespace
+        await apply(api, [route])
+        await has_status(api, route)
+        fault = {"spec": {"http": [{"match": [{"uri": {"regex": "("}}], "redirect": {"uri": "/"}}]}}
+        await api.patch(await path_of(api, route), fault)
+
+        async def is_kept(name: str = name) -> bool:
+            data = (await api.get(config_map)).get("data") or {}
+            return f"VirtualService.{namespace}.{name}" in data
+
+        await eventually(is_kept, f"the last good version of {name} is kept")
 
 
 def asked(cluster: Cluster) -> list[Request]:

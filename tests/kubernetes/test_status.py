@@ -117,7 +117,7 @@ async def test_a_resource_is_accepted_then_broken_then_mended(
         assert condition(bad, "Accepted")["reason"] == "Invalid"
         words = condition(bad, "Accepted")["message"]
         assert words.startswith("spec.http[0].match[0].uri.regex: ")
-        assert words.endswith("; the last good version stays in force")
+        assert "; the last good version stays in force (generation 1, since 20" in words
 
         await api.patch(path, {"spec": virtual_service("a", "a.example.com", 203, match=None)["spec"]})
         mended = await with_status(api, path, Accepted="True", Programmed="True")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from controlplane.errors import InvalidResourceError
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import Origin
 from controlplane.model.store import Store
@@ -52,6 +53,15 @@ def destination_rule(name: str, host: str, *subsets: str, **metadata: Any) -> Do
 def key_of(resource: Document) -> ResourceKey:
     kind, namespace, name = identify(resource)
     return ResourceKey(kind=kind, namespace=namespace, name=name)
+
+
+def feed_cluster(store: Store, resource: Document, generation: int, uid: str = "") -> None:
+    """As a cluster tells of a resource."""
+    origin = Origin(file="Kubernetes", generation=generation, uid=uid or f"uid of {key_of(resource)}")
+    try:
+        store.apply(key_of(resource), parse_resource(resource, served=True), origin)
+    except InvalidResourceError as error:
+        store.reject(key_of(resource), error.errors, origin)
 
 
 def feed(store: Store, *resources: Document, file: str = "mesh.yaml") -> None:

@@ -16,6 +16,7 @@ from controlplane.kubernetes.api import Document
 
 _NO_QUERY: Mapping[str, str] = {}
 _ALL_OF_A_KIND = re.compile(r"/(api|apis/[^/]+)/[^/]+/[^/]+")
+_ALL_OF_A_NAMESPACE = re.compile(r"/api/v1/namespaces/[^/]+/[^/]+")
 
 
 class FakeKubernetesApi:
@@ -34,13 +35,17 @@ class FakeKubernetesApi:
             self._put(path, document)
 
     async def get(self, path: str, query: Mapping[str, str] = _NO_QUERY) -> Document:
-        """An object, or all of a kind: ``/api/v1/configmaps``, ``/apis/apps/v1/deployments``."""
+        """An object, or all of a kind: ``/api/v1/configmaps``, ``/apis/apps/v1/deployments``; or a
+        namespace's: ``/api/v1/namespaces/default/configmaps``."""
         self._fail()
         if path in self.objects:
             return self.objects[path]
-        if not _ALL_OF_A_KIND.fullmatch(path):
+        if _ALL_OF_A_NAMESPACE.fullmatch(path):
+            items = [each for at, each in self.objects.items() if at.startswith(f"{path}/")]
+        elif _ALL_OF_A_KIND.fullmatch(path):
+            items = [each for at, each in self.objects.items() if _plural(at) == _plural(f"{path}/")]
+        else:
             raise RefusedError(404, f"{path} not found")
-        items = [each for at, each in self.objects.items() if _plural(at) == _plural(f"{path}/")]
         return {"metadata": {"resourceVersion": str(self._version)}, "items": items}
 
     async def stream(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[Document, None]:

@@ -43,6 +43,7 @@ BROKEN = ResourceStatus(
     generation=2,
     in_force=True,
     reasons=("spec.http[0].rout: unknown field; did you mean `route`?",),
+    since="2026-01-01T00:00:00Z",
 )
 PROXY_ID = "sidecar~1~a.b~c"
 
@@ -114,6 +115,8 @@ async def test_statusz_says_why_a_resource_is_quarantined() -> None:
                 "generation": 2,
                 "reasons": ["spec.http[0].rout: unknown field; did you mean `route`?"],
                 "warnings": [],
+                "serving_generation": 0,
+                "since": "2026-01-01T00:00:00Z",
             }
         ]
     }

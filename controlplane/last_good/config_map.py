@@ -1,0 +1,229 @@
+"""The kept versions of a cluster's resources: one ConfigMap that every replica reads, and any may write.
+
+Each entry is of one resource. Of one object (``uid``) the entry of the highest ``generation`` holds, so that
+replicas that saw different versions agree in the end; writing it twice is writing it once. It is removed when
+the resource has recovered, or is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Mapping
+from random import Random
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Gauge
+
+from controlplane.errors import KubernetesError, RefusedError
+from controlplane.kubernetes.api import Document, KubernetesApi
+from controlplane.kubernetes.list_watch import Changes, ListWatch, Timing
+from controlplane.last_good.entry import decode, encode
+from controlplane.model.last_good import LastGood, Unusable
+from controlplane.model.snapshot import MeshSnapshot, ResourceKey, SnapshotChange
+from controlplane.model.status import State
+from controlplane.model.store import Store
+
+_LOG = logging.getLogger(__name__)
+
+CONFIG_MAP: Final = "outrigger-last-good"
+
+_DEFAULT_TIMING: Final = Timing()
+# An object may have 1 MiB, and the API server's limit is on all of its keys and values.
+_MOST_BYTES: Final = 900_000
+# A key of a ConfigMap has 253 characters at most.
+_LONGEST_KEY: Final = 253
+# What looks obsolete may only be news that has not come yet: watches of different kinds know no order.
+_REMOVAL_DELAY_S: Final = 5.0
+_NOT_FOUND: Final = 404
+_CONFLICT: Final = 409
+
+
+class LastGoodConfigMap:
+    """``watch`` is to be run, and must be synced before the store is built for the first time."""
+
+    def __init__(
+        self,
+        api: KubernetesApi,
+        namespace: str,
+        store: Store,
+        on_change: Callable[[], None],
+        *,
+        registry: CollectorRegistry,
+        timing: Timing = _DEFAULT_TIMING,
+        most_bytes: int = _MOST_BYTES,
+        removal_delay_s: float = _REMOVAL_DELAY_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._api: Final = api
+        self._collection: Final = f"/api/v1/namespaces/{namespace}/configmaps"
+        self._store: Final = store
+        self._on_change: Final = on_change
+        self._backoff: Final = timing.backoff
+        self._most_bytes: Final = most_bytes
+        self._removal_delay_s: Final = removal_delay_s
+        self._clock: Final = clock
+        self._built = False  # before, the source has not told all that there is
+        self._exists = False
+        self._data: Mapping[str, str] = {}  # as the cluster has it
+        self._entries: Final[dict[ResourceKey, LastGood | Unusable]] = {}
+        self._obsolete_since: dict[ResourceKey, float] = {}
+        self._changed: Final = asyncio.Event()
+        self._complaint = ""
+        self._unkept: Final = Gauge(
+            "outrigger_last_good_unkept",
+            "Last good versions in force that a restart would lose: there is no room, or they are too large.",
+            registry=registry,
+        )
+        self.watch: Final = ListWatch(
+            api,
+            self._collection,
+            self._take,
+            timing=timing,
+            selector={"fieldSelector": f"metadata.name={CONFIG_MAP}"},
+        )
+
+    def note_build(self, snapshot: MeshSnapshot, change: SnapshotChange) -> None:
+        """The store was built."""
+        self._built = True
+        self._changed.set()
+
+    async def run(self) -> None:
+        """Writes what differs, until cancelled."""
+        await self.watch.synced.wait()
+        rng, failures = Random(), 0
+        while True:
+            self._changed.clear()
+            try:
+                await self._write_what_differs()
+                failures = 0
+            except KubernetesError as error:
+                failures += 1
+                self._complain(error)
+            await asyncio.sleep(self._backoff.delay_s(failures, rng))
+            if failures == 0:
+                await self._until_news()
+
+    async def _until_news(self) -> None:
+        """A change, or the time to look again at what seemed obsolete."""
+        try:
+            async with asyncio.timeout(self._removal_delay_s if self._obsolete_since else None):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
+
+    def _take(self, changes: Changes) -> None:
+        """The ConfigMap as it is now."""
+        self._exists = bool(changes.present)
+        data = (changes.present[-1].get("data") or {}) if changes.present else {}
+        before, self._data = self._data, {name: str(value) for name, value in data.items()}
+        for name in before.keys() | self._data.keys():
+            key, text = _key_of(name), self._data.get(name)
+            if key is None or before.get(name) == text:
+                continue
+            found = None if text is None else decode(text, key)
+            if found is None:
+                self._entries.pop(key, None)
+            else:
+                self._entries[key] = found
+            if isinstance(found, Unusable):
+                where = f"ConfigMap {CONFIG_MAP}, {name}"
+                _LOG.warning("%s: what is kept cannot be used: %s", where, found.reason)
+            self._store.recall(key, found)
+        self._changed.set()
+        if self._built and self._store.has_news:
+            self._on_change()
+
+    async def _write_what_differs(self) -> None:
+        to_write = {
+            _name_of(key): encode(last_good)
+            for key, last_good in self._store.to_keep().items()
+            if not self._has(key, last_good)
+        }
+        removed = {name: None for name in map(_name_of, self._obsolete()) if name in self._data}
+        fitting = self._fitting(to_write, removed)
+        if not (fitting or removed):
+            return
+        if self._exists:
+            await self._api.merge(f"{self._collection}/{CONFIG_MAP}", {"data": {**fitting, **removed}})
+        else:
+            await self._create(fitting)
+        self._complaint = ""
+
+    async def _create(self, data: Mapping[str, str]) -> None:
+        config_map: Document = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": CONFIG_MAP, "labels": {"app.kubernetes.io/part-of": "outrigger"}},
+            "data": dict(data),
+        }
+        await self._api.create(self._collection, config_map)
+
+    def _has(self, key: ResourceKey, last_good: LastGood) -> bool:
+        """Whether what is kept of a resource is as good, or better."""
+        kept = self._entries.get(key)
+        return (
+            isinstance(kept, LastGood)
+            and kept.uid == last_good.uid
+            and kept.generation >= last_good.generation
+        )
+
+    def _obsolete(self) -> list[ResourceKey]:
+        """What nobody needs any more, and has not for a while."""
+        now = self._clock()
+        seen = {key for key, kept in self._entries.items() if self._is_obsolete(key, kept)}
+        self._obsolete_since = {key: self._obsolete_since.get(key, now) for key in seen}
+        return [key for key, at in self._obsolete_since.items() if now - at >= self._removal_delay_s]
+
+    def _is_obsolete(self, key: ResourceKey, kept: LastGood | Unusable) -> bool:
+        status = self._store.status(key)
+        if status is None:
+            return True
+        if isinstance(kept, LastGood) and kept.uid != status.origin.uid:
+            return True
+        # A replica that is behind may see a version as applied that is older than the faulty one.
+        faulty = kept.faulty_generation if isinstance(kept, LastGood) else 0
+        return status.state is State.APPLIED and (status.origin.generation or 0) >= faulty
+
+    def _fitting(self, to_write: Mapping[str, str], removed: Mapping[str, None]) -> dict[str, str]:
+        """As much of what is to be written as there is room for; the first by name come first."""
+        stay = {
+            name: text for name, text in self._data.items() if name not in removed and name not in to_write
+        }
+        room = self._most_bytes - sum(len(name) + len(text.encode()) for name, text in stay.items())
+        fitting = {}
+        for name, text in sorted(to_write.items()):
+            size = len(name) + len(text)
+            if size <= room and len(name) <= _LONGEST_KEY:
+                fitting[name] = text
+                room -= size
+        missing = sorted(to_write.keys() - fitting.keys())
+        self._unkept.set(len(missing))
+        if missing:
+            words = f"there is no room for {missing[0]} in ConfigMap {CONFIG_MAP}"
+            self._say(f"{words}, nor for {len(missing) - 1} others" if len(missing) > 1 else words)
+        return fitting
+
+    def _complain(self, error: KubernetesError) -> None:
+        """Unless it was created, or deleted, meanwhile: the watch tells."""
+        status = error.status if isinstance(error, RefusedError) else None
+        if status != (_NOT_FOUND if self._exists else _CONFLICT):
+            self._say(f"ConfigMap {CONFIG_MAP} cannot be written: {error}")
+
+    def _say(self, words: str) -> None:
+        """Once, until the words are others."""
+        if words != self._complaint:
+            self._complaint = words
+            _LOG.warning("last good versions would be lost by a restart: %s", words)
+
+
+def _name_of(key: ResourceKey) -> str:
+    """``VirtualService.bookinfo.reviews``: neither kinds nor namespaces have dots."""
+    return f"{key.kind}.{key.namespace}.{key.name}"
+
+
+def _key_of(name: str) -> ResourceKey | None:
+    """None for what somebody else has put there."""
+    parts = name.split(".", 2)
+    return ResourceKey(kind=parts[0], namespace=parts[1], name=parts[2]) if len(parts) == 3 else None

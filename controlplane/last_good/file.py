@@ -1,0 +1,168 @@
+"""The kept versions of a folder's resources: one file of the state folder, read at the start and replaced
+whole whenever what is quarantined changes."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from controlplane.ca import state_files
+from controlplane.errors import ResourceError, SettingsError
+from controlplane.last_good.entry import entry_of, key_of, read_entry
+from controlplane.model.last_good import LastGood
+from controlplane.model.snapshot import MeshSnapshot, ResourceKey, SnapshotChange
+from controlplane.model.store import Store
+
+_LOG = logging.getLogger(__name__)
+
+QUARANTINE_FILE: Final = "quarantine.json"
+
+_LAST_GOOD: Final = "lastGood"
+_NOT_IN_FORCE: Final = "notInForce"
+_COUNTING_FILES: Final = "countingFiles"
+
+_MOST_BYTES: Final = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _State:
+    """``held_back`` are the resources of which nothing is in force; ``unusable`` has what is kept of some of
+    them, as it was found, since another release may be able to use it. ``counting_files`` tells whose reading
+    counts of the resources that several files have."""
+
+    last_good: Mapping[ResourceKey, LastGood] = field(default_factory=dict)
+    unusable: Mapping[ResourceKey, object] = field(default_factory=dict)
+    held_back: frozenset[ResourceKey] = frozenset()
+    counting_files: Mapping[ResourceKey, str] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        document = {
+            _LAST_GOOD: [*map(entry_of, self.last_good.values()), *self.unusable.values()],
+            _NOT_IN_FORCE: sorted([each.kind, each.namespace, each.name] for each in self.held_back),
+            _COUNTING_FILES: sorted(
+                [key.kind, key.namespace, key.name, file] for key, file in self.counting_files.items()
+            ),
+        }
+        return json.dumps(document, indent=1).encode("ascii")
+
+
+class LastGoodFile:
+    """`load` before the source is read; `note_build` after each build."""
+
+    def __init__(
+        self,
+        path: Path,
+        store: Store,
+        *,
+        most_bytes: int = _MOST_BYTES,
+        replace: Callable[..., None] = state_files.replace,
+    ) -> None:
+        self._path: Final = path
+        self._store: Final = store
+        self._most_bytes: Final = most_bytes
+        self._replace: Final = replace
+        self._written = _State()
+        self._recalled: Final[set[ResourceKey]] = set()
+        self._complaint = ""
+
+    def load(self) -> Mapping[str, set[ResourceKey]]:
+        """Tells the store what is kept. Returns which resources each of the folder's files had."""
+        found = self._read()
+        held_back = frozenset(
+            ResourceKey(kind=a, namespace=b, name=c) for a, b, c in _rows(found, _NOT_IN_FORCE, 3)
+        )
+        counting_files = {
+            ResourceKey(kind=kind, namespace=namespace, name=name): file
+            for kind, namespace, name, file in _rows(found, _COUNTING_FILES, 4)
+        }
+        self._store.hold_back(held_back)
+        self._store.prefer(counting_files)
+        by_file: dict[str, set[ResourceKey]] = defaultdict(set)
+        usable: dict[ResourceKey, LastGood] = {}
+        unusable: dict[ResourceKey, object] = {}
+        for key, entry in self._entries(found.get(_LAST_GOOD)):
+            last_good = read_entry(entry, key)
+            self._store.recall(key, last_good)
+            self._recalled.add(key)
+            if isinstance(last_good, LastGood):
+                usable[key] = last_good
+                by_file[last_good.file].add(key)
+            else:
+                _LOG.warning("%s: what is kept of %s cannot be used: %s", self._path, key, last_good.reason)
+                unusable[key] = entry
+        self._written = _State(
+            last_good=usable, unusable=unusable, held_back=held_back, counting_files=counting_files
+        )
+        return by_file
+
+    def note_build(self, snapshot: MeshSnapshot, change: SnapshotChange) -> None:
+        """The store was built: writes what differs from what is kept."""
+        store = self._store
+        last_good, held_back = store.to_keep(), frozenset(store.held_back())
+        unusable = {key: entry for key, entry in self._written.unusable.items() if key in held_back}
+        state = _State(
+            last_good=last_good,
+            unusable=unusable,
+            held_back=held_back,
+            counting_files=store.counting_files(),
+        )
+        if state == self._written:
+            return
+        for key in self._recalled - last_good.keys() - unusable.keys():
+            store.recall(key, None)  # it has recovered, or is gone: the store itself knows what comes next
+            self._recalled.discard(key)
+        if self._write(state):
+            self._written = state
+
+    def _read(self) -> dict[str, Any]:
+        try:
+            with self._path.open("rb") as file:
+                data = file.read(self._most_bytes + 1)
+            if len(data) > self._most_bytes:
+                raise ValueError(f"is larger than {self._most_bytes} bytes")
+            found = json.loads(data)
+        except FileNotFoundError:
+            return {}
+        except (OSError, ValueError, RecursionError) as error:
+            _LOG.warning("%s cannot be used, last good versions are forgotten: %s", self._path, error)
+            return {}
+        if not isinstance(found, dict):
+            _LOG.warning("%s cannot be used, last good versions are forgotten: no JSON object", self._path)
+            return {}
+        return found
+
+    def _entries(self, entries: object) -> Iterable[tuple[ResourceKey, object]]:
+        """What is kept, and of which resource."""
+        for number, entry in enumerate(entries if isinstance(entries, list) else ()):
+            try:
+                yield key_of(entry), entry
+            except ResourceError as error:
+                _LOG.warning("%s: %s[%d].resource: %s", self._path, _LAST_GOOD, number, error)
+
+    def _write(self, state: _State) -> bool:
+        """Whether it could be written."""
+        try:
+            content = state.encode()
+            if len(content) > self._most_bytes:
+                raise SettingsError(f"{self._path} would be larger than {self._most_bytes} bytes")
+            self._replace(self._path, content, mode=0o600)
+        except SettingsError as error:
+            if str(error) != self._complaint:
+                self._complaint = str(error)
+                _LOG.warning("last good versions would be lost by a restart: %s", error)
+            return False
+        self._complaint = ""
+        return True
+
+
+def _rows(found: Mapping[str, Any], name: str, length: int) -> Iterable[list[str]]:
+    """The lists of so many strings that are there; what is damaged is passed over."""
+    rows = found.get(name)
+    for row in rows if isinstance(rows, list) else ():
+        if isinstance(row, list) and len(row) == length and all(isinstance(each, str) for each in row):
+            yield row

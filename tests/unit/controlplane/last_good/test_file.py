@@ -1,0 +1,209 @@
+"""What a folder's control plane keeps in its state folder, and what it makes of what it finds there."""
+
+from __future__ import annotations
+
+import json
+import logging
+import stat
+from pathlib import Path
+
+import pytest
+
+from controlplane.ca import state_files
+from controlplane.errors import SettingsError
+from controlplane.last_good.file import LastGoodFile
+from controlplane.model.store import Store
+from controlplane.sources.files import FolderSource
+from tests.support.documents import destination, destination_rule, key_of, service, virtual_service
+from tests.support.mesh_folder import MeshFolder
+
+GOOD = virtual_service("reviews", ["reviews"], destination("reviews", "v3"))
+FAULTY = virtual_service("reviews", ["reviews"], {"destination": {"host": "reviews", "colour": "blue"}})
+KEY = key_of(GOOD)
+
+
+class Process:
+    """A control plane's store, folder and state, from its start on."""
+
+    def __init__(self, path: Path) -> None:
+        self.full = False
+        self.store = Store()
+        self.file = LastGoodFile(path / "quarantine.json", self.store, replace=self._replace)
+        self.source = FolderSource(path / "mesh", self.store, lambda: None, had=self.file.load())
+        self.look()
+
+    def _replace(self, path: Path, content: bytes, *, mode: int) -> None:
+        if self.full:
+            raise SettingsError(f"cannot write {path}: No space left on device")
+        state_files.replace(path, content, mode=mode)
+
+    def look(self) -> None:
+        self.source.load()
+        self.file.note_build(*self.store.build())
+
+    @property
+    def serves(self) -> str | None:
+        snapshot, _ = self.store.build()
+        found = [each.spec.http[0].route[0].destination.subset for each in snapshot.virtual_services]
+        return found[0] if found else None
+
+    def reasons(self) -> str:
+        status = self.store.status(KEY)
+        return "" if status is None else "; ".join(status.reasons)
+
+
+@pytest.fixture
+def mesh(tmp_path: Path) -> MeshFolder:
+    folder = MeshFolder(tmp_path / "mesh")
+    folder.write("base", service("reviews"), destination_rule("reviews", "reviews", "v1", "v3"))
+    folder.write("route", GOOD)
+    return folder
+
+
+@pytest.fixture
+def quarantined(mesh: MeshFolder, tmp_path: Path) -> Path:
+    """What a process has left."""
+    process = Process(tmp_path)
+    mesh.write("route", FAULTY)
+    process.look()
+    assert process.serves == "v3"
+    return tmp_path / "quarantine.json"
+
+
+def test_what_is_in_order_needs_no_file(mesh: MeshFolder, tmp_path: Path) -> None:
+    Process(tmp_path)
+    assert not (tmp_path / "quarantine.json").exists()
+
+
+def test_nobody_else_reads_it(quarantined: Path) -> None:
+    assert stat.S_IMODE(quarantined.stat().st_mode) == 0o600
+
+
+def test_a_resource_that_has_recovered_is_forgotten(
+    mesh: MeshFolder, quarantined: Path, tmp_path: Path
+) -> None:
+    process = Process(tmp_path)
+    mesh.write("route", virtual_service("reviews", ["reviews"], destination("reviews", "v1")))
+    process.look()
+    assert json.loads(quarantined.read_text())["lastGood"] == []
+    mesh.write("route", FAULTY)
+    process.look()
+    assert (process.serves, Process(tmp_path).serves) == ("v1", "v1")
+
+
+def test_a_resource_that_is_deleted_while_nobody_runs_is_forgotten(
+    mesh: MeshFolder, quarantined: Path, tmp_path: Path
+) -> None:
+    mesh.write_text("route", "# nothing")
+    assert Process(tmp_path).serves is None
+    assert json.loads(quarantined.read_text())["lastGood"] == []
+
+
+def test_a_resource_whose_file_is_deleted_while_nobody_runs_is_forgotten(
+    mesh: MeshFolder, quarantined: Path, tmp_path: Path
+) -> None:
+    mesh.remove("route")
+    assert Process(tmp_path).serves is None
+    assert json.loads(quarantined.read_text())["lastGood"] == []
+
+
+def test_a_resource_that_is_mended_while_nobody_runs_serves(
+    mesh: MeshFolder, quarantined: Path, tmp_path: Path
+) -> None:
+    mesh.write("route", virtual_service("reviews", ["reviews"], destination("reviews", "v1")))
+    assert Process(tmp_path).serves == "v1"
+
+
+def test_a_file_that_is_no_yaml_still_means_its_resources(
+    mesh: MeshFolder, quarantined: Path, tmp_path: Path
+) -> None:
+    mesh.write_text("route", "kind: [")
+    process = Process(tmp_path)
+    assert process.serves == "v3"
+    assert "cannot be found in route.yaml" in process.reasons()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff\xfe",
+        b"[" * 100_000,
+        b'{"lastGood": 7, "notInForce": {}, "countingFiles": [1, ["a"]]}',
+    ],
+)
+def test_a_damaged_file_is_told_and_passed_over(
+    quarantined: Path, tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    quarantined.write_bytes(content)
+    process = Process(tmp_path)
+    assert process.serves is None
+    assert "colour" in process.reasons()
+    if b"lastGood" not in content:
+        assert f"{quarantined} cannot be used, last good versions are forgotten" in caplog.text
+
+
+def test_an_entry_that_is_not_valid_is_told_in_the_status_and_stays_for_other_releases(
+    mesh: MeshFolder, quarantined: Path, tmp_path: Path
+) -> None:
+    document = json.loads(quarantined.read_text())
+    document["lastGood"][0]["resource"]["spec"]["ofTomorrow"] = {}
+    quarantined.write_text(json.dumps(document))
+    process = Process(tmp_path)
+    assert process.serves is None
+    assert (
+        "the last good version that was kept cannot be used: spec.ofTomorrow: unknown field"
+        in process.reasons()
+    )
+    process.look()
+    assert Process(tmp_path).reasons() == process.reasons()
+    assert "ofTomorrow" in quarantined.read_text()
+    mesh.write("route", GOOD)
+    process.look()
+    assert "ofTomorrow" not in quarantined.read_text()
+
+
+def test_an_entry_by_hand_is_checked_as_any_resource(quarantined: Path, tmp_path: Path) -> None:
+    document = json.loads(quarantined.read_text())
+    document["lastGood"][0]["resource"]["spec"]["http"][0]["route"][0]["destination"]["subset"] = "v1"
+    quarantined.write_text(json.dumps(document))
+    assert Process(tmp_path).serves == "v1"
+
+
+def test_where_it_cannot_be_written_the_mesh_goes_on(
+    mesh: MeshFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    process = Process(tmp_path)
+    process.full = True
+    mesh.write("route", FAULTY)
+    caplog.set_level(logging.WARNING)
+    process.look()
+    process.look()
+    assert process.serves == "v3"
+    assert caplog.text.count("last good versions would be lost by a restart") == 1
+
+
+def test_a_recovery_that_cannot_be_written_is_no_way_back(
+    mesh: MeshFolder, quarantined: Path, tmp_path: Path
+) -> None:
+    process = Process(tmp_path)
+    process.full = True
+    mesh.write("route", virtual_service("reviews", ["reviews"], destination("reviews", "v1")))
+    process.look()
+    mesh.write("route", FAULTY)
+    process.look()
+    assert process.serves == "v1"
+
+
+def test_it_never_grows_beyond_its_limit(mesh: MeshFolder, tmp_path: Path) -> None:
+    store = Store()
+    file = LastGoodFile(tmp_path / "quarantine.json", store, most_bytes=10)
+    source = FolderSource(tmp_path / "mesh", store, lambda: None, had=file.load())
+    source.load()
+    store.build()
+    mesh.write("route", FAULTY)
+    source.load()
+    file.note_build(*store.build())
+    assert not (tmp_path / "quarantine.json").exists()

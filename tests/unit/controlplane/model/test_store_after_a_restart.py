@@ -1,0 +1,273 @@
+"""What is in force follows from what is stored: a process that starts, and every replica, decides alike."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from controlplane.errors import ResourceError
+from controlplane.last_good.entry import decode, encode
+from controlplane.model.last_good import LastGood, Unusable
+from controlplane.model.snapshot import SnapshotChange
+from controlplane.model.status import Origin, ResourceStatus, State
+from controlplane.model.store import Store
+from tests.support.documents import (
+    Document,
+    destination,
+    destination_rule,
+    document,
+    feed,
+    feed_cluster,
+    key_of,
+    service,
+    virtual_service,
+    workload,
+)
+
+MIDNIGHT = datetime(2026, 1, 1, tzinfo=UTC)
+BASE = [service("reviews"), destination_rule("reviews", "reviews", "v1", "v2", "v3")]
+BROKEN = virtual_service("reviews", ["reviews"], {"destination": {"host": "reviews", "colour": "blue"}})
+KEY = key_of(BROKEN)
+
+
+def routed(subset: str) -> Document:
+    return virtual_service("reviews", ["reviews"], destination("reviews", subset))
+
+
+def recalled(store: Store, *before: Store) -> Store:
+    """Told of all that the others want to be kept, as it is written."""
+    for other in before:
+        for key, last_good in other.to_keep().items():
+            store.recall(key, decode(encode(last_good), key))
+        store.hold_back(other.held_back())
+        store.prefer(other.counting_files())
+    return store
+
+
+def subsets(store: Store) -> list[str | None]:
+    snapshot, _ = store.build()
+    return [each.spec.http[0].route[0].destination.subset for each in snapshot.virtual_services]
+
+
+def status(store: Store, resource: Document = BROKEN) -> ResourceStatus:
+    store.build()
+    found = store.status(key_of(resource))
+    assert found is not None
+    return found
+
+
+def cluster(*versions: tuple[Document, int], store: Store | None = None, uid: str = "") -> Store:
+    """A replica that built after each version that it was told of."""
+    store = store or Store()
+    for each in BASE:
+        feed_cluster(store, each, 1)
+    for resource, generation in versions:
+        feed_cluster(store, resource, generation, uid)
+        store.build()
+    return store
+
+
+@pytest.mark.parametrize(
+    "good",
+    [
+        routed("v3"),
+        document("DestinationRule", "a", {"host": "a.example.com", "trafficPolicy": {"loadBalancer": {}}}),
+        document(
+            "ServiceEntry", "a", {"hosts": ["a.example.com"], "ports": [{"number": 80, "name": "http"}]}
+        ),
+        workload("a", "10.0.0.1", {"app": "reviews"}),
+        document("Sidecar", "a", {"egress": [{"hosts": ["./*"]}]}),
+        document(
+            "PeerAuthentication",
+            "a",
+            {"selector": {"matchLabels": {"app": "a"}}, "portLevelMtls": {"80": {"mode": "STRICT"}}},
+        ),
+        service("a", ports=[{"name": "http", "port": 1, "targetPort": "web"}]),
+    ],
+    ids=lambda resource: str(resource["kind"]),
+)
+def test_each_kinds_last_good_version_serves_in_the_next_process(good: Document) -> None:
+    broken = {**good, "spec": {**good["spec"], "colour": "blue"}}
+    first, second = Store(), Store()
+    feed(first, *BASE, good)
+    first.build()
+    first.reject(key_of(good), [ResourceError("spec", "is odd")], Origin(file="mesh.yaml"))
+    first.build()
+    recalled(second, first)
+    feed(second, *BASE)
+    second.reject(key_of(broken), [ResourceError("spec", "is odd")], Origin(file="mesh.yaml"))
+    assert status(second, good).in_force
+    assert replace(status(second, good), generation=2) == status(first, good)
+    assert second.to_keep() == first.to_keep()
+
+
+class TestReplicas:
+    def test_one_that_starts_serves_what_the_others_serve(self) -> None:
+        old = cluster((routed("v3"), 1), (BROKEN, 2))
+        new = cluster((BROKEN, 2), store=recalled(Store(), old))
+        assert subsets(new) == subsets(old) == ["v3"]
+        assert status(new) == status(old)
+        assert status(new).serving_generation == 1
+
+    def test_one_that_started_before_it_was_kept_joins_when_it_is_told(self) -> None:
+        old = cluster((routed("v3"), 1), (BROKEN, 2))
+        new = cluster((BROKEN, 2))
+        assert subsets(new) == []
+        assert subsets(recalled(new, old)) == ["v3"]
+
+    @pytest.mark.parametrize("swap", [False, True])
+    def test_those_that_saw_different_versions_agree_on_the_newest(self, swap: bool) -> None:
+        """One has built between generation 2 and 3, the other has not."""
+        both = [
+            cluster((routed("v1"), 1), (routed("v2"), 2), (BROKEN, 3)),
+            cluster((routed("v1"), 1), (BROKEN, 3)),
+        ]
+        one, other = reversed(both) if swap else both
+        recalled(one, other)
+        recalled(other, one)
+        assert subsets(one) == subsets(other) == ["v2"]
+
+    def test_what_is_kept_of_before_the_last_recovery_does_not_come_back(self) -> None:
+        first = cluster((routed("v1"), 1), (BROKEN, 2))
+        cluster((routed("v3"), 3), (BROKEN, 4), store=recalled(first, first))
+        assert subsets(first) == ["v3"]
+        assert first.to_keep()[KEY].generation == 3
+
+    def test_an_object_of_the_same_name_that_was_created_anew_has_no_last_good_version(self) -> None:
+        old = cluster((routed("v3"), 1), (BROKEN, 2), uid="first")
+        assert subsets(cluster((BROKEN, 1), store=old, uid="second")) == []
+        new = recalled(Store(), cluster((routed("v3"), 1), (BROKEN, 2), uid="first"))
+        assert subsets(cluster((BROKEN, 1), store=new, uid="second")) == []
+
+    def test_being_told_of_what_serves_already_is_no_change(self) -> None:
+        store = cluster((routed("v3"), 1), (BROKEN, 2))
+        before, _ = store.build()
+        recalled(store, store)
+        assert store.build() == (before, SnapshotChange(full=False))
+
+    def test_of_equally_old_ones_the_first_by_name_wins_whichever_came_first(self) -> None:
+        """A `kubectl apply` creates many within the second that a creation timestamp has."""
+        born = "2026-01-01T00:00:00Z"
+        a = virtual_service("a", ["reviews"], destination("reviews", "v1"), creationTimestamp=born)
+        b = virtual_service("b", ["reviews"], destination("reviews", "v2"), creationTimestamp=born)
+        assert subsets(cluster((b, 1), (a, 1))) == subsets(cluster((a, 1), (b, 1))) == ["v1"]
+
+    def test_a_quarantine_takes_nobodys_turn(self) -> None:
+        """What cannot be read says no age; its last good version does."""
+        old = virtual_service(
+            "z", ["reviews"], destination("reviews", "v1"), creationTimestamp="2025-01-01T00:00:00Z"
+        )
+        young = virtual_service(
+            "reviews", ["reviews"], destination("reviews", "v2"), creationTimestamp="2026-01-01T00:00:00Z"
+        )
+        store = cluster((young, 1), (BROKEN, 2))
+        assert subsets(store) == ["v2"]
+        assert subsets(cluster((old, 1), store=store)) == ["v1"]
+
+
+class TestAFolder:
+    def restarted(self, store: Store, *resources: Document) -> Store:
+        again = recalled(Store(), store)
+        feed(again, *resources)
+        again.build()
+        return again
+
+    def test_a_slip_does_not_take_over_a_host_by_a_restart(self) -> None:
+        store = Store()
+        feed(store, *BASE, routed("v3"))
+        store.build()
+        slip = virtual_service("a-slip", ["reviews"], destination("reviews", "v1"))
+        feed(store, slip, file="slip.yaml")
+        assert subsets(store) == ["v3"]
+        assert subsets(self.restarted(store, *BASE, slip, routed("v3"))) == ["v3"]
+
+    def test_nor_does_an_older_resource_that_asks_for_more(self) -> None:
+        store = Store()
+        modest = document(
+            "VirtualService", "a", {"hosts": ["a.example.com"], "http": [{"directResponse": {"status": 200}}]}
+        )
+        greedy = {**modest, "spec": {**modest["spec"], "hosts": ["a.example.com", "reviews"]}}
+        feed(store, *BASE, modest, routed("v3"))
+        store.build()
+        feed(store, greedy)
+        assert not status(store, routed("v3")).reasons
+        again = self.restarted(store, *BASE, greedy, routed("v3"))
+        for each in (store, again):
+            assert status(each, routed("v3")).state is State.APPLIED
+            assert (status(each, greedy).state, status(each, greedy).in_force) == (State.QUARANTINED, True)
+
+    def test_of_two_files_with_one_resource_the_first_still_counts(self) -> None:
+        store = Store()
+        feed(store, *BASE)
+        feed(store, routed("v3"), file="z.yaml")
+        feed(store, routed("v1"), file="a.yaml")
+        assert subsets(store) == ["v3"]
+        again = recalled(Store(), store)
+        feed(again, *BASE)
+        feed(again, routed("v1"), file="a.yaml")
+        feed(again, routed("v3"), file="z.yaml")
+        assert subsets(again) == ["v3"]
+        again.delete(KEY, "z.yaml")
+        assert subsets(again) == ["v1"]
+
+
+class TestSince:
+    def test_it_is_told_since_when_an_older_version_serves(self) -> None:
+        now = MIDNIGHT
+        store = cluster((routed("v3"), 1), store=Store(clock=lambda: now))
+        assert status(store).since == ""
+        cluster((BROKEN, 2), store=store)
+        now += timedelta(hours=1)
+        cluster((BROKEN, 3), store=store)
+        found = status(store)
+        assert (found.since, found.serving_generation) == ("2026-01-01T00:00:00Z", 1)
+        assert found.lasting_consequence == (
+            "the last good version stays in force (generation 1, since 2026-01-01T00:00:00Z)"
+        )
+
+    def test_a_later_process_tells_the_same(self) -> None:
+        old = cluster((routed("v3"), 1), (BROKEN, 2), store=Store(clock=lambda: MIDNIGHT))
+        new = Store(clock=lambda: MIDNIGHT + timedelta(days=1))
+        assert status(cluster((BROKEN, 2), store=recalled(new, old))).since == "2026-01-01T00:00:00Z"
+
+    def test_what_has_recovered_serves_itself(self) -> None:
+        store = cluster((routed("v3"), 1), (BROKEN, 2), (routed("v2"), 3))
+        assert (status(store).since, status(store).serving_generation) == ("", 0)
+        assert store.to_keep() == {}
+
+
+class TestUnusable:
+    def test_what_is_kept_and_cannot_be_used_is_said_where_nothing_serves(self) -> None:
+        store = Store()
+        store.recall(KEY, Unusable(reason="spec.http: is of another release"))
+        assert not status(cluster((BROKEN, 1), store=store)).in_force
+        assert status(store).reasons[-1] == (
+            "the last good version that was kept cannot be used: spec.http: is of another release"
+        )
+
+    def test_what_this_process_knows_to_be_good_goes_on(self) -> None:
+        store = cluster((routed("v3"), 1), (BROKEN, 2))
+        store.recall(KEY, Unusable(reason="is no JSON"))
+        assert subsets(store) == ["v3"]
+        assert store.to_keep()[KEY].generation == 1
+
+    def test_what_is_kept_of_a_resource_that_is_gone_is_no_resource(self) -> None:
+        last_good = cluster((routed("v3"), 1), (BROKEN, 2)).to_keep()[KEY]
+        store = Store()
+        store.recall(KEY, last_good)
+        assert subsets(cluster(store=store)) == []
+        assert store.status(KEY) is None
+
+    def test_a_kept_version_that_contradicts_another_by_now_waits(self) -> None:
+        kept = cluster((routed("v3"), 1), (BROKEN, 2)).to_keep()[KEY]
+        assert isinstance(kept, LastGood)
+        other = virtual_service("a", ["reviews"], destination("reviews", "v1"))
+        store = Store()
+        store.recall(KEY, kept)
+        cluster((other, 1), (BROKEN, 2), store=store)
+        assert subsets(store) == ["v1"]
+        assert "the last good version holds no more" in status(store).reasons[-1]
+        store.delete(key_of(other), "Kubernetes")
+        assert subsets(store) == ["v3"]
