@@ -53,6 +53,7 @@ async def cluster_foundation(
             ),
             authority=authority,
             authenticator=TokenReviewer(api, settings.mesh.trust_domain),
+            knows_all_workloads=True,
             on_build=statuses.note_build,
             duties={"root-certificates": root_certificates.run, "statuses": statuses.run},
         )

@@ -7,6 +7,7 @@ ControlPlaneError
 │   ├── UnreachableError     the API server gives no answer, or not the whole of it
 │   └── RefusedError         it gives one, and refuses
 ├── ProxyError           the proxy's: a node, a subscription or an acknowledgement that makes no sense
+│   └── UnknownWorkloadError     its workload is not known, perhaps not yet
 └── AuthorityError       a certificate is refused
     ├── UnauthenticatedError     no token, or one that proves nothing
     ├── PermissionDeniedError    a token that proves somebody else
@@ -67,6 +68,10 @@ class RefusedError(KubernetesError):
 
 class ProxyError(ControlPlaneError):
     """A proxy said something that cannot be followed."""
+
+
+class UnknownWorkloadError(ProxyError):
+    """Nobody has told of the workload that a proxy says it is: it may be told of later."""
 
 
 class AuthorityError(ControlPlaneError):

@@ -35,12 +35,14 @@ def _tell_nobody(snapshot: MeshSnapshot, change: SnapshotChange) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foundation:
-    """``source`` is not started yet. ``on_build`` is told whenever the store was built. ``duties`` are what
+    """``source`` is not started yet. ``knows_all_workloads``: what the source has not told of is no workload,
+    and nobody may say to be one. ``on_build`` is told whenever the store was built. ``duties`` are what
     else is to be done while we serve, by name, each until it is cancelled."""
 
     source: Source
     authority: Authority
     authenticator: Authenticator
+    knows_all_workloads: bool = False
     on_build: Callable[[MeshSnapshot, SnapshotChange], None] = _tell_nobody
     duties: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=dict)
 

@@ -95,6 +95,7 @@ class ControlPlane:
         self._xds = XdsServer(
             registry=self._registry,
             authenticate=authenticator.authenticate if self._settings.xds_auth else None,
+            knows_all=self._foundation.knows_all_workloads,
         )
         ports = self._settings.ports
         tls = self._grpc_server("xDS over TLS", ports.xds_tls, self._credentials())
