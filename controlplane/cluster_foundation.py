@@ -21,6 +21,8 @@ from controlplane.kubernetes.api import ClientApi, KubernetesApi
 from controlplane.kubernetes.backoff import until_answered
 from controlplane.model.store import Store
 from controlplane.settings import Settings
+from controlplane.sources.foreign_kinds import ForeignKinds
+from controlplane.sources.foreign_resources import ForeignResources
 from controlplane.sources.kubernetes import KubernetesSource
 from controlplane.status.elected import ElectedWriter
 from controlplane.status.writer import StatusTiming, World
@@ -42,7 +44,19 @@ async def cluster_foundation(
         authority = make_authority(await _signer(api, settings), settings)
         root_certificates = RootCertificates(api, "".join(authority.trust_bundle_pem))
         statuses = ElectedWriter(api, settings.namespace, world, registry=registry, timing=status_timing)
+        unsupported = ForeignResources(registry)
+        foreign_kinds = ForeignKinds(
+            api,
+            api.metadata_only(),
+            store,
+            on_change,
+            unsupported,
+            on_metadata=lambda key, served, document: statuses.ledger.note_metadata(
+                key, served.api_version, served.plural, document
+            ),
+        )
         yield Foundation(
+            unsupported=unsupported,
             source=KubernetesSource(
                 api,
                 store,
@@ -55,7 +69,11 @@ async def cluster_foundation(
             authenticator=TokenReviewer(api, settings.mesh.trust_domain),
             knows_all_workloads=True,
             on_build=statuses.note_build,
-            duties={"root-certificates": root_certificates.run, "statuses": statuses.run},
+            duties={
+                "root-certificates": root_certificates.run,
+                "statuses": statuses.run,
+                "foreign-kinds": foreign_kinds.run,
+            },
         )
     finally:
         await api.close()

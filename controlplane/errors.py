@@ -3,6 +3,7 @@
 ControlPlaneError
 ├── SettingsError        the operator's: a flag, a file, a port; the process exits with code 1
 ├── ResourceError        the author's of a resource: it is quarantined, with these words as its status
+│   └── UnsupportedKindError     it is of a kind of Istio's that is not supported
 ├── KubernetesError      the cluster's
 │   ├── UnreachableError     the API server gives no answer, or not the whole of it
 │   └── RefusedError         it gives one, and refuses
@@ -42,6 +43,15 @@ class InvalidResourceError(ResourceError):
     def __init__(self, errors: tuple[ResourceError, ...]) -> None:
         super().__init__("", "; ".join(map(str, errors)))
         self.errors = errors
+
+
+class UnsupportedKindError(ResourceError):
+    """A resource is of a kind that is none of ours, but of an API of which we have others, or may have."""
+
+    def __init__(self, path: str, reason: str, *, kind: str, group: str) -> None:
+        super().__init__(path, reason)
+        self.kind = kind
+        self.group = group
 
 
 class KubernetesError(ControlPlaneError):

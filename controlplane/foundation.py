@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from prometheus_client import CollectorRegistry
+
 from controlplane.ca import state_files
 from controlplane.ca.authentication import Authenticator
 from controlplane.ca.authority import Authority
@@ -22,6 +24,7 @@ from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
 from controlplane.model.store import Store
 from controlplane.settings import Settings
 from controlplane.sources.files import FolderSource
+from controlplane.sources.foreign_resources import ForeignResources
 from controlplane.sources.source import Source
 
 _LOG = logging.getLogger(__name__)
@@ -42,6 +45,7 @@ class Foundation:
     source: Source
     authority: Authority
     authenticator: Authenticator
+    unsupported: ForeignResources
     knows_all_workloads: bool = False
     on_build: Callable[[MeshSnapshot, SnapshotChange], None] = _tell_nobody
     duties: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=dict)
@@ -49,15 +53,17 @@ class Foundation:
 
 @asynccontextmanager
 async def folder_foundation(
-    settings: Settings, store: Store, on_change: Callable[[], None]
+    settings: Settings, store: Store, on_change: Callable[[], None], registry: CollectorRegistry
 ) -> AsyncIterator[Foundation]:
     """The roots are published in the state folder, for those who are to trust us. Raises `SettingsError`."""
     token_key = load_or_create_token_key(settings.state_dir)
     authority = make_authority(_signer(settings), settings)
     bundle = "".join(authority.trust_bundle_pem).encode("ascii")
     state_files.replace(settings.state_dir / TRUST_BUNDLE_FILE, bundle, mode=0o644)
+    unsupported = ForeignResources(registry)
     yield Foundation(
-        source=FolderSource(settings.folder, store, on_change),
+        source=FolderSource(settings.folder, store, on_change, unsupported.update),
+        unsupported=unsupported,
         authority=authority,
         authenticator=TokenVerifier(token_key, settings.mesh.trust_domain),
     )

@@ -134,7 +134,7 @@ class ControlPlane:
     def _lay_foundation(self) -> AbstractAsyncContextManager[Foundation]:
         settings, store, on_change = self._settings, self._store, self._debouncer.trigger
         if settings.source == "files":
-            return folder_foundation(settings, store, on_change)
+            return folder_foundation(settings, store, on_change, self._registry)
         # The client of Kubernetes is heavy: who has a folder should not wait for it.
         from controlplane.cluster_foundation import cluster_foundation  # noqa: PLC0415
 
@@ -162,6 +162,7 @@ class ControlPlane:
         return Mesh(
             snapshot=lambda: self._snapshot,
             statuses=self._store.statuses,
+            unsupported=self._foundation.unsupported.listing,
             proxies=self._xds.proxies,
             config_dump=self._xds.config_dump,
         )

@@ -9,7 +9,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from controlplane.errors import ResourceError
+from controlplane.errors import ResourceError, UnsupportedKindError
 from controlplane.model.record import Record, Version
 from controlplane.model.status import Fault
 
@@ -51,7 +51,7 @@ class Arbiter:
 
     def _settle(self, record: Record) -> None:
         reasons = [str(error) for error in record.reading.errors]
-        fault = Fault.INVALID if reasons else None
+        fault = _own_fault(record.reading.errors)
         for version in record.candidates:
             claims = list(self._claims(version))
             conflicts = list(self._conflicts(claims))
@@ -74,6 +74,13 @@ class Arbiter:
                 if claim.contradicts(taken):
                     owner = f"{holder.key} ({holder.reading.origin})"
                     yield ResourceError(claim.path, f"{claim.words} already by {owner}")
+
+
+def _own_fault(errors: Sequence[ResourceError]) -> Fault | None:
+    """What is wrong with a resource itself."""
+    if any(isinstance(error, UnsupportedKindError) for error in errors):
+        return Fault.UNSUPPORTED
+    return Fault.INVALID if errors else None
 
 
 def _seniority(record: Record) -> tuple[str, int, str, str, str]:
