@@ -23,6 +23,8 @@ from controlplane.last_good.config_map import LastGoodConfigMap
 from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
 from controlplane.model.store import Store
 from controlplane.settings import Settings
+from controlplane.sources.foreign_kinds import ForeignKinds
+from controlplane.sources.foreign_resources import ForeignResources
 from controlplane.sources.kubernetes import KubernetesSource
 from controlplane.status.elected import ElectedWriter
 from controlplane.status.writer import StatusTiming, World
@@ -50,7 +52,19 @@ async def cluster_foundation(
             statuses.note_build(snapshot, change)
             last_good.note_build(snapshot, change)
 
+        unsupported = ForeignResources(registry)
+        foreign_kinds = ForeignKinds(
+            api,
+            api.metadata_only(),
+            store,
+            on_change,
+            unsupported,
+            on_metadata=lambda key, served, document: statuses.ledger.note_metadata(
+                key, served.api_version, served.plural, document
+            ),
+        )
         yield Foundation(
+            unsupported=unsupported,
             source=KubernetesSource(
                 api,
                 store,
@@ -62,11 +76,13 @@ async def cluster_foundation(
             ),
             authority=authority,
             authenticator=TokenReviewer(api, settings.mesh.trust_domain),
+            knows_all_workloads=True,
             on_build=note_build,
             duties={
                 "root-certificates": root_certificates.run,
                 "last-good-versions": last_good.run,
                 "statuses": statuses.run,
+                "foreign-kinds": foreign_kinds.run,
             },
         )
     finally:

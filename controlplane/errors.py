@@ -3,10 +3,12 @@
 ControlPlaneError
 ├── SettingsError        the operator's: a flag, a file, a port; the process exits with code 1
 ├── ResourceError        the author's of a resource: it is quarantined, with these words as its status
+│   └── UnsupportedKindError     it is of a kind of Istio's that is not supported
 ├── KubernetesError      the cluster's
 │   ├── UnreachableError     the API server gives no answer, or not the whole of it
 │   └── RefusedError         it gives one, and refuses
 ├── ProxyError           the proxy's: a node, a subscription or an acknowledgement that makes no sense
+│   └── UnknownWorkloadError     its workload is not known, perhaps not yet
 └── AuthorityError       a certificate is refused
     ├── UnauthenticatedError     no token, or one that proves nothing
     ├── PermissionDeniedError    a token that proves somebody else
@@ -43,6 +45,15 @@ class InvalidResourceError(ResourceError):
         self.errors = errors
 
 
+class UnsupportedKindError(ResourceError):
+    """A resource is of a kind that is none of ours, but of an API of which we have others, or may have."""
+
+    def __init__(self, path: str, reason: str, *, kind: str, group: str) -> None:
+        super().__init__(path, reason)
+        self.kind = kind
+        self.group = group
+
+
 class KubernetesError(ControlPlaneError):
     """A Kubernetes API server cannot be followed, for now."""
 
@@ -67,6 +78,10 @@ class RefusedError(KubernetesError):
 
 class ProxyError(ControlPlaneError):
     """A proxy said something that cannot be followed."""
+
+
+class UnknownWorkloadError(ProxyError):
+    """Nobody has told of the workload that a proxy says it is: it may be told of later."""
 
 
 class AuthorityError(ControlPlaneError):

@@ -12,6 +12,8 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from prometheus_client import CollectorRegistry
+
 from controlplane.ca import state_files
 from controlplane.ca.authentication import Authenticator
 from controlplane.ca.authority import Authority
@@ -23,6 +25,7 @@ from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
 from controlplane.model.store import Store
 from controlplane.settings import Settings
 from controlplane.sources.files import FolderSource
+from controlplane.sources.foreign_resources import ForeignResources
 from controlplane.sources.source import Source
 
 _LOG = logging.getLogger(__name__)
@@ -32,19 +35,22 @@ _EXPIRY_WARNING_S: Final = 30 * 24 * 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foundation:
-    """``source`` is not started yet. ``on_build`` is told whenever the store was built. ``duties`` are what
+    """``source`` is not started yet. ``knows_all_workloads``: what the source has not told of is no workload,
+    and nobody may say to be one. ``on_build`` is told whenever the store was built. ``duties`` are what
     else is to be done while we serve, by name, each until it is cancelled."""
 
     source: Source
     authority: Authority
     authenticator: Authenticator
+    unsupported: ForeignResources
     on_build: Callable[[MeshSnapshot, SnapshotChange], None]
+    knows_all_workloads: bool = False
     duties: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=dict)
 
 
 @asynccontextmanager
 async def folder_foundation(
-    settings: Settings, store: Store, on_change: Callable[[], None]
+    settings: Settings, store: Store, on_change: Callable[[], None], registry: CollectorRegistry
 ) -> AsyncIterator[Foundation]:
     """The roots are published in the state folder, for those who are to trust us. Raises `SettingsError`."""
     token_key = load_or_create_token_key(settings.state_dir)
@@ -52,8 +58,12 @@ async def folder_foundation(
     bundle = "".join(authority.trust_bundle_pem).encode("ascii")
     state_files.replace(settings.state_dir / TRUST_BUNDLE_FILE, bundle, mode=0o644)
     last_good = LastGoodFile(settings.state_dir / QUARANTINE_FILE, store)
+    unsupported = ForeignResources(registry)
     yield Foundation(
-        source=FolderSource(settings.folder, store, on_change, had=last_good.load()),
+        source=FolderSource(
+            settings.folder, store, on_change, had=last_good.load(), on_unsupported=unsupported.update
+        ),
+        unsupported=unsupported,
         authority=authority,
         authenticator=TokenVerifier(token_key, settings.mesh.trust_domain),
         on_build=last_good.note_build,

@@ -99,6 +99,7 @@ class ControlPlane:
         self._xds = XdsServer(
             registry=self._registry,
             authenticate=authenticator.authenticate if self._settings.xds_auth else None,
+            knows_all=self._foundation.knows_all_workloads,
         )
         ports = self._settings.ports
         tls = self._grpc_server("xDS over TLS", ports.xds_tls, self._credentials())
@@ -137,7 +138,7 @@ class ControlPlane:
     def _lay_foundation(self) -> AbstractAsyncContextManager[Foundation]:
         settings, store, on_change = self._settings, self._store, self._debouncer.trigger
         if settings.source == "files":
-            return folder_foundation(settings, store, on_change)
+            return folder_foundation(settings, store, on_change, self._registry)
         # The client of Kubernetes is heavy: who has a folder should not wait for it.
         from controlplane.cluster_foundation import cluster_foundation  # noqa: PLC0415
 
@@ -165,6 +166,7 @@ class ControlPlane:
         return Mesh(
             snapshot=lambda: self._snapshot,
             statuses=self._store.statuses,
+            unsupported=self._foundation.unsupported.listing,
             proxies=self._xds.proxies,
             config_dump=self._xds.config_dump,
         )

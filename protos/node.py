@@ -15,6 +15,7 @@ LABELS: Final = "LABELS"
 SERVICE_ACCOUNT: Final = "SERVICE_ACCOUNT"
 WORKLOAD_NAME: Final = "WORKLOAD_NAME"
 CLUSTER_ID: Final = "CLUSTER_ID"
+NODE_NAME: Final = "NODE_NAME"  # the Kubernetes node
 INTERCEPTION_MODE: Final = "INTERCEPTION_MODE"  # REDIRECT, TPROXY or NONE
 HTTP_PROXY_PORT: Final = "HTTP_PROXY_PORT"  # MeshConfig.proxyHttpPort, for this proxy alone
 GENERATOR: Final = "GENERATOR"  # "grpc" for gRPC's own xDS client

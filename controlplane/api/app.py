@@ -22,13 +22,15 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mesh:
     """Where answers come from; each is asked anew for each request. ``snapshot`` is None until the first was
-    built. ``proxies`` describes the open streams. ``config_dump`` takes a proxy's id, raises `ProxyError`
-    when no such proxy is connected, and may be called from any thread."""
+    built. ``unsupported`` describes the kinds that nobody reads, ``proxies`` the open streams.
+    ``config_dump`` takes a proxy's id, raises `ProxyError` when no such proxy is connected, and may be called
+    from any thread."""
 
     snapshot: Callable[[], MeshSnapshot | None]
     statuses: Callable[[], Sequence[ResourceStatus]]
     proxies: Callable[[], Sequence[DataclassInstance]]
     config_dump: Callable[[str], JsonObject]
+    unsupported: Callable[[], Sequence[DataclassInstance]] = tuple
 
 
 def debug_app(mesh: Mesh) -> FastAPI:
@@ -78,8 +80,8 @@ def debug_app(mesh: Mesh) -> FastAPI:
 
     @app.get("/debug/statusz")
     async def statusz() -> JsonObject:
-        """Every resource: applied, or quarantined and why."""
-        return views.statusz(mesh.statuses())
+        """Every resource: applied, or quarantined and why; and the kinds of Istio's that have no effect."""
+        return views.statusz(mesh.statuses(), mesh.unsupported())
 
     @app.exception_handler(404)
     async def not_found(request: Request, error: HTTPException) -> Response:

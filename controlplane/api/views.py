@@ -36,9 +36,12 @@ def endpointz(snapshot: MeshSnapshot) -> list[JsonObject]:
     ]
 
 
-def statusz(statuses: Iterable[ResourceStatus]) -> JsonObject:
-    """Every resource: applied or quarantined, and why."""
-    return {"resources": [_status(status) for status in statuses]}
+def statusz(statuses: Iterable[ResourceStatus], unsupported: Iterable[DataclassInstance]) -> JsonObject:
+    """Every resource: applied or quarantined, and why; and the kinds that are not supported, if there are."""
+    listing: JsonObject = {"resources": [_status(status) for status in statuses]}
+    if kinds := list(map(dataclasses.asdict, unsupported)):
+        listing["unsupported"] = kinds
+    return listing
 
 
 def _service(service: Service) -> JsonObject:

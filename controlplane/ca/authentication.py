@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final, Protocol
 
 from controlplane.errors import UnauthenticatedError
+from controlplane.model.proxy import Caller
 from protos.spiffe import SpiffeId
 
 # A token for us is for nobody else: who is shown it cannot use it elsewhere, and a token for elsewhere is
@@ -19,7 +20,7 @@ _MAX_TOKEN_BYTES: Final = 16 * 1024
 
 
 class Authenticator(Protocol):
-    async def authenticate(self, metadata: Metadata) -> SpiffeId:
+    async def authenticate(self, metadata: Metadata) -> Caller:
         """Whom a gRPC call's metadata proves. Raises `UnauthenticatedError` where it proves nobody, and
         `AuthorityUnavailableError` where that cannot be told now. Neither repeats the token."""
         ...

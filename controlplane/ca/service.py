@@ -70,7 +70,7 @@ class CertificateService(ca_pb2_grpc.CertificateServiceServicer):
         )
 
     async def _issue(self, request: CreateCertificateRequest, metadata: Metadata) -> IssuedCertificate:
-        identity = await self._authenticator.authenticate(metadata)
+        identity = (await self._authenticator.authenticate(metadata)).identity
         key = csr.accept_key(request.csr, identity)
         if request.requested_lifetime_s < 0:
             raise InvalidRequestError(f"a lifetime of {request.requested_lifetime_s} s was asked for")

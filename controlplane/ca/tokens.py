@@ -21,6 +21,7 @@ from controlplane.ca import state_files
 from controlplane.ca.authentication import AUDIENCE, Metadata, bearer_token, service_account_identity
 from controlplane.ca.keys import make_key, private_key_pem
 from controlplane.errors import SettingsError, UnauthenticatedError
+from controlplane.model.proxy import Caller
 from protos.spiffe import SpiffeId
 
 TOKEN_KEY_FILE: Final = "token-key.pem"
@@ -70,9 +71,9 @@ class TokenVerifier:
         # By digest: memory should not hold what could be replayed.
         self._verified: Final[OrderedDict[bytes, tuple[SpiffeId, float]]] = OrderedDict()
 
-    async def authenticate(self, metadata: Metadata) -> SpiffeId:
+    async def authenticate(self, metadata: Metadata) -> Caller:
         """Raises `UnauthenticatedError`."""
-        return self.verify(bearer_token(metadata))
+        return Caller(identity=self.verify(bearer_token(metadata)))
 
     def verify(self, token: str) -> SpiffeId:
         """Raises `UnauthenticatedError` with the reason; never repeats the token."""

@@ -23,6 +23,12 @@ from controlplane.kubernetes.configuration import UNREADABLE, read_configuration
 
 Document = dict[str, Any]
 
+_JSON: Final = "application/json"
+# meta.k8s.io/v1: what an API server has of the objects beside their specs and statuses. One that cannot tell
+# that alone would send the whole.
+_METADATA: Final = f"{_JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1,{_JSON}"
+_METADATA_LIST: Final = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,{_JSON}"
+
 _NO_QUERY: Final[Mapping[str, str]] = MappingProxyType({})
 _CONNECT_TIMEOUT_S: Final = 10.0
 _ANSWER_TIMEOUT_S: Final = 60.0
@@ -39,6 +45,7 @@ class _Request:
     query: Mapping[str, str] = field(default_factory=dict)
     document: Document | None = None
     content_type: str = "application/json"
+    accept: str = _JSON
 
 
 class Reader(Protocol):
@@ -74,7 +81,7 @@ class Writer(Protocol):
 
 
 class KubernetesApi(Reader, Writer, Protocol):
-    pass
+    def metadata_only(self) -> Reader: ...
 
 
 class ClientApi:
@@ -99,8 +106,12 @@ class ClientApi:
     async def close(self) -> None:
         await self._client.close()
 
-    async def get(self, path: str, query: Mapping[str, str] = _NO_QUERY) -> Document:
-        return await self._ask(_Request(method="GET", path=path, query=query))
+    async def get(self, path: str, query: Mapping[str, str] = _NO_QUERY, *, accept: str = _JSON) -> Document:
+        return await self._ask(_Request(method="GET", path=path, query=query, accept=accept))
+
+    def metadata_only(self) -> Reader:
+        """Collections and their changes without specs and statuses (PartialObjectMetadata)."""
+        return _MetadataReader(self)
 
     async def create(self, path: str, document: Document) -> Document:
         return await self._ask(_Request(method="POST", path=path, document=document))
@@ -114,9 +125,12 @@ class ClientApi:
             _Request(method="PATCH", path=path, document=document, content_type=merge_patch)
         )
 
-    async def stream(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[Document, None]:
+    async def stream(
+        self, path: str, query: Mapping[str, str], *, accept: str = _JSON
+    ) -> AsyncGenerator[Document, None]:
         limits = ClientTimeout(total=None, sock_connect=_CONNECT_TIMEOUT_S, sock_read=_SILENCE_S)
-        async with self._answer(_Request(method="GET", path=path, query=query), limits) as response:
+        request = _Request(method="GET", path=path, query=query, accept=accept)
+        async with self._answer(request, limits) as response:
             async for line in _lines(response.content.iter_any()):
                 yield _decode(line)
 
@@ -135,7 +149,7 @@ class ClientApi:
         url = f"{host}{request.path}?{urlencode(request.query)}"
         try:
             headers = {
-                "Accept": "application/json",
+                "Accept": request.accept,
                 "Content-Type": request.content_type,
                 **await self._authorization(),
             }
@@ -157,6 +171,19 @@ class ClientApi:
             raise UnreachableError(f"the token to show cannot be read: {error}") from error
         token = settings.get("BearerToken")
         return {} if token is None or not token["value"] else {"Authorization": token["value"].strip()}
+
+
+class _MetadataReader:
+    """A `Reader` of collections."""
+
+    def __init__(self, api: ClientApi) -> None:
+        self._api: Final = api
+
+    async def get(self, path: str, query: Mapping[str, str] = _NO_QUERY) -> Document:
+        return await self._api.get(path, query, accept=_METADATA_LIST)
+
+    def stream(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[Document, None]:
+        return self._api.stream(path, query, accept=_METADATA)
 
 
 async def _lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:

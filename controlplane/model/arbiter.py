@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from controlplane.errors import ResourceError
+from controlplane.errors import ResourceError, UnsupportedKindError
 from controlplane.model.record import Record, Version
 from controlplane.model.status import Fault
 
@@ -79,7 +79,7 @@ class Arbiter:
 
     def _settle(self, record: Record) -> None:
         reasons = [str(error) for error in record.reading.errors]
-        fault = Fault.INVALID if reasons else None
+        fault = _own_fault(record.reading.errors)
         for version in record.candidates:
             claims = list(self._claims(version))
             conflicts = list(self._conflicts(claims))
@@ -116,6 +116,13 @@ def _limits_in(namespace: str, claims: list[tuple[Claim, Record]]) -> Iterator[t
 
 def _name(record: Record) -> str:
     return f"{record.key} ({record.reading.origin})"
+
+
+def _own_fault(errors: Sequence[ResourceError]) -> Fault | None:
+    """What is wrong with a resource itself."""
+    if any(isinstance(error, UnsupportedKindError) for error in errors):
+        return Fault.UNSUPPORTED
+    return Fault.INVALID if errors else None
 
 
 def _seniority(record: Record) -> tuple[str, int, str, str, str]:

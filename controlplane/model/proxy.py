@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from protos.spiffe import SpiffeId
+
 
 class ProxyType(Enum):
     SIDECAR = "sidecar"
@@ -20,8 +22,8 @@ class InterceptionMode(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxy:
-    """``http_proxy_port`` 0: the mesh configuration's. Hashable by identity of content: builders key caches
-    by the parts they read, never by the whole."""
+    """``http_proxy_port`` 0: the mesh configuration's. ``node`` is the Kubernetes node's name. Hashable by
+    identity of content: builders key caches by the parts they read, never by the whole."""
 
     id: str
     type: ProxyType
@@ -30,8 +32,18 @@ class Proxy:
     ip: str
     labels: Mapping[str, str] = field(default_factory=dict)
     service_account: str = ""
+    node: str = ""
     http_proxy_port: int = 0
     interception_mode: InterceptionMode = InterceptionMode.REDIRECT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Whom a token proves. ``pod_name`` and ``pod_uid`` are empty where the token is not bound to a Pod."""
+
+    identity: SpiffeId
+    pod_name: str = ""
+    pod_uid: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -92,7 +92,8 @@ class Service:
 class Workload:
     """What runs at an address: a WorkloadEntry, an inline endpoint of a ServiceEntry, or a pod (whose
     ``registry`` is KUBERNETES). ``ports`` maps a port's name to its number here. ``mesh_tls``: a sidecar is
-    there and speaks mesh TLS (the label ``security.istio.io/tlsMode: istio``)."""
+    there and speaks mesh TLS (the label ``security.istio.io/tlsMode: istio``). ``uid``, ``node`` (its name)
+    and ``addresses`` are a pod's; one that has no address yet has an empty ``address``."""
 
     name: str
     namespace: str
@@ -105,6 +106,9 @@ class Workload:
     mesh_tls: bool = False
     healthy: bool = True
     registry: Registry = Registry.EXTERNAL
+    uid: str = ""
+    node: str = ""
+    addresses: tuple[str, ...] = ()  # all of them, the first too
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

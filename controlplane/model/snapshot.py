@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
+from controlplane.model.known_workloads import NO_WORKLOADS, KnownWorkloads
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.service import Service, ServiceEndpoint, Workload
 from controlplane.resources.destination_rule import DestinationRule
@@ -48,7 +49,8 @@ class MeshSnapshot:
 
     ``services`` by hostname, ``further_services`` what declares one of their hosts, too (see `Service`);
     ``endpoints`` by hostname, of all declarations; the policies oldest first, hosts in them fully
-    qualified (short names resolved in the resource's namespace).
+    qualified (short names resolved in the resource's namespace). ``workloads`` can be sent to;
+    ``known_workloads`` tell who a proxy is, and have Pods without an address too.
     ``generation`` grows by one with each snapshot.
     """
 
@@ -58,6 +60,7 @@ class MeshSnapshot:
     further_services: Mapping[str, tuple[Service, ...]] = field(default_factory=dict)
     endpoints: Mapping[str, tuple[ServiceEndpoint, ...]] = field(default_factory=dict)
     workloads: tuple[Workload, ...] = ()
+    known_workloads: KnownWorkloads = NO_WORKLOADS
     virtual_services: tuple[Config[VirtualService], ...] = ()
     destination_rules: tuple[Config[DestinationRule], ...] = ()
     sidecars: tuple[Config[Sidecar], ...] = ()

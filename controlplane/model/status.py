@@ -33,11 +33,12 @@ class State(Enum):
 
 class Fault(Enum):
     """Why the newest version of a resource is not in force; the words that Kubernetes' Gateway API has for
-    it."""
+    it, where it has one."""
 
     INVALID = "Invalid"
     CONFLICTED = "Conflicted"
     UNRESOLVED_REFS = "UnresolvedRefs"
+    UNSUPPORTED = "Unsupported"  # of a kind that nobody reads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,6 +23,7 @@ from controlplane.model.endpoint_index import EndpointIndex
 from controlplane.model.hosts import export_scopes
 from controlplane.model.journal import Statuses, log_changes
 from controlplane.model.judge import JUDGED, configs_in_force, judge, services_in_force
+from controlplane.model.known_workloads import KnownWorkloads, WorkloadName
 from controlplane.model.last_good import LastGood, Unusable
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.record import NOTHING_KEPT, Kept, Reading, Record, Version
@@ -77,6 +78,8 @@ class Store:
         self._newly_observed: dict[ResourceKey, None] = {}
         self._accounts: set[Account] = set()
         self._index = EndpointIndex()
+        self._pods: dict[WorkloadName, Workload] = {}
+        self._entries: dict[WorkloadName, Workload] = {}
         self._in_force: dict[ResourceKey, Version] = {}
         self._statuses: dict[ResourceKey, Statuses] = {}
         self._status_changes = 0
@@ -304,9 +307,11 @@ class Store:
         for key, (_, after) in changes.items():
             if key.kind == "WorkloadEntry":
                 if after is None:
+                    self._entries.pop((key.namespace, key.name), None)
                     self._index.remove_workload(key.namespace, key.name)
                 else:
-                    self._index.add_workload(cast("Workload", after.view))
+                    entry = self._entries[key.namespace, key.name] = cast("Workload", after.view)
+                    self._index.add_workload(entry)
         for key in observed:
             self._index_observation(key)
         return self._index.refresh()
@@ -314,10 +319,15 @@ class Store:
     def _index_observation(self, key: ResourceKey) -> None:
         match self._observed.get(key):
             case Workload() as pod:
-                self._index.add_workload(pod)
+                self._pods[key.namespace, key.name] = pod
+                if pod.address:
+                    self._index.add_workload(pod)
+                else:  # nothing can be sent to it yet
+                    self._index.remove_workload(key.namespace, key.name, Registry.KUBERNETES)
             case EndpointSlice() as endpoint_slice:
                 self._index.add_slice(key.namespace, key.name, endpoint_slice)
             case None if key.kind == "Pod":
+                self._pods.pop((key.namespace, key.name), None)
                 self._index.remove_workload(key.namespace, key.name, Registry.KUBERNETES)
             case None:
                 self._index.remove_slice(key.namespace, key.name)
@@ -332,6 +342,8 @@ class Store:
             parts |= _by_hostname(services_in_force(declarations))
         if not kinds.isdisjoint(("WorkloadEntry", "ServiceEntry", "Pod")):
             parts["workloads"] = self._index.workloads()
+        if not kinds.isdisjoint(("WorkloadEntry", "Pod")):
+            parts["known_workloads"] = KnownWorkloads(pods=dict(self._pods), entries=dict(self._entries))
         generation = self._snapshot.generation + 1
         return replace(self._snapshot, generation=generation, endpoints=self._index.endpoints, **parts)
 

@@ -93,9 +93,12 @@ def _service_ports(snapshot: MeshSnapshot, proxy: Proxy) -> Iterable[tuple[Servi
 
 def _workload_port(snapshot: MeshSnapshot, proxy: Proxy, service: Service, port: ServicePort) -> int | None:
     for endpoint in snapshot.endpoints.get(service.hostname, ()):
-        if endpoint.declaration != service.declaration:
-            continue
-        if endpoint.service_port == port.name and endpoint.workload.name == proxy.workload:
+        workload = endpoint.workload
+        if (
+            endpoint.declaration == service.declaration
+            and endpoint.service_port == port.name
+            and (workload.namespace, workload.name) == (proxy.namespace, proxy.workload)
+        ):
             return endpoint.port
     return port.target_port if isinstance(port.target_port, int) else None
 

@@ -12,10 +12,11 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from controlplane.errors import InvalidResourceError, ResourceError
+from controlplane.errors import InvalidResourceError, ResourceError, UnsupportedKindError
 from controlplane.resources.base import Message
 from controlplane.resources.core import Namespace, Service
 from controlplane.resources.destination_rule import DestinationRule
+from controlplane.resources.foreign import FOREIGN_KINDS, ForeignKind, foreign_kind, is_istios
 from controlplane.resources.metadata import Metadata
 from controlplane.resources.peer_authentication import PeerAuthentication
 from controlplane.resources.service_entry import ServiceEntry
@@ -49,18 +50,6 @@ KINDS: Mapping[str, Kind] = {
     "PeerAuthentication": Kind(model=PeerAuthentication, api_versions=_SECURITY),
 }
 
-_LATER_KINDS = frozenset(
-    {
-        "AuthorizationPolicy",
-        "EnvoyFilter",
-        "Gateway",
-        "ProxyConfig",
-        "RequestAuthentication",
-        "Telemetry",
-        "WasmPlugin",
-        "WorkloadGroup",
-    }
-)
 _TOP_LEVEL_FIELDS = ("apiVersion", "kind", "metadata", "spec", "status")
 
 
@@ -98,6 +87,21 @@ def identify(document: object) -> tuple[str, str, str]:
 def resembles_known_kind(kind: str) -> bool:
     """Whether a kind may be a misspelt one of ours (``VirtualServices``), rather than another API's."""
     return nearest(kind, KINDS, similarity=0.8) is not None
+
+
+def unsupported_kind(name: str, api_version: object) -> ForeignKind | None:
+    """The kind of Istio's, or of Kubernetes' Gateway API, that a document is of and that is none of ours."""
+    # `VirtualServices` is a slip of the pen.
+    if name in KINDS or (name not in FOREIGN_KINDS and resembles_known_kind(name)):
+        return None
+    return foreign_kind(name, api_version)
+
+
+def unsupported(kind: ForeignKind) -> UnsupportedKindError:
+    """What to say of a resource of such a kind."""
+    whose = "Istio's" if is_istios(kind.group) else "Kubernetes' Gateway API"
+    words = f"{kind.name} is a kind of {whose} that is not supported yet: {kind.consequence}"
+    return UnsupportedKindError("kind", words, kind=kind.name, group=kind.group)
 
 
 def parse_resource(document: object, *, served: bool = False) -> Resource:
@@ -143,9 +147,10 @@ def _dump(message: Message) -> Any:
 
 def _known_kind(name: str, api_version: object) -> Kind:
     kind = KINDS.get(name)
+    foreign = unsupported_kind(name, api_version)
+    if foreign is not None:
+        raise unsupported(foreign)
     if kind is None:
-        if name in _LATER_KINDS:
-            raise ResourceError("kind", f"{name} is a kind of Istio's that is not supported yet")
         raise ResourceError("kind", f"{name!r:.80} is no known kind{suggestion(name, KINDS)}")
     if api_version not in kind.api_versions:
         known = " or ".join(kind.api_versions)

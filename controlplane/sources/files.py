@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Set
+from collections.abc import AsyncGenerator, Callable, Collection, Iterator, Mapping, Set
 from contextlib import aclosing
 from pathlib import Path
 from types import MappingProxyType
+from typing import Protocol
 
 from watchfiles import awatch
 
-from controlplane.errors import ResourceError, SettingsError
+from controlplane.errors import ResourceError, SettingsError, UnsupportedKindError
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import FILE, Origin
 from controlplane.model.store import Store
+from controlplane.resources.foreign import ForeignKind
 from controlplane.sources.folder import UNREADABLE, Contents, Listing, Signature, list_files, read_file
+from controlplane.sources.foreign_resources import ResourceName
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,10 +33,26 @@ _QUIET_MS = 20
 _LONGEST_WAIT_MS = 200
 
 
+Unsupported = tuple[ForeignKind, ResourceName]
+
+
+class OnUnsupported(Protocol):
+    def __call__(
+        self, kind: ForeignKind, *, present: Collection[ResourceName], gone: Collection[ResourceName]
+    ) -> None: ...
+
+
+def _tell_nobody(
+    kind: ForeignKind, *, present: Collection[ResourceName], gone: Collection[ResourceName]
+) -> None:
+    pass
+
+
 class FolderSource:
     """Feeds a store from the ``*.yaml`` and ``*.yml`` files of a folder. ``on_change`` is called on the event
     loop whenever the store was told something; to build from it is the caller's. ``had``: resources that
-    files brought to another process before, and may still mean where they are faulty now."""
+    files brought to another process before, and may still mean where they are faulty now. ``on_unsupported``
+    is told of resources of kinds that nobody reads."""
 
     def __init__(
         self,
@@ -42,12 +61,15 @@ class FolderSource:
         on_change: Callable[[], None],
         *,
         had: Mapping[str, Set[ResourceKey]] = MappingProxyType({}),
+        on_unsupported: OnUnsupported = _tell_nobody,
     ) -> None:
         self._folder = folder.absolute()
         self._store = store
         self._on_change = on_change
         self._signatures: dict[str, Signature] = {}
         self._keys = {name: set(keys) for name, keys in had.items()}  # what each file brought
+        self._on_unsupported = on_unsupported
+        self._unsupported: dict[str, set[Unsupported]] = {}  # the same
 
     def load(self) -> None:
         """Reads the whole folder. Raises `SettingsError` if there is none that can be read."""
@@ -132,8 +154,10 @@ class FolderSource:
 
     def _take(self, readings: Collection[Contents]) -> bool:
         """Tells the store what the files say now. Returns whether there was anything to tell."""
+        before = self._all_unsupported()
         for contents in readings:
             self._take_file(contents)
+        self._tell_unsupported(before, self._all_unsupported())
         return bool(readings)
 
     def _take_file(self, contents: Contents) -> None:
@@ -143,6 +167,12 @@ class FolderSource:
         for key, (errors, origin) in contents.rejected.items():
             self._store.reject(key, errors, origin)
         self._take_faults(contents)
+        unsupported = set(_unsupported(contents))
+        if contents.doubt:
+            unsupported |= self._unsupported.get(name, set())
+        self._unsupported[name] = unsupported
+        if not unsupported:
+            del self._unsupported[name]
         found = contents.resources.keys() | contents.rejected.keys()
         missing = self._keys.pop(name, set()) - found
         for key in missing:
@@ -155,6 +185,15 @@ class FolderSource:
         if kept:
             self._keys[name] = set(kept)
 
+    def _all_unsupported(self) -> set[Unsupported]:
+        return set().union(*self._unsupported.values())
+
+    def _tell_unsupported(self, before: Set[Unsupported], after: Set[Unsupported]) -> None:
+        for kind in {kind for kind, _ in before ^ after}:
+            present = {name for each, name in after - before if each == kind}
+            gone = {name for each, name in before - after if each == kind}
+            self._on_unsupported(kind, present=present, gone=gone)
+
     def _take_faults(self, contents: Contents) -> None:
         """The faults that belong to no resource have the file's own status."""
         key = ResourceKey(kind=FILE, namespace="", name=contents.name)
@@ -162,3 +201,10 @@ class FolderSource:
             self._store.reject(key, contents.faults, Origin(file=contents.name))
         else:
             self._store.delete(key, contents.name)
+
+
+def _unsupported(contents: Contents) -> Iterator[Unsupported]:
+    for key, (errors, _) in contents.rejected.items():
+        for error in errors:
+            if isinstance(error, UnsupportedKindError):
+                yield ForeignKind(group=error.group, name=error.kind), (key.namespace, key.name)

@@ -22,15 +22,6 @@ _ENDED: Final = ("Succeeded", "Failed")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pod:
-    """``workload`` is without its locality, which is its node's."""
-
-    uid: str
-    node: str
-    workload: Workload
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class SliceEndpoint:
     """``pod`` is None where it is no pod's; ``uid`` is empty where any pod of that name will do."""
 
@@ -51,27 +42,33 @@ class Slice:
     endpoints: tuple[SliceEndpoint, ...] = ()
 
 
-def read_pod(document: Document) -> Pod | None:
-    """None for one that has no address yet, or has ended: nothing can be sent to it."""
+def read_pod(document: Document) -> Workload | None:
+    """None for one that has ended. One without an address has begun, and its proxy may call before the API
+    server is told where it runs. Its locality, which is its node's, is left out."""
     metadata, spec, status = document["metadata"], document["spec"], document.get("status", {})
-    address = status.get("podIP")
-    if not address or status.get("phase") in _ENDED:
+    if status.get("phase") in _ENDED:
         return None
+    address = status.get("podIP") or ""
     labels = metadata.get("labels") or {}
-    return Pod(
+    return Workload(
+        name=metadata["name"],
+        namespace=metadata["namespace"],
+        address=address,
+        labels=labels,
+        service_account=spec.get("serviceAccountName", ""),
+        mesh_tls=labels.get(TLS_MODE_LABEL) == "istio" or _has_sidecar(spec),
+        healthy=_is_ready(status) and "deletionTimestamp" not in metadata,
+        registry=Registry.KUBERNETES,
         uid=metadata["uid"],
         node=spec.get("nodeName", ""),
-        workload=Workload(
-            name=metadata["name"],
-            namespace=metadata["namespace"],
-            address=address,
-            labels=labels,
-            service_account=spec.get("serviceAccountName", ""),
-            mesh_tls=labels.get(TLS_MODE_LABEL) == "istio" or _has_sidecar(spec),
-            healthy=_is_ready(status) and "deletionTimestamp" not in metadata,
-            registry=Registry.KUBERNETES,
-        ),
+        addresses=_addresses(address, status),
     )
+
+
+def _addresses(address: str, status: Document) -> tuple[str, ...]:
+    """``podIPs`` has one of each family; ``podIP`` is its first."""
+    found = (each.get("ip", "") for each in status.get("podIPs") or ())
+    return tuple(dict.fromkeys(each for each in (address, *found) if each))
 
 
 def _has_sidecar(spec: Document) -> bool:

@@ -23,7 +23,6 @@ from controlplane.model.service import EndpointSlice, ServiceEndpoint, Workload
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.store import Store
 from controlplane.sources.kubernetes_objects import (
-    Pod,
     Slice,
     SliceEndpoint,
     read_locality,
@@ -41,7 +40,7 @@ class WorkloadJoin:
         self._store = store
         self._dns_domain = dns_domain
         self._localities: dict[str, str] = {}  # by node
-        self._pods: dict[ObjectName, Pod] = {}
+        self._pods: dict[ObjectName, Workload] = {}  # without their localities
         self._workloads: dict[ObjectName, Workload] = {}  # of the pods, at their nodes' localities
         self._slices: dict[ObjectName, Slice] = {}
         self._pods_on: dict[str, set[ObjectName]] = defaultdict(set)
@@ -101,7 +100,7 @@ class WorkloadJoin:
         if pod is None:
             return None
         locality = self._localities.get(pod.node, "")
-        workload = self._workloads[name] = replace(pod.workload, locality=locality)
+        workload = self._workloads[name] = replace(pod, locality=locality)
         return workload
 
     def _tell_slices(self, names: Iterable[ObjectName]) -> None:
@@ -133,7 +132,8 @@ class WorkloadJoin:
             )
             return
         pod = self._pods.get(endpoint.pod)
-        if pod is not None and endpoint.uid in ("", pod.uid):  # else its pod is gone, or not seen yet
+        # Else its pod is gone, not seen yet, or has no address.
+        if pod is not None and pod.address and endpoint.uid in ("", pod.uid):
             workload = self._workloads[endpoint.pod]
             as_seen = (workload.address, workload.healthy) == (address, endpoint.ready)
             yield workload if as_seen else replace(workload, address=address, healthy=endpoint.ready)

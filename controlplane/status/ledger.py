@@ -17,12 +17,13 @@ Document = dict[str, Any]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
     """An object as the cluster last told of it. ``version`` is its ``resourceVersion``; ``api_version`` is
-    what the cluster serves of its kind."""
+    what the cluster serves of its kind. ``status`` None: it is not read yet."""
 
     api_version: str
+    plural: str
     generation: int | None
     version: str
-    status: Document
+    status: Document | None
 
 
 class Ledger:
@@ -46,24 +47,46 @@ class Ledger:
         """The cluster tells of an object of any kind, or (None) that it is gone."""
         if key.kind not in PRESENTATIONS:
             return
-        self.changes += 1
         if document is None:
-            self._found.pop(key, None)
+            self._forget(key)
             return
-        metadata, status = document["metadata"], document.get("status")
         newest, *_ = KINDS[key.kind].api_versions
-        self._found[key] = Found(
-            api_version=document.get("apiVersion", newest),
-            generation=metadata.get("generation"),
-            version=metadata["resourceVersion"],
-            status=status if isinstance(status, dict) else {},
-        )
+        served = document.get("apiVersion", newest)
+        self._take(key, served, PRESENTATIONS[key.kind].plural, document, _status_of(document))
 
-    def note_written(self, key: ResourceKey, version: str, document: Document) -> None:
-        """We have changed that version of an object; the watch may have told of it, and of more, already."""
+    def note_metadata(
+        self, key: ResourceKey, api_version: str, plural: str, document: Document | None
+    ) -> None:
+        """The same, where it tells the metadata alone."""
+        found = self._found.get(key)
+        if document is None:
+            self._forget(key)
+        elif found is None or found.version != document["metadata"]["resourceVersion"]:
+            self._take(key, api_version, plural, document, None)
+
+    def note_whole(self, key: ResourceKey, version: str, document: Document) -> None:
+        """We have changed that version of an object, or read it whole; the watch may have told of it, and of
+        more, already."""
         found = self._found.get(key)
         if found is not None and found.version == version:
-            self.note(key, document)
+            self._take(key, found.api_version, found.plural, document, _status_of(document))
+
+    def _forget(self, key: ResourceKey) -> None:
+        self.changes += 1
+        self._found.pop(key, None)
+
+    def _take(
+        self, key: ResourceKey, api_version: str, plural: str, document: Document, status: Document | None
+    ) -> None:
+        self.changes += 1
+        metadata = document["metadata"]
+        self._found[key] = Found(
+            api_version=api_version,
+            plural=plural,
+            generation=metadata.get("generation"),
+            version=metadata["resourceVersion"],
+            status=status,
+        )
 
     def publish(
         self, snapshot: MeshSnapshot, change: SnapshotChange, in_force: Callable[[ResourceKey], object]
@@ -82,3 +105,8 @@ class Ledger:
     def since(self, key: ResourceKey) -> int:
         """The generation of the snapshot that brought the version in force."""
         return self._since.get(key, 0)
+
+
+def _status_of(document: Document) -> Document:
+    status = document.get("status")
+    return status if isinstance(status, dict) else {}

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
-from controlplane.model.status import ResourceStatus, State
+from controlplane.model.status import Fault, ResourceStatus, State
 from controlplane.resources.status import ConditionStatus
 from controlplane.status.audience import Reach
 
@@ -41,6 +41,9 @@ def changes(
     the same generation before counts for more. ``now`` is RFC 3339.
     """
     generation = status.origin.generation
+    if status.fault is Fault.UNSUPPORTED:  # no proxy is concerned
+        wanted: Document = {"conditions": _merged(_conditions(found), [accepted(status)], generation, now)}
+        return {} if found.get("conditions") == wanted["conditions"] else wanted
     conditions = [accepted(status), programmed(status, reach)]
     proxies = {"concerned": reach.concerned, "acknowledged": reach.acknowledged}
     if settling and found.get("observedGeneration") == generation and "proxies" in found:

@@ -22,7 +22,6 @@ from controlplane.model.conversion import View
 from controlplane.model.proxy import ProxyProgress
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import ResourceStatus
-from controlplane.resources.crds import PRESENTATIONS
 from controlplane.status.audience import Audience, Reach
 from controlplane.status.ledger import Document, Found, Ledger
 from controlplane.status.metrics import StatusMetrics
@@ -167,6 +166,8 @@ class StatusWriter:
         settling, now = self._is_settling(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         writes: list[tuple[_Case, Document]] = []
         for number, case in enumerate(cases, start=1):
+            if case.found.status is None:
+                continue
             reach = Reach() if case.view is None else audience.reach(case.view, case.since)
             status = changes(case.found.status, case.status, reach, now=now, settling=settling)
             if status:
@@ -174,6 +175,9 @@ class StatusWriter:
             if number % _CHUNK == 0:
                 await asyncio.sleep(0)
         async with asyncio.TaskGroup() as group:
+            for case in cases:
+                if case.found.status is None:
+                    group.create_task(self._read(case.key, case.found), name=f"read {case.key}")
             for case, status in writes:
                 write = self._write(case.key, case.found, status)
                 group.create_task(write, name=f"write the status of {case.key}")
@@ -220,10 +224,23 @@ class StatusWriter:
             except KubernetesError as error:
                 await self._note_failure(key, found, error)
             else:
-                self._ledger.note_written(key, found.version, written)
+                self._ledger.note_whole(key, found.version, written)
                 self._metrics.writes.labels(kind=key.kind).inc()
                 self._failures.pop(key, None)
                 self._complains = False
+
+    async def _read(self, key: ResourceKey, found: Found) -> None:
+        """What the status says now: a merge patch must keep what others wrote into its lists."""
+        one = {"fieldSelector": f"metadata.name={key.name}"}
+        async with self._slots:
+            try:
+                read = (await self._api.get(_collection(key, found), one))["items"]
+            except KubernetesError as error:
+                await self._note_failure(key, found, error)
+                return
+        if read:  # else the watch is about to tell that it is gone
+            self._ledger.note_whole(key, found.version, read[0])
+            self._failures.pop(key, None)
 
     async def _note_failure(self, key: ResourceKey, found: Found, error: KubernetesError) -> None:
         status = error.status if isinstance(error, RefusedError) else None
@@ -257,4 +274,4 @@ class StatusWriter:
 
 
 def _collection(key: ResourceKey, found: Found) -> str:
-    return f"/apis/{found.api_version}/namespaces/{key.namespace}/{PRESENTATIONS[key.kind].plural}"
+    return f"/apis/{found.api_version}/namespaces/{key.namespace}/{found.plural}"

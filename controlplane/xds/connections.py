@@ -12,6 +12,7 @@ import grpc
 
 from controlplane.errors import ProxyError
 from controlplane.model.proxy import Proxy
+from controlplane.xds.identification import Claims, Identified
 from controlplane.xds.stream import Stream
 
 _LOG = logging.getLogger(__name__)
@@ -35,14 +36,16 @@ class Connection:
         self,
         *,
         connection_id: str,
-        proxy: Proxy,
+        claims: Claims,
+        identified: Identified,
         version: str,
         peer: str,
         stream: Stream[Any, Any],
         now: float,
     ) -> None:
         self.id: Final = connection_id
-        self.proxy: Final = proxy
+        self.claims: Final = claims
+        self.identified = identified
         self.version: Final = version
         self.peer: Final = peer
         self.stream: Final = stream
@@ -54,6 +57,10 @@ class Connection:
         self._outbox: Final[asyncio.Queue[Any]] = asyncio.Queue()
         self._unwritten = 0
         self._unserved: Final[set[str]] = set()
+
+    @property
+    def proxy(self) -> Proxy:
+        return self.identified.proxy
 
     @property
     def drained(self) -> bool:

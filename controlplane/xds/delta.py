@@ -18,6 +18,10 @@ from protos import type_urls
 class DeltaStream(Stream[DeltaDiscoveryRequest, DeltaDiscoveryResponse]):
     variant: ClassVar[str] = "delta"
 
+    @staticmethod
+    def returns(first: DeltaDiscoveryRequest) -> bool:
+        return bool(first.initial_resource_versions)
+
     def receive(self, request: DeltaDiscoveryRequest, now: float) -> Rejection | None:
         watch = self.watches.get(request.type_url)
         if watch is None:

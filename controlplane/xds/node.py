@@ -7,10 +7,9 @@ from typing import Final
 from envoy.config.core.v3.base_pb2 import Node
 from google.protobuf.struct_pb2 import Struct
 
-from controlplane.errors import PermissionDeniedError, ProxyError
+from controlplane.errors import ProxyError
 from controlplane.model.proxy import InterceptionMode, Proxy, ProxyType
 from protos import node as keys
-from protos.spiffe import SpiffeId
 
 _MAX_NODE_BYTES: Final = 64 * 1024
 _MAX_VERSION_LENGTH: Final = 64
@@ -40,19 +39,10 @@ def proxy_of(node: Node) -> Proxy:
         ip=identity.ip,
         labels=_labels(metadata),
         service_account=_text(metadata, keys.SERVICE_ACCOUNT),
+        node=_text(metadata, keys.NODE_NAME),
         http_proxy_port=_port(metadata, keys.HTTP_PROXY_PORT),
         interception_mode=_interception_mode(metadata),
     )
-
-
-def check_identity(proxy: Proxy, identity: SpiffeId) -> None:
-    """A proxy is sent what its own workload may see: raises `PermissionDeniedError` for another's."""
-    claimed = (proxy.namespace, proxy.service_account or identity.service_account)
-    if claimed != (identity.namespace, identity.service_account):
-        raise PermissionDeniedError(
-            f"node {proxy.id!r} says namespace {claimed[0]!r}, service account {claimed[1]!r}; "
-            f"its token is {identity}'s"
-        )
 
 
 def version_of(node: Node) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator, Sequence, Set
+from collections.abc import Callable, Collection, Iterator, Sequence, Set
 from functools import lru_cache
 from typing import Final
 
@@ -70,8 +70,11 @@ class Pusher:
         await asyncio.gather(*self._workers, return_exceptions=True)
         self._workers.clear()
 
-    def set_snapshot(self, snapshot: MeshSnapshot, change: SnapshotChange) -> None:
-        """From now on this is the mesh; whoever ``change`` touches is queued."""
+    def set_snapshot(
+        self, snapshot: MeshSnapshot, change: SnapshotChange, changed: Collection[Connection] = ()
+    ) -> None:
+        """From now on this is the mesh; the proxies that ``change`` touches are queued, and those that are
+        ``changed`` themselves."""
         for connection in self._connections:
             self._note_progress(connection)  # of the snapshot before: whoever has that has left nothing out
         before, self._snapshot = self._snapshot, snapshot
@@ -79,6 +82,7 @@ class Pusher:
             trigger, touched = "config", dict.fromkeys(self._connections, _EVERYTHING.merge(change))
         else:
             trigger, touched = "endpoint", dict(self._touched_by_endpoints(before, snapshot, change))
+        touched |= dict.fromkeys(changed, _EVERYTHING.merge(change))
         for connection, push in touched.items():
             self._queue.enqueue(connection, push)
         if touched:

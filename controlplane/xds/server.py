@@ -11,7 +11,6 @@ from functools import partial
 from typing import Any, Final
 
 import grpc
-from envoy.config.core.v3.base_pb2 import Node
 from envoy.service.discovery.v3 import ads_pb2_grpc
 from google.protobuf.message import DecodeError
 from prometheus_client import CollectorRegistry
@@ -21,27 +20,29 @@ from controlplane.errors import (
     AuthorityUnavailableError,
     PermissionDeniedError,
     ProxyError,
+    UnknownWorkloadError,
 )
-from controlplane.model.proxy import ProxyProgress
+from controlplane.model.known_workloads import NO_WORKLOADS, KnownWorkloads
+from controlplane.model.proxy import Caller, ProxyProgress
 from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
 from controlplane.xds import status
 from controlplane.xds.connections import Connection, Connections, End
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.generator import Generator, MeshGenerator
+from controlplane.xds.identification import Claims, Identification, Identified
 from controlplane.xds.metrics import XdsMetrics
-from controlplane.xds.node import check_identity, proxy_of, version_of
+from controlplane.xds.node import proxy_of, version_of
 from controlplane.xds.pusher import Pusher
 from controlplane.xds.sotw import SotwStream
 from controlplane.xds.stream import Stream
 from protos import type_urls
-from protos.spiffe import SpiffeId
 
 _LOG = logging.getLogger(__name__)
 
-StreamType = Callable[[str], Stream[Any, Any]]
+StreamType = type[Stream[Any, Any]]
 Metadata = Iterable[tuple[str, str | bytes]]
 # Tells whom a call's metadata proves. Raises `AuthorityError` where it proves nobody, or that cannot be told.
-Authenticate = Callable[[Metadata], Awaitable[SpiffeId]]
+Authenticate = Callable[[Metadata], Awaitable[Caller]]
 
 # For `grpc.aio.server`. A dead proxy is noticed within 40 s; a request is names, never megabytes of them.
 SERVER_OPTIONS: Final = (
@@ -55,12 +56,15 @@ SERVER_OPTIONS: Final = (
 
 _WRITE_TIMEOUT_S: Final = 20.0
 _FAREWELL_S: Final = 1.0
+# A Pod is created before its proxy starts, but a watch may tell of it later.
+_WORKLOAD_PATIENCE_S: Final = 5.0
 _DONE: Final = End(code=grpc.StatusCode.OK, details="the proxy is done")
 
 
 class XdsServer:
     """Serves any number of gRPC servers. Over TLS a proxy must authenticate, if ``authenticate`` is given; a
-    plaintext port is for loopback and asks nobody."""
+    plaintext port is for loopback and asks nobody. ``knows_all``: the snapshots have every workload, as in a
+    cluster; a proxy that proves to be of none of them is refused."""
 
     def __init__(
         self,
@@ -69,10 +73,16 @@ class XdsServer:
         clock: Callable[[], float] = time.monotonic,
         registry: CollectorRegistry,
         authenticate: Authenticate | None = None,
+        knows_all: bool = False,
+        workload_patience_s: float = _WORKLOAD_PATIENCE_S,
         write_timeout_s: float = _WRITE_TIMEOUT_S,
     ) -> None:
         self._clock: Final = clock
         self._authenticate: Final = authenticate
+        self._identification: Final = Identification(knows_all=knows_all)
+        self._workload_patience_s: Final = workload_patience_s
+        self._known = NO_WORKLOADS
+        self._news = asyncio.Event()  # of workloads; another one after each
         self._write_timeout_s: Final = write_timeout_s
         self._handlers: Final[set[asyncio.Task[Any]]] = set()
         self._connections: Final = Connections()
@@ -91,7 +101,32 @@ class XdsServer:
         self._metrics.services.set(len(snapshot.services))
         self._metrics.virtual_services.set(len(snapshot.virtual_services))
         self._pusher.start()
-        self._pusher.set_snapshot(snapshot, change)
+        self._pusher.set_snapshot(snapshot, change, self._follow_workloads(snapshot.known_workloads))
+
+    def _follow_workloads(self, known: KnownWorkloads) -> list[Connection]:
+        """Sees who the connected proxies are now. Returns those that are seen differently."""
+        if known is self._known:
+            return []
+        self._known = known
+        self._news.set()
+        self._news = asyncio.Event()
+        changed = []
+        for connection in self._connections:
+            before = connection.proxy
+            if connection.ended.done():
+                continue
+            try:
+                connection.identified = self._identification.follow(
+                    connection.claims, connection.identified, known
+                )
+            except PermissionDeniedError as error:
+                _LOG.warning("%s may follow no longer: %s", connection.id, error)
+                connection.end(_end_of(error))
+                continue
+            if connection.proxy != before:
+                _LOG.info("%s is described by its object differently now", connection.id)
+                changed.append(connection)
+        return changed
 
     def proxies(self) -> list[status.ProxyStatus]:
         """Every stream, in the order in which they connected."""
@@ -136,35 +171,54 @@ class XdsServer:
     async def _from_first_to_last(self, context: grpc.aio.ServicerContext, stream_type: StreamType) -> End:
         """From the first request to the end of the stream, whoever ends it."""
         try:
-            identity = await self._identity(context)
+            caller = await self._caller(context)
             request = await context.read()
             if request is grpc.aio.EOF:
                 return _DONE
-            connection = self._open(request.node, identity, context, stream_type)
+            connection = await self._open(request, caller, context, stream_type)
         except (AuthorityError, ProxyError, DecodeError) as error:
             _LOG.warning("refused a proxy at %s: %s", context.peer(), error)
             return _end_of(error)
         return await self._follow(connection, request, context)
 
-    async def _identity(self, context: grpc.aio.ServicerContext) -> SpiffeId | None:
+    async def _caller(self, context: grpc.aio.ServicerContext) -> Caller | None:
         if self._authenticate is None or _is_plaintext(context):
             return None
         return await self._authenticate(context.invocation_metadata() or ())
 
-    def _open(
+    async def _identified(self, claims: Claims) -> Identified:
+        """Waits for a workload that is not known yet. Raises `UnknownWorkloadError` when that was enough."""
+        try:
+            async with asyncio.timeout(self._workload_patience_s):
+                while True:
+                    news = self._news
+                    try:
+                        return self._identification.identify(claims, self._known)
+                    except UnknownWorkloadError:
+                        await news.wait()
+        except TimeoutError:
+            return self._identification.identify(claims, self._known)
+
+    async def _open(
         self,
-        node: Node,
-        identity: SpiffeId | None,
+        request: Any,
+        caller: Caller | None,
         context: grpc.aio.ServicerContext,
         stream_type: StreamType,
     ) -> Connection:
-        proxy = proxy_of(node)
-        if identity is not None:
-            check_identity(proxy, identity)
+        claims = Claims(
+            proxy=proxy_of(request.node),
+            caller=caller,
+            remote=not _is_plaintext(context),
+            returns=stream_type.returns(request),
+        )
+        identified = await self._identified(claims)
+        # No await from here on: it must not miss what the next snapshot tells of it.
         connection = Connection(
-            connection_id=self._connections.next_id(proxy),
-            proxy=proxy,
-            version=version_of(node),
+            connection_id=self._connections.next_id(claims.proxy),
+            claims=claims,
+            identified=identified,
+            version=version_of(request.node),
             peer=context.peer(),
             # Random, so that a nonce from before a restart is never taken for one of now.
             stream=stream_type(secrets.token_hex(4)),
@@ -173,6 +227,8 @@ class XdsServer:
         self._connections.add(connection)
         self._metrics.connected.labels(version=connection.version).inc()
         _LOG.info("%s connected from %s, %s", connection.id, connection.peer, connection.stream.variant)
+        if identified.outdated:
+            _LOG.warning("%s: its object decides: %s", connection.id, "; ".join(identified.outdated))
         return connection
 
     def _close(self, connection: Connection) -> None:
@@ -270,6 +326,7 @@ def _end_of(error: Exception) -> End:
 
 
 _STATUSES: Final[dict[type[Exception], grpc.StatusCode]] = {
+    UnknownWorkloadError: grpc.StatusCode.UNAVAILABLE,  # it may be told of later: the proxy comes back
     ProxyError: grpc.StatusCode.INVALID_ARGUMENT,
     DecodeError: grpc.StatusCode.INVALID_ARGUMENT,
     PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,

@@ -17,6 +17,10 @@ from controlplane.xds.watch import Watch
 class SotwStream(Stream[DiscoveryRequest, DiscoveryResponse]):
     variant: ClassVar[str] = "sotw"
 
+    @staticmethod
+    def returns(first: DiscoveryRequest) -> bool:
+        return bool(first.version_info)
+
     def receive(self, request: DiscoveryRequest, now: float) -> Rejection | None:
         watch = self.watches.get(request.type_url)
         if watch is None:

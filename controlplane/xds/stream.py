@@ -59,6 +59,11 @@ class Stream(ABC, Generic[RequestT, ResponseT]):
 
     # --- the two variants differ in how they say things
 
+    @staticmethod
+    @abstractmethod
+    def returns(first: RequestT) -> bool:
+        """Does the first request of a stream say that the proxy has followed before?"""
+
     @abstractmethod
     def receive(self, request: RequestT, now: float) -> Rejection | None:
         """Takes a request in; a NACK is returned. Raises `ProxyError` if it cannot be followed."""

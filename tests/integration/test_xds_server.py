@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import grpc
 import pytest
 import trustme
 from envoy.config.core.v3.base_pb2 import Node
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
+from google.protobuf.message import Message
 from prometheus_client import CollectorRegistry
 
 from controlplane.errors import AuthorityUnavailableError, UnauthenticatedError
+from controlplane.model.known_workloads import KnownWorkloads
+from controlplane.model.proxy import Caller, Proxy
+from controlplane.model.service import Registry, Workload
 from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
 from controlplane.xds.server import SERVER_OPTIONS, Authenticate, XdsServer
 from controlplane.xds.status import ProxyStatus, SyncState
@@ -64,10 +69,17 @@ async def serving(
     registry: CollectorRegistry | None = None,
     authenticate: Authenticate | None = None,
     tls: trustme.CA | None = None,
+    knows_all: bool = False,
+    workload_patience_s: float = 60.0,
 ) -> AsyncIterator[tuple[XdsServer, grpc.aio.Channel, str]]:
     """A server on a port of its own, a channel to it, and its address."""
     xds = XdsServer(
-        generator, registry=registry or CollectorRegistry(), authenticate=authenticate, write_timeout_s=0.5
+        generator,
+        registry=registry or CollectorRegistry(),
+        authenticate=authenticate,
+        knows_all=knows_all,
+        workload_patience_s=workload_patience_s,
+        write_timeout_s=0.5,
     )
     server = grpc.aio.server(options=SERVER_OPTIONS)
     xds.add_to(server)
@@ -473,7 +485,7 @@ async def test_a_proxy_that_hangs_up_is_not_a_failure(mesh: Mesh) -> None:
         assert (await sidecar.failure())[0] is grpc.StatusCode.OK
 
 
-async def known_tokens(metadata: Iterable[tuple[str, str | bytes]]) -> SpiffeId:
+async def known_tokens(metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
     token = dict(metadata).get("authorization")
     if token is None:
         raise UnauthenticatedError("there is no bearer token")
@@ -481,7 +493,7 @@ async def known_tokens(metadata: Iterable[tuple[str, str | bytes]]) -> SpiffeId:
         raise AuthorityUnavailableError("nobody can tell whose token it is")
     if token != "Bearer reviews":
         raise UnauthenticatedError("the token is not of this mesh")
-    return SpiffeId("cluster.local", "bookinfo", "reviews")
+    return Caller(identity=SpiffeId("cluster.local", "bookinfo", "reviews"))
 
 
 @pytest.mark.parametrize(
@@ -538,3 +550,112 @@ async def test_in_plaintext_nobody_is_asked() -> None:
         xds.set_snapshot(MeshSnapshot(), FULL)
         await client.subscribe(CLUSTER)
         await client.accept(CLUSTER)
+
+
+# --- who a proxy is, in a cluster
+
+REVIEWS_TOKEN = (("authorization", "Bearer reviews"),)
+
+
+class LabelGenerator(FakeGenerator):
+    """One cluster, which is named after the labels of the proxy that asks."""
+
+    def build(
+        self, type_url: str, snapshot: MeshSnapshot, proxy: Proxy, names: Collection[str] | None
+    ) -> Mapping[str, Message]:
+        if type_url != CLUSTER:
+            return {}
+        name = ",".join(f"{label}={value}" for label, value in sorted(proxy.labels.items()))
+        return {name: cluster(name)}
+
+
+def cluster_of(**labels: str) -> MeshSnapshot:
+    """A mesh of one Pod."""
+    pod = Workload(
+        name="a",
+        namespace="bookinfo",
+        address="",
+        labels=labels,
+        service_account="reviews",
+        registry=Registry.KUBERNETES,
+        uid="1",
+    )
+    return MeshSnapshot(known_workloads=KnownWorkloads(pods={("bookinfo", "a"): pod}))
+
+
+@asynccontextmanager
+async def proxy_in_cluster(
+    *, patience_s: float = 60.0, **metadata: Any
+) -> AsyncIterator[tuple[XdsServer, DeltaClient]]:
+    """A proxy that has shown its token and its node, and asks for clusters."""
+    async with (
+        serving(
+            LabelGenerator(),
+            authenticate=known_tokens,
+            tls=trustme.CA(),
+            knows_all=True,
+            workload_patience_s=patience_s,
+        ) as (xds, channel, _),
+        DeltaClient(channel, node_of("a", "bookinfo", **metadata), metadata=REVIEWS_TOKEN) as client,
+    ):
+        xds.set_snapshot(MeshSnapshot(), FULL)
+        await client.subscribe(CLUSTER)
+        yield xds, client
+
+
+async def test_a_proxy_waits_until_its_pod_is_known_and_is_what_that_says() -> None:
+    async with proxy_in_cluster() as (xds, client):
+        assert xds.proxies() == []
+        xds.set_snapshot(cluster_of(app="reviews"), SnapshotChange(full=False))
+        response = await client.accept(CLUSTER)
+        assert [each.name for each in response.resources] == ["app=reviews"]
+
+
+async def test_a_proxy_whose_pod_stays_unknown_is_refused_in_words() -> None:
+    async with proxy_in_cluster(patience_s=0.0) as (xds, client):
+        code, details = await client.failure()
+        assert code is grpc.StatusCode.UNAVAILABLE
+        assert "there is no Pod and no WorkloadEntry bookinfo/a" in details
+        assert xds.proxies() == []
+
+
+async def test_a_proxy_that_contradicts_its_pod_is_refused_in_words() -> None:
+    async with proxy_in_cluster(LABELS={"app": "ratings"}) as (xds, client):
+        xds.set_snapshot(cluster_of(app="reviews"), SnapshotChange(full=False))
+        code, details = await client.failure()
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+        assert "it says label app='ratings', the object says 'reviews' (Pod bookinfo/a)" in details
+        assert xds.proxies() == []
+
+
+async def test_a_proxy_whose_pods_labels_change_is_pushed_to_alone() -> None:
+    async with proxy_in_cluster(LABELS={"app": "reviews"}) as (xds, client):
+        xds.set_snapshot(cluster_of(app="reviews"), SnapshotChange(full=False))
+        await client.accept(CLUSTER)
+        xds.set_snapshot(cluster_of(app="legacy"), SnapshotChange(full=False))
+        response = await client.accept(CLUSTER)
+        assert [each.name for each in response.resources] == ["app=legacy"]
+
+
+async def test_a_proxy_that_comes_back_is_taken_with_the_labels_that_its_pod_has_now() -> None:
+    async with serving(LabelGenerator(), authenticate=known_tokens, tls=trustme.CA(), knows_all=True) as (
+        xds,
+        channel,
+        _,
+    ):
+        xds.set_snapshot(cluster_of(app="legacy"), FULL)
+        node = node_of("a", "bookinfo", LABELS={"app": "reviews"})
+        async with DeltaClient(channel, node, metadata=REVIEWS_TOKEN) as client:
+            await client.subscribe(CLUSTER, has={"app=reviews": "1"})
+            response = await client.accept(CLUSTER)
+            assert [each.name for each in response.resources] == ["app=legacy"]
+
+
+async def test_a_proxy_whose_pod_is_deleted_is_sent_away_in_words() -> None:
+    async with proxy_in_cluster() as (xds, client):
+        xds.set_snapshot(cluster_of(app="reviews"), SnapshotChange(full=False))
+        await client.accept(CLUSTER)
+        xds.set_snapshot(MeshSnapshot(), SnapshotChange(full=False))
+        code, details = await client.failure()
+        assert code is grpc.StatusCode.PERMISSION_DENIED
+        assert "its Pod bookinfo/a is deleted" in details

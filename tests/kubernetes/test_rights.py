@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.resources.foreign import AUTHORIZATION_POLICY, REQUEST_AUTHENTICATION
 from tests.support.cluster_control_plane import ROOTS_CONFIG_MAP, cluster_control_plane, published_roots
-from tests.support.crds import install_crds
+from tests.support.crds import FOREIGN, foreign_crds, install_crds
 from tests.support.documents import destination_rule, document, virtual_service, workload
 from tests.support.kubernetes_api import KubernetesApi, KubernetesError, Resource, eventually
 from tests.support.kubernetes_cluster import Cluster
@@ -40,6 +41,19 @@ def one_of_each_kind(namespace: str) -> list[Resource]:
     return resources
 
 
+def restricting_resources(namespace: str) -> list[Resource]:
+    """Nobody enforces them, and their status says so."""
+    return [
+        {
+            "apiVersion": f"{kind.group}/v1",
+            "kind": kind.name,
+            "metadata": {"name": "a", "namespace": namespace},
+            "spec": {},
+        }
+        for kind in (AUTHORIZATION_POLICY, REQUEST_AUTHENTICATION)
+    ]
+
+
 async def test_it_is_granted_what_it_needs_and_nothing_else(
     cluster: Cluster, api: KubernetesApi, namespace: str, tmp_path: Path
 ) -> None:
@@ -48,8 +62,11 @@ async def test_it_is_granted_what_it_needs_and_nothing_else(
     await without(api, f"{SECRETS}/outrigger-ca-secret")
     token = await request_token(api, NAMESPACE, audience=API_AUDIENCE, account=ACCOUNT)
     own = with_token(cluster.kubeconfig, token, tmp_path)
-    async with cluster_control_plane(own, api, NAMESPACE, tmp_path / "plane") as plane:
-        resources = one_of_each_kind(namespace)
+    async with (
+        foreign_crds(api, *FOREIGN.values()),
+        cluster_control_plane(own, api, NAMESPACE, tmp_path / "plane") as plane,
+    ):
+        resources = [*one_of_each_kind(namespace), *restricting_resources(namespace)]
         await apply(api, resources)
         for each in resources:
             await has_status(api, each)
@@ -69,6 +86,12 @@ async def test_it_is_granted_what_it_needs_and_nothing_else(
             return any(each.right.verb == "update" for each in asked(cluster))
 
         await eventually(renews, "the Lease is renewed")
+
+        async def follows_what_it_does_not_support() -> bool:
+            watched = {each.right.resource for each in asked(cluster) if each.right.verb == "watch"}
+            return {plural for _, plural in FOREIGN} <= watched
+
+        await eventually(follows_what_it_does_not_support, "every kind of Istio's is watched")
 
     made = asked(cluster)
     assert [each for each in made if each.status in (401, 403)] == []

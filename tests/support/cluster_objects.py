@@ -9,12 +9,13 @@ from tests.support.kubernetes_api import KubernetesApi, Resource
 NETWORKING = "/apis/networking.istio.io/v1"
 
 
-def crd(group: str, plural: str, kind: str) -> Resource:
+def crd(group: str, plural: str, kind: str, *, with_status: bool = False) -> Resource:
     """A kind of the test's own, without a schema."""
     version = {
         "name": "v1",
         "served": True,
         "storage": True,
+        "subresources": {"status": {}} if with_status else {},
         "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
     }
     return {

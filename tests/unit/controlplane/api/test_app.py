@@ -6,12 +6,15 @@ from typing import Any
 
 import httpx
 import pytest
+from prometheus_client import CollectorRegistry
 
 from controlplane.api.app import Mesh, debug_app
 from controlplane.errors import ProxyError
 from controlplane.model.service import Protocol, Registry, Service, ServiceEndpoint, ServicePort, Workload
 from controlplane.model.snapshot import MeshSnapshot, ResourceKey
 from controlplane.model.status import Origin, ResourceStatus, State
+from controlplane.resources.foreign import AUTHORIZATION_POLICY
+from controlplane.sources.foreign_resources import ForeignResources
 
 REVIEWS = Service(
     hostname="reviews.bookinfo.svc.cluster.local",
@@ -120,6 +123,21 @@ async def test_statusz_says_why_a_resource_is_quarantined() -> None:
             }
         ]
     }
+
+
+async def test_statusz_lists_the_kinds_that_are_not_supported() -> None:
+    resources = ForeignResources(CollectorRegistry())
+    resources.update(AUTHORIZATION_POLICY, present=[("bookinfo", "deny-all")])
+    async with client(unsupported=resources.listing) as debug:
+        assert (await debug.get("/debug/statusz")).json()["unsupported"] == [
+            {
+                "group": "security.istio.io",
+                "kind": "AuthorizationPolicy",
+                "consequence": "it denies nothing, and requests pass as if it were not there",
+                "count": 1,
+                "resources": ["bookinfo/deny-all"],
+            }
+        ]
 
 
 async def test_syncz_and_config_dump_show_connected_proxies() -> None:

@@ -16,6 +16,7 @@ from controlplane.errors import (
     UnreachableError,
 )
 from controlplane.kubernetes.api import Document
+from controlplane.model.proxy import Caller
 from protos.spiffe import SpiffeId
 
 REVIEWS = "system:serviceaccount:bookinfo:reviews"
@@ -52,14 +53,14 @@ class Reviews:
         raise AssertionError("a review is created")
 
 
-async def authenticate(api: Reviews, token: str = "a.b.c", timeout_s: float = 5.0) -> SpiffeId:
+async def authenticate(api: Reviews, token: str = "a.b.c", timeout_s: float = 5.0) -> Caller:
     reviewer = TokenReviewer(api, "example.com", timeout_s=timeout_s)
     return await reviewer.authenticate([("authorization", f"Bearer {token}")])
 
 
 async def test_the_api_server_is_asked_for_our_audience() -> None:
     api = Reviews(GOOD)
-    assert await authenticate(api) == SpiffeId("example.com", "bookinfo", "reviews")
+    assert await authenticate(api) == Caller(identity=SpiffeId("example.com", "bookinfo", "reviews"))
     [(path, review)] = api.asked
     assert path == "/apis/authentication.k8s.io/v1/tokenreviews"
     assert review["spec"] == {"token": "a.b.c", "audiences": ["outrigger-ca"]}
@@ -67,6 +68,22 @@ async def test_the_api_server_is_asked_for_our_audience() -> None:
 
 async def test_ours_may_be_one_of_several_audiences() -> None:
     await authenticate(Reviews({**GOOD, "audiences": ["vault", "outrigger-ca"]}))
+
+
+def bound_to_pod(**extra: Any) -> Document:
+    values = {f"authentication.kubernetes.io/{key.replace('_', '-')}": each for key, each in extra.items()}
+    return {**GOOD, "user": {"username": REVIEWS, "extra": values}}
+
+
+async def test_a_token_that_is_bound_to_a_pod_proves_which() -> None:
+    caller = await authenticate(Reviews(bound_to_pod(pod_name=["reviews-1"], pod_uid=["u"], node_name=["n"])))
+    assert (caller.pod_name, caller.pod_uid) == ("reviews-1", "u")
+
+
+@pytest.mark.parametrize("odd", ["reviews-1", ["a", "b"], [7], {"a": "b"}])
+async def test_a_pod_that_is_not_told_as_one_name_is_not_taken_for_none(odd: Any) -> None:
+    with pytest.raises(UnauthenticatedError, match="pod-name"):
+        await authenticate(Reviews(bound_to_pod(pod_name=odd)))
 
 
 @pytest.mark.parametrize(

@@ -128,3 +128,12 @@ def test_inbound_passthrough_cannot_come_back_through_redirection() -> None:
     found = build_clusters(mesh(), REVIEWS)["InboundPassthroughCluster"]
     assert found.type == Cluster.ORIGINAL_DST
     assert found.upstream_bind_config.source_address.address == "127.0.0.6"
+
+
+def test_a_namesake_in_another_namespace_does_not_say_where_the_workload_listens() -> None:
+    named = ServicePort(name="http", number=80, protocol=Protocol.HTTP, target_port="web")
+    target = service("reviews", named)
+    namesake = workload("reviews", "10.9.9.9", namespace="other")
+    elsewhere = endpoints_of(service("reviews", port(8081)), [namesake])
+    snapshot = MeshSnapshot(services={target.hostname: target}, endpoints={target.hostname: elsewhere})
+    assert inbound_ports(snapshot, REVIEWS) == ()

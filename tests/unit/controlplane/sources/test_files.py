@@ -9,17 +9,20 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prometheus_client import CollectorRegistry
 
 from controlplane.errors import SettingsError
 from controlplane.model.snapshot import ResourceKey
-from controlplane.model.status import ResourceStatus, State
+from controlplane.model.status import Fault, ResourceStatus, State
 from controlplane.model.store import Store
 from controlplane.sources.files import FolderSource
 from controlplane.sources.folder import Contents, read_file
+from controlplane.sources.foreign_resources import ForeignResources
 from tests.support.documents import (
     Document,
     destination,
     destination_rule,
+    document,
     service,
     virtual_service,
     workload,
@@ -369,3 +372,31 @@ class TestWatching:
                 write(mesh.folder / "route.yaml", route_to("v2"))
                 await mesh.until_subset("v2")
         assert "sends no notifications (no space left on device)" in caplog.text
+
+
+def test_resources_that_nobody_reads_are_told_as_they_come_and_go(tmp_path: Path) -> None:
+    store, found = Store(), ForeignResources(CollectorRegistry())
+    source = FolderSource(tmp_path, store, lambda: None, on_unsupported=found.update)
+
+    def listed() -> dict[str, tuple[str, ...]]:
+        source.load()
+        return {each.kind: each.resources for each in found.listing() if each.count}
+
+    deny_all = {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": "deny-all", "namespace": "bookinfo"},
+        "spec": {},
+    }
+    write(tmp_path / "policies.yaml", deny_all, document("EnvoyFilter", "a", {}))
+    assert listed() == {"AuthorizationPolicy": ("bookinfo/deny-all",), "EnvoyFilter": ("default/a",)}
+    store.build()
+    [policy] = [each for each in store.statuses() if each.key.kind == "AuthorizationPolicy"]
+    assert policy.fault is Fault.UNSUPPORTED
+    assert "it denies nothing" in policy.reasons[0]
+    (tmp_path / "policies.yaml").write_text("a: [")  # half written
+    assert listed().keys() == {"AuthorizationPolicy", "EnvoyFilter"}
+    write(tmp_path / "policies.yaml", deny_all)
+    assert listed() == {"AuthorizationPolicy": ("bookinfo/deny-all",)}
+    (tmp_path / "policies.yaml").unlink()
+    assert listed() == {}

@@ -220,3 +220,36 @@ def test_slices_that_a_service_left_behind_are_not_its_endpoints_once_it_is_an_e
     ports = [{"name": "http", "port": 80}]
     world.apply_service({"type": "ExternalName", "externalName": "example.com", "ports": ports})
     assert not world.endpoints()
+
+
+def test_a_pod_is_known_before_it_has_an_address_and_until_it_is_gone() -> None:
+    """Its sidecar may call before the kubelet has written where it runs."""
+    world = World()
+    starting = {"phase": "Pending"}
+    world.join.take_pods(present(pod(status=starting)))
+    snapshot, _ = world.store.build()
+    known = snapshot.known_workloads.named("default", "a")
+    assert known is not None
+    assert (known.labels, known.service_account, known.uid, known.node) == (LABELS, "sa", "1", "n")
+    assert not snapshot.workloads
+
+    world.join.take_slices(present(endpoint_slice()))
+    assert not world.endpoints()
+    status = pod()["status"] | {"podIPs": [{"ip": "10.0.0.1"}, {"ip": "fd00::1"}]}
+    world.join.take_pods(present(pod(status=status)))
+    assert world.endpoint().address == "10.0.0.1"
+    known = world.store.build()[0].known_workloads.named("default", "a")
+    assert known is not None
+    assert known.addresses == ("10.0.0.1", "fd00::1")
+
+    world.join.take_pods(Changes(gone=(("default", "a"),)))
+    assert world.store.build()[0].known_workloads.named("default", "a") is None
+
+
+@pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
+def test_a_pod_that_has_ended_is_nobody(phase: str) -> None:
+    world = World()
+    world.join.take_pods(present(pod()))
+    world.store.build()
+    world.join.take_pods(present(pod(status={"phase": phase, "podIP": "10.0.0.1"})))
+    assert world.store.build()[0].known_workloads.named("default", "a") is None

@@ -6,10 +6,9 @@ import pytest
 from envoy.config.core.v3.base_pb2 import Node
 from google.protobuf.json_format import ParseDict
 
-from controlplane.errors import PermissionDeniedError, ProxyError
+from controlplane.errors import ProxyError
 from controlplane.model.proxy import InterceptionMode, ProxyType
-from controlplane.xds.node import check_identity, proxy_of, version_of
-from protos.spiffe import SpiffeId
+from controlplane.xds.node import proxy_of, version_of
 
 ID = "sidecar~10.0.0.7~reviews-v1.bookinfo~bookinfo.svc.cluster.local"
 
@@ -78,19 +77,6 @@ def test_a_number_that_is_none_is_no_port() -> None:
     wrong.metadata.fields["HTTP_PROXY_PORT"].number_value = float("nan")
     with pytest.raises(ProxyError, match="expected a port"):
         proxy_of(wrong)
-
-
-def test_a_token_of_the_same_workload_is_accepted() -> None:
-    identity = SpiffeId("cluster.local", "bookinfo", "reviews")
-    check_identity(proxy_of(node(metadata={"SERVICE_ACCOUNT": "reviews"})), identity)
-    check_identity(proxy_of(node()), identity)
-
-
-@pytest.mark.parametrize(("namespace", "account"), [("other", "reviews"), ("bookinfo", "ratings")])
-def test_a_token_of_another_workload_is_refused(namespace: str, account: str) -> None:
-    proxy = proxy_of(node(metadata={"SERVICE_ACCOUNT": "reviews"}))
-    with pytest.raises(PermissionDeniedError, match=f"{namespace}.*{account}"):
-        check_identity(proxy, SpiffeId("cluster.local", namespace, account))
 
 
 def test_versions_are_short() -> None:

@@ -15,6 +15,7 @@ from controlplane.model.service import ServiceEndpoint, Workload
 from controlplane.model.snapshot import MeshSnapshot, ResourceKey, SnapshotChange
 from controlplane.xds.connections import Connection, Connections
 from controlplane.xds.delta import DeltaStream
+from controlplane.xds.identification import Claims, Identified
 from controlplane.xds.metrics import XdsMetrics
 from controlplane.xds.pusher import Pusher
 from protos.type_urls import CLUSTER, ENDPOINT, ROUTE
@@ -37,7 +38,8 @@ class Harness:
         proxy = Proxy(id=workload, type=ProxyType.SIDECAR, namespace="default", workload=workload, ip="")
         connection = Connection(
             connection_id=self.connections.next_id(proxy),
-            proxy=proxy,
+            claims=Claims(proxy=proxy, caller=None, remote=False),
+            identified=Identified(proxy=proxy, workload=None),
             version="",
             peer="",
             stream=DeltaStream("d"),

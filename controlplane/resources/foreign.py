@@ -1,0 +1,69 @@
+"""Kinds of Istio's API groups that this mesh does not support, and what that means for their authors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+_ISTIO: Final = "istio.io"
+_GATEWAY_API: Final = "gateway.networking.k8s.io"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ForeignKind:
+    """A kind by its API group (``security.istio.io``) and name. The group is empty where nobody says it."""
+
+    group: str
+    name: str
+
+    @property
+    def consequence(self) -> str:
+        """What follows of its not being supported."""
+        return _CONSEQUENCES.get(self, "it has no effect")
+
+    @property
+    def may_restrict(self) -> bool:
+        """Whether traffic passes that its author may mean to stop: that must be told where they look."""
+        return self in _CONSEQUENCES
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.group})" if self.group else self.name
+
+
+AUTHORIZATION_POLICY: Final = ForeignKind(group="security.istio.io", name="AuthorizationPolicy")
+REQUEST_AUTHENTICATION: Final = ForeignKind(group="security.istio.io", name="RequestAuthentication")
+
+_CONSEQUENCES: Final[Mapping[ForeignKind, str]] = {
+    AUTHORIZATION_POLICY: "it denies nothing, and requests pass as if it were not there",
+    REQUEST_AUTHENTICATION: "no token is checked, and requests pass with any token or none",
+}
+
+# Istio's, as of 1.29, that are not supported. There may be others, older or newer.
+FOREIGN_KINDS: Final[Mapping[str, ForeignKind]] = {
+    kind.name: kind
+    for kind in (
+        AUTHORIZATION_POLICY,
+        REQUEST_AUTHENTICATION,
+        ForeignKind(group="networking.istio.io", name="EnvoyFilter"),
+        ForeignKind(group="networking.istio.io", name="Gateway"),
+        ForeignKind(group="networking.istio.io", name="ProxyConfig"),
+        ForeignKind(group="networking.istio.io", name="WorkloadGroup"),
+        ForeignKind(group="telemetry.istio.io", name="Telemetry"),
+        ForeignKind(group="extensions.istio.io", name="WasmPlugin"),
+    )
+}
+
+
+def is_istios(group: str) -> bool:
+    """Whether an API group is one of Istio's: ``security.istio.io``, and whatever else it may have."""
+    return group == _ISTIO or group.endswith(f".{_ISTIO}")
+
+
+def foreign_kind(name: str, api_version: object) -> ForeignKind | None:
+    """The kind of Istio's, or of Kubernetes' Gateway API, that a document is of and that is not supported. A
+    document that does not say of which group it is may be of Istio's."""
+    group = api_version.partition("/")[0] if isinstance(api_version, str) else ""
+    if (not group or is_istios(group)) and name in FOREIGN_KINDS:
+        return FOREIGN_KINDS[name]
+    return ForeignKind(group=group, name=name) if is_istios(group) or group == _GATEWAY_API else None

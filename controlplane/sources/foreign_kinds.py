@@ -1,0 +1,181 @@
+"""The kinds of Istio's API groups that a cluster has and we do not support: found by their CRDs, and followed
+as they come and go. Of their resources nothing is read but the metadata.
+
+A resource that may restrict traffic is told to the store, as one that cannot be applied: its author is told
+in ``.status``. All others are counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from random import Random
+from typing import Final
+
+from controlplane.errors import KubernetesError, RefusedError
+from controlplane.kubernetes.api import Document, Reader
+from controlplane.kubernetes.list_watch import Changes, ListWatch, ObjectName, Timing, name_of
+from controlplane.model.snapshot import ResourceKey
+from controlplane.model.status import Origin
+from controlplane.model.store import Store
+from controlplane.resources.foreign import ForeignKind, is_istios
+from controlplane.resources.registry import unsupported, unsupported_kind
+from controlplane.sources.foreign_resources import ForeignResources
+
+_LOG = logging.getLogger(__name__)
+
+_CRDS: Final = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+_ORIGIN: Final = "Kubernetes"
+_NOT_FOUND: Final = 404
+_DEFAULT_TIMING: Final = Timing()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """How a cluster serves a kind: in ``versions``, the newest first."""
+
+    kind: ForeignKind
+    plural: str
+    versions: tuple[str, ...]
+
+    @property
+    def api_version(self) -> str:
+        return f"{self.kind.group}/{self.versions[0]}"
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        return tuple(f"/apis/{self.kind.group}/{version}/{self.plural}" for version in self.versions)
+
+
+# Told of the metadata of each object that may restrict traffic; None: it is there no more.
+OnMetadata = Callable[[ResourceKey, Served, Document | None], None]
+
+
+def _tell_nobody(_: ResourceKey, __: Served, ___: Document | None) -> None:
+    pass
+
+
+class ForeignKinds:
+    """``on_change`` is called on the event loop when the store has news."""
+
+    def __init__(
+        self,
+        api: Reader,
+        metadata: Reader,
+        store: Store,
+        on_change: Callable[[], None],
+        resources: ForeignResources,
+        *,
+        on_metadata: OnMetadata = _tell_nobody,
+        timing: Timing = _DEFAULT_TIMING,
+    ) -> None:
+        self._api: Final = api
+        self._metadata: Final = metadata
+        self._store: Final = store
+        self._on_change: Final = on_change
+        self._resources: Final = resources
+        self._on_metadata: Final = on_metadata
+        self._timing: Final = timing
+        self._rng: Final = Random()
+        self._to_look_at: Final[asyncio.Queue[tuple[str, int]]] = asyncio.Queue()  # with failures before
+        self._followed: Final[dict[str, tuple[Served, asyncio.Task[None]]]] = {}  # by the CRD's name
+
+    async def run(self) -> None:
+        """Follows until cancelled."""
+        crds = ListWatch(self._metadata, _CRDS, self._take_crds, timing=self._timing)
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(crds.run(), name="follow CRDs")
+            while True:
+                await self._look_at(*await self._to_look_at.get(), tasks)
+
+    def _take_crds(self, changes: Changes) -> None:
+        names = [*map(name_of, changes.present), *changes.gone]
+        for _, name in names:
+            if is_istios(name.partition(".")[2]):  # a CRD's name is <plural>.<group>
+                self._to_look_at.put_nowait((name, 0))
+
+    async def _look_at(self, name: str, failures: int, tasks: asyncio.TaskGroup) -> None:
+        """Follows the kind of a CRD as it is served now, or no longer."""
+        try:
+            served = _served(await self._api.get(f"{_CRDS}/{name}"))
+        except RefusedError as error:
+            if error.status != _NOT_FOUND:
+                self._look_again(name, failures, error)
+                return
+            served = None
+        except KubernetesError as error:
+            self._look_again(name, failures, error)
+            return
+        before = self._followed.get(name)
+        if before is not None and before[0] == served:
+            return
+        if before is not None:
+            self._stop_following(name)
+        if served is not None:
+            self._resources.update(served.kind)
+            self._followed[name] = served, tasks.create_task(self._follow(served), name=f"follow {name}")
+
+    def _look_again(self, name: str, failures: int, error: KubernetesError) -> None:
+        if failures == 0:
+            _LOG.warning("the CRD %s cannot be read, which is tried again: %s", name, error)
+        delay_s = self._timing.backoff.delay_s(failures + 1, self._rng)
+        asyncio.get_running_loop().call_later(delay_s, self._to_look_at.put_nowait, (name, failures + 1))
+
+    async def _follow(self, served: Served) -> None:
+        path, *older = served.paths
+        await ListWatch(
+            self._metadata, path, partial(self._take, served), timing=self._timing, older_paths=older
+        ).run()
+
+    def _stop_following(self, name: str) -> None:
+        served, task = self._followed.pop(name)
+        task.cancel()
+        self._take(served, Changes(gone=tuple(self._resources.names(served.kind))))
+        self._resources.forget(served.kind)
+
+    def _take(self, served: Served, changes: Changes) -> None:
+        kind = served.kind
+        present = {name_of(document): document for document in changes.present}
+        self._resources.update(kind, present=present.keys(), gone=changes.gone)
+        if not kind.may_restrict:
+            return
+        for name in changes.gone:
+            key = _key(kind, name)
+            self._store.delete(key, _ORIGIN)
+            self._on_metadata(key, served, None)
+        for name, document in present.items():
+            key = _key(kind, name)
+            origin = Origin(file=_ORIGIN, generation=document["metadata"].get("generation"))
+            self._store.reject(key, (unsupported(kind),), origin)
+            self._on_metadata(key, served, document)
+        if self._store.has_news:
+            self._on_change()
+
+
+def _served(crd: Document) -> Served | None:
+    """None for a kind that we support, or that is served in no version."""
+    match crd.get("spec"):
+        case {
+            "group": str(group),
+            "names": {"kind": str(name), "plural": str(plural)},
+            "versions": [*versions],
+        }:
+            pass
+        case _:
+            return None
+    served = tuple(sorted((each["name"] for each in versions if each.get("served")), key=_age))
+    kind = unsupported_kind(name, f"{group}/")
+    return Served(kind=kind, plural=plural, versions=served) if kind is not None and served else None
+
+
+def _age(version: str) -> tuple[bool, bool, str]:
+    """Sorts ``v1``, ``v1beta1``, ``v1alpha3``."""
+    return "alpha" in version, "beta" in version, version
+
+
+def _key(kind: ForeignKind, name: ObjectName) -> ResourceKey:
+    namespace, own_name = name
+    return ResourceKey(kind=kind.name, namespace=namespace, name=own_name)

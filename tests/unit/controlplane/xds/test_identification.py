@@ -1,0 +1,224 @@
+"""What a proxy claims, against what its token proves and what is known of its workload."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from controlplane.errors import PermissionDeniedError, UnknownWorkloadError
+from controlplane.model.known_workloads import KnownWorkloads
+from controlplane.model.proxy import Caller, Proxy, ProxyType
+from controlplane.model.service import Registry, Workload
+from controlplane.xds.identification import Claims, Identification
+from protos.spiffe import SpiffeId
+
+CLUSTER = Identification(knows_all=True)
+FOLDER = Identification(knows_all=False)
+
+POD = Workload(
+    name="reviews-1",
+    namespace="bookinfo",
+    address="10.0.0.1",
+    labels={"app": "reviews", "version": "v1"},
+    service_account="reviews",
+    registry=Registry.KUBERNETES,
+    uid="u1",
+    node="node-1",
+    addresses=("10.0.0.1", "fd00::1"),
+)
+ENTRY = Workload(
+    name="reviews-1",
+    namespace="bookinfo",
+    address="vm.example.com",
+    labels={"app": "reviews"},
+    service_account="reviews",
+)
+NOTHING = KnownWorkloads()
+
+
+def pods(*workloads: Workload) -> KnownWorkloads:
+    return KnownWorkloads(pods={(each.namespace, each.name): each for each in workloads})
+
+
+def entries(*workloads: Workload) -> KnownWorkloads:
+    return KnownWorkloads(entries={(each.namespace, each.name): each for each in workloads})
+
+
+def token(pod: str = "", uid: str = "", *, namespace: str = "bookinfo", account: str = "reviews") -> Caller:
+    return Caller(identity=SpiffeId("cluster.local", namespace, account), pod_name=pod, pod_uid=uid)
+
+
+BOUND = token("reviews-1", "u1")
+
+
+def claims(caller: Caller | None = BOUND, *, returns: bool = False, **claimed: Any) -> Claims:
+    proxy = Proxy(
+        **{
+            "id": "sidecar~10.0.0.1~reviews-1.bookinfo~bookinfo.svc.cluster.local",
+            "type": ProxyType.SIDECAR,
+            "namespace": "bookinfo",
+            "workload": "reviews-1",
+            "ip": "10.0.0.1",
+        }
+        | claimed
+    )
+    return Claims(proxy=proxy, caller=caller, remote=caller is not None, returns=returns)
+
+
+@pytest.mark.parametrize("caller", [BOUND, token(), None], ids=["bound", "unbound", "plaintext"])
+def test_the_pod_says_what_its_proxy_leaves_out(caller: Caller | None) -> None:
+    found = CLUSTER.identify(claims(caller, ip="127.0.0.1"), pods(POD))
+    assert found.workload is POD
+    assert found.proxy.labels == POD.labels
+    assert (found.proxy.service_account, found.proxy.node) == ("reviews", "node-1")
+    assert found.proxy.ip == "10.0.0.1"
+
+
+def test_claims_that_say_what_the_pod_says_are_no_matter() -> None:
+    same = claims(
+        labels={"app": "reviews"}, service_account="reviews", node="node-1", ip="fd00:0:0:0:0:0:0:1"
+    )
+    found = CLUSTER.identify(same, pods(POD))
+    assert found.proxy.labels == POD.labels
+    assert not found.outdated
+
+
+@pytest.mark.parametrize(
+    ("claimed", "words"),
+    [
+        ({"labels": {"app": "ratings"}}, "says label app='ratings', the object says 'reviews'"),
+        ({"labels": {"role": "admin"}}, "says label role='admin', the object has none of that name"),
+        ({"node": "node-2"}, "says node 'node-2', the object says 'node-1'"),
+        ({"ip": "10.0.0.2"}, "says address 10.0.0.2, the object says 10.0.0.1, fd00::1"),
+        ({"service_account": "ratings"}, "says service account 'ratings', the object says 'reviews'"),
+    ],
+)
+@pytest.mark.parametrize("caller", [BOUND, token(), None], ids=["bound", "unbound", "plaintext"])
+def test_a_claim_that_contradicts_the_pod_is_refused_in_words(
+    caller: Caller | None, claimed: dict[str, Any], words: str
+) -> None:
+    if "service_account" in claimed and caller is not None:
+        words = "says namespace 'bookinfo', service account 'ratings'; its token is .*sa/reviews"
+    with pytest.raises(PermissionDeniedError, match=words):
+        CLUSTER.identify(claims(caller, **claimed), pods(POD))
+
+
+@pytest.mark.parametrize(
+    ("caller", "words"),
+    [
+        (token(namespace="other"), "says namespace 'bookinfo'.*its token is .*ns/other"),
+        (token("ratings-1", "u2"), "says that it is 'reviews-1'; its token is that of the Pod .*ratings-1"),
+        (token(account="ratings"), "token is that of service account 'ratings', the object says 'reviews'"),
+    ],
+)
+def test_a_token_of_another_workload_is_refused_in_words(caller: Caller, words: str) -> None:
+    with pytest.raises(PermissionDeniedError, match=words):
+        CLUSTER.identify(claims(caller), pods(POD))
+
+
+@pytest.mark.parametrize(
+    ("caller", "known", "words"),
+    [
+        (BOUND, NOTHING, "there is no Pod and no WorkloadEntry bookinfo/reviews-1, or it is not known yet"),
+        (token(), NOTHING, "there is no Pod and no WorkloadEntry"),
+        (BOUND, pods(replace(POD, uid="u0")), "with the uid 'u1'; the Pod of that name has another"),
+        (BOUND, entries(ENTRY), "the Pod of that name has another"),
+    ],
+)
+def test_a_pod_that_is_not_known_yet_lets_nobody_in(
+    caller: Caller, known: KnownWorkloads, words: str
+) -> None:
+    with pytest.raises(UnknownWorkloadError, match=words):
+        CLUSTER.identify(claims(caller), known)
+
+
+def test_in_plaintext_on_loopback_the_word_of_a_proxy_that_is_no_pod_counts() -> None:
+    unknown = claims(None, labels={"app": "mine"})
+    assert CLUSTER.identify(unknown, NOTHING).proxy == unknown.proxy
+
+
+def test_over_tls_it_does_not_even_if_nobody_is_asked_for_a_token() -> None:
+    with pytest.raises(UnknownWorkloadError):
+        CLUSTER.identify(replace(claims(None), remote=True), NOTHING)
+
+
+def test_without_a_pod_in_its_token_a_proxy_is_the_pod_at_its_address() -> None:
+    found = CLUSTER.identify(claims(token(), workload="grpc-client"), pods(POD))
+    assert (found.proxy.workload, found.proxy.labels) == ("reviews-1", POD.labels)
+    with pytest.raises(UnknownWorkloadError):
+        CLUSTER.identify(claims(token(), workload="grpc-client", ip="127.0.0.1"), pods(POD))
+
+
+def test_the_address_of_a_pod_may_be_told_later() -> None:
+    """A kubelet starts its containers before it writes where they are."""
+    starting = replace(POD, address="", addresses=())
+    first = CLUSTER.identify(claims(), pods(starting))
+    assert first.proxy.ip == "10.0.0.1"
+    assert CLUSTER.follow(claims(), first, pods(POD)).proxy == first.proxy
+    with pytest.raises(PermissionDeniedError, match=r"says address 10.0.0.1, the object says 10.0.0.3"):
+        CLUSTER.follow(claims(), first, pods(replace(POD, addresses=("10.0.0.3",))))
+
+
+def test_labels_that_change_later_are_the_proxys() -> None:
+    claimed = claims(labels={"app": "reviews"})
+    first = CLUSTER.identify(claimed, pods(POD))
+    relabelled = replace(POD, labels={"app": "legacy"})
+    later = CLUSTER.follow(claimed, first, pods(relabelled))
+    assert later.proxy.labels == {"app": "legacy"}
+    assert CLUSTER.follow(claimed, later, pods(relabelled)) is later
+
+
+def test_a_proxy_that_comes_back_may_not_have_heard_of_its_new_labels() -> None:
+    relabelled = pods(replace(POD, labels={"app": "legacy"}))
+    claimed = {"app": "reviews"}
+    with pytest.raises(PermissionDeniedError):
+        CLUSTER.identify(claims(labels=claimed), relabelled)
+    back = CLUSTER.identify(claims(labels=claimed, returns=True), relabelled)
+    assert back.proxy.labels == {"app": "legacy"}
+    assert back.outdated == ("it says label app='reviews', the object says 'legacy'",)
+
+
+@pytest.mark.parametrize("known", [NOTHING, pods(replace(POD, uid="u2"))], ids=["gone", "another"])
+@pytest.mark.parametrize("caller", [BOUND, token(), None], ids=["bound", "unbound", "plaintext"])
+def test_a_proxy_whose_pod_is_deleted_follows_no_longer(caller: Caller | None, known: KnownWorkloads) -> None:
+    first = CLUSTER.identify(claims(caller), pods(POD))
+    with pytest.raises(PermissionDeniedError, match="Pod bookinfo/reviews-1 is deleted"):
+        CLUSTER.follow(claims(caller), first, known)
+
+
+def test_a_workload_entry_says_who_a_machine_outside_the_cluster_is() -> None:
+    found = CLUSTER.identify(claims(token()), entries(ENTRY))
+    assert found.proxy.labels == {"app": "reviews"}
+    assert found.proxy.ip == "10.0.0.1"  # others may reach it elsewhere
+    with pytest.raises(PermissionDeniedError, match="label version='v1'"):
+        CLUSTER.identify(claims(token(), labels={"version": "v1"}), entries(ENTRY))
+
+
+class TestFolder:
+    def test_a_workload_without_an_entry_is_who_it_says(self) -> None:
+        claimed = claims(token(), labels={"app": "reviews"})
+        assert FOLDER.identify(claimed, NOTHING).proxy == claimed.proxy
+
+    def test_an_entry_says_what_its_proxy_leaves_out(self) -> None:
+        found = FOLDER.identify(claims(token(), labels={"version": "v1"}), entries(ENTRY))
+        assert found.proxy.labels == {"app": "reviews", "version": "v1"}
+
+    def test_a_claim_that_contradicts_an_entry_is_refused_in_words(self) -> None:
+        with pytest.raises(PermissionDeniedError, match="label app='ratings', the object says 'reviews'"):
+            FOLDER.identify(claims(token(), labels={"app": "ratings"}), entries(ENTRY))
+
+    def test_the_token_alone_says_whom_it_runs_as(self) -> None:
+        """The entry's service account is the one that callers expect: they refuse it."""
+        found = FOLDER.identify(claims(token(account="ratings"), service_account="ratings"), entries(ENTRY))
+        assert found.proxy.service_account == "ratings"
+
+    def test_an_entry_that_comes_changes_and_goes_is_followed(self) -> None:
+        claimed = claims(token(), labels={"version": "v1"})
+        alone = FOLDER.identify(claimed, NOTHING)
+        with_entry = FOLDER.follow(claimed, alone, entries(ENTRY))
+        assert with_entry.proxy.labels["app"] == "reviews"
+        changed = FOLDER.follow(claimed, with_entry, entries(replace(ENTRY, labels={"version": "v2"})))
+        assert changed.proxy.labels == {"version": "v2"}
+        assert FOLDER.follow(claimed, changed, NOTHING).proxy == claimed.proxy
