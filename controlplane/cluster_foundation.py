@@ -8,15 +8,17 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Final
 
 from prometheus_client import CollectorRegistry
 
 from controlplane.ca.root_certificates import RootCertificates
 from controlplane.ca.signer import Signer
 from controlplane.ca.signer_files import load_signer, read_pem
+from controlplane.ca.signer_follower import SignerFollower
 from controlplane.ca.signer_secrets import SignerSecrets
 from controlplane.ca.token_review import TokenReviewer
-from controlplane.foundation import Foundation, make_authority
+from controlplane.foundation import FOLLOW_FILES_S, Foundation, make_authority, stored_signer
 from controlplane.kubernetes.api import ClientApi, KubernetesApi
 from controlplane.kubernetes.backoff import until_answered
 from controlplane.last_good.config_map import LastGoodConfigMap
@@ -28,6 +30,9 @@ from controlplane.sources.foreign_resources import ForeignResources
 from controlplane.sources.kubernetes import KubernetesSource
 from controlplane.status.elected import ElectedWriter
 from controlplane.status.writer import StatusTiming, World
+
+# How often the Secret that signs is read anew.
+_FOLLOW_SECRETS_S: Final = 30.0
 
 
 @asynccontextmanager
@@ -45,6 +50,16 @@ async def cluster_foundation(
     try:
         authority = make_authority(await _signer(api, settings), settings)
         root_certificates = RootCertificates(api, "".join(authority.trust_bundle_pem))
+
+        async def reload() -> Signer:
+            if settings.authority.signer is not None:
+                return stored_signer(settings)
+            return await _secrets(api, settings).reload(authority.signer, time.time())
+
+        def publish() -> None:
+            root_certificates.use("".join(authority.trust_bundle_pem))
+
+        follower = SignerFollower(authority, reload, publish, interval_s=_follow_s(settings))
         statuses = ElectedWriter(api, settings.namespace, world, registry=registry, timing=status_timing)
         last_good = LastGoodConfigMap(api, settings.namespace, store, on_change, registry=registry)
 
@@ -83,6 +98,7 @@ async def cluster_foundation(
                 "last-good-versions": last_good.run,
                 "statuses": statuses.run,
                 "foreign-kinds": foreign_kinds.run,
+                "signer": follower.run,
             },
         )
     finally:
@@ -93,12 +109,20 @@ async def _signer(api: KubernetesApi, settings: Settings) -> Signer:
     given = settings.authority.signer
     if given is not None:
         return load_signer(given, time.time())
-    secrets = SignerSecrets(
+    secrets = _secrets(api, settings)
+    return await until_answered(
+        lambda: secrets.load_or_create(time.time()), "there is no key to sign with yet"
+    )
+
+
+def _secrets(api: KubernetesApi, settings: Settings) -> SignerSecrets:
+    return SignerSecrets(
         api=api,
         namespace=settings.namespace,
         trust_domain=settings.mesh.trust_domain,
         more_roots=read_pem(settings.authority.roots),
     )
-    return await until_answered(
-        lambda: secrets.load_or_create(time.time()), "there is no key to sign with yet"
-    )
+
+
+def _follow_s(settings: Settings) -> float:
+    return FOLLOW_FILES_S if settings.authority.signer is not None else _FOLLOW_SECRETS_S

@@ -18,7 +18,8 @@ from controlplane.ca import state_files
 from controlplane.ca.authentication import Authenticator
 from controlplane.ca.authority import Authority
 from controlplane.ca.signer import Signer
-from controlplane.ca.signer_files import TRUST_BUNDLE_FILE, load_or_create_root, load_signer
+from controlplane.ca.signer_files import TRUST_BUNDLE_FILE, load_or_create_root, load_root, load_signer
+from controlplane.ca.signer_follower import SignerFollower
 from controlplane.ca.tokens import TokenVerifier, load_or_create_token_key
 from controlplane.last_good.file import QUARANTINE_FILE, LastGoodFile
 from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
@@ -30,6 +31,8 @@ from controlplane.sources.source import Source
 
 _LOG = logging.getLogger(__name__)
 
+# How often the certificate and key that sign, and the roots, are read anew.
+FOLLOW_FILES_S: Final = 5.0
 _EXPIRY_WARNING_S: Final = 30 * 24 * 3600.0
 
 
@@ -55,10 +58,17 @@ async def folder_foundation(
     """The roots are published in the state folder, for those who are to trust us. Raises `SettingsError`."""
     token_key = load_or_create_token_key(settings.state_dir)
     authority = make_authority(_signer(settings), settings)
-    bundle = "".join(authority.trust_bundle_pem).encode("ascii")
-    state_files.replace(settings.state_dir / TRUST_BUNDLE_FILE, bundle, mode=0o644)
     last_good = LastGoodFile(settings.state_dir / QUARANTINE_FILE, store)
     unsupported = ForeignResources(registry)
+
+    def publish() -> None:
+        bundle = "".join(authority.trust_bundle_pem).encode("ascii")
+        state_files.replace(settings.state_dir / TRUST_BUNDLE_FILE, bundle, mode=0o644)
+
+    async def reload() -> Signer:
+        return stored_signer(settings)
+
+    publish()
     yield Foundation(
         source=FolderSource(
             settings.folder, store, on_change, had=last_good.load(), on_unsupported=unsupported.update
@@ -67,6 +77,7 @@ async def folder_foundation(
         authority=authority,
         authenticator=TokenVerifier(token_key, settings.mesh.trust_domain),
         on_build=last_good.note_build,
+        duties={"signer": SignerFollower(authority, reload, publish, interval_s=FOLLOW_FILES_S).run},
     )
 
 
@@ -80,6 +91,14 @@ def make_authority(signer: Signer, settings: Settings) -> Authority:
         if expires.timestamp() - time.time() < _EXPIRY_WARNING_S:
             _LOG.warning("%s of the mesh's certificates expires at %s: replace it before", what, expires)
     return authority
+
+
+def stored_signer(settings: Settings) -> Signer:
+    """What the files hold now. Raises `SettingsError`, also where our own root has gone."""
+    given = settings.authority.signer
+    if given is not None:
+        return load_signer(given, time.time())
+    return load_root(settings.state_dir, time.time(), settings.authority.roots)
 
 
 def _signer(settings: Settings) -> Signer:

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from sidecar.config.bootstrap import Ads, AdsVariant, Bootstrap, Settings
-from sidecar.config.tls import DataSource, Secret, TlsCertificate, UpstreamTls, Validation
+from sidecar.config.tls import TlsCertificate, Validation
 from sidecar.errors import BootstrapError, ConfigError
 from sidecar.xds.decode import decode_bootstrap
 
@@ -153,7 +152,8 @@ def _port(text: str) -> int | None:
 
 
 def load(settings: Settings) -> Bootstrap:
-    """Reads the bootstrap file and the files that it names for secrets and for the control plane's TLS.
+    """Reads the bootstrap file. The files that it names for secrets and for the control plane's TLS must be
+    there; what they hold is read when it is needed, as it may change.
 
     Raises `BootstrapError` in one line that names the file, the field and the reason.
     """
@@ -170,9 +170,9 @@ def load(settings: Settings) -> Bootstrap:
         raise BootstrapError(f"{source}: {error}") from None
     if bootstrap.ads is not None and not bootstrap.node_id:
         raise BootstrapError(f"{source}: node.id: is required by dynamic_resources; or give --service-node")
-    static = bootstrap.static
-    secrets = {name: _read_secret(secret) for name, secret in static.secrets.items()}
-    return replace(bootstrap, static=replace(static, secrets=secrets), ads=_read_ads(bootstrap.ads))
+    for named in _named_files(bootstrap):
+        _read(named)
+    return bootstrap
 
 
 def _document(settings: Settings, source: str) -> Mapping[str, Any]:
@@ -228,37 +228,18 @@ def _yaml_words(error: Exception) -> str:
     return f"is not YAML: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
 
 
-def _read_ads(ads: Ads | None) -> Ads | None:
-    if ads is None or ads.tls is None:
-        return ads
-    parameters = ads.tls.parameters
-    read = replace(
-        parameters,
-        certificate=_read_certificate(parameters.certificate),
-        validation=_read_validation(parameters.validation),
-    )
-    return replace(ads, tls=UpstreamTls(parameters=read, sni=ads.tls.sni))
+def _named_files(bootstrap: Bootstrap) -> Iterator[str]:
+    for secret in bootstrap.static.secrets.values():
+        yield from _files(secret.certificate, secret.validation)
+    if bootstrap.ads is not None and bootstrap.ads.tls is not None:
+        parameters = bootstrap.ads.tls.parameters
+        yield from _files(parameters.certificate, parameters.validation)
 
 
-def _read_secret(secret: Secret) -> Secret:
-    certificate, validation = _read_certificate(secret.certificate), _read_validation(secret.validation)
-    return Secret(name=secret.name, certificate=certificate, validation=validation)
-
-
-def _read_certificate(certificate: TlsCertificate | None) -> TlsCertificate | None:
-    if certificate is None:
-        return None
-    return TlsCertificate(
-        certificate_chain=_read_source(certificate.certificate_chain),
-        private_key=_read_source(certificate.private_key),
-    )
-
-
-def _read_validation(validation: Validation | None) -> Validation | None:
-    if validation is None or validation.trusted_ca is None:
-        return validation
-    return replace(validation, trusted_ca=_read_source(validation.trusted_ca))
-
-
-def _read_source(source: DataSource) -> DataSource:
-    return source if source.filename is None else DataSource(inline=_read(source.filename))
+def _files(certificate: TlsCertificate | None, validation: Validation | None) -> Iterator[str]:
+    sources = [] if certificate is None else [certificate.certificate_chain, certificate.private_key]
+    if validation is not None and validation.trusted_ca is not None:
+        sources.append(validation.trusted_ca)
+    for source in sources:
+        if source.filename is not None:
+            yield source.filename

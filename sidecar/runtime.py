@@ -31,6 +31,7 @@ from sidecar.identity.certs import certificates
 from sidecar.identity.contexts import TlsContexts
 from sidecar.identity.rotation import SvidRotation
 from sidecar.identity.svid import Svid
+from sidecar.identity.watched_file import WatchedFile
 from sidecar.listener.faults import quiet_peer_faults
 from sidecar.listener.handler import ConnectionHandler
 from sidecar.listener.manager import ListenerManager, ListenerSettings, ListenerState
@@ -48,6 +49,8 @@ from sidecar.xds.client import XdsClient
 log = logging.getLogger(__name__)
 
 DRAIN_POLL_S = 0.1
+# How often the certificates and roots are read anew that the configuration names as files.
+FOLLOW_FILES_S = 5.0
 # Istio's MINIMUM_DRAIN_DURATION: so long others may still send to a workload that is leaving.
 MINIMUM_DRAIN_S = 5.0
 
@@ -98,6 +101,7 @@ class Sidecar:
             settings=ListenerSettings(drain_time_s=settings.drain_time_s),
         )
         self._rotation = svid_rotation(settings, bootstrap, self._use_svid)
+        self._mesh_roots = WatchedFile(settings.ca_cert) if settings.ca_cert is not None else None
         self._xds = XdsClient(
             bootstrap, self._apply, state_dir=settings.state_dir, token=token_reader(settings)
         )
@@ -111,6 +115,7 @@ class Sidecar:
 
     async def run(self) -> None:
         await self._ports.open()
+        self._timers.after(FOLLOW_FILES_S, self._follow_files)
         tasks = [asyncio.create_task(self._xds.run(), name="xds")]
         if self._rotation is not None:
             tasks.append(asyncio.create_task(self._keep_identity(self._rotation), name="identity"))
@@ -242,6 +247,15 @@ class Sidecar:
         self._clusters.renew_tls()
         if self._listeners.warming:
             self._blame(self._listeners.identity_ready())
+
+    def _follow_files(self) -> None:
+        if self._contexts.follow_files():
+            log.info("certificates or roots of files have changed: new connections use them")
+            self._clusters.renew_tls()
+        if self._rotation is not None and self._mesh_roots is not None and self._mesh_roots.changed():
+            log.info("the mesh's roots have changed: the certificate is renewed soon")
+            self._rotation.renew_soon()
+        self._timers.after(FOLLOW_FILES_S, self._follow_files)
 
     # What there is to see.
 

@@ -51,12 +51,22 @@ class Authority:
         max_lifetime_s: float = MAX_LIFETIME_S,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.trust_bundle_pem: Final = tuple(_pem(root) for root in signer.roots)
-        self._signer: Final = signer
-        self._issuers: Final = () if signer.is_root else (signer.certificate, *signer.intermediates)
+        self._signer = signer
         self._default_lifetime_s: Final = default_lifetime_s
         self._max_lifetime_s: Final = max_lifetime_s
         self._clock: Final = clock
+
+    @property
+    def signer(self) -> Signer:
+        return self._signer
+
+    def use(self, signer: Signer) -> None:
+        """Signs with this one from now on."""
+        self._signer = signer
+
+    @property
+    def trust_bundle_pem(self) -> tuple[str, ...]:
+        return tuple(_pem(root) for root in self._signer.roots)
 
     @property
     def root_expires(self) -> datetime:
@@ -72,47 +82,52 @@ class Authority:
     ) -> IssuedCertificate:
         """``requested_lifetime_s`` 0: the default. Raises `AuthorityUnavailableError`."""
         lifetime_s = min(requested_lifetime_s or self._default_lifetime_s, self._max_lifetime_s)
-        issuer, valid = self._signer.certificate, self._validity(lifetime_s)
-        return self._sign(templates.workload_certificate(identity, key, issuer, valid), key, [str(identity)])
+        signer = self._signer
+        valid = self._validity(signer, lifetime_s)
+        template = templates.workload_certificate(identity, key, signer.certificate, valid)
+        return self._sign(signer, template, key, [str(identity)])
 
     def issue_server(self, hosts: Sequence[str], key: PublicKey) -> IssuedCertificate:
-        """A certificate of the control plane's own. Raises `AuthorityUnavailableError`."""
-        issuer, valid = self._signer.certificate, self._validity(DEFAULT_LIFETIME_S)
-        return self._sign(templates.server_certificate(hosts, key, issuer, valid), key, hosts)
+        """A certificate of the control plane's own. Raises `AuthorityUnavailableError`. From any thread."""
+        signer = self._signer
+        valid = self._validity(signer, DEFAULT_LIFETIME_S)
+        template = templates.server_certificate(hosts, key, signer.certificate, valid)
+        return self._sign(signer, template, key, hosts)
 
-    def _validity(self, lifetime_s: float) -> templates.Validity:
+    def _validity(self, signer: Signer, lifetime_s: float) -> templates.Validity:
         now = self._clock()
-        if datetime.fromtimestamp(now, UTC) >= self._signer.expires:
-            raise AuthorityUnavailableError(f"the signing certificate expired at {self._signer.expires}")
-        return templates.validity(now, lifetime_s, self._signer.expires)
+        if datetime.fromtimestamp(now, UTC) >= signer.expires:
+            raise AuthorityUnavailableError(f"the signing certificate expired at {signer.expires}")
+        return templates.validity(now, lifetime_s, signer.expires)
 
     def _sign(
-        self, template: x509.CertificateBuilder, key: PublicKey, names: Sequence[str]
+        self, signer: Signer, template: x509.CertificateBuilder, key: PublicKey, names: Sequence[str]
     ) -> IssuedCertificate:
-        signing_key = self._signer.key
         # RFC 8032: Ed25519 hashes by itself.
-        digest = None if isinstance(signing_key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
-        leaf = template.sign(signing_key, digest)
-        self._validate(leaf, key, names)
-        return IssuedCertificate(chain=(leaf, *self._issuers))
+        digest = None if isinstance(signer.key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
+        leaf = template.sign(signer.key, digest)
+        _validate(signer, leaf, key, names)
+        issuers = () if signer.is_root else (signer.certificate, *signer.intermediates)
+        return IssuedCertificate(chain=(leaf, *issuers))
 
-    def _validate(self, leaf: x509.Certificate, key: PublicKey, names: Sequence[str]) -> None:
-        """A template that went wrong must not leave the house: what it says is signed already."""
-        try:
-            leaf.verify_directly_issued_by(self._signer.certificate)
-        except (ValueError, TypeError, InvalidSignature) as error:
-            raise AuthorityUnavailableError(f"the signature just made does not verify: {error}") from error
-        constraints = leaf.extensions.get_extension_for_class(x509.BasicConstraints).value
-        signed_names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-        sound = (
-            public_key_der(key) == public_key_der(leaf.public_key())
-            and not constraints.ca
-            and signed_names.critical
-            and [str(name.value) for name in signed_names.value] == list(names)
-            and leaf.not_valid_before_utc < leaf.not_valid_after_utc <= self._signer.expires
-        )
-        if not sound:
-            raise AuthorityUnavailableError("the certificate just signed is not what was to be signed")
+
+def _validate(signer: Signer, leaf: x509.Certificate, key: PublicKey, names: Sequence[str]) -> None:
+    """A template that went wrong must not leave the house: what it says is signed already."""
+    try:
+        leaf.verify_directly_issued_by(signer.certificate)
+    except (ValueError, TypeError, InvalidSignature) as error:
+        raise AuthorityUnavailableError(f"the signature just made does not verify: {error}") from error
+    constraints = leaf.extensions.get_extension_for_class(x509.BasicConstraints).value
+    signed_names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    sound = (
+        public_key_der(key) == public_key_der(leaf.public_key())
+        and not constraints.ca
+        and signed_names.critical
+        and [str(name.value) for name in signed_names.value] == list(names)
+        and leaf.not_valid_before_utc < leaf.not_valid_after_utc <= signer.expires
+    )
+    if not sound:
+        raise AuthorityUnavailableError("the certificate just signed is not what was to be signed")
 
 
 def _pem(certificate: x509.Certificate) -> str:

@@ -41,11 +41,11 @@ class RootCertificates:
         pause_s: float = _PAUSE_S,
     ) -> None:
         self._api: Final = api
-        self._bundle_pem: Final = bundle_pem
+        self._bundle_pem = bundle_pem
         self._pause_s: Final = pause_s
         self._backoff: Final = timing.backoff
         self._namespaces: Final[set[str]] = set()  # without those that are being deleted
-        self._published: Final[dict[str, bool]] = {}  # by namespace: whether the ConfigMap there is right
+        self._published: Final[dict[str, str]] = {}  # by namespace: what the ConfigMap there holds
         self._changed: Final = asyncio.Event()
         self._watches: Final = (
             ListWatch(api, "/api/v1/namespaces", self._take_namespaces, timing=timing),
@@ -57,6 +57,11 @@ class RootCertificates:
                 selector={"fieldSelector": f"metadata.name={CONFIG_MAP}"},
             ),
         )
+
+    def use(self, bundle_pem: str) -> None:
+        """The roots have changed."""
+        self._bundle_pem = bundle_pem
+        self._changed.set()
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -80,7 +85,9 @@ class RootCertificates:
             self._published.pop(namespace, None)
         for config_map in changes.present:
             namespace, _ = name_of(config_map)
-            self._published[namespace] = (config_map.get("data") or {}).get(KEY) == self._bundle_pem
+            held = (config_map.get("data") or {}).get(KEY) or ""
+            # One string for all namespaces where it is right.
+            self._published[namespace] = self._bundle_pem if held == self._bundle_pem else held
         self._changed.set()
 
     async def _publish(self) -> None:
@@ -116,11 +123,11 @@ class RootCertificates:
     async def _publish_in(self, namespace: str) -> None:
         """That it was written is seen by the watch, as is all that others do."""
         path = f"/api/v1/namespaces/{namespace}/configmaps"
-        match self._published.get(namespace):
-            case None:
-                await self._api.create(path, self._config_map())
-            case False:
-                await self._api.merge(f"{path}/{CONFIG_MAP}", {"data": {KEY: self._bundle_pem}})
+        held = self._published.get(namespace)
+        if held is None:
+            await self._api.create(path, self._config_map())
+        elif held != self._bundle_pem:
+            await self._api.merge(f"{path}/{CONFIG_MAP}", {"data": {KEY: self._bundle_pem}})
 
     def _config_map(self) -> Document:
         return {

@@ -1,4 +1,5 @@
-"""The control plane's own certificate for its TLS ports: issued by its authority, renewed at half life."""
+"""The control plane's own certificate for its TLS ports: issued by its authority, renewed at half life, and
+when something else signs."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ _LOG = logging.getLogger(__name__)
 
 
 class ServerCertificate:
-    """gRPC asks for it at every handshake, so it is renewed by whoever connects first after half its life;
+    """gRPC asks for it at every handshake, so it is renewed for the first connection after half its life;
     connections that are open keep theirs. ``clock`` gives seconds since the epoch."""
 
     def __init__(
@@ -28,6 +29,7 @@ class ServerCertificate:
         self._hosts: Final = tuple(hosts)
         self._clock: Final = clock
         self._renew_at = 0.0
+        self._signer = authority.signer
         # gRPC calls from threads of its own.
         self._lock: Final = threading.Lock()
 
@@ -38,7 +40,7 @@ class ServerCertificate:
     def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
         """None keeps the certificate there is."""
         with self._lock:
-            if self._clock() < self._renew_at:
+            if self._clock() < self._renew_at and self._authority.signer is self._signer:
                 return None
             try:
                 return self._issue()
@@ -47,6 +49,7 @@ class ServerCertificate:
                 return None
 
     def _issue(self) -> grpc.ServerCertificateConfiguration:
+        self._signer = self._authority.signer
         key = make_key()  # a new one each time: a leaked key is worth one lifetime
         issued = self._authority.issue_server(self._hosts, key.public_key())
         now = self._clock()

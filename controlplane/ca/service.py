@@ -47,8 +47,8 @@ class CertificateService(ca_pb2_grpc.CertificateServiceServicer):
             RequestTooLargeError: metrics.csr_errors,
             AuthorityUnavailableError: metrics.signing_errors,
         }
-        metrics.root_expiry.set(authority.root_expires.timestamp())
-        metrics.chain_expiry.set(authority.signer_expires.timestamp())
+        metrics.root_expiry.set_function(self._root_expires_s)
+        metrics.chain_expiry.set_function(self._signer_expires_s)
 
     def add_to(self, server: grpc.aio.Server) -> None:
         ca_pb2_grpc.add_CertificateServiceServicer_to_server(self, server)
@@ -68,6 +68,12 @@ class CertificateService(ca_pb2_grpc.CertificateServiceServicer):
         return CreateCertificateResponse(
             certificate_chain=issued.chain_pem, trust_bundle=self._authority.trust_bundle_pem
         )
+
+    def _root_expires_s(self) -> float:
+        return self._authority.root_expires.timestamp()
+
+    def _signer_expires_s(self) -> float:
+        return self._authority.signer_expires.timestamp()
 
     async def _issue(self, request: CreateCertificateRequest, metadata: Metadata) -> IssuedCertificate:
         identity = (await self._authenticator.authenticate(metadata)).identity

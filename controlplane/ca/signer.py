@@ -47,6 +47,24 @@ class Signer:
         """When the first certificate of the chain ends: nothing that was signed is valid after it."""
         return min(c.not_valid_after_utc for c in (self.certificate, *self.intermediates))
 
+    @property
+    def described(self) -> str:
+        """For people."""
+        return _describe(self.certificate)
+
+    def is_same_as(self, other: Signer) -> bool:
+        """A key goes with its certificate."""
+        return (self.certificate, self.intermediates, self.roots) == (
+            other.certificate,
+            other.intermediates,
+            other.roots,
+        )
+
+    def is_trusted_by(self, roots: Sequence[x509.Certificate]) -> bool:
+        """Whether what it signs chains to one of them."""
+        top = (self.certificate, *self.intermediates)[-1]
+        return top in roots or any(_issued(top, root) for root in roots)
+
 
 @dataclass(frozen=True, slots=True)
 class Pem:

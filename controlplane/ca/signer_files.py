@@ -31,9 +31,14 @@ def load_or_create_root(
 ) -> Signer:
     """Our own root, made when the state folder has none. ``more_roots`` are trusted beside it. Raises
     `SettingsError`."""
+    state_files.load_or_create(state_dir / ROOT_FILE, lambda: b"".join(make_root(trust_domain, now)))
+    return load_root(state_dir, now, more_roots)
+
+
+def load_root(state_dir: Path, now: float, more_roots: Path | None = None) -> Signer:
+    """As `load_or_create_root`, where the root must be there. Raises `SettingsError`."""
     path = state_dir / ROOT_FILE
-    content = state_files.load_or_create(path, lambda: b"".join(make_root(trust_domain, now)))
-    pem = Pem(content, str(path))
+    pem = Pem(state_files.read_secret(path), str(path))
     return own_root(pem, pem, now, read_pem(more_roots))
 
 

@@ -56,7 +56,21 @@ class SignerSecrets:
         plugged_in = await self._find(PLUGGED_IN_SECRET)
         if plugged_in is not None:
             return parse_signer(self._plugged_in(plugged_in), now)
-        own = await self._find(OWN_SECRET) or await self._create(now)
+        return self._own_root(await self._find(OWN_SECRET) or await self._create(now), now)
+
+    async def reload(self, current: Signer, now: float) -> Signer:
+        """What is stored now, where ``current`` is in use. A Secret that has gone changes nothing: it may be
+        on the way to be replaced. Creates nothing; raises as `load_or_create`."""
+        plugged_in = await self._find(PLUGGED_IN_SECRET)
+        if plugged_in is not None:
+            return parse_signer(self._plugged_in(plugged_in), now)
+        own = await self._find(OWN_SECRET)
+        if own is None:
+            return current
+        signer = self._own_root(own, now)
+        return signer if signer.certificate == current.certificate else current
+
+    def _own_root(self, own: Document, now: float) -> Signer:
         certificate, key = self._pem(own, _ISTIO.certificate), self._pem(own, _ISTIO.key)
         return own_root(certificate, key, now, self.more_roots)
 

@@ -6,6 +6,7 @@ theirs, new ones get a new one. That is how a rotation drops nothing.
 
 from __future__ import annotations
 
+import logging
 import os
 import ssl
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,8 @@ from sidecar.errors import IdentityError
 from sidecar.identity.material import KeyPair, Material, awaits_svid, resolve
 from sidecar.identity.peer import PeerVerifier
 from sidecar.identity.svid import Svid
+
+_LOG = logging.getLogger(__name__)
 
 # Far more than a mesh has; past it the contexts of configurations long gone are dropped with the rest.
 _MAX_CACHED: Final = 4096
@@ -43,6 +46,7 @@ class TlsContexts:
         self._endpoints: dict[DownstreamTls | UpstreamTls, _Endpoint] = {}
         self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
         self.svid: Svid | None = None
+        self._complaint = ""
 
     @property
     def ready(self) -> bool:
@@ -80,6 +84,32 @@ class TlsContexts:
         """The SPIFFE URI of a server whose handshake is done, empty without one. Raises `IdentityError`."""
         return self._client(tls).verifier.verify(peer)
 
+    def follow_files(self) -> bool:
+        """Reads the named files anew: those that Kubernetes mounts are replaced under a process. Whether any
+        context was. Where the new content cannot be used, as when a certificate has changed and its key has
+        not yet, the old one stays in use."""
+        followed = [each for each in self._endpoints.items() if each[1].material.from_files]
+        if not [tls for tls, endpoint in followed if self._follow(tls, endpoint)]:
+            return False
+        in_use = {endpoint.context for endpoint in self._endpoints.values()}
+        self._contexts = {key: context for key, context in self._contexts.items() if context in in_use}
+        return True
+
+    def _follow(self, tls: DownstreamTls | UpstreamTls, endpoint: _Endpoint) -> bool:
+        try:
+            material = resolve(tls.parameters, self.svid, self._secrets)
+            if material == endpoint.material:
+                return False
+            replacement = self._make(tls, material)
+        except IdentityError as error:
+            if str(error) != self._complaint:  # once, however long it lasts
+                _LOG.warning("a certificate that has changed is not used, the old one stays: %s", error)
+            self._complaint = str(error)
+            return False
+        self._endpoints[tls] = replacement
+        self._complaint = ""
+        return True
+
     def materials(self) -> Iterator[Material]:
         """What the contexts in use were made from, for the admin's ``/certs``."""
         return (endpoint.material for endpoint in self._endpoints.values())
@@ -89,31 +119,16 @@ class TlsContexts:
         self._contexts.clear()
 
     def _server(self, tls: DownstreamTls) -> _Endpoint:
-        endpoint = self._endpoints.get(tls)
-        if endpoint is None:
-            material = self._resolve(tls.parameters)
-            if material.key_pair is None:
-                raise IdentityError("a TLS server needs a certificate")
-            if tls.require_client_certificate and material.roots is None:
-                raise IdentityError(
-                    "a client certificate is required, but there are no roots to verify it by"
-                )
-            key = ("server", tls.require_client_certificate, *_context_key(tls.parameters, material))
-            context = self._contexts.get(key) or _server_context(tls, material)
-            endpoint = self._remember(tls, key, context, material)
-        return endpoint
+        return self._endpoints.get(tls) or self._remember(tls)
 
     def _client(self, tls: UpstreamTls) -> _Endpoint:
-        endpoint = self._endpoints.get(tls)
-        if endpoint is None:
-            material = self._resolve(tls.parameters)
-            if material.sans and material.roots is None:
-                raise IdentityError(
-                    "the server's names are to be matched, but there are no roots to verify by"
-                )
-            key = ("client", *_context_key(tls.parameters, material))
-            context = self._contexts.get(key) or _client_context(tls, material)
-            endpoint = self._remember(tls, key, context, material)
+        return self._endpoints.get(tls) or self._remember(tls)
+
+    def _remember(self, tls: DownstreamTls | UpstreamTls) -> _Endpoint:
+        endpoint = self._make(tls, self._resolve(tls.parameters))
+        if len(self._endpoints) >= _MAX_CACHED:
+            self._forget()
+        self._endpoints[tls] = endpoint
         return endpoint
 
     def _resolve(self, parameters: TlsParameters) -> Material:
@@ -121,20 +136,33 @@ class TlsContexts:
             raise IdentityError("the workload has no certificate yet")
         return resolve(parameters, self.svid, self._secrets)
 
-    def _remember(
-        self,
-        tls: DownstreamTls | UpstreamTls,
-        key: tuple[object, ...],
-        context: ssl.SSLContext,
-        material: Material,
-    ) -> _Endpoint:
-        if len(self._endpoints) >= _MAX_CACHED:
-            self._forget()
+    def _make(self, tls: DownstreamTls | UpstreamTls, material: Material) -> _Endpoint:
+        """Raises `IdentityError` for material that does not do."""
+        key: tuple[object, ...]
+        if isinstance(tls, DownstreamTls):
+            _check_server(tls, material)
+            key = ("server", tls.require_client_certificate, *_context_key(tls.parameters, material))
+            context = self._contexts.get(key) or _server_context(tls, material)
+        else:
+            _check_client(material)
+            key = ("client", *_context_key(tls.parameters, material))
+            context = self._contexts.get(key) or _client_context(tls, material)
         trust_domain = material.roots.trust_domain if material.roots is not None else ""
         endpoint = _Endpoint(context, PeerVerifier(material.sans, trust_domain), material)
         self._contexts[key] = context
-        self._endpoints[tls] = endpoint
         return endpoint
+
+
+def _check_server(tls: DownstreamTls, material: Material) -> None:
+    if material.key_pair is None:
+        raise IdentityError("a TLS server needs a certificate")
+    if tls.require_client_certificate and material.roots is None:
+        raise IdentityError("a client certificate is required, but there are no roots to verify it by")
+
+
+def _check_client(material: Material) -> None:
+    if material.sans and material.roots is None:
+        raise IdentityError("the server's names are to be matched, but there are no roots to verify by")
 
 
 def _context_key(parameters: TlsParameters, material: Material) -> tuple[object, ...]:

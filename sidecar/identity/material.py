@@ -13,6 +13,10 @@ from sidecar.errors import IdentityError
 from sidecar.identity.svid import Svid
 
 INLINE: Final = "<inline>"
+_SYSTEM: Final = "<system>"
+_FIXED: Final = frozenset((INLINE, _SYSTEM))
+# Far above any real file; a path like /dev/zero must not fill the memory.
+_MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +46,11 @@ class Material:
     key_pair: KeyPair | None
     roots: Roots | None
     sans: tuple[SanMatch, ...]
+
+    @property
+    def from_files(self) -> bool:
+        """Whether any of it may change under the process."""
+        return any(part is not None and part.path not in _FIXED for part in (self.key_pair, self.roots))
 
 
 def awaits_svid(parameters: TlsParameters, secrets: Mapping[str, Secret]) -> bool:
@@ -95,23 +104,29 @@ def _secret(name: str, secrets: Mapping[str, Secret]) -> Secret:
 
 
 def _load_key_pair(certificate: TlsCertificate) -> KeyPair:
-    chain = certificate.certificate_chain
-    return KeyPair(chain=_read(chain), key=_read(certificate.private_key), path=chain.filename or INLINE)
+    chain, key = certificate.certificate_chain, certificate.private_key
+    path = chain.filename or key.filename or INLINE
+    return KeyPair(chain=read_source(chain), key=read_source(key), path=path)
 
 
 def _load_roots(validation: Validation) -> Roots | None:
     source = validation.trusted_ca
     if validation.system_roots:
-        return Roots(path="<system>", system=True)
+        return Roots(path=_SYSTEM, system=True)
     if source is None:
         return None
-    return Roots(certificates=_read(source), path=source.filename or INLINE)
+    return Roots(certificates=read_source(source), path=source.filename or INLINE)
 
 
-def _read(source: DataSource) -> bytes:
+def read_source(source: DataSource) -> bytes:
+    """A file's content as it is now. Raises `IdentityError`."""
     if source.filename is None:
         return source.inline or b""
     try:
-        return Path(source.filename).read_bytes()
+        with Path(source.filename).open("rb") as file:
+            content = file.read(_MAX_FILE_BYTES + 1)
     except OSError as error:
         raise IdentityError(f"{source.filename}: cannot be read: {error.strerror or error}") from error
+    if len(content) > _MAX_FILE_BYTES:
+        raise IdentityError(f"{source.filename}: is larger than {_MAX_FILE_BYTES} bytes")
+    return content

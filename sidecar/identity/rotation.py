@@ -80,6 +80,7 @@ class SvidRotation:
         self._clock: Final = clock
         self._sleep: Final = sleep
         self._rng: Final = rng or random.Random()
+        self._asked = False
         self.svid: Svid | None = None
         self.renewals = 0
         self.failures = 0
@@ -87,6 +88,11 @@ class SvidRotation:
     def seconds_until_expiry(self) -> float | None:
         """Negative once it expired; None before the first certificate. A gauge for the statistics."""
         return None if self.svid is None else self.svid.expires_s - self._clock()
+
+    def renew_soon(self) -> None:
+        """Within the longest sleep, which spreads sidecars that are told at once: the mesh's roots have
+        changed, and the bundle by which this workload knows others comes with its certificate."""
+        self._asked = True
 
     async def obtain_first(self) -> Svid:
         """Waits for a control plane that is away; raises `IdentityRefusedError` when it says no."""
@@ -107,6 +113,7 @@ class SvidRotation:
             svid = self.svid
             assert svid is not None
             await self._sleep_until(self._policy.renew_at(svid, self._rng))
+            self._asked = False
             failures = 0
             while self.svid is svid:
                 try:
@@ -132,7 +139,7 @@ class SvidRotation:
         return svid
 
     async def _sleep_until(self, deadline: float) -> None:
-        while (left_s := deadline - self._clock()) > 0:
+        while not self._asked and (left_s := deadline - self._clock()) > 0:
             await self._sleep(min(left_s, _LONGEST_SLEEP_S))
 
     def _report(self, error: IdentityError, svid: Svid) -> None:

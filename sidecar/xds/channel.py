@@ -10,10 +10,12 @@ import grpc.aio
 from sidecar.config.bootstrap import Ads
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.tls import DataSource, SanMatchKind, UpstreamTls
+from sidecar.identity.material import read_source
 
 
 def open_channel(ads: Ads, address: SocketAddress) -> grpc.aio.Channel:
-    """Connects when it is first used."""
+    """Connects when it is first used, by the roots and the certificate that the files hold now: mounted ones
+    are replaced under a process. Raises `IdentityError` for a file that cannot be read."""
     options: dict[str, str | int] = {
         "grpc.keepalive_time_ms": int(ads.keepalive_interval_s * 1000),
         "grpc.keepalive_timeout_ms": int(ads.keepalive_timeout_s * 1000),
@@ -45,15 +47,14 @@ def _listed(options: Mapping[str, str | int]) -> list[tuple[str, str | int]]:
 def _credentials(tls: UpstreamTls) -> grpc.ChannelCredentials:
     validation, certificate = tls.parameters.validation, tls.parameters.certificate
     return grpc.ssl_channel_credentials(
-        root_certificates=_inline(validation.trusted_ca if validation else None),
-        private_key=_inline(certificate.private_key if certificate else None),
-        certificate_chain=_inline(certificate.certificate_chain if certificate else None),
+        root_certificates=_content(validation.trusted_ca if validation else None),
+        private_key=_content(certificate.private_key if certificate else None),
+        certificate_chain=_content(certificate.certificate_chain if certificate else None),
     )
 
 
-def _inline(source: DataSource | None) -> bytes | None:
-    """Files were read when the bootstrap file was."""
-    return source.inline if source is not None else None
+def _content(source: DataSource | None) -> bytes | None:
+    return read_source(source) if source is not None else None
 
 
 def _expected_name(tls: UpstreamTls) -> str:

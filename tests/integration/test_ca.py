@@ -102,6 +102,25 @@ async def test_a_token_and_a_key_get_a_certificate_of_the_tokens_identity(
     )
 
 
+async def test_another_signer_is_used_for_workloads_and_for_the_server_itself(
+    control_plane: ControlPlane, tmp_path: Path
+) -> None:
+    before = control_plane.roots
+    signer = load_or_create_root(tmp_path / "next", "cluster.local", time.time())
+    control_plane.authority.use(signer)
+    with pytest.raises(grpc.aio.AioRpcError, match="UNAVAILABLE"):
+        await control_plane.request(csr_pem(), f"Bearer {control_plane.token()}")
+    control_plane.roots = "".join(control_plane.authority.trust_bundle_pem).encode()
+    assert control_plane.roots != before
+    answer = await control_plane.request(csr_pem(), f"Bearer {control_plane.token()}")
+    leaf = x509.load_pem_x509_certificate(answer.certificate_chain[0].encode())
+    leaf.verify_directly_issued_by(signer.certificate)
+    assert answer.trust_bundle == [control_plane.roots.decode()]
+    expires_s = signer.expires.timestamp()
+    assert control_plane.metric("citadel_server_root_cert_expiry_timestamp") == expires_s
+    assert control_plane.metric("citadel_server_cert_chain_expiry_timestamp") == expires_s
+
+
 async def test_a_lifetime_is_capped(control_plane: ControlPlane) -> None:
     answer = await control_plane.request(csr_pem(), f"Bearer {control_plane.token()}", lifetime_s=10**12)
     leaf = x509.load_pem_x509_certificate(answer.certificate_chain[0].encode())

@@ -6,7 +6,7 @@ import asyncio
 import json
 import stat
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,7 @@ from tests.support.envoy_config import (
     tcp_proxy,
     upstream_tls,
 )
+from tests.support.listening import eventually
 
 CLUSTER, ENDPOINT = type_urls.CLUSTER, type_urls.ENDPOINT
 LISTENER, ROUTE = type_urls.LISTENER, type_urls.ROUTE
@@ -273,6 +274,31 @@ async def test_the_stream_goes_over_tls_and_to_no_impostor(tmp_path: Path) -> No
             await task
         assert "UNAVAILABLE" in client.state.last_error
         assert client.state.stats()["cluster_manager.cds.update_failure"] == 1
+
+
+async def test_a_root_that_was_replaced_is_read_anew_for_the_next_stream(tmp_path: Path) -> None:
+    """As when a mounted ConfigMap changes: the client is neither restarted nor told."""
+    roots = tmp_path / "root-cert.pem"
+    socket = upstream_tls(validation_context={"trusted_ca": {"filename": str(roots)}})
+    socket["typed_config"]["sni"] = "control-plane.test"
+
+    def replaced() -> grpc.ServerCredentials:
+        authority = trustme.CA()
+        authority.cert_pem.write_to_path(str(roots))
+        certificate = authority.issue_cert("control-plane.test")
+        pair = (certificate.private_key_pem.bytes(), certificate.cert_chain_pems[0].bytes())
+        return grpc.ssl_server_credentials([pair])
+
+    async with AsyncExitStack() as stack:
+        async with ads_server(credentials=replaced()) as server:
+            started = running(ads_bootstrap(server.port, transport_socket=socket), Runtime())
+            client = await stack.enter_async_context(started)
+            await accept(server)
+        # Gone for a while, as in a mount that is being changed: tried again, as a lost connection is.
+        roots.unlink()
+        await eventually(lambda: "cannot be read" in client.state.last_error)
+        async with ads_server(port=server.port, credentials=replaced()) as server:
+            await accept(server)
 
 
 async def test_a_listener_whose_port_is_taken_is_refused_and_the_others_serve() -> None:

@@ -154,7 +154,7 @@ def test_the_aggregated_stream_is_resolved_to_its_static_cluster() -> None:
     assert not ads.listeners
 
 
-def test_tls_of_the_stream_is_read_from_files_and_static_secrets(tmp_path: Path) -> None:
+def test_tls_of_the_stream_stays_in_its_files_which_must_be_there(tmp_path: Path) -> None:
     roots = tmp_path / "roots.pem"
     roots.write_bytes(b"ROOTS")
     name = {"san_type": "DNS", "matcher": {"exact": "istiod"}}
@@ -170,9 +170,9 @@ def test_tls_of_the_stream_is_read_from_files_and_static_secrets(tmp_path: Path)
     found = loaded(document)
 
     validation = found.ads.tls.parameters.validation
-    assert validation.trusted_ca == DataSource(inline=b"ROOTS")
+    assert validation.trusted_ca == DataSource(filename=str(roots))
     assert validation.match_sans == (SanMatch(kind=SanMatchKind.EXACT, value="istiod", san_type="DNS"),)
-    assert found.static.secrets["roots"].validation.trusted_ca == DataSource(inline=b"ROOTS")
+    assert found.static.secrets["roots"].validation.trusted_ca == DataSource(filename=str(roots))
 
     roots.unlink()
     with pytest.raises(BootstrapError, match="cannot be read"):

@@ -33,11 +33,11 @@ def cluster_of(*names: str) -> FakeKubernetesApi:
 
 
 @asynccontextmanager
-async def publishing(api: FakeKubernetesApi) -> AsyncIterator[None]:
+async def publishing(api: FakeKubernetesApi) -> AsyncIterator[RootCertificates]:
     certificates = RootCertificates(api, "roots", timing=QUICK, pause_s=0.001)
     running = asyncio.create_task(certificates.run(), name="publish")
     try:
-        yield
+        yield certificates
     finally:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -73,6 +73,16 @@ async def test_what_is_right_is_not_written() -> None:
         await api.put(namespace_path("z"), {"metadata": {"name": "z"}})
         await until(lambda: published(api, "z"))
     assert sorted(api.writes) == [f"POST /api/v1/namespaces/{name}/configmaps" for name in "bz"]
+
+
+async def test_other_roots_are_written_everywhere() -> None:
+    api = cluster_of("a", "b")
+    async with publishing(api) as certificates:
+        await until(lambda: published(api, "a") == published(api, "b") == "roots")
+        certificates.use("roots and more")
+        await until(lambda: published(api, "a") == published(api, "b") == "roots and more")
+        await api.put(namespace_path("c"), {"metadata": {"name": "c"}})
+        await until(lambda: published(api, "c") == "roots and more")
 
 
 @pytest.mark.parametrize("data", [None, {}, {"root-cert.pem": "an attacker's"}])

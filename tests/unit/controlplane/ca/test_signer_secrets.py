@@ -188,3 +188,42 @@ async def test_what_is_not_base64_is_named(value: Any) -> None:
     api = FakeKubernetesApi({OWN: {"metadata": {"name": "outrigger-ca-secret"}, "data": data}})
     with pytest.raises(SettingsError, match=r"Secret mesh/outrigger-ca-secret: ca-key.pem is not base64"):
         await secrets(api).load_or_create(NOW)
+
+
+async def test_what_was_plugged_in_or_changed_meanwhile_is_found_anew() -> None:
+    api = FakeKubernetesApi()
+    own = await secrets(api).load_or_create(NOW)
+    assert (await secrets(api).reload(own, NOW)).is_same_as(own)
+    for name in ("first", "second"):
+        root = authority(name)
+        data = {"ca-cert.pem": root.certificate_pem, "ca-key.pem": key_pem(root)}
+        await api.put(PLUGGED_IN, secret(PLUGGED_IN, data))
+        assert (await secrets(api).reload(own, NOW)).certificate == root.certificate
+
+
+async def test_more_roots_are_followed_too() -> None:
+    api = FakeKubernetesApi()
+    own = await secrets(api).load_or_create(NOW)
+    more = authority("more")
+    trusting = secrets(api, more_roots=Pem(more.certificate_pem, "more"))
+    assert (await trusting.reload(own, NOW)).roots == (own.certificate, more.certificate)
+
+
+async def test_a_secret_that_has_gone_changes_nothing_and_creates_nothing() -> None:
+    root = authority("root")
+    plugged_in = {"ca-cert.pem": root.certificate_pem, "ca-key.pem": key_pem(root)}
+    api = api_with(PLUGGED_IN, plugged_in)
+    current = await secrets(api).load_or_create(NOW)
+    del api.objects[PLUGGED_IN]
+    assert await secrets(api).reload(current, NOW) is current
+    assert not api.writes
+    await secrets(api).load_or_create(NOW)  # as another replica does that starts now
+    assert await secrets(api).reload(current, NOW) is current
+
+
+async def test_a_secret_that_cannot_sign_is_said() -> None:
+    api = FakeKubernetesApi()
+    own = await secrets(api).load_or_create(NOW)
+    await api.put(PLUGGED_IN, secret(PLUGGED_IN, {"ca-cert.pem": b"no certificate", "ca-key.pem": b""}))
+    with pytest.raises(SettingsError, match=r"cacerts, ca-cert.pem"):
+        await secrets(api).reload(own, NOW)

@@ -89,6 +89,16 @@ async def test_the_certificate_is_replaced_at_half_life_with_a_new_key() -> None
     assert rotation.renewals == domain.signed == 3
 
 
+async def test_a_renewal_that_is_asked_for_comes_within_the_longest_sleep_and_once() -> None:
+    fake = FakeTime(until=400)
+    _, rotation, renewed = rotation_at(fake)
+    await rotation.obtain_first()
+    rotation.renew_soon()
+    with pytest.raises(asyncio.CancelledError):
+        await rotation.run()
+    assert [svid.received_s - fake.start for svid in renewed] == [0, 0]
+
+
 async def test_a_control_plane_that_is_away_is_asked_again_and_the_old_certificate_serves_on() -> None:
     fake = FakeTime(until=1300)
     domain, rotation, renewed = rotation_at(fake)
