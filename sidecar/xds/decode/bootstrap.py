@@ -26,6 +26,7 @@ from sidecar.xds.decode.json_form import to_json
 from sidecar.xds.decode.listener import decode_listener
 from sidecar.xds.decode.rules import join
 from sidecar.xds.decode.tls import decode_secret
+from sidecar.xds.decode.unknown_types import hide, restore
 from sidecar.xds.decode.values import decode_ip_address
 from sidecar.xds.decode.view import View, check, ignored_fields
 from sidecar.xds.references import unknown_cluster_in_listener
@@ -77,12 +78,13 @@ def decode_bootstrap(
 def _parse(document: Mapping[str, Any]) -> Any:
     message = bootstrap_pb2.Bootstrap()
     try:
-        json_format.ParseDict(dict(document), message)
+        json_format.ParseDict(hide(document, message.DESCRIPTOR), message)
     except json_format.ParseError as error:
         raise _in_words(str(error)) from None
     except (TypeError, ValueError, AttributeError) as error:
         # ParseDict lets these escape for a list where a mapping belongs, and the like.
         raise ConfigError("", f"does not have the shape of a bootstrap file: {error}") from None
+    restore(message)
     return message
 
 
