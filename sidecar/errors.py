@@ -3,6 +3,7 @@
     SidecarError
     ├── BootstrapError              the operator's: a file, a flag, a port; the process exits with code 1
     ├── ConfigError                 the control plane's: becomes a NACK that names the field
+    ├── NameResolutionError         no name server could tell which addresses a name has
     ├── IdentityError               no certificate could be had
     │   └── IdentityRefusedError        the control plane said no: asking again the same way is in vain
     └── RequestError                ends one request; `http.local_reply` turns it into a response
@@ -61,6 +62,11 @@ class IdentityError(SidecarError):
 
 class IdentityRefusedError(IdentityError):
     """The authority refused: a token or a request that it does not accept now, nor later."""
+
+
+class NameResolutionError(SidecarError):
+    """No name server could tell which addresses a name has, or none in time. That a name does not exist is
+    an answer, and no error."""
 
 
 class RequestError(SidecarError):

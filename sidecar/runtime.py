@@ -88,7 +88,9 @@ class Sidecar:
             http_connection_factory=Http1ClientConnection,
             timers=self._timers,
             loop=loop,
+            default_resolver=bootstrap.dns_resolver,
             is_own_listener=self._is_own_listener,
+            on_warm=self._clusters_warmed,
         )
         self._router = Router(self._clusters, RouterEnvironment(timers=self._timers))
         self._route_tables: dict[str, RouteTableRef] = {}
@@ -103,7 +105,11 @@ class Sidecar:
         self._rotation = svid_rotation(settings, bootstrap, self._use_svid)
         self._mesh_roots = WatchedFile(settings.ca_cert) if settings.ca_cert is not None else None
         self._xds = XdsClient(
-            bootstrap, self._apply, state_dir=settings.state_dir, token=token_reader(settings)
+            bootstrap,
+            self._apply,
+            state_dir=settings.state_dir,
+            token=token_reader(settings),
+            resolve_first=self._clusters.resolve_first,
         )
         self._ports = LocalPorts(self._view(), settings, bootstrap.admin_address, self._timers)
         self._snapshot: Snapshot | None = None
@@ -198,6 +204,9 @@ class Sidecar:
             del self._route_tables[name]  # a connection that still drains by it keeps it
         self._snapshot = snapshot
         return self._blame(self._listeners.update(snapshot))
+
+    def _clusters_warmed(self) -> None:
+        self._xds.clusters_warmed()
 
     def _blame(self, errors: Mapping[str, ConfigError]) -> Mapping[str, ConfigError]:
         """What the bootstrap file asks for and cannot be had ends the process."""
@@ -300,6 +309,7 @@ class Sidecar:
 
     def _configuration_stats(self) -> Iterator[tuple[str, int | str]]:
         yield "cluster_manager.active_clusters", len(self._clusters)
+        yield "cluster_manager.warming_clusters", self._xds.warming_clusters
         listeners = Counter(status.state for status in self._listeners.statuses())
         for state in ListenerState:
             yield f"listener_manager.total_listeners_{state.value}", listeners[state]

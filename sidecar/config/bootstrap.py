@@ -8,6 +8,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from sidecar.config.dns import SYSTEM_RESOLVER, DnsResolver
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.snapshot import EMPTY_SNAPSHOT, Snapshot
 from sidecar.config.tls import UpstreamTls
@@ -80,5 +81,6 @@ class Bootstrap:
     node_metadata: Mapping[str, Any] = field(default_factory=dict)
     admin_address: SocketAddress | None = None
     static: Snapshot = EMPTY_SNAPSHOT
+    dns_resolver: DnsResolver = SYSTEM_RESOLVER
     ads: Ads | None = None
     document: Mapping[str, Any] = field(default_factory=dict)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from sidecar.config.dns import DEFAULT_DNS, DnsDiscoveryConfig
 from sidecar.config.endpoint import LoadAssignment
 from sidecar.config.tls import UpstreamTls
 
@@ -28,14 +29,6 @@ class LbPolicy(Enum):
 class HttpVersion(Enum):
     HTTP1 = "HTTP1"
     HTTP2 = "HTTP2"
-
-
-class DnsLookupFamily(Enum):
-    AUTO = "AUTO"  # IPv6, or IPv4 where a name has no IPv6 address
-    V4_ONLY = "V4_ONLY"
-    V6_ONLY = "V6_ONLY"
-    V4_PREFERRED = "V4_PREFERRED"
-    ALL = "ALL"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,8 +139,7 @@ class Cluster:
     idle_timeout_s: float = 3600.0
     max_requests_per_connection: int = 0
     tcp_keepalive: TcpKeepalive | None = None
-    dns_refresh_rate_s: float = 5.0
-    dns_lookup_family: DnsLookupFamily = DnsLookupFamily.AUTO
+    dns: DnsDiscoveryConfig = DEFAULT_DNS
     source_address: str = ""
     initial_fetch_timeout_s: float = 15.0
     service: ServiceMetadata = ServiceMetadata()

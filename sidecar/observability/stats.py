@@ -18,9 +18,9 @@ DURATION_BUCKETS_MS = (0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 1
 SIZE_BUCKETS_BYTES = DURATION_BUCKETS_MS
 
 GAUGES = frozenset((
-    "membership_healthy", "membership_total", "active_clusters", "total_listeners_warming",
-    "total_listeners_draining", "connected_state", "update_time", "live", "state", "uptime", "concurrency",
-    "days_until_first_cert_expiring", "seconds_until_first_cert_expiring",
+    "membership_healthy", "membership_total", "active_clusters", "warming_clusters",
+    "total_listeners_warming", "total_listeners_draining", "connected_state", "update_time", "live", "state",
+    "uptime", "concurrency", "days_until_first_cert_expiring", "seconds_until_first_cert_expiring",
 ))  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 
 from sidecar.config.cluster import Cluster as ClusterConfig
 from sidecar.config.cluster import Discovery
+from sidecar.config.dns import DnsLookupFamily
 from sidecar.config.endpoint import Endpoint, LoadAssignment, SocketAddress
 from sidecar.errors import IdentityError, NoHealthyUpstreamError, UpstreamConnectError, UpstreamOverflowError
 from sidecar.observability.stats import ClusterStats, HostStats
@@ -14,11 +15,13 @@ from sidecar.observability.stream_info import StreamInfo
 from sidecar.timers import Timer
 from sidecar.upstream.circuit_breaker import CircuitBreaker
 from sidecar.upstream.connector import Connector, ProtocolT, tls_for
+from sidecar.upstream.dns.discovery import DNS_KINDS
+from sidecar.upstream.dns.question import Question
 from sidecar.upstream.environment import UpstreamEnvironment
 from sidecar.upstream.host import Host
 from sidecar.upstream.load_balancer.host_set import BalancingRules, HostSet
 from sidecar.upstream.load_balancer.subset import SubsetBalancer, SubsetKey
-from sidecar.upstream.original_dst import NameCache, original_destination
+from sidecar.upstream.original_dst import original_destination
 from sidecar.upstream.outlier_detection import OutlierDetector
 from sidecar.upstream.pool.host_pool import HostPool, PoolEnvironment
 from sidecar.upstream.tcp import TcpConnection, TcpSlot
@@ -56,7 +59,6 @@ class Cluster:
             loop=env.loop,
         )
         self.is_original_dst = config.discovery is Discovery.ORIGINAL_DST
-        self._resolve = NameCache(env.resolve, env.now_s)
         self.outlier_detector: OutlierDetector | None = None
         if config.outlier_detection is not None:
             self.outlier_detector = OutlierDetector(config.outlier_detection, stats, env.rng)
@@ -76,7 +78,8 @@ class Cluster:
             self._remove(address)
         # In the order of the assignment, for round robin and for whoever looks.
         self.hosts = {address: self._host(endpoint) for address, endpoint in endpoints.items()}
-        self.stats.update_success += 1
+        if self.config.discovery not in DNS_KINDS:  # where each look-up counts
+            self.stats.update_success += 1
         self.stats.membership_change += changed
         self._rebuild()
 
@@ -160,7 +163,7 @@ class Cluster:
         """For `is_original_dst`: the host that the client was about to reach. Raises
         `NoHealthyUpstreamError` where that is unknown, or this proxy itself."""
         env = self._env
-        address = await original_destination(info.connection, authority, self._resolve)
+        address = await original_destination(info.connection, authority, env.resolve, self._question)
         if env.is_own_listener(address):
             raise NoHealthyUpstreamError(f"{address} is a listener of this proxy: the request would loop")
         host = self.hosts.get(address)
@@ -169,6 +172,14 @@ class Cluster:
             self._count_members()
             self._watch()
         return host
+
+    def _question(self, name: str) -> Question:
+        dns = self.config.dns
+        # Envoy has no such look-up to follow: where the configuration does not prefer a family, the address
+        # comes first that this machine can reach best.
+        family = DnsLookupFamily.ALL if dns.lookup_family is DnsLookupFamily.AUTO else dns.lookup_family
+        resolver = dns.resolver or self._env.default_resolver
+        return Question(name, family, resolver, by_reachability=family is DnsLookupFamily.ALL)
 
     # One request.
 

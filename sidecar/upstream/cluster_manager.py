@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Set
+from functools import partial
 
 from sidecar.config.cluster import Cluster as ClusterConfig
 from sidecar.config.cluster import Discovery
+from sidecar.config.dns import SYSTEM_RESOLVER, DnsResolver
 from sidecar.config.endpoint import LoadAssignment, SocketAddress
 from sidecar.config.snapshot import EMPTY_SNAPSHOT, Snapshot
 from sidecar.errors import NoClusterError
@@ -16,14 +18,16 @@ from sidecar.timers import Timers
 from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.connection import Connection
 from sidecar.upstream.connector import ClientTls
-from sidecar.upstream.dns import DnsDiscovery, system_resolver
-from sidecar.upstream.environment import Resolver, UpstreamEnvironment
-
-_DNS = frozenset({Discovery.STRICT_DNS, Discovery.LOGICAL_DNS})
+from sidecar.upstream.dns.discovery import DNS_KINDS, DnsDiscovery, DnsEnvironment
+from sidecar.upstream.dns.names import NameCache, SharedLookUps
+from sidecar.upstream.dns.question import Resolve
+from sidecar.upstream.dns.resolver import CaresResolver
+from sidecar.upstream.environment import UpstreamEnvironment
 
 
 class ClusterManager:
-    """`update` takes effect at once, for requests that ask for their cluster from then on."""
+    """`update` takes effect at once, for requests that ask for their cluster from then on. A cluster whose
+    hosts are found by DNS is warmed before, by `resolve_first`; `on_warm` is called when one may be ready."""
 
     def __init__(
         self,
@@ -34,23 +38,32 @@ class ClusterManager:
         timers: Timers,
         loop: asyncio.AbstractEventLoop,
         rng: random.Random | None = None,
-        resolve: Resolver | None = None,
+        resolve: Resolve | None = None,
+        default_resolver: DnsResolver = SYSTEM_RESOLVER,
         is_own_listener: Callable[[SocketAddress], bool] = lambda address: False,
+        on_warm: Callable[[], None] = lambda: None,
     ) -> None:
         self._stats = stats
+        self._on_warm = on_warm
+        self._cares = CaresResolver(loop)
+        self._look_ups = SharedLookUps(resolve or self._cares, loop)
+        self._dns = DnsEnvironment(resolve=self._look_ups, loop=loop, default_resolver=default_resolver)
         self._env = UpstreamEnvironment(
             loop=loop,
             timers=timers,
             tls=tls,
             connection_factory=http_connection_factory,
-            resolve=resolve or system_resolver(loop),
+            resolve=NameCache(self._look_ups, loop.time),
+            default_resolver=default_resolver,
             rng=rng or random.Random(),
             is_own_listener=is_own_listener,
         )
         self._snapshot = EMPTY_SNAPSHOT
         self._clusters: dict[str, Cluster] = {}
         self._draining: list[Cluster] = []
-        self._discoveries: dict[str, asyncio.Task[None]] = {}
+        self._discoveries: dict[str, DnsDiscovery] = {}
+        self._warming: dict[str, DnsDiscovery] = {}
+        self._ending: set[asyncio.Task[None]] = set()
 
     def get(self, name: str) -> Cluster:
         """Raises `NoClusterError`."""
@@ -79,28 +92,69 @@ class ClusterManager:
                     self._clusters[name].set_endpoints(assignment)
         self._snapshot = snapshot
 
+    def resolve_first(self, clusters: Mapping[str, ClusterConfig]) -> Set[str]:
+        """Of the clusters that are to be served next, the names of those that cannot be yet, since their
+        first look-ups are under way: begun here where they have not been before. Look-ups of clusters that
+        are not among them any more end."""
+        wanted = {name: config for name, config in clusters.items() if config.discovery in DNS_KINDS}
+        for name, warming in tuple(self._warming.items()):
+            if wanted.get(name) is not warming.config:
+                self._end(self._warming.pop(name))
+                if name not in wanted and name not in self._clusters:
+                    self._stats.forget_cluster(_stat_name(warming.config))
+        for name, config in wanted.items():
+            serves = self._clusters.get(name)
+            if name not in self._warming and (serves is None or serves.config is not config):
+                self._warming[name] = self._discover(config)
+        return {
+            name
+            for name, warming in self._warming.items()
+            if not warming.warm and warming.config.dns.wait_for_warm
+        }
+
+    def _discover(self, config: ClusterConfig) -> DnsDiscovery:
+        discovery = DnsDiscovery(
+            config,
+            self._stats.cluster(_stat_name(config)),
+            self._dns,
+            self._on_warm,
+            self._discoveries.get(config.name),
+        )
+        discovery.start()
+        return discovery
+
     def _replace(self, config: ClusterConfig, assignment: LoadAssignment | None) -> None:
         """Requests under way finish with the cluster that they began with."""
+        discovery: DnsDiscovery | None = None
+        if config.discovery in DNS_KINDS:
+            discovery = self._warming.get(config.name)
+            if discovery is None or discovery.config is not config:
+                discovery = self._discover(config)
+            self._warming.pop(config.name, None)
+            assignment = discovery.assignment
         self._remove(config.name)
         cluster = Cluster(config, self._stats.cluster(_stat_name(config)), self._env)
         self._clusters[config.name] = cluster
-        if config.discovery in _DNS:
-            discovery = DnsDiscovery(config, cluster.stats, self._env.resolve, cluster.set_endpoints)
-            self._discoveries[config.name] = self._env.loop.create_task(
-                discovery.run(), name=f"resolve {config.name}"
-            )
-        elif assignment is not None:
+        if assignment is not None:
             cluster.set_endpoints(assignment)
+        if discovery is not None:
+            self._discoveries[config.name] = discovery
+            discovery.on_change = partial(_follow, discovery, cluster)
 
     def _remove(self, name: str) -> None:
         discovery = self._discoveries.pop(name, None)
         if discovery is not None:
-            discovery.cancel()
+            self._end(discovery)
         cluster = self._clusters.pop(name, None)
         if cluster is not None:
             cluster.drain()
             self._draining = [draining for draining in self._draining if not draining.drained]
             self._draining.append(cluster)
+
+    def _end(self, discovery: DnsDiscovery) -> None:
+        for task in discovery.stop():
+            self._ending.add(task)
+            task.add_done_callback(self._ending.discard)
 
     def renew_tls(self) -> None:
         """To be called when the workload's certificate, or the roots that it trusts, have changed:
@@ -110,12 +164,17 @@ class ClusterManager:
 
     async def close(self) -> None:
         """Closes every connection now, requests under way included."""
-        tasks = list(self._discoveries.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        for discovery in (*self._discoveries.values(), *self._warming.values()):
+            self._end(discovery)
+        await asyncio.gather(*self._ending, return_exceptions=True)
+        await self._look_ups.close()
+        self._cares.close()
         for cluster in [*self._clusters.values(), *self._draining]:
             await cluster.close()
+
+
+def _follow(discovery: DnsDiscovery, cluster: Cluster) -> None:
+    cluster.set_endpoints(discovery.assignment)
 
 
 def _stat_name(config: ClusterConfig) -> str:

@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from sidecar.config.dns import SYSTEM_RESOLVER, DnsResolver
 from sidecar.config.endpoint import SocketAddress
 from sidecar.timers import Timers
 from sidecar.upstream.connection import Connection
 from sidecar.upstream.connector import ClientTls
-
-Resolver = Callable[[str], Awaitable[Sequence[str]]]
-"""The IP addresses of a name. Raises OSError."""
+from sidecar.upstream.dns.question import Resolve
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamEnvironment:
-    """`is_own_listener` says which addresses would lead back into this very process."""
+    """`resolve` is for names that requests bring, and remembers for a moment; `default_resolver` is the
+    bootstrap file's. `is_own_listener` says which addresses would lead back into this very process."""
 
     loop: asyncio.AbstractEventLoop
     timers: Timers
     tls: ClientTls
     connection_factory: Callable[[], Connection]
-    resolve: Resolver
+    resolve: Resolve
+    default_resolver: DnsResolver = SYSTEM_RESOLVER
     rng: random.Random = field(default_factory=random.Random)
     is_own_listener: Callable[[SocketAddress], bool] = lambda address: False
 

@@ -28,7 +28,7 @@ from sidecar.xds.config_dump import ConfigDump
 from sidecar.xds.persistence import LastGoodWriter
 from sidecar.xds.state import XdsState
 from sidecar.xds.subscription import Request, Subscriptions
-from sidecar.xds.updates import OnSnapshot, Updates
+from sidecar.xds.updates import OnSnapshot, ResolveFirst, Updates
 from sidecar.xds.wire import METHODS, Response, parse, serialize
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,7 @@ _FIRST_BACK_OFF_S: Final = 0.5
 _MAX_BACK_OFF_S: Final = 30.0
 # Listeners are asked for when clusters are known; a control plane that has none may stay silent.
 _CLUSTERS_TIMEOUT_S: Final = 15.0
+_TOGETHER_S: Final = 0.005
 
 
 def back_off_s(failures: int, uniform: Callable[[float, float], float]) -> float:
@@ -47,6 +48,7 @@ def back_off_s(failures: int, uniform: Callable[[float, float], float]) -> float
 class XdsClient:
     """Hands a `Snapshot` to ``on_snapshot`` whenever something changed that is ready to be served.
 
+    ``resolve_first`` begins to look up what clusters wait for; `clusters_warmed` tells of the end of that.
     ``state_dir`` None keeps no last good configuration. ``token`` is read anew for each stream; it raises
     `IdentityError` when there is none, which is tried again as a lost connection is.
     """
@@ -62,6 +64,7 @@ class XdsClient:
         wall_clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         uniform: Callable[[float, float], float] = random.uniform,
+        resolve_first: ResolveFirst = lambda clusters: frozenset(),
     ) -> None:
         self.state = XdsState()
         self._bootstrap = bootstrap
@@ -69,13 +72,23 @@ class XdsClient:
         self._clock = clock
         self._sleep = sleep
         self._uniform = uniform
-        self._updates = Updates(bootstrap, on_snapshot, self.state, clock=clock, wall_clock=wall_clock)
+        self._updates = Updates(
+            bootstrap,
+            on_snapshot,
+            self.state,
+            clock=clock,
+            wall_clock=wall_clock,
+            resolve_first=resolve_first,
+        )
         self._last_good = self._updates.restore(state_dir) if state_dir else None
         self._writer = (
             LastGoodWriter(state_dir, bootstrap.node_id, self._updates.saved) if state_dir else None
         )
         self._outbox: asyncio.Queue[Request] = asyncio.Queue()
         self._timer: asyncio.TimerHandle | None = None
+        self._subscriptions: Subscriptions | None = None
+        self._warmed: asyncio.TimerHandle | None = None
+        self._ended = False
 
     def last_good(self) -> Snapshot | None:
         """What an earlier process saved, together with the static resources; None when nothing was."""
@@ -86,6 +99,25 @@ class XdsClient:
         """Whether something that was accepted still waits for what it points at."""
         warming = self._updates.warming
         return bool(warming.warming_clusters or warming.warming_listeners)
+
+    @property
+    def warming_clusters(self) -> int:
+        return len(self._updates.warming.warming_clusters)
+
+    def clusters_warmed(self) -> None:
+        """What ``resolve_first`` said may have changed: many names are resolved at about the same time, and
+        what has become ready is published together."""
+        if self._warmed is None and not self._ended:
+            self._warmed = asyncio.get_running_loop().call_later(_TOGETHER_S, self._publish_warmed)
+
+    def _publish_warmed(self) -> None:
+        self._warmed = None
+        if self._updates.accepting:
+            return
+        if self._subscriptions is None:
+            self._updates.publish()
+        else:
+            self._publish(self._subscriptions)
 
     def config_dump(
         self, *, include_eds: bool = False, resource: str | None = None, name_regex: str | None = None
@@ -104,11 +136,14 @@ class XdsClient:
                 await asyncio.get_running_loop().create_future()
             else:
                 subscriptions = Subscriptions(ads.variant, clusters=ads.clusters, listeners=ads.listeners)
+                self._subscriptions = subscriptions
                 self._publish(subscriptions)
                 await self._follow(ads, subscriptions)
         finally:
-            if self._timer is not None:
-                self._timer.cancel()
+            self._ended = True
+            for timer in (self._timer, self._warmed):
+                if timer is not None:
+                    timer.cancel()
             if writer is not None:
                 writer.cancel()
                 with suppress(asyncio.CancelledError):

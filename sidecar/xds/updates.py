@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from protos import type_urls
 from sidecar.config.bootstrap import Bootstrap
+from sidecar.config.cluster import Cluster
 from sidecar.config.snapshot import Snapshot
 from sidecar.errors import ConfigError
 from sidecar.xds.persistence import read_last_good
@@ -28,6 +29,9 @@ log = logging.getLogger(__name__)
 OnSnapshot = Callable[[Snapshot], Mapping[str, ConfigError] | None]
 """Puts a snapshot to use. Returns why listeners could not be, by name, or raises `ConfigError` for one whose
 name is in the error's path."""
+
+ResolveFirst = Callable[[Mapping[str, Cluster]], Set[str]]
+"""Of the clusters that are to be served next, the names of those that wait for their first look-ups."""
 
 # Decoding must not hold up requests: after this long the event loop has a turn.
 _SLICE_S: Final = 0.005
@@ -47,7 +51,8 @@ class Outcome:
 
 
 class Updates:
-    """Accepts responses into the `Store`, and publishes what `Warming` finds ready."""
+    """Accepts responses into the `Store`, and publishes what `Warming` finds ready. ``accepting``: a response
+    is being taken in, and what is ready is published after it."""
 
     def __init__(
         self,
@@ -57,7 +62,10 @@ class Updates:
         *,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
+        resolve_first: ResolveFirst = lambda clusters: frozenset(),
     ) -> None:
+        self.accepting = False
+        self._resolve_first = resolve_first
         self.store = Store(bootstrap.static, wall_clock=wall_clock)
         self.warming = Warming(self.store)
         self._on_snapshot = on_snapshot
@@ -94,7 +102,11 @@ class Updates:
 
     async def apply(self, response: Response) -> Outcome:
         """As in Envoy, the good resources of a refused response are in force."""
-        errors = _duplicates(response) or await self._accept(response)
+        self.accepting = True
+        try:
+            errors = _duplicates(response) or await self._accept(response)
+        finally:
+            self.accepting = False
         listener_errors = self.publish()
         if response.type_url == type_urls.LISTENER:
             errors, listener_errors = errors + listener_errors, []
@@ -121,7 +133,7 @@ class Updates:
     def publish(self) -> list[str]:
         """Hands what is ready to the data path. What it refuses is taken back, and its reasons returned."""
         errors: list[str] = []
-        while (snapshot := self.warming.candidate(self._clock())) is not None:
+        while (snapshot := self._candidate()) is not None:
             try:
                 refused = self._on_snapshot(snapshot) or {}
             except ConfigError as error:
@@ -135,6 +147,10 @@ class Updates:
                 self.store.take_back(type_urls.LISTENER, name, self._taken.get(name), str(reason))
             self._remember_taken(snapshot, refused)
         return errors
+
+    def _candidate(self) -> Snapshot | None:
+        unresolved = self._resolve_first(self.warming.next_clusters())
+        return self.warming.candidate(self._clock(), unresolved=unresolved)
 
     def _remember_taken(self, snapshot: Snapshot, refused: Mapping[str, ConfigError]) -> None:
         accepted = self.store.types[type_urls.LISTENER].accepted

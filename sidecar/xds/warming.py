@@ -1,8 +1,9 @@
 """When what was accepted may be served: nothing is published that points at what is still on its way. Pure.
 
-A cluster waits for its first load assignment, a listener for its route configurations, a route
-configuration for the clusters that it is the first to use. Meanwhile the version before goes on serving. Each
-wait is bounded by ``initial_fetch_timeout``, as Envoy's is; what is served already is swapped at once.
+A cluster waits for its first load assignment, or for the first look-up of its names, a listener for its
+route configurations, a route configuration for the clusters that it is the first to use. Meanwhile the
+version before goes on serving. Each wait is bounded, by ``initial_fetch_timeout`` or the look-up's own limit,
+as Envoy's is; what is served already is swapped at once.
 """
 
 from __future__ import annotations
@@ -30,10 +31,11 @@ class Warming:
         self.warming_clusters: frozenset[str] = frozenset()
         self.warming_listeners: frozenset[str] = frozenset()
 
-    def candidate(self, now: float) -> Snapshot | None:
-        """The snapshot to publish at ``now`` (the monotonic clock's), None when it would change nothing."""
+    def candidate(self, now: float, *, unresolved: Set[str] = frozenset()) -> Snapshot | None:
+        """The snapshot to publish at ``now`` (the monotonic clock's), None when it would change nothing.
+        ``unresolved``: those of `next_clusters` whose names are being looked up for the first time."""
         awaited = self._awaited(now)
-        clusters = self._clusters(awaited)
+        clusters = self._clusters(awaited, unresolved)
         # A cluster whose older version serves on holds nobody up.
         absent = self.warming_clusters - clusters.keys()
         routes = self._routes(absent)
@@ -51,6 +53,15 @@ class Warming:
     def waits(self) -> bool:
         """Whether something accepted is not served yet, as of the last `candidate`."""
         return bool(self.warming_clusters or self.warming_listeners)
+
+    def next_clusters(self) -> dict[str, Cluster]:
+        """The clusters that were accepted and are not served yet."""
+        served = self.published.clusters
+        return {
+            name: cluster
+            for name, cluster in self._store.clusters().items()
+            if served.get(name) is not cluster
+        }
 
     def next_deadline(self) -> float | None:
         """When a wait ends that nothing else has ended before."""
@@ -90,11 +101,11 @@ class Warming:
         known = self._store.types[type_url]
         return not (name in known.accepted or name in known.missing or name in known.rejected)
 
-    def _clusters(self, awaited: Set[tuple[str, str]]) -> dict[str, Cluster]:
+    def _clusters(self, awaited: Set[tuple[str, str]], unresolved: Set[str]) -> dict[str, Cluster]:
         ready: dict[str, Cluster] = {}
         warming: set[str] = set()
         for name, cluster in self._store.clusters().items():
-            if (type_urls.ENDPOINT, _assignment(cluster)) not in awaited:
+            if (type_urls.ENDPOINT, _assignment(cluster)) not in awaited and name not in unresolved:
                 ready[name] = cluster
                 continue
             warming.add(name)

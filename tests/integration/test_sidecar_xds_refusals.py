@@ -26,6 +26,7 @@ from tests.support.envoy_config import (
     address,
     bootstrap,
     changed,
+    dns_cluster,
     downstream_tls,
     listener,
     load_assignment,
@@ -35,10 +36,17 @@ from tests.support.envoy_config import (
     upstream_tls,
 )
 
+NAMED = "static_resources.clusters[2]"
 FORWARD = f"{ROUTE}.route"
 RETRY = f"{FORWARD}.retry_policy"
 OUTLIER = f"{CLUSTER}.outlier_detection"
 HEADER = {"header": {"key": "x", "value": "y"}}
+
+
+def cares(**fields: object) -> dict[str, object]:
+    config = "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig"
+    return {"name": "cares", "typed_config": {"@type": f"{TYPE}/{config}", **fields}}
+
 
 # The field, the value that makes it wrong, and where the error is, when that is elsewhere.
 INVALID: list[tuple[str, object, str]] = [
@@ -274,6 +282,15 @@ INVALID: list[tuple[str, object, str]] = [
     (f"{OUTLIER}.enforcing_consecutive_5xx", 200, ""),
     (f"{CLUSTER}.least_request_lb_config.choice_count", 1, ""),
     (f"{CLUSTER}.dns_refresh_rate", "0s", ""),
+    (f"{CLUSTER}.dns_jitter", "-1s", ""),
+    (f"{CLUSTER}.dns_failure_refresh_rate", {"max_interval": "1s"}, ""),
+    (
+        f"{NAMED}.dns_failure_refresh_rate",
+        {"base_interval": "2s", "max_interval": "1s"},
+        f"{NAMED}.dns_failure_refresh_rate.max_interval",
+    ),
+    (f"{NAMED}.load_assignment.endpoints", [], ""),
+    ("typed_dns_resolver_config", {"typed_config": cares()["typed_config"]}, ""),
     (f"{CLUSTER}.common_lb_config.healthy_panic_threshold.value", 101, ""),
     (
         f"{CLUSTER}.typed_extension_protocol_options[{HTTP_OPTIONS}]",
@@ -332,6 +349,10 @@ STRICTER: list[tuple[str, object, str]] = [
         f"{CLUSTER}.transport_socket.typed_config.common_tls_context.tls_params",
     ),
     ("dynamic_resources.lds_config", {"ads": {}, "resource_api_version": "V2"}, ""),
+    # Envoy makes no resolver when it only validates.
+    ("typed_dns_resolver_config", cares(query_tries=0), ""),
+    ("typed_dns_resolver_config", cares(query_timeout_seconds=0), ""),
+    ("typed_dns_resolver_config", cares(resolvers=[address(53, "dns.test")]), ""),
 ]
 
 
@@ -365,7 +386,9 @@ def names_of(cases: list[tuple[str, object, str]]) -> list[str]:
 def test_what_envoy_refuses_is_refused_with_the_field_named(
     path: str, value: object, where: str, tmp_path: Path
 ) -> None:
-    document = changed(bootstrap(), path, value)
+    document = bootstrap()
+    document["static_resources"]["clusters"].append(dns_cluster("named", type="LOGICAL_DNS"))
+    document = changed(document, path, value)
 
     error = refusal(document)
     assert error is not None

@@ -23,6 +23,7 @@ from envoy.service.discovery.v3.discovery_pb2 import (
 from google.protobuf import any_pb2, json_format
 from google.protobuf.message import Message
 
+import sidecar.xds.decode.types  # noqa: F401 - registers what may be in an Any
 from protos import type_urls
 
 MESSAGES: dict[str, Any] = {
@@ -69,6 +70,17 @@ class Stream:
         version: str = "1",
     ) -> Any:
         """Sends, and gives the client's answer."""
+        nonce = self.post_delta(type_url, *documents, removed=removed, version=version)
+        return await self.request(type_url, nonce=nonce)
+
+    def post_delta(
+        self,
+        type_url: str,
+        *documents: Mapping[str, Any] | Resource,
+        removed: Sequence[str] = (),
+        version: str = "1",
+    ) -> str:
+        """Sends, and gives the nonce."""
         resources = [
             document
             if isinstance(document, Resource)
@@ -84,7 +96,7 @@ class Stream:
             removed_resources=removed,
         )
         self._responses.put_nowait(response)
-        return await self.request(type_url, nonce=nonce)
+        return nonce
 
     async def send_sotw(self, type_url: str, *documents: Mapping[str, Any], version: str = "1") -> Any:
         nonce = f"n{next(self._nonces)}"

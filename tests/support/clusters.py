@@ -44,6 +44,13 @@ def static_cluster(*endpoints: Endpoint, name: str = "up", **options: Any) -> Cl
     )
 
 
+def dns_cluster(
+    *hosts: str, name: str = "up", kind: Discovery = Discovery.STRICT_DNS, **options: Any
+) -> Cluster:
+    endpoints = (Endpoint(address=SocketAddress(host, 80)) for host in hosts)
+    return Cluster(name=name, discovery=kind, load_assignment=assignment(name, *endpoints), **options)
+
+
 def snapshot(*clusters: Cluster, **endpoints: LoadAssignment) -> Snapshot:
     return Snapshot(clusters={cluster.name: cluster for cluster in clusters}, endpoints=endpoints)
 

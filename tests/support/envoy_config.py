@@ -96,6 +96,12 @@ def static_cluster(name: str, *ports: int) -> dict[str, Any]:
     return {"name": name, "type": "STATIC", "load_assignment": load_assignment(name, *(ports or (1,)))}
 
 
+def dns_cluster(name: str, host: str = "host.test", port: int = 80, **fields: Any) -> dict[str, Any]:
+    return {**static_cluster(name), "load_assignment": load_assignment(name, port, host=host), **fields} | {
+        "type": fields.get("type", "STRICT_DNS")
+    }
+
+
 def eds_cluster(name: str, **fields: Any) -> dict[str, Any]:
     source = {"ads": {}, "resource_api_version": "V3"}
     return {"name": name, "type": "EDS", "eds_cluster_config": {"eds_config": source}, **fields}

@@ -13,6 +13,7 @@ from google.protobuf import json_format
 
 from sidecar.config.bootstrap import Bootstrap
 from sidecar.config.cluster import Cluster
+from sidecar.config.dns import SYSTEM_RESOLVER
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import Listener
 from sidecar.config.snapshot import Snapshot
@@ -20,10 +21,12 @@ from sidecar.config.tls import Secret
 from sidecar.errors import ConfigError
 from sidecar.xds.decode.ads import decode_ads
 from sidecar.xds.decode.cluster import decode_cluster
+from sidecar.xds.decode.dns import decode_resolver, names_cares
 from sidecar.xds.decode.json_form import to_json
 from sidecar.xds.decode.listener import decode_listener
 from sidecar.xds.decode.rules import join
 from sidecar.xds.decode.tls import decode_secret
+from sidecar.xds.decode.unknown_types import hide, restore
 from sidecar.xds.decode.values import decode_ip_address
 from sidecar.xds.decode.view import View, check, ignored_fields
 from sidecar.xds.references import unknown_cluster_in_listener
@@ -56,6 +59,8 @@ def decode_bootstrap(
     for field, reason in ignored_fields(message).items():
         warn(f"{field} has no effect: {reason}")
     view = View(message)
+    if view.has("typed_dns_resolver_config") and not names_cares(view):
+        warn("typed_dns_resolver_config has no effect: c-ares is the only resolver")
     static = _static_snapshot(view.get("static_resources"))
     return Bootstrap(
         node=message.node.SerializeToString(),
@@ -64,6 +69,7 @@ def decode_bootstrap(
         node_metadata=json_format.MessageToDict(message.node.metadata),
         admin_address=_admin_address(view.get("admin")),
         static=static,
+        dns_resolver=(decode_resolver(view) if names_cares(view) else None) or SYSTEM_RESOLVER,
         ads=decode_ads(view.get("dynamic_resources"), view.get("static_resources"), static),
         document=to_json(message),
     )
@@ -72,12 +78,13 @@ def decode_bootstrap(
 def _parse(document: Mapping[str, Any]) -> Any:
     message = bootstrap_pb2.Bootstrap()
     try:
-        json_format.ParseDict(dict(document), message)
+        json_format.ParseDict(hide(document, message.DESCRIPTOR), message)
     except json_format.ParseError as error:
         raise _in_words(str(error)) from None
     except (TypeError, ValueError, AttributeError) as error:
         # ParseDict lets these escape for a list where a mapping belongs, and the like.
         raise ConfigError("", f"does not have the shape of a bootstrap file: {error}") from None
+    restore(message)
     return message
 
 

@@ -10,7 +10,6 @@ from sidecar.config.cluster import (
     CircuitBreakers,
     Cluster,
     Discovery,
-    DnsLookupFamily,
     HttpVersion,
     LbPolicy,
     OutlierDetection,
@@ -24,6 +23,7 @@ from sidecar.config.cluster import (
 )
 from sidecar.config.endpoint import LoadAssignment
 from sidecar.xds.decode.config_source import initial_fetch_timeout_s
+from sidecar.xds.decode.dns import decode_dns
 from sidecar.xds.decode.endpoint import decode_load_assignment
 from sidecar.xds.decode.tls import decode_upstream_socket
 from sidecar.xds.decode.values import struct_strings
@@ -65,8 +65,7 @@ def decode_cluster(view: View, secrets: Set[str] = frozenset()) -> Cluster:
         idle_timeout_s=options.idle_timeout_s,
         max_requests_per_connection=options.max_requests_per_connection,
         tcp_keepalive=_tcp_keepalive(view.get("upstream_connection_options")),
-        dns_refresh_rate_s=view.duration_s("dns_refresh_rate", 5.0),
-        dns_lookup_family=DnsLookupFamily[view.enum_name("dns_lookup_family")],
+        dns=decode_dns(view),
         source_address=_source_address(view),
         initial_fetch_timeout_s=fetch_timeout_s,
         service=_service(message.metadata),

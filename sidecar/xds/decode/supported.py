@@ -33,6 +33,7 @@ _NO_STATISTICS = "has effect only where it is enforced, which is refused"
 _HTTP2_TUNING = "tunes HTTP/2's flow control and limits, not what is answered"
 _ADS_ONLY = "every resource comes over the one aggregated stream"
 _SENT = "is sent to the control plane as it is"
+_CHANNELS = "each second has sockets of its own, made from what the system's files say then"
 _NO_HEALTH_CHECKS = "speaks of active health checks, which are refused"
 
 _CORE: Final = {
@@ -44,6 +45,16 @@ _CORE: Final = {
     "envoy.config.core.v3.Metadata": _support("filter_metadata", typed_filter_metadata=_UNREAD),
     "envoy.config.core.v3.Locality": _support("region zone sub_zone"),
     "envoy.config.core.v3.TransportSocket": _support("name typed_config"),
+    "envoy.config.core.v3.TypedExtensionConfig": _support("name typed_config"),
+    "envoy.config.core.v3.DnsResolverOptions": _support("use_tcp_for_dns_lookups no_default_search_domain"),
+    "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig": _support(
+        "resolvers use_resolvers_as_fallback filter_unroutable_families dns_resolver_options "
+        "query_timeout_seconds query_tries rotate_nameservers",
+        udp_max_queries=_CHANNELS,
+        max_udp_channel_duration=_CHANNELS,
+        reinit_channel_on_timeout=_CHANNELS,
+        edns0_max_payload_size="what does not fit a datagram is asked for over TCP",
+    ),
     "envoy.config.core.v3.HeaderValue": _support("key value"),
     "envoy.config.core.v3.HeaderValueOption": _support("header append append_action keep_empty_value"),
     "envoy.config.core.v3.TcpKeepalive": _support("keepalive_probes keepalive_time keepalive_interval"),
@@ -260,15 +271,12 @@ _CLUSTER: Final = {
     "envoy.config.cluster.v3.Cluster": _support(
         "name alt_stat_name type eds_cluster_config connect_timeout lb_policy load_assignment "
         "circuit_breakers max_requests_per_connection http_protocol_options http2_protocol_options "
-        "typed_extension_protocol_options dns_refresh_rate dns_lookup_family outlier_detection "
+        "typed_extension_protocol_options dns_refresh_rate dns_failure_refresh_rate dns_jitter "
+        "dns_lookup_family respect_dns_ttl typed_dns_resolver_config wait_for_warm_on_init outlier_detection "
         "upstream_bind_config lb_subset_config round_robin_lb_config least_request_lb_config "
         "original_dst_lb_config common_lb_config transport_socket transport_socket_matches metadata "
         "upstream_connection_options",
         per_connection_buffer_limit_bytes=_BUFFERS,
-        dns_jitter="names are resolved at their refresh rate",
-        dns_failure_refresh_rate="names are resolved at their refresh rate",
-        respect_dns_ttl="the system's resolver tells no TTL",
-        wait_for_warm_on_init="listeners wait for clusters",
         cleanup_interval="hosts of original destinations are not kept",
         ignore_health_on_host_removal=_NO_HEALTH_CHECKS,
         close_connections_on_host_health_failure=_NO_HEALTH_CHECKS,
@@ -276,6 +284,7 @@ _CLUSTER: Final = {
         track_cluster_stats=_STATS,
         protocol_selection="the protocol options say which protocol is spoken",
     ),
+    "envoy.config.cluster.v3.Cluster.RefreshRate": _support("base_interval max_interval"),
     "envoy.config.cluster.v3.Cluster.RoundRobinLbConfig": _support(),
     "envoy.config.cluster.v3.Cluster.EdsClusterConfig": _support("eds_config service_name"),
     "envoy.config.cluster.v3.Cluster.LeastRequestLbConfig": _support("choice_count"),
@@ -367,7 +376,7 @@ _TLS: Final = {
 
 _BOOTSTRAP: Final = {
     "envoy.config.bootstrap.v3.Bootstrap": _support(
-        "node admin static_resources dynamic_resources",
+        "node admin static_resources dynamic_resources typed_dns_resolver_config",
         node_context_params="resource names here have no context parameters",
         cluster_manager="tunes the cluster manager's own log and local cluster",
         stats_config=_STATS,
@@ -379,7 +388,6 @@ _BOOTSTRAP: Final = {
         watchdogs="there are no worker threads to watch",
         layered_runtime="no feature is guarded by a runtime key",
         default_regex_engine="RE2 is the only engine",
-        typed_dns_resolver_config="the system's resolver is used",
         inline_headers="tunes Envoy's header map",
         memory_allocator_manager="tunes Envoy's allocator",
         stats_server_version_override=_STATS,

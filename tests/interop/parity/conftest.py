@@ -34,14 +34,14 @@ def proxies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProxyPair]:
             ports[name] = {listener: free_port() for listener in LISTENERS}
             file = folder / f"{name}.yaml"
             file.write_text(BOOTSTRAP.substitute(shared, admin=free_port(), **ports[name]))
-            children[name] = stack.enter_context(child(_command(name, file), folder / f"{name}.log"))
+            children[name] = stack.enter_context(child(proxy_command(name, file), folder / f"{name}.log"))
         for name, process in children.items():
             for port in ports[name].values():
                 process.wait_for_port(port)
         yield ProxyPair(ports["envoy"], ports["sidecar"], upstream)
 
 
-def _command(name: str, bootstrap: Path) -> list[str]:
+def proxy_command(name: str, bootstrap: Path) -> list[str]:
     if name == "envoy":
         return envoy_command(bootstrap)
     options = ["--status-port", "off", "--metrics-port", "off", "--drain-time-s", "0"]

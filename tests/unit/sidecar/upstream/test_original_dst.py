@@ -1,20 +1,20 @@
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 import pytest
 
 from sidecar.config.endpoint import SocketAddress
-from sidecar.errors import NoHealthyUpstreamError
-from sidecar.upstream.original_dst import NameCache, original_destination
+from sidecar.errors import NameResolutionError, NoHealthyUpstreamError
+from sidecar.upstream.dns.question import Answer, Question
+from sidecar.upstream.original_dst import original_destination
 from tests.support.requests import CONNECTION
 
 
-async def resolve(name: str) -> Sequence[str]:
-    if name == "broken":
-        raise OSError("no such name")
-    return {"reviews": ["10.0.0.9", "10.0.0.8"]}.get(name, [])
+async def resolve(question: Question) -> Answer:
+    if question.name == "broken":
+        raise NameResolutionError("no server answered")
+    return Answer({"reviews": ("10.0.0.9", "10.0.0.8")}.get(question.name, ()))
 
 
 @pytest.mark.parametrize(
@@ -45,20 +45,3 @@ async def test_a_redirected_connection_goes_where_it_was_going() -> None:
 async def test_what_says_nothing_leads_nowhere(authority: bytes) -> None:
     with pytest.raises(NoHealthyUpstreamError):
         await original_destination(CONNECTION, authority, resolve)
-
-
-async def test_names_are_remembered_for_a_moment_and_in_bounded_number() -> None:
-    asked: list[str] = []
-    now_s = 0.0
-
-    async def count(name: str) -> Sequence[str]:
-        asked.append(name)
-        return [name]
-
-    cache = NameCache(count, lambda: now_s, lifetime_s=5.0, capacity=2)
-    for name in ("a", "a", "b", "c", "b", "a"):
-        assert await cache(name) == [name]
-    assert asked == ["a", "b", "c", "a"]  # the third name drove out the first
-    now_s = 5.0
-    await cache("b")
-    assert asked[-1] == "b"

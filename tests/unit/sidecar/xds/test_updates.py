@@ -8,6 +8,7 @@ import pytest
 
 from protos import type_urls
 from sidecar.config.bootstrap import Bootstrap
+from sidecar.config.cluster import Cluster
 from sidecar.config.snapshot import EMPTY_SNAPSHOT, Snapshot
 from sidecar.errors import ConfigError
 from sidecar.xds.persistence import write_last_good
@@ -16,7 +17,7 @@ from sidecar.xds.store import RawResource
 from sidecar.xds.updates import Updates
 from sidecar.xds.wire import Response
 from tests.support.ads_server import name_of, packed
-from tests.support.envoy_config import listener, static_cluster, tcp_proxy
+from tests.support.envoy_config import dns_cluster, listener, static_cluster, tcp_proxy
 
 CLUSTER, LISTENER = type_urls.CLUSTER, type_urls.LISTENER
 
@@ -144,3 +145,50 @@ def test_saved_resources_that_are_no_good_any_more_are_left_out(
     assert "saved resource bad is ignored: lb_policy: MAGLEV" in caplog.text
     assert "saved resource odd is ignored" in caplog.text
     assert updates.store.versions(CLUSTER) == {"good": ""}, "asked for anew"
+
+
+async def test_what_waits_for_names_is_published_when_they_are_resolved(
+    data_path: DataPath, state: XdsState
+) -> None:
+    unresolved = {"d"}
+    asked: list[list[str]] = []
+
+    def resolve_first(clusters: Mapping[str, Cluster]) -> set[str]:
+        asked.append(sorted(clusters))
+        return unresolved & clusters.keys()
+
+    updates = Updates(
+        Bootstrap(),
+        data_path,
+        state,
+        clock=lambda: 0.0,
+        wall_clock=lambda: 0.0,
+        resolve_first=resolve_first,
+    )
+    await updates.apply(response(CLUSTER, dns_cluster("d"), static_cluster("s")))
+    assert data_path.snapshot.clusters.keys() == {"s"}
+    assert asked[0] == ["d", "s"]
+    unresolved.clear()
+    updates.publish()
+    assert data_path.snapshot.clusters.keys() == {"s", "d"}
+    assert asked[-1] == [], "what serves is not asked for"
+
+
+async def test_a_restart_waits_for_no_name_before_it_knows_that_there_is_something_to_serve(
+    data_path: DataPath, state: XdsState, tmp_path: Path
+) -> None:
+    body = packed(CLUSTER, dns_cluster("d")).value
+    write_last_good(tmp_path, "", [RawResource(name="d", version="1", type_url=CLUSTER, body=body)])
+    updates = Updates(
+        Bootstrap(),
+        data_path,
+        state,
+        clock=lambda: 0.0,
+        wall_clock=lambda: 0.0,
+        resolve_first=lambda clusters: clusters.keys(),
+    )
+    restored = updates.restore(tmp_path)
+    assert restored is not None
+    assert restored.clusters.keys() == {"d"}
+    updates.publish()
+    assert not data_path.snapshot.clusters

@@ -12,6 +12,7 @@ from sidecar.xds.warming import Warming
 from tests.support.ads_server import packed
 from tests.support.envoy_config import (
     changed,
+    dns_cluster,
     eds_cluster,
     http_connection_manager,
     listener,
@@ -38,8 +39,8 @@ class World:
         assert isinstance(result, Accepted), result
         return result.value
 
-    def publish(self) -> Snapshot:
-        snapshot = self.warming.candidate(self.now)
+    def publish(self, *unresolved: str) -> Snapshot:
+        snapshot = self.warming.candidate(self.now, unresolved=frozenset(unresolved))
         if snapshot is not None:
             self.warming.published = snapshot
         return self.warming.published
@@ -135,6 +136,31 @@ def test_a_cluster_that_changes_its_assignment_serves_on_as_it_was(world: World)
     world.put(CLUSTER, renamed)
     assert world.publish().clusters["e"] is old
     assert world.warming.wanted_endpoints() == {"e", "other"}
+
+
+def test_a_cluster_waits_for_the_first_look_up_of_its_names(world: World) -> None:
+    world.put(CLUSTER, dns_cluster("d"))
+    world.put(LISTENER, hcm())
+    world.put(ROUTE, routed_to("d"))
+    assert world.warming.next_clusters().keys() == {"d"}
+    snapshot = world.publish("d")
+    assert (snapshot.clusters, snapshot.listeners, snapshot.routes) == ({}, {}, {})
+    assert world.warming.warming_clusters == {"d"}
+    assert world.warming.waits
+    snapshot = world.publish()
+    assert (snapshot.clusters.keys(), snapshot.listeners.keys()) == ({"d"}, {"l"})
+    assert world.warming.next_clusters() == {}
+
+
+def test_a_replaced_cluster_serves_until_the_names_of_its_successor_are_resolved(world: World) -> None:
+    old = world.put(CLUSTER, dns_cluster("d"))
+    world.publish()
+    new = world.put(CLUSTER, dns_cluster("d", connect_timeout="2s"))
+    assert world.warming.next_clusters() == {"d": new}
+    assert world.publish("d").clusters["d"] is old
+    world.put(LISTENER, listener("l", tcp_proxy("d")))
+    assert "l" in world.publish("d").listeners, "the cluster serves, though as it was"
+    assert world.publish().clusters["d"] is new
 
 
 def test_unknown_clusters_hold_nothing_up(world: World) -> None:

@@ -1,0 +1,169 @@
+"""A c-ares channel on the event loop: its sockets and its timeouts.
+
+c-ares reads ``/etc/resolv.conf``, ``/etc/nsswitch.conf`` and ``/etc/hosts`` when a channel is made, and then
+keeps answers for as long as their TTL says, which no option of its binding turns off. So a channel serves the
+look-ups of one second, and the next one sees what has changed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from typing import Any
+
+import pycares
+
+from sidecar.config.dns import DnsResolver
+from sidecar.errors import NameResolutionError
+
+LIFETIME_S = 1.0
+
+Found = pycares.AddrInfoResult | NameResolutionError | None
+"""None: the name does not exist, or has no address of the family."""
+
+_NOT_THERE = frozenset((pycares.errno.ARES_ENODATA, pycares.errno.ARES_ENOTFOUND))
+# Far above any use, and below what C's int holds.
+_MAX_QUERY_TIMEOUT_S = 3600.0
+_MAX_TRIES = 1000
+# What c-ares takes where the system names no server.
+NO_SERVERS = ["127.0.0.1:53"]
+
+
+class Channel:
+    """Look-ups may begin until `retire`; the channel closes with the last of them."""
+
+    def __init__(self, config: DnsResolver, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._pending = 0
+        self._retired = False
+        self._closed = False
+        self._readers: set[int] = set()
+        self._writers: set[int] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._limit_s = config.look_up_limit_s
+        self._ares = pycares.Channel(
+            flags=_flags(config),
+            timeout=min(config.query_timeout_s, _MAX_QUERY_TIMEOUT_S),
+            tries=min(config.query_tries, _MAX_TRIES),
+            rotate=config.rotate,
+            sock_state_cb=self._watch,
+        )
+        self._ares.servers = servers(config, self._ares.servers)
+
+    def look_up(self, name: str, family: socket.AddressFamily, flags: int) -> asyncio.Future[Found]:
+        """Never fails: nobody may be left to be told why."""
+        future: asyncio.Future[Found] = self._loop.create_future()
+
+        def ended(result: pycares.AddrInfoResult | None, error: int | None) -> None:
+            self._pending -= 1
+            if future.done():
+                pass  # nobody waits any more
+            elif error is None or error in _NOT_THERE:
+                future.set_result(result)
+            else:
+                future.set_result(NameResolutionError(pycares.errno.strerror(error)))
+            if self._retired and not self._pending:
+                self._loop.call_soon(self.close)  # not from within c-ares
+
+        if "\0" in name:  # for c-ares, the name would end there
+            future.set_result(NameResolutionError(f"{name!r} is no host name"))
+            return future
+        self._pending += 1
+        try:
+            self._ares.getaddrinfo(name, None, family=family, flags=flags, callback=ended)
+        except (pycares.AresError, ValueError) as error:  # a name that cannot be encoded
+            self._pending -= 1
+            if not future.done():
+                future.set_result(NameResolutionError(f"{name!r} is no host name: {error}"))
+        self._schedule()
+        return future
+
+    def retire(self) -> None:
+        self._retired = True
+        if self._pending:
+            # Each look-up is over by then: what c-ares would still try is of no use to anybody.
+            self._loop.call_later(self._limit_s, self.close)
+        else:
+            self.close()
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def close(self) -> None:
+        """Look-ups under way fail."""
+        if self._closed:
+            return
+        # Here and not in `pycares`' own thread, which would call back from there.
+        self._ares.cancel()
+        self._closed = True
+        for fd in self._readers:
+            self._loop.remove_reader(fd)
+        for fd in self._writers:
+            self._loop.remove_writer(fd)
+        if self._timer is not None:
+            self._timer.cancel()
+        self._ares.close()
+
+    def _watch(self, fd: int, readable: bool, writable: bool) -> None:
+        """c-ares wants to know when a socket can be read or written; neither, before it closes it."""
+        if self._closed:
+            return
+        _follow(fd, readable, self._readers, self._loop.add_reader, self._loop.remove_reader, self._read)
+        _follow(fd, writable, self._writers, self._loop.add_writer, self._loop.remove_writer, self._write)
+
+    def _read(self, fd: int) -> None:
+        self._ares.process_fd(fd, pycares.ARES_SOCKET_BAD)
+        self._schedule()
+
+    def _write(self, fd: int) -> None:
+        self._ares.process_fd(pycares.ARES_SOCKET_BAD, fd)
+        self._schedule()
+
+    def _schedule(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._pending and not self._closed:
+            self._timer = self._loop.call_later(max(self._next_timeout_s(), 0.001), self._time_out)
+
+    def _next_timeout_s(self) -> float:
+        return float(self._ares.timeout())  # type: ignore[no-untyped-call]
+
+    def _time_out(self) -> None:
+        self._timer = None
+        self._ares.process_fd(pycares.ARES_SOCKET_BAD, pycares.ARES_SOCKET_BAD)
+        self._schedule()
+
+
+def servers(config: DnsResolver, of_system: list[str]) -> list[str]:
+    """Where questions go, as ``ADDRESS:PORT``."""
+    if not config.servers or (config.servers_are_fallback and of_system != NO_SERVERS):
+        return of_system
+    return [str(server) for server in config.servers]
+
+
+def _flags(config: DnsResolver) -> int:
+    flags = int(pycares.ARES_FLAG_EDNS)  # c-ares' own default
+    if config.use_tcp:
+        flags |= int(pycares.ARES_FLAG_USEVC)
+    if not config.search:
+        flags |= int(pycares.ARES_FLAG_NOSEARCH)
+    return flags
+
+
+def _follow(
+    fd: int,
+    wanted: bool,
+    watched: set[int],
+    add: Callable[..., Any],
+    remove: Callable[[int], Any],
+    callback: Callable[[int], None],
+) -> None:
+    if wanted and fd not in watched:
+        watched.add(fd)
+        add(fd, callback, fd)
+    elif not wanted and fd in watched:
+        watched.discard(fd)
+        remove(fd)

@@ -1,0 +1,123 @@
+"""Look-ups are shared: who asks what is being asked already waits for the same answer."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from sidecar.errors import NameResolutionError
+from sidecar.upstream.dns.question import Answer, Question, Resolve
+
+FRESH_S = 5.0
+FIRST_FAILURE_S = 1.0
+MAX_FAILURE_S = 10.0
+MAX_NAMES = 1024
+# Envoy's default for names that requests bring: ``DnsCacheConfig.dns_query_timeout``.
+PATIENCE_S = 5.0
+
+
+class SharedLookUps:
+    """A `Resolve` over another one."""
+
+    def __init__(self, resolve: Resolve, loop: asyncio.AbstractEventLoop) -> None:
+        self._resolve = resolve
+        self._loop = loop
+        self._under_way: dict[Question, asyncio.Task[Answer]] = {}
+
+    async def __call__(self, question: Question) -> Answer:
+        return await asyncio.shield(self.begin(question))
+
+    def begin(self, question: Question) -> asyncio.Task[Answer]:
+        """The look-up goes on when those who wait for it do not."""
+        task = self._under_way.get(question)
+        if task is None:
+            task = self._loop.create_task(self._look_up(question), name=f"resolve {question.name}")
+            self._under_way[question] = task
+            task.add_done_callback(partial(self._ended, question))
+        return task
+
+    async def _look_up(self, question: Question) -> Answer:
+        return await self._resolve(question)
+
+    def _ended(self, question: Question, task: asyncio.Task[Answer]) -> None:
+        del self._under_way[question]
+        if not task.cancelled():
+            task.exception()  # retrieved: there may be nobody left to be told
+
+    async def close(self) -> None:
+        tasks = list(self._under_way.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@dataclass(slots=True)
+class _Known:
+    until_s: float
+    answer: Answer | None
+    error: str = ""
+    failures: int = 0
+
+
+class NameCache:
+    """For names that requests bring: not every request waits for a name server. Answers are remembered for
+    `FRESH_S`; failures, and that a name does not exist, for a time that doubles up to `MAX_FAILURE_S`.
+    Bounded in number, since the names are the clients'."""
+
+    def __init__(
+        self, look_ups: SharedLookUps, now_s: Callable[[], float], *, capacity: int = MAX_NAMES
+    ) -> None:
+        self._look_ups = look_ups
+        self._now_s = now_s
+        self._capacity = capacity
+        self._known: dict[Question, _Known] = {}
+        self._awaited: set[Question] = set()
+
+    async def __call__(self, question: Question) -> Answer:
+        """Raises `NameResolutionError`, after `PATIENCE_S` at the latest."""
+        known = self._known.get(question)
+        if known is None or self._now_s() >= known.until_s:
+            known = await self._ask(question)
+        if known.answer is None:
+            raise NameResolutionError(known.error)
+        return known.answer
+
+    async def _ask(self, question: Question) -> _Known:
+        if question not in self._awaited and len(self._awaited) >= self._capacity:
+            raise NameResolutionError(f"{self._capacity} other names are being resolved")
+        task = self._look_ups.begin(question)
+        if question not in self._awaited:
+            self._awaited.add(question)
+            task.add_done_callback(partial(self._remember, question))
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                await asyncio.wait((task,))
+        except TimeoutError:
+            raise NameResolutionError(f"no answer within {PATIENCE_S:g} s") from None
+        return _as_known(task)
+
+    def _remember(self, question: Question, task: asyncio.Task[Answer]) -> None:
+        self._awaited.discard(question)
+        known = _as_known(task)
+        before = self._known.pop(question, None)
+        if known.answer is None or not known.answer.addresses:
+            failures = before.failures if before is not None else 0
+            known.failures = failures + 1
+            lifetime_s = min(FIRST_FAILURE_S * 2.0 ** min(failures, 16), MAX_FAILURE_S)
+        else:
+            lifetime_s = FRESH_S
+        known.until_s = self._now_s() + lifetime_s
+        if len(self._known) >= self._capacity:
+            del self._known[next(iter(self._known))]  # the oldest
+        self._known[question] = known
+
+
+def _as_known(task: asyncio.Task[Answer]) -> _Known:
+    if task.cancelled():
+        return _Known(until_s=0.0, answer=None, error="the proxy is being stopped")
+    error = task.exception()
+    if error is not None:
+        return _Known(until_s=0.0, answer=None, error=str(error))
+    return _Known(until_s=0.0, answer=task.result())

@@ -1,0 +1,141 @@
+"""Names are resolved by c-ares, asynchronously: ``/etc/hosts``, search domains and ``ndots`` are honoured.
+
+Families and their order are Envoy's (``dns_lookup_family``).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Sequence
+
+import pycares
+
+from sidecar.config.dns import DnsLookupFamily, DnsResolver
+from sidecar.errors import NameResolutionError
+from sidecar.upstream.dns.channel import LIFETIME_S, Channel, Found
+from sidecar.upstream.dns.question import Answer, Question
+
+_ARES_AI_NOSORT = 1 << 7  # the binding does not name it
+# What is asked for, in the order of preference.
+_FAMILIES = {
+    DnsLookupFamily.AUTO: (socket.AF_INET6, socket.AF_INET),
+    DnsLookupFamily.V4_PREFERRED: (socket.AF_INET, socket.AF_INET6),
+    DnsLookupFamily.V4_ONLY: (socket.AF_INET,),
+    DnsLookupFamily.V6_ONLY: (socket.AF_INET6,),
+    DnsLookupFamily.ALL: (socket.AF_INET, socket.AF_INET6),
+}
+# Of the networks for documentation, to which nothing is ever sent: a route there is a default route.
+_ELSEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
+
+
+class CaresResolver:
+    """A `Resolve`."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._channels: dict[DnsResolver, Channel] = {}
+        self._retired: list[Channel] = []
+
+    async def __call__(self, question: Question) -> Answer:
+        """Raises `NameResolutionError`: no server could tell, or none in time."""
+        limit_s = question.resolver.look_up_limit_s
+        try:
+            async with asyncio.timeout(limit_s):
+                return _answer(await self._find(question))
+        except TimeoutError:
+            raise NameResolutionError(f"no answer within {limit_s:g} s") from None
+
+    async def _find(self, question: Question) -> list[Found]:
+        families = _FAMILIES[question.family]
+        if question.resolver.routable_families_alone:
+            families = tuple(family for family in families if _routable(family))
+        flags = 0 if question.by_reachability else _ARES_AI_NOSORT
+        channel = self._channel(question.resolver)
+        if question.family is DnsLookupFamily.ALL and question.by_reachability and len(families) == 2:
+            return [await channel.look_up(question.name, socket.AF_UNSPEC, flags)]
+        together = question.family is DnsLookupFamily.ALL
+        return await self._each(channel, question, families, flags, together=together)
+
+    async def _each(
+        self,
+        channel: Channel,
+        question: Question,
+        families: Sequence[socket.AddressFamily],
+        flags: int,
+        *,
+        together: bool,
+    ) -> list[Found]:
+        """One look-up a family: all at once where all addresses are wanted, otherwise each only where those
+        before have found nothing. Some servers never answer for a family that they do not know, so nobody
+        waits for that longer than for one query."""
+        patience_s = question.resolver.query_timeout_s
+        begun: list[asyncio.Future[Found]] = []
+        for family in families:
+            begun.append(channel.look_up(question.name, family, flags))
+            if not together:
+                await asyncio.wait(begun[-1:], timeout=patience_s)
+                if _has_found(begun[-1]):
+                    break
+        pending = {future for future in begun if not future.done()}
+        while pending and not any(map(_has_found, begun)):
+            _, pending = await asyncio.wait(pending, return_when=asyncio.FIRST_COMPLETED)
+        if pending and together:
+            await asyncio.wait(pending, timeout=patience_s)
+        found = [future.result() for future in begun if _has_found(future)]
+        if not found:
+            return [future.result() for future in begun]
+        return found if together else found[:1]
+
+    def _channel(self, config: DnsResolver) -> Channel:
+        channel = self._channels.get(config)
+        if channel is None:
+            try:
+                channel = Channel(config, self._loop)
+            except pycares.AresError as error:
+                raise NameResolutionError(f"the resolver cannot be set up: {error}") from error
+            self._channels[config] = channel
+            self._loop.call_later(LIFETIME_S, self._retire, config, channel)
+        return channel
+
+    def _retire(self, config: DnsResolver, channel: Channel) -> None:
+        if self._channels.get(config) is channel:
+            del self._channels[config]
+            channel.retire()
+            self._retired = [retired for retired in (*self._retired, channel) if not retired.closed]
+
+    def close(self) -> None:
+        """Look-ups under way fail."""
+        for channel in (*self._channels.values(), *self._retired):
+            channel.close()
+        self._channels.clear()
+        self._retired.clear()
+
+
+def _has_found(future: asyncio.Future[Found]) -> bool:
+    if not future.done():
+        return False
+    found = future.result()
+    return isinstance(found, pycares.AddrInfoResult) and bool(found.nodes)
+
+
+def _answer(found: Sequence[Found]) -> Answer:
+    """Where one look-up has failed and no other has found anything, it is not known that there is nothing."""
+    results = [result for result in found if isinstance(result, pycares.AddrInfoResult)]
+    addresses = [node.addr[0].decode() for result in results for node in result.nodes]
+    ttls = [node.ttl for result in results for node in result.nodes]
+    ttls += [cname.ttl for result in results for cname in result.cnames]
+    for result in found:
+        if isinstance(result, NameResolutionError) and not addresses:
+            raise result
+    return Answer(tuple(dict.fromkeys(addresses)), min(ttls, default=0))
+
+
+def _routable(family: socket.AddressFamily) -> bool:
+    """``filter_unroutable_families``: whether there is a way out of this machine. Nothing is sent."""
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((_ELSEWHERE[family], 9))
+    except OSError:
+        return False
+    return True

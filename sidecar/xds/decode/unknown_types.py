@@ -1,0 +1,108 @@
+"""JSON with Anys of types that are not known here. protobuf refuses all of it; over xDS, where nobody looks
+into an Any before it is needed, such a type matters only to who reads it. So it is in a bootstrap file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor_pool import Default
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
+from google.protobuf.wrappers_pb2 import StringValue
+
+_ANY = "google.protobuf.Any"
+_PLACEHOLDER = f"type.googleapis.com/{StringValue.DESCRIPTOR.full_name}"
+_MARK = "\ue000type "  # of the private use area: no configuration begins with it
+_MAX_DEPTH = 200  # protobuf itself refuses half of it
+
+
+def hide(document: Any, descriptor: Descriptor) -> Any:
+    """The document, with each Any of an unknown type replaced by one that protobuf can parse: `restore` puts
+    the type back. Whatever has another shape than the messages is left to protobuf to complain about."""
+    return _hide(document, descriptor, 0)
+
+
+def _hide(value: Any, descriptor: Descriptor, depth: int) -> Any:
+    if not isinstance(value, Mapping) or depth > _MAX_DEPTH:
+        return value
+    if descriptor.full_name != _ANY:
+        return _hide_fields(value, descriptor, depth)
+    type_url = value.get("@type")
+    if not isinstance(type_url, str):
+        return value
+    packed = _descriptor(type_url)
+    if packed is None:
+        return {"@type": _PLACEHOLDER, "value": _MARK + type_url}
+    return _hide_fields(value, packed, depth)
+
+
+def _hide_fields(value: Mapping[str, Any], descriptor: Descriptor, depth: int) -> Any:
+    if descriptor.file.package == "google.protobuf":
+        return value  # well-known types have a JSON form of their own
+    fields = {name: field for field in descriptor.fields for name in (field.name, field.json_name)}
+    return {name: _hide_field(inner, fields.get(name), depth + 1) for name, inner in value.items()}
+
+
+def _hide_field(value: Any, field: FieldDescriptor | None, depth: int) -> Any:
+    if field is None or field.message_type is None:
+        return value
+    message = field.message_type
+    if message.GetOptions().map_entry:
+        entry = message.fields_by_name["value"].message_type
+        if entry is None or not isinstance(value, Mapping):
+            return value
+        return {key: _hide(inner, entry, depth) for key, inner in value.items()}
+    if field.is_repeated and isinstance(value, list):
+        return [_hide(item, message, depth) for item in value]
+    return _hide(value, message, depth)
+
+
+def _descriptor(type_url: str) -> Descriptor | None:
+    try:
+        descriptor: Descriptor = Default().FindMessageTypeByName(type_url.rpartition("/")[2])
+    except KeyError:
+        return None
+    return descriptor
+
+
+def restore(message: Message) -> bool:
+    """Gives each Any that was hidden its type, and no contents. True where there was one."""
+    if message.DESCRIPTOR.full_name == _ANY:
+        return _restore_any(message)
+    restored = False
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        if field.message_type.GetOptions().map_entry:
+            if field.message_type.fields_by_name["value"].message_type is None:
+                continue
+            items = list(value.values())
+        else:
+            items = list(value) if field.is_repeated else [value]
+        for item in items:
+            restored = restore(item) or restored
+    return restored
+
+
+def _restore_any(packed: Any) -> bool:
+    descriptor = _descriptor(packed.type_url)
+    if descriptor is None:
+        return False
+    inner = GetMessageClass(descriptor)()
+    try:
+        inner.ParseFromString(packed.value)
+    except DecodeError:
+        return False
+    if isinstance(inner, StringValue):
+        if not inner.value.startswith(_MARK):
+            return False
+        packed.type_url = inner.value.removeprefix(_MARK)
+        packed.value = b""
+        return True
+    if not restore(inner):
+        return False
+    packed.value = inner.SerializeToString(deterministic=True)
+    return True

@@ -1,0 +1,198 @@
+"""Names resolved by c-ares from a name server on loopback, with the files of a cluster's pod."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
+
+import dns.rcode
+import pytest
+import pytest_asyncio
+
+from sidecar.config.dns import DnsLookupFamily, DnsResolver
+from sidecar.config.endpoint import SocketAddress
+from sidecar.errors import NameResolutionError
+from sidecar.upstream.dns.question import Answer, Question
+from sidecar.upstream.dns.resolver import CaresResolver
+from tests.support.dns_server import NameServer, name_server
+
+pytestmark = pytest.mark.asyncio(loop_factories=["uvloop", "asyncio"])
+
+
+@pytest.fixture(autouse=True)
+def search(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What resolv.conf says in a pod, in the variables that come before that file (resolv.conf(5))."""
+    monkeypatch.setenv("LOCALDOMAIN", "shop.svc.cluster.local")
+    monkeypatch.setenv("RES_OPTIONS", "ndots:5")
+
+
+@pytest.fixture
+def names() -> Iterator[NameServer]:
+    with name_server() as server:
+        yield server
+
+
+class Pod:
+    """A resolver whose questions go to the test's server."""
+
+    def __init__(self, names: NameServer) -> None:
+        self.config = DnsResolver(servers=(SocketAddress("127.0.0.1", names.port),))
+        self.resolver = CaresResolver(asyncio.get_running_loop())
+
+    async def ask(
+        self, name: str, family: DnsLookupFamily = DnsLookupFamily.V4_ONLY, **options: object
+    ) -> tuple[str, ...]:
+        return (await self.answer(name, family, **options)).addresses
+
+    async def answer(
+        self, name: str, family: DnsLookupFamily = DnsLookupFamily.V4_ONLY, **options: object
+    ) -> Answer:
+        config = replace(self.config, **options)  # type: ignore[arg-type]
+        return await self.resolver(Question(name, family, config))
+
+
+@pytest_asyncio.fixture
+async def pod(names: NameServer) -> AsyncIterator[Pod]:
+    pod = Pod(names)
+    yield pod
+    pod.resolver.close()
+
+
+async def test_search_domains_are_tried_first_where_a_name_has_few_dots(names: NameServer, pod: Pod) -> None:
+    names.say("reviews.shop.svc.cluster.local", "10.0.0.1")
+    names.say("api.example.com", "10.0.0.2")
+    assert await pod.ask("reviews") == ("10.0.0.1",)
+    assert names.asked == ["reviews.shop.svc.cluster.local A"]
+    names.asked.clear()
+    assert await pod.ask("api.example.com") == ("10.0.0.2",)
+    assert [question.removesuffix(" A") for question in names.asked] == [
+        "api.example.com.shop.svc.cluster.local",
+        "api.example.com",
+    ]
+    names.asked.clear()
+    assert await pod.ask("api.example.com.") == ("10.0.0.2",)
+    assert names.asked == ["api.example.com A"]
+    assert await pod.ask("reviews", search=False) == ()
+
+
+async def test_what_the_system_says_is_read_anew(
+    names: NameServer, pod: Pod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names.say("reviews.bank.svc.cluster.local", "10.0.0.7")
+    assert await pod.ask("reviews") == ()
+    monkeypatch.setenv("LOCALDOMAIN", "bank.svc.cluster.local")
+    async with asyncio.timeout(10):
+        while await pod.ask("reviews") != ("10.0.0.7",):
+            await asyncio.sleep(0.02)
+
+
+async def test_the_hosts_file_comes_before_every_server(names: NameServer, pod: Pod) -> None:
+    assert await pod.ask("localhost") == ("127.0.0.1",)
+    assert names.asked == []
+
+
+@pytest.mark.parametrize(
+    ("family", "expected"),
+    [
+        (DnsLookupFamily.AUTO, ("2001:db8::1",)),
+        (DnsLookupFamily.V6_ONLY, ("2001:db8::1",)),
+        (DnsLookupFamily.V4_ONLY, ("10.0.0.1",)),
+        (DnsLookupFamily.V4_PREFERRED, ("10.0.0.1",)),
+        (DnsLookupFamily.ALL, ("10.0.0.1", "2001:db8::1")),
+    ],
+)
+async def test_lookup_families(
+    names: NameServer, pod: Pod, family: DnsLookupFamily, expected: tuple[str, ...]
+) -> None:
+    names.say("both.test", "10.0.0.1", "2001:db8::1")
+    assert await pod.ask("both.test.", family) == expected
+
+
+@pytest.mark.parametrize(
+    ("family", "address", "expected"),
+    [
+        (DnsLookupFamily.AUTO, "10.0.0.1", ("10.0.0.1",)),
+        (DnsLookupFamily.V4_PREFERRED, "2001:db8::1", ("2001:db8::1",)),
+        (DnsLookupFamily.V6_ONLY, "10.0.0.1", ()),
+        (DnsLookupFamily.V4_ONLY, "2001:db8::1", ()),
+    ],
+)
+async def test_a_family_that_is_merely_preferred_gives_way(
+    names: NameServer, pod: Pod, family: DnsLookupFamily, address: str, expected: tuple[str, ...]
+) -> None:
+    names.say("one.test", address)
+    assert await pod.ask("one.test.", family) == expected
+
+
+@pytest.mark.parametrize("family", [DnsLookupFamily.AUTO, DnsLookupFamily.ALL])
+async def test_a_server_that_is_silent_about_one_family_does_not_hide_the_other(
+    names: NameServer, pod: Pod, family: DnsLookupFamily
+) -> None:
+    names.say("one.test", "10.0.0.1")
+    names.keep_silent("one.test", "AAAA")
+    assert await pod.ask("one.test.", family, query_timeout_s=0.3, query_tries=20) == ("10.0.0.1",)
+
+
+async def test_a_name_that_does_not_exist_and_one_without_addresses_are_answers(
+    names: NameServer, pod: Pod
+) -> None:
+    names.say("empty.test")
+    assert await pod.ask("empty.test.") == ()
+    assert await pod.ask("absent.test.") == ()
+
+
+async def test_a_server_that_cannot_tell_is_a_failure(names: NameServer, pod: Pod) -> None:
+    names.say("broken.test", rcode=dns.rcode.SERVFAIL)
+    with pytest.raises(NameResolutionError):
+        await pod.ask("broken.test.", query_tries=1)
+
+
+@pytest.mark.parametrize("name", ["x" * 64 + ".test", "a..test", "a b.test", "a\0.test", "é\0.test"])
+async def test_what_is_no_name_is_a_failure(pod: Pod, name: str) -> None:
+    with pytest.raises(NameResolutionError):
+        await pod.ask(name, query_timeout_s=0.1, query_tries=2)
+
+
+async def test_a_silent_server_is_given_up_in_time_and_holds_up_nobody_else(
+    names: NameServer, pod: Pod
+) -> None:
+    names.keep_silent("dead.test")
+    names.say("good.test", "10.0.0.1")
+    options = {"query_timeout_s": 0.25, "query_tries": 2}
+    dead = [asyncio.create_task(pod.ask("dead.test.", **options)) for _ in range(50)]
+    await asyncio.sleep(0)
+    assert await pod.ask("good.test.", **options) == ("10.0.0.1",)
+    assert not any(task.done() for task in dead)
+    for outcome in await asyncio.gather(*dead, return_exceptions=True):
+        assert isinstance(outcome, NameResolutionError)
+
+
+async def test_what_does_not_fit_a_datagram_comes_over_tcp(names: NameServer, pod: Pod) -> None:
+    addresses = tuple(f"10.0.1.{number}" for number in range(200))
+    names.say("many.test", *addresses, truncated=True)
+    assert set(await pod.ask("many.test.")) == set(addresses)
+    assert names.asked == ["many.test A", "many.test A tcp"]
+    names.asked.clear()
+    await pod.ask("many.test.", use_tcp=True)
+    assert names.asked == ["many.test A tcp"]
+
+
+async def test_the_least_ttl_of_all_records_holds_and_no_answer_is_kept(names: NameServer, pod: Pod) -> None:
+    names.say("alias.test", "10.0.0.1", alias="canonical.test", ttl_s=30)
+    assert await pod.answer("alias.test.") == Answer(("10.0.0.1",), ttl_s=30)
+    names.say("alias.test", "10.0.0.2", ttl_s=30)
+    async with asyncio.timeout(10):
+        while await pod.ask("alias.test.") != ("10.0.0.2",):
+            await asyncio.sleep(0.02)
+
+
+async def test_closing_ends_what_is_under_way(names: NameServer, pod: Pod) -> None:
+    names.keep_silent("dead.test")
+    asking = asyncio.create_task(pod.ask("dead.test."))
+    async with asyncio.timeout(10):
+        while not names.asked:
+            await asyncio.sleep(0.01)
+    pod.resolver.close()
+    with pytest.raises(NameResolutionError):
+        await asking

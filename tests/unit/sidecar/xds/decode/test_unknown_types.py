@@ -1,0 +1,154 @@
+"""An Any of a type that nobody knows matters only to who would read it, in JSON as on the wire."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from google.protobuf import descriptor_pool, json_format
+from google.protobuf.descriptor import Descriptor
+from google.protobuf.message_factory import GetMessageClass
+
+from sidecar.bootstrap import load, parse_arguments
+from sidecar.config.bootstrap import Bootstrap
+from sidecar.errors import BootstrapError
+from sidecar.xds.decode.supported import SUPPORTED
+from sidecar.xds.decode.unknown_types import hide, restore
+from sidecar.xds.decode.view import check
+from tests.support.envoy_config import CHAIN, CLUSTER, HOST, LISTENER, MANAGER, ROUTE, bootstrap, changed
+
+POOL = descriptor_pool.Default()
+TYPE = "type.googleapis.com/acme.v1.Unknown"
+UNKNOWN = {"@type": TYPE, "key": [1, {"b": None}]}
+EXTENSION = {"name": "acme", "typed_config": UNKNOWN}
+
+
+def places_of_an_any(descriptor: Descriptor, above: tuple[str, ...] = ()) -> Iterator[Any]:
+    """JSON of the message with an unknown Any in it, one for each place."""
+    if descriptor.full_name == "google.protobuf.Any":
+        yield UNKNOWN
+        return
+    if descriptor.full_name in above or len(above) > 3:
+        return
+    for field in descriptor.fields:
+        message = field.message_type
+        if message is None:
+            continue
+        is_map = message.GetOptions().map_entry
+        inner = message.fields_by_name["value"].message_type if is_map else message
+        if inner is None:
+            continue
+        for value in places_of_an_any(inner, (*above, descriptor.full_name)):
+            yield {field.json_name: {"a": value} if is_map else [value] if field.is_repeated else value}
+
+
+@pytest.mark.parametrize("name", sorted(name for name, support in SUPPORTED.items() if support.ignored))
+def test_an_ignored_field_may_hold_what_is_unknown(name: str) -> None:
+    descriptor = POOL.FindMessageTypeByName(name)
+    for document in places_of_an_any(descriptor):
+        (field,) = (field for field in descriptor.fields if field.json_name in document)
+        if field.name not in SUPPORTED[name].ignored:
+            continue
+        message = GetMessageClass(descriptor)()
+        json_format.ParseDict(hide(document, descriptor), message)
+        assert restore(message), document
+        over_the_wire = message.SerializeToString()
+        assert TYPE.encode() in over_the_wire
+        assert b"StringValue" not in over_the_wire
+
+
+def loaded(document: Any) -> Bootstrap:
+    return load(parse_arguments(["--config-yaml", json.dumps(document)], {}))
+
+
+CARES = "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig"
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("typed_dns_resolver_config", EXTENSION),
+        ("typedDnsResolverConfig", EXTENSION),
+        ("default_regex_engine", EXTENSION),
+        (
+            "default_regex_engine",
+            {
+                "name": "envoy.regex_engines.google_re2",
+                "typed_config": {"@type": "type.googleapis.com/envoy.extensions.regex_engines.v3.GoogleRE2"},
+            },
+        ),
+        ("watchdogs", {"main_thread_watchdog": {"actions": [{"config": EXTENSION, "event": "KILL"}]}}),
+        ("node.extensions", [{"name": "a"}]),
+        ("admin.access_log", [EXTENSION]),
+        (f"{LISTENER}.connection_balance_config", {"extend_balance": EXTENSION}),
+        (f"{CHAIN}.metadata", {"typed_filter_metadata": {"a": UNKNOWN}}),
+        (f"{CLUSTER}.metadata", {"typed_filter_metadata": {"a": UNKNOWN}}),
+        (f"{HOST}.metadata", {"typed_filter_metadata": {"a": UNKNOWN}}),
+        (f"{ROUTE}.metadata", {"typed_filter_metadata": {"a": UNKNOWN}}),
+        (f"{MANAGER}.http_filters[0]", {**EXTENSION, "is_optional": True}),
+    ],
+)
+def test_a_bootstrap_file_with_it_is_loaded(path: str, value: object) -> None:
+    document = bootstrap()
+    if path.startswith(f"{MANAGER}.http_filters"):
+        filters = [value, *document_at(document, f"{MANAGER}.http_filters")]
+        path, value = f"{MANAGER}.http_filters", filters
+    found = loaded(changed(document, path, value))
+    assert found.static.listeners.keys() == loaded(document).static.listeners.keys()
+    assert json.dumps(found.document), "it can be dumped"
+
+
+def document_at(document: Any, path: str) -> Any:
+    for step in path.replace("]", "").replace("[", ".").split("."):
+        document = document[int(step)] if isinstance(document, list) else document[step]
+    return document
+
+
+def test_a_resolver_of_another_kind_has_no_effect(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        loaded({**bootstrap(), "typed_dns_resolver_config": EXTENSION})
+    assert "typed_dns_resolver_config has no effect" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (f"{MANAGER}.http_filters", [EXTENSION]),
+        (f"{CHAIN}.filters", [EXTENSION]),
+        (f"{CHAIN}.transport_socket", EXTENSION),
+        (f"{CLUSTER}.typed_dns_resolver_config", EXTENSION),
+    ],
+)
+def test_where_it_would_be_read_it_is_refused_by_its_type(path: str, value: object) -> None:
+    with pytest.raises(BootstrapError, match=r"type acme\.v1\.Unknown is not supported here; use"):
+        loaded(changed(bootstrap(), path, value))
+
+
+def test_the_dump_shows_its_type_and_not_what_is_in_it() -> None:
+    shown = loaded({**bootstrap(), "default_regex_engine": EXTENSION}).document["default_regex_engine"]
+    assert TYPE in json.dumps(shown)
+    assert "key" not in json.dumps(shown)
+
+
+@pytest.mark.parametrize(
+    "value", [3, {"name": "a", "typed_config": [UNKNOWN]}, {"typed_config": {"@type": 3}}]
+)
+def test_another_shape_is_refused_in_words(value: object) -> None:
+    with pytest.raises(BootstrapError, match=r"default_regex_engine|shape"):
+        loaded({**bootstrap(), "default_regex_engine": value})
+
+
+def test_a_struct_may_have_what_looks_like_a_type() -> None:
+    found = loaded(changed(bootstrap(), "node.metadata", {"a": {"@type": TYPE}}))
+    assert found.node_metadata == {"a": {"@type": TYPE}}
+
+
+def test_on_the_wire_it_is_not_looked_into_either() -> None:
+    message = GetMessageClass(POOL.FindMessageTypeByName("envoy.config.bootstrap.v3.Bootstrap"))()
+    message.default_regex_engine.name = "a"
+    message.default_regex_engine.typed_config.type_url = TYPE
+    message.default_regex_engine.typed_config.value = b"\xff"
+    check(message)
