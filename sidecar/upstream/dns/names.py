@@ -67,16 +67,22 @@ class NameCache:
     Bounded in number, since the names are the clients'."""
 
     def __init__(
-        self, look_ups: SharedLookUps, now_s: Callable[[], float], *, capacity: int = MAX_NAMES
+        self,
+        look_ups: SharedLookUps,
+        now_s: Callable[[], float],
+        *,
+        capacity: int = MAX_NAMES,
+        patience_s: float = PATIENCE_S,
     ) -> None:
         self._look_ups = look_ups
         self._now_s = now_s
         self._capacity = capacity
+        self._patience_s = patience_s
         self._known: dict[Question, _Known] = {}
         self._awaited: set[Question] = set()
 
     async def __call__(self, question: Question) -> Answer:
-        """Raises `NameResolutionError`, after `PATIENCE_S` at the latest."""
+        """Raises `NameResolutionError`, after ``patience_s`` at the latest."""
         known = self._known.get(question)
         if known is None or self._now_s() >= known.until_s:
             known = await self._ask(question)
@@ -92,10 +98,10 @@ class NameCache:
             self._awaited.add(question)
             task.add_done_callback(partial(self._remember, question))
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(self._patience_s):
                 await asyncio.wait((task,))
         except TimeoutError:
-            raise NameResolutionError(f"no answer within {PATIENCE_S:g} s") from None
+            raise NameResolutionError(f"no answer within {self._patience_s:g} s") from None
         return _as_known(task)
 
     def _remember(self, question: Question, task: asyncio.Task[Answer]) -> None:

@@ -13,11 +13,13 @@ from tests.support.names import Names, turns
 class World:
     """A cache, the look-ups below it, and a clock."""
 
-    def __init__(self, capacity: int = 10, **answers: list[str] | Exception | None) -> None:
+    def __init__(
+        self, capacity: int = 10, patience_s: float = 60.0, **answers: list[str] | Exception | None
+    ) -> None:
         self.names = Names(**answers)
         self.now_s = 0.0
         self.look_ups = SharedLookUps(self.names, asyncio.get_running_loop())
-        self.cache = NameCache(self.look_ups, lambda: self.now_s, capacity=capacity)
+        self.cache = NameCache(self.look_ups, lambda: self.now_s, capacity=capacity, patience_s=patience_s)
 
     async def ask(self, name: str) -> list[str]:
         return list((await self.cache(Question(name))).addresses)
@@ -111,6 +113,16 @@ async def test_so_many_names_are_asked_for_at_once_and_no_more() -> None:
     world.names.say("b", "2.2.2.2")
     await asyncio.gather(*asking)
     assert await world.ask("c") == ["3.3.3.3"]
+
+
+async def test_a_request_gives_up_while_the_look_up_goes_on_for_the_next_one() -> None:
+    world = World(patience_s=0.0, a=None)
+    with pytest.raises(NameResolutionError, match="no answer within 0 s"):
+        await world.ask("a")
+    world.names.say("a", "10.0.0.1")
+    await turns()
+    assert await world.ask("a") == ["10.0.0.1"]
+    assert world.names.asked == ["a"]
 
 
 async def test_closing_ends_what_is_under_way() -> None:
