@@ -2,7 +2,7 @@
 
 c-ares reads ``/etc/resolv.conf``, ``/etc/nsswitch.conf`` and ``/etc/hosts`` when a channel is made, and then
 keeps answers for as long as their TTL says, which no option of its binding turns off. So a channel serves the
-look-ups of one second, and the next one sees what has changed.
+look-ups of one second, and none for a name that it knows already; the next one sees what has changed.
 """
 
 from __future__ import annotations
@@ -31,17 +31,18 @@ NO_SERVERS = ["127.0.0.1:53"]
 
 
 class Channel:
-    """Look-ups may begin until `retire`; the channel closes with the last of them."""
+    """Entered by each who looks names up; after `retire`, the last one to leave closes it."""
 
     def __init__(self, config: DnsResolver, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self._pending = 0
+        self._users = 0
         self._retired = False
         self._closed = False
+        self._known: set[str] = set()
         self._readers: set[int] = set()
         self._writers: set[int] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._limit_s = config.look_up_limit_s
         self._ares = pycares.Channel(
             flags=_flags(config),
             timeout=min(config.query_timeout_s, _MAX_QUERY_TIMEOUT_S),
@@ -51,40 +52,53 @@ class Channel:
         )
         self._ares.servers = servers(config, self._ares.servers)
 
+    def __enter__(self) -> Channel:
+        self._users += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._users -= 1
+        if self._retired and not self._users:
+            self.close()
+
     def look_up(self, name: str, family: socket.AddressFamily, flags: int) -> asyncio.Future[Found]:
         """Never fails: nobody may be left to be told why."""
         future: asyncio.Future[Found] = self._loop.create_future()
 
         def ended(result: pycares.AddrInfoResult | None, error: int | None) -> None:
             self._pending -= 1
+            self._known.add(name)
             if future.done():
                 pass  # nobody waits any more
             elif error is None or error in _NOT_THERE:
                 future.set_result(result)
             else:
                 future.set_result(NameResolutionError(pycares.errno.strerror(error)))
-            if self._retired and not self._pending:
-                self._loop.call_soon(self.close)  # not from within c-ares
 
+        if self._closed:
+            future.set_result(NameResolutionError("the proxy is being stopped"))
+            return future
         if "\0" in name:  # for c-ares, the name would end there
             future.set_result(NameResolutionError(f"{name!r} is no host name"))
             return future
         self._pending += 1
         try:
             self._ares.getaddrinfo(name, None, family=family, flags=flags, callback=ended)
-        except (pycares.AresError, ValueError) as error:  # a name that cannot be encoded
+        except ValueError as error:  # a name that cannot be encoded
             self._pending -= 1
             if not future.done():
                 future.set_result(NameResolutionError(f"{name!r} is no host name: {error}"))
         self._schedule()
         return future
 
+    def knows(self, name: str) -> bool:
+        """Whether c-ares may answer without asking a server."""
+        return name in self._known
+
     def retire(self) -> None:
+        """What nobody waits for any more, though c-ares still tries, ends with it."""
         self._retired = True
-        if self._pending:
-            # Each look-up is over by then: what c-ares would still try is of no use to anybody.
-            self._loop.call_later(self._limit_s, self.close)
-        else:
+        if not self._users:
             self.close()
 
     @property

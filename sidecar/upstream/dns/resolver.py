@@ -51,11 +51,11 @@ class CaresResolver:
         if question.resolver.routable_families_alone:
             families = tuple(family for family in families if _routable(family))
         flags = 0 if question.by_reachability else _ARES_AI_NOSORT
-        channel = self._channel(question.resolver)
-        if question.family is DnsLookupFamily.ALL and question.by_reachability and len(families) == 2:
-            return [await channel.look_up(question.name, socket.AF_UNSPEC, flags)]
         together = question.family is DnsLookupFamily.ALL
-        return await self._each(channel, question, families, flags, together=together)
+        with self._channel(question) as channel:
+            if together and question.by_reachability and len(families) == 2:
+                return [await channel.look_up(question.name, socket.AF_UNSPEC, flags)]
+            return await self._each(channel, question, families, flags, together=together)
 
     async def _each(
         self,
@@ -87,8 +87,12 @@ class CaresResolver:
             return [future.result() for future in begun]
         return found if together else found[:1]
 
-    def _channel(self, config: DnsResolver) -> Channel:
+    def _channel(self, question: Question) -> Channel:
+        config = question.resolver
         channel = self._channels.get(config)
+        if channel is not None and channel.knows(question.name):
+            self._retire(config, channel)
+            channel = None
         if channel is None:
             try:
                 channel = Channel(config, self._loop)
