@@ -27,6 +27,10 @@ HOP_BY_HOP = frozenset(
 CODEC_FIELDS = HOP_BY_HOP | {b"content-length", b"te", b"trailer"}
 
 
+# What a piece of a body takes in memory beside its bytes: of small ones much more than those.
+_PIECE_BYTES = 48
+
+
 def get_header(headers: Headers, name: bytes) -> bytes | None:
     """The first value of a lower-case name."""
     for header, value in headers:
@@ -62,7 +66,8 @@ class BodySource(Protocol):
 class Body:
     """A stream of bytes between one producer (a codec) and one consumer, bounded by backpressure.
 
-    The producer is asked to pause above `high_water` buffered bytes, and to resume when all was read.
+    The producer is asked to pause above `high_water` buffered bytes, what pieces take in memory included, and
+    to resume when all was read.
     An upgraded connection (CONNECT, WebSocket) is a body in each direction that ends with the tunnel.
     """
 
@@ -97,7 +102,7 @@ class Body:
         if self._closed:
             return
         self._chunks.append(data)
-        self._size += len(data)
+        self._size += len(data) + _PIECE_BYTES
         if self._size > self.high_water and not self._paused and self._source is not None:
             self._paused = True
             self._source.pause_body()
