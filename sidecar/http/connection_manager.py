@@ -172,9 +172,7 @@ class ConnectionManager:
     def explain(self, request: Request, error: RequestError) -> Response:
         """Notes why a request failed; the reply that says so."""
         self.note_failure(request, error)
-        # Envoy: once the client has sent all of its request, it is not the client who was slow.
-        waiting = isinstance(error, StreamIdleTimeoutError) and isinstance(request.body, bytes)
-        reply = local_reply(error, 504 if waiting else None)
+        reply = local_reply(error, 504 if _is_waiting(request, error) else None)
         if request.route is not None:
             request.route.finish(reply.headers)
         return reply
@@ -187,7 +185,8 @@ class ConnectionManager:
             if isinstance(error, kind):
                 setattr(self.stats, counter, getattr(self.stats, counter) + 1)
                 break
-        if isinstance(error, DownstreamError) and not isinstance(error, DownstreamDisconnectError):
+        blameless = isinstance(error, DownstreamDisconnectError) or _is_waiting(request, error)
+        if isinstance(error, DownstreamError) and not blameless:
             logger.info("downstream %s is at fault: %s", info.connection.remote_address, error)
 
     def complete(self, request: Request, response: Response | None) -> None:
@@ -259,3 +258,8 @@ class ConnectionManager:
             self._date_second = second
             self._date_header = (b"date", formatdate(second, usegmt=True).encode())
         return self._date_header
+
+
+def _is_waiting(request: Request, error: RequestError) -> bool:
+    """Envoy: once the client has sent all of its request, it is not the client who was slow."""
+    return isinstance(error, StreamIdleTimeoutError) and request.complete

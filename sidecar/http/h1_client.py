@@ -64,11 +64,16 @@ class Http1ClientConnection(asyncio.Protocol):
             self._send_request(request)
             return await response
         except BaseException:  # cancelled, or a filter left what cannot be written
-            if self._request is request:  # else it has ended, and the connection may be lent again
-                self.close()
+            self._abandon(request)
             if response.done() and not response.cancelled():
                 response.exception()  # nobody else will look
             raise
+
+    def _abandon(self, request: Request) -> None:
+        """Closes the connection if `request` is under way; else it has ended, and another may be. A method of
+        its own: where the request was sent, a compiler holds it for certain that it still is."""
+        if self._request is request:
+            self.close()
 
     def close(self) -> None:
         self._fail(UpstreamResetError("the connection was closed", request_sent=True))

@@ -1,7 +1,8 @@
 """Bytes in, requests out: the server's half of HTTP/1.1 parsing, without I/O.
 
-llhttp (by httptools) splits the bytes; the rules it does not know are `h1_rules`. The callbacks below run
-for each header of each request: they are the hottest code of the sidecar.
+llhttp (by httptools) splits the bytes; the rules it does not know are `h1_rules`, the chunks of a body are
+for `h1_chunks`. The callbacks below run for each header of each request: they are the hottest code of the
+sidecar.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import httptools
 
 from sidecar.errors import DownstreamError, DownstreamProtocolError, HeadersTooLargeError
+from sidecar.http.h1_chunks import ChunkDecoder, ChunksBeginError, end_of_head
 from sidecar.http.h1_rules import (
     check_expect,
     check_transfer_encoding,
@@ -91,6 +93,9 @@ class RequestReader:
         self._chunks: list[bytes] = []
         self._body_bytes = 0  # of `_request`, before what was fed last
         self._bodiless_bytes = 0  # fed since any of its body came: trailers, and extensions of chunks
+        self._chunk_decoder: ChunkDecoder | None = None  # while it reads, and not llhttp
+        self._trailing = False  # whether llhttp reads what follows the last chunk
+        self._tail = b""  # of what was fed of a head that is pending, or of trailers
         self._head_bytes = 0  # of a head that is pending: fed after the read that it began in
         self._measure = False  # whether a head that becomes complete now could be too large
         self._tunnel: Body | None = None
@@ -103,21 +108,20 @@ class RequestReader:
             self._request.received_bytes += len(data)
             self._tunnel.feed(bytes(data))
             return []
-        if self._last or self.error is not None:
+        if self._last or self._failed():
             return []
         if self.head_pending:
             self._head_bytes += len(data)
             self._measure = True
         else:
             self._measure = len(data) > self._max_headers_bytes
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            return self._leave_http(data, upgrade.args[0])
-        except httptools.HttpParserError as error:
-            self._fail(error)
+        rest = self._read_messages(data) if self._chunk_decoder is None else bytes(data)
+        while rest and not self._last:  # chunks, and what may follow them
+            rest = self._read_messages(rest) if self._chunk_decoder is None else self._read_chunks(rest)
+        if self.head_pending or self._trailing:
+            self._tail = (self._tail + data[-3:])[-3:]
         if self.head_pending:
-            if self._head_bytes > self._max_headers_bytes and self.error is None:
+            if self._head_bytes > self._max_headers_bytes:
                 self._refuse(HeadersTooLargeError(f"a head of more than {self._max_headers_bytes} bytes"))
         elif not self._request.complete:
             self._await_body(len(data))
@@ -125,6 +129,68 @@ class RequestReader:
         if arrived:
             self._arrived = []
         return arrived
+
+    def _failed(self) -> bool:
+        """A call, so that nobody takes what it said for what is still so after a callback."""
+        return self.error is not None
+
+    def _read_messages(self, data: bytes | memoryview) -> bytes:
+        """By llhttp. Returns the rest where a body in chunks begins."""
+        first, before = self._request, len(self._arrived)
+        received_bytes, head_pending, trailing = first.received_bytes, self.head_pending, self._trailing
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            return self._leave_http(bytes(data[upgrade.args[0] :]))
+        except httptools.HttpParserError as error:
+            if not isinstance(error.__context__, ChunksBeginError):
+                self._fail(error)
+                return b""
+            # No callback says where it was called: what comes before the chunks is counted.
+            tail = self._tail if head_pending or trailing else b""
+            text = tail + bytes(data)
+            requests = [request for request in self._arrived[before:] if request is not first]
+            try:
+                at = end_of_head(text, 0, begun=True) if trailing else first.received_bytes - received_bytes
+                return text[_end_of_heads(text, at, requests, head_pending=head_pending) :]
+            except ValueError:
+                self._refuse(
+                    DownstreamProtocolError("malformed HTTP/1.1: it is not certain where a head ends")
+                )
+        return b""
+
+    def _read_chunks(self, data: bytes) -> bytes:
+        """Returns what follows the last chunk."""
+        decoder = self._chunk_decoder
+        assert decoder is not None
+        pieces: list[bytes] = []
+        try:
+            at = decoder.feed(data, pieces)
+        except DownstreamProtocolError as error:
+            self._refuse(error)
+            return b""
+        if pieces:  # in one: a small one costs much more memory than its bytes
+            self.on_body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if not decoder.ended:
+            return b""
+        self._chunk_decoder = None
+        if data[at : at + 2] == b"\r\n":
+            self._parser = httptools.HttpRequestParser(self)
+            self.on_message_complete()
+            return data[at + 2 :]
+        self._trailing = True
+        self._tail = b"\r\n"
+        self._replay([b"transfer-encoding: chunked"], b"0\r\n")
+        return data[at:]
+
+    def _replay(self, framing: list[bytes], then: bytes = b"") -> None:
+        """A fresh llhttp is told where in the present request it is."""
+        self._parser = httptools.HttpRequestParser(self)
+        self._replaying = True
+        if not self._request.keep_alive:
+            framing.append(b"connection: close")
+        self._parser.feed_data(b"\r\n".join((b"POST / HTTP/1.1", *framing, b"", then)))
+        self._replaying = False
 
     def feed_eof(self) -> None:
         """The client has closed its direction: the end of a tunnel's, an accident in any other body."""
@@ -148,15 +214,15 @@ class RequestReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
-        if name in _SPECIAL:
-            self._special.append((name, value.strip()))
-        else:
-            self._fields.append((name, value.strip()))  # RFC 9110 5.5: llhttp leaves the trailing whitespace
+        fields = self._special if name in _SPECIAL else self._fields
+        if len(fields) >= self._max_headers_count:  # a small field costs much more memory than its bytes
+            raise HeadersTooLargeError(f"more than {self._max_headers_count} headers")
+        fields.append((name, value.strip()))  # RFC 9110 5.5: llhttp leaves the trailing whitespace
 
     def on_headers_complete(self) -> None:
         if self._replaying:
-            self._replaying = False
             self._fields = []
+            self._special = []
             return
         self._check_size()
         parser, special = self._parser, self._special
@@ -173,6 +239,8 @@ class RequestReader:
         self._fields = []  # trailers, from here on
         self.head_pending = False
         self._returned = False
+        if self._chunk_decoder is not None:
+            raise ChunksBeginError
 
     def on_body(self, data: bytes) -> None:
         request = self._request
@@ -187,6 +255,7 @@ class RequestReader:
         if self._skip_body:
             return
         request = self._request
+        self._trailing = False
         if request.upgrade is not None:
             return  # the tunnel begins
         if self._fields:
@@ -220,6 +289,7 @@ class RequestReader:
         request.http10 = version == "1.0"
         if b"transfer-encoding" in special:
             check_transfer_encoding(special[b"transfer-encoding"], version)
+            self._chunk_decoder = ChunkDecoder(DownstreamProtocolError)
         if b"expect" in special and not request.http10:
             check_expect(special[b"expect"][0])
             request.expects_continue = True
@@ -231,9 +301,10 @@ class RequestReader:
         if b"upgrade" in special and self._parser.should_upgrade() and request.method != b"CONNECT":
             # RFC 9110 7.8: an offer that is not taken up is ignored, and so is one in HTTP/1.0.
             protocol = special[b"upgrade"][0].partition(b",")[0].strip().lower()
-            self._skip_body = request.http10 or protocol in _DECLINED_UPGRADES
-            if not self._skip_body:
+            if not request.http10 and protocol not in _DECLINED_UPGRADES:
                 self._read_upgrade(request, protocol)
+            elif self._chunk_decoder is None:
+                self._skip_body = True
 
     def _read_upgrade(self, request: IncomingRequest, protocol: bytes) -> None:
         chunked = any(name == b"transfer-encoding" for name, _ in self._special)
@@ -241,10 +312,13 @@ class RequestReader:
             raise DownstreamProtocolError("a body beside an upgrade: where the tunnel begins is not certain")
         request.upgrade = protocol
 
-    def _leave_http(self, data: bytes | memoryview, head_end: int) -> list[IncomingRequest]:
-        rest = bytes(data[head_end:])
-        if self._skip_body:
-            return self._stay_in_http(rest)
+    def _leave_http(self, rest: bytes) -> bytes:
+        """llhttp has stopped behind a head. Returns what it may read on."""
+        if self._skip_body:  # a declined offer: it would not read the body now
+            self._skip_body = False
+            lengths = [field for field in self._request.headers if field[0] == b"content-length"]
+            self._replay([b": ".join(field) for field in lengths])
+            return rest
         tunnel = self._tunnel = Body(self._source)
         self._request.body = tunnel
         self._arrived.append(self._request)
@@ -252,21 +326,7 @@ class RequestReader:
         if rest:
             self._request.received_bytes += len(rest)
             tunnel.feed(rest)
-        arrived, self._arrived = self._arrived, []
-        return arrived
-
-    def _stay_in_http(self, rest: bytes) -> list[IncomingRequest]:
-        """A declined offer: llhttp would not read the body now, so that a fresh one is told its framing."""
-        self._skip_body = False
-        self._parser = httptools.HttpRequestParser(self)
-        self._replaying = True
-        framing = [b"POST / HTTP/1.1"]
-        framing += [b": ".join(field) for field in self._special if field[0] == b"transfer-encoding"]
-        framing += [b": ".join(field) for field in self._request.headers if field[0] == b"content-length"]
-        if not self._request.keep_alive:
-            framing.append(b"connection: close")
-        self._parser.feed_data(b"\r\n".join((*framing, b"", b"")))
-        return self.feed(rest)
+        return b""
 
     def _await_body(self, fed_bytes: int) -> None:
         """More of the body is to come. What comes beside it is bounded as a head is."""
@@ -278,7 +338,7 @@ class RequestReader:
                 self._return_streaming()
             return
         self._bodiless_bytes += fed_bytes
-        if self._bodiless_bytes > self._max_headers_bytes and self.error is None:
+        if self._bodiless_bytes > self._max_headers_bytes:
             limit = self._max_headers_bytes
             self._refuse(HeadersTooLargeError(f"more than {limit} bytes of trailers or chunk extensions"))
 
@@ -311,8 +371,20 @@ class RequestReader:
             self._refuse(DownstreamProtocolError(f"malformed HTTP/1.1: {error}"))
 
     def _refuse(self, error: DownstreamError) -> None:
+        """The first fault is the one that is told."""
+        if self.error is not None:
+            return
         self.error = error
         request = self._request
         if self._returned and isinstance(request.body, Body) and not request.complete:
             request.body.fail(error)
         self._returned = True
+
+
+def _end_of_heads(data: bytes, at: int, requests: list[IncomingRequest], *, head_pending: bool) -> int:
+    """Where the head ends that comes after `requests`, whole ones, which begin at `at`. The first head of all
+    was `head_pending`: it began before. Raises `ValueError` if one does not end."""
+    for request in requests:
+        at = end_of_head(data, at, begun=head_pending) + request.received_bytes
+        head_pending = False
+    return end_of_head(data, at, begun=head_pending)

@@ -1,10 +1,12 @@
-"""Bytes in, responses out: the client's half of HTTP/1.1 parsing, without I/O."""
+"""Bytes in, responses out: the client's half of HTTP/1.1 parsing, without I/O. As in `h1_request_reader`,
+llhttp reads all but the chunks of a body."""
 
 from __future__ import annotations
 
 import httptools
 
 from sidecar.errors import UpstreamProtocolError
+from sidecar.http.h1_chunks import ChunkDecoder, ChunksBeginError, end_of_head
 from sidecar.http.h1_rules import printable
 from sidecar.http.h1_writer import has_no_body, response_head, without_length
 from sidecar.http.message import HOP_BY_HOP, Body, BodySource, Headers
@@ -50,6 +52,9 @@ class ResponseReader:
         self._fields: Headers = []  # of the head, and then of the trailers
         self._special: Headers = []  # of the head: what is meant for this hop
         self._chunks: list[bytes] = []
+        self._chunk_decoder: ChunkDecoder | None = None  # while it reads, and not llhttp
+        self._replaying = False
+        self._tail = b""  # of what was fed of a head that is pending
         self._head_pending = False
         self._head_bytes = 0
         self._measure = False
@@ -76,20 +81,68 @@ class ResponseReader:
         else:
             self._measure = len(data) > self._max_headers_bytes
         self._body_moved = False
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            return self._open_tunnel(data[upgrade.args[0] :])
-        except httptools.HttpParserError as error:
-            self._fail(error)
-        if self._head_pending and self._head_bytes > self._max_headers_bytes and self.error is None:
-            self.error = UpstreamProtocolError(
-                f"a response head of more than {self._max_headers_bytes} bytes"
-            )
+        rest = self._read_messages(data) if self._chunk_decoder is None else data
+        while rest:  # chunks, and what may follow them
+            rest = self._read_messages(rest) if self._chunk_decoder is None else self._read_chunks(rest)
+        if self._head_pending:
+            self._tail = (self._tail + data[-3:])[-3:]
+            if self._head_bytes > self._max_headers_bytes:
+                self._refuse(f"a response head of more than {self._max_headers_bytes} bytes")
         response = self._response
         if response is not None and not response.complete:
             self._await_body(len(data))
         return self._return()
+
+    def _read_messages(self, data: bytes) -> bytes:
+        """By llhttp. Returns the rest where a body in chunks begins."""
+        interim_before, head_pending = len(self.interim), self._head_pending
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade as upgrade:
+            self._open_tunnel(data[upgrade.args[0] :])
+        except httptools.HttpParserError as error:
+            if isinstance(error.__context__, ChunksBeginError):
+                return self._find_chunks(data, len(self.interim) - interim_before, head_pending=head_pending)
+            self._fail(error)
+        return b""
+
+    def _find_chunks(self, data: bytes, interim_count: int, *, head_pending: bool) -> bytes:
+        """What follows a response's head in `data`, before which come as many interim responses."""
+        if head_pending:
+            data = self._tail + data
+        at = 0
+        try:
+            for _ in range(interim_count + 1):
+                at = end_of_head(data, at, begun=head_pending)
+                head_pending = False
+        except ValueError:
+            self._refuse("malformed HTTP/1.1: it is not certain where a head ends")
+            return b""
+        return data[at:]
+
+    def _read_chunks(self, data: bytes) -> bytes:
+        """Returns what follows the last chunk."""
+        decoder = self._chunk_decoder
+        assert decoder is not None
+        pieces: list[bytes] = []
+        try:
+            at = decoder.feed(data, pieces)
+        except UpstreamProtocolError as error:
+            self.error = error
+            return b""
+        if pieces:  # in one: a small one costs much more memory than its bytes
+            self.on_body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if not decoder.ended:
+            return b""
+        self._chunk_decoder = None
+        self._parser = httptools.HttpResponseParser(self)
+        if data[at : at + 2] == b"\r\n":
+            self.on_message_complete()
+            return data[at + 2 :]
+        self._replaying = True  # a fresh llhttp is told where in the response it is
+        self._parser.feed_data(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n0\r\n")
+        self._replaying = False
+        return data[at:]
 
     def feed_eof(self) -> bool:
         """The upstream has closed its direction. Whether that is how the message ends (RFC 9112 6.3)."""
@@ -104,6 +157,8 @@ class ResponseReader:
     def on_message_begin(self) -> None:
         if not self._awaited:
             raise UpstreamProtocolError("bytes that no request asked for")
+        if self._replaying:
+            return
         self._head_pending = True
         self._head_bytes = 0
         self._fields = []
@@ -111,12 +166,16 @@ class ResponseReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
-        if name in HOP_BY_HOP:
-            self._special.append((name, value.strip()))
-        else:
-            self._fields.append((name, value.strip()))
+        fields = self._special if name in HOP_BY_HOP else self._fields
+        if len(fields) >= self._max_headers_count:  # a small field costs much more memory than its bytes
+            raise UpstreamProtocolError(f"more than {self._max_headers_count} response headers")
+        fields.append((name, value.strip()))
 
     def on_headers_complete(self) -> None:
+        if self._replaying:
+            self._fields = []
+            self._special = []
+            return
         self._check_size()
         self._head_pending = False
         parser = self._parser
@@ -145,6 +204,8 @@ class ResponseReader:
         elif not response.keep_alive:
             self._until_close = not has_no_body(status) and not self._is_framed()
         self._fields = []  # trailers, from here on
+        if self._chunk_decoder is not None:
+            raise ChunksBeginError
 
     def on_body(self, data: bytes) -> None:
         response = self._response
@@ -182,10 +243,8 @@ class ResponseReader:
             self._bodiless_bytes = 0
             return
         self._bodiless_bytes += fed_bytes
-        if self._bodiless_bytes > self._max_headers_bytes and self.error is None:
-            self.error = UpstreamProtocolError(
-                f"more than {self._max_headers_bytes} bytes of trailers or chunk extensions"
-            )
+        if self._bodiless_bytes > self._max_headers_bytes:
+            self._refuse(f"more than {self._max_headers_bytes} bytes of trailers or chunk extensions")
 
     def _complete(self, response: IncomingResponse) -> None:
         response.complete = True
@@ -219,6 +278,8 @@ class ResponseReader:
             raise UpstreamProtocolError(f"Transfer-Encoding {printable(codings[0])} in a response")
         if codings and self._parser.get_http_version() != "1.1":
             raise UpstreamProtocolError("Transfer-Encoding in a response of HTTP/1.0")
+        if codings and self._request_method != b"HEAD" and not has_no_body(response.status):
+            self._chunk_decoder = ChunkDecoder(UpstreamProtocolError)
         named = {
             token.strip().lower()
             for name, value in self._special
@@ -239,16 +300,12 @@ class ResponseReader:
             raise UpstreamProtocolError("a 101 that switches to no protocol that was asked for")
         response.tunnel = True
 
-    def _open_tunnel(self, rest: bytes) -> IncomingResponse | None:
+    def _open_tunnel(self, rest: bytes) -> None:
         response = self._response
         if response is None or not response.tunnel:
-            self.error = UpstreamProtocolError("the upstream left HTTP without being asked to")
-            return None
-        body = response.body = Body(self._source)
-        if rest:
-            body.feed(rest)
-        self._returned = True
-        return response
+            self._refuse("the upstream left HTTP without being asked to")
+        elif rest:
+            self._chunks.append(rest)
 
     def _check_size(self) -> None:
         count = len(self._fields) + len(self._special)
@@ -268,4 +325,9 @@ class ResponseReader:
         elif isinstance(error, httptools.HttpParserCallbackError) and cause is not None:
             raise cause  # a fault of ours, not of the upstream
         else:
-            self.error = UpstreamProtocolError(f"malformed HTTP/1.1: {error}")
+            self._refuse(f"malformed HTTP/1.1: {error}")
+
+    def _refuse(self, fault: str) -> None:
+        """The first fault is the one that is told."""
+        if self.error is None:
+            self.error = UpstreamProtocolError(fault)

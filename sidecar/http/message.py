@@ -27,6 +27,10 @@ HOP_BY_HOP = frozenset(
 CODEC_FIELDS = HOP_BY_HOP | {b"content-length", b"te", b"trailer"}
 
 
+# What a piece of a body takes in memory beside its bytes: of small ones much more than those.
+_PIECE_BYTES = 48
+
+
 def get_header(headers: Headers, name: bytes) -> bytes | None:
     """The first value of a lower-case name."""
     for header, value in headers:
@@ -62,7 +66,8 @@ class BodySource(Protocol):
 class Body:
     """A stream of bytes between one producer (a codec) and one consumer, bounded by backpressure.
 
-    The producer is asked to pause above `high_water` buffered bytes, and to resume when all was read.
+    The producer is asked to pause above `high_water` buffered bytes, what pieces take in memory included, and
+    to resume when all was read.
     An upgraded connection (CONNECT, WebSocket) is a body in each direction that ends with the tunnel.
     """
 
@@ -76,6 +81,7 @@ class Body:
         "_source",
         "_waiter",
         "high_water",
+        "on_end",
         "trailers",
     )
 
@@ -90,6 +96,7 @@ class Body:
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
         self.trailers: Headers = []
+        self.on_end: Callable[[], None] | None = None  # called when the producer is done
 
     # The producer's side.
 
@@ -97,7 +104,7 @@ class Body:
         if self._closed:
             return
         self._chunks.append(data)
-        self._size += len(data)
+        self._size += len(data) + _PIECE_BYTES
         if self._size > self.high_water and not self._paused and self._source is not None:
             self._paused = True
             self._source.pause_body()
@@ -109,6 +116,8 @@ class Body:
         self._ended = True
         self._release_source()
         self._wake()
+        if self.on_end is not None:
+            self.on_end()
 
     def fail(self, error: Exception) -> None:
         """Cuts the body short; what was not read yet is dropped."""
@@ -180,6 +189,8 @@ class MatchedRoute(Protocol):
 class Request:
     """One request, on its way down the stack. A body that arrived whole with its head is plain bytes.
 
+    Filters may put another body in its place; `complete` tells of the one that arrives.
+
     `upgrade` is the lower-case protocol that the client asks for (``b"websocket"``; ``b"connect"`` for the
     CONNECT method): its body is then the raw bytes that follow. `inform`, where set, sends a 1xx response.
     `limit_idle_time`, where set, takes the seconds for which nothing may move in place of the codec's own
@@ -187,6 +198,7 @@ class Request:
     """
 
     __slots__ = (
+        "_arriving",
         "authority",
         "body",
         "headers",
@@ -216,11 +228,23 @@ class Request:
         self.path = path
         self.headers = headers
         self.body = body
+        self._arriving = None if isinstance(body, bytes) else body
         self.info = info
         self.upgrade: bytes | None = None
         self.inform: Callable[[int, Headers], None] | None = None
         self.limit_idle_time: Callable[[float], None] | None = None
         self.route: MatchedRoute | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether the client has sent all of it, whoever has read how much of that."""
+        body = self._arriving
+        return body is None or (isinstance(body, Body) and body.ended)
+
+    def when_complete(self, call: Callable[[], None]) -> None:
+        """For one caller, before the request is `complete`."""
+        if isinstance(self._arriving, Body):
+            self._arriving.on_end = call
 
 
 class Response:

@@ -85,7 +85,11 @@ class Exchange:
         self._env = env
         self._include_attempt_count = include_attempt_count
         self._started_s = env.clock()
-        self._asked_s: float | None = self._started_s if isinstance(request.body, bytes) else None
+        self._asked_s: float | None = None
+        if request.complete:
+            self._asked_s = self._started_s
+        else:
+            request.when_complete(self._request_ended)
         self._body: ReplayableBody | None = None
         if not isinstance(request.body, bytes):
             self._body = ReplayableBody(request.body, self._request_ended)
@@ -121,12 +125,14 @@ class Exchange:
             self._end_retry()
 
     def _time_limit(self, delay_s: float, error: Callable[[], UpstreamError]) -> TimeLimit:
-        """The time runs from the end of the request: uploads may take long."""
-        deferred = self._body is not None and not self._body.ended
-        return TimeLimit(self._env.timers, delay_s, error, deferred=deferred)
+        """The time runs from when the client has sent all of the request: uploads may take long."""
+        return TimeLimit(self._env.timers, delay_s, error, deferred=self._asked_s is None)
 
     def _request_ended(self) -> None:
-        """From now on it is the upstream that takes its time."""
+        """From now on it is the upstream that takes its time. Called when the client has sent all, and when
+        all was read, whichever is first."""
+        if self._asked_s is not None:
+            return
         self._asked_s = self._env.clock()
         for limit in (self._limit, self._attempt_limit):
             if limit is not None:

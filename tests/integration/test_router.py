@@ -400,6 +400,26 @@ class TestTimeouts:
         with pytest.raises(Exception, match="within the route's timeout"):
             await whole(response.body)
 
+    async def test_the_time_runs_from_when_the_client_has_sent_all(
+        self, start: Start, upstream: FlakyUpstream
+    ) -> None:
+        """Nobody reads the second request: it waits for the only connection."""
+        upstream.behave = silence
+        breakers = CircuitBreakers(max_connections=1)
+        proxy = await start(static_cluster(upstream.endpoint, circuit_breakers=breakers))
+        proxy.use(to("up", timeout_s=0.0))
+        first = asyncio.create_task(proxy.ask())
+        await eventually(lambda: len(upstream.exchanges) == 1)
+        proxy.use(to("up", timeout_s=0.05))
+        body = Body()
+        second = asyncio.create_task(proxy.ask(make_request(method=b"POST", body=body)))
+        await eventually(lambda: proxy.clusters.get("up").stats.upstream_rq_pending_active == 1)
+        body.feed(b"hello")
+        body.feed_end()
+        assert (await asyncio.wait_for(second, 5))[0] == 504
+        first.cancel()
+        await asyncio.gather(first, return_exceptions=True)
+
     async def test_an_upload_may_take_longer_than_the_timeout(
         self, start: Start, upstream: FlakyUpstream
     ) -> None:

@@ -17,6 +17,10 @@ from functools import partial
 _ANSWERS = {
     "ok": b"HTTP/1.1 200 OK\r\nx-from-upstream: yes\r\ncontent-length: 2\r\n\r\nok",
     "chunked": b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n",
+    "padded chunks": (
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+        b"5  \r\nhello\r\n6 ; a = b\r\n world\r\n0 \r\n\r\n"
+    ),
     "large chunks": (
         b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
         + (b"10000\r\n" + b"x" * 0x10000 + b"\r\n") * 8

@@ -105,8 +105,11 @@ FAILURES = {
 }
 
 
-def impatient(line: str, *fields: str, expect: str, **options: Any) -> Row:
-    request = ask(line, *fields, host="patience.test")
+EXPECTING = ("expect: 100-continue", "content-length: 5")
+
+
+def impatient(line: str, *fields: str, expect: str, body: str = "", **options: Any) -> Row:
+    request = ask(line, *fields, host="patience.test") + body.encode()
     return Row(request=request, expect=expect, listener="impatient", **options)
 
 
@@ -132,6 +135,31 @@ IMPATIENCE = {
     ),
     "client does not send its body": impatient(
         "POST /", "content-length: 5", expect="408 stream timeout", differs=OWN_WORDS
+    ),
+    "upstream is silent, after a body with trailers": impatient(
+        "POST /",
+        "answer: silence",
+        "transfer-encoding: chunked",
+        body="5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n",
+        expect="504 stream timeout",
+        ours=GIVEN_UP,
+    ),
+    "upstream is silent, after a body that came later": impatient(
+        "POST /",
+        "answer: silence",
+        *EXPECTING,
+        then=b"hello",
+        answers=2,
+        expect="100 | 504 stream timeout",
+        ours=("100 | 504 Gateway Timeout: nothing moved", GIVEN_UP[1]),
+    ),
+    "client does not send all of its body": impatient(
+        "POST /",
+        *EXPECTING,
+        then=b"hel",
+        answers=2,
+        expect="100 | 408 stream timeout",
+        differs=OWN_WORDS,
     ),
     "client does not send its head": Row(
         request=b"GET / HTTP/1.1\r\nhost: ", expect="408", listener="impatient", differs=OWN_WORDS

@@ -46,6 +46,8 @@ REQUEST_BODIES = {
     "in chunks": chunked("5", "hello", "6", " world", "0"),
     "in no chunks": chunked("0"),
     "in chunks with extensions": chunked("5;a=b", "hello", "0;c"),
+    "in chunks with padded sizes": chunked("5  ", "hello", "6\t ", " world", "0 "),
+    "in chunks with white space around extensions": chunked("5 ; a = b ;c", "hello", '0; d="e f" '),
     "in chunks with sizes in capitals and zeros": chunked("00A", "0123456789", "000"),
     "in chunks of a GET": chunked("2", "ab", "0", line="GET /"),
     "in chunks, named in capitals": chunked("2", "ab", "0", field="Transfer-Encoding: Chunked"),
@@ -108,6 +110,7 @@ RESPONSE_BODIES = {
     "of status 600": answered("600", "600 said | open"),
     "of status 205": answered("205", "205"),
     "of 204, with a length": answered("204 with length", "204 | open"),
+    "in chunks with padded sizes": answered("padded chunks", "200 hello world | open", differs=REFRAMED),
     "in chunks of an upstream that closes": answered("close in chunks", "200 ok | open", differs=REFRAMED),
     "of more than was said": answered("more than said", "200 ok | open"),
     "without a reason": answered("no reason", "200 ok | open"),
@@ -284,6 +287,13 @@ MALFORMED = {
     "negative chunk size": broken_chunk("-5"),
     "chunk size with 0x": broken_chunk("0x5"),
     "huge chunk size": broken_chunk("FFFFFFFFFFFFFFFFF"),
+    "white space before a chunk size": broken_chunk(" 5"),
+    "vertical tab behind a chunk size": broken_chunk("5\v"),
+    "carriage return behind a chunk size": broken_chunk("5\r"),
+    "chunk size in two": smuggling(*CHUNKED, "", "2 2", "ab", "0", *END, envoy="200 ok"),
+    "control character in a chunk extension": smuggling(
+        *CHUNKED, "", "2;a\0", "ab", "0", *END, envoy="200 ok"
+    ),
     "chunk size that comes later": sends(
         *CHUNKED,
         "expect: 100-continue",

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -93,6 +94,52 @@ def test_chunked_body_and_trailers() -> None:
     assert body_of(request) == b"abc"
     assert request.body.trailers == [(b"x-sum", b"1")]
     assert request.headers == []
+
+
+TRAILERS = st.sampled_from([b"", b"X-Sum: 1\r\n", b"X-Sum: 1\r\nY: 2\r\n"])
+FRAMED = st.one_of(
+    st.just((b"", b"", b"")),
+    st.binary(max_size=30).map(lambda body: (b"Content-Length: %d\r\n" % len(body), body, body)),
+    st.builds(
+        lambda offer, piece, padding, trailers: (
+            b"Transfer-Encoding: chunked\r\n" + offer,
+            b"%x%b\r\n%b\r\n0\r\n%b\r\n" % (len(piece), padding, piece, trailers),
+            piece,
+        ),
+        st.sampled_from([b"", b"Connection: upgrade\r\nUpgrade: h2c\r\n"]),
+        st.binary(min_size=1, max_size=30),
+        st.sampled_from([b"", b"  ", b" ; a = b"]),
+        TRAILERS,
+    ),
+)
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([b"", b"\r\n", b"\r\n\r\n"]), FRAMED), min_size=1, max_size=5),
+    st.lists(st.integers(0, 600), max_size=8),
+)
+def test_pipelined_requests_are_told_apart_however_they_are_framed_and_cut(
+    messages: list[tuple[bytes, tuple[bytes, bytes, bytes]]], cuts: list[int]
+) -> None:
+    data = b"".join(
+        b"%bPOST /%d HTTP/1.1\r\n%b%b\r\n%b" % (empty_lines, number, HOST, framing, encoded)
+        for number, (empty_lines, (framing, encoded, _)) in enumerate(messages)
+    )
+    bounds = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
+    requests, reader = feed_pieces([data[start:end] for start, end in itertools.pairwise(bounds)])
+    assert reader.error is None
+    assert [(request.path, body_of(request)) for request in requests] == [
+        (b"/%d" % number, body) for number, (_, (_, _, body)) in enumerate(messages)
+    ]
+    assert all(request.complete for request in requests)
+
+
+@pytest.mark.parametrize("trailers", [b"", b"X-Sum: 1\r\n"])
+def test_nothing_is_read_behind_the_last_chunk_of_a_request_that_is_the_last(trailers: bytes) -> None:
+    head = b"POST / HTTP/1.1\r\n" + HOST + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+    requests, reader = feed_pieces([head + b"2\r\nab\r\n0\r\n" + trailers + b"\r\nGET / HTTP/1.1\r\n\r\n"])
+    assert [body_of(request) for request in requests] == [b"ab"]
+    assert reader.error is None
 
 
 def test_pipelined_requests_come_in_order() -> None:
@@ -282,6 +329,40 @@ def test_too_many_headers() -> None:
 
 
 CHUNKED = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n"
+
+
+@pytest.mark.parametrize("field", [b"T: x\r\n", b"TE: x\r\n"])
+@pytest.mark.parametrize("before", [b"GET / HTTP/1.1\r\n", CHUNKED + b"0\r\n"], ids=["head", "trailers"])
+@pytest.mark.parametrize("size", [6, 1000])
+def test_fields_are_counted_as_they_arrive(before: bytes, field: bytes, size: int) -> None:
+    data = before + field * 102  # and no end: the last one may be going on
+    reader = new_reader()
+    requests = [
+        request for start in range(0, len(data), size) for request in reader.feed(data[start : start + size])
+    ]
+    assert isinstance(reader.error, HeadersTooLargeError)
+    assert all(isinstance(request.body, Body) and request.body._error for request in requests)
+
+
+@pytest.mark.parametrize("before", [b"GET / HTTP/1.1\r\n", CHUNKED + b"0\r\n"], ids=["head", "trailers"])
+def test_small_fields_cost_no_more_memory_than_their_number_allows(before: bytes) -> None:
+    data = before + b"T: x\r\n" * 9000
+    reader = new_reader()
+    tracemalloc.start()
+    try:
+        requests = reader.feed(data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert reader.error is not None
+    assert len(requests) <= 1
+    assert peak < 500_000
+
+
+def test_small_chunks_that_come_together_are_one_piece() -> None:
+    request = read_one(CHUNKED + b"1\r\nx\r\n" * 1000 + b"0\r\nx: y\r\n\r\n")
+    assert isinstance(request.body, Body)
+    assert request.body._chunks == [b"hello" + b"x" * 1000]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 
 import pytest
 from hypothesis import given
@@ -26,6 +27,58 @@ def new_reader(method: bytes = b"GET", upgrade: bytes | None = None, **limits: i
 
 def body_of(response: IncomingResponse) -> bytes:
     return response.body if isinstance(response.body, bytes) else b"".join(response.body._chunks)
+
+
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+PADDED = b"2  \r\nab\r\n3 ; a = b\r\ncde\r\n0 \r\n"
+
+
+@pytest.mark.parametrize("trailers", [b"", b"X-Sum: 1\r\n"])
+@pytest.mark.parametrize("interim", [b"", b"HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n" * 2])
+def test_white_space_in_chunk_lines_is_taken_however_the_response_is_cut(
+    interim: bytes, trailers: bytes
+) -> None:
+    reader = new_reader()
+    data = interim + CHUNKED + PADDED + trailers + b"\r\n"
+    for cut in range(len(data) + 1):
+        reader.expect(b"GET", None)
+        reader.interim = []
+        first = reader.feed(data[:cut])
+        response = reader.feed(data[cut:]) or first
+        assert reader.error is None
+        assert response is not None
+        assert response.complete
+        assert body_of(response) == b"abcde"
+        assert len(reader.interim) == (2 if interim else 0)
+
+
+@pytest.mark.parametrize("trailers", [b"", b"X-Sum: 1\r\n"])
+def test_bytes_behind_the_last_chunk_are_none_of_the_next_response(trailers: bytes) -> None:
+    reader = new_reader()
+    reader.feed(CHUNKED + PADDED + trailers + b"\r\nHTTP/1.1 200 OK\r\n")
+    assert reader.error is not None
+
+
+@pytest.mark.parametrize("chunks", [b"2 2\r\nab\r\n", b" 2\r\nab\r\n", b"2\nab\r\n", b"2\r\nabc\r\n"])
+def test_chunks_that_another_parser_could_read_otherwise_are_refused(chunks: bytes) -> None:
+    reader = new_reader()
+    reader.feed(CHUNKED + chunks)
+    assert reader.error is not None
+
+
+@pytest.mark.parametrize("before", [b"HTTP/1.1 200 OK\r\n", CHUNKED + b"0\r\n"], ids=["head", "trailers"])
+@pytest.mark.parametrize("field", [b"T: x\r\n", b"Upgrade: x\r\n"])
+def test_fields_are_counted_as_they_arrive(before: bytes, field: bytes) -> None:
+    reader = new_reader()
+    tracemalloc.start()
+    try:
+        reader.feed(before + field * 9000)  # and no end
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert reader.error is not None
+    assert "headers" in str(reader.error)
+    assert peak < 500_000
 
 
 def test_whole_response_has_its_body_as_plain_bytes() -> None:

@@ -525,15 +525,44 @@ async def test_idle_connection_is_closed() -> None:
     assert server.stats.downstream_cx_idle_timeout == 1
 
 
-@pytest.mark.parametrize(("body", "status"), [(b"hello", 504), (b"hel", 408)])
-async def test_stream_where_nothing_moves_is_given_up(body: bytes, status: int) -> None:
-    service = Held()
+SIZED = b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\n"
+IN_CHUNKS = b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("reads", "status"),
+    [
+        ([SIZED + b"hello"], 504),
+        ([SIZED, b"hello"], 504),
+        ([SIZED + b"he", b"l", b"lo"], 504),
+        ([IN_CHUNKS, b"5\r\nhello\r\n", b"0\r\n\r\n"], 504),
+        ([IN_CHUNKS + b"5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n"], 504),
+        ([SIZED], 408),
+        ([SIZED + b"hel"], 408),
+        ([SIZED, b"hel"], 408),
+        ([IN_CHUNKS + b"5\r\nhello\r\n"], 408),
+        ([IN_CHUNKS + b"5\r\nhello\r\n0\r\n"], 408),
+    ],
+)
+@pytest.mark.parametrize("read_by_the_service", [True, False])
+async def test_stream_where_nothing_moves_is_given_up(
+    reads: list[bytes], status: int, read_by_the_service: bool
+) -> None:
+    """The client is blamed if it has not sent all of its request, and the upstream if it has."""
+    held = Held()
+
+    async def service(request: Request) -> Response:
+        if read_by_the_service:
+            request.body = await read_all(request.body)
+        return await held(request)
+
     server = Server(service, stream_idle_timeout_s=30.0)
-    await server.exchange(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\n" + body)
+    for data in reads:
+        await server.exchange(data)
     server.timers.advance(30)
     await settle()
     assert status_of(server.transport.take()) == status
-    assert service.cancelled == 1
+    assert held.cancelled == len(held.requests)
     assert server.transport.eof_written
     assert (server.info.flags, server.info.details) == ("SI", "stream_idle_timeout")
     assert server.stats.downstream_rq_idle_timeout == 1

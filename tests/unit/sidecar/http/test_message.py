@@ -36,14 +36,22 @@ async def test_read_waits_for_bytes_and_for_the_end() -> None:
 
 async def test_producer_is_paused_above_the_high_water_and_resumed_when_all_was_read() -> None:
     source = Source()
-    body = Body(source, high_water=10)
-    body.feed(b"x" * 10)
+    body = Body(source, high_water=1000)
+    body.feed(b"x" * 900)
     assert source.told == []
-    body.feed(b"x")
+    body.feed(b"x" * 100)
     body.feed(b"x")
     assert source.told == ["pause"]
-    assert len(await body.read()) == 12
+    assert len(await body.read()) == 1001
     assert source.told == ["pause", "resume"]
+
+
+async def test_small_pieces_count_with_the_memory_that_they_take() -> None:
+    source = Source()
+    body = Body(source, high_water=1000)
+    for _ in range(100):
+        body.feed(b"xy")
+    assert source.told == ["pause"]
 
 
 async def test_producer_of_a_body_that_has_ended_is_not_kept_paused_by_whoever_has_yet_to_read_it() -> None:
