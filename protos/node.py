@@ -31,8 +31,10 @@ MESH_ALPN: Final = "istio"
 # Endpoint and cluster metadata namespaces.
 TRANSPORT_SOCKET_MATCH: Final = "envoy.transport_socket_match"
 TLS_MODE_LABEL: Final = "security.istio.io/tlsMode"
-ISTIO_METADATA: Final = "istio"  # endpoint: {"workload": "name;namespace;canonical name;revision;cluster"}
 # cluster: {"services": [{"host":, "name":, "namespace":}]}
+ISTIO_METADATA: Final = "istio"
+# Of an endpoint, and of a listener for the proxy itself: "name;namespace;canonical name;revision;cluster".
+WORKLOAD_METADATA: Final = "workload"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

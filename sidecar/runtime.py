@@ -15,11 +15,12 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from itertools import chain
 
+from protos.node import WORKLOAD_METADATA
 from sidecar.admin.local_ports import LocalPorts
 from sidecar.admin.server_info import ServerInfo
 from sidecar.admin.state import AdminView, ServerState
 from sidecar.config.bootstrap import Bootstrap, Settings
-from sidecar.config.endpoint import SocketAddress
+from sidecar.config.endpoint import SocketAddress, WorkloadMetadata
 from sidecar.config.listener import HttpConnectionManager, Listener, TcpProxy, TrafficDirection
 from sidecar.config.snapshot import Snapshot
 from sidecar.errors import BootstrapError, ConfigError, SidecarError
@@ -36,6 +37,7 @@ from sidecar.listener.faults import quiet_peer_faults
 from sidecar.listener.handler import ConnectionHandler
 from sidecar.listener.manager import ListenerManager, ListenerSettings, ListenerState
 from sidecar.listener.tcp_proxy import TcpProxyHandler, TcpProxyServices
+from sidecar.observability.series import SWEEP_INTERVAL_S
 from sidecar.observability.stats import Stats
 from sidecar.observability.telemetry import Telemetry
 from sidecar.router.exchange import RouterEnvironment
@@ -122,6 +124,7 @@ class Sidecar:
     async def run(self) -> None:
         await self._ports.open()
         self._timers.after(FOLLOW_FILES_S, self._follow_files)
+        self._timers.after(SWEEP_INTERVAL_S, self._forget_what_is_gone)
         tasks = [asyncio.create_task(self._xds.run(), name="xds")]
         if self._rotation is not None:
             tasks.append(asyncio.create_task(self._keep_identity(self._rotation), name="identity"))
@@ -203,10 +206,18 @@ class Sidecar:
         for name in self._route_tables.keys() - snapshot.routes.keys():
             del self._route_tables[name]  # a connection that still drains by it keeps it
         self._snapshot = snapshot
+        self._name_workload(snapshot)
         return self._blame(self._listeners.update(snapshot))
 
     def _clusters_warmed(self) -> None:
         self._xds.clusters_warmed()
+
+    def _name_workload(self, snapshot: Snapshot) -> None:
+        """The control plane says it with listeners, for a pod does not know whose it is."""
+        for listener in snapshot.listeners.values():
+            if own := listener.metadata.get(WORKLOAD_METADATA):
+                self._telemetry.name_workload(WorkloadMetadata.parse(own))
+                return
 
     def _blame(self, errors: Mapping[str, ConfigError]) -> Mapping[str, ConfigError]:
         """What the bootstrap file asks for and cannot be had ends the process."""
@@ -267,6 +278,16 @@ class Sidecar:
         self._timers.after(FOLLOW_FILES_S, self._follow_files)
 
     # What there is to see.
+
+    def _forget_what_is_gone(self) -> None:
+        """Counters of listeners, and series of hosts and peers."""
+        places = {(cluster.name, "") for cluster in self._clusters}
+        for cluster in self._clusters:
+            workloads = (host.endpoint.workload for host in cluster.hosts.values())
+            places.update((cluster.name, workload.key) for workload in workloads if workload is not None)
+        self._telemetry.sweep(places)
+        self._stats.keep_listeners(self._listeners.stat_prefixes())
+        self._timers.after(SWEEP_INTERVAL_S, self._forget_what_is_gone)
 
     def _view(self) -> AdminView:
         info = ServerInfo(

@@ -93,11 +93,14 @@ class Workload:
     """What runs at an address: a WorkloadEntry, an inline endpoint of a ServiceEntry, or a pod (whose
     ``registry`` is KUBERNETES). ``ports`` maps a port's name to its number here. ``mesh_tls``: a sidecar is
     there and speaks mesh TLS (the label ``security.istio.io/tlsMode: istio``). ``uid``, ``node`` (its name)
-    and ``addresses`` are a pod's; one that has no address yet has an empty ``address``."""
+    and ``addresses`` are a pod's; one that has no address yet has an empty ``address``.
+    ``owner`` is the name of the Deployment, or whatever else, that it belongs to; empty where it is on its
+    own."""
 
     name: str
     namespace: str
     address: str
+    owner: str = ""
     labels: Mapping[str, str] = field(default_factory=dict)
     ports: Mapping[str, int] = field(default_factory=dict)
     service_account: str = ""

@@ -22,6 +22,7 @@ from controlplane.networking.grpc import grpc_clusters, grpc_listeners, grpc_rou
 from controlplane.networking.inbound import inbound_clusters
 from controlplane.networking.inbound_listeners import inbound_listeners
 from controlplane.networking.outbound_listeners import outbound_listeners
+from controlplane.networking.own_workload import own_workload_metadata
 from controlplane.networking.scope import scope_of
 from controlplane.networking.virtual_hosts import outbound_route_config
 
@@ -35,7 +36,8 @@ def build_listeners(
     scope = scope_of(snapshot, proxy)
     if proxy.type is ProxyType.GRPC:
         return grpc_listeners(scope, names)
-    listeners = {**outbound_listeners(scope, proxy), **inbound_listeners(snapshot, proxy)}
+    own = own_workload_metadata(snapshot, proxy)
+    listeners = {**outbound_listeners(scope, proxy, own), **inbound_listeners(snapshot, proxy, own)}
     return _named(listeners, names)
 
 

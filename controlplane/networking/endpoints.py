@@ -24,7 +24,7 @@ from controlplane.networking.peer_authentication import refuses_mesh_tls
 from controlplane.resources.destination_rule import Subset
 from controlplane.resources.ip_addresses import is_ip_address
 from controlplane.resources.peer_authentication import PeerAuthentication
-from protos.node import ISTIO_METADATA, TRANSPORT_SOCKET_MATCH
+from protos.node import ISTIO_METADATA, TRANSPORT_SOCKET_MATCH, WORKLOAD_METADATA
 
 _MAX_UINT32: Final = 2**32 - 1
 _is_ip_address = lru_cache(maxsize=65536)(is_ip_address)
@@ -171,20 +171,22 @@ def _lb_endpoint(endpoint: ServiceEndpoint, *, mesh_tls: bool) -> LbEndpoint:
         load_balancing_weight=uint32(max(1, endpoint.workload.weight)),
     )
     metadata = found.metadata.filter_metadata
-    metadata[ISTIO_METADATA].update({"workload": _workload_metadata(endpoint.workload)})
+    metadata[ISTIO_METADATA].update({WORKLOAD_METADATA: _workload_metadata(endpoint.workload)})
     if mesh_tls:
         metadata[TRANSPORT_SOCKET_MATCH].update({"tlsMode": "istio"})
     return found
 
 
 def _workload_metadata(workload: Workload) -> str:
-    """``name;namespace;canonical name;canonical revision;cluster``, for request metrics."""
+    """``name;namespace;canonical name;canonical revision;cluster``, for request metrics. The name is Istio's:
+    the owner's, as pods come and go."""
     labels = workload.labels
+    name = workload.owner or workload.name
     canonical_name = (
         labels.get("service.istio.io/canonical-name")
         or labels.get("app.kubernetes.io/name")
         or labels.get("app")
-        or workload.name
+        or name
     )
     revision = (
         labels.get("service.istio.io/canonical-revision")
@@ -192,4 +194,4 @@ def _workload_metadata(workload: Workload) -> str:
         or labels.get("version")
         or "latest"
     )
-    return f"{workload.name};{workload.namespace};{canonical_name};{revision};"
+    return f"{name};{workload.namespace};{canonical_name};{revision};"

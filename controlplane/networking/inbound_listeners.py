@@ -28,6 +28,7 @@ from controlplane.networking.names import (
     listener_name,
 )
 from controlplane.networking.network_filters import ORIGINAL_DST, TLS_INSPECTOR, tcp_proxy
+from controlplane.networking.own_workload import tell_workload
 from controlplane.networking.peer_authentication import mutual_tls_mode, ports_with_own_mode
 from controlplane.networking.route_match import EVERYTHING
 from controlplane.networking.routes import DEFAULT_ROUTE_NAME
@@ -51,12 +52,15 @@ class _Target:
     match: dict[str, Any]
 
 
-def inbound_listeners(snapshot: MeshSnapshot, proxy: Proxy) -> dict[str, Listener]:
+def inbound_listeners(snapshot: MeshSnapshot, proxy: Proxy, own_metadata: str = "") -> dict[str, Listener]:
+    """``own_metadata``: `own_workload_metadata`."""
     ports = inbound_ports(snapshot, proxy)
     listeners = [_bound_listener(snapshot, proxy, port) for port in ports if port.bind is not None]
     if proxy.interception_mode is not InterceptionMode.NONE:
         captured = [port for port in ports if port.bind is None]
         listeners.append(_virtual_inbound(snapshot, proxy, captured))
+    for listener in listeners:
+        tell_workload(listener, own_metadata)
     return {listener.name: listener for listener in listeners}
 
 

@@ -29,33 +29,37 @@ from controlplane.networking.names import (
     listener_name,
 )
 from controlplane.networking.network_filters import TLS_INSPECTOR, tcp_proxy
+from controlplane.networking.own_workload import tell_workload
 from controlplane.networking.scope import SidecarScope
 from controlplane.resources.ip_addresses import is_ip_address
 
 _LOOPBACK: Final = "127.0.0.1"
 
 
-def outbound_listeners(scope: SidecarScope, proxy: Proxy) -> dict[str, Listener]:
+def outbound_listeners(scope: SidecarScope, proxy: Proxy, own_metadata: str = "") -> dict[str, Listener]:
+    """``own_metadata``: `own_workload_metadata`."""
     listeners: dict[str, Listener] = {}
     if proxy.interception_mode is not InterceptionMode.NONE:
         listeners.update(_transparent_listeners(scope))
     port = proxy.http_proxy_port or scope.mesh_config.proxy_http_port
     if port:
-        explicit = _http_proxy_listener(port)
+        explicit = _http_proxy_listener(port, own_metadata)
         listeners[explicit.name] = explicit
     return listeners
 
 
 @memoized()
-def _http_proxy_listener(port: int) -> Listener:
+def _http_proxy_listener(port: int, own_metadata: str) -> Listener:
     name = listener_name(_LOOPBACK, port)
     http = outbound_http_filter(f"outbound_{name}", HTTP_PROXY_ROUTES, connect=True)
-    return Listener(
+    listener = Listener(
         name=name,
         address=socket_address(_LOOPBACK, port),
         filter_chains=[FilterChain(name=name, filters=[http])],
         traffic_direction="OUTBOUND",
     )
+    tell_workload(listener, own_metadata)
+    return listener
 
 
 @memoized()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -19,6 +20,11 @@ _REGION: Final = "topology.kubernetes.io/region"
 _ZONE: Final = "topology.kubernetes.io/zone"
 _SUB_ZONE: Final = "topology.istio.io/subzone"
 _ENDED: Final = ("Succeeded", "Failed")
+# By which a ReplicaSet's name ends: a Deployment's, and an Argo Rollout's.
+_TEMPLATE_HASHES: Final = ("pod-template-hash", "rollouts-pod-template-hash")
+_DEPLOYMENT_CONFIG: Final = "deploymentconfig"  # OpenShift's, which makes ReplicationControllers
+# A CronJob's Jobs end with their scheduled time, in minutes.
+_CRON_JOB_TIME: Final = re.compile(r"-\d{8,10}$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +68,7 @@ def read_pod(document: Document) -> Workload | None:
         uid=metadata["uid"],
         node=spec.get("nodeName", ""),
         addresses=_addresses(address, status),
+        owner=pod_owner(metadata),
     )
 
 
@@ -69,6 +76,26 @@ def _addresses(address: str, status: Document) -> tuple[str, ...]:
     """``podIPs`` has one of each family; ``podIP`` is its first."""
     found = (each.get("ip", "") for each in status.get("podIPs") or ())
     return tuple(dict.fromkeys(each for each in (address, *found) if each))
+
+
+def pod_owner(metadata: Document) -> str:
+    """The name of what a pod belongs to, by its metadata: of a Deployment, a CronJob and the like rather than
+    of the ReplicaSet or Job that they have made, as Istio tells them. Empty for a pod on its own."""
+    owners = metadata.get("ownerReferences") or ()
+    controller = next((owner for owner in owners if owner.get("controller")), None)
+    if controller is None or not metadata.get("generateName"):
+        return ""
+    kind, name = controller["kind"], str(controller["name"])
+    labels = metadata.get("labels") or {}
+    if kind == "ReplicaSet":
+        hashes = (labels.get(label) for label in _TEMPLATE_HASHES)
+        suffix = next((f"-{each}" for each in hashes if each and name.endswith(f"-{each}")), "")
+        return name.removesuffix(suffix) or name
+    if kind == "ReplicationController":
+        return labels.get(_DEPLOYMENT_CONFIG) or name
+    if kind == "Job":
+        return _CRON_JOB_TIME.sub("", name) or name
+    return name
 
 
 def _has_sidecar(spec: Document) -> bool:

@@ -38,13 +38,31 @@ class HealthStatus(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadMetadata:
-    """The endpoint metadata ``istio: {workload: "name;namespace;canonical;revision;cluster"}``."""
+    """The metadata ``istio: {workload: "name;namespace;canonical name;canonical revision;cluster"}`` of an
+    endpoint, or of a listener: the workload's own. ``key`` is all of it in one string, whose hash is kept."""
 
     name: str = ""
     namespace: str = ""
     canonical_name: str = ""
     canonical_revision: str = ""
     cluster: str = ""
+    key: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        parts = (self.name, self.namespace, self.canonical_name, self.canonical_revision, self.cluster)
+        object.__setattr__(self, "key", ";".join(parts))
+
+    @classmethod
+    def parse(cls, text: str) -> WorkloadMetadata:
+        """Parts may be missing."""
+        name, namespace, canonical_name, revision, cluster = (*text.split(";"), "", "", "", "", "")[:5]
+        return cls(
+            name=name,
+            namespace=namespace,
+            canonical_name=canonical_name,
+            canonical_revision=revision,
+            cluster=cluster,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

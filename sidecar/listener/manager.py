@@ -298,6 +298,16 @@ class ListenerManager:
         ]
         return active + warming + draining
 
+    def stat_prefixes(self) -> set[str]:
+        """Of the counters that listeners in service and draining ones count into."""
+        found: set[str] = set()
+        for listener, _ in self._in_service():
+            found.add(f"listener.{_stat_name(listener.config.address)}")
+            for chain in _all_chains(listener.config):
+                kind = "http" if isinstance(chain.filter, HttpConnectionManager) else "tcp"
+                found.add(f"{kind}.{chain.filter.stat_prefix}")
+        return found
+
     def refresh_stats(self) -> None:
         """Brings the gauges up to date: it is the handlers that know their connections."""
         active: Counter[ListenerStats] = Counter()

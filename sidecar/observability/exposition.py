@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 
-from sidecar.observability.request_metrics import Labels, RequestMetrics
+from sidecar.observability.request_metrics import RequestMetrics
+from sidecar.observability.series import Labels
 from sidecar.observability.stats import Counters, Histogram, Stats, is_gauge
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 1.0)

@@ -4,17 +4,18 @@ https://istio.io/latest/docs/reference/config/metrics/
 
 A series is looked up by a tuple of strings and integers whose hashes Python keeps, so that a request costs
 one dictionary look-up; labels are written out when somebody scrapes. The labels come from configuration and
-from proved identities, never from what a client sent, so their number is bounded.
+from proved identities, never from what a client sent; series of those that are gone expire (`SeriesTable`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from protos.spiffe import SpiffeId
 from sidecar.config.cluster import ServiceMetadata
 from sidecar.config.endpoint import WorkloadMetadata
+from sidecar.observability.series import Labels, Place, Series, SeriesTable
 from sidecar.observability.stats import DURATION_BUCKETS_MS, SIZE_BUCKETS_BYTES, Histogram
 from sidecar.observability.stream_info import StreamInfo
 
@@ -27,7 +28,6 @@ _CATCH_ALLS = {
     "BlackHoleCluster": "BlackHoleCluster",
     "block_all": "BlackHoleCluster",
 }
-Labels = dict[str, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,39 +43,48 @@ class LocalWorkload:
 
 
 @dataclass(slots=True, eq=False)
-class RequestSeries:
-    """What one combination of labels counted."""
-
-    labels: Labels
+class RequestSeries(Series):
     duration_ms: Histogram = field(default_factory=lambda: Histogram(DURATION_BUCKETS_MS))
     request_bytes: Histogram = field(default_factory=lambda: Histogram(SIZE_BUCKETS_BYTES))
     response_bytes: Histogram = field(default_factory=lambda: Histogram(SIZE_BUCKETS_BYTES))
 
+    @property
+    def activity(self) -> int:
+        return self.duration_ms.count
+
 
 @dataclass(slots=True, eq=False)
-class ConnectionSeries:
-    labels: Labels
+class ConnectionSeries(Series):
     opened: int = 0
     closed: int = 0
     sent_bytes: int = 0
     received_bytes: int = 0
 
+    @property
+    def activity(self) -> int:
+        return self.opened + self.closed
+
+    @property
+    def in_use(self) -> bool:
+        return self.opened > self.closed
+
 
 class RequestMetrics:
-    """One reporter's series: ``source`` on outbound listeners, ``destination`` on inbound ones."""
+    """One reporter's series: ``source`` on outbound listeners, ``destination`` on inbound ones. ``local`` may
+    be set anew, for the series to come."""
 
     def __init__(self, reporter: str, local: LocalWorkload) -> None:
         self.reporter = reporter
-        self._local = local
-        self._requests: dict[tuple[str, str, int, str, str], RequestSeries] = {}
-        self._connections: dict[tuple[str, str, str, str], ConnectionSeries] = {}
+        self.local = local
+        self._requests: SeriesTable[tuple[str, str, int, str, str], RequestSeries] = SeriesTable()
+        self._connections: SeriesTable[tuple[str, str, str, str], ConnectionSeries] = SeriesTable()
 
     def record(self, info: StreamInfo) -> None:
         """Counts a request that has ended."""
         workload = info.host_workload
         key = (
             info.cluster or info.route_name,
-            workload.name if workload is not None else "",
+            workload.key if workload is not None else "",
             info.status,
             info.flags,
             info.connection.peer_id or info.upstream_peer_id,
@@ -87,7 +96,7 @@ class RequestMetrics:
                 "response_code": str(info.status),
                 "grpc_response_status": "",
             }
-            series = self._requests[key] = RequestSeries(labels)
+            series = self._requests.add(key, RequestSeries(labels, (info.cluster, key[1])))
         series.duration_ms.record((info.end_s - info.start_s) * 1000)
         series.request_bytes.record(info.bytes_received)
         series.response_bytes.record(info.bytes_sent)
@@ -97,16 +106,20 @@ class RequestMetrics:
         workload = info.host_workload
         key = (
             info.cluster,
-            workload.name if workload is not None else "",
+            workload.key if workload is not None else "",
             info.flags,
             info.connection.peer_id or info.upstream_peer_id,
         )
         series = self._connections.get(key)
         if series is None:
-            series = self._connections[key] = ConnectionSeries(
-                self._labels(info) | {"request_protocol": "tcp"}
-            )
+            labels = self._labels(info) | {"request_protocol": "tcp"}
+            series = self._connections.add(key, ConnectionSeries(labels, (info.cluster, key[1])))
         return series
+
+    def sweep(self, places: Collection[Place]) -> None:
+        """As `SeriesTable.sweep`."""
+        self._requests.sweep(places)
+        self._connections.sweep(places)
 
     def requests(self) -> Iterator[RequestSeries]:
         yield from self._requests.values()
@@ -121,13 +134,13 @@ class RequestMetrics:
             name = _CATCH_ALLS.get(info.cluster or info.route_name, UNKNOWN)
         if self.reporter == "source":
             peer = info.upstream_peer_id
-            source = _local_labels("source", self._local, proved=bool(peer))
+            source = _local_labels("source", self.local, proved=bool(peer))
             destination = _remote_labels("destination", info.host_workload, peer)
             security = UNKNOWN  # Istio: only the destination can say
         else:
             peer = info.connection.peer_id
             source = _remote_labels("source", None, peer)
-            destination = _local_labels("destination", self._local, proved=bool(peer))
+            destination = _local_labels("destination", self.local, proved=bool(peer))
             security = "mutual_tls" if peer else "none"
         return {
             "reporter": self.reporter,

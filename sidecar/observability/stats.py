@@ -7,7 +7,7 @@ for `name.part`. Those ending in ``_active``, and the few of `GAUGES` (some live
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import TypeVar
@@ -240,6 +240,12 @@ class Stats:
     def forget_cluster(self, name: str) -> None:
         """A removed cluster's counters go with it: memory is bounded by what is configured."""
         self._sets.pop((f"cluster.{name}", ClusterStats), None)
+
+    def keep_listeners(self, prefixes: Collection[str]) -> None:
+        """Of listeners and of what stands behind them, keeps the counters of these prefixes alone."""
+        for prefix, kind in list(self._sets):
+            if kind is not ClusterStats and prefix not in prefixes:
+                del self._sets[prefix, kind]
 
     def sets(self) -> Iterator[tuple[str, Counters]]:
         """Each set of counters with its prefix."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import replace
 from typing import Protocol
 
+from sidecar.config.endpoint import WorkloadMetadata
 from sidecar.config.listener import AccessLog, TrafficDirection
 from sidecar.errors import ConfigError
 from sidecar.observability.access_log import AccessLogger, LoggedRequest, LoggedResponse
 from sidecar.observability.log_file import LogFile
 from sidecar.observability.request_metrics import ConnectionSeries, LocalWorkload, RequestMetrics
+from sidecar.observability.series import Place
 from sidecar.observability.stream_info import StreamInfo
 
 STDOUT = "/dev/stdout"
@@ -65,6 +68,16 @@ class Telemetry:
     @property
     def reporters(self) -> tuple[RequestMetrics, ...]:
         return (self.source, self.destination)
+
+    def name_workload(self, own: WorkloadMetadata) -> None:
+        """By its owner, as the control plane knows it: a pod's name would make new series with each pod."""
+        for reporter in self.reporters:
+            reporter.local = replace(reporter.local, name=own.name or reporter.local.name)
+
+    def sweep(self, places: Collection[Place]) -> None:
+        """As `SeriesTable.sweep`."""
+        for reporter in self.reporters:
+            reporter.sweep(places)
 
     def for_requests(
         self, direction: TrafficDirection, access_logs: Iterable[AccessLog]

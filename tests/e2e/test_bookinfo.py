@@ -17,7 +17,7 @@ from outrigger.demo.load import Load, Results
 from outrigger.demo.observe import Hop
 from tests.support import kubernetes_cluster
 from tests.support.bookinfo import Bookinfo, example
-from tests.support.bookinfo_cluster import bookinfo_in_cluster
+from tests.support.bookinfo_cluster import BookinfoInCluster, bookinfo_in_cluster
 from tests.support.bookinfo_folder import bookinfo_in_folder
 from tests.support.kubernetes_api import eventually
 from tests.support.node import require_node
@@ -55,6 +55,7 @@ async def test_bookinfo_is_served_without_a_failure_whatever_is_done_to_it(booki
             a_broken_virtual_service,
             an_outage_of_all_that_configures,
             every_hop_is_mtls,
+            metrics_name_deployments_whatever_pods_they_had,
         ):
             await step(bookinfo, sent)
             failed = sent.results.since(up_s).failed()
@@ -111,6 +112,18 @@ async def every_hop_is_mtls(bookinfo: Bookinfo, sent: Load) -> None:
         taken_in = await bookinfo.hops(service)
         expected = Counter({Hop(principal(caller), service, "mutual_tls"): taken_in.total()})
         assert taken_in == expected != Counter(), service
+
+
+async def metrics_name_deployments_whatever_pods_they_had(bookinfo: Bookinfo, sent: Load) -> None:
+    if isinstance(bookinfo, BookinfoInCluster):  # in a folder each pod is on its own
+        names = await bookinfo.workload_names("productpage")
+        assert names - {"unknown"} == {
+            "productpage-v1",
+            "details-v1",
+            "reviews-v1",
+            "reviews-v2",
+            "reviews-v3",
+        }
 
 
 @asynccontextmanager

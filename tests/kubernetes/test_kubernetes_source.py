@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,6 +100,39 @@ async def test_a_pod_is_the_endpoint_that_the_cluster_made_it(
         )
         await delete_pod(api, namespace, "reviews-1")
         await following.until(lambda world: hostname(namespace) not in world.endpoints, "no endpoint")
+
+
+async def test_the_pods_that_controllers_make_are_known_by_their_owners(
+    cluster: Cluster, api: KubernetesApi, namespace: str
+) -> None:
+    """Before they have an address: no node runs them."""
+
+    def template(**spec: Any) -> dict[str, Any]:
+        containers = [{"name": "app", "image": "app"}]
+        return {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": containers, **spec}}
+
+    selector = {"matchLabels": {"app": "web"}}
+    async with follower(cluster.kubeconfig) as following:
+        for path, name, spec in (
+            ("apps/v1/{}/deployments", "web", {"selector": selector, "template": template()}),
+            (
+                "apps/v1/{}/statefulsets",
+                "db",
+                {"selector": selector, "serviceName": "db", "template": template()},
+            ),
+            ("batch/v1/{}/jobs", "migrate", {"template": template(restartPolicy="Never")}),
+            # As a CronJob names those that it makes.
+            ("batch/v1/{}/jobs", "report-28934820", {"template": template(restartPolicy="Never")}),
+        ):
+            body = {"metadata": {"name": name}, "spec": spec}
+            await api.create("/apis/" + path.format(f"namespaces/{namespace}"), body)
+        expected = {"web", "db", "migrate", "report"}
+
+        def owners(world: MeshSnapshot) -> set[str]:
+            pods = world.known_workloads.pods.values()
+            return {pod.owner for pod in pods if pod.namespace == namespace}
+
+        await following.until(lambda world: owners(world) == expected, "all pods are known by their owners")
 
 
 async def test_a_broken_resource_is_quarantined_with_its_last_good_version_in_force(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -88,6 +89,15 @@ class BookinfoInCluster:
         for pod in await self._pods(NAMESPACE, f"app={service}"):
             url = f"http://{pod['status']['podIP']}:{METRICS_PORT}/stats/prometheus"
             found += read_hops((await self._client.get(url)).text, service)
+        return found
+
+    async def workload_names(self, service: str) -> set[str]:
+        """All that the sidecars of a service name in their metrics, on either side."""
+        found: set[str] = set()
+        for pod in await self._pods(NAMESPACE, f"app={service}"):
+            url = f"http://{pod['status']['podIP']}:{METRICS_PORT}/stats/prometheus"
+            text = (await self._client.get(url)).text
+            found |= set(re.findall(r'(?:source|destination)_workload="([^"]*)"', text))
         return found
 
     @asynccontextmanager

@@ -59,6 +59,7 @@ def _endpoint(view: View, locality: Locality, priority: int, *, names_allowed: b
     metadata = message.metadata
     if _NO_HOST.search(host.message.hostname):  # auto_host_rewrite makes it a request's authority
         raise host.error("is not a host name", "hostname")
+    workload = metadata_strings(metadata, _ISTIO).get("workload")
     return Endpoint(
         address=address,
         hostname=host.message.hostname,
@@ -68,19 +69,5 @@ def _endpoint(view: View, locality: Locality, priority: int, *, names_allowed: b
         priority=priority,
         tls_match=metadata_strings(metadata, _TRANSPORT_SOCKET_MATCH),
         subset_labels=metadata_strings(metadata, _LB),
-        workload=_workload(metadata_strings(metadata, _ISTIO).get("workload")),
-    )
-
-
-def _workload(text: str | None) -> WorkloadMetadata | None:
-    """Istio's ``name;namespace;canonical name;canonical revision;cluster``; parts may be missing."""
-    if not text:
-        return None
-    name, namespace, canonical_name, revision, cluster = (*text.split(";"), "", "", "", "", "")[:5]
-    return WorkloadMetadata(
-        name=name,
-        namespace=namespace,
-        canonical_name=canonical_name,
-        canonical_revision=revision,
-        cluster=cluster,
+        workload=WorkloadMetadata.parse(workload) if workload else None,
     )

@@ -5,12 +5,16 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from sidecar.admin.state import ServerState
 from sidecar.config.bootstrap import Bootstrap, Settings
+from sidecar.config.endpoint import SocketAddress
+from sidecar.config.listener import FilterChain, Listener, TcpProxy
+from sidecar.config.route import WeightedCluster
 from sidecar.errors import SidecarError
 from sidecar.runtime import Sidecar
 from tests.support.clusters import snapshot, static_cluster
@@ -89,3 +93,26 @@ async def test_a_task_that_is_done_ends_nothing(monkeypatch: pytest.MonkeyPatch)
         assert not run.done()
         made.stop()
         await run
+
+
+async def test_metrics_name_the_workload_as_the_control_plane_does_and_forget_what_is_gone() -> None:
+    proxy = TcpProxy(stat_prefix="db", clusters=(WeightedCluster(name="up"),))
+    listener = Listener(
+        name="l",
+        address=SocketAddress("127.0.0.1", 1),
+        filter_chains=(FilterChain(name="c", filter=proxy),),
+        bind_to_port=False,
+        metadata={"workload": "web;default;;;"},
+    )
+    clusters = snapshot(static_cluster())
+
+    def prefixes() -> set[str]:
+        made._forget_what_is_gone()
+        return {prefix for prefix, _ in made._stats.sets()}
+
+    async with sidecar() as made:
+        assert not made._apply(replace(clusters, listeners={"l": listener}))
+        assert made._telemetry.source.local.name == "web"
+        assert prefixes() == {"cluster.up", "tcp.db", "listener.127.0.0.1_1"}
+        made._apply(clusters)
+        assert prefixes() == {"cluster.up"}

@@ -114,6 +114,16 @@ def test_canonical_labels_come_before_app_and_version() -> None:
     assert bare.metadata.filter_metadata["istio"]["workload"] == "reviews-v1;default;reviews-v1;latest;"
 
 
+def test_the_pods_of_one_owner_are_one_workload_to_metrics() -> None:
+    pods = [
+        workload("reviews", f"10.1.0.{number}", name=f"reviews-v1-7d-{number}", owner="reviews-v1", labels={})
+        for number in range(2)
+    ]
+    (locality,) = assignment(*pods).endpoints
+    told = {each.metadata.filter_metadata["istio"]["workload"] for each in locality.lb_endpoints}
+    assert told == {"reviews-v1;default;reviews-v1;latest;"}
+
+
 def test_localities_are_apart_and_have_the_weight_of_their_endpoints() -> None:
     found = assignment(
         workload("reviews", "10.1.0.1", locality="eu/b/rack", weight=3),

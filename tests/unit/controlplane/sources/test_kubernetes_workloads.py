@@ -14,6 +14,7 @@ from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import Origin
 from controlplane.model.store import Store
 from controlplane.resources.registry import parse_resource
+from controlplane.sources.kubernetes_objects import pod_owner
 from controlplane.sources.kubernetes_workloads import WorkloadJoin
 
 HOST = "reviews.default.svc.cluster.local"
@@ -253,3 +254,54 @@ def test_a_pod_that_has_ended_is_nobody(phase: str) -> None:
     world.store.build()
     world.join.take_pods(present(pod(status={"phase": phase, "podIP": "10.0.0.1"})))
     assert world.store.build()[0].known_workloads.named("default", "a") is None
+
+
+def owned(kind: str, name: str, *, controller: bool = True, **labels: str) -> dict[str, Any]:
+    return {
+        "name": f"{name}-x7z2k",
+        "namespace": "default",
+        "generateName": f"{name}-",
+        "labels": {label.replace("_", "-"): value for label, value in labels.items()},
+        "ownerReferences": [{"kind": kind, "name": name, "controller": controller}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("metadata", "owner"),
+    [
+        (owned("ReplicaSet", "web-v1-7ddc54f689", pod_template_hash="7ddc54f689"), "web-v1"),
+        (owned("ReplicaSet", "web-v1-7ddc54f689", rollouts_pod_template_hash="7ddc54f689"), "web-v1"),
+        (owned("ReplicaSet", "web-v1-7ddc54f689", pod_template_hash="54f689"), "web-v1-7ddc54f689"),
+        (owned("ReplicaSet", "by-hand"), "by-hand"),
+        (owned("StatefulSet", "db"), "db"),
+        (owned("DaemonSet", "agent"), "agent"),
+        (owned("Job", "migrate"), "migrate"),
+        (owned("Job", "migrate-2024"), "migrate-2024"),
+        (owned("Job", "report-28934820"), "report"),
+        (owned("ReplicationController", "old"), "old"),
+        (owned("ReplicationController", "old-3", deploymentconfig="old"), "old"),
+        (owned("Notebook", "of-a-custom-kind"), "of-a-custom-kind"),
+        (owned("ReplicaSet", "web-1", controller=False), ""),
+        ({"name": "alone", "namespace": "default"}, ""),
+        ({"name": "alone", "namespace": "default", "ownerReferences": None, "labels": None}, ""),
+        # A mirror of a static pod is its node's, and has the name that it was given.
+        ({"name": "s", "ownerReferences": [{"kind": "Node", "name": "n", "controller": True}]}, ""),
+    ],
+)
+def test_a_pod_is_named_by_its_owner(metadata: dict[str, Any], owner: str) -> None:
+    assert pod_owner(metadata) == owner
+
+
+def test_an_endpoint_knows_the_owner_of_its_pod() -> None:
+    world = World()
+    labels = {**LABELS, "pod-template-hash": "7ddc54f689"}
+    owner = {"kind": "ReplicaSet", "name": "reviews-v1-7ddc54f689", "controller": True}
+    metadata = {
+        **pod()["metadata"],
+        "labels": labels,
+        "generateName": "reviews-v1-7ddc54f689-",
+        "ownerReferences": [owner],
+    }
+    world.join.take_pods(present(pod(metadata=metadata)))
+    world.join.take_slices(present(endpoint_slice()))
+    assert (world.endpoint().workload.name, world.endpoint().workload.owner) == ("a", "reviews-v1")

@@ -154,3 +154,41 @@ def test_principals_are_those_that_mutual_tls_has_proved() -> None:
         metrics.record(mutual)
         principals = [series.labels[f"{side}_principal"] for series in metrics.requests()]
         assert principals == ["unknown", local.principal]
+
+
+def test_workloads_of_one_name_are_told_apart_by_the_rest_of_what_is_known() -> None:
+    """A Deployment that is given a new version keeps its name."""
+    metrics = RequestMetrics("source", LOCAL)
+    for version in ("v1", "v2", "v2"):
+        stream = info()
+        stream.host_workload = WorkloadMetadata(name="ratings", namespace="a", canonical_revision=version)
+        metrics.record(stream)
+    found = {series.labels["destination_version"]: series.duration_ms.count for series in metrics.requests()}
+    assert found == {"v1": 1, "v2": 2}
+
+
+def test_series_of_hosts_that_are_gone_expire_and_those_of_open_connections_do_not() -> None:
+    metrics = RequestMetrics("source", LOCAL)
+    metrics.record(info())
+    connection = metrics.connection(info())
+    connection.opened += 1
+    for _ in range(10):
+        metrics.sweep([])
+    assert (len(list(metrics.requests())), len(list(metrics.connections()))) == (0, 1)
+    connection.closed += 1
+    for _ in range(10):
+        metrics.sweep([])
+    assert not list(metrics.connections())
+
+
+def test_a_hundred_replaced_pods_leave_a_page_no_larger_than_one() -> None:
+    metrics = RequestMetrics("source", LOCAL)
+    sizes = []
+    for pod in range(100):
+        stream = info()
+        stream.host_workload = WorkloadMetadata(name=f"ratings-{pod:03}", namespace="bookinfo")
+        metrics.record(stream)
+        for _ in range(10):
+            metrics.sweep([(stream.cluster, stream.host_workload.key)])
+        sizes.append(len(page_of(metrics)))
+    assert set(sizes) == {sizes[0]}

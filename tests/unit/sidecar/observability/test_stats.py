@@ -28,3 +28,12 @@ def test_a_quantile_lies_in_the_bucket_of_the_exact_one(values: list[float], sha
     lower = histogram.buckets[bucket - 1] if bucket else 0
     upper = histogram.buckets[min(bucket, len(histogram.buckets) - 1)]
     assert lower <= histogram.quantile(share) <= upper
+
+
+def test_counters_of_listeners_that_are_gone_go_and_those_of_clusters_stay() -> None:
+    stats = Stats()
+    kept = stats.http("web")
+    stats.tcp("db"), stats.listener("10.0.0.1_80"), stats.cluster("c")
+    stats.keep_listeners({"http.web"})
+    assert {prefix for prefix, _ in stats.sets()} == {"http.web", "cluster.c"}
+    assert stats.http("web") is kept

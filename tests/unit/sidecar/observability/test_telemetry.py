@@ -110,3 +110,15 @@ async def test_all_log_files_are_reopened(tmp_path: Path) -> None:
         log(Request(), None)
     await reporter.close()
     assert [(tmp_path / name).read_text() for name in names] == ["/a\n", "/a\n"]
+
+
+async def test_the_workload_has_the_name_that_the_control_plane_gives_it() -> None:
+    """The pod's own until then."""
+    reporter = Telemetry(LocalWorkload(name="web-7ddc54f689-x7z2k", app="web"), access_log="off")
+    reporter.name_workload(WorkloadMetadata.parse("web;default;;;"))
+    (observe,) = reporter.for_requests(TrafficDirection.OUTBOUND, ())
+    observe(Request(), None)
+    (series,) = reporter.source.requests()
+    assert (series.labels["source_workload"], series.labels["source_app"]) == ("web", "web")
+    reporter.name_workload(WorkloadMetadata.parse(";default"))
+    assert reporter.destination.local.name == "web"

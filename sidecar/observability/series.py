@@ -1,0 +1,78 @@
+"""Series of metrics that do not stay for ever: what counts no more is forgotten, and their number is bounded.
+
+As Istio's rotation of metric scopes (``metricRotationInterval``), but each series by itself and always: pods
+and peers come and go, and a sidecar's memory must not grow with all that ever were.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Hashable
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
+
+# Of each kind and reporter. A series of requests takes 3 KB, and some 20 KB of a page.
+MOST_SERIES: Final = 2000
+SWEEP_INTERVAL_S: Final = 60.0
+# A peer that calls every hour keeps its series.
+IDLE_SWEEPS: Final = 90
+# Istio's metricGracefulDeletionInterval, 5 minutes: time to scrape the last values.
+GONE_SWEEPS: Final = 5
+
+Labels = dict[str, str]
+Place = tuple[str, str]
+"""A cluster's name, empty where none was chosen, and the `WorkloadMetadata.key` of one of its hosts, empty
+where none is known."""
+
+
+@dataclass(slots=True, eq=False)
+class Series:
+    """What one combination of labels counted, and when it last did."""
+
+    labels: Labels
+    place: Place
+    idle_sweeps: int = 0
+    activity_seen: int = -1
+
+    @property
+    def activity(self) -> int:
+        """Grows with all that is counted."""
+        raise NotImplementedError
+
+    @property
+    def in_use(self) -> bool:
+        """Whether somebody holds it to count into."""
+        return False
+
+
+KeyT = TypeVar("KeyT", bound=Hashable)
+SeriesT = TypeVar("SeriesT", bound=Series)
+
+
+class SeriesTable(dict[KeyT, SeriesT], Generic[KeyT, SeriesT]):
+    """A dictionary, so that a look-up costs no more; `add` and `sweep` keep it small."""
+
+    def __init__(self, most: int = MOST_SERIES) -> None:
+        super().__init__()
+        self._most = most
+
+    def add(self, key: KeyT, series: SeriesT) -> SeriesT:
+        """Where there are too many, a tenth goes: those first that have counted nothing for longest."""
+        if len(self) >= self._most:
+            by_idleness = sorted(self, key=lambda each: (self[each].in_use, -self[each].idle_sweeps))
+            for each in by_idleness[: max(1, self._most // 10)]:
+                del self[each]
+        self[key] = series
+        return series
+
+    def sweep(self, places: Collection[Place]) -> None:
+        """To be called every `SWEEP_INTERVAL_S`. ``places`` are those that exist."""
+        for key, series in list(self.items()):
+            activity = series.activity
+            if series.in_use or activity != series.activity_seen:
+                series.activity_seen = activity
+                series.idle_sweeps = 0
+                continue
+            series.idle_sweeps += 1
+            is_gone = bool(series.place[0]) and series.place not in places
+            if series.idle_sweeps >= (GONE_SWEEPS if is_gone else IDLE_SWEEPS):
+                del self[key]

@@ -1,0 +1,90 @@
+"""Which series stay, which expire, and how many there may be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sidecar.observability.series import GONE_SWEEPS, IDLE_SWEEPS, Place, Series, SeriesTable
+
+HERE: Place = ("outbound|80||web", "web;default;web;v1;")
+GONE: Place = ("outbound|80||web", "web-old;default;web;v1;")
+NOWHERE: Place = ("", "")
+
+
+@dataclass(slots=True, eq=False)
+class Counted(Series):
+    count: int = 0
+    open: bool = False
+
+    @property
+    def activity(self) -> int:
+        return self.count
+
+    @property
+    def in_use(self) -> bool:
+        return self.open
+
+
+def table(*places: Place, most: int = 100) -> SeriesTable[int, Counted]:
+    found: SeriesTable[int, Counted] = SeriesTable(most)
+    for key, place in enumerate(places):
+        found.add(key, Counted({}, place, count=1))
+    found.sweep([HERE])
+    return found
+
+
+def sweep(found: SeriesTable[int, Counted], times: int) -> None:
+    for _ in range(times):
+        found.sweep([HERE])
+
+
+def test_a_series_of_a_host_that_is_gone_expires_soon_and_others_when_they_are_idle_for_long() -> None:
+    found = table(HERE, GONE, NOWHERE)
+    sweep(found, GONE_SWEEPS - 1)
+    assert list(found) == [0, 1, 2]
+    sweep(found, 1)
+    assert list(found) == [0, 2]
+    sweep(found, IDLE_SWEEPS - GONE_SWEEPS - 1)
+    assert list(found) == [0, 2]
+    sweep(found, 1)
+    assert not found
+
+
+def test_what_still_counts_stays_though_its_host_is_gone() -> None:
+    found = table(GONE)
+    for _ in range(3 * GONE_SWEEPS):
+        found[0].count += 1
+        sweep(found, 1)
+    assert found
+    sweep(found, GONE_SWEEPS)
+    assert not found
+
+
+def test_what_somebody_counts_into_stays_however_quiet_it_is() -> None:
+    found = table(GONE)
+    found[0].open = True
+    sweep(found, 2 * IDLE_SWEEPS)
+    assert found
+    found[0].open = False
+    sweep(found, GONE_SWEEPS)
+    assert not found
+
+
+def test_their_number_is_bounded_and_the_idlest_go_first() -> None:
+    found = table(*[HERE] * 10, most=10)
+    for key in range(5, 10):
+        found[key].count += 1
+    sweep(found, 1)
+    found[0].open = True
+    found.add(10, Counted({}, HERE))
+    assert len(found) == 10
+    assert sorted({*range(10)} - found.keys()) == [1]
+    for key in range(11, 1000):
+        found.add(key, Counted({}, HERE))
+        assert len(found) <= 10
+
+
+def test_a_tenth_goes_at_a_time_so_that_not_each_new_series_sorts_them_all() -> None:
+    found = table(*[HERE] * 100)
+    found.add(100, Counted({}, HERE))
+    assert len(found) == 91
