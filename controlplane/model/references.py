@@ -55,11 +55,13 @@ class ReferenceCheck:
         self._known_hosts = HostIndex((hostname, hostname) for hostname in self._services)
         self._rules = RuleIndex(rules, root_namespace)
 
-    def faults(self, version: Version) -> list[ResourceError]:
-        """The destinations of a VirtualService that are no known service, no port or no subset of it."""
+    def unresolved(self, version: Version) -> list[str]:
+        """The destinations of a VirtualService that are no known service, no port or no subset of it, and
+        what becomes of requests for them. They concern nothing else of it: the proxy has no such cluster, and
+        answers by itself (``validate_clusters`` is off)."""
         config = cast("Config[VirtualService]", version.view)
         return [
-            error
+            f"{error}: {_without_cluster(reference.path)}"
             for reference in _references(config.spec)
             for error in self._destination(reference, config.key.namespace)
         ]
@@ -128,6 +130,12 @@ class ReferenceCheck:
         if subset not in names:
             known = ", ".join(names) or "none"
             yield ResourceError(path, f"{rule.key} has no subset {subset!r}; its subsets: {known}")
+
+
+def _without_cluster(path: str) -> str:
+    if path.startswith("spec.http"):
+        return "requests for it get 503 (NC)"
+    return "connections for it are closed (NC)"
 
 
 def _references(spec: VirtualService) -> Iterator[_Reference]:
