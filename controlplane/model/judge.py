@@ -46,6 +46,10 @@ def judge(records: Callable[[str], Collection[Record]], mesh: MeshConfig, now: s
         record.warnings = tuple(references.warnings(record.in_force)) if record.in_force else ()
     for record in records("VirtualService"):
         record.unresolved = tuple(references.unresolved(record.in_force)) if record.in_force else ()
+    routed = configs_in_force(records("VirtualService"))
+    for record in records("Sidecar"):
+        found = references.unknown_imports(record.in_force, routed) if record.in_force else ()
+        record.warnings = tuple(found)
     collisions = PortCollisions(services)
     for record in declarations:
         declared = services_in_force([record])

@@ -465,9 +465,11 @@ class TestHostsWithSeveralDeclarations:
             entry("api", "two", 8080, exportTo=["."]),
         ]
         good = [route("one", 443), route("two", 8080)]
-        assert self.states(store_with(*declared, *good)) == {State.APPLIED}
+        store = store_with(*declared, *good)
+        assert [unresolved(store, each) for each in good] == [[], []]
         bad = route("two", 443)
-        assert "its ports: 8080" in quarantine_reason(store_with(*declared, bad), bad)
+        (words,) = unresolved(store_with(*declared, bad), bad)
+        assert "its ports: 8080" in words
 
 
 class TestRulesOfSeveralNamespaces:
@@ -611,11 +613,10 @@ class TestGateways:
             gateways=["public", "mesh"], http=[elsewhere, {"route": [destination("reviews")]}]
         )
         store = store_with(service("reviews"), route)
-        assert status_of(store, route).state is State.APPLIED
+        assert unresolved(store, route) == []
         broken = self.ingress(gateways=["public", "mesh"], http=[elsewhere, everywhere])
-        assert quarantine_reason(store_with(service("reviews"), broken), broken).startswith(
-            "spec.http[1].route[0].destination.host: "
-        )
+        (words,) = unresolved(store_with(service("reviews"), broken), broken)
+        assert words.startswith("spec.http[1].route[0].destination.host: ")
 
 
 class TestDeprecatedFields:
@@ -680,6 +681,18 @@ class TestReferences:
         broken = virtual_service("api", ["api.example.com"], destination("api.example.com"))
         (words,) = unresolved(store_with(hidden, broken), broken)
         assert "no service that default can see" in words
+
+    def test_a_service_that_gets_a_second_port_is_no_longer_found_without_one(self) -> None:
+        """The proxy would look for the port of the request."""
+        ports = [{"name": "http", "port": 80}, {"name": "http-admin", "port": 81}]
+        route = virtual_service("reviews", ["reviews"], destination("extra"))
+        store = store_with(service("reviews"), service("extra", ports=ports[:1]), route)
+        assert unresolved(store, route) == []
+        feed(store, service("extra", ports=ports))
+        assert unresolved(store, route) == [
+            "spec.http[0].route[0].destination.port: is not said, and extra.default.svc.cluster.local has no "
+            "port 9080, as requests have; its ports: 80, 81: requests for it get 503 (NC)"
+        ]
 
     def test_each_destination_of_each_kind_of_route_is_told_alone(self) -> None:
         spec = {
