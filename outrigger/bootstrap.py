@@ -16,6 +16,7 @@ import typer
 
 from outrigger.errors import CommandError
 from protos import node
+from protos.envoy_runtime import LARGEST_REGEX, REGEX_SIZE_KEY
 
 XDS_CLUSTER: Final = "xds-grpc"  # Istio's name
 
@@ -89,6 +90,12 @@ class Bootstrap:
             "admin": {"address": _socket_address(Address(host="127.0.0.1", port=self.admin_port))},
             "dynamic_resources": self._dynamic_resources(),
             "static_resources": static,
+            "layered_runtime": {
+                "layers": [
+                    {"name": "global config", "static_layer": {REGEX_SIZE_KEY: LARGEST_REGEX}},
+                    {"name": "admin", "admin_layer": {}},  # as without any layers
+                ]
+            },
         }
 
     def _node(self) -> dict[str, Any]:

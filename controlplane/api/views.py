@@ -95,6 +95,7 @@ def _status(status: ResourceStatus) -> JsonObject:
         "generation": status.generation,
         "reasons": list(status.reasons),
         "warnings": list(status.warnings),
+        "unresolved": list(status.unresolved),
         "serving_generation": status.serving_generation,
         "since": status.since,
     }

@@ -1,4 +1,4 @@
-"""Which resources are put in force when they contradict each other, or refer to what is not there.
+"""Which resources are put in force when they contradict each other.
 
 The result depends on the resources, and in a folder on what was in force before; never on the order of their
 arrival.
@@ -56,11 +56,9 @@ class Arbiter:
         self,
         now: str,
         claims: Callable[[Version], Iterable[Claim]] = lambda _: (),
-        faults: Callable[[Version], Sequence[ResourceError]] = lambda _: (),
     ) -> None:
         self._now = now
         self._claims = claims
-        self._faults = faults
         self._taken: dict[str, list[tuple[Claim, Record]]] = defaultdict(list)
 
     def settle(self, records: Iterable[Record]) -> None:
@@ -83,14 +81,13 @@ class Arbiter:
         for version in record.candidates:
             claims = list(self._claims(version))
             conflicts = list(self._conflicts(claims))
-            faults = [*conflicts, *self._faults(version)]
-            if not faults:
+            if not conflicts:
                 for claim in claims:
                     self._taken[claim.subject].append((claim, record))
                 record.put_in_force(version, self._now, fault, reasons)
                 return
-            fault = fault or (Fault.CONFLICTED if conflicts else Fault.UNRESOLVED_REFS)
-            words = "; ".join(map(str, faults))
+            fault = fault or Fault.CONFLICTED
+            words = "; ".join(map(str, conflicts))
             reasons.append(
                 words if version is record.newest else f"the last good version holds no more: {words}"
             )

@@ -43,6 +43,7 @@ def _substance(status: ResourceStatus) -> object:
         status.in_force,
         status.reasons,
         status.warnings,
+        status.unresolved,
     )
 
 
@@ -60,8 +61,8 @@ def _log_applied(statuses: list[ResourceStatus]) -> None:
     else:
         for status in statuses:
             _LOG.info("%s", status)
-    for status in [status for status in statuses if status.warnings][:_MOST_LINES]:
-        _LOG.warning("%s: %s", status.key, "; ".join(status.warnings))
+    for status in [status for status in statuses if status.warnings or status.unresolved][:_MOST_LINES]:
+        _LOG.warning("%s: %s", status.key, "; ".join((*status.unresolved, *status.warnings)))
 
 
 def _log_removed(keys: list[ResourceKey]) -> None:

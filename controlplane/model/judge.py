@@ -38,12 +38,18 @@ def judge(records: Callable[[str], Collection[Record]], mesh: MeshConfig, now: s
         configs_in_force(records("DestinationRule")),
         mesh.root_namespace,
     )
-    routes = Arbiter(now, claims.virtual_service_claims, references.faults)
+    routes = Arbiter(now, claims.virtual_service_claims)
     routes.settle(records("VirtualService"))
     Arbiter(now, claims.sidecar_claims).settle(records("Sidecar"))
     Arbiter(now, claims.peer_authentication_claims).settle(records("PeerAuthentication"))
     for record in (*records("DestinationRule"), *records("VirtualService")):
         record.warnings = tuple(references.warnings(record.in_force)) if record.in_force else ()
+    for record in records("VirtualService"):
+        record.unresolved = tuple(references.unresolved(record.in_force)) if record.in_force else ()
+    routed = configs_in_force(records("VirtualService"))
+    for record in records("Sidecar"):
+        found = references.unknown_imports(record.in_force, routed) if record.in_force else ()
+        record.warnings = tuple(found)
     collisions = PortCollisions(services)
     for record in declarations:
         declared = services_in_force([record])

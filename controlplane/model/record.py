@@ -79,6 +79,7 @@ class Record:
     fault: Fault | None = None
     reasons: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    unresolved: tuple[str, ...] = ()
 
     @property
     def reading(self) -> Reading:
@@ -155,6 +156,7 @@ class Record:
             fault=self.fault,
             reasons=self.reasons,
             warnings=(*self.in_force.warnings, *self.warnings) if self.in_force else (),
+            unresolved=self.unresolved if self.in_force else (),
             serving_generation=0 if applied or self.in_force is None else self.in_force.generation,
             since="" if applied or self.in_force is None else self.since,
         )

@@ -17,6 +17,7 @@ from controlplane.model.snapshot import Config
 from controlplane.resources.base import Message
 from controlplane.resources.destination_rule import DestinationRule
 from controlplane.resources.hosts import covers
+from controlplane.resources.sidecar import Sidecar
 from controlplane.resources.virtual_service import (
     Destination,
     HTTPRoute,
@@ -36,8 +37,11 @@ _FOLLOWERS: Mapping[str, Callable[[Protocol], bool]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Reference:
+    """``request_ports`` are those that the requests for it come to, as far as the mesh knows them."""
+
     path: str
     destination: Destination
+    request_ports: frozenset[int]
 
 
 class ReferenceCheck:
@@ -55,12 +59,14 @@ class ReferenceCheck:
         self._known_hosts = HostIndex((hostname, hostname) for hostname in self._services)
         self._rules = RuleIndex(rules, root_namespace)
 
-    def faults(self, version: Version) -> list[ResourceError]:
-        """The destinations of a VirtualService that are no known service, no port or no subset of it."""
+    def unresolved(self, version: Version) -> list[str]:
+        """The destinations of a VirtualService that are no known service, no port or no subset of it, and
+        what becomes of requests for them. They concern nothing else of it: the proxy has no such cluster, and
+        answers by itself (``validate_clusters`` is off)."""
         config = cast("Config[VirtualService]", version.view)
         return [
-            error
-            for reference in _references(config.spec)
+            f"{error}: {_without_cluster(reference.path)}"
+            for reference in self._references(config.spec, config.key.namespace)
             for error in self._destination(reference, config.key.namespace)
         ]
 
@@ -94,10 +100,56 @@ class ReferenceCheck:
                 if ports and getattr(spec, field) and not found:
                     yield f"spec.{field}: has no effect: {host} has no port of such a protocol"
 
+    def unknown_imports(self, version: Version, routes: Iterable[Config[VirtualService]]) -> list[str]:
+        """The hosts of a Sidecar's egress that are neither a service's nor a VirtualService's."""
+        config = cast("Config[Sidecar]", version.view)
+        known: dict[str, set[str]] = defaultdict(set)  # the namespaces that have a host
+        for hostname, services in self._services.items():
+            known[hostname].update(service.namespace for service in services)
+        for route in routes:
+            for host in route.spec.hosts:
+                known[host].add(route.key.namespace)
+        words = []
+        for number, listener in enumerate(config.spec.egress):
+            for index, each in enumerate(listener.hosts):
+                owner, _, host = each.partition("/")
+                owners = known.get(host, set())
+                wanted = config.key.namespace if owner == "." else owner
+                if "*" not in host and owner != "~" and not (owners if owner == "*" else wanted in owners):
+                    words.append(
+                        f"spec.egress[{number}].hosts[{index}]: no service has the host {host} there"
+                    )
+        return words
+
     def _is_known(self, host: str) -> bool:
         if self._known_hosts.find(host) is not None:
             return True
         return host.startswith("*") and any(covers(host, hostname) for hostname in self._services)
+
+    def _references(self, spec: VirtualService, namespace: str) -> Iterator[_Reference]:
+        for field in _FOLLOWERS:
+            for number, route in enumerate(getattr(spec, field)):
+                ports = self._request_ports(spec, field, route, namespace)
+                for index, weighted in enumerate(route.route if concerns_mesh(route) else ()):
+                    yield _Reference(
+                        path=f"spec.{field}[{number}].route[{index}].destination",
+                        destination=weighted.destination,
+                        request_ports=ports,
+                    )
+
+    def _request_ports(
+        self, spec: VirtualService, field: str, route: HTTPRoute | TLSRoute | TCPRoute, namespace: str
+    ) -> frozenset[int]:
+        follows = _FOLLOWERS[field]
+        ports = {
+            port.number
+            for host in spec.hosts
+            for service in declarations_for(namespace, self._services.get(host, ()))
+            for port in service.ports
+            if follows(port.protocol)
+        }
+        matched = {match.port for match in route.match}
+        return frozenset(ports if None in matched or not matched else ports & matched)
 
     def _destination(self, reference: _Reference, namespace: str) -> Iterator[ResourceError]:
         destination = reference.destination
@@ -111,6 +163,12 @@ class ReferenceCheck:
             ports = ", ".join(map(str, numbers)) or "none"
             reason = f"{destination.host} has no port {destination.port.number}; its ports: {ports}"
             yield ResourceError(f"{reference.path}.port.number", reason)
+        # A destination that names no port means the service's only one, or else the request's.
+        if destination.port is None and len(numbers) != 1:
+            for number in sorted(reference.request_ports.difference(numbers)):
+                ports = ", ".join(map(str, numbers)) or "none"
+                reason = f"is not said, and {destination.host} has no port {number}, as requests have"
+                yield ResourceError(f"{reference.path}.port", f"{reason}; its ports: {ports}")
         if destination.subset is not None:
             yield from self._subset(reference, destination.subset, declarations[0], namespace)
 
@@ -130,12 +188,7 @@ class ReferenceCheck:
             yield ResourceError(path, f"{rule.key} has no subset {subset!r}; its subsets: {known}")
 
 
-def _references(spec: VirtualService) -> Iterator[_Reference]:
-    routes: list[tuple[str, HTTPRoute | TLSRoute | TCPRoute]] = [
-        *((f"spec.http[{index}]", route) for index, route in enumerate(spec.http)),
-        *((f"spec.tls[{index}]", route) for index, route in enumerate(spec.tls)),
-        *((f"spec.tcp[{index}]", route) for index, route in enumerate(spec.tcp)),
-    ]
-    for path, route in routes:
-        for index, weighted in enumerate(route.route if concerns_mesh(route) else ()):
-            yield _Reference(path=f"{path}.route[{index}].destination", destination=weighted.destination)
+def _without_cluster(path: str) -> str:
+    if path.startswith("spec.http"):
+        return "requests for it get 503 (NC)"
+    return "connections for it are closed (NC)"

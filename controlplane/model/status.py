@@ -37,13 +37,13 @@ class Fault(Enum):
 
     INVALID = "Invalid"
     CONFLICTED = "Conflicted"
-    UNRESOLVED_REFS = "UnresolvedRefs"
     UNSUPPORTED = "Unsupported"  # of a kind that nobody reads
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceStatus:
     """``in_force``: a version of it serves, which for a quarantined one is the last good version.
+    ``unresolved`` are the destinations that are not there, of the version in force.
     ``generation`` is its cluster's; in a folder it counts the versions that were read. While an older version
     serves, ``since`` says since when (RFC 3339), and ``serving_generation`` which generation it is, in a
     cluster."""
@@ -56,6 +56,7 @@ class ResourceStatus:
     fault: Fault | None = None
     reasons: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    unresolved: tuple[str, ...] = ()
     serving_generation: int = 0
     since: str = ""
 

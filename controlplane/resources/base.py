@@ -30,6 +30,7 @@ from pydantic_core import PydanticCustomError
 from pydantic_core.core_schema import CoreSchema
 
 from controlplane.resources.ip_addresses import is_ip_address, is_ip_range
+from protos.envoy_runtime import LARGEST_REGEX
 
 ItemT = TypeVar("ItemT")
 
@@ -146,20 +147,24 @@ DurationOrZero = Annotated[
 
 def count_groups(pattern: str) -> int:
     """The groups of an RE2 regular expression, as proxies compile it: each byte is a character (RE2's
-    Latin-1). Raises a validation error if it is none."""
+    Latin-1). Raises a validation error if it is none, or larger than Envoys of the mesh take."""
     if not pattern:
         raise invalid("should not be empty")
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
     options.log_errors = False
     try:
-        return int(re2.compile(pattern.encode(), options).groups)
+        compiled = re2.compile(pattern.encode(), options)
     except re2.error as error:
         words = error.args[0] if error.args else error
         words = words.decode(errors="replace") if isinstance(words, bytes) else words
         raise invalid(f"{pattern!r:.200} is no RE2 regular expression: {words}") from error
     except UnicodeEncodeError as error:
         raise invalid("has a character that cannot be encoded") from error
+    size = int(compiled.programsize)
+    if size > LARGEST_REGEX:
+        raise invalid(f"{pattern!r:.200} is too large: {size} instructions, and Envoys take {LARGEST_REGEX}")
+    return int(compiled.groups)
 
 
 def _check_regex(pattern: str) -> str:

@@ -23,7 +23,7 @@ class ConditionStatus(StrEnum):
 class Condition(Message):
     """``metav1.Condition``: one thing that holds, does not hold, or is not known yet, and why."""
 
-    type: Annotated[NonEmptyStr, Field(max_length=316, description="Accepted or Programmed.")]
+    type: Annotated[NonEmptyStr, Field(max_length=316, description="Accepted, ResolvedRefs or Programmed.")]
     status: ConditionStatus
     reason: Annotated[
         NonEmptyStr,

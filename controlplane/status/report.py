@@ -13,6 +13,7 @@ from controlplane.status.audience import Reach
 Document = dict[str, Any]
 
 ACCEPTED: Final = "Accepted"
+RESOLVED_REFS: Final = "ResolvedRefs"
 PROGRAMMED: Final = "Programmed"
 
 # A condition has room for 32768 characters, and a resource for some conditions. Proxies choose their words
@@ -44,10 +45,10 @@ def changes(
     if status.fault is Fault.UNSUPPORTED:  # no proxy is concerned
         wanted: Document = {"conditions": _merged(_conditions(found), [accepted(status)], generation, now)}
         return {} if found.get("conditions") == wanted["conditions"] else wanted
-    conditions = [accepted(status), programmed(status, reach)]
+    conditions = [accepted(status), *resolved_refs(status), programmed(status, reach)]
     proxies = {"concerned": reach.concerned, "acknowledged": reach.acknowledged}
     if settling and found.get("observedGeneration") == generation and "proxies" in found:
-        conditions, proxies = conditions[:1], found["proxies"]
+        conditions, proxies = conditions[:-1], found["proxies"]
     wanted = {
         "observedGeneration": generation,
         "conditions": _merged(_conditions(found), conditions, generation, now),
@@ -63,6 +64,20 @@ def accepted(status: ResourceStatus) -> Condition:
         return Condition(type=ACCEPTED, status=ConditionStatus.TRUE, reason=ACCEPTED, message=_cut(message))
     message = f"{_cut('; '.join(status.reasons))}; {status.lasting_consequence}"
     return Condition(type=ACCEPTED, status=ConditionStatus.FALSE, reason=_fault(status), message=message)
+
+
+def resolved_refs(status: ResourceStatus) -> list[Condition]:
+    """Whether all the destinations of what is in force are there: one for a kind that has destinations."""
+    if status.key.kind != "VirtualService":
+        return []
+    value, reason, message = ConditionStatus.TRUE, RESOLVED_REFS, ""
+    if not status.in_force:
+        value, reason, message = ConditionStatus.UNKNOWN, _fault(status), status.consequence
+    elif status.unresolved:
+        # The Gateway API's word.
+        value, reason = ConditionStatus.FALSE, "BackendNotFound"
+        message = _cut("; ".join(status.unresolved))
+    return [Condition(type=RESOLVED_REFS, status=value, reason=reason, message=message)]
 
 
 def programmed(status: ResourceStatus, reach: Reach) -> Condition:

@@ -37,7 +37,7 @@ _WORDS: tuple[tuple[type[RequestError], str], ...] = (
     (UpstreamPerTryTimeoutError, "upstream request timeout"),
     (UpstreamTimeoutError, "upstream request timeout"),
 )
-_WITHOUT_BODY = (NoRouteError, NoClusterError, UpgradeRejectedError)
+_WITHOUT_BODY = (NoRouteError, UpgradeRejectedError)
 
 
 def local_reply(error: RequestError, status: int | None = None) -> Response:
@@ -60,6 +60,8 @@ def _text(error: RequestError, status: int) -> str:
         return ""
     if isinstance(error, NoHealthyUpstreamError):
         return "no healthy upstream"
+    if isinstance(error, NoClusterError):
+        return f"cluster not found; {error.flag}: {error}"
     if isinstance(error, DownstreamError):
         return f"{HTTPStatus(status).phrase}: {error}"
     for kind, words in _WORDS:

@@ -69,7 +69,7 @@ class ClusterManager:
         """Raises `NoClusterError`."""
         cluster = self._clusters.get(name)
         if cluster is None:
-            raise NoClusterError(f"there is no cluster {name!r}")
+            raise NoClusterError(f"there is no cluster {name!r:.300}")  # a request's header may have named it
         return cluster
 
     def __iter__(self) -> Iterator[Cluster]:

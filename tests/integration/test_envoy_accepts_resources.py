@@ -34,6 +34,8 @@ ODD_ROUTES: list[dict[str, Any]] = [
         "match": [{"queryParams": {"a": {"exact": ""}, "b": {"prefix": ""}}}],
         "directResponse": {"status": 200},
     },
+    {"match": [{"uri": {"regex": "/a{1000}" * 32}}], "directResponse": {"status": 200}},
+    {"match": [{"headers": {"a": {"regex": ".{1000}" * 12}}}], "directResponse": {"status": 200}},
     {"match": [{"withoutHeaders": {"a": {"prefix": ""}}}], "directResponse": {"status": 200}},
     {"directResponse": {"status": 200, "body": {"string": "x" * 10_000}}},
     {"redirect": {"redirectCode": 303, "derivePort": "FROM_REQUEST_PORT"}},

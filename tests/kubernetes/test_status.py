@@ -166,7 +166,7 @@ async def is_served(api: KubernetesApi, path: str, *, served: bool) -> bool:
     return served
 
 
-async def test_what_was_never_good_is_not_in_force_until_what_it_refers_to_is_there(
+async def test_a_destination_that_is_not_there_is_told_until_it_is(
     cluster: Cluster, api: KubernetesApi, namespace: str, tmp_path: Path
 ) -> None:
     path = f"{routes(namespace)}/a"
@@ -176,11 +176,11 @@ async def test_what_was_never_good_is_not_in_force_until_what_it_refers_to_is_th
             routes(namespace),
             virtual_service("a", "a.example.com") | {"spec": {"hosts": ["later"], "http": [route]}},
         )
-        dangling = await with_status(api, path, Accepted="False", Programmed="False")
-        assert condition(dangling, "Accepted")["reason"] == "UnresolvedRefs"
-        assert condition(dangling, "Accepted")["message"].endswith("; it is not in force")
+        dangling = await with_status(api, path, Accepted="True", ResolvedRefs="False", Programmed="True")
+        assert condition(dangling, "ResolvedRefs")["reason"] == "BackendNotFound"
+        assert condition(dangling, "ResolvedRefs")["message"].endswith(": requests for it get 503 (NC)")
         await api.create(f"/api/v1/namespaces/{namespace}/services", service("later"))
-        resolved = await with_status(api, path, Accepted="True", Programmed="True")
+        resolved = await with_status(api, path, Accepted="True", ResolvedRefs="True", Programmed="True")
         assert resolved["status"]["observedGeneration"] == 1
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from envoy.config.bootstrap.v3.bootstrap_pb2 import Bootstrap
+from envoy.config.bootstrap.v3.bootstrap_pb2 import Bootstrap, RuntimeLayer
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from envoy.config.listener.v3.listener_pb2 import Listener
@@ -15,6 +15,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 )
 from google.protobuf.json_format import MessageToJson
 
+from protos.envoy_runtime import LARGEST_REGEX, REGEX_SIZE_KEY
 from protos.node import TRUST_BUNDLE_SECRET, WORKLOAD_CERTIFICATE_SECRET
 
 
@@ -32,6 +33,7 @@ def static_bootstrap(
     return MessageToJson(
         Bootstrap(
             node={"id": "test", "cluster": "test"},
+            layered_runtime={"layers": [_runtime()]},
             static_resources={
                 "listeners": [_with_routes(listener, routes) for listener in listeners.values()],
                 "clusters": [_with_endpoints(cluster, endpoints) for cluster in clusters.values()],
@@ -39,6 +41,13 @@ def static_bootstrap(
             },
         )
     )
+
+
+def _runtime() -> RuntimeLayer:
+    """As `outrigger bootstrap` sets it."""
+    layer = RuntimeLayer(name="global config")
+    layer.static_layer.update({REGEX_SIZE_KEY: LARGEST_REGEX})
+    return layer
 
 
 def _with_routes(listener: Listener, routes: Mapping[str, RouteConfiguration]) -> Listener:

@@ -64,6 +64,13 @@ def test_every_bootstrap_is_one_by_envoys_own_schema(changes: dict[str, Any]) ->
     assert service.envoy_grpc.cluster_name == message.static_resources.clusters[0].name == "xds-grpc"
 
 
+def test_envoy_is_told_to_take_regular_expressions_of_some_size() -> None:
+    """Its own limit of 100 instructions would make it refuse whole route configurations."""
+    static, admin = bootstrap()["layered_runtime"]["layers"]
+    assert static["static_layer"] == {"re2.max_program_size.error_level": 32768}
+    assert admin["admin_layer"] == {}
+
+
 def test_the_admin_port_is_on_loopback() -> None:
     assert bootstrap(admin_port=15001)["admin"]["address"]["socket_address"] == {
         "address": "127.0.0.1",

@@ -118,6 +118,7 @@ async def test_statusz_says_why_a_resource_is_quarantined() -> None:
                 "generation": 2,
                 "reasons": ["spec.http[0].rout: unknown field; did you mean `route`?"],
                 "warnings": [],
+                "unresolved": [],
                 "serving_generation": 0,
                 "since": "2026-01-01T00:00:00Z",
             }

@@ -65,6 +65,14 @@ def quarantine_reason(store: Store, resource: Document) -> str:
     return "; ".join(status.reasons)
 
 
+def unresolved(store: Store, resource: Document) -> list[str]:
+    """The destinations that are not there, of a resource that is in force all the same."""
+    store.build()
+    status = status_of(store, resource)
+    assert status.in_force
+    return list(status.unresolved)
+
+
 def subsets_in_force(store: Store) -> list[str | None]:
     """Where the VirtualServices that are in force lead."""
     return [
@@ -457,9 +465,11 @@ class TestHostsWithSeveralDeclarations:
             entry("api", "two", 8080, exportTo=["."]),
         ]
         good = [route("one", 443), route("two", 8080)]
-        assert self.states(store_with(*declared, *good)) == {State.APPLIED}
+        store = store_with(*declared, *good)
+        assert [unresolved(store, each) for each in good] == [[], []]
         bad = route("two", 443)
-        assert "its ports: 8080" in quarantine_reason(store_with(*declared, bad), bad)
+        (words,) = unresolved(store_with(*declared, bad), bad)
+        assert "its ports: 8080" in words
 
 
 class TestRulesOfSeveralNamespaces:
@@ -603,11 +613,10 @@ class TestGateways:
             gateways=["public", "mesh"], http=[elsewhere, {"route": [destination("reviews")]}]
         )
         store = store_with(service("reviews"), route)
-        assert status_of(store, route).state is State.APPLIED
+        assert unresolved(store, route) == []
         broken = self.ingress(gateways=["public", "mesh"], http=[elsewhere, everywhere])
-        assert quarantine_reason(store_with(service("reviews"), broken), broken).startswith(
-            "spec.http[1].route[0].destination.host: "
-        )
+        (words,) = unresolved(store_with(service("reviews"), broken), broken)
+        assert words.startswith("spec.http[1].route[0].destination.host: ")
 
 
 class TestDeprecatedFields:
@@ -632,31 +641,36 @@ class TestDeprecatedFields:
 
 
 class TestReferences:
+    """A destination that is not there concerns that destination alone: its requests get 503, and that is
+    told."""
+
     def test_a_subset_that_does_not_exist_is_named_with_the_known_ones(self) -> None:
         broken = virtual_service("reviews", ["reviews"], destination("reviews", "v9"))
         store = store_with(*reviews_mesh()[:-1], broken)
-        assert quarantine_reason(store, broken) == (
+        assert unresolved(store, broken) == [
             "spec.http[0].route[0].destination.subset: "
-            "DestinationRule default/reviews has no subset 'v9'; its subsets: v1, v2"
-        )
+            "DestinationRule default/reviews has no subset 'v9'; its subsets: v1, v2: "
+            "requests for it get 503 (NC)"
+        ]
 
-    def test_a_subset_without_any_destination_rule_is_quarantined(self) -> None:
+    def test_a_subset_without_any_destination_rule(self) -> None:
         broken = virtual_service("reviews", ["reviews"], destination("reviews", "v1"))
-        assert f"no DestinationRule is for {REVIEWS}" in quarantine_reason(
-            store_with(service("reviews"), broken), broken
-        )
+        (words,) = unresolved(store_with(service("reviews"), broken), broken)
+        assert f"no DestinationRule is for {REVIEWS}" in words
 
-    def test_a_destination_that_is_no_service_is_quarantined(self) -> None:
+    def test_a_destination_that_is_no_service(self) -> None:
         broken = virtual_service("reviews", ["reviews"], destination("revews"))
-        assert quarantine_reason(store_with(service("reviews"), broken), broken) == (
+        (words,) = unresolved(store_with(service("reviews"), broken), broken)
+        assert words.startswith(
             "spec.http[0].route[0].destination.host: "
             "no service that default can see has the host revews.default.svc.cluster.local"
         )
 
-    def test_a_port_that_is_not_the_services_is_quarantined(self) -> None:
+    def test_a_port_that_is_not_the_services(self) -> None:
         target = {"destination": {"host": "reviews", "port": {"number": 80}}}
         broken = virtual_service("reviews", ["reviews"], target)
-        assert quarantine_reason(store_with(service("reviews"), broken), broken) == (
+        (words,) = unresolved(store_with(service("reviews"), broken), broken)
+        assert words.startswith(
             f"spec.http[0].route[0].destination.port.number: {REVIEWS} has no port 80; its ports: 9080"
         )
 
@@ -665,14 +679,94 @@ class TestReferences:
             "ServiceEntry", "api", {"hosts": ["api.example.com"], "exportTo": ["."]}, namespace="other"
         )
         broken = virtual_service("api", ["api.example.com"], destination("api.example.com"))
-        assert "no service that default can see" in quarantine_reason(store_with(hidden, broken), broken)
+        (words,) = unresolved(store_with(hidden, broken), broken)
+        assert "no service that default can see" in words
+
+    def test_a_service_that_gets_a_second_port_is_no_longer_found_without_one(self) -> None:
+        """The proxy would look for the port of the request."""
+        ports = [{"name": "http", "port": 80}, {"name": "http-admin", "port": 81}]
+        route = virtual_service("reviews", ["reviews"], destination("extra"))
+        store = store_with(service("reviews"), service("extra", ports=ports[:1]), route)
+        assert unresolved(store, route) == []
+        feed(store, service("extra", ports=ports))
+        assert unresolved(store, route) == [
+            "spec.http[0].route[0].destination.port: is not said, and extra.default.svc.cluster.local has no "
+            "port 9080, as requests have; its ports: 80, 81: requests for it get 503 (NC)"
+        ]
+
+    def test_each_destination_of_each_kind_of_route_is_told_alone(self) -> None:
+        spec = {
+            "hosts": ["reviews"],
+            "http": [{"route": [destination("reviews", "v1", 90), destination("http-gone", weight=10)]}],
+            "tcp": [{"route": [destination("tcp-gone")]}],
+            "tls": [
+                {
+                    "match": [{"sniHosts": ["reviews"]}],
+                    "route": [destination("reviews"), destination("tls-gone")],
+                }
+            ],
+        }
+        spec["tls"][0]["route"][0]["weight"] = spec["tls"][0]["route"][1]["weight"] = 1  # type: ignore[index]
+        route = document("VirtualService", "reviews", spec)
+        store = store_with(*reviews_mesh()[:-1], route)
+        gone = "svc.cluster.local"
+        assert unresolved(store, route) == [
+            "spec.http[0].route[1].destination.host: no service that default can see has the host "
+            f"http-gone.default.{gone}: requests for it get 503 (NC)",
+            "spec.tls[0].route[1].destination.host: no service that default can see has the host "
+            f"tls-gone.default.{gone}: connections for it are closed (NC)",
+            "spec.tcp[0].route[0].destination.host: no service that default can see has the host "
+            f"tcp-gone.default.{gone}: connections for it are closed (NC)",
+        ]
+
+    @pytest.mark.parametrize("lost", [0, 3], ids=["the Service", "the DestinationRule"])
+    def test_what_is_lost_later_leaves_the_resource_in_force_and_comes_back(self, lost: int) -> None:
+        mesh = reviews_mesh()
+        store = store_with(*mesh)
+        store.delete(key_of(mesh[lost]), "mesh.yaml")
+        assert subsets_in_force(store) == ["v1"]
+        assert unresolved(store, mesh[-1])
+        feed(store, mesh[lost])
+        assert subsets_in_force(store) == ["v1"]
+        assert unresolved(store, mesh[-1]) == []
+
+    def test_a_subset_that_is_renamed_leaves_the_resource_in_force(self) -> None:
+        store = store_with(*reviews_mesh())
+        feed(store, destination_rule("reviews", "reviews", "one", "v2"))
+        assert subsets_in_force(store) == ["v1"]
+        (words,) = unresolved(store, reviews_mesh()[-1])
+        assert "has no subset 'v1'; its subsets: one, v2" in words
+
+    def test_a_new_version_is_treated_as_an_old_one(self) -> None:
+        """Otherwise what is in force would depend on which came first, the version or the loss."""
+        store = store_with(*reviews_mesh())
+        feed(store, virtual_service("reviews", ["reviews"], destination("reviews", "v9")))
+        assert subsets_in_force(store) == ["v9"]
+
+    def test_what_the_last_good_version_leads_to_is_told_too(self) -> None:
+        store = store_with(*reviews_mesh())
+        rule, route = reviews_mesh()[3:5]
+        store.reject(key_of(route), [ResourceError("spec", "is bad")], Origin(file="mesh.yaml"))
+        store.delete(key_of(rule), "mesh.yaml")
+        assert subsets_in_force(store) == ["v1"]
+        status = status_of(store, route)
+        assert (status.state, status.in_force) == (State.QUARANTINED, True)
+        assert "no DestinationRule is for" in status.unresolved[0]
+
+    def test_what_loses_its_workloads_or_its_imports_stays_in_force(self) -> None:
+        sidecar = document("Sidecar", "default", {"egress": [{"hosts": ["./reviews", "./gone.example.com"]}]})
+        store = store_with(*reviews_mesh(), sidecar)
+        for each in reviews_mesh()[:3]:
+            store.delete(key_of(each), "mesh.yaml")
+        snapshot = snapshot_of(store)
+        assert (
+            len(snapshot.sidecars) == len(snapshot.virtual_services) == len(snapshot.destination_rules) == 1
+        )
 
     def test_a_wildcard_rule_gives_subsets_to_the_services_it_covers(self) -> None:
         rule = destination_rule("all", "*.default.svc.cluster.local", "v1")
-        store = store_with(
-            service("reviews"), rule, virtual_service("r", ["reviews"], destination("reviews", "v1"))
-        )
-        assert subsets_in_force(store) == ["v1"]
+        route = virtual_service("r", ["reviews"], destination("reviews", "v1"))
+        assert unresolved(store_with(service("reviews"), rule, route), route) == []
 
 
 class TestLastGoodVersion:
@@ -688,32 +782,6 @@ class TestLastGoodVersion:
         assert (status.state, status.in_force) == (State.QUARANTINED, True)
         assert status.reasons == ("spec.http[0].rout: unknown field",)
         assert status.origin == origin
-
-    def test_an_update_with_a_dangling_reference_does_too(self) -> None:
-        store = store_with(*reviews_mesh())
-        feed(store, virtual_service("reviews", ["reviews"], destination("reviews", "v9")))
-        assert subsets_in_force(store) == ["v1"]
-
-    def test_what_loses_its_reference_is_quarantined_until_it_is_back(self) -> None:
-        store = store_with(*reviews_mesh())
-        rule, route = reviews_mesh()[3:5]
-        store.delete(key_of(rule), "mesh.yaml")
-        assert subsets_in_force(store) == []
-        assert not status_of(store, route).in_force
-        feed(store, rule)
-        assert subsets_in_force(store) == ["v1"]
-        assert status_of(store, route).state is State.APPLIED
-
-    def test_the_last_good_version_comes_back_with_its_references(self) -> None:
-        store = store_with(*reviews_mesh())
-        rule, route = reviews_mesh()[3:5]
-        store.reject(key_of(route), [ResourceError("spec", "is bad")], Origin(file="mesh.yaml"))
-        store.delete(key_of(rule), "mesh.yaml")
-        assert subsets_in_force(store) == []
-        assert "the last good version holds no more" in quarantine_reason(store, route)
-        feed(store, rule)
-        assert subsets_in_force(store) == ["v1"]
-        assert status_of(store, route).in_force
 
     def test_what_was_never_good_is_not_in_force(self) -> None:
         store = Store()
@@ -750,12 +818,14 @@ class TestFaults:
     """Why the newest version is not in force, in the one word that programs read."""
 
     def test_what_cannot_be_read_is_invalid_whatever_became_of_the_last_good_version(self) -> None:
-        rule, route = destination_rule("reviews", "reviews", "v1"), reviews_mesh()[-1]
-        store = store_with(service("reviews"), rule, route)
+        route, other = reviews_mesh()[-1], virtual_service("other", ["reviews"], destination("reviews"))
+        store = store_with(*reviews_mesh())
         store.reject(key_of(route), [ResourceError("spec", "is odd")], Origin(file="mesh.yaml"))
         store.build()
         assert status_of(store, route).fault is Fault.INVALID
-        store.delete(key_of(rule), "mesh.yaml")
+        other["metadata"]["creationTimestamp"] = "2000-01-01T00:00:00Z"
+        route["metadata"]["creationTimestamp"] = "2001-01-01T00:00:00Z"
+        feed(store, other)
         store.build()
         assert status_of(store, route).fault is Fault.INVALID
 
@@ -764,14 +834,6 @@ class TestFaults:
         store = store_with(service("reviews"), first, second)
         assert status_of(store, second).fault is Fault.CONFLICTED
         assert status_of(store, first).fault is None
-
-    def test_what_refers_to_what_is_not_there_has_unresolved_references(self) -> None:
-        route = virtual_service("reviews", ["reviews"], destination("nowhere"))
-        store = store_with(service("reviews"), route)
-        assert status_of(store, route).fault is Fault.UNRESOLVED_REFS
-        feed(store, service("nowhere"))
-        store.build()
-        assert status_of(store, route).fault is None
 
 
 class TestAClustersVersions:

@@ -51,6 +51,14 @@ def test_only_regexes_that_re2_compiles_are_taken(pattern: str) -> None:
         Example.model_validate({"pattern": pattern})
 
 
+def test_a_regex_is_no_larger_than_envoys_of_the_mesh_take() -> None:
+    """By the size that Envoy computes: a byte is a character."""
+    for pattern in ("/a{1000}" * 32, ".{1000}" * 12):
+        assert Example.model_validate({"pattern": pattern}).pattern == pattern
+    with pytest.raises(ValidationError, match="is too large: 33037 instructions, and Envoys take 32768"):
+        Example.model_validate({"pattern": "/a{1000}" * 33})
+
+
 def test_fields_may_be_written_in_camel_case_and_in_snake_case() -> None:
     class Named(Message):
         per_try_timeout: int

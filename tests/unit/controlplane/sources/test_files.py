@@ -165,10 +165,6 @@ FAULTS = {
         ),
         "spec.http[0].route: the sum of the weights is 0",
     ),
-    "subset": (
-        yaml.safe_dump(route_to("v9")),
-        "spec.http[0].route[0].destination.subset: DestinationRule default/reviews has no subset 'v9'",
-    ),
     "regex": (
         yaml.safe_dump(
             virtual_service("reviews", ["reviews"])

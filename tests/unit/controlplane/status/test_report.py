@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from controlplane.model.snapshot import ResourceKey
@@ -134,7 +135,12 @@ def test_what_others_wrote_stays_where_it_was() -> None:
     found = {"conditions": [foreign], "validationMessages": [{"code": "IST0101"}]}
     status = changes(found, applied(), Reach(), now=NOON)
     assert status["conditions"][0] == foreign
-    assert [each["type"] for each in status["conditions"]] == ["Reconciled", "Accepted", "Programmed"]
+    assert [each["type"] for each in status["conditions"]] == [
+        "Reconciled",
+        "Accepted",
+        "ResolvedRefs",
+        "Programmed",
+    ]
     assert "validationMessages" not in status  # a merge leaves it alone
     assert changes({**found, **status}, applied(), Reach(), now=LATER) == {}
 
@@ -142,7 +148,35 @@ def test_what_others_wrote_stays_where_it_was() -> None:
 def test_what_nobody_can_have_meant_is_written_over() -> None:
     for found in ({"conditions": "none"}, {"conditions": ["a", {"status": "True"}, {"type": {}}]}):
         status = changes(found, applied(), Reach(), now=NOON)
-        assert [each["type"] for each in status["conditions"]] == ["Accepted", "Programmed"]
+        assert [each["type"] for each in status["conditions"]] == ["Accepted", "ResolvedRefs", "Programmed"]
+
+
+class TestResolvedRefs:
+    def test_destinations_that_are_all_there(self) -> None:
+        assert words(written(applied()), "ResolvedRefs") == ("True", "ResolvedRefs", "")
+
+    def test_one_that_is_not_there_leaves_the_resource_accepted(self) -> None:
+        status = written(applied(unresolved=("spec.http[0]…: no such host: requests for it get 503 (NC)",)))
+        assert words(status, "ResolvedRefs") == (
+            "False",
+            "BackendNotFound",
+            "spec.http[0]…: no such host: requests for it get 503 (NC)",
+        )
+        assert words(status, "Accepted") == ("True", "Accepted", "")
+
+    def test_of_what_is_not_in_force_nothing_is_known(self) -> None:
+        status = written(quarantined(Fault.INVALID, "spec: bad", in_force=False))
+        assert words(status, "ResolvedRefs") == ("Unknown", "Invalid", "it is not in force")
+
+    def test_a_kind_without_destinations_has_no_such_condition(self) -> None:
+        rule = replace(applied(), key=replace(KEY, kind="DestinationRule"))
+        assert [each["type"] for each in written(rule)["conditions"]] == ["Accepted", "Programmed"]
+
+    def test_it_is_told_while_proxies_come_back(self) -> None:
+        before = written(applied(), Reach(concerned=9, acknowledged=9))
+        after = changes(before, applied(unresolved=("spec: gone",)), Reach(), now=LATER, settling=True)
+        assert words(after, "ResolvedRefs") == ("False", "BackendNotFound", "spec: gone")
+        assert after["proxies"] == {"concerned": 9, "acknowledged": 9}
 
 
 class TestWhileProxiesComeBack:

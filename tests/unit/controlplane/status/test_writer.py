@@ -195,11 +195,10 @@ async def test_a_version_counts_as_acknowledged_from_the_snapshot_that_brought_i
 async def test_what_is_not_in_force_concerns_nobody() -> None:
     cluster = Cluster()
     cluster.proxies = [ProxyProgress(proxy=sidecar_proxy(), generation=1)]
-    nowhere = {"destination": {"host": "nowhere"}}
-    cluster.put(virtual_service("a", ["a.example.com"], nowhere))
+    cluster.put(route("a"), virtual_service("z", ["a.example.com"], {"destination": {"host": "z"}}))
     await cluster.write()
-    assert cluster.status("a")["proxies"] == {"concerned": 0, "acknowledged": 0}
-    assert [each["reason"] for each in cluster.status("a")["conditions"]] == ["UnresolvedRefs"] * 2
+    assert cluster.status("z")["proxies"] == {"concerned": 0, "acknowledged": 0}
+    assert [each["reason"] for each in cluster.status("z")["conditions"]] == ["Conflicted"] * 3
 
 
 async def test_a_conflict_waits_for_the_newer_version_and_takes_nothing_away() -> None:
@@ -218,7 +217,7 @@ async def test_a_conflict_waits_for_the_newer_version_and_takes_nothing_away() -
     cluster.now_s += BACKOFF.first_delay_s
     assert await cluster.write() == ["a"]
     assert foreign in cluster.status("a")["conditions"]
-    assert len(cluster.status("a")["conditions"]) == 3
+    assert len(cluster.status("a")["conditions"]) == 4
 
 
 async def test_the_watch_may_be_ahead_of_the_answer() -> None:

@@ -13,7 +13,7 @@ RESET = b"upstream connect error or disconnect/reset before headers. reset reaso
     ("error", "status", "body"),
     [
         (errors.NoRouteError("no route"), 404, b""),
-        (errors.NoClusterError("no cluster"), 503, b""),
+        (errors.NoClusterError("there is no x"), 503, b"cluster not found; NC: there is no x"),
         (errors.NoHealthyUpstreamError("none"), 503, b"no healthy upstream"),
         (errors.UpstreamOverflowError("full"), 503, RESET + b"overflow; UO: full"),
         (errors.UpstreamConnectError("refused"), 503, RESET + b"remote connection failure; UF: refused"),
