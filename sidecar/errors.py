@@ -19,6 +19,7 @@
         │   └── DownstreamDisconnectError   gone before the response was complete
         ├── RoutingError            nobody to send to
         │   ├── NoRouteError                404
+        │   ├── NoFilterChainError          none: the listener closes the connection
         │   ├── NoClusterError              503
         │   ├── NoHealthyUpstreamError      503
         │   └── UpstreamOverflowError       503: a circuit breaker is open
@@ -70,11 +71,13 @@ class NameResolutionError(SidecarError):
 
 
 class RequestError(SidecarError):
-    """Ends one request. ``details`` is Envoy's RESPONSE_CODE_DETAILS, ``flag`` its RESPONSE_FLAGS."""
+    """Ends one request. ``details`` is Envoy's RESPONSE_CODE_DETAILS, ``flag`` its RESPONSE_FLAGS: both for
+    logs. ``ends_connection``: the client's connection carries no request after this one."""
 
     status: ClassVar[int] = 503
     flag: ClassVar[str] = "-"
     details: ClassVar[str] = "internal_error"
+    ends_connection: ClassVar[bool] = False
 
 
 class DownstreamError(RequestError):
@@ -85,6 +88,8 @@ class DownstreamError(RequestError):
 
 class DownstreamProtocolError(DownstreamError):
     """Not HTTP, or HTTP that two parsers could read differently."""
+
+    ends_connection = True
 
 
 class ExpectationFailedError(DownstreamProtocolError):
@@ -107,6 +112,7 @@ class UpgradeRejectedError(DownstreamError):
 
 class HeadersTooLargeError(DownstreamError):
     status = 431
+    ends_connection = True
     details = "request_headers_too_large"
 
 
@@ -139,6 +145,13 @@ class NoRouteError(RoutingError):
     status = 404
     flag = "NR"
     details = "route_not_found"
+
+
+class NoFilterChainError(RoutingError):
+    """Ends a connection: before there is any request."""
+
+    flag = "NR"
+    details = "filter_chain_not_found"
 
 
 class NoClusterError(RoutingError):

@@ -38,10 +38,10 @@ from sidecar.timers import Timers
 logger = logging.getLogger(__name__)
 
 OnComplete = Callable[[Request, Response | None], None]
+OnDisconnect = Callable[[StreamInfo], None]
 
 Codec = Callable[["ConnectionManager", Connection], asyncio.Protocol]
 
-DIRECT_RESPONSE = "direct_response"
 _SERVICE_TIME = b"x-envoy-upstream-service-time"
 # Envoy's defaults: server_header_transformation OVERWRITE; the router's word on the time is the last hop's.
 _MANAGED = frozenset((b"date", b"server", _SERVICE_TIME, b"content-length", *HOP_BY_HOP))
@@ -60,7 +60,10 @@ _FAILURE_COUNTERS: tuple[tuple[type[RequestError], str], ...] = (
 
 
 class ServerConnection(Protocol):
-    """A downstream connection's codec, as the manager sees it."""
+    """A downstream connection's codec, as the manager sees it. `info` is of the connection as a whole: the
+    bytes on it, and the protocol of its requests."""
+
+    info: StreamInfo
 
     def drain(self) -> None:
         """Answers what is under way, takes nothing new, and closes."""
@@ -83,6 +86,7 @@ class ConnectionManager:
         timers: Timers,
         clock: Callable[[], float] = time.monotonic,
         on_complete: tuple[OnComplete, ...] = (),
+        on_disconnect: tuple[OnDisconnect, ...] = (),
     ) -> None:
         self.config = config
         self.stats = stats
@@ -92,6 +96,7 @@ class ConnectionManager:
         self._service = service
         self._codec = codec
         self._on_complete = on_complete
+        self._on_disconnect = on_disconnect
         self._connections: set[ServerConnection] = set()
         self._no_connections = asyncio.Event()
         self._no_connections.set()
@@ -106,6 +111,12 @@ class ConnectionManager:
     def protocol(self, connection: Connection) -> asyncio.Protocol:
         """The codec for a connection that was accepted, and whose TLS handshake is done."""
         return self._codec(self, connection)
+
+    def connection_info(self, connection: Connection) -> StreamInfo:
+        """What a codec notes of its connection; no request has said yet which protocol it speaks."""
+        info = StreamInfo(connection, self.clock(), time.time())
+        info.protocol = ""
+        return info
 
     @property
     def active_connections(self) -> int:
@@ -123,6 +134,9 @@ class ConnectionManager:
             self._no_connections.set()
         self.stats.downstream_cx_active -= 1
         self.stats.downstream_cx_destroy += 1
+        connection.info.end_s = self.clock()
+        for on_disconnect in self._on_disconnect:
+            on_disconnect(connection.info)
 
     def drain(self) -> None:
         """From now on each connection is told to close with its next answer; idle ones go when none came for
@@ -154,6 +168,8 @@ class ConnectionManager:
         try:
             self._prepare(request)
             response = await self._service(request)
+            if request.info.failure is not None:  # the router has answered it itself
+                self._count_failure(request.info.failure)
         except RequestError as error:
             response = self.explain(request, error)
         except Exception as error:
@@ -179,15 +195,17 @@ class ConnectionManager:
 
     def note_failure(self, request: Request, error: RequestError) -> None:
         info = request.info
-        info.add_flag(error.flag)
-        info.details = error.details
-        for kind, counter in _FAILURE_COUNTERS:
-            if isinstance(error, kind):
-                setattr(self.stats, counter, getattr(self.stats, counter) + 1)
-                break
+        info.fail(error)
+        self._count_failure(type(error))
         blameless = isinstance(error, DownstreamDisconnectError) or _is_waiting(request, error)
         if isinstance(error, DownstreamError) and not blameless:
             logger.info("downstream %s is at fault: %s", info.connection.remote_address, error)
+
+    def _count_failure(self, failure: type[RequestError]) -> None:
+        for kind, counter in _FAILURE_COUNTERS:
+            if issubclass(failure, kind):
+                setattr(self.stats, counter, getattr(self.stats, counter) + 1)
+                break
 
     def complete(self, request: Request, response: Response | None) -> None:
         """The exchange is over: `response` is None if the client left before it began."""
@@ -209,6 +227,7 @@ class ConnectionManager:
                 stats.downstream_rq_4xx += 1
             else:
                 stats.downstream_rq_5xx += 1
+        stats.rq_direct_response += info.direct_response
         stats.downstream_rq_time.record((info.end_s - info.start_s) * 1000)
         for on_complete in self._on_complete:
             on_complete(request, response)
@@ -242,9 +261,7 @@ class ConnectionManager:
             headers = [field for field in headers if field[0] != b"content-length"]
         info = request.info
         if not info.details:
-            info.details = "via_upstream" if info.upstream_address is not None else DIRECT_RESPONSE
-        if info.details == DIRECT_RESPONSE:
-            self.stats.rq_direct_response += 1
+            info.details = "via_upstream" if info.upstream_address is not None else "direct_response"
         headers.append(self._server_header)
         if not dated:
             headers.append(self._date(info))
