@@ -70,11 +70,13 @@ class NameResolutionError(SidecarError):
 
 
 class RequestError(SidecarError):
-    """Ends one request. ``details`` is Envoy's RESPONSE_CODE_DETAILS, ``flag`` its RESPONSE_FLAGS."""
+    """Ends one request. ``details`` is Envoy's RESPONSE_CODE_DETAILS, ``flag`` its RESPONSE_FLAGS: both for
+    logs. ``ends_connection``: the client's connection carries no request after this one."""
 
     status: ClassVar[int] = 503
     flag: ClassVar[str] = "-"
     details: ClassVar[str] = "internal_error"
+    ends_connection: ClassVar[bool] = False
 
 
 class DownstreamError(RequestError):
@@ -85,6 +87,8 @@ class DownstreamError(RequestError):
 
 class DownstreamProtocolError(DownstreamError):
     """Not HTTP, or HTTP that two parsers could read differently."""
+
+    ends_connection = True
 
 
 class ExpectationFailedError(DownstreamProtocolError):
@@ -107,6 +111,7 @@ class UpgradeRejectedError(DownstreamError):
 
 class HeadersTooLargeError(DownstreamError):
     status = 431
+    ends_connection = True
     details = "request_headers_too_large"
 
 

@@ -41,7 +41,6 @@ OnComplete = Callable[[Request, Response | None], None]
 
 Codec = Callable[["ConnectionManager", Connection], asyncio.Protocol]
 
-DIRECT_RESPONSE = "direct_response"
 _SERVICE_TIME = b"x-envoy-upstream-service-time"
 # Envoy's defaults: server_header_transformation OVERWRITE; the router's word on the time is the last hop's.
 _MANAGED = frozenset((b"date", b"server", _SERVICE_TIME, b"content-length", *HOP_BY_HOP))
@@ -154,6 +153,8 @@ class ConnectionManager:
         try:
             self._prepare(request)
             response = await self._service(request)
+            if request.info.failure is not None:  # the router has answered it itself
+                self._count_failure(request.info.failure)
         except RequestError as error:
             response = self.explain(request, error)
         except Exception as error:
@@ -179,15 +180,17 @@ class ConnectionManager:
 
     def note_failure(self, request: Request, error: RequestError) -> None:
         info = request.info
-        info.add_flag(error.flag)
-        info.details = error.details
-        for kind, counter in _FAILURE_COUNTERS:
-            if isinstance(error, kind):
-                setattr(self.stats, counter, getattr(self.stats, counter) + 1)
-                break
+        info.fail(error)
+        self._count_failure(type(error))
         blameless = isinstance(error, DownstreamDisconnectError) or _is_waiting(request, error)
         if isinstance(error, DownstreamError) and not blameless:
             logger.info("downstream %s is at fault: %s", info.connection.remote_address, error)
+
+    def _count_failure(self, failure: type[RequestError]) -> None:
+        for kind, counter in _FAILURE_COUNTERS:
+            if issubclass(failure, kind):
+                setattr(self.stats, counter, getattr(self.stats, counter) + 1)
+                break
 
     def complete(self, request: Request, response: Response | None) -> None:
         """The exchange is over: `response` is None if the client left before it began."""
@@ -209,6 +212,7 @@ class ConnectionManager:
                 stats.downstream_rq_4xx += 1
             else:
                 stats.downstream_rq_5xx += 1
+        stats.rq_direct_response += info.direct_response
         stats.downstream_rq_time.record((info.end_s - info.start_s) * 1000)
         for on_complete in self._on_complete:
             on_complete(request, response)
@@ -242,9 +246,7 @@ class ConnectionManager:
             headers = [field for field in headers if field[0] != b"content-length"]
         info = request.info
         if not info.details:
-            info.details = "via_upstream" if info.upstream_address is not None else DIRECT_RESPONSE
-        if info.details == DIRECT_RESPONSE:
-            self.stats.rq_direct_response += 1
+            info.details = "via_upstream" if info.upstream_address is not None else "direct_response"
         headers.append(self._server_header)
         if not dated:
             headers.append(self._date(info))

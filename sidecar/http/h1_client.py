@@ -33,6 +33,8 @@ class Http1ClientConnection(asyncio.Protocol):
     def __init__(self, *, max_headers_bytes: int = 80 * 1024, max_headers_count: int = 100) -> None:
         self.closed = False
         self.active = 0
+        self.closed_by_peer = False
+        self.cut_short = 0
         self.observer: ConnectionObserver | None = None
         self.received_bytes = 0
         self.sent_bytes = 0
@@ -110,6 +112,7 @@ class Http1ClientConnection(asyncio.Protocol):
         return False  # the transport closes; `connection_lost` follows
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self.closed_by_peer = not self.closed
         reason = f"the upstream closed the connection{f': {exc}' if exc else ''}"
         self._fail(UpstreamResetError(reason, request_sent=True))
         self._transport = None
@@ -247,6 +250,8 @@ class Http1ClientConnection(asyncio.Protocol):
 
     def _fail(self, error: RequestError) -> None:
         """Nothing more comes of this connection, nor of the exchange under way."""
+        if not self.closed:
+            self.cut_short = self.active
         self._request = None
         response, self._response = self._response, None
         self.active = 0

@@ -15,7 +15,6 @@ from typing import cast
 from sidecar.errors import (
     DownstreamDisconnectError,
     DownstreamError,
-    DownstreamProtocolError,
     DownstreamTimeoutError,
     RequestError,
     RequestHeaderTimeoutError,
@@ -183,7 +182,8 @@ class Http1ServerConnection(asyncio.Protocol):
         request = exchange.request
         try:
             response = exchange.response = await self._manager.handle(request)
-            if request.info.flags == DownstreamProtocolError.flag:
+            failure = request.info.failure
+            if failure is not None and failure.ends_connection:
                 exchange.incoming.keep_alive = False  # who sends one malformed request is not asked for more
             if self._manager.draining:
                 self._close_after(exchange.incoming)

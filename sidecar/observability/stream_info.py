@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecar.config.endpoint import SocketAddress
+from sidecar.errors import RequestError
 
 if TYPE_CHECKING:
     from sidecar.config.cluster import ServiceMetadata
@@ -43,7 +44,9 @@ class StreamInfo:
         "cluster",
         "connection",
         "details",
+        "direct_response",
         "end_s",
+        "failure",
         "flags",
         "host_workload",
         "protocol",
@@ -70,6 +73,10 @@ class StreamInfo:
         self.flags = ""
         """Envoy's response flags, comma-separated; empty for none."""
         self.details = ""
+        """Envoy's response code details. Neither they nor the flags decide anything: they are for logs."""
+        self.failure: type[RequestError] | None = None
+        """What ended the request, or was the last to go wrong; the error itself would keep its frames."""
+        self.direct_response = False
         self.request_id = b""
         self.route_name = ""
         self.virtual_host = ""
@@ -83,6 +90,12 @@ class StreamInfo:
         self.attempts = 0
         self.bytes_received = 0
         self.bytes_sent = 0
+
+    def fail(self, error: RequestError) -> None:
+        """Notes why the request, or the connection, came to nothing."""
+        self.failure = type(error)
+        self.add_flag(error.flag)
+        self.details = error.details
 
     def add_flag(self, flag: str) -> None:
         if flag != "-" and flag not in self.flags.split(","):

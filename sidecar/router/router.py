@@ -39,12 +39,13 @@ class Router:
     ) -> Response:
         response = action.respond(request)
         route.finish(response.headers)
-        request.info.details = "direct_response"
+        request.info.direct_response = True
         return response
 
     async def _forward(self, request: Request, route: CompiledRoute, forward: Forward) -> Response:
         """A failure is answered here, and not above, since the route's response headers apply to it too."""
         destination = forward.choose()
+        cluster: Cluster | None = None
         try:
             cluster = self._find_cluster(request, forward, destination)
             _rewrite(request, forward, destination)
@@ -64,6 +65,9 @@ class Router:
             response = _explain(request, error, forward.cluster_not_found_status)
         except (RoutingError, UpstreamError) as error:
             response = _explain(request, error)
+            if cluster is not None:  # Envoy: what is answered in a cluster's stead counts as its answer
+                cluster.stats.upstream_rq_completed += 1
+                cluster.stats.upstream_rq_5xx += 1
         for mutation in destination.headers.response:
             mutation.apply(response.headers)
         return response
@@ -114,7 +118,6 @@ def _rewrite(request: Request, forward: Forward, destination: Destination) -> No
 
 
 def _explain(request: Request, error: RequestError, status: int | None = None) -> Response:
-    request.info.add_flag(error.flag)
-    request.info.details = error.details
+    request.info.fail(error)
     request.info.upstream_failure = str(error)
     return local_reply(error, status)

@@ -16,10 +16,13 @@ class ConnectionObserver(Protocol):
 
 class Connection(Protocol):
     """`active` exchanges are under way of the `capacity` that it may carry at once (1 for HTTP/1.1).
-    `closed` is true from the moment that the peer's EOF or a fault was seen: it is never lent again.
-    Implementations call the observer; the pool sets it. The byte counts are of its whole life."""
+    `closed` is true from the moment that the peer's EOF or a fault was seen: it is never lent again; by then
+    `cut_short` says how many exchanges were under way, and `closed_by_peer` who closed it. Implementations
+    call the observer; the pool sets it. The byte counts are of its whole life."""
 
     closed: bool
+    closed_by_peer: bool
+    cut_short: int
     active: int
     capacity: int
     received_bytes: int

@@ -89,8 +89,12 @@ def _proxy(name: str, folder: Path, shared: dict[str, Any], stack: ExitStack) ->
         ("/direct", ""),
         ("/moved", ""),
         ("/refused", ""),
+        ("/missing", ""),
+        ("/late", "silence"),
+        ("/", "reset"),
+        ("/nothing", "ok"),
     ):
-        ask(ports["web"], path, headers={"answer": answer})
+        ask(ports["web"], path, "POST" if answer == "reset" else "GET", {"answer": answer})
     raw = stack.enter_context(socket.create_connection(("127.0.0.1", ports["raw"])))
     raw.sendall(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
     assert raw.recv(1000).startswith(b"HTTP/1.1 200")
@@ -337,6 +341,9 @@ COUNTED = (
     "http.web.downstream_rq_total|http.web.downstream_rq_completed|http.web.downstream_rq_2xx"
     "|http.web.downstream_rq_3xx|http.web.downstream_rq_4xx|http.web.downstream_rq_5xx"
     "|http.web.downstream_rq_active|http.web.downstream_cx_active|http.web.rq_direct_response"
+    "|http.web.(no_cluster|no_route)|cluster.refusing.upstream_rq_(5xx|completed|pending_failure_eject)"
+    "|cluster.upstream.upstream_cx_destroy(_local|_remote)?_with_active_rq"
+    "|cluster.upstream.upstream_rq_(timeout|cancelled)"
     "|cluster.upstream.upstream_rq_2xx|cluster.upstream.upstream_rq_4xx|cluster.upstream.upstream_rq_5xx"
     "|cluster.upstream.upstream_rq_completed|cluster.refusing.upstream_rq_total"
     "|cluster.refusing.upstream_cx_connect_fail|cluster.refusing.upstream_rq_pending_active"
@@ -349,7 +356,7 @@ COUNTED = (
 def test_values_that_the_requests_decide_are_the_same(pair: Pair) -> None:
     envoy, sidecar = (lines(page) for page in pair.ask(f"/stats?filter=^({COUNTED})$"))
     assert sidecar == envoy
-    assert "http.web.downstream_rq_total: 8" in sidecar
+    assert "http.web.downstream_rq_total: 12" in sidecar
 
 
 def test_usedonly_leaves_out_what_was_never_used(pair: Pair) -> None:

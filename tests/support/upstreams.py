@@ -54,6 +54,8 @@ class FakeConnection:
 
     def __init__(self, capacity: int = 1) -> None:
         self.closed = False
+        self.closed_by_peer = False
+        self.cut_short = 0
         self.active = 0
         self.capacity = capacity
         self.received_bytes = 0

@@ -94,6 +94,8 @@ class HostPool:
         self._pool.lost(lease)
         self._count_bytes(lease)
         self._count_closed()
+        if lease.connection.cut_short:
+            self._count_cut_short(lease.connection)
         self._open_wanted()
 
     def _count_opening(self) -> None:
@@ -107,6 +109,15 @@ class HostPool:
         self._env.stats.upstream_cx_active -= 1
         self._env.stats.upstream_cx_destroy += 1
         self._host_stats.cx_active -= 1
+
+    def _count_cut_short(self, connection: Connection) -> None:
+        stats = self._env.stats
+        stats.upstream_cx_destroy_with_active_rq += 1
+        if connection.closed_by_peer:
+            stats.upstream_cx_destroy_remote_with_active_rq += 1
+        else:
+            stats.upstream_cx_destroy_local_with_active_rq += 1
+            stats.upstream_rq_tx_reset += connection.cut_short
 
     def _count_bytes(self, lease: Lease) -> None:
         connection, stats = lease.connection, self._env.stats

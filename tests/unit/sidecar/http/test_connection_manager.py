@@ -3,9 +3,26 @@ from __future__ import annotations
 import pytest
 
 from sidecar.config.endpoint import SocketAddress
-from sidecar.errors import UpgradeRejectedError
+from sidecar.config.listener import HttpConnectionManager
+from sidecar.errors import (
+    DownstreamProtocolError,
+    DownstreamTimeoutError,
+    ExpectationFailedError,
+    HeadersTooLargeError,
+    NoClusterError,
+    NoRouteError,
+    RequestError,
+    RequestHeaderTimeoutError,
+    StreamIdleTimeoutError,
+    UpgradeRejectedError,
+    UpstreamResetError,
+)
+from sidecar.http.connection_manager import ConnectionManager
+from sidecar.http.h1_server import Http1ServerConnection
 from sidecar.http.message import Body, Headers, Request, Response
-from tests.support.http1 import Server, response
+from sidecar.observability.stats import HttpConnectionManagerStats
+from tests.support.http1 import Clock, FakeTimers, Server, response
+from tests.support.requests import make_request
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 CONSTANT: Headers = [(b"server", b"app"), (b"x-envoy-upstream-service-time", b"9"), (b"x-a", b"b")]
@@ -124,6 +141,68 @@ async def test_end_of_a_request_is_counted_and_reported_once() -> None:
     assert (server.info.bytes_received, server.info.bytes_sent) == (3, 5)
     assert server.info.end_s - server.info.start_s == 0.25
     assert server.info.details == "direct_response"
+
+
+@pytest.mark.parametrize(
+    ("error", "counter"),
+    [
+        (NoRouteError, "no_route"),
+        (NoClusterError, "no_cluster"),
+        (HeadersTooLargeError, "downstream_rq_too_large"),
+        (DownstreamProtocolError, "downstream_cx_protocol_error"),
+        (ExpectationFailedError, "downstream_cx_protocol_error"),
+        (DownstreamTimeoutError, "downstream_rq_timeout"),
+        (StreamIdleTimeoutError, "downstream_rq_idle_timeout"),
+        (RequestHeaderTimeoutError, "downstream_rq_header_timeout"),
+        (UpstreamResetError, None),
+        (UpgradeRejectedError, None),
+    ],
+)
+@pytest.mark.parametrize("answered", [False, True])
+async def test_a_failure_counts_once_whoever_answers_it(
+    error: type[RequestError], counter: str | None, answered: bool
+) -> None:
+    """The router answers itself, as the route's response headers are for its replies too."""
+
+    async def service(request: Request) -> Response:
+        if not answered:
+            raise error("so it is")
+        request.info.fail(error("so it is"))
+        return response(b"", status=503)
+
+    manager = ConnectionManager(
+        HttpConnectionManager(stat_prefix="test"),
+        service,
+        HttpConnectionManagerStats(),
+        codec=Http1ServerConnection,
+        timers=FakeTimers(Clock()),
+    )
+    await manager.handle(make_request())
+    counted = [name for name, value in manager.stats.items() if value == 1]
+    assert counted == ([counter] if counter is not None else [])
+
+
+async def test_words_for_logs_count_nothing() -> None:
+    async def service(request: Request) -> Response:
+        request.info.details = "direct_response"
+        request.info.add_flag("NR")
+        return response(b"")
+
+    server = Server(service)
+    await server.exchange(GET)
+    assert (server.stats.rq_direct_response, server.stats.no_route) == (0, 0)
+
+
+async def test_a_direct_response_is_counted_whatever_a_filter_calls_it() -> None:
+    async def service(request: Request) -> Response:
+        request.info.direct_response = True
+        request.info.details = "of_my_own"
+        return response(b"")
+
+    server = Server(service)
+    await server.exchange(GET)
+    assert server.stats.rq_direct_response == 1
+    assert server.info.details == "of_my_own"
 
 
 async def test_connections_are_counted() -> None:

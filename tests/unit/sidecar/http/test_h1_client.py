@@ -42,6 +42,33 @@ class Client:
         await settle()
 
 
+async def test_it_says_who_closed_it_and_what_was_under_way() -> None:
+    ended: list[tuple[int, bool]] = []
+    for by_peer in (False, True):
+        for under_way in (False, True):
+            client = Client()
+            sending = await client.send(new_request())
+            if not under_way:
+                await client.answer(OK)
+            if by_peer:
+                client.transport.lose(ConnectionResetError())
+            else:
+                client.connection.close()
+            await settle()
+            await asyncio.gather(sending, return_exceptions=True)
+            ended.append((client.connection.cut_short, client.connection.closed_by_peer))
+    assert ended == [(0, False), (1, False), (0, True), (1, True)]
+
+
+async def test_exchange_that_ends_with_its_connection_was_not_cut_short() -> None:
+    client = Client()
+    sending = await client.send(new_request())
+    await client.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+    assert (await sending).status == 200
+    assert client.connection.closed
+    assert client.connection.cut_short == 0
+
+
 async def test_whole_exchange_is_one_write_and_leaves_the_connection_idle() -> None:
     client = Client()
     sending = await client.send(new_request(b"POST", b"/a", [(b"x-a", b"b")], b"ping"))

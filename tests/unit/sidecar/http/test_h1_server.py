@@ -4,7 +4,13 @@ import asyncio
 
 import pytest
 
-from sidecar.errors import NoHealthyUpstreamError, UpstreamResetError
+from sidecar.errors import (
+    DownstreamProtocolError,
+    HeadersTooLargeError,
+    NoHealthyUpstreamError,
+    RequestError,
+    UpstreamResetError,
+)
 from sidecar.http.h1_request_queue import MAX_WAITING_REQUESTS
 from sidecar.http.h1_timeouts import LINGER_S
 from sidecar.http.message import Body, Request, Response, Service
@@ -442,6 +448,25 @@ async def test_error_of_the_stack_is_a_local_reply() -> None:
     assert (status_of(answer), body_of(answer)) == (503, b"no healthy upstream")
     assert server.info.flags == "UH"
     assert not server.transport.closed
+
+
+@pytest.mark.parametrize(
+    ("error", "closed"),
+    [(DownstreamProtocolError, True), (HeadersTooLargeError, True), (NoHealthyUpstreamError, False)],
+)
+@pytest.mark.parametrize("flag", ["", "DPE", "XY"])
+async def test_clients_fault_and_no_flag_ends_its_connection(
+    error: type[RequestError], closed: bool, flag: str
+) -> None:
+    async def service(request: Request) -> Response:
+        if flag:
+            request.info.add_flag(flag)
+        raise error("so it is")
+
+    server = Server(service)
+    answer = await server.exchange(GET)
+    assert server.transport.closed == closed
+    assert (fields_of(answer).get(b"connection") == b"close") == closed
 
 
 async def test_fault_of_ours_is_500_and_a_traceback_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
