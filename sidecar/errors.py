@@ -19,6 +19,7 @@
         │   └── DownstreamDisconnectError   gone before the response was complete
         ├── RoutingError            nobody to send to
         │   ├── NoRouteError                404
+        │   ├── NoFilterChainError          none: the listener closes the connection
         │   ├── NoClusterError              503
         │   ├── NoHealthyUpstreamError      503
         │   └── UpstreamOverflowError       503: a circuit breaker is open
@@ -144,6 +145,13 @@ class NoRouteError(RoutingError):
     status = 404
     flag = "NR"
     details = "route_not_found"
+
+
+class NoFilterChainError(RoutingError):
+    """Ends a connection: before there is any request."""
+
+    flag = "NR"
+    details = "filter_chain_not_found"
 
 
 class NoClusterError(RoutingError):

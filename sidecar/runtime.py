@@ -100,6 +100,7 @@ class Sidecar:
             contexts=self._contexts,
             make_http=self._make_http,
             make_tcp=self._make_tcp,
+            observe_refused=lambda listener: self._telemetry.for_listener(listener.access_logs),
             stats=self._stats,
             timers=self._timers,
             settings=ListenerSettings(drain_time_s=settings.drain_time_s),
@@ -242,13 +243,16 @@ class Sidecar:
             codec=Http1ServerConnection,
             timers=self._timers,
             on_complete=self._telemetry.for_requests(listener.direction, config.access_logs),
+            on_disconnect=self._telemetry.for_listener(listener.access_logs),
         )
 
     def _make_tcp(self, config: TcpProxy, listener: Listener) -> ConnectionHandler:
         services = TcpProxyServices(
             find_cluster=self._clusters.get,
             timers=self._timers,
-            observer=self._telemetry.for_connections(listener.direction, config.access_logs),
+            observer=self._telemetry.for_connections(
+                listener.direction, (*config.access_logs, *listener.access_logs)
+            ),
             rng=random.Random(),
         )
         return TcpProxyHandler(config, self._stats.tcp(config.stat_prefix), services)

@@ -52,11 +52,6 @@ class ForwardClientCert(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Tracing:
-    random_sampling_percent: float = 100.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class HttpConnectionManager:
     """``HttpConnectionManager``. Exactly one of ``route_config`` and ``rds_name`` is set. Timeouts of 0 are
     disabled. ``client_cert_details`` names what APPEND_FORWARD and SANITIZE_SET put into
@@ -87,6 +82,7 @@ class HttpConnectionManager:
     stream_idle_timeout_s: float = 300.0
     idle_timeout_s: float = 3600.0
     drain_timeout_s: float = 5.0
+    delayed_close_timeout_s: float = 1.0
     access_logs: tuple[AccessLog, ...] = ()
 
 

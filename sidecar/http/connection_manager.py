@@ -38,6 +38,7 @@ from sidecar.timers import Timers
 logger = logging.getLogger(__name__)
 
 OnComplete = Callable[[Request, Response | None], None]
+OnDisconnect = Callable[[StreamInfo], None]
 
 Codec = Callable[["ConnectionManager", Connection], asyncio.Protocol]
 
@@ -59,7 +60,10 @@ _FAILURE_COUNTERS: tuple[tuple[type[RequestError], str], ...] = (
 
 
 class ServerConnection(Protocol):
-    """A downstream connection's codec, as the manager sees it."""
+    """A downstream connection's codec, as the manager sees it. `info` is of the connection as a whole: the
+    bytes on it, and the protocol of its requests."""
+
+    info: StreamInfo
 
     def drain(self) -> None:
         """Answers what is under way, takes nothing new, and closes."""
@@ -82,6 +86,7 @@ class ConnectionManager:
         timers: Timers,
         clock: Callable[[], float] = time.monotonic,
         on_complete: tuple[OnComplete, ...] = (),
+        on_disconnect: tuple[OnDisconnect, ...] = (),
     ) -> None:
         self.config = config
         self.stats = stats
@@ -91,6 +96,7 @@ class ConnectionManager:
         self._service = service
         self._codec = codec
         self._on_complete = on_complete
+        self._on_disconnect = on_disconnect
         self._connections: set[ServerConnection] = set()
         self._no_connections = asyncio.Event()
         self._no_connections.set()
@@ -105,6 +111,12 @@ class ConnectionManager:
     def protocol(self, connection: Connection) -> asyncio.Protocol:
         """The codec for a connection that was accepted, and whose TLS handshake is done."""
         return self._codec(self, connection)
+
+    def connection_info(self, connection: Connection) -> StreamInfo:
+        """What a codec notes of its connection; no request has said yet which protocol it speaks."""
+        info = StreamInfo(connection, self.clock(), time.time())
+        info.protocol = ""
+        return info
 
     @property
     def active_connections(self) -> int:
@@ -122,6 +134,9 @@ class ConnectionManager:
             self._no_connections.set()
         self.stats.downstream_cx_active -= 1
         self.stats.downstream_cx_destroy += 1
+        connection.info.end_s = self.clock()
+        for on_disconnect in self._on_disconnect:
+            on_disconnect(connection.info)
 
     def drain(self) -> None:
         """From now on each connection is told to close with its next answer; idle ones go when none came for

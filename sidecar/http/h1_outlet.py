@@ -7,17 +7,21 @@ import asyncio
 
 from sidecar.http.h1_timeouts import ConnectionTimeouts
 from sidecar.observability.stats import HttpConnectionManagerStats
+from sidecar.observability.stream_info import StreamInfo
 
 
 class Outlet:
     """Writes to the transport that it was opened with; once that is lost, to nowhere."""
 
-    __slots__ = ("_stats", "_timeouts", "_transport", "_unflushed_bytes", "lingering", "writable")
+    __slots__ = ("_info", "_stats", "_timeouts", "_transport", "_unflushed_bytes", "lingering", "writable")
 
-    def __init__(self, stats: HttpConnectionManagerStats, timeouts: ConnectionTimeouts) -> None:
+    def __init__(
+        self, stats: HttpConnectionManagerStats, timeouts: ConnectionTimeouts, info: StreamInfo
+    ) -> None:
         self.writable: asyncio.Future[None] | None = None  # set while the client is slow to read
         self.lingering = False
         self._stats = stats
+        self._info = info
         self._timeouts = timeouts
         self._transport: asyncio.Transport | None = None
         self._unflushed_bytes = 0  # when the flush of a connection that closes was last looked at
@@ -32,6 +36,7 @@ class Outlet:
     def write(self, data: bytes) -> None:
         if self._transport is not None:
             self._stats.downstream_cx_tx_bytes_total += len(data)
+            self._info.bytes_sent += len(data)
             self._transport.write(data)
 
     async def moved(self) -> None:

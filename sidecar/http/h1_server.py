@@ -37,6 +37,7 @@ class Http1ServerConnection(asyncio.Protocol):
         config = manager.config
         self._manager = manager
         self._connection = connection
+        self.info = manager.connection_info(connection)
         self._scheme = b"https" if connection.tls_version else b"http"
         self._stats = manager.stats
         self._loop = asyncio.get_running_loop()
@@ -45,7 +46,7 @@ class Http1ServerConnection(asyncio.Protocol):
         self._timeouts = ConnectionTimeouts(
             config, manager.timers, manager.clock, self._expire, self._expire_request
         )
-        self._outlet = Outlet(manager.stats, self._timeouts)
+        self._outlet = Outlet(manager.stats, self._timeouts, self.info)
         self._writer = ResponseWriter(self._outlet, manager.stats)
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
@@ -66,6 +67,7 @@ class Http1ServerConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._stats.downstream_cx_rx_bytes_total += len(data)
+        self.info.bytes_received += len(data)
         if self._outlet.lingering:
             return
         if self._exchange is not None:
@@ -143,6 +145,7 @@ class Http1ServerConnection(asyncio.Protocol):
             info.protocol = "HTTP/1.0"
         else:
             request.inform = self._inform
+        self.info.protocol = info.protocol
         request.limit_idle_time = self._timeouts.limit_stream
         self._exchange = Exchange(incoming, request)
         self._timeouts.begin_stream(info.start_s)
@@ -185,6 +188,7 @@ class Http1ServerConnection(asyncio.Protocol):
             failure = request.info.failure
             if failure is not None and failure.ends_connection:
                 exchange.incoming.keep_alive = False  # who sends one malformed request is not asked for more
+                self.info.add_flag(failure.flag)
             if self._manager.draining:
                 self._close_after(exchange.incoming)
             if isinstance(response.body, bytes):
@@ -231,6 +235,8 @@ class Http1ServerConnection(asyncio.Protocol):
         """What arrived is no request: it is answered here, and counted and logged like one."""
         request = Request(b"", self._scheme, b"", b"", [], b"", self._manager.begin(self._connection))
         response = self._manager.refuse(request, error)
+        if error.ends_connection:
+            self.info.add_flag(error.flag)
         self._reply_and_linger(request, response)
         self._manager.complete(request, response)
 
@@ -267,9 +273,13 @@ class Http1ServerConnection(asyncio.Protocol):
         self._outlet.close()
 
     def _linger(self) -> None:
-        if self._transport is not None and not self._outlet.lingering:
+        if self._transport is None or self._outlet.lingering:
+            return
+        if self._timeouts.lingers:
             self._queue.close()
             self._outlet.linger()
+        else:
+            self._close_when_flushed()
 
     def _expire(self) -> None:
         """Nothing moved for too long."""

@@ -11,10 +11,6 @@ from sidecar.config.listener import HttpConnectionManager
 from sidecar.http.deadline import Deadline
 from sidecar.timers import Timer, Timers
 
-# Envoy's delayed_close_timeout: an error reply must reach a client that is still sending, and an answer one
-# that is still reading.
-LINGER_S = 1.0
-
 
 class ConnectionTimeouts:
     """Calls `on_expiry` when the present wait has lasted too long, whosever fault that is, and
@@ -86,8 +82,14 @@ class ConnectionTimeouts:
         if idle:
             self.await_request(self._clock())
 
+    @property
+    def lingers(self) -> bool:
+        return self._config.delayed_close_timeout_s > 0
+
     def linger(self) -> None:
-        self._deadline.move_to(self._clock() + LINGER_S)
+        """Envoy's delayed_close_timeout: an error reply must reach a client that is still sending, and an
+        answer one that is still reading. Where that is 0, nobody is waited for but a client that reads."""
+        self._deadline.move_to(self._clock() + (self._config.delayed_close_timeout_s or self._idle_timeout_s))
 
     def limit_request(self) -> None:
         """Until `end_request`: the body of a request is on its way."""

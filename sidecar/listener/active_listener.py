@@ -6,8 +6,9 @@ import asyncio
 import logging
 import socket
 import ssl
+import time
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Final, TypeVar, cast
 
@@ -15,7 +16,7 @@ from protos.node import WORKLOAD_CERTIFICATE_SECRET
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import FilterChain, Listener
 from sidecar.config.tls import DownstreamTls
-from sidecar.errors import IdentityError
+from sidecar.errors import IdentityError, NoFilterChainError, RequestError
 from sidecar.identity.contexts import TlsContexts
 from sidecar.identity.peer import fingerprint, subject
 from sidecar.listener.detect import RAW, TLS, Detection
@@ -24,7 +25,9 @@ from sidecar.listener.handler import ConnectionHandler
 from sidecar.listener.original_dst import original_destination
 from sidecar.listener.peek import first_byte, sniff
 from sidecar.observability.stats import ListenerStats
-from sidecar.observability.stream_info import Connection
+from sidecar.observability.stream_info import Connection, StreamInfo
+
+OnRefused = Callable[[StreamInfo], None]
 
 _LOG = logging.getLogger(__name__)
 
@@ -48,6 +51,7 @@ class Accepted:
     remote: SocketAddress
     local: SocketAddress
     original_destination: SocketAddress | None
+    accepted_s: float = field(default_factory=time.monotonic)
 
     @property
     def destination(self) -> SocketAddress:
@@ -77,6 +81,8 @@ class ActiveListener:
         default_chain: ActiveChain | None,
         stats: ListenerStats,
         services: Services,
+        *,
+        on_refused: tuple[OnRefused, ...] = (),
     ) -> None:
         """Raises `ConfigError` when the filter chains' matches are not valid."""
         self.config: Final = config
@@ -86,6 +92,7 @@ class ActiveListener:
             ((chain.config.match, chain) for chain in chains), default_chain
         )
         self._services: Final = services
+        self._on_refused: Final = on_refused
         self._setups: Final[set[asyncio.Task[None]]] = set()
         self._waits: Final[set[asyncio.Timeout]] = set()  # for what clients have to say first
         self._draining = False
@@ -137,6 +144,8 @@ class ActiveListener:
 
     async def _set_up(self, accepted: Accepted) -> None:
         handed_over = False
+        detection: Detection | None = None
+        failure: RequestError | None = None
         try:
             candidates = self._matcher.for_destination(accepted.destination)
             detection = await self._detect(candidates, accepted)
@@ -145,6 +154,7 @@ class ActiveListener:
             chain = candidates.choose(detection)
             if chain is None:
                 self.stats.no_filter_chain_match += 1
+                failure = NoFilterChainError(f"no filter chain takes {detection}")
                 _LOG.info("%s: %s: no filter chain takes %s", self.config.name, accepted.remote, detection)
                 return
             if not await self._has_begun(chain, accepted, detection):
@@ -156,6 +166,7 @@ class ActiveListener:
         finally:
             if not handed_over:
                 accepted.sock.close()
+                self._report_refused(accepted, detection, failure)
 
     async def _detect(self, candidates: Candidates[ActiveChain], accepted: Accepted) -> Detection | None:
         """What the client speaks, where that matters; None when it took too long to say."""
@@ -230,10 +241,12 @@ class ActiveListener:
             )
         except IdentityError as error:
             accepted.sock.close()
+            self._report_refused(accepted, detection)
             self.stats.ssl__connection_error += 1
             _LOG.warning("%s: cannot serve TLS to %s: %s", self.config.name, accepted.remote, error)
         except OSError as error:
             self._count_handshake_failure(error)
+            self._report_refused(accepted, detection)
             _LOG.info(
                 "%s: the TLS handshake of client %s failed: %s", self.config.name, accepted.remote, error
             )
@@ -271,9 +284,31 @@ class ActiveListener:
         """The connection is its handler's: to cancel what is left of its setup would tear it down unheard."""
         self._setups.discard(setup)
 
-    def refused(self, accepted: Accepted, error: IdentityError) -> None:
+    def refused(self, accepted: Accepted, detection: Detection, error: IdentityError) -> None:
         self.stats.ssl__fail_verify_san += 1
+        self._report_refused(accepted, detection)
         _LOG.info("%s: client %s refused: %s", self.config.name, accepted.remote, error)
+
+    def _report_refused(
+        self, accepted: Accepted, detection: Detection | None, failure: RequestError | None = None
+    ) -> None:
+        """A connection that no handler gets: what is told of it is told here."""
+        if not self._on_refused:
+            return
+        connection = Connection(
+            id=next(self._services.connection_ids),
+            remote_address=accepted.remote,
+            local_address=accepted.local,
+            original_destination=accepted.original_destination,
+            server_name=detection.server_name if detection is not None else "",
+        )
+        now_s = time.monotonic()
+        info = StreamInfo(connection, accepted.accepted_s, time.time() - now_s + accepted.accepted_s)
+        info.protocol, info.end_s = "", now_s
+        if failure is not None:
+            info.fail(failure)
+        for on_refused in self._on_refused:
+            on_refused(info)
 
     def _count_handshake_failure(self, error: OSError) -> None:
         reason = getattr(error, "reason", None)
@@ -319,7 +354,7 @@ class _Admission(asyncio.Protocol):
                 transport.get_extra_info("ssl_object"),
             )
         except IdentityError as error:
-            self._listener.refused(self._accepted, error)
+            self._listener.refused(self._accepted, self._detection, error)
             transport.abort()
             return
         self._listener.admitted(self._setup)

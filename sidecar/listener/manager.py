@@ -11,7 +11,7 @@ import asyncio
 import logging
 import resource
 from collections import Counter
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from enum import Enum
 from itertools import count
@@ -22,7 +22,7 @@ from sidecar.config.listener import FilterChain, HttpConnectionManager, Listener
 from sidecar.config.snapshot import EMPTY_SNAPSHOT, Snapshot
 from sidecar.errors import ConfigError, IdentityError
 from sidecar.identity.contexts import TlsContexts
-from sidecar.listener.active_listener import ActiveChain, ActiveListener, Services
+from sidecar.listener.active_listener import ActiveChain, ActiveListener, OnRefused, Services
 from sidecar.listener.bound_addresses import BoundAddresses, Claims
 from sidecar.listener.handler import ConnectionHandler, MakeHttp, MakeTcp
 from sidecar.listener.listen_socket import is_local
@@ -70,7 +70,8 @@ class _Draining:
 
 
 class ListenerManager:
-    """Lives in the event loop's thread. ``make_http`` and ``make_tcp`` build a filter chain's handler."""
+    """Lives in the event loop's thread. ``make_http`` and ``make_tcp`` build a filter chain's handler;
+    ``observe_refused`` gives what a listener calls with each connection that no handler gets."""
 
     def __init__(
         self,
@@ -78,6 +79,7 @@ class ListenerManager:
         contexts: TlsContexts,
         make_http: MakeHttp,
         make_tcp: MakeTcp,
+        observe_refused: Callable[[Listener], tuple[OnRefused, ...]] = lambda listener: (),
         stats: Stats,
         timers: Timers,
         settings: ListenerSettings,
@@ -85,6 +87,7 @@ class ListenerManager:
         self._contexts: Final = contexts
         self._make_http: Final = make_http
         self._make_tcp: Final = make_tcp
+        self._observe_refused: Final = observe_refused
         self._stats: Final = stats
         self._timers: Final = timers
         self._settings: Final = settings
@@ -168,6 +171,7 @@ class ListenerManager:
             None if default is None else self._chain(default, config, current),
             self._stats.listener(_stat_name(config.address)),
             self._services,
+            on_refused=self._observe_refused(config),
         )
         if config.bind_to_port and self._may_accept(config):
             self._bound.listen(config, listener.accept)

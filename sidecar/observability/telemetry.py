@@ -49,6 +49,7 @@ class ObservedRequest(LoggedRequest, Protocol):
 
 
 OnComplete = Callable[[ObservedRequest, LoggedResponse | None], None]
+OnDisconnect = Callable[[StreamInfo], None]
 
 
 class Telemetry:
@@ -84,7 +85,7 @@ class Telemetry:
     ) -> tuple[OnComplete, ...]:
         """What is to be called as each request of a listener ends. Raises `ConfigError` for a log that
         cannot be opened or a format that is none."""
-        observers = [_logging(logger) for logger in self._loggers(access_logs)]
+        observers = [_logging(logger) for logger in self._loggers((*self._everywhere, *access_logs))]
         metrics = self._metrics(direction)
         return tuple(observers) if metrics is None else (_counting(metrics), *observers)
 
@@ -92,7 +93,16 @@ class Telemetry:
         self, direction: TrafficDirection, access_logs: Iterable[AccessLog]
     ) -> ConnectionTelemetry:
         """The same for a TCP proxy."""
-        return ConnectionTelemetry(self._metrics(direction), tuple(self._loggers(access_logs)))
+        return ConnectionTelemetry(
+            self._metrics(direction), tuple(self._loggers((*self._everywhere, *access_logs)))
+        )
+
+    def for_listener(self, access_logs: Iterable[AccessLog]) -> tuple[OnDisconnect, ...]:
+        """What is to be called as each connection of a listener ends: its own logs alone, as the others have
+        the requests. Raises `ConfigError`."""
+        return tuple(
+            (lambda info, log=logger.log: log(info, None, None)) for logger in self._loggers(access_logs)
+        )
 
     def reopen_logs(self) -> None:
         """Log rotation has renamed the files: each is opened anew, under its path, within a second."""
@@ -114,10 +124,7 @@ class Telemetry:
         return self.source if direction is TrafficDirection.OUTBOUND else self.destination
 
     def _loggers(self, access_logs: Iterable[AccessLog]) -> list[AccessLogger]:
-        return [
-            AccessLogger(self._file(log.path), log, path=f"access_log {log.path}")
-            for log in (*self._everywhere, *access_logs)
-        ]
+        return [AccessLogger(self._file(log.path), log, path=f"access_log {log.path}") for log in access_logs]
 
     def _file(self, path: str) -> LogFile:
         file = self._files.get(path)

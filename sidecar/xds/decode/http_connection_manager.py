@@ -53,6 +53,7 @@ def decode_http_connection_manager(view: View) -> HttpConnectionManager:
         stream_idle_timeout_s=view.duration_s("stream_idle_timeout", 300.0),
         idle_timeout_s=common.duration_s("idle_timeout", 3600.0),
         drain_timeout_s=view.duration_s("drain_timeout", 5.0),
+        delayed_close_timeout_s=view.duration_s("delayed_close_timeout", 1.0),
         access_logs=decode_access_logs(view),
     )
 

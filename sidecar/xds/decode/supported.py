@@ -58,9 +58,7 @@ _CORE: Final = {
     "envoy.config.core.v3.HeaderValue": _support("key value"),
     "envoy.config.core.v3.HeaderValueOption": _support("header append append_action keep_empty_value"),
     "envoy.config.core.v3.TcpKeepalive": _support("keepalive_probes keepalive_time keepalive_interval"),
-    "envoy.config.core.v3.ConfigSource": _support(
-        "ads api_config_source initial_fetch_timeout resource_api_version"
-    ),
+    "envoy.config.core.v3.ConfigSource": _support("ads initial_fetch_timeout resource_api_version"),
     "envoy.config.core.v3.AggregatedConfigSource": _support(),
     "envoy.config.core.v3.ApiConfigSource": _support(
         "api_type transport_api_version grpc_services",
@@ -110,7 +108,6 @@ _CORE: Final = {
         listening_addresses=_SENT,
     ),
     "envoy.type.v3.Percent": _support("value"),
-    "envoy.type.v3.FractionalPercent": _support("numerator denominator"),
     "envoy.type.v3.Int64Range": _support("start end"),
     "envoy.type.matcher.v3.StringMatcher": _support("exact prefix suffix safe_regex contains ignore_case"),
     "envoy.type.matcher.v3.RegexMatcher": _support("regex", google_re2="RE2 is the only engine"),
@@ -172,9 +169,8 @@ _HTTP_CONNECTION_MANAGER: Final = {
         "request_headers_timeout drain_timeout access_log use_remote_address xff_num_trusted_hops "
         "skip_xff_append generate_request_id preserve_external_request_id forward_client_cert_details "
         "set_current_client_cert_details upgrade_configs normalize_path merge_slashes "
-        "path_with_escaped_slashes_action request_id_extension tracing",
+        "path_with_escaped_slashes_action request_id_extension tracing delayed_close_timeout",
         http2_protocol_options=_HTTP2_TUNING,
-        delayed_close_timeout="a connection closes when its last response was written",
     ),
     f"{_MANAGER}.Rds": _support("config_source route_config_name"),
     f"{_MANAGER}.HttpFilter": _support("name typed_config is_optional"),

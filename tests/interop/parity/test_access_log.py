@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import ssl
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -22,7 +23,7 @@ from tests.support.raw_http import RawConnection
 from tests.support.recording_upstream import recording_upstream
 
 BOOTSTRAP = Template(Path(__file__).with_name("access_log.yaml").read_text())
-LISTENERS = ("web", "raw")
+LISTENERS = ("web", "raw", "plain", "unmatched")
 # What a client may send in a header: text, UTF-8 and not, what JSON escapes, what is cut within a character.
 VALUES = (
     b"plain",
@@ -107,7 +108,33 @@ def _proxy(name: str, folder: Path, shared: dict[str, int], stack: ExitStack) ->
     with RawConnection(ports["raw"]) as connection:
         connection.send(b"GET / HTTP/1.1\r\nhost: raw.test\r\n\r\n")
         connection.read_answer("GET")
+    for data, answers in ((GET * 2, 2), (CLOSING, 1), (MALFORMED, 1), (b"", 0)):
+        with RawConnection(ports["plain"]) as connection:
+            connection.send(data)
+            for _ in range(answers):
+                connection.read_answer("GET")
+    for data in (
+        client_hello("somebody.test"),
+        b"not TLS\r\n",
+        b"",
+    ):  # the last one says nothing for too long
+        with RawConnection(ports["unmatched"]) as connection:
+            connection.send(data)
+            assert connection.read_rest() == ""
     return Proxy(process, ports, folder)
+
+
+GET = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
+CLOSING = b"GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n"
+MALFORMED = b"GET / HTTP/1.1\r\nhost: a\r\nx-a: \x00\r\n\r\n"
+
+
+def client_hello(name: str) -> bytes:
+    outgoing = ssl.MemoryBIO()
+    client = ssl.create_default_context().wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname=name)
+    with suppress(ssl.SSLWantReadError):
+        client.do_handshake()
+    return outgoing.read()
 
 
 REQUESTS = len(VALUES) + len(PATHS)
@@ -176,6 +203,26 @@ def names(line: bytes) -> list[str]:
 def test_tcp_connections_are_logged_alike(pair: tuple[Proxy, Proxy]) -> None:
     envoys, ours = (json.loads(proxy.lines("tcp", 1)[0]) for proxy in pair)
     assert ours == envoys
+
+
+@pytest.mark.parametrize(
+    ("log", "connections"), [("raw_listener", 1), ("plain_listener", 4), ("unmatched_listener", 3)]
+)
+def test_a_listener_logs_each_of_its_connections(
+    pair: tuple[Proxy, Proxy], log: str, connections: int
+) -> None:
+    envoys, ours = ([of_connection(line) for line in proxy.lines(log, connections)] for proxy in pair)
+    assert len(envoys) == connections
+    assert ours == envoys
+
+
+def of_connection(line: bytes) -> Any:
+    """A reply's words and its dates are each proxy's own."""
+    values = json.loads(line)
+    if values["flags"] == "DPE":
+        values["sent"] = "<sent>"
+        values["protocol"] = None
+    return values
 
 
 @pytest.mark.parametrize("how", ["SIGUSR1", "/reopen_logs"])

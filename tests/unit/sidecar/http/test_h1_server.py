@@ -12,12 +12,12 @@ from sidecar.errors import (
     UpstreamResetError,
 )
 from sidecar.http.h1_request_queue import MAX_WAITING_REQUESTS
-from sidecar.http.h1_timeouts import LINGER_S
 from sidecar.http.message import Body, Request, Response, Service
 from tests.support.http1 import CLIENT, FakeTransport, Server, echo, read_all, response, settle
 
 HOST = b"Host: a\r\n"
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
+LINGER_S = 1.0  # what a connection manager does by default
 
 
 async def hello(request: Request) -> Response:
@@ -448,6 +448,34 @@ async def test_error_of_the_stack_is_a_local_reply() -> None:
     assert (status_of(answer), body_of(answer)) == (503, b"no healthy upstream")
     assert server.info.flags == "UH"
     assert not server.transport.closed
+
+
+@pytest.mark.parametrize("seconds", [0.25, 5.0])
+async def test_client_that_is_at_fault_has_the_configured_time_to_read_the_reply(seconds: float) -> None:
+    server = Server(hello, delayed_close_timeout_s=seconds)
+    assert status_of(await server.exchange(b"nonsense\r\n\r\n")) == 400
+    server.timers.advance(seconds - 0.125)
+    await settle()
+    assert not server.transport.closed
+    server.timers.advance(0.125)
+    await settle()
+    assert server.transport.closed
+
+
+async def test_without_such_a_time_the_connection_closes_with_the_reply() -> None:
+    server = Server(hello, delayed_close_timeout_s=0.0)
+    assert status_of(await server.exchange(b"nonsense\r\n\r\n")) == 400
+    assert server.transport.closed
+
+
+async def test_without_such_a_time_a_slow_client_is_waited_for_as_long_as_it_may_be_idle() -> None:
+    server = Server(hello, delayed_close_timeout_s=0.0, idle_timeout_s=60.0)
+    server.transport.unflushed_bytes = 100
+    await server.exchange(b"nonsense\r\n\r\n")
+    server.timers.advance(59.0)
+    assert not server.transport.aborted
+    server.timers.advance(1.0)
+    assert server.transport.aborted
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,18 @@ async def test_logs_of_several_listeners_share_a_file_and_are_written_at_the_end
     assert lines == [{"path": "/a", "host": None}] * 2 + [{"path": None, "host": None}]
 
 
+async def test_a_listeners_own_logs_are_of_its_connections(tmp_path: Path) -> None:
+    reporter = telemetry(access_log="text")
+    assert reporter.for_listener(()) == (), "what the command line asks for has the requests"
+    logs = tuple(AccessLog(path=str(tmp_path / name), format="%BYTES_SENT%\n") for name in "ab")
+    stream = info()
+    stream.bytes_sent = 7
+    for on_disconnect in reporter.for_listener(logs):
+        on_disconnect(stream)
+    await reporter.close()
+    assert [(tmp_path / name).read_text() for name in "ab"] == ["7\n", "7\n"]
+
+
 async def test_a_log_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
     logs = (AccessLog(path=str(tmp_path / "no" / "log")),)
     with pytest.raises(ConfigError, match=r"access_log.path: .*no/log: No such file"):

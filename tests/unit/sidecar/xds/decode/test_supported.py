@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import re
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, is_dataclass
+from importlib import import_module
+from pathlib import Path
+from pkgutil import iter_modules
+from types import ModuleType
 
 import pytest
 from envoy.admin.v3 import config_dump_pb2
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.route.v3 import route_components_pb2
-from google.protobuf import descriptor_pool
+from google.protobuf import descriptor_pool, message_factory
 from validate import validate_pb2
 
+import sidecar
+import sidecar.config
 from sidecar.errors import ConfigError
 from sidecar.xds.decode.supported import SUPPORTED
 from sidecar.xds.decode.types import message_class
@@ -97,3 +106,103 @@ def test_a_message_that_nobody_thought_of_is_refused() -> None:
         check(config_dump_pb2.ConfigDump())
     with pytest.raises(KeyError):
         message_class("envoy.admin.v3.ConfigDump")
+
+
+# That the table says what is done.
+
+SOURCES = Path(sidecar.__file__).parent
+DECODERS = {
+    path for path in (SOURCES / "xds").rglob("*.py") if path != SOURCES / "xds" / "decode" / "supported.py"
+}
+# Clients speak HTTP/1.1, and so does every cluster unless it is told otherwise.
+SAME_AS_NOTHING = {
+    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {"use_downstream_protocol_config"}
+}
+# Whose it is: messages name it.
+NAMES = {("Ads", "cluster_name"), ("LoadAssignment", "cluster_name"), ("Bootstrap", "node_cluster")}
+
+
+def nodes(paths: Iterable[Path]) -> Iterator[ast.AST]:
+    for path in sorted(paths):
+        yield from ast.walk(ast.parse(path.read_text()))
+
+
+def words_of_the_decoders() -> Iterator[str]:
+    """Attributes, strings, and what formatted strings end in, after a ``*``."""
+    for node in nodes(DECODERS):
+        match node:
+            case ast.Attribute(attr=name) | ast.Constant(value=str(name)):
+                yield name
+            case ast.JoinedStr(values=[*_, ast.Constant(value=str(end))]):
+                yield f"*{end}"
+
+
+@pytest.fixture(scope="module")
+def read_by_decoders() -> frozenset[str]:
+    return frozenset(words_of_the_decoders())
+
+
+@pytest.mark.parametrize("name", sorted(SUPPORTED))
+def test_every_supported_field_is_read_by_a_decoder(name: str, read_by_decoders: frozenset[str]) -> None:
+    """A field may be in the table for what must not be in it: then nothing within it is supported."""
+    ends = tuple(word[1:] for word in read_by_decoders if re.fullmatch(r"\*_\w+", word))
+    unread = {
+        field.name
+        for field in POOL.FindMessageTypeByName(name).fields
+        if field.name in SUPPORTED[name].fields - SAME_AS_NOTHING.get(name, set())
+        and field.name not in read_by_decoders
+        and not field.name.endswith(ends)
+        and (field.message_type is None or SUPPORTED[field.message_type.full_name].fields)
+    }
+    assert unread == set()
+
+
+@pytest.mark.parametrize(
+    "module",
+    [import_module(f"sidecar.config.{found.name}") for found in iter_modules(sidecar.config.__path__)],
+)
+def test_every_field_that_is_decoded_is_read_by_the_proxy(module: ModuleType) -> None:
+    readers = set(SOURCES.rglob("*.py")) - set((SOURCES / "xds" / "decode").rglob("*.py"))
+    read = {
+        node.attr
+        for node in nodes(readers)
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load)
+    }
+    unread = {
+        (name, field.name)
+        for name, kind in vars(module).items()
+        if is_dataclass(kind) and kind.__module__ == module.__name__
+        for field in fields(kind)
+        if field.name not in read
+    }
+    assert unread - NAMES == set()
+
+
+@pytest.mark.parametrize(
+    ("name", "field"), [(name, field) for name in sorted(SUPPORTED) for field in SUPPORTED[name].ignored]
+)
+def test_an_ignored_field_is_accepted_unless_the_api_itself_forbids_its_value(name: str, field: str) -> None:
+    message = message_factory.GetMessageClass(POOL.FindMessageTypeByName(name))()
+    descriptor = message.DESCRIPTOR.fields_by_name[field]
+    target = getattr(message, field)
+    if descriptor.is_repeated:
+        if descriptor.message_type is None:
+            target.append(descriptor.enum_type.values[-1].number if descriptor.enum_type else "")
+        elif descriptor.message_type.GetOptions().map_entry:
+            target["a"]  # an entry, where values are messages
+        else:
+            target.add()
+    elif descriptor.message_type is not None:
+        target.SetInParent()
+    else:
+        setattr(message, field, type(target)(1))
+    try:
+        check(message)
+    except ConfigError as error:
+        assert "supported" not in error.reason  # noqa: PT017 - fields that are required are not there
+
+
+def test_the_only_source_of_configuration_is_the_aggregated_stream() -> None:
+    cluster = cluster_pb2.Cluster(name="c", eds_cluster_config={"eds_config": {"api_config_source": {}}})
+    with pytest.raises(ConfigError, match=r"eds_config\.api_config_source: is not supported"):
+        check(cluster)
