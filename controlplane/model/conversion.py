@@ -12,6 +12,7 @@ from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.protocol import select_protocol
 from controlplane.model.service import Protocol, Registry, Resolution, Service, ServicePort, Workload
 from controlplane.model.snapshot import Config, ResourceKey
+from controlplane.model.target_oddities import target_oddities
 from controlplane.resources import core
 from controlplane.resources.base import Message
 from controlplane.resources.deprecation import deprecations
@@ -78,7 +79,7 @@ def oddities(spec: Message) -> tuple[str, ...]:
     warnings = [*deprecations(spec, "spec")]
     match spec:
         case VirtualService():
-            warnings += [*_gateways(spec), *_route_oddities(spec)]
+            warnings += [*_gateways(spec), *_route_oddities(spec), *target_oddities(spec)]
         case WorkloadEntry():
             warnings += _workload_oddities(spec)
         case core.Service():

@@ -8,6 +8,7 @@ from typing import Any, Final
 from envoy.config.route.v3.route_components_pb2 import HeaderMatcher, QueryParameterMatcher, RouteMatch
 
 from controlplane.resources.base import StringMatch
+from controlplane.resources.request_target import as_sent
 from controlplane.resources.virtual_service import HTTPMatchRequest
 
 EVERYTHING: Final = RouteMatch(prefix="/")
@@ -18,7 +19,7 @@ def route_match(match: HTTPMatchRequest) -> RouteMatch:
     built = _path_match(match)
     built.headers.extend(_header_matchers(match))
     built.query_parameters.extend(
-        QueryParameterMatcher(name=name, **_value_match(value))
+        QueryParameterMatcher(name=as_sent(name), **_value_match(_parameter_as_sent(value)))
         for name, value in sorted(match.query_params.items())
     )
     return built
@@ -30,10 +31,17 @@ def _path_match(match: HTTPMatchRequest) -> RouteMatch:
     if uri is None:
         return RouteMatch(prefix="/")
     if uri.exact is not None:
-        return RouteMatch(path=uri.exact, case_sensitive=case_sensitive)
+        return RouteMatch(path=as_sent(uri.exact), case_sensitive=case_sensitive)
     if uri.prefix is not None:
-        return RouteMatch(prefix=uri.prefix, case_sensitive=case_sensitive)
+        return RouteMatch(prefix=as_sent(uri.prefix), case_sensitive=case_sensitive)
     return RouteMatch(safe_regex={"regex": uri.regex})  # a regex decides on case by itself
+
+
+def _parameter_as_sent(value: StringMatch) -> StringMatch:
+    """Parameters are compared as they were sent, like paths; a regex is left to its author."""
+    if value.exact is not None:
+        return StringMatch(exact=as_sent(value.exact))
+    return value if value.prefix is None else StringMatch(prefix=as_sent(value.prefix))
 
 
 def _header_matchers(match: HTTPMatchRequest) -> Iterable[HeaderMatcher]:

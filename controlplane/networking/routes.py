@@ -22,6 +22,7 @@ from envoy.extensions.retry.host.previous_hosts.v3.previous_hosts_pb2 import Pre
 from controlplane.networking.destinations import with_a_share
 from controlplane.networking.messages import extension, uint32
 from controlplane.networking.route_match import EVERYTHING, route_match
+from controlplane.resources.request_target import as_sent
 from controlplane.resources.virtual_service import (
     PROXYS_OWN,
     Destination,
@@ -141,10 +142,10 @@ def _apply_rewrite(action: RouteAction, rewrite: HTTPRewrite | None) -> None:
         return
     if rewrite.uri is not None:
         # Envoy replaces what matched: the prefix, or all of an exact or regex match.
-        action.prefix_rewrite = rewrite.uri
+        action.prefix_rewrite = as_sent(rewrite.uri)
     if rewrite.uri_regex_rewrite is not None:
         action.regex_rewrite.pattern.regex = rewrite.uri_regex_rewrite.match
-        action.regex_rewrite.substitution = rewrite.uri_regex_rewrite.rewrite
+        action.regex_rewrite.substitution = as_sent(rewrite.uri_regex_rewrite.rewrite)
     if rewrite.authority is not None:
         action.host_rewrite_literal = rewrite.authority
 
@@ -175,7 +176,7 @@ def _redirect(redirect: HTTPRedirect, request_port: int) -> RedirectAction:
         host_redirect=redirect.authority or "", response_code=_REDIRECT_CODES[redirect.redirect_code]
     )
     if redirect.uri:
-        action.path_redirect = redirect.uri
+        action.path_redirect = as_sent(redirect.uri)
     if redirect.scheme:
         action.scheme_redirect = redirect.scheme
     if redirect.port:

@@ -8,17 +8,18 @@ from __future__ import annotations
 from bisect import bisect
 from collections.abc import Mapping
 from itertools import accumulate
-from random import random
+from random import Random
 
 from sidecar.config.route import ForwardAction, HeaderOperations, RetryPolicy, RouteMatch, WeightedCluster
 from sidecar.errors import ConfigError
+from sidecar.router.even_points import EvenPoints
 from sidecar.router.header_operations import HeaderMutations, compile_header_operations
 from sidecar.router.retry import RetryRules
 from sidecar.router.rewrite import PathRewrite, compile_path_rewrite
 from sidecar.upstream.load_balancer.subset import SubsetKey, subset_key
 
-# Its multiples, modulo 1, are spread more evenly than those of any other number (a Weyl sequence).
-_GOLDEN_RATIO = (5**0.5 - 1) / 2
+# Not the same everywhere: a fleet of sidecars must not send its canary requests in step.
+_RNG = Random()
 
 
 def timeout_ms(timeout_s: float) -> bytes:
@@ -49,7 +50,7 @@ class Forward:
     __slots__ = (
         "_bounds",
         "_destinations",
-        "_point",
+        "_points",
         "_total_weight",
         "append_x_forwarded_host",
         "auto_host_rewrite",
@@ -71,6 +72,7 @@ class Forward:
         match: RouteMatch,
         levels: tuple[HeaderOperations, ...],
         virtual_host_retry: RetryPolicy | None,
+        rng: Random = _RNG,
     ) -> None:
         self.cluster_header = action.cluster_header.lower().encode()
         # A cluster named by a header has no weight and no name yet: it shares what the route says of all.
@@ -82,8 +84,7 @@ class Forward:
         self._total_weight = self._bounds[-1]
         if self._total_weight == 0:
             raise ConfigError("weighted_clusters", "the sum of the weights is 0")
-        # Not the same everywhere: a fleet of sidecars must not send its canary requests in step.
-        self._point = random()
+        self._points = EvenPoints(rng)
         self.path_rewrite: PathRewrite | None = compile_path_rewrite(
             match, action.prefix_rewrite, action.regex_rewrite
         )
@@ -99,9 +100,7 @@ class Forward:
         self.upgrades = action.upgrades
 
     def choose(self) -> Destination:
-        """Each destination gets its share of [0, 1), and the sequence of points there is an even one: a
-        canary has its share over tens of requests, and not in the long run alone."""
+        """Each destination has its share of [0, 1), and the next of the even points falls into one."""
         if len(self._destinations) == 1:
             return self._destinations[0]
-        self._point = (self._point + _GOLDEN_RATIO) % 1.0
-        return self._destinations[bisect(self._bounds, self._point * self._total_weight)]
+        return self._destinations[bisect(self._bounds, self._points.next() * self._total_weight)]

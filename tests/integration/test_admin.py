@@ -454,6 +454,6 @@ def test_an_addresses_file_that_cannot_be_written_is_one_line_and_exit_code_1(tm
     file.write_text(json.dumps(bootstrap()))
     command = [sys.executable, "-m", "sidecar", "-c", file, "--addresses-file", tmp_path / "no" / "file"]
     with child([*command, "--status-port", "0", "--metrics-port", "off"], tmp_path / "log") as process:
-        assert process.process.wait(10) == 1
+        assert process.process.wait(60) == 1
         last = process.output.splitlines()[-1]
         assert last.endswith("no/file: cannot be written: No such file or directory")

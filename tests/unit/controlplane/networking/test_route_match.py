@@ -23,12 +23,22 @@ def test_no_uri_is_every_path() -> None:
         ({"exact": "/a"}, "path", "/a"),
         ({"prefix": "/a"}, "prefix", "/a"),
         ({"regex": "/a/[0-9]+"}, "safe_regex", "/a/[0-9]+"),
+        ({"exact": "/dé"}, "path", "/d%C3%A9"),
+        ({"prefix": "/dé"}, "prefix", "/d%C3%A9"),
     ],
 )
 def test_uri(uri: dict[str, str], field: str, value: str) -> None:
     match = built(uri=uri)
     assert match.WhichOneof("path_specifier") == field
     assert value in str(getattr(match, field))
+
+
+def test_query_parameters_outside_ascii_are_as_requests_carry_them() -> None:
+    exact, prefix, regex, name = built(
+        queryParams={"a": {"exact": "é"}, "b": {"prefix": "é"}, "c": {"regex": "é"}, "é": {}}
+    ).query_parameters
+    assert exact.string_match.exact == prefix.string_match.prefix == name.name == "%C3%A9"
+    assert regex.string_match.safe_regex.regex == "é"
 
 
 def test_case_counts_unless_ignored() -> None:

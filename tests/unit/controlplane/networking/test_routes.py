@@ -282,3 +282,10 @@ def test_no_attempts_are_no_retries() -> None:
     assert not route(retries={"attempts": 0}).route.HasField("retry_policy")
     (default,) = routes(default_retry_attempts=0)
     assert not default.route.HasField("retry_policy")
+
+
+def test_paths_that_a_route_makes_are_as_requests_carry_them() -> None:
+    assert route(rewrite={"uri": "/dé"}).route.prefix_rewrite == "/d%C3%A9"
+    regex = {"match": "/(.*)", "rewrite": r"/é/\1"}
+    assert route(rewrite={"uriRegexRewrite": regex}).route.regex_rewrite.substitution == r"/%C3%A9/\1"
+    assert route(redirect={"uri": "/dé?a b"}).redirect.path_redirect == "/d%C3%A9?a%20b"

@@ -1,0 +1,70 @@
+"""Warnings of what a VirtualService says of request targets: what no request carries, and so matches nothing
+as it stands. Istio accepts it all, and Envoy compares bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from controlplane.resources.base import StringMatch
+from controlplane.resources.request_target import as_sent, never_sent
+from controlplane.resources.virtual_service import HTTPMatchRequest, VirtualService
+
+
+def target_oddities(spec: VirtualService) -> Iterator[str]:
+    """In the order of the fields, each with its path."""
+    for index, rule in enumerate(spec.http):
+        path = f"spec.http[{index}]"
+        for number, match in enumerate(rule.match):
+            yield from _match(match, f"{path}.match[{number}]")
+        for field, action in (("redirect", rule.redirect), ("rewrite", rule.rewrite)):
+            if action is not None and action.authority and never_sent(action.authority):
+                yield f"{path}.{field}.authority: {_not_a_host(action.authority)}"
+
+
+def _match(match: HTTPMatchRequest, path: str) -> Iterator[str]:
+    if match.uri is not None:
+        yield from _encoded(match.uri, f"{path}.uri")
+        yield from _not_a_path(match.uri, f"{path}.uri")
+    if match.authority is not None:
+        kind, value = _text(match.authority)
+        if never_sent(value):
+            yield f"{path}.authority.{kind}: matches nothing: {_not_a_host(value)}"
+    for name, parameter in match.query_params.items():
+        where = f"{path}.queryParams[{name}]"
+        if never_sent(name):
+            yield f"{where}: requests carry {as_sent(name)!r}, and that is what is looked for"
+        yield from _encoded(parameter, where)
+
+
+def _encoded(match: StringMatch, path: str) -> Iterator[str]:
+    kind, value = _text(match)
+    characters = never_sent(value)
+    if not characters:
+        return
+    if kind == "regex":  # to encode a class, or what is repeated, would change what it means
+        sent = ", ".join(f"{character!r} as {as_sent(character)!r}" for character in characters[:5])
+        yield f"{path}.regex: is compared with what requests carry, which is {sent}"
+    else:
+        yield f"{path}.{kind}: requests carry {as_sent(value)!r}, and that is what is matched"
+
+
+def _not_a_path(match: StringMatch, path: str) -> Iterator[str]:
+    kind, value = _text(match)
+    if kind == "regex" or value in ("", "*"):  # every path, and the target of OPTIONS
+        return
+    if not value.startswith("/"):
+        yield f"{path}.{kind}: matches nothing: a path begins with `/`"
+    elif "?" in value or "#" in value:
+        yield f"{path}.{kind}: matches nothing: a path ends before its query, which `queryParams` are for"
+
+
+def _not_a_host(authority: str) -> str:
+    return f"requests carry no such host as {authority!r}: names are sent in ASCII (`xn--…`)"
+
+
+def _text(match: StringMatch) -> tuple[str, str]:
+    """Which of the three it is, and its value; a presence has none."""
+    for kind, value in (("exact", match.exact), ("prefix", match.prefix), ("regex", match.regex)):
+        if value is not None:
+            return kind, value
+    return "exact", ""
