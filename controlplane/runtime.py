@@ -30,10 +30,11 @@ from controlplane.ca.server_certificate import ServerCertificate
 from controlplane.ca.service import CertificateService
 from controlplane.foundation import Foundation, folder_foundation
 from controlplane.model.proxy import ProxyProgress
-from controlplane.model.snapshot import MeshSnapshot
+from controlplane.model.snapshot import MeshSnapshot, ResourceKey
 from controlplane.model.store import Store
 from controlplane.networking import forget_unused
 from controlplane.settings import Settings
+from controlplane.status.audience import Audience, Refusal
 from controlplane.status.writer import StatusTiming, World
 from controlplane.xds.debounce import Debouncer
 from controlplane.xds.server import SERVER_OPTIONS, XdsServer
@@ -166,10 +167,24 @@ class ControlPlane:
         return Mesh(
             snapshot=lambda: self._snapshot,
             statuses=self._store.statuses,
+            refusals=self._refusals,
             unsupported=self._foundation.unsupported.listing,
             proxies=self._xds.proxies,
             config_dump=self._xds.config_dump,
         )
+
+    def _refusals(self) -> Mapping[ResourceKey, Sequence[Refusal]]:
+        """What proxies refuse of resources that they have not taken; mostly nothing, which costs nothing."""
+        progress = self._progress()
+        if self._snapshot is None or not any(each.rejections for each in progress):
+            return {}
+        audience, store = Audience(self._snapshot, progress), self._store
+        views = {status.key: store.in_force(status.key) for status in store.statuses()}
+        return {
+            key: audience.reach(view, store.arrived(key)).refusals
+            for key, view in views.items()
+            if view is not None
+        }
 
     def _credentials(self) -> grpc.ServerCredentials:
         return ServerCertificate(self._foundation.authority, _own_names(self._settings)).credentials()

@@ -10,7 +10,7 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
 
 from controlplane.api import views
-from controlplane.api.views import JsonObject
+from controlplane.api.views import JsonObject, Refusals
 from controlplane.errors import ProxyError
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.model.status import ResourceStatus
@@ -22,14 +22,15 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mesh:
     """Where answers come from; each is asked anew for each request. ``snapshot`` is None until the first was
-    built. ``unsupported`` describes the kinds that nobody reads, ``proxies`` the open streams.
-    ``config_dump`` takes a proxy's id, raises `ProxyError` when no such proxy is connected, and may be called
-    from any thread."""
+    built. ``refusals`` has what proxies refuse of a resource: their ids, and what. ``unsupported`` describes
+    the kinds that nobody reads, ``proxies`` the open streams. ``config_dump`` takes a proxy's id, raises
+    `ProxyError` when no such proxy is connected, and may be called from any thread."""
 
     snapshot: Callable[[], MeshSnapshot | None]
     statuses: Callable[[], Sequence[ResourceStatus]]
     proxies: Callable[[], Sequence[DataclassInstance]]
     config_dump: Callable[[str], JsonObject]
+    refusals: Callable[[], Refusals] = dict
     unsupported: Callable[[], Sequence[DataclassInstance]] = tuple
 
 
@@ -81,7 +82,7 @@ def debug_app(mesh: Mesh) -> FastAPI:
     @app.get("/debug/statusz")
     async def statusz() -> JsonObject:
         """Every resource: applied, or quarantined and why; and the kinds of Istio's that have no effect."""
-        return views.statusz(mesh.statuses(), mesh.unsupported())
+        return views.statusz(mesh.statuses(), mesh.refusals(), mesh.unsupported())
 
     @app.exception_handler(404)
     async def not_found(request: Request, error: HTTPException) -> Response:

@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
+from controlplane.model.proxy import ProxyRejection
 from controlplane.model.service import Service, ServiceEndpoint
-from controlplane.model.snapshot import MeshSnapshot
+from controlplane.model.snapshot import MeshSnapshot, ResourceKey
 from controlplane.model.status import ResourceStatus
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 JsonObject = dict[str, Any]
+Refusal = tuple[str, ProxyRejection]
+Refusals = Mapping[ResourceKey, Sequence[Refusal]]
+
+# Of one resource: proxies choose their words, and there may be thousands that refuse the same.
+_MOST_REFUSALS: Final = 20
+_LONGEST_REASON: Final = 1024
 
 
 def syncz(streams: Iterable[DataclassInstance]) -> list[JsonObject]:
@@ -36,12 +43,28 @@ def endpointz(snapshot: MeshSnapshot) -> list[JsonObject]:
     ]
 
 
-def statusz(statuses: Iterable[ResourceStatus], unsupported: Iterable[DataclassInstance]) -> JsonObject:
-    """Every resource: applied or quarantined, and why; and the kinds that are not supported, if there are."""
-    listing: JsonObject = {"resources": [_status(status) for status in statuses]}
+def statusz(
+    statuses: Iterable[ResourceStatus], refusals: Refusals, unsupported: Iterable[DataclassInstance]
+) -> JsonObject:
+    """Every resource: applied or quarantined, and why; what proxies refuse of it, the first few; and the
+    kinds that are not supported, if there are."""
+    listing: JsonObject = {
+        "resources": [
+            {**_status(status), "rejections": [_refusal(*each) for each in _first(refusals, status.key)]}
+            for status in statuses
+        ]
+    }
     if kinds := list(map(dataclasses.asdict, unsupported)):
         listing["unsupported"] = kinds
     return listing
+
+
+def _first(refusals: Refusals, key: ResourceKey) -> Iterable[Refusal]:
+    return refusals.get(key, ())[:_MOST_REFUSALS]
+
+
+def _refusal(proxy: str, rejection: ProxyRejection) -> JsonObject:
+    return {"proxy": proxy, "type": rejection.type, "reason": rejection.reason[:_LONGEST_REASON]}
 
 
 def _service(service: Service) -> JsonObject:

@@ -132,6 +132,7 @@ def _novelty(record: Record) -> int:
 
     A process that has just started takes what it finds to be in force, but for what is kept of it."""
     serving = record.in_force or record.kept.version
-    if serving is None or not record.candidates:
+    best = next(record.candidates, None)
+    if serving is None or best is None:
         return 2 if record.late else 0
-    return 0 if record.candidates[0] is serving else 1
+    return 0 if best is serving else 1

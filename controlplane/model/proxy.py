@@ -47,10 +47,25 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ProxyRejection:
+    """What a proxy refuses, in its own words. ``type`` is ``cds``, ``eds``, ``lds`` or ``rds``, ``names``
+    what the refused response carried (none: unknown)."""
+
+    type: str
+    names: frozenset[str]
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.type}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyProgress:
     """How far a connected proxy has come: it was sent, and has acknowledged, all that the snapshot of this
-    ``generation`` made for it. ``rejection`` is what it refuses, in its own words; empty: nothing."""
+    ``generation`` made for it. ``answered`` is the last one of which it has acknowledged or refused all;
+    ``rejections`` is what it refuses."""
 
     proxy: Proxy
     generation: int
-    rejection: str = ""
+    answered: int = 0
+    rejections: tuple[ProxyRejection, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from controlplane.errors import ResourceError
@@ -84,17 +84,20 @@ class Record:
     @property
     def reading(self) -> Reading:
         """The one that counts."""
-        return self.readings.get(self.counting_file) or next(iter(self.readings.values()))
+        counting = self.readings.get(self.counting_file) if self.counting_file else None
+        return counting or next(iter(self.readings.values()))
 
     @property
     def newest(self) -> Version | None:
         return self.reading.version
 
     @property
-    def candidates(self) -> list[Version]:
+    def candidates(self) -> Iterator[Version]:
         """The versions that may be put in force, the best first."""
         newest = self.newest
-        return [*([] if newest is None else [newest]), *(each for each in self._older if each is not newest)]
+        if newest is not None:
+            yield newest
+        yield from (each for each in self._older if each is not newest)
 
     @property
     def _older(self) -> list[Version]:
@@ -106,8 +109,8 @@ class Record:
 
     @property
     def creation(self) -> str:
-        candidates = self.candidates
-        return (candidates[0].resource.metadata.creation_timestamp or "") if candidates else ""
+        best = next(self.candidates, None)
+        return (best.resource.metadata.creation_timestamp or "") if best else ""
 
     def put_in_force(
         self, version: Version | None, now: str, fault: Fault | None = None, reasons: Sequence[str] = ()
@@ -129,8 +132,10 @@ class Record:
     def to_keep(self) -> LastGood | None:
         """What a process that knows nothing of the past needs to decide as this one: None while the newest
         reading is what serves, or nothing good is known."""
+        if self.fault is None:
+            return None
         older = [each for each in self._older if each is not self.newest]
-        if self.fault is None or not older:
+        if not older:
             return None
         version = older[0] if self.in_force is None else self.in_force
         return LastGood(

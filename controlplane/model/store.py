@@ -81,6 +81,7 @@ class Store:
         self._pods: dict[WorkloadName, Workload] = {}
         self._entries: dict[WorkloadName, Workload] = {}
         self._in_force: dict[ResourceKey, Version] = {}
+        self._arrived: dict[ResourceKey, int] = {}
         self._statuses: dict[ResourceKey, Statuses] = {}
         self._status_changes = 0
         self._snapshot = MeshSnapshot(mesh_config=mesh_config)
@@ -199,6 +200,10 @@ class Store:
         version = self._in_force.get(key)
         return version.view if version else None
 
+    def arrived(self, key: ResourceKey) -> int:
+        """The generation of the snapshot that brought what is in force of a resource."""
+        return self._arrived.get(key, 0)
+
     def status_changes(self) -> int:
         """How many builds changed any of them: whoever looked before can tell whether to look again."""
         return self._status_changes
@@ -213,6 +218,9 @@ class Store:
             return before, SnapshotChange(full=False)
         hostnames = self._update_index(changes, observed)
         self._snapshot = self._next_snapshot({key.kind for key in (*changes, *observed)})
+        self._arrived |= dict.fromkeys(changes, self._snapshot.generation)
+        for key in changes.keys() - self._in_force.keys():
+            del self._arrived[key]
         full = (
             first
             or any(key.kind not in _UNSEEN_KINDS for key in changes)

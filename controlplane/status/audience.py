@@ -11,7 +11,7 @@ from operator import attrgetter
 from typing import Final
 
 from controlplane.model.conversion import DeclaredService, View
-from controlplane.model.proxy import ProxyProgress
+from controlplane.model.proxy import ProxyProgress, ProxyRejection
 from controlplane.model.service import Workload
 from controlplane.model.snapshot import Config, MeshSnapshot
 from controlplane.networking.peer_authentication import covers_workload
@@ -22,19 +22,22 @@ from controlplane.resources.hosts import covers
 from controlplane.resources.peer_authentication import PeerAuthentication
 from controlplane.resources.sidecar import Sidecar
 from controlplane.resources.virtual_service import VirtualService
+from controlplane.status.rejections import is_behind
 
 _GENERATION: Final = attrgetter("generation")
 
 
+Refusal = tuple[str, ProxyRejection]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """How far a version of a resource has come. ``rejecting`` is a proxy that has not taken it and refuses
-    something, which ``rejection`` names in its words."""
+    """How far a version of a resource has come. ``refusals`` are those of proxies that have not taken it: the
+    proxy's id, and what it refuses; in the order of the ids, so that words about them stand still."""
 
     concerned: int = 0
     acknowledged: int = 0
-    rejecting: str = ""
-    rejection: str = ""
+    refusals: tuple[Refusal, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,22 +61,22 @@ class Audience:
     def reach(self, view: View, since: int) -> Reach:
         """``since``: the generation of the snapshot that brought this version of the resource."""
         concerned = acknowledged = 0
-        refusing: list[ProxyProgress] = []
+        refusals: list[Refusal] = []
         for viewers in self._viewers:
             proxies = self._concerned(view, viewers)
-            if proxies:
-                late = bisect_left(proxies, since, key=_GENERATION)
-                concerned += len(proxies)
-                acknowledged += len(proxies) - late
-                refusing += (each for each in proxies[:late] if each.rejection)
-        # Always the same one of several, so that the words stand still.
-        first = min(refusing, key=lambda each: each.proxy.id, default=None)
-        return Reach(
-            concerned=concerned,
-            acknowledged=acknowledged,
-            rejecting=first.proxy.id if first else "",
-            rejection=first.rejection if first else "",
-        )
+            late = proxies[: bisect_left(proxies, since, key=_GENERATION)]
+            concerned += len(proxies)
+            acknowledged += len(proxies) - len(late)
+            for each in late:
+                behind = [one for one in each.rejections if self._is_behind(view, one, viewers.scope)]
+                refusals += ((each.proxy.id, one) for one in behind)
+                # What it refuses may have nothing to do with this resource.
+                acknowledged += each.answered >= since and not behind
+        refusals.sort(key=lambda each: (each[0], each[1].type))
+        return Reach(concerned=concerned, acknowledged=acknowledged, refusals=tuple(refusals))
+
+    def _is_behind(self, view: View, rejection: ProxyRejection, scope: SidecarScope) -> bool:
+        return is_behind(view, rejection, scope, self._hostnames_by_workload.get(id(view), ()))
 
     def _concerned(self, view: View, viewers: _Viewers) -> Sequence[ProxyProgress]:
         match view:

@@ -89,16 +89,25 @@ def programmed(status: ResourceStatus, reach: Reach) -> Condition:
 
 def _programmed(status: ResourceStatus, reach: Reach) -> tuple[bool, str, str]:
     if status.state is not State.APPLIED:
-        return False, _fault(status), status.lasting_consequence
+        return False, _fault(status), "; ".join((status.lasting_consequence, *_refusals(reach)))
     if reach.concerned == 0:
         return True, PROGRAMMED, "no connected proxy is concerned"
     if reach.acknowledged == reach.concerned:
         return True, PROGRAMMED, "all proxies concerned have acknowledged"
     count = f"{reach.acknowledged} of {reach.concerned} proxies have acknowledged"
-    if reach.rejecting:
-        rejection = _cut(f"{reach.rejecting} rejected {reach.rejection}", _LONGEST_REJECTION)
-        return False, "Rejected", f"{count}; {rejection}"
+    if reach.refusals:
+        return False, "Rejected", "; ".join((count, *_refusals(reach)))
     return False, "Pending", count
+
+
+def _refusals(reach: Reach) -> Iterable[str]:
+    """The first in full; of the others the proxies."""
+    if reach.refusals:
+        proxy, rejection = reach.refusals[0]
+        yield _cut(f"{proxy} rejected {rejection}", _LONGEST_REJECTION)
+    others = {other for other, _ in reach.refusals} - {reach.refusals[0][0]} if reach.refusals else set()
+    if others:
+        yield f"{len(others)} other proxies refuse, too"
 
 
 def _fault(status: ResourceStatus) -> str:

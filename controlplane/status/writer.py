@@ -186,7 +186,10 @@ class StatusWriter:
         """Whatever should make us look at the statuses when it changes. How far proxies have come beyond the
         newest version of a resource does not matter."""
         newest = self._ledger.newest
-        reached = [(each.proxy, min(each.generation, newest), each.rejection) for each in proxies]
+        reached = [
+            (each.proxy, min(each.generation, newest), min(each.answered, newest), each.rejections)
+            for each in proxies
+        ]
         told = self._ledger.changes, self._world.status_changes()
         return told, reached, self._is_settling(), self._due_again()
 

@@ -54,6 +54,8 @@ class Connection:
         self.wake_up: asyncio.TimerHandle | None = None
         # The last snapshot of which the proxy has acknowledged everything. 0: none yet.
         self.acknowledged_generation = 0
+        # The same of one of which it has acknowledged or refused everything.
+        self.answered_generation = 0
         self._outbox: Final[asyncio.Queue[Any]] = asyncio.Queue()
         self._unwritten = 0
         self._unserved: Final[set[str]] = set()

@@ -10,7 +10,7 @@ from typing import Final
 
 from google.protobuf.message import Message
 
-from controlplane.model.proxy import ProxyProgress
+from controlplane.model.proxy import ProxyProgress, ProxyRejection
 from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
 from controlplane.xds.cache import ResourceCache
 from controlplane.xds.connections import Connection, Connections
@@ -116,7 +116,8 @@ class Pusher:
             latest[connection.proxy.id] = ProxyProgress(
                 proxy=connection.proxy,
                 generation=connection.acknowledged_generation,
-                rejection=_rejection(connection),
+                answered=connection.answered_generation,
+                rejections=tuple(_rejections(connection)),
             )
         return list(latest.values())
 
@@ -124,6 +125,8 @@ class Pusher:
         """A proxy that no push waits for has all of the snapshot, whether that touched it or not."""
         if self._snapshot is None or connection in self._queue:
             return
+        if connection.stream.answered:
+            connection.answered_generation = self._snapshot.generation
         if connection.stream.acknowledged:
             connection.acknowledged_generation = self._snapshot.generation
 
@@ -234,13 +237,12 @@ class Pusher:
             )
 
 
-def _rejection(connection: Connection) -> str:
-    rejections = (
-        (short, watch.acks.rejection)
-        for type_url, short in type_urls.SHORT_NAMES.items()
-        if (watch := connection.stream.watches.get(type_url)) is not None
-    )
-    return "; ".join(f"{short}: {rejection.reason}" for short, rejection in rejections if rejection)
+def _rejections(connection: Connection) -> Iterator[ProxyRejection]:
+    for type_url, short in type_urls.SHORT_NAMES.items():
+        watch = connection.stream.watches.get(type_url)
+        rejection = watch.acks.rejection if watch is not None else None
+        if rejection is not None:
+            yield ProxyRejection(type=short, names=rejection.names, reason=rejection.reason)
 
 
 def _workloads(snapshot: MeshSnapshot, hostnames: Set[str]) -> set[tuple[str, str]]:

@@ -87,10 +87,12 @@ class Stream(ABC, Generic[RequestT, ResponseT]):
     @property
     def acknowledged(self) -> bool:
         """Is nothing owed, and all that was sent acknowledged?"""
-        return all(
-            not watch.owes and watch.acks.settled and watch.acks.rejection is None
-            for watch in self.watches.values()
-        )
+        return self.answered and all(watch.acks.rejection is None for watch in self.watches.values())
+
+    @property
+    def answered(self) -> bool:
+        """Is nothing owed, and all that was sent acknowledged or refused?"""
+        return all(not watch.owes and watch.acks.settled for watch in self.watches.values())
 
     # --- what changes
 

@@ -75,6 +75,9 @@ PATHS = {
     "regex does not see the query": path("/items/42?edit", "200 regex"),
     "regex matches the whole path": path("/items/42/more", NO_ROUTE),
     "regex that ignores case": path("/LETTERS/ABC", "200 regex ignoring case"),
+    "regex of more instructions than Envoy takes by itself": path(
+        "/sized/" + "ab/" * 99, "200 regex of some size"
+    ),
     "percent-encoding is not resolved": path("/%65xact", NO_ROUTE),
     "double slash": path("//exact", NO_ROUTE),
     "dots are not resolved by default": path("/a/../exact", NO_ROUTE),

@@ -121,6 +121,7 @@ async def test_statusz_says_why_a_resource_is_quarantined() -> None:
                 "unresolved": [],
                 "serving_generation": 0,
                 "since": "2026-01-01T00:00:00Z",
+                "rejections": [],
             }
         ]
     }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from controlplane.model.conversion import DeclaredService, View
-from controlplane.model.proxy import ProxyProgress
+from controlplane.model.proxy import ProxyProgress, ProxyRejection
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.status.audience import Audience, Reach
 from tests.support.meshes import external_service, mesh, port, service, sidecar_proxy, workload
@@ -13,8 +14,20 @@ from tests.support.meshes import external_service, mesh, port, service, sidecar_
 REVIEWS = {"hosts": ["reviews.default.svc.cluster.local"], "http": [{"directResponse": {"status": 200}}]}
 
 
-def proxy(name: str, generation: int = 1, rejection: str = "", **fields: Any) -> ProxyProgress:
-    return ProxyProgress(proxy=sidecar_proxy(id=name, **fields), generation=generation, rejection=rejection)
+def proxy(name: str, generation: int = 1, *rejections: ProxyRejection, **fields: Any) -> ProxyProgress:
+    """It has answered all that there is."""
+    return ProxyProgress(
+        proxy=sidecar_proxy(id=name, **fields), generation=generation, answered=99, rejections=rejections
+    )
+
+
+def behind(name: str, generation: int, **fields: Any) -> ProxyProgress:
+    """It has not answered yet."""
+    return replace(proxy(name, generation, **fields), answered=generation)
+
+
+def refused(type_name: str, *names: str, reason: str = "no") -> ProxyRejection:
+    return ProxyRejection(type=type_name, names=frozenset(names), reason=reason)
 
 
 def elsewhere(name: str = "elsewhere") -> ProxyProgress:
@@ -32,17 +45,26 @@ class TestProgress:
         return Audience(self.world, proxies).reach(self.world.virtual_services[0], since)
 
     def test_who_has_come_as_far_as_the_version_has_acknowledged_it(self) -> None:
-        proxies = [proxy("a", 4), proxy("b", 5), proxy("c", 6, app="other"), proxy("d", 0)]
+        proxies = [behind("a", 4), behind("b", 5), behind("c", 6, app="other"), behind("d", 0)]
         assert self.reach(5, *proxies) == Reach(concerned=4, acknowledged=2)
         assert self.reach(7, *proxies) == Reach(concerned=4, acknowledged=0)
 
     def test_a_rejection_of_something_newer_says_nothing_of_what_was_acknowledged(self) -> None:
-        assert self.reach(5, proxy("a", 5, "cds: no")) == Reach(concerned=1, acknowledged=1)
+        assert self.reach(5, proxy("a", 5, refused("rds", "9080"))) == Reach(concerned=1, acknowledged=1)
 
-    def test_the_same_one_of_several_that_refuse_is_always_named(self) -> None:
-        proxies = [proxy("b", 1, "cds: two"), proxy("a", 1, "cds: one", app="other"), proxy("c", 9)]
-        expected = Reach(concerned=3, acknowledged=1, rejecting="a", rejection="cds: one")
+    def test_all_that_refuse_are_told_always_in_the_same_order(self) -> None:
+        one, two = refused("rds", "9080", reason="one"), refused("rds", "9080", reason="two")
+        proxies = [proxy("b", 1, two), proxy("a", 1, one, app="other"), proxy("c", 9)]
+        expected = Reach(concerned=3, acknowledged=1, refusals=(("a", one), ("b", two)))
         assert self.reach(5, *proxies) == self.reach(5, *reversed(proxies)) == expected
+
+    def test_who_refuses_what_has_nothing_to_do_with_it_has_taken_it(self) -> None:
+        for rejection in (
+            refused("cds", "outbound|9080||reviews.default.svc.cluster.local"),
+            refused("rds", "80"),
+        ):
+            assert self.reach(5, proxy("a", 1, rejection)) == Reach(concerned=1, acknowledged=1)
+            assert self.reach(5, replace(proxy("a", 1, rejection), answered=4)) == Reach(concerned=1)
 
     def test_without_proxies_nobody_is_concerned(self) -> None:
         assert self.reach(1) == Reach()

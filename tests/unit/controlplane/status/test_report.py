@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from controlplane.model.proxy import ProxyRejection
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import Fault, Origin, ResourceStatus, State
 from controlplane.status.audience import Reach
@@ -29,6 +30,10 @@ def quarantined(fault: Fault, *reasons: str, in_force: bool, generation: int = 1
 def written(status: ResourceStatus, reach: Reach = NOBODY, now: str = NOON, **found: Any) -> Document:
     """What is in the cluster afterwards."""
     return {**found, **changes(found, status, reach, now=now)}
+
+
+def refusal(proxy: str, reason: str) -> tuple[str, ProxyRejection]:
+    return proxy, ProxyRejection(type="rds", names=frozenset({"80"}), reason=reason)
 
 
 def words(status: Document, kind: str) -> tuple[str, str, str]:
@@ -85,7 +90,7 @@ def test_what_some_proxies_have_not_acknowledged() -> None:
 
 
 def test_a_proxy_that_refuses_is_named_and_quoted() -> None:
-    reach = Reach(concerned=5, acknowledged=2, rejecting="sidecar~a", rejection="rds: no such thing")
+    reach = Reach(concerned=5, acknowledged=2, refusals=(refusal("sidecar~a", "no such thing"),))
     assert words(written(applied(), reach), "Programmed") == (
         "False",
         "Rejected",
@@ -93,14 +98,30 @@ def test_a_proxy_that_refuses_is_named_and_quoted() -> None:
     )
 
 
+def test_of_several_that_refuse_the_first_is_quoted_and_the_others_are_counted() -> None:
+    refusals = (refusal("a", "no"), refusal("b", "no"), refusal("b", "never"), refusal("c", "no"))
+    _, _, message = words(written(applied(), Reach(concerned=3, refusals=refusals)), "Programmed")
+    assert message == "0 of 3 proxies have acknowledged; a rejected rds: no; 2 other proxies refuse, too"
+
+
+def test_a_refusal_of_the_last_good_version_is_told_too() -> None:
+    status = quarantined(Fault.INVALID, "spec: bad", in_force=True)
+    reach = Reach(concerned=1, refusals=(refusal("a", "no"),))
+    assert words(written(status, reach), "Programmed") == (
+        "False",
+        "Invalid",
+        "the last good version stays in force; a rejected rds: no",
+    )
+
+
 def test_a_proxy_of_a_long_name_does_not_keep_a_status_from_being_written() -> None:
-    reach = Reach(concerned=1, rejecting="p" * 60_000, rejection="rds: no")
+    reach = Reach(concerned=1, refusals=(refusal("p" * 60_000, "no"),))
     _, _, message = words(written(applied(), reach), "Programmed")
     assert len(message) < 32768, "a condition has no room for more"
 
 
 def test_what_a_proxy_says_at_length_is_cut() -> None:
-    reach = Reach(concerned=1, rejecting="p", rejection="x" * 10**6)
+    reach = Reach(concerned=1, refusals=(refusal("p", "x" * 10**6),))
     assert len(words(written(applied(), reach), "Programmed")[2]) < 2000
     many = quarantined(Fault.INVALID, *["spec: " + "y" * 1000] * 100, in_force=False)
     message = words(written(many), "Accepted")[2]

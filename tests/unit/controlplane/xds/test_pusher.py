@@ -10,7 +10,7 @@ import pytest
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
 from prometheus_client import CollectorRegistry
 
-from controlplane.model.proxy import Proxy, ProxyType
+from controlplane.model.proxy import Proxy, ProxyRejection, ProxyType
 from controlplane.model.service import ServiceEndpoint, Workload
 from controlplane.model.snapshot import MeshSnapshot, ResourceKey, SnapshotChange
 from controlplane.xds.connections import Connection, Connections
@@ -293,13 +293,15 @@ class TestProgress:
         proxy.stream.receive(refusal, harness.now)
         harness.pusher.look_after(proxy)
         [progress] = harness.pusher.progress()
-        assert (progress.generation, progress.rejection) == (1, "cds: no such thing")
+        assert (progress.generation, progress.answered) == (1, 2)
+        refused = ProxyRejection(type="cds", names=frozenset({"a"}), reason="no such thing")
+        assert progress.rejections == (refused,)
         harness.now += 1
         harness.mesh.put(cluster("a", 2))
         harness.pusher.set_snapshot(MeshSnapshot(generation=3), FULL)
         await harness.read(proxy)
         [progress] = harness.pusher.progress()
-        assert (progress.generation, progress.rejection) == (3, "")
+        assert (progress.generation, progress.answered, progress.rejections) == (3, 3, ())
 
     async def test_a_proxy_that_came_back_counts_once_by_its_new_stream(self, harness: Harness) -> None:
         harness.mesh.put(cluster("a"))
