@@ -1,0 +1,230 @@
+"""How streams end: TCP proxies with plain and TLS on either side, and tunnels, beside Envoy's."""
+
+from __future__ import annotations
+
+import ssl
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+
+import pytest
+import trustme
+
+from tests.interop.parity.conftest import proxy_command
+from tests.support.processes import child, free_port
+from tests.support.stream_peer import (
+    CUT,
+    END,
+    RESET,
+    SMALL_BUFFER_BYTES,
+    Seen,
+    StreamHost,
+    StreamPeer,
+    connect_stream,
+)
+
+BOOTSTRAP = Template(Path(__file__).with_name("tcp_bootstrap.yaml").read_text())
+LISTENERS = ("plain_to_plain", "tls_to_plain", "plain_to_tls", "tls_to_tls", "impatient", "http", "https")
+PROXIES = ("envoy", "sidecar")
+LARGE = bytes(range(256)) * 12_000  # more than the kernel and a proxy hold between two small windows
+CONNECT = b"CONNECT tunnel.test:443 HTTP/1.1\r\nhost: tunnel.test:443\r\n\r\n"
+UPGRADE = (
+    b"GET %b HTTP/1.1\r\nhost: tunnel.test\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+    b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Way:
+    """From a client to a host: through a TCP proxy, or through a tunnel that ``request`` opens."""
+
+    listener: str
+    host: str = "plain"
+    request: bytes = b""
+
+    @property
+    def secured(self) -> bool:
+        return self.listener in ("tls_to_plain", "tls_to_tls", "https")
+
+
+TCP = {
+    "plain to plain": Way(listener="plain_to_plain"),
+    "TLS to plain": Way(listener="tls_to_plain"),
+    "plain to TLS": Way(listener="plain_to_tls", host="tls"),
+    "TLS to TLS": Way(listener="tls_to_tls", host="tls"),
+}
+TUNNELS = {
+    "CONNECT": Way(listener="http", request=CONNECT),
+    "CONNECT over TLS": Way(listener="https", request=CONNECT),
+    "WebSocket": Way(listener="http", request=UPGRADE % b"/"),
+    "WebSocket over TLS": Way(listener="https", request=UPGRADE % b"/"),
+    "WebSocket to TLS": Way(listener="http", host="tls", request=UPGRADE % b"/secured"),
+}
+
+
+class Streams:
+    """Both proxies, and the hosts that they connect to."""
+
+    def __init__(self, ports: dict[str, dict[str, int]], hosts: dict[str, StreamHost], trust: ssl.SSLContext):
+        self._ports = ports
+        self._hosts = hosts
+        self._trust = trust
+
+    def open(self, proxy: str, way: Way, stack: ExitStack) -> tuple[StreamPeer, StreamPeer]:
+        """A client and the host that it has reached, both of small windows."""
+        accepting = self._hosts[way.host].accept(receive_buffer_bytes=SMALL_BUFFER_BYTES)
+        trust = self._trust if way.secured else None
+        client = connect_stream(
+            self._ports[proxy][way.listener], trust, receive_buffer_bytes=SMALL_BUFFER_BYTES
+        )
+        stack.enter_context(client)
+        if way.request:
+            client.send(way.request)
+        host = stack.enter_context(accepting.result())
+        if way.request.startswith(b"GET"):
+            host.receive_head()
+            host.send(SWITCH)
+        if way.request:
+            client.receive_head()
+        return client, host
+
+
+@pytest.fixture(scope="module")
+def streams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Streams]:
+    folder = tmp_path_factory.mktemp("streams")
+    authority = trustme.CA()
+    certificate = authority.issue_cert("streams.test")
+    serving = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    certificate.configure_cert(serving)
+    trust = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    trust.check_hostname = False
+    authority.configure_trust(trust)
+    chain, key = folder / "chain.pem", folder / "key.pem"
+    chain.write_bytes(b"".join(blob.bytes() for blob in certificate.cert_chain_pems))
+    key.write_bytes(certificate.private_key_pem.bytes())
+    with ExitStack() as stack:
+        hosts = {"plain": StreamHost(), "tls": StreamHost(serving)}
+        for host in hosts.values():
+            stack.callback(host.close)
+        ports: dict[str, dict[str, int]] = {}
+        for name in PROXIES:
+            ports[name] = {listener: free_port() for listener in LISTENERS}
+            file = folder / f"{name}.yaml"
+            file.write_text(
+                BOOTSTRAP.substitute(
+                    ports[name],
+                    admin=free_port(),
+                    certificate=chain,
+                    key=key,
+                    plain_host=hosts["plain"].port,
+                    tls_host=hosts["tls"].port,
+                )
+            )
+            process = stack.enter_context(child(proxy_command(name, file), folder / f"{name}.log"))
+            process.wait_for(lambda name=name: "https" in _listening(ports[name]), f"{name} listens")
+        yield Streams(ports, hosts, trust)
+
+
+def _listening(ports: dict[str, int]) -> set[str]:
+    listening = {line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if " 0A " in line}
+    return {name for name, port in ports.items() if f"0100007F:{port:04X}" in listening}
+
+
+Ending = Callable[[StreamPeer, StreamPeer], tuple[Seen, Seen]]
+
+
+def client_ends_first(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
+    client.send(b"question")
+    client.end()
+    by_host = host.drain()
+    host.send(b"answer")
+    host.close()
+    return client.drain(), by_host
+
+
+def host_ends_first(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
+    host.send(b"greeting")
+    host.end()
+    by_client = client.drain()
+    client.send(b"a last word")
+    client.close()
+    return by_client, host.drain()
+
+
+def host_sends_much_and_closes(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
+    with ThreadPoolExecutor(1) as meanwhile:
+        sent = meanwhile.submit(lambda: (host.send(LARGE), host.end()))
+        first = client.receive()
+        time.sleep(0.05)
+        rest = client.drain()
+        sent.result()
+    client.close()
+    return Seen(first + rest.data, rest.how), host.drain()
+
+
+def client_sends_much_and_closes(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
+    with ThreadPoolExecutor(1) as meanwhile:
+        sent = meanwhile.submit(lambda: (client.send(LARGE), client.end()))
+        first = host.receive()
+        time.sleep(0.05)
+        rest = host.drain()
+        sent.result()
+    host.close()
+    return client.drain(), Seen(first + rest.data, rest.how)
+
+
+def client_ends_and_is_answered_at_length(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
+    client.send(b"question")
+    client.end()
+    by_host = host.drain()
+    with ThreadPoolExecutor(1) as meanwhile:
+        sent = meanwhile.submit(lambda: (host.send(LARGE), host.close()))
+        by_client = client.drain()
+        sent.result()
+    return by_client, by_host
+
+
+def host_resets(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
+    host.send(b"x" * 100_000)
+    received = client.receive_exactly(100_000)
+    host.reset()
+    rest = client.drain()
+    return Seen(received + rest.data, rest.how), Seen(b"", RESET)
+
+
+def client_resets(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
+    client.send(b"x" * 100_000)
+    received = host.receive_exactly(100_000)
+    client.reset()
+    rest = host.drain()
+    return Seen(b"", RESET), Seen(received + rest.data, rest.how)
+
+
+def client_ends_and_resets(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
+    client.send(b"question")
+    client.end()
+    by_host = host.drain()
+    client.reset()
+    return Seen(b"", RESET), Seen(by_host.data, host.wait_for_reset())
+
+
+def host_ends_and_resets(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
+    host.send(b"greeting")
+    host.end()
+    by_client = client.drain()
+    host.reset()
+    return Seen(by_client.data, client.wait_for_reset()), Seen(b"", RESET)
+
+
+CLEAN: dict[str, tuple[Ending, tuple[int, str], tuple[int, str]]] = {
+    "client ends first": (client_ends_first, (6, END), (8, END)),
+    "client ends first, long answer": (client_ends_and_is_answered_at_length, (len(LARGE), END), (8, END)),
+    "host sends much": (host_sends_much_and_closes, (len(LARGE), END), (0, END)),
+    "client sends much": (client_sends_much_and_closes, (0, END), (len(LARGE), END)),
+}
