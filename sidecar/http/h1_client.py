@@ -18,6 +18,7 @@ from sidecar.http.h1_writer import (
     whole_request,
 )
 from sidecar.http.message import Body, BodyReader, Request, Response
+from sidecar.transport.closing import TUNNEL_FLUSH_TIMEOUT_S, close_when_flushed, reset
 from sidecar.upstream.connection import ConnectionObserver
 
 
@@ -99,7 +100,7 @@ class Http1ClientConnection(asyncio.Protocol):
         if ended and incoming is not None:
             self._end_exchange(incoming)
             if incoming.tunnel and not self.closed and self._transport is not None:
-                return self._transport.can_write_eof()  # the other direction goes on
+                return True  # the other direction goes on
         elif self._request is None:
             self._mark_closed()
         return False  # the transport closes; `connection_lost` follows
@@ -184,10 +185,8 @@ class Http1ClientConnection(asyncio.Protocol):
             body.close()
         if self._incoming is not None and self._incoming.complete:
             self._end_exchange(self._incoming)
-        elif self._transport is not None and self._transport.can_write_eof():
+        elif self._transport is not None:
             self._transport.write_eof()
-        else:
-            self.close()
 
     async def _write_some(self, data: bytes) -> None:
         self._write(data)
@@ -234,7 +233,7 @@ class Http1ClientConnection(asyncio.Protocol):
                 self.observer.connection_idle(self)
         elif incoming.tunnel and self._transport is not None:
             self._mark_closed()
-            self._transport.close()  # what was sent last still goes out
+            close_when_flushed(self._transport, TUNNEL_FLUSH_TIMEOUT_S)
         else:
             self.close()
 
@@ -255,7 +254,9 @@ class Http1ClientConnection(asyncio.Protocol):
         self._mark_closed()
         if self._transport is None:
             return
-        if self._transport.get_write_buffer_size():
+        if self._incoming is not None and self._incoming.tunnel and not self._request_sent:
+            reset(self._transport)  # the upstream must not take this for the client's end
+        elif self._transport.get_write_buffer_size():
             self._transport.abort()  # the rest of a request that came to nothing; `close` would wait for it
         else:
             self._transport.close()

@@ -257,7 +257,9 @@ class Http1ServerConnection(asyncio.Protocol):
 
     def _cut_short(self, exchange: Exchange) -> None:
         """The connection ends without the body's end; by a reset where its end is the connection's."""
-        if exchange.incoming.http10:
+        response = exchange.response
+        if exchange.incoming.http10 or (response is not None and response.upgraded):
+            self._queue.close()
             self._outlet.abort()
         else:
             self._close_when_flushed()
@@ -274,11 +276,10 @@ class Http1ServerConnection(asyncio.Protocol):
     def _expire(self) -> None:
         """Nothing moved for too long."""
         exchange = self._exchange
-        if self._outlet.closing:
-            self._outlet.check_flush()
-        elif exchange is not None:
-            seconds = self._timeouts.stream_idle_timeout_s
-            self._give_up(exchange, StreamIdleTimeoutError(f"nothing moved for {seconds:g} s"))
+        if self._outlet.flushes():
+            return
+        if exchange is not None:
+            self._expire_exchange(exchange)
         elif self._reader.head_pending and not self._outlet.lingering:
             self._refuse(RequestHeaderTimeoutError("the head of the request took too long"))
         else:
@@ -287,6 +288,15 @@ class Http1ServerConnection(asyncio.Protocol):
             elif not self._outlet.lingering:
                 self._stats.downstream_cx_idle_timeout += 1
             self.close()
+
+    def _expire_exchange(self, exchange: Exchange) -> None:
+        if self._outlet.client_takes():  # slowly
+            self._timeouts.stream_moved()
+            return
+        seconds = self._timeouts.stream_idle_timeout_s
+        self._give_up(exchange, StreamIdleTimeoutError(f"nothing moved for {seconds:g} s"))
+        if self._outlet.unsent_bytes:  # the client has had its time for them
+            self._outlet.abort()
 
     def _expire_request(self) -> None:
         exchange = self._exchange

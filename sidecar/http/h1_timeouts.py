@@ -86,6 +86,19 @@ class ConnectionTimeouts:
         if idle:
             self.await_request(self._clock())
 
+    @property
+    def flush_timeout_s(self) -> float:
+        """For how long a client may take nothing of what was written, once its connection is to end; 0 is no
+        limit."""
+        timeout_s = min(self._stream_idle_timeout_s, self._config.idle_timeout_s or math.inf)
+        return 0.0 if timeout_s == math.inf else timeout_s
+
+    def now_s(self) -> float:
+        return self._clock()
+
+    def wait(self, seconds: float) -> None:
+        self._deadline.move_to(self._clock() + seconds)
+
     def linger(self) -> None:
         self._deadline.move_to(self._clock() + LINGER_S)
 

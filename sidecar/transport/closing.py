@@ -9,6 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
+# What a tunnel's host has not taken when both directions have ended: Envoy's default stream_idle_timeout.
+TUNNEL_FLUSH_TIMEOUT_S: Final = 300.0
 _LINGER_0: Final = struct.pack("ii", 1, 0)
 _CHECKS_IN_A_TIMEOUT: Final = 8
 

@@ -1,8 +1,7 @@
-"""One end of a TCP or TLS connection that ends as it is told to, and says how the other end ended. Blocking."""
+"""One end of a TCP or TLS connection: ends as it is told to, and says how the other one ended. Blocking."""
 
 from __future__ import annotations
 
-import select
 import socket
 import ssl
 import struct
@@ -101,12 +100,6 @@ class StreamPeer:
         while not head.endswith(b"\r\n\r\n"):
             head += self._receive_at_most(1)
         return head
-
-    def wait_for_reset(self) -> str:
-        """After the other end's END: whether a reset follows within a second, RESET, or nothing does, END."""
-        poll = select.poll()
-        poll.register(self._socket, select.POLLERR)
-        return RESET if poll.poll(1000) else END
 
     def drain(self, pause: Callable[[], object] | None = None) -> Seen:
         """All that comes, and how it ends. ``pause`` is called before each read."""

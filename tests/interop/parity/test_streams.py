@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ssl
-import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -18,8 +17,6 @@ import trustme
 from tests.interop.parity.conftest import proxy_command
 from tests.support.processes import child, free_port
 from tests.support.stream_peer import (
-    CUT,
-    END,
     RESET,
     SMALL_BUFFER_BYTES,
     Seen,
@@ -47,6 +44,7 @@ class Way:
     listener: str
     host: str = "plain"
     request: bytes = b""
+    ask: bytes = b""  # is sent, and what comes of it is left to the ending
 
     @property
     def secured(self) -> bool:
@@ -68,6 +66,9 @@ TUNNELS = {
 }
 
 
+Ending = Callable[[StreamPeer, StreamPeer], tuple[Seen, Seen]]
+
+
 class Streams:
     """Both proxies, and the hosts that they connect to."""
 
@@ -84,8 +85,8 @@ class Streams:
             self._ports[proxy][way.listener], trust, receive_buffer_bytes=SMALL_BUFFER_BYTES
         )
         stack.enter_context(client)
-        if way.request:
-            client.send(way.request)
+        if way.request or way.ask:
+            client.send(way.request or way.ask)
         host = stack.enter_context(accepting.result())
         if way.request.startswith(b"GET"):
             host.receive_head()
@@ -93,6 +94,11 @@ class Streams:
         if way.request:
             client.receive_head()
         return client, host
+
+    def see(self, proxy: str, way: Way, ending: Ending) -> str:
+        """What the client and the host saw."""
+        with ExitStack() as stack:
+            return str(ending(*self.open(proxy, way, stack)))
 
 
 @pytest.fixture(scope="module")
@@ -132,11 +138,10 @@ def streams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Streams]:
 
 
 def _listening(ports: dict[str, int]) -> set[str]:
-    listening = {line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if " 0A " in line}
+    listening = {
+        line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:] if " 0A " in line
+    }
     return {name for name, port in ports.items() if f"0100007F:{port:04X}" in listening}
-
-
-Ending = Callable[[StreamPeer, StreamPeer], tuple[Seen, Seen]]
 
 
 def client_ends_first(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
@@ -206,25 +211,99 @@ def client_resets(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
     return Seen(b"", RESET), Seen(received + rest.data, rest.how)
 
 
-def client_ends_and_resets(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
-    client.send(b"question")
-    client.end()
-    by_host = host.drain()
-    client.reset()
-    return Seen(b"", RESET), Seen(by_host.data, host.wait_for_reset())
-
-
-def host_ends_and_resets(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
-    host.send(b"greeting")
-    host.end()
-    by_client = client.drain()
-    host.reset()
-    return Seen(by_client.data, client.wait_for_reset()), Seen(b"", RESET)
-
-
-CLEAN: dict[str, tuple[Ending, tuple[int, str], tuple[int, str]]] = {
-    "client ends first": (client_ends_first, (6, END), (8, END)),
-    "client ends first, long answer": (client_ends_and_is_answered_at_length, (len(LARGE), END), (8, END)),
-    "host sends much": (host_sends_much_and_closes, (len(LARGE), END), (0, END)),
-    "client sends much": (client_sends_much_and_closes, (0, END), (len(LARGE), END)),
+ENDINGS: dict[str, Ending] = {
+    "client ends first": client_ends_first,
+    "client ends first, long answer": client_ends_and_is_answered_at_length,
+    "host ends first": host_ends_first,
+    "host sends much": host_sends_much_and_closes,
+    "client sends much": client_sends_much_and_closes,
+    "host resets": host_resets,
+    "client resets": client_resets,
 }
+# Envoy's HTTP tunnels: a client's end closes the host's connection before it has answered, and resets arrive
+# as clean ends. `Seen` by the client, or by the host, is what ours differ in.
+OURS_IN_TUNNELS = {
+    "client ends first": "(6 bytes, then end, 8 bytes, then end)",
+    "client ends first, long answer": f"({len(LARGE)} bytes, then end, 8 bytes, then end)",
+    "host resets": "(100000 bytes, then reset, 0 bytes, then reset)",
+    "client resets": "(0 bytes, then reset, 100000 bytes, then reset)",
+}
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("way", TCP)
+def test_tcp_proxy(streams: Streams, way: str, ending: str) -> None:
+    envoys, ours = (streams.see(proxy, TCP[way], ENDINGS[ending]) for proxy in PROXIES)
+    assert "cut" not in envoys
+    assert ours == envoys
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("way", TUNNELS)
+def test_tunnel(streams: Streams, way: str, ending: str) -> None:
+    ours = streams.see("sidecar", TUNNELS[way], ENDINGS[ending])
+    if ending in OURS_IN_TUNNELS:
+        assert ours == OURS_IN_TUNNELS[ending]
+    else:
+        assert ours == streams.see("envoy", TUNNELS[way], ENDINGS[ending])
+
+
+def reads_slowly(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
+    """For longer than the idle timeout, and never idle for so long."""
+    with ThreadPoolExecutor(1) as meanwhile:
+        sent = meanwhile.submit(lambda: (host.send(LARGE), host.end()))
+        received = b""
+        for _ in range(8):
+            received += client.receive_exactly(40_000)
+            time.sleep(0.1)
+        rest = client.drain()
+        sent.result()
+    client.end()
+    return Seen(received + rest.data, rest.how), host.drain()
+
+
+def reads_too_late(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
+    """Nothing for longer than the idle timeout."""
+    with ThreadPoolExecutor(1) as meanwhile:
+        sent = meanwhile.submit(host.send, LARGE * 4)
+        client.receive()
+        time.sleep(1)
+        rest = client.drain()
+        with suppress(ConnectionError):
+            sent.result()
+    return Seen(b"", rest.how), Seen(b"", END)
+
+
+def test_slow_reader_of_a_connection_with_an_idle_timeout(streams: Streams) -> None:
+    way = Way(listener="impatient")
+    envoys, ours = (streams.see(proxy, way, reads_slowly) for proxy in PROXIES)
+    assert ours == envoys == f"({len(LARGE)} bytes, then end, 0 bytes, then end)"
+
+
+def test_reader_that_pauses_for_longer_than_the_idle_timeout(streams: Streams) -> None:
+    way = Way(listener="impatient")
+    assert streams.see("envoy", way, reads_too_late) == "(0 bytes, then end, 0 bytes, then end)"
+    ours = streams.see("sidecar", way, reads_too_late)
+    assert ours == "(0 bytes, then reset, 0 bytes, then end)", "bytes were dropped, so it is no end"
+
+
+def answers_until_it_ends(how: Callable[[StreamPeer], None]) -> Ending:
+    def answer(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
+        host.receive_head()
+        host.send(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n" + b"x" * 1000)
+        client.receive_head()
+        client.receive_exactly(1000)
+        how(host)
+        rest = client.drain()
+        return Seen(b"", "complete" if rest.data.endswith(b"\r\n0\r\n\r\n") else "incomplete"), Seen(b"", END)
+
+    return answer
+
+
+@pytest.mark.parametrize(("host", "path"), [("plain", b"/"), ("tls", b"/secured")])
+def test_body_that_ends_with_the_hosts_connection(streams: Streams, host: str, path: bytes) -> None:
+    """Envoy passes a reset on as the body's end."""
+    way = Way(listener="http", host=host, ask=b"GET %b HTTP/1.1\r\nhost: a.test\r\n\r\n" % path)
+    for proxy, after_reset in (("envoy", "complete"), ("sidecar", "incomplete")):
+        assert "then complete" in streams.see(proxy, way, answers_until_it_ends(StreamPeer.close))
+        assert f"then {after_reset}" in streams.see(proxy, way, answers_until_it_ends(StreamPeer.reset))
