@@ -233,7 +233,7 @@ class Http1ClientConnection(asyncio.Protocol):
                 self.observer.connection_idle(self)
         elif incoming.tunnel and self._transport is not None:
             self._mark_closed()
-            close_when_flushed(self._transport, TUNNEL_FLUSH_TIMEOUT_S)
+            self._end_tunnel(self._transport)
         else:
             self.close()
 
@@ -254,12 +254,19 @@ class Http1ClientConnection(asyncio.Protocol):
         self._mark_closed()
         if self._transport is None:
             return
-        if self._incoming is not None and self._incoming.tunnel and not self._request_sent:
-            reset(self._transport)  # the upstream must not take this for the client's end
+        if self._incoming is not None and self._incoming.tunnel:
+            self._end_tunnel(self._transport)
         elif self._transport.get_write_buffer_size():
             self._transport.abort()  # the rest of a request that came to nothing; `close` would wait for it
         else:
             self._transport.close()
+
+    def _end_tunnel(self, transport: asyncio.Transport) -> None:
+        """The upstream must not take for the client's end what is none."""
+        if self._request_sent:
+            close_when_flushed(transport, TUNNEL_FLUSH_TIMEOUT_S)
+        else:
+            reset(transport)
 
     def _mark_closed(self) -> None:
         if not self.closed:

@@ -87,6 +87,10 @@ class Tunnel(asyncio.Protocol):
             self._transport.resume_reading()
 
     def abandon_body(self) -> None:
-        """The host must not take this for the client's end."""
-        if self._transport is not None:
+        """The host must not take for the client's end what is none."""
+        if self._transport is None:
+            return
+        if self._sent:
+            close_when_flushed(self._transport, TUNNEL_FLUSH_TIMEOUT_S)
+        else:
             reset(self._transport)
