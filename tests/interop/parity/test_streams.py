@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,10 @@ from tests.support.stream_peer import (
 )
 
 BOOTSTRAP = Template(Path(__file__).with_name("tcp_bootstrap.yaml").read_text())
-LISTENERS = ("plain_to_plain", "tls_to_plain", "plain_to_tls", "tls_to_tls", "impatient", "http", "https")
+LISTENERS = (
+    *("plain_to_plain", "tls_to_plain", "plain_to_tls", "tls_to_tls"),
+    *("impatient", "http", "https", "declared_http", "by_name"),
+)
 PROXIES = ("envoy", "sidecar")
 LARGE = bytes(range(256)) * 12_000  # more than the kernel and a proxy hold between two small windows
 CONNECT = b"CONNECT tunnel.test:443 HTTP/1.1\r\nhost: tunnel.test:443\r\n\r\n"
@@ -77,6 +80,16 @@ class Streams:
         self._ports = ports
         self._hosts = hosts
         self._trust = trust
+
+    def begin(self, proxy: str, listener: str, first_bytes: bytes) -> StreamPeer:
+        """A connection whose first bytes say what it is."""
+        client = connect_stream(self._ports[proxy][listener])
+        client.send(first_bytes)
+        return client
+
+    def accept(self) -> Future[StreamPeer]:
+        """What reaches the plain host next."""
+        return self._hosts["plain"].accept()
 
     def open(self, proxy: str, way: Way, stack: ExitStack) -> tuple[StreamPeer, StreamPeer]:
         """A client and the host that it has reached, both of small windows."""
@@ -134,7 +147,7 @@ def streams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Streams]:
                 )
             )
             process = stack.enter_context(child(proxy_command(name, file), folder / f"{name}.log"))
-            process.wait_for(lambda name=name: "https" in _listening(ports[name]), f"{name} listens")
+            process.wait_for(lambda name=name: "by_name" in _listening(ports[name]), f"{name} listens")
         yield Streams(ports, hosts, trust)
 
 
@@ -311,3 +324,46 @@ def test_body_that_ends_with_the_hosts_connection(streams: Streams, host: str, p
     for proxy, after_reset in (("envoy", "complete"), ("sidecar", "incomplete")):
         assert "then complete" in streams.see(proxy, way, answers_until_it_ends(StreamPeer.close))
         assert f"then {after_reset}" in streams.see(proxy, way, answers_until_it_ends(StreamPeer.reset))
+
+
+def client_hello(*protocols: str) -> bytes:
+    context = ssl.create_default_context()
+    if protocols:
+        context.set_alpn_protocols(list(protocols))
+    outgoing = ssl.MemoryBIO()
+    with suppress(ssl.SSLWantReadError):
+        context.wrap_bio(ssl.MemoryBIO(), outgoing, server_hostname="streams.test").do_handshake()
+    return outgoing.read()
+
+
+def in_records(record: bytes, size: int) -> bytes:
+    """The same handshake message in records of ``size`` bytes."""
+    pieces = [record[start : start + size] for start in range(5, len(record), size)]
+    return b"".join(record[:3] + len(piece).to_bytes(2, "big") + piece for piece in pieces)
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+@pytest.mark.parametrize("size", [1, 5, 20, 10_000])
+def test_client_hello_in_many_records_is_one(streams: Streams, proxy: str, size: int) -> None:
+    hello = in_records(client_hello(), size)
+    accepted = streams.accept()
+    with streams.begin(proxy, "by_name", hello), accepted.result() as host:
+        assert host.receive_exactly(len(hello)) == hello
+
+
+@pytest.mark.parametrize("proxy", PROXIES)
+@pytest.mark.parametrize("protocols", [(), ("h2", "http/1.1")])
+def test_port_that_says_http_does_not_take_the_applications_own_tls(
+    streams: Streams, proxy: str, protocols: tuple[str, ...]
+) -> None:
+    with streams.begin(proxy, "declared_http", client_hello(*protocols)) as client:
+        seen = client.drain()
+        assert seen.data == b""
+        assert seen.how in (END, RESET)
+    accepted = streams.accept()
+    with streams.begin(proxy, "declared_http", client_hello("istio")), accepted.result() as host:
+        assert host.receive()[:1] == b"\x16"
+    accepted = streams.accept()
+    request = b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n"
+    with streams.begin(proxy, "declared_http", request), accepted.result() as host:
+        assert host.receive_head().startswith(b"GET / HTTP/1.1")
