@@ -77,7 +77,8 @@ class Http1ServerConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         if self._exchange is None or self._exchange.incoming.upgrade is None:
-            return False  # the transport closes; `connection_lost` follows
+            self._outlet.close()  # `connection_lost` follows
+            return False
         self._reader.feed_eof()
         assert self._transport is not None
         return self._transport.can_write_eof()
@@ -108,13 +109,12 @@ class Http1ServerConnection(asyncio.Protocol):
 
     def close(self) -> None:
         exchange = self._exchange
-        if exchange is None:
-            self._close_when_flushed()
-        elif exchange.sent:
-            exchange.incoming.keep_alive = False
-            self._close_when_flushed()
-        else:
+        if self._outlet.unsent_bytes or (exchange is not None and not exchange.sent):
             self._outlet.abort()
+            return
+        if exchange is not None:
+            exchange.incoming.keep_alive = False
+        self._close_when_flushed()
 
     # Requests, one after the other.
 
@@ -220,7 +220,7 @@ class Http1ServerConnection(asyncio.Protocol):
         elif not incoming.complete:
             self._linger()
         elif not incoming.keep_alive:
-            self.close()
+            self._close_when_flushed()
         else:
             self._timeouts.await_request(exchange.request.info.end_s)
             self._serve_next()
@@ -287,7 +287,7 @@ class Http1ServerConnection(asyncio.Protocol):
                 self._stats.downstream_cx_drain_close += 1
             elif not self._outlet.lingering:
                 self._stats.downstream_cx_idle_timeout += 1
-            self.close()
+            self._close_when_flushed()
 
     def _expire_exchange(self, exchange: Exchange) -> None:
         if self._outlet.client_takes():  # slowly

@@ -22,6 +22,8 @@ from sidecar.transport.closing import Progress
 # So often are the bytes of open connections reported (the tcp_reporting_duration of Istio's metrics).
 REPORT_INTERVAL_S: Final = 5.0
 
+_UPSTREAM_REMOTE_RESET: Final = "UR"  # of Envoy's response flags; it has none for a client's reset
+
 
 class TcpUpstream(Protocol):
     """A connection to a host, counted until it is released."""
@@ -280,7 +282,10 @@ class _Session:
         if side is not self.downstream and (side is not self.upstream or self._connecting is not None):
             return  # an attempt to connect reports its own end
         other = self.upstream if side is self.downstream else self.downstream
-        if error is not None and not self._closing and not (side.ended and other.has_untaken):
-            other.reset()  # else `other` is still to get what came before the end, and that is all of it
+        if error is not None and not self._closing:
+            if side is self.upstream:
+                self.info.add_flag(_UPSTREAM_REMOTE_RESET)
+            if not (side.ended and other.has_untaken):
+                other.reset()  # else `other` is still to get what came before the end, and that is all of it
         self.close()
         self._end_if_both_are_lost()

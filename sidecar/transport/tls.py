@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any, Final, cast
 
 _MAX_RECORD_BYTES: Final = 16 * 1024  # RFC 8446 5.1: of plaintext
+_MAX_ANSWERS_BYTES: Final = 64 * 1024
 
 
 class TlsTransport(asyncio.Transport, asyncio.Protocol):
@@ -32,6 +33,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     """
 
     __slots__ = (
+        "_answers_bytes",
         "_closing",
         "_end_told",
         "_error",
@@ -71,6 +73,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._raw: asyncio.Transport | None = None
         self._handshake: Final[asyncio.Future[None]] = self._loop.create_future()
         self._plaintext: list[bytes] = []  # received, and not delivered yet
+        self._answers_bytes = 0  # to KeyUpdates, since the peer last took all that was written
         self._open = False  # the handshake is done, and the protocol knows
         self._paused = False
         self._peer_ended = False
@@ -261,8 +264,18 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         except ssl.SSLError as error:
             self._fail(error)
             return False
-        if self._outgoing.pending:  # a KeyUpdate's answer
-            self._send()
+        return not self._outgoing.pending or self._answer_key_update()
+
+    def _answer_key_update(self) -> bool:
+        """False for a peer that asks for more and more of them, and does not take the answers."""
+        assert self._raw is not None
+        if not self._raw.get_write_buffer_size():
+            self._answers_bytes = 0
+        self._answers_bytes += self._outgoing.pending
+        if self._answers_bytes > _MAX_ANSWERS_BYTES:
+            self._fail(ConnectionAbortedError("the peer does not take the answers to its KeyUpdates"))
+            return False
+        self._send()
         return True
 
     def _deliver(self) -> None:

@@ -793,6 +793,33 @@ async def test_closing_an_idle_connection_waits_for_a_client_that_reads() -> Non
     assert server.stats.downstream_cx_active == 0
 
 
+async def test_closing_at_once_resets_a_client_that_would_miss_bytes() -> None:
+    server = Server(hello)
+    server.protocol.pause_writing()
+    await server.exchange(GET)
+    server.transport.unflushed_bytes = 5000
+    server.manager.close()
+    await settle()
+    assert server.transport.was_reset
+
+
+async def test_client_that_has_ended_is_not_waited_for_for_ever() -> None:
+    server = Server(hello, stream_idle_timeout_s=60)
+    server.protocol.pause_writing()
+    await server.exchange(GET)
+    server.transport.unflushed_bytes = 5000
+    server.protocol.resume_writing()
+    await settle()
+    server.transport.receive_eof()
+    for _ in range(59):
+        server.timers.advance(1)
+    assert not server.transport.aborted
+    server.timers.advance(2)
+    await settle()
+    assert server.transport.was_reset
+    assert server.stats.downstream_cx_active == 0
+
+
 async def test_client_that_stops_reading_its_answer_is_reset() -> None:
     server = Server(hello, stream_idle_timeout_s=10)
     server.protocol.pause_writing()

@@ -86,6 +86,7 @@ class Fixture:
         self.released = 0
         self.is_open = False
         self.reported: list[tuple[int, int]] = []
+        self.flags = ""
         services = TcpProxyServices(
             find_cluster=lambda name: self,
             timers=self.timers,
@@ -116,6 +117,7 @@ class Fixture:
 
     def closed(self, info: StreamInfo) -> None:
         self.is_open = False
+        self.flags = info.flags
 
     async def start(self) -> None:
         connection = Connection(id=1, remote_address=HERE, local_address=HERE)
@@ -243,12 +245,14 @@ async def test_a_reset_by_the_host_is_a_reset_for_the_client(session: Fixture) -
     session.upstream.connection_lost(RESET)
     assert session.client.was_reset
     assert not session.is_open
+    assert session.flags == "UR"
 
 
 async def test_a_reset_by_the_client_is_a_reset_for_the_host(session: Fixture) -> None:
     session.downstream.connection_lost(RESET)
     assert session.host.was_reset
     assert session.released == 1
+    assert session.flags == ""
 
 
 async def test_a_client_that_had_ended_and_is_gone_takes_nothing_of_what_it_sent_away(

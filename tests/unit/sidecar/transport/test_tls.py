@@ -351,3 +351,24 @@ async def test_server_that_is_not_trusted_is_told_so() -> None:
     peer.incoming.write(raw.take())
     with pytest.raises(ssl.SSLError, match="UNKNOWN_CA"):
         peer.ssl.do_handshake()
+
+
+async def test_what_is_sent_unasked_is_bounded() -> None:
+    """OpenSSL answers each KeyUpdate; a peer that takes none of the answers must not fill the memory."""
+    connection = Connection()
+    connection.transport.write(b"not taken")
+    answers_bytes = 0
+
+    class Answering:
+        """A TLS session that has something to say to whatever comes."""
+
+        def read(self, size: int) -> bytes:
+            connection.transport._outgoing.write(bytes(1000))
+            raise ssl.SSLWantReadError
+
+    connection.transport._ssl = Answering()
+    while not connection.transport.is_closing():
+        connection.transport.data_received(b"one more")
+        answers_bytes += 1000
+        assert answers_bytes < 100_000
+    assert connection.raw.ended == "aborted"
