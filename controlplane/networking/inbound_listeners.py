@@ -145,7 +145,8 @@ def _mode(snapshot: MeshSnapshot, proxy: Proxy, target: _Target) -> MutualTLSMod
 
 def _filter_chains(snapshot: MeshSnapshot, proxy: Proxy, target: _Target) -> list[FilterChain]:
     """STRICT takes mesh TLS only, DISABLE whatever comes as it comes, PERMISSIVE tells the mesh's TLS by its
-    ALPN from the application's own, which passes as it is, and from plaintext."""
+    ALPN from plaintext, and from the application's own TLS, which passes as it is. As in Istio, a port that
+    says it is HTTP does not take that: no policy or route for HTTP would apply to it."""
     mode = _mode(snapshot, proxy, target)
     app = _app_filter(target)
     if mode is MutualTLSMode.DISABLE:
@@ -161,16 +162,14 @@ def _filter_chains(snapshot: MeshSnapshot, proxy: Proxy, target: _Target) -> lis
     )
     if mode is MutualTLSMode.STRICT:
         return [mesh]
-    own_tls = FilterChain(
-        name=f"{target.name}-tls",
-        filter_chain_match=tls,
-        filters=[tcp_proxy(((target.cluster, 1),), target.cluster)],
-    )
     plaintext = FilterChain(
         name=f"{target.name}-plaintext",
         filter_chain_match={**target.match, "transport_protocol": "raw_buffer"},
         filters=[app],
     )
+    if target.protocol.is_http:
+        return [mesh, plaintext]
+    own_tls = FilterChain(name=f"{target.name}-tls", filter_chain_match=tls, filters=[app])
     return [mesh, own_tls, plaintext]
 
 

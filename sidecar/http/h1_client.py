@@ -18,6 +18,7 @@ from sidecar.http.h1_writer import (
     whole_request,
 )
 from sidecar.http.message import Body, BodyReader, Request, Response
+from sidecar.transport.closing import TUNNEL_FLUSH_TIMEOUT_S, close_when_flushed, reset
 from sidecar.upstream.connection import ConnectionObserver
 
 
@@ -106,7 +107,7 @@ class Http1ClientConnection(asyncio.Protocol):
         if ended and incoming is not None:
             self._end_exchange(incoming)
             if incoming.tunnel and not self.closed and self._transport is not None:
-                return self._transport.can_write_eof()  # the other direction goes on
+                return True  # the other direction goes on
         elif self._request is None:
             self._mark_closed()
         return False  # the transport closes; `connection_lost` follows
@@ -192,10 +193,8 @@ class Http1ClientConnection(asyncio.Protocol):
             body.close()
         if self._incoming is not None and self._incoming.complete:
             self._end_exchange(self._incoming)
-        elif self._transport is not None and self._transport.can_write_eof():
+        elif self._transport is not None:
             self._transport.write_eof()
-        else:
-            self.close()
 
     async def _write_some(self, data: bytes) -> None:
         self._write(data)
@@ -242,7 +241,7 @@ class Http1ClientConnection(asyncio.Protocol):
                 self.observer.connection_idle(self)
         elif incoming.tunnel and self._transport is not None:
             self._mark_closed()
-            self._transport.close()  # what was sent last still goes out
+            self._end_tunnel(self._transport)
         else:
             self.close()
 
@@ -265,10 +264,19 @@ class Http1ClientConnection(asyncio.Protocol):
         self._mark_closed()
         if self._transport is None:
             return
-        if self._transport.get_write_buffer_size():
+        if self._incoming is not None and self._incoming.tunnel:
+            self._end_tunnel(self._transport)
+        elif self._transport.get_write_buffer_size():
             self._transport.abort()  # the rest of a request that came to nothing; `close` would wait for it
         else:
             self._transport.close()
+
+    def _end_tunnel(self, transport: asyncio.Transport) -> None:
+        """The upstream must not take for the client's end what is none."""
+        if self._request_sent:
+            close_when_flushed(transport, TUNNEL_FLUSH_TIMEOUT_S)
+        else:
+            reset(transport)
 
     def _mark_closed(self) -> None:
         if not self.closed:

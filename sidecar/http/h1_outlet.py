@@ -4,16 +4,31 @@ not cost the client what was written last."""
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from sidecar.http.h1_timeouts import ConnectionTimeouts
 from sidecar.observability.stats import HttpConnectionManagerStats
 from sidecar.observability.stream_info import StreamInfo
+from sidecar.transport.closing import Progress, reset
+
+# How often it is looked whether a client still takes what is left, at least.
+_CHECK_INTERVAL_S: Final = 1.0
 
 
 class Outlet:
     """Writes to the transport that it was opened with; once that is lost, to nowhere."""
 
-    __slots__ = ("_info", "_stats", "_timeouts", "_transport", "_unflushed_bytes", "lingering", "writable")
+    __slots__ = (
+        "_flush",
+        "_info",
+        "_sent_bytes",
+        "_stats",
+        "_timeouts",
+        "_transport",
+        "_written_bytes",
+        "lingering",
+        "writable",
+    )
 
     def __init__(
         self, stats: HttpConnectionManagerStats, timeouts: ConnectionTimeouts, info: StreamInfo
@@ -24,7 +39,9 @@ class Outlet:
         self._info = info
         self._timeouts = timeouts
         self._transport: asyncio.Transport | None = None
-        self._unflushed_bytes = 0  # when the flush of a connection that closes was last looked at
+        self._written_bytes = 0
+        self._sent_bytes = 0  # when the client fell behind, or that was last looked at
+        self._flush: Progress | None = None  # of what is left, once the connection is to end
 
     def open(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -37,6 +54,7 @@ class Outlet:
         if self._transport is not None:
             self._stats.downstream_cx_tx_bytes_total += len(data)
             self._info.bytes_sent += len(data)
+            self._written_bytes += len(data)
             self._transport.write(data)
 
     async def moved(self) -> None:
@@ -47,43 +65,70 @@ class Outlet:
 
     def pause(self) -> None:
         self.writable = asyncio.get_running_loop().create_future()
+        self._sent_bytes = self._written_bytes - self.unsent_bytes
 
     def resume(self) -> None:
         writable, self.writable = self.writable, None
         if writable is not None and not writable.done():
             writable.set_result(None)
 
-    # Ends.
-
     @property
-    def closing(self) -> bool:
-        return self._transport is not None and self._transport.is_closing()
+    def unsent_bytes(self) -> int:
+        """Written, and not yet taken by the client."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def client_takes(self) -> bool:
+        """Whether bytes wait for the client, and it has taken some since it fell behind, or
+        since this was last asked."""
+        unsent_bytes = self.unsent_bytes
+        before, self._sent_bytes = self._sent_bytes, self._written_bytes - unsent_bytes
+        return unsent_bytes > 0 and self._sent_bytes != before
+
+    # Ends.
 
     def close(self) -> None:
         """What was written still goes out, while the client takes it; the transport would wait for ever."""
         if self._transport is not None:
             self._transport.close()
-            self._unflushed_bytes = self._transport.get_write_buffer_size()
-            self._timeouts.linger()
-
-    def check_flush(self) -> None:
-        """The time for closing is over, unless the client has taken some of what was left."""
-        assert self._transport is not None
-        left_bytes = self._transport.get_write_buffer_size()
-        if left_bytes < self._unflushed_bytes:
-            self._unflushed_bytes = left_bytes
-            self._timeouts.linger()
-        else:
-            self._transport.abort()
+            self._await_flush()
 
     def linger(self) -> None:
-        """RFC 9112 9.6: closes in two steps, lest a reset takes the reply from a client still sending."""
+        """RFC 9112 9.6: closes in two steps, lest a reset takes the reply from a client still sending. The
+        client has a while to leave, from when it has taken all."""
         assert self._transport is not None
         self.lingering = True
         if self._transport.can_write_eof():
             self._transport.write_eof()
-        self._timeouts.linger()
+        self._await_flush()
 
     def abort(self) -> None:
+        """What was written and not sent is dropped, and the client sees that."""
         if self._transport is not None:
-            self._transport.abort()
+            reset(self._transport)
+
+    def flushes(self) -> bool:
+        """Asked when a wait is over: whether it goes on, or the connection ends with it. A client that has
+        taken nothing for the idle timeout loses what is left, and is reset."""
+        if self._flush is None or self._transport is None:
+            return False
+        unsent_bytes = self.unsent_bytes
+        if not unsent_bytes:
+            self._flush = None
+            self._timeouts.linger()
+        elif self._flush.stalled(-unsent_bytes, self._timeouts.now_s()):
+            self.abort()
+        else:
+            self._check_again(self._flush)
+        return True
+
+    def _await_flush(self) -> None:
+        unsent_bytes = self.unsent_bytes
+        if unsent_bytes:
+            timeouts = self._timeouts
+            self._flush = Progress(timeouts.flush_timeout_s, -unsent_bytes, timeouts.now_s())
+            self._check_again(self._flush)
+        else:
+            self._timeouts.linger()
+
+    def _check_again(self, flush: Progress) -> None:
+        self._timeouts.wait(min(flush.check_after_s or _CHECK_INTERVAL_S, _CHECK_INTERVAL_S))

@@ -78,7 +78,8 @@ class Http1ServerConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         if self._exchange is None or self._exchange.incoming.upgrade is None:
-            return False  # the transport closes; `connection_lost` follows
+            self._outlet.close()  # `connection_lost` follows
+            return False
         self._reader.feed_eof()
         assert self._transport is not None
         return self._transport.can_write_eof()
@@ -109,13 +110,12 @@ class Http1ServerConnection(asyncio.Protocol):
 
     def close(self) -> None:
         exchange = self._exchange
-        if exchange is None:
-            self._close_when_flushed()
-        elif exchange.sent:
-            exchange.incoming.keep_alive = False
-            self._close_when_flushed()
-        else:
+        if self._outlet.unsent_bytes or (exchange is not None and not exchange.sent):
             self._outlet.abort()
+            return
+        if exchange is not None:
+            exchange.incoming.keep_alive = False
+        self._close_when_flushed()
 
     # Requests, one after the other.
 
@@ -224,7 +224,7 @@ class Http1ServerConnection(asyncio.Protocol):
         elif not incoming.complete:
             self._linger()
         elif not incoming.keep_alive:
-            self.close()
+            self._close_when_flushed()
         else:
             self._timeouts.await_request(exchange.request.info.end_s)
             self._serve_next()
@@ -263,7 +263,9 @@ class Http1ServerConnection(asyncio.Protocol):
 
     def _cut_short(self, exchange: Exchange) -> None:
         """The connection ends without the body's end; by a reset where its end is the connection's."""
-        if exchange.incoming.http10:
+        response = exchange.response
+        if exchange.incoming.http10 or (response is not None and response.upgraded):
+            self._queue.close()
             self._outlet.abort()
         else:
             self._close_when_flushed()
@@ -284,11 +286,10 @@ class Http1ServerConnection(asyncio.Protocol):
     def _expire(self) -> None:
         """Nothing moved for too long."""
         exchange = self._exchange
-        if self._outlet.closing:
-            self._outlet.check_flush()
-        elif exchange is not None:
-            seconds = self._timeouts.stream_idle_timeout_s
-            self._give_up(exchange, StreamIdleTimeoutError(f"nothing moved for {seconds:g} s"))
+        if self._outlet.flushes():
+            return
+        if exchange is not None:
+            self._expire_exchange(exchange)
         elif self._reader.head_pending and not self._outlet.lingering:
             self._refuse(RequestHeaderTimeoutError("the head of the request took too long"))
         else:
@@ -296,7 +297,16 @@ class Http1ServerConnection(asyncio.Protocol):
                 self._stats.downstream_cx_drain_close += 1
             elif not self._outlet.lingering:
                 self._stats.downstream_cx_idle_timeout += 1
-            self.close()
+            self._close_when_flushed()
+
+    def _expire_exchange(self, exchange: Exchange) -> None:
+        if self._outlet.client_takes():  # slowly
+            self._timeouts.stream_moved()
+            return
+        seconds = self._timeouts.stream_idle_timeout_s
+        self._give_up(exchange, StreamIdleTimeoutError(f"nothing moved for {seconds:g} s"))
+        if self._outlet.unsent_bytes:  # the client has had its time for them
+            self._outlet.abort()
 
     def _expire_request(self) -> None:
         exchange = self._exchange

@@ -86,9 +86,23 @@ class ConnectionTimeouts:
     def lingers(self) -> bool:
         return self._config.delayed_close_timeout_s > 0
 
+    @property
+    def flush_timeout_s(self) -> float:
+        """For how long a client may take nothing of what was written, once its connection is to end; 0 is no
+        limit."""
+        timeout_s = min(self._stream_idle_timeout_s, self._config.idle_timeout_s or math.inf)
+        return 0.0 if timeout_s == math.inf else timeout_s
+
+    def now_s(self) -> float:
+        return self._clock()
+
+    def wait(self, seconds: float) -> None:
+        self._deadline.move_to(self._clock() + seconds)
+
     def linger(self) -> None:
-        """Envoy's delayed_close_timeout: an error reply must reach a client that is still sending, and an
-        answer one that is still reading. Where that is 0, nobody is waited for but a client that reads."""
+        """Envoy's delayed_close_timeout, from when the client has taken all that was written: a reset must not
+        take an error reply from a client that is still sending. Where it is 0 the connection is closed already,
+        and the idle timeout alone limits how long that takes."""
         self._deadline.move_to(self._clock() + (self._config.delayed_close_timeout_s or self._idle_timeout_s))
 
     def limit_request(self) -> None:

@@ -26,6 +26,7 @@ from sidecar.listener.original_dst import original_destination
 from sidecar.listener.peek import first_byte, sniff
 from sidecar.observability.stats import ListenerStats
 from sidecar.observability.stream_info import Connection, StreamInfo
+from sidecar.transport.tls import TlsTransport
 
 OnRefused = Callable[[StreamInfo], None]
 
@@ -33,7 +34,6 @@ _LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_TLS_SHUTDOWN_TIMEOUT_S: Final = 5.0
 _DRAIN_TIMEOUT_S: Final = 5.0  # Envoy's default drain_timeout: until then what is on its way may still come
 
 
@@ -231,25 +231,29 @@ class ActiveListener:
         if tls is None:
             await loop.connect_accepted_socket(admission, accepted.sock)
             return
+        timeout_s = chain.config.handshake_timeout_s or self._services.handshake_timeout_s
         try:
-            await loop.connect_accepted_socket(
-                admission,
-                accepted.sock,
-                ssl=self._services.contexts.server(tls),
-                ssl_handshake_timeout=chain.config.handshake_timeout_s or self._services.handshake_timeout_s,
-                ssl_shutdown_timeout=_TLS_SHUTDOWN_TIMEOUT_S,
-            )
+            secured = TlsTransport(self._services.contexts.server(tls), admission, server_side=True)
         except IdentityError as error:
             accepted.sock.close()
             self._report_refused(accepted, detection)
             self.stats.ssl__connection_error += 1
             _LOG.warning("%s: cannot serve TLS to %s: %s", self.config.name, accepted.remote, error)
+            return
+        try:
+            async with asyncio.timeout(timeout_s):
+                await loop.connect_accepted_socket(lambda: secured, accepted.sock)
+                await secured.established()
         except OSError as error:
+            secured.abort()
             self._count_handshake_failure(error)
             self._report_refused(accepted, detection)
             _LOG.info(
                 "%s: the TLS handshake of client %s failed: %s", self.config.name, accepted.remote, error
             )
+        except asyncio.CancelledError:
+            secured.abort()
+            raise
 
     def identify(
         self, tls: DownstreamTls | None, accepted: Accepted, detection: Detection, peer: ssl.SSLObject | None

@@ -52,7 +52,7 @@ _VERSIONS: Final = {b"HTTP/1.1": HTTP11, b"HTTP/1.0": HTTP10}
 _HANDSHAKE_RECORD: Final = 22
 _CLIENT_HELLO: Final = 1
 _MAX_RECORD: Final = 16 * 1024
-_MAX_RECORDS: Final = 32
+_HANDSHAKE_HEADER: Final = 4
 _SERVER_NAME: Final = 0
 _ALPN: Final = 16
 
@@ -102,29 +102,39 @@ def _detect_tls(data: bytes) -> Detection | NeedMore:
 
 
 def _client_hello(data: bytes) -> bytes | NeedMore:
-    """The ClientHello's body, put together from as many records as it was cut into."""
-    handshake = b""
+    """The ClientHello's body, put together from as many records as it was cut into.
+
+    What is still missing comes in one more record at least: to ask for all of it keeps a client that sends
+    tiny records from having them looked at one by one.
+    """
+    handshake = bytearray()
     position = 0
-    for _ in range(_MAX_RECORDS):
+    while True:
         header = data[position : position + 5]
         if header[:1] not in (b"", b"\x16") or header[1:2] not in (b"", b"\x03"):
             raise _NotTlsError
+        missing = _length(handshake) - len(handshake)
         if len(header) < 5:
-            return NeedMore(position + 5)
+            return NeedMore(position + 5 + missing)
         size = int.from_bytes(header[3:5], "big")
         if not 0 < size <= _MAX_RECORD:
             raise _NotTlsError
-        record = data[position + 5 : position + 5 + size]
-        if record and not handshake and record[0] != _CLIENT_HELLO:
+        start, position = position + 5, position + 5 + size
+        handshake += data[start:position]
+        if handshake and handshake[0] != _CLIENT_HELLO:
             raise _NotTlsError
-        position += 5 + size
         if len(data) < position:
-            return NeedMore(position)
-        handshake += record
-        length = int.from_bytes(handshake[1:4], "big") if len(handshake) >= 4 else MAX_PEEK_BYTES
-        if len(handshake) >= 4 + length:
-            return handshake[4 : 4 + length]
-    raise _NotTlsError
+            return NeedMore(position if size >= missing else position + 5 + missing - size)
+        length = _length(handshake)
+        if len(handshake) >= length:
+            return bytes(handshake[_HANDSHAKE_HEADER:length])
+
+
+def _length(handshake: bytearray) -> int:
+    """Of the whole message; of its header alone while that is not complete."""
+    if len(handshake) < _HANDSHAKE_HEADER:
+        return _HANDSHAKE_HEADER
+    return _HANDSHAKE_HEADER + int.from_bytes(handshake[1:_HANDSHAKE_HEADER], "big")
 
 
 class _Cursor:

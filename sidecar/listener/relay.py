@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import fcntl
+import struct
+import termios
 from collections.abc import Callable
 from typing import cast
 
+from sidecar.transport.closing import reset
+
 
 class Relay(asyncio.Protocol):
-    """Passes nothing on before `start`. ``on_eof`` and ``on_lost`` are told which side it was.
+    """Passes nothing on before `start`. ``on_eof`` and ``on_lost`` are told which side it was, and
+    ``on_lost`` the error by which it broke: a reset, or a fault of TLS; None after our own close.
 
     What comes earlier is kept, and reading paused, at the first bytes: a transport of uvloop that is paused
     while it is made starts to read all the same.
@@ -18,7 +24,6 @@ class Relay(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_clock",
         "_early",
         "_on_eof",
         "_on_lost",
@@ -27,20 +32,18 @@ class Relay(asyncio.Protocol):
         "_started",
         "_transport",
         "ended",
-        "last_read_s",
         "peer",
         "received_bytes",
+        "written_bytes",
     )
 
     def __init__(
         self,
         *,
-        clock: Callable[[], float],
         on_eof: Callable[[Relay], None],
-        on_lost: Callable[[Relay], None],
+        on_lost: Callable[[Relay, Exception | None], None],
         on_made: Callable[[], None] | None = None,
     ) -> None:
-        self._clock = clock
         self._on_made = on_made
         self._on_eof = on_eof
         self._on_lost = on_lost
@@ -50,7 +53,7 @@ class Relay(asyncio.Protocol):
         self._peer_is_behind = False
         self.peer: Relay | None = None
         self.received_bytes = 0
-        self.last_read_s = 0.0
+        self.written_bytes = 0
         self.ended = False
 
     # Called by the transport.
@@ -62,7 +65,6 @@ class Relay(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self.received_bytes += len(data)
-        self.last_read_s = self._clock()
         if not self._started:
             self._early.append(data)
             self._apply()
@@ -71,11 +73,11 @@ class Relay(asyncio.Protocol):
         self.peer.write(data)
 
     def eof_received(self) -> bool:
-        self.ended = True
-        if self._started:
-            self._on_eof(self)
-        # Keeps a plain connection open for the other direction; TLS streams would only warn about it.
-        return self._can_half_close()
+        if not self.ended:
+            self.ended = True
+            if self._started:
+                self._on_eof(self)
+        return True  # the other direction goes on
 
     def pause_writing(self) -> None:
         assert self.peer is not None
@@ -87,8 +89,7 @@ class Relay(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self.ended = True
-        self._on_lost(self)
+        self._on_lost(self, exc)
 
     # Called by the other side and by the session.
 
@@ -96,16 +97,34 @@ class Relay(asyncio.Protocol):
     def connected(self) -> bool:
         return self._transport is not None
 
+    @property
+    def unsent_bytes(self) -> int:
+        """Written, and not yet taken by the kernel."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    @property
+    def sent_bytes(self) -> int:
+        return self.written_bytes - self.unsent_bytes
+
+    @property
+    def has_untaken(self) -> bool:
+        """Whether something was written that the client or host has not acknowledged: a reset drops it."""
+        return self.unsent_bytes > 0 or _kernel_bytes(self._transport, termios.TIOCOUTQ) > 0
+
+    @property
+    def holds_unread(self) -> bool:
+        """Whether something has come from this side that its peer has not been given."""
+        return bool(self._early) or _kernel_bytes(self._transport, termios.FIONREAD) > 0
+
     def write(self, data: bytes) -> None:
         if self._transport is not None:
+            self.written_bytes += len(data)
             self._transport.write(data)
 
-    def write_eof(self) -> bool:
-        """Whether the client or host could be told that nothing more follows."""
-        if self._transport is None or not self._can_half_close():
-            return False
-        self._transport.write_eof()
-        return True
+    def write_eof(self) -> None:
+        """Nothing more follows what was written."""
+        if self._transport is not None and not self._transport.is_closing():
+            self._transport.write_eof()
 
     def start(self) -> None:
         """The peer can be written to."""
@@ -127,25 +146,33 @@ class Relay(asyncio.Protocol):
         self._peer_is_behind = False
         self._apply()
 
-    def close(self) -> bool:
-        """Whether bytes are still on their way out; `abort` ends that."""
-        if self._transport is None:
-            return False
-        self._transport.close()
-        return self._transport.get_write_buffer_size() > 0
-
-    def abort(self) -> None:
+    def close(self) -> None:
+        """What was written still goes out; `reset` ends that."""
         if self._transport is not None:
-            self._transport.abort()
+            self._transport.close()
+
+    def reset(self) -> None:
+        """The client or host sees that the connection was cut."""
+        if self._transport is not None:
+            reset(self._transport)
 
     def _apply(self) -> None:
         transport = self._transport
-        if transport is None or transport.is_closing():
+        if transport is None or transport.is_closing() or self.ended:
             return
         if self._started and not self._peer_is_behind:
             transport.resume_reading()
         else:
             transport.pause_reading()
 
-    def _can_half_close(self) -> bool:
-        return self._transport is not None and self._transport.can_write_eof()
+
+def _kernel_bytes(transport: asyncio.Transport | None, queue: int) -> int:
+    """What the kernel holds: received and not read (FIONREAD), or sent and not acknowledged (TIOCOUTQ)."""
+    connection = None if transport is None else transport.get_extra_info("socket")
+    if connection is None:
+        return 0
+    try:
+        answer = fcntl.ioctl(connection.fileno(), queue, bytes(4))
+    except (OSError, ValueError):  # closed already
+        return 0
+    return int(struct.unpack("i", answer)[0])

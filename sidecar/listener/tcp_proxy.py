@@ -17,14 +17,12 @@ from sidecar.listener.relay import Relay
 from sidecar.observability.stats import TcpProxyStats
 from sidecar.observability.stream_info import Connection, StreamInfo
 from sidecar.timers import Timer, Timers
+from sidecar.transport.closing import Progress
 
-# How long a side that is closed may take what was already written to it.
-_FLUSH_TIMEOUT_S: Final = 5.0
-# TLS streams of asyncio cannot be half-closed. When one side has ended and the other cannot be told so, what
-# is still under way in the other direction may go on until it is silent for this long.
-_LINGER_S: Final = 5.0
 # So often are the bytes of open connections reported (the tcp_reporting_duration of Istio's metrics).
 REPORT_INTERVAL_S: Final = 5.0
+
+_UPSTREAM_REMOTE_RESET: Final = "UR"  # of Envoy's response flags; it has none for a client's reset
 
 
 class TcpUpstream(Protocol):
@@ -95,7 +93,7 @@ class TcpProxyHandler:
 
     def close(self) -> None:
         for session in tuple(self._sessions):
-            session.close()
+            session.cut()
 
     def choose_cluster(self) -> str:
         if len(self._clusters) == 1:
@@ -124,13 +122,18 @@ class TcpProxyHandler:
 
 
 class _Session:
-    """One client's connection and the one to the host that serves it."""
+    """One client's connection and the one to the host that serves it.
+
+    Each direction ends on its own. When both have ended, both connections close, and the session goes on
+    until all that was written has gone out. A connection that breaks breaks the other one: a reader must not
+    take for the end what is none.
+    """
 
     __slots__ = (
-        "_closed",
+        "_closing",
         "_connecting",
-        "_idle_timeout_s",
         "_lease",
+        "_progress",
         "_proxy",
         "_timer",
         "downstream",
@@ -141,34 +144,46 @@ class _Session:
     def __init__(self, proxy: TcpProxyHandler, connection: Connection) -> None:
         services = proxy.services
         self._proxy = proxy
-        self._closed = False
+        self._closing = False
         self._connecting: asyncio.Task[None] | None = None
         self._lease: TcpUpstream | None = None
+        self._progress: Progress | None = None
         self._timer: Timer | None = None
-        self._idle_timeout_s = proxy.config.idle_timeout_s
         self.info = StreamInfo(connection, services.clock(), services.wall_clock())
         self.info.protocol = ""  # no HTTP, of whatever version
-        self.downstream = Relay(
-            clock=services.clock, on_made=self._client_connected, on_eof=self._on_eof, on_lost=self._on_lost
-        )
+        self.downstream = Relay(on_made=self._client_connected, on_eof=self._on_eof, on_lost=self._on_lost)
         self.upstream = self._new_upstream()
 
     def close(self) -> None:
-        """Both sides; what was written and not yet sent still goes out."""
-        if self._closed:
+        """Both sides, once what was written has gone out: idle or not, nothing more is read."""
+        if self._closing:
             return
-        self._closed = True
+        self._closing = True
         if self._connecting is not None:
             self._connecting.cancel()
+            self._connecting = None
+        self.downstream.close()
+        self.upstream.close()
+        self._end_if_both_are_lost()
+
+    def cut(self) -> None:
+        """Ends what has not ended by itself: a side that would miss bytes is reset."""
+        sides = (self.downstream, self.upstream)
+        cut_sides = [side for side in sides if side.unsent_bytes or (side.peer and side.peer.holds_unread)]
+        for side in cut_sides:
+            side.reset()
+        self.close()
+
+    def _end_if_both_are_lost(self) -> None:
+        if self._lease is not None and not self.upstream.connected:
+            self._lease.release()
+            self._lease = None
+        if not self._closing or self.downstream.connected or self.upstream.connected:
+            return
         if self._timer is not None:
             self._timer.cancel()
         self.info.end_s = self._proxy.services.clock()
         self.count_bytes()
-        for side in (self.downstream, self.upstream):
-            if side.close():
-                self._proxy.services.timers.after(_FLUSH_TIMEOUT_S, side.abort)
-        if self._lease is not None:
-            self._lease.release()
         self._proxy.ended(self)
 
     def count_bytes(self) -> None:
@@ -225,41 +240,52 @@ class _Session:
 
     def _new_upstream(self) -> Relay:
         """One for each attempt: what a failed one still reports is not mistaken for the next one's."""
-        upstream = Relay(clock=self._proxy.services.clock, on_eof=self._on_eof, on_lost=self._on_lost)
+        upstream = Relay(on_eof=self._on_eof, on_lost=self._on_lost)
         upstream.peer = self.downstream
         self.downstream.peer = upstream
         self.upstream = upstream
         return upstream
 
     def _watch_idleness(self) -> None:
-        if self._idle_timeout_s > 0:
-            self._timer = self._proxy.services.timers.after(self._idle_timeout_s, self._check_idleness)
+        idle_timeout_s = self._proxy.config.idle_timeout_s
+        if idle_timeout_s > 0:
+            self._progress = Progress(idle_timeout_s, self._moved_bytes(), self._proxy.services.clock())
+            self._watch_again(self._progress)
+
+    def _watch_again(self, progress: Progress) -> None:
+        self._timer = self._proxy.services.timers.after(progress.check_after_s, self._check_idleness)
+
+    def _moved_bytes(self) -> int:
+        """Read, or taken by the kernel, on either side: a side that only flushes is not idle."""
+        up, down = self.upstream, self.downstream
+        return up.received_bytes + up.sent_bytes + down.received_bytes + down.sent_bytes
 
     def _check_idleness(self) -> None:
         """One timer a session, set anew when it is due and not for every byte."""
-        last_active_s = max(self.downstream.last_read_s, self.upstream.last_read_s, self.info.start_s)
-        left_s = last_active_s + self._idle_timeout_s - self._proxy.services.clock()
-        if left_s > 0:
-            self._timer = self._proxy.services.timers.after(left_s, self._check_idleness)
+        assert self._progress is not None
+        if not self._progress.stalled(self._moved_bytes(), self._proxy.services.clock()):
+            self._watch_again(self._progress)
             return
+        self._timer = None
         self._proxy.stats.idle_timeout += 1
         self.info.details = "idle_timeout"
-        self.close()
+        self.cut()
 
     def _on_eof(self, side: Relay) -> None:
         other = self.upstream if side is self.downstream else self.downstream
         if self.downstream.ended and self.upstream.ended:
             self.close()
-        elif not other.write_eof():
-            self._linger()
+        else:
+            other.write_eof()
 
-    def _linger(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._idle_timeout_s = min(self._idle_timeout_s or _LINGER_S, _LINGER_S)
-        self._watch_idleness()
-
-    def _on_lost(self, side: Relay) -> None:
-        # An attempt to connect reports its own end.
-        if side is self.downstream or (side is self.upstream and self._connecting is None):
-            self.close()
+    def _on_lost(self, side: Relay, error: Exception | None) -> None:
+        if side is not self.downstream and (side is not self.upstream or self._connecting is not None):
+            return  # an attempt to connect reports its own end
+        other = self.upstream if side is self.downstream else self.downstream
+        if error is not None and not self._closing:
+            if side is self.upstream:
+                self.info.add_flag(_UPSTREAM_REMOTE_RESET)
+            if not (side.ended and other.has_untaken):
+                other.reset()  # else `other` is still to get what came before the end, and that is all of it
+        self.close()
+        self._end_if_both_are_lost()

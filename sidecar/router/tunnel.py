@@ -7,6 +7,7 @@ from typing import cast
 
 from sidecar.errors import RequestError, UpstreamResetError
 from sidecar.http.message import Body, BodyReader
+from sidecar.transport.closing import TUNNEL_FLUSH_TIMEOUT_S, close_when_flushed, reset
 
 
 class Tunnel(asyncio.Protocol):
@@ -36,13 +37,13 @@ class Tunnel(asyncio.Protocol):
             source.close()
 
     def _end_sending(self) -> None:
-        """Half a close, if the host still has something to say and the transport knows half a close."""
+        """Half a close, if the host still has something to say."""
         if self._transport is None:
             return
-        if self.body.ended or not self._transport.can_write_eof():
-            self._transport.close()
+        self._sent = True
+        if self.body.ended:
+            close_when_flushed(self._transport, TUNNEL_FLUSH_TIMEOUT_S)
         else:
-            self._sent = True
             self._transport.write_eof()
 
     # asyncio.Protocol
@@ -55,7 +56,9 @@ class Tunnel(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         self.body.feed_end()
-        return not self._sent  # the client may have more to say
+        if self._sent and self._transport is not None:
+            close_when_flushed(self._transport, TUNNEL_FLUSH_TIMEOUT_S)
+        return True  # the client may have more to say
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -84,5 +87,10 @@ class Tunnel(asyncio.Protocol):
             self._transport.resume_reading()
 
     def abandon_body(self) -> None:
-        if self._transport is not None:
-            self._transport.abort()
+        """The host must not take for the client's end what is none."""
+        if self._transport is None:
+            return
+        if self._sent:
+            close_when_flushed(self._transport, TUNNEL_FLUSH_TIMEOUT_S)
+        else:
+            reset(self._transport)

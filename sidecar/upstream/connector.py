@@ -19,6 +19,7 @@ from sidecar.config.endpoint import Endpoint, SocketAddress
 from sidecar.config.tls import UpstreamTls
 from sidecar.errors import IdentityError, UpstreamConnectError
 from sidecar.observability.stats import ClusterStats
+from sidecar.transport.tls import TlsTransport
 
 ProtocolT = TypeVar("ProtocolT")
 
@@ -78,17 +79,16 @@ class Connector:
         Raises `UpstreamConnectError`: refused, unreachable, too slow (connect timeout, TLS included), or not
         trusted.
         """
+        protocol = factory()
         try:
             context = self.context(tls)
             async with asyncio.timeout(self._timeout_s):
-                transport, protocol = await self._loop.create_connection(
-                    cast("Callable[[], asyncio.BaseProtocol]", factory),
-                    address.host,
-                    address.port,
-                    ssl=context,
-                    server_hostname=tls.sni if tls is not None else None,
-                    local_addr=self._local_address,
-                )
+                if context is None or tls is None:
+                    transport = await self._connect(address, cast("asyncio.BaseProtocol", protocol))
+                else:
+                    transport = await self._connect_tls(
+                        address, cast("asyncio.BaseProtocol", protocol), context, tls.sni
+                    )
             if self._keepalive is not None:
                 _set_keepalive(transport.get_extra_info("socket"), self._keepalive)
         # TimeoutError and ssl.SSLError are OSErrors; a name that cannot be one, of the host or its SNI, is a
@@ -98,7 +98,25 @@ class Connector:
         peer_id = ""
         if tls is not None:
             peer_id = self._verify(tls, transport)
-        return Dialed(transport, cast("ProtocolT", protocol), context, peer_id)
+        return Dialed(transport, protocol, context, peer_id)
+
+    async def _connect(self, address: SocketAddress, protocol: asyncio.BaseProtocol) -> asyncio.Transport:
+        transport, _ = await self._loop.create_connection(
+            lambda: protocol, address.host, address.port, local_addr=self._local_address
+        )
+        return transport
+
+    async def _connect_tls(
+        self, address: SocketAddress, protocol: asyncio.BaseProtocol, context: ssl.SSLContext, sni: str
+    ) -> asyncio.Transport:
+        secured = TlsTransport(context, lambda: protocol, server_side=False, server_hostname=sni or None)
+        try:
+            await self._connect(address, secured)
+            await secured.established()
+        except BaseException:
+            secured.abort()
+            raise
+        return secured
 
     def _verify(self, tls: UpstreamTls, transport: asyncio.Transport) -> str:
         try:

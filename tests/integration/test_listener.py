@@ -242,7 +242,13 @@ async def test_a_removed_listener_refuses_connections_and_serves_the_ones_it_has
             await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"2")
         assert await reader.readexactly(6) == b"only:2"
-        writer.close()
+        again = SocketAddress("127.0.0.1", port)
+        harness.serve(listener(chain("again"), address=again))
+        new_reader, new_writer = await harness.connect()
+        new_writer.write(b"3")
+        assert await new_reader.readexactly(7) == b"again:3"
+        for each in (writer, new_writer):
+            each.close()
 
 
 async def test_a_port_in_use_is_named_and_harms_no_other_listener() -> None:

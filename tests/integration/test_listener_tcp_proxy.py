@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
-import struct
+import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
+import trustme
 
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import TcpProxy
@@ -19,7 +20,17 @@ from sidecar.listener.tcp_proxy import TcpProxyHandler, TcpProxyServices
 from sidecar.observability.stats import TcpProxyStats
 from sidecar.observability.stream_info import Connection, StreamInfo
 from sidecar.timers import Timers
+from sidecar.transport.tls import TlsTransport
+from tests.support.http1 import Clock, FakeTimers
 from tests.support.listening import eventually
+from tests.support.stream_peer import (
+    END,
+    RESET,
+    SMALL_BUFFER_BYTES,
+    StreamHost,
+    StreamPeer,
+    connect_stream,
+)
 
 pytestmark = pytest.mark.asyncio(loop_factories=["uvloop"])
 
@@ -32,6 +43,8 @@ class FakeCluster:
         self.failures = list(failures)
         self.asked = 0
         self.lent = 0
+        self.trust: ssl.SSLContext | None = None
+        self.send_buffer_bytes = 0
 
     def release(self) -> None:
         self.lent -= 1
@@ -43,7 +56,16 @@ class FakeCluster:
         if self.failures:
             raise self.failures.pop(0)
         loop = asyncio.get_running_loop()
-        await loop.create_connection(protocol_factory, "127.0.0.1", self.port)
+        connection = socket.socket()
+        if self.send_buffer_bytes:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.send_buffer_bytes)
+        connection.connect(("127.0.0.1", self.port))
+        if self.trust is None:
+            await loop.create_connection(protocol_factory, sock=connection)
+        else:
+            secured = TlsTransport(self.trust, protocol_factory, server_side=False)
+            await loop.create_connection(lambda: secured, sock=connection)
+            await secured.established()
         info.upstream_address = SocketAddress("127.0.0.1", self.port)
         self.lent += 1
         return self
@@ -57,14 +79,20 @@ class Recorder:
     def opened(self, info: StreamInfo) -> None:
         self.opened_infos.append(info)
 
+    def progressed(self, info: StreamInfo) -> None:
+        pass
+
     def closed(self, info: StreamInfo) -> None:
         self.closed_infos.append(info)
 
 
 class Proxy:
-    def __init__(self, config: TcpProxy, clusters: dict[str, FakeCluster]) -> None:
+    def __init__(
+        self, config: TcpProxy, clusters: dict[str, FakeCluster], clock: Clock | None = None
+    ) -> None:
+        """Time passes by itself unless a clock is given."""
         loop = asyncio.get_running_loop()
-        self.timers = Timers(loop)
+        self.timers = Timers(loop) if clock is None else FakeTimers(clock)
         self.observer = Recorder()
         self.stats = TcpProxyStats()
         self.clusters = clusters
@@ -72,7 +100,7 @@ class Proxy:
             find_cluster=self._find_cluster,
             timers=self.timers,
             observer=self.observer,
-            clock=loop.time,
+            clock=clock or loop.time,
             rng=random.Random(1),
         )
         self.handler = TcpProxyHandler(config, self.stats, services)
@@ -82,11 +110,21 @@ class Proxy:
             raise NoClusterError(f"no cluster {name!r}")
         return self.clusters[name]
 
-    async def start(self) -> None:
+    async def start(self, tls: ssl.SSLContext | None = None, *, send_buffer_bytes: int = 0) -> None:
         here = SocketAddress("127.0.0.1", 1)
         connection = Connection(id=1, remote_address=here, local_address=here)
         loop = asyncio.get_running_loop()
-        self.server = await loop.create_server(lambda: self.handler.protocol(connection), "127.0.0.1", 0)
+
+        def protocol() -> asyncio.Protocol:
+            return self.handler.protocol(connection)
+
+        def secured() -> asyncio.Protocol:
+            return TlsTransport(tls, protocol, server_side=True)
+
+        self.server = await loop.create_server(protocol if tls is None else secured, "127.0.0.1", 0)
+        # Connections inherit it.
+        if send_buffer_bytes:
+            self.server.sockets[0].setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
         self.port = self.server.sockets[0].getsockname()[1]
 
     async def connect(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -282,19 +320,141 @@ async def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
         writer.close()
 
 
-async def test_a_reset_on_either_side_ends_the_other() -> None:
-    async def reset(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(1)
-        linger_0 = struct.pack("ii", 1, 0)
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger_0)
-        writer.transport.abort()
+SIDES = pytest.mark.parametrize(
+    ("client_tls", "host_tls"), [(False, False), (True, False), (False, True), (True, True)]
+)
+# More than the kernel takes off the proxy's hands: net.ipv4.tcp_wmem ends at 4 MiB by default.
+LARGE = random.Random(1).randbytes(6_000_000)
+# So much that the proxy has read all of it, and the end, while some of it waits to be sent.
+TAIL = LARGE[:90_000]
 
-    async with proxy(reset) as (running, _):
-        reader, writer = await running.connect()
-        writer.write(b"xy")
-        await running.ended()
-        assert await asyncio.wait_for(reader.read(), 5) == b""
-        writer.close()
+
+class Stretch:
+    """A client and a host with small windows, and the proxy between them, whose time stands still."""
+
+    proxy: Proxy
+    client: StreamPeer
+    host: StreamPeer
+
+    async def settle(self) -> None:
+        """Until as much is under way as there is room for."""
+        (session,) = self.proxy.handler._sessions
+        moved = -1
+        async with asyncio.timeout(10):
+            while moved != session._moved_bytes():
+                moved = session._moved_bytes()
+                await asyncio.sleep(0.05)
+
+    def pass_time(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.proxy.timers.advance(1)
+
+
+@asynccontextmanager
+async def stretch(client_tls: bool, host_tls: bool) -> AsyncIterator[Stretch]:
+    authority = trustme.CA()
+    serving, trust = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    authority.issue_cert("a.test").configure_cert(serving)
+    authority.configure_trust(trust)
+    trust.check_hostname = False
+    host = StreamHost(serving if host_tls else None)
+    cluster = FakeCluster(host.port)
+    cluster.trust = trust if host_tls else None
+    cluster.send_buffer_bytes = SMALL_BUFFER_BYTES
+    config = TcpProxy(stat_prefix="tcp", clusters=(WeightedCluster(name="db"),))
+    made = Stretch()
+    made.proxy = Proxy(config, {"db": cluster}, Clock())
+    await made.proxy.start(serving if client_tls else None, send_buffer_bytes=SMALL_BUFFER_BYTES)
+    accepted = host.accept(receive_buffer_bytes=SMALL_BUFFER_BYTES)
+    try:
+        made.client = await asyncio.to_thread(
+            connect_stream,
+            made.proxy.port,
+            trust if client_tls else None,
+            receive_buffer_bytes=SMALL_BUFFER_BYTES,
+        )
+        made.host = await asyncio.wrap_future(accepted)
+        with made.client, made.host:
+            yield made
+    finally:
+        made.proxy.handler.close()
+        made.proxy.server.close()
+        host.close()
+
+
+@SIDES
+@pytest.mark.parametrize("data", [TAIL, LARGE], ids=["tail", "much"])
+@pytest.mark.parametrize("client_ends_first", [False, True])
+async def test_the_tail_reaches_a_client_that_pauses(
+    client_tls: bool, host_tls: bool, data: bytes, client_ends_first: bool
+) -> None:
+    async with stretch(client_tls, host_tls) as made:
+        if client_ends_first:
+            await asyncio.to_thread(made.client.end)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.to_thread(lambda: (made.host.send(data), made.host.end())))
+            first = await asyncio.to_thread(made.client.receive)
+            await made.settle()
+            made.pass_time(600)
+            rest = await asyncio.to_thread(made.client.drain)
+        assert rest.how == END
+        assert first + rest.data == data
+
+
+@SIDES
+@pytest.mark.parametrize("data", [TAIL, LARGE], ids=["tail", "much"])
+@pytest.mark.parametrize("host_ends_first", [False, True])
+async def test_the_tail_reaches_a_host_that_pauses(
+    client_tls: bool, host_tls: bool, data: bytes, host_ends_first: bool
+) -> None:
+    async with stretch(client_tls, host_tls) as made:
+        if host_ends_first:
+            await asyncio.to_thread(made.host.end)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asyncio.to_thread(lambda: (made.client.send(data), made.client.end())))
+            first = await asyncio.to_thread(made.host.receive)
+            await made.settle()
+            made.pass_time(600)
+            rest = await asyncio.to_thread(made.host.drain)
+        assert rest.how == END
+        assert first + rest.data == data
+
+
+@SIDES
+@pytest.mark.parametrize("end_first", [False, True])
+async def test_a_tail_that_a_client_does_not_take_ends_in_a_reset(
+    client_tls: bool, host_tls: bool, end_first: bool
+) -> None:
+    async with stretch(client_tls, host_tls) as made:
+        if end_first:
+            await asyncio.to_thread(made.client.end)
+        # With what it holds back, the proxy's buffers included, the host has closed when time passes.
+        sending = asyncio.create_task(asyncio.to_thread(lambda: (made.host.send(LARGE), made.host.end())))
+        await asyncio.to_thread(made.client.receive)
+        await made.settle()
+        made.pass_time(4100)
+        rest = await asyncio.to_thread(made.client.drain)
+        assert rest.how == RESET
+        with suppress(ConnectionError):
+            await sending
+
+
+@SIDES
+async def test_a_reset_by_the_host_reaches_the_client(client_tls: bool, host_tls: bool) -> None:
+    async with stretch(client_tls, host_tls) as made:
+        await asyncio.to_thread(made.host.send, b"x" * 10_000)
+        await asyncio.to_thread(made.client.receive_exactly, 10_000)
+        made.host.reset()
+        assert (await asyncio.to_thread(made.client.drain)).how == RESET
+
+
+@SIDES
+async def test_a_reset_by_the_client_reaches_the_host(client_tls: bool, host_tls: bool) -> None:
+    async with stretch(client_tls, host_tls) as made:
+        await asyncio.to_thread(made.client.send, b"x" * 10_000)
+        await asyncio.to_thread(made.host.receive_exactly, 10_000)
+        made.client.reset()
+        assert (await asyncio.to_thread(made.host.drain)).how == RESET
 
 
 async def test_closing_the_handler_cancels_what_is_still_connecting() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections.abc import Callable
 from typing import Any
 
@@ -72,6 +74,7 @@ class FakeTransport(asyncio.Transport):
         self.eof_written = False
         self.closed = False
         self.aborted = False
+        self.was_reset = False
         self.unflushed_bytes = 0  # what a slow peer has not taken: set by a test, it keeps `close` waiting
         self._half_close = half_close
         protocol.connection_made(self)
@@ -111,6 +114,14 @@ class FakeTransport(asyncio.Transport):
             self.closed = True
         else:
             self.lose(None)
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        return self if name == "socket" else default
+
+    def setsockopt(self, level: int, option: int, value: bytes) -> None:
+        assert (level, option) == (socket.SOL_SOCKET, socket.SO_LINGER)
+        assert value == struct.pack("ii", 1, 0)
+        self.was_reset = True
 
     def abort(self) -> None:
         self.aborted = True

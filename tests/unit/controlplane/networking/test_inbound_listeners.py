@@ -3,6 +3,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
+import pytest
 from envoy.config.listener.v3.listener_components_pb2 import FilterChain
 from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
@@ -50,11 +51,21 @@ def mode(value: str) -> dict[str, Any]:
     return {"mtls": {"mode": value}}
 
 
-def test_permissive_takes_mesh_tls_the_apps_own_tls_and_plaintext() -> None:
-    assert kinds(chains(virtual_inbound(), 9080)) == [
+@pytest.mark.parametrize("protocol", [Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC])
+def test_permissive_http_takes_mesh_tls_and_plaintext(protocol: Protocol) -> None:
+    """Not the application's own TLS, in which no policy or route for HTTP could be applied."""
+    assert kinds(chains(virtual_inbound(protocol), 9080)) == [
         ("tls", True, True, "http_connection_manager"),
-        ("tls", False, False, "tcp_proxy"),
         ("raw_buffer", False, False, "http_connection_manager"),
+    ]
+
+
+@pytest.mark.parametrize("protocol", [Protocol.TCP, Protocol.TLS, Protocol.HTTPS])
+def test_permissive_connections_may_be_the_applications_own_tls(protocol: Protocol) -> None:
+    assert kinds(chains(virtual_inbound(protocol), 9080)) == [
+        ("tls", True, True, "tcp_proxy"),
+        ("tls", False, False, "tcp_proxy"),
+        ("raw_buffer", False, False, "tcp_proxy"),
     ]
 
 

@@ -555,6 +555,43 @@ async def test_end_of_a_tunnel_loses_nothing_that_was_sent() -> None:
     assert client.pool.closed == [client.connection]
 
 
+async def test_tunnel_that_the_client_breaks_is_reset_for_the_upstream() -> None:
+    client = Client()
+    up, _ = await open_tunnel(client)
+    up.fail(DownstreamDisconnectError("gone"))
+    await settle()
+    assert client.transport.was_reset
+
+
+async def test_tunnel_whose_answer_nobody_wants_any_more_is_reset_for_the_upstream() -> None:
+    client = Client()
+    _, response = await open_tunnel(client)
+    response.body.close()
+    await settle()
+    assert client.transport.was_reset
+
+
+async def test_client_that_had_ended_its_direction_takes_nothing_of_it_away() -> None:
+    client = Client()
+    up, response = await open_tunnel(client)
+    up.feed_end()
+    await settle()
+    client.transport.unflushed_bytes = 5
+    response.body.close()
+    await settle()
+    assert client.transport.closed
+    assert not client.transport.aborted
+
+
+async def test_tunnel_that_the_upstream_resets_is_cut() -> None:
+    client = Client()
+    _, response = await open_tunnel(client)
+    client.transport.lose(ConnectionResetError())
+    await settle()
+    with pytest.raises(UpstreamResetError):
+        await read_all(response.body)
+
+
 async def connect(client: Client) -> tuple[Body, asyncio.Task[Response]]:
     upstream_bound = Body()
     request = new_request(b"CONNECT", b"", body=upstream_bound)

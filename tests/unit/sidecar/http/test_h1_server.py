@@ -823,7 +823,7 @@ async def test_tunnel_that_the_upstream_resets_ends_for_whoever_reads_the_client
     await server.exchange(UPGRADE)
     body.fail(UpstreamResetError("gone"))
     await settle()
-    assert server.transport.closed
+    assert server.transport.was_reset
     up = requests[0].body
     assert not isinstance(up, bytes)
     assert await asyncio.wait_for(up.read(), 5) == b""
@@ -835,37 +835,145 @@ async def test_idle_tunnel_is_cut() -> None:
     await server.exchange(UPGRADE)
     server.timers.advance(30)
     await settle()
-    assert server.transport.closed
+    assert server.transport.was_reset
     assert server.stats.downstream_rq_active == 0
 
 
-async def test_closing_waits_for_a_client_that_reads_and_for_no_other() -> None:
+async def test_an_answer_that_closes_waits_for_a_client_that_pauses() -> None:
+    server = Server(hello, stream_idle_timeout_s=60)
+    server.protocol.pause_writing()
+    await server.exchange(GET.replace(HOST, HOST + b"Connection: close\r\n"))
+    server.transport.unflushed_bytes = 5000
+    server.protocol.resume_writing()
+    await settle()
+    assert server.transport.closed, "nothing more is read or written"
+    for _ in range(13):
+        server.timers.advance(1)
+    assert not server.transport.aborted
+    server.transport.unflushed_bytes = 3000
+    for _ in range(59):
+        server.timers.advance(1)
+    assert not server.transport.aborted, "it has taken some meanwhile"
+    server.timers.advance(2)
+    await settle()
+    assert server.transport.was_reset
+    assert server.stats.downstream_cx_active == 0
+
+
+async def test_closing_an_idle_connection_waits_for_a_client_that_reads() -> None:
     server = Server(hello, idle_timeout_s=60)
     await server.exchange(GET)
     server.transport.unflushed_bytes = 5000
     server.timers.advance(61)
     assert server.transport.closed
-    server.transport.unflushed_bytes = 3000
-    server.timers.advance(LINGER_S)
+    for _ in range(59):
+        server.timers.advance(1)
     assert not server.transport.aborted
-    server.timers.advance(LINGER_S)
-    assert server.transport.aborted
+    server.timers.advance(2)
     await settle()
+    assert server.transport.was_reset
     assert server.stats.downstream_cx_active == 0
 
 
-async def test_client_that_stops_reading_its_answer_is_let_go() -> None:
-    server = Server(hello, stream_idle_timeout_s=10)
+async def test_closing_at_once_resets_a_client_that_would_miss_bytes() -> None:
+    server = Server(hello)
     server.protocol.pause_writing()
     await server.exchange(GET)
     server.transport.unflushed_bytes = 5000
+    server.manager.close()
+    await settle()
+    assert server.transport.was_reset
+
+
+async def test_client_that_has_ended_is_not_waited_for_for_ever() -> None:
+    server = Server(hello, stream_idle_timeout_s=60)
+    server.protocol.pause_writing()
+    await server.exchange(GET)
+    server.transport.unflushed_bytes = 5000
+    server.protocol.resume_writing()
+    await settle()
+    server.transport.receive_eof()
+    for _ in range(59):
+        server.timers.advance(1)
+    assert not server.transport.aborted
+    server.timers.advance(2)
+    await settle()
+    assert server.transport.was_reset
+    assert server.stats.downstream_cx_active == 0
+
+
+async def test_client_that_stops_reading_its_answer_is_reset() -> None:
+    server = Server(hello, stream_idle_timeout_s=10)
+    server.protocol.pause_writing()
+    server.transport.unflushed_bytes = len(await server.exchange(GET))
     server.timers.advance(10)
     await settle()
     assert server.stats.downstream_rq_active == 0
+    assert server.transport.was_reset
+    assert server.stats.downstream_cx_active == 0
+
+
+async def test_client_that_reads_its_answer_slowly_is_not_given_up() -> None:
+    server = Server(hello, stream_idle_timeout_s=10)
+    server.protocol.pause_writing()
+    server.transport.unflushed_bytes = len(await server.exchange(GET))
+    for _ in range(3):
+        server.transport.unflushed_bytes -= 1
+        server.timers.advance(10)
+    await settle()
+    assert not server.transport.aborted
+    server.timers.advance(10)
+    await settle()
+    assert server.transport.was_reset
+
+
+async def test_tail_of_a_tunnel_waits_for_a_client_that_pauses() -> None:
+    body, requests = Body(), list[Request]()
+    server = Server(tunnel(body, requests), stream_idle_timeout_s=60)
+    await server.exchange(UPGRADE)
+    server.transport.unflushed_bytes = 5000
+    body.feed(b"tail")
+    body.feed_end()
+    await settle()
+    assert server.transport.eof_written
+    for _ in range(59):
+        server.timers.advance(1)
+    assert not server.transport.closed
+    server.transport.unflushed_bytes = 0
+    server.timers.advance(1)
+    assert not server.transport.closed, "the client has a while to leave"
     server.timers.advance(LINGER_S)
     await settle()
-    assert server.transport.aborted
-    assert server.stats.downstream_cx_active == 0
+    assert server.transport.closed
+    assert not server.transport.aborted
+
+
+async def test_tail_of_a_tunnel_that_nobody_takes_ends_in_a_reset() -> None:
+    body, requests = Body(), list[Request]()
+    server = Server(tunnel(body, requests), stream_idle_timeout_s=60)
+    await server.exchange(UPGRADE)
+    server.transport.unflushed_bytes = 5000
+    body.feed_end()
+    await settle()
+    for _ in range(62):
+        server.timers.advance(1)
+    assert server.transport.was_reset
+
+
+async def test_answer_to_http10_that_breaks_off_ends_in_a_reset() -> None:
+    """Its end would be the connection's."""
+    body = Body()
+
+    async def service(request: Request) -> Response:
+        return Response(200, [], body)
+
+    server = Server(service)
+    await server.exchange(b"GET / HTTP/1.0\r\n" + HOST + b"\r\n")
+    body.feed(b"hello")
+    await settle()
+    body.fail(UpstreamResetError("gone"))
+    await settle()
+    assert server.transport.was_reset
 
 
 async def test_close_ends_a_response_that_has_no_end_yet() -> None:

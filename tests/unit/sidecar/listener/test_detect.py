@@ -54,16 +54,31 @@ def test_a_client_hello_without_extensions_of_interest_is_still_tls() -> None:
     assert sniff(hello(None)) == Detection("tls")
 
 
-def test_a_client_hello_in_many_records_is_put_together() -> None:
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 40])
+def test_a_client_hello_in_many_records_is_put_together(size: int) -> None:
     data = hello("reviews", ("istio",))
-    assert sniff(in_records(data, 40)) == sniff(data)
+    assert sniff(in_records(data, size)) == sniff(data)
 
 
-def test_absurdly_many_records_are_raw() -> None:
-    assert sniff(in_records(hello(), 1)) is RAW
+def test_a_client_hello_is_not_looked_at_once_for_each_of_its_records() -> None:
+    data = in_records(hello(), 1)
+    looks, arrived = 0, 1
+    while isinstance(verdict := sniff(data[:arrived]), NeedMore):
+        arrived = verdict.size_bytes
+        looks += 1
+    assert verdict.transport_protocol == "tls"
+    assert looks < 60
 
 
-@pytest.mark.parametrize("data", [hello(alpn=("istio",)), in_records(hello(alpn=("istio",)), 100)])
+def test_a_client_hello_of_more_than_may_be_peeked_at_is_raw() -> None:
+    large = b"\x01" + (MAX_PEEK_BYTES // 2).to_bytes(3, "big") + bytes(MAX_PEEK_BYTES)
+    assert sniff(in_records(bytes(5) + large, 1)[:MAX_PEEK_BYTES]) is RAW
+
+
+@pytest.mark.parametrize(
+    "data",
+    [hello(alpn=("istio",)), *(in_records(hello(alpn=("istio",)), size) for size in (1, 3, 100))],
+)
 def test_every_prefix_of_a_client_hello_asks_for_more_than_it_has_and_never_too_much(data: bytes) -> None:
     for size in range(len(data)):
         verdict = sniff(data[:size])

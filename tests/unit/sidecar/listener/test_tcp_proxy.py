@@ -2,7 +2,10 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+import socket
+from collections.abc import Awaitable, Callable
+
+import pytest
 
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import TcpProxy
@@ -10,35 +13,54 @@ from sidecar.config.route import WeightedCluster
 from sidecar.listener.tcp_proxy import TcpProxyHandler, TcpProxyServices
 from sidecar.observability.stats import TcpProxyStats
 from sidecar.observability.stream_info import Connection, StreamInfo
+from tests.support.http1 import Clock, FakeTimers
 from tests.support.listening import eventually
 
 HERE = SocketAddress("127.0.0.1", 1)
 
 
 class FakeTransport:
-    """What a relay asks of a transport. ``half_closes`` False: as TLS is."""
+    """What a relay asks of a transport; `flush` is the peer that takes what was written."""
 
-    def __init__(self, *, half_closes: bool = True) -> None:
-        self.half_closes = half_closes
+    def __init__(self) -> None:
+        self.protocol: asyncio.Protocol
         self.written = b""
-        self.wrote_eof = self.closed = self.aborted = False
+        self.wrote_eof = self.closed = self.was_reset = self.aborted = False
         self.reading = True
         self.unsent_bytes = 0
 
+    def get_extra_info(self, name: str) -> FakeTransport:
+        return self
+
+    def setsockopt(self, level: int, option: int, value: bytes) -> None:
+        self.was_reset = option == socket.SO_LINGER
+
+    def fileno(self) -> int:
+        return -1
+
     def write(self, data: bytes) -> None:
         self.written += data
+        self.unsent_bytes += len(data)
 
-    def can_write_eof(self) -> bool:
-        return self.half_closes
+    def flush(self, size: int | None = None) -> None:
+        self.unsent_bytes -= self.unsent_bytes if size is None else size
+        if self.closed and not self.unsent_bytes:
+            self.protocol.connection_lost(None)
 
     def write_eof(self) -> None:
         self.wrote_eof = True
 
     def close(self) -> None:
-        self.closed = True
+        if not self.closed:
+            self.closed = True
+            if not self.unsent_bytes:
+                self.protocol.connection_lost(None)
 
     def abort(self) -> None:
-        self.aborted = True
+        if not self.aborted:
+            self.closed = self.aborted = True
+            self.unsent_bytes = 0
+            self.protocol.connection_lost(None)
 
     def is_closing(self) -> bool:
         return self.closed
@@ -53,51 +75,34 @@ class FakeTransport:
         return self.unsent_bytes
 
 
-class FakeTimers:
-    """Collects what is due; a test fires it."""
-
-    def __init__(self) -> None:
-        self.due: list[FakeTimer] = []
-
-    def after(self, delay_s: float, callback: Callable[[], None]) -> FakeTimer:
-        self.due.append(FakeTimer(self, delay_s, callback))
-        return self.due[-1]
-
-
-class FakeTimer:
-    def __init__(self, timers: FakeTimers, delay_s: float, callback: Callable[[], None]) -> None:
-        self._timers = timers
-        self.delay_s = delay_s
-        self.callback = callback
-
-    def cancel(self) -> None:
-        if self in self._timers.due:
-            self._timers.due.remove(self)
-
-
 class Fixture:
     """A session whose host is reached at once."""
 
-    def __init__(self, *, host_half_closes: bool) -> None:
-        self.now = 100.0
+    def __init__(self, *, idle_timeout_s: float = 3600) -> None:
+        self.clock = Clock()
+        self.timers = FakeTimers(self.clock)
         self.client = FakeTransport()
-        self.host = FakeTransport(half_closes=host_half_closes)
-        self.timers = FakeTimers()
+        self.host = FakeTransport()
         self.released = 0
+        self.is_open = False
+        self.reported: list[tuple[int, int]] = []
+        self.flags = ""
         services = TcpProxyServices(
             find_cluster=lambda name: self,
             timers=self.timers,
             observer=self,
-            clock=lambda: self.now,
+            clock=self.clock,
             rng=random.Random(1),
         )
-        config = TcpProxy(stat_prefix="tcp", clusters=(WeightedCluster(name="db"),))
+        config = TcpProxy(
+            stat_prefix="tcp", clusters=(WeightedCluster(name="db"),), idle_timeout_s=idle_timeout_s
+        )
         self.handler = TcpProxyHandler(config, TcpProxyStats(), services)
 
     async def connect_tcp(
         self, protocol_factory: Callable[[], asyncio.Protocol], info: StreamInfo
     ) -> Fixture:
-        self.upstream = protocol_factory()
+        self.upstream = self.host.protocol = protocol_factory()
         self.upstream.connection_made(self.host)
         return self
 
@@ -112,88 +117,182 @@ class Fixture:
 
     def closed(self, info: StreamInfo) -> None:
         self.is_open = False
+        self.flags = info.flags
 
     async def start(self) -> None:
-        self.is_open = False
-        self.reported: list[tuple[int, int]] = []
-        self.downstream = self.handler.protocol(Connection(id=1, remote_address=HERE, local_address=HERE))
+        connection = Connection(id=1, remote_address=HERE, local_address=HERE)
+        self.downstream = self.client.protocol = self.handler.protocol(connection)
         self.downstream.connection_made(self.client)
-        (self.report,) = self.timers.due
-        self.timers.due.clear()
         await eventually(lambda: self.is_open)
 
+    def pass_time(self, seconds: int) -> None:
+        for _ in range(seconds):
+            self.timers.advance(1)
 
-async def test_a_host_that_cannot_be_half_closed_may_finish_its_answer() -> None:
-    """TLS: the client's end cannot be passed on, the answer under way still comes."""
-    session = Fixture(host_half_closes=False)
+
+@pytest.fixture
+async def session() -> Fixture:
+    session = Fixture(idle_timeout_s=100)
     await session.start()
-    assert session.downstream.eof_received() is True
-    assert not session.host.closed
-    (linger,) = session.timers.due
-    assert linger.delay_s <= 5
-    session.now += 4
-    session.upstream.data_received(b"answer")
-    assert session.client.written == b"answer"
-    session.now += 4
-    session.timers.due.pop().callback()
-    assert session.is_open, "it was not silent for long enough"
-    session.now += 5
-    session.timers.due.pop().callback()
-    assert not session.is_open
-    assert session.host.closed
-    assert session.client.closed
-    assert session.released == 1
+    return session
 
 
-async def test_an_end_is_passed_on_to_a_host_that_can_be_half_closed() -> None:
-    session = Fixture(host_half_closes=True)
-    await session.start()
+async def test_an_end_is_passed_on_and_the_other_direction_goes_on(session: Fixture) -> None:
     assert session.downstream.eof_received() is True
     assert session.host.wrote_eof
     assert session.is_open
+    session.upstream.data_received(b"answer")
+    assert session.client.written == b"answer"
+    session.client.flush()
     session.upstream.eof_received()
     assert not session.is_open
+    assert session.client.closed
+    assert session.host.closed
+    assert session.released == 1
 
 
-async def test_a_slow_side_pauses_the_other_one_until_it_has_caught_up() -> None:
-    session = Fixture(host_half_closes=True)
-    await session.start()
+async def test_a_slow_side_pauses_the_other_one_until_it_has_caught_up(session: Fixture) -> None:
     session.downstream.pause_writing()
     assert (session.host.reading, session.client.reading) == (False, True)
     session.downstream.resume_writing()
     assert session.host.reading
 
 
-async def test_a_side_that_does_not_take_its_last_bytes_is_aborted_in_the_end() -> None:
-    session = Fixture(host_half_closes=True)
-    await session.start()
-    session.client.unsent_bytes = 10
-    session.handler.close()
+async def end_host_first(session: Fixture) -> None:
+    session.upstream.data_received(b"0123456789")
+    session.upstream.eof_received()
+
+
+async def end_client_first(session: Fixture) -> None:
+    session.downstream.eof_received()
+    session.upstream.data_received(b"0123456789")
+    session.upstream.eof_received()
+
+
+async def end_both(session: Fixture) -> None:
+    session.upstream.data_received(b"0123456789")
+    session.upstream.eof_received()
+    session.downstream.eof_received()
+
+
+ENDS = pytest.mark.parametrize("end", [end_host_first, end_client_first, end_both])
+
+
+@ENDS
+async def test_the_tail_waits_for_a_client_that_pauses(
+    session: Fixture, end: Callable[[Fixture], Awaitable[None]]
+) -> None:
+    await end(session)
+    session.pass_time(99)
+    assert not session.client.aborted
+    session.client.flush(5)
+    session.pass_time(99)
+    assert not session.client.aborted, "it has taken some meanwhile"
+    session.client.flush()
+    session.downstream.eof_received()
     assert session.client.closed
     assert not session.client.aborted
-    (flush,) = session.timers.due
-    flush.callback()
-    assert session.client.aborted
-    assert not session.host.aborted
-    session.downstream.connection_lost(None)
-    session.upstream.connection_lost(None)
+    assert not session.is_open
     assert session.released == 1
     assert session.handler.active_connections == 0
 
 
-async def test_bytes_are_reported_while_the_connection_is_open() -> None:
-    session = Fixture(host_half_closes=True)
+@ENDS
+async def test_a_tail_that_is_not_taken_within_the_idle_timeout_ends_in_a_reset(
+    session: Fixture, end: Callable[[Fixture], Awaitable[None]]
+) -> None:
+    await end(session)
+    session.pass_time(120)
+    assert session.client.was_reset
+    assert not session.is_open
+    assert session.released == 1
+    assert session.handler.stats.idle_timeout == 1
+
+
+async def test_the_tail_waits_for_a_host_that_pauses(session: Fixture) -> None:
+    session.downstream.data_received(b"0123456789")
+    session.downstream.eof_received()
+    session.upstream.eof_received()
+    session.pass_time(99)
+    assert session.host.closed
+    assert not session.host.aborted
+    assert session.released == 0, "the connection is still there"
+    session.host.flush()
+    assert session.released == 1
+
+
+async def test_without_an_idle_timeout_a_tail_waits_for_ever() -> None:
+    session = Fixture(idle_timeout_s=0)
     await session.start()
+    await end_both(session)
+    session.timers.advance(1_000_000)
+    assert not session.client.aborted
+
+
+async def test_an_idle_connection_of_which_nothing_is_under_way_closes_cleanly(session: Fixture) -> None:
+    session.pass_time(120)
+    assert not session.is_open
+    assert session.client.closed
+    assert not session.client.aborted
+    assert not session.host.aborted
+
+
+RESET = ConnectionResetError("reset by peer")
+
+
+async def test_a_reset_by_the_host_is_a_reset_for_the_client(session: Fixture) -> None:
+    session.upstream.data_received(b"half of an ans")
+    session.upstream.connection_lost(RESET)
+    assert session.client.was_reset
+    assert not session.is_open
+    assert session.flags == "UR"
+
+
+async def test_a_reset_by_the_client_is_a_reset_for_the_host(session: Fixture) -> None:
+    session.downstream.connection_lost(RESET)
+    assert session.host.was_reset
+    assert session.released == 1
+    assert session.flags == ""
+
+
+async def test_a_client_that_had_ended_and_is_gone_takes_nothing_of_what_it_sent_away(
+    session: Fixture,
+) -> None:
+    session.downstream.data_received(b"upload")
+    session.downstream.eof_received()
+    session.downstream.connection_lost(RESET)
+    assert session.host.closed
+    assert not session.host.aborted
+    session.host.flush()
+    assert not session.is_open
+
+
+async def test_a_host_that_had_ended_and_is_gone_takes_nothing_of_its_answer_away(session: Fixture) -> None:
+    session.upstream.data_received(b"answer")
+    session.upstream.eof_received()
+    session.upstream.connection_lost(RESET)
+    assert session.client.closed
+    assert not session.client.aborted
+
+
+async def test_closing_the_handler_resets_a_side_that_would_miss_bytes(session: Fixture) -> None:
+    session.upstream.data_received(b"answer")
+    session.handler.close()
+    assert session.client.was_reset
+    assert session.host.closed
+    assert not session.host.aborted
+    assert session.handler.active_connections == 0
+
+
+async def test_bytes_are_reported_while_the_connection_is_open(session: Fixture) -> None:
     stats = session.handler.stats
     session.downstream.data_received(b"question")
     session.upstream.data_received(b"answer")
-    session.report.callback()
+    session.pass_time(5)
     assert session.reported == [(8, 6)]
     assert (stats.downstream_cx_rx_bytes_total, stats.downstream_cx_tx_bytes_total) == (8, 6)
     session.upstream.data_received(b", continued")
-    report = session.timers.due.pop()
     session.handler.close()
     assert (stats.downstream_cx_rx_bytes_total, stats.downstream_cx_tx_bytes_total) == (8, 17)
-    session.timers.due.clear()
-    report.callback()
+    session.pass_time(5)
     assert session.timers.due == [], "nothing is left to report"

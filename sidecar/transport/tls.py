@@ -1,0 +1,309 @@
+"""TLS between a TCP transport and a protocol, with the half-close that asyncio's own TLS does not have.
+
+asyncio and uvloop answer a peer's close_notify (or FIN) with the end of the connection: what was to be sent
+back is lost, and so is what was received while reading was paused. They also give a connection that closes a
+fixed time to flush, however much it still moves. RFC 8446 6.1: a close_notify ends one direction alone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable
+from typing import Any, Final, cast
+
+_MAX_RECORD_BYTES: Final = 16 * 1024  # RFC 8446 5.1: of plaintext
+_MAX_ANSWERS_BYTES: Final = 64 * 1024
+
+
+class TlsTransport(asyncio.Transport, asyncio.Protocol):
+    """The protocol of a TCP transport, and the transport of an application's protocol.
+
+    `established` ends with the handshake; before it does, the application's protocol has had its
+    `connection_made`, and none of the peer's bytes yet. From then on this behaves as a TCP transport does:
+
+    - `write_eof` sends a close_notify, and the peer may go on sending;
+    - the peer's close_notify, or a FIN without one (which Envoy too takes for an end), is `eof_received`: a
+      false answer closes, a true one leaves the other direction open;
+    - `close` sends what was written, a close_notify and a FIN, with no limit of time; `abort` sends none;
+    - a connection that breaks, by a reset or a TLS alert, is `connection_lost` with the error.
+
+    Memory: what is written is encrypted at once and waits in the TCP transport, by whose high-water mark
+    `pause_writing` is called; while reading is paused, what one read of the socket gave is kept.
+    """
+
+    __slots__ = (
+        "_answers_bytes",
+        "_closing",
+        "_end_told",
+        "_error",
+        "_handshake",
+        "_incoming",
+        "_loop",
+        "_open",
+        "_outgoing",
+        "_paused",
+        "_peer_ended",
+        "_plaintext",
+        "_protocol",
+        "_raw",
+        "_server_side",
+        "_ssl",
+        "_write_ended",
+    )
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        protocol_factory: Callable[[], asyncio.BaseProtocol],
+        *,
+        server_side: bool,
+        server_hostname: str | None = None,
+    ) -> None:
+        """Raises ``ValueError`` for a ``server_hostname`` that cannot be sent."""
+        super().__init__()
+        self._loop: Final = asyncio.get_running_loop()
+        self._incoming: Final = ssl.MemoryBIO()
+        self._outgoing: Final = ssl.MemoryBIO()
+        self._ssl: Final = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
+        )
+        self._server_side: Final = server_side
+        self._protocol = cast("asyncio.Protocol", protocol_factory())
+        self._raw: asyncio.Transport | None = None
+        self._handshake: Final[asyncio.Future[None]] = self._loop.create_future()
+        self._plaintext: list[bytes] = []  # received, and not delivered yet
+        self._answers_bytes = 0  # to KeyUpdates, since the peer last took all that was written
+        self._open = False  # the handshake is done, and the protocol knows
+        self._paused = False
+        self._peer_ended = False
+        self._end_told = False
+        self._write_ended = False
+        self._closing = False
+        self._error: Exception | None = None
+
+    async def established(self) -> None:
+        """Raises ``ssl.SSLError``, or another ``OSError`` when the connection breaks."""
+        await self._handshake
+
+    # asyncio.Protocol: called by the TCP transport.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._raw = cast("asyncio.Transport", transport)  # uvloop's are so by shape alone
+        if not self._server_side:
+            self._shake_hands()
+
+    def data_received(self, data: bytes) -> None:
+        if self._peer_ended or self._closing:
+            return
+        self._incoming.write(data)
+        if self._open:
+            if self._decrypt():
+                self._deliver()
+        else:
+            self._shake_hands()
+
+    def eof_received(self) -> bool:
+        if not self._open:
+            self._fail(ConnectionResetError("the peer closed the connection within the TLS handshake"))
+            return False
+        self._peer_ended = True
+        self._deliver()
+        return not self._closing
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closing = True
+        error = self._error or exc
+        if self._open:
+            self._plaintext.clear()
+            self._protocol.connection_lost(error)
+        else:
+            self._end_handshake(error or ConnectionResetError("the connection closed within the handshake"))
+
+    def pause_writing(self) -> None:
+        if self._open:
+            self._protocol.pause_writing()
+
+    def resume_writing(self) -> None:
+        if self._open:
+            self._protocol.resume_writing()
+
+    # asyncio.Transport: called by the application's protocol.
+
+    def get_extra_info(self, name: str, default: Any = None) -> Any:
+        if name == "ssl_object":
+            return self._ssl
+        return default if self._raw is None else self._raw.get_extra_info(name, default)
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self._protocol = cast("asyncio.Protocol", protocol)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self._protocol
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def is_reading(self) -> bool:
+        return not self._paused and not self._closing
+
+    def pause_reading(self) -> None:
+        self._paused = True
+        if self._raw is not None and not self._peer_ended and not self._closing:
+            self._raw.pause_reading()
+
+    def resume_reading(self) -> None:
+        self._paused = False
+        if self._raw is None or self._closing:
+            return
+        if not self._peer_ended:
+            self._raw.resume_reading()
+        if self._plaintext or self._peer_ended:
+            self._loop.call_soon(self._deliver)
+
+    def get_write_buffer_size(self) -> int:
+        return 0 if self._raw is None else self._raw.get_write_buffer_size()
+
+    def get_write_buffer_limits(self) -> tuple[int, int]:
+        assert self._raw is not None
+        return self._raw.get_write_buffer_limits()
+
+    def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
+        assert self._raw is not None
+        self._raw.set_write_buffer_limits(high, low)
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        if not data or self._write_ended or self._closing:
+            return
+        encrypt = self._ssl.write
+        try:
+            done_bytes = encrypt(data)  # a record at most
+            if done_bytes < len(data):
+                view = memoryview(data)
+                while done_bytes < len(view):
+                    done_bytes += encrypt(view[done_bytes:])
+        except ssl.SSLError as error:
+            self._fail(error)
+            return
+        self._send()
+
+    def can_write_eof(self) -> bool:
+        return True
+
+    def write_eof(self) -> None:
+        if self._write_ended or self._closing:
+            return
+        self._write_ended = True
+        try:
+            # All that was received has been decrypted, so this only writes, and finds no peer's answer to
+            # read yet, unless that came first.
+            self._ssl.unwrap()
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            self._fail(error)
+            return
+        self._send()
+
+    def close(self) -> None:
+        if self._closing:
+            return
+        self.write_eof()
+        if not self._closing and self._raw is not None:
+            self._closing = True
+            self._raw.close()
+
+    def abort(self) -> None:
+        self._closing = True
+        if self._raw is not None:
+            self._raw.abort()
+
+    # Inside.
+
+    def _shake_hands(self) -> None:
+        try:
+            self._ssl.do_handshake()
+        except ssl.SSLWantReadError:
+            self._send()
+            return
+        except (ssl.SSLError, ssl.CertificateError) as error:
+            self._fail(error)
+            return
+        self._send()
+        # `write_eof` needs all that is here to be decrypted, and the protocol may call it at once.
+        if not self._decrypt():
+            return
+        self._open = True
+        self._protocol.connection_made(self)
+        self._end_handshake(None)
+        self._deliver()
+
+    def _end_handshake(self, error: Exception | None) -> None:
+        if self._handshake.done():
+            return
+        if error is None:
+            self._handshake.set_result(None)
+        else:
+            self._handshake.set_exception(error)
+            self._handshake.exception()  # it may be that nobody waits any more
+
+    def _decrypt(self) -> bool:
+        """All that was received. False when that cannot be done, and the connection ends."""
+        decrypt, incoming = self._ssl.read, self._incoming
+        try:
+            while incoming.pending:
+                data = decrypt(_MAX_RECORD_BYTES)
+                if not data:
+                    self._peer_ended = True
+                    break
+                self._plaintext.append(data)
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:  # both directions have ended
+            self._peer_ended = True
+        except ssl.SSLError as error:
+            self._fail(error)
+            return False
+        return not self._outgoing.pending or self._answer_key_update()
+
+    def _answer_key_update(self) -> bool:
+        """False for a peer that asks for more and more of them, and does not take the answers."""
+        assert self._raw is not None
+        if not self._raw.get_write_buffer_size():
+            self._answers_bytes = 0
+        self._answers_bytes += self._outgoing.pending
+        if self._answers_bytes > _MAX_ANSWERS_BYTES:
+            self._fail(ConnectionAbortedError("the peer does not take the answers to its KeyUpdates"))
+            return False
+        self._send()
+        return True
+
+    def _deliver(self) -> None:
+        """What was decrypted, and then the peer's end, unless reading is paused."""
+        plaintext = self._plaintext
+        if plaintext and not self._paused and not self._closing:
+            data = plaintext[0] if len(plaintext) == 1 else b"".join(plaintext)
+            plaintext.clear()
+            self._protocol.data_received(data)
+        if self._peer_ended and not self._end_told and not self._paused and not self._closing:
+            self._end_told = True
+            if not self._protocol.eof_received():
+                self.close()
+
+    def _send(self) -> None:
+        if self._outgoing.pending and self._raw is not None:
+            self._raw.write(self._outgoing.read())
+
+    def _fail(self, error: Exception) -> None:
+        """Ends the connection; an alert that says why goes out where nothing is in its way."""
+        self._error = error
+        self._closing = True
+        if not self._open:
+            self._end_handshake(error)
+        if self._raw is None:
+            return
+        if self._raw.get_write_buffer_size():
+            self._raw.abort()
+        else:
+            self._send()
+            self._raw.close()
