@@ -39,7 +39,7 @@ class PortCollisions:
 
 
 def _is_by_port_alone(service: Service, port: ServicePort) -> bool:
-    return not (port.protocol.is_http or port.protocol.is_tls or service.addresses)
+    return not (port.protocol.is_http or port.protocol.is_tls or service.addresses or service.headless)
 
 
 def _are_seen_together(one: Service, other: Service) -> bool:

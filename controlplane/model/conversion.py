@@ -163,6 +163,7 @@ def _kubernetes_service(metadata: Metadata, spec: core.Service, mesh: MeshConfig
         export_to=tuple(scope.strip() for scope in export_to.split(",") if scope.strip()),
         creation=metadata.creation_timestamp or "",
         external_name=(spec.external_name or "") if external else "",
+        headless=not external and "None" in cluster_ips,
     )
 
 

@@ -77,6 +77,7 @@ class Service:
     subject_alt_names: tuple[str, ...] = ()
     creation: str = ""  # who came first decides conflicts: RFC 3339, or "" for folders
     external_name: str = ""
+    headless: bool = False  # Kubernetes' `clusterIP: None`: clients choose an endpoint, and dial its address
     declaration: str = ""
 
     @property
@@ -117,13 +118,14 @@ class Workload:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceEndpoint:
     """One workload as one port of a service sees it; ``port`` is the number to dial. ``declaration`` is the
-    service's."""
+    service's; ``hostname`` is the endpoint's own below the service's, as a pod of a StatefulSet has one."""
 
     service_port: str
     address: str
     port: int
     workload: Workload
     declaration: str = ""
+    hostname: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -80,11 +80,13 @@ class MeshSnapshot:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotChange:
     """What differs between two snapshots. ``full``: more than endpoints changed, so every resource type may
-    differ; ``endpoints`` names the services whose endpoints did. ``configs`` says which resources are
-    behind it, for logs."""
+    differ; ``endpoints`` names the services whose endpoints did, ``addresses`` the headless ones of them
+    whose addresses did, which for those who see them is more than endpoints. ``configs`` says which resources
+    are behind it, for logs."""
 
     full: bool
     endpoints: frozenset[str] = frozenset()
+    addresses: frozenset[str] = frozenset()
     configs: frozenset[ResourceKey] = frozenset()
 
     def __str__(self) -> str:
@@ -96,5 +98,6 @@ class SnapshotChange:
         return SnapshotChange(
             full=self.full or newer.full,
             endpoints=self.endpoints | newer.endpoints,
+            addresses=self.addresses | newer.addresses,
             configs=self.configs | newer.configs,
         )

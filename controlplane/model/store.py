@@ -219,7 +219,10 @@ class Store:
             or any(_alters_clusters(before, self._snapshot, hostname) for hostname in hostnames)
         )
         return self._snapshot, SnapshotChange(
-            full=full, endpoints=hostnames, configs=observed | changes.keys()
+            full=full,
+            endpoints=hostnames,
+            addresses=frozenset(name for name in hostnames if _readdressed(before, self._snapshot, name)),
+            configs=observed | changes.keys(),
         )
 
     def _record(self, key: ResourceKey) -> Record:
@@ -374,6 +377,18 @@ def _alters_clusters(before: MeshSnapshot, after: MeshSnapshot, hostname: str) -
         return True
     old, new = before.endpoints.get(hostname, ()), after.endpoints.get(hostname, ())
     return _accounts(old) != _accounts(new) or _plain_ports(old) != _plain_ports(new)
+
+
+def _readdressed(before: MeshSnapshot, after: MeshSnapshot, hostname: str) -> bool:
+    """Whether other addresses, or hosts of single endpoints, stand for a headless service."""
+    if not any(each.headless for each in after.declarations(hostname)):
+        return False
+    old, new = before.endpoints.get(hostname, ()), after.endpoints.get(hostname, ())
+    return _addresses(old) != _addresses(new)
+
+
+def _addresses(endpoints: Iterable[ServiceEndpoint]) -> set[tuple[str, str, str]]:
+    return {(each.service_port, each.address, each.hostname) for each in endpoints}
 
 
 def _accounts(endpoints: Iterable[ServiceEndpoint]) -> set[tuple[str, str]]:

@@ -19,9 +19,10 @@ from controlplane.model.snapshot import MeshSnapshot
 from controlplane.networking.clusters import outbound_clusters
 from controlplane.networking.endpoints import outbound_endpoints
 from controlplane.networking.grpc import grpc_clusters, grpc_listeners, grpc_route_config
+from controlplane.networking.headless import headless_endpoints
 from controlplane.networking.inbound import inbound_clusters
 from controlplane.networking.inbound_listeners import inbound_listeners
-from controlplane.networking.outbound_listeners import outbound_listeners
+from controlplane.networking.outbound_listeners import explicit_proxy_port, outbound_listeners
 from controlplane.networking.own_workload import own_workload_metadata
 from controlplane.networking.scope import scope_of
 from controlplane.networking.virtual_hosts import outbound_route_config
@@ -37,7 +38,11 @@ def build_listeners(
     if proxy.type is ProxyType.GRPC:
         return grpc_listeners(scope, names)
     own = own_workload_metadata(snapshot, proxy)
-    listeners = {**outbound_listeners(scope, proxy, own), **inbound_listeners(snapshot, proxy, own)}
+    headless = headless_endpoints(scope, snapshot.endpoints)
+    listeners = {
+        **outbound_listeners(scope, headless, proxy, own),
+        **inbound_listeners(snapshot, proxy, own),
+    }
     return _named(listeners, names)
 
 
@@ -48,7 +53,12 @@ def build_clusters(
     scope = scope_of(snapshot, proxy)
     if proxy.type is ProxyType.GRPC:
         return grpc_clusters(scope, names)
-    outbound = outbound_clusters(scope, snapshot.endpoints, snapshot.peer_authentications)
+    outbound = outbound_clusters(
+        scope,
+        snapshot.endpoints,
+        snapshot.peer_authentications,
+        explicit=explicit_proxy_port(scope, proxy) != 0,
+    )
     return _named({**outbound, **inbound_clusters(snapshot, proxy)}, names)
 
 
@@ -57,8 +67,10 @@ def build_routes(
 ) -> dict[str, RouteConfiguration]:
     """The route configurations that listeners name; names that do not exist are left out."""
     scope = scope_of(snapshot, proxy)
-    build = grpc_route_config if proxy.type is ProxyType.GRPC else outbound_route_config
-    return _built(lambda name: build(scope, name), names)
+    if proxy.type is ProxyType.GRPC:
+        return _built(lambda name: grpc_route_config(scope, name), names)
+    headless = headless_endpoints(scope, snapshot.endpoints)
+    return _built(lambda name: outbound_route_config(scope, headless, name), names)
 
 
 def build_endpoints(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Final
 
@@ -15,7 +15,12 @@ from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.service import Resolution, Service, ServiceEndpoint, ServicePort
 from controlplane.model.snapshot import Config
 from controlplane.networking.destination_rules import EffectivePolicy, effective_policy
-from controlplane.networking.endpoints import declared_endpoints, dns_assignment, ports_in_mesh_tls
+from controlplane.networking.endpoints import (
+    declared_endpoints,
+    dns_assignment,
+    endpoint_assignments,
+    ports_in_mesh_tls,
+)
 from controlplane.networking.identities import server_identities
 from controlplane.networking.memo import memoized
 from controlplane.networking.messages import ADS
@@ -42,8 +47,11 @@ def outbound_clusters(
     scope: SidecarScope,
     endpoints_by_host: Mapping[str, Endpoints],
     policies: tuple[Config[PeerAuthentication], ...],
+    *,
+    explicit: bool,
 ) -> Mapping[str, Cluster]:
-    """In the order of their services, the ones that belong to no service last."""
+    """In the order of their services, the ones that belong to no service last. ``explicit``: through the
+    explicit proxy clients name single endpoints of headless services."""
     clusters: dict[str, Cluster] = {}
     for service in chain.from_iterable(scope.destinations.values()):
         endpoints = declared_endpoints(
@@ -51,17 +59,21 @@ def outbound_clusters(
         )
         rule = scope.destination_rules.find(service)
         # Only where no endpoint is chosen must all of them be alike.
-        by_address = _may_pass_through(service, rule)
+        by_address = scope.redirected and service.headless
+        alike = by_address or _may_pass_through(service, rule)
         of_service = _service_clusters(
             scope.mesh_config,
             service,
             rule,
-            ports_in_mesh_tls(endpoints, policies, scope.mesh_config) if by_address else frozenset(),
+            ports_in_mesh_tls(endpoints, policies, scope.mesh_config) if alike else frozenset(),
             server_identities(service, endpoints, scope.mesh_config.trust_domain),
             # Only DNS clusters hold their endpoints; all others follow theirs over EDS.
             endpoints if _resolves_by_dns(service) else None,
+            by_address=by_address,
         )
         clusters.update(of_service)
+        if explicit and service.headless and service.hostname in scope.services:
+            clusters.update(_endpoint_clusters(of_service, service, endpoints, policies, scope.mesh_config))
     clusters.update(_passthrough_clusters(scope.mesh_config))
     return clusters
 
@@ -69,7 +81,7 @@ def outbound_clusters(
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Destination:
     """What one cluster stands for. ``identities`` are the SPIFFE ids by which it may answer; ``in_mesh_tls``:
-    every endpoint takes it."""
+    every endpoint takes it. ``by_address``: the client has chosen one."""
 
     service: Service
     port: ServicePort
@@ -77,6 +89,7 @@ class _Destination:
     policy: EffectivePolicy
     identities: frozenset[str]
     in_mesh_tls: bool
+    by_address: bool
 
     @property
     def name(self) -> OutboundName:
@@ -91,6 +104,8 @@ def _service_clusters(
     ports_in_mesh_tls: frozenset[str],
     identities: frozenset[str],
     dns_endpoints: Endpoints | None,
+    *,
+    by_address: bool,
 ) -> Mapping[str, Cluster]:
     clusters: dict[str, Cluster] = {}
     for port in service.ports:
@@ -102,10 +117,39 @@ def _service_clusters(
                 policy=effective_policy(rule, subset, port.number),
                 identities=identities,
                 in_mesh_tls=port.name in ports_in_mesh_tls,
+                by_address=by_address and subset is None,
             )
             cluster = _cluster(mesh_config, destination)
             if cluster.type == Cluster.STRICT_DNS:
                 _apply_dns_endpoints(cluster, destination, dns_endpoints or ())
+            clusters[cluster.name] = cluster
+            if destination.by_address:
+                balanced = _cluster(mesh_config, replace(destination, by_address=False))
+                balanced.name = destination.name.balanced
+                clusters[balanced.name] = balanced
+    return clusters
+
+
+@memoized()
+def _endpoint_clusters(
+    of_service: Mapping[str, Cluster],
+    service: Service,
+    endpoints: Endpoints,
+    policies: tuple[Config[PeerAuthentication], ...],
+    mesh_config: MeshConfig,
+) -> Mapping[str, Cluster]:
+    """One for each endpoint of a headless service that has a host of its own, and each port."""
+    clusters: dict[str, Cluster] = {}
+    for port in service.ports:
+        name = OutboundName(port.number, "", service.hostname)
+        model = of_service.get(name.balanced) or of_service[str(name)]
+        for hostname, assignment in endpoint_assignments(service, port, endpoints, policies, mesh_config):
+            cluster = Cluster()
+            cluster.CopyFrom(model)
+            cluster.name = assignment.cluster_name = str(OutboundName(port.number, "", hostname))
+            cluster.type, cluster.lb_policy = Cluster.STATIC, Cluster.ROUND_ROBIN
+            cluster.ClearField("eds_cluster_config")
+            cluster.load_assignment.CopyFrom(assignment)
             clusters[cluster.name] = cluster
     return clusters
 
@@ -113,7 +157,7 @@ def _service_clusters(
 def _cluster(mesh_config: MeshConfig, destination: _Destination) -> Cluster:
     policy, port = destination.policy, destination.port
     cluster = Cluster(name=str(destination.name))
-    _apply_discovery(cluster, destination.service, policy)
+    _apply_discovery(cluster, destination)
     apply_connection_pool(cluster, policy.connection_pool, port.protocol, mesh_config.connect_timeout)
     apply_outlier_detection(cluster, policy.outlier_detection)
     if policy.tls is not None:
@@ -139,8 +183,10 @@ def _resolves_by_dns(service: Service) -> bool:
     return service.resolution in (Resolution.DNS, Resolution.DNS_ROUND_ROBIN)
 
 
-def _apply_discovery(cluster: Cluster, service: Service, policy: EffectivePolicy) -> None:
-    if service.resolution is Resolution.NONE or passes_through(policy.load_balancer):
+def _apply_discovery(cluster: Cluster, destination: _Destination) -> None:
+    service, policy = destination.service, destination.policy
+    chosen = service.resolution is Resolution.NONE or destination.by_address
+    if chosen or passes_through(policy.load_balancer):
         cluster.type = Cluster.ORIGINAL_DST
         cluster.lb_policy = Cluster.CLUSTER_PROVIDED
         return

@@ -12,9 +12,12 @@ from controlplane.resources.virtual_service import Destination, WeightedDestinat
 WeightedT = TypeVar("WeightedT", bound=WeightedDestination)
 
 
-def destination_cluster(scope: SidecarScope, destination: Destination, request_port: int) -> str:
+def destination_cluster(
+    scope: SidecarScope, destination: Destination, request_port: int, dialled: str
+) -> str:
     """The cluster of a destination. One that names no port means its service's only port, or else the one
-    that the request came to."""
+    that the request came to. ``dialled`` is the host whose address the client has chosen: see
+    `service_cluster`."""
     ports = [port for each in scope.destinations.get(destination.host, ()) for port in each.ports]
     if destination.port is not None:
         port = destination.port.number
@@ -22,7 +25,17 @@ def destination_cluster(scope: SidecarScope, destination: Destination, request_p
         port = ports[0].number
     else:
         port = request_port
-    return str(OutboundName(port, destination.subset or "", destination.host))
+    if destination.subset:
+        return str(OutboundName(port, destination.subset, destination.host))
+    return service_cluster(scope, destination.host, port, dialled)
+
+
+def service_cluster(scope: SidecarScope, hostname: str, port: int, dialled: str) -> str:
+    """What a client sends to an endpoint of a headless service, by its address, goes there; what comes to it
+    otherwise, through a route of another host or the explicit proxy, is balanced."""
+    name = OutboundName(port, "", hostname)
+    is_headless = any(each.headless for each in scope.destinations.get(hostname, ()))
+    return name.balanced if scope.redirected and is_headless and dialled != hostname else str(name)
 
 
 def with_a_share(route: Sequence[WeightedT]) -> list[WeightedT]:

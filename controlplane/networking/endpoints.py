@@ -108,6 +108,23 @@ def _assignment(
     return _load_assignment(cluster_name, by_locality)
 
 
+def endpoint_assignments(
+    service: Service,
+    port: ServicePort,
+    endpoints: tuple[ServiceEndpoint, ...],
+    policies: tuple[Config[PeerAuthentication], ...],
+    mesh_config: MeshConfig,
+) -> Iterable[tuple[str, ClusterLoadAssignment]]:
+    """For each endpoint that has a host of its own, which is not asked whether it is ready."""
+    by_host: dict[str, dict[str, list[LbEndpoint]]] = defaultdict(lambda: defaultdict(list))
+    for endpoint in endpoints:
+        if endpoint.hostname and endpoint.service_port == port.name and _is_ip_address(endpoint.address):
+            found = _lb_endpoint(endpoint, mesh_tls=takes_mesh_tls(endpoint, policies, mesh_config))
+            by_host[endpoint.hostname][endpoint.workload.locality].append(found)
+    for name, by_locality in sorted(by_host.items()):
+        yield f"{name}.{service.hostname}", _load_assignment("", by_locality)
+
+
 def dns_assignment(
     cluster_name: str,
     service: Service,

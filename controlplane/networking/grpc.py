@@ -90,7 +90,7 @@ def grpc_route_config(scope: SidecarScope, name: str) -> RouteConfiguration | No
     if parsed is None or service is None or parsed.subset:
         return None
     # No default retries: the client by itself sends again what never left it.
-    routes = http_routes(scope, service, parsed.port, retry_attempts=0)
+    routes = http_routes(scope, service, parsed.port, retry_attempts=0, dialled=service.hostname)
     host = VirtualHost(
         name=f"{parsed.hostname}:{parsed.port}",
         domains=[f"{parsed.hostname}:{parsed.port}", parsed.hostname],

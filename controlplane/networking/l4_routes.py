@@ -6,8 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from controlplane.model.service import Service, ServicePort
-from controlplane.networking.destinations import destination_cluster, with_a_share
-from controlplane.networking.names import OutboundName
+from controlplane.networking.destinations import destination_cluster, service_cluster, with_a_share
 from controlplane.networking.scope import SidecarScope
 from controlplane.resources.virtual_service import VirtualService, WeightedDestination, is_for_mesh
 
@@ -21,26 +20,26 @@ class L4Route:
     subnets: tuple[str, ...] = ()
 
 
-def l4_routes(scope: SidecarScope, service: Service, port: ServicePort) -> list[L4Route]:
+def l4_routes(scope: SidecarScope, service: Service, port: ServicePort, dialled: str) -> list[L4Route]:
     """In the order in which they are tried; the last one takes what is left, where that goes to the service
-    itself."""
+    itself. ``dialled`` is its host, or "" through the explicit proxy."""
     spec = scope.virtual_service(service.hostname)
     found: list[L4Route] = []
     if spec is not None:
         routes = _tls_routes if port.protocol.is_tls else _tcp_routes
-        found.extend(routes(scope, spec, port.number))
+        found.extend(routes(scope, spec, port.number, dialled))
     if not any(not route.server_names and not route.subnets for route in found):
-        found.append(L4Route(clusters=((str(OutboundName(port.number, "", service.hostname)), 1),)))
+        found.append(L4Route(clusters=((service_cluster(scope, service.hostname, port.number, dialled), 1),)))
     return found
 
 
-def _tls_routes(scope: SidecarScope, spec: VirtualService, port: int) -> Iterable[L4Route]:
+def _tls_routes(scope: SidecarScope, spec: VirtualService, port: int, dialled: str) -> Iterable[L4Route]:
     for rule in spec.tls:
         for match in rule.match:
             names = tuple(name for name in match.sni_hosts if _decides(scope, spec, name))
             if names and match.port in (None, port) and is_for_mesh(match.gateways):
                 yield L4Route(
-                    clusters=_clusters(scope, rule.route, port),
+                    clusters=_clusters(scope, rule.route, port, dialled),
                     server_names=names,
                     subnets=match.destination_subnets,
                 )
@@ -52,9 +51,9 @@ def _decides(scope: SidecarScope, spec: VirtualService, server_name: str) -> boo
     return decisive is None or decisive is spec
 
 
-def _tcp_routes(scope: SidecarScope, spec: VirtualService, port: int) -> Iterable[L4Route]:
+def _tcp_routes(scope: SidecarScope, spec: VirtualService, port: int, dialled: str) -> Iterable[L4Route]:
     for rule in spec.tcp:
-        clusters = _clusters(scope, rule.route, port)
+        clusters = _clusters(scope, rule.route, port, dialled)
         if not rule.match:
             yield L4Route(clusters=clusters)
         for match in rule.match:
@@ -63,8 +62,9 @@ def _tcp_routes(scope: SidecarScope, spec: VirtualService, port: int) -> Iterabl
 
 
 def _clusters(
-    scope: SidecarScope, route: Sequence[WeightedDestination], port: int
+    scope: SidecarScope, route: Sequence[WeightedDestination], port: int, dialled: str
 ) -> tuple[tuple[str, int], ...]:
     return tuple(
-        (destination_cluster(scope, each.destination, port), each.weight or 1) for each in with_a_share(route)
+        (destination_cluster(scope, each.destination, port, dialled), each.weight or 1)
+        for each in with_a_share(route)
     )

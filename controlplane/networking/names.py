@@ -25,7 +25,8 @@ def parse_port(text: str) -> int | None:
 
 @dataclass(frozen=True, slots=True)
 class OutboundName:
-    """``outbound|<port>|<subset>|<hostname>``: a cluster, or, for gRPC, a route configuration."""
+    """``outbound|<port>|<subset>|<hostname>``: a cluster, its load assignment, or, for gRPC, a route
+    configuration."""
 
     port: int
     subset: str
@@ -33,6 +34,11 @@ class OutboundName:
 
     def __str__(self) -> str:
         return f"outbound|{self.port}|{self.subset}|{self.hostname}"
+
+    @property
+    def balanced(self) -> str:
+        """The cluster of a headless service for what was not sent to one of its endpoints."""
+        return f"balanced|{self.port}|{self.subset}|{self.hostname}"
 
     @property
     def sni(self) -> str:

@@ -13,10 +13,11 @@ from typing import Final
 from envoy.config.listener.v3.listener_components_pb2 import FilterChain
 from envoy.config.listener.v3.listener_pb2 import Listener
 
-from controlplane.model.proxy import InterceptionMode, Proxy
+from controlplane.model.proxy import Proxy
 from controlplane.model.service import Service, ServicePort
 from controlplane.networking.addresses import cidr_range, normal_range, socket_address
 from controlplane.networking.destination_rules import effective_policy
+from controlplane.networking.headless import HeadlessEndpoints, addresses_by_port
 from controlplane.networking.http_connection_manager import outbound_http_filter
 from controlplane.networking.l4_routes import L4Route, l4_routes
 from controlplane.networking.memo import memoized
@@ -34,18 +35,30 @@ from controlplane.networking.scope import SidecarScope
 from controlplane.resources.ip_addresses import is_ip_address
 
 _LOOPBACK: Final = "127.0.0.1"
+_Addresses = Mapping[tuple[str, str], Sequence[str]]  # of headless services, by host and the port's name
 
 
-def outbound_listeners(scope: SidecarScope, proxy: Proxy, own_metadata: str = "") -> dict[str, Listener]:
+# More endpoints of a port of a headless service than these share a listener, by their addresses.
+_MOST_LISTENERS: Final = 100
+
+
+def outbound_listeners(
+    scope: SidecarScope, headless: HeadlessEndpoints, proxy: Proxy, own_metadata: str = ""
+) -> dict[str, Listener]:
     """``own_metadata``: `own_workload_metadata`."""
     listeners: dict[str, Listener] = {}
-    if proxy.interception_mode is not InterceptionMode.NONE:
-        listeners.update(_transparent_listeners(scope))
-    port = proxy.http_proxy_port or scope.mesh_config.proxy_http_port
+    if scope.redirected:
+        listeners.update(_transparent_listeners(scope, headless))
+    port = explicit_proxy_port(scope, proxy)
     if port:
         explicit = _http_proxy_listener(port, own_metadata)
         listeners[explicit.name] = explicit
     return listeners
+
+
+def explicit_proxy_port(scope: SidecarScope, proxy: Proxy) -> int:
+    """0: there is none."""
+    return proxy.http_proxy_port or scope.mesh_config.proxy_http_port
 
 
 @memoized()
@@ -63,9 +76,10 @@ def _http_proxy_listener(port: int, own_metadata: str) -> Listener:
 
 
 @memoized()
-def _transparent_listeners(scope: SidecarScope) -> Mapping[str, Listener]:
+def _transparent_listeners(scope: SidecarScope, headless: HeadlessEndpoints) -> Mapping[str, Listener]:
     first = _virtual_outbound(scope)
-    others = (_port_listener(scope, address, port, bind) for (address, port), bind in _binds(scope))
+    binds = _binds(scope, addresses_by_port(headless))
+    others = (_port_listener(scope, address, port, bind) for (address, port), bind in binds)
     return {listener.name: listener for listener in (first, *others)}
 
 
@@ -115,7 +129,7 @@ class _Bind:
                 yield [name for name in of_names if name], [each for each in of_ranges if each]
 
 
-def _binds(scope: SidecarScope) -> Iterable[tuple[tuple[str, int], _Bind]]:
+def _binds(scope: SidecarScope, headless: _Addresses) -> Iterable[tuple[tuple[str, int], _Bind]]:
     binds: dict[tuple[str, int], _Bind] = defaultdict(_Bind)
     # Nothing can be handed over to the ports on which redirected connections arrive.
     own_ports = {scope.mesh_config.outbound_port, scope.mesh_config.inbound_port}
@@ -128,22 +142,30 @@ def _binds(scope: SidecarScope) -> Iterable[tuple[tuple[str, int], _Bind]]:
             bind.http = True
             bind.taken.add(("", ""))
         else:
-            _add_connections(binds, scope, service, port)
+            endpoints = headless.get((service.hostname, port.name), []) if service.headless else None
+            _add_connections(binds, scope, service, port, endpoints)
     return sorted(binds.items(), key=itemgetter(0))
 
 
 def _add_connections(
-    binds: dict[tuple[str, int], _Bind], scope: SidecarScope, service: Service, port: ServicePort
+    binds: dict[tuple[str, int], _Bind],
+    scope: SidecarScope,
+    service: Service,
+    port: ServicePort,
+    endpoints: Sequence[str] | None,
 ) -> None:
     """A service with virtual IPs has a listener on each; one without is told from others of its port by SNI,
-    by its CIDRs, or not at all."""
-    virtual_ips = [address for address in service.addresses if is_ip_address(address)]
-    ranges = tuple(address for address in service.addresses if not is_ip_address(address))
+    by its CIDRs, or not at all. ``endpoints`` are the addresses that stand for a headless one (none: nobody
+    can dial it), None for others."""
+    addresses = service.addresses if endpoints is None else endpoints
+    share = endpoints is not None and len(endpoints) > _MOST_LISTENERS
+    virtual_ips = [address for address in addresses if is_ip_address(address) and not share]
+    ranges = tuple(address for address in addresses if share or not is_ip_address(address))
     idle_timeout = _idle_timeout(scope, service, port)
-    for route in l4_routes(scope, service, port):
+    for route in l4_routes(scope, service, port, dialled=service.hostname):
         for address in virtual_ips:
             _add_chains(binds[address, port.number], route, service, idle_timeout)
-        if ranges or not virtual_ips:
+        if ranges or not (virtual_ips or endpoints is not None):
             names = route.server_names or ((service.hostname,) if port.protocol.is_tls and not ranges else ())
             narrowed = L4Route(clusters=route.clusters, server_names=names, subnets=route.subnets or ranges)
             _add_chains(binds[WILDCARD_ADDRESS, port.number], narrowed, service, idle_timeout)

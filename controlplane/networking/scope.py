@@ -14,7 +14,7 @@ from itertools import chain
 from controlplane.model.declarations import declarations_for
 from controlplane.model.hosts import HostIndex, export_rank, exported_to
 from controlplane.model.mesh_config import MeshConfig
-from controlplane.model.proxy import Proxy
+from controlplane.model.proxy import InterceptionMode, Proxy, ProxyType
 from controlplane.model.service import Service
 from controlplane.model.snapshot import Config, MeshSnapshot
 from controlplane.networking.destination_rules import VisibleRules, visible_rules
@@ -30,7 +30,8 @@ VirtualServices = tuple[Config[VirtualService], ...]
 class SidecarScope:
     """``services`` are those whose hosts the proxy may ask for: the declarations by hostname, in the order of
     the names. ``destinations`` has also what routes lead to, which nobody may ask for by its own host.
-    ``allow_any_outbound``: what the mesh does not know may pass."""
+    ``allow_any_outbound``: what the mesh does not know may pass. ``redirected``: connections come by their
+    original destination."""
 
     namespace: str
     mesh_config: MeshConfig
@@ -39,6 +40,7 @@ class SidecarScope:
     virtual_services: VirtualServices
     destination_rules: VisibleRules
     allow_any_outbound: bool
+    redirected: bool
     routing: HostIndex[VirtualService]
 
     def all_services(self) -> Iterator[Service]:
@@ -62,7 +64,13 @@ def scope_of(snapshot: MeshSnapshot, proxy: Proxy) -> SidecarScope:
         ),
         sidecar=sidecar_of(snapshot, proxy),
         namespace=proxy.namespace,
+        redirected=redirects(proxy),
     )
+
+
+def redirects(proxy: Proxy) -> bool:
+    """A client of gRPC has nothing in between that could redirect."""
+    return proxy.type is ProxyType.SIDECAR and proxy.interception_mode is not InterceptionMode.NONE
 
 
 def sidecar_of(snapshot: MeshSnapshot, proxy: Proxy) -> Sidecar | None:
@@ -90,6 +98,7 @@ def _scope(
     destination_rules: VisibleRules,
     sidecar: Sidecar | None,
     namespace: str,
+    redirected: bool,
 ) -> SidecarScope:
     visible = {
         hostname: declarations
@@ -123,6 +132,7 @@ def _scope(
         virtual_services=virtual_services,
         destination_rules=destination_rules,
         allow_any_outbound=_allows_any_outbound(sidecar, mesh_config),
+        redirected=redirected,
         routing=HostIndex((host, each.spec) for each in virtual_services for host in each.spec.hosts),
     )
 

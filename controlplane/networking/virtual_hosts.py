@@ -15,11 +15,17 @@ from envoy.config.route.v3.route_components_pb2 import Route, RouteAction, Route
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 
 from controlplane.model.service import Protocol, Service, ServicePort
-from controlplane.networking.destinations import destination_cluster
+from controlplane.networking.destinations import destination_cluster, service_cluster
+from controlplane.networking.headless import (
+    HeadlessEndpoint,
+    HeadlessEndpoints,
+    endpoint_cluster,
+    endpoints_with_hosts,
+)
 from controlplane.networking.l4_routes import l4_routes
 from controlplane.networking.memo import memoized
 from controlplane.networking.messages import uint32
-from controlplane.networking.names import HTTP_PROXY_ROUTES, PASSTHROUGH_CLUSTER, OutboundName, parse_port
+from controlplane.networking.names import HTTP_PROXY_ROUTES, PASSTHROUGH_CLUSTER, parse_port
 from controlplane.networking.route_match import EVERYTHING
 from controlplane.networking.routes import RouteContext, default_route, virtual_service_routes
 from controlplane.networking.scope import SidecarScope
@@ -35,16 +41,18 @@ _DIRECT_RESPONSE_LIMIT_BYTES: Final = 4096
 
 
 @memoized()
-def outbound_route_config(scope: SidecarScope, name: str) -> RouteConfiguration | None:
+def outbound_route_config(
+    scope: SidecarScope, headless: HeadlessEndpoints, name: str
+) -> RouteConfiguration | None:
     """None for a name that no listener of ours asks for."""
     port, explicit = parse_port(name), name == HTTP_PROXY_ROUTES
     if port is None and not explicit:
         return None
     domains = _Domains(scope)
     of_services = (
-        _service_hosts_of_all_ports(scope, domains)
+        _service_hosts_of_all_ports(scope, headless, domains)
         if port is None
-        else _service_hosts_of_port(scope, domains, port)
+        else _service_hosts_of_port(scope, headless, domains, port)
     )
     hosts = sorted(of_services, key=lambda host: host.name.rpartition(":")[0])
     if port in (None, _HTTP_PORT):
@@ -57,20 +65,28 @@ def outbound_route_config(scope: SidecarScope, name: str) -> RouteConfiguration 
     return config
 
 
-def http_routes(scope: SidecarScope, service: Service, port: int, retry_attempts: int) -> list[Route]:
+def http_routes(
+    scope: SidecarScope, service: Service, port: int, retry_attempts: int, dialled: str
+) -> list[Route]:
     """What the VirtualService for a service says of requests to one of its ports. ``retry_attempts`` is for
-    routes that do not say."""
+    routes that do not say; ``dialled`` is the service's host, or "" through the explicit proxy."""
     spec = scope.virtual_service(service.hostname)
-    routes = _routes_of(scope, spec, port, retry_attempts) if spec else []
-    return routes or [default_route(_own_cluster(service, port), retry_attempts)]
+    routes = _routes_of(scope, spec, port, retry_attempts, dialled) if spec else []
+    own = service_cluster(scope, service.hostname, port, dialled)
+    return routes or [default_route(own, retry_attempts)]
 
 
-def _service_hosts_of_port(scope: SidecarScope, domains: _Domains, number: int) -> Iterable[VirtualHost]:
+def _service_hosts_of_port(
+    scope: SidecarScope, headless: HeadlessEndpoints, domains: _Domains, number: int
+) -> Iterable[VirtualHost]:
     for service in _by_seniority(scope):
         port = service.port(number)
         if port is not None and port.protocol.is_http:
-            names = domains.take(service.hostname, _aliases(scope, service), number, bare=True)
-            routes = http_routes(scope, service, number, scope.mesh_config.default_retry_attempts)
+            aliases = list(_aliases(scope, service))
+            below = _hosts_of_endpoints(service, aliases, endpoints_with_hosts(headless, service, port))
+            names = domains.take(service.hostname, [*aliases, *below], number, bare=True)
+            attempts = scope.mesh_config.default_retry_attempts
+            routes = http_routes(scope, service, number, attempts, dialled=service.hostname)
             yield from _virtual_host(service.hostname, number, names, routes)
 
 
@@ -79,20 +95,56 @@ def _by_seniority(scope: SidecarScope) -> Iterable[Service]:
     return sorted(scope.all_services(), key=attrgetter("seniority"))
 
 
-def _service_hosts_of_all_ports(scope: SidecarScope, domains: _Domains) -> Iterable[VirtualHost]:
+def _hosts_of_endpoints(
+    service: Service, aliases: Sequence[str], endpoints: Iterable[HeadlessEndpoint]
+) -> Iterable[str]:
+    """Istio: a request for an endpoint of a headless service is one for the service. But ``*.es`` is a top
+    level domain, too: below a name of one label only the endpoints that are known count."""
+    if not service.headless:
+        return
+    labels = [endpoint.hostname.removesuffix(f".{service.hostname}") for endpoint in endpoints]
+    for name in (service.hostname, f"{service.hostname}.", *aliases):
+        yield from (f"*.{name}",) if "." in name else (f"{label}.{name}" for label in labels)
+
+
+def _service_hosts_of_all_ports(
+    scope: SidecarScope, headless: HeadlessEndpoints, domains: _Domains
+) -> Iterable[VirtualHost]:
     for service in _by_seniority(scope):
         # A name without a port is port 80's, or, as callers expect of a service that has none, its first's.
         ports = [port for each in scope.services[service.hostname] for port in each.ports]
         by_number = next((port for port in ports if port.number == _HTTP_PORT), None)
         bare_port = by_number or next(filter(_takes_requests, ports), None)
         for port in service.ports:
-            names = domains.take(
-                service.hostname, _aliases(scope, service), port.number, bare=port is bare_port
-            )
+            aliases, bare = list(_aliases(scope, service)), port is bare_port
+            names = domains.take(service.hostname, aliases, port.number, bare=bare)
             routes = [_service_connect_route(scope, service, port)]
             if _takes_requests(port):
-                routes += http_routes(scope, service, port.number, scope.mesh_config.default_retry_attempts)
+                attempts = scope.mesh_config.default_retry_attempts
+                routes += http_routes(scope, service, port.number, attempts, dialled="")
             yield from _virtual_host(service.hostname, port.number, names, routes)
+            own = service_cluster(scope, service.hostname, port.number, dialled="")
+            for endpoint in endpoints_with_hosts(headless, service, port):
+                label = endpoint.hostname.removesuffix(service.hostname)
+                names = domains.take(
+                    endpoint.hostname, [label + alias for alias in aliases], port.number, bare=bare
+                )
+                its_routes = [_instead(route, own, endpoint_cluster(endpoint, port)) for route in routes]
+                yield from _virtual_host(endpoint.hostname, port.number, names, its_routes)
+
+
+def _instead(route: Route, cluster: str, other: str) -> Route:
+    """The route with one cluster in the place of another."""
+    if not route.HasField("route"):
+        return route
+    copy = Route()
+    copy.CopyFrom(route)
+    if copy.route.cluster == cluster:
+        copy.route.cluster = other
+    for weighted in copy.route.weighted_clusters.clusters:
+        if weighted.name == cluster:
+            weighted.name = other
+    return copy
 
 
 def _takes_requests(port: ServicePort) -> bool:
@@ -106,7 +158,8 @@ def _hosts_without_service(scope: SidecarScope, domains: _Domains) -> Iterable[V
         for host in config.spec.hosts:
             if not _is_answered(scope, host):
                 names = domains.take(host, (), _HTTP_PORT, bare=True)
-                routes = _routes_of(scope, config.spec, _HTTP_PORT, scope.mesh_config.default_retry_attempts)
+                attempts = scope.mesh_config.default_retry_attempts
+                routes = _routes_of(scope, config.spec, _HTTP_PORT, attempts, dialled="")
                 yield from _virtual_host(host, _HTTP_PORT, names, routes)
 
 
@@ -116,10 +169,12 @@ def _is_answered(scope: SidecarScope, host: str) -> bool:
     )
 
 
-def _routes_of(scope: SidecarScope, spec: VirtualService, port: int, retry_attempts: int) -> list[Route]:
+def _routes_of(
+    scope: SidecarScope, spec: VirtualService, port: int, retry_attempts: int, dialled: str
+) -> list[Route]:
     context = RouteContext(
         port=port,
-        cluster_of=partial(destination_cluster, scope, request_port=port),
+        cluster_of=partial(destination_cluster, scope, request_port=port, dialled=dialled),
         retry_attempts=retry_attempts,
     )
     return virtual_service_routes(spec, context)
@@ -169,15 +224,11 @@ def _aliases(scope: SidecarScope, service: Service) -> Iterable[str]:
             yield f"[{address}]" if ":" in address else address
 
 
-def _own_cluster(service: Service, port: int) -> str:
-    return str(OutboundName(port, "", service.hostname))
-
-
 def _service_connect_route(scope: SidecarScope, service: Service, port: ServicePort) -> Route:
     """CONNECT carries raw bytes, so it follows the routes for connections, and never those for HTTP."""
     if port.protocol.is_http:
-        return _connect_route(((_own_cluster(service, port.number), 1),))
-    for route in l4_routes(scope, service, port):
+        return _connect_route(((service_cluster(scope, service.hostname, port.number, dialled=""), 1),))
+    for route in l4_routes(scope, service, port, dialled=""):
         by_name = not route.server_names or any(covers(each, service.hostname) for each in route.server_names)
         if by_name and not route.subnets:
             return _connect_route(route.clusters)

@@ -29,13 +29,15 @@ _CRON_JOB_TIME: Final = re.compile(r"-\d{8,10}$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SliceEndpoint:
-    """``pod`` is None where it is no pod's; ``uid`` is empty where any pod of that name will do."""
+    """``pod`` is None where it is no pod's; ``uid`` is empty where any pod of that name will do. ``hostname``
+    is the pod's, where its ``subdomain`` is the Service."""
 
     addresses: tuple[str, ...]
     ready: bool
     node: str
     pod: ObjectName | None
     uid: str
+    hostname: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,4 +153,5 @@ def _read_endpoint(endpoint: Document, namespace: str) -> SliceEndpoint:
         node=endpoint.get("nodeName") or "",
         pod=(target.get("namespace") or namespace, target["name"]) if is_pod else None,
         uid=target.get("uid", ""),
+        hostname=endpoint.get("hostname") or "",
     )

@@ -112,7 +112,13 @@ class WorkloadJoin:
         return EndpointSlice(
             hostname=service_hostname(found.service, found.namespace, self._dns_domain),
             endpoints=tuple(
-                ServiceEndpoint(service_port=port, address=workload.address, port=number, workload=workload)
+                ServiceEndpoint(
+                    service_port=port,
+                    address=workload.address,
+                    port=number,
+                    workload=workload,
+                    hostname=endpoint.hostname,
+                )
                 for endpoint in found.endpoints
                 for workload in self._workloads_at(found, endpoint)
                 for port, number in found.ports.items()

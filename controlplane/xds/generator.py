@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from collections.abc import Set as AbstractSet
 from typing import Protocol
 
 from google.protobuf.message import Message
 
-from controlplane.model.proxy import Proxy
+from controlplane.model.proxy import Proxy, ProxyType
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.networking import (
     build_clusters,
@@ -15,6 +16,7 @@ from controlplane.networking import (
     build_listeners,
     build_routes,
     endpoints_hostname,
+    scope_of,
 )
 from protos import type_urls
 
@@ -30,6 +32,10 @@ class Generator(Protocol):
 
     def endpoints_hostname(self, name: str) -> str:
         """The service whose endpoints the load assignment ``name`` holds."""
+
+    def dials(self, snapshot: MeshSnapshot, proxy: Proxy, hostnames: AbstractSet[str]) -> bool:
+        """Whether the proxy is sent addresses of one of these headless services in other resources than load
+        assignments."""
 
 
 class MeshGenerator:
@@ -48,3 +54,7 @@ class MeshGenerator:
 
     def endpoints_hostname(self, name: str) -> str:
         return endpoints_hostname(name)
+
+    def dials(self, snapshot: MeshSnapshot, proxy: Proxy, hostnames: AbstractSet[str]) -> bool:
+        is_sidecar = proxy.type is ProxyType.SIDECAR
+        return is_sidecar and not hostnames.isdisjoint(scope_of(snapshot, proxy).services)

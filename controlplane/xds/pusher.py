@@ -97,6 +97,8 @@ class Pusher:
             if (connection.proxy.namespace, connection.proxy.workload) in owners:
                 # Its inbound side is made from its own endpoints: their ports.
                 yield connection, _EVERYTHING.merge(change)
+            elif change.addresses and self._generator.dials(snapshot, connection.proxy, change.addresses):
+                yield connection, _EVERYTHING.merge(change)
             elif any(True for _ in self._followed(connection, change.endpoints)):
                 yield connection, change
 

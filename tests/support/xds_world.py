@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Set
 
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
@@ -55,6 +55,9 @@ class FakeGenerator:
         self.resources: dict[str, dict[str, Message]] = {type_url: {} for type_url in type_urls.PUSH_ORDER}
         self.built: list[tuple[str, Collection[str] | None]] = []
         self.broken: set[str] = set()
+        self.dialling: set[str] = (
+            set()
+        )  # the namespaces whose proxies are sent addresses of headless services
 
     def put(self, *messages: Message) -> None:
         for message in messages:
@@ -72,6 +75,9 @@ class FakeGenerator:
             raise RuntimeError(f"the test broke {type_url}")
         resources = self.resources[type_url]
         return {name: message for name, message in resources.items() if names is None or name in names}
+
+    def dials(self, snapshot: MeshSnapshot, proxy: Proxy, hostnames: Set[str]) -> bool:
+        return proxy.workload in self.dialling
 
     def endpoints_hostname(self, name: str) -> str:
         return name.rsplit("|", 1)[-1]

@@ -38,6 +38,7 @@ def test_http_gets_the_port_whoever_was_first() -> None:
         service("b", TCP, addresses=("10.9.0.0/16",)),
         service("b", port(3306, Protocol.TLS)),
         service("b", port(3307, Protocol.TCP)),
+        service("b", TCP, headless=True),
         service("b", TCP, namespace="other", export_to=(".",)),
     ],
 )

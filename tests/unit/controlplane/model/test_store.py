@@ -132,8 +132,10 @@ class TestServicesAndEndpoints:
         ]
 
     def test_a_headless_service_has_no_address(self) -> None:
-        store = store_with(service("reviews", clusterIP="None"))
-        assert snapshot_of(store).services[REVIEWS].addresses == ()
+        for address in ({"clusterIP": "None"}, {"clusterIPs": ["None"]}):
+            found = snapshot_of(store_with(service("reviews", **address))).services[REVIEWS]
+            assert (found.addresses, found.headless) == ((), True)
+        assert not snapshot_of(store_with(service("reviews"))).services[REVIEWS].headless
 
     def test_an_external_name_is_resolved_by_dns(self) -> None:
         store = store_with(service("reviews", type="ExternalName", externalName="reviews.example.com"))
@@ -931,6 +933,17 @@ class TestChanges:
         store = store_with(entry, workload("a", "a.example.com", {"app": "api"}))
         feed(store, workload("b", "b.example.com", {"app": "api"}))
         assert store.build()[1].full
+
+    def test_another_address_of_a_headless_service_is_told_and_no_full_change(self) -> None:
+        labels = {"app": "reviews"}
+        headless = service("reviews", clusterIP="None")
+        store = store_with(headless, service("ratings"), workload("a", "10.0.0.1", labels))
+        feed(store, workload("b", "10.0.0.2", labels))
+        _, change = store.build()
+        assert (change.full, change.endpoints, change.addresses) == (False, {REVIEWS}, {REVIEWS})
+        feed(store, workload("b", "10.0.0.2", {**labels, "version": "v2"}))
+        _, change = store.build()
+        assert (change.full, change.endpoints, change.addresses) == (False, {REVIEWS}, frozenset())
 
     def test_a_policy_is_a_full_change_that_names_it(self) -> None:
         store = store_with(*reviews_mesh())

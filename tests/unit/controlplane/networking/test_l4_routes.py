@@ -15,7 +15,7 @@ def routes(protocol: Protocol = Protocol.TCP, **spec: Any) -> list[L4Route]:
     target = service("db", port(3306, protocol))
     virtual_services = {"db": {"hosts": [DB], **spec}} if spec else None
     snapshot = mesh((target, []), virtual_services=virtual_services)
-    return l4_routes(scope_of(snapshot, sidecar_proxy()), target, target.ports[0])
+    return l4_routes(scope_of(snapshot, sidecar_proxy()), target, target.ports[0], dialled=target.hostname)
 
 
 def to(subset: str, weight: int = 0) -> dict[str, Any]:
@@ -69,7 +69,7 @@ def test_a_server_name_that_a_more_specific_virtual_service_has_is_left_to_it() 
             "narrow": {"hosts": ["a.example.com"], "tls": [narrow]},
         },
     )
-    found = l4_routes(scope_of(snapshot, sidecar_proxy()), target, target.ports[0])
+    found = l4_routes(scope_of(snapshot, sidecar_proxy()), target, target.ports[0], dialled=target.hostname)
     assert [each.server_names for each in found] == [("b.example.com",), ()]
 
 

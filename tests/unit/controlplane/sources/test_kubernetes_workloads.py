@@ -125,6 +125,15 @@ def test_an_endpoint_is_ready_by_its_slice(ready: bool | None, healthy: bool) ->
     assert world.endpoint().workload.healthy is healthy
 
 
+def test_a_pod_of_a_stateful_set_has_a_host_of_its_own() -> None:
+    world = World()
+    document = endpoint_slice()
+    document["endpoints"][0]["hostname"] = "reviews-0"
+    world.join.take_pods(present(pod()))
+    world.join.take_slices(present(document))
+    assert world.endpoint().hostname == "reviews-0"
+
+
 def test_an_endpoint_in_two_slices_counts_once() -> None:
     world = World()
     world.join.take_pods(present(pod()))

@@ -170,6 +170,27 @@ async def test_endpoints_go_to_those_who_follow_them(harness: Harness) -> None:
     assert harness.mesh.built == [(ENDPOINT, ["a"])]
 
 
+async def test_addresses_of_a_headless_service_are_more_than_endpoints_to_those_alone_who_dial_it(
+    harness: Harness,
+) -> None:
+    harness.mesh.put(cluster("a"), endpoints("a"))
+    dials, balances, other = (harness.connect(name) for name in ("dials", "balances", "other"))
+    harness.mesh.dialling = {"dials"}
+    harness.pusher.set_snapshot(snapshot(), FULL)
+    for proxy in (dials, balances, other):
+        harness.say(proxy, CLUSTER)
+        await harness.read(proxy)
+    harness.say(balances, ENDPOINT, "a")
+    await harness.read(balances)
+    harness.mesh.built.clear()
+    harness.mesh.put(cluster("a", 1), endpoints("a", 1))
+    change = SnapshotChange(full=False, endpoints=frozenset({"a"}), addresses=frozenset({"a"}))
+    harness.pusher.set_snapshot(snapshot(), change)
+    assert await harness.read(dials) == [("cds", {"a"})]
+    assert await harness.read(balances) == [("eds", {"a"})]
+    assert harness.mesh.built == [(CLUSTER, None), (ENDPOINT, ["a"])]
+
+
 @pytest.mark.parametrize(("before", "after"), [("other", "mine"), ("mine", "other")])
 async def test_a_proxy_whose_own_endpoints_change_is_looked_at_as_a_whole(
     harness: Harness, before: str, after: str

@@ -1,0 +1,82 @@
+"""The endpoints of headless services, which clients dial by their addresses: what of them is in listeners,
+routes and clusters beside the load assignments."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import chain
+from typing import Final
+
+from controlplane.model.service import Service, ServiceEndpoint, ServicePort
+from controlplane.networking.memo import memoized
+from controlplane.networking.names import OutboundName
+from controlplane.networking.scope import SidecarScope
+from controlplane.resources.ip_addresses import is_ip_address
+
+_is_ip_address: Final = lru_cache(maxsize=65536)(is_ip_address)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeadlessEndpoint:
+    """Of the port ``service_port`` of the service ``service``; ``hostname`` is its own, fully qualified, or
+    empty."""
+
+    service: str
+    service_port: str
+    address: str
+    hostname: str
+
+
+HeadlessEndpoints = frozenset[HeadlessEndpoint]
+
+
+@memoized()
+def headless_endpoints(
+    scope: SidecarScope, endpoints: Mapping[str, tuple[ServiceEndpoint, ...]]
+) -> HeadlessEndpoints:
+    """Of all services whose hosts the proxy may ask for, whether they are ready or not: who dials one means
+    it."""
+    services = (each for each in chain.from_iterable(scope.services.values()) if each.headless)
+    found = (_of_service(service, endpoints.get(service.hostname, ())) for service in services)
+    return frozenset(chain.from_iterable(found))
+
+
+def _of_service(service: Service, endpoints: Iterable[ServiceEndpoint]) -> Iterable[HeadlessEndpoint]:
+    for endpoint in endpoints:
+        if endpoint.declaration == service.declaration and _is_ip_address(endpoint.address):
+            yield HeadlessEndpoint(
+                service=service.hostname,
+                service_port=endpoint.service_port,
+                address=endpoint.address,
+                hostname=f"{endpoint.hostname}.{service.hostname}" if endpoint.hostname else "",
+            )
+
+
+def endpoints_with_hosts(
+    endpoints: HeadlessEndpoints, service: Service, port: ServicePort
+) -> list[HeadlessEndpoint]:
+    """Those of a service's port that have a host of their own, one for each host, by its name."""
+    if not service.headless:
+        return []
+    found = {
+        each.hostname: each
+        for each in endpoints
+        if each.hostname and (each.service, each.service_port) == (service.hostname, port.name)
+    }
+    return [found[hostname] for hostname in sorted(found)]
+
+
+def endpoint_cluster(endpoint: HeadlessEndpoint, port: ServicePort) -> str:
+    """The name of the cluster that leads to one endpoint."""
+    return str(OutboundName(port.number, "", endpoint.hostname))
+
+
+def addresses_by_port(endpoints: HeadlessEndpoints) -> Mapping[tuple[str, str], list[str]]:
+    """In a stable order, by the service and the name of its port."""
+    found: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for address, key in sorted({(each.address, (each.service, each.service_port)) for each in endpoints}):
+        found[key].append(address)
+    return found
