@@ -33,7 +33,11 @@ DOMAINS = {
     "IPv4 address": domain("10.0.0.1:9080", "200 catch-all"),
     "anything else": domain("elsewhere.example", "200 catch-all"),
     "anything else without a route": domain("elsewhere.example", NO_ROUTE, "/other"),
-    "trailing dot": domain("www.domains.test.", "200 catch-all"),
+    "trailing dot that is not in the domain": domain("www.domains.test.", "200 catch-all"),
+    "trailing dot that is in the domain": domain("dotted.domains.test.", "200 exact domain"),
+    "trailing dot and port": domain("dotted.domains.test.:8080", "200 exact domain"),
+    "trailing dot of a suffix": domain("a.below.dotted.test.", "200 suffix"),
+    "suffix with a trailing dot": domain("a.below.dotted.test", "200 catch-all"),
 }
 
 
