@@ -135,6 +135,24 @@ async def test_the_pods_that_controllers_make_are_known_by_their_owners(
         await following.until(lambda world: owners(world) == expected, "all pods are known by their owners")
 
 
+async def test_a_pod_of_a_headless_service_has_the_host_that_the_cluster_gives_it(
+    cluster: Cluster, api: KubernetesApi, namespace: str, node: str
+) -> None:
+    async with follower(cluster.kubeconfig) as following:
+        await api.create(f"/api/v1/namespaces/{namespace}/services", service("es", clusterIP="None"))
+        for index in range(2):
+            name, address = f"es-{index}", f"10.9.1.{index + 1}"
+            own = {"hostname": name, "subdomain": "es"}
+            await create_pod(api, namespace, name, node, address, {"app": "es"}, **own)
+        host = hostname(namespace, "es")
+        snapshot = await following.until(
+            lambda world: len(world.endpoints.get(host, ())) == 2, "two endpoints"
+        )
+        assert snapshot.services[host].headless
+        found = {(endpoint.hostname, endpoint.address) for endpoint in snapshot.endpoints[host]}
+        assert found == {("es-0", "10.9.1.1"), ("es-1", "10.9.1.2")}
+
+
 async def test_a_broken_resource_is_quarantined_with_its_last_good_version_in_force(
     cluster: Cluster, api: KubernetesApi, namespace: str
 ) -> None:

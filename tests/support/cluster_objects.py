@@ -49,10 +49,16 @@ async def create_node(api: KubernetesApi, name: str, **labels: str) -> None:
 
 
 async def create_pod(
-    api: KubernetesApi, namespace: str, name: str, node: str, address: str, labels: dict[str, str]
+    api: KubernetesApi,
+    namespace: str,
+    name: str,
+    node: str,
+    address: str,
+    labels: dict[str, str],
+    **fields: Any,
 ) -> None:
-    """A pod that runs, and is ready, as far as its node would tell."""
-    spec = {"nodeName": node, "containers": [{"name": "app", "image": "app"}]}
+    """A pod that runs, and is ready, as far as its node would tell. ``fields`` are more of its spec."""
+    spec = {"nodeName": node, "containers": [{"name": "app", "image": "app"}], **fields}
     pods = f"/api/v1/namespaces/{namespace}/pods"
     await api.create(pods, {"metadata": {"name": name, "labels": labels}, "spec": spec})
     await set_ready(api, namespace, name, address, ready=True)
