@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import compress
 from typing import TypeVar
 
 from controlplane.model.hosts import resolve_short_name, service_hostname
@@ -82,12 +81,18 @@ def oddities(spec: Message) -> tuple[str, ...]:
         case WorkloadEntry():
             warnings += _workload_oddities(spec)
         case core.Service():
-            ports = [(port.name, port.app_protocol, port.port) for port in spec.ports]
-            of_tcp = [port.protocol is core.TransportProtocol.TCP for port in spec.ports]
-            warnings += _unsaid_protocols("appProtocol", compress(enumerate(ports), of_tcp))
+            for index, port in enumerate(spec.ports):
+                if port.protocol is core.TransportProtocol.TCP:
+                    path, said = f"spec.ports[{index}]", ("appProtocol", port.app_protocol)
+                    warnings += _unsaid_protocol(path, port.name, said, port.port)
         case ServiceEntry():
-            ports = [(port.name, port.protocol, port.number) for port in spec.ports]
-            warnings += _unsaid_protocols("protocol", enumerate(ports))
+            for index, entry in enumerate(spec.ports):
+                path, said = f"spec.ports[{index}]", ("protocol", entry.protocol)
+                warnings += _unsaid_protocol(path, entry.name, said, entry.number)
+        case Sidecar():
+            for index, listener in enumerate(spec.ingress):
+                path, said = f"spec.ingress[{index}].port", ("protocol", listener.port.protocol)
+                warnings += _unsaid_protocol(path, listener.port.name, said, listener.port.number)
     return tuple(warnings)
 
 
@@ -102,14 +107,14 @@ def _route_oddities(spec: VirtualService) -> Iterator[str]:
                 yield f"{path}.headers.{where}: has no effect: proxies say themselves how messages are framed"
 
 
-def _unsaid_protocols(field: str, ports: Iterable[tuple[int, tuple[str, str | None, int]]]) -> Iterator[str]:
-    """Istio would look at the first bytes."""
-    for index, (name, protocol, number) in ports:
-        if select_protocol(name, protocol, number) is Protocol.UNSUPPORTED:
-            yield (
-                f"spec.ports[{index}]: neither the name {name!r} nor `{field}` says the protocol of port "
-                f"{number}: redirected connections to it are plain TCP, and HTTP routes have no effect"
-            )
+def _unsaid_protocol(path: str, name: str, said: tuple[str, str | None], number: int) -> Iterator[str]:
+    """Istio would look at the first bytes. ``said``: by which field, and what."""
+    field, protocol = said
+    if select_protocol(name, protocol, number) is Protocol.UNSUPPORTED:
+        yield (
+            f"{path}: neither the name {name!r} nor `{field}` says the protocol of port {number}: "
+            "redirected connections to it are plain TCP, and HTTP routes have no effect"
+        )
 
 
 def _gateways(spec: VirtualService) -> Iterator[str]:

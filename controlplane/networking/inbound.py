@@ -72,7 +72,7 @@ def _ingress_port(snapshot: MeshSnapshot, proxy: Proxy, listener: IstioIngressLi
     services = (service for service, _, target in _service_ports(snapshot, proxy) if target == number)
     return InboundPort(
         number=number,
-        protocol=select_protocol(listener.port.name, listener.port.protocol),
+        protocol=select_protocol(listener.port.name, listener.port.protocol, number),
         bind=None if captured else listener.bind or WILDCARD_ADDRESS,
         # Istio: the unspecified address stands for the workload's own.
         app=(proxy.ip if host in (WILDCARD_ADDRESS, "::") else host, int(app_port)),

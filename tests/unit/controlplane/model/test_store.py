@@ -533,6 +533,15 @@ class TestProtocolsThatAreNotSaid:
         (words,) = status_of(store_with(resource), resource).warnings
         assert words.startswith("spec.ports[0]: neither the name 'web' nor `protocol` says")
 
+    def test_the_ports_of_a_sidecar_are_told_too(self) -> None:
+        ports = [
+            {"number": 80, "name": "web", "protocol": ""},
+            {"number": 81, "name": "a", "protocol": "TCP"},
+        ]
+        sidecar = document("Sidecar", "a", {"ingress": [{"port": each} for each in ports]})
+        (words,) = status_of(store_with(sidecar), sidecar).warnings
+        assert words.startswith("spec.ingress[0].port: neither the name 'web' nor `protocol` says")
+
     def test_a_virtual_service_names_the_ports_that_do_not_follow_it(self) -> None:
         ports = [{"name": name, "port": number} for name, number in (("web", 80), ("http", 81))]
         route = virtual_service("reviews", ["reviews"], destination("reviews"))
