@@ -127,9 +127,14 @@ class RegexRewrite:
     substitution: str
 
 
+# Envoy's, where ``per_connection_buffer_limit_bytes`` of the listener is not set.
+DEFAULT_REPLAY_LIMIT_BYTES = 1024 * 1024
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardAction:
-    """``RouteAction``: weights are relative to their sum. Timeouts of 0 are disabled."""
+    """``RouteAction``: weights are relative to their sum. Timeouts of 0 are disabled. Of requests with a body
+    of more than ``replay_limit_bytes`` none is sent again."""
 
     clusters: tuple[WeightedCluster, ...] = ()
     cluster_header: str = ""
@@ -145,6 +150,7 @@ class ForwardAction:
     upgrades: Mapping[str, bool] = field(default_factory=dict)  # of others, the connection manager says
     terminate_connect: bool = False  # upgrade CONNECT with a connect_config: its payload goes out as raw TCP
     metadata_match: Mapping[str, str] = field(default_factory=dict)
+    replay_limit_bytes: int = DEFAULT_REPLAY_LIMIT_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 
+from sidecar.config.route import DEFAULT_REPLAY_LIMIT_BYTES
 from sidecar.errors import UpstreamTimeoutError
 from sidecar.http.message import Body, BodyReader, Headers
 from sidecar.timers import Timer, Timers
-
-REPLAY_LIMIT_BYTES = 256 * 1024
 
 
 class ReplayableBody:
@@ -29,7 +28,7 @@ class ReplayableBody:
     )
 
     def __init__(
-        self, source: BodyReader, on_end: Callable[[], None], *, limit_bytes: int = REPLAY_LIMIT_BYTES
+        self, source: BodyReader, on_end: Callable[[], None], *, limit_bytes: int = DEFAULT_REPLAY_LIMIT_BYTES
     ) -> None:
         self.source = source
         self.replayable = True

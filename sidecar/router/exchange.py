@@ -92,7 +92,8 @@ class Exchange:
             request.when_complete(self._request_ended)
         self._body: ReplayableBody | None = None
         if not isinstance(request.body, bytes):
-            self._body = ReplayableBody(request.body, self._request_ended)
+            limit_bytes = forward.replay_limit_bytes
+            self._body = ReplayableBody(request.body, self._request_ended, limit_bytes=limit_bytes)
         self._limit: TimeLimit | None = None
         if forward.timeout_s > 0 and request.upgrade is None:  # a tunnel lasts as long as it lasts
             self._limit = self._time_limit(forward.timeout_s, _route_timeout)
@@ -290,7 +291,7 @@ class Exchange:
         """Whether the body can be sent again, and the circuit breaker lets it be."""
         self._end_retry()
         stats, breaker = self._cluster.stats, self._cluster.breaker
-        if self._body is not None and not self._body.replayable:
+        if not self._is_replayable():
             stats.retry_or_shadow_abandoned += 1
             return False
         if not breaker.may_retry():
@@ -301,6 +302,13 @@ class Exchange:
         breaker.retries += 1
         self._retrying = True
         return True
+
+    def _is_replayable(self) -> bool:
+        body = self._body
+        if body is not None:
+            return body.replayable
+        whole = self._request.body
+        return isinstance(whole, bytes) and len(whole) <= self._forward.replay_limit_bytes
 
     def _end_retry(self) -> None:
         if self._retrying:

@@ -58,6 +58,7 @@ class Forward:
         "expected_timeout_ms",
         "host_rewrite",
         "path_rewrite",
+        "replay_limit_bytes",
         "retry",
         "terminate_connect",
         "timeout_s",
@@ -91,6 +92,7 @@ class Forward:
         self.auto_host_rewrite = action.auto_host_rewrite
         self.cluster_not_found_status = action.cluster_not_found_status
         self.retry = RetryRules(action.retry_policy or virtual_host_retry)
+        self.replay_limit_bytes = action.replay_limit_bytes
         self.terminate_connect = action.terminate_connect
         self.timeout_s = action.timeout_s
         self.expected_timeout_ms = timeout_ms(self.retry.per_try_timeout_s or self.timeout_s)

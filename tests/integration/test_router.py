@@ -292,15 +292,19 @@ class TestRetries:
         assert await proxy.ask(make_request(method=b"POST", body=body)) == (200, b"abcdef")
         assert [exchange.body for exchange in upstream.exchanges] == [b"abcdef", b"abcdef"]
 
+    @pytest.mark.parametrize(("size", "limit"), [(1_100_000, {}), (5000, {"replay_limit_bytes": 1000})])
+    @pytest.mark.parametrize("streaming", [True, False])
     async def test_a_body_that_outgrew_the_buffer_is_not_sent_again(
-        self, start: Start, upstream: FlakyUpstream
+        self, start: Start, upstream: FlakyUpstream, size: int, limit: dict[str, int], streaming: bool
     ) -> None:
         upstream.behave = fail
         proxy = await start(static_cluster(upstream.endpoint))
-        proxy.use(to("up", retry_policy=retries("5xx")))
-        body = Body()
-        body.feed(b"x" * 300_000)
-        body.feed_end()
+        proxy.use(to("up", retry_policy=retries("5xx"), **limit))
+        body: Body | bytes = b"x" * size
+        if streaming:
+            body = Body()
+            body.feed(b"x" * size)
+            body.feed_end()
         assert await proxy.ask(make_request(method=b"POST", body=body)) == (503, b"broken")
         assert len(upstream.exchanges) == 1
         assert proxy.clusters.get("up").stats.retry_or_shadow_abandoned == 1

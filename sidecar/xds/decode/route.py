@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sidecar.config.route import (
+    DEFAULT_REPLAY_LIMIT_BYTES,
     DirectResponseAction,
     ForwardAction,
     PathMatchKind,
@@ -101,19 +102,19 @@ def _virtual_host(view: View, max_body_bytes: int) -> VirtualHost:
     return VirtualHost(
         name=message.name,
         domains=tuple(message.domains),
-        routes=tuple(_route(route, max_body_bytes) for route in view.each("routes")),
+        routes=tuple(_route(route, view, max_body_bytes) for route in view.each("routes")),
         headers=decode_header_operations(view),
         retry_policy=_retry_policy(view.find("retry_policy")),
         include_request_attempt_count=message.include_request_attempt_count,
     )
 
 
-def _route(view: View, max_body_bytes: int) -> Route:
+def _route(view: View, virtual_host: View, max_body_bytes: int) -> Route:
     action: ForwardAction | RedirectAction | DirectResponseAction
     kind = view.which("action")
     match = _route_match(view.get("match"))
     if kind == "route":
-        action = _forward(view.get("route"))
+        action = _forward(view.get("route"), _replay_limit_bytes(view, virtual_host))
     elif kind == "redirect":
         action = _redirect(view.get("redirect"))
     else:
@@ -141,7 +142,17 @@ def _route_match(view: View) -> RouteMatch:
     )
 
 
-def _forward(view: View) -> ForwardAction:
+def _replay_limit_bytes(route: View, virtual_host: View) -> int:
+    """The newer field at either level comes before the older, ``per_request_buffer_limit_bytes``."""
+    for field in ("request_body_buffer_limit", "per_request_buffer_limit_bytes"):
+        for view in (route, virtual_host):
+            if view.has(field):
+                limit_bytes: int = view.wrapped(field, 0)
+                return limit_bytes
+    return DEFAULT_REPLAY_LIMIT_BYTES
+
+
+def _forward(view: View, replay_limit_bytes: int) -> ForwardAction:
     message = view.message
     if message.prefix_rewrite and view.has("regex_rewrite"):
         raise view.error("only one of prefix_rewrite and regex_rewrite may be set")
@@ -163,6 +174,7 @@ def _forward(view: View) -> ForwardAction:
         upgrades=upgrades,
         terminate_connect=terminate_connect,
         metadata_match=metadata_strings(message.metadata_match, _LB),
+        replay_limit_bytes=replay_limit_bytes,
     )
 
 

@@ -205,19 +205,17 @@ _ROUTE: Final = {
         metadata=_UNREAD,
     ),
     "envoy.config.route.v3.VirtualHost": _support(
-        f"name domains routes include_request_attempt_count retry_policy {_HEADER_OPERATIONS}",
+        "name domains routes include_request_attempt_count retry_policy per_request_buffer_limit_bytes "
+        f"request_body_buffer_limit {_HEADER_OPERATIONS}",
         virtual_clusters=_STATS,
-        per_request_buffer_limit_bytes=_BUFFERS,
-        request_body_buffer_limit=_BUFFERS,
         metadata=_UNREAD,
     ),
     "envoy.config.route.v3.Route": _support(
-        f"name match route redirect direct_response {_HEADER_OPERATIONS}",
+        "name match route redirect direct_response per_request_buffer_limit_bytes request_body_buffer_limit "
+        f"{_HEADER_OPERATIONS}",
         metadata=_UNREAD,
         decorator="nothing is traced",
         stat_prefix=_STATS,
-        per_request_buffer_limit_bytes=_BUFFERS,
-        request_body_buffer_limit=_BUFFERS,
     ),
     "envoy.config.route.v3.RouteMatch": _support(
         "prefix path safe_regex connect_matcher path_separated_prefix case_sensitive headers query_parameters"

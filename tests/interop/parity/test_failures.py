@@ -29,6 +29,16 @@ RETRIES = {
     "5xx, exhausted": attempts("/5xx", "503,500,502,ok", "502 said"),
     "5xx is not 429": attempts("/5xx", "429,ok", "429 said"),
     "5xx of a POST": attempts("/5xx", "503,ok", "200 ok", line="POST", body="once more"),
+    "5xx of a large POST": attempts("/5xx", "503,ok", "200 ok", line="POST", body="x" * 300_000),
+    "5xx of a POST of more than is kept": attempts(
+        "/5xx", "503,ok", "503 said", line="POST", body="x" * 1_500_000
+    ),
+    "5xx of a POST of more than the route keeps": attempts(
+        "/small-buffer", "503,ok", "503 said", line="POST", body="x" * 5000
+    ),
+    "5xx of a POST of less than the route keeps": attempts(
+        "/large-buffer", "503,ok", "200 ok", line="POST", body="x" * 1_500_000
+    ),
     "5xx after a reset": attempts("/5xx", "reset,ok", "200 ok"),
     "gateway error": attempts("/gateway-error", "504,ok", "200 ok"),
     "gateway error, but 500": attempts("/gateway-error", "500,ok", "500 said"),
