@@ -1,5 +1,5 @@
-"""The chunks of a body (RFC 9112 7.1): llhttp, which reads all else, refuses the white space that they may
-have.
+"""The chunks of a body (RFC 9112 7.1). llhttp reads those that come with their head, unless they have white
+space that recipients must take; it does not know that.
 
 A chunk's line is its size in hexadecimal digits, and extensions. Spaces and tabs are taken after the size,
 around ``;`` and ``=``, and at the end: some servers pad the size. Everything else is refused, so that no
@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 
-from sidecar.errors import RequestError
+from sidecar.errors import DownstreamProtocolError, RequestError
 from sidecar.http.h1_rules import printable
 
 _HEX = b"0123456789abcdefABCDEF"
@@ -45,11 +45,10 @@ class ChunkDecoder:
         at, size, left = 0, len(data), self._left
         while at < size:
             if left:
-                end = at + left
-                piece = data[at:end]
+                piece = data[at : at + left]
                 pieces.append(piece)
-                left -= len(piece)
                 at += len(piece)
+                left -= len(piece)
                 if left or at == size:
                     break
                 if data[at : at + 2] == b"\r\n":  # as is usual, the chunk's end came with it
@@ -62,12 +61,9 @@ class ChunkDecoder:
                 self._check_beginning(self._line)
                 at = size
                 break
-            line = data[at:end]
+            left = self._read_line(self._line + data[at:end])
+            self._line = b""
             at = end
-            if self._line:
-                line = self._line + line
-                self._line = b""
-            left = self._read_line(line)
             if self.ended:
                 break
         self._left = left
@@ -105,13 +101,20 @@ class ChunkDecoder:
         return self._error(f"malformed HTTP/1.1: {printable(line)} where a chunk begins or ends")
 
 
-class ChunksBeginError(Exception):
-    """Raised by a callback of llhttp's where a head says that chunks follow: they are not for llhttp."""
-
-
 def end_of_head(data: bytes, start: int, *, begun: bool = False) -> int:
     """Where the head ends that begins at `start`, or after empty lines there (RFC 9112 2.2), or which has
     `begun` already. Raises `ValueError` if it does not end."""
     while not begun and data[start : start + 1] in (b"\r", b"\n"):
         start += 1
     return data.index(b"\r\n\r\n", start) + 4
+
+
+def end_of_chunks(data: bytes, start: int) -> int:
+    """Where a whole body in chunks that begins at `start` ends, trailers included. Raises `ValueError` if it
+    does not end."""
+    decoder = ChunkDecoder(DownstreamProtocolError)
+    try:
+        end = start + decoder.feed(data[start:], [])
+    except DownstreamProtocolError as error:
+        raise ValueError(str(error)) from error
+    return data.index(b"\r\n\r\n", end - 2) + 4  # the empty line, or trailers and then it

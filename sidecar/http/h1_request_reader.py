@@ -10,7 +10,7 @@ from __future__ import annotations
 import httptools
 
 from sidecar.errors import DownstreamError, DownstreamProtocolError, HeadersTooLargeError
-from sidecar.http.h1_chunks import ChunkDecoder, ChunksBeginError, end_of_head
+from sidecar.http.h1_chunks import ChunkDecoder, end_of_chunks, end_of_head
 from sidecar.http.h1_rules import (
     check_expect,
     check_transfer_encoding,
@@ -35,6 +35,7 @@ class IncomingRequest:
     __slots__ = (
         "authority",
         "body",
+        "chunked",
         "complete",
         "expects_continue",
         "headers",
@@ -55,6 +56,7 @@ class IncomingRequest:
         self.upgrade: bytes | None = None
         self.http10 = False
         self.keep_alive = keep_alive
+        self.chunked = False
         self.expects_continue = False
         self.complete = False
         self.received_bytes = 0
@@ -135,29 +137,54 @@ class RequestReader:
         return self.error is not None
 
     def _read_messages(self, data: bytes | memoryview) -> bytes:
-        """By llhttp. Returns the rest where a body in chunks begins."""
+        """By llhttp. Returns what is left to read."""
         first, before = self._request, len(self._arrived)
         received_bytes, head_pending, trailing = first.received_bytes, self.head_pending, self._trailing
+        failure = None
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             return self._leave_http(bytes(data[upgrade.args[0] :]))
         except httptools.HttpParserError as error:
-            if not isinstance(error.__context__, ChunksBeginError):
-                self._fail(error)
-                return b""
-            # No callback says where it was called: what comes before the chunks is counted.
-            tail = self._tail if head_pending or trailing else b""
-            text = tail + bytes(data)
-            requests = [request for request in self._arrived[before:] if request is not first]
+            failure = error
+        request = self._request
+        if request.chunked and request is not first and not request.complete:
+            # Chunks began. No callback says where it was called: what came before them is counted.
+            text = (self._tail if head_pending or trailing else b"") + bytes(data)
+            requests = [whole for whole in self._arrived[before:] if whole is not first]
             try:
                 at = end_of_head(text, 0, begun=True) if trailing else first.received_bytes - received_bytes
-                return text[_end_of_heads(text, at, requests, head_pending=head_pending) :]
+                at = _end_of_heads(text, at, requests, head_pending=head_pending)
             except ValueError:
                 self._refuse(
                     DownstreamProtocolError("malformed HTTP/1.1: it is not certain where a head ends")
                 )
+                return b""
+            return self._begin_chunks(text[at:], failure)
+        if failure is not None:
+            self._fail(failure)
         return b""
+
+    def _begin_chunks(self, chunks: bytes, failure: httptools.HttpParserError | None) -> bytes:
+        """llhttp has read `chunks`, up to a `failure` of its own if there was one: then they are read anew.
+        Returns what is left to read."""
+        decoder = ChunkDecoder(DownstreamProtocolError)
+        if failure is None:
+            try:
+                decoder.feed(chunks, [])
+            except DownstreamProtocolError as error:
+                self._refuse(error)
+            self._trailing = decoder.ended
+            self._chunk_decoder = None if decoder.ended else decoder
+            return b""
+        if isinstance(failure, httptools.HttpParserCallbackError):
+            self._fail(failure)
+            return b""
+        self._request.received_bytes = 0
+        self._chunks = []
+        self._fields = []
+        self._chunk_decoder = decoder
+        return chunks
 
     def _read_chunks(self, data: bytes) -> bytes:
         """Returns what follows the last chunk."""
@@ -239,8 +266,6 @@ class RequestReader:
         self._fields = []  # trailers, from here on
         self.head_pending = False
         self._returned = False
-        if self._chunk_decoder is not None:
-            raise ChunksBeginError
 
     def on_body(self, data: bytes) -> None:
         request = self._request
@@ -289,7 +314,7 @@ class RequestReader:
         request.http10 = version == "1.0"
         if b"transfer-encoding" in special:
             check_transfer_encoding(special[b"transfer-encoding"], version)
-            self._chunk_decoder = ChunkDecoder(DownstreamProtocolError)
+            request.chunked = True
         if b"expect" in special and not request.http10:
             check_expect(special[b"expect"][0])
             request.expects_continue = True
@@ -301,10 +326,9 @@ class RequestReader:
         if b"upgrade" in special and self._parser.should_upgrade() and request.method != b"CONNECT":
             # RFC 9110 7.8: an offer that is not taken up is ignored, and so is one in HTTP/1.0.
             protocol = special[b"upgrade"][0].partition(b",")[0].strip().lower()
-            if not request.http10 and protocol not in _DECLINED_UPGRADES:
+            self._skip_body = request.http10 or protocol in _DECLINED_UPGRADES
+            if not self._skip_body:
                 self._read_upgrade(request, protocol)
-            elif self._chunk_decoder is None:
-                self._skip_body = True
 
     def _read_upgrade(self, request: IncomingRequest, protocol: bytes) -> None:
         chunked = any(name == b"transfer-encoding" for name, _ in self._special)
@@ -316,6 +340,9 @@ class RequestReader:
         """llhttp has stopped behind a head. Returns what it may read on."""
         if self._skip_body:  # a declined offer: it would not read the body now
             self._skip_body = False
+            if self._request.chunked:
+                self._chunk_decoder = ChunkDecoder(DownstreamProtocolError)
+                return rest
             lengths = [field for field in self._request.headers if field[0] == b"content-length"]
             self._replay([b": ".join(field) for field in lengths])
             return rest
@@ -345,8 +372,8 @@ class RequestReader:
     def _return_streaming(self) -> None:
         request = self._request
         body = request.body = Body(self._source)
-        for chunk in self._chunks:
-            body.feed(chunk)
+        if self._chunks:
+            body.feed(b"".join(self._chunks))
         self._chunks = []
         self._arrived.append(request)
         self._returned = True
@@ -385,6 +412,7 @@ def _end_of_heads(data: bytes, at: int, requests: list[IncomingRequest], *, head
     """Where the head ends that comes after `requests`, whole ones, which begin at `at`. The first head of all
     was `head_pending`: it began before. Raises `ValueError` if one does not end."""
     for request in requests:
-        at = end_of_head(data, at, begun=head_pending) + request.received_bytes
+        at = end_of_head(data, at, begun=head_pending)
+        at = end_of_chunks(data, at) if request.chunked else at + request.received_bytes
         head_pending = False
     return end_of_head(data, at, begun=head_pending)

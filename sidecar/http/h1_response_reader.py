@@ -6,7 +6,7 @@ from __future__ import annotations
 import httptools
 
 from sidecar.errors import UpstreamProtocolError
-from sidecar.http.h1_chunks import ChunkDecoder, ChunksBeginError, end_of_head
+from sidecar.http.h1_chunks import ChunkDecoder, end_of_head
 from sidecar.http.h1_rules import printable
 from sidecar.http.h1_writer import has_no_body, response_head, without_length
 from sidecar.http.message import HOP_BY_HOP, Body, BodySource, Headers
@@ -15,13 +15,14 @@ from sidecar.http.message import HOP_BY_HOP, Body, BodySource, Headers
 class IncomingResponse:
     """A response as its bytes said it. `tunnel`: a 101, or CONNECT's 2xx; the body is what follows it."""
 
-    __slots__ = ("body", "complete", "headers", "keep_alive", "status", "tunnel")
+    __slots__ = ("body", "chunked", "complete", "headers", "keep_alive", "status", "tunnel")
 
     def __init__(self, status: int) -> None:
         self.status = status
         self.headers: Headers = []
         self.body: bytes | Body = b""
         self.keep_alive = True
+        self.chunked = False
         self.complete = False
         self.tunnel = False
 
@@ -94,31 +95,50 @@ class ResponseReader:
         return self._return()
 
     def _read_messages(self, data: bytes) -> bytes:
-        """By llhttp. Returns the rest where a body in chunks begins."""
-        interim_before, head_pending = len(self.interim), self._head_pending
+        """By llhttp. Returns what is left to read."""
+        first, interim_before, head_pending = self._response, len(self.interim), self._head_pending
+        failure = None
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._open_tunnel(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
-            if isinstance(error.__context__, ChunksBeginError):
-                return self._find_chunks(data, len(self.interim) - interim_before, head_pending=head_pending)
-            self._fail(error)
+            failure = error
+        response = self._response
+        if response is not first and response is not None and response.chunked and not response.complete:
+            # Chunks began. No callback says where it was called: the heads before them are counted.
+            text = self._tail + data if head_pending else data
+            at = 0
+            try:
+                for _ in range(len(self.interim) - interim_before + 1):
+                    at = end_of_head(text, at, begun=head_pending)
+                    head_pending = False
+            except ValueError:
+                self._refuse("malformed HTTP/1.1: it is not certain where a head ends")
+                return b""
+            return self._begin_chunks(text[at:], failure)
+        if failure is not None:
+            self._fail(failure)
         return b""
 
-    def _find_chunks(self, data: bytes, interim_count: int, *, head_pending: bool) -> bytes:
-        """What follows a response's head in `data`, before which come as many interim responses."""
-        if head_pending:
-            data = self._tail + data
-        at = 0
-        try:
-            for _ in range(interim_count + 1):
-                at = end_of_head(data, at, begun=head_pending)
-                head_pending = False
-        except ValueError:
-            self._refuse("malformed HTTP/1.1: it is not certain where a head ends")
+    def _begin_chunks(self, chunks: bytes, failure: httptools.HttpParserError | None) -> bytes:
+        """llhttp has read `chunks`, up to a `failure` of its own if there was one: then they are read anew.
+        Returns what is left to read."""
+        decoder = ChunkDecoder(UpstreamProtocolError)
+        if failure is None:
+            try:
+                decoder.feed(chunks, [])
+            except UpstreamProtocolError as error:
+                self.error = error
+            self._chunk_decoder = None if decoder.ended else decoder
             return b""
-        return data[at:]
+        if isinstance(failure, httptools.HttpParserCallbackError):
+            self._fail(failure)
+            return b""
+        self._chunks = []
+        self._fields = []
+        self._chunk_decoder = decoder
+        return chunks
 
     def _read_chunks(self, data: bytes) -> bytes:
         """Returns what follows the last chunk."""
@@ -204,8 +224,6 @@ class ResponseReader:
         elif not response.keep_alive:
             self._until_close = not has_no_body(status) and not self._is_framed()
         self._fields = []  # trailers, from here on
-        if self._chunk_decoder is not None:
-            raise ChunksBeginError
 
     def on_body(self, data: bytes) -> None:
         response = self._response
@@ -265,8 +283,8 @@ class ResponseReader:
             response.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
             return response
         body = response.body = Body(self._source)
-        for chunk in self._chunks:
-            body.feed(chunk)
+        if self._chunks:
+            body.feed(b"".join(self._chunks))
         if response.complete:
             body.feed_end(self._fields)
         return response
@@ -278,8 +296,7 @@ class ResponseReader:
             raise UpstreamProtocolError(f"Transfer-Encoding {printable(codings[0])} in a response")
         if codings and self._parser.get_http_version() != "1.1":
             raise UpstreamProtocolError("Transfer-Encoding in a response of HTTP/1.0")
-        if codings and self._request_method != b"HEAD" and not has_no_body(response.status):
-            self._chunk_decoder = ChunkDecoder(UpstreamProtocolError)
+        response.chunked = bool(codings) and not has_no_body(response.status)
         named = {
             token.strip().lower()
             for name, value in self._special
