@@ -100,9 +100,9 @@ class ConnectionTimeouts:
         self._deadline.move_to(self._clock() + seconds)
 
     def linger(self) -> None:
-        """Envoy's delayed_close_timeout, from when the client has taken all that was written: a reset must not
-        take an error reply from a client that is still sending. Where it is 0 the connection is closed already,
-        and the idle timeout alone limits how long that takes."""
+        """Envoy's delayed_close_timeout, from when the client has taken all that was written: a reset must
+        not take an error reply from a client that is still sending. Where it is 0, the connection is closed
+        already, and the idle timeout alone limits how long that takes."""
         self._deadline.move_to(self._clock() + (self._config.delayed_close_timeout_s or self._idle_timeout_s))
 
     def limit_request(self) -> None:

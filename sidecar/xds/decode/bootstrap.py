@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from google.protobuf import json_format
 
+from protos.envoy_runtime import REGEX_SIZE_KEY
 from sidecar.config.bootstrap import Bootstrap
 from sidecar.config.cluster import Cluster
 from sidecar.config.dns import SYSTEM_RESOLVER
@@ -31,6 +32,8 @@ from sidecar.xds.decode.values import decode_ip_address
 from sidecar.xds.decode.view import View, check, ignored_fields
 from sidecar.xds.references import unknown_cluster_in_listener
 
+# Envoy's alone: regular expressions have no limit here, and those that the control plane sends are within it.
+_EXPECTED_RUNTIME_KEYS = frozenset({REGEX_SIZE_KEY})
 _UNKNOWN_FIELD = re.compile(
     r'Message type "(?P<type>[^"]+)" has no field named "(?P<field>[^"]+)"(?: at "(?P<path>[^"]*)")?\.?'
 )
@@ -57,7 +60,8 @@ def decode_bootstrap(
         message.node.user_agent_version = version("outrigger")
     check(message)
     for field, reason in ignored_fields(message).items():
-        warn(f"{field} has no effect: {reason}")
+        if field != "layered_runtime" or _has_other_runtime_keys(message.layered_runtime):
+            warn(f"{field} has no effect: {reason}")
     view = View(message)
     if view.has("typed_dns_resolver_config") and not names_cares(view):
         warn("typed_dns_resolver_config has no effect: c-ares is the only resolver")
@@ -136,3 +140,12 @@ def _check_clusters(view: View, listeners: Mapping[str, Listener], clusters: Set
     for index, listener in enumerate(listeners.values()):
         if missing := unknown_cluster_in_listener(listener, clusters):
             raise view.error(f"a route names the unknown cluster {missing!r}", f"listeners[{index}]")
+
+
+def _has_other_runtime_keys(runtime: bootstrap_pb2.LayeredRuntime) -> bool:
+    """Whether a layer says, or may come to say, more than the printed bootstrap file does."""
+    return any(
+        layer.WhichOneof("layer_specifier") not in ("static_layer", "admin_layer")
+        or not _EXPECTED_RUNTIME_KEYS.issuperset(layer.static_layer.keys())
+        for layer in runtime.layers
+    )

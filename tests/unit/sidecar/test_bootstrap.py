@@ -125,8 +125,26 @@ def test_yaml_and_json_say_the_same(tmp_path: Path) -> None:
 
 def test_what_has_no_effect_is_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        loaded({**bootstrap(), "layered_runtime": {"layers": [{"name": "a", "admin_layer": {}}]}})
-    assert "layered_runtime has no effect" in caplog.text
+        loaded({**bootstrap(), "watchdog": {}})
+    assert "watchdog has no effect" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("layer", "warned"),
+    [
+        ({"static_layer": {"re2.max_program_size.error_level": 32768}}, False),
+        ({"admin_layer": {}}, False),
+        ({"static_layer": {"upstream.healthy_panic_threshold": 0}}, True),
+        ({"static_layer": {"re2": {"max_program_size": {"error_level": 1}}, "other": 1}}, True),
+        ({"rtds_layer": {"name": "r", "rtds_config": {"ads": {}}}}, True),
+    ],
+)
+def test_a_runtime_is_warned_of_unless_it_is_the_printed_files(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, layer: dict[str, Any], warned: bool
+) -> None:
+    with caplog.at_level(logging.WARNING):
+        loaded({**bootstrap(), "layered_runtime": {"layers": [{"name": "a", **layer}]}})
+    assert ("layered_runtime has no effect" in caplog.text) is warned
 
 
 def test_the_node_comes_from_the_command_line_first() -> None:
