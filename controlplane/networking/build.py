@@ -18,7 +18,12 @@ from controlplane.model.proxy import Proxy, ProxyType
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.networking.clusters import outbound_clusters
 from controlplane.networking.endpoints import outbound_endpoints
-from controlplane.networking.grpc import grpc_clusters, grpc_listeners, grpc_route_config
+from controlplane.networking.grpc import (
+    grpc_clusters,
+    grpc_listeners,
+    grpc_route_config,
+    no_grpc_endpoints,
+)
 from controlplane.networking.headless import headless_endpoints
 from controlplane.networking.inbound import inbound_clusters
 from controlplane.networking.inbound_listeners import inbound_listeners
@@ -77,7 +82,10 @@ def build_endpoints(
     snapshot: MeshSnapshot, proxy: Proxy, names: Collection[str]
 ) -> dict[str, ClusterLoadAssignment]:
     """The load assignments of the EDS clusters of these names; names that do not exist are left out."""
-    return _built(lambda name: outbound_endpoints(snapshot, proxy, name), names)
+    assignments = _built(lambda name: outbound_endpoints(snapshot, proxy, name), names)
+    if proxy.type is not ProxyType.GRPC:
+        return assignments
+    return {**_built(no_grpc_endpoints, names), **assignments}
 
 
 def _named(resources: Mapping[str, MessageT], names: Collection[str] | None) -> dict[str, MessageT]:

@@ -11,6 +11,7 @@ from itertools import chain
 from typing import Final
 
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 from envoy.config.listener.v3.listener_pb2 import Listener
 from envoy.config.route.v3.route_components_pb2 import Route, RouteAction, VirtualHost
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
@@ -55,7 +56,7 @@ def _every_target(scope: SidecarScope) -> Iterable[str]:
 def _every_cluster(scope: SidecarScope) -> Iterable[str]:
     for service in chain.from_iterable(scope.destinations.values()):
         rule = scope.destination_rules.find(service)
-        for port in service.ports:
+        for port in service.ports if service.resolution is Resolution.STATIC else ():
             for subset in ("", *(subset.name for subset in (rule.subsets if rule else ()))):
                 yield str(OutboundName(port.number, subset, service.hostname))
 
@@ -120,16 +121,14 @@ def _minimal(route: Route) -> Route:
 
 @memoized()
 def _cluster(scope: SidecarScope, name: str) -> Cluster | None:
+    """Also of a destination that is not there, which has no endpoints: its calls fail, and nothing else does.
+    The client uses no new routes before it has every cluster that they name."""
     parsed = OutboundName.parse(name)
-    declarations = scope.destinations.get(parsed.hostname, ()) if parsed else ()
-    service = _reachable(declarations, parsed.port) if parsed else None
-    if parsed is None or service is None:
+    if parsed is None:
         return None
-    rule = scope.destination_rules.find(service)
-    subset = subset_of(rule, parsed.subset)
-    if parsed.subset and subset is None:
-        return None
-    pool = effective_policy(rule, subset, parsed.port).connection_pool
+    service = _reachable(scope.destinations.get(parsed.hostname, ()), parsed.port)
+    rule = scope.destination_rules.find(service) if service else None
+    pool = effective_policy(rule, subset_of(rule, parsed.subset), parsed.port).connection_pool
     return Cluster(
         name=name,
         type=Cluster.EDS,
@@ -138,3 +137,9 @@ def _cluster(scope: SidecarScope, name: str) -> Cluster | None:
         # Said, because the client's own default is 1024.
         circuit_breakers={"thresholds": [{"max_requests": max_requests(pool)}]},
     )
+
+
+@memoized()
+def no_grpc_endpoints(name: str) -> ClusterLoadAssignment | None:
+    """Of a cluster that the client has although its destination is not there."""
+    return ClusterLoadAssignment(cluster_name=name) if OutboundName.parse(name) else None

@@ -7,6 +7,7 @@ any of it.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Iterable
 from typing import Final
 
@@ -22,6 +23,7 @@ from controlplane.resources.hosts import covers
 from controlplane.resources.peer_authentication import PeerAuthentication
 from controlplane.resources.virtual_service import VirtualService
 
+_OF_A_HEADLESS_SERVICE: Final = re.compile(r"^balanced\|")
 _ALL_TYPES: Final = frozenset({"cds", "eds", "lds", "rds"})
 # Requests for hosts that no service declares come to this port.
 _HTTP_PORT: Final = 80
@@ -80,7 +82,7 @@ def _ports(hosts: Iterable[str], scope: SidecarScope) -> set[int]:
 def _is_made_of(name: str, type_name: str, hosts: Iterable[str], ports: Collection[int]) -> bool:
     """By the names on the wire: ``outbound|9080|v1|reviews…``, ``9080``, ``http_proxy``, ``0.0.0.0_9080``;
     and gRPC's ``reviews…:9080``."""
-    outbound = OutboundName.parse(name)
+    outbound = OutboundName.parse(_OF_A_HEADLESS_SERVICE.sub("outbound|", name))
     if outbound is not None:
         return any(covers(host, outbound.hostname) for host in hosts)
     if name == HTTP_PROXY_ROUTES:

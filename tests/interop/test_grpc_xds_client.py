@@ -16,6 +16,7 @@ from tests.support.documents import (
     Document,
     destination,
     destination_rule,
+    document,
     service,
     virtual_service,
     workload,
@@ -100,6 +101,19 @@ def test_a_change_of_the_weights_is_followed(mesh: Mesh) -> None:
     mesh.folder.write("shares", shares(0, 100))
     mesh.wait_for_only("v2")
     mesh.folder.write("shares", shares(100, 0))
+    mesh.wait_for_only("v1")
+
+
+def test_a_destination_that_is_not_there_holds_nothing_else_up(mesh: Mesh) -> None:
+    """The client uses no new routes before it has every cluster that they name."""
+    mesh.folder.write("shares", shares(0, 100))
+    mesh.wait_for_only("v2")
+    rules = [
+        {"match": [{"uri": {"prefix": "/never"}}], "route": [destination("gone")]},
+        {"match": [{"uri": {"prefix": "/nor"}}], "route": [destination("reviews", "v9")]},
+        {"route": [destination("reviews", "v1")]},
+    ]
+    mesh.folder.write("shares", document("VirtualService", "reviews", {"hosts": ["reviews"], "http": rules}))
     mesh.wait_for_only("v1")
 
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.route.v3.route_components_pb2 import Route
 from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
@@ -11,7 +12,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 from controlplane.model.service import Protocol
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.networking import build_clusters, build_endpoints, build_listeners, build_routes
-from tests.support.meshes import external_service, grpc_proxy, mesh, port, service, workload
+from tests.support.meshes import external_service, grpc_proxy, mesh, port, service, sidecar_proxy, workload
 
 HOST = "reviews.default.svc.cluster.local"
 TARGET = f"{HOST}:9080"
@@ -54,7 +55,21 @@ def test_unknown_targets_are_absent() -> None:
     targets = [f"{HOST}:1", HOST, "", ":", f"{HOST}:²", "api.example.com:443", "unknown:9080"]
     assert build_listeners(world(), grpc_proxy(), targets) == {}
     assert build_routes(world(), grpc_proxy(), ["9080", f"outbound|9080|v1|{HOST}", "outbound|1||x"]) == {}
-    assert build_clusters(world(), grpc_proxy(), ["BlackHoleCluster", f"outbound|9080|v9|{HOST}"]) == {}
+    assert build_clusters(world(), grpc_proxy(), ["BlackHoleCluster", "", "outbound|x||y"]) == {}
+    assert build_endpoints(world(), grpc_proxy(), ["BlackHoleCluster", "", "outbound|x||y"]) == {}
+
+
+@pytest.mark.parametrize(
+    "name", [f"outbound|9080|v9|{HOST}", f"outbound|1||{HOST}", "outbound|9080||gone.test"]
+)
+def test_a_destination_that_is_not_there_is_a_cluster_without_endpoints(name: str) -> None:
+    """The client takes no routes that name a cluster which it does not get."""
+    [cluster] = build_clusters(world(), grpc_proxy(), [name]).values()
+    assert (cluster.name, cluster.type, cluster.eds_cluster_config.service_name) == (name, Cluster.EDS, name)
+    [assignment] = build_endpoints(world(), grpc_proxy(), [name]).values()
+    assert (assignment.cluster_name, len(assignment.endpoints)) == (name, 0)
+    assert build_clusters(world(), sidecar_proxy(), [name]) == {}
+    assert build_endpoints(world(), sidecar_proxy(), [name]) == {}
 
 
 def test_asking_for_no_name_is_asking_for_all() -> None:

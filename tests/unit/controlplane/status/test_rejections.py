@@ -57,6 +57,7 @@ def behind(type_name: str, *names: str) -> set[str]:
         ("rds", [f"outbound|9080||{REVIEWS}"], {"http", "tcp", "wide", "sidecar", "service"}),
         ("rds", ["outbound|80||ratings.default.svc.cluster.local"], {"wide", "sidecar"}),
         ("cds", [f"outbound|9080|v1|{REVIEWS}"], {"rule rule", "wide rule", "sidecar", "service", "pod"}),
+        ("cds", [f"balanced|9080||{REVIEWS}"], {"rule rule", "wide rule", "sidecar", "service", "pod"}),
         ("cds", ["outbound|80||ratings.default.svc.cluster.local"], {"wide rule", "sidecar"}),
         ("eds", [f"outbound|9080||{REVIEWS}"], {"rule rule", "wide rule", "sidecar", "service", "pod"}),
         ("lds", ["10.0.0.9_3306"], {"tcp", "rule rule", "wide rule", "sidecar", "strict", "service"}),
