@@ -8,10 +8,12 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from typing import Final
 
 from prometheus_client import CollectorRegistry
 
+from controlplane.ca.authority import Authority
 from controlplane.ca.root_certificates import RootCertificates
 from controlplane.ca.signer import Signer
 from controlplane.ca.signer_files import load_signer, read_pem
@@ -48,18 +50,7 @@ async def cluster_foundation(
     `SettingsError` for a configuration, a Secret or a file that cannot be used."""
     api = await ClientApi.connect(settings.kubeconfig)
     try:
-        authority = make_authority(await _signer(api, settings), settings)
-        root_certificates = RootCertificates(api, "".join(authority.trust_bundle_pem))
-
-        async def reload() -> Signer:
-            if settings.authority.signer is not None:
-                return stored_signer(settings)
-            return await _secrets(api, settings).reload(authority.signer, time.time())
-
-        def publish() -> None:
-            root_certificates.use("".join(authority.trust_bundle_pem))
-
-        follower = SignerFollower(authority, reload, publish, interval_s=_follow_s(settings))
+        signing = await _signing(api, settings)
         statuses = ElectedWriter(api, settings.namespace, world, registry=registry, timing=status_timing)
         last_good = LastGoodConfigMap(api, settings.namespace, store, on_change, registry=registry)
 
@@ -89,20 +80,45 @@ async def cluster_foundation(
                 on_object=statuses.ledger.note,
                 more=[last_good.watch],
             ),
-            authority=authority,
+            authority=signing.authority,
             authenticator=TokenReviewer(api, settings.mesh.trust_domain),
             knows_all_workloads=True,
             on_build=note_build,
             duties={
-                "root-certificates": root_certificates.run,
+                "root-certificates": signing.root_certificates.run,
                 "last-good-versions": last_good.run,
                 "statuses": statuses.run,
                 "foreign-kinds": foreign_kinds.run,
-                "signer": follower.run,
+                "signer": signing.follower.run,
             },
         )
     finally:
         await api.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Signing:
+    """What signs, where its roots are published, and what follows the files or Secrets that it came from."""
+
+    authority: Authority
+    root_certificates: RootCertificates
+    follower: SignerFollower
+
+
+async def _signing(api: KubernetesApi, settings: Settings) -> _Signing:
+    authority = make_authority(await _signer(api, settings), settings)
+    root_certificates = RootCertificates(api, "".join(authority.trust_bundle_pem))
+
+    async def reload() -> Signer:
+        if settings.authority.signer is not None:
+            return stored_signer(settings)
+        return await _secrets(api, settings).reload(authority.signer, time.time())
+
+    def publish() -> None:
+        root_certificates.use("".join(authority.trust_bundle_pem))
+
+    follower = SignerFollower(authority, reload, publish, interval_s=_follow_s(settings))
+    return _Signing(authority=authority, root_certificates=root_certificates, follower=follower)
 
 
 async def _signer(api: KubernetesApi, settings: Settings) -> Signer:
