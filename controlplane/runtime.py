@@ -159,8 +159,7 @@ class ControlPlane:
         self._foundation.on_build(snapshot, change)
         if snapshot is not self._snapshot:
             self._snapshot = snapshot
-            if change.full:
-                forget_unused()
+            forget_unused(change.whole_types)
             self._xds.set_snapshot(snapshot, change)
 
     def _mesh(self) -> Mesh:

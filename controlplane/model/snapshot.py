@@ -13,6 +13,7 @@ from controlplane.resources.destination_rule import DestinationRule
 from controlplane.resources.peer_authentication import PeerAuthentication
 from controlplane.resources.sidecar import Sidecar
 from controlplane.resources.virtual_service import VirtualService
+from protos.type_urls import PUSH_ORDER
 
 SpecT = TypeVar("SpecT")
 
@@ -79,15 +80,21 @@ class MeshSnapshot:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotChange:
-    """What differs between two snapshots. ``full``: more than endpoints changed, so every resource type may
-    differ; ``endpoints`` names the services whose endpoints did, ``addresses`` the headless ones of them
-    whose addresses did, which for those who see them is more than endpoints. ``configs`` says which resources
-    are behind it, for logs."""
+    """What differs between two snapshots. ``full``: every xDS resource may. ``types``: every one of these
+    types. ``endpoints`` names the services whose endpoints, or load assignments, do, ``addresses`` the
+    headless ones of them whose addresses did, which for those who see them is more than endpoints.
+    ``configs`` says which resources are behind it, for logs."""
 
     full: bool
+    types: frozenset[str] = frozenset()
     endpoints: frozenset[str] = frozenset()
     addresses: frozenset[str] = frozenset()
     configs: frozenset[ResourceKey] = frozenset()
+
+    @property
+    def whole_types(self) -> frozenset[str]:
+        """The types in which any resource may differ."""
+        return frozenset(PUSH_ORDER) if self.full else self.types
 
     def __str__(self) -> str:
         names = sorted(map(str, self.configs))
@@ -97,6 +104,7 @@ class SnapshotChange:
     def merge(self, newer: SnapshotChange) -> SnapshotChange:
         return SnapshotChange(
             full=self.full or newer.full,
+            types=self.types | newer.types,
             endpoints=self.endpoints | newer.endpoints,
             addresses=self.addresses | newer.addresses,
             configs=self.configs | newer.configs,

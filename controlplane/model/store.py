@@ -37,6 +37,7 @@ from controlplane.model.service import (
 )
 from controlplane.model.snapshot import MeshSnapshot, ResourceKey, SnapshotChange
 from controlplane.model.status import FILE, Origin, ResourceStatus
+from controlplane.model.touched import touched
 from controlplane.resources.registry import Resource
 
 _DECLARING = ("Service", "ServiceEntry")
@@ -47,8 +48,6 @@ _POLICIES = {
     "Sidecar": "sidecars",
     "PeerAuthentication": "peer_authentications",
 }
-# What proxies see nothing of but endpoints, or nothing at all.
-_UNSEEN_KINDS = ("WorkloadEntry", "Namespace")
 _BY_DNS = (Resolution.DNS, Resolution.DNS_ROUND_ROBIN)
 # The version in force before, and after.
 _Changes = dict[ResourceKey, tuple[Version | None, Version | None]]
@@ -221,14 +220,12 @@ class Store:
         self._arrived |= dict.fromkeys(changes, self._snapshot.generation)
         for key in changes.keys() - self._in_force.keys():
             del self._arrived[key]
-        full = (
-            first
-            or any(key.kind not in _UNSEEN_KINDS for key in changes)
-            or any(_alters_clusters(before, self._snapshot, hostname) for hostname in hostnames)
-        )
+        full = first or any(_alters_clusters(before, self._snapshot, hostname) for hostname in hostnames)
+        by_kind = [touched(key.kind, _view(old), _view(new)) for key, (old, new) in changes.items()]
         return self._snapshot, SnapshotChange(
             full=full,
-            endpoints=hostnames,
+            types=frozenset().union(*(each.types for each in by_kind)),
+            endpoints=hostnames.union(*(each.endpoints for each in by_kind)),
             addresses=frozenset(name for name in hostnames if _readdressed(before, self._snapshot, name)),
             configs=observed | changes.keys(),
         )
@@ -252,6 +249,9 @@ class Store:
             if known is not None and (known.resource, known.uid) == (resource, uid):
                 return known
         view = convert(record.key, resource, self._mesh)
+        for known in (record.last_good, record.kept.version):
+            if known is not None and known.view == view:
+                view = known.view  # what is new is an annotation, or the like
         return Version(
             resource=resource, view=view, warnings=oddities(resource.spec), generation=generation, uid=uid
         )
@@ -301,7 +301,7 @@ class Store:
             before, after = self._in_force.pop(key, None), record.in_force if record else None
             if after is not None:
                 self._in_force[key] = after
-            if after is not before:
+            if _view(after) is not _view(before):
                 changes[key] = (before, after)
         return changes
 
@@ -372,6 +372,10 @@ def _by_hostname(services: Iterable[Service]) -> dict[str, Any]:
 
 def _precedence(service: Service) -> tuple[object, ...]:
     return "*" not in export_scopes(service.export_to, service.namespace), service.seniority
+
+
+def _view(version: Version | None) -> View | None:
+    return version.view if version else None
 
 
 def _declared(version: Version | None) -> tuple[DeclaredService, ...]:

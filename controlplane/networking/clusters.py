@@ -37,12 +37,13 @@ from controlplane.networking.traffic_policy import (
 from controlplane.resources.destination_rule import ClientTLSSettings, DestinationRule, Subset, TLSMode
 from controlplane.resources.peer_authentication import PeerAuthentication
 from protos.node import ISTIO_METADATA
+from protos.type_urls import CLUSTER
 
 Endpoints = tuple[ServiceEndpoint, ...]
 _NO_ENDPOINTS: Final[Endpoints] = ()
 
 
-@memoized()
+@memoized(types=[CLUSTER])
 def outbound_clusters(
     scope: SidecarScope,
     endpoints_by_host: Mapping[str, Endpoints],
@@ -96,7 +97,7 @@ class _Destination:
         return OutboundName(self.port.number, self.subset.name if self.subset else "", self.service.hostname)
 
 
-@memoized()
+@memoized(types=[CLUSTER])
 def _service_clusters(
     mesh_config: MeshConfig,
     service: Service,
@@ -249,7 +250,7 @@ def service_metadata(service: Service) -> Struct:
     return metadata
 
 
-@memoized()
+@memoized(types=[CLUSTER])
 def _passthrough_clusters(mesh_config: MeshConfig) -> Mapping[str, Cluster]:
     black_hole = Cluster(
         name=BLACK_HOLE_CLUSTER, type=Cluster.STATIC, connect_timeout=mesh_config.connect_timeout

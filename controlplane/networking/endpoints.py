@@ -25,6 +25,7 @@ from controlplane.resources.destination_rule import Subset
 from controlplane.resources.ip_addresses import is_ip_address
 from controlplane.resources.peer_authentication import PeerAuthentication
 from protos.node import ISTIO_METADATA, TRANSPORT_SOCKET_MATCH, WORKLOAD_METADATA
+from protos.type_urls import ENDPOINT
 
 _MAX_UINT32: Final = 2**32 - 1
 _is_ip_address = lru_cache(maxsize=65536)(is_ip_address)
@@ -89,7 +90,7 @@ def ports_in_mesh_tls(
 
 
 # Endpoints may change for days in a mesh where nothing else does.
-@memoized(latest=("endpoints",))
+@memoized(latest=("endpoints",), types=[ENDPOINT])
 def _assignment(
     *,
     cluster_name: str,

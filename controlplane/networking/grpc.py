@@ -28,6 +28,7 @@ from controlplane.networking.names import OutboundName, parse_port
 from controlplane.networking.scope import SidecarScope
 from controlplane.networking.traffic_policy import max_requests
 from controlplane.networking.virtual_hosts import http_routes
+from protos.type_urls import CLUSTER, LISTENER, ROUTE
 
 # The conditions that gRPC's client can retry on (gRFC A44).
 _RETRY_ON: Final = frozenset(
@@ -67,7 +68,7 @@ def _reachable(declarations: Iterable[Service], port: int) -> Service | None:
     return next((each for each in found if each.resolution is Resolution.STATIC), None)
 
 
-@memoized()
+@memoized(types=[LISTENER])
 def _listener(scope: SidecarScope, name: str) -> Listener | None:
     hostname, _, number = name.rpartition(":")
     port = parse_port(number)
@@ -82,7 +83,7 @@ def _listener(scope: SidecarScope, name: str) -> Listener | None:
     return Listener(name=name, api_listener={"api_listener": packed(manager)})
 
 
-@memoized()
+@memoized(types=[ROUTE])
 def grpc_route_config(scope: SidecarScope, name: str) -> RouteConfiguration | None:
     """The routes that a target's listener names: ``outbound|<port>||<hostname>``."""
     parsed = OutboundName.parse(name)
@@ -119,7 +120,7 @@ def _minimal(route: Route) -> Route:
     return Route(name=route.name, match=route.match, route=action)
 
 
-@memoized()
+@memoized(types=[CLUSTER])
 def _cluster(scope: SidecarScope, name: str) -> Cluster | None:
     """Also of a destination that is not there, which has no endpoints: its calls fail, and nothing else does.
     The client uses no new routes before it has every cluster that they name."""

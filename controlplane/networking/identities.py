@@ -5,9 +5,10 @@ from __future__ import annotations
 from controlplane.model.service import Service, ServiceEndpoint
 from controlplane.networking.memo import memoized
 from protos.spiffe import SpiffeId
+from protos.type_urls import CLUSTER
 
 
-@memoized()
+@memoized(types=[CLUSTER])
 def server_identities(
     service: Service, endpoints: tuple[ServiceEndpoint, ...], trust_domain: str
 ) -> frozenset[str]:

@@ -13,7 +13,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import wraps
-from typing import Final, Generic, ParamSpec, TypeVar
+from typing import Any, Final, Generic, ParamSpec, TypeVar
+
+from protos.type_urls import PUSH_ORDER
 
 ParametersT = ParamSpec("ParametersT")
 ResultT = TypeVar("ResultT")
@@ -47,9 +49,11 @@ class _Result(Generic[ResultT]):
 
 
 class _Memory(Generic[ResultT]):
-    """The results of one function: those used since the world last changed, and those of the world before."""
+    """The results of one function: those used since the world last changed, and those of the world before.
+    ``types``: building any of these types of xDS resources uses all that is worth keeping."""
 
-    def __init__(self) -> None:
+    def __init__(self, types: frozenset[str]) -> None:
+        self.types: Final = types
         self._used: dict[object, _Result[ResultT]] = {}
         self._older: dict[object, _Result[ResultT]] = {}
 
@@ -68,29 +72,32 @@ class _Memory(Generic[ResultT]):
         self._older, self._used = self._used, {}
 
 
-# How each memory is told to forget.
-_FORGETTING: Final[list[Callable[[], None]]] = []
+_MEMORIES: Final[list[_Memory[Any]]] = []
+_EVERY_TYPE: Final = frozenset(PUSH_ORDER)
 
 
-def forget_unused() -> None:
-    """To be called when the world has changed: forgets what was last used in the world before the last."""
-    for forget in _FORGETTING:
-        forget()
+def forget_unused(types: Collection[str] = _EVERY_TYPE) -> None:
+    """To be called when the world has changed so that all resources of ``types`` are built anew: forgets what
+    they last used in the world before the last."""
+    for memory in _MEMORIES:
+        if not memory.types.isdisjoint(types):
+            memory.forget_unused()
 
 
 def memoized(
-    *, latest: Collection[str] = ()
+    *, latest: Collection[str] = (), types: Collection[str] = _EVERY_TYPE
 ) -> Callable[[Callable[ParametersT, ResultT]], Callable[ParametersT, ResultT]]:
     """Remembers the results of a pure function.
 
     Strings, integers, None and frozen sets are compared by value, every other argument by identity. Of
     results whose arguments differ only in those named in ``latest``, which must be given by keyword, the
-    last one alone is kept. The result is shared by all callers, who must not change it.
+    last one alone is kept. The result is shared by all callers, who must not change it. ``types`` are those
+    whose builders, each of them, use what is worth keeping.
     """
 
     def decorate(function: Callable[ParametersT, ResultT]) -> Callable[ParametersT, ResultT]:
-        memory: _Memory[ResultT] = _Memory()
-        _FORGETTING.append(memory.forget_unused)
+        memory: _Memory[ResultT] = _Memory(frozenset(types))
+        _MEMORIES.append(memory)
 
         @wraps(function)
         def remembered(*arguments: ParametersT.args, **named: ParametersT.kwargs) -> ResultT:

@@ -33,6 +33,7 @@ from controlplane.networking.network_filters import TLS_INSPECTOR, tcp_proxy
 from controlplane.networking.own_workload import tell_workload
 from controlplane.networking.scope import SidecarScope
 from controlplane.resources.ip_addresses import is_ip_address
+from protos.type_urls import LISTENER
 
 _LOOPBACK: Final = "127.0.0.1"
 _Addresses = Mapping[tuple[str, str], Sequence[str]]  # of headless services, by host and the port's name
@@ -61,7 +62,7 @@ def explicit_proxy_port(scope: SidecarScope, proxy: Proxy) -> int:
     return proxy.http_proxy_port or scope.mesh_config.proxy_http_port
 
 
-@memoized()
+@memoized(types=[LISTENER])
 def _http_proxy_listener(port: int, own_metadata: str) -> Listener:
     name = listener_name(_LOOPBACK, port)
     http = outbound_http_filter(f"outbound_{name}", HTTP_PROXY_ROUTES, connect=True)
@@ -75,7 +76,7 @@ def _http_proxy_listener(port: int, own_metadata: str) -> Listener:
     return listener
 
 
-@memoized()
+@memoized(types=[LISTENER])
 def _transparent_listeners(scope: SidecarScope, headless: HeadlessEndpoints) -> Mapping[str, Listener]:
     first = _virtual_outbound(scope)
     binds = _binds(scope, addresses_by_port(headless))

@@ -10,6 +10,7 @@ from controlplane.model.service import Workload
 from controlplane.model.snapshot import Config
 from controlplane.networking.memo import memoized
 from controlplane.resources.peer_authentication import MutualTLS, MutualTLSMode, PeerAuthentication
+from protos.type_urls import ENDPOINT, LISTENER
 
 Policies = tuple[Config[PeerAuthentication], ...]
 
@@ -63,7 +64,7 @@ def refuses_mesh_tls(policies: Policies, mesh_config: MeshConfig, workload: Work
     return mode is MutualTLSMode.DISABLE
 
 
-@memoized()
+@memoized(types=[ENDPOINT, LISTENER])
 def _by_namespace(policies: Policies) -> Mapping[str, tuple[PeerAuthentication, ...]]:
     """Oldest first, as they come: the older of two for the same workloads counts."""
     found: dict[str, list[PeerAuthentication]] = defaultdict(list)

@@ -22,6 +22,7 @@ from controlplane.networking.memo import memoized
 from controlplane.resources.hosts import covers
 from controlplane.resources.sidecar import OutboundTrafficPolicyMode, Sidecar
 from controlplane.resources.virtual_service import VirtualService, concerns_mesh
+from protos.type_urls import CLUSTER, LISTENER, ROUTE
 
 VirtualServices = tuple[Config[VirtualService], ...]
 
@@ -88,7 +89,7 @@ def sidecar_of(snapshot: MeshSnapshot, proxy: Proxy) -> Sidecar | None:
     return None
 
 
-@memoized()
+@memoized(types=[CLUSTER, LISTENER, ROUTE])
 def _scope(
     *,
     mesh_config: MeshConfig,

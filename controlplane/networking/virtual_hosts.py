@@ -32,6 +32,7 @@ from controlplane.networking.scope import SidecarScope
 from controlplane.resources.hosts import covers
 from controlplane.resources.ip_addresses import is_ip_address
 from controlplane.resources.virtual_service import VirtualService
+from protos.type_urls import ROUTE
 
 # The port of URIs that name none, and of VirtualServices for hosts that no service declares.
 _HTTP_PORT: Final = 80
@@ -40,7 +41,7 @@ _CONNECT: Final = RouteMatch(connect_matcher={})  # no other match ever takes a 
 _DIRECT_RESPONSE_LIMIT_BYTES: Final = 4096
 
 
-@memoized()
+@memoized(types=[ROUTE])
 def outbound_route_config(
     scope: SidecarScope, headless: HeadlessEndpoints, name: str
 ) -> RouteConfiguration | None:

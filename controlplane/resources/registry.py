@@ -24,6 +24,7 @@ from controlplane.resources.sidecar import Sidecar
 from controlplane.resources.virtual_service import VirtualService
 from controlplane.resources.words import explain, nearest, show, suggestion
 from controlplane.resources.workload_entry import WorkloadEntry
+from protos.type_urls import CLUSTER, ENDPOINT, LISTENER, PUSH_ORDER, ROUTE
 
 ModelT = TypeVar("ModelT", bound=Message)
 
@@ -32,22 +33,39 @@ _SECURITY = tuple(f"security.istio.io/{version}" for version in ("v1", "v1beta1"
 _CORE = ("v1",)
 
 
+_EVERYTHING = frozenset(PUSH_ORDER)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
+    """``touches``: the types of xDS resources that are built from it, by their URLs. What it is of a
+    workload's endpoints is told apart."""
+
     model: type[Message]
     api_versions: tuple[str, ...]
+    touches: frozenset[str]
     namespaced: bool = True
 
 
 KINDS: Mapping[str, Kind] = {
-    "Namespace": Kind(model=Namespace, api_versions=_CORE, namespaced=False),
-    "Service": Kind(model=Service, api_versions=_CORE),
-    "VirtualService": Kind(model=VirtualService, api_versions=_NETWORKING),
-    "DestinationRule": Kind(model=DestinationRule, api_versions=_NETWORKING),
-    "ServiceEntry": Kind(model=ServiceEntry, api_versions=_NETWORKING),
-    "WorkloadEntry": Kind(model=WorkloadEntry, api_versions=_NETWORKING),
-    "Sidecar": Kind(model=Sidecar, api_versions=_NETWORKING),
-    "PeerAuthentication": Kind(model=PeerAuthentication, api_versions=_SECURITY),
+    "Namespace": Kind(model=Namespace, api_versions=_CORE, touches=frozenset(), namespaced=False),
+    "Service": Kind(model=Service, api_versions=_CORE, touches=_EVERYTHING),
+    # What a route leads to is visible: it has a cluster, and perhaps a listener.
+    "VirtualService": Kind(
+        model=VirtualService, api_versions=_NETWORKING, touches=frozenset({CLUSTER, LISTENER, ROUTE})
+    ),
+    # Policies are in clusters, subsets in endpoints too, and idle timeouts of connections in listeners.
+    "DestinationRule": Kind(
+        model=DestinationRule, api_versions=_NETWORKING, touches=frozenset({CLUSTER, ENDPOINT, LISTENER})
+    ),
+    "ServiceEntry": Kind(model=ServiceEntry, api_versions=_NETWORKING, touches=_EVERYTHING),
+    "WorkloadEntry": Kind(model=WorkloadEntry, api_versions=_NETWORKING, touches=frozenset()),
+    # Endpoints are built by name, whatever is visible.
+    "Sidecar": Kind(model=Sidecar, api_versions=_NETWORKING, touches=frozenset({CLUSTER, LISTENER, ROUTE})),
+    # A port that refuses mesh TLS is dialled without: by each endpoint, or by a cluster that chooses none.
+    "PeerAuthentication": Kind(
+        model=PeerAuthentication, api_versions=_SECURITY, touches=frozenset({CLUSTER, ENDPOINT, LISTENER})
+    ),
 }
 
 _TOP_LEVEL_FIELDS = ("apiVersion", "kind", "metadata", "spec", "status")

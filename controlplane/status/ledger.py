@@ -94,7 +94,7 @@ class Ledger:
         """The store was built anew. Where endpoints alone changed, no other proxies are concerned."""
         self.snapshot = snapshot
         changed = [key for key in change.configs if key.kind in PRESENTATIONS]
-        if change.full or changed:
+        if change.whole_types or changed:
             self.changes += 1
         for key in changed:
             if in_force(key) is None:

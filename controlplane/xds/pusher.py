@@ -78,10 +78,12 @@ class Pusher:
         for connection in self._connections:
             self._note_progress(connection)  # of the snapshot before: whoever has that has left nothing out
         before, self._snapshot = self._snapshot, snapshot
-        if before is None or change.full:
-            trigger, touched = "config", dict.fromkeys(self._connections, _EVERYTHING.merge(change))
-        else:
-            trigger, touched = "endpoint", dict(self._touched_by_endpoints(before, snapshot, change))
+        whole = _EVERYTHING.merge(change) if before is None else change
+        trigger, touched = "endpoint", dict[Connection, SnapshotChange]()
+        if whole.whole_types:
+            trigger, touched = "config", dict.fromkeys(self._connections, whole)
+        if before is not None and not whole.full:
+            touched |= self._touched_by_endpoints(before, snapshot, change)
         touched |= dict.fromkeys(changed, _EVERYTHING.merge(change))
         for connection, push in touched.items():
             self._queue.enqueue(connection, push)
@@ -176,9 +178,8 @@ class Pusher:
         self._set_wake_up(connection)
 
     def _note(self, connection: Connection, change: SnapshotChange) -> None:
-        if change.full:
-            connection.stream.mesh_changed()
-        elif change.endpoints:
+        connection.stream.mesh_changed(change.whole_types)
+        if change.endpoints and not change.full:
             connection.stream.endpoints_changed(list(self._followed(connection, change.endpoints)))
 
     def _followed(self, connection: Connection, hostnames: Set[str]) -> Iterator[str]:

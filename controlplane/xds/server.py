@@ -112,7 +112,7 @@ class XdsServer:
         self._news = asyncio.Event()
         changed = []
         for connection in self._connections:
-            before = connection.proxy
+            before = _seen(connection)
             if connection.ended.done():
                 continue
             try:
@@ -123,7 +123,7 @@ class XdsServer:
                 _LOG.warning("%s may follow no longer: %s", connection.id, error)
                 connection.end(_end_of(error))
                 continue
-            if connection.proxy != before:
+            if _seen(connection) != before:
                 _LOG.info("%s is described by its object differently now", connection.id)
                 changed.append(connection)
         return changed
@@ -298,6 +298,12 @@ class XdsServer:
         """Nothing is lost: its next push waits, and merges, until it reads again or its keepalive fails."""
         self._metrics.write_timeouts.inc()
         _LOG.warning("%s has read nothing for %g s", connection.id, self._write_timeout_s)
+
+
+def _seen(connection: Connection) -> object:
+    """What builders may make something of."""
+    workload = connection.identified.workload
+    return connection.proxy, workload.owner if workload else ""
 
 
 def _is_plaintext(context: grpc.aio.ServicerContext) -> bool:

@@ -96,10 +96,11 @@ class Stream(ABC, Generic[RequestT, ResponseT]):
 
     # --- what changes
 
-    def mesh_changed(self) -> None:
-        """Anything may differ."""
-        for watch in self.watches.values():
-            watch.compare_all = True
+    def mesh_changed(self, types: Collection[str] = type_urls.PUSH_ORDER) -> None:
+        """Any resource of these types may differ."""
+        for type_url in types:
+            if type_url in self.watches:
+                self.watches[type_url].compare_all = True
 
     def endpoints_changed(self, names: Collection[str]) -> None:
         """Only these load assignments may differ."""

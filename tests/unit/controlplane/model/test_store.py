@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
@@ -16,6 +17,7 @@ from controlplane.model.status import Fault, Origin, ResourceStatus, State
 from controlplane.model.store import Store
 from controlplane.networking import build_clusters, build_endpoints, scope_of
 from controlplane.resources.registry import parse_resource
+from protos.type_urls import PUSH_ORDER, ROUTE
 from tests.support.documents import (
     Document,
     destination,
@@ -954,14 +956,52 @@ class TestChanges:
         _, change = store.build()
         assert (change.full, change.endpoints, change.addresses) == (False, {REVIEWS}, frozenset())
 
-    def test_a_policy_is_a_full_change_that_names_it(self) -> None:
+    def test_a_route_is_a_change_of_routes_that_names_it(self) -> None:
         store = store_with(*reviews_mesh())
         update = virtual_service("reviews", ["reviews"], destination("reviews", "v2"))
         feed(store, update)
         before = snapshot_of(store_with(*reviews_mesh()))
         snapshot, change = store.build()
-        assert change == SnapshotChange(full=True, configs=frozenset({key_of(update)}))
+        assert change == SnapshotChange(
+            full=False, types=frozenset({ROUTE}), configs=frozenset({key_of(update)})
+        )
         assert snapshot.destination_rules[0].spec == before.destination_rules[0].spec
+
+    @pytest.mark.parametrize("metadata", [{"annotations": {"a": "b"}}, {"labels": {"a": "b"}}])
+    def test_metadata_that_nobody_reads_changes_nothing(self, metadata: dict[str, Any]) -> None:
+        store = store_with(*reviews_mesh())
+        before, _ = store.build()
+        for each in reviews_mesh():
+            if each["kind"] in ("VirtualService", "DestinationRule"):
+                feed(store, {**each, "metadata": {**each["metadata"], **metadata}})
+        after, change = store.build()
+        assert after is before
+        assert change == SnapshotChange(full=False)
+
+    def test_the_labels_of_a_service_are_shown_and_push_nothing(self) -> None:
+        store = store_with(*reviews_mesh())
+        labelled = service("reviews")
+        labelled["metadata"]["labels"] = {"team": "books"}
+        feed(store, labelled)
+        snapshot, change = store.build()
+        assert snapshot.services[REVIEWS].labels == {"team": "books"}
+        assert (change.whole_types, change.endpoints) == (frozenset(), frozenset())
+
+    def test_an_annotation_that_says_who_sees_a_service_counts(self) -> None:
+        store = store_with(*reviews_mesh())
+        hidden = service("reviews")
+        hidden["metadata"]["annotations"] = {"networking.istio.io/exportTo": "."}
+        feed(store, hidden)
+        snapshot, change = store.build()
+        assert snapshot.services[REVIEWS].export_to == (".",)
+        assert change.whole_types == frozenset(PUSH_ORDER)
+
+    def test_a_service_that_comes_or_goes_touches_everything(self) -> None:
+        store = store_with(*reviews_mesh())
+        feed(store, service("added"))
+        assert store.build()[1].whole_types == frozenset(PUSH_ORDER)
+        store.delete(key_of(service("added")), "mesh.yaml")
+        assert store.build()[1].whole_types == frozenset(PUSH_ORDER)
 
 
 @settings(max_examples=60)

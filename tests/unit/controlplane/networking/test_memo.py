@@ -7,6 +7,7 @@ import pytest
 
 from controlplane.networking import memo
 from controlplane.networking.memo import forget_unused, memoized
+from protos.type_urls import CLUSTER, ENDPOINT, ROUTE
 
 
 class Thing:
@@ -98,3 +99,22 @@ def test_names_that_proxies_invent_are_not_remembered_for_ever(monkeypatch: pyte
         make(str(number), None)
     gc.collect()
     assert gone() is None
+
+
+def test_what_other_types_are_built_from_is_not_forgotten() -> None:
+    calls: list[str] = []
+
+    @memoized(types=[ENDPOINT])
+    def built(name: str) -> str:
+        calls.append(name)
+        return name
+
+    built("a")
+    for _ in range(3):
+        forget_unused([ROUTE, CLUSTER])
+    built("a")
+    assert calls == ["a"]
+    for _ in range(2):
+        forget_unused([ROUTE, ENDPOINT])
+    built("a")
+    assert calls == ["a", "a"]

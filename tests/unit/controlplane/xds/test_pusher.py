@@ -336,3 +336,48 @@ class TestProgress:
 
 def generations(harness: Harness) -> list[int]:
     return [each.generation for each in harness.pusher.progress()]
+
+
+async def test_only_the_types_that_may_differ_are_built(harness: Harness) -> None:
+    harness.mesh.put(cluster("a"), endpoints("a"), route("r"))
+    proxy = harness.connect()
+    harness.pusher.set_snapshot(snapshot(), FULL)
+    for type_url, name in ((CLUSTER, "*"), (ENDPOINT, "a"), (ROUTE, "r")):
+        harness.say(proxy, type_url, name)
+        await harness.read(proxy)
+    await until(lambda: proxy not in harness.pusher._queue)
+    harness.mesh.built.clear()
+
+    harness.mesh.put(cluster("a", 2), endpoints("a", 2), route("r", 2))
+    harness.pusher.set_snapshot(snapshot(), SnapshotChange(full=False, types=frozenset({ROUTE})))
+    assert await harness.read(proxy) == [("rds", {"r"})]
+    assert [type_url for type_url, _ in harness.mesh.built] == [ROUTE]
+
+
+async def test_types_and_endpoints_that_differ_are_one_push(harness: Harness) -> None:
+    harness.mesh.put(cluster("a"), endpoints("a"), endpoints("b"))
+    proxy = harness.connect()
+    harness.pusher.set_snapshot(snapshot(), FULL)
+    for type_url, names in ((CLUSTER, ["*"]), (ENDPOINT, ["a", "b"])):
+        harness.say(proxy, type_url, *names)
+        await harness.read(proxy)
+    harness.mesh.built.clear()
+    harness.mesh.put(cluster("a", 2), endpoints("a", 2), endpoints("b", 2))
+    change = SnapshotChange(full=False, types=frozenset({CLUSTER}), endpoints=frozenset({"a"}))
+    harness.pusher.set_snapshot(snapshot(), change)
+    assert await harness.read(proxy) == [("cds", {"a"})]
+    assert await harness.read(proxy) == [("eds", {"a"})]
+    assert dict(harness.mesh.built) == {CLUSTER: None, ENDPOINT: ["a"]}
+
+
+async def test_a_proxy_that_changed_itself_is_pushed_to_whatever_else_did(harness: Harness) -> None:
+    harness.mesh.put(cluster("a"))
+    proxies = [harness.connect(name) for name in ("one", "two")]
+    harness.pusher.set_snapshot(snapshot(), FULL)
+    for each in proxies:
+        harness.say(each, CLUSTER)
+        await harness.read(each)
+    harness.mesh.put(cluster("a", 2))
+    harness.pusher.set_snapshot(snapshot(), SnapshotChange(full=False), [proxies[1]])
+    assert await harness.read(proxies[1]) == [("cds", {"a"})]
+    assert proxies[0].drained

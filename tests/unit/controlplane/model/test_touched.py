@@ -1,0 +1,98 @@
+"""Which xDS types a change touches; `test_incremental_pushes` compares that with what is built."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from controlplane.model.conversion import View, convert
+from controlplane.model.mesh_config import MeshConfig
+from controlplane.model.touched import Touched, touched
+from controlplane.resources.registry import KINDS, parse_resource
+from protos.type_urls import CLUSTER, ENDPOINT, LISTENER, PUSH_ORDER, ROUTE
+from tests.support.documents import Document, destination, document, key_of, service, virtual_service
+
+REVIEWS = "reviews.default.svc.cluster.local"
+V1, V2 = destination("reviews", "v1", 90), destination("reviews", "v2", 10)
+POOL = {"connectionPool": {"tcp": {"idleTimeout": "1s"}}}
+SUBSETS = [{"name": "v1", "labels": {"version": "v1"}}, {"name": "v2", "labels": {"version": "v2"}}]
+
+
+def view(resource: Document) -> View:
+    return convert(key_of(resource), parse_resource(resource), MeshConfig())
+
+
+def change(before: Document, after: Document) -> Touched:
+    return touched(before["kind"], view(before), view(after))
+
+
+def routes(*route: Document, **spec: Any) -> Document:
+    made = virtual_service("reviews", ["reviews"], *route)
+    made["spec"] |= spec
+    return made
+
+
+def rule(**spec: Any) -> Document:
+    return document("DestinationRule", "reviews", {"host": "reviews", "subsets": SUBSETS, **spec})
+
+
+def test_a_weight_is_in_routes_alone() -> None:
+    moved = [{**V1, "weight": 50}, {**V2, "weight": 50}]
+    assert change(routes(V1, V2), routes(*moved)) == Touched(types=frozenset({ROUTE}))
+
+
+@pytest.mark.parametrize(
+    "after",
+    [
+        routes(V1, destination("ratings", None, 10)),
+        routes(V1, V2, hosts=["reviews", "more"]),
+        routes(V1, V2, exportTo=["."]),
+        routes(V1, V2, tcp=[{"route": [destination("reviews")]}]),
+    ],
+    ids=["destination", "host", "exportTo", "tcp"],
+)
+def test_what_else_a_route_says_may_be_in_clusters_and_listeners(after: Document) -> None:
+    assert change(routes(V1, V2), after).types == {CLUSTER, LISTENER, ROUTE}
+
+
+@pytest.mark.parametrize(
+    ("after", "types", "endpoints"),
+    [
+        (rule(trafficPolicy={"outlierDetection": {"interval": "1s"}}), {CLUSTER}, set()),
+        (rule(trafficPolicy=POOL), {CLUSTER, LISTENER}, set()),
+        (
+            rule(trafficPolicy={"portLevelSettings": [{"port": {"number": 80}, **POOL}]}),
+            {CLUSTER, LISTENER},
+            set(),
+        ),
+        (rule(subsets=[{**SUBSETS[0], "trafficPolicy": POOL}, SUBSETS[1]]), {CLUSTER}, set()),
+        (rule(subsets=SUBSETS[:1]), {CLUSTER}, {REVIEWS}),
+        (rule(subsets=[{**SUBSETS[0], "labels": {}}, SUBSETS[1]]), {CLUSTER}, {REVIEWS}),
+        (rule(exportTo=["."]), {CLUSTER, ENDPOINT, LISTENER}, set()),
+        (rule(host="ratings"), {CLUSTER, ENDPOINT, LISTENER}, set()),
+    ],
+    ids=["outliers", "pool", "pool of a port", "pool of a subset", "subset", "labels", "exportTo", "host"],
+)
+def test_a_rule_touches_what_is_built_from_the_part_that_changed(
+    after: Document, types: set[str], endpoints: set[str]
+) -> None:
+    found = change(rule(), after)
+    assert (found.types, found.endpoints) == (types, endpoints)
+
+
+def test_the_subsets_of_a_rule_for_many_hosts_are_any_services() -> None:
+    found = change(rule(host="*.example.com"), rule(host="*.example.com", subsets=[]))
+    assert found.types == {CLUSTER, ENDPOINT}
+
+
+@pytest.mark.parametrize("kind", sorted(KINDS))
+def test_what_comes_or_goes_touches_what_its_kind_can(kind: str) -> None:
+    assert touched(kind, None, view(routes(V1))).types == KINDS[kind].touches
+
+
+def test_the_labels_of_a_service_touch_nothing() -> None:
+    labelled = service("reviews")
+    labelled["metadata"]["labels"] = {"a": "b"}
+    assert change(service("reviews"), labelled) == Touched()
+    assert change(service("reviews"), service("reviews", selector={})).types == frozenset(PUSH_ORDER)
