@@ -705,6 +705,23 @@ class TestReferences:
             "port 9080, as requests have; its ports: 80, 81: requests for it get 503 (NC)"
         ]
 
+    def test_a_match_for_gateways_alone_brings_no_requests_of_sidecars(self) -> None:
+        ports = [{"name": "http", "port": 80}, {"name": "http-admin", "port": 81}]
+        rule = {"match": [{"gateways": ["public"]}, {"port": 80}], "route": [destination("extra")]}
+        spec = {"hosts": ["reviews"], "gateways": ["public", "mesh"], "http": [rule]}
+        route = document("VirtualService", "reviews", spec)
+        both = service("reviews", ports=[{"name": "http", "port": 80}, {"name": "http-b", "port": 82}])
+        store = store_with(both, service("extra", ports=ports), route)
+        assert unresolved(store, route) == []
+
+    def test_requests_for_a_host_that_nobody_declares_come_to_port_80(self) -> None:
+        """As proxies route them; what has several ports, but not that one, is not found."""
+        ports = [{"name": "http", "port": 9080}, {"name": "http-admin", "port": 9081}]
+        route = virtual_service("www", ["www.example.com"], destination("reviews"))
+        (words,) = unresolved(store_with(service("reviews", ports=ports), route), route)
+        assert "reviews.default.svc.cluster.local has no port 80, as requests have" in words
+        assert unresolved(store_with(service("reviews", ports=ports[:1]), route), route) == []
+
     def test_each_destination_of_each_kind_of_route_is_told_alone(self) -> None:
         spec = {
             "hosts": ["reviews"],
