@@ -409,6 +409,25 @@ class TestHostsWithSeveralDeclarations:
         (words,) = status_of(store, second).warnings
         assert "declared in the namespace shared by ServiceEntry one/api" in words
 
+    @pytest.mark.parametrize(
+        ("imported", "address"),
+        [
+            ("./*", "192.0.2.2"),
+            ("*/*", "192.0.2.2"),
+            ("one/*", "192.0.2.1"),
+            ("one/api.example.com", "192.0.2.1"),
+        ],
+    )
+    def test_a_sidecar_chooses_by_what_it_imports(self, imported: str, address: str) -> None:
+        """Istio: the first of those that are imported, and not the first of all if that is."""
+        public = entry("api", "one", endpoints=at("192.0.2.1"))
+        own = entry("api", "two", endpoints=at("192.0.2.2"), exportTo=["."])
+        sidecar = document("Sidecar", "default", {"egress": [{"hosts": [imported]}]}, "two")
+        store = store_with(public, own, sidecar)
+        (declared,) = scope_of(snapshot_of(store), sidecar_proxy(namespace="two")).services["api.example.com"]
+        assert declared.namespace == {"192.0.2.1": "one", "192.0.2.2": "two"}[address]
+        assert self.addresses(store, "two") == [address]
+
     def test_a_younger_declaration_for_everybody_is_quarantined(self) -> None:
         store = store_with(entry("api", "one"), entry("api", "two"))
         assert "declared already by ServiceEntry one/api" in quarantine_reason(store, entry("api", "two"))
