@@ -141,7 +141,8 @@ class LastGoodConfigMap:
             for key, last_good in self._store.to_keep().items()
             if not self._has(key, last_good)
         }
-        removed = {name: None for name in map(_name_of, self._obsolete()) if name in self._data}
+        obsolete = map(_name_of, self._obsolete())
+        removed = {name: None for name in obsolete if name in self._data and name not in to_write}
         fitting = self._fitting(to_write, removed)
         if not (fitting or removed):
             return

@@ -19,9 +19,9 @@ from controlplane.model.status import Fault
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
     """What only one resource may have, such as a host, in some namespaces. What is for all of them (``*``)
-    leaves room for what is for one, where that comes first; and in the namespace ``owner``, which claims it,
-    comes first what it has for itself. One owner may split a subject by ``ports``. ``path`` is the field that
-    claims it, ``words`` what it means to have it. Where two are seen, the least ``order`` counts."""
+    comes after what is for one; and in the namespace ``owner``, which claims it, comes first what it has for
+    itself. Else the least ``order`` counts. One owner may split a subject by ``ports``. ``path`` is the field
+    that claims it, ``words`` what it means to have it."""
 
     subject: str
     scopes: frozenset[str]
@@ -32,11 +32,12 @@ class Claim:
     order: tuple[Any, ...] = ()
 
     def contradicts(self, other: Claim) -> bool:
-        """Whether it has nothing left beside one that comes first."""
-        left = self.scopes - other.scopes
-        if self.owner != other.owner:
-            left |= self.scopes & {self.owner}
-        return bool(self.scopes) and not left and self.overlaps(other)
+        """Whether both are seen by the same namespaces, and neither comes first in any. Symmetric, so that
+        what is in force together stays so in whatever order it is settled again."""
+        alike = self.scopes == other.scopes and not (
+            self.owner != other.owner and self.scopes & {self.owner, other.owner}
+        )
+        return bool(self.scopes) and alike and self.overlaps(other)
 
     def overlaps(self, other: Claim) -> bool:
         """Whether both mean the same of the subject."""
@@ -62,8 +63,9 @@ class Arbiter:
         self._taken: dict[str, list[tuple[Claim, Record]]] = defaultdict(list)
 
     def settle(self, records: Iterable[Record]) -> None:
-        for record in sorted(records, key=_seniority):
-            self._settle(record)
+        chosen = [(record, self._choose(record)) for record in sorted(records, key=_seniority)]
+        for record, version in chosen:
+            self._tell(record, version)
 
     def limits(self) -> Iterator[tuple[Record, str]]:
         """Of what is in force: a record that does not count in one of its namespaces, and words for that."""
@@ -75,30 +77,36 @@ class Arbiter:
             for namespace, claims in seen.items():
                 yield from _limits_in(namespace, claims)
 
-    def _settle(self, record: Record) -> None:
+    def _choose(self, record: Record) -> Version | None:
+        """The best version that contradicts nothing that was chosen before."""
+        for version in record.candidates:
+            claims = list(self._claims(version))
+            if not any(self._conflicts(claims, record)):
+                for claim in claims:
+                    self._taken[claim.subject].append((claim, record))
+                return version
+        return None
+
+    def _tell(self, record: Record, chosen: Version | None) -> None:
+        """What is in the way of the better versions, now that all are chosen."""
         reasons = [str(error) for error in record.reading.errors]
         fault = _own_fault(record.reading.errors)
         for version in record.candidates:
-            claims = list(self._claims(version))
-            conflicts = list(self._conflicts(claims))
-            if not conflicts:
-                for claim in claims:
-                    self._taken[claim.subject].append((claim, record))
-                record.put_in_force(version, self._now, fault, reasons)
-                return
+            if version is chosen:
+                break
             fault = fault or Fault.CONFLICTED
-            words = "; ".join(map(str, conflicts))
+            words = "; ".join(sorted(map(str, self._conflicts(self._claims(version), record))))
             reasons.append(
                 words if version is record.newest else f"the last good version holds no more: {words}"
             )
-        if record.kept.unusable:
+        if chosen is None and record.kept.unusable:
             reasons.append(f"the last good version that was kept cannot be used: {record.kept.unusable}")
-        record.put_in_force(None, self._now, fault, reasons)
+        record.put_in_force(chosen, self._now, fault, reasons)
 
-    def _conflicts(self, claims: Iterable[Claim]) -> Iterable[ResourceError]:
+    def _conflicts(self, claims: Iterable[Claim], record: Record) -> Iterator[ResourceError]:
         for claim in claims:
             for taken, holder in self._taken[claim.subject]:
-                if claim.contradicts(taken):
+                if holder is not record and claim.contradicts(taken):
                     yield ResourceError(claim.path, f"{claim.words} already by {_name(holder)}")
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from controlplane.resources.hosts import covers
+
+# The port of URIs that name none, and of VirtualServices for hosts that no service declares.
+HTTP_PORT: Final = 80
 
 ValueT = TypeVar("ValueT")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator
 from itertools import chain
+from operator import itemgetter
 from typing import Any, cast
 
 from controlplane.model import claims
@@ -54,7 +55,8 @@ def judge(records: Callable[[str], Collection[Record]], mesh: MeshConfig, now: s
     for record in declarations:
         declared = services_in_force([record])
         record.warnings = tuple(chain.from_iterable(map(collisions.warnings, declared)))
-    for record, words in chain(hosts.limits(), rules.limits(), routes.limits()):
+    # In one order for all replicas, since each may write the status.
+    for record, words in sorted(chain(hosts.limits(), rules.limits(), routes.limits()), key=itemgetter(1)):
         record.warnings += (words,)
 
 

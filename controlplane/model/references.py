@@ -9,7 +9,7 @@ from typing import cast
 
 from controlplane.errors import ResourceError
 from controlplane.model.declarations import declarations_for
-from controlplane.model.hosts import HostIndex
+from controlplane.model.hosts import HTTP_PORT, HostIndex
 from controlplane.model.record import Version
 from controlplane.model.rule_index import RuleIndex
 from controlplane.model.service import Protocol, Service
@@ -25,6 +25,7 @@ from controlplane.resources.virtual_service import (
     TLSRoute,
     VirtualService,
     concerns_mesh,
+    is_for_mesh,
 )
 
 # The ports that follow the routes of each field of a VirtualService.
@@ -58,6 +59,7 @@ class ReferenceCheck:
             self._services[service.hostname].append(service)
         self._known_hosts = HostIndex((hostname, hostname) for hostname in self._services)
         self._rules = RuleIndex(rules, root_namespace)
+        self._answered: dict[str, bool] = {}  # by host: many routes have one
 
     def unresolved(self, version: Version) -> list[str]:
         """The destinations of a VirtualService that are no known service, no port or no subset of it, and
@@ -122,9 +124,15 @@ class ReferenceCheck:
         return words
 
     def _is_known(self, host: str) -> bool:
-        if self._known_hosts.find(host) is not None:
-            return True
-        return host.startswith("*") and any(covers(host, hostname) for hostname in self._services)
+        return self._known_hosts.find(host) is not None or self._is_answered(host)
+
+    def _is_answered(self, host: str) -> bool:
+        """By a service; a wildcard by any service that it covers."""
+        if host not in self._answered:
+            self._answered[host] = host in self._services or (
+                host.startswith("*") and any(covers(host, hostname) for hostname in self._services)
+            )
+        return self._answered[host]
 
     def _references(self, spec: VirtualService, namespace: str) -> Iterator[_Reference]:
         for field in _FOLLOWERS:
@@ -148,7 +156,9 @@ class ReferenceCheck:
             for port in service.ports
             if follows(port.protocol)
         }
-        matched = {match.port for match in route.match}
+        if field == "http" and not all(map(self._is_answered, spec.hosts)):
+            ports.add(HTTP_PORT)
+        matched = {match.port for match in route.match if is_for_mesh(match.gateways)}
         return frozenset(ports if None in matched or not matched else ports & matched)
 
     def _destination(self, reference: _Reference, namespace: str) -> Iterator[ResourceError]:

@@ -10,7 +10,6 @@ from typing import Final
 from envoy.config.endpoint.v3.endpoint_components_pb2 import LbEndpoint
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 
-from controlplane.model.declarations import declarations_for
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.proxy import Proxy
 from controlplane.model.service import Resolution, Service, ServiceEndpoint, ServicePort, Workload
@@ -21,6 +20,7 @@ from controlplane.networking.memo import memoized
 from controlplane.networking.messages import uint32
 from controlplane.networking.names import OutboundName
 from controlplane.networking.peer_authentication import refuses_mesh_tls
+from controlplane.networking.scope import declarations_in_scope
 from controlplane.resources.destination_rule import Subset
 from controlplane.resources.ip_addresses import is_ip_address
 from controlplane.resources.peer_authentication import PeerAuthentication
@@ -37,7 +37,7 @@ def outbound_endpoints(
     """The load assignment of an EDS cluster; None where the proxy can have no such cluster. It looks at one
     service alone, whatever the size of the mesh."""
     name = OutboundName.parse(cluster_name)
-    declarations = declarations_for(proxy.namespace, snapshot.declarations(name.hostname)) if name else ()
+    declarations = declarations_in_scope(snapshot, proxy, name.hostname) if name else ()
     service = next((each for each in declarations if name and each.port(name.port)), None)
     port = service.port(name.port) if name and service else None
     if name is None or service is None or port is None or service.resolution is not Resolution.STATIC:

@@ -89,6 +89,15 @@ def sidecar_of(snapshot: MeshSnapshot, proxy: Proxy) -> Sidecar | None:
     return None
 
 
+def declarations_in_scope(snapshot: MeshSnapshot, proxy: Proxy, hostname: str) -> tuple[Service, ...]:
+    """As `SidecarScope.destinations` has them, of one host alone; also of one that is not imported."""
+    declared = snapshot.declarations(hostname)
+    imported: tuple[Service, ...] = ()
+    if len(declared) > 1:  # else there is nothing to choose
+        imported = _Imports(sidecar_of(snapshot, proxy), proxy.namespace).declarations(declared)
+    return imported or declarations_for(proxy.namespace, declared)
+
+
 @memoized(types=[CLUSTER, LISTENER, ROUTE])
 def _scope(
     *,
@@ -101,11 +110,6 @@ def _scope(
     namespace: str,
     redirected: bool,
 ) -> SidecarScope:
-    visible = {
-        hostname: declarations
-        for hostname, first in sorted(all_services.items())
-        if (declarations := declarations_for(namespace, (first, *further_services.get(hostname, ()))))
-    }
     imports = _Imports(sidecar, namespace)
     virtual_services = tuple(
         each
@@ -113,18 +117,17 @@ def _scope(
         if exported_to(each.spec.export_to, each.key.namespace, namespace)
         and any(imports.touches(each.key.namespace, host) for host in each.spec.hosts)
     )
-    services = {
-        hostname: declarations
-        for hostname, declarations in visible.items()
-        if imports.includes(declarations[0].namespace, hostname)
-    }
     # Istio: of what an imported route leads to there is the cluster, and not the host.
     routed = set(_destinations(virtual_services))
-    destinations = {
-        hostname: declarations
-        for hostname, declarations in visible.items()
-        if hostname in routed or hostname in services
-    }
+    services: dict[str, tuple[Service, ...]] = {}
+    destinations: dict[str, tuple[Service, ...]] = {}
+    for hostname, first in sorted(all_services.items()):
+        declared = (first, *further_services.get(hostname, ()))
+        imported = imports.declarations(declared)
+        if imported:
+            services[hostname] = destinations[hostname] = imported
+        elif hostname in routed and (visible := declarations_for(namespace, declared)):
+            destinations[hostname] = visible
     return SidecarScope(
         namespace=namespace,
         mesh_config=mesh_config,
@@ -150,6 +153,11 @@ class _Imports:
         self._namespace = namespace
         split = [host.partition("/") for host in hosts]
         self._patterns = [(owner, pattern) for owner, _, pattern in split] or [("*", "*")]
+
+    def declarations(self, declared: Iterable[Service]) -> tuple[Service, ...]:
+        """Of one host, those of the imported ones that count."""
+        included = [each for each in declared if self.includes(each.namespace, each.hostname)]
+        return declarations_for(self._namespace, included) if included else ()
 
     def includes(self, owner: str, hostname: str) -> bool:
         return any(covers(pattern, hostname) for pattern in self._patterns_for(owner))

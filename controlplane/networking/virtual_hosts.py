@@ -14,6 +14,7 @@ from typing import Final
 from envoy.config.route.v3.route_components_pb2 import Route, RouteAction, RouteMatch, VirtualHost
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 
+from controlplane.model.hosts import HTTP_PORT
 from controlplane.model.service import Protocol, Service, ServicePort
 from controlplane.networking.destinations import destination_cluster, service_cluster
 from controlplane.networking.headless import (
@@ -34,8 +35,6 @@ from controlplane.resources.ip_addresses import is_ip_address
 from controlplane.resources.virtual_service import VirtualService
 from protos.type_urls import ROUTE
 
-# The port of URIs that name none, and of VirtualServices for hosts that no service declares.
-_HTTP_PORT: Final = 80
 _CONNECT: Final = RouteMatch(connect_matcher={})  # no other match ever takes a CONNECT
 # Envoy refuses longer direct responses unless the route configuration allows for them.
 _DIRECT_RESPONSE_LIMIT_BYTES: Final = 4096
@@ -56,7 +55,7 @@ def outbound_route_config(
         else _service_hosts_of_port(scope, headless, domains, port)
     )
     hosts = sorted(of_services, key=lambda host: host.name.rpartition(":")[0])
-    if port in (None, _HTTP_PORT):
+    if port in (None, HTTP_PORT):
         hosts += _hosts_without_service(scope, domains)
     hosts.append(_unknown_hosts(scope, connect=explicit))
     config = RouteConfiguration(name=name, virtual_hosts=hosts, validate_clusters={"value": False})
@@ -114,7 +113,7 @@ def _service_hosts_of_all_ports(
     for service in _by_seniority(scope):
         # A name without a port is port 80's, or, as callers expect of a service that has none, its first's.
         ports = [port for each in scope.services[service.hostname] for port in each.ports]
-        by_number = next((port for port in ports if port.number == _HTTP_PORT), None)
+        by_number = next((port for port in ports if port.number == HTTP_PORT), None)
         bare_port = by_number or next(filter(_takes_requests, ports), None)
         for port in service.ports:
             aliases, bare = list(_aliases(scope, service)), port is bare_port
@@ -158,10 +157,10 @@ def _hosts_without_service(scope: SidecarScope, domains: _Domains) -> Iterable[V
     for config in scope.virtual_services:
         for host in config.spec.hosts:
             if not _is_answered(scope, host):
-                names = domains.take(host, (), _HTTP_PORT, bare=True)
+                names = domains.take(host, (), HTTP_PORT, bare=True)
                 attempts = scope.mesh_config.default_retry_attempts
-                routes = _routes_of(scope, config.spec, _HTTP_PORT, attempts, dialled="")
-                yield from _virtual_host(host, _HTTP_PORT, names, routes)
+                routes = _routes_of(scope, config.spec, HTTP_PORT, attempts, dialled="")
+                yield from _virtual_host(host, HTTP_PORT, names, routes)
 
 
 def _is_answered(scope: SidecarScope, host: str) -> bool:

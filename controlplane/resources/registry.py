@@ -107,6 +107,12 @@ def resembles_known_kind(kind: str) -> bool:
     return nearest(kind, KINDS, similarity=0.8) is not None
 
 
+def is_supported(group: str, name: str) -> bool:
+    """Whether the kind of an API group is one of `KINDS`."""
+    kind = KINDS.get(name)
+    return kind is not None and any(version.startswith(f"{group}/") for version in kind.api_versions)
+
+
 def unsupported_kind(name: str, api_version: object) -> ForeignKind | None:
     """The kind of Istio's, or of Kubernetes' Gateway API, that a document is of and that is none of ours."""
     # `VirtualServices` is a slip of the pen.

@@ -22,7 +22,7 @@ from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import Origin
 from controlplane.model.store import Store
 from controlplane.resources.foreign import ForeignKind, is_istios
-from controlplane.resources.registry import unsupported, unsupported_kind
+from controlplane.resources.registry import is_supported, unsupported
 from controlplane.sources.foreign_resources import ForeignResources
 
 _LOG = logging.getLogger(__name__)
@@ -167,8 +167,9 @@ def _served(crd: Document) -> Served | None:
         case _:
             return None
     served = tuple(sorted((each["name"] for each in versions if each.get("served")), key=_age))
-    kind = unsupported_kind(name, f"{group}/")
-    return Served(kind=kind, plural=plural, versions=served) if kind is not None and served else None
+    if not served or is_supported(group, name):
+        return None
+    return Served(kind=ForeignKind(group=group, name=name), plural=plural, versions=served)
 
 
 def _age(version: str) -> tuple[bool, bool, str]:

@@ -173,6 +173,19 @@ async def test_what_is_no_longer_needed_is_removed(api: FakeKubernetesApi, end: 
         await until(lambda: not kept(api))
 
 
+async def test_what_is_kept_of_a_new_object_replaces_that_of_the_old_one_at_once(
+    api: FakeKubernetesApi,
+) -> None:
+    async with replica(api, (good("v3"), 1), removal_delay_s=0.0) as one:
+        one.see(faulty(), 2)
+        await until(lambda: kept(api))
+        one.lose(faulty())
+        one.see(good("v1"), 1, uid="another")
+        one.see(faulty(), 2, uid="another")
+        await until(lambda: "another" in api.objects[PATH]["data"].get(NAME, ""))
+        assert len(api.writes) == 2
+
+
 async def test_what_went_while_nobody_ran_is_removed(api: FakeKubernetesApi) -> None:
     async with replica(api, (good("v3"), 1)) as one:
         one.see(faulty(), 2)

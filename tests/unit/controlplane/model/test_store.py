@@ -411,6 +411,25 @@ class TestHostsWithSeveralDeclarations:
         (words,) = status_of(store, second).warnings
         assert "declared in the namespace shared by ServiceEntry one/api" in words
 
+    @pytest.mark.parametrize(
+        ("imported", "address"),
+        [
+            ("./*", "192.0.2.2"),
+            ("*/*", "192.0.2.2"),
+            ("one/*", "192.0.2.1"),
+            ("one/api.example.com", "192.0.2.1"),
+        ],
+    )
+    def test_a_sidecar_chooses_by_what_it_imports(self, imported: str, address: str) -> None:
+        """Istio: the first of those that are imported, and not the first of all if that is."""
+        public = entry("api", "one", endpoints=at("192.0.2.1"))
+        own = entry("api", "two", endpoints=at("192.0.2.2"), exportTo=["."])
+        sidecar = document("Sidecar", "default", {"egress": [{"hosts": [imported]}]}, "two")
+        store = store_with(public, own, sidecar)
+        (declared,) = scope_of(snapshot_of(store), sidecar_proxy(namespace="two")).services["api.example.com"]
+        assert declared.namespace == {"192.0.2.1": "one", "192.0.2.2": "two"}[address]
+        assert self.addresses(store, "two") == [address]
+
     def test_a_younger_declaration_for_everybody_is_quarantined(self) -> None:
         store = store_with(entry("api", "one"), entry("api", "two"))
         assert "declared already by ServiceEntry one/api" in quarantine_reason(store, entry("api", "two"))
@@ -706,6 +725,23 @@ class TestReferences:
             "spec.http[0].route[0].destination.port: is not said, and extra.default.svc.cluster.local has no "
             "port 9080, as requests have; its ports: 80, 81: requests for it get 503 (NC)"
         ]
+
+    def test_a_match_for_gateways_alone_brings_no_requests_of_sidecars(self) -> None:
+        ports = [{"name": "http", "port": 80}, {"name": "http-admin", "port": 81}]
+        rule = {"match": [{"gateways": ["public"]}, {"port": 80}], "route": [destination("extra")]}
+        spec = {"hosts": ["reviews"], "gateways": ["public", "mesh"], "http": [rule]}
+        route = document("VirtualService", "reviews", spec)
+        both = service("reviews", ports=[{"name": "http", "port": 80}, {"name": "http-b", "port": 82}])
+        store = store_with(both, service("extra", ports=ports), route)
+        assert unresolved(store, route) == []
+
+    def test_requests_for_a_host_that_nobody_declares_come_to_port_80(self) -> None:
+        """As proxies route them; what has several ports, but not that one, is not found."""
+        ports = [{"name": "http", "port": 9080}, {"name": "http-admin", "port": 9081}]
+        route = virtual_service("www", ["www.example.com"], destination("reviews"))
+        (words,) = unresolved(store_with(service("reviews", ports=ports), route), route)
+        assert "reviews.default.svc.cluster.local has no port 80, as requests have" in words
+        assert unresolved(store_with(service("reviews", ports=ports[:1]), route), route) == []
 
     def test_each_destination_of_each_kind_of_route_is_told_alone(self) -> None:
         spec = {

@@ -166,6 +166,32 @@ class TestReplicas:
         assert subsets(store) == ["v2"]
         assert subsets(cluster((old, 1), store=store)) == ["v1"]
 
+    def test_the_words_of_a_status_have_one_order(self) -> None:
+        """Whichever replica is elected writes them."""
+        http = [{"directResponse": {"status": 200}}]
+        namespaces = [f"n{number}" for number in range(9)]
+        older = document(
+            "VirtualService",
+            "older",
+            {"hosts": ["a.example.com"], "http": http, "exportTo": namespaces},
+            creationTimestamp="2025-01-01T00:00:00Z",
+        )
+        owned = [
+            document(
+                "VirtualService",
+                "own",
+                {"hosts": ["a.example.com"], "http": http, "exportTo": ["."]},
+                namespace,
+                creationTimestamp="2026-01-01T00:00:00Z",
+            )
+            for namespace in namespaces
+        ]
+        for order in (owned, owned[::-1]):
+            warnings = status(cluster((older, 1), *((each, 1) for each in order)), older).warnings
+            routed_in = [words for words in warnings if "is routed" in words]
+            assert len(routed_in) == len(namespaces)
+            assert routed_in == sorted(routed_in)
+
 
 class TestAFolder:
     def restarted(self, store: Store, *resources: Document) -> Store:
@@ -211,6 +237,68 @@ class TestAFolder:
         assert subsets(again) == ["v3"]
         again.delete(KEY, "z.yaml")
         assert subsets(again) == ["v1"]
+
+    def test_what_comes_later_for_its_own_namespace_takes_nothing_out_of_force_by_a_restart(self) -> None:
+        """It comes first there; the other's further host is nobody else's."""
+        http = [{"directResponse": {"status": 200}}]
+        shared = document(
+            "VirtualService",
+            "shared",
+            {"hosts": ["a.example.com", "b.example.com"], "http": http, "exportTo": ["one"]},
+            "two",
+        )
+        own = document(
+            "VirtualService", "own", {"hosts": ["a.example.com"], "http": http, "exportTo": ["."]}, "one"
+        )
+        store = Store()
+        feed(store, shared)
+        store.build()
+        feed(store, own)
+        store.build()
+        for each in (store, self.restarted(store, own, shared)):
+            assert [status(each, resource).state for resource in (own, shared)] == [State.APPLIED] * 2
+            (words,) = [words for words in status(each, shared).warnings if "is routed" in words]
+            assert "a.example.com is routed in the namespace one by VirtualService one/own" in words
+
+    def test_nor_does_what_comes_later_for_more_namespaces(self) -> None:
+        http = [{"directResponse": {"status": 200}}]
+        narrow, wide = (
+            document(
+                "VirtualService",
+                name,
+                {"hosts": ["a.example.com"], "http": http, "exportTo": export_to},
+                name,
+            )
+            for name, export_to in (("two", ["shared"]), ("one", ["shared", "three"]))
+        )
+        store = Store()
+        feed(store, narrow)
+        store.build()
+        feed(store, wide)
+        store.build()
+        for each in (store, self.restarted(store, wide, narrow)):
+            assert [status(each, resource).state for resource in (narrow, wide)] == [State.APPLIED] * 2
+
+    def test_a_conflict_is_told_with_all_that_are_in_its_way_however_they_came(self) -> None:
+        """Until the next build it was only those that came first."""
+        http = [{"directResponse": {"status": 200}}]
+        first, greedy, last = (
+            document("VirtualService", name, {"hosts": hosts, "http": http})
+            for name, hosts in (
+                ("z", ["z.example.com"]),
+                ("a", ["z.example.com", "b.example.com"]),
+                ("b", ["b.example.com"]),
+            )
+        )
+        store = Store()
+        feed(store, first)
+        store.build()
+        feed(store, greedy, last)
+        store.build()
+        for each in (store, self.restarted(store, first, greedy, last)):
+            (words,) = status(each, greedy).reasons
+            assert "the host z.example.com is routed already by VirtualService default/z" in words
+            assert "the host b.example.com is routed already by VirtualService default/b" in words
 
 
 class TestSince:

@@ -131,6 +131,25 @@ async def test_kinds_that_are_ours_or_of_other_groups_are_not_followed() -> None
         await world.until(lambda: world.counts() == {"Novelty": 0})
 
 
+@pytest.mark.parametrize(
+    ("group", "plural", "kind"),
+    [
+        ("networking.istio.io", "virtualservicesets", "VirtualServiceSet"),
+        ("networking.istio.io", "services", "Service"),
+        ("rbac.istio.io", "authorizationpolicies", "AuthorizationPolicy"),
+    ],
+)
+async def test_a_kind_that_only_resembles_one_is_told_by_its_own_group_and_name(
+    group: str, plural: str, kind: str
+) -> None:
+    """A CRD has no slips of the pen."""
+    async with following() as world:
+        await world.install(crd(group, plural, kind))
+        await world.api.put(f"/apis/{group}/v1/namespaces/default/{plural}/a", resource("a"))
+        await world.until(lambda: world.counts() == {kind: 1})
+        assert [each.group for each in world.resources.listing()] == [group]
+
+
 async def test_a_kind_is_followed_by_a_version_that_is_served() -> None:
     async with following() as world:
         older = crd("security.istio.io", "authorizationpolicies", "AuthorizationPolicy")
