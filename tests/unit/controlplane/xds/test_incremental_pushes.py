@@ -111,6 +111,8 @@ class RandomMesh:
         name, namespace = f"r{number}", "default"
         if kind == "Service":
             name, namespace = SERVICES[number % 3], "other" if number == 3 else "default"
+        if kind == "ServiceEntry" and number >= len(EXTERNAL):
+            namespace = "other"  # each host is declared in two namespaces
         made = document(kind, name, self._spec(kind, number), namespace)
         self.documents[f"{kind} {number}"] = made
         return made
@@ -125,7 +127,12 @@ class RandomMesh:
                 fixed = {"ports": ports, "selector": choice([{"app": "a"}, {}]), "type": "ClusterIP"}
             case "ServiceEntry":
                 ports = [{**maker.spec(EntryPort), "name": f"p{n}", "number": n} for n in PORTS]
-                fixed = {"hosts": [EXTERNAL[number % 2]], "ports": ports}
+                fixed = {"hosts": [EXTERNAL[number % len(EXTERNAL)]], "ports": ports}
+                fixed |= {
+                    "export_to": [choice(["*", "."])],
+                    "resolution": choice(["STATIC", "STATIC", "DNS"]),
+                }
+                fixed["endpoints"] = [{"address": f"10.1.{number}.{n}"} for n in range(choice([1, 2]))]
             case "VirtualService":
                 host = [*HOSTS, *EXTERNAL][number]
                 fixed = {"hosts": [host], "gateways": choice([["mesh"], ["mesh"], ["public"]])}
@@ -144,7 +151,9 @@ class RandomMesh:
                     fixed["traffic_policy"] = policy
             case "Sidecar":
                 labels = {"labels": {"app": choice(["a", "b"])}}
-                egress = [{"hosts": choice([["*/*"], ["./*"], ["./s0.default.svc.cluster.local"]])}]
+                egress = [
+                    {"hosts": choice([["*/*"], ["./*"], ["other/*"], ["./s0.default.svc.cluster.local"]])}
+                ]
                 fixed = {"egress": egress, "workload_selector": labels if number else None}
             case "WorkloadEntry":
                 labels = {"app": "a", **choice(VERSIONS), "security.istio.io/tlsMode": "istio"}
