@@ -95,7 +95,7 @@ class RequestReader:
         self._bodiless_bytes = 0  # fed since any of its body came: trailers, and extensions of chunks
         self._chunk_decoder: ChunkDecoder | None = None  # while it reads, and not llhttp
         self._trailing = False  # whether llhttp reads what follows the last chunk
-        self._tail = b""  # of what was fed of a head that is pending, or of trailers
+        self._tail = b""  # of what llhttp was fed of a head that is pending, or of trailers
         self._head_bytes = 0  # of a head that is pending: fed after the read that it began in
         self._measure = False  # whether a head that becomes complete now could be too large
         self._tunnel: Body | None = None
@@ -118,8 +118,6 @@ class RequestReader:
         rest = self._read_messages(data) if self._chunk_decoder is None else bytes(data)
         while rest and not self._last:  # chunks, and what may follow them
             rest = self._read_messages(rest) if self._chunk_decoder is None else self._read_chunks(rest)
-        if self.head_pending or self._trailing:
-            self._tail = (self._tail + data[-3:])[-3:]
         if self.head_pending:
             if self._head_bytes > self._max_headers_bytes:
                 self._refuse(HeadersTooLargeError(f"a head of more than {self._max_headers_bytes} bytes"))
@@ -138,6 +136,7 @@ class RequestReader:
         """By llhttp. Returns the rest where a body in chunks begins."""
         first, before = self._request, len(self._arrived)
         received_bytes, head_pending, trailing = first.received_bytes, self.head_pending, self._trailing
+        tail = self._tail if head_pending or trailing else b""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -147,7 +146,6 @@ class RequestReader:
                 self._fail(error)
                 return b""
             # No callback says where it was called: what comes before the chunks is counted.
-            tail = self._tail if head_pending or trailing else b""
             text = tail + bytes(data)
             requests = [request for request in self._arrived[before:] if request is not first]
             try:
@@ -157,6 +155,9 @@ class RequestReader:
                 self._refuse(
                     DownstreamProtocolError("malformed HTTP/1.1: it is not certain where a head ends")
                 )
+            return b""
+        if self.head_pending or self._trailing:
+            self._tail = (tail + data[-3:])[-3:]
         return b""
 
     def _read_chunks(self, data: bytes) -> bytes:
