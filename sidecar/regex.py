@@ -30,8 +30,11 @@ def compile_full_match(pattern: str) -> Callable[[bytes], bool]:
     compile_re2(pattern)  # a `Set` gives no reason
     # A `Set` of one pattern answers three times faster than a pattern, which also builds a match object.
     patterns = re2.Set.FullMatchSet(_options())
-    patterns.Add(pattern.encode())
-    patterns.Compile()
+    try:
+        patterns.Add(pattern.encode())
+        patterns.Compile()
+    except re2.error as error:  # it has less memory than a pattern alone
+        raise RegexError("pattern too large - compile failed") from error
     match: Callable[[bytes], list[int] | None] = patterns.Match
     return lambda value: bool(match(value))
 

@@ -97,7 +97,7 @@ class RequestReader:
         self._bodiless_bytes = 0  # fed since any of its body came: trailers, and extensions of chunks
         self._chunk_decoder: ChunkDecoder | None = None  # while it reads, and not llhttp
         self._trailing = False  # whether llhttp reads what follows the last chunk
-        self._tail = b""  # of what was fed of a head that is pending, or of trailers
+        self._tail = b""  # of what llhttp was fed of a head that is pending, or of trailers
         self._head_bytes = 0  # of a head that is pending: fed after the read that it began in
         self._measure = False  # whether a head that becomes complete now could be too large
         self._tunnel: Body | None = None
@@ -120,8 +120,6 @@ class RequestReader:
         rest = self._read_messages(data) if self._chunk_decoder is None else bytes(data)
         while rest and not self._last:  # chunks, and what may follow them
             rest = self._read_messages(rest) if self._chunk_decoder is None else self._read_chunks(rest)
-        if self.head_pending or self._trailing:
-            self._tail = (self._tail + data[-3:])[-3:]
         if self.head_pending:
             if self._head_bytes > self._max_headers_bytes:
                 self._refuse(HeadersTooLargeError(f"a head of more than {self._max_headers_bytes} bytes"))
@@ -141,6 +139,7 @@ class RequestReader:
         first, before = self._request, len(self._arrived)
         received_bytes, head_pending, trailing = first.received_bytes, self.head_pending, self._trailing
         failure = None
+        tail = self._tail if head_pending or trailing else b""
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
@@ -150,7 +149,7 @@ class RequestReader:
         request = self._request
         if request.chunked and request is not first and not request.complete:
             # Chunks began. No callback says where it was called: what came before them is counted.
-            text = (self._tail if head_pending or trailing else b"") + bytes(data)
+            text = tail + bytes(data)
             requests = [whole for whole in self._arrived[before:] if whole is not first]
             try:
                 at = end_of_head(text, 0, begun=True) if trailing else first.received_bytes - received_bytes
@@ -163,6 +162,8 @@ class RequestReader:
             return self._begin_chunks(text[at:], failure)
         if failure is not None:
             self._fail(failure)
+        elif self.head_pending or self._trailing:
+            self._tail = (tail + data[-3:])[-3:]
         return b""
 
     def _begin_chunks(self, chunks: bytes, failure: httptools.HttpParserError | None) -> bytes:

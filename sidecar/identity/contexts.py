@@ -17,7 +17,7 @@ from typing import Final
 from protos.node import WORKLOAD_CERTIFICATE_SECRET
 from sidecar.config.tls import DownstreamTls, Secret, TlsParameters, TlsVersion, UpstreamTls
 from sidecar.errors import IdentityError
-from sidecar.identity.material import KeyPair, Material, awaits_svid, resolve
+from sidecar.identity.material import KeyPair, Material, awaits_svid, names_svid, resolve
 from sidecar.identity.peer import PeerVerifier
 from sidecar.identity.svid import Svid
 
@@ -58,9 +58,15 @@ class TlsContexts:
         return self.svid is None and awaits_svid(tls.parameters, self._secrets)
 
     def use_svid(self, svid: Svid) -> None:
-        """New connections show, and verify by, this one from now on."""
+        """New connections show, and verify by, this one from now on. Contexts without it stay: their files may
+        not do any more, and nothing says that they have changed."""
         self.svid = svid
-        self._forget()
+        self._endpoints = {
+            tls: endpoint
+            for tls, endpoint in self._endpoints.items()
+            if not names_svid(tls.parameters)
+        }
+        self._drop_unused()
 
     def use_secrets(self, secrets: Mapping[str, Secret]) -> None:
         """The static secrets of a new snapshot."""
@@ -91,8 +97,7 @@ class TlsContexts:
         followed = [each for each in self._endpoints.items() if each[1].material.from_files]
         if not [tls for tls, endpoint in followed if self._follow(tls, endpoint)]:
             return False
-        in_use = {endpoint.context for endpoint in self._endpoints.values()}
-        self._contexts = {key: context for key, context in self._contexts.items() if context in in_use}
+        self._drop_unused()
         return True
 
     def _follow(self, tls: DownstreamTls | UpstreamTls, endpoint: _Endpoint) -> bool:
@@ -113,6 +118,10 @@ class TlsContexts:
     def materials(self) -> Iterator[Material]:
         """What the contexts in use were made from, for the admin's ``/certs``."""
         return (endpoint.material for endpoint in self._endpoints.values())
+
+    def _drop_unused(self) -> None:
+        in_use = {endpoint.context for endpoint in self._endpoints.values()}
+        self._contexts = {key: context for key, context in self._contexts.items() if context in in_use}
 
     def _forget(self) -> None:
         self._endpoints.clear()

@@ -53,6 +53,14 @@ class Material:
         return any(part is not None and part.path not in _FIXED for part in (self.key_pair, self.roots))
 
 
+def names_svid(parameters: TlsParameters) -> bool:
+    """Whether the workload's certificate or its trust bundle is a part of what these parameters stand for."""
+    return (
+        parameters.certificate_secret == WORKLOAD_CERTIFICATE_SECRET
+        or parameters.validation_secret == TRUST_BUNDLE_SECRET
+    )
+
+
 def awaits_svid(parameters: TlsParameters, secrets: Mapping[str, Secret]) -> bool:
     """Whether these parameters name the workload's identity, and nobody but the authority can give it."""
     certificate, bundle = parameters.certificate_secret, parameters.validation_secret

@@ -11,7 +11,7 @@ from sidecar.config.route import (
     StringMatch,
     StringMatchKind,
 )
-from sidecar.regex import RegexError, compile_re2
+from sidecar.regex import RegexError, compile_full_match, compile_re2
 from sidecar.xds.decode.view import View
 
 _STRING_KINDS = {
@@ -58,7 +58,7 @@ def decode_regex_rewrite(view: View) -> RegexRewrite:
 @lru_cache(maxsize=4096)
 def _why_not_re2(pattern: str) -> str:
     try:
-        compile_re2(pattern)
+        compile_full_match(pattern)  # which has less room than `compile_re2`
     except RegexError as error:
         return str(error)
     return ""

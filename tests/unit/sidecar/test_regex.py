@@ -48,3 +48,10 @@ def test_what_re2_refuses_is_refused_with_its_reason(pattern: str, reason: str) 
     for compile_ in (compile_re2, compile_full_match):
         with pytest.raises(RegexError, match=reason):
             compile_(pattern)
+
+
+def test_what_is_too_large_for_whole_values_alone_is_refused_too() -> None:
+    pattern = "|".join(f"[a-z]{{0,300}}{number}" for number in range(230))
+    compile_re2(pattern)
+    with pytest.raises(RegexError, match="too large"):
+        compile_full_match(pattern)

@@ -134,6 +134,25 @@ def test_pipelined_requests_are_told_apart_however_they_are_framed_and_cut(
     assert all(request.complete for request in requests)
 
 
+CHUNKED_HEAD = b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.mark.parametrize("trailers", [b"", b"X-Sum: 1\r\n"])
+def test_chunks_begin_behind_their_own_head_wherever_the_body_before_was_cut(trailers: bytes) -> None:
+    before, behind = CHUNKED_HEAD + b"0", b"\r\n" + trailers + b"\r\n"
+    body = b"\r\n\r\n0\r\n\r\n"  # which also ends a head, and a body
+    following = CHUNKED_HEAD + b"9\r\n" + body + b"\r\n0\r\n\r\n"
+    for cuts in itertools.combinations_with_replacement(range(len(behind) + 1), 3):
+        edges = [0, *cuts, len(behind)]
+        pieces = [behind[start:end] for start, end in itertools.pairwise(edges) if start != end]
+        requests, reader = feed_pieces([before, *pieces[:-1], pieces[-1] + following])
+        assert reader.error is None, pieces
+        assert [(body_of(request), request.complete) for request in requests] == [
+            (b"", True),
+            (body, True),
+        ], pieces
+
+
 @pytest.mark.parametrize("trailers", [b"", b"X-Sum: 1\r\n"])
 def test_nothing_is_read_behind_the_last_chunk_of_a_request_that_is_the_last(trailers: bytes) -> None:
     head = b"POST / HTTP/1.1\r\n" + HOST + b"Connection: close\r\nTransfer-Encoding: chunked\r\n\r\n"

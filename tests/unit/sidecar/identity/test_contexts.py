@@ -319,6 +319,16 @@ def test_files_that_cannot_be_used_leave_the_old_ones_in_use(
     assert contexts.server(mounted.server) is not before
 
 
+def test_a_new_certificate_of_the_workload_leaves_contexts_of_files_alone(tmp_path: Path) -> None:
+    mounted, contexts, domain = Mounted(tmp_path), TlsContexts(), TestTrustDomain()
+    contexts.use_svid(domain.svid(REVIEWS))
+    of_files, of_workload = contexts.server(mounted.server), contexts.server(MESH_SERVER)
+    mounted.chain.unlink()
+    contexts.use_svid(domain.svid(REVIEWS))
+    assert contexts.server(mounted.server) is of_files
+    assert contexts.server(MESH_SERVER) is not of_workload
+
+
 def test_contexts_of_replaced_files_are_not_kept(tmp_path: Path) -> None:
     mounted, contexts = Mounted(tmp_path), TlsContexts()
     old = weakref.ref(contexts.server(mounted.server))

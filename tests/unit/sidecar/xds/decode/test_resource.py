@@ -576,6 +576,13 @@ def test_what_routes_cannot_have(path: str, value: object) -> None:
     assert "support" in caught.value.reason
 
 
+def test_a_regular_expression_that_the_route_table_could_not_have_is_refused_before() -> None:
+    pattern = "|".join(f"[a-z]{{0,300}}{number}" for number in range(230))
+    with pytest.raises(ConfigError, match="too large") as caught:
+        routes(f"{ROUTE}.match", {"safe_regex": {"regex": pattern}})
+    assert caught.value.path == f"{ROUTE}.match.safe_regex.regex"
+
+
 # What nobody may send.
 
 
