@@ -58,13 +58,11 @@ class TlsContexts:
         return self.svid is None and awaits_svid(tls.parameters, self._secrets)
 
     def use_svid(self, svid: Svid) -> None:
-        """New connections show, and verify by, this one from now on. Contexts without it stay: their files may
-        not do any more, and nothing says that they have changed."""
+        """New connections show, and verify by, this one from now on. Contexts without it stay: their files
+        have not changed, and may be gone by now."""
         self.svid = svid
         self._endpoints = {
-            tls: endpoint
-            for tls, endpoint in self._endpoints.items()
-            if not names_svid(tls.parameters)
+            tls: endpoint for tls, endpoint in self._endpoints.items() if not names_svid(tls.parameters)
         }
         self._drop_unused()
 
