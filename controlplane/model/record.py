@@ -13,10 +13,10 @@ from controlplane.model.status import Fault, Origin, ResourceStatus, State
 from controlplane.resources.registry import Resource
 
 
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+@dataclass(slots=True, eq=False, kw_only=True)
 class Version:
     """A valid reading of a resource, and what it is to the model. ``generation`` and ``uid`` are those of its
-    cluster; 0 and empty in a folder."""
+    cluster; 0 and empty in a folder. The generation alone changes: to the newest that says the same."""
 
     resource: Resource
     view: View

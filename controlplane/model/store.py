@@ -97,6 +97,7 @@ class Store:
         ):
             if reading.origin != origin:
                 reading.origin = origin
+                known.generation = max(known.generation, origin.generation or 0)
                 self._dirty[key] = None
             return
         generation = reading.generation + 1 if reading else 1
@@ -247,6 +248,7 @@ class Store:
         """The one that the record has already, or a new one: what is the same is no change."""
         for known in (record.last_good, record.kept.version):
             if known is not None and (known.resource, known.uid) == (resource, uid):
+                known.generation = max(known.generation, generation)
                 return known
         view = convert(record.key, resource, self._mesh)
         for known in (record.last_good, record.kept.version):

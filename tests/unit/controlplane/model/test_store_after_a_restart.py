@@ -129,6 +129,20 @@ class TestReplicas:
         recalled(other, one)
         assert subsets(one) == subsets(other) == ["v2"]
 
+    def test_a_version_that_is_written_again_counts_as_the_newer_one(self) -> None:
+        """As a revert does it. One replica has not seen the version between, the other not the revert."""
+        one = cluster((routed("v1"), 1), (routed("v1"), 3), (BROKEN, 4))
+        other = cluster((routed("v1"), 1), (routed("v2"), 2), (BROKEN, 4))
+        recalled(one, other)
+        recalled(other, one)
+        assert subsets(one) == subsets(other) == ["v1"]
+
+    def test_a_recovery_to_the_version_before_is_of_its_own_generation(self) -> None:
+        old = cluster((routed("v3"), 1), (BROKEN, 2), (routed("v3"), 3), (BROKEN, 4))
+        new = cluster((routed("v3"), 3), (BROKEN, 4))
+        assert status(old).serving_generation == status(new).serving_generation == 3
+        assert old.to_keep()[KEY].generation == 3
+
     def test_what_is_kept_of_before_the_last_recovery_does_not_come_back(self) -> None:
         first = cluster((routed("v1"), 1), (BROKEN, 2))
         cluster((routed("v3"), 3), (BROKEN, 4), store=recalled(first, first))
