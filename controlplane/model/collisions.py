@@ -30,6 +30,8 @@ class PortCollisions:
             if not _is_by_port_alone(service, port):
                 continue
             sharing = [each for each in self._sharing[port.number] if _are_seen_together(each[0], service)]
+            if not sharing:  # not even itself: nobody sees it (`~`)
+                continue
             winner = next((each for each, other in sharing if other.protocol.is_http), sharing[0][0])
             if winner is not service:
                 yield (
@@ -44,4 +46,6 @@ def _is_by_port_alone(service: Service, port: ServicePort) -> bool:
 
 def _are_seen_together(one: Service, other: Service) -> bool:
     first, second = (export_scopes(each.export_to, each.namespace) for each in (one, other))
-    return "*" in first | second or not first.isdisjoint(second)
+    if "*" in first | second:
+        return bool(first and second)
+    return not first.isdisjoint(second)

@@ -46,6 +46,12 @@ def test_what_something_tells_apart_does_not_collide(other: Service) -> None:
     assert warned(service("a", TCP, export_to=(".",)), other) == {}
 
 
+def test_what_nobody_sees_collides_with_nothing() -> None:
+    """Istio's ``~``. It once ended the process."""
+    hidden = service("a", TCP, export_to=("~",))
+    assert warned(hidden, service("b", TCP), service("c", TCP, export_to=("~",))) == {}
+
+
 def test_a_collision_is_told_in_the_status_and_goes_away_with_the_other() -> None:
     store = Store()
     ports = [{"name": "tcp", "port": 3306}]
