@@ -36,7 +36,7 @@ _POOLS: dict[str, Sequence[Any]] = {
     "status": [200, 204, 304, 404, 503, 599],
     "redirect_code": [0, 301, 302, 303, 307, 308],
     "gateways": ["mesh", "mesh", "public", "istio-system/public"],
-    "export_to": ["*", ".", "default", "other"],
+    "export_to": ["*", ".", "default", "other", "~"],
     "destination_subnets": ["10.0.0.0/8", "10.1.2.3", "fd00::/8", "10.1.2.3/24"],
     "addresses": ["10.20.0.1", "10.20.0.2", "10.21.0.0/16", "fd00::7", "fd00:1::/64"],
     "address": ["10.0.0.1", "10.0.0.2", "fd00::1", "db.example.com"],
