@@ -12,6 +12,7 @@ from collections.abc import Collection, Iterable
 from typing import Final
 
 from controlplane.model.conversion import View
+from controlplane.model.hosts import HTTP_PORT
 from controlplane.model.proxy import ProxyRejection
 from controlplane.model.service import Workload
 from controlplane.model.snapshot import Config
@@ -25,8 +26,6 @@ from controlplane.resources.virtual_service import VirtualService
 
 _OF_A_HEADLESS_SERVICE: Final = re.compile(r"^balanced\|")
 _ALL_TYPES: Final = frozenset({"cds", "eds", "lds", "rds"})
-# Requests for hosts that no service declares come to this port.
-_HTTP_PORT: Final = 80
 
 
 def is_behind(view: View, rejection: ProxyRejection, scope: SidecarScope, hostnames: Collection[str]) -> bool:
@@ -75,7 +74,7 @@ def _ports(hosts: Iterable[str], scope: SidecarScope) -> set[int]:
             port.number for name in found for each in scope.destinations[name] for port in each.ports
         )
         if not found:
-            ports.add(_HTTP_PORT)
+            ports.add(HTTP_PORT)
     return ports
 
 
