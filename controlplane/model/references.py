@@ -9,7 +9,7 @@ from typing import cast
 
 from controlplane.errors import ResourceError
 from controlplane.model.declarations import declarations_for
-from controlplane.model.hosts import HTTP_PORT, HostIndex
+from controlplane.model.hosts import HTTP_PORT, HostIndex, export_scopes
 from controlplane.model.record import Version
 from controlplane.model.rule_index import RuleIndex
 from controlplane.model.service import Protocol, Service
@@ -73,19 +73,30 @@ class ReferenceCheck:
         ]
 
     def warnings(self, version: Version) -> list[str]:
-        """The hosts of a VirtualService or a DestinationRule that no service declares yet."""
-        match cast("Config[Message]", version.view).spec:
+        """What a VirtualService or a DestinationRule says in vain, such as hosts that no service declares."""
+        config = cast("Config[Message]", version.view)
+        match config.spec:
             case VirtualService(hosts=hosts) as spec:
                 unknown = (
                     f"spec.hosts[{index}]: no service has the host {host}"
                     for index, host in enumerate(hosts)
                     if not self._is_known(host)
                 )
-                return [*unknown, *self._without_effect(spec)]
+                unseen = self._unseen_elsewhere(spec, config.key.namespace)
+                return [*unknown, *self._without_effect(spec), *unseen]
             case DestinationRule(host=host) if not self._is_known(host):
                 return [f"spec.host: no service has the host {host}"]
             case _:
                 return []
+
+    def _unseen_elsewhere(self, spec: VirtualService, owner: str) -> Iterator[str]:
+        """Of destinations that its own namespace sees, and others that see the route do not."""
+        viewers = sorted(export_scopes(spec.export_to, owner) - {owner})
+        for reference in self._references(spec, owner) if viewers else ():
+            lacking = [viewer for viewer in viewers if any(self._destination(reference, viewer))]
+            if lacking and not any(self._destination(reference, owner)):
+                who = "other namespaces" if "*" in lacking else f"the namespaces {', '.join(lacking)}"
+                yield f"{reference.path}: {who} see this route, but not what it leads to"
 
     def _without_effect(self, spec: VirtualService) -> Iterator[str]:
         """Of routes that no port of a service follows, for what its protocol is."""

@@ -714,6 +714,33 @@ class TestReferences:
         (words,) = unresolved(store_with(hidden, broken), broken)
         assert "no service that default can see" in words
 
+    @pytest.mark.parametrize(
+        ("export_to", "who"),
+        [
+            ([], "other namespaces see"),
+            (["*"], "other namespaces see"),
+            ([".", "three", "two"], "the namespaces three, two see"),
+            (["."], ""),
+            (["~"], ""),
+        ],
+    )
+    def test_a_route_that_is_seen_where_its_destination_is_not_warns(
+        self, export_to: list[str], who: str
+    ) -> None:
+        """It leads nowhere there, while its own namespace finds all in order."""
+        private = destination_rule("reviews", "reviews", "v1")
+        private["spec"]["exportTo"] = ["."]
+        route = virtual_service("reviews", ["reviews"], destination("reviews", "v1"), destination("gone"))
+        route["spec"]["exportTo"] = export_to
+        for each in route["spec"]["http"][0]["route"]:
+            each["weight"] = 1
+        store = store_with(service("reviews"), private, route)
+        assert [words.split(":")[0] for words in unresolved(store, route)] == [
+            "spec.http[0].route[1].destination.host"
+        ]
+        expected = f"spec.http[0].route[0].destination: {who} this route, but not what it leads to"
+        assert status_of(store, route).warnings == ((expected,) if who else ())
+
     def test_a_service_that_gets_a_second_port_is_no_longer_found_without_one(self) -> None:
         """The proxy would look for the port of the request."""
         ports = [{"name": "http", "port": 80}, {"name": "http-admin", "port": 81}]
