@@ -1,5 +1,5 @@
-"""The kept versions of a folder's resources: one file of the state folder, read at the start and replaced
-whole whenever what is quarantined changes."""
+"""The kept versions of a folder's resources, and which resources serve: one file of the state folder, read at
+the start and replaced whole whenever any of that changes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LOG = logging.getLogger(__name__)
 QUARANTINE_FILE: Final = "quarantine.json"
 
 _LAST_GOOD: Final = "lastGood"
-_NOT_IN_FORCE: Final = "notInForce"
+_IN_FORCE: Final = "inForce"
 _COUNTING_FILES: Final = "countingFiles"
 
 _MOST_BYTES: Final = 64 * 1024 * 1024
@@ -31,19 +31,19 @@ _MOST_BYTES: Final = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _State:
-    """``held_back`` are the resources of which nothing is in force; ``unusable`` has what is kept of some of
-    them, as it was found, since another release may be able to use it. ``counting_files`` tells whose reading
-    counts of the resources that several files have."""
+    """``in_force`` are the resources of which some version serves; ``unusable`` has what is kept of some of
+    the others, as it was found, since another release may be able to use it. ``counting_files`` tells whose
+    reading counts of the resources that several files have."""
 
     last_good: Mapping[ResourceKey, LastGood] = field(default_factory=dict)
     unusable: Mapping[ResourceKey, object] = field(default_factory=dict)
-    held_back: frozenset[ResourceKey] = frozenset()
+    in_force: frozenset[ResourceKey] = frozenset()
     counting_files: Mapping[ResourceKey, str] = field(default_factory=dict)
 
     def encode(self) -> bytes:
         document = {
             _LAST_GOOD: [*map(entry_of, self.last_good.values()), *self.unusable.values()],
-            _NOT_IN_FORCE: sorted([each.kind, each.namespace, each.name] for each in self.held_back),
+            _IN_FORCE: sorted([each.kind, each.namespace, each.name] for each in self.in_force),
             _COUNTING_FILES: sorted(
                 [key.kind, key.namespace, key.name, file] for key, file in self.counting_files.items()
             ),
@@ -73,14 +73,15 @@ class LastGoodFile:
     def load(self) -> Mapping[str, set[ResourceKey]]:
         """Tells the store what is kept. Returns which resources each of the folder's files had."""
         found = self._read()
-        held_back = frozenset(
-            ResourceKey(kind=a, namespace=b, name=c) for a, b, c in _rows(found, _NOT_IN_FORCE, 3)
+        in_force = frozenset(
+            ResourceKey(kind=a, namespace=b, name=c) for a, b, c in _rows(found, _IN_FORCE, 3)
         )
         counting_files = {
             ResourceKey(kind=kind, namespace=namespace, name=name): file
             for kind, namespace, name, file in _rows(found, _COUNTING_FILES, 4)
         }
-        self._store.hold_back(held_back)
+        if _IN_FORCE in found:
+            self._store.remember(in_force)
         self._store.prefer(counting_files)
         by_file: dict[str, set[ResourceKey]] = defaultdict(set)
         usable: dict[ResourceKey, LastGood] = {}
@@ -96,19 +97,23 @@ class LastGoodFile:
                 _LOG.warning("%s: what is kept of %s cannot be used: %s", self._path, key, last_good.reason)
                 unusable[key] = entry
         self._written = _State(
-            last_good=usable, unusable=unusable, held_back=held_back, counting_files=counting_files
+            last_good=usable, unusable=unusable, in_force=in_force, counting_files=counting_files
         )
         return by_file
 
     def note_build(self, snapshot: MeshSnapshot, change: SnapshotChange) -> None:
         """The store was built: writes what differs from what is kept."""
         store = self._store
-        last_good, held_back = store.to_keep(), frozenset(store.held_back())
-        unusable = {key: entry for key, entry in self._written.unusable.items() if key in held_back}
+        last_good, in_force = store.to_keep(), store.keys_in_force()
+        unusable = {
+            key: entry
+            for key, entry in self._written.unusable.items()
+            if key not in in_force and store.status(key) is not None
+        }
         state = _State(
             last_good=last_good,
             unusable=unusable,
-            held_back=held_back,
+            in_force=in_force,
             counting_files=store.counting_files(),
         )
         if state == self._written:

@@ -36,7 +36,7 @@ from controlplane.model.service import (
     Workload,
 )
 from controlplane.model.snapshot import MeshSnapshot, ResourceKey, SnapshotChange
-from controlplane.model.status import FILE, Origin, ResourceStatus
+from controlplane.model.status import Origin, ResourceStatus
 from controlplane.model.touched import touched
 from controlplane.resources.registry import Resource
 
@@ -69,7 +69,7 @@ class Store:
         self._clock = clock
         self._records: dict[str, dict[ResourceKey, Record]] = defaultdict(dict)
         self._kept: dict[ResourceKey, Kept] = {}
-        self._held_back: set[ResourceKey] = set()
+        self._served: frozenset[ResourceKey] | None = None  # None: nothing is known of an earlier process
         self._counting_files: Mapping[ResourceKey, str] = {}
         self._to_keep: dict[ResourceKey, LastGood] = {}
         self._dirty: dict[ResourceKey, None] = {}  # in the order of what was told
@@ -159,9 +159,10 @@ class Store:
             record.kept = kept
             self._dirty[key] = None
 
-    def hold_back(self, keys: Iterable[ResourceKey]) -> None:
-        """Before the first `build`: resources that were not in force when they were last judged."""
-        self._held_back.update(keys)
+    def remember(self, in_force: Iterable[ResourceKey]) -> None:
+        """Before the first `build`: what was in force when resources were last judged. Everything else comes
+        after it."""
+        self._served = frozenset(in_force)
 
     def prefer(self, files: Mapping[ResourceKey, str]) -> None:
         """Before the first resource is told of: whose reading counts of those that several files have."""
@@ -171,11 +172,9 @@ class Store:
         """The last good version of everything that is quarantined, as of the last `build`."""
         return self._to_keep
 
-    def held_back(self) -> list[ResourceKey]:
-        """What is not in force, as of the last `build`."""
-        return [
-            key for key, (status, *_) in self._statuses.items() if not status.in_force and key.kind != FILE
-        ]
+    def keys_in_force(self) -> frozenset[ResourceKey]:
+        """As of the last `build`."""
+        return frozenset(self._in_force)
 
     def counting_files(self) -> dict[ResourceKey, str]:
         """Whose reading counts of the resources that several files have, as of the last `build`."""
@@ -234,7 +233,7 @@ class Store:
     def _record(self, key: ResourceKey) -> Record:
         record = self._records[key.kind].get(key)
         if record is None:
-            late = self._snapshot.generation > 0 or key in self._held_back
+            late = self._snapshot.generation > 0 or (self._served is not None and key not in self._served)
             record = Record(
                 key=key,
                 kept=self._kept.get(key, NOTHING_KEPT),

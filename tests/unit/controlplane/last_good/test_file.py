@@ -70,9 +70,20 @@ def quarantined(mesh: MeshFolder, tmp_path: Path) -> Path:
     return tmp_path / "quarantine.json"
 
 
-def test_what_is_in_order_needs_no_file(mesh: MeshFolder, tmp_path: Path) -> None:
+def test_of_what_is_in_order_the_names_are_kept(mesh: MeshFolder, tmp_path: Path) -> None:
     Process(tmp_path)
-    assert not (tmp_path / "quarantine.json").exists()
+    kept = json.loads((tmp_path / "quarantine.json").read_text())
+    assert kept["lastGood"] == []
+    assert ["VirtualService", "default", "reviews"] in kept["inForce"]
+
+
+def test_what_is_written_while_nobody_runs_takes_no_host_over(mesh: MeshFolder, tmp_path: Path) -> None:
+    assert Process(tmp_path).serves == "v3"
+    slip = virtual_service("a-slip", ["reviews"], destination("reviews", "v1"))
+    mesh.write("a-slip", slip)
+    assert Process(tmp_path).serves == "v3"
+    mesh.remove("route")
+    assert Process(tmp_path).serves == "v1"
 
 
 def test_nobody_else_reads_it(quarantined: Path) -> None:
@@ -131,7 +142,7 @@ def test_a_file_that_is_no_yaml_still_means_its_resources(
         b"[]",
         b"\xff\xfe",
         b"[" * 100_000,
-        b'{"lastGood": 7, "notInForce": {}, "countingFiles": [1, ["a"]]}',
+        b'{"lastGood": 7, "inForce": {}, "countingFiles": [1, ["a"]]}',
     ],
 )
 def test_a_damaged_file_is_told_and_passed_over(

@@ -41,8 +41,8 @@ def recalled(store: Store, *before: Store) -> Store:
     for other in before:
         for key, last_good in other.to_keep().items():
             store.recall(key, decode(encode(last_good), key))
-        store.hold_back(other.held_back())
         store.prefer(other.counting_files())
+    store.remember(key for other in before for key in other.keys_in_force())
     return store
 
 
@@ -222,6 +222,15 @@ class TestAFolder:
         feed(store, slip, file="slip.yaml")
         assert subsets(store) == ["v3"]
         assert subsets(self.restarted(store, *BASE, slip, routed("v3"))) == ["v3"]
+
+    def test_nor_does_one_that_is_written_while_no_control_plane_runs(self) -> None:
+        store = Store()
+        feed(store, *BASE, routed("v3"))
+        store.build()
+        slip = virtual_service("a-slip", ["reviews"], destination("reviews", "v1"))
+        again = self.restarted(store, *BASE, slip, routed("v3"))
+        assert subsets(again) == ["v3"]
+        assert "is routed already by VirtualService default/reviews" in status(again, slip).reasons[0]
 
     def test_nor_does_an_older_resource_that_asks_for_more(self) -> None:
         store = Store()
