@@ -49,7 +49,7 @@ def outbound_listeners(
     """``own_metadata``: `own_workload_metadata`."""
     listeners: dict[str, Listener] = {}
     if scope.redirected:
-        listeners.update(_transparent_listeners(scope, headless))
+        listeners.update(_transparent_listeners(scope, headless=headless))
     port = explicit_proxy_port(scope, proxy)
     if port:
         explicit = _http_proxy_listener(port, own_metadata)
@@ -76,8 +76,8 @@ def _http_proxy_listener(port: int, own_metadata: str) -> Listener:
     return listener
 
 
-@memoized(types=[LISTENER])
-def _transparent_listeners(scope: SidecarScope, headless: HeadlessEndpoints) -> Mapping[str, Listener]:
+@memoized(latest=("headless",), types=[LISTENER])
+def _transparent_listeners(scope: SidecarScope, *, headless: HeadlessEndpoints) -> Mapping[str, Listener]:
     first = _virtual_outbound(scope)
     binds = _binds(scope, addresses_by_port(headless))
     others = (_port_listener(scope, address, port, bind) for (address, port), bind in binds)
