@@ -61,7 +61,8 @@ KINDS: Mapping[str, Kind] = {
     "ServiceEntry": Kind(model=ServiceEntry, api_versions=_NETWORKING, touches=_EVERYTHING),
     "WorkloadEntry": Kind(model=WorkloadEntry, api_versions=_NETWORKING, touches=frozenset()),
     # Endpoints are built by name, whatever is visible.
-    "Sidecar": Kind(model=Sidecar, api_versions=_NETWORKING, touches=frozenset({CLUSTER, LISTENER, ROUTE})),
+    # Of several declarations of a host it may import another one, with other endpoints.
+    "Sidecar": Kind(model=Sidecar, api_versions=_NETWORKING, touches=_EVERYTHING),
     # A port that refuses mesh TLS is dialled without: by each endpoint, or by a cluster that chooses none.
     "PeerAuthentication": Kind(
         model=PeerAuthentication, api_versions=_SECURITY, touches=frozenset({CLUSTER, ENDPOINT, LISTENER})

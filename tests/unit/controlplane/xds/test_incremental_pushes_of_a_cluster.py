@@ -19,7 +19,7 @@ from controlplane.model.status import Origin
 from controlplane.model.store import Store
 from controlplane.networking import forget_unused
 from controlplane.resources.registry import parse_resource
-from tests.support.documents import Document, document, key_of
+from tests.support.documents import Document, document, feed, key_of
 from tests.support.following_proxies import FollowingProxies
 from tests.support.meshes import grpc_proxy, sidecar_proxy
 from tests.support.meshes import workload as pod_workload
@@ -241,5 +241,35 @@ async def test_what_is_sent_change_by_change_is_what_would_be_sent_at_once(seed:
                 wrong = sorted(differences(each.held, at_once(fresh, each.proxy)))
                 assert not wrong, (step, str(change), sorted(change.whole_types), each.proxy.id, wrong)
             cluster.change()
+    finally:
+        await following.close()
+
+
+async def test_another_import_may_be_of_another_declaration_of_a_host() -> None:
+    """A client of gRPC has the same cluster for both, with other endpoints."""
+
+    def entry(namespace: str, export_to: str, address: str) -> Document:
+        spec = {
+            "hosts": [SHARED],
+            "location": "MESH_INTERNAL",
+            "resolution": "STATIC",
+            "ports": [{"name": "http", "number": 80}],
+            "endpoints": [{"address": address}],
+            "exportTo": [export_to],
+        }
+        return document("ServiceEntry", "shared", spec, namespace)
+
+    def sidecar(host: str) -> Document:
+        return document("Sidecar", "default", {"egress": [{"hosts": [host]}]})
+
+    store, following = Store(MeshConfig()), FollowingProxies()
+    proxy = following.connect(grpc_proxy())
+    try:
+        for host in ("./*", "other/*"):
+            feed(store, entry("default", ".", "10.0.0.1"), entry("other", "*", "10.0.0.2"), sidecar(host))
+            snapshot, change = store.build()
+            await following.take(snapshot, change)
+            wrong = list(differences(proxy.held, at_once(copy.deepcopy(snapshot), proxy.proxy)))
+            assert not wrong, host
     finally:
         await following.close()
