@@ -19,6 +19,7 @@ from controlplane.errors import ResourceError
 from controlplane.model.accounts import Account, account_of, warn_of_accounts
 from controlplane.model.arbiter import Arbiter
 from controlplane.model.conversion import DeclaredService, View, convert, oddities
+from controlplane.model.endpoint_changes import altering_clusters, readdressed
 from controlplane.model.endpoint_index import EndpointIndex
 from controlplane.model.hosts import export_scopes
 from controlplane.model.journal import Statuses, log_changes
@@ -30,15 +31,14 @@ from controlplane.model.record import NOTHING_KEPT, Kept, Reading, Record, Versi
 from controlplane.model.service import (
     EndpointSlice,
     Registry,
-    Resolution,
     Service,
-    ServiceEndpoint,
     Workload,
 )
 from controlplane.model.snapshot import MeshSnapshot, ResourceKey, SnapshotChange
 from controlplane.model.status import Origin, ResourceStatus
 from controlplane.model.touched import touched
 from controlplane.resources.registry import Resource
+from protos.type_urls import CLUSTER
 
 _DECLARING = ("Service", "ServiceEntry")
 # The kinds that a snapshot has as they are, by the name of its field.
@@ -48,7 +48,6 @@ _POLICIES = {
     "Sidecar": "sidecars",
     "PeerAuthentication": "peer_authentications",
 }
-_BY_DNS = (Resolution.DNS, Resolution.DNS_ROUND_ROBIN)
 # The version in force before, and after.
 _Changes = dict[ResourceKey, tuple[Version | None, Version | None]]
 _MESH_DEFAULTS = MeshConfig()
@@ -220,13 +219,13 @@ class Store:
         self._arrived |= dict.fromkeys(changes, self._snapshot.generation)
         for key in changes.keys() - self._in_force.keys():
             del self._arrived[key]
-        full = first or any(_alters_clusters(before, self._snapshot, hostname) for hostname in hostnames)
         by_kind = [touched(key.kind, _view(old), _view(new)) for key, (old, new) in changes.items()]
+        in_clusters = any(altering_clusters(before, self._snapshot, hostnames))
         return self._snapshot, SnapshotChange(
-            full=full,
-            types=frozenset().union(*(each.types for each in by_kind)),
+            full=first,
+            types=frozenset({CLUSTER} if in_clusters else ()).union(*(each.types for each in by_kind)),
             endpoints=hostnames.union(*(each.endpoints for each in by_kind)),
-            addresses=frozenset(name for name in hostnames if _readdressed(before, self._snapshot, name)),
+            addresses=frozenset(readdressed(before, self._snapshot, hostnames)),
             configs=observed | changes.keys(),
         )
 
@@ -381,32 +380,3 @@ def _view(version: Version | None) -> View | None:
 
 def _declared(version: Version | None) -> tuple[DeclaredService, ...]:
     return cast("tuple[DeclaredService, ...]", version.view) if version else ()
-
-
-def _alters_clusters(before: MeshSnapshot, after: MeshSnapshot, hostname: str) -> bool:
-    """Whether a service's new endpoints change more than load assignments: a cluster holds the endpoints that
-    are resolved by DNS, the identities that endpoints may prove, and whether all of them take mesh TLS."""
-    if any(each.resolution in _BY_DNS for each in after.declarations(hostname)):
-        return True
-    old, new = before.endpoints.get(hostname, ()), after.endpoints.get(hostname, ())
-    return _accounts(old) != _accounts(new) or _plain_ports(old) != _plain_ports(new)
-
-
-def _readdressed(before: MeshSnapshot, after: MeshSnapshot, hostname: str) -> bool:
-    """Whether other addresses, or hosts of single endpoints, stand for a headless service."""
-    if not any(each.headless for each in after.declarations(hostname)):
-        return False
-    old, new = before.endpoints.get(hostname, ()), after.endpoints.get(hostname, ())
-    return _addresses(old) != _addresses(new)
-
-
-def _addresses(endpoints: Iterable[ServiceEndpoint]) -> set[tuple[str, str, str]]:
-    return {(each.service_port, each.address, each.hostname) for each in endpoints}
-
-
-def _accounts(endpoints: Iterable[ServiceEndpoint]) -> set[tuple[str, str]]:
-    return {(endpoint.workload.namespace, endpoint.workload.service_account) for endpoint in endpoints}
-
-
-def _plain_ports(endpoints: Iterable[ServiceEndpoint]) -> set[str]:
-    return {endpoint.service_port for endpoint in endpoints if not endpoint.workload.mesh_tls}

@@ -43,7 +43,7 @@ def build_listeners(
     if proxy.type is ProxyType.GRPC:
         return grpc_listeners(scope, names)
     own = own_workload_metadata(snapshot, proxy)
-    headless = headless_endpoints(scope, snapshot.endpoints)
+    headless = headless_endpoints(scope, endpoints=snapshot.endpoints)
     listeners = {
         **outbound_listeners(scope, headless, proxy, own),
         **inbound_listeners(snapshot, proxy, own),
@@ -60,8 +60,8 @@ def build_clusters(
         return grpc_clusters(scope, names)
     outbound = outbound_clusters(
         scope,
-        snapshot.endpoints,
         snapshot.peer_authentications,
+        endpoints_by_host=snapshot.endpoints,
         explicit=explicit_proxy_port(scope, proxy) != 0,
     )
     return _named({**outbound, **inbound_clusters(snapshot, proxy)}, names)
@@ -74,8 +74,8 @@ def build_routes(
     scope = scope_of(snapshot, proxy)
     if proxy.type is ProxyType.GRPC:
         return _built(lambda name: grpc_route_config(scope, name), names)
-    headless = headless_endpoints(scope, snapshot.endpoints)
-    return _built(lambda name: outbound_route_config(scope, headless, name), names)
+    headless = headless_endpoints(scope, endpoints=snapshot.endpoints)
+    return _built(lambda name: outbound_route_config(scope, name, headless=headless), names)
 
 
 def build_endpoints(

@@ -43,12 +43,12 @@ Endpoints = tuple[ServiceEndpoint, ...]
 _NO_ENDPOINTS: Final[Endpoints] = ()
 
 
-@memoized(types=[CLUSTER])
+@memoized(latest=("endpoints_by_host",), types=[CLUSTER])
 def outbound_clusters(
     scope: SidecarScope,
-    endpoints_by_host: Mapping[str, Endpoints],
     policies: tuple[Config[PeerAuthentication], ...],
     *,
+    endpoints_by_host: Mapping[str, Endpoints],
     explicit: bool,
 ) -> Mapping[str, Cluster]:
     """In the order of their services, the ones that belong to no service last. ``explicit``: through the
@@ -56,7 +56,7 @@ def outbound_clusters(
     clusters: dict[str, Cluster] = {}
     for service in chain.from_iterable(scope.destinations.values()):
         endpoints = declared_endpoints(
-            endpoints_by_host.get(service.hostname, _NO_ENDPOINTS), service.declaration
+            service, endpoints=endpoints_by_host.get(service.hostname, _NO_ENDPOINTS)
         )
         rule = scope.destination_rules.find(service)
         # Only where no endpoint is chosen must all of them be alike.
@@ -66,15 +66,20 @@ def outbound_clusters(
             scope.mesh_config,
             service,
             rule,
-            ports_in_mesh_tls(endpoints, policies, scope.mesh_config) if alike else frozenset(),
-            server_identities(service, endpoints, scope.mesh_config.trust_domain),
+            ports_in_mesh_tls(service, policies, scope.mesh_config, endpoints=endpoints)
+            if alike
+            else frozenset(),
+            server_identities(service, scope.mesh_config.trust_domain, endpoints=endpoints),
             # Only DNS clusters hold their endpoints; all others follow theirs over EDS.
             endpoints if _resolves_by_dns(service) else None,
             by_address=by_address,
         )
         clusters.update(of_service)
         if explicit and service.headless and service.hostname in scope.services:
-            clusters.update(_endpoint_clusters(of_service, service, endpoints, policies, scope.mesh_config))
+            of_endpoints = _endpoint_clusters(
+                of_service, service, policies, scope.mesh_config, endpoints=endpoints
+            )
+            clusters.update(of_endpoints)
     clusters.update(_passthrough_clusters(scope.mesh_config))
     return clusters
 
@@ -131,13 +136,14 @@ def _service_clusters(
     return clusters
 
 
-@memoized()
+@memoized(latest=("endpoints",), types=[CLUSTER])
 def _endpoint_clusters(
     of_service: Mapping[str, Cluster],
     service: Service,
-    endpoints: Endpoints,
     policies: tuple[Config[PeerAuthentication], ...],
     mesh_config: MeshConfig,
+    *,
+    endpoints: Endpoints,
 ) -> Mapping[str, Cluster]:
     """One for each endpoint of a headless service that has a host of its own, and each port."""
     clusters: dict[str, Cluster] = {}

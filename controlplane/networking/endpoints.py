@@ -52,17 +52,18 @@ def outbound_endpoints(
         mesh_config=snapshot.mesh_config,
         port=port,
         subset=subset,
-        endpoints=declared_endpoints(snapshot.endpoints.get(service.hostname, ()), service.declaration),
+        endpoints=declared_endpoints(service, endpoints=snapshot.endpoints.get(service.hostname, ())),
         policies=snapshot.peer_authentications,
     )
 
 
-@memoized()
+# Endpoints may change for days in a mesh where nothing else does: nothing may remember what they were.
+@memoized(latest=("endpoints",))
 def declared_endpoints(
-    endpoints: tuple[ServiceEndpoint, ...], declaration: str
+    service: Service, *, endpoints: tuple[ServiceEndpoint, ...]
 ) -> tuple[ServiceEndpoint, ...]:
     """Of a host's endpoints, those of one of its declarations."""
-    own = tuple(endpoint for endpoint in endpoints if endpoint.declaration == declaration)
+    own = tuple(endpoint for endpoint in endpoints if endpoint.declaration == service.declaration)
     return endpoints if len(own) == len(endpoints) else own
 
 
@@ -74,14 +75,17 @@ def takes_mesh_tls(
     return workload.mesh_tls and not refuses_mesh_tls(policies, mesh_config, workload, endpoint.port)
 
 
-@memoized()
+@memoized(latest=("endpoints",))
 def ports_in_mesh_tls(
-    endpoints: tuple[ServiceEndpoint, ...],
+    service: Service,
     policies: tuple[Config[PeerAuthentication], ...],
     mesh_config: MeshConfig,
+    *,
+    endpoints: tuple[ServiceEndpoint, ...],
 ) -> frozenset[str]:
     """The names of the service's ports of which every endpoint takes mesh TLS; one without endpoints does
     not."""
+    del service  # whose latest endpoints they are
     taking: dict[str, bool] = {}
     for endpoint in endpoints:
         takes = takes_mesh_tls(endpoint, policies, mesh_config)
@@ -89,7 +93,6 @@ def ports_in_mesh_tls(
     return frozenset(name for name, takes in taking.items() if takes)
 
 
-# Endpoints may change for days in a mesh where nothing else does.
 @memoized(latest=("endpoints",), types=[ENDPOINT])
 def _assignment(
     *,

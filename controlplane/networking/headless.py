@@ -33,15 +33,22 @@ class HeadlessEndpoint:
 HeadlessEndpoints = frozenset[HeadlessEndpoint]
 
 
-@memoized()
+@memoized(latest=("endpoints",))
 def headless_endpoints(
-    scope: SidecarScope, endpoints: Mapping[str, tuple[ServiceEndpoint, ...]]
+    scope: SidecarScope, *, endpoints: Mapping[str, tuple[ServiceEndpoint, ...]]
 ) -> HeadlessEndpoints:
     """Of all services whose hosts the proxy may ask for, whether they are ready or not: who dials one means
-    it."""
+    it. The same object for as long as it would be equal."""
     services = (each for each in chain.from_iterable(scope.services.values()) if each.headless)
     found = (_of_service(service, endpoints.get(service.hostname, ())) for service in services)
-    return frozenset(chain.from_iterable(found))
+    return _as_before(scope, found=frozenset(chain.from_iterable(found)))
+
+
+@memoized(latest=("found",))
+def _as_before(scope: SidecarScope, *, found: HeadlessEndpoints) -> HeadlessEndpoints:
+    """What is built from it compares it once more for each proxy, which is quick for the same object."""
+    del scope
+    return found
 
 
 def _of_service(service: Service, endpoints: Iterable[ServiceEndpoint]) -> Iterable[HeadlessEndpoint]:

@@ -8,9 +8,9 @@ from protos.spiffe import SpiffeId
 from protos.type_urls import CLUSTER
 
 
-@memoized(types=[CLUSTER])
+@memoized(latest=("endpoints",), types=[CLUSTER])
 def server_identities(
-    service: Service, endpoints: tuple[ServiceEndpoint, ...], trust_domain: str
+    service: Service, trust_domain: str, *, endpoints: tuple[ServiceEndpoint, ...]
 ) -> frozenset[str]:
     """The ids of the endpoints' service accounts, and what the ServiceEntry lists (``subjectAltNames``)."""
     accounts = {(endpoint.workload.namespace, endpoint.workload.service_account) for endpoint in endpoints}

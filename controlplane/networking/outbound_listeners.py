@@ -5,8 +5,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
+from ipaddress import ip_address, ip_network
 from operator import attrgetter, itemgetter
 from typing import Final
 
@@ -39,7 +40,7 @@ _LOOPBACK: Final = "127.0.0.1"
 _Addresses = Mapping[tuple[str, str], Sequence[str]]  # of headless services, by host and the port's name
 
 
-# More endpoints of a port of a headless service than these share a listener, by their addresses.
+# More endpoints of a port of a headless service than these share a listener.
 _MOST_LISTENERS: Final = 100
 
 
@@ -49,7 +50,7 @@ def outbound_listeners(
     """``own_metadata``: `own_workload_metadata`."""
     listeners: dict[str, Listener] = {}
     if scope.redirected:
-        listeners.update(_transparent_listeners(scope, headless))
+        listeners.update(_transparent_listeners(scope, headless=headless))
     port = explicit_proxy_port(scope, proxy)
     if port:
         explicit = _http_proxy_listener(port, own_metadata)
@@ -76,8 +77,8 @@ def _http_proxy_listener(port: int, own_metadata: str) -> Listener:
     return listener
 
 
-@memoized(types=[LISTENER])
-def _transparent_listeners(scope: SidecarScope, headless: HeadlessEndpoints) -> Mapping[str, Listener]:
+@memoized(latest=("headless",), types=[LISTENER])
+def _transparent_listeners(scope: SidecarScope, *, headless: HeadlessEndpoints) -> Mapping[str, Listener]:
     first = _virtual_outbound(scope)
     binds = _binds(scope, addresses_by_port(headless))
     others = (_port_listener(scope, address, port, bind) for (address, port), bind in binds)
@@ -142,34 +143,51 @@ def _binds(scope: SidecarScope, headless: _Addresses) -> Iterable[tuple[tuple[st
             bind = binds[WILDCARD_ADDRESS, port.number]
             bind.http = True
             bind.taken.add(("", ""))
+        elif service.headless:
+            addresses = headless.get((service.hostname, port.name), [])
+            _add_endpoints(binds, scope, service, port, addresses)
         else:
-            endpoints = headless.get((service.hostname, port.name), []) if service.headless else None
-            _add_connections(binds, scope, service, port, endpoints)
+            _add_connections(binds, scope, service, port)
     return sorted(binds.items(), key=itemgetter(0))
 
 
 def _add_connections(
-    binds: dict[tuple[str, int], _Bind],
-    scope: SidecarScope,
-    service: Service,
-    port: ServicePort,
-    endpoints: Sequence[str] | None,
+    binds: dict[tuple[str, int], _Bind], scope: SidecarScope, service: Service, port: ServicePort
 ) -> None:
     """A service with virtual IPs has a listener on each; one without is told from others of its port by SNI,
-    by its CIDRs, or not at all. ``endpoints`` are the addresses that stand for a headless one (none: nobody
-    can dial it), None for others."""
-    addresses = service.addresses if endpoints is None else endpoints
-    share = endpoints is not None and len(endpoints) > _MOST_LISTENERS
-    virtual_ips = [address for address in addresses if is_ip_address(address) and not share]
-    ranges = tuple(address for address in addresses if share or not is_ip_address(address))
+    by its CIDRs, or not at all."""
+    virtual_ips = [address for address in service.addresses if is_ip_address(address)]
+    ranges = tuple(address for address in service.addresses if not is_ip_address(address))
     idle_timeout = _idle_timeout(scope, service, port)
     for route in l4_routes(scope, service, port, dialled=service.hostname):
         for address in virtual_ips:
             _add_chains(binds[address, port.number], route, service, idle_timeout)
-        if ranges or not (virtual_ips or endpoints is not None):
+        if ranges or not virtual_ips:
             names = route.server_names or ((service.hostname,) if port.protocol.is_tls and not ranges else ())
-            narrowed = L4Route(clusters=route.clusters, server_names=names, subnets=route.subnets or ranges)
+            narrowed = replace(route, server_names=names, subnets=route.subnets or ranges)
             _add_chains(binds[WILDCARD_ADDRESS, port.number], narrowed, service, idle_timeout)
+
+
+def _add_endpoints(
+    binds: dict[tuple[str, int], _Bind],
+    scope: SidecarScope,
+    service: Service,
+    port: ServicePort,
+    addresses: Sequence[str],
+) -> None:
+    """A headless service has a listener on each address of its endpoints, or, where those are very many, a
+    chain in one: if one goes, the connections to the others stay."""
+    share = len(addresses) > _MOST_LISTENERS
+    idle_timeout = _idle_timeout(scope, service, port)
+    for route in l4_routes(scope, service, port, dialled=service.hostname):
+        subnets = [ip_network(subnet, strict=False) for subnet in route.subnets]
+        for address in addresses:
+            if not share:
+                _add_chains(binds[address, port.number], route, service, idle_timeout)
+            elif not subnets or any(ip_address(address) in subnet for subnet in subnets):
+                # The longest prefix counts, so a wider one would never do.
+                narrowed = replace(route, subnets=(address,))
+                _add_chains(binds[WILDCARD_ADDRESS, port.number], narrowed, service, idle_timeout)
 
 
 def _idle_timeout(scope: SidecarScope, service: Service, port: ServicePort) -> timedelta | None:

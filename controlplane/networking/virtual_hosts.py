@@ -40,9 +40,9 @@ _CONNECT: Final = RouteMatch(connect_matcher={})  # no other match ever takes a 
 _DIRECT_RESPONSE_LIMIT_BYTES: Final = 4096
 
 
-@memoized(types=[ROUTE])
+@memoized(latest=("headless",), types=[ROUTE])
 def outbound_route_config(
-    scope: SidecarScope, headless: HeadlessEndpoints, name: str
+    scope: SidecarScope, name: str, *, headless: HeadlessEndpoints
 ) -> RouteConfiguration | None:
     """None for a name that no listener of ours asks for."""
     port, explicit = parse_port(name), name == HTTP_PROXY_ROUTES

@@ -60,7 +60,7 @@ KINDS: Mapping[str, Kind] = {
     ),
     "ServiceEntry": Kind(model=ServiceEntry, api_versions=_NETWORKING, touches=_EVERYTHING),
     "WorkloadEntry": Kind(model=WorkloadEntry, api_versions=_NETWORKING, touches=frozenset()),
-    # Endpoints, since it chooses among several declarations of a host.
+    # Endpoints too: of several declarations of a host it may import another one.
     "Sidecar": Kind(model=Sidecar, api_versions=_NETWORKING, touches=_EVERYTHING),
     # A port that refuses mesh TLS is dialled without: by each endpoint, or by a cluster that chooses none.
     "PeerAuthentication": Kind(

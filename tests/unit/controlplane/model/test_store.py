@@ -17,7 +17,7 @@ from controlplane.model.status import Fault, Origin, ResourceStatus, State
 from controlplane.model.store import Store
 from controlplane.networking import build_clusters, build_endpoints, scope_of
 from controlplane.resources.registry import parse_resource
-from protos.type_urls import PUSH_ORDER, ROUTE
+from protos.type_urls import CLUSTER, PUSH_ORDER, ROUTE
 from tests.support.documents import (
     Document,
     destination,
@@ -980,20 +980,7 @@ class TestChanges:
         assert (change.full, change.endpoints) == (False, frozenset())
         assert "x" in {each.name for each in snapshot.workloads}
 
-    def test_a_new_identity_among_the_endpoints_is_a_full_change(self) -> None:
-        store = store_with(*reviews_mesh())
-        feed(store, workload("x", "10.0.0.7", {"app": "reviews"}, serviceAccount="another"))
-        assert store.build()[1].full
-
-    def test_the_first_endpoint_without_a_sidecar_is_a_full_change_and_the_next_is_none(self) -> None:
-        """A cluster that does not choose its endpoints speaks TLS only where all of them do."""
-        labels = {"app": "reviews", "security.istio.io/tlsMode": "istio"}
-        store = store_with(service("reviews"), workload("a", "10.0.0.1", labels))
-        for name, full in (("b", True), ("c", False)):
-            feed(store, workload(name, "10.0.0.2", {"app": "reviews"}))
-            assert store.build()[1].full is full
-
-    def test_endpoints_that_are_resolved_by_dns_are_a_full_change(self) -> None:
+    def test_endpoints_that_are_resolved_by_dns_are_in_clusters(self) -> None:
         entry = document(
             "ServiceEntry",
             "api",
@@ -1006,7 +993,7 @@ class TestChanges:
         )
         store = store_with(entry, workload("a", "a.example.com", {"app": "api"}))
         feed(store, workload("b", "b.example.com", {"app": "api"}))
-        assert store.build()[1].full
+        assert store.build()[1].types == {CLUSTER}
 
     def test_another_address_of_a_headless_service_is_told_and_no_full_change(self) -> None:
         labels = {"app": "reviews"}

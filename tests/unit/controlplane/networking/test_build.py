@@ -1,13 +1,20 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import statistics
 import time
+from typing import Any
 
+import pytest
+
+from controlplane.model.proxy import InterceptionMode
+from controlplane.model.service import Protocol, ServiceEndpoint
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.networking import build_clusters, build_endpoints, build_listeners, build_routes
+from controlplane.networking.headless import HeadlessEndpoint
 from tests.support.bookinfo_mesh import REVIEWS, bookinfo
-from tests.support.meshes import mesh, service, sidecar_proxy, workload
+from tests.support.meshes import endpoints_of, mesh, port, service, sidecar_proxy, workload
 
 SERVICES, ENDPOINTS = 1000, 10
 
@@ -101,3 +108,28 @@ def test_builders_do_not_change_what_they_handed_out() -> None:
     build_clusters(snapshot, sidecar_proxy("other", namespace="data"))
     again = {name: message.SerializeToString() for name, message in build_clusters(snapshot, proxy).items()}
     assert first == again
+
+
+@pytest.mark.parametrize("fields", [{}, {"headless": True}], ids=["balanced", "headless"])
+def test_what_endpoints_were_is_not_remembered(fields: dict[str, Any]) -> None:
+    """They may change for days in a mesh where nothing else does, and each change of a proxy's own builds all
+    that it needs."""
+    tcp = service("db", port(3306, Protocol.TCP), **fields)
+    snapshot = mesh((tcp, []), (service("reviews"), []), proxy_http_port=15007)
+    proxies = [sidecar_proxy(), sidecar_proxy(interception_mode=InterceptionMode.NONE)]
+    for index in range(20):
+        (endpoint,) = endpoints_of(tcp, [workload("db", f"10.7.0.{index}")])
+        at = {tcp.hostname: (dataclasses.replace(endpoint, hostname="db-0"),)}
+        changed = dataclasses.replace(snapshot, endpoints=at)
+        for proxy in proxies:
+            clusters, listeners = build_clusters(changed, proxy), build_listeners(changed, proxy)
+            build_endpoints(changed, proxy, clusters)
+            build_routes(changed, proxy, ["http_proxy", "9080"])
+            assert f"10.7.0.{index}_3306" in listeners or not fields or proxy is not proxies[0]
+    del endpoint, at, changed, clusters, listeners
+    gc.collect()
+    remembered = {each.address for each in gc.get_objects() if isinstance(each, ServiceEndpoint)}
+    known = [address for address in remembered if address.startswith("10.7.0.")]
+    assert known == ["10.7.0.19"]
+    dialled = {each.address for each in gc.get_objects() if isinstance(each, HeadlessEndpoint)}
+    assert len([address for address in dialled if address.startswith("10.7.0.")]) <= 1

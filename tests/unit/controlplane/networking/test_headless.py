@@ -110,18 +110,47 @@ class TestRedirectedConnections:
         built = listeners(mesh((headless("kafka", TCP), [workload("kafka", "kafka.example.com")])))
         assert not [name for name in built if name.endswith("_9092")]
 
-    def test_a_port_of_very_many_endpoints_has_one_listener_by_their_addresses(self) -> None:
+    def test_a_port_of_very_many_endpoints_has_one_listener_with_a_chain_for_each(self) -> None:
         snapshot = stateful(headless("kafka", TCP), count=300)
         built = listeners(snapshot)
         assert [name for name in built if name.endswith("_9092")] == ["0.0.0.0_9092"]
         found = built["0.0.0.0_9092"]
-        (chain,) = found.filter_chains
-        ranges = chain.filter_chain_match.prefix_ranges
-        assert {each.address_prefix for each in ranges} == {
-            each.address for each in snapshot.endpoints[KAFKA]
-        }
-        assert {each.prefix_len.value for each in ranges} == {32}
+        matches = [each.filter_chain_match.prefix_ranges for each in found.filter_chains]
+        assert [(each.address_prefix, each.prefix_len.value) for (each,) in matches] == sorted(
+            (each.address, 32) for each in snapshot.endpoints[KAFKA]
+        )
+        assert {tcp(each).cluster for each in found.filter_chains} == {f"outbound|9092||{KAFKA}"}
         assert tcp(found.default_filter_chain).cluster == "PassthroughCluster"
+
+    def test_the_chains_of_very_many_endpoints_stay_when_one_of_them_goes(self) -> None:
+        """A proxy drains the connections of a chain that is not there any more."""
+        snapshot = stateful(headless("kafka", TCP), count=300)
+        others = tuple(each for each in snapshot.endpoints[KAFKA] if each.address != "10.1.0.7")
+        after = dataclasses.replace(snapshot, endpoints={KAFKA: others})
+        old, new = (listeners(each)["0.0.0.0_9092"].filter_chains for each in (snapshot, after))
+        (gone,) = [each for each in old if each not in new]
+        assert gone.filter_chain_match.prefix_ranges[0].address_prefix == "10.1.0.7"
+        assert [each for each in old if each is not gone] == list(new)
+
+    @pytest.mark.parametrize("count", [2, 300])
+    def test_a_route_for_some_of_the_addresses_is_followed(self, count: int) -> None:
+        to = "reviews.default.svc.cluster.local"
+        elsewhere = [{"destination": {"host": to, "port": {"number": 9080}}}]
+        rules = [{"match": [{"destinationSubnets": ["10.1.0.2"], "port": 9092}], "route": elsewhere}]
+        snapshot = stateful(
+            headless("kafka", TCP),
+            count=count,
+            others=[service("reviews", port(9080, Protocol.TCP))],
+            virtual_services={"kafka": {"hosts": [KAFKA], "tcp": rules}},
+        )
+        built = listeners(snapshot)
+        name = "10.1.0.2_9092" if count == 2 else "0.0.0.0_9092"
+        leads_to = {}
+        for chain in built[name].filter_chains:
+            for each in chain.filter_chain_match.prefix_ranges:
+                leads_to[each.address_prefix] = tcp(chain).cluster
+        assert leads_to["10.1.0.2"] == f"outbound|9080||{to}"
+        assert leads_to.get("10.1.0.1") == (None if count == 2 else f"outbound|9092||{KAFKA}")
 
     def test_two_headless_services_of_one_port_are_told_apart(self) -> None:
         snapshot = mesh(

@@ -8,31 +8,24 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from controlplane.errors import ResourceError
 from controlplane.model.mesh_config import MeshConfig
-from controlplane.model.proxy import InterceptionMode, Proxy
-from controlplane.model.snapshot import MeshSnapshot
+from controlplane.model.proxy import InterceptionMode
 from controlplane.model.store import Store
-from controlplane.networking import (
-    build_clusters,
-    build_endpoints,
-    build_listeners,
-    build_routes,
-    forget_unused,
-)
+from controlplane.networking import forget_unused
 from controlplane.resources.core import ServicePort
 from controlplane.resources.registry import KINDS
 from controlplane.resources.service_entry import ServicePort as EntryPort
 from protos import type_urls
 from tests.support.documents import Document, document, feed, key_of
-from tests.support.following_proxies import FollowingProxies, Held, endpoint_names, route_names
+from tests.support.following_proxies import FollowingProxies
 from tests.support.meshes import grpc_proxy, sidecar_proxy
 from tests.support.random_resources import ResourceMaker
+from tests.support.xds_differences import at_once, differences
 
 SERVICES = ["s0", "s1", "s2"]
 # The last one is seen where nothing narrows the view, or a route leads to it.
@@ -179,24 +172,6 @@ def fed(store: Store, before: Document | None, after: Document | None) -> bool:
 
 def file_of(resource: Document) -> str:
     return str(key_of(resource))
-
-
-def at_once(snapshot: MeshSnapshot, proxy: Proxy) -> Held:
-    clusters, listeners = build_clusters(snapshot, proxy), build_listeners(snapshot, proxy)
-    held: dict[str, Any] = {
-        type_urls.CLUSTER: clusters,
-        type_urls.LISTENER: listeners,
-        type_urls.ENDPOINT: build_endpoints(snapshot, proxy, endpoint_names(clusters.values())),
-        type_urls.ROUTE: build_routes(snapshot, proxy, route_names(listeners.values())),
-    }
-    return held
-
-
-def differences(held: Held, expected: Held) -> Iterator[str]:
-    for type_url, short in type_urls.SHORT_NAMES.items():
-        for name in held[type_url].keys() | expected[type_url].keys():
-            if held[type_url].get(name) != expected[type_url].get(name):
-                yield f"{short} {name}"
 
 
 @pytest.mark.parametrize("seed", range(6))

@@ -1,0 +1,31 @@
+"""What proxies hold, and what they would be sent if they came now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from controlplane.model.proxy import Proxy
+from controlplane.model.snapshot import MeshSnapshot
+from controlplane.networking import build_clusters, build_endpoints, build_listeners, build_routes
+from protos import type_urls
+from tests.support.following_proxies import Held, endpoint_names, route_names
+
+
+def at_once(snapshot: MeshSnapshot, proxy: Proxy) -> Held:
+    clusters, listeners = build_clusters(snapshot, proxy), build_listeners(snapshot, proxy)
+    held: dict[str, Any] = {
+        type_urls.CLUSTER: clusters,
+        type_urls.LISTENER: listeners,
+        type_urls.ENDPOINT: build_endpoints(snapshot, proxy, endpoint_names(clusters.values())),
+        type_urls.ROUTE: build_routes(snapshot, proxy, route_names(listeners.values())),
+    }
+    return held
+
+
+def differences(held: Held, expected: Held) -> Iterator[str]:
+    """The resources that differ, by type and name."""
+    for type_url, short in type_urls.SHORT_NAMES.items():
+        for name in held[type_url].keys() | expected[type_url].keys():
+            if held[type_url].get(name) != expected[type_url].get(name):
+                yield f"{short} {name}"
