@@ -164,7 +164,7 @@ CHUNKED_HEAD = b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\
 def test_chunks_begin_behind_their_own_head_wherever_the_body_before_was_cut(trailers: bytes) -> None:
     before = CHUNKED_HEAD + b"0\r\n" + trailers + b"\r\n"
     body = b"\r\n\r\n0\r\n\r\n"  # which also ends a head, and a body
-    following = CHUNKED_HEAD + b"9\r\n" + body + b"\r\n0\r\n\r\n"
+    following = CHUNKED_HEAD + b"9 \r\n" + body + b"\r\n0\r\n\r\n"  # which llhttp refuses
     places = range(len(CHUNKED_HEAD), len(before) + 1)
     for cuts in itertools.combinations_with_replacement(places, 3):
         edges = [0, *cuts, len(before)]
