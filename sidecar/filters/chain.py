@@ -19,16 +19,20 @@ is already known to the filters.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
 from sidecar.config.listener import HttpConnectionManager
-from sidecar.errors import ConfigError, NoRouteError, UpgradeRejectedError
-from sidecar.http.message import Request, Response, Service
+from sidecar.errors import ConfigError, InternalError, NoRouteError, UpgradeRejectedError
+from sidecar.http.h1_rules import printable
+from sidecar.http.message import Headers, Request, Response, Service
 from sidecar.router.forward import Forward
 from sidecar.router.match import RouteTableRef
 
 ROUTER = "envoy.filters.http.router"
+
+_ENDS_A_LINE = re.compile(rb"[\r\n\0]").search
 
 
 class Filter(Protocol):
@@ -71,19 +75,32 @@ def _before(http_filter: Filter, proceed: Service) -> Service:
         got: list[Response] = []
 
         async def proceed_and_note(request: Request) -> Response:
+            _put_in_order(request.headers)
             response = await proceed(request)
             got.append(response)
             return response
 
         try:
-            return await http_filter(request, proceed_and_note)
+            response = await http_filter(request, proceed_and_note)
+            _put_in_order(response.headers)
         except BaseException:
-            for response in got:
-                if not isinstance(response.body, bytes):
-                    response.body.close()
+            for left in got:
+                if not isinstance(left.body, bytes):
+                    left.body.close()
             raise
+        return response
 
     return run
+
+
+def _put_in_order(headers: Headers) -> None:
+    """What a filter has left: names in lower case, by which all others know them, the codec's own included.
+    Raises `InternalError` for what would end its line: it could be another header, or another message."""
+    for index, (name, value) in enumerate(headers):
+        if _ENDS_A_LINE(name) or _ENDS_A_LINE(value):
+            raise InternalError(f"a filter has left a line's end or a NUL in the header {printable(name)}")
+        if not name.islower():
+            headers[index] = (name.lower(), value)
 
 
 class RouteMatching:

@@ -2,8 +2,9 @@
 space that recipients must take; it does not know that.
 
 A chunk's line is its size in hexadecimal digits, and extensions. Spaces and tabs are taken after the size,
-around ``;`` and ``=``, and at the end: some servers pad the size. Everything else is refused, so that no
-other parser can see another chunk: white space before the size or within it, signs, ``0x``, other control
+around ``;`` and ``=``, and at the end: some servers pad the size. An extension may lack its name, as llhttp
+has it: what is taken must not depend on who of both reads it. Everything else is refused, so that no other
+parser can see another chunk: white space before the size or within it, signs, ``0x``, other control
 characters, and a CR or an LF that is not the line's end.
 """
 
@@ -21,7 +22,13 @@ _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])
 # No part gives back what it has taken: a line is read once, however it is made.
 _LINE = re.compile(
     rb"([0-9A-Fa-f]++)"
-    rb"(?>[ \t]*+;[ \t]*+" + _TOKEN + rb"(?>[ \t]*+=[ \t]*+(?>" + _TOKEN + rb"|" + _QUOTED + rb")?+)?+)*+"
+    rb"(?>[ \t]*+;[ \t]*+(?>"
+    + _TOKEN
+    + rb")?+(?>[ \t]*+=[ \t]*+(?>"
+    + _TOKEN
+    + rb"|"
+    + _QUOTED
+    + rb")?+)?+)*+"
     rb"[ \t]*+"
 )
 

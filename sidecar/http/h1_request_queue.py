@@ -43,7 +43,8 @@ class RequestQueue:
     def feed(self, data: bytes) -> None:
         if len(data) <= MAX_FEED_BYTES and not self._unparsed:
             self._waiting.extend(self.reader.feed(data))
-            if len(self._waiting) > MAX_WAITING_REQUESTS:
+            if self.reader.unread or len(self._waiting) > MAX_WAITING_REQUESTS:
+                self._unparsed = memoryview(self.reader.unread)
                 self._choose_reading()
         else:
             self._unparsed = memoryview(bytes(self._unparsed) + data if self._unparsed else data)
@@ -89,6 +90,8 @@ class RequestQueue:
         while self._unparsed and len(self._waiting) <= MAX_WAITING_REQUESTS:
             piece, self._unparsed = self._unparsed[:MAX_FEED_BYTES], self._unparsed[MAX_FEED_BYTES:]
             self._waiting.extend(self.reader.feed(piece))
+            if self.reader.unread:
+                self._unparsed = memoryview(self.reader.unread + bytes(self._unparsed))
         self._choose_reading()
 
     def _choose_reading(self) -> None:

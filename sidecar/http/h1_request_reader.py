@@ -25,6 +25,9 @@ _SPECIAL = HOP_BY_HOP | {b"host", b"expect", b"te"}
 # What the connection manager vouches for in a head must not come in past it, behind the body.
 _MANAGED_PREFIXES = (b"x-envoy-", b"x-forwarded-")
 
+# Of one `feed`: small requests cost much more memory than their bytes, and few of them are soon served.
+MAX_REQUESTS_AT_ONCE = 16
+
 # The HTTP/2 upgrade is an offer that RFC 9113 3.1 withdrew: Envoy does not take it up either.
 _DECLINED_UPGRADES = frozenset((b"h2c",))
 
@@ -62,9 +65,14 @@ class IncomingRequest:
         self.received_bytes = 0
 
 
+class _EnoughError(Exception):
+    """Raised by a callback of llhttp's: what follows is left unread."""
+
+
 class RequestReader:
     """Feed it what was read; it returns the requests whose head became complete, each with its body: plain
-    bytes if that was complete too, else a `Body` that later bytes go to.
+    bytes if that was complete too, else a `Body` that later bytes go to. What it has left `unread`, since so
+    many requests were complete before, is to be fed next.
 
     It never raises: `error` is what the client did wrong, after the requests already returned; no request
     follows it, nor one that said ``Connection: close``.
@@ -80,6 +88,7 @@ class RequestReader:
     ) -> None:
         self.error: DownstreamError | None = None
         self.head_pending = False
+        self.unread = b""
         self._source = source
         self._max_headers_bytes = max_headers_bytes
         self._max_headers_count = max_headers_count
@@ -110,6 +119,7 @@ class RequestReader:
             self._request.received_bytes += len(data)
             self._tunnel.feed(bytes(data))
             return []
+        self.unread = b""
         if self._last or self._failed():
             return []
         if self.head_pending:
@@ -147,19 +157,30 @@ class RequestReader:
         except httptools.HttpParserError as error:
             failure = error
         request = self._request
-        if request.chunked and request is not first and not request.complete:
-            # Chunks began. No callback says where it was called: what came before them is counted.
+        chunks_began = request.chunked and request is not first and not request.complete
+        enough = failure is not None and isinstance(failure.__context__, _EnoughError)
+        if chunks_began or enough:
+            # No callback says where it was called: what came before is counted.
             text = tail + bytes(data)
             requests = [whole for whole in self._arrived[before:] if whole is not first]
             try:
                 at = end_of_head(text, 0, begun=True) if trailing else first.received_bytes - received_bytes
-                at = _end_of_heads(text, at, requests, head_pending=head_pending)
+                for whole in requests:  # the first head of all may have begun before
+                    at = end_of_head(text, at, begun=head_pending)
+                    at = end_of_chunks(text, at) if whole.chunked else at + whole.received_bytes
+                    head_pending = False
+                if chunks_began:
+                    at = end_of_head(text, at, begun=head_pending)
             except ValueError:
                 self._refuse(
                     DownstreamProtocolError("malformed HTTP/1.1: it is not certain where a head ends")
                 )
                 return b""
-            return self._begin_chunks(text[at:], failure)
+            if chunks_began:
+                return self._begin_chunks(text[at:], failure)
+            self._parser = httptools.HttpRequestParser(self)
+            self.unread = text[at:]
+            return b""
         if failure is not None:
             self._fail(failure)
         elif self.head_pending or self._trailing:
@@ -176,6 +197,7 @@ class RequestReader:
             except DownstreamProtocolError as error:
                 self._refuse(error)
             self._trailing = decoder.ended
+            self._tail = chunks[-3:]
             self._chunk_decoder = None if decoder.ended else decoder
             return b""
         if isinstance(failure, httptools.HttpParserCallbackError):
@@ -231,6 +253,8 @@ class RequestReader:
     def on_message_begin(self) -> None:
         if self._replaying:
             return
+        if len(self._arrived) >= MAX_REQUESTS_AT_ONCE:
+            raise _EnoughError
         self.head_pending = True
         self._target = b""
         self._fields = []
@@ -407,13 +431,3 @@ class RequestReader:
         if self._returned and isinstance(request.body, Body) and not request.complete:
             request.body.fail(error)
         self._returned = True
-
-
-def _end_of_heads(data: bytes, at: int, requests: list[IncomingRequest], *, head_pending: bool) -> int:
-    """Where the head ends that comes after `requests`, whole ones, which begin at `at`. The first head of all
-    was `head_pending`: it began before. Raises `ValueError` if one does not end."""
-    for request in requests:
-        at = end_of_head(data, at, begun=head_pending)
-        at = end_of_chunks(data, at) if request.chunked else at + request.received_bytes
-        head_pending = False
-    return end_of_head(data, at, begun=head_pending)

@@ -133,8 +133,9 @@ def read_source(source: DataSource) -> bytes:
     try:
         with Path(source.filename).open("rb") as file:
             content = file.read(_MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise IdentityError(f"{source.filename}: cannot be read: {error.strerror or error}") from error
+    except (OSError, ValueError) as error:  # a name with a NUL is a `ValueError`
+        reason = getattr(error, "strerror", None) or error
+        raise IdentityError(f"{source.filename}: cannot be read: {reason}") from error
     if len(content) > _MAX_FILE_BYTES:
         raise IdentityError(f"{source.filename}: is larger than {_MAX_FILE_BYTES} bytes")
     return content

@@ -133,14 +133,15 @@ def _header_operator(name: str, argument: str, limit_bytes: int | None) -> Opera
 
 
 def _request_header(request: LoggedRequest | None, name: bytes) -> bytes | None:
+    """None, and not empty, for what a malformed request never said, and for the path of CONNECT."""
     if request is None:
         return None
     if name == b":method":
-        return request.method
+        return request.method or None
     if name == b":path":
-        return request.path
+        return request.path or None
     if name in (b":authority", b"host"):
-        return request.authority
+        return request.authority or None
     if name == b":scheme":
         return request.scheme
     return _find(request, name)

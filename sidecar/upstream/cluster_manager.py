@@ -97,28 +97,35 @@ class ClusterManager:
         first look-ups are under way: begun here where they have not been before. Look-ups of clusters that
         are not among them any more end."""
         wanted = {name: config for name, config in clusters.items() if config.discovery in DNS_KINDS}
+        superseded: dict[str, DnsDiscovery] = {}
         for name, warming in tuple(self._warming.items()):
             if wanted.get(name) is not warming.config:
-                self._end(self._warming.pop(name))
+                superseded[name] = self._warming.pop(name)
+                self._end(warming)
                 if name not in wanted and name not in self._clusters:
                     self._stats.forget_cluster(_stat_name(warming.config))
         for name, config in wanted.items():
             serves = self._clusters.get(name)
             if name not in self._warming and (serves is None or serves.config is not config):
-                self._warming[name] = self._discover(config)
+                self._warming[name] = self._discover(config, superseded.get(name))
         return {
             name
             for name, warming in self._warming.items()
             if not warming.warm and warming.config.dns.wait_for_warm
         }
 
-    def _discover(self, config: ClusterConfig) -> DnsDiscovery:
+    def _discover(self, config: ClusterConfig, superseded: DnsDiscovery | None = None) -> DnsDiscovery:
+        """What is known of its names already comes from the discovery that was `superseded` before it served,
+        if that was warm, else from the one that serves."""
+        known = (
+            superseded if superseded is not None and superseded.warm else self._discoveries.get(config.name)
+        )
         discovery = DnsDiscovery(
             config,
             self._stats.cluster(_stat_name(config)),
             self._dns,
             self._on_warm,
-            self._discoveries.get(config.name),
+            known,
         )
         discovery.start()
         return discovery

@@ -106,6 +106,33 @@ def test_any_split_of_any_bytes_gives_the_same_end(data: bytes, cuts: list[int])
         ]
 
 
+pieces_of_chunks = st.sampled_from(
+    [b"2", b"0", b";", b"=", b"a", b'"', b'"q"', b"\\", b" ", b"\t", b"\r", b"\n", b"\r\n", b"\xe9", b"\x01",
+     b"g", b",", b"ab\r\n", b"2\r\nab\r\n", b"0\r\n\r\n", b"x: y\r\n"]
+)  # fmt: skip
+
+
+pieces_of_extensions = st.sampled_from([b";", b"=", b"a", b'"q"', b" "])
+chunk_lines = st.one_of(
+    st.lists(pieces_of_chunks, max_size=6), st.lists(pieces_of_extensions, max_size=4)
+).map(b"".join)
+
+
+@settings(max_examples=600)
+@given(line=chunk_lines, cuts=st.lists(st.integers(0, 400), max_size=6))
+def test_chunks_are_taken_or_refused_alike_by_both_who_read_them(line: bytes, cuts: list[int]) -> None:
+    """llhttp, where they come with their head, and ourselves."""
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+    data = head + b"2" + line + b"\r\nab\r\n0\r\n\r\n"
+    whole, whole_reader = read(data, [])
+    split, split_reader = read(data, [len(head), *cuts])
+    assert type(whole_reader.error) is type(split_reader.error)
+    if whole_reader.error is None:
+        assert [(r.complete, body_of(r.body)) for r in whole] == [
+            (r.complete, body_of(r.body)) for r in split
+        ]
+
+
 @settings(max_examples=200)
 @given(data=st.binary(max_size=300))
 def test_rubbish_is_refused_without_a_traceback(data: bytes) -> None:

@@ -200,6 +200,12 @@ def names(line: bytes) -> list[str]:
     return list(json.loads(line))
 
 
+def test_what_was_no_request_is_logged_alike(pair: tuple[Proxy, Proxy]) -> None:
+    envoys, ours = (proxy.lines("plain_requests", 4) for proxy in pair)
+    assert envoys[3].startswith(b"- - HTTP/1.1 400 ")
+    assert ours == envoys
+
+
 def test_tcp_connections_are_logged_alike(pair: tuple[Proxy, Proxy]) -> None:
     envoys, ours = (json.loads(proxy.lines("tcp", 1)[0]) for proxy in pair)
     assert ours == envoys

@@ -48,6 +48,7 @@ REQUEST_BODIES = {
     "in chunks with extensions": chunked("5;a=b", "hello", "0;c"),
     "in chunks with padded sizes": chunked("5  ", "hello", "6\t ", " world", "0 "),
     "in chunks with white space around extensions": chunked("5 ; a = b ;c", "hello", '0; d="e f" '),
+    "in chunks with extensions without names": chunked("5;", "hello", "1;;a", "!", "0;=b"),
     "in chunks with sizes in capitals and zeros": chunked("00A", "0123456789", "000"),
     "in chunks of a GET": chunked("2", "ab", "0", line="GET /"),
     "in chunks, named in capitals": chunked("2", "ab", "0", field="Transfer-Encoding: Chunked"),

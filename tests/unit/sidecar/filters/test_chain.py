@@ -5,9 +5,9 @@ import asyncio
 import pytest
 
 from sidecar.config.listener import HttpConnectionManager, HttpFilter
-from sidecar.errors import ConfigError, NoRouteError, UpgradeRejectedError
+from sidecar.errors import ConfigError, InternalError, NoRouteError, UpgradeRejectedError
 from sidecar.filters.chain import ROUTER, build
-from sidecar.http.message import Body, Request, Response, Service, get_header
+from sidecar.http.message import Body, Headers, Request, Response, Service, get_header
 from sidecar.router.match import CompiledRoute, RouteTable, RouteTableRef
 from tests.support.requests import make_request
 from tests.support.routes import configuration, exact, prefix, route, to, virtual_host
@@ -72,6 +72,40 @@ async def test_filters_run_in_the_order_of_the_configuration() -> None:
         make_request()
     )
     assert response.headers == [(b"tag", b"1"), (b"tag", b"2")]
+
+
+class Leave:
+    """Leaves headers in the request, and in the response."""
+
+    def __init__(self, config: object | None) -> None:
+        assert isinstance(config, tuple)
+        self._request, self._response = config
+
+    async def __call__(self, request: Request, proceed: Service) -> Response:
+        request.headers += self._request
+        response = await proceed(request)
+        response.headers += self._response
+        return response
+
+
+def leaving(request: Headers, response: Headers) -> Service:
+    filters = manager(HttpFilter(name="leave", config=(request, response)))
+    routes = table(route(prefix(), name="all"))
+    return build(filters, routes=routes, router=echo_router, filters={"leave": Leave})
+
+
+async def test_names_that_a_filter_leaves_are_known_in_any_case() -> None:
+    """Else the codec does not know its own: ``Transfer-Encoding`` would frame the message anew."""
+    stack = leaving([(b"Transfer-Encoding", b"chunked")], [(b"Content-Length", b"7"), (b"x-a", b"B")])
+    response = await stack(make_request())
+    assert response.headers == [(b"transfer-encoding", b"chunked"), (b"content-length", b"7"), (b"x-a", b"B")]
+
+
+@pytest.mark.parametrize("field", [(b"x-a", b"1\r\nx-b: 2"), (b"x-a: 1\nx-b", b"2"), (b"x-a", b"\0")])
+async def test_a_filter_cannot_end_a_line(field: tuple[bytes, bytes]) -> None:
+    for stack in (leaving([field], []), leaving([], [field])):
+        with pytest.raises(InternalError, match="x-a"):
+            await stack(make_request())
 
 
 @pytest.mark.parametrize(

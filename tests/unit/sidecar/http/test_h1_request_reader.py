@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import tracemalloc
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,8 @@ from sidecar.errors import (
     HeadersTooLargeError,
     UnsupportedTransferCodingError,
 )
-from sidecar.http.h1_request_reader import IncomingRequest, RequestReader
+from sidecar.http import h1_request_reader
+from sidecar.http.h1_request_reader import MAX_REQUESTS_AT_ONCE, IncomingRequest, RequestReader
 from sidecar.http.message import Body
 
 HOST = b"Host: reviews:9080\r\n"
@@ -34,7 +36,12 @@ def new_reader(**limits: int) -> RequestReader:
 
 def feed_pieces(pieces: list[bytes], **limits: int) -> tuple[list[IncomingRequest], RequestReader]:
     reader = new_reader(**limits)
-    return [request for piece in pieces for request in reader.feed(piece)], reader
+    requests = []
+    for piece in pieces:
+        requests += reader.feed(piece)
+        while reader.unread:
+            requests += reader.feed(reader.unread)
+    return requests, reader
 
 
 def body_of(request: IncomingRequest) -> bytes:
@@ -117,16 +124,18 @@ FRAMED = st.one_of(
 @given(
     st.lists(st.tuples(st.sampled_from([b"", b"\r\n", b"\r\n\r\n"]), FRAMED), min_size=1, max_size=5),
     st.lists(st.integers(0, 600), max_size=8),
+    st.sampled_from([1, 2, MAX_REQUESTS_AT_ONCE]),
 )
 def test_pipelined_requests_are_told_apart_however_they_are_framed_and_cut(
-    messages: list[tuple[bytes, tuple[bytes, bytes, bytes]]], cuts: list[int]
+    messages: list[tuple[bytes, tuple[bytes, bytes, bytes]]], cuts: list[int], at_once: int
 ) -> None:
     data = b"".join(
         b"%bPOST /%d HTTP/1.1\r\n%b%b\r\n%b" % (empty_lines, number, HOST, framing, encoded)
         for number, (empty_lines, (framing, encoded, _)) in enumerate(messages)
     )
     bounds = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
-    requests, reader = feed_pieces([data[start:end] for start, end in itertools.pairwise(bounds)])
+    with patch.object(h1_request_reader, "MAX_REQUESTS_AT_ONCE", at_once):
+        requests, reader = feed_pieces([data[start:end] for start, end in itertools.pairwise(bounds)])
     assert reader.error is None
     assert [(request.path, body_of(request)) for request in requests] == [
         (b"/%d" % number, body) for number, (_, (_, _, body)) in enumerate(messages)
@@ -134,18 +143,33 @@ def test_pipelined_requests_are_told_apart_however_they_are_framed_and_cut(
     assert all(request.complete for request in requests)
 
 
+def test_small_requests_that_come_together_are_read_few_at_a_time() -> None:
+    reader = new_reader()
+    data = b"".join(b"GET /%d HTTP/1.1\r\n%b\r\n" % (number, HOST) for number in range(100))
+    counts, paths = [], []
+    while data:
+        requests = reader.feed(data)
+        counts.append(len(requests))
+        paths += [request.path for request in requests]
+        data = reader.unread
+    assert max(counts) == MAX_REQUESTS_AT_ONCE
+    assert paths == [b"/%d" % number for number in range(100)]
+    assert reader.error is None
+
+
 CHUNKED_HEAD = b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n"
 
 
 @pytest.mark.parametrize("trailers", [b"", b"X-Sum: 1\r\n"])
 def test_chunks_begin_behind_their_own_head_wherever_the_body_before_was_cut(trailers: bytes) -> None:
-    before, behind = CHUNKED_HEAD + b"0", b"\r\n" + trailers + b"\r\n"
+    before = CHUNKED_HEAD + b"0\r\n" + trailers + b"\r\n"
     body = b"\r\n\r\n0\r\n\r\n"  # which also ends a head, and a body
-    following = CHUNKED_HEAD + b"9\r\n" + body + b"\r\n0\r\n\r\n"
-    for cuts in itertools.combinations_with_replacement(range(len(behind) + 1), 3):
-        edges = [0, *cuts, len(behind)]
-        pieces = [behind[start:end] for start, end in itertools.pairwise(edges) if start != end]
-        requests, reader = feed_pieces([before, *pieces[:-1], pieces[-1] + following])
+    following = CHUNKED_HEAD + b"9 \r\n" + body + b"\r\n0\r\n\r\n"  # which llhttp refuses
+    places = range(len(CHUNKED_HEAD), len(before) + 1)
+    for cuts in itertools.combinations_with_replacement(places, 3):
+        edges = [0, *cuts, len(before)]
+        pieces = [before[start:end] for start, end in itertools.pairwise(edges) if start != end]
+        requests, reader = feed_pieces([*pieces[:-1], pieces[-1] + following])
         assert reader.error is None, pieces
         assert [(body_of(request), request.complete) for request in requests] == [
             (b"", True),

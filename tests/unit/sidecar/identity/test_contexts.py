@@ -189,6 +189,13 @@ def test_versions_are_bounded_as_configured() -> None:
         ),
         (
             TlsParameters(
+                certificate=certificate_for("a"),
+                validation=Validation(trusted_ca=DataSource(filename="a\0b")),
+            ),
+            "cannot be read: embedded null byte",
+        ),
+        (
+            TlsParameters(
                 certificate=TlsCertificate(
                     certificate_chain=certificate_for("a").certificate_chain,
                     private_key=certificate_for("b").private_key,

@@ -52,6 +52,14 @@ def test_the_default_line_is_envoys(tmp_path: Path) -> None:
     )
 
 
+def test_a_line_about_what_was_no_request_has_as_many_fields(tmp_path: Path) -> None:
+    malformed = SimpleNamespace(method=b"", scheme=b"http", path=b"", authority=b"", headers=[])
+    line = logged(tmp_path, None, info(), malformed, None)
+    assert line.endswith('"- - HTTP/1.1" 200 - 0 5 154 - "-" "-" "-" "-" "10.0.2.1:80"\n')
+    format_ = {"method": "%REQ(:METHOD)%", "path": "%REQ(X-ENVOY-ORIGINAL-PATH?:PATH)%"}
+    assert logged(tmp_path, format_, info(), malformed, None).endswith('{"method":null,"path":null}\n')
+
+
 def test_json_has_null_for_what_is_not_there(tmp_path: Path) -> None:
     format_ = {"code": "%RESPONSE_CODE%", "flags": "%RESPONSE_FLAGS%", "line": "%REQ(:METHOD)% %PROTOCOL%"}
     entry = json.loads(logged(tmp_path, {**format_, "agent": "%RESP(X)%"}, info(), request(), None))

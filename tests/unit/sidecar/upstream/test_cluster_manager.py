@@ -244,6 +244,21 @@ async def test_the_old_cluster_serves_until_the_names_of_the_new_one_are_resolve
         assert addresses(manager) == ["10.0.0.2"]
 
 
+async def test_a_change_of_a_cluster_that_is_warm_and_does_not_serve_yet_asks_for_no_name_again() -> None:
+    """Else frequent changes could keep a slow name from ever being served."""
+    names = Names(a=["10.0.0.1"], b=["10.0.0.2"])
+    second = dns_cluster("b")
+    async with cluster_manager(dns_cluster("a"), resolve=names) as manager:
+        await turns()
+        assert not warm(manager, second)
+        await turns()
+        third = replace(second, connect_timeout_s=1.0)
+        assert warm(manager, third)
+        manager.update(snapshot(third))
+        assert addresses(manager) == ["10.0.0.2"]
+        assert names.asked == ["a", "b"]
+
+
 async def test_a_cluster_that_is_replaced_while_it_warms_is_forgotten() -> None:
     names, stats = Names(a=None, b=None, c=["10.0.0.3"]), Stats()
     async with cluster_manager(resolve=names, stats=stats) as manager:
