@@ -30,6 +30,9 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     Memory: what is written is encrypted at once and waits in the TCP transport, by whose high-water mark
     `pause_writing` is called; while reading is paused, what one read of the socket gave is kept.
+
+    OpenSSL neither writes nor ends while it has half of a message of TLS's own, as of a session ticket that
+    is cut into several records (RFC 8446 4.6, 5.1). What is written then is held, and writing paused.
     """
 
     __slots__ = (
@@ -38,6 +41,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         "_end_told",
         "_error",
         "_handshake",
+        "_held",
         "_incoming",
         "_loop",
         "_open",
@@ -47,9 +51,11 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         "_plaintext",
         "_protocol",
         "_raw",
+        "_raw_is_full",
         "_server_side",
         "_ssl",
         "_write_ended",
+        "_writing_paused",
     )
 
     def __init__(
@@ -74,6 +80,9 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._handshake: Final[asyncio.Future[None]] = self._loop.create_future()
         self._plaintext: list[bytes] = []  # received, and not delivered yet
         self._answers_bytes = 0  # to KeyUpdates, since the peer last took all that was written
+        self._held: list[bytes] | None = None  # while OpenSSL neither writes nor ends
+        self._raw_is_full = False
+        self._writing_paused = False  # and the protocol knows
         self._open = False  # the handshake is done, and the protocol knows
         self._paused = False
         self._peer_ended = False
@@ -94,7 +103,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._shake_hands()
 
     def data_received(self, data: bytes) -> None:
-        if self._peer_ended or self._closing:
+        if self._peer_ended or (self._closing and self._held is None):
             return
         self._incoming.write(data)
         if self._open:
@@ -107,12 +116,16 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         if not self._open:
             self._fail(ConnectionResetError("the peer closed the connection within the TLS handshake"))
             return False
+        if self._held is not None:
+            self._fail(ConnectionResetError("the peer closed the connection within a message of TLS"))
+            return False
         self._peer_ended = True
         self._deliver()
         return not self._closing
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
+        self._held = None
         error = self._error or exc
         if self._open:
             self._plaintext.clear()
@@ -121,12 +134,12 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._end_handshake(error or ConnectionResetError("the connection closed within the handshake"))
 
     def pause_writing(self) -> None:
-        if self._open:
-            self._protocol.pause_writing()
+        self._raw_is_full = True
+        self._regulate()
 
     def resume_writing(self) -> None:
-        if self._open:
-            self._protocol.resume_writing()
+        self._raw_is_full = False
+        self._regulate()
 
     # asyncio.Transport: called by the application's protocol.
 
@@ -162,7 +175,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._loop.call_soon(self._deliver)
 
     def get_write_buffer_size(self) -> int:
-        return 0 if self._raw is None else self._raw.get_write_buffer_size()
+        held_bytes = sum(map(len, self._held)) if self._held else 0
+        return held_bytes if self._raw is None else held_bytes + self._raw.get_write_buffer_size()
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         assert self._raw is not None
@@ -175,17 +189,18 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not data or self._write_ended or self._closing:
             return
-        encrypt = self._ssl.write
+        if self._held is not None:
+            self._hold(data)
+            return
         try:
-            done_bytes = encrypt(data)  # a record at most
-            if done_bytes < len(data):
-                view = memoryview(data)
-                while done_bytes < len(view):
-                    done_bytes += encrypt(view[done_bytes:])
+            self._ssl.write(data)  # all of it: nothing bounds a `MemoryBIO`
+        except ssl.SSLWantReadError:
+            self._held = []
+            self._hold(data)
         except ssl.SSLError as error:
             self._fail(error)
-            return
-        self._send()
+        else:
+            self._send()
 
     def can_write_eof(self) -> bool:
         return True
@@ -194,26 +209,23 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         if self._write_ended or self._closing:
             return
         self._write_ended = True
-        try:
-            # All that was received has been decrypted, so this only writes, and finds no peer's answer to
-            # read yet, unless that came first.
-            self._ssl.unwrap()
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLError as error:
-            self._fail(error)
-            return
-        self._send()
+        if self._held is None:
+            self._notify_end()
 
     def close(self) -> None:
         if self._closing:
             return
         self.write_eof()
-        if not self._closing and self._raw is not None:
-            self._closing = True
+        if self._closing or self._raw is None:
+            return
+        self._closing = True
+        if self._held is None:
             self._raw.close()
+        else:
+            self._raw.resume_reading()
 
     def abort(self) -> None:
+        self._held = None
         self._closing = True
         if self._raw is not None:
             self._raw.abort()
@@ -264,6 +276,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         except ssl.SSLError as error:
             self._fail(error)
             return False
+        if self._held is not None:
+            self._write_held()
         return not self._outgoing.pending or self._answer_key_update()
 
     def _answer_key_update(self) -> bool:
@@ -290,6 +304,60 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             if not self._protocol.eof_received():
                 self.close()
 
+    def _notify_end(self) -> None:
+        try:
+            # All that was received has been decrypted, so this only writes, and finds no peer's answer to
+            # read yet, unless that came first.
+            self._ssl.unwrap()
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            if error.reason == "SHUTDOWN_WHILE_IN_INIT" and self._open:
+                self._held = []
+            else:
+                self._fail(error)
+            return
+        self._send()
+
+    def _hold(self, data: bytes | bytearray | memoryview) -> None:
+        assert self._held is not None
+        self._held.append(bytes(data))
+        self._regulate()
+
+    def _write_held(self) -> None:
+        """More has come: it may be the rest of the message."""
+        held, self._held = self._held, None
+        if held:
+            data = b"".join(held)
+            try:
+                self._ssl.write(data)
+            except ssl.SSLWantReadError:
+                self._held = [data]
+                return
+            except ssl.SSLError as error:
+                self._fail(error)
+                return
+            self._send()
+        if self._write_ended:
+            self._notify_end()
+        if self._held is not None:
+            return
+        if self._closing and self._raw is not None:
+            self._raw.close()
+        else:
+            self._regulate()
+
+    def _regulate(self) -> None:
+        """Tells the protocol to pause writing, or to resume, where that has changed."""
+        paused = self._raw_is_full or bool(self._held)
+        if paused is self._writing_paused or not self._open:
+            return
+        self._writing_paused = paused
+        if paused:
+            self._protocol.pause_writing()
+        else:
+            self._protocol.resume_writing()
+
     def _send(self) -> None:
         if self._outgoing.pending and self._raw is not None:
             self._raw.write(self._outgoing.read())
@@ -297,6 +365,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def _fail(self, error: Exception) -> None:
         """Ends the connection; an alert that says why goes out where nothing is in its way."""
         self._error = error
+        self._held = None
         self._closing = True
         if not self._open:
             self._end_handshake(error)
