@@ -127,11 +127,10 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._closing = True
         self._held = None
         error = self._error or exc
+        self._end_handshake(error or ConnectionResetError("the connection closed within the handshake"))
         if self._open:
             self._plaintext.clear()
             self._protocol.connection_lost(error)
-        else:
-            self._end_handshake(error or ConnectionResetError("the connection closed within the handshake"))
 
     def pause_writing(self) -> None:
         self._raw_is_full = True
@@ -172,7 +171,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         if not self._peer_ended:
             self._raw.resume_reading()
         if self._plaintext or self._peer_ended:
-            self._loop.call_soon(self._deliver)
+            self._loop.call_soon(self._deliver_later)
 
     def get_write_buffer_size(self) -> int:
         held_bytes = sum(map(len, self._held)) if self._held else 0
@@ -357,6 +356,14 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._protocol.pause_writing()
         else:
             self._protocol.resume_writing()
+
+    def _deliver_later(self) -> None:
+        """By the loop, to which a protocol that fails is nothing to end the connection for."""
+        try:
+            self._deliver()
+        except Exception:
+            self.abort()
+            raise
 
     def _send(self) -> None:
         if self._outgoing.pending and self._raw is not None:

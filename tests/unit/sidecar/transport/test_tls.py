@@ -240,6 +240,41 @@ async def test_what_came_while_reading_was_paused_is_delivered_before_the_end() 
     assert connection.take_events() == [b"what one read had given", "eof"]
 
 
+async def test_application_that_fails_while_it_catches_up_ends_the_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    connection = Connection()
+    connection.transport.pause_reading()
+    connection.peer.send(b"what it cannot bear")
+
+    def fail(data: bytes) -> None:
+        raise RuntimeError("a fault of the application")
+
+    connection.application.data_received = fail  # type: ignore[method-assign]
+    connection.transport.resume_reading()
+    await settle()
+    assert connection.raw.ended == "aborted"
+    assert "a fault of the application" in caplog.text
+
+
+async def test_application_that_fails_when_it_is_connected_fails_the_handshake() -> None:
+    server, client = contexts(ssl.TLSVersion.TLSv1_3)
+    raw, application = Raw(), Application()
+
+    def fail(transport: asyncio.BaseTransport) -> None:
+        raise RuntimeError("a fault of the application")
+
+    application.connection_made = fail  # type: ignore[method-assign]
+    transport = TlsTransport(server, lambda: application, server_side=True)
+    peer = Peer(client, transport, raw, server=False)
+    transport.connection_made(raw)
+    with pytest.raises(RuntimeError):  # by which the TCP transport ends
+        peer.shake_hands()
+    transport.connection_lost(None)
+    with pytest.raises(ConnectionResetError):
+        await transport.established()
+
+
 async def test_what_comes_with_the_end_of_the_handshake_comes_after_connection_made() -> None:
     server, client = contexts(ssl.TLSVersion.TLSv1_3)
     raw, application = Raw(), Application()
