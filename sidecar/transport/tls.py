@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 
 _MAX_RECORD_BYTES: Final = 16 * 1024  # RFC 8446 5.1: of plaintext
 _MAX_ANSWERS_BYTES: Final = 64 * 1024
+_MAX_PIECE_BYTES: Final = 2 * _MAX_RECORD_BYTES  # a `MemoryBIO` keeps the memory of the most that it held
 
 
 class TlsTransport(asyncio.Transport, asyncio.Protocol):
@@ -105,12 +106,14 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._peer_ended or (self._closing and self._held is None):
             return
+        if len(data) > _MAX_PIECE_BYTES:
+            self._receive_in_pieces(data)
+            return
         self._incoming.write(data)
-        if self._open:
-            if self._decrypt():
-                self._deliver()
-        else:
+        if not self._open:
             self._shake_hands()
+        elif self._decrypt():
+            self._deliver()
 
     def eof_received(self) -> bool:
         if not self._open:
@@ -191,14 +194,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         if self._held is not None:
             self._hold(data)
             return
-        try:
-            self._ssl.write(data)  # all of it: nothing bounds a `MemoryBIO`
-        except ssl.SSLWantReadError:
-            self._held = []
-            self._hold(data)
-        except ssl.SSLError as error:
-            self._fail(error)
-        else:
+        if self._encrypt(data):
             self._send()
 
     def can_write_eof(self) -> bool:
@@ -303,6 +299,40 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             if not self._protocol.eof_received():
                 self.close()
 
+    def _receive_in_pieces(self, data: bytes) -> None:
+        view = memoryview(data)
+        for start in range(0, len(view), _MAX_PIECE_BYTES):
+            if self._peer_ended or (self._closing and self._held is None):
+                break
+            self._incoming.write(view[start : start + _MAX_PIECE_BYTES])
+            if not self._open:
+                self._shake_hands()
+            elif not self._decrypt():
+                return
+        if self._open:
+            self._deliver()
+
+    def _encrypt(self, data: bytes | bytearray | memoryview) -> bool:
+        """All of it; False when it is held instead, or the connection ends."""
+        try:
+            if len(data) <= _MAX_PIECE_BYTES:
+                self._ssl.write(data)
+                return True
+            view, records = memoryview(data), []
+            for start in range(0, len(view), _MAX_PIECE_BYTES):
+                self._ssl.write(view[start : start + _MAX_PIECE_BYTES])
+                records.append(self._outgoing.read())
+        except ssl.SSLWantReadError:  # of the first piece: nothing was read since
+            self._held = []
+            self._hold(data)
+            return False
+        except ssl.SSLError as error:
+            self._fail(error)
+            return False
+        assert self._raw is not None
+        self._raw.writelines(records)
+        return True
+
     def _notify_end(self) -> None:
         try:
             # All that was received has been decrypted, so this only writes, and finds no peer's answer to
@@ -327,14 +357,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         """More has come: it may be the rest of the message."""
         held, self._held = self._held, None
         if held:
-            data = b"".join(held)
-            try:
-                self._ssl.write(data)
-            except ssl.SSLWantReadError:
-                self._held = [data]
-                return
-            except ssl.SSLError as error:
-                self._fail(error)
+            if not self._encrypt(b"".join(held)):
                 return
             self._send()
         if self._write_ended:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
 from contextlib import suppress
 
@@ -275,7 +276,8 @@ async def test_application_that_fails_when_it_is_connected_fails_the_handshake()
         await transport.established()
 
 
-async def test_what_comes_with_the_end_of_the_handshake_comes_after_connection_made() -> None:
+@pytest.mark.parametrize("size", [5, 100_000])
+async def test_what_comes_with_the_end_of_the_handshake_comes_after_connection_made(size: int) -> None:
     server, client = contexts(ssl.TLSVersion.TLSv1_3)
     raw, application = Raw(), Application()
     transport = TlsTransport(server, lambda: application, server_side=True)
@@ -286,8 +288,11 @@ async def test_what_comes_with_the_end_of_the_handshake_comes_after_connection_m
     peer.send()
     peer.incoming.write(raw.take())
     peer.ssl.do_handshake()
-    peer.send(b"early")
-    assert application.events == ["made", b"early"]
+    peer.ssl.write(bytes(size))
+    peer.end()
+    first, *pieces, last = application.events
+    assert (first, last) == ("made", "eof")
+    assert b"".join(piece for piece in pieces if isinstance(piece, bytes)) == bytes(size)
 
 
 async def test_close_sends_what_was_written_and_a_close_notify() -> None:
@@ -502,3 +507,29 @@ async def test_abort_waits_for_no_message_of_tls() -> None:
     connection.transport.abort()
     connection.transport.data_received(connection.rest)
     assert connection.raw.take() == b""
+
+
+def held_bytes() -> int:
+    """What the process has in RAM that is no file."""
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
+
+
+@pytest.mark.parametrize("receiving", [True, False])
+async def test_large_transfer_that_is_over_holds_no_memory(receiving: bool) -> None:
+    connection = Connection()
+    large = bytes(64 * 1024 * 1024)
+    if receiving:
+        connection.peer.ssl.write(large)
+        records = connection.peer.outgoing.read()
+        del connection.peer.outgoing, connection.peer.ssl
+    gc.collect()
+    before_bytes = held_bytes()
+    if receiving:
+        connection.transport.data_received(records)
+        assert connection.take_events() == [large]
+    else:
+        connection.transport.write(large)
+        connection.raw.take()
+    gc.collect()
+    assert held_bytes() - before_bytes < 16 * 1024 * 1024
