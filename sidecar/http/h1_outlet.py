@@ -88,12 +88,14 @@ class Outlet:
 
     # Ends.
 
-    def end(self) -> None:
-        """Nothing more follows what was written; the client may go on."""
+    def end(self) -> bool:
+        """Nothing more follows what was written; the client may go on. Whether its connection can end so."""
+        if self._transport is None or not self._transport.can_write_eof():
+            return False
         self._ended = True
         self._sent_bytes = self._written_bytes - self.unsent_bytes
-        if self._transport is not None and self._transport.can_write_eof():
-            self._transport.write_eof()
+        self._transport.write_eof()
+        return True
 
     def close(self) -> None:
         """What was written still goes out, while the client takes it; the transport would wait for ever."""

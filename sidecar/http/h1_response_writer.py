@@ -146,10 +146,9 @@ class ResponseWriter:
 
     async def _await_client(self, incoming: IncomingRequest) -> None:
         """The upstream has ended its direction of a tunnel: the client may still have something to say."""
-        if incoming.complete:
+        if incoming.complete or not self._outlet.end():
             return
         assert isinstance(incoming.body, Body)
-        self._outlet.end()
         await incoming.body.left()
         if not incoming.complete:
             raise UpstreamResetError("the upstream takes no more of the tunnel", request_sent=True)
