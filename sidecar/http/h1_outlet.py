@@ -19,6 +19,7 @@ class Outlet:
     """Writes to the transport that it was opened with; once that is lost, to nowhere."""
 
     __slots__ = (
+        "_ended",
         "_flush",
         "_info",
         "_sent_bytes",
@@ -41,6 +42,7 @@ class Outlet:
         self._transport: asyncio.Transport | None = None
         self._written_bytes = 0
         self._sent_bytes = 0  # when the client fell behind, or that was last looked at
+        self._ended = False
         self._flush: Progress | None = None  # of what is left, once the connection is to end
 
     def open(self, transport: asyncio.Transport) -> None:
@@ -78,13 +80,22 @@ class Outlet:
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def client_takes(self) -> bool:
-        """Whether bytes wait for the client, and it has taken some since it fell behind, or
+        """Whether bytes wait for the client, or for its end, and it has taken some since it fell behind, or
         since this was last asked."""
         unsent_bytes = self.unsent_bytes
         before, self._sent_bytes = self._sent_bytes, self._written_bytes - unsent_bytes
-        return unsent_bytes > 0 and self._sent_bytes != before
+        return (unsent_bytes > 0 or self._ended) and self._sent_bytes != before
 
     # Ends.
+
+    def end(self) -> bool:
+        """Nothing more follows what was written; the client may go on. Whether its connection can end so."""
+        if self._transport is None or not self._transport.can_write_eof():
+            return False
+        self._ended = True
+        self._sent_bytes = self._written_bytes - self.unsent_bytes
+        self._transport.write_eof()
+        return True
 
     def close(self) -> None:
         """What was written still goes out, while the client takes it; the transport would wait for ever."""
@@ -95,10 +106,8 @@ class Outlet:
     def linger(self) -> None:
         """RFC 9112 9.6: closes in two steps, lest a reset takes the reply from a client still sending. The
         client has a while to leave, from when it has taken all."""
-        assert self._transport is not None
         self.lingering = True
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
+        self.end()
         self._await_flush()
 
     def abort(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sidecar.errors import UpstreamProtocolError
+from sidecar.errors import UpstreamProtocolError, UpstreamResetError
 from sidecar.http.h1_outlet import Outlet
 from sidecar.http.h1_request_reader import IncomingRequest
 from sidecar.http.h1_writer import (
@@ -16,7 +16,7 @@ from sidecar.http.h1_writer import (
     whole_response,
     without_length,
 )
-from sidecar.http.message import BodyReader, Headers, Request, Response
+from sidecar.http.message import Body, BodyReader, Headers, Request, Response
 from sidecar.observability.stats import HttpConnectionManagerStats
 from sidecar.observability.stream_info import StreamInfo
 
@@ -130,7 +130,8 @@ class ResponseWriter:
             await self._outlet.moved()
 
     async def _send_tunnel(self, exchange: Exchange, response: Response, body: BodyReader) -> None:
-        """Until the upstream has ended it, whatever the client still has to say (RFC 9110 9.3.6)."""
+        """Until both directions have ended, in whichever order, or the upstream takes no more. Raises the
+        `RequestError` by which either was cut short."""
         upgrade = exchange.incoming.upgrade
         options = (_UPGRADE, b"upgrade: %b" % upgrade) if upgrade and response.status == 101 else ()
         self._outlet.write(response_head(response.status, without_length(response.headers), *options))
@@ -139,8 +140,18 @@ class ResponseWriter:
         self._stats.downstream_cx_upgrades_active += 1
         try:
             await self._send_raw(body, exchange.request.info)
+            await self._await_client(exchange.incoming)
         finally:
             self._stats.downstream_cx_upgrades_active -= 1
+
+    async def _await_client(self, incoming: IncomingRequest) -> None:
+        """The upstream has ended its direction of a tunnel: the client may still have something to say."""
+        if incoming.complete or not self._outlet.end():
+            return
+        assert isinstance(incoming.body, Body)
+        await incoming.body.left()
+        if not incoming.complete:
+            raise UpstreamResetError("the upstream takes no more of the tunnel", request_sent=True)
 
 
 def _connection_options(incoming: IncomingRequest) -> tuple[bytes, ...]:

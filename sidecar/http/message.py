@@ -68,7 +68,7 @@ class Body:
 
     The producer is asked to pause above `high_water` buffered bytes, what pieces take in memory included, and
     to resume when all was read.
-    An upgraded connection (CONNECT, WebSocket) is a body in each direction that ends with the tunnel.
+    An upgraded connection (CONNECT, WebSocket) is a body in each direction, and each ends on its own.
     """
 
     __slots__ = (
@@ -76,6 +76,7 @@ class Body:
         "_closed",
         "_ended",
         "_error",
+        "_left",
         "_paused",
         "_size",
         "_source",
@@ -95,6 +96,7 @@ class Body:
         self._paused = False
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
+        self._left: asyncio.Future[None] | None = None  # set while somebody waits for the consumer to leave
         self.trailers: Headers = []
         self.on_end: Callable[[], None] | None = None  # called when the producer is done
 
@@ -118,6 +120,12 @@ class Body:
         self._wake()
         if self.on_end is not None:
             self.on_end()
+
+    async def left(self) -> None:
+        """Until the consumer is done with it, at its end or before. For one caller."""
+        if not self._closed:
+            self._left = asyncio.get_running_loop().create_future()
+            await self._left
 
     def fail(self, error: Exception) -> None:
         """Cuts the body short; what was not read yet is dropped."""
@@ -164,6 +172,8 @@ class Body:
         self._closed = True
         self._chunks.clear()
         self._size = 0
+        if self._left is not None and not self._left.done():
+            self._left.set_result(None)
         if self._source is not None and not self._ended and self._error is None:
             self._source.abandon_body()
 

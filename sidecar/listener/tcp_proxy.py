@@ -210,9 +210,8 @@ class _Session:
             return
         self._connecting = None
         if not self.upstream.connected:
-            self.info.add_flag(UpstreamResetError.flag)
             self.info.details = UpstreamResetError.details
-            self.close()
+            self._on_lost(self.upstream, ConnectionResetError("the host reset the connection at once"))
             return
         self._proxy.services.observer.opened(self.info)
         self._watch_idleness()

@@ -91,7 +91,8 @@ class Exchange:
         else:
             request.when_complete(self._request_ended)
         self._body: ReplayableBody | None = None
-        if not isinstance(request.body, bytes):
+        # Of a tunnel nothing is read before it is open, and then nothing is repeated.
+        if request.upgrade is None and not isinstance(request.body, bytes):
             limit_bytes = forward.replay_limit_bytes
             self._body = ReplayableBody(request.body, self._request_ended, limit_bytes=limit_bytes)
         self._limit: TimeLimit | None = None
@@ -307,6 +308,8 @@ class Exchange:
         body = self._body
         if body is not None:
             return body.replayable
+        if self._request.upgrade is not None:
+            return True
         whole = self._request.body
         return isinstance(whole, bytes) and len(whole) <= self._forward.replay_limit_bytes
 

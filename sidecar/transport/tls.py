@@ -14,6 +14,7 @@ from typing import Any, Final, cast
 
 _MAX_RECORD_BYTES: Final = 16 * 1024  # RFC 8446 5.1: of plaintext
 _MAX_ANSWERS_BYTES: Final = 64 * 1024
+_MAX_PIECE_BYTES: Final = 2 * _MAX_RECORD_BYTES  # a `MemoryBIO` keeps the memory of the most that it held
 
 
 class TlsTransport(asyncio.Transport, asyncio.Protocol):
@@ -30,6 +31,9 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     Memory: what is written is encrypted at once and waits in the TCP transport, by whose high-water mark
     `pause_writing` is called; while reading is paused, what one read of the socket gave is kept.
+
+    OpenSSL neither writes nor ends while it has half of a message of TLS's own, as of a session ticket that
+    is cut into several records (RFC 8446 4.6, 5.1). What is written then is held, and writing paused.
     """
 
     __slots__ = (
@@ -38,6 +42,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         "_end_told",
         "_error",
         "_handshake",
+        "_held",
         "_incoming",
         "_loop",
         "_open",
@@ -47,9 +52,11 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         "_plaintext",
         "_protocol",
         "_raw",
+        "_raw_is_full",
         "_server_side",
         "_ssl",
         "_write_ended",
+        "_writing_paused",
     )
 
     def __init__(
@@ -74,6 +81,9 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._handshake: Final[asyncio.Future[None]] = self._loop.create_future()
         self._plaintext: list[bytes] = []  # received, and not delivered yet
         self._answers_bytes = 0  # to KeyUpdates, since the peer last took all that was written
+        self._held: list[bytes] | None = None  # while OpenSSL neither writes nor ends
+        self._raw_is_full = False
+        self._writing_paused = False  # and the protocol knows
         self._open = False  # the handshake is done, and the protocol knows
         self._paused = False
         self._peer_ended = False
@@ -94,18 +104,23 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._shake_hands()
 
     def data_received(self, data: bytes) -> None:
-        if self._peer_ended or self._closing:
+        if self._peer_ended or (self._closing and self._held is None):
+            return
+        if len(data) > _MAX_PIECE_BYTES:
+            self._receive_in_pieces(data)
             return
         self._incoming.write(data)
-        if self._open:
-            if self._decrypt():
-                self._deliver()
-        else:
+        if not self._open:
             self._shake_hands()
+        elif self._decrypt():
+            self._deliver()
 
     def eof_received(self) -> bool:
         if not self._open:
             self._fail(ConnectionResetError("the peer closed the connection within the TLS handshake"))
+            return False
+        if self._held is not None:
+            self._fail(ConnectionResetError("the peer closed the connection within a message of TLS"))
             return False
         self._peer_ended = True
         self._deliver()
@@ -113,20 +128,20 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
+        self._held = None
         error = self._error or exc
+        self._end_handshake(error or ConnectionResetError("the connection closed within the handshake"))
         if self._open:
             self._plaintext.clear()
             self._protocol.connection_lost(error)
-        else:
-            self._end_handshake(error or ConnectionResetError("the connection closed within the handshake"))
 
     def pause_writing(self) -> None:
-        if self._open:
-            self._protocol.pause_writing()
+        self._raw_is_full = True
+        self._regulate()
 
     def resume_writing(self) -> None:
-        if self._open:
-            self._protocol.resume_writing()
+        self._raw_is_full = False
+        self._regulate()
 
     # asyncio.Transport: called by the application's protocol.
 
@@ -159,10 +174,11 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         if not self._peer_ended:
             self._raw.resume_reading()
         if self._plaintext or self._peer_ended:
-            self._loop.call_soon(self._deliver)
+            self._loop.call_soon(self._deliver_later)
 
     def get_write_buffer_size(self) -> int:
-        return 0 if self._raw is None else self._raw.get_write_buffer_size()
+        held_bytes = sum(map(len, self._held)) if self._held else 0
+        return held_bytes if self._raw is None else held_bytes + self._raw.get_write_buffer_size()
 
     def get_write_buffer_limits(self) -> tuple[int, int]:
         assert self._raw is not None
@@ -175,17 +191,11 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         if not data or self._write_ended or self._closing:
             return
-        encrypt = self._ssl.write
-        try:
-            done_bytes = encrypt(data)  # a record at most
-            if done_bytes < len(data):
-                view = memoryview(data)
-                while done_bytes < len(view):
-                    done_bytes += encrypt(view[done_bytes:])
-        except ssl.SSLError as error:
-            self._fail(error)
+        if self._held is not None:
+            self._hold(data)
             return
-        self._send()
+        if self._encrypt(data):
+            self._send()
 
     def can_write_eof(self) -> bool:
         return True
@@ -194,26 +204,23 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         if self._write_ended or self._closing:
             return
         self._write_ended = True
-        try:
-            # All that was received has been decrypted, so this only writes, and finds no peer's answer to
-            # read yet, unless that came first.
-            self._ssl.unwrap()
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLError as error:
-            self._fail(error)
-            return
-        self._send()
+        if self._held is None:
+            self._notify_end()
 
     def close(self) -> None:
         if self._closing:
             return
         self.write_eof()
-        if not self._closing and self._raw is not None:
-            self._closing = True
+        if self._closing or self._raw is None:
+            return
+        self._closing = True
+        if self._held is None:
             self._raw.close()
+        else:
+            self._raw.resume_reading()
 
     def abort(self) -> None:
+        self._held = None
         self._closing = True
         if self._raw is not None:
             self._raw.abort()
@@ -264,6 +271,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         except ssl.SSLError as error:
             self._fail(error)
             return False
+        if self._held is not None:
+            self._write_held()
         return not self._outgoing.pending or self._answer_key_update()
 
     def _answer_key_update(self) -> bool:
@@ -290,6 +299,95 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             if not self._protocol.eof_received():
                 self.close()
 
+    def _receive_in_pieces(self, data: bytes) -> None:
+        view = memoryview(data)
+        for start in range(0, len(view), _MAX_PIECE_BYTES):
+            if self._peer_ended or (self._closing and self._held is None):
+                break
+            self._incoming.write(view[start : start + _MAX_PIECE_BYTES])
+            if not self._open:
+                self._shake_hands()
+            elif not self._decrypt():
+                return
+        if self._open:
+            self._deliver()
+
+    def _encrypt(self, data: bytes | bytearray | memoryview) -> bool:
+        """All of it; False when it is held instead, or the connection ends."""
+        try:
+            if len(data) <= _MAX_PIECE_BYTES:
+                self._ssl.write(data)
+                return True
+            view, records = memoryview(data), []
+            for start in range(0, len(view), _MAX_PIECE_BYTES):
+                self._ssl.write(view[start : start + _MAX_PIECE_BYTES])
+                records.append(self._outgoing.read())
+        except ssl.SSLWantReadError:  # of the first piece: nothing was read since
+            self._held = []
+            self._hold(data)
+            return False
+        except ssl.SSLError as error:
+            self._fail(error)
+            return False
+        assert self._raw is not None
+        self._raw.writelines(records)
+        return True
+
+    def _notify_end(self) -> None:
+        try:
+            # All that was received has been decrypted, so this only writes, and finds no peer's answer to
+            # read yet, unless that came first.
+            self._ssl.unwrap()
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLError as error:
+            if error.reason == "SHUTDOWN_WHILE_IN_INIT" and self._open:
+                self._held = []
+            else:
+                self._fail(error)
+            return
+        self._send()
+
+    def _hold(self, data: bytes | bytearray | memoryview) -> None:
+        assert self._held is not None
+        self._held.append(bytes(data))
+        self._regulate()
+
+    def _write_held(self) -> None:
+        """More has come: it may be the rest of the message."""
+        held, self._held = self._held, None
+        if held:
+            if not self._encrypt(b"".join(held)):
+                return
+            self._send()
+        if self._write_ended:
+            self._notify_end()
+        if self._held is not None:
+            return
+        if self._closing and self._raw is not None:
+            self._raw.close()
+        else:
+            self._regulate()
+
+    def _regulate(self) -> None:
+        """Tells the protocol to pause writing, or to resume, where that has changed."""
+        paused = self._raw_is_full or bool(self._held)
+        if paused is self._writing_paused or not self._open:
+            return
+        self._writing_paused = paused
+        if paused:
+            self._protocol.pause_writing()
+        else:
+            self._protocol.resume_writing()
+
+    def _deliver_later(self) -> None:
+        """By the loop, to which a protocol that fails is nothing to end the connection for."""
+        try:
+            self._deliver()
+        except Exception:
+            self.abort()
+            raise
+
     def _send(self) -> None:
         if self._outgoing.pending and self._raw is not None:
             self._raw.write(self._outgoing.read())
@@ -297,6 +395,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     def _fail(self, error: Exception) -> None:
         """Ends the connection; an alert that says why goes out where nothing is in its way."""
         self._error = error
+        self._held = None
         self._closing = True
         if not self._open:
             self._end_handshake(error)

@@ -49,6 +49,8 @@ MANAGER = HttpConnectionManager(
     upgrades=frozenset({"websocket", "connect"}),
 )
 
+SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n"
+
 
 class Proxy:
     """A stack without a downstream codec: requests go in, responses come out."""
@@ -587,9 +589,7 @@ class TestUpdates:
 class TestTunnels:
     async def test_a_websocket_passes_both_ways(self, start: Start, upstream: FlakyUpstream) -> None:
         async def upgrade(exchange: Exchange) -> None:
-            exchange.writer.write(
-                b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nhello "
-            )
+            exchange.writer.write(SWITCH + b"hello ")
 
         upstream.behave = upgrade
         proxy = await start(static_cluster(upstream.endpoint))
@@ -600,6 +600,46 @@ class TestTunnels:
         assert (response.status, response.upgraded) == (101, True)
         assert not isinstance(response.body, bytes)
         assert await response.body.read() == b"hello "
+        response.body.close()
+
+    async def test_an_upstream_that_breaks_a_websocket_takes_no_more_of_the_clients_bytes(
+        self, start: Start, upstream: FlakyUpstream
+    ) -> None:
+        async def upgrade(exchange: Exchange) -> None:
+            exchange.writer.write(SWITCH)
+            await exchange.writer.drain()
+            exchange.writer.transport.abort()
+
+        upstream.behave = upgrade
+        proxy = await start(static_cluster(upstream.endpoint))
+        proxy.use(to("up"))
+        body = Body()
+        request = make_request(body=body)
+        request.upgrade = b"websocket"
+        response = await proxy.send(request)
+        body.feed(bytes(1_000_000))
+        await asyncio.wait_for(body.left(), 5)
+        assert not body.ended
+        assert not isinstance(response.body, bytes)
+        response.body.close()
+
+    async def test_an_upgrade_is_tried_again_until_it_is_a_tunnel(
+        self, start: Start, upstream: FlakyUpstream
+    ) -> None:
+        async def refuse_once(exchange: Exchange) -> None:
+            if len(upstream.exchanges) == 1:
+                exchange.answer(503)
+            else:
+                exchange.writer.write(SWITCH)
+
+        upstream.behave = refuse_once
+        proxy = await start(static_cluster(upstream.endpoint))
+        proxy.use(to("up"), retry_policy=retries("5xx"))
+        request = make_request(body=Body())
+        request.upgrade = b"websocket"
+        response = await proxy.send(request)
+        assert (response.status, response.upgraded) == (101, True)
+        assert not isinstance(response.body, bytes)
         response.body.close()
 
     async def test_connect_is_terminated_and_its_payload_goes_out_as_tcp(self, start: Start) -> None:

@@ -234,10 +234,11 @@ ENDINGS: dict[str, Ending] = {
     "host resets": host_resets,
     "client resets": client_resets,
 }
-# Envoy's HTTP tunnels: a client's end closes the host's connection before it has answered, resets arrive as
-# clean ends, and a client that pauses for longer than the delayed_close_timeout loses the tail.
+# Envoy's HTTP tunnels: the end of either side closes the other's connection before that has ended, resets
+# arrive as clean ends, and a client that pauses for longer than the delayed_close_timeout loses the tail.
 OURS_IN_TUNNELS = {
     "host sends much": f"({len(LARGE)} bytes, then end, 0 bytes, then end)",
+    "host ends first": "(8 bytes, then end, 11 bytes, then end)",
     "client ends first": "(6 bytes, then end, 8 bytes, then end)",
     "client ends first, long answer": f"({len(LARGE)} bytes, then end, 8 bytes, then end)",
     "host resets": "(100000 bytes, then reset, 0 bytes, then reset)",

@@ -9,6 +9,7 @@ from sidecar.errors import (
     HeadersTooLargeError,
     NoHealthyUpstreamError,
     RequestError,
+    StreamIdleTimeoutError,
     UpstreamResetError,
 )
 from sidecar.http.h1_request_queue import MAX_WAITING_REQUESTS
@@ -772,13 +773,47 @@ async def test_upgrade_carries_bytes_both_ways_until_the_upstream_ends_it() -> N
     body.feed_end()
     await settle()
     assert server.transport.eof_written
+    server.protocol.data_received(b", and more")
+    assert await up.read() == b", and more"
+    assert server.stats.downstream_cx_upgrades_active == 1
+    server.transport.receive_eof()
     assert await up.read() == b""
-    server.timers.advance(LINGER_S)
+    up.close()
     await settle()
     assert server.transport.closed
+    assert not server.transport.aborted
     assert server.stats.downstream_cx_upgrades_total == 1
     assert server.stats.downstream_cx_upgrades_active == 0
-    assert (server.info.bytes_received, server.info.bytes_sent) == (9, 5)
+    assert (server.info.bytes_received, server.info.bytes_sent) == (19, 5)
+
+
+async def test_client_of_a_tunnel_is_reset_when_the_upstream_has_ended_and_takes_no_more() -> None:
+    body, requests = Body(), list[Request]()
+    server = Server(tunnel(body, requests), upgrades=frozenset({"websocket"}))
+    await server.exchange(UPGRADE)
+    body.feed_end()
+    await settle()
+    assert not server.transport.closed
+    up = requests[0].body
+    assert not isinstance(up, bytes)
+    up.close()
+    await settle()
+    assert server.transport.was_reset
+
+
+async def test_client_of_a_tunnel_that_is_idle_after_the_upstreams_end_is_cut() -> None:
+    body, requests = Body(), list[Request]()
+    server = Server(tunnel(body, requests), stream_idle_timeout_s=30.0)
+    await server.exchange(UPGRADE)
+    body.feed_end()
+    await settle()
+    server.timers.advance(30)
+    await settle()
+    assert server.transport.was_reset
+    up = requests[0].body
+    assert not isinstance(up, bytes)
+    with pytest.raises(StreamIdleTimeoutError):
+        await up.read()
 
 
 async def test_client_may_end_its_direction_of_a_tunnel_first() -> None:
@@ -941,8 +976,12 @@ async def test_tail_of_a_tunnel_waits_for_a_client_that_pauses() -> None:
     assert not server.transport.closed
     server.transport.unflushed_bytes = 0
     server.timers.advance(1)
-    assert not server.transport.closed, "the client has a while to leave"
-    server.timers.advance(LINGER_S)
+    server.timers.advance(1)
+    assert not server.transport.closed, "the client may go on"
+    server.transport.receive_eof()
+    up = requests[0].body
+    assert not isinstance(up, bytes)
+    up.close()
     await settle()
     assert server.transport.closed
     assert not server.transport.aborted

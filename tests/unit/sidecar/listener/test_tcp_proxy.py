@@ -248,6 +248,25 @@ async def test_a_reset_by_the_host_is_a_reset_for_the_client(session: Fixture) -
     assert session.flags == "UR"
 
 
+async def test_a_host_that_resets_as_soon_as_it_is_reached_is_a_reset_for_the_client() -> None:
+    session = Fixture()
+
+    async def connect_tcp(protocol_factory: Callable[[], asyncio.Protocol], info: StreamInfo) -> Fixture:
+        await Fixture.connect_tcp(session, protocol_factory, info)
+        session.upstream.data_received(b"greeting")
+        session.upstream.connection_lost(ConnectionResetError())
+        return session
+
+    session.connect_tcp = connect_tcp  # type: ignore[method-assign]
+    connection = Connection(id=1, remote_address=HERE, local_address=HERE)
+    session.client.protocol = session.handler.protocol(connection)
+    session.client.protocol.connection_made(session.client)
+    await eventually(lambda: session.client.closed)
+    assert session.client.was_reset
+    assert session.flags == "UR"
+    assert (session.released, session.handler.active_connections) == (1, 0)
+
+
 async def test_a_reset_by_the_client_is_a_reset_for_the_host(session: Fixture) -> None:
     session.downstream.connection_lost(RESET)
     assert session.host.was_reset

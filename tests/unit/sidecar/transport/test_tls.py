@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ssl
 from contextlib import suppress
 
@@ -240,7 +241,43 @@ async def test_what_came_while_reading_was_paused_is_delivered_before_the_end() 
     assert connection.take_events() == [b"what one read had given", "eof"]
 
 
-async def test_what_comes_with_the_end_of_the_handshake_comes_after_connection_made() -> None:
+async def test_application_that_fails_while_it_catches_up_ends_the_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    connection = Connection()
+    connection.transport.pause_reading()
+    connection.peer.send(b"what it cannot bear")
+
+    def fail(data: bytes) -> None:
+        raise RuntimeError("a fault of the application")
+
+    connection.application.data_received = fail  # type: ignore[method-assign]
+    connection.transport.resume_reading()
+    await settle()
+    assert connection.raw.ended == "aborted"
+    assert "a fault of the application" in caplog.text
+
+
+async def test_application_that_fails_when_it_is_connected_fails_the_handshake() -> None:
+    server, client = contexts(ssl.TLSVersion.TLSv1_3)
+    raw, application = Raw(), Application()
+
+    def fail(transport: asyncio.BaseTransport) -> None:
+        raise RuntimeError("a fault of the application")
+
+    application.connection_made = fail  # type: ignore[method-assign]
+    transport = TlsTransport(server, lambda: application, server_side=True)
+    peer = Peer(client, transport, raw, server=False)
+    transport.connection_made(raw)
+    with pytest.raises(RuntimeError):  # by which the TCP transport ends
+        peer.shake_hands()
+    transport.connection_lost(None)
+    with pytest.raises(ConnectionResetError):
+        await transport.established()
+
+
+@pytest.mark.parametrize("size", [5, 100_000])
+async def test_what_comes_with_the_end_of_the_handshake_comes_after_connection_made(size: int) -> None:
     server, client = contexts(ssl.TLSVersion.TLSv1_3)
     raw, application = Raw(), Application()
     transport = TlsTransport(server, lambda: application, server_side=True)
@@ -251,8 +288,11 @@ async def test_what_comes_with_the_end_of_the_handshake_comes_after_connection_m
     peer.send()
     peer.incoming.write(raw.take())
     peer.ssl.do_handshake()
-    peer.send(b"early")
-    assert application.events == ["made", b"early"]
+    peer.ssl.write(bytes(size))
+    peer.end()
+    first, *pieces, last = application.events
+    assert (first, last) == ("made", "eof")
+    assert b"".join(piece for piece in pieces if isinstance(piece, bytes)) == bytes(size)
 
 
 async def test_close_sends_what_was_written_and_a_close_notify() -> None:
@@ -372,3 +412,124 @@ async def test_what_is_sent_unasked_is_bounded() -> None:
         answers_bytes += 1000
         assert answers_bytes < 100_000
     assert connection.raw.ended == "aborted"
+
+
+# Its client's certificate does not fit into one record, and so neither does a session ticket, which holds it.
+LARGE_CERTIFICATE = AUTHORITY.issue_cert(*(f"{number:05d}.{'x' * 50}.test" for number in range(400)))
+
+
+class HalfATicket:
+    """A connection to a server of whose session ticket one record of two has come. Until the other one
+    comes, OpenSSL writes nothing."""
+
+    def __init__(self) -> None:
+        server, client = contexts(ssl.TLSVersion.TLSv1_3)
+        LARGE_CERTIFICATE.configure_cert(client)
+        server.verify_mode = ssl.CERT_REQUIRED
+        AUTHORITY.configure_trust(server)
+        self.application, self.raw = Application(), Raw()
+        self.transport = TlsTransport(client, lambda: self.application, server_side=False)
+        self.peer = Peer(server, self.transport, self.raw, server=True)
+        self.transport.connection_made(self.raw)
+        self.peer.incoming.write(self.raw.take())
+        with suppress(ssl.SSLWantReadError):
+            self.peer.ssl.do_handshake()
+        self.peer.send()
+        self.peer.incoming.write(self.raw.take())
+        self.peer.ssl.do_handshake()
+        tickets = self.peer.outgoing.read()
+        first_record_bytes = 5 + int.from_bytes(tickets[3:5], "big")
+        self.rest = tickets[first_record_bytes:]
+        self.transport.data_received(tickets[:first_record_bytes])
+        assert self.application.events == ["made"]
+        self.application.events.clear()
+
+
+async def test_what_is_written_within_a_message_of_tls_waits_for_its_end() -> None:
+    connection = HalfATicket()
+    connection.transport.write(b"question, ")
+    connection.transport.write(bytearray(b"continued"))
+    assert connection.raw.take() == b""
+    assert connection.transport.get_write_buffer_size() == len(b"question, continued")
+    connection.transport.data_received(connection.rest[:100])
+    assert connection.application.events == ["pause"]
+    connection.transport.data_received(connection.rest[100:])
+    assert connection.peer.read() == [b"question, continued"]
+    assert connection.transport.get_write_buffer_size() == 0
+    connection.peer.send(b"answer")
+    assert connection.application.events == ["pause", "resume", b"answer"]
+
+
+async def test_writing_paused_within_a_message_of_tls_stays_so_for_a_peer_that_is_slow_too() -> None:
+    connection = HalfATicket()
+    connection.transport.write(b"question")
+    connection.transport.pause_writing()
+    connection.transport.data_received(connection.rest)
+    assert connection.application.events == ["pause"]
+    connection.transport.resume_writing()
+    assert connection.application.events == ["pause", "resume"]
+
+
+async def test_end_within_a_message_of_tls_waits_for_its_end() -> None:
+    connection = HalfATicket()
+    connection.transport.write_eof()
+    assert connection.raw.take() == b""
+    connection.transport.data_received(connection.rest)
+    assert connection.peer.read() == [b"", "eof"]
+    connection.peer.send(b"answer")
+    assert connection.application.events == [b"answer"]
+
+
+async def test_close_within_a_message_of_tls_waits_for_its_end() -> None:
+    connection = HalfATicket()
+    connection.transport.pause_reading()
+    connection.transport.write(b"the last word")
+    connection.transport.close()
+    assert connection.transport.is_closing()
+    assert connection.raw.ended == ""
+    assert connection.raw.reading
+    connection.transport.data_received(connection.rest)
+    assert connection.peer.read() == [b"the last word", "eof"]
+    assert connection.raw.ended == "closed"
+
+
+async def test_message_of_tls_that_is_cut_breaks_the_connection() -> None:
+    connection = HalfATicket()
+    connection.transport.write(b"the last word")
+    assert connection.transport.eof_received() is False
+    connection.transport.connection_lost(None)
+    assert isinstance(connection.application.events[-1], ConnectionResetError)
+
+
+async def test_abort_waits_for_no_message_of_tls() -> None:
+    connection = HalfATicket()
+    connection.transport.write(b"the last word")
+    connection.transport.abort()
+    connection.transport.data_received(connection.rest)
+    assert connection.raw.take() == b""
+
+
+def held_bytes() -> int:
+    """What the process has in RAM that is no file."""
+    with open("/proc/self/status") as lines:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("RssAnon:"))
+
+
+@pytest.mark.parametrize("receiving", [True, False])
+async def test_large_transfer_that_is_over_holds_no_memory(receiving: bool) -> None:
+    connection = Connection()
+    large = bytes(64 * 1024 * 1024)
+    if receiving:
+        connection.peer.ssl.write(large)
+        records = connection.peer.outgoing.read()
+        del connection.peer.outgoing, connection.peer.ssl
+    gc.collect()
+    before_bytes = held_bytes()
+    if receiving:
+        connection.transport.data_received(records)
+        assert connection.take_events() == [large]
+    else:
+        connection.transport.write(large)
+        connection.raw.take()
+    gc.collect()
+    assert held_bytes() - before_bytes < 16 * 1024 * 1024
