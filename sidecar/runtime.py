@@ -66,7 +66,10 @@ async def serve(settings: Settings, bootstrap: Bootstrap) -> None:
     quiet_peer_faults(loop)
     loop.add_signal_handler(signal.SIGTERM, sidecar.drain_and_stop)
     loop.add_signal_handler(signal.SIGINT, sidecar.stop)
-    actions = {signal.SIGUSR1: sidecar.reopen_logs, signal.SIGHUP: partial(log.info, "SIGHUP is ignored")}
+    actions: dict[signal.Signals, Callable[[], None]] = {
+        signal.SIGUSR1: sidecar.reopen_logs,
+        signal.SIGHUP: lambda: log.info("SIGHUP is ignored"),
+    }
     # Not by the loop's handlers: as it closes they become the default, which kills a process that is ending.
     for number, action in actions.items():
         signal.signal(number, partial(_soon, loop, action))
