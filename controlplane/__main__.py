@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 
-from controlplane.errors import SettingsError
-from controlplane.logs import configure_logging
-from controlplane.settings import read_settings
+# Neither may end the process while it starts, and imports are most of that: `serve` handles them.
+for _number in (signal.SIGHUP, signal.SIGUSR1):
+    signal.signal(_number, signal.SIG_IGN)
+
+import os  # noqa: E402
+import sys  # noqa: E402
+
+from controlplane.errors import SettingsError  # noqa: E402
+from controlplane.logs import configure_logging  # noqa: E402
+from controlplane.settings import read_settings  # noqa: E402
 
 
 def main() -> None:
-    for number in (signal.SIGHUP, signal.SIGUSR1):
-        signal.signal(number, signal.SIG_IGN)  # until `serve` handles them: neither may end the process
     configure_logging("info", "text")
     try:
         settings = read_settings(sys.argv[1:], os.environ)

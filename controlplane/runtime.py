@@ -16,6 +16,7 @@ import signal
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import grpc
@@ -43,6 +44,7 @@ _LOG = logging.getLogger(__name__)
 
 # What is being answered may finish; streams that would go on for ever were told to come back.
 _SHUTDOWN_GRACE_S: Final = 1.0
+_IGNORED_SIGNALS: Final = (signal.SIGHUP, signal.SIGUSR1)
 _STATUS_TIMING: Final = StatusTiming()
 
 
@@ -54,15 +56,22 @@ async def serve(settings: Settings, status_timing: StatusTiming = _STATUS_TIMING
         loop.add_signal_handler(number, stop.set)
     # What others reload their configuration or their log files for: the sources are followed, and the log is
     # the standard error.
-    for number in (signal.SIGHUP, signal.SIGUSR1):
-        loop.add_signal_handler(number, _LOG.warning, "%s is ignored", number.name)
+    # Not by the loop's handlers: as it closes they become the default, which kills a process that is ending.
+    for number in _IGNORED_SIGNALS:
+        signal.signal(number, partial(_say_ignored, loop))
     control_plane = ControlPlane(settings, status_timing)
     try:
         await _unless(stop, {"start": control_plane.start()})
         if not stop.is_set():
             await control_plane.follow(stop)
     finally:
+        for number in _IGNORED_SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
         await control_plane.close()
+
+
+def _say_ignored(loop: asyncio.AbstractEventLoop, number: int, _frame: object) -> None:
+    loop.call_soon_threadsafe(_LOG.warning, "%s is ignored", signal.Signals(number).name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

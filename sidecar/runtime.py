@@ -12,7 +12,8 @@ import random
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from itertools import chain
 
 from protos.node import WORKLOAD_METADATA
@@ -65,12 +66,23 @@ async def serve(settings: Settings, bootstrap: Bootstrap) -> None:
     quiet_peer_faults(loop)
     loop.add_signal_handler(signal.SIGTERM, sidecar.drain_and_stop)
     loop.add_signal_handler(signal.SIGINT, sidecar.stop)
-    loop.add_signal_handler(signal.SIGUSR1, sidecar.reopen_logs)
-    loop.add_signal_handler(signal.SIGHUP, log.warning, "SIGHUP is ignored")
+    actions: dict[signal.Signals, Callable[[], None]] = {
+        signal.SIGUSR1: sidecar.reopen_logs,
+        signal.SIGHUP: lambda: log.info("SIGHUP is ignored"),
+    }
+    # Not by the loop's handlers: as it closes they become the default, which kills a process that is ending.
+    for number, action in actions.items():
+        signal.signal(number, partial(_soon, loop, action))
     try:
         await sidecar.run()
     finally:
+        for number in actions:
+            signal.signal(number, signal.SIG_IGN)
         await sidecar.close()
+
+
+def _soon(loop: asyncio.AbstractEventLoop, action: Callable[[], None], _number: int, _frame: object) -> None:
+    loop.call_soon_threadsafe(action)
 
 
 class Sidecar:

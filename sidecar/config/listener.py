@@ -25,11 +25,13 @@ JsonFormat: TypeAlias = "str | int | float | bool | tuple[JsonFormat, ...] | Map
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessLog:
     """A file access log (``/dev/stdout`` is usual). ``format`` None is Envoy's default text;
-    a mapping is JSON."""
+    a mapping is JSON. `response_flags`: only what has one of these flags is logged, or any flag where the set
+    is empty; None logs everything."""
 
     path: str
     format: str | Mapping[str, JsonFormat] | None = None
     omit_empty_values: bool = False
+    response_flags: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -68,7 +68,9 @@ _PLAIN_OPERATORS: Mapping[str, Callable[[StreamInfo], object]] = {
     "ROUTE_NAME": lambda info: info.route_name,
     "VIRTUAL_CLUSTER_NAME": lambda info: None,
     "UPSTREAM_CLUSTER": lambda info: info.cluster,
+    "UPSTREAM_CLUSTER_RAW": lambda info: info.cluster,
     "UPSTREAM_HOST": lambda info: info.upstream_address,
+    "UPSTREAM_LOCAL_ADDRESS": lambda info: info.upstream_local_address,
     "UPSTREAM_TRANSPORT_FAILURE_REASON": lambda info: info.upstream_failure,
     "UPSTREAM_REQUEST_ATTEMPT_COUNT": lambda info: info.attempts,
     "UPSTREAM_PEER_URI_SAN": lambda info: info.upstream_peer_id,
@@ -80,6 +82,7 @@ _PLAIN_OPERATORS: Mapping[str, Callable[[StreamInfo], object]] = {
     "DOWNSTREAM_TLS_VERSION": lambda info: info.connection.tls_version,
     "REQUESTED_SERVER_NAME": lambda info: info.connection.server_name,
     "CONNECTION_ID": lambda info: info.connection.id,
+    "CONNECTION_TERMINATION_DETAILS": lambda info: None,  # of filters that are not supported
 }
 
 
@@ -159,6 +162,7 @@ class AccessLogger:
     def __init__(self, sink: LogFile, log: AccessLog, *, path: str) -> None:
         """Raises `ConfigError` at `path` for a command operator that is not known."""
         self._sink = sink
+        self._flags = log.response_flags
         format_, omit_empty = log.format, log.omit_empty_values
         if isinstance(format_, Mapping):
             self._line = _json_line(compile_json(format_, path=path, omit_empty=omit_empty))
@@ -167,8 +171,15 @@ class AccessLogger:
             self._line = _text(parts, "" if omit_empty else "-")
 
     def log(self, info: StreamInfo, request: LoggedRequest | None, response: LoggedResponse | None) -> None:
+        if self._flags is not None and not _has_flag(info, self._flags):
+            return
         # Half of a surrogate pair cannot be written: it becomes its escape, which JSON knows too.
         self._sink.write(self._line(info, request, response).encode(errors="backslashreplace"))
+
+
+def _has_flag(info: StreamInfo, flags: frozenset[str]) -> bool:
+    """As Envoy's ``ResponseFlagFilter``: an empty set is of all flags."""
+    return not flags.isdisjoint(info.flags.split(",")) if flags else bool(info.flags)
 
 
 Line = Callable[[StreamInfo, LoggedRequest | None, LoggedResponse | None], str]

@@ -57,6 +57,7 @@ class StreamInfo:
         "status",
         "upstream_address",
         "upstream_failure",
+        "upstream_local_address",
         "upstream_peer_id",
         "upstream_service_time_s",
         "virtual_host",
@@ -84,6 +85,7 @@ class StreamInfo:
         self.service: ServiceMetadata | None = None
         self.host_workload: WorkloadMetadata | None = None
         self.upstream_address: SocketAddress | None = None
+        self.upstream_local_address: SocketAddress | None = None
         self.upstream_peer_id = ""
         self.upstream_failure = ""
         self.upstream_service_time_s = 0.0

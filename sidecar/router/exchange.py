@@ -161,6 +161,7 @@ class Exchange:
             host.pool.give_back(lease)
             raise
         info.upstream_peer_id = lease.peer_id
+        info.upstream_local_address = lease.local_address
         try:
             response: Response = await self._send(lease)
         except BaseException as error:

@@ -266,6 +266,7 @@ class Cluster:
         if self.outlier_detector is not None:
             self.outlier_detector.success(host)
         info.upstream_peer_id = dialed.peer_id
+        info.upstream_local_address = dialed.local_address
         return TcpConnection(dialed, slot)
 
     def note_host(self, info: StreamInfo, host: Host) -> None:

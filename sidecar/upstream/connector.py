@@ -40,6 +40,7 @@ class Dialed(Generic[ProtocolT]):
     protocol: ProtocolT
     context: ssl.SSLContext | None
     peer_id: str
+    local_address: SocketAddress
 
 
 def tls_for(config: Cluster, endpoint: Endpoint) -> UpstreamTls | None:
@@ -98,7 +99,8 @@ class Connector:
         peer_id = ""
         if tls is not None:
             peer_id = self._verify(tls, transport)
-        return Dialed(transport, protocol, context, peer_id)
+        local = SocketAddress(*transport.get_extra_info("sockname")[:2])
+        return Dialed(transport, protocol, context, peer_id, local)
 
     async def _connect(self, address: SocketAddress, protocol: asyncio.BaseProtocol) -> asyncio.Transport:
         transport, _ = await self._loop.create_connection(

@@ -171,7 +171,12 @@ class HostPool:
             self._pool.opening_ended()
             raise
         connection = dialed.protocol
-        lease = Lease(connection, secured_by=dialed.context, peer_id=dialed.peer_id)
+        lease = Lease(
+            connection,
+            secured_by=dialed.context,
+            peer_id=dialed.peer_id,
+            local_address=dialed.local_address,
+        )
         connection.observer = _Observer(self, lease)
         self._pool.opened(lease, env.loop.time())
         if connection.closed:

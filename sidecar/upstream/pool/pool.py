@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
+from sidecar.config.endpoint import SocketAddress
 from sidecar.errors import RequestError, UpstreamConnectError, UpstreamOverflowError
 from sidecar.observability.stats import ClusterStats
 from sidecar.upstream.circuit_breaker import CircuitBreaker
@@ -25,6 +26,7 @@ class Lease:
         "idle_since_s",
         "lent",
         "lent_total",
+        "local_address",
         "peer_id",
         "received_bytes",
         "retiring",
@@ -32,11 +34,19 @@ class Lease:
         "sent_bytes",
     )
 
-    def __init__(self, connection: Connection, *, secured_by: object = None, peer_id: str = "") -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        secured_by: object = None,
+        peer_id: str = "",
+        local_address: SocketAddress | None = None,
+    ) -> None:
         self.connection = connection
         self.secured_by = secured_by
         """What the connection's TLS came from; compared by identity, None for plaintext."""
         self.peer_id = peer_id
+        self.local_address = local_address
         self.idle_since_s = 0.0
         self.lent = 0
         self.lent_total = 0

@@ -23,14 +23,25 @@ def decode_access_logs(view: View) -> tuple[AccessLog, ...]:
 def _access_log(view: View) -> AccessLog:
     config = view.unpack("typed_config", _FILE, _STDOUT, _STDERR)
     path = _STREAMS.get(config.message.DESCRIPTOR.full_name) or config.message.path
+    flags = _response_flags(view)
     if config.has("log_format"):
         format_ = config.get("log_format")
         return AccessLog(
-            path=path, format=_log_format(format_), omit_empty_values=format_.message.omit_empty_values
+            path=path,
+            format=_log_format(format_),
+            omit_empty_values=format_.message.omit_empty_values,
+            response_flags=flags,
         )
     if config.message.DESCRIPTOR.full_name in _STREAMS:
-        return AccessLog(path=path)
-    return AccessLog(path=path, format=_old_format(config))
+        return AccessLog(path=path, response_flags=flags)
+    return AccessLog(path=path, format=_old_format(config), response_flags=flags)
+
+
+def _response_flags(view: View) -> frozenset[str] | None:
+    """istiod sends ``NR`` for the logs of listeners."""
+    if not view.has("filter"):
+        return None
+    return frozenset(view.get("filter").get("response_flag_filter").message.flags)
 
 
 def _old_format(config: View) -> str | Mapping[str, JsonFormat] | None:

@@ -142,7 +142,9 @@ _LISTENER: Final = {
         "", initial_read_buffer_size=_BUFFERS, enable_ja3_fingerprinting=_UNREAD
     ),
     "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector": _support(),
-    "envoy.config.accesslog.v3.AccessLog": _support("name typed_config"),
+    "envoy.config.accesslog.v3.AccessLog": _support("name filter typed_config"),
+    "envoy.config.accesslog.v3.AccessLogFilter": _support("response_flag_filter"),
+    "envoy.config.accesslog.v3.ResponseFlagFilter": _support("flags"),
     "envoy.extensions.access_loggers.file.v3.FileAccessLog": _support(
         "path format json_format typed_json_format log_format"
     ),

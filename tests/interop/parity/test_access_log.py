@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import signal
 import socket
 import ssl
@@ -105,6 +106,8 @@ def _proxy(name: str, folder: Path, shared: dict[str, int], stack: ExitStack) ->
         for path in PATHS:
             connection.send(b"GET %s HTTP/1.1\r\nhost: paths.test\r\n\r\n" % path.encode())
             connection.read_answer("GET")
+        connection.send(b"CONNECT paths.test:80 HTTP/1.1\r\nhost: paths.test:80\r\n\r\n")
+        connection.read_answer("CONNECT")
     with RawConnection(ports["raw"]) as connection:
         connection.send(b"GET / HTTP/1.1\r\nhost: raw.test\r\n\r\n")
         connection.read_answer("GET")
@@ -137,7 +140,7 @@ def client_hello(name: str) -> bytes:
     return outgoing.read()
 
 
-REQUESTS = len(VALUES) + len(PATHS)
+REQUESTS = len(VALUES) + len(PATHS) + 1  # CONNECT
 
 
 def test_text_is_what_was_sent_unless_it_could_forge_a_line(pair: tuple[Proxy, Proxy]) -> None:
@@ -204,6 +207,35 @@ def test_what_was_no_request_is_logged_alike(pair: tuple[Proxy, Proxy]) -> None:
     envoys, ours = (proxy.lines("plain_requests", 4) for proxy in pair)
     assert envoys[3].startswith(b"- - HTTP/1.1 400 ")
     assert ours == envoys
+
+
+def test_the_format_that_istiod_sends(pair: tuple[Proxy, Proxy]) -> None:
+    theirs, ours = ([comparable(line) for line in proxy.lines("istiod", REQUESTS)] for proxy in pair)
+    assert any(fields[16] == "127.0.0.1" for fields in theirs), "a host was connected to"
+    assert ours == theirs
+
+
+def comparable(line: bytes) -> list[str]:
+    """The fields without times, ports and identifiers, which differ, and without each proxy's own words for
+    an error."""
+    fields = shlex.split(line.decode().partition("] ")[2])
+    code, details, failure, sent, duration, service_time, request_id = 1, 3, 5, 7, 8, 9, 12
+    upstream_local, downstream_remote = 16, 18
+    for index in (failure, service_time, request_id):
+        fields[index] = "-" if fields[index] == "-" else "<set>"
+    fields[duration] = "<set>"
+    if fields[code] == "503":
+        fields[details], fields[sent] = fields[details].partition("{")[0], "<sent>"
+        fields[failure] = "<words>"
+    for index in (upstream_local, downstream_remote):
+        fields[index] = fields[index].partition(":")[0]
+    return fields
+
+
+def test_what_has_one_of_the_flags_is_logged(pair: tuple[Proxy, Proxy]) -> None:
+    for log, lines in (("some_flags", 3), ("all_flags", 5), ("unmatched_alone", 1)):
+        theirs, ours = (proxy.lines(log, lines) for proxy in pair)
+        assert ours == theirs
 
 
 def test_tcp_connections_are_logged_alike(pair: tuple[Proxy, Proxy]) -> None:

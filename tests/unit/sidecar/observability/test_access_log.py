@@ -173,6 +173,59 @@ def test_a_header_that_is_there_but_empty_is_not_passed_over(tmp_path: Path) -> 
     assert logged(tmp_path, format_, info(), request(b""), None) == "[] [cc21d9b0] [locations] [http]\n"
 
 
+def test_a_request_without_a_path_has_none(tmp_path: Path) -> None:
+    """CONNECT (RFC 9112 3.2.3)."""
+    tunnel = request()
+    tunnel.method, tunnel.path = b"CONNECT", b""
+    assert logged(tmp_path, '"%REQ(:METHOD)% %REQ(X?:PATH)%"\n', info(), tunnel, None) == '"CONNECT -"\n'
+
+
+ISTIOD_FORMAT = (
+    '[%START_TIME%] "%REQ(:METHOD)% %REQ(X-ENVOY-ORIGINAL-PATH?:PATH)% %PROTOCOL%" %RESPONSE_CODE% '
+    "%RESPONSE_FLAGS% %RESPONSE_CODE_DETAILS% %CONNECTION_TERMINATION_DETAILS% "
+    '"%UPSTREAM_TRANSPORT_FAILURE_REASON%" %BYTES_RECEIVED% %BYTES_SENT% %DURATION% '
+    '%RESP(X-ENVOY-UPSTREAM-SERVICE-TIME)% "%REQ(X-FORWARDED-FOR)%" "%REQ(USER-AGENT)%" '
+    '"%REQ(X-REQUEST-ID)%" "%REQ(:AUTHORITY)%" "%UPSTREAM_HOST%" %UPSTREAM_CLUSTER_RAW% '
+    "%UPSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_LOCAL_ADDRESS% %DOWNSTREAM_REMOTE_ADDRESS% "
+    "%REQUESTED_SERVER_NAME% %ROUTE_NAME%\n"
+)
+
+
+def test_the_format_that_istiod_sends(tmp_path: Path) -> None:
+    about = info()
+    about.details, about.cluster, about.route_name = "via_upstream", "outbound|80||a", "default"
+    about.upstream_local_address = SocketAddress("10.0.0.1", 4000)
+    assert logged(tmp_path, ISTIOD_FORMAT, about, request(), None) == (
+        '[2016-04-14T15:06:40.000Z] "GET /api HTTP/1.1" 200 - via_upstream - "-" 0 5 154 - "-" "curl/8" '
+        '"cc21d9b0" "locations" "10.0.2.1:80" outbound|80||a 10.0.0.1:4000 10.0.0.1:80 10.0.0.9:5000 '
+        "- default\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("wanted", "flags", "is_logged"),
+    [
+        (None, "", True),
+        (set(), "", False),
+        (set(), "UH", True),
+        ({"NR"}, "", False),
+        ({"NR"}, "NR", True),
+        ({"NR"}, "UH,NR", True),
+        ({"UR"}, "URX", False),
+    ],
+)
+def test_a_log_may_want_some_flags_alone(
+    tmp_path: Path, wanted: set[str] | None, flags: str, is_logged: bool
+) -> None:
+    about = info()
+    about.flags = flags
+    sink = LogFile(str(tmp_path / "log"))
+    log = AccessLog(path="", format="line\n", response_flags=None if wanted is None else frozenset(wanted))
+    AccessLogger(sink, log, path="").log(about, None, None)
+    sink.close()
+    assert (tmp_path / "log").read_text() == ("line\n" if is_logged else "")
+
+
 def test_nor_by_the_server_name_that_it_asks_for(tmp_path: Path) -> None:
     connection = replace(info().connection, server_name='a"\nforged')
     about = StreamInfo(connection, 0.0, 0.0)

@@ -1,16 +1,20 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import threading
 from pathlib import Path
 
 import pytest
 
+from sidecar.observability import log_file
 from sidecar.observability.log_file import MAX_BUFFERED_BYTES, LogFile
 
 
 def flush(sink: LogFile) -> None:
     """What its task does each second."""
-    sink._flush(sink._take())
+    sink._hand_over()
+    sink._flush()
 
 
 def test_a_slow_sink_loses_lines_not_memory(tmp_path: Path) -> None:
@@ -73,7 +77,8 @@ def test_the_old_file_is_kept_until_the_path_can_be_opened(
     sink.write(b"first\n")
     flush(sink)
     assert (moved / "log").read_bytes() == b"first\n"
-    assert "log cannot be reopened: No such file or directory" in caplog.text
+    flush(sink)
+    assert caplog.text.count("log cannot be reopened: No such file or directory") == 1
     folder.mkdir()
     sink.write(b"second\n")
     flush(sink)
@@ -82,10 +87,121 @@ def test_the_old_file_is_kept_until_the_path_can_be_opened(
     assert (folder / "log").read_bytes() == b"second\n"
 
 
+def test_a_file_that_is_renamed_again_while_it_is_reopened_is_left_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    sink = LogFile(str(path))
+    opened = log_file._open
+
+    def open_and_rename(name: str) -> object:
+        file = opened(name)
+        if not (tmp_path / "log.2").exists():
+            path.rename(tmp_path / "log.2")
+            sink.reopen()
+        return file
+
+    monkeypatch.setattr(log_file, "_open", open_and_rename)
+    path.rename(tmp_path / "log.1")
+    sink.reopen()
+    flush(sink)
+    sink.write(b"line\n")
+    flush(sink)
+    sink.close()
+    assert path.read_bytes() == b"line\n"
+
+
+async def test_lines_that_no_thread_has_taken_are_written_when_it_is_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*_: object) -> None:
+        await asyncio.get_running_loop().create_future()
+
+    monkeypatch.setattr(log_file, "FLUSH_INTERVAL_S", 0)
+    monkeypatch.setattr(asyncio, "to_thread", never)  # as while other work has all threads
+    sink = LogFile(str(tmp_path / "log"))
+    sink.write(b"line\n")
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        flushing = group.create_task(sink.run())
+        while sink._lines:
+            await asyncio.sleep(0)
+        flushing.cancel()
+    sink.close()
+    assert (tmp_path / "log").read_bytes() == b"line\n"
+
+
+def test_a_pipe_that_nobody_reads_is_refused(tmp_path: Path) -> None:
+    """To wait for a reader would stop everything else."""
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(OSError, match="No such device or address"):
+        LogFile(str(tmp_path / "pipe"))
+
+
+def test_a_path_that_no_file_can_have_is_refused() -> None:
+    with pytest.raises(OSError, match="NUL"):
+        LogFile("a\0b")
+
+
+def test_a_reader_that_stops_reading_does_not_keep_the_process_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(log_file, "CLOSE_TIMEOUT_S", 0.0)
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        sink = LogFile(str(path))
+        sink.write(b"x" * 1_000_000)
+        sink._hand_over()
+        flushing = threading.Thread(target=sink._flush)
+        flushing.start()
+        sink.close()
+        flushing.join(10)
+        assert not flushing.is_alive()
+        written = len(os.read(reader, 1_000_000))
+        assert sink.dropped_bytes == 1_000_000 - written
+    finally:
+        os.close(reader)
+    assert "its reader does not keep up" in caplog.text
+
+
+def test_lines_longer_than_a_pipe_holds_are_written_whole(tmp_path: Path) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    reader = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    os.set_blocking(reader, True)
+    with os.fdopen(reader, "rb") as pipe:
+        sink = LogFile(str(path))
+        line = bytes(range(256)) * 1000
+        sink.write(line)
+        closing = threading.Thread(target=sink.close)
+        closing.start()
+        assert pipe.read() == line
+        closing.join(10)
+
+
+def test_a_standard_output_that_has_no_path_is_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As systemd's journal, which is a socket."""
+    reader, writer = os.pipe()
+    path = str(tmp_path / "none" / "stdout")
+    monkeypatch.setattr(log_file, "_STANDARD_STREAMS", {path: writer})
+    sink = LogFile(path)
+    sink.write(b"line\n")
+    flush(sink)
+    sink.reopen()
+    sink.write(b"another\n")
+    sink.close()
+    os.close(writer)  # still open: it is the process's, not the log's
+    with os.fdopen(reader, "rb") as pipe:
+        assert pipe.read() == b"line\nanother\n"
+
+
 async def test_it_is_reopened_although_nothing_is_logged(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Who has renamed the old file waits for it to be let go of."""
+    """The program that renamed the old file waits until it is closed."""
     monkeypatch.setattr("sidecar.observability.log_file.FLUSH_INTERVAL_S", 0)
     path = tmp_path / "log"
     sink = LogFile(str(path))

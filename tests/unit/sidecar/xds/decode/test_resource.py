@@ -269,6 +269,16 @@ def test_access_logs(type_name: str, config: dict[str, Any], expected: AccessLog
     assert manager("access_log", [log]).access_logs == (expected,)
 
 
+def test_the_flags_that_an_access_log_is_for() -> None:
+    file = {"@type": f"{TYPE}/envoy.extensions.access_loggers.file.v3.FileAccessLog", "path": "/x"}
+    log = {"name": "log", "filter": {"response_flag_filter": {"flags": ["NR"]}}, "typed_config": file}
+    expected = AccessLog(path="/x", response_flags=frozenset({"NR"}))
+    assert manager("access_log", [log]).access_logs == (expected,)
+    for filter_ in ({}, {"response_flag_filter": {"flags": ["NOPE"]}}, {"not_health_check_filter": {}}):
+        with pytest.raises(ConfigError, match=r"access_log\[0\].filter"):
+            manager("access_log", [{**log, "filter": filter_}])
+
+
 def test_a_filter_that_may_be_left_out_is() -> None:
     fault = {"@type": f"{TYPE}/google.protobuf.Struct", "value": {}}
     filters = [{"name": "fault", "is_optional": True, "typed_config": fault}]
