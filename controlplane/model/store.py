@@ -202,6 +202,10 @@ class Store:
         """The generation of the snapshot that brought what is in force of a resource."""
         return self._arrived.get(key, 0)
 
+    def knows_good(self, key: ResourceKey) -> bool:
+        """Whether some version of a resource serves, or is kept."""
+        return key in self._in_force or self._kept.get(key, NOTHING_KEPT).version is not None
+
     def status_changes(self) -> int:
         """How many builds changed any of them: whoever looked before can tell whether to look again."""
         return self._status_changes

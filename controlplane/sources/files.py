@@ -175,14 +175,13 @@ class FolderSource:
             del self._unsupported[name]
         found = contents.resources.keys() | contents.rejected.keys()
         missing = self._keys.pop(name, set()) - found
-        for key in missing:
-            if contents.doubt:
-                reason = f"cannot be found in {name}: {contents.doubt}"
-                self._store.reject(key, (ResourceError("", reason),), Origin(file=name))
-            else:
-                self._store.delete(key, name)
-        kept = found | missing if contents.doubt else found
-        if kept:
+        meant = {key for key in missing if contents.doubt and self._store.knows_good(key)}
+        for key in meant:
+            reason = f"cannot be found in {name}: {contents.doubt}"
+            self._store.reject(key, (ResourceError("", reason),), Origin(file=name))
+        for key in missing - meant:
+            self._store.delete(key, name)
+        if kept := found | meant:
             self._keys[name] = set(kept)
 
     def _all_unsupported(self) -> set[Unsupported]:

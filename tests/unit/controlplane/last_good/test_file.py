@@ -125,6 +125,16 @@ def test_a_resource_that_is_mended_while_nobody_runs_serves(
     assert Process(tmp_path).serves == "v1"
 
 
+def test_a_file_that_is_no_yaml_means_nothing_that_never_served(mesh: MeshFolder, tmp_path: Path) -> None:
+    """Else it stood in the way of another file that has the resource, until the next process."""
+    mesh.write("route", FAULTY)
+    process = Process(tmp_path)
+    mesh.write_text("route", "{")
+    mesh.write("moved", GOOD)
+    process.look()
+    assert process.serves == Process(tmp_path).serves == "v3"
+
+
 def test_a_file_that_is_no_yaml_still_means_its_resources(
     mesh: MeshFolder, quarantined: Path, tmp_path: Path
 ) -> None:
