@@ -2,10 +2,10 @@
 space that recipients must take; it does not know that.
 
 A chunk's line is its size in hexadecimal digits, and extensions. Spaces and tabs are taken after the size,
-around ``;`` and ``=``, and at the end: some servers pad the size. An extension may lack its name, as llhttp
-has it: what is taken must not depend on who of both reads it. Everything else is refused, so that no other
-parser can see another chunk: white space before the size or within it, signs, ``0x``, other control
-characters, and a CR or an LF that is not the line's end.
+around ``;`` and ``=``, and at the end: some servers pad the size. An extension may lack its name, and its
+value be a token and a quoted string, as llhttp has it: what is taken must not depend on who of both reads it.
+Everything else is refused, so that no other parser can see another chunk: white space before the size or
+within it, signs, ``0x``, other control characters, and a CR or an LF that is not the line's end.
 """
 
 from __future__ import annotations
@@ -20,17 +20,9 @@ _MAX_SIZE = 2**63 - 1
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+"'
 # No part gives back what it has taken: a line is read once, however it is made.
-_LINE = re.compile(
-    rb"([0-9A-Fa-f]++)"
-    rb"(?>[ \t]*+;[ \t]*+(?>"
-    + _TOKEN
-    + rb")?+(?>[ \t]*+=[ \t]*+(?>"
-    + _TOKEN
-    + rb"|"
-    + _QUOTED
-    + rb")?+)?+)*+"
-    rb"[ \t]*+"
-)
+_VALUE = rb"(?>" + _TOKEN + rb")?+(?>" + _QUOTED + rb")?+"
+_EXTENSION = rb"[ \t]*+;[ \t]*+(?>" + _TOKEN + rb")?+(?>[ \t]*+=[ \t]*+" + _VALUE + rb")?+"
+_LINE = re.compile(rb"([0-9A-Fa-f]++)(?>" + _EXTENSION + rb")*+[ \t]*+")
 
 
 class ChunkDecoder:

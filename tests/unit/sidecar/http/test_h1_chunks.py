@@ -39,6 +39,7 @@ ACCEPTED = [
     b"2 ; ",
     b"2;;a",
     b"2;=b",
+    b'2;a=b"c"',
 ]
 
 
@@ -69,6 +70,8 @@ REFUSED = [
     b"2;a\0",
     b"2;\xe9",
     b'2;a="b',
+    b'2;a="b"c',
+    b'2;"b"',
     b"8000000000000000",
     b"FFFFFFFFFFFFFFFFF",
 ]
