@@ -104,7 +104,7 @@ async def test_a_listeners_own_logs_are_of_its_connections(tmp_path: Path) -> No
     assert [(tmp_path / name).read_text() for name in "ab"] == ["7\n", "7\n"]
 
 
-@pytest.mark.parametrize(("name", "words"), [("no/log", "no/log: No such file"), ("a\0b", "null byte")])
+@pytest.mark.parametrize(("name", "words"), [("no/log", "no/log: No such file"), ("a\0b", "has a NUL")])
 async def test_a_log_that_cannot_be_opened_is_named(tmp_path: Path, name: str, words: str) -> None:
     logs = (AccessLog(path=str(tmp_path / name)),)
     with pytest.raises(ConfigError, match=f"access_log.path: .*{words}"):
