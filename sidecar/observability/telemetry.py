@@ -131,9 +131,8 @@ class Telemetry:
         if file is None:
             try:
                 file = self._files[path] = LogFile(path)
-            except (OSError, ValueError) as error:  # a name with a NUL is a `ValueError`
-                reason = getattr(error, "strerror", None) or error
-                raise ConfigError("access_log.path", f"{path}: {reason}") from error
+            except OSError as error:
+                raise ConfigError("access_log.path", f"{path}: {error.strerror}") from error
             self._flushing[path] = asyncio.create_task(file.run(), name=f"access log {path}")
         return file
 
