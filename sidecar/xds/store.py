@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -15,6 +16,8 @@ from sidecar.config.snapshot import Snapshot
 from sidecar.errors import ConfigError
 from sidecar.xds.decode import Resource, decode_resource, resource_name
 from sidecar.xds.references import unknown_cluster, unknown_cluster_in_listener
+
+log = logging.getLogger(__name__)
 
 _R = TypeVar("_R", Listener, RouteConfiguration, Cluster, LoadAssignment)
 
@@ -84,6 +87,9 @@ class Store:
             return self._accept(type_url, name, raw)
         except ConfigError as error:
             return self._reject(type_url, name, raw, str(error))
+        except Exception as error:  # a fault of ours: it must not end the process, and all that it serves
+            log.exception("%s %s cannot be decoded", type_urls.SHORT_NAMES[type_url], name)
+            return self._reject(type_url, name, raw, internal_error(error))
 
     def _accept(self, type_url: str, name: str, raw: RawResource) -> Accepted:
         store = self.types[type_url]
@@ -188,3 +194,8 @@ class Store:
             for name, resource in self.types[type_url].accepted.items()
             if isinstance(resource.value, kind)
         }
+
+
+def internal_error(error: Exception) -> str:
+    """The words of a refusal (NACK) for what no configuration should be able to raise."""
+    return f"internal error: {type(error).__name__}: {error}"

@@ -16,11 +16,11 @@ from typing import Final
 from protos import type_urls
 from sidecar.config.bootstrap import Bootstrap
 from sidecar.config.cluster import Cluster
-from sidecar.config.snapshot import Snapshot
+from sidecar.config.snapshot import EMPTY_SNAPSHOT, Snapshot
 from sidecar.errors import ConfigError
 from sidecar.xds.persistence import read_last_good
 from sidecar.xds.state import XdsState
-from sidecar.xds.store import Accepted, RawResource, Rejected, Store
+from sidecar.xds.store import Accepted, RawResource, Rejected, Store, internal_error
 from sidecar.xds.warming import Warming
 from sidecar.xds.wire import Response
 
@@ -141,6 +141,11 @@ class Updates:
                 if not name:  # nobody can be left out, so the snapshot before stays until something changes
                     return [*errors, str(error)]
                 refused = {name: error}
+            except Exception as error:  # a fault of ours: it must not end the process, and all that it serves
+                if self.warming.published is EMPTY_SNAPSHOT:
+                    raise
+                log.exception("the configuration cannot be applied")
+                return [*errors, internal_error(error)]
             self.warming.published = snapshot
             for name, reason in refused.items():
                 errors.append(f"{name}: {reason}")

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ from sidecar.config.bootstrap import Bootstrap
 from sidecar.config.cluster import Cluster
 from sidecar.config.snapshot import EMPTY_SNAPSHOT, Snapshot
 from sidecar.errors import ConfigError
+from sidecar.xds import store
 from sidecar.xds.persistence import write_last_good
 from sidecar.xds.state import XdsState
 from sidecar.xds.store import RawResource
@@ -27,10 +28,13 @@ class DataPath:
         self.snapshot = EMPTY_SNAPSHOT
         self.refuse_port = 0
         self.refuse_all = ""
+        self.fault: Exception | None = None
 
     def __call__(self, snapshot: Snapshot) -> Mapping[str, ConfigError]:
         if self.refuse_all:
             raise ConfigError("", self.refuse_all)
+        if self.fault is not None:
+            raise self.fault
         self.snapshot = snapshot
         return {
             name: ConfigError("address", "in use")
@@ -103,6 +107,47 @@ async def test_a_whole_snapshot_that_is_refused_is_tried_again(updates: Updates,
     data_path.refuse_all = ""
     await updates.apply(response(CLUSTER, static_cluster("b")))
     assert (list(data_path.snapshot.clusters), list(data_path.snapshot.listeners)) == (["b"], ["l"])
+
+
+async def test_a_fault_of_the_data_path_is_a_refusal_and_what_served_goes_on(
+    updates: Updates, data_path: DataPath, caplog: pytest.LogCaptureFixture
+) -> None:
+    await updates.apply(response(CLUSTER, static_cluster("c", 80)))
+    before = data_path.snapshot
+    data_path.fault = KeyError("c")
+    outcome = await updates.apply(response(CLUSTER, static_cluster("c", 81)))
+    assert "internal error: KeyError: 'c'" in outcome.error + outcome.listener_error
+    assert "Traceback" in caplog.text
+    assert data_path.snapshot is before
+
+    data_path.fault = None
+    assert updates.publish() == []
+    assert data_path.snapshot is not before
+
+
+def test_a_fault_before_anything_serves_is_not_hidden(updates: Updates, data_path: DataPath) -> None:
+    [cluster] = response(CLUSTER, static_cluster("c", 80)).resources
+    updates.store.add(CLUSTER, cluster)
+    data_path.fault = KeyError("c")
+    with pytest.raises(KeyError):
+        updates.publish()
+
+
+async def test_a_fault_of_a_decoder_refuses_its_resource_alone(
+    updates: Updates, data_path: DataPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decode = store.decode_resource
+
+    def faulty(type_url: str, body: bytes, secrets: Set[str]) -> Any:
+        resource = decode(type_url, body, secrets)
+        if resource.name == "bad":
+            raise IndexError("out of range")
+        return resource
+
+    monkeypatch.setattr(store, "decode_resource", faulty)
+    outcome = await updates.apply(response(CLUSTER, static_cluster("good", 80), static_cluster("bad", 80)))
+    assert outcome.error == "bad: internal error: IndexError: out of range"
+    assert set(data_path.snapshot.clusters) == {"good"}
 
 
 async def test_counters_tell_what_happened(updates: Updates, state: XdsState) -> None:
