@@ -92,6 +92,8 @@ class RequestQueue:
             self._waiting.extend(self.reader.feed(piece))
             if self.reader.unread:
                 self._unparsed = memoryview(self.reader.unread + bytes(self._unparsed))
+        if not self._unparsed:
+            self._unparsed = memoryview(b"")  # else an idle connection would hold what it has read last
         self._choose_reading()
 
     def _choose_reading(self) -> None:

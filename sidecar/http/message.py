@@ -118,8 +118,9 @@ class Body:
         self._ended = True
         self._release_source()
         self._wake()
-        if self.on_end is not None:
-            self.on_end()
+        on_end, self.on_end = self.on_end, None  # the codec keeps the body until the next message
+        if on_end is not None:
+            on_end()
 
     async def left(self) -> None:
         """Until the consumer is done with it, at its end or before. For one caller."""

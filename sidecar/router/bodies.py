@@ -32,7 +32,7 @@ class ReplayableBody:
     ) -> None:
         self.source = source
         self.replayable = True
-        self._on_end = on_end
+        self._on_end: Callable[[], None] | None = on_end
         self._limit_bytes = limit_bytes
         self.ended = False
         self._size = 0
@@ -68,7 +68,10 @@ class ReplayableBody:
             self._size += len(chunk)
         elif not self.ended:
             self.ended = True
-            self._on_end()
+            on_end, self._on_end = self._on_end, None
+            self._current = None  # without a cycle the record is freed with the request
+            if on_end is not None:
+                on_end()
         return bool(chunk)
 
 

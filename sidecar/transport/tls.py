@@ -14,7 +14,7 @@ from typing import Any, Final, cast
 
 _MAX_RECORD_BYTES: Final = 16 * 1024  # RFC 8446 5.1: of plaintext
 _MAX_ANSWERS_BYTES: Final = 64 * 1024
-_MAX_PIECE_BYTES: Final = 2 * _MAX_RECORD_BYTES  # a `MemoryBIO` keeps the memory of the most that it held
+_MAX_PIECE_BYTES: Final = _MAX_RECORD_BYTES  # a `MemoryBIO` keeps the memory of the most that it held
 
 
 class TlsTransport(asyncio.Transport, asyncio.Protocol):

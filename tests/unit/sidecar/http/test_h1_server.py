@@ -14,6 +14,7 @@ from sidecar.errors import (
 )
 from sidecar.http.h1_request_queue import MAX_WAITING_REQUESTS
 from sidecar.http.message import Body, Request, Response, Service
+from tests.support.held import let_go
 from tests.support.http1 import CLIENT, FakeTransport, Server, echo, read_all, response, settle
 
 HOST = b"Host: a\r\n"
@@ -1029,3 +1030,33 @@ async def test_close_ends_a_response_that_has_no_end_yet() -> None:
     await settle()
     assert server.stats.downstream_cx_active == server.stats.downstream_rq_active == 0
     assert body._closed
+
+
+async def test_idle_connection_holds_nothing_that_it_has_read() -> None:
+    server = Server(echo)
+    data = b"x" * 200_000
+    await server.exchange(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 200000\r\n\r\n")
+    with let_go(data):
+        assert (await server.exchange(data)).endswith(data)
+        server.ended.clear()
+
+
+async def test_idle_connection_holds_nobody_who_waited_for_the_end_of_a_request() -> None:
+    class Exchange:
+        def __init__(self, request: Request, record: object) -> None:
+            self.record = record
+            request.when_complete(self.note_end)
+
+        def note_end(self) -> None: ...
+
+    record = object()
+
+    async def service(request: Request) -> Response:
+        Exchange(request, record)
+        return response(await read_all(request.body))
+
+    server = Server(service)
+    with let_go(record):
+        await server.exchange(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\n")
+        assert (await server.exchange(b"hello")).endswith(b"hello")
+        server.ended.clear()

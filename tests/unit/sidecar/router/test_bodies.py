@@ -8,6 +8,7 @@ from sidecar.errors import UpstreamResetError, UpstreamTimeoutError
 from sidecar.http.message import Body, BodyReader
 from sidecar.router.bodies import CountedBody, ReplayableBody
 from sidecar.timers import Timers
+from tests.support.held import let_go
 from tests.support.http1 import Clock, FakeTimers
 
 
@@ -179,3 +180,21 @@ class TestCountedBody:
         assert codec.abandoned == 1
         with pytest.raises(UpstreamTimeoutError):
             await body.read()
+
+
+async def test_record_is_freed_with_the_request() -> None:
+    class Exchange:
+        def __init__(self, source: Body) -> None:
+            self.body = ReplayableBody(source, self.note_end)
+
+        def note_end(self) -> None: ...
+
+    piece = b"x" * 1000
+    with let_go(piece):
+        source = Body()
+        source.feed(piece)
+        source.feed_end()
+        exchange = Exchange(source)
+        attempt = exchange.body.attempt()
+        assert await read_all(attempt) == piece
+        del attempt, exchange
