@@ -12,7 +12,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, Protocol, TypeVar, cast
+from typing import Final, Generic, Protocol, TypeVar, cast
 
 from sidecar.config.cluster import Cluster, TcpKeepalive
 from sidecar.config.endpoint import Endpoint, SocketAddress
@@ -22,6 +22,8 @@ from sidecar.observability.stats import ClusterStats
 from sidecar.transport.tls import TlsTransport
 
 ProtocolT = TypeVar("ProtocolT")
+
+_MAX_INT: Final = 2**31 - 1  # a socket option's; Envoy's fields go beyond
 
 
 class ClientTls(Protocol):
@@ -91,7 +93,7 @@ class Connector:
                         address, cast("asyncio.BaseProtocol", protocol), context, tls.sni
                     )
             if self._keepalive is not None:
-                _set_keepalive(transport.get_extra_info("socket"), self._keepalive)
+                _set_keepalive(transport, self._keepalive)
         # TimeoutError and ssl.SSLError are OSErrors; a name that cannot be one, of the host or its SNI, is a
         # ValueError.
         except (OSError, IdentityError, ValueError) as error:
@@ -153,12 +155,20 @@ def _reason(error: OSError | IdentityError | ValueError) -> str:
     return f"delayed connect error: {reason}"
 
 
-def _set_keepalive(connection: socket.socket, keepalive: TcpKeepalive) -> None:
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for option, value in (
-        (socket.TCP_KEEPCNT, keepalive.probes),
-        (socket.TCP_KEEPIDLE, keepalive.time_s),
-        (socket.TCP_KEEPINTVL, keepalive.interval_s),
-    ):
-        if value is not None:
-            connection.setsockopt(socket.IPPROTO_TCP, option, value)
+def _set_keepalive(transport: asyncio.Transport, keepalive: TcpKeepalive) -> None:
+    """Raises ``OSError`` for what the kernel does not take, and closes the connection."""
+    connection = transport.get_extra_info("socket")
+    if connection is None:  # closed already, which its protocol knows
+        return
+    try:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in (
+            (socket.TCP_KEEPCNT, keepalive.probes),
+            (socket.TCP_KEEPIDLE, keepalive.time_s),
+            (socket.TCP_KEEPINTVL, keepalive.interval_s),
+        ):
+            if value is not None:
+                connection.setsockopt(socket.IPPROTO_TCP, option, min(value, _MAX_INT))
+    except OSError:
+        transport.abort()
+        raise

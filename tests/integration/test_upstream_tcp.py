@@ -100,6 +100,25 @@ async def test_keepalive_and_source_address_are_applied() -> None:
             opened.release()
 
 
+@pytest.mark.parametrize("keepalive", [TcpKeepalive(probes=1000), TcpKeepalive(time_s=2**32 - 1)])
+async def test_a_keepalive_that_the_kernel_does_not_take_leaves_no_connection_open(
+    keepalive: TcpKeepalive,
+) -> None:
+    lost = asyncio.Event()
+
+    class Noticing(asyncio.Protocol):
+        def connection_lost(self, exc: Exception | None) -> None:
+            lost.set()
+
+    async with flaky_upstream() as upstream:
+        config = static_cluster(upstream.endpoint, tcp_keepalive=keepalive)
+        async with cluster_manager(config) as manager:
+            with pytest.raises(UpstreamConnectError, match="Invalid argument"):
+                await manager.get("up").connect_tcp(Noticing, info())
+            await asyncio.wait_for(lost.wait(), 5)
+            assert manager.get("up").breaker.connections == 0
+
+
 async def test_a_dial_that_is_cancelled_gives_its_place_back() -> None:
     async with flaky_upstream() as upstream, cluster_manager(static_cluster(upstream.endpoint)) as manager:
         cluster = manager.get("up")
