@@ -19,6 +19,7 @@ from controlplane.networking.endpoints import (
     declared_endpoints,
     dns_assignment,
     endpoint_assignments,
+    endpoints_by_dns,
     ports_in_mesh_tls,
 )
 from controlplane.networking.identities import server_identities
@@ -72,8 +73,7 @@ def outbound_clusters(
             if alike
             else frozenset(),
             identities,
-            # Only DNS clusters hold their endpoints; all others follow theirs over EDS.
-            endpoints if _resolves_by_dns(service) else None,
+            endpoints_by_dns(service, policies, scope.mesh_config, endpoints=endpoints),
             by_address=by_address,
         )
         clusters.update(of_service)
@@ -112,7 +112,7 @@ def _service_clusters(
     rule: DestinationRule | None,
     ports_in_mesh_tls: frozenset[str],
     identities: frozenset[str],
-    dns_endpoints: Endpoints | None,
+    dns_endpoints: Endpoints,
     *,
     by_address: bool,
 ) -> Mapping[str, Cluster]:
@@ -130,7 +130,7 @@ def _service_clusters(
             )
             cluster = _cluster(mesh_config, destination)
             if cluster.type == Cluster.STRICT_DNS:
-                _apply_dns_endpoints(cluster, destination, dns_endpoints or ())
+                _apply_dns_endpoints(cluster, destination, dns_endpoints)
             clusters[cluster.name] = cluster
             if destination.by_address:
                 balanced = _cluster(mesh_config, replace(destination, by_address=False))
@@ -197,10 +197,6 @@ def _has_passthrough(rule: DestinationRule) -> bool:
     levels = [rule.traffic_policy, *(subset.traffic_policy for subset in rule.subsets)]
     policies = [policy for level in levels if level for policy in (level, *level.port_level_settings)]
     return any(passes_through(policy.load_balancer) for policy in policies)
-
-
-def _resolves_by_dns(service: Service) -> bool:
-    return service.resolution in (Resolution.DNS, Resolution.DNS_ROUND_ROBIN)
 
 
 def _apply_discovery(cluster: Cluster, destination: _Destination) -> None:
