@@ -36,6 +36,10 @@ _FOLLOWERS: Mapping[str, Callable[[Protocol], bool]] = {
 }
 
 
+# Of a list, in a warning.
+_MOST_NAMES = 5
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Reference:
     """``request_ports`` are those that the requests for it come to, as far as the mesh knows them."""
@@ -101,6 +105,8 @@ class ReferenceCheck:
     def _without_effect(self, spec: VirtualService) -> Iterator[str]:
         """Of routes that no port of a service follows, for what its protocol is."""
         for host in spec.hosts:
+            if host.startswith("*") and spec.http:
+                yield from self._unsaid_below(host)
             ports = [port for service in self._services.get(host, ()) for port in service.ports]
             unsaid = [port.number for port in ports if port.protocol is Protocol.UNSUPPORTED]
             for number in unsaid if spec.http else ():
@@ -112,6 +118,23 @@ class ReferenceCheck:
                 found = any(follows(port.protocol) for port in ports) or (field == "http" and unsaid)
                 if ports and getattr(spec, field) and not found:
                     yield f"spec.{field}: has no effect: {host} has no port of such a protocol"
+
+    def _unsaid_below(self, pattern: str) -> Iterator[str]:
+        """One warning for all services that a wildcard covers."""
+        unsaid = [
+            f"{hostname}:{port.number}"
+            for hostname, services in sorted(self._services.items())
+            if hostname != pattern and covers(pattern, hostname)
+            for service in services
+            for port in service.ports
+            if port.protocol is Protocol.UNSUPPORTED
+        ]
+        if unsaid:
+            more = f" and {len(unsaid) - _MOST_NAMES} more" if len(unsaid) > _MOST_NAMES else ""
+            yield (
+                "spec.http: has no effect on redirected connections to ports whose protocol is not said: "
+                f"{', '.join(unsaid[:_MOST_NAMES])}{more}"
+            )
 
     def unknown_imports(self, version: Version, routes: Iterable[Config[VirtualService]]) -> list[str]:
         """The hosts of a Sidecar's egress that are neither a service's nor a VirtualService's."""

@@ -19,6 +19,7 @@ from controlplane.networking.endpoints import (
     declared_endpoints,
     dns_assignment,
     endpoint_assignments,
+    endpoints_by_dns,
     ports_in_mesh_tls,
 )
 from controlplane.networking.identities import server_identities
@@ -54,11 +55,13 @@ def outbound_clusters(
     """In the order of their services, the ones that belong to no service last. ``explicit``: through the
     explicit proxy clients name single endpoints of headless services."""
     clusters: dict[str, Cluster] = {}
+    of_endpoints: dict[str, Cluster] = {}
     for service in chain.from_iterable(scope.destinations.values()):
         endpoints = declared_endpoints(
             service, endpoints=endpoints_by_host.get(service.hostname, _NO_ENDPOINTS)
         )
         rule = scope.destination_rules.find(service)
+        identities = server_identities(service, scope.mesh_config.trust_domain, endpoints=endpoints)
         # Only where no endpoint is chosen must all of them be alike.
         by_address = scope.redirected and service.headless
         alike = by_address or _may_pass_through(service, rule)
@@ -69,17 +72,17 @@ def outbound_clusters(
             ports_in_mesh_tls(service, policies, scope.mesh_config, endpoints=endpoints)
             if alike
             else frozenset(),
-            server_identities(service, scope.mesh_config.trust_domain, endpoints=endpoints),
-            # Only DNS clusters hold their endpoints; all others follow theirs over EDS.
-            endpoints if _resolves_by_dns(service) else None,
+            identities,
+            endpoints_by_dns(service, policies, scope.mesh_config, endpoints=endpoints),
             by_address=by_address,
         )
         clusters.update(of_service)
         if explicit and service.headless and service.hostname in scope.services:
-            of_endpoints = _endpoint_clusters(
-                of_service, service, policies, scope.mesh_config, endpoints=endpoints
+            of_endpoints |= _endpoint_clusters(
+                scope.mesh_config, service, rule, identities, policies, endpoints=endpoints
             )
-            clusters.update(of_endpoints)
+    # A host that is declared is not an endpoint's.
+    clusters = {**of_endpoints, **clusters}
     clusters.update(_passthrough_clusters(scope.mesh_config))
     return clusters
 
@@ -109,7 +112,7 @@ def _service_clusters(
     rule: DestinationRule | None,
     ports_in_mesh_tls: frozenset[str],
     identities: frozenset[str],
-    dns_endpoints: Endpoints | None,
+    dns_endpoints: Endpoints,
     *,
     by_address: bool,
 ) -> Mapping[str, Cluster]:
@@ -127,7 +130,7 @@ def _service_clusters(
             )
             cluster = _cluster(mesh_config, destination)
             if cluster.type == Cluster.STRICT_DNS:
-                _apply_dns_endpoints(cluster, destination, dns_endpoints or ())
+                _apply_dns_endpoints(cluster, destination, dns_endpoints)
             clusters[cluster.name] = cluster
             if destination.by_address:
                 balanced = _cluster(mesh_config, replace(destination, by_address=False))
@@ -138,24 +141,34 @@ def _service_clusters(
 
 @memoized(latest=("endpoints",), types=[CLUSTER])
 def _endpoint_clusters(
-    of_service: Mapping[str, Cluster],
-    service: Service,
-    policies: tuple[Config[PeerAuthentication], ...],
     mesh_config: MeshConfig,
+    service: Service,
+    rule: DestinationRule | None,
+    identities: frozenset[str],
+    policies: tuple[Config[PeerAuthentication], ...],
     *,
     endpoints: Endpoints,
 ) -> Mapping[str, Cluster]:
-    """One for each endpoint of a headless service that has a host of its own, and each port."""
+    """One for each endpoint of a headless service that has a host of its own, and each port. There is nothing
+    to balance, and nothing to pass through."""
     clusters: dict[str, Cluster] = {}
     for port in service.ports:
-        name = OutboundName(port.number, "", service.hostname)
-        model = of_service.get(name.balanced) or of_service[str(name)]
+        destination = _Destination(
+            service=service,
+            port=port,
+            subset=None,
+            policy=replace(effective_policy(rule, None, port.number), load_balancer=None),
+            identities=identities,
+            in_mesh_tls=False,
+            by_address=False,
+        )
+        model = _cluster(mesh_config, destination)
+        model.ClearField("eds_cluster_config")
+        model.type, model.lb_policy = Cluster.STATIC, Cluster.ROUND_ROBIN
         for hostname, assignment in endpoint_assignments(service, port, endpoints, policies, mesh_config):
             cluster = Cluster()
             cluster.CopyFrom(model)
             cluster.name = assignment.cluster_name = str(OutboundName(port.number, "", hostname))
-            cluster.type, cluster.lb_policy = Cluster.STATIC, Cluster.ROUND_ROBIN
-            cluster.ClearField("eds_cluster_config")
             cluster.load_assignment.CopyFrom(assignment)
             clusters[cluster.name] = cluster
     return clusters
@@ -184,10 +197,6 @@ def _has_passthrough(rule: DestinationRule) -> bool:
     levels = [rule.traffic_policy, *(subset.traffic_policy for subset in rule.subsets)]
     policies = [policy for level in levels if level for policy in (level, *level.port_level_settings)]
     return any(passes_through(policy.load_balancer) for policy in policies)
-
-
-def _resolves_by_dns(service: Service) -> bool:
-    return service.resolution in (Resolution.DNS, Resolution.DNS_ROUND_ROBIN)
 
 
 def _apply_discovery(cluster: Cluster, destination: _Destination) -> None:

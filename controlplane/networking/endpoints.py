@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from typing import Final
 
@@ -25,7 +26,7 @@ from controlplane.resources.destination_rule import Subset
 from controlplane.resources.ip_addresses import is_ip_address
 from controlplane.resources.peer_authentication import PeerAuthentication
 from protos.node import ISTIO_METADATA, TRANSPORT_SOCKET_MATCH, WORKLOAD_METADATA
-from protos.type_urls import ENDPOINT
+from protos.type_urls import CLUSTER, ENDPOINT
 
 _MAX_UINT32: Final = 2**32 - 1
 _is_ip_address = lru_cache(maxsize=65536)(is_ip_address)
@@ -73,6 +74,24 @@ def takes_mesh_tls(
     """Whether a sidecar is there, and no policy of its workload refuses TLS."""
     workload = endpoint.workload
     return workload.mesh_tls and not refuses_mesh_tls(policies, mesh_config, workload, endpoint.port)
+
+
+@memoized(latest=("endpoints",), types=[CLUSTER])
+def endpoints_by_dns(
+    service: Service,
+    policies: tuple[Config[PeerAuthentication], ...],
+    mesh_config: MeshConfig,
+    *,
+    endpoints: tuple[ServiceEndpoint, ...],
+) -> tuple[ServiceEndpoint, ...]:
+    """What a cluster holds that resolves names: ``mesh_tls`` says of its endpoints what policies leave of it.
+    Empty for services whose clusters do not."""
+    if service.resolution not in (Resolution.DNS, Resolution.DNS_ROUND_ROBIN):
+        return ()
+    return tuple(
+        replace(each, workload=replace(each.workload, mesh_tls=takes_mesh_tls(each, policies, mesh_config)))
+        for each in endpoints
+    )
 
 
 @memoized(latest=("endpoints",))

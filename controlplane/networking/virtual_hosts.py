@@ -8,13 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from functools import partial
+from itertools import chain
 from operator import attrgetter
 from typing import Final
 
 from envoy.config.route.v3.route_components_pb2 import Route, RouteAction, RouteMatch, VirtualHost
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 
-from controlplane.model.hosts import HTTP_PORT
+from controlplane.model.hosts import HTTP_PORT, HostIndex
 from controlplane.model.service import Protocol, Service, ServicePort
 from controlplane.networking.destinations import destination_cluster, service_cluster
 from controlplane.networking.headless import (
@@ -83,7 +84,13 @@ def _service_hosts_of_port(
         port = service.port(number)
         if port is not None and port.protocol.is_http:
             aliases = list(_aliases(scope, service))
-            below = _hosts_of_endpoints(service, aliases, endpoints_with_hosts(headless, service, port))
+            below = [
+                name
+                for name in _hosts_of_endpoints(
+                    service, aliases, endpoints_with_hosts(headless, service, port)
+                )
+                if not _is_of_others(scope, name, port)
+            ]
             names = domains.take(service.hostname, [*aliases, *below], number, bare=True)
             attempts = scope.mesh_config.default_retry_attempts
             routes = http_routes(scope, service, number, attempts, dialled=service.hostname)
@@ -125,12 +132,21 @@ def _service_hosts_of_all_ports(
             yield from _virtual_host(service.hostname, port.number, names, routes)
             own = service_cluster(scope, service.hostname, port.number, dialled="")
             for endpoint in endpoints_with_hosts(headless, service, port):
+                if _is_of_others(scope, endpoint.hostname, port):
+                    continue
                 label = endpoint.hostname.removesuffix(service.hostname)
                 names = domains.take(
                     endpoint.hostname, [label + alias for alias in aliases], port.number, bare=bare
                 )
                 its_routes = [_instead(route, own, endpoint_cluster(endpoint, port)) for route in routes]
                 yield from _virtual_host(endpoint.hostname, port.number, names, its_routes)
+
+
+def _is_of_others(scope: SidecarScope, host: str, port: ServicePort) -> bool:
+    """Whether a host below a headless service's is another service's, or one of which a VirtualService speaks
+    although nobody declares it, whose port is 80."""
+    by_route = port.number == HTTP_PORT and _undeclared_hosts(scope).find(host.removesuffix(".")) is not None
+    return by_route or host in scope.services
 
 
 def _instead(route: Route, cluster: str, other: str) -> Route:
@@ -154,13 +170,20 @@ def _takes_requests(port: ServicePort) -> bool:
 
 def _hosts_without_service(scope: SidecarScope, domains: _Domains) -> Iterable[VirtualHost]:
     """VirtualServices may route hosts that nobody declared. A wildcard that services answer to is theirs."""
+    undeclared = _undeclared_hosts(scope)
     for config in scope.virtual_services:
         for host in config.spec.hosts:
-            if not _is_answered(scope, host):
+            if undeclared.find(host) == host:
                 names = domains.take(host, (), HTTP_PORT, bare=True)
                 attempts = scope.mesh_config.default_retry_attempts
                 routes = _routes_of(scope, config.spec, HTTP_PORT, attempts, dialled="")
                 yield from _virtual_host(host, HTTP_PORT, names, routes)
+
+
+@memoized(types=[ROUTE])
+def _undeclared_hosts(scope: SidecarScope) -> HostIndex[str]:
+    hosts = chain.from_iterable(config.spec.hosts for config in scope.virtual_services)
+    return HostIndex((host, host) for host in hosts if not _is_answered(scope, host))
 
 
 def _is_answered(scope: SidecarScope, host: str) -> bool:

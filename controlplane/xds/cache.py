@@ -16,21 +16,33 @@ from google.protobuf.message import Message
 
 from controlplane.xds.resource import Resource, content_version
 
+# Messages that are remembered by themselves for one snapshot.
+_MOST_TWINS: Final = 65536
+
 
 class ResourceCache:
-    """Holds a resource for as long as a stream does: a closed stream's resources go away with it."""
+    """Holds a resource for as long as a stream does: a closed stream's resources go away with it. Beside
+    that, until `forget_twins`, the messages that were built anew and are as they were."""
 
     def __init__(self) -> None:
         # A resource keeps its message alive, so the id in its key cannot come to mean another message.
         self._by_message: Final[WeakValueDictionary[int, Resource]] = WeakValueDictionary()
         self._by_content: Final[WeakValueDictionary[tuple[str, str, str], Resource]] = WeakValueDictionary()
+        # With the message: its id must stay its own.
+        self._twins: Final[dict[int, tuple[Message, Resource]]] = {}
 
     def __len__(self) -> int:
         return len(self._by_content)
 
     def resource(self, type_url: str, name: str, message: Message) -> Resource:
         known = self._by_message.get(id(message))
+        if known is None and (found := self._twins.get(id(message))) is not None:
+            known = found[1]
         return self._serialize(type_url, name, message) if known is None else known
+
+    def forget_twins(self) -> None:
+        """To be called when there is another snapshot: nobody is sent the messages of the one before."""
+        self._twins.clear()
 
     def _serialize(self, type_url: str, name: str, message: Message) -> Resource:
         # Deterministic: a map has no order of its own, and the version must not change with it.
@@ -39,6 +51,9 @@ class ResourceCache:
         # Equal content is shared too: per-proxy builders make the same listener many times.
         twin = self._by_content.get((type_url, name, version))
         if twin is not None:
+            if len(self._twins) >= _MOST_TWINS:
+                self.forget_twins()
+            self._twins[id(message)] = message, twin
             return twin
         resource = Resource(
             name=name,

@@ -78,6 +78,7 @@ class Pusher:
         for connection in self._connections:
             self._note_progress(connection)  # of the snapshot before: whoever has that has left nothing out
         before, self._snapshot = self._snapshot, snapshot
+        self._cache.forget_twins()
         whole = _EVERYTHING.merge(change) if before is None else change
         trigger, touched = "endpoint", dict[Connection, SnapshotChange]()
         if whole.whole_types:

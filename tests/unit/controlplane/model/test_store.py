@@ -572,6 +572,17 @@ class TestProtocolsThatAreNotSaid:
             "its protocol is not said",
         )
 
+    def test_a_virtual_service_for_many_hosts_names_some_of_the_ports_that_do_not_follow_it(self) -> None:
+        unsaid = [service(f"s{number}", ports=[{"name": "web", "port": 80}]) for number in range(7)]
+        route = virtual_service("all", ["*.default.svc.cluster.local"], destination("reviews"))
+        store = store_with(*reviews_mesh(), *unsaid, route)
+        (words,) = status_of(store, route).warnings
+        assert words == (
+            "spec.http: has no effect on redirected connections to ports whose protocol is not said: "
+            + ", ".join(f"s{number}.default.svc.cluster.local:80" for number in range(5))
+            + " and 2 more"
+        )
+
     @pytest.mark.parametrize(
         ("name", "field", "follows"),
         [

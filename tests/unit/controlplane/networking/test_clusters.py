@@ -257,6 +257,19 @@ def test_a_dns_service_resolves_its_endpoints_names() -> None:
     assert addresses(built) == [("eu.example.com", 80)]
 
 
+def test_a_dns_service_speaks_no_mesh_tls_to_an_endpoint_whose_policy_refuses_it() -> None:
+    vms = external_service("vm.example.com", port(80), mesh_external=False)
+    places = [workload("vm", "a.example.com"), workload("vm", "b.example.com", "v2")]
+    refusing = {"v2": {"selector": {"matchLabels": {"version": "v2"}}, "mtls": {"mode": "DISABLE"}}}
+    snapshot = mesh((vms, places), peer_authentications=refusing)
+    found = build_clusters(snapshot, sidecar_proxy())["outbound|80||vm.example.com"]
+    (locality,) = found.load_assignment.endpoints
+    in_mesh_tls = [
+        "envoy.transport_socket_match" in each.metadata.filter_metadata for each in locality.lb_endpoints
+    ]
+    assert in_mesh_tls == [True, False]
+
+
 def test_an_external_name_is_what_is_resolved() -> None:
     target = external_service("db.default.svc.cluster.local", port(80), external_name="db.example.com")
     built = clusters(target)["outbound|80||db.default.svc.cluster.local"]

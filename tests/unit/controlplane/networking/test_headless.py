@@ -15,10 +15,19 @@ from envoy.config.route.v3.route_components_pb2 import VirtualHost
 from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
 
 from controlplane.model.proxy import InterceptionMode
-from controlplane.model.service import Protocol, Service, ServicePort
+from controlplane.model.service import Protocol, Resolution, Service, ServicePort
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.networking import build_clusters, build_endpoints, build_listeners, build_routes
-from tests.support.meshes import Specs, grpc_proxy, mesh, port, service, sidecar_proxy, workload
+from tests.support.meshes import (
+    Specs,
+    external_service,
+    grpc_proxy,
+    mesh,
+    port,
+    service,
+    sidecar_proxy,
+    workload,
+)
 
 KAFKA = "kafka.default.svc.cluster.local"
 ES = "es.default.svc.cluster.local"
@@ -277,6 +286,45 @@ class TestExplicitProxy:
         snapshot = stateful(headless("es", HTTP), destination_rules=rule)
         found = clusters(snapshot, **self.proxy(mode))[f"outbound|9200||es-0.{ES}"]
         assert (found.type, found.lb_policy) == (Cluster.STATIC, Cluster.ROUND_ROBIN)
+
+    def test_an_endpoint_takes_mesh_tls_whatever_the_others_do(self, mode: InterceptionMode) -> None:
+        """As the rule says of the service that connections pass through, nobody knows whose they are."""
+        rule: Specs = {"es": {"host": ES, "trafficPolicy": {"loadBalancer": {"simple": "PASSTHROUGH"}}}}
+        snapshot = stateful(headless("es", HTTP), destination_rules=rule)
+        first, second = snapshot.endpoints[ES]
+        plain = dataclasses.replace(second, workload=dataclasses.replace(second.workload, mesh_tls=False))
+        built = clusters(dataclasses.replace(snapshot, endpoints={ES: (first, plain)}), **self.proxy(mode))
+        found = built[f"outbound|9200||es-0.{ES}"]
+        assert [each.name for each in found.transport_socket_matches] == ["tlsMode-istio", "tlsMode-disabled"]
+        matching = [
+            "envoy.transport_socket_match" in each.metadata.filter_metadata
+            for index in (0, 1)
+            for each in built[f"outbound|9200||es-{index}.{ES}"].load_assignment.endpoints[0].lb_endpoints
+        ]
+        assert matching == [True, False]
+
+    def test_a_host_that_is_declared_is_not_an_endpoints(self, mode: InterceptionMode) -> None:
+        declared = external_service(f"es-0.{ES}", HTTP, resolution=Resolution.STATIC, mesh_external=False)
+        rules: Specs = {"es-0": {"hosts": [declared.hostname], "http": [{"directResponse": {"status": 418}}]}}
+        snapshot = stateful(headless("es", HTTP), others=[declared], virtual_services=rules)
+        built = clusters(snapshot, **self.proxy(mode))
+        assert built[f"outbound|9200||es-0.{ES}"].type == Cluster.EDS
+        assert built[f"outbound|9200||es-1.{ES}"].type == Cluster.STATIC
+        config = build_routes(snapshot, sidecar_proxy(**self.proxy(mode)), ["http_proxy"])["http_proxy"]
+        (found,) = [each for each in config.virtual_hosts if declared.hostname in each.domains]
+        assert found.routes[-1].direct_response.status == 418
+
+    @pytest.mark.parametrize("host", [f"es-0.{ES}", f"*.{ES}"])
+    def test_so_is_a_host_of_which_a_virtual_service_speaks(self, mode: InterceptionMode, host: str) -> None:
+        """Nobody declares it, so its port is 80."""
+        rules: Specs = {"pods": {"hosts": [host], "http": [{"directResponse": {"status": 418}}]}}
+        snapshot = stateful(headless("es", port(80), port(9200, name="more")), virtual_services=rules)
+        proxy = sidecar_proxy(**self.proxy(mode))
+        names = ["http_proxy", "80"] if mode is InterceptionMode.REDIRECT else ["http_proxy"]
+        for config in build_routes(snapshot, proxy, names).values():
+            by_domain = {domain: each for each in config.virtual_hosts for domain in each.domains}
+            found = by_domain.get(f"es-0.{ES}:80") or by_domain[f"*.{ES}:80"]
+            assert found.routes[-1].direct_response.status == 418
 
 
 def test_without_interception_and_explicit_proxy_nothing_is_by_address() -> None:

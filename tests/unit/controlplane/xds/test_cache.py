@@ -1,6 +1,10 @@
 from __future__ import annotations
 
 import gc
+import weakref
+from typing import cast
+
+from google.protobuf.message import Message
 
 from controlplane.xds.cache import ResourceCache
 from controlplane.xds.resource import Resource, in_batches, response_version
@@ -17,6 +21,40 @@ def test_equal_content_is_shared() -> None:
     cache = ResourceCache()
     resource = cache.resource(LISTENER, "a", listener("a"))
     assert cache.resource(LISTENER, "a", listener("a")) is resource
+
+
+class Counted:
+    """A message that counts how often it is serialized."""
+
+    def __init__(self, message: Message) -> None:
+        self.times = 0
+        self._message = message
+
+    def SerializeToString(self, *, deterministic: bool) -> bytes:
+        self.times += 1
+        return self._message.SerializeToString(deterministic=deterministic)
+
+
+def test_what_was_built_anew_and_is_as_it_was_is_serialized_once_for_all_proxies() -> None:
+    cache = ResourceCache()
+    resource = cache.resource(LISTENER, "a", listener("a"))
+    again = Counted(listener("a"))
+    for _ in range(3):
+        assert cache.resource(LISTENER, "a", cast("Message", again)) is resource
+    assert again.times == 1
+
+
+def test_what_was_as_it_was_is_forgotten_with_its_snapshot() -> None:
+    cache = ResourceCache()
+    resource = cache.resource(LISTENER, "a", listener("a"))
+    again = Counted(listener("a"))
+    cache.resource(LISTENER, "a", cast("Message", again))
+    alive = weakref.ref(again)
+    cache.forget_twins()
+    del again
+    gc.collect()
+    assert alive() is None
+    assert resource.name == "a"
 
 
 def test_other_content_has_another_version() -> None:
