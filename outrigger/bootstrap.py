@@ -93,7 +93,10 @@ class Bootstrap:
             "layered_runtime": {
                 "layers": [
                     {"name": "global config", "static_layer": {REGEX_SIZE_KEY: LARGEST_REGEX}},
-                    {"name": "admin", "admin_layer": {}},  # as without any layers
+                    {
+                        "name": "admin",
+                        "admin_layer": {},
+                    },  # Envoy has this layer where no layers are configured
                 ]
             },
         }

@@ -88,7 +88,7 @@ class Authority:
         return self._sign(signer, template, key, [str(identity)])
 
     def issue_server(self, hosts: Sequence[str], key: PublicKey) -> IssuedCertificate:
-        """A certificate of the control plane's own. Raises `AuthorityUnavailableError`. From any thread."""
+        """A certificate for the control plane itself. Raises `AuthorityUnavailableError`. From any thread."""
         signer = self._signer
         valid = self._validity(signer, DEFAULT_LIFETIME_S)
         template = templates.server_certificate(hosts, key, signer.certificate, valid)
@@ -112,7 +112,7 @@ class Authority:
 
 
 def _validate(signer: Signer, leaf: x509.Certificate, key: PublicKey, names: Sequence[str]) -> None:
-    """A template that went wrong must not leave the house: what it says is signed already."""
+    """Checks a certificate before it is handed out: a wrong template is already signed by now."""
     try:
         leaf.verify_directly_issued_by(signer.certificate)
     except (ValueError, TypeError, InvalidSignature) as error:

@@ -45,7 +45,7 @@ class RootCertificates:
         self._pause_s: Final = pause_s
         self._backoff: Final = timing.backoff
         self._namespaces: Final[set[str]] = set()  # without those that are being deleted
-        self._published: Final[dict[str, str]] = {}  # by namespace: what the ConfigMap there holds
+        self._published: Final[dict[str, str]] = {}  # by namespace: the roots in its ConfigMap
         self._changed: Final = asyncio.Event()
         self._watches: Final = (
             ListWatch(api, "/api/v1/namespaces", self._take_namespaces, timing=timing),

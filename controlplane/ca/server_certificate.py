@@ -1,5 +1,5 @@
 """The control plane's own certificate for its TLS ports: issued by its authority, renewed at half life, and
-when something else signs."""
+when the signing certificate has changed."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ class Signer:
         )
 
     def is_trusted_by(self, roots: Sequence[x509.Certificate]) -> bool:
-        """Whether what it signs chains to one of them."""
+        """Whether the certificates that it signs chain to one of ``roots``."""
         top = (self.certificate, *self.intermediates)[-1]
         return top in roots or any(_issued(top, root) for root in roots)
 

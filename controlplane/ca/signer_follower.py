@@ -1,4 +1,4 @@
-"""Follows what signs, where it is stored: mounted files and Secrets are replaced under a process."""
+"""Follows the stored signing certificate: mounted files and Secrets may be replaced while a process runs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class SignerFollower:
             self._take(await self._reload())
         except (SettingsError, UnreachableError, RefusedError) as error:
             if str(error) != self._complaint:
-                _LOG.warning("what signs certificates cannot be followed, what is in use stays: %s", error)
+                _LOG.warning("the stored signing certificate cannot be used, the one in use stays: %s", error)
             self._complaint = str(error)
         else:
             self._complaint = ""
@@ -58,8 +58,8 @@ class SignerFollower:
             _LOG.info("certificates are signed by %s from now on", signer.described)
             if not signer.is_trusted_by(old.roots):
                 _LOG.warning(
-                    "its root was not among the mesh's roots: workloads trust those whose certificates it "
-                    "signs only when they have renewed their own; add a root before it signs"
+                    "its root was not among the mesh's roots: workloads trust the certificates that it signs "
+                    "only after they have renewed their own; add a root before it signs"
                 )
         if not self._told:
             self._on_change()

@@ -59,8 +59,8 @@ class SignerSecrets:
         return self._own_root(await self._find(OWN_SECRET) or await self._create(now), now)
 
     async def reload(self, current: Signer, now: float) -> Signer:
-        """What is stored now, where ``current`` is in use. A Secret that has gone changes nothing: it may be
-        on the way to be replaced. Creates nothing; raises as `load_or_create`."""
+        """The signer that is stored now, where ``current`` is in use. A Secret that was deleted changes
+        nothing: it may be about to be replaced. Creates nothing; raises as `load_or_create`."""
         plugged_in = await self._find(PLUGGED_IN_SECRET)
         if plugged_in is not None:
             return parse_signer(self._plugged_in(plugged_in), now)

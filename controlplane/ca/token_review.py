@@ -84,7 +84,7 @@ def _user(user: Any) -> Document:
 
 def _only(extra: Any, key: str) -> str:
     """The one value of a key of UserInfo.extra; "" where it is not there. Raises `UnauthenticatedError` for
-    what is no such value: a token that is bound must not count as one that is not."""
+    anything else: a token that is bound to a Pod must not count as one that is not."""
     match extra.get(key) if isinstance(extra, dict) else extra:
         case None | []:
             return ""

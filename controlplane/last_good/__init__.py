@@ -1,4 +1,5 @@
-"""Keeps the last good version of what is quarantined where the next process, and every replica, finds it.
+"""Stores the last good versions of quarantined resources for the next process, and for every replica.
 
-`entry` is how one is written, `file` keeps them in a folder's state folder, `config_map` in a cluster.
+`entry` converts one version to JSON and back; `file` stores them in the state folder, `config_map` in a
+cluster.
 """

@@ -1,8 +1,8 @@
 """The kept versions of a cluster's resources: one ConfigMap that every replica reads, and any may write.
 
-Each entry is of one resource. Of one object (``uid``) the entry of the highest ``generation`` holds, so that
-replicas that saw different versions agree in the end; writing it twice is writing it once. It is removed when
-the resource has recovered, or is gone.
+Each entry is of one resource. Of one object (``uid``) the entry with the highest ``generation`` is kept, so
+that replicas that saw different versions agree in the end; two replicas may write the same entry. It is
+removed when the resource has recovered, or was deleted.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _DEFAULT_TIMING: Final = Timing()
 _MOST_BYTES: Final = 900_000
 # A key of a ConfigMap has 253 characters at most.
 _LONGEST_KEY: Final = 253
-# What looks obsolete may only be news that has not come yet: watches of different kinds know no order.
+# An entry may only look obsolete: events of different watches arrive in any order.
 _REMOVAL_DELAY_S: Final = 5.0
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
@@ -64,7 +64,7 @@ class LastGoodConfigMap:
         self._most_bytes: Final = most_bytes
         self._removal_delay_s: Final = removal_delay_s
         self._clock: Final = clock
-        self._built = False  # before, the source has not told all that there is
+        self._built = False  # until then, resources may still be missing in the store
         self._exists = False
         self._data: Mapping[str, str] = {}  # as the cluster has it
         self._entries: Final[dict[ResourceKey, LastGood | Unusable]] = {}
@@ -106,7 +106,7 @@ class LastGoodConfigMap:
                 await self._until_news()
 
     async def _until_news(self) -> None:
-        """A change, or the time to look again at what seemed obsolete."""
+        """Waits for a change, or until entries that seemed obsolete are to be checked again."""
         try:
             async with asyncio.timeout(self._removal_delay_s if self._obsolete_since else None):
                 await self._changed.wait()
@@ -129,7 +129,7 @@ class LastGoodConfigMap:
                 self._entries[key] = found
             if isinstance(found, Unusable):
                 where = f"ConfigMap {CONFIG_MAP}, {name}"
-                _LOG.warning("%s: what is kept cannot be used: %s", where, found.reason)
+                _LOG.warning("%s: the kept version cannot be used: %s", where, found.reason)
             self._store.recall(key, found)
         self._changed.set()
         if self._built and self._store.has_news:
@@ -162,7 +162,7 @@ class LastGoodConfigMap:
         await self._api.create(self._collection, config_map)
 
     def _has(self, key: ResourceKey, last_good: LastGood) -> bool:
-        """Whether what is kept of a resource is as good, or better."""
+        """Whether the kept version of a resource has the same generation, or a higher one."""
         kept = self._entries.get(key)
         return (
             isinstance(kept, LastGood)
@@ -171,7 +171,7 @@ class LastGoodConfigMap:
         )
 
     def _obsolete(self) -> list[ResourceKey]:
-        """What nobody needs any more, and has not for a while."""
+        """The entries that have been obsolete for `_removal_delay_s`."""
         now = self._clock()
         seen = {key for key, kept in self._entries.items() if self._is_obsolete(key, kept)}
         self._obsolete_since = {key: self._obsolete_since.get(key, now) for key in seen}
@@ -188,7 +188,7 @@ class LastGoodConfigMap:
         return status.state is State.APPLIED and (status.origin.generation or 0) >= faulty
 
     def _fitting(self, to_write: Mapping[str, str], removed: Mapping[str, None]) -> dict[str, str]:
-        """As much of what is to be written as there is room for; the first by name come first."""
+        """The entries of ``to_write`` that there is room for, in the order of their names."""
         stay = {
             name: text for name, text in self._data.items() if name not in removed and name not in to_write
         }
@@ -207,13 +207,13 @@ class LastGoodConfigMap:
         return fitting
 
     def _complain(self, error: KubernetesError) -> None:
-        """Unless it was created, or deleted, meanwhile: the watch tells."""
+        """Reports a failure, except where another replica has created or deleted the ConfigMap meanwhile."""
         status = error.status if isinstance(error, RefusedError) else None
         if status != (_NOT_FOUND if self._exists else _CONFLICT):
             self._say(f"ConfigMap {CONFIG_MAP} cannot be written: {error}")
 
     def _say(self, words: str) -> None:
-        """Once, until the words are others."""
+        """Logs a complaint once, until it changes."""
         if words != self._complaint:
             self._complaint = words
             _LOG.warning("last good versions would be lost by a restart: %s", words)
@@ -225,6 +225,6 @@ def _name_of(key: ResourceKey) -> str:
 
 
 def _key_of(name: str) -> ResourceKey | None:
-    """None for what somebody else has put there."""
+    """None for a key that is not of this form."""
     parts = name.split(".", 2)
     return ResourceKey(kind=parts[0], namespace=parts[1], name=parts[2]) if len(parts) == 3 else None

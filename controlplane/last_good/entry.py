@@ -1,5 +1,5 @@
-"""One kept version as JSON. What is read may be damaged, edited by hand, or of another release: it is checked
-as any resource is, and whatever is wrong with it is an `Unusable` in words."""
+"""One kept version as JSON. It may be damaged, edited by hand, or of another release: it is checked as any
+resource is, and one that cannot be used becomes an `Unusable` that says why."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NUMBERS: Final = ("generation", "faultyGeneration")
 
 
 def entry_of(last_good: LastGood) -> dict[str, Any]:
-    """JSON-able."""
+    """A value that `json.dumps` takes."""
     return {
         "resource": document_of(last_good.resource),
         "since": last_good.since,
@@ -32,7 +32,7 @@ def encode(last_good: LastGood) -> str:
 
 
 def decode(text: str, key: ResourceKey) -> LastGood | Unusable:
-    """What is kept of the resource ``key``."""
+    """The kept version of the resource ``key``."""
     try:
         entry = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -65,7 +65,7 @@ def read_entry(entry: object, key: ResourceKey) -> LastGood | Unusable:
 
 
 def key_of(entry: object) -> ResourceKey:
-    """Raises `ResourceError` where an entry does not say whose it is."""
+    """Raises `ResourceError` where an entry does not name its resource."""
     document = entry.get("resource") if isinstance(entry, dict) else None
     kind, namespace, name = identify(document)
     return ResourceKey(kind=kind, namespace=namespace, name=name)

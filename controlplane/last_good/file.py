@@ -31,9 +31,9 @@ _MOST_BYTES: Final = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _State:
-    """``in_force`` are the resources of which some version serves; ``unusable`` has what is kept of some of
-    the others, as it was found, since another release may be able to use it. ``counting_files`` tells whose
-    reading counts of the resources that several files have."""
+    """``in_force`` are the resources of which some version serves; ``unusable`` has kept versions that cannot
+    be used, as they were read, since another release may be able to use them. ``counting_files`` names, for
+    each resource that several files have, the file whose version is used."""
 
     last_good: Mapping[ResourceKey, LastGood] = field(default_factory=dict)
     unusable: Mapping[ResourceKey, object] = field(default_factory=dict)
@@ -71,7 +71,7 @@ class LastGoodFile:
         self._complaint = ""
 
     def load(self) -> Mapping[str, set[ResourceKey]]:
-        """Tells the store what is kept. Returns which resources each of the folder's files had."""
+        """Gives the kept versions to the store. Returns which resources each of the folder's files had."""
         found = self._read()
         in_force = frozenset(
             ResourceKey(kind=a, namespace=b, name=c) for a, b, c in _rows(found, _IN_FORCE, 3)
@@ -94,7 +94,9 @@ class LastGoodFile:
                 usable[key] = last_good
                 by_file[last_good.file].add(key)
             else:
-                _LOG.warning("%s: what is kept of %s cannot be used: %s", self._path, key, last_good.reason)
+                _LOG.warning(
+                    "%s: the kept version of %s cannot be used: %s", self._path, key, last_good.reason
+                )
                 unusable[key] = entry
         self._written = _State(
             last_good=usable, unusable=unusable, in_force=in_force, counting_files=counting_files
@@ -102,7 +104,7 @@ class LastGoodFile:
         return by_file
 
     def note_build(self, snapshot: MeshSnapshot, change: SnapshotChange) -> None:
-        """The store was built: writes what differs from what is kept."""
+        """The store was built: writes the file if its contents would differ."""
         store = self._store
         last_good, in_force = store.to_keep(), store.keys_in_force()
         unusable = {
@@ -119,7 +121,9 @@ class LastGoodFile:
         if state == self._written:
             return
         for key in self._recalled - last_good.keys() - unusable.keys():
-            store.recall(key, None)  # it has recovered, or is gone: the store itself knows what comes next
+            store.recall(
+                key, None
+            )  # it has recovered, or was deleted: from now on the store's own history counts
             self._recalled.discard(key)
         if self._write(state):
             self._written = state
@@ -142,7 +146,7 @@ class LastGoodFile:
         return found
 
     def _entries(self, entries: object) -> Iterable[tuple[ResourceKey, object]]:
-        """What is kept, and of which resource."""
+        """The kept entries, each with its resource."""
         for number, entry in enumerate(entries if isinstance(entries, list) else ()):
             try:
                 yield key_of(entry), entry
@@ -150,7 +154,7 @@ class LastGoodFile:
                 _LOG.warning("%s: %s[%d].resource: %s", self._path, _LAST_GOOD, number, error)
 
     def _write(self, state: _State) -> bool:
-        """Whether it could be written."""
+        """Returns whether it could be written."""
         try:
             content = state.encode()
             if len(content) > self._most_bytes:
@@ -166,7 +170,7 @@ class LastGoodFile:
 
 
 def _rows(found: Mapping[str, Any], name: str, length: int) -> Iterable[list[str]]:
-    """The lists of so many strings that are there; what is damaged is passed over."""
+    """The lists of exactly ``length`` strings under ``name``; damaged ones are left out."""
     rows = found.get(name)
     for row in rows if isinstance(rows, list) else ():
         if isinstance(row, list) and len(row) == length and all(isinstance(each, str) for each in row):

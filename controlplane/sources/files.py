@@ -52,7 +52,7 @@ class FolderSource:
     """Feeds a store from the ``*.yaml`` and ``*.yml`` files of a folder. ``on_change`` is called on the event
     loop whenever the store was told something; to build from it is the caller's. ``had``: resources that
     files brought to another process before, and may still mean where they are faulty now. ``on_unsupported``
-    is told of resources of kinds that nobody reads."""
+    is told of resources of kinds that are not supported."""
 
     def __init__(
         self,

@@ -1,8 +1,8 @@
 """The kinds of Istio's API groups that a cluster has and we do not support: found by their CRDs, and followed
-as they come and go. Of their resources nothing is read but the metadata.
+while the CRDs exist. Only the metadata of their resources is read.
 
-A resource that may restrict traffic is told to the store, as one that cannot be applied: its author is told
-in ``.status``. All others are counted.
+A resource that may restrict traffic is given to the store as one that cannot be applied, so that its
+``.status`` says so. All others are counted.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Served:
         return tuple(f"/apis/{self.kind.group}/{version}/{self.plural}" for version in self.versions)
 
 
-# Told of the metadata of each object that may restrict traffic; None: it is there no more.
+# Called with the metadata of each object that may restrict traffic; None: it was deleted.
 OnMetadata = Callable[[ResourceKey, Served, Document | None], None]
 
 

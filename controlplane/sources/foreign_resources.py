@@ -1,4 +1,4 @@
-"""The resources of kinds that are not supported: counted, told once, and nothing else."""
+"""The resources of kinds that are not supported: they are counted, and logged once."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from controlplane.resources.foreign import ForeignKind
 
 _LOG = logging.getLogger(__name__)
 
-ResourceName = tuple[str, str]  # namespace, which is empty for what has none, and name
+ResourceName = tuple[str, str]  # namespace (empty for a cluster-scoped resource) and name
 
-# Of one kind: there may be any number of them, and some tell where to look.
+# Of one kind: there may be any number of resources, and a few show where to look.
 _MOST_LISTED: Final = 100
 _MOST_LOGGED: Final = 5
 
@@ -32,7 +32,7 @@ class UnsupportedKind:
 
 
 class ForeignResources:
-    """By kind, those that there are. A kind is there when its CRD is, even if nobody wrote a resource."""
+    """The existing ones, by kind. A kind is listed while its CRD exists, even without resources."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._names: Final[dict[ForeignKind, set[ResourceName]]] = {}
@@ -59,7 +59,7 @@ class ForeignResources:
             _LOG.warning("%s is not supported, %s: %s", kind, kind.consequence, _some(names))
 
     def forget(self, kind: ForeignKind) -> None:
-        """There is no such kind any more."""
+        """The kind's CRD was deleted."""
         if self._names.pop(kind, None) is not None:
             self._gauge.remove(kind.group, kind.name)
 

@@ -20,7 +20,7 @@ _REGION: Final = "topology.kubernetes.io/region"
 _ZONE: Final = "topology.kubernetes.io/zone"
 _SUB_ZONE: Final = "topology.istio.io/subzone"
 _ENDED: Final = ("Succeeded", "Failed")
-# By which a ReplicaSet's name ends: a Deployment's, and an Argo Rollout's.
+# The labels with the hash at the end of a ReplicaSet's name: a Deployment's, and an Argo Rollout's.
 _TEMPLATE_HASHES: Final = ("pod-template-hash", "rollouts-pod-template-hash")
 _DEPLOYMENT_CONFIG: Final = "deploymentconfig"  # OpenShift's, which makes ReplicationControllers
 # A CronJob's Jobs end with their scheduled time, in minutes.
@@ -29,8 +29,8 @@ _CRON_JOB_TIME: Final = re.compile(r"-\d{8,10}$")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SliceEndpoint:
-    """``pod`` is None where it is no pod's; ``uid`` is empty where any pod of that name will do. ``hostname``
-    is the pod's, where its ``subdomain`` is the Service."""
+    """``pod`` is None where the endpoint is not a pod; ``uid`` is empty where any pod of that name is meant.
+    ``hostname`` is the pod's, if its ``subdomain`` is the Service."""
 
     addresses: tuple[str, ...]
     ready: bool
@@ -51,8 +51,8 @@ class Slice:
 
 
 def read_pod(document: Document) -> Workload | None:
-    """None for one that has ended. One without an address has begun, and its proxy may call before the API
-    server is told where it runs. Its locality, which is its node's, is left out."""
+    """None for a pod that has ended. A pod without an address is starting: its proxy may connect before the
+    API server knows the address. The locality is left out: it is the node's."""
     metadata, spec, status = document["metadata"], document["spec"], document.get("status", {})
     if status.get("phase") in _ENDED:
         return None

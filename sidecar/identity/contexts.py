@@ -59,7 +59,7 @@ class TlsContexts:
 
     def use_svid(self, svid: Svid) -> None:
         """New connections show, and verify by, this one from now on. Contexts without it stay: their files
-        have not changed, and may be gone by now."""
+        have not changed, and may have been deleted since."""
         self.svid = svid
         self._endpoints = {
             tls: endpoint for tls, endpoint in self._endpoints.items() if not names_svid(tls.parameters)
@@ -144,7 +144,7 @@ class TlsContexts:
         return resolve(parameters, self.svid, self._secrets)
 
     def _make(self, tls: DownstreamTls | UpstreamTls, material: Material) -> _Endpoint:
-        """Raises `IdentityError` for material that does not do."""
+        """Raises `IdentityError` for material that these parameters cannot use."""
         key: tuple[object, ...]
         if isinstance(tls, DownstreamTls):
             _check_server(tls, material)

@@ -54,7 +54,7 @@ class Material:
 
 
 def names_svid(parameters: TlsParameters) -> bool:
-    """Whether the workload's certificate or its trust bundle is a part of what these parameters stand for."""
+    """Whether these parameters use the workload's certificate or its trust bundle."""
     return (
         parameters.certificate_secret == WORKLOAD_CERTIFICATE_SECRET
         or parameters.validation_secret == TRUST_BUNDLE_SECRET

@@ -161,7 +161,7 @@ def _dns_test(expected: str) -> Callable[[str], bool]:
 
 
 def _ascii_lower(name: str) -> bytes:
-    """`str.lower` would make ASCII letters of others, as of U+212A."""
+    """`str.lower` would turn letters outside ASCII, as U+212A, into ASCII letters."""
     return name.encode(errors="surrogatepass").lower()
 
 

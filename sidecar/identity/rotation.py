@@ -90,8 +90,8 @@ class SvidRotation:
         return None if self.svid is None else self.svid.expires_s - self._clock()
 
     def renew_soon(self) -> None:
-        """Within the longest sleep, which spreads sidecars that are told at once: the mesh's roots have
-        changed, and the bundle by which this workload knows others comes with its certificate."""
+        """Renews soon: the mesh's roots have changed, and the bundle by which this workload verifies others
+        comes with its certificate. The longest sleep spreads sidecars that notice it at the same time."""
         self._asked = True
 
     async def obtain_first(self) -> Svid:

@@ -1,4 +1,4 @@
-"""A mounted file that may be replaced under the process."""
+"""A mounted file that may be replaced while the process runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sidecar.identity.client import read_file
 
 
 class WatchedFile:
-    """Knows what the file held last; one that cannot be read has not changed."""
+    """Remembers the file's contents; a file that cannot be read counts as unchanged."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

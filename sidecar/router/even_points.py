@@ -1,9 +1,9 @@
-"""Points of [0, 1) by which shares are given out: random each, and even together.
+"""Points of [0, 1) that choose among weighted clusters: each is random, and together they are even.
 
 Each sixteen points have one in each sixteenth, at the same place within it, and each 256 have one in each
 part of 1/256: a canary has its share over tens of requests, and not in the long run alone. Both orders are
-shuffled anew each time, so that nobody's requests keep step with them, however regularly they come: to a
-caller of every 16th or every 987th point, they are random ones.
+shuffled anew each time, so that a caller with a regular cycle does not always get the same cluster: every
+16th or every 987th point is random, too.
 """
 
 from __future__ import annotations

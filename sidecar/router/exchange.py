@@ -131,8 +131,8 @@ class Exchange:
         return TimeLimit(self._env.timers, delay_s, error, deferred=self._asked_s is None)
 
     def _request_ended(self) -> None:
-        """From now on it is the upstream that takes its time. Called when the client has sent all, and when
-        all was read, whichever is first."""
+        """Starts the route's timeout. Called when the client has sent the whole request, or when all of it
+        was read, whichever is first."""
         if self._asked_s is not None:
             return
         self._asked_s = self._env.clock()

@@ -2,8 +2,8 @@
 
 The most specific level comes first, so that the least specific has the last word:
 weighted cluster, route, virtual host, route configuration; ``most_specific_header_mutations_wins`` turns the
-last three around. Each level removes before it sets, and overwrites before it adds. What is a codec's to say
-(`CODEC_FIELDS`) is left alone by all of them: an operation on it has no effect.
+last three around. Each level removes before it sets, and overwrites before it adds. Fields that the codec
+writes itself (`CODEC_FIELDS`) cannot be changed: an operation on one has no effect.
 Source: ``envoy.config.route.v3.RouteConfiguration``, ``HeaderValueOption``.
 """
 
@@ -76,11 +76,11 @@ def _mutations(
 
 
 def _mutation(removes: tuple[bytes, ...], sets: tuple[HeaderValue, ...]) -> HeaderMutation | None:
-    """None where nothing is left to do."""
+    """None if no operation is left."""
     without_effect = CODEC_FIELDS.intersection((*removes, *(option.name for option in sets)))
     if without_effect:
         names = b", ".join(sorted(without_effect)).decode()
-        _LOG.warning("header operations on %s have no effect: the codec alone says these", names)
+        _LOG.warning("header operations on %s have no effect: only the codec writes these fields", names)
         sets = tuple(option for option in sets if option.name not in CODEC_FIELDS)
     removed = frozenset(removes) - CODEC_FIELDS
     if not removed and not sets:

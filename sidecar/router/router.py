@@ -65,7 +65,7 @@ class Router:
             response = _explain(request, error, forward.cluster_not_found_status)
         except (RoutingError, UpstreamError) as error:
             response = _explain(request, error)
-            if cluster is not None:  # Envoy: what is answered in a cluster's stead counts as its answer
+            if cluster is not None:  # Envoy: a reply in place of the cluster's counts as its response
                 cluster.stats.upstream_rq_completed += 1
                 cluster.stats.upstream_rq_5xx += 1
         for mutation in destination.headers.response:

@@ -37,7 +37,7 @@ class Tunnel(asyncio.Protocol):
             source.close()
 
     def _end_sending(self) -> None:
-        """Half a close, if the host still has something to say."""
+        """Ends this direction alone, if the host may still send."""
         if self._transport is None:
             return
         self._sent = True
@@ -58,7 +58,7 @@ class Tunnel(asyncio.Protocol):
         self.body.feed_end()
         if self._sent and self._transport is not None:
             close_when_flushed(self._transport, TUNNEL_FLUSH_TIMEOUT_S)
-        return True  # the client may have more to say
+        return True  # the client may still send
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -87,7 +87,7 @@ class Tunnel(asyncio.Protocol):
             self._transport.resume_reading()
 
     def abandon_body(self) -> None:
-        """The host must not take for the client's end what is none."""
+        """Resets the host's connection: a clean end would mean that the client has sent everything."""
         if self._transport is None:
             return
         if self._sent:

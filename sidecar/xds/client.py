@@ -105,8 +105,8 @@ class XdsClient:
         return len(self._updates.warming.warming_clusters)
 
     def clusters_warmed(self) -> None:
-        """What ``resolve_first`` said may have changed: many names are resolved at about the same time, and
-        what has become ready is published together."""
+        """The answer of ``resolve_first`` may have changed. Many names are resolved at about the same time,
+        and the resources that have become ready are published together."""
         if self._warmed is None and not self._ended:
             self._warmed = asyncio.get_running_loop().call_later(_TOGETHER_S, self._publish_warmed)
 

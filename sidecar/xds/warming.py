@@ -1,9 +1,9 @@
-"""When what was accepted may be served: nothing is published that points at what is still on its way. Pure.
+"""When accepted resources may be served: none is published before the resources that it needs. Pure.
 
 A cluster waits for its first load assignment, or for the first look-up of its names, a listener for its
 route configurations, a route configuration for the clusters that it is the first to use. Meanwhile the
-version before goes on serving. Each wait is bounded, by ``initial_fetch_timeout`` or the look-up's own limit,
-as Envoy's is; what is served already is swapped at once.
+previous version goes on serving. Each wait is bounded, by ``initial_fetch_timeout`` or the look-up's own
+limit, as Envoy's is; a resource that needs nothing new is replaced at once.
 """
 
 from __future__ import annotations

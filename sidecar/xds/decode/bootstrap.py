@@ -32,7 +32,7 @@ from sidecar.xds.decode.values import decode_ip_address
 from sidecar.xds.decode.view import View, check, ignored_fields
 from sidecar.xds.references import unknown_cluster_in_listener
 
-# Envoy's alone: regular expressions have no limit here, and those that the control plane sends are within it.
+# Only Envoy reads it: regular expressions have no limit here, and the control plane sends none above it.
 _EXPECTED_RUNTIME_KEYS = frozenset({REGEX_SIZE_KEY})
 _UNKNOWN_FIELD = re.compile(
     r'Message type "(?P<type>[^"]+)" has no field named "(?P<field>[^"]+)"(?: at "(?P<path>[^"]*)")?\.?'
@@ -143,7 +143,7 @@ def _check_clusters(view: View, listeners: Mapping[str, Listener], clusters: Set
 
 
 def _has_other_runtime_keys(runtime: bootstrap_pb2.LayeredRuntime) -> bool:
-    """Whether a layer says, or may come to say, more than the printed bootstrap file does."""
+    """Whether a layer has, or may get, other keys than the printed bootstrap file."""
     return any(
         layer.WhichOneof("layer_specifier") not in ("static_layer", "admin_layer")
         or not _EXPECTED_RUNTIME_KEYS.issuperset(layer.static_layer.keys())

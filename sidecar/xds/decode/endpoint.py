@@ -8,7 +8,9 @@ from sidecar.config.endpoint import Endpoint, HealthStatus, LoadAssignment, Loca
 from sidecar.xds.decode.values import decode_address, decode_ip_address, metadata_strings
 from sidecar.xds.decode.view import View
 
-_NO_HOST = re.compile(r"[\x00-\x20\x7f]")  # RFC 3986 3.2.2: what would end a Host, or its line
+_NO_HOST = re.compile(
+    r"[\x00-\x20\x7f]"
+)  # RFC 3986 3.2.2: characters that would end a Host field, or its value
 _MAX_UINT32 = 2**32 - 1
 _TRANSPORT_SOCKET_MATCH = "envoy.transport_socket_match"
 _LB = "envoy.lb"

@@ -58,7 +58,7 @@ def decode_regex_rewrite(view: View) -> RegexRewrite:
 @lru_cache(maxsize=4096)
 def _why_not_re2(pattern: str) -> str:
     try:
-        compile_full_match(pattern)  # which has less room than `compile_re2`
+        compile_full_match(pattern)  # its limit is lower than that of `compile_re2`
     except RegexError as error:
         return str(error)
     return ""

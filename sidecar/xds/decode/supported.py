@@ -33,7 +33,7 @@ _NO_STATISTICS = "has effect only where it is enforced, which is refused"
 _HTTP2_TUNING = "tunes HTTP/2's flow control and limits, not what is answered"
 _ADS_ONLY = "every resource comes over the one aggregated stream"
 _SENT = "is sent to the control plane as it is"
-_CHANNELS = "each second has sockets of its own, made from what the system's files say then"
+_CHANNELS = "sockets are opened anew each second, by what the system's files say then"
 _NO_HEALTH_CHECKS = "speaks of active health checks, which are refused"
 
 _CORE: Final = {

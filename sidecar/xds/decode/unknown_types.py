@@ -1,5 +1,6 @@
-"""JSON with Anys of types that are not known here. protobuf refuses all of it; over xDS, where nobody looks
-into an Any before it is needed, such a type matters only to who reads it. So it is in a bootstrap file.
+"""JSON with Anys of types that are not known here. protobuf refuses such a document. Over xDS an Any is not
+parsed before it is read, so an unknown type in an ignored field does no harm; the same holds for bootstrap
+files.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ _MAX_DEPTH = 200  # protobuf itself refuses half of it
 
 def hide(document: Any, descriptor: Descriptor) -> Any:
     """The document, with each Any of an unknown type replaced by one that protobuf can parse: `restore` puts
-    the type back. Whatever has another shape than the messages is left to protobuf to complain about."""
+    the type back. Parts that do not fit the messages are left as they are: protobuf reports them."""
     return _hide(document, descriptor, 0)
 
 
