@@ -16,6 +16,7 @@ from tests.support.pod_specs import (
     IMAGES,
     UNTIL_TERM,
     Pods,
+    catches,
     condition,
     container_status,
     deployment,
@@ -254,6 +255,11 @@ async def test_a_pod_is_ready_while_its_readiness_probe_succeeds(pods: Pods) -> 
     unready = await pods.with_condition("probed", "Ready", "False")
     assert condition(unready, "Ready")["message"] == "containers with unready status: [main]"
     await pods.in_phase("probed", "Running")
+
+    async def listens() -> bool:
+        return catches("probed", signal.SIGUSR2)
+
+    await eventually(listens, "its handlers are there")
     signal_first_process("probed", signal.SIGUSR1)
     await pods.with_condition("probed", "Ready")
     signal_first_process("probed", signal.SIGUSR2)
@@ -272,8 +278,10 @@ async def test_a_failing_liveness_probe_restarts_the_container(pods: Pods) -> No
 
 
 async def test_a_failing_post_start_hook_ends_the_container(pods: Pods) -> None:
-    hook = {"postStart": {"exec": {"command": ["false"]}}}
-    await pods.create(pod("hooked", shell("main", UNTIL_TERM, lifecycle=hook), restartPolicy="Never"))
+    wait_and_fail = ["sh", "-c", "until [ -e /listens ]; do sleep 0.05; done; false"]
+    hook = {"postStart": {"exec": {"command": wait_and_fail}}}
+    main = "trap 'exit 0' TERM; touch /listens; while true; do sleep 0.05; done"
+    await pods.create(pod("hooked", shell("main", main, lifecycle=hook), restartPolicy="Never"))
     found = await pods.in_phase("hooked", "Succeeded")
     assert "terminated" in container_status(found, "main")["state"]
 
@@ -281,7 +289,11 @@ async def test_a_failing_post_start_hook_ends_the_container(pods: Pods) -> None:
 async def test_a_pod_ends_at_its_deadline(pods: Pods) -> None:
     await pods.create(pod("late", shell("main", UNTIL_TERM), activeDeadlineSeconds=1))
     assert (await pods.in_phase("late", "Failed"))["status"]["reason"] == "DeadlineExceeded"
-    assert processes_of("late") == []
+
+    async def ended() -> bool:
+        return processes_of("late") == []
+
+    await eventually(ended, "its processes are killed")
 
 
 async def test_a_pod_that_is_deleted_without_grace_leaves_no_process(api: KubernetesApi, pods: Pods) -> None:

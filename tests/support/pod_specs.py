@@ -114,6 +114,16 @@ def signal_first_process(pod: str, number: int) -> None:
     os.kill(first, number)
 
 
+def catches(pod: str, number: int) -> bool:
+    """Whether the first process has a handler for the signal already; without one it would not notice it."""
+    first = [pid for pid in processes_of(pod) if number_in_container(pid) == 1]
+    return any(int(_status(pid, "SigCgt"), 16) >> (number - 1) & 1 for pid in first)
+
+
 def number_in_container(pid: int) -> int:
-    status = Path(f"/proc/{pid}/status").read_text()
-    return int(next(line.split()[-1] for line in status.splitlines() if line.startswith("NSpid:")))
+    return int(_status(pid, "NSpid").split()[-1])
+
+
+def _status(pid: int, field: str) -> str:
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(line for line in lines if line.startswith(f"{field}:")).partition(":")[2]
