@@ -5,15 +5,16 @@ from __future__ import annotations
 import signal
 
 # Neither may end the process while it starts, and imports are most of that: `serve` handles them.
-for _number in (signal.SIGHUP, signal.SIGUSR1):
-    signal.signal(_number, signal.SIG_IGN)
+if __name__ == "__main__":
+    for _number in (signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(_number, signal.SIG_IGN)
 
-import os  # noqa: E402
-import sys  # noqa: E402
+import os
+import sys
 
-from controlplane.errors import SettingsError  # noqa: E402
-from controlplane.logs import configure_logging  # noqa: E402
-from controlplane.settings import read_settings  # noqa: E402
+from controlplane.errors import SettingsError
+from controlplane.logs import configure_logging
+from controlplane.settings import read_settings
 
 
 def main() -> None:

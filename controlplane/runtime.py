@@ -57,16 +57,15 @@ async def serve(settings: Settings, status_timing: StatusTiming = _STATUS_TIMING
     # What others reload their configuration or their log files for: the sources are followed, and the log is
     # the standard error.
     # Not by the loop's handlers: as it closes they become the default, which kills a process that is ending.
-    for number in _IGNORED_SIGNALS:
-        signal.signal(number, partial(_say_ignored, loop))
+    before = {number: signal.signal(number, partial(_say_ignored, loop)) for number in _IGNORED_SIGNALS}
     control_plane = ControlPlane(settings, status_timing)
     try:
         await _unless(stop, {"start": control_plane.start()})
         if not stop.is_set():
             await control_plane.follow(stop)
     finally:
-        for number in _IGNORED_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         await control_plane.close()
 
 

@@ -5,21 +5,22 @@ from __future__ import annotations
 import signal
 
 # Neither may end the process while it starts, and the imports below are most of that: `serve` handles them.
-for _number in (signal.SIGHUP, signal.SIGUSR1):
-    signal.signal(_number, signal.SIG_IGN)
+if __name__ == "__main__":
+    for _number in (signal.SIGHUP, signal.SIGUSR1):
+        signal.signal(_number, signal.SIG_IGN)
 
-import gc  # noqa: E402
-import logging  # noqa: E402
-import os  # noqa: E402
-import sys  # noqa: E402
+import gc
+import logging
+import os
+import sys
 
-import uvloop  # noqa: E402
+import uvloop
 
-from sidecar.admin.logging_levels import LEVELS  # noqa: E402
-from sidecar.bootstrap import load, parse_arguments  # noqa: E402
-from sidecar.errors import SidecarError  # noqa: E402
-from sidecar.observability.flood_filter import FloodFilter  # noqa: E402
-from sidecar.runtime import serve  # noqa: E402
+from sidecar.admin.logging_levels import LEVELS
+from sidecar.bootstrap import load, parse_arguments
+from sidecar.errors import SidecarError
+from sidecar.observability.flood_filter import FloodFilter
+from sidecar.runtime import serve
 
 LOG_FORMAT = "%(asctime)s\t%(levelname)s\t%(name)s\t%(message)s"
 # A request leaves no cycles behind, so that there is little to find: look after so many new objects, not 700.

@@ -71,13 +71,14 @@ async def serve(settings: Settings, bootstrap: Bootstrap) -> None:
         signal.SIGHUP: lambda: log.info("SIGHUP is ignored"),
     }
     # Not by the loop's handlers: as it closes they become the default, which kills a process that is ending.
-    for number, action in actions.items():
-        signal.signal(number, partial(_soon, loop, action))
+    before = {
+        number: signal.signal(number, partial(_soon, loop, action)) for number, action in actions.items()
+    }
     try:
         await sidecar.run()
     finally:
-        for number in actions:
-            signal.signal(number, signal.SIG_IGN)
+        for number, handler in before.items():
+            signal.signal(number, handler)
         await sidecar.close()
 
 
