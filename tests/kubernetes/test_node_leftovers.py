@@ -10,6 +10,7 @@ import pytest
 from tests.support.kubernetes_api import KubernetesApi, KubernetesError, Resource, eventually
 from tests.support.kubernetes_cluster import Cluster
 from tests.support.node import RunningNode, running_node
+from tests.support.node_agent.claims import try_to_claim
 from tests.support.node_agent.commands import run
 from tests.support.pod_specs import (
     IMAGES,
@@ -42,10 +43,21 @@ async def traces(pod: Resource, node: RunningNode) -> list[str]:
     found = [f"process {pid}" for pid in processes_of(name)]
     namespaces = [line.split()[0] for line in (await run("ip", "netns", "list")).splitlines()]
     found += [f"namespace {each}" for each in namespaces if each.endswith(uid)]
-    links = await run("ip", "-brief", "address", "show")
-    found += [f"link {each}" for each in links.splitlines() if pod["status"]["hostIP"] in each]
+    links = [each for each in (await run("ip", "-brief", "address", "show")).splitlines() if "@" in each]
+    own = [each for each in links if pod["status"]["hostIP"] in each and not has_another(node, each)]
+    found += [f"link {each}" for each in own]
     found += [each for each in Path("/proc/mounts").read_text().splitlines() if str(node.logs.parent) in each]
     return found + [str(each) for each in [node.logs.parent] if each.exists()]
+
+
+def has_another(ended: RunningNode, link: str) -> bool:
+    """Whether another node has the number by now, and so a link of that name and address."""
+    if ended.process.poll() is None:
+        return False
+    claim = try_to_claim(link.partition("@")[0])
+    if claim is not None:
+        claim.release()
+    return claim is None
 
 
 async def rules() -> list[str]:
