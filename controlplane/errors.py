@@ -46,7 +46,7 @@ class InvalidResourceError(ResourceError):
 
 
 class UnsupportedKindError(ResourceError):
-    """A resource is of a kind that is none of ours, but of an API of which we have others, or may have."""
+    """The kind of a resource is not supported, though its API group has supported kinds, or may have."""
 
     def __init__(self, path: str, reason: str, *, kind: str, group: str) -> None:
         super().__init__(path, reason)

@@ -38,9 +38,9 @@ _EXPIRY_WARNING_S: Final = 30 * 24 * 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Foundation:
-    """``source`` is not started yet. ``knows_all_workloads``: what the source has not told of is no workload,
-    and nobody may say to be one. ``on_build`` is told whenever the store was built. ``duties`` are what
-    else is to be done while we serve, by name, each until it is cancelled."""
+    """``source`` is not started yet. ``knows_all_workloads``: the source tells of every workload, and a
+    proxy that claims to be another one is refused. ``on_build`` is called after each build of the store.
+    ``duties`` are further tasks, by name; each runs until it is cancelled."""
 
     source: Source
     authority: Authority

@@ -247,7 +247,7 @@ class Store:
         return record
 
     def _version(self, record: Record, resource: Resource, generation: int, uid: str) -> Version:
-        """The one that the record has already, or a new one: what is the same is no change."""
+        """The version that the record has already, if the resource is equal to it; else a new one."""
         for known in (record.last_good, record.kept.version):
             if known is not None and (known.resource, known.uid) == (resource, uid):
                 known.generation = max(known.generation, generation)

@@ -32,7 +32,7 @@ _NOTHING: Final = Touched()
 
 
 def touched(kind: str, before: View | None, after: View | None) -> Touched:
-    """By a change from one version in force to another; None: there is none."""
+    """By a change from one version in force to another; None: no version is in force."""
     match before, after:
         case Config(spec=VirtualService() as old), Config(spec=VirtualService() as new):
             if _leads_to_the_same_hosts(old, new):

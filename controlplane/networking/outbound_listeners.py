@@ -59,7 +59,7 @@ def outbound_listeners(
 
 
 def explicit_proxy_port(scope: SidecarScope, proxy: Proxy) -> int:
-    """0: there is none."""
+    """0: the proxy has no explicit listener."""
     return proxy.http_proxy_port or scope.mesh_config.proxy_http_port
 
 

@@ -147,7 +147,7 @@ DurationOrZero = Annotated[
 
 def count_groups(pattern: str) -> int:
     """The groups of an RE2 regular expression, as proxies compile it: each byte is a character (RE2's
-    Latin-1). Raises a validation error if it is none, or larger than Envoys of the mesh take."""
+    Latin-1). Raises a validation error if it is invalid, or larger than Envoys of the mesh take."""
     if not pattern:
         raise invalid("should not be empty")
     options = re2.Options()

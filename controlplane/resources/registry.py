@@ -114,7 +114,7 @@ def is_supported(group: str, name: str) -> bool:
 
 
 def unsupported_kind(name: str, api_version: object) -> ForeignKind | None:
-    """The kind of Istio's, or of Kubernetes' Gateway API, that a document is of and that is none of ours."""
+    """The document's kind, if it is one of Istio or of Kubernetes' Gateway API that is not supported."""
     # `VirtualServices` is a slip of the pen.
     if name in KINDS or (name not in FOREIGN_KINDS and resembles_known_kind(name)):
         return None

@@ -31,7 +31,7 @@ class ChunkDecoder:
     __slots__ = ("_error", "_left", "_line", "_within", "ended")
 
     def __init__(self, error: type[RequestError]) -> None:
-        """`error` is raised for what is no chunk."""
+        """`error` is raised for bytes that are not a valid chunk."""
         self.ended = False
         self._error = error
         self._left = 0  # of the present chunk's data

@@ -272,7 +272,7 @@ class Http1ClientConnection(asyncio.Protocol):
             self._transport.close()
 
     def _end_tunnel(self, transport: asyncio.Transport) -> None:
-        """The upstream must not take for the client's end what is none."""
+        """A request that was cut must not look to the upstream like the client's end."""
         if self._request_sent:
             close_when_flushed(transport, TUNNEL_FLUSH_TIMEOUT_S)
         else:

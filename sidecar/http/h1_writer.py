@@ -106,7 +106,7 @@ def without_length(headers: Headers) -> Headers:
 
 
 def content_length(headers: Headers) -> int | None:
-    """RFC 9112 6.3: None for lengths that contradict each other, or are none, as for no length."""
+    """RFC 9112 6.3: None for lengths that contradict each other or are invalid, as for no length."""
     lengths = {value for name, value in headers if name == b"content-length"}
     if len(lengths) != 1:
         return None
