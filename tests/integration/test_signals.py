@@ -34,6 +34,27 @@ sys.argv[1:] = ["--help"]
 runpy.run_module(module, run_name="__main__", alter_sys=True)
 """
 
+SERVES = """
+import asyncio, os, signal, sys
+
+from sidecar.bootstrap import load, parse_arguments
+from sidecar.runtime import serve
+
+NUMBERS = (signal.SIGHUP, signal.SIGUSR1)
+before = [signal.getsignal(number) for number in NUMBERS]
+
+async def serve_and_stop():
+    settings = parse_arguments(sys.argv[1:], {})
+    serving = asyncio.create_task(serve(settings, load(settings)))
+    while [signal.getsignal(number) for number in NUMBERS] == before:
+        await asyncio.sleep(0)
+    os.kill(os.getpid(), signal.SIGINT)
+    await serving
+
+asyncio.run(serve_and_stop())
+assert [signal.getsignal(number) for number in NUMBERS] == before
+"""
+
 
 @pytest.mark.parametrize(
     ("module", "imported"), [("sidecar", "uvloop"), ("controlplane", "controlplane.settings")]
@@ -67,3 +88,14 @@ def exit_code_under_signals(process: Child) -> int:
             process.process.send_signal(number)
         time.sleep(0.0005)  # else the process does nothing but to handle them
     return process.process.returncode
+
+
+def test_what_serves_within_a_process_leaves_its_handlers_as_they_were(tmp_path: Path) -> None:
+    """Signals that stayed ignored would be ignored by each program that the process starts later."""
+    file = tmp_path / "bootstrap.json"
+    file.write_text(json.dumps({"node": {"id": "a", "cluster": "b"}}))
+    options = ["-c", str(file), "--status-port", "off", "--metrics-port", "off"]
+    ended = subprocess.run(
+        [sys.executable, "-c", SERVES, *options], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
