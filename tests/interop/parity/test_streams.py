@@ -234,9 +234,11 @@ ENDINGS: dict[str, Ending] = {
     "host resets": host_resets,
     "client resets": client_resets,
 }
-# Envoy's HTTP tunnels: the end of either side closes the other's connection before that has ended, resets
-# arrive as clean ends, and a client that pauses for longer than the delayed_close_timeout loses the tail.
+# In Envoy's HTTP tunnels the end of either side closes the other's connection before that side has ended, so
+# bytes on their way are lost now and then; resets arrive as clean ends; and a client that pauses for longer
+# than the delayed_close_timeout loses the tail. No ending is compared with Envoy's, because Envoy's vary.
 OURS_IN_TUNNELS = {
+    "client sends much": f"(0 bytes, then end, {len(LARGE)} bytes, then end)",
     "host sends much": f"({len(LARGE)} bytes, then end, 0 bytes, then end)",
     "host ends first": "(8 bytes, then end, 11 bytes, then end)",
     "client ends first": "(6 bytes, then end, 8 bytes, then end)",
@@ -257,11 +259,7 @@ def test_tcp_proxy(streams: Streams, way: str, ending: str) -> None:
 @pytest.mark.parametrize("ending", ENDINGS)
 @pytest.mark.parametrize("way", TUNNELS)
 def test_tunnel(streams: Streams, way: str, ending: str) -> None:
-    ours = streams.see("sidecar", TUNNELS[way], ENDINGS[ending])
-    if ending in OURS_IN_TUNNELS:
-        assert ours == OURS_IN_TUNNELS[ending]
-    else:
-        assert ours == streams.see("envoy", TUNNELS[way], ENDINGS[ending])
+    assert streams.see("sidecar", TUNNELS[way], ENDINGS[ending]) == OURS_IN_TUNNELS[ending]
 
 
 def reads_slowly(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
