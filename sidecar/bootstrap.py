@@ -17,7 +17,7 @@ from sidecar.xds.decode import decode_bootstrap
 
 __all__ = ["Ads", "AdsVariant", "Bootstrap", "Settings", "load", "parse_arguments"]
 
-log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 _PREFIX = "OUTRIGGER_"
 _LOG_LEVELS = ("trace", "debug", "info", "warning", "warn", "error", "critical", "off")
@@ -164,7 +164,7 @@ def load(settings: Settings) -> Bootstrap:
             document,
             node_id=settings.service_node,
             node_cluster=settings.service_cluster,
-            warn=lambda text: log.warning("%s: %s", source, text),
+            warn=lambda text: _LOG.warning("%s: %s", source, text),
         )
     except ConfigError as error:
         raise BootstrapError(f"{source}: {error}") from None

@@ -49,7 +49,7 @@ from sidecar.upstream.cluster_manager import ClusterManager
 from sidecar.workload import local_workload, svid_rotation, token_reader
 from sidecar.xds.client import XdsClient
 
-log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 DRAIN_POLL_S = 0.1
 # How often the certificates and roots are read anew that the configuration names as files.
@@ -68,7 +68,7 @@ async def serve(settings: Settings, bootstrap: Bootstrap) -> None:
     loop.add_signal_handler(signal.SIGINT, sidecar.stop)
     actions: dict[signal.Signals, Callable[[], None]] = {
         signal.SIGUSR1: sidecar.reopen_logs,
-        signal.SIGHUP: lambda: log.info("SIGHUP is ignored"),
+        signal.SIGHUP: lambda: _LOG.info("SIGHUP is ignored"),
     }
     # Not by the loop's handlers: as it closes they become the default, which kills a process that is ending.
     before = {
@@ -156,7 +156,7 @@ class Sidecar:
         if task.cancelled() or (error := task.exception()) is None:
             return
         if not isinstance(error, SidecarError):
-            log.error("the task %s has failed", task.get_name(), exc_info=error)
+            _LOG.error("the task %s has failed", task.get_name(), exc_info=error)
             error = SidecarError(f"{task.get_name()}: {type(error).__name__}: {error}")
         self._fail(error)
 
@@ -169,7 +169,7 @@ class Sidecar:
         workload leaves; each connection is told to close. The process ends with its last connection, or when
         the drain time is over."""
         if self._draining is None:
-            log.info("draining for at most %g s", self._settings.drain_time_s)
+            _LOG.info("draining for at most %g s", self._settings.drain_time_s)
             self._listeners.drain()
             self._draining = asyncio.create_task(self._wait_until_drained(), name="drain")
 
@@ -180,7 +180,7 @@ class Sidecar:
                 await asyncio.sleep(min(MINIMUM_DRAIN_S, longest_s))
                 while self._listeners.active_connections:  # noqa: ASYNC110 - handlers count, they do not tell
                     await asyncio.sleep(DRAIN_POLL_S)
-        log.info("drained, with %d connections left", self._listeners.active_connections)
+        _LOG.info("drained, with %d connections left", self._listeners.active_connections)
         self.stop()
 
     def stop(self) -> None:
@@ -189,7 +189,7 @@ class Sidecar:
 
     def reopen_logs(self) -> None:
         """SIGUSR1 and ``/reopen_logs``, as Envoy: what log rotation asks for."""
-        log.info("access logs are reopened")
+        _LOG.info("access logs are reopened")
         self._telemetry.reopen_logs()
 
     async def close(self) -> None:
@@ -287,10 +287,10 @@ class Sidecar:
 
     def _follow_files(self) -> None:
         if self._contexts.follow_files():
-            log.info("certificates or roots of files have changed: new connections use them")
+            _LOG.info("certificates or roots of files have changed: new connections use them")
             self._clusters.renew_tls()
         if self._rotation is not None and self._mesh_roots is not None and self._mesh_roots.changed():
-            log.info("the mesh's roots have changed: the certificate is renewed soon")
+            _LOG.info("the mesh's roots have changed: the certificate is renewed soon")
             self._rotation.renew_soon()
         self._timers.after(FOLLOW_FILES_S, self._follow_files)
 

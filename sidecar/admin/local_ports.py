@@ -19,7 +19,7 @@ from sidecar.timers import Timers
 
 EVERYWHERE = "0.0.0.0"
 
-log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 class LocalPorts:
@@ -44,7 +44,7 @@ class LocalPorts:
     async def open(self) -> None:
         """Who waits for the addresses file finds it whole, and the ports open. Raises `BootstrapError`."""
         opened = {name: str(await port.open(address)) for name, address, port in self._ports}
-        log.info("open: %s", ", ".join(f"{name} on {address}" for name, address in opened.items()))
+        _LOG.info("open: %s", ", ".join(f"{name} on {address}" for name, address in opened.items()))
         if self._addresses_file is not None:
             _write(self._addresses_file, json.dumps(opened) + "\n")
 

@@ -35,7 +35,7 @@ from sidecar.observability.stats import HttpConnectionManagerStats
 from sidecar.observability.stream_info import Connection, StreamInfo
 from sidecar.timers import Timers
 
-logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 OnComplete = Callable[[Request, Response | None], None]
 OnDisconnect = Callable[[StreamInfo], None]
@@ -174,7 +174,7 @@ class ConnectionManager:
             response = self.explain(request, error)
         except Exception as error:
             # A fault of ours ends this request alone; the traceback says whose it was.
-            logger.exception("request %s failed", request.info.request_id.decode("latin-1"))
+            _LOG.exception("request %s failed", request.info.request_id.decode("latin-1"))
             response = self.explain(request, InternalError(f"{type(error).__name__} in the sidecar"))
         self.finish_head(request, response)
         return response
@@ -199,7 +199,7 @@ class ConnectionManager:
         self._count_failure(type(error))
         blameless = isinstance(error, DownstreamDisconnectError) or _is_waiting(request, error)
         if isinstance(error, DownstreamError) and not blameless:
-            logger.info("downstream %s is at fault: %s", info.connection.remote_address, error)
+            _LOG.info("downstream %s is at fault: %s", info.connection.remote_address, error)
 
     def _count_failure(self, failure: type[RequestError]) -> None:
         for kind, counter in _FAILURE_COUNTERS:

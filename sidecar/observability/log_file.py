@@ -12,7 +12,7 @@ import threading
 import time
 from typing import IO
 
-logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 FLUSH_INTERVAL_S = 1.0
 MAX_BUFFERED_BYTES = 8 * 1024 * 1024
@@ -87,7 +87,7 @@ class LogFile:
         except OSError as error:
             self._reopens = True
             if not self._cannot_reopen:
-                logger.warning("access log %s cannot be reopened: %s", self._path, error.strerror)
+                _LOG.warning("access log %s cannot be reopened: %s", self._path, error.strerror)
             self._cannot_reopen = True
             return
         self._cannot_reopen = False
@@ -109,7 +109,7 @@ class LogFile:
         except OSError as error:
             self.dropped_bytes += len(view)
             if not self._refused:
-                logger.warning("access log %s: %s", self._path, error.strerror)
+                _LOG.warning("access log %s: %s", self._path, error.strerror)
         self._refused = bool(view)
 
     def _wait_until_writable(self) -> None:

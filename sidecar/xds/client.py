@@ -31,7 +31,7 @@ from sidecar.xds.subscription import Request, Subscriptions
 from sidecar.xds.updates import OnSnapshot, ResolveFirst, Updates
 from sidecar.xds.wire import METHODS, Response, parse, serialize
 
-log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 _FIRST_BACK_OFF_S: Final = 0.5
 _MAX_BACK_OFF_S: Final = 30.0
@@ -168,7 +168,7 @@ class XdsClient:
 
     def _note_lost(self, reason: str, delay_s: float) -> None:
         if reason != self.state.last_error:  # once for each reason, however long it lasts
-            log.warning("xDS stream to %s; what is served stays; next try in %.1f s", reason, delay_s)
+            _LOG.warning("xDS stream to %s; what is served stays; next try in %.1f s", reason, delay_s)
         self.state.connected = False
         self.state.last_error = reason
         for state in self.state.types.values():
@@ -202,14 +202,14 @@ class XdsClient:
 
     def _note_connected(self) -> None:
         if not self.state.connected:
-            log.info("xDS stream is up")
+            _LOG.info("xDS stream is up")
         self.state.connected = True
         self.state.last_error = ""
 
     async def _respond(self, subscriptions: Subscriptions, response: Response) -> None:
         type_url = response.type_url
         if not subscriptions.expects(type_url):
-            log.warning("a response of type %r, which was not asked for, is ignored", type_url)
+            _LOG.warning("a response of type %r, which was not asked for, is ignored", type_url)
             return
         self.state.types[type_url].update_attempt += 1
         outcome = await self._updates.apply(response)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from sidecar.xds.store import RawResource
 
-log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 _FORMAT = "outrigger last good configuration, 1"
 _FILE = "last-good.json"
@@ -42,7 +42,7 @@ def read_last_good(state_dir: Path, node_id: str) -> list[RawResource]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        log.warning("%s: the last good configuration is ignored: %s", path, error)
+        _LOG.warning("%s: the last good configuration is ignored: %s", path, error)
         return []
 
 
@@ -122,4 +122,4 @@ class LastGoodWriter:
         try:
             write_last_good(self._state_dir, self._node_id, resources)
         except OSError as error:
-            log.warning("the last good configuration cannot be written to %s: %s", self._state_dir, error)
+            _LOG.warning("the last good configuration cannot be written to %s: %s", self._state_dir, error)

@@ -17,7 +17,7 @@ from sidecar.errors import ConfigError
 from sidecar.xds.decode import Resource, decode_resource, resource_name
 from sidecar.xds.references import unknown_cluster, unknown_cluster_in_listener
 
-log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 _R = TypeVar("_R", Listener, RouteConfiguration, Cluster, LoadAssignment)
 
@@ -88,7 +88,7 @@ class Store:
         except ConfigError as error:
             return self._reject(type_url, name, raw, str(error))
         except Exception as error:  # a fault of ours: it must not end the process, and all that it serves
-            log.exception("%s %s cannot be decoded", type_urls.SHORT_NAMES[type_url], name)
+            _LOG.exception("%s %s cannot be decoded", type_urls.SHORT_NAMES[type_url], name)
             return self._reject(type_url, name, raw, internal_error(error))
 
     def _accept(self, type_url: str, name: str, raw: RawResource) -> Accepted:

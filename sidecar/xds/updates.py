@@ -24,7 +24,7 @@ from sidecar.xds.store import Accepted, RawResource, Rejected, Store, internal_e
 from sidecar.xds.warming import Warming
 from sidecar.xds.wire import Response
 
-log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 OnSnapshot = Callable[[Snapshot], Mapping[str, ConfigError] | None]
 """Puts a snapshot to use. Returns why listeners could not be, by name, or raises `ConfigError` for one whose
@@ -81,13 +81,13 @@ class Updates:
         restarted meanwhile may use the same ones for other contents."""
         for raw in read_last_good(state_dir, self._node_id):
             if raw.type_url not in self.store.types:
-                log.warning("saved resource %s is ignored: it is of type %s", raw.name, raw.type_url)
+                _LOG.warning("saved resource %s is ignored: it is of type %s", raw.name, raw.type_url)
                 continue
             result = self.store.add(
                 raw.type_url, RawResource(name=raw.name, version="", type_url=raw.type_url, body=raw.body)
             )
             if isinstance(result, Rejected):
-                log.warning("saved resource %s is ignored: %s", raw.name, result.error)
+                _LOG.warning("saved resource %s is ignored: %s", raw.name, result.error)
         if not any(kind.accepted for kind in self.store.types.values()):
             return None
         return self.warming.candidate(self._clock())
@@ -144,7 +144,7 @@ class Updates:
             except Exception as error:  # a fault of ours: it must not end the process, and all that it serves
                 if self.warming.published is EMPTY_SNAPSHOT:
                     raise
-                log.exception("the configuration cannot be applied")
+                _LOG.exception("the configuration cannot be applied")
                 return [*errors, internal_error(error)]
             self.warming.published = snapshot
             for name, reason in refused.items():
@@ -169,7 +169,7 @@ class Updates:
         state = self._state.types[type_url]
         state.update_rejected += 1
         state.nack, state.nacked_s = words, self._wall_clock()
-        log.warning("%s refused: %s", type_urls.SHORT_NAMES[type_url], words)
+        _LOG.warning("%s refused: %s", type_urls.SHORT_NAMES[type_url], words)
 
     def _note(self, response: Response, words: str) -> None:
         if words:

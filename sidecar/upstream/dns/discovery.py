@@ -22,7 +22,7 @@ from sidecar.observability.stats import ClusterStats
 from sidecar.upstream.dns.question import Answer, Question, Resolve
 from sidecar.upstream.original_dst import is_ip_address
 
-log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 DNS_KINDS = frozenset((Discovery.STRICT_DNS, Discovery.LOGICAL_DNS))
 
@@ -146,7 +146,7 @@ class DnsDiscovery:
         except NameResolutionError as error:
             stats.update_failure += 1
             if not name.failures:
-                log.warning(
+                _LOG.warning(
                     "cluster %s: %s cannot be resolved: %s", self.config.name, name.question.name, error
                 )
             name.failures += 1
@@ -170,4 +170,4 @@ class DnsDiscovery:
 
 def _log_failure(task: asyncio.Task[None]) -> None:
     if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("the task %s has failed", task.get_name(), exc_info=error)
+        _LOG.error("the task %s has failed", task.get_name(), exc_info=error)
