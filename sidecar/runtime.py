@@ -27,8 +27,8 @@ from sidecar.config.snapshot import Snapshot
 from sidecar.errors import BootstrapError, ConfigError, SidecarError
 from sidecar.filters.chain import build
 from sidecar.http.connection_manager import ConnectionManager
-from sidecar.http.h1_client import Http1ClientConnection
-from sidecar.http.h1_server import Http1ServerConnection
+from sidecar.http.h1.client import Http1ClientConnection
+from sidecar.http.h1.server import Http1ServerConnection
 from sidecar.identity.certs import certificates
 from sidecar.identity.contexts import TlsContexts
 from sidecar.identity.rotation import SvidRotation

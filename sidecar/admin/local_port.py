@@ -10,10 +10,10 @@ from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import HttpConnectionManager
 from sidecar.errors import BootstrapError
 from sidecar.http.connection_manager import ConnectionManager
-from sidecar.http.h1_server import Http1ServerConnection
+from sidecar.http.h1.server import Http1ServerConnection
 from sidecar.http.message import Service
 from sidecar.observability.stats import HttpConnectionManagerStats
-from sidecar.observability.stream_info import Connection
+from sidecar.observability.stream_info import DownstreamConnection
 from sidecar.timers import Timers
 
 _HEADERS_TIMEOUT_S = 10.0
@@ -65,7 +65,7 @@ class _Arrival(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         remote, local = transport.get_extra_info("peername"), transport.get_extra_info("sockname")
         protocol = self._manager.protocol(
-            Connection(
+            DownstreamConnection(
                 id=self._id,
                 remote_address=SocketAddress(remote[0], remote[1]),
                 local_address=SocketAddress(local[0], local[1]),

@@ -17,7 +17,7 @@ from sidecar.http.message import Request, Response
 
 
 @dataclass(frozen=True, slots=True)
-class Endpoint:
+class AdminPath:
     """One path: `mutates` are reached by POST alone, so that no link or prefetch can change anything."""
 
     handler: Callable[[AdminView, Query], Answer]
@@ -61,46 +61,46 @@ def help_(_: AdminView, __: Query) -> Answer:
     return _help(ENDPOINTS)
 
 
-def _help(endpoints: Mapping[str, Endpoint]) -> str:
+def _help(endpoints: Mapping[str, AdminPath]) -> str:
     lines = [f"  {path}{' (POST)' if e.mutates else ''}: {e.what}\n" for path, e in sorted(endpoints.items())]
     return "admin commands are:\n" + "".join(lines)
 
 
-ENDPOINTS: Mapping[str, Endpoint] = {
-    "/": Endpoint(help_, "this list"),
-    "/certs": Endpoint(lambda view, _: view.certificates(), "the certificates in use; never their keys"),
-    "/clusters": Endpoint(clusters.clusters, "upstream cluster status: ?filter=REGEX, ?format=json"),
-    "/config_dump": Endpoint(
+ENDPOINTS: Mapping[str, AdminPath] = {
+    "/": AdminPath(help_, "this list"),
+    "/certs": AdminPath(lambda view, _: view.certificates(), "the certificates in use; never their keys"),
+    "/clusters": AdminPath(clusters.clusters, "upstream cluster status: ?filter=REGEX, ?format=json"),
+    "/config_dump": AdminPath(
         config_dump, "the configuration in force: ?include_eds, ?resource=FIELD, ?name_regex=REGEX"
     ),
-    "/drain_listeners": Endpoint(
+    "/drain_listeners": AdminPath(
         drain, "stop accepting, with ?graceful after the drain time; ?inboundonly", mutates=True
     ),
-    "/help": Endpoint(help_, "this list"),
-    "/listeners": Endpoint(listeners.listeners, "the listeners' addresses, or ?format=json"),
-    "/logging": Endpoint(
+    "/help": AdminPath(help_, "this list"),
+    "/listeners": AdminPath(listeners.listeners, "the listeners' addresses, or ?format=json"),
+    "/logging": AdminPath(
         logging_levels.logging_levels, "?level=L for all, ?NAME=L for one, ?paths=NAME:L,NAME:L", mutates=True
     ),
-    "/quitquitquit": Endpoint(quit_, "exit the sidecar", mutates=True),
-    "/ready": Endpoint(ready, "200 when it serves, else 503 and the state"),
-    "/reopen_logs": Endpoint(reopen_logs, "open the access logs anew, after log rotation", mutates=True),
-    "/server_info": Endpoint(lambda view, _: view.server_info(), "version, state, uptime, command line"),
-    "/stats": Endpoint(stats.stats, "counters: ?filter=REGEX, ?usedonly, ?format=json|prometheus"),
-    "/stats/prometheus": Endpoint(stats.prometheus, "all metrics in the Prometheus format"),
+    "/quitquitquit": AdminPath(quit_, "exit the sidecar", mutates=True),
+    "/ready": AdminPath(ready, "200 when it serves, else 503 and the state"),
+    "/reopen_logs": AdminPath(reopen_logs, "open the access logs anew, after log rotation", mutates=True),
+    "/server_info": AdminPath(lambda view, _: view.server_info(), "version, state, uptime, command line"),
+    "/stats": AdminPath(stats.stats, "counters: ?filter=REGEX, ?usedonly, ?format=json|prometheus"),
+    "/stats/prometheus": AdminPath(stats.prometheus, "all metrics in the Prometheus format"),
 }
 
 
-STATUS_ENDPOINTS: Mapping[str, Endpoint] = {"/healthz/ready": Endpoint(ready, "200 when it serves")}
-METRICS_ENDPOINTS: Mapping[str, Endpoint] = {
-    "/metrics": Endpoint(stats.prometheus, "all metrics in the Prometheus format"),
-    "/stats/prometheus": Endpoint(stats.prometheus, "the same, under Istio's path"),
+STATUS_ENDPOINTS: Mapping[str, AdminPath] = {"/healthz/ready": AdminPath(ready, "200 when it serves")}
+METRICS_ENDPOINTS: Mapping[str, AdminPath] = {
+    "/metrics": AdminPath(stats.prometheus, "all metrics in the Prometheus format"),
+    "/stats/prometheus": AdminPath(stats.prometheus, "the same, under Istio's path"),
 }
 
 
 class AdminService:
     """Answers the paths of `endpoints` (by default all): a metrics port shows fewer of them."""
 
-    def __init__(self, view: AdminView, endpoints: Mapping[str, Endpoint] = ENDPOINTS) -> None:
+    def __init__(self, view: AdminView, endpoints: Mapping[str, AdminPath] = ENDPOINTS) -> None:
         self._view = view
         self._endpoints = endpoints
 

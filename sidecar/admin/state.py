@@ -23,7 +23,7 @@ class ServerState(Enum):
     INITIALIZING = "INITIALIZING"
 
 
-class ConfigDump(Protocol):
+class DumpConfig(Protocol):
     def __call__(self, *, include_eds: bool, resource: str | None, name_regex: str | None) -> dict[str, Any]:
         """Envoy's ``/config_dump``. Raises `ConfigError` for a mask or a regex that is none."""
 
@@ -45,7 +45,7 @@ class AdminView:
     reporters: tuple[RequestMetrics, ...]
     clusters: ClusterManager
     listeners: ListenerManager
-    config_dump: ConfigDump
+    config_dump: DumpConfig
     certificates: Callable[[], Mapping[str, Any]]
     server_info: Callable[[], Mapping[str, Any]]
     server_state: Callable[[], ServerState]

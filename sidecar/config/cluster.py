@@ -116,7 +116,7 @@ class ServiceMetadata:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cluster:
+class ClusterConfig:
     """``eds_service_name`` is the load assignment to follow (EDS). ``load_assignment`` holds the hosts of the
     static and DNS kinds. ``transport_socket_matches`` come before ``tls``. ``idle_timeout_s`` 0 means never,
     ``max_requests_per_connection`` 0 no limit. ``source_address`` is the local IP address that connections

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from sidecar.config.cluster import Cluster
+from sidecar.config.cluster import ClusterConfig
 from sidecar.config.endpoint import LoadAssignment
 from sidecar.config.listener import Listener
 from sidecar.config.route import RouteConfiguration
@@ -19,7 +19,7 @@ class Snapshot:
 
     listeners: Mapping[str, Listener] = field(default_factory=dict)
     routes: Mapping[str, RouteConfiguration] = field(default_factory=dict)
-    clusters: Mapping[str, Cluster] = field(default_factory=dict)
+    clusters: Mapping[str, ClusterConfig] = field(default_factory=dict)
     endpoints: Mapping[str, LoadAssignment] = field(default_factory=dict)
     secrets: Mapping[str, Secret] = field(default_factory=dict)
 

@@ -25,7 +25,7 @@ from typing import Protocol
 
 from sidecar.config.listener import HttpConnectionManager
 from sidecar.errors import ConfigError, InternalError, NoRouteError, UpgradeRejectedError
-from sidecar.http.h1_rules import printable
+from sidecar.http.h1.rules import printable
 from sidecar.http.message import Headers, Request, Response, Service
 from sidecar.router.forward import Forward
 from sidecar.router.match import RouteTableRef

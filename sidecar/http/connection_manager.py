@@ -32,7 +32,7 @@ from sidecar.http.local_reply import local_reply
 from sidecar.http.message import HOP_BY_HOP, Request, Response, Service
 from sidecar.http.path_normalization import normalize_path
 from sidecar.observability.stats import HttpConnectionManagerStats
-from sidecar.observability.stream_info import Connection, StreamInfo
+from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 from sidecar.timers import Timers
 
 _LOG = logging.getLogger(__name__)
@@ -40,7 +40,7 @@ _LOG = logging.getLogger(__name__)
 OnComplete = Callable[[Request, Response | None], None]
 OnDisconnect = Callable[[StreamInfo], None]
 
-Codec = Callable[["ConnectionManager", Connection], asyncio.Protocol]
+Codec = Callable[["ConnectionManager", DownstreamConnection], asyncio.Protocol]
 
 _SERVICE_TIME = b"x-envoy-upstream-service-time"
 # Envoy's defaults: server_header_transformation OVERWRITE; the router's word on the time is the last hop's.
@@ -108,11 +108,11 @@ class ConnectionManager:
 
     # Connections.
 
-    def protocol(self, connection: Connection) -> asyncio.Protocol:
+    def protocol(self, connection: DownstreamConnection) -> asyncio.Protocol:
         """The codec for a connection that was accepted, and whose TLS handshake is done."""
         return self._codec(self, connection)
 
-    def connection_info(self, connection: Connection) -> StreamInfo:
+    def connection_info(self, connection: DownstreamConnection) -> StreamInfo:
         """What a codec notes of its connection; no request has said yet which protocol it speaks."""
         info = StreamInfo(connection, self.clock(), time.time())
         info.protocol = ""
@@ -156,7 +156,7 @@ class ConnectionManager:
 
     # Requests.
 
-    def begin(self, connection: Connection) -> StreamInfo:
+    def begin(self, connection: DownstreamConnection) -> StreamInfo:
         """A request has come: `complete` is due, whatever becomes of it."""
         stats = self.stats
         stats.downstream_rq_total += 1

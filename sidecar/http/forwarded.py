@@ -11,7 +11,7 @@ from random import getrandbits
 
 from sidecar.config.listener import ForwardClientCert, HttpConnectionManager
 from sidecar.http.message import Headers, Request
-from sidecar.observability.stream_info import Connection
+from sidecar.observability.stream_info import DownstreamConnection
 
 # A client must not steer retries and timeouts.
 _CONTROLS = frozenset((
@@ -88,7 +88,9 @@ class ForwardedHeaders:
             kept.append(field)
         return kept
 
-    def _forward_addresses(self, headers: Headers, addresses: bytes, connection: Connection) -> None:
+    def _forward_addresses(
+        self, headers: Headers, addresses: bytes, connection: DownstreamConnection
+    ) -> None:
         if self._edge:
             address = connection.remote_address.host.encode()
             headers.append((b"x-envoy-external-address", self._client_address(addresses, address)))
@@ -105,7 +107,7 @@ class ForwardedHeaders:
         said = hops[-self._trusted_hops].strip() if len(hops) >= self._trusted_hops else b""
         return said if _is_ip_address(said) else address
 
-    def _forward_client_cert(self, headers: Headers, said: bytes, connection: Connection) -> None:
+    def _forward_client_cert(self, headers: Headers, said: bytes, connection: DownstreamConnection) -> None:
         """``x-forwarded-client-cert``: whether to believe what was said, and what mTLS proved."""
         mode = self._client_cert
         proved = bool(connection.peer_id)
@@ -120,7 +122,7 @@ class ForwardedHeaders:
         if elements:
             headers.append((_CLIENT_CERT, b",".join(elements)))
 
-    def _client_cert_element(self, connection: Connection) -> bytes:
+    def _client_cert_element(self, connection: DownstreamConnection) -> bytes:
         parts = [f"By={connection.local_id}", f"Hash={connection.peer_certificate_sha256}"]
         if "Subject" in self._client_cert_details:
             parts.append(f'Subject="{connection.peer_subject}"')

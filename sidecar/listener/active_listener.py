@@ -25,7 +25,7 @@ from sidecar.listener.handler import ConnectionHandler
 from sidecar.listener.original_dst import original_destination
 from sidecar.listener.peek import first_byte, sniff
 from sidecar.observability.stats import ListenerStats
-from sidecar.observability.stream_info import Connection, StreamInfo
+from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 from sidecar.transport.tls import TlsTransport
 
 OnRefused = Callable[[StreamInfo], None]
@@ -44,7 +44,7 @@ class ActiveChain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
+class AcceptedConnection:
     """A connection before anything was read from it."""
 
     sock: socket.socket
@@ -115,9 +115,11 @@ class ActiveListener:
         target = self
         if self.config.use_original_dst and redirected_from is not None:
             target = self._services.find_listener(redirected_from) or self
-        target.serve(Accepted(sock=sock, remote=remote, local=local, original_destination=redirected_from))
+        target.serve(
+            AcceptedConnection(sock=sock, remote=remote, local=local, original_destination=redirected_from)
+        )
 
-    def serve(self, accepted: Accepted) -> None:
+    def serve(self, accepted: AcceptedConnection) -> None:
         """A connection that came to this listener, or was handed over to it."""
         self.stats.downstream_cx_total += 1
         task = asyncio.get_running_loop().create_task(self._set_up(accepted), name="set up a connection")
@@ -142,7 +144,7 @@ class ActiveListener:
             task.cancel()
         return setups
 
-    async def _set_up(self, accepted: Accepted) -> None:
+    async def _set_up(self, accepted: AcceptedConnection) -> None:
         handed_over = False
         detection: Detection | None = None
         failure: RequestError | None = None
@@ -168,7 +170,9 @@ class ActiveListener:
                 accepted.sock.close()
                 self._report_refused(accepted, detection, failure)
 
-    async def _detect(self, candidates: Candidates[ActiveChain], accepted: Accepted) -> Detection | None:
+    async def _detect(
+        self, candidates: Candidates[ActiveChain], accepted: AcceptedConnection
+    ) -> Detection | None:
         """What the client speaks, where that matters; None when it took too long to say."""
         config = self.config
         tls = config.tls_inspector and candidates.needs_tls
@@ -188,7 +192,9 @@ class ActiveListener:
         finally:
             self.stats.downstream_pre_cx_active -= 1
 
-    async def _has_begun(self, chain: ActiveChain, accepted: Accepted, detection: Detection) -> bool:
+    async def _has_begun(
+        self, chain: ActiveChain, accepted: AcceptedConnection, detection: Detection
+    ) -> bool:
         """Whether the client begins its TLS handshake, if it needs one, within the chain's idle timeout: the
         time that a handshake may take counts from its first byte, as a connection may be opened before it is
         needed. Where ``transport_socket_connect_timeout`` is set, it counts from the start, as in Envoy."""
@@ -218,7 +224,9 @@ class ActiveListener:
         expires_s = wait.when()
         wait.reschedule(end_s if expires_s is None else min(expires_s, end_s))
 
-    async def _hand_over(self, chain: ActiveChain, accepted: Accepted, detection: Detection) -> None:
+    async def _hand_over(
+        self, chain: ActiveChain, accepted: AcceptedConnection, detection: Detection
+    ) -> None:
         """From here on the socket belongs to its transport."""
         tls = chain.config.tls
         loop = asyncio.get_running_loop()
@@ -256,8 +264,12 @@ class ActiveListener:
             raise
 
     def identify(
-        self, tls: DownstreamTls | None, accepted: Accepted, detection: Detection, peer: ssl.SSLObject | None
-    ) -> Connection:
+        self,
+        tls: DownstreamTls | None,
+        accepted: AcceptedConnection,
+        detection: Detection,
+        peer: ssl.SSLObject | None,
+    ) -> DownstreamConnection:
         """The connection as the layers above know it. Raises `IdentityError` for a client that is not who it
         should be."""
         peer_id = local_id = tls_version = alpn = certificate_sha256 = certificate_subject = ""
@@ -270,7 +282,7 @@ class ActiveListener:
             if svid is not None and tls.parameters.certificate_secret == WORKLOAD_CERTIFICATE_SECRET:
                 local_id = str(svid.spiffe_id)
             self.stats.ssl__handshake += 1
-        return Connection(
+        return DownstreamConnection(
             id=next(self._services.connection_ids),
             remote_address=accepted.remote,
             local_address=accepted.local,
@@ -288,18 +300,18 @@ class ActiveListener:
         """The connection is its handler's: to cancel what is left of its setup would tear it down unheard."""
         self._setups.discard(setup)
 
-    def refused(self, accepted: Accepted, detection: Detection, error: IdentityError) -> None:
+    def refused(self, accepted: AcceptedConnection, detection: Detection, error: IdentityError) -> None:
         self.stats.ssl__fail_verify_san += 1
         self._report_refused(accepted, detection)
         _LOG.info("%s: client %s refused: %s", self.config.name, accepted.remote, error)
 
     def _report_refused(
-        self, accepted: Accepted, detection: Detection | None, failure: RequestError | None = None
+        self, accepted: AcceptedConnection, detection: Detection | None, failure: RequestError | None = None
     ) -> None:
         """A connection that no handler gets: what is told of it is told here."""
         if not self._on_refused:
             return
-        connection = Connection(
+        connection = DownstreamConnection(
             id=next(self._services.connection_ids),
             remote_address=accepted.remote,
             local_address=accepted.local,
@@ -335,7 +347,7 @@ class _Admission(asyncio.Protocol):
         self,
         listener: ActiveListener,
         chain: ActiveChain,
-        accepted: Accepted,
+        accepted: AcceptedConnection,
         detection: Detection,
         setup: asyncio.Task[None],
     ) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sidecar.config.listener import HttpConnectionManager, Listener, TcpProxy
-from sidecar.observability.stream_info import Connection
+from sidecar.observability.stream_info import DownstreamConnection
 
 
 class ConnectionHandler(Protocol):
@@ -16,7 +16,7 @@ class ConnectionHandler(Protocol):
     @property
     def active_connections(self) -> int: ...
 
-    def protocol(self, connection: Connection) -> asyncio.Protocol:
+    def protocol(self, connection: DownstreamConnection) -> asyncio.Protocol:
         """What the transport of a new connection, already authenticated, calls."""
 
     def drain(self) -> None:

@@ -15,7 +15,7 @@ from sidecar.config.listener import TcpProxy
 from sidecar.errors import NoClusterError, RequestError, UpstreamConnectError, UpstreamResetError
 from sidecar.listener.relay import Relay
 from sidecar.observability.stats import TcpProxyStats
-from sidecar.observability.stream_info import Connection, StreamInfo
+from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 from sidecar.timers import Timer, Timers
 from sidecar.transport.closing import Progress
 
@@ -80,7 +80,7 @@ class TcpProxyHandler:
     def active_connections(self) -> int:
         return len(self._sessions)
 
-    def protocol(self, connection: Connection) -> asyncio.Protocol:
+    def protocol(self, connection: DownstreamConnection) -> asyncio.Protocol:
         session = _Session(self, connection)
         self._sessions.add(session)
         self._schedule_report()
@@ -141,7 +141,7 @@ class _Session:
         "upstream",
     )
 
-    def __init__(self, proxy: TcpProxyHandler, connection: Connection) -> None:
+    def __init__(self, proxy: TcpProxyHandler, connection: DownstreamConnection) -> None:
         services = proxy.services
         self._proxy = proxy
         self._closing = False

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
+class DownstreamConnection:
     """The downstream connection, as it was accepted. `original_destination` is set where the traffic was
     redirected to the listener. `peer_id` is the client's SPIFFE URI once mTLS has proved it."""
 
@@ -64,7 +64,7 @@ class StreamInfo:
         "wall_start_s",
     )
 
-    def __init__(self, connection: Connection, start_s: float, wall_start_s: float) -> None:
+    def __init__(self, connection: DownstreamConnection, start_s: float, wall_start_s: float) -> None:
         self.connection = connection
         self.start_s = start_s
         self.wall_start_s = wall_start_s

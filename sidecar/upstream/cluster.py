@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection
 
-from sidecar.config.cluster import Cluster as ClusterConfig
-from sidecar.config.cluster import Discovery
+from sidecar.config.cluster import ClusterConfig, Discovery
 from sidecar.config.dns import DnsLookupFamily
 from sidecar.config.endpoint import Endpoint, LoadAssignment, SocketAddress
 from sidecar.errors import IdentityError, NoHealthyUpstreamError, UpstreamConnectError, UpstreamOverflowError

@@ -7,8 +7,7 @@ import random
 from collections.abc import Callable, Iterator, Mapping, Set
 from functools import partial
 
-from sidecar.config.cluster import Cluster as ClusterConfig
-from sidecar.config.cluster import Discovery
+from sidecar.config.cluster import ClusterConfig, Discovery
 from sidecar.config.dns import SYSTEM_RESOLVER, DnsResolver
 from sidecar.config.endpoint import LoadAssignment, SocketAddress
 from sidecar.config.snapshot import EMPTY_SNAPSHOT, Snapshot

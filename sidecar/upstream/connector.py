@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar, cast
 
-from sidecar.config.cluster import Cluster, TcpKeepalive
+from sidecar.config.cluster import ClusterConfig, TcpKeepalive
 from sidecar.config.endpoint import Endpoint, SocketAddress
 from sidecar.config.tls import UpstreamTls
 from sidecar.errors import IdentityError, UpstreamConnectError
@@ -45,7 +45,7 @@ class Dialed(Generic[ProtocolT]):
     local_address: SocketAddress
 
 
-def tls_for(config: Cluster, endpoint: Endpoint) -> UpstreamTls | None:
+def tls_for(config: ClusterConfig, endpoint: Endpoint) -> UpstreamTls | None:
     """The first transport socket match that the endpoint's labels satisfy, or else the cluster's TLS."""
     labels = endpoint.tls_match.items()
     for candidate in config.transport_socket_matches:
@@ -60,7 +60,7 @@ class Connector:
     __slots__ = ("_keepalive", "_local_address", "_loop", "_stats", "_timeout_s", "_tls")
 
     def __init__(
-        self, config: Cluster, stats: ClusterStats, tls: ClientTls, loop: asyncio.AbstractEventLoop
+        self, config: ClusterConfig, stats: ClusterStats, tls: ClientTls, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._timeout_s = config.connect_timeout_s
         self._keepalive = config.tcp_keepalive

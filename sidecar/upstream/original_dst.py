@@ -11,14 +11,17 @@ from collections.abc import Callable
 
 from sidecar.config.endpoint import SocketAddress
 from sidecar.errors import NameResolutionError, NoHealthyUpstreamError
-from sidecar.observability.stream_info import Connection
+from sidecar.observability.stream_info import DownstreamConnection
 from sidecar.upstream.dns.question import Question, Resolve
 
 _HTTP_PORT = 80
 
 
 async def original_destination(
-    connection: Connection, authority: bytes, resolve: Resolve, ask: Callable[[str], Question] = Question
+    connection: DownstreamConnection,
+    authority: bytes,
+    resolve: Resolve,
+    ask: Callable[[str], Question] = Question,
 ) -> SocketAddress:
     """``ask`` makes a name a question. Raises `NoHealthyUpstreamError` where neither says."""
     if connection.original_destination is not None:

@@ -29,7 +29,7 @@ from sidecar.xds.persistence import LastGoodWriter
 from sidecar.xds.state import XdsState
 from sidecar.xds.subscription import Request, Subscriptions
 from sidecar.xds.updates import OnSnapshot, ResolveFirst, Updates
-from sidecar.xds.wire import METHODS, Response, parse, serialize
+from sidecar.xds.wire import METHODS, XdsResponse, parse, serialize
 
 _LOG = logging.getLogger(__name__)
 
@@ -206,7 +206,7 @@ class XdsClient:
         self.state.connected = True
         self.state.last_error = ""
 
-    async def _respond(self, subscriptions: Subscriptions, response: Response) -> None:
+    async def _respond(self, subscriptions: Subscriptions, response: XdsResponse) -> None:
         type_url = response.type_url
         if not subscriptions.expects(type_url):
             _LOG.warning("a response of type %r, which was not asked for, is ignored", type_url)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from protos import type_urls
-from sidecar.config.cluster import Cluster
+from sidecar.config.cluster import ClusterConfig
 from sidecar.config.endpoint import LoadAssignment
 from sidecar.config.listener import Listener
 from sidecar.config.route import RouteConfiguration
@@ -19,7 +19,7 @@ from sidecar.xds.references import unknown_cluster, unknown_cluster_in_listener
 
 _LOG = logging.getLogger(__name__)
 
-_R = TypeVar("_R", Listener, RouteConfiguration, Cluster, LoadAssignment)
+_R = TypeVar("_R", Listener, RouteConfiguration, ClusterConfig, LoadAssignment)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -176,8 +176,8 @@ class Store:
     def listeners(self) -> Mapping[str, Listener]:
         return {**self.static.listeners, **self._values(type_urls.LISTENER, Listener)}
 
-    def clusters(self) -> Mapping[str, Cluster]:
-        return {**self.static.clusters, **self._values(type_urls.CLUSTER, Cluster)}
+    def clusters(self) -> Mapping[str, ClusterConfig]:
+        return {**self.static.clusters, **self._values(type_urls.CLUSTER, ClusterConfig)}
 
     def cluster_names(self) -> frozenset[str]:
         return frozenset(self.static.clusters) | self.types[type_urls.CLUSTER].accepted.keys()

@@ -15,14 +15,14 @@ from typing import Final
 
 from protos import type_urls
 from sidecar.config.bootstrap import Bootstrap
-from sidecar.config.cluster import Cluster
+from sidecar.config.cluster import ClusterConfig
 from sidecar.config.snapshot import EMPTY_SNAPSHOT, Snapshot
 from sidecar.errors import ConfigError
 from sidecar.xds.persistence import read_last_good
 from sidecar.xds.state import XdsState
 from sidecar.xds.store import Accepted, RawResource, Rejected, Store, internal_error
 from sidecar.xds.warming import Warming
-from sidecar.xds.wire import Response
+from sidecar.xds.wire import XdsResponse
 
 _LOG = logging.getLogger(__name__)
 
@@ -30,7 +30,7 @@ OnSnapshot = Callable[[Snapshot], Mapping[str, ConfigError] | None]
 """Puts a snapshot to use. Returns why listeners could not be, by name, or raises `ConfigError` for one whose
 name is in the error's path."""
 
-ResolveFirst = Callable[[Mapping[str, Cluster]], Set[str]]
+ResolveFirst = Callable[[Mapping[str, ClusterConfig]], Set[str]]
 """Of the clusters that are to be served next, the names of those that wait for their first look-ups."""
 
 # Decoding must not hold up requests: after this long the event loop has a turn.
@@ -100,7 +100,7 @@ class Updates:
             for resource in kind.accepted.values()
         ]
 
-    async def apply(self, response: Response) -> Outcome:
+    async def apply(self, response: XdsResponse) -> Outcome:
         """As in Envoy, the good resources of a refused response are in force."""
         self.accepting = True
         try:
@@ -113,7 +113,7 @@ class Updates:
         self._note(response, _in_words(errors))
         return Outcome(error=_in_words(errors), listener_error=_in_words(listener_errors))
 
-    async def _accept(self, response: Response) -> list[str]:
+    async def _accept(self, response: XdsResponse) -> list[str]:
         errors: list[str] = []
         names: set[str] = set()
         slice_end = self._clock() + _SLICE_S
@@ -171,7 +171,7 @@ class Updates:
         state.nack, state.nacked_s = words, self._wall_clock()
         _LOG.warning("%s refused: %s", type_urls.SHORT_NAMES[type_url], words)
 
-    def _note(self, response: Response, words: str) -> None:
+    def _note(self, response: XdsResponse, words: str) -> None:
         if words:
             self.note_refusal(response.type_url, words)
             return
@@ -190,7 +190,7 @@ def _in_words(errors: list[str]) -> str:
     return "\n".join(errors)[:_MAX_WORDS]
 
 
-def _duplicates(response: Response) -> list[str]:
+def _duplicates(response: XdsResponse) -> list[str]:
     """A delta response that names a resource twice, added or removed, is refused whole."""
     names = [raw.name for raw in response.resources if raw.name]
     counts = Counter((*names, *response.removed))

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Set
 from dataclasses import fields
 
 from protos import type_urls
-from sidecar.config.cluster import Cluster, Discovery
+from sidecar.config.cluster import ClusterConfig, Discovery
 from sidecar.config.listener import Listener
 from sidecar.config.route import RouteConfiguration
 from sidecar.config.snapshot import EMPTY_SNAPSHOT, Snapshot
@@ -54,7 +54,7 @@ class Warming:
         """Whether something accepted is not served yet, as of the last `candidate`."""
         return bool(self.warming_clusters or self.warming_listeners)
 
-    def next_clusters(self) -> dict[str, Cluster]:
+    def next_clusters(self) -> dict[str, ClusterConfig]:
         """The clusters that were accepted and are not served yet."""
         served = self.published.clusters
         return {
@@ -101,8 +101,8 @@ class Warming:
         known = self._store.types[type_url]
         return not (name in known.accepted or name in known.missing or name in known.rejected)
 
-    def _clusters(self, awaited: Set[tuple[str, str]], unresolved: Set[str]) -> dict[str, Cluster]:
-        ready: dict[str, Cluster] = {}
+    def _clusters(self, awaited: Set[tuple[str, str]], unresolved: Set[str]) -> dict[str, ClusterConfig]:
+        ready: dict[str, ClusterConfig] = {}
         warming: set[str] = set()
         for name, cluster in self._store.clusters().items():
             if (type_urls.ENDPOINT, _assignment(cluster)) not in awaited and name not in unresolved:
@@ -148,11 +148,11 @@ class Warming:
         return ready
 
 
-def _assignment(cluster: Cluster) -> str:
+def _assignment(cluster: ClusterConfig) -> str:
     return cluster.eds_service_name if cluster.discovery is Discovery.EDS else ""
 
 
-def _assignments(clusters: Mapping[str, Cluster]) -> dict[str, float]:
+def _assignments(clusters: Mapping[str, ClusterConfig]) -> dict[str, float]:
     """The load assignments to discover, with the seconds that their clusters wait."""
     return {
         cluster.eds_service_name: cluster.initial_fetch_timeout_s

@@ -25,7 +25,7 @@ METHODS = {
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Response:
+class XdsResponse:
     """Either variant's. ``complete``: what is not in it does not exist (state of the world)."""
 
     type_url: str
@@ -60,12 +60,12 @@ def serialize(request: Request, node: bytes) -> bytes:
     return bytes(message.SerializeToString())
 
 
-def parse(variant: AdsVariant, data: bytes) -> Response:
+def parse(variant: AdsVariant, data: bytes) -> XdsResponse:
     """Raises protobuf's ``DecodeError`` for bytes that are no response."""
     if variant is AdsVariant.DELTA:
         return _parse_delta(data)
     message = discovery_pb2.DiscoveryResponse.FromString(data)
-    return Response(
+    return XdsResponse(
         type_url=message.type_url,
         version=message.version_info,
         nonce=message.nonce,
@@ -74,9 +74,9 @@ def parse(variant: AdsVariant, data: bytes) -> Response:
     )
 
 
-def _parse_delta(data: bytes) -> Response:
+def _parse_delta(data: bytes) -> XdsResponse:
     message = discovery_pb2.DeltaDiscoveryResponse.FromString(data)
-    return Response(
+    return XdsResponse(
         type_url=message.type_url,
         version=message.system_version_info,
         nonce=message.nonce,

@@ -8,9 +8,9 @@ import h11
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.http.h1_request_reader import IncomingRequest, RequestReader
-from sidecar.http.h1_response_reader import ResponseReader
-from sidecar.http.h1_writer import chunk, last_chunk, whole_request, whole_response
+from sidecar.http.h1.request_reader import IncomingRequest, RequestReader
+from sidecar.http.h1.response_reader import ResponseReader
+from sidecar.http.h1.writer import chunk, last_chunk, whole_request, whole_response
 from sidecar.http.message import Body, Headers
 from tests.support.http1 import new_request
 

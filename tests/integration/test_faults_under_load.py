@@ -15,21 +15,21 @@ from typing import Any
 
 import pytest
 
-from sidecar.config.cluster import CircuitBreakers, Cluster, OutlierDetection
+from sidecar.config.cluster import CircuitBreakers, ClusterConfig, OutlierDetection
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import HttpConnectionManager, HttpFilter
 from sidecar.config.route import ForwardAction, RetryPolicy, WeightedCluster
 from sidecar.filters.chain import ROUTER, build
 from sidecar.http.connection_manager import ConnectionManager
-from sidecar.http.h1_client import Http1ClientConnection
-from sidecar.http.h1_server import Http1ServerConnection
+from sidecar.http.h1.client import Http1ClientConnection
+from sidecar.http.h1.server import Http1ServerConnection
 from sidecar.observability.stats import HttpConnectionManagerStats, Stats
-from sidecar.observability.stream_info import Connection
+from sidecar.observability.stream_info import DownstreamConnection
 from sidecar.router.exchange import RouterEnvironment
 from sidecar.router.match import RouteTable, RouteTableRef
 from sidecar.router.router import Router
 from sidecar.timers import Timers
-from sidecar.upstream.cluster import Cluster as RunningCluster
+from sidecar.upstream.cluster import ClusterConfig as RunningCluster
 from sidecar.upstream.cluster_manager import ClusterManager
 from tests.support.clusters import NoTls, at_port, snapshot, static_cluster
 from tests.support.http1_proxy import eventually, upstream
@@ -156,7 +156,7 @@ class Mesh:
             self.replaced.append(self.manager)
             self.manager = self.new_manager()
 
-    def _cluster(self, name: str) -> Cluster:
+    def _cluster(self, name: str) -> ClusterConfig:
         rng = self._rng
         return static_cluster(
             *(at_port(port) for port in rng.sample(self._ports, rng.randrange(1, len(self._ports)))),
@@ -224,7 +224,7 @@ async def test_nothing_is_left_behind(seed: int) -> None:
         address = SocketAddress("127.0.0.1", 0)
         server = await asyncio.get_running_loop().create_server(
             lambda: mesh.manager.protocol(
-                Connection(id=next(numbers), remote_address=address, local_address=address)
+                DownstreamConnection(id=next(numbers), remote_address=address, local_address=address)
             ),
             "127.0.0.1",
             0,

@@ -18,7 +18,7 @@ from sidecar.config.route import WeightedCluster
 from sidecar.errors import NoClusterError, NoHealthyUpstreamError, RequestError, UpstreamConnectError
 from sidecar.listener.tcp_proxy import TcpProxyHandler, TcpProxyServices
 from sidecar.observability.stats import TcpProxyStats
-from sidecar.observability.stream_info import Connection, StreamInfo
+from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 from sidecar.timers import Timers
 from sidecar.transport.tls import TlsTransport
 from tests.support.http1 import Clock, FakeTimers
@@ -112,7 +112,7 @@ class Proxy:
 
     async def start(self, tls: ssl.SSLContext | None = None, *, send_buffer_bytes: int = 0) -> None:
         here = SocketAddress("127.0.0.1", 1)
-        connection = Connection(id=1, remote_address=here, local_address=here)
+        connection = DownstreamConnection(id=1, remote_address=here, local_address=here)
         loop = asyncio.get_running_loop()
 
         def protocol() -> asyncio.Protocol:

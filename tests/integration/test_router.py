@@ -13,7 +13,7 @@ import pytest
 
 from sidecar.config.cluster import (
     CircuitBreakers,
-    Cluster,
+    ClusterConfig,
     Discovery,
     HttpVersion,
     LbPolicy,
@@ -102,7 +102,7 @@ async def start() -> AsyncIterator[Start]:
         timers = Timers(asyncio.get_running_loop())
         stack.callback(timers.close)
 
-        async def start_proxy(*clusters: Cluster, **options: Any) -> Proxy:
+        async def start_proxy(*clusters: ClusterConfig, **options: Any) -> Proxy:
             proxy = Proxy(await stack.enter_async_context(cluster_manager(*clusters, **options)), timers)
             stack.push_async_callback(proxy.router.close)
             stack.callback(proxy.assert_nothing_under_way)
@@ -693,7 +693,7 @@ class TestTunnels:
 
 
 class TestOriginalDestination:
-    PASSTHROUGH = Cluster(name="PassthroughCluster", discovery=Discovery.ORIGINAL_DST)
+    PASSTHROUGH = ClusterConfig(name="PassthroughCluster", discovery=Discovery.ORIGINAL_DST)
 
     async def test_the_authority_of_a_proxy_request_is_where_it_goes(
         self, start: Start, upstream: FlakyUpstream

@@ -7,16 +7,16 @@ import socket
 
 import pytest
 
-from sidecar.config.cluster import CircuitBreakers, Cluster, Discovery, OutlierDetection, TcpKeepalive
+from sidecar.config.cluster import CircuitBreakers, ClusterConfig, Discovery, OutlierDetection, TcpKeepalive
 from sidecar.config.endpoint import Endpoint, SocketAddress
 from sidecar.errors import NoHealthyUpstreamError, UpstreamConnectError, UpstreamOverflowError
-from sidecar.observability.stream_info import Connection, StreamInfo
+from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 from tests.support.clusters import at_port, cluster_manager, static_cluster
 from tests.support.flaky_upstream import flaky_upstream
 from tests.support.requests import CONNECTION
 
 
-def info(connection: Connection = CONNECTION) -> StreamInfo:
+def info(connection: DownstreamConnection = CONNECTION) -> StreamInfo:
     return StreamInfo(connection, 0.0, 0.0)
 
 
@@ -70,8 +70,8 @@ async def test_nobody_to_connect_to() -> None:
 
 async def test_a_redirected_connection_goes_on_to_where_it_was_going() -> None:
     async with flaky_upstream() as upstream:
-        config = Cluster(name="PassthroughCluster", discovery=Discovery.ORIGINAL_DST)
-        redirected = Connection(
+        config = ClusterConfig(name="PassthroughCluster", discovery=Discovery.ORIGINAL_DST)
+        redirected = DownstreamConnection(
             id=1,
             remote_address=SocketAddress("127.0.0.1", 40000),
             local_address=SocketAddress("127.0.0.1", 15001),

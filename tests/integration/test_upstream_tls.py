@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator
 import pytest
 import trustme
 
-from sidecar.config.cluster import Cluster, TransportSocketMatch
+from sidecar.config.cluster import ClusterConfig, TransportSocketMatch
 from sidecar.config.tls import TlsParameters, UpstreamTls
 from sidecar.errors import IdentityError, UpstreamConnectError, UpstreamResetError
 from sidecar.http.message import Response
-from sidecar.upstream.cluster import Cluster as RunningCluster
+from sidecar.upstream.cluster import ClusterConfig as RunningCluster
 from sidecar.upstream.pool.pool import Lease
 from tests.support.clusters import at_port, cluster_manager, static_cluster
 from tests.support.flaky_upstream import Exchange, FlakyUpstream, flaky_upstream
@@ -78,7 +78,7 @@ async def ask(cluster: RunningCluster) -> Response:
     return response
 
 
-def secured(upstream: FlakyUpstream, tls: UpstreamTls | None = TLS) -> Cluster:
+def secured(upstream: FlakyUpstream, tls: UpstreamTls | None = TLS) -> ClusterConfig:
     return static_cluster(upstream.endpoint, tls=tls, connect_timeout_s=2.0)
 
 

@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
 
-from sidecar.config.cluster import Cluster, Discovery
+from sidecar.config.cluster import ClusterConfig, Discovery
 from sidecar.config.endpoint import Endpoint, LoadAssignment, SocketAddress
 from sidecar.config.snapshot import Snapshot
 from sidecar.config.tls import UpstreamTls
-from sidecar.http.h1_client import Http1ClientConnection
+from sidecar.http.h1.client import Http1ClientConnection
 from sidecar.observability.stats import Stats
 from sidecar.timers import Timers
 from sidecar.upstream.cluster_manager import ClusterManager
@@ -38,26 +38,28 @@ def at_port(port: int, **options: Any) -> Endpoint:
     return Endpoint(address=SocketAddress("127.0.0.1", port), **options)
 
 
-def static_cluster(*endpoints: Endpoint, name: str = "up", **options: Any) -> Cluster:
-    return Cluster(
+def static_cluster(*endpoints: Endpoint, name: str = "up", **options: Any) -> ClusterConfig:
+    return ClusterConfig(
         name=name, discovery=Discovery.STATIC, load_assignment=assignment(name, *endpoints), **options
     )
 
 
 def dns_cluster(
     *hosts: str, name: str = "up", kind: Discovery = Discovery.STRICT_DNS, **options: Any
-) -> Cluster:
+) -> ClusterConfig:
     endpoints = (Endpoint(address=SocketAddress(host, 80)) for host in hosts)
-    return Cluster(name=name, discovery=kind, load_assignment=assignment(name, *endpoints), **options)
+    return ClusterConfig(name=name, discovery=kind, load_assignment=assignment(name, *endpoints), **options)
 
 
-def snapshot(*clusters: Cluster, **endpoints: LoadAssignment) -> Snapshot:
+def snapshot(*clusters: ClusterConfig, **endpoints: LoadAssignment) -> Snapshot:
     return Snapshot(clusters={cluster.name: cluster for cluster in clusters}, endpoints=endpoints)
 
 
 @asynccontextmanager
 async def cluster_manager(
-    *clusters: Cluster, connection_factory: Callable[[], Connection] = Http1ClientConnection, **options: Any
+    *clusters: ClusterConfig,
+    connection_factory: Callable[[], Connection] = Http1ClientConnection,
+    **options: Any,
 ) -> AsyncIterator[ClusterManager]:
     loop = asyncio.get_running_loop()
     timers = Timers(loop)

@@ -11,13 +11,13 @@ from typing import Any
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import HttpConnectionManager
 from sidecar.http.connection_manager import ConnectionManager
-from sidecar.http.h1_server import Http1ServerConnection
+from sidecar.http.h1.server import Http1ServerConnection
 from sidecar.http.message import Headers, Request, Response, Service
 from sidecar.observability.stats import HttpConnectionManagerStats
-from sidecar.observability.stream_info import Connection, StreamInfo
+from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 from sidecar.timers import Timers
 
-CLIENT = Connection(
+CLIENT = DownstreamConnection(
     id=1, remote_address=SocketAddress("10.0.0.9", 40000), local_address=SocketAddress("10.0.0.1", 15006)
 )
 
@@ -147,7 +147,7 @@ async def settle() -> None:
 class Server:
     """A server connection over a fake transport, its manager, and the ends that it reported."""
 
-    def __init__(self, service: Service, connection: Connection = CLIENT, **config: Any) -> None:
+    def __init__(self, service: Service, connection: DownstreamConnection = CLIENT, **config: Any) -> None:
         self.clock = Clock()
         self.timers = FakeTimers(self.clock)
         self.stats = HttpConnectionManagerStats()

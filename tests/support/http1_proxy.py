@@ -13,13 +13,13 @@ from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import HttpConnectionManager
 from sidecar.errors import UpstreamConnectError
 from sidecar.http.connection_manager import ConnectionManager
-from sidecar.http.h1_client import Http1ClientConnection
-from sidecar.http.h1_server import Http1ServerConnection
+from sidecar.http.h1.client import Http1ClientConnection
+from sidecar.http.h1.server import Http1ServerConnection
 from sidecar.http.message import Request, Response
 from sidecar.observability.stats import HttpConnectionManagerStats
-from sidecar.observability.stream_info import Connection
+from sidecar.observability.stream_info import DownstreamConnection
 from sidecar.timers import Timers
-from sidecar.upstream.connection import Connection as PooledConnection
+from sidecar.upstream.connection import DownstreamConnection as PooledConnection
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -105,7 +105,9 @@ async def proxy(upstream_port: int, tls: ssl.SSLContext | None = None, **config:
     ids = itertools.count()
     address = SocketAddress("127.0.0.1", 0)
     server = await loop.create_server(
-        lambda: manager.protocol(Connection(id=next(ids), remote_address=address, local_address=address)),
+        lambda: manager.protocol(
+            DownstreamConnection(id=next(ids), remote_address=address, local_address=address)
+        ),
         "127.0.0.1",
         0,
         ssl=tls,

@@ -15,7 +15,7 @@ from sidecar.config.tls import DownstreamTls
 from sidecar.identity.contexts import TlsContexts
 from sidecar.listener.manager import ListenerManager, ListenerSettings
 from sidecar.observability.stats import Stats
-from sidecar.observability.stream_info import Connection
+from sidecar.observability.stream_info import DownstreamConnection
 from sidecar.timers import Timers
 
 DEFAULTS = ListenerSettings()
@@ -29,7 +29,7 @@ class EchoHandler:
     def __init__(self, name: str, *, speaks_first: bool = False) -> None:
         self.name = name
         self.speaks_first = speaks_first
-        self.connections: list[Connection] = []
+        self.connections: list[DownstreamConnection] = []
         self.open: set[_Echo] = set()
         self.drained = False
 
@@ -37,7 +37,7 @@ class EchoHandler:
     def active_connections(self) -> int:
         return len(self.open)
 
-    def protocol(self, connection: Connection) -> asyncio.Protocol:
+    def protocol(self, connection: DownstreamConnection) -> asyncio.Protocol:
         self.connections.append(connection)
         return _Echo(self)
 

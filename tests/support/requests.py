@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from sidecar.config.endpoint import SocketAddress
 from sidecar.http.message import BodyReader, Headers, Request
-from sidecar.observability.stream_info import Connection, StreamInfo
+from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 
-CONNECTION = Connection(
+CONNECTION = DownstreamConnection(
     id=1, remote_address=SocketAddress("127.0.0.1", 40000), local_address=SocketAddress("127.0.0.1", 15001)
 )
 
@@ -18,7 +18,7 @@ def make_request(
     authority: bytes = b"reviews",
     headers: Headers | None = None,
     body: bytes | BodyReader = b"",
-    connection: Connection = CONNECTION,
+    connection: DownstreamConnection = CONNECTION,
 ) -> Request:
     info = StreamInfo(connection, 0.0, 0.0)
     return Request(method, b"http", authority, path, headers or [], body, info)

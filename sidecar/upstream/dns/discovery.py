@@ -13,8 +13,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
-from sidecar.config.cluster import Cluster as ClusterConfig
-from sidecar.config.cluster import Discovery
+from sidecar.config.cluster import ClusterConfig, Discovery
 from sidecar.config.dns import SYSTEM_RESOLVER, DnsBackOff, DnsResolver
 from sidecar.config.endpoint import Endpoint, LoadAssignment, SocketAddress
 from sidecar.errors import NameResolutionError

@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from sidecar.config.cluster import Cluster, HttpVersion
+from sidecar.config.cluster import ClusterConfig, HttpVersion
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.tls import UpstreamTls
 from sidecar.errors import UpstreamConnectError, UpstreamResetError
@@ -23,7 +23,7 @@ from sidecar.upstream.pool.pool import Lease, Pool
 class PoolEnvironment:
     """What the pools of one cluster share."""
 
-    config: Cluster
+    config: ClusterConfig
     breaker: CircuitBreaker
     stats: ClusterStats
     connector: Connector

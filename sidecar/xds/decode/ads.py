@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from sidecar.config.bootstrap import Ads, AdsVariant
-from sidecar.config.cluster import Cluster, Discovery, HttpVersion
+from sidecar.config.cluster import ClusterConfig, Discovery, HttpVersion
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.snapshot import Snapshot
 from sidecar.config.tls import Secret, UpstreamTls, Validation
@@ -64,7 +64,7 @@ def _grpc_service(source: View) -> View:
     return services[0]
 
 
-def _cluster(target: View, static: Snapshot) -> Cluster:
+def _cluster(target: View, static: Snapshot) -> ClusterConfig:
     name = target.message.cluster_name
     cluster = static.clusters.get(name)
     if cluster is None:
@@ -78,7 +78,7 @@ def _cluster(target: View, static: Snapshot) -> Cluster:
     return cluster
 
 
-def _addresses(target: View, cluster: Cluster) -> tuple[SocketAddress, ...]:
+def _addresses(target: View, cluster: ClusterConfig) -> tuple[SocketAddress, ...]:
     endpoints = cluster.load_assignment.endpoints if cluster.load_assignment else ()
     if not endpoints:
         raise target.error(f"{cluster.name!r} has no endpoints", "cluster_name")

@@ -13,7 +13,7 @@ from google.protobuf import json_format
 
 from protos.envoy_runtime import REGEX_SIZE_KEY
 from sidecar.config.bootstrap import Bootstrap
-from sidecar.config.cluster import Cluster
+from sidecar.config.cluster import ClusterConfig
 from sidecar.config.dns import SYSTEM_RESOLVER
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import Listener
@@ -38,7 +38,7 @@ _UNKNOWN_FIELD = re.compile(
     r'Message type "(?P<type>[^"]+)" has no field named "(?P<field>[^"]+)"(?: at "(?P<path>[^"]*)")?\.?'
 )
 _LEVELS = re.compile(r"Failed to parse (\w+) field: ")
-_NAMED = TypeVar("_NAMED", Listener, Cluster, Secret)
+_NAMED = TypeVar("_NAMED", Listener, ClusterConfig, Secret)
 
 
 def decode_bootstrap(

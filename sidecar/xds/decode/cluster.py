@@ -8,7 +8,7 @@ from typing import Any
 
 from sidecar.config.cluster import (
     CircuitBreakers,
-    Cluster,
+    ClusterConfig,
     Discovery,
     HttpVersion,
     LbPolicy,
@@ -41,13 +41,13 @@ _STATISTICAL_EJECTIONS = (
 )
 
 
-def decode_cluster(view: View, secrets: Set[str] = frozenset()) -> Cluster:
+def decode_cluster(view: View, secrets: Set[str] = frozenset()) -> ClusterConfig:
     """``secrets``: names of the static secrets that transport sockets may use."""
     message = view.message
     discovery = Discovery[view.enum_name("type")]
     eds_service_name, fetch_timeout_s = _eds(view, discovery)
     options = _http_options(view)
-    return Cluster(
+    return ClusterConfig(
         name=message.name,
         discovery=discovery,
         eds_service_name=eds_service_name,

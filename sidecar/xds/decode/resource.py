@@ -12,7 +12,7 @@ from envoy.config.route.v3 import route_pb2
 from google.protobuf.message import DecodeError
 
 from protos import type_urls
-from sidecar.config.cluster import Cluster
+from sidecar.config.cluster import ClusterConfig
 from sidecar.config.endpoint import LoadAssignment
 from sidecar.config.listener import Listener
 from sidecar.config.route import RouteConfiguration
@@ -24,7 +24,7 @@ from sidecar.xds.decode.listener import decode_listener
 from sidecar.xds.decode.route import decode_route_configuration
 from sidecar.xds.decode.view import View, check
 
-Resource = Listener | RouteConfiguration | Cluster | LoadAssignment
+Resource = Listener | RouteConfiguration | ClusterConfig | LoadAssignment
 
 _MESSAGES: Mapping[str, Any] = {
     type_urls.LISTENER: listener_pb2.Listener,

@@ -18,7 +18,7 @@ from sidecar.errors import (
     UpstreamResetError,
 )
 from sidecar.http.connection_manager import ConnectionManager
-from sidecar.http.h1_server import Http1ServerConnection
+from sidecar.http.h1.server import Http1ServerConnection
 from sidecar.http.message import Body, Headers, Request, Response
 from sidecar.observability.stats import HttpConnectionManagerStats
 from tests.support.http1 import Clock, FakeTimers, Server, response

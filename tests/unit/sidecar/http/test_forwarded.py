@@ -11,7 +11,7 @@ import pytest
 from sidecar.config.listener import ForwardClientCert, HttpConnectionManager
 from sidecar.http.forwarded import ForwardedHeaders, new_request_id
 from sidecar.http.message import Headers, Request, get_header
-from sidecar.observability.stream_info import Connection, StreamInfo
+from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 from tests.support.http1 import CLIENT
 
 SAID: Headers = [
@@ -31,7 +31,7 @@ PEER = replace(
 )
 
 
-def apply(headers: Headers, connection: Connection = CLIENT, **config: Any) -> Request:
+def apply(headers: Headers, connection: DownstreamConnection = CLIENT, **config: Any) -> Request:
     request = Request(b"GET", b"http", b"a", b"/", list(headers), b"", StreamInfo(connection, 0, 0))
     ForwardedHeaders(HttpConnectionManager(stat_prefix="x", **config)).apply(request)
     return request

@@ -12,7 +12,7 @@ from sidecar.config.listener import TcpProxy
 from sidecar.config.route import WeightedCluster
 from sidecar.listener.tcp_proxy import TcpProxyHandler, TcpProxyServices
 from sidecar.observability.stats import TcpProxyStats
-from sidecar.observability.stream_info import Connection, StreamInfo
+from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 from tests.support.http1 import Clock, FakeTimers
 from tests.support.listening import eventually
 
@@ -120,7 +120,7 @@ class Fixture:
         self.flags = info.flags
 
     async def start(self) -> None:
-        connection = Connection(id=1, remote_address=HERE, local_address=HERE)
+        connection = DownstreamConnection(id=1, remote_address=HERE, local_address=HERE)
         self.downstream = self.client.protocol = self.handler.protocol(connection)
         self.downstream.connection_made(self.client)
         await eventually(lambda: self.is_open)
@@ -258,7 +258,7 @@ async def test_a_host_that_resets_as_soon_as_it_is_reached_is_a_reset_for_the_cl
         return session
 
     session.connect_tcp = connect_tcp  # type: ignore[method-assign]
-    connection = Connection(id=1, remote_address=HERE, local_address=HERE)
+    connection = DownstreamConnection(id=1, remote_address=HERE, local_address=HERE)
     session.client.protocol = session.handler.protocol(connection)
     session.client.protocol.connection_made(session.client)
     await eventually(lambda: session.client.closed)

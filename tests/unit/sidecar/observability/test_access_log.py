@@ -13,11 +13,11 @@ from sidecar.config.listener import AccessLog
 from sidecar.errors import ConfigError
 from sidecar.observability.access_log import AccessLogger
 from sidecar.observability.log_file import LogFile
-from sidecar.observability.stream_info import Connection, StreamInfo
+from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 
 
 def info() -> StreamInfo:
-    connection = Connection(
+    connection = DownstreamConnection(
         id=1, remote_address=SocketAddress("10.0.0.9", 5000), local_address=SocketAddress("10.0.0.1", 80)
     )
     stream = StreamInfo(connection, start_s=1.0, wall_start_s=1460646400.0)

@@ -7,7 +7,7 @@ from sidecar.config.endpoint import SocketAddress, WorkloadMetadata
 from sidecar.observability.exposition import prometheus_pieces
 from sidecar.observability.request_metrics import LocalWorkload, RequestMetrics
 from sidecar.observability.stats import Stats
-from sidecar.observability.stream_info import Connection, StreamInfo
+from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 
 HERE = SocketAddress("127.0.0.1", 1)
 PRODUCTPAGE = "spiffe://cluster.local/ns/bookinfo/sa/productpage"
@@ -19,7 +19,7 @@ def page_of(metrics: RequestMetrics) -> str:
 
 
 def info(*, peer_id: str = "", status: int = 200, flags: str = "") -> StreamInfo:
-    connection = Connection(id=1, remote_address=HERE, local_address=HERE, peer_id=peer_id)
+    connection = DownstreamConnection(id=1, remote_address=HERE, local_address=HERE, peer_id=peer_id)
     stream = StreamInfo(connection, start_s=10.0, wall_start_s=0.0)
     stream.end_s = 10.004
     stream.status, stream.flags = status, flags

@@ -10,7 +10,7 @@ from sidecar.config.endpoint import SocketAddress, WorkloadMetadata
 from sidecar.config.listener import AccessLog, TrafficDirection
 from sidecar.errors import ConfigError
 from sidecar.observability.request_metrics import ConnectionSeries, LocalWorkload
-from sidecar.observability.stream_info import Connection, StreamInfo
+from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 from sidecar.observability.telemetry import Telemetry
 
 HERE = SocketAddress("127.0.0.1", 1)
@@ -25,7 +25,7 @@ class Request:
 
 
 def info() -> StreamInfo:
-    stream = StreamInfo(Connection(id=1, remote_address=HERE, local_address=HERE), 10.0, 0.0)
+    stream = StreamInfo(DownstreamConnection(id=1, remote_address=HERE, local_address=HERE), 10.0, 0.0)
     stream.cluster = "outbound|27017||mongo"
     stream.service = ServiceMetadata(host="mongo.db", name="mongo", namespace="db")
     stream.host_workload = WorkloadMetadata(name="mongo-1", namespace="db")

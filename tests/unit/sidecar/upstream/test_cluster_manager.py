@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from sidecar.config.cluster import Cluster, Discovery, OutlierDetection
+from sidecar.config.cluster import ClusterConfig, Discovery, OutlierDetection
 from sidecar.config.dns import DnsDiscoveryConfig
 from sidecar.errors import NoClusterError
 from sidecar.observability.stats import Stats
@@ -20,7 +20,7 @@ from tests.support.clusters import (
 )
 from tests.support.names import Names, turns
 
-EDS = Cluster(name="eds", discovery=Discovery.EDS, eds_service_name="service")
+EDS = ClusterConfig(name="eds", discovery=Discovery.EDS, eds_service_name="service")
 
 
 async def test_an_unknown_cluster_has_its_own_error() -> None:
@@ -153,7 +153,7 @@ def addresses(manager: ClusterManager, name: str = "up") -> list[str]:
     return [address.host for address in manager.get(name).hosts]
 
 
-def warm(manager: ClusterManager, config: Cluster) -> bool:
+def warm(manager: ClusterManager, config: ClusterConfig) -> bool:
     return not manager.resolve_first({config.name: config})
 
 

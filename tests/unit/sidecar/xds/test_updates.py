@@ -8,7 +8,7 @@ import pytest
 
 from protos import type_urls
 from sidecar.config.bootstrap import Bootstrap
-from sidecar.config.cluster import Cluster
+from sidecar.config.cluster import ClusterConfig
 from sidecar.config.snapshot import EMPTY_SNAPSHOT, Snapshot
 from sidecar.errors import ConfigError
 from sidecar.xds import store
@@ -16,7 +16,7 @@ from sidecar.xds.persistence import write_last_good
 from sidecar.xds.state import XdsState
 from sidecar.xds.store import RawResource
 from sidecar.xds.updates import Updates
-from sidecar.xds.wire import Response
+from sidecar.xds.wire import XdsResponse
 from tests.support.ads_server import name_of, packed
 from tests.support.envoy_config import dns_cluster, listener, static_cluster, tcp_proxy
 
@@ -58,7 +58,7 @@ def updates(data_path: DataPath, state: XdsState) -> Updates:
     return Updates(Bootstrap(), data_path, state, clock=lambda: 0.0, wall_clock=lambda: 0.0)
 
 
-def response(type_url: str, *documents: dict[str, Any], **fields: Any) -> Response:
+def response(type_url: str, *documents: dict[str, Any], **fields: Any) -> XdsResponse:
     resources = tuple(
         RawResource(
             name=name_of(document),
@@ -68,7 +68,7 @@ def response(type_url: str, *documents: dict[str, Any], **fields: Any) -> Respon
         )
         for document in documents
     )
-    return Response(type_url=type_url, version="1", nonce="n", resources=resources, **fields)
+    return XdsResponse(type_url=type_url, version="1", nonce="n", resources=resources, **fields)
 
 
 async def test_a_refused_listener_gives_way_to_the_one_before(updates: Updates, data_path: DataPath) -> None:
@@ -198,7 +198,7 @@ async def test_what_waits_for_names_is_published_when_they_are_resolved(
     unresolved = {"d"}
     asked: list[list[str]] = []
 
-    def resolve_first(clusters: Mapping[str, Cluster]) -> set[str]:
+    def resolve_first(clusters: Mapping[str, ClusterConfig]) -> set[str]:
         asked.append(sorted(clusters))
         return unresolved & clusters.keys()
 

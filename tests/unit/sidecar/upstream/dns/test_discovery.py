@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.config.cluster import Cluster, Discovery
+from sidecar.config.cluster import ClusterConfig, Discovery
 from sidecar.config.dns import DnsBackOff, DnsDiscoveryConfig, DnsLookupFamily, DnsResolver
 from sidecar.config.endpoint import Endpoint, LoadAssignment, SocketAddress
 from sidecar.errors import NameResolutionError
@@ -37,7 +37,7 @@ class Followed:
     def change(self) -> None:
         self.changes.append(self.addresses)
 
-    def replace(self, config: Cluster) -> DnsDiscovery:
+    def replace(self, config: ClusterConfig) -> DnsDiscovery:
         env = DnsEnvironment(
             resolve=self.names, loop=self.time, sleep=self.time.sleep, uniform=lambda low, high: high
         )
@@ -47,9 +47,9 @@ class Followed:
         return self.discovery
 
 
-def cluster(discovery: Discovery, *hosts: str, **dns: Any) -> Cluster:
+def cluster(discovery: Discovery, *hosts: str, **dns: Any) -> ClusterConfig:
     endpoints = tuple(Endpoint(address=SocketAddress(host, 80)) for host in hosts)
-    return Cluster(
+    return ClusterConfig(
         name="dns",
         discovery=discovery,
         load_assignment=LoadAssignment(cluster_name="dns", endpoints=endpoints),
@@ -58,7 +58,9 @@ def cluster(discovery: Discovery, *hosts: str, **dns: Any) -> Cluster:
 
 
 @asynccontextmanager
-async def following(config: Cluster, **answers: list[str] | Exception | None) -> AsyncIterator[Followed]:
+async def following(
+    config: ClusterConfig, **answers: list[str] | Exception | None
+) -> AsyncIterator[Followed]:
     time = VirtualTime()
     followed = Followed(time, Names(**answers))
     discoveries = [followed.replace(config)]
@@ -195,7 +197,7 @@ async def test_what_a_change_does_not_touch_is_not_asked_for_again() -> None:
         cluster(STRICT, "a", resolver=DnsResolver(use_tcp=True)),
     ],
 )
-async def test_what_a_change_touches_is_asked_for_again(config: Cluster) -> None:
+async def test_what_a_change_touches_is_asked_for_again(config: ClusterConfig) -> None:
     async with following(cluster(STRICT, "a"), a=["10.0.0.1"]) as followed:
         before = followed.discovery
         followed.names.keep_silent("a")

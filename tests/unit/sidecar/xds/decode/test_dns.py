@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from protos import type_urls
-from sidecar.config.cluster import Cluster
+from sidecar.config.cluster import ClusterConfig
 from sidecar.config.dns import DnsBackOff, DnsDiscoveryConfig, DnsLookupFamily, DnsResolver
 from sidecar.config.endpoint import SocketAddress
 from sidecar.xds.decode import decode_bootstrap, decode_resource
@@ -17,7 +17,7 @@ CARES = "type.googleapis.com/envoy.extensions.network.dns_resolver.cares.v3.Care
 
 def decoded(**fields: Any) -> DnsDiscoveryConfig:
     cluster = decode_resource(type_urls.CLUSTER, packed(type_urls.CLUSTER, dns_cluster("d", **fields)).value)
-    assert isinstance(cluster, Cluster)
+    assert isinstance(cluster, ClusterConfig)
     return cluster.dns
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from protos import type_urls
 from sidecar.config.cluster import (
     CircuitBreakers,
-    Cluster,
+    ClusterConfig,
     Discovery,
     HttpVersion,
     LbPolicy,
@@ -73,11 +73,11 @@ MANAGER = "filter_chains[0].filters[0].typed_config"
 ALL = frozenset(("static",))
 
 
-def cluster(document: dict[str, Any], path: str = "alt_stat_name", value: object = "") -> Cluster:
+def cluster(document: dict[str, Any], path: str = "alt_stat_name", value: object = "") -> ClusterConfig:
     decoded = decode_resource(
         type_urls.CLUSTER, packed(type_urls.CLUSTER, changed(document, path, value)).value, ALL
     )
-    assert isinstance(decoded, Cluster)
+    assert isinstance(decoded, ClusterConfig)
     return decoded
 
 
@@ -114,7 +114,7 @@ def manager(path: str, value: object) -> HttpConnectionManager:
 
 def test_a_cluster_says_little_and_gets_envoys_defaults() -> None:
     found = cluster({"name": "c"})
-    assert found == Cluster(name="c", discovery=Discovery.STATIC, load_assignment=found.load_assignment)
+    assert found == ClusterConfig(name="c", discovery=Discovery.STATIC, load_assignment=found.load_assignment)
     assert found.circuit_breakers == CircuitBreakers(
         max_connections=1024, max_pending_requests=1024, max_requests=1024, max_retries=3
     )

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.errors import DownstreamProtocolError
-from sidecar.http.h1_rules import is_authority, named_by_connection, printable, resolve_target
+from sidecar.http.h1.rules import is_authority, named_by_connection, printable, resolve_target
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.errors import DownstreamProtocolError
-from sidecar.http.h1_chunks import ChunkDecoder, end_of_head
+from sidecar.http.h1.chunks import ChunkDecoder, end_of_head
 
 
 def decode(*parts: bytes) -> tuple[bytes, bytes]:

@@ -12,7 +12,7 @@ from sidecar.errors import (
     StreamIdleTimeoutError,
     UpstreamResetError,
 )
-from sidecar.http.h1_request_queue import MAX_WAITING_REQUESTS
+from sidecar.http.h1.request_queue import MAX_WAITING_REQUESTS
 from sidecar.http.message import Body, Request, Response, Service
 from tests.support.held import let_go
 from tests.support.http1 import CLIENT, FakeTransport, Server, echo, read_all, response, settle

@@ -1,7 +1,7 @@
 """Bytes in, requests out: the server's half of HTTP/1.1 parsing, without I/O.
 
-llhttp (by httptools) splits the bytes; the rules it does not know are `h1_rules`, the chunks of a body are
-for `h1_chunks`. The callbacks below run for each header of each request: they are the hottest code of the
+llhttp (by httptools) splits the bytes; the rules it does not know are `rules`, the chunks of a body are
+for `chunks`. The callbacks below run for each header of each request: they are the hottest code of the
 sidecar.
 """
 
@@ -10,8 +10,8 @@ from __future__ import annotations
 import httptools
 
 from sidecar.errors import DownstreamError, DownstreamProtocolError, HeadersTooLargeError
-from sidecar.http.h1_chunks import ChunkDecoder, end_of_chunks, end_of_head
-from sidecar.http.h1_rules import (
+from sidecar.http.h1.chunks import ChunkDecoder, end_of_chunks, end_of_head
+from sidecar.http.h1.rules import (
     check_expect,
     check_transfer_encoding,
     check_version,

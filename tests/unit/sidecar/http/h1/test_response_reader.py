@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.http.h1_response_reader import IncomingResponse, ResponseReader
+from sidecar.http.h1.response_reader import IncomingResponse, ResponseReader
 from sidecar.http.message import Body
 
 

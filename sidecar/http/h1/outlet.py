@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from sidecar.http.h1_timeouts import ConnectionTimeouts
+from sidecar.http.h1.timeouts import ConnectionTimeouts
 from sidecar.observability.stats import HttpConnectionManagerStats
 from sidecar.observability.stream_info import StreamInfo
 from sidecar.transport.closing import Progress, reset

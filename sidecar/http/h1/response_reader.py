@@ -1,4 +1,4 @@
-"""Bytes in, responses out: the client's half of HTTP/1.1 parsing, without I/O. As in `h1_request_reader`,
+"""Bytes in, responses out: the client's half of HTTP/1.1 parsing, without I/O. As in `request_reader`,
 llhttp reads all but the chunks of a body."""
 
 from __future__ import annotations
@@ -6,9 +6,9 @@ from __future__ import annotations
 import httptools
 
 from sidecar.errors import UpstreamProtocolError
-from sidecar.http.h1_chunks import ChunkDecoder, end_of_head
-from sidecar.http.h1_rules import printable
-from sidecar.http.h1_writer import has_no_body, response_head, without_length
+from sidecar.http.h1.chunks import ChunkDecoder, end_of_head
+from sidecar.http.h1.rules import printable
+from sidecar.http.h1.writer import has_no_body, response_head, without_length
 from sidecar.http.message import HOP_BY_HOP, Body, BodySource, Headers
 
 

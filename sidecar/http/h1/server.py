@@ -21,19 +21,19 @@ from sidecar.errors import (
     StreamIdleTimeoutError,
 )
 from sidecar.http.connection_manager import ConnectionManager
-from sidecar.http.h1_outlet import Outlet
-from sidecar.http.h1_request_queue import RequestQueue
-from sidecar.http.h1_request_reader import IncomingRequest
-from sidecar.http.h1_response_writer import Exchange, ResponseWriter
-from sidecar.http.h1_timeouts import ConnectionTimeouts
+from sidecar.http.h1.outlet import Outlet
+from sidecar.http.h1.request_queue import RequestQueue
+from sidecar.http.h1.request_reader import IncomingRequest
+from sidecar.http.h1.response_writer import Exchange, ResponseWriter
+from sidecar.http.h1.timeouts import ConnectionTimeouts
 from sidecar.http.message import Body, Headers, Request, Response
-from sidecar.observability.stream_info import Connection
+from sidecar.observability.stream_info import DownstreamConnection
 
 
 class Http1ServerConnection(asyncio.Protocol):
     """A `Codec`: one for each connection."""
 
-    def __init__(self, manager: ConnectionManager, connection: Connection) -> None:
+    def __init__(self, manager: ConnectionManager, connection: DownstreamConnection) -> None:
         config = manager.config
         self._manager = manager
         self._connection = connection

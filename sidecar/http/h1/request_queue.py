@@ -7,7 +7,7 @@ import asyncio
 from collections import deque
 
 from sidecar.config.listener import HttpConnectionManager
-from sidecar.http.h1_request_reader import IncomingRequest, RequestReader
+from sidecar.http.h1.request_reader import IncomingRequest, RequestReader
 
 # What one read may hold is parsed in slices, so that a flood of pipelined requests is left unparsed. A body
 # of 64 KiB fits into one with its head, and is then passed on in one piece.

@@ -7,8 +7,8 @@ from collections.abc import Coroutine
 from typing import cast
 
 from sidecar.errors import InternalError, RequestError, UpstreamResetError
-from sidecar.http.h1_response_reader import IncomingResponse, ResponseReader
-from sidecar.http.h1_writer import (
+from sidecar.http.h1.response_reader import IncomingResponse, ResponseReader
+from sidecar.http.h1.writer import (
     CHUNKED,
     chunk,
     content_length,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import re
 
 from sidecar.errors import DownstreamProtocolError, RequestError
-from sidecar.http.h1_rules import printable
+from sidecar.http.h1.rules import printable
 
 _HEX = b"0123456789abcdefABCDEF"
 _MAX_SIZE = 2**63 - 1

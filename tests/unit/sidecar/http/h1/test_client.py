@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from sidecar.errors import DownstreamDisconnectError, UpstreamProtocolError, UpstreamResetError
-from sidecar.http.h1_client import Http1ClientConnection
+from sidecar.http.h1.client import Http1ClientConnection
 from sidecar.http.message import Body, Headers, Request, Response
 from sidecar.upstream.connection import Connection
 from tests.support.http1 import FakeTransport, new_request, read_all, settle

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from sidecar.errors import UpstreamProtocolError, UpstreamResetError
-from sidecar.http.h1_outlet import Outlet
-from sidecar.http.h1_request_reader import IncomingRequest
-from sidecar.http.h1_writer import (
+from sidecar.http.h1.outlet import Outlet
+from sidecar.http.h1.request_reader import IncomingRequest
+from sidecar.http.h1.writer import (
     CHUNKED,
     CLOSE,
     chunk,

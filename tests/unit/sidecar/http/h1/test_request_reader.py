@@ -15,8 +15,8 @@ from sidecar.errors import (
     HeadersTooLargeError,
     UnsupportedTransferCodingError,
 )
-from sidecar.http import h1_request_reader
-from sidecar.http.h1_request_reader import MAX_REQUESTS_AT_ONCE, IncomingRequest, RequestReader
+from sidecar.http.h1 import request_reader
+from sidecar.http.h1.request_reader import MAX_REQUESTS_AT_ONCE, IncomingRequest, RequestReader
 from sidecar.http.message import Body
 
 HOST = b"Host: reviews:9080\r\n"
@@ -134,7 +134,7 @@ def test_pipelined_requests_are_told_apart_however_they_are_framed_and_cut(
         for number, (empty_lines, (framing, encoded, _)) in enumerate(messages)
     )
     bounds = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
-    with patch.object(h1_request_reader, "MAX_REQUESTS_AT_ONCE", at_once):
+    with patch.object(request_reader, "MAX_REQUESTS_AT_ONCE", at_once):
         requests, reader = feed_pieces([data[start:end] for start, end in itertools.pairwise(bounds)])
     assert reader.error is None
     assert [(request.path, body_of(request)) for request in requests] == [
