@@ -10,7 +10,9 @@ from typing import Any
 
 import re2
 
-from sidecar.http.message import Headers, Response
+from sidecar.http.body import Body
+from sidecar.http.headers import Headers
+from sidecar.http.message import Response
 
 Query = Mapping[str, str]
 Answer = str | Mapping[str, Any] | Response
@@ -31,7 +33,7 @@ class AdminError(Exception):
 
 
 def text(body: str, status: int = 200, content_type: bytes = TEXT) -> Response:
-    return Response(status, _headers(content_type), body.encode())
+    return Response(status, _headers(content_type), Body(body.encode()))
 
 
 def json_document(body: Mapping[str, Any]) -> Response:
@@ -67,13 +69,19 @@ def _headers(content_type: bytes) -> Headers:
     ]
 
 
-class _SlicedBody:
-    """A `BodyReader` over a generator, which between slices of `SLICE_S` lets the traffic have its turn."""
+class _SlicedBody(Body):
+    """The pieces of a generator. Between slices of `SLICE_S` seconds the event loop serves the traffic."""
+
+    __slots__ = ("_ended", "_pieces")
 
     def __init__(self, pieces: Iterator[str]) -> None:
-        self.trailers: Headers = []
+        super().__init__(None)
         self._pieces = pieces
         self._ended = False
+
+    @property
+    def ended(self) -> bool:
+        return self._ended
 
     async def read(self) -> bytes:
         data = b""

@@ -11,7 +11,8 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from sidecar.admin.answers import text
-from sidecar.http.message import Request, Response, Service, get_header
+from sidecar.http.headers import get_header
+from sidecar.http.message import Request, Response, Service
 
 
 class LocalClients:

@@ -26,7 +26,8 @@ from typing import Protocol
 from sidecar.config.listener import HttpConnectionManager
 from sidecar.errors import ConfigError, InternalError, NoRouteError, UpgradeRejectedError
 from sidecar.http.h1.rules import printable
-from sidecar.http.message import Headers, Request, Response, Service
+from sidecar.http.headers import Headers
+from sidecar.http.message import Request, Response, Service
 from sidecar.router.forward import Forward
 from sidecar.router.match import RouteTableRef
 
@@ -85,8 +86,7 @@ def _before(http_filter: Filter, proceed: Service) -> Service:
             _put_in_order(response.headers)
         except BaseException:
             for left in got:
-                if not isinstance(left.body, bytes):
-                    left.body.close()
+                left.body.close()
             raise
         return response
 

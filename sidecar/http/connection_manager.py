@@ -28,8 +28,9 @@ from sidecar.errors import (
     StreamIdleTimeoutError,
 )
 from sidecar.http.forwarded import ForwardedHeaders
+from sidecar.http.headers import HOP_BY_HOP
 from sidecar.http.local_reply import local_reply
-from sidecar.http.message import HOP_BY_HOP, Request, Response, Service
+from sidecar.http.message import Request, Response, Service
 from sidecar.http.path_normalization import normalize_path
 from sidecar.observability.stats import HttpConnectionManagerStats
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo

@@ -10,7 +10,8 @@ from ipaddress import ip_address
 from random import getrandbits
 
 from sidecar.config.listener import ForwardClientCert, HttpConnectionManager
-from sidecar.http.message import Headers, Request
+from sidecar.http.headers import Headers
+from sidecar.http.message import Request
 from sidecar.observability.stream_info import DownstreamConnection
 
 # A client must not steer retries and timeouts.

@@ -23,6 +23,7 @@ from sidecar.errors import (
     UpstreamResetError,
     UpstreamTimeoutError,
 )
+from sidecar.http.body import Body
 from sidecar.http.message import Response
 
 _RESET = "upstream connect error or disconnect/reset before headers. reset reason: "
@@ -48,7 +49,7 @@ def local_reply(error: RequestError, status: int | None = None) -> Response:
         return Response(status, [])
     body = text.encode()
     response = Response(
-        status, [(b"content-length", b"%d" % len(body)), (b"content-type", b"text/plain")], body
+        status, [(b"content-length", b"%d" % len(body)), (b"content-type", b"text/plain")], Body(body)
     )
     if isinstance(error, UpstreamOverflowError):
         response.headers.append((b"x-envoy-overloaded", b"true"))

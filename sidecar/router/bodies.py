@@ -7,7 +7,8 @@ from collections.abc import Callable
 
 from sidecar.config.route import DEFAULT_REPLAY_LIMIT_BYTES
 from sidecar.errors import UpstreamTimeoutError
-from sidecar.http.message import Body, BodyReader, Headers
+from sidecar.http.body import Body
+from sidecar.http.headers import Headers
 from sidecar.timers import Timer, Timers
 
 
@@ -28,7 +29,7 @@ class ReplayableBody:
     )
 
     def __init__(
-        self, source: BodyReader, on_end: Callable[[], None], *, limit_bytes: int = DEFAULT_REPLAY_LIMIT_BYTES
+        self, source: Body, on_end: Callable[[], None], *, limit_bytes: int = DEFAULT_REPLAY_LIMIT_BYTES
     ) -> None:
         self.source = source
         self.replayable = True
@@ -75,14 +76,19 @@ class ReplayableBody:
         return bool(chunk)
 
 
-class BodyAttempt:
-    """A `BodyReader` of what a `ReplayableBody` has recorded, and then of what is still to come."""
+class BodyAttempt(Body):
+    """The chunks that a `ReplayableBody` has recorded, and then those that are still to come."""
 
     __slots__ = ("_body", "_position")
 
     def __init__(self, body: ReplayableBody) -> None:
+        super().__init__(None)
         self._body = body
         self._position = 0
+
+    @property
+    def ended(self) -> bool:
+        return self._body.source.ended
 
     @property
     def trailers(self) -> Headers:
@@ -100,7 +106,7 @@ class BodyAttempt:
         """The body goes on for the next attempt; after the last, it is its codec that sees to the rest."""
 
 
-class CountedBody:
+class CountedBody(Body):
     """A streaming response body: `on_end` is called once, at its end or failure or when it is left early.
     By `expires_s`, of the timers' clock, the upstream must have sent all of it; the client may read it later.
     """
@@ -110,11 +116,16 @@ class CountedBody:
     def __init__(
         self, source: Body, on_end: Callable[[], None], timers: Timers, expires_s: float | None
     ) -> None:
+        super().__init__(None)
         self._source = source
         self._on_end: Callable[[], None] | None = on_end
         self._timer: Timer | None = None
         if expires_s is not None and not source.ended:
             self._timer = timers.after(max(0.0, expires_s - timers.now_s()), self._expire)
+
+    @property
+    def ended(self) -> bool:
+        return self._source.ended
 
     @property
     def trailers(self) -> Headers:
@@ -123,6 +134,12 @@ class CountedBody:
     @trailers.setter
     def trailers(self, trailers: Headers) -> None:
         self._source.trailers = trailers
+
+    def when_ended(self, call: Callable[[], None]) -> None:
+        self._source.when_ended(call)
+
+    def give_up(self, error: Exception) -> None:
+        self._source.give_up(error)
 
     async def read(self) -> bytes:
         try:

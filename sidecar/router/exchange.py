@@ -22,7 +22,7 @@ from sidecar.errors import (
     UpstreamPerTryTimeoutError,
     UpstreamTimeoutError,
 )
-from sidecar.http.message import Body, Request, Response
+from sidecar.http.message import Request, Response
 from sidecar.router.bodies import CountedBody, ReplayableBody
 from sidecar.router.forward import Forward, timeout_ms
 from sidecar.router.retry import is_safe_to_repeat
@@ -92,7 +92,7 @@ class Exchange:
             request.when_complete(self._request_ended)
         self._body: ReplayableBody | None = None
         # Of a tunnel nothing is read before it is open, and then nothing is repeated.
-        if request.upgrade is None and not isinstance(request.body, bytes):
+        if request.upgrade is None and request.body.whole is None:
             limit_bytes = forward.replay_limit_bytes
             self._body = ReplayableBody(request.body, self._request_ended, limit_bytes=limit_bytes)
         self._limit: TimeLimit | None = None
@@ -118,7 +118,7 @@ class Exchange:
                     else:
                         if not self._retries_response(response):
                             return response
-                        _close(response)
+                        response.body.close()
                     await self._back_off()
         except UpstreamTimeoutError:
             self._cluster.stats.upstream_rq_timeout += 1
@@ -252,10 +252,9 @@ class Exchange:
         # An answer that came before the request's end has taken no time.
         info.upstream_service_time_s = 0.0 if self._asked_s is None else self._env.clock() - self._asked_s
         cluster.responded(host, response.status, info.upstream_service_time_s)
-        if isinstance(response.body, bytes):
+        if response.body.whole is not None:
             cluster.end_request(host)
             return
-        assert isinstance(response.body, Body)  # the codec's own: no filter has seen it
         on_end = partial(cluster.end_request, host)
         response.body = CountedBody(response.body, on_end, self._env.timers, self._expires_s(response))
 
@@ -311,8 +310,8 @@ class Exchange:
             return body.replayable
         if self._request.upgrade is not None:
             return True
-        whole = self._request.body
-        return isinstance(whole, bytes) and len(whole) <= self._forward.replay_limit_bytes
+        whole = self._request.body.whole
+        return whole is not None and len(whole) <= self._forward.replay_limit_bytes
 
     def _end_retry(self) -> None:
         if self._retrying:
@@ -332,8 +331,3 @@ def _route_timeout() -> UpstreamTimeoutError:
 
 def _attempt_timeout() -> UpstreamPerTryTimeoutError:
     return UpstreamPerTryTimeoutError("the upstream took longer to answer than one attempt may")
-
-
-def _close(response: Response) -> None:
-    if not isinstance(response.body, bytes):
-        response.body.close()

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from sidecar.config.route import AppendAction, HeaderOperations, HeaderValue
-from sidecar.http.message import CODEC_FIELDS, Headers
+from sidecar.http.headers import CODEC_FIELDS, Headers
 
 _LOG = logging.getLogger(__name__)
 

@@ -6,7 +6,9 @@ Source: ``envoy.config.route.v3.RedirectAction`` and ``DirectResponseAction``.
 from __future__ import annotations
 
 from sidecar.config.route import DirectResponseAction, RedirectAction, RouteMatch
-from sidecar.http.message import Request, Response, get_header
+from sidecar.http.body import Body
+from sidecar.http.headers import get_header
+from sidecar.http.message import Request, Response
 from sidecar.router.rewrite import compile_path_rewrite
 
 _DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
@@ -23,7 +25,7 @@ class DirectResponse:
         if not body:
             return Response(self._action.status, [])
         headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"text/plain")]
-        return Response(self._action.status, headers, body)
+        return Response(self._action.status, headers, Body(body))
 
 
 class Redirect:

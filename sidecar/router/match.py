@@ -20,7 +20,8 @@ from sidecar.config.route import (
     VirtualHost,
 )
 from sidecar.errors import ConfigError
-from sidecar.http.message import Headers, Request
+from sidecar.http.headers import Headers
+from sidecar.http.message import Request
 from sidecar.router.domain_index import DomainIndex
 from sidecar.router.forward import Forward
 from sidecar.router.header_operations import HeaderMutations, compile_header_operations

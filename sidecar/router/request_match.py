@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sidecar.config.route import HeaderMatch, QueryParameterMatch, StringMatchKind
-from sidecar.http.message import Headers, Request
+from sidecar.http.headers import Headers
+from sidecar.http.message import Request
 from sidecar.router.string_match import BytesPredicate, compile_string_match
 
 RequestPredicate = Callable[[Request], bool]

@@ -16,7 +16,7 @@ from sidecar.errors import (
     UpstreamRefusedStreamError,
     UpstreamResetError,
 )
-from sidecar.http.message import Headers, get_header
+from sidecar.http.headers import Headers, get_header
 from sidecar.router.request_match import compile_response_header_match
 
 # RFC 9110 9.2.2: repeating these has the effect of sending them once.

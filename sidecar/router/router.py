@@ -6,8 +6,9 @@ import asyncio
 from collections.abc import Awaitable
 
 from sidecar.errors import NoClusterError, RequestError, RoutingError, UpstreamError
+from sidecar.http.headers import get_header
 from sidecar.http.local_reply import local_reply
-from sidecar.http.message import Request, Response, get_header
+from sidecar.http.message import Request, Response
 from sidecar.router.exchange import Exchange, RouterEnvironment
 from sidecar.router.forward import Destination, Forward
 from sidecar.router.immediate_response import DirectResponse, Redirect
@@ -82,7 +83,6 @@ class Router:
         return cluster
 
     async def _open_tunnel(self, request: Request, cluster: Cluster) -> Response:
-        assert not isinstance(request.body, bytes)
         request.info.attempts = 1
         connection = await cluster.connect_tcp(Tunnel, request.info, request.authority)
         tunnel = connection.protocol

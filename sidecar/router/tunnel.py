@@ -6,7 +6,7 @@ import asyncio
 from typing import cast
 
 from sidecar.errors import RequestError, UpstreamResetError
-from sidecar.http.message import Body, BodyReader
+from sidecar.http.body import Body, BodyStream
 from sidecar.transport.closing import TUNNEL_FLUSH_TIMEOUT_S, close_when_flushed, reset
 
 
@@ -14,14 +14,14 @@ class Tunnel(asyncio.Protocol):
     """The upstream half: what comes from the host is a body; what the client sends is written to it."""
 
     def __init__(self) -> None:
-        self.body = Body(self)
+        self.body = BodyStream(self)
         self._transport: asyncio.Transport | None = None
         self._sent = False
         self._writable = asyncio.Event()
         self._writable.set()
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    async def carry(self, source: BodyReader) -> None:
+    async def carry(self, source: Body) -> None:
         """Writes all that the client sends, then waits for the host's end of it."""
         try:
             while data := await source.read():

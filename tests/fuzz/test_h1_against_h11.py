@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sidecar.http.h1.request_reader import IncomingRequest, RequestReader
 from sidecar.http.h1.response_reader import ResponseReader
 from sidecar.http.h1.writer import chunk, last_chunk, whole_request, whole_response
-from sidecar.http.message import Body, Headers
+from sidecar.http.headers import Headers
+from tests.support.bodies import received
 from tests.support.http1 import new_request
 
 
@@ -61,10 +62,6 @@ def read(data: bytes, cuts: list[int]) -> tuple[list[IncomingRequest], RequestRe
     return arrived, reader
 
 
-def body_of(body: bytes | Body) -> bytes:
-    return body if isinstance(body, bytes) else b"".join(body._chunks)
-
-
 def read_by_h11(data: bytes) -> tuple[h11.Request, bytes, Headers]:
     connection = h11.Connection(h11.SERVER)
     connection.receive_data(data)
@@ -87,11 +84,11 @@ def test_requests_that_are_accepted_read_the_same_to_h11(data: bytes) -> None:
     request, body, trailers = read_by_h11(data)
     ours = arrived[0]
     assert ours.method == request.method
-    assert body_of(ours.body) == body
+    assert received(ours.body) == body
     assert [field for field in ours.headers if field[0].startswith(b"x")] == [
         (name, value) for name, value in request.headers if name.startswith(b"x")
     ]
-    assert (ours.body.trailers if isinstance(ours.body, Body) else []) == trailers
+    assert ours.body.trailers == trailers
 
 
 @settings(max_examples=400)
@@ -101,8 +98,8 @@ def test_any_split_of_any_bytes_gives_the_same_end(data: bytes, cuts: list[int])
     split, split_reader = read(data, cuts)
     assert type(whole_reader.error) is type(split_reader.error)
     if whole_reader.error is None:
-        assert [(r.method, r.path, r.headers, body_of(r.body)) for r in whole] == [
-            (r.method, r.path, r.headers, body_of(r.body)) for r in split
+        assert [(r.method, r.path, r.headers, received(r.body)) for r in whole] == [
+            (r.method, r.path, r.headers, received(r.body)) for r in split
         ]
 
 
@@ -128,8 +125,8 @@ def test_chunks_are_taken_or_refused_alike_by_both_who_read_them(line: bytes, cu
     split, split_reader = read(data, [len(head), *cuts])
     assert type(whole_reader.error) is type(split_reader.error)
     if whole_reader.error is None:
-        assert [(r.complete, body_of(r.body)) for r in whole] == [
-            (r.complete, body_of(r.body)) for r in split
+        assert [(r.complete, received(r.body)) for r in whole] == [
+            (r.complete, received(r.body)) for r in split
         ]
 
 
@@ -177,4 +174,4 @@ def test_responses_that_we_write_h11_and_we_read(status: int, headers: Headers, 
     reader.expect(b"GET", None)
     ours = reader.feed(data)
     assert ours is not None
-    assert (ours.status, ours.body, ours.headers[:-1]) == (status, body, headers)
+    assert (ours.status, ours.body.whole, ours.headers[:-1]) == (status, body, headers)

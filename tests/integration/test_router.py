@@ -31,12 +31,14 @@ from sidecar.config.route import (
 )
 from sidecar.errors import UpstreamResetError
 from sidecar.filters.chain import ROUTER, build
-from sidecar.http.message import Body, BodyReader, Request, Response
+from sidecar.http.body import Body, BodyStream
+from sidecar.http.message import Request, Response
 from sidecar.router.exchange import RouterEnvironment
 from sidecar.router.match import RouteTable, RouteTableRef
 from sidecar.router.router import Router
 from sidecar.timers import Timers
 from sidecar.upstream.cluster_manager import ClusterManager
+from tests.support.bodies import read_all
 from tests.support.clusters import at_port, cluster_manager, snapshot, static_cluster
 from tests.support.flaky_upstream import Exchange, FlakyUpstream, flaky_upstream
 from tests.support.listening import eventually
@@ -72,7 +74,7 @@ class Proxy:
 
     async def ask(self, request: Request | None = None) -> tuple[int, bytes]:
         response = await self.send(request)
-        return response.status, await whole(response.body)
+        return response.status, await read_all(response.body)
 
     def assert_nothing_under_way(self) -> None:
         """Every count that something under way holds is back at zero."""
@@ -81,15 +83,6 @@ class Proxy:
             assert (breaker.requests, breaker.pending_requests, breaker.retries) == (0, 0, 0)
             assert cluster.stats.upstream_rq_active == cluster.stats.upstream_rq_pending_active == 0
             assert all(host.stats.rq_active == 0 for host in cluster.hosts.values())
-
-
-async def whole(body: bytes | BodyReader) -> bytes:
-    if isinstance(body, bytes):
-        return body
-    chunks = []
-    while chunk := await body.read():
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 Start = Callable[..., Any]
@@ -287,7 +280,7 @@ class TestRetries:
         upstream.behave = fail_once
         proxy = await start(static_cluster(upstream.endpoint))
         proxy.use(to("up", retry_policy=retries("5xx")))
-        body = Body()
+        body = BodyStream()
         for chunk in (b"abc", b"def"):
             body.feed(chunk)
         body.feed_end()
@@ -304,7 +297,7 @@ class TestRetries:
         proxy.use(to("up", retry_policy=retries("5xx"), **limit))
         body: Body | bytes = b"x" * size
         if streaming:
-            body = Body()
+            body = BodyStream()
             body.feed(b"x" * size)
             body.feed_end()
         assert await proxy.ask(make_request(method=b"POST", body=body)) == (503, b"broken")
@@ -404,7 +397,7 @@ class TestTimeouts:
         proxy.use(to("up", timeout_s=0.05))
         response = await proxy.send()
         with pytest.raises(Exception, match="within the route's timeout"):
-            await whole(response.body)
+            await read_all(response.body)
 
     async def test_the_time_runs_from_when_the_client_has_sent_all(
         self, start: Start, upstream: FlakyUpstream
@@ -417,7 +410,7 @@ class TestTimeouts:
         first = asyncio.create_task(proxy.ask())
         await eventually(lambda: len(upstream.exchanges) == 1)
         proxy.use(to("up", timeout_s=0.05))
-        body = Body()
+        body = BodyStream()
         second = asyncio.create_task(proxy.ask(make_request(method=b"POST", body=body)))
         await eventually(lambda: proxy.clusters.get("up").stats.upstream_rq_pending_active == 1)
         body.feed(b"hello")
@@ -431,7 +424,7 @@ class TestTimeouts:
     ) -> None:
         proxy = await start(static_cluster(upstream.endpoint))
         proxy.use(to("up", timeout_s=0.05))
-        body = Body()
+        body = BodyStream()
         asking = asyncio.create_task(proxy.ask(make_request(method=b"POST", body=body)))
         body.feed(b"first")
         await proxy.timers.sleep(0.1)
@@ -461,7 +454,7 @@ class TestCircuitBreakers:
         assert (await proxy.send(request)).status == 503
         assert request.info.flags == "UO"
         finish.set()
-        assert await whole(streaming.body) == b"abcd"
+        assert await read_all(streaming.body) == b"abcd"
         assert (await proxy.ask())[0] == 200
 
     async def test_requests_wait_for_a_connection_in_bounded_number(
@@ -594,7 +587,7 @@ class TestTunnels:
         upstream.behave = upgrade
         proxy = await start(static_cluster(upstream.endpoint))
         proxy.use(to("up"))
-        request = make_request(body=Body())
+        request = make_request(body=BodyStream())
         request.upgrade = b"websocket"
         response = await proxy.send(request)
         assert (response.status, response.upgraded) == (101, True)
@@ -613,7 +606,7 @@ class TestTunnels:
         upstream.behave = upgrade
         proxy = await start(static_cluster(upstream.endpoint))
         proxy.use(to("up"))
-        body = Body()
+        body = BodyStream()
         request = make_request(body=body)
         request.upgrade = b"websocket"
         response = await proxy.send(request)
@@ -635,7 +628,7 @@ class TestTunnels:
         upstream.behave = refuse_once
         proxy = await start(static_cluster(upstream.endpoint))
         proxy.use(to("up"), retry_policy=retries("5xx"))
-        request = make_request(body=Body())
+        request = make_request(body=BodyStream())
         request.upgrade = b"websocket"
         response = await proxy.send(request)
         assert (response.status, response.upgraded) == (101, True)
@@ -655,7 +648,7 @@ class TestTunnels:
             proxy = await start(static_cluster(at_port(port)))
             connect = RouteMatch(path_kind=PathMatchKind.CONNECT)
             proxy.use(route(connect, to("up", terminate_connect=True)))
-            body = Body()
+            body = BodyStream()
             request = make_request(b"", method=b"CONNECT", authority=b"any:443", body=body)
             request.upgrade = b"connect"
             response = await proxy.send(request)
@@ -664,7 +657,7 @@ class TestTunnels:
             assert not isinstance(response.body, bytes)
             assert await response.body.read() == b"ABC"
             body.feed_end()
-            assert await whole(response.body) == b"!"
+            assert await read_all(response.body) == b"!"
             stats = proxy.clusters.get("up").stats
             await eventually(lambda: stats.upstream_cx_active == 0)
             assert proxy.clusters.get("up").breaker.connections == 0
@@ -684,7 +677,7 @@ class TestTunnels:
             proxy = await start(static_cluster(at_port(server.sockets[0].getsockname()[1])))
             connect = RouteMatch(path_kind=PathMatchKind.CONNECT)
             proxy.use(route(connect, to("up", terminate_connect=True)))
-            body = Body()
+            body = BodyStream()
             request = make_request(b"", method=b"CONNECT", authority=b"any:443", body=body)
             request.upgrade = b"connect"
             await proxy.send(request)

@@ -10,12 +10,15 @@ from typing import Any
 
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import HttpConnectionManager
+from sidecar.http.body import Body
 from sidecar.http.connection_manager import ConnectionManager
 from sidecar.http.h1.server import Http1ServerConnection
-from sidecar.http.message import Headers, Request, Response, Service
+from sidecar.http.headers import Headers
+from sidecar.http.message import Request, Response, Service
 from sidecar.observability.stats import HttpConnectionManagerStats
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 from sidecar.timers import Timers
+from tests.support.bodies import read_all
 
 CLIENT = DownstreamConnection(
     id=1, remote_address=SocketAddress("10.0.0.9", 40000), local_address=SocketAddress("10.0.0.1", 15006)
@@ -177,16 +180,7 @@ class Server:
 
 
 def response(body: bytes = b"hello", status: int = 200, headers: Headers | None = None) -> Response:
-    return Response(status, list(headers or []), body)
-
-
-async def read_all(body: Any) -> bytes:
-    if isinstance(body, bytes):
-        return body
-    data = b""
-    while piece := await body.read():
-        data += piece
-    return data
+    return Response(status, list(headers or []), Body(body))
 
 
 async def echo(request: Request) -> Response:
@@ -195,8 +189,8 @@ async def echo(request: Request) -> Response:
 
 
 def new_request(
-    method: bytes = b"GET", path: bytes = b"/", headers: Headers | None = None, body: Any = b""
+    method: bytes = b"GET", path: bytes = b"/", headers: Headers | None = None, body: bytes | Body = b""
 ) -> Request:
-    return Request(
-        method, b"http", b"reviews:9080", path, list(headers or []), body, StreamInfo(CLIENT, 0, 0)
-    )
+    content = Body(body) if isinstance(body, bytes) else body
+    info = StreamInfo(CLIENT, 0, 0)
+    return Request(method, b"http", b"reviews:9080", path, list(headers or []), content, info)

@@ -19,7 +19,7 @@ from sidecar.http.message import Request, Response
 from sidecar.observability.stats import HttpConnectionManagerStats
 from sidecar.observability.stream_info import DownstreamConnection
 from sidecar.timers import Timers
-from sidecar.upstream.connection import DownstreamConnection as PooledConnection
+from sidecar.upstream.connection import Connection as PooledConnection
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from sidecar.config.endpoint import SocketAddress
-from sidecar.http.message import BodyReader, Headers, Request
+from sidecar.http.body import Body
+from sidecar.http.headers import Headers
+from sidecar.http.message import Request
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 
 CONNECTION = DownstreamConnection(
@@ -17,8 +19,9 @@ def make_request(
     method: bytes = b"GET",
     authority: bytes = b"reviews",
     headers: Headers | None = None,
-    body: bytes | BodyReader = b"",
+    body: bytes | Body = b"",
     connection: DownstreamConnection = CONNECTION,
 ) -> Request:
+    content = Body(body) if isinstance(body, bytes) else body
     info = StreamInfo(connection, 0.0, 0.0)
-    return Request(method, b"http", authority, path, headers or [], body, info)
+    return Request(method, b"http", authority, path, headers or [], content, info)

@@ -7,6 +7,7 @@ from collections.abc import Coroutine
 from typing import cast
 
 from sidecar.errors import InternalError, RequestError, UpstreamResetError
+from sidecar.http.body import Body
 from sidecar.http.h1.response_reader import IncomingResponse, ResponseReader
 from sidecar.http.h1.writer import (
     CHUNKED,
@@ -17,7 +18,7 @@ from sidecar.http.h1.writer import (
     tunnel_head,
     whole_request,
 )
-from sidecar.http.message import Body, BodyReader, Request, Response
+from sidecar.http.message import Request, Response
 from sidecar.transport.closing import TUNNEL_FLUSH_TIMEOUT_S, close_when_flushed, reset
 from sidecar.upstream.connection import ConnectionObserver
 
@@ -149,8 +150,8 @@ class Http1ClientConnection(asyncio.Protocol):
             self._write(tunnel_head(request))
         elif request.upgrade is not None:  # or the 101
             self._write(tunnel_head(request, b"connection: upgrade", b"upgrade: %b" % request.upgrade))
-        elif isinstance(body, bytes):
-            self._write(whole_request(request, body))
+        elif body.whole is not None:
+            self._write(whole_request(request, body.whole))
             self._request_sent = True
         else:
             length = content_length(request.headers)
@@ -161,7 +162,7 @@ class Http1ClientConnection(asyncio.Protocol):
     def _start_pump(self, body: Coroutine[None, None, None]) -> None:
         self._pump = self._loop.create_task(body, name="http1-request-body")
 
-    async def _send_body(self, body: BodyReader, length: int | None) -> None:
+    async def _send_body(self, body: Body, length: int | None) -> None:
         """Framed by the length that the head says, else in chunks."""
         sent = 0
         try:
@@ -182,7 +183,7 @@ class Http1ClientConnection(asyncio.Protocol):
         if self._incoming is not None and self._incoming.complete:
             self._end_exchange(self._incoming)
 
-    async def _send_tunnel(self, body: BodyReader) -> None:
+    async def _send_tunnel(self, body: Body) -> None:
         try:
             while data := await body.read():
                 await self._write_some(data)
@@ -220,7 +221,6 @@ class Http1ClientConnection(asyncio.Protocol):
         response = Response(incoming.status, incoming.headers, incoming.body)
         if incoming.tunnel and self._request is not None:
             response.upgraded = True
-            assert not isinstance(self._request.body, bytes)
             self._start_pump(self._send_tunnel(self._request.body))
         if self._response is not None and not self._response.done():
             self._response.set_result(response)
@@ -256,8 +256,8 @@ class Http1ClientConnection(asyncio.Protocol):
         self.active = 0
         if response is not None and not response.done():
             response.set_exception(error)
-        if self._incoming is not None and isinstance(self._incoming.body, Body):
-            self._incoming.body.fail(error)
+        if self._incoming is not None and self._incoming.stream is not None:
+            self._incoming.stream.fail(error)
         if self._pump is not None and self._pump is not asyncio.current_task():
             self._pump.cancel()
         self._pump = None

@@ -10,6 +10,7 @@ from __future__ import annotations
 import httptools
 
 from sidecar.errors import DownstreamError, DownstreamProtocolError, HeadersTooLargeError
+from sidecar.http.body import EMPTY, Body, BodySource, BodyStream
 from sidecar.http.h1.chunks import ChunkDecoder, end_of_chunks, end_of_head
 from sidecar.http.h1.rules import (
     check_expect,
@@ -18,7 +19,7 @@ from sidecar.http.h1.rules import (
     named_by_connection,
     resolve_target,
 )
-from sidecar.http.message import HOP_BY_HOP, Body, BodySource, Headers
+from sidecar.http.headers import HOP_BY_HOP, Headers
 
 _SPECIAL = HOP_BY_HOP | {b"host", b"expect", b"te"}
 
@@ -47,6 +48,7 @@ class IncomingRequest:
         "method",
         "path",
         "received_bytes",
+        "stream",
         "upgrade",
     )
 
@@ -55,7 +57,8 @@ class IncomingRequest:
         self.authority = b""
         self.path = b""
         self.headers = headers
-        self.body: bytes | Body = b""
+        self.body: Body = EMPTY
+        self.stream: BodyStream | None = None  # the body, if it was not complete together with its head
         self.upgrade: bytes | None = None
         self.http10 = False
         self.keep_alive = keep_alive
@@ -70,8 +73,8 @@ class _EnoughError(Exception):
 
 
 class RequestReader:
-    """Feed it what was read; it returns the requests whose head became complete, each with its body: plain
-    bytes if that was complete too, else a `Body` that later bytes go to. What it has left `unread`, since so
+    """Feed it what was read; it returns the requests whose head became complete, each with its body:
+    whole if it was complete too, else a `BodyStream` that later bytes go to. What it has left `unread`, as so
     many requests were complete before, is to be fed next.
 
     It never raises: `error` is what the client did wrong, after the requests already returned; no request
@@ -109,7 +112,7 @@ class RequestReader:
         self._tail = b""  # of what llhttp was fed of a head that is pending, or of trailers
         self._head_bytes = 0  # of a head that is pending: fed after the read that it began in
         self._measure = False  # whether a head that becomes complete now could be too large
-        self._tunnel: Body | None = None
+        self._tunnel: BodyStream | None = None
         self._skip_body = False  # llhttp ends a message that asks for an upgrade at its head
         self._replaying = False
         self._last = False
@@ -296,8 +299,8 @@ class RequestReader:
         request = self._request
         request.received_bytes += len(data)
         if self._returned:
-            assert isinstance(request.body, Body)
-            request.body.feed(data)
+            assert request.stream is not None
+            request.stream.feed(data)
         else:
             self._chunks.append(data)
 
@@ -312,15 +315,16 @@ class RequestReader:
             self._check_size()
             self._fields = [field for field in self._fields if not field[0].startswith(_MANAGED_PREFIXES)]
         if self._returned:
-            assert isinstance(request.body, Body)
-            request.body.feed_end(self._fields)
+            assert request.stream is not None
+            request.stream.feed_end(self._fields)
         elif self._fields:
             self._return_streaming()
-            assert isinstance(request.body, Body)
-            request.body.feed_end(self._fields)
+            assert request.stream is not None
+            request.stream.feed_end(self._fields)
         else:
             chunks = self._chunks
-            request.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            if chunks:
+                request.body = Body(chunks[0] if len(chunks) == 1 else b"".join(chunks))
             self._arrived.append(request)
             self._returned = True
         request.complete = True
@@ -371,8 +375,8 @@ class RequestReader:
             lengths = [field for field in self._request.headers if field[0] == b"content-length"]
             self._replay([b": ".join(field) for field in lengths])
             return rest
-        tunnel = self._tunnel = Body(self._source)
-        self._request.body = tunnel
+        tunnel = self._tunnel = BodyStream(self._source)
+        self._request.body = self._request.stream = tunnel
         self._arrived.append(self._request)
         self._returned = True
         if rest:
@@ -396,7 +400,7 @@ class RequestReader:
 
     def _return_streaming(self) -> None:
         request = self._request
-        body = request.body = Body(self._source)
+        body = request.body = request.stream = BodyStream(self._source)
         if self._chunks:
             body.feed(b"".join(self._chunks))
         self._chunks = []
@@ -428,6 +432,6 @@ class RequestReader:
             return
         self.error = error
         request = self._request
-        if self._returned and isinstance(request.body, Body) and not request.complete:
-            request.body.fail(error)
+        if self._returned and request.stream is not None and not request.complete:
+            request.stream.fail(error)
         self._returned = True

@@ -6,21 +6,23 @@ from __future__ import annotations
 import httptools
 
 from sidecar.errors import UpstreamProtocolError
+from sidecar.http.body import EMPTY, Body, BodySource, BodyStream
 from sidecar.http.h1.chunks import ChunkDecoder, end_of_head
 from sidecar.http.h1.rules import printable
 from sidecar.http.h1.writer import has_no_body, response_head, without_length
-from sidecar.http.message import HOP_BY_HOP, Body, BodySource, Headers
+from sidecar.http.headers import HOP_BY_HOP, Headers
 
 
 class IncomingResponse:
     """A response as its bytes said it. `tunnel`: a 101, or CONNECT's 2xx; the body is what follows it."""
 
-    __slots__ = ("body", "chunked", "complete", "headers", "keep_alive", "status", "tunnel")
+    __slots__ = ("body", "chunked", "complete", "headers", "keep_alive", "status", "stream", "tunnel")
 
     def __init__(self, status: int) -> None:
         self.status = status
         self.headers: Headers = []
-        self.body: bytes | Body = b""
+        self.body: Body = EMPTY
+        self.stream: BodyStream | None = None  # the body, if it was not complete together with its head
         self.keep_alive = True
         self.chunked = False
         self.complete = False
@@ -29,7 +31,7 @@ class IncomingResponse:
 
 class ResponseReader:
     """`expect` a response, then `feed` what was read: it returns the response once, when its head is
-    complete, with its body as plain bytes if that was complete too, else as a `Body` that later bytes go to.
+    complete, with its body: whole if it was complete too, else a `BodyStream` that later bytes go to.
 
     It never raises: `error` is what the upstream did wrong, of which bytes that nobody asked for are one
     kind: they must not pass for the next response.
@@ -73,8 +75,8 @@ class ResponseReader:
 
     def feed(self, data: bytes) -> IncomingResponse | None:
         response = self._response
-        if response is not None and response.tunnel and isinstance(response.body, Body):
-            response.body.feed(data)
+        if response is not None and response.tunnel and response.stream is not None:
+            response.stream.feed(data)
             return None
         if self._head_pending:
             self._head_bytes += len(data)
@@ -231,8 +233,8 @@ class ResponseReader:
             raise UpstreamProtocolError("bytes that no request asked for")
         self._body_moved = True
         if self._returned:
-            assert isinstance(response.body, Body)
-            response.body.feed(data)
+            assert response.stream is not None
+            response.stream.feed(data)
         else:
             self._chunks.append(data)
 
@@ -268,8 +270,8 @@ class ResponseReader:
         response.complete = True
         self._awaited = False
         if self._returned:
-            assert isinstance(response.body, Body)
-            response.body.feed_end(self._fields)
+            assert response.stream is not None
+            response.stream.feed_end(self._fields)
 
     def _return(self) -> IncomingResponse | None:
         response = self._response
@@ -280,9 +282,10 @@ class ResponseReader:
         self._returned = True
         if response.complete and not self._fields:  # no trailers
             chunks = self._chunks
-            response.body = chunks[0] if len(chunks) == 1 else b"".join(chunks)
+            if chunks:
+                response.body = Body(chunks[0] if len(chunks) == 1 else b"".join(chunks))
             return response
-        body = response.body = Body(self._source)
+        body = response.body = response.stream = BodyStream(self._source)
         if self._chunks:
             body.feed(b"".join(self._chunks))
         if response.complete:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sidecar.errors import UpstreamProtocolError, UpstreamResetError
+from sidecar.http.body import Body
 from sidecar.http.h1.outlet import Outlet
 from sidecar.http.h1.request_reader import IncomingRequest
 from sidecar.http.h1.writer import (
@@ -16,7 +17,8 @@ from sidecar.http.h1.writer import (
     whole_response,
     without_length,
 )
-from sidecar.http.message import Body, BodyReader, Headers, Request, Response
+from sidecar.http.headers import Headers
+from sidecar.http.message import Request, Response
 from sidecar.observability.stats import HttpConnectionManagerStats
 from sidecar.observability.stream_info import StreamInfo
 
@@ -73,7 +75,7 @@ class ResponseWriter:
             exchange.request.info.bytes_sent = len(body)
             self._outlet.write(whole_response(response.status, response.headers, body, *options))
 
-    async def send_streaming(self, exchange: Exchange, response: Response, body: BodyReader) -> None:
+    async def send_streaming(self, exchange: Exchange, response: Response, body: Body) -> None:
         """Raises the `RequestError` that cut the body short."""
         try:
             if response.upgraded:
@@ -85,7 +87,7 @@ class ResponseWriter:
         finally:
             body.close()
 
-    async def _send_body(self, exchange: Exchange, response: Response, body: BodyReader) -> None:
+    async def _send_body(self, exchange: Exchange, response: Response, body: Body) -> None:
         """Framed by the length that the head says, else in chunks; for HTTP/1.0, by the connection's end."""
         incoming, info = exchange.incoming, exchange.request.info
         length = content_length(response.headers)
@@ -103,7 +105,7 @@ class ResponseWriter:
         else:
             await self._send_chunked(body, info)
 
-    async def _send_sized(self, body: BodyReader, info: StreamInfo, length: int) -> None:
+    async def _send_sized(self, body: Body, info: StreamInfo, length: int) -> None:
         """RFC 9112 8: raises `UpstreamProtocolError` for a body that is not as long as its head said, lest
         its bytes pass for the next response, or the next response for its bytes."""
         while data := await body.read():
@@ -115,21 +117,21 @@ class ResponseWriter:
         if info.bytes_sent != length:
             raise UpstreamProtocolError(f"a response body of other than the {length} bytes that it said")
 
-    async def _send_chunked(self, body: BodyReader, info: StreamInfo) -> None:
+    async def _send_chunked(self, body: Body, info: StreamInfo) -> None:
         while data := await body.read():
             info.bytes_sent += len(data)
             self._outlet.write(chunk(data))
             await self._outlet.moved()
         self._outlet.write(last_chunk(body.trailers))
 
-    async def _send_raw(self, body: BodyReader, info: StreamInfo) -> None:
+    async def _send_raw(self, body: Body, info: StreamInfo) -> None:
         """To the end of the body, which is the end of the connection, or of a tunnel."""
         while data := await body.read():
             info.bytes_sent += len(data)
             self._outlet.write(data)
             await self._outlet.moved()
 
-    async def _send_tunnel(self, exchange: Exchange, response: Response, body: BodyReader) -> None:
+    async def _send_tunnel(self, exchange: Exchange, response: Response, body: Body) -> None:
         """Until both directions have ended, in whichever order, or the upstream takes no more. Raises the
         `RequestError` by which either was cut short."""
         upgrade = exchange.incoming.upgrade
@@ -148,8 +150,8 @@ class ResponseWriter:
         """The upstream has ended its direction of a tunnel: the client may still have something to say."""
         if incoming.complete or not self._outlet.end():
             return
-        assert isinstance(incoming.body, Body)
-        await incoming.body.left()
+        assert incoming.stream is not None
+        await incoming.stream.left()
         if not incoming.complete:
             raise UpstreamResetError("the upstream takes no more of the tunnel", request_sent=True)
 

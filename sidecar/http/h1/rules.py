@@ -7,7 +7,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from sidecar.errors import DownstreamProtocolError, ExpectationFailedError, UnsupportedTransferCodingError
-from sidecar.http.message import Headers
+from sidecar.http.headers import Headers
 
 # Who has these removed hides where a request comes from, or whom it is for.
 _NOT_FOR_ONE_HOP = frozenset((b"host", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"))

@@ -20,13 +20,15 @@ from sidecar.errors import (
     RequestHeaderTimeoutError,
     StreamIdleTimeoutError,
 )
+from sidecar.http.body import EMPTY
 from sidecar.http.connection_manager import ConnectionManager
 from sidecar.http.h1.outlet import Outlet
 from sidecar.http.h1.request_queue import RequestQueue
 from sidecar.http.h1.request_reader import IncomingRequest
 from sidecar.http.h1.response_writer import Exchange, ResponseWriter
 from sidecar.http.h1.timeouts import ConnectionTimeouts
-from sidecar.http.message import Body, Headers, Request, Response
+from sidecar.http.headers import Headers
+from sidecar.http.message import Request, Response
 from sidecar.observability.stream_info import DownstreamConnection
 
 
@@ -191,8 +193,8 @@ class Http1ServerConnection(asyncio.Protocol):
                 self.info.add_flag(failure.flag)
             if self._manager.draining:
                 self._close_after(exchange.incoming)
-            if isinstance(response.body, bytes):
-                self._writer.send_whole(exchange, response, response.body)
+            if response.body.whole is not None:
+                self._writer.send_whole(exchange, response, response.body.whole)
             else:
                 await self._writer.send_streaming(exchange, response, response.body)
             exchange.sent = True
@@ -233,7 +235,7 @@ class Http1ServerConnection(asyncio.Protocol):
 
     def _refuse(self, error: DownstreamError) -> None:
         """What arrived is no request: it is answered here, and counted and logged like one."""
-        request = Request(b"", self._scheme, b"", b"", [], b"", self._manager.begin(self._connection))
+        request = Request(b"", self._scheme, b"", b"", [], EMPTY, self._manager.begin(self._connection))
         response = self._manager.refuse(request, error)
         if error.ends_connection:
             self.info.add_flag(error.flag)
@@ -245,8 +247,8 @@ class Http1ServerConnection(asyncio.Protocol):
         manager, request = self._manager, exchange.request
         assert self._task is not None
         self._task.cancel()
-        if isinstance(exchange.incoming.body, Body):
-            exchange.incoming.body.fail(error)
+        if exchange.incoming.stream is not None:
+            exchange.incoming.stream.fail(error)
         if self._transport is None or exchange.head_sent:
             manager.note_failure(request, error)
             exchange.sent = False  # what was written may never arrive
@@ -257,8 +259,7 @@ class Http1ServerConnection(asyncio.Protocol):
         self._end(exchange)
 
     def _reply_and_linger(self, request: Request, response: Response) -> None:
-        assert isinstance(response.body, bytes)
-        self._writer.send_last(request, response, response.body)
+        self._writer.send_last(request, response, response.body.whole or b"")
         self._linger()
 
     def _cut_short(self, exchange: Exchange) -> None:

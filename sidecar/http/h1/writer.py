@@ -9,7 +9,8 @@ from __future__ import annotations
 from http import HTTPStatus
 from operator import itemgetter
 
-from sidecar.http.message import HOP_BY_HOP, Headers, Request
+from sidecar.http.headers import HOP_BY_HOP, Headers
+from sidecar.http.message import Request
 
 _FIELD = b": ".join
 _REQUEST_LINE = b"%b %b HTTP/1.1\r\nhost: %b"

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 from sidecar.config.listener import HttpConnectionManager, HttpFilter
 from sidecar.filters.chain import ROUTER, build
-from sidecar.http.message import Request, Response, Service, get_header
+from sidecar.http.body import Body
+from sidecar.http.headers import get_header
+from sidecar.http.message import Request, Response, Service
 from sidecar.router.match import RouteTable, RouteTableRef
 from tests.support.requests import make_request
 from tests.support.routes import configuration, prefix, route, virtual_host
@@ -17,14 +19,14 @@ class RequireHeader:
 
     async def __call__(self, request: Request, proceed: Service) -> Response:
         if get_header(request.headers, self._name) is None:
-            return Response(401, [], b"who are you?")
+            return Response(401, [], Body(b"who are you?"))
         response = await proceed(request)
         response.headers.append((b"x-checked", b"yes"))
         return response
 
 
 async def upstream(request: Request) -> Response:
-    return Response(200, [], b"hello")
+    return Response(200, [], Body(b"hello"))
 
 
 def chain() -> Service:

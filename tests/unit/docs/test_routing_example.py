@@ -12,7 +12,7 @@ from controlplane.networking import build_routes
 from controlplane.sources.files import FolderSource
 from protos import type_urls
 from sidecar.config.route import RouteConfiguration
-from sidecar.http.message import Headers
+from sidecar.http.headers import Headers
 from sidecar.router.forward import Forward
 from sidecar.router.match import RouteTable
 from sidecar.xds.decode import decode_resource

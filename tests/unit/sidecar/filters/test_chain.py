@@ -7,7 +7,9 @@ import pytest
 from sidecar.config.listener import HttpConnectionManager, HttpFilter
 from sidecar.errors import ConfigError, InternalError, NoRouteError, UpgradeRejectedError
 from sidecar.filters.chain import ROUTER, build
-from sidecar.http.message import Body, Headers, Request, Response, Service, get_header
+from sidecar.http.body import BodyStream
+from sidecar.http.headers import Headers, get_header
+from sidecar.http.message import Request, Response, Service
 from sidecar.router.match import CompiledRoute, RouteTable, RouteTableRef
 from tests.support.requests import make_request
 from tests.support.routes import configuration, exact, prefix, route, to, virtual_host
@@ -186,7 +188,7 @@ async def test_upgrades(of_manager: frozenset[str], of_route: dict[str, bool], a
 
 @pytest.mark.parametrize("fault", [RuntimeError, asyncio.CancelledError])
 async def test_a_filter_that_fails_after_the_response_lets_it_go(fault: type[BaseException]) -> None:
-    body = Body()
+    body = BodyStream()
 
     async def router(request: Request) -> Response:
         return Response(200, [], body)

@@ -17,9 +17,11 @@ from sidecar.errors import (
     UpgradeRejectedError,
     UpstreamResetError,
 )
+from sidecar.http.body import Body, BodyStream
 from sidecar.http.connection_manager import ConnectionManager
 from sidecar.http.h1.server import Http1ServerConnection
-from sidecar.http.message import Body, Headers, Request, Response
+from sidecar.http.headers import Headers
+from sidecar.http.message import Request, Response
 from sidecar.observability.stats import HttpConnectionManagerStats
 from tests.support.http1 import Clock, FakeTimers, Server, response
 from tests.support.requests import make_request
@@ -31,7 +33,7 @@ CONSTANT: Headers = [(b"server", b"app"), (b"x-envoy-upstream-service-time", b"9
 async def answer_constant(request: Request) -> Response:
     request.info.upstream_address = SocketAddress("10.0.0.2", 9080)
     request.info.upstream_service_time_s = 0.0123
-    return Response(200, CONSTANT, b"")
+    return Response(200, CONSTANT, Body(b""))
 
 
 async def test_managed_response_headers_replace_the_upstreams() -> None:
@@ -81,7 +83,7 @@ async def test_what_a_filter_leaves_in_a_response_changes_nothing_of_its_framing
     "lengths", [(b"2", b"5"), (b"5", b"5", b"6"), (b"5, 5",), (b"+5",), (b"many",), (b"-1",), (b"",)]
 )
 async def test_body_whose_lengths_are_not_one_is_sent_in_chunks(lengths: tuple[bytes, ...]) -> None:
-    body = Body()
+    body = BodyStream()
     body.feed(b"hello")
     body.feed_end([(b"x-sum", b"1"), (b"content-length", b"9"), (b"transfer-encoding", b"gzip")])
 

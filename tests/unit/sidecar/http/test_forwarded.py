@@ -10,7 +10,8 @@ import pytest
 
 from sidecar.config.listener import ForwardClientCert, HttpConnectionManager
 from sidecar.http.forwarded import ForwardedHeaders, new_request_id
-from sidecar.http.message import Headers, Request, get_header
+from sidecar.http.headers import Headers, get_header
+from sidecar.http.message import Request
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 from tests.support.http1 import CLIENT
 

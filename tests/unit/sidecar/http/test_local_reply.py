@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from sidecar import errors
+from sidecar.http.headers import get_header
 from sidecar.http.local_reply import local_reply
-from sidecar.http.message import get_header
 
 RESET = b"upstream connect error or disconnect/reset before headers. reset reason: "
 
@@ -30,7 +30,7 @@ RESET = b"upstream connect error or disconnect/reset before headers. reset reaso
 )
 def test_status_and_words(error: errors.RequestError, status: int, body: bytes) -> None:
     reply = local_reply(error)
-    assert (reply.status, reply.body) == (status, body)
+    assert (reply.status, reply.body.whole) == (status, body)
     assert get_header(reply.headers, b"content-type") == (b"text/plain" if body else None)
 
 

@@ -5,7 +5,8 @@ import asyncio
 import pytest
 
 from sidecar.errors import UpstreamResetError
-from sidecar.http.message import Body, get_header
+from sidecar.http.body import BodyStream
+from sidecar.http.headers import get_header
 
 
 class Source:
@@ -23,7 +24,7 @@ class Source:
 
 
 async def test_read_waits_for_bytes_and_for_the_end() -> None:
-    body = Body()
+    body = BodyStream()
     reading = asyncio.ensure_future(body.read())
     await asyncio.sleep(0)
     body.feed(b"a")
@@ -36,7 +37,7 @@ async def test_read_waits_for_bytes_and_for_the_end() -> None:
 
 async def test_producer_is_paused_above_the_high_water_and_resumed_when_all_was_read() -> None:
     source = Source()
-    body = Body(source, high_water=1000)
+    body = BodyStream(source, high_water=1000)
     body.feed(b"x" * 900)
     assert source.told == []
     body.feed(b"x" * 100)
@@ -48,7 +49,7 @@ async def test_producer_is_paused_above_the_high_water_and_resumed_when_all_was_
 
 async def test_small_pieces_count_with_the_memory_that_they_take() -> None:
     source = Source()
-    body = Body(source, high_water=1000)
+    body = BodyStream(source, high_water=1000)
     for _ in range(100):
         body.feed(b"xy")
     assert source.told == ["pause"]
@@ -56,7 +57,7 @@ async def test_small_pieces_count_with_the_memory_that_they_take() -> None:
 
 async def test_producer_of_a_body_that_has_ended_is_not_kept_paused_by_whoever_has_yet_to_read_it() -> None:
     source = Source()
-    body = Body(source, high_water=10)
+    body = BodyStream(source, high_water=10)
     body.feed(b"x" * 11)
     body.feed_end()
     assert source.told == ["pause", "resume"]
@@ -66,7 +67,7 @@ async def test_producer_of_a_body_that_has_ended_is_not_kept_paused_by_whoever_h
 
 
 async def test_failure_wakes_the_reader() -> None:
-    body = Body()
+    body = BodyStream()
     reading = asyncio.ensure_future(body.read())
     await asyncio.sleep(0)
     body.fail(UpstreamResetError("gone"))
@@ -75,7 +76,7 @@ async def test_failure_wakes_the_reader() -> None:
 
 
 async def test_cancelled_read_loses_nothing() -> None:
-    body = Body()
+    body = BodyStream()
     reading = asyncio.ensure_future(body.read())
     await asyncio.sleep(0)
     reading.cancel()
@@ -86,7 +87,7 @@ async def test_cancelled_read_loses_nothing() -> None:
 
 async def test_consumer_that_leaves_says_so_once_and_nothing_is_kept() -> None:
     source = Source()
-    body = Body(source)
+    body = BodyStream(source)
     body.feed(b"a")
     body.close()
     body.close()
@@ -97,7 +98,7 @@ async def test_consumer_that_leaves_says_so_once_and_nothing_is_kept() -> None:
 
 async def test_giving_up_wakes_the_reader_and_abandons_the_source() -> None:
     source = Source()
-    body = Body(source)
+    body = BodyStream(source)
     reader = asyncio.create_task(body.read())
     await asyncio.sleep(0)
     body.give_up(UpstreamResetError("enough"))
@@ -109,7 +110,7 @@ async def test_giving_up_wakes_the_reader_and_abandons_the_source() -> None:
 
 async def test_giving_up_what_has_all_come_loses_nothing() -> None:
     source = Source()
-    body = Body(source)
+    body = BodyStream(source)
     body.feed(b"ab")
     body.feed_end()
     body.give_up(UpstreamResetError("enough"))
@@ -119,7 +120,7 @@ async def test_giving_up_what_has_all_come_loses_nothing() -> None:
 
 async def test_leaving_after_the_end_abandons_nothing() -> None:
     source = Source()
-    body = Body(source)
+    body = BodyStream(source)
     body.feed_end()
     body.close()
     assert source.told == []

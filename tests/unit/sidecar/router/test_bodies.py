@@ -5,18 +5,12 @@ import asyncio
 import pytest
 
 from sidecar.errors import UpstreamResetError, UpstreamTimeoutError
-from sidecar.http.message import Body, BodyReader
+from sidecar.http.body import Body, BodyStream
 from sidecar.router.bodies import CountedBody, ReplayableBody
 from sidecar.timers import Timers
+from tests.support.bodies import read_all
 from tests.support.held import let_go
 from tests.support.http1 import Clock, FakeTimers
-
-
-async def read_all(body: BodyReader) -> bytes:
-    chunks = []
-    while chunk := await body.read():
-        chunks.append(chunk)
-    return b"".join(chunks)
 
 
 class Codec:
@@ -32,7 +26,7 @@ class Codec:
 
 
 def ended(*chunks: bytes) -> Body:
-    body = Body()
+    body = BodyStream()
     for chunk in chunks:
         body.feed(chunk)
     body.feed_end([(b"t", b"1")])
@@ -48,7 +42,7 @@ class TestReplayableBody:
         assert again.trailers == [(b"t", b"1")]
 
     async def test_an_attempt_goes_on_where_the_record_ends(self) -> None:
-        source = Body()
+        source = BodyStream()
         body = ReplayableBody(source, lambda: None)
         source.feed(b"ab")
         assert await body.attempt().read() == b"ab"
@@ -58,7 +52,7 @@ class TestReplayableBody:
         assert await read_all(second) == b"abcd"
 
     async def test_a_body_that_outgrows_the_limit_passes_but_cannot_be_sent_again(self) -> None:
-        source = Body()
+        source = BodyStream()
         body = ReplayableBody(source, lambda: None, limit_bytes=4)
         attempt = body.attempt()
         received = []
@@ -71,7 +65,7 @@ class TestReplayableBody:
         assert not body.replayable
 
     async def test_an_attempt_given_up_in_the_middle_of_a_read_loses_nothing(self) -> None:
-        source = Body()
+        source = BodyStream()
         body = ReplayableBody(source, lambda: None)
         given_up = asyncio.create_task(body.attempt().read())
         await asyncio.sleep(0)
@@ -84,7 +78,7 @@ class TestReplayableBody:
         assert await next_one == b"abc"
 
     async def test_a_stale_attempt_that_still_reads_steals_nothing(self) -> None:
-        source = Body()
+        source = BodyStream()
         body = ReplayableBody(source, lambda: None, limit_bytes=1)
         stale = asyncio.create_task(body.attempt().read())
         await asyncio.sleep(0)
@@ -103,7 +97,7 @@ class TestReplayableBody:
         assert ends == [1]
 
     async def test_an_error_of_the_client_passes(self) -> None:
-        source = Body()
+        source = BodyStream()
         source.fail(UpstreamResetError("gone"))
         with pytest.raises(UpstreamResetError):
             await ReplayableBody(source, lambda: None).attempt().read()
@@ -122,9 +116,9 @@ class TestCountedBody:
     async def test_a_body_that_is_left_or_broken_has_ended_too(self) -> None:
         ends: list[str] = []
         timers = Timers(asyncio.get_running_loop())
-        left = CountedBody(Body(), lambda: ends.append("left"), timers, None)
+        left = CountedBody(BodyStream(), lambda: ends.append("left"), timers, None)
         left.close()
-        broken_source = Body()
+        broken_source = BodyStream()
         broken_source.fail(UpstreamResetError("gone"))
         broken = CountedBody(broken_source, lambda: ends.append("broken"), timers, None)
         with pytest.raises(UpstreamResetError):
@@ -133,7 +127,7 @@ class TestCountedBody:
 
     async def test_a_reader_that_is_cancelled_gives_the_exchange_up(self) -> None:
         ends: list[int] = []
-        body = CountedBody(Body(), lambda: ends.append(1), Timers(asyncio.get_running_loop()), None)
+        body = CountedBody(BodyStream(), lambda: ends.append(1), Timers(asyncio.get_running_loop()), None)
         reader = asyncio.create_task(body.read())
         await asyncio.sleep(0)
         reader.cancel()
@@ -144,7 +138,7 @@ class TestCountedBody:
     async def test_the_routes_timeout_covers_the_whole_body(self) -> None:
         ends: list[int] = []
         timers = Timers(asyncio.get_running_loop())
-        body = CountedBody(Body(), lambda: ends.append(1), timers, timers.now_s() + 0.02)
+        body = CountedBody(BodyStream(), lambda: ends.append(1), timers, timers.now_s() + 0.02)
         with pytest.raises(UpstreamTimeoutError):
             await body.read()
         assert ends == [1]
@@ -152,7 +146,7 @@ class TestCountedBody:
 
     async def test_a_body_that_has_all_come_in_time_may_be_read_later(self) -> None:
         timers = FakeTimers(Clock())
-        source = Body()
+        source = BodyStream()
         body = CountedBody(source, lambda: None, timers, timers.now_s() + 1)
         source.feed(b"ab")
         source.feed_end()
@@ -161,7 +155,7 @@ class TestCountedBody:
 
     async def test_the_timeout_is_set_once_and_ends_with_the_body(self) -> None:
         timers = FakeTimers(Clock())
-        source = Body()
+        source = BodyStream()
         body = CountedBody(source, lambda: None, timers, timers.now_s() + 1)
         for _ in range(3):
             source.feed(b"a")
@@ -173,7 +167,7 @@ class TestCountedBody:
 
     async def test_a_body_that_comes_too_slowly_is_given_up_even_if_nobody_reads_it(self) -> None:
         timers, codec = FakeTimers(Clock()), Codec()
-        source = Body(codec)
+        source = BodyStream(codec)
         body = CountedBody(source, lambda: None, timers, timers.now_s() + 1)
         source.feed(b"ab")
         timers.advance(1)
@@ -191,7 +185,7 @@ async def test_record_is_freed_with_the_request() -> None:
 
     piece = b"x" * 1000
     with let_go(piece):
-        source = Body()
+        source = BodyStream()
         source.feed(piece)
         source.feed_end()
         exchange = Exchange(source)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.config.route import AppendAction, HeaderOperations, HeaderValue
-from sidecar.http.message import Headers
+from sidecar.http.headers import Headers
 from sidecar.router.header_operations import compile_header_operations
 from sidecar.router.match import RouteTable
 from tests.support.requests import make_request

@@ -51,7 +51,7 @@ def test_the_default_port_is_that_of_the_scheme_the_client_used() -> None:
 
 def test_a_direct_response_says_what_its_body_is() -> None:
     response = DirectResponse(DirectResponseAction(status=503, body=b"no")).respond(make_request())
-    assert (response.status, response.body) == (503, b"no")
+    assert (response.status, response.body.whole) == (503, b"no")
     assert response.headers == [(b"content-length", b"2"), (b"content-type", b"text/plain")]
 
 

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 
 from sidecar.config.route import PathMatchKind, QueryParameterMatch, Route, RouteMatch, StringMatchKind
 from sidecar.errors import ConfigError
-from sidecar.http.message import Headers, Request
+from sidecar.http.headers import Headers
+from sidecar.http.message import Request
 from sidecar.router.match import RouteTable
 from tests.support.requests import make_request
 from tests.support.routes import configuration, exact, header, prefix, route, string, virtual_host

@@ -13,7 +13,7 @@ from sidecar.errors import (
     UpstreamRefusedStreamError,
     UpstreamResetError,
 )
-from sidecar.http.message import Headers
+from sidecar.http.headers import Headers
 from sidecar.router.retry import RetryRules, is_safe_to_repeat
 from tests.support.routes import header, string
 

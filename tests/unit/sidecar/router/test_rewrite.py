@@ -4,7 +4,7 @@ import pytest
 
 from sidecar.config.route import PathMatchKind, RegexRewrite, RouteMatch
 from sidecar.errors import ConfigError
-from sidecar.http.message import Headers
+from sidecar.http.headers import Headers
 from sidecar.router.rewrite import compile_path_rewrite, rewrite_authority, rewrite_path
 from tests.support.requests import make_request
 from tests.support.routes import exact, prefix

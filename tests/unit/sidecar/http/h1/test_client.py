@@ -5,10 +5,13 @@ import asyncio
 import pytest
 
 from sidecar.errors import DownstreamDisconnectError, UpstreamProtocolError, UpstreamResetError
+from sidecar.http.body import Body, BodyStream
 from sidecar.http.h1.client import Http1ClientConnection
-from sidecar.http.message import Body, Headers, Request, Response
+from sidecar.http.headers import Headers
+from sidecar.http.message import Request, Response
 from sidecar.upstream.connection import Connection
-from tests.support.http1 import FakeTransport, new_request, read_all, settle
+from tests.support.bodies import read_all
+from tests.support.http1 import FakeTransport, new_request, settle
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
@@ -79,7 +82,7 @@ async def test_whole_exchange_is_one_write_and_leaves_the_connection_idle() -> N
     assert client.connection.active == 1
     await client.answer(OK)
     response = await sending
-    assert (response.status, response.body) == (200, b"hello")
+    assert (response.status, response.body.whole) == (200, b"hello")
     assert client.pool.idle == [client.connection]
     assert client.connection.active == 0
     assert not client.connection.closed
@@ -127,7 +130,7 @@ async def test_streaming_request_is_framed_once(
     lengths: tuple[bytes, ...], framing: bytes, sent: bytes
 ) -> None:
     client = Client()
-    body = Body()
+    body = BodyStream()
     body.feed(b"hello")
     body.feed_end([(b"x-sum", b"1"), (b"host", b"elsewhere"), (b"content-length", b"9")])
     headers = [*ONE_HOPS, *((b"content-length", length) for length in lengths)]
@@ -139,7 +142,7 @@ async def test_streaming_request_is_framed_once(
 
 async def test_upgrade_says_of_its_own_what_it_asks_for() -> None:
     client = Client()
-    request = new_request(headers=[*ONE_HOPS, (b"content-length", b"7")], body=Body())
+    request = new_request(headers=[*ONE_HOPS, (b"content-length", b"7")], body=BodyStream())
     request.upgrade = b"websocket"
     sending = await client.send(request)
     assert client.transport.take() == (
@@ -179,7 +182,7 @@ async def test_slow_consumer_of_a_response_does_not_hold_up_the_next_one_on_its_
     assert client.transport.reading
     sending = await client.send(new_request())
     await client.answer(OK)
-    assert (await sending).body == b"hello"
+    assert (await sending).body.whole == b"hello"
     assert len(await read_all(unread)) == 400_000
     assert client.transport.reading
 
@@ -189,7 +192,7 @@ async def test_connection_is_lent_again_only_when_the_last_byte_was_looked_at() 
     client = Client()
     sending = await client.send(new_request())
     await client.answer(OK + OK)
-    assert (await sending).body == b"hello"
+    assert (await sending).body.whole == b"hello"
     assert client.pool.idle == []
     assert client.pool.closed == [client.connection]
 
@@ -303,10 +306,10 @@ async def test_head_then_get_on_one_connection() -> None:
     sending = await client.send(new_request(b"HEAD"))
     await client.answer(b"HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\n")
     response = await sending
-    assert (response.body, response.headers) == (b"", [(b"content-length", b"500")])
+    assert (response.body.whole, response.headers) == (b"", [(b"content-length", b"500")])
     sending = await client.send(new_request())
     await client.answer(OK)
-    assert (await sending).body == b"hello"
+    assert (await sending).body.whole == b"hello"
 
 
 async def test_interim_responses_are_passed_on_but_for_100() -> None:
@@ -325,7 +328,7 @@ async def test_interim_responses_are_passed_on_but_for_100() -> None:
 
 
 async def test_body_without_a_length_goes_in_chunks_with_its_trailers() -> None:
-    client, body = Client(), Body()
+    client, body = Client(), BodyStream()
     sending = await client.send(new_request(b"POST", body=body))
     assert b"transfer-encoding: chunked\r\n\r\n" in client.transport.take()
     body.feed(b"hello")
@@ -340,7 +343,7 @@ async def test_body_without_a_length_goes_in_chunks_with_its_trailers() -> None:
 
 
 async def test_body_with_a_length_goes_as_it_is() -> None:
-    client, body = Client(), Body()
+    client, body = Client(), BodyStream()
     sending = await client.send(new_request(b"POST", headers=[(b"content-length", b"5")], body=body))
     assert b"transfer-encoding" not in client.transport.take()
     body.feed(b"hello")
@@ -354,7 +357,7 @@ async def test_body_with_a_length_goes_as_it_is() -> None:
 
 @pytest.mark.parametrize("sent", [b"hell", b"hello!"])
 async def test_body_of_another_length_than_said_ends_the_connection(sent: bytes) -> None:
-    client, body = Client(), Body()
+    client, body = Client(), BodyStream()
     sending = await client.send(new_request(b"POST", headers=[(b"content-length", b"5")], body=body))
     body.feed(sent)
     body.feed_end()
@@ -364,7 +367,7 @@ async def test_body_of_another_length_than_said_ends_the_connection(sent: bytes)
 
 
 async def test_slow_upstream_slows_the_body_down() -> None:
-    client, body = Client(), Body()
+    client, body = Client(), BodyStream()
     sending = await client.send(new_request(b"POST", body=body))
     client.transport.take()
     client.connection.pause_writing()
@@ -380,7 +383,7 @@ async def test_slow_upstream_slows_the_body_down() -> None:
 
 
 async def test_response_may_start_before_the_request_has_ended() -> None:
-    client, body = Client(), Body()
+    client, body = Client(), BodyStream()
     sending = await client.send(new_request(b"POST", body=body))
     await client.answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\none\r\n")
     response = await sending
@@ -395,7 +398,7 @@ async def test_response_may_start_before_the_request_has_ended() -> None:
 
 
 async def test_response_complete_before_the_request_ends_the_connection() -> None:
-    client, body = Client(), Body()
+    client, body = Client(), BodyStream()
     sending = await client.send(new_request(b"POST", body=body))
     await client.answer(b"HTTP/1.1 413 Too Large\r\nContent-Length: 0\r\n\r\n")
     assert (await sending).status == 413
@@ -406,7 +409,7 @@ async def test_response_complete_before_the_request_ends_the_connection() -> Non
 
 
 async def test_request_body_that_breaks_off_blames_who_broke_it() -> None:
-    client, body = Client(), Body()
+    client, body = Client(), BodyStream()
     sending = await client.send(new_request(b"POST", body=body))
     body.fail(DownstreamDisconnectError("gone"))
     with pytest.raises(DownstreamDisconnectError):
@@ -429,7 +432,7 @@ async def test_cancelled_before_the_response_closes_the_connection() -> None:
 
 
 async def test_cancelled_while_the_body_is_sent_stops_sending() -> None:
-    client, body = Client(), Body()
+    client, body = Client(), BodyStream()
     sending = await client.send(new_request(b"POST", body=body))
     sending.cancel()
     await settle()
@@ -463,7 +466,7 @@ SWITCH = b"HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\nUpgrade: w
 
 
 async def open_tunnel(client: Client) -> tuple[Body, Response]:
-    up = Body()
+    up = BodyStream()
     request = new_request(body=up)
     request.upgrade = b"websocket"
     sending = await client.send(request)
@@ -511,12 +514,12 @@ async def test_upstream_may_end_its_direction_of_a_tunnel_first() -> None:
 
 async def test_upgrade_that_is_refused_is_an_ordinary_response() -> None:
     client = Client()
-    request = new_request(body=Body())
+    request = new_request(body=BodyStream())
     request.upgrade = b"websocket"
     sending = await client.send(request)
     await client.answer(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
     response = await sending
-    assert (response.status, response.body, response.upgraded) == (403, b"no", False)
+    assert (response.status, response.body.whole, response.upgraded) == (403, b"no", False)
     assert client.pool.idle == []
 
 
@@ -540,7 +543,7 @@ async def test_failed_connection_does_not_wait_for_an_upstream_that_reads_nothin
 
 async def test_end_of_a_tunnel_loses_nothing_that_was_sent() -> None:
     client = Client()
-    request = new_request(body=Body())
+    request = new_request(body=BodyStream())
     request.upgrade = b"websocket"
     sending = await client.send(request)
     await client.answer(b"HTTP/1.1 101 Switching\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\r\n")
@@ -593,7 +596,7 @@ async def test_tunnel_that_the_upstream_resets_is_cut() -> None:
 
 
 async def connect(client: Client) -> tuple[Body, asyncio.Task[Response]]:
-    upstream_bound = Body()
+    upstream_bound = BodyStream()
     request = new_request(b"CONNECT", b"", body=upstream_bound)
     request.upgrade = b"connect"
     sending = await client.send(request)
@@ -624,7 +627,7 @@ async def test_connect_that_is_refused_is_an_answer_like_any_other() -> None:
     _, sending = await connect(client)
     await client.answer(b"HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\n\r\nno")
     response = await sending
-    assert (response.status, response.body, response.upgraded) == (403, b"no", False)
+    assert (response.status, response.body.whole, response.upgraded) == (403, b"no", False)
     assert client.connection.closed
 
 

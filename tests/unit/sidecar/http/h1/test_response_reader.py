@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.http.h1.response_reader import IncomingResponse, ResponseReader
-from sidecar.http.message import Body
+from sidecar.http.h1.response_reader import ResponseReader
+from tests.support.bodies import received
 
 
 class Source:
@@ -23,10 +23,6 @@ def new_reader(method: bytes = b"GET", upgrade: bytes | None = None, **limits: i
     reader = ResponseReader(Source(), **limits)
     reader.expect(method, upgrade)
     return reader
-
-
-def body_of(response: IncomingResponse) -> bytes:
-    return response.body if isinstance(response.body, bytes) else b"".join(response.body._chunks)
 
 
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -48,7 +44,7 @@ def test_white_space_in_chunk_lines_is_taken_however_the_response_is_cut(
         assert reader.error is None
         assert response is not None
         assert response.complete
-        assert body_of(response) == b"abcde"
+        assert received(response.body) == b"abcde"
         assert len(reader.interim) == (2 if interim else 0)
 
 
@@ -81,11 +77,11 @@ def test_fields_are_counted_as_they_arrive(before: bytes, field: bytes) -> None:
     assert peak < 500_000
 
 
-def test_whole_response_has_its_body_as_plain_bytes() -> None:
+def test_whole_response_has_all_of_its_body() -> None:
     reader = new_reader()
     response = reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: b \r\n\r\nhello")
     assert response is not None
-    assert (response.status, response.headers, response.body) == (
+    assert (response.status, response.headers, response.body.whole) == (
         200,
         [(b"content-length", b"5"), (b"x-a", b"b")],
         b"hello",
@@ -100,7 +96,7 @@ def test_next_response_on_the_same_connection() -> None:
     reader.expect(b"GET", None)
     response = reader.feed(b"HTTP/1.1 404 Not Found\r\nContent-Length: 1\r\n\r\nb")
     assert response is not None
-    assert (response.status, response.body) == (404, b"b")
+    assert (response.status, response.body.whole) == (404, b"b")
 
 
 def test_response_to_head_does_not_eat_the_next() -> None:
@@ -113,7 +109,7 @@ def test_response_to_head_does_not_eat_the_next() -> None:
     reader.expect(b"GET", None)
     response = reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\nb")
     assert response is not None
-    assert response.body == b"b"
+    assert response.body.whole == b"b"
     assert reader.error is None
 
 
@@ -121,7 +117,7 @@ def test_response_to_head_with_a_body_is_an_error() -> None:
     reader = new_reader(b"HEAD")
     response = reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello")
     assert response is not None
-    assert response.body == b""
+    assert response.body.whole == b""
     assert reader.error is not None
 
 
@@ -154,7 +150,7 @@ def test_body_until_the_connection_closes() -> None:
     assert reader.feed_eof()
     assert response.complete
     assert not response.keep_alive
-    assert body_of(response) == b"hello"
+    assert received(response.body) == b"hello"
 
 
 @pytest.mark.parametrize(
@@ -220,10 +216,9 @@ def test_chunked_body_with_trailers() -> None:
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nGrpc-Status: 0\r\n\r\n"
     )
     assert response is not None
-    assert isinstance(response.body, Body)
     assert response.body.ended
     assert response.body.trailers == [(b"grpc-status", b"0")]
-    assert body_of(response) == b"abc"
+    assert received(response.body) == b"abc"
     assert response.keep_alive
 
 
@@ -231,7 +226,6 @@ def test_trailers_without_a_body() -> None:
     reader = new_reader()
     response = reader.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nX: 1\r\n\r\n")
     assert response is not None
-    assert isinstance(response.body, Body)
     assert response.body.trailers == [(b"x", b"1")]
 
 
@@ -254,7 +248,7 @@ def test_switch_to_what_was_asked_for_opens_a_tunnel() -> None:
     assert response.tunnel
     assert response.headers == [(b"x", b"y")]
     reader.feed(b"\x00HTTP/1.1 200 OK\r\n\r\n")
-    assert body_of(response) == b"\x81\x00HTTP/1.1 200 OK\r\n\r\n"
+    assert received(response.body) == b"\x81\x00HTTP/1.1 200 OK\r\n\r\n"
     assert reader.feed_eof()
     assert response.complete
 
@@ -284,7 +278,7 @@ def test_bytes_beyond_the_response_do_not_pass_for_the_next() -> None:
     reader = new_reader()
     response = reader.feed(b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\naHTTP/1.1 200 OK\r\n\r\n")
     assert response is not None
-    assert response.body == b"a"
+    assert response.body.whole == b"a"
     assert reader.error is not None
 
 
@@ -315,7 +309,7 @@ def test_any_split_of_the_bytes_gives_the_same_response(cuts: set[int]) -> None:
     (response,) = [response for response in responses if response is not None]
     assert reader.error is None
     assert reader.interim == [(103, [(b"link", b"a")])]
-    assert (response.status, response.headers, body_of(response)) == (200, [(b"x", b"y")], b"hello world")
+    assert (response.status, response.headers) == (200, [(b"x", b"y")])
+    assert received(response.body) == b"hello world"
     assert response.complete
-    assert isinstance(response.body, Body)
     assert response.body.trailers == [(b"x-sum", b"1")]

@@ -12,10 +12,12 @@ from sidecar.errors import (
     StreamIdleTimeoutError,
     UpstreamResetError,
 )
+from sidecar.http.body import Body, BodyStream
 from sidecar.http.h1.request_queue import MAX_WAITING_REQUESTS
-from sidecar.http.message import Body, Request, Response, Service
+from sidecar.http.message import Request, Response, Service
+from tests.support.bodies import read_all
 from tests.support.held import let_go
-from tests.support.http1 import CLIENT, FakeTransport, Server, echo, read_all, response, settle
+from tests.support.http1 import CLIENT, FakeTransport, Server, echo, response, settle
 
 HOST = b"Host: a\r\n"
 GET = b"GET / HTTP/1.1\r\n" + HOST + b"\r\n"
@@ -183,7 +185,7 @@ async def test_http10_client_is_told_what_it_needs() -> None:
 
 
 async def test_streamed_answer_to_http10_ends_with_the_connection() -> None:
-    body = Body()
+    body = BodyStream()
     body.feed(b"hello")
     body.feed_end()
 
@@ -200,7 +202,7 @@ async def test_streamed_answer_to_http10_ends_with_the_connection() -> None:
 @pytest.mark.parametrize("headers", [[], [(b"content-length", b"7")]])
 async def test_head_has_no_body(headers: list[tuple[bytes, bytes]]) -> None:
     async def service(request: Request) -> Response:
-        return Response(200, headers, b"hello /")
+        return Response(200, headers, Body(b"hello /"))
 
     server = Server(service)
     assert body_of(await server.exchange(GET.replace(b"GET", b"HEAD"))) == b""
@@ -209,7 +211,7 @@ async def test_head_has_no_body(headers: list[tuple[bytes, bytes]]) -> None:
 
 async def test_head_of_a_body_whose_length_nobody_knows() -> None:
     async def service(request: Request) -> Response:
-        return Response(200, [], b"")
+        return Response(200, [], Body(b""))
 
     answer = await Server(service).exchange(GET.replace(b"GET", b"HEAD"))
     assert b"\r\ntransfer-encoding: chunked\r\n" in answer
@@ -219,7 +221,7 @@ async def test_head_of_a_body_whose_length_nobody_knows() -> None:
 @pytest.mark.parametrize("status", [204, 304])
 async def test_statuses_without_a_body(status: int) -> None:
     async def service(request: Request) -> Response:
-        return Response(status, [], b"")
+        return Response(status, [], Body(b""))
 
     answer = await Server(service).exchange(GET)
     assert b"content-length" not in fields_of(answer)
@@ -228,7 +230,7 @@ async def test_statuses_without_a_body(status: int) -> None:
 
 async def test_length_is_the_bodys_whatever_a_filter_left() -> None:
     async def service(request: Request) -> Response:
-        return Response(200, [(b"content-length", b"2")], b"longer")
+        return Response(200, [(b"content-length", b"2")], Body(b"longer"))
 
     answer = await Server(service).exchange(GET)
     assert fields_of(answer)[b"content-length"] == b"6"
@@ -260,7 +262,7 @@ async def test_interim_responses_go_before_the_head() -> None:
 
 
 async def test_chunked_answer_with_trailers() -> None:
-    body = Body()
+    body = BodyStream()
 
     async def service(request: Request) -> Response:
         return Response(200, [], body)
@@ -280,7 +282,7 @@ async def test_chunked_answer_with_trailers() -> None:
 
 @pytest.mark.parametrize("sent", [b"hell", b"hello!"])
 async def test_streamed_answer_of_another_length_than_said_closes(sent: bytes) -> None:
-    body = Body()
+    body = BodyStream()
     body.feed(sent)
     body.feed_end()
 
@@ -294,7 +296,7 @@ async def test_streamed_answer_of_another_length_than_said_closes(sent: bytes) -
 
 
 async def test_body_that_breaks_off_closes_without_the_last_chunk() -> None:
-    body = Body()
+    body = BodyStream()
 
     async def service(request: Request) -> Response:
         return Response(200, [], body)
@@ -311,7 +313,7 @@ async def test_body_that_breaks_off_closes_without_the_last_chunk() -> None:
 
 
 async def test_slow_client_slows_the_body_down() -> None:
-    body = Body()
+    body = BodyStream()
 
     async def service(request: Request) -> Response:
         return Response(200, [], body)
@@ -393,7 +395,7 @@ async def test_client_that_leaves_in_the_middle_of_the_answer_lets_the_body_go()
             abandoned.append(True)
 
     async def service(request: Request) -> Response:
-        return Response(200, [], Body(Source()))
+        return Response(200, [], BodyStream(Source()))
 
     server = Server(service)
     await server.exchange(GET)
@@ -608,7 +610,7 @@ async def test_stream_where_nothing_moves_is_given_up(
 
     async def service(request: Request) -> Response:
         if read_by_the_service:
-            request.body = await read_all(request.body)
+            request.body = Body(await read_all(request.body))
         return await held(request)
 
     server = Server(service, stream_idle_timeout_s=30.0)
@@ -625,7 +627,7 @@ async def test_stream_where_nothing_moves_is_given_up(
 
 
 async def test_stream_that_moves_is_not_idle() -> None:
-    body = Body()
+    body = BodyStream()
 
     async def service(request: Request) -> Response:
         return Response(200, [], body)
@@ -756,7 +758,7 @@ def tunnel(body: Body, requests: list[Request], status: int = 101) -> Service:
 
 
 async def test_upgrade_carries_bytes_both_ways_until_the_upstream_ends_it() -> None:
-    body, requests = Body(), list[Request]()
+    body, requests = BodyStream(), list[Request]()
     server = Server(tunnel(body, requests), upgrades=frozenset({"websocket"}))
     answer = await server.exchange(UPGRADE + b"first")
     assert answer.startswith(b"HTTP/1.1 101 Switching Protocols\r\n")
@@ -789,7 +791,7 @@ async def test_upgrade_carries_bytes_both_ways_until_the_upstream_ends_it() -> N
 
 
 async def test_client_of_a_tunnel_is_reset_when_the_upstream_has_ended_and_takes_no_more() -> None:
-    body, requests = Body(), list[Request]()
+    body, requests = BodyStream(), list[Request]()
     server = Server(tunnel(body, requests), upgrades=frozenset({"websocket"}))
     await server.exchange(UPGRADE)
     body.feed_end()
@@ -803,7 +805,7 @@ async def test_client_of_a_tunnel_is_reset_when_the_upstream_has_ended_and_takes
 
 
 async def test_client_of_a_tunnel_that_is_idle_after_the_upstreams_end_is_cut() -> None:
-    body, requests = Body(), list[Request]()
+    body, requests = BodyStream(), list[Request]()
     server = Server(tunnel(body, requests), stream_idle_timeout_s=30.0)
     await server.exchange(UPGRADE)
     body.feed_end()
@@ -818,7 +820,7 @@ async def test_client_of_a_tunnel_that_is_idle_after_the_upstreams_end_is_cut() 
 
 
 async def test_client_may_end_its_direction_of_a_tunnel_first() -> None:
-    body, requests = Body(), list[Request]()
+    body, requests = BodyStream(), list[Request]()
     server = Server(tunnel(body, requests, 200), upgrades=frozenset({"connect"}))
     answer = await server.exchange(b"CONNECT a:80 HTTP/1.1\r\n" + HOST + b"\r\n")
     assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
@@ -847,14 +849,14 @@ async def test_upgrade_that_is_declined_after_the_client_has_ended_its_direction
     server = Server(service, upgrades=frozenset({"websocket"}))
     await server.exchange(UPGRADE)
     server.transport.receive_eof()
-    service.answers[0].set_result(Response(200, [], b"no"))
+    service.answers[0].set_result(Response(200, [], Body(b"no")))
     await settle()
     assert fields_of(server.transport.take())[b"connection"] == b"close"
     assert server.transport.closed
 
 
 async def test_tunnel_that_the_upstream_resets_ends_for_whoever_reads_the_clients_bytes() -> None:
-    body, requests = Body(), list[Request]()
+    body, requests = BodyStream(), list[Request]()
     server = Server(tunnel(body, requests), upgrades=frozenset({"websocket"}))
     await server.exchange(UPGRADE)
     body.fail(UpstreamResetError("gone"))
@@ -866,7 +868,7 @@ async def test_tunnel_that_the_upstream_resets_ends_for_whoever_reads_the_client
 
 
 async def test_idle_tunnel_is_cut() -> None:
-    body, requests = Body(), list[Request]()
+    body, requests = BodyStream(), list[Request]()
     server = Server(tunnel(body, requests), stream_idle_timeout_s=30.0)
     await server.exchange(UPGRADE)
     server.timers.advance(30)
@@ -964,7 +966,7 @@ async def test_client_that_reads_its_answer_slowly_is_not_given_up() -> None:
 
 
 async def test_tail_of_a_tunnel_waits_for_a_client_that_pauses() -> None:
-    body, requests = Body(), list[Request]()
+    body, requests = BodyStream(), list[Request]()
     server = Server(tunnel(body, requests), stream_idle_timeout_s=60)
     await server.exchange(UPGRADE)
     server.transport.unflushed_bytes = 5000
@@ -989,7 +991,7 @@ async def test_tail_of_a_tunnel_waits_for_a_client_that_pauses() -> None:
 
 
 async def test_tail_of_a_tunnel_that_nobody_takes_ends_in_a_reset() -> None:
-    body, requests = Body(), list[Request]()
+    body, requests = BodyStream(), list[Request]()
     server = Server(tunnel(body, requests), stream_idle_timeout_s=60)
     await server.exchange(UPGRADE)
     server.transport.unflushed_bytes = 5000
@@ -1002,7 +1004,7 @@ async def test_tail_of_a_tunnel_that_nobody_takes_ends_in_a_reset() -> None:
 
 async def test_answer_to_http10_that_breaks_off_ends_in_a_reset() -> None:
     """Its end would be the connection's."""
-    body = Body()
+    body = BodyStream()
 
     async def service(request: Request) -> Response:
         return Response(200, [], body)
@@ -1017,7 +1019,7 @@ async def test_answer_to_http10_that_breaks_off_ends_in_a_reset() -> None:
 
 
 async def test_close_ends_a_response_that_has_no_end_yet() -> None:
-    body = Body()
+    body = BodyStream()
 
     async def endless(request: Request) -> Response:
         return Response(200, [], body)

@@ -1,0 +1,214 @@
+"""The content of a message: `Body`, of which all bytes are here, and `BodyStream`, whose bytes arrive.
+
+Consumers see a `Body` whichever it is. A body has one producer (a codec, a filter) and one consumer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from sidecar.errors import InternalError
+from sidecar.http.headers import Headers
+
+# The memory that a piece of a body takes besides its bytes: for a small piece, much more than the bytes.
+_PIECE_BYTES = 48
+
+
+class Body:
+    """A complete body. Subclasses are streams, or wrap another body.
+
+    `whole` is all that is left to read, if all of it is here and no trailers follow; else None. A codec
+    writes a whole body together with its head, in one call.
+    """
+
+    __slots__ = ("whole",)
+
+    def __init__(self, whole: bytes | None) -> None:
+        self.whole = whole
+
+    @property
+    def ended(self) -> bool:
+        """Whether the producer has sent everything; bytes may still wait to be read."""
+        return True
+
+    @property
+    def trailers(self) -> Headers:
+        """The fields after the content; all of them are here once `read` has returned ``b""``."""
+        return []
+
+    @trailers.setter
+    def trailers(self, trailers: Headers) -> None:
+        raise InternalError("a complete body has no trailers: wrap it in a stream that has them")
+
+    async def read(self) -> bytes:
+        """The bytes that have arrived, at least one; ``b""`` at the end. Raises the `RequestError` that cut
+        the body short."""
+        data, self.whole = self.whole or b"", b""
+        return data
+
+    def close(self) -> None:
+        """The consumer reads no more. Idempotent; every consumer calls it, on every path."""
+
+    def give_up(self, error: Exception) -> None:
+        """Stops the producer, and lets `read` raise `error`. Has no effect on a body that has ended."""
+
+    def when_ended(self, call: Callable[[], None]) -> None:
+        """Calls `call` once, when the producer has sent everything. For one caller."""
+        call()
+
+
+EMPTY = Body(b"")
+"""Shared by all messages without content: nothing can be read from it or written to it."""
+
+
+class BodySource(Protocol):
+    """The producer's input: a codec stops reading while the consumer of its body is slow."""
+
+    def pause_body(self) -> None: ...
+
+    def resume_body(self) -> None: ...
+
+    def abandon_body(self) -> None:
+        """The consumer left before the end: give up the exchange (HTTP/1: close the connection)."""
+
+
+class BodyStream(Body):
+    """A body that arrives in pieces, bounded by backpressure.
+
+    The producer is asked to pause above `high_water` buffered bytes (the memory of the pieces included), and
+    to resume when all of them were read. An upgraded connection (CONNECT, WebSocket) is a body in each
+    direction, and each ends by itself.
+    """
+
+    __slots__ = (
+        "_chunks",
+        "_closed",
+        "_ended",
+        "_error",
+        "_left",
+        "_on_end",
+        "_paused",
+        "_size",
+        "_source",
+        "_trailers",
+        "_waiter",
+        "high_water",
+    )
+
+    def __init__(self, source: BodySource | None = None, *, high_water: int = 256 * 1024) -> None:
+        self.whole = None
+        self.high_water = high_water
+        self._source = source
+        self._chunks: list[bytes] = []
+        self._size = 0
+        self._closed = False
+        self._ended = False
+        self._paused = False
+        self._error: Exception | None = None
+        self._waiter: asyncio.Future[None] | None = None
+        self._left: asyncio.Future[None] | None = None  # set while a caller waits for the consumer to leave
+        self._trailers: Headers = []
+        self._on_end: Callable[[], None] | None = None
+
+    # The producer's side.
+
+    def feed(self, data: bytes) -> None:
+        if self._closed:
+            return
+        self._chunks.append(data)
+        self._size += len(data) + _PIECE_BYTES
+        if self._size > self.high_water and not self._paused and self._source is not None:
+            self._paused = True
+            self._source.pause_body()
+        self._wake()
+
+    def feed_end(self, trailers: Headers | None = None) -> None:
+        if trailers:
+            self._trailers = trailers
+        self._ended = True
+        self._release_source()
+        self._wake()
+        on_end, self._on_end = self._on_end, None  # the codec keeps the body until the next message
+        if on_end is not None:
+            on_end()
+
+    def fail(self, error: Exception) -> None:
+        """Cuts the body short; the bytes that were not read yet are dropped."""
+        if not self._ended and self._error is None:
+            self._error = error
+            self._chunks.clear()
+            self._size = 0
+            self._wake()
+
+    async def left(self) -> None:
+        """Returns when the consumer has closed the body, at its end or before. For one caller."""
+        if not self._closed:
+            self._left = asyncio.get_running_loop().create_future()
+            await self._left
+
+    # The consumer's side.
+
+    @property
+    def ended(self) -> bool:
+        return self._ended
+
+    @property
+    def trailers(self) -> Headers:
+        return self._trailers
+
+    @trailers.setter
+    def trailers(self, trailers: Headers) -> None:
+        self._trailers = trailers
+
+    def when_ended(self, call: Callable[[], None]) -> None:
+        if self._ended:
+            call()
+        else:
+            self._on_end = call
+
+    async def read(self) -> bytes:
+        while not self._chunks:
+            if self._error is not None:
+                raise self._error
+            if self._ended:
+                return b""
+            self._waiter = asyncio.get_running_loop().create_future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+        data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
+        self._chunks.clear()
+        self._size = 0
+        self._release_source()
+        return data
+
+    def give_up(self, error: Exception) -> None:
+        if not self._ended and self._error is None:
+            self.fail(error)
+            if self._source is not None:
+                self._source.abandon_body()
+
+    def close(self) -> None:
+        if self._closed:
+            return
+        self._closed = True
+        self._chunks.clear()
+        self._size = 0
+        if self._left is not None and not self._left.done():
+            self._left.set_result(None)
+        if self._source is not None and not self._ended and self._error is None:
+            self._source.abandon_body()
+
+    def _release_source(self) -> None:
+        """At the body's end too: the connection serves other messages while this body is still read."""
+        if self._paused and self._source is not None:
+            self._paused = False
+            self._source.resume_body()
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
