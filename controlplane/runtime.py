@@ -29,14 +29,14 @@ from controlplane.ca import state_files
 from controlplane.ca.metrics import AuthorityMetrics
 from controlplane.ca.server_certificate import ServerCertificate
 from controlplane.ca.service import CertificateService
-from controlplane.foundation import Foundation, folder_foundation
 from controlplane.model.proxy import ProxyProgress
 from controlplane.model.snapshot import MeshSnapshot, ResourceKey
 from controlplane.model.store import Store
 from controlplane.networking import forget_unused
+from controlplane.platform import Platform, folder_platform
 from controlplane.settings import Settings
-from controlplane.status.audience import Audience, Refusal
-from controlplane.status.writer import StatusTiming, World
+from controlplane.status.affected_proxies import AffectedProxies, Refusal
+from controlplane.status.writer import StatusInputs, StatusTiming
 from controlplane.xds.debounce import Debouncer
 from controlplane.xds.server import SERVER_OPTIONS, XdsServer
 
@@ -83,7 +83,7 @@ class ControlPlane:
     """`start`, `follow`, and `close`, which ends whatever has begun."""
 
     # There once it has started.
-    _foundation: Foundation
+    _platform: Platform
     _xds: XdsServer
 
     def __init__(self, settings: Settings, status_timing: StatusTiming = _STATUS_TIMING) -> None:
@@ -100,15 +100,15 @@ class ControlPlane:
         """Listens, reads the resources, and only then serves: a proxy must never be told of an empty mesh
         because we have just begun. Raises `SettingsError` for keys and certificates that cannot be used, and
         for a port that cannot be had."""
-        self._foundation = await self._closing.enter_async_context(self._lay_foundation())
-        source, authenticator = self._foundation.source, self._foundation.authenticator
+        self._platform = await self._closing.enter_async_context(self._open_platform())
+        source, authenticator = self._platform.source, self._platform.authenticator
         signing = CertificateService(
-            self._foundation.authority, authenticator, AuthorityMetrics(self._registry)
+            self._platform.authority, authenticator, AuthorityMetrics(self._registry)
         )
         self._xds = XdsServer(
             registry=self._registry,
             authenticate=authenticator.authenticate if self._settings.xds_auth else None,
-            knows_all=self._foundation.knows_all_workloads,
+            knows_all=self._platform.knows_all_workloads,
         )
         ports = self._settings.ports
         tls = self._grpc_server("xDS over TLS", ports.xds_tls, self._credentials())
@@ -137,34 +137,34 @@ class ControlPlane:
     async def follow(self, stop: asyncio.Event) -> None:
         """Follows the source's changes, and does what else is to be done, until ``stop`` is set. If any of it
         fails, so does this."""
-        duties = {name: duty() for name, duty in self._foundation.duties.items()}
-        await _unless(stop, {"source-watch": self._foundation.source.watch(), **duties})
+        background_tasks = {name: start() for name, start in self._platform.background_tasks.items()}
+        await _unless(stop, {"source-watch": self._platform.source.watch(), **background_tasks})
 
     async def close(self) -> None:
         await self._closing.aclose()
         _LOG.info("stopped")
 
-    def _lay_foundation(self) -> AbstractAsyncContextManager[Foundation]:
+    def _open_platform(self) -> AbstractAsyncContextManager[Platform]:
         settings, store, on_change = self._settings, self._store, self._debouncer.trigger
         if settings.source == "files":
-            return folder_foundation(settings, store, on_change, self._registry)
+            return folder_platform(settings, store, on_change, self._registry)
         # The client of Kubernetes is heavy: who has a folder should not wait for it.
-        from controlplane.cluster_foundation import cluster_foundation  # noqa: PLC0415
+        from controlplane.cluster_platform import cluster_platform  # noqa: PLC0415
 
-        world = World(
+        inputs = StatusInputs(
             statuses=store.statuses,
             status_changes=store.status_changes,
             in_force=store.in_force,
             progress=self._progress,
         )
-        return cluster_foundation(settings, store, on_change, world, self._status_timing, self._registry)
+        return cluster_platform(settings, store, on_change, inputs, self._status_timing, self._registry)
 
     def _progress(self) -> Sequence[ProxyProgress]:
         return self._xds.progress()
 
     def _publish(self) -> None:
         snapshot, change = self._store.build()
-        self._foundation.on_build(snapshot, change)
+        self._platform.on_build(snapshot, change)
         if snapshot is not self._snapshot:
             self._snapshot = snapshot
             forget_unused(change.whole_types)
@@ -175,7 +175,7 @@ class ControlPlane:
             snapshot=lambda: self._snapshot,
             statuses=self._store.statuses,
             refusals=self._refusals,
-            unsupported=self._foundation.unsupported.listing,
+            unsupported=self._platform.unsupported.listing,
             proxies=self._xds.proxies,
             config_dump=self._xds.config_dump,
         )
@@ -185,16 +185,16 @@ class ControlPlane:
         progress = self._progress()
         if self._snapshot is None or not any(each.rejections for each in progress):
             return {}
-        audience, store = Audience(self._snapshot, progress), self._store
+        affected_proxies, store = AffectedProxies(self._snapshot, progress), self._store
         views = {status.key: store.in_force(status.key) for status in store.statuses()}
         return {
-            key: audience.reach(view, store.arrived(key)).refusals
+            key: affected_proxies.reach(view, store.arrived(key)).refusals
             for key, view in views.items()
             if view is not None
         }
 
     def _credentials(self) -> grpc.ServerCredentials:
-        return ServerCertificate(self._foundation.authority, _own_names(self._settings)).credentials()
+        return ServerCertificate(self._platform.authority, _own_names(self._settings)).credentials()
 
     def _grpc_server(
         self, name: str, port: int, credentials: grpc.ServerCredentials | None = None

@@ -1,11 +1,11 @@
-"""What each kind of resource wants for itself alone, for the arbiter."""
+"""What each kind of resource wants for itself alone, for the `ConflictResolver`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import cast
 
-from controlplane.model.arbiter import Claim
+from controlplane.model.conflict_resolver import Claim
 from controlplane.model.conversion import DeclaredService
 from controlplane.model.hosts import export_scopes
 from controlplane.model.record import Version

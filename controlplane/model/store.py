@@ -17,13 +17,12 @@ from typing import Any, cast
 
 from controlplane.errors import ResourceError
 from controlplane.model.accounts import Account, account_of, warn_of_accounts
-from controlplane.model.arbiter import Arbiter
+from controlplane.model.conflict_resolver import ConflictResolver
 from controlplane.model.conversion import DeclaredService, View, convert, oddities
 from controlplane.model.endpoint_changes import altering_clusters, readdressed
 from controlplane.model.endpoint_index import EndpointIndex
 from controlplane.model.hosts import export_scopes
 from controlplane.model.journal import Statuses, log_changes
-from controlplane.model.judge import JUDGED, configs_in_force, judge, services_in_force
 from controlplane.model.known_workloads import KnownWorkloads, WorkloadName
 from controlplane.model.last_good import LastGood, Unusable
 from controlplane.model.mesh_config import MeshConfig
@@ -37,6 +36,7 @@ from controlplane.model.service import (
 from controlplane.model.snapshot import MeshSnapshot, ResourceKey, SnapshotChange
 from controlplane.model.status import Origin, ResourceStatus
 from controlplane.model.touched import touched
+from controlplane.model.validator import VALIDATED_TOGETHER, configs_in_force, services_in_force, validate
 from controlplane.resources.registry import Resource
 from protos.type_urls import CLUSTER
 
@@ -267,15 +267,17 @@ class Store:
         """Decides what is in force, and tells of it. Returns the resources where that changed."""
         self._forget_deleted()
         now = self._clock().strftime("%Y-%m-%dT%H:%M:%SZ")
-        judged = any(key.kind in JUDGED for key in self._dirty)
+        judged = any(key.kind in VALIDATED_TOGETHER for key in self._dirty)
         if judged:
-            judge(self._all, self._mesh, now)
+            validate(self._all, self._mesh, now)
         looked_at = {key: self._records[key.kind].get(key) for key in self._dirty}
-        unjudged = [record for key, record in looked_at.items() if record and key.kind not in JUDGED]
-        Arbiter(now).settle(unjudged)
+        unjudged = [
+            record for key, record in looked_at.items() if record and key.kind not in VALIDATED_TOGETHER
+        ]
+        ConflictResolver(now).settle(unjudged)
         warn_of_accounts(unjudged, self._accounts)
         if judged:
-            looked_at |= {record.key: record for kind in JUDGED for record in self._all(kind)}
+            looked_at |= {record.key: record for kind in VALIDATED_TOGETHER for record in self._all(kind)}
         self._dirty.clear()
         self._report(looked_at)
         return self._take_changes(looked_at)

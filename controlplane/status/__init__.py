@@ -1,5 +1,6 @@
-"""What became of each resource, written back into its ``.status`` where its author looks for it.
+"""Writes the state of each resource into its ``.status``, where its author looks for it.
 
-`audience` counts the proxies that a resource concerns, `report` says in words how it is, `ledger` remembers
-what the cluster has, and `writer` writes what differs. One replica does, which `elected` by a lease.
+`affected_proxies` counts the proxies that a resource concerns. `report` describes its state in words.
+`ledger` remembers the statuses that the cluster has, and `writer` writes those that differ. `elected` holds
+the lease that makes sure that only one replica writes.
 """

@@ -11,7 +11,7 @@ from controlplane.kubernetes.lease import Election
 from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
 from controlplane.status.ledger import Ledger
 from controlplane.status.metrics import StatusMetrics
-from controlplane.status.writer import StatusTiming, StatusWriter, World
+from controlplane.status.writer import StatusInputs, StatusTiming, StatusWriter
 
 LEASE: Final = "outrigger-status-writer"
 
@@ -23,7 +23,7 @@ class ElectedWriter:
         self,
         api: KubernetesApi,
         namespace: str,
-        world: World,
+        inputs: StatusInputs,
         *,
         registry: CollectorRegistry,
         timing: StatusTiming,
@@ -31,17 +31,17 @@ class ElectedWriter:
         self.ledger: Final = Ledger()
         self._api: Final = api
         self._namespace: Final = namespace
-        self._world: Final = world
+        self._inputs: Final = inputs
         self._metrics: Final = StatusMetrics(registry)
         self._timing: Final = timing
 
     def note_build(self, snapshot: MeshSnapshot, change: SnapshotChange) -> None:
         """The store was built."""
-        self.ledger.publish(snapshot, change, self._world.in_force)
+        self.ledger.publish(snapshot, change, self._inputs.in_force)
 
     async def run(self) -> None:
         """Stands for election, and writes while elected, until cancelled; then the next may begin at once."""
-        writer = StatusWriter(self._api, self.ledger, self._world, self._metrics, timing=self._timing)
+        writer = StatusWriter(self._api, self.ledger, self._inputs, self._metrics, timing=self._timing)
         election = Election(
             self._api,
             namespace=self._namespace,

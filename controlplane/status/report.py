@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from controlplane.model.status import Fault, ResourceStatus, State
 from controlplane.resources.status import ConditionStatus
-from controlplane.status.audience import Reach
+from controlplane.status.affected_proxies import Reach
 
 Document = dict[str, Any]
 

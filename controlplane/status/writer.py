@@ -22,7 +22,7 @@ from controlplane.model.conversion import View
 from controlplane.model.proxy import ProxyProgress
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import ResourceStatus
-from controlplane.status.audience import Audience, Reach
+from controlplane.status.affected_proxies import AffectedProxies, Reach
 from controlplane.status.ledger import Document, Found, Ledger
 from controlplane.status.metrics import StatusMetrics
 from controlplane.status.report import changes
@@ -50,7 +50,7 @@ class StatusApi(Protocol):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class World:
+class StatusInputs:
     """What is found out about, asked anew each time. ``in_force`` is what a resource is to the snapshot."""
 
     statuses: Callable[[], Sequence[ResourceStatus]]
@@ -121,7 +121,7 @@ class StatusWriter:
         self,
         api: StatusApi,
         ledger: Ledger,
-        world: World,
+        inputs: StatusInputs,
         metrics: StatusMetrics,
         *,
         timing: StatusTiming,
@@ -130,7 +130,7 @@ class StatusWriter:
     ) -> None:
         self._api: Final = api
         self._ledger: Final = ledger
-        self._world: Final = world
+        self._inputs: Final = inputs
         self._metrics: Final = metrics
         self._timing: Final = timing
         self._clock: Final = clock
@@ -145,7 +145,7 @@ class StatusWriter:
         """Until cancelled."""
         pace = Pace(self._timing.patience_s)
         while True:
-            proxies = self._world.progress()
+            proxies = self._inputs.progress()
             if pace.is_time(self._sight(proxies), self._clock()):
                 try:
                     await self.write_what_differs(proxies)
@@ -162,13 +162,13 @@ class StatusWriter:
         for key in [key for key in self._failures if key not in self._ledger]:
             del self._failures[key]
         cases = self._cases()  # before the first await: things change meanwhile
-        audience = Audience(snapshot, proxies)
+        affected_proxies = AffectedProxies(snapshot, proxies)
         settling, now = self._is_settling(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         writes: list[tuple[_Case, Document]] = []
         for number, case in enumerate(cases, start=1):
             if case.found.status is None:
                 continue
-            reach = Reach() if case.view is None else audience.reach(case.view, case.since)
+            reach = Reach() if case.view is None else affected_proxies.reach(case.view, case.since)
             status = changes(case.found.status, case.status, reach, now=now, settling=settling)
             if status:
                 writes.append((case, status))
@@ -190,7 +190,7 @@ class StatusWriter:
             (each.proxy, min(each.generation, newest), min(each.answered, newest), each.rejections)
             for each in proxies
         ]
-        told = self._ledger.changes, self._world.status_changes()
+        told = self._ledger.changes, self._inputs.status_changes()
         return told, reached, self._is_settling(), self._due_again()
 
     def _is_settling(self) -> bool:
@@ -201,14 +201,14 @@ class StatusWriter:
 
     def _cases(self) -> list[_Case]:
         """Those that the store has read as the cluster has them; the others are about to be."""
-        statuses = {status.key: status for status in self._world.statuses()}
+        statuses = {status.key: status for status in self._inputs.statuses()}
         cases = []
         for key, found in self._ledger:
             status = statuses.get(key)
             current = status is not None and status.origin.generation == found.generation is not None
             if status is None or not current or not self._may_write(key):
                 continue
-            view, since = self._world.in_force(key), self._ledger.since(key)
+            view, since = self._inputs.in_force(key), self._ledger.since(key)
             cases.append(_Case(key=key, found=found, status=status, view=view, since=since))
         return cases
 

@@ -8,7 +8,7 @@ from typing import Any
 from controlplane.model.proxy import ProxyRejection
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import Fault, Origin, ResourceStatus, State
-from controlplane.status.audience import Reach
+from controlplane.status.affected_proxies import Reach
 from controlplane.status.report import Document, changes
 
 KEY = ResourceKey(kind="VirtualService", namespace="default", name="reviews")

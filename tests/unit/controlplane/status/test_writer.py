@@ -22,7 +22,7 @@ from controlplane.resources.foreign import AUTHORIZATION_POLICY
 from controlplane.resources.registry import parse_resource, unsupported
 from controlplane.status.ledger import Document, Ledger
 from controlplane.status.metrics import StatusMetrics
-from controlplane.status.writer import Pace, StatusTiming, StatusWriter, World
+from controlplane.status.writer import Pace, StatusInputs, StatusTiming, StatusWriter
 from tests.support.documents import document, key_of, virtual_service
 from tests.support.meshes import sidecar_proxy
 
@@ -47,18 +47,20 @@ class Cluster:
         self.proxies: list[ProxyProgress] = []
         self.store, self.ledger = Store(), Ledger()
         self.registry = CollectorRegistry()
-        world = self.world(progress=lambda: self.proxies)
+        inputs = self.inputs(progress=lambda: self.proxies)
         metrics = StatusMetrics(self.registry)
-        self.writer = StatusWriter(self, self.ledger, world, metrics, timing=timing, clock=lambda: self.now_s)
+        self.writer = StatusWriter(
+            self, self.ledger, inputs, metrics, timing=timing, clock=lambda: self.now_s
+        )
 
-    def world(self, **what: Any) -> World:
+    def inputs(self, **replaced: Any) -> StatusInputs:
         known = {
             "statuses": self.store.statuses,
             "status_changes": self.store.status_changes,
             "in_force": self.store.in_force,
             "progress": list,
         }
-        return World(**{**known, **what})
+        return StatusInputs(**{**known, **replaced})
 
     def put(self, *resources: Document) -> None:
         """The cluster has a new generation of each, and the watch tells of it."""
@@ -409,9 +411,9 @@ async def test_a_fault_of_ours_does_not_end_the_writer(caplog: pytest.LogCapture
         failing.set()
         raise ZeroDivisionError
 
-    world = cluster.world(statuses=fail_once)
+    inputs = cluster.inputs(statuses=fail_once)
     metrics = StatusMetrics(CollectorRegistry())
-    writer = StatusWriter(cluster, cluster.ledger, world, metrics, timing=StatusTiming(look_s=0.001))
+    writer = StatusWriter(cluster, cluster.ledger, inputs, metrics, timing=StatusTiming(look_s=0.001))
     running = asyncio.create_task(writer.run(), name="writer")
     async with asyncio.timeout(5):
         await failing.wait()
@@ -446,9 +448,9 @@ async def test_endpoints_that_come_and_go_are_no_reason_to_look() -> None:
             settled.set()
         return [ProxyProgress(proxy=PROXY, generation=snapshot.generation)]
 
-    world = cluster.world(statuses=statuses, progress=progress)
+    inputs = cluster.inputs(statuses=statuses, progress=progress)
     timing = StatusTiming(look_s=0.001, reconnect_s=0.0)
-    writer = StatusWriter(cluster, cluster.ledger, world, StatusMetrics(CollectorRegistry()), timing=timing)
+    writer = StatusWriter(cluster, cluster.ledger, inputs, StatusMetrics(CollectorRegistry()), timing=timing)
     running = asyncio.create_task(writer.run(), name="writer")
     async with asyncio.timeout(5):
         await settled.wait()
@@ -474,7 +476,7 @@ async def test_what_is_found_out_later_is_written_though_no_snapshot_tells_of_it
 
     timing = StatusTiming(look_s=0.001, reconnect_s=0.0)
     metrics = StatusMetrics(CollectorRegistry())
-    writer = StatusWriter(cluster, cluster.ledger, cluster.world(progress=progress), metrics, timing=timing)
+    writer = StatusWriter(cluster, cluster.ledger, cluster.inputs(progress=progress), metrics, timing=timing)
     running = asyncio.create_task(writer.run(), name="writer")
 
     async def until(message: str) -> None:

@@ -1,6 +1,6 @@
 """What a control plane stands on: where its resources come from, what signs, and who vouches for its callers.
 
-A folder of YAML and a state folder; or a cluster (`cluster_foundation`), where no key is written to disk.
+A folder of YAML and a state folder; or a cluster (`cluster_platform`), where no key is written to disk.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _EXPIRY_WARNING_S: Final = 30 * 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Foundation:
+class Platform:
     """``source`` is not started yet. ``knows_all_workloads``: the source tells of every workload, and a
     proxy that claims to be another one is refused. ``on_build`` is called after each build of the store.
-    ``duties`` are further tasks, by name; each runs until it is cancelled."""
+    ``background_tasks`` are further tasks, by name; each runs until it is cancelled."""
 
     source: Source
     authority: Authority
@@ -48,13 +48,13 @@ class Foundation:
     unsupported: ForeignResources
     on_build: Callable[[MeshSnapshot, SnapshotChange], None]
     knows_all_workloads: bool = False
-    duties: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=dict)
+    background_tasks: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=dict)
 
 
 @asynccontextmanager
-async def folder_foundation(
+async def folder_platform(
     settings: Settings, store: Store, on_change: Callable[[], None], registry: CollectorRegistry
-) -> AsyncIterator[Foundation]:
+) -> AsyncIterator[Platform]:
     """The roots are published in the state folder, for those who are to trust us. Raises `SettingsError`."""
     token_key = load_or_create_token_key(settings.state_dir)
     authority = make_authority(_signer(settings), settings)
@@ -69,7 +69,7 @@ async def folder_foundation(
         return stored_signer(settings)
 
     publish()
-    yield Foundation(
+    yield Platform(
         source=FolderSource(
             settings.folder, store, on_change, had=last_good.load(), on_unsupported=unsupported.update
         ),
@@ -77,7 +77,9 @@ async def folder_foundation(
         authority=authority,
         authenticator=TokenVerifier(token_key, settings.mesh.trust_domain),
         on_build=last_good.note_build,
-        duties={"signer": SignerFollower(authority, reload, publish, interval_s=FOLLOW_FILES_S).run},
+        background_tasks={
+            "signer": SignerFollower(authority, reload, publish, interval_s=FOLLOW_FILES_S).run
+        },
     )
 
 

@@ -51,7 +51,7 @@ class _Viewers:
     proxies: Sequence[ProxyProgress]
 
 
-class Audience:
+class AffectedProxies:
     """Of one snapshot. Resources are asked for by what the store has in force of them."""
 
     def __init__(self, snapshot: MeshSnapshot, proxies: Iterable[ProxyProgress]) -> None:

@@ -1,6 +1,6 @@
 """What a control plane stands on in a Kubernetes cluster: all of it is asked of the API server.
 
-Apart from `foundation`, for the client of Kubernetes is heavy: who has a folder should not wait for it.
+Apart from `platform`, for the client of Kubernetes is heavy: who has a folder should not wait for it.
 """
 
 from __future__ import annotations
@@ -20,38 +20,38 @@ from controlplane.ca.signer_files import load_signer, read_pem
 from controlplane.ca.signer_follower import SignerFollower
 from controlplane.ca.signer_secrets import SignerSecrets
 from controlplane.ca.token_review import TokenReviewer
-from controlplane.foundation import FOLLOW_FILES_S, Foundation, make_authority, stored_signer
 from controlplane.kubernetes.api import ClientApi, KubernetesApi
 from controlplane.kubernetes.backoff import until_answered
 from controlplane.last_good.config_map import LastGoodConfigMap
 from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
 from controlplane.model.store import Store
+from controlplane.platform import FOLLOW_FILES_S, Platform, make_authority, stored_signer
 from controlplane.settings import Settings
 from controlplane.sources.foreign_kinds import ForeignKinds
 from controlplane.sources.foreign_resources import ForeignResources
 from controlplane.sources.kubernetes import KubernetesSource
 from controlplane.status.elected import ElectedWriter
-from controlplane.status.writer import StatusTiming, World
+from controlplane.status.writer import StatusInputs, StatusTiming
 
 # How often the Secret that signs is read anew.
 _FOLLOW_SECRETS_S: Final = 30.0
 
 
 @asynccontextmanager
-async def cluster_foundation(
+async def cluster_platform(
     settings: Settings,
     store: Store,
     on_change: Callable[[], None],
-    world: World,
+    inputs: StatusInputs,
     status_timing: StatusTiming,
     registry: CollectorRegistry,
-) -> AsyncIterator[Foundation]:
+) -> AsyncIterator[Platform]:
     """Waits for the API server, however long it is away: there is nothing to sign with before. Raises
     `SettingsError` for a configuration, a Secret or a file that cannot be used."""
     api = await ClientApi.connect(settings.kubeconfig)
     try:
         signing = await _signing(api, settings)
-        statuses = ElectedWriter(api, settings.namespace, world, registry=registry, timing=status_timing)
+        statuses = ElectedWriter(api, settings.namespace, inputs, registry=registry, timing=status_timing)
         last_good = LastGoodConfigMap(api, settings.namespace, store, on_change, registry=registry)
 
         def note_build(snapshot: MeshSnapshot, change: SnapshotChange) -> None:
@@ -69,7 +69,7 @@ async def cluster_foundation(
                 key, served.api_version, served.plural, document
             ),
         )
-        yield Foundation(
+        yield Platform(
             unsupported=unsupported,
             source=KubernetesSource(
                 api,
@@ -84,7 +84,7 @@ async def cluster_foundation(
             authenticator=TokenReviewer(api, settings.mesh.trust_domain),
             knows_all_workloads=True,
             on_build=note_build,
-            duties={
+            background_tasks={
                 "root-certificates": signing.root_certificates.run,
                 "last-good-versions": last_good.run,
                 "statuses": statuses.run,

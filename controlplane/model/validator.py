@@ -9,8 +9,8 @@ from operator import itemgetter
 from typing import Any, cast
 
 from controlplane.model import claims
-from controlplane.model.arbiter import Arbiter
 from controlplane.model.collisions import PortCollisions
+from controlplane.model.conflict_resolver import ConflictResolver
 from controlplane.model.conversion import DeclaredService
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.record import Record
@@ -19,19 +19,19 @@ from controlplane.model.service import Service
 from controlplane.model.snapshot import Config
 
 # The kinds that are judged together, and anew whenever one of them changes.
-JUDGED = frozenset(
+VALIDATED_TOGETHER = frozenset(
     {"Service", "ServiceEntry", "DestinationRule", "VirtualService", "Sidecar", "PeerAuthentication"}
 )
 
 
-def judge(records: Callable[[str], Collection[Record]], mesh: MeshConfig, now: str) -> None:
+def validate(records: Callable[[str], Collection[Record]], mesh: MeshConfig, now: str) -> None:
     """Puts in force what may be; ``records`` gives those of a kind, ``now`` is RFC 3339."""
     declarations = [*records("Service"), *records("ServiceEntry")]
     # A cluster's own Services come first, so that no ServiceEntry waits for a host that is to be.
-    hosts = Arbiter(now, claims.service_claims)
+    hosts = ConflictResolver(now, claims.service_claims)
     hosts.settle(records("Service"))
     hosts.settle(records("ServiceEntry"))
-    rules = Arbiter(now, claims.destination_rule_claims)
+    rules = ConflictResolver(now, claims.destination_rule_claims)
     rules.settle(records("DestinationRule"))
     services = list(services_in_force(declarations))
     references = ReferenceCheck(
@@ -39,10 +39,10 @@ def judge(records: Callable[[str], Collection[Record]], mesh: MeshConfig, now: s
         configs_in_force(records("DestinationRule")),
         mesh.root_namespace,
     )
-    routes = Arbiter(now, claims.virtual_service_claims)
+    routes = ConflictResolver(now, claims.virtual_service_claims)
     routes.settle(records("VirtualService"))
-    Arbiter(now, claims.sidecar_claims).settle(records("Sidecar"))
-    Arbiter(now, claims.peer_authentication_claims).settle(records("PeerAuthentication"))
+    ConflictResolver(now, claims.sidecar_claims).settle(records("Sidecar"))
+    ConflictResolver(now, claims.peer_authentication_claims).settle(records("PeerAuthentication"))
     for record in (*records("DestinationRule"), *records("VirtualService")):
         record.warnings = tuple(references.warnings(record.in_force)) if record.in_force else ()
     for record in records("VirtualService"):

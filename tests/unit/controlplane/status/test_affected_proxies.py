@@ -8,7 +8,7 @@ from typing import Any
 from controlplane.model.conversion import DeclaredService, View
 from controlplane.model.proxy import ProxyProgress, ProxyRejection
 from controlplane.model.snapshot import MeshSnapshot
-from controlplane.status.audience import Audience, Reach
+from controlplane.status.affected_proxies import AffectedProxies, Reach
 from tests.support.meshes import external_service, mesh, port, service, sidecar_proxy, workload
 
 REVIEWS = {"hosts": ["reviews.default.svc.cluster.local"], "http": [{"directResponse": {"status": 200}}]}
@@ -35,14 +35,14 @@ def elsewhere(name: str = "elsewhere") -> ProxyProgress:
 
 
 def concerned(snapshot: MeshSnapshot, view: View, *proxies: ProxyProgress) -> int:
-    return Audience(snapshot, proxies).reach(view, since=1).concerned
+    return AffectedProxies(snapshot, proxies).reach(view, since=1).concerned
 
 
 class TestProgress:
     world = mesh((service("reviews"), []), virtual_services={"reviews": REVIEWS})
 
     def reach(self, since: int, *proxies: ProxyProgress) -> Reach:
-        return Audience(self.world, proxies).reach(self.world.virtual_services[0], since)
+        return AffectedProxies(self.world, proxies).reach(self.world.virtual_services[0], since)
 
     def test_who_has_come_as_far_as_the_version_has_acknowledged_it(self) -> None:
         proxies = [behind("a", 4), behind("b", 5), behind("c", 6, app="other"), behind("d", 0)]

@@ -45,7 +45,7 @@ class Claim:
         return not (by_port and self.ports.isdisjoint(other.ports))
 
 
-class Arbiter:
+class ConflictResolver:
     """Settles the records of one kind of claim, oldest first; ``now`` is RFC 3339.
 
     A cluster says when each was created, and of equally old ones the first by namespace and name wins: on all
