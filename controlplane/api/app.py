@@ -1,4 +1,4 @@
-"""The debug API of port 8080, by istiod's paths."""
+"""The debug API on port 8080. Its paths are istiod's."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mesh:
-    """Where answers come from; each is asked anew for each request. ``snapshot`` is None until the first was
-    built. ``refusals`` has what proxies refuse of a resource: their ids, and what. ``unsupported`` describes
-    the kinds that nobody reads, ``proxies`` the open streams. ``config_dump`` takes a proxy's id, raises
-    `ProxyError` when no such proxy is connected, and may be called from any thread."""
+    """The data that the debug API shows. Every function is called again for each request. ``snapshot``
+    returns None until the first snapshot is built. ``refusals`` maps a resource to the ids of the proxies
+    that reject it and their reasons. ``unsupported`` describes the unsupported kinds that were found,
+    ``proxies`` the open streams. ``config_dump`` takes a proxy's id, raises `ProxyError` when that proxy is
+    not connected, and can be called from any thread."""
 
     snapshot: Callable[[], MeshSnapshot | None]
     statuses: Callable[[], Sequence[ResourceStatus]]
@@ -40,56 +41,58 @@ def debug_app(mesh: Mesh) -> FastAPI:
     def snapshot() -> MeshSnapshot:
         current = mesh.snapshot()
         if current is None:
-            raise HTTPException(503, "the resources are not read yet")
+            raise HTTPException(503, "the resources have not been read yet")
         return current
 
     @app.get("/healthz", response_class=PlainTextResponse)
     async def healthz() -> str:
-        """The process answers."""
+        """Liveness: the process is running."""
         return "ok\n"
 
     @app.get("/ready", response_class=PlainTextResponse)
     async def ready() -> str:
-        """Proxies can be served."""
+        """Readiness: the control plane can serve proxies."""
         snapshot()
         return "ready\n"
 
     @app.get("/debug/syncz")
     async def syncz() -> list[JsonObject]:
-        """Each connected proxy, each type: what was sent, acknowledged, and rejected with which words."""
+        """For each connected proxy and type: the versions sent and acknowledged, and the last rejection."""
         return views.syncz(mesh.proxies())
 
     @app.get("/debug/config_dump")
     def config_dump(proxy: str = "") -> JsonObject:
-        """What a proxy was sent. Rendered in a thread: it can be megabytes, and pushes should not wait."""
+        """The configuration that a proxy was sent. FastAPI runs this in a thread: the answer can have
+        megabytes, and pushes must not wait for it."""
         if not proxy:
             raise HTTPException(400, "name a proxy: /debug/config_dump?proxy=ID; /debug/syncz lists them")
         try:
             return mesh.config_dump(proxy)
         except ProxyError as error:
-            raise HTTPException(404, f"{error}; /debug/syncz lists those that are") from error
+            raise HTTPException(404, f"{error}; /debug/syncz lists the connected proxies") from error
 
     @app.get("/debug/registryz")
     async def registryz() -> list[JsonObject]:
-        """Every service of the mesh."""
+        """All services of the mesh."""
         return views.registryz(snapshot())
 
     @app.get("/debug/endpointz")
     async def endpointz() -> list[JsonObject]:
-        """Every service's endpoints."""
+        """The endpoints of all services."""
         return views.endpointz(snapshot())
 
     @app.get("/debug/statusz")
     async def statusz() -> JsonObject:
-        """Every resource: applied, or quarantined and why; and the kinds of Istio's that have no effect."""
+        """All resources: applied, or quarantined with the reasons; and the Istio kinds that are not
+        supported."""
         return views.statusz(mesh.statuses(), mesh.refusals(), mesh.unsupported())
 
     @app.exception_handler(404)
     async def not_found(request: Request, error: HTTPException) -> Response:
         detail = error.detail
-        if detail == "Not Found":  # nobody's words: no route matched
+        if detail == "Not Found":  # FastAPI's default text: no route matched
             paths = ", ".join(app.openapi()["paths"])
-            detail = f"there is no {request.url.path!r:.200} here; there are {paths}"
+            detail = f"{request.url.path!r:.200} does not exist; the paths are {paths}"
         return JSONResponse({"detail": detail}, status_code=404)
 
     return app

@@ -1,4 +1,4 @@
-"""An HTTP server inside the control plane's own event loop: uvicorn, without its hold on signals."""
+"""An HTTP server inside the control plane's event loop: uvicorn without its signal handlers."""
 
 from __future__ import annotations
 
@@ -12,22 +12,23 @@ import uvicorn
 
 from controlplane.errors import SettingsError
 
-# The debug API's answers are small; whoever still reads after this is cut off.
+# Responses are small. A client that still reads after this time is disconnected.
 _SHUTDOWN_TIMEOUT_S: Final = 2
 
 
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """The runtime handles signals, for all of its servers."""
+        """Installs nothing: the runtime handles signals for all of its servers."""
         yield
 
 
 class HttpServer:
-    """Bound when made, so that a port in use is known before anything else starts; serves once started."""
+    """Binds its port when it is created, so that a port in use is reported before anything else starts, and
+    serves after `start`."""
 
     def __init__(self, name: str, app: Any, address: str, port: int) -> None:
-        """Raises `SettingsError` when ``address`` and ``port`` cannot be listened on."""
+        """Raises `SettingsError` when it cannot listen on ``address`` and ``port``."""
         config = uvicorn.Config(
             app,
             log_config=None,
@@ -47,7 +48,7 @@ class HttpServer:
         return number
 
     def start(self) -> None:
-        # uvicorn awaits nothing of ours before it listens: connections meanwhile wait in the backlog.
+        # Connections that arrive before uvicorn accepts them wait in the backlog.
         self._socket.listen()
         self._task = asyncio.create_task(self._server.serve([self._socket]), name=f"http-{self.name}")
 
@@ -59,7 +60,10 @@ class HttpServer:
 
 
 def bind(name: str, address: str, port: int) -> socket.socket:
-    """Raises `SettingsError` with the words of the operating system; ``name`` says what was to listen."""
+    """Returns a bound TCP socket. ``name`` identifies the server in the error text.
+
+    Raises `SettingsError` with the operating system's error text.
+    """
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

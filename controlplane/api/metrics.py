@@ -1,4 +1,4 @@
-"""The Prometheus page of port 15014."""
+"""The Prometheus metrics page on port 15014."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import Final
 from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 
-# Our client library ends every counter with _total. istiod's names have no such end, and it is istiod's names
-# that people's dashboards and alerts ask for.
+# The Prometheus client library appends _total to the name of every counter. istiod's names have no such
+# suffix, and existing dashboards and alerts query istiod's names.
 _TOTAL: Final = re.compile(rb"^((?:# (?:HELP|TYPE) )?(?:pilot|citadel)_\w+?)_total(?=[ {])", re.MULTILINE)
 
 

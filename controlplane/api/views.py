@@ -1,4 +1,4 @@
-"""What the control plane knows, as JSON for people and tools; all of it pure."""
+"""The JSON documents of the debug API. Pure functions."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ JsonObject = dict[str, Any]
 Refusal = tuple[str, ProxyRejection]
 Refusals = Mapping[ResourceKey, Sequence[Refusal]]
 
-# Of one resource: proxies choose their words, and there may be thousands that refuse the same.
+# Limits for one resource: thousands of proxies may reject it, each with a text of any length.
 _MOST_REFUSALS: Final = 20
 _LONGEST_REASON: Final = 1024
 
 
 def syncz(streams: Iterable[DataclassInstance]) -> list[JsonObject]:
-    """Each proxy's stream, as the xDS server describes it; ``proxy`` is the node's id."""
+    """The open streams, as the xDS server describes them; ``proxy`` is the node's id."""
     described = map(dataclasses.asdict, streams)
     return [{"proxy": fields.pop("proxy_id")} | fields for fields in described]
 
 
 def registryz(snapshot: MeshSnapshot) -> list[JsonObject]:
-    """Every service, by hostname."""
+    """All services, sorted by hostname."""
     return [_service(service) for service in sorted(snapshot.all_services(), key=attrgetter("hostname"))]
 
 
 def endpointz(snapshot: MeshSnapshot) -> list[JsonObject]:
-    """Every service's endpoints, by hostname; a service without any is listed too."""
+    """The endpoints of all services, sorted by hostname. A service without endpoints is listed too."""
     return [
         {"hostname": name, "endpoints": [_endpoint(e) for e in snapshot.endpoints.get(name, ())]}
         for name in sorted(snapshot.services)
@@ -46,8 +46,8 @@ def endpointz(snapshot: MeshSnapshot) -> list[JsonObject]:
 def statusz(
     statuses: Iterable[ResourceStatus], refusals: Refusals, unsupported: Iterable[DataclassInstance]
 ) -> JsonObject:
-    """Every resource: applied or quarantined, and why; what proxies refuse of it, the first few; and the
-    kinds that are not supported, if there are."""
+    """All resources: applied, or quarantined with the reasons; the first rejections by proxies; and, if any
+    were found, the kinds that are not supported."""
     listing: JsonObject = {
         "resources": [
             {**_status(status), "rejections": [_refusal(*each) for each in _first(refusals, status.key)]}

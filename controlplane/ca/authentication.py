@@ -1,4 +1,4 @@
-"""Who calls: a bearer token in a gRPC call's metadata, and the workload that it proves."""
+"""Authentication of a caller by the bearer token in a gRPC call's metadata."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from controlplane.errors import UnauthenticatedError
 from controlplane.model.proxy import Caller
 from protos.spiffe import SpiffeId
 
-# A token for us is for nobody else: who is shown it cannot use it elsewhere, and a token for elsewhere is
-# worth nothing here.
+# The audience of a token for this authority. A server that receives such a token cannot use it elsewhere, and
+# a token for another audience is rejected here.
 AUDIENCE: Final = "outrigger-ca"
 
-Metadata = Iterable[tuple[str, str | bytes]]  # gRPC's: names are lower case
+Metadata = Iterable[tuple[str, str | bytes]]  # as gRPC passes it: names are lower case
 
 _BEARER: Final = "bearer "
 _MAX_TOKEN_BYTES: Final = 16 * 1024
@@ -21,19 +21,21 @@ _MAX_TOKEN_BYTES: Final = 16 * 1024
 
 class Authenticator(Protocol):
     async def authenticate(self, metadata: Metadata) -> Caller:
-        """Whom a gRPC call's metadata proves. Raises `UnauthenticatedError` where it proves nobody, and
-        `AuthorityUnavailableError` where that cannot be told now. Neither repeats the token."""
+        """Returns the caller that a gRPC call's metadata authenticates. Raises `UnauthenticatedError` when
+        the token is missing or invalid, and `AuthorityUnavailableError` when it cannot be verified now. The
+        error texts never contain the token."""
         ...
 
 
 def bearer_token(metadata: Metadata) -> str:
-    """RFC 6750 2.1. Two tokens could mean two callers: refused. Raises `UnauthenticatedError`."""
+    """Returns the bearer token (RFC 6750 section 2.1). Two tokens could name two callers, so they are
+    rejected. Raises `UnauthenticatedError`."""
     values = [value for key, value in metadata if key == "authorization"]
     if len(values) != 1:
         raise UnauthenticatedError(f"expected one authorization header with a token, found {len(values)}")
     value = values[0]
     if not isinstance(value, str) or value[: len(_BEARER)].lower() != _BEARER:
-        raise UnauthenticatedError("the authorization header holds no bearer token")
+        raise UnauthenticatedError("the authorization header does not contain a bearer token")
     token = value[len(_BEARER) :].strip()
     if not token:
         raise UnauthenticatedError("the bearer token is empty")
@@ -43,13 +45,13 @@ def bearer_token(metadata: Metadata) -> str:
 
 
 def service_account_identity(user: str, trust_domain: str) -> SpiffeId:
-    """``user`` is as Kubernetes names service accounts: ``system:serviceaccount:<namespace>:<name>``. Raises
-    `UnauthenticatedError` for any other."""
+    """Returns the SPIFFE id of a service account. ``user`` is a Kubernetes user name:
+    ``system:serviceaccount:<namespace>:<name>``. Raises `UnauthenticatedError` for any other user."""
     match user.split(":"):
         case ["system", "serviceaccount", namespace, name]:
             try:
                 return SpiffeId(trust_domain, namespace, name)
             except ValueError as error:
-                raise UnauthenticatedError(f"the token proves nothing: {error}") from error
+                raise UnauthenticatedError(f"the token is invalid: {error}") from error
         case _:
-            raise UnauthenticatedError(f"the token is not a service account's, but that of {user!r}")
+            raise UnauthenticatedError(f"the token belongs to {user!r}, which is not a service account")

@@ -1,4 +1,4 @@
-"""The certificate authority: signs, and then checks what it signed before anybody gets it."""
+"""The certificate authority. It signs certificates and validates each one before it returns it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ MAX_LIFETIME_S: Final = 90 * 24 * 3600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IssuedCertificate:
-    """``chain``: the leaf first, then the intermediates up to but without the root."""
+    """``chain``: the leaf first, then the intermediates, without the root."""
 
     chain: tuple[x509.Certificate, ...]
 
@@ -41,7 +41,7 @@ class IssuedCertificate:
 
 
 class Authority:
-    """Lifetimes are in seconds; ``clock`` gives seconds since the epoch."""
+    """Issues certificates. Lifetimes are in seconds; ``clock`` returns seconds since the epoch."""
 
     def __init__(
         self,
@@ -61,7 +61,7 @@ class Authority:
         return self._signer
 
     def use(self, signer: Signer) -> None:
-        """Signs with this one from now on."""
+        """Uses ``signer`` for the certificates that are issued from now on."""
         self._signer = signer
 
     @property
@@ -70,7 +70,7 @@ class Authority:
 
     @property
     def root_expires(self) -> datetime:
-        """When the first root of the bundle ends."""
+        """When the first root of the trust bundle expires."""
         return min(root.not_valid_after_utc for root in self._signer.roots)
 
     @property
@@ -80,7 +80,8 @@ class Authority:
     def issue_workload(
         self, identity: SpiffeId, key: PublicKey, requested_lifetime_s: float = 0.0
     ) -> IssuedCertificate:
-        """``requested_lifetime_s`` 0: the default. Raises `AuthorityUnavailableError`."""
+        """Issues a workload certificate. A ``requested_lifetime_s`` of 0 means the default. Raises
+        `AuthorityUnavailableError`."""
         lifetime_s = min(requested_lifetime_s or self._default_lifetime_s, self._max_lifetime_s)
         signer = self._signer
         valid = self._validity(signer, lifetime_s)
@@ -88,7 +89,8 @@ class Authority:
         return self._sign(signer, template, key, [str(identity)])
 
     def issue_server(self, hosts: Sequence[str], key: PublicKey) -> IssuedCertificate:
-        """A certificate for the control plane itself. Raises `AuthorityUnavailableError`. From any thread."""
+        """Issues a certificate for the control plane itself. Can be called from any thread. Raises
+        `AuthorityUnavailableError`."""
         signer = self._signer
         valid = self._validity(signer, DEFAULT_LIFETIME_S)
         template = templates.server_certificate(hosts, key, signer.certificate, valid)
@@ -103,7 +105,7 @@ class Authority:
     def _sign(
         self, signer: Signer, template: x509.CertificateBuilder, key: PublicKey, names: Sequence[str]
     ) -> IssuedCertificate:
-        # RFC 8032: Ed25519 hashes by itself.
+        # RFC 8032: Ed25519 includes its own hash.
         digest = None if isinstance(signer.key, ed25519.Ed25519PrivateKey) else hashes.SHA256()
         leaf = template.sign(signer.key, digest)
         _validate(signer, leaf, key, names)
@@ -112,11 +114,14 @@ class Authority:
 
 
 def _validate(signer: Signer, leaf: x509.Certificate, key: PublicKey, names: Sequence[str]) -> None:
-    """Checks a certificate before it is handed out: a wrong template is already signed by now."""
+    """Checks a signed certificate before it is returned, so that a defect in a template cannot reach a
+    workload. Raises `AuthorityUnavailableError`."""
     try:
         leaf.verify_directly_issued_by(signer.certificate)
     except (ValueError, TypeError, InvalidSignature) as error:
-        raise AuthorityUnavailableError(f"the signature just made does not verify: {error}") from error
+        raise AuthorityUnavailableError(
+            f"the signature of the new certificate does not verify: {error}"
+        ) from error
     constraints = leaf.extensions.get_extension_for_class(x509.BasicConstraints).value
     signed_names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     sound = (
@@ -127,7 +132,7 @@ def _validate(signer: Signer, leaf: x509.Certificate, key: PublicKey, names: Seq
         and leaf.not_valid_before_utc < leaf.not_valid_after_utc <= signer.expires
     )
     if not sound:
-        raise AuthorityUnavailableError("the certificate just signed is not what was to be signed")
+        raise AuthorityUnavailableError("the new certificate differs from the requested one")
 
 
 def _pem(certificate: x509.Certificate) -> str:

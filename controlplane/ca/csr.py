@@ -1,4 +1,4 @@
-"""What a signing request must be before anything is signed. It contributes its key, and nothing else."""
+"""Checks of a certificate signing request. Only its public key is used in the certificate."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from protos.spiffe import SpiffeId
 
 MAX_CSR_BYTES: Final = 16 * 1024
 
-# What the library raises for bytes that are no request, or no certificate; it has no common type for them.
+# The exceptions that the library raises for a malformed request or certificate; they have no common type.
 MALFORMED: Final = (
     ValueError,
     TypeError,
@@ -25,10 +25,10 @@ MALFORMED: Final = (
 
 
 def accept_key(csr_pem: str, identity: SpiffeId) -> PublicKey:
-    """The public key whose private half the caller holds.
+    """Returns the public key of a CSR that is signed with the matching private key.
 
-    ``identity`` is whom the caller's token proves. Raises `RequestTooLargeError`, `InvalidRequestError`, and
-    `PermissionDeniedError` when the CSR asks to be somebody else."""
+    ``identity`` is the identity that the caller's token authenticates. Raises `RequestTooLargeError`,
+    `InvalidRequestError`, and `PermissionDeniedError` when the CSR requests another identity."""
     if len(csr_pem) > MAX_CSR_BYTES:
         raise RequestTooLargeError(f"the CSR has {len(csr_pem)} characters, more than {MAX_CSR_BYTES}")
     try:
@@ -36,12 +36,12 @@ def accept_key(csr_pem: str, identity: SpiffeId) -> PublicKey:
         key = request.public_key()
         extensions = request.extensions
     except MALFORMED as error:
-        raise InvalidRequestError(f"the CSR does not parse: {error}") from error
+        raise InvalidRequestError(f"the CSR cannot be parsed: {error}") from error
     try:
         strong_key = require_strong(key)
     except ValueError as error:
-        raise InvalidRequestError(f"the CSR holds {error}") from error
-    _refuse_key_not_held(request)  # last of the key's checks: it costs what the key's size makes it cost
+        raise InvalidRequestError(f"the CSR contains {error}") from error
+    _refuse_key_not_held(request)  # after the check of the key's size, which bounds the cost of this one
     _refuse_other_identity(extensions, identity)
     _refuse_authority(extensions)
     return strong_key
@@ -53,7 +53,9 @@ def _refuse_key_not_held(request: x509.CertificateSigningRequest) -> None:
             return
     except MALFORMED as error:
         raise InvalidRequestError(f"the CSR's signature cannot be verified: {error}") from error
-    raise InvalidRequestError("the CSR's signature does not verify: it is not signed with the key it holds")
+    raise InvalidRequestError(
+        "the CSR's signature does not verify: it is not signed with the key that it contains"
+    )
 
 
 def _refuse_other_identity(extensions: x509.Extensions, identity: SpiffeId) -> None:
@@ -64,12 +66,14 @@ def _refuse_other_identity(extensions: x509.Extensions, identity: SpiffeId) -> N
     allowed = x509.UniformResourceIdentifier(str(identity))
     for name in names:
         if name != allowed:
-            raise PermissionDeniedError(f"the CSR asks for {name.value!r}, but the token proves {identity}")
+            raise PermissionDeniedError(
+                f"the CSR requests {name.value!r}, but the token belongs to {identity}"
+            )
 
 
 def _refuse_authority(extensions: x509.Extensions) -> None:
-    """Nothing of it would be signed, but who asks for it is no honest workload."""
+    """The template ignores these extensions, but a correct workload does not send them."""
     for extension in extensions:
         match extension.value:
             case x509.BasicConstraints(ca=True) | x509.KeyUsage(key_cert_sign=True):
-                raise InvalidRequestError("the CSR asks to be a certificate authority")
+                raise InvalidRequestError("the CSR requests a certificate authority")

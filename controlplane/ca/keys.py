@@ -1,4 +1,4 @@
-"""Which keys the authority works with."""
+"""The key types that the authority accepts, and their serialization."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey | ed25519.Ed25519Public
 
 _CURVES = (ec.SECP256R1, ec.SECP384R1)
 _MIN_RSA_BITS = 2048
-_MAX_RSA_BITS = 8192  # verifying with a larger one costs more than an honest caller needs
+_MAX_RSA_BITS = 8192  # verification with a larger key is too expensive
 
 
 def make_key() -> ec.EllipticCurvePrivateKey:
@@ -29,8 +29,8 @@ def public_key_der(key: CertificatePublicKeyTypes) -> bytes:
 
 
 def require_strong(key: CertificatePublicKeyTypes) -> PublicKey:
-    """The same key, known to be of a kind and strength that may carry an identity. Raises ``ValueError`` with
-    what is wrong."""
+    """Returns ``key`` if its type and size are accepted for a certificate. Raises ``ValueError`` with the
+    reason otherwise."""
     match key:
         case ec.EllipticCurvePublicKey() if isinstance(key.curve, _CURVES):
             return key

@@ -1,4 +1,4 @@
-"""The authority's metrics, by istiod's names."""
+"""The authority's metrics. Their names are istiod's."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ class AuthorityMetrics:
         )
         self.authentication_failures: Final = Counter(
             "citadel_server_authentication_failure_count",
-            "Requests refused because the caller proved no identity.",
+            "Requests rejected because the caller's token was missing or invalid.",
             registry=registry,
         )
         self.csr_errors: Final = Counter(
             "citadel_server_csr_parsing_err_count",
-            "Requests refused because the CSR was not acceptable.",
+            "Requests rejected because the CSR was invalid.",
             registry=registry,
         )
         self.identity_errors: Final = Counter(
             "citadel_server_id_extraction_err_count",
-            "Requests refused because the CSR asked for another identity.",
+            "Requests rejected because the CSR requested another identity.",
             registry=registry,
         )
         self.signing_errors: Final = Counter(
@@ -42,6 +42,6 @@ class AuthorityMetrics:
         )
         self.chain_expiry: Final = Gauge(
             "citadel_server_cert_chain_expiry_timestamp",
-            "When the signing certificate, or one above it, expires, in seconds since the epoch.",
+            "When the first certificate of the signing chain expires, in seconds since the epoch.",
             registry=registry,
         )

@@ -1,6 +1,7 @@
-"""The roots that workloads trust, in a ConfigMap of every namespace, so that each pod can mount them.
+"""Publishes the trust bundle as a ConfigMap in every namespace, so that each pod can mount it.
 
-A sidecar needs them before it has a certificate: to trust the control plane to which it shows its token.
+A sidecar needs the bundle before it has a certificate: it verifies the control plane before it sends its
+token.
 """
 
 from __future__ import annotations
@@ -17,20 +18,21 @@ from controlplane.kubernetes.list_watch import Changes, ListWatch, Timing, name_
 
 _LOG = logging.getLogger(__name__)
 
-# As Istio's istio-ca-root-cert.
+# The counterpart of Istio's istio-ca-root-cert.
 CONFIG_MAP: Final = "outrigger-ca-root-cert"
 KEY: Final = "root-cert.pem"
 
 _DEFAULT_TIMING: Final = Timing()
-# Replicas that trust different roots, as while --root-cert is being changed, undo each other's writes until
-# all are of one mind: not faster than this.
+# While --root-cert is being changed, replicas have different bundles and overwrite each other's ConfigMaps.
+# This pause limits how often they do so.
 _PAUSE_S: Final = 1.0
-# Gone, or there already: another was faster, and the watches will tell.
+# Another replica was faster: the object is gone, or exists already. The watches report the new state.
 _OVERTAKEN: Final = (404, 409)
 
 
 class RootCertificates:
-    """Creates and repairs the ConfigMaps. Any number of replicas may: nothing is written that is right."""
+    """Creates and repairs the ConfigMaps. Several replicas can do so at once: a correct ConfigMap is not
+    written again."""
 
     def __init__(
         self,
@@ -59,12 +61,12 @@ class RootCertificates:
         )
 
     def use(self, bundle_pem: str) -> None:
-        """The roots have changed."""
+        """Publishes another trust bundle from now on."""
         self._bundle_pem = bundle_pem
         self._changed.set()
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Runs until cancelled."""
         async with asyncio.TaskGroup() as group:
             for watch in self._watches:
                 group.create_task(watch.run(), name=f"follow {watch.path} for root certificates")
@@ -86,7 +88,7 @@ class RootCertificates:
         for config_map in changes.present:
             namespace, _ = name_of(config_map)
             held = (config_map.get("data") or {}).get(KEY) or ""
-            # One string for all namespaces where it is right.
+            # Share one string between all namespaces with the current bundle.
             self._published[namespace] = self._bundle_pem if held == self._bundle_pem else held
         self._changed.set()
 
@@ -106,7 +108,7 @@ class RootCertificates:
                 await self._changed.wait()
 
     async def _publish_everywhere(self) -> str:
-        """What went wrong, in words: empty where nothing did."""
+        """Returns a description of the first problem, or an empty string."""
         problem = ""
         for namespace in sorted(self._namespaces):
             try:
@@ -121,7 +123,8 @@ class RootCertificates:
         return problem
 
     async def _publish_in(self, namespace: str) -> None:
-        """That it was written is seen by the watch, as is all that others do."""
+        """Writes the ConfigMap of one namespace if needed. The watch observes the result, so this does not
+        record it."""
         path = f"/api/v1/namespaces/{namespace}/configmaps"
         held = self._published.get(namespace)
         if held is None:

@@ -1,5 +1,5 @@
-"""The control plane's own certificate for its TLS ports: issued by its authority, renewed at half life, and
-when the signing certificate has changed."""
+"""The control plane's own certificate for its TLS ports. Its authority issues it; it is renewed after half of
+its lifetime, and when the signing certificate changes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,9 @@ _LOG = logging.getLogger(__name__)
 
 
 class ServerCertificate:
-    """gRPC asks for it at every handshake, so it is renewed for the first connection after half its life;
-    connections that are open keep theirs. ``clock`` gives seconds since the epoch."""
+    """Provides the certificate to gRPC, which asks for it at every handshake. The first handshake after half
+    of the lifetime renews it; open connections keep the old one. ``clock`` returns seconds since the
+    epoch."""
 
     def __init__(
         self, authority: Authority, hosts: Sequence[str], *, clock: Callable[[], float] = time.time
@@ -30,15 +31,15 @@ class ServerCertificate:
         self._clock: Final = clock
         self._renew_at = 0.0
         self._signer = authority.signer
-        # gRPC calls from threads of its own.
+        # gRPC calls `_fetch` from its own threads.
         self._lock: Final = threading.Lock()
 
     def credentials(self) -> grpc.ServerCredentials:
-        """Raises `AuthorityUnavailableError` when there is none to begin with."""
+        """Raises `AuthorityUnavailableError` when the first certificate cannot be issued."""
         return grpc.dynamic_ssl_server_credentials(self._issue(), self._fetch)
 
     def _fetch(self) -> grpc.ServerCertificateConfiguration | None:
-        """None keeps the certificate there is."""
+        """Returns None to keep the current certificate."""
         with self._lock:
             if self._clock() < self._renew_at and self._authority.signer is self._signer:
                 return None
@@ -50,7 +51,7 @@ class ServerCertificate:
 
     def _issue(self) -> grpc.ServerCertificateConfiguration:
         self._signer = self._authority.signer
-        key = make_key()  # a new one each time: a leaked key is worth one lifetime
+        key = make_key()  # a new key each time: a leaked key is useful for one lifetime only
         issued = self._authority.issue_server(self._hosts, key.public_key())
         now = self._clock()
         self._renew_at = now + (issued.leaf.not_valid_after_utc.timestamp() - now) / 2

@@ -1,4 +1,5 @@
-"""The signing service of ``protos/ca.proto``: token in, CSR in, certificate out; every refusal in words."""
+"""The signing service of ``protos/ca.proto``: it authenticates a token, checks a CSR and returns a
+certificate, or an error with the reason."""
 
 from __future__ import annotations
 
@@ -34,7 +35,7 @@ _STATUS: Final = {
 
 
 class CertificateService(ca_pb2_grpc.CertificateServiceServicer):
-    """Serve it over TLS only: the token in the request's metadata is worth an identity."""
+    """Must be served over TLS only: a stolen token is enough to obtain a certificate for its identity."""
 
     def __init__(self, authority: Authority, authenticator: Authenticator, metrics: AuthorityMetrics) -> None:
         self._authority: Final = authority
@@ -62,7 +63,7 @@ class CertificateService(ca_pb2_grpc.CertificateServiceServicer):
         except AuthorityError as error:
             self._refusals[type(error)].inc()
             status = _STATUS[type(error)]
-            _LOG.warning("refused a certificate to %s: %s: %s", context.peer(), status.name, error)
+            _LOG.warning("rejected the certificate request of %s: %s: %s", context.peer(), status.name, error)
             await context.abort(status, str(error))
         self._metrics.issued.inc()
         return CreateCertificateResponse(
@@ -79,7 +80,9 @@ class CertificateService(ca_pb2_grpc.CertificateServiceServicer):
         identity = (await self._authenticator.authenticate(metadata)).identity
         key = csr.accept_key(request.csr, identity)
         if request.requested_lifetime_s < 0:
-            raise InvalidRequestError(f"a lifetime of {request.requested_lifetime_s} s was asked for")
+            raise InvalidRequestError(
+                f"the requested lifetime of {request.requested_lifetime_s} s is negative"
+            )
         issued = self._authority.issue_workload(identity, key, float(request.requested_lifetime_s))
         _LOG.info("issued a certificate for %s, valid until %s", identity, issued.leaf.not_valid_after_utc)
         return issued

@@ -1,4 +1,4 @@
-"""The certificate and key that sign, and what must be true of them before they do: no I/O."""
+"""The signing certificate and its key, and the checks that they must pass before they are used. No I/O."""
 
 from __future__ import annotations
 
@@ -30,8 +30,9 @@ _ROOT_LIFETIME_S: Final = 10 * 365 * 24 * 3600.0  # istiod's
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signer:
-    """``intermediates`` lead from the signing certificate, itself excluded, up to but without the root.
-    ``roots`` is the trust bundle: several at once while a root is being replaced."""
+    """A signing certificate with its key and chain. ``intermediates`` are the certificates between the
+    signing certificate and the root, without both. ``roots`` is the trust bundle; it has several roots while
+    a root is being replaced."""
 
     certificate: x509.Certificate
     key: PrivateKey
@@ -44,16 +45,17 @@ class Signer:
 
     @property
     def expires(self) -> datetime:
-        """When the first certificate of the chain ends: nothing that was signed is valid after it."""
+        """When the first certificate of the chain expires: no certificate that it signed is valid after
+        that."""
         return min(c.not_valid_after_utc for c in (self.certificate, *self.intermediates))
 
     @property
     def described(self) -> str:
-        """For people."""
+        """The signing certificate, for log messages."""
         return _describe(self.certificate)
 
     def is_same_as(self, other: Signer) -> bool:
-        """A key goes with its certificate."""
+        """Compares certificates only: the same certificate has the same key."""
         return (self.certificate, self.intermediates, self.roots) == (
             other.certificate,
             other.intermediates,
@@ -68,7 +70,7 @@ class Signer:
 
 @dataclass(frozen=True, slots=True)
 class Pem:
-    """``origin``, a file or a Secret's key, is what errors name."""
+    """PEM text. ``origin`` names the file, or the key of the Secret, in error texts."""
 
     content: bytes
     origin: str
@@ -77,7 +79,7 @@ class Pem:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignerPems:
     """A signing certificate and its key. ``chain`` holds the intermediates above it, ``roots`` the trust
-    bundle; both may be omitted when the certificate is itself a root. ``more_roots`` are trusted beside."""
+    bundle; both may be omitted when the certificate is a root. ``more_roots`` are trusted in addition."""
 
     certificate: Pem
     key: Pem
@@ -87,14 +89,14 @@ class SignerPems:
 
 
 def make_root(trust_domain: str, now: float) -> tuple[bytes, bytes]:
-    """A new self-signed root and its key, both PEM."""
+    """Returns a new self-signed root and its key, both as PEM."""
     key = make_key()
     template = root_certificate(trust_domain, key.public_key(), validity(now, _ROOT_LIFETIME_S))
     return template.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM), private_key_pem(key)
 
 
 def own_root(certificate: Pem, key: Pem, now: float, more_roots: Pem | None = None) -> Signer:
-    """What `make_root` has made once. Raises `SettingsError`."""
+    """Returns the signer for a stored root that `make_root` created. Raises `SettingsError`."""
     found = len(_parse_certificates(certificate))
     if found != 1:
         raise SettingsError(f"{certificate.origin}: expected one certificate, found {found}")
@@ -102,14 +104,15 @@ def own_root(certificate: Pem, key: Pem, now: float, more_roots: Pem | None = No
 
 
 def parse_signer(pems: SignerPems, now: float) -> Signer:
-    """A root or an intermediate. Raises `SettingsError` for what cannot sign at ``now``."""
+    """Returns the signer for a root or an intermediate. Raises `SettingsError` when it cannot sign at ``now``
+    (seconds since the epoch)."""
     certificate = _parse_certificates(pems.certificate)[0]
     key = _parse_key(pems.key)
     own = (certificate,) if pems.roots is None and _self_signed(certificate) else ()
     roots = (*own, *_parse_optional(pems.roots), *_parse_optional(pems.more_roots))
     if not roots:
         raise SettingsError(
-            f"{pems.certificate.origin} is not self-signed: name the root it chains to with --root-cert"
+            f"{pems.certificate.origin} is not self-signed: set --root-cert to the root that it chains to"
         )
     # istiod's cert-chain.pem begins with the signing certificate and may end with the root.
     intermediates = tuple(c for c in _parse_optional(pems.chain) if c != certificate and c not in roots)
@@ -138,12 +141,12 @@ def _require_authority(certificate: x509.Certificate, origin: str) -> None:
         ) from error
     if not may_sign:
         raise SettingsError(
-            f"{origin}: {_describe(certificate)} is not an authority's: it may not sign others"
+            f"{origin}: {_describe(certificate)} is not a CA certificate: it must not sign other certificates"
         )
 
 
 def _may_sign(extensions: x509.Extensions) -> bool:
-    """RFC 5280 4.2.1.9 and 4.2.1.3: otherwise verifiers reject what the certificate has signed."""
+    """RFC 5280 sections 4.2.1.9 and 4.2.1.3. Verifiers reject the certificates of a signer without these."""
     try:
         constraints = extensions.get_extension_for_class(x509.BasicConstraints).value
         if not constraints.ca:
@@ -173,7 +176,7 @@ def _require_chain(signer: Signer, origin: str, now: float) -> None:
     for below, above in itertools.pairwise(links):
         if not _issued(below, above):
             raise SettingsError(
-                f"{origin}: {_describe(below)} is not issued by {_describe(above)}, next in the chain"
+                f"{origin}: {_describe(below)} is not issued by the next in the chain, {_describe(above)}"
             )
     anchors = [root for root in signer.roots if _issued(links[-1], root)]
     if not anchors:
@@ -219,7 +222,7 @@ def _parse_certificates(pem: Pem) -> tuple[x509.Certificate, ...]:
     try:
         return tuple(x509.load_pem_x509_certificates(pem.content))
     except MALFORMED as error:
-        raise SettingsError(f"{pem.origin}: no PEM certificate: {error}") from error
+        raise SettingsError(f"{pem.origin}: not a PEM certificate: {error}") from error
 
 
 def _unique(certificates: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:

@@ -1,4 +1,5 @@
-"""The certificate and key that sign, from files: a self-signed root of our own, or what the operator gave."""
+"""The signing certificate and its key from files: the generated self-signed root, or files of the
+operator."""
 
 from __future__ import annotations
 
@@ -10,15 +11,15 @@ from controlplane.ca import state_files
 from controlplane.ca.signer import Pem, Signer, SignerPems, make_root, own_root, parse_signer
 from controlplane.errors import SettingsError
 
-# One file for both, so that a key never meets another start's certificate.
+# One file for the certificate and the key, so that they always belong together.
 ROOT_FILE: Final = "root-ca.pem"
-# For clients, without the key.
+# For clients: the trust bundle, without a key.
 TRUST_BUNDLE_FILE: Final = "root-cert.pem"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignerFiles:
-    """As `SignerPems`."""
+    """The paths of the parts of a `SignerPems`."""
 
     certificate: Path
     key: Path
@@ -29,21 +30,21 @@ class SignerFiles:
 def load_or_create_root(
     state_dir: Path, trust_domain: str, now: float, more_roots: Path | None = None
 ) -> Signer:
-    """Our own root, made when the state folder has none. ``more_roots`` are trusted beside it. Raises
-    `SettingsError`."""
+    """Returns the signer for the generated root. Generates the root when the state folder has none.
+    ``more_roots`` are trusted in addition. Raises `SettingsError`."""
     state_files.load_or_create(state_dir / ROOT_FILE, lambda: b"".join(make_root(trust_domain, now)))
     return load_root(state_dir, now, more_roots)
 
 
 def load_root(state_dir: Path, now: float, more_roots: Path | None = None) -> Signer:
-    """As `load_or_create_root`, where the root must be there. Raises `SettingsError`."""
+    """Like `load_or_create_root`, but the root must exist. Raises `SettingsError`."""
     path = state_dir / ROOT_FILE
     pem = Pem(state_files.read_secret(path), str(path))
     return own_root(pem, pem, now, read_pem(more_roots))
 
 
 def load_signer(files: SignerFiles, now: float) -> Signer:
-    """A given root or intermediate. Raises `SettingsError`."""
+    """Returns the signer for the operator's root or intermediate. Raises `SettingsError`."""
     pems = SignerPems(
         certificate=_read(files.certificate),
         key=Pem(state_files.read_secret(files.key), str(files.key)),
@@ -54,7 +55,7 @@ def load_signer(files: SignerFiles, now: float) -> Signer:
 
 
 def read_pem(path: Path | None) -> Pem | None:
-    """None where there is no path. Raises `SettingsError`."""
+    """Returns None when ``path`` is None. Raises `SettingsError`."""
     return None if path is None else _read(path)
 
 

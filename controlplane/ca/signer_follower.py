@@ -1,4 +1,4 @@
-"""Follows the stored signing certificate: mounted files and Secrets may be replaced while a process runs."""
+"""Watches the stored signing certificate: mounted files and Secrets can change while the process runs."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ _LOG = logging.getLogger(__name__)
 
 
 class SignerFollower:
-    """``reload`` gives the signer as it is stored now; ``on_change`` is called when the authority uses
-    another, and again while it raises `SettingsError`. Where the stored one cannot be read, or cannot sign,
-    the one in use stays, and the log says so once."""
+    """Gives the authority the signer that is stored. ``reload`` reads it. ``on_change`` is called after the
+    authority's signer has changed; if it raises `SettingsError`, it is called again at the next interval.
+    When the stored signer cannot be read or cannot sign, the current one stays in use, and a warning is
+    logged once."""
 
     def __init__(
         self,
@@ -35,7 +36,7 @@ class SignerFollower:
         self._told = True
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Runs until cancelled."""
         while True:
             await asyncio.sleep(self._interval_s)
             await self.look()
@@ -45,7 +46,9 @@ class SignerFollower:
             self._take(await self._reload())
         except (SettingsError, UnreachableError, RefusedError) as error:
             if str(error) != self._complaint:
-                _LOG.warning("the stored signing certificate cannot be used, the one in use stays: %s", error)
+                _LOG.warning(
+                    "the stored signing certificate cannot be used; the current one stays in use: %s", error
+                )
             self._complaint = str(error)
         else:
             self._complaint = ""
@@ -55,11 +58,11 @@ class SignerFollower:
         if not signer.is_same_as(old):
             self._authority.use(signer)
             self._told = False
-            _LOG.info("certificates are signed by %s from now on", signer.described)
+            _LOG.info("new certificates are signed by %s", signer.described)
             if not signer.is_trusted_by(old.roots):
                 _LOG.warning(
-                    "its root was not among the mesh's roots: workloads trust the certificates that it signs "
-                    "only after they have renewed their own; add a root before it signs"
+                    "the root of the new signing certificate was not in the trust bundle: workloads trust "
+                    "its certificates only after they renew their own; add a root before you sign with it"
                 )
         if not self._told:
             self._on_change()

@@ -1,4 +1,4 @@
-"""The certificate and key that sign, from Secrets of a cluster: for all replicas the same."""
+"""The signing certificate and its key from Kubernetes Secrets, shared by all replicas."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from controlplane.ca.signer import Pem, Signer, SignerPems, make_root, own_root,
 from controlplane.errors import RefusedError, SettingsError
 from controlplane.kubernetes.api import Document, KubernetesApi
 
-# Istio's name and meaning: a signing certificate that the operator plugs in.
+# The Secret of Istio's "plug in CA certificates": the operator's signing certificate.
 PLUGGED_IN_SECRET: Final = "cacerts"
-# A root of our own, as istiod keeps its own in istio-ca-secret.
+# The generated root, the counterpart of istiod's istio-ca-secret.
 OWN_SECRET: Final = "outrigger-ca-secret"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Keys:
-    """What the parts of a signer are called in a Secret."""
+    """The keys of a Secret that hold the parts of a signer."""
 
     certificate: str
     key: str
@@ -30,7 +30,8 @@ class _Keys:
 _ISTIO: Final = _Keys(
     certificate="ca-cert.pem", key="ca-key.pem", chain="cert-chain.pem", roots="root-cert.pem"
 )
-# Type kubernetes.io/tls, which istiod takes as well: the certificate is followed by its chain.
+# A Secret of type kubernetes.io/tls, which istiod accepts too: its tls.crt holds the certificate and the
+# chain.
 _TLS: Final = _Keys(certificate="tls.crt", key="tls.key", chain="tls.crt", roots="ca.crt")
 
 _NOT_FOUND: Final = 404
@@ -39,7 +40,7 @@ _CONFLICT: Final = 409
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignerSecrets:
-    """The Secrets of ``namespace``. ``more_roots`` are trusted beside those that they hold."""
+    """The Secrets of ``namespace``. ``more_roots`` are trusted in addition to the roots in the Secrets."""
 
     api: KubernetesApi
     namespace: str
@@ -47,11 +48,11 @@ class SignerSecrets:
     more_roots: Pem | None = None
 
     async def load_or_create(self, now: float) -> Signer:
-        """What is plugged in; else our own root, made where there is none. Of replicas that start at once,
-        one creates it, and all of them read it.
+        """Returns the operator's signer, or else the generated root. Generates the root when the Secret is
+        missing; of replicas that start at the same time, one creates the Secret and all of them read it.
 
-        Raises `SettingsError` for a Secret that cannot sign, `UnreachableError` and `RefusedError`, after
-        which it may be tried again.
+        Raises `SettingsError` for a Secret that cannot sign. Raises `UnreachableError` and `RefusedError`,
+        after which the caller can try again.
         """
         plugged_in = await self._find(PLUGGED_IN_SECRET)
         if plugged_in is not None:
@@ -59,8 +60,8 @@ class SignerSecrets:
         return self._own_root(await self._find(OWN_SECRET) or await self._create(now), now)
 
     async def reload(self, current: Signer, now: float) -> Signer:
-        """The signer that is stored now, where ``current`` is in use. A Secret that was deleted changes
-        nothing: it may be about to be replaced. Creates nothing; raises as `load_or_create`."""
+        """Returns the stored signer. Returns ``current`` when the Secret was deleted: it may be about to be
+        replaced. Creates nothing; raises the errors of `load_or_create`."""
         plugged_in = await self._find(PLUGGED_IN_SECRET)
         if plugged_in is not None:
             return parse_signer(self._plugged_in(plugged_in), now)
@@ -118,7 +119,7 @@ class SignerSecrets:
     def _pem(self, secret: Document, key: str) -> Pem:
         where = f"Secret {self.namespace}/{secret['metadata']['name']}"
         if key not in _data(secret):
-            raise SettingsError(f"{where} has no {key}")
+            raise SettingsError(f"{where}: the key {key} is missing")
         try:
             content = base64.b64decode(_data(secret)[key], validate=True)
         except (ValueError, TypeError) as error:
@@ -131,5 +132,5 @@ class SignerSecrets:
 
 
 def _data(secret: Document) -> Mapping[str, Any]:
-    """A Secret without any has null, or nothing."""
+    """The data of a Secret. The field is null or missing in an empty Secret."""
     return secret.get("data") or {}

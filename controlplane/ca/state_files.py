@@ -1,4 +1,5 @@
-"""Keys and certificates in files: created once or replaced whole, secrets for their owner alone."""
+"""Files of keys and certificates. They are created once or replaced atomically; only the owner can read
+secrets."""
 
 from __future__ import annotations
 
@@ -15,8 +16,9 @@ _OTHERS = stat.S_IRWXG | stat.S_IRWXO
 
 
 def load_or_create(path: Path, make: Callable[[], bytes]) -> bytes:
-    """The content of ``path``, made first when there is none. Of processes that start at once, one's content
-    wins, whole, and all of them read it. Raises `SettingsError`."""
+    """Returns the content of ``path``. Creates the file with the result of ``make`` when it does not exist;
+    of processes that start at the same time, one creates the file and all of them read it. Raises
+    `SettingsError`."""
     try:
         _make_folder(path.parent)
         if not path.exists():
@@ -27,7 +29,8 @@ def load_or_create(path: Path, make: Callable[[], bytes]) -> bytes:
 
 
 def read_secret(path: Path) -> bytes:
-    """Raises `SettingsError` when the file cannot be read, or when others could read or have written it."""
+    """Raises `SettingsError` when the file cannot be read, belongs to another user, or is accessible to
+    others."""
     try:
         with path.open("rb") as file:
             found = os.fstat(file.fileno())
@@ -36,16 +39,16 @@ def read_secret(path: Path) -> bytes:
         raise SettingsError(f"cannot read {path}: {error.strerror}") from error
     mode = stat.S_IMODE(found.st_mode)
     if found.st_uid not in (0, os.geteuid()):
-        raise SettingsError(f"{path} holds a private key, but belongs to the user {found.st_uid}")
+        raise SettingsError(f"{path} contains a private key, but belongs to user {found.st_uid}")
     if mode & _OTHERS:
         raise SettingsError(
-            f"{path} holds a private key, but its mode {mode:04o} opens it to others: chmod 600 it"
+            f"{path} contains a private key, but its mode {mode:04o} allows access to others: chmod 600 it"
         )
     return content
 
 
 def replace(path: Path, content: bytes, *, mode: int) -> None:
-    """Writes a file that is whole at any moment for those who read it. Raises `SettingsError`."""
+    """Replaces a file atomically: a reader sees the old or the new content. Raises `SettingsError`."""
     try:
         _make_folder(path.parent)
         with _draft(path, content, mode) as draft:
@@ -59,14 +62,15 @@ def _make_folder(folder: Path) -> None:
 
 
 def _create_once(path: Path, content: bytes) -> None:
-    # A link, unlike a rename, fails when the name is taken.
+    # Unlike a rename, a link fails when the file exists.
     with _draft(path, content, 0o600) as draft, contextlib.suppress(FileExistsError):
         os.link(draft, path)
 
 
 @contextlib.contextmanager
 def _draft(path: Path, content: bytes, mode: int) -> Iterator[str]:
-    """The whole content on disk, beside ``path``; nobody else could open it meanwhile. It goes away again."""
+    """Writes the content to a temporary file in the folder of ``path`` and yields its path. The file has mode
+    0600 while it is written, and is removed afterwards."""
     descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")  # its mode is 0600
     try:
         with os.fdopen(descriptor, "wb") as file:

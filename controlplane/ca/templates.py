@@ -1,4 +1,4 @@
-"""What the certificates say, decided purely: no key signs here, and no clock is read.
+"""The contents of the certificates. Pure functions: they do not sign and do not read a clock.
 
 https://github.com/spiffe/spiffe/blob/main/standards/X509-SVID.md
 """
@@ -19,22 +19,23 @@ from protos.spiffe import SpiffeId
 
 # A peer's clock may be behind ours by this much (istiod's grace period).
 CLOCK_SKEW_S: Final = 120.0
-# ... but never by more than this share of the lifetime: half life, counted from not_before, must stay
-# near the middle of what is left even when a certificate lives for seconds.
+# The backdating is at most this share of the lifetime. Sidecars renew at half of the time between not_before
+# and not_after; this keeps that moment near the middle of the remaining lifetime, also for lifetimes of
+# seconds.
 _MAX_SKEW_SHARE: Final = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Validity:
-    """X.509 keeps whole seconds."""
+    """A period of validity. X.509 has a resolution of one second."""
 
     not_before: datetime
     not_after: datetime
 
 
 def validity(now: float, lifetime_s: float, signer_expires: datetime | None = None) -> Validity:
-    """Backdated for clocks that are behind; cut at the signer's own end, after which nobody would accept the
-    certificate. ``now``: seconds since the epoch."""
+    """Returns a validity that begins a little before ``now`` (seconds since the epoch), for clocks that are
+    behind, and ends at the latest when the signer expires: no verifier accepts the certificate after that."""
     start = datetime.fromtimestamp(now, UTC)
     skew = timedelta(seconds=min(CLOCK_SKEW_S, lifetime_s * _MAX_SKEW_SHARE))
     end = start + timedelta(seconds=lifetime_s)
@@ -47,7 +48,7 @@ def validity(now: float, lifetime_s: float, signer_expires: datetime | None = No
 
 
 def root_certificate(trust_domain: str, key: PublicKey, valid: Validity) -> x509.CertificateBuilder:
-    """A root names its trust domain as a SPIFFE id without a path (X509-SVID 2)."""
+    """A root certificate. It names its trust domain as a SPIFFE id without a path (X509-SVID section 2)."""
     subject = x509.Name([x509.NameAttribute(NameOID.ORGANIZATION_NAME, trust_domain[:64])])
     return (
         _certificate(subject, subject, key, valid)
@@ -63,7 +64,7 @@ def root_certificate(trust_domain: str, key: PublicKey, valid: Validity) -> x509
 def workload_certificate(
     identity: SpiffeId, key: PublicKey, issuer: x509.Certificate, valid: Validity
 ) -> x509.CertificateBuilder:
-    """An X.509-SVID: exactly one URI, no subject, for both sides of mutual TLS."""
+    """An X.509-SVID: exactly one URI and no subject, for both sides of mutual TLS."""
     usages = [ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH]
     return _leaf([x509.UniformResourceIdentifier(str(identity))], usages, key, issuer, valid)
 
@@ -71,8 +72,8 @@ def workload_certificate(
 def server_certificate(
     hosts: Sequence[str], key: PublicKey, issuer: x509.Certificate, valid: Validity
 ) -> x509.CertificateBuilder:
-    """The control plane's own; ``hosts`` are DNS names and IP addresses. It carries no SPIFFE id, so it can
-    never stand for a workload."""
+    """The control plane's own certificate; ``hosts`` are DNS names and IP addresses. It has no SPIFFE id, so
+    no peer can take it for a workload's certificate."""
     return _leaf([_host_name(host) for host in hosts], [ExtendedKeyUsageOID.SERVER_AUTH], key, issuer, valid)
 
 
@@ -109,7 +110,7 @@ def _certificate(
 
 
 def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
-    """A leaf signs handshakes, an authority signs certificates, neither does the other's."""
+    """A leaf signs handshakes only, an authority signs certificates only."""
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
         key_cert_sign=signs_certificates,

@@ -1,4 +1,5 @@
-"""Whom a Kubernetes token proves: the API server that issued it is asked (authentication.k8s.io/v1)."""
+"""Authenticates Kubernetes tokens with the API server that issued them (TokenReview,
+authentication.k8s.io/v1)."""
 
 from __future__ import annotations
 
@@ -11,19 +12,19 @@ from controlplane.kubernetes.api import Document, Writer
 from controlplane.model.proxy import Caller
 
 _TOKEN_REVIEWS: Final = "/apis/authentication.k8s.io/v1/tokenreviews"
-# A whole mesh may come back at once; the API server has others to serve.
+# All sidecars of a mesh may reconnect at once; this limits the load on the API server.
 _MAX_REVIEWS: Final = 32
-# Less than the 10 s that a sidecar waits: it should hear why.
+# Less than the 10 s that a sidecar waits, so that it receives the reason.
 _TIMEOUT_S: Final = 5.0
-# Which Pod a token is bound to: UserInfo.extra, whose values are lists.
+# Keys of UserInfo.extra that name the Pod that a token is bound to. The values are lists.
 _POD_NAME: Final = "authentication.kubernetes.io/pod-name"
 _POD_UID: Final = "authentication.kubernetes.io/pod-uid"
 
 
 class TokenReviewer:
-    """An `Authenticator`. Nothing is remembered: a token is good only as long as its pod is there, which the
-    API server alone knows, and it remembers its answer for 10 s already. A sidecar asks at half the life of
-    its certificate, and when it connects, so there is little to save."""
+    """An `Authenticator`. It caches nothing: a token is valid only while its pod exists, which only the API
+    server knows, and the API server caches its answer for 10 s. A sidecar sends its token only when it
+    connects and when it renews its certificate, so a cache would save little."""
 
     def __init__(self, api: Writer, trust_domain: str, *, timeout_s: float = _TIMEOUT_S) -> None:
         self._api: Final = api
@@ -32,17 +33,18 @@ class TokenReviewer:
         self._reviews: Final = asyncio.Semaphore(_MAX_REVIEWS)
 
     async def authenticate(self, metadata: Metadata) -> Caller:
-        """Raises `UnauthenticatedError`, and `AuthorityUnavailableError` where the API server is away."""
+        """Raises `UnauthenticatedError`, and `AuthorityUnavailableError` when the API server cannot be
+        reached."""
         token = bearer_token(metadata)
         try:
             async with asyncio.timeout(self._timeout_s), self._reviews:
                 review = await self._api.create(_TOKEN_REVIEWS, _review_of(token))
         except TimeoutError as error:
             raise AuthorityUnavailableError(
-                f"the API server has not reviewed the token within {self._timeout_s:g} s"
+                f"the API server did not review the token within {self._timeout_s:g} s"
             ) from error
         except KubernetesError as error:
-            raise AuthorityUnavailableError(f"the API server reviews no tokens now: {error}") from error
+            raise AuthorityUnavailableError(f"the API server cannot review tokens now: {error}") from error
         user = _user_of(review.get("status"))
         extra = user.get("extra") or {}
         return Caller(
@@ -61,17 +63,17 @@ def _review_of(token: str) -> Document:
 
 
 def _user_of(status: Any) -> Document:
-    """An authenticated user, from a TokenReviewStatus."""
+    """Returns the authenticated user of a TokenReviewStatus. Raises `UnauthenticatedError`."""
     match status:
         case {"authenticated": True, "audiences": [*audiences], **rest} if AUDIENCE in audiences:
             return _user(rest.get("user"))
         case {"authenticated": True}:
-            # An API server that knows no audiences ignores ours, and says none.
-            raise UnauthenticatedError(f"the token is good, but not for the audience {AUDIENCE!r}")
+            # An API server that does not support audiences ignores the requested one and returns none.
+            raise UnauthenticatedError(f"the token is not for the audience {AUDIENCE!r}")
         case {"error": str(reason)}:
-            raise UnauthenticatedError(f"the token proves nothing: {reason}")
+            raise UnauthenticatedError(f"the token is invalid: {reason}")
         case _:
-            raise UnauthenticatedError("the token proves nothing: the API server does not know it")
+            raise UnauthenticatedError("the token is invalid: the API server does not know it")
 
 
 def _user(user: Any) -> Document:
@@ -79,16 +81,17 @@ def _user(user: Any) -> Document:
         case {"username": str()}:
             return dict(user)
         case _:
-            raise UnauthenticatedError("the token is good, but the API server names no user")
+            raise UnauthenticatedError("the token is valid, but the API server returned no user name")
 
 
 def _only(extra: Any, key: str) -> str:
-    """The one value of a key of UserInfo.extra; "" where it is not there. Raises `UnauthenticatedError` for
-    anything else: a token that is bound to a Pod must not count as one that is not."""
+    """Returns the single value of a key of UserInfo.extra, or "" when the key is missing. Raises
+    `UnauthenticatedError` for any other value, so that a token that is bound to a Pod is never treated as
+    unbound."""
     match extra.get(key) if isinstance(extra, dict) else extra:
         case None | []:
             return ""
         case [str(value)]:
             return value
         case other:
-            raise UnauthenticatedError(f"the token is good, but the API server says {key} {other!r:.80}")
+            raise UnauthenticatedError(f"the API server returned an invalid {key}: {other!r:.80}")

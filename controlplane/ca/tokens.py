@@ -1,6 +1,6 @@
 """Bearer tokens that prove a service account: signed by `outrigger token`, verified by the authority.
 
-Their claims are those of a Kubernetes service account token, so that one reader understands both.
+The claims are those of a Kubernetes service account token, so the same code reads both.
 """
 
 from __future__ import annotations
@@ -27,14 +27,15 @@ from protos.spiffe import SpiffeId
 TOKEN_KEY_FILE: Final = "token-key.pem"
 ISSUER: Final = "outrigger"
 
-# The verifier alone decides the algorithm; the token's header has no say (RFC 8725 3.1).
+# The verifier chooses the algorithm and ignores the one in the token's header (RFC 8725 section 3.1).
 _ALGORITHMS: Final = ("ES256",)
 _LEEWAY_S: Final = 10
 _MAX_VERIFIED_TOKENS: Final = 4096
 
 
 def load_or_create_token_key(state_dir: Path) -> ECKey:
-    """The key that both signs and verifies; made when the state folder has none. Raises `SettingsError`."""
+    """Returns the key that signs and verifies tokens. Generates it when the state folder has none. Raises
+    `SettingsError`."""
     path = state_dir / TOKEN_KEY_FILE
     pem = state_files.load_or_create(path, lambda: private_key_pem(make_key()))
     try:
@@ -42,13 +43,16 @@ def load_or_create_token_key(state_dir: Path) -> ECKey:
     except (JoseError, ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise SettingsError(f"{path}: not a PEM EC private key: {error}") from error
     if key.curve_name != "P-256" or not key.is_private:
-        raise SettingsError(f"{path}: ES256 needs a private key on P-256")
+        raise SettingsError(f"{path}: ES256 requires a private key on P-256")
     return key
 
 
 def create_token(key: ECKey, namespace: str, service_account: str, *, lifetime_s: float, now: float) -> str:
-    """Raises ``ValueError`` for names that no SPIFFE id can hold."""
-    SpiffeId("cluster.local", namespace, service_account)  # the names are checked, whatever the trust domain
+    """Returns a signed token. ``now`` is in seconds since the epoch. Raises ``ValueError`` for names that are
+    invalid in a SPIFFE id."""
+    SpiffeId(
+        "cluster.local", namespace, service_account
+    )  # checks the names; the trust domain does not matter
     claims = {
         "iss": ISSUER,
         "sub": f"system:serviceaccount:{namespace}:{service_account}",
@@ -61,14 +65,14 @@ def create_token(key: ECKey, namespace: str, service_account: str, *, lifetime_s
 
 
 class TokenVerifier:
-    """An `Authenticator` for what `create_token` makes. Verified tokens are remembered until they expire, the
-    least recently used forgotten first: every sidecar comes back with the same token at half life."""
+    """An `Authenticator` for the tokens of `create_token`. It caches verified tokens until they expire (least
+    recently used), because a sidecar sends the same token at each renewal."""
 
     def __init__(self, key: ECKey, trust_domain: str, *, clock: Callable[[], float] = time.time) -> None:
         self._key: Final = key
         self._trust_domain: Final = trust_domain
         self._clock: Final = clock
-        # By digest: memory should not hold what could be replayed.
+        # Keyed by digest, so that memory holds no usable tokens.
         self._verified: Final[OrderedDict[bytes, tuple[SpiffeId, float]]] = OrderedDict()
 
     async def authenticate(self, metadata: Metadata) -> Caller:
@@ -76,7 +80,7 @@ class TokenVerifier:
         return Caller(identity=self.verify(bearer_token(metadata)))
 
     def verify(self, token: str) -> SpiffeId:
-        """Raises `UnauthenticatedError` with the reason; never repeats the token."""
+        """Raises `UnauthenticatedError` with the reason. The text never contains the token."""
         digest = hashlib.sha256(token.encode("utf-8", "replace")).digest()
         known = self._verified.get(digest)
         if known is not None and self._clock() < known[1] + _LEEWAY_S:
@@ -106,11 +110,11 @@ class TokenVerifier:
         except ExpiredTokenError as error:
             raise UnauthenticatedError("the token has expired") from error
         except (JoseError, ValueError, TypeError, RecursionError) as error:
-            raise UnauthenticatedError(f"the token proves nothing: {error}") from error
+            raise UnauthenticatedError(f"the token is invalid: {error}") from error
         return claims
 
     def _identity(self, claims: Mapping[str, Any]) -> SpiffeId:
-        """The subject and the ``kubernetes.io`` claim must tell the same."""
+        """The ``sub`` and ``kubernetes.io`` claims must name the same service account."""
         identity = service_account_identity(str(claims["sub"]), self._trust_domain)
         match claims.get("kubernetes.io"):
             case {"namespace": identity.namespace, "serviceaccount": {"name": identity.service_account}}:

@@ -137,7 +137,7 @@ GOOD = csr_pem()
 @pytest.mark.parametrize(
     ("csr", "status", "words", "counter"),
     [
-        ("hello", "INVALID_ARGUMENT", "the CSR does not parse", "citadel_server_csr_parsing_err_count"),
+        ("hello", "INVALID_ARGUMENT", "the CSR cannot be parsed", "citadel_server_csr_parsing_err_count"),
         (
             csr_pem(rsa.generate_private_key(65537, 1024)),
             "INVALID_ARGUMENT",
@@ -147,7 +147,7 @@ GOOD = csr_pem()
         (
             csr_pem(uris=("spiffe://cluster.local/ns/istio-system/sa/admin",)),
             "PERMISSION_DENIED",
-            "the CSR asks for 'spiffe://cluster.local/ns/istio-system/sa/admin', but the token proves "
+            "the CSR requests 'spiffe://cluster.local/ns/istio-system/sa/admin', but the token belongs to "
             + REVIEWS,
             "citadel_server_id_extraction_err_count",
         ),
@@ -159,7 +159,7 @@ GOOD = csr_pem()
         ),
     ],
 )
-async def test_a_bad_csr_is_refused_with_a_status_words_a_log_line_and_a_count(
+async def test_a_bad_csr_is_rejected_with_a_status_a_reason_a_log_line_and_a_count(
     control_plane: ControlPlane,
     caplog: pytest.LogCaptureFixture,
     csr: str,
@@ -181,9 +181,9 @@ async def test_a_bad_csr_is_refused_with_a_status_words_a_log_line_and_a_count(
     ("headers", "words"),
     [
         ((), "expected one authorization header with a token, found 0"),
-        (("Bearer a.b.c",), "the token proves nothing"),
+        (("Bearer a.b.c",), "the token is invalid"),
         (("Bearer ",), "the bearer token is empty"),
-        (("Basic dXNlcjpwYXNz",), "holds no bearer token"),
+        (("Basic dXNlcjpwYXNz",), "does not contain a bearer token"),
         (("Bearer a", "Bearer b"), "expected one authorization header with a token, found 2"),
     ],
 )
@@ -203,7 +203,7 @@ async def test_an_expired_and_a_foreign_token_are_refused(
     expired = control_plane.token(lifetime_s=-60)
     foreign_key = load_or_create_token_key(tmp_path / "elsewhere")
     foreign = create_token(foreign_key, "bookinfo", "reviews", lifetime_s=60, now=time.time())
-    for token, words in ((expired, "the token has expired"), (foreign, "the token proves nothing")):
+    for token, words in ((expired, "the token has expired"), (foreign, "the token is invalid")):
         with pytest.raises(grpc.aio.AioRpcError) as refusal:
             await control_plane.request(GOOD, f"Bearer {token}")
         assert refusal.value.code() is grpc.StatusCode.UNAUTHENTICATED

@@ -309,4 +309,4 @@ def test_a_key_that_others_can_read_is_one_line_and_code_1(tmp_path: Path) -> No
     key.write_text("")
     os.chmod(key, 0o644)
     line = start_and_fail(tmp_path)
-    assert "root-ca.pem holds a private key, but its mode 0644 opens it to others" in line
+    assert "root-ca.pem contains a private key, but its mode 0644 allows access to others" in line

@@ -488,7 +488,7 @@ async def test_a_proxy_that_hangs_up_is_not_a_failure(mesh: Mesh) -> None:
 async def known_tokens(metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
     token = dict(metadata).get("authorization")
     if token is None:
-        raise UnauthenticatedError("there is no bearer token")
+        raise UnauthenticatedError("the bearer token is missing")
     if token == "Bearer unheard":
         raise AuthorityUnavailableError("nobody can tell whose token it is")
     if token != "Bearer reviews":

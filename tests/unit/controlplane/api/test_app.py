@@ -87,7 +87,7 @@ async def test_the_process_is_healthy_before_it_is_ready() -> None:
     assert (await get("/healthz", snapshot=lambda: None)).status_code == 200
     not_ready = await get("/ready", snapshot=lambda: None)
     assert not_ready.status_code == 503
-    assert not_ready.json() == {"detail": "the resources are not read yet"}
+    assert not_ready.json() == {"detail": "the resources have not been read yet"}
     assert (await get("/ready")).text == "ready\n"
 
 
@@ -155,11 +155,11 @@ async def test_syncz_and_config_dump_show_connected_proxies() -> None:
         (
             "/debug/nothing",
             404,
-            "there is no '/debug/nothing' here; there are /healthz, /ready, /debug/syncz",
+            "'/debug/nothing' does not exist; the paths are /healthz, /ready, /debug/syncz",
         ),
     ],
 )
-async def test_errors_are_in_words(path: str, status: int, words: str) -> None:
+async def test_errors_have_a_description(path: str, status: int, words: str) -> None:
     answer = await get(path)
     assert answer.status_code == status
     assert words in answer.json()["detail"]

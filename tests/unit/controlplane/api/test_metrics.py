@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 from controlplane.api.metrics import metrics_app, render
 
 
-def test_counters_go_by_istiods_names() -> None:
+def test_counters_have_istiods_names() -> None:
     registry = CollectorRegistry()
     Counter("pilot_xds_pushes", "Pushes.", ["type"], registry=registry).labels(type="cds").inc(2)
     Counter("citadel_server_csr_count", "CSRs.", registry=registry).inc()

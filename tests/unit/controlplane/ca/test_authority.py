@@ -39,7 +39,7 @@ def lifetime_s(authority: Authority, requested_s: float) -> float:
     return leaf.not_valid_after_utc.timestamp() - NOW
 
 
-def test_a_lifetime_is_the_default_or_what_was_asked_for_up_to_the_maximum(signer: Signer) -> None:
+def test_a_lifetime_is_the_default_or_the_requested_one_up_to_the_maximum(signer: Signer) -> None:
     authority = Authority(signer, default_lifetime_s=DAY, max_lifetime_s=2 * DAY, clock=Clock())
     assert lifetime_s(authority, 0) == DAY
     assert lifetime_s(authority, 5) == 5
@@ -108,13 +108,13 @@ def test_an_independent_verifier_accepts_the_certificate(signer: Signer) -> None
 @pytest.mark.parametrize(
     "key", [ed25519.Ed25519PrivateKey.generate(), ec.generate_private_key(ec.SECP384R1())]
 )
-def test_the_certificate_holds_the_callers_key(signer: Signer, key: PrivateKey) -> None:
+def test_the_certificate_contains_the_callers_key(signer: Signer, key: PrivateKey) -> None:
     leaf = Authority(signer, clock=Clock()).issue_workload(REVIEWS, key.public_key()).leaf
     assert leaf.public_key() == key.public_key()
 
 
 @pytest.mark.parametrize("wrong", ["key", "name"])
-def test_a_certificate_that_is_not_what_was_to_be_signed_stays_here(
+def test_a_certificate_that_differs_from_the_request_is_not_returned(
     signer: Signer, monkeypatch: pytest.MonkeyPatch, wrong: str
 ) -> None:
     original = templates.workload_certificate
@@ -127,7 +127,7 @@ def test_a_certificate_that_is_not_what_was_to_be_signed_stays_here(
         return original(SpiffeId("cluster.local", "bookinfo", "admin"), key, issuer, valid)
 
     monkeypatch.setattr(templates, "workload_certificate", mistaken)
-    with pytest.raises(AuthorityUnavailableError, match="not what was to be signed"):
+    with pytest.raises(AuthorityUnavailableError, match="differs from the requested one"):
         Authority(signer, clock=Clock()).issue_workload(REVIEWS, make_key().public_key())
 
 
@@ -137,7 +137,7 @@ def test_the_control_planes_own_lifetime_is_not_the_workloads(signer: Signer) ->
     assert leaf.not_valid_after_utc.timestamp() - NOW == DAY
 
 
-def test_a_signer_whose_key_does_not_fit_hands_nothing_out(signer: Signer) -> None:
+def test_a_signer_with_another_certificates_key_issues_nothing(signer: Signer) -> None:
     broken = Signer(certificate=signer.certificate, key=make_key(), intermediates=(), roots=signer.roots)
     with pytest.raises(AuthorityUnavailableError, match="does not verify"):
         Authority(broken, clock=Clock()).issue_workload(REVIEWS, make_key().public_key())

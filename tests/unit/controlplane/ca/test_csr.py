@@ -82,8 +82,10 @@ def test_a_csr_may_name_the_tokens_own_identity() -> None:
         ((), ("localhost",)),
     ],
 )
-def test_a_csr_for_anybody_else_is_refused(uris: tuple[str, ...], dns: tuple[str, ...]) -> None:
-    with pytest.raises(PermissionDeniedError, match=r"the CSR asks for .*, but the token proves spiffe://"):
+def test_a_csr_for_another_identity_is_rejected(uris: tuple[str, ...], dns: tuple[str, ...]) -> None:
+    with pytest.raises(
+        PermissionDeniedError, match=r"the CSR requests .*, but the token belongs to spiffe://"
+    ):
         csr.accept_key(csr_pem(uris=uris, dns=dns), REVIEWS)
 
 
@@ -108,15 +110,15 @@ def csr_with(extension: x509.ExtensionType) -> str:
     ],
 )
 def test_a_name_of_any_other_kind_is_refused(name: x509.GeneralName) -> None:
-    with pytest.raises(PermissionDeniedError, match="the CSR asks for"):
+    with pytest.raises(PermissionDeniedError, match="the CSR requests"):
         csr.accept_key(csr_with(x509.SubjectAlternativeName([name])), REVIEWS)
 
 
-def test_a_csr_that_wants_to_sign_certificates_is_refused() -> None:
+def test_a_csr_for_certificate_signing_is_rejected() -> None:
     usages = dict.fromkeys(
         ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement",
          "crl_sign", "encipher_only", "decipher_only"), False)  # fmt: skip
-    with pytest.raises(InvalidRequestError, match="asks to be a certificate authority"):
+    with pytest.raises(InvalidRequestError, match="requests a certificate authority"):
         csr.accept_key(csr_with(x509.KeyUsage(key_cert_sign=True, **usages)), REVIEWS)
 
 
@@ -128,7 +130,7 @@ def test_a_huge_key_is_refused_before_it_is_worked_with(monkeypatch: pytest.Monk
 
 
 def test_a_csr_for_an_authority_is_refused() -> None:
-    with pytest.raises(InvalidRequestError, match="asks to be a certificate authority"):
+    with pytest.raises(InvalidRequestError, match="requests a certificate authority"):
         csr.accept_key(csr_pem(ca=True), REVIEWS)
 
 
@@ -140,8 +142,8 @@ def test_a_key_that_the_caller_does_not_hold_is_refused() -> None:
 
 
 @pytest.mark.parametrize("text", ["", "hello", "-----BEGIN CERTIFICATE REQUEST-----\n", "\ud800", GOOD[:-60]])
-def test_what_is_no_csr_is_refused(text: str) -> None:
-    with pytest.raises(InvalidRequestError, match="does not parse"):
+def test_an_invalid_csr_is_rejected(text: str) -> None:
+    with pytest.raises(InvalidRequestError, match="cannot be parsed"):
         csr.accept_key(text, REVIEWS)
 
 

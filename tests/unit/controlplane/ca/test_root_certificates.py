@@ -54,7 +54,7 @@ def published(api: FakeKubernetesApi, namespace: str) -> str:
     return str((found.get("data") or {}).get("root-cert.pem", ""))
 
 
-async def test_every_namespace_gets_them_once() -> None:
+async def test_every_namespace_gets_the_roots_once() -> None:
     api = cluster_of("a", "b")
     async with publishing(api):
         await until(lambda: published(api, "a") == published(api, "b") == "roots")
@@ -64,7 +64,7 @@ async def test_every_namespace_gets_them_once() -> None:
     assert sorted(api.writes) == posts
 
 
-async def test_what_is_right_is_not_written() -> None:
+async def test_a_correct_config_map_is_not_written() -> None:
     api = cluster_of("a", "b")
     await api.put(config_map_path("a"), RIGHT)
     async with publishing(api), publishing(api):
@@ -86,7 +86,7 @@ async def test_other_roots_are_written_everywhere() -> None:
 
 
 @pytest.mark.parametrize("data", [None, {}, {"root-cert.pem": "an attacker's"}])
-async def test_what_is_wrong_is_repaired(data: dict[str, str] | None) -> None:
+async def test_a_wrong_config_map_is_repaired(data: dict[str, str] | None) -> None:
     api = cluster_of("a")
     await api.put(config_map_path("a"), {**RIGHT, "data": data})
     async with publishing(api):
@@ -112,7 +112,7 @@ async def test_a_namespace_that_is_being_deleted_is_left_alone() -> None:
     assert not published(api, "ending")
 
 
-async def test_a_namespace_that_refuses_keeps_nobody_waiting_and_is_tried_again(
+async def test_a_namespace_that_rejects_the_write_is_retried_and_delays_no_other(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     class Full(FakeKubernetesApi):
@@ -153,7 +153,9 @@ async def test_an_api_server_that_is_busy_is_not_asked_for_every_namespace() -> 
         await until(lambda: all(published(api, name) for name in "abcdefgh"))
 
 
-async def test_it_goes_on_after_the_api_server_was_away(caplog: pytest.LogCaptureFixture) -> None:
+async def test_publishing_continues_after_the_api_server_was_unreachable(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     api = cluster_of("a", "b")
     async with publishing(api):
         await until(lambda: published(api, "b"))
@@ -163,7 +165,7 @@ async def test_it_goes_on_after_the_api_server_was_away(caplog: pytest.LogCaptur
     assert "the root certificates cannot be published: no route" in caplog.text
 
 
-async def test_a_faster_replica_is_no_reason_to_complain(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_faster_replica_causes_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     api = cluster_of("a")
     async with publishing(api):
         await until(lambda: published(api, "a"))

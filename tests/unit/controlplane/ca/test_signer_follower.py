@@ -54,7 +54,7 @@ def stored(tmp_path: Path) -> Stored:
     return Stored(tmp_path)
 
 
-async def test_what_stays_is_not_told(stored: Stored) -> None:
+async def test_an_unchanged_signer_causes_no_callback(stored: Stored) -> None:
     before = stored.authority.signer
     await stored.follower.look()
     assert stored.authority.signer is before
@@ -75,16 +75,16 @@ async def test_a_staged_rotation_warns_of_nothing(stored: Stored, caplog: pytest
     assert not [record for record in caplog.records if record.levelname == "WARNING"]
 
 
-async def test_a_root_that_nobody_knows_yet_is_warned_of(
+async def test_a_signer_under_an_unknown_root_causes_a_warning(
     stored: Stored, caplog: pytest.LogCaptureFixture
 ) -> None:
     stored.hold(root("sudden"))
     await stored.follower.look()
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert "not among the mesh's roots" in warning
+    assert "was not in the trust bundle" in warning
 
 
-async def test_what_cannot_sign_leaves_what_does_and_is_said_once(
+async def test_a_signer_that_cannot_sign_is_not_used_and_logged_once(
     stored: Stored, caplog: pytest.LogCaptureFixture
 ) -> None:
     before = stored.authority.signer
@@ -101,7 +101,7 @@ async def test_what_cannot_sign_leaves_what_does_and_is_said_once(
     assert stored.authority.signer is not before
 
 
-async def test_an_api_server_that_is_away_leaves_what_signs(tmp_path: Path) -> None:
+async def test_the_signer_stays_while_the_api_server_is_unreachable(tmp_path: Path) -> None:
     authority = Authority(load_or_create_root(tmp_path, "cluster.local", NOW))
     before = authority.signer
 
@@ -112,7 +112,7 @@ async def test_an_api_server_that_is_away_leaves_what_signs(tmp_path: Path) -> N
     assert authority.signer is before
 
 
-async def test_what_could_not_be_published_is_published_later(stored: Stored) -> None:
+async def test_a_failed_publication_is_repeated(stored: Stored) -> None:
     stored.problem = SettingsError("the disk is full")
     stored.hold(root("new"))
     await stored.follower.look()
@@ -122,7 +122,7 @@ async def test_what_could_not_be_published_is_published_later(stored: Stored) ->
     assert stored.changes == 1
 
 
-def test_our_own_root_is_not_made_anew_where_it_has_gone(tmp_path: Path) -> None:
+def test_a_deleted_generated_root_is_not_created_again(tmp_path: Path) -> None:
     load_or_create_root(tmp_path, "cluster.local", NOW)
     (tmp_path / "root-ca.pem").unlink()
     with pytest.raises(SettingsError, match="cannot read"):

@@ -45,7 +45,7 @@ def key_pem(holder: TestAuthority) -> bytes:
     return private_key_pem(holder.key)
 
 
-async def test_a_root_is_made_where_there_is_none_and_found_again() -> None:
+async def test_a_missing_root_is_created_and_found_again() -> None:
     api = FakeKubernetesApi()
     made = await secrets(api).load_or_create(NOW)
     found = await secrets(api).load_or_create(NOW + 60)
@@ -86,7 +86,7 @@ async def test_a_secret_that_cannot_be_read_is_not_taken_to_be_absent(failure: K
     assert not api.writes
 
 
-async def test_a_secret_that_may_not_be_created_is_said_so() -> None:
+async def test_a_secret_that_cannot_be_created_is_reported() -> None:
     api = FakeKubernetesApi()
     api.failures = [
         RefusedError(404, "cacerts"),
@@ -97,7 +97,7 @@ async def test_a_secret_that_may_not_be_created_is_said_so() -> None:
         await secrets(api).load_or_create(NOW)
 
 
-async def test_what_is_plugged_in_comes_before_our_own() -> None:
+async def test_the_plugged_in_secret_has_precedence_over_the_generated_root() -> None:
     root = authority("root")
     lower = authority("lower", root)
     api = FakeKubernetesApi()
@@ -126,7 +126,7 @@ async def test_a_tls_secret_can_be_plugged_in() -> None:
     assert signer.roots == (root.certificate,)
 
 
-async def test_istios_keys_count_where_a_secret_has_both() -> None:
+async def test_istios_keys_have_precedence_in_a_secret_with_both() -> None:
     istio, tls = authority("istio"), authority("tls")
     data = {"ca-cert.pem": istio.certificate_pem, "ca-key.pem": key_pem(istio)}
     data |= {"tls.crt": tls.certificate_pem, "tls.key": key_pem(tls)}
@@ -135,7 +135,7 @@ async def test_istios_keys_count_where_a_secret_has_both() -> None:
 
 
 @pytest.mark.parametrize("path", [OWN, PLUGGED_IN])
-async def test_more_roots_are_trusted_beside(path: str) -> None:
+async def test_more_roots_are_trusted_in_addition(path: str) -> None:
     root, next_root = authority("root"), authority("next")
     api = api_with(path, {"ca-cert.pem": root.certificate_pem, "ca-key.pem": key_pem(root)})
     more = Pem(next_root.certificate_pem, "roots.pem")
@@ -153,11 +153,11 @@ LOWER = authority("lower", ROOT)
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (None, " has no ca-cert.pem"),
-        ({}, " has no ca-cert.pem"),
-        ({"ca-cert.pem": ROOT.certificate_pem}, " has no ca-key.pem"),
-        ({"ca-cert.pem": b"nonsense", "ca-key.pem": key_pem(ROOT)}, ", ca-cert.pem: no PEM certificate"),
-        ({"ca-cert.pem": b"", "ca-key.pem": key_pem(ROOT)}, ", ca-cert.pem: no PEM certificate"),
+        (None, ": the key ca-cert.pem is missing"),
+        ({}, ": the key ca-cert.pem is missing"),
+        ({"ca-cert.pem": ROOT.certificate_pem}, ": the key ca-key.pem is missing"),
+        ({"ca-cert.pem": b"nonsense", "ca-key.pem": key_pem(ROOT)}, ", ca-cert.pem: not a PEM certificate"),
+        ({"ca-cert.pem": b"", "ca-key.pem": key_pem(ROOT)}, ", ca-cert.pem: not a PEM certificate"),
         ({"ca-cert.pem": ROOT.certificate_pem, "ca-key.pem": b"\xff"}, ", ca-key.pem: not an unencrypted"),
         (
             {"ca-cert.pem": ROOT.certificate_pem, "ca-key.pem": key_pem(OTHER)},
@@ -182,7 +182,7 @@ async def test_a_secret_that_cannot_sign_is_named(
 
 
 @pytest.mark.parametrize("value", ["not base64!", "AAA", 7, None])
-async def test_what_is_not_base64_is_named(value: Any) -> None:
+async def test_a_value_that_is_not_base64_is_named(value: Any) -> None:
     certificate, _ = make_root("example.com", NOW)
     data = {"ca-cert.pem": base64.b64encode(certificate).decode(), "ca-key.pem": value}
     api = FakeKubernetesApi({OWN: {"metadata": {"name": "outrigger-ca-secret"}, "data": data}})
@@ -190,7 +190,7 @@ async def test_what_is_not_base64_is_named(value: Any) -> None:
         await secrets(api).load_or_create(NOW)
 
 
-async def test_what_was_plugged_in_or_changed_meanwhile_is_found_anew() -> None:
+async def test_a_new_or_changed_plugged_in_secret_is_found() -> None:
     api = FakeKubernetesApi()
     own = await secrets(api).load_or_create(NOW)
     assert (await secrets(api).reload(own, NOW)).is_same_as(own)
@@ -209,7 +209,7 @@ async def test_more_roots_are_followed_too() -> None:
     assert (await trusting.reload(own, NOW)).roots == (own.certificate, more.certificate)
 
 
-async def test_a_secret_that_has_gone_changes_nothing_and_creates_nothing() -> None:
+async def test_a_deleted_secret_changes_and_creates_nothing() -> None:
     root = authority("root")
     plugged_in = {"ca-cert.pem": root.certificate_pem, "ca-key.pem": key_pem(root)}
     api = api_with(PLUGGED_IN, plugged_in)
@@ -221,7 +221,7 @@ async def test_a_secret_that_has_gone_changes_nothing_and_creates_nothing() -> N
     assert await secrets(api).reload(current, NOW) is current
 
 
-async def test_a_secret_that_cannot_sign_is_said() -> None:
+async def test_a_secret_that_cannot_sign_is_reported() -> None:
     api = FakeKubernetesApi()
     own = await secrets(api).load_or_create(NOW)
     await api.put(PLUGGED_IN, secret(PLUGGED_IN, {"ca-cert.pem": b"no certificate", "ca-key.pem": b""}))

@@ -55,15 +55,13 @@ def test_a_secret_that_others_can_open_is_refused(tmp_path: Path, mode: int) -> 
         state_files.read_secret(path)
 
 
-def test_a_secret_that_somebody_else_has_put_there_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_secret_file_of_another_user_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "key.pem"
     path.write_bytes(b"secret")
     path.chmod(0o600)
     own = path.stat()
     monkeypatch.setattr("os.fstat", lambda _: os.stat_result((*own[:4], 4711, *own[5:])))
-    with pytest.raises(SettingsError, match=r"key.pem holds a private key, but belongs to the user 4711"):
+    with pytest.raises(SettingsError, match=r"key.pem contains a private key, but belongs to user 4711"):
         state_files.read_secret(path)
 
 
@@ -79,7 +77,7 @@ def test_a_secret_is_never_written_through_a_symbolic_link(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o777])
-def test_the_umask_has_no_say(tmp_path: Path, umask: int) -> None:
+def test_the_umask_has_no_effect(tmp_path: Path, umask: int) -> None:
     before = os.umask(umask)
     try:
         state_files.load_or_create(tmp_path / "key.pem", lambda: b"secret")
@@ -97,7 +95,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
-def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_reported(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"cannot read .*absent.pem: No such file"):
         state_files.read_secret(tmp_path / "absent.pem")
     (tmp_path / "file").write_text("")
@@ -105,7 +103,7 @@ def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
         state_files.load_or_create(tmp_path / "file" / "key.pem", lambda: b"")
 
 
-def test_a_replaced_file_has_its_mode_and_nothing_beside_it(tmp_path: Path) -> None:
+def test_a_replaced_file_has_its_mode_and_leaves_no_temporary_file(tmp_path: Path) -> None:
     path = tmp_path / "root-cert.pem"
     path.write_bytes(b"a longer content before")
     state_files.replace(path, b"after", mode=0o644)

@@ -58,7 +58,7 @@ async def authenticate(api: Reviews, token: str = "a.b.c", timeout_s: float = 5.
     return await reviewer.authenticate([("authorization", f"Bearer {token}")])
 
 
-async def test_the_api_server_is_asked_for_our_audience() -> None:
+async def test_the_review_requests_the_authoritys_audience() -> None:
     api = Reviews(GOOD)
     assert await authenticate(api) == Caller(identity=SpiffeId("example.com", "bookinfo", "reviews"))
     [(path, review)] = api.asked
@@ -66,7 +66,7 @@ async def test_the_api_server_is_asked_for_our_audience() -> None:
     assert review["spec"] == {"token": "a.b.c", "audiences": ["outrigger-ca"]}
 
 
-async def test_ours_may_be_one_of_several_audiences() -> None:
+async def test_a_token_may_have_several_audiences() -> None:
     await authenticate(Reviews({**GOOD, "audiences": ["vault", "outrigger-ca"]}))
 
 
@@ -75,13 +75,13 @@ def bound_to_pod(**extra: Any) -> Document:
     return {**GOOD, "user": {"username": REVIEWS, "extra": values}}
 
 
-async def test_a_token_that_is_bound_to_a_pod_proves_which() -> None:
+async def test_a_token_that_is_bound_to_a_pod_identifies_the_pod() -> None:
     caller = await authenticate(Reviews(bound_to_pod(pod_name=["reviews-1"], pod_uid=["u"], node_name=["n"])))
     assert (caller.pod_name, caller.pod_uid) == ("reviews-1", "u")
 
 
 @pytest.mark.parametrize("odd", ["reviews-1", ["a", "b"], [7], {"a": "b"}])
-async def test_a_pod_that_is_not_told_as_one_name_is_not_taken_for_none(odd: Any) -> None:
+async def test_a_malformed_pod_name_is_rejected(odd: Any) -> None:
     with pytest.raises(UnauthenticatedError, match="pod-name"):
         await authenticate(Reviews(bound_to_pod(pod_name=odd)))
 
@@ -89,24 +89,27 @@ async def test_a_pod_that_is_not_told_as_one_name_is_not_taken_for_none(odd: Any
 @pytest.mark.parametrize(
     ("status", "reason"),
     [
-        ({"error": "[invalid bearer token, token has expired]"}, "proves nothing: .*token has expired"),
-        ({"authenticated": False, "error": "pod is gone"}, "proves nothing: pod is gone"),
+        ({"error": "[invalid bearer token, token has expired]"}, "the token is invalid: .*token has expired"),
+        ({"authenticated": False, "error": "pod is gone"}, "the token is invalid: pod is gone"),
         ({"authenticated": False}, "the API server does not know it"),
         ({}, "the API server does not know it"),
         (None, "the API server does not know it"),
         ({**GOOD, "authenticated": "true"}, "the API server does not know it"),
-        ({**GOOD, "authenticated": 1, "error": "odd"}, "proves nothing: odd"),
+        ({**GOOD, "authenticated": 1, "error": "odd"}, "the token is invalid: odd"),
         ({**GOOD, "audiences": None}, "not for the audience 'outrigger-ca'"),
         ({**GOOD, "audiences": []}, "not for the audience 'outrigger-ca'"),
         ({**GOOD, "audiences": ["vault"]}, "not for the audience 'outrigger-ca'"),
         ({**GOOD, "audiences": "outrigger-ca"}, "not for the audience 'outrigger-ca'"),
-        ({**GOOD, "user": {"username": "kubernetes-admin"}}, "not a service account's.*'kubernetes-admin'"),
+        (
+            {**GOOD, "user": {"username": "kubernetes-admin"}},
+            "'kubernetes-admin', which is not a service account",
+        ),
         ({**GOOD, "user": {"username": "system:serviceaccount:a/b:c"}}, "not a namespace: 'a/b'"),
-        ({**GOOD, "user": {}}, "names no user"),
-        ({**GOOD, "user": None}, "names no user"),
+        ({**GOOD, "user": {}}, "returned no user name"),
+        ({**GOOD, "user": None}, "returned no user name"),
     ],
 )
-async def test_what_proves_no_service_account_is_refused_in_words(status: Any, reason: str) -> None:
+async def test_a_review_without_a_service_account_is_rejected(status: Any, reason: str) -> None:
     with pytest.raises(UnauthenticatedError, match=reason):
         await authenticate(Reviews(status))
 
@@ -119,29 +122,29 @@ async def test_what_proves_no_service_account_is_refused_in_words(status: Any, r
         RefusedError(500, "etcdserver: leader changed"),
     ],
 )
-async def test_an_api_server_that_does_not_answer_is_no_reason_to_believe_anybody(
+async def test_a_token_is_not_accepted_while_the_api_server_does_not_answer(
     failure: KubernetesError,
 ) -> None:
-    with pytest.raises(AuthorityUnavailableError, match=f"reviews no tokens now: .*{failure}"):
+    with pytest.raises(AuthorityUnavailableError, match=f"cannot review tokens now: .*{failure}"):
         await authenticate(Reviews(failure=failure))
 
 
-async def test_an_api_server_that_is_slow_is_not_waited_for() -> None:
+async def test_a_review_has_a_timeout() -> None:
     api = Reviews(GOOD)
     api.answering.clear()
-    with pytest.raises(AuthorityUnavailableError, match=r"not reviewed the token within 0.01 s"):
+    with pytest.raises(AuthorityUnavailableError, match=r"did not review the token within 0.01 s"):
         await authenticate(api, timeout_s=0.01)
     assert api.at_once == 0
 
 
-async def test_without_a_token_nobody_is_asked() -> None:
+async def test_the_api_server_is_not_asked_without_a_token() -> None:
     api = Reviews(GOOD)
     with pytest.raises(UnauthenticatedError, match="the bearer token is empty"):
         await authenticate(api, token="")
     assert not api.asked
 
 
-async def test_nothing_is_remembered() -> None:
+async def test_reviews_are_not_cached() -> None:
     """A pod may be gone when its token comes again."""
     api = Reviews(GOOD)
     reviewer = TokenReviewer(api, "example.com")
@@ -152,7 +155,7 @@ async def test_nothing_is_remembered() -> None:
         await reviewer.authenticate(metadata)
 
 
-async def test_reviews_at_once_are_bounded_and_the_cancelled_give_way() -> None:
+async def test_concurrent_reviews_are_bounded_and_cancelled_ones_free_their_slot() -> None:
     api = Reviews(GOOD)
     api.answering.clear()
     reviewer = TokenReviewer(api, "example.com")

@@ -54,12 +54,12 @@ def token(**claims: Any) -> str:
     return jwt.encode({"alg": "ES256"}, changed, KEY, algorithms=["ES256"])
 
 
-def test_a_token_proves_its_service_account(verifier: TokenVerifier) -> None:
+def test_a_token_authenticates_its_service_account(verifier: TokenVerifier) -> None:
     made = create_token(KEY, "bookinfo", "reviews", lifetime_s=60, now=NOW)
     assert verifier.verify(made) == SpiffeId("cluster.local", "bookinfo", "reviews")
 
 
-def test_a_token_ends_even_when_it_is_remembered(verifier: TokenVerifier, clock: Clock) -> None:
+def test_a_cached_token_expires(verifier: TokenVerifier, clock: Clock) -> None:
     made = create_token(KEY, "bookinfo", "reviews", lifetime_s=60, now=NOW)
     verifier.verify(made)
     clock.now = NOW + 69
@@ -69,7 +69,7 @@ def test_a_token_ends_even_when_it_is_remembered(verifier: TokenVerifier, clock:
         verifier.verify(made)
 
 
-def test_an_unremembered_expired_token_is_refused(verifier: TokenVerifier) -> None:
+def test_an_expired_token_that_is_not_cached_is_rejected(verifier: TokenVerifier) -> None:
     made = create_token(KEY, "bookinfo", "reviews", lifetime_s=60, now=NOW - 70)
     with pytest.raises(UnauthenticatedError, match="the token has expired"):
         verifier.verify(made)
@@ -100,35 +100,35 @@ def test_an_unremembered_expired_token_is_refused(verifier: TokenVerifier) -> No
         },
     ],
 )
-def test_claims_that_prove_nothing_are_refused(verifier: TokenVerifier, claims: dict[str, Any]) -> None:
+def test_invalid_claims_are_rejected(verifier: TokenVerifier, claims: dict[str, Any]) -> None:
     with pytest.raises(UnauthenticatedError):
         verifier.verify(token(**claims))
 
 
-def test_the_claims_that_the_refusals_start_from_are_good(verifier: TokenVerifier) -> None:
+def test_the_claims_that_the_invalid_ones_are_made_from_are_valid(verifier: TokenVerifier) -> None:
     assert verifier.verify(token()) == SpiffeId("cluster.local", "bookinfo", "reviews")
 
 
-def test_a_foreign_key_proves_nothing(verifier: TokenVerifier) -> None:
+def test_a_token_signed_with_another_key_is_rejected(verifier: TokenVerifier) -> None:
     foreign = create_token(FOREIGN_KEY, "bookinfo", "reviews", lifetime_s=60, now=NOW)
-    with pytest.raises(UnauthenticatedError, match="the token proves nothing"):
+    with pytest.raises(UnauthenticatedError, match="the token is invalid"):
         verifier.verify(foreign)
 
 
-def test_an_unsigned_token_proves_nothing(verifier: TokenVerifier) -> None:
+def test_an_unsigned_token_is_rejected(verifier: TokenVerifier) -> None:
     header = base64.urlsafe_b64encode(json.dumps({"alg": "none"}).encode()).rstrip(b"=").decode()
     payload = token().split(".")[1]
-    with pytest.raises(UnauthenticatedError, match="the token proves nothing"):
+    with pytest.raises(UnauthenticatedError, match="the token is invalid"):
         verifier.verify(f"{header}.{payload}.")
 
 
-def test_a_token_signed_with_the_public_key_as_a_secret_proves_nothing(verifier: TokenVerifier) -> None:
+def test_a_token_signed_with_the_public_key_as_a_secret_is_rejected(verifier: TokenVerifier) -> None:
     """The classic confusion of algorithms: HS256 with bytes that everybody may know."""
     header = base64.urlsafe_b64encode(json.dumps({"alg": "HS256"}).encode()).rstrip(b"=")
     signed = header + b"." + token().split(".")[1].encode()
     digest = hmac.new(KEY.as_pem(private=False), signed, "sha256").digest()
     forged = (signed + b"." + base64.urlsafe_b64encode(digest).rstrip(b"=")).decode()
-    with pytest.raises(UnauthenticatedError, match="the token proves nothing"):
+    with pytest.raises(UnauthenticatedError, match="the token is invalid"):
         verifier.verify(forged)
 
 
@@ -145,14 +145,14 @@ def test_a_token_signed_with_the_public_key_as_a_secret_proves_nothing(verifier:
 def test_no_header_can_bring_another_key(verifier: TokenVerifier, header: dict[str, Any]) -> None:
     payload = base64.urlsafe_b64decode(token().split(".")[1] + "==")
     forged = jwt.encode({"alg": "ES256", **header}, json.loads(payload), FOREIGN_KEY, algorithms=["ES256"])
-    with pytest.raises(UnauthenticatedError, match="the token proves nothing"):
+    with pytest.raises(UnauthenticatedError, match="the token is invalid"):
         verifier.verify(forged)
 
 
 @pytest.mark.parametrize(
     "namespace", ["bоokinfo", "book\u200binfo", "ｂookinfo", "book/info", "a" * 64, "bookinfo\n"]
 )
-def test_a_namespace_that_only_looks_like_one_is_refused(verifier: TokenVerifier, namespace: str) -> None:
+def test_a_claim_with_an_invalid_namespace_is_rejected(verifier: TokenVerifier, namespace: str) -> None:
     claims = {
         "sub": f"system:serviceaccount:{namespace}:reviews",
         "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": "reviews"}},
@@ -162,19 +162,21 @@ def test_a_namespace_that_only_looks_like_one_is_refused(verifier: TokenVerifier
 
 
 @pytest.mark.parametrize("text", ["", ".", "..", "a.b.c", "{}", "\ud800", "é.é.é", token()[:-8], "A" * 20000])
-def test_what_is_no_token_is_refused_and_not_repeated(verifier: TokenVerifier, text: str) -> None:
+def test_a_malformed_token_is_rejected_and_not_repeated_in_the_error(
+    verifier: TokenVerifier, text: str
+) -> None:
     with pytest.raises(UnauthenticatedError) as refusal:
         verifier.verify(text)
     assert len(text) < 5 or text not in str(refusal.value)
 
 
-def test_a_header_nested_without_end_is_refused(verifier: TokenVerifier) -> None:
+def test_a_deeply_nested_header_is_rejected(verifier: TokenVerifier) -> None:
     header = base64.urlsafe_b64encode(b'{"alg":' + b"[" * 11000).decode()
-    with pytest.raises(UnauthenticatedError, match="the token proves nothing"):
+    with pytest.raises(UnauthenticatedError, match="the token is invalid"):
         verifier.verify(f"{header}.e30.e30")
 
 
-def test_a_remembered_token_is_not_verified_again(
+def test_a_cached_token_is_not_verified_again(
     verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = token()
@@ -183,7 +185,7 @@ def test_a_remembered_token_is_not_verified_again(
     assert verifier.verify(made).service_account == "reviews"
 
 
-def test_memory_for_tokens_is_bounded(verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_token_cache_is_bounded(verifier: TokenVerifier, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tokens, "_MAX_VERIFIED_TOKENS", 2)
     first, second, third = (token(jti=str(number)) for number in range(3))
     for made in (first, second, first, third):
@@ -195,7 +197,7 @@ def test_memory_for_tokens_is_bounded(verifier: TokenVerifier, monkeypatch: pyte
         verifier.verify(second)
 
 
-def test_names_that_no_identity_can_hold_get_no_token() -> None:
+def test_a_token_is_not_created_for_invalid_names() -> None:
     with pytest.raises(ValueError, match="not a namespace: 'a/b'"):
         create_token(KEY, "a/b", "reviews", lifetime_s=60, now=NOW)
 
