@@ -96,7 +96,7 @@ NO_HEADER_OPERATIONS = HeaderOperations()
 
 
 class FilterSwitch(Enum):
-    """An entry of ``typed_per_filter_config`` without a configuration: ``envoy.config.route.v3.FilterConfig``."""
+    """A ``envoy.config.route.v3.FilterConfig`` that has no configuration."""
 
     DISABLED = "disabled"
     ENABLED = "enabled"
