@@ -28,7 +28,7 @@ HeaderMutation: TypeAlias = HeaderValue | RemoveHeader
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class HeaderMutations:
+class Mutations:
     """``header_mutation.v3.Mutations``: applied in order. As an entry of ``per_filter_config``, it is
     ``HeaderMutationPerRoute``."""
 
@@ -42,7 +42,7 @@ class HeaderMutationConfig:
     follow: weighted cluster, route, virtual host, or in the opposite order if
     ``most_specific_header_mutations_wins``."""
 
-    mutations: HeaderMutations = HeaderMutations()
+    mutations: Mutations = Mutations()
     most_specific_header_mutations_wins: bool = False
 
 
