@@ -36,11 +36,15 @@ class AccessLog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpFilter:
-    """A filter of the chain by its name (``envoy.filters.http.router`` is the last). ``config`` is the
-    filter's own frozen dataclass, or None where it has no options."""
+    """A filter of the chain. ``name`` is the configured one, by which a route's ``per_filter_config`` refers
+    to it. ``config`` is a frozen dataclass, whose class says which filter it is (`config.http_filters`).
+    ``disabled``: requests pass by it, unless their route has a ``per_filter_config`` that enables it.
+    ``clusters``: the clusters that the filter uses; the listener waits for them to be warm."""
 
     name: str
     config: object | None = None
+    disabled: bool = False
+    clusters: frozenset[str] = frozenset()
 
 
 class ForwardClientCert(Enum):
