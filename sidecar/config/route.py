@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from types import MappingProxyType
 from typing import TypeAlias
 
 
@@ -106,9 +105,6 @@ PerFilterConfig: TypeAlias = Mapping[str, object]
 """By the filter's name in the chain: its configuration here, which enables it too, or a `FilterSwitch`. The
 most specific level that has an entry says whether the filter is enabled."""
 
-NO_FILTER_CONFIG: PerFilterConfig = MappingProxyType({})
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
     """``RetryPolicy``. ``retry_on`` holds Envoy's names. ``per_try_timeout_s`` 0 is the route's timeout.
@@ -133,7 +129,7 @@ class WeightedCluster:
     headers: HeaderOperations = NO_HEADER_OPERATIONS
     metadata_match: Mapping[str, str] = field(default_factory=dict)
     host_rewrite: str = ""
-    per_filter_config: PerFilterConfig = NO_FILTER_CONFIG
+    per_filter_config: PerFilterConfig = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,7 +193,7 @@ class Route:
     match: RouteMatch
     action: ForwardAction | RedirectAction | DirectResponseAction
     headers: HeaderOperations = NO_HEADER_OPERATIONS
-    per_filter_config: PerFilterConfig = NO_FILTER_CONFIG
+    per_filter_config: PerFilterConfig = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -210,7 +206,7 @@ class VirtualHost:
     headers: HeaderOperations = NO_HEADER_OPERATIONS
     retry_policy: RetryPolicy | None = None
     include_request_attempt_count: bool = False
-    per_filter_config: PerFilterConfig = NO_FILTER_CONFIG
+    per_filter_config: PerFilterConfig = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

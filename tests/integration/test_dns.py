@@ -18,6 +18,7 @@ from sidecar.upstream.dns import resolver
 from sidecar.upstream.dns.question import Answer, Question
 from sidecar.upstream.dns.resolver import CaresResolver
 from tests.support.dns_server import NameServer, name_server
+from tests.support.listening import eventually
 
 pytestmark = pytest.mark.asyncio(loop_factories=["uvloop", "asyncio"])
 
@@ -160,7 +161,7 @@ async def test_names_that_get_no_answer_hold_up_no_other(names: NameServer, pod:
     names.keep_silent("dead.test")
     names.say("good.test", "10.0.0.1")
     dead = [asyncio.create_task(pod.ask("dead.test.", query_timeout_s=60.0)) for _ in range(50)]
-    await asyncio.sleep(0)
+    await eventually(lambda: names.count("dead.test") > 0)
     assert await pod.ask("good.test.", query_timeout_s=60.0) == ("10.0.0.1",)
     assert not any(task.done() for task in dead)
     names.say("dead.test", "10.0.0.2")
@@ -211,7 +212,7 @@ async def test_no_answer_is_kept_whatever_its_ttl(names: NameServer, pod: Pod) -
     names.say("dead.test", "10.0.0.9")
     names.keep_silent("dead.test")
     waiting = asyncio.create_task(pod.ask("dead.test.", query_timeout_s=60.0))
-    await asyncio.sleep(0)
+    await eventually(lambda: names.count("dead.test") > 0)
     for number in range(5):
         names.say("good.test", f"10.0.0.{number}", ttl_s=300)
         assert await pod.ask("good.test.", query_timeout_s=60.0) == (f"10.0.0.{number}",)
@@ -223,9 +224,7 @@ async def test_no_answer_is_kept_whatever_its_ttl(names: NameServer, pod: Pod) -
 async def test_closing_ends_what_is_under_way(names: NameServer, pod: Pod, family: DnsLookupFamily) -> None:
     names.keep_silent("dead.test")
     asking = asyncio.create_task(pod.ask("dead.test.", family))
-    async with asyncio.timeout(10):
-        while not names.asked:
-            await asyncio.sleep(0.01)
+    await eventually(lambda: names.count("dead.test") > 0)
     pod.resolver.close()
     with pytest.raises(NameResolutionError):
         await asking

@@ -462,6 +462,7 @@ async def test_closing_the_handler_cancels_what_is_still_connecting() -> None:
         cancelled = False
 
         async def connect_tcp(self, protocol_factory, info):
+            self.asked += 1
             try:
                 await asyncio.Future()
             except asyncio.CancelledError:
@@ -472,8 +473,7 @@ async def test_closing_the_handler_cancels_what_is_still_connecting() -> None:
         stuck = Stuck()
         running.clusters["db"] = stuck
         reader, writer = await running.connect()
-        await eventually(lambda: running.handler.active_connections == 1)
-        await asyncio.sleep(0)
+        await eventually(lambda: stuck.asked == 1)
         running.handler.close()
         assert await asyncio.wait_for(reader.read(), 5) == b""
         await eventually(lambda: stuck.cancelled)

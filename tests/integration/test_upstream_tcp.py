@@ -13,6 +13,7 @@ from sidecar.errors import NoHealthyUpstreamError, UpstreamConnectError, Upstrea
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 from tests.support.clusters import at_port, cluster_manager, static_cluster
 from tests.support.flaky_upstream import flaky_upstream
+from tests.support.listening import as_soon_as
 from tests.support.requests import CONNECTION
 
 
@@ -123,8 +124,7 @@ async def test_a_dial_that_is_cancelled_gives_its_place_back() -> None:
     async with flaky_upstream() as upstream, cluster_manager(static_cluster(upstream.endpoint)) as manager:
         cluster = manager.get("up")
         dialing = asyncio.create_task(cluster.connect_tcp(asyncio.Protocol, info()))
-        await asyncio.sleep(0)
-        assert cluster.breaker.connections == 1
+        await as_soon_as(lambda: cluster.breaker.connections == 1)
         dialing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await dialing

@@ -17,7 +17,7 @@ from sidecar.upstream.cluster import ClusterConfig as RunningCluster
 from sidecar.upstream.pool.pool import Lease
 from tests.support.clusters import at_port, cluster_manager, static_cluster
 from tests.support.flaky_upstream import Exchange, FlakyUpstream, flaky_upstream
-from tests.support.listening import eventually
+from tests.support.listening import as_soon_as, eventually
 from tests.support.requests import make_request
 
 PEER = "reviews.default"  # this authority signs DNS names alone
@@ -31,6 +31,7 @@ class Identity:
         self._authority = authority
         self.rotate()
         self.refusal: str | None = None
+        self.contexts_taken = 0  # one for each dial
 
     def rotate(self) -> None:
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -38,6 +39,7 @@ class Identity:
         self._authority.configure_trust(self.context)
 
     def client(self, tls: UpstreamTls) -> ssl.SSLContext:
+        self.contexts_taken += 1
         return self.context
 
     def verify_server(self, tls: UpstreamTls, peer: ssl.SSLObject) -> str:
@@ -207,8 +209,7 @@ async def test_a_connection_that_was_being_opened_during_a_rotation_serves_one_r
     async with cluster_manager(secured(upstream), tls=identity) as manager:
         cluster = manager.get("up")
         asking = asyncio.create_task(ask(cluster))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)  # the dial has begun, with the old context
+        await as_soon_as(lambda: identity.contexts_taken == 1)  # the dial has begun, with the old context
         identity.rotate()
         manager.renew_tls()
         assert (await asking).status == 200
@@ -225,6 +226,6 @@ async def test_a_request_that_waits_while_the_proxy_closes_is_told_so(identity: 
         config = static_cluster(at_port(server.sockets[0].getsockname()[1]), tls=TLS)
         async with cluster_manager(config, tls=identity) as manager:
             waiting = asyncio.create_task(connection_to(manager.get("up")))
-            await asyncio.sleep(0)
+            await as_soon_as(lambda: identity.contexts_taken == 1)
         with pytest.raises(UpstreamResetError, match="closing"):
             await waiting

@@ -143,6 +143,14 @@ def chain(
     return FilterChain(name=name, match=match, tls=tls, filter=http(name))
 
 
+async def as_soon_as(condition: Callable[[], bool], deadline_s: float = 5.0) -> None:
+    """Like `eventually`, but looks in every turn of the loop: returns before what the condition announces can
+    go much further."""
+    async with asyncio.timeout(deadline_s):
+        while not condition():
+            await asyncio.sleep(0)
+
+
 async def eventually(condition: Callable[[], bool], deadline_s: float = 5.0) -> None:
     """Waits for what other callbacks of the loop bring about."""
     async with asyncio.timeout(deadline_s):
