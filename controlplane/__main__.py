@@ -1,10 +1,12 @@
-"""``python -m controlplane``: 0 after a signal, 1 with one line when it cannot start, 2 for a wrong flag."""
+"""``python -m controlplane``. The exit code is 0 after a signal, 1 when the process cannot start, and 2 for
+an invalid flag."""
 
 from __future__ import annotations
 
 import signal
 
-# Neither may end the process while it starts, and imports are most of that: `serve` handles them.
+# These signals must not end the process during the imports, which take most of the startup. `serve` handles
+# them afterwards.
 if __name__ == "__main__":
     for _number in (signal.SIGHUP, signal.SIGUSR1):
         signal.signal(_number, signal.SIG_IGN)
@@ -22,7 +24,7 @@ def main() -> None:
     try:
         settings = read_settings(sys.argv[1:], os.environ)
         configure_logging(settings.log_level, settings.log_format)
-        # What serves is heavy: a wrong flag should not wait for it.
+        # These imports are slow. An invalid flag is reported before them.
         import uvloop  # noqa: PLC0415
 
         from controlplane.runtime import serve  # noqa: PLC0415

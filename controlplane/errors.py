@@ -1,31 +1,31 @@
-"""Every error of the control plane, in one tree; the type says whose fault it was.
+"""All errors of the control plane, in one tree. The type tells the cause.
 
 ControlPlaneError
-├── SettingsError        the operator's: a flag, a file, a port; the process exits with code 1
-├── ResourceError        the author's of a resource: it is quarantined, with these words as its status
-│   └── UnsupportedKindError     it is of a kind of Istio's that is not supported
-├── KubernetesError      the cluster's
-│   ├── UnreachableError     the API server gives no answer, or not the whole of it
-│   └── RefusedError         it gives one, and refuses
-├── ProxyError           the proxy's: a node, a subscription or an acknowledgement that makes no sense
-│   └── UnknownWorkloadError     its workload is not known, perhaps not yet
-└── AuthorityError       a certificate is refused
-    ├── UnauthenticatedError     no token, or one that proves nothing
-    ├── PermissionDeniedError    a token that proves somebody else
-    ├── InvalidRequestError      a CSR that is not acceptable
-    ├── RequestTooLargeError     a CSR longer than any honest one
-    └── AuthorityUnavailableError    the authority's own: it cannot sign now, or tell who asks
+├── SettingsError        an invalid flag, file or port: the process exits with code 1
+├── ResourceError        an invalid resource: it is quarantined, and the message becomes its status
+│   └── UnsupportedKindError     an Istio kind that is not supported
+├── KubernetesError      a failed request to the Kubernetes API server
+│   ├── UnreachableError     no response, or an incomplete or malformed one
+│   └── RefusedError         a response with an error status
+├── ProxyError           an invalid node, subscription or acknowledgement from a proxy
+│   └── UnknownWorkloadError     the proxy's workload is unknown; it may become known later
+└── AuthorityError       a rejected certificate request
+    ├── UnauthenticatedError     the token is missing or invalid
+    ├── PermissionDeniedError    the token belongs to another identity
+    ├── InvalidRequestError      the CSR is invalid
+    ├── RequestTooLargeError     the CSR is too long
+    └── AuthorityUnavailableError    the authority cannot sign, or cannot authenticate callers, for now
 """
 
 from __future__ import annotations
 
 
 class ControlPlaneError(Exception):
-    """The root of the tree. The message names what, where and why."""
+    """The root of the tree. The message names the object, the place and the reason."""
 
 
 class SettingsError(ControlPlaneError):
-    """The process cannot start as it was told to."""
+    """The settings are invalid: the process cannot start."""
 
 
 class ResourceError(ControlPlaneError):
@@ -38,7 +38,7 @@ class ResourceError(ControlPlaneError):
 
 
 class InvalidResourceError(ResourceError):
-    """A resource has one or more faults: ``errors`` has each of them."""
+    """A resource has one or more errors, which are in ``errors``."""
 
     def __init__(self, errors: tuple[ResourceError, ...]) -> None:
         super().__init__("", "; ".join(map(str, errors)))
@@ -46,7 +46,7 @@ class InvalidResourceError(ResourceError):
 
 
 class UnsupportedKindError(ResourceError):
-    """The kind of a resource is not supported, though its API group has supported kinds, or may have."""
+    """The kind of a resource is not supported, although its API group is one of Istio's."""
 
     def __init__(self, path: str, reason: str, *, kind: str, group: str) -> None:
         super().__init__(path, reason)
@@ -55,7 +55,7 @@ class UnsupportedKindError(ResourceError):
 
 
 class KubernetesError(ControlPlaneError):
-    """A Kubernetes API server cannot be followed, for now."""
+    """A request to a Kubernetes API server failed. It may succeed later."""
 
 
 class UnreachableError(KubernetesError):
@@ -63,7 +63,8 @@ class UnreachableError(KubernetesError):
 
 
 class RefusedError(KubernetesError):
-    """``status`` is HTTP's, or that of an event which ends a watch."""
+    """The API server returned an error. ``status`` is the HTTP status, or the code of a watch's ERROR
+    event."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(f"{status}: {reason}")
@@ -71,21 +72,21 @@ class RefusedError(KubernetesError):
 
     @property
     def busy(self) -> bool:
-        """Whether there is no time now, whatever is asked (RFC 6585 4, RFC 9110 15.6.4), or whoever stands
-        before the API server cannot reach it (15.6.3)."""
+        """Whether the API server is overloaded or unavailable (429: RFC 6585 section 4; 503: RFC 9110 section
+        15.6.4), or a proxy in front of it cannot reach it (502: RFC 9110 section 15.6.3)."""
         return self.status in (429, 502, 503)
 
 
 class ProxyError(ControlPlaneError):
-    """A proxy said something that cannot be followed."""
+    """A proxy sent an invalid request."""
 
 
 class UnknownWorkloadError(ProxyError):
-    """Nobody has told of the workload that a proxy says it is: it may be told of later."""
+    """The workload that a proxy names is not known yet. A source may report it later."""
 
 
 class AuthorityError(ControlPlaneError):
-    """A certificate is refused."""
+    """A certificate request is rejected."""
 
 
 class UnauthenticatedError(AuthorityError):

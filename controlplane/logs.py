@@ -1,4 +1,4 @@
-"""How the control plane logs: one line an event, as text or as JSON, to standard error."""
+"""Configures logging to standard error: one line for each event, as text or JSON."""
 
 from __future__ import annotations
 
@@ -11,13 +11,12 @@ _TEXT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
 
 def configure_logging(level: str, log_format: str) -> None:
-    """``level`` and ``log_format`` are those of the settings. May be called again."""
+    """``level`` and ``log_format`` have the values of the settings. Can be called more than once."""
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonFormatter() if log_format == "json" else logging.Formatter(_TEXT))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.getLogger("watchfiles").setLevel(
-        logging.WARNING
-    )  # it tells of every change, ours tell what it means
+    # It logs every change of a file; the control plane logs the consequences.
+    logging.getLogger("watchfiles").setLevel(logging.WARNING)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
 
 

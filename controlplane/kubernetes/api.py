@@ -1,7 +1,9 @@
-"""A Kubernetes API server over the official client's connections: raw dictionaries, and errors of our tree.
+"""A client of a Kubernetes API server. It returns plain dictionaries and raises the errors of
+`controlplane.errors`.
 
-Only this module and `configuration` know the client. Its models and its Watch are not used: they cost fifty
-times what a dictionary does, and hide what is to be done about a broken connection.
+It uses the connections and the authentication of the official client, which only this module and
+`configuration` import. The official client's models and its Watch are not used: its models cost fifty times
+as much as dictionaries, and its Watch hides connection failures that the caller must handle.
 """
 
 from __future__ import annotations
@@ -24,17 +26,17 @@ from controlplane.kubernetes.configuration import UNREADABLE, read_configuration
 Document = dict[str, Any]
 
 _JSON: Final = "application/json"
-# meta.k8s.io/v1: what an API server has of the objects beside their specs and statuses. One that cannot tell
-# that alone would send the whole.
+# meta.k8s.io/v1: only the metadata of the objects. An API server that does not support this sends whole
+# objects.
 _METADATA: Final = f"{_JSON};as=PartialObjectMetadata;g=meta.k8s.io;v=v1,{_JSON}"
 _METADATA_LIST: Final = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v1,{_JSON}"
 
 _NO_QUERY: Final[Mapping[str, str]] = MappingProxyType({})
 _CONNECT_TIMEOUT_S: Final = 10.0
 _ANSWER_TIMEOUT_S: Final = 60.0
-# The API server sends a bookmark about once a minute: a watch that is silent for longer is cut off.
+# The API server sends a bookmark about once a minute. A watch that receives nothing for this time is closed.
 _SILENCE_S: Final = 180.0
-# An object has at most 1.5 MiB in etcd, and somewhat more as JSON.
+# etcd limits an object to 1.5 MiB; its JSON is somewhat larger.
 _LONGEST_EVENT_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -49,34 +51,36 @@ class _Request:
 
 
 class Reader(Protocol):
-    """What is asked of an API server to follow it. ``path`` begins with ``/api/`` or ``/apis/``.
+    """Reads from an API server. ``path`` begins with ``/api/`` or ``/apis/``.
 
-    Both raise `UnreachableError` and `RefusedError`.
+    Both methods raise `UnreachableError` and `RefusedError`.
     """
 
     async def get(self, path: str, query: Mapping[str, str] = ...) -> Document: ...
 
     def stream(self, path: str, query: Mapping[str, str]) -> AsyncGenerator[Document, None]:
-        """Documents as they come, until the API server ends the answer in good order."""
+        """Yields documents as they arrive, until the API server completes the response."""
         ...
 
 
 class Writer(Protocol):
-    """What is asked of an API server to change what it has. ``document`` is answered as it became.
+    """Writes to an API server. Each method returns the object as it is after the write.
 
-    All raise `UnreachableError`, after which nobody knows whether it was done, and `RefusedError`.
+    All methods raise `UnreachableError`, after which it is unknown whether the write was done, and
+    `RefusedError`.
     """
 
     async def create(self, path: str, document: Document) -> Document:
-        """``path`` is the collection's."""
+        """``path`` is the path of the collection."""
         ...
 
     async def replace(self, path: str, document: Document) -> Document:
-        """Refused with 409 where the object is no longer of the document's ``resourceVersion``."""
+        """The API server responds with 409 when the object no longer has the document's
+        ``resourceVersion``."""
         ...
 
     async def merge(self, path: str, document: Document) -> Document:
-        """Changes what the document names, and removes what it gives as null (RFC 7386)."""
+        """Changes the fields that the document contains, and removes those that are null (RFC 7386)."""
         ...
 
 
@@ -85,17 +89,18 @@ class KubernetesApi(Reader, Writer, Protocol):
 
 
 class ClientApi:
-    """A `KubernetesApi` as the client was configured."""
+    """A `KubernetesApi` that uses the official client."""
 
     def __init__(self, configuration: Configuration) -> None:
-        configuration.connection_pool_maxsize = 0  # each kind that is followed keeps a connection
+        configuration.connection_pool_maxsize = 0  # no limit: each watched kind keeps a connection open
         self._client: Final = ApiClient(configuration)
 
     @classmethod
     async def connect(cls, kubeconfig: Path | None) -> Self:
-        """By a kubeconfig's current context, or as a pod of the cluster. Nothing is sent yet.
+        """Returns a client for a kubeconfig's current context or, if ``kubeconfig`` is None, for the cluster
+        that this pod runs in. Sends nothing yet.
 
-        Raises `SettingsError` where the configuration cannot be used.
+        Raises `SettingsError` when the configuration is missing or invalid.
         """
         try:
             return cls(await read_configuration(kubeconfig))
@@ -110,7 +115,7 @@ class ClientApi:
         return await self._ask(_Request(method="GET", path=path, query=query, accept=accept))
 
     def metadata_only(self) -> Reader:
-        """Collections and their changes without specs and statuses (PartialObjectMetadata)."""
+        """A reader of collections that omits specs and statuses (PartialObjectMetadata)."""
         return _MetadataReader(self)
 
     async def create(self, path: str, document: Document) -> Document:
@@ -139,8 +144,8 @@ class ClientApi:
         async with self._answer(request, limits) as response:
             data = await response.read()
         document = _decode(data)
-        if "kind" not in document:  # a proxy's or a load balancer's own, perhaps
-            raise UnreachableError(f"sent what is no Kubernetes object: {data[:80]!r}")
+        if "kind" not in document:  # it may come from a proxy or a load balancer
+            raise UnreachableError(f"the response is not a Kubernetes object: {data[:80]!r}")
         return document
 
     @asynccontextmanager
@@ -164,17 +169,17 @@ class ClientApi:
             raise UnreachableError(f"{host}: {str(error) or type(error).__name__}") from error
 
     async def _authorization(self) -> dict[str, str]:
-        """Asked for every time: the token of a pod is replaced within the hour."""
+        """Reads the token for every request: the kubelet replaces a pod's token within the hour."""
         try:
             settings = await self._client.configuration.auth_settings()
         except UNREADABLE as error:
-            raise UnreachableError(f"the token to show cannot be read: {error}") from error
+            raise UnreachableError(f"cannot read the token: {error}") from error
         token = settings.get("BearerToken")
         return {} if token is None or not token["value"] else {"Authorization": token["value"].strip()}
 
 
 class _MetadataReader:
-    """A `Reader` of collections."""
+    """A `Reader` of the metadata of collections."""
 
     def __init__(self, api: ClientApi) -> None:
         self._api: Final = api
@@ -187,7 +192,7 @@ class _MetadataReader:
 
 
 async def _lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    """Whole lines: what has no end yet may be half of an event."""
+    """Yields complete lines. A line without its end may be half of an event, and is not yielded."""
     pending = bytearray()
     async for chunk in chunks:
         pending += chunk
@@ -197,21 +202,22 @@ async def _lines(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
             for line in lines:
                 yield bytes(line)
         if len(pending) > _LONGEST_EVENT_BYTES:
-            raise UnreachableError(f"sent an event of more than {_LONGEST_EVENT_BYTES} bytes")
+            raise UnreachableError(f"the watch sent an event of more than {_LONGEST_EVENT_BYTES} bytes")
 
 
 def _decode(data: bytes) -> Document:
     try:
         document = json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise UnreachableError(f"sent what is no JSON: {data[:80]!r}") from error
+        raise UnreachableError(f"the response is not JSON: {data[:80]!r}") from error
     if not isinstance(document, dict):
-        raise UnreachableError(f"sent what is no JSON object: {data[:80]!r}")
+        raise UnreachableError(f"the response is not a JSON object: {data[:80]!r}")
     return document
 
 
 def _reason(data: bytes) -> str:
-    """An API server answers with a `Status`; whatever stands before it with a text of its own."""
+    """Returns the message of an error response. An API server sends a `Status`; a proxy in front of it may
+    send any text."""
     try:
         return str(_decode(data).get("message", ""))
     except UnreachableError:

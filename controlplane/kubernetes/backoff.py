@@ -1,4 +1,4 @@
-"""How long to wait for an API server that is away, or refuses: longer each time, and never all at once."""
+"""Delays between attempts to reach an API server: exponential, with jitter."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Answer = TypeVar("Answer")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backoff:
-    """Doubles from ``first_delay_s`` to ``longest_delay_s``, and half of it is chance."""
+    """The delay doubles from ``first_delay_s`` to ``longest_delay_s``; half of each delay is random."""
 
     first_delay_s: float = 0.1
     longest_delay_s: float = 10.0
 
     def delay_s(self, failures: int, rng: Random) -> float:
-        """After so many failures in a row; 0 after none."""
+        """Returns the delay after ``failures`` consecutive failures; 0 if there were none."""
         if failures == 0:
             return 0.0
         doubled = self.first_delay_s * 2.0 ** min(failures - 1, 16)
@@ -32,7 +32,8 @@ class Backoff:
 
 
 def jittered_s(time_s: float, rng: Random) -> float:
-    """Half of it is chance: whoever failed together does not come back together."""
+    """Returns a random time between half of ``time_s`` and ``time_s``, so that clients that failed together
+    do not retry together."""
     return time_s * rng.uniform(0.5, 1.0)
 
 
@@ -42,8 +43,8 @@ _DEFAULT: Final = Backoff()
 async def until_answered(
     ask: Callable[[], Awaitable[Answer]], complaint: str, *, backoff: Backoff = _DEFAULT
 ) -> Answer:
-    """Asks until the API server gives what is asked for, however long that takes: it may be away, or a role
-    may be bound a moment later. Meanwhile the log says ``complaint``, and why: once for each reason."""
+    """Calls ``ask`` until it succeeds, without a time limit: the API server may be unreachable, or a role may
+    be bound a moment later. Logs ``complaint`` with the reason, once for each reason."""
     rng, reason, failures = Random(), "", 0
     while True:
         try:
@@ -52,5 +53,5 @@ async def until_answered(
             failures += 1
             if str(error) != reason:
                 reason = str(error)
-                _LOG.warning("%s; tried again until it can be had: %s", complaint, reason)
+                _LOG.warning("%s; trying again: %s", complaint, reason)
         await asyncio.sleep(backoff.delay_s(failures, rng))

@@ -1,4 +1,4 @@
-"""How an API server is reached, and with which token: from a kubeconfig, or as a pod of the cluster."""
+"""The address and the token of an API server, from a kubeconfig or from the pod's service account."""
 
 from __future__ import annotations
 
@@ -12,37 +12,39 @@ from kubernetes.aio.config import ConfigException, load_incluster_config, load_k
 from kubernetes.aio.config.kube_config import KubeConfigLoader
 from yaml import YAMLError
 
-# What the client raises where it cannot read these: it takes a kubeconfig to have the form of one.
+# The exceptions that the client raises for a missing or malformed configuration; it does not validate a
+# kubeconfig's structure.
 UNREADABLE: Final = (ConfigException, YAMLError, OSError, ValueError, TypeError, KeyError, AttributeError)
 
-# As often as the client reads a pod's own token anew.
+# The interval at which the client reads a pod's own token again.
 _TOKEN_AGE_S: Final = 60.0
 
 
 async def read_configuration(kubeconfig: Path | None) -> Configuration:
-    """By a kubeconfig's current context; None: as a pod of the cluster. Raises what is `UNREADABLE`."""
+    """Reads a kubeconfig's current context or, if ``kubeconfig`` is None, the configuration of a pod in its
+    cluster. Raises the exceptions in `UNREADABLE`."""
     configuration = Configuration()
-    # From 3.13 on, Python refuses certificates without the key identifiers of RFC 5280. Go's clients, kubectl
-    # among them, accept them, and so do we: clusters have such certificates.
+    # From 3.13 on, Python rejects certificates without the key identifiers of RFC 5280. Some clusters have
+    # such certificates, and Go's clients (kubectl among them) accept them.
     configuration.disable_strict_ssl_verification = True
     if kubeconfig is None:
         load_incluster_config(client_configuration=configuration)
         return configuration
     _require(kubeconfig)
     loader = await load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
-    # The client's annotations know of no hook.
+    # The client's annotations lack this hook.
     configuration.refresh_api_key_hook = TokenRefresh(loader)  # type: ignore[assignment]
     return configuration
 
 
 def _require(kubeconfig: Path) -> None:
-    """The client only logs that it is not there."""
+    """Raises ``OSError`` when the file is missing: the client only logs that."""
     kubeconfig.expanduser().stat()
 
 
 class TokenRefresh:
-    """Reads the token of a kubeconfig anew, from its file or the program that makes it: it expires. The
-    client calls this before each request that shows a token."""
+    """Reads the token of a kubeconfig again before it expires, from its file or from the program that issues
+    it. The client calls this before each request that needs a token."""
 
     def __init__(self, loader: KubeConfigLoader, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._loader: Final = loader
@@ -50,9 +52,9 @@ class TokenRefresh:
         self._due = clock() + _TOKEN_AGE_S
 
     async def __call__(self, configuration: Configuration) -> None:
-        """Raises what is `UNREADABLE`."""
+        """Raises the exceptions in `UNREADABLE`."""
         if self._clock() < self._due:
             return
-        # Before it is read: requests that come meanwhile go with the token there is.
+        # Set before the token is read, so that concurrent requests use the current token.
         self._due = self._clock() + _TOKEN_AGE_S
         await self._loader.load_and_set(configuration)

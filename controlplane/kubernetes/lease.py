@@ -1,8 +1,8 @@
-"""Leader election by a Lease of ``coordination.k8s.io/v1``, as client-go's `leaderelection` has it.
+"""Leader election with a Lease of ``coordination.k8s.io/v1``, like client-go's `leaderelection`.
 
-Clocks of different machines are never compared: a candidate counts from when it saw the Lease change. The
-leader stops by itself ``renew_deadline_s`` after it last began to renew in vain, which is before anybody else
-takes the Lease.
+Clocks of different machines are never compared: a candidate measures time from the moment at which it saw the
+Lease change. A leader that cannot renew the Lease stops ``renew_deadline_s`` after its last successful
+renewal began, which is before another candidate takes the Lease.
 https://pkg.go.dev/k8s.io/client-go/tools/leaderelection
 """
 
@@ -32,7 +32,7 @@ Document = dict[str, Any]
 
 
 class LeaseApi(Protocol):
-    """What is asked of an API server: all raise `KubernetesError`."""
+    """The requests that an election sends to the API server. All raise `KubernetesError`."""
 
     async def get(self, path: str) -> Document: ...
 
@@ -51,7 +51,8 @@ class LeaseTiming:
 
 
 class Candidate:
-    """One contender for a Lease, and what it has seen of it. No I/O; ``now_s`` is a monotonic clock's."""
+    """A candidate for a Lease, with the state in which it last saw the Lease. No I/O; ``now_s`` is the time
+    of a monotonic clock."""
 
     def __init__(self, namespace: str, name: str, identity: str, timing: LeaseTiming) -> None:
         self.identity: Final = identity
@@ -66,7 +67,7 @@ class Candidate:
 
     @property
     def holder(self) -> str:
-        """Who has the Lease, or had it last; empty: it was given back, or is not there."""
+        """The current or last holder of the Lease. Empty when the Lease was released or does not exist."""
         return str(self._spec.get("holderIdentity") or "")
 
     @property
@@ -74,19 +75,20 @@ class Candidate:
         return self.holder == self.identity
 
     def saw(self, lease: Document | None, now_s: float) -> None:
-        """The Lease as the API server has it; None: it has none."""
+        """Records the Lease as the API server returned it; None when it does not exist."""
         before = self._spec if self.exists else None
         self._seen = lease
         if lease is None or self._spec != before:
             self._seen_at_s = now_s
 
     def may_claim(self, now_s: float) -> bool:
-        """Whether it is ours already, or free, or its holder was not heard of for as long as it said."""
+        """Whether this candidate holds the Lease, or the Lease is free, or its holder did not renew it for
+        its ``leaseDurationSeconds``."""
         lasts_s = float(self._spec.get("leaseDurationSeconds") or 0)
         return self.holder in ("", self.identity) or now_s - self._seen_at_s >= lasts_s
 
     def claim(self, now: datetime) -> Document:
-        """The Lease as the holder writes it."""
+        """Returns the Lease that this candidate writes to acquire or renew it."""
         stamp, spec = _micro_time(now), self._spec
         transitions = int(spec.get("leaseTransitions") or 0)
         return self._lease(
@@ -98,7 +100,7 @@ class Candidate:
         )
 
     def release(self, now: datetime) -> Document:
-        """The Lease for the next to take it at once."""
+        """Returns a Lease without a holder, which another candidate can acquire at once."""
         stamp = _micro_time(now)
         return self._lease(
             holderIdentity="",
@@ -118,7 +120,8 @@ class Candidate:
 
 
 class Election:
-    """Stands for a Lease until cancelled. ``on_leading`` is told when we begin to lead, and when we end."""
+    """Takes part in the election until cancelled. Calls ``on_leading`` with True when this process begins to
+    lead, and with False when it stops."""
 
     def __init__(
         self,
@@ -142,9 +145,9 @@ class Election:
         self._complaint = ""
 
     async def run(self, lead: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Runs ``lead`` for as long as we hold the Lease, again and again, and cancels it when we do not.
+        """Runs ``lead`` whenever this process acquires the Lease, and cancels it when the Lease is lost.
 
-        Cancelled, it gives the Lease back. Raises what ``lead`` raises.
+        Releases the Lease when cancelled. Propagates the exceptions of ``lead``.
         """
         try:
             while True:
@@ -154,16 +157,16 @@ class Election:
             await self._release()
 
     async def _acquire(self) -> float:
-        """Returns when the attempt that got the Lease began."""
+        """Waits until the Lease is acquired. Returns the time at which the successful attempt began."""
         while True:
             began_s = self._clock()
             if await self._try(self._timing.renew_deadline_s):
                 return began_s
-            # client-go's JitterFactor: those who wait do not all come at once.
+            # client-go's JitterFactor: waiting candidates do not all try at the same time.
             await asyncio.sleep(self._timing.retry_s * self._rng.uniform(1.0, 2.2))
 
     async def _lead(self, lead: Callable[[], Coroutine[Any, Any, None]], began_s: float) -> None:
-        _LOG.info("%s: we lead, as %s", self._path, self._candidate.identity)
+        _LOG.info("%s: this process leads, as %s", self._path, self._candidate.identity)
         self._on_leading(True)
         leading = asyncio.create_task(lead(), name="lead")
         renewing = asyncio.create_task(self._renew(began_s), name="renew lease")
@@ -177,10 +180,10 @@ class Election:
         for task in (leading, renewing):
             if not task.cancelled():
                 task.result()
-        _LOG.warning("%s: we lead no more; its holder is %r", self._path, self._candidate.holder)
+        _LOG.warning("%s: this process no longer leads; the holder is %r", self._path, self._candidate.holder)
 
     async def _renew(self, renewed_s: float) -> None:
-        """Returns when we do not hold the Lease any more, or cannot know that we do."""
+        """Renews the Lease. Returns when this process no longer holds it, or could not renew it in time."""
         while True:
             deadline_s = renewed_s + self._timing.renew_deadline_s
             await asyncio.sleep(min(self._timing.retry_s, deadline_s - self._clock()))
@@ -193,14 +196,14 @@ class Election:
                 return
 
     async def _try(self, timeout_s: float) -> bool:
-        """Takes or renews the Lease, if that may be."""
+        """Acquires or renews the Lease if possible. Returns whether this process holds it."""
         try:
             async with asyncio.timeout(timeout_s):
                 return await self._look_and_claim()
         except (KubernetesError, TimeoutError) as error:
-            # Somebody else was quicker: that is what it is for.
+            # A conflict means that another candidate was faster, which is normal.
             if not (isinstance(error, RefusedError) and error.status == _CONFLICT):
-                self._complain(f"{self._path} cannot be had: {str(error) or 'no answer in time'}")
+                self._complain(f"cannot acquire {self._path}: {str(error) or 'timeout'}")
             return False
 
     async def _look_and_claim(self) -> bool:
@@ -226,7 +229,7 @@ class Election:
             return None
 
     async def _release(self) -> None:
-        """Looks first: a renewal may have been cancelled in the middle."""
+        """Releases the Lease. Reads it first, because a renewal may have been cancelled halfway."""
         if not self._candidate.leads:
             return
         try:
@@ -235,21 +238,21 @@ class Election:
                 if self._candidate.leads:
                     await self._api.replace(self._path, self._candidate.release(datetime.now(UTC)))
         except (KubernetesError, TimeoutError) as error:
-            words = str(error) or "no answer in time"
-            _LOG.info("%s is not given back, and ends by itself: %s", self._path, words)
+            words = str(error) or "timeout"
+            _LOG.info("cannot release %s, which will expire: %s", self._path, words)
 
     def _complain(self, words: str) -> None:
-        """Once, until the words are others."""
+        """Logs a warning, unless it is the same as the last one."""
         if words != self._complaint:
             self._complaint = words
             _LOG.warning("%s", words)
 
 
 def _new_identity() -> str:
-    """Of this process; in a pod, it begins with the pod's name."""
+    """Returns a unique identity for this process. In a pod it begins with the pod's name."""
     return f"{socket.gethostname()}_{uuid.uuid4()}"
 
 
 def _micro_time(now: datetime) -> str:
-    """Kubernetes' MicroTime."""
+    """Formats a time as Kubernetes' MicroTime."""
     return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

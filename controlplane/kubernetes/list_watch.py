@@ -1,7 +1,8 @@
-"""Follows one collection of a Kubernetes API server: lists it, watches what happens then, and lists again.
+"""Follows one collection of a Kubernetes API server: lists it, watches its changes, and lists it again from
+time to time.
 
-Knows no kinds: objects are raw dictionaries, told apart by namespace and name. Each version of an object is
-handed on once, in the order of its history; what may have been missed is found by a list.
+It works for any kind: objects are dictionaries, identified by namespace and name. It passes on each version
+of an object once, in order. A new list finds changes that a watch missed.
 """
 
 from __future__ import annotations
@@ -28,12 +29,12 @@ _ALL: Final[Mapping[str, str]] = MappingProxyType({})
 
 _BACKOFF: Final = Backoff()
 
-ObjectName = tuple[str, str]  # namespace, which is empty for what has none, and name
+ObjectName = tuple[str, str]  # namespace (empty for a cluster-scoped object) and name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """``present`` are new or changed, ``gone`` are there no more."""
+    """``present`` are new or changed objects, ``gone`` the names of deleted ones."""
 
     present: tuple[Document, ...] = ()
     gone: tuple[ObjectName, ...] = ()
@@ -44,10 +45,10 @@ class Changes:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """``watch_s``: a watch is renewed after about that long; one that ends before ``shortest_watch_s`` has
-    failed. ``resync_s``: a list is taken after about that long, whatever watches told. ``absence_s``: a kind
-    that the API server knew is taken to be gone after being unknown that long, as one that is just starting
-    knows no kind of a CRD."""
+    """``watch_s``: the approximate duration of a watch; a watch that ends before ``shortest_watch_s`` counts
+    as failed. ``resync_s``: the approximate time between two lists. ``absence_s``: how long the API server
+    must report that it does not know a kind before its objects are treated as deleted; an API server that has
+    just started does not know the kinds of CRDs yet."""
 
     watch_s: float = 300.0
     resync_s: float = 600.0
@@ -58,7 +59,7 @@ class Timing:
 
 
 class Collection:
-    """Which versions of which objects were handed on. No I/O."""
+    """The versions of the objects that were passed on. No I/O."""
 
     def __init__(self) -> None:
         self._versions: dict[ObjectName, str] = {}
@@ -67,7 +68,7 @@ class Collection:
         return len(self._versions)
 
     def listed(self, objects: Iterable[Document]) -> Changes:
-        """The objects are all that there are now."""
+        """Takes the complete list of objects and returns the differences."""
         found = {name_of(each): each for each in objects}
         gone = tuple(name for name in self._versions if name not in found)
         present = tuple(each for name, each in found.items() if self._versions.get(name) != version_of(each))
@@ -87,13 +88,14 @@ class Collection:
 
 
 class ListWatch:
-    """``selector`` is the query that picks objects of the collection, such as a ``fieldSelector``.
+    """Follows the collection at ``path``.
 
-    ``older_paths`` are of older versions of the kind, the newest first: the first that is served is followed.
+    ``selector`` is a query that selects objects of the collection, such as a ``fieldSelector``.
+    ``older_paths`` are the paths of older API versions of the kind, the newest first; the first one that is
+    served is followed.
 
-    ``synced`` is set once all of them were handed on, or the API server has no such kind.
-
-    ``hand_on`` is called on the event loop; no event is lost when it returns, and none comes twice.
+    ``hand_on`` is called on the event loop with each change exactly once. ``synced`` is set after the first
+    complete list was passed on, or when the API server does not know the kind.
     """
 
     def __init__(
@@ -120,7 +122,7 @@ class ListWatch:
         self._clock: Final = clock
         self._rng: Final = rng or Random()
         self._collection: Final = Collection()
-        self._version: str | None = None  # None: only a list can tell where we are
+        self._version: str | None = None  # None: a list is needed
         self._list_due = 0.0
         self._absent_since: float | None = None
         self._failures = 0
@@ -128,20 +130,20 @@ class ListWatch:
         self._heard = clock()
 
     def seconds_since_sync(self) -> float:
-        """Since the API server last told how things are: by a list, an event or a bookmark."""
+        """Returns the time since the last list, event or bookmark from the API server."""
         return self._clock() - self._heard
 
     async def run(self) -> None:
-        """Follows until cancelled."""
+        """Follows the collection until cancelled."""
         while True:
             try:
                 if self._version is None or self._clock() >= self._list_due:
                     await self._list()
                 await self._watch()
             except UnreachableError as error:
-                self._note_failure(error)  # what is known still holds: the watch goes on where it ended
+                self._note_failure(error)  # the watch continues from the last known version
             except RefusedError as error:
-                if not error.busy:  # a list would be yet more work
+                if not error.busy:  # a list would add to the load
                     self._version = None
                 if error.status == _NOT_FOUND:
                     self._note_absence()
@@ -150,7 +152,8 @@ class ListWatch:
             await asyncio.sleep(self._backoff.delay_s(self._failures, self._rng))
 
     async def _list(self) -> None:
-        """All pages are of one moment. If that is forgotten before the last one, the next try begins anew."""
+        """Reads all pages of one consistent list. If the API server has compacted its version before the last
+        page, the next attempt starts from the first page."""
         objects: list[Document] = []
         query = {**self._selector, "limit": str(self._timing.page_size)}
         while True:
@@ -160,7 +163,7 @@ class ListWatch:
             query["continue"] = page["metadata"].get("continue", "")
             if not query["continue"]:
                 break
-        # No await from here on: what is handed on and where the watch begins belong together.
+        # No await from here on: the list that is passed on and the version from which to watch must match.
         self._tell(self._collection.listed(objects))
         self._version = version
         self._list_due = self._clock() + jittered_s(self._timing.resync_s, self._rng)
@@ -201,9 +204,9 @@ class ListWatch:
                     self._note_sync()
         except UnreachableError:
             if self._has_lasted(began):
-                self._failures = 0  # it held, and nothing happened, until somebody lost patience
+                self._failures = 0  # the connection worked, and was closed for lack of events
             raise
-        # One that always ends at once must not become a storm.
+        # Watches that always end at once must not cause a flood of requests.
         self._failures = 0 if self._has_lasted(began) else self._failures + 1
 
     def _has_lasted(self, began: float) -> bool:
@@ -221,7 +224,7 @@ class ListWatch:
             case "BOOKMARK":
                 pass
             case _:
-                raise UnreachableError(f"sent what is no event: {event!r:.200}")
+                raise UnreachableError(f"the watch sent an invalid event: {event!r:.200}")
         self._version = version_of(subject)
 
     def _tell(self, changes: Changes) -> None:
@@ -231,15 +234,15 @@ class ListWatch:
     def _note_sync(self) -> None:
         self._heard = self._clock()
         if self._complaint:
-            _LOG.info("%s is followed again", self.path)
+            _LOG.info("%s: watching again", self.path)
             self._complaint = ""
 
     def _note_failure(self, error: KubernetesError) -> None:
         self._failures += 1
         if isinstance(error, RefusedError) and error.status == _GONE:
-            _LOG.info("%s is listed anew: %s", self.path, error)
+            _LOG.info("%s: listing again: %s", self.path, error)
         else:
-            self._complain(f"{self.path} cannot be followed, what is known of it stays: {error}")
+            self._complain(f"cannot watch {self.path}, its last known objects stay in use: {error}")
 
     def _note_absence(self) -> None:
         self._failures += 1
@@ -250,10 +253,10 @@ class ListWatch:
             self._tell(self._collection.listed(()))
             self._heard = now
             self.synced.set()
-        self._complain(f"{self.path} is unknown to the API server: is its CRD installed?")
+        self._complain(f"the API server does not know {self.path}: is its CRD installed?")
 
     def _complain(self, words: str) -> None:
-        """Once, until the API server is heard again."""
+        """Logs a warning once, until the next successful sync."""
         if not self._complaint:
             self._complaint = words
             _LOG.warning("%s", words)
@@ -265,27 +268,28 @@ def name_of(document: Document) -> ObjectName:
 
 
 def version_of(document: object) -> str:
-    """Opaque: only that it differs means anything. Raises `UnreachableError` where there is none: whoever
-    answered is no API server, but perhaps something before it."""
+    """Returns the resource version, an opaque string that can only be compared for equality. Raises
+    `UnreachableError` when it is missing: the response then does not come from an API server, but perhaps
+    from a proxy in front of it."""
     match document:
         case {"metadata": {"resourceVersion": str(version)}} if version:
             return version
-    raise UnreachableError(f"sent what has no version: {document!r:.200}")
+    raise UnreachableError(f"the response has no resourceVersion: {document!r:.200}")
 
 
 def _items(page: Document) -> Iterable[Document]:
     items = page.get("items") or []
     if not isinstance(items, list):
-        raise UnreachableError(f"sent a list of what is none: {items!r:.200}")
+        raise UnreachableError(f"the items of the response are not a list: {items!r:.200}")
     return map(_identified, items)
 
 
 def _identified(document: object) -> Document:
-    """Without what the API server notes of who wrote which field: nobody reads it, and it is a good part of
-    the memory that a list takes."""
+    """Returns the object without ``managedFields``, which are not used and need a large part of a list's
+    memory. Raises `UnreachableError` for anything that is not an object."""
     match document:
         case {"metadata": {"name": str(), "resourceVersion": str()} as metadata}:
-            assert isinstance(document, dict)  # as JSON has no other mapping
+            assert isinstance(document, dict)  # the only mapping that JSON has
             metadata.pop("managedFields", None)
             return document
-    raise UnreachableError(f"sent what is no object: {document!r:.200}")
+    raise UnreachableError(f"the response contains an invalid object: {document!r:.200}")

@@ -1,8 +1,9 @@
-"""The kept versions of a cluster's resources: one ConfigMap that every replica reads, and any may write.
+"""Stores the last good versions of a cluster's resources in one ConfigMap, which every replica reads and can
+write.
 
-Each entry is of one resource. Of one object (``uid``) the entry with the highest ``generation`` is kept, so
-that replicas that saw different versions agree in the end; two replicas may write the same entry. It is
-removed when the resource has recovered, or was deleted.
+Each entry belongs to one resource. For one object (``uid``), the entry with the highest ``generation`` is
+kept, so that replicas that saw different versions agree in the end; two replicas may write the same entry. An
+entry is removed when its resource has recovered or was deleted.
 """
 
 from __future__ import annotations
@@ -30,18 +31,18 @@ _LOG = logging.getLogger(__name__)
 CONFIG_MAP: Final = "outrigger-last-good"
 
 _DEFAULT_TIMING: Final = Timing()
-# An object may have 1 MiB, and the API server's limit is on all of its keys and values.
+# The API server limits the keys and values of a ConfigMap to 1 MiB in total.
 _MOST_BYTES: Final = 900_000
-# A key of a ConfigMap has 253 characters at most.
+# The longest key of a ConfigMap, in characters.
 _LONGEST_KEY: Final = 253
-# An entry may only look obsolete: events of different watches arrive in any order.
+# An entry can look obsolete for a moment, because the events of different watches arrive in any order.
 _REMOVAL_DELAY_S: Final = 5.0
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
 
 
 class LastGoodConfigMap:
-    """``watch`` is to be run, and must be synced before the store is built for the first time."""
+    """The caller must run ``watch``, and wait until it has synced before the first build of the store."""
 
     def __init__(
         self,
@@ -66,14 +67,14 @@ class LastGoodConfigMap:
         self._clock: Final = clock
         self._built = False  # until then, resources may still be missing in the store
         self._exists = False
-        self._data: Mapping[str, str] = {}  # as the cluster has it
+        self._data: Mapping[str, str] = {}  # the ConfigMap's current data
         self._entries: Final[dict[ResourceKey, LastGood | Unusable]] = {}
         self._obsolete_since: dict[ResourceKey, float] = {}
         self._changed: Final = asyncio.Event()
         self._complaint = ""
         self._unkept: Final = Gauge(
             "outrigger_last_good_unkept",
-            "Last good versions in force that a restart would lose: there is no room, or they are too large.",
+            "Last good versions in force that a restart would lose: the ConfigMap has no room for them.",
             registry=registry,
         )
         self.watch: Final = ListWatch(
@@ -85,12 +86,12 @@ class LastGoodConfigMap:
         )
 
     def note_build(self, snapshot: MeshSnapshot, change: SnapshotChange) -> None:
-        """The store was built."""
+        """Must be called after each build of the store."""
         self._built = True
         self._changed.set()
 
     async def run(self) -> None:
-        """Writes what differs, until cancelled."""
+        """Writes changed entries until cancelled."""
         await self.watch.synced.wait()
         rng, failures = Random(), 0
         while True:
@@ -106,7 +107,7 @@ class LastGoodConfigMap:
                 await self._until_news()
 
     async def _until_news(self) -> None:
-        """Waits for a change, or until entries that seemed obsolete are to be checked again."""
+        """Waits for a change, or until entries that seemed obsolete must be checked again."""
         try:
             async with asyncio.timeout(self._removal_delay_s if self._obsolete_since else None):
                 await self._changed.wait()
@@ -114,7 +115,7 @@ class LastGoodConfigMap:
             pass
 
     def _take(self, changes: Changes) -> None:
-        """The ConfigMap as it is now."""
+        """Takes the current state of the ConfigMap."""
         self._exists = bool(changes.present)
         data = (changes.present[-1].get("data") or {}) if changes.present else {}
         before, self._data = self._data, {name: str(value) for name, value in data.items()}
@@ -129,7 +130,7 @@ class LastGoodConfigMap:
                 self._entries[key] = found
             if isinstance(found, Unusable):
                 where = f"ConfigMap {CONFIG_MAP}, {name}"
-                _LOG.warning("%s: the kept version cannot be used: %s", where, found.reason)
+                _LOG.warning("%s: the stored version cannot be used: %s", where, found.reason)
             self._store.recall(key, found)
         self._changed.set()
         if self._built and self._store.has_news:
@@ -162,7 +163,7 @@ class LastGoodConfigMap:
         await self._api.create(self._collection, config_map)
 
     def _has(self, key: ResourceKey, last_good: LastGood) -> bool:
-        """Whether the kept version of a resource has the same generation, or a higher one."""
+        """Whether the stored version of a resource has the same or a higher generation."""
         kept = self._entries.get(key)
         return (
             isinstance(kept, LastGood)
@@ -171,7 +172,7 @@ class LastGoodConfigMap:
         )
 
     def _obsolete(self) -> list[ResourceKey]:
-        """The entries that have been obsolete for `_removal_delay_s`."""
+        """Returns the entries that have been obsolete for `_removal_delay_s`."""
         now = self._clock()
         seen = {key for key, kept in self._entries.items() if self._is_obsolete(key, kept)}
         self._obsolete_since = {key: self._obsolete_since.get(key, now) for key in seen}
@@ -183,12 +184,13 @@ class LastGoodConfigMap:
             return True
         if isinstance(kept, LastGood) and kept.uid != status.origin.uid:
             return True
-        # A replica that is behind may see a version as applied that is older than the faulty one.
+        # A replica with old data may see an applied version that is older than the faulty one.
         faulty = kept.faulty_generation if isinstance(kept, LastGood) else 0
         return status.state is State.APPLIED and (status.origin.generation or 0) >= faulty
 
     def _fitting(self, to_write: Mapping[str, str], removed: Mapping[str, None]) -> dict[str, str]:
-        """The entries of ``to_write`` that there is room for, in the order of their names."""
+        """Returns the entries of ``to_write`` for which the ConfigMap has room, in the order of their
+        names."""
         stay = {
             name: text for name, text in self._data.items() if name not in removed and name not in to_write
         }
@@ -202,29 +204,30 @@ class LastGoodConfigMap:
         missing = sorted(to_write.keys() - fitting.keys())
         self._unkept.set(len(missing))
         if missing:
-            words = f"there is no room for {missing[0]} in ConfigMap {CONFIG_MAP}"
-            self._say(f"{words}, nor for {len(missing) - 1} others" if len(missing) > 1 else words)
+            words = f"ConfigMap {CONFIG_MAP} has no room for {missing[0]}"
+            self._say(f"{words} and {len(missing) - 1} others" if len(missing) > 1 else words)
         return fitting
 
     def _complain(self, error: KubernetesError) -> None:
-        """Reports a failure, except where another replica has created or deleted the ConfigMap meanwhile."""
+        """Reports a failure, unless another replica has created or deleted the ConfigMap in the meantime."""
         status = error.status if isinstance(error, RefusedError) else None
         if status != (_NOT_FOUND if self._exists else _CONFLICT):
-            self._say(f"ConfigMap {CONFIG_MAP} cannot be written: {error}")
+            self._say(f"cannot write ConfigMap {CONFIG_MAP}: {error}")
 
     def _say(self, words: str) -> None:
-        """Logs a complaint once, until it changes."""
+        """Logs a warning once, until its text changes."""
         if words != self._complaint:
             self._complaint = words
-            _LOG.warning("last good versions would be lost by a restart: %s", words)
+            _LOG.warning("a restart would lose last good versions: %s", words)
 
 
 def _name_of(key: ResourceKey) -> str:
-    """``VirtualService.bookinfo.reviews``: neither kinds nor namespaces have dots."""
+    """Returns the ConfigMap's key: ``VirtualService.bookinfo.reviews``. Kinds and namespaces contain no
+    dots."""
     return f"{key.kind}.{key.namespace}.{key.name}"
 
 
 def _key_of(name: str) -> ResourceKey | None:
-    """None for a key that is not of this form."""
+    """Returns None for a key that does not have this form."""
     parts = name.split(".", 2)
     return ResourceKey(kind=parts[0], namespace=parts[1], name=parts[2]) if len(parts) == 3 else None

@@ -1,5 +1,5 @@
-"""One kept version as JSON. It may be damaged, edited by hand, or of another release: it is checked as any
-resource is, and one that cannot be used becomes an `Unusable` that says why."""
+"""One stored version as JSON. It may be damaged, edited by hand or written by another release, so it is
+validated like any resource. A version that cannot be used becomes an `Unusable` with the reason."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _NUMBERS: Final = ("generation", "faultyGeneration")
 
 
 def entry_of(last_good: LastGood) -> dict[str, Any]:
-    """A value that `json.dumps` takes."""
+    """Returns a value that `json.dumps` accepts."""
     return {
         "resource": document_of(last_good.resource),
         "since": last_good.since,
@@ -32,25 +32,25 @@ def encode(last_good: LastGood) -> str:
 
 
 def decode(text: str, key: ResourceKey) -> LastGood | Unusable:
-    """The kept version of the resource ``key``."""
+    """Parses the stored version of the resource ``key``."""
     try:
         entry = json.loads(text)
     except (ValueError, RecursionError) as error:
-        return Unusable(reason=f"is no JSON: {error}")
+        return Unusable(reason=f"not JSON: {error}")
     return read_entry(entry, key)
 
 
 def read_entry(entry: object, key: ResourceKey) -> LastGood | Unusable:
     if not isinstance(entry, dict):
-        return Unusable(reason="is no JSON object")
+        return Unusable(reason="not a JSON object")
     for fields, kind, what in ((_STRINGS, str, "a string"), (_NUMBERS, int, "a number")):
         for field in fields:
             if type(entry.get(field, kind())) is not kind:
-                return Unusable(reason=f"{field}: should be {what}")
+                return Unusable(reason=f"{field}: must be {what}")
     try:
         found = key_of(entry)
         if found != key:
-            return Unusable(reason=f"is of {found}")
+            return Unusable(reason=f"it belongs to {found}")
         resource = parse_resource(entry.get("resource"), served=True)
     except ResourceError as error:
         return Unusable(reason=str(error))
@@ -65,7 +65,7 @@ def read_entry(entry: object, key: ResourceKey) -> LastGood | Unusable:
 
 
 def key_of(entry: object) -> ResourceKey:
-    """Raises `ResourceError` where an entry does not name its resource."""
+    """Returns the key of the resource that an entry contains. Raises `ResourceError` when it is missing."""
     document = entry.get("resource") if isinstance(entry, dict) else None
     kind, namespace, name = identify(document)
     return ResourceKey(kind=kind, namespace=namespace, name=name)

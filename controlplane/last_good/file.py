@@ -1,5 +1,5 @@
-"""The kept versions of a folder's resources, and which resources serve: one file of the state folder, read at
-the start and replaced whole whenever any of that changes."""
+"""Stores the last good versions of a folder's resources, and the list of the resources in force, in one file
+of the state folder. The file is read at the start and replaced atomically at every change."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ _MOST_BYTES: Final = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _State:
-    """``in_force`` are the resources of which some version serves; ``unusable`` has kept versions that cannot
-    be used, as they were read, since another release may be able to use them. ``counting_files`` names, for
-    each resource that several files have, the file whose version is used."""
+    """The content of the file. ``in_force`` are the resources of which some version is in force. ``unusable``
+    are stored versions that cannot be used; they are kept unchanged, because another release may be able to
+    use them. ``counting_files`` maps each resource that several files contain to the file whose version is
+    used."""
 
     last_good: Mapping[ResourceKey, LastGood] = field(default_factory=dict)
     unusable: Mapping[ResourceKey, object] = field(default_factory=dict)
@@ -52,7 +53,7 @@ class _State:
 
 
 class LastGoodFile:
-    """`load` before the source is read; `note_build` after each build."""
+    """Call `load` before the source is read, and `note_build` after each build."""
 
     def __init__(
         self,
@@ -71,7 +72,8 @@ class LastGoodFile:
         self._complaint = ""
 
     def load(self) -> Mapping[str, set[ResourceKey]]:
-        """Gives the kept versions to the store. Returns which resources each of the folder's files had."""
+        """Gives the stored versions to the store. Returns the resources that each file of the folder
+        contained."""
         found = self._read()
         in_force = frozenset(
             ResourceKey(kind=a, namespace=b, name=c) for a, b, c in _rows(found, _IN_FORCE, 3)
@@ -95,7 +97,7 @@ class LastGoodFile:
                 by_file[last_good.file].add(key)
             else:
                 _LOG.warning(
-                    "%s: the kept version of %s cannot be used: %s", self._path, key, last_good.reason
+                    "%s: the stored version of %s cannot be used: %s", self._path, key, last_good.reason
                 )
                 unusable[key] = entry
         self._written = _State(
@@ -104,7 +106,7 @@ class LastGoodFile:
         return by_file
 
     def note_build(self, snapshot: MeshSnapshot, change: SnapshotChange) -> None:
-        """The store was built: writes the file if its contents would differ."""
+        """Writes the file after a build of the store if its content has changed."""
         store = self._store
         last_good, in_force = store.to_keep(), store.keys_in_force()
         unusable = {
@@ -121,9 +123,8 @@ class LastGoodFile:
         if state == self._written:
             return
         for key in self._recalled - last_good.keys() - unusable.keys():
-            store.recall(
-                key, None
-            )  # it has recovered, or was deleted: from now on the store's own history counts
+            # The resource has recovered or was deleted: from now on the store's own history is used.
+            store.recall(key, None)
             self._recalled.discard(key)
         if self._write(state):
             self._written = state
@@ -133,20 +134,22 @@ class LastGoodFile:
             with self._path.open("rb") as file:
                 data = file.read(self._most_bytes + 1)
             if len(data) > self._most_bytes:
-                raise ValueError(f"is larger than {self._most_bytes} bytes")
+                raise ValueError(f"the file is larger than {self._most_bytes} bytes")
             found = json.loads(data)
         except FileNotFoundError:
             return {}
         except (OSError, ValueError, RecursionError) as error:
-            _LOG.warning("%s cannot be used, last good versions are forgotten: %s", self._path, error)
+            _LOG.warning("%s cannot be used, the last good versions in it are lost: %s", self._path, error)
             return {}
         if not isinstance(found, dict):
-            _LOG.warning("%s cannot be used, last good versions are forgotten: no JSON object", self._path)
+            _LOG.warning(
+                "%s cannot be used, the last good versions in it are lost: not a JSON object", self._path
+            )
             return {}
         return found
 
     def _entries(self, entries: object) -> Iterable[tuple[ResourceKey, object]]:
-        """The kept entries, each with its resource."""
+        """Yields the stored entries with the keys of their resources."""
         for number, entry in enumerate(entries if isinstance(entries, list) else ()):
             try:
                 yield key_of(entry), entry
@@ -154,7 +157,7 @@ class LastGoodFile:
                 _LOG.warning("%s: %s[%d].resource: %s", self._path, _LAST_GOOD, number, error)
 
     def _write(self, state: _State) -> bool:
-        """Returns whether it could be written."""
+        """Returns whether the file was written."""
         try:
             content = state.encode()
             if len(content) > self._most_bytes:
@@ -163,14 +166,14 @@ class LastGoodFile:
         except SettingsError as error:
             if str(error) != self._complaint:
                 self._complaint = str(error)
-                _LOG.warning("last good versions would be lost by a restart: %s", error)
+                _LOG.warning("a restart would lose last good versions: %s", error)
             return False
         self._complaint = ""
         return True
 
 
 def _rows(found: Mapping[str, Any], name: str, length: int) -> Iterable[list[str]]:
-    """The lists of exactly ``length`` strings under ``name``; damaged ones are left out."""
+    """Yields the lists of exactly ``length`` strings under ``name``; skips malformed ones."""
     rows = found.get(name)
     for row in rows if isinstance(rows, list) else ():
         if isinstance(row, list) and len(row) == length and all(isinstance(each, str) for each in row):

@@ -93,9 +93,9 @@ NONSENSE = {
 
 
 @pytest.mark.parametrize("body", NONSENSE.values(), ids=NONSENSE)
-async def test_an_answer_that_is_no_document_counts_as_none(answering: Answering, body: bytes) -> None:
+async def test_a_response_that_is_not_a_document_means_unreachable(answering: Answering, body: bytes) -> None:
     async with answering(answer(body)) as api:
-        with pytest.raises(UnreachableError, match="sent what "):
+        with pytest.raises(UnreachableError, match="the response is not "):
             await api.get("/api/v1/pods")
 
 

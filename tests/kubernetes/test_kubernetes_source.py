@@ -253,7 +253,7 @@ async def test_what_happened_before_a_compaction_is_found_by_a_list(
             proxy.stop_cutting()
             await following.until(lambda world: hostname(namespace, "service-1") in world.services, "round 1")
             await until_equal_to_fresh_list(following, cluster.kubeconfig)
-    assert any("/pods is listed anew: 410" in record.message for record in caplog.records)
+    assert any("/pods: listing again: 410" in record.message for record in caplog.records)
 
 
 async def test_every_version_is_handed_on_once_though_connections_are_cut_in_mid_event(

@@ -46,7 +46,7 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path, text: str) -> None:
     assert load(tmp_path, text) == MeshConfig()
 
 
-def test_a_field_of_istios_that_is_not_read_is_named_in_a_warning(
+def test_an_unsupported_istio_field_causes_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     mesh = load(
@@ -71,9 +71,7 @@ def test_a_field_of_istios_that_is_not_read_is_named_in_a_warning(
         ("a: \x00", r"mesh.yaml is not YAML"),
     ],
 )
-def test_what_is_wrong_is_said_with_the_fields_name_on_one_line(
-    tmp_path: Path, text: str, words: str
-) -> None:
+def test_an_error_is_one_line_with_the_fields_name(tmp_path: Path, text: str, words: str) -> None:
     with pytest.raises(SettingsError, match=words) as refusal:
         load(tmp_path, text)
     assert "\n" not in str(refusal.value)

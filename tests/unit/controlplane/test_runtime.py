@@ -4,7 +4,7 @@ import subprocess
 import sys
 
 
-def test_who_has_a_folder_does_not_wait_for_the_client_of_kubernetes() -> None:
+def test_a_folder_source_does_not_import_the_kubernetes_client() -> None:
     listing = "import sys, controlplane.runtime; print(*sys.modules)"
     modules = subprocess.run(
         [sys.executable, "-c", listing], capture_output=True, text=True, check=True

@@ -40,7 +40,7 @@ def test_the_control_planes_own_namespace_is_its_pods_unless_a_flag_says_otherwi
     assert read_settings(["--namespace", "other"], {"POD_NAMESPACE": "mesh"}).namespace == "other"
 
 
-def test_what_is_deployed_serves_no_other_pod_in_plaintext() -> None:
+def test_the_deployment_serves_plaintext_on_loopback_only() -> None:
     (deployment,) = [each for each in manifests(DEPLOY / "controlplane.yaml") if each["kind"] == "Deployment"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     settings = read_settings(container["args"], {"POD_NAMESPACE": "outrigger-system"})
@@ -67,7 +67,7 @@ def test_in_a_cluster_the_control_planes_own_namespace_is_the_root_namespace() -
     assert read_settings(argv[2:], {}).mesh.root_namespace == "istio-system"  # Istio's: a folder has none
 
 
-def test_the_mesh_configuration_may_name_another_root_namespace(tmp_path: Path) -> None:
+def test_the_mesh_configuration_can_set_the_root_namespace(tmp_path: Path) -> None:
     mesh_config = tmp_path / "mesh.yaml"
     argv = ["--source", "kubernetes", "--mesh-config", str(mesh_config), "--namespace", "mesh-system"]
     mesh_config.write_text("rootNamespace: policies\n")
@@ -98,7 +98,7 @@ def test_a_given_authority_is_read_from_its_files(tmp_path: Path) -> None:
         (["--mesh-config", "/nowhere.yaml"], "cannot read /nowhere.yaml: No such file"),
     ],
 )
-def test_settings_that_do_not_fit_are_refused_in_words(tmp_path: Path, flags: list[str], reason: str) -> None:
+def test_invalid_settings_are_rejected_with_the_reason(tmp_path: Path, flags: list[str], reason: str) -> None:
     with pytest.raises(SettingsError, match=reason):
         read_settings(["--folder", str(tmp_path), *flags], {})
 

@@ -64,7 +64,7 @@ def test_every_bootstrap_is_one_by_envoys_own_schema(changes: dict[str, Any]) ->
     assert service.envoy_grpc.cluster_name == message.static_resources.clusters[0].name == "xds-grpc"
 
 
-def test_envoy_is_told_to_take_regular_expressions_of_some_size() -> None:
+def test_the_bootstrap_raises_envoys_limit_for_regular_expressions() -> None:
     """Its own limit of 100 instructions would make it refuse whole route configurations."""
     static, admin = bootstrap()["layered_runtime"]["layers"]
     assert static["static_layer"] == {"re2.max_program_size.error_level": 32768}
@@ -78,7 +78,7 @@ def test_the_admin_port_is_on_loopback() -> None:
     }
 
 
-def test_a_proxy_says_whose_it_is() -> None:
+def test_the_node_identifies_the_workload() -> None:
     metadata = bootstrap(service_account="reviews", labels={"app": "reviews"}, http_proxy_port=4000)["node"][
         "metadata"
     ]
@@ -144,7 +144,7 @@ def test_an_envoy_over_tls_is_given_its_token(tmp_path: Path) -> None:
     assert "initial_metadata" not in service
 
 
-def test_a_token_that_cannot_be_read_is_refused_in_words(tmp_path: Path) -> None:
+def test_an_unreadable_token_is_rejected_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
     for name, words in (("absent", "cannot read"), ("binary", "holds no token")):
         with pytest.raises(CommandError, match=words):
@@ -161,7 +161,7 @@ def test_the_command_prints_the_same_as_yaml_and_as_json() -> None:
     assert "&id" not in as_yaml, "no anchors: people read and edit this"
 
 
-def test_a_whole_node_id_is_taken_as_it_is() -> None:
+def test_a_full_node_id_is_used_unchanged() -> None:
     document = yaml.safe_load(run("--node", str(NODE), "--xds-address", "10.1.1.1:15010"))
     assert document["node"]["id"] == str(NODE)
     assert document["node"]["metadata"]["NAMESPACE"] == "bookinfo"
@@ -181,7 +181,7 @@ def test_paths_are_absolute_wherever_the_file_is_used(
 
 
 @pytest.mark.parametrize("text", ["", "host", "host:", ":1", "host:0", "host:65536", "host:http", "host:-1"])
-def test_what_is_no_address_is_refused(text: str) -> None:
+def test_an_invalid_address_is_rejected(text: str) -> None:
     with pytest.raises(CommandError, match="is no address: expected HOST:PORT"):
         Address.parse(text)
 
@@ -199,7 +199,7 @@ def test_an_ipv6_address_loses_its_brackets() -> None:
         (["--name", "x", "--label", "app"], "--label 'app': expected KEY=VALUE"),
     ],
 )
-def test_what_cannot_be_a_proxy_is_refused_in_words(arguments: list[str], words: str) -> None:
+def test_an_invalid_proxy_is_rejected_with_the_reason(arguments: list[str], words: str) -> None:
     with pytest.raises(CommandError) as refusal:
         run(*arguments, "--xds-address", "a:1")
     assert words in str(refusal.value)

@@ -16,7 +16,7 @@ def run(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> str | int | None:
     return code
 
 
-def test_what_fails_is_one_line_and_code_1(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failure_prints_one_line_and_exits_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
     code = run("bootstrap", "--name", "x", "--xds-address", "nowhere", monkeypatch=monkeypatch)
     assert code == "outrigger: 'nowhere' is no address: expected HOST:PORT"  # a text means: printed, code 1
 
@@ -25,7 +25,7 @@ def test_a_wrong_option_is_code_2(monkeypatch: pytest.MonkeyPatch) -> None:
     assert run("bootstrap", "--colour", monkeypatch=monkeypatch) == 2
 
 
-def test_the_command_starts_without_what_is_heavy() -> None:
+def test_the_command_starts_without_slow_imports() -> None:
     heavy = {"grpc", "cryptography", "fastapi", "rich.progress", "envoy", "kubernetes"}
     listing = "import sys, outrigger.__main__; print(*sys.modules)"
     modules = subprocess.run(

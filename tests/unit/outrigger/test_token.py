@@ -25,7 +25,7 @@ def test_the_printed_token_is_accepted_by_the_control_plane_of_that_folder(tmp_p
     assert str(verifier.verify(token)) == "spiffe://cluster.local/ns/bookinfo/sa/reviews"
 
 
-def test_a_token_lives_as_long_as_was_said(tmp_path: Path) -> None:
+def test_a_token_has_the_requested_lifetime(tmp_path: Path) -> None:
     token = create(tmp_path, "--lifetime", "1h30m").strip()
     key = load_or_create_token_key(tmp_path)
     TokenVerifier(key, "td", clock=lambda: time.time() + 5300).verify(token)
@@ -38,7 +38,7 @@ def test_the_first_token_makes_the_key_for_its_owner_alone(tmp_path: Path) -> No
     assert stat.S_IMODE((tmp_path / "state" / TOKEN_KEY_FILE).stat().st_mode) == 0o600
 
 
-def test_what_cannot_be_is_refused_in_words(tmp_path: Path) -> None:
+def test_invalid_arguments_are_rejected_with_the_reason(tmp_path: Path) -> None:
     with pytest.raises(CommandError, match="--lifetime: 'soon' is no duration"):
         create(tmp_path, "--lifetime", "soon")
     with pytest.raises(CommandError, match="not a namespace: 'Book info'"):

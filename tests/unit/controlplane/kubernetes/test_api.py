@@ -64,26 +64,26 @@ async def connected(configuration: Configuration) -> AsyncIterator[ClientApi]:
         (b"", "Server disconnected"),
         (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "Bad status line|Expected HTTP"),
         (answer(b'{"items": [')[:-3], "payload is not completed"),
-        (answer(b"<html>log in</html>"), "no JSON: b'<html>log in"),
-        (answer(b"[]"), "no JSON object"),
-        (answer(b'{"status": "ok"}'), "no Kubernetes object: b'{\"status"),
-        (answer(b'{"a":' * DEPTH + b"1" + b"}" * DEPTH), "no JSON"),
+        (answer(b"<html>log in</html>"), "not JSON: b'<html>log in"),
+        (answer(b"[]"), "not a JSON object"),
+        (answer(b'{"status": "ok"}'), "not a Kubernetes object: b'{\"status"),
+        (answer(b'{"a":' * DEPTH + b"1" + b"}" * DEPTH), "not JSON"),
     ],
 )
-async def test_what_is_no_whole_answer_counts_as_none(response: bytes, reason: str) -> None:
+async def test_an_incomplete_or_malformed_response_means_unreachable(response: bytes, reason: str) -> None:
     async with api_server(response) as configuration, connected(configuration) as api:
         with pytest.raises(UnreachableError, match=reason):
             await api.get(PATH)
 
 
-async def test_a_refusal_is_told_in_the_api_servers_words() -> None:
+async def test_an_error_response_has_the_api_servers_message() -> None:
     refusal = answer(b'{"kind": "Status", "message": "pods is forbidden"}', "403 Forbidden")
     async with api_server(refusal) as configuration, connected(configuration) as api:
         with pytest.raises(RefusedError, match="403: pods is forbidden"):
             await api.get(PATH)
 
 
-async def test_silence_is_told_in_words(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_timeout_has_a_description(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("controlplane.kubernetes.api._ANSWER_TIMEOUT_S", 0.05)
     async with api_server(None) as configuration, connected(configuration) as api:
         with pytest.raises(UnreachableError, match=r"http://127.0.0.1:\d+: TimeoutError"):
@@ -99,14 +99,14 @@ def garble(_: Configuration) -> None:
 
 
 @pytest.mark.parametrize("fails", [refuse, garble])
-async def test_a_token_that_cannot_be_read_for_a_moment_is_no_end(
+async def test_a_token_that_is_unreadable_for_a_moment_can_be_read_later(
     fails: Callable[[Configuration], None],
 ) -> None:
     """The kubelet replaces it while we run."""
     async with api_server(answer(b'{"kind": "PodList"}')) as configuration, connected(configuration) as api:
         configuration.api_key["BearerToken"] = "bearer a.b.c"
         configuration.refresh_api_key_hook = fails
-        with pytest.raises(UnreachableError, match=r"token to show cannot be read: .*(empty|0xff)"):
+        with pytest.raises(UnreachableError, match=r"cannot read the token: .*(empty|0xff)"):
             await api.get(PATH)
         configuration.refresh_api_key_hook = None
         assert await api.get(PATH) == {"kind": "PodList"}

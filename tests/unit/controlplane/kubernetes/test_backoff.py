@@ -19,7 +19,7 @@ def test_it_doubles_up_to_the_longest_and_half_of_it_is_chance() -> None:
         assert len(set(delays)) == (100 if failures else 1)
 
 
-async def test_what_cannot_be_had_is_asked_for_again_and_each_reason_is_told_once(
+async def test_a_failed_request_is_repeated_and_each_reason_is_logged_once(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     away, forbidden = UnreachableError("no route"), RefusedError(403, "forbidden")
@@ -37,7 +37,7 @@ async def test_what_cannot_be_had_is_asked_for_again_and_each_reason_is_told_onc
     assert all(record.getMessage().startswith("there is no key; ") for record in caplog.records)
 
 
-async def test_the_operators_mistake_is_not_asked_for_again() -> None:
+async def test_a_settings_error_is_not_retried() -> None:
     async def ask() -> str:
         raise SettingsError("the Secret cannot sign")
 

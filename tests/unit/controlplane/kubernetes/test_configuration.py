@@ -36,7 +36,7 @@ async def token(configuration: Configuration) -> str:
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff", b"- a", b"text", b"7", b"contexts: 7"], ids=repr)
-async def test_what_is_no_kubeconfig_is_named(content: bytes, tmp_path: Path) -> None:
+async def test_an_invalid_kubeconfig_is_named(content: bytes, tmp_path: Path) -> None:
     file = tmp_path / "kubeconfig"
     file.write_bytes(content)
     with pytest.raises(SettingsError, match=f"the kubeconfig {file} cannot be used: "):
@@ -54,7 +54,7 @@ async def test_what_is_no_kubeconfig_is_named(content: bytes, tmp_path: Path) ->
         (None, {}, "NoneType"),
     ],
 )
-async def test_what_it_cannot_mean_is_named(
+async def test_an_invalid_context_is_named(
     user: dict[str, Any] | None, cluster: dict[str, Any], reason: str, tmp_path: Path
 ) -> None:
     file = kubeconfig(tmp_path, user, **cluster)
@@ -62,7 +62,7 @@ async def test_what_it_cannot_mean_is_named(
         await ClientApi.connect(file)
 
 
-async def test_one_that_is_not_there_is_named(tmp_path: Path) -> None:
+async def test_a_missing_kubeconfig_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="No such file"):
         await ClientApi.connect(tmp_path / "none")
 
@@ -74,7 +74,7 @@ async def test_outside_of_a_pod_there_is_no_in_cluster_configuration(monkeypatch
 
 
 @pytest.mark.parametrize("kind", ["tokenFile", "exec"])
-async def test_a_token_that_expires_is_read_anew(kind: str, tmp_path: Path) -> None:
+async def test_an_expiring_token_is_read_again(kind: str, tmp_path: Path) -> None:
     """Once a minute, not for each request: a program makes it, perhaps by asking its cloud."""
     source = tmp_path / "token"
     user = {"tokenFile": str(source)} if kind == "tokenFile" else {"exec": program_that_reads(source)}

@@ -35,7 +35,7 @@ def held_by(holder: str, *, renewed: str = "12:00", duration_s: int = 15, transi
 
 
 class TestCandidate:
-    def test_what_is_not_there_is_claimed_and_made(self) -> None:
+    def test_a_missing_lease_is_claimed_and_created(self) -> None:
         me = candidate()
         me.saw(None, 0.0)
         assert me.may_claim(0.0)
@@ -50,13 +50,13 @@ class TestCandidate:
             "leaseTransitions": 0,
         }
 
-    def test_anothers_is_left_alone_until_it_was_not_renewed_for_its_duration(self) -> None:
+    def test_anothers_lease_is_claimed_only_after_its_duration_without_a_renewal(self) -> None:
         me = candidate()
         me.saw(held_by("other"), 100.0)
         assert not me.may_claim(114.9)
         assert me.may_claim(115.0)
 
-    def test_the_duration_counts_from_when_the_renewal_was_seen_whatever_it_says_itself(self) -> None:
+    def test_the_duration_counts_from_the_moment_the_renewal_was_seen(self) -> None:
         me = candidate()
         me.saw(held_by("other", renewed="long ago"), 100.0)
         me.saw(held_by("other", renewed="long ago"), 110.0)  # nothing new
@@ -69,7 +69,7 @@ class TestCandidate:
         me.saw(held_by("other", duration_s=60), 100.0)
         assert not me.may_claim(159.0)
 
-    def test_what_was_given_back_is_free(self) -> None:
+    def test_a_released_lease_is_free(self) -> None:
         me = candidate()
         me.saw(held_by(""), 100.0)
         assert me.may_claim(100.0)
@@ -82,7 +82,7 @@ class TestCandidate:
         assert claim["spec"]["leaseTransitions"] == 4
         assert claim["spec"]["acquireTime"] == claim["spec"]["renewTime"]
 
-    def test_a_renewal_is_none_and_keeps_the_time_of_the_takeover(self) -> None:
+    def test_a_renewal_is_no_transition_and_keeps_the_acquire_time(self) -> None:
         me = candidate()
         me.saw(held_by("me"), 100.0)
         assert me.leads
@@ -96,7 +96,7 @@ class TestCandidate:
         assert me.may_claim(0.0)
         assert me.claim(NOON)["spec"]["leaseTransitions"] == 1
 
-    def test_giving_back_leaves_nobody(self) -> None:
+    def test_a_released_lease_has_no_holder(self) -> None:
         me = candidate()
         me.saw(held_by("me"), 100.0)
         released = me.release(NOON)
@@ -234,7 +234,7 @@ class TestElection:
         await stop(running)
         assert leases.holder == "usurper"
 
-    async def test_a_failure_of_the_leaders_work_is_told_and_the_lease_given_back(self) -> None:
+    async def test_a_failure_of_the_leaders_work_is_raised_and_the_lease_released(self) -> None:
         leases, term = Leases(), Term()
 
         async def fail() -> None:
@@ -244,7 +244,7 @@ class TestElection:
             await election(leases, term).run(fail)
         assert leases.holder == ""
 
-    async def test_whoever_waits_gives_nothing_back(self) -> None:
+    async def test_a_waiting_candidate_releases_nothing(self) -> None:
         leases, term = Leases(), Term()
         leases.lease = {**held_by("other"), "metadata": {"resourceVersion": "1"}}
         running = asyncio.create_task(election(leases, term).run(term.lead))
@@ -267,7 +267,7 @@ class TestElection:
             await stop(running)
         assert term.ended.is_set()
 
-    async def test_a_namespace_that_is_missing_is_said_once(self, caplog: pytest.LogCaptureFixture) -> None:
+    async def test_a_missing_namespace_is_logged_once(self, caplog: pytest.LogCaptureFixture) -> None:
         leases, term = Leases(), Term()
         leases.fails = RefusedError(403, 'leases is forbidden in "nowhere"')
         running = asyncio.create_task(election(leases, term).run(term.lead))
@@ -276,6 +276,6 @@ class TestElection:
                 await asyncio.sleep(0)
         await stop(running)
         assert [record.message for record in caplog.records] == [
-            "/apis/coordination.k8s.io/v1/namespaces/outrigger-system/leases/writer cannot be had: "
+            "cannot acquire /apis/coordination.k8s.io/v1/namespaces/outrigger-system/leases/writer: "
             '403: leases is forbidden in "nowhere"'
         ]

@@ -98,7 +98,7 @@ async def test_a_broken_connection_is_taken_up_where_it_broke() -> None:
 
 
 @pytest.mark.parametrize("end", [[UnreachableError("cut")], []])
-async def test_watches_that_held_for_long_are_taken_up_at_once_though_nothing_happened(end: Any) -> None:
+async def test_a_long_watch_without_events_is_renewed_at_once(end: Any) -> None:
     """A load balancer cuts what is silent: to wait longer each time would delay what happens next."""
     timing = Timing(backoff=Backoff(first_delay_s=0.001, longest_delay_s=60.0), resync_s=1e9)
     script, _ = await play(listing(3), *[end] * 16, timing=timing, lasts_s=30.0)
@@ -120,12 +120,12 @@ async def test_watches_that_end_at_once_wait_longer_each_time(monkeypatch: pytes
 
 
 @pytest.mark.parametrize("status", [429, 502, 503])
-async def test_who_is_too_busy_for_a_watch_is_not_asked_for_a_list(status: int) -> None:
+async def test_a_busy_api_server_is_not_asked_for_a_list(status: int) -> None:
     script, _ = await play(listing(3), [event("ADDED", pod("a", 5)), RefusedError(status, "busy")])
     assert script.asked == ["list", "watch 3", "watch 5"]
 
 
-async def test_who_wrote_which_field_is_not_kept() -> None:
+async def test_managed_fields_are_not_kept() -> None:
     def noted(name: str, version: int) -> Document:
         subject = pod(name, version)
         return {"metadata": {**subject["metadata"], "managedFields": [{"manager": "kubelet"}]}}
@@ -150,7 +150,9 @@ async def test_a_bookmark_moves_the_place_to_go_on_from() -> None:
         [RefusedError(504, "too large resource version")],
     ],
 )
-async def test_what_is_refused_is_listed_anew_and_told_without_repetition(refusal: list[Any]) -> None:
+async def test_after_an_error_status_the_collection_is_listed_without_repeated_changes(
+    refusal: list[Any],
+) -> None:
     script, told = await play(
         listing(3, pod("a", 1), pod("b", 2)), refusal, listing(8, pod("a", 1), pod("c", 7))
     )
@@ -158,12 +160,12 @@ async def test_what_is_refused_is_listed_anew_and_told_without_repetition(refusa
     assert told[1:] == [Changes(present=(pod("c", 7),), gone=(("default", "b"),))]
 
 
-async def test_an_event_that_a_list_has_told_already_is_not_told_again() -> None:
+async def test_an_event_that_a_list_already_contained_is_not_passed_on() -> None:
     _, told = await play(listing(3, pod("a", 3)), [event("MODIFIED", pod("a", 3))])
     assert told == [Changes(present=(pod("a", 3),))]
 
 
-async def test_pages_of_a_list_that_is_forgotten_half_way_are_not_told() -> None:
+async def test_pages_of_an_incomplete_list_are_not_passed_on() -> None:
     first = {"metadata": {"resourceVersion": "3", "continue": "more"}, "items": [pod("a", 1)]}
     script, told = await play(first, RefusedError(410, "continue token expired"), listing(4, pod("b", 2)))
     assert script.asked == ["list", "list", "list", "watch 4"]
@@ -201,7 +203,7 @@ async def test_the_newest_version_that_is_served_is_followed() -> None:
     assert told == [Changes(present=(pod("a", 1),)), Changes(present=(pod("b", 4),))]
 
 
-async def test_a_kind_is_unknown_when_no_version_of_it_is_served() -> None:
+async def test_a_kind_is_unknown_if_none_of_its_versions_is_served() -> None:
     unknown = RefusedError(404, "not found")
     script, told = await play(
         listing(3, pod("a", 1)), [unknown], unknown, unknown, unknown, listing(9), older_paths=OLDER
@@ -210,7 +212,7 @@ async def test_a_kind_is_unknown_when_no_version_of_it_is_served() -> None:
     assert told[1:] == [Changes(gone=(("default", "a"),))]
 
 
-async def test_a_periodic_list_finds_what_no_watch_told() -> None:
+async def test_a_periodic_list_finds_changes_that_the_watch_missed() -> None:
     timing = Timing(backoff=Backoff(first_delay_s=0.001, longest_delay_s=0.002), resync_s=0.0)
     script, told = await play(listing(3), [], listing(4, pod("a", 4)), timing=timing)
     assert script.asked == ["list", "watch 3", "list", "watch 4"]
@@ -231,7 +233,7 @@ NONSENSE: list[Any] = [
 
 
 @pytest.mark.parametrize("page", NONSENSE)
-async def test_a_list_that_makes_no_sense_is_asked_for_again_and_takes_nothing_away(page: Any) -> None:
+async def test_a_malformed_list_is_requested_again_and_removes_nothing(page: Any) -> None:
     """Whatever answers in JSON, such as a gateway before the API server, must not end the control plane."""
     script, told = await play(
         listing(3, pod("a", 3)), [expired()], page, listing(4, pod("a", 3), pod("b", 4))
@@ -252,7 +254,7 @@ async def test_a_list_that_makes_no_sense_is_asked_for_again_and_takes_nothing_a
         {"type": "ERROR", "object": None},
     ],
 )
-async def test_an_event_that_makes_no_sense_ends_the_watch_alone(nonsense: Any) -> None:
+async def test_a_malformed_event_ends_only_the_watch(nonsense: Any) -> None:
     good = [event("ADDED", pod("a", 5)), nonsense]
     script, told = await play(listing(3), good)
     assert script.asked == ["list", "watch 3", "watch 5"]

@@ -121,7 +121,7 @@ async def api() -> FakeKubernetesApi:
     return FakeKubernetesApi()
 
 
-async def test_the_next_one_serves_what_was_good(api: FakeKubernetesApi) -> None:
+async def test_the_next_process_serves_the_last_good_version(api: FakeKubernetesApi) -> None:
     async with replica(api, (good("v3"), 1)) as first:
         first.see(faulty(), 2)
         await until(lambda: kept(api) == {NAME: 1})
@@ -130,7 +130,7 @@ async def test_the_next_one_serves_what_was_good(api: FakeKubernetesApi) -> None
     assert api.objects[PATH]["metadata"]["labels"] == {"app.kubernetes.io/part-of": "outrigger"}
 
 
-async def test_one_that_started_just_before_it_was_kept_joins(api: FakeKubernetesApi) -> None:
+async def test_a_replica_that_started_before_the_version_was_stored_uses_it(api: FakeKubernetesApi) -> None:
     async with replica(api, (good("v3"), 1)) as first, replica(api, (faulty(), 2)) as second:
         assert second.serves == []
         first.see(faulty(), 2)
@@ -147,7 +147,7 @@ async def test_replicas_that_saw_different_versions_agree_on_the_newest(api: Fak
         assert kept(api) == {NAME: 2}
 
 
-async def test_what_is_kept_already_is_not_written_again(api: FakeKubernetesApi) -> None:
+async def test_a_stored_version_is_not_written_again(api: FakeKubernetesApi) -> None:
     async with replica(api, (good("v3"), 1)) as one, replica(api, (faulty(), 2)) as other:
         one.see(faulty(), 2)
         await until(lambda: other.serves == ["v3"])
@@ -160,7 +160,7 @@ async def test_what_is_kept_already_is_not_written_again(api: FakeKubernetesApi)
 
 
 @pytest.mark.parametrize("end", ["recovered", "deleted", "created anew"])
-async def test_what_is_no_longer_needed_is_removed(api: FakeKubernetesApi, end: str) -> None:
+async def test_an_obsolete_entry_is_removed(api: FakeKubernetesApi, end: str) -> None:
     async with replica(api, (good("v3"), 1), removal_delay_s=0.0) as one:
         one.see(faulty(), 2)
         await until(lambda: kept(api))
@@ -173,7 +173,7 @@ async def test_what_is_no_longer_needed_is_removed(api: FakeKubernetesApi, end: 
         await until(lambda: not kept(api))
 
 
-async def test_what_is_kept_of_a_new_object_replaces_that_of_the_old_one_at_once(
+async def test_the_entry_of_a_new_object_replaces_the_old_ones_at_once(
     api: FakeKubernetesApi,
 ) -> None:
     async with replica(api, (good("v3"), 1), removal_delay_s=0.0) as one:
@@ -186,7 +186,7 @@ async def test_what_is_kept_of_a_new_object_replaces_that_of_the_old_one_at_once
         assert len(api.writes) == 2
 
 
-async def test_what_went_while_nobody_ran_is_removed(api: FakeKubernetesApi) -> None:
+async def test_the_entry_of_a_resource_deleted_between_two_runs_is_removed(api: FakeKubernetesApi) -> None:
     async with replica(api, (good("v3"), 1)) as one:
         one.see(faulty(), 2)
         await until(lambda: kept(api))
@@ -194,7 +194,7 @@ async def test_what_went_while_nobody_ran_is_removed(api: FakeKubernetesApi) -> 
         await until(lambda: not kept(api))
 
 
-async def test_a_replica_that_is_behind_removes_nothing(api: FakeKubernetesApi) -> None:
+async def test_a_replica_with_old_data_removes_nothing(api: FakeKubernetesApi) -> None:
     names = ["reviews", "second", "third"]
     seen = [(good("v3", name), 1) for name in names]
     async with replica(api, *seen) as one, replica(api, *seen, removal_delay_s=0.0) as behind:
@@ -205,7 +205,7 @@ async def test_a_replica_that_is_behind_removes_nothing(api: FakeKubernetesApi) 
         assert len(api.writes) == len(names)
 
 
-async def test_what_only_seems_to_be_obsolete_is_not_removed_at_once(api: FakeKubernetesApi) -> None:
+async def test_an_entry_that_only_seems_obsolete_is_not_removed_at_once(api: FakeKubernetesApi) -> None:
     """The watches of different kinds know no order: what a version conflicts with may come after it."""
     async with (
         replica(api, (good("v3"), 1)) as one,
@@ -219,7 +219,7 @@ async def test_what_only_seems_to_be_obsolete_is_not_removed_at_once(api: FakeKu
         assert len(api.writes) == 1
 
 
-async def test_what_somebody_deletes_is_written_again(api: FakeKubernetesApi) -> None:
+async def test_a_deleted_config_map_is_written_again(api: FakeKubernetesApi) -> None:
     async with replica(api, (good("v3"), 1)) as one:
         one.see(faulty(), 2)
         await until(lambda: kept(api))
@@ -228,7 +228,7 @@ async def test_what_somebody_deletes_is_written_again(api: FakeKubernetesApi) ->
         assert one.serves == ["v3"]
 
 
-async def test_damage_is_repaired_by_those_who_know_better(api: FakeKubernetesApi) -> None:
+async def test_a_damaged_entry_is_repaired_by_a_replica_that_has_the_version(api: FakeKubernetesApi) -> None:
     async with replica(api, (good("v3"), 1)) as one:
         one.see(faulty(), 2)
         await until(lambda: kept(api))
@@ -238,15 +238,15 @@ async def test_damage_is_repaired_by_those_who_know_better(api: FakeKubernetesAp
         assert api.objects[PATH]["data"]["README"] == "by hand"
 
 
-async def test_damage_is_told_by_those_who_do_not(api: FakeKubernetesApi) -> None:
+async def test_a_damaged_entry_is_logged_by_a_replica_that_lacks_the_version(api: FakeKubernetesApi) -> None:
     await api.put(PATH, {"metadata": {"name": "outrigger-last-good"}, "data": {NAME: "{"}})
     async with replica(api, (faulty(), 2)) as one:
         assert one.serves == []
-        assert "the last good version that was kept cannot be used: is no JSON" in one.reasons()
+        assert "the last good version that was kept cannot be used: not JSON" in one.reasons()
 
 
 @pytest.mark.parametrize("data", [None, {}, {"README": "by hand"}])
-async def test_a_config_map_without_ours_is_one_to_write_to(
+async def test_entries_are_added_to_an_existing_config_map(
     api: FakeKubernetesApi, data: dict[str, str] | None
 ) -> None:
     await api.put(PATH, {"metadata": {"name": "outrigger-last-good"}, "data": data})
@@ -256,7 +256,7 @@ async def test_a_config_map_without_ours_is_one_to_write_to(
     assert api.writes == ["PATCH /api/v1/namespaces/system/configmaps/outrigger-last-good"]
 
 
-async def test_what_cannot_be_written_is_tried_again_and_told_once(
+async def test_a_failed_write_is_repeated_and_logged_once(
     api: FakeKubernetesApi, caplog: pytest.LogCaptureFixture
 ) -> None:
     async with replica(api, (good("v3"), 1)) as one:
@@ -267,11 +267,11 @@ async def test_what_cannot_be_written_is_tried_again_and_told_once(
         ]
         one.see(faulty(), 2)
         await until(lambda: kept(api) == {NAME: 1})
-    assert caplog.text.count("cannot be written: 403: forbidden") == 1
-    assert caplog.text.count("cannot be written: away") == 1
+    assert caplog.text.count("cannot write ConfigMap outrigger-last-good: 403: forbidden") == 1
+    assert caplog.text.count("cannot write ConfigMap outrigger-last-good: away") == 1
 
 
-async def test_it_never_grows_beyond_what_an_object_may_have(
+async def test_the_config_map_never_exceeds_the_size_limit(
     api: FakeKubernetesApi, caplog: pytest.LogCaptureFixture
 ) -> None:
     names = [f"route-{number}" for number in range(9)]
@@ -285,7 +285,7 @@ async def test_it_never_grows_beyond_what_an_object_may_have(
         await until(lambda: one.registry.get_sample_value(gauge) == len(names) - len(kept(api)))
         data = api.objects[PATH]["data"]
         assert 0 < sum(map(len, [*data, *data.values()])) <= 2000
-        assert "there is no room for VirtualService.default.route-" in caplog.text
+        assert "has no room for VirtualService.default.route-" in caplog.text
         for name in names[:8]:
             one.see(good("v1", name), 3)
         await until(lambda: list(kept(api)) == ["VirtualService.default.route-8"])

@@ -35,7 +35,7 @@ def resource(**changes: object) -> dict[str, Any]:
     return {**json.loads(encode(LAST_GOOD))["resource"], **changes}
 
 
-def test_what_is_written_is_read_again() -> None:
+def test_an_encoded_entry_can_be_decoded() -> None:
     assert decode(encode(LAST_GOOD), KEY) == LAST_GOOD
 
 
@@ -56,18 +56,18 @@ def test_a_resource_of_any_kind_is_the_same_when_it_is_read_again(kind: str) -> 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("", "is no JSON: Expecting value"),
-        ("{", "is no JSON: Expecting property name"),
-        ("[" * 100_000, "is no JSON"),
-        ("[]", "is no JSON object"),
-        ("null", "is no JSON object"),
+        ("", "not JSON: Expecting value"),
+        ("{", "not JSON: Expecting property name"),
+        ("[" * 100_000, "not JSON"),
+        ("[]", "not a JSON object"),
+        ("null", "not a JSON object"),
         ("{}", "is no resource: it should be a mapping"),
-        (with_(generation="3"), "generation: should be a number"),
-        (with_(generation=True), "generation: should be a number"),
-        (with_(since=None), "since: should be a string"),
+        (with_(generation="3"), "generation: must be a number"),
+        (with_(generation=True), "generation: must be a number"),
+        (with_(since=None), "since: must be a string"),
         (with_(resource=[]), "is no resource: it should be a mapping"),
-        (with_(resource=resource(metadata={"name": "b"})), "is of VirtualService default/b"),
-        (with_(resource=resource(kind="Gateway")), "is of Gateway default/reviews"),
+        (with_(resource=resource(metadata={"name": "b"})), "belongs to VirtualService default/b"),
+        (with_(resource=resource(kind="Gateway")), "belongs to Gateway default/reviews"),
         (
             with_(resource=resource(apiVersion="networking.istio.io/v9")),
             "apiVersion: 'networking.istio.io/v9'",
@@ -77,7 +77,7 @@ def test_a_resource_of_any_kind_is_the_same_when_it_is_read_again(kind: str) -> 
         (with_(resource=resource(spec=None)), "spec"),
     ],
 )
-def test_what_is_damaged_is_told_in_words(text: str, words: str) -> None:
+def test_a_damaged_entry_has_a_reason(text: str, words: str) -> None:
     found = decode(text, KEY)
     assert isinstance(found, Unusable)
     assert words in found.reason

@@ -70,14 +70,16 @@ def quarantined(mesh: MeshFolder, tmp_path: Path) -> Path:
     return tmp_path / "quarantine.json"
 
 
-def test_of_what_is_in_order_the_names_are_kept(mesh: MeshFolder, tmp_path: Path) -> None:
+def test_the_names_of_valid_resources_are_stored(mesh: MeshFolder, tmp_path: Path) -> None:
     Process(tmp_path)
     kept = json.loads((tmp_path / "quarantine.json").read_text())
     assert kept["lastGood"] == []
     assert ["VirtualService", "default", "reviews"] in kept["inForce"]
 
 
-def test_what_is_written_while_nobody_runs_takes_no_host_over(mesh: MeshFolder, tmp_path: Path) -> None:
+def test_a_resource_written_between_two_runs_does_not_take_over_a_host(
+    mesh: MeshFolder, tmp_path: Path
+) -> None:
     assert Process(tmp_path).serves == "v3"
     slip = virtual_service("a-slip", ["reviews"], destination("reviews", "v1"))
     mesh.write("a-slip", slip)
@@ -86,7 +88,7 @@ def test_what_is_written_while_nobody_runs_takes_no_host_over(mesh: MeshFolder, 
     assert Process(tmp_path).serves == "v1"
 
 
-def test_nobody_else_reads_it(quarantined: Path) -> None:
+def test_only_the_owner_can_read_the_file(quarantined: Path) -> None:
     assert stat.S_IMODE(quarantined.stat().st_mode) == 0o600
 
 
@@ -102,7 +104,7 @@ def test_a_resource_that_has_recovered_is_forgotten(
     assert (process.serves, Process(tmp_path).serves) == ("v1", "v1")
 
 
-def test_a_resource_that_is_deleted_while_nobody_runs_is_forgotten(
+def test_a_resource_deleted_between_two_runs_is_forgotten(
     mesh: MeshFolder, quarantined: Path, tmp_path: Path
 ) -> None:
     mesh.write_text("route", "# nothing")
@@ -110,7 +112,7 @@ def test_a_resource_that_is_deleted_while_nobody_runs_is_forgotten(
     assert json.loads(quarantined.read_text())["lastGood"] == []
 
 
-def test_a_resource_whose_file_is_deleted_while_nobody_runs_is_forgotten(
+def test_a_resource_whose_file_is_deleted_between_two_runs_is_forgotten(
     mesh: MeshFolder, quarantined: Path, tmp_path: Path
 ) -> None:
     mesh.remove("route")
@@ -118,14 +120,16 @@ def test_a_resource_whose_file_is_deleted_while_nobody_runs_is_forgotten(
     assert json.loads(quarantined.read_text())["lastGood"] == []
 
 
-def test_a_resource_that_is_mended_while_nobody_runs_serves(
+def test_a_resource_fixed_between_two_runs_is_applied(
     mesh: MeshFolder, quarantined: Path, tmp_path: Path
 ) -> None:
     mesh.write("route", virtual_service("reviews", ["reviews"], destination("reviews", "v1")))
     assert Process(tmp_path).serves == "v1"
 
 
-def test_a_file_that_is_no_yaml_means_nothing_that_never_served(mesh: MeshFolder, tmp_path: Path) -> None:
+def test_an_invalid_yaml_file_adds_no_resource_that_was_never_in_force(
+    mesh: MeshFolder, tmp_path: Path
+) -> None:
     """Else it stood in the way of another file that has the resource, until the next process."""
     mesh.write("route", FAULTY)
     process = Process(tmp_path)
@@ -135,7 +139,7 @@ def test_a_file_that_is_no_yaml_means_nothing_that_never_served(mesh: MeshFolder
     assert process.serves == Process(tmp_path).serves == "v3"
 
 
-def test_a_file_that_is_no_yaml_still_means_its_resources(
+def test_an_invalid_yaml_file_keeps_its_last_good_resources(
     mesh: MeshFolder, quarantined: Path, tmp_path: Path
 ) -> None:
     mesh.write_text("route", "kind: [")
@@ -155,7 +159,7 @@ def test_a_file_that_is_no_yaml_still_means_its_resources(
         b'{"lastGood": 7, "inForce": {}, "countingFiles": [1, ["a"]]}',
     ],
 )
-def test_a_damaged_file_is_told_and_passed_over(
+def test_a_damaged_file_is_logged_and_ignored(
     quarantined: Path, tmp_path: Path, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:
     quarantined.write_bytes(content)
@@ -163,10 +167,10 @@ def test_a_damaged_file_is_told_and_passed_over(
     assert process.serves is None
     assert "colour" in process.reasons()
     if b"lastGood" not in content:
-        assert f"{quarantined} cannot be used, last good versions are forgotten" in caplog.text
+        assert f"{quarantined} cannot be used, the last good versions in it are lost" in caplog.text
 
 
-def test_an_entry_that_is_not_valid_is_told_in_the_status_and_stays_for_other_releases(
+def test_an_invalid_entry_is_in_the_status_and_stays_for_other_releases(
     mesh: MeshFolder, quarantined: Path, tmp_path: Path
 ) -> None:
     document = json.loads(quarantined.read_text())
@@ -193,7 +197,7 @@ def test_an_entry_by_hand_is_checked_as_any_resource(quarantined: Path, tmp_path
     assert Process(tmp_path).serves == "v1"
 
 
-def test_where_it_cannot_be_written_the_mesh_goes_on(
+def test_the_mesh_works_when_the_file_cannot_be_written(
     mesh: MeshFolder, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     process = Process(tmp_path)
@@ -203,10 +207,10 @@ def test_where_it_cannot_be_written_the_mesh_goes_on(
     process.look()
     process.look()
     assert process.serves == "v3"
-    assert caplog.text.count("last good versions would be lost by a restart") == 1
+    assert caplog.text.count("a restart would lose last good versions") == 1
 
 
-def test_a_recovery_that_cannot_be_written_is_no_way_back(
+def test_a_recovery_that_cannot_be_written_does_not_restore_the_old_version(
     mesh: MeshFolder, quarantined: Path, tmp_path: Path
 ) -> None:
     process = Process(tmp_path)

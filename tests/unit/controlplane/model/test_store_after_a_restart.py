@@ -360,7 +360,7 @@ class TestUnusable:
 
     def test_what_this_process_knows_to_be_good_goes_on(self) -> None:
         store = cluster((routed("v3"), 1), (BROKEN, 2))
-        store.recall(KEY, Unusable(reason="is no JSON"))
+        store.recall(KEY, Unusable(reason="not JSON"))
         assert subsets(store) == ["v3"]
         assert store.to_keep()[KEY].generation == 1
 

@@ -128,7 +128,7 @@ class TestLoading:
         with pytest.raises(SettingsError, match="nowhere does not exist"):
             source.load()
 
-    def test_a_file_is_no_folder(self, tmp_path: Path) -> None:
+    def test_a_file_instead_of_a_folder_is_rejected(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         with pytest.raises(SettingsError, match="is no folder"):
             FolderSource(tmp_path / "file", Store(), lambda: None).load()
@@ -178,7 +178,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-async def test_a_faulty_file_is_told_and_leaves_the_last_good_configuration_serving(
+async def test_a_faulty_file_is_reported_and_its_last_good_configuration_stays(
     mesh: Mesh, name: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     text, words = FAULTS[name]
@@ -213,14 +213,14 @@ async def test_a_second_virtual_service_for_a_host_names_the_first_file(mesh: Me
         )
 
 
-async def test_a_broken_file_at_the_start_takes_nothing_from_the_others(mesh: Mesh) -> None:
+async def test_a_broken_file_at_the_start_does_not_affect_the_others(mesh: Mesh) -> None:
     (mesh.folder / "a.yaml").write_text("{")
     mesh.source.load()
     assert mesh.subset_in_force() == "v1"
     assert mesh.file_reasons("a.yaml")[0].startswith("line ")
 
 
-async def test_documents_that_are_no_resources_are_the_files_fault(mesh: Mesh) -> None:
+async def test_documents_that_are_not_resources_are_errors_of_the_file(mesh: Mesh) -> None:
     (mesh.folder / "a.yaml").write_text("just text\n---\nkind: Service\nmetadata: {}\n")
     mesh.source.load()
     mesh.store.build()
@@ -238,7 +238,7 @@ async def test_a_resource_twice_in_a_file_is_the_files_fault(mesh: Mesh) -> None
     assert reason.endswith("VirtualService default/reviews is in this file already, at line 1")
 
 
-async def test_what_is_no_regular_file_is_told_without_waiting_for_it(mesh: Mesh) -> None:
+async def test_a_special_file_is_reported_without_blocking(mesh: Mesh) -> None:
     os.mkfifo(mesh.folder / "pipe.yaml")
     (mesh.folder / "loop.yaml").symlink_to("loop.yaml")
     mesh.source.load()
@@ -247,7 +247,7 @@ async def test_what_is_no_regular_file_is_told_without_waiting_for_it(mesh: Mesh
     assert mesh.file_reasons("loop.yaml")[0].startswith("cannot be read: ")
 
 
-async def test_a_file_that_is_too_large_is_refused(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_file_that_is_too_large_is_rejected(mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("controlplane.sources.folder._MOST_BYTES", 100)
     mesh.source.load()
     mesh.store.build()
@@ -370,7 +370,7 @@ class TestWatching:
         assert "sends no notifications (no space left on device)" in caplog.text
 
 
-def test_resources_that_nobody_reads_are_told_as_they_come_and_go(tmp_path: Path) -> None:
+def test_resources_of_unsupported_kinds_are_reported_as_they_come_and_go(tmp_path: Path) -> None:
     store, found = Store(), ForeignResources(CollectorRegistry())
     source = FolderSource(tmp_path, store, lambda: None, on_unsupported=found.update)
 

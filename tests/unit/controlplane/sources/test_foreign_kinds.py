@@ -77,7 +77,7 @@ async def following() -> AsyncIterator[World]:
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_a_resource_that_may_restrict_is_told_to_its_author() -> None:
+async def test_an_unsupported_restricting_resource_has_a_status() -> None:
     async with following() as world:
         await world.api.put(policy_path(), resource("deny-all", generation=3))
         await world.install(POLICIES)
@@ -99,7 +99,7 @@ async def test_a_resource_that_may_restrict_is_told_to_its_author() -> None:
         assert world.told[-1][2] is False
 
 
-async def test_what_restricts_nothing_is_counted_alone() -> None:
+async def test_a_resource_that_restricts_nothing_is_only_counted() -> None:
     async with following() as world:
         await world.install(FILTERS)
         await world.until(lambda: world.counts() == {"EnvoyFilter": 0})
@@ -122,7 +122,7 @@ async def test_a_kind_whose_crd_is_removed_leaves_nothing() -> None:
         assert world.told[-1] == (DENY_ALL, "security.istio.io/v1/authorizationpolicies", False)
 
 
-async def test_kinds_that_are_ours_or_of_other_groups_are_not_followed() -> None:
+async def test_supported_kinds_and_other_groups_are_not_followed() -> None:
     async with following() as world:
         await world.install(crd("networking.istio.io", "virtualservices", "VirtualService"))
         await world.install(crd("example.com", "widgets", "Widget"))
@@ -139,7 +139,7 @@ async def test_kinds_that_are_ours_or_of_other_groups_are_not_followed() -> None
         ("rbac.istio.io", "authorizationpolicies", "AuthorizationPolicy"),
     ],
 )
-async def test_a_kind_that_only_resembles_one_is_told_by_its_own_group_and_name(
+async def test_a_kind_with_a_similar_name_is_reported_by_its_own_group_and_name(
     group: str, plural: str, kind: str
 ) -> None:
     """A CRD has no slips of the pen."""
@@ -169,7 +169,7 @@ async def test_a_kind_is_followed_by_a_version_that_is_served() -> None:
 
 
 @pytest.mark.parametrize("spec", [None, {}, {"group": 7}, {"group": "a.istio.io", "names": {}}])
-async def test_a_definition_that_makes_no_sense_stops_nothing(spec: object) -> None:
+async def test_a_malformed_crd_is_ignored(spec: object) -> None:
     async with following() as world:
         await world.install({"metadata": {"name": "odd.security.istio.io"}, "spec": spec})
         await world.install(FILTERS)

@@ -16,7 +16,7 @@ def count(registry: CollectorRegistry, kind: ForeignKind) -> float | None:
     return registry.get_sample_value("outrigger_unsupported_resources", labels)
 
 
-def test_each_kind_is_counted_and_listed_with_what_follows_of_it() -> None:
+def test_each_kind_is_counted_and_listed_with_its_consequence() -> None:
     registry = CollectorRegistry()
     resources = ForeignResources(registry)
     resources.update(FILTER)

@@ -92,7 +92,7 @@ async def mesh() -> AsyncIterator[Mesh]:
     await made.source.close()
 
 
-async def test_what_changes_nothing_for_the_mesh_asks_for_no_build(mesh: Mesh) -> None:
+async def test_a_change_without_effect_on_the_mesh_requests_no_build(mesh: Mesh) -> None:
     """Statuses of pods and heartbeats of nodes are most of what a cluster tells."""
     before, _ = mesh.store.build()
     assert before.endpoints[HOST]

@@ -110,7 +110,7 @@ def test_an_endpoint_waits_for_its_pod_and_goes_with_it() -> None:
     assert not world.endpoints()
 
 
-def test_an_endpoint_of_a_pod_that_had_the_same_name_is_not_the_new_ones() -> None:
+def test_an_endpoint_of_an_earlier_pod_with_the_same_name_is_ignored() -> None:
     world = World()
     world.join.take_pods(present(pod()))
     world.join.take_slices(present(endpoint_slice(uid="0")))
@@ -153,7 +153,7 @@ def test_a_pod_has_a_sidecar_by_its_container_too() -> None:
     assert world.endpoint().workload.mesh_tls
 
 
-def test_what_is_no_news_builds_nothing() -> None:
+def test_an_unchanged_object_causes_no_build() -> None:
     world = World()
     world.join.take_pods(present(pod()))
     before, _ = world.store.build()
@@ -162,7 +162,7 @@ def test_what_is_no_news_builds_nothing() -> None:
     assert after is before
 
 
-def test_a_pod_that_has_ended_is_no_workload() -> None:
+def test_a_pod_that_has_ended_is_not_a_workload() -> None:
     world = World()
     world.join.take_pods(present(pod()))
     assert world.store.build()[0].workloads
@@ -170,7 +170,7 @@ def test_a_pod_that_has_ended_is_no_workload() -> None:
     assert not world.store.build()[0].workloads
 
 
-def test_a_status_that_changes_nothing_joins_nothing_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_irrelevant_status_change_rebuilds_no_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pod's slices have many endpoints: to join them for each probe of a pod would cost milliseconds."""
     world = World()
     world.join.take_pods(present(pod()))
@@ -195,7 +195,7 @@ def test_an_endpoint_made_by_hand_may_name_its_pod_without_a_uid(target: dict[st
     assert world.endpoint().workload.service_account == "sa"
 
 
-def test_an_endpoint_made_by_hand_may_be_a_pod_of_another_namespace() -> None:
+def test_a_manual_endpoint_can_refer_to_a_pod_of_another_namespace() -> None:
     world = World()
     metadata = {"name": "a", "namespace": "other", "uid": "1", "labels": LABELS}
     world.join.take_pods(present(pod(metadata=metadata)))
@@ -208,7 +208,7 @@ def test_an_endpoint_made_by_hand_may_be_a_pod_of_another_namespace() -> None:
 
 
 @pytest.mark.parametrize("node_first", [True, False])
-def test_an_endpoint_that_is_no_pod_is_at_its_node_whichever_is_seen_first(node_first: bool) -> None:
+def test_an_endpoint_without_a_pod_has_its_nodes_locality_in_any_order(node_first: bool) -> None:
     world = World()
     written = endpoint_slice()
     del written["endpoints"][0]["targetRef"]
@@ -257,7 +257,7 @@ def test_a_pod_is_known_before_it_has_an_address_and_until_it_is_gone() -> None:
 
 
 @pytest.mark.parametrize("phase", ["Succeeded", "Failed"])
-def test_a_pod_that_has_ended_is_nobody(phase: str) -> None:
+def test_a_pod_that_has_ended_is_ignored(phase: str) -> None:
     world = World()
     world.join.take_pods(present(pod()))
     world.store.build()

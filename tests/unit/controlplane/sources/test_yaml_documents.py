@@ -33,7 +33,7 @@ def test_scalars_have_jsons_types() -> None:
     assert values(text) == [[None, None, True, False, *numbers, *strings]]
 
 
-def test_keys_are_strings_whatever_they_look_like() -> None:
+def test_keys_are_always_strings() -> None:
     assert values("on: 1\n8080: 2\n~: 3\n") == [{"on": 1, "8080": 2, "~": 3}]
 
 
@@ -64,19 +64,19 @@ def test_aliases_are_followed() -> None:
         ("- " * 200, 1, 201, "nested more than 100 levels deep"),
     ],
 )
-def test_a_fault_is_told_with_its_line_and_column(text: str, line: int, column: int, words: str) -> None:
+def test_an_error_has_its_line_and_column(text: str, line: int, column: int, words: str) -> None:
     error = fault(text)
     assert words in error.reason
     assert (error.line, error.column) == (line, column)
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "{a: " * 100_000, "- " * 100_000])
-def test_nesting_without_end_is_refused_by_us_or_by_the_parser(text: str) -> None:
+def test_deep_nesting_is_rejected(text: str) -> None:
     """PyYAML has a limit of its own since 6.0.4, which its scanner reaches before we see the first event."""
     assert re.search("nested more than 100 levels deep|exceeded maximum nesting depth", fault(text).reason)
 
 
-def test_a_billion_laughs_are_refused() -> None:
+def test_a_billion_laughs_document_is_rejected() -> None:
     lines = ["a0: &a0 [1, 1, 1, 1, 1, 1, 1, 1, 1, 1]"]
     lines += [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]" for level in range(1, 12)]
     assert "more than 1000000 values" in fault("\n".join(lines)).reason
@@ -93,7 +93,7 @@ json_values = st.recursive(
 
 @settings(max_examples=200)
 @given(json_values.filter(lambda value: value is not None))
-def test_what_was_dumped_is_read_back(value: object) -> None:
+def test_a_dumped_document_is_read_back(value: object) -> None:
     text = yaml.safe_dump(value)
     if "<<" not in text:
         assert values(text) == [value]

@@ -7,7 +7,7 @@ def sent(nonce: str, *names: str, at: float = 0.0) -> Sent:
     return Sent(nonce=nonce, version=f"v{nonce}", names=frozenset(names), at=at)
 
 
-def test_nothing_was_sent_so_nothing_is_waited_for() -> None:
+def test_a_watch_without_responses_is_settled() -> None:
     assert Acknowledgements().settled
 
 
@@ -29,7 +29,7 @@ def test_an_answer_to_an_earlier_response_leaves_the_last_one_open() -> None:
     assert not acks.settled
 
 
-def test_a_nonce_that_was_never_sent_says_nothing() -> None:
+def test_an_unknown_nonce_is_ignored() -> None:
     acks = Acknowledgements()
     acks.record(sent("1", "a"))
     assert acks.settle("made up", "error", 1.0) == frozenset()
@@ -47,7 +47,7 @@ def test_a_response_that_was_on_its_way_does_not_mend_a_rejection() -> None:
     assert acks.rejection.reason == "bad"
 
 
-def test_a_proxy_that_never_answers_is_not_remembered_without_bound() -> None:
+def test_responses_without_an_answer_are_bounded() -> None:
     acks = Acknowledgements()
     for number in range(5000):
         acks.record(sent(str(number)))

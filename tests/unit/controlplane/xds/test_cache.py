@@ -35,7 +35,7 @@ class Counted:
         return self._message.SerializeToString(deterministic=deterministic)
 
 
-def test_what_was_built_anew_and_is_as_it_was_is_serialized_once_for_all_proxies() -> None:
+def test_a_rebuilt_but_equal_resource_is_serialized_once_for_all_proxies() -> None:
     cache = ResourceCache()
     resource = cache.resource(LISTENER, "a", listener("a"))
     again = Counted(listener("a"))
@@ -44,7 +44,7 @@ def test_what_was_built_anew_and_is_as_it_was_is_serialized_once_for_all_proxies
     assert again.times == 1
 
 
-def test_what_was_as_it_was_is_forgotten_with_its_snapshot() -> None:
+def test_equal_messages_are_forgotten_with_their_snapshot() -> None:
     cache = ResourceCache()
     resource = cache.resource(LISTENER, "a", listener("a"))
     again = Counted(listener("a"))
@@ -65,7 +65,7 @@ def test_other_content_has_another_version() -> None:
     assert new.packed.value == listener("a", 1).SerializeToString()
 
 
-def test_nothing_is_kept_that_nobody_holds() -> None:
+def test_an_unused_resource_is_not_kept() -> None:
     cache = ResourceCache()
     kept = cache.resource(LISTENER, "a", listener("a"))
     cache.resource(LISTENER, "b", listener("b"))

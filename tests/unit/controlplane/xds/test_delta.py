@@ -33,13 +33,13 @@ def test_removals_are_named(proxy: DeltaExchange) -> None:
     assert outline(proxy.remove(LISTENER, "a")) == [("lds", {"-a"})]
 
 
-def test_what_does_not_exist_is_said_to_be_removed_and_sent_once_it_exists(proxy: DeltaExchange) -> None:
+def test_a_missing_resource_is_reported_as_removed_and_sent_once_it_exists(proxy: DeltaExchange) -> None:
     assert outline(proxy.subscribe(ROUTE, "r")) == [("rds", {"-r"})]
     assert proxy.change() == []
     assert outline(proxy.change(route("r"))) == [("rds", {"r"})]
 
 
-def test_after_a_reconnect_only_what_differs_is_sent(proxy: DeltaExchange) -> None:
+def test_after_a_reconnect_only_changed_resources_are_sent(proxy: DeltaExchange) -> None:
     proxy.mesh.put(cluster("same"), cluster("other"), cluster("new"))
     [first] = proxy.subscribe(CLUSTER)
     versions = {resource.name: resource.version for resource in first.resources}
@@ -62,7 +62,7 @@ def test_after_a_reconnect_an_explicit_subscription_is_compared_too(proxy: Delta
     assert again.change(endpoints("a"), endpoints("b")) == []
 
 
-def test_a_proxy_that_has_everything_is_answered_with_nothing(proxy: DeltaExchange) -> None:
+def test_a_proxy_that_has_everything_gets_an_empty_response(proxy: DeltaExchange) -> None:
     proxy.mesh.put(cluster("a"))
     [first] = proxy.subscribe(CLUSTER)
     again = DeltaExchange()
@@ -88,7 +88,7 @@ def test_a_repeated_subscription_is_answered_again(proxy: DeltaExchange) -> None
     assert outline(proxy.subscribe(ENDPOINT, "a")) == [("eds", {"a"})]
 
 
-def test_what_was_unsubscribed_is_not_sent_any_more(proxy: DeltaExchange) -> None:
+def test_an_unsubscribed_resource_is_not_sent(proxy: DeltaExchange) -> None:
     proxy.mesh.put(endpoints("a"), endpoints("b"))
     proxy.subscribe(ENDPOINT, "a", "b")
     assert proxy.unsubscribe(ENDPOINT, "a", "never") == []
@@ -111,7 +111,7 @@ def test_without_the_wildcard_only_names_remain(proxy: DeltaExchange) -> None:
     assert outline(proxy.subscribe(CLUSTER, "*")) == [("cds", {"b"})]
 
 
-def test_acknowledgements_go_by_nonce_and_cover_what_came_before(proxy: DeltaExchange) -> None:
+def test_an_acknowledgement_covers_all_earlier_nonces(proxy: DeltaExchange) -> None:
     proxy.mesh.put(endpoints("a"))
     proxy.subscribe(ENDPOINT, "a")
     [second] = proxy.change(endpoints("a", 1))
@@ -146,7 +146,7 @@ def test_accepting_something_else_does_not_mend_a_rejection(proxy: DeltaExchange
     assert acks.rejection is None
 
 
-def test_a_rejection_goes_away_with_the_subscription(proxy: DeltaExchange) -> None:
+def test_a_rejection_ends_with_the_subscription(proxy: DeltaExchange) -> None:
     proxy.mesh.put(route("a"))
     [bad] = proxy.subscribe(ROUTE, "a")
     proxy.acknowledge(bad, error="no such cluster")
@@ -154,7 +154,7 @@ def test_a_rejection_goes_away_with_the_subscription(proxy: DeltaExchange) -> No
     assert proxy.stream.watches[ROUTE].acks.rejection is None
 
 
-def test_what_was_unsubscribed_while_it_was_built_is_not_sent(proxy: DeltaExchange) -> None:
+def test_a_resource_unsubscribed_during_the_build_is_not_sent(proxy: DeltaExchange) -> None:
     proxy.mesh.put(endpoints("a"), endpoints("b"))
     proxy.stream.receive(
         DeltaDiscoveryRequest(type_url=ENDPOINT, resource_names_subscribe=["a", "b"]), proxy.now
@@ -172,7 +172,7 @@ def test_what_was_unsubscribed_while_it_was_built_is_not_sent(proxy: DeltaExchan
     assert outline(proxy.push()) == [("eds", {"-c"})], "what was asked for meanwhile is still owed"
 
 
-def test_too_many_names_in_small_steps_are_refused(proxy: DeltaExchange) -> None:
+def test_too_many_names_in_small_steps_are_rejected(proxy: DeltaExchange) -> None:
     requests = [
         DeltaDiscoveryRequest(
             type_url=ENDPOINT, resource_names_subscribe=map(str, range(start, start + 25_000))

@@ -68,7 +68,7 @@ def claims(caller: Caller | None = BOUND, *, returns: bool = False, **claimed: A
 
 
 @pytest.mark.parametrize("caller", [BOUND, token(), None], ids=["bound", "unbound", "plaintext"])
-def test_the_pod_says_what_its_proxy_leaves_out(caller: Caller | None) -> None:
+def test_the_pod_supplies_metadata_that_the_node_omits(caller: Caller | None) -> None:
     found = CLUSTER.identify(claims(caller, ip="127.0.0.1"), pods(POD))
     assert found.workload is POD
     assert found.proxy.labels == POD.labels
@@ -76,7 +76,7 @@ def test_the_pod_says_what_its_proxy_leaves_out(caller: Caller | None) -> None:
     assert found.proxy.ip == "10.0.0.1"
 
 
-def test_claims_that_say_what_the_pod_says_are_no_matter() -> None:
+def test_claims_that_match_the_pod_are_accepted() -> None:
     same = claims(
         labels={"app": "reviews"}, service_account="reviews", node="node-1", ip="fd00:0:0:0:0:0:0:1"
     )
@@ -96,7 +96,7 @@ def test_claims_that_say_what_the_pod_says_are_no_matter() -> None:
     ],
 )
 @pytest.mark.parametrize("caller", [BOUND, token(), None], ids=["bound", "unbound", "plaintext"])
-def test_a_claim_that_contradicts_the_pod_is_refused_in_words(
+def test_a_claim_that_contradicts_the_pod_is_rejected_with_the_reason(
     caller: Caller | None, claimed: dict[str, Any], words: str
 ) -> None:
     if "service_account" in claimed and caller is not None:
@@ -113,7 +113,7 @@ def test_a_claim_that_contradicts_the_pod_is_refused_in_words(
         (token(account="ratings"), "token is that of service account 'ratings', the object says 'reviews'"),
     ],
 )
-def test_a_token_of_another_workload_is_refused_in_words(caller: Caller, words: str) -> None:
+def test_a_token_of_another_workload_is_rejected_with_the_reason(caller: Caller, words: str) -> None:
     with pytest.raises(PermissionDeniedError, match=words):
         CLUSTER.identify(claims(caller), pods(POD))
 
@@ -127,19 +127,17 @@ def test_a_token_of_another_workload_is_refused_in_words(caller: Caller, words: 
         (BOUND, entries(ENTRY), "the Pod of that name has another"),
     ],
 )
-def test_a_pod_that_is_not_known_yet_lets_nobody_in(
-    caller: Caller, known: KnownWorkloads, words: str
-) -> None:
+def test_a_proxy_of_an_unknown_pod_is_rejected(caller: Caller, known: KnownWorkloads, words: str) -> None:
     with pytest.raises(UnknownWorkloadError, match=words):
         CLUSTER.identify(claims(caller), known)
 
 
-def test_in_plaintext_on_loopback_the_word_of_a_proxy_that_is_no_pod_counts() -> None:
+def test_a_proxy_outside_a_pod_is_trusted_in_plaintext_on_loopback() -> None:
     unknown = claims(None, labels={"app": "mine"})
     assert CLUSTER.identify(unknown, NOTHING).proxy == unknown.proxy
 
 
-def test_over_tls_it_does_not_even_if_nobody_is_asked_for_a_token() -> None:
+def test_a_proxy_outside_a_pod_is_rejected_over_tls_even_without_token_checks() -> None:
     with pytest.raises(UnknownWorkloadError):
         CLUSTER.identify(replace(claims(None), remote=True), NOTHING)
 
@@ -151,7 +149,7 @@ def test_without_a_pod_in_its_token_a_proxy_is_the_pod_at_its_address() -> None:
         CLUSTER.identify(claims(token(), workload="grpc-client", ip="127.0.0.1"), pods(POD))
 
 
-def test_the_address_of_a_pod_may_be_told_later() -> None:
+def test_the_address_of_a_pod_can_become_known_later() -> None:
     """A kubelet starts its containers before it writes where they are."""
     starting = replace(POD, address="", addresses=())
     first = CLUSTER.identify(claims(), pods(starting))
@@ -182,13 +180,13 @@ def test_a_proxy_that_comes_back_may_not_have_heard_of_its_new_labels() -> None:
 
 @pytest.mark.parametrize("known", [NOTHING, pods(replace(POD, uid="u2"))], ids=["gone", "another"])
 @pytest.mark.parametrize("caller", [BOUND, token(), None], ids=["bound", "unbound", "plaintext"])
-def test_a_proxy_whose_pod_is_deleted_follows_no_longer(caller: Caller | None, known: KnownWorkloads) -> None:
+def test_the_stream_of_a_deleted_pod_is_ended(caller: Caller | None, known: KnownWorkloads) -> None:
     first = CLUSTER.identify(claims(caller), pods(POD))
     with pytest.raises(PermissionDeniedError, match="Pod bookinfo/reviews-1 is deleted"):
         CLUSTER.follow(claims(caller), first, known)
 
 
-def test_a_workload_entry_says_who_a_machine_outside_the_cluster_is() -> None:
+def test_a_workload_entry_identifies_a_machine_outside_the_cluster() -> None:
     found = CLUSTER.identify(claims(token()), entries(ENTRY))
     assert found.proxy.labels == {"app": "reviews"}
     assert found.proxy.ip == "10.0.0.1"  # others may reach it elsewhere
@@ -197,19 +195,19 @@ def test_a_workload_entry_says_who_a_machine_outside_the_cluster_is() -> None:
 
 
 class TestFolder:
-    def test_a_workload_without_an_entry_is_who_it_says(self) -> None:
+    def test_the_claims_of_a_workload_without_an_entry_are_accepted(self) -> None:
         claimed = claims(token(), labels={"app": "reviews"})
         assert FOLDER.identify(claimed, NOTHING).proxy == claimed.proxy
 
-    def test_an_entry_says_what_its_proxy_leaves_out(self) -> None:
+    def test_an_entry_supplies_metadata_that_the_node_omits(self) -> None:
         found = FOLDER.identify(claims(token(), labels={"version": "v1"}), entries(ENTRY))
         assert found.proxy.labels == {"app": "reviews", "version": "v1"}
 
-    def test_a_claim_that_contradicts_an_entry_is_refused_in_words(self) -> None:
+    def test_a_claim_that_contradicts_an_entry_is_rejected_with_the_reason(self) -> None:
         with pytest.raises(PermissionDeniedError, match="label app='ratings', the object says 'reviews'"):
             FOLDER.identify(claims(token(), labels={"app": "ratings"}), entries(ENTRY))
 
-    def test_the_token_alone_says_whom_it_runs_as(self) -> None:
+    def test_only_the_token_determines_the_identity(self) -> None:
         """The entry's service account is the one that callers expect: they refuse it."""
         found = FOLDER.identify(claims(token(account="ratings"), service_account="ratings"), entries(ENTRY))
         assert found.proxy.service_account == "ratings"

@@ -175,7 +175,7 @@ def file_of(resource: Document) -> str:
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_what_is_sent_change_by_change_is_what_would_be_sent_at_once(seed: int) -> None:
+async def test_incremental_pushes_result_in_the_same_state_as_a_full_push(seed: int) -> None:
     mesh, store = RandomMesh(seed), Store(MeshConfig(proxy_http_port=15007))
     for each in mesh.documents.values():
         fed(store, None, each)

@@ -224,7 +224,7 @@ _REGISTRY_ONLY: Mapping[str, Any] = {"outboundTrafficPolicy": {"mode": "REGISTRY
 
 
 @pytest.mark.parametrize("seed", range(6))
-async def test_what_is_sent_change_by_change_is_what_would_be_sent_at_once(seed: int) -> None:
+async def test_incremental_pushes_result_in_the_same_state_as_a_full_push(seed: int) -> None:
     store = Store(MeshConfig())
     cluster = RandomCluster(seed, store)
     following = FollowingProxies()
@@ -245,7 +245,7 @@ async def test_what_is_sent_change_by_change_is_what_would_be_sent_at_once(seed:
         await following.close()
 
 
-async def test_another_import_may_be_of_another_declaration_of_a_host() -> None:
+async def test_another_import_can_select_another_declaration_of_a_host() -> None:
     """A client of gRPC has the same cluster for both, with other endpoints."""
 
     def entry(namespace: str, export_to: str, address: str) -> Document:

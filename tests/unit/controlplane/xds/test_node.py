@@ -67,12 +67,12 @@ def test_grpcs_own_client_is_recognized(grpc: Node) -> None:
         (node(metadata={"LABELS": {"a": "x" * 70_000}}), "at most 65536"),
     ],
 )
-def test_a_node_that_makes_no_sense_is_refused_in_words(wrong: Node, words: str) -> None:
+def test_an_invalid_node_is_rejected_with_the_reason(wrong: Node, words: str) -> None:
     with pytest.raises(ProxyError, match=words):
         proxy_of(wrong)
 
 
-def test_a_number_that_is_none_is_no_port() -> None:
+def test_an_invalid_number_is_not_a_port() -> None:
     wrong = Node(id=ID)
     wrong.metadata.fields["HTTP_PROXY_PORT"].number_value = float("nan")
     with pytest.raises(ProxyError, match="expected a port"):

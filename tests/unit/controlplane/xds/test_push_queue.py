@@ -73,7 +73,7 @@ async def test_a_worker_waits_for_work(queue: PushQueue[str]) -> None:
     assert {push.key for push in taken} == {"a", "b"}
 
 
-async def test_a_cancelled_worker_takes_no_push_with_it(queue: PushQueue[str]) -> None:
+async def test_a_cancelled_worker_loses_no_push(queue: PushQueue[str]) -> None:
     worker = asyncio.create_task(queue.take())
     await asyncio.sleep(0)
     queue.enqueue("a", NO_CHANGE)

@@ -156,7 +156,7 @@ async def test_a_change_is_one_line_of_the_log_however_many_proxies_it_touches(
     ]
 
 
-async def test_endpoints_go_to_those_who_follow_them(harness: Harness) -> None:
+async def test_endpoints_are_sent_to_their_subscribers(harness: Harness) -> None:
     harness.mesh.put(endpoints("a"), endpoints("b"))
     follows_a, follows_b = harness.connect("1"), harness.connect("2")
     harness.pusher.set_snapshot(snapshot(), FULL)
@@ -170,7 +170,7 @@ async def test_endpoints_go_to_those_who_follow_them(harness: Harness) -> None:
     assert harness.mesh.built == [(ENDPOINT, ["a"])]
 
 
-async def test_addresses_of_a_headless_service_are_more_than_endpoints_to_those_alone_who_dial_it(
+async def test_addresses_of_a_headless_service_affect_more_than_endpoints_only_for_its_clients(
     harness: Harness,
 ) -> None:
     harness.mesh.put(cluster("a"), endpoints("a"))
@@ -192,7 +192,7 @@ async def test_addresses_of_a_headless_service_are_more_than_endpoints_to_those_
 
 
 @pytest.mark.parametrize(("before", "after"), [("other", "mine"), ("mine", "other")])
-async def test_a_proxy_whose_own_endpoints_change_is_looked_at_as_a_whole(
+async def test_a_change_of_a_proxys_own_endpoints_affects_all_its_types(
     harness: Harness, before: str, after: str
 ) -> None:
     harness.mesh.put(cluster("inbound"))
@@ -221,7 +221,7 @@ async def test_a_wait_for_a_silent_proxy_ends_by_itself(
     assert await harness.read(proxy) == [("rds", {"r"})]
 
 
-async def test_a_proxy_that_is_forgotten_is_not_pushed_to(harness: Harness) -> None:
+async def test_a_removed_proxy_is_not_pushed_to(harness: Harness) -> None:
     harness.mesh.put(cluster("a"))
     proxy = harness.connect()
     harness.pusher.set_snapshot(snapshot(), FULL)
@@ -251,7 +251,7 @@ class TestProgress:
         await harness.read(proxy)
         assert generations(harness) == [2]
 
-    async def test_what_is_on_its_way_takes_nothing_back(self, harness: Harness) -> None:
+    async def test_a_response_in_flight_does_not_end_a_rejection(self, harness: Harness) -> None:
         harness.mesh.put(cluster("a"))
         proxy = harness.connect()
         harness.pusher.set_snapshot(MeshSnapshot(generation=1), FULL)
@@ -272,7 +272,7 @@ class TestProgress:
         harness.pusher.set_snapshot(MeshSnapshot(generation=2), FULL)
         await until(lambda: generations(harness) == [2])
 
-    async def test_who_is_not_touched_keeps_up(self, harness: Harness) -> None:
+    async def test_an_unaffected_proxy_counts_as_up_to_date(self, harness: Harness) -> None:
         harness.mesh.put(endpoints("a"))
         proxy = harness.connect()
         harness.pusher.set_snapshot(MeshSnapshot(generation=1), FULL)
@@ -284,7 +284,7 @@ class TestProgress:
         assert generations(harness) == [2]
         await until(lambda: generations(harness) == [3])
 
-    async def test_who_waits_for_an_older_change_is_not_taken_to_have_a_newer_one(
+    async def test_a_proxy_with_a_pending_older_change_does_not_count_as_up_to_date(
         self, harness: Harness
     ) -> None:
         harness.mesh.put(endpoints("a"))
@@ -370,7 +370,7 @@ async def test_types_and_endpoints_that_differ_are_one_push(harness: Harness) ->
     assert dict(harness.mesh.built) == {CLUSTER: None, ENDPOINT: ["a"]}
 
 
-async def test_a_proxy_that_changed_itself_is_pushed_to_whatever_else_did(harness: Harness) -> None:
+async def test_a_proxy_that_changed_itself_is_always_pushed_to(harness: Harness) -> None:
     harness.mesh.put(cluster("a"))
     proxies = [harness.connect(name) for name in ("one", "two")]
     harness.pusher.set_snapshot(snapshot(), FULL)

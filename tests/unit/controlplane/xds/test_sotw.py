@@ -22,13 +22,13 @@ def test_a_subscription_without_names_means_all_clusters(proxy: SotwExchange) ->
     assert response.version_info
 
 
-def test_an_explicit_wildcard_may_have_names_beside_it(proxy: SotwExchange) -> None:
+def test_an_explicit_wildcard_can_be_combined_with_names(proxy: SotwExchange) -> None:
     proxy.mesh.put(listener("a"), listener("b"))
     [response] = proxy.subscribe(LISTENER, "*", "a")
     assert names_in(response) == {"a", "b"}
 
 
-def test_no_names_after_names_is_no_wildcard(proxy: SotwExchange) -> None:
+def test_an_empty_subscription_after_names_is_not_a_wildcard(proxy: SotwExchange) -> None:
     proxy.mesh.put(cluster("a"), cluster("b"))
     [response] = proxy.subscribe(CLUSTER, "a")
     assert names_in(response) == {"a"}
@@ -36,7 +36,7 @@ def test_no_names_after_names_is_no_wildcard(proxy: SotwExchange) -> None:
     assert proxy.change(cluster("a", 1), cluster("b", 1)) == []
 
 
-def test_no_names_of_routes_means_none(proxy: SotwExchange) -> None:
+def test_an_empty_route_subscription_selects_no_routes(proxy: SotwExchange) -> None:
     proxy.mesh.put(route("9080"))
     [response] = proxy.subscribe(ROUTE)
     assert names_in(response) == set()
@@ -52,14 +52,14 @@ def test_an_acknowledgement_is_not_answered(proxy: SotwExchange) -> None:
     assert accepted.version == response.version_info
 
 
-def test_a_rejection_that_is_repeated_is_told_once(proxy: SotwExchange) -> None:
+def test_a_repeated_rejection_is_reported_once(proxy: SotwExchange) -> None:
     proxy.mesh.put(cluster("a"))
     [response] = proxy.subscribe(CLUSTER)
     assert proxy.acknowledge(response, error="no") is not None
     assert proxy.acknowledge(response, error="no") is None
 
 
-def test_the_last_resource_is_taken_away_with_an_empty_state(proxy: SotwExchange) -> None:
+def test_the_last_resource_is_removed_by_an_empty_state(proxy: SotwExchange) -> None:
     proxy.mesh.put(cluster("a"), listener("l"))
     for type_url in (CLUSTER, LISTENER):
         proxy.subscribe(type_url)
@@ -125,7 +125,7 @@ def test_a_nonce_of_an_earlier_stream_does_not_make_the_first_request_stale(prox
     assert names_in(response) == {"a"}
 
 
-def test_a_rejection_keeps_its_words_and_the_last_good_version(proxy: SotwExchange) -> None:
+def test_a_rejection_keeps_its_reason_and_the_last_good_version(proxy: SotwExchange) -> None:
     proxy.mesh.put(listener("a"))
     [good] = proxy.subscribe(LISTENER)
     proxy.acknowledge(good)
@@ -208,6 +208,6 @@ def test_large_route_tables_travel_in_several_responses(proxy: SotwExchange) -> 
 
 
 @pytest.mark.parametrize("names", [["x" * 2000], [""], [str(number) for number in range(50_001)]])
-def test_senseless_names_are_refused(proxy: SotwExchange, names: list[str]) -> None:
+def test_invalid_names_are_rejected(proxy: SotwExchange, names: list[str]) -> None:
     with pytest.raises(ProxyError, match="ClusterLoadAssignment"):
         proxy.stream.receive(DiscoveryRequest(type_url=ENDPOINT, resource_names=names), 0.0)

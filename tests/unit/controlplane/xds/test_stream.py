@@ -75,7 +75,7 @@ def test_endpoints_that_do_not_exist_do_not_hold_up_the_routes(proxy: Proxy) -> 
     assert short_names(proxy.push()) == ["rds"]
 
 
-def test_a_silent_proxy_is_waited_for_a_while_and_no_longer(proxy: Proxy) -> None:
+def test_a_silent_proxy_is_waited_for_until_the_timeout(proxy: Proxy) -> None:
     everything_changes(proxy)
     assert proxy.stream.wake_at(proxy.now) == proxy.now + PATIENCE_S
     proxy.now += PATIENCE_S - 0.001
@@ -86,7 +86,7 @@ def test_a_silent_proxy_is_waited_for_a_while_and_no_longer(proxy: Proxy) -> Non
     assert proxy.stream.wake_at(proxy.now) is None
 
 
-def test_a_silent_proxy_is_not_waited_for_anew_with_each_change(proxy: Proxy) -> None:
+def test_the_timeout_of_a_silent_proxy_does_not_restart_with_each_change(proxy: Proxy) -> None:
     everything_changes(proxy)
     for content in range(2, 6):
         proxy.now += PATIENCE_S / 4
@@ -136,7 +136,7 @@ def test_a_removed_cluster_does_not_wait_for_a_silent_proxy_for_ever(proxy: Prox
     assert short_names(proxy.push()) == ["cds"]
 
 
-def test_a_cluster_that_nothing_can_point_at_goes_at_once() -> None:
+def test_an_unreferenced_cluster_is_removed_at_once() -> None:
     proxy = DeltaExchange()
     proxy.mesh.put(cluster("a"))
     proxy.subscribe(CLUSTER)

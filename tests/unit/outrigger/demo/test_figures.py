@@ -21,17 +21,17 @@ def test_shares_hold_within_three_sigma_of_the_weights(v1: int, v2: int, ok: boo
     assert check_shares(Counter(v1=v1, v2=v2), {"v1": 90, "v2": 10}).ok is ok
 
 
-def test_a_version_that_should_have_nothing_fails_the_check() -> None:
+def test_traffic_to_an_unexpected_version_fails_the_check() -> None:
     check = check_shares(Counter(v1=999, v3=1), {"v1": 100})
     assert not check.ok
     assert "v3 1, unexpected" in check.detail
 
 
-def test_no_answer_at_all_is_no_success() -> None:
+def test_a_step_without_responses_fails() -> None:
     assert not check_shares(Counter(), {"v1": 100}).ok
 
 
-def test_one_failed_request_fails_the_step_and_is_told() -> None:
+def test_one_failed_request_fails_the_step_and_is_reported() -> None:
     results = Results([result(), result(status=503)])
     check = check_no_failures(results)
     assert not check.ok

@@ -29,7 +29,7 @@ async def test_hops_are_counted_where_requests_were_taken_in() -> None:
     assert counts == {Hop("spiffe://a", "reviews", "mutual_tls"): 3, Hop("unknown", "reviews", "none"): 1}
 
 
-async def test_ejected_hosts_are_told_by_port() -> None:
+async def test_ejected_hosts_are_identified_by_port() -> None:
     def host(port: int, health: dict[str, Any]) -> dict[str, Any]:
         return {"address": {"socket_address": {"port_value": port}}, "health_status": health}
 
@@ -65,7 +65,7 @@ async def test_route_shares_leave_out_tunnels_and_other_hosts() -> None:
         assert await route_shares(client, 1, "reviews:9080") == [{"v1": 90, "v2": 10}, {"v3": 100}]
 
 
-async def test_waiting_ends_with_words_when_it_takes_too_long() -> None:
+async def test_a_wait_that_takes_too_long_ends_with_an_error() -> None:
     async def never() -> bool:
         return False
 

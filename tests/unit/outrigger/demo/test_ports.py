@@ -10,7 +10,7 @@ import pytest
 from outrigger.demo.ports import port_of, reserve_port
 
 
-def test_a_server_that_is_told_the_port_gets_it_while_it_is_reserved() -> None:
+def test_a_server_can_bind_its_reserved_port() -> None:
     with (
         closing(reserve_port()) as keeper,
         socket.create_server(("127.0.0.1", port_of(keeper))) as server,
@@ -21,12 +21,12 @@ def test_a_server_that_is_told_the_port_gets_it_while_it_is_reserved() -> None:
         accepted.close()
 
 
-def test_nobody_answers_there_before() -> None:
+def test_a_reserved_port_refuses_connections_before_its_server_starts() -> None:
     with closing(reserve_port()) as keeper, pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port_of(keeper)), timeout=5)
 
 
-def test_who_asks_for_any_port_never_gets_it() -> None:
+def test_a_reserved_port_is_never_assigned_as_a_free_port() -> None:
     keepers = [reserve_port() for _ in range(200)]
     ports = {port_of(keeper) for keeper in keepers}
     assert len(ports) == 200
