@@ -1,6 +1,6 @@
-"""A folder of YAML as the source of resources: read at the start, and followed as it changes.
+"""A folder of YAML files as the source of resources. It is read at the start and watched for changes.
 
-A file that cannot be read, or that is no YAML, takes nothing out of force: its last good resources stay.
+The last good resources of a file that becomes unreadable or invalid stay in force.
 """
 
 from __future__ import annotations
@@ -25,10 +25,11 @@ from controlplane.sources.foreign_resources import ResourceName
 
 _LOG = logging.getLogger(__name__)
 
-# The folder is looked through this often even without a notification: a file system may send none, and
-# none is sent for what changed before the watch began.
+# The folder is also scanned at this interval: some file systems send no notifications, and changes before the
+# watch began cause none.
 _LOOK_INTERVAL_S = 1.0
-# Files that are written together are read together, after a quiet moment; the longest wait for one.
+# Files that are written together are read together: after a quiet period of _QUIET_MS, at the latest after
+# _LONGEST_WAIT_MS.
 _QUIET_MS = 20
 _LONGEST_WAIT_MS = 200
 
@@ -49,10 +50,10 @@ def _tell_nobody(
 
 
 class FolderSource:
-    """Feeds a store from the ``*.yaml`` and ``*.yml`` files of a folder. ``on_change`` is called on the event
-    loop whenever the store was told something; to build from it is the caller's. ``had``: resources that
-    files brought to another process before, and may still mean where they are faulty now. ``on_unsupported``
-    is told of resources of kinds that are not supported."""
+    """Updates a store from the ``*.yaml`` and ``*.yml`` files of a folder. ``on_change`` is called on the
+    event loop after each update of the store. ``had`` maps files to the resources that they contained in an
+    earlier process; such a resource stays in force if its file is faulty now. ``on_unsupported`` is called
+    with the resources of unsupported kinds that appeared or disappeared."""
 
     def __init__(
         self,
@@ -67,37 +68,37 @@ class FolderSource:
         self._store = store
         self._on_change = on_change
         self._signatures: dict[str, Signature] = {}
-        self._keys = {name: set(keys) for name, keys in had.items()}  # what each file brought
+        self._keys = {name: set(keys) for name, keys in had.items()}  # the resources of each file
         self._on_unsupported = on_unsupported
-        self._unsupported: dict[str, set[Unsupported]] = {}  # the same
+        self._unsupported: dict[str, set[Unsupported]] = {}  # by file
 
     def load(self) -> None:
-        """Reads the whole folder. Raises `SettingsError` if there is none that can be read."""
+        """Reads the whole folder. Raises `SettingsError` if it does not exist or cannot be read."""
         if not self._folder.is_dir():
-            raise SettingsError(f"the resource folder {self._folder} does not exist, or is no folder")
+            raise SettingsError(f"the resource folder {self._folder} does not exist, or is not a folder")
         if unreadable := list_files(self._folder).unreadable.get("."):
             raise SettingsError(f"the resource folder {self._folder} cannot be read: {unreadable.strerror}")
         if self._take(self._read_changed(frozenset())):
             self._on_change()
 
     async def start(self) -> None:
-        """As `load`: what a control plane awaits of any source."""
+        """Implements `Source.start` with `load`."""
         self.load()
 
     async def close(self) -> None:
-        """Nothing is held but while watching."""
+        """Does nothing: only `watch` holds resources, and releases them when it is cancelled."""
 
     async def watch(self) -> None:
-        """Follows the folder until cancelled."""
+        """Watches the folder until cancelled."""
         async with aclosing(self._notifications()) as notifications:
             async for touched in notifications:
-                # Parsing a large file takes long: it must not keep the event loop from serving.
+                # Parsing a large file takes long, so it does not run on the event loop.
                 contents = await asyncio.to_thread(self._read_changed, touched)
                 if self._take(contents):
                     self._on_change()
 
     async def _notifications(self) -> AsyncGenerator[Collection[str], None]:
-        """The paths that changed, as far as the system tells; none when it is time to look anyway."""
+        """Yields the changed paths of each notification, and an empty collection at each scan interval."""
         changes = awatch(
             self._folder,
             watch_filter=None,
@@ -111,25 +112,25 @@ class FolderSource:
                 async for batch in changes:
                     yield {path for _, path in batch}
         except (OSError, RuntimeError) as error:
-            _LOG.warning("%s sends no notifications (%s): looking every second", self._folder, error)
+            _LOG.warning("cannot watch %s (%s): scanning it every second", self._folder, error)
         while True:
             yield ()
             await asyncio.sleep(_LOOK_INTERVAL_S)
 
     def _read_changed(self, touched: Collection[str]) -> list[Contents]:
-        """What the files say that changed; those that are gone say nothing."""
+        """Returns the contents of the changed files. Deleted files have empty contents."""
         listing = list_files(self._folder)
         present = self._read_unreadable(listing)
         gone = [Contents(name=name) for name in self._forget_missing(listing)]
         for name, signature in sorted(listing.files.items()):
             changed = signature != self._signatures.get(name)
-            # A file that is written twice within a tick of the clock may keep its signature.
+            # A file that is written twice within the resolution of its timestamp can have the same signature.
             if changed or str(self._folder / name) in touched:
                 self._signatures[name] = signature
                 contents = read_file(self._folder, name)
                 if contents is not None:
                     present.append(contents)
-        # What moved from one file to another is never absent in between.
+        # Deletions come last, so that a resource that moves to another file is never absent.
         return present + gone
 
     def _forget_missing(self, listing: Listing) -> list[str]:
@@ -143,7 +144,7 @@ class FolderSource:
         return missing
 
     def _read_unreadable(self, listing: Listing) -> list[Contents]:
-        """A folder that cannot be read is a fault of its own; its files stay as they were."""
+        """An unreadable subfolder is an error of its own; the known contents of its files stay."""
         faults = []
         for name, error in listing.unreadable.items():
             if name not in self._signatures:
@@ -153,7 +154,7 @@ class FolderSource:
         return faults
 
     def _take(self, readings: Collection[Contents]) -> bool:
-        """Tells the store what the files say now. Returns whether there was anything to tell."""
+        """Updates the store with the contents of the files. Returns whether there were any."""
         before = self._all_unsupported()
         for contents in readings:
             self._take_file(contents)
@@ -177,7 +178,7 @@ class FolderSource:
         missing = self._keys.pop(name, set()) - found
         meant = {key for key in missing if contents.doubt and self._store.knows_good(key)}
         for key in meant:
-            reason = f"cannot be found in {name}: {contents.doubt}"
+            reason = f"not found in {name}: {contents.doubt}"
             self._store.reject(key, (ResourceError("", reason),), Origin(file=name))
         for key in missing - meant:
             self._store.delete(key, name)
@@ -194,7 +195,7 @@ class FolderSource:
             self._on_unsupported(kind, present=present, gone=gone)
 
     def _take_faults(self, contents: Contents) -> None:
-        """The faults that belong to no resource have the file's own status."""
+        """Errors that do not belong to a resource get a status of the file itself."""
         key = ResourceKey(kind=FILE, namespace="", name=contents.name)
         if contents.faults:
             self._store.reject(key, contents.faults, Origin(file=contents.name))

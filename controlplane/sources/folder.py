@@ -1,4 +1,4 @@
-"""Which files of a folder hold resources, and what each of them says. Knows no store: only the disk."""
+"""Lists the resource files of a folder and reads their contents. Does not access the store."""
 
 from __future__ import annotations
 
@@ -16,27 +16,30 @@ from controlplane.sources.yaml_documents import Document, YamlError, read_docume
 _SUFFIXES = (".yaml", ".yml")
 _MOST_BYTES = 32 * 1024 * 1024
 
-# What differs when a file's content may differ: time, size, inode and device.
+# Modification time, size, inode and device of a file: if they are unchanged, the content is assumed to be
+# unchanged.
 Signature = tuple[int, int, int, int]
 UNREADABLE: Signature = (0, 0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """``files`` by name, which is the path below the folder; ``unreadable`` folders might hold more."""
+    """The files of a folder. The keys are paths relative to the folder. Folders in ``unreadable`` may contain
+    more files."""
 
     files: dict[str, Signature] = field(default_factory=dict)
     unreadable: dict[str, OSError] = field(default_factory=dict)
 
     def may_hold(self, name: str) -> bool:
-        """Whether a file that is not listed may be there all the same."""
+        """Whether a file that is not listed may exist in an unreadable folder."""
         return any(folder == "." or name.startswith(f"{folder}/") for folder in self.unreadable)
 
 
 @dataclass(slots=True, kw_only=True)
 class Contents:
-    """What a file says. ``faults`` are those of the file itself, and of documents that name no resource.
-    ``doubt``: why there may be resources in it that were not recognised; empty if there are none."""
+    """The contents of a file. ``faults`` are errors of the file itself and of documents that do not name a
+    resource. ``doubt`` is the reason why the file may contain more resources than were recognized; empty if
+    it cannot."""
 
     name: str
     resources: dict[ResourceKey, tuple[Resource, Origin]] = field(default_factory=dict)
@@ -46,8 +49,9 @@ class Contents:
 
 
 def list_files(folder: Path) -> Listing:
-    """Every YAML file below the folder. Hidden ones are left out: editors' drafts, and the ``..data`` folders
-    by which Kubernetes swaps the files of a mounted ConfigMap, which it shows as symbolic links beside."""
+    """Lists all YAML files in the folder and its subfolders. Skips hidden ones: editors' temporary files, and
+    the ``..data`` folder with which Kubernetes replaces the files of a mounted ConfigMap (the visible files
+    are symbolic links into it)."""
     listing = Listing()
     visited: set[tuple[int, int]] = set()
 
@@ -60,7 +64,7 @@ def list_files(folder: Path) -> Listing:
         except OSError as error:
             note(error)
             continue
-        if (identity.st_dev, identity.st_ino) in visited:  # a symbolic link to a folder above
+        if (identity.st_dev, identity.st_ino) in visited:  # a symbolic link to a parent folder
             folders.clear()
             continue
         visited.add((identity.st_dev, identity.st_ino))
@@ -75,18 +79,18 @@ def list_files(folder: Path) -> Listing:
 
 
 def _signature(path: str) -> Signature | None:
-    """None for what is gone in the meantime, or leads nowhere."""
+    """Returns None for a file that was deleted in the meantime, or a broken symbolic link."""
     try:
         found = os.stat(path)
     except FileNotFoundError:
         return None
     except OSError:
-        return UNREADABLE  # it is there, and reading it will tell what is wrong
+        return UNREADABLE  # it exists, and reading it will report the error
     return found.st_mtime_ns, found.st_size, found.st_ino, found.st_dev
 
 
 def read_file(folder: Path, name: str) -> Contents | None:
-    """What a file says; None if it is gone. Whatever is wrong with it is in the contents' words."""
+    """Reads a file. Returns None if it was deleted. Errors are part of the returned contents."""
     contents = Contents(name=name)
     try:
         text = _read_text(folder / name)
@@ -106,7 +110,7 @@ def read_file(folder: Path, name: str) -> Contents | None:
 def _read_text(path: Path) -> str:
     with open(path, "rb", opener=_open_without_waiting) as file:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise ResourceError("", "is no regular file")
+            raise ResourceError("", "is not a regular file")
         data = file.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:
         raise ResourceError("", f"is larger than {_MOST_BYTES} bytes")
@@ -114,7 +118,7 @@ def _read_text(path: Path) -> str:
 
 
 def _open_without_waiting(path: str, flags: int) -> int:
-    """A named pipe would keep a plain open waiting for its writer."""
+    """Opens without blocking: a plain open of a named pipe waits for a writer."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
@@ -133,7 +137,7 @@ def _take(contents: Contents, document: Document) -> None:
     key = ResourceKey(kind=kind, namespace=namespace, name=name)
     first = contents.resources.get(key) or contents.rejected.get(key)
     if first is not None:
-        reason = f"line {document.line}: {key} is in this file already, at line {first[1].line}"
+        reason = f"line {document.line}: duplicate resource {key}, already defined at line {first[1].line}"
         contents.faults.append(ResourceError("", reason))
         return
     try:

@@ -1,8 +1,8 @@
-"""The kinds of Istio's API groups that a cluster has and we do not support: found by their CRDs, and followed
-while the CRDs exist. Only the metadata of their resources is read.
+"""Watches the unsupported kinds of Istio's API groups in a cluster: found by their CRDs, and watched while
+the CRDs exist. Only the metadata of their resources is read.
 
-A resource that may restrict traffic is given to the store as one that cannot be applied, so that its
-``.status`` says so. All others are counted.
+A resource that may restrict traffic is rejected in the store, so that its ``.status`` reports that it has no
+effect. All others are only counted.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _DEFAULT_TIMING: Final = Timing()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Served:
-    """How a cluster serves a kind: in ``versions``, the newest first."""
+    """A kind as a cluster serves it. ``versions`` are sorted, the newest first."""
 
     kind: ForeignKind
     plural: str
@@ -50,7 +50,7 @@ class Served:
         return tuple(f"/apis/{self.kind.group}/{version}/{self.plural}" for version in self.versions)
 
 
-# Called with the metadata of each object that may restrict traffic; None: it was deleted.
+# Called with the metadata of each object that may restrict traffic; with None when it was deleted.
 OnMetadata = Callable[[ResourceKey, Served, Document | None], None]
 
 
@@ -59,7 +59,7 @@ def _tell_nobody(_: ResourceKey, __: Served, ___: Document | None) -> None:
 
 
 class ForeignKinds:
-    """``on_change`` is called on the event loop when the store has news."""
+    """Watches the kinds. ``on_change`` is called on the event loop when the store has changed."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class ForeignKinds:
         self._followed: Final[dict[str, tuple[Served, asyncio.Task[None]]]] = {}  # by the CRD's name
 
     async def run(self) -> None:
-        """Follows until cancelled."""
+        """Runs until cancelled."""
         crds = ListWatch(self._metadata, _CRDS, self._take_crds, timing=self._timing)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(crds.run(), name="follow CRDs")
@@ -98,7 +98,7 @@ class ForeignKinds:
                 self._to_look_at.put_nowait((name, 0))
 
     async def _look_at(self, name: str, failures: int, tasks: asyncio.TaskGroup) -> None:
-        """Follows the kind of a CRD as it is served now, or no longer."""
+        """Starts, restarts or stops watching the kind of a CRD, depending on the versions that are served."""
         try:
             served = _served(await self._api.get(f"{_CRDS}/{name}"))
         except RefusedError as error:
@@ -120,7 +120,7 @@ class ForeignKinds:
 
     def _look_again(self, name: str, failures: int, error: KubernetesError) -> None:
         if failures == 0:
-            _LOG.warning("the CRD %s cannot be read, which is tried again: %s", name, error)
+            _LOG.warning("cannot read the CRD %s, trying again: %s", name, error)
         delay_s = self._timing.backoff.delay_s(failures + 1, self._rng)
         asyncio.get_running_loop().call_later(delay_s, self._to_look_at.put_nowait, (name, failures + 1))
 
@@ -156,7 +156,7 @@ class ForeignKinds:
 
 
 def _served(crd: Document) -> Served | None:
-    """None for a kind that we support, or that is served in no version."""
+    """Returns None for a supported kind, and for a kind without a served version."""
     match crd.get("spec"):
         case {
             "group": str(group),

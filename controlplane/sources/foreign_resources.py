@@ -1,4 +1,4 @@
-"""The resources of kinds that are not supported: they are counted, and logged once."""
+"""Counts the resources of unsupported kinds, and logs each kind once."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ _LOG = logging.getLogger(__name__)
 
 ResourceName = tuple[str, str]  # namespace (empty for a cluster-scoped resource) and name
 
-# Of one kind: there may be any number of resources, and a few show where to look.
+# Limits for one kind, which can have any number of resources.
 _MOST_LISTED: Final = 100
 _MOST_LOGGED: Final = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnsupportedKind:
-    """``resources`` are the first of ``count``: ``<namespace>/<name>``."""
+    """An unsupported kind. ``count`` is the number of its resources, and ``resources`` are the names of the
+    first ones (``<namespace>/<name>``)."""
 
     group: str
     kind: str
@@ -32,13 +33,13 @@ class UnsupportedKind:
 
 
 class ForeignResources:
-    """The existing ones, by kind. A kind is listed while its CRD exists, even without resources."""
+    """The existing resources by kind. A kind is listed while its CRD exists, even without resources."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._names: Final[dict[ForeignKind, set[ResourceName]]] = {}
         self._gauge: Final = Gauge(
             "outrigger_unsupported_resources",
-            "Resources of Istio's kinds that are not supported, and have no effect.",
+            "Resources of unsupported Istio kinds, which have no effect.",
             ["group", "kind"],
             registry=registry,
         )
@@ -59,7 +60,7 @@ class ForeignResources:
             _LOG.warning("%s is not supported, %s: %s", kind, kind.consequence, _some(names))
 
     def forget(self, kind: ForeignKind) -> None:
-        """The kind's CRD was deleted."""
+        """Removes a kind whose CRD was deleted."""
         if self._names.pop(kind, None) is not None:
             self._gauge.remove(kind.group, kind.name)
 

@@ -1,7 +1,8 @@
-"""A Kubernetes cluster as the source of resources: every kind that the mesh reads, listed and followed.
+"""A Kubernetes cluster as the source of resources. It lists and watches every kind that the mesh uses.
 
-What people write (Services, VirtualServices, ...) goes to the store as documents, as a folder's do; what the
-cluster keeps of itself (Pods, Nodes, EndpointSlices, ServiceAccounts) goes there as observations.
+Objects that users write (Services, VirtualServices, ...) are applied to the store like the documents of a
+folder. Objects that the cluster maintains (Pods, Nodes, EndpointSlices, ServiceAccounts) are given to it as
+observations.
 """
 
 from __future__ import annotations
@@ -25,8 +26,8 @@ from controlplane.sources.kubernetes_workloads import WorkloadJoin
 
 _ORIGIN: Final = "Kubernetes"
 
-# The collections of what the cluster keeps of itself, and of what people write: by each version of a kind,
-# the newest first. Istio's CRDs have served v1 since 1.22 only.
+# The paths of the watched collections: one for each version of a kind, the newest first. Istio's CRDs serve
+# v1 since release 1.22 only.
 _COLLECTIONS: Final[Mapping[str, Sequence[str]]] = {
     "Node": ["/api/v1/nodes"],
     "Pod": ["/api/v1/pods"],
@@ -42,7 +43,7 @@ _COLLECTIONS: Final[Mapping[str, Sequence[str]]] = {
 
 _DEFAULT_TIMING: Final = Timing()
 
-# Told of each object of a written kind as it is now; None: it is there no more.
+# Called with each new or changed object of a kind that users write; with None when it was deleted.
 OnObject = Callable[[ResourceKey, Document | None], None]
 
 
@@ -51,8 +52,9 @@ def _tell_nobody(_: ResourceKey, __: Document | None) -> None:
 
 
 class KubernetesSource:
-    """Feeds a store. ``on_change`` is called on the event loop whenever the store has news, once it has been
-    told all of it; to build from it is the caller's. ``more`` is followed, and waited for, with the rest."""
+    """Updates a store from a cluster. ``on_change`` is called on the event loop whenever the store has
+    changed, for the first time after it has received all objects. The source also runs the watches in
+    ``more``, and waits for them at the start."""
 
     def __init__(
         self,
@@ -75,7 +77,7 @@ class KubernetesSource:
         self._timing: Final = timing
         self._staleness: Final = Gauge(
             "outrigger_kubernetes_seconds_since_sync",
-            "Seconds since the API server last told how the objects of a kind are.",
+            "Seconds since the last list, event or bookmark for a kind from the API server.",
             ["kind"],
             registry=registry,
         )
@@ -83,7 +85,7 @@ class KubernetesSource:
         self._started = False
 
     async def start(self) -> None:
-        """Returns once the store has all that the cluster has, however long the API server is away."""
+        """Returns once the store has all objects of the cluster. Waits without a limit for the API server."""
         watches = [*(self._list_watch(kind, *paths) for kind, paths in _COLLECTIONS.items()), *self._more]
         self._following = tuple(
             asyncio.create_task(watch.run(), name=f"follow {watch.path}") for watch in watches
@@ -93,7 +95,7 @@ class KubernetesSource:
         self._on_change()
 
     async def watch(self) -> None:
-        """Follows the cluster until cancelled."""
+        """Watches the cluster until cancelled."""
         await asyncio.gather(*self._following)
 
     async def close(self) -> None:
@@ -102,7 +104,7 @@ class KubernetesSource:
         await asyncio.gather(*self._following, return_exceptions=True)
 
     async def _until_synced(self, watches: Iterable[ListWatch]) -> None:
-        """If following fails, so does this."""
+        """Waits for the first sync of all watches. Raises the error of a watch that fails."""
         synced = asyncio.gather(*(watch.synced.wait() for watch in watches))
         awaited: set[asyncio.Future[Any]] = {synced, *self._following}
         try:
@@ -131,7 +133,7 @@ class KubernetesSource:
                 self._store.observe_accounts(present=map(name_of, changes.present), gone=changes.gone)
             case _:
                 self._take_written(kind, changes)
-        # Most of what a cluster tells is news to nobody here: statuses of pods, heartbeats of nodes.
+        # Most events change nothing in the store: statuses of pods, heartbeats of nodes.
         if self._started and self._store.has_news:
             self._on_change()
 
@@ -147,7 +149,8 @@ class KubernetesSource:
             self._on_object(key, document)
 
     def _tell(self, key: ResourceKey, document: Document) -> None:
-        """The items of a list do not say of what kind they are."""
+        """Parses an object and applies or rejects it. Items of a list have no ``apiVersion`` and ``kind``, so
+        they are added."""
         api_version, *_ = KINDS[key.kind].api_versions
         metadata = document["metadata"]
         origin = Origin(

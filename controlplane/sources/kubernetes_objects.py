@@ -1,4 +1,4 @@
-"""What a mesh needs of the objects that a cluster keeps of itself: Pods, Nodes and EndpointSlices."""
+"""Reads the properties that the mesh needs from Pods, Nodes and EndpointSlices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from controlplane.kubernetes.list_watch import ObjectName
 from controlplane.model.service import Registry, Workload
 from protos.node import TLS_MODE_LABEL
 
-# The container by which a pod has a sidecar of ours, whatever its labels say.
+# A pod with a container of this name has an Outrigger sidecar, regardless of its labels.
 SIDECAR_CONTAINER: Final = "outrigger-sidecar"
 
 _SERVICE_NAME: Final = "kubernetes.io/service-name"
@@ -20,17 +20,20 @@ _REGION: Final = "topology.kubernetes.io/region"
 _ZONE: Final = "topology.kubernetes.io/zone"
 _SUB_ZONE: Final = "topology.istio.io/subzone"
 _ENDED: Final = ("Succeeded", "Failed")
-# The labels with the hash at the end of a ReplicaSet's name: a Deployment's, and an Argo Rollout's.
+# The labels whose value is the hash at the end of a ReplicaSet's name, for a Deployment and for an Argo
+# Rollout.
 _TEMPLATE_HASHES: Final = ("pod-template-hash", "rollouts-pod-template-hash")
-_DEPLOYMENT_CONFIG: Final = "deploymentconfig"  # OpenShift's, which makes ReplicationControllers
-# A CronJob's Jobs end with their scheduled time, in minutes.
+_DEPLOYMENT_CONFIG: Final = (
+    "deploymentconfig"  # the label of OpenShift's DeploymentConfig, which creates ReplicationControllers
+)
+# The names of a CronJob's Jobs end with the scheduled time, in minutes.
 _CRON_JOB_TIME: Final = re.compile(r"-\d{8,10}$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SliceEndpoint:
-    """``pod`` is None where the endpoint is not a pod; ``uid`` is empty where any pod of that name is meant.
-    ``hostname`` is the pod's, if its ``subdomain`` is the Service."""
+    """``pod`` is None if the endpoint is not a pod. ``uid`` is empty if any pod of that name matches.
+    ``hostname`` is the hostname of a pod whose ``subdomain`` is the Service."""
 
     addresses: tuple[str, ...]
     ready: bool
@@ -42,7 +45,7 @@ class SliceEndpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
-    """``ports`` are the numbers to dial, by the name of the Service's port."""
+    """``ports`` maps the names of the Service's ports to the port numbers of the endpoints."""
 
     service: str
     namespace: str
@@ -51,8 +54,8 @@ class Slice:
 
 
 def read_pod(document: Document) -> Workload | None:
-    """None for a pod that has ended. A pod without an address is starting: its proxy may connect before the
-    API server knows the address. The locality is left out: it is the node's."""
+    """Returns None for a pod that has ended. A pod without an address is still starting: its proxy may
+    connect before the API server knows the address. The result has no locality, which comes from the node."""
     metadata, spec, status = document["metadata"], document["spec"], document.get("status", {})
     if status.get("phase") in _ENDED:
         return None
@@ -75,14 +78,15 @@ def read_pod(document: Document) -> Workload | None:
 
 
 def _addresses(address: str, status: Document) -> tuple[str, ...]:
-    """``podIPs`` has one of each family; ``podIP`` is its first."""
+    """Returns the pod's addresses. ``podIPs`` has one for each IP family; ``podIP`` is the first of them."""
     found = (each.get("ip", "") for each in status.get("podIPs") or ())
     return tuple(dict.fromkeys(each for each in (address, *found) if each))
 
 
 def pod_owner(metadata: Document) -> str:
-    """The name of what a pod belongs to, by its metadata: of a Deployment, a CronJob and the like rather than
-    of the ReplicaSet or Job that they have made, as Istio tells them. Empty for a pod on its own."""
+    """Returns the name of the workload that a pod belongs to, by the same rules as Istio: the name of the
+    Deployment or CronJob rather than that of the ReplicaSet or Job that it created. Empty for a pod without
+    an owner."""
     owners = metadata.get("ownerReferences") or ()
     controller = next((owner for owner in owners if owner.get("controller")), None)
     if controller is None or not metadata.get("generateName"):
@@ -101,7 +105,7 @@ def pod_owner(metadata: Document) -> str:
 
 
 def _has_sidecar(spec: Document) -> bool:
-    """A native sidecar is an init container that goes on."""
+    """Whether the pod has a sidecar. A native sidecar is an init container that keeps running."""
     containers = [*spec.get("containers", ()), *(spec.get("initContainers") or ())]
     return any(container["name"] == SIDECAR_CONTAINER for container in containers)
 
@@ -112,7 +116,8 @@ def _is_ready(status: Document) -> bool:
 
 
 def read_locality(node: Document) -> str:
-    """Region/zone/sub-zone; empty where the node has no region, as zones are numbered within theirs."""
+    """Returns "region/zone/sub-zone". Empty if the node has no region, because a zone is only meaningful
+    within its region."""
     labels = node["metadata"].get("labels") or {}
     parts = [labels.get(label, "") for label in (_REGION, _ZONE, _SUB_ZONE)]
     known = parts[: parts.index("")] if "" in parts else parts
@@ -120,7 +125,7 @@ def read_locality(node: Document) -> str:
 
 
 def read_slice(document: Document) -> Slice | None:
-    """None for one that belongs to no Service, or whose endpoints are names (deprecated)."""
+    """Returns None for a slice without a Service, or with DNS names as endpoints (deprecated)."""
     metadata = document["metadata"]
     service = (metadata.get("labels") or {}).get(_SERVICE_NAME)
     if not service or document["addressType"] not in ("IPv4", "IPv6"):
@@ -142,10 +147,11 @@ def _tcp_ports(document: Document) -> Iterator[tuple[str, int]]:
 
 
 def _read_endpoint(endpoint: Document, namespace: str) -> SliceEndpoint:
-    """Whoever writes one by hand may leave out the pod's namespace and uid, or mean another namespace's."""
+    """Reads an endpoint. In a slice that was written by hand, ``targetRef`` may have no namespace and uid, or
+    name another namespace."""
     target = endpoint.get("targetRef") or {}
     is_pod = target.get("kind") == "Pod" and target.get("name")
-    # EndpointConditions.ready: unknown, which is null, means ready.
+    # EndpointConditions.ready: null (unknown) means ready.
     ready = (endpoint.get("conditions") or {}).get("ready")
     return SliceEndpoint(
         addresses=tuple(endpoint["addresses"]),

@@ -1,13 +1,13 @@
-"""Joins Pods, Nodes and EndpointSlices into the workloads and endpoints that a store is told.
+"""Joins Pods, Nodes and EndpointSlices into workloads and endpoints for the store.
 
-A Pod is a workload: its labels, its service account, whether it has a sidecar, at its Node's locality.
-Which workloads are a Service's endpoints, at which port, and whether they are ready, is what EndpointSlices
-say: the controllers of the cluster have decided it already (selectors, readiness gates,
-``publishNotReadyAddresses``, Services without a selector). A pod that a ServiceEntry selects is ready by its
-own condition.
+A Pod becomes a workload with its labels, its service account, whether it has a sidecar, and the locality of
+its Node. EndpointSlices determine which workloads are endpoints of a Service, on which port, and whether they
+are ready: the cluster's controllers have already evaluated selectors, readiness gates,
+``publishNotReadyAddresses`` and Services without a selector. The readiness of a pod that a ServiceEntry
+selects is the pod's own condition.
 
-The three are watched apart, so one may be seen before the other. An endpoint waits for its pod: without it
-nobody knows whether to speak TLS to it, and whom to expect there.
+The three kinds are watched separately, so their events arrive in any order. An endpoint is omitted until its
+pod is known: only the pod tells whether to use TLS and which identity to expect.
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ GroupT = TypeVar("GroupT", str, ObjectName)
 
 
 class WorkloadJoin:
-    """Tells a store. What depends on what changed is joined anew, and nothing else."""
+    """Updates a store. After a change, only the workloads and endpoints that depend on it are computed
+    again."""
 
     def __init__(self, store: Store, dns_domain: str) -> None:
         self._store = store
         self._dns_domain = dns_domain
         self._localities: dict[str, str] = {}  # by node
-        self._pods: dict[ObjectName, Workload] = {}  # without their localities
-        self._workloads: dict[ObjectName, Workload] = {}  # of the pods, at their nodes' localities
+        self._pods: dict[ObjectName, Workload] = {}  # without localities
+        self._workloads: dict[ObjectName, Workload] = {}  # the pods with the localities of their nodes
         self._slices: dict[ObjectName, Slice] = {}
         self._pods_on: dict[str, set[ObjectName]] = defaultdict(set)
         self._slices_with: dict[ObjectName, set[ObjectName]] = defaultdict(set)  # by pod, or node
@@ -126,7 +127,8 @@ class WorkloadJoin:
         )
 
     def _workloads_at(self, found: Slice, endpoint: SliceEndpoint) -> Iterator[Workload]:
-        """The addresses of an endpoint are one and the same to Kubernetes: the first is used."""
+        """Yields the workload of an endpoint. Kubernetes treats the addresses of an endpoint as equivalent;
+        the first one is used."""
         address, *_ = endpoint.addresses
         if endpoint.pod is None:
             yield Workload(
@@ -138,7 +140,7 @@ class WorkloadJoin:
             )
             return
         pod = self._pods.get(endpoint.pod)
-        # Else its pod is gone, not seen yet, or has no address.
+        # Otherwise the pod was deleted, is not known yet, or has no address.
         if pod is not None and pod.address and endpoint.uid in ("", pod.uid):
             workload = self._workloads[endpoint.pod]
             as_seen = (workload.address, workload.healthy) == (address, endpoint.ready)
@@ -151,13 +153,13 @@ def _key(kind: str, name: ObjectName) -> ResourceKey:
 
 
 def _needs(found: Slice | None) -> set[ObjectName]:
-    """The pods of a slice, and the nodes of its endpoints that are no pods."""
+    """Returns the pods of a slice, and the nodes of its endpoints that are not pods."""
     endpoints = found.endpoints if found else ()
     return {endpoint.pod or ("", endpoint.node) for endpoint in endpoints}
 
 
 def _discard(index: dict[GroupT, set[ObjectName]], group: GroupT, name: ObjectName) -> None:
-    """Removes a name, and its group once that is empty: what is remembered never outgrows the cluster."""
+    """Removes a name from a group, and the group when it is empty, so that the index does not grow."""
     index[group].discard(name)
     if not index[group]:
         del index[group]

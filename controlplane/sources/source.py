@@ -1,4 +1,4 @@
-"""What the control plane asks of a source of resources, be it a folder or a cluster."""
+"""The interface of a source of resources: a folder or a cluster."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Protocol
 
 class Source(Protocol):
     async def start(self) -> None:
-        """Returns once the store has all that is there now. Raises `SettingsError` if it never can."""
+        """Returns once the store has all current resources. Raises `SettingsError` if the source cannot be
+        used."""
 
     async def watch(self) -> None:
-        """Tells the store of every change until cancelled."""
+        """Updates the store with every change until cancelled."""
 
     async def close(self) -> None:
-        """Ends what `start` began, also one that was cancelled or failed."""
+        """Releases what `start` acquired, also after a `start` that was cancelled or failed."""

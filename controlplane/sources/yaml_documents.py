@@ -1,7 +1,8 @@
-"""The documents of a YAML file, as JSON has types: what a Kubernetes API server would be sent.
+"""Reads the documents of a YAML file with the types of JSON, as a Kubernetes API server receives them.
 
-Values are built from libyaml's events with a stack of our own: no depth, alias or tag in a file can make it
-cost more than its size. A key that is there twice is an error, where the usual readers let the last one win.
+Values are built from libyaml's events with an explicit stack, so that nesting, aliases and tags cannot make a
+file disproportionately expensive. A duplicate key is an error; common YAML readers use the last value
+instead.
 """
 
 from __future__ import annotations
@@ -14,14 +15,14 @@ import yaml
 
 from controlplane.errors import ControlPlaneError
 
-# What one document may unfold to when its aliases are followed: a "billion laughs" is refused.
+# The largest number of values of a document after its aliases are expanded: limits a "billion laughs" attack.
 _MOST_VALUES = 1_000_000
 _DEEPEST = 100
 _LONGEST_NUMBER = 100
 
 
 class YamlError(ControlPlaneError):
-    """A file is no YAML that we read. ``line`` and ``column`` count from 1."""
+    """A file is not valid YAML, or uses an unsupported feature. ``line`` and ``column`` count from 1."""
 
     def __init__(self, line: int, column: int, reason: str) -> None:
         super().__init__(f"line {line}, column {column}: {reason}")
@@ -32,14 +33,15 @@ class YamlError(ControlPlaneError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """What a document says: mappings, lists, strings, numbers, booleans or None. ``line`` is its first."""
+    """A document. ``value`` consists of mappings, lists, strings, numbers, booleans and None. ``line`` is the
+    first line."""
 
     line: int
     value: Any
 
 
 def read_documents(text: str) -> Iterator[Document]:
-    """The documents of a file, those without content left out. Raises `YamlError`."""
+    """Yields the documents of a file, without the empty ones. Raises `YamlError`."""
     try:
         loader = yaml.CSafeLoader(text)
         try:
@@ -64,8 +66,8 @@ def read_documents(text: str) -> Iterator[Document]:
 
 @dataclass(slots=True, kw_only=True)
 class _Collection:
-    """A mapping or list whose end was not read yet. ``key`` is a mapping's, when its value comes next;
-    ``size`` counts the values in it, those of aliases too."""
+    """A mapping or list whose end has not been read yet. ``key`` is the key of a mapping whose value comes
+    next. ``size`` is the number of values in it, including those of aliases."""
 
     value: dict[str, Any] | list[Any]
     anchor: str | None
@@ -74,13 +76,13 @@ class _Collection:
 
 
 class _DocumentReader:
-    """Builds one document from the events that follow its start."""
+    """Builds one document from the events after its start."""
 
     def __init__(self, loader: yaml.CSafeLoader) -> None:
         self._loader = loader
         self._resolve: Callable[[type[yaml.Node], str, tuple[bool, bool]], str] = loader.resolve
         self._open: list[_Collection] = []
-        self._anchors: dict[str, tuple[Any, int]] = {}  # complete values, and their sizes
+        self._anchors: dict[str, tuple[Any, int]] = {}  # complete values and their sizes
 
     def read(self) -> Document:
         line, _ = _position(self._loader.peek_event())
@@ -98,7 +100,7 @@ class _DocumentReader:
                 self._add(event, value, size=1, anchor=event.anchor)
             case yaml.AliasEvent():
                 if event.anchor not in self._anchors:
-                    raise _fault(event, f"*{event.anchor} names nothing that ended before it")
+                    raise _fault(event, f"undefined or recursive alias *{event.anchor}")
                 value, size = self._anchors[event.anchor]
                 self._add(event, value, size=size)
             case yaml.MappingStartEvent() | yaml.SequenceStartEvent():
@@ -112,9 +114,9 @@ class _DocumentReader:
         if event.tag not in (None, "!", _tag("map") if mapping else _tag("seq")):
             raise _fault(event, f"the tag {event.tag} is not supported")
         if self._awaits_key():
-            raise _fault(event, "a key should be a string")
+            raise _fault(event, "a key must be a string")
         if len(self._open) > _DEEPEST:
-            raise _fault(event, f"is nested more than {_DEEPEST} levels deep")
+            raise _fault(event, f"nested more than {_DEEPEST} levels deep")
         self._open.append(_Collection(value={} if mapping else [], anchor=event.anchor))
 
     def _awaits_key(self) -> bool:
@@ -127,7 +129,7 @@ class _DocumentReader:
         parent = self._open[-1]
         parent.size += size
         if parent.size > _MOST_VALUES:
-            raise _fault(event, f"has more than {_MOST_VALUES} values")
+            raise _fault(event, f"the document has more than {_MOST_VALUES} values")
         if isinstance(parent.value, list):
             parent.value.append(value)
         elif parent.key is None:
@@ -147,17 +149,17 @@ class _DocumentReader:
         try:
             return convert(event.value)
         except ValueError as error:
-            raise _fault(event, f"{event.value!r:.80} is no {tag.rpartition(':')[2]}") from error
+            raise _fault(event, f"{event.value!r:.80} is not a valid {tag.rpartition(':')[2]}") from error
 
 
 def _checked_key(event: yaml.Event, key: Any, mapping: Mapping[str, Any]) -> str:
-    """Keys are strings, as in JSON, whatever YAML would take them for (``on``, ``8080``)."""
+    """Keys are always strings, as in JSON, even if YAML gives them another type (``on``, ``8080``)."""
     if not isinstance(key, str):
-        raise _fault(event, "a key should be a string")
+        raise _fault(event, "a key must be a string")
     if key == "<<":
-        raise _fault(event, "merge keys (<<) are not supported: write the fields out")
+        raise _fault(event, "merge keys (<<) are not supported")
     if key in mapping:
-        raise _fault(event, f"the key {key!r:.80} is here twice")
+        raise _fault(event, f"duplicate key {key!r:.80}")
     return key
 
 
@@ -166,7 +168,7 @@ def _fault(event: yaml.Event, reason: str) -> YamlError:
 
 
 def _position(event: yaml.Event | None) -> tuple[int, int]:
-    """Line and column, from 1."""
+    """Returns line and column, counted from 1."""
     mark = event.start_mark if event else None
     return (mark.line + 1, mark.column + 1) if mark else (1, 1)
 
@@ -184,8 +186,8 @@ def _bool(text: str) -> bool:
 
 
 def _int(text: str) -> int | str:
-    """``0o17`` and ``017`` are octal, ``0x1f`` is hexadecimal. YAML 1.1's base 60 (``9080:80``) is a string,
-    as Kubernetes reads it."""
+    """``0o17`` and ``017`` are octal, ``0x1f`` is hexadecimal. A base 60 number of YAML 1.1 (``9080:80``) is
+    a string, as in Kubernetes."""
     digits = text.replace("_", "")
     if ":" in digits:
         return text
@@ -210,7 +212,7 @@ _SCALARS: Mapping[str, Callable[[str], Any]] = {
     _tag("int"): _int,
     _tag("float"): _float,
     _tag("str"): str,
-    _tag("timestamp"): str,  # JSON has none: a date is a string
+    _tag("timestamp"): str,  # JSON has no dates
     _tag("value"): str,  # a lone `=`
     _tag("merge"): str,  # `<<` as a value
 }

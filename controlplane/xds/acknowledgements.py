@@ -9,13 +9,13 @@ from collections.abc import Set
 from dataclasses import dataclass, field
 from typing import Final
 
-# A proxy that acknowledges nothing must not make us remember every response for ever.
+# Bounds the memory for a proxy that never acknowledges.
 _MAX_IN_FLIGHT: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sent:
-    """A response that left. ``names`` is what it carried or removed."""
+    """A response that was sent. ``names`` are the resources that it contained or removed."""
 
     nonce: str
     version: str
@@ -25,7 +25,8 @@ class Sent:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejection:
-    """A NACK, in the proxy's own words. ``names`` is what the response carried: at least one was wrong."""
+    """A NACK. ``reason`` is the proxy's text. ``names`` are the resources of the rejected response, of which
+    at least one was invalid."""
 
     version: str
     nonce: str
@@ -43,8 +44,9 @@ class Accepted:
 
 @dataclass(slots=True)
 class Acknowledgements:
-    """``accepted`` is the last response that the proxy took, and what it still runs after a ``rejection``;
-    ``rejection`` goes away when a later response with some of the same resources is accepted."""
+    """The responses of one type on one stream. ``accepted`` is the last response that the proxy accepted; the
+    proxy keeps using it after a ``rejection``. ``rejection`` is cleared when the proxy accepts a later
+    response with some of the same resources."""
 
     sent: Sent | None = None
     accepted: Accepted | None = None
@@ -53,12 +55,12 @@ class Acknowledgements:
 
     @property
     def settled(self) -> bool:
-        """Every response was answered, by ACK or NACK, or there was none."""
+        """Whether the proxy has answered every response with an ACK or a NACK."""
         return not self.in_flight
 
     @property
     def awaited(self) -> Sent | None:
-        """The response whose answer is waited for longest; if none is, the last one."""
+        """The oldest response without an answer or, if all are answered, the last response."""
         return next(iter(self.in_flight.values()), self.sent)
 
     def is_last(self, nonce: str) -> bool:
@@ -71,8 +73,9 @@ class Acknowledgements:
             del self.in_flight[next(iter(self.in_flight))]
 
     def settle(self, nonce: str, reason: str | None, now: float) -> frozenset[str]:
-        """Records the answer to ``nonce``: a NACK if there is a ``reason``. Returns the names that need no
-        longer be waited for. A stream keeps order, so earlier responses were received too."""
+        """Records the answer to ``nonce``: a NACK if there is a ``reason``, otherwise an ACK. Returns the
+        names of the resources that are now answered. A stream is ordered, so the answer also covers all
+        earlier responses."""
         answered = self.in_flight.get(nonce)
         if answered is None:
             return frozenset()
@@ -92,12 +95,13 @@ class Acknowledgements:
         return frozenset(names)
 
     def forget_rejection_of_all_but(self, wanted: Set[str]) -> None:
-        """The proxy no longer wants what it rejected."""
+        """Clears the rejection if the proxy no longer subscribes to any rejected resource."""
         if self.rejection is not None and self.rejection.names and self.rejection.names.isdisjoint(wanted):
             self.rejection = None
 
 
 def _mends(accepted: Sent, rejection: Rejection) -> bool:
-    """What was on its way already when the proxy rejected, or does not concern what it rejected, does not."""
+    """Whether an accepted response ends a rejection: it was sent after the rejection and contains some of the
+    same resources."""
     concerns = not rejection.names or not rejection.names.isdisjoint(accepted.names)
     return concerns and accepted.at > rejection.at

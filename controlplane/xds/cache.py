@@ -1,8 +1,8 @@
-"""Serialized resources, shared by everything that is sent them.
+"""Serialized resources, shared by all streams.
 
-The builders remember what they built by what it was built from, and hand out the same message object to every
-proxy, and for every snapshot, in which those parts are the same. So the message's identity says that a
-resource did not change, and its bytes and version are made once.
+The builders cache their results by their inputs: for equal inputs, they return the same message object for
+every proxy and snapshot. So an identical message object is an unchanged resource, and each message is
+serialized and hashed once.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ from google.protobuf.message import Message
 
 from controlplane.xds.resource import Resource, content_version
 
-# Messages that are remembered by themselves for one snapshot.
+# The largest number of messages that are cached by identity for one snapshot.
 _MOST_TWINS: Final = 65536
 
 
 class ResourceCache:
-    """Holds a resource for as long as a stream does: a closed stream's resources go away with it. Beside
-    that, until `forget_twins`, the messages that were built anew and are as they were."""
+    """Holds weak references: a resource lives as long as a stream uses it. A "twin" is a new message whose
+    content equals that of a cached resource; twins are remembered until `forget_twins`."""
 
     def __init__(self) -> None:
-        # A resource keeps its message alive, so the id in its key cannot come to mean another message.
+        # A resource keeps its message alive, so the id in the key cannot be reused for another message.
         self._by_message: Final[WeakValueDictionary[int, Resource]] = WeakValueDictionary()
         self._by_content: Final[WeakValueDictionary[tuple[str, str, str], Resource]] = WeakValueDictionary()
-        # With the message: its id must stay its own.
+        # Keeps the message alive, so that its id is not reused.
         self._twins: Final[dict[int, tuple[Message, Resource]]] = {}
 
     def __len__(self) -> int:
@@ -41,14 +41,14 @@ class ResourceCache:
         return self._serialize(type_url, name, message) if known is None else known
 
     def forget_twins(self) -> None:
-        """To be called when there is another snapshot: nobody is sent the messages of the one before."""
+        """Must be called for each new snapshot: the messages of the previous one are no longer sent."""
         self._twins.clear()
 
     def _serialize(self, type_url: str, name: str, message: Message) -> Resource:
-        # Deterministic: a map has no order of its own, and the version must not change with it.
+        # Deterministic: the version must not depend on the order of map entries.
         body = message.SerializeToString(deterministic=True)
         version = content_version(body)
-        # Equal content is shared too: per-proxy builders make the same listener many times.
+        # Equal content is shared too: builders that run for each proxy build equal listeners.
         twin = self._by_content.get((type_url, name, version))
         if twin is not None:
             if len(self._twins) >= _MOST_TWINS:

@@ -1,4 +1,4 @@
-"""The open streams: who each one is, and what it is about to be sent."""
+"""The open streams: the proxy of each one and the responses that wait to be written."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ _MAX_UNSERVED: Final = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class End:
-    """How a stream ends, as the proxy is told."""
+    """The gRPC status with which a stream ends."""
 
     code: grpc.StatusCode
     details: str = ""
 
 
 class Connection:
-    """One stream of one proxy. The responses of one push wait here, and no push starts before they are
-    written: a proxy that reads slowly holds up its own pushes and nothing else."""
+    """One stream of one proxy. It queues the responses of one push; the next push starts after they are
+    written. A proxy that reads slowly therefore delays only its own pushes."""
 
     def __init__(
         self,
@@ -52,9 +52,9 @@ class Connection:
         self.connected_at: Final = now
         self.ended: Final[asyncio.Future[End]] = asyncio.get_running_loop().create_future()
         self.wake_up: asyncio.TimerHandle | None = None
-        # The last snapshot of which the proxy has acknowledged everything. 0: none yet.
+        # The generation of the last snapshot that the proxy has acknowledged completely; 0 if none.
         self.acknowledged_generation = 0
-        # The same of one of which it has acknowledged or refused everything.
+        # The generation of the last snapshot of which it has acknowledged or rejected all responses.
         self.answered_generation = 0
         self._outbox: Final[asyncio.Queue[Any]] = asyncio.Queue()
         self._unwritten = 0
@@ -66,7 +66,7 @@ class Connection:
 
     @property
     def drained(self) -> bool:
-        """Is all that was posted written?"""
+        """Whether all posted responses are written."""
         return self._unwritten == 0
 
     def post(self, response: object) -> None:
@@ -76,14 +76,15 @@ class Connection:
         self._outbox.put_nowait(response)
 
     async def next_response(self) -> object:
-        """For the one writer, who says `written` when it is. None: the stream has ended."""
+        """Waits for the next response, for the stream's single writer, which must call `written` afterwards.
+        Returns None when the stream has ended."""
         return await self._outbox.get()
 
     def written(self) -> None:
         self._unwritten -= 1
 
     def end(self, end: End) -> None:
-        """The first reason counts. What is not written yet will not be."""
+        """Ends the stream and discards the responses that are not written. Later calls have no effect."""
         if self.ended.done():
             return
         self.ended.set_result(end)
@@ -92,15 +93,16 @@ class Connection:
         self._outbox.put_nowait(None)
 
     def warn_once(self, type_url: str) -> None:
-        """The proxy asks for a type that is not served: it is told nothing, as the protocol has it."""
+        """Logs once that the proxy subscribes to a type that is not served. It gets no response, as the xDS
+        protocol requires."""
         if type_url not in self._unserved and len(self._unserved) < _MAX_UNSERVED:
             self._unserved.add(type_url)
-            _LOG.warning("%s asks for %r, which is not served", self.id, type_url)
+            _LOG.warning("%s subscribes to %r, which is not served", self.id, type_url)
 
 
 class Connections:
-    """Every open stream. A proxy may have several for a moment: it has reconnected before the old one was
-    seen to be dead."""
+    """All open streams. A proxy can have several for a moment, if it reconnects before its old connection is
+    found to be dead."""
 
     def __init__(self) -> None:
         self._by_id: Final[dict[str, Connection]] = {}
@@ -110,7 +112,7 @@ class Connections:
         return connection.id in self._by_id
 
     def __iter__(self) -> Iterator[Connection]:
-        # A copy: streams come and go meanwhile, and the debug API may ask from another thread.
+        # A copy: streams open and close during the iteration, and the debug API reads from another thread.
         return iter(tuple(self._by_id.values()))
 
     def next_id(self, proxy: Proxy) -> str:
@@ -124,13 +126,13 @@ class Connections:
         self._by_id.pop(connection.id, None)
 
     def of_proxy(self, proxy_id: str) -> Connection:
-        """A proxy's latest stream. Raises `ProxyError` if it has none."""
+        """Returns a proxy's latest stream. Raises `ProxyError` if it has none."""
         for connection in reversed(tuple(self._by_id.values())):
             if proxy_id in (connection.proxy.id, connection.id):
                 return connection
         raise ProxyError(f"no proxy {proxy_id!r} is connected")
 
     def rejecting(self, type_url: str) -> int:
-        """How many streams reject what they were sent of a type."""
+        """Returns the number of streams that reject their resources of a type."""
         watches = (connection.stream.watches.get(type_url) for connection in self)
         return sum(1 for watch in watches if watch is not None and watch.acks.rejection is not None)

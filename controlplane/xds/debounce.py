@@ -1,4 +1,4 @@
-"""Many changes, one snapshot: waits until the sources have been quiet for a moment, but not for ever.
+"""Debouncing: combines many changes into one snapshot. Waits for a quiet period, with an upper limit.
 
 The defaults are Istio pilot's PILOT_DEBOUNCE_AFTER and, shorter than its 10 s, PILOT_DEBOUNCE_MAX.
 """
@@ -23,8 +23,8 @@ def _on_the_loop(delay_s: float, callback: Callable[[], None]) -> Timer:
 
 
 class Debouncer:
-    """Calls ``callback`` once for a burst of `trigger`s: ``quiet_s`` after the last, at most ``max_s`` after
-    the first. One timer at a time, however many triggers there are."""
+    """Calls ``callback`` once for a burst of `trigger` calls: ``quiet_s`` after the last call, but at most
+    ``max_s`` after the first. Uses one timer, regardless of the number of calls."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Debouncer:
             self._timer = self._schedule(min(self._quiet_s, self._max_s), self._look)
 
     def close(self) -> None:
-        """Forgets what is pending."""
+        """Cancels a pending callback."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -61,6 +61,6 @@ class Debouncer:
         if remaining_s > 0:
             self._timer = self._schedule(remaining_s, self._look)
             return
-        # Before the callback, which may trigger: that starts a burst of its own.
+        # Before the callback, which may call `trigger` and so start the next burst.
         self._timer = None
         self._callback()

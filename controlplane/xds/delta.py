@@ -1,4 +1,4 @@
-"""Delta xDS: requests and responses name only what changes. It is what our sidecars speak."""
+"""Delta xDS: requests and responses contain only changes. Outrigger's sidecars use this variant."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class DeltaStream(Stream[DeltaDiscoveryRequest, DeltaDiscoveryResponse]):
         if watch is None:
             self._begin(request)
             return None
-        # Unlike in the state of the world, subscriptions count whatever the nonce: they are never repeated.
+        # Unlike in state-of-the-world xDS, subscriptions are valid with any nonce: they are never repeated.
         watch.unsubscribe(request.resource_names_unsubscribe)
         watch.subscribe(request.resource_names_subscribe)
         if not request.response_nonce:
@@ -39,7 +39,8 @@ class DeltaStream(Stream[DeltaDiscoveryRequest, DeltaDiscoveryResponse]):
         watch = Watch(type_url=request.type_url)
         watch.begin(request.resource_names_subscribe, request.initial_resource_versions)
         if request.type_url == type_urls.ENDPOINT:
-            # The proxy has these from an earlier stream, but clusters that this stream changed wait for them.
+            # The proxy has these from an earlier stream, but clusters that changed on this stream wait for
+            # them.
             watch.forced |= self._warming & watch.names
         self.watches[request.type_url] = watch
 

@@ -1,4 +1,4 @@
-"""Where resources come from: the server knows the wire, the builders know the mesh."""
+"""The interface between the xDS server, which knows the protocol, and the builders, which know the mesh."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ from protos import type_urls
 
 
 class Generator(Protocol):
-    """Pure. What did not change, or is the same for another proxy, should be the same message object."""
+    """Builds resources. Pure. It should return the same message object for an unchanged resource, and for a
+    resource that is equal for several proxies."""
 
     def build(
         self, type_url: str, snapshot: MeshSnapshot, proxy: Proxy, names: Collection[str] | None
     ) -> Mapping[str, Message]:
-        """The resources by name. ``names`` None: all of the type that the proxy needs (listeners and clusters
-        only). Names that do not exist are left out."""
+        """Returns the resources by name. If ``names`` is None, returns all resources of the type that the
+        proxy needs (listeners and clusters only). Omits names that do not exist."""
 
     def endpoints_hostname(self, name: str) -> str:
-        """The service whose endpoints the load assignment ``name`` holds."""
+        """Returns the hostname of the service whose endpoints the load assignment ``name`` contains."""
 
     def dials(self, snapshot: MeshSnapshot, proxy: Proxy, hostnames: AbstractSet[str]) -> bool:
-        """Whether the proxy is sent addresses of one of these headless services in other resources than load
-        assignments."""
+        """Whether the proxy's listeners, routes or clusters contain addresses of one of these headless
+        services."""
 
 
 class MeshGenerator:
-    """The mesh's own builders."""
+    """Calls the builders of `controlplane.networking`."""
 
     def build(
         self, type_url: str, snapshot: MeshSnapshot, proxy: Proxy, names: Collection[str] | None
@@ -48,7 +49,8 @@ class MeshGenerator:
             return build_clusters(snapshot, proxy, names)
         if type_url == type_urls.LISTENER:
             return build_listeners(snapshot, proxy, names)
-        # Nobody may ask for all of these: the listeners and clusters say which are needed.
+        # There is no wildcard for these types: the proxy's listeners and clusters name the ones that it
+        # needs.
         build = build_endpoints if type_url == type_urls.ENDPOINT else build_routes
         return build(snapshot, proxy, names or ())
 

@@ -1,8 +1,8 @@
-"""Who a proxy is: what its node claims, held against what its token proves and what is known of its workload.
+"""Identifies a proxy: compares its node's metadata with its token and with the object of its workload.
 
-A cluster knows all of its Pods, so their objects decide: a selector must never hang on a label that a proxy
-says of itself, or leaves out. A folder knows what WorkloadEntries say; of a workload that has none the
-proxy's own word is all that there is.
+In a cluster all Pods are known, and their objects are authoritative: whether a selector matches must never
+depend on labels that a proxy sends or omits. A folder source knows only WorkloadEntries; the metadata of a
+workload without an entry is accepted as it is.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ from controlplane.model.service import Registry, Workload
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
-    """``proxy`` is as its node says. ``caller``: None where nobody is asked for a token. ``remote``: it came
-    over TLS, perhaps from elsewhere. ``returns``: it has followed before, and brings along what it was sent
-    then; labels may have changed since it started, those in its bootstrap file do not."""
+    """What a proxy claims when it connects. ``proxy`` is made from its node. ``caller`` is None where no
+    token is required. ``remote`` means that it connected over TLS, possibly from another machine. ``returns``
+    means that it reconnects and already has resources; its Pod's labels may have changed since it started,
+    but the labels in its bootstrap file have not."""
 
     proxy: Proxy
     caller: Caller | None
@@ -31,8 +32,9 @@ class Claims:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identified:
-    """``proxy`` is what the builders may believe. ``workload`` None: nothing is known of it. ``outdated``:
-    what the proxy claims of its labels, and the object does not say."""
+    """An identified proxy. ``proxy`` is verified as far as possible and is what the builders use.
+    ``workload`` is None for an unknown workload. ``outdated`` describes the labels in which the node differs
+    from the object."""
 
     proxy: Proxy
     workload: Workload | None
@@ -40,15 +42,15 @@ class Identified:
 
 
 class Identification:
-    """``knows_all``: every workload is known, sooner or later, as in a cluster, and no proxy from elsewhere
-    may be of another."""
+    """Identifies proxies. ``knows_all`` means that every workload becomes known sooner or later, as in a
+    cluster; a remote proxy of an unknown workload is then rejected."""
 
     def __init__(self, *, knows_all: bool) -> None:
         self._knows_all = knows_all
 
     def identify(self, claims: Claims, known: KnownWorkloads) -> Identified:
-        """Raises `PermissionDeniedError` where something contradicts the claims, and `UnknownWorkloadError`
-        where the workload is not known, perhaps not yet."""
+        """Identifies a proxy that connects. Raises `PermissionDeniedError` when the token or the object
+        contradicts the claims, and `UnknownWorkloadError` when the workload is not known (yet)."""
         check_caller(claims)
         workload = _find(claims, known)
         if workload is None and self._knows_all and claims.remote:
@@ -58,20 +60,20 @@ class Identification:
         return self._as(workload, claims)
 
     def follow(self, claims: Claims, last: Identified, known: KnownWorkloads) -> Identified:
-        """How a connected proxy is seen now: the same object as ``last`` if nothing changed. Raises
-        `PermissionDeniedError` where it may follow no longer."""
+        """Identifies a connected proxy again after a change. Returns ``last`` itself if nothing changed.
+        Raises `PermissionDeniedError` when the proxy must be disconnected."""
         claims, before = replace(claims, returns=True), last.workload
         now = known.named(before.namespace, before.name) if before else _find(claims, known)
         if now is before:
             return last
         if self._knows_all and before is not None and (now is None or now.uid != before.uid):
-            raise PermissionDeniedError(f"node {claims.proxy.id!r}: its {_name(before)} is deleted")
+            raise PermissionDeniedError(f"node {claims.proxy.id!r}: its {_name(before)} was deleted")
         return self.identify(claims, known) if now is None else self._as(now, claims)
 
     def _as(self, workload: Workload, claims: Claims) -> Identified:
-        """The proxy as its workload's object describes it."""
+        """Returns the proxy with the properties of its workload's object."""
         proxy = claims.proxy
-        # A folder's entry says what selectors need, and need not say all.
+        # A WorkloadEntry in a folder has the labels that selectors need, but not necessarily all labels.
         labels = workload.labels if self._knows_all else {**proxy.labels, **workload.labels}
         contradictions = list(_contradictions(proxy, workload))
         if self._knows_all:
@@ -80,7 +82,9 @@ class Identification:
         if not claims.returns:
             contradictions += outdated
         if contradictions:
-            raise PermissionDeniedError(f"node {proxy.id!r}: {'; '.join(contradictions)} ({_name(workload)})")
+            raise PermissionDeniedError(
+                f"node {proxy.id!r} does not match {_name(workload)}: {'; '.join(contradictions)}"
+            )
         identified = replace(
             proxy,
             workload=workload.name,
@@ -93,7 +97,7 @@ class Identification:
 
 
 def check_caller(claims: Claims) -> None:
-    """A proxy is sent what its own workload may see: raises `PermissionDeniedError` for another's."""
+    """Checks that the token belongs to the claimed workload. Raises `PermissionDeniedError`."""
     proxy, caller = claims.proxy, claims.caller
     if caller is None:
         return
@@ -101,22 +105,22 @@ def check_caller(claims: Claims) -> None:
     claimed = (proxy.namespace, proxy.service_account or identity.service_account)
     if claimed != (identity.namespace, identity.service_account):
         raise PermissionDeniedError(
-            f"node {proxy.id!r} says namespace {claimed[0]!r}, service account {claimed[1]!r}; "
-            f"its token is {identity}'s"
+            f"node {proxy.id!r} claims namespace {claimed[0]!r}, service account {claimed[1]!r}, "
+            f"but its token belongs to {identity}"
         )
     if caller.pod_name not in ("", proxy.workload):
         raise PermissionDeniedError(
-            f"node {proxy.id!r} says that it is {proxy.workload!r}; its token is that of the Pod "
+            f"node {proxy.id!r} claims the Pod {proxy.workload!r}, but its token belongs to the Pod "
             f"{identity.namespace}/{caller.pod_name}"
         )
 
 
 def _find(claims: Claims, known: KnownWorkloads) -> Workload | None:
-    """The workload by its name; or, where the token names no Pod, the one Pod at the proxy's address."""
+    """Finds the workload by its name or, if the token names no Pod, the only Pod at the proxy's address."""
     proxy, caller = claims.proxy, claims.caller
     named = known.named(proxy.namespace, proxy.workload)
     if caller is not None and caller.pod_name:
-        # Another uid: the Pod had its name before it, and the token is a newer or an older one's.
+        # With another uid, the token belongs to an earlier or a later Pod of the same name.
         return named if named is not None and named.uid == caller.pod_uid else None
     if named is not None:
         return named
@@ -129,41 +133,43 @@ def _unknown(claims: Claims, known: KnownWorkloads) -> str:
     name = f"{proxy.namespace}/{proxy.workload}"
     if caller is not None and caller.pod_name and known.named(proxy.namespace, proxy.workload):
         return (
-            f"node {proxy.id!r}: its token is that of the Pod {name} with the uid {caller.pod_uid!r}; "
-            f"the Pod of that name has another"
+            f"node {proxy.id!r}: its token belongs to the Pod {name} with the uid {caller.pod_uid!r}, "
+            f"but the known Pod of that name has another uid"
         )
-    return f"node {proxy.id!r}: there is no Pod and no WorkloadEntry {name}, or it is not known yet"
+    return f"node {proxy.id!r}: the Pod or WorkloadEntry {name} does not exist, or is not known yet"
 
 
 def _contradictions(proxy: Proxy, workload: Workload) -> Iterator[str]:
     if workload.node and proxy.node not in ("", workload.node):
-        yield f"it says node {proxy.node!r}, the object says {workload.node!r}"
+        yield f"its node is {proxy.node!r}, expected {workload.node!r}"
     address = _claimed_address(proxy)
-    # The address of a WorkloadEntry is how others reach it, which need not be its own.
+    # The address of a WorkloadEntry is the one that clients dial, which can differ from the workload's own.
     if address and workload.addresses and address not in map(_normal, workload.addresses):
-        yield f"it says address {address}, the object says {', '.join(workload.addresses)}"
+        yield f"its address is {address}, expected {' or '.join(workload.addresses)}"
 
 
 def _label_contradictions(claimed: Mapping[str, str], actual: Mapping[str, str]) -> Iterator[str]:
     for label, value in sorted(claimed.items()):
         if label not in actual:
-            yield f"it says label {label}={value!r:.80}, the object has none of that name"
+            yield f"its label {label}={value!r:.80} does not exist on the object"
         elif actual[label] != value:
-            yield f"it says label {label}={value!r:.80}, the object says {actual[label]!r}"
+            yield f"its label {label} is {value!r:.80}, expected {actual[label]!r}"
 
 
 def _account_contradictions(claims: Claims, workload: Workload) -> Iterator[str]:
-    """In a folder the token alone says who a proxy is, and an entry whom its callers expect."""
+    """Compares service accounts. Only for a cluster: with a folder source, the token alone determines a
+    proxy's identity, and a WorkloadEntry's ``serviceAccount`` only tells clients which identity to expect."""
     account, claimed = workload.service_account, claims.proxy.service_account
     if account and claimed not in ("", account):
-        yield f"it says service account {claimed!r}, the object says {account!r}"
+        yield f"its service account is {claimed!r}, expected {account!r}"
     proved = claims.caller.identity.service_account if claims.caller else account
     if account and proved != account:
-        yield f"its token is that of service account {proved!r}, the object says {account!r}"
+        yield f"its token belongs to the service account {proved!r}, expected {account!r}"
 
 
 def _claimed_address(proxy: Proxy) -> str:
-    """ "" where the node id says none: what cannot be dialled from elsewhere is nobody's address."""
+    """Returns the address in the node id, or "" when it is missing or is a loopback or unspecified address,
+    which other machines cannot dial."""
     try:
         address = ipaddress.ip_address(proxy.ip)
     except ValueError:

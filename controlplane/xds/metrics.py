@@ -1,4 +1,4 @@
-"""The metrics of the xDS server, by the names that istiod's users know."""
+"""The metrics of the xDS server. Their names are istiod's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class XdsMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.connected: Final = Gauge(
             "pilot_xds",
-            "Connected proxies, by the version they say they are.",
+            "Connected proxies, by the version that they report.",
             ["version"],
             registry=registry,
         )
@@ -26,7 +26,7 @@ class XdsMetrics:
         )
         self.push_time: Final = Histogram(
             "pilot_xds_push_time",
-            "Seconds to build and hand over the responses of one type to one proxy.",
+            "Seconds to build and queue the responses of one type for one proxy.",
             ["type"],
             buckets=_SECONDS,
             registry=registry,
@@ -39,7 +39,7 @@ class XdsMetrics:
         )
         self.convergence_time: Final = Histogram(
             "pilot_proxy_convergence_time",
-            "Seconds from a change until a proxy was sent all that it could be sent of it.",
+            "Seconds from a change until all of its responses were written to a proxy.",
             buckets=_SECONDS,
             registry=registry,
         )
@@ -54,11 +54,13 @@ class XdsMetrics:
         }
         self.write_timeouts: Final = Counter(
             "pilot_xds_write_timeout",
-            "Responses that a proxy did not read in time.",
+            "Responses that a proxy did not read within the timeout.",
             registry=registry,
         )
         self.internal_errors: Final = Counter(
-            "pilot_total_xds_internal_errors", "Pushes that failed by our own fault.", registry=registry
+            "pilot_total_xds_internal_errors",
+            "Pushes that failed because of an internal error.",
+            registry=registry,
         )
         self.services: Final = Gauge("pilot_services", "Services known.", registry=registry)
         self.virtual_services: Final = Gauge(

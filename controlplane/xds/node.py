@@ -1,4 +1,4 @@
-"""``envoy.config.core.v3.Node`` -> `Proxy`: what a proxy says of itself, checked."""
+"""Converts an ``envoy.config.core.v3.Node`` to a `Proxy`, and validates it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ _GRPC_USER_AGENT: Final = "gRPC"
 
 
 def proxy_of(node: Node) -> Proxy:
-    """Raises `ProxyError` for a node that does not say who it is."""
+    """Raises `ProxyError` for an invalid node."""
     if node.ByteSize() > _MAX_NODE_BYTES:
-        raise ProxyError(f"node: {node.ByteSize()} bytes, at most {_MAX_NODE_BYTES} are read")
+        raise ProxyError(f"node: {node.ByteSize()} bytes exceed the limit of {_MAX_NODE_BYTES}")
     try:
         identity = keys.NodeId.parse(node.id)
     except ValueError as error:
@@ -29,7 +29,7 @@ def proxy_of(node: Node) -> Proxy:
     if namespace != identity.namespace:
         raise ProxyError(
             f"node: metadata.{keys.NAMESPACE} is {namespace!r}, but the id {node.id!r} "
-            f"is of namespace {identity.namespace!r}"
+            f"has the namespace {identity.namespace!r}"
         )
     return Proxy(
         id=node.id,
@@ -46,7 +46,7 @@ def proxy_of(node: Node) -> Proxy:
 
 
 def version_of(node: Node) -> str:
-    """What the proxy says that it is, for people: ``envoy 1.40.0``."""
+    """Returns the proxy's name and version for display: ``envoy 1.40.0``."""
     version = node.user_agent_version
     if node.WhichOneof("user_agent_version_type") == "user_agent_build_version":
         number = node.user_agent_build_version.version
@@ -79,7 +79,7 @@ def _labels(metadata: Struct) -> dict[str, str]:
 
 
 def _port(metadata: Struct, key: str) -> int:
-    """Numbers in a Struct are doubles, and Istio writes its numbers as strings."""
+    """Reads a port number. Numbers in a Struct are doubles; Istio writes numbers as strings."""
     if key not in metadata.fields:
         return 0
     value = metadata.fields[key]
@@ -95,4 +95,6 @@ def _interception_mode(metadata: Struct) -> InterceptionMode:
         return InterceptionMode(name)
     except ValueError:
         expected = ", ".join(mode.value for mode in InterceptionMode)
-        raise ProxyError(f"node.metadata.{keys.INTERCEPTION_MODE}: {name!r} is none of {expected}") from None
+        raise ProxyError(
+            f"node.metadata.{keys.INTERCEPTION_MODE}: expected one of {expected}, found {name!r:.80}"
+        ) from None

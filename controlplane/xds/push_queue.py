@@ -1,8 +1,8 @@
-"""Who is to be pushed to, and why: at most one pending push a proxy, first come first served.
+"""The queue of proxies that need a push: first in, first out, with at most one pending push for each proxy.
 
-A proxy that is already waiting is not queued twice: the changes are merged. One that is being pushed to is
-queued again when that push has ended, at the end of the line, so that a proxy that is always busy cannot
-starve the others. It is Istio pilot's PushQueue.
+If a proxy is already waiting, the changes are merged. If a push to it is running, it is queued again when
+that push has ended, at the end of the queue, so that a busy proxy cannot starve the others. This is the
+counterpart of Istio pilot's PushQueue.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ from controlplane.model.snapshot import SnapshotChange
 
 KeyT = TypeVar("KeyT", bound=Hashable)
 
-# The mesh did not change, but the proxy said something, or has waited enough.
+# The mesh did not change, but the proxy sent a request, or a wait has timed out.
 NO_CHANGE: Final = SnapshotChange(full=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Push(Generic[KeyT]):
-    """``queued_at``: since when the oldest part of ``change`` waits."""
+    """A pending push. ``queued_at`` is the time at which the oldest part of ``change`` was queued."""
 
     key: KeyT
     change: SnapshotChange
@@ -35,7 +35,8 @@ class Push(Generic[KeyT]):
 
 
 class PushQueue(Generic[KeyT]):
-    """For any number of workers: each `take`s a push, and says `done` whatever became of it."""
+    """Can be used by any number of workers. Each worker calls `take`, and `done` after the push has succeeded
+    or failed."""
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock: Final = clock
@@ -48,7 +49,7 @@ class PushQueue(Generic[KeyT]):
         return len(self._waiting) + len(self._again)
 
     def __contains__(self, key: object) -> bool:
-        """Whether a push waits, or runs."""
+        """Whether a push waits or runs."""
         return key in self._waiting or key in self._running
 
     def enqueue(self, key: KeyT, change: SnapshotChange) -> None:
@@ -59,7 +60,7 @@ class PushQueue(Generic[KeyT]):
         self._arrival.set()
 
     async def take(self) -> Push[KeyT]:
-        """Waits for the next push, and starts it."""
+        """Waits for the next push and marks it as running."""
         while not self._waiting:
             self._arrival.clear()
             await self._arrival.wait()
@@ -76,7 +77,7 @@ class PushQueue(Generic[KeyT]):
             self._arrival.set()
 
     def discard(self, key: KeyT) -> None:
-        """The proxy is gone, whatever it was waiting for."""
+        """Removes the pushes of a disconnected proxy."""
         self._running.discard(key)
         self._waiting.pop(key, None)
         self._again.pop(key, None)

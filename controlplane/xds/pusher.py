@@ -1,4 +1,4 @@
-"""Pushes: from the latest snapshot, through the builders, to the streams that a change touches."""
+"""Pushes: builds resources from the latest snapshot and sends them to the streams that a change affects."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ from protos import type_urls
 
 _LOG = logging.getLogger(__name__)
 
-# Pushes that are built at a time. One thread builds them all: more would only finish all of them late.
+# The number of concurrent pushes. They share one thread, so more of them would only delay all of them.
 _WORKERS: Final = 4
 
-# Resources built or serialized before the loop gets a turn: some milliseconds.
+# Resources that are built and serialized before the event loop runs again: some milliseconds of work.
 _CHUNK: Final = 50
 
 _HOSTNAMES: Final = 100_000
@@ -35,7 +35,8 @@ _EVERYTHING: Final = SnapshotChange(full=True)
 
 
 class Pusher:
-    """A push has ended when its responses are written: until then a proxy's next push waits, and merges."""
+    """Runs the pushes. A push ends when its responses are written; until then, further changes for the same
+    proxy are merged into its next push."""
 
     def __init__(
         self,
@@ -49,7 +50,7 @@ class Pusher:
         self._connections: Final = connections
         self._metrics: Final = metrics
         self._clock: Final = clock
-        # Asked for every subscription of every proxy at every change.
+        # Called for every subscription of every proxy at every change.
         self._hostname_of: Final = lru_cache(_HOSTNAMES)(generator.endpoints_hostname)
         self._cache: Final = ResourceCache()
         self._queue: Final[PushQueue[Connection]] = PushQueue(clock=clock)
@@ -58,7 +59,7 @@ class Pusher:
         self._snapshot: MeshSnapshot | None = None
 
     def start(self) -> None:
-        """Needs a running loop; starting twice is starting once."""
+        """Needs a running event loop. Can be called more than once."""
         if not self._workers:
             self._workers.extend(
                 asyncio.create_task(self._work(), name=f"xds-push-{number}") for number in range(_WORKERS)
@@ -73,10 +74,10 @@ class Pusher:
     def set_snapshot(
         self, snapshot: MeshSnapshot, change: SnapshotChange, changed: Collection[Connection] = ()
     ) -> None:
-        """From now on this is the mesh; the proxies that ``change`` touches are queued, and those that are
-        ``changed`` themselves."""
+        """Uses ``snapshot`` from now on. Queues pushes to the proxies that ``change`` affects, and to the
+        ``changed`` proxies, whose own properties have changed."""
         for connection in self._connections:
-            self._note_progress(connection)  # of the snapshot before: whoever has that has left nothing out
+            self._note_progress(connection)  # for the previous snapshot
         before, self._snapshot = self._snapshot, snapshot
         self._cache.forget_twins()
         whole = _EVERYTHING.merge(change) if before is None else change
@@ -98,7 +99,7 @@ class Pusher:
         owners = _workloads(before, change.endpoints) | _workloads(snapshot, change.endpoints)
         for connection in self._connections:
             if (connection.proxy.namespace, connection.proxy.workload) in owners:
-                # Its inbound side is made from its own endpoints: their ports.
+                # Its inbound listeners and clusters depend on the ports of its own endpoints.
                 yield connection, _EVERYTHING.merge(change)
             elif change.addresses and self._generator.dials(snapshot, connection.proxy, change.addresses):
                 yield connection, _EVERYTHING.merge(change)
@@ -106,7 +107,8 @@ class Pusher:
                 yield connection, change
 
     def look_after(self, connection: Connection) -> None:
-        """The proxy said something, or has waited enough: something may be due, now or later."""
+        """Must be called when the proxy sent a request or a wait timed out. Queues a push if one is due, or
+        sets the timer for the next one."""
         if connection.stream.has_work(self._clock()):
             self._queue.enqueue(connection, NO_CHANGE)
         else:
@@ -114,7 +116,7 @@ class Pusher:
             self._set_wake_up(connection)
 
     def progress(self) -> list[ProxyProgress]:
-        """How far each proxy has come, once: its latest stream counts."""
+        """Returns the progress of each proxy, on its latest stream."""
         latest: dict[str, ProxyProgress] = {}
         for connection in self._connections:
             self._note_progress(connection)
@@ -127,7 +129,8 @@ class Pusher:
         return list(latest.values())
 
     def _note_progress(self, connection: Connection) -> None:
-        """A proxy that no push waits for has all of the snapshot, whether that touched it or not."""
+        """Records that a proxy without a pending push is up to date with the current snapshot, whether the
+        snapshot affected it or not."""
         if self._snapshot is None or connection in self._queue:
             return
         if connection.stream.answered:
@@ -136,7 +139,7 @@ class Pusher:
             connection.acknowledged_generation = self._snapshot.generation
 
     def drained(self, connection: Connection) -> None:
-        """All that was posted is written."""
+        """Must be called when all posted responses are written."""
         push = self._unwritten.pop(connection, None)
         if push is not None:
             self._finish(push)
@@ -171,8 +174,8 @@ class Pusher:
             try:
                 await self._push_type(connection, snapshot, type_url)
             except Exception:
-                # A builder's fault, for this proxy and type alone. What is owed stays owed until the next
-                # push; the proxy keeps what it has, and every other proxy gets what it needs.
+                # A builder failed for this proxy and type only. The resources stay due until the next push;
+                # the proxy keeps its current ones, and other proxies are not affected.
                 self._metrics.internal_errors.inc()
                 _LOG.exception("cannot build %s for %s", type_urls.SHORT_NAMES[type_url], connection.id)
         self._retire_clusters(connection)
@@ -184,7 +187,7 @@ class Pusher:
             connection.stream.endpoints_changed(list(self._followed(connection, change.endpoints)))
 
     def _followed(self, connection: Connection, hostnames: Set[str]) -> Iterator[str]:
-        """The load assignments of these services that the proxy is subscribed to."""
+        """Yields the load assignments of these services to which the proxy is subscribed."""
         endpoints = connection.stream.watches.get(type_urls.ENDPOINT)
         if endpoints is not None:
             yield from (name for name in endpoints.names if self._hostname_of(name) in hostnames)
@@ -221,7 +224,7 @@ class Pusher:
         removals = connection.stream.retire(self._clock())
         if removals:
             self._post(connection, type_urls.CLUSTER, removals)
-            # Their endpoints are next.
+            # Now their endpoints can be removed.
             self.look_after(connection)
 
     def _post(self, connection: Connection, type_url: str, responses: Sequence[Message]) -> None:
@@ -250,7 +253,7 @@ def _rejections(connection: Connection) -> Iterator[ProxyRejection]:
 
 
 def _workloads(snapshot: MeshSnapshot, hostnames: Set[str]) -> set[tuple[str, str]]:
-    """Namespace and name of every workload behind these services."""
+    """Returns the namespace and name of every workload of these services."""
     return {
         (endpoint.workload.namespace, endpoint.workload.name)
         for hostname in hostnames

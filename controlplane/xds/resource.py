@@ -1,4 +1,4 @@
-"""One resource as it goes on the wire, and the versions of what is sent together."""
+"""One serialized resource, and the versions of responses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from google.protobuf.message import Message
 
 from protos import type_urls
 
-# Responses of these types replace all that the proxy has of the type; the others name what they change.
+# Responses of these types replace all of the proxy's resources of the type; those of other types update the
+# resources that they contain.
 # https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#grouping-resources-into-responses
 WHOLE_STATE_TYPES: Final = frozenset({type_urls.LISTENER, type_urls.CLUSTER})
 
@@ -21,9 +22,9 @@ _DIGEST_BYTES: Final = 8
 
 @dataclass(frozen=True, slots=True, kw_only=True, weakref_slot=True, eq=False)
 class Resource:
-    """``version`` is a hash of the content: equal resources have equal versions, in every process.
-    ``warms_with`` names the endpoints without which a proxy will not use this cluster; "" for anything that
-    waits for none."""
+    """A serialized resource. ``version`` is a hash of the content, so equal resources have equal versions in
+    every process. ``warms_with`` names the load assignment that a proxy needs before it uses this cluster; ""
+    for other resources."""
 
     name: str
     version: str
@@ -37,14 +38,15 @@ def content_version(body: bytes) -> str:
 
 
 def response_version(resources: Iterable[Resource], removed: Iterable[str] = ()) -> str:
-    """The version of a response: of what it holds and removes, in whatever order."""
+    """Returns the version of a response: a hash of the resources that it contains and removes, independent of
+    their order."""
     held = sorted(f"{resource.name}\0{resource.version}" for resource in resources)
     return content_version("\n".join((*held, "", *sorted(removed))).encode())
 
 
 def in_batches(resources: Iterable[Resource], max_bytes: int) -> Iterator[list[Resource]]:
-    """Cuts into responses of about ``max_bytes``. There is always one, if only an empty one; a resource that
-    is larger travels alone."""
+    """Divides resources into batches of about ``max_bytes``. Yields at least one batch, which may be empty; a
+    larger resource gets its own batch."""
     batch: list[Resource] = []
     size_bytes = 0
     for resource in resources:

@@ -1,4 +1,4 @@
-"""The ADS server: gRPC streams in, `Connection`s out. All that fails for outside reasons fails here."""
+"""The ADS server: it turns gRPC streams into `Connection`s and handles their errors."""
 
 from __future__ import annotations
 
@@ -41,10 +41,11 @@ _LOG = logging.getLogger(__name__)
 
 StreamType = type[Stream[Any, Any]]
 Metadata = Iterable[tuple[str, str | bytes]]
-# Tells whom a call's metadata proves. Raises `AuthorityError` where it proves nobody, or that cannot be told.
+# Returns the caller that a call's metadata authenticates. Raises `AuthorityError`.
 Authenticate = Callable[[Metadata], Awaitable[Caller]]
 
-# For `grpc.aio.server`. A dead proxy is noticed within 40 s; a request is names, never megabytes of them.
+# For `grpc.aio.server`. A dead proxy is detected within 40 s. A request contains names only, so 4 MiB are
+# enough.
 SERVER_OPTIONS: Final = (
     ("grpc.max_receive_message_length", 4 * 1024 * 1024),
     ("grpc.max_send_message_length", -1),
@@ -56,15 +57,15 @@ SERVER_OPTIONS: Final = (
 
 _WRITE_TIMEOUT_S: Final = 20.0
 _FAREWELL_S: Final = 1.0
-# A Pod is created before its proxy starts, but a watch may tell of it later.
+# A Pod is created before its proxy starts, but a watch may report it after the proxy has connected.
 _WORKLOAD_PATIENCE_S: Final = 5.0
-_DONE: Final = End(code=grpc.StatusCode.OK, details="the proxy is done")
+_DONE: Final = End(code=grpc.StatusCode.OK, details="the proxy ended the stream")
 
 
 class XdsServer:
-    """Serves any number of gRPC servers. Over TLS a proxy must authenticate, if ``authenticate`` is given; a
-    plaintext port is for loopback and asks nobody. ``knows_all``: the snapshots have every workload, as in a
-    cluster; a proxy that proves to be of none of them is refused."""
+    """Can be added to any number of gRPC servers. If ``authenticate`` is given, a proxy must authenticate
+    over TLS; a plaintext port is for loopback and requires no token. ``knows_all`` means that the snapshots
+    contain every workload, as in a cluster; remote proxies of unknown workloads are then rejected."""
 
     def __init__(
         self,
@@ -82,7 +83,7 @@ class XdsServer:
         self._identification: Final = Identification(knows_all=knows_all)
         self._workload_patience_s: Final = workload_patience_s
         self._known = NO_WORKLOADS
-        self._news = asyncio.Event()  # of workloads; another one after each
+        self._news = asyncio.Event()  # set when workloads change, and then replaced
         self._write_timeout_s: Final = write_timeout_s
         self._handlers: Final[set[asyncio.Task[Any]]] = set()
         self._connections: Final = Connections()
@@ -97,14 +98,16 @@ class XdsServer:
         ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(self, server)
 
     def set_snapshot(self, snapshot: MeshSnapshot, change: SnapshotChange) -> None:
-        """From now on this is the mesh; the proxies that ``change`` touches are pushed to. Needs the loop."""
+        """Uses ``snapshot`` from now on and pushes to the proxies that ``change`` affects. Must be called on
+        the event loop."""
         self._metrics.services.set(len(snapshot.services))
         self._metrics.virtual_services.set(len(snapshot.virtual_services))
         self._pusher.start()
         self._pusher.set_snapshot(snapshot, change, self._follow_workloads(snapshot.known_workloads))
 
     def _follow_workloads(self, known: KnownWorkloads) -> list[Connection]:
-        """Sees who the connected proxies are now. Returns those that are seen differently."""
+        """Identifies the connected proxies again. Returns those whose properties have changed, and
+        disconnects those that are no longer permitted."""
         if known is self._known:
             return []
         self._known = known
@@ -120,35 +123,36 @@ class XdsServer:
                     connection.claims, connection.identified, known
                 )
             except PermissionDeniedError as error:
-                _LOG.warning("%s may follow no longer: %s", connection.id, error)
+                _LOG.warning("disconnected %s: %s", connection.id, error)
                 connection.end(_end_of(error))
                 continue
             if _seen(connection) != before:
-                _LOG.info("%s is described by its object differently now", connection.id)
+                _LOG.info("%s: the properties of its object have changed", connection.id)
                 changed.append(connection)
         return changed
 
     def proxies(self) -> list[status.ProxyStatus]:
-        """Every stream, in the order in which they connected."""
+        """Returns the status of every stream, in the order of their connections."""
         now = self._clock()
         return [status.proxy_status(connection, now) for connection in self._connections]
 
     def progress(self) -> list[ProxyProgress]:
-        """How far each connected proxy has come with the snapshots that were set. Needs the loop."""
+        """Returns the progress of each connected proxy. Must be called on the event loop."""
         return self._pusher.progress()
 
     def config_dump(self, proxy_id: str) -> dict[str, Any]:
-        """What a proxy was last sent, in Envoy's shape, JSON-able. Slow for a large mesh, and safe to call
-        from another thread. Raises `ProxyError` if no such proxy is connected."""
+        """Returns a proxy's last sent configuration as JSON in the format of Envoy's ``/config_dump``. Slow
+        for a large mesh; can be called from another thread. Raises `ProxyError` if the proxy is not
+        connected."""
         return status.config_dump(self._connections.of_proxy(proxy_id))
 
     async def close(self) -> None:
-        """Ends every stream, with a word: the proxies come back to another instance, or later."""
+        """Ends every stream with UNAVAILABLE: the proxies reconnect to another instance, or later."""
         for connection in self._connections:
             connection.end(End(code=grpc.StatusCode.UNAVAILABLE, details="the control plane is stopping"))
         await self._pusher.close()
         if self._handlers:
-            # A proxy that does not read does not hear it either.
+            # A proxy that does not read does not receive the status either.
             await asyncio.wait(self._handlers, timeout=_FAREWELL_S)
 
     # --- the gRPC service
@@ -169,7 +173,7 @@ class XdsServer:
             await context.abort(end.code, end.details)
 
     async def _from_first_to_last(self, context: grpc.aio.ServicerContext, stream_type: StreamType) -> End:
-        """From the first request to the end of the stream, whoever ends it."""
+        """Handles a stream from its first request to its end. Returns the status for the proxy."""
         try:
             caller = await self._caller(context)
             request = await context.read()
@@ -177,7 +181,7 @@ class XdsServer:
                 return _DONE
             connection = await self._open(request, caller, context, stream_type)
         except (AuthorityError, ProxyError, DecodeError) as error:
-            _LOG.warning("refused a proxy at %s: %s", context.peer(), error)
+            _LOG.warning("rejected the proxy at %s: %s", context.peer(), error)
             return _end_of(error)
         return await self._follow(connection, request, context)
 
@@ -187,7 +191,8 @@ class XdsServer:
         return await self._authenticate(context.invocation_metadata() or ())
 
     async def _identified(self, claims: Claims) -> Identified:
-        """Waits for a workload that is not known yet. Raises `UnknownWorkloadError` when that was enough."""
+        """Identifies a proxy; waits if its workload is not known yet. Raises `UnknownWorkloadError` after a
+        timeout."""
         try:
             async with asyncio.timeout(self._workload_patience_s):
                 while True:
@@ -213,14 +218,14 @@ class XdsServer:
             returns=stream_type.returns(request),
         )
         identified = await self._identified(claims)
-        # No await from here on: it must not miss what the next snapshot tells of it.
+        # No await from here on: the connection must not miss a change of its workload in the next snapshot.
         connection = Connection(
             connection_id=self._connections.next_id(claims.proxy),
             claims=claims,
             identified=identified,
             version=version_of(request.node),
             peer=context.peer(),
-            # Random, so that a nonce from before a restart is never taken for one of now.
+            # Random, so that a nonce from before a restart is never mistaken for a current one.
             stream=stream_type(secrets.token_hex(4)),
             now=self._clock(),
         )
@@ -228,24 +233,26 @@ class XdsServer:
         self._metrics.connected.labels(version=connection.version).inc()
         _LOG.info("%s connected from %s, %s", connection.id, connection.peer, connection.stream.variant)
         if identified.outdated:
-            _LOG.warning("%s: its object decides: %s", connection.id, "; ".join(identified.outdated))
+            _LOG.warning(
+                "%s: the labels of its object are used: %s", connection.id, "; ".join(identified.outdated)
+            )
         return connection
 
     def _close(self, connection: Connection) -> None:
         if connection not in self._connections:
             return
-        connection.end(End(code=grpc.StatusCode.CANCELLED, details="the proxy went away"))
+        connection.end(End(code=grpc.StatusCode.CANCELLED, details="the proxy disconnected"))
         self._connections.remove(connection)
         self._pusher.forget(connection)
         if any(other.version == connection.version for other in self._connections):
             self._metrics.connected.labels(version=connection.version).dec()
         else:
-            # Proxies choose the label: it must not outlive them.
+            # Proxies choose the label's value, so it is removed with the last proxy that has it.
             self._metrics.connected.remove(connection.version)
         _LOG.info("%s disconnected: %s", connection.id, connection.ended.result().details)
 
     async def _follow(self, connection: Connection, first: Any, context: grpc.aio.ServicerContext) -> End:
-        """Reads and writes side by side until either ends; then nothing of the stream is left."""
+        """Reads and writes concurrently until either ends, then cleans up."""
         reader = asyncio.create_task(
             _until_the_end(connection, self._read(connection, first, context)),
             name=f"xds-read {connection.id}",
@@ -254,10 +261,10 @@ class XdsServer:
             _until_the_end(connection, self._write(connection, context)), name=f"xds-write {connection.id}"
         )
         try:
-            # Shielded: gRPC cancels this task when the proxy goes away, which is an end like the others.
+            # Shielded: gRPC cancels this task when the proxy disconnects.
             end = await asyncio.shield(connection.ended)
             self._close(connection)
-            # gRPC cannot send a status beside a message that the proxy has not taken yet.
+            # gRPC cannot send a status while a message to the proxy is still being written.
             await writer
             return end
         finally:
@@ -295,24 +302,25 @@ class XdsServer:
                 self._pusher.drained(connection)
 
     def _complain(self, connection: Connection) -> None:
-        """Nothing is lost: its next push waits, and merges, until it reads again or its keepalive fails."""
+        """Logs that the proxy does not read. Nothing is lost: further changes are merged into its next push,
+        until it reads again or its keepalive fails."""
         self._metrics.write_timeouts.inc()
-        _LOG.warning("%s has read nothing for %g s", connection.id, self._write_timeout_s)
+        _LOG.warning("%s has not read a response for %g s", connection.id, self._write_timeout_s)
 
 
 def _seen(connection: Connection) -> object:
-    """What builders may make something of."""
+    """Returns the properties of a proxy that the builders can use."""
     workload = connection.identified.workload
     return connection.proxy, workload.owner if workload else ""
 
 
 def _is_plaintext(context: grpc.aio.ServicerContext) -> bool:
-    """gRPC knows a plaintext connection as one with "insecure" credentials."""
+    """gRPC reports "insecure" credentials for a plaintext connection."""
     return b"insecure" in context.auth_context().get("transport_security_type", (b"insecure",))
 
 
 async def _until_the_end(connection: Connection, work: Coroutine[Any, Any, None]) -> None:
-    """Whatever ends the reader or the writer ends the stream."""
+    """Runs the reader or the writer, and ends the stream when it ends."""
     try:
         await work
     except Exception as error:
@@ -328,15 +336,15 @@ def _end_of(error: Exception) -> End:
     for kind, code in _STATUSES.items():
         if isinstance(error, kind):
             return End(code=code, details=str(error) or type(error).__name__)
-    return End(code=grpc.StatusCode.INTERNAL, details="the control plane failed; its log says more")
+    return End(code=grpc.StatusCode.INTERNAL, details="internal error of the control plane; see its log")
 
 
 _STATUSES: Final[dict[type[Exception], grpc.StatusCode]] = {
-    UnknownWorkloadError: grpc.StatusCode.UNAVAILABLE,  # it may be told of later: the proxy comes back
+    UnknownWorkloadError: grpc.StatusCode.UNAVAILABLE,  # it may become known later: the proxy reconnects
     ProxyError: grpc.StatusCode.INVALID_ARGUMENT,
     DecodeError: grpc.StatusCode.INVALID_ARGUMENT,
     PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
-    AuthorityUnavailableError: grpc.StatusCode.UNAVAILABLE,  # it may be told later: the proxy comes back
+    AuthorityUnavailableError: grpc.StatusCode.UNAVAILABLE,  # the authority may recover: the proxy reconnects
     AuthorityError: grpc.StatusCode.UNAUTHENTICATED,
-    grpc.aio.BaseError: grpc.StatusCode.CANCELLED,  # it went away while it was written to
+    grpc.aio.BaseError: grpc.StatusCode.CANCELLED,  # the proxy disconnected during a write
 }

@@ -1,5 +1,5 @@
-"""State-of-the-world xDS: every request repeats the whole subscription, every response of listeners and
-clusters the whole state. It is what Envoy and gRPC speak by default."""
+"""State-of-the-world xDS: every request contains the whole subscription, and every response with listeners or
+clusters the whole state. Envoy and gRPC use this variant by default."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ class SotwStream(Stream[DiscoveryRequest, DiscoveryResponse]):
     def receive(self, request: DiscoveryRequest, now: float) -> Rejection | None:
         watch = self.watches.get(request.type_url)
         if watch is None:
-            # A nonce here is an earlier stream's: this one has sent nothing of the type yet.
+            # A nonce here is from an earlier stream: this stream has sent nothing of the type yet.
             watch = Watch(type_url=request.type_url)
             watch.replace_names(request.resource_names)
             self.watches[request.type_url] = watch
             return None
         nonce = request.response_nonce
         if not nonce:
-            # Sent before our first response arrived: nothing but a newer subscription.
+            # The proxy sent this before it received the first response: it only changes the subscription.
             watch.replace_names(request.resource_names)
             return None
         reason = request.error_detail.message if request.HasField("error_detail") else None
         rejection = self._settle(watch, nonce, reason, now)
-        # A stale request says nothing that the answer to our last response will not repeat.
+        # The subscription of a stale request can be ignored: the answer to the last response repeats it.
         if watch.acks.is_last(nonce):
             watch.replace_names(request.resource_names)
         return rejection

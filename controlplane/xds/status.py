@@ -1,4 +1,4 @@
-"""What every proxy was sent and what it said to it: for `/debug/syncz` and `/debug/config_dump`."""
+"""The state of each stream for `/debug/syncz` and `/debug/config_dump`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from protos import type_urls
 
 
 class SyncState(Enum):
-    """The words of ``istioctl proxy-status``; ERROR is its word for a rejection."""
+    """The states of ``istioctl proxy-status``. ERROR means that the proxy rejected a response."""
 
     NOT_SENT = "NOT SENT"
     SYNCED = "SYNCED"
@@ -26,8 +26,8 @@ class SyncState(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TypeStatus:
-    """One resource type of one stream. Times are ages: seconds before now, None if it never happened.
-    ``rejection`` is the proxy's text; while there is one, the proxy runs ``accepted_version``."""
+    """One resource type of one stream. Ages are in seconds; None if the event never happened. ``rejection``
+    is the proxy's text; while it is set, the proxy uses ``accepted_version``."""
 
     state: SyncState
     resources: int
@@ -44,7 +44,7 @@ class TypeStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyStatus:
-    """One stream of one proxy. ``types`` by `protos.type_urls.SHORT_NAMES`."""
+    """One stream of one proxy. The keys of ``types`` are the values of `protos.type_urls.SHORT_NAMES`."""
 
     proxy_id: str
     connection_id: str
@@ -104,8 +104,8 @@ def _state(watch: Watch) -> SyncState:
 
 
 def config_dump(connection: Connection) -> dict[str, Any]:
-    """What the proxy was last sent, in the shape of Envoy's own `/config_dump?include_eds`. It may be called
-    from another thread than the loop's: it takes references at once, and renders at leisure."""
+    """Returns the proxy's last sent resources in the format of Envoy's `/config_dump?include_eds`. Can be
+    called from any thread: it copies the references before it renders them."""
     watches = connection.stream.watches
     return {
         "configs": [
@@ -161,7 +161,7 @@ _SECTIONS: Final[dict[str, Callable[[Sequence[Resource], str], dict[str, Any]]]]
 
 
 def _entry(key: str, resource: Resource) -> dict[str, Any]:
-    # As a packed message, for its "@type": Envoy's dumps have it in every resource.
+    # Rendered from the packed message, which adds "@type", as in Envoy's dumps.
     return {
         "version_info": resource.version,
         key: MessageToDict(resource.packed, preserving_proto_field_name=True),

@@ -1,20 +1,20 @@
-"""The protocol of one ADS stream, whatever its variant: what to send next, and what has to wait. No I/O.
+"""The protocol of one ADS stream, for both variants: which responses are due, and which must wait. No I/O.
 
-Make before break, over one stream: clusters, their endpoints, listeners, routes, and at last the removal of
-the clusters that nothing points at any more.
+The order is "make before break": clusters, their endpoints, listeners, routes, and finally the removal of
+clusters that are no longer referenced.
 https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#eventual-consistency-considerations
 
-Two things wait for the proxy:
+Two kinds of responses wait for acknowledgements:
 
 - Listeners and routes wait until the clusters sent before them are acknowledged and have their endpoints: a
-  proxy answers a request for a cluster that it does not use yet with 503 NC.
-- The removal of a cluster waits until the listeners and routes sent before it are acknowledged, and goes on
-  waiting when they were rejected: the proxy then runs the old ones, which may need the cluster. That holds
-  nothing up, a cluster too many only costs memory.
+  proxy answers a request for a cluster that is not ready yet with 503 NC.
+- The removal of a cluster waits until the listeners and routes sent before it are acknowledged. If they are
+  rejected, it keeps waiting: the proxy then uses its old ones, which may need the cluster. This delays
+  nothing else; an unneeded cluster only costs memory.
 
-No proxy can hold its own configuration up for ever: a rejection ends the first wait, and `PATIENCE_S` without
-an answer either. A proxy that rejects a cluster keeps its old ones, and most of the new routes do not concern
-the one that was rejected; to hold them all back would let one bad cluster stop the mesh.
+The first wait ends with a rejection, and each wait ends after `PATIENCE_S` without an answer, so a proxy
+cannot block its configuration for ever. A proxy that rejects a cluster keeps its old clusters, and most new
+routes do not refer to the rejected one; without this rule one invalid cluster would block all updates.
 """
 
 from __future__ import annotations
@@ -35,15 +35,16 @@ ResponseT = TypeVar("ResponseT", bound=Message)
 
 PATIENCE_S: Final = 5.0
 
-# gRPC refuses a message of more than 4 MiB by default.
+# gRPC rejects messages of more than 4 MiB by default.
 MAX_RESPONSE_BYTES: Final = 2 * 1024 * 1024
 
-# What points at clusters.
+# The types that refer to clusters.
 _CLUSTER_USERS: Final = (type_urls.LISTENER, type_urls.ROUTE)
 
 
 class Stream(ABC, Generic[RequestT, ResponseT]):
-    """``stream_id`` starts every nonce, so that one of another stream is never taken for one of this."""
+    """The state of one stream. ``stream_id`` is the prefix of every nonce, so that a nonce of another stream
+    is recognized as such."""
 
     variant: ClassVar[str]
 
@@ -51,77 +52,79 @@ class Stream(ABC, Generic[RequestT, ResponseT]):
         self.watches: Final[dict[str, Watch]] = {}
         self._stream_id: Final = stream_id
         self._nonces = 0
-        # Endpoints that the proxy needs before it uses a cluster that it was sent. Envoy waits for them but
-        # does not ask again if it has subscribed to them already, so they are sent even when unchanged.
+        # Load assignments that the proxy needs before it uses a new or changed cluster. Envoy waits for them,
+        # but does not request them again if it is already subscribed, so they are sent even if unchanged.
         self._warming: Final[set[str]] = set()
-        # Endpoints that are gone, of clusters whose removal waits.
+        # Removed load assignments of clusters whose removal waits.
         self._orphans: Final[set[str]] = set()
 
-    # --- the two variants differ in how they say things
+    # --- implemented by the two variants
 
     @staticmethod
     @abstractmethod
     def returns(first: RequestT) -> bool:
-        """Does the first request of a stream say that the proxy has followed before?"""
+        """Whether the first request of a stream shows that the proxy reconnects and already has resources."""
 
     @abstractmethod
     def receive(self, request: RequestT, now: float) -> Rejection | None:
-        """Takes a request in; a NACK is returned. Raises `ProxyError` if it cannot be followed."""
+        """Processes a request. Returns the rejection if it is a new NACK. Raises `ProxyError` for an invalid
+        request."""
 
     @abstractmethod
     def _replaces(self, type_url: str) -> bool:
-        """Does a response of this type hold all that the proxy shall have?"""
+        """Whether a response of this type contains the complete state."""
 
     @abstractmethod
     def _can_remove(self, type_url: str) -> bool:
-        """Can a response of this type tell that a resource is gone?"""
+        """Whether a response of this type can remove a resource."""
 
     @abstractmethod
     def _encode(
         self, watch: Watch, changed: Collection[Resource], removed: Collection[str], now: float
     ) -> list[ResponseT]:
-        """The responses that tell the proxy this: one at least."""
+        """Returns at least one response with these changes."""
 
-    # --- how far the proxy has come
+    # --- progress
 
     @property
     def acknowledged(self) -> bool:
-        """Is nothing owed, and all that was sent acknowledged?"""
+        """Whether nothing is due, and the proxy has acknowledged all responses."""
         return self.answered and all(watch.acks.rejection is None for watch in self.watches.values())
 
     @property
     def answered(self) -> bool:
-        """Is nothing owed, and all that was sent acknowledged or refused?"""
+        """Whether nothing is due, and the proxy has acknowledged or rejected all responses."""
         return all(not watch.owes and watch.acks.settled for watch in self.watches.values())
 
-    # --- what changes
+    # --- changes
 
     def mesh_changed(self, types: Collection[str] = type_urls.PUSH_ORDER) -> None:
-        """Any resource of these types may differ."""
+        """Any resource of these types may have changed."""
         for type_url in types:
             if type_url in self.watches:
                 self.watches[type_url].compare_all = True
 
     def endpoints_changed(self, names: Collection[str]) -> None:
-        """Only these load assignments may differ."""
+        """Only these load assignments may have changed."""
         endpoints = self.watches.get(type_urls.ENDPOINT)
         if endpoints is not None:
             endpoints.compare |= endpoints.names.intersection(names)
 
-    # --- what to send
+    # --- responses
 
     def has_work(self, now: float) -> bool:
         return any(self._is_due(watch, now) for watch in self.watches.values()) or self._may_retire(now)
 
     def demand(self, type_url: str, now: float) -> Demand | None:
-        """What must be built to send what is due of a type."""
+        """Returns the resources of a type that must be built now, or None if nothing is due."""
         watch = self.watches.get(type_url)
         if watch is None or not self._is_due(watch, now):
             return None
         return watch.demand(whole=self._replaces(type_url))
 
     def respond(self, demand: Demand, built: Mapping[str, Resource], now: float) -> list[ResponseT]:
-        """Turns what was built for ``demand`` into what the proxy does not know yet."""
+        """Returns the responses for the resources that were ``built`` for ``demand`` and differ from the
+        proxy's."""
         watch = self.watches[demand.type_url]
         difference = watch.pay(demand, built)
         removed = self._removable(watch, difference.missing)
@@ -137,7 +140,7 @@ class Stream(ABC, Generic[RequestT, ResponseT]):
         return self._encode(watch, difference.changed.values(), removed, now)
 
     def retire(self, now: float) -> list[ResponseT]:
-        """Removes the clusters that nothing points at any more, when it is time."""
+        """Returns the responses that remove unreferenced clusters, if their removal is due."""
         if not self._may_retire(now):
             return []
         clusters = self.watches[type_urls.CLUSTER]
@@ -150,7 +153,7 @@ class Stream(ABC, Generic[RequestT, ResponseT]):
         return self._encode(clusters, (), removed, now)
 
     def wake_at(self, now: float) -> float | None:
-        """When something that waits for the proxy has waited enough; None: nothing does."""
+        """Returns the time of the next timeout of a wait, or None if nothing waits."""
         clusters = self.watches.get(type_urls.CLUSTER)
         if clusters is None:
             return None
@@ -160,7 +163,7 @@ class Stream(ABC, Generic[RequestT, ResponseT]):
             waits += [_patience_ends(user.acks) for user in users]
         return min((at for at in waits if at > now), default=None)
 
-    # --- what waits
+    # --- waits
 
     def _is_due(self, watch: Watch, now: float) -> bool:
         return watch.owes and (watch.type_url not in _CLUSTER_USERS or self._clusters_are_usable(now))
@@ -183,7 +186,7 @@ class Stream(ABC, Generic[RequestT, ResponseT]):
         return (
             clusters is not None
             and bool(clusters.retiring)
-            and not clusters.owes  # what is retiring may have come back
+            and not clusters.owes  # a cluster that is to be removed may have been added again
             and all(_is_at_rest(user, now) for user in self._cluster_users())
         )
 
@@ -191,7 +194,8 @@ class Stream(ABC, Generic[RequestT, ResponseT]):
         return [self.watches[type_url] for type_url in _CLUSTER_USERS if type_url in self.watches]
 
     def _removable(self, watch: Watch, missing: set[str]) -> set[str]:
-        """Which of ``missing`` the proxy may be told of now; the rest is noted for later."""
+        """Returns the names of ``missing`` whose removal can be sent now, and records the others for
+        later."""
         if watch.type_url == type_urls.CLUSTER:
             waiting = {name for name in missing if watch.has(name)}
             watch.retiring |= waiting
@@ -214,7 +218,7 @@ class Stream(ABC, Generic[RequestT, ResponseT]):
     # --- for the variants
 
     def _settle(self, watch: Watch, nonce: str, reason: str | None, now: float) -> Rejection | None:
-        """Books an ACK, or a NACK if there is a ``reason``. Returns a rejection that is news."""
+        """Records an ACK, or a NACK if there is a ``reason``. Returns the rejection if it is a new one."""
         before = watch.acks.rejection
         names = watch.acks.settle(nonce, reason, now)
         if watch.type_url == type_urls.ENDPOINT:
@@ -223,7 +227,7 @@ class Stream(ABC, Generic[RequestT, ResponseT]):
         return after if after is not before else None
 
     def _record(self, watch: Watch, version: str, names: Collection[str], now: float) -> str:
-        """Books a response that is about to leave, and gives it its nonce."""
+        """Records a response that is about to be sent, and returns its nonce."""
         self._nonces += 1
         nonce = f"{self._stream_id}.{self._nonces}"
         watch.acks.record(Sent(nonce=nonce, version=version, names=frozenset(names), at=now))
@@ -231,12 +235,14 @@ class Stream(ABC, Generic[RequestT, ResponseT]):
 
 
 def _is_at_rest(watch: Watch, now: float) -> bool:
-    """The proxy runs what it was last sent of this type, as far as anybody will ever know."""
+    """Whether the proxy uses its last response of this type: it acknowledged it, or did not answer within the
+    timeout."""
     if watch.owes or watch.acks.rejection is not None:
         return False
     return watch.acks.settled or now >= _patience_ends(watch.acks)
 
 
 def _patience_ends(acks: Acknowledgements) -> float:
-    """By the oldest response without an answer: a silent proxy is not waited for anew with each response."""
+    """Returns the time at which the wait for the proxy ends. It starts with the oldest response without an
+    answer, so that further responses to a silent proxy do not extend it."""
     return acks.awaited.at + PATIENCE_S if acks.awaited else 0.0

@@ -1,4 +1,5 @@
-"""What one stream wants of one resource type, what the proxy has of it, and what is still owed. No I/O."""
+"""The subscription of one stream to one resource type: the resources that the proxy wants, those that it has,
+and those that are still to be sent ("owed"). No I/O."""
 
 from __future__ import annotations
 
@@ -18,9 +19,10 @@ _MAX_NAME_LENGTH: Final = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Demand:
-    """What must be built to pay what a watch is owed. ``wildcard``: all that the proxy needs, beside
-    ``names``. ``everything``: compare all that is subscribed; ``forced`` is sent even if it did not change;
-    ``first``: the subscription is new and deserves an answer, if only an empty one."""
+    """The resources that must be built for a watch. ``wildcard`` means all resources that the proxy needs, in
+    addition to ``names``. ``everything`` means that all subscribed resources are compared. Resources in
+    ``forced`` are sent even if unchanged. ``first`` means that the subscription is new and needs a response,
+    even an empty one."""
 
     type_url: str
     wildcard: bool
@@ -32,7 +34,8 @@ class Demand:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
-    """What the proxy lacks, and what it has or asked for although it exists no longer, or never did."""
+    """``changed`` are the resources that the proxy does not have in this version. ``missing`` are names that
+    it has or requested and that do not exist."""
 
     changed: dict[str, Resource]
     missing: set[str]
@@ -40,9 +43,9 @@ class Difference:
 
 @dataclass(slots=True)
 class Watch:
-    """``held`` is what the proxy was last sent; ``claimed`` the versions that it brought along from an
-    earlier stream, until they are first compared. ``retiring``: the proxy has them, the mesh does not, and
-    their removal waits for whatever still points at them."""
+    """``held`` are the resources that the proxy was last sent. ``claimed`` are the versions that it reported
+    from an earlier stream, until they are compared. ``retiring`` are resources that the proxy has, but that
+    no longer exist; their removal waits until nothing refers to them."""
 
     type_url: str
     wildcard: bool = False
@@ -51,12 +54,12 @@ class Watch:
     claimed: dict[str, str] = field(default_factory=dict)
     retiring: set[str] = field(default_factory=set)
     acks: Acknowledgements = field(default_factory=Acknowledgements)
-    # What is owed:
+    # Still to be sent:
     unanswered: bool = True
     compare_all: bool = True
     compare: set[str] = field(default_factory=set)
     forced: set[str] = field(default_factory=set)
-    # State of the world: "no names" means all, until names were named once.
+    # State of the world: an empty list of names means all resources, until a request has contained names.
     _named: bool = False
 
     @property
@@ -72,7 +75,7 @@ class Watch:
     # --- subscriptions
 
     def replace_names(self, names: Collection[str]) -> None:
-        """State of the world: every request repeats the whole subscription.
+        """State of the world: every request contains the whole subscription.
         https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#how-the-client-specifies-what-resources-to-return
         """
         explicit = _checked(self.type_url, names)
@@ -88,7 +91,8 @@ class Watch:
         self._forget_unwanted()
 
     def begin(self, subscribe: Collection[str], claimed: Mapping[str, str]) -> None:
-        """Delta, the first request of the type on a stream: only what differs from ``claimed`` is owed."""
+        """Delta, the first request of the type on a stream. Only resources that differ from ``claimed`` are
+        sent."""
         _checked(self.type_url, claimed)
         self.claimed = dict(claimed)
         self.wildcard = not subscribe and self.type_url in WHOLE_STATE_TYPES
@@ -96,7 +100,7 @@ class Watch:
         self.forced -= self.claimed.keys()
 
     def subscribe(self, names: Collection[str]) -> None:
-        """Delta. A name that was subscribed already is owed again: the proxy may have dropped it since."""
+        """Delta. A name that is already subscribed is sent again: the proxy may have dropped the resource."""
         explicit = _checked(self.type_url, names)
         if WILDCARD in explicit:
             explicit.discard(WILDCARD)
@@ -108,8 +112,8 @@ class Watch:
             raise _too_many(self.type_url, len(self.names))
 
     def unsubscribe(self, names: Collection[str]) -> None:
-        """Delta. A name that the wildcard still covers is sent again: the proxy asked to drop it, and has to
-        learn that it stays."""
+        """Delta. A name that the wildcard still covers is sent again, because the proxy has dropped the
+        resource and must get it back."""
         if WILDCARD in names:
             self.wildcard = False
         dropped = self.names.intersection(names)
@@ -119,7 +123,8 @@ class Watch:
         self._forget_unwanted()
 
     def _forget_unwanted(self) -> None:
-        """What the proxy no longer wants it drops by itself: if it asks again, it is owed again."""
+        """Forgets resources that the proxy no longer wants: it drops them itself, and gets them again if it
+        subscribes again."""
         if self.wildcard:
             return
         for name in self.held.keys() - self.names:
@@ -131,10 +136,11 @@ class Watch:
         self.retiring &= self.names
         self.acks.forget_rejection_of_all_but(self.names)
 
-    # --- what is owed
+    # --- resources to send
 
     def demand(self, *, whole: bool) -> Demand | None:
-        """``whole``: a response has to hold all that the proxy shall have, so all of it must be built."""
+        """Returns the resources to build, or None. ``whole`` means that a response must contain the complete
+        state, so all resources must be built."""
         if not self.owes:
             return None
         everything = whole or self.compare_all
@@ -148,9 +154,8 @@ class Watch:
         )
 
     def pay(self, demand: Demand, built: Mapping[str, Resource]) -> Difference:
-        """Takes ``demand`` off what is owed and tells what the proxy lacks. It may have changed its mind
-        while the resources were built: what it no longer wants is left out, what it asked for since stays
-        owed."""
+        """Marks ``demand`` as done and returns the differences. The subscription may have changed during the
+        build: resources that the proxy no longer wants are omitted, and new ones stay owed."""
         self.unanswered = self.unanswered and not demand.first
         self.compare_all = self.compare_all and not demand.everything
         self.compare -= demand.names
@@ -176,7 +181,7 @@ class Watch:
         return Difference(changed=changed, missing=missing)
 
     def drop(self, names: Collection[str]) -> None:
-        """The proxy was told that these are gone."""
+        """Records that the proxy was sent the removal of these resources."""
         for name in names:
             self.held.pop(name, None)
             self.claimed.pop(name, None)
@@ -193,10 +198,10 @@ def _checked(type_url: str, names: Collection[str]) -> set[str]:
     for name in names:
         if not name or len(name) > _MAX_NAME_LENGTH:
             raise ProxyError(
-                f"{type_url}: a resource name of {len(name)} characters, expected 1 to {_MAX_NAME_LENGTH}"
+                f"{type_url}: a resource name has {len(name)} characters, expected 1 to {_MAX_NAME_LENGTH}"
             )
     return set(names)
 
 
 def _too_many(type_url: str, count: int) -> ProxyError:
-    return ProxyError(f"{type_url}: {count} resource names subscribed, at most {_MAX_NAMES} are served")
+    return ProxyError(f"{type_url}: {count} subscribed resource names exceed the limit of {_MAX_NAMES}")

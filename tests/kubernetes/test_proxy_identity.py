@@ -108,9 +108,9 @@ async def test_labels_count_as_soon_as_they_are_written(mesh: Mesh) -> None:
 @pytest.mark.parametrize(
     ("claimed", "words"),
     [
-        ({"LABELS": {"app": "ratings"}}, "label app='ratings', the object says 'reviews' (Pod "),
-        ({"LABELS": {"role": "admin"}}, "label role='admin', the object has none of that name (Pod "),
-        ({"SERVICE_ACCOUNT": "admin"}, "service account 'admin'; its token is spiffe://"),
+        ({"LABELS": {"app": "ratings"}}, "its label app is 'ratings', expected 'reviews'"),
+        ({"LABELS": {"role": "admin"}}, "its label role='admin' does not exist on the object"),
+        ({"SERVICE_ACCOUNT": "admin"}, "service account 'admin', but its token belongs to spiffe://"),
         ({"NAMESPACE": "default"}, "metadata.NAMESPACE is 'default', but the id"),
     ],
 )
@@ -131,7 +131,7 @@ async def test_a_pods_token_is_no_other_pods(mesh: Mesh) -> None:
     async with mesh.proxy("reviews-1", other) as proxy:
         code, details = await proxy.failure()
         assert code is grpc.StatusCode.PERMISSION_DENIED
-        assert f"its token is that of the Pod {mesh.namespace}/ratings-1" in details
+        assert f"its token belongs to the Pod {mesh.namespace}/ratings-1" in details
 
 
 async def test_a_proxy_waits_for_its_pod_and_goes_with_it(mesh: Mesh) -> None:
@@ -141,7 +141,7 @@ async def test_a_proxy_waits_for_its_pod_and_goes_with_it(mesh: Mesh) -> None:
         await delete_pod(mesh.api, mesh.namespace, "reviews-1")
         code, details = await proxy.failure()
         assert code is grpc.StatusCode.PERMISSION_DENIED
-        assert details.endswith(f"its Pod {mesh.namespace}/reviews-1 is deleted")
+        assert details.endswith(f"its Pod {mesh.namespace}/reviews-1 was deleted")
 
 
 async def test_a_workload_entry_says_who_a_proxy_outside_the_cluster_is(mesh: Mesh) -> None:

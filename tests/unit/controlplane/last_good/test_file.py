@@ -145,7 +145,7 @@ def test_an_invalid_yaml_file_keeps_its_last_good_resources(
     mesh.write_text("route", "kind: [")
     process = Process(tmp_path)
     assert process.serves == "v3"
-    assert "cannot be found in route.yaml" in process.reasons()
+    assert "not found in route.yaml" in process.reasons()
 
 
 @pytest.mark.parametrize(

@@ -130,7 +130,7 @@ class TestLoading:
 
     def test_a_file_instead_of_a_folder_is_rejected(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
-        with pytest.raises(SettingsError, match="is no folder"):
+        with pytest.raises(SettingsError, match="is not a folder"):
             FolderSource(tmp_path / "file", Store(), lambda: None).load()
 
     @pytest.mark.parametrize("name", [".hidden.yaml", "a.yaml~", ".a.yaml.swp", "#a.yaml#", "4913", "a.txt"])
@@ -172,7 +172,7 @@ FAULTS = {
         ),
         "spec.http[0].match[0].uri.regex: '(' is no RE2 regular expression",
     ),
-    "twice": ("a: 1\na: 2\n", "line 2, column 1: the key 'a' is here twice"),
+    "twice": ("a: 1\na: 2\n", "line 2, column 1: duplicate key 'a'"),
     "not UTF-8": ("\udcff", "is not UTF-8: byte 0 is 0xff"),
 }
 
@@ -235,7 +235,7 @@ async def test_a_resource_twice_in_a_file_is_the_files_fault(mesh: Mesh) -> None
     mesh.source.load()
     assert mesh.subset_in_force() == "v1"
     (reason,) = mesh.file_reasons("route.yaml")
-    assert reason.endswith("VirtualService default/reviews is in this file already, at line 1")
+    assert reason.endswith("duplicate resource VirtualService default/reviews, already defined at line 1")
 
 
 async def test_a_special_file_is_reported_without_blocking(mesh: Mesh) -> None:
@@ -243,7 +243,7 @@ async def test_a_special_file_is_reported_without_blocking(mesh: Mesh) -> None:
     (mesh.folder / "loop.yaml").symlink_to("loop.yaml")
     mesh.source.load()
     mesh.store.build()
-    assert mesh.file_reasons("pipe.yaml") == ("is no regular file",)
+    assert mesh.file_reasons("pipe.yaml") == ("is not a regular file",)
     assert mesh.file_reasons("loop.yaml")[0].startswith("cannot be read: ")
 
 
@@ -367,7 +367,7 @@ class TestWatching:
             async with mesh.watched():
                 write(mesh.folder / "route.yaml", route_to("v2"))
                 await mesh.until_subset("v2")
-        assert "sends no notifications (no space left on device)" in caplog.text
+        assert "(no space left on device): scanning it every second" in caplog.text
 
 
 def test_resources_of_unsupported_kinds_are_reported_as_they_come_and_go(tmp_path: Path) -> None:

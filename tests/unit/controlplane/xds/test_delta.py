@@ -181,5 +181,5 @@ def test_too_many_names_in_small_steps_are_rejected(proxy: DeltaExchange) -> Non
     ]
     for request in requests[:2]:
         proxy.stream.receive(request, 0.0)
-    with pytest.raises(ProxyError, match="at most 50000"):
+    with pytest.raises(ProxyError, match="exceed the limit of 50000"):
         proxy.stream.receive(requests[2], 0.0)

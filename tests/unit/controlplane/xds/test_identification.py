@@ -88,11 +88,11 @@ def test_claims_that_match_the_pod_are_accepted() -> None:
 @pytest.mark.parametrize(
     ("claimed", "words"),
     [
-        ({"labels": {"app": "ratings"}}, "says label app='ratings', the object says 'reviews'"),
-        ({"labels": {"role": "admin"}}, "says label role='admin', the object has none of that name"),
-        ({"node": "node-2"}, "says node 'node-2', the object says 'node-1'"),
-        ({"ip": "10.0.0.2"}, "says address 10.0.0.2, the object says 10.0.0.1, fd00::1"),
-        ({"service_account": "ratings"}, "says service account 'ratings', the object says 'reviews'"),
+        ({"labels": {"app": "ratings"}}, "its label app is 'ratings', expected 'reviews'"),
+        ({"labels": {"role": "admin"}}, "its label role='admin' does not exist on the object"),
+        ({"node": "node-2"}, "its node is 'node-2', expected 'node-1'"),
+        ({"ip": "10.0.0.2"}, "its address is 10.0.0.2, expected 10.0.0.1 or fd00::1"),
+        ({"service_account": "ratings"}, "its service account is 'ratings', expected 'reviews'"),
     ],
 )
 @pytest.mark.parametrize("caller", [BOUND, token(), None], ids=["bound", "unbound", "plaintext"])
@@ -100,7 +100,9 @@ def test_a_claim_that_contradicts_the_pod_is_rejected_with_the_reason(
     caller: Caller | None, claimed: dict[str, Any], words: str
 ) -> None:
     if "service_account" in claimed and caller is not None:
-        words = "says namespace 'bookinfo', service account 'ratings'; its token is .*sa/reviews"
+        words = (
+            "claims namespace 'bookinfo', service account 'ratings', but its token belongs to .*sa/reviews"
+        )
     with pytest.raises(PermissionDeniedError, match=words):
         CLUSTER.identify(claims(caller, **claimed), pods(POD))
 
@@ -108,9 +110,12 @@ def test_a_claim_that_contradicts_the_pod_is_rejected_with_the_reason(
 @pytest.mark.parametrize(
     ("caller", "words"),
     [
-        (token(namespace="other"), "says namespace 'bookinfo'.*its token is .*ns/other"),
-        (token("ratings-1", "u2"), "says that it is 'reviews-1'; its token is that of the Pod .*ratings-1"),
-        (token(account="ratings"), "token is that of service account 'ratings', the object says 'reviews'"),
+        (token(namespace="other"), "claims namespace 'bookinfo'.*its token belongs to .*ns/other"),
+        (
+            token("ratings-1", "u2"),
+            "claims the Pod 'reviews-1', but its token belongs to the Pod .*ratings-1",
+        ),
+        (token(account="ratings"), "token belongs to the service account 'ratings', expected 'reviews'"),
     ],
 )
 def test_a_token_of_another_workload_is_rejected_with_the_reason(caller: Caller, words: str) -> None:
@@ -121,10 +126,14 @@ def test_a_token_of_another_workload_is_rejected_with_the_reason(caller: Caller,
 @pytest.mark.parametrize(
     ("caller", "known", "words"),
     [
-        (BOUND, NOTHING, "there is no Pod and no WorkloadEntry bookinfo/reviews-1, or it is not known yet"),
-        (token(), NOTHING, "there is no Pod and no WorkloadEntry"),
-        (BOUND, pods(replace(POD, uid="u0")), "with the uid 'u1'; the Pod of that name has another"),
-        (BOUND, entries(ENTRY), "the Pod of that name has another"),
+        (BOUND, NOTHING, "the Pod or WorkloadEntry bookinfo/reviews-1 does not exist, or is not known yet"),
+        (token(), NOTHING, "the Pod or WorkloadEntry bookinfo"),
+        (
+            BOUND,
+            pods(replace(POD, uid="u0")),
+            "with the uid 'u1', but the known Pod of that name has another",
+        ),
+        (BOUND, entries(ENTRY), "the known Pod of that name has another uid"),
     ],
 )
 def test_a_proxy_of_an_unknown_pod_is_rejected(caller: Caller, known: KnownWorkloads, words: str) -> None:
@@ -155,7 +164,7 @@ def test_the_address_of_a_pod_can_become_known_later() -> None:
     first = CLUSTER.identify(claims(), pods(starting))
     assert first.proxy.ip == "10.0.0.1"
     assert CLUSTER.follow(claims(), first, pods(POD)).proxy == first.proxy
-    with pytest.raises(PermissionDeniedError, match=r"says address 10.0.0.1, the object says 10.0.0.3"):
+    with pytest.raises(PermissionDeniedError, match=r"its address is 10.0.0.1, expected 10.0.0.3"):
         CLUSTER.follow(claims(), first, pods(replace(POD, addresses=("10.0.0.3",))))
 
 
@@ -175,14 +184,14 @@ def test_a_proxy_that_comes_back_may_not_have_heard_of_its_new_labels() -> None:
         CLUSTER.identify(claims(labels=claimed), relabelled)
     back = CLUSTER.identify(claims(labels=claimed, returns=True), relabelled)
     assert back.proxy.labels == {"app": "legacy"}
-    assert back.outdated == ("it says label app='reviews', the object says 'legacy'",)
+    assert back.outdated == ("its label app is 'reviews', expected 'legacy'",)
 
 
 @pytest.mark.parametrize("known", [NOTHING, pods(replace(POD, uid="u2"))], ids=["gone", "another"])
 @pytest.mark.parametrize("caller", [BOUND, token(), None], ids=["bound", "unbound", "plaintext"])
 def test_the_stream_of_a_deleted_pod_is_ended(caller: Caller | None, known: KnownWorkloads) -> None:
     first = CLUSTER.identify(claims(caller), pods(POD))
-    with pytest.raises(PermissionDeniedError, match="Pod bookinfo/reviews-1 is deleted"):
+    with pytest.raises(PermissionDeniedError, match="Pod bookinfo/reviews-1 was deleted"):
         CLUSTER.follow(claims(caller), first, known)
 
 
@@ -204,7 +213,7 @@ class TestFolder:
         assert found.proxy.labels == {"app": "reviews", "version": "v1"}
 
     def test_a_claim_that_contradicts_an_entry_is_rejected_with_the_reason(self) -> None:
-        with pytest.raises(PermissionDeniedError, match="label app='ratings', the object says 'reviews'"):
+        with pytest.raises(PermissionDeniedError, match="its label app is 'ratings', expected 'reviews'"):
             FOLDER.identify(claims(token(), labels={"app": "ratings"}), entries(ENTRY))
 
     def test_only_the_token_determines_the_identity(self) -> None:

@@ -63,8 +63,11 @@ def test_grpcs_own_client_is_recognized(grpc: Node) -> None:
         (node(metadata={"HTTP_PROXY_PORT": -1}), "HTTP_PROXY_PORT: expected a port"),
         (node(metadata={"HTTP_PROXY_PORT": 70000}), "HTTP_PROXY_PORT: expected a port"),
         (node(metadata={"HTTP_PROXY_PORT": "9" * 5000}), "HTTP_PROXY_PORT: expected a port"),
-        (node(metadata={"INTERCEPTION_MODE": "MAGIC"}), "'MAGIC' is none of REDIRECT, TPROXY, NONE"),
-        (node(metadata={"LABELS": {"a": "x" * 70_000}}), "at most 65536"),
+        (
+            node(metadata={"INTERCEPTION_MODE": "MAGIC"}),
+            "expected one of REDIRECT, TPROXY, NONE, found 'MAGIC'",
+        ),
+        (node(metadata={"LABELS": {"a": "x" * 70_000}}), "exceed the limit of 65536"),
     ],
 )
 def test_an_invalid_node_is_rejected_with_the_reason(wrong: Node, words: str) -> None:
