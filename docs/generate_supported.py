@@ -16,7 +16,8 @@ from pydantic.fields import FieldInfo
 
 from controlplane.resources.base import Message
 from controlplane.resources.registry import KINDS
-from sidecar.xds.decode.supported import SUPPORTED, Support
+from sidecar.xds.decode.support import Support
+from sidecar.xds.decode.supported import SUPPORTED
 
 PAGE = Path(__file__).with_name("supported.md")
 
@@ -112,7 +113,7 @@ def xds_table() -> Iterator[str]:
 
 def _ignored(support: Support) -> str:
     by_reason: dict[str, list[str]] = defaultdict(list)
-    for name, reason in support.ignored.items():
+    for name, reason in support.without_effect.items():
         by_reason[reason].append(name)
     return "; ".join(f"{_names(names)}: {reason}" for reason, names in by_reason.items())
 

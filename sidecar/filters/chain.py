@@ -23,6 +23,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Protocol
 
+from sidecar.config.http_filters import RouterConfig
 from sidecar.config.listener import HttpConnectionManager
 from sidecar.errors import ConfigError, InternalError, NoRouteError, UpgradeRejectedError
 from sidecar.http.h1.rules import printable
@@ -56,7 +57,7 @@ def build(
 ) -> Service:
     """The service of one connection manager: route match, then its filters, then `router`.
     Raises `ConfigError` for a filter that nobody knows, and for a chain that does not end with the router."""
-    names = [http_filter.name for http_filter in config.http_filters]
+    names = [ROUTER if isinstance(each.config, RouterConfig) else each.name for each in config.http_filters]
     if ROUTER not in names or names.index(ROUTER) != len(names) - 1:
         raise ConfigError("http_filters", f"the last filter, and no other, must be {ROUTER}")
     service = router

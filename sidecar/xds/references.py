@@ -20,12 +20,14 @@ def clusters_of_route(route: RouteConfiguration) -> frozenset[str]:
 
 
 def clusters_of_listener(listener: Listener) -> frozenset[str]:
-    """The clusters of its TCP proxies and of route configurations in place."""
+    """The clusters of its TCP proxies, of its HTTP filters, and of route configurations inside it."""
     names: set[str] = set()
     for chain in _chains(listener):
         if not isinstance(chain.filter, HttpConnectionManager):
             names.update(cluster.name for cluster in chain.filter.clusters)
-        elif chain.filter.route_config is not None:
+            continue
+        names.update(name for http_filter in chain.filter.http_filters for name in http_filter.clusters)
+        if chain.filter.route_config is not None:
             names |= clusters_of_route(chain.filter.route_config)
     return frozenset(names)
 

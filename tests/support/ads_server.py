@@ -23,7 +23,7 @@ from envoy.service.discovery.v3.discovery_pb2 import (
 from google.protobuf import any_pb2, json_format
 from google.protobuf.message import Message
 
-import sidecar.xds.decode.types  # noqa: F401 - registers what may be in an Any
+import sidecar.xds.decode  # noqa: F401 - registers the messages that may be in an Any
 from protos import type_urls
 
 MESSAGES: dict[str, Any] = {

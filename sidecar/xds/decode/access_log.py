@@ -6,12 +6,15 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from envoy.extensions.access_loggers.file.v3 import file_pb2
+from envoy.extensions.access_loggers.stream.v3 import stream_pb2
+
 from sidecar.config.listener import AccessLog, JsonFormat
 from sidecar.xds.decode.view import View
 
-_FILE = "envoy.extensions.access_loggers.file.v3.FileAccessLog"
-_STDOUT = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"
-_STDERR = "envoy.extensions.access_loggers.stream.v3.StderrAccessLog"
+_FILE = file_pb2.FileAccessLog.DESCRIPTOR.full_name
+_STDOUT = stream_pb2.StdoutAccessLog.DESCRIPTOR.full_name
+_STDERR = stream_pb2.StderrAccessLog.DESCRIPTOR.full_name
 _STREAMS = {_STDOUT: "/dev/stdout", _STDERR: "/dev/stderr"}
 
 

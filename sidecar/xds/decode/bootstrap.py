@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from importlib.metadata import version
 from typing import Any, TypeVar
 
@@ -26,10 +26,11 @@ from sidecar.xds.decode.dns import decode_resolver, names_cares
 from sidecar.xds.decode.json_form import to_json
 from sidecar.xds.decode.listener import decode_listener
 from sidecar.xds.decode.rules import join
+from sidecar.xds.decode.supported import SUPPORTED
 from sidecar.xds.decode.tls import decode_secret
 from sidecar.xds.decode.unknown_types import hide, restore
 from sidecar.xds.decode.values import decode_ip_address
-from sidecar.xds.decode.view import View, check, ignored_fields
+from sidecar.xds.decode.view import View, check
 from sidecar.xds.references import unknown_cluster_in_listener
 
 # Only Envoy reads it: regular expressions have no limit here, and the control plane sends none above it.
@@ -58,11 +59,11 @@ def decode_bootstrap(
     if not message.node.user_agent_name:
         message.node.user_agent_name = "outrigger"
         message.node.user_agent_version = version("outrigger")
-    check(message)
-    for field, reason in ignored_fields(message).items():
+    check(message, SUPPORTED)
+    for field, reason in _without_effect(message):
         if field != "layered_runtime" or _has_other_runtime_keys(message.layered_runtime):
             warn(f"{field} has no effect: {reason}")
-    view = View(message)
+    view = View(message, SUPPORTED)
     if view.has("typed_dns_resolver_config") and not names_cares(view):
         warn("typed_dns_resolver_config has no effect: c-ares is the only resolver")
     static = _static_snapshot(view.get("static_resources"))
@@ -140,6 +141,14 @@ def _check_clusters(view: View, listeners: Mapping[str, Listener], clusters: Set
     for index, listener in enumerate(listeners.values()):
         if missing := unknown_cluster_in_listener(listener, clusters):
             raise view.error(f"a route names the unknown cluster {missing!r}", f"listeners[{index}]")
+
+
+def _without_effect(message: Any) -> Iterator[tuple[str, str]]:
+    """The fields of the bootstrap file that are set and have no effect, with the reason."""
+    reasons = SUPPORTED[message.DESCRIPTOR.full_name].without_effect
+    for field, _ in message.ListFields():
+        if field.name in reasons:
+            yield field.name, reasons[field.name]
 
 
 def _has_other_runtime_keys(runtime: bootstrap_pb2.LayeredRuntime) -> bool:

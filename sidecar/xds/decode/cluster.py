@@ -6,6 +6,8 @@ from collections.abc import Set
 from dataclasses import dataclass
 from typing import Any
 
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+
 from sidecar.config.cluster import (
     CircuitBreakers,
     ClusterConfig,
@@ -29,7 +31,7 @@ from sidecar.xds.decode.tls import decode_upstream_socket
 from sidecar.xds.decode.values import struct_strings
 from sidecar.xds.decode.view import View
 
-_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_HTTP_OPTIONS = http_protocol_options_pb2.HttpProtocolOptions.DESCRIPTOR.full_name
 _DNS_KINDS = frozenset((Discovery.STRICT_DNS, Discovery.LOGICAL_DNS))
 _LB_POLICIES = {policy.value: policy for policy in LbPolicy}
 # Ejections that need statistics over a cluster's hosts: accepted only where they are switched off.

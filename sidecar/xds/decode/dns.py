@@ -3,12 +3,14 @@ bootstrap file."""
 
 from __future__ import annotations
 
+from envoy.extensions.network.dns_resolver.cares.v3 import cares_dns_resolver_pb2
+
 from sidecar.config.dns import DEFAULT_DNS, DnsBackOff, DnsDiscoveryConfig, DnsLookupFamily, DnsResolver
 from sidecar.config.endpoint import SocketAddress
 from sidecar.xds.decode.values import decode_ip_address
-from sidecar.xds.decode.view import View, type_name
+from sidecar.xds.decode.view import View
 
-CARES = "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig"
+CARES = cares_dns_resolver_pb2.CaresDnsResolverConfig.DESCRIPTOR.full_name
 _DNS_PORT = 53
 
 
@@ -34,7 +36,7 @@ def decode_resolver(view: View) -> DnsResolver | None:
 def names_cares(view: View) -> bool:
     """Whether ``typed_dns_resolver_config`` asks for c-ares."""
     extension = view.find("typed_dns_resolver_config")
-    return extension is not None and type_name(extension.message.typed_config) == CARES
+    return extension is not None and extension.packed_type("typed_config") == CARES
 
 
 def _back_off(view: View | None) -> DnsBackOff | None:

@@ -1,17 +1,19 @@
-"""``HttpConnectionManager`` and the HTTP filters in it."""
+"""``HttpConnectionManager``; `http_filters` has the filters in it."""
 
 from __future__ import annotations
 
-from sidecar.config.listener import ForwardClientCert, HttpConnectionManager, HttpFilter
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.request_id.uuid.v3 import uuid_pb2
+
+from sidecar.config.listener import ForwardClientCert, HttpConnectionManager
 from sidecar.xds.decode.access_log import decode_access_logs
 from sidecar.xds.decode.config_source import initial_fetch_timeout_s
+from sidecar.xds.decode.http_filters.registry import decode_http_filters
 from sidecar.xds.decode.route import decode_route_configuration
-from sidecar.xds.decode.view import View, type_name
+from sidecar.xds.decode.view import View
 
-HTTP_CONNECTION_MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-_ROUTER = "envoy.extensions.filters.http.router.v3.Router"
-_ROUTER_NAME = "envoy.filters.http.router"
-_UUID = "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig"
+HTTP_CONNECTION_MANAGER = http_connection_manager_pb2.HttpConnectionManager.DESCRIPTOR.full_name
+_UUID = uuid_pb2.UuidRequestIdConfig.DESCRIPTOR.full_name
 # HTTP/1.1 is what AUTO finds, until HTTP/2 is spoken.
 _CODECS = frozenset(("AUTO", "HTTP1"))
 # A client may not choose what a path means by escaping its slashes; keeping them as they are is the default.
@@ -33,7 +35,7 @@ def decode_http_connection_manager(view: View) -> HttpConnectionManager:
         route_config=decode_route_configuration(in_place) if in_place else None,
         rds_name=rds_name,
         rds_initial_fetch_timeout_s=rds_fetch_timeout_s,
-        http_filters=_http_filters(view),
+        http_filters=decode_http_filters(view),
         server_name=message.server_name or "envoy",
         use_remote_address=view.wrapped("use_remote_address", False),
         xff_num_trusted_hops=message.xff_num_trusted_hops,
@@ -101,28 +103,3 @@ def _upgrades(view: View) -> frozenset[str]:
         if config.wrapped("enabled", True):
             allowed.add(upgrade)
     return frozenset(allowed)
-
-
-def _http_filters(view: View) -> tuple[HttpFilter, ...]:
-    filters = tuple(
-        http_filter
-        for http_filter in (_http_filter(filter_view) for filter_view in view.each("http_filters"))
-        if http_filter is not None
-    )
-    if not filters or filters[-1].name != _ROUTER_NAME:
-        raise view.error("the last filter must be the router, which ends the chain", "http_filters")
-    for index, http_filter in enumerate(filters[:-1]):
-        if http_filter.name == _ROUTER_NAME:
-            raise view.error("the router ends the chain, so it must be the last", f"http_filters[{index}]")
-    return filters
-
-
-def _http_filter(view: View) -> HttpFilter | None:
-    """None for a filter that is not known, and marked as one that may be left out."""
-    if not view.has("typed_config"):
-        raise view.error("is required", "typed_config")
-    if view.message.is_optional and type_name(view.message.typed_config) != _ROUTER:
-        return None
-    view.unpack("typed_config", _ROUTER)
-    # The type says what the filter is; its name may be any.
-    return HttpFilter(name=_ROUTER_NAME)

@@ -11,7 +11,7 @@ from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
 from udpa.annotations import sensitive_pb2
 
-from sidecar.xds.decode.types import message_class
+from sidecar.xds.decode.view import message_class
 
 _REDACTED = "[redacted]"
 

@@ -4,6 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Set
 
+from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2
+from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
+from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+
 from sidecar.config.listener import (
     FilterChain,
     FilterChainMatch,
@@ -20,11 +25,10 @@ from sidecar.xds.decode.tls import decode_downstream_socket
 from sidecar.xds.decode.values import decode_cidr, decode_ip_address, metadata_strings
 from sidecar.xds.decode.view import View
 
-_TCP_PROXY = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
-_FILTERS = "envoy.extensions.filters.listener"
-_ORIGINAL_DST = f"{_FILTERS}.original_dst.v3.OriginalDst"
-_TLS_INSPECTOR = f"{_FILTERS}.tls_inspector.v3.TlsInspector"
-_HTTP_INSPECTOR = f"{_FILTERS}.http_inspector.v3.HttpInspector"
+_TCP_PROXY = tcp_proxy_pb2.TcpProxy.DESCRIPTOR.full_name
+_ORIGINAL_DST = original_dst_pb2.OriginalDst.DESCRIPTOR.full_name
+_TLS_INSPECTOR = tls_inspector_pb2.TlsInspector.DESCRIPTOR.full_name
+_HTTP_INSPECTOR = http_inspector_pb2.HttpInspector.DESCRIPTOR.full_name
 _LB = "envoy.lb"
 
 

@@ -22,6 +22,7 @@ from sidecar.xds.decode.endpoint import decode_load_assignment
 from sidecar.xds.decode.json_form import to_json
 from sidecar.xds.decode.listener import decode_listener
 from sidecar.xds.decode.route import decode_route_configuration
+from sidecar.xds.decode.supported import SUPPORTED
 from sidecar.xds.decode.view import View, check
 
 Resource = Listener | RouteConfiguration | ClusterConfig | LoadAssignment
@@ -48,10 +49,10 @@ def resource_name(type_url: str, body: bytes) -> str:
 def decode_resource(type_url: str, body: bytes, secrets: Set[str] = frozenset()) -> Resource:
     """Raises `ConfigError` with the path of the field that is wrong or not supported."""
     message = _parse(type_url, body)
-    check(message)
+    check(message, SUPPORTED)
     if not _name(type_url, message):
         raise ConfigError("name", "may not be empty")
-    return _DECODERS[type_url](View(message), secrets)
+    return _DECODERS[type_url](View(message, SUPPORTED), secrets)
 
 
 def resource_json(type_url: str, body: bytes) -> Any:

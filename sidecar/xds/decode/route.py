@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
+
 from sidecar.config.route import (
     DEFAULT_REPLAY_LIMIT_BYTES,
     DirectResponseAction,
@@ -17,6 +19,7 @@ from sidecar.config.route import (
     VirtualHost,
     WeightedCluster,
 )
+from sidecar.xds.decode.http_filters.registry import decode_per_filter_config
 from sidecar.xds.decode.matchers import (
     decode_header_match,
     decode_query_parameter_match,
@@ -51,7 +54,7 @@ _RETRY_ON = frozenset(
         "unavailable",
     )
 )
-_PREVIOUS_HOSTS = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
+_PREVIOUS_HOSTS = previous_hosts_pb2.PreviousHostsPredicate.DESCRIPTOR.full_name
 _NOT_FOUND_STATUS = {"SERVICE_UNAVAILABLE": 503, "NOT_FOUND": 404, "INTERNAL_SERVER_ERROR": 500}
 _REDIRECT_STATUS = {
     "MOVED_PERMANENTLY": 301,
@@ -106,6 +109,7 @@ def _virtual_host(view: View, max_body_bytes: int) -> VirtualHost:
         headers=decode_header_operations(view),
         retry_policy=_retry_policy(view.find("retry_policy")),
         include_request_attempt_count=message.include_request_attempt_count,
+        per_filter_config=decode_per_filter_config(view),
     )
 
 
@@ -119,7 +123,13 @@ def _route(view: View, virtual_host: View, max_body_bytes: int) -> Route:
         action = _redirect(view.get("redirect"))
     else:
         action = _direct_response(view.get("direct_response"), max_body_bytes)
-    return Route(name=view.message.name, match=match, action=action, headers=decode_header_operations(view))
+    return Route(
+        name=view.message.name,
+        match=match,
+        action=action,
+        headers=decode_header_operations(view),
+        per_filter_config=decode_per_filter_config(view),
+    )
 
 
 def _route_match(view: View) -> RouteMatch:
@@ -201,6 +211,7 @@ def _weighted_clusters(view: View) -> tuple[WeightedCluster, ...]:
             headers=decode_header_operations(cluster),
             metadata_match=metadata_strings(cluster.message.metadata_match, _LB),
             host_rewrite=cluster.message.host_rewrite_literal,
+            per_filter_config=decode_per_filter_config(cluster),
         )
         for cluster in view.each("clusters")
     )

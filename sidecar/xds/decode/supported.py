@@ -8,21 +8,11 @@ need no entry.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Final
 
-
-@dataclass(frozen=True, slots=True)
-class Support:
-    """``ignored`` maps a field's name to why it may be."""
-
-    fields: frozenset[str]
-    ignored: Mapping[str, str] = field(default_factory=dict)
-
-
-def _support(fields: str = "", **ignored: str) -> Support:
-    return Support(frozenset(fields.split()), ignored)
-
+from sidecar.xds.decode.http_filters import registry as http_filters
+from sidecar.xds.decode.support import Support
+from sidecar.xds.decode.support import support as _support
 
 _STATS = "names or filters statistics only"
 _BUFFERS = "bodies are bounded by their own high-water mark"
@@ -175,7 +165,6 @@ _HTTP_CONNECTION_MANAGER: Final = {
         http2_protocol_options=_HTTP2_TUNING,
     ),
     f"{_MANAGER}.Rds": _support("config_source route_config_name"),
-    f"{_MANAGER}.HttpFilter": _support("name typed_config is_optional"),
     f"{_MANAGER}.HttpConnectionManager.UpgradeConfig": _support("upgrade_type enabled"),
     f"{_MANAGER}.HttpConnectionManager.SetCurrentClientCertDetails": _support("subject cert chain dns uri"),
     f"{_MANAGER}.RequestIDExtension": _support("typed_config"),
@@ -192,9 +181,6 @@ _HTTP_CONNECTION_MANAGER: Final = {
     "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig": _support(
         "", pack_trace_reason="nothing is traced", use_request_id_for_trace_sampling="nothing is traced"
     ),
-    "envoy.extensions.filters.http.router.v3.Router": _support(
-        "", dynamic_stats=_STATS, start_child_span="nothing is traced"
-    ),
 }
 
 _HEADER_OPERATIONS = (
@@ -208,13 +194,13 @@ _ROUTE: Final = {
     ),
     "envoy.config.route.v3.VirtualHost": _support(
         "name domains routes include_request_attempt_count retry_policy per_request_buffer_limit_bytes "
-        f"request_body_buffer_limit {_HEADER_OPERATIONS}",
+        f"request_body_buffer_limit typed_per_filter_config {_HEADER_OPERATIONS}",
         virtual_clusters=_STATS,
         metadata=_UNREAD,
     ),
     "envoy.config.route.v3.Route": _support(
         "name match route redirect direct_response per_request_buffer_limit_bytes request_body_buffer_limit "
-        f"{_HEADER_OPERATIONS}",
+        f"typed_per_filter_config {_HEADER_OPERATIONS}",
         metadata=_UNREAD,
         decorator="nothing is traced",
         stat_prefix=_STATS,
@@ -247,7 +233,7 @@ _ROUTE: Final = {
         "clusters total_weight", runtime_key_prefix="no runtime"
     ),
     "envoy.config.route.v3.WeightedCluster.ClusterWeight": _support(
-        f"name weight metadata_match host_rewrite_literal {_HEADER_OPERATIONS}"
+        f"name weight metadata_match host_rewrite_literal typed_per_filter_config {_HEADER_OPERATIONS}"
     ),
     "envoy.config.route.v3.RetryPolicy": _support(
         "retry_on num_retries per_try_timeout retry_host_predicate host_selection_retry_max_attempts "
@@ -409,5 +395,6 @@ SUPPORTED: Final[Mapping[str, Support]] = {
     **_ENDPOINT,
     **_TLS,
     **_BOOTSTRAP,
+    **http_filters.TABLE,
 }
 """By the message's full name."""

@@ -93,14 +93,14 @@ def decode_header_operations(view: View) -> HeaderOperations:
 
 
 def _header_values(view: View, field: str) -> tuple[HeaderValue, ...]:
-    decoded = (_header_value(option) for option in view.each(field))
+    decoded = (decode_header_value(option) for option in view.each(field))
     return tuple(value for value in decoded if value is not None)
 
 
-def _header_value(option: View) -> HeaderValue | None:
+def decode_header_value(option: View) -> HeaderValue | None:
     """None for an empty value, which Envoy adds only when ``keep_empty_value`` says so."""
     header = option.get("header")
-    name = _header_name(header, "key", header.message.key)
+    name = decode_header_name(header, "key", header.message.key)
     value = _literal(header, header.message.value)
     if not value and not option.message.keep_empty_value:
         return None
@@ -130,10 +130,10 @@ def _literal(header: View, value: str) -> bytes:
 
 def _header_names(view: View, field: str) -> tuple[bytes, ...]:
     names = getattr(view.message, field)
-    return tuple(_header_name(view, f"{field}[{index}]", name) for index, name in enumerate(names))
+    return tuple(decode_header_name(view, f"{field}[{index}]", name) for index, name in enumerate(names))
 
 
-def _header_name(view: View, field: str, name: str) -> bytes:
+def decode_header_name(view: View, field: str, name: str) -> bytes:
     if name.startswith(":") or name.lower() == "host":
         raise view.error(f"{name!r}: a route's rewrites change :-prefixed headers and host, not this", field)
     if not _TOKEN.match(name):

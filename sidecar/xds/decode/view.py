@@ -1,34 +1,37 @@
-"""A message that was checked, together with where it stands: what every decoder reads through.
+"""A checked message and its path: all decoders read messages through it.
 
-A path is the one of the protobuf fields, as Envoy writes it:
+The path consists of protobuf field names, as Envoy writes it:
 ``filter_chains[1].filters[0].typed_config.route_config.virtual_hosts[0].routes[2].route.timeout``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
+from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from sidecar.errors import ConfigError
 from sidecar.xds.decode.rules import check_rules, join
-from sidecar.xds.decode.supported import SUPPORTED
-from sidecar.xds.decode.types import message_class
+from sidecar.xds.decode.support import SupportTable
 
 _MAX_DEPTH = 64
-# Envoy refuses what does not fit its millisecond timers; protobuf's own bound on durations is wider.
+# Envoy refuses durations that do not fit its millisecond timers; protobuf's own limit is higher.
 _MAX_DURATION_S = 2**31
 
 
 class View:
-    """Read-only. ``message`` is a protobuf message, whose generated classes carry no types."""
+    """Read-only. ``message`` is a protobuf message, whose generated classes carry no types. ``table``
+    declares the messages that are supported."""
 
-    __slots__ = ("message", "path")
+    __slots__ = ("message", "path", "table")
 
-    def __init__(self, message: Any, path: str = "") -> None:
+    def __init__(self, message: Any, table: SupportTable, path: str = "") -> None:
         self.message = message
+        self.table = table
         self.path = path
 
     def at(self, field: str) -> str:
@@ -42,8 +45,8 @@ class View:
         return bool(self.message.HasField(field))
 
     def get(self, field: str) -> View:
-        """A message inside this one; an empty one where it is not set."""
-        return View(getattr(self.message, field), self.at(field))
+        """A message inside this one; an empty one if the field is not set."""
+        return self._inside(getattr(self.message, field), self.at(field))
 
     def find(self, field: str) -> View | None:
         return self.get(field) if self.has(field) else None
@@ -52,10 +55,16 @@ class View:
         """The messages of a repeated field."""
         path = self.at(field)
         for index, message in enumerate(getattr(self.message, field)):
-            yield View(message, f"{path}[{index}]")
+            yield self._inside(message, f"{path}[{index}]")
+
+    def entries(self, field: str) -> Iterator[tuple[str, View]]:
+        """The messages of a map by their keys, in the order of the keys."""
+        messages = getattr(self.message, field)
+        for key in sorted(messages):
+            yield key, self._inside(messages[key], self.at(f"{field}[{key}]"))
 
     def which(self, oneof: str) -> str:
-        """The field of a oneof that is set; empty where none is."""
+        """The field of a oneof that is set; empty if none is."""
         return self.message.WhichOneof(oneof) or ""
 
     def wrapped(self, field: str, default: Any) -> Any:
@@ -63,7 +72,7 @@ class View:
         return getattr(self.message, field).value if self.message.HasField(field) else default
 
     def enum_name(self, field: str) -> str:
-        """The name of an enum's value, which the descriptor's rules have checked."""
+        """The name of an enum's value. Raises `ConfigError` for a number that the enum does not define."""
         descriptor = self.message.DESCRIPTOR.fields_by_name[field].enum_type
         number = getattr(self.message, field)
         value = descriptor.values_by_number.get(number)
@@ -72,7 +81,8 @@ class View:
         return str(value.name)
 
     def duration_s(self, field: str, default: float) -> float:
-        """Seconds of a ``google.protobuf.Duration``. Refuses negative and absurd ones, as Envoy does."""
+        """Seconds of a ``google.protobuf.Duration``. Raises `ConfigError` if it is negative or too long, as
+        Envoy does."""
         if not self.message.HasField(field):
             return default
         value = getattr(self.message, field)
@@ -80,33 +90,46 @@ class View:
         if value.seconds < 0 or value.nanos < 0:
             raise self.error(f"is {seconds:g} s, but must not be negative", field)
         if value.nanos > 999_999_999 or seconds > _MAX_DURATION_S:
-            raise self.error(f"is {seconds:g} s, which is no valid duration", field)
+            raise self.error(f"is {seconds:g} s, which is not a valid duration", field)
         return seconds
 
+    def full_name(self) -> str:
+        return str(self.message.DESCRIPTOR.full_name)
+
+    def packed_type(self, field: str) -> str:
+        """The full name of the type of a ``google.protobuf.Any``; empty if the field is not set."""
+        return type_name(getattr(self.message, field))
+
     def unpack(self, field: str, *allowed: str) -> View:
-        """The message in a ``google.protobuf.Any``, checked. ``allowed`` are full names of messages."""
-        return unpack(getattr(self.message, field), self.at(field), *allowed)
+        """The message in a ``google.protobuf.Any``, checked. ``allowed`` are full names of messages.
+        Raises `ConfigError` for another type, invalid bytes, and a message that `check` refuses."""
+        return self._unpack(getattr(self.message, field), self.at(field), allowed)
 
     def unpack_entry(self, field: str, key: str, *allowed: str) -> View:
-        """As `unpack`, for an entry of a map."""
-        return unpack(getattr(self.message, field)[key], self.at(f"{field}[{key}]"), *allowed)
+        """The same as `unpack`, for an entry of a map."""
+        return self._unpack(getattr(self.message, field)[key], self.at(f"{field}[{key}]"), allowed)
+
+    def _unpack(self, packed: Any, path: str, allowed: tuple[str, ...]) -> View:
+        name = type_name(packed)
+        if name not in allowed:
+            if not name:
+                raise ConfigError(path, "has no @type")
+            raise ConfigError(path, f"type {name} is not supported here; use {' or '.join(allowed)}")
+        message = message_class(name)()
+        try:
+            message.ParseFromString(packed.value)
+        except DecodeError:
+            raise ConfigError(path, f"is not a valid {name}") from None
+        check(message, self.table, path)
+        return self._inside(message, path)
+
+    def _inside(self, message: Any, path: str) -> View:
+        return type(self)(message, self.table, path)
 
 
-def unpack(packed: Any, path: str, *allowed: str) -> View:
-    """As `View.unpack`. Raises `ConfigError` for another type, for bytes that do not parse, and for whatever
-    `check` refuses."""
-    name = type_name(packed)
-    if name not in allowed:
-        if not name:
-            raise ConfigError(path, "has no @type")
-        raise ConfigError(path, f"type {name} is not supported here; use {' or '.join(allowed)}")
-    message = message_class(name)()
-    try:
-        message.ParseFromString(packed.value)
-    except DecodeError:
-        raise ConfigError(path, f"is not a valid {name}") from None
-    check(message, path)
-    return View(message, path)
+def message_class(full_name: str) -> Any:
+    """The generated class of a message whose module is imported. Raises ``KeyError`` for any other."""
+    return GetMessageClass(Default().FindMessageTypeByName(full_name))
 
 
 def type_name(packed: Any) -> str:
@@ -114,44 +137,37 @@ def type_name(packed: Any) -> str:
     return str(packed.type_url).rpartition("/")[2]
 
 
-def check(message: Message, path: str = "", depth: int = 0) -> None:
+def check(message: Message, table: SupportTable, path: str = "", depth: int = 0) -> None:
     """Raises `ConfigError` for a field that breaks a rule of its descriptor, is unknown, or not supported."""
     if depth > _MAX_DEPTH:
         raise ConfigError(path, "is nested too deeply")
     check_rules(message, path)
     name = message.DESCRIPTOR.full_name
-    support = SUPPORTED.get(name)
+    support = table.get(name)
     if support is None:
         raise ConfigError(path, f"{name} is not supported")
     unknown = UnknownFieldSet(message)
     if len(unknown):
         raise ConfigError(path, f"{name} has an unknown field, number {unknown[0].field_number}")
     for field, value in message.ListFields():
-        if field.name in support.ignored:
+        if field.name in support.without_effect:
             continue
         if field.name not in support.fields:
             raise ConfigError(join(path, field.name), "is not supported")
         if field.message_type is not None:
-            _check_inside(field, value, join(path, field.name), depth + 1)
+            _check_inside(field, value, table, join(path, field.name), depth + 1)
 
 
-def _check_inside(field: Any, value: Any, path: str, depth: int) -> None:
-    if field.message_type.file.package == "google.protobuf":
-        return  # well-known types; an Any is checked when it is unpacked
-    if field.message_type.GetOptions().map_entry:
-        return  # maps of supported messages hold well-known types alone
-    if field.is_repeated:
-        for index, item in enumerate(value):
-            check(item, f"{path}[{index}]", depth)
+def _check_inside(field: Any, value: Any, table: SupportTable, path: str, depth: int) -> None:
+    inner = field.message_type
+    if inner.GetOptions().map_entry:
+        inner = inner.fields_by_name["value"].message_type
+        items = [(f"{path}[{key}]", value[key]) for key in sorted(value)] if inner is not None else []
+    elif field.is_repeated:
+        items = [(f"{path}[{index}]", item) for index, item in enumerate(value)]
     else:
-        check(value, path, depth)
-
-
-def ignored_fields(message: Message) -> Mapping[str, str]:
-    """The fields that are set in this very message and have no effect, with the reason."""
-    support = SUPPORTED[message.DESCRIPTOR.full_name]
-    return {
-        field.name: support.ignored[field.name]
-        for field, _ in message.ListFields()
-        if field.name in support.ignored
-    }
+        items = [(path, value)]
+    if inner is None or inner.file.package == "google.protobuf":
+        return  # well-known types; an Any is checked when it is unpacked
+    for item_path, item in items:
+        check(item, table, item_path, depth)

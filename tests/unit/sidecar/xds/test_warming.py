@@ -19,9 +19,11 @@ from tests.support.envoy_config import (
     load_assignment,
     rds,
     route_configuration,
+    router,
     static_cluster,
     tcp_proxy,
 )
+from tests.support.http_filters import HEALTH_CHECK, http_filter
 
 CLUSTER, ENDPOINT = type_urls.CLUSTER, type_urls.ENDPOINT
 LISTENER, ROUTE = type_urls.LISTENER, type_urls.ROUTE
@@ -195,3 +197,26 @@ def test_nothing_is_published_when_nothing_changed(world: World) -> None:
     assert world.warming.candidate(world.now) is None
     world.put(CLUSTER, static_cluster("a"))
     assert world.warming.candidate(world.now) is None
+
+
+def test_a_listener_waits_for_the_clusters_of_its_http_filters(world: World) -> None:
+    health = http_filter(
+        "health", HEALTH_CHECK, pass_through_mode=False, cluster_min_healthy_percentages={"e": {"value": 1}}
+    )
+    manager = http_connection_manager(route_config=route_configuration(), http_filters=[health, router()])
+    world.put(CLUSTER, static_cluster("a"))
+    world.put(CLUSTER, eds_cluster("e"))
+    world.put(LISTENER, listener("l", manager))
+    assert not world.publish().listeners
+    world.put(ENDPOINT, load_assignment("e", 1))
+    assert "l" in world.publish().listeners
+
+
+def test_a_listener_does_not_wait_for_a_filters_cluster_that_does_not_exist(world: World) -> None:
+    health = http_filter(
+        "health", HEALTH_CHECK, pass_through_mode=False, cluster_min_healthy_percentages={"e": {"value": 1}}
+    )
+    manager = http_connection_manager(route_config=route_configuration(), http_filters=[health, router()])
+    world.put(CLUSTER, static_cluster("a"))
+    world.put(LISTENER, listener("l", manager))
+    assert "l" in world.publish().listeners

@@ -1,0 +1,17 @@
+"""``envoy.extensions.filters.http.router.v3.Router``."""
+
+from __future__ import annotations
+
+from envoy.extensions.filters.http.router.v3 import router_pb2
+
+from sidecar.config.http_filters import RouterConfig
+from sidecar.xds.decode.http_filters.decoder import HttpFilterDecoder
+from sidecar.xds.decode.support import NO_TRACING, STATISTICS_ONLY, support
+
+_ROUTER = router_pb2.Router.DESCRIPTOR.full_name
+
+DECODER = HttpFilterDecoder(
+    type_name=_ROUTER,
+    table={_ROUTER: support(dynamic_stats=STATISTICS_ONLY, start_child_span=NO_TRACING)},
+    decode=lambda _: RouterConfig(),
+)
