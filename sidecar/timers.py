@@ -6,12 +6,29 @@ import asyncio
 import heapq
 import math
 from collections.abc import Callable
+from typing import Any, Protocol
 
-TICK_S = 0.01
+# A power of two, so that a multiple of it is an exact float.
+TICK_S = 1 / 128
+
+
+class Scheduled(Protocol):
+    def cancel(self) -> None: ...
+
+
+class TimerLoop(Protocol):
+    """The part of an event loop that timers need. Tests pass a loop whose time they control."""
+
+    def time(self) -> float:
+        """In seconds, from an arbitrary start; never goes back."""
+
+    def call_at(self, when: float, callback: Callable[[], object], /) -> Scheduled: ...
+
+    def call_exception_handler(self, context: dict[str, Any], /) -> None: ...
 
 
 class Timer:
-    """A deadline that was set, for `at_s` of the timers' clock. `cancel` may be called at any time, and more
+    """A pending deadline; `at_s` is a time of the timers' clock. `cancel` may be called at any time, and more
     than once."""
 
     __slots__ = ("_slot", "at_s", "callback")
@@ -26,17 +43,19 @@ class Timer:
 
 
 class Timers:
-    """Deadlines in slots of `TICK_S`: each is called within a tick after its time, never before."""
+    """Deadlines in slots of `TICK_S`: each callback runs within one tick after its deadline, never before."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop = loop
+    __slots__ = ("_handle", "_loop", "_next_tick", "_slots", "_ticks")
+
+    def __init__(self, loop: TimerLoop) -> None:
+        self._loop = loop
         self._slots: dict[int, set[Timer]] = {}
         self._ticks: list[int] = []
-        self._handle: asyncio.TimerHandle | None = None
+        self._handle: Scheduled | None = None
         self._next_tick = 0
 
     def after(self, delay_s: float, callback: Callable[[], None]) -> Timer:
-        at_s = self.loop.time() + delay_s
+        at_s = self._loop.time() + delay_s
         tick = math.ceil(at_s / TICK_S)
         slot = self._slots.get(tick)
         if slot is None:
@@ -49,8 +68,13 @@ class Timers:
         return timer
 
     def now_s(self) -> float:
-        """Of the clock that the deadlines are measured by."""
-        return self.loop.time()
+        """The current time of the clock that measures the deadlines."""
+        return self._loop.time()
+
+    @property
+    def pending(self) -> int:
+        """The number of deadlines that are neither reached nor cancelled."""
+        return sum(len(slot) for slot in self._slots.values())
 
     async def sleep(self, delay_s: float) -> None:
         slept = asyncio.Event()
@@ -64,25 +88,26 @@ class Timers:
         if self._handle is not None:
             self._handle.cancel()
         self._next_tick = self._ticks[0]
-        self._handle = self.loop.call_at(self._next_tick * TICK_S, self._fire)
+        self._handle = self._loop.call_at(self._next_tick * TICK_S, self._fire)
 
     def _fire(self) -> None:
         self._handle = None
-        now_tick = math.floor(self.loop.time() / TICK_S)
+        now_tick = math.floor(self._loop.time() / TICK_S)
         while self._ticks and self._ticks[0] <= now_tick:
             slot = self._slots.pop(heapq.heappop(self._ticks))
             while slot:  # a callback may cancel another timer of the same slot
                 timer = slot.pop()
                 try:
                     timer.callback()
-                except Exception as error:  # a fault of one owner's must not cost the others their deadlines
-                    self.loop.call_exception_handler(
+                except Exception as error:  # an error in one callback must not delay the other deadlines
+                    self._loop.call_exception_handler(
                         {"message": "a timer's callback failed", "exception": error}
                     )
         if self._ticks:
             self._schedule()
 
     def close(self) -> None:
+        """Cancels every timer."""
         if self._handle is not None:
             self._handle.cancel()
             self._handle = None

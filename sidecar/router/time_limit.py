@@ -44,7 +44,7 @@ class TimeLimit:
         self.expires_s: float | None = None
 
     def __enter__(self) -> TimeLimit:
-        task = self._task = asyncio.current_task(self._timers.loop)
+        task = self._task = asyncio.current_task()
         assert task is not None
         self._cancelling = task.cancelling()
         if not self._deferred:

@@ -21,7 +21,6 @@ from sidecar.observability.stats import TcpProxyStats
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 from sidecar.timers import Timers
 from sidecar.transport.tls import TlsTransport
-from tests.support.http1 import Clock, FakeTimers
 from tests.support.listening import eventually
 from tests.support.stream_peer import (
     END,
@@ -31,6 +30,7 @@ from tests.support.stream_peer import (
     StreamPeer,
     connect_stream,
 )
+from tests.support.virtual_time import VirtualTime
 
 pytestmark = pytest.mark.asyncio(loop_factories=["uvloop"])
 
@@ -88,11 +88,12 @@ class Recorder:
 
 class Proxy:
     def __init__(
-        self, config: TcpProxy, clusters: dict[str, FakeCluster], clock: Clock | None = None
+        self, config: TcpProxy, clusters: dict[str, FakeCluster], time: VirtualTime | None = None
     ) -> None:
-        """Time passes by itself unless a clock is given."""
+        """Time passes by itself unless a virtual time is given."""
         loop = asyncio.get_running_loop()
-        self.timers = Timers(loop) if clock is None else FakeTimers(clock)
+        self.time = time
+        self.timers = Timers(time or loop)
         self.observer = Recorder()
         self.stats = TcpProxyStats()
         self.clusters = clusters
@@ -100,7 +101,7 @@ class Proxy:
             find_cluster=self._find_cluster,
             timers=self.timers,
             observer=self.observer,
-            clock=clock or loop.time,
+            clock=(time or loop).time,
             rng=random.Random(1),
         )
         self.handler = TcpProxyHandler(config, self.stats, services)
@@ -347,7 +348,7 @@ class Stretch:
 
     def pass_time(self, seconds: int) -> None:
         for _ in range(seconds):
-            self.proxy.timers.advance(1)
+            self.proxy.time.advance(1)
 
 
 @asynccontextmanager
@@ -363,7 +364,7 @@ async def stretch(client_tls: bool, host_tls: bool) -> AsyncIterator[Stretch]:
     cluster.send_buffer_bytes = SMALL_BUFFER_BYTES
     config = TcpProxy(stat_prefix="tcp", clusters=(WeightedCluster(name="db"),))
     made = Stretch()
-    made.proxy = Proxy(config, {"db": cluster}, Clock())
+    made.proxy = Proxy(config, {"db": cluster}, VirtualTime())
     await made.proxy.start(serving if client_tls else None, send_buffer_bytes=SMALL_BUFFER_BYTES)
     accepted = host.accept(receive_buffer_bytes=SMALL_BUFFER_BYTES)
     try:

@@ -1,11 +1,10 @@
-"""HTTP/1.1 connections without sockets: a transport that remembers, a clock that is set, small services."""
+"""HTTP/1.1 connections without sockets: a fake transport, virtual time, and small services."""
 
 from __future__ import annotations
 
 import asyncio
 import socket
 import struct
-from collections.abc import Callable
 from typing import Any
 
 from sidecar.config.endpoint import SocketAddress
@@ -19,50 +18,11 @@ from sidecar.observability.stats import HttpConnectionManagerStats
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 from sidecar.timers import Timers
 from tests.support.bodies import read_all
+from tests.support.virtual_time import VirtualTime
 
 CLIENT = DownstreamConnection(
     id=1, remote_address=SocketAddress("10.0.0.9", 40000), local_address=SocketAddress("10.0.0.1", 15006)
 )
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-class FakeTimers(Timers):
-    """Deadlines that pass when a test says so: `advance` moves the clock, and calls what is due."""
-
-    def __init__(self, clock: Clock) -> None:
-        self.clock = clock
-        self.due: list[tuple[float, Any]] = []
-
-    def after(self, delay_s: float, callback: Callable[[], None]) -> Any:
-        timer = _FakeTimer(self, callback)
-        self.due.append((self.clock.now + delay_s, timer))
-        return timer
-
-    def now_s(self) -> float:
-        return self.clock.now
-
-    def advance(self, seconds: float) -> None:
-        self.clock.now += seconds
-        for at, timer in sorted(self.due, key=lambda entry: entry[0]):
-            if at <= self.clock.now and (at, timer) in self.due:
-                self.due.remove((at, timer))
-                timer.callback()
-
-
-class _FakeTimer:
-    def __init__(self, timers: FakeTimers, callback: Callable[[], None]) -> None:
-        self._timers = timers
-        self.callback = callback
-
-    def cancel(self) -> None:
-        self._timers.due = [entry for entry in self._timers.due if entry[1] is not self]
 
 
 class FakeTransport(asyncio.Transport):
@@ -151,8 +111,7 @@ class Server:
     """A server connection over a fake transport, its manager, and the ends that it reported."""
 
     def __init__(self, service: Service, connection: DownstreamConnection = CLIENT, **config: Any) -> None:
-        self.clock = Clock()
-        self.timers = FakeTimers(self.clock)
+        self.time = VirtualTime()
         self.stats = HttpConnectionManagerStats()
         self.ended: list[tuple[Request, Response | None]] = []
         self.manager = ConnectionManager(
@@ -160,8 +119,8 @@ class Server:
             service,
             self.stats,
             codec=Http1ServerConnection,
-            timers=self.timers,
-            clock=self.clock,
+            timers=Timers(self.time),
+            clock=self.time.time,
             on_complete=(lambda request, response: self.ended.append((request, response)),),
         )
         self.protocol = self.manager.protocol(connection)

@@ -2,57 +2,63 @@ from __future__ import annotations
 
 import asyncio
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from sidecar.timers import TICK_S, Timers
+from tests.support.virtual_time import VirtualTime
 
 
-async def test_a_timer_is_called_after_its_delay_never_before() -> None:
-    loop = asyncio.get_running_loop()
-    timers, fired = Timers(loop), loop.create_future()
-    start_s = loop.time()
-    timers.after(0.03, lambda: fired.set_result(loop.time()))
-    assert await fired - start_s >= 0.03
+@given(st.lists(st.floats(0, 10), min_size=1))
+def test_each_timer_is_called_once_within_a_tick_after_its_deadline(delays_s: list[float]) -> None:
+    time, late_s = VirtualTime(), []
+    timers = Timers(time)
+    for delay_s in delays_s:
+        timers.after(delay_s, lambda at_s=time.now + delay_s: late_s.append(time.now - at_s))
+    time.advance(10 + TICK_S)
+    assert len(late_s) == len(delays_s)
+    assert all(0 <= late < TICK_S for late in late_s)
+    assert timers.pending == 0
 
 
-async def test_timers_fire_in_the_order_of_their_deadlines() -> None:
-    timers, order, done = Timers(asyncio.get_running_loop()), [], asyncio.Event()
-    timers.after(5 * TICK_S, done.set)
+def test_timers_fire_in_the_order_of_their_deadlines() -> None:
+    time, order = VirtualTime(), []
+    timers = Timers(time)
     timers.after(3 * TICK_S, lambda: order.append("later"))
     timers.after(TICK_S, lambda: order.append("sooner"))
-    await asyncio.wait_for(done.wait(), 5)
+    time.advance(3 * TICK_S)
     assert order == ["sooner", "later"]
 
 
-async def test_a_cancelled_timer_is_never_called_and_costs_no_memory() -> None:
-    timers, called, done = Timers(asyncio.get_running_loop()), [], asyncio.Event()
+def test_a_cancelled_timer_is_never_called_and_costs_no_memory() -> None:
+    time, called = VirtualTime(), []
+    timers = Timers(time)
     for _ in range(1000):
         timers.after(TICK_S, lambda: called.append(1)).cancel()
-    timers.after(2 * TICK_S, done.set)
-    assert sum(len(slot) for slot in timers._slots.values()) == 1
-    await asyncio.wait_for(done.wait(), 5)
+    assert timers.pending == 0
+    time.advance(1)
     assert not called
 
 
-async def test_a_callback_that_fails_costs_the_others_nothing() -> None:
-    loop = asyncio.get_running_loop()
-    timers, called, done, reported = Timers(loop), [], asyncio.Event(), []
-    loop.set_exception_handler(lambda _, context: reported.append(context["exception"]))
+def test_a_failing_callback_does_not_stop_the_others() -> None:
+    time, called = VirtualTime(), []
+    timers = Timers(time)
 
     def fail() -> None:
-        raise ValueError("a fault")
+        raise ValueError("an error")
 
     for delay_s in (TICK_S, 2 * TICK_S):
         timers.after(delay_s, fail)
         timers.after(delay_s, lambda: called.append(1))
         timers.after(delay_s, fail)
-    timers.after(3 * TICK_S, done.set)
-    await asyncio.wait_for(done.wait(), 5)
+    time.advance(1)
     assert called == [1, 1]
-    assert [str(error) for error in reported] == ["a fault"] * 4
+    assert [str(error) for error in time.errors] == ["an error"] * 4
 
 
-async def test_a_callback_may_cancel_a_timer_of_its_own_slot() -> None:
-    timers, called, done = Timers(asyncio.get_running_loop()), [], asyncio.Event()
-    pair = []
+def test_a_callback_may_cancel_a_timer_of_its_own_slot() -> None:
+    time, called, pair = VirtualTime(), [], []
+    timers = Timers(time)
 
     def first_wins(name: str) -> None:
         called.append(name)
@@ -61,22 +67,29 @@ async def test_a_callback_may_cancel_a_timer_of_its_own_slot() -> None:
 
     pair.append(timers.after(TICK_S, lambda: first_wins("a")))
     pair.append(timers.after(TICK_S, lambda: first_wins("b")))
-    timers.after(4 * TICK_S, done.set)
-    await asyncio.wait_for(done.wait(), 5)
+    time.advance(1)
     assert len(called) == 1
 
 
-async def test_a_callback_may_set_the_next_timer() -> None:
-    timers, done = Timers(asyncio.get_running_loop()), asyncio.Event()
-    timers.after(0, lambda: timers.after(0, done.set))
-    await asyncio.wait_for(done.wait(), 5)
+def test_a_callback_may_set_the_next_timer() -> None:
+    time, called = VirtualTime(), []
+    timers = Timers(time)
+    timers.after(0, lambda: timers.after(0, lambda: called.append(1)))
+    time.advance(2 * TICK_S)
+    assert called == [1]
 
 
-async def test_nothing_fires_after_close() -> None:
-    loop = asyncio.get_running_loop()
-    timers, called, done = Timers(loop), [], asyncio.Event()
+def test_nothing_fires_after_close() -> None:
+    time, called = VirtualTime(), []
+    timers = Timers(time)
     timers.after(0, lambda: called.append(1))
     timers.close()
-    loop.call_later(5 * TICK_S, done.set)
-    await asyncio.wait_for(done.wait(), 5)
+    time.advance(1)
     assert not called
+
+
+async def test_an_event_loop_drives_the_timers() -> None:
+    loop = asyncio.get_running_loop()
+    timers, start_s = Timers(loop), loop.time()
+    await asyncio.wait_for(timers.sleep(0.03), 5)
+    assert loop.time() - start_s >= 0.03

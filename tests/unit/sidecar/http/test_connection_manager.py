@@ -23,8 +23,10 @@ from sidecar.http.h1.server import Http1ServerConnection
 from sidecar.http.headers import Headers
 from sidecar.http.message import Request, Response
 from sidecar.observability.stats import HttpConnectionManagerStats
-from tests.support.http1 import Clock, FakeTimers, Server, response
+from sidecar.timers import Timers
+from tests.support.http1 import Server, response
 from tests.support.requests import make_request
+from tests.support.virtual_time import VirtualTime
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 CONSTANT: Headers = [(b"server", b"app"), (b"x-envoy-upstream-service-time", b"9"), (b"x-a", b"b")]
@@ -128,7 +130,7 @@ async def test_path_is_normalized_before_the_stack_sees_it() -> None:
 
 async def test_end_of_a_request_is_counted_and_reported_once() -> None:
     async def service(request: Request) -> Response:
-        server.clock.now += 0.25
+        server.time.now += 0.25
         return response(b"hello", status=int(request.path[1:]))
 
     server = Server(service)
@@ -177,7 +179,7 @@ async def test_a_failure_counts_once_whoever_answers_it(
         service,
         HttpConnectionManagerStats(),
         codec=Http1ServerConnection,
-        timers=FakeTimers(Clock()),
+        timers=Timers(VirtualTime()),
     )
     await manager.handle(make_request())
     counted = [name for name, value in manager.stats.items() if value == 1]

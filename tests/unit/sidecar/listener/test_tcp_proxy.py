@@ -13,8 +13,9 @@ from sidecar.config.route import WeightedCluster
 from sidecar.listener.tcp_proxy import TcpProxyHandler, TcpProxyServices
 from sidecar.observability.stats import TcpProxyStats
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
-from tests.support.http1 import Clock, FakeTimers
+from sidecar.timers import Timers
 from tests.support.listening import eventually
+from tests.support.virtual_time import VirtualTime
 
 HERE = SocketAddress("127.0.0.1", 1)
 
@@ -79,8 +80,8 @@ class Fixture:
     """A session whose host is reached at once."""
 
     def __init__(self, *, idle_timeout_s: float = 3600) -> None:
-        self.clock = Clock()
-        self.timers = FakeTimers(self.clock)
+        self.time = VirtualTime()
+        self.timers = Timers(self.time)
         self.client = FakeTransport()
         self.host = FakeTransport()
         self.released = 0
@@ -91,7 +92,7 @@ class Fixture:
             find_cluster=lambda name: self,
             timers=self.timers,
             observer=self,
-            clock=self.clock,
+            clock=self.time.time,
             rng=random.Random(1),
         )
         config = TcpProxy(
@@ -127,7 +128,7 @@ class Fixture:
 
     def pass_time(self, seconds: int) -> None:
         for _ in range(seconds):
-            self.timers.advance(1)
+            self.time.advance(1)
 
 
 @pytest.fixture
@@ -225,7 +226,7 @@ async def test_without_an_idle_timeout_a_tail_waits_for_ever() -> None:
     session = Fixture(idle_timeout_s=0)
     await session.start()
     await end_both(session)
-    session.timers.advance(1_000_000)
+    session.time.advance(1_000_000)
     assert not session.client.aborted
 
 
@@ -314,4 +315,4 @@ async def test_bytes_are_reported_while_the_connection_is_open(session: Fixture)
     session.handler.close()
     assert (stats.downstream_cx_rx_bytes_total, stats.downstream_cx_tx_bytes_total) == (8, 17)
     session.pass_time(5)
-    assert session.timers.due == [], "nothing is left to report"
+    assert session.timers.pending == 0, "nothing is left to report"

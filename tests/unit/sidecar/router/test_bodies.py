@@ -10,7 +10,7 @@ from sidecar.router.bodies import CountedBody, ReplayableBody
 from sidecar.timers import Timers
 from tests.support.bodies import read_all
 from tests.support.held import let_go
-from tests.support.http1 import Clock, FakeTimers
+from tests.support.virtual_time import VirtualTime
 
 
 class Codec:
@@ -145,32 +145,35 @@ class TestCountedBody:
         timers.close()
 
     async def test_a_body_that_has_all_come_in_time_may_be_read_later(self) -> None:
-        timers = FakeTimers(Clock())
+        time = VirtualTime()
+        timers = Timers(time)
         source = BodyStream()
         body = CountedBody(source, lambda: None, timers, timers.now_s() + 1)
         source.feed(b"ab")
         source.feed_end()
-        timers.advance(2)
+        time.advance(2)
         assert await read_all(body) == b"ab"
 
     async def test_the_timeout_is_set_once_and_ends_with_the_body(self) -> None:
-        timers = FakeTimers(Clock())
+        time = VirtualTime()
+        timers = Timers(time)
         source = BodyStream()
         body = CountedBody(source, lambda: None, timers, timers.now_s() + 1)
         for _ in range(3):
             source.feed(b"a")
             await body.read()
-            assert len(timers.due) == 1
+            assert timers.pending == 1
         source.feed_end()
         await read_all(body)
-        assert timers.due == []
+        assert timers.pending == 0
 
     async def test_a_body_that_comes_too_slowly_is_given_up_even_if_nobody_reads_it(self) -> None:
-        timers, codec = FakeTimers(Clock()), Codec()
+        time, codec = VirtualTime(), Codec()
+        timers = Timers(time)
         source = BodyStream(codec)
         body = CountedBody(source, lambda: None, timers, timers.now_s() + 1)
         source.feed(b"ab")
-        timers.advance(1)
+        time.advance(1)
         assert codec.abandoned == 1
         with pytest.raises(UpstreamTimeoutError):
             await body.read()

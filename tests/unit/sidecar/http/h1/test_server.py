@@ -139,7 +139,7 @@ async def test_malformed_request_gets_400_and_a_closed_connection() -> None:
     assert body_of(answer) == b"Bad Request: no Host"
     assert fields_of(answer)[b"connection"] == b"close"
     assert server.transport.eof_written
-    server.timers.advance(LINGER_S)
+    server.time.advance(LINGER_S)
     assert server.transport.closed
     assert server.stats.downstream_cx_protocol_error == 1
     assert server.stats.downstream_rq_4xx == 1
@@ -439,7 +439,7 @@ async def test_answer_before_the_end_of_the_upload_closes_gently() -> None:
     assert server.transport.eof_written
     assert not server.transport.closed
     await server.exchange(b"x" * 95)
-    server.timers.advance(LINGER_S)
+    server.time.advance(LINGER_S)
     assert server.transport.closed
 
 
@@ -458,10 +458,10 @@ async def test_error_of_the_stack_is_a_local_reply() -> None:
 async def test_client_that_is_at_fault_has_the_configured_time_to_read_the_reply(seconds: float) -> None:
     server = Server(hello, delayed_close_timeout_s=seconds)
     assert status_of(await server.exchange(b"nonsense\r\n\r\n")) == 400
-    server.timers.advance(seconds - 0.125)
+    server.time.advance(seconds - 0.125)
     await settle()
     assert not server.transport.closed
-    server.timers.advance(0.125)
+    server.time.advance(0.125)
     await settle()
     assert server.transport.closed
 
@@ -476,9 +476,9 @@ async def test_without_such_a_time_a_slow_client_is_waited_for_as_long_as_it_may
     server = Server(hello, delayed_close_timeout_s=0.0, idle_timeout_s=60.0)
     server.transport.unflushed_bytes = 100
     await server.exchange(b"nonsense\r\n\r\n")
-    server.timers.advance(59.0)
+    server.time.advance(59.0)
     assert not server.transport.aborted
-    server.timers.advance(1.0)
+    server.time.advance(1.0)
     assert server.transport.aborted
 
 
@@ -517,10 +517,10 @@ async def test_fault_of_ours_is_500_and_a_traceback_in_the_log(caplog: pytest.Lo
 async def test_slow_head_gets_408() -> None:
     server = Server(hello, request_headers_timeout_s=10.0)
     await server.exchange(b"GET / HT")
-    server.timers.advance(5)
+    server.time.advance(5)
     await server.exchange(b"TP/1.1\r\n")
     assert server.transport.take() == b""
-    server.timers.advance(5)
+    server.time.advance(5)
     answer = server.transport.take()
     assert status_of(answer) == 408
     assert server.transport.eof_written
@@ -531,41 +531,41 @@ async def test_slow_head_gets_408() -> None:
 async def test_slow_head_on_a_kept_connection_gets_408() -> None:
     server = Server(hello, request_headers_timeout_s=10.0)
     await server.exchange(GET)
-    server.timers.advance(100)
+    server.time.advance(100)
     await server.exchange(b"GET")
     for _ in range(10):
-        server.timers.advance(1)
+        server.time.advance(1)
         await server.exchange(b" ")
-    server.timers.advance(1)
+    server.time.advance(1)
     assert server.transport.eof_written
 
 
 @pytest.mark.parametrize("before", [b"", b"\r\n", b"\r\n\r\n"])  # RFC 9112 2.2: empty lines are no request
 async def test_connection_that_was_opened_before_it_is_needed_is_idle(before: bytes) -> None:
     server = Server(hello, request_headers_timeout_s=10.0, idle_timeout_s=60.0)
-    server.timers.advance(12)
+    server.time.advance(12)
     await server.exchange(before)
-    server.timers.advance(12)
+    server.time.advance(12)
     assert body_of(await server.exchange(GET)) == b"hello /"
 
 
 async def test_time_for_the_head_starts_with_its_first_byte() -> None:
     server = Server(hello, request_headers_timeout_s=10.0, idle_timeout_s=60.0)
-    server.timers.advance(12)
+    server.time.advance(12)
     await server.exchange(b"G")
-    server.timers.advance(9)
+    server.time.advance(9)
     assert server.transport.take() == b""
-    server.timers.advance(1)
+    server.time.advance(1)
     assert status_of(server.transport.take()) == 408
 
 
 @pytest.mark.parametrize("said", [b"", b"\r\n"])
 async def test_client_that_never_sends_a_request_is_closed_as_idle(said: bytes) -> None:
     server = Server(hello, request_headers_timeout_s=10.0, idle_timeout_s=60.0)
-    server.timers.advance(59)
+    server.time.advance(59)
     await server.exchange(said)
     assert not server.transport.closed
-    server.timers.advance(1)
+    server.time.advance(1)
     assert server.transport.closed
     assert server.transport.written == b""
     assert server.stats.downstream_cx_idle_timeout == 1
@@ -574,10 +574,10 @@ async def test_client_that_never_sends_a_request_is_closed_as_idle(said: bytes) 
 async def test_idle_connection_is_closed() -> None:
     server = Server(hello, idle_timeout_s=60.0)
     for _ in range(3):
-        server.timers.advance(59)
+        server.time.advance(59)
         await server.exchange(GET)
     assert not server.transport.closed
-    server.timers.advance(60)
+    server.time.advance(60)
     assert server.transport.closed
     assert server.stats.downstream_cx_idle_timeout == 1
 
@@ -616,7 +616,7 @@ async def test_stream_where_nothing_moves_is_given_up(
     server = Server(service, stream_idle_timeout_s=30.0)
     for data in reads:
         await server.exchange(data)
-    server.timers.advance(30)
+    server.time.advance(30)
     await settle()
     assert status_of(server.transport.take()) == status
     assert held.cancelled == len(held.requests)
@@ -635,11 +635,11 @@ async def test_stream_that_moves_is_not_idle() -> None:
     server = Server(service, stream_idle_timeout_s=30.0)
     await server.exchange(GET)
     for _ in range(5):
-        server.timers.advance(29)
+        server.time.advance(29)
         body.feed(b"x")
         await settle()
     assert not server.transport.closed
-    server.timers.advance(30)
+    server.time.advance(30)
     await settle()
     assert server.transport.closed
     assert server.info.flags == "SI"
@@ -654,9 +654,9 @@ async def test_idle_limit_of_one_request_is_not_that_of_the_next() -> None:
     server = Server(service, stream_idle_timeout_s=30.0)
     await server.exchange(GET)
     await server.exchange(b"GET / HT")
-    server.timers.advance(2)
+    server.time.advance(2)
     assert server.transport.take() == b""
-    server.timers.advance(28)
+    server.time.advance(28)
     assert status_of(server.transport.take()) == 408
 
 
@@ -664,9 +664,9 @@ async def test_request_that_takes_too_long_to_arrive_gets_408() -> None:
     service = Held()
     server = Server(service, request_timeout_s=5.0)
     await server.exchange(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\n")
-    server.timers.advance(4)
+    server.time.advance(4)
     await server.exchange(b"he")
-    server.timers.advance(1)
+    server.time.advance(1)
     await settle()
     assert status_of(server.transport.take()) == 408
     assert service.cancelled == 1
@@ -678,7 +678,7 @@ async def test_request_timeout_ends_with_the_request() -> None:
     server = Server(service, request_timeout_s=5.0)
     await server.exchange(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\n\r\n")
     await server.exchange(b"hello")
-    server.timers.advance(10)
+    server.time.advance(10)
     await settle()
     assert service.cancelled == 0
     assert server.transport.take() == b""
@@ -691,7 +691,7 @@ async def test_drain_gives_an_idle_connection_time_for_a_request_that_is_on_its_
     service = Held()
     server = Server(service, drain_timeout_s=5.0)
     server.manager.drain()
-    server.timers.advance(4)
+    server.time.advance(4)
     assert not server.transport.closed
     await server.exchange(GET)
     service.answers[0].set_result(response(b"late"))
@@ -703,7 +703,7 @@ async def test_drain_gives_an_idle_connection_time_for_a_request_that_is_on_its_
 async def test_drain_closes_a_connection_that_stays_idle() -> None:
     server = Server(Held(), drain_timeout_s=5.0)
     server.manager.drain()
-    server.timers.advance(5)
+    server.time.advance(5)
     assert server.transport.closed
     assert server.stats.downstream_cx_drain_close == 1
 
@@ -712,7 +712,7 @@ async def test_connection_that_is_accepted_while_draining_does_not_stay_for_the_
     server = Server(hello, drain_timeout_s=5.0, idle_timeout_s=3600.0)
     server.manager.drain()
     late = FakeTransport(server.manager.protocol(CLIENT))
-    server.timers.advance(5)
+    server.time.advance(5)
     assert late.closed
 
 
@@ -810,7 +810,7 @@ async def test_client_of_a_tunnel_that_is_idle_after_the_upstreams_end_is_cut() 
     await server.exchange(UPGRADE)
     body.feed_end()
     await settle()
-    server.timers.advance(30)
+    server.time.advance(30)
     await settle()
     assert server.transport.was_reset
     up = requests[0].body
@@ -871,7 +871,7 @@ async def test_idle_tunnel_is_cut() -> None:
     body, requests = BodyStream(), list[Request]()
     server = Server(tunnel(body, requests), stream_idle_timeout_s=30.0)
     await server.exchange(UPGRADE)
-    server.timers.advance(30)
+    server.time.advance(30)
     await settle()
     assert server.transport.was_reset
     assert server.stats.downstream_rq_active == 0
@@ -886,13 +886,13 @@ async def test_an_answer_that_closes_waits_for_a_client_that_pauses() -> None:
     await settle()
     assert server.transport.closed, "nothing more is read or written"
     for _ in range(13):
-        server.timers.advance(1)
+        server.time.advance(1)
     assert not server.transport.aborted
     server.transport.unflushed_bytes = 3000
     for _ in range(59):
-        server.timers.advance(1)
+        server.time.advance(1)
     assert not server.transport.aborted, "it has taken some meanwhile"
-    server.timers.advance(2)
+    server.time.advance(2)
     await settle()
     assert server.transport.was_reset
     assert server.stats.downstream_cx_active == 0
@@ -902,12 +902,12 @@ async def test_closing_an_idle_connection_waits_for_a_client_that_reads() -> Non
     server = Server(hello, idle_timeout_s=60)
     await server.exchange(GET)
     server.transport.unflushed_bytes = 5000
-    server.timers.advance(61)
+    server.time.advance(60)
     assert server.transport.closed
     for _ in range(59):
-        server.timers.advance(1)
+        server.time.advance(1)
     assert not server.transport.aborted
-    server.timers.advance(2)
+    server.time.advance(2)
     await settle()
     assert server.transport.was_reset
     assert server.stats.downstream_cx_active == 0
@@ -932,9 +932,9 @@ async def test_client_that_has_ended_is_not_waited_for_for_ever() -> None:
     await settle()
     server.transport.receive_eof()
     for _ in range(59):
-        server.timers.advance(1)
+        server.time.advance(1)
     assert not server.transport.aborted
-    server.timers.advance(2)
+    server.time.advance(2)
     await settle()
     assert server.transport.was_reset
     assert server.stats.downstream_cx_active == 0
@@ -944,7 +944,7 @@ async def test_client_that_stops_reading_its_answer_is_reset() -> None:
     server = Server(hello, stream_idle_timeout_s=10)
     server.protocol.pause_writing()
     server.transport.unflushed_bytes = len(await server.exchange(GET))
-    server.timers.advance(10)
+    server.time.advance(10)
     await settle()
     assert server.stats.downstream_rq_active == 0
     assert server.transport.was_reset
@@ -957,10 +957,10 @@ async def test_client_that_reads_its_answer_slowly_is_not_given_up() -> None:
     server.transport.unflushed_bytes = len(await server.exchange(GET))
     for _ in range(3):
         server.transport.unflushed_bytes -= 1
-        server.timers.advance(10)
+        server.time.advance(10)
     await settle()
     assert not server.transport.aborted
-    server.timers.advance(10)
+    server.time.advance(10)
     await settle()
     assert server.transport.was_reset
 
@@ -975,11 +975,11 @@ async def test_tail_of_a_tunnel_waits_for_a_client_that_pauses() -> None:
     await settle()
     assert server.transport.eof_written
     for _ in range(59):
-        server.timers.advance(1)
+        server.time.advance(1)
     assert not server.transport.closed
     server.transport.unflushed_bytes = 0
-    server.timers.advance(1)
-    server.timers.advance(1)
+    server.time.advance(1)
+    server.time.advance(1)
     assert not server.transport.closed, "the client may go on"
     server.transport.receive_eof()
     up = requests[0].body
@@ -998,7 +998,7 @@ async def test_tail_of_a_tunnel_that_nobody_takes_ends_in_a_reset() -> None:
     body.feed_end()
     await settle()
     for _ in range(62):
-        server.timers.advance(1)
+        server.time.advance(1)
     assert server.transport.was_reset
 
 
