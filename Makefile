@@ -16,7 +16,7 @@ UV_COMPILE = $(LOCK_VENV)/bin/uv pip compile --quiet --universal --python-versio
 TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo cluster cluster-binary test test-fast test-latest lock lint format protos crds bench-smoke clean
+.PHONY: help demo cluster cluster-binary test test-fast test-latest lock lint format protos crds bench bench-smoke clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -81,6 +81,9 @@ protos: $(VENV)/.installed ## Generate the code of protos/*.proto anew
 
 crds: $(VENV)/.installed ## Generate the CRDs of deploy/crds anew
 	$(BIN)/outrigger crds --directory deploy/crds
+
+bench: $(VENV)/.installed $(ENVOY_VENV)/.installed ## Times of the control plane and of the sidecar's waiting (CASES='builders ...')
+	$(BIN)/python -m tests.bench $(CASES)
 
 bench-smoke: $(VENV)/.installed $(ENVOY_VENV)/.installed ## CPU a request, beside Envoy's, in one run
 	$(BIN)/python -m tests.bench.smoke

