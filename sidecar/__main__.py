@@ -20,7 +20,7 @@ from sidecar.admin.logging_levels import LEVELS
 from sidecar.bootstrap import load, parse_arguments
 from sidecar.errors import SidecarError
 from sidecar.observability.flood_filter import FloodFilter
-from sidecar.runtime import serve
+from sidecar.process.serve import serve
 
 LOG_FORMAT = "%(asctime)s\t%(levelname)s\t%(name)s\t%(message)s"
 # A request leaves no cycles behind, so that there is little to find: look after so many new objects, not 700.

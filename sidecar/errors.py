@@ -56,6 +56,9 @@ class ConfigError(SidecarError):
         self.path = path
         self.reason = reason
 
+    def __reduce__(self) -> tuple[type[ConfigError], tuple[str, str]]:
+        return type(self), (self.path, self.reason)
+
 
 class IdentityError(SidecarError):
     """The workload's certificate could not be had, or what was had does not fit."""

@@ -10,8 +10,7 @@ from sidecar.admin.state import AdminView
 from sidecar.config.cluster import CircuitBreakers, Discovery
 from sidecar.config.endpoint import HealthStatus
 from sidecar.http.message import Response
-from sidecar.upstream.cluster import Cluster
-from sidecar.upstream.host import Host
+from sidecar.upstream.status import ClusterStatus, HostStatus
 
 # Envoy shows the thresholds of both priorities; this proxy knows the default one.
 _THRESHOLDS = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
@@ -28,33 +27,45 @@ _GAUGES = frozenset({"cx_active", "rq_active"})
 def clusters(view: AdminView, query: Query) -> Response:
     """``?format=text|json``, ``?filter=REGEX`` (RE2, anywhere in the name)."""
     pattern = wanted_names(query)
-    shown = [cluster for cluster in view.clusters if pattern is None or pattern.search(cluster.name)]
-    if wanted_format(query, "text", "json") == "json":
-        return json_page("cluster_statuses", ([_status(cluster, view)] for cluster in shown))
-    return page(f"{cluster.name}::{line}\n" for cluster in shown for line in _lines(cluster, view))
+    in_json = wanted_format(query, "text", "json") == "json"
+    shown = (
+        status if pattern is None or pattern.search(status.config.name) else None
+        for status in view.worker.clusters()
+    )
+    if in_json:
+        items = ([] if status is None else [_cluster_json(status, view)] for status in shown)
+        return json_page("cluster_statuses", items)
+    return page(line for status in shown for line in _text(status, view))
 
 
-def _lines(cluster: Cluster, view: AdminView) -> Iterator[str]:
-    yield f"observability_name::{cluster.name}"
-    if cluster.outlier_detector is not None:
+def _text(status: ClusterStatus | None, view: AdminView) -> Iterator[str]:
+    if status is None:
+        yield ""  # the page may pause here
+    else:
+        yield from (f"{status.config.name}::{line}\n" for line in _lines(status, view))
+
+
+def _lines(status: ClusterStatus, view: AdminView) -> Iterator[str]:
+    config = status.config
+    yield f"observability_name::{config.name}"
+    if config.outlier_detection is not None:
         yield from _SUCCESS_RATES
-    limits = cluster.config.circuit_breakers
     for threshold in _THRESHOLDS:
-        yield f"default_priority::{threshold}::{getattr(limits, threshold)}"
-    yield f"added_via_api::{str(view.is_dynamic(cluster.name)).lower()}"
-    if cluster.config.discovery is Discovery.EDS:
-        yield f"eds_service_name::{cluster.config.eds_service_name or cluster.name}"
-    for host in cluster.hosts.values():
+        yield f"default_priority::{threshold}::{getattr(config.circuit_breakers, threshold)}"
+    yield f"added_via_api::{str(view.is_dynamic(config.name)).lower()}"
+    if config.discovery is Discovery.EDS:
+        yield f"eds_service_name::{config.eds_service_name or config.name}"
+    for host in status.hosts:
         for name, value in _host_facts(host):
-            yield f"{host.address}::{name}::{value}"
+            yield f"{host.endpoint.address}::{name}::{value}"
 
 
-def _host_facts(host: Host) -> Iterator[tuple[str, object]]:
+def _host_facts(host: HostStatus) -> Iterator[tuple[str, object]]:
     yield from host.stats.items()
     endpoint = host.endpoint
     yield "hostname", endpoint.hostname
     yield "health_flags", host.health_flags
-    yield "weight", host.weight
+    yield "weight", endpoint.weight
     yield "region", endpoint.locality.region
     yield "zone", endpoint.locality.zone
     yield "sub_zone", endpoint.locality.sub_zone
@@ -64,24 +75,25 @@ def _host_facts(host: Host) -> Iterator[tuple[str, object]]:
     yield "local_origin_success_rate", -1
 
 
-def _status(cluster: Cluster, view: AdminView) -> dict[str, Any]:
-    status: dict[str, Any] = {
-        "name": cluster.name,
-        "observability_name": cluster.name,
-        "added_via_api": view.is_dynamic(cluster.name),
-        "circuit_breakers": {"thresholds": [_thresholds(cluster.config.circuit_breakers)]},
-        "host_statuses": [_host_status(host) for host in cluster.hosts.values()],
+def _cluster_json(status: ClusterStatus, view: AdminView) -> dict[str, Any]:
+    config = status.config
+    document: dict[str, Any] = {
+        "name": config.name,
+        "observability_name": config.name,
+        "added_via_api": view.is_dynamic(config.name),
+        "circuit_breakers": {"thresholds": [_thresholds(config.circuit_breakers)]},
+        "host_statuses": [_host_json(host) for host in status.hosts],
     }
-    if cluster.config.discovery is Discovery.EDS:
-        status["eds_service_name"] = cluster.config.eds_service_name or cluster.name
-    return status
+    if config.discovery is Discovery.EDS:
+        document["eds_service_name"] = config.eds_service_name or config.name
+    return document
 
 
 def _thresholds(limits: CircuitBreakers) -> dict[str, Any]:
     return {"priority": "DEFAULT", **{name: getattr(limits, name) for name in _THRESHOLDS}}
 
 
-def _host_status(host: Host) -> dict[str, Any]:
+def _host_json(host: HostStatus) -> dict[str, Any]:
     endpoint = host.endpoint
     health: dict[str, Any] = {"eds_health_status": _eds_health(endpoint.health)}
     if host.ejected:
@@ -103,7 +115,7 @@ def _host_status(host: Host) -> dict[str, Any]:
             for name, value in host.stats.items()
         ],
         "health_status": health,
-        "weight": host.weight,
+        "weight": endpoint.weight,
         "hostname": endpoint.hostname,
         "priority": endpoint.priority,
         "locality": locality,
@@ -111,5 +123,5 @@ def _host_status(host: Host) -> dict[str, Any]:
 
 
 def _eds_health(health: HealthStatus) -> str:
-    # Envoy counts what is unknown as healthy, and shows it so.
+    # Envoy counts an unknown health as healthy, and shows it so.
     return "HEALTHY" if health is HealthStatus.UNKNOWN else health.name

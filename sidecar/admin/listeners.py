@@ -9,7 +9,7 @@ from sidecar.listener.manager import ListenerState
 
 def listeners(view: AdminView, query: Query) -> Answer:
     """``?format=text|json``; those that warm do not listen yet, those that drain go on elsewhere."""
-    active = [status for status in view.listeners.statuses() if status.state is ListenerState.ACTIVE]
+    active = [status for status in view.worker.listeners() if status.state is ListenerState.ACTIVE]
     if wanted_format(query, "text", "json") == "text":
         return "".join(f"{status.name}::{status.address}\n" for status in active)
     return {

@@ -68,7 +68,9 @@ def _help(endpoints: Mapping[str, AdminPath]) -> str:
 
 ENDPOINTS: Mapping[str, AdminPath] = {
     "/": AdminPath(help_, "this list"),
-    "/certs": AdminPath(lambda view, _: view.certificates(), "the certificates in use; never their keys"),
+    "/certs": AdminPath(
+        lambda view, _: view.worker.certificates(), "the certificates in use; never their keys"
+    ),
     "/clusters": AdminPath(clusters.clusters, "upstream cluster status: ?filter=REGEX, ?format=json"),
     "/config_dump": AdminPath(
         config_dump, "the configuration in force: ?include_eds, ?resource=FIELD, ?name_regex=REGEX"

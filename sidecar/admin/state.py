@@ -1,17 +1,16 @@
-"""What the admin endpoints may see and do: filled in by the runtime, the only one that knows all parts."""
+"""What the admin endpoints may see and do. The supervisor fills it in."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
-from sidecar.listener.manager import ListenerManager
+from sidecar.listener.manager import ListenerStatus
 from sidecar.observability.exposition import ExtraStats
-from sidecar.observability.request_metrics import RequestMetrics
-from sidecar.observability.stats import Stats
-from sidecar.upstream.cluster_manager import ClusterManager
+from sidecar.observability.report import StatsReport
+from sidecar.upstream.status import ClusterStatus
 
 
 class ServerState(Enum):
@@ -33,20 +32,28 @@ class DrainListeners(Protocol):
         """Listeners accept no more; `graceful`: for the drain time they do, and clients are told to leave."""
 
 
+class WorkerReports(Protocol):
+    """All that the admin endpoints read of a worker. Every answer is a value that can be pickled, so that the
+    answers of several workers can be merged."""
+
+    def stats(self) -> StatsReport: ...
+
+    def clusters(self) -> Iterable[ClusterStatus]: ...
+
+    def listeners(self) -> list[ListenerStatus]: ...
+
+    def certificates(self) -> Mapping[str, Any]:
+        """In the shape of ``admin.v3.Certificates``."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminView:
-    """`extra_stats` are those that live outside `stats`, `refresh_stats` brings gauges up to date;
-    `server_info` is in Envoy's JSON shape. `is_dynamic`: whether a cluster came by xDS, rather than from the
-    bootstrap file."""
+    """`extra_stats` are those that no worker counts; `server_info` is in Envoy's JSON shape. `is_dynamic`:
+    whether a cluster came by xDS rather than from the bootstrap file."""
 
-    stats: Stats
+    worker: WorkerReports
     extra_stats: Callable[[], ExtraStats]
-    refresh_stats: Callable[[], None]
-    reporters: tuple[RequestMetrics, ...]
-    clusters: ClusterManager
-    listeners: ListenerManager
     config_dump: DumpConfig
-    certificates: Callable[[], Mapping[str, Any]]
     server_info: Callable[[], Mapping[str, Any]]
     server_state: Callable[[], ServerState]
     is_dynamic: Callable[[str], bool]

@@ -21,16 +21,13 @@ def stats(view: AdminView, query: Query) -> Response:
     format_ = wanted_format(query, "text", "json", "prometheus")
     if format_ == "prometheus":
         return prometheus(view, query)
-    view.refresh_stats()
-    values = stat_values(view.stats, view.extra_stats(), _wanted(query))
+    values = stat_values(view.worker.stats().counters, view.extra_stats(), _wanted(query))
     return json_page("stats", json_batches(values)) if format_ == "json" else page(text_pieces(values))
 
 
 def prometheus(view: AdminView, query: Query) -> Response:
     """The same ``?filter`` and ``?usedonly``; Istio's metrics are always shown."""
-    view.refresh_stats()
-    pieces = prometheus_pieces(view.stats, view.extra_stats(), view.reporters, _wanted(query))
-    return page(pieces, PROMETHEUS)
+    return page(prometheus_pieces(view.worker.stats(), view.extra_stats(), _wanted(query)), PROMETHEUS)
 
 
 def _wanted(query: Query) -> Wanted:

@@ -19,7 +19,7 @@ from sidecar.config.tls import DownstreamTls, Secret, TlsParameters, TlsVersion,
 from sidecar.errors import IdentityError
 from sidecar.identity.material import KeyPair, Material, awaits_svid, names_svid, resolve
 from sidecar.identity.peer import PeerVerifier
-from sidecar.identity.svid import Svid
+from sidecar.identity.svid_pem import SvidPem
 
 _LOG = logging.getLogger(__name__)
 
@@ -45,7 +45,7 @@ class TlsContexts:
         self._secrets: Mapping[str, Secret] = secrets or {}
         self._endpoints: dict[DownstreamTls | UpstreamTls, _Endpoint] = {}
         self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
-        self.svid: Svid | None = None
+        self.svid: SvidPem | None = None
         self._complaint = ""
 
     @property
@@ -57,7 +57,7 @@ class TlsContexts:
         """Whether ``tls`` cannot be served before the workload's certificate is here."""
         return self.svid is None and awaits_svid(tls.parameters, self._secrets)
 
-    def use_svid(self, svid: Svid) -> None:
+    def use_svid(self, svid: SvidPem) -> None:
         """New connections show, and verify by, this one from now on. Contexts without it stay: their files
         have not changed, and may have been deleted since."""
         self.svid = svid

@@ -10,7 +10,7 @@ from typing import Final
 from protos.node import TRUST_BUNDLE_SECRET, WORKLOAD_CERTIFICATE_SECRET
 from sidecar.config.tls import DataSource, SanMatch, Secret, TlsCertificate, TlsParameters, Validation
 from sidecar.errors import IdentityError
-from sidecar.identity.svid import Svid
+from sidecar.identity.svid_pem import SvidPem
 
 INLINE: Final = "<inline>"
 _SYSTEM: Final = "<system>"
@@ -69,18 +69,20 @@ def awaits_svid(parameters: TlsParameters, secrets: Mapping[str, Secret]) -> boo
     )
 
 
-def resolve(parameters: TlsParameters, svid: Svid | None, secrets: Mapping[str, Secret]) -> Material:
+def resolve(parameters: TlsParameters, svid: SvidPem | None, secrets: Mapping[str, Secret]) -> Material:
     """Reads files and secrets. Raises `IdentityError` for one that is missing."""
     roots, sans = _validation(parameters, svid, secrets)
     return Material(key_pair=_key_pair(parameters, svid, secrets), roots=roots, sans=sans)
 
 
-def _key_pair(parameters: TlsParameters, svid: Svid | None, secrets: Mapping[str, Secret]) -> KeyPair | None:
+def _key_pair(
+    parameters: TlsParameters, svid: SvidPem | None, secrets: Mapping[str, Secret]
+) -> KeyPair | None:
     name = parameters.certificate_secret
     if name is None:
         return None if parameters.certificate is None else _load_key_pair(parameters.certificate)
     if name == WORKLOAD_CERTIFICATE_SECRET and svid is not None:
-        return KeyPair(chain=svid.chain_pem(), key=svid.key.pem())
+        return KeyPair(chain=svid.chain, key=svid.key)
     secret = _secret(name, secrets)
     if secret.certificate is None:
         raise IdentityError(f"the secret {name!r} holds no certificate")
@@ -88,14 +90,14 @@ def _key_pair(parameters: TlsParameters, svid: Svid | None, secrets: Mapping[str
 
 
 def _validation(
-    parameters: TlsParameters, svid: Svid | None, secrets: Mapping[str, Secret]
+    parameters: TlsParameters, svid: SvidPem | None, secrets: Mapping[str, Secret]
 ) -> tuple[Roots | None, tuple[SanMatch, ...]]:
     in_place = parameters.validation or Validation()
     name = parameters.validation_secret
     if name is None:
         return _load_roots(in_place), in_place.match_sans
     if name == TRUST_BUNDLE_SECRET and svid is not None:
-        own = Roots(certificates=svid.trust_bundle_pem(), trust_domain=svid.spiffe_id.trust_domain)
+        own = Roots(certificates=svid.trust_bundle, trust_domain=svid.spiffe_id.trust_domain)
         return own, in_place.match_sans
     validation = _secret(name, secrets).validation
     if validation is None:

@@ -5,7 +5,7 @@ https://github.com/spiffe/spiffe/blob/main/standards/X509-SVID.md
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cryptography import x509
@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from protos.spiffe import SpiffeId
 from sidecar.errors import IdentityError
 from sidecar.identity.key import WorkloadKey
+from sidecar.identity.svid_pem import SvidPem
 
 _MAX_CHAIN_LENGTH = 10
 
@@ -38,11 +39,17 @@ class Svid:
     received_s: float
     expires_s: float
 
-    def chain_pem(self) -> bytes:
-        return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in self.chain)
+    def pem(self) -> SvidPem:
+        return SvidPem(
+            spiffe_id=self.spiffe_id,
+            chain=_pem(self.chain),
+            key=self.key.pem(),
+            trust_bundle=_pem(self.trust_bundle),
+        )
 
-    def trust_bundle_pem(self) -> bytes:
-        return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in self.trust_bundle)
+
+def _pem(certificates: Iterable[x509.Certificate]) -> bytes:
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
 
 
 def accept(signed: SignedCertificate, key: WorkloadKey, expected_id: SpiffeId, now: float) -> Svid:

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 
-from sidecar.observability.request_metrics import RequestMetrics
+from sidecar.observability.report import StatsReport
 from sidecar.observability.series import Labels
-from sidecar.observability.stats import Counters, Histogram, Stats, is_gauge
+from sidecar.observability.stats import Counters, Histogram, is_gauge
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 1.0)
 
@@ -39,10 +39,12 @@ def is_used(value: Value) -> bool:
     return bool(value.count if isinstance(value, Histogram) else value)
 
 
-def stat_values(stats: Stats, extra: ExtraStats, wanted: Wanted) -> Iterator[list[tuple[str, Value]]]:
+def stat_values(
+    counters: Iterable[tuple[str, Counters]], extra: ExtraStats, wanted: Wanted
+) -> Iterator[list[tuple[str, Value]]]:
     """Every wanted stat by its full name, in the order of the names; in batches, of which some are empty."""
     groups: list[tuple[str, Iterable[tuple[str, Value]]]] = [(name, [(name, value)]) for name, value in extra]
-    groups += ((prefix, _with_prefix(prefix, counters)) for prefix, counters in stats.sets())
+    groups += ((prefix, _with_prefix(prefix, members)) for prefix, members in counters)
     for _, group in sorted(groups, key=itemgetter(0)):
         yield [(name, value) for name, value in group if wanted(name, value)]
 
@@ -84,12 +86,10 @@ def json_batches(batches: Iterable[Iterable[tuple[str, Value]]]) -> Iterator[lis
         yield [{"histograms": {"supported_quantiles": quantiles, "computed_quantiles": histograms}}]
 
 
-def prometheus_pieces(
-    stats: Stats, extra: ExtraStats, reporters: Iterable[RequestMetrics], wanted: Wanted
-) -> Iterator[str]:
+def prometheus_pieces(report: StatsReport, extra: ExtraStats, wanted: Wanted) -> Iterator[str]:
     """Everything in one page; samples of a family stand together, as the format demands."""
     groups: dict[str, list[tuple[str, Counters]]] = defaultdict(list)
-    for prefix, counters in stats.sets():
+    for prefix, counters in report.counters:
         group, _, variable = prefix.partition(".")
         groups[group].append((variable, counters))
     for group, members in groups.items():
@@ -98,7 +98,7 @@ def prometheus_pieces(
         if isinstance(value, int) and wanted(name, value):
             metric = f"envoy_{_sanitise(name)}"
             yield f"{_type_line(metric, name)}{metric}{{}} {value}\n"
-    yield from _istio_families(reporters)
+    yield from _istio_families(report)
 
 
 def _envoy_families(group: str, members: Sequence[tuple[str, Counters]], wanted: Wanted) -> Iterator[str]:
@@ -123,10 +123,9 @@ def _envoy_families(group: str, members: Sequence[tuple[str, Counters]], wanted:
                 yield heading + _samples(metric, code_label + labels, value)
 
 
-def _istio_families(reporters: Iterable[RequestMetrics]) -> Iterator[str]:
-    reporters = tuple(reporters)
-    requests = [(_labels(series.labels), series) for by in reporters for series in by.requests()]
-    connections = [(_labels(series.labels), series) for by in reporters for series in by.connections()]
+def _istio_families(report: StatsReport) -> Iterator[str]:
+    requests = [(_labels(series.labels), series) for series in report.requests]
+    connections = [(_labels(series.labels), series) for series in report.connections]
     families: tuple[tuple[str, list[tuple[str, int | Histogram]]], ...] = (
         ("istio_requests_total", [(labels, series.duration_ms.count) for labels, series in requests]),
         ("istio_request_duration_milliseconds", [(labels, one.duration_ms) for labels, one in requests]),

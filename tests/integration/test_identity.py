@@ -21,6 +21,7 @@ from sidecar.errors import IdentityError, IdentityRefusedError
 from sidecar.identity.client import SigningClient, token_from_file
 from sidecar.identity.contexts import TlsContexts
 from sidecar.identity.rotation import SvidRotation
+from sidecar.identity.svid import Svid
 from tests.support.identities import MESH_SERVER, TestTrustDomain
 
 REVIEWS = SpiffeId("cluster.local", "bookinfo", "reviews")
@@ -56,10 +57,8 @@ class ControlPlane:
         }
         return SigningClient(**(defaults | options))
 
-    async def obtain(self, **options: object) -> TlsContexts:
-        contexts = TlsContexts()
-        await SvidRotation(self.client(**options), REVIEWS, contexts.use_svid).obtain_first()
-        return contexts
+    async def obtain(self, **options: object) -> Svid:
+        return await SvidRotation(self.client(**options), REVIEWS, lambda svid: None).obtain_first()
 
 
 @pytest.fixture
@@ -71,10 +70,11 @@ async def control_plane(tmp_path: Path) -> AsyncIterator[ControlPlane]:
 
 
 async def test_a_workload_gets_the_identity_of_its_token(control_plane: ControlPlane) -> None:
-    contexts = await control_plane.obtain()
-    assert contexts.svid is not None
-    assert contexts.svid.spiffe_id == REVIEWS
-    assert contexts.svid.expires_s - time.time() == pytest.approx(60, abs=5)
+    svid = await control_plane.obtain()
+    assert svid.spiffe_id == REVIEWS
+    assert svid.expires_s - time.time() == pytest.approx(60, abs=5)
+    contexts = TlsContexts()
+    contexts.use_svid(svid.pem())
     contexts.server(MESH_SERVER)
 
 

@@ -8,6 +8,7 @@ import hashlib
 import random
 import ssl
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -17,6 +18,7 @@ from sidecar.config.tls import DownstreamTls, SanMatch, SanMatchKind
 from sidecar.errors import IdentityError
 from sidecar.identity.contexts import TlsContexts
 from sidecar.identity.rotation import RotationPolicy, SvidRotation
+from sidecar.identity.svid import Svid
 from sidecar.listener import active_listener
 from sidecar.listener.manager import ListenerSettings, ListenerState
 from tests.support.identities import (
@@ -51,6 +53,10 @@ PERMISSIVE = Listener(
     ),
     tls_inspector=True,
 )
+
+
+def show_in(contexts: TlsContexts) -> Callable[[Svid], None]:
+    return lambda svid: contexts.use_svid(svid.pem())
 
 
 async def connect(
@@ -88,7 +94,7 @@ async def test_strict_serves_a_workload_and_knows_who_it_is() -> None:
         assert connection.peer_id == str(RATINGS)
         assert connection.local_id == str(REVIEWS)
         assert client.svid is not None
-        shown = ssl.PEM_cert_to_DER_cert(client.svid.chain_pem().decode())
+        shown = ssl.PEM_cert_to_DER_cert(client.svid.chain.decode())
         assert connection.peer_certificate_sha256 == hashlib.sha256(shown).hexdigest()
         assert connection.peer_subject == ""
         assert (connection.tls_version, connection.alpn) == ("TLSv1.3", "istio")
@@ -261,7 +267,7 @@ async def test_a_listener_with_mtls_warms_until_the_certificate_is_here() -> Non
     async with listening(contexts=contexts) as harness:
         assert not harness.manager.update(snapshot(STRICT))
         assert [status.state for status in harness.manager.statuses()] == [ListenerState.WARMING]
-        contexts.use_svid(domain.svid())
+        contexts.use_svid(domain.svid().pem())
         harness.manager.identity_ready()
         assert not await is_refused(harness, domain.contexts(RATINGS).client(MESH_CLIENT))
 
@@ -275,8 +281,8 @@ async def test_rotation_at_half_life_under_load_drops_no_request() -> None:
     server, client = TlsContexts(), TlsContexts()
     policy = RotationPolicy(back_off_base_s=0.05)
     rotations = [
-        SvidRotation(server_domain, REVIEWS, server.use_svid, policy=policy, rng=random.Random(1)),
-        SvidRotation(client_domain, RATINGS, client.use_svid, policy=policy, rng=random.Random(2)),
+        SvidRotation(server_domain, REVIEWS, show_in(server), policy=policy, rng=random.Random(1)),
+        SvidRotation(client_domain, RATINGS, show_in(client), policy=policy, rng=random.Random(2)),
     ]
     for rotation in rotations:
         await rotation.obtain_first()

@@ -38,7 +38,7 @@ SERVES = """
 import asyncio, os, signal, sys
 
 from sidecar.bootstrap import load, parse_arguments
-from sidecar.runtime import serve
+from sidecar.process.serve import serve
 
 NUMBERS = (signal.SIGHUP, signal.SIGUSR1)
 before = [signal.getsignal(number) for number in NUMBERS]

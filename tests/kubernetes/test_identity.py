@@ -53,7 +53,7 @@ async def test_a_pods_token_gets_a_certificate_of_its_service_account(
     key, expected = WorkloadKey(), SpiffeId(TRUST_DOMAIN, namespace, "default")
     signed = await plane.sign(token, key.signing_request(expected))
     svid = accept(signed, key, expected, time.time())
-    assert svid.trust_bundle_pem() == plane.roots.read_bytes()
+    assert svid.pem().trust_bundle == plane.roots.read_bytes()
 
 
 async def test_a_pods_token_is_no_other_service_accounts(

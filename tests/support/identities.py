@@ -92,7 +92,7 @@ class TestTrustDomain:
 
     def contexts(self, spiffe_id: SpiffeId | None = None) -> TlsContexts:
         contexts = TlsContexts()
-        contexts.use_svid(self.svid(spiffe_id))
+        contexts.use_svid(self.svid(spiffe_id).pem())
         return contexts
 
     def _builder(

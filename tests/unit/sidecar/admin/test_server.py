@@ -1,8 +1,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,10 +14,35 @@ from sidecar.config.endpoint import HealthStatus, Locality, SocketAddress
 from sidecar.errors import ConfigError
 from sidecar.http.message import Response
 from sidecar.listener.manager import ListenerState, ListenerStatus
+from sidecar.observability.report import StatsReport
 from sidecar.observability.stats import Stats
 from sidecar.upstream.cluster_manager import ClusterManager
+from sidecar.upstream.status import ClusterStatus, cluster_status
 from tests.support.clusters import at_port, cluster_manager, static_cluster
 from tests.support.requests import make_request
+
+
+@dataclass
+class FakeWorker:
+    counted: Stats
+    served: ClusterManager | tuple[()]
+
+    def stats(self) -> StatsReport:
+        return StatsReport(counters=tuple(self.counted.sets()))
+
+    def clusters(self) -> Iterator[ClusterStatus]:
+        return map(cluster_status, self.served)
+
+    def listeners(self) -> list[ListenerStatus]:
+        return [
+            ListenerStatus(
+                name=state.value, address=SocketAddress("0.0.0.0", 15001), state=state, active_connections=0
+            )
+            for state in ListenerState
+        ]
+
+    def certificates(self) -> dict[str, Any]:
+        return {"certificates": []}
 
 
 @dataclass
@@ -34,14 +59,9 @@ class Sidecar:
 
     def view(self) -> AdminView:
         return AdminView(
-            stats=self.stats,
+            worker=FakeWorker(self.stats, self.clusters),
             extra_stats=lambda: [("server.live", 1)],
-            refresh_stats=lambda: None,
-            reporters=(),
-            clusters=self.clusters,
-            listeners=SimpleNamespace(statuses=self._listeners),
             config_dump=self._dump,
-            certificates=lambda: {"certificates": []},
             server_info=lambda: {"version": "outrigger/1"},
             server_state=lambda: self.state,
             is_dynamic=lambda name: name == "dynamic",
@@ -63,15 +83,6 @@ class Sidecar:
         if query["name_regex"] == "(":
             raise ConfigError("name_regex", "does not compile")
         return {"configs": []}
-
-    @staticmethod
-    def _listeners() -> list[ListenerStatus]:
-        return [
-            ListenerStatus(
-                name=state.value, address=SocketAddress("0.0.0.0", 15001), state=state, active_connections=0
-            )
-            for state in ListenerState
-        ]
 
     async def ask(self, path: str, method: str = "GET") -> Response:
         return await AdminService(self.view())(make_request(path.encode(), method=method.encode()))

@@ -80,7 +80,7 @@ def test_nothing_is_served_before_the_certificate_is_here() -> None:
     assert contexts.awaits_identity(MESH_SERVER)
     with pytest.raises(IdentityError, match="no certificate yet"):
         contexts.server(MESH_SERVER)
-    contexts.use_svid(TestTrustDomain().svid())
+    contexts.use_svid(TestTrustDomain().svid().pem())
     assert contexts.ready
     assert not contexts.awaits_identity(MESH_SERVER)
     contexts.server(MESH_SERVER)
@@ -91,7 +91,7 @@ def test_a_context_is_kept_until_the_certificate_is_replaced() -> None:
     contexts = domain.contexts()
     before = contexts.server(MESH_SERVER), contexts.client(MESH_CLIENT)
     assert (contexts.server(MESH_SERVER), contexts.client(MESH_CLIENT)) == before
-    contexts.use_svid(domain.svid())
+    contexts.use_svid(domain.svid().pem())
     assert contexts.server(MESH_SERVER) is not before[0]
     assert contexts.client(MESH_CLIENT) is not before[1]
 
@@ -99,7 +99,7 @@ def test_a_context_is_kept_until_the_certificate_is_replaced() -> None:
 def test_a_new_bundle_does_not_trust_what_the_old_one_did() -> None:
     old, new = TestTrustDomain(), TestTrustDomain()
     server = old.contexts(REVIEWS)
-    server.use_svid(new.svid(REVIEWS))
+    server.use_svid(new.svid(REVIEWS).pem())
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     client.check_hostname, client.verify_mode = False, ssl.CERT_NONE
     of_old = old.contexts(RATINGS).client(MESH_CLIENT)
@@ -328,10 +328,10 @@ def test_files_that_cannot_be_used_leave_the_old_ones_in_use(
 
 def test_a_new_certificate_of_the_workload_leaves_contexts_of_files_alone(tmp_path: Path) -> None:
     mounted, contexts, domain = Mounted(tmp_path), TlsContexts(), TestTrustDomain()
-    contexts.use_svid(domain.svid(REVIEWS))
+    contexts.use_svid(domain.svid(REVIEWS).pem())
     of_files, of_workload = contexts.server(mounted.server), contexts.server(MESH_SERVER)
     mounted.chain.unlink()
-    contexts.use_svid(domain.svid(REVIEWS))
+    contexts.use_svid(domain.svid(REVIEWS).pem())
     assert contexts.server(mounted.server) is of_files
     assert contexts.server(MESH_SERVER) is not of_workload
 

@@ -28,7 +28,7 @@ def test_what_fits_is_accepted() -> None:
     assert svid.spiffe_id == REVIEWS
     assert svid.received_s == now
     assert svid.expires_s == pytest.approx(now + 3600, abs=2)
-    assert svid.trust_bundle_pem().decode() == DOMAIN.root_pem
+    assert svid.pem().trust_bundle.decode() == DOMAIN.root_pem
 
 
 def test_a_certificate_for_another_key_is_refused() -> None:

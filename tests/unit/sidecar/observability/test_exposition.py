@@ -13,7 +13,7 @@ from sidecar.observability.exposition import (
     stat_values,
     text_pieces,
 )
-from sidecar.observability.request_metrics import LocalWorkload, RequestMetrics
+from sidecar.observability.report import StatsReport
 from sidecar.observability.stats import Stats
 
 
@@ -26,15 +26,15 @@ def used(name: str, value: Value) -> bool:
 
 
 def text(stats: Stats, extra: Iterable[tuple[str, int | str]] = (), wanted: Any = every) -> list[str]:
-    return "".join(text_pieces(stat_values(stats, extra, wanted))).splitlines()
+    return "".join(text_pieces(stat_values(stats.sets(), extra, wanted))).splitlines()
 
 
 def items(stats: Stats, wanted: Any = every) -> list[dict[str, Any]]:
-    return [item for batch in json_batches(stat_values(stats, [], wanted)) for item in batch]
+    return [item for batch in json_batches(stat_values(stats.sets(), [], wanted)) for item in batch]
 
 
 def prometheus(stats: Stats, extra: Iterable[tuple[str, int | str]] = (), wanted: Any = used) -> str:
-    return "".join(prometheus_pieces(stats, extra, [], wanted))
+    return "".join(prometheus_pieces(StatsReport(counters=tuple(stats.sets())), extra, wanted))
 
 
 def test_text_has_envoys_names_and_leaves_out_what_was_never_used() -> None:
@@ -103,7 +103,7 @@ def test_a_page_of_everything_is_valid_and_says_each_family_once() -> None:
     for name in ("a", "b"):
         stats.cluster(name).upstream_rq_time.record(3)
         stats.http(name), stats.listener(name), stats.tcp(name)
-    page = "".join(prometheus_pieces(stats, [], [RequestMetrics("source", LocalWorkload())], every))
+    page = prometheus(stats, wanted=every)
     families = [family.name for family in text_string_to_metric_families(page)]
     assert len(families) == len(set(families)) > 90
 

@@ -5,8 +5,8 @@ import pytest
 from sidecar.config.cluster import ServiceMetadata
 from sidecar.config.endpoint import SocketAddress, WorkloadMetadata
 from sidecar.observability.exposition import prometheus_pieces
+from sidecar.observability.report import StatsReport
 from sidecar.observability.request_metrics import LocalWorkload, RequestMetrics
-from sidecar.observability.stats import Stats
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 
 HERE = SocketAddress("127.0.0.1", 1)
@@ -15,7 +15,8 @@ LOCAL = LocalWorkload(name="reviews-1", namespace="bookinfo", app="reviews", ver
 
 
 def page_of(metrics: RequestMetrics) -> str:
-    return "".join(prometheus_pieces(Stats(), [], [metrics], lambda name, value: True))
+    report = StatsReport(requests=tuple(metrics.requests()), connections=tuple(metrics.connections()))
+    return "".join(prometheus_pieces(report, [], lambda name, value: True))
 
 
 def info(*, peer_id: str = "", status: int = 200, flags: str = "") -> StreamInfo:

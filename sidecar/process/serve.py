@@ -1,0 +1,46 @@
+"""A sidecar that runs until a signal ends it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+from collections.abc import Callable
+from functools import partial
+
+from sidecar.config.bootstrap import Bootstrap, Settings
+from sidecar.listener.faults import quiet_peer_faults
+from sidecar.process.supervisor import Supervisor
+
+_LOG = logging.getLogger(__name__)
+
+
+async def serve(settings: Settings, bootstrap: Bootstrap) -> None:
+    """Runs until SIGTERM has drained it, or until SIGINT or ``/quitquitquit``. Raises `BootstrapError` for
+    settings that cannot be served, and `IdentityRefusedError` when the CA refuses the workload."""
+    supervisor = Supervisor(settings, bootstrap)
+    loop = asyncio.get_running_loop()
+    quiet_peer_faults(loop)
+    loop.add_signal_handler(signal.SIGTERM, supervisor.drain_and_stop)
+    loop.add_signal_handler(signal.SIGINT, supervisor.stop)
+    actions: dict[signal.Signals, Callable[[], None]] = {
+        signal.SIGUSR1: supervisor.reopen_logs,
+        signal.SIGHUP: lambda: _LOG.info("SIGHUP is ignored"),
+    }
+    # Not with the loop's handlers: the loop resets them to the default when it closes, and the default kills
+    # a process that is ending.
+    before = {
+        number: signal.signal(number, partial(_call_soon, loop, action)) for number, action in actions.items()
+    }
+    try:
+        await supervisor.run()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        await supervisor.close()
+
+
+def _call_soon(
+    loop: asyncio.AbstractEventLoop, action: Callable[[], None], _number: int, _frame: object
+) -> None:
+    loop.call_soon_threadsafe(action)

@@ -1,0 +1,110 @@
+"""The order of the whole data path, in one function.
+
+downstream -> listener -> TLS -> codec -> connection manager -> route -> filters -> router
+           -> cluster -> pool -> TLS -> codec -> upstream
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sidecar.config.dns import DnsResolver
+from sidecar.config.endpoint import SocketAddress
+from sidecar.config.listener import HttpConnectionManager, Listener, TcpProxy
+from sidecar.filters.chain import build
+from sidecar.http.connection_manager import ConnectionManager
+from sidecar.http.h1.client import Http1ClientConnection
+from sidecar.http.h1.server import Http1ServerConnection
+from sidecar.identity.contexts import TlsContexts
+from sidecar.listener.handler import ConnectionHandler
+from sidecar.listener.manager import ListenerManager, ListenerSettings
+from sidecar.listener.tcp_proxy import TcpProxyHandler, TcpProxyServices
+from sidecar.observability.stats import Stats
+from sidecar.observability.telemetry import Telemetry
+from sidecar.router.exchange import RouterEnvironment
+from sidecar.router.match import RouteTable, RouteTableRef
+from sidecar.router.route_tables import RouteTables
+from sidecar.router.router import Router
+from sidecar.timers import Timers
+from sidecar.upstream.cluster_manager import ClusterManager
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """The parts that stay while configurations come and go."""
+
+    listeners: ListenerManager
+    routes: RouteTables
+    router: Router
+    clusters: ClusterManager
+    contexts: TlsContexts
+
+
+def build_stack(
+    *,
+    timers: Timers,
+    stats: Stats,
+    telemetry: Telemetry,
+    drain_time_s: float,
+    dns_resolver: DnsResolver,
+    on_warm: Callable[[], None],
+) -> Stack:
+    """Built from the upstream side: each layer is given the layer that it passes requests to."""
+    contexts = TlsContexts()
+
+    def is_own_listener(address: SocketAddress) -> bool:
+        return listeners.listens_on(address)
+
+    # cluster -> pool -> TLS -> codec
+    clusters = ClusterManager(
+        stats=stats,
+        tls=contexts,
+        http_connection_factory=Http1ClientConnection,
+        timers=timers,
+        loop=asyncio.get_running_loop(),
+        default_resolver=dns_resolver,
+        is_own_listener=is_own_listener,
+        on_warm=on_warm,
+    )
+    router = Router(clusters, RouterEnvironment(timers=timers))
+    routes = RouteTables()
+
+    # codec -> connection manager -> route -> filters -> router
+    def make_http(config: HttpConnectionManager, listener: Listener) -> ConnectionHandler:
+        inline = config.route_config
+        table = routes.ref(config.rds_name) if inline is None else RouteTableRef(RouteTable(inline))
+        return ConnectionManager(
+            config,
+            build(config, routes=table, router=router),
+            stats.http(config.stat_prefix),
+            codec=Http1ServerConnection,
+            timers=timers,
+            on_complete=telemetry.for_requests(listener.direction, config.access_logs),
+            on_disconnect=telemetry.for_listener(listener.access_logs),
+        )
+
+    # or, for a filter chain without HTTP: TCP proxy -> cluster
+    def make_tcp(config: TcpProxy, listener: Listener) -> ConnectionHandler:
+        access_logs = (*config.access_logs, *listener.access_logs)
+        services = TcpProxyServices(
+            find_cluster=clusters.get,
+            timers=timers,
+            observer=telemetry.for_connections(listener.direction, access_logs),
+            rng=random.Random(),
+        )
+        return TcpProxyHandler(config, stats.tcp(config.stat_prefix), services)
+
+    # listener -> TLS -> the handler of the filter chain
+    listeners = ListenerManager(
+        contexts=contexts,
+        make_http=make_http,
+        make_tcp=make_tcp,
+        observe_refused=lambda listener: telemetry.for_listener(listener.access_logs),
+        stats=stats,
+        timers=timers,
+        settings=ListenerSettings(drain_time_s=drain_time_s),
+    )
+    return Stack(listeners=listeners, routes=routes, router=router, clusters=clusters, contexts=contexts)

@@ -1,0 +1,202 @@
+"""The half of the sidecar that a process has once: xDS, identity, admin interface, drain.
+
+It gives the worker what arrives (`Snapshot`, `SvidPem`), and shows on the admin interface what the worker
+reports.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from itertools import chain
+
+from sidecar.admin.local_ports import LocalPorts
+from sidecar.admin.server_info import ServerInfo
+from sidecar.admin.state import AdminView, ServerState
+from sidecar.config.bootstrap import Bootstrap, Settings
+from sidecar.config.listener import TrafficDirection
+from sidecar.config.snapshot import Snapshot
+from sidecar.errors import BootstrapError, ConfigError
+from sidecar.identity.rotation import SvidRotation
+from sidecar.identity.svid import Svid
+from sidecar.identity.watched_file import WatchedFile
+from sidecar.listener.manager import ListenerState
+from sidecar.process.lifetime import Lifetime
+from sidecar.process.worker import FOLLOW_FILES_S, Worker, WorkerConfig
+from sidecar.timers import Timers
+from sidecar.workload import local_workload, svid_rotation, token_reader
+from sidecar.xds.client import XdsClient
+
+_LOG = logging.getLogger(__name__)
+
+DRAIN_POLL_S = 0.1
+# Istio's MINIMUM_DRAIN_DURATION: other workloads may still send to this one for as long.
+MINIMUM_DRAIN_S = 5.0
+
+
+class Supervisor:
+    """`run` until it is stopped, then `close`."""
+
+    def __init__(self, settings: Settings, bootstrap: Bootstrap) -> None:
+        self._settings = settings
+        self._bootstrap = bootstrap
+        self._timers = Timers(asyncio.get_running_loop())
+        self._lifetime = Lifetime()
+        self._worker = Worker(
+            WorkerConfig(
+                local_workload=local_workload(settings, bootstrap),
+                access_log=settings.access_log,
+                drain_time_s=settings.drain_time_s,
+                dns_resolver=bootstrap.dns_resolver,
+            ),
+            timers=self._timers,
+            on_warm=self._clusters_warmed,
+        )
+        self._rotation = svid_rotation(settings, bootstrap, self._use_svid)
+        self._mesh_roots = WatchedFile(settings.ca_cert) if settings.ca_cert is not None else None
+        self._xds = XdsClient(
+            bootstrap,
+            self.apply,
+            state_dir=settings.state_dir,
+            token=token_reader(settings),
+            resolve_first=self._worker.resolve_first,
+        )
+        self._ports = LocalPorts(self._admin_view(), settings, bootstrap.admin_address, self._timers)
+        self._snapshot: Snapshot | None = None
+        self._draining: asyncio.Task[None] | None = None
+        self._was_live = False
+
+    # The life of the process.
+
+    async def run(self) -> None:
+        """Until `stop`. Raises the `SidecarError` that ended it otherwise."""
+        await self._ports.open()
+        self._lifetime.start("xds", self._xds.run())
+        if self._rotation is not None:
+            self._lifetime.start("identity", self._keep_identity(self._rotation))
+            self._timers.after(FOLLOW_FILES_S, self._follow_mesh_roots)
+        await self._lifetime.wait()
+
+    def drain_and_stop(self) -> None:
+        """SIGTERM. The sidecar is no longer ready, but every listener still accepts, since other workloads
+        learn late that this one leaves. Each connection is told to close. The process ends with its last
+        connection, or when the drain time is over."""
+        if self._draining is None:
+            _LOG.info("draining for at most %g s", self._settings.drain_time_s)
+            self._worker.drain()
+            self._draining = asyncio.create_task(self._wait_until_drained(), name="drain")
+
+    async def _wait_until_drained(self) -> None:
+        longest_s = self._settings.drain_time_s
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(longest_s):
+                await asyncio.sleep(min(MINIMUM_DRAIN_S, longest_s))
+                while self._worker.active_connections:  # noqa: ASYNC110 - a worker counts, it sends no events
+                    await asyncio.sleep(DRAIN_POLL_S)
+        _LOG.info("drained, with %d connections left", self._worker.active_connections)
+        self.stop()
+
+    def stop(self) -> None:
+        self._lifetime.stop()
+
+    def reopen_logs(self) -> None:
+        """SIGUSR1 and ``/reopen_logs``, as Envoy: log rotation asks for it."""
+        _LOG.info("access logs are reopened")
+        self._worker.reopen_logs()
+
+    async def close(self) -> None:
+        await self._ports.close()
+        if self._draining is not None:
+            self._draining.cancel()
+        await self._worker.close()
+        self._timers.close()
+
+    # Configuration.
+
+    def apply(self, snapshot: Snapshot) -> Mapping[str, ConfigError]:
+        """As `Worker.apply`. A static listener that cannot be served ends the process."""
+        errors = self._worker.apply(snapshot)
+        self._snapshot = snapshot
+        self._check_static(errors)
+        return errors
+
+    def _check_static(self, errors: Mapping[str, ConfigError]) -> None:
+        for name, error in errors.items():
+            if name in self._bootstrap.static.listeners:
+                self._lifetime.fail(BootstrapError(f"static listener {name!r}: {error}"))
+
+    def _clusters_warmed(self) -> None:
+        self._xds.clusters_warmed()
+
+    # Identity.
+
+    async def _keep_identity(self, rotation: SvidRotation) -> None:
+        await rotation.obtain_first()
+        await rotation.run()
+
+    def _use_svid(self, svid: Svid) -> None:
+        self._check_static(self._worker.use_svid(svid.pem()))
+
+    def _follow_mesh_roots(self) -> None:
+        if self._rotation is not None and self._mesh_roots is not None and self._mesh_roots.changed():
+            _LOG.info("the mesh's roots have changed: the certificate is renewed soon")
+            self._rotation.renew_soon()
+        self._timers.after(FOLLOW_FILES_S, self._follow_mesh_roots)
+
+    # The admin interface.
+
+    def state(self) -> ServerState:
+        if self._draining is not None:
+            return ServerState.DRAINING
+        if self._was_live:
+            return ServerState.LIVE  # resources that warm later do not interrupt those in service
+        if self._snapshot is None or not self._has_configuration():
+            return ServerState.PRE_INITIALIZING
+        awaits_identity = self._rotation is not None and self._rotation.svid is None
+        if awaits_identity or self._xds.warming or self._worker.warming_listeners:
+            return ServerState.INITIALIZING
+        self._was_live = True
+        return ServerState.LIVE
+
+    def _has_configuration(self) -> bool:
+        """From the control plane, or from an earlier process, which saved it on disk."""
+        restored = self._xds.last_good() is not None
+        return self._bootstrap.ads is None or self._xds.state.synced or restored
+
+    def _admin_view(self) -> AdminView:
+        info = ServerInfo(
+            self._settings, self._bootstrap, self.state, seconds_until_expiry=self._seconds_until_expiry
+        )
+        return AdminView(
+            worker=self._worker,
+            extra_stats=lambda: chain(info.stats(), self._configuration_stats()),
+            config_dump=self._xds.config_dump,
+            server_info=info.document,
+            server_state=self.state,
+            is_dynamic=lambda name: name not in self._bootstrap.static.clusters,
+            drain=self._drain_listeners,
+            quit=self.stop,
+            reopen_logs=self.reopen_logs,
+        )
+
+    def _configuration_stats(self) -> Iterator[tuple[str, int | str]]:
+        yield "cluster_manager.active_clusters", len(self._snapshot.clusters if self._snapshot else ())
+        yield "cluster_manager.warming_clusters", self._xds.warming_clusters
+        listeners = Counter(status.state for status in self._worker.listeners())
+        for state in ListenerState:
+            yield f"listener_manager.total_listeners_{state.value}", listeners[state]
+        yield from self._xds.state.stats().items()
+
+    def _seconds_until_expiry(self) -> float | None:
+        return None if self._rotation is None else self._rotation.seconds_until_expiry()
+
+    def _drain_listeners(self, *, inbound_only: bool, graceful: bool) -> None:
+        directions = (TrafficDirection.INBOUND,) if inbound_only else tuple(TrafficDirection)
+        if graceful:
+            self._worker.drain(directions)
+            self._timers.after(self._settings.drain_time_s, lambda: self._worker.stop_accepting(directions))
+        else:
+            self._worker.stop_accepting(directions)

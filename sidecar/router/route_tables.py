@@ -1,0 +1,36 @@
+"""The route tables in force, by the name of their route configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from sidecar.config.route import RouteConfiguration
+from sidecar.router.match import RouteTable, RouteTableRef
+
+
+class RouteTables:
+    """Connection managers hold a `RouteTableRef`, which may be given out before its table has arrived."""
+
+    def __init__(self) -> None:
+        self._configs: Mapping[str, RouteConfiguration] = {}
+        self._refs: dict[str, RouteTableRef] = {}
+
+    def ref(self, name: str) -> RouteTableRef:
+        return self._refs.setdefault(name, RouteTableRef())
+
+    def compile(self, configs: Mapping[str, RouteConfiguration]) -> Mapping[str, RouteTable]:
+        """The tables of those configurations that are new or have changed. Raises `ConfigError`."""
+        return {
+            name: RouteTable(config)
+            for name, config in configs.items()
+            if self._configs.get(name) is not config
+        }
+
+    def use(self, configs: Mapping[str, RouteConfiguration], compiled: Mapping[str, RouteTable]) -> None:
+        """Puts the configurations in force; `compiled` is the answer of `compile` for them. A removed table
+        stays with the connections that drain with it."""
+        for name, table in compiled.items():
+            self.ref(name).current = table
+        for name in self._refs.keys() - configs.keys():
+            del self._refs[name]
+        self._configs = configs

@@ -1,0 +1,93 @@
+"""The life of the process, without any port or listener."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from sidecar.admin.state import ServerState
+from sidecar.config.bootstrap import Bootstrap, Settings
+from sidecar.config.endpoint import SocketAddress
+from sidecar.config.listener import FilterChain, HttpConnectionManager, Listener, TcpProxy
+from sidecar.config.route import WeightedCluster
+from sidecar.config.tls import DownstreamTls, TlsParameters
+from sidecar.errors import BootstrapError
+from sidecar.process.supervisor import Supervisor
+from tests.support.clusters import snapshot, static_cluster
+
+DEADLINE_S = 5.0
+
+
+@asynccontextmanager
+async def supervisor(bootstrap: Bootstrap | None = None, **settings: Any) -> AsyncIterator[Supervisor]:
+    made = Supervisor(
+        Settings(status_port=None, metrics_port=None, **{"drain_time_s": 0.0, **settings}),
+        bootstrap or Bootstrap(static=snapshot(static_cluster())),
+    )
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+async def test_it_is_live_once_its_configuration_is_in_force_and_until_it_drains() -> None:
+    async with supervisor(drain_time_s=60.0) as made:
+        assert made.state() is ServerState.PRE_INITIALIZING
+        run = asyncio.create_task(made.run())
+        async with asyncio.timeout(DEADLINE_S):
+            while made.state() is not ServerState.LIVE:
+                await asyncio.sleep(0)
+        made.drain_and_stop()
+        assert made.state() is ServerState.DRAINING
+        made.drain_and_stop()
+        await asyncio.sleep(0)
+        assert not run.done(), "a second SIGTERM changes nothing"
+        made.stop()
+        await asyncio.wait_for(run, DEADLINE_S)
+
+
+async def test_it_is_initializing_while_a_listener_warms_but_only_until_it_was_live() -> None:
+    http = HttpConnectionManager(stat_prefix="in", rds_name="missing")
+    listener = Listener(
+        name="l",
+        address=SocketAddress("127.0.0.1", 1),
+        filter_chains=(FilterChain(name="c", filter=http),),
+        bind_to_port=False,
+    )
+    complete = snapshot(static_cluster())
+    warming = replace(complete, listeners={"l": listener})
+    async with supervisor() as made:
+        made.apply(warming)
+        assert made.state() is ServerState.INITIALIZING
+        made.apply(complete)
+        assert made.state() is ServerState.LIVE
+        made.apply(warming)
+        assert made.state() is ServerState.LIVE
+
+
+async def test_it_ends_when_it_has_drained() -> None:
+    async with supervisor() as made:
+        run = asyncio.create_task(made.run())
+        await asyncio.sleep(0)
+        made.drain_and_stop()
+        await asyncio.wait_for(run, DEADLINE_S)
+
+
+async def test_static_listener_that_cannot_be_served_ends_the_process() -> None:
+    unusable = FilterChain(
+        name="c",
+        filter=TcpProxy(stat_prefix="db", clusters=(WeightedCluster(name="up"),)),
+        tls=DownstreamTls(parameters=TlsParameters(certificate_secret="missing")),
+    )
+    listener = Listener(
+        name="l", address=SocketAddress("127.0.0.1", 1), filter_chains=(unusable,), bind_to_port=False
+    )
+    static = replace(snapshot(static_cluster()), listeners={"l": listener})
+    async with supervisor(Bootstrap(static=static)) as made:
+        with pytest.raises(BootstrapError, match=r"^static listener 'l': .*missing"):
+            await asyncio.wait_for(made.run(), DEADLINE_S)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+import pytest
+
+from sidecar.config.endpoint import SocketAddress
+from sidecar.config.listener import FilterChain, HttpConnectionManager, Listener, TcpProxy
+from sidecar.config.route import WeightedCluster
+from sidecar.errors import ConfigError
+from sidecar.listener.manager import ListenerState
+from sidecar.observability.series import SWEEP_INTERVAL_S
+from sidecar.process.worker import Worker, WorkerConfig
+from sidecar.timers import Timers
+from tests.support.clusters import snapshot, static_cluster
+from tests.support.identities import MESH_SERVER, TestTrustDomain
+from tests.support.routes import configuration, prefix, route, virtual_host
+from tests.support.virtual_time import VirtualTime
+
+PLAIN = TcpProxy(stat_prefix="db", clusters=(WeightedCluster(name="up"),))
+
+
+def listener(chain: FilterChain, **options: object) -> Listener:
+    return Listener(
+        name="l",
+        address=SocketAddress("127.0.0.1", 1),
+        filter_chains=(chain,),
+        bind_to_port=False,
+        **options,
+    )
+
+
+@asynccontextmanager
+async def worker(time: VirtualTime | None = None) -> AsyncIterator[Worker]:
+    made = Worker(WorkerConfig(), timers=Timers(time or VirtualTime()), on_warm=lambda: None)
+    try:
+        yield made
+    finally:
+        await made.close()
+
+
+def prefixes(made: Worker) -> set[str]:
+    return {prefix for prefix, _ in made.stats().counters}
+
+
+async def test_counters_of_removed_listeners_are_forgotten() -> None:
+    time = VirtualTime()
+    clusters = snapshot(static_cluster())
+    async with worker(time) as made:
+        assert not made.apply(
+            replace(clusters, listeners={"l": listener(FilterChain(name="c", filter=PLAIN))})
+        )
+        time.advance(SWEEP_INTERVAL_S)
+        assert prefixes(made) == {"cluster.up", "tcp.db", "listener.127.0.0.1_1"}
+        made.apply(clusters)
+        time.advance(SWEEP_INTERVAL_S)
+        assert prefixes(made) == {"cluster.up"}
+
+
+async def test_listener_with_mesh_tls_waits_for_the_certificate() -> None:
+    config = listener(FilterChain(name="c", filter=PLAIN, tls=MESH_SERVER))
+    async with worker() as made:
+        assert not made.apply(replace(snapshot(static_cluster()), listeners={"l": config}))
+        assert made.warming_listeners == {"l"}
+        assert not made.use_svid(TestTrustDomain().svid().pem())
+        assert [status.state for status in made.listeners()] == [ListenerState.ACTIVE]
+
+
+async def test_snapshot_that_is_refused_changes_nothing() -> None:
+    duplicate = configuration(virtual_host(route(prefix())), virtual_host(route(prefix())))
+    async with worker() as made:
+        made.apply(snapshot(static_cluster(name="old")))
+        with pytest.raises(ConfigError, match="domains"):
+            made.apply(replace(snapshot(static_cluster(name="new")), routes={"9080": duplicate}))
+        assert [status.config.name for status in made.clusters()] == ["old"]
+
+
+async def test_routes_that_arrive_later_bring_their_listener_into_service() -> None:
+    http = HttpConnectionManager(stat_prefix="in", rds_name="9080")
+    first = replace(snapshot(), listeners={"l": listener(FilterChain(name="c", filter=http))})
+    async with worker() as made:
+        made.apply(first)
+        assert made.warming_listeners == {"l"}
+        made.apply(replace(first, routes={"9080": configuration(virtual_host(route(prefix())))}))
+        assert made.warming_listeners == frozenset()
