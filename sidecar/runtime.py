@@ -100,7 +100,7 @@ class Sidecar:
         self._clusters = ClusterManager(
             stats=self._stats,
             tls=self._contexts,
-            http_connection_factory=Http1ClientConnection,
+            http_connection_factory=lambda alpn: Http1ClientConnection(),
             timers=self._timers,
             loop=loop,
             default_resolver=bootstrap.dns_resolver,
