@@ -62,7 +62,7 @@ def build_stack(
     clusters = ClusterManager(
         stats=stats,
         tls=contexts,
-        http_connection_factory=Http1ClientConnection,
+        http_connection_factory=lambda alpn: Http1ClientConnection(),
         timers=timers,
         loop=asyncio.get_running_loop(),
         default_resolver=dns_resolver,

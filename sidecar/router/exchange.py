@@ -32,7 +32,7 @@ from sidecar.timers import Timers
 from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.host import Host
 from sidecar.upstream.load_balancer.subset import SubsetKey
-from sidecar.upstream.pool.pool import Lease
+from sidecar.upstream.pool.pooled_connection import Lease
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -158,10 +158,10 @@ class Exchange:
         try:
             cluster.begin_request(host)
         except UpstreamOverflowError:
-            host.pool.give_back(lease)
+            lease.give_back()
             raise
-        info.upstream_peer_id = lease.peer_id
-        info.upstream_local_address = lease.local_address
+        info.upstream_peer_id = lease.connection.peer_id
+        info.upstream_local_address = lease.connection.local_address
         try:
             response: Response = await self._send(lease)
         except BaseException as error:
@@ -220,13 +220,13 @@ class Exchange:
     def _send(self, lease: Lease) -> Awaitable[Response]:
         timeout_s = self._forward.retry.per_try_timeout_s
         if timeout_s == 0 or self._request.upgrade is not None:
-            return lease.connection.send(self._request)
+            return lease.send(self._request)
         self._attempt_limit = self._time_limit(timeout_s, _attempt_timeout)
         return self._send_within(self._attempt_limit, lease)
 
     async def _send_within(self, limit: TimeLimit, lease: Lease) -> Response:
         with limit:
-            response: Response = await lease.connection.send(self._request)
+            response: Response = await lease.send(self._request)
         return response
 
     # What is learned from it.

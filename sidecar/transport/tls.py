@@ -20,8 +20,9 @@ _MAX_PIECE_BYTES: Final = _MAX_RECORD_BYTES  # a `MemoryBIO` keeps the memory of
 class TlsTransport(asyncio.Transport, asyncio.Protocol):
     """The protocol of a TCP transport, and the transport of an application's protocol.
 
-    `established` ends with the handshake; before it does, the application's protocol has had its
-    `connection_made`, and none of the peer's bytes yet. From then on this behaves as a TCP transport does:
+    When the handshake is done, and the ALPN protocol is known, the factory makes the application's protocol.
+    It has had its `connection_made`, and none of the peer's bytes yet, before `established` returns. From
+    then on this behaves as a TCP transport does:
 
     - `write_eof` sends a close_notify, and the peer may go on sending;
     - the peer's close_notify, or a FIN without one (which Envoy too takes for an end), is `eof_received`: a
@@ -51,6 +52,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         "_peer_ended",
         "_plaintext",
         "_protocol",
+        "_protocol_factory",
         "_raw",
         "_raw_is_full",
         "_server_side",
@@ -76,7 +78,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
         )
         self._server_side: Final = server_side
-        self._protocol = cast("asyncio.Protocol", protocol_factory())
+        self._protocol_factory: Final = protocol_factory
+        self._protocol: asyncio.Protocol  # from the end of the handshake on
         self._raw: asyncio.Transport | None = None
         self._handshake: Final[asyncio.Future[None]] = self._loop.create_future()
         self._plaintext: list[bytes] = []  # received, and not delivered yet
@@ -240,6 +243,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         # `write_eof` needs all that is here to be decrypted, and the protocol may call it at once.
         if not self._decrypt():
             return
+        self._protocol = cast("asyncio.Protocol", self._protocol_factory())
         self._open = True
         self._protocol.connection_made(self)
         self._end_handshake(None)

@@ -52,7 +52,7 @@ class Cluster:
             config=config,
             breaker=self.breaker,
             stats=stats,
-            connector=self._connector,
+            dialer=self._connector,
             connection_factory=env.connection_factory,
             timers=env.timers,
             loop=env.loop,
@@ -254,7 +254,9 @@ class Cluster:
             raise UpstreamOverflowError(f"cluster {self.name} has its maximum of connections")
         slot = TcpSlot(host, self.breaker, self.stats)
         try:
-            dialed = await self._connector.dial(host.address, host.pool.tls, protocol_factory)
+            protocol, dialed = await self._connector.dial(
+                host.address, host.pool.tls, lambda alpn: protocol_factory()
+            )
         except BaseException as error:
             slot.release()
             if isinstance(error, UpstreamConnectError):
@@ -266,7 +268,7 @@ class Cluster:
             self.outlier_detector.success(host)
         info.upstream_peer_id = dialed.peer_id
         info.upstream_local_address = dialed.local_address
-        return TcpConnection(dialed, slot)
+        return TcpConnection(protocol, dialed, slot)
 
     def note_host(self, info: StreamInfo, host: Host) -> None:
         info.cluster = self.name

@@ -1,37 +1,49 @@
-"""What a pool keeps: a connection to a host, whatever protocol it speaks."""
+"""The seam between the pools and the codecs: one connection to a host, of any HTTP version."""
 
 from __future__ import annotations
 
 from typing import Any, Protocol
 
 
-class ConnectionObserver(Protocol):
-    """The pool's ear. A codec tells it once for every exchange that has ended and left the connection fit for
-    another one, and once when the connection is gone."""
+class ConnectionEvents(Protocol):
+    """What a connection reports to its pool. The events carry no values: the pool reads the attributes of the
+    `ClientConnection` that it gave the events to."""
 
-    def connection_idle(self, connection: Connection) -> None: ...
+    def exchange_ended(self) -> None:
+        """One exchange has ended, and the connection can carry others. Due once for each `send`, unless the
+        connection closes."""
 
-    def connection_closed(self, connection: Connection) -> None: ...
+    def capacity_changed(self) -> None:
+        """`capacity` has another value (RFC 9113 5.1.2: SETTINGS_MAX_CONCURRENT_STREAMS)."""
+
+    def draining(self) -> None:
+        """The connection takes no new exchange; those under way go on (RFC 9113 6.8: GOAWAY)."""
+
+    def closed(self) -> None:
+        """The connection is gone, and all its exchanges have ended. The last event."""
 
 
-class Connection(Protocol):
-    """`active` exchanges are under way of the `capacity` that it may carry at once (1 for HTTP/1.1).
-    `closed` is true from the moment that the peer's EOF or a fault was seen: it is never lent again; by then
-    `cut_short` says how many exchanges were under way, and `closed_by_peer` who closed it. Implementations
-    call the observer; the pool sets it. The byte counts are of its whole life."""
+class ClientConnection(Protocol):
+    """The client side of a codec.
 
+    It may carry `capacity` exchanges at once: 1 for HTTP/1.1. `closed` is true from the moment that the
+    peer's EOF or a fault was seen; `cut_short` is then the number of exchanges that were under way, and
+    `closed_by_peer` says who closed it. `received_bytes` and `sent_bytes` count since the connection opened.
+    The pool sets `events` once the connection is open.
+    """
+
+    capacity: int
     closed: bool
     closed_by_peer: bool
     cut_short: int
-    active: int
-    capacity: int
     received_bytes: int
     sent_bytes: int
-    observer: ConnectionObserver | None
+    events: ConnectionEvents | None
 
     def close(self) -> None:
-        """Closes the transport at once; exchanges under way fail."""
+        """Closes the transport at once; exchanges under way fail. Idempotent."""
 
     async def send(self, request: Any, /) -> Any:
-        """One exchange: a request of the HTTP layer, which this one cannot see, for its response. When it is
-        cancelled the exchange is given up, and the connection too if it cannot be told apart from it."""
+        """One exchange: sends an `http.message.Request`, and returns the `Response` when its head is here.
+        (This layer does not see those types.) When it is cancelled it gives up the exchange, and also the
+        connection if the protocol cannot end an exchange alone. Raises `RequestError`."""

@@ -1,4 +1,4 @@
-"""Opens connections to hosts: TCP, its options, TLS, and who the peer is. The one place that dials.
+"""Opens connections to hosts: TCP, its options, TLS, the verification of the peer. Only this module dials.
 
 Source: ``connect_timeout``, ``upstream_connection_options.tcp_keepalive`` and ``transport_socket`` of
 ``envoy.config.cluster.v3.Cluster``. The reasons in errors are worded as Envoy words them.
@@ -12,7 +12,7 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Generic, Protocol, TypeVar, cast
+from typing import Final, Protocol, TypeVar, cast
 
 from sidecar.config.cluster import ClusterConfig, TcpKeepalive
 from sidecar.config.endpoint import Endpoint, SocketAddress
@@ -23,23 +23,25 @@ from sidecar.transport.tls import TlsTransport
 
 ProtocolT = TypeVar("ProtocolT")
 
-_MAX_INT: Final = 2**31 - 1  # a socket option's; Envoy's fields go beyond
+_MAX_INT: Final = 2**31 - 1  # of a socket option; Envoy's fields allow more
 
 
 class ClientTls(Protocol):
-    """The identity layer, as the upstream needs it. Both raise `IdentityError`."""
+    """The part of the identity layer that connections to hosts use. Both methods raise `IdentityError`."""
 
     def client(self, tls: UpstreamTls) -> ssl.SSLContext:
         """The current context; another object after a rotation."""
 
     def verify_server(self, tls: UpstreamTls, peer: ssl.SSLObject) -> str:
-        """The peer's SPIFFE URI, empty where it has none."""
+        """Returns the peer's SPIFFE URI, empty if it has none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Dialed(Generic[ProtocolT]):
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialed:
+    """An open connection. `context` is None in plaintext; `peer_id` is the host's SPIFFE URI, empty if it has
+    none."""
+
     transport: asyncio.Transport
-    protocol: ProtocolT
     context: ssl.SSLContext | None
     peer_id: str
     local_address: SocketAddress
@@ -55,7 +57,7 @@ def tls_for(config: ClusterConfig, endpoint: Endpoint) -> UpstreamTls | None:
 
 
 class Connector:
-    """Of one cluster."""
+    """Dials the hosts of one cluster."""
 
     __slots__ = ("_keepalive", "_local_address", "_loop", "_stats", "_timeout_s", "_tls")
 
@@ -70,31 +72,29 @@ class Connector:
         self._loop = loop
 
     def context(self, tls: UpstreamTls | None) -> ssl.SSLContext | None:
-        """What new connections are secured with now. Raises `IdentityError`."""
+        """The TLS context for new connections, None for plaintext. Raises `IdentityError`."""
         return self._tls.client(tls) if tls is not None else None
 
     async def dial(
-        self, address: SocketAddress, tls: UpstreamTls | None, factory: Callable[[], ProtocolT]
-    ) -> Dialed[ProtocolT]:
-        """A connection whose handshakes are done, and whose peer is who it should be. `factory` makes an
-        asyncio protocol.
+        self, address: SocketAddress, tls: UpstreamTls | None, factory: Callable[[str], ProtocolT]
+    ) -> tuple[ProtocolT, Dialed]:
+        """Opens a connection, TLS handshake and verification of the peer included. `factory` makes the
+        asyncio protocol, from the ALPN protocol that the host chose (RFC 7301): empty in plaintext, or if it
+        chose none.
 
-        Raises `UpstreamConnectError`: refused, unreachable, too slow (connect timeout, TLS included), or not
-        trusted.
+        Raises `UpstreamConnectError`: refused, unreachable, not trusted, or not ready within the connect
+        timeout.
         """
-        protocol = factory()
         try:
             context = self.context(tls)
             async with asyncio.timeout(self._timeout_s):
                 if context is None or tls is None:
-                    transport = await self._connect(address, cast("asyncio.BaseProtocol", protocol))
+                    transport, protocol = await self._connect(address, lambda: factory(""))
                 else:
-                    transport = await self._connect_tls(
-                        address, cast("asyncio.BaseProtocol", protocol), context, tls.sni
-                    )
+                    transport, protocol = await self._connect_tls(address, factory, context, tls.sni)
             if self._keepalive is not None:
                 _set_keepalive(transport, self._keepalive)
-        # TimeoutError and ssl.SSLError are OSErrors; a name that cannot be one, of the host or its SNI, is a
+        # TimeoutError and ssl.SSLError are OSErrors; an invalid name of the host, or an invalid SNI, is a
         # ValueError.
         except (OSError, IdentityError, ValueError) as error:
             raise self._failed(error) from error
@@ -102,25 +102,35 @@ class Connector:
         if tls is not None:
             peer_id = self._verify(tls, transport)
         local = SocketAddress(*transport.get_extra_info("sockname")[:2])
-        return Dialed(transport, protocol, context, peer_id, local)
+        dialed = Dialed(transport=transport, context=context, peer_id=peer_id, local_address=local)
+        return protocol, dialed
 
-    async def _connect(self, address: SocketAddress, protocol: asyncio.BaseProtocol) -> asyncio.Transport:
-        transport, _ = await self._loop.create_connection(
-            lambda: protocol, address.host, address.port, local_addr=self._local_address
+    async def _connect(
+        self, address: SocketAddress, factory: Callable[[], ProtocolT]
+    ) -> tuple[asyncio.Transport, ProtocolT]:
+        transport, protocol = await self._loop.create_connection(
+            cast("Callable[[], asyncio.BaseProtocol]", factory),
+            address.host,
+            address.port,
+            local_addr=self._local_address,
         )
-        return transport
+        return transport, cast("ProtocolT", protocol)
 
     async def _connect_tls(
-        self, address: SocketAddress, protocol: asyncio.BaseProtocol, context: ssl.SSLContext, sni: str
-    ) -> asyncio.Transport:
-        secured = TlsTransport(context, lambda: protocol, server_side=False, server_hostname=sni or None)
+        self, address: SocketAddress, factory: Callable[[str], ProtocolT], context: ssl.SSLContext, sni: str
+    ) -> tuple[asyncio.Transport, ProtocolT]:
+        def make_protocol() -> asyncio.BaseProtocol:
+            alpn: str | None = secured.get_extra_info("ssl_object").selected_alpn_protocol()
+            return cast("asyncio.BaseProtocol", factory(alpn or ""))
+
+        secured = TlsTransport(context, make_protocol, server_side=False, server_hostname=sni or None)
         try:
-            await self._connect(address, secured)
+            await self._connect(address, lambda: secured)
             await secured.established()
         except BaseException:
             secured.abort()
             raise
-        return secured
+        return secured, cast("ProtocolT", secured.get_protocol())
 
     def _verify(self, tls: UpstreamTls, transport: asyncio.Transport) -> str:
         try:
@@ -156,9 +166,9 @@ def _reason(error: OSError | IdentityError | ValueError) -> str:
 
 
 def _set_keepalive(transport: asyncio.Transport, keepalive: TcpKeepalive) -> None:
-    """Raises ``OSError`` for what the kernel does not take, and closes the connection."""
+    """Closes the connection and raises ``OSError`` if the kernel does not accept a value."""
     connection = transport.get_extra_info("socket")
-    if connection is None:  # closed already, which its protocol knows
+    if connection is None:  # closed already: its protocol has been told
         return
     try:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from sidecar.config.dns import SYSTEM_RESOLVER, DnsResolver
 from sidecar.config.endpoint import SocketAddress
 from sidecar.timers import Timers
-from sidecar.upstream.connection import Connection
+from sidecar.upstream.connection import ClientConnection
 from sidecar.upstream.connector import ClientTls
 from sidecar.upstream.dns.question import Resolve
 
@@ -23,7 +23,7 @@ class UpstreamEnvironment:
     loop: asyncio.AbstractEventLoop
     timers: Timers
     tls: ClientTls
-    connection_factory: Callable[[], Connection]
+    connection_factory: Callable[[str], ClientConnection]
     resolve: Resolve
     default_resolver: DnsResolver = SYSTEM_RESOLVER
     rng: random.Random = field(default_factory=random.Random)

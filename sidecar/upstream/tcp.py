@@ -43,9 +43,9 @@ class TcpConnection(Generic[ProtocolT]):
 
     __slots__ = ("_slot", "host", "peer_id", "protocol", "transport")
 
-    def __init__(self, dialed: Dialed[ProtocolT], slot: TcpSlot) -> None:
+    def __init__(self, protocol: ProtocolT, dialed: Dialed, slot: TcpSlot) -> None:
         self.transport: asyncio.Transport = dialed.transport
-        self.protocol: ProtocolT = dialed.protocol
+        self.protocol: ProtocolT = protocol
         self.peer_id = dialed.peer_id
         self.host = slot.host
         self._slot = slot

@@ -116,7 +116,7 @@ class Mesh:
         self.clusters = ClusterManager(
             stats=self.stats,
             tls=NoTls(),
-            http_connection_factory=Http1ClientConnection,
+            http_connection_factory=lambda alpn: Http1ClientConnection(),
             timers=self.timers,
             loop=loop,
             rng=rng,

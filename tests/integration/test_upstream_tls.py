@@ -14,7 +14,7 @@ from sidecar.config.tls import TlsParameters, UpstreamTls
 from sidecar.errors import IdentityError, UpstreamConnectError, UpstreamResetError
 from sidecar.http.message import Response
 from sidecar.upstream.cluster import ClusterConfig as RunningCluster
-from sidecar.upstream.pool.pool import Lease
+from sidecar.upstream.pool.pooled_connection import Lease
 from tests.support.clusters import at_port, cluster_manager, static_cluster
 from tests.support.flaky_upstream import Exchange, FlakyUpstream, flaky_upstream
 from tests.support.listening import as_soon_as, eventually
@@ -76,7 +76,7 @@ async def connection_to(cluster: RunningCluster) -> Lease:
 
 async def ask(cluster: RunningCluster) -> Response:
     lease = await connection_to(cluster)
-    response: Response = await lease.connection.send(make_request())
+    response: Response = await lease.send(make_request())
     return response
 
 
@@ -88,8 +88,8 @@ async def test_the_peer_is_verified_and_its_id_is_kept(upstream: FlakyUpstream, 
     async with cluster_manager(secured(upstream), tls=identity) as manager:
         cluster = manager.get("up")
         lease = await connection_to(cluster)
-        assert lease.peer_id == PEER
-        assert (await lease.connection.send(make_request())).status == 200
+        assert lease.connection.peer_id == PEER
+        assert (await lease.send(make_request())).status == 200
         assert cluster.stats.ssl__handshake == 1
 
 
@@ -151,7 +151,7 @@ async def test_endpoints_with_a_sidecar_get_tls_and_others_plaintext(
             transport_socket_matches=matches,
         )
         async with cluster_manager(config, tls=identity) as manager:
-            bodies = {(await ask(manager.get("up"))).body for _ in range(2)}
+            bodies = {(await ask(manager.get("up"))).body.whole for _ in range(2)}
     assert bodies == {b"secured", b"plain"}
 
 
@@ -168,7 +168,7 @@ async def test_a_rotation_lets_requests_finish_and_closes_what_is_idle(
         cluster = manager.get("up")
         idle, _ = await asyncio.gather(connection_to(cluster), connection_to(cluster))
         (host,) = cluster.hosts.values()
-        host.pool.give_back(idle)
+        idle.give_back()
         upstream.behave = wait
         busy = asyncio.create_task(ask(cluster))
         await eventually(lambda: len(upstream.exchanges) == 1)
@@ -180,7 +180,7 @@ async def test_a_rotation_lets_requests_finish_and_closes_what_is_idle(
         assert {(await busy).status, (await fresh).status} == {200}
         current = host.pool.checkout()
         assert current is not None
-        assert current.secured_by is identity.context
+        assert current.connection.secured_by is identity.context
 
 
 async def test_requests_under_constant_rotation_all_succeed(

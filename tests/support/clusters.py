@@ -17,7 +17,7 @@ from sidecar.http.h1.client import Http1ClientConnection
 from sidecar.observability.stats import Stats
 from sidecar.timers import Timers
 from sidecar.upstream.cluster_manager import ClusterManager
-from sidecar.upstream.connection import Connection
+from sidecar.upstream.connection import ClientConnection
 
 
 class NoTls:
@@ -58,7 +58,7 @@ def snapshot(*clusters: ClusterConfig, **endpoints: LoadAssignment) -> Snapshot:
 @asynccontextmanager
 async def cluster_manager(
     *clusters: ClusterConfig,
-    connection_factory: Callable[[], Connection] = Http1ClientConnection,
+    connection_factory: Callable[[str], ClientConnection] = lambda alpn: Http1ClientConnection(),
     **options: Any,
 ) -> AsyncIterator[ClusterManager]:
     loop = asyncio.get_running_loop()

@@ -19,40 +19,51 @@ from sidecar.http.message import Request, Response
 from sidecar.observability.stats import HttpConnectionManagerStats
 from sidecar.observability.stream_info import DownstreamConnection
 from sidecar.timers import Timers
-from sidecar.upstream.connection import Connection as PooledConnection
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class OneHost:
-    """The least that can be called a pool, and the service that sends through it."""
+    """A minimal pool, and the service that sends through it."""
 
     def __init__(self, port: int) -> None:
         self.port = port
-        self.idle: list[PooledConnection] = []
+        self.idle: list[Http1ClientConnection] = []
         self.opened: list[Http1ClientConnection] = []
-
-    def connection_idle(self, connection: PooledConnection) -> None:
-        self.idle.append(connection)
-
-    def connection_closed(self, connection: PooledConnection) -> None:
-        if connection in self.idle:
-            self.idle.remove(connection)
 
     async def __call__(self, request: Request) -> Response:
         if self.idle:
-            connection = self.idle.pop()
-            assert isinstance(connection, Http1ClientConnection)
-            return await connection.send(request)
+            return await self.idle.pop().send(request)
         try:
             _, connection = await asyncio.get_running_loop().create_connection(
                 Http1ClientConnection, "127.0.0.1", self.port
             )
         except OSError as error:
             raise UpstreamConnectError(str(error)) from error
-        connection.observer = self
+        connection.events = _Events(self, connection)
         self.opened.append(connection)
         return await connection.send(request)
+
+
+class _Events:
+    """The `ConnectionEvents` of one connection to a `OneHost`."""
+
+    def __init__(self, host: OneHost, connection: Http1ClientConnection) -> None:
+        self._host = host
+        self._connection = connection
+
+    def exchange_ended(self) -> None:
+        self._host.idle.append(self._connection)
+
+    def capacity_changed(self) -> None:
+        pass
+
+    def draining(self) -> None:
+        pass
+
+    def closed(self) -> None:
+        if self._connection in self._host.idle:
+            self._host.idle.remove(self._connection)
 
 
 class Proxy:

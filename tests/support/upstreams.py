@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from sidecar.config.endpoint import Endpoint, HealthStatus, SocketAddress
 from sidecar.observability.stats import HostStats
-from sidecar.upstream.connection import ConnectionObserver
+from sidecar.upstream.connection import ConnectionEvents
 from sidecar.upstream.outlier_detection import HostMonitor
 
 
@@ -50,22 +50,51 @@ class FakeHost:
 
 
 class FakeConnection:
-    """A `Connection` that carries nothing."""
+    """A `ClientConnection` that multiplexes exchanges: each ends when the test says so."""
 
     def __init__(self, capacity: int = 1) -> None:
+        self.capacity = capacity
         self.closed = False
         self.closed_by_peer = False
         self.cut_short = 0
-        self.active = 0
-        self.capacity = capacity
         self.received_bytes = 0
         self.sent_bytes = 0
-        self.observer: ConnectionObserver | None = None
-
-    def close(self) -> None:
-        self.closed = True
-        if self.observer is not None:
-            self.observer.connection_closed(self)
+        self.events: ConnectionEvents | None = None
+        self.goaway = False
+        self.under_way = 0
 
     async def send(self, request: object, /) -> object:
+        self.under_way += 1
+        self.sent_bytes += 10
         return request
+
+    def end_exchange(self) -> None:
+        self.under_way -= 1
+        self.received_bytes += 10
+        assert self.events is not None
+        self.events.exchange_ended()
+
+    def limit(self, capacity: int) -> None:
+        """SETTINGS_MAX_CONCURRENT_STREAMS."""
+        self.capacity = capacity
+        assert self.events is not None
+        self.events.capacity_changed()
+
+    def go_away(self) -> None:
+        self.goaway = True
+        assert self.events is not None
+        self.events.draining()
+
+    def lose(self) -> None:
+        """The peer closes it."""
+        self.closed_by_peer = True
+        self.close()
+
+    def close(self) -> None:
+        if self.closed:
+            return
+        self.closed = True
+        self.cut_short = self.under_way
+        self.under_way = 0
+        if self.events is not None:
+            self.events.closed()

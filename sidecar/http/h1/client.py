@@ -20,11 +20,11 @@ from sidecar.http.h1.writer import (
 )
 from sidecar.http.message import Request, Response
 from sidecar.transport.closing import TUNNEL_FLUSH_TIMEOUT_S, close_when_flushed, reset
-from sidecar.upstream.connection import ConnectionObserver
+from sidecar.upstream.connection import ConnectionEvents
 
 
 class Http1ClientConnection(asyncio.Protocol):
-    """Implements `sidecar.upstream.connection.Connection`.
+    """Implements `sidecar.upstream.connection.ClientConnection`.
 
     It is idle again when request and response have both ended and the upstream keeps the connection; an
     exchange that ends in any other way (cancelled, cut short, answered too early) ends the connection.
@@ -37,7 +37,7 @@ class Http1ClientConnection(asyncio.Protocol):
         self.active = 0
         self.closed_by_peer = False
         self.cut_short = 0
-        self.observer: ConnectionObserver | None = None
+        self.events: ConnectionEvents | None = None
         self.received_bytes = 0
         self.sent_bytes = 0
         self._loop = asyncio.get_running_loop()
@@ -237,8 +237,8 @@ class Http1ClientConnection(asyncio.Protocol):
         self.active = 0
         if keep_alive and not incoming.tunnel:
             self._pump = None
-            if self.observer is not None:
-                self.observer.connection_idle(self)
+            if self.events is not None:
+                self.events.exchange_ended()
         elif incoming.tunnel and self._transport is not None:
             self._mark_closed()
             self._end_tunnel(self._transport)
@@ -281,5 +281,5 @@ class Http1ClientConnection(asyncio.Protocol):
     def _mark_closed(self) -> None:
         if not self.closed:
             self.closed = True
-            if self.observer is not None:
-                self.observer.connection_closed(self)
+            if self.events is not None:
+                self.events.closed()

@@ -1,4 +1,4 @@
-"""A host's pool at work: opens connections when requests wait for them, closes them when nobody does."""
+"""The connections to one host: opened when requests wait for them, closed when no request needs them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Protocol
 
 from sidecar.config.cluster import ClusterConfig, HttpVersion
 from sidecar.config.endpoint import SocketAddress
@@ -14,27 +15,37 @@ from sidecar.errors import UpstreamConnectError, UpstreamResetError
 from sidecar.observability.stats import ClusterStats, HostStats
 from sidecar.timers import Timer, Timers
 from sidecar.upstream.circuit_breaker import CircuitBreaker
-from sidecar.upstream.connection import Connection
-from sidecar.upstream.connector import Connector, Dialed
-from sidecar.upstream.pool.pool import Lease, Pool
+from sidecar.upstream.connection import ClientConnection
+from sidecar.upstream.connector import Dialed, ProtocolT
+from sidecar.upstream.pool.pool import Pool
+from sidecar.upstream.pool.pooled_connection import Lease, PooledConnection
+
+
+class Dialer(Protocol):
+    """The part of `Connector` that a pool uses."""
+
+    async def dial(
+        self, address: SocketAddress, tls: UpstreamTls | None, factory: Callable[[str], ProtocolT]
+    ) -> tuple[ProtocolT, Dialed]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolEnvironment:
-    """What the pools of one cluster share."""
+    """The objects that the pools of one cluster share. `connection_factory` makes a codec for the negotiated
+    ALPN protocol (RFC 7301), empty for plaintext or none."""
 
     config: ClusterConfig
     breaker: CircuitBreaker
     stats: ClusterStats
-    connector: Connector
-    connection_factory: Callable[[], Connection]
+    dialer: Dialer
+    connection_factory: Callable[[str], ClientConnection]
     timers: Timers
     loop: asyncio.AbstractEventLoop
 
 
 class HostPool:
-    """`checkout`, and where that finds nothing `acquire`; the codec gives connections back by itself when an
-    exchange has ended, `give_back` is for one that was never begun."""
+    """`checkout` gives a lease if a connection has room, and `acquire` waits for one. It is the
+    `ConnectionOwner` of its connections: their events end the leases."""
 
     __slots__ = (
         "_dials",
@@ -65,41 +76,54 @@ class HostPool:
 
     @property
     def drained(self) -> bool:
-        return not self._pool.leases and not self._dials
+        """No connection is open or being opened."""
+        return not self._pool.connections and not self._dials
 
     async def acquire(self) -> Lease:
-        """Waits for a connection. Raises `UpstreamOverflowError` and `UpstreamConnectError`."""
+        """Raises `UpstreamOverflowError` and `UpstreamConnectError`."""
         waiter: asyncio.Future[Lease] = self._env.loop.create_future()
         self._pool.wait(waiter)
-        self._open_wanted()
+        self._begin_dials()
         try:
             return await waiter
         except asyncio.CancelledError:
             self._pool.stop_waiting(waiter)
-            # It may have been served in the very moment that it was cancelled.
+            # The waiter may have got its lease just before the request was cancelled.
             if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
-                self.give_back(waiter.result())
+                waiter.result().give_back()
             raise
 
-    def give_back(self, lease: Lease) -> None:
-        self._count_bytes(lease)
-        if self._pool.returned(lease, self._env.loop.time()):
-            lease.connection.close()
+    # ConnectionOwner
+
+    def exchange_ended(self, connection: PooledConnection) -> None:
+        self._count_bytes(connection)
+        if self._pool.exchange_ended(connection, self._env.loop.time()):
+            connection.codec.close()
         self._watch_idle()
 
-    def lost(self, lease: Lease) -> None:
-        """The codec says that the connection is gone."""
-        if lease not in self._pool.leases:
+    def capacity_changed(self, connection: PooledConnection) -> None:
+        expected_streams = self._pool.expected_streams
+        self._pool.capacity_changed(connection)
+        self._begin_dials_if_fewer(expected_streams)
+
+    def connection_draining(self, connection: PooledConnection) -> None:
+        _close(self._pool.retire([connection]))
+        self._begin_dials()
+
+    def connection_closed(self, connection: PooledConnection) -> None:
+        if connection.gone:
             return
-        self._pool.lost(lease)
-        self._count_bytes(lease)
+        self._pool.closed(connection)
+        self._count_bytes(connection)
         self._count_closed()
-        if lease.connection.cut_short:
-            self._count_cut_short(lease.connection)
-        self._open_wanted()
+        if connection.codec.cut_short:
+            self._count_cut_short(connection.codec)
+        self._begin_dials()
+
+    # Statistics.
 
     def _count_opening(self) -> None:
-        """As for Envoy, a connection counts from the attempt to open it."""
+        """Like Envoy, a connection counts from the attempt to open it."""
         self._env.stats.upstream_cx_total += 1
         self._env.stats.upstream_cx_active += 1
         self._host_stats.cx_total += 1
@@ -110,28 +134,30 @@ class HostPool:
         self._env.stats.upstream_cx_destroy += 1
         self._host_stats.cx_active -= 1
 
-    def _count_cut_short(self, connection: Connection) -> None:
+    def _count_cut_short(self, codec: ClientConnection) -> None:
         stats = self._env.stats
         stats.upstream_cx_destroy_with_active_rq += 1
-        if connection.closed_by_peer:
+        if codec.closed_by_peer:
             stats.upstream_cx_destroy_remote_with_active_rq += 1
         else:
             stats.upstream_cx_destroy_local_with_active_rq += 1
-            stats.upstream_rq_tx_reset += connection.cut_short
+            stats.upstream_rq_tx_reset += codec.cut_short
 
-    def _count_bytes(self, lease: Lease) -> None:
-        connection, stats = lease.connection, self._env.stats
-        stats.upstream_cx_rx_bytes_total += connection.received_bytes - lease.received_bytes
-        stats.upstream_cx_tx_bytes_total += connection.sent_bytes - lease.sent_bytes
-        lease.received_bytes = connection.received_bytes
-        lease.sent_bytes = connection.sent_bytes
+    def _count_bytes(self, connection: PooledConnection) -> None:
+        codec, stats = connection.codec, self._env.stats
+        stats.upstream_cx_rx_bytes_total += codec.received_bytes - connection.received_bytes
+        stats.upstream_cx_tx_bytes_total += codec.sent_bytes - connection.sent_bytes
+        connection.received_bytes = codec.received_bytes
+        connection.sent_bytes = codec.sent_bytes
+
+    # Configuration, and the end.
 
     def use_tls(self, tls: UpstreamTls | None, context: ssl.SSLContext | None) -> None:
-        """Connections that stand under another context are let go as they fall idle: a rotation of the
-        workload's certificate drops no request."""
+        """Connections with another context are closed as they become idle: a rotation of the workload's
+        certificate fails no request."""
         self.tls = tls
         self._tls_generation += 1
-        _close(self._pool.retire(except_secured_by=context))
+        _close(self._pool.retire_outdated(context))
 
     def drain(self) -> None:
         """The host has left: closes each connection after its last exchange."""
@@ -147,55 +173,67 @@ class HostPool:
             dial.cancel()
         await asyncio.gather(*dials, return_exceptions=True)
         self._pool.drain()
-        _close(list(self._pool.leases))
+        _close(list(self._pool.connections))
 
-    def _open_wanted(self) -> None:
-        for _ in range(self._pool.connections_wanted()):
-            self._pool.opening()
+    # Dials.
+
+    def _begin_dials(self) -> None:
+        for _ in range(self._pool.dials_wanted()):
+            self._pool.dial_begun()
             self._count_opening()
             dial = self._env.loop.create_task(self._open(), name=f"connect to {self.address}")
             self._dials.add(dial)
             dial.add_done_callback(self._dials.discard)
 
+    def _begin_dials_if_fewer(self, expected_streams: int) -> None:
+        """A new connection carries fewer streams than were expected when the dials began."""
+        if self._pool.expected_streams < expected_streams:
+            self._begin_dials()
+
     async def _open(self) -> None:
-        env, tls_generation = self._env, self._tls_generation
+        tls_generation = self._tls_generation
         try:
-            dialed = await self._dial()
+            codec, dialed = await self._dial()
         except UpstreamConnectError as error:
             self._host_stats.cx_connect_fail += 1
             self._count_closed()
-            self._pool.open_failed(str(error))
+            self._pool.dial_failed(str(error))
             return
         except asyncio.CancelledError:
             self._count_closed()
-            self._pool.opening_ended()
+            self._pool.dial_cancelled()
             raise
-        connection = dialed.protocol
-        lease = Lease(
-            connection,
+        self._add(codec, dialed, outdated=tls_generation != self._tls_generation)
+
+    async def _dial(self) -> tuple[ClientConnection, Dialed]:
+        env = self._env
+        if env.config.http_version is HttpVersion.HTTP2:
+            # Requests fail with the reason; HTTP/1.1 would only confuse the host. Tunnels to it still work.
+            raise UpstreamConnectError("the upstream speaks HTTP/2 only, which is not supported yet")
+        return await env.dialer.dial(self.address, self.tls, env.connection_factory)
+
+    def _add(self, codec: ClientConnection, dialed: Dialed, *, outdated: bool) -> None:
+        connection = PooledConnection(
+            codec,
+            self,
             secured_by=dialed.context,
             peer_id=dialed.peer_id,
             local_address=dialed.local_address,
         )
-        connection.observer = _Observer(self, lease)
-        self._pool.opened(lease, env.loop.time())
-        if connection.closed:
-            self.lost(lease)
-        elif self._pool.draining or tls_generation != self._tls_generation:
-            _close(self._pool.let_go([lease]))  # what it was opened for has changed meanwhile
+        codec.events = connection
+        expected_streams = self._pool.expected_streams
+        unused = self._pool.opened(connection, self._env.loop.time(), outdated=outdated)
+        if codec.closed:
+            self.connection_closed(connection)
+        elif unused:
+            codec.close()
+        self._begin_dials_if_fewer(expected_streams)
         self._watch_idle()
 
-    async def _dial(self) -> Dialed[Connection]:
-        env = self._env
-        if env.config.http_version is HttpVersion.HTTP2:
-            # Said, rather than HTTP/1.1 spoken to who will not understand it; tunnels to the host still work.
-            raise UpstreamConnectError(
-                "the upstream speaks HTTP/2 alone, which this proxy does not speak yet"
-            )
-        return await env.connector.dial(self.address, self.tls, env.connection_factory)
+    # Idle connections.
 
     def _watch_idle(self) -> None:
-        """One timer a pool, for whichever connection has been idle longest."""
+        """One timer for the pool, for the connection that has been idle longest."""
         timeout_s = self._env.config.idle_timeout_s
         if self._idle_timer is not None or timeout_s <= 0:
             return
@@ -212,22 +250,6 @@ class HostPool:
         self._watch_idle()
 
 
-class _Observer:
-    """Knows which lease of which pool a connection is."""
-
-    __slots__ = ("_lease", "_pool")
-
-    def __init__(self, pool: HostPool, lease: Lease) -> None:
-        self._pool = pool
-        self._lease = lease
-
-    def connection_idle(self, connection: Connection) -> None:
-        self._pool.give_back(self._lease)
-
-    def connection_closed(self, connection: Connection) -> None:
-        self._pool.lost(self._lease)
-
-
-def _close(leases: Iterable[Lease]) -> None:
-    for lease in leases:
-        lease.connection.close()
+def _close(connections: Iterable[PooledConnection]) -> None:
+    for connection in connections:
+        connection.codec.close()

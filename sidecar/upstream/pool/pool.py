@@ -1,62 +1,19 @@
-"""Which connection takes which request: the bookkeeping of one host's pool. Pure.
+"""Which connection carries which request: the accounts of one host's pool. Pure.
 
-It opens and closes nothing itself: it says how many connections to open and returns those to close. Source of
-the rules: Envoy's "Connection pooling" and "Circuit breaking" architecture pages.
+It opens and closes nothing itself: it says how many connections to open, and returns those to close. Source
+of the rules: Envoy's "Connection pooling" and "Circuit breaking" architecture pages.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from sidecar.config.endpoint import SocketAddress
 from sidecar.errors import RequestError, UpstreamConnectError, UpstreamOverflowError
 from sidecar.observability.stats import ClusterStats
 from sidecar.upstream.circuit_breaker import CircuitBreaker
-from sidecar.upstream.connection import Connection
-
-
-class Lease:
-    """A connection in a pool. `lent` exchanges are under way or about to be; `lent_total` counts all.
-    A `retiring` connection takes no new one, and is closed after its last."""
-
-    __slots__ = (
-        "connection",
-        "idle_since_s",
-        "lent",
-        "lent_total",
-        "local_address",
-        "peer_id",
-        "received_bytes",
-        "retiring",
-        "secured_by",
-        "sent_bytes",
-    )
-
-    def __init__(
-        self,
-        connection: Connection,
-        *,
-        secured_by: object = None,
-        peer_id: str = "",
-        local_address: SocketAddress | None = None,
-    ) -> None:
-        self.connection = connection
-        self.secured_by = secured_by
-        """What the connection's TLS came from; compared by identity, None for plaintext."""
-        self.peer_id = peer_id
-        self.local_address = local_address
-        self.idle_since_s = 0.0
-        self.lent = 0
-        self.lent_total = 0
-        self.retiring = False
-        self.received_bytes = 0
-        self.sent_bytes = 0
-
-    @property
-    def reused(self) -> bool:
-        return self.lent_total > 1
+from sidecar.upstream.pool.pooled_connection import Lease, PooledConnection
 
 
 class Waiter(Protocol):
@@ -70,7 +27,11 @@ class Waiter(Protocol):
 
 
 class Pool:
-    """`leases` are all open connections; of those, `_available` have room, the last used at the end."""
+    """`connections` are all open ones, `connecting` counts those being opened. `expected_streams` is the
+    number of requests that a new connection is expected to carry at once.
+
+    As long as a request waits, no connection has room: each event first serves the queue.
+    """
 
     __slots__ = (
         "_available",
@@ -79,50 +40,198 @@ class Pool:
         "_stats",
         "_waiters",
         "connecting",
+        "connections",
         "draining",
-        "leases",
+        "expected_streams",
     )
 
     def __init__(
         self, breaker: CircuitBreaker, stats: ClusterStats, *, max_requests_per_connection: int = 0
     ) -> None:
+        """`max_requests_per_connection` 0: no limit."""
         self._breaker = breaker
         self._stats = stats
         self._max_requests_per_connection = max_requests_per_connection
-        self._available: list[Lease] = []
+        self._available: list[PooledConnection] = []  # those with room, the last used at the end
         self._waiters: deque[Waiter] = deque()
-        self.leases: set[Lease] = set()
+        self.connections: set[PooledConnection] = set()
         self.connecting = 0
         self.draining = False
+        self.expected_streams = 1
 
-    # Taking and returning.
+    # Leases.
 
     def checkout(self) -> Lease | None:
-        """The connection that was used last, which is the least likely to have timed out. None if none has
-        room: `wait` is next."""
+        """On the connection that was used last, which is the least likely to have timed out. None if no
+        connection has room: the caller may `wait` then."""
         available = self._available
         while available:
-            lease = available[-1]
-            connection = lease.connection
-            if connection.closed or lease.retiring:
+            connection = available[-1]
+            lease: Lease | None = None
+            if connection.lent < connection.capacity and not connection.retiring:
+                lease = self._lend(connection)
+            if connection.lent >= connection.capacity or connection.retiring:
                 available.pop()
-                continue
-            self._lend(lease)
-            if lease.lent >= connection.capacity or lease.retiring:
-                available.pop()
-            return lease
+                connection.listed = False
+            if lease is not None:
+                return lease
         return None
 
-    def _lend(self, lease: Lease) -> None:
-        lease.lent += 1
-        lease.lent_total += 1
-        if lease.lent_total == self._max_requests_per_connection:
+    def _lend(self, connection: PooledConnection) -> Lease:
+        connection.lent += 1
+        connection.lent_total += 1
+        if connection.lent_total == self._max_requests_per_connection:
             self._stats.upstream_cx_max_requests += 1
-            lease.retiring = True
+            connection.retiring = True
+        return Lease(connection)
+
+    def exchange_ended(self, connection: PooledConnection, now_s: float) -> bool:
+        """A lease of the connection has ended. Returns whether to close the connection now."""
+        if connection.gone:  # all its leases ended with it
+            return False
+        connection.lent -= 1
+        if connection.retiring:
+            return connection.lent == 0
+        connection.idle_since_s = now_s
+        self._offer(connection)
+        return False
+
+    def _offer(self, connection: PooledConnection) -> None:
+        """Gives the connection's room to the requests that wait, and what is left to later ones."""
+        if self._waiters:
+            self._serve_waiters(connection)
+        if not connection.listed and connection.lent < connection.capacity and not connection.retiring:
+            connection.listed = True
+            self._available.append(connection)
+
+    # Opening and losing connections.
+
+    def dials_wanted(self) -> int:
+        """How many connections to begin to open now: as many as the requests that wait need, less those being
+        opened. A pool without any connection may open one even where the limit is reached: its requests could
+        otherwise wait for ever."""
+        needed = -(-len(self._waiters) // self.expected_streams)
+        missing = needed - self.connecting
+        if missing <= 0:
+            return 0
+        allowed = self._breaker.limits.max_connections - self._breaker.connections
+        if allowed <= 0:
+            self._stats.upstream_cx_overflow += 1
+            allowed = 0 if self.connecting or self.connections else 1
+        return min(missing, allowed)
+
+    def dial_begun(self) -> None:
+        self.connecting += 1
+        self._breaker.connections += 1
+
+    def dial_cancelled(self) -> None:
+        """Nothing is known of the host."""
+        self.connecting -= 1
+        self._breaker.connections -= 1
+
+    def dial_failed(self, reason: str) -> None:
+        """All requests that wait get an `UpstreamConnectError`: the host accepts no connections now, and the
+        last request in the queue would otherwise wait for as many failures as there are requests before it.
+        Envoy does the same, also while other attempts to connect are under way."""
+        self.dial_cancelled()
+        self._stats.upstream_rq_pending_failure_eject += self.refuse_waiters(
+            lambda: UpstreamConnectError(reason)
+        )
+
+    def opened(self, connection: PooledConnection, now_s: float, *, outdated: bool = False) -> bool:
+        """`outdated`: the TLS configuration has changed since the dial began, so that the connection serves
+        the requests that wait now, and no later ones. Returns whether to close it now."""
+        self.connecting -= 1
+        self.connections.add(connection)
+        connection.idle_since_s = now_s
+        self._learn_capacity(connection)
+        self._serve_waiters(connection)
+        if outdated or self.draining:
+            connection.retiring = True
+        self._offer(connection)
+        return connection.retiring and connection.lent == 0
+
+    def capacity_changed(self, connection: PooledConnection) -> None:
+        """Leases beyond a smaller capacity go on."""
+        connection.capacity = connection.codec.capacity
+        self._learn_capacity(connection)
+        if not connection.retiring and not connection.gone:
+            self._offer(connection)
+
+    def _learn_capacity(self, connection: PooledConnection) -> None:
+        """The next connection will be like this one."""
+        streams = connection.capacity
+        if self._max_requests_per_connection:
+            streams = min(streams, self._max_requests_per_connection)
+        self.expected_streams = max(1, streams)
+
+    def closed(self, connection: PooledConnection) -> None:
+        """The connection is closed, and its leases have ended with it. Idempotent."""
+        if connection.gone:
+            return
+        connection.gone = True
+        connection.retiring = True
+        connection.lent = 0
+        self.connections.discard(connection)
+        self._breaker.connections -= 1
+        self._unlist(connection)
+
+    # Closing connections that are idle or outdated.
+
+    def expire(self, idle_before_s: float) -> list[PooledConnection]:
+        """Those to close because they have been idle since then, or longer."""
+        return self.retire(
+            [
+                connection
+                for connection in self.connections
+                if connection.lent == 0
+                and not connection.retiring
+                and connection.idle_since_s <= idle_before_s
+            ]
+        )
+
+    def oldest_idle_s(self) -> float | None:
+        """Since when the longest idle connection is idle."""
+        return min(
+            (
+                connection.idle_since_s
+                for connection in self.connections
+                if connection.lent == 0 and not connection.retiring
+            ),
+            default=None,
+        )
+
+    def retire_outdated(self, secured_by: object) -> list[PooledConnection]:
+        """Retires the connections whose TLS context is another one than `secured_by`, as `retire` does."""
+        return self.retire(
+            [connection for connection in self.connections if connection.secured_by is not secured_by]
+        )
+
+    def drain(self) -> list[PooledConnection]:
+        """Retires all connections, those to come included, as `retire` does."""
+        self.draining = True
+        return self.retire(list(self.connections))
+
+    def retire(self, connections: Iterable[PooledConnection]) -> list[PooledConnection]:
+        """They get no new leases. Returns those to close now, because no lease of them is left."""
+        idle = []
+        for connection in connections:
+            connection.retiring = True
+            self._unlist(connection)
+            if connection.lent == 0 and not connection.gone:
+                idle.append(connection)
+        return idle
+
+    def _unlist(self, connection: PooledConnection) -> None:
+        if connection.listed:
+            connection.listed = False
+            self._available.remove(connection)
+
+    # The queue.
 
     def wait(self, waiter: Waiter) -> None:
-        """`waiter` gets the next connection with room, first come first served, or the error of the next
-        attempt to open one that fails. Raises `UpstreamOverflowError` when too many wait already."""
+        """`waiter` gets the next lease, first come, first served, or the error of the next dial that fails.
+        Raises `UpstreamOverflowError` when too many requests wait already."""
         if not self._breaker.may_wait():
             self._stats.upstream_rq_pending_overflow += 1
             raise UpstreamOverflowError("too many requests are waiting for a connection")
@@ -132,120 +241,25 @@ class Pool:
         self._stats.upstream_rq_pending_active += 1
 
     def stop_waiting(self, waiter: Waiter) -> None:
-        """The waiter gave up."""
+        """The request was given up. Idempotent."""
         if waiter in self._waiters:
             self._waiters.remove(waiter)
             self._count_waiter_out()
 
-    def returned(self, lease: Lease, now_s: float) -> bool:
-        """An exchange has ended, or was never begun. Whether the connection is to be closed now."""
-        was_full = lease.lent >= lease.connection.capacity
-        lease.lent -= 1
-        if lease.connection.closed:
-            return False
-        if lease.retiring or self.draining:
-            lease.retiring = True
-            return lease.lent == 0
-        lease.idle_since_s = now_s
-        if self._waiters:
-            self._serve_waiters(lease)
-        if was_full and lease.lent < lease.connection.capacity and not lease.retiring:
-            self._available.append(lease)
-        return False
-
-    # Opening and losing.
-
-    def connections_wanted(self) -> int:
-        """How many to begin opening now. A pool with no connection at all may open one even where the limit
-        is reached, or its requests would wait for what cannot come."""
-        missing = len(self._waiters) - self.connecting
-        allowed = self._breaker.limits.max_connections - self._breaker.connections
-        if allowed <= 0 and missing > 0:
-            self._stats.upstream_cx_overflow += 1
-            allowed = 0 if self.connecting or self.leases else 1
-        return max(0, min(missing, allowed))
-
-    def opening(self) -> None:
-        self.connecting += 1
-        self._breaker.connections += 1
-
-    def opened(self, lease: Lease, now_s: float) -> None:
-        self.connecting -= 1
-        self.leases.add(lease)
-        lease.idle_since_s = now_s
-        self._serve_waiters(lease)
-        if lease.lent < lease.connection.capacity and not lease.retiring:
-            self._available.append(lease)
-
-    def open_failed(self, reason: str) -> None:
-        """All requests that wait get an `UpstreamConnectError`: the host takes no connections now, and one
-        that went on waiting would wait for as many failures as there are requests before it. As Envoy does,
-        whatever other attempts are under way."""
-        self.opening_ended()
-        self._stats.upstream_rq_pending_failure_eject += self.refuse_waiters(
-            lambda: UpstreamConnectError(reason)
-        )
-
-    def opening_ended(self) -> None:
-        """The attempt was called off: nothing is known of the host."""
-        self.connecting -= 1
-        self._breaker.connections -= 1
-
-    def lost(self, lease: Lease) -> None:
-        """The connection is closed, by whomever. Idempotent."""
-        if lease not in self.leases:
-            return
-        self.leases.discard(lease)
-        self._breaker.connections -= 1
-        if lease in self._available:
-            self._available.remove(lease)
-
-    # Closing what is idle or outdated.
-
-    def expire(self, idle_before_s: float) -> list[Lease]:
-        """Those to close because nobody has used them since. They are not lent again."""
-        return self.let_go(
-            [lease for lease in self._available if lease.lent == 0 and lease.idle_since_s <= idle_before_s]
-        )
-
-    def oldest_idle_s(self) -> float | None:
-        """Since when the longest idle connection is idle."""
-        return min((lease.idle_since_s for lease in self._available if lease.lent == 0), default=None)
-
-    def retire(self, *, except_secured_by: object) -> list[Lease]:
-        """Lets go of the connections whose TLS came from anything else: those to close now, as nothing is
-        under way on them. The others are closed after their last exchange."""
-        return self.let_go([lease for lease in self.leases if lease.secured_by is not except_secured_by])
-
-    def drain(self) -> list[Lease]:
-        """Lets go of all connections, those to come included. Returns those to close now."""
-        self.draining = True
-        return self.let_go(list(self.leases))
-
-    def let_go(self, leases: list[Lease]) -> list[Lease]:
-        """They are not lent again. Returns those to close now, as nothing is under way on them."""
-        for lease in leases:
-            lease.retiring = True
-        self._available = [lease for lease in self._available if not lease.retiring]
-        return [lease for lease in leases if lease.lent == 0]
-
-    # The queue.
-
     def refuse_waiters(self, error: Callable[[], RequestError]) -> int:
-        """Each gets an error of its own, as the router notes things on it. Returns how many there were."""
+        """Each request gets its own error, because the router changes errors. Returns how many waited."""
         refused = 0
         while (waiter := self._next_waiter()) is not None:
             waiter.set_exception(error())
             refused += 1
         return refused
 
-    def _serve_waiters(self, lease: Lease) -> None:
-        while lease.lent < lease.connection.capacity and not lease.retiring:
+    def _serve_waiters(self, connection: PooledConnection) -> None:
+        while connection.lent < connection.capacity and not connection.retiring:
             waiter = self._next_waiter()
             if waiter is None:
                 return
-            self._lend(lease)
-            waiter.set_result(lease)
+            waiter.set_result(self._lend(connection))
 
     def _next_waiter(self) -> Waiter | None:
         while self._waiters:
