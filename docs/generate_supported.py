@@ -1,4 +1,4 @@
-"""The tables of supported.md, made from what the code checks against: ``python -m docs.generate_supported``.
+"""The tables of supported.md, generated from the code's own tables: ``python -m docs.generate_supported``.
 
 Each stands between ``<!-- NAME: generated -->`` and ``<!-- end -->``; the rest is written by hand.
 """
@@ -104,15 +104,17 @@ def _brackets(annotation: Any) -> str:
 
 
 def xds_table() -> Iterator[str]:
-    yield "| message | fields | may be set, without effect |"
+    yield "| message | fields | accepted and without effect |"
     yield "| --- | --- | --- |"
     for name, support in SUPPORTED.items():
-        yield _line(f"`{name}`", _names(sorted(support.fields)), _ignored(support))
+        yield _line(f"`{name}`", _names(sorted(support.fields)), _without_effect(support))
     yield ""
 
 
-def _ignored(support: Support) -> str:
+def _without_effect(support: Support) -> str:
     by_reason: dict[str, list[str]] = defaultdict(list)
+    if support.checked:
+        by_reason["none of the options that it may hold has an effect"] = sorted(support.checked)
     for name, reason in support.without_effect.items():
         by_reason[reason].append(name)
     return "; ".join(f"{_names(names)}: {reason}" for reason, names in by_reason.items())

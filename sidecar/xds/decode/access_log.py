@@ -4,18 +4,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from envoy.extensions.access_loggers.file.v3 import file_pb2
 from envoy.extensions.access_loggers.stream.v3 import stream_pb2
 
 from sidecar.config.listener import AccessLog, JsonFormat
+from sidecar.xds.decode.support import TYPE_DECIDES, SupportTable, support
 from sidecar.xds.decode.view import View
 
 _FILE = file_pb2.FileAccessLog.DESCRIPTOR.full_name
 _STDOUT = stream_pb2.StdoutAccessLog.DESCRIPTOR.full_name
 _STDERR = stream_pb2.StderrAccessLog.DESCRIPTOR.full_name
 _STREAMS = {_STDOUT: "/dev/stdout", _STDERR: "/dev/stderr"}
+
+
+TABLE: Final[SupportTable] = {
+    "envoy.config.accesslog.v3.AccessLog": support("filter typed_config", name=TYPE_DECIDES),
+    "envoy.config.accesslog.v3.AccessLogFilter": support("response_flag_filter"),
+    "envoy.config.accesslog.v3.ResponseFlagFilter": support("flags"),
+    _FILE: support("path format json_format typed_json_format log_format"),
+    _STDOUT: support("log_format"),
+    _STDERR: support("log_format"),
+    "envoy.config.core.v3.SubstitutionFormatString": support(
+        "text_format json_format text_format_source omit_empty_values",
+        content_type="a file has no content type",
+    ),
+}
 
 
 def decode_access_logs(view: View) -> tuple[AccessLog, ...]:

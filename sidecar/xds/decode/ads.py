@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Final
 
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
@@ -13,11 +14,28 @@ from sidecar.config.endpoint import SocketAddress
 from sidecar.config.snapshot import Snapshot
 from sidecar.config.tls import Secret, UpstreamTls, Validation
 from sidecar.xds.decode.config_source import check_aggregated
+from sidecar.xds.decode.support import SupportTable, support
 from sidecar.xds.decode.view import View
 
 _KEEPALIVE_INTERVAL_S = 30.0
 _KEEPALIVE_TIMEOUT_S = 10.0
 _MAX_RECEIVE_MESSAGE_BYTES = 256 * 1024 * 1024
+
+
+TABLE: Final[SupportTable] = {
+    "envoy.config.bootstrap.v3.Bootstrap.DynamicResources": support("lds_config cds_config ads_config"),
+    "envoy.config.core.v3.ApiConfigSource": support(
+        "api_type transport_api_version grpc_services",
+        set_node_on_first_message_only="the node is sent once a stream, which every server must accept",
+        rate_limit_settings="requests answer responses, and reconnects back off",
+    ),
+    "envoy.config.core.v3.GrpcService": support(
+        "envoy_grpc initial_metadata", timeout="the stream does not end"
+    ),
+    "envoy.config.core.v3.GrpcService.EnvoyGrpc": support(
+        "cluster_name authority max_receive_message_length"
+    ),
+}
 
 
 def decode_ads(dynamic: View, static_resources: View, static: Snapshot) -> Ads | None:

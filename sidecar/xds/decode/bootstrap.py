@@ -1,37 +1,26 @@
-"""The bootstrap file's message: ``envoy.config.bootstrap.v3.Bootstrap``. Reads no file itself."""
+"""A bootstrap file, parsed and checked. Reads no file itself."""
 
 from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
-from typing import Any, TypeVar
+from typing import Any
 
 from envoy.config.bootstrap.v3 import bootstrap_pb2
 from google.protobuf import json_format
 
 from protos.envoy_runtime import REGEX_SIZE_KEY
 from sidecar.config.bootstrap import Bootstrap
-from sidecar.config.cluster import ClusterConfig
-from sidecar.config.dns import SYSTEM_RESOLVER
-from sidecar.config.endpoint import SocketAddress
-from sidecar.config.listener import Listener
-from sidecar.config.snapshot import Snapshot
-from sidecar.config.tls import Secret
 from sidecar.errors import ConfigError
-from sidecar.xds.decode.ads import decode_ads
-from sidecar.xds.decode.cluster import decode_cluster
-from sidecar.xds.decode.dns import decode_resolver, names_cares
+from sidecar.xds.decode.bootstrap_message import decode_bootstrap_message
+from sidecar.xds.decode.dns import names_cares
 from sidecar.xds.decode.json_form import to_json
-from sidecar.xds.decode.listener import decode_listener
 from sidecar.xds.decode.rules import join
 from sidecar.xds.decode.supported import SUPPORTED
-from sidecar.xds.decode.tls import decode_secret
 from sidecar.xds.decode.unknown_types import hide, restore
-from sidecar.xds.decode.values import decode_ip_address
 from sidecar.xds.decode.view import View, check
-from sidecar.xds.references import unknown_cluster_in_listener
 
 # Only Envoy reads it: regular expressions have no limit here, and the control plane sends none above it.
 _EXPECTED_RUNTIME_KEYS = frozenset({REGEX_SIZE_KEY})
@@ -39,7 +28,6 @@ _UNKNOWN_FIELD = re.compile(
     r'Message type "(?P<type>[^"]+)" has no field named "(?P<field>[^"]+)"(?: at "(?P<path>[^"]*)")?\.?'
 )
 _LEVELS = re.compile(r"Failed to parse (\w+) field: ")
-_NAMED = TypeVar("_NAMED", Listener, ClusterConfig, Secret)
 
 
 def decode_bootstrap(
@@ -66,18 +54,7 @@ def decode_bootstrap(
     view = View(message, SUPPORTED)
     if view.has("typed_dns_resolver_config") and not names_cares(view):
         warn("typed_dns_resolver_config has no effect: c-ares is the only resolver")
-    static = _static_snapshot(view.get("static_resources"))
-    return Bootstrap(
-        node=message.node.SerializeToString(),
-        node_id=message.node.id,
-        node_cluster=message.node.cluster,
-        node_metadata=json_format.MessageToDict(message.node.metadata),
-        admin_address=_admin_address(view.get("admin")),
-        static=static,
-        dns_resolver=(decode_resolver(view) if names_cares(view) else None) or SYSTEM_RESOLVER,
-        ads=decode_ads(view.get("dynamic_resources"), view.get("static_resources"), static),
-        document=to_json(message),
-    )
+    return decode_bootstrap_message(view, document=to_json(message))
 
 
 def _parse(document: Mapping[str, Any]) -> Any:
@@ -109,38 +86,6 @@ def _unknown_field(found: re.Match[str], available: str) -> ConfigError:
     hint = f"; did you mean {near[0]}?" if near else ""
     path = parent if parent.endswith(field) else join(parent, field)
     return ConfigError(path, f"{found['type']} has no such field{hint}")
-
-
-def _admin_address(admin: View) -> SocketAddress | None:
-    return decode_ip_address(admin.get("address")) if admin.has("address") else None
-
-
-def _static_snapshot(view: View) -> Snapshot:
-    secrets = _by_name(view, "secrets", (decode_secret(secret) for secret in view.each("secrets")))
-    names = frozenset(secrets)
-    clusters = _by_name(
-        view, "clusters", (decode_cluster(cluster, names) for cluster in view.each("clusters"))
-    )
-    listeners = _by_name(
-        view, "listeners", (decode_listener(listener, names) for listener in view.each("listeners"))
-    )
-    _check_clusters(view, listeners, frozenset(clusters))
-    return Snapshot(listeners=listeners, clusters=clusters, secrets=secrets)
-
-
-def _by_name(view: View, field: str, resources: Iterable[_NAMED]) -> Mapping[str, _NAMED]:
-    named: dict[str, _NAMED] = {}
-    for index, resource in enumerate(resources):
-        if resource.name in named:
-            raise view.error(f"the name {resource.name!r} is used twice", f"{field}[{index}].name")
-        named[resource.name] = resource
-    return named
-
-
-def _check_clusters(view: View, listeners: Mapping[str, Listener], clusters: Set[str]) -> None:
-    for index, listener in enumerate(listeners.values()):
-        if missing := unknown_cluster_in_listener(listener, clusters):
-            raise view.error(f"a route names the unknown cluster {missing!r}", f"listeners[{index}]")
 
 
 def _without_effect(message: Any) -> Iterator[tuple[str, str]]:

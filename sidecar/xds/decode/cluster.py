@@ -3,19 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import dataclass
-from typing import Any
-
-from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+from typing import Any, Final
 
 from sidecar.config.cluster import (
-    CircuitBreakers,
     ClusterConfig,
     Discovery,
-    HttpVersion,
     LbPolicy,
-    OutlierDetection,
-    RetryBudget,
     ServiceMetadata,
     SubsetConfig,
     SubsetFallback,
@@ -24,23 +17,63 @@ from sidecar.config.cluster import (
     TransportSocketMatch,
 )
 from sidecar.config.endpoint import LoadAssignment
+from sidecar.xds.decode.circuit_breakers import decode_circuit_breakers
 from sidecar.xds.decode.config_source import initial_fetch_timeout_s
 from sidecar.xds.decode.dns import decode_dns
 from sidecar.xds.decode.endpoint import decode_load_assignment
+from sidecar.xds.decode.http_options import decode_cluster_http_options
+from sidecar.xds.decode.outlier_detection import decode_outlier_detection
+from sidecar.xds.decode.support import (
+    BOUNDED_BODIES,
+    NO_HEALTH_CHECKS,
+    STATISTICS_ONLY,
+    SupportTable,
+    support,
+)
 from sidecar.xds.decode.tls import decode_upstream_socket
 from sidecar.xds.decode.values import struct_strings
 from sidecar.xds.decode.view import View
 
-_HTTP_OPTIONS = http_protocol_options_pb2.HttpProtocolOptions.DESCRIPTOR.full_name
 _DNS_KINDS = frozenset((Discovery.STRICT_DNS, Discovery.LOGICAL_DNS))
 _LB_POLICIES = {policy.value: policy for policy in LbPolicy}
-# Ejections that need statistics over a cluster's hosts: accepted only where they are switched off.
-_STATISTICAL_EJECTIONS = (
-    "enforcing_success_rate",
-    "enforcing_local_origin_success_rate",
-    "enforcing_failure_percentage",
-    "enforcing_failure_percentage_local_origin",
-)
+_PACKAGE = "envoy.config.cluster.v3"
+
+TABLE: Final[SupportTable] = {
+    f"{_PACKAGE}.Cluster": support(
+        "name alt_stat_name type eds_cluster_config connect_timeout lb_policy load_assignment "
+        "circuit_breakers max_requests_per_connection http2_protocol_options "
+        "typed_extension_protocol_options dns_refresh_rate dns_failure_refresh_rate dns_jitter "
+        "dns_lookup_family respect_dns_ttl typed_dns_resolver_config wait_for_warm_on_init outlier_detection "
+        "upstream_bind_config lb_subset_config least_request_lb_config "
+        "common_lb_config transport_socket transport_socket_matches metadata "
+        "upstream_connection_options",
+        checked="http_protocol_options round_robin_lb_config original_dst_lb_config",
+        per_connection_buffer_limit_bytes=BOUNDED_BODIES,
+        cleanup_interval="hosts of original destinations are not kept",
+        ignore_health_on_host_removal=NO_HEALTH_CHECKS,
+        close_connections_on_host_health_failure=NO_HEALTH_CHECKS,
+        track_timeout_budgets=STATISTICS_ONLY,
+        track_cluster_stats=STATISTICS_ONLY,
+        protocol_selection="the protocol options say which protocol is spoken",
+    ),
+    f"{_PACKAGE}.Cluster.RoundRobinLbConfig": support(),
+    f"{_PACKAGE}.Cluster.EdsClusterConfig": support("eds_config service_name"),
+    f"{_PACKAGE}.Cluster.LeastRequestLbConfig": support("choice_count"),
+    f"{_PACKAGE}.Cluster.OriginalDstLbConfig": support(),
+    f"{_PACKAGE}.Cluster.CommonLbConfig": support(
+        "healthy_panic_threshold",
+        update_merge_window="updates are applied at once",
+        ignore_new_hosts_until_first_hc=NO_HEALTH_CHECKS,
+    ),
+    f"{_PACKAGE}.Cluster.LbSubsetConfig": support("fallback_policy default_subset subset_selectors"),
+    f"{_PACKAGE}.Cluster.LbSubsetConfig.LbSubsetSelector": support("keys"),
+    f"{_PACKAGE}.Cluster.TransportSocketMatch": support("name match transport_socket"),
+    f"{_PACKAGE}.UpstreamConnectionOptions": support(
+        "tcp_keepalive", set_local_interface_name_on_upstream_connections=STATISTICS_ONLY
+    ),
+    "envoy.config.core.v3.TcpKeepalive": support("keepalive_probes keepalive_time keepalive_interval"),
+    "envoy.config.core.v3.BindConfig": support("source_address"),
+}
 
 
 def decode_cluster(view: View, secrets: Set[str] = frozenset()) -> ClusterConfig:
@@ -48,7 +81,7 @@ def decode_cluster(view: View, secrets: Set[str] = frozenset()) -> ClusterConfig
     message = view.message
     discovery = Discovery[view.enum_name("type")]
     eds_service_name, fetch_timeout_s = _eds(view, discovery)
-    options = _http_options(view)
+    options = decode_cluster_http_options(view)
     return ClusterConfig(
         name=message.name,
         discovery=discovery,
@@ -59,8 +92,8 @@ def decode_cluster(view: View, secrets: Set[str] = frozenset()) -> ClusterConfig
         least_request_choice_count=view.get("least_request_lb_config").wrapped("choice_count", 2),
         healthy_panic_threshold_percent=_panic_threshold(view),
         subsets=_subsets(view, discovery),
-        circuit_breakers=_circuit_breakers(view),
-        outlier_detection=_outlier_detection(view.find("outlier_detection")),
+        circuit_breakers=decode_circuit_breakers(view),
+        outlier_detection=decode_outlier_detection(view.find("outlier_detection")),
         tls=decode_upstream_socket(view.find("transport_socket"), secrets),
         transport_socket_matches=_transport_socket_matches(view, secrets),
         http_version=options.version,
@@ -133,58 +166,6 @@ def _subsets(view: View, discovery: Discovery) -> SubsetConfig | None:
     )
 
 
-def _circuit_breakers(view: View) -> CircuitBreakers:
-    """The thresholds of the default priority. The high one's are never reached: no route may ask for it."""
-    for thresholds in view.get("circuit_breakers").each("thresholds"):
-        if thresholds.enum_name("priority") == "DEFAULT":
-            return CircuitBreakers(
-                max_connections=thresholds.wrapped("max_connections", 1024),
-                max_pending_requests=thresholds.wrapped("max_pending_requests", 1024),
-                max_requests=thresholds.wrapped("max_requests", 1024),
-                max_retries=thresholds.wrapped("max_retries", 3),
-                retry_budget=_retry_budget(thresholds.find("retry_budget")),
-            )
-    return CircuitBreakers()
-
-
-def _retry_budget(budget: View | None) -> RetryBudget | None:
-    if budget is None:
-        return None
-    percent = budget.find("budget_percent")
-    return RetryBudget(
-        budget_percent=20.0 if percent is None else float(percent.message.value),
-        min_retry_concurrency=budget.wrapped("min_retry_concurrency", 3),
-    )
-
-
-def _outlier_detection(view: View | None) -> OutlierDetection | None:
-    if view is None:
-        return None
-    for field in _STATISTICAL_EJECTIONS:
-        if view.wrapped(field, 0):
-            raise view.error("ejection by statistics is not supported; set it to 0", field)
-    base_s = view.duration_s("base_ejection_time", 30.0)
-    max_s = view.duration_s("max_ejection_time", max(300.0, base_s))
-    if max_s < base_s:
-        raise view.error(f"is shorter than base_ejection_time, {base_s:g} s", "max_ejection_time")
-    return OutlierDetection(
-        consecutive_5xx=view.wrapped("consecutive_5xx", 5),
-        enforcing_consecutive_5xx=view.wrapped("enforcing_consecutive_5xx", 100),
-        consecutive_gateway_failure=view.wrapped("consecutive_gateway_failure", 5),
-        enforcing_consecutive_gateway_failure=view.wrapped("enforcing_consecutive_gateway_failure", 0),
-        split_external_local_origin_errors=view.message.split_external_local_origin_errors,
-        consecutive_local_origin_failure=view.wrapped("consecutive_local_origin_failure", 5),
-        enforcing_consecutive_local_origin_failure=view.wrapped(
-            "enforcing_consecutive_local_origin_failure", 100
-        ),
-        interval_s=view.duration_s("interval", 10.0),
-        base_ejection_time_s=base_s,
-        max_ejection_time_s=max_s,
-        max_ejection_percent=view.wrapped("max_ejection_percent", 10),
-        always_eject_one_host=view.wrapped("always_eject_one_host", False),
-    )
-
-
 def _transport_socket_matches(view: View, secrets: Set[str]) -> tuple[TransportSocketMatch, ...]:
     names: set[str] = set()
     matches = []
@@ -232,37 +213,3 @@ def _service(metadata: Any) -> ServiceMetadata:
         name=fields.get("name") or unknown.name,
         namespace=fields.get("namespace") or unknown.namespace,
     )
-
-
-@dataclass(slots=True)
-class _HttpOptions:
-    version: HttpVersion
-    max_requests_per_connection: int
-    idle_timeout_s: float = 3600.0
-
-
-def _http_options(view: View) -> _HttpOptions:
-    """What a cluster says of HTTP: in ``typed_extension_protocol_options``, or in the fields before them."""
-    options = _HttpOptions(
-        version=HttpVersion.HTTP2 if view.has("http2_protocol_options") else HttpVersion.HTTP1,
-        max_requests_per_connection=view.wrapped("max_requests_per_connection", 0),
-    )
-    for name in view.message.typed_extension_protocol_options:
-        if name != _HTTP_OPTIONS:
-            raise view.error("is not supported", f"typed_extension_protocol_options[{name}]")
-        entry = view.unpack_entry("typed_extension_protocol_options", name, _HTTP_OPTIONS)
-        _read_http_options(entry, options)
-    return options
-
-
-def _read_http_options(view: View, options: _HttpOptions) -> None:
-    common = view.get("common_http_protocol_options")
-    if common.has("max_headers_count"):
-        raise common.error("is not supported in a cluster", "max_headers_count")
-    options.idle_timeout_s = common.duration_s("idle_timeout", 3600.0)
-    options.max_requests_per_connection = common.wrapped(
-        "max_requests_per_connection", options.max_requests_per_connection
-    )
-    # `use_downstream_protocol_config` asks for the client's version: HTTP/1.1, while only that is served.
-    explicit = view.get("explicit_http_config").which("protocol_config")
-    options.version = HttpVersion.HTTP2 if explicit == "http2_protocol_options" else HttpVersion.HTTP1

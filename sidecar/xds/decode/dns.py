@@ -3,15 +3,35 @@ bootstrap file."""
 
 from __future__ import annotations
 
+from typing import Final
+
 from envoy.extensions.network.dns_resolver.cares.v3 import cares_dns_resolver_pb2
 
 from sidecar.config.dns import DEFAULT_DNS, DnsBackOff, DnsDiscoveryConfig, DnsLookupFamily, DnsResolver
 from sidecar.config.endpoint import SocketAddress
+from sidecar.xds.decode.support import TYPE_DECIDES, SupportTable, support
 from sidecar.xds.decode.values import decode_ip_address
 from sidecar.xds.decode.view import View
 
 CARES = cares_dns_resolver_pb2.CaresDnsResolverConfig.DESCRIPTOR.full_name
 _DNS_PORT = 53
+
+
+_CHANNELS = "sockets are opened anew each second, as the system's files say then"
+
+TABLE: Final[SupportTable] = {
+    "envoy.config.cluster.v3.Cluster.RefreshRate": support("base_interval max_interval"),
+    "envoy.config.core.v3.TypedExtensionConfig": support("typed_config", name=TYPE_DECIDES),
+    CARES: support(
+        "resolvers use_resolvers_as_fallback filter_unroutable_families dns_resolver_options "
+        "query_timeout_seconds query_tries rotate_nameservers",
+        udp_max_queries=_CHANNELS,
+        max_udp_channel_duration=_CHANNELS,
+        reinit_channel_on_timeout=_CHANNELS,
+        edns0_max_payload_size="an answer that does not fit a datagram is asked for over TCP",
+    ),
+    "envoy.config.core.v3.DnsResolverOptions": support("use_tcp_for_dns_lookups no_default_search_domain"),
+}
 
 
 def decode_dns(cluster: View) -> DnsDiscoveryConfig:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
 from sidecar.config.endpoint import Endpoint, HealthStatus, LoadAssignment, Locality, WorkloadMetadata
+from sidecar.xds.decode.support import NO_HEALTH_CHECKS, NO_READER, SupportTable, support
 from sidecar.xds.decode.values import decode_address, decode_ip_address, metadata_strings
 from sidecar.xds.decode.view import View
 
@@ -15,6 +17,21 @@ _MAX_UINT32 = 2**32 - 1
 _TRANSPORT_SOCKET_MATCH = "envoy.transport_socket_match"
 _LB = "envoy.lb"
 _ISTIO = "istio"
+
+
+TABLE: Final[SupportTable] = {
+    "envoy.config.endpoint.v3.ClusterLoadAssignment": support("cluster_name endpoints policy"),
+    "envoy.config.endpoint.v3.ClusterLoadAssignment.Policy": support("overprovisioning_factor"),
+    "envoy.config.endpoint.v3.LocalityLbEndpoints": support(
+        "locality lb_endpoints priority",
+        load_balancing_weight="balancing between localities by weight is refused in the cluster",
+        metadata=NO_READER,
+        proximity="Envoy does not read it",
+    ),
+    "envoy.config.core.v3.Locality": support("region zone sub_zone"),
+    "envoy.config.endpoint.v3.LbEndpoint": support("endpoint health_status metadata load_balancing_weight"),
+    "envoy.config.endpoint.v3.Endpoint": support("address hostname", health_check_config=NO_HEALTH_CHECKS),
+}
 
 
 def decode_load_assignment(view: View, *, names_allowed: bool = False) -> LoadAssignment:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 
@@ -9,7 +11,9 @@ from sidecar.config.listener import ForwardClientCert, HttpConnectionManager
 from sidecar.xds.decode.access_log import decode_access_logs
 from sidecar.xds.decode.config_source import initial_fetch_timeout_s
 from sidecar.xds.decode.http_filters.registry import decode_http_filters
+from sidecar.xds.decode.http_options import HTTP2_TUNING
 from sidecar.xds.decode.route import decode_route_configuration
+from sidecar.xds.decode.support import NO_TRACING, SupportTable, support
 from sidecar.xds.decode.view import View
 
 HTTP_CONNECTION_MANAGER = http_connection_manager_pb2.HttpConnectionManager.DESCRIPTOR.full_name
@@ -18,6 +22,36 @@ _UUID = uuid_pb2.UuidRequestIdConfig.DESCRIPTOR.full_name
 _CODECS = frozenset(("AUTO", "HTTP1"))
 # A client may not choose what a path means by escaping its slashes; keeping them as they are is the default.
 _ESCAPED_SLASHES = frozenset(("IMPLEMENTATION_SPECIFIC_DEFAULT", "KEEP_UNCHANGED"))
+
+
+_PACKAGE = "envoy.extensions.filters.network.http_connection_manager.v3"
+_NO_PROVIDER = "nothing is traced without a provider"
+
+TABLE: Final[SupportTable] = {
+    HTTP_CONNECTION_MANAGER: support(
+        "codec_type stat_prefix rds route_config http_filters common_http_protocol_options "
+        "http_protocol_options server_name max_request_headers_kb stream_idle_timeout request_timeout "
+        "request_headers_timeout drain_timeout access_log use_remote_address xff_num_trusted_hops "
+        "skip_xff_append generate_request_id preserve_external_request_id forward_client_cert_details "
+        "set_current_client_cert_details upgrade_configs normalize_path merge_slashes "
+        "path_with_escaped_slashes_action request_id_extension delayed_close_timeout",
+        checked="tracing",
+        http2_protocol_options=HTTP2_TUNING,
+    ),
+    f"{_PACKAGE}.Rds": support("config_source route_config_name"),
+    f"{HTTP_CONNECTION_MANAGER}.UpgradeConfig": support("upgrade_type enabled"),
+    f"{HTTP_CONNECTION_MANAGER}.SetCurrentClientCertDetails": support("subject cert chain dns uri"),
+    f"{HTTP_CONNECTION_MANAGER}.Tracing": support(
+        client_sampling=_NO_PROVIDER,
+        random_sampling=_NO_PROVIDER,
+        overall_sampling=_NO_PROVIDER,
+        verbose=_NO_PROVIDER,
+        max_path_tag_length=_NO_PROVIDER,
+        custom_tags=_NO_PROVIDER,
+    ),
+    f"{_PACKAGE}.RequestIDExtension": support("typed_config"),
+    _UUID: support("", pack_trace_reason=NO_TRACING, use_request_id_for_trace_sampling=NO_TRACING),
+}
 
 
 def decode_http_connection_manager(view: View) -> HttpConnectionManager:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Set
+from typing import Final
 
 from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2
 from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
-from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
 from sidecar.config.listener import (
     FilterChain,
@@ -17,19 +17,56 @@ from sidecar.config.listener import (
     TcpProxy,
     TrafficDirection,
 )
-from sidecar.config.route import WeightedCluster
 from sidecar.xds.decode.access_log import decode_access_logs
 from sidecar.xds.decode.http_connection_manager import HTTP_CONNECTION_MANAGER, decode_http_connection_manager
-from sidecar.xds.decode.route import check_weights
+from sidecar.xds.decode.support import (
+    BOUNDED_BODIES,
+    NO_READER,
+    STATISTICS_ONLY,
+    TYPE_DECIDES,
+    SupportTable,
+    support,
+)
+from sidecar.xds.decode.tcp_proxy import TCP_PROXY, decode_tcp_proxy
 from sidecar.xds.decode.tls import decode_downstream_socket
 from sidecar.xds.decode.values import decode_cidr, decode_ip_address, metadata_strings
 from sidecar.xds.decode.view import View
 
-_TCP_PROXY = tcp_proxy_pb2.TcpProxy.DESCRIPTOR.full_name
 _ORIGINAL_DST = original_dst_pb2.OriginalDst.DESCRIPTOR.full_name
 _TLS_INSPECTOR = tls_inspector_pb2.TlsInspector.DESCRIPTOR.full_name
 _HTTP_INSPECTOR = http_inspector_pb2.HttpInspector.DESCRIPTOR.full_name
-_LB = "envoy.lb"
+
+
+_ONE_WORKER = "one worker accepts every connection"
+
+TABLE: Final[SupportTable] = {
+    "envoy.config.listener.v3.Listener": support(
+        "name address filter_chains default_filter_chain use_original_dst listener_filters "
+        "listener_filters_timeout continue_on_listener_filters_timeout traffic_direction access_log "
+        "bind_to_port enable_reuse_port metadata",
+        stat_prefix=STATISTICS_ONLY,
+        per_connection_buffer_limit_bytes=BOUNDED_BODIES,
+        connection_balance_config=_ONE_WORKER,
+        tcp_backlog_size="the kernel's own limit holds",
+        max_connections_to_accept_per_socket_event=_ONE_WORKER,
+        ignore_global_conn_limit="there is no global limit",
+        bypass_overload_manager="there is no overload manager",
+    ),
+    "envoy.config.listener.v3.FilterChain": support(
+        "name filter_chain_match filters transport_socket transport_socket_connect_timeout",
+        metadata=NO_READER,
+    ),
+    "envoy.config.listener.v3.FilterChainMatch": support(
+        "destination_port prefix_ranges server_names transport_protocol application_protocols"
+    ),
+    "envoy.config.listener.v3.Filter": support("typed_config", name=TYPE_DECIDES),
+    "envoy.config.listener.v3.ListenerFilter": support("typed_config", name=TYPE_DECIDES),
+    _ORIGINAL_DST: support(),
+    _TLS_INSPECTOR: support(
+        initial_read_buffer_size="a ClientHello has its own limit", enable_ja3_fingerprinting=NO_READER
+    ),
+    _HTTP_INSPECTOR: support(),
+}
 
 
 def decode_listener(view: View, secrets: Set[str] = frozenset()) -> Listener:
@@ -113,35 +150,7 @@ def _terminal_filter(view: View) -> HttpConnectionManager | TcpProxy:
         raise view.error(
             f"has {len(filters)} filters, but only one, which ends the chain, is supported", "filters"
         )
-    config = filters[0].unpack("typed_config", HTTP_CONNECTION_MANAGER, _TCP_PROXY)
+    config = filters[0].unpack("typed_config", HTTP_CONNECTION_MANAGER, TCP_PROXY)
     if config.message.DESCRIPTOR.full_name == HTTP_CONNECTION_MANAGER:
         return decode_http_connection_manager(config)
-    return _tcp_proxy(config)
-
-
-def _tcp_proxy(view: View) -> TcpProxy:
-    return TcpProxy(
-        stat_prefix=view.message.stat_prefix,
-        clusters=_tcp_clusters(view),
-        idle_timeout_s=view.duration_s("idle_timeout", 3600.0),
-        max_connect_attempts=view.wrapped("max_connect_attempts", 1),
-        access_logs=decode_access_logs(view),
-    )
-
-
-def _tcp_clusters(view: View) -> tuple[WeightedCluster, ...]:
-    """The criteria of the filter hold for each cluster, and a cluster's own come before them."""
-    criteria = metadata_strings(view.message.metadata_match, _LB)
-    if view.which("cluster_specifier") == "cluster":
-        return (WeightedCluster(name=view.message.cluster, metadata_match=criteria),)
-    weighted = view.get("weighted_clusters")
-    clusters = tuple(
-        WeightedCluster(
-            name=cluster.message.name,
-            weight=cluster.message.weight,
-            metadata_match={**criteria, **metadata_strings(cluster.message.metadata_match, _LB)},
-        )
-        for cluster in weighted.each("clusters")
-    )
-    check_weights(weighted, [cluster.weight for cluster in clusters])
-    return clusters
+    return decode_tcp_proxy(config)

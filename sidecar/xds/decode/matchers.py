@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Final
 
 from sidecar.config.route import (
     HeaderMatch,
@@ -12,6 +13,7 @@ from sidecar.config.route import (
     StringMatchKind,
 )
 from sidecar.regex import RegexError, compile_full_match, compile_re2
+from sidecar.xds.decode.support import SupportTable, support
 from sidecar.xds.decode.view import View
 
 _STRING_KINDS = {
@@ -23,6 +25,19 @@ _STRING_KINDS = {
 # The matchers that stand in a HeaderMatcher itself, older than its `string_match`.
 _HEADER_KINDS = {f"{name}_match": kind for name, kind in _STRING_KINDS.items()}
 _PRESENT = StringMatch(kind=StringMatchKind.PRESENT)
+
+
+TABLE: Final[SupportTable] = {
+    "envoy.type.matcher.v3.StringMatcher": support("exact prefix suffix safe_regex contains ignore_case"),
+    "envoy.type.matcher.v3.RegexMatcher": support("regex", google_re2="RE2 is the only engine"),
+    "envoy.type.matcher.v3.RegexMatchAndSubstitute": support("pattern substitution"),
+    "envoy.config.route.v3.HeaderMatcher": support(
+        "name exact_match safe_regex_match range_match present_match prefix_match suffix_match "
+        "contains_match string_match invert_match treat_missing_header_as_empty"
+    ),
+    "envoy.type.v3.Int64Range": support("start end"),
+    "envoy.config.route.v3.QueryParameterMatcher": support("name string_match present_match"),
+}
 
 
 def decode_string_match(view: View) -> StringMatch:

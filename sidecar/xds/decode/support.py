@@ -13,10 +13,13 @@ from typing import TypeAlias
 
 @dataclass(frozen=True, slots=True)
 class Support:
-    """``fields`` are read by the decoder. ``without_effect`` maps a field that is accepted and not read to
-    the reason: requests get the same answers with the field and without it."""
+    """``fields`` are read by the decoder. ``checked`` are messages that the decoder does not read, since none
+    of their options has an effect; an option that is not supported is refused. ``without_effect`` maps a
+    field whose contents are not checked to the reason why it is accepted: requests get the same answers with
+    it and without it."""
 
     fields: frozenset[str]
+    checked: frozenset[str] = frozenset()
     without_effect: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -24,9 +27,10 @@ SupportTable: TypeAlias = Mapping[str, Support]
 """By the full name of the message."""
 
 
-def support(fields: str = "", **without_effect: str) -> Support:
-    """``fields`` are separated by spaces; each keyword is a field without effect, and its reason."""
-    return Support(frozenset(fields.split()), without_effect)
+def support(fields: str = "", checked: str = "", **without_effect: str) -> Support:
+    """``fields`` and ``checked`` are separated by spaces. Each other keyword is a field without effect, with
+    the reason."""
+    return Support(frozenset(fields.split()), frozenset(checked.split()), without_effect)
 
 
 # Reasons that several decoders give.
@@ -34,3 +38,6 @@ STATISTICS_ONLY = "names or filters statistics only"
 NO_READER = "no supported filter reads it"
 NO_TRACING = "nothing is traced"
 TYPE_DECIDES = "the type of the configuration says which extension it is"
+NO_HEALTH_CHECKS = "configures active health checks, which are refused"
+BOUNDED_BODIES = "bodies are bounded by their own high-water mark"
+NO_HASHING = "only hashing balancers read it, and none is supported"

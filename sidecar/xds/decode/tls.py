@@ -22,6 +22,7 @@ from sidecar.config.tls import (
     Validation,
 )
 from sidecar.xds.decode.matchers import decode_string_match
+from sidecar.xds.decode.support import SupportTable, support
 from sidecar.xds.decode.values import decode_data_source
 from sidecar.xds.decode.view import View
 
@@ -42,6 +43,35 @@ _SAN_KINDS = {
     StringMatchKind.SUFFIX: SanMatchKind.SUFFIX,
     StringMatchKind.CONTAINS: SanMatchKind.CONTAINS,
     StringMatchKind.REGEX: SanMatchKind.REGEX,
+}
+
+
+_PACKAGE = "envoy.extensions.transport_sockets.tls.v3"
+
+TABLE: Final[SupportTable] = {
+    "envoy.config.core.v3.TransportSocket": support("name typed_config"),
+    _RAW: support(),
+    _UPSTREAM: support(
+        "common_tls_context sni",
+        max_session_keys="whether a session is resumed does not change the answer",
+    ),
+    _DOWNSTREAM: support("common_tls_context require_client_certificate"),
+    f"{_PACKAGE}.CommonTlsContext": support(
+        "tls_params tls_certificates tls_certificate_sds_secret_configs validation_context "
+        "validation_context_sds_secret_config combined_validation_context alpn_protocols"
+    ),
+    f"{_PACKAGE}.CommonTlsContext.CombinedCertificateValidationContext": support(
+        "default_validation_context validation_context_sds_secret_config"
+    ),
+    f"{_PACKAGE}.TlsParameters": support("tls_minimum_protocol_version tls_maximum_protocol_version"),
+    f"{_PACKAGE}.TlsCertificate": support("certificate_chain private_key"),
+    f"{_PACKAGE}.CertificateValidationContext": support(
+        "trusted_ca system_root_certs match_typed_subject_alt_names match_subject_alt_names"
+    ),
+    f"{_PACKAGE}.CertificateValidationContext.SystemRootCerts": support(),
+    f"{_PACKAGE}.SubjectAltNameMatcher": support("san_type matcher"),
+    f"{_PACKAGE}.SdsSecretConfig": support("name sds_config"),
+    f"{_PACKAGE}.Secret": support("name tls_certificate validation_context"),
 }
 
 

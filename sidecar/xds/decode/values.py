@@ -5,15 +5,28 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.route import NO_HEADER_OPERATIONS, AppendAction, HeaderOperations, HeaderValue
 from sidecar.config.tls import DataSource
+from sidecar.xds.decode.support import NO_READER, SupportTable, support
 from sidecar.xds.decode.view import View
 
 # RFC 9110 5.6.2: a field's name is a token.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+
+
+TABLE: Final[SupportTable] = {
+    "envoy.config.core.v3.Address": support("socket_address"),
+    "envoy.config.core.v3.SocketAddress": support("address port_value"),
+    "envoy.config.core.v3.CidrRange": support("address_prefix prefix_len"),
+    "envoy.config.core.v3.DataSource": support("filename inline_bytes inline_string"),
+    "envoy.config.core.v3.Metadata": support("filter_metadata", typed_filter_metadata=NO_READER),
+    "envoy.config.core.v3.HeaderValue": support("key value"),
+    "envoy.config.core.v3.HeaderValueOption": support("header append append_action keep_empty_value"),
+    "envoy.type.v3.Percent": support("value"),
+}
 
 
 def decode_ip_address(view: View) -> SocketAddress:
@@ -72,6 +85,12 @@ def _scalar_text(value: Any) -> str:
     if kind == "number_value":
         return f"{value.number_value:.17g}"
     return ""
+
+
+HEADER_OPERATIONS: Final = (
+    "request_headers_to_add request_headers_to_remove response_headers_to_add response_headers_to_remove"
+)
+"""The fields that `decode_header_operations` reads."""
 
 
 def decode_header_operations(view: View) -> HeaderOperations:

@@ -152,7 +152,7 @@ def check(message: Message, table: SupportTable, path: str = "", depth: int = 0)
     for field, value in message.ListFields():
         if field.name in support.without_effect:
             continue
-        if field.name not in support.fields:
+        if field.name not in support.fields and field.name not in support.checked:
             raise ConfigError(join(path, field.name), "is not supported")
         if field.message_type is not None:
             _check_inside(field, value, table, join(path, field.name), depth + 1)

@@ -17,7 +17,7 @@ def test_the_page_is_up_to_date() -> None:
     assert render(PAGE.read_text()) == PAGE.read_text(), "run it with UPDATE_GOLDEN=1"
 
 
-def test_a_refused_field_stands_among_the_refused() -> None:
+def test_a_refused_field_is_listed_as_refused() -> None:
     (http_route,) = (row for row in istio_tables() if row.startswith("| `spec.http[]` |"))
     _, _, supported, refused, _, _ = http_route.split("|")
     assert "`rewrite`" in supported
@@ -25,8 +25,8 @@ def test_a_refused_field_stands_among_the_refused() -> None:
     assert "`fault`" not in supported
 
 
-def test_an_ignored_field_stands_with_its_reason() -> None:
+def test_a_field_without_effect_is_listed_with_its_reason() -> None:
     (listener,) = (row for row in xds_table() if row.startswith("| `envoy.config.listener.v3.Listener` |"))
-    _, _, fields, ignored, _ = listener.split("|")
+    _, _, fields, without_effect, _ = listener.split("|")
     assert "`filter_chains`" in fields
-    assert "`tcp_backlog_size`: the kernel's own limit holds" in ignored
+    assert "`tcp_backlog_size`: the kernel's own limit holds" in without_effect

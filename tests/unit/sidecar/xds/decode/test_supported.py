@@ -1,4 +1,4 @@
-"""The table of what is understood fits the descriptors, and whatever it does not list is refused by name."""
+"""The tables of supported fields fit the descriptors, and every other field is refused by its path."""
 
 from __future__ import annotations
 
@@ -21,10 +21,26 @@ from validate import validate_pb2
 
 import sidecar
 import sidecar.config
+from protos import type_urls
+from sidecar.config.cluster import ClusterConfig
 from sidecar.errors import ConfigError
+from sidecar.xds.decode import decode_resource
 from sidecar.xds.decode.supported import SUPPORTED
 from sidecar.xds.decode.view import check
+from tests.support.ads_server import packed
+from tests.support.envoy_config import eds_cluster, static_cluster, upstream_tls
 
+# The source of secrets in Istio's clusters and listeners.
+SDS_GRPC = {
+    "api_config_source": {
+        "api_type": "GRPC",
+        "transport_api_version": "V3",
+        "set_node_on_first_message_only": True,
+        "grpc_services": [{"envoy_grpc": {"cluster_name": "sds-grpc"}}],
+    },
+    "initial_fetch_timeout": "0s",
+    "resource_api_version": "V3",
+}
 POOL = descriptor_pool.Default()
 # What `rules` implements, of the many that a descriptor could state.
 RULES = re.compile(
@@ -42,9 +58,9 @@ def test_every_name_in_the_table_exists(name: str) -> None:
     fields = {field.name for field in descriptor.fields}
     support = SUPPORTED[name]
 
-    assert support.fields <= fields
-    assert support.without_effect.keys() <= fields
-    assert not support.fields & support.without_effect.keys()
+    listed = [*support.fields, *support.checked, *support.without_effect]
+    assert fields.issuperset(listed)
+    assert len(listed) == len(set(listed)), "in one category"
     assert all(support.without_effect.values()), "a reason is given"
 
 
@@ -52,9 +68,11 @@ def test_every_name_in_the_table_exists(name: str) -> None:
 def test_every_message_in_a_supported_field_is_in_the_table(name: str) -> None:
     for field in POOL.FindMessageTypeByName(name).fields:
         inner = field.message_type
-        if field.name not in SUPPORTED[name].fields or inner is None:
+        if field.name not in SUPPORTED[name].fields | SUPPORTED[name].checked or inner is None:
             continue
-        if inner.file.package != "google.protobuf" and not inner.GetOptions().map_entry:
+        if inner.GetOptions().map_entry:
+            inner = inner.fields_by_name["value"].message_type
+        if inner is not None and inner.file.package != "google.protobuf":
             assert inner.full_name in SUPPORTED, field.full_name
 
 
@@ -96,25 +114,25 @@ def test_a_field_of_a_newer_api_is_refused_by_its_number() -> None:
         check(newer, SUPPORTED)
 
 
-def test_an_ignored_field_is_not_looked_into() -> None:
+def test_the_contents_of_a_field_without_effect_are_not_checked() -> None:
     check(bootstrap_pb2.Bootstrap(layered_runtime={"layers": [{"name": ""}]}), SUPPORTED)
 
 
-def test_a_message_that_nobody_thought_of_is_refused() -> None:
+def test_the_options_of_a_message_that_is_checked_are_refused_if_they_are_not_supported() -> None:
+    trailers = cluster_pb2.Cluster(name="c", http_protocol_options={"enable_trailers": True})
+    check(trailers, SUPPORTED)
+    with pytest.raises(ConfigError, match=r"http_protocol_options\.accept_http_10: is not supported"):
+        check(cluster_pb2.Cluster(name="c", http_protocol_options={"accept_http_10": True}), SUPPORTED)
+
+
+def test_a_message_that_no_decoder_declares_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"envoy\.admin\.v3\.ConfigDump is not supported"):
         check(config_dump_pb2.ConfigDump(), SUPPORTED)
 
 
-# That the table says what is done.
+# That what is decoded has an effect.
 
 SOURCES = Path(sidecar.__file__).parent
-DECODERS = {
-    path for path in (SOURCES / "xds").rglob("*.py") if path != SOURCES / "xds" / "decode" / "supported.py"
-}
-# Clients speak HTTP/1.1, and so does every cluster unless it is told otherwise.
-SAME_AS_NOTHING = {
-    "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {"use_downstream_protocol_config"}
-}
 # Decoded for the filters, which do not read them yet.
 FOR_FILTERS = {
     *((name, "per_filter_config") for name in ("Route", "VirtualHost", "WeightedCluster")),
@@ -126,43 +144,13 @@ FOR_FILTERS = {
     ("HealthCheckConfig", "cluster_min_healthy_percentages"),
     ("HealthCheckConfig", "pass_through"),
 }
-# Whose it is: messages name it.
+# Names that errors and dumps show.
 NAMES = {("Ads", "cluster_name"), ("LoadAssignment", "cluster_name"), ("Bootstrap", "node_cluster")}
 
 
 def nodes(paths: Iterable[Path]) -> Iterator[ast.AST]:
     for path in sorted(paths):
         yield from ast.walk(ast.parse(path.read_text()))
-
-
-def words_of_the_decoders() -> Iterator[str]:
-    """Attributes, strings, and what formatted strings end in, after a ``*``."""
-    for node in nodes(DECODERS):
-        match node:
-            case ast.Attribute(attr=name) | ast.Constant(value=str(name)):
-                yield name
-            case ast.JoinedStr(values=[*_, ast.Constant(value=str(end))]):
-                yield f"*{end}"
-
-
-@pytest.fixture(scope="module")
-def read_by_decoders() -> frozenset[str]:
-    return frozenset(words_of_the_decoders())
-
-
-@pytest.mark.parametrize("name", sorted(SUPPORTED))
-def test_every_supported_field_is_read_by_a_decoder(name: str, read_by_decoders: frozenset[str]) -> None:
-    """A field may be in the table for what must not be in it: then nothing within it is supported."""
-    ends = tuple(word[1:] for word in read_by_decoders if re.fullmatch(r"\*_\w+", word))
-    unread = {
-        field.name
-        for field in POOL.FindMessageTypeByName(name).fields
-        if field.name in SUPPORTED[name].fields - SAME_AS_NOTHING.get(name, set())
-        and field.name not in read_by_decoders
-        and not field.name.endswith(ends)
-        and (field.message_type is None or SUPPORTED[field.message_type.full_name].fields)
-    }
-    assert unread == set()
 
 
 @pytest.mark.parametrize(
@@ -190,7 +178,7 @@ def test_every_field_that_is_decoded_is_read_by_the_proxy(module: ModuleType) ->
     ("name", "field"),
     [(name, field) for name in sorted(SUPPORTED) for field in SUPPORTED[name].without_effect],
 )
-def test_an_ignored_field_is_accepted_unless_the_api_itself_forbids_its_value(name: str, field: str) -> None:
+def test_a_field_without_effect_is_accepted_unless_the_api_forbids_its_value(name: str, field: str) -> None:
     message = message_factory.GetMessageClass(POOL.FindMessageTypeByName(name))()
     descriptor = message.DESCRIPTOR.fields_by_name[field]
     target = getattr(message, field)
@@ -211,7 +199,26 @@ def test_an_ignored_field_is_accepted_unless_the_api_itself_forbids_its_value(na
         assert "supported" not in error.reason  # noqa: PT017 - fields that are required are not there
 
 
-def test_the_only_source_of_configuration_is_the_aggregated_stream() -> None:
-    cluster = cluster_pb2.Cluster(name="c", eds_cluster_config={"eds_config": {"api_config_source": {}}})
-    with pytest.raises(ConfigError, match=r"eds_config\.api_config_source: is not supported"):
-        check(cluster, SUPPORTED)
+def test_the_only_source_of_resources_is_the_aggregated_stream() -> None:
+    document = eds_cluster("c", eds_cluster_config={"eds_config": SDS_GRPC})
+    with pytest.raises(ConfigError) as caught:
+        decode_resource(type_urls.CLUSTER, packed(type_urls.CLUSTER, document).value)
+    assert caught.value.path == "eds_cluster_config.eds_config.api_config_source"
+    assert caught.value.reason == "only the aggregated stream is supported here; use ads: {}"
+
+
+def test_the_workloads_own_secrets_may_name_any_source() -> None:
+    """istiod names the cluster of its agent."""
+    socket = upstream_tls(
+        tls_certificate_sds_secret_configs=[{"name": "default", "sds_config": SDS_GRPC}],
+        combined_validation_context={
+            "default_validation_context": {},
+            "validation_context_sds_secret_config": {"name": "ROOTCA", "sds_config": SDS_GRPC},
+        },
+    )
+    document = {**static_cluster("c"), "transport_socket": socket}
+    found = decode_resource(type_urls.CLUSTER, packed(type_urls.CLUSTER, document).value)
+    assert isinstance(found, ClusterConfig)
+    assert found.tls is not None
+    assert found.tls.parameters.certificate_secret == "default"
+    assert found.tls.parameters.validation_secret == "ROOTCA"

@@ -1,4 +1,4 @@
-"""An Any of a type that nobody knows matters only to who would read it, in JSON as on the wire."""
+"""An Any of an unknown type does harm only where a decoder reads it, in JSON as on the wire."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def places_of_an_any(descriptor: Descriptor, above: tuple[str, ...] = ()) -> Ite
 @pytest.mark.parametrize(
     "name", sorted(name for name, support in SUPPORTED.items() if support.without_effect)
 )
-def test_an_ignored_field_may_hold_what_is_unknown(name: str) -> None:
+def test_a_field_without_effect_may_hold_an_unknown_type(name: str) -> None:
     descriptor = POOL.FindMessageTypeByName(name)
     for document in places_of_an_any(descriptor):
         (field,) = (field for field in descriptor.fields if field.json_name in document)

@@ -1,0 +1,132 @@
+"""``RouteAction``: where a request is sent, and how."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from sidecar.config.route import DEFAULT_REPLAY_LIMIT_BYTES, ForwardAction, WeightedCluster
+from sidecar.xds.decode.http_filters.registry import decode_per_filter_config
+from sidecar.xds.decode.matchers import decode_regex_rewrite
+from sidecar.xds.decode.retry_policy import decode_retry_policy
+from sidecar.xds.decode.support import NO_HASHING, SupportTable, support
+from sidecar.xds.decode.values import HEADER_OPERATIONS, decode_header_operations, metadata_strings
+from sidecar.xds.decode.view import View
+from sidecar.xds.decode.weights import check_weights
+
+_LB = "envoy.lb"
+_PACKAGE = "envoy.config.route.v3"
+_GRPC_DEADLINE = "the server keeps the deadline of gRPC"
+_NOT_FOUND_STATUS = {"SERVICE_UNAVAILABLE": 503, "NOT_FOUND": 404, "INTERNAL_SERVER_ERROR": 500}
+
+TABLE: Final[SupportTable] = {
+    f"{_PACKAGE}.RouteAction": support(
+        "cluster cluster_header weighted_clusters cluster_not_found_response_code metadata_match "
+        "prefix_rewrite regex_rewrite host_rewrite_literal auto_host_rewrite append_x_forwarded_host "
+        "timeout idle_timeout retry_policy upgrade_configs max_stream_duration",
+        hash_policy=NO_HASHING,
+        max_grpc_timeout=_GRPC_DEADLINE,
+        grpc_timeout_offset=_GRPC_DEADLINE,
+    ),
+    f"{_PACKAGE}.RouteAction.MaxStreamDuration": support(
+        "max_stream_duration",
+        grpc_timeout_header_max=_GRPC_DEADLINE,
+        grpc_timeout_header_offset=_GRPC_DEADLINE,
+    ),
+    f"{_PACKAGE}.RouteAction.UpgradeConfig": support("upgrade_type enabled connect_config"),
+    f"{_PACKAGE}.RouteAction.UpgradeConfig.ConnectConfig": support(),
+    f"{_PACKAGE}.WeightedCluster": support("clusters total_weight", runtime_key_prefix="there is no runtime"),
+    f"{_PACKAGE}.WeightedCluster.ClusterWeight": support(
+        f"name weight metadata_match host_rewrite_literal typed_per_filter_config {HEADER_OPERATIONS}"
+    ),
+}
+
+
+def decode_replay_limit_bytes(route: View, virtual_host: View) -> int:
+    """The newer field at either level comes before the older, ``per_request_buffer_limit_bytes``."""
+    for field in ("request_body_buffer_limit", "per_request_buffer_limit_bytes"):
+        for view in (route, virtual_host):
+            if view.has(field):
+                limit_bytes: int = view.wrapped(field, 0)
+                return limit_bytes
+    return DEFAULT_REPLAY_LIMIT_BYTES
+
+
+def decode_forward_action(view: View, replay_limit_bytes: int) -> ForwardAction:
+    message = view.message
+    if message.prefix_rewrite and view.has("regex_rewrite"):
+        raise view.error("only one of prefix_rewrite and regex_rewrite may be set")
+    _check_max_stream_duration(view)
+    upgrades, terminate_connect = _upgrades(view)
+    rewrite = view.find("regex_rewrite")
+    return ForwardAction(
+        clusters=_clusters(view),
+        cluster_header=message.cluster_header.lower(),
+        cluster_not_found_status=_NOT_FOUND_STATUS[view.enum_name("cluster_not_found_response_code")],
+        timeout_s=view.duration_s("timeout", 15.0),
+        idle_timeout_s=view.duration_s("idle_timeout", 0.0) if view.has("idle_timeout") else None,
+        retry_policy=decode_retry_policy(view.find("retry_policy")),
+        prefix_rewrite=message.prefix_rewrite,
+        regex_rewrite=decode_regex_rewrite(rewrite) if rewrite else None,
+        host_rewrite=message.host_rewrite_literal,
+        auto_host_rewrite=view.wrapped("auto_host_rewrite", False),
+        append_x_forwarded_host=message.append_x_forwarded_host,
+        upgrades=upgrades,
+        terminate_connect=terminate_connect,
+        metadata_match=metadata_strings(message.metadata_match, _LB),
+        replay_limit_bytes=replay_limit_bytes,
+    )
+
+
+def _check_max_stream_duration(view: View) -> None:
+    limit = view.get("max_stream_duration")
+    if limit.duration_s("max_stream_duration", 0.0):
+        raise limit.error("only 0s, no limit, is supported", "max_stream_duration")
+
+
+def _clusters(view: View) -> tuple[WeightedCluster, ...]:
+    specifier = view.which("cluster_specifier")
+    if specifier == "cluster":
+        return (WeightedCluster(name=view.message.cluster),)
+    if specifier == "weighted_clusters":
+        return _weighted_clusters(view.get("weighted_clusters"))
+    return ()  # by a header
+
+
+def _weighted_clusters(view: View) -> tuple[WeightedCluster, ...]:
+    clusters = tuple(
+        WeightedCluster(
+            name=cluster.message.name or _no_name(cluster),
+            weight=cluster.wrapped("weight", 0),
+            headers=decode_header_operations(cluster),
+            metadata_match=metadata_strings(cluster.message.metadata_match, _LB),
+            host_rewrite=cluster.message.host_rewrite_literal,
+            per_filter_config=decode_per_filter_config(cluster),
+        )
+        for cluster in view.each("clusters")
+    )
+    total = check_weights(view, [cluster.weight for cluster in clusters])
+    if view.has("total_weight") and view.message.total_weight.value != total:
+        stated = view.message.total_weight.value
+        raise view.error(f"is {stated}, but the weights sum to {total}", "total_weight")
+    return clusters
+
+
+def _no_name(cluster: View) -> str:
+    raise cluster.error("may not be empty", "name")
+
+
+def _upgrades(view: View) -> tuple[Mapping[str, bool], bool]:
+    """Whether the route allows an upgrade, for each that it speaks of, and whether a CONNECT ends here."""
+    allowed: dict[str, bool] = {}
+    terminate_connect = False
+    for config in view.each("upgrade_configs"):
+        upgrade = config.message.upgrade_type.lower()
+        if upgrade in allowed:
+            raise config.error(f"{upgrade!r} is configured twice", "upgrade_type")
+        if config.has("connect_config"):
+            if upgrade != "connect":
+                raise config.error("belongs to the upgrade type CONNECT alone", "connect_config")
+            terminate_connect = True
+        allowed[upgrade] = config.wrapped("enabled", True)
+    return allowed, terminate_connect
