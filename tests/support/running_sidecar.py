@@ -55,7 +55,9 @@ class RunningSidecar:
 
 
 @contextmanager
-def running(folder: Path, document: Document, *flags: str) -> Iterator[RunningSidecar]:
+def running(
+    folder: Path, document: Document, *flags: str, max_descriptors: int | None = None
+) -> Iterator[RunningSidecar]:
     """Its standard error is the child's output."""
     document = {**document, "admin": {"address": address(0)}}
     file, addresses, stdout = folder / "bootstrap.json", folder / "addresses", folder / "stdout"
@@ -63,7 +65,8 @@ def running(folder: Path, document: Document, *flags: str) -> Iterator[RunningSi
     sidecar = [sys.executable, "-m", "sidecar", "-c", file, "--addresses-file", addresses]
     sidecar += ["--status-port", "0", "--metrics-port", "0", "--drain-time-s", "0", *flags]
     # /dev/stdout is what access logs are written to.
-    command = ["sh", "-c", 'exec "$@" > "$0"', stdout, *sidecar]
+    limit = "" if max_descriptors is None else f"ulimit -n {max_descriptors}; "
+    command = ["sh", "-c", f'{limit}exec "$@" > "$0"', stdout, *sidecar]
     with child(command, folder / "stderr") as process:
         process.wait_for(addresses.exists, "the addresses are written")
         yield RunningSidecar(process, json.loads(addresses.read_text()), stdout)
