@@ -105,6 +105,7 @@ PerFilterConfig: TypeAlias = Mapping[str, object]
 """By the filter's name in the chain: its configuration here, which enables it too, or a `FilterSwitch`. The
 most specific level that has an entry says whether the filter is enabled."""
 
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
     """``RetryPolicy``. ``retry_on`` holds Envoy's names. ``per_try_timeout_s`` 0 is the route's timeout.
