@@ -29,6 +29,7 @@ from controlplane.ca import state_files
 from controlplane.ca.metrics import AuthorityMetrics
 from controlplane.ca.server_certificate import ServerCertificate
 from controlplane.ca.service import CertificateService
+from controlplane.kinds.registry import KINDS
 from controlplane.model.proxy import ProxyProgress
 from controlplane.model.snapshot import MeshSnapshot, ResourceKey
 from controlplane.model.store import Store
@@ -93,7 +94,7 @@ class ControlPlane:
         self._snapshot: MeshSnapshot | None = None
         self._registry: Final = _registry()
 
-        self._store: Final = Store(settings.mesh)
+        self._store: Final = Store(KINDS, settings.mesh)
         self._debouncer: Final = Debouncer(self._publish)
 
     async def start(self) -> None:
@@ -188,7 +189,7 @@ class ControlPlane:
         affected_proxies, store = AffectedProxies(self._snapshot, progress), self._store
         views = {status.key: store.in_force(status.key) for status in store.statuses()}
         return {
-            key: affected_proxies.reach(view, store.arrived(key)).refusals
+            key: affected_proxies.reach(key.kind, view, store.arrived(key)).refusals
             for key, view in views.items()
             if view is not None
         }

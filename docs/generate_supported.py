@@ -14,8 +14,8 @@ from typing import Any, get_args
 
 from pydantic.fields import FieldInfo
 
+from controlplane.kinds.registry import KINDS
 from controlplane.resources.base import Message
-from controlplane.resources.registry import KINDS
 from sidecar.xds.decode.support import Support
 from sidecar.xds.decode.supported import SUPPORTED
 
@@ -45,7 +45,7 @@ def istio_tables() -> Iterator[str]:
         yield f"### {kind} ({versions})\n"
         yield "| where | supported | refused: not supported yet | accepted, and not read |"
         yield "| --- | --- | --- | --- |"
-        yield from (_row(path, model) for path, model in _messages(described.model))
+        yield from (_row(path, model) for path, model in _messages(described.spec))
         yield ""
 
 

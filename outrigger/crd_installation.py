@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from controlplane.errors import RefusedError
+from controlplane.kinds.registry import KINDS
 from controlplane.resources.crds import Document, crds, is_ours
 
 if TYPE_CHECKING:
@@ -22,7 +23,7 @@ async def install(kubeconfig: Path) -> AsyncIterator[str]:
 
     api = await ClientApi.connect(kubeconfig)
     try:
-        for crd in crds():
+        for crd in crds(KINDS.values()):
             yield f"{crd['metadata']['name']} {await _install(api, crd)}"
     finally:
         await api.close()

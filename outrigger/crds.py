@@ -50,11 +50,12 @@ async def _install(kubeconfig: Path) -> None:
 
 def crd_files() -> dict[str, str]:
     """By the file's name: `networking.istio.io_virtualservices.yaml` and its siblings."""
+    from controlplane.kinds.registry import KINDS
     from controlplane.resources import crds as resources
 
     return {
         f"{crd['spec']['group']}_{crd['spec']['names']['plural']}.yaml": _yaml(crd)
-        for crd in resources.crds()
+        for crd in resources.crds(KINDS.values())
     }
 
 

@@ -7,9 +7,9 @@ import json
 from typing import Any, Final
 
 from controlplane.errors import ResourceError
+from controlplane.kinds.registry import KINDS
 from controlplane.model.last_good import LastGood, Unusable
 from controlplane.model.snapshot import ResourceKey
-from controlplane.resources.registry import document_of, identify, parse_resource
 
 _STRINGS: Final = ("since", "uid", "file")
 _NUMBERS: Final = ("generation", "faultyGeneration")
@@ -18,7 +18,7 @@ _NUMBERS: Final = ("generation", "faultyGeneration")
 def entry_of(last_good: LastGood) -> dict[str, Any]:
     """Returns a value that `json.dumps` accepts."""
     return {
-        "resource": document_of(last_good.resource),
+        "resource": KINDS.document_of(last_good.resource),
         "since": last_good.since,
         "uid": last_good.uid,
         "generation": last_good.generation,
@@ -51,7 +51,7 @@ def read_entry(entry: object, key: ResourceKey) -> LastGood | Unusable:
         found = key_of(entry)
         if found != key:
             return Unusable(reason=f"it belongs to {found}")
-        resource = parse_resource(entry.get("resource"), served=True)
+        resource = KINDS.parse(entry.get("resource"), served=True)
     except ResourceError as error:
         return Unusable(reason=str(error))
     return LastGood(
@@ -67,5 +67,5 @@ def read_entry(entry: object, key: ResourceKey) -> LastGood | Unusable:
 def key_of(entry: object) -> ResourceKey:
     """Returns the key of the resource that an entry contains. Raises `ResourceError` when it is missing."""
     document = entry.get("resource") if isinstance(entry, dict) else None
-    kind, namespace, name = identify(document)
+    kind, namespace, name = KINDS.identify(document)
     return ResourceKey(kind=kind, namespace=namespace, name=name)

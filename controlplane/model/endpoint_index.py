@@ -16,7 +16,6 @@ from itertools import chain
 from operator import attrgetter, itemgetter
 from typing import TypeVar
 
-from controlplane.model.conversion import DeclaredService
 from controlplane.model.service import (
     EndpointSlice,
     Registry,
@@ -26,6 +25,7 @@ from controlplane.model.service import (
     ServicePort,
     Workload,
 )
+from controlplane.model.view import DeclaredService
 
 GroupT = TypeVar("GroupT", bound=Hashable)
 KeyT = TypeVar("KeyT", bound=Hashable)

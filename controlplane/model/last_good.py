@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from controlplane.resources.registry import Resource
+from controlplane.resources.resource import Resource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from controlplane.errors import ResourceError
-from controlplane.model.conversion import View
 from controlplane.model.last_good import LastGood
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import Fault, Origin, ResourceStatus, State
-from controlplane.resources.registry import Resource
+from controlplane.model.view import View
+from controlplane.resources.resource import Resource
 
 
 @dataclass(slots=True, eq=False, kw_only=True)

@@ -1,10 +1,10 @@
-"""The frozen world that builders read: one `MeshSnapshot`, indexed for the questions they ask."""
+"""The frozen state of the mesh that builders read: one `MeshSnapshot`, indexed for the questions they ask."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from controlplane.model.known_workloads import NO_WORKLOADS, KnownWorkloads
 from controlplane.model.mesh_config import MeshConfig
@@ -45,15 +45,13 @@ class Config(Generic[SpecT]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeshSnapshot:
-    """Immutable. What did not change since the snapshot before is the same object, so that a difference can
-    be taken by identity.
+    """Immutable. A part that did not change since the snapshot before is the same object, so that snapshots
+    can be compared by identity.
 
-    ``services`` by hostname, ``further_services`` what declares one of their hosts, too (see `Service`);
-    ``endpoints`` by hostname, of all declarations; the policies oldest first, hosts in them fully
-    qualified (short names resolved in the resource's namespace). ``workloads`` can be sent to;
-    ``known_workloads`` tell who a proxy is, and have Pods without an address too.
-    ``generation`` grows by one with each snapshot.
-    """
+    ``services`` by hostname; ``further_services`` are the other declarations of those hosts (see `Service`).
+    ``endpoints`` by hostname, of all declarations. ``policies`` by kind, the oldest first, with fully
+    qualified host names. ``workloads`` are those that have an address; ``known_workloads`` identify proxies,
+    and include pods without an address. ``generation`` grows by one with each snapshot."""
 
     generation: int = 0
     mesh_config: MeshConfig = field(default_factory=MeshConfig)
@@ -62,10 +60,23 @@ class MeshSnapshot:
     endpoints: Mapping[str, tuple[ServiceEndpoint, ...]] = field(default_factory=dict)
     workloads: tuple[Workload, ...] = ()
     known_workloads: KnownWorkloads = NO_WORKLOADS
-    virtual_services: tuple[Config[VirtualService], ...] = ()
-    destination_rules: tuple[Config[DestinationRule], ...] = ()
-    sidecars: tuple[Config[Sidecar], ...] = ()
-    peer_authentications: tuple[Config[PeerAuthentication], ...] = ()
+    policies: Mapping[str, tuple[Config[Any], ...]] = field(default_factory=dict)
+
+    @property
+    def virtual_services(self) -> tuple[Config[VirtualService], ...]:
+        return self.policies.get("VirtualService", ())
+
+    @property
+    def destination_rules(self) -> tuple[Config[DestinationRule], ...]:
+        return self.policies.get("DestinationRule", ())
+
+    @property
+    def sidecars(self) -> tuple[Config[Sidecar], ...]:
+        return self.policies.get("Sidecar", ())
+
+    @property
+    def peer_authentications(self) -> tuple[Config[PeerAuthentication], ...]:
+        return self.policies.get("PeerAuthentication", ())
 
     def all_services(self) -> Iterator[Service]:
         """Every declaration, by hostname."""

@@ -1,9 +1,9 @@
-"""The store: sources tell it what resources they have, and what they observe of a cluster's pods; it builds
-the world that builders read.
+"""The store: sources feed it resources, and observations of a cluster's pods; it builds the `MeshSnapshot`s
+that the builders read.
 
-Whatever is wrong with a resource, it is quarantined alone; its last good version, if it had one, stays in
-force. Every `build` judges anew, so that the order in which resources arrive does not matter. What a process
-that starts later could not find out by itself is in `to_keep`, and it is told of it by `recall`.
+A faulty resource is quarantined alone; its last good version, if it had one, stays in force. Every `build`
+validates anew, so that the order in which resources arrive does not matter. `to_keep` has the state that a
+process that starts later cannot find out by itself; `recall` gives it back.
 """
 
 from __future__ import annotations
@@ -13,16 +13,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from operator import attrgetter
-from typing import Any, cast
+from typing import Any, Final
 
 from controlplane.errors import ResourceError
-from controlplane.model.accounts import Account, account_of, warn_of_accounts
-from controlplane.model.conflict_resolver import ConflictResolver
-from controlplane.model.conversion import DeclaredService, View, convert, oddities
 from controlplane.model.endpoint_changes import altering_clusters, readdressed
 from controlplane.model.endpoint_index import EndpointIndex
 from controlplane.model.hosts import export_scopes
 from controlplane.model.journal import Statuses, log_changes
+from controlplane.model.kind import Account, ModelKind
 from controlplane.model.known_workloads import KnownWorkloads, WorkloadName
 from controlplane.model.last_good import LastGood, Unusable
 from controlplane.model.mesh_config import MeshConfig
@@ -33,40 +31,37 @@ from controlplane.model.service import (
     Service,
     Workload,
 )
-from controlplane.model.snapshot import MeshSnapshot, ResourceKey, SnapshotChange
+from controlplane.model.snapshot import Config, MeshSnapshot, ResourceKey, SnapshotChange
 from controlplane.model.status import Origin, ResourceStatus
-from controlplane.model.touched import touched
-from controlplane.model.validator import VALIDATED_TOGETHER, configs_in_force, services_in_force, validate
-from controlplane.resources.registry import Resource
+from controlplane.model.validator import Validator, configs_in_force, services_in_force
+from controlplane.model.view import DeclaredService, View
+from controlplane.resources.deprecation import deprecations
+from controlplane.resources.resource import Resource
 from protos.type_urls import CLUSTER
 
-_DECLARING = ("Service", "ServiceEntry")
-# The kinds that a snapshot has as they are, by the name of its field.
-_POLICIES = {
-    "VirtualService": "virtual_services",
-    "DestinationRule": "destination_rules",
-    "Sidecar": "sidecars",
-    "PeerAuthentication": "peer_authentications",
-}
 # The version in force before, and after.
 _Changes = dict[ResourceKey, tuple[Version | None, Version | None]]
 _MESH_DEFAULTS = MeshConfig()
 
-# A pod, or the endpoints of a Service. Nobody wrote it: it is never judged, and has no status.
+# A pod, or the endpoints of a Service. Kubernetes writes both: they are not validated, and have no status.
 Observation = Workload | EndpointSlice
 
 
 class Store:
-    """Not thread-safe: one event loop feeds it and builds from it."""
+    """Not thread-safe: one event loop feeds it and builds from it. ``kinds``: those that it may be fed, by
+    name."""
 
     def __init__(
         self,
+        kinds: Mapping[str, ModelKind[Any, Any]],
         mesh_config: MeshConfig = _MESH_DEFAULTS,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
+        self._kinds: Final = kinds
         self._mesh = mesh_config
         self._clock = clock
         self._records: dict[str, dict[ResourceKey, Record]] = defaultdict(dict)
+        self._validator: Final = Validator(kinds, self._all, mesh_config.root_namespace)
         self._kept: dict[ResourceKey, Kept] = {}
         self._served: frozenset[ResourceKey] | None = None  # None: nothing is known of an earlier process
         self._counting_files: Mapping[ResourceKey, str] = {}
@@ -131,12 +126,13 @@ class Store:
         self._newly_observed[key] = None
 
     def observe_accounts(self, *, present: Iterable[Account] = (), gone: Iterable[Account] = ()) -> None:
-        """A source sees service accounts, or that they are there no more. Pods cannot be without theirs; a
-        WorkloadEntry can, and is warned."""
+        """A source sees service accounts, or that they are gone. A pod always has its account; a
+        WorkloadEntry may name one that is missing, and gets a warning."""
         changed = set(present) - self._accounts | self._accounts.intersection(gone)
         self._accounts ^= changed
-        for record in self._all("WorkloadEntry") if changed else ():
-            if account_of(record) in changed:
+        naming = [name for name, kind in self._kinds.items() if kind.service_account is not None]
+        for record in [record for name in naming if changed for record in self._all(name)]:
+            if self._validator.account_of(record) in changed:
                 self._dirty[record.key] = None
 
     def recall(self, key: ResourceKey, found: LastGood | Unusable | None) -> None:
@@ -219,16 +215,18 @@ class Store:
         if not changes and not observed and not first:
             return before, SnapshotChange(full=False)
         hostnames = self._update_index(changes, observed)
-        self._snapshot = self._next_snapshot({key.kind for key in (*changes, *observed)})
+        self._snapshot = self._next_snapshot(changes, observed)
         self._arrived |= dict.fromkeys(changes, self._snapshot.generation)
         for key in changes.keys() - self._in_force.keys():
             del self._arrived[key]
-        by_kind = [touched(key.kind, _view(old), _view(new)) for key, (old, new) in changes.items()]
+        touched = [
+            self._kinds[key.kind].touched(_view(old), _view(new)) for key, (old, new) in changes.items()
+        ]
         in_clusters = any(altering_clusters(before, self._snapshot, hostnames))
         return self._snapshot, SnapshotChange(
             full=first,
-            types=frozenset({CLUSTER} if in_clusters else ()).union(*(each.types for each in by_kind)),
-            endpoints=hostnames.union(*(each.endpoints for each in by_kind)),
+            types=frozenset({CLUSTER} if in_clusters else ()).union(*(each.types for each in touched)),
+            endpoints=hostnames.union(*(each.endpoints for each in touched)),
             addresses=frozenset(readdressed(before, self._snapshot, hostnames)),
             configs=observed | changes.keys(),
         )
@@ -252,13 +250,13 @@ class Store:
             if known is not None and (known.resource, known.uid) == (resource, uid):
                 known.generation = max(known.generation, generation)
                 return known
-        view = convert(record.key, resource, self._mesh)
+        kind, spec = self._kinds[record.key.kind], resource.spec
+        view: View = kind.view(record.key, resource.metadata, spec, self._mesh)
         for known in (record.last_good, record.kept.version):
             if known is not None and known.view == view:
-                view = known.view  # what is new is an annotation, or the like
-        return Version(
-            resource=resource, view=view, warnings=oddities(resource.spec), generation=generation, uid=uid
-        )
+                view = known.view  # only metadata that the view does not have has changed
+        warnings = (*deprecations(spec, "spec"), *kind.warnings(spec))
+        return Version(resource=resource, view=view, warnings=warnings, generation=generation, uid=uid)
 
     def _all(self, kind: str) -> Collection[Record]:
         return self._records[kind].values()
@@ -267,17 +265,15 @@ class Store:
         """Decides what is in force, and tells of it. Returns the resources where that changed."""
         self._forget_deleted()
         now = self._clock().strftime("%Y-%m-%dT%H:%M:%SZ")
-        judged = any(key.kind in VALIDATED_TOGETHER for key in self._dirty)
-        if judged:
-            validate(self._all, self._mesh, now)
+        together = self._validator.together
+        revalidates = any(key.kind in together for key in self._dirty)
+        if revalidates:
+            self._validator.validate_together(now)
         looked_at = {key: self._records[key.kind].get(key) for key in self._dirty}
-        unjudged = [
-            record for key, record in looked_at.items() if record and key.kind not in VALIDATED_TOGETHER
-        ]
-        ConflictResolver(now).settle(unjudged)
-        warn_of_accounts(unjudged, self._accounts)
-        if judged:
-            looked_at |= {record.key: record for kind in VALIDATED_TOGETHER for record in self._all(kind)}
+        alone = [record for key, record in looked_at.items() if record and key.kind not in together]
+        self._validator.validate_alone(alone, self._accounts, now)
+        if revalidates:
+            looked_at |= {record.key: record for kind in together for record in self._all(kind)}
         self._dirty.clear()
         self._report(looked_at)
         return self._take_changes(looked_at)
@@ -313,22 +309,21 @@ class Store:
 
     def _update_index(self, changes: _Changes, observed: frozenset[ResourceKey]) -> frozenset[str]:
         """Returns the host names of the services whose endpoints changed."""
-        declaring = {key: versions for key, versions in changes.items() if key.kind in _DECLARING}
         # All removals come first: a host may have moved from one resource to another.
-        for before, _ in declaring.values():
+        for before, _ in changes.values():
             for declared in _declared(before):
                 self._index.remove_service(declared.service.hostname, declared.service.declaration)
-        for _, after in declaring.values():
+        for _, after in changes.values():
             for declared in _declared(after):
                 self._index.add_service(declared)
-        for key, (_, after) in changes.items():
-            if key.kind == "WorkloadEntry":
-                if after is None:
-                    self._entries.pop((key.namespace, key.name), None)
-                    self._index.remove_workload(key.namespace, key.name)
-                else:
-                    entry = self._entries[key.namespace, key.name] = cast("Workload", after.view)
-                    self._index.add_workload(entry)
+        for key, (before, after) in changes.items():
+            entry = _view(after)
+            if isinstance(entry, Workload):
+                self._entries[key.namespace, key.name] = entry
+                self._index.add_workload(entry)
+            elif isinstance(_view(before), Workload):
+                self._entries.pop((key.namespace, key.name), None)
+                self._index.remove_workload(key.namespace, key.name)
         for key in observed:
             self._index_observation(key)
         return self._index.refresh()
@@ -349,18 +344,23 @@ class Store:
             case None:
                 self._index.remove_slice(key.namespace, key.name)
 
-    def _next_snapshot(self, kinds: set[str]) -> MeshSnapshot:
-        """``kinds`` are those that changed; everything else is the same object as before."""
-        parts: dict[str, Any] = {
-            name: configs_in_force(self._all(kind)) for kind, name in _POLICIES.items() if kind in kinds
-        }
-        if not kinds.isdisjoint(_DECLARING):
-            declarations = [record for kind in _DECLARING for record in self._all(kind)]
-            parts |= _by_hostname(services_in_force(declarations))
-        if not kinds.isdisjoint(("WorkloadEntry", "ServiceEntry", "Pod")):
-            parts["workloads"] = self._index.workloads()
-        if not kinds.isdisjoint(("WorkloadEntry", "Pod")):
+    def _next_snapshot(self, changes: _Changes, observed: frozenset[ResourceKey]) -> MeshSnapshot:
+        """The parts that did not change are the same objects as before."""
+        parts: dict[str, Any] = {}
+        versions = [(key.kind, version) for key, pair in changes.items() for version in pair if version]
+        policies = {kind for kind, version in versions if isinstance(version.view, Config)}
+        if policies:
+            renewed = {kind: configs_in_force(self._all(kind)) for kind in policies}
+            parts["policies"] = {**self._snapshot.policies, **renewed}
+        declared = [each for _, version in versions for each in _declared(version)]
+        if declared:
+            records = (record for kind in self._kinds for record in self._all(kind))
+            parts |= _by_hostname(services_in_force(records))
+        pods = any(key.kind == "Pod" for key in observed)
+        if pods or any(isinstance(version.view, Workload) for _, version in versions):
             parts["known_workloads"] = KnownWorkloads(pods=dict(self._pods), entries=dict(self._entries))
+        if "known_workloads" in parts or any(each.endpoints for each in declared):
+            parts["workloads"] = self._index.workloads()
         generation = self._snapshot.generation + 1
         return replace(self._snapshot, generation=generation, endpoints=self._index.endpoints, **parts)
 
@@ -385,4 +385,6 @@ def _view(version: Version | None) -> View | None:
 
 
 def _declared(version: Version | None) -> tuple[DeclaredService, ...]:
-    return cast("tuple[DeclaredService, ...]", version.view) if version else ()
+    """The services that a version declares, if any."""
+    view = _view(version)
+    return view if isinstance(view, tuple) else ()

@@ -1,73 +1,92 @@
-"""Judges all the resources that may contradict each other or refer to others: services first, then what
-rules them, then what routes to them."""
+"""Validates resources against each other: which may be in force, and whether their references lead
+anywhere."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator
-from itertools import chain
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
 from operator import itemgetter
-from typing import Any, cast
+from typing import Any, Final
 
-from controlplane.model import claims
-from controlplane.model.collisions import PortCollisions
 from controlplane.model.conflict_resolver import ConflictResolver
-from controlplane.model.conversion import DeclaredService
-from controlplane.model.mesh_config import MeshConfig
+from controlplane.model.in_force import Findings, InForce
+from controlplane.model.kind import Account, ModelKind
 from controlplane.model.record import Record
-from controlplane.model.references import ReferenceCheck
 from controlplane.model.service import Service
 from controlplane.model.snapshot import Config
 
-# The kinds that are judged together, and anew whenever one of them changes.
-VALIDATED_TOGETHER = frozenset(
-    {"Service", "ServiceEntry", "DestinationRule", "VirtualService", "Sidecar", "PeerAuthentication"}
-)
+RecordsOf = Callable[[str], Collection[Record]]
 
 
-def validate(records: Callable[[str], Collection[Record]], mesh: MeshConfig, now: str) -> None:
-    """Puts in force what may be; ``records`` gives those of a kind, ``now`` is RFC 3339."""
-    declarations = [*records("Service"), *records("ServiceEntry")]
-    # A cluster's own Services come first, so that no ServiceEntry waits for a host that is to be.
-    hosts = ConflictResolver(now, claims.service_claims)
-    hosts.settle(records("Service"))
-    hosts.settle(records("ServiceEntry"))
-    rules = ConflictResolver(now, claims.destination_rule_claims)
-    rules.settle(records("DestinationRule"))
-    services = list(services_in_force(declarations))
-    references = ReferenceCheck(
-        services,
-        configs_in_force(records("DestinationRule")),
-        mesh.root_namespace,
-    )
-    routes = ConflictResolver(now, claims.virtual_service_claims)
-    routes.settle(records("VirtualService"))
-    ConflictResolver(now, claims.sidecar_claims).settle(records("Sidecar"))
-    ConflictResolver(now, claims.peer_authentication_claims).settle(records("PeerAuthentication"))
-    for record in (*records("DestinationRule"), *records("VirtualService")):
-        record.warnings = tuple(references.warnings(record.in_force)) if record.in_force else ()
-    for record in records("VirtualService"):
-        record.unresolved = tuple(references.unresolved(record.in_force)) if record.in_force else ()
-    routed = configs_in_force(records("VirtualService"))
-    for record in records("Sidecar"):
-        found = references.unknown_imports(record.in_force, routed) if record.in_force else ()
-        record.warnings = tuple(found)
-    collisions = PortCollisions(services)
-    for record in declarations:
-        declared = services_in_force([record])
-        record.warnings = tuple(chain.from_iterable(map(collisions.warnings, declared)))
-    # In one order for all replicas, since each may write the status.
-    for record, words in sorted(chain(hosts.limits(), rules.limits(), routes.limits()), key=itemgetter(1)):
-        record.warnings += (words,)
+class Validator:
+    """``records`` gives the records of a kind by its name. ``together`` names the kinds that are validated
+    together, all anew whenever a resource of one of them changes."""
+
+    def __init__(
+        self, kinds: Mapping[str, ModelKind[Any, Any]], records: RecordsOf, root_namespace: str
+    ) -> None:
+        self._kinds: Final = kinds
+        self._records: Final = records
+        self._root_namespace: Final = root_namespace
+        self.together: Final = frozenset(name for name, kind in kinds.items() if kind.depends_on_others)
+
+    def validate_together(self, now: str) -> None:
+        """Puts in force the versions that may be. ``now`` is RFC 3339."""
+        resolver = ConflictResolver(self._kinds, now)
+        # In the order of the registry: Services come before ServiceEntries, so that a ServiceEntry cannot
+        # take the host of a cluster's own Service.
+        by_kind = {name: self._records(name) for name in self._kinds if name in self.together}
+        for records in by_kind.values():
+            resolver.settle(records)
+        in_force = self._in_force(by_kind)
+        for name, records in by_kind.items():
+            for record in records:
+                self._check_references(self._kinds[name], record, in_force)
+        # Sorted, because every replica may write the status.
+        for record, words in sorted(resolver.limits(), key=itemgetter(1)):
+            record.warnings += (words,)
+
+    def validate_alone(self, records: Iterable[Record], accounts: Set[Account], now: str) -> None:
+        """Records of the other kinds. ``accounts`` are the service accounts that exist; empty if that is
+        unknown, as in a folder."""
+        records = tuple(records)
+        ConflictResolver(self._kinds, now).settle(records)
+        for record in records:
+            account = self.account_of(record)
+            record.warnings = ()
+            if account is not None and accounts and account not in accounts:
+                namespace, name = account
+                record.warnings = (f"spec.serviceAccount: {namespace} has no service account {name}",)
+
+    def account_of(self, record: Record) -> Account | None:
+        """The service account that the version in force names."""
+        kind = self._kinds.get(record.key.kind)
+        if kind is None or kind.service_account is None or record.in_force is None:
+            return None
+        return kind.service_account(record.in_force.view)
+
+    def _in_force(self, by_kind: Mapping[str, Collection[Record]]) -> InForce:
+        return InForce(
+            (service for records in by_kind.values() for service in services_in_force(records)),
+            {name: configs_in_force(records) for name, records in by_kind.items()},
+            self._root_namespace,
+        )
+
+    @staticmethod
+    def _check_references(kind: ModelKind[Any, Any], record: Record, in_force: InForce) -> None:
+        found = Findings()
+        if kind.references is not None and record.in_force is not None:
+            found = kind.references(record.in_force.view, in_force)
+        record.warnings, record.unresolved = found.warnings, found.unresolved
 
 
 def services_in_force(records: Iterable[Record]) -> Iterator[Service]:
+    """The services that the records declare, if any."""
     for record in records:
-        if record.in_force is not None:
-            for declared in cast("tuple[DeclaredService, ...]", record.in_force.view):
-                yield declared.service
+        if record.in_force is not None and isinstance(record.in_force.view, tuple):
+            yield from (declared.service for declared in record.in_force.view)
 
 
 def configs_in_force(records: Iterable[Record]) -> tuple[Config[Any], ...]:
-    """Oldest first."""
-    views = (cast("Config[Any]", record.in_force.view) for record in records if record.in_force)
-    return tuple(sorted(views, key=lambda config: config.order))
+    """The policies among the records, the oldest first."""
+    views = (record.in_force.view for record in records if record.in_force is not None)
+    return tuple(sorted((view for view in views if isinstance(view, Config)), key=lambda view: view.order))

@@ -1,17 +1,16 @@
-"""The CustomResourceDefinitions of the kinds that users write, made from their models.
+"""CustomResourceDefinitions, made from the descriptors of kinds.
 
-They have the names of Istio's, so a cluster can hold one set only. Whoever installs ours looks first at what
-is there: it creates what is missing, replaces what `is_ours`, and leaves everything else alone. Istio's own
-CRDs do as well: resources are checked when they are read, whatever schema let them in.
+They have the names of Istio's CRDs, so a cluster can hold one set only. An installation creates the missing
+ones, replaces those that are ours (`is_ours`), and leaves all others alone. Istio's own CRDs work as well:
+resources are validated when they are read, whatever schema the API server has checked.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from typing import Any
 
-from controlplane.resources.registry import KINDS, Kind
+from controlplane.resources.kind import ResourceKind
 from controlplane.resources.status import Status
 from controlplane.resources.structural_schema import Schema, structural_schema
 
@@ -21,48 +20,16 @@ Document = dict[str, Any]
 _OURS = ("app.kubernetes.io/part-of", "outrigger")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Presentation:
-    """What kubectl calls a kind, and the columns that it prints: title to JSON path."""
-
-    plural: str
-    short_names: tuple[str, ...] = ()
-    columns: Mapping[str, str] = field(default_factory=dict)
-
-
-# As Istio names them, and with Istio's columns.
-PRESENTATIONS: Mapping[str, Presentation] = {
-    "VirtualService": Presentation(
-        plural="virtualservices",
-        short_names=("vs",),
-        columns={"Gateways": ".spec.gateways", "Hosts": ".spec.hosts"},
-    ),
-    "DestinationRule": Presentation(
-        plural="destinationrules", short_names=("dr",), columns={"Host": ".spec.host"}
-    ),
-    "ServiceEntry": Presentation(
-        plural="serviceentries",
-        short_names=("se",),
-        columns={"Hosts": ".spec.hosts", "Location": ".spec.location", "Resolution": ".spec.resolution"},
-    ),
-    "WorkloadEntry": Presentation(
-        plural="workloadentries", short_names=("we",), columns={"Address": ".spec.address"}
-    ),
-    "Sidecar": Presentation(plural="sidecars"),
-    "PeerAuthentication": Presentation(
-        plural="peerauthentications", short_names=("pa",), columns={"Mode": ".spec.mtls.mode"}
-    ),
-}
-# Ours to add: whether the resource is in force is the first thing to know of it.
+# In addition to Istio's: whether the resource is in force.
 _COLUMNS_OF_STATUS = {
     condition: f'.status.conditions[?(@.type=="{condition}")].status'
     for condition in ("Accepted", "Programmed")
 }
 
 
-def crds() -> list[Document]:
-    """A CustomResourceDefinition for each kind that is not Kubernetes' own."""
-    return [_crd(name, KINDS[name], presentation) for name, presentation in PRESENTATIONS.items()]
+def crds(kinds: Iterable[ResourceKind[Any]]) -> list[Document]:
+    """One for each kind that Kubernetes does not define itself."""
+    return [_crd(kind) for kind in kinds if not kind.is_core]
 
 
 def is_ours(crd: Document) -> bool:
@@ -72,63 +39,59 @@ def is_ours(crd: Document) -> bool:
     return bool(labels.get(label) == value)
 
 
-def _crd(name: str, kind: Kind, presentation: Presentation) -> Document:
-    group, versions = _group_and_versions(kind)
+def _crd(kind: ResourceKind[Any]) -> Document:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{presentation.plural}.{group}", "labels": dict([_OURS])},
+        "metadata": {"name": f"{kind.plural}.{kind.group}", "labels": dict([_OURS])},
         "spec": {
-            "group": group,
-            "names": _names(name, group, presentation),
+            "group": kind.group,
+            "names": _names(kind),
             "scope": "Namespaced" if kind.namespaced else "Cluster",
+            # The newest version is stored.
             "versions": [
-                _version(version, kind, presentation, stored=version == "v1") for version in versions
+                _version(kind, api_version, stored=api_version == kind.api_versions[0])
+                for api_version in kind.api_versions
             ],
         },
     }
 
 
-def _group_and_versions(kind: Kind) -> tuple[str, list[str]]:
-    group = kind.api_versions[0].partition("/")[0]
-    return group, [api_version.removeprefix(f"{group}/") for api_version in kind.api_versions]
-
-
-def _names(name: str, group: str, presentation: Presentation) -> Document:
+def _names(kind: ResourceKind[Any]) -> Document:
     names: Document = {
-        "kind": name,
-        "listKind": f"{name}List",
-        "plural": presentation.plural,
-        "singular": name.lower(),
-        "categories": ["istio-io", group.replace(".", "-")],
+        "kind": kind.name,
+        "listKind": f"{kind.name}List",
+        "plural": kind.plural,
+        "singular": kind.name.lower(),
+        "categories": ["istio-io", kind.group.replace(".", "-")],
     }
-    if presentation.short_names:
-        names["shortNames"] = list(presentation.short_names)
+    if kind.short_names:
+        names["shortNames"] = list(kind.short_names)
     return names
 
 
-def _version(version: str, kind: Kind, presentation: Presentation, *, stored: bool) -> Document:
-    """All versions have one schema, so that none needs conversion."""
+def _version(kind: ResourceKind[Any], api_version: str, *, stored: bool) -> Document:
+    """All versions have one schema, so that no version needs conversion."""
     return {
-        "name": version,
+        "name": api_version.rpartition("/")[2],
         "served": True,
         "storage": stored,
         "subresources": {"status": {}},
-        "additionalPrinterColumns": _columns(presentation),
+        "additionalPrinterColumns": _columns(kind),
         "schema": {"openAPIV3Schema": _object_schema(kind)},
     }
 
 
-def _columns(presentation: Presentation) -> list[Document]:
+def _columns(kind: ResourceKind[Any]) -> list[Document]:
     columns = [
         {"name": name, "type": "string", "jsonPath": path}
-        for name, path in {**presentation.columns, **_COLUMNS_OF_STATUS}.items()
+        for name, path in {**kind.columns, **_COLUMNS_OF_STATUS}.items()
     ]
     return [*columns, {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"}]
 
 
-def _object_schema(kind: Kind) -> Schema:
-    spec = structural_schema(kind.model)
+def _object_schema(kind: ResourceKind[Any]) -> Schema:
+    spec = structural_schema(kind.spec)
     schema: Schema = {
         "type": "object",
         "description": spec["description"],

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from controlplane.errors import InvalidResourceError, ResourceError
+from controlplane.kinds.registry import KINDS
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import Origin
-from controlplane.resources.registry import KINDS, Resource, identify, parse_resource, resembles_known_kind
+from controlplane.resources.resource import Resource
 from controlplane.sources.yaml_documents import Document, YamlError, read_documents
 
 _SUFFIXES = (".yaml", ".yml")
@@ -130,7 +131,7 @@ def _spoil(contents: Contents, reason: str) -> None:
 def _take(contents: Contents, document: Document) -> None:
     origin = Origin(file=contents.name, line=document.line)
     try:
-        kind, namespace, name = identify(document.value)
+        kind, namespace, name = KINDS.identify(document.value)
     except ResourceError as error:
         _spoil(contents, f"line {document.line}: {error}")
         return
@@ -141,10 +142,10 @@ def _take(contents: Contents, document: Document) -> None:
         contents.faults.append(ResourceError("", reason))
         return
     try:
-        contents.resources[key] = (parse_resource(document.value), origin)
+        contents.resources[key] = (KINDS.parse(document.value), origin)
     except InvalidResourceError as error:
         contents.rejected[key] = (error.errors, origin)
     except ResourceError as error:
         contents.rejected[key] = ((error,), origin)
-        if kind not in KINDS and resembles_known_kind(kind):
+        if kind not in KINDS and KINDS.resembles_known_kind(kind):
             contents.doubt = contents.doubt or f"line {document.line}: {error}"

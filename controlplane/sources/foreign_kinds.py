@@ -16,13 +16,14 @@ from random import Random
 from typing import Final
 
 from controlplane.errors import KubernetesError, RefusedError
+from controlplane.kinds.registry import KINDS
 from controlplane.kubernetes.api import Document, Reader
 from controlplane.kubernetes.list_watch import Changes, ListWatch, ObjectName, Timing, name_of
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import Origin
 from controlplane.model.store import Store
 from controlplane.resources.foreign import ForeignKind, is_istios
-from controlplane.resources.registry import is_supported, unsupported
+from controlplane.resources.kind_registry import unsupported
 from controlplane.sources.foreign_resources import ForeignResources
 
 _LOG = logging.getLogger(__name__)
@@ -167,7 +168,7 @@ def _served(crd: Document) -> Served | None:
         case _:
             return None
     served = tuple(sorted((each["name"] for each in versions if each.get("served")), key=_age))
-    if not served or is_supported(group, name):
+    if not served or KINDS.supports(group, name):
         return None
     return Served(kind=ForeignKind(group=group, name=name), plural=plural, versions=served)
 

@@ -15,13 +15,12 @@ from typing import Any, Final
 from prometheus_client import CollectorRegistry, Gauge
 
 from controlplane.errors import InvalidResourceError, ResourceError
+from controlplane.kinds.registry import KINDS
 from controlplane.kubernetes.api import Document, Reader
 from controlplane.kubernetes.list_watch import Changes, ListWatch, Timing, name_of
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import Origin
 from controlplane.model.store import Store
-from controlplane.resources.crds import PRESENTATIONS
-from controlplane.resources.registry import KINDS, parse_resource
 from controlplane.sources.kubernetes_workloads import WorkloadJoin
 
 _ORIGIN: Final = "Kubernetes"
@@ -33,12 +32,7 @@ _COLLECTIONS: Final[Mapping[str, Sequence[str]]] = {
     "Pod": ["/api/v1/pods"],
     "EndpointSlice": ["/apis/discovery.k8s.io/v1/endpointslices"],
     "ServiceAccount": ["/api/v1/serviceaccounts"],
-    "Namespace": ["/api/v1/namespaces"],
-    "Service": ["/api/v1/services"],
-    **{
-        kind: [f"/apis/{version}/{presentation.plural}" for version in KINDS[kind].api_versions]
-        for kind, presentation in PRESENTATIONS.items()
-    },
+    **{name: kind.paths for name, kind in KINDS.items()},
 }
 
 _DEFAULT_TIMING: Final = Timing()
@@ -158,7 +152,7 @@ class KubernetesSource:
         )
         try:
             whole = {**document, "apiVersion": api_version, "kind": key.kind}
-            resource = parse_resource(whole, served=True)
+            resource = KINDS.parse(whole, served=True)
         except InvalidResourceError as error:
             self._store.reject(key, error.errors, origin)
         except ResourceError as error:

@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
+from controlplane.kinds.registry import KINDS
 from controlplane.model.snapshot import MeshSnapshot, ResourceKey, SnapshotChange
-from controlplane.resources.crds import PRESENTATIONS
-from controlplane.resources.registry import KINDS
 
 Document = dict[str, Any]
 
@@ -45,14 +44,14 @@ class Ledger:
 
     def note(self, key: ResourceKey, document: Document | None) -> None:
         """The cluster tells of an object of any kind, or (None) that it is gone."""
-        if key.kind not in PRESENTATIONS:
+        if not _has_status(key):
             return
         if document is None:
             self._forget(key)
             return
-        newest, *_ = KINDS[key.kind].api_versions
-        served = document.get("apiVersion", newest)
-        self._take(key, served, PRESENTATIONS[key.kind].plural, document, _status_of(document))
+        kind = KINDS[key.kind]
+        served = document.get("apiVersion", kind.api_versions[0])
+        self._take(key, served, kind.plural, document, _status_of(document))
 
     def note_metadata(
         self, key: ResourceKey, api_version: str, plural: str, document: Document | None
@@ -93,7 +92,7 @@ class Ledger:
     ) -> None:
         """The store was built anew. Where endpoints alone changed, no other proxies are concerned."""
         self.snapshot = snapshot
-        changed = [key for key in change.configs if key.kind in PRESENTATIONS]
+        changed = [key for key in change.configs if _has_status(key)]
         if change.whole_types or changed:
             self.changes += 1
         for key in changed:
@@ -105,6 +104,12 @@ class Ledger:
     def since(self, key: ResourceKey) -> int:
         """The generation of the snapshot that brought the version in force."""
         return self._since.get(key, 0)
+
+
+def _has_status(key: ResourceKey) -> bool:
+    """Whether the status of such a resource is ours to write."""
+    kind = KINDS.get(key.kind)
+    return kind is not None and not kind.is_core
 
 
 def _status_of(document: Document) -> Document:

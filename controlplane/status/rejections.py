@@ -1,8 +1,8 @@
-"""Whether what a proxy refuses may have been made of a resource. Pure.
+"""Whether a resource may be the cause of a proxy's rejection. Pure.
 
-A NACK carries the proxy's words and is about one response: its type, and the names in it, at least one of
-which is wrong. What else was in the same response is behind it as well, since the proxy need not have taken
-any of it.
+A NACK is about one response: it has a message of the proxy, the response's type and the names in it, at least
+one of which is invalid. Every resource of that response counts as a possible cause, since the proxy need not
+have accepted any of it.
 """
 
 from __future__ import annotations
@@ -11,57 +11,24 @@ import re
 from collections.abc import Collection, Iterable
 from typing import Final
 
-from controlplane.model.conversion import View
+from controlplane.kinds.kind import Traces
 from controlplane.model.hosts import HTTP_PORT
 from controlplane.model.proxy import ProxyRejection
-from controlplane.model.service import Workload
-from controlplane.model.snapshot import Config
 from controlplane.networking.names import HTTP_PROXY_ROUTES, OutboundName, parse_port
 from controlplane.networking.scope import SidecarScope
-from controlplane.resources.base import Message
-from controlplane.resources.destination_rule import DestinationRule
 from controlplane.resources.hosts import covers
-from controlplane.resources.peer_authentication import PeerAuthentication
-from controlplane.resources.virtual_service import VirtualService
 
 _OF_A_HEADLESS_SERVICE: Final = re.compile(r"^balanced\|")
-_ALL_TYPES: Final = frozenset({"cds", "eds", "lds", "rds"})
 
 
-def is_behind(view: View, rejection: ProxyRejection, scope: SidecarScope, hostnames: Collection[str]) -> bool:
-    """``hostnames`` are the services that a workload is an endpoint of."""
-    types, hosts = _traces(view, hostnames)
-    if rejection.type not in types:
+def is_behind(traces: Traces, rejection: ProxyRejection, scope: SidecarScope) -> bool:
+    """``traces`` are those of the resource."""
+    if rejection.type not in traces.types:
         return False
-    if hosts is None or not rejection.names:
+    if traces.hosts is None or not rejection.names:
         return True
-    ports = _ports(hosts, scope)
-    return any(_is_made_of(name, rejection.type, hosts, ports) for name in rejection.names)
-
-
-def _traces(view: View, hostnames: Collection[str]) -> tuple[frozenset[str], Collection[str] | None]:
-    """The types that a resource is found in, and the hosts that their names tell of; None: any."""
-    match view:
-        case Config(spec=spec):
-            return _traces_of_policy(spec)
-        case Workload():
-            return frozenset({"cds", "eds"}), hostnames
-        case tuple():
-            return _ALL_TYPES, [declared.service.hostname for declared in view]
-        case _:
-            return frozenset(), None
-
-
-def _traces_of_policy(spec: Message) -> tuple[frozenset[str], Collection[str] | None]:
-    match spec:
-        case VirtualService():
-            return frozenset({"rds", "lds"} if spec.tls or spec.tcp else {"rds"}), spec.hosts
-        case DestinationRule():
-            return frozenset({"cds", "eds", "lds"}), (spec.host,)
-        case PeerAuthentication():
-            return frozenset({"lds"}), None
-        case _:  # a Sidecar
-            return _ALL_TYPES, None
+    ports = _ports(traces.hosts, scope)
+    return any(_is_made_of(name, rejection.type, traces.hosts, ports) for name in rejection.names)
 
 
 def _ports(hosts: Iterable[str], scope: SidecarScope) -> set[int]:

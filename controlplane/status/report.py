@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from controlplane.kinds.registry import KINDS
 from controlplane.model.status import Fault, ResourceStatus, State
 from controlplane.resources.status import ConditionStatus
 from controlplane.status.affected_proxies import Reach
@@ -68,7 +69,7 @@ def accepted(status: ResourceStatus) -> Condition:
 
 def resolved_refs(status: ResourceStatus) -> list[Condition]:
     """Whether all the destinations of what is in force are there: one for a kind that has destinations."""
-    if status.key.kind != "VirtualService":
+    if not KINDS[status.key.kind].has_destinations:
         return []
     value, reason, message = ConditionStatus.TRUE, RESOLVED_REFS, ""
     if not status.in_force:

@@ -18,10 +18,10 @@ from typing import Final, Protocol
 from controlplane.errors import KubernetesError, RefusedError
 from controlplane.kubernetes.backoff import Backoff
 from controlplane.kubernetes.lease import LeaseTiming
-from controlplane.model.conversion import View
 from controlplane.model.proxy import ProxyProgress
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import ResourceStatus
+from controlplane.model.view import View
 from controlplane.status.affected_proxies import AffectedProxies, Reach
 from controlplane.status.ledger import Document, Found, Ledger
 from controlplane.status.metrics import StatusMetrics
@@ -168,7 +168,9 @@ class StatusWriter:
         for number, case in enumerate(cases, start=1):
             if case.found.status is None:
                 continue
-            reach = Reach() if case.view is None else affected_proxies.reach(case.view, case.since)
+            reach = Reach()
+            if case.view is not None:
+                reach = affected_proxies.reach(case.key.kind, case.view, case.since)
             status = changes(case.found.status, case.status, reach, now=now, settling=settling)
             if status:
                 writes.append((case, status))

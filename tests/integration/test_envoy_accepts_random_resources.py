@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 import trustme
 
+from controlplane.kinds.registry import KINDS
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.proxy import InterceptionMode
 from controlplane.model.status import State
 from controlplane.model.store import Store
 from controlplane.resources.core import ServicePort
 from controlplane.resources.destination_rule import Subset
-from controlplane.resources.registry import KINDS
 from controlplane.resources.service_entry import ServicePort as EntryPort
 from tests.support.acceptance import assert_envoy_accepts, assert_sidecar_accepts, built
 from tests.support.documents import document, feed
@@ -43,10 +43,10 @@ def random_mesh(seed: int, folder: Path) -> Store:
         private_key=pem,
         ca_certificates=pem,
     )
-    store = Store(MeshConfig(proxy_http_port=15007))
+    store = Store(KINDS, MeshConfig(proxy_http_port=15007))
 
     def add(kind: str, name: str, by: ResourceMaker = maker, **fixed: object) -> None:
-        feed(store, document(kind, name, by.spec(KINDS[kind].model, **fixed)), file=f"{kind}-{name}.yaml")
+        feed(store, document(kind, name, by.spec(KINDS[kind].spec, **fixed)), file=f"{kind}-{name}.yaml")
 
     # Ports and subsets of every number and name, so that few references dangle.
     for name in SERVICES:

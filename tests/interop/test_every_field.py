@@ -14,8 +14,8 @@ from typing import Any, get_args
 import pytest
 import yaml
 
+from controlplane.kinds.registry import KINDS
 from controlplane.resources.base import Message
-from controlplane.resources.registry import KINDS, parse_resource
 from tests.support.control_plane import RunningControlPlane, control_plane
 from tests.support.following_envoy import following_envoy, identity, names_of_dump, printed_bootstrap
 from tests.support.following_grpc import following_grpc_client
@@ -158,9 +158,9 @@ def used_fields(value: object) -> set[tuple[str, str]]:
 
 
 def test_the_world_uses_every_supported_field_of_every_kind() -> None:
-    resources = [parse_resource(document) for document in yaml.safe_load_all(world())]
+    resources = [KINDS.parse(document) for document in yaml.safe_load_all(world())]
     assert {resource.kind for resource in resources} == KINDS.keys()
     used = set().union(*(used_fields(resource.spec) for resource in resources))
     seen: set[type[Message]] = set()
-    supported = set().union(*(supported_fields(kind.model, seen) for kind in KINDS.values()))
+    supported = set().union(*(supported_fields(kind.spec, seen) for kind in KINDS.values()))
     assert supported - used == set()

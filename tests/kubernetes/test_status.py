@@ -13,9 +13,8 @@ import grpc
 import pytest
 
 from controlplane.errors import RefusedError
+from controlplane.kinds.registry import KINDS
 from controlplane.kubernetes.api import ClientApi
-from controlplane.resources.crds import PRESENTATIONS
-from controlplane.resources.registry import KINDS
 from protos.type_urls import CLUSTER, ROUTE
 from tests.support.ads_client import DeltaClient, node_of
 from tests.support.cluster_objects import NETWORKING, crd, service, virtual_service
@@ -24,6 +23,8 @@ from tests.support.followed_cluster import follower
 from tests.support.kubernetes_api import KubernetesApi, KubernetesError, Resource, eventually
 from tests.support.kubernetes_cluster import Cluster
 from tests.support.status_replica import QUICK, Replica, replica
+
+OWN_KINDS = [name for name, kind in KINDS.items() if not kind.is_core]
 
 
 @pytest.fixture(autouse=True)
@@ -240,7 +241,7 @@ async def test_every_kind_has_a_status_and_counts_the_proxies_that_it_concerns(
         "Sidecar": ({"workloadSelector": {"labels": {"app": "one"}}, "egress": [{"hosts": ["*/*"]}]}, 1),
         "PeerAuthentication": ({**selector, "mtls": {"mode": "STRICT"}}, 0),
     }
-    assert specs.keys() == PRESENTATIONS.keys()
+    assert specs.keys() == set(OWN_KINDS)
     await api.create(f"/api/v1/namespaces/{namespace}/services", service("reviews"))
     async with (
         replica(cluster.kubeconfig, namespace, tmp_path) as running,
@@ -250,7 +251,7 @@ async def test_every_kind_has_a_status_and_counts_the_proxies_that_it_concerns(
         accepting = [asyncio.create_task(accept_all(each), name="accept") for each in (one, two)]
         for kind, (spec, concerned) in specs.items():
             api_version = KINDS[kind].api_versions[0]
-            path = f"/apis/{api_version}/namespaces/{namespace}/{PRESENTATIONS[kind].plural}"
+            path = f"/apis/{api_version}/namespaces/{namespace}/{KINDS[kind].plural}"
             document = {
                 "apiVersion": api_version,
                 "kind": kind,

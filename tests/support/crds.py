@@ -8,6 +8,7 @@ from functools import partial
 
 import pytest
 
+from controlplane.kinds.registry import KINDS
 from controlplane.resources.crds import crds, is_ours
 from tests.support.cluster_objects import crd
 from tests.support.kubernetes_api import KubernetesApi, KubernetesError, Resource, eventually
@@ -18,7 +19,7 @@ CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 async def install_crds(api: KubernetesApi) -> list[Resource]:
     """Installs those that are missing and renews ours; they serve when this returns. Skips the test where
     the cluster has Istio's."""
-    for each in crds():
+    for each in crds(KINDS.values()):
         path = f"{CRDS}/{each['metadata']['name']}"
         try:
             await api.create(CRDS, each)
@@ -28,7 +29,7 @@ async def install_crds(api: KubernetesApi) -> list[Resource]:
             if not is_ours(await api.get(path)):
                 pytest.skip(f"the cluster has another's {each['metadata']['name']}")
             await api.patch(path, each)
-    return [await _established(api, f"{CRDS}/{each['metadata']['name']}") for each in crds()]
+    return [await _established(api, f"{CRDS}/{each['metadata']['name']}") for each in crds(KINDS.values())]
 
 
 # Istio's kinds that are not supported, by group and plural.

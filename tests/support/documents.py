@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from controlplane.errors import InvalidResourceError
+from controlplane.kinds.registry import KINDS
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import Origin
 from controlplane.model.store import Store
-from controlplane.resources.registry import identify, parse_resource
 
 Document = dict[str, Any]
 
@@ -51,7 +51,7 @@ def destination_rule(name: str, host: str, *subsets: str, **metadata: Any) -> Do
 
 
 def key_of(resource: Document) -> ResourceKey:
-    kind, namespace, name = identify(resource)
+    kind, namespace, name = KINDS.identify(resource)
     return ResourceKey(kind=kind, namespace=namespace, name=name)
 
 
@@ -59,7 +59,7 @@ def feed_cluster(store: Store, resource: Document, generation: int, uid: str = "
     """As a cluster tells of a resource."""
     origin = Origin(file="Kubernetes", generation=generation, uid=uid or f"uid of {key_of(resource)}")
     try:
-        store.apply(key_of(resource), parse_resource(resource, served=True), origin)
+        store.apply(key_of(resource), KINDS.parse(resource, served=True), origin)
     except InvalidResourceError as error:
         store.reject(key_of(resource), error.errors, origin)
 
@@ -67,4 +67,4 @@ def feed_cluster(store: Store, resource: Document, generation: int, uid: str = "
 def feed(store: Store, *resources: Document, file: str = "mesh.yaml") -> None:
     """As a source does it, every document being valid."""
     for line, resource in enumerate(resources, start=1):
-        store.apply(key_of(resource), parse_resource(resource), Origin(file=file, line=line))
+        store.apply(key_of(resource), KINDS.parse(resource), Origin(file=file, line=line))

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import yaml
 from prometheus_client import CollectorRegistry
 
+from controlplane.kinds.registry import KINDS
 from controlplane.kubernetes.api import ClientApi
 from controlplane.kubernetes.backoff import Backoff
 from controlplane.kubernetes.list_watch import Timing
@@ -26,7 +27,7 @@ QUICK = Timing(backoff=Backoff(first_delay_s=0.02, longest_delay_s=0.5), absence
 
 class Follower:
     def __init__(self, api: ClientApi, timing: Timing = QUICK) -> None:
-        self.store = Store()
+        self.store = Store(KINDS)
         self.registry = CollectorRegistry()
         self._changed = asyncio.Event()
         self.source = KubernetesSource(

@@ -1,4 +1,4 @@
-"""Small worlds for tests of the builders: specs as users write them, in a snapshot."""
+"""Small meshes for tests of the builders: specs as users write them, in a snapshot."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from controlplane.model.service import (
     Workload,
 )
 from controlplane.model.snapshot import Config, MeshSnapshot, ResourceKey
+from controlplane.model.view import View
 from controlplane.resources.base import Message
 from controlplane.resources.destination_rule import DestinationRule
 from controlplane.resources.peer_authentication import PeerAuthentication
@@ -109,10 +110,12 @@ def mesh(
         mesh_config=MeshConfig(**mesh_config),
         services={each.hostname: each for each, _ in services},
         endpoints={each.hostname: endpoints_of(each, workloads) for each, workloads in services},
-        virtual_services=_configs(VirtualService, virtual_services),
-        destination_rules=_configs(DestinationRule, destination_rules),
-        sidecars=_configs(Sidecar, sidecars),
-        peer_authentications=_configs(PeerAuthentication, peer_authentications),
+        policies={
+            "VirtualService": _configs(VirtualService, virtual_services),
+            "DestinationRule": _configs(DestinationRule, destination_rules),
+            "Sidecar": _configs(Sidecar, sidecars),
+            "PeerAuthentication": _configs(PeerAuthentication, peer_authentications),
+        },
     )
 
 
@@ -144,3 +147,14 @@ def sidecar_proxy(app: str = "productpage", version: str = "v1", **fields: Any) 
 
 def grpc_proxy(**fields: Any) -> Proxy:
     return sidecar_proxy(**{"type": ProxyType.GRPC, **fields})
+
+
+def kind_of(view: View) -> str:
+    """The name of a kind that makes such views."""
+    match view:
+        case Config(key=key):
+            return key.kind
+        case Workload():
+            return "WorkloadEntry"
+        case _:
+            return "ServiceEntry"

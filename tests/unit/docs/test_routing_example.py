@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from controlplane.kinds.registry import KINDS
 from controlplane.model.proxy import Proxy, ProxyType
 from controlplane.model.status import State
 from controlplane.model.store import Store
@@ -33,7 +34,7 @@ def routes(tmp_path: Path) -> RouteTable:
     """What productpage's sidecar knows of port 9080, once these files are in the folder."""
     for name in ("services", "destination-rules", "reviews-jason-v3"):
         shutil.copy(BOOKINFO / f"{name}.yaml", tmp_path)
-    store = Store()
+    store = Store(KINDS)
     FolderSource(tmp_path, store, lambda: None).load()
     snapshot, _ = store.build()
     assert {status.state for status in store.statuses()} == {State.APPLIED}

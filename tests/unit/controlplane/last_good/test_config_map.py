@@ -11,6 +11,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from controlplane.errors import RefusedError, UnreachableError
+from controlplane.kinds.registry import KINDS
 from controlplane.kubernetes.backoff import Backoff
 from controlplane.kubernetes.list_watch import Timing
 from controlplane.last_good.config_map import LastGoodConfigMap
@@ -45,7 +46,7 @@ class Replica:
 
     def __init__(self, api: FakeKubernetesApi, *, most_bytes: int, removal_delay_s: float) -> None:
         self.registry = CollectorRegistry()
-        self.store = Store()
+        self.store = Store(KINDS)
         self.keeper = LastGoodConfigMap(
             api,
             "system",

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 
 from controlplane.errors import ResourceError
+from controlplane.kinds.registry import KINDS
 from controlplane.last_good.entry import decode, encode, entry_of
 from controlplane.model.last_good import LastGood, Unusable
 from controlplane.model.snapshot import ResourceKey
-from controlplane.resources.registry import KINDS, parse_resource
 from tests.support.documents import destination, key_of, virtual_service
 from tests.support.random_resources import ResourceMaker
 
@@ -17,7 +17,7 @@ ROUTE = virtual_service(
     "reviews", ["reviews"], destination("reviews", "v1"), creationTimestamp="2026-01-01T00:00:00Z"
 )
 LAST_GOOD = LastGood(
-    resource=parse_resource(ROUTE),
+    resource=KINDS.parse(ROUTE),
     since="2026-01-02T00:00:00Z",
     uid="7",
     generation=3,
@@ -43,10 +43,10 @@ def test_an_encoded_entry_can_be_decoded() -> None:
 def test_a_resource_of_any_kind_is_the_same_when_it_is_read_again(kind: str) -> None:
     pools = {"hosts": ["./*", "other/a.example.com"]} if kind == "Sidecar" else {}
     for seed in range(30):
-        spec = ResourceMaker(seed, **pools).spec(KINDS[kind].model)
+        spec = ResourceMaker(seed, **pools).spec(KINDS[kind].spec)
         document = {"apiVersion": KINDS[kind].api_versions[0], "kind": kind, "spec": spec}
         try:
-            good = parse_resource({**document, "metadata": {"name": "a", "labels": {"app": "ü"}}})
+            good = KINDS.parse({**document, "metadata": {"name": "a", "labels": {"app": "ü"}}})
         except ResourceError:
             continue
         last_good = LastGood(resource=good, since="")
@@ -61,11 +61,11 @@ def test_a_resource_of_any_kind_is_the_same_when_it_is_read_again(kind: str) -> 
         ("[" * 100_000, "not JSON"),
         ("[]", "not a JSON object"),
         ("null", "not a JSON object"),
-        ("{}", "is no resource: it should be a mapping"),
+        ("{}", "is not a resource: expected a mapping"),
         (with_(generation="3"), "generation: must be a number"),
         (with_(generation=True), "generation: must be a number"),
         (with_(since=None), "since: must be a string"),
-        (with_(resource=[]), "is no resource: it should be a mapping"),
+        (with_(resource=[]), "is not a resource: expected a mapping"),
         (with_(resource=resource(metadata={"name": "b"})), "belongs to VirtualService default/b"),
         (with_(resource=resource(kind="Gateway")), "belongs to Gateway default/reviews"),
         (

@@ -11,6 +11,7 @@ import pytest
 
 from controlplane.ca import state_files
 from controlplane.errors import SettingsError
+from controlplane.kinds.registry import KINDS
 from controlplane.last_good.file import LastGoodFile
 from controlplane.model.store import Store
 from controlplane.sources.files import FolderSource
@@ -27,7 +28,7 @@ class Process:
 
     def __init__(self, path: Path) -> None:
         self.full = False
-        self.store = Store()
+        self.store = Store(KINDS)
         self.file = LastGoodFile(path / "quarantine.json", self.store, replace=self._replace)
         self.source = FolderSource(path / "mesh", self.store, lambda: None, had=self.file.load())
         self.look()
@@ -223,7 +224,7 @@ def test_a_recovery_that_cannot_be_written_does_not_restore_the_old_version(
 
 
 def test_it_never_grows_beyond_its_limit(mesh: MeshFolder, tmp_path: Path) -> None:
-    store = Store()
+    store = Store(KINDS)
     file = LastGoodFile(tmp_path / "quarantine.json", store, most_bytes=10)
     source = FolderSource(tmp_path / "mesh", store, lambda: None, had=file.load())
     source.load()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from controlplane.kinds.registry import KINDS
 from controlplane.model.store import Store
 from tests.support.documents import feed, workload
 
@@ -16,7 +17,7 @@ def warnings(store: Store) -> tuple[str, ...]:
 
 
 def store_with_entry(service_account: str = "vm") -> Store:
-    store = Store()
+    store = Store(KINDS)
     feed(store, workload("vm", "10.0.0.1", {"app": "vm"}, serviceAccount=service_account))
     return store
 
@@ -51,7 +52,7 @@ def test_accounts_change_no_snapshot() -> None:
 
 
 def test_a_namespace_that_goes_with_all_its_accounts_is_looked_at_once() -> None:
-    store = Store()
+    store = Store(KINDS)
     feed(store, *(workload(f"vm-{n}", "10.0.0.1", {}, serviceAccount=f"vm-{n}") for n in range(3)))
     accounts = [("default", f"vm-{n}") for n in range(2)]
     store.observe_accounts(present=[*accounts, ("other", "x")])

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from controlplane.kinds.registry import KINDS
 from controlplane.model.collisions import PortCollisions
 from controlplane.model.service import Protocol, Service
 from controlplane.model.store import Store
@@ -53,7 +54,7 @@ def test_what_nobody_sees_collides_with_nothing() -> None:
 
 
 def test_a_collision_is_told_in_the_status_and_goes_away_with_the_other() -> None:
-    store = Store()
+    store = Store(KINDS)
     ports = [{"name": "tcp", "port": 3306}]
     for name in ("a", "b"):
         feed(store, documents.service(name, ports=ports), file=f"{name}.yaml")

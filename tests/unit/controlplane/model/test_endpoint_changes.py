@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from controlplane.kinds.registry import KINDS
 from controlplane.model.service import EndpointSlice, Registry, ServiceEndpoint
 from controlplane.model.snapshot import ResourceKey, SnapshotChange
 from controlplane.model.store import Store
@@ -39,7 +40,7 @@ A, B = endpoint("a", "10.0.0.1"), endpoint("b", "10.0.0.2")
 def change(
     before: list[ServiceEndpoint], after: list[ServiceEndpoint], *others: Document, **spec: Any
 ) -> SnapshotChange:
-    store = Store()
+    store = Store(KINDS)
     feed(store, service("web", ports=PORTS, **spec), *others)
     for endpoints in (before, after):
         store.build()
@@ -106,7 +107,7 @@ def test_each_declaration_of_a_host_has_the_identities_of_its_own_endpoints() ->
         )
         for app, number in (("one", 80), ("two", 81))
     )
-    store = Store()
+    store = Store(KINDS)
 
     def vm(name: str, app: str, account: str) -> Document:
         spec = {"address": "10.9.9.9", "labels": {"app": app}, "serviceAccount": account}

@@ -3,9 +3,9 @@ from __future__ import annotations
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.model.conversion import DeclaredService
 from controlplane.model.endpoint_index import EndpointIndex
 from controlplane.model.service import Protocol, Registry, Service, ServicePort, Workload
+from controlplane.model.view import DeclaredService
 
 labels = st.dictionaries(st.sampled_from("ab"), st.sampled_from("xy"), max_size=2)
 namespaces = st.sampled_from(["one", "two"])

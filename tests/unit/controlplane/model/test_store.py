@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from controlplane.errors import ResourceError
+from controlplane.kinds.registry import KINDS
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.service import Protocol, Resolution
 from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
 from controlplane.model.status import Fault, Origin, ResourceStatus, State
 from controlplane.model.store import Store
 from controlplane.networking import build_clusters, build_endpoints, scope_of
-from controlplane.resources.registry import parse_resource
 from protos.type_urls import CLUSTER, PUSH_ORDER, ROUTE
 from tests.support.documents import (
     Document,
@@ -44,7 +44,7 @@ def reviews_mesh() -> list[Document]:
 
 
 def store_with(*resources: Document) -> Store:
-    store = Store()
+    store = Store(KINDS)
     feed(store, *resources)
     store.build()
     return store
@@ -195,7 +195,7 @@ class TestServicesAndEndpoints:
         store = store_with(second, first)
         assert snapshot_of(store).services["api.example.com"].addresses == ("192.0.2.1",)
         assert quarantine_reason(store, second) == (
-            "spec.hosts[0]: the host api.example.com is declared already by "
+            "spec.hosts[0]: the host api.example.com is already declared by "
             "ServiceEntry default/a (mesh.yaml:2)"
         )
 
@@ -232,7 +232,7 @@ class TestNames:
         assert snapshot.sidecars[0].spec.egress[0].hosts == (f"./{host}", "*/*")
 
     def test_the_dns_domain_is_the_meshs(self) -> None:
-        store = Store(MeshConfig(dns_domain="corp.example"))
+        store = Store(KINDS, MeshConfig(dns_domain="corp.example"))
         feed(store, service("reviews"))
         assert list(snapshot_of(store).services) == ["reviews.default.svc.corp.example"]
 
@@ -251,7 +251,7 @@ class TestConflicts:
         feed(store, second, file="second.yaml")
         assert subsets_in_force(store) == ["v1"]
         assert quarantine_reason(store, second) == (
-            f"spec.hosts[0]: the host {REVIEWS} is routed already by "
+            f"spec.hosts[0]: the host {REVIEWS} is already routed by "
             "VirtualService default/reviews (mesh.yaml:5)"
         )
 
@@ -313,13 +313,14 @@ class TestConflicts:
         second = destination_rule("z-second", "reviews", "v9")
         store = store_with(*reviews_mesh(), second)
         assert quarantine_reason(store, second) == (
-            f"spec.host: the host {REVIEWS} is ruled already by DestinationRule default/reviews (mesh.yaml:4)"
+            f"spec.host: the host {REVIEWS} is already configured by "
+            "DestinationRule default/reviews (mesh.yaml:4)"
         )
 
     @pytest.mark.parametrize("kind", ["Sidecar", "PeerAuthentication"])
     def test_a_namespace_has_one_policy_without_a_selector(self, kind: str) -> None:
         first, second = document(kind, "a", {}), document(kind, "b", {})
-        assert "the namespace default is ruled already" in quarantine_reason(
+        assert "the namespace default is already configured" in quarantine_reason(
             store_with(second, first), second
         )
 
@@ -431,7 +432,7 @@ class TestHostsWithSeveralDeclarations:
 
     def test_a_younger_declaration_for_everybody_is_quarantined(self) -> None:
         store = store_with(entry("api", "one"), entry("api", "two"))
-        assert "declared already by ServiceEntry one/api" in quarantine_reason(store, entry("api", "two"))
+        assert "already declared by ServiceEntry one/api" in quarantine_reason(store, entry("api", "two"))
 
     def test_one_hosts_ports_may_be_declared_apart(self) -> None:
         store = store_with(
@@ -458,12 +459,12 @@ class TestHostsWithSeveralDeclarations:
     def test_a_port_that_is_declared_twice_is_the_olders(self) -> None:
         second = entry("second", "default", 443, 80)
         store = store_with(entry("first", "default", 80), second)
-        assert "declared already by ServiceEntry default/first" in quarantine_reason(store, second)
+        assert "already declared by ServiceEntry default/first" in quarantine_reason(store, second)
 
     def test_ports_of_another_namespaces_host_are_not_added_to_it(self) -> None:
         second = entry("api", "other", 8443)
         store = store_with(entry("api", "default", 80), second)
-        assert "declared already by ServiceEntry default/api" in quarantine_reason(store, second)
+        assert "already declared by ServiceEntry default/api" in quarantine_reason(store, second)
 
     def test_a_declaration_that_goes_leaves_the_others_endpoints(self) -> None:
         plain, tls = (
@@ -543,7 +544,7 @@ class TestProtocolsThatAreNotSaid:
         words = status_of(store_with(resource), resource).warnings
         assert [each.split(":")[0] for each in words] == ["spec.ports[0]", "spec.ports[3]"]
         assert words[0] == (
-            "spec.ports[0]: neither the name 'web' nor `appProtocol` says the protocol of port 8080: "
+            "spec.ports[0]: neither the name 'web' nor `appProtocol` declares the protocol of port 8080: "
             "redirected connections to it are plain TCP, and HTTP routes have no effect"
         )
 
@@ -551,7 +552,7 @@ class TestProtocolsThatAreNotSaid:
         ports = [{"number": 80, "name": "web"}, {"number": 81, "name": "web-2", "protocol": "HTTP"}]
         resource = entry("api", ports=ports)
         (words,) = status_of(store_with(resource), resource).warnings
-        assert words.startswith("spec.ports[0]: neither the name 'web' nor `protocol` says")
+        assert words.startswith("spec.ports[0]: neither the name 'web' nor `protocol` declares")
 
     def test_the_ports_of_a_sidecar_are_told_too(self) -> None:
         ports = [
@@ -560,7 +561,7 @@ class TestProtocolsThatAreNotSaid:
         ]
         sidecar = document("Sidecar", "a", {"ingress": [{"port": each} for each in ports]})
         (words,) = status_of(store_with(sidecar), sidecar).warnings
-        assert words.startswith("spec.ingress[0].port: neither the name 'web' nor `protocol` says")
+        assert words.startswith("spec.ingress[0].port: neither the name 'web' nor `protocol` declares")
 
     def test_a_virtual_service_names_the_ports_that_do_not_follow_it(self) -> None:
         ports = [{"name": name, "port": number} for name, number in (("web", 80), ("http", 81))]
@@ -568,7 +569,7 @@ class TestProtocolsThatAreNotSaid:
         store = store_with(service("reviews", ports=ports), route)
         assert status_of(store, route).warnings == (
             f"spec.http: has no effect on redirected connections to port 80 of {REVIEWS}: "
-            "its protocol is not said",
+            "its protocol is not declared",
         )
 
     def test_a_virtual_service_for_many_hosts_names_some_of_the_ports_that_do_not_follow_it(self) -> None:
@@ -577,7 +578,7 @@ class TestProtocolsThatAreNotSaid:
         store = store_with(*reviews_mesh(), *unsaid, route)
         (words,) = status_of(store, route).warnings
         assert words == (
-            "spec.http: has no effect on redirected connections to ports whose protocol is not said: "
+            "spec.http: has no effect on redirected connections to ports whose protocol is not declared: "
             + ", ".join(f"s{number}.default.svc.cluster.local:80" for number in range(5))
             + " and 2 more"
         )
@@ -748,7 +749,7 @@ class TestReferences:
         assert [words.split(":")[0] for words in unresolved(store, route)] == [
             "spec.http[0].route[1].destination.host"
         ]
-        expected = f"spec.http[0].route[0].destination: {who} this route, but not what it leads to"
+        expected = f"spec.http[0].route[0].destination: {who} this route, but not its destination"
         assert status_of(store, route).warnings == ((expected,) if who else ())
 
     def test_a_service_that_gets_a_second_port_is_no_longer_found_without_one(self) -> None:
@@ -759,8 +760,8 @@ class TestReferences:
         assert unresolved(store, route) == []
         feed(store, service("extra", ports=ports))
         assert unresolved(store, route) == [
-            "spec.http[0].route[0].destination.port: is not said, and extra.default.svc.cluster.local has no "
-            "port 9080, as requests have; its ports: 80, 81: requests for it get 503 (NC)"
+            "spec.http[0].route[0].destination.port: is missing, and extra.default.svc.cluster.local has no "
+            "port 9080, which requests are for; its ports: 80, 81: requests for it get 503 (NC)"
         ]
 
     def test_a_match_for_gateways_alone_brings_no_requests_of_sidecars(self) -> None:
@@ -777,7 +778,7 @@ class TestReferences:
         ports = [{"name": "http", "port": 9080}, {"name": "http-admin", "port": 9081}]
         route = virtual_service("www", ["www.example.com"], destination("reviews"))
         (words,) = unresolved(store_with(service("reviews", ports=ports), route), route)
-        assert "reviews.default.svc.cluster.local has no port 80, as requests have" in words
+        assert "reviews.default.svc.cluster.local has no port 80, which requests are for" in words
         assert unresolved(store_with(service("reviews", ports=ports[:1]), route), route) == []
 
     def test_each_destination_of_each_kind_of_route_is_told_alone(self) -> None:
@@ -870,7 +871,7 @@ class TestLastGoodVersion:
         assert status.origin == origin
 
     def test_what_was_never_good_is_not_in_force(self) -> None:
-        store = Store()
+        store = Store(KINDS)
         resource = reviews_mesh()[-1]
         store.reject(key_of(resource), [ResourceError("spec", "is bad")], Origin(file="mesh.yaml"))
         assert snapshot_of(store).virtual_services == ()
@@ -924,15 +925,15 @@ class TestFaults:
 
 class TestAClustersVersions:
     def test_a_generation_is_passed_on_though_what_we_read_is_the_same(self) -> None:
-        route, store = reviews_mesh()[-1], Store()
+        route, store = reviews_mesh()[-1], Store(KINDS)
         for generation in (1, 2):
             origin = Origin(file="Kubernetes", generation=generation)
-            store.apply(key_of(route), parse_resource(route), origin)
+            store.apply(key_of(route), KINDS.parse(route), origin)
             store.build()
             assert status_of(store, route).origin.generation == generation
 
     def test_a_generation_is_passed_on_of_what_stays_invalid(self) -> None:
-        route, store = reviews_mesh()[-1], Store()
+        route, store = reviews_mesh()[-1], Store(KINDS)
         for generation in (1, 2):
             faults = [ResourceError("spec", "is odd")]
             store.reject(key_of(route), faults, Origin(file="Kubernetes", generation=generation))
@@ -941,7 +942,7 @@ class TestAClustersVersions:
 
     def test_bookkeeping_of_the_cluster_makes_no_new_version(self) -> None:
         """As each write of a status does."""
-        store = Store()
+        store = Store(KINDS)
         for count in range(3):
             resource = service("reviews")
             resource["metadata"] |= {"resourceVersion": str(count), "managedFields": [{"time": str(count)}]}
@@ -952,7 +953,7 @@ class TestAClustersVersions:
 
 class TestChanges:
     def test_the_first_snapshot_is_a_full_change_and_the_next_without_news_the_same(self) -> None:
-        store = Store()
+        store = Store(KINDS)
         feed(store, *reviews_mesh())
         snapshot, change = store.build()
         assert (snapshot.generation, change.full) == (1, True)
@@ -1082,7 +1083,7 @@ def test_the_order_of_arrival_does_not_matter(order: list[int]) -> None:
 def test_a_network_that_is_not_read_is_told() -> None:
     store = store_with(workload("a", "10.0.0.1", {}, network="west"))
     (status,) = store.statuses()
-    assert status.warnings == ("spec.network: is not read: every workload is taken to reach every other",)
+    assert status.warnings == ("spec.network: is ignored: every workload is assumed to reach every other",)
 
 
 def test_header_operations_without_effect_are_told() -> None:
@@ -1093,7 +1094,7 @@ def test_header_operations_without_effect_are_told() -> None:
     store = store_with(service("reviews"), virtual_service)
     status = status_of(store, virtual_service)
     assert status.state is State.APPLIED
-    words = "has no effect: proxies say themselves how messages are framed"
+    words = "has no effect: proxies set the framing of messages themselves"
     assert status.warnings == (
         f"spec.http[0].headers.request.remove.te: {words}",
         f"spec.http[0].headers.response.set.transfer-encoding: {words}",
@@ -1105,7 +1106,7 @@ def test_header_operations_without_effect_are_told() -> None:
 @given(st.permutations(range(5)))
 def test_without_conflicts_it_does_not_matter_either_what_is_built_in_between(order: list[int]) -> None:
     resources = reviews_mesh()
-    store = Store()
+    store = Store(KINDS)
     for index in order:
         feed(store, resources[index])
         store.build()
@@ -1137,7 +1138,7 @@ def large_mesh(services: int, replicas: int) -> Iterator[Document]:
 
 
 def test_one_endpoint_of_many_services_changes_its_service_alone() -> None:
-    store = Store()
+    store = Store(KINDS)
     feed(store, *large_mesh(50, 4))
     before, _ = store.build()
     assert sum(map(len, before.endpoints.values())) == 200

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from controlplane.errors import ResourceError
+from controlplane.kinds.registry import KINDS
 from controlplane.last_good.entry import decode, encode
 from controlplane.model.last_good import LastGood, Unusable
 from controlplane.model.snapshot import SnapshotChange
@@ -60,7 +61,7 @@ def status(store: Store, resource: Document = BROKEN) -> ResourceStatus:
 
 def cluster(*versions: tuple[Document, int], store: Store | None = None, uid: str = "") -> Store:
     """A replica that built after each version that it was told of."""
-    store = store or Store()
+    store = store or Store(KINDS)
     for each in BASE:
         feed_cluster(store, each, 1)
     for resource, generation in versions:
@@ -90,7 +91,7 @@ def cluster(*versions: tuple[Document, int], store: Store | None = None, uid: st
 )
 def test_each_kinds_last_good_version_serves_in_the_next_process(good: Document) -> None:
     broken = {**good, "spec": {**good["spec"], "colour": "blue"}}
-    first, second = Store(), Store()
+    first, second = Store(KINDS), Store(KINDS)
     feed(first, *BASE, good)
     first.build()
     first.reject(key_of(good), [ResourceError("spec", "is odd")], Origin(file="mesh.yaml"))
@@ -106,7 +107,7 @@ def test_each_kinds_last_good_version_serves_in_the_next_process(good: Document)
 class TestReplicas:
     def test_one_that_starts_serves_what_the_others_serve(self) -> None:
         old = cluster((routed("v3"), 1), (BROKEN, 2))
-        new = cluster((BROKEN, 2), store=recalled(Store(), old))
+        new = cluster((BROKEN, 2), store=recalled(Store(KINDS), old))
         assert subsets(new) == subsets(old) == ["v3"]
         assert status(new) == status(old)
         assert status(new).serving_generation == 1
@@ -152,7 +153,7 @@ class TestReplicas:
     def test_an_object_of_the_same_name_that_was_created_anew_has_no_last_good_version(self) -> None:
         old = cluster((routed("v3"), 1), (BROKEN, 2), uid="first")
         assert subsets(cluster((BROKEN, 1), store=old, uid="second")) == []
-        new = recalled(Store(), cluster((routed("v3"), 1), (BROKEN, 2), uid="first"))
+        new = recalled(Store(KINDS), cluster((routed("v3"), 1), (BROKEN, 2), uid="first"))
         assert subsets(cluster((BROKEN, 1), store=new, uid="second")) == []
 
     def test_being_told_of_what_serves_already_is_no_change(self) -> None:
@@ -209,13 +210,13 @@ class TestReplicas:
 
 class TestAFolder:
     def restarted(self, store: Store, *resources: Document) -> Store:
-        again = recalled(Store(), store)
+        again = recalled(Store(KINDS), store)
         feed(again, *resources)
         again.build()
         return again
 
     def test_a_slip_does_not_take_over_a_host_by_a_restart(self) -> None:
-        store = Store()
+        store = Store(KINDS)
         feed(store, *BASE, routed("v3"))
         store.build()
         slip = virtual_service("a-slip", ["reviews"], destination("reviews", "v1"))
@@ -224,16 +225,16 @@ class TestAFolder:
         assert subsets(self.restarted(store, *BASE, slip, routed("v3"))) == ["v3"]
 
     def test_nor_does_one_that_is_written_while_no_control_plane_runs(self) -> None:
-        store = Store()
+        store = Store(KINDS)
         feed(store, *BASE, routed("v3"))
         store.build()
         slip = virtual_service("a-slip", ["reviews"], destination("reviews", "v1"))
         again = self.restarted(store, *BASE, slip, routed("v3"))
         assert subsets(again) == ["v3"]
-        assert "is routed already by VirtualService default/reviews" in status(again, slip).reasons[0]
+        assert "is already routed by VirtualService default/reviews" in status(again, slip).reasons[0]
 
     def test_nor_does_an_older_resource_that_asks_for_more(self) -> None:
-        store = Store()
+        store = Store(KINDS)
         modest = document(
             "VirtualService", "a", {"hosts": ["a.example.com"], "http": [{"directResponse": {"status": 200}}]}
         )
@@ -248,12 +249,12 @@ class TestAFolder:
             assert (status(each, greedy).state, status(each, greedy).in_force) == (State.QUARANTINED, True)
 
     def test_of_two_files_with_one_resource_the_first_still_counts(self) -> None:
-        store = Store()
+        store = Store(KINDS)
         feed(store, *BASE)
         feed(store, routed("v3"), file="z.yaml")
         feed(store, routed("v1"), file="a.yaml")
         assert subsets(store) == ["v3"]
-        again = recalled(Store(), store)
+        again = recalled(Store(KINDS), store)
         feed(again, *BASE)
         feed(again, routed("v1"), file="a.yaml")
         feed(again, routed("v3"), file="z.yaml")
@@ -273,7 +274,7 @@ class TestAFolder:
         own = document(
             "VirtualService", "own", {"hosts": ["a.example.com"], "http": http, "exportTo": ["."]}, "one"
         )
-        store = Store()
+        store = Store(KINDS)
         feed(store, shared)
         store.build()
         feed(store, own)
@@ -294,7 +295,7 @@ class TestAFolder:
             )
             for name, export_to in (("two", ["shared"]), ("one", ["shared", "three"]))
         )
-        store = Store()
+        store = Store(KINDS)
         feed(store, narrow)
         store.build()
         feed(store, wide)
@@ -313,21 +314,21 @@ class TestAFolder:
                 ("b", ["b.example.com"]),
             )
         )
-        store = Store()
+        store = Store(KINDS)
         feed(store, first)
         store.build()
         feed(store, greedy, last)
         store.build()
         for each in (store, self.restarted(store, first, greedy, last)):
             (words,) = status(each, greedy).reasons
-            assert "the host z.example.com is routed already by VirtualService default/z" in words
-            assert "the host b.example.com is routed already by VirtualService default/b" in words
+            assert "the host z.example.com is already routed by VirtualService default/z" in words
+            assert "the host b.example.com is already routed by VirtualService default/b" in words
 
 
 class TestSince:
     def test_it_is_told_since_when_an_older_version_serves(self) -> None:
         now = MIDNIGHT
-        store = cluster((routed("v3"), 1), store=Store(clock=lambda: now))
+        store = cluster((routed("v3"), 1), store=Store(KINDS, clock=lambda: now))
         assert status(store).since == ""
         cluster((BROKEN, 2), store=store)
         now += timedelta(hours=1)
@@ -339,8 +340,8 @@ class TestSince:
         )
 
     def test_a_later_process_tells_the_same(self) -> None:
-        old = cluster((routed("v3"), 1), (BROKEN, 2), store=Store(clock=lambda: MIDNIGHT))
-        new = Store(clock=lambda: MIDNIGHT + timedelta(days=1))
+        old = cluster((routed("v3"), 1), (BROKEN, 2), store=Store(KINDS, clock=lambda: MIDNIGHT))
+        new = Store(KINDS, clock=lambda: MIDNIGHT + timedelta(days=1))
         assert status(cluster((BROKEN, 2), store=recalled(new, old))).since == "2026-01-01T00:00:00Z"
 
     def test_what_has_recovered_serves_itself(self) -> None:
@@ -351,7 +352,7 @@ class TestSince:
 
 class TestUnusable:
     def test_what_is_kept_and_cannot_be_used_is_said_where_nothing_serves(self) -> None:
-        store = Store()
+        store = Store(KINDS)
         store.recall(KEY, Unusable(reason="spec.http: is of another release"))
         assert not status(cluster((BROKEN, 1), store=store)).in_force
         assert status(store).reasons[-1] == (
@@ -366,7 +367,7 @@ class TestUnusable:
 
     def test_what_is_kept_of_a_resource_that_is_gone_is_no_resource(self) -> None:
         last_good = cluster((routed("v3"), 1), (BROKEN, 2)).to_keep()[KEY]
-        store = Store()
+        store = Store(KINDS)
         store.recall(KEY, last_good)
         assert subsets(cluster(store=store)) == []
         assert store.status(KEY) is None
@@ -375,10 +376,10 @@ class TestUnusable:
         kept = cluster((routed("v3"), 1), (BROKEN, 2)).to_keep()[KEY]
         assert isinstance(kept, LastGood)
         other = virtual_service("a", ["reviews"], destination("reviews", "v1"))
-        store = Store()
+        store = Store(KINDS)
         store.recall(KEY, kept)
         cluster((other, 1), (BROKEN, 2), store=store)
         assert subsets(store) == ["v1"]
-        assert "the last good version holds no more" in status(store).reasons[-1]
+        assert "the last good version is no longer valid" in status(store).reasons[-1]
         store.delete(key_of(other), "Kubernetes")
         assert subsets(store) == ["v3"]

@@ -50,7 +50,8 @@ def test_a_changed_virtual_service_leaves_every_cluster_the_same_message() -> No
     routed = mesh(
         virtual_services={"reviews": {"hosts": [REVIEWS], "http": [{"directResponse": {"status": 200}}]}}
     )
-    after = dataclasses.replace(before, generation=2, virtual_services=routed.virtual_services)
+    policies = {**before.policies, "VirtualService": routed.virtual_services}
+    after = dataclasses.replace(before, generation=2, policies=policies)
     proxy = sidecar_proxy()
     old, new = build_clusters(before, proxy), build_clusters(after, proxy)
     assert old.keys() == new.keys()

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from controlplane.kinds.registry import KINDS
 from controlplane.resources.foreign import AUTHORIZATION_POLICY, FOREIGN_KINDS, ForeignKind, is_istios
-from controlplane.resources.registry import KINDS, unsupported, unsupported_kind
+from controlplane.resources.kind_registry import unsupported
 
 
 def test_only_what_may_restrict_traffic_does() -> None:
@@ -21,24 +22,24 @@ def test_every_group_below_istio_io_is_istios(group: str) -> None:
 
 
 def test_what_we_support_is_not_foreign_and_the_rest_of_a_group_is() -> None:
-    assert unsupported_kind("VirtualService", "networking.istio.io/v1") is None
-    assert unsupported_kind("AuthorizationPolicy", "security.istio.io/v1") is AUTHORIZATION_POLICY
-    assert unsupported_kind("ServiceRole", "rbac.istio.io/v1alpha1") == ForeignKind(
+    assert KINDS.unsupported_kind("VirtualService", "networking.istio.io/v1") is None
+    assert KINDS.unsupported_kind("AuthorizationPolicy", "security.istio.io/v1") is AUTHORIZATION_POLICY
+    assert KINDS.unsupported_kind("ServiceRole", "rbac.istio.io/v1alpha1") == ForeignKind(
         group="rbac.istio.io", name="ServiceRole"
     )
     assert not KINDS.keys() & FOREIGN_KINDS.keys()
 
 
 def test_other_apis_are_none_of_ours_and_a_slip_of_the_pen_is_not_foreign() -> None:
-    assert unsupported_kind("Deployment", "apps/v1") is None
-    assert unsupported_kind("AuthorizationPolicy", "example.com/v1") is None
-    assert unsupported_kind("VirtualServices", "networking.istio.io/v1") is None
+    assert KINDS.unsupported_kind("Deployment", "apps/v1") is None
+    assert KINDS.unsupported_kind("AuthorizationPolicy", "example.com/v1") is None
+    assert KINDS.unsupported_kind("VirtualServices", "networking.istio.io/v1") is None
 
 
 def test_a_gateway_is_told_by_whose_it_is() -> None:
-    istios = unsupported_kind("Gateway", "networking.istio.io/v1")
-    kubernetes = unsupported_kind("Gateway", "gateway.networking.k8s.io/v1")
+    istios = KINDS.unsupported_kind("Gateway", "networking.istio.io/v1")
+    kubernetes = KINDS.unsupported_kind("Gateway", "gateway.networking.k8s.io/v1")
     assert istios is not None
     assert kubernetes is not None
-    assert "a kind of Istio's that is not supported yet: it has no effect" in str(unsupported(istios))
-    assert "a kind of Kubernetes' Gateway API that is not supported yet" in str(unsupported(kubernetes))
+    assert "a kind of Istio that is not supported yet: it has no effect" in str(unsupported(istios))
+    assert "a kind of the Kubernetes Gateway API that is not supported yet" in str(unsupported(kubernetes))

@@ -8,15 +8,15 @@ from typing import Any
 import pytest
 
 from controlplane.errors import InvalidResourceError
+from controlplane.kinds.registry import KINDS
 from controlplane.resources.base import Message
 from controlplane.resources.destination_rule import DestinationRule
 from controlplane.resources.peer_authentication import MutualTLSMode, PeerAuthentication
-from controlplane.resources.registry import parse_resource
 from tests.support.documents import document
 
 
 def parse(kind: str, spec: dict[str, Any]) -> Message:
-    return parse_resource(document(kind, "a", spec)).spec
+    return KINDS.parse(document(kind, "a", spec)).spec
 
 
 def fault(kind: str, spec: dict[str, Any]) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import pytest
 from pydantic import Field, TypeAdapter, ValidationError
 
+from controlplane.kinds.registry import KINDS
 from controlplane.resources.base import (
     AtLeastOne,
     Duration,
@@ -20,12 +21,10 @@ from controlplane.resources.base import (
     StringMatch,
     ValueMatch,
 )
-from controlplane.resources.crds import PRESENTATIONS
-from controlplane.resources.registry import KINDS
 from controlplane.resources.status import Status
 from controlplane.resources.structural_schema import NOT_SUPPORTED_YET, Schema, structural_schema
 
-MODELS = [*(KINDS[name].model for name in PRESENTATIONS), Status]
+MODELS = [*(kind.spec for kind in KINDS.values() if not kind.is_core), Status]
 
 
 class Inner(Message):

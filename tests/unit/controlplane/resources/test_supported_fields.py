@@ -11,8 +11,8 @@ from typing import Any, get_args
 import pytest
 
 import controlplane
+from controlplane.kinds.registry import KINDS
 from controlplane.resources.base import Message
-from controlplane.resources.registry import KINDS
 
 # supported.md says of it that it has no effect, as a retry goes to any locality already.
 WITHOUT_EFFECT = {"retry_remote_localities"}
@@ -43,7 +43,7 @@ def test_every_supported_field_is_read_by_somebody(kind: str, read: frozenset[st
     """Fields that are refused have no type but None, those that are not read have any."""
     unread = {
         (message.__name__, name)
-        for message in set(messages_in(KINDS[kind].model))
+        for message in set(messages_in(KINDS[kind].spec))
         for name, field in message.model_fields.items()
         if field.annotation not in (NoneType, Any) and name not in read | WITHOUT_EFFECT
     }

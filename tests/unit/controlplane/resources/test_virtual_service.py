@@ -5,13 +5,13 @@ from typing import Any
 import pytest
 
 from controlplane.errors import InvalidResourceError
-from controlplane.resources.registry import parse_resource
+from controlplane.kinds.registry import KINDS
 from controlplane.resources.virtual_service import VirtualService
 from tests.support.documents import destination, document
 
 
 def parse(spec: dict[str, Any]) -> VirtualService:
-    model = parse_resource(document("VirtualService", "a", {"hosts": ["a"], **spec})).spec
+    model = KINDS.parse(document("VirtualService", "a", {"hosts": ["a"], **spec})).spec
     assert isinstance(model, VirtualService)
     return model
 

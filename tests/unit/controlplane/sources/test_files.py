@@ -12,6 +12,7 @@ import yaml
 from prometheus_client import CollectorRegistry
 
 from controlplane.errors import SettingsError
+from controlplane.kinds.registry import KINDS
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import Fault, ResourceStatus, State
 from controlplane.model.store import Store
@@ -45,7 +46,7 @@ class Mesh:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.store = Store()
+        self.store = Store(KINDS)
         self.changed = asyncio.Event()
         self.source = FolderSource(folder, self.store, self.changed.set)
         write(
@@ -124,14 +125,14 @@ class TestLoading:
         assert str(mesh.status().origin) == "route.yaml:1"
 
     def test_a_missing_folder_is_the_operators_fault(self, tmp_path: Path) -> None:
-        source = FolderSource(tmp_path / "nowhere", Store(), lambda: None)
+        source = FolderSource(tmp_path / "nowhere", Store(KINDS), lambda: None)
         with pytest.raises(SettingsError, match="nowhere does not exist"):
             source.load()
 
     def test_a_file_instead_of_a_folder_is_rejected(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         with pytest.raises(SettingsError, match="is not a folder"):
-            FolderSource(tmp_path / "file", Store(), lambda: None).load()
+            FolderSource(tmp_path / "file", Store(KINDS), lambda: None).load()
 
     @pytest.mark.parametrize("name", [".hidden.yaml", "a.yaml~", ".a.yaml.swp", "#a.yaml#", "4913", "a.txt"])
     async def test_editors_drafts_and_other_files_are_left_out(self, mesh: Mesh, name: str) -> None:
@@ -151,7 +152,7 @@ FAULTS = {
     "syntax error": ("spec: [", "line 2, column 1"),
     "unknown kind": (
         yaml.safe_dump(route_to("v2") | {"kind": "VirtualServices"}),
-        "'VirtualServices' is no known kind; did you mean `VirtualService`?",
+        "unknown kind 'VirtualServices'; did you mean `VirtualService`?",
     ),
     "unknown field": (
         yaml.safe_dump(virtual_service("reviews", ["reviews"]) | {"spec": {"hosts": ["a"], "htp": []}}),
@@ -208,7 +209,7 @@ async def test_a_second_virtual_service_for_a_host_names_the_first_file(mesh: Me
         await mesh.until_known(key)
         assert mesh.subset_in_force() == "v1"
         assert mesh.status(key).reasons == (
-            "spec.hosts[0]: the host reviews.default.svc.cluster.local is routed already by "
+            "spec.hosts[0]: the host reviews.default.svc.cluster.local is already routed by "
             "VirtualService default/reviews (route.yaml:1)",
         )
 
@@ -225,8 +226,8 @@ async def test_documents_that_are_not_resources_are_errors_of_the_file(mesh: Mes
     mesh.source.load()
     mesh.store.build()
     assert mesh.file_reasons("a.yaml") == (
-        "line 1: is no resource: it should be a mapping with apiVersion, kind and metadata",
-        "line 3: metadata.name: is required, and a string",
+        "line 1: is not a resource: expected a mapping with apiVersion, kind, metadata",
+        "line 3: metadata.name: is required, and must be a string",
     )
 
 
@@ -371,7 +372,7 @@ class TestWatching:
 
 
 def test_resources_of_unsupported_kinds_are_reported_as_they_come_and_go(tmp_path: Path) -> None:
-    store, found = Store(), ForeignResources(CollectorRegistry())
+    store, found = Store(KINDS), ForeignResources(CollectorRegistry())
     source = FolderSource(tmp_path, store, lambda: None, on_unsupported=found.update)
 
     def listed() -> dict[str, tuple[str, ...]]:

@@ -10,6 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from controlplane.errors import RefusedError
+from controlplane.kinds.registry import KINDS
 from controlplane.kubernetes.api import Document
 from controlplane.kubernetes.backoff import Backoff
 from controlplane.kubernetes.list_watch import Timing
@@ -39,7 +40,7 @@ def resource(name: str, generation: int = 1) -> Document:
 class World:
     def __init__(self) -> None:
         self.api = FakeKubernetesApi()
-        self.store = Store()
+        self.store = Store(KINDS)
         self.resources = ForeignResources(CollectorRegistry())
         self.told: list[tuple[ResourceKey, str, bool]] = []
         self._changed = asyncio.Event()
@@ -88,7 +89,7 @@ async def test_an_unsupported_restricting_resource_has_a_status() -> None:
         assert (status.key, status.state, status.fault) == (DENY_ALL, State.QUARANTINED, Fault.UNSUPPORTED)
         assert status.origin.generation == 3
         assert status.reasons == (
-            "kind: AuthorizationPolicy is a kind of Istio's that is not supported yet: "
+            "kind: AuthorizationPolicy is a kind of Istio that is not supported yet: "
             "it denies nothing, and requests pass as if it were not there",
         )
         assert world.told == [(DENY_ALL, "security.istio.io/v1/authorizationpolicies", True)]

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
+from controlplane.kinds.registry import KINDS
 from controlplane.kubernetes.api import Document
 from controlplane.model.store import Store
 from controlplane.sources.kubernetes import KubernetesSource
@@ -59,7 +60,7 @@ class Mesh:
 
     def __init__(self, objects: dict[str, Any]) -> None:
         self.api = FakeKubernetesApi(objects)
-        self.store = Store()
+        self.store = Store(KINDS)
         self.told = 0
         self._changed = asyncio.Event()
         self.source = KubernetesSource(

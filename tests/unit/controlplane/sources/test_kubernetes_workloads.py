@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from controlplane.kinds.registry import KINDS
 from controlplane.kubernetes.list_watch import Changes
 from controlplane.model.service import ServiceEndpoint
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import Origin
 from controlplane.model.store import Store
-from controlplane.resources.registry import parse_resource
 from controlplane.sources.kubernetes_objects import pod_owner
 from controlplane.sources.kubernetes_workloads import WorkloadJoin
 
@@ -60,7 +60,7 @@ def endpoint_slice(name: str = "reviews-1", *, ready: bool | None = True, uid: s
 
 class World:
     def __init__(self) -> None:
-        self.store = Store()
+        self.store = Store(KINDS)
         self.join = WorkloadJoin(self.store, "cluster.local")
         ports = [{"name": "http", "port": 80, "targetPort": 1}]
         self.apply_service({"selector": {"app": "reviews"}, "ports": ports})
@@ -68,7 +68,7 @@ class World:
     def apply_service(self, spec: dict[str, Any]) -> None:
         document = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "reviews"}, "spec": spec}
         key = ResourceKey(kind="Service", namespace="default", name="reviews")
-        self.store.apply(key, parse_resource(document), Origin(file="Kubernetes"))
+        self.store.apply(key, KINDS.parse(document), Origin(file="Kubernetes"))
 
     def endpoints(self) -> tuple[ServiceEndpoint, ...]:
         snapshot, _ = self.store.build()

@@ -1,15 +1,15 @@
-"""Which proxies a resource concerns, in small worlds."""
+"""Which proxies a resource affects, in small meshes."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 from typing import Any
 
-from controlplane.model.conversion import DeclaredService, View
 from controlplane.model.proxy import ProxyProgress, ProxyRejection
 from controlplane.model.snapshot import MeshSnapshot
+from controlplane.model.view import DeclaredService, View
 from controlplane.status.affected_proxies import AffectedProxies, Reach
-from tests.support.meshes import external_service, mesh, port, service, sidecar_proxy, workload
+from tests.support.meshes import external_service, kind_of, mesh, port, service, sidecar_proxy, workload
 
 REVIEWS = {"hosts": ["reviews.default.svc.cluster.local"], "http": [{"directResponse": {"status": 200}}]}
 
@@ -35,14 +35,16 @@ def elsewhere(name: str = "elsewhere") -> ProxyProgress:
 
 
 def concerned(snapshot: MeshSnapshot, view: View, *proxies: ProxyProgress) -> int:
-    return AffectedProxies(snapshot, proxies).reach(view, since=1).concerned
+    return AffectedProxies(snapshot, proxies).reach(kind_of(view), view, since=1).concerned
 
 
 class TestProgress:
-    world = mesh((service("reviews"), []), virtual_services={"reviews": REVIEWS})
+    snapshot = mesh((service("reviews"), []), virtual_services={"reviews": REVIEWS})
 
     def reach(self, since: int, *proxies: ProxyProgress) -> Reach:
-        return AffectedProxies(self.world, proxies).reach(self.world.virtual_services[0], since)
+        return AffectedProxies(self.snapshot, proxies).reach(
+            "VirtualService", self.snapshot.virtual_services[0], since
+        )
 
     def test_who_has_come_as_far_as_the_version_has_acknowledged_it(self) -> None:
         proxies = [behind("a", 4), behind("b", 5), behind("c", 6, app="other"), behind("d", 0)]
@@ -71,9 +73,9 @@ class TestProgress:
 
 
 def test_a_virtual_service_concerns_those_who_see_it() -> None:
-    world = mesh((service("reviews"), []), virtual_services={"reviews": {**REVIEWS, "exportTo": ["."]}})
-    [view] = world.virtual_services
-    assert concerned(world, view, proxy("a"), proxy("b", app="other"), elsewhere()) == 2
+    snapshot = mesh((service("reviews"), []), virtual_services={"reviews": {**REVIEWS, "exportTo": ["."]}})
+    [view] = snapshot.virtual_services
+    assert concerned(snapshot, view, proxy("a"), proxy("b", app="other"), elsewhere()) == 2
 
 
 def test_a_destination_rule_concerns_those_for_whom_it_is_the_rule() -> None:
@@ -82,28 +84,28 @@ def test_a_destination_rule_concerns_those_for_whom_it_is_the_rule() -> None:
         "default/wide": {"host": "*.default.svc.cluster.local"},
         "default/nobodys": {"host": "gone.default.svc.cluster.local"},
     }
-    world = mesh((service("reviews"), []), destination_rules=rules)
-    theirs, wide, nobodys = world.destination_rules
+    snapshot = mesh((service("reviews"), []), destination_rules=rules)
+    theirs, wide, nobodys = snapshot.destination_rules
     proxies = [proxy("a"), proxy("b"), elsewhere()]
-    assert concerned(world, wide, *proxies) == 2
-    assert concerned(world, theirs, *proxies) == 1
-    assert concerned(world, nobodys, *proxies) == 0
+    assert concerned(snapshot, wide, *proxies) == 2
+    assert concerned(snapshot, theirs, *proxies) == 1
+    assert concerned(snapshot, nobodys, *proxies) == 0
 
 
 def test_a_service_entry_concerns_those_who_see_one_of_its_hosts() -> None:
     seen = external_service("api.example.com", port(80), export_to=(".",))
-    world = mesh((seen, []))
+    snapshot = mesh((seen, []))
     unseen = external_service("taken.example.com", port(80))
     view = (DeclaredService(service=unseen), DeclaredService(service=seen))
-    assert concerned(world, view, proxy("a"), elsewhere()) == 1
-    assert concerned(world, view[:1], proxy("a"), elsewhere()) == 0
+    assert concerned(snapshot, view, proxy("a"), elsewhere()) == 1
+    assert concerned(snapshot, view[:1], proxy("a"), elsewhere()) == 0
 
 
 def test_a_workload_entry_concerns_those_who_see_its_service() -> None:
     behind, alone = workload("reviews", "10.0.0.1"), workload("alone", "10.0.0.2")
-    world = mesh((service("reviews", export_to=(".",)), [behind]))
-    assert concerned(world, behind, proxy("a"), elsewhere()) == 1
-    assert concerned(world, alone, proxy("a"), elsewhere()) == 0
+    snapshot = mesh((service("reviews", export_to=(".",)), [behind]))
+    assert concerned(snapshot, behind, proxy("a"), elsewhere()) == 1
+    assert concerned(snapshot, alone, proxy("a"), elsewhere()) == 0
 
 
 def test_a_sidecar_concerns_those_that_it_covers() -> None:
@@ -111,11 +113,11 @@ def test_a_sidecar_concerns_those_that_it_covers() -> None:
         "chosen": {"workloadSelector": {"labels": {"app": "reviews"}}, "egress": [{"hosts": ["*/*"]}]},
         "rest": {"egress": [{"hosts": ["./*"]}]},
     }
-    world = mesh((service("reviews"), []), sidecars=specs)
-    chosen, rest = world.sidecars
+    snapshot = mesh((service("reviews"), []), sidecars=specs)
+    chosen, rest = snapshot.sidecars
     proxies = [proxy("a", app="reviews", labels={"app": "reviews"}), proxy("b"), proxy("c"), elsewhere()]
-    assert concerned(world, chosen, *proxies) == 1
-    assert concerned(world, rest, *proxies) == 2
+    assert concerned(snapshot, chosen, *proxies) == 1
+    assert concerned(snapshot, rest, *proxies) == 2
 
 
 def test_a_peer_authentication_concerns_those_that_it_selects() -> None:
@@ -126,7 +128,7 @@ def test_a_peer_authentication_concerns_those_that_it_selects() -> None:
         "default/one": {**strict, "selector": {"matchLabels": {"app": "reviews"}}},
         "istio-system/selecting": {**strict, "selector": {"matchLabels": {"app": "reviews"}}},
     }
-    world = mesh(peer_authentications=policies, root_namespace="istio-system")
+    snapshot = mesh(peer_authentications=policies, root_namespace="istio-system")
     proxies = [proxy("a", labels={"app": "reviews"}), proxy("b"), elsewhere()]
-    counts = [concerned(world, view, *proxies) for view in world.peer_authentications]
+    counts = [concerned(snapshot, view, *proxies) for view in snapshot.peer_authentications]
     assert counts == [3, 2, 1, 0]

@@ -1,4 +1,4 @@
-"""Which resources are behind what a proxy refuses, by the type and the names of the refused response."""
+"""Which resources may be the cause of a rejection, by the type and the names of the rejected response."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ from typing import Any
 
 import pytest
 
-from controlplane.model.conversion import DeclaredService, View
+from controlplane.kinds.kind import Viewers
+from controlplane.kinds.registry import KINDS
 from controlplane.model.proxy import ProxyRejection
 from controlplane.model.service import Protocol
+from controlplane.model.view import DeclaredService, View
 from controlplane.networking.scope import scope_of
 from controlplane.status.rejections import is_behind
-from tests.support.meshes import mesh, port, service, sidecar_proxy, workload
+from tests.support.meshes import kind_of, mesh, port, service, sidecar_proxy, workload
 
 REVIEWS = "reviews.default.svc.cluster.local"
 REVIEWS_SERVICE = service("reviews", port(9080), port(3306, Protocol.TCP))
 POD = workload("reviews", "10.0.0.1")
 ANSWER = {"http": [{"directResponse": {"status": 200}}]}
-WORLD = mesh(
+SNAPSHOT = mesh(
     (REVIEWS_SERVICE, [POD]),
     (service("ratings", port(80)), []),
     virtual_services={
@@ -31,10 +33,10 @@ WORLD = mesh(
     peer_authentications={"strict": {}},
 )
 VIEWS: dict[str, View] = {
-    **{each.key.name: each for each in WORLD.virtual_services},
-    **{f"{each.key.name} rule": each for each in WORLD.destination_rules},
-    "sidecar": WORLD.sidecars[0],
-    "strict": WORLD.peer_authentications[0],
+    **{each.key.name: each for each in SNAPSHOT.virtual_services},
+    **{f"{each.key.name} rule": each for each in SNAPSHOT.destination_rules},
+    "sidecar": SNAPSHOT.sidecars[0],
+    "strict": SNAPSHOT.peer_authentications[0],
     "pod": POD,
     "service": (DeclaredService(service=REVIEWS_SERVICE),),
 }
@@ -43,8 +45,15 @@ EVERY_VIEW = set(VIEWS)
 
 def behind(type_name: str, *names: str) -> set[str]:
     rejection = ProxyRejection(type=type_name, names=frozenset(names), reason="no")
-    scope = scope_of(WORLD, sidecar_proxy())
-    return {name for name, view in VIEWS.items() if is_behind(view, rejection, scope, [REVIEWS])}
+    viewers = Viewers(
+        scope=scope_of(SNAPSHOT, sidecar_proxy()),
+        sidecar=None,
+        virtual_services=frozenset(),
+        hostnames_by_workload={id(POD): [REVIEWS]},
+        proxies=(),
+    )
+    traces = {name: KINDS[kind_of(view)].traces(view, viewers) for name, view in VIEWS.items()}
+    return {name for name in VIEWS if is_behind(traces[name], rejection, viewers.scope)}
 
 
 @pytest.mark.parametrize(

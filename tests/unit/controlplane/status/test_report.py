@@ -79,7 +79,7 @@ def test_what_is_invalid_beside_its_last_good_version() -> None:
 
 
 def test_what_is_in_conflict_and_not_in_force() -> None:
-    status = written(quarantined(Fault.CONFLICTED, "spec.hosts[0]: is ruled already", in_force=False))
+    status = written(quarantined(Fault.CONFLICTED, "spec.hosts[0]: is already configured", in_force=False))
     assert words(status, "Accepted")[:2] == ("False", "Conflicted")
     assert words(status, "Programmed") == ("False", "Conflicted", "it is not in force")
 

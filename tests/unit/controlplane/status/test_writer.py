@@ -12,14 +12,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from controlplane.errors import KubernetesError, RefusedError, UnreachableError
+from controlplane.kinds.registry import KINDS
 from controlplane.kubernetes.backoff import Backoff
 from controlplane.model.proxy import ProxyProgress
 from controlplane.model.snapshot import ResourceKey, SnapshotChange
 from controlplane.model.status import Origin, ResourceStatus
 from controlplane.model.store import Store
-from controlplane.resources.crds import PRESENTATIONS
 from controlplane.resources.foreign import AUTHORIZATION_POLICY
-from controlplane.resources.registry import parse_resource, unsupported
+from controlplane.resources.kind_registry import unsupported
 from controlplane.status.ledger import Document, Ledger
 from controlplane.status.metrics import StatusMetrics
 from controlplane.status.writer import Pace, StatusInputs, StatusTiming, StatusWriter
@@ -45,7 +45,7 @@ class Cluster:
         self.running = self.most_running = 0
         self.now_s = 1000.0
         self.proxies: list[ProxyProgress] = []
-        self.store, self.ledger = Store(), Ledger()
+        self.store, self.ledger = Store(KINDS), Ledger()
         self.registry = CollectorRegistry()
         inputs = self.inputs(progress=lambda: self.proxies)
         metrics = StatusMetrics(self.registry)
@@ -71,7 +71,7 @@ class Cluster:
             self.objects[self.path(each)] = each
             self.tell(each)
             origin = Origin(file="Kubernetes", generation=generation)
-            self.store.apply(key_of(each), parse_resource(each), origin)
+            self.store.apply(key_of(each), KINDS.parse(each), origin)
         self.build()
 
     def tell(self, resource: Document) -> None:
@@ -81,7 +81,7 @@ class Cluster:
         self.ledger.publish(*self.store.build(), self.store.in_force)
 
     def path(self, resource: Document) -> str:
-        plural, name = PRESENTATIONS[resource["kind"]].plural, resource["metadata"]["name"]
+        plural, name = KINDS[resource["kind"]].plural, resource["metadata"]["name"]
         return f"/apis/{resource['apiVersion']}/namespaces/default/{plural}/{name}"
 
     def status(self, name: str) -> Document:

@@ -13,12 +13,12 @@ from typing import Any
 import pytest
 
 from controlplane.errors import ResourceError
+from controlplane.kinds.registry import KINDS
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.proxy import InterceptionMode
 from controlplane.model.store import Store
 from controlplane.networking import forget_unused
 from controlplane.resources.core import ServicePort
-from controlplane.resources.registry import KINDS
 from controlplane.resources.service_entry import ServicePort as EntryPort
 from protos import type_urls
 from tests.support.documents import Document, document, feed, key_of
@@ -154,7 +154,7 @@ class RandomMesh:
             case "PeerAuthentication":
                 modes = [{"mode": mode} for mode in ("STRICT", "DISABLE", "PERMISSIVE")]
                 fixed = {"mtls": choice(modes), "selector": {"matchLabels": {"app": choice(["a", "b"])}}}
-        return maker.spec(KINDS[kind].model, **fixed)
+        return maker.spec(KINDS[kind].spec, **fixed)
 
 
 def fed(store: Store, before: Document | None, after: Document | None) -> bool:
@@ -176,7 +176,7 @@ def file_of(resource: Document) -> str:
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_incremental_pushes_result_in_the_same_state_as_a_full_push(seed: int) -> None:
-    mesh, store = RandomMesh(seed), Store(MeshConfig(proxy_http_port=15007))
+    mesh, store = RandomMesh(seed), Store(KINDS, MeshConfig(proxy_http_port=15007))
     for each in mesh.documents.values():
         fed(store, None, each)
     following = FollowingProxies()

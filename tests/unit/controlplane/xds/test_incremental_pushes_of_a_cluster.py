@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from controlplane.errors import InvalidResourceError
+from controlplane.kinds.registry import KINDS
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.proxy import InterceptionMode
 from controlplane.model.service import EndpointSlice, Registry, ServiceEndpoint, Workload
@@ -18,7 +19,6 @@ from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import Origin
 from controlplane.model.store import Store
 from controlplane.networking import forget_unused
-from controlplane.resources.registry import parse_resource
 from tests.support.documents import Document, document, feed, key_of
 from tests.support.following_proxies import FollowingProxies
 from tests.support.meshes import grpc_proxy, sidecar_proxy
@@ -88,7 +88,7 @@ class RandomCluster:
         if fate > 0.9:
             resource = {**resource, "spec": {**resource["spec"], "nonsense": 1}}
         try:
-            self._store.apply(key, parse_resource(resource), Origin(file="cluster"))
+            self._store.apply(key, KINDS.parse(resource), Origin(file="cluster"))
         except InvalidResourceError as error:
             self._store.reject(key, error.errors, Origin(file="cluster"))
 
@@ -225,7 +225,7 @@ _REGISTRY_ONLY: Mapping[str, Any] = {"outboundTrafficPolicy": {"mode": "REGISTRY
 
 @pytest.mark.parametrize("seed", range(6))
 async def test_incremental_pushes_result_in_the_same_state_as_a_full_push(seed: int) -> None:
-    store = Store(MeshConfig())
+    store = Store(KINDS, MeshConfig())
     cluster = RandomCluster(seed, store)
     following = FollowingProxies()
     for proxy in PROXIES:
@@ -262,7 +262,7 @@ async def test_another_import_can_select_another_declaration_of_a_host() -> None
     def sidecar(host: str) -> Document:
         return document("Sidecar", "default", {"egress": [{"hosts": [host]}]})
 
-    store, following = Store(MeshConfig()), FollowingProxies()
+    store, following = Store(KINDS, MeshConfig()), FollowingProxies()
     proxy = following.connect(grpc_proxy())
     try:
         for host in ("./*", "other/*"):

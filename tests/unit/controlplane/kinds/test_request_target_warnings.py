@@ -4,13 +4,13 @@ from typing import Any
 
 import pytest
 
-from controlplane.model.target_oddities import target_oddities
+from controlplane.kinds.request_target_warnings import request_target_warnings
 from controlplane.resources.virtual_service import VirtualService
 
 
 def words(rule: dict[str, Any]) -> list[str]:
     rule = rule if rule.keys() & {"redirect", "directResponse"} else {"route": [TO_A], **rule}
-    return list(target_oddities(VirtualService.model_validate({"hosts": ["a.test"], "http": [rule]})))
+    return list(request_target_warnings(VirtualService.model_validate({"hosts": ["a.test"], "http": [rule]})))
 
 
 TO_A = {"destination": {"host": "a.test"}}
@@ -19,13 +19,13 @@ TO_A = {"destination": {"host": "a.test"}}
 @pytest.mark.parametrize("kind", ["exact", "prefix"])
 def test_a_path_outside_ascii_is_matched_as_it_is_sent(kind: str) -> None:
     assert words({"match": [{"uri": {kind: "/dé"}}]}) == [
-        f"spec.http[0].match[0].uri.{kind}: requests carry '/d%C3%A9', and that is what is matched"
+        f"spec.http[0].match[0].uri.{kind}: requests carry '/d%C3%A9', which is matched instead"
     ]
 
 
 def test_a_regex_is_left_to_its_author() -> None:
     assert words({"match": [{"uri": {"regex": "/d[éè] ?.*"}}]}) == [
-        "spec.http[0].match[0].uri.regex: is compared with what requests carry, which is 'é' as '%C3%A9', "
+        "spec.http[0].match[0].uri.regex: is matched against encoded requests, which carry 'é' as '%C3%A9', "
         "'è' as '%C3%A8', ' ' as '%20'"
     ]
 
@@ -35,8 +35,8 @@ def test_a_regex_is_left_to_its_author() -> None:
     ("value", "why"),
     [
         ("api", "a path begins with `/`"),
-        ("/a?b=1", "a path ends before its query, which `queryParams` are for"),
-        ("/a#b", "a path ends before its query, which `queryParams` are for"),
+        ("/a?b=1", "a path does not include the query; use `queryParams`"),
+        ("/a#b", "a path does not include the query; use `queryParams`"),
     ],
 )
 def test_what_no_path_is_matches_nothing(kind: str, value: str, why: str) -> None:
@@ -54,10 +54,10 @@ def test_query_parameters_are_matched_as_they_are_sent() -> None:
         "d": {"exact": "d"},
     }
     assert words({"match": [{"queryParams": parameters}]}) == [
-        "spec.http[0].match[0].queryParams[é]: requests carry '%C3%A9', and that is what is looked for",
-        "spec.http[0].match[0].queryParams[a].exact: requests carry 'b%20c', and that is what is matched",
-        "spec.http[0].match[0].queryParams[b].prefix: requests carry '%C3%A9', and that is what is matched",
-        "spec.http[0].match[0].queryParams[c].regex: is compared with what requests carry, which is "
+        "spec.http[0].match[0].queryParams[é]: requests carry '%C3%A9', which is matched instead",
+        "spec.http[0].match[0].queryParams[a].exact: requests carry 'b%20c', which is matched instead",
+        "spec.http[0].match[0].queryParams[b].prefix: requests carry '%C3%A9', which is matched instead",
+        "spec.http[0].match[0].queryParams[c].regex: is matched against encoded requests, which carry "
         "'é' as '%C3%A9'",
     ]
 
@@ -72,7 +72,7 @@ def test_query_parameters_are_matched_as_they_are_sent() -> None:
 )
 def test_a_host_outside_ascii_is_told(rule: dict[str, Any], path: str) -> None:
     assert words(rule) == [
-        f"spec.http[0].{path}: requests carry no such host as 'dé.test': names are sent in ASCII (`xn--…`)"
+        f"spec.http[0].{path}: no request carries the host 'dé.test': names are sent in ASCII (`xn--…`)"
     ]
 
 

@@ -1,5 +1,5 @@
-"""Warnings of what a VirtualService says of request targets: what no request carries, and so matches nothing
-as it stands. Istio accepts it all, and Envoy compares bytes."""
+"""Warnings about the request targets of a VirtualService that no request has, and that therefore match
+nothing as written. Istio accepts all of them, and Envoy compares bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from controlplane.resources.request_target import as_sent, never_sent
 from controlplane.resources.virtual_service import HTTPMatchRequest, VirtualService
 
 
-def target_oddities(spec: VirtualService) -> Iterator[str]:
+def request_target_warnings(spec: VirtualService) -> Iterator[str]:
     """In the order of the fields, each with its path."""
     for index, rule in enumerate(spec.http):
         path = f"spec.http[{index}]"
@@ -32,7 +32,7 @@ def _match(match: HTTPMatchRequest, path: str) -> Iterator[str]:
     for name, parameter in match.query_params.items():
         where = f"{path}.queryParams[{name}]"
         if never_sent(name):
-            yield f"{where}: requests carry {as_sent(name)!r}, and that is what is looked for"
+            yield f"{where}: requests carry {as_sent(name)!r}, which is matched instead"
         yield from _encoded(parameter, where)
 
 
@@ -41,11 +41,11 @@ def _encoded(match: StringMatch, path: str) -> Iterator[str]:
     characters = never_sent(value)
     if not characters:
         return
-    if kind == "regex":  # to encode a class, or what is repeated, would change what it means
+    if kind == "regex":  # encoding a class or a repeated character would change the meaning
         sent = ", ".join(f"{character!r} as {as_sent(character)!r}" for character in characters[:5])
-        yield f"{path}.regex: is compared with what requests carry, which is {sent}"
+        yield f"{path}.regex: is matched against encoded requests, which carry {sent}"
     else:
-        yield f"{path}.{kind}: requests carry {as_sent(value)!r}, and that is what is matched"
+        yield f"{path}.{kind}: requests carry {as_sent(value)!r}, which is matched instead"
 
 
 def _not_a_path(match: StringMatch, path: str) -> Iterator[str]:
@@ -55,15 +55,15 @@ def _not_a_path(match: StringMatch, path: str) -> Iterator[str]:
     if not value.startswith("/"):
         yield f"{path}.{kind}: matches nothing: a path begins with `/`"
     elif "?" in value or "#" in value:
-        yield f"{path}.{kind}: matches nothing: a path ends before its query, which `queryParams` are for"
+        yield f"{path}.{kind}: matches nothing: a path does not include the query; use `queryParams`"
 
 
 def _not_a_host(authority: str) -> str:
-    return f"requests carry no such host as {authority!r}: names are sent in ASCII (`xn--…`)"
+    return f"no request carries the host {authority!r}: names are sent in ASCII (`xn--…`)"
 
 
 def _text(match: StringMatch) -> tuple[str, str]:
-    """Which of the three it is, and its value; a presence has none."""
+    """The field that is set, and its value; a match for presence has an empty value."""
     for kind, value in (("exact", match.exact), ("prefix", match.prefix), ("regex", match.regex)):
         if value is not None:
             return kind, value

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from controlplane.model.conversion import View, convert
+from controlplane.kinds.registry import KINDS
+from controlplane.model.kind import Touched
 from controlplane.model.mesh_config import MeshConfig
-from controlplane.model.touched import Touched, touched
-from controlplane.resources.registry import KINDS, parse_resource
+from controlplane.model.view import View
 from protos.type_urls import CLUSTER, ENDPOINT, LISTENER, PUSH_ORDER, ROUTE
 from tests.support.documents import Document, destination, document, key_of, service, virtual_service
 
@@ -20,11 +20,13 @@ SUBSETS = [{"name": "v1", "labels": {"version": "v1"}}, {"name": "v2", "labels":
 
 
 def view(resource: Document) -> View:
-    return convert(key_of(resource), parse_resource(resource), MeshConfig())
+    parsed = KINDS.parse(resource)
+    made: View = KINDS[parsed.kind].view(key_of(resource), parsed.metadata, parsed.spec, MeshConfig())
+    return made
 
 
 def change(before: Document, after: Document) -> Touched:
-    return touched(before["kind"], view(before), view(after))
+    return KINDS[before["kind"]].touched(view(before), view(after))
 
 
 def routes(*route: Document, **spec: Any) -> Document:
@@ -88,7 +90,7 @@ def test_the_subsets_of_a_rule_for_many_hosts_are_any_services() -> None:
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
 def test_what_comes_or_goes_touches_what_its_kind_can(kind: str) -> None:
-    assert touched(kind, None, view(routes(V1))).types == KINDS[kind].touches
+    assert KINDS[kind].touched(None, view(routes(V1))).types == KINDS[kind].touches
 
 
 def test_the_labels_of_a_service_touch_nothing() -> None:

@@ -1,0 +1,65 @@
+"""The descriptor of a kind: all that the control plane has to know of it, but for the builders that read
+it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from controlplane.model.kind import ModelKind
+from controlplane.model.proxy import ProxyProgress
+from controlplane.model.view import View
+from controlplane.networking.scope import SidecarScope
+from controlplane.resources.base import Message
+from controlplane.resources.sidecar import Sidecar
+
+SpecT = TypeVar("SpecT", bound=Message)
+ViewT = TypeVar("ViewT", bound=View)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Viewers:
+    """Connected proxies that share a scope, the least advanced first. ``virtual_services`` are the identities
+    of those in the scope; ``sidecar`` is the one that covers the proxies. ``hostnames_by_workload``: the
+    services that a workload is an endpoint of, by the identity of its view."""
+
+    scope: SidecarScope
+    sidecar: Sidecar | None
+    virtual_services: frozenset[int]
+    hostnames_by_workload: Mapping[int, Collection[str]]
+    proxies: Sequence[ProxyProgress]
+
+    def all_if(self, affected: bool) -> Sequence[ProxyProgress]:
+        return self.proxies if affected else ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Traces:
+    """The xDS resources that are made from a resource: their types (``cds``, ``eds``, ``lds``, ``rds``), and
+    the hosts that their names contain; None: any host."""
+
+    types: frozenset[str] = frozenset()
+    hosts: Iterable[str] | None = None
+
+
+ALL_TYPES = frozenset({"cds", "eds", "lds", "rds"})
+
+
+def _nobody(_: Any, __: Viewers) -> Sequence[ProxyProgress]:
+    return ()
+
+
+def _nowhere(_: Any, __: Viewers) -> Traces:
+    return Traces()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind(ModelKind[SpecT, ViewT], Generic[SpecT, ViewT]):
+    """``affected`` selects the proxies whose configuration depends on a resource. ``traces`` tells where a
+    rejection of such a proxy can come from. ``has_destinations``: its status has the condition
+    ``ResolvedRefs``, which tells of the destinations that ``references`` finds unresolved."""
+
+    affected: Callable[[ViewT, Viewers], Sequence[ProxyProgress]] = _nobody
+    traces: Callable[[ViewT, Viewers], Traces] = _nowhere
+    has_destinations: bool = False

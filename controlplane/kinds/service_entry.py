@@ -1,0 +1,81 @@
+"""Istio's ``ServiceEntry``: services that Kubernetes does not know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from controlplane.kinds import declared_services
+from controlplane.kinds.declared_services import Declared
+from controlplane.kinds.kind import Kind
+from controlplane.kinds.workload_entry import workload_of
+from controlplane.model.mesh_config import MeshConfig
+from controlplane.model.protocol import select_protocol
+from controlplane.model.service import Registry, Resolution, Service, ServicePort
+from controlplane.model.snapshot import ResourceKey
+from controlplane.model.view import DeclaredService
+from controlplane.resources.kind import ISTIO_NETWORKING
+from controlplane.resources.metadata import Metadata
+from controlplane.resources.service_entry import Location, ServiceEntry
+from protos.type_urls import PUSH_ORDER
+
+
+def _view(_: ResourceKey, metadata: Metadata, spec: ServiceEntry, __: MeshConfig) -> Declared:
+    return tuple(_declared(host, metadata, spec) for host in spec.hosts)
+
+
+def _declared(host: str, metadata: Metadata, spec: ServiceEntry) -> DeclaredService:
+    service = Service(
+        hostname=host,
+        name=host,
+        namespace=metadata.namespace,
+        registry=Registry.EXTERNAL,
+        ports=tuple(
+            ServicePort(
+                name=port.name,
+                number=port.number,
+                protocol=select_protocol(port.name, port.protocol, port.number),
+                target_port=port.target_port or port.number,
+            )
+            for port in spec.ports
+        ),
+        addresses=spec.addresses,
+        resolution=Resolution(spec.resolution.value),
+        mesh_external=spec.location is Location.MESH_EXTERNAL,
+        labels=metadata.labels,
+        selector=spec.workload_selector.labels if spec.workload_selector else {},
+        export_to=spec.export_to or ("*",),
+        subject_alt_names=spec.subject_alt_names,
+        creation=metadata.creation_timestamp or "",
+        declaration=f"{metadata.namespace}/{metadata.name}",
+    )
+    endpoints = tuple(
+        workload_of(f"{metadata.name}-{index}", metadata.namespace, endpoint, {})
+        for index, endpoint in enumerate(spec.endpoints)
+    )
+    return DeclaredService(service=service, endpoints=endpoints)
+
+
+def _warnings(spec: ServiceEntry) -> Iterator[str]:
+    for index, port in enumerate(spec.ports):
+        yield from declared_services.undeclared_protocol(
+            f"spec.ports[{index}]", port.name, "protocol", port.protocol, port.number
+        )
+
+
+SERVICE_ENTRY: Final[Kind[ServiceEntry, Declared]] = Kind(
+    name="ServiceEntry",
+    spec=ServiceEntry,
+    api_versions=ISTIO_NETWORKING,
+    plural="serviceentries",
+    short_names=("se",),
+    columns={"Hosts": ".spec.hosts", "Location": ".spec.location", "Resolution": ".spec.resolution"},
+    view=_view,
+    warnings=_warnings,
+    claims=declared_services.host_claims,
+    references=declared_services.port_collisions,
+    touches=frozenset(PUSH_ORDER),
+    narrow=declared_services.narrow,
+    affected=declared_services.affected,
+    traces=declared_services.traces,
+)

@@ -1,0 +1,146 @@
+"""Istio's ``VirtualService``: the routes of hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final, TypeVar
+
+from controlplane.kinds.destination_references import check_destinations
+from controlplane.kinds.kind import Kind, Traces, Viewers
+from controlplane.kinds.request_target_warnings import request_target_warnings
+from controlplane.model.claim import Claim
+from controlplane.model.hosts import export_scopes
+from controlplane.model.kind import HostResolver, Touched, policy
+from controlplane.model.proxy import ProxyProgress
+from controlplane.model.snapshot import Config
+from controlplane.resources.kind import ISTIO_NETWORKING
+from controlplane.resources.virtual_service import (
+    HTTPRoute,
+    TCPRoute,
+    TLSRoute,
+    VirtualService,
+    WeightedDestination,
+    concerns_mesh,
+    is_for_mesh,
+)
+from protos.type_urls import CLUSTER, LISTENER, ROUTE
+
+RouteT = TypeVar("RouteT", HTTPRoute, TLSRoute, TCPRoute)
+_Config = Config[VirtualService]
+
+# Of a list, in a warning.
+_MOST_NAMES: Final = 5
+
+
+def _qualify(spec: VirtualService, resolve: HostResolver) -> VirtualService:
+    if not is_for_mesh(spec.gateways):
+        # Without hosts it configures no sidecar, and conflicts with no other resource.
+        return spec.model_copy(update={"hosts": (), "http": (), "tls": (), "tcp": ()})
+    routes = {name: _qualify_routes(getattr(spec, name), resolve) for name in ("http", "tls", "tcp")}
+    return spec.model_copy(update={"hosts": tuple(map(resolve, spec.hosts)), **routes})
+
+
+def _qualify_routes(routes: tuple[RouteT, ...], resolve: HostResolver) -> tuple[RouteT, ...]:
+    return tuple(
+        route.model_copy(update={"route": tuple(_qualify_destination(each, resolve) for each in route.route)})
+        for route in routes
+    )
+
+
+def _qualify_destination(weighted: WeightedDestination, resolve: HostResolver) -> WeightedDestination:
+    destination = weighted.destination.model_copy(update={"host": resolve(weighted.destination.host)})
+    return weighted.model_copy(update={"destination": destination})
+
+
+def _warnings(spec: VirtualService) -> Iterator[str]:
+    yield from _gateways(spec)
+    yield from _headers_without_effect(spec)
+    yield from request_target_warnings(spec)
+
+
+def _gateways(spec: VirtualService) -> Iterator[str]:
+    others = spec.other_gateways
+    if not is_for_mesh(spec.gateways):
+        yield f"spec.gateways: not for sidecars, and gateways are not supported yet: {_few(others)}"
+    elif others:
+        yield (
+            "spec.gateways: sidecars follow the part that is for `mesh`; "
+            f"gateways are not supported yet: {_few(others)}"
+        )
+
+
+def _few(names: Sequence[str]) -> str:
+    """Enough of them to identify the resource."""
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    return ", ".join(names[:_MOST_NAMES]) + more
+
+
+def _headers_without_effect(spec: VirtualService) -> Iterator[str]:
+    for index, rule in enumerate(spec.http):
+        levels = [(f"spec.http[{index}]", rule.headers)]
+        levels += [
+            (f"spec.http[{index}].route[{number}]", weighted.headers)
+            for number, weighted in enumerate(rule.route)
+        ]
+        for path, headers in levels:
+            for field in headers.without_effect() if headers else ():
+                yield f"{path}.headers.{field}: has no effect: proxies set the framing of messages themselves"
+
+
+def _claims(config: _Config) -> Iterator[Claim]:
+    """One VirtualService for each host, among those that a namespace sees."""
+    for index, host in enumerate(config.spec.hosts):
+        yield Claim(
+            subject=("routes of a host", host),
+            scopes=export_scopes(config.spec.export_to, config.key.namespace),
+            path=f"spec.hosts[{index}]",
+            words=f"the host {host}",
+            verb="routed",
+            owner=config.key.namespace,
+            order=config.order,
+        )
+
+
+def _narrow(before: _Config, after: _Config) -> Touched | None:
+    """Routes alone differ, if only HTTP routes do, and not the services that they make visible: those have
+    clusters and listeners."""
+    old, new = before.spec, after.spec
+    same = old.model_copy(update={"http": ()}) == new.model_copy(update={"http": ()})
+    if same and set(_destination_hosts(old)) == set(_destination_hosts(new)):
+        return Touched(types=frozenset({ROUTE}))
+    return None
+
+
+def _destination_hosts(spec: VirtualService) -> Iterator[str]:
+    for rule in filter(concerns_mesh, spec.http):
+        yield from (weighted.destination.host for weighted in rule.route)
+
+
+def _affected(config: _Config, viewers: Viewers) -> Sequence[ProxyProgress]:
+    """The proxies that see it."""
+    return viewers.all_if(id(config) in viewers.virtual_services)
+
+
+def _traces(config: _Config, _: Viewers) -> Traces:
+    spec = config.spec
+    return Traces(types=frozenset({"rds", "lds"} if spec.tls or spec.tcp else {"rds"}), hosts=spec.hosts)
+
+
+VIRTUAL_SERVICE: Final[Kind[VirtualService, _Config]] = Kind(
+    name="VirtualService",
+    spec=VirtualService,
+    api_versions=ISTIO_NETWORKING,
+    plural="virtualservices",
+    short_names=("vs",),
+    columns={"Gateways": ".spec.gateways", "Hosts": ".spec.hosts"},
+    view=policy(_qualify),
+    warnings=_warnings,
+    claims=_claims,
+    references=check_destinations,
+    has_destinations=True,
+    # The destination of a route becomes visible: it has a cluster, and may have a listener.
+    touches=frozenset({CLUSTER, LISTENER, ROUTE}),
+    narrow=_narrow,
+    affected=_affected,
+    traces=_traces,
+)
