@@ -1,7 +1,7 @@
 """HTTP filters: each sees a request on its way to the router, and the response on its way back.
 
-A filter is a few lines of Python. It gets the request and the rest of the chain; it may answer itself, change
-what passes, wrap a body, or raise a `RequestError`, which becomes a reply in words:
+A filter is a few lines of Python. It may answer a request itself, change the request or the response, wrap a
+body, or raise a `RequestError`, which becomes a local reply:
 
     class RequireUser:
         async def __call__(self, request: Request, proceed: Service) -> Response:
@@ -11,129 +11,190 @@ what passes, wrap a body, or raise a `RequestError`, which becomes a reply in wo
             response.headers.append((b"x-checked", b"yes"))
             return response
 
-    FILTERS["example.require_user"] = lambda config: RequireUser()
+        def close(self) -> None:
+            pass
 
-The chain is composed once for every connection manager, from the names in its configuration; `request.route`
-is already known to the filters.
+One filter serves all requests of a connection manager. The chain is composed when the connection manager is
+made; a request costs one coroutine for each filter that it passes.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Protocol
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any, Protocol
 
 from sidecar.config.http_filters import RouterConfig
-from sidecar.config.listener import HttpConnectionManager
-from sidecar.errors import ConfigError, InternalError, NoRouteError, UpgradeRejectedError
-from sidecar.http.h1.rules import printable
-from sidecar.http.headers import Headers
+from sidecar.config.listener import HttpConnectionManager, HttpFilter
+from sidecar.errors import ConfigError
+from sidecar.http.filter_output import check_request
 from sidecar.http.message import Request, Response, Service
-from sidecar.router.forward import Forward
-from sidecar.router.match import RouteTableRef
-
-ROUTER = "envoy.filters.http.router"
-
-_ENDS_A_LINE = re.compile(rb"[\r\n\0]").search
+from sidecar.observability.stats import CountersT, Stats
+from sidecar.router.client import ClusterClient
+from sidecar.router.exchange import RouterEnvironment
+from sidecar.router.filter_config import RouteFilterConfigs
+from sidecar.router.resolution import FindCluster, ResolvedRoute, RouteResolver
+from sidecar.timers import Timers
 
 
 class Filter(Protocol):
-    async def __call__(self, request: Request, proceed: Service) -> Response: ...
+    async def __call__(self, request: Request, proceed: Service) -> Response:
+        """`proceed` is the rest of the chain. A filter that answers with another response than `proceed`
+        returned closes the body of that one. Header names are lower-case."""
+
+    def close(self) -> None:
+        """Ends timers and tasks: the connection manager has no connection left, and gets no other."""
 
 
-FilterFactory = Callable[[object | None], Filter]
-"""Makes a filter of its configuration: `HttpFilter.config`, whatever the decoder made of it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterContext:
+    """What a filter may use. `name` is the filter's name in the chain, by which a route's configuration
+    refers to it. `stat_prefix` is the connection manager's. `local_cluster` is the cluster of this proxy's
+    node. For what other filters and logs have to know of a request, there is
+    `StreamInfo.dynamic_metadata`."""
 
-FILTERS: dict[str, FilterFactory] = {}
-"""By Envoy's names. The router is not among them: it ends the chain."""
+    find_cluster: FindCluster
+    stats: Stats
+    router_env: RouterEnvironment
+    local_cluster: str = ""
+    name: str = ""
+    stat_prefix: str = ""
 
+    @property
+    def timers(self) -> Timers:
+        return self.router_env.timers
 
-def build(
-    config: HttpConnectionManager,
-    *,
-    routes: RouteTableRef,
-    router: Service,
-    filters: Mapping[str, FilterFactory] = FILTERS,
-) -> Service:
-    """The service of one connection manager: route match, then its filters, then `router`.
-    Raises `ConfigError` for a filter that nobody knows, and for a chain that does not end with the router."""
-    names = [ROUTER if isinstance(each.config, RouterConfig) else each.name for each in config.http_filters]
-    if ROUTER not in names or names.index(ROUTER) != len(names) - 1:
-        raise ConfigError("http_filters", f"the last filter, and no other, must be {ROUTER}")
-    service = router
-    for index, http_filter in reversed(list(enumerate(config.http_filters[:-1]))):
-        factory = filters.get(http_filter.name)
-        if factory is None:
-            raise ConfigError(f"http_filters[{index}].name", f"there is no filter {http_filter.name!r}")
-        service = _before(factory(http_filter.config), service)
-    return RouteMatching(config, routes, service)
+    def client(self, cluster_name: str, *, timeout_s: float) -> ClusterClient:
+        """For requests of the filter's own."""
+        return ClusterClient(
+            cluster_name, timeout_s=timeout_s, find_cluster=self.find_cluster, env=self.router_env
+        )
 
-
-def _before(http_filter: Filter, proceed: Service) -> Service:
-    """A filter that fails, or is cancelled, after it had its response lets go of that response's body: nobody
-    else knows of it. One that answers with another closes the body itself."""
-
-    async def run(request: Request) -> Response:
-        got: list[Response] = []
-
-        async def proceed_and_note(request: Request) -> Response:
-            _put_in_order(request.headers)
-            response = await proceed(request)
-            got.append(response)
-            return response
-
-        try:
-            response = await http_filter(request, proceed_and_note)
-            _put_in_order(response.headers)
-        except BaseException:
-            for left in got:
-                left.body.close()
-            raise
-        return response
-
-    return run
+    def counters(self, kind: type[CountersT]) -> CountersT:
+        """Counters under ``http.<stat_prefix>.``, the same for each filter that asks for this `kind`."""
+        return self.stats.counters(f"http.{self.stat_prefix}", kind)
 
 
-def _put_in_order(headers: Headers) -> None:
-    """What a filter has left: names in lower case, by which all others know them, the codec's own included.
-    Raises `InternalError` for what would end its line: it could be another header, or another message."""
-    for index, (name, value) in enumerate(headers):
-        if _ENDS_A_LINE(name) or _ENDS_A_LINE(value):
-            raise InternalError(f"a filter has left a line's end or a NUL in the header {printable(name)}")
-        if not name.islower():
-            headers[index] = (name.lower(), value)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FilterKind:
+    """An entry of a registry. `config` and `route_config` are the classes of a filter's configuration in a
+    chain, and on a route (None: only a `FilterSwitch`). `compile_route_config` makes of the latter what the
+    filter finds in `Request.route.filter_configs`."""
+
+    config: type
+    make: Callable[[Any, FilterContext], Filter]
+    route_config: type | None = None
+    compile_route_config: Callable[[Any], object] | None = None
 
 
-class RouteMatching:
-    """The first step: finds the route by the table in force, which the request keeps to its end."""
+class FilterRegistry:
+    """The kinds of filters, by the class of their configuration. Immutable."""
 
-    __slots__ = ("_name", "_proceed", "_routes", "_upgrades")
+    __slots__ = ("_by_config", "_by_route_config")
 
-    def __init__(self, config: HttpConnectionManager, routes: RouteTableRef, proceed: Service) -> None:
-        self._name = config.rds_name or config.stat_prefix
-        self._routes = routes
-        self._upgrades = config.upgrades
-        self._proceed = proceed
+    def __init__(self, *kinds: FilterKind) -> None:
+        self._by_config = {kind.config: kind for kind in kinds}
+        self._by_route_config = {kind.route_config: kind for kind in kinds if kind.route_config is not None}
+
+    def with_kinds(self, *kinds: FilterKind) -> FilterRegistry:
+        """A registry that has these too."""
+        return FilterRegistry(*self._by_config.values(), *kinds)
+
+    def make(self, config: object, context: FilterContext) -> Filter:
+        """Raises `ConfigError`."""
+        kind = self._by_config.get(type(config))
+        if kind is None:
+            raise ConfigError("typed_config", f"no filter has a configuration of {type(config).__name__}")
+        return kind.make(config, context)
+
+    def compile_route_config(self, config: object) -> object:
+        """A `CompileFilterConfig`."""
+        kind = self._by_route_config.get(type(config))
+        if kind is None:
+            reason = f"no filter has a configuration of {type(config).__name__} on a route"
+            raise ConfigError("typed_per_filter_config", reason)
+        return config if kind.compile_route_config is None else kind.compile_route_config(config)
+
+
+class FilterChain:
+    """The service of one connection manager: resolves the route, then passes the request through the
+    filters to the router. `close` it after its last request."""
+
+    def __init__(
+        self,
+        config: HttpConnectionManager,
+        *,
+        resolver: RouteResolver,
+        router: Service,
+        registry: FilterRegistry,
+        context: FilterContext,
+    ) -> None:
+        """Raises `ConfigError` for a filter that the registry does not know, and for a chain that does not
+        end with the router."""
+        self._resolve = resolver.apply
+        self._resolve_again = resolver.apply_again
+        self._router = router
+        self._configured = _without_router(config.http_filters)
+        context = replace(context, stat_prefix=config.stat_prefix)
+        self._filters = tuple(
+            _make(http_filter, index, registry, context) for index, http_filter in enumerate(self._configured)
+        )
+        self._by_default = tuple(not http_filter.disabled for http_filter in self._configured)
+        self._first = self._compose(self._by_default)
+        self._variants: dict[tuple[bool, ...], Service] = {self._by_default: self._first}
 
     def __call__(self, request: Request) -> Awaitable[Response]:
-        """Raises `NoRouteError` and `UpgradeRejectedError`."""
-        table = self._routes.current
-        if table is None:
-            raise NoRouteError(f"the route configuration {self._name!r} has not arrived yet")
-        route = table.match(request)
-        if route is None:
-            raise NoRouteError(f"no route of {table.name!r} matches")
-        request.route = route
-        request.info.route_name = route.name
-        request.info.virtual_host = route.virtual_host
-        if route.idle_timeout_s is not None and request.limit_idle_time is not None:
-            request.limit_idle_time(route.idle_timeout_s)
-        if request.upgrade is not None and not self._may_upgrade(request.upgrade, route.action):
-            raise UpgradeRejectedError(f"an upgrade to {request.upgrade.decode('latin-1')!r} is not allowed")
-        return self._proceed(request)
+        """Raises `UpgradeRejectedError`, as Envoy does before its filters."""
+        self._resolve(request)
+        if not self._filters:
+            return self._router(request)
+        request.resolver = self._resolve_again
+        resolved = request.route
+        if resolved is None:
+            return self._first(request)
+        assert isinstance(resolved, ResolvedRoute)
+        configs = resolved.per_filter_config
+        return self._variant(configs)(request) if configs else self._first(request)
 
-    def _may_upgrade(self, upgrade: bytes, action: object) -> bool:
-        """The route's word on an upgrade comes before the connection manager's."""
-        name = upgrade.decode("latin-1")
-        allowed = name in self._upgrades
-        return action.upgrades.get(name, allowed) if isinstance(action, Forward) else allowed
+    def close(self) -> None:
+        for http_filter in self._filters:
+            http_filter.close()
+
+    def _variant(self, configs: RouteFilterConfigs) -> Service:
+        """The chain of the filters that the route, resolved before the first filter, enables."""
+        enabled = tuple(
+            configs[http_filter.name].enabled if http_filter.name in configs else by_default
+            for http_filter, by_default in zip(self._configured, self._by_default, strict=True)
+        )
+        variant = self._variants.get(enabled)
+        if variant is None:
+            variant = self._variants[enabled] = self._compose(enabled)
+        return variant
+
+    def _compose(self, enabled: tuple[bool, ...]) -> Service:
+        if not any(enabled):
+            return self._router
+        service: Service = self._enter_router
+        for http_filter, is_enabled in zip(reversed(self._filters), reversed(enabled), strict=True):
+            if is_enabled:
+                service = partial(http_filter, proceed=service)
+        return service
+
+    def _enter_router(self, request: Request) -> Awaitable[Response]:
+        check_request(request)
+        return self._router(request)
+
+
+def _without_router(filters: tuple[HttpFilter, ...]) -> tuple[HttpFilter, ...]:
+    routers = [index for index, entry in enumerate(filters) if isinstance(entry.config, RouterConfig)]
+    if routers != [len(filters) - 1]:
+        raise ConfigError("http_filters", "the last filter, and no other, must be envoy.filters.http.router")
+    return filters[:-1]
+
+
+def _make(http_filter: HttpFilter, index: int, registry: FilterRegistry, context: FilterContext) -> Filter:
+    try:
+        return registry.make(http_filter.config, replace(context, name=http_filter.name))
+    except ConfigError as error:
+        raise ConfigError(f"http_filters[{index}].{error.path}", error.reason) from error

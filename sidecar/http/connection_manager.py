@@ -27,6 +27,7 @@ from sidecar.errors import (
     RequestHeaderTimeoutError,
     StreamIdleTimeoutError,
 )
+from sidecar.http.filter_output import check_headers
 from sidecar.http.forwarded import ForwardedHeaders
 from sidecar.http.headers import HOP_BY_HOP
 from sidecar.http.local_reply import local_reply
@@ -88,7 +89,9 @@ class ConnectionManager:
         clock: Callable[[], float] = time.monotonic,
         on_complete: tuple[OnComplete, ...] = (),
         on_disconnect: tuple[OnDisconnect, ...] = (),
+        on_closed: Callable[[], None] | None = None,
     ) -> None:
+        """`on_closed` is called once, after `close`, when no connection is left."""
         self.config = config
         self.stats = stats
         self.timers = timers
@@ -98,6 +101,9 @@ class ConnectionManager:
         self._codec = codec
         self._on_complete = on_complete
         self._on_disconnect = on_disconnect
+        self._on_closed = on_closed
+        self._closing = False
+        self._has_filters = len(config.http_filters) > 1  # the last is the router
         self._connections: set[ServerConnection] = set()
         self._no_connections = asyncio.Event()
         self._no_connections.set()
@@ -138,6 +144,7 @@ class ConnectionManager:
         connection.info.end_s = self.clock()
         for on_disconnect in self._on_disconnect:
             on_disconnect(connection.info)
+        self._end_if_closed()
 
     def drain(self) -> None:
         """From now on each connection is told to close with its next answer; idle ones go when none came for
@@ -154,6 +161,13 @@ class ConnectionManager:
         """Closes every connection at once; requests under way are cancelled."""
         for connection in tuple(self._connections):
             connection.close()
+        self._closing = True
+        self._end_if_closed()
+
+    def _end_if_closed(self) -> None:
+        if self._closing and not self._connections and self._on_closed is not None:
+            on_closed, self._on_closed = self._on_closed, None
+            on_closed()
 
     # Requests.
 
@@ -169,11 +183,18 @@ class ConnectionManager:
         try:
             self._prepare(request)
             response = await self._service(request)
+            if self._has_filters:
+                check_headers(response.headers)
             if request.info.failure is not None:  # the router has answered it itself
                 self._count_failure(request.info.failure)
         except RequestError as error:
+            _close_upstream(request)
             response = self.explain(request, error)
+        except asyncio.CancelledError:
+            _close_upstream(request)
+            raise
         except Exception as error:
+            _close_upstream(request)
             # A fault of ours ends this request alone; the traceback says whose it was.
             _LOG.exception("request %s failed", request.info.request_id.decode("latin-1"))
             response = self.explain(request, InternalError(f"{type(error).__name__} in the sidecar"))
@@ -215,7 +236,9 @@ class ConnectionManager:
         stats = self.stats
         stats.downstream_rq_active -= 1
         if response is not None:
-            status = info.status = response.status
+            info.status = response.status
+        if response is not None and not info.health_check:
+            status = response.status
             stats.downstream_rq_completed += 1
             if status < 300:
                 if status >= 200:
@@ -276,6 +299,12 @@ class ConnectionManager:
             self._date_second = second
             self._date_header = (b"date", formatdate(second, usegmt=True).encode())
         return self._date_header
+
+
+def _close_upstream(request: Request) -> None:
+    """A filter that fails may have left the body of the router's response open."""
+    if request.upstream_response is not None:
+        request.upstream_response.body.close()
 
 
 def _is_waiting(request: Request, error: RequestError) -> bool:

@@ -18,10 +18,13 @@ if TYPE_CHECKING:
 
 
 class MatchedRoute(Protocol):
-    """What the route table chose, as seen from outside the router."""
+    """The resolved route of a request, as seen from outside the router."""
 
     def finish(self, headers: Headers) -> None:
-        """Does to the headers of a response what the route says of all its responses."""
+        """Applies the route's operations on the headers of a response."""
+
+    def filter_configs(self, name: str) -> tuple[object, ...]:
+        """The compiled configurations of the filter `name`, the most specific level of the route first."""
 
 
 class Request:
@@ -32,7 +35,9 @@ class Request:
     `upgrade` is the lower-case protocol that the client asks for (``b"websocket"``; ``b"connect"`` for the
     CONNECT method): its body is then the raw bytes that follow. `inform`, where set, sends a 1xx response.
     `limit_idle_time`, where set, takes the seconds for which nothing may move in place of the codec's own
-    limit; 0 is no limit. `route` is there from the start of the filter chain on.
+    limit; 0 is no limit. `route` is resolved before the filters; it is None if no route matches.
+    `upstream_response` is the router's last response: if a filter fails after it, the owner of the stream
+    closes its body.
     """
 
     __slots__ = (
@@ -45,9 +50,11 @@ class Request:
         "limit_idle_time",
         "method",
         "path",
+        "resolver",
         "route",
         "scheme",
         "upgrade",
+        "upstream_response",
     )
 
     def __init__(
@@ -72,11 +79,19 @@ class Request:
         self.inform: Callable[[int, Headers], None] | None = None
         self.limit_idle_time: Callable[[float], None] | None = None
         self.route: MatchedRoute | None = None
+        self.resolver: Callable[[Request], None] | None = None
+        self.upstream_response: Response | None = None
 
     @property
     def complete(self) -> bool:
         """Whether the client has sent all of the request; its body may not be read yet."""
         return self._arriving.ended
+
+    def resolve_again(self) -> None:
+        """For a filter that has changed what routes match on: the authority, the path or a header. Resolves
+        the route of the request anew (Envoy: clears the route cache). Raises `UpgradeRejectedError`."""
+        assert self.resolver is not None, "only a filter of a chain can ask for it"
+        self.resolver(self)
 
     def when_complete(self, call: Callable[[], None]) -> None:
         """Calls `call` when the request is `complete`. For one caller."""

@@ -231,6 +231,8 @@ class ListenerManager:
         for handler in handlers:
             handler.drain()
         if not _connections(listener, handlers):
+            for handler in handlers:
+                handler.close()
             return
         draining = _Draining(listener, handlers)
         self._draining.add(draining)

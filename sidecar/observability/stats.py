@@ -225,17 +225,25 @@ class Stats:
     def __init__(self) -> None:
         self._sets: dict[tuple[str, type[Counters]], Counters] = {}
 
+    def counters(self, prefix: str, kind: type[CountersT]) -> CountersT:
+        """The counters of this kind under a prefix. Several kinds can have one prefix."""
+        counters = self._sets.get((prefix, kind))
+        if counters is None:
+            counters = self._sets[prefix, kind] = kind()
+        assert isinstance(counters, kind)
+        return counters
+
     def http(self, stat_prefix: str) -> HttpConnectionManagerStats:
-        return self._get(f"http.{stat_prefix}", HttpConnectionManagerStats)
+        return self.counters(f"http.{stat_prefix}", HttpConnectionManagerStats)
 
     def cluster(self, name: str) -> ClusterStats:
-        return self._get(f"cluster.{name}", ClusterStats)
+        return self.counters(f"cluster.{name}", ClusterStats)
 
     def listener(self, address: str) -> ListenerStats:
-        return self._get(f"listener.{address}", ListenerStats)
+        return self.counters(f"listener.{address}", ListenerStats)
 
     def tcp(self, stat_prefix: str) -> TcpProxyStats:
-        return self._get(f"tcp.{stat_prefix}", TcpProxyStats)
+        return self.counters(f"tcp.{stat_prefix}", TcpProxyStats)
 
     def forget_cluster(self, name: str) -> None:
         """A removed cluster's counters go with it: memory is bounded by what is configured."""
@@ -251,10 +259,3 @@ class Stats:
         """Each set of counters with its prefix."""
         for (prefix, _), counters in self._sets.items():
             yield prefix, counters
-
-    def _get(self, prefix: str, kind: type[CountersT]) -> CountersT:
-        counters = self._sets.get((prefix, kind))
-        if counters is None:
-            counters = self._sets[prefix, kind] = kind()
-        assert isinstance(counters, kind)
-        return counters

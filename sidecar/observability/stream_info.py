@@ -45,9 +45,11 @@ class StreamInfo:
         "connection",
         "details",
         "direct_response",
+        "dynamic_metadata",
         "end_s",
         "failure",
         "flags",
+        "health_check",
         "host_workload",
         "protocol",
         "request_id",
@@ -78,6 +80,10 @@ class StreamInfo:
         self.failure: type[RequestError] | None = None
         """What ended the request, or was the last to go wrong; the error itself would keep its frames."""
         self.direct_response = False
+        self.health_check = False
+        """The health check filter recognized the request: it does not count among the completed ones."""
+        self.dynamic_metadata: dict[str, dict[str, object]] | None = None
+        """Values that filters leave for others, by namespace and key; None while there is none."""
         self.request_id = b""
         self.route_name = ""
         self.virtual_host = ""
@@ -98,6 +104,12 @@ class StreamInfo:
         self.failure = type(error)
         self.add_flag(error.flag)
         self.details = error.details
+
+    def set_metadata(self, namespace: str, key: str, value: object) -> None:
+        """A filter's `namespace` is its name, as Envoy has it (``envoy.filters.http.rbac``)."""
+        if self.dynamic_metadata is None:
+            self.dynamic_metadata = {}
+        self.dynamic_metadata.setdefault(namespace, {})[key] = value
 
     def add_flag(self, flag: str) -> None:
         if flag != "-" and flag not in self.flags.split(","):

@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from sidecar.config.dns import DnsResolver
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import HttpConnectionManager, Listener, TcpProxy
-from sidecar.filters.chain import build
+from sidecar.filters.chain import FilterChain, FilterContext, FilterRegistry
+from sidecar.filters.registry import FILTERS
 from sidecar.http.connection_manager import ConnectionManager
 from sidecar.http.h1.client import Http1ClientConnection
 from sidecar.http.h1.server import Http1ServerConnection
@@ -25,7 +26,7 @@ from sidecar.listener.tcp_proxy import TcpProxyHandler, TcpProxyServices
 from sidecar.observability.stats import Stats
 from sidecar.observability.telemetry import Telemetry
 from sidecar.router.exchange import RouterEnvironment
-from sidecar.router.match import RouteTable, RouteTableRef
+from sidecar.router.resolution import RouteResolver
 from sidecar.router.route_tables import RouteTables
 from sidecar.router.router import Router
 from sidecar.timers import Timers
@@ -50,7 +51,9 @@ def build_stack(
     telemetry: Telemetry,
     drain_time_s: float,
     dns_resolver: DnsResolver,
+    node_cluster: str = "",
     on_warm: Callable[[], None],
+    filters: FilterRegistry = FILTERS,
 ) -> Stack:
     """Built from the upstream side: each layer is given the layer that it passes requests to."""
     contexts = TlsContexts()
@@ -69,21 +72,33 @@ def build_stack(
         is_own_listener=is_own_listener,
         on_warm=on_warm,
     )
-    router = Router(clusters, RouterEnvironment(timers=timers))
-    routes = RouteTables()
+    router_env = RouterEnvironment(timers=timers)
+    router = Router(router_env)
+    routes = RouteTables(filters.compile_route_config)
+    filter_context = FilterContext(
+        find_cluster=clusters.find, stats=stats, router_env=router_env, local_cluster=node_cluster
+    )
 
     # codec -> connection manager -> route -> filters -> router
     def make_http(config: HttpConnectionManager, listener: Listener) -> ConnectionHandler:
         inline = config.route_config
-        table = routes.ref(config.rds_name) if inline is None else RouteTableRef(RouteTable(inline))
+        table = routes.ref(config.rds_name) if inline is None else routes.inline(inline)
+        chain = FilterChain(
+            config,
+            resolver=RouteResolver(config, table, clusters.find),
+            router=router,
+            registry=filters,
+            context=filter_context,
+        )
         return ConnectionManager(
             config,
-            build(config, routes=table, router=router),
+            chain,
             stats.http(config.stat_prefix),
             codec=Http1ServerConnection,
             timers=timers,
             on_complete=telemetry.for_requests(listener.direction, config.access_logs),
             on_disconnect=telemetry.for_listener(listener.access_logs),
+            on_closed=chain.close,
         )
 
     # or, for a filter chain without HTTP: TCP proxy -> cluster

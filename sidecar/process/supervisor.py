@@ -51,6 +51,7 @@ class Supervisor:
                 access_log=settings.access_log,
                 drain_time_s=settings.drain_time_s,
                 dns_resolver=bootstrap.dns_resolver,
+                node_cluster=bootstrap.node_cluster,
             ),
             timers=self._timers,
             on_warm=self._clusters_warmed,

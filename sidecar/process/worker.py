@@ -47,6 +47,7 @@ class WorkerConfig:
     access_log: str = "off"
     drain_time_s: float = 45.0
     dns_resolver: DnsResolver = SYSTEM_RESOLVER
+    node_cluster: str = ""
 
 
 class Worker:
@@ -62,6 +63,7 @@ class Worker:
             telemetry=self._telemetry,
             drain_time_s=config.drain_time_s,
             dns_resolver=config.dns_resolver,
+            node_cluster=config.node_cluster,
             on_warm=on_warm,
         )
         self._listeners = stack.listeners

@@ -12,7 +12,9 @@ from random import Random
 
 from sidecar.config.route import ForwardAction, HeaderOperations, RetryPolicy, RouteMatch, WeightedCluster
 from sidecar.errors import ConfigError
+from sidecar.http.headers import Headers, get_header
 from sidecar.router.even_points import EvenPoints
+from sidecar.router.filter_config import FilterLevels, RouteFilterConfigs
 from sidecar.router.header_operations import HeaderMutations, compile_header_operations
 from sidecar.router.retry import RetryRules
 from sidecar.router.rewrite import PathRewrite, compile_path_rewrite
@@ -20,6 +22,7 @@ from sidecar.upstream.load_balancer.subset import SubsetKey, subset_key
 
 # Not the same everywhere: a fleet of sidecars must not send its canary requests in step.
 _RNG = Random()
+_NO_LEVELS = FilterLevels()
 
 
 def timeout_ms(timeout_s: float) -> bytes:
@@ -28,36 +31,42 @@ def timeout_ms(timeout_s: float) -> bytes:
 
 
 class Destination:
-    """One of the clusters that a route may choose, with what the choice entails."""
+    """One of the clusters of a route, with what applies to the requests that go there. `cluster` is empty
+    if a header of the request names it."""
 
-    __slots__ = ("cluster", "headers", "host_rewrite", "subset")
+    __slots__ = ("cluster", "headers", "host_rewrite", "per_filter_config", "subset")
 
     def __init__(
         self,
         weighted: WeightedCluster,
         levels: tuple[HeaderOperations, ...],
         metadata_match: Mapping[str, str],
+        filter_levels: FilterLevels,
     ) -> None:
         self.cluster = weighted.name
+        self.per_filter_config: RouteFilterConfigs = filter_levels.with_level(
+            weighted.per_filter_config
+        ).merge()
         self.headers: HeaderMutations = compile_header_operations((weighted.headers, *levels))
         self.host_rewrite = weighted.host_rewrite.encode()
         self.subset: SubsetKey = subset_key({**metadata_match, **weighted.metadata_match})
 
 
 class Forward:
-    """What the router reads of a route, once a request."""
+    """The part of a route that the router reads for each request."""
 
     __slots__ = (
         "_bounds",
+        "_cluster_header",
         "_destinations",
         "_points",
         "_total_weight",
         "append_x_forwarded_host",
         "auto_host_rewrite",
-        "cluster_header",
         "cluster_not_found_status",
         "expected_timeout_ms",
         "host_rewrite",
+        "only_destination",
         "path_rewrite",
         "replay_limit_bytes",
         "retry",
@@ -73,13 +82,16 @@ class Forward:
         levels: tuple[HeaderOperations, ...],
         virtual_host_retry: RetryPolicy | None,
         rng: Random = _RNG,
+        filter_levels: FilterLevels = _NO_LEVELS,
     ) -> None:
-        self.cluster_header = action.cluster_header.lower().encode()
+        self._cluster_header = action.cluster_header.lower().encode()
         # A cluster named by a header has no weight and no name yet: it shares what the route says of all.
         clusters = action.clusters or (WeightedCluster(name=""),)
-        self._destinations = tuple(
-            Destination(weighted, levels, action.metadata_match) for weighted in clusters
+        destinations = tuple(
+            Destination(weighted, levels, action.metadata_match, filter_levels) for weighted in clusters
         )
+        self.only_destination = destinations[0] if len(destinations) == 1 else None
+        self._destinations = destinations
         self._bounds = tuple(accumulate(weighted.weight for weighted in clusters))
         self._total_weight = self._bounds[-1]
         if self._total_weight == 0:
@@ -99,8 +111,12 @@ class Forward:
         self.expected_timeout_ms = timeout_ms(self.retry.per_try_timeout_s or self.timeout_s)
         self.upgrades = action.upgrades
 
+    def cluster_from_header(self, headers: Headers) -> str:
+        """The name of the cluster, for a destination that has none; empty if the header is missing."""
+        return (get_header(headers, self._cluster_header) or b"").decode("latin-1")
+
     def choose(self) -> Destination:
         """Each destination has its share of [0, 1), and the next of the even points falls into one."""
-        if len(self._destinations) == 1:
-            return self._destinations[0]
+        if self.only_destination is not None:
+            return self.only_destination
         return self._destinations[bisect(self._bounds, self._points.next() * self._total_weight)]

@@ -1,4 +1,4 @@
-"""Which route a request takes: a route configuration compiled once, then asked for every request. Pure.
+"""Which route a request takes: a route configuration is compiled once, and used for every request. Pure.
 
 Source: ``envoy.config.route.v3.RouteConfiguration`` and ``RouteMatch``: the virtual host by the authority,
 then the first of its routes that matches.
@@ -20,9 +20,9 @@ from sidecar.config.route import (
     VirtualHost,
 )
 from sidecar.errors import ConfigError
-from sidecar.http.headers import Headers
 from sidecar.http.message import Request
 from sidecar.router.domain_index import DomainIndex
+from sidecar.router.filter_config import CompileFilterConfig, FilterLevels
 from sidecar.router.forward import Forward
 from sidecar.router.header_operations import HeaderMutations, compile_header_operations
 from sidecar.router.immediate_response import DirectResponse, Redirect
@@ -34,7 +34,7 @@ Action = Forward | Redirect | DirectResponse
 
 
 class CompiledRoute:
-    """A route with all that applies to it: what it asks of a request, and what becomes of one that fits."""
+    """A route with everything that applies to it: which requests it matches, and what happens to them."""
 
     __slots__ = (
         "_condition",
@@ -44,10 +44,18 @@ class CompiledRoute:
         "idle_timeout_s",
         "include_attempt_count",
         "name",
+        "per_filter_config",
         "virtual_host",
     )
 
-    def __init__(self, route: Route, virtual_host: VirtualHost, configuration: RouteConfiguration) -> None:
+    def __init__(
+        self,
+        route: Route,
+        virtual_host: VirtualHost,
+        configuration: RouteConfiguration,
+        filter_levels: FilterLevels,
+    ) -> None:
+        filter_levels = filter_levels.with_level(route.per_filter_config)
         levels = (route.headers, virtual_host.headers, configuration.headers)
         if configuration.most_specific_header_mutations_wins:
             levels = levels[::-1]
@@ -56,22 +64,24 @@ class CompiledRoute:
         self.include_attempt_count = virtual_host.include_request_attempt_count
         self.headers: HeaderMutations = compile_header_operations(levels)
         self.idle_timeout_s = route.action.idle_timeout_s if isinstance(route.action, ForwardAction) else None
-        self.action: Action = _compile_action(route, virtual_host, levels)
+        self.per_filter_config = filter_levels.merge()
+        self.action: Action = _compile_action(route, virtual_host, levels, filter_levels)
         self._path_matches = _compile_path_match(route.match)
         self._condition = _compile_condition(route.match)
-
-    def finish(self, headers: Headers) -> None:
-        for mutation in self.headers.response:
-            mutation.apply(headers)
 
     def matches(self, request: Request, path_only: bytes) -> bool:
         return self._path_matches(path_only) and (self._condition is None or self._condition(request))
 
 
-def _compile_action(route: Route, virtual_host: VirtualHost, levels: tuple[HeaderOperations, ...]) -> Action:
+def _compile_action(
+    route: Route,
+    virtual_host: VirtualHost,
+    levels: tuple[HeaderOperations, ...],
+    filter_levels: FilterLevels,
+) -> Action:
     action = route.action
     if isinstance(action, ForwardAction):
-        return Forward(action, route.match, levels, virtual_host.retry_policy)
+        return Forward(action, route.match, levels, virtual_host.retry_policy, filter_levels=filter_levels)
     if isinstance(action, RedirectAction):
         return Redirect(action, route.match)
     assert isinstance(action, DirectResponseAction)
@@ -79,7 +89,7 @@ def _compile_action(route: Route, virtual_host: VirtualHost, levels: tuple[Heade
 
 
 def _compile_condition(match: RouteMatch) -> RequestPredicate | None:
-    """What is asked for beside the path; None, as is usual, where nothing is."""
+    """The conditions on the rest of the request; None if there is no condition except the path."""
     conditions = [compile_header_match(header) for header in match.headers]
     query = compile_query_matches(match.query_parameters)
     if query is not None:
@@ -90,7 +100,7 @@ def _compile_condition(match: RouteMatch) -> RequestPredicate | None:
 
 
 def _compile_path_match(match: RouteMatch) -> BytesPredicate:
-    """A predicate on the path without its query string. Regexes are case-sensitive whatever is said."""
+    """A predicate on the path without its query string. Regular expressions ignore `case_sensitive`."""
     if match.path_kind is PathMatchKind.CONNECT:
         return lambda path: True
     if match.path_kind is PathMatchKind.REGEX:
@@ -111,16 +121,23 @@ def _plain_path_match(kind: PathMatchKind, wanted: bytes) -> Callable[[bytes], b
 
 
 class _VirtualHostRoutes:
-    """The routes of a virtual host: CONNECT has its own, as it has no path for the others to match."""
+    """The routes of a virtual host. CONNECT requests have no path, and therefore their own routes."""
 
     __slots__ = ("connect", "ordinary")
 
-    def __init__(self, virtual_host: VirtualHost, configuration: RouteConfiguration, path: str) -> None:
+    def __init__(
+        self,
+        virtual_host: VirtualHost,
+        configuration: RouteConfiguration,
+        filter_levels: FilterLevels,
+        path: str,
+    ) -> None:
         self.ordinary: list[CompiledRoute] = []
         self.connect: list[CompiledRoute] = []
+        filter_levels = filter_levels.with_level(virtual_host.per_filter_config)
         for index, route in enumerate(virtual_host.routes):
             try:
-                compiled = CompiledRoute(route, virtual_host, configuration)
+                compiled = CompiledRoute(route, virtual_host, configuration, filter_levels)
             except ConfigError as error:
                 raise ConfigError(f"{path}.routes[{index}].{error.path}", error.reason) from error
             is_connect = route.match.path_kind is PathMatchKind.CONNECT
@@ -128,17 +145,23 @@ class _VirtualHostRoutes:
 
 
 class RouteTable:
-    """A compiled route configuration. Raises `ConfigError` at construction, naming the field."""
+    """A compiled route configuration. `compile_filter_config` compiles the entries of its
+    `per_filter_config`. Raises `ConfigError` at construction, naming the field."""
 
     __slots__ = ("_virtual_hosts", "name")
 
-    def __init__(self, configuration: RouteConfiguration) -> None:
+    def __init__(
+        self, configuration: RouteConfiguration, compile_filter_config: CompileFilterConfig | None = None
+    ) -> None:
         self.name = configuration.name
+        filter_levels = FilterLevels(compile_filter_config)
         self._virtual_hosts = DomainIndex(
             (
                 (domain, routes)
                 for index, virtual_host in enumerate(configuration.virtual_hosts)
-                for routes in [_VirtualHostRoutes(virtual_host, configuration, f"virtual_hosts[{index}]")]
+                for routes in [
+                    _VirtualHostRoutes(virtual_host, configuration, filter_levels, f"virtual_hosts[{index}]")
+                ]
                 for domain in virtual_host.domains
             ),
             ignore_port=configuration.ignore_port_in_host_matching,
@@ -161,8 +184,8 @@ class RouteTable:
 
 
 class RouteTableRef:
-    """The table in force, swapped in one assignment: a request reads it once, and keeps what it read.
-    `current` is None until the table has arrived (RDS)."""
+    """The table in force, replaced by one assignment; a request reads it each time that its route is
+    resolved. `current` is None until the table has arrived (RDS)."""
 
     __slots__ = ("current",)
 

@@ -5,23 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from sidecar.config.route import RouteConfiguration
+from sidecar.router.filter_config import CompileFilterConfig
 from sidecar.router.match import RouteTable, RouteTableRef
 
 
 class RouteTables:
-    """Connection managers hold a `RouteTableRef`, which may be given out before its table has arrived."""
+    """Connection managers hold a `RouteTableRef`, which may be given out before its table has arrived.
+    `compile_filter_config` compiles what routes say of filters."""
 
-    def __init__(self) -> None:
+    def __init__(self, compile_filter_config: CompileFilterConfig | None = None) -> None:
+        self._compile_filter_config = compile_filter_config
         self._configs: Mapping[str, RouteConfiguration] = {}
         self._refs: dict[str, RouteTableRef] = {}
 
     def ref(self, name: str) -> RouteTableRef:
         return self._refs.setdefault(name, RouteTableRef())
 
+    def inline(self, config: RouteConfiguration) -> RouteTableRef:
+        """For a route configuration that is a part of its connection manager. Raises `ConfigError`."""
+        return RouteTableRef(RouteTable(config, self._compile_filter_config))
+
     def compile(self, configs: Mapping[str, RouteConfiguration]) -> Mapping[str, RouteTable]:
         """The tables of those configurations that are new or have changed. Raises `ConfigError`."""
         return {
-            name: RouteTable(config)
+            name: RouteTable(config, self._compile_filter_config)
             for name, config in configs.items()
             if self._configs.get(name) is not config
         }

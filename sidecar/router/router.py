@@ -1,54 +1,60 @@
-"""The terminal filter: answers a request by what its route says. ``envoy.filters.http.router``."""
+"""The last filter of each chain: answers a request as its route says. ``envoy.filters.http.router``."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
 
-from sidecar.errors import NoClusterError, RequestError, RoutingError, UpstreamError
-from sidecar.http.headers import get_header
+from sidecar.errors import NoClusterError, NoRouteError, RequestError, RoutingError, UpstreamError
 from sidecar.http.local_reply import local_reply
 from sidecar.http.message import Request, Response
 from sidecar.router.exchange import Exchange, RouterEnvironment
 from sidecar.router.forward import Destination, Forward
 from sidecar.router.immediate_response import DirectResponse, Redirect
-from sidecar.router.match import CompiledRoute
+from sidecar.router.resolution import ResolvedRoute
 from sidecar.router.rewrite import rewrite_authority, rewrite_path
 from sidecar.router.tunnel import Tunnel
 from sidecar.upstream.cluster import Cluster
-from sidecar.upstream.cluster_manager import ClusterManager
 
 
 class Router:
-    """A `Service`. Expects `Request.route` to be set, as the chain does before its filters."""
+    """A `Service`: answers each request as its `ResolvedRoute` says, failures included. Envoy: the reply to a
+    failure passes the response half of the filters, and gets the route's response headers."""
 
-    def __init__(self, clusters: ClusterManager, env: RouterEnvironment) -> None:
-        self._clusters = clusters
+    def __init__(self, env: RouterEnvironment) -> None:
         self._env = env
         self._tunnels: set[asyncio.Task[None]] = set()
 
     def __call__(self, request: Request) -> Awaitable[Response]:
-        route = request.route
-        assert isinstance(route, CompiledRoute)
-        action = route.action
+        resolved = request.route
+        if resolved is None:
+            return self._refuse(request)
+        assert isinstance(resolved, ResolvedRoute)
+        action = resolved.route.action
         if isinstance(action, Forward):
-            return self._forward(request, route, action)
-        return self._respond(request, route, action)
+            return self._forward(request, resolved, action)
+        return self._respond(request, resolved, action)
+
+    async def _refuse(self, request: Request) -> Response:
+        error = NoRouteError("no route matches")
+        request.info.fail(error)
+        return local_reply(error)
 
     async def _respond(
-        self, request: Request, route: CompiledRoute, action: Redirect | DirectResponse
+        self, request: Request, resolved: ResolvedRoute, action: Redirect | DirectResponse
     ) -> Response:
         response = action.respond(request)
-        route.finish(response.headers)
+        resolved.finish(response.headers)
         request.info.direct_response = True
         return response
 
-    async def _forward(self, request: Request, route: CompiledRoute, forward: Forward) -> Response:
-        """A failure is answered here, and not above, since the route's response headers apply to it too."""
-        destination = forward.choose()
-        cluster: Cluster | None = None
+    async def _forward(self, request: Request, resolved: ResolvedRoute, forward: Forward) -> Response:
+        cluster, destination = resolved.cluster, resolved.destination
+        assert destination is not None
         try:
-            cluster = self._find_cluster(request, forward, destination)
+            if cluster is None:
+                name = destination.cluster or forward.cluster_from_header(request.headers)
+                raise NoClusterError(f"there is no cluster {name!r:.300}")  # a header may have named it
             _rewrite(request, forward, destination)
             if forward.terminate_connect and request.method == b"CONNECT":
                 response = await self._open_tunnel(request, cluster)
@@ -59,7 +65,7 @@ class Router:
                     cluster,
                     destination.subset,
                     self._env,
-                    include_attempt_count=route.include_attempt_count,
+                    include_attempt_count=resolved.route.include_attempt_count,
                 )
                 response = await exchange.run()
         except NoClusterError as error:
@@ -69,18 +75,12 @@ class Router:
             if cluster is not None:  # Envoy: a reply in place of the cluster's counts as its response
                 cluster.stats.upstream_rq_completed += 1
                 cluster.stats.upstream_rq_5xx += 1
-        for mutation in destination.headers.response:
+        for (
+            mutation
+        ) in destination.headers.response:  # `ResolvedRoute.finish`, without a call for each request
             mutation.apply(response.headers)
+        request.upstream_response = response
         return response
-
-    def _find_cluster(self, request: Request, forward: Forward, destination: Destination) -> Cluster:
-        name = destination.cluster
-        if forward.cluster_header:
-            name = (get_header(request.headers, forward.cluster_header) or b"").decode("latin-1")
-        cluster = self._clusters.get(name)
-        request.info.cluster = name  # known by now: metrics must not grow with what a header says
-        request.info.service = cluster.config.service
-        return cluster
 
     async def _open_tunnel(self, request: Request, cluster: Cluster) -> Response:
         request.info.attempts = 1
@@ -105,7 +105,7 @@ class Router:
 
 
 def _rewrite(request: Request, forward: Forward, destination: Destination) -> None:
-    """Once a request, in Envoy's order: headers, then authority, then path."""
+    """Done once for each request, in Envoy's order: headers, then authority, then path."""
     for mutation in destination.headers.request:
         mutation.apply(request.headers)
     if destination.host_rewrite:

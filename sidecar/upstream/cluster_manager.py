@@ -59,6 +59,8 @@ class ClusterManager:
         )
         self._snapshot = EMPTY_SNAPSHOT
         self._clusters: dict[str, Cluster] = {}
+        self.find: Callable[[str], Cluster | None] = self._clusters.get
+        """`get`, without the error; for each request."""
         self._draining: list[Cluster] = []
         self._discoveries: dict[str, DnsDiscovery] = {}
         self._warming: dict[str, DnsDiscovery] = {}
@@ -68,7 +70,7 @@ class ClusterManager:
         """Raises `NoClusterError`."""
         cluster = self._clusters.get(name)
         if cluster is None:
-            raise NoClusterError(f"there is no cluster {name!r:.300}")  # a request's header may have named it
+            raise NoClusterError(f"there is no cluster {name!r:.300}")
         return cluster
 
     def __iter__(self) -> Iterator[Cluster]:

@@ -17,9 +17,8 @@ import pytest
 
 from sidecar.config.cluster import CircuitBreakers, ClusterConfig, OutlierDetection
 from sidecar.config.endpoint import SocketAddress
-from sidecar.config.listener import HttpConnectionManager, HttpFilter
+from sidecar.config.listener import HttpConnectionManager
 from sidecar.config.route import ForwardAction, RetryPolicy, WeightedCluster
-from sidecar.filters.chain import ROUTER, build
 from sidecar.http.connection_manager import ConnectionManager
 from sidecar.http.h1.client import Http1ClientConnection
 from sidecar.http.h1.server import Http1ServerConnection
@@ -32,6 +31,7 @@ from sidecar.timers import Timers
 from sidecar.upstream.cluster import ClusterConfig as RunningCluster
 from sidecar.upstream.cluster_manager import ClusterManager
 from tests.support.clusters import NoTls, at_port, snapshot, static_cluster
+from tests.support.filter_chains import ROUTER, filter_chain
 from tests.support.http1_proxy import eventually, upstream
 from tests.support.routes import configuration, prefix, route, virtual_host
 
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.asyncio(loop_factories=["uvloop"])
 
 MANAGER = HttpConnectionManager(
     stat_prefix="test",
-    http_filters=(HttpFilter(name=ROUTER),),
+    http_filters=(ROUTER,),
     upgrades=frozenset({"websocket"}),
     stream_idle_timeout_s=1.0,
     request_headers_timeout_s=1.0,
@@ -121,7 +121,7 @@ class Mesh:
             loop=loop,
             rng=rng,
         )
-        self.router = Router(self.clusters, RouterEnvironment(timers=self.timers, rng=rng))
+        self.router = Router(RouterEnvironment(timers=self.timers, rng=rng))
         self.routes = RouteTableRef()
         self.manager = self.new_manager()
         self.replaced: list[ConnectionManager] = []
@@ -129,7 +129,7 @@ class Mesh:
         self.change()
 
     def new_manager(self) -> ConnectionManager:
-        stack = build(MANAGER, routes=self.routes, router=self.router)
+        stack = filter_chain(MANAGER, routes=self.routes, router=self.router, find_cluster=self.clusters.find)
         return ConnectionManager(
             MANAGER, stack, HttpConnectionManagerStats(), codec=Http1ServerConnection, timers=self.timers
         )

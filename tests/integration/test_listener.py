@@ -202,6 +202,7 @@ async def test_an_update_keeps_the_socket_and_the_connections_of_unchanged_chain
         assert harness.handlers["stays"] is before
         assert not before.drained
         assert harness.handlers["goes"].drained
+        assert harness.handlers["goes"].closed, "it has no connection left"
         writer.write(b"2")
         assert await reader.readexactly(7) == b"stays:2"
         writer.close()
@@ -221,7 +222,9 @@ async def test_new_connections_get_the_new_chain_while_old_ones_go_on_with_their
         assert await new_reader.readexactly(5) == b"new:1"
         old_writer.write(b"2")
         assert await old_reader.readexactly(5) == b"old:2"
+        assert not harness.handlers["old"].closed
         assert await asyncio.wait_for(old_reader.read(), 5) == b"", "cut when the drain time is over"
+        assert harness.handlers["old"].closed
         assert {status.state for status in harness.manager.statuses()} == {ListenerState.ACTIVE}
         for writer in (old_writer, new_writer):
             writer.close()

@@ -19,7 +19,7 @@ from sidecar.config.cluster import (
     LbPolicy,
     OutlierDetection,
 )
-from sidecar.config.listener import HttpConnectionManager, HttpFilter
+from sidecar.config.listener import HttpConnectionManager
 from sidecar.config.route import (
     ForwardAction,
     PathMatchKind,
@@ -30,7 +30,6 @@ from sidecar.config.route import (
     WeightedCluster,
 )
 from sidecar.errors import UpstreamResetError
-from sidecar.filters.chain import ROUTER, build
 from sidecar.http.body import Body, BodyStream
 from sidecar.http.message import Request, Response
 from sidecar.router.exchange import RouterEnvironment
@@ -40,6 +39,7 @@ from sidecar.timers import Timers
 from sidecar.upstream.cluster_manager import ClusterManager
 from tests.support.bodies import read_all
 from tests.support.clusters import at_port, cluster_manager, snapshot, static_cluster
+from tests.support.filter_chains import ROUTER, filter_chain
 from tests.support.flaky_upstream import Exchange, FlakyUpstream, flaky_upstream
 from tests.support.listening import eventually
 from tests.support.requests import make_request
@@ -47,7 +47,7 @@ from tests.support.routes import configuration, prefix, route, to, virtual_host
 
 MANAGER = HttpConnectionManager(
     stat_prefix="test",
-    http_filters=(HttpFilter(name=ROUTER),),
+    http_filters=(ROUTER,),
     upgrades=frozenset({"websocket", "connect"}),
 )
 
@@ -60,9 +60,11 @@ class Proxy:
     def __init__(self, clusters: ClusterManager, timers: Timers) -> None:
         self.clusters = clusters
         self.timers = timers
-        self.router = Router(clusters, RouterEnvironment(timers=timers, rng=Random(1)))
+        self.router = Router(RouterEnvironment(timers=timers, rng=Random(1)))
         self.routes = RouteTableRef()
-        self.service = build(MANAGER, routes=self.routes, router=self.router)
+        self.service = filter_chain(
+            MANAGER, routes=self.routes, router=self.router, find_cluster=clusters.find
+        )
 
     def use(self, *routes: Route | ForwardAction, **options: Any) -> None:
         made = [entry if isinstance(entry, Route) else route(prefix(), entry) for entry in routes]

@@ -114,6 +114,7 @@ class Server:
         self.time = VirtualTime()
         self.stats = HttpConnectionManagerStats()
         self.ended: list[tuple[Request, Response | None]] = []
+        self.closed = 0  # how often the manager said that its last connection is gone
         self.manager = ConnectionManager(
             HttpConnectionManager(stat_prefix="test", **config),
             service,
@@ -122,6 +123,7 @@ class Server:
             timers=Timers(self.time),
             clock=self.time.time,
             on_complete=(lambda request, response: self.ended.append((request, response)),),
+            on_closed=self._note_closed,
         )
         self.protocol = self.manager.protocol(connection)
         self.transport = FakeTransport(self.protocol)
@@ -131,6 +133,9 @@ class Server:
         self.protocol.data_received(data)
         await settle()
         return self.transport.take()
+
+    def _note_closed(self) -> None:
+        self.closed += 1
 
     @property
     def info(self) -> StreamInfo:

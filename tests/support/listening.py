@@ -32,6 +32,7 @@ class EchoHandler:
         self.connections: list[DownstreamConnection] = []
         self.open: set[_Echo] = set()
         self.drained = False
+        self.closed = False
 
     @property
     def active_connections(self) -> int:
@@ -45,6 +46,7 @@ class EchoHandler:
         self.drained = True
 
     def close(self) -> None:
+        self.closed = True
         for echo in tuple(self.open):
             echo.transport.close()
 

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from sidecar.config.endpoint import SocketAddress
-from sidecar.config.listener import HttpConnectionManager
+from sidecar.config.listener import HttpConnectionManager, HttpFilter
 from sidecar.errors import (
     DownstreamProtocolError,
     DownstreamTimeoutError,
@@ -24,7 +26,7 @@ from sidecar.http.headers import Headers
 from sidecar.http.message import Request, Response
 from sidecar.observability.stats import HttpConnectionManagerStats
 from sidecar.timers import Timers
-from tests.support.http1 import Server, response
+from tests.support.http1 import Server, response, settle
 from tests.support.requests import make_request
 from tests.support.virtual_time import VirtualTime
 
@@ -219,3 +221,81 @@ async def test_connections_are_counted() -> None:
     server.manager.close()
     await server.manager.wait_closed()
     assert (server.stats.downstream_cx_destroy, server.stats.downstream_cx_active) == (1, 0)
+
+
+FILTERED = (HttpFilter(name="filter"), HttpFilter(name="router"))
+
+
+async def test_names_that_a_filter_leaves_in_a_response_are_known_in_any_case() -> None:
+    """Otherwise a filter could frame the message anew."""
+
+    async def service(request: Request) -> Response:
+        return Response(200, [(b"Content-Length", b"7"), (b"X-A", b"B")], Body(b"hello"))
+
+    answer = await Server(service, http_filters=FILTERED).exchange(GET)
+    assert b"\r\nx-a: B\r\n" in answer
+    assert b": 7\r\n" not in answer
+    assert answer.endswith(b"\r\n\r\nhello")
+
+
+@pytest.mark.parametrize("field", [(b"x-a", b"1\r\nx-b: 2"), (b"x-a: 1\nx-b", b"2"), (b"x-a", b"\0")])
+async def test_a_filter_cannot_end_a_line_of_a_response(field: tuple[bytes, bytes]) -> None:
+    body = BodyStream()
+
+    async def service(request: Request) -> Response:
+        request.upstream_response = Response(200, [field], body)
+        return request.upstream_response
+
+    answer = await Server(service, http_filters=FILTERED).exchange(GET)
+    assert answer.startswith(b"HTTP/1.1 500 ")
+    assert b"\nx-b" not in answer
+    await asyncio.wait_for(body.left(), 1)
+
+
+async def test_the_response_of_the_router_is_let_go_if_a_filter_fails_after_it() -> None:
+    body = BodyStream()
+
+    async def service(request: Request) -> Response:
+        request.upstream_response = Response(200, [], body)
+        raise RuntimeError
+
+    assert (await Server(service).exchange(GET)).startswith(b"HTTP/1.1 500 ")
+    await asyncio.wait_for(body.left(), 1)
+
+
+async def test_the_response_of_the_router_is_let_go_if_the_client_leaves_a_filter_that_waits() -> None:
+    body = BodyStream()
+
+    async def service(request: Request) -> Response:
+        request.upstream_response = Response(200, [], body)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    server = Server(service)
+    assert await server.exchange(GET) == b""
+    server.transport.receive_eof()
+    await asyncio.wait_for(body.left(), 1)
+
+
+async def test_a_health_check_does_not_count_as_a_completed_request() -> None:
+    async def service(request: Request) -> Response:
+        request.info.health_check = True
+        return response()
+
+    server = Server(service)
+    await server.exchange(GET)
+    stats = server.manager.stats
+    assert (stats.downstream_rq_total, stats.downstream_rq_completed, stats.downstream_rq_2xx) == (1, 0, 0)
+    assert server.info.status == 200
+
+
+async def test_filters_are_closed_after_the_last_connection() -> None:
+    server = Server(answer_constant)
+    await server.exchange(GET)
+    server.manager.drain()
+    assert server.closed == 0
+    server.manager.close()
+    assert server.closed == 0
+    await settle()
+    server.manager.close()
+    assert server.closed == 1
