@@ -82,9 +82,20 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LocalityWeight:
+    """``LocalityLbEndpoints.load_balancing_weight``: relative to other localities of the same priority."""
+
+    locality: Locality
+    priority: int = 0
+    weight: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class LoadAssignment:
-    """All endpoints of one cluster (or of its ``eds_cluster_config.service_name``)."""
+    """All endpoints of one cluster (or of its ``eds_cluster_config.service_name``). ``locality_weights`` has
+    an entry for each locality of a priority that has a weight."""
 
     cluster_name: str
     endpoints: tuple[Endpoint, ...] = ()
+    locality_weights: tuple[LocalityWeight, ...] = ()
     overprovisioning_factor: int = 140  # percent

@@ -141,6 +141,44 @@ class RegexRewrite:
     substitution: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeaderHash:
+    """All values of the header, sorted, each after ``regex_rewrite``. ``name`` is lower-case."""
+
+    name: str
+    regex_rewrite: RegexRewrite | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CookieHash:
+    """The value of a cookie. If a request has none and ``ttl_s`` is set, the response sets the cookie to a
+    generated value; ``ttl_s`` 0 is a session cookie. ``attributes`` are names and values."""
+
+    name: str
+    ttl_s: int | None = None
+    path: str = ""
+    attributes: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryParameterHash:
+    name: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SourceIpHash:
+    """The client's IP address."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HashPolicy:
+    """``RouteAction.HashPolicy``. Policies apply in order, and each adds to the hash. ``terminal``: if there
+    is a hash, the policies after it are skipped."""
+
+    source: HeaderHash | CookieHash | QueryParameterHash | SourceIpHash
+    terminal: bool = False
+
+
 # Envoy's, where ``per_connection_buffer_limit_bytes`` of the listener is not set.
 DEFAULT_REPLAY_LIMIT_BYTES = 1024 * 1024
 
@@ -165,6 +203,7 @@ class ForwardAction:
     terminate_connect: bool = False  # upgrade CONNECT with a connect_config: its payload goes out as raw TCP
     metadata_match: Mapping[str, str] = field(default_factory=dict)
     replay_limit_bytes: int = DEFAULT_REPLAY_LIMIT_BYTES
+    hash_policies: tuple[HashPolicy, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

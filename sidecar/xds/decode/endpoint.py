@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from sidecar.config.endpoint import Endpoint, HealthStatus, LoadAssignment, Locality, WorkloadMetadata
+from sidecar.config.endpoint import (
+    Endpoint,
+    HealthStatus,
+    LoadAssignment,
+    Locality,
+    LocalityWeight,
+    WorkloadMetadata,
+)
 from sidecar.xds.decode.support import NO_HEALTH_CHECKS, NO_READER, SupportTable, support
 from sidecar.xds.decode.values import decode_address, decode_ip_address, metadata_strings
 from sidecar.xds.decode.view import View
@@ -24,7 +31,7 @@ TABLE: Final[SupportTable] = {
     "envoy.config.endpoint.v3.ClusterLoadAssignment.Policy": support("overprovisioning_factor"),
     "envoy.config.endpoint.v3.LocalityLbEndpoints": support(
         "locality lb_endpoints priority",
-        load_balancing_weight="balancing between localities by weight is refused in the cluster",
+        kept="load_balancing_weight",
         metadata=NO_READER,
         proximity="Envoy does not read it",
     ),
@@ -45,6 +52,7 @@ def decode_load_assignment(view: View, *, names_allowed: bool = False) -> LoadAs
     return LoadAssignment(
         cluster_name=view.message.cluster_name,
         endpoints=endpoints,
+        locality_weights=_locality_weights(view),
         overprovisioning_factor=view.get("policy").wrapped("overprovisioning_factor", 140),
     )
 
@@ -60,9 +68,25 @@ def _check_weights(view: View, endpoints: tuple[Endpoint, ...]) -> None:
             raise view.error(reason, "endpoints")
 
 
-def _locality_endpoints(group: View, *, names_allowed: bool) -> list[Endpoint]:
+def _locality_weights(view: View) -> tuple[LocalityWeight, ...]:
+    """If a locality has several groups of endpoints in a priority, the last weight holds, as in Envoy."""
+    weights: dict[tuple[int, Locality], int] = {}
+    for group in view.each("endpoints"):
+        if group.has("load_balancing_weight"):
+            weights[group.message.priority, _locality(group)] = group.wrapped("load_balancing_weight", 0)
+    return tuple(
+        LocalityWeight(locality=locality, priority=priority, weight=weight)
+        for (priority, locality), weight in weights.items()
+    )
+
+
+def _locality(group: View) -> Locality:
     where = group.message.locality
-    locality = Locality(region=where.region, zone=where.zone, sub_zone=where.sub_zone)
+    return Locality(region=where.region, zone=where.zone, sub_zone=where.sub_zone)
+
+
+def _locality_endpoints(group: View, *, names_allowed: bool) -> list[Endpoint]:
+    locality = _locality(group)
     return [
         _endpoint(endpoint, locality, group.message.priority, names_allowed=names_allowed)
         for endpoint in group.each("lb_endpoints")

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Final
 
 from sidecar.config.route import DEFAULT_REPLAY_LIMIT_BYTES, ForwardAction, WeightedCluster
+from sidecar.xds.decode.hash_policy import decode_hash_policies
 from sidecar.xds.decode.http_filters.registry import decode_per_filter_config
 from sidecar.xds.decode.matchers import decode_regex_rewrite
 from sidecar.xds.decode.retry_policy import decode_retry_policy
-from sidecar.xds.decode.support import NO_HASHING, SupportTable, support
+from sidecar.xds.decode.support import SupportTable, support
 from sidecar.xds.decode.values import HEADER_OPERATIONS, decode_header_operations, metadata_strings
 from sidecar.xds.decode.view import View
 from sidecar.xds.decode.weights import check_weights
@@ -24,7 +25,7 @@ TABLE: Final[SupportTable] = {
         "cluster cluster_header weighted_clusters cluster_not_found_response_code metadata_match "
         "prefix_rewrite regex_rewrite host_rewrite_literal auto_host_rewrite append_x_forwarded_host "
         "timeout idle_timeout retry_policy upgrade_configs max_stream_duration",
-        hash_policy=NO_HASHING,
+        kept="hash_policy",
         max_grpc_timeout=_GRPC_DEADLINE,
         grpc_timeout_offset=_GRPC_DEADLINE,
     ),
@@ -75,6 +76,7 @@ def decode_forward_action(view: View, replay_limit_bytes: int) -> ForwardAction:
         terminate_connect=terminate_connect,
         metadata_match=metadata_strings(message.metadata_match, _LB),
         replay_limit_bytes=replay_limit_bytes,
+        hash_policies=decode_hash_policies(view),
     )
 
 

@@ -11,26 +11,40 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Support:
-    """``fields`` are read by the decoder. ``checked`` are messages that the decoder does not read, since none
-    of their options has an effect; an option that is not supported is refused. ``without_effect`` maps a
-    field whose contents are not checked to the reason why it is accepted: requests get the same answers with
-    it and without it."""
+    """``fields`` are read by the decoder. The other fields are accepted too, but requests get the same
+    answers with them and without them:
+
+    - ``kept`` are read and kept in the configuration, but no supported balancer uses them.
+    - ``checked`` are messages that the decoder does not read, since none of their options has an effect; an
+      option that is not supported is refused.
+    - ``without_effect`` maps a field whose contents are not checked to the reason why it is accepted.
+    """
 
     fields: frozenset[str]
+    kept: frozenset[str] = frozenset()
     checked: frozenset[str] = frozenset()
     without_effect: Mapping[str, str] = field(default_factory=dict)
+
+    def accepts(self, name: str) -> bool:
+        return any(
+            name in accepted for accepted in (self.fields, self.kept, self.checked, self.without_effect)
+        )
 
 
 SupportTable: TypeAlias = Mapping[str, Support]
 """By the full name of the message."""
 
 
-def support(fields: str = "", checked: str = "", **without_effect: str) -> Support:
-    """``fields`` and ``checked`` are separated by spaces. Each other keyword is a field without effect, with
-    the reason."""
-    return Support(frozenset(fields.split()), frozenset(checked.split()), without_effect)
+def support(fields: str = "", *, kept: str = "", checked: str = "", **without_effect: str) -> Support:
+    """Fields are separated by spaces. Each other keyword is a field without effect, with the reason."""
+    return Support(
+        fields=frozenset(fields.split()),
+        kept=frozenset(kept.split()),
+        checked=frozenset(checked.split()),
+        without_effect=without_effect,
+    )
 
 
 # Reasons that several decoders give.

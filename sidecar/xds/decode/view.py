@@ -150,11 +150,9 @@ def check(message: Message, table: SupportTable, path: str = "", depth: int = 0)
     if len(unknown):
         raise ConfigError(path, f"{name} has an unknown field, number {unknown[0].field_number}")
     for field, value in message.ListFields():
-        if field.name in support.without_effect:
-            continue
-        if field.name not in support.fields and field.name not in support.checked:
+        if not support.accepts(field.name):
             raise ConfigError(join(path, field.name), "is not supported")
-        if field.message_type is not None:
+        if field.message_type is not None and field.name not in support.without_effect:
             _check_inside(field, value, table, join(path, field.name), depth + 1)
 
 

@@ -23,7 +23,6 @@ from sidecar.config.cluster import (
     SubsetFallback,
     SubsetSelector,
 )
-from sidecar.config.endpoint import LoadAssignment, Locality, WorkloadMetadata
 from sidecar.config.listener import (
     AccessLog,
     FilterChainMatch,
@@ -516,33 +515,6 @@ def test_subsets_and_names() -> None:
     found = cluster(by_name)
     assert found.load_assignment is not None
     assert found.load_assignment.endpoints[0].address.host == "a.example"
-
-
-def test_endpoints() -> None:
-    document = load_assignment("c", 80)
-    group = document["endpoints"][0]
-    group |= {"locality": {"region": "r", "zone": "z"}, "priority": 1}
-    group["lb_endpoints"][0] |= {
-        "load_balancing_weight": 3,
-        "health_status": "DRAINING",
-        "metadata": {
-            "filter_metadata": {
-                "envoy.transport_socket_match": {"tlsMode": "istio"},
-                "envoy.lb": {"version": "v1"},
-                "istio": {"workload": "w;ns;app;v1"},
-            }
-        },
-    }
-    found = decode_resource(type_urls.ENDPOINT, packed(type_urls.ENDPOINT, document).value)
-    assert isinstance(found, LoadAssignment)
-    (endpoint,) = found.endpoints
-    assert (endpoint.weight, endpoint.priority, endpoint.health.name) == (3, 1, "DRAINING")
-    assert endpoint.locality == Locality(region="r", zone="z")
-    assert endpoint.tls_match == {"tlsMode": "istio"}
-    assert endpoint.subset_labels == {"version": "v1"}
-    assert endpoint.workload == WorkloadMetadata(
-        name="w", namespace="ns", canonical_name="app", canonical_revision="v1"
-    )
 
 
 # What is refused, though Envoy has it.

@@ -58,7 +58,7 @@ def test_every_name_in_the_table_exists(name: str) -> None:
     fields = {field.name for field in descriptor.fields}
     support = SUPPORTED[name]
 
-    listed = [*support.fields, *support.checked, *support.without_effect]
+    listed = [*support.fields, *support.kept, *support.checked, *support.without_effect]
     assert fields.issuperset(listed)
     assert len(listed) == len(set(listed)), "in one category"
     assert all(support.without_effect.values()), "a reason is given"
@@ -68,7 +68,9 @@ def test_every_name_in_the_table_exists(name: str) -> None:
 def test_every_message_in_a_supported_field_is_in_the_table(name: str) -> None:
     for field in POOL.FindMessageTypeByName(name).fields:
         inner = field.message_type
-        if field.name not in SUPPORTED[name].fields | SUPPORTED[name].checked or inner is None:
+        if not SUPPORTED[name].accepts(field.name) or field.name in SUPPORTED[name].without_effect:
+            continue
+        if inner is None:
             continue
         if inner.GetOptions().map_entry:
             inner = inner.fields_by_name["value"].message_type
@@ -144,6 +146,15 @@ FOR_FILTERS = {
     ("HealthCheckConfig", "cluster_min_healthy_percentages"),
     ("HealthCheckConfig", "pass_through"),
 }
+# Decoded for balancers that are not supported yet.
+FOR_BALANCERS = {
+    ("ForwardAction", "hash_policies"),
+    ("HashPolicy", "source"),
+    ("HashPolicy", "terminal"),
+    ("CookieHash", "ttl_s"),
+    ("CookieHash", "attributes"),
+    ("LoadAssignment", "locality_weights"),
+}
 # Names that errors and dumps show.
 NAMES = {("Ads", "cluster_name"), ("LoadAssignment", "cluster_name"), ("Bootstrap", "node_cluster")}
 
@@ -171,7 +182,7 @@ def test_every_field_that_is_decoded_is_read_by_the_proxy(module: ModuleType) ->
         for field in fields(kind)
         if field.name not in read
     }
-    assert unread - NAMES - FOR_FILTERS == set()
+    assert unread - NAMES - FOR_FILTERS - FOR_BALANCERS == set()
 
 
 @pytest.mark.parametrize(
