@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from controlplane.model.store import Store
 from controlplane.networking import build_clusters, build_endpoints, build_listeners, build_routes
+from controlplane.networking.build_cache import BuildCache
 from tests.bench.figures import figure, timed
 from tests.support.documents import (
     Document,
@@ -46,13 +47,13 @@ def snapshots() -> None:
 def builders() -> None:
     snapshot, proxy = large_snapshot(), sidecar_proxy()
     with timed("clusters, listeners and routes of a sidecar", time.process_time):
-        build_clusters(snapshot, proxy)
-        build_listeners(snapshot, proxy)
-        build_routes(snapshot, proxy, ["9080", "http_proxy"])
+        build_clusters(BuildCache(), snapshot, proxy)
+        build_listeners(BuildCache(), snapshot, proxy)
+        build_routes(BuildCache(), snapshot, proxy, ["9080", "http_proxy"])
 
     def endpoints_ms(number: int) -> float:
         start_s = time.process_time()
-        build_endpoints(snapshot, proxy, [cluster_name(number)])
+        build_endpoints(BuildCache(), snapshot, proxy, [cluster_name(number)])
         return (time.process_time() - start_s) * 1000
 
     figure(
