@@ -33,12 +33,13 @@ from controlplane.kinds.registry import KINDS
 from controlplane.model.proxy import ProxyProgress
 from controlplane.model.snapshot import MeshSnapshot, ResourceKey
 from controlplane.model.store import Store
-from controlplane.networking import forget_unused
+from controlplane.networking import BuildCache
 from controlplane.platform import Platform, folder_platform
 from controlplane.settings import Settings
 from controlplane.status.affected_proxies import AffectedProxies, Refusal
 from controlplane.status.writer import StatusInputs, StatusTiming
 from controlplane.xds.debounce import Debouncer
+from controlplane.xds.generator import MeshGenerator
 from controlplane.xds.server import SERVER_OPTIONS, XdsServer
 
 _LOG = logging.getLogger(__name__)
@@ -95,6 +96,7 @@ class ControlPlane:
         self._registry: Final = _registry()
 
         self._store: Final = Store(KINDS, settings.mesh)
+        self._cache: Final = BuildCache()
         self._debouncer: Final = Debouncer(self._publish)
 
     async def start(self) -> None:
@@ -107,6 +109,7 @@ class ControlPlane:
             self._platform.authority, authenticator, AuthorityMetrics(self._registry)
         )
         self._xds = XdsServer(
+            MeshGenerator(self._cache),
             registry=self._registry,
             authenticate=authenticator.authenticate if self._settings.xds_auth else None,
             knows_all=self._platform.knows_all_workloads,
@@ -157,6 +160,7 @@ class ControlPlane:
             status_changes=store.status_changes,
             in_force=store.in_force,
             progress=self._progress,
+            cache=self._cache,
         )
         return cluster_platform(settings, store, on_change, inputs, self._status_timing, self._registry)
 
@@ -168,7 +172,7 @@ class ControlPlane:
         self._platform.on_build(snapshot, change)
         if snapshot is not self._snapshot:
             self._snapshot = snapshot
-            forget_unused(change.whole_types)
+            self._cache.forget_unused(change.whole_types)
             self._xds.set_snapshot(snapshot, change)
 
     def _mesh(self) -> Mesh:
@@ -186,7 +190,7 @@ class ControlPlane:
         progress = self._progress()
         if self._snapshot is None or not any(each.rejections for each in progress):
             return {}
-        affected_proxies, store = AffectedProxies(self._snapshot, progress), self._store
+        affected_proxies, store = AffectedProxies(self._cache, self._snapshot, progress), self._store
         views = {status.key: store.in_force(status.key) for status in store.statuses()}
         return {
             key: affected_proxies.reach(key.kind, view, store.arrived(key)).refusals

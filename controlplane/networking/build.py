@@ -7,6 +7,7 @@ before, or is the same for another proxy, is the same message object: callers mu
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from typing import TypeVar
 
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
@@ -16,6 +17,7 @@ from envoy.config.route.v3.route_pb2 import RouteConfiguration
 
 from controlplane.model.proxy import Proxy, ProxyType
 from controlplane.model.snapshot import MeshSnapshot
+from controlplane.networking.build_cache import BuildCache
 from controlplane.networking.clusters import outbound_clusters
 from controlplane.networking.endpoints import outbound_endpoints
 from controlplane.networking.grpc import (
@@ -29,6 +31,7 @@ from controlplane.networking.inbound import inbound_clusters
 from controlplane.networking.inbound_listeners import inbound_listeners
 from controlplane.networking.outbound_listeners import explicit_proxy_port, outbound_listeners
 from controlplane.networking.own_workload import own_workload_metadata
+from controlplane.networking.peer_authentication import PeerAuthentications, peer_authentications
 from controlplane.networking.scope import scope_of
 from controlplane.networking.virtual_hosts import outbound_route_config
 
@@ -36,31 +39,32 @@ MessageT = TypeVar("MessageT")
 
 
 def build_listeners(
-    snapshot: MeshSnapshot, proxy: Proxy, names: Collection[str] | None = None
+    cache: BuildCache, snapshot: MeshSnapshot, proxy: Proxy, names: Collection[str] | None = None
 ) -> dict[str, Listener]:
     """``names`` None: all that the proxy needs. gRPC's client always asks by name."""
-    scope = scope_of(snapshot, proxy)
+    scope = scope_of(cache, snapshot, proxy)
     if proxy.type is ProxyType.GRPC:
-        return grpc_listeners(scope, names)
+        return grpc_listeners(cache, scope, names)
     own = own_workload_metadata(snapshot, proxy)
-    headless = headless_endpoints(scope, endpoints=snapshot.endpoints)
+    headless = headless_endpoints(cache, scope, endpoints=snapshot.endpoints)
     listeners = {
-        **outbound_listeners(scope, headless, proxy, own),
-        **inbound_listeners(snapshot, proxy, own),
+        **outbound_listeners(cache, scope, headless, proxy, own),
+        **inbound_listeners(snapshot, proxy, _policies(cache, snapshot), own),
     }
     return _named(listeners, names)
 
 
 def build_clusters(
-    snapshot: MeshSnapshot, proxy: Proxy, names: Collection[str] | None = None
+    cache: BuildCache, snapshot: MeshSnapshot, proxy: Proxy, names: Collection[str] | None = None
 ) -> dict[str, Cluster]:
     """``names`` None: all that the proxy needs. gRPC's client always asks by name."""
-    scope = scope_of(snapshot, proxy)
+    scope = scope_of(cache, snapshot, proxy)
     if proxy.type is ProxyType.GRPC:
-        return grpc_clusters(scope, names)
+        return grpc_clusters(cache, scope, names)
     outbound = outbound_clusters(
+        cache,
         scope,
-        snapshot.peer_authentications,
+        _policies(cache, snapshot),
         endpoints_by_host=snapshot.endpoints,
         explicit=explicit_proxy_port(scope, proxy) != 0,
     )
@@ -68,24 +72,28 @@ def build_clusters(
 
 
 def build_routes(
-    snapshot: MeshSnapshot, proxy: Proxy, names: Collection[str]
+    cache: BuildCache, snapshot: MeshSnapshot, proxy: Proxy, names: Collection[str]
 ) -> dict[str, RouteConfiguration]:
     """The route configurations that listeners name; names that do not exist are left out."""
-    scope = scope_of(snapshot, proxy)
+    scope = scope_of(cache, snapshot, proxy)
     if proxy.type is ProxyType.GRPC:
-        return _built(lambda name: grpc_route_config(scope, name), names)
-    headless = headless_endpoints(scope, endpoints=snapshot.endpoints)
-    return _built(lambda name: outbound_route_config(scope, name, headless=headless), names)
+        return _built(lambda name: grpc_route_config(cache, scope, name), names)
+    headless = headless_endpoints(cache, scope, endpoints=snapshot.endpoints)
+    return _built(lambda name: outbound_route_config(cache, scope, name, headless=headless), names)
 
 
 def build_endpoints(
-    snapshot: MeshSnapshot, proxy: Proxy, names: Collection[str]
+    cache: BuildCache, snapshot: MeshSnapshot, proxy: Proxy, names: Collection[str]
 ) -> dict[str, ClusterLoadAssignment]:
     """The load assignments of the EDS clusters of these names; names that do not exist are left out."""
-    assignments = _built(lambda name: outbound_endpoints(snapshot, proxy, name), names)
+    assignments = _built(lambda name: outbound_endpoints(cache, snapshot, proxy, name), names)
     if proxy.type is not ProxyType.GRPC:
         return assignments
-    return {**_built(no_grpc_endpoints, names), **assignments}
+    return {**_built(partial(no_grpc_endpoints, cache), names), **assignments}
+
+
+def _policies(cache: BuildCache, snapshot: MeshSnapshot) -> PeerAuthentications:
+    return peer_authentications(cache, snapshot.peer_authentications, snapshot.mesh_config.root_namespace)
 
 
 def _named(resources: Mapping[str, MessageT], names: Collection[str] | None) -> dict[str, MessageT]:

@@ -13,7 +13,7 @@ from google.protobuf.struct_pb2 import Struct
 
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.service import Resolution, Service, ServiceEndpoint, ServicePort
-from controlplane.model.snapshot import Config
+from controlplane.networking.build_cache import BuildCache, cached
 from controlplane.networking.destination_rules import EffectivePolicy, effective_policy
 from controlplane.networking.endpoints import (
     declared_endpoints,
@@ -23,9 +23,9 @@ from controlplane.networking.endpoints import (
     ports_in_mesh_tls,
 )
 from controlplane.networking.identities import server_identities
-from controlplane.networking.memo import memoized
 from controlplane.networking.messages import ADS
 from controlplane.networking.names import BLACK_HOLE_CLUSTER, PASSTHROUGH_CLUSTER, OutboundName
+from controlplane.networking.peer_authentication import PeerAuthentications
 from controlplane.networking.scope import SidecarScope
 from controlplane.networking.tls import RAW_BUFFER, mesh_client_tls, origin_tls
 from controlplane.networking.traffic_policy import (
@@ -36,7 +36,6 @@ from controlplane.networking.traffic_policy import (
     passes_through,
 )
 from controlplane.resources.destination_rule import ClientTLSSettings, DestinationRule, Subset, TLSMode
-from controlplane.resources.peer_authentication import PeerAuthentication
 from protos.node import ISTIO_METADATA
 from protos.type_urls import CLUSTER
 
@@ -44,10 +43,11 @@ Endpoints = tuple[ServiceEndpoint, ...]
 _NO_ENDPOINTS: Final[Endpoints] = ()
 
 
-@memoized(latest=("endpoints_by_host",), types=[CLUSTER])
+@cached(latest=("endpoints_by_host",), types=[CLUSTER])
 def outbound_clusters(
+    cache: BuildCache,
     scope: SidecarScope,
-    policies: tuple[Config[PeerAuthentication], ...],
+    policies: PeerAuthentications,
     *,
     endpoints_by_host: Mapping[str, Endpoints],
     explicit: bool,
@@ -58,32 +58,31 @@ def outbound_clusters(
     of_endpoints: dict[str, Cluster] = {}
     for service in chain.from_iterable(scope.destinations.values()):
         endpoints = declared_endpoints(
-            service, endpoints=endpoints_by_host.get(service.hostname, _NO_ENDPOINTS)
+            cache, service, endpoints=endpoints_by_host.get(service.hostname, _NO_ENDPOINTS)
         )
         rule = scope.destination_rules.find(service)
-        identities = server_identities(service, scope.mesh_config.trust_domain, endpoints=endpoints)
+        identities = server_identities(cache, service, scope.mesh_config.trust_domain, endpoints=endpoints)
         # Only where no endpoint is chosen must all of them be alike.
         by_address = scope.redirected and service.headless
-        alike = by_address or _may_pass_through(service, rule)
+        alike = by_address or _may_pass_through(cache, service, rule)
         of_service = _service_clusters(
+            cache,
             scope.mesh_config,
             service,
             rule,
-            ports_in_mesh_tls(service, policies, scope.mesh_config, endpoints=endpoints)
-            if alike
-            else frozenset(),
+            ports_in_mesh_tls(cache, service, policies, endpoints=endpoints) if alike else frozenset(),
             identities,
-            endpoints_by_dns(service, policies, scope.mesh_config, endpoints=endpoints),
+            endpoints_by_dns(cache, service, policies, endpoints=endpoints),
             by_address=by_address,
         )
         clusters.update(of_service)
         if explicit and service.headless and service.hostname in scope.services:
             of_endpoints |= _endpoint_clusters(
-                scope.mesh_config, service, rule, identities, policies, endpoints=endpoints
+                cache, scope.mesh_config, service, rule, identities, policies, endpoints=endpoints
             )
     # A host that is declared is not an endpoint's.
     clusters = {**of_endpoints, **clusters}
-    clusters.update(_passthrough_clusters(scope.mesh_config))
+    clusters.update(_passthrough_clusters(cache, scope.mesh_config))
     return clusters
 
 
@@ -105,8 +104,9 @@ class _Destination:
         return OutboundName(self.port.number, self.subset.name if self.subset else "", self.service.hostname)
 
 
-@memoized(types=[CLUSTER])
+@cached(types=[CLUSTER])
 def _service_clusters(
+    cache: BuildCache,
     mesh_config: MeshConfig,
     service: Service,
     rule: DestinationRule | None,
@@ -116,6 +116,7 @@ def _service_clusters(
     *,
     by_address: bool,
 ) -> Mapping[str, Cluster]:
+    del cache
     clusters: dict[str, Cluster] = {}
     for port in service.ports:
         for subset in (None, *(rule.subsets if rule else ())):
@@ -139,18 +140,20 @@ def _service_clusters(
     return clusters
 
 
-@memoized(latest=("endpoints",), types=[CLUSTER])
+@cached(latest=("endpoints",), types=[CLUSTER])
 def _endpoint_clusters(
+    cache: BuildCache,
     mesh_config: MeshConfig,
     service: Service,
     rule: DestinationRule | None,
     identities: frozenset[str],
-    policies: tuple[Config[PeerAuthentication], ...],
+    policies: PeerAuthentications,
     *,
     endpoints: Endpoints,
 ) -> Mapping[str, Cluster]:
     """One for each endpoint of a headless service that has a host of its own, and each port. There is nothing
     to balance, and nothing to pass through."""
+    del cache
     clusters: dict[str, Cluster] = {}
     for port in service.ports:
         destination = _Destination(
@@ -165,7 +168,7 @@ def _endpoint_clusters(
         model = _cluster(mesh_config, destination)
         model.ClearField("eds_cluster_config")
         model.type, model.lb_policy = Cluster.STATIC, Cluster.ROUND_ROBIN
-        for hostname, assignment in endpoint_assignments(service, port, endpoints, policies, mesh_config):
+        for hostname, assignment in endpoint_assignments(service, port, endpoints, policies):
             cluster = Cluster()
             cluster.CopyFrom(model)
             cluster.name = assignment.cluster_name = str(OutboundName(port.number, "", hostname))
@@ -188,12 +191,13 @@ def _cluster(mesh_config: MeshConfig, destination: _Destination) -> Cluster:
     return cluster
 
 
-def _may_pass_through(service: Service, rule: DestinationRule | None) -> bool:
-    return service.resolution is Resolution.NONE or (rule is not None and _has_passthrough(rule))
+def _may_pass_through(cache: BuildCache, service: Service, rule: DestinationRule | None) -> bool:
+    return service.resolution is Resolution.NONE or (rule is not None and _has_passthrough(cache, rule))
 
 
-@memoized()
-def _has_passthrough(rule: DestinationRule) -> bool:
+@cached()
+def _has_passthrough(cache: BuildCache, rule: DestinationRule) -> bool:
+    del cache
     levels = [rule.traffic_policy, *(subset.traffic_policy for subset in rule.subsets)]
     policies = [policy for level in levels if level for policy in (level, *level.port_level_settings)]
     return any(passes_through(policy.load_balancer) for policy in policies)
@@ -265,8 +269,9 @@ def service_metadata(service: Service) -> Struct:
     return metadata
 
 
-@memoized(types=[CLUSTER])
-def _passthrough_clusters(mesh_config: MeshConfig) -> Mapping[str, Cluster]:
+@cached(types=[CLUSTER])
+def _passthrough_clusters(cache: BuildCache, mesh_config: MeshConfig) -> Mapping[str, Cluster]:
+    del cache
     black_hole = Cluster(
         name=BLACK_HOLE_CLUSTER, type=Cluster.STATIC, connect_timeout=mesh_config.connect_timeout
     )

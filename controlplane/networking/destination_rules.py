@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from controlplane.model.rule_index import RuleIndex
 from controlplane.model.service import Service
 from controlplane.model.snapshot import Config
-from controlplane.networking.memo import memoized
+from controlplane.networking.build_cache import BuildCache, cached
 from controlplane.resources.destination_rule import (
     ClientTLSSettings,
     ConnectionPoolSettings,
@@ -32,15 +32,16 @@ class VisibleRules:
         return found.spec if found else None
 
 
-@memoized()
+@cached()
 def visible_rules(
-    rules: tuple[Config[DestinationRule], ...], root_namespace: str, client_namespace: str
+    cache: BuildCache, rules: tuple[Config[DestinationRule], ...], root_namespace: str, client_namespace: str
 ) -> VisibleRules:
-    return VisibleRules(client_namespace=client_namespace, index=_index(rules, root_namespace))
+    return VisibleRules(client_namespace=client_namespace, index=_index(cache, rules, root_namespace))
 
 
-@memoized()
-def _index(rules: tuple[Config[DestinationRule], ...], root_namespace: str) -> RuleIndex:
+@cached()
+def _index(cache: BuildCache, rules: tuple[Config[DestinationRule], ...], root_namespace: str) -> RuleIndex:
+    del cache
     return RuleIndex(rules, root_namespace)
 
 

@@ -11,20 +11,18 @@ from typing import Final
 from envoy.config.endpoint.v3.endpoint_components_pb2 import LbEndpoint
 from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 
-from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.proxy import Proxy
 from controlplane.model.service import Resolution, Service, ServiceEndpoint, ServicePort, Workload
-from controlplane.model.snapshot import Config, MeshSnapshot
+from controlplane.model.snapshot import MeshSnapshot
 from controlplane.networking.addresses import socket_address
+from controlplane.networking.build_cache import BuildCache, cached
 from controlplane.networking.destination_rules import subset_of, visible_rules
-from controlplane.networking.memo import memoized
 from controlplane.networking.messages import uint32
 from controlplane.networking.names import OutboundName
-from controlplane.networking.peer_authentication import refuses_mesh_tls
+from controlplane.networking.peer_authentication import PeerAuthentications, peer_authentications
 from controlplane.networking.scope import declarations_in_scope
 from controlplane.resources.destination_rule import Subset
 from controlplane.resources.ip_addresses import is_ip_address
-from controlplane.resources.peer_authentication import PeerAuthentication
 from protos.node import ISTIO_METADATA, TRANSPORT_SOCKET_MATCH, WORKLOAD_METADATA
 from protos.type_urls import CLUSTER, ENDPOINT
 
@@ -33,7 +31,7 @@ _is_ip_address = lru_cache(maxsize=65536)(is_ip_address)
 
 
 def outbound_endpoints(
-    snapshot: MeshSnapshot, proxy: Proxy, cluster_name: str
+    cache: BuildCache, snapshot: MeshSnapshot, proxy: Proxy, cluster_name: str
 ) -> ClusterLoadAssignment | None:
     """The load assignment of an EDS cluster; None where the proxy can have no such cluster. It looks at one
     service alone, whatever the size of the mesh."""
@@ -44,89 +42,84 @@ def outbound_endpoints(
     if name is None or service is None or port is None or service.resolution is not Resolution.STATIC:
         return None
     root_namespace = snapshot.mesh_config.root_namespace
-    rules = visible_rules(snapshot.destination_rules, root_namespace, proxy.namespace)
+    rules = visible_rules(cache, snapshot.destination_rules, root_namespace, proxy.namespace)
     subset = subset_of(rules.find(service), name.subset)
     if name.subset and subset is None:
         return None
     return _assignment(
+        cache,
         cluster_name=cluster_name,
-        mesh_config=snapshot.mesh_config,
         port=port,
         subset=subset,
-        endpoints=declared_endpoints(service, endpoints=snapshot.endpoints.get(service.hostname, ())),
-        policies=snapshot.peer_authentications,
+        endpoints=declared_endpoints(cache, service, endpoints=snapshot.endpoints.get(service.hostname, ())),
+        policies=peer_authentications(cache, snapshot.peer_authentications, root_namespace),
     )
 
 
 # Endpoints may change for days in a mesh where nothing else does: nothing may remember what they were.
-@memoized(latest=("endpoints",))
+@cached(latest=("endpoints",))
 def declared_endpoints(
-    service: Service, *, endpoints: tuple[ServiceEndpoint, ...]
+    cache: BuildCache, service: Service, *, endpoints: tuple[ServiceEndpoint, ...]
 ) -> tuple[ServiceEndpoint, ...]:
     """Of a host's endpoints, those of one of its declarations."""
+    del cache
     own = tuple(endpoint for endpoint in endpoints if endpoint.declaration == service.declaration)
     return endpoints if len(own) == len(endpoints) else own
 
 
-def takes_mesh_tls(
-    endpoint: ServiceEndpoint, policies: tuple[Config[PeerAuthentication], ...], mesh_config: MeshConfig
-) -> bool:
-    """Whether a sidecar is there, and no policy of its workload refuses TLS."""
-    workload = endpoint.workload
-    return workload.mesh_tls and not refuses_mesh_tls(policies, mesh_config, workload, endpoint.port)
-
-
-@memoized(latest=("endpoints",), types=[CLUSTER])
+@cached(latest=("endpoints",), types=[CLUSTER])
 def endpoints_by_dns(
+    cache: BuildCache,
     service: Service,
-    policies: tuple[Config[PeerAuthentication], ...],
-    mesh_config: MeshConfig,
+    policies: PeerAuthentications,
     *,
     endpoints: tuple[ServiceEndpoint, ...],
 ) -> tuple[ServiceEndpoint, ...]:
-    """What a cluster holds that resolves names: ``mesh_tls`` says of its endpoints what policies leave of it.
-    Empty for services whose clusters do not."""
+    """The endpoints that a cluster which resolves names contains, where ``mesh_tls`` takes the policies into
+    account. Empty for services whose clusters do not resolve names."""
+    del cache
     if service.resolution not in (Resolution.DNS, Resolution.DNS_ROUND_ROBIN):
         return ()
     return tuple(
-        replace(each, workload=replace(each.workload, mesh_tls=takes_mesh_tls(each, policies, mesh_config)))
+        replace(each, workload=replace(each.workload, mesh_tls=policies.accept_mesh_tls(each)))
         for each in endpoints
     )
 
 
-@memoized(latest=("endpoints",))
+@cached(latest=("endpoints",))
 def ports_in_mesh_tls(
+    cache: BuildCache,
     service: Service,
-    policies: tuple[Config[PeerAuthentication], ...],
-    mesh_config: MeshConfig,
+    policies: PeerAuthentications,
     *,
     endpoints: tuple[ServiceEndpoint, ...],
 ) -> frozenset[str]:
     """The names of the service's ports of which every endpoint takes mesh TLS; one without endpoints does
     not."""
-    del service  # whose latest endpoints they are
+    del cache, service  # the service is part of the cache key
     taking: dict[str, bool] = {}
     for endpoint in endpoints:
-        takes = takes_mesh_tls(endpoint, policies, mesh_config)
+        takes = policies.accept_mesh_tls(endpoint)
         taking[endpoint.service_port] = taking.get(endpoint.service_port, True) and takes
     return frozenset(name for name, takes in taking.items() if takes)
 
 
-@memoized(latest=("endpoints",), types=[ENDPOINT])
+@cached(latest=("endpoints",), types=[ENDPOINT])
 def _assignment(
+    cache: BuildCache,
     *,
     cluster_name: str,
-    mesh_config: MeshConfig,
     port: ServicePort,
     subset: Subset | None,
     endpoints: tuple[ServiceEndpoint, ...],
-    policies: tuple[Config[PeerAuthentication], ...],
+    policies: PeerAuthentications,
 ) -> ClusterLoadAssignment:
+    del cache
     by_locality: dict[str, list[LbEndpoint]] = defaultdict(list)
     for endpoint in _selected(endpoints, port, subset):
         # An address that is a name would make the proxy refuse all of the assignment.
         if _is_ip_address(endpoint.address):
-            mesh_tls = takes_mesh_tls(endpoint, policies, mesh_config)
+            mesh_tls = policies.accept_mesh_tls(endpoint)
             by_locality[endpoint.workload.locality].append(_lb_endpoint(endpoint, mesh_tls=mesh_tls))
     return _load_assignment(cluster_name, by_locality)
 
@@ -135,14 +128,13 @@ def endpoint_assignments(
     service: Service,
     port: ServicePort,
     endpoints: tuple[ServiceEndpoint, ...],
-    policies: tuple[Config[PeerAuthentication], ...],
-    mesh_config: MeshConfig,
+    policies: PeerAuthentications,
 ) -> Iterable[tuple[str, ClusterLoadAssignment]]:
     """For each endpoint that has a host of its own, which is not asked whether it is ready."""
     by_host: dict[str, dict[str, list[LbEndpoint]]] = defaultdict(lambda: defaultdict(list))
     for endpoint in endpoints:
         if endpoint.hostname and endpoint.service_port == port.name and _is_ip_address(endpoint.address):
-            found = _lb_endpoint(endpoint, mesh_tls=takes_mesh_tls(endpoint, policies, mesh_config))
+            found = _lb_endpoint(endpoint, mesh_tls=policies.accept_mesh_tls(endpoint))
             by_host[endpoint.hostname][endpoint.workload.locality].append(found)
     for name, by_locality in sorted(by_host.items()):
         yield f"{name}.{service.hostname}", _load_assignment("", by_locality)

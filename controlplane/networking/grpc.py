@@ -20,9 +20,9 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 )
 
 from controlplane.model.service import Resolution, Service
+from controlplane.networking.build_cache import BuildCache, cached
 from controlplane.networking.destination_rules import effective_policy, subset_of
 from controlplane.networking.http_connection_manager import ROUTER
-from controlplane.networking.memo import memoized
 from controlplane.networking.messages import ADS, packed
 from controlplane.networking.names import OutboundName, parse_port
 from controlplane.networking.scope import SidecarScope
@@ -36,16 +36,20 @@ _RETRY_ON: Final = frozenset(
 )
 
 
-def grpc_listeners(scope: SidecarScope, names: Collection[str] | None) -> dict[str, Listener]:
+def grpc_listeners(
+    cache: BuildCache, scope: SidecarScope, names: Collection[str] | None
+) -> dict[str, Listener]:
     """``names`` are targets, ``<hostname>:<port>``; None is every port that gRPC could call."""
     asked = _every_target(scope) if names is None else names
-    built = ((name, _listener(scope, name)) for name in sorted(asked))
+    built = ((name, _listener(cache, scope, name)) for name in sorted(asked))
     return {name: listener for name, listener in built if listener is not None}
 
 
-def grpc_clusters(scope: SidecarScope, names: Collection[str] | None) -> dict[str, Cluster]:
+def grpc_clusters(
+    cache: BuildCache, scope: SidecarScope, names: Collection[str] | None
+) -> dict[str, Cluster]:
     asked = _every_cluster(scope) if names is None else names
-    built = ((name, _cluster(scope, name)) for name in sorted(asked))
+    built = ((name, _cluster(cache, scope, name)) for name in sorted(asked))
     return {name: cluster for name, cluster in built if cluster is not None}
 
 
@@ -68,8 +72,9 @@ def _reachable(declarations: Iterable[Service], port: int) -> Service | None:
     return next((each for each in found if each.resolution is Resolution.STATIC), None)
 
 
-@memoized(types=[LISTENER])
-def _listener(scope: SidecarScope, name: str) -> Listener | None:
+@cached(types=[LISTENER])
+def _listener(cache: BuildCache, scope: SidecarScope, name: str) -> Listener | None:
+    del cache
     hostname, _, number = name.rpartition(":")
     port = parse_port(number)
     if port is None or _reachable(scope.services.get(hostname, ()), port) is None:
@@ -83,9 +88,10 @@ def _listener(scope: SidecarScope, name: str) -> Listener | None:
     return Listener(name=name, api_listener={"api_listener": packed(manager)})
 
 
-@memoized(types=[ROUTE])
-def grpc_route_config(scope: SidecarScope, name: str) -> RouteConfiguration | None:
+@cached(types=[ROUTE])
+def grpc_route_config(cache: BuildCache, scope: SidecarScope, name: str) -> RouteConfiguration | None:
     """The routes that a target's listener names: ``outbound|<port>||<hostname>``."""
+    del cache
     parsed = OutboundName.parse(name)
     declarations = scope.services.get(parsed.hostname, ()) if parsed else ()
     service = _reachable(declarations, parsed.port) if parsed else None
@@ -120,10 +126,11 @@ def _minimal(route: Route) -> Route:
     return Route(name=route.name, match=route.match, route=action)
 
 
-@memoized(types=[CLUSTER])
-def _cluster(scope: SidecarScope, name: str) -> Cluster | None:
+@cached(types=[CLUSTER])
+def _cluster(cache: BuildCache, scope: SidecarScope, name: str) -> Cluster | None:
     """Also of a destination that is not there, which has no endpoints: its calls fail, and nothing else does.
     The client uses no new routes before it has every cluster that they name."""
+    del cache
     parsed = OutboundName.parse(name)
     if parsed is None:
         return None
@@ -140,7 +147,8 @@ def _cluster(scope: SidecarScope, name: str) -> Cluster | None:
     )
 
 
-@memoized()
-def no_grpc_endpoints(name: str) -> ClusterLoadAssignment | None:
+@cached()
+def no_grpc_endpoints(cache: BuildCache, name: str) -> ClusterLoadAssignment | None:
     """Of a cluster that the client has although its destination is not there."""
+    del cache
     return ClusterLoadAssignment(cluster_name=name) if OutboundName.parse(name) else None

@@ -11,7 +11,7 @@ from itertools import chain
 from typing import Final
 
 from controlplane.model.service import Service, ServiceEndpoint, ServicePort
-from controlplane.networking.memo import memoized
+from controlplane.networking.build_cache import BuildCache, cached
 from controlplane.networking.names import OutboundName
 from controlplane.networking.scope import SidecarScope
 from controlplane.resources.ip_addresses import is_ip_address
@@ -33,21 +33,21 @@ class HeadlessEndpoint:
 HeadlessEndpoints = frozenset[HeadlessEndpoint]
 
 
-@memoized(latest=("endpoints",))
+@cached(latest=("endpoints",))
 def headless_endpoints(
-    scope: SidecarScope, *, endpoints: Mapping[str, tuple[ServiceEndpoint, ...]]
+    cache: BuildCache, scope: SidecarScope, *, endpoints: Mapping[str, tuple[ServiceEndpoint, ...]]
 ) -> HeadlessEndpoints:
     """Of all services whose hosts the proxy may ask for, whether they are ready or not: who dials one means
     it. The same object for as long as it would be equal."""
     services = (each for each in chain.from_iterable(scope.services.values()) if each.headless)
     found = (_of_service(service, endpoints.get(service.hostname, ())) for service in services)
-    return _as_before(scope, found=frozenset(chain.from_iterable(found)))
+    return _as_before(cache, scope, found=frozenset(chain.from_iterable(found)))
 
 
-@memoized(latest=("found",))
-def _as_before(scope: SidecarScope, *, found: HeadlessEndpoints) -> HeadlessEndpoints:
+@cached(latest=("found",))
+def _as_before(cache: BuildCache, scope: SidecarScope, *, found: HeadlessEndpoints) -> HeadlessEndpoints:
     """What is built from it compares it once more for each proxy, which is quick for the same object."""
-    del scope
+    del cache, scope
     return found
 
 

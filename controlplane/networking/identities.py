@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from controlplane.model.service import Service, ServiceEndpoint
-from controlplane.networking.memo import memoized
+from controlplane.networking.build_cache import BuildCache, cached
 from protos.spiffe import SpiffeId
 from protos.type_urls import CLUSTER
 
 
-@memoized(latest=("endpoints",), types=[CLUSTER])
+@cached(latest=("endpoints",), types=[CLUSTER])
 def server_identities(
-    service: Service, trust_domain: str, *, endpoints: tuple[ServiceEndpoint, ...]
+    cache: BuildCache, service: Service, trust_domain: str, *, endpoints: tuple[ServiceEndpoint, ...]
 ) -> frozenset[str]:
     """The ids of the endpoints' service accounts, and what the ServiceEntry lists (``subjectAltNames``)."""
+    del cache
     accounts = {(endpoint.workload.namespace, endpoint.workload.service_account) for endpoint in endpoints}
     ids = (_spiffe_id(trust_domain, namespace, account) for namespace, account in accounts)
     return frozenset(service.subject_alt_names).union(each for each in ids if each)

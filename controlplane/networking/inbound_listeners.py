@@ -29,7 +29,7 @@ from controlplane.networking.names import (
 )
 from controlplane.networking.network_filters import ORIGINAL_DST, TLS_INSPECTOR, tcp_proxy
 from controlplane.networking.own_workload import tell_workload
-from controlplane.networking.peer_authentication import mutual_tls_mode, ports_with_own_mode
+from controlplane.networking.peer_authentication import PeerAuthentications
 from controlplane.networking.route_match import EVERYTHING
 from controlplane.networking.routes import DEFAULT_ROUTE_NAME
 from controlplane.networking.tls import MESH_ALPNS, mesh_server_tls
@@ -52,19 +52,23 @@ class _Target:
     match: dict[str, Any]
 
 
-def inbound_listeners(snapshot: MeshSnapshot, proxy: Proxy, own_metadata: str = "") -> dict[str, Listener]:
+def inbound_listeners(
+    snapshot: MeshSnapshot, proxy: Proxy, policies: PeerAuthentications, own_metadata: str = ""
+) -> dict[str, Listener]:
     """``own_metadata``: `own_workload_metadata`."""
     ports = inbound_ports(snapshot, proxy)
-    listeners = [_bound_listener(snapshot, proxy, port) for port in ports if port.bind is not None]
+    listeners = [_bound_listener(snapshot, proxy, policies, port) for port in ports if port.bind is not None]
     if proxy.interception_mode is not InterceptionMode.NONE:
         captured = [port for port in ports if port.bind is None]
-        listeners.append(_virtual_inbound(snapshot, proxy, captured))
+        listeners.append(_virtual_inbound(snapshot, proxy, policies, captured))
     for listener in listeners:
         tell_workload(listener, own_metadata)
     return {listener.name: listener for listener in listeners}
 
 
-def _bound_listener(snapshot: MeshSnapshot, proxy: Proxy, port: InboundPort) -> Listener:
+def _bound_listener(
+    snapshot: MeshSnapshot, proxy: Proxy, policies: PeerAuthentications, port: InboundPort
+) -> Listener:
     name = listener_name(port.bind or WILDCARD_ADDRESS, port.number)
     target = _Target(
         name=name,
@@ -76,15 +80,17 @@ def _bound_listener(snapshot: MeshSnapshot, proxy: Proxy, port: InboundPort) -> 
     listener = Listener(
         name=name,
         address=socket_address(port.bind or WILDCARD_ADDRESS, port.number),
-        filter_chains=_filter_chains(snapshot, proxy, target),
+        filter_chains=_filter_chains(snapshot, proxy, policies, target),
         traffic_direction="INBOUND",
     )
-    if _mode(snapshot, proxy, target) is not MutualTLSMode.DISABLE:
+    if policies.mode(proxy.namespace, proxy.labels, target.port) is not MutualTLSMode.DISABLE:
         _inspect_tls(listener)
     return listener
 
 
-def _virtual_inbound(snapshot: MeshSnapshot, proxy: Proxy, ports: list[InboundPort]) -> Listener:
+def _virtual_inbound(
+    snapshot: MeshSnapshot, proxy: Proxy, policies: PeerAuthentications, ports: list[InboundPort]
+) -> Listener:
     """Takes every redirected connection, for all of the workload's ports."""
     own_port = snapshot.mesh_config.inbound_port
     listener = Listener(
@@ -99,13 +105,15 @@ def _virtual_inbound(snapshot: MeshSnapshot, proxy: Proxy, ports: list[InboundPo
         filter_chain_match={"destination_port": {"value": own_port}},
         filters=[tcp_proxy(((BLACK_HOLE_CLUSTER, 1),), BLACK_HOLE_CLUSTER)],
     )
-    for target in _captured_targets(snapshot, proxy, ports):
-        listener.filter_chains.extend(_filter_chains(snapshot, proxy, target))
+    for target in _captured_targets(proxy, policies, ports):
+        listener.filter_chains.extend(_filter_chains(snapshot, proxy, policies, target))
     _inspect_tls(listener)
     return listener
 
 
-def _captured_targets(snapshot: MeshSnapshot, proxy: Proxy, ports: list[InboundPort]) -> Iterable[_Target]:
+def _captured_targets(
+    proxy: Proxy, policies: PeerAuthentications, ports: list[InboundPort]
+) -> Iterable[_Target]:
     for port in ports:
         yield _Target(
             name=listener_name(WILDCARD_ADDRESS, port.number),
@@ -115,7 +123,7 @@ def _captured_targets(snapshot: MeshSnapshot, proxy: Proxy, ports: list[InboundP
             match={"destination_port": {"value": port.number}},
         )
     known = {port.number for port in ports}
-    named = ports_with_own_mode(snapshot.peer_authentications, proxy.namespace, proxy.labels)
+    named = policies.ports_with_own_mode(proxy.namespace, proxy.labels)
     # A port may have its own mode without being any service's.
     for number in (*(port for port in named if port not in known), None):
         yield _Target(
@@ -133,21 +141,13 @@ def _inspect_tls(listener: Listener) -> None:
     listener.continue_on_listener_filters_timeout = True
 
 
-def _mode(snapshot: MeshSnapshot, proxy: Proxy, target: _Target) -> MutualTLSMode:
-    return mutual_tls_mode(
-        snapshot.peer_authentications,
-        snapshot.mesh_config,
-        proxy.namespace,
-        proxy.labels,
-        target.port,
-    )
-
-
-def _filter_chains(snapshot: MeshSnapshot, proxy: Proxy, target: _Target) -> list[FilterChain]:
+def _filter_chains(
+    snapshot: MeshSnapshot, proxy: Proxy, policies: PeerAuthentications, target: _Target
+) -> list[FilterChain]:
     """STRICT takes mesh TLS only, DISABLE whatever comes as it comes, PERMISSIVE tells the mesh's TLS by its
     ALPN from plaintext, and from the application's own TLS, which passes as it is. As in Istio, a port that
     says it is HTTP does not take that: no policy or route for HTTP would apply to it."""
-    mode = _mode(snapshot, proxy, target)
+    mode = policies.mode(proxy.namespace, proxy.labels, target.port)
     app = _app_filter(target)
     if mode is MutualTLSMode.DISABLE:
         return [FilterChain(name=target.name, filter_chain_match=target.match, filters=[app])]

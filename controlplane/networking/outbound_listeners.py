@@ -17,11 +17,11 @@ from envoy.config.listener.v3.listener_pb2 import Listener
 from controlplane.model.proxy import Proxy
 from controlplane.model.service import Service, ServicePort
 from controlplane.networking.addresses import cidr_range, normal_range, socket_address
+from controlplane.networking.build_cache import BuildCache, cached
 from controlplane.networking.destination_rules import effective_policy
 from controlplane.networking.headless import HeadlessEndpoints, addresses_by_port
 from controlplane.networking.http_connection_manager import outbound_http_filter
 from controlplane.networking.l4_routes import L4Route, l4_routes
-from controlplane.networking.memo import memoized
 from controlplane.networking.names import (
     BLACK_HOLE_CLUSTER,
     HTTP_PROXY_ROUTES,
@@ -45,15 +45,19 @@ _MOST_LISTENERS: Final = 100
 
 
 def outbound_listeners(
-    scope: SidecarScope, headless: HeadlessEndpoints, proxy: Proxy, own_metadata: str = ""
+    cache: BuildCache,
+    scope: SidecarScope,
+    headless: HeadlessEndpoints,
+    proxy: Proxy,
+    own_metadata: str = "",
 ) -> dict[str, Listener]:
     """``own_metadata``: `own_workload_metadata`."""
     listeners: dict[str, Listener] = {}
     if scope.redirected:
-        listeners.update(_transparent_listeners(scope, headless=headless))
+        listeners.update(_transparent_listeners(cache, scope, headless=headless))
     port = explicit_proxy_port(scope, proxy)
     if port:
-        explicit = _http_proxy_listener(port, own_metadata)
+        explicit = _http_proxy_listener(cache, port, own_metadata)
         listeners[explicit.name] = explicit
     return listeners
 
@@ -63,8 +67,9 @@ def explicit_proxy_port(scope: SidecarScope, proxy: Proxy) -> int:
     return proxy.http_proxy_port or scope.mesh_config.proxy_http_port
 
 
-@memoized(types=[LISTENER])
-def _http_proxy_listener(port: int, own_metadata: str) -> Listener:
+@cached(types=[LISTENER])
+def _http_proxy_listener(cache: BuildCache, port: int, own_metadata: str) -> Listener:
+    del cache
     name = listener_name(_LOOPBACK, port)
     http = outbound_http_filter(f"outbound_{name}", HTTP_PROXY_ROUTES, connect=True)
     listener = Listener(
@@ -77,8 +82,11 @@ def _http_proxy_listener(port: int, own_metadata: str) -> Listener:
     return listener
 
 
-@memoized(latest=("headless",), types=[LISTENER])
-def _transparent_listeners(scope: SidecarScope, *, headless: HeadlessEndpoints) -> Mapping[str, Listener]:
+@cached(latest=("headless",), types=[LISTENER])
+def _transparent_listeners(
+    cache: BuildCache, scope: SidecarScope, *, headless: HeadlessEndpoints
+) -> Mapping[str, Listener]:
+    del cache
     first = _virtual_outbound(scope)
     binds = _binds(scope, addresses_by_port(headless))
     others = (_port_listener(scope, address, port, bind) for (address, port), bind in binds)

@@ -1,49 +1,70 @@
-"""Which connections a workload takes in on a port: the effective mode of its PeerAuthentications."""
+"""Which connections a workload accepts on a port: the effective mode of its PeerAuthentications."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from typing import Final
 
 from controlplane.model.mesh_config import MeshConfig
-from controlplane.model.service import Workload
+from controlplane.model.service import ServiceEndpoint
 from controlplane.model.snapshot import Config
-from controlplane.networking.memo import memoized
+from controlplane.networking.build_cache import BuildCache, cached
 from controlplane.resources.peer_authentication import MutualTLS, MutualTLSMode, PeerAuthentication
-from protos.type_urls import ENDPOINT, LISTENER
-
-Policies = tuple[Config[PeerAuthentication], ...]
+from protos.type_urls import CLUSTER, ENDPOINT, LISTENER
 
 
-def mutual_tls_mode(
-    policies: Policies,
-    mesh_config: MeshConfig,
-    namespace: str,
-    labels: Mapping[str, str],
-    port: int | None,
-) -> MutualTLSMode:
-    """The nearest level that sets a mode: port, workload, namespace, mesh; none does: PERMISSIVE.
+class PeerAuthentications:
+    """All policies of the mesh, by namespace; ``policies`` come the oldest first."""
 
-    ``port`` is the workload's own number; None asks for ports that no policy names.
-    """
-    by_namespace = _by_namespace(policies)
-    in_namespace = by_namespace.get(namespace, ())
-    workload = next((policy for policy in in_namespace if _selects(policy, labels)), None)
-    levels = [
-        workload.port_level_mtls.get(port) if workload and port is not None else None,
-        workload.mtls if workload else None,
-        _of_whole_namespace(in_namespace),
-        _of_whole_namespace(by_namespace.get(mesh_config.root_namespace, ())),
-    ]
-    modes = (level.mode for level in levels if level)
-    return next((mode for mode in modes if mode is not MutualTLSMode.UNSET), MutualTLSMode.PERMISSIVE)
+    def __init__(self, policies: Iterable[Config[PeerAuthentication]], root_namespace: str) -> None:
+        self._root_namespace: Final = root_namespace
+        # The older of two for the same workloads counts.
+        self._by_namespace: Final[dict[str, list[PeerAuthentication]]] = defaultdict(list)
+        for policy in policies:
+            self._by_namespace[policy.key.namespace].append(policy.spec)
+
+    def mode(self, namespace: str, labels: Mapping[str, str], port: int | None) -> MutualTLSMode:
+        """The nearest level that sets a mode: port, workload, namespace, mesh; if none does: PERMISSIVE.
+
+        ``port`` is the workload's own number; None asks for the ports that no policy names.
+        """
+        in_namespace = self._by_namespace.get(namespace, ())
+        workload = self._for_workload(namespace, labels)
+        levels = [
+            workload.port_level_mtls.get(port) if workload and port is not None else None,
+            workload.mtls if workload else None,
+            _of_whole_namespace(in_namespace),
+            _of_whole_namespace(self._by_namespace.get(self._root_namespace, ())),
+        ]
+        modes = (level.mode for level in levels if level)
+        return next((mode for mode in modes if mode is not MutualTLSMode.UNSET), MutualTLSMode.PERMISSIVE)
+
+    def ports_with_own_mode(self, namespace: str, labels: Mapping[str, str]) -> tuple[int, ...]:
+        """The ports that the workload's policy names one by one."""
+        workload = self._for_workload(namespace, labels)
+        return tuple(sorted(workload.port_level_mtls)) if workload else ()
+
+    def accept_mesh_tls(self, endpoint: ServiceEndpoint) -> bool:
+        """Whether the endpoint has a sidecar, and no policy of its workload disables TLS."""
+        workload = endpoint.workload
+        return workload.mesh_tls and (
+            self.mode(workload.namespace, workload.labels, endpoint.port) is not MutualTLSMode.DISABLE
+        )
+
+    def _for_workload(self, namespace: str, labels: Mapping[str, str]) -> PeerAuthentication | None:
+        in_namespace = self._by_namespace.get(namespace, ())
+        return next((policy for policy in in_namespace if _selects(policy, labels)), None)
 
 
-def ports_with_own_mode(policies: Policies, namespace: str, labels: Mapping[str, str]) -> tuple[int, ...]:
-    """The ports that the workload's policy names one by one."""
-    in_namespace = _by_namespace(policies).get(namespace, ())
-    workload = next((policy for policy in in_namespace if _selects(policy, labels)), None)
-    return tuple(sorted(workload.port_level_mtls)) if workload else ()
+# The builders of each of these types ask for it.
+@cached(types=[CLUSTER, ENDPOINT, LISTENER])
+def peer_authentications(
+    cache: BuildCache, policies: tuple[Config[PeerAuthentication], ...], root_namespace: str
+) -> PeerAuthentications:
+    """The same object for as long as the policies are the same."""
+    del cache
+    return PeerAuthentications(policies, root_namespace)
 
 
 def covers_workload(
@@ -59,26 +80,12 @@ def covers_workload(
     return owner in (namespace, mesh_config.root_namespace)
 
 
-def refuses_mesh_tls(policies: Policies, mesh_config: MeshConfig, workload: Workload, port: int) -> bool:
-    mode = mutual_tls_mode(policies, mesh_config, workload.namespace, workload.labels, port)
-    return mode is MutualTLSMode.DISABLE
-
-
-@memoized(types=[ENDPOINT, LISTENER])
-def _by_namespace(policies: Policies) -> Mapping[str, tuple[PeerAuthentication, ...]]:
-    """Oldest first, as they come: the older of two for the same workloads counts."""
-    found: dict[str, list[PeerAuthentication]] = defaultdict(list)
-    for policy in policies:
-        found[policy.key.namespace].append(policy.spec)
-    return {namespace: tuple(specs) for namespace, specs in found.items()}
-
-
 def _selects(policy: PeerAuthentication, labels: Mapping[str, str]) -> bool:
     wanted = policy.selector.match_labels if policy.selector else {}
     return bool(wanted) and wanted.items() <= labels.items()
 
 
-def _of_whole_namespace(policies: tuple[PeerAuthentication, ...]) -> MutualTLS | None:
+def _of_whole_namespace(policies: Iterable[PeerAuthentication]) -> MutualTLS | None:
     return next(
         (policy.mtls for policy in policies if not (policy.selector and policy.selector.match_labels)),
         None,

@@ -17,8 +17,8 @@ from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.proxy import InterceptionMode, Proxy, ProxyType
 from controlplane.model.service import Service
 from controlplane.model.snapshot import Config, MeshSnapshot
+from controlplane.networking.build_cache import BuildCache, cached
 from controlplane.networking.destination_rules import VisibleRules, visible_rules
-from controlplane.networking.memo import memoized
 from controlplane.resources.hosts import covers
 from controlplane.resources.sidecar import OutboundTrafficPolicyMode, Sidecar
 from controlplane.resources.virtual_service import VirtualService, concerns_mesh
@@ -52,16 +52,17 @@ class SidecarScope:
         return self.routing.find(hostname)
 
 
-def scope_of(snapshot: MeshSnapshot, proxy: Proxy) -> SidecarScope:
+def scope_of(cache: BuildCache, snapshot: MeshSnapshot, proxy: Proxy) -> SidecarScope:
     """The scope of a proxy: the same object for as long as nothing in it has changed."""
     mesh_config = snapshot.mesh_config
     return _scope(
+        cache,
         mesh_config=mesh_config,
         all_services=snapshot.services,
         further_services=snapshot.further_services,
         all_virtual_services=snapshot.virtual_services,
         destination_rules=visible_rules(
-            snapshot.destination_rules, mesh_config.root_namespace, proxy.namespace
+            cache, snapshot.destination_rules, mesh_config.root_namespace, proxy.namespace
         ),
         sidecar=sidecar_of(snapshot, proxy),
         namespace=proxy.namespace,
@@ -98,8 +99,9 @@ def declarations_in_scope(snapshot: MeshSnapshot, proxy: Proxy, hostname: str) -
     return imported or declarations_for(proxy.namespace, declared)
 
 
-@memoized(types=[CLUSTER, LISTENER, ROUTE])
+@cached(types=[CLUSTER, LISTENER, ROUTE])
 def _scope(
+    cache: BuildCache,
     *,
     mesh_config: MeshConfig,
     all_services: Mapping[str, Service],
@@ -110,6 +112,7 @@ def _scope(
     namespace: str,
     redirected: bool,
 ) -> SidecarScope:
+    del cache
     imports = _Imports(sidecar, namespace)
     virtual_services = tuple(
         each

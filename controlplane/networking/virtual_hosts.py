@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from itertools import chain
@@ -17,6 +18,7 @@ from envoy.config.route.v3.route_pb2 import RouteConfiguration
 
 from controlplane.model.hosts import HTTP_PORT, HostIndex
 from controlplane.model.service import Protocol, Service, ServicePort
+from controlplane.networking.build_cache import BuildCache, cached
 from controlplane.networking.destinations import destination_cluster, service_cluster
 from controlplane.networking.headless import (
     HeadlessEndpoint,
@@ -25,7 +27,6 @@ from controlplane.networking.headless import (
     endpoints_with_hosts,
 )
 from controlplane.networking.l4_routes import l4_routes
-from controlplane.networking.memo import memoized
 from controlplane.networking.messages import uint32
 from controlplane.networking.names import HTTP_PROXY_ROUTES, PASSTHROUGH_CLUSTER, parse_port
 from controlplane.networking.route_match import EVERYTHING
@@ -41,29 +42,44 @@ _CONNECT: Final = RouteMatch(connect_matcher={})  # no other match ever takes a 
 _DIRECT_RESPONSE_LIMIT_BYTES: Final = 4096
 
 
-@memoized(latest=("headless",), types=[ROUTE])
+@cached(latest=("headless",), types=[ROUTE])
 def outbound_route_config(
-    scope: SidecarScope, name: str, *, headless: HeadlessEndpoints
+    cache: BuildCache, scope: SidecarScope, name: str, *, headless: HeadlessEndpoints
 ) -> RouteConfiguration | None:
     """None for a name that no listener of ours asks for."""
     port, explicit = parse_port(name), name == HTTP_PROXY_ROUTES
     if port is None and not explicit:
         return None
-    domains = _Domains(scope)
-    of_services = (
-        _service_hosts_of_all_ports(scope, headless, domains)
-        if port is None
-        else _service_hosts_of_port(scope, headless, domains, port)
+    mesh = _VisibleMesh(
+        scope=scope, headless=headless, domains=_Domains(scope), undeclared=_undeclared_hosts(cache, scope)
     )
+    of_services = _service_hosts_of_all_ports(mesh) if port is None else _service_hosts_of_port(mesh, port)
     hosts = sorted(of_services, key=lambda host: host.name.rpartition(":")[0])
     if port in (None, HTTP_PORT):
-        hosts += _hosts_without_service(scope, domains)
+        hosts += _hosts_without_service(mesh)
     hosts.append(_unknown_hosts(scope, connect=explicit))
     config = RouteConfiguration(name=name, virtual_hosts=hosts, validate_clusters={"value": False})
     longest = max((_body_size(route) for host in hosts for route in host.routes), default=0)
     if longest > _DIRECT_RESPONSE_LIMIT_BYTES:
         config.max_direct_response_body_size_bytes.value = longest
     return config
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _VisibleMesh:
+    """What the virtual hosts of one route configuration are made from. ``undeclared`` are the hosts that
+    VirtualServices route although no service declares them; ``domains`` are taken as the hosts are made."""
+
+    scope: SidecarScope
+    headless: HeadlessEndpoints
+    domains: _Domains
+    undeclared: HostIndex[str]
+
+    def is_of_others(self, host: str, port: ServicePort) -> bool:
+        """Whether a host below a headless service's host belongs to another service, or to a VirtualService
+        for a host that no service declares, whose port is 80."""
+        by_route = port.number == HTTP_PORT and self.undeclared.find(host.removesuffix(".")) is not None
+        return by_route or host in self.scope.services
 
 
 def http_routes(
@@ -77,9 +93,8 @@ def http_routes(
     return routes or [default_route(own, retry_attempts)]
 
 
-def _service_hosts_of_port(
-    scope: SidecarScope, headless: HeadlessEndpoints, domains: _Domains, number: int
-) -> Iterable[VirtualHost]:
+def _service_hosts_of_port(mesh: _VisibleMesh, number: int) -> Iterable[VirtualHost]:
+    scope = mesh.scope
     for service in _by_seniority(scope):
         port = service.port(number)
         if port is not None and port.protocol.is_http:
@@ -87,11 +102,11 @@ def _service_hosts_of_port(
             below = [
                 name
                 for name in _hosts_of_endpoints(
-                    service, aliases, endpoints_with_hosts(headless, service, port)
+                    service, aliases, endpoints_with_hosts(mesh.headless, service, port)
                 )
-                if not _is_of_others(scope, name, port)
+                if not mesh.is_of_others(name, port)
             ]
-            names = domains.take(service.hostname, [*aliases, *below], number, bare=True)
+            names = mesh.domains.take(service.hostname, [*aliases, *below], number, bare=True)
             attempts = scope.mesh_config.default_retry_attempts
             routes = http_routes(scope, service, number, attempts, dialled=service.hostname)
             yield from _virtual_host(service.hostname, number, names, routes)
@@ -114,9 +129,8 @@ def _hosts_of_endpoints(
         yield from (f"*.{name}",) if "." in name else (f"{label}.{name}" for label in labels)
 
 
-def _service_hosts_of_all_ports(
-    scope: SidecarScope, headless: HeadlessEndpoints, domains: _Domains
-) -> Iterable[VirtualHost]:
+def _service_hosts_of_all_ports(mesh: _VisibleMesh) -> Iterable[VirtualHost]:
+    scope = mesh.scope
     for service in _by_seniority(scope):
         # A name without a port is port 80's, or, as callers expect of a service that has none, its first's.
         ports = [port for each in scope.services[service.hostname] for port in each.ports]
@@ -124,29 +138,22 @@ def _service_hosts_of_all_ports(
         bare_port = by_number or next(filter(_takes_requests, ports), None)
         for port in service.ports:
             aliases, bare = list(_aliases(scope, service)), port is bare_port
-            names = domains.take(service.hostname, aliases, port.number, bare=bare)
+            names = mesh.domains.take(service.hostname, aliases, port.number, bare=bare)
             routes = [_service_connect_route(scope, service, port)]
             if _takes_requests(port):
                 attempts = scope.mesh_config.default_retry_attempts
                 routes += http_routes(scope, service, port.number, attempts, dialled="")
             yield from _virtual_host(service.hostname, port.number, names, routes)
             own = service_cluster(scope, service.hostname, port.number, dialled="")
-            for endpoint in endpoints_with_hosts(headless, service, port):
-                if _is_of_others(scope, endpoint.hostname, port):
+            for endpoint in endpoints_with_hosts(mesh.headless, service, port):
+                if mesh.is_of_others(endpoint.hostname, port):
                     continue
                 label = endpoint.hostname.removesuffix(service.hostname)
-                names = domains.take(
+                names = mesh.domains.take(
                     endpoint.hostname, [label + alias for alias in aliases], port.number, bare=bare
                 )
                 its_routes = [_instead(route, own, endpoint_cluster(endpoint, port)) for route in routes]
                 yield from _virtual_host(endpoint.hostname, port.number, names, its_routes)
-
-
-def _is_of_others(scope: SidecarScope, host: str, port: ServicePort) -> bool:
-    """Whether a host below a headless service's is another service's, or one of which a VirtualService speaks
-    although nobody declares it, whose port is 80."""
-    by_route = port.number == HTTP_PORT and _undeclared_hosts(scope).find(host.removesuffix(".")) is not None
-    return by_route or host in scope.services
 
 
 def _instead(route: Route, cluster: str, other: str) -> Route:
@@ -168,20 +175,21 @@ def _takes_requests(port: ServicePort) -> bool:
     return port.protocol.is_http or port.protocol is Protocol.UNSUPPORTED
 
 
-def _hosts_without_service(scope: SidecarScope, domains: _Domains) -> Iterable[VirtualHost]:
+def _hosts_without_service(mesh: _VisibleMesh) -> Iterable[VirtualHost]:
     """VirtualServices may route hosts that nobody declared. A wildcard that services answer to is theirs."""
-    undeclared = _undeclared_hosts(scope)
+    scope = mesh.scope
     for config in scope.virtual_services:
         for host in config.spec.hosts:
-            if undeclared.find(host) == host:
-                names = domains.take(host, (), HTTP_PORT, bare=True)
+            if mesh.undeclared.find(host) == host:
+                names = mesh.domains.take(host, (), HTTP_PORT, bare=True)
                 attempts = scope.mesh_config.default_retry_attempts
                 routes = _routes_of(scope, config.spec, HTTP_PORT, attempts, dialled="")
                 yield from _virtual_host(host, HTTP_PORT, names, routes)
 
 
-@memoized(types=[ROUTE])
-def _undeclared_hosts(scope: SidecarScope) -> HostIndex[str]:
+@cached(types=[ROUTE])
+def _undeclared_hosts(cache: BuildCache, scope: SidecarScope) -> HostIndex[str]:
+    del cache
     hosts = chain.from_iterable(config.spec.hosts for config in scope.virtual_services)
     return HostIndex((host, host) for host in hosts if not _is_answered(scope, host))
 

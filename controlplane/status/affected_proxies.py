@@ -14,6 +14,7 @@ from controlplane.kinds.registry import KINDS
 from controlplane.model.proxy import ProxyProgress, ProxyRejection
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.model.view import View
+from controlplane.networking.build_cache import BuildCache
 from controlplane.networking.scope import SidecarScope, scope_of, sidecar_of
 from controlplane.status.rejections import is_behind
 
@@ -39,12 +40,13 @@ class AffectedProxies:
 
     def __init__(
         self,
+        cache: BuildCache,
         snapshot: MeshSnapshot,
         proxies: Iterable[ProxyProgress],
         kinds: Mapping[str, Kind[Any, Any]] = KINDS,
     ) -> None:
         self._kinds: Final = kinds
-        self._viewers: Final = list(_viewers(snapshot, proxies))
+        self._viewers: Final = list(_viewers(cache, snapshot, proxies))
 
     def reach(self, kind_name: str, view: View, since: int) -> Reach:
         """``since``: the generation of the snapshot that brought this version of the resource."""
@@ -66,10 +68,12 @@ class AffectedProxies:
         return Reach(concerned=concerned, acknowledged=acknowledged, refusals=tuple(refusals))
 
 
-def _viewers(snapshot: MeshSnapshot, proxies: Iterable[ProxyProgress]) -> Iterator[Viewers]:
+def _viewers(
+    cache: BuildCache, snapshot: MeshSnapshot, proxies: Iterable[ProxyProgress]
+) -> Iterator[Viewers]:
     by_scope: dict[int, tuple[SidecarScope, list[ProxyProgress]]] = {}
     for each in proxies:
-        scope = scope_of(snapshot, each.proxy)
+        scope = scope_of(cache, snapshot, each.proxy)
         by_scope.setdefault(id(scope), (scope, []))[1].append(each)
     hostnames_by_workload = _hostnames_by_workload(snapshot)
     for scope, alike in by_scope.values():

@@ -22,6 +22,7 @@ from controlplane.model.proxy import ProxyProgress
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import ResourceStatus
 from controlplane.model.view import View
+from controlplane.networking.build_cache import BuildCache
 from controlplane.status.affected_proxies import AffectedProxies, Reach
 from controlplane.status.ledger import Document, Found, Ledger
 from controlplane.status.metrics import StatusMetrics
@@ -51,12 +52,14 @@ class StatusApi(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusInputs:
-    """What is found out about, asked anew each time. ``in_force`` is what a resource is to the snapshot."""
+    """The state that statuses describe, read anew each time. ``in_force`` gives the view of a resource in the
+    snapshot; ``cache`` is that of the builders, for the scopes of proxies."""
 
     statuses: Callable[[], Sequence[ResourceStatus]]
     status_changes: Callable[[], int]
     in_force: Callable[[ResourceKey], View | None]
     progress: Callable[[], Sequence[ProxyProgress]]
+    cache: BuildCache
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +165,7 @@ class StatusWriter:
         for key in [key for key in self._failures if key not in self._ledger]:
             del self._failures[key]
         cases = self._cases()  # before the first await: things change meanwhile
-        affected_proxies = AffectedProxies(snapshot, proxies)
+        affected_proxies = AffectedProxies(self._inputs.cache, snapshot, proxies)
         settling, now = self._is_settling(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         writes: list[tuple[_Case, Document]] = []
         for number, case in enumerate(cases, start=1):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from collections.abc import Set as AbstractSet
-from typing import Protocol
+from typing import Final, Protocol
 
 from google.protobuf.message import Message
 
 from controlplane.model.proxy import Proxy, ProxyType
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.networking import (
+    BuildCache,
     build_clusters,
     build_endpoints,
     build_listeners,
@@ -42,21 +43,24 @@ class Generator(Protocol):
 class MeshGenerator:
     """Calls the builders of `controlplane.networking`."""
 
+    def __init__(self, cache: BuildCache) -> None:
+        self._cache: Final = cache
+
     def build(
         self, type_url: str, snapshot: MeshSnapshot, proxy: Proxy, names: Collection[str] | None
     ) -> Mapping[str, Message]:
         if type_url == type_urls.CLUSTER:
-            return build_clusters(snapshot, proxy, names)
+            return build_clusters(self._cache, snapshot, proxy, names)
         if type_url == type_urls.LISTENER:
-            return build_listeners(snapshot, proxy, names)
+            return build_listeners(self._cache, snapshot, proxy, names)
         # There is no wildcard for these types: the proxy's listeners and clusters name the ones that it
         # needs.
         build = build_endpoints if type_url == type_urls.ENDPOINT else build_routes
-        return build(snapshot, proxy, names or ())
+        return build(self._cache, snapshot, proxy, names or ())
 
     def endpoints_hostname(self, name: str) -> str:
         return endpoints_hostname(name)
 
     def dials(self, snapshot: MeshSnapshot, proxy: Proxy, hostnames: AbstractSet[str]) -> bool:
         is_sidecar = proxy.type is ProxyType.SIDECAR
-        return is_sidecar and not hostnames.isdisjoint(scope_of(snapshot, proxy).services)
+        return is_sidecar and not hostnames.isdisjoint(scope_of(self._cache, snapshot, proxy).services)

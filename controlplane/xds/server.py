@@ -28,7 +28,7 @@ from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
 from controlplane.xds import status
 from controlplane.xds.connections import Connection, Connections, End
 from controlplane.xds.delta import DeltaStream
-from controlplane.xds.generator import Generator, MeshGenerator
+from controlplane.xds.generator import Generator
 from controlplane.xds.identification import Claims, Identification, Identified
 from controlplane.xds.metrics import XdsMetrics
 from controlplane.xds.node import proxy_of, version_of
@@ -69,7 +69,7 @@ class XdsServer:
 
     def __init__(
         self,
-        generator: Generator | None = None,
+        generator: Generator,
         *,
         clock: Callable[[], float] = time.monotonic,
         registry: CollectorRegistry,
@@ -88,9 +88,7 @@ class XdsServer:
         self._handlers: Final[set[asyncio.Task[Any]]] = set()
         self._connections: Final = Connections()
         self._metrics: Final = XdsMetrics(registry)
-        self._pusher: Final = Pusher(
-            generator or MeshGenerator(), self._connections, self._metrics, clock=clock
-        )
+        self._pusher: Final = Pusher(generator, self._connections, self._metrics, clock=clock)
         for type_url, gauge in self._metrics.rejecting.items():
             gauge.set_function(partial(self._connections.rejecting, type_url))
 

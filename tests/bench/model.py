@@ -6,8 +6,10 @@ import statistics
 import time
 from collections.abc import Iterator
 
+from controlplane.kinds.registry import KINDS
 from controlplane.model.store import Store
 from controlplane.networking import build_clusters, build_endpoints, build_listeners, build_routes
+from controlplane.networking.build_cache import BuildCache
 from tests.bench.figures import figure, timed
 from tests.support.documents import (
     Document,
@@ -34,7 +36,7 @@ def resources() -> Iterator[Document]:
 
 
 def snapshots() -> None:
-    store = Store()
+    store = Store(KINDS)
     feed(store, *resources())
     with timed("a snapshot of all resources", time.process_time):
         store.build()
@@ -44,15 +46,15 @@ def snapshots() -> None:
 
 
 def builders() -> None:
-    snapshot, proxy = large_snapshot(), sidecar_proxy()
+    cache, snapshot, proxy = BuildCache(), large_snapshot(), sidecar_proxy()
     with timed("clusters, listeners and routes of a sidecar", time.process_time):
-        build_clusters(snapshot, proxy)
-        build_listeners(snapshot, proxy)
-        build_routes(snapshot, proxy, ["9080", "http_proxy"])
+        build_clusters(cache, snapshot, proxy)
+        build_listeners(cache, snapshot, proxy)
+        build_routes(cache, snapshot, proxy, ["9080", "http_proxy"])
 
     def endpoints_ms(number: int) -> float:
         start_s = time.process_time()
-        build_endpoints(snapshot, proxy, [cluster_name(number)])
+        build_endpoints(cache, snapshot, proxy, [cluster_name(number)])
         return (time.process_time() - start_s) * 1000
 
     figure(

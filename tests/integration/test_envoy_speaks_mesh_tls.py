@@ -21,6 +21,7 @@ from controlplane.model.proxy import InterceptionMode
 from controlplane.model.service import Protocol, ServicePort
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.networking import build_clusters, build_endpoints, build_listeners, build_routes
+from controlplane.networking.build_cache import BuildCache
 from protos.spiffe import SpiffeId
 from tests.support.envoy import envoy_command
 from tests.support.meshes import mesh, service, sidecar_proxy, workload
@@ -97,19 +98,20 @@ def world(ports: Ports, mode: str, service_account: str) -> MeshSnapshot:
 def write_bootstrap(
     folder: Path, snapshot: MeshSnapshot, authority: Authority, app: str, http_proxy: int
 ) -> Path:
+    cache = BuildCache()
     proxy = sidecar_proxy(
         app, ip="127.0.0.1", interception_mode=InterceptionMode.NONE, http_proxy_port=http_proxy
     )
-    clusters = build_clusters(snapshot, proxy)
+    clusters = build_clusters(cache, snapshot, proxy)
     key = make_key()
     issued = authority.issue_workload(SpiffeId("cluster.local", "default", app), key.public_key())
     file = folder / f"{app}.json"
     file.write_text(
         static_bootstrap(
-            listeners=build_listeners(snapshot, proxy),
-            routes=build_routes(snapshot, proxy, ["http_proxy"]),
+            listeners=build_listeners(cache, snapshot, proxy),
+            routes=build_routes(cache, snapshot, proxy, ["http_proxy"]),
             clusters=clusters,
-            endpoints=build_endpoints(snapshot, proxy, clusters),
+            endpoints=build_endpoints(cache, snapshot, proxy, clusters),
             certificate="".join(issued.chain_pem),
             private_key=private_key_pem(key).decode(),
             trust_bundle="".join(authority.trust_bundle_pem),

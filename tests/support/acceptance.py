@@ -17,6 +17,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 from controlplane.model.proxy import Proxy
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.networking import build_clusters, build_endpoints, build_listeners, build_routes
+from controlplane.networking.build_cache import BuildCache
 from protos import type_urls
 from sidecar.xds.decode import decode_resource
 from tests.support.envoy import envoy_command
@@ -32,12 +33,16 @@ _TYPE_URLS = {
 
 def built(snapshot: MeshSnapshot, proxy: Proxy) -> dict[str, Mapping[str, Any]]:
     """All that the proxy would ask for."""
-    listeners, clusters = build_listeners(snapshot, proxy), build_clusters(snapshot, proxy)
+    cache = BuildCache()
+    listeners, clusters = (
+        build_listeners(cache, snapshot, proxy),
+        build_clusters(cache, snapshot, proxy),
+    )
     return {
         "listeners": listeners,
-        "routes": build_routes(snapshot, proxy, set(_route_config_names(listeners.values()))),
+        "routes": build_routes(cache, snapshot, proxy, set(_route_config_names(listeners.values()))),
         "clusters": clusters,
-        "endpoints": build_endpoints(snapshot, proxy, clusters),
+        "endpoints": build_endpoints(cache, snapshot, proxy, clusters),
     }
 
 

@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from controlplane.model.proxy import Proxy
 from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
+from controlplane.networking.build_cache import BuildCache
 from controlplane.xds.connections import Connection, Connections
 from controlplane.xds.delta import DeltaStream
 from controlplane.xds.generator import Generator, MeshGenerator
@@ -88,9 +89,10 @@ class FollowingProxies:
     """Use it inside a running loop, and `close` it."""
 
     def __init__(self, generator: Generator | None = None) -> None:
+        self.cache = BuildCache()
         self.connections = Connections()
         self.pusher = Pusher(
-            generator or MeshGenerator(),
+            generator or MeshGenerator(self.cache),
             self.connections,
             XdsMetrics(CollectorRegistry()),
             clock=lambda: 0.0,

@@ -13,6 +13,8 @@ from prometheus_client import CollectorRegistry
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.service import Protocol, Registry, Service, ServiceEndpoint, ServicePort, Workload
 from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
+from controlplane.networking.build_cache import BuildCache
+from controlplane.xds.generator import MeshGenerator
 from controlplane.xds.server import SERVER_OPTIONS, XdsServer
 from protos.type_urls import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from tests.support.ads_client import DeltaClient
@@ -109,7 +111,7 @@ class Serving:
 
 @asynccontextmanager
 async def serving() -> AsyncIterator[Serving]:
-    xds = XdsServer(registry=CollectorRegistry())
+    xds = XdsServer(MeshGenerator(BuildCache()), registry=CollectorRegistry())
     server = grpc.aio.server(options=SERVER_OPTIONS)
     xds.add_to(server)
     port = server.add_insecure_port("127.0.0.1:0")

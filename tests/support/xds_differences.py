@@ -8,17 +8,22 @@ from typing import Any
 from controlplane.model.proxy import Proxy
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.networking import build_clusters, build_endpoints, build_listeners, build_routes
+from controlplane.networking.build_cache import BuildCache
 from protos import type_urls
 from tests.support.following_proxies import Held, endpoint_names, route_names
 
 
 def at_once(snapshot: MeshSnapshot, proxy: Proxy) -> Held:
-    clusters, listeners = build_clusters(snapshot, proxy), build_listeners(snapshot, proxy)
+    cache = BuildCache()
+    clusters, listeners = (
+        build_clusters(cache, snapshot, proxy),
+        build_listeners(cache, snapshot, proxy),
+    )
     held: dict[str, Any] = {
         type_urls.CLUSTER: clusters,
         type_urls.LISTENER: listeners,
-        type_urls.ENDPOINT: build_endpoints(snapshot, proxy, endpoint_names(clusters.values())),
-        type_urls.ROUTE: build_routes(snapshot, proxy, route_names(listeners.values())),
+        type_urls.ENDPOINT: build_endpoints(cache, snapshot, proxy, endpoint_names(clusters.values())),
+        type_urls.ROUTE: build_routes(cache, snapshot, proxy, route_names(listeners.values())),
     }
     return held
 

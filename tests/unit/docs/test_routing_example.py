@@ -10,6 +10,7 @@ from controlplane.model.proxy import Proxy, ProxyType
 from controlplane.model.status import State
 from controlplane.model.store import Store
 from controlplane.networking import build_routes
+from controlplane.networking.build_cache import BuildCache
 from controlplane.sources.files import FolderSource
 from protos import type_urls
 from sidecar.config.route import RouteConfiguration
@@ -38,7 +39,7 @@ def routes(tmp_path: Path) -> RouteTable:
     FolderSource(tmp_path, store, lambda: None).load()
     snapshot, _ = store.build()
     assert {status.state for status in store.statuses()} == {State.APPLIED}
-    message = build_routes(snapshot, PRODUCTPAGE, ["9080"])["9080"]
+    message = build_routes(BuildCache(), snapshot, PRODUCTPAGE, ["9080"])["9080"]
     config = decode_resource(type_urls.ROUTE, message.SerializeToString())
     assert isinstance(config, RouteConfiguration)
     return RouteTable(config)

@@ -17,6 +17,7 @@ from controlplane.model.proxy import ProxyProgress, ProxyRejection
 from controlplane.model.snapshot import Config, ResourceKey
 from controlplane.model.status import Origin, ResourceStatus
 from controlplane.model.store import Store
+from controlplane.networking.build_cache import BuildCache
 from controlplane.resources.base import Host, Message, NonEmptyStr
 from controlplane.resources.crds import crds
 from controlplane.resources.kind_registry import KindRegistry
@@ -173,7 +174,7 @@ def test_the_proxies_that_it_affects_are_found() -> None:
     snapshot, _ = store.build()
     rejection = ProxyRejection(type="rds", names=frozenset({"9080"}), reason="no")
     proxy = ProxyProgress(proxy=sidecar_proxy(id="p"), generation=0, answered=1, rejections=(rejection,))
-    affected = AffectedProxies(snapshot, [proxy], EXTENDED)
+    affected = AffectedProxies(BuildCache(), snapshot, [proxy], EXTENDED)
     reach = {
         name: affected.reach("Greeting", view, since=1)
         for name in "ab"

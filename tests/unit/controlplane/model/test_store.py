@@ -16,6 +16,7 @@ from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
 from controlplane.model.status import Fault, Origin, ResourceStatus, State
 from controlplane.model.store import Store
 from controlplane.networking import build_clusters, build_endpoints, scope_of
+from controlplane.networking.build_cache import BuildCache
 from protos.type_urls import CLUSTER, PUSH_ORDER, ROUTE
 from tests.support.documents import (
     Document,
@@ -352,7 +353,7 @@ class TestHostsWithSeveralDeclarations:
     def addresses(self, store: Store, namespace: str, number: int = 80) -> list[str]:
         proxy = sidecar_proxy(namespace=namespace)
         name = f"outbound|{number}||api.example.com"
-        assignment = build_endpoints(snapshot_of(store), proxy, [name])[name]
+        assignment = build_endpoints(BuildCache(), snapshot_of(store), proxy, [name])[name]
         return [
             each.endpoint.address.socket_address.address
             for locality in assignment.endpoints
@@ -369,7 +370,7 @@ class TestHostsWithSeveralDeclarations:
         assert self.states(store) == {State.APPLIED}
         assert self.addresses(store, "one") == ["192.0.2.1"]
         assert self.addresses(store, "two") == ["192.0.2.2"]
-        assert not scope_of(snapshot_of(store), sidecar_proxy(namespace="three")).services
+        assert not scope_of(BuildCache(), snapshot_of(store), sidecar_proxy(namespace="three")).services
 
     def test_what_is_for_everybody_leaves_room_for_what_is_for_one(self) -> None:
         public = entry("api", "one", endpoints=at("192.0.2.1"))
@@ -426,7 +427,9 @@ class TestHostsWithSeveralDeclarations:
         own = entry("api", "two", endpoints=at("192.0.2.2"), exportTo=["."])
         sidecar = document("Sidecar", "default", {"egress": [{"hosts": [imported]}]}, "two")
         store = store_with(public, own, sidecar)
-        (declared,) = scope_of(snapshot_of(store), sidecar_proxy(namespace="two")).services["api.example.com"]
+        (declared,) = scope_of(BuildCache(), snapshot_of(store), sidecar_proxy(namespace="two")).services[
+            "api.example.com"
+        ]
         assert declared.namespace == {"192.0.2.1": "one", "192.0.2.2": "two"}[address]
         assert self.addresses(store, "two") == [address]
 
@@ -443,7 +446,7 @@ class TestHostsWithSeveralDeclarations:
         assert self.states(store) == {State.APPLIED}
         assert self.addresses(store, "default", 80) == ["192.0.2.1"]
         assert self.addresses(store, "default", 443) == ["192.0.2.3"]
-        clusters = build_clusters(snapshot_of(store), sidecar_proxy())
+        clusters = build_clusters(BuildCache(), snapshot_of(store), sidecar_proxy())
         types = {name: clusters[f"outbound|{name}||api.example.com"].type for name in (80, 8080, 443)}
         assert types == {80: Cluster.EDS, 8080: Cluster.STRICT_DNS, 443: Cluster.EDS}
 
@@ -508,7 +511,7 @@ class TestRulesOfSeveralNamespaces:
         store = store_with(older, own)
         assert {each.state for each in store.statuses()} == {State.APPLIED}
         for namespace, status in (("two", 418), ("three", 200)):
-            scope = scope_of(snapshot_of(store), sidecar_proxy(namespace=namespace))
+            scope = scope_of(BuildCache(), snapshot_of(store), sidecar_proxy(namespace=namespace))
             spec = scope.virtual_service("api.example.com")
             assert spec is not None
             assert spec.http[0].direct_response is not None
@@ -524,7 +527,7 @@ class TestRulesOfSeveralNamespaces:
         assert {each.state for each in store.statuses()} == {State.APPLIED}
         snapshot = snapshot_of(store)
         for namespace, subset in (("default", "private"), ("other", "public")):
-            clusters = build_clusters(snapshot, sidecar_proxy(namespace=namespace))
+            clusters = build_clusters(BuildCache(), snapshot, sidecar_proxy(namespace=namespace))
             assert f"outbound|9080|{subset}|{REVIEWS}" in clusters
 
 

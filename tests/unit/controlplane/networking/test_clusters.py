@@ -10,6 +10,7 @@ from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import UpstreamTlsContext
 from controlplane.model.proxy import InterceptionMode
 from controlplane.model.service import Protocol, Resolution, Service, Workload
 from controlplane.networking import build_clusters
+from controlplane.networking.build_cache import BuildCache
 from tests.support.meshes import Specs, external_service, mesh, port, service, sidecar_proxy, workload
 
 REVIEWS = "reviews.default.svc.cluster.local"
@@ -20,7 +21,7 @@ def clusters(
     target: Service | None = None, *workloads: Workload, rules: Specs | None = None, **mesh_config: Any
 ) -> dict[str, Cluster]:
     snapshot = mesh((target or service("reviews"), workloads), destination_rules=rules, **mesh_config)
-    return build_clusters(snapshot, sidecar_proxy())
+    return build_clusters(BuildCache(), snapshot, sidecar_proxy())
 
 
 def with_tls(host: str = REVIEWS, **tls: Any) -> Specs:
@@ -262,7 +263,7 @@ def test_a_dns_service_speaks_no_mesh_tls_to_an_endpoint_whose_policy_refuses_it
     places = [workload("vm", "a.example.com"), workload("vm", "b.example.com", "v2")]
     refusing = {"v2": {"selector": {"matchLabels": {"version": "v2"}}, "mtls": {"mode": "DISABLE"}}}
     snapshot = mesh((vms, places), peer_authentications=refusing)
-    found = build_clusters(snapshot, sidecar_proxy())["outbound|80||vm.example.com"]
+    found = build_clusters(BuildCache(), snapshot, sidecar_proxy())["outbound|80||vm.example.com"]
     (locality,) = found.load_assignment.endpoints
     in_mesh_tls = [
         "envoy.transport_socket_match" in each.metadata.filter_metadata for each in locality.lb_endpoints
@@ -292,12 +293,12 @@ def test_resolution_none_dials_the_original_destination() -> None:
 
 def test_names_choose_some_of_them() -> None:
     snapshot = mesh((service("reviews"), []))
-    found = build_clusters(snapshot, sidecar_proxy(), names=["BlackHoleCluster", "unknown"])
+    found = build_clusters(BuildCache(), snapshot, sidecar_proxy(), names=["BlackHoleCluster", "unknown"])
     assert list(found) == ["BlackHoleCluster"]
 
 
 def test_without_interception_nothing_passes_inbound_to_an_original_destination() -> None:
-    redirected = build_clusters(mesh(), sidecar_proxy())
-    explicit = build_clusters(mesh(), sidecar_proxy(interception_mode=InterceptionMode.NONE))
+    redirected = build_clusters(BuildCache(), mesh(), sidecar_proxy())
+    explicit = build_clusters(BuildCache(), mesh(), sidecar_proxy(interception_mode=InterceptionMode.NONE))
     assert "InboundPassthroughCluster" in redirected
     assert "InboundPassthroughCluster" not in explicit

@@ -3,6 +3,7 @@ from __future__ import annotations
 from typing import Any
 
 from controlplane.networking import scope_of
+from controlplane.networking.build_cache import BuildCache
 from controlplane.networking.destination_rules import effective_policy, subset_of
 from controlplane.resources.destination_rule import DestinationRule, SimpleLB
 from tests.support.meshes import Specs, mesh, service, sidecar_proxy
@@ -24,7 +25,11 @@ def limited(connections: int) -> dict[str, Any]:
 
 def chosen(specs: Specs, namespace: str = "default") -> str | None:
     ratings = service("ratings", namespace="other")
-    scope = scope_of(mesh((ratings, []), destination_rules=specs), sidecar_proxy(namespace=namespace))
+    scope = scope_of(
+        BuildCache(),
+        mesh((ratings, []), destination_rules=specs),
+        sidecar_proxy(namespace=namespace),
+    )
     found = scope.destination_rules.find(ratings)
     return found.subsets[0].name if found else None
 

@@ -7,6 +7,7 @@ from envoy.config.endpoint.v3.endpoint_pb2 import ClusterLoadAssignment
 
 from controlplane.model.service import Protocol, Service, Workload
 from controlplane.networking import build_endpoints
+from controlplane.networking.build_cache import BuildCache
 from tests.support.meshes import Specs, external_service, mesh, port, service, sidecar_proxy, workload
 
 REVIEWS = "reviews.default.svc.cluster.local"
@@ -21,7 +22,7 @@ SUBSETS = {
 
 def assignment(*workloads: Workload, name: str = ALL, **policies: Specs) -> ClusterLoadAssignment:
     snapshot = mesh((service("reviews"), workloads), **policies)
-    return build_endpoints(snapshot, sidecar_proxy(), [name])[name]
+    return build_endpoints(BuildCache(), snapshot, sidecar_proxy(), [name])[name]
 
 
 def addresses(found: ClusterLoadAssignment) -> list[str]:
@@ -41,7 +42,7 @@ def only(found: ClusterLoadAssignment) -> Any:
 def test_all_endpoints_of_the_port() -> None:
     target = service("reviews", port(9080), port(9090, name="metrics"))
     snapshot = mesh((target, [workload("reviews", "10.1.0.1")]))
-    found = build_endpoints(snapshot, sidecar_proxy(), [f"outbound|9090||{REVIEWS}"])
+    found = build_endpoints(BuildCache(), snapshot, sidecar_proxy(), [f"outbound|9090||{REVIEWS}"])
     endpoint = only(found[f"outbound|9090||{REVIEWS}"])
     assert endpoint.endpoint.address.socket_address.port_value == 9090
 
@@ -78,7 +79,7 @@ def test_unknown_names_are_absent() -> None:
         "outbound|9080||secret.other.svc.cluster.local",
         "outbound|80||api.example.com",  # it resolves by itself
     ]
-    assert build_endpoints(snapshot, sidecar_proxy(), names) == {}
+    assert build_endpoints(BuildCache(), snapshot, sidecar_proxy(), names) == {}
 
 
 def test_mesh_tls_where_there_is_a_sidecar() -> None:
@@ -161,6 +162,7 @@ def test_an_address_that_is_a_name_spoils_nothing() -> None:
 
 
 def test_a_change_of_one_service_leaves_the_others_messages() -> None:
+    cache = BuildCache()
     ratings = service("ratings", port(9080, Protocol.HTTP))
     before = mesh(
         (service("reviews"), [workload("reviews", "10.1.0.1")]), (ratings, [workload("ratings", "10.1.0.2")])
@@ -168,8 +170,8 @@ def test_a_change_of_one_service_leaves_the_others_messages() -> None:
     emptied: dict[str, Any] = {**before.endpoints, REVIEWS: ()}
     after = dataclasses.replace(before, generation=2, endpoints=emptied)
     names = [ALL, f"outbound|9080||{ratings.hostname}"]
-    first = build_endpoints(before, sidecar_proxy(), names)
-    second = build_endpoints(after, sidecar_proxy("other"), names)
+    first = build_endpoints(cache, before, sidecar_proxy(), names)
+    second = build_endpoints(cache, after, sidecar_proxy("other"), names)
     assert addresses(first[ALL]) == ["10.1.0.1"]
     assert addresses(second[ALL]) == []
     assert second[names[1]] is first[names[1]]
@@ -183,4 +185,4 @@ def test_no_other_service_is_looked_at() -> None:
     fields = {field.name: None for field in dataclasses.fields(Service)}
     snapshot = mesh((service("reviews"), [workload("reviews", "10.1.0.1")]))
     crowded = dataclasses.replace(snapshot, services={**snapshot.services, "other": Unreadable(**fields)})
-    assert addresses(build_endpoints(crowded, sidecar_proxy(), [ALL])[ALL]) == ["10.1.0.1"]
+    assert addresses(build_endpoints(BuildCache(), crowded, sidecar_proxy(), [ALL])[ALL]) == ["10.1.0.1"]

@@ -14,19 +14,21 @@ import pytest
 from google.protobuf.json_format import MessageToDict
 
 from controlplane.networking import build_clusters, build_endpoints, build_listeners, build_routes
+from controlplane.networking.build_cache import BuildCache
 from tests.support.bookinfo_mesh import bookinfo, bookinfo_proxies, route_config_names
 
 GOLDEN = Path(__file__).parents[3] / "golden"
 
 
 def resources(proxy_name: str) -> dict[str, Any]:
+    cache = BuildCache()
     snapshot, proxy = bookinfo(), bookinfo_proxies()[proxy_name]
-    clusters = build_clusters(snapshot, proxy)
+    clusters = build_clusters(cache, snapshot, proxy)
     built = {
-        "listeners": build_listeners(snapshot, proxy),
-        "routes": build_routes(snapshot, proxy, route_config_names(proxy_name)),
+        "listeners": build_listeners(cache, snapshot, proxy),
+        "routes": build_routes(cache, snapshot, proxy, route_config_names(proxy_name)),
         "clusters": clusters,
-        "endpoints": build_endpoints(snapshot, proxy, clusters),
+        "endpoints": build_endpoints(cache, snapshot, proxy, clusters),
     }
     return {
         kind: {

@@ -18,6 +18,7 @@ from controlplane.model.proxy import InterceptionMode
 from controlplane.model.service import Protocol, Resolution, Service, ServicePort
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.networking import build_clusters, build_endpoints, build_listeners, build_routes
+from controlplane.networking.build_cache import BuildCache
 from tests.support.meshes import (
     Specs,
     external_service,
@@ -60,15 +61,15 @@ def tcp(chain: FilterChain) -> TcpProxy:
 
 
 def listeners(snapshot: MeshSnapshot, **proxy: Any) -> dict[str, Listener]:
-    return build_listeners(snapshot, sidecar_proxy(**proxy))
+    return build_listeners(BuildCache(), snapshot, sidecar_proxy(**proxy))
 
 
 def clusters(snapshot: MeshSnapshot, **proxy: Any) -> Mapping[str, Cluster]:
-    return build_clusters(snapshot, sidecar_proxy(**proxy))
+    return build_clusters(BuildCache(), snapshot, sidecar_proxy(**proxy))
 
 
 def hosts(snapshot: MeshSnapshot, name: str, **proxy: Any) -> dict[str, VirtualHost]:
-    config = build_routes(snapshot, sidecar_proxy(**proxy), [name])[name]
+    config = build_routes(BuildCache(), snapshot, sidecar_proxy(**proxy), [name])[name]
     return {each.name: each for each in config.virtual_hosts}
 
 
@@ -178,7 +179,9 @@ class TestRedirectedConnections:
     def test_they_stay_the_same_when_other_endpoints_change(self) -> None:
         snapshot = stateful(headless("kafka", TCP), others=[service("reviews")])
         changed = dataclasses.replace(snapshot, endpoints={**snapshot.endpoints})
-        first, second = listeners(snapshot), listeners(changed, app="other")
+        cache = BuildCache()
+        first = build_listeners(cache, snapshot, sidecar_proxy())
+        second = build_listeners(cache, changed, sidecar_proxy(app="other"))
         assert first["10.1.0.1_9092"] is second["10.1.0.1_9092"]
 
 
@@ -218,7 +221,10 @@ class TestRedirectedRequests:
         balanced = clusters(snapshot)[route.route.cluster]
         assert balanced.type == Cluster.EDS
         name = balanced.eds_cluster_config.service_name
-        assert addresses(build_endpoints(snapshot, sidecar_proxy(), [name])[name]) == ["10.1.0.1", "10.1.0.2"]
+        assert addresses(build_endpoints(BuildCache(), snapshot, sidecar_proxy(), [name])[name]) == [
+            "10.1.0.1",
+            "10.1.0.2",
+        ]
 
     def test_so_is_what_another_services_connections_are_routed_to(self) -> None:
         db = service("db", port(9092, Protocol.TCP), addresses=("10.96.0.1",))
@@ -310,7 +316,9 @@ class TestExplicitProxy:
         built = clusters(snapshot, **self.proxy(mode))
         assert built[f"outbound|9200||es-0.{ES}"].type == Cluster.EDS
         assert built[f"outbound|9200||es-1.{ES}"].type == Cluster.STATIC
-        config = build_routes(snapshot, sidecar_proxy(**self.proxy(mode)), ["http_proxy"])["http_proxy"]
+        config = build_routes(BuildCache(), snapshot, sidecar_proxy(**self.proxy(mode)), ["http_proxy"])[
+            "http_proxy"
+        ]
         (found,) = [each for each in config.virtual_hosts if declared.hostname in each.domains]
         assert found.routes[-1].direct_response.status == 418
 
@@ -321,7 +329,7 @@ class TestExplicitProxy:
         snapshot = stateful(headless("es", port(80), port(9200, name="more")), virtual_services=rules)
         proxy = sidecar_proxy(**self.proxy(mode))
         names = ["http_proxy", "80"] if mode is InterceptionMode.REDIRECT else ["http_proxy"]
-        for config in build_routes(snapshot, proxy, names).values():
+        for config in build_routes(BuildCache(), snapshot, proxy, names).values():
             by_domain = {domain: each for each in config.virtual_hosts for domain in each.domains}
             found = by_domain.get(f"es-0.{ES}:80") or by_domain[f"*.{ES}:80"]
             assert found.routes[-1].direct_response.status == 418
@@ -334,7 +342,11 @@ def test_without_interception_and_explicit_proxy_nothing_is_by_address() -> None
 
 
 def test_a_client_of_grpc_balances() -> None:
+    cache = BuildCache()
     snapshot = stateful(headless("es", HTTP))
     name = f"outbound|9200||{ES}"
-    assert build_routes(snapshot, grpc_proxy(), [name])[name].virtual_hosts[0].routes[0].route.cluster == name
-    assert build_clusters(snapshot, grpc_proxy(), [name])[name].type == Cluster.EDS
+    assert (
+        build_routes(cache, snapshot, grpc_proxy(), [name])[name].virtual_hosts[0].routes[0].route.cluster
+        == name
+    )
+    assert build_clusters(cache, snapshot, grpc_proxy(), [name])[name].type == Cluster.EDS

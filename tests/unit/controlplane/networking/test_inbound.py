@@ -9,6 +9,7 @@ from controlplane.model.proxy import InterceptionMode
 from controlplane.model.service import Protocol, ServicePort
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.networking import build_clusters
+from controlplane.networking.build_cache import BuildCache
 from controlplane.networking.inbound import inbound_ports
 from tests.support.meshes import endpoints_of, mesh, port, service, sidecar_proxy, workload
 
@@ -27,7 +28,7 @@ def listener(number: int = 9080, protocol: str = "HTTP", **fields: Any) -> dict[
 
 
 def app_address(snapshot: MeshSnapshot, number: int = 9080, **proxy: Any) -> tuple[str, int]:
-    cluster = build_clusters(snapshot, sidecar_proxy("reviews", **{"ip": "10.1.0.1", **proxy}))[
+    cluster = build_clusters(BuildCache(), snapshot, sidecar_proxy("reviews", **{"ip": "10.1.0.1", **proxy}))[
         f"inbound|{number}||"
     ]
     assert cluster.type == Cluster.STATIC
@@ -106,7 +107,7 @@ def test_a_port_is_bound_where_it_is_not_captured(
 
 def test_an_ingress_of_no_service_has_no_metadata() -> None:
     snapshot = ingress(listener(9080), listener(7000, "TCP"))
-    built = build_clusters(snapshot, REVIEWS)
+    built = build_clusters(BuildCache(), snapshot, REVIEWS)
     (entry,) = built["inbound|9080||"].metadata.filter_metadata["istio"]["services"]
     assert entry["name"] == "reviews"
     assert not built["inbound|7000||"].HasField("metadata")
@@ -119,13 +120,13 @@ def test_without_interception_nor_ingress_the_app_listens_by_itself() -> None:
 
 def test_http2_apps_are_spoken_to_in_http2() -> None:
     snapshot = mesh((service("reviews", port(9080), port(9090, Protocol.GRPC)), []))
-    built = build_clusters(snapshot, REVIEWS)
+    built = build_clusters(BuildCache(), snapshot, REVIEWS)
     assert built["inbound|9090||"].typed_extension_protocol_options
     assert not built["inbound|9080||"].typed_extension_protocol_options
 
 
 def test_inbound_passthrough_cannot_come_back_through_redirection() -> None:
-    found = build_clusters(mesh(), REVIEWS)["InboundPassthroughCluster"]
+    found = build_clusters(BuildCache(), mesh(), REVIEWS)["InboundPassthroughCluster"]
     assert found.type == Cluster.ORIGINAL_DST
     assert found.upstream_bind_config.source_address.address == "127.0.0.6"
 

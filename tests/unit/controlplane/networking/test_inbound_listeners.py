@@ -16,6 +16,7 @@ from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import DownstreamTlsConte
 from controlplane.model.proxy import InterceptionMode
 from controlplane.model.service import Protocol
 from controlplane.networking import build_listeners
+from controlplane.networking.build_cache import BuildCache
 from tests.support.meshes import Specs, mesh, port, service, sidecar_proxy
 
 MESH_ALPNS = {"istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1", "istio-h2"}
@@ -24,7 +25,7 @@ MESH_ALPNS = {"istio", "istio-peer-exchange", "istio-http/1.0", "istio-http/1.1"
 def virtual_inbound(protocol: Protocol = Protocol.HTTP, **policy: Any) -> Listener:
     policies: Specs = {"policy": policy} if policy else {}
     snapshot = mesh((service("reviews", port(9080, protocol)), []), peer_authentications=policies)
-    return build_listeners(snapshot, sidecar_proxy("reviews"))["virtualInbound"]
+    return build_listeners(BuildCache(), snapshot, sidecar_proxy("reviews"))["virtualInbound"]
 
 
 def chains(listener: Listener, number: int = 0) -> list[FilterChain]:
@@ -174,7 +175,11 @@ def explicit(policy: dict[str, Any] | None = None, **ingress: Any) -> dict[str, 
         sidecars={"reviews": {"ingress": [listener]}},
         peer_authentications={"policy": policy} if policy else None,
     )
-    return build_listeners(snapshot, sidecar_proxy("reviews", interception_mode=InterceptionMode.NONE))
+    return build_listeners(
+        BuildCache(),
+        snapshot,
+        sidecar_proxy("reviews", interception_mode=InterceptionMode.NONE),
+    )
 
 
 def test_without_interception_each_ingress_is_a_listener_of_its_own() -> None:

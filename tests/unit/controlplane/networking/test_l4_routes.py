@@ -4,6 +4,7 @@ from typing import Any
 
 from controlplane.model.service import Protocol
 from controlplane.networking import scope_of
+from controlplane.networking.build_cache import BuildCache
 from controlplane.networking.l4_routes import L4Route, l4_routes
 from tests.support.meshes import external_service, mesh, port, service, sidecar_proxy
 
@@ -15,7 +16,9 @@ def routes(protocol: Protocol = Protocol.TCP, **spec: Any) -> list[L4Route]:
     target = service("db", port(3306, protocol))
     virtual_services = {"db": {"hosts": [DB], **spec}} if spec else None
     snapshot = mesh((target, []), virtual_services=virtual_services)
-    return l4_routes(scope_of(snapshot, sidecar_proxy()), target, target.ports[0], dialled=target.hostname)
+    return l4_routes(
+        scope_of(BuildCache(), snapshot, sidecar_proxy()), target, target.ports[0], dialled=target.hostname
+    )
 
 
 def to(subset: str, weight: int = 0) -> dict[str, Any]:
@@ -69,7 +72,9 @@ def test_a_server_name_that_a_more_specific_virtual_service_has_is_left_to_it() 
             "narrow": {"hosts": ["a.example.com"], "tls": [narrow]},
         },
     )
-    found = l4_routes(scope_of(snapshot, sidecar_proxy()), target, target.ports[0], dialled=target.hostname)
+    found = l4_routes(
+        scope_of(BuildCache(), snapshot, sidecar_proxy()), target, target.ports[0], dialled=target.hostname
+    )
     assert [each.server_names for each in found] == [("b.example.com",), ()]
 
 

@@ -13,6 +13,7 @@ from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
 from controlplane.model.proxy import InterceptionMode
 from controlplane.model.service import Protocol, Resolution, Service
 from controlplane.networking import build_listeners
+from controlplane.networking.build_cache import BuildCache
 from tests.support.meshes import external_service, mesh, port, service, sidecar_proxy
 
 TLS = Protocol.TLS
@@ -20,7 +21,7 @@ TCP = Protocol.TCP
 
 
 def listeners(*services: Service, **options: Any) -> dict[str, Listener]:
-    return build_listeners(mesh(*((each, []) for each in services), **options), sidecar_proxy())
+    return build_listeners(BuildCache(), mesh(*((each, []) for each in services), **options), sidecar_proxy())
 
 
 def tcp(chain: FilterChain) -> TcpProxy:
@@ -220,20 +221,21 @@ def test_the_explicit_proxy_binds_to_loopback_and_takes_connect() -> None:
 
 
 def test_a_proxys_own_explicit_port_comes_before_the_meshs() -> None:
-    built = build_listeners(mesh(proxy_http_port=15080), sidecar_proxy(http_proxy_port=16001))
+    built = build_listeners(BuildCache(), mesh(proxy_http_port=15080), sidecar_proxy(http_proxy_port=16001))
     assert "127.0.0.1_16001" in built
     assert "127.0.0.1_15080" not in built
 
 
 def test_without_interception_only_the_explicit_proxy_listens() -> None:
     snapshot = mesh((service("reviews"), []), proxy_http_port=15080)
-    built = build_listeners(snapshot, sidecar_proxy(interception_mode=InterceptionMode.NONE))
+    built = build_listeners(BuildCache(), snapshot, sidecar_proxy(interception_mode=InterceptionMode.NONE))
     assert set(built) == {"127.0.0.1_15080"}
 
 
 def test_proxies_of_a_namespace_share_their_listeners() -> None:
+    cache = BuildCache()
     snapshot = mesh((service("reviews"), []), proxy_http_port=15080)
-    first = build_listeners(snapshot, sidecar_proxy("a"))
-    second = build_listeners(snapshot, sidecar_proxy("b", ip="10.0.0.2"))
+    first = build_listeners(cache, snapshot, sidecar_proxy("a"))
+    second = build_listeners(cache, snapshot, sidecar_proxy("b", ip="10.0.0.2"))
     for name in ("virtualOutbound", "0.0.0.0_9080", "127.0.0.1_15080"):
         assert first[name] is second[name]

@@ -13,6 +13,7 @@ from controlplane.model.known_workloads import KnownWorkloads
 from controlplane.model.proxy import InterceptionMode
 from controlplane.model.service import Registry
 from controlplane.networking import build_listeners
+from controlplane.networking.build_cache import BuildCache
 from tests.support.meshes import mesh, port, service, sidecar_proxy, workload
 
 POD = "reviews-v1-7ddc54f689-x7z2k"
@@ -25,7 +26,9 @@ def told(*, proxy: Mapping[str, Any] = MappingProxyType({}), **pod: Any) -> set[
         mesh((service("reviews", port(9080)), [found])),
         known_workloads=KnownWorkloads(pods={(found.namespace, found.name): found}),
     )
-    listeners = build_listeners(snapshot, sidecar_proxy("reviews", workload=POD, **proxy)).values()
+    listeners = build_listeners(
+        BuildCache(), snapshot, sidecar_proxy("reviews", workload=POD, **proxy)
+    ).values()
     return {
         each.metadata.filter_metadata["istio"]["workload"]
         for each in listeners

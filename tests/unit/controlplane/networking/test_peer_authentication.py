@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from controlplane.networking.peer_authentication import mutual_tls_mode, refuses_mesh_tls
-from tests.support.meshes import Specs, mesh, workload
+from controlplane.networking.peer_authentication import PeerAuthentications
+from tests.support.meshes import Specs, mesh, service, workload
 
 MESH = {"istio-system/mesh": {"mtls": {"mode": "STRICT"}}}
 NAMESPACE = {"default/namespace": {"mtls": {"mode": "DISABLE"}}}
@@ -18,10 +18,8 @@ WORKLOAD = {
 
 def mode(specs: Specs, port: int | None = 8080, app: str = "reviews") -> str:
     snapshot = mesh(peer_authentications=specs)
-    found = mutual_tls_mode(
-        snapshot.peer_authentications, snapshot.mesh_config, "default", {"app": app}, port
-    )
-    return found.value
+    policies = PeerAuthentications(snapshot.peer_authentications, snapshot.mesh_config.root_namespace)
+    return policies.mode("default", {"app": app}, port).value
 
 
 def test_nothing_said_is_permissive() -> None:
@@ -62,9 +60,14 @@ def test_another_namespaces_policy_does_not_count() -> None:
     assert mode({"other/namespace": {"mtls": {"mode": "STRICT"}}}) == "PERMISSIVE"
 
 
-def test_a_workload_that_disables_mtls_refuses_mesh_tls() -> None:
-    snapshot = mesh(peer_authentications=NAMESPACE)
-    policies = snapshot.peer_authentications
-    mine, other = workload("reviews", "10.1.0.1"), workload("reviews", "10.1.0.2", namespace="other")
-    assert refuses_mesh_tls(policies, snapshot.mesh_config, mine, 9080)
-    assert not refuses_mesh_tls(policies, snapshot.mesh_config, other, 9080)
+@pytest.mark.parametrize(("namespace", "accepts"), [("default", False), ("other", True)])
+def test_an_endpoint_accepts_mesh_tls_unless_a_policy_disables_it(namespace: str, accepts: bool) -> None:
+    reviews = service("reviews", namespace=namespace)
+    pods = [
+        workload("reviews", "10.1.0.1", namespace=namespace, mesh_tls=has_sidecar)
+        for has_sidecar in (True, False)
+    ]
+    snapshot = mesh((reviews, pods), peer_authentications=NAMESPACE)
+    policies = PeerAuthentications(snapshot.peer_authentications, snapshot.mesh_config.root_namespace)
+    found = [policies.accept_mesh_tls(each) for each in snapshot.endpoints[reviews.hostname]]
+    assert found == [accepts, False]

@@ -8,6 +8,7 @@ from envoy.config.core.v3.base_pb2 import HeaderValueOption
 from envoy.config.route.v3.route_components_pb2 import RedirectAction, RetryPolicy, Route
 
 from controlplane.networking import build_routes
+from controlplane.networking.build_cache import BuildCache
 from tests.support.meshes import mesh, port, service, sidecar_proxy
 
 REVIEWS = "reviews.default.svc.cluster.local"
@@ -23,7 +24,7 @@ def routes(*http: dict[str, Any], number: int = 9080, **mesh_config: Any) -> lis
         virtual_services=virtual_services,
         **mesh_config,
     )
-    config = build_routes(snapshot, sidecar_proxy(), [str(number)])[str(number)]
+    config = build_routes(BuildCache(), snapshot, sidecar_proxy(), [str(number)])[str(number)]
     (host,) = (host for host in config.virtual_hosts if host.name == f"{REVIEWS}:{number}")
     return list(host.routes)
 
@@ -225,7 +226,7 @@ def test_a_long_direct_response_is_allowed_for() -> None:
             }
         },
     )
-    config = build_routes(snapshot, sidecar_proxy(), ["9080"])["9080"]
+    config = build_routes(BuildCache(), snapshot, sidecar_proxy(), ["9080"])["9080"]
     assert config.max_direct_response_body_size_bytes.value == 6000
 
 

@@ -5,6 +5,7 @@ import dataclasses
 from controlplane.model.service import Protocol, Service
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.networking import build_clusters, build_listeners, build_routes, scope_of
+from controlplane.networking.build_cache import BuildCache
 from tests.support.meshes import Specs, external_service, mesh, port, service, sidecar_proxy, workload
 
 RATINGS = "ratings.other.svc.cluster.local"
@@ -16,7 +17,7 @@ def two_namespaces(**policies: Specs) -> MeshSnapshot:
 
 
 def hosts(snapshot: MeshSnapshot, **proxy: object) -> set[str]:
-    return set(scope_of(snapshot, sidecar_proxy(**proxy)).services)
+    return set(scope_of(BuildCache(), snapshot, sidecar_proxy(**proxy)).services)
 
 
 def egress(*patterns: str, **fields: object) -> Specs:
@@ -62,6 +63,7 @@ def test_a_service_exported_to_a_namespace() -> None:
 
 
 def test_the_destination_of_an_imported_route_is_a_cluster_and_no_host() -> None:
+    cache = BuildCache()
     snapshot = two_namespaces(
         sidecars=egress("./*"),
         virtual_services={
@@ -69,24 +71,25 @@ def test_the_destination_of_an_imported_route_is_a_cluster_and_no_host() -> None
         },
     )
     assert hosts(snapshot) == {REVIEWS}
-    assert set(scope_of(snapshot, sidecar_proxy()).destinations) == {REVIEWS, RATINGS}
-    assert f"outbound|9080||{RATINGS}" in build_clusters(snapshot, sidecar_proxy())
+    assert set(scope_of(cache, snapshot, sidecar_proxy()).destinations) == {REVIEWS, RATINGS}
+    assert f"outbound|9080||{RATINGS}" in build_clusters(cache, snapshot, sidecar_proxy())
     for name in ("9080", "http_proxy"):
-        config = build_routes(snapshot, sidecar_proxy(), [name])[name]
+        config = build_routes(cache, snapshot, sidecar_proxy(), [name])[name]
         assert [each.name for each in config.virtual_hosts] == [f"{REVIEWS}:9080", "allow_any"]
         assert config.virtual_hosts[0].routes[-1].route.cluster == f"outbound|9080||{RATINGS}"
 
 
 def test_the_destination_of_a_route_for_connections_has_no_listener() -> None:
+    cache = BuildCache()
     db, backup = (
         service(name, port(3306, Protocol.TCP), namespace=namespace, addresses=(address,))
         for name, namespace, address in (("db", "default", "10.96.0.1"), ("backup", "other", "10.96.0.2"))
     )
     to_backup = {"hosts": [db.hostname], "tcp": [{"route": [{"destination": {"host": backup.hostname}}]}]}
     snapshot = mesh((db, []), (backup, []), sidecars=egress("./*"), virtual_services={"db": to_backup})
-    assert "10.96.0.1_3306" in build_listeners(snapshot, sidecar_proxy())
-    assert "10.96.0.2_3306" not in build_listeners(snapshot, sidecar_proxy())
-    assert f"outbound|3306||{backup.hostname}" in build_clusters(snapshot, sidecar_proxy())
+    assert "10.96.0.1_3306" in build_listeners(cache, snapshot, sidecar_proxy())
+    assert "10.96.0.2_3306" not in build_listeners(cache, snapshot, sidecar_proxy())
+    assert f"outbound|3306||{backup.hostname}" in build_clusters(cache, snapshot, sidecar_proxy())
 
 
 def test_a_namespace_sees_its_own_declaration_of_a_host_then_one_for_it_then_everybodys() -> None:
@@ -100,7 +103,9 @@ def test_a_namespace_sees_its_own_declaration_of_a_host_then_one_for_it_then_eve
     public, named, own = declared("a", "*"), declared("b", "default", "third"), declared("default", ".")
     snapshot = dataclasses.replace(mesh((public, [])), further_services={host: (named, own)})
     for namespace, expected in (("default", own), ("third", named), ("other", public), ("b", public)):
-        assert scope_of(snapshot, sidecar_proxy(namespace=namespace)).services == {host: (expected,)}
+        assert scope_of(BuildCache(), snapshot, sidecar_proxy(namespace=namespace)).services == {
+            host: (expected,)
+        }
 
 
 def test_only_the_owner_of_a_host_adds_ports_to_it() -> None:
@@ -113,7 +118,7 @@ def test_only_the_owner_of_a_host_adds_ports_to_it() -> None:
     first, added = declared("default", 80, "2024"), declared("default", 443, "2026")
     elsewhere, again = declared("other", 8443, "2025"), declared("default", 80, "2025")
     snapshot = dataclasses.replace(mesh((elsewhere, [])), further_services={host: (added, again, first)})
-    assert scope_of(snapshot, sidecar_proxy()).services == {host: (first, added)}
+    assert scope_of(BuildCache(), snapshot, sidecar_proxy()).services == {host: (first, added)}
 
 
 def test_a_sidecar_that_selects_the_workload_comes_before_its_namespaces() -> None:
@@ -134,23 +139,25 @@ def test_the_root_namespaces_sidecar_is_the_meshs_default() -> None:
 
 
 def test_outbound_policy_is_the_sidecars_before_the_meshs() -> None:
+    cache = BuildCache()
     snapshot = two_namespaces(
         sidecars={
             "deny": {"outboundTrafficPolicy": {"mode": "REGISTRY_ONLY"}, "egress": [{"hosts": ["*/*"]}]}
         }
     )
-    assert not scope_of(snapshot, sidecar_proxy()).allow_any_outbound
-    assert scope_of(snapshot, sidecar_proxy(namespace="other")).allow_any_outbound
+    assert not scope_of(cache, snapshot, sidecar_proxy()).allow_any_outbound
+    assert scope_of(cache, snapshot, sidecar_proxy(namespace="other")).allow_any_outbound
     strict = mesh(allow_any_outbound=False)
-    assert not scope_of(strict, sidecar_proxy()).allow_any_outbound
+    assert not scope_of(cache, strict, sidecar_proxy()).allow_any_outbound
 
 
 def test_a_virtual_service_of_another_namespace_needs_to_be_exported() -> None:
+    cache = BuildCache()
     rule = {"hosts": [RATINGS], "http": [{"route": [{"destination": {"host": RATINGS}}]}]}
     public = two_namespaces(virtual_services={"other/ratings": rule})
     private = two_namespaces(virtual_services={"other/ratings": {**rule, "exportTo": ["."]}})
-    assert scope_of(public, sidecar_proxy()).virtual_service(RATINGS) is not None
-    assert scope_of(private, sidecar_proxy()).virtual_service(RATINGS) is None
+    assert scope_of(cache, public, sidecar_proxy()).virtual_service(RATINGS) is not None
+    assert scope_of(cache, private, sidecar_proxy()).virtual_service(RATINGS) is None
 
 
 def test_the_older_of_two_virtual_services_counts() -> None:
@@ -161,7 +168,7 @@ def test_the_older_of_two_virtual_services_counts() -> None:
         }
 
     snapshot = two_namespaces(virtual_services={"older": to("older"), "newer": to("newer")})
-    spec = scope_of(snapshot, sidecar_proxy()).virtual_service(REVIEWS)
+    spec = scope_of(BuildCache(), snapshot, sidecar_proxy()).virtual_service(REVIEWS)
     assert spec is not None
     assert spec.http[0].name == "older"
 
@@ -173,7 +180,7 @@ def test_a_virtual_service_for_a_namespace_comes_before_one_for_everybody() -> N
 
     snapshot = two_namespaces(virtual_services={"other/public": to(200), "mine": to(418, ".")})
     for namespace, status in (("default", 418), ("other", 200)):
-        spec = scope_of(snapshot, sidecar_proxy(namespace=namespace)).virtual_service(RATINGS)
+        spec = scope_of(BuildCache(), snapshot, sidecar_proxy(namespace=namespace)).virtual_service(RATINGS)
         assert spec is not None
         assert spec.http[0].direct_response is not None
         assert spec.http[0].direct_response.status == status
@@ -185,21 +192,23 @@ def test_a_wildcards_routes_come_along_with_one_of_its_hosts() -> None:
         sidecars=egress(f"*/{RATINGS}"),
         virtual_services={"other/all": everything, "other/none": {**everything, "hosts": ["*.example.com"]}},
     )
-    scope = scope_of(snapshot, sidecar_proxy())
+    scope = scope_of(BuildCache(), snapshot, sidecar_proxy())
     assert scope.virtual_service(RATINGS) is not None
     assert len(scope.virtual_services) == 1
 
 
 def test_proxies_of_a_namespace_share_one_scope() -> None:
+    cache = BuildCache()
     snapshot = two_namespaces()
-    first = scope_of(snapshot, sidecar_proxy("web", ip="10.0.0.1"))
-    assert scope_of(snapshot, sidecar_proxy("api", ip="10.0.0.2")) is first
-    assert scope_of(snapshot, sidecar_proxy(namespace="other")) is not first
+    first = scope_of(cache, snapshot, sidecar_proxy("web", ip="10.0.0.1"))
+    assert scope_of(cache, snapshot, sidecar_proxy("api", ip="10.0.0.2")) is first
+    assert scope_of(cache, snapshot, sidecar_proxy(namespace="other")) is not first
 
 
 def test_a_change_of_endpoints_leaves_the_scope_as_it_is() -> None:
+    cache = BuildCache()
     snapshot = two_namespaces()
     reviews = snapshot.services[REVIEWS]
     changed = mesh((reviews, [workload("reviews", "10.1.0.1")]))
     after = dataclasses.replace(snapshot, generation=2, endpoints=changed.endpoints)
-    assert scope_of(after, sidecar_proxy()) is scope_of(snapshot, sidecar_proxy())
+    assert scope_of(cache, after, sidecar_proxy()) is scope_of(cache, snapshot, sidecar_proxy())

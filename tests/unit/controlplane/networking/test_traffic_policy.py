@@ -9,6 +9,7 @@ from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpPro
 
 from controlplane.model.service import Protocol
 from controlplane.networking import build_clusters
+from controlplane.networking.build_cache import BuildCache
 from tests.support.meshes import mesh, port, service, sidecar_proxy
 
 REVIEWS = "reviews.default.svc.cluster.local"
@@ -18,7 +19,7 @@ UNLIMITED = 2**32 - 1
 def cluster(protocol: Protocol = Protocol.HTTP, **policy: Any) -> Cluster:
     rules = {"reviews": {"host": REVIEWS, "trafficPolicy": policy}} if policy else None
     snapshot = mesh((service("reviews", port(9080, protocol)), []), destination_rules=rules)
-    return build_clusters(snapshot, sidecar_proxy())[f"outbound|9080||{REVIEWS}"]
+    return build_clusters(BuildCache(), snapshot, sidecar_proxy())[f"outbound|9080||{REVIEWS}"]
 
 
 def http_options(built: Cluster) -> HttpProtocolOptions:

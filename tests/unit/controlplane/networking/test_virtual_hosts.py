@@ -8,13 +8,14 @@ from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from controlplane.model.service import Protocol
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.networking import build_clusters, build_routes
+from controlplane.networking.build_cache import BuildCache
 from tests.support.meshes import external_service, mesh, port, service, sidecar_proxy
 
 REVIEWS = "reviews.default.svc.cluster.local"
 
 
 def config(snapshot: MeshSnapshot, name: str = "9080", **proxy: Any) -> RouteConfiguration:
-    return build_routes(snapshot, sidecar_proxy(**proxy), [name])[name]
+    return build_routes(BuildCache(), snapshot, sidecar_proxy(**proxy), [name])[name]
 
 
 def host(snapshot: MeshSnapshot, name: str, route_config: str = "9080", **proxy: Any) -> VirtualHost:
@@ -130,7 +131,7 @@ def test_unknown_hosts_are_refused() -> None:
 
 
 def test_other_names_do_not_exist() -> None:
-    assert build_routes(mesh(), sidecar_proxy(), ["nope", "inbound|9080||", "²"]) == {}
+    assert build_routes(BuildCache(), mesh(), sidecar_proxy(), ["nope", "inbound|9080||", "²"]) == {}
 
 
 def test_a_virtual_service_for_a_wildcard_routes_the_services_under_it() -> None:
@@ -273,7 +274,7 @@ def test_every_route_forwards_to_a_cluster_that_exists_for_the_proxy() -> None:
         (service("db", port(3306, Protocol.TCP), namespace="other"), []),
         (external_service("*.example.com", port(443, Protocol.TLS)), []),
     )
-    known = build_clusters(snapshot, sidecar_proxy())
+    known = build_clusters(BuildCache(), snapshot, sidecar_proxy())
 
     def clusters(route: Route) -> list[str]:
         weighted = [each.name for each in route.route.weighted_clusters.clusters]

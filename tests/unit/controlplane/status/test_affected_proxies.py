@@ -8,6 +8,7 @@ from typing import Any
 from controlplane.model.proxy import ProxyProgress, ProxyRejection
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.model.view import DeclaredService, View
+from controlplane.networking.build_cache import BuildCache
 from controlplane.status.affected_proxies import AffectedProxies, Reach
 from tests.support.meshes import external_service, kind_of, mesh, port, service, sidecar_proxy, workload
 
@@ -35,14 +36,14 @@ def elsewhere(name: str = "elsewhere") -> ProxyProgress:
 
 
 def concerned(snapshot: MeshSnapshot, view: View, *proxies: ProxyProgress) -> int:
-    return AffectedProxies(snapshot, proxies).reach(kind_of(view), view, since=1).concerned
+    return AffectedProxies(BuildCache(), snapshot, proxies).reach(kind_of(view), view, since=1).concerned
 
 
 class TestProgress:
     snapshot = mesh((service("reviews"), []), virtual_services={"reviews": REVIEWS})
 
     def reach(self, since: int, *proxies: ProxyProgress) -> Reach:
-        return AffectedProxies(self.snapshot, proxies).reach(
+        return AffectedProxies(BuildCache(), self.snapshot, proxies).reach(
             "VirtualService", self.snapshot.virtual_services[0], since
         )
 

@@ -11,6 +11,7 @@ from controlplane.kinds.registry import KINDS
 from controlplane.model.proxy import ProxyRejection
 from controlplane.model.service import Protocol
 from controlplane.model.view import DeclaredService, View
+from controlplane.networking.build_cache import BuildCache
 from controlplane.networking.scope import scope_of
 from controlplane.status.rejections import is_behind
 from tests.support.meshes import kind_of, mesh, port, service, sidecar_proxy, workload
@@ -46,7 +47,7 @@ EVERY_VIEW = set(VIEWS)
 def behind(type_name: str, *names: str) -> set[str]:
     rejection = ProxyRejection(type=type_name, names=frozenset(names), reason="no")
     viewers = Viewers(
-        scope=scope_of(SNAPSHOT, sidecar_proxy()),
+        scope=scope_of(BuildCache(), SNAPSHOT, sidecar_proxy()),
         sidecar=None,
         virtual_services=frozenset(),
         hostnames_by_workload={id(POD): [REVIEWS]},

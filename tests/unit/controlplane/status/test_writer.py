@@ -18,6 +18,7 @@ from controlplane.model.proxy import ProxyProgress
 from controlplane.model.snapshot import ResourceKey, SnapshotChange
 from controlplane.model.status import Origin, ResourceStatus
 from controlplane.model.store import Store
+from controlplane.networking.build_cache import BuildCache
 from controlplane.resources.foreign import AUTHORIZATION_POLICY
 from controlplane.resources.kind_registry import unsupported
 from controlplane.status.ledger import Document, Ledger
@@ -59,6 +60,7 @@ class Cluster:
             "status_changes": self.store.status_changes,
             "in_force": self.store.in_force,
             "progress": list,
+            "cache": BuildCache(),
         }
         return StatusInputs(**{**known, **replaced})
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from controlplane.model.proxy import InterceptionMode, Proxy
+from controlplane.networking.build_cache import BuildCache
 from controlplane.xds.generator import MeshGenerator
 from tests.support.meshes import grpc_proxy, mesh, service, sidecar_proxy
 
@@ -25,5 +26,8 @@ def test_addresses_of_headless_services_are_sent_to_sidecars_that_import_them(
         (service("kafka", headless=True), []),
         sidecars={"other/none": {"egress": [{"hosts": ["./*"]}]}},
     )
-    assert MeshGenerator().dials(snapshot, proxy, {KAFKA, "another.default.svc.cluster.local"}) is dials
-    assert not MeshGenerator().dials(snapshot, proxy, {"another.default.svc.cluster.local"})
+    assert (
+        MeshGenerator(BuildCache()).dials(snapshot, proxy, {KAFKA, "another.default.svc.cluster.local"})
+        is dials
+    )
+    assert not MeshGenerator(BuildCache()).dials(snapshot, proxy, {"another.default.svc.cluster.local"})

@@ -17,7 +17,6 @@ from controlplane.kinds.registry import KINDS
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.proxy import InterceptionMode
 from controlplane.model.store import Store
-from controlplane.networking import forget_unused
 from controlplane.resources.core import ServicePort
 from controlplane.resources.service_entry import ServicePort as EntryPort
 from protos import type_urls
@@ -186,7 +185,7 @@ async def test_incremental_pushes_result_in_the_same_state_as_a_full_push(seed: 
     try:
         for step in range(STEPS):
             snapshot, change = store.build()
-            forget_unused(change.whole_types)
+            following.cache.forget_unused(change.whole_types)
             narrowed += bool(change.configs) and len(change.whole_types) < len(type_urls.PUSH_ORDER)
             await following.take(snapshot, change)
             # Copied, so that nothing that is remembered of the original counts for it.

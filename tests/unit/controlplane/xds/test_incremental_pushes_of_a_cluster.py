@@ -18,7 +18,6 @@ from controlplane.model.service import EndpointSlice, Registry, ServiceEndpoint,
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import Origin
 from controlplane.model.store import Store
-from controlplane.networking import forget_unused
 from tests.support.documents import Document, document, feed, key_of
 from tests.support.following_proxies import FollowingProxies
 from tests.support.meshes import grpc_proxy, sidecar_proxy
@@ -233,7 +232,7 @@ async def test_incremental_pushes_result_in_the_same_state_as_a_full_push(seed: 
     try:
         for step in range(STEPS):
             snapshot, change = store.build()
-            forget_unused(change.whole_types)
+            following.cache.forget_unused(change.whole_types)
             await following.take(snapshot, change)
             # Copied, so that nothing that is remembered of the original counts for it.
             fresh = copy.deepcopy(snapshot)
