@@ -34,8 +34,6 @@ _LOG = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-_DRAIN_TIMEOUT_S: Final = 5.0  # Envoy's default drain_timeout: until then what is on its way may still come
-
 
 @dataclass(frozen=True, slots=True)
 class ActiveChain:
@@ -67,6 +65,7 @@ class Services:
     contexts: TlsContexts
     find_listener: Callable[[SocketAddress], ActiveListener | None]
     handshake_timeout_s: float
+    drain_timeout_s: float
     highest_descriptor: int
     connection_ids: count[int]
 
@@ -220,7 +219,7 @@ class ActiveListener:
                 self._waits.discard(wait)
 
     def _shorten(self, wait: asyncio.Timeout) -> None:
-        end_s = asyncio.get_running_loop().time() + _DRAIN_TIMEOUT_S
+        end_s = asyncio.get_running_loop().time() + self._services.drain_timeout_s
         expires_s = wait.when()
         wait.reschedule(end_s if expires_s is None else min(expires_s, end_s))
 

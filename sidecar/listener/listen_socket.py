@@ -21,7 +21,6 @@ _BACKLOG: Final = 4096  # cut by net.core.somaxconn
 _ACCEPTS_PER_WAKE_UP: Final = 64
 # Out of descriptors or memory: the backlog holds the clients until some are free.
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
-_EXHAUSTED_PAUSE_S: Final = 1.0
 
 
 def bind(listener: Listener, *, share_port: bool) -> socket.socket:
@@ -54,8 +53,10 @@ OnAccept = Callable[[socket.socket, SocketAddress], None]
 class ListenSocket:
     """Accepts until closed, and gives each connection to ``on_accept``, which may be exchanged."""
 
-    def __init__(self, sock: socket.socket, on_accept: OnAccept) -> None:
+    def __init__(self, sock: socket.socket, on_accept: OnAccept, *, exhausted_pause_s: float = 1.0) -> None:
+        """``exhausted_pause_s``: how long nothing is accepted after descriptors or memory ran out."""
         self._sock: Final = sock
+        self._exhausted_pause_s: Final = exhausted_pause_s
         self._loop: Final = asyncio.get_running_loop()
         self._paused: asyncio.TimerHandle | None = None
         self.on_accept = on_accept
@@ -88,9 +89,10 @@ class ListenSocket:
     def _pause(self, error: OSError) -> None:
         if error.errno not in _EXHAUSTED:
             raise error
-        _LOG.warning("%s: accepting pauses for %.0f s: %s", self.address, _EXHAUSTED_PAUSE_S, error.strerror)
+        pause_s = self._exhausted_pause_s
+        _LOG.warning("%s: accepting pauses for %.0f s: %s", self.address, pause_s, error.strerror)
         self._loop.remove_reader(self._sock.fileno())
-        self._paused = self._loop.call_later(_EXHAUSTED_PAUSE_S, self._resume)
+        self._paused = self._loop.call_later(pause_s, self._resume)
 
     def _resume(self) -> None:
         self._paused = None

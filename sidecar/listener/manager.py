@@ -53,10 +53,12 @@ class ListenerStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerSettings:
-    """``drain_time_s``: how long connections of what was removed may go on (Envoy's ``--drain-time-s``).
-    ``concurrency`` above 1: so many processes share each port."""
+    """``drain_time_s``: how long the connections of a removed listener may last (Envoy's ``--drain-time-s``).
+    ``drain_timeout_s``: how long a draining listener waits for the first bytes of a client (Envoy's default
+    ``drain_timeout``). ``concurrency`` above 1: so many processes share each port."""
 
     drain_time_s: float = 600.0
+    drain_timeout_s: float = 5.0
     handshake_timeout_s: float = 10.0
     concurrency: int = 1
 
@@ -95,6 +97,7 @@ class ListenerManager:
             contexts=contexts,
             find_listener=self._find_by_destination,
             handshake_timeout_s=settings.handshake_timeout_s,
+            drain_timeout_s=settings.drain_timeout_s,
             highest_descriptor=_highest_downstream_descriptor(),
             connection_ids=count(1),
         )

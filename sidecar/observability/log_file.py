@@ -64,9 +64,13 @@ class LogFile:
         """Writes what is left. Waits `CLOSE_TIMEOUT_S` at most for a reader that is slow: a process that
         ends must not hang because of its log."""
         self._gives_up_at_s = time.monotonic() + CLOSE_TIMEOUT_S
+        self.flush()
+        self._file.close()
+
+    def flush(self) -> None:
+        """Writes what was logged, and waits until it is written."""
         self._hand_over()
         self._flush()
-        self._file.close()
 
     def _hand_over(self) -> None:
         self._handed_over.append(b"".join(self._lines))

@@ -25,6 +25,7 @@ from controlplane.ca.tokens import TokenVerifier, create_token, load_or_create_t
 from protos.ca_pb2 import CreateCertificateRequest, CreateCertificateResponse
 from protos.ca_pb2_grpc import CertificateServiceStub
 from tests.support.certificates import csr_pem
+from tests.support.metrics import MOVED_IN, moved
 
 REVIEWS = "spiffe://cluster.local/ns/bookinfo/sa/reviews"
 
@@ -195,6 +196,19 @@ async def test_who_proves_nothing_is_refused(
     assert refusal.value.code() is grpc.StatusCode.UNAUTHENTICATED
     assert words in refusal.value.details()
     assert control_plane.metric("citadel_server_authentication_failure_count_total") == 1
+
+
+async def test_every_outcome_is_counted(control_plane: ControlPlane) -> None:
+    bearer = f"Bearer {control_plane.token()}"
+    await control_plane.request(GOOD, bearer)
+    admin = csr_pem(uris=("spiffe://cluster.local/ns/istio-system/sa/admin",))
+    for csr, *headers in ((GOOD,), ("hello", bearer), (admin, bearer)):
+        with pytest.raises(grpc.aio.AioRpcError):
+            await control_plane.request(csr, *headers)
+    control_plane.clock.ahead_s = 100 * 365 * 24 * 3600  # the signer has expired
+    with pytest.raises(grpc.aio.AioRpcError, match="the signing certificate expired"):
+        await control_plane.request(GOOD, f"Bearer {control_plane.token()}")
+    assert moved(control_plane.registry) == MOVED_IN["integration/test_ca.py"]
 
 
 async def test_an_expired_and_a_foreign_token_are_refused(

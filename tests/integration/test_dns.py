@@ -14,7 +14,6 @@ import pytest_asyncio
 from sidecar.config.dns import DnsLookupFamily, DnsResolver
 from sidecar.config.endpoint import SocketAddress
 from sidecar.errors import NameResolutionError
-from sidecar.upstream.dns import resolver
 from sidecar.upstream.dns.question import Answer, Question
 from sidecar.upstream.dns.resolver import CaresResolver
 from tests.support.dns_server import NameServer, name_server
@@ -175,10 +174,8 @@ async def test_a_silent_server_is_given_up_in_time(names: NameServer, pod: Pod) 
             await pod.ask("dead.test.", query_timeout_s=0.1, query_tries=3)
 
 
-async def test_families_without_a_route_are_not_asked_for(
-    names: NameServer, pod: Pod, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(resolver, "_routable", lambda family: family is socket.AF_INET)
+async def test_families_without_a_route_are_not_asked_for(names: NameServer, pod: Pod) -> None:
+    pod.resolver = CaresResolver(asyncio.get_running_loop(), routable=lambda family: family is socket.AF_INET)
     names.say("both.test", "10.0.0.1", "2001:db8::1")
     expected = ("10.0.0.1",)
     assert await pod.ask("both.test.", DnsLookupFamily.AUTO, routable_families_alone=True) == expected

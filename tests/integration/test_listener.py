@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
+import resource
 import socket
 import ssl
+from typing import Any
 
 import pytest
 
@@ -13,6 +16,7 @@ from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import FilterChainMatch, Listener, TrafficDirection
 from sidecar.config.snapshot import Snapshot
 from sidecar.listener.faults import quiet_peer_faults
+from sidecar.listener.listen_socket import ListenSocket
 from sidecar.listener.manager import ListenerSettings, ListenerState
 from tests.support.listening import LOOPBACK, chain, eventually, http, listening, snapshot
 
@@ -408,7 +412,7 @@ async def test_close_ends_connections_that_are_still_being_set_up() -> None:
 async def test_connections_beyond_the_limit_of_descriptors_are_closed_and_counted(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("sidecar.listener.manager._highest_downstream_descriptor", lambda: 3)
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (4, 4))
     async with listening(listener(chain("only"))) as harness:
         reader, writer = await harness.connect()
         assert await read_to_end(reader) == b""
@@ -417,30 +421,32 @@ async def test_connections_beyond_the_limit_of_descriptors_are_closed_and_counte
         writer.close()
 
 
-async def test_accepting_pauses_when_descriptors_run_out_and_comes_back(monkeypatch) -> None:
-    monkeypatch.setattr("sidecar.listener.listen_socket._EXHAUSTED_PAUSE_S", 0.05)
-    async with listening(listener(chain("only"))) as harness:
-        reader, writer = await harness.connect()
-        writer.write(b"x")
-        await reader.readexactly(6)
-        (bound,) = harness.manager._bound._sockets.values()
-        real, failures = bound._sock, iter([OSError(24, "Too many open files")])
+async def test_accepting_pauses_when_descriptors_run_out_and_comes_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    class Exhausted(socket.socket):
+        """Has no descriptor left when it is asked for the first time."""
 
-        class Exhausted:
-            def accept(self):
-                for failure in failures:
-                    raise failure
-                return real.accept()
+        asked = 0
 
-            def __getattr__(self, name):
-                return getattr(real, name)
+        def accept(self) -> tuple[socket.socket, Any]:
+            self.asked += 1
+            if self.asked == 1:
+                raise OSError(errno.EMFILE, "Too many open files")
+            return super().accept()
 
-        monkeypatch.setattr(bound, "_sock", Exhausted())
-        reader, waiting = await harness.connect()
-        waiting.write(b"y")
-        assert await asyncio.wait_for(reader.readexactly(6), 5) == b"only:y"
-        for client in (writer, waiting):
-            client.close()
+    accepted: list[socket.socket] = []
+    with Exhausted() as listening_socket:
+        listening_socket.bind(("127.0.0.1", 0))
+        listening_socket.listen()
+        listening_socket.setblocking(False)
+        bound = ListenSocket(listening_socket, lambda sock, _: accepted.append(sock), exhausted_pause_s=0.05)
+        with socket.create_connection(listening_socket.getsockname()):
+            await eventually(lambda: len(accepted) == 1)
+        assert listening_socket.asked == 3, "a failure, the connection, and no other"
+        bound.close()
+    accepted[0].close()
+    assert "accepting pauses" in caplog.text
 
 
 async def test_faults_of_peers_do_not_reach_the_error_log(caplog) -> None:

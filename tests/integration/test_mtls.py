@@ -19,7 +19,6 @@ from sidecar.errors import IdentityError
 from sidecar.identity.contexts import TlsContexts
 from sidecar.identity.rotation import RotationPolicy, SvidRotation
 from sidecar.identity.svid import Svid
-from sidecar.listener import active_listener
 from sidecar.listener.manager import ListenerSettings, ListenerState
 from tests.support.identities import (
     MESH_CLIENT,
@@ -139,8 +138,7 @@ async def test_another_trust_domain_is_refused_though_the_same_root_signed_it() 
 
 async def test_an_expired_client_certificate_is_refused() -> None:
     domain = TestTrustDomain()
-    old = TestTrustDomain(RATINGS, clock=lambda: time.time() - 7200)
-    old._key, old._root = domain._key, domain._root
+    old = TestTrustDomain(RATINGS, clock=lambda: time.time() - 7200, sharing=domain)
     async with listening(STRICT, contexts=domain.contexts()) as harness:
         assert await is_refused(harness, old.contexts().client(MESH_CLIENT))
         assert harness.stats.listener(STATS).ssl__fail_verify_error == 1
@@ -236,11 +234,11 @@ async def test_handshake_that_is_not_begun_is_waited_for_as_long_as_an_idle_conn
 
 @pytest.mark.parametrize("tls_inspector", [True, False])
 async def test_draining_does_not_wait_for_clients_that_never_speak(
-    tls_inspector: bool, monkeypatch: pytest.MonkeyPatch
+    tls_inspector: bool,
 ) -> None:
-    monkeypatch.setattr(active_listener, "_DRAIN_TIMEOUT_S", 0.05)
+    settings = ListenerSettings(drain_timeout_s=0.05)
     patient = dataclasses.replace(STRICT, tls_inspector=tls_inspector, listener_filters_timeout_s=0.0)
-    async with listening(patient, contexts=TestTrustDomain().contexts()) as harness:
+    async with listening(patient, contexts=TestTrustDomain().contexts(), settings=settings) as harness:
         before = await connect(harness)
         await eventually(lambda: harness.manager.active_connections == 1)
         harness.manager.drain()
@@ -276,8 +274,7 @@ async def test_rotation_at_half_life_under_load_drops_no_request() -> None:
     """Certificates of three seconds on both sides; a client that keeps its connection, and others that make a
     new one for each request."""
     server_domain = TestTrustDomain(REVIEWS, lifetime_s=3.0)
-    client_domain = TestTrustDomain(RATINGS, lifetime_s=3.0)
-    client_domain._key, client_domain._root = server_domain._key, server_domain._root
+    client_domain = TestTrustDomain(RATINGS, lifetime_s=3.0, sharing=server_domain)
     server, client = TlsContexts(), TlsContexts()
     policy = RotationPolicy(back_off_base_s=0.05)
     rotations = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,6 +27,8 @@ from controlplane.xds.status import ProxyStatus, SyncState
 from protos.spiffe import SpiffeId
 from protos.type_urls import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from tests.support.ads_client import DeltaClient, SotwClient, node_of
+from tests.support.bookinfo_mesh import bookinfo
+from tests.support.metrics import MOVED_IN, moved
 from tests.support.xds_exchange import names_in, outline
 from tests.support.xds_world import FULL, FakeGenerator, cluster, endpoints, listener, route
 
@@ -392,6 +395,30 @@ async def test_a_builder_that_fails_for_one_type_leaves_the_others_alone(
         mesh.generator.broken.clear()
         mesh.publish()
         await sidecar.accept(LISTENER)
+
+
+async def test_everything_is_counted(mesh: Mesh) -> None:
+    large = bookinfo()
+    big = listener("l")
+    big.stat_prefix = "x" * 3_000_000
+    async with (
+        DeltaClient(mesh.channel, node_of("sidecar")) as sidecar,
+        mesh.narrow_channel() as channel,
+        DeltaClient(channel, node_of("deaf")) as deaf,
+    ):
+        for type_url, *names in ((CLUSTER,), (ENDPOINT, REVIEWS, RATINGS), (LISTENER,), (ROUTE, "r")):
+            await sidecar.subscribe(type_url, *names)
+            await sidecar.acknowledge(await sidecar.receive(type_url))
+        mesh.generator.put(cluster(REVIEWS, 1), endpoints(RATINGS, 1), big, route("r", 1))
+        mesh.server.set_snapshot(dataclasses.replace(large, generation=2), FULL)
+        for type_url in (CLUSTER, ENDPOINT, LISTENER, ROUTE):
+            await sidecar.acknowledge(await sidecar.receive(type_url), error="no")
+        await deaf.subscribe(LISTENER)
+        await until(lambda: mesh.metric("pilot_xds_write_timeout_total") == 1)
+        mesh.generator.broken.add(ROUTE)
+        mesh.server.set_snapshot(dataclasses.replace(large, generation=3), FULL)
+        expected = MOVED_IN["integration/test_xds_server.py"]
+        await until(lambda: moved(mesh.registry) == expected)
 
 
 async def test_a_proxy_that_was_not_sent_the_newest_is_stale(mesh: Mesh) -> None:

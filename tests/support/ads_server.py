@@ -109,7 +109,7 @@ class Stream:
     def close(self) -> None:
         self._responses.put_nowait(None)
 
-    async def _serve(self, requests: AsyncIterator[Any]) -> AsyncIterator[Message]:
+    async def serve(self, requests: AsyncIterator[Any]) -> AsyncIterator[Message]:
         reader = asyncio.create_task(self._read(requests), name="ads-test-reader")
         try:
             while (response := await self._responses.get()) is not None:
@@ -137,7 +137,7 @@ class AdsServer(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
     ) -> AsyncIterator[Message]:
         stream = Stream(context.invocation_metadata())
         self._streams.put_nowait(stream)
-        async for response in stream._serve(request_iterator):
+        async for response in stream.serve(request_iterator):
             yield response
 
     StreamAggregatedResources = DeltaAggregatedResources

@@ -44,24 +44,29 @@ class TestTrustDomain:
         *,
         lifetime_s: float = 3600.0,
         clock: Callable[[], float] = time.time,
+        sharing: TestTrustDomain | None = None,
     ) -> None:
+        """``sharing``: has the root of that one."""
         self.spiffe_id = spiffe_id
         self.lifetime_s = lifetime_s
         self.clock = clock
         self.signed = 0
-        self._key = ec.generate_private_key(ec.SECP256R1())
+        if sharing is not None:
+            self.key, self.root = sharing.key, sharing.root
+            return
+        self.key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, spiffe_id.trust_domain)])
-        self._root = (
-            self._builder(subject, subject, self._key.public_key(), -3600, 10 * 365 * 24 * 3600)
+        self.root = (
+            self._builder(subject, subject, self.key.public_key(), -3600, 10 * 365 * 24 * 3600)
             .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
             .add_extension(_SIGNS_CERTIFICATES, critical=True)
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
-            .sign(self._key, hashes.SHA256())
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(self.key.public_key()), critical=False)
+            .sign(self.key, hashes.SHA256())
         )
 
     @property
     def root_pem(self) -> str:
-        return self._root.public_bytes(Encoding.PEM).decode()
+        return self.root.public_bytes(Encoding.PEM).decode()
 
     async def sign(self, signing_request: str) -> SignedCertificate:
         return self.sign_for(self.spiffe_id, signing_request)
@@ -73,13 +78,13 @@ class TestTrustDomain:
     def sign_names(self, names: list[x509.GeneralName], key: object) -> SignedCertificate:
         self.signed += 1
         leaf = (
-            self._builder(x509.Name([]), self._root.subject, key, -1, self.lifetime_s)
+            self._builder(x509.Name([]), self.root.subject, key, -1, self.lifetime_s)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(
-                x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False
+                x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False
             )
             .add_extension(x509.SubjectAlternativeName(names), critical=True)
-            .sign(self._key, hashes.SHA256())
+            .sign(self.key, hashes.SHA256())
         )
         return SignedCertificate(
             chain=(leaf.public_bytes(Encoding.PEM).decode(),), trust_bundle=(self.root_pem,)

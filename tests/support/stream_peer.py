@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import socket
 import ssl
 import struct
+import sys
+import termios
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -34,6 +37,14 @@ class StreamPeer:
         if context is not None:
             self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
             self._shake_hands(self._ssl)
+
+    @property
+    def queued_bytes(self) -> tuple[int, int]:
+        """What the kernel has for the other end to take, and for this one."""
+        requests = (termios.TIOCOUTQ, termios.FIONREAD)
+        counts = (fcntl.ioctl(self._socket, request, bytes(4)) for request in requests)
+        unsent, unread = (int.from_bytes(count, sys.byteorder) for count in counts)
+        return unsent, unread
 
     def send(self, data: bytes) -> None:
         if self._ssl is not None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pycares
 
@@ -29,11 +29,27 @@ _FAMILIES = {
 _ELSEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 
 
-class CaresResolver:
-    """A `Resolve`."""
+def is_routable(family: socket.AddressFamily) -> bool:
+    """``filter_unroutable_families``: whether there is a way out of this machine. Nothing is sent."""
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as probe:
+            probe.connect((_ELSEWHERE[family], 9))
+    except OSError:
+        return False
+    return True
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+
+class CaresResolver:
+    """A `Resolve`. ``routable`` says which address families lead out of this machine."""
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        routable: Callable[[socket.AddressFamily], bool] = is_routable,
+    ) -> None:
         self._loop = loop
+        self._routable = routable
         self._channels: dict[DnsResolver, Channel] = {}
         self._retired: list[Channel] = []
 
@@ -49,7 +65,7 @@ class CaresResolver:
     async def _find(self, question: Question) -> list[Found]:
         families = _FAMILIES[question.family]
         if question.resolver.routable_families_alone:
-            families = tuple(family for family in families if _routable(family))
+            families = tuple(family for family in families if self._routable(family))
         flags = 0 if question.by_reachability else _ARES_AI_NOSORT
         together = question.family is DnsLookupFamily.ALL
         with self._channel(question) as channel:
@@ -133,13 +149,3 @@ def _answer(found: Sequence[Found]) -> Answer:
         if isinstance(result, NameResolutionError) and not addresses:
             raise result
     return Answer(tuple(dict.fromkeys(addresses)), min(ttls, default=0))
-
-
-def _routable(family: socket.AddressFamily) -> bool:
-    """``filter_unroutable_families``: whether there is a way out of this machine. Nothing is sent."""
-    try:
-        with socket.socket(family, socket.SOCK_DGRAM) as probe:
-            probe.connect((_ELSEWHERE[family], 9))
-    except OSError:
-        return False
-    return True

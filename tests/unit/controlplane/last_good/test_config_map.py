@@ -26,6 +26,7 @@ from tests.support.documents import (
     virtual_service,
 )
 from tests.support.fake_kubernetes_api import FakeKubernetesApi
+from tests.support.metrics import MOVED_IN, moved
 
 QUICK = Timing(backoff=Backoff(first_delay_s=0.001, longest_delay_s=0.002))
 PATH = "/api/v1/namespaces/system/configmaps/outrigger-last-good"
@@ -284,6 +285,7 @@ async def test_the_config_map_never_exceeds_the_size_limit(
         await until(lambda: kept(api))
         gauge = "outrigger_last_good_unkept"
         await until(lambda: one.registry.get_sample_value(gauge) == len(names) - len(kept(api)))
+        assert moved(one.registry) == MOVED_IN["unit/controlplane/last_good/test_config_map.py"]
         data = api.objects[PATH]["data"]
         assert 0 < sum(map(len, [*data, *data.values()])) <= 2000
         assert "has no room for VirtualService.default.route-" in caplog.text

@@ -7,6 +7,7 @@ from prometheus_client import CollectorRegistry
 
 from controlplane.resources.foreign import AUTHORIZATION_POLICY, ForeignKind
 from controlplane.sources.foreign_resources import ForeignResources
+from tests.support.metrics import MOVED_IN, moved
 
 FILTER = ForeignKind(group="networking.istio.io", name="EnvoyFilter")
 
@@ -27,6 +28,7 @@ def test_each_kind_is_counted_and_listed_with_its_consequence() -> None:
     assert policies.resources == ("a/y", "b/x")
     assert "denies nothing" in policies.consequence
     assert (count(registry, FILTER), count(registry, AUTHORIZATION_POLICY)) == (0, 2)
+    assert moved(registry) == MOVED_IN["unit/controlplane/sources/test_foreign_resources.py"]
     resources.update(AUTHORIZATION_POLICY, gone=[("a", "y")])
     assert count(registry, AUTHORIZATION_POLICY) == 1
 

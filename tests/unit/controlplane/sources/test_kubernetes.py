@@ -14,6 +14,7 @@ from controlplane.kubernetes.api import Document
 from controlplane.model.store import Store
 from controlplane.sources.kubernetes import KubernetesSource
 from tests.support.fake_kubernetes_api import FakeKubernetesApi
+from tests.support.metrics import MOVED_IN, moved
 
 PODS = "/api/v1/namespaces/default/pods"
 SLICES = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices"
@@ -63,8 +64,9 @@ class Mesh:
         self.store = Store(KINDS)
         self.told = 0
         self._changed = asyncio.Event()
+        self.registry = CollectorRegistry()
         self.source = KubernetesSource(
-            self.api, self.store, self._note, dns_domain="cluster.local", registry=CollectorRegistry()
+            self.api, self.store, self._note, dns_domain="cluster.local", registry=self.registry
         )
 
     def _note(self) -> None:
@@ -91,6 +93,10 @@ async def mesh() -> AsyncIterator[Mesh]:
     await made.changed()
     yield made
     await made.source.close()
+
+
+async def test_the_time_since_the_api_server_was_heard_is_told(mesh: Mesh) -> None:
+    assert moved(mesh.registry) == MOVED_IN["unit/controlplane/sources/test_kubernetes.py"]
 
 
 async def test_a_change_without_effect_on_the_mesh_requests_no_build(mesh: Mesh) -> None:

@@ -26,6 +26,7 @@ from controlplane.status.metrics import StatusMetrics
 from controlplane.status.writer import Pace, StatusInputs, StatusTiming, StatusWriter
 from tests.support.documents import document, key_of, virtual_service
 from tests.support.meshes import sidecar_proxy
+from tests.support.metrics import MOVED_IN, moved
 
 BACKOFF = Backoff(first_delay_s=8.0, longest_delay_s=20.0)
 TIMING = StatusTiming(reconnect_s=0.0, backoff=BACKOFF)
@@ -305,6 +306,7 @@ async def test_a_kind_that_is_unknown_for_a_moment_is_tried_again() -> None:
     cluster.fails.clear()
     cluster.now_s += BACKOFF.first_delay_s
     assert await cluster.write() == ["a"]
+    assert moved(cluster.registry) == MOVED_IN["unit/controlplane/status/test_writer.py"]
 
 
 @pytest.mark.filterwarnings("error")

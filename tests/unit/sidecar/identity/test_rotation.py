@@ -142,17 +142,16 @@ async def test_an_expiry_that_comes_close_is_warned_about_and_then_reported(capl
 
 
 async def test_a_cancelled_rotation_keeps_what_it_had() -> None:
-    domain = TestTrustDomain(lifetime_s=1000)
+    domain, rotation, _ = rotation_at(FakeTime(until=1000))
     asked = asyncio.Event()
 
     async def sign(signing_request: str) -> SignedCertificate:
         asked.set()
         return await asyncio.Future()
 
-    rotation = SvidRotation(domain, REVIEWS, lambda svid: None)
     first = await rotation.obtain_first()
     domain.sign = sign
-    task = asyncio.create_task(rotation._renew())
+    task = asyncio.create_task(rotation.run())
     await asked.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -11,12 +11,6 @@ from sidecar.observability import log_file
 from sidecar.observability.log_file import MAX_BUFFERED_BYTES, LogFile
 
 
-def flush(sink: LogFile) -> None:
-    """What its task does each second."""
-    sink._hand_over()
-    sink._flush()
-
-
 def test_a_slow_sink_loses_lines_not_memory(tmp_path: Path) -> None:
     sink = LogFile(str(tmp_path / "log"))
     line = b"x" * 65536
@@ -31,7 +25,7 @@ def test_a_sink_that_refuses_loses_lines_and_is_written_to_again(caplog: pytest.
     sink = LogFile("/dev/full")
     for _ in range(2):
         sink.write(b"line\n")
-        flush(sink)
+        sink.flush()
     assert sink.dropped_bytes == 10
     assert [record.getMessage() for record in caplog.records] == [
         "access log /dev/full: No space left on device"
@@ -44,14 +38,14 @@ def test_a_renamed_file_is_left_when_it_is_reopened(tmp_path: Path) -> None:
     path, rotated = tmp_path / "log", tmp_path / "log.1"
     sink = LogFile(str(path))
     sink.write(b"first\n")
-    flush(sink)
+    sink.flush()
     path.rename(rotated)
     sink.write(b"second\n")
-    flush(sink)
+    sink.flush()
     assert rotated.read_bytes() == b"first\nsecond\n", "nobody has asked for another file yet"
     sink.reopen()
     sink.write(b"third\n")
-    flush(sink)
+    sink.flush()
     sink.close()
     assert (rotated.read_bytes(), path.read_bytes()) == (b"first\nsecond\n", b"third\n")
 
@@ -60,7 +54,7 @@ def test_a_file_that_was_not_renamed_is_appended_to(tmp_path: Path) -> None:
     sink = LogFile(str(tmp_path / "log"))
     for line in (b"first\n", b"second\n"):
         sink.write(line)
-        flush(sink)
+        sink.flush()
         sink.reopen()
     sink.close()
     assert (tmp_path / "log").read_bytes() == b"first\nsecond\n"
@@ -75,13 +69,13 @@ def test_the_old_file_is_kept_until_the_path_can_be_opened(
     folder.rename(moved)
     sink.reopen()
     sink.write(b"first\n")
-    flush(sink)
+    sink.flush()
     assert (moved / "log").read_bytes() == b"first\n"
-    flush(sink)
+    sink.flush()
     assert caplog.text.count("log cannot be reopened: No such file or directory") == 1
     folder.mkdir()
     sink.write(b"second\n")
-    flush(sink)
+    sink.flush()
     sink.close()
     assert (moved / "log").read_bytes() == b"first\n"
     assert (folder / "log").read_bytes() == b"second\n"
@@ -92,21 +86,21 @@ def test_a_file_that_is_renamed_again_while_it_is_reopened_is_left_too(
 ) -> None:
     path = tmp_path / "log"
     sink = LogFile(str(path))
-    opened = log_file._open
+    opened = os.open
 
-    def open_and_rename(name: str) -> object:
-        file = opened(name)
-        if not (tmp_path / "log.2").exists():
+    def open_and_rename(name: str, *arguments: int) -> int:
+        descriptor = opened(name, *arguments)
+        if name == str(path) and not (tmp_path / "log.2").exists():
             path.rename(tmp_path / "log.2")
             sink.reopen()
-        return file
+        return descriptor
 
-    monkeypatch.setattr(log_file, "_open", open_and_rename)
+    monkeypatch.setattr(os, "open", open_and_rename)
     path.rename(tmp_path / "log.1")
     sink.reopen()
-    flush(sink)
+    sink.flush()
     sink.write(b"line\n")
-    flush(sink)
+    sink.flush()
     sink.close()
     assert path.read_bytes() == b"line\n"
 
@@ -114,7 +108,10 @@ def test_a_file_that_is_renamed_again_while_it_is_reopened_is_left_too(
 async def test_lines_that_no_thread_has_taken_are_written_when_it_is_closed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    handed_over = asyncio.Event()
+
     async def never(*_: object) -> None:
+        handed_over.set()
         await asyncio.get_running_loop().create_future()
 
     monkeypatch.setattr(log_file, "FLUSH_INTERVAL_S", 0)
@@ -123,8 +120,7 @@ async def test_lines_that_no_thread_has_taken_are_written_when_it_is_closed(
     sink.write(b"line\n")
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
         flushing = group.create_task(sink.run())
-        while sink._lines:
-            await asyncio.sleep(0)
+        await handed_over.wait()
         flushing.cancel()
     sink.close()
     assert (tmp_path / "log").read_bytes() == b"line\n"
@@ -152,8 +148,7 @@ def test_a_reader_that_stops_reading_does_not_keep_the_process_from_ending(
     try:
         sink = LogFile(str(path))
         sink.write(b"x" * 1_000_000)
-        sink._hand_over()
-        flushing = threading.Thread(target=sink._flush)
+        flushing = threading.Thread(target=sink.flush)
         flushing.start()
         sink.close()
         flushing.join(10)
@@ -189,7 +184,7 @@ def test_a_standard_output_that_has_no_path_is_written_to(
     monkeypatch.setattr(log_file, "_STANDARD_STREAMS", {path: writer})
     sink = LogFile(path)
     sink.write(b"line\n")
-    flush(sink)
+    sink.flush()
     sink.reopen()
     sink.write(b"another\n")
     sink.close()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 from contextlib import suppress
+from typing import Any
 
 import pytest
 import trustme
@@ -130,6 +131,26 @@ def contexts(version: ssl.TLSVersion) -> tuple[ssl.SSLContext, ssl.SSLContext]:
     return server, client
 
 
+class Session:
+    """An `SSLObject` between the two `MemoryBIO` of a transport, for tests to change."""
+
+    def __init__(self, session: ssl.SSLObject, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO) -> None:
+        self.ssl, self.incoming, self.outgoing = session, incoming, outgoing
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self.ssl, name)
+
+
+class SessionContext:
+    """An `SSLContext` whose sessions are of the test's own kind."""
+
+    def __init__(self, context: ssl.SSLContext, session: type[Session]) -> None:
+        self.context, self.session = context, session
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, **options: Any) -> Session:
+        return self.session(self.context.wrap_bio(incoming, outgoing, **options), incoming, outgoing)
+
+
 class Connection:
     """A transport whose handshake is done, from one side or the other."""
 
@@ -139,12 +160,14 @@ class Connection:
         *,
         server_side: bool = True,
         keeps_open: bool = True,
+        session: type[Session] = Session,
     ) -> None:
         server, client = contexts(version)
         self.application = Application(keeps_open=keeps_open)
         self.raw = Raw()
         ours, theirs = (server, client) if server_side else (client, server)
-        self.transport = TlsTransport(ours, lambda: self.application, server_side=server_side)
+        context: Any = SessionContext(ours, session)
+        self.transport = TlsTransport(context, lambda: self.application, server_side=server_side)
         self.peer = Peer(theirs, self.transport, self.raw, server=not server_side)
         self.transport.connection_made(self.raw)
         self.peer.shake_hands()
@@ -394,18 +417,17 @@ async def test_server_that_is_not_trusted_is_told_so() -> None:
 
 async def test_what_is_sent_unasked_is_bounded() -> None:
     """OpenSSL answers each KeyUpdate; a peer that takes none of the answers must not fill the memory."""
-    connection = Connection()
-    connection.transport.write(b"not taken")
-    answers_bytes = 0
 
-    class Answering:
-        """A TLS session that has something to say to whatever comes."""
+    class Answering(Session):
+        """Has something to say to whatever comes, once the handshake is done."""
 
         def read(self, size: int) -> bytes:
-            connection.transport._outgoing.write(bytes(1000))
+            self.outgoing.write(bytes(1000))
             raise ssl.SSLWantReadError
 
-    connection.transport._ssl = Answering()
+    connection = Connection(session=Answering)
+    connection.transport.write(b"not taken")
+    answers_bytes = 0
     while not connection.transport.is_closing():
         connection.transport.data_received(b"one more")
         answers_bytes += 1000
@@ -508,35 +530,29 @@ async def test_abort_waits_for_no_message_of_tls() -> None:
     assert connection.raw.take() == b""
 
 
-class Gauge:
-    """A `MemoryBIO`, and the most that it has held."""
+class Gauge(Session):
+    """Notes the most that its two `MemoryBIO` have held."""
 
-    def __init__(self, bio: ssl.MemoryBIO) -> None:
-        self._bio = bio
-        self.most_bytes = 0
+    most_incoming_bytes = most_outgoing_bytes = 0
 
-    @property
-    def pending(self) -> int:
-        return self._bio.pending
+    def read(self, size: int) -> bytes:
+        self.most_incoming_bytes = max(self.most_incoming_bytes, self.incoming.pending)
+        return self.ssl.read(size)
 
-    def write(self, data: bytes) -> None:
-        self._bio.write(data)
-        self.most_bytes = max(self.most_bytes, self._bio.pending)
-
-    def read(self) -> bytes:
-        self.most_bytes = max(self.most_bytes, self._bio.pending)
-        return self._bio.read()
+    def write(self, data: bytes | memoryview) -> int:
+        written = self.ssl.write(data)
+        self.most_outgoing_bytes = max(self.most_outgoing_bytes, self.outgoing.pending)
+        return written
 
 
 async def test_large_transfer_passes_in_pieces() -> None:
     """A `MemoryBIO` keeps the memory of the most that it has held, for as long as its connection lasts."""
-    connection = Connection()
-    incoming = connection.transport._incoming = Gauge(connection.transport._incoming)
-    outgoing = connection.transport._outgoing = Gauge(connection.transport._outgoing)
+    connection = Connection(session=Gauge)
+    gauge = connection.transport.get_extra_info("ssl_object")
     large = bytes(1024 * 1024)
     connection.peer.send(large)
     assert connection.take_events() == [large]
     connection.transport.write(large)
     assert connection.peer.read() == [large]
-    assert 0 < incoming.most_bytes < 64 * 1024
-    assert 0 < outgoing.most_bytes < 64 * 1024
+    assert 0 < gauge.most_incoming_bytes < 64 * 1024
+    assert 0 < gauge.most_outgoing_bytes < 64 * 1024
