@@ -201,7 +201,7 @@ class ConnectionManager:
         self.finish_head(request, response)
         return response
 
-    def refuse(self, request: Request, error: DownstreamError) -> Response:
+    def refuse(self, request: Request, error: RequestError) -> Response:
         """The answer to what never became a request for the stack."""
         response = self.explain(request, error)
         self.finish_head(request, response)

@@ -57,10 +57,10 @@ def read(data: bytes, cuts: list[int]) -> Reading:
     requests = []
     edges = [0, *sorted({cut % (len(data) + 1) for cut in cuts}), len(data)]
     for start, end in itertools.pairwise(edges):
-        piece = data[start:end]
-        while piece:
-            requests += reader.feed(piece)
-            piece = reader.unread
+        piece, at = data[start:end], 0
+        while at < len(piece):
+            requests += reader.feed(piece, at)
+            at = reader.stopped_at
     messages = [
         Message(
             method=request.method,

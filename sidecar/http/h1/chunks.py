@@ -1,119 +1,136 @@
-"""The chunks of a body (RFC 9112 7.1). llhttp reads those that come with their head, unless they have white
-space that recipients must take; it does not know that.
+"""The chunked transfer coding (RFC 9112 7.1), from the first chunk to the empty line behind the trailers.
 
-A chunk's line is its size in hexadecimal digits, and extensions. Spaces and tabs are taken after the size,
-around ``;`` and ``=``, and at the end: some servers pad the size. An extension may lack its name, and its
-value be a token and a quoted string, as llhttp has it: what is taken must not depend on who of both reads it.
-Everything else is refused, so that no other parser can see another chunk: white space before the size or
-within it, signs, ``0x``, other control characters, and a CR or an LF that is not the line's end.
+A chunk's line is its size in hexadecimal digits, and extensions. Spaces and tabs are accepted after the size,
+around ``;`` and ``=``, and at the end, because some servers pad the size; an extension may lack its name, and
+its value may be a token and a quoted string, as llhttp and Envoy accept them. Everything else is refused, so
+that no other parser can see other chunks: white space before the size or within it, signs, ``0x``, other
+control characters, and a CR or an LF that does not end the line. A trailer's line is as strict as llhttp is
+about the lines of a head.
 """
 
 from __future__ import annotations
 
 import re
 
-from sidecar.errors import DownstreamProtocolError, RequestError
-from sidecar.http.h1.rules import printable
+from sidecar.errors import RequestError
+from sidecar.http.h1.rules import ReaderRules, printable
+from sidecar.http.headers import Headers
 
 _HEX = b"0123456789abcdefABCDEF"
 _MAX_SIZE = 2**63 - 1
+_LF = 10
 _TOKEN = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"
 _QUOTED = rb'"(?:[\t \x21\x23-\x5b\x5d-\x7e\x80-\xff]|\\[\t \x21-\x7e\x80-\xff])*+"'
-# No part gives back what it has taken: a line is read once, however it is made.
+# Possessive: no part gives back what it has matched, so that a line is scanned once.
 _VALUE = rb"(?>" + _TOKEN + rb")?+(?>" + _QUOTED + rb")?+"
 _EXTENSION = rb"[ \t]*+;[ \t]*+(?>" + _TOKEN + rb")?+(?>[ \t]*+=[ \t]*+" + _VALUE + rb")?+"
 _LINE = re.compile(rb"([0-9A-Fa-f]++)(?>" + _EXTENSION + rb")*+[ \t]*+")
+_TRAILER = re.compile(rb"(" + _TOKEN + rb"):([\t\x20-\x7e\x80-\xff]*+)")
+# RFC 9110 6.5.1: a trailer cannot say how the message is framed.
+_NO_TRAILERS = frozenset((b"content-length", b"transfer-encoding"))
 
 
 class ChunkDecoder:
-    """Of one body, to its last chunk; what follows, trailers or the empty line, is not its own."""
+    """Decodes one body. `trailers` is complete when the body has `ended`.
 
-    __slots__ = ("_error", "_left", "_line", "_within", "ended")
+    Lines are bounded together: extensions since the last byte of the body, and all trailers.
+    """
 
-    def __init__(self, error: type[RequestError]) -> None:
-        """`error` is raised for bytes that are not a valid chunk."""
+    __slots__ = ("_left", "_line", "_line_bytes", "_rules", "_trailing", "_within", "ended", "trailers")
+
+    def __init__(self, rules: ReaderRules) -> None:
         self.ended = False
-        self._error = error
-        self._left = 0  # of the present chunk's data
-        self._within = False  # a chunk, whose end has not come yet
-        self._line = b""  # of which the rest is still to come
+        self.trailers: Headers = []
+        self._rules = rules
+        self._left = 0  # bytes of the present chunk's data that are still to come
+        self._within = False  # whether the line end behind a chunk's data is still to come
+        self._trailing = False  # whether the last chunk was read
+        self._line = b""  # the beginning of a line whose end is still to come
+        self._line_bytes = 0  # of lines since the last byte of the body
 
-    def feed(self, data: bytes, pieces: list[bytes]) -> int:
-        """Appends what there is of the body to `pieces`. Returns how much of `data` was read: all, or up to
-        the end of the last chunk's line."""
-        at, size, left = 0, len(data), self._left
-        while at < size:
+    def feed(self, data: bytes, at: int, pieces: list[bytes]) -> int:
+        """Reads `data` from `at` and appends the bytes of the body to `pieces`. Returns the position behind
+        the last byte read: the end of `data`, or of the body. Raises the error that `rules` name."""
+        size, left = len(data), self._left
+        while at < size and not self.ended:
             if left:
                 piece = data[at : at + left]
                 pieces.append(piece)
                 at += len(piece)
                 left -= len(piece)
+                self._line_bytes = 0
                 if left or at == size:
                     break
                 if data[at : at + 2] == b"\r\n":  # as is usual, the chunk's end came with it
                     self._within = False
                     at += 2
                     continue
-            end = data.find(b"\n", at) + 1
-            if not end:
-                self._line += data[at:]
-                self._check_beginning(self._line)
-                at = size
-                break
-            left = self._read_line(self._line + data[at:end])
-            self._line = b""
+            end = data.find(b"\n", at) + 1 or size
+            line = data[at:end]
             at = end
-            if self.ended:
+            self._line_bytes += len(line)
+            if self._line_bytes > self._rules.max_headers_bytes:
+                raise self._too_long()
+            if self._line:
+                line = self._line + line
+            if line[-1] != _LF:
+                self._line = line
+                self._check_beginning(line)
                 break
+            self._line = b""
+            left = self._read_line(line)
         self._left = left
         return at
 
     def _read_line(self, line: bytes) -> int:
-        """How much of a chunk's data follows."""
-        digits = line[:-2]
+        """Returns the number of bytes of a chunk's data that follow."""
+        content = line[:-2]
         if line[-2:] != b"\r\n":
             raise self._malformed(line)
-        if self._within:  # RFC 9112 7.1: the line's end behind the data of a chunk
-            if digits:
+        if self._trailing:
+            self._read_trailer(content)
+            return 0
+        if self._within:  # RFC 9112 7.1: the line end behind the data of a chunk
+            if content:
                 raise self._malformed(line)
             self._within = False
             return 0
-        if not digits or digits.translate(None, _HEX):
-            match = _LINE.fullmatch(digits)
+        if not content or content.translate(None, _HEX):  # not digits alone
+            match = _LINE.fullmatch(content)
             if match is None:
                 raise self._malformed(line)
-            digits = match[1]
-        size = int(digits, 16)
+            content = match[1]
+        size = int(content, 16)
         if size > _MAX_SIZE:
-            raise self._error(f"a chunk of size {printable(digits)}")
+            raise self._rules.malformed(f"a chunk of size {printable(content)}")
         self._within = size > 0
-        self.ended = size == 0
+        self._trailing = size == 0
         return size
 
+    def _read_trailer(self, content: bytes) -> None:
+        if not content:
+            self.ended = True
+            return
+        match = _TRAILER.fullmatch(content)
+        name = match[1].lower() if match is not None else b""
+        if match is None or name in _NO_TRAILERS:
+            raise self._rules.malformed(f"malformed HTTP/1.1: {printable(content)} in the trailers")
+        limit = self._rules.max_headers_count
+        if len(self.trailers) >= limit:  # a small field costs much more memory than its bytes
+            raise self._rules.too_large(f"more than {limit} headers in the trailers")
+        self.trailers.append((name, match[2].strip()))
+
+    def _too_long(self) -> RequestError:
+        limit = self._rules.max_headers_bytes
+        return self._rules.too_large(f"more than {limit} bytes of trailers or chunk extensions")
+
     def _check_beginning(self, line: bytes) -> None:
-        """What can be no chunk's line is not waited for."""
+        """Refuses at once the beginning of a line that cannot become a valid one."""
+        if self._trailing:
+            return
         fits = line == b"\r" if self._within else line[:1] in _HEX
         if not fits:
             raise self._malformed(line)
 
     def _malformed(self, line: bytes) -> RequestError:
-        return self._error(f"malformed HTTP/1.1: {printable(line)} where a chunk begins or ends")
-
-
-def end_of_head(data: bytes, start: int, *, begun: bool = False) -> int:
-    """Where the head ends that begins at `start`, or after empty lines there (RFC 9112 2.2), or which has
-    `begun` already. Raises `ValueError` if it does not end."""
-    while not begun and data[start : start + 1] in (b"\r", b"\n"):
-        start += 1
-    return data.index(b"\r\n\r\n", start) + 4
-
-
-def end_of_chunks(data: bytes, start: int) -> int:
-    """Where a whole body in chunks that begins at `start` ends, trailers included. Raises `ValueError` if it
-    does not end."""
-    decoder = ChunkDecoder(DownstreamProtocolError)
-    try:
-        end = start + decoder.feed(data[start:], [])
-    except DownstreamProtocolError as error:
-        raise ValueError(str(error)) from error
-    return data.index(b"\r\n\r\n", end - 2) + 4  # the empty line, or trailers and then it
+        return self._rules.malformed(f"malformed HTTP/1.1: {printable(line)} where a chunk begins or ends")

@@ -9,16 +9,13 @@ from collections import deque
 from sidecar.config.listener import HttpConnectionManager
 from sidecar.http.h1.request_reader import IncomingRequest, RequestReader
 
-# What one read may hold is parsed in slices, so that a flood of pipelined requests is left unparsed. A body
-# of 64 KiB fits into one with its head, and is then passed on in one piece.
-MAX_FEED_BYTES = 96 * 1024
 MAX_WAITING_REQUESTS = 16
 
 
 class RequestQueue:
     """Reading stops while too many requests wait, and while a body's consumer is behind (a `BodySource`)."""
 
-    __slots__ = ("_body_paused", "_reading_paused", "_transport", "_unparsed", "_waiting", "reader")
+    __slots__ = ("_at", "_body_paused", "_data", "_reading_paused", "_transport", "_waiting", "reader")
 
     def __init__(self, config: HttpConnectionManager) -> None:
         self.reader = RequestReader(
@@ -29,7 +26,8 @@ class RequestQueue:
         )
         self._transport: asyncio.Transport | None = None
         self._waiting: deque[IncomingRequest] = deque()
-        self._unparsed = memoryview(b"")
+        self._data = b""  # what was read and is still to be parsed, from `_at` on
+        self._at = 0
         self._body_paused = False
         self._reading_paused = False
 
@@ -41,21 +39,23 @@ class RequestQueue:
         self._clear()
 
     def feed(self, data: bytes) -> None:
-        if len(data) <= MAX_FEED_BYTES and not self._unparsed:
-            self._waiting.extend(self.reader.feed(data))
-            if self.reader.unread or len(self._waiting) > MAX_WAITING_REQUESTS:
-                self._unparsed = memoryview(self.reader.unread)
-                self._choose_reading()
-        else:
-            self._unparsed = memoryview(bytes(self._unparsed) + data if self._unparsed else data)
+        if self._data:
+            self._data = self._data[self._at :] + data
+            self._at = 0
             self._parse()
+            return
+        reader = self.reader
+        self._waiting.extend(reader.feed(data))
+        if reader.stopped_at < len(data) or len(self._waiting) > MAX_WAITING_REQUESTS:
+            self._keep(data)
+            self._choose_reading()
 
     def next(self) -> IncomingRequest | None:
         """The request whose turn it is, if it is here."""
         if not self._waiting:
             return None
         incoming = self._waiting.popleft()
-        if self._unparsed or self._reading_paused:
+        if self._data or self._reading_paused:
             self._parse()
         return incoming
 
@@ -67,7 +67,7 @@ class RequestQueue:
 
     def _clear(self) -> None:
         self._waiting.clear()
-        self._unparsed = memoryview(b"")
+        self._data = b""
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -86,18 +86,20 @@ class RequestQueue:
         self.resume_body()
 
     def _parse(self) -> None:
-        """As much of what was read as may wait to be served: something is left only where too much waits."""
-        while self._unparsed and len(self._waiting) <= MAX_WAITING_REQUESTS:
-            piece, self._unparsed = self._unparsed[:MAX_FEED_BYTES], self._unparsed[MAX_FEED_BYTES:]
-            self._waiting.extend(self.reader.feed(piece))
-            if self.reader.unread:
-                self._unparsed = memoryview(self.reader.unread + bytes(self._unparsed))
-        if not self._unparsed:
-            self._unparsed = memoryview(b"")  # else an idle connection would hold what it has read last
+        """As much of what was read as may wait to be served: something is left only if too much waits."""
+        while self._data and len(self._waiting) <= MAX_WAITING_REQUESTS:
+            data = self._data
+            self._waiting.extend(self.reader.feed(data, self._at))
+            self._keep(data)
         self._choose_reading()
 
+    def _keep(self, data: bytes) -> None:
+        """What the reader has not read of `data`; none of it if it has read all."""
+        self._at = self.reader.stopped_at
+        self._data = data if self._at < len(data) else b""
+
     def _choose_reading(self) -> None:
-        paused = self._body_paused or bool(self._unparsed) or len(self._waiting) > MAX_WAITING_REQUESTS
+        paused = self._body_paused or bool(self._data) or len(self._waiting) > MAX_WAITING_REQUESTS
         if paused is not self._reading_paused and self._transport is not None:
             self._reading_paused = paused
             if paused:

@@ -4,9 +4,15 @@ requests are smuggled (RFC 9112 11.2). Pure checks; each raises the error that t
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
-from sidecar.errors import DownstreamProtocolError, ExpectationFailedError, UnsupportedTransferCodingError
+from sidecar.errors import (
+    DownstreamProtocolError,
+    ExpectationFailedError,
+    RequestError,
+    UnsupportedTransferCodingError,
+)
 from sidecar.http.headers import Headers
 
 # Who has these removed hides where a request comes from, or whom it is for.
@@ -19,7 +25,18 @@ _REG_NAME = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~
 _IP_LITERAL = b"0123456789abcdefABCDEF:."
 _DIGITS = b"0123456789"
 _MAX_PORT = 65535
-_MAX_AUTHORITY = 320  # a DNS name of 253 bytes, a port, and room for what people make of either
+_MAX_AUTHORITY = 320  # a DNS name of 253 bytes, a port, and some room
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReaderRules:
+    """The limits of one direction, and the errors by which it refuses what the peer sent. The limits hold for
+    the fields of a head, and for those of trailers."""
+
+    max_headers_bytes: int
+    max_headers_count: int
+    malformed: type[RequestError]
+    too_large: type[RequestError]
 
 
 @lru_cache(maxsize=1024)  # the same few hosts are asked for again and again

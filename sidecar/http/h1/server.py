@@ -153,7 +153,6 @@ class Http1ServerConnection(asyncio.Protocol):
         self._timeouts.begin_stream(info.start_s)
         if incoming.upgrade is not None:
             request.upgrade = incoming.upgrade
-            incoming.keep_alive = False  # whatever the answer, what follows is no request
         elif not incoming.complete:
             self._begin_body(incoming)
         if self._task is None:
@@ -233,7 +232,7 @@ class Http1ServerConnection(asyncio.Protocol):
 
     # Ends that nobody wished for.
 
-    def _refuse(self, error: DownstreamError) -> None:
+    def _refuse(self, error: RequestError) -> None:
         """What arrived is no request: it is answered here, and counted and logged like one."""
         request = Request(b"", self._scheme, b"", b"", [], EMPTY, self._manager.begin(self._connection))
         response = self._manager.refuse(request, error)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import itertools
 import tracemalloc
-from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -15,8 +14,6 @@ from sidecar.errors import (
     HeadersTooLargeError,
     UnsupportedTransferCodingError,
 )
-from sidecar.http.body import Body
-from sidecar.http.h1 import request_reader
 from sidecar.http.h1.request_reader import MAX_REQUESTS_AT_ONCE, IncomingRequest, RequestReader
 from tests.support.bodies import received
 
@@ -24,7 +21,11 @@ HOST = b"Host: reviews:9080\r\n"
 
 
 class Source:
-    def pause_body(self) -> None: ...
+    def __init__(self) -> None:
+        self.pauses = 0
+
+    def pause_body(self) -> None:
+        self.pauses += 1
 
     def resume_body(self) -> None: ...
 
@@ -39,9 +40,10 @@ def feed_pieces(pieces: list[bytes], **limits: int) -> tuple[list[IncomingReques
     reader = new_reader(**limits)
     requests = []
     for piece in pieces:
-        requests += reader.feed(piece)
-        while reader.unread:
-            requests += reader.feed(reader.unread)
+        at = 0
+        while at < len(piece):
+            requests += reader.feed(piece, at)
+            at = reader.stopped_at
     return requests, reader
 
 
@@ -128,8 +130,8 @@ def test_pipelined_requests_are_told_apart_however_they_are_framed_and_cut(
         for number, (empty_lines, (framing, encoded, _)) in enumerate(messages)
     )
     bounds = [0, *sorted(cut for cut in cuts if cut < len(data)), len(data)]
-    with patch.object(request_reader, "MAX_REQUESTS_AT_ONCE", at_once):
-        requests, reader = feed_pieces([data[start:end] for start, end in itertools.pairwise(bounds)])
+    pieces = [data[start:end] for start, end in itertools.pairwise(bounds)]
+    requests, reader = feed_pieces(pieces, max_at_once=at_once)
     assert reader.error is None
     assert [(request.path, received(request.body)) for request in requests] == [
         (b"/%d" % number, body) for number, (_, (_, _, body)) in enumerate(messages)
@@ -140,12 +142,14 @@ def test_pipelined_requests_are_told_apart_however_they_are_framed_and_cut(
 def test_small_requests_that_come_together_are_read_few_at_a_time() -> None:
     reader = new_reader()
     data = b"".join(b"GET /%d HTTP/1.1\r\n%b\r\n" % (number, HOST) for number in range(100))
-    counts, paths = [], []
-    while data:
-        requests = reader.feed(data)
+    counts: list[int] = []
+    paths: list[bytes] = []
+    at = 0
+    while at < len(data):
+        requests = reader.feed(data, at)
         counts.append(len(requests))
         paths += [request.path for request in requests]
-        data = reader.unread
+        at = reader.stopped_at
     assert max(counts) == MAX_REQUESTS_AT_ONCE
     assert paths == [b"/%d" % number for number in range(100)]
     assert reader.error is None
@@ -247,6 +251,20 @@ def test_declined_upgrade_with_a_chunked_body_that_comes_later() -> None:
     assert reader.error is None
     assert [received(request.body) for request in requests] == [b"abc"]
     assert requests[0].complete
+
+
+def test_declined_upgrade_with_trailers_is_followed_by_the_next_request() -> None:
+    head = (
+        b"POST / HTTP/1.1\r\n" + HOST + b"Connection: Upgrade\r\nUpgrade: h2c\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n"
+    )
+    data = head + b"3\r\nabc\r\n0\r\nX-Sum: 1\r\n\r\nGET /2 HTTP/1.1\r\n" + HOST + b"\r\n"
+    for cut in range(1, len(data)):
+        requests, reader = feed_pieces([data[:cut], data[cut:]])
+        assert reader.error is None
+        assert [received(request.body) for request in requests] == [b"abc", b""]
+        assert requests[0].body.trailers == [(b"x-sum", b"1")]
+        assert requests[1].path == b"/2"
 
 
 def test_websocket_is_a_tunnel_of_the_bytes_that_follow() -> None:
@@ -355,7 +373,9 @@ def test_fault_in_a_body_cuts_it_short() -> None:
         b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n"
     )
     reader.feed(b"rubbish\r\n")
-    assert request.body._error is reader.error is not None
+    with pytest.raises(DownstreamProtocolError) as raised:
+        received(request.body)
+    assert raised.value is reader.error
 
 
 def test_too_many_headers() -> None:
@@ -378,7 +398,9 @@ def test_fields_are_counted_as_they_arrive(before: bytes, field: bytes, size: in
         request for start in range(0, len(data), size) for request in reader.feed(data[start : start + size])
     ]
     assert isinstance(reader.error, HeadersTooLargeError)
-    assert all(isinstance(request.body, Body) and request.body._error for request in requests)
+    for request in requests:
+        with pytest.raises(HeadersTooLargeError):
+            received(request.body)
 
 
 @pytest.mark.parametrize("before", [b"GET / HTTP/1.1\r\n", CHUNKED + b"0\r\n"], ids=["head", "trailers"])
@@ -397,8 +419,10 @@ def test_small_fields_cost_no_more_memory_than_their_number_allows(before: bytes
 
 
 def test_small_chunks_that_come_together_are_one_piece() -> None:
-    request = read_one(CHUNKED + b"1\r\nx\r\n" * 1000 + b"0\r\nx: y\r\n\r\n")
-    assert request.body._chunks == [b"hello" + b"x" * 1000]
+    source = Source()
+    (request,) = RequestReader(source).feed(CHUNKED + b"1\r\nx\r\n" * 6000)
+    assert source.pauses == 0  # as separate pieces they would take more memory than a body may hold
+    assert received(request.body) == b"hello" + b"x" * 6000
 
 
 @pytest.mark.parametrize(
@@ -412,8 +436,8 @@ def test_small_chunks_that_come_together_are_one_piece() -> None:
 def test_what_comes_beside_a_body_is_bounded(begin: bytes, more: bytes) -> None:
     requests, reader = feed_pieces([CHUNKED, begin, *[more] * 20], max_headers_bytes=8192)
     assert isinstance(reader.error, HeadersTooLargeError)
-    assert isinstance(requests[0].body._error, HeadersTooLargeError)
-    assert len(reader._fields) < 20
+    with pytest.raises(HeadersTooLargeError):
+        received(requests[0].body)
 
 
 def test_body_that_trickles_in_after_much_else_is_not_refused() -> None:

@@ -121,6 +121,23 @@ def test_response_to_head_with_a_body_is_an_error() -> None:
     assert reader.error is not None
 
 
+@pytest.mark.parametrize("cut", [0, 20, 47, 50])
+def test_chunks_after_a_response_to_head_are_refused_however_they_arrive(cut: int) -> None:
+    reader = new_reader(b"HEAD")
+    data = CHUNKED + b"0\r\n\r\n"
+    reader.feed(data[:cut])
+    reader.feed(data[cut:])
+    assert reader.error is not None
+
+
+def test_any_success_of_connect_opens_a_tunnel() -> None:
+    reader = new_reader(b"CONNECT", b"connect")
+    response = reader.feed(b"HTTP/1.1 204 No Content\r\n\r\n\x16")
+    assert response is not None
+    assert response.tunnel
+    assert received(response.body) == b"\x16"
+
+
 @pytest.mark.parametrize("status", [204, 304])
 def test_responses_that_have_no_body(status: int) -> None:
     reader = new_reader()

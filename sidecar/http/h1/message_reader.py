@@ -1,0 +1,357 @@
+"""Bytes in, messages out: one direction of an HTTP/1.1 connection, without I/O.
+
+Framing is decided here (RFC 9112 6): where a head ends, how long its body is, and where the next message
+begins. `reader_state` lists the states. llhttp, through httptools, parses heads and nothing else: each head
+is cut at its empty line before llhttp sees it, and a parser whose head announced a body is replaced.
+`RequestReader` and `ResponseReader` add the rules of their direction.
+
+The callbacks below run for each header of each message: they are the hottest code of the sidecar.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import httptools
+
+from sidecar.errors import RequestError
+from sidecar.http.body import EMPTY, Body, BodySource, BodyStream
+from sidecar.http.h1.chunks import ChunkDecoder
+from sidecar.http.h1.reader_state import (
+    AWAITING,
+    BODY_ENDS,
+    CHUNKED_BODY,
+    HEAD,
+    HEAD_BEGINS,
+    HEAD_WITH_CHUNKS,
+    HEAD_WITH_LENGTH,
+    HEAD_WITHOUT_BODY,
+    HEAD_WITHOUT_FRAMING,
+    IDLE,
+    INTERIM_ENDS,
+    READING_ENDS,
+    SIZED_BODY,
+    TRANSITIONS,
+    Event,
+)
+from sidecar.http.h1.rules import ReaderRules
+from sidecar.http.headers import Headers
+
+_EMPTY_LINE: Final = b"\r\n\r\n"  # with the end of the line before it
+_CR: Final = 13
+_LF: Final = 10
+# What a head has beside the bytes that its limit counts: its first line, and of each field the separators.
+_FIRST_LINE_BYTES: Final = 32
+_FIELD_BYTES: Final = 4
+
+
+class IncomingMessage:
+    """`complete` once the body has ended; a tunnel's ends with the tunnel. `stream` is the body if it was not
+    complete together with the head. `received_bytes` are the body's."""
+
+    __slots__ = ("body", "complete", "headers", "keep_alive", "received_bytes", "stream")
+
+    def __init__(self, headers: Headers, *, keep_alive: bool) -> None:
+        self.headers = headers
+        self.body: Body = EMPTY
+        self.stream: BodyStream | None = None
+        self.keep_alive = keep_alive
+        self.complete = False
+        self.received_bytes = 0
+
+
+class MessageReader:
+    """The part that both directions share. `error` is the first thing that the peer did wrong: the message in
+    which it did so is cut short or not delivered, and no other follows."""
+
+    __slots__ = (
+        "_chunks",
+        "_fields",
+        "_head_bytes",
+        "_head_event",
+        "_left",
+        "_length",
+        "_max_headers_count",
+        "_message",
+        "_own_names",
+        "_parser",
+        "_pieces",
+        "_rules",
+        "_source",
+        "_special",
+        "_tail",
+        "_target",
+        "error",
+        "state",
+    )
+
+    def __init__(self, source: BodySource, rules: ReaderRules, own_names: frozenset[bytes]) -> None:
+        """`own_names` are the fields that `_special` collects, for this hop and not for the next."""
+        self.state = IDLE
+        self.error: RequestError | None = None
+        self._source = source
+        self._rules = rules
+        self._max_headers_count = rules.max_headers_count
+        self._own_names = own_names | {b"content-length"}
+        self._parser = self._new_parser()
+        # The head that is being read, or was read last.
+        self._tail = b""  # its last 3 bytes, before those that were fed last
+        self._head_bytes = 0
+        self._head_event: Event | None = None  # how it ends, once llhttp has seen its end
+        self._target = b""
+        self._fields: Headers = []
+        self._special: Headers = []
+        self._length = b""  # the value of Content-Length
+        # The body that is being read.
+        self._message: IncomingMessage | None = None
+        self._pieces: list[bytes] = []  # of a body that is not a stream yet
+        self._left = 0  # bytes that are still to come, of a body whose length is known
+        self._chunks: ChunkDecoder | None = None
+
+    # What each direction adds.
+
+    def _new_parser(self) -> httptools.HttpRequestParser | httptools.HttpResponseParser:
+        raise NotImplementedError
+
+    def _read_fields(self) -> Event:
+        """Makes `_message` of a complete head, but of an interim response. Raises `RequestError`."""
+        raise NotImplementedError
+
+    def _deliver(self) -> None:
+        """The next `feed` that returns hands out the present message."""
+        raise NotImplementedError
+
+    def _message_ended(self) -> None:
+        """Called in state IDLE."""
+        raise NotImplementedError
+
+    def _without_forbidden(self, trailers: Headers) -> Headers:
+        raise NotImplementedError
+
+    # Reading. Each method reads a part of a message from `data[at:]`, which is not empty, and returns the
+    # position behind that part. Each raises `RequestError`.
+
+    def _read(self, data: bytes, at: int) -> int:
+        state = self.state
+        if state <= HEAD:
+            return self._read_head(data, at)
+        if state is SIZED_BODY:
+            return self._read_sized(data, at)
+        if state is CHUNKED_BODY:
+            return self._read_chunks(data, at)
+        self._add(data[at:])
+        return len(data)
+
+    def _read_head(self, data: bytes, at: int) -> int:
+        if self.state is not HEAD:
+            if data[at] <= _CR:
+                at = _skip_empty_lines(data, at)
+                if at == len(data):
+                    return at
+            if self.state is IDLE:
+                raise self._malformed("bytes that no request asked for")
+            self._head_event = None
+            self._head_bytes = 0
+            self._target = b""
+            self._fields = []
+            self._special = []
+            self._length = b""
+        end = data.find(_EMPTY_LINE, at) + len(_EMPTY_LINE)
+        if self._tail or end < len(_EMPTY_LINE):
+            end = self._find_straddling(data, at, end)
+            if not end:
+                return self._read_part_of_head(data, at)
+        self._head_bytes += end - at
+        self._parse(data[at:end])
+        event = self._head_event
+        if event is None:
+            raise self._uncertain()
+        self.state = TRANSITIONS[self.state][event]
+        if event is HEAD_WITHOUT_BODY:
+            message, self._message = self._message, None
+            assert message is not None
+            message.complete = True
+            self._deliver()
+            self._message_ended()
+        elif event is not INTERIM_ENDS:
+            self._parser = self._new_parser()  # the other expects this body
+            if event is HEAD_WITH_LENGTH:
+                return self._read_sized(data, end)
+            if event is HEAD_WITH_CHUNKS:
+                self._chunks = ChunkDecoder(self._rules)
+        return end
+
+    def _read_part_of_head(self, data: bytes, at: int) -> int:
+        if self.state is AWAITING:
+            self.state = TRANSITIONS[self.state][HEAD_BEGINS]
+        self._tail = (self._tail + data[max(at, len(data) - 3) :])[-3:]
+        self._head_bytes += len(data) - at
+        self._parse(data[at:])
+        if self._head_event is not None:
+            raise self._uncertain()
+        self._check_pending_size()
+        return len(data)
+
+    def _find_straddling(self, data: bytes, at: int, end: int) -> int:
+        """The position behind the empty line, which may have begun before `data`; 0 if it does not end.
+        `end` is the position behind the one that is wholly in `data`, if it is more than 3."""
+        tail, self._tail = self._tail, b""
+        found = (tail + data[at : at + 3]).find(_EMPTY_LINE)
+        if found >= 0:
+            return at + found + len(_EMPTY_LINE) - len(tail)
+        if end >= len(_EMPTY_LINE):
+            return end
+        self._tail = tail
+        return 0
+
+    def _parse(self, piece: bytes) -> None:
+        try:
+            self._parser.feed_data(piece)
+        except httptools.HttpParserUpgrade as upgrade:
+            if upgrade.args[0] != len(piece):
+                raise self._uncertain() from None
+            self._parser = self._new_parser()  # this one has left HTTP
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            if isinstance(error, httptools.HttpParserCallbackError) and cause is not None:
+                raise cause from None  # raised by a callback below
+            raise self._malformed(f"malformed HTTP/1.1: {error}") from None
+
+    def _framing(self) -> Event:
+        """RFC 9112 6.3, of a message that may have a body, and not in chunks. llhttp has refused
+        contradictions."""
+        if not self._length:
+            return HEAD_WITHOUT_FRAMING
+        if not self._length.isdigit():
+            raise self._malformed("malformed HTTP/1.1: Content-Length is not a number")
+        self._left = int(self._length)
+        return HEAD_WITH_LENGTH if self._left else HEAD_WITHOUT_BODY
+
+    def _read_sized(self, data: bytes, at: int) -> int:
+        left = self._left
+        piece = data[at : at + left]
+        size = len(piece)
+        if size:
+            self._left = left - size
+            self._add(piece)
+            if size == left:
+                self._end_body(None)
+        return at + size
+
+    def _read_chunks(self, data: bytes, at: int) -> int:
+        chunks = self._chunks
+        assert chunks is not None
+        pieces: list[bytes] = []
+        at = chunks.feed(data, at, pieces)
+        if pieces:  # in one: a small one costs much more memory than its bytes
+            self._add(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if chunks.ended:
+            self._chunks = None
+            self._end_body(self._without_forbidden(chunks.trailers) if chunks.trailers else None)
+        return at
+
+    # Bodies: whole if they end before `feed` returns, else streams.
+
+    def _add(self, piece: bytes) -> None:
+        message = self._message
+        assert message is not None
+        message.received_bytes += len(piece)
+        if message.stream is not None:
+            message.stream.feed(piece)
+        else:
+            self._pieces.append(piece)
+
+    def _end_body(self, trailers: Headers | None) -> None:
+        message, self._message = self._message, None
+        assert message is not None
+        message.complete = True
+        self.state = TRANSITIONS[self.state][BODY_ENDS]
+        if message.stream is None and trailers:
+            self._open_stream(message)
+        if message.stream is not None:
+            message.stream.feed_end(trailers)
+        else:
+            pieces = self._pieces
+            if pieces:
+                message.body = Body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+                self._pieces = []
+            self._deliver()
+        self._message_ended()
+
+    def _open_stream(self, message: IncomingMessage) -> None:
+        stream = message.body = message.stream = BodyStream(self._source)
+        if self._pieces:
+            stream.feed(b"".join(self._pieces))
+            self._pieces = []
+        self._deliver()
+
+    def _fail(self, error: RequestError) -> None:
+        self.error = error
+        self.state = TRANSITIONS[self.state][READING_ENDS]
+        message, self._message = self._message, None
+        if message is not None and message.stream is not None:
+            message.stream.fail(error)
+
+    # Limits: of the bytes of names, values and target, as Envoy counts them.
+
+    def _check_pending_size(self) -> None:
+        separators = _FIRST_LINE_BYTES + _FIELD_BYTES * (len(self._fields) + len(self._special) + 1)
+        limit = self._rules.max_headers_bytes
+        if self._head_bytes - separators > limit:
+            raise self._rules.too_large(f"a head of more than {limit} bytes")
+
+    def _check_size(self) -> None:
+        fields = (*self._fields, *self._special)
+        size = len(self._target) + sum([len(name) + len(value) for name, value in fields])
+        if size > self._rules.max_headers_bytes:
+            raise self._rules.too_large(f"headers of {size} bytes, more than {self._rules.max_headers_bytes}")
+
+    # Called by httptools.
+
+    def on_url(self, part: bytes) -> None:
+        self._target += part
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        name = name.lower()
+        fields = self._fields
+        if name in self._own_names:
+            if name == b"content-length":
+                self._length = value.strip()
+            else:
+                fields = self._special
+        if len(fields) >= self._max_headers_count:  # a small field costs much more memory than its bytes
+            raise self._too_many()
+        fields.append((name, value.strip()))  # RFC 9110 5.5: llhttp leaves the trailing white space
+
+    def on_headers_complete(self) -> None:
+        if self._head_event is not None:
+            raise self._uncertain()
+        if len(self._fields) + len(self._special) > self._max_headers_count:
+            raise self._too_many()
+        if self._head_bytes > self._rules.max_headers_bytes:
+            self._check_size()
+        self._head_event = self._read_fields()
+
+    # These would tell of bytes behind a head, but llhttp is fed none.
+
+    def on_chunk_header(self) -> None:
+        raise self._uncertain()
+
+    def on_body(self, _data: bytes) -> None:
+        raise self._uncertain()
+
+    def _uncertain(self) -> RequestError:
+        """llhttp and this class see the end of the head in different places."""
+        return self._malformed("malformed HTTP/1.1: it is not certain where a head ends")
+
+    def _malformed(self, reason: str) -> RequestError:
+        return self._rules.malformed(reason)
+
+    def _too_many(self) -> RequestError:
+        return self._rules.too_large(f"more than {self._max_headers_count} headers")
+
+
+def _skip_empty_lines(data: bytes, at: int) -> int:
+    while at < len(data) and (data[at] == _CR or data[at] == _LF):
+        at += 1
+    return at
