@@ -13,6 +13,7 @@
         │   │   └── UnsupportedTransferCodingError  501: a transfer coding beside chunked
         │   ├── UpgradeRejectedError        403: the listener lets no such tunnel through
         │   ├── HeadersTooLargeError        431
+        │   ├── PayloadTooLargeError        413: longer than what a filter may buffer
         │   ├── DownstreamTimeoutError      408: too slow to send its request
         │   │   ├── RequestHeaderTimeoutError       408: the head alone
         │   │   └── StreamIdleTimeoutError          408, or 504 when the client waits: nothing moved for long
@@ -117,6 +118,12 @@ class HeadersTooLargeError(DownstreamError):
     status = 431
     ends_connection = True
     details = "request_headers_too_large"
+
+
+class PayloadTooLargeError(DownstreamError):
+    status = 413
+    flag = "-"
+    details = "request_payload_too_large"
 
 
 class DownstreamTimeoutError(DownstreamError):

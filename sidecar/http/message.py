@@ -21,7 +21,7 @@ class MatchedRoute(Protocol):
     """The resolved route of a request, as seen from outside the router."""
 
     def finish(self, headers: Headers) -> None:
-        """Applies the route's operations on the headers of a response."""
+        """Applies the route's operations on the headers of a reply that the proxy makes itself."""
 
     def filter_configs(self, name: str) -> tuple[object, ...]:
         """The compiled configurations of the filter `name`, the most specific level of the route first."""

@@ -35,8 +35,20 @@ class HeaderMutation:
         for option in self.overwrites:
             _overwrite(headers, option)
         for option in self.additions:
-            if option.action is AppendAction.APPEND_IF_EXISTS_OR_ADD or not _has(headers, option.name):
-                headers.append((option.name, option.value))
+            _add(headers, option)
+
+
+def apply_header_value(headers: Headers, option: HeaderValue) -> None:
+    """Applies one operation."""
+    if option.action in _OVERWRITES:
+        _overwrite(headers, option)
+    else:
+        _add(headers, option)
+
+
+def _add(headers: Headers, option: HeaderValue) -> None:
+    if option.action is AppendAction.APPEND_IF_EXISTS_OR_ADD or not _has(headers, option.name):
+        headers.append((option.name, option.value))
 
 
 def _has(headers: Headers, name: bytes) -> bool:
@@ -68,6 +80,11 @@ def compile_header_operations(levels: Iterable[HeaderOperations]) -> HeaderMutat
     )
 
 
+def warn_without_effect(names: Iterable[bytes]) -> None:
+    listed = b", ".join(sorted(names)).decode()
+    _LOG.warning("header operations on %s have no effect: only the codec writes these fields", listed)
+
+
 def _mutations(
     operations: Iterable[tuple[tuple[bytes, ...], tuple[HeaderValue, ...]]],
 ) -> tuple[HeaderMutation, ...]:
@@ -79,8 +96,7 @@ def _mutation(removes: tuple[bytes, ...], sets: tuple[HeaderValue, ...]) -> Head
     """None if no operation is left."""
     without_effect = CODEC_FIELDS.intersection((*removes, *(option.name for option in sets)))
     if without_effect:
-        names = b", ".join(sorted(without_effect)).decode()
-        _LOG.warning("header operations on %s have no effect: only the codec writes these fields", names)
+        warn_without_effect(without_effect)
         sets = tuple(option for option in sets if option.name not in CODEC_FIELDS)
     removed = frozenset(removes) - CODEC_FIELDS
     if not removed and not sets:

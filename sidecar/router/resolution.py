@@ -38,10 +38,11 @@ class ResolvedRoute:
         )
 
     def finish(self, headers: Headers) -> None:
-        """Applies the operations of the route, and of its destination, on the headers of a response."""
-        operations = self.route.headers if self.destination is None else self.destination.headers
-        for mutation in operations.response:
-            mutation.apply(headers)
+        """Applies the route's operations on the headers of a reply that the proxy makes itself. Envoy: a
+        route that answers by itself has operations for its own answers only."""
+        if self.destination is not None:
+            for mutation in self.destination.headers.response:
+                mutation.apply(headers)
 
     def filter_configs(self, name: str) -> tuple[object, ...]:
         """The compiled configurations of the filter `name`, the most specific level first."""

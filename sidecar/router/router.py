@@ -44,7 +44,8 @@ class Router:
         self, request: Request, resolved: ResolvedRoute, action: Redirect | DirectResponse
     ) -> Response:
         response = action.respond(request)
-        resolved.finish(response.headers)
+        for mutation in resolved.route.headers.response:
+            mutation.apply(response.headers)
         request.info.direct_response = True
         return response
 

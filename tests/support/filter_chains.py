@@ -18,11 +18,11 @@ from sidecar.timers import Timers
 ROUTER = HttpFilter(name="envoy.filters.http.router", config=RouterConfig())
 
 
-def filter_context(find_cluster: FindCluster = lambda name: None, **options: str) -> FilterContext:
-    timers = Timers(asyncio.get_running_loop())
-    return FilterContext(
-        find_cluster=find_cluster, stats=Stats(), router_env=RouterEnvironment(timers=timers), **options
-    )
+def filter_context(
+    find_cluster: FindCluster = lambda name: None, *, env: RouterEnvironment | None = None, **options: str
+) -> FilterContext:
+    env = env or RouterEnvironment(timers=Timers(asyncio.get_running_loop()))
+    return FilterContext(find_cluster=find_cluster, stats=Stats(), router_env=env, **options)
 
 
 def filter_chain(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from string import Template
 
@@ -22,7 +22,13 @@ BOOTSTRAP = Template(Path(__file__).with_name("bootstrap.yaml").read_text())
 
 @pytest.fixture(scope="session")
 def proxies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProxyPair]:
-    folder = tmp_path_factory.mktemp("parity")
+    with proxy_pair(tmp_path_factory.mktemp("parity"), BOOTSTRAP, LISTENERS) as pair:
+        yield pair
+
+
+@contextmanager
+def proxy_pair(folder: Path, bootstrap: Template, listeners: tuple[str, ...]) -> Iterator[ProxyPair]:
+    """`listeners` are the names in the bootstrap file that are ports; one is ``edge``."""
     with ExitStack() as stack:
         upstream = stack.enter_context(recording_upstream("upstream", "second"))
         refusing = stack.enter_context(socket.socket())
@@ -31,9 +37,9 @@ def proxies(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ProxyPair]:
         ports: dict[str, dict[str, int]] = {}
         children: dict[str, Child] = {}
         for name in ("envoy", "sidecar"):
-            ports[name] = {listener: free_port() for listener in LISTENERS}
+            ports[name] = {listener: free_port() for listener in listeners}
             file = folder / f"{name}.yaml"
-            file.write_text(BOOTSTRAP.substitute(shared, admin=free_port(), **ports[name]))
+            file.write_text(bootstrap.substitute(shared, admin=free_port(), **ports[name]))
             children[name] = stack.enter_context(child(proxy_command(name, file), folder / f"{name}.log"))
         for name, process in children.items():
             for port in ports[name].values():

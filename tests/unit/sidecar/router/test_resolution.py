@@ -5,7 +5,14 @@ from typing import Any, cast
 import pytest
 
 from sidecar.config.listener import HttpConnectionManager
-from sidecar.config.route import AppendAction, ForwardAction, HeaderOperations, HeaderValue, WeightedCluster
+from sidecar.config.route import (
+    AppendAction,
+    DirectResponseAction,
+    ForwardAction,
+    HeaderOperations,
+    HeaderValue,
+    WeightedCluster,
+)
 from sidecar.errors import UpgradeRejectedError
 from sidecar.http.headers import Headers
 from sidecar.http.message import Request
@@ -98,7 +105,7 @@ def test_a_route_says_how_long_nothing_may_move(of_route: float | None, limits: 
     assert limited == limits
 
 
-def test_headers_of_responses_are_those_of_the_route_and_of_its_destination() -> None:
+def test_headers_of_replies_are_those_of_the_route_and_of_its_destination() -> None:
     def operations(value: bytes) -> HeaderOperations:
         added = HeaderValue(name=b"x-by", value=value, action=AppendAction.APPEND_IF_EXISTS_OR_ADD)
         return HeaderOperations(response_set=(added,))
@@ -108,6 +115,16 @@ def test_headers_of_responses_are_those_of_the_route_and_of_its_destination() ->
     headers: Headers = []
     resolved(resolver(route(prefix(), action, headers=operations(b"route"))), make_request()).finish(headers)
     assert headers == [(b"x-by", b"cluster"), (b"x-by", b"route")]
+
+
+def test_a_route_that_answers_by_itself_changes_no_other_reply() -> None:
+    added = HeaderValue(name=b"x-by", value=b"route", action=AppendAction.APPEND_IF_EXISTS_OR_ADD)
+    answer = route(
+        prefix(), DirectResponseAction(status=200), headers=HeaderOperations(response_set=(added,))
+    )
+    headers: Headers = []
+    resolved(resolver(answer), make_request()).finish(headers)
+    assert headers == []
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,158 @@
+"""What filters do to bodies: change the bytes that pass, buffer them, or learn when they have passed.
+
+A filter puts the result in the place of the message's body. Trailers, backpressure and the end of the body
+pass through. A filter that changes the length of a body need not change ``content-length``: the codec
+frames anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sidecar.errors import PayloadTooLargeError
+from sidecar.http.body import Body
+from sidecar.http.headers import Headers
+
+
+class WrappedBody(Body):
+    """A body that is read from another one."""
+
+    __slots__ = ("_source",)
+
+    def __init__(self, source: Body) -> None:
+        super().__init__(None)
+        self._source = source
+
+    @property
+    def ended(self) -> bool:
+        return self._source.ended
+
+    @property
+    def trailers(self) -> Headers:
+        return self._source.trailers
+
+    @trailers.setter
+    def trailers(self, trailers: Headers) -> None:
+        self._source.trailers = trailers
+
+    async def read(self) -> bytes:
+        return await self._source.read()
+
+    def close(self) -> None:
+        self._source.close()
+
+    def give_up(self, error: Exception) -> None:
+        self._source.give_up(error)
+
+    def when_ended(self, call: Callable[[], None]) -> None:
+        self._source.when_ended(call)
+
+
+class _MappedBody(WrappedBody):
+    __slots__ = ("_function",)
+
+    def __init__(self, source: Body, function: Callable[[bytes], bytes]) -> None:
+        super().__init__(source)
+        self._function = function
+
+    async def read(self) -> bytes:
+        while piece := await self._source.read():
+            if mapped := self._function(piece):
+                return mapped
+        return b""
+
+
+class _BufferedBody(Body):
+    """All bytes, followed by trailers."""
+
+    __slots__ = ("_left", "_trailers")
+
+    def __init__(self, data: bytes, trailers: Headers) -> None:
+        super().__init__(None)
+        self._left = data
+        self._trailers = trailers
+
+    @property
+    def trailers(self) -> Headers:
+        return self._trailers
+
+    @trailers.setter
+    def trailers(self, trailers: Headers) -> None:
+        self._trailers = trailers
+
+    async def read(self) -> bytes:
+        data, self._left = self._left, b""
+        return data
+
+
+class _ObservedBody(WrappedBody):
+    __slots__ = ("_call",)
+
+    def __init__(self, source: Body, call: Callable[[], None]) -> None:
+        super().__init__(source)
+        self._call: Callable[[], None] | None = call
+
+    async def read(self) -> bytes:
+        try:
+            piece = await self._source.read()
+        except BaseException:
+            self._end()
+            raise
+        if not piece:
+            self._end()
+        return piece
+
+    def close(self) -> None:
+        self._source.close()
+        self._end()
+
+    def _end(self) -> None:
+        call, self._call = self._call, None
+        if call is not None:
+            call()
+
+
+def map_body(body: Body, function: Callable[[bytes], bytes]) -> Body:
+    """A body of what `function` makes of each piece; pieces are at least one byte long, and of any length
+    above. A piece that becomes empty is left out."""
+    if body.whole is None:
+        return _MappedBody(body, function)
+    return Body(function(body.whole)) if body.whole else body
+
+
+async def buffer(body: Body, limit_bytes: int) -> tuple[bytes, Body]:
+    """Waits for the end of `body`. Returns its bytes, and the body that takes its place.
+
+    Raises `PayloadTooLargeError` (413) if there are more than `limit_bytes`, and the error that cut the body
+    short."""
+    data = body.whole
+    if data is None:
+        data = await _read_within(body, limit_bytes)
+        body = _BufferedBody(data, body.trailers) if body.trailers else Body(data)
+    if len(data) > limit_bytes:
+        raise _too_large(limit_bytes)
+    return data, body
+
+
+async def _read_within(body: Body, limit_bytes: int) -> bytes:
+    pieces: list[bytes] = []
+    size = 0
+    while piece := await body.read():
+        size += len(piece)
+        if size > limit_bytes:
+            raise _too_large(limit_bytes)
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
+def _too_large(limit_bytes: int) -> PayloadTooLargeError:
+    return PayloadTooLargeError(f"the content is longer than {limit_bytes} bytes")
+
+
+def on_end(body: Body, call: Callable[[], None]) -> Body:
+    """The same body. `call` is called once: when all of it was read, when it fails, or when it is closed
+    before. For a body that is complete already, it is called at once."""
+    if body.whole is None:
+        return _ObservedBody(body, call)
+    call()
+    return body
