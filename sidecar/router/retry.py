@@ -1,8 +1,8 @@
-"""Whether a request is tried again, and when. Pure.
+"""Whether a request is retried, and when. Pure.
 
 Source: ``envoy.config.route.v3.RetryPolicy``, and the conditions of Envoy's ``x-envoy-retry-on`` and
-``x-envoy-retry-grpc-on``. Beside what is configured, one retry is made of a request that died with a
-connection which had been idle, if it was provably not processed, or its method allows it to be repeated.
+``x-envoy-retry-grpc-on``. Besides the configured retries there is the default retry, once, of a request that
+failed together with a reused connection, if it was provably not processed or its method is idempotent.
 """
 
 from __future__ import annotations
@@ -17,7 +17,10 @@ from sidecar.errors import (
     UpstreamResetError,
 )
 from sidecar.http.headers import Headers, get_header
+from sidecar.observability.stats import ClusterStats
+from sidecar.observability.stream_info import StreamInfo
 from sidecar.router.request_match import compile_response_header_match
+from sidecar.upstream.circuit_breaker import CircuitBreaker
 
 # RFC 9110 9.2.2: repeating these has the effect of sending them once.
 IDEMPOTENT_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
@@ -33,7 +36,7 @@ _NO_RETRIES = RetryPolicy(retry_on=frozenset(), num_retries=0)
 
 
 class RetryRules:
-    """A retry policy, compiled. `max_retries` of 0 means that only the default retry is ever made."""
+    """A compiled retry policy. With `max_retries` 0 only the default retry is made."""
 
     __slots__ = (
         "_grpc_statuses",
@@ -66,7 +69,7 @@ class RetryRules:
         self.back_off_max_interval_s = policy.back_off_max_interval_s
 
     def wants_response_retried(self, status: int, headers: Headers) -> bool:
-        """A rate limit's answer is retried where that is asked for, and for no other reason."""
+        """The response of a rate limit is retried only for ``envoy-ratelimited``, not for its status."""
         retriable = (
             status in self._statuses
             or (self._grpc_statuses and get_header(headers, b"grpc-status") in self._grpc_statuses)
@@ -79,7 +82,7 @@ class RetryRules:
         return bool(retriable)
 
     def wants_error_retried(self, error: UpstreamError) -> bool:
-        """An open circuit breaker, or a lack of hosts, is no such error and never retried."""
+        """An open circuit breaker or a lack of hosts is not an `UpstreamError`, and never retried."""
         retry_on = self._retry_on
         if "reset" in retry_on or "5xx" in retry_on or "gateway-error" in retry_on:
             return True
@@ -93,6 +96,63 @@ class RetryRules:
         """The pause before the `retry`-th retry (from 1): uniform below a bound that doubles each time."""
         bound = self.back_off_base_interval_s * float(2 ** min(retry - 1, 32))
         return random * min(bound, self.back_off_max_interval_s)
+
+
+class Retries:
+    """The retries of one request, counted. A retry lasts until the next one begins, or until `end`."""
+
+    __slots__ = ("_breaker", "_configured", "_default_made", "_info", "_rules", "_stats", "_under_way")
+
+    def __init__(
+        self, rules: RetryRules, stats: ClusterStats, breaker: CircuitBreaker, info: StreamInfo
+    ) -> None:
+        self._rules = rules
+        self._stats = stats
+        self._breaker = breaker
+        self._info = info
+        self._configured = 0  # retries that the policy asked for
+        self._default_made = False
+        self._under_way = False
+
+    def begin(self, *, replayable: bool, by_default: bool) -> bool:
+        """Begins a retry: of the policy, or the default one. False if there are no more, if the body cannot
+        be sent again (`replayable`), or if the circuit breaker is open."""
+        if by_default:
+            if self._default_made:
+                return False
+            self._default_made = True
+        else:
+            if self._configured == self._rules.max_retries:
+                self._stats.upstream_rq_retry_limit_exceeded += 1
+                self._info.add_flag("URX")
+                return False
+            self._configured += 1
+        self.end()
+        if not replayable:
+            self._stats.retry_or_shadow_abandoned += 1
+            return False
+        if not self._breaker.may_retry():
+            self._stats.upstream_rq_retry_overflow += 1
+            self._info.add_flag("UO")
+            return False
+        self._stats.upstream_rq_retry += 1
+        self._breaker.retries += 1
+        self._under_way = True
+        return True
+
+    def back_off_s(self, random: float) -> float:
+        """The pause before the retry that has begun. The default retry has none: its first attempt did not
+        reach the application."""
+        return self._rules.back_off_s(self._configured, random) if self._configured else 0.0
+
+    def succeeded(self) -> None:
+        self._stats.upstream_rq_retry_success += self._under_way
+
+    def end(self) -> None:
+        """Idempotent."""
+        if self._under_way:
+            self._under_way = False
+            self._breaker.retries -= 1
 
 
 def _retriable_statuses(policy: RetryPolicy) -> frozenset[int]:
@@ -109,8 +169,9 @@ def _retriable_statuses(policy: RetryPolicy) -> frozenset[int]:
 
 
 def is_safe_to_repeat(error: UpstreamError, method: bytes) -> bool:
-    """An idle connection that the upstream closed just as the request was written to it: nothing was
-    processed where nothing was sent, and what is idempotent may be sent twice."""
+    """Whether the default retry is safe. The upstream may close an idle connection just when a request is
+    written to it: a request of which nothing was sent was not processed, and an idempotent one may be sent
+    twice."""
     return (
         error.connection_reused
         and isinstance(error, UpstreamResetError)

@@ -1,5 +1,5 @@
-"""A limit on the time of some part of a request: `asyncio.timeout` on the shared timers, so that a request
-costs the event loop no timer of its own."""
+"""A limit on the time of a part of a request: `asyncio.timeout` on the shared timers, so that a request needs
+no timer of the event loop."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from sidecar.timers import Timer, Timers
 
 
 class TimeLimit:
-    """A `with` block that is cancelled when its time has run out, and then raises an `error`.
+    """A `with` block that is cancelled when its time is over, and then raises an `error`.
 
-    The time runs from the block's beginning or, if `deferred`, from the call of `start`. `expires_s` is when
-    it runs out, of the timers' clock; None until it runs.
+    The time runs from the beginning of the block or, if `deferred`, from the call of `start`. It ends at
+    `expires_s` of the timers' clock, None until it runs.
     """
 
     __slots__ = (
@@ -73,7 +73,7 @@ class TimeLimit:
         if self._timer is not None:
             self._timer.cancel()
         if self.expired and task is not None:
-            # Where somebody else has cancelled the task as well, cancelled it is.
-            by_us_alone = task.uncancel() <= self._cancelling
-            if by_us_alone and kind is asyncio.CancelledError:
+            # If the task was cancelled for another reason too, it stays cancelled.
+            cancelled_by_limit_only = task.uncancel() <= self._cancelling
+            if cancelled_by_limit_only and kind is asyncio.CancelledError:
                 raise self._error() from None

@@ -1,41 +1,42 @@
-"""A cluster at work: its hosts, who gets the next request, and what is learned from how that went."""
+"""A running cluster: its hosts, the choice of one for each request, and the ejection of those that fail."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 
 from sidecar.config.cluster import ClusterConfig, Discovery
 from sidecar.config.dns import DnsLookupFamily
 from sidecar.config.endpoint import Endpoint, LoadAssignment, SocketAddress
-from sidecar.errors import IdentityError, NoHealthyUpstreamError, UpstreamConnectError, UpstreamOverflowError
+from sidecar.errors import IdentityError, NoHealthyUpstreamError
 from sidecar.observability.stats import ClusterStats, HostStats
 from sidecar.observability.stream_info import StreamInfo
 from sidecar.timers import Timer
+from sidecar.upstream.attempt import Attempt
 from sidecar.upstream.circuit_breaker import CircuitBreaker
 from sidecar.upstream.connector import Connector, ProtocolT, tls_for
 from sidecar.upstream.dns.discovery import DNS_KINDS
 from sidecar.upstream.dns.question import Question
 from sidecar.upstream.environment import UpstreamEnvironment
 from sidecar.upstream.host import Host
+from sidecar.upstream.load_balancer.context import PickContext
 from sidecar.upstream.load_balancer.host_set import BalancingRules, HostSet
 from sidecar.upstream.load_balancer.subset import SubsetBalancer, SubsetKey
 from sidecar.upstream.original_dst import original_destination
 from sidecar.upstream.outlier_detection import OutlierDetector
 from sidecar.upstream.pool.host_pool import HostPool, PoolEnvironment
-from sidecar.upstream.tcp import TcpConnection, TcpSlot
+from sidecar.upstream.tcp import TcpAttempt, TcpConnection
 
 _LOG = logging.getLogger(__name__)
 
-NO_SUBSET: SubsetKey = frozenset()
 ORIGINAL_DST_CLEANUP_INTERVAL_S = 5.0
 
 
 class Cluster:
-    """Made from one configuration, which never changes; its hosts come and go (`set_endpoints`).
+    """Its configuration never changes; its hosts do (`set_endpoints`). Requests go out through an `Attempt`,
+    streams of bytes through `connect_tcp`.
 
-    For one request: `pick` (or `original_dst_host`), a connection from the host's pool, `begin_request`, then
-    either `responded` or `failed`, and `end_request` when all is over.
+    After `drain` a request that still holds the cluster is served, and no connection is kept after it.
     """
 
     def __init__(self, config: ClusterConfig, stats: ClusterStats, env: UpstreamEnvironment) -> None:
@@ -45,6 +46,7 @@ class Cluster:
         self.breaker = CircuitBreaker(config.circuit_breakers)
         self.hosts: dict[SocketAddress, Host] = {}
         self._leaving: list[Host] = []
+        self._draining = False  # if true, each new connection puts the cluster back among `env.draining`
         self._env = env
         self._assignment: LoadAssignment | None = None
         self._connector = Connector(config, stats, env.tls, env.loop)
@@ -68,14 +70,14 @@ class Cluster:
     # Membership.
 
     def set_endpoints(self, assignment: LoadAssignment) -> None:
-        """Hosts whose address stays keep their statistics, connections and ejections; the connections of
-        those that leave are closed after their last exchange."""
+        """Hosts whose address remains keep their statistics, connections and ejections; the connections to
+        hosts that leave are closed after their last exchange."""
         self._assignment = assignment
         endpoints = {endpoint.address: endpoint for endpoint in assignment.endpoints}
         changed = endpoints.keys() != self.hosts.keys()
         for address in self.hosts.keys() - endpoints.keys():
             self._remove(address)
-        # In the order of the assignment, for round robin and for whoever looks.
+        # In the order of the assignment: for round robin, and for people who read /clusters.
         self.hosts = {address: self._host(endpoint) for address, endpoint in endpoints.items()}
         if self.config.discovery not in DNS_KINDS:  # where each look-up counts
             self.stats.update_success += 1
@@ -87,7 +89,10 @@ class Cluster:
         host = self.hosts.get(endpoint.address)
         if host is None:
             stats = HostStats()
-            return Host(endpoint, stats, HostPool(endpoint.address, tls, self._pool_env, stats))
+            host = Host(endpoint, stats, HostPool(endpoint.address, tls, self._pool_env, stats))
+            if self._draining:
+                host.pool.drain()
+            return host
         host.endpoint = endpoint
         if tls != host.pool.tls:
             self._secure(host)
@@ -111,7 +116,7 @@ class Cluster:
         try:
             context = self._connector.context(tls)
         except IdentityError:
-            return  # what stands goes on; dialing will tell the requests that need a new connection
+            return  # open connections remain; requests that need a new one get the error
         host.pool.use_tls(tls, context)
 
     # Balancing.
@@ -139,15 +144,13 @@ class Cluster:
         if self.outlier_detector is not None:
             self.outlier_detector.host_count = len(self.hosts)
 
-    def pick(
-        self, subset: SubsetKey = NO_SUBSET, tried: Collection[Host] = (), attempts: int = 0
-    ) -> Host | None:
-        """The next host in turn. One that was `tried` already is exchanged for another up to `attempts`
-        times. None when there is no host."""
-        host = self._next(subset)
-        while attempts > 0 and host in tried:
-            host = self._next(subset)
-            attempts -= 1
+    def pick(self, context: PickContext) -> Host | None:
+        """The next host in turn. None when there is no host that may take the request."""
+        host = self._next(context.subset)
+        for _ in range(context.max_repicks):
+            if host not in context.tried:
+                break
+            host = self._next(context.subset)
         return host
 
     def _next(self, subset: SubsetKey) -> Host | None:
@@ -158,9 +161,7 @@ class Cluster:
             self.stats.lb_healthy_panic += 1
         return balancer.pick()
 
-    async def original_dst_host(self, info: StreamInfo, authority: bytes = b"") -> Host:
-        """For `is_original_dst`: the host that the client was about to reach. Raises
-        `NoHealthyUpstreamError` where that is unknown, or this proxy itself."""
+    async def _original_dst_host(self, info: StreamInfo, authority: bytes) -> Host:
         env = self._env
         address = await original_destination(info.connection, authority, env.resolve, self._question)
         if env.is_own_listener(address):
@@ -174,67 +175,35 @@ class Cluster:
 
     def _question(self, name: str) -> Question:
         dns = self.config.dns
-        # Envoy has no such look-up to follow: where the configuration does not prefer a family, the address
-        # comes first that this machine can reach best.
+        # Envoy has no such look-up. If the configuration prefers no family, the address that this machine
+        # reaches best comes first.
         family = DnsLookupFamily.ALL if dns.lookup_family is DnsLookupFamily.AUTO else dns.lookup_family
         resolver = dns.resolver or self._env.default_resolver
         return Question(name, family, resolver, by_reachability=family is DnsLookupFamily.ALL)
 
-    # One request.
+    # Attempts.
 
-    def begin_request(self, host: Host) -> None:
-        """Raises `UpstreamOverflowError` when too many are under way."""
-        stats = self.stats
-        if not self.breaker.may_request():
-            stats.upstream_rq_pending_overflow += 1
-            raise UpstreamOverflowError(f"cluster {self.name} has its maximum of requests under way")
-        self.breaker.requests += 1
-        stats.upstream_rq_total += 1
-        stats.upstream_rq_active += 1
-        host.stats.rq_total += 1
-        host.stats.rq_active += 1
+    def begin_attempt(self, context: PickContext, info: StreamInfo) -> Attempt:
+        """At the next host in turn. Raises `NoHealthyUpstreamError`."""
+        host = self.pick(context)
+        if host is None:
+            raise self._no_healthy_host()
+        context.tried.append(host)
+        if self._draining:
+            self._env.draining.add(self)
+        return Attempt(self, host, info)
 
-    def end_request(self, host: Host) -> None:
-        """After the last byte of the response, or the failure."""
-        self.breaker.requests -= 1
-        self.stats.upstream_rq_active -= 1
-        host.stats.rq_active -= 1
+    async def begin_original_dst_attempt(self, info: StreamInfo, authority: bytes) -> Attempt:
+        """For `is_original_dst`: at the host that the client connected to. Raises `NoHealthyUpstreamError`
+        if that is unknown, or this proxy itself."""
+        host = await self._original_dst_host(info, authority)
+        if self._draining:
+            self._env.draining.add(self)
+        return Attempt(self, host, info)
 
-    def responded(self, host: Host, status: int, duration_s: float) -> None:
-        """A response's head has come."""
-        stats, detector = self.stats, self.outlier_detector
-        stats.upstream_rq_completed += 1
-        stats.upstream_rq_time.record(duration_s * 1000)
-        if status < 500:
-            host.stats.rq_success += 1
-            if status >= 400:
-                stats.upstream_rq_4xx += 1
-            elif status >= 300:
-                stats.upstream_rq_3xx += 1
-            elif status >= 200:
-                stats.upstream_rq_2xx += 1
-            else:
-                stats.upstream_rq_1xx += 1
-            if detector is not None:
-                detector.success(host)
-        else:
-            host.stats.rq_error += 1
-            stats.upstream_rq_5xx += 1
-            if detector is not None and detector.server_error(host, status, self._env.now_s()):
-                self._note_ejection(host, f"answered {status}")
-
-    def failed(self, host: Host, status: int) -> None:
-        """No response came; `status` is what the client would be told."""
-        host.stats.rq_error += 1
-        detector = self.outlier_detector
-        if detector is not None and detector.local_origin_failure(host, status, self._env.now_s()):
-            self._note_ejection(host, "did not answer")
-
-    def _note_ejection(self, host: Host, how: str) -> None:
-        _LOG.warning("cluster %s: %s is ejected: the last time in a row it %s", self.name, host.address, how)
-        self._rebuild()
-
-    # Raw TCP.
+    def _no_healthy_host(self) -> NoHealthyUpstreamError:
+        self.stats.upstream_cx_none_healthy += 1
+        return NoHealthyUpstreamError(f"cluster {self.name} has no healthy host")
 
     async def connect_tcp(
         self, protocol_factory: Callable[[], ProtocolT], info: StreamInfo, authority: bytes = b""
@@ -244,37 +213,44 @@ class Cluster:
         Raises `NoHealthyUpstreamError`, `UpstreamOverflowError` and `UpstreamConnectError`.
         """
         info.service = self.config.service
-        host = await self.original_dst_host(info, authority) if self.is_original_dst else self.pick()
+        host = (
+            await self._original_dst_host(info, authority)
+            if self.is_original_dst
+            else self.pick(PickContext())
+        )
         if host is None:
-            self.stats.upstream_cx_none_healthy += 1
-            raise NoHealthyUpstreamError(f"cluster {self.name} has no healthy host")
-        self.note_host(info, host)
-        if not self.breaker.may_connect():
-            self.stats.upstream_cx_overflow += 1
-            raise UpstreamOverflowError(f"cluster {self.name} has its maximum of connections")
-        slot = TcpSlot(host, self.breaker, self.stats)
+            raise self._no_healthy_host()
+        if self._draining:
+            self._env.draining.add(self)
+        attempt = TcpAttempt(self, host, info)
         try:
             protocol, dialed = await self._connector.dial(
                 host.address, host.pool.tls, lambda alpn: protocol_factory()
             )
         except BaseException as error:
-            slot.release()
-            if isinstance(error, UpstreamConnectError):
-                host.stats.cx_connect_fail += 1
-                info.upstream_failure = str(error)
-                self.failed(host, error.status)
+            attempt.failed(error)
             raise
-        if self.outlier_detector is not None:
-            self.outlier_detector.success(host)
-        info.upstream_peer_id = dialed.peer_id
-        info.upstream_local_address = dialed.local_address
-        return TcpConnection(protocol, dialed, slot)
+        return attempt.connected(protocol, dialed)
 
-    def note_host(self, info: StreamInfo, host: Host) -> None:
-        info.cluster = self.name
-        info.service = self.config.service
-        info.upstream_address = host.address
-        info.host_workload = host.endpoint.workload
+    # What is learned of the hosts.
+
+    def host_answered_error(self, host: Host, status: int) -> None:
+        """It answered with a `status` of 500 or more."""
+        host.stats.rq_error += 1
+        detector = self.outlier_detector
+        if detector is not None and detector.server_error(host, status, self._env.now_s()):
+            self._ejected(host, f"answered {status}")
+
+    def host_failed(self, host: Host, status: int) -> None:
+        """It did not answer, or not in time; `status` is the one that the client would get."""
+        host.stats.rq_error += 1
+        detector = self.outlier_detector
+        if detector is not None and detector.local_origin_failure(host, status, self._env.now_s()):
+            self._ejected(host, "did not answer")
+
+    def _ejected(self, host: Host, how: str) -> None:
+        _LOG.warning("cluster %s: %s is ejected: the last time in a row it %s", self.name, host.address, how)
+        self._rebuild()
 
     # Periodic work, and the end.
 
@@ -300,15 +276,17 @@ class Cluster:
         self._watch()
 
     def _remove_unused(self) -> bool:
-        """Hosts that exist because somebody went there go when nobody has a connection there any more."""
+        """Removes the hosts of `is_original_dst` that have no connection any more."""
         unused = [host.address for host in self.hosts.values() if host.unused]
         for address in unused:
             self._remove(address)
         return bool(unused)
 
     def drain(self) -> None:
-        """The cluster has been removed or replaced: what is under way goes on, nothing is kept for later."""
+        """The cluster has been removed or replaced: requests under way go on, idle connections close."""
         self._stop_ticking()
+        self._draining = True
+        self._env.draining.add(self)
         for host in self.hosts.values():
             if self.outlier_detector is not None:
                 self.outlier_detector.forget(host)

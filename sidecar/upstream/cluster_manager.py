@@ -1,4 +1,4 @@
-"""All clusters by name. A new snapshot changes those that it changes, and no other."""
+"""All clusters by name. A new snapshot replaces the clusters that it changes, and no others."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from sidecar.upstream.environment import UpstreamEnvironment
 
 
 class ClusterManager:
-    """`update` takes effect at once, for requests that ask for their cluster from then on. A cluster whose
+    """`update` takes effect at once, for requests that look for their cluster from then on. A cluster whose
     hosts are found by DNS is warmed before, by `resolve_first`; `on_warm` is called when one may be ready."""
 
     def __init__(
@@ -61,7 +61,6 @@ class ClusterManager:
         self._clusters: dict[str, Cluster] = {}
         self.find: Callable[[str], Cluster | None] = self._clusters.get
         """`get`, without the error; for each request."""
-        self._draining: list[Cluster] = []
         self._discoveries: dict[str, DnsDiscovery] = {}
         self._warming: dict[str, DnsDiscovery] = {}
         self._ending: set[asyncio.Task[None]] = set()
@@ -94,9 +93,8 @@ class ClusterManager:
         self._snapshot = snapshot
 
     def resolve_first(self, clusters: Mapping[str, ClusterConfig]) -> Set[str]:
-        """Of the clusters that are to be served next, the names of those that cannot be yet, since their
-        first look-ups are under way: begun here where they have not been before. Look-ups of clusters that
-        are not among them any more end."""
+        """Begins the first look-ups of the clusters that are to serve next. Returns the names of those that
+        have to wait for theirs. Look-ups of clusters that are no longer among them end."""
         wanted = {name: config for name, config in clusters.items() if config.discovery in DNS_KINDS}
         superseded: dict[str, DnsDiscovery] = {}
         for name, warming in tuple(self._warming.items()):
@@ -116,8 +114,8 @@ class ClusterManager:
         }
 
     def _discover(self, config: ClusterConfig, superseded: DnsDiscovery | None = None) -> DnsDiscovery:
-        """What is known of its names already comes from the discovery that was `superseded` before it served,
-        if that was warm, else from the one that serves."""
+        """The names that are resolved already come from the discovery that was `superseded` before it served,
+        if that was warm, otherwise from the one that serves."""
         known = (
             superseded if superseded is not None and superseded.warm else self._discoveries.get(config.name)
         )
@@ -155,9 +153,9 @@ class ClusterManager:
             self._end(discovery)
         cluster = self._clusters.pop(name, None)
         if cluster is not None:
+            draining = self._env.draining
+            draining.difference_update([removed for removed in draining if removed.drained])
             cluster.drain()
-            self._draining = [draining for draining in self._draining if not draining.drained]
-            self._draining.append(cluster)
 
     def _end(self, discovery: DnsDiscovery) -> None:
         for task in discovery.stop():
@@ -165,8 +163,8 @@ class ClusterManager:
             task.add_done_callback(self._ending.discard)
 
     def renew_tls(self) -> None:
-        """To be called when the workload's certificate, or the roots that it trusts, have changed:
-        connections under the old ones are closed as they fall idle."""
+        """The workload's certificate, or the roots that it trusts, have changed: connections with the old
+        ones are closed as they become idle."""
         for cluster in self._clusters.values():
             cluster.renew_tls()
 
@@ -177,7 +175,7 @@ class ClusterManager:
         await asyncio.gather(*self._ending, return_exceptions=True)
         await self._look_ups.close()
         self._cares.close()
-        for cluster in [*self._clusters.values(), *self._draining]:
+        for cluster in [*self._clusters.values(), *self._env.draining]:
             await cluster.close()
 
 

@@ -1,4 +1,4 @@
-"""What the world gives to all clusters: injected, so that tests can give another one."""
+"""The objects that all clusters share. They are injected, so that tests can use others."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from sidecar.config.dns import SYSTEM_RESOLVER, DnsResolver
 from sidecar.config.endpoint import SocketAddress
@@ -14,11 +15,15 @@ from sidecar.upstream.connection import ClientConnection
 from sidecar.upstream.connector import ClientTls
 from sidecar.upstream.dns.question import Resolve
 
+if TYPE_CHECKING:
+    from sidecar.upstream.cluster import Cluster
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamEnvironment:
-    """`resolve` is for names that requests bring, and remembers for a moment; `default_resolver` is the
-    bootstrap file's. `is_own_listener` says which addresses would lead back into this very process."""
+    """`resolve` is for the names in requests, and caches its answers; `default_resolver` is the bootstrap
+    file's. `is_own_listener` says which addresses lead back into this process. `draining` are the clusters
+    that were removed, and may still have connections."""
 
     loop: asyncio.AbstractEventLoop
     timers: Timers
@@ -28,6 +33,7 @@ class UpstreamEnvironment:
     default_resolver: DnsResolver = SYSTEM_RESOLVER
     rng: random.Random = field(default_factory=random.Random)
     is_own_listener: Callable[[SocketAddress], bool] = lambda address: False
+    draining: set[Cluster] = field(default_factory=set)
 
     def now_s(self) -> float:
         return self.loop.time()

@@ -1,55 +1,81 @@
-"""Raw TCP connections to hosts, counted from the attempt to open them until they are released."""
+"""Connections to hosts for streams of bytes: counted from the attempt to open one until it is released."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Generic
+from typing import TYPE_CHECKING, Generic
 
-from sidecar.observability.stats import ClusterStats
-from sidecar.upstream.circuit_breaker import CircuitBreaker
+from sidecar.errors import UpstreamConnectError, UpstreamOverflowError
+from sidecar.observability.stream_info import StreamInfo
+from sidecar.upstream.attempt import note_host
 from sidecar.upstream.connector import Dialed, ProtocolT
 from sidecar.upstream.host import Host
 
+if TYPE_CHECKING:
+    from sidecar.upstream.cluster import Cluster
 
-class TcpSlot:
-    """A connection's place in the books of its cluster and host."""
 
-    __slots__ = ("_breaker", "_released", "_stats", "host")
+class TcpAttempt:
+    """One attempt to connect to one host. Its outcome is told once: `connected`, or `failed`."""
 
-    def __init__(self, host: Host, breaker: CircuitBreaker, stats: ClusterStats) -> None:
-        self.host = host
-        self._breaker = breaker
-        self._stats = stats
+    __slots__ = ("_cluster", "_info", "_released", "host")
+
+    def __init__(self, cluster: Cluster, host: Host, info: StreamInfo) -> None:
+        """Raises `UpstreamOverflowError` when too many connections are open."""
+        note_host(info, cluster, host)
+        stats = cluster.stats
+        if not cluster.breaker.may_connect():
+            stats.upstream_cx_overflow += 1
+            raise UpstreamOverflowError(f"cluster {cluster.name} has its maximum of connections")
+        self._cluster = cluster
+        self._info = info
         self._released = False
-        breaker.connections += 1
+        self.host = host
+        cluster.breaker.connections += 1
         stats.upstream_cx_total += 1
         stats.upstream_cx_active += 1
         host.stats.cx_total += 1
         host.stats.cx_active += 1
+
+    def connected(self, protocol: ProtocolT, dialed: Dialed) -> TcpConnection[ProtocolT]:
+        self._info.upstream_peer_id = dialed.peer_id
+        self._info.upstream_local_address = dialed.local_address
+        detector = self._cluster.outlier_detector
+        if detector is not None:
+            detector.success(self.host)
+        return TcpConnection(protocol, dialed, self)
+
+    def failed(self, error: BaseException) -> None:
+        self.release()
+        if isinstance(error, UpstreamConnectError):
+            self.host.stats.cx_connect_fail += 1
+            self._info.upstream_failure = str(error)
+            self._cluster.host_failed(self.host, error.status)
 
     def release(self) -> None:
         """The connection has ended. Idempotent."""
         if self._released:
             return
         self._released = True
-        self._breaker.connections -= 1
-        self._stats.upstream_cx_active -= 1
-        self._stats.upstream_cx_destroy += 1
+        stats = self._cluster.stats
+        self._cluster.breaker.connections -= 1
+        stats.upstream_cx_active -= 1
+        stats.upstream_cx_destroy += 1
         self.host.stats.cx_active -= 1
 
 
 class TcpConnection(Generic[ProtocolT]):
-    """What `Cluster.connect_tcp` gives. `protocol` is what the caller's factory made."""
+    """An open connection. `protocol` was made by the factory of the caller of `Cluster.connect_tcp`."""
 
-    __slots__ = ("_slot", "host", "peer_id", "protocol", "transport")
+    __slots__ = ("_attempt", "host", "peer_id", "protocol", "transport")
 
-    def __init__(self, protocol: ProtocolT, dialed: Dialed, slot: TcpSlot) -> None:
+    def __init__(self, protocol: ProtocolT, dialed: Dialed, attempt: TcpAttempt) -> None:
         self.transport: asyncio.Transport = dialed.transport
         self.protocol: ProtocolT = protocol
         self.peer_id = dialed.peer_id
-        self.host = slot.host
-        self._slot = slot
+        self.host = attempt.host
+        self._attempt = attempt
 
     def release(self) -> None:
         """The connection has ended. Idempotent."""
-        self._slot.release()
+        self._attempt.release()

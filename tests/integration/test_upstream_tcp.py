@@ -11,6 +11,7 @@ from sidecar.config.cluster import CircuitBreakers, ClusterConfig, Discovery, Ou
 from sidecar.config.endpoint import Endpoint, SocketAddress
 from sidecar.errors import NoHealthyUpstreamError, UpstreamConnectError, UpstreamOverflowError
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
+from sidecar.upstream.load_balancer.context import PickContext
 from tests.support.clusters import at_port, cluster_manager, static_cluster
 from tests.support.flaky_upstream import flaky_upstream
 from tests.support.listening import as_soon_as
@@ -137,7 +138,7 @@ async def test_a_host_whose_name_is_none_fails_the_connection_alone() -> None:
         cluster = manager.get("up")
         with pytest.raises(UpstreamConnectError, match=r"name .* is not valid"):
             await cluster.connect_tcp(asyncio.Protocol, info())
-        host = cluster.pick()
+        host = cluster.pick(PickContext())
         assert host is not None
         with pytest.raises(UpstreamConnectError, match=r"name .* is not valid"):
             await host.pool.acquire()

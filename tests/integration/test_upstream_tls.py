@@ -14,6 +14,7 @@ from sidecar.config.tls import TlsParameters, UpstreamTls
 from sidecar.errors import IdentityError, UpstreamConnectError, UpstreamResetError
 from sidecar.http.message import Response
 from sidecar.upstream.cluster import ClusterConfig as RunningCluster
+from sidecar.upstream.load_balancer.context import PickContext
 from sidecar.upstream.pool.pooled_connection import Lease
 from tests.support.clusters import at_port, cluster_manager, static_cluster
 from tests.support.flaky_upstream import Exchange, FlakyUpstream, flaky_upstream
@@ -69,14 +70,14 @@ async def upstream(authority: trustme.CA) -> AsyncIterator[FlakyUpstream]:
 
 
 async def connection_to(cluster: RunningCluster) -> Lease:
-    host = cluster.pick()
+    host = cluster.pick(PickContext())
     assert host is not None
     return host.pool.checkout() or await host.pool.acquire()
 
 
 async def ask(cluster: RunningCluster) -> Response:
     lease = await connection_to(cluster)
-    response: Response = await lease.send(make_request())
+    response: Response = await lease.connection.codec.send(make_request())
     return response
 
 
@@ -89,7 +90,7 @@ async def test_the_peer_is_verified_and_its_id_is_kept(upstream: FlakyUpstream, 
         cluster = manager.get("up")
         lease = await connection_to(cluster)
         assert lease.connection.peer_id == PEER
-        assert (await lease.send(make_request())).status == 200
+        assert (await lease.connection.codec.send(make_request())).status == 200
         assert cluster.stats.ssl__handshake == 1
 
 

@@ -61,8 +61,8 @@ async def cluster_manager(
     connection_factory: Callable[[str], ClientConnection] = lambda alpn: Http1ClientConnection(),
     **options: Any,
 ) -> AsyncIterator[ClusterManager]:
-    loop = asyncio.get_running_loop()
-    timers = Timers(loop)
+    loop = options.pop("loop", None) or asyncio.get_running_loop()
+    timers = Timers(asyncio.get_running_loop())
     options.setdefault("tls", NoTls())
     options.setdefault("stats", Stats())
     manager = ClusterManager(

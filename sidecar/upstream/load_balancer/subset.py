@@ -13,7 +13,10 @@ from sidecar.config.cluster import SubsetConfig, SubsetFallback
 from sidecar.upstream.load_balancer.host_set import BalancingRules, HostSet, HostT
 
 SubsetKey = frozenset[tuple[str, str]]
-"""The labels that a route asks for, ready to be looked up. Empty: no wish."""
+"""The labels that a route asks for, as a key of the subsets."""
+
+NO_SUBSET: SubsetKey = frozenset()
+"""The route asks for no labels."""
 
 
 def subset_key(labels: Mapping[str, str]) -> SubsetKey:

@@ -99,7 +99,8 @@ class HostPool:
         self._count_bytes(connection)
         if self._pool.exchange_ended(connection, self._env.loop.time()):
             connection.codec.close()
-        self._watch_idle()
+        if self._idle_timer is None:
+            self._watch_idle()
 
     def capacity_changed(self, connection: PooledConnection) -> None:
         expected_streams = self._pool.expected_streams

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Awaitable
-from typing import Any, Protocol
+from typing import Protocol
 
 from sidecar.config.endpoint import SocketAddress
 from sidecar.upstream.connection import ClientConnection
@@ -87,8 +86,8 @@ class PooledConnection:
 
 
 class Lease:
-    """The right to one exchange on a connection. It ends when the codec reports the end of the exchange that
-    `send` began, or the end of the connection; `give_back` ends one that was never used.
+    """The right to one exchange on a connection, begun by its codec's `send`. It ends when the codec reports
+    the end of the exchange or of the connection; `give_back` ends one that was never used.
 
     `reused`: the connection has carried other exchanges before this one.
     """
@@ -98,10 +97,6 @@ class Lease:
     def __init__(self, connection: PooledConnection) -> None:
         self.connection = connection
         self.reused = connection.lent_total > 1
-
-    def send(self, request: Any) -> Awaitable[Any]:
-        """As `ClientConnection.send`."""
-        return self.connection.codec.send(request)
 
     def give_back(self) -> None:
         self.connection.exchange_ended()

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.config.cluster import CircuitBreakers
 from sidecar.config.route import RetryPolicy
 from sidecar.errors import (
     UpstreamConnectError,
@@ -14,7 +15,10 @@ from sidecar.errors import (
     UpstreamResetError,
 )
 from sidecar.http.headers import Headers
-from sidecar.router.retry import RetryRules, is_safe_to_repeat
+from sidecar.observability.stats import ClusterStats
+from sidecar.router.retry import Retries, RetryRules, is_safe_to_repeat
+from sidecar.upstream.circuit_breaker import CircuitBreaker
+from tests.support.requests import make_request
 from tests.support.routes import header, string
 
 
@@ -128,3 +132,63 @@ def test_back_off_stays_below_its_doubling_bound(retry: int, random: float) -> N
 def test_hosts_are_avoided_only_where_that_is_asked_for() -> None:
     assert rules("5xx", host_selection_max_attempts=5).host_selection_attempts == 0
     assert rules("5xx", host_selection_max_attempts=5, previous_hosts=True).host_selection_attempts == 5
+
+
+class Counted:
+    """The retries of one request, with their cluster's accounts."""
+
+    def __init__(self, policy: RetryRules, *, max_retries: int = 3) -> None:
+        self.stats = ClusterStats()
+        self.breaker = CircuitBreaker(CircuitBreakers(max_retries=max_retries))
+        self.info = make_request().info
+        self.retries = Retries(policy, self.stats, self.breaker, self.info)
+
+    def begin(self, *, replayable: bool = True, by_default: bool = False) -> bool:
+        return self.retries.begin(replayable=replayable, by_default=by_default)
+
+
+def test_a_request_is_retried_as_often_as_its_policy_says() -> None:
+    counted = Counted(rules("5xx", num_retries=2))
+    assert [counted.begin() for _ in range(3)] == [True, True, False]
+    assert counted.info.flags == "URX"
+    assert (counted.stats.upstream_rq_retry, counted.stats.upstream_rq_retry_limit_exceeded) == (2, 1)
+
+
+def test_the_default_retry_is_made_once_and_does_not_count_as_one_of_the_policy() -> None:
+    counted = Counted(rules("5xx", num_retries=1))
+    begun = [counted.begin(by_default=True), counted.begin(by_default=True), counted.begin()]
+    assert begun == [True, False, True]
+    assert counted.info.flags == ""
+
+
+def test_a_retry_counts_against_the_circuit_breaker_until_the_next_one_or_the_end() -> None:
+    counted = Counted(rules("5xx", num_retries=5), max_retries=1)
+    for _ in range(3):
+        assert counted.begin()
+        assert counted.breaker.retries == 1
+    counted.retries.succeeded()
+    counted.retries.end()
+    counted.retries.end()
+    assert counted.breaker.retries == 0
+    assert (counted.stats.upstream_rq_retry, counted.stats.upstream_rq_retry_success) == (3, 1)
+
+
+def test_an_open_circuit_breaker_refuses_a_retry() -> None:
+    counted = Counted(rules("5xx"), max_retries=0)
+    assert not counted.begin()
+    assert counted.info.flags == "UO"
+    assert (counted.stats.upstream_rq_retry_overflow, counted.breaker.retries) == (1, 0)
+
+
+def test_a_body_that_cannot_be_sent_again_ends_the_retries() -> None:
+    counted = Counted(rules("5xx"))
+    assert not counted.begin(replayable=False)
+    assert (counted.stats.retry_or_shadow_abandoned, counted.stats.upstream_rq_retry) == (1, 0)
+
+
+def test_the_default_retry_goes_out_at_once() -> None:
+    counted = Counted(rules("5xx", back_off_base_interval_s=1.0, back_off_max_interval_s=10.0))
+    counted.begin(by_default=True)
+    assert counted.retries.back_off_s(0.5) == 0.0
+    counted.begin()
+    assert counted.retries.back_off_s(0.5) == 0.5

@@ -10,6 +10,7 @@ from sidecar.config.dns import DnsDiscoveryConfig
 from sidecar.errors import NoClusterError
 from sidecar.observability.stats import Stats
 from sidecar.upstream.cluster_manager import ClusterManager
+from sidecar.upstream.load_balancer.context import PickContext
 from tests.support.clusters import (
     assignment,
     at_port,
@@ -19,6 +20,7 @@ from tests.support.clusters import (
     static_cluster,
 )
 from tests.support.names import Names, turns
+from tests.support.requests import make_request
 
 EDS = ClusterConfig(name="eds", discovery=Discovery.EDS, eds_service_name="service")
 
@@ -68,7 +70,7 @@ async def test_hosts_that_stay_keep_what_is_known_of_them() -> None:
         manager.update(snapshot(config, service=assignment("service", at_port(1), at_port(2))))
         cluster = manager.get("eds")
         staying, leaving = cluster.hosts.values()
-        cluster.responded(staying, 500, 0.1)
+        cluster.host_answered_error(staying, 500)
         assert staying.health_flags == "/failed_outlier_check"
         manager.update(snapshot(config, service=assignment("service", at_port(3), at_port(1, weight=5))))
         assert manager.get("eds") is cluster
@@ -86,10 +88,10 @@ async def test_a_host_that_left_is_not_ejected_by_the_last_requests_that_it_fail
         leaving = tuple(cluster.hosts.values())
         manager.update(snapshot(config, service=assignment("service", at_port(3), at_port(4))))
         for host in leaving:
-            cluster.failed(host, 503)
+            cluster.host_failed(host, 503)
         assert cluster.stats.outlier_detection__ejections_active == 0
         ill = next(iter(cluster.hosts.values()))
-        cluster.responded(ill, 500, 0.1)
+        cluster.host_answered_error(ill, 500)
         assert ill.ejected
 
 
@@ -100,10 +102,10 @@ async def test_a_replaced_cluster_ejects_nobody_in_the_name_of_its_successor() -
     async with cluster_manager(config) as manager:
         replaced = manager.get("up")
         ejected, other = replaced.hosts.values()
-        replaced.failed(ejected, 503)
+        replaced.host_failed(ejected, 503)
         manager.update(snapshot(replace(config, connect_timeout_s=1.0)))
         stats = manager.get("up").stats
-        replaced.failed(other, 503)
+        replaced.host_failed(other, 503)
         assert stats is replaced.stats
         assert (stats.outlier_detection__ejections_active, stats.membership_healthy) == (0, 2)
 
@@ -117,33 +119,16 @@ async def test_an_ejected_host_gets_no_more_requests() -> None:
         cluster = manager.get("up")
         ill = next(iter(cluster.hosts.values()))
         for _ in range(2):
-            cluster.responded(ill, 503, 0.1)
+            cluster.host_answered_error(ill, 503)
         assert ill.ejected
-        assert ill not in {cluster.pick() for _ in range(30)}
+        assert ill not in {cluster.pick(PickContext()) for _ in range(30)}
 
 
 async def test_a_host_that_was_tried_is_avoided_while_there_is_another() -> None:
     async with cluster_manager(static_cluster(at_port(1), at_port(2))) as manager:
-        cluster = manager.get("up")
-        tried = cluster.pick()
-        assert tried is not None
-        assert all(cluster.pick(tried=[tried], attempts=5) is not tried for _ in range(20))
-
-
-async def test_counters_tell_how_requests_went() -> None:
-    async with cluster_manager(static_cluster(at_port(1))) as manager:
-        cluster = manager.get("up")
-        (host,) = cluster.hosts.values()
-        for status in (200, 301, 404, 503):
-            cluster.begin_request(host)
-            assert cluster.stats.upstream_rq_active == host.stats.rq_active == cluster.breaker.requests == 1
-            cluster.responded(host, status, 0.1)
-            cluster.end_request(host)
-        stats = cluster.stats
-        assert (stats.upstream_rq_2xx, stats.upstream_rq_3xx) == (1, 1)
-        assert (stats.upstream_rq_4xx, stats.upstream_rq_5xx) == (1, 1)
-        assert (host.stats.rq_total, host.stats.rq_success, host.stats.rq_error) == (4, 3, 1)
-        assert stats.upstream_rq_active == host.stats.rq_active == cluster.breaker.requests == 0
+        cluster, context = manager.get("up"), PickContext(max_repicks=5)
+        tried = cluster.begin_attempt(context, make_request().info).host
+        assert all(cluster.pick(context) is not tried for _ in range(20))
 
 
 KINDS = [Discovery.STRICT_DNS, Discovery.LOGICAL_DNS]

@@ -101,8 +101,8 @@ async def test_bytes_and_exchanges_that_were_cut_short_are_counted() -> None:
     first = await acquiring
     second = fixture.pool.checkout()
     assert second is not None
-    await first.send("one")
-    await second.send("two")
+    await first.connection.codec.send("one")
+    await second.connection.codec.send("two")
     connection = first.connection.codec
     assert isinstance(connection, FakeConnection)
     connection.end_exchange()
@@ -336,7 +336,7 @@ class HostPoolMachine(RuleBasedStateMachine):
 
 
 async def _sent(lease: Lease) -> None:
-    await lease.send("a request")
+    await lease.connection.codec.send("a request")
 
 
 HostPoolMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

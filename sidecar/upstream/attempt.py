@@ -1,0 +1,132 @@
+"""One attempt to send a request to one host: the connection that it uses, and how it is accounted for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any
+
+from sidecar.errors import (
+    UpstreamConnectError,
+    UpstreamError,
+    UpstreamOverflowError,
+    UpstreamPerTryTimeoutError,
+    UpstreamTimeoutError,
+)
+from sidecar.observability.stream_info import StreamInfo
+from sidecar.upstream.host import Host
+from sidecar.upstream.pool.pooled_connection import Lease
+
+if TYPE_CHECKING:
+    from sidecar.upstream.cluster import Cluster
+
+
+def note_host(info: StreamInfo, cluster: Cluster, host: Host) -> None:
+    info.cluster = cluster.name
+    info.service = cluster.config.service
+    info.upstream_address = host.address
+    info.host_workload = host.endpoint.workload
+
+
+class Attempt:
+    """Made by a `Cluster`. First `checkout` or `wait_for_connection`, then `send`; then its outcome, once and
+    on every path: `responded`, and `end` after the last byte of the response; or `failed`, also if it got no
+    connection. The request counts as active from when it has a connection until its end.
+    """
+
+    __slots__ = ("_active", "_cluster", "_info", "_lease", "host")
+
+    def __init__(self, cluster: Cluster, host: Host, info: StreamInfo) -> None:
+        self._cluster = cluster
+        self._info = info
+        self._lease: Lease | None = None
+        self._active = False
+        self.host = host
+        note_host(info, cluster, host)
+
+    def checkout(self) -> bool:
+        """Takes an open connection that has room. False if there is none: `wait_for_connection` then. Raises
+        `UpstreamOverflowError` when too many requests are active."""
+        lease = self.host.pool.checkout()
+        if lease is None:
+            return False
+        self._begin(lease)
+        return True
+
+    async def wait_for_connection(self) -> None:
+        """Raises `UpstreamConnectError` and `UpstreamOverflowError`."""
+        self._begin(await self.host.pool.acquire())
+
+    def _begin(self, lease: Lease) -> None:
+        cluster, stats, host_stats = self._cluster, self._cluster.stats, self.host.stats
+        if not cluster.breaker.may_request():
+            stats.upstream_rq_pending_overflow += 1
+            lease.give_back()
+            raise UpstreamOverflowError(f"cluster {cluster.name} has its maximum of active requests")
+        self._lease = lease
+        self._active = True
+        cluster.breaker.requests += 1
+        stats.upstream_rq_total += 1
+        stats.upstream_rq_active += 1
+        host_stats.rq_total += 1
+        host_stats.rq_active += 1
+        self._info.upstream_peer_id = lease.connection.peer_id
+        self._info.upstream_local_address = lease.connection.local_address
+
+    def send(self, request: Any) -> Awaitable[Any]:
+        """As `ClientConnection.send`, on the connection that this attempt has."""
+        assert self._lease is not None
+        return self._lease.connection.codec.send(request)
+
+    def responded(self, status: int, duration_s: float) -> None:
+        """The head of the response is here."""
+        stats, host = self._cluster.stats, self.host
+        stats.upstream_rq_completed += 1
+        stats.upstream_rq_time.record(duration_s * 1000)
+        if status >= 500:
+            stats.upstream_rq_5xx += 1
+            self._cluster.host_answered_error(host, status)
+            return
+        host.stats.rq_success += 1
+        if status >= 400:
+            stats.upstream_rq_4xx += 1
+        elif status >= 300:
+            stats.upstream_rq_3xx += 1
+        elif status >= 200:
+            stats.upstream_rq_2xx += 1
+        else:
+            stats.upstream_rq_1xx += 1
+        detector = self._cluster.outlier_detector
+        if detector is not None:
+            detector.success(host)
+
+    def failed(self, error: BaseException) -> None:
+        """There is no response. `error` is an `UpstreamError` if that is the upstream's fault, the route's
+        timeout included; otherwise the request was given up, and nothing is learned of the host."""
+        lease, stats, host = self._lease, self._cluster.stats, self.host
+        if lease is None:
+            if isinstance(error, UpstreamConnectError):
+                self._cluster.host_failed(host, error.status)
+            return
+        self.end()
+        if not isinstance(error, UpstreamError):
+            stats.upstream_rq_cancelled += isinstance(error, asyncio.CancelledError)
+            return
+        error.connection_reused = lease.reused
+        self._cluster.host_failed(host, error.status)
+        if isinstance(error, UpstreamTimeoutError):
+            host.stats.rq_timeout += 1
+        elif isinstance(error, UpstreamPerTryTimeoutError):
+            stats.upstream_rq_per_try_timeout += 1
+            host.stats.rq_timeout += 1
+        else:
+            stats.upstream_rq_rx_reset += 1
+
+    def end(self) -> None:
+        """The last byte of the response has come, or the response was given up. Idempotent."""
+        if not self._active:
+            return
+        self._active = False
+        self._cluster.breaker.requests -= 1
+        self._cluster.stats.upstream_rq_active -= 1
+        self.host.stats.rq_active -= 1

@@ -1,0 +1,36 @@
+"""The properties of a request that decide which host it goes to."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sidecar.config.endpoint import Locality
+from sidecar.upstream.load_balancer.subset import NO_SUBSET, SubsetKey
+
+if TYPE_CHECKING:
+    from sidecar.upstream.host import Host
+
+
+class PickContext:
+    """One for a request, for all its attempts.
+
+    `subset` are the labels that the route asks for. A host in `tried` is exchanged for another one up to
+    `max_repicks` times (``RetryPolicy.host_selection_retry_max_attempts``). `hash` and `source_locality` are
+    for balancers that use them (``RouteAction.hash_policy``, ``LocalityLbEndpoints``); none does yet.
+    """
+
+    __slots__ = ("hash", "max_repicks", "source_locality", "subset", "tried")
+
+    def __init__(
+        self,
+        subset: SubsetKey = NO_SUBSET,
+        *,
+        max_repicks: int = 0,
+        hash: int | None = None,
+        source_locality: Locality | None = None,
+    ) -> None:
+        self.subset = subset
+        self.max_repicks = max_repicks
+        self.hash = hash
+        self.source_locality = source_locality
+        self.tried: list[Host] = []
