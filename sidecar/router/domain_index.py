@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Generic, TypeVar
 
+from sidecar.authority import split_port
 from sidecar.errors import ConfigError
 
 T = TypeVar("T")
@@ -47,7 +48,7 @@ class DomainIndex(Generic[T]):
 
     def find(self, authority: bytes) -> T | None:
         if self._ignore_port:
-            authority = without_port(authority)
+            authority, _ = split_port(authority)
         found = self._exact.get(authority)
         if found is not None:
             return found
@@ -64,9 +65,3 @@ class DomainIndex(Generic[T]):
             if len(name) > length and (found := targets.get(name[:length])) is not None:
                 return found
         return self._default
-
-
-def without_port(authority: bytes) -> bytes:
-    """``host:port`` to ``host``; the brackets of an IPv6 address stay."""
-    host, colon, port = authority.rpartition(b":")
-    return host if colon and port.isdigit() and (b":" not in host or host.endswith(b"]")) else authority

@@ -5,13 +5,14 @@ Source: ``envoy.config.route.v3.RedirectAction`` and ``DirectResponseAction``.
 
 from __future__ import annotations
 
+from sidecar.authority import split_port
 from sidecar.config.route import DirectResponseAction, RedirectAction, RouteMatch
 from sidecar.http.body import Body
 from sidecar.http.headers import get_header
 from sidecar.http.message import Request, Response
 from sidecar.router.rewrite import compile_path_rewrite
 
-_DEFAULT_PORTS = {b"http": b":80", b"https": b":443"}
+_DEFAULT_PORTS = {b"http": b"80", b"https": b"443"}
 
 
 class DirectResponse:
@@ -50,11 +51,12 @@ class Redirect:
         return b"".join((scheme, b"://", host, self._port, self._new_path(request.path)))
 
     def _request_host(self, request: Request, scheme: bytes) -> bytes:
-        """A port goes where another replaces it, or where it was the default of the scheme left behind."""
-        host, port = _split_port(request.authority)
+        """The request's host. Its port is dropped when the action sets another one, or when it is the default
+        port of a scheme that the action replaces."""
+        host, port = split_port(request.authority)
         old_scheme = get_header(request.headers, b"x-forwarded-proto") or request.scheme
-        left_behind = scheme != old_scheme and port == _DEFAULT_PORTS.get(old_scheme)
-        return host if self._port or left_behind else request.authority
+        drops_default = scheme != old_scheme and port == _DEFAULT_PORTS.get(old_scheme)
+        return host if self._port or drops_default else request.authority
 
     def _new_path(self, path: bytes) -> bytes:
         if b"?" in self._path:  # its own query string takes the place of the request's, and is never stripped
@@ -65,11 +67,3 @@ class Redirect:
         if self._path:
             path_only = self._path
         return path_only if self._action.strip_query else path_only + mark + query
-
-
-def _split_port(authority: bytes) -> tuple[bytes, bytes]:
-    """``host:port`` to ``host`` and ``:port``; the brackets of an IPv6 address stay."""
-    colon = authority.rfind(b":")
-    if colon < 0 or (authority.startswith(b"[") and not authority[:colon].endswith(b"]")):
-        return authority, b""
-    return authority[:colon], authority[colon:]

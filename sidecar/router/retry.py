@@ -16,6 +16,7 @@ from sidecar.errors import (
     UpstreamRefusedStreamError,
     UpstreamResetError,
 )
+from sidecar.grpc_status import RETRY_CONDITIONS
 from sidecar.http.headers import Headers, get_header
 from sidecar.observability.stats import ClusterStats
 from sidecar.observability.stream_info import StreamInfo
@@ -25,13 +26,6 @@ from sidecar.upstream.circuit_breaker import CircuitBreaker
 # RFC 9110 9.2.2: repeating these has the effect of sending them once.
 IDEMPOTENT_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 
-_GRPC_STATUS_OF_CONDITION = {
-    "cancelled": b"1",
-    "deadline-exceeded": b"4",
-    "resource-exhausted": b"8",
-    "internal": b"13",
-    "unavailable": b"14",
-}
 _NO_RETRIES = RetryPolicy(retry_on=frozenset(), num_retries=0)
 
 
@@ -57,7 +51,7 @@ class RetryRules:
         self._retries_rate_limited = "envoy-ratelimited" in policy.retry_on
         self._statuses = _retriable_statuses(policy)
         self._grpc_statuses = frozenset(
-            status for condition, status in _GRPC_STATUS_OF_CONDITION.items() if condition in policy.retry_on
+            b"%d" % RETRY_CONDITIONS[condition] for condition in RETRY_CONDITIONS.keys() & policy.retry_on
         )
         self._retriable_headers: tuple[Callable[[Headers], bool], ...] = ()
         if "retriable-headers" in policy.retry_on:

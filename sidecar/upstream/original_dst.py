@@ -1,7 +1,7 @@
-"""Where a client was about to go when its connection was redirected here, or what it asked a proxy for.
+"""The address to which a client connected before its connection was redirected here.
 
-Source: Envoy's "Original destination" service discovery. An explicit proxy has no redirected connection:
-there the request's authority says where to go.
+Source: Envoy's "Original destination" service discovery. A client that is configured with a proxy is not
+redirected: then the authority of its request is the destination.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Callable
 
+from sidecar.authority import split_authority
 from sidecar.config.endpoint import SocketAddress
 from sidecar.errors import NameResolutionError, NoHealthyUpstreamError
 from sidecar.observability.stream_info import DownstreamConnection
@@ -23,10 +24,16 @@ async def original_destination(
     resolve: Resolve,
     ask: Callable[[str], Question] = Question,
 ) -> SocketAddress:
-    """``ask`` makes a name a question. Raises `NoHealthyUpstreamError` where neither says."""
+    """``ask`` turns a name into a question. Raises `NoHealthyUpstreamError` where the destination is missing,
+    or cannot be resolved."""
     if connection.original_destination is not None:
         return connection.original_destination
-    name, port = _split_authority(authority)
+    try:
+        name, port = split_authority(authority)
+    except ValueError as error:
+        given = authority.decode("latin-1")
+        raise NoHealthyUpstreamError(f"the authority {given!r:.300} names no destination: {error}") from None
+    port = port or _HTTP_PORT
     if is_ip_address(name):
         return SocketAddress(name, port)
     try:
@@ -44,15 +51,3 @@ def is_ip_address(name: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _split_authority(authority: bytes) -> tuple[str, int]:
-    """``name``, ``name:port`` or ``[IPv6]:port``."""
-    text = authority.decode("latin-1")
-    name, colon, port_text = text.rpartition(":")
-    if not colon or text.endswith("]"):
-        name, port_text = text, str(_HTTP_PORT)
-    name = name.removeprefix("[").removesuffix("]")
-    if not name or not (port_text.isascii() and port_text.isdigit()) or not 0 < int(port_text) < 65536:
-        raise NoHealthyUpstreamError(f"neither the connection nor {text!r} says where the request is to go")
-    return name, int(port_text)

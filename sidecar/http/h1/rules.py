@@ -5,8 +5,8 @@ requests are smuggled (RFC 9112 11.2). Pure checks; each raises the error that t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 
+from sidecar.authority import is_authority, split_port
 from sidecar.errors import (
     DownstreamProtocolError,
     ExpectationFailedError,
@@ -20,13 +20,6 @@ _NOT_FOR_ONE_HOP = frozenset((b"host", b"x-forwarded-for", b"x-forwarded-host", 
 # RFC 9110 7.6.1: the framing is no option, and `te` has rules of its own.
 _NO_OPTIONS = frozenset((b"content-length", b"te"))
 
-# RFC 3986 3.2.2, a name or an IPv4 address: unreserved, sub-delims and percent-encoding.
-_REG_NAME = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~!$&'()*+,;=%"
-_IP_LITERAL = b"0123456789abcdefABCDEF:."
-_DIGITS = b"0123456789"
-_MAX_PORT = 65535
-_MAX_AUTHORITY = 320  # a DNS name of 253 bytes, a port, and some room
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderRules:
@@ -37,21 +30,6 @@ class ReaderRules:
     max_headers_count: int
     malformed: type[RequestError]
     too_large: type[RequestError]
-
-
-@lru_cache(maxsize=1024)  # the same few hosts are asked for again and again
-def is_authority(value: bytes) -> bool:
-    """Whether `value` is ``host [":" port]`` (RFC 3986 3.2, without userinfo: RFC 9110 4.2.4)."""
-    if value.startswith(b"["):
-        host, bracket, rest = value[1:].partition(b"]")
-        valid_host = bool(bracket and host) and not host.translate(None, _IP_LITERAL)
-        colon, port = rest[:1], rest[1:]
-        if colon not in (b"", b":"):
-            return False
-    else:
-        host, colon, port = value.partition(b":")
-        valid_host = bool(host) and not host.translate(None, _REG_NAME)
-    return valid_host and (not port or (not port.translate(None, _DIGITS) and int(port[:6]) <= _MAX_PORT))
 
 
 def check_version(version: str) -> None:
@@ -98,7 +76,7 @@ def resolve_target(
     if len(hosts) != 1:
         raise DownstreamProtocolError("no Host" if not hosts else "more than one Host")
     authority = hosts[0]
-    if not _is_short_authority(authority):
+    if not is_authority(authority):
         raise DownstreamProtocolError(f"Host {printable(authority)} is not a host and port")
     if method == b"CONNECT":
         return _connect_target(target), b""
@@ -119,7 +97,7 @@ def resolve_target(
 
 def _connect_target(target: bytes) -> bytes:
     # RFC 9110 9.3.6: host and port, both.
-    if not _is_short_authority(target) or not target[target.rfind(b":") + 1 :].isdigit():
+    if not is_authority(target) or not split_port(target)[1]:
         raise DownstreamProtocolError(f"CONNECT target {printable(target)} is not a host and port")
     return target
 
@@ -132,13 +110,9 @@ def _split_absolute(target: bytes) -> tuple[bytes, bytes]:
         (at for at in (rest.find(b"/"), rest.find(b"?"), rest.find(b"#")) if at >= 0), default=len(rest)
     )
     authority, path = rest[:end], rest[end:]
-    if not _is_short_authority(authority):
+    if not is_authority(authority):
         raise DownstreamProtocolError(f"the target's authority {printable(authority)} is not a host and port")
     return authority, path if path.startswith(b"/") else b"/" + path
-
-
-def _is_short_authority(value: bytes) -> bool:
-    return len(value) <= _MAX_AUTHORITY and is_authority(value)  # a long one must not fill the cache
 
 
 def printable(value: bytes, limit: int = 80) -> str:

@@ -7,6 +7,7 @@ from typing import Final
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 
 from sidecar.config.route import RetryPolicy
+from sidecar.grpc_status import RETRY_CONDITIONS
 from sidecar.xds.decode.matchers import decode_header_match
 from sidecar.xds.decode.support import SupportTable, support
 from sidecar.xds.decode.view import View
@@ -24,12 +25,7 @@ _RETRY_ON = frozenset(
         "retriable-status-codes",
         "retriable-headers",
         "http3-post-connect-failure",
-        # Of gRPC's statuses (``x-envoy-retry-grpc-on``).
-        "cancelled",
-        "deadline-exceeded",
-        "internal",
-        "resource-exhausted",
-        "unavailable",
+        *RETRY_CONDITIONS,
     )
 )
 _PREVIOUS_HOSTS = previous_hosts_pb2.PreviousHostsPredicate.DESCRIPTOR.full_name

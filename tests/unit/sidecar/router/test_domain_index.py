@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.errors import ConfigError
-from sidecar.router.domain_index import DomainIndex, without_port
+from sidecar.router.domain_index import DomainIndex
 
 INDEX = DomainIndex(
     [
@@ -53,21 +53,6 @@ def test_ports_are_ignored_where_that_is_asked_for() -> None:
     index = DomainIndex([("a.com", 1)], ignore_port=True)
     assert index.find(b"a.com:8080") == 1
     assert DomainIndex([("a.com", 1)]).find(b"a.com:8080") is None
-
-
-@pytest.mark.parametrize(
-    ("authority", "expected"),
-    [
-        (b"a:1", b"a"),
-        (b"a", b"a"),
-        (b"[::1]:80", b"[::1]"),
-        (b"[::1]", b"[::1]"),
-        (b"::1", b"::1"),
-        (b"a:b", b"a:b"),
-    ],
-)
-def test_without_port(authority: bytes, expected: bytes) -> None:
-    assert without_port(authority) == expected
 
 
 def test_a_domain_may_be_claimed_once() -> None:

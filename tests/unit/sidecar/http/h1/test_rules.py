@@ -3,33 +3,7 @@ from __future__ import annotations
 import pytest
 
 from sidecar.errors import DownstreamProtocolError
-from sidecar.http.h1.rules import is_authority, named_by_connection, printable, resolve_target
-
-
-@pytest.mark.parametrize(
-    "value",
-    [
-        b"a",
-        b"reviews.default.svc.cluster.local:9080",
-        b"127.0.0.1:80",
-        b"[::1]",
-        b"[::1]:80",
-        b"a:",
-        b"a_b",
-        b"a%20b",
-    ],
-)
-def test_host_and_port(value: bytes) -> None:
-    assert is_authority(value)
-
-
-@pytest.mark.parametrize(
-    "value",
-    [b"", b":80", b"a:b", b"a:80:80", b"::1", b"[]", b"[::1", b"[::1]80", b"[g]", b"a:70000", b"a:1234567",
-     b"a/b", b"a?b", b"a b", b"a\tb", b"u@a", b"a\xff", b'a"b', b"a\\b"],
-)  # fmt: skip
-def test_not_a_host_and_port(value: bytes) -> None:
-    assert not is_authority(value)
+from sidecar.http.h1.rules import named_by_connection, printable, resolve_target
 
 
 @pytest.mark.parametrize(
