@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.errors import ConfigError
 from sidecar.router.domain_index import DomainIndex, without_port
 
 INDEX = DomainIndex(
@@ -68,11 +67,6 @@ def test_ports_are_ignored_where_that_is_asked_for() -> None:
 )
 def test_without_port(authority: bytes, expected: bytes) -> None:
     assert without_port(authority) == expected
-
-
-def test_a_domain_may_be_claimed_once() -> None:
-    with pytest.raises(ConfigError, match=r"A\.com"):
-        DomainIndex([("a.com", 1), ("A.com", 2)])
 
 
 @given(
