@@ -83,7 +83,6 @@ class ActiveListener:
         *,
         on_refused: tuple[OnRefused, ...] = (),
     ) -> None:
-        """Raises `ConfigError` when the filter chains' matches are not valid."""
         self.config: Final = config
         self.stats: Final = stats
         self.chains: Final = (*chains, default_chain) if default_chain is not None else tuple(chains)

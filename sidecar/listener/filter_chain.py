@@ -14,7 +14,6 @@ from typing import Generic, TypeVar
 
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import FilterChainMatch
-from sidecar.errors import ConfigError
 from sidecar.listener.detect import HTTP_PROTOCOLS, Detection
 
 T = TypeVar("T")
@@ -36,13 +35,12 @@ class Candidates(Generic[T]):
         self.needs_tls = False
         self.needs_http = False
 
-    def add(self, match: FilterChainMatch, chain: T, path: str) -> None:
+    def add(self, match: FilterChainMatch, chain: T) -> None:
         for name in match.server_names or (_ANY,):
-            transports = self._by_server_name.setdefault(_server_name_key(name, path), {})
+            # `*.example.com` is kept as `.example.com`, which no server's name can be.
+            transports = self._by_server_name.setdefault(name.removeprefix("*"), {})
             protocols = transports.setdefault(match.transport_protocol, {})
             for protocol in match.application_protocols or (_ANY,):
-                if protocol in protocols:
-                    raise ConfigError(path, "the same connections are matched by another filter chain")
                 protocols[protocol] = chain
         protocols_asked_for = frozenset(match.application_protocols)
         self.needs_http |= bool(protocols_asked_for & HTTP_PROTOCOLS)
@@ -80,14 +78,13 @@ class FilterChainMatcher(Generic[T]):
     """Maps a connection to one of ``chains``, else to ``default``."""
 
     def __init__(self, chains: Iterable[tuple[FilterChainMatch, T]], default: T | None) -> None:
-        """Raises `ConfigError` for a match that is not valid, or that says the same as another one."""
+        """The decoder has refused matches that are not valid, and those that overlap."""
         self._no_candidates: Candidates[T] = Candidates(default)
         groups: dict[int | None, dict[_Network | None, Candidates[T]]] = {}
-        for index, (match, chain) in enumerate(chains):
-            path = f"filter_chains[{index}].filter_chain_match"
+        for match, chain in chains:
             by_network = groups.setdefault(match.destination_port, {})
-            for network in _networks(match, path):
-                by_network.setdefault(network, Candidates(default)).add(match, chain, path)
+            for network in _networks(match):
+                by_network.setdefault(network, Candidates(default)).add(match, chain)
         self._by_port = {port: _longest_prefix_first(networks) for port, networks in groups.items()}
 
     def for_destination(self, destination: SocketAddress) -> Candidates[T]:
@@ -112,16 +109,5 @@ def _longest_prefix_first(
     )
 
 
-def _networks(match: FilterChainMatch, path: str) -> list[_Network | None]:
-    try:
-        return [ip_network(cidr, strict=False) for cidr in match.prefix_ranges] or [None]
-    except ValueError as error:
-        raise ConfigError(f"{path}.prefix_ranges", str(error)) from error
-
-
-def _server_name_key(name: str, path: str) -> str:
-    """``*.example.com`` is kept as ``.example.com``, which no server's name can be."""
-    key = name.removeprefix("*") if name.startswith("*.") else name
-    if "*" in key or (name and not key.strip(".")):
-        raise ConfigError(f"{path}.server_names", f"{name!r}: a wildcard stands for whole labels on the left")
-    return key.lower()
+def _networks(match: FilterChainMatch) -> list[_Network | None]:
+    return [ip_network(cidr) for cidr in match.prefix_ranges] or [None]

@@ -10,7 +10,6 @@ from collections.abc import Iterable
 from typing import Generic, TypeVar
 
 from sidecar.authority import split_port
-from sidecar.errors import ConfigError
 
 T = TypeVar("T")
 
@@ -21,7 +20,6 @@ class DomainIndex(Generic[T]):
     __slots__ = ("_default", "_exact", "_ignore_port", "_prefixes", "_suffixes")
 
     def __init__(self, entries: Iterable[tuple[str, T]], *, ignore_port: bool = False) -> None:
-        """Raises `ConfigError` where two entries claim one domain."""
         self._ignore_port = ignore_port
         self._exact: dict[bytes, T] = {}
         self._default: T | None = None
@@ -39,8 +37,6 @@ class DomainIndex(Generic[T]):
                 table = prefixes.setdefault(len(name), {})
             else:
                 table = self._exact
-            if name in table:
-                raise ConfigError("domains", f"{domain!r} appears in two virtual hosts, or twice in one")
             table[name] = target
         self._default = self._exact.pop(b"*", None)
         self._suffixes = sorted(suffixes.items(), reverse=True, key=lambda item: item[0])

@@ -11,7 +11,6 @@ from itertools import accumulate
 from random import Random
 
 from sidecar.config.route import ForwardAction, HeaderOperations, RetryPolicy, RouteMatch, WeightedCluster
-from sidecar.errors import ConfigError
 from sidecar.http.headers import Headers, get_header
 from sidecar.router.even_points import EvenPoints
 from sidecar.router.filter_config import FilterLevels, RouteFilterConfigs
@@ -84,7 +83,7 @@ class Forward:
         rng: Random = _RNG,
         filter_levels: FilterLevels = _NO_LEVELS,
     ) -> None:
-        self._cluster_header = action.cluster_header.lower().encode()
+        self._cluster_header = action.cluster_header.encode()
         # A cluster named by a header has no weight and no name yet: it shares what the route says of all.
         clusters = action.clusters or (WeightedCluster(name=""),)
         destinations = tuple(
@@ -94,8 +93,6 @@ class Forward:
         self._destinations = destinations
         self._bounds = tuple(accumulate(weighted.weight for weighted in clusters))
         self._total_weight = self._bounds[-1]
-        if self._total_weight == 0:
-            raise ConfigError("weighted_clusters", "the sum of the weights is 0")
         self._points = EvenPoints(rng)
         self.path_rewrite: PathRewrite | None = compile_path_rewrite(
             match, action.prefix_rewrite, action.regex_rewrite

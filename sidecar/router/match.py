@@ -21,6 +21,7 @@ from sidecar.config.route import (
 )
 from sidecar.errors import ConfigError
 from sidecar.http.message import Request
+from sidecar.regex import compile_full_match
 from sidecar.router.domain_index import DomainIndex
 from sidecar.router.filter_config import CompileFilterConfig, FilterLevels
 from sidecar.router.forward import Forward
@@ -28,7 +29,7 @@ from sidecar.router.header_operations import HeaderMutations, compile_header_ope
 from sidecar.router.immediate_response import DirectResponse, Redirect
 from sidecar.router.request_match import RequestPredicate, compile_header_match, compile_query_matches
 from sidecar.router.rewrite import path_end
-from sidecar.router.string_match import BytesPredicate, compile_regex
+from sidecar.router.string_match import BytesPredicate
 
 Action = Forward | Redirect | DirectResponse
 
@@ -104,7 +105,7 @@ def _compile_path_match(match: RouteMatch) -> BytesPredicate:
     if match.path_kind is PathMatchKind.CONNECT:
         return lambda path: True
     if match.path_kind is PathMatchKind.REGEX:
-        return compile_regex(match.path)
+        return compile_full_match(match.path)
     if match.case_sensitive:
         return _plain_path_match(match.path_kind, match.path.encode())
     lowered = _plain_path_match(match.path_kind, match.path.lower().encode())

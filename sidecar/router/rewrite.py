@@ -12,9 +12,8 @@ from collections.abc import Callable
 import re2
 
 from sidecar.config.route import PathMatchKind, RegexRewrite, RouteMatch
-from sidecar.errors import ConfigError
 from sidecar.http.message import Request
-from sidecar.regex import RegexError, compile_re2
+from sidecar.regex import compile_re2
 
 PathRewrite = Callable[[bytes], bytes]
 
@@ -48,11 +47,8 @@ def compile_path_rewrite(
 
 def _compile_regex_rewrite(rewrite: RegexRewrite) -> PathRewrite:
     """Replaces every match of the pattern in the path, the query string apart."""
-    try:
-        pattern = compile_re2(rewrite.pattern)
-    except RegexError as error:
-        raise ConfigError("regex", f"{rewrite.pattern!r} is not a valid RE2 expression: {error}") from error
-    parts = _substitution_parts(rewrite.substitution, pattern.groups)
+    pattern = compile_re2(rewrite.pattern)
+    parts = _substitution_parts(rewrite.substitution)
 
     def expand(found: re2._Match) -> bytes:
         return b"".join(part if isinstance(part, bytes) else found.group(part) or b"" for part in parts)
@@ -65,7 +61,7 @@ def _compile_regex_rewrite(rewrite: RegexRewrite) -> PathRewrite:
     return apply
 
 
-def _substitution_parts(substitution: str, groups: int) -> tuple[bytes | int, ...]:
+def _substitution_parts(substitution: str) -> tuple[bytes | int, ...]:
     """Literals, and numbers of the groups to insert. RE2's syntax: ``\\0`` to ``\\9``, and ``\\\\``."""
     parts: list[bytes | int] = []
     text, position = substitution.encode(), 0
@@ -73,12 +69,7 @@ def _substitution_parts(substitution: str, groups: int) -> tuple[bytes | int, ..
         parts.append(text[position : reference.start()])
         position = reference.end()
         escaped = reference[1]
-        if escaped == b"\\":
-            parts.append(b"\\")
-        elif escaped.isdigit() and int(escaped) <= groups:
-            parts.append(int(escaped))
-        else:
-            raise ConfigError("substitution", f"{substitution!r} refers to a group that the pattern lacks")
+        parts.append(int(escaped) if escaped.isdigit() else escaped)
     parts.append(text[position:])
     return tuple(part for part in parts if part != b"")
 

@@ -9,16 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sidecar.config.route import StringMatch, StringMatchKind
-from sidecar.errors import ConfigError
-from sidecar.regex import RegexError, compile_full_match
+from sidecar.regex import compile_full_match
 
 BytesPredicate = Callable[[bytes], bool]
 
 
 def compile_string_match(match: StringMatch) -> BytesPredicate:
-    """Raises `ConfigError` for a regex that RE2 refuses."""
     if match.kind is StringMatchKind.REGEX:
-        return compile_regex(match.value)
+        return compile_full_match(match.value)
     if match.kind is StringMatchKind.RANGE:
         return _in_range(match.range_start, match.range_end)
     if match.kind is StringMatchKind.PRESENT:
@@ -47,11 +45,3 @@ def _in_range(start: int, end: int) -> BytesPredicate:
         return digits.isdigit() and len(digits) < 20 and start <= int(text) < end
 
     return matches
-
-
-def compile_regex(pattern: str) -> BytesPredicate:
-    """Matches whole values. Raises `ConfigError`."""
-    try:
-        return compile_full_match(pattern)
-    except RegexError as error:
-        raise ConfigError("regex", f"{pattern!r} is not a valid RE2 expression: {error}") from error

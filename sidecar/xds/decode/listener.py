@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Hashable, Iterator, Set
+from itertools import product
 from typing import Final
 
 from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2
@@ -108,16 +109,30 @@ def _listener_filters(view: View) -> frozenset[str]:
 
 def _filter_chains(view: View, secrets: Set[str]) -> tuple[FilterChain, ...]:
     chains = []
-    owners: dict[FilterChainMatch, str] = {}
+    owners: dict[Hashable, str] = {}
     for chain_view in view.each("filter_chains"):
         chain = _filter_chain(chain_view, secrets)
-        owner = owners.setdefault(chain.match, chain_view.path)
-        if owner != chain_view.path:
-            raise chain_view.error(f"matches the same connections as {owner}", "filter_chain_match")
+        for criteria in _combinations(chain.match):
+            if criteria in owners:
+                reason = f"matches connections that {owners[criteria]} matches too"
+                raise chain_view.error(reason, "filter_chain_match")
+            owners[criteria] = chain_view.path
         chains.append(chain)
     if not chains and not view.has("default_filter_chain"):
         raise view.error("no filter chains are specified", "filter_chains")
     return tuple(chains)
+
+
+def _combinations(match: FilterChainMatch) -> Iterator[Hashable]:
+    """Each combination of values that the match accepts; of a list, each value. Two filter chains with one
+    combination would match the same connections."""
+    return product(
+        (match.destination_port,),
+        match.prefix_ranges or ("",),
+        [name.removeprefix("*") for name in match.server_names] or ("",),
+        (match.transport_protocol,),
+        match.application_protocols or ("",),
+    )
 
 
 def _filter_chain(view: View, secrets: Set[str]) -> FilterChain:
@@ -133,8 +148,9 @@ def _filter_chain(view: View, secrets: Set[str]) -> FilterChain:
 def _filter_chain_match(view: View) -> FilterChainMatch:
     message = view.message
     for index, name in enumerate(message.server_names):
-        if "*" in name.removeprefix("*.") or not name:
-            raise view.error(f"{name!r}: a wildcard is the whole first label", f"server_names[{index}]")
+        if "*" in name.removeprefix("*.") or not name.removeprefix("*").strip("."):
+            reason = f"{name!r} is not a server name; a wildcard must be the whole first label"
+            raise view.error(reason, f"server_names[{index}]")
     return FilterChainMatch(
         destination_port=view.wrapped("destination_port", None),
         prefix_ranges=tuple(decode_cidr(prefix) for prefix in view.each("prefix_ranges")),

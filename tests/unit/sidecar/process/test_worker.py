@@ -69,11 +69,11 @@ async def test_listener_with_mesh_tls_waits_for_the_certificate() -> None:
 
 
 async def test_snapshot_that_is_refused_changes_nothing() -> None:
-    duplicate = configuration(virtual_host(route(prefix())), virtual_host(route(prefix())))
+    host = virtual_host(route(prefix()), per_filter_config={"x": "of no filter"})
     async with worker() as made:
         made.apply(snapshot(static_cluster(name="old")))
-        with pytest.raises(ConfigError, match="domains"):
-            made.apply(replace(snapshot(static_cluster(name="new")), routes={"9080": duplicate}))
+        with pytest.raises(ConfigError, match="typed_per_filter_config"):
+            made.apply(replace(snapshot(static_cluster(name="new")), routes={"9080": configuration(host)}))
         assert [status.config.name for status in made.clusters()] == ["old"]
 
 

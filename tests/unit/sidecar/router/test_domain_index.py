@@ -4,7 +4,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.errors import ConfigError
 from sidecar.router.domain_index import DomainIndex
 
 INDEX = DomainIndex(
@@ -53,11 +52,6 @@ def test_ports_are_ignored_where_that_is_asked_for() -> None:
     index = DomainIndex([("a.com", 1)], ignore_port=True)
     assert index.find(b"a.com:8080") == 1
     assert DomainIndex([("a.com", 1)]).find(b"a.com:8080") is None
-
-
-def test_a_domain_may_be_claimed_once() -> None:
-    with pytest.raises(ConfigError, match=r"A\.com"):
-        DomainIndex([("a.com", 1), ("A.com", 2)])
 
 
 @given(

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.config.route import ForwardAction, RetryPolicy, WeightedCluster
-from sidecar.errors import ConfigError
 from sidecar.router.forward import Forward
 from tests.support.routes import prefix, to
 
@@ -49,11 +48,6 @@ def test_a_cluster_without_weight_is_never_chosen() -> None:
     clusters = (WeightedCluster(name="a", weight=0), WeightedCluster(name="b", weight=1))
     route = forward(ForwardAction(clusters=clusters))
     assert {route.choose().cluster for _ in range(1000)} == {"b"}
-
-
-def test_weights_that_sum_to_nothing_are_refused() -> None:
-    with pytest.raises(ConfigError, match="sum of the weights is 0"):
-        forward(ForwardAction(clusters=(WeightedCluster(name="a", weight=0),)))
 
 
 def test_a_weighted_clusters_labels_add_to_the_routes() -> None:

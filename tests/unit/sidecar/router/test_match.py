@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.config.route import PathMatchKind, QueryParameterMatch, Route, RouteMatch, StringMatchKind
-from sidecar.errors import ConfigError
 from sidecar.http.headers import Headers
 from sidecar.http.message import Request
 from sidecar.router.match import RouteTable
@@ -154,12 +153,6 @@ def test_a_virtual_host_without_a_matching_route_does_not_fall_back_to_another()
     )
     assert table.match(make_request(b"/b", authority=b"reviews")) is None
     assert table.match(make_request(b"/b", authority=b"ratings")) is not None
-
-
-def test_an_invalid_regex_is_refused_with_its_place() -> None:
-    bad = route(prefix(headers=(header("x", string("(", StringMatchKind.REGEX)),)))
-    with pytest.raises(ConfigError, match=r"virtual_hosts\[0\]\.routes\[1\].*'\(' is not a valid RE2"):
-        RouteTable(configuration(virtual_host(route(prefix()), bad)))
 
 
 PATHS = st.text(alphabet="/aA?#", max_size=6).map(lambda text: "/" + text)
