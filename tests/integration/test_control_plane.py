@@ -177,7 +177,7 @@ def test_a_wrong_token_is_one_line_and_code_1(running: RunningControlPlane, tmp_
     requested = outrigger("certificate", "request", *arguments, "--token-file", token_file, "--out", tmp_path)
     assert requested.returncode == 1
     assert requested.stderr.startswith(
-        f"outrigger: {running.xds_tls} gave no certificate: UNAUTHENTICATED: the token"
+        f"outrigger: {running.xds_tls} did not issue a certificate: UNAUTHENTICATED: the token"
     )
     assert requested.stderr.count("\n") == 1
 

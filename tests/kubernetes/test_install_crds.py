@@ -46,7 +46,7 @@ async def test_anothers_is_left_alone(cluster: Cluster, api: KubernetesApi) -> N
     before = await api.patch(SIDECARS, {"metadata": {"labels": {LABEL: None}}})
     try:
         (said,) = [line for line in installed(cluster) if line.startswith("sidecars.")]
-        assert said.endswith("left alone: another installed it, and it does as well")
+        assert said.endswith("unchanged: another product installed it, and it can be used")
         after = await api.get(SIDECARS)
         assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
     finally:

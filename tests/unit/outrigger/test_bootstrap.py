@@ -146,7 +146,7 @@ def test_an_envoy_over_tls_is_given_its_token(tmp_path: Path) -> None:
 
 def test_an_unreadable_token_is_rejected_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
-    for name, words in (("absent", "cannot read"), ("binary", "holds no token")):
+    for name, words in (("absent", "cannot read"), ("binary", "does not contain a token")):
         with pytest.raises(CommandError, match=words):
             run("--node", str(NODE), "--xds-address", "a:1", "--token-file", str(tmp_path / name))
 
@@ -182,7 +182,7 @@ def test_paths_are_absolute_wherever_the_file_is_used(
 
 @pytest.mark.parametrize("text", ["", "host", "host:", ":1", "host:0", "host:65536", "host:http", "host:-1"])
 def test_an_invalid_address_is_rejected(text: str) -> None:
-    with pytest.raises(CommandError, match="is no address: expected HOST:PORT"):
+    with pytest.raises(CommandError, match="invalid address .*: expected HOST:PORT"):
         Address.parse(text)
 
 
@@ -193,8 +193,8 @@ def test_an_ipv6_address_loses_its_brackets() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "name the proxy, either with --node or with --name"),
-        (["--node", str(NODE), "--name", "x"], "name the proxy, either with --node or with --name"),
+        ([], "exactly one of --node and --name is required"),
+        (["--node", str(NODE), "--name", "x"], "exactly one of --node and --name is required"),
         (["--node", "reviews"], "node id 'reviews': expected <type>~<ip>"),
         (["--name", "x", "--label", "app"], "--label 'app': expected KEY=VALUE"),
     ],
