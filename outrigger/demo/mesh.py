@@ -106,7 +106,7 @@ class Mesh:
         )
         sidecar = [sys.executable, "-m", "sidecar", "--config-path", str(bootstrap)]
         sidecar += ["--ca-address", f"127.0.0.1:{self.xds_tls_port}", "--ca-cert", str(self._root)]
-        sidecar += ["--token-file", str(token), "--state-dir", str(folder / "state")]
+        sidecar += ["--token-file", str(token), "--cache-dir", str(folder / "cache")]
         sidecar += ["--status-port", str(pod.ports.status), "--metrics-port", str(pod.ports.metrics)]
         sidecar += ["--drain-time-s", "0"]  # at the end of the demo there are no clients to drain
         await self.processes.start(f"{pod.name}-sidecar", sidecar, {})

@@ -182,7 +182,7 @@ def test_paths_are_absolute_wherever_the_file_is_used(
 
 @pytest.mark.parametrize("text", ["", "host", "host:", ":1", "host:0", "host:65536", "host:http", "host:-1"])
 def test_an_invalid_address_is_rejected(text: str) -> None:
-    with pytest.raises(CommandError, match="invalid address .*: expected HOST:PORT"):
+    with pytest.raises(CommandError, match=r"invalid address .*: expected HOST:PORT"):
         Address.parse(text)
 
 
