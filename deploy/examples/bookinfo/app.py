@@ -88,7 +88,7 @@ def handler(service: str, version: str) -> type[BaseHTTPRequestHandler]:
 
         def do_GET(self) -> None:
             if Handler.fault:
-                self.reply(Handler.fault, {"error": f"{pod} was told to answer {Handler.fault}"})
+                self.reply(Handler.fault, {"error": f"{pod} is set to answer {Handler.fault}"})
                 return
             try:
                 self.reply(200, {"pod": pod, **answer(version, self.path, self.headers)})

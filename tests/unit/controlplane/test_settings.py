@@ -66,7 +66,7 @@ def test_the_trust_domain_flag_wins_over_the_mesh_configuration(tmp_path: Path) 
 def test_in_a_cluster_the_control_planes_own_namespace_is_the_root_namespace() -> None:
     argv = ["--source", "kubernetes", "--system-namespace", "mesh-system"]
     assert read_settings(argv, {}).mesh.root_namespace == "mesh-system"
-    assert read_settings(argv[2:], {}).mesh.root_namespace == "istio-system"  # Istio's: a folder has none
+    assert read_settings(argv[2:], {}).mesh.root_namespace == "istio-system"  # Istio's default, for a folder
 
 
 def test_the_mesh_configuration_can_set_the_root_namespace(tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def test_every_bootstrap_is_one_by_envoys_own_schema(changes: dict[str, Any]) ->
 
 
 def test_the_bootstrap_raises_envoys_limit_for_regular_expressions() -> None:
-    """Its own limit of 100 instructions would make it refuse whole route configurations."""
+    """With its default limit of 100, Envoy would reject whole route configurations."""
     static, admin = bootstrap()["layered_runtime"]["layers"]
     assert static["static_layer"] == {"re2.max_program_size.error_level": 32768}
     assert admin["admin_layer"] == {}
@@ -110,7 +110,8 @@ def test_plaintext_has_no_tls_context() -> None:
     ],
 )
 def test_over_tls_the_control_planes_name_is_checked(host: str, san_type: str, kind: str) -> None:
-    """Every workload has a certificate by the same root: the root alone proves no control plane."""
+    """Every workload has a certificate from the same root, so the root alone does not identify the control
+    plane."""
     cluster = xds_cluster(
         bootstrap(ca_certificate=Path("/ca.pem"), xds_address=Address(host=host, port=15012))
     )
@@ -158,7 +159,7 @@ def test_the_command_prints_the_same_as_yaml_and_as_json() -> None:
     assert (
         yaml.safe_load(as_yaml) == json.loads(as_json) == bootstrap(labels={"app": "reviews", "version": ""})
     )
-    assert "&id" not in as_yaml, "no anchors: people read and edit this"
+    assert "&id" not in as_yaml, "no anchors: users read and edit the file"
 
 
 def test_a_full_node_id_is_used_unchanged() -> None:

@@ -1,4 +1,4 @@
-"""The control plane, the sidecar and `outrigger` give a flag, and its OUTRIGGER_ variable, one meaning."""
+"""A flag, and its OUTRIGGER_ variable, has one meaning in the control plane, the sidecar and `outrigger`."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def sidecar_flags(capsys: pytest.CaptureFixture[str]) -> set[str]:
 
 
 def flags_in(help_text: str) -> set[str]:
-    """The flags that argparse lists, each at the start of its line."""
+    """Returns the flags in the help text of argparse: the lines that start with a flag."""
     return set(re.findall(r"^  (?=-).*?(--[a-z-]+)", help_text, re.MULTILINE)) - {"--help"}
 
 
