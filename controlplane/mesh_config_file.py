@@ -1,4 +1,4 @@
-"""The mesh configuration as the operator writes it: a YAML file with the fields of Istio's MeshConfig.
+"""Reads the mesh configuration file: YAML with the fields of Istio's MeshConfig.
 
 https://istio.io/latest/docs/reference/config/istio.mesh.v1alpha1/
 """
@@ -29,8 +29,8 @@ from protos.spiffe import SpiffeId
 
 _LOG = logging.getLogger(__name__)
 
-# Istio's, and not read here: their absence changes no traffic that this mesh carries, so they are named in a
-# warning and the rest of the file is used.
+# Fields of Istio that are not supported. Ignoring them does not change the traffic that this mesh supports,
+# so they only cause a warning.
 _IGNORED: Final = frozenset({
     "accessLogEncoding", "accessLogFile", "accessLogFormat", "ca", "caCertificates", "certificates",
     "configSources", "connectionPool", "defaultConfig", "defaultDestinationRuleExportTo", "defaultProviders",
@@ -45,7 +45,7 @@ _IGNORED: Final = frozenset({
 
 
 def check_trust_domain(value: str) -> str:
-    """Raises a ``ValueError`` (a validation error) for what no SPIFFE id can hold."""
+    """Returns ``value``. Raises a ``ValueError`` (a validation error) for an invalid trust domain."""
     try:
         SpiffeId(value, "default", "default")
     except ValueError as error:
@@ -82,14 +82,15 @@ class _MeshConfigFile(Message):
 
 
 def load_mesh_config(path: Path, namespace: str = _DEFAULT.root_namespace) -> MeshConfig:
-    """``namespace`` is the root namespace unless the file names another.
+    """Reads a mesh configuration file. ``namespace`` is the root namespace unless the file sets another.
 
-    Raises `SettingsError`, which names the field. Istio's fields that are not read here cause warnings.
+    Raises `SettingsError` with the name of the invalid field. Logs a warning for each unsupported field of
+    Istio.
     """
     document = _read_yaml(path)
     ignored = _IGNORED & document.keys()
     for field in sorted(ignored):
-        _LOG.warning("%s: %s is a field of Istio's that is not supported yet: ignored", path, field)
+        _LOG.warning("%s: the Istio field %s is not supported and ignored", path, field)
     try:
         given = _MeshConfigFile.model_validate({k: v for k, v in document.items() if k not in ignored})
     except ValidationError as error:

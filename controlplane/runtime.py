@@ -256,7 +256,7 @@ def _registry() -> CollectorRegistry:
 
 def _own_names(settings: Settings) -> list[str]:
     """How proxies may call us: on this machine, at the address we listen on, as a Service of the cluster."""
-    bind_address, service = settings.bind_address, f"outrigger-controlplane.{settings.namespace}"
+    bind_address, service = settings.bind_address, f"outrigger-controlplane.{settings.system_namespace}"
     names = ["localhost", "127.0.0.1", "::1", "outrigger-controlplane", service, f"{service}.svc"]
     names.append(f"{service}.svc.{settings.mesh.dns_domain}")
     if bind_address not in (*names, "0.0.0.0", "::"):

@@ -1,5 +1,7 @@
-"""How the control plane was told to run: flags first, then the environment (``OUTRIGGER_XDS_PORT`` stands for
-``--xds-port``), then defaults. Read once, at the start.
+"""The settings of the control plane: from flags, then the environment (``OUTRIGGER_XDS_PORT`` for
+``--xds-port``), then defaults. They are read once, at the start.
+
+A flag or variable that the sidecar or the command `outrigger` has too has the same meaning there.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ DEFAULT_STATE_DIR: Final = Path("~/.outrigger").expanduser()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """0: any free port. ``xds`` None: nobody is served in plaintext."""
+    """The listening ports. 0 means any free port. ``xds`` None means that plaintext xDS is off."""
 
     xds: int | None
     xds_tls: int
@@ -36,8 +38,9 @@ class Ports:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthoritySettings:
-    """``signer`` None: a self-signed root, kept in the state folder; in a cluster what the Secret cacerts
-    holds, else a self-signed root, kept in a Secret. ``roots`` are trusted beside it."""
+    """The settings of the certificate authority. Without a ``signer``, it uses a generated root in the state
+    folder or, in a cluster, the Secret cacerts or else a generated root in a Secret. ``roots`` are trusted in
+    addition."""
 
     signer: SignerFiles | None
     roots: Path | None
@@ -47,14 +50,15 @@ class AuthoritySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """``source``: ``files``, in ``folder``, with keys in ``state_dir``; or ``kubernetes``, by ``kubeconfig``
-    (None: as one of its pods). ``namespace``: where the control plane is, its Service and its Secrets.
-    ``xds_auth``: proxies that follow over TLS prove who they are (istiod's XDS_AUTH)."""
+    """All settings. ``source`` is ``files`` (resources in ``folder``, keys in ``state_dir``) or
+    ``kubernetes`` (the cluster of ``kubeconfig``; None means the cluster that this pod runs in).
+    ``system_namespace`` is the namespace of the control plane, its Service and its Secrets. ``xds_auth``
+    means that proxies must authenticate over TLS (istiod's XDS_AUTH)."""
 
     source: str
     folder: Path
     kubeconfig: Path | None
-    namespace: str
+    system_namespace: str
     state_dir: Path
     bind_address: str
     ports: Ports
@@ -67,11 +71,11 @@ class Settings:
 
 
 def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
-    """Raises `SettingsError` for files and values that do not fit; exits with code 2 on a flag that is none,
-    as argparse does."""
+    """Raises `SettingsError` for files that cannot be used and for contradictory values. Exits with code 2 on
+    an unknown flag or an invalid value, as argparse does."""
     flags = _parser(environment).parse_args(argv)
-    # A folder has no namespace of ours: Istio's default holds there.
-    root = flags.namespace if flags.source == "kubernetes" else MeshConfig().root_namespace
+    # With a folder, the control plane has no namespace, so Istio's default is used.
+    root = flags.system_namespace if flags.source == "kubernetes" else MeshConfig().root_namespace
     mesh = load_mesh_config(flags.mesh_config, root) if flags.mesh_config else MeshConfig(root_namespace=root)
     if flags.trust_domain:
         mesh = replace(mesh, trust_domain=flags.trust_domain)
@@ -79,7 +83,7 @@ def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envir
         source=flags.source,
         folder=flags.folder,
         kubeconfig=flags.kubeconfig,
-        namespace=flags.namespace,
+        system_namespace=flags.system_namespace,
         state_dir=flags.state_dir,
         bind_address=flags.bind_address,
         ports=Ports(
@@ -95,16 +99,19 @@ def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envir
 
 
 def _authority(flags: argparse.Namespace) -> AuthoritySettings:
-    if bool(flags.ca_cert) != bool(flags.ca_key):
-        raise SettingsError("--ca-cert and --ca-key go together: a certificate signs with its key")
-    if flags.ca_chain and not flags.ca_cert:
-        raise SettingsError("--ca-chain goes with --ca-cert and --ca-key")
+    if bool(flags.signing_cert) != bool(flags.signing_key):
+        raise SettingsError("--signing-cert and --signing-key must be used together")
+    if flags.signing_chain and not flags.signing_cert:
+        raise SettingsError("--signing-chain requires --signing-cert and --signing-key")
     if flags.workload_cert_ttl > flags.max_workload_cert_ttl:
         raise SettingsError("--workload-cert-ttl is longer than --max-workload-cert-ttl")
     signer = None
-    if flags.ca_cert:
+    if flags.signing_cert:
         signer = SignerFiles(
-            certificate=flags.ca_cert, key=flags.ca_key, chain=flags.ca_chain, roots=flags.root_cert
+            certificate=flags.signing_cert,
+            key=flags.signing_key,
+            chain=flags.signing_chain,
+            roots=flags.root_cert,
         )
     return AuthoritySettings(
         signer=signer,
@@ -117,13 +124,13 @@ def _authority(flags: argparse.Namespace) -> AuthoritySettings:
 def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m controlplane",
-        description="The control plane: watches resources, streams configuration, signs certificates.",
-        epilog=f"Each flag can be set in the environment: {_variable('xds-port')} stands for --xds-port.",
+        description="The control plane: watches resources, configures proxies and signs certificates.",
+        epilog=f"Each flag can also be set in the environment: {_variable('xds-port')} for --xds-port.",
         allow_abbrev=False,
     )
 
     def flag(name: str, metavar: str, read: Callable[[str], object], default: str | None, what: str) -> None:
-        # argparse reads a default that is text just as it reads a flag.
+        # argparse parses a default that is a string like the value of a flag.
         value = environment.get(_variable(name), default)
         shown = what if default is None else f"{what} (default: {default})"
         parser.add_argument(f"--{name}", metavar=metavar, type=read, default=value, help=shown)
@@ -133,44 +140,50 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         "KIND",
         _one_of("files", "kubernetes"),
         "files",
-        "where resources come from: files, kubernetes",
+        "the source of resources: files or kubernetes",
     )
-    flag("folder", "DIR", Path, ".", "files: the folder of YAML to follow")
-    flag("kubeconfig", "FILE", Path, None, "kubernetes: how to reach the cluster; none: as one of its pods")
+    flag("folder", "DIR", Path, ".", "with files: the folder of YAML files")
+    flag("kubeconfig", "FILE", Path, None, "with kubernetes: the kubeconfig; none: in-cluster configuration")
     flag(
-        "namespace",
+        "system-namespace",
         "NAME",
         _namespace,
         environment.get("POD_NAMESPACE", DEFAULT_NAMESPACE),
-        "where the control plane is; POD_NAMESPACE is heeded",
+        "the control plane's own namespace; the default is the value of POD_NAMESPACE, if it is set",
     )
-    flag("state-dir", "DIR", Path, str(DEFAULT_STATE_DIR), "files: where the root and the token key are kept")
-    flag("bind-address", "IP", _ip_address, "127.0.0.1", "the address that every port listens on")
-    plaintext = "xDS in plaintext, off for none; 0 picks a free port, here and below"
+    flag("state-dir", "DIR", Path, str(DEFAULT_STATE_DIR), "with files: the folder of the root and the keys")
+    flag("bind-address", "IP", _ip_address, "127.0.0.1", "the address on which all ports listen")
+    plaintext = "plaintext xDS, or off; for each port, 0 means any free port"
     flag("xds-port", "PORT", _port_or_off, "15010", plaintext)
     flag("xds-tls-port", "PORT", _port, "15012", "xDS and certificate signing over TLS")
     flag("debug-port", "PORT", _port, "8080", "health and debug API")
     flag("metrics-port", "PORT", _port, "15014", "Prometheus metrics")
-    flag("addresses-file", "FILE", Path, None, "write the bound addresses there, as JSON, when ready")
-    flag("mesh-config", "FILE", Path, None, "YAML with the fields of Istio's MeshConfig")
+    flag("addresses-file", "FILE", Path, None, "write the listening addresses to this file when ready")
+    flag("mesh-config", "FILE", Path, None, "a YAML file with the fields of Istio's MeshConfig")
     flag("trust-domain", "NAME", _trust_domain, None, "overrides the mesh configuration's trustDomain")
     flag("domain", "NAME", str, "cluster.local", "the DNS domain of services")
     flag(
-        "ca-cert",
+        "signing-cert",
         "FILE",
         Path,
         None,
-        "sign with this certificate, instead of what a state folder or a Secret has",
+        "the certificate that signs, instead of the one in the state folder or in a Secret",
     )
-    flag("ca-key", "FILE", Path, None, "its key")
-    flag("ca-chain", "FILE", Path, None, "the intermediates between it and the root")
-    flag("root-cert", "FILE", Path, None, "roots to trust: may hold several during a rotation")
-    flag("workload-cert-ttl", "TIME", _duration_s, "24h", "lifetime of a certificate that asks for none")
-    flag("max-workload-cert-ttl", "TIME", _duration_s, "2160h", "longest lifetime of a certificate")
+    flag("signing-key", "FILE", Path, None, "the key of --signing-cert")
+    flag("signing-chain", "FILE", Path, None, "the intermediates between --signing-cert and the root")
+    flag("root-cert", "FILE", Path, None, "trusted roots: can contain several during a rotation")
+    flag("workload-cert-ttl", "TIME", _duration_s, "24h", "default lifetime of workload certificates")
+    flag("max-workload-cert-ttl", "TIME", _duration_s, "2160h", "longest lifetime of workload certificates")
     flag(
-        "xds-auth", "BOOL", _one_of("true", "false"), "true", "over TLS, proxies prove who they are by token"
+        "xds-auth",
+        "BOOL",
+        _one_of("true", "false"),
+        "true",
+        "proxies must authenticate with a token over TLS",
     )
-    flag("log-level", "LEVEL", _one_of("debug", "info", "warning", "error"), "info", "lowest level to log")
+    flag(
+        "log-level", "LEVEL", _one_of("debug", "info", "warning", "error"), "info", "the lowest logged level"
+    )
     flag("log-format", "FORMAT", _one_of("text", "json"), "text", "text or json")
     return parser
 
@@ -182,7 +195,7 @@ def _variable(flag: str) -> str:
 def _one_of(*choices: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in choices:
-            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(choices)}")
+            raise argparse.ArgumentTypeError(f"invalid value {text!r}: expected one of {', '.join(choices)}")
         return text
 
     return read
@@ -190,7 +203,7 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
+        raise argparse.ArgumentTypeError(f"invalid port {text!r}: expected 0 to 65535")
     return int(text)
 
 
@@ -202,7 +215,7 @@ def _ip_address(text: str) -> str:
     try:
         return str(ipaddress.ip_address(text))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no IP address") from error
+        raise argparse.ArgumentTypeError(f"invalid IP address {text!r}") from error
 
 
 def _trust_domain(text: str) -> str:
@@ -225,5 +238,5 @@ def _duration_s(text: str) -> float:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     if duration_s < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is shorter than a second")
+        raise argparse.ArgumentTypeError(f"{text!r} is shorter than one second")
     return duration_s

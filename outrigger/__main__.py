@@ -1,4 +1,4 @@
-"""The operator's command. Each sub-command is a module; what is heavy is imported when a command runs."""
+"""The operator's command. Each subcommand is a module. Slow imports happen when a command runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,8 @@ app.add_typer(certificate.app, name="certificate")
 
 
 def main() -> None:
-    """Usage errors exit with code 2, whatever else fails with code 1 and one line."""
+    """Runs the command. A usage error exits with code 2, any other error prints one line and exits with code
+    1."""
     try:
         app()
     except (CommandError, ControlPlaneError, SidecarError) as error:

@@ -1,4 +1,5 @@
-"""`outrigger bootstrap`: the Envoy v3 bootstrap file of one proxy, which starts a sidecar and an Envoy alike.
+"""`outrigger bootstrap`: prints an Envoy v3 bootstrap file for one proxy. The sidecar and Envoy can both use
+it.
 
 https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol, config.bootstrap.v3.Bootstrap
 """
@@ -23,14 +24,14 @@ XDS_CLUSTER: Final = "xds-grpc"  # Istio's name
 _TLS: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
 _HTTP: Final = "type.googleapis.com/envoy.extensions.upstreams.http.v3"
 
-# What `outrigger certificate request` writes, by Istio's names.
+# The files that `outrigger certificate request` writes. The names are Istio's.
 CERTIFICATE_CHAIN_FILE: Final = "cert-chain.pem"
 PRIVATE_KEY_FILE: Final = "key.pem"
 TRUST_BUNDLE_FILE: Final = "root-cert.pem"
 
 
 class Interception(StrEnum):
-    """How connections reach the proxy; NONE: the application names it as its HTTP proxy."""
+    """How connections reach the proxy. NONE means that the application uses it as its HTTP proxy."""
 
     NONE = "NONE"
     REDIRECT = "REDIRECT"
@@ -48,10 +49,10 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """``host:port``, ``[::1]:port``. Raises `CommandError`."""
+        """Parses ``host:port`` or ``[::1]:port``. Raises `CommandError`."""
         host, _, port = text.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise CommandError(f"{text!r} is no address: expected HOST:PORT")
+            raise CommandError(f"invalid address {text!r}: expected HOST:PORT")
         return cls(host=host.removeprefix("[").removesuffix("]"), port=int(port))
 
     @property
@@ -65,8 +66,9 @@ class Address:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bootstrap:
-    """``ca_certificate``: the roots of the control plane's certificate; None: plaintext. ``identity_dir`` and
-    ``token`` are for a stock Envoy, which cannot ask for certificates, and knows no token but this one."""
+    """The settings of a bootstrap file. ``ca_certificate`` contains the roots for the control plane's
+    certificate; None means plaintext. ``identity_dir`` and ``token`` are for Envoy, which cannot request
+    certificates and does not read a token file."""
 
     node_id: node.NodeId
     xds_address: Address
@@ -81,7 +83,7 @@ class Bootstrap:
     token: str = field(default="", repr=False)
 
     def document(self) -> dict[str, Any]:
-        """The bootstrap as YAML or JSON holds it."""
+        """Returns the bootstrap file's content, to be written as YAML or JSON."""
         static: dict[str, Any] = {"clusters": [self._xds_cluster()]}
         if self.identity_dir is not None:
             static["secrets"] = _identity_secrets(self.identity_dir)
@@ -93,10 +95,8 @@ class Bootstrap:
             "layered_runtime": {
                 "layers": [
                     {"name": "global config", "static_layer": {REGEX_SIZE_KEY: LARGEST_REGEX}},
-                    {
-                        "name": "admin",
-                        "admin_layer": {},
-                    },  # Envoy has this layer where no layers are configured
+                    # Envoy's default layer, which it omits when other layers are configured.
+                    {"name": "admin", "admin_layer": {}},
                 ]
             },
         }
@@ -110,7 +110,7 @@ class Bootstrap:
             node.INTERCEPTION_MODE: self.interception.value,
         }
         if self.http_proxy_port:
-            metadata[node.HTTP_PROXY_PORT] = str(self.http_proxy_port)  # Istio's metadata are strings
+            metadata[node.HTTP_PROXY_PORT] = str(self.http_proxy_port)  # Istio writes metadata as strings
         return {
             "id": str(self.node_id),
             "cluster": f"{self.node_id.workload}.{self.node_id.namespace}",
@@ -142,7 +142,7 @@ class Bootstrap:
             "typed_extension_protocol_options": {
                 "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
                     "@type": f"{_HTTP}.HttpProtocolOptions",
-                    # A control plane that vanished without a word is noticed, and another connection tried.
+                    # Detects a control plane that disappeared without closing the connection.
                     "explicit_http_config": {
                         "http2_protocol_options": {
                             "connection_keepalive": {"interval": "30s", "timeout": "5s"}
@@ -156,7 +156,8 @@ class Bootstrap:
         return cluster
 
     def _tls(self, ca_certificate: Path) -> dict[str, Any]:
-        """The name is checked too: every workload of the mesh has a certificate by the same root."""
+        """The TLS context for the control plane. It also checks the server's name, because every workload of
+        the mesh has a certificate from the same root."""
         server = {
             "san_type": "IP_ADDRESS" if self.xds_address.is_ip else "DNS",
             "matcher": {"exact": self.xds_address.host},
@@ -170,7 +171,7 @@ class Bootstrap:
                 }
             },
         }
-        if not self.xds_address.is_ip:  # RFC 6066 3: no addresses in SNI
+        if not self.xds_address.is_ip:  # RFC 6066 section 3: SNI must not contain an address
             context["sni"] = self.xds_address.host
         return {"name": "envoy.transport_sockets.tls", "typed_config": context}
 
@@ -197,29 +198,36 @@ def _socket_address(address: Address) -> dict[str, Any]:
 
 def bootstrap(
     *,
-    xds_address: Annotated[str, typer.Option(help="The control plane's xDS, HOST:PORT.")],
+    xds_address: Annotated[
+        str, typer.Option(help="The address of the control plane's xDS server, HOST:PORT.")
+    ],
     node_id: Annotated[
-        str, typer.Option("--node", help="The node id, whole; instead of --name, --namespace and --ip.")
+        str, typer.Option("--node", help="The full node id, instead of --name, --namespace and --ip.")
     ] = "",
     name: Annotated[str, typer.Option(help="The workload's name.")] = "",
     namespace: Annotated[str, typer.Option(help="The workload's namespace.")] = "default",
     ip: Annotated[str, typer.Option(help="The workload's address.")] = "127.0.0.1",
-    service_account: Annotated[str, typer.Option(help="Whom the workload runs as.")] = "default",
+    service_account: Annotated[str, typer.Option(help="The workload's service account.")] = "default",
     label: Annotated[
-        list[str] | None, typer.Option(help="A label of the workload, KEY=VALUE; repeat it.")
+        list[str] | None, typer.Option(help="A label of the workload, KEY=VALUE. Can be repeated.")
     ] = None,
     ca_cert: Annotated[
-        Path | None, typer.Option(help="Follow the control plane over TLS, trusting these roots.")
+        Path | None,
+        typer.Option(help="The roots for the control plane's certificate. Without it, xDS uses plaintext."),
     ] = None,
     identity_dir: Annotated[
-        Path | None, typer.Option(help="For a stock Envoy: where `outrigger certificate request` wrote.")
+        Path | None, typer.Option(help="For Envoy: the output folder of `outrigger certificate request`.")
     ] = None,
     token_file: Annotated[
-        Path | None, typer.Option(help="For a stock Envoy over TLS: its token, which goes into the file.")
+        Path | None,
+        typer.Option(help="For Envoy over TLS: the token, which is written into the bootstrap file."),
     ] = None,
     admin_port: Annotated[int, typer.Option(min=0, max=65535, help="The admin port, on 127.0.0.1.")] = 15000,
     http_proxy_port: Annotated[
-        int, typer.Option(min=0, max=65535, help="This proxy's explicit HTTP proxy port; 0: the mesh's.")
+        int,
+        typer.Option(
+            min=0, max=65535, help="The port of this proxy's HTTP proxy; 0 means the mesh's default."
+        ),
     ] = 0,
     interception: Annotated[
         Interception, typer.Option(help="How connections reach the proxy.")
@@ -227,9 +235,9 @@ def bootstrap(
     delta: Annotated[
         bool, typer.Option("--delta/--sotw", help="Incremental or state-of-the-world xDS.")
     ] = True,
-    output: Annotated[OutputFormat, typer.Option("--format", help="How to print it.")] = OutputFormat.YAML,
+    output: Annotated[OutputFormat, typer.Option("--format", help="The output format.")] = OutputFormat.YAML,
 ) -> None:
-    """Print the bootstrap file of one proxy: `envoy -c FILE` and `python -m sidecar` both start with it."""
+    """Print the bootstrap file of one proxy, for `envoy -c FILE` or `python -m sidecar -c FILE`."""
     document = Bootstrap(
         node_id=_node_id(node_id, name, namespace, ip),
         xds_address=Address.parse(xds_address),
@@ -254,18 +262,18 @@ def bootstrap(
 
 
 def read_token(path: Path) -> str:
-    """Raises `CommandError`."""
+    """Reads a token file. Raises `CommandError`."""
     try:
         return path.read_text("ascii").strip()
     except OSError as error:
         raise CommandError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise CommandError(f"{path} holds no token: {error}") from error
+        raise CommandError(f"{path} does not contain a token: {error}") from error
 
 
 def _node_id(whole: str, name: str, namespace: str, ip: str) -> node.NodeId:
     if bool(whole) == bool(name):
-        raise CommandError("name the proxy, either with --node or with --name")
+        raise CommandError("exactly one of --node and --name is required")
     if not whole:
         domain = f"{namespace}.svc.cluster.local"
         return node.NodeId(proxy_type="sidecar", ip=ip, workload=name, namespace=namespace, dns_domain=domain)

@@ -1,4 +1,5 @@
-"""`outrigger certificate`: workload certificates for what cannot ask for them itself, a stock Envoy."""
+"""`outrigger certificate`: requests workload certificates for proxies that cannot do so themselves, such as
+Envoy."""
 
 from __future__ import annotations
 
@@ -17,27 +18,32 @@ from outrigger.bootstrap import (
 )
 from outrigger.errors import CommandError
 
-app = typer.Typer(help="Ask the control plane for certificates.", no_args_is_help=True)
+app = typer.Typer(help="Request certificates from the control plane.", no_args_is_help=True)
 
 _TIMEOUT_S: Final = 10.0
 
 
 @app.callback()
 def _group() -> None:
-    """A group, though it has one command so far."""
+    """Makes typer create a command group, although it has one command only."""
 
 
 @app.command()
 def request(
-    ca_address: Annotated[str, typer.Option(help="The control plane's TLS port, HOST:PORT.")],
+    ca_address: Annotated[str, typer.Option(help="The address of the control plane's TLS port, HOST:PORT.")],
     ca_cert: Annotated[
-        Path, typer.Option(help="The roots to trust it by: root-cert.pem of its state folder.")
+        Path,
+        typer.Option(
+            help="The roots for the control plane's certificate: root-cert.pem of its state folder."
+        ),
     ],
-    token_file: Annotated[Path, typer.Option(help="What `outrigger token create` printed.")],
-    out: Annotated[Path, typer.Option(help="The folder to write to.")],
-    lifetime: Annotated[str, typer.Option(help="The lifetime to ask for; the control plane caps it.")] = "",
+    token_file: Annotated[Path, typer.Option(help="A file with the output of `outrigger token create`.")],
+    out: Annotated[Path, typer.Option(help="The output folder.")],
+    lifetime: Annotated[
+        str, typer.Option(help="The requested lifetime, such as 24h; the control plane limits it.")
+    ] = "",
 ) -> None:
-    """Write cert-chain.pem, key.pem and root-cert.pem; the key is made here and goes nowhere else."""
+    """Write cert-chain.pem, key.pem and root-cert.pem. The key is generated locally and is not sent."""
     address = Address.parse(ca_address)
     lifetime_s = _seconds(lifetime) if lifetime else 0
     key_pem, csr_pem = _make_key_and_csr()
@@ -53,7 +59,7 @@ def request(
 
 
 def _make_key_and_csr() -> tuple[bytes, str]:
-    """The CSR is empty but for the key: the token alone says who this is."""
+    """The CSR contains only the public key: the token alone determines the identity."""
     from cryptography import x509
     from cryptography.hazmat.primitives import hashes
     from cryptography.hazmat.primitives.asymmetric import ec
@@ -66,7 +72,7 @@ def _make_key_and_csr() -> tuple[bytes, str]:
 
 
 def _sign(address: Address, roots: bytes, token: str, csr_pem: str, lifetime_s: int) -> tuple[bytes, bytes]:
-    """The chain and the trust bundle, PEM."""
+    """Returns the certificate chain and the trust bundle as PEM. Raises `CommandError`."""
     import grpc
 
     from protos.ca_pb2 import CreateCertificateRequest
@@ -83,7 +89,7 @@ def _sign(address: Address, roots: bytes, token: str, csr_pem: str, lifetime_s: 
             )
         except grpc.RpcError as error:
             raise CommandError(
-                f"{host}:{address.port} gave no certificate: {error.code().name}: {error.details()}"
+                f"{host}:{address.port} did not issue a certificate: {error.code().name}: {error.details()}"
             ) from error
     return "".join(response.certificate_chain).encode(), "".join(response.trust_bundle).encode()
 

@@ -1,4 +1,5 @@
-"""The CustomResourceDefinitions in a cluster: ours are created and renewed, another's are left alone."""
+"""Installs the CustomResourceDefinitions in a cluster. Creates and updates Outrigger's own; does not change
+those that another product installed."""
 
 from __future__ import annotations
 
@@ -18,7 +19,8 @@ _CONFLICT: Final = 409
 
 
 async def install(kubeconfig: Path) -> AsyncIterator[str]:
-    """What was done about each, in words, as it is done. Raises `SettingsError` and `KubernetesError`."""
+    """Installs each CRD and yields a line that describes the result. Raises `SettingsError` and
+    `KubernetesError`."""
     from controlplane.kubernetes.api import ClientApi
 
     api = await ClientApi.connect(kubeconfig)
@@ -40,8 +42,8 @@ async def _install(api: KubernetesApi, crd: Document) -> str:
         return "created"
     found = await api.get(path)
     if not is_ours(found):
-        return "left alone: another installed it, and it does as well"
+        return "unchanged: another product installed it, and it can be used"
     labels = {**found["metadata"]["labels"], **crd["metadata"]["labels"]}
     renewed = await api.replace(path, {**crd, "metadata": {**found["metadata"], "labels": labels}})
     changed = renewed["metadata"]["generation"] != found["metadata"]["generation"]
-    return "renewed" if changed else "unchanged"
+    return "updated" if changed else "unchanged"

@@ -1,4 +1,5 @@
-"""`outrigger crds`: the CustomResourceDefinitions, printed, as files, or installed in a cluster."""
+"""`outrigger crds`: prints the CustomResourceDefinitions, writes them to files, or installs them in a
+cluster."""
 
 from __future__ import annotations
 
@@ -15,18 +16,19 @@ DEFAULT_KUBECONFIG: Final = Path("~/.kube/config").expanduser()
 
 def crds(
     directory: Annotated[
-        Path | None, typer.Option(help="Write a file for each into this folder instead of printing them.")
+        Path | None,
+        typer.Option(help="Write one file for each CRD into this folder instead of printing them."),
     ] = None,
     install: Annotated[
-        bool, typer.Option("--install", help="Install them instead, but for those that another installed.")
+        bool, typer.Option("--install", help="Install the CRDs in a cluster. Keeps CRDs of other products.")
     ] = False,
     kubeconfig: Annotated[
-        Path, typer.Option(envvar="KUBECONFIG", help="With --install: how to reach the cluster.")
+        Path, typer.Option(envvar="KUBECONFIG", help="With --install: the kubeconfig of the cluster.")
     ] = DEFAULT_KUBECONFIG,
 ) -> None:
-    """Print the CustomResourceDefinitions of all kinds."""
+    """Print or install the CustomResourceDefinitions of all supported kinds."""
     if install and directory is not None:
-        raise CommandError("--install writes no files: leave --directory out")
+        raise CommandError("--install and --directory cannot be combined")
     if install:
         asyncio.run(_install(kubeconfig))
         return
@@ -49,7 +51,7 @@ async def _install(kubeconfig: Path) -> None:
 
 
 def crd_files() -> dict[str, str]:
-    """By the file's name: `networking.istio.io_virtualservices.yaml` and its siblings."""
+    """Returns the CRDs as YAML, by file name, such as `networking.istio.io_virtualservices.yaml`."""
     from controlplane.kinds.registry import KINDS
     from controlplane.resources import crds as resources
 
@@ -63,7 +65,8 @@ def _yaml(document: dict[str, Any]) -> str:
     import yaml
 
     class WithoutAliases(yaml.SafeDumper):
-        """The versions share their schema; an alias in its place would be hard to read and to compare."""
+        """The versions of a CRD share one schema. It is repeated instead of aliased, so that the files are
+        easy to read and compare."""
 
         def ignore_aliases(self, data: Any) -> bool:
             return True

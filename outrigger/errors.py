@@ -1,7 +1,7 @@
-"""The one error of the operator's tool."""
+"""The error type of the operator's command."""
 
 from __future__ import annotations
 
 
 class CommandError(Exception):
-    """A command cannot do what it was asked. The message is the line that the user reads; exit code 1."""
+    """A command failed. The message is printed as one line, and the exit code is 1."""

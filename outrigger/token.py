@@ -1,4 +1,4 @@
-"""`outrigger token`: bearer tokens that prove a service account where there is no Kubernetes to make them."""
+"""`outrigger token`: creates bearer tokens for service accounts where no Kubernetes issues them."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import typer
 
 from outrigger.errors import CommandError
 
-app = typer.Typer(help="Make tokens with which workloads ask for certificates.", no_args_is_help=True)
+app = typer.Typer(help="Create tokens with which workloads request certificates.", no_args_is_help=True)
 
 
 @app.callback()
 def _group() -> None:
-    """A group, though it has one command so far."""
+    """Makes typer create a command group, although it has one command only."""
 
 
 @app.command()
 def create(
     namespace: Annotated[str, typer.Option(help="The workload's namespace.")],
-    service_account: Annotated[str, typer.Option(help="The service account it runs as.")],
-    state_dir: Annotated[Path, typer.Option(help="The control plane's --state-dir.")],
-    lifetime: Annotated[str, typer.Option(help="How long the token is good for, such as 24h.")] = "24h",
+    service_account: Annotated[str, typer.Option(help="The workload's service account.")],
+    state_dir: Annotated[Path, typer.Option(help="The control plane's state folder.")],
+    lifetime: Annotated[str, typer.Option(help="The lifetime of the token, such as 24h.")] = "24h",
 ) -> None:
-    """Print a token that the control plane with the same state folder accepts."""
+    """Print a token. The control plane with the same state folder accepts it."""
     from controlplane.ca.tokens import create_token, load_or_create_token_key
     from controlplane.resources.base import parse_duration
 

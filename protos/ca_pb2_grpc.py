@@ -45,13 +45,13 @@ class CertificateServiceServicer:
     """Missing associated documentation comment in .proto file."""
 
     def CreateCertificate(self, request, context):
-        """Signs a key that the caller made. The caller proves who it is with a bearer token in the request's
-        `authorization` metadata; the token alone decides the SPIFFE id, the CSR contributes its public key only.
+        """Signs the caller's public key. The caller authenticates with a bearer token in the request's
+        `authorization` metadata. The token alone determines the SPIFFE id; only the public key of the CSR is used.
 
-        UNAUTHENTICATED: no token, or an expired, foreign or malformed one.
-        INVALID_ARGUMENT: the CSR does not parse, its signature does not verify, or its key is too weak.
-        PERMISSION_DENIED: the CSR asks for another identity than the token's.
-        RESOURCE_EXHAUSTED: the CSR is larger than any honest one.
+        UNAUTHENTICATED: the token is missing, malformed, expired or not valid for this authority.
+        INVALID_ARGUMENT: the CSR cannot be parsed, its signature does not verify, or its key is too weak.
+        PERMISSION_DENIED: the CSR requests another identity than the token's.
+        RESOURCE_EXHAUSTED: the CSR is too large.
         UNAVAILABLE: the authority cannot sign now; try again later.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -1,7 +1,7 @@
-"""What a proxy says of itself in ``envoy.config.core.v3.Node``.
+"""The conventions for ``envoy.config.core.v3.Node``, which identifies a proxy, and for other metadata.
 
-The node id is Istio's ``<type>~<ip>~<workload>.<namespace>~<namespace>.svc.<domain>``; the metadata keys are
-the ones of Istio's ``NodeMetadata`` that this mesh reads.
+The node id has Istio's format ``<type>~<ip>~<workload>.<namespace>~<namespace>.svc.<domain>``. The metadata
+keys are those of Istio's ``NodeMetadata`` that this mesh reads.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ WORKLOAD_NAME: Final = "WORKLOAD_NAME"
 CLUSTER_ID: Final = "CLUSTER_ID"
 NODE_NAME: Final = "NODE_NAME"  # the Kubernetes node
 INTERCEPTION_MODE: Final = "INTERCEPTION_MODE"  # REDIRECT, TPROXY or NONE
-HTTP_PROXY_PORT: Final = "HTTP_PROXY_PORT"  # MeshConfig.proxyHttpPort, for this proxy alone
+HTTP_PROXY_PORT: Final = "HTTP_PROXY_PORT"  # MeshConfig.proxyHttpPort, for this proxy only
 GENERATOR: Final = "GENERATOR"  # "grpc" for gRPC's own xDS client
 
-# Names of the SDS secrets that stand for the workload's own identity, and for the roots its peers chain to.
-# They are Istio's. A sidecar answers them from its certificate; an Envoy finds them in its bootstrap file.
+# Istio's names of the SDS secrets for the workload's own certificate and for the trust bundle. A sidecar uses
+# its own certificate for them; an Envoy finds them in its bootstrap file.
 WORKLOAD_CERTIFICATE_SECRET: Final = "default"
 TRUST_BUNDLE_SECRET: Final = "ROOTCA"
 
-# ALPN that tells mesh TLS from the application's own (Istio's name).
+# The ALPN protocol that distinguishes mesh TLS from the application's own TLS (Istio's name).
 MESH_ALPN: Final = "istio"
 
 # Endpoint and cluster metadata namespaces.
@@ -33,13 +33,14 @@ TRANSPORT_SOCKET_MATCH: Final = "envoy.transport_socket_match"
 TLS_MODE_LABEL: Final = "security.istio.io/tlsMode"
 # cluster: {"services": [{"host":, "name":, "namespace":}]}
 ISTIO_METADATA: Final = "istio"
-# Of an endpoint, and of a listener for the proxy itself: "name;namespace;canonical name;revision;cluster".
+# Metadata of an endpoint, and of a listener for the proxy itself: "name;namespace;canonical
+# name;revision;cluster".
 WORKLOAD_METADATA: Final = "workload"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeId:
-    """A parsed node id. ``workload`` is the pod's, or the workload entry's, name."""
+    """A parsed node id. ``workload`` is the name of the Pod or WorkloadEntry."""
 
     proxy_type: str
     ip: str
@@ -52,7 +53,7 @@ class NodeId:
 
     @classmethod
     def parse(cls, node_id: str) -> NodeId:
-        """Raises ``ValueError`` for an id that is not of Istio's form."""
+        """Parses a node id. Raises ``ValueError`` for an id that does not have Istio's format."""
         parts = node_id.split("~")
         if len(parts) != 4:
             raise ValueError(

@@ -1,6 +1,6 @@
 """SPIFFE ids of workloads: ``spiffe://<trust domain>/ns/<namespace>/sa/<service account>``.
 
-The format is the SPIFFE-ID standard's, the path Istio's, so that policies written for either match.
+The format is defined by the SPIFFE-ID standard, and the path by Istio, so that policies for Istio match.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _SERVICE_ACCOUNT = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\Z")
 
 @dataclass(frozen=True, slots=True)
 class SpiffeId:
-    """A workload's identity. Raises ``ValueError`` for a part that a SPIFFE id cannot hold."""
+    """A workload's identity. Raises ``ValueError`` for an invalid part."""
 
     trust_domain: str
     namespace: str
@@ -36,7 +36,7 @@ class SpiffeId:
 
     @classmethod
     def parse(cls, uri: str) -> SpiffeId:
-        """Parses a URI SAN. Raises ``ValueError`` when it is no workload's SPIFFE id."""
+        """Parses a URI SAN. Raises ``ValueError`` if it is not a workload's SPIFFE id."""
         scheme, separator, rest = uri.partition("://")
         parts = rest.split("/")
         if scheme != "spiffe" or not separator or len(parts) != 5 or parts[1] != "ns" or parts[3] != "sa":

@@ -58,7 +58,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = _Parser(
         prog="python -m sidecar",
         description="A service mesh's sidecar proxy.",
-        epilog=f"Each flag can be set in the environment: {_PREFIX}STATE_DIR stands for --state-dir.",
+        epilog=f"Each flag can also be set in the environment: {_PREFIX}CACHE_DIR for --cache-dir.",
         allow_abbrev=False,
     )
     flags = _Flags(parser, environ)
@@ -81,7 +81,7 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         default=defaults.drain_time_s,
         help="longest drain after SIGTERM (default: %(default)s)",
     )
-    flags.add("--state-dir", type=Path, help="where the last good configuration is kept")
+    flags.add("--cache-dir", type=Path, help="the folder in which the last good configuration is stored")
     flags.add("--ca-address", default="", help="host:port that signs the workload's certificate")
     flags.add("--ca-cert", type=Path, help="PEM roots that the CA's own certificate chains to")
     flags.add("--token-file", type=Path, help="the bearer token, read anew whenever it is needed")

@@ -1,1 +1,2 @@
-"""`outrigger demo`: a whole mesh of real processes on this machine, changed step by step under load."""
+"""`outrigger demo`: runs a complete mesh of real processes on this machine and changes it step by step under
+load."""

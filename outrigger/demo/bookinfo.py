@@ -1,4 +1,4 @@
-"""The demo's application: which pods there are, and the YAML that describes them to the control plane."""
+"""The demo's application: its pods, and the YAML that describes them to the control plane."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ NAMESPACE = "bookinfo"
 TRUST_DOMAIN = "cluster.local"
 SERVICE_PORT = 9080
 
-# Which service may call which: every hop between sidecars, by destination.
+# The hops between sidecars: the calling service by called service.
 CALLERS = {"details": "productpage", "reviews": "productpage", "ratings": "reviews"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """A pod's ports. On one machine pods differ by port, not by address."""
+    """A pod's ports. On one machine, pods have different ports instead of different addresses."""
 
     app: int
     inbound: int
@@ -31,7 +31,7 @@ class Ports:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """One replica: its application's process, and a sidecar's beside it."""
+    """One replica: the processes of an application and its sidecar."""
 
     name: str
     service: str
@@ -47,7 +47,8 @@ class Pod:
         return {"app": self.service, "version": self.version}
 
     def resources(self) -> str:
-        """Its WorkloadEntry and its Sidecar: explicit listeners, since nothing redirects traffic here."""
+        """Returns the pod's WorkloadEntry and Sidecar. The Sidecar has explicit listeners, because the demo
+        does not redirect traffic."""
         metadata = {"name": self.name, "namespace": NAMESPACE}
         workload_entry = {
             "apiVersion": "networking.istio.io/v1",
@@ -80,12 +81,12 @@ class Pod:
 
 
 def principal(service: str) -> str:
-    """The SPIFFE id that a service's pods prove."""
+    """Returns the SPIFFE id of a service's pods."""
     return f"spiffe://{TRUST_DOMAIN}/ns/{NAMESPACE}/sa/bookinfo-{service}"
 
 
 def pods() -> list[Pod]:
-    """The seven pods, each with free ports."""
+    """Returns the seven pods with free ports."""
     replicas = [
         ("productpage-v1", "productpage", "v1"),
         ("details-v1", "details", "v1"),
@@ -102,20 +103,20 @@ def pods() -> list[Pod]:
 
 
 def pod_ports(count: int) -> list[Ports]:
-    """Free ports for so many pods."""
+    """Returns free ports for ``count`` pods."""
     names = [field.name for field in fields(Ports)]
     numbers = iter(free_ports(count * len(names)))
     return [Ports(**{name: next(numbers) for name in names}) for _ in range(count)]
 
 
 def free_ports(count: int) -> list[int]:
-    """Distinct TCP ports of 127.0.0.1, that nobody else gets until this process ends."""
+    """Returns distinct TCP ports of 127.0.0.1 that are reserved until this process ends."""
     return [port_of(reserve_port()) for _ in range(count)]
 
 
 def examples() -> Path:
-    """The folder of the example's files. Raises `FileNotFoundError` outside a checkout."""
+    """Returns the folder of the example files. Raises `FileNotFoundError` outside a checkout."""
     folder = Path(__file__).resolve().parents[2] / "deploy" / "examples" / "bookinfo"
     if not (folder / "app.py").is_file():
-        raise FileNotFoundError(f"{folder} is missing: the demo runs from a checkout of the project")
+        raise FileNotFoundError(f"{folder} is missing: run the demo from a checkout of the project")
     return folder

@@ -13,12 +13,14 @@ INTERRUPTED = 130
 
 
 def demo(
-    duration: Annotated[float, typer.Option(min=7, help="Seconds to spend on the seven steps.")] = 56,
-    plain: Annotated[bool, typer.Option("--plain", help="Lines instead of the live screen.")] = False,
-    json_file: Annotated[Path | None, typer.Option("--json", help="Write the figures there.")] = None,
-    keep: Annotated[bool, typer.Option("--keep", help="Leave the mesh running at the end.")] = False,
+    duration: Annotated[
+        float, typer.Option(min=7, help="The total time for the seven steps, in seconds.")
+    ] = 56,
+    plain: Annotated[bool, typer.Option("--plain", help="Print lines instead of a live screen.")] = False,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the mesh running at the end.")] = False,
 ) -> None:
-    """Run a mesh on this machine: a canary, a failing replica, a killed control plane, under load."""
+    """Run a mesh on this machine under load: with a canary, a failing replica and a killed control plane."""
     from rich.console import Console
 
     from outrigger.demo.run import DemoOptions, run_demo

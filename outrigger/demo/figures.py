@@ -1,4 +1,4 @@
-"""What each step of the demo promised, and whether it held."""
+"""The results of the demo's steps and their checks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SIGMAS = 3.0
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """One promise: `detail` has the figures."""
+    """The result of one check. `detail` contains the figures."""
 
     what: str
     ok: bool
@@ -23,8 +23,8 @@ class Check:
 
 @dataclass(slots=True, kw_only=True)
 class StepFigures:
-    """One row of the final table, and one entry of the JSON file. `shares` are of the requests that counted:
-    those sent after the sidecar had the step's configuration. `note` is what a person should read."""
+    """The results of one step: a row of the final table and an entry of the JSON file. Only requests that
+    were sent after the sidecar had the step's configuration are counted. `note` is a text for the user."""
 
     number: int
     title: str
@@ -44,7 +44,7 @@ class StepFigures:
         return all(check.ok for check in self.checks)
 
     def measure(self, results: Results) -> None:
-        """Fills in what the load saw."""
+        """Fills in the figures of the load's requests."""
         self.requests = len(results)
         self.failed = len(results.failed())
         self.requests_per_s = results.rate_per_s()
@@ -62,11 +62,11 @@ def shares(counts: Counter[str]) -> dict[str, float]:
 
 
 def check_shares(counts: Counter[str], weights: dict[str, int], *, who: str = "all") -> Check:
-    """Whether each version's count lies within 3 standard deviations of its binomial expectation."""
+    """Checks that each version's count is within 3 standard deviations of its binomial expectation."""
     total, weight_sum = counts.total(), sum(weights.values())
     what = f"{who}: " + ", ".join(f"{name} {100 * w / weight_sum:g}%" for name, w in weights.items())
     if not total:
-        return Check(what, ok=False, detail="no request was answered")
+        return Check(what, ok=False, detail="no responses")
     ok = set(counts) <= set(weights)
     parts = []
     for name, weight in weights.items():

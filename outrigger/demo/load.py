@@ -1,4 +1,4 @@
-"""Constant load through productpage, and what came back."""
+"""Constant load on productpage, and its results."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ import httpx
 
 REQUEST_TIMEOUT_S = 10.0
 JASON_EVERY = 4
-"""Every fourth request is Jason's."""
+"""Every fourth request comes from the user Jason."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Result:
-    """One client request: times are seconds of the monotonic clock; `version` and `pod` are the replica of
-    reviews that answered, empty when none did."""
+    """One client request. `start_s` is a time of the monotonic clock. `version` and `pod` identify the
+    replica of reviews that answered; they are empty if none did."""
 
     start_s: float
     duration_s: float
@@ -35,10 +35,10 @@ class Result:
 
 
 class Results(list[Result]):
-    """Results in the order in which they came."""
+    """Results in the order of their responses."""
 
     def since(self, start_s: float) -> Results:
-        """Those whose requests were sent at `start_s` or later."""
+        """Returns the results of requests that were sent at `start_s` or later."""
         return Results(result for result in self if result.start_s >= start_s)
 
     def of(self, user: str) -> Results:
@@ -54,7 +54,7 @@ class Results(list[Result]):
         return Counter(result.pod for result in self if result.ok)
 
     def latency_ms(self, share: float) -> float:
-        """The latency that `share` (0 to 1) of the requests did not exceed; 0.0 without any."""
+        """Returns the latency that `share` (0 to 1) of the requests did not exceed; 0.0 without requests."""
         durations = sorted(result.duration_s for result in self)
         if not durations:
             return 0.0
@@ -68,7 +68,7 @@ class Results(list[Result]):
 
 
 class Load:
-    """Sends `rate_per_s` requests a second whatever the answers' speed (an open loop), until stopped."""
+    """Sends `rate_per_s` requests per second, independent of the response times (an open loop)."""
 
     def __init__(self, url: str, *, rate_per_s: float) -> None:
         self.results = Results()
@@ -77,7 +77,7 @@ class Load:
         self._pending: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
-        """Until cancelled; the requests under way then are waited for, and counted."""
+        """Runs until cancelled. Then waits for the requests in flight and counts them."""
         limits = httpx.Limits(max_connections=None, max_keepalive_connections=64)
         async with httpx.AsyncClient(limits=limits, timeout=REQUEST_TIMEOUT_S, trust_env=False) as client:
             due_s = time.monotonic()
@@ -93,7 +93,7 @@ class Load:
                 await asyncio.gather(*self._pending)
 
     async def settled(self) -> None:
-        """Until what is under way at this moment has been answered."""
+        """Waits for the requests that are in flight now."""
         await asyncio.gather(*self._pending)
 
     async def _request(self, client: httpx.AsyncClient, user: str) -> None:

@@ -1,4 +1,4 @@
-"""The mesh of the demo: a control plane, and for every pod its application and its sidecar."""
+"""The mesh of the demo: a control plane, and an application and a sidecar for every pod."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ CONTROL_PLANE = "controlplane"
 
 
 class Mesh:
-    """Everything lives in `run_dir`: ``config/`` is the folder that the control plane follows, ``state/`` its
-    root and keys, ``pods/`` what the sidecars keep, ``logs/`` what all of them say."""
+    """All files are in `run_dir`: ``config/`` is the control plane's resource folder, ``state/`` has its root
+    certificate and keys, ``pods/`` the files of the sidecars, and ``logs/`` the logs of all processes."""
 
     def __init__(self, run_dir: Path, processes: Processes, client: httpx.AsyncClient) -> None:
         self.run_dir = run_dir
@@ -33,7 +33,7 @@ class Mesh:
 
     @property
     def entry(self) -> Pod:
-        """The pod that the load goes to, and whose sidecar routes to reviews."""
+        """The pod that receives the load, and whose sidecar routes to reviews."""
         return self.pods[0]
 
     @property
@@ -46,7 +46,8 @@ class Mesh:
     # Starting
 
     async def start(self) -> None:
-        """Until every sidecar is ready. Raises `TimeoutError` and `ProcessError`."""
+        """Starts all processes and waits until every sidecar is ready. Raises `TimeoutError` and
+        `ProcessError`."""
         self.config_dir.mkdir(parents=True)
         for name in ("services", "security", "destination-rules"):
             self.apply(name)
@@ -79,7 +80,7 @@ class Mesh:
         await until("the control plane", healthy, deadline_s=START_DEADLINE_S)
 
     async def all_connected(self, *, deadline_s: float) -> None:
-        """Until every sidecar follows the control plane."""
+        """Waits until every sidecar is connected to the control plane."""
 
         async def everyone() -> bool:
             self.processes.check()
@@ -88,7 +89,7 @@ class Mesh:
         await until("every sidecar's connection to the control plane", everyone, deadline_s=deadline_s)
 
     async def start_pod(self, pod: Pod) -> None:
-        """Its part of the configuration, its application and its sidecar."""
+        """Writes the pod's resources, and starts its application and its sidecar."""
         (self.config_dir / f"pod-{pod.name}.yaml").write_text(pod.resources())
         folder = self.run_dir / "pods" / pod.name
         folder.mkdir(parents=True)
@@ -105,9 +106,9 @@ class Mesh:
         )
         sidecar = [sys.executable, "-m", "sidecar", "--config-path", str(bootstrap)]
         sidecar += ["--ca-address", f"127.0.0.1:{self.xds_tls_port}", "--ca-cert", str(self._root)]
-        sidecar += ["--token-file", str(token), "--state-dir", str(folder / "state")]
+        sidecar += ["--token-file", str(token), "--cache-dir", str(folder / "cache")]
         sidecar += ["--status-port", str(pod.ports.status), "--metrics-port", str(pod.ports.metrics)]
-        sidecar += ["--drain-time-s", "0"]  # at the demo's end nobody is left to be drained
+        sidecar += ["--drain-time-s", "0"]  # at the end of the demo there are no clients to drain
         await self.processes.start(f"{pod.name}-sidecar", sidecar, {})
 
     @property
@@ -128,7 +129,7 @@ class Mesh:
         return [*command, "--interception", "NONE"]
 
     async def _outrigger(self, *arguments: str) -> bytes:
-        """The output of one of our own commands, as a user would run it."""
+        """Runs an `outrigger` command as a user would, and returns its output."""
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "outrigger", *arguments, stdout=asyncio.subprocess.PIPE
         )
@@ -138,7 +139,7 @@ class Mesh:
         return output
 
     async def pod_ready(self, pod: Pod) -> None:
-        """Until its sidecar has all that it needs. Raises `TimeoutError` and `ProcessError`."""
+        """Waits until the pod's sidecar is ready. Raises `TimeoutError` and `ProcessError`."""
 
         async def ready() -> bool:
             self.processes.check()
@@ -150,25 +151,25 @@ class Mesh:
     # Changing
 
     def apply(self, example: str, *, name: str | None = None) -> None:
-        """Puts one of the example's files into the folder, as a user's editor would: atomically."""
+        """Copies an example file into the resource folder, atomically, as an editor would."""
         target = self.config_dir / f"{name or example}.yaml"
         new = target.with_suffix(".yaml.tmp")
         shutil.copyfile(self._examples / f"{example}.yaml", new)
         new.replace(target)
 
     async def set_fault(self, pod: Pod, status: int) -> None:
-        """Has a replica's application answer everything with `status`; 200 heals it."""
+        """Makes a replica's application answer all requests with `status`; 200 restores it."""
         answer = await self.client.post(f"http://127.0.0.1:{pod.ports.app}/fault?status={status}")
         answer.raise_for_status()
 
     def addresses(self) -> dict[str, str]:
-        """What a person can look at, by name."""
+        """Returns the addresses and folders to show to the user, by name."""
         local = "http://127.0.0.1"
         addresses = {
             "productpage": self.url,
             "control plane, debug API": f"{local}:{self.debug_port}/debug/syncz",
             "control plane, metrics": f"{local}:{self.metrics_port}/metrics",
-            "folder that it follows": str(self.config_dir),
+            "control plane, resource folder": str(self.config_dir),
         }
         addresses |= {f"{pod.name}, sidecar's admin": f"{local}:{pod.ports.admin}/help" for pod in self.pods}
         return addresses

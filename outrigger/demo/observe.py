@@ -1,4 +1,4 @@
-"""What the demo looks at: the same admin endpoints and debug API that an operator would ask."""
+"""The demo's observations: it uses the same admin endpoints and debug API as an operator."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ _SAMPLE = re.compile(r"^istio_requests_total\{(.*)\} (\d+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 RouteShares = list[dict[str, int]]
-"""Of each route of a virtual host, in order: the weight of each subset."""
+"""For each route of a virtual host, in order: the weight of each subset."""
 
 
 @dataclass(frozen=True, slots=True)
 class Hop:
-    """A kind of request that a sidecar took in: who proved to have sent it, and how it was secured."""
+    """A class of requests that a sidecar received: the authenticated caller, and how the connection was
+    secured."""
 
     source_principal: str
     destination: str
@@ -30,12 +31,12 @@ class Hop:
 
 
 async def hops(client: httpx.AsyncClient, admin_port: int, service: str) -> Counter[Hop]:
-    """The requests that the sidecar of one of `service`'s pods took in, by hop."""
+    """Returns the number of requests that the sidecar of one of `service`'s pods received, by hop."""
     return read_hops((await client.get(f"http://127.0.0.1:{admin_port}/stats/prometheus")).text, service)
 
 
 def read_hops(text: str, service: str) -> Counter[Hop]:
-    """The same, from a sidecar's metrics."""
+    """Reads the hops from the text of a sidecar's metrics."""
     counts: Counter[Hop] = Counter()
     for inner, value in _SAMPLE.findall(text):
         labels = dict(_LABEL.findall(inner))
@@ -46,7 +47,7 @@ def read_hops(text: str, service: str) -> Counter[Hop]:
 
 
 async def ejected(client: httpx.AsyncClient, admin_port: int) -> set[int]:
-    """The ports of the hosts that this sidecar's outlier detection has taken out."""
+    """Returns the ports of the hosts that this sidecar's outlier detection has ejected."""
     answer = await client.get(f"http://127.0.0.1:{admin_port}/clusters?format=json")
     ports = set()
     for cluster in answer.json().get("cluster_statuses", []):
@@ -57,7 +58,7 @@ async def ejected(client: httpx.AsyncClient, admin_port: int) -> set[int]:
 
 
 async def route_shares(client: httpx.AsyncClient, admin_port: int, hostname: str) -> RouteShares:
-    """Where this sidecar would send the requests for a host, read from its configuration dump."""
+    """Returns this sidecar's routes for a host, read from its configuration dump."""
     answer = await client.get(f"http://127.0.0.1:{admin_port}/config_dump?resource=dynamic_route_configs")
     shares: RouteShares = []
     for dumped in answer.json().get("configs", []):
@@ -68,12 +69,12 @@ async def route_shares(client: httpx.AsyncClient, admin_port: int, hostname: str
 
 
 def _forwards(route: dict[str, Any]) -> bool:
-    """Tunnels have routes of their own, before those of requests."""
+    """Whether the route forwards requests. CONNECT tunnels have separate routes before those."""
     return "route" in route and "connect_matcher" not in route["match"]
 
 
 def _shares(action: dict[str, Any]) -> dict[str, int]:
-    """Subset to weight; a cluster's name is ``outbound|port|subset|host``."""
+    """Returns the weight of each subset. A cluster's name is ``outbound|port|subset|host``."""
     if "weighted_clusters" in action:
         clusters = [(c["name"], c["weight"]) for c in action["weighted_clusters"]["clusters"]]
     else:
@@ -82,20 +83,20 @@ def _shares(action: dict[str, Any]) -> dict[str, int]:
 
 
 async def statuses(client: httpx.AsyncClient, debug_port: int) -> list[dict[str, Any]]:
-    """Every resource that the control plane knows: applied or quarantined, and why."""
+    """Returns the status of every resource that the control plane knows."""
     answer = await client.get(f"http://127.0.0.1:{debug_port}/debug/statusz")
     resources: list[dict[str, Any]] = answer.json()["resources"]
     return resources
 
 
 async def connected_proxies(client: httpx.AsyncClient, debug_port: int) -> set[str]:
-    """The ids of the proxies that follow the control plane at this moment."""
+    """Returns the ids of the proxies that are connected to the control plane now."""
     answer = await client.get(f"http://127.0.0.1:{debug_port}/debug/syncz")
     return {str(proxy["proxy"]) for proxy in answer.json()}
 
 
 async def until(what: str, condition: Callable[[], Awaitable[bool]], *, deadline_s: float) -> None:
-    """Waits for a condition of another process, which can only be polled. Raises `TimeoutError`."""
+    """Polls until a condition of another process is true. Raises `TimeoutError`."""
     try:
         async with asyncio.timeout(deadline_s):
             while not await _holds(condition):

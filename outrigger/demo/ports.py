@@ -1,4 +1,4 @@
-"""TCP ports for programs that must be told theirs, kept from everybody else until then."""
+"""Reserves TCP ports for programs that need a fixed port number."""
 
 from __future__ import annotations
 
@@ -7,15 +7,15 @@ import socket
 
 
 def reserve_port() -> socket.socket:
-    """A socket that keeps a port of 127.0.0.1 until it is closed, or this process ends.
+    """Returns a socket that reserves a port of 127.0.0.1 until it is closed or this process ends.
 
-    It is bound and does not listen: the kernel gives the port to nobody who asks for any, nor to a connection
-    as its own end, while a program that asks for it by number gets it, as servers set SO_REUSEADDR.
+    The socket is bound but does not listen: the kernel does not assign the port as a free or ephemeral port,
+    but a server that sets SO_REUSEADDR can still bind it.
     """
     keeper = socket.socket()
     keeper.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     keeper.bind(("127.0.0.1", 0))
-    atexit.register(keeper.close)  # which also keeps it from being forgotten
+    atexit.register(keeper.close)  # also keeps a reference to the socket
     return keeper
 
 

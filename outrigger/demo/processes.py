@@ -1,4 +1,4 @@
-"""Child processes: started with a log file each, watched, and gone when the demo ends."""
+"""Child processes with a log file each. They are stopped when the demo ends."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ LAST_LINES = 12
 
 
 class ProcessError(Exception):
-    """A child could not start, or ended by itself: with the last lines it logged."""
+    """A child process could not start or ended unexpectedly. The message contains the last lines of its
+    log."""
 
 
 class Processes:
-    """The demo's children by name. Use as an async context manager: leaving it stops them all."""
+    """The demo's child processes by name. An async context manager that stops all of them on exit."""
 
     def __init__(self, log_dir: Path) -> None:
         self._log_dir = log_dir
@@ -31,7 +32,7 @@ class Processes:
         await self.stop(*reversed(self._running))
 
     async def start(self, name: str, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        """Starts a child in a session of its own, so that Ctrl-C reaches the demo alone."""
+        """Starts a child process in its own session, so that only the demo receives Ctrl-C."""
         with (self._log_dir / f"{name}.log").open("ab") as log:
             self._running[name] = await asyncio.create_subprocess_exec(
                 *command,
@@ -43,13 +44,13 @@ class Processes:
             )
 
     async def kill(self, name: str) -> None:
-        """SIGKILL: what a crash looks like."""
+        """Kills a child process with SIGKILL, like a crash."""
         process = self._running.pop(name)
         process.kill()
         await process.wait()
 
     async def stop(self, *names: str) -> None:
-        """SIGTERM to all of them at once, SIGKILL to those that do not leave in time."""
+        """Sends SIGTERM to all named processes, and SIGKILL to those that do not exit in time."""
         stopping = [self._running.pop(name) for name in names]
         for process in stopping:
             with contextlib.suppress(ProcessLookupError):
@@ -64,7 +65,7 @@ class Processes:
             await asyncio.gather(*(process.wait() for process in stopping))
 
     def check(self) -> None:
-        """Raises `ProcessError` when one has ended by itself."""
+        """Raises `ProcessError` if a process has ended unexpectedly."""
         for name, process in self._running.items():
             if process.returncode is not None:
                 last = self.last_lines(name)
@@ -76,5 +77,5 @@ class Processes:
 
 
 def _inherited() -> dict[str, str]:
-    """The environment without proxies: each pod's traffic goes where the demo says."""
+    """Returns the environment without proxy variables, so that only the demo's own settings apply."""
     return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}

@@ -1,4 +1,4 @@
-"""The demo from start to end."""
+"""Runs the demo from start to end."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ WATCH_INTERVAL_S = 1.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoOptions:
-    """`duration_s` is shared out among the steps; start and convergence come on top."""
+    """`duration_s` is divided between the steps; startup and convergence need additional time."""
 
     duration_s: float
     plain: bool
@@ -37,8 +37,8 @@ class DemoOptions:
 
 
 async def run_demo(options: DemoOptions, console: Console) -> bool:
-    """Whether every step did what it said. SIGTERM, and SIGHUP of a terminal that is closed, end it as Ctrl-C
-    does: cancelled, with no child left."""
+    """Runs the demo and returns whether all checks passed. SIGTERM and SIGHUP (of a closed terminal) cancel
+    it like Ctrl-C, and all child processes are stopped."""
     this = asyncio.current_task()
     assert this is not None
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -66,7 +66,7 @@ async def run_demo(options: DemoOptions, console: Console) -> bool:
 async def _run(mesh: Mesh, screen: Screen, options: DemoOptions) -> tuple[bool, dict[str, Any]]:
     screen.say(f"Starting a control plane and {len(mesh.pods)} pods in {mesh.run_dir} …")
     await mesh.start()
-    screen.say(f"It follows the folder {mesh.config_dir}; what each process says is in {mesh.run_dir}/logs.")
+    screen.say(f"The resource folder is {mesh.config_dir}; the logs are in {mesh.run_dir}/logs.")
     load = Load(mesh.url, rate_per_s=RATE_PER_S)
     stage = Stage(mesh=mesh, load=load, length_s=options.duration_s / len(STEPS))
     steps: list[StepFigures] = []
@@ -81,7 +81,7 @@ async def _run(mesh: Mesh, screen: Screen, options: DemoOptions) -> tuple[bool, 
                 try:
                     await step(stage, figures)
                 except TimeoutError as error:
-                    figures.checks.append(Check("it came about", ok=False, detail=str(error)))
+                    figures.checks.append(Check("the step completed", ok=False, detail=str(error)))
                 screen.end(figures)
         finally:
             for task in (watching, sending):
@@ -101,7 +101,7 @@ async def _run(mesh: Mesh, screen: Screen, options: DemoOptions) -> tuple[bool, 
 
 
 async def _watch(mesh: Mesh, screen: Screen) -> None:
-    """Keeps the live screen's second-hand figures fresh."""
+    """Updates the figures of the live screen that are read from the processes."""
     names = {pod.ports.inbound: pod.name for pod in mesh.pods}
     while True:
         with contextlib.suppress(httpx.TransportError):
@@ -120,7 +120,8 @@ async def _keep(console: Console, mesh: Mesh) -> None:
 
 
 def _explain(console: Console, mesh: Mesh, error: Exception) -> None:
-    """What went wrong, and what the processes last said: the logs go with the run's folder."""
+    """Prints the error and the last log lines of each process, because the logs are deleted with the run's
+    folder."""
     console.print(f"[red]The demo failed:[/] {error}", highlight=False, soft_wrap=True)
     for log in sorted((mesh.run_dir / "logs").glob("*.log")):
         lines = mesh.processes.last_lines(log.stem)

@@ -1,4 +1,4 @@
-"""What the demo shows: a live screen on a terminal, lines elsewhere, a table at the end of both."""
+"""The demo's output: a live screen on a terminal, or else lines, and a table at the end."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ VERSIONS = ("v1", "v2", "v3")
 
 
 class Screen:
-    """Follows the run. `watch` names the load's results and, once known, who is ejected and each hop's
-    security."""
+    """Shows the progress of the run. The owner updates `ejected` (the ejected pods) and `hops` (the security
+    of each hop)."""
 
     def __init__(self, console: Console, *, live: bool) -> None:
         self.console = console
@@ -37,7 +37,7 @@ class Screen:
 
     @contextmanager
     def running(self, results: Results, *, total: int) -> Iterator[None]:
-        """Redraws itself while the steps run, where there is a terminal."""
+        """Redraws the live screen while the steps run."""
         self._results, self._total = results, total
         if not self._live:
             yield
@@ -95,9 +95,9 @@ class Screen:
         )
 
     def summary(self, steps: list[StepFigures], hops: list[Check], *, failed: int, requests: int) -> None:
-        """The table at the end."""
-        table = Table(title="What each step did")
-        for column in ("step", "requests", "failed", "p50 ms", "p99 ms", "shares", "as promised"):
+        """Prints the final table."""
+        table = Table(title="Results of the steps")
+        for column in ("step", "requests", "failed", "p50 ms", "p99 ms", "shares", "passed"):
             table.add_column(column, overflow="fold")
         for figures in steps:
             table.add_row(
@@ -123,7 +123,7 @@ class Screen:
                     self._print(Text(f"step {figures.number}:"), _check(check))
 
     def _print(self, *parts: Text | str) -> None:
-        """A line as long as it is: whoever reads it may paste it."""
+        """Prints a line without wrapping it, so that it can be copied."""
         self.console.print(*parts, highlight=False, soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""The seven steps: what each one changes, and what it promises."""
+"""The seven steps of the demo, with their changes and checks."""
 
 from __future__ import annotations
 
@@ -23,14 +23,15 @@ FAULTY_POD = "reviews-v1-a"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stage:
-    """What a step works with. `length_s` is how long it measures."""
+    """The objects that a step uses. `length_s` is the duration of its measurement."""
 
     mesh: Mesh
     load: Load
     length_s: float
 
     async def measure(self, figures: StepFigures, during: Awaitable[None] | None = None) -> Results:
-        """What is sent from here on, for `length_s` or as long as `during` takes; nothing of it may fail."""
+        """Measures the requests that are sent from now on, for `length_s` or until `during` ends, if that is
+        later. Checks that no request fails."""
         start_s = time.monotonic()
         if during is not None:
             await during
@@ -43,7 +44,7 @@ class Stage:
         return results
 
     async def route(self, example: str, expected: RouteShares, figures: StepFigures) -> None:
-        """Applies a VirtualService, and waits until productpage's sidecar would route so."""
+        """Applies a VirtualService and waits until productpage's sidecar has its routes."""
 
         async def arrived() -> bool:
             self.mesh.processes.check()
@@ -84,7 +85,7 @@ async def jason_to_v3(stage: Stage, figures: StepFigures) -> None:
 
 
 async def faulty_replica(stage: Stage, figures: StepFigures) -> None:
-    """Retries hide the replica's errors from clients; outlier detection takes it out of the pool."""
+    """Retries hide the replica's errors from clients, and outlier detection ejects it."""
     await stage.route("reviews-v1-retries", [{"v1": 100}], figures)
     faulty = stage.mesh.pod(FAULTY_POD)
     await stage.mesh.set_fault(faulty, 500)
@@ -110,7 +111,8 @@ async def _ejection(stage: Stage, faulty: Pod, figures: StepFigures) -> None:
 
 
 async def control_plane_killed(stage: Stage, figures: StepFigures) -> None:
-    """SIGKILL, some time without, then a new one that everybody finds."""
+    """Kills the control plane, restarts it after some time, and waits until all sidecars are connected
+    again."""
     mesh = stage.mesh
 
     async def kill_and_restart() -> None:
@@ -121,12 +123,14 @@ async def control_plane_killed(stage: Stage, figures: StepFigures) -> None:
         await mesh.all_connected(deadline_s=RECONNECT_DEADLINE_S)
 
     results = await stage.measure(figures, kill_and_restart())
-    figures.checks.append(Check(f"all {len(mesh.pods)} sidecars follow the new control plane", ok=True))
+    figures.checks.append(
+        Check(f"all {len(mesh.pods)} sidecars are connected to the new control plane", ok=True)
+    )
     figures.checks.append(check_shares(results.versions(), {"v1": 100}))
 
 
 async def broken_virtual_service(stage: Stage, figures: StepFigures) -> None:
-    """The last good configuration stays in force, and the control plane says what is wrong."""
+    """The last good configuration stays in force, and the control plane reports the error."""
     mesh = stage.mesh
     found: list[str] = []
 
@@ -153,7 +157,8 @@ async def broken_virtual_service(stage: Stage, figures: StepFigures) -> None:
 
 
 async def check_hops(mesh: Mesh) -> list[Check]:
-    """Of the whole run: every hop between sidecars was mTLS, by the caller with the expected SPIFFE id."""
+    """Checks for the whole run that every hop between sidecars used mTLS with the expected SPIFFE id of the
+    caller."""
     checks = []
     for service, caller in CALLERS.items():
         taken_in: Counter[Hop] = Counter()

@@ -18,7 +18,7 @@ from sidecar.config.tls import UpstreamTls
 class Settings:
     """The command line and the environment. ``config_yaml`` is merged over the file at ``config_path``.
 
-    ``state_dir`` keeps the last good configuration, and no secret of the workload's. ``token_file`` is read
+    ``cache_dir`` stores the last good configuration, and no secret of the workload. ``token_file`` is read
     anew whenever a token is needed, ``token`` is its value from the environment. ``ca_address`` empty: no
     certificate is asked for. Ports of 0 take any free one, and None opens none.
     """
@@ -30,7 +30,7 @@ class Settings:
     log_level: str = "info"
     concurrency: int = 1
     drain_time_s: float = 45.0
-    state_dir: Path | None = None
+    cache_dir: Path | None = None
     ca_address: str = ""
     ca_cert: Path | None = None
     token_file: Path | None = None

@@ -61,7 +61,7 @@ class Supervisor:
         self._xds = XdsClient(
             bootstrap,
             self.apply,
-            state_dir=settings.state_dir,
+            cache_dir=settings.cache_dir,
             token=token_reader(settings),
             resolve_first=self._worker.resolve_first,
         )

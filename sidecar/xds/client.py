@@ -49,7 +49,7 @@ class XdsClient:
     """Hands a `Snapshot` to ``on_snapshot`` whenever something changed that is ready to be served.
 
     ``resolve_first`` begins to look up what clusters wait for; `clusters_warmed` tells of the end of that.
-    ``state_dir`` None keeps no last good configuration. ``token`` is read anew for each stream; it raises
+    ``cache_dir`` None keeps no last good configuration. ``token`` is read anew for each stream; it raises
     `IdentityError` when there is none, which is tried again as a lost connection is.
     """
 
@@ -58,7 +58,7 @@ class XdsClient:
         bootstrap: Bootstrap,
         on_snapshot: OnSnapshot,
         *,
-        state_dir: Path | None = None,
+        cache_dir: Path | None = None,
         token: Callable[[], str] | None = None,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -80,9 +80,9 @@ class XdsClient:
             wall_clock=wall_clock,
             resolve_first=resolve_first,
         )
-        self._last_good = self._updates.restore(state_dir) if state_dir else None
+        self._last_good = self._updates.restore(cache_dir) if cache_dir else None
         self._writer = (
-            LastGoodWriter(state_dir, bootstrap.node_id, self._updates.saved) if state_dir else None
+            LastGoodWriter(cache_dir, bootstrap.node_id, self._updates.saved) if cache_dir else None
         )
         self._outbox: asyncio.Queue[Request] = asyncio.Queue()
         self._timer: asyncio.TimerHandle | None = None

@@ -26,9 +26,9 @@ _FILE = "last-good.json"
 _DEBOUNCE_S = 1.0
 
 
-def read_last_good(state_dir: Path, node_id: str) -> list[RawResource]:
+def read_last_good(cache_dir: Path, node_id: str) -> list[RawResource]:
     """Empty when there is none, or none that can be trusted: the log says why."""
-    path = state_dir / _FILE
+    path = cache_dir / _FILE
     try:
         header_line, _, payload = path.read_bytes().partition(b"\n")
         header = json.loads(header_line)
@@ -46,20 +46,20 @@ def read_last_good(state_dir: Path, node_id: str) -> list[RawResource]:
         return []
 
 
-def write_last_good(state_dir: Path, node_id: str, resources: Iterable[RawResource]) -> None:
+def write_last_good(cache_dir: Path, node_id: str, resources: Iterable[RawResource]) -> None:
     """Raises ``OSError``. Blocks until the file is on the disk."""
     payload = json.dumps([_entry(resource) for resource in resources]).encode()
     digest = hashlib.sha256(payload).hexdigest()
     header = json.dumps({"format": _FORMAT, "node": node_id, "sha256": digest}).encode()
-    state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=state_dir, prefix=f".{_FILE}.")  # of mode 0600
+    cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=cache_dir, prefix=f".{_FILE}.")  # of mode 0600
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(header + b"\n" + payload)
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(state_dir / _FILE)
+        temporary.replace(cache_dir / _FILE)
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -87,13 +87,13 @@ class LastGoodWriter:
 
     def __init__(
         self,
-        state_dir: Path,
+        cache_dir: Path,
         node_id: str,
         collect: Callable[[], list[RawResource]],
         *,
         debounce_s: float = _DEBOUNCE_S,
     ) -> None:
-        self._state_dir = state_dir
+        self._cache_dir = cache_dir
         self._node_id = node_id
         self._collect = collect
         self._debounce_s = debounce_s
@@ -120,6 +120,6 @@ class LastGoodWriter:
 
     def _write(self, resources: list[RawResource]) -> None:
         try:
-            write_last_good(self._state_dir, self._node_id, resources)
+            write_last_good(self._cache_dir, self._node_id, resources)
         except OSError as error:
-            _LOG.warning("the last good configuration cannot be written to %s: %s", self._state_dir, error)
+            _LOG.warning("the last good configuration cannot be written to %s: %s", self._cache_dir, error)

@@ -76,10 +76,10 @@ class Updates:
         # The listeners that the data path took, to return to when it refuses their successors.
         self._taken: dict[str, Accepted] = {}
 
-    def restore(self, state_dir: Path) -> Snapshot | None:
+    def restore(self, cache_dir: Path) -> Snapshot | None:
         """Accepts what was saved; None when nothing was. Versions are forgotten: a control plane that was
         restarted meanwhile may use the same ones for other contents."""
-        for raw in read_last_good(state_dir, self._node_id):
+        for raw in read_last_good(cache_dir, self._node_id):
             if raw.type_url not in self.store.types:
                 _LOG.warning("saved resource %s is ignored: it is of type %s", raw.name, raw.type_url)
                 continue

@@ -177,7 +177,7 @@ def test_a_wrong_token_is_one_line_and_code_1(running: RunningControlPlane, tmp_
     requested = outrigger("certificate", "request", *arguments, "--token-file", token_file, "--out", tmp_path)
     assert requested.returncode == 1
     assert requested.stderr.startswith(
-        f"outrigger: {running.xds_tls} gave no certificate: UNAUTHENTICATED: the token"
+        f"outrigger: {running.xds_tls} did not issue a certificate: UNAUTHENTICATED: the token"
     )
     assert requested.stderr.count("\n") == 1
 
@@ -260,7 +260,7 @@ def test_a_given_intermediate_signs_and_every_root_is_in_the_bundle(tmp_path: Pa
     certificate, key = TestAuthority("intermediate", issuer=root, **lifetime).write(tmp_path, "ca")
     roots = tmp_path / "roots.pem"
     roots.write_bytes(root.certificate_pem + next_root.certificate_pem)
-    flags = ["--ca-cert", str(certificate), "--ca-key", str(key), "--root-cert", str(roots)]
+    flags = ["--signing-cert", str(certificate), "--signing-key", str(key), "--root-cert", str(roots)]
     with control_plane(tmp_path / "mesh", tmp_path / "state", *flags) as plane:
         (tmp_path / "token").write_text(create_token(plane.state_dir, "bookinfo", "reviews"))
         arguments = ["--ca-address", plane.xds_tls, "--ca-cert", roots, "--token-file", tmp_path / "token"]

@@ -100,9 +100,9 @@ async def no_delay(seconds: float) -> None:
 
 @asynccontextmanager
 async def running(
-    boot: Bootstrap, runtime: Runtime, *, state_dir: Path | None = None, **options: Any
+    boot: Bootstrap, runtime: Runtime, *, cache_dir: Path | None = None, **options: Any
 ) -> AsyncIterator[XdsClient]:
-    client = XdsClient(boot, runtime, state_dir=state_dir, sleep=no_delay, **options)
+    client = XdsClient(boot, runtime, cache_dir=cache_dir, sleep=no_delay, **options)
     task = asyncio.create_task(client.run(), name="xds-client")
     try:
         yield client
@@ -337,7 +337,7 @@ async def test_a_restart_without_a_control_plane_serves_what_was_there_last(tmp_
     runtime = Runtime()
     async with ads_server() as server:
         boot = ads_bootstrap(server.port)
-        async with running(boot, runtime, state_dir=tmp_path):
+        async with running(boot, runtime, cache_dir=tmp_path):
             stream = await accept(server)
             await stream.send_delta(CLUSTER, eds_cluster("e"))
             await stream.send_delta(ENDPOINT, load_assignment("e", 7))
@@ -348,11 +348,11 @@ async def test_a_restart_without_a_control_plane_serves_what_was_there_last(tmp_
     assert stat.S_IMODE(saved.stat().st_mode) == 0o600
 
     again = Runtime()
-    client = XdsClient(boot, again, state_dir=tmp_path)
+    client = XdsClient(boot, again, cache_dir=tmp_path)
     last_good = client.last_good()
     assert last_good is not None
     assert last_good.endpoints["e"].endpoints[0].address.port == 7
-    async with running(boot, again, state_dir=tmp_path):
+    async with running(boot, again, cache_dir=tmp_path):
         snapshot = await again.until(lambda snapshot: "l" in snapshot.listeners)
         assert snapshot.routes["r"] == runtime.snapshot.routes["r"]
 
@@ -361,11 +361,11 @@ async def test_after_a_restart_everything_is_asked_for_anew_and_what_is_gone_goe
     async with ads_server() as server:
         boot = ads_bootstrap(server.port)
         runtime = Runtime()
-        async with running(boot, runtime, state_dir=tmp_path):
+        async with running(boot, runtime, cache_dir=tmp_path):
             stream = await accept(server)
             await stream.send_delta(CLUSTER, static_cluster("old"), static_cluster("kept"))
         runtime = Runtime()
-        async with running(boot, runtime, state_dir=tmp_path):
+        async with running(boot, runtime, cache_dir=tmp_path):
             stream = await server.stream()
             request = await stream.request(CLUSTER)
             assert dict(request.initial_resource_versions) == {"old": "", "kept": ""}

@@ -100,7 +100,7 @@ class Mesh:
 @contextmanager
 def following_sidecar(plane: RunningControlPlane, files: Path) -> Iterator[Proxy]:
     printed = printed_bootstrap(plane, files, "sidecar")
-    command = [sys.executable, "-m", "sidecar", "-c", str(printed.path), "--state-dir", str(files / "state")]
+    command = [sys.executable, "-m", "sidecar", "-c", str(printed.path), "--cache-dir", str(files / "cache")]
     command += ["--status-port", "off", "--metrics-port", "off", "--drain-time-s", "0"]
     with child(command, files / "sidecar.log") as process:
         process.wait_for(lambda: plane.synced("sidecar"), "everything is acknowledged")

@@ -33,10 +33,12 @@ async def test_what_is_missing_is_created_and_serves(cluster: Cluster, api: Kube
     await eventually(is_established, "the CRD is established")
 
 
-async def test_ours_are_renewed_and_only_where_they_differ(cluster: Cluster, api: KubernetesApi) -> None:
+async def test_outriggers_crds_are_updated_only_where_they_differ(
+    cluster: Cluster, api: KubernetesApi
+) -> None:
     await install_crds(api)
     await api.patch(SIDECARS, {"spec": {"names": {"shortNames": ["old"]}}})
-    assert "sidecars.networking.istio.io renewed" in installed(cluster)
+    assert "sidecars.networking.istio.io updated" in installed(cluster)
     assert {line.split(maxsplit=1)[1] for line in installed(cluster)} == {"unchanged"}
 
 
@@ -46,7 +48,7 @@ async def test_anothers_is_left_alone(cluster: Cluster, api: KubernetesApi) -> N
     before = await api.patch(SIDECARS, {"metadata": {"labels": {LABEL: None}}})
     try:
         (said,) = [line for line in installed(cluster) if line.startswith("sidecars.")]
-        assert said.endswith("left alone: another installed it, and it does as well")
+        assert said.endswith("unchanged: another product installed it, and it can be used")
         after = await api.get(SIDECARS)
         assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
     finally:

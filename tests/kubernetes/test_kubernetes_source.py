@@ -360,7 +360,7 @@ async def test_a_control_plane_starts_from_a_cluster_and_follows_it(
 ) -> None:
     await api.create(f"/api/v1/namespaces/{namespace}/services", service("early"))
     addresses = tmp_path / "addresses.json"
-    flags = ["--namespace", namespace, "--addresses-file", str(addresses)]
+    flags = ["--system-namespace", namespace, "--addresses-file", str(addresses)]
     plane = ControlPlane(settings(cluster.kubeconfig, tmp_path, *flags))
     stop = asyncio.Event()
     try:

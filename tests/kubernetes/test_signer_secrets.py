@@ -46,7 +46,14 @@ async def create_secret(api: KubernetesApi, namespace: str, name: str, **data: b
 
 
 def command(cluster: Cluster, namespace: str, folder: Path) -> list[str]:
-    flags = ["--source", "kubernetes", "--kubeconfig", str(cluster.kubeconfig), "--namespace", namespace]
+    flags = [
+        "--source",
+        "kubernetes",
+        "--kubeconfig",
+        str(cluster.kubeconfig),
+        "--system-namespace",
+        namespace,
+    ]
     flags += ["--state-dir", str(folder / "state"), "--addresses-file", str(folder / "addresses.json")]
     return [sys.executable, "-m", "controlplane", *flags, *FREE_PORTS]
 

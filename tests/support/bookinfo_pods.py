@@ -153,7 +153,7 @@ def _sidecar_container() -> Resource:
         "restartPolicy": "Always",
         "args": [
             f"--config-path={_BOOTSTRAP}",
-            "--state-dir=/var/lib/outrigger",
+            "--cache-dir=/var/lib/outrigger",
             f"--ca-address={CONTROL_PLANE}:15012",
             f"--ca-cert={_ROOT}",
             f"--token-file={_TOKEN}",

@@ -43,7 +43,7 @@ async def cluster_control_plane(
     folder.mkdir(parents=True)
     addresses, no_folder = folder / "addresses.json", folder / "file"
     no_folder.touch()
-    command = ["--source", "kubernetes", "--kubeconfig", str(kubeconfig), "--namespace", namespace]
+    command = ["--source", "kubernetes", "--kubeconfig", str(kubeconfig), "--system-namespace", namespace]
     command += ["--state-dir", str(no_folder / "state"), "--addresses-file", str(addresses), *FREE_PORTS]
     plane, stop = ControlPlane(read_settings([*command, *flags], {})), asyncio.Event()
     try:

@@ -66,7 +66,7 @@ def pod(
     bootstrap.write_text(made.stdout)
     command = [sys.executable, "-m", "sidecar", "-c", str(bootstrap), "--token-file", str(token)]
     command += ["--ca-address", plane.xds_tls, "--ca-cert", str(plane.root_certificate)]
-    command += ["--state-dir", str(pod_dir / "state"), "--status-port", str(status), "--metrics-port", "off"]
+    command += ["--cache-dir", str(pod_dir / "cache"), "--status-port", str(status), "--metrics-port", "off"]
     command += ["--drain-time-s", "0", *flags]
     with child(command, pod_dir / "log") as sidecar:
         yield RunningPod(

@@ -63,7 +63,7 @@ class ReplicaProcess(Replica):
 
 
 def arguments(kubeconfig: Path, namespace: str, folder: Path) -> list[str]:
-    source = ["--source", "kubernetes", "--kubeconfig", str(kubeconfig), "--namespace", namespace]
+    source = ["--source", "kubernetes", "--kubeconfig", str(kubeconfig), "--system-namespace", namespace]
     return [*source, "--state-dir", str(folder), "--addresses-file", str(folder / "addresses"), *FREE_PORTS]
 
 

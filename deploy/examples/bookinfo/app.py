@@ -1,11 +1,11 @@
-"""The Bookinfo services, each a small HTTP server: what a mesh's users run, unaware of the mesh.
+"""The Bookinfo services. Each is a small HTTP server that does not know about the mesh.
 
     python app.py productpage --version v1 --port 9080
 
-productpage asks details and reviews, reviews v2 and v3 ask ratings, by plain names and ports
-(``http://reviews:9080/...``); the standard HTTP_PROXY variable takes the calls to the sidecar. Only the
-standard library is used. ``POST /fault?status=500`` makes a replica answer everything so; ``status=200``
-heals it.
+productpage calls details and reviews; reviews v2 and v3 call ratings. They use plain names and ports
+(``http://reviews:9080/...``), and the standard HTTP_PROXY variable directs the calls to the sidecar. The code
+uses the standard library only. ``POST /fault?status=500`` makes a replica answer all requests with 500;
+``status=200`` restores it.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from http.client import HTTPMessage
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
 
-# What a service passes on so that a trace, and a user's route, spans all hops.
+# The headers that a service forwards, so that traces and routes by user work across all hops.
 FORWARDED = (
     "x-request-id", "traceparent", "tracestate", "x-b3-traceid", "x-b3-spanid", "x-b3-parentspanid",
     "x-b3-sampled", "x-b3-flags", "b3", "end-user", "user-agent",
@@ -34,7 +34,7 @@ Answer = dict[str, object]
 
 
 def call(url: str, headers: HTTPMessage) -> Answer:
-    """Asks another service; an HTTP error is raised, as any client library would."""
+    """Calls another service. Raises an exception for an HTTP error status."""
     passed_on = {name: headers[name] for name in FORWARDED if headers[name]}
     request = urllib.request.Request(url, headers=passed_on)
     with urllib.request.urlopen(request, timeout=CALL_TIMEOUT_S) as response:
@@ -84,11 +84,11 @@ def handler(service: str, version: str) -> type[BaseHTTPRequestHandler]:
         protocol_version = "HTTP/1.1"
         fault = 0
         disable_nagle_algorithm = True
-        wbufsize = -1  # the head and the body leave in one segment
+        wbufsize = -1  # send the head and the body together
 
         def do_GET(self) -> None:
             if Handler.fault:
-                self.reply(Handler.fault, {"error": f"{pod} was told to answer {Handler.fault}"})
+                self.reply(Handler.fault, {"error": f"{pod} is set to answer {Handler.fault}"})
                 return
             try:
                 self.reply(200, {"pod": pod, **answer(version, self.path, self.headers)})
@@ -111,7 +111,7 @@ def handler(service: str, version: str) -> type[BaseHTTPRequestHandler]:
             self.wfile.flush()
 
         def log_message(self, format: str, *args: object) -> None:
-            """Quiet: the sidecars keep the access log."""
+            """Logs nothing: the sidecars write access logs."""
 
     return Handler
 

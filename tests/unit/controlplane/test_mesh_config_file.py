@@ -53,7 +53,7 @@ def test_an_unsupported_istio_field_causes_a_warning(
         tmp_path, "trustDomain: example.org\ndefaultConfig: {holdApplicationUntilProxyStarts: true}\n"
     )
     assert mesh.trust_domain == "example.org"
-    assert "defaultConfig is a field of Istio's that is not supported yet: ignored" in caplog.text
+    assert "the Istio field defaultConfig is not supported and ignored" in caplog.text
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,11 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_default(tmp_path: Pa
 
 
 def test_the_control_planes_own_namespace_is_its_pods_unless_a_flag_says_otherwise() -> None:
-    assert read_settings([], {}).namespace == "outrigger-system"
-    assert read_settings([], {"POD_NAMESPACE": "mesh"}).namespace == "mesh"
-    assert read_settings(["--namespace", "other"], {"POD_NAMESPACE": "mesh"}).namespace == "other"
+    assert read_settings([], {}).system_namespace == "outrigger-system"
+    assert read_settings([], {"POD_NAMESPACE": "mesh"}).system_namespace == "mesh"
+    assert (
+        read_settings(["--system-namespace", "other"], {"POD_NAMESPACE": "mesh"}).system_namespace == "other"
+    )
 
 
 def test_the_deployment_serves_plaintext_on_loopback_only() -> None:
@@ -62,23 +64,32 @@ def test_the_trust_domain_flag_wins_over_the_mesh_configuration(tmp_path: Path) 
 
 
 def test_in_a_cluster_the_control_planes_own_namespace_is_the_root_namespace() -> None:
-    argv = ["--source", "kubernetes", "--namespace", "mesh-system"]
+    argv = ["--source", "kubernetes", "--system-namespace", "mesh-system"]
     assert read_settings(argv, {}).mesh.root_namespace == "mesh-system"
-    assert read_settings(argv[2:], {}).mesh.root_namespace == "istio-system"  # Istio's: a folder has none
+    assert read_settings(argv[2:], {}).mesh.root_namespace == "istio-system"  # Istio's default, for a folder
 
 
 def test_the_mesh_configuration_can_set_the_root_namespace(tmp_path: Path) -> None:
     mesh_config = tmp_path / "mesh.yaml"
-    argv = ["--source", "kubernetes", "--mesh-config", str(mesh_config), "--namespace", "mesh-system"]
+    argv = ["--source", "kubernetes", "--mesh-config", str(mesh_config), "--system-namespace", "mesh-system"]
     mesh_config.write_text("rootNamespace: policies\n")
     settings = read_settings(argv, {})
-    assert (settings.namespace, settings.mesh.root_namespace) == ("mesh-system", "policies")
+    assert (settings.system_namespace, settings.mesh.root_namespace) == ("mesh-system", "policies")
     mesh_config.write_text("trustDomain: example.com\n")
     assert read_settings(argv, {}).mesh.root_namespace == "mesh-system"
 
 
 def test_a_given_authority_is_read_from_its_files(tmp_path: Path) -> None:
-    flags = ["--ca-cert", "c.pem", "--ca-key", "k.pem", "--ca-chain", "chain.pem", "--root-cert", "r.pem"]
+    flags = [
+        "--signing-cert",
+        "c.pem",
+        "--signing-key",
+        "k.pem",
+        "--signing-chain",
+        "chain.pem",
+        "--root-cert",
+        "r.pem",
+    ]
     authority = read_settings(["--folder", str(tmp_path), *flags], {}).authority
     assert authority.signer == SignerFiles(
         certificate=Path("c.pem"), key=Path("k.pem"), chain=Path("chain.pem"), roots=Path("r.pem")
@@ -88,9 +99,9 @@ def test_a_given_authority_is_read_from_its_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
-        (["--ca-cert", "c.pem"], "--ca-cert and --ca-key go together"),
-        (["--ca-key", "k.pem"], "--ca-cert and --ca-key go together"),
-        (["--ca-chain", "c.pem"], "--ca-chain goes with --ca-cert"),
+        (["--signing-cert", "c.pem"], "--signing-cert and --signing-key must be used together"),
+        (["--signing-key", "k.pem"], "--signing-cert and --signing-key must be used together"),
+        (["--signing-chain", "c.pem"], "--signing-chain requires --signing-cert"),
         (
             ["--workload-cert-ttl", "2h", "--max-workload-cert-ttl", "1h"],
             "longer than --max-workload-cert-ttl",
@@ -106,16 +117,16 @@ def test_invalid_settings_are_rejected_with_the_reason(tmp_path: Path, flags: li
 @pytest.mark.parametrize(
     ("flags", "environment", "reason"),
     [
-        (["--xds-port", "65536"], {}, "'65536' is no port: 0 to 65535"),
-        (["--xds-port", "-1"], {}, "'-1' is no port"),
-        ([], {"OUTRIGGER_METRICS_PORT": "http"}, "argument --metrics-port: 'http' is no port"),
-        (["--bind-address", "localhost"], {}, "'localhost' is no IP address"),
-        (["--namespace", "../kube-system"], {}, "not a namespace: '../kube-system'"),
+        (["--xds-port", "65536"], {}, "invalid port '65536': expected 0 to 65535"),
+        (["--xds-port", "-1"], {}, "invalid port '-1'"),
+        ([], {"OUTRIGGER_METRICS_PORT": "http"}, "argument --metrics-port: invalid port 'http'"),
+        (["--bind-address", "localhost"], {}, "invalid IP address 'localhost'"),
+        (["--system-namespace", "../kube-system"], {}, "not a namespace: '../kube-system'"),
         (["--trust-domain", "UPPER"], {}, "not a trust domain: 'UPPER'"),
         (["--workload-cert-ttl", "soon"], {}, "'soon' is no duration"),
-        (["--workload-cert-ttl", "10ms"], {}, "'10ms' is shorter than a second"),
-        (["--log-format", "xml"], {}, "'xml' is none of text, json"),
-        (["--source", "consul"], {}, "'consul' is none of files"),
+        (["--workload-cert-ttl", "10ms"], {}, "'10ms' is shorter than one second"),
+        (["--log-format", "xml"], {}, "invalid value 'xml': expected one of text, json"),
+        (["--source", "consul"], {}, "invalid value 'consul': expected one of files"),
         (["--colour"], {}, "unrecognized arguments: --colour"),
     ],
 )

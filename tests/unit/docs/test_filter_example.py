@@ -20,7 +20,7 @@ class RequireHeaderConfig:
 
 
 class RequireHeader:
-    """Refuses requests without a header, and marks the responses to the others."""
+    """Rejects requests without a header, and marks the responses to the others."""
 
     def __init__(self, config: RequireHeaderConfig, context: FilterContext) -> None:
         self._name = config.name

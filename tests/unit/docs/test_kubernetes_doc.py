@@ -1,4 +1,4 @@
-"""docs/kubernetes.md shows the pod and the Sidecar with which Bookinfo is proved in a cluster."""
+"""docs/kubernetes.md contains the pod and the Sidecar with which Bookinfo is tested in a cluster."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def shown() -> dict[str, Any]:
     return spec
 
 
-def test_the_sidecar_is_the_one_that_is_proved(shown: dict[str, Any], proved: dict[str, Any]) -> None:
+def test_the_sidecar_container_is_the_tested_one(shown: dict[str, Any], proved: dict[str, Any]) -> None:
     assert shown["initContainers"][1] == proved["initContainers"][1]
     assert shown["volumes"] == proved["volumes"]
 
@@ -47,5 +47,5 @@ def test_so_is_what_the_application_is_given(shown: dict[str, Any], proved: dict
     assert all(variable in tested["env"] for variable in application["env"])
 
 
-def test_the_sidecar_resource_is_the_one_that_is_proved() -> None:
+def test_the_sidecar_resource_is_the_tested_one() -> None:
     assert SHOWN[1] == sidecar_resource()

@@ -32,7 +32,7 @@ PRODUCTPAGE = Proxy(
 
 @pytest.fixture
 def routes(tmp_path: Path) -> RouteTable:
-    """What productpage's sidecar knows of port 9080, once these files are in the folder."""
+    """Returns the routes of productpage's sidecar for port 9080 with these files in the folder."""
     for name in ("services", "destination-rules", "reviews-jason-v3"):
         shutil.copy(BOOKINFO / f"{name}.yaml", tmp_path)
     store = Store(KINDS)

@@ -1,4 +1,4 @@
-"""docs/supported.md says what the code does.
+"""docs/supported.md matches the code.
 
 After a change of what is supported, run this module with ``UPDATE_GOLDEN=1`` in the environment.
 """

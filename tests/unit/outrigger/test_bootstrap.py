@@ -65,7 +65,7 @@ def test_every_bootstrap_is_one_by_envoys_own_schema(changes: dict[str, Any]) ->
 
 
 def test_the_bootstrap_raises_envoys_limit_for_regular_expressions() -> None:
-    """Its own limit of 100 instructions would make it refuse whole route configurations."""
+    """With its default limit of 100, Envoy would reject whole route configurations."""
     static, admin = bootstrap()["layered_runtime"]["layers"]
     assert static["static_layer"] == {"re2.max_program_size.error_level": 32768}
     assert admin["admin_layer"] == {}
@@ -110,7 +110,8 @@ def test_plaintext_has_no_tls_context() -> None:
     ],
 )
 def test_over_tls_the_control_planes_name_is_checked(host: str, san_type: str, kind: str) -> None:
-    """Every workload has a certificate by the same root: the root alone proves no control plane."""
+    """Every workload has a certificate from the same root, so the root alone does not identify the control
+    plane."""
     cluster = xds_cluster(
         bootstrap(ca_certificate=Path("/ca.pem"), xds_address=Address(host=host, port=15012))
     )
@@ -146,7 +147,7 @@ def test_an_envoy_over_tls_is_given_its_token(tmp_path: Path) -> None:
 
 def test_an_unreadable_token_is_rejected_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "binary").write_bytes(b"\xff\xfe")
-    for name, words in (("absent", "cannot read"), ("binary", "holds no token")):
+    for name, words in (("absent", "cannot read"), ("binary", "does not contain a token")):
         with pytest.raises(CommandError, match=words):
             run("--node", str(NODE), "--xds-address", "a:1", "--token-file", str(tmp_path / name))
 
@@ -158,7 +159,7 @@ def test_the_command_prints_the_same_as_yaml_and_as_json() -> None:
     assert (
         yaml.safe_load(as_yaml) == json.loads(as_json) == bootstrap(labels={"app": "reviews", "version": ""})
     )
-    assert "&id" not in as_yaml, "no anchors: people read and edit this"
+    assert "&id" not in as_yaml, "no anchors: users read and edit the file"
 
 
 def test_a_full_node_id_is_used_unchanged() -> None:
@@ -182,7 +183,7 @@ def test_paths_are_absolute_wherever_the_file_is_used(
 
 @pytest.mark.parametrize("text", ["", "host", "host:", ":1", "host:0", "host:65536", "host:http", "host:-1"])
 def test_an_invalid_address_is_rejected(text: str) -> None:
-    with pytest.raises(CommandError, match="is no address: expected HOST:PORT"):
+    with pytest.raises(CommandError, match=r"invalid address .*: expected HOST:PORT"):
         Address.parse(text)
 
 
@@ -193,8 +194,8 @@ def test_an_ipv6_address_loses_its_brackets() -> None:
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "name the proxy, either with --node or with --name"),
-        (["--node", str(NODE), "--name", "x"], "name the proxy, either with --node or with --name"),
+        ([], "exactly one of --node and --name is required"),
+        (["--node", str(NODE), "--name", "x"], "exactly one of --node and --name is required"),
         (["--node", "reviews"], "node id 'reviews': expected <type>~<ip>"),
         (["--name", "x", "--label", "app"], "--label 'app': expected KEY=VALUE"),
     ],

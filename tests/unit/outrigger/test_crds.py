@@ -1,4 +1,4 @@
-"""deploy/crds is what the models say, and the command gives the same.
+"""deploy/crds matches the models and the output of the command.
 
 After a change of the models, run this module with ``UPDATE_GOLDEN=1`` in the environment, or ``make crds``.
 """

@@ -18,7 +18,9 @@ def run(*arguments: str, monkeypatch: pytest.MonkeyPatch) -> str | int | None:
 
 def test_a_failure_prints_one_line_and_exits_with_1(monkeypatch: pytest.MonkeyPatch) -> None:
     code = run("bootstrap", "--name", "x", "--xds-address", "nowhere", monkeypatch=monkeypatch)
-    assert code == "outrigger: 'nowhere' is no address: expected HOST:PORT"  # a text means: printed, code 1
+    assert (
+        code == "outrigger: invalid address 'nowhere': expected HOST:PORT"
+    )  # sys.exit prints a text and exits with code 1
 
 
 def test_a_wrong_option_is_code_2(monkeypatch: pytest.MonkeyPatch) -> None:

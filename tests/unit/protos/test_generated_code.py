@@ -29,6 +29,6 @@ def version(text: str) -> tuple[int, ...]:
 def test_the_oldest_allowed_version_can_import_the_generated_code(
     package: str, file: str, generated_for: str
 ) -> None:
-    """The code refuses to be imported by an older one."""
+    """The generated code cannot be imported with an older runtime."""
     (needed,) = re.findall(generated_for, (ROOT / "protos" / file).read_text())
     assert lower_bound(package) >= version(needed)

@@ -56,12 +56,12 @@ def refusal(*arguments: str, environ: dict[str, str] | None = None) -> str:
 
 def test_the_command_line_comes_before_the_environment_and_that_before_the_default(tmp_path: Path) -> None:
     environ = {"OUTRIGGER_STATUS_PORT": "1", "OUTRIGGER_METRICS_PORT": "2", "OUTRIGGER_TOKEN": " t \n"}
-    settings = parse_arguments(["-c", "f", "--status-port", "3", "--state-dir", str(tmp_path)], environ)
+    settings = parse_arguments(["-c", "f", "--status-port", "3", "--cache-dir", str(tmp_path)], environ)
 
     assert settings.status_port == 3
     assert settings.metrics_port == 2
     assert settings.trust_domain == "cluster.local"
-    assert settings.state_dir == tmp_path
+    assert settings.cache_dir == tmp_path
     assert settings.token == "t"
     assert "t \n" not in repr(settings), "a token is not shown"
     assert parse_arguments(["-c", "f", "--status-port", "off"], {}).status_port is None

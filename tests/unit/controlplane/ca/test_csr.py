@@ -123,7 +123,7 @@ def test_a_csr_for_certificate_signing_is_rejected() -> None:
 
 
 def test_a_huge_key_is_refused_before_it_is_worked_with(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(keys, "_MAX_RSA_BITS", 2048)  # a truly huge one takes long to make
+    monkeypatch.setattr(keys, "_MAX_RSA_BITS", 2048)  # generating a really large key takes long
     monkeypatch.setattr(csr, "_refuse_key_not_held", None)
     with pytest.raises(InvalidRequestError, match="an RSA key of 3072 bits"):
         csr.accept_key(csr_pem(rsa.generate_private_key(65537, 3072)), REVIEWS)

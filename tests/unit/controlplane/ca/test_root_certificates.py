@@ -1,4 +1,4 @@
-"""Where the roots are written, when, and when not."""
+"""The ConfigMaps of the trust bundle: when they are written, and when not."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ async def test_a_wrong_config_map_is_repaired(data: dict[str, str] | None) -> No
         await until(lambda: published(api, "a") == "roots")
         await api.put(config_map_path("a"), {**RIGHT, "data": {"root-cert.pem": "", "mine": "x"}})
         await until(lambda: published(api, "a") == "roots")
-        assert api.objects[config_map_path("a")]["data"]["mine"] == "x", "what is not ours stays"
+        assert api.objects[config_map_path("a")]["data"]["mine"] == "x", "keys of other writers stay"
         await api.remove(config_map_path("a"))
         await until(lambda: published(api, "a") == "roots")
 
@@ -131,7 +131,7 @@ async def test_a_namespace_that_rejects_the_write_is_retried_and_delays_no_other
         api.full = False
         await until(lambda: published(api, "a"))
     [warning] = [each.getMessage() for each in caplog.records if "root certificates" in each.getMessage()]
-    assert "namespace a: 403: exceeded quota: configmaps" in warning, "once, however often it was tried"
+    assert "namespace a: 403: exceeded quota: configmaps" in warning, "logged once for several attempts"
 
 
 async def test_an_api_server_that_is_busy_is_not_asked_for_every_namespace() -> None:

@@ -73,7 +73,9 @@ def test_a_given_intermediate_keeps_its_chain_without_itself_and_the_root(tmp_pa
 
     assert not signer.is_root
     assert signer.intermediates == (upper.certificate,)
-    assert signer.expires == upper.certificate.not_valid_after_utc, "the chain ends with its shortest link"
+    assert signer.expires == upper.certificate.not_valid_after_utc, (
+        "the chain expires with its first certificate"
+    )
 
 
 def test_an_intermediate_without_its_root_is_refused(tmp_path: Path) -> None:

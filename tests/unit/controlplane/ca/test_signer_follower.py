@@ -1,4 +1,4 @@
-"""What becomes of a signer that changes where it is stored."""
+"""Changes of the stored signer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def root(name: str, issuer: TestAuthority | None = None) -> TestAuthority:
 
 
 class Stored:
-    """A signer's files, as they are mounted, and a follower of them."""
+    """The mounted files of a signer, and a follower that reads them."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder

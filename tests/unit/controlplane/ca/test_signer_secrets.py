@@ -1,4 +1,4 @@
-"""Which signer comes of which Secrets, and of replicas that start at once."""
+"""The signer for the existing Secrets, and for replicas that start at the same time."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ async def test_a_missing_root_is_created_and_found_again() -> None:
 
 async def test_replicas_that_start_at_once_agree() -> None:
     class Slow(FakeKubernetesApi):
-        """Each replica has seen that there is nothing before any creates it."""
+        """Each replica sees that the Secret is missing before any of them creates it."""
 
         seen = asyncio.Barrier(3)
 
@@ -115,7 +115,7 @@ async def test_the_plugged_in_secret_has_precedence_over_the_generated_root() ->
 
 
 async def test_a_tls_secret_can_be_plugged_in() -> None:
-    """As cert-manager writes it: the certificate with its chain, and the root apart."""
+    """As cert-manager writes it: the certificate and its chain under one key, the root under another."""
     root = authority("root")
     upper = authority("upper", root)
     lower = authority("lower", upper)
@@ -217,7 +217,7 @@ async def test_a_deleted_secret_changes_and_creates_nothing() -> None:
     del api.objects[PLUGGED_IN]
     assert await secrets(api).reload(current, NOW) is current
     assert not api.writes
-    await secrets(api).load_or_create(NOW)  # as another replica does that starts now
+    await secrets(api).load_or_create(NOW)  # like another replica that starts now
     assert await secrets(api).reload(current, NOW) is current
 
 

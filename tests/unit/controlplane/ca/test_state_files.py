@@ -32,7 +32,7 @@ def test_processes_that_start_together_agree_on_one_secret(tmp_path: Path) -> No
 
     def start(number: int) -> None:
         def make() -> bytes:
-            barrier.wait(10)  # all of them saw no file, and all of them made a secret
+            barrier.wait(10)  # none of them found a file, and each generated a secret
             return str(number).encode()
 
         results.append(state_files.load_or_create(path, make))

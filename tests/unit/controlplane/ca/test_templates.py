@@ -110,7 +110,7 @@ def test_a_root_may_sign_certificates_and_nothing_else(root: tuple[x509.Certific
 
 def test_a_long_trust_domain_still_has_a_root() -> None:
     key = make_key()
-    domain = "a" * 100 + ".example"  # RFC 5280: an organization's name has 64 characters at most
+    domain = "a" * 100 + ".example"  # RFC 5280: an organization name has at most 64 characters
     root = templates.root_certificate(domain, key.public_key(), templates.validity(NOW, 60)).sign(
         key, hashes.SHA256()
     )

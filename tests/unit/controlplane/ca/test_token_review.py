@@ -1,4 +1,4 @@
-"""What each answer to a TokenReview means for whoever showed the token."""
+"""The effect of each response to a TokenReview on the caller."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GOOD: Document = {"authenticated": True, "audiences": ["outrigger-ca"], "user": 
 
 
 class Reviews:
-    """An API server that answers all reviews alike, once it is let."""
+    """An API server that gives the same response to all reviews, once the test releases it."""
 
     def __init__(self, status: Any = None, failure: KubernetesError | None = None) -> None:
         self.status = status
@@ -145,7 +145,7 @@ async def test_the_api_server_is_not_asked_without_a_token() -> None:
 
 
 async def test_reviews_are_not_cached() -> None:
-    """A pod may be gone when its token comes again."""
+    """A pod can be deleted before its token is sent again."""
     api = Reviews(GOOD)
     reviewer = TokenReviewer(api, "example.com")
     metadata = [("authorization", "Bearer a.b.c")]

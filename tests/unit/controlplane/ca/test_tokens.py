@@ -41,7 +41,7 @@ def verifier(clock: Clock) -> TokenVerifier:
 
 
 def token(**claims: Any) -> str:
-    """A good token's claims, changed; None removes one."""
+    """Returns the claims of a valid token with changes; None removes a claim."""
     good = {
         "iss": "outrigger",
         "sub": "system:serviceaccount:bookinfo:reviews",
@@ -64,7 +64,7 @@ def test_a_cached_token_expires(verifier: TokenVerifier, clock: Clock) -> None:
     verifier.verify(made)
     clock.now = NOW + 69
     verifier.verify(made)
-    clock.now = NOW + 70  # 10 s of leeway are over
+    clock.now = NOW + 70  # after the leeway of 10 s
     with pytest.raises(UnauthenticatedError, match="the token has expired"):
         verifier.verify(made)
 
@@ -123,7 +123,7 @@ def test_an_unsigned_token_is_rejected(verifier: TokenVerifier) -> None:
 
 
 def test_a_token_signed_with_the_public_key_as_a_secret_is_rejected(verifier: TokenVerifier) -> None:
-    """The classic confusion of algorithms: HS256 with bytes that everybody may know."""
+    """An algorithm confusion attack: HS256 with the public key as the secret."""
     header = base64.urlsafe_b64encode(json.dumps({"alg": "HS256"}).encode()).rstrip(b"=")
     signed = header + b"." + token().split(".")[1].encode()
     digest = hmac.new(KEY.as_pem(private=False), signed, "sha256").digest()
@@ -193,7 +193,7 @@ def test_the_token_cache_is_bounded(verifier: TokenVerifier, monkeypatch: pytest
     monkeypatch.setattr(tokens.jwt, "decode", None)
     verifier.verify(first)
     verifier.verify(third)
-    with pytest.raises(UnauthenticatedError):  # forgotten: it would be verified anew
+    with pytest.raises(UnauthenticatedError):  # removed from the cache: it would be verified again
         verifier.verify(second)
 
 

@@ -1,4 +1,4 @@
-"""What becomes of each way in which an API server, or what stands before it, may answer, or not."""
+"""All kinds of responses, and missing ones, from an API server or from a proxy in front of it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ def answer(body: bytes, status: str = "200 OK") -> bytes:
 
 @asynccontextmanager
 async def api_server(response: bytes | None) -> AsyncIterator[Configuration]:
-    """Answers every request alike, and hangs up; None: says nothing until its caller gives up."""
+    """Sends the same response to every request and closes the connection; None: sends nothing until the
+    client gives up."""
     serving: set[asyncio.Task[None]] = set()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -102,7 +103,7 @@ def garble(_: Configuration) -> None:
 async def test_a_token_that_is_unreadable_for_a_moment_can_be_read_later(
     fails: Callable[[Configuration], None],
 ) -> None:
-    """The kubelet replaces it while we run."""
+    """The kubelet replaces the file while the process runs."""
     async with api_server(answer(b'{"kind": "PodList"}')) as configuration, connected(configuration) as api:
         configuration.api_key["BearerToken"] = "bearer a.b.c"
         configuration.refresh_api_key_hook = fails

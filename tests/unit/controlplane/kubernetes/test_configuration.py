@@ -1,4 +1,4 @@
-"""What a kubeconfig may say, wrongly too, and how long its token is believed to hold."""
+"""Valid and invalid kubeconfigs, and how long their token is used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from controlplane.kubernetes.configuration import TokenRefresh, read_configurati
 
 
 def kubeconfig(folder: Path, user: dict[str, Any] | None, **cluster: Any) -> Path:
-    """As YAML has JSON, it is JSON. ``user`` None: the context names none."""
+    """Returns a kubeconfig as JSON, which is valid YAML. ``user`` None: the context names no user."""
     context = {"cluster": "it"} | ({} if user is None else {"user": "me"})
     content = {
         "current-context": "here",
@@ -75,7 +75,7 @@ async def test_outside_of_a_pod_there_is_no_in_cluster_configuration(monkeypatch
 
 @pytest.mark.parametrize("kind", ["tokenFile", "exec"])
 async def test_an_expiring_token_is_read_again(kind: str, tmp_path: Path) -> None:
-    """Once a minute, not for each request: a program makes it, perhaps by asking its cloud."""
+    """Once a minute and not for each request: a program issues it, perhaps with a request to a cloud API."""
     source = tmp_path / "token"
     user = {"tokenFile": str(source)} if kind == "tokenFile" else {"exec": program_that_reads(source)}
     source.write_text("first")

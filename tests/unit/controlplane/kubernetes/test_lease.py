@@ -1,4 +1,4 @@
-"""Who may take a Lease, and when its holder stops, by clocks that the test turns."""
+"""When a candidate can acquire a Lease, and when its holder stops, with clocks that the test controls."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class TestCandidate:
     def test_the_duration_counts_from_the_moment_the_renewal_was_seen(self) -> None:
         me = candidate()
         me.saw(held_by("other", renewed="long ago"), 100.0)
-        me.saw(held_by("other", renewed="long ago"), 110.0)  # nothing new
+        me.saw(held_by("other", renewed="long ago"), 110.0)  # no change
         me.saw(held_by("other", renewed="in the far future"), 112.0)
         assert not me.may_claim(126.9)
         assert me.may_claim(127.0)
@@ -104,7 +104,7 @@ class TestCandidate:
 
 
 class Leases:
-    """One Lease, as an API server keeps it. What is in ``fails`` is raised instead."""
+    """One Lease, as an API server stores it. Raises the errors in ``fails`` instead."""
 
     def __init__(self) -> None:
         self.lease: Document | None = None

@@ -1,4 +1,4 @@
-"""A list-watch against an API server that is a script: what is asked next after each way to end."""
+"""A list-watch with a scripted API server: the next request after each kind of end."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ def expired() -> Document:
 
 
 class Script:
-    """Answers lists and watches in turn; when they are used up, the watch stays open. Each watch lasts
-    ``lasts_s``, by its own clock."""
+    """Answers lists and watches from a script; after its end, the watch stays open. Each watch lasts
+    ``lasts_s`` of its own clock."""
 
     def __init__(
         self, *answers: Document | list[Document | KubernetesError] | KubernetesError, lasts_s: float = 0.0
@@ -99,7 +99,7 @@ async def test_a_broken_connection_is_taken_up_where_it_broke() -> None:
 
 @pytest.mark.parametrize("end", [[UnreachableError("cut")], []])
 async def test_a_long_watch_without_events_is_renewed_at_once(end: Any) -> None:
-    """A load balancer cuts what is silent: to wait longer each time would delay what happens next."""
+    """A load balancer closes silent connections. An increasing back-off would delay the next event."""
     timing = Timing(backoff=Backoff(first_delay_s=0.001, longest_delay_s=60.0), resync_s=1e9)
     script, _ = await play(listing(3), *[end] * 16, timing=timing, lasts_s=30.0)
     assert script.asked == ["list", *["watch 3"] * 17]
@@ -146,7 +146,7 @@ async def test_a_bookmark_moves_the_place_to_go_on_from() -> None:
         [expired()],
         [RefusedError(410, "gone")],
         [RefusedError(500, "no")],
-        # Its etcd was restored from a backup: what we ask for may never come.
+        # Its etcd was restored from a backup: the requested version may never exist.
         [RefusedError(504, "too large resource version")],
     ],
 )
@@ -234,7 +234,8 @@ NONSENSE: list[Any] = [
 
 @pytest.mark.parametrize("page", NONSENSE)
 async def test_a_malformed_list_is_requested_again_and_removes_nothing(page: Any) -> None:
-    """Whatever answers in JSON, such as a gateway before the API server, must not end the control plane."""
+    """A JSON response from another server, such as a gateway in front of the API server, must not end the
+    control plane."""
     script, told = await play(
         listing(3, pod("a", 3)), [expired()], page, listing(4, pod("a", 3), pod("b", 4))
     )

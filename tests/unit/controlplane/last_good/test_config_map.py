@@ -1,4 +1,4 @@
-"""What a cluster's control planes keep in a ConfigMap, and what they make of what they find there."""
+"""The ConfigMap in which a cluster's control planes store last good versions: writing and reading."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def faulty(name: str = "reviews") -> Document:
 
 
 class Replica:
-    """Builds whenever it is told to, as the debouncer would, and whenever it sees a resource."""
+    """Builds on each change, as the debouncer would, and whenever it sees a resource."""
 
     def __init__(self, api: FakeKubernetesApi, *, most_bytes: int, removal_delay_s: float) -> None:
         self.registry = CollectorRegistry()
@@ -87,7 +87,7 @@ async def replica(
     most_bytes: int = 100_000,
     removal_delay_s: float = 60.0,
 ) -> AsyncIterator[Replica]:
-    """One that has seen the resources when it builds for the first time."""
+    """A replica that has seen the resources before its first build."""
     running = Replica(api, most_bytes=most_bytes, removal_delay_s=removal_delay_s)
     tasks = [asyncio.create_task(running.keeper.watch.run(), name="watch")]
     tasks.append(asyncio.create_task(running.keeper.run(), name="keep"))
@@ -113,7 +113,7 @@ async def until(holds: Callable[[], object]) -> None:
 
 
 def kept(api: FakeKubernetesApi) -> dict[str, int]:
-    """The generations that are kept, by name."""
+    """Returns the stored generations by name."""
     data = api.objects.get(PATH, {}).get("data") or {}
     return {name: json.loads(text)["generation"] for name, text in data.items()}
 
@@ -161,7 +161,7 @@ async def test_a_stored_version_is_not_written_again(api: FakeKubernetesApi) -> 
         assert len(api.writes) == 2
 
 
-@pytest.mark.parametrize("end", ["recovered", "deleted", "created anew"])
+@pytest.mark.parametrize("end", ["recovered", "deleted", "created again"])
 async def test_an_obsolete_entry_is_removed(api: FakeKubernetesApi, end: str) -> None:
     async with replica(api, (good("v3"), 1), removal_delay_s=0.0) as one:
         one.see(faulty(), 2)
@@ -208,7 +208,7 @@ async def test_a_replica_with_old_data_removes_nothing(api: FakeKubernetesApi) -
 
 
 async def test_an_entry_that_only_seems_obsolete_is_not_removed_at_once(api: FakeKubernetesApi) -> None:
-    """The watches of different kinds know no order: what a version conflicts with may come after it."""
+    """The watches of different kinds are not ordered: a conflicting resource can arrive after the version."""
     async with (
         replica(api, (good("v3"), 1)) as one,
         replica(api, (faulty(), 2), removal_delay_s=60.0) as other,

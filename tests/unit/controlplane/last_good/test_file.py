@@ -1,4 +1,4 @@
-"""What a folder's control plane keeps in its state folder, and what it makes of what it finds there."""
+"""The file in which a folder's control plane stores last good versions: writing and reading."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEY = key_of(GOOD)
 
 
 class Process:
-    """A control plane's store, folder and state, from its start on."""
+    """A control plane's store, folder and state since its start."""
 
     def __init__(self, path: Path) -> None:
         self.full = False
@@ -63,7 +63,7 @@ def mesh(tmp_path: Path) -> MeshFolder:
 
 @pytest.fixture
 def quarantined(mesh: MeshFolder, tmp_path: Path) -> Path:
-    """What a process has left."""
+    """Returns the file that the last process has written."""
     process = Process(tmp_path)
     mesh.write("route", FAULTY)
     process.look()
@@ -131,7 +131,7 @@ def test_a_resource_fixed_between_two_runs_is_applied(
 def test_an_invalid_yaml_file_adds_no_resource_that_was_never_in_force(
     mesh: MeshFolder, tmp_path: Path
 ) -> None:
-    """Else it stood in the way of another file that has the resource, until the next process."""
+    """Otherwise it would block another file with the same resource until the next process starts."""
     mesh.write("route", FAULTY)
     process = Process(tmp_path)
     mesh.write_text("route", "{")

@@ -42,7 +42,7 @@ def route_to(subset: str) -> Document:
 
 
 class Mesh:
-    """A folder with services.yaml and route.yaml, its source, and the store that it feeds."""
+    """A folder with services.yaml and route.yaml, its source, and the store that it updates."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -106,7 +106,7 @@ class Mesh:
 
 @pytest.fixture(autouse=True)
 def frequent_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests change files before the watch has begun, which only a look finds."""
+    """Tests change files before the watch has begun; only a scan finds these changes."""
     monkeypatch.setattr("controlplane.sources.files._LOOK_INTERVAL_S", 0.05)
 
 
@@ -147,7 +147,7 @@ class TestLoading:
         assert mesh.subset_in_force() == "v1"
 
 
-# What is wrong with route.yaml, and the words that its author reads.
+# Invalid contents of route.yaml, and the reason in the status.
 FAULTS = {
     "syntax error": ("spec: [", "line 2, column 1"),
     "unknown kind": (
@@ -195,7 +195,7 @@ async def test_a_faulty_file_is_reported_and_its_last_good_configuration_stays(
         assert words in "; ".join(status.reasons)
         told = [each for each in caplog.messages if "VirtualService default/reviews (route.yaml" in each]
         assert any(words in each for each in told)
-        # And the correction is taken.
+        # The correction is applied.
         write(mesh.folder / "route.yaml", route_to("v2"))
         await mesh.until_subset("v2")
         assert mesh.status().state is State.APPLIED
@@ -330,7 +330,7 @@ class TestWatching:
     async def test_a_mounted_config_map_is_followed_when_its_data_folder_is_swapped(
         self, tmp_path: Path
     ) -> None:
-        """As the kubelet does it: route.yaml -> ..data/route.yaml, ..data -> ..1; ..data is renamed over."""
+        """Like the kubelet: route.yaml -> ..data/route.yaml, ..data -> ..1; a rename replaces ..data."""
         folder = tmp_path / "mount"
         mesh = Mesh(folder)
         (folder / "route.yaml").unlink()

@@ -1,4 +1,4 @@
-"""Kinds that come and go in a cluster, and of which nobody reads more than the metadata."""
+"""Unsupported kinds that appear and disappear in a cluster. Only their metadata is read."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ async def test_supported_kinds_and_other_groups_are_not_followed() -> None:
 async def test_a_kind_with_a_similar_name_is_reported_by_its_own_group_and_name(
     group: str, plural: str, kind: str
 ) -> None:
-    """A CRD has no slips of the pen."""
+    """The kind comes from a CRD, so it cannot be a misspelling of a supported kind."""
     async with following() as world:
         await world.install(crd(group, plural, kind))
         await world.api.put(f"/apis/{group}/v1/namespaces/default/{plural}/a", resource("a"))

@@ -1,4 +1,4 @@
-"""What a control plane is told of a cluster, by an API server in memory."""
+"""The Kubernetes source with an API server in memory."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def service() -> Document:
 
 
 class Mesh:
-    """A store that follows an API server; ``told`` counts how often there was something to build."""
+    """A store that follows an API server; ``told`` counts the calls of ``on_change``."""
 
     def __init__(self, objects: dict[str, Any]) -> None:
         self.api = FakeKubernetesApi(objects)
@@ -100,7 +100,7 @@ async def test_the_time_since_the_api_server_was_heard_is_told(mesh: Mesh) -> No
 
 
 async def test_a_change_without_effect_on_the_mesh_requests_no_build(mesh: Mesh) -> None:
-    """Statuses of pods and heartbeats of nodes are most of what a cluster tells."""
+    """Most events of a cluster are statuses of pods and heartbeats of nodes."""
     before, _ = mesh.store.build()
     assert before.endpoints[HOST]
     mesh.told = 0
@@ -109,7 +109,7 @@ async def test_a_change_without_effect_on_the_mesh_requests_no_build(mesh: Mesh)
     await mesh.api.put(f"{SLICES}/reviews-1", endpoint_slice("2"))
     account = {"metadata": {"name": "default", "annotations": {"a": "b"}}}
     await mesh.api.put("/api/v1/namespaces/default/serviceaccounts/default", account)
-    for _ in range(20):  # each kind has a task of its own
+    for _ in range(20):  # each kind has its own task
         await asyncio.sleep(0)
     assert mesh.told == 0
     await mesh.api.put(f"{PODS}/a", pod("10.0.0.2"))

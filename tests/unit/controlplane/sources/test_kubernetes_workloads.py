@@ -1,4 +1,4 @@
-"""The endpoints that come of Pods, Nodes and EndpointSlices, in whatever order they are seen."""
+"""The endpoints that result from Pods, Nodes and EndpointSlices, seen in any order."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ def test_a_pod_that_has_ended_is_not_a_workload() -> None:
 
 
 def test_an_irrelevant_status_change_rebuilds_no_endpoints(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A pod's slices have many endpoints: to join them for each probe of a pod would cost milliseconds."""
+    """A pod's slices have many endpoints: joining them for each probe of a pod would take milliseconds."""
     world = World()
     world.join.take_pods(present(pod()))
     world.join.take_slices(present(endpoint_slice()))
@@ -222,7 +222,7 @@ def test_an_endpoint_without_a_pod_has_its_nodes_locality_in_any_order(node_firs
 
 
 def test_slices_that_a_service_left_behind_are_not_its_endpoints_once_it_is_an_external_name() -> None:
-    """The cluster's controllers leave them alone when the type of a Service changes."""
+    """The cluster's controllers do not remove them when the type of a Service changes."""
     world = World()
     world.join.take_pods(present(pod()))
     world.join.take_slices(present(endpoint_slice()))
@@ -233,7 +233,7 @@ def test_slices_that_a_service_left_behind_are_not_its_endpoints_once_it_is_an_e
 
 
 def test_a_pod_is_known_before_it_has_an_address_and_until_it_is_gone() -> None:
-    """Its sidecar may call before the kubelet has written where it runs."""
+    """The pod's sidecar can connect before the kubelet has written its address."""
     world = World()
     starting = {"phase": "Pending"}
     world.join.take_pods(present(pod(status=starting)))
@@ -293,7 +293,7 @@ def owned(kind: str, name: str, *, controller: bool = True, **labels: str) -> di
         (owned("ReplicaSet", "web-1", controller=False), ""),
         ({"name": "alone", "namespace": "default"}, ""),
         ({"name": "alone", "namespace": "default", "ownerReferences": None, "labels": None}, ""),
-        # A mirror of a static pod is its node's, and has the name that it was given.
+        # The mirror of a static pod is owned by its node, and has a fixed name.
         ({"name": "s", "ownerReferences": [{"kind": "Node", "name": "n", "controller": True}]}, ""),
     ],
 )

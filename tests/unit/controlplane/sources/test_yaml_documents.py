@@ -72,7 +72,7 @@ def test_an_error_has_its_line_and_column(text: str, line: int, column: int, wor
 
 @pytest.mark.parametrize("text", ["[" * 100_000, "{a: " * 100_000, "- " * 100_000])
 def test_deep_nesting_is_rejected(text: str) -> None:
-    """PyYAML has a limit of its own since 6.0.4, which its scanner reaches before we see the first event."""
+    """Since 6.0.4, PyYAML has its own limit, which its scanner reaches before it returns the first event."""
     assert re.search("nested more than 100 levels deep|exceeded maximum nesting depth", fault(text).reason)
 
 

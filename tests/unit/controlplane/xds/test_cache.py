@@ -24,7 +24,7 @@ def test_equal_content_is_shared() -> None:
 
 
 class Counted:
-    """A message that counts how often it is serialized."""
+    """A message that counts its serializations."""
 
     def __init__(self, message: Message) -> None:
         self.times = 0

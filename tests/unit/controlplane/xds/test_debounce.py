@@ -18,7 +18,7 @@ class Scheduled:
 
 
 class Time:
-    """A clock and its timers, moved by hand."""
+    """A clock with timers that the test advances."""
 
     def __init__(self) -> None:
         self.now = 0.0

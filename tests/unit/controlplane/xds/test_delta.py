@@ -169,7 +169,9 @@ def test_a_resource_unsubscribed_during_the_build_is_not_sent(proxy: DeltaExchan
         proxy.now,
     )
     assert outline(proxy.stream.respond(demand, built, proxy.now)) == [("eds", {"b"})]
-    assert outline(proxy.push()) == [("eds", {"-c"})], "what was asked for meanwhile is still owed"
+    assert outline(proxy.push()) == [("eds", {"-c"})], (
+        "a name that was subscribed during the build is still owed"
+    )
 
 
 def test_too_many_names_in_small_steps_are_rejected(proxy: DeltaExchange) -> None:

@@ -1,4 +1,4 @@
-"""What a proxy claims, against what its token proves and what is known of its workload."""
+"""A proxy's claims, compared with its token and with the object of its workload."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_without_a_pod_in_its_token_a_proxy_is_the_pod_at_its_address() -> None:
 
 
 def test_the_address_of_a_pod_can_become_known_later() -> None:
-    """A kubelet starts its containers before it writes where they are."""
+    """A kubelet starts a pod's containers before it writes the pod's address."""
     starting = replace(POD, address="", addresses=())
     first = CLUSTER.identify(claims(), pods(starting))
     assert first.proxy.ip == "10.0.0.1"
@@ -198,7 +198,7 @@ def test_the_stream_of_a_deleted_pod_is_ended(caller: Caller | None, known: Know
 def test_a_workload_entry_identifies_a_machine_outside_the_cluster() -> None:
     found = CLUSTER.identify(claims(token()), entries(ENTRY))
     assert found.proxy.labels == {"app": "reviews"}
-    assert found.proxy.ip == "10.0.0.1"  # others may reach it elsewhere
+    assert found.proxy.ip == "10.0.0.1"  # clients may reach it at another address
     with pytest.raises(PermissionDeniedError, match="label version='v1'"):
         CLUSTER.identify(claims(token(), labels={"version": "v1"}), entries(ENTRY))
 
@@ -217,7 +217,7 @@ class TestFolder:
             FOLDER.identify(claims(token(), labels={"app": "ratings"}), entries(ENTRY))
 
     def test_only_the_token_determines_the_identity(self) -> None:
-        """The entry's service account is the one that callers expect: they refuse it."""
+        """Clients expect the entry's service account, and reject the proxy."""
         found = FOLDER.identify(claims(token(account="ratings"), service_account="ratings"), entries(ENTRY))
         assert found.proxy.service_account == "ratings"
 

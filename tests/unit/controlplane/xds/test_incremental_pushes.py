@@ -1,7 +1,7 @@
-"""However the resources change: what proxies were sent, change by change, is what they would be sent at once.
+"""For any changes of resources, incremental pushes result in the same state as a full push.
 
-A change is pushed by the types of xDS resources that it can touch. If one of them were left out anywhere,
-proxies would keep what was.
+A change is pushed for the xDS types that it can affect. If one of them were missing, proxies would keep old
+resources.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from tests.support.random_resources import ResourceMaker
 from tests.support.xds_differences import at_once, differences
 
 SERVICES = ["s0", "s1", "s2"]
-# The last one is seen where nothing narrows the view, or a route leads to it.
+# The last one is visible where no Sidecar limits the view, or where a route refers to it.
 HOSTS = [*SERVICES, "s0.other.svc.cluster.local"]
 EXTERNAL = ["e0.example.com", "e1.example.com"]
 PORTS = [80, 443, 3306]
-COUNT = 4  # resources of each kind
+COUNT = 4  # the number of resources of each kind
 SUBSETS = ["v1", "v2"]
 VERSIONS = [{"version": "v1"}, {"version": "v2"}]
 STEPS = 50
@@ -45,8 +45,8 @@ PROXIES = [
 
 
 class RandomMesh:
-    """Resources that refer to each other, and changes of one of them at a time: made anew, a part of it, its
-    labels and annotations, or its end."""
+    """Resources that refer to each other, and changes of one of them at a time: a new resource, a changed
+    part, changed labels and annotations, or a deletion."""
 
     def __init__(self, seed: int) -> None:
         self.random = random.Random(seed)
@@ -64,7 +64,7 @@ class RandomMesh:
                 self._put(kind, number)
 
     def change(self) -> tuple[Document | None, Document | None]:
-        """What was, and what is; None: nothing."""
+        """The old and the new resource; None if it does not exist."""
         kind, number = self._choose(list(KINDS), [1, 1, 5, 5, 1, 2, 3, 3]), self.random.randrange(COUNT)
         before = self.documents.get(f"{kind} {number}")
         match "new" if before is None else self._choose(["new", "gone", "metadata", "part"], [2, 2, 2, 6]):
@@ -88,7 +88,8 @@ class RandomMesh:
         return chosen
 
     def _altered(self, kind: str, number: int, spec: Document) -> Document:
-        """With one field as another has it; a VirtualService with another destination, too."""
+        """Returns the resource with one field of another one, or a VirtualService with another
+        destination."""
         routed = [rule for rule in spec.get("http", ()) if "route" in rule]
         if kind == "VirtualService" and routed and self.random.random() < 0.5:
             to = {"destination": {"host": self.random.choice(HOSTS), "port": {"number": 80}}}
@@ -110,7 +111,7 @@ class RandomMesh:
         return made
 
     def _spec(self, kind: str, number: int) -> Document:
-        """Of the field's values, those with which most resources are in force, and see each other."""
+        """The values of the field with which most resources are in force and visible to each other."""
         maker, choice = self.maker, self.random.choice
         fixed: dict[str, Any] = {}
         match kind:
@@ -157,7 +158,7 @@ class RandomMesh:
 
 
 def fed(store: Store, before: Document | None, after: Document | None) -> bool:
-    """Whether the store took it; what is invalid is no change."""
+    """Returns whether the store accepted the resource; an invalid one is no change."""
     if after is None:
         assert before is not None
         store.delete(key_of(before), file_of(before))
@@ -188,7 +189,7 @@ async def test_incremental_pushes_result_in_the_same_state_as_a_full_push(seed: 
             following.cache.forget_unused(change.whole_types)
             narrowed += bool(change.configs) and len(change.whole_types) < len(type_urls.PUSH_ORDER)
             await following.take(snapshot, change)
-            # Copied, so that nothing that is remembered of the original counts for it.
+            # A copy, so that cached results of the original are not used.
             fresh = copy.deepcopy(snapshot)
             for each in following.proxies:
                 wrong = sorted(differences(each.held, at_once(fresh, each.proxy)))

@@ -1,5 +1,5 @@
-"""Pods, their EndpointSlices and who selects them change, several at once: what proxies were sent, change by
-change, is what they would be sent at once. `test_incremental_pushes` has the fields of all resources."""
+"""Pods, their EndpointSlices and the resources that select them change, several at once. Incremental pushes
+result in the same state as a full push. `test_incremental_pushes` covers the fields of all resources."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PROXIES = [
 
 
 class RandomCluster:
-    """What a cluster's sources tell, one random change at a time."""
+    """The updates of a cluster's sources, one random change at a time."""
 
     def __init__(self, seed: int, store: Store) -> None:
         self._random = random.Random(seed)
@@ -68,7 +68,7 @@ class RandomCluster:
                 change()
 
     def change(self) -> None:
-        """One to three of them."""
+        """Returns one to three of them."""
         weights, changes = zip(*self._changes, strict=True)
         for change in self._random.choices(changes, weights, k=self._random.choice([1, 1, 1, 2, 3])):
             change()
@@ -77,7 +77,7 @@ class RandomCluster:
         return self._random.choice(values)
 
     def _tell(self, resource: Document) -> None:
-        """Now and then it is gone, or not valid."""
+        """Sometimes it is deleted or invalid."""
         key, fate = key_of(resource), self._random.random()
         if fate < 0.2 and key in self._there:
             self._there.discard(key)
@@ -92,7 +92,7 @@ class RandomCluster:
             self._store.reject(key, error.errors, Origin(file="cluster"))
 
     def _slice(self) -> None:
-        """One endpoint differs, and now and then it is there no more."""
+        """One endpoint changes or, sometimes, is removed."""
         name = self._pick(*SERVICES, "brokers other")
         service, _, namespace = name.partition(" ")
         namespace = namespace or "default"
@@ -234,7 +234,7 @@ async def test_incremental_pushes_result_in_the_same_state_as_a_full_push(seed: 
             snapshot, change = store.build()
             following.cache.forget_unused(change.whole_types)
             await following.take(snapshot, change)
-            # Copied, so that nothing that is remembered of the original counts for it.
+            # A copy, so that cached results of the original are not used.
             fresh = copy.deepcopy(snapshot)
             for each in following.proxies:
                 wrong = sorted(differences(each.held, at_once(fresh, each.proxy)))
@@ -245,7 +245,7 @@ async def test_incremental_pushes_result_in_the_same_state_as_a_full_push(seed: 
 
 
 async def test_another_import_can_select_another_declaration_of_a_host() -> None:
-    """A client of gRPC has the same cluster for both, with other endpoints."""
+    """A gRPC client has the same cluster for both, with different endpoints."""
 
     def entry(namespace: str, export_to: str, address: str) -> Document:
         spec = {

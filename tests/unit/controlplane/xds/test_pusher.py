@@ -1,4 +1,4 @@
-"""Pushes without sockets: who is pushed to, when, and how often."""
+"""Pushes without sockets: to which proxies, when and how often."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.xds_world import FULL, FakeGenerator, cluster, endpoints, rou
 
 
 class Harness:
-    """Proxies that read when the test says so."""
+    """Proxies that read when the test lets them."""
 
     def __init__(self) -> None:
         self.mesh = FakeGenerator()
@@ -56,7 +56,7 @@ class Harness:
         self.pusher.look_after(connection)
 
     async def read(self, connection: Connection, *, answer: bool = True) -> list[tuple[str, set[str]]]:
-        """One response, which the proxy acknowledges."""
+        """Reads one response, which the proxy acknowledges."""
         response: object = await asyncio.wait_for(connection.next_response(), 5)
         self.written(connection)
         if answer:
@@ -86,7 +86,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def snapshot(**workloads: str) -> MeshSnapshot:
-    """One workload behind each service, by hostname."""
+    """Returns one workload for each service, by hostname."""
     return MeshSnapshot(
         endpoints={
             hostname: (
@@ -235,7 +235,7 @@ async def test_a_removed_proxy_is_not_pushed_to(harness: Harness) -> None:
 
 
 class TestProgress:
-    """Which snapshot each proxy has acknowledged everything of."""
+    """Returns the generation of the last snapshot that each proxy has acknowledged completely."""
 
     async def test_it_is_the_snapshot_that_was_acknowledged_last(self, harness: Harness) -> None:
         harness.mesh.put(cluster("a"))
@@ -280,7 +280,7 @@ class TestProgress:
         await harness.read(proxy)
         harness.pusher.set_snapshot(MeshSnapshot(generation=2), endpoints_of("b"))
         harness.pusher.set_snapshot(MeshSnapshot(generation=3), endpoints_of("a"))
-        # It is waited for again, but of the second nothing concerned it.
+        # It has a pending push again, but the second snapshot did not affect it.
         assert generations(harness) == [2]
         await until(lambda: generations(harness) == [3])
 

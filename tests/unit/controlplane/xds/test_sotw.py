@@ -139,7 +139,7 @@ def test_a_rejection_keeps_its_reason_and_the_last_good_version(proxy: SotwExcha
     assert acks.accepted is not None
     assert acks.accepted.version == good.version_info
     assert acks.rejection == rejection
-    assert proxy.push() == [], "what was rejected is not sent again until it changes"
+    assert proxy.push() == [], "a rejected resource is not sent again until it changes"
     proxy.now += 1
     [better] = proxy.change(listener("a", 2))
     assert acks.rejection == rejection

@@ -1,4 +1,4 @@
-"""What has to wait for what, in both variants: the protocol's order, and that it never dead-locks."""
+"""The order of responses in both variants of the protocol, and the absence of deadlocks."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Proxy = SotwExchange | DeltaExchange
 
 @pytest.fixture(params=[SotwExchange, DeltaExchange])
 def proxy(request: pytest.FixtureRequest) -> Proxy:
-    """A proxy that follows one cluster, its endpoints, a listener and a route, and is up to date."""
+    """A proxy that is subscribed to one cluster, its endpoints, a listener and a route, and is up to date."""
     exchange: Proxy = request.param()
     exchange.mesh.put(cluster("a"), endpoints("a"), listener("l"), route("r"))
     exchange.subscribe(CLUSTER)
@@ -111,7 +111,7 @@ def test_a_removed_cluster_goes_after_its_users_and_its_endpoints_after_it(proxy
     if isinstance(proxy, DeltaExchange):
         assert outline(endings) == [("eds", {"-a"})]
     else:
-        assert endings == [], "the state of the world cannot say that endpoints are gone"
+        assert endings == [], "state-of-the-world xDS cannot remove endpoints"
 
 
 def test_a_removed_cluster_stays_while_the_routes_that_drop_it_are_rejected(proxy: Proxy) -> None:

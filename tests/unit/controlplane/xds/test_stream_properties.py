@@ -1,5 +1,5 @@
-"""Whatever the mesh does and however late a proxy answers: it ends up with what the mesh has, and on the way
-never holds a route to a cluster that it was not given yet, or was already told to drop."""
+"""For any changes of the mesh and any delay of the proxy's answers: the proxy ends up with the current
+resources, and never has a route to a cluster that it has not received yet or has already removed."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from tests.support.xds_world import MESSAGE_TYPES, cluster, endpoints, name_of, 
 Exchange = SotwExchange | DeltaExchange
 CLUSTERS = ("a", "b", "c", "d")
 
-# What the mesh becomes: each cluster's content, by name; the route leads to all of them.
+# A state of the mesh: each cluster's content by name. The route refers to all clusters.
 meshes = st.dictionaries(st.sampled_from(CLUSTERS), st.integers(0, 2))
-# A step: the mesh changes, or the control plane hears so many of the proxy's requests.
+# A step: a new state of the mesh, or the number of the proxy's requests that the control plane receives.
 steps = st.lists(st.one_of(meshes, st.integers(1, 3)), max_size=25)
 
 
 class ModelProxy:
-    """Applies what it is sent at once, and says so later: its requests wait in ``unheard``."""
+    """Applies responses at once, but acknowledges them later: its requests wait in ``unheard``."""
 
     def __init__(self, exchange: Exchange) -> None:
         self.exchange = exchange
@@ -48,7 +48,7 @@ class ModelProxy:
         self.unheard.append(lambda: self.exchange.acknowledge(response))
 
     def follow_endpoints(self) -> None:
-        """As Envoy does: it subscribes to the endpoints of its clusters before it acknowledges them."""
+        """Like Envoy, it subscribes to the endpoints of its clusters before it acknowledges the clusters."""
         wanted = set(self.held[CLUSTER])
         if wanted == self.followed:
             return

@@ -17,7 +17,7 @@ def result(start_s: float = 0.0, *, status: int = 200, version: str = "v1", took
     [(900, 100, True), (872, 128, True), (871, 129, False), (928, 72, True), (929, 71, False)],
 )
 def test_shares_hold_within_three_sigma_of_the_weights(v1: int, v2: int, ok: bool) -> None:
-    """Of 1000 at 10%, sigma is the root of 1000 x 0.1 x 0.9: 9.49."""
+    """For 1000 requests and 10%, sigma is sqrt(1000 x 0.1 x 0.9) = 9.49."""
     assert check_shares(Counter(v1=v1, v2=v2), {"v1": 90, "v2": 10}).ok is ok
 
 

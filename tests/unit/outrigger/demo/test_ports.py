@@ -1,4 +1,4 @@
-"""A reserved port is nobody's but that of the server which was told it."""
+"""Only the server that binds a reserved port explicitly can use it."""
 
 from __future__ import annotations
 

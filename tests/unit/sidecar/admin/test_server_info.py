@@ -28,7 +28,7 @@ def test_the_document_tells_state_uptime_and_options_and_no_secret() -> None:
     options = document["command_line_options"]
     assert (options["concurrency"], options["drain_time"]) == (1, "5s")
     assert options["config_path"] == "/etc/envoy.yaml"
-    assert "state_dir" not in options
+    assert "cache_dir" not in options
     assert "s3cret" not in json.dumps(document)
 
 

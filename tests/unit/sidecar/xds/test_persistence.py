@@ -20,12 +20,12 @@ def file_in(folder: Path) -> Path:
 
 
 def test_what_was_written_is_read_and_only_the_owner_may(tmp_path: Path) -> None:
-    state_dir = tmp_path / "state"
-    write_last_good(state_dir, "node", SAVED)
+    cache_dir = tmp_path / "state"
+    write_last_good(cache_dir, "node", SAVED)
 
-    assert read_last_good(state_dir, "node") == SAVED
-    assert stat.S_IMODE(file_in(state_dir).stat().st_mode) == 0o600
-    assert stat.S_IMODE(state_dir.stat().st_mode) == 0o700
+    assert read_last_good(cache_dir, "node") == SAVED
+    assert stat.S_IMODE(file_in(cache_dir).stat().st_mode) == 0o600
+    assert stat.S_IMODE(cache_dir.stat().st_mode) == 0o700
 
 
 def test_nothing_saved_is_no_complaint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
