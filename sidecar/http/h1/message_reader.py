@@ -69,9 +69,10 @@ class MessageReader:
         "_fields",
         "_head_bytes",
         "_head_event",
+        "_head_lines",
         "_left",
         "_length",
-        "_max_headers_count",
+        "_max_head_lines",
         "_message",
         "_own_names",
         "_parser",
@@ -91,12 +92,13 @@ class MessageReader:
         self.error: RequestError | None = None
         self._source = source
         self._rules = rules
-        self._max_headers_count = rules.max_headers_count
+        self._max_head_lines = rules.max_headers_count + 2  # with the first line and the empty one
         self._own_names = own_names | {b"content-length"}
         self._parser = self._new_parser()
         # The head that is being read, or was read last.
         self._tail = b""  # its last 3 bytes, before those that were fed last
         self._head_bytes = 0
+        self._head_lines = 0
         self._head_event: Event | None = None  # how it ends, once llhttp has seen its end
         self._target = b""
         self._fields: Headers = []
@@ -131,13 +133,10 @@ class MessageReader:
     # Reading. Each method reads a part of a message from `data[at:]`, which is not empty, and returns the
     # position behind that part. Each raises `RequestError`.
 
-    def _read(self, data: bytes, at: int) -> int:
-        state = self.state
-        if state <= HEAD:
-            return self._read_head(data, at)
-        if state is SIZED_BODY:
+    def _read_body(self, data: bytes, at: int) -> int:
+        if self.state is SIZED_BODY:
             return self._read_sized(data, at)
-        if state is CHUNKED_BODY:
+        if self.state is CHUNKED_BODY:
             return self._read_chunks(data, at)
         self._add(data[at:])
         return len(data)
@@ -152,6 +151,7 @@ class MessageReader:
                 raise self._malformed("bytes that no request asked for")
             self._head_event = None
             self._head_bytes = 0
+            self._head_lines = 0
             self._target = b""
             self._fields = []
             self._special = []
@@ -161,7 +161,6 @@ class MessageReader:
             end = self._find_straddling(data, at, end)
             if not end:
                 return self._read_part_of_head(data, at)
-        self._head_bytes += end - at
         self._parse(data[at:end])
         event = self._head_event
         if event is None:
@@ -185,7 +184,6 @@ class MessageReader:
         if self.state is AWAITING:
             self.state = TRANSITIONS[self.state][HEAD_BEGINS]
         self._tail = (self._tail + data[max(at, len(data) - 3) :])[-3:]
-        self._head_bytes += len(data) - at
         self._parse(data[at:])
         if self._head_event is not None:
             raise self._uncertain()
@@ -205,6 +203,11 @@ class MessageReader:
         return 0
 
     def _parse(self, piece: bytes) -> None:
+        """Fields are counted before they are stored: a small one costs much more memory than its bytes."""
+        self._head_bytes += len(piece)
+        self._head_lines += piece.count(b"\n")
+        if self._head_lines > self._max_head_lines:
+            raise self._rules.too_large(f"more than {self._rules.max_headers_count} headers")
         try:
             self._parser.feed_data(piece)
         except httptools.HttpParserUpgrade as upgrade:
@@ -319,15 +322,11 @@ class MessageReader:
                 self._length = value.strip()
             else:
                 fields = self._special
-        if len(fields) >= self._max_headers_count:  # a small field costs much more memory than its bytes
-            raise self._too_many()
         fields.append((name, value.strip()))  # RFC 9110 5.5: llhttp leaves the trailing white space
 
     def on_headers_complete(self) -> None:
         if self._head_event is not None:
             raise self._uncertain()
-        if len(self._fields) + len(self._special) > self._max_headers_count:
-            raise self._too_many()
         if self._head_bytes > self._rules.max_headers_bytes:
             self._check_size()
         self._head_event = self._read_fields()
@@ -346,9 +345,6 @@ class MessageReader:
 
     def _malformed(self, reason: str) -> RequestError:
         return self._rules.malformed(reason)
-
-    def _too_many(self) -> RequestError:
-        return self._rules.too_large(f"more than {self._max_headers_count} headers")
 
 
 def _skip_empty_lines(data: bytes, at: int) -> int:

@@ -114,7 +114,7 @@ class RequestReader(MessageReader):
         size = len(data)
         try:
             while at < size and self.state is not CLOSED and len(self._arrived) < self._max_at_once:
-                at = self._read(data, at)
+                at = self._read_head(data, at) if self.state <= HEAD else self._read_body(data, at)
         except DownstreamError as error:
             self._fail(error)
         self.stopped_at = size if self.state is CLOSED else at

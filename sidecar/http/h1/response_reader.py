@@ -11,6 +11,7 @@ from sidecar.http.body import EMPTY, BodySource
 from sidecar.http.h1.message_reader import IncomingMessage, MessageReader
 from sidecar.http.h1.reader_state import (
     CLOSED,
+    HEAD,
     HEAD_OF_TUNNEL,
     HEAD_WITH_CHUNKS,
     HEAD_WITHOUT_BODY,
@@ -90,7 +91,7 @@ class ResponseReader(MessageReader):
         at, size = 0, len(data)
         try:
             while at < size and self.state is not CLOSED:
-                at = self._read(data, at)
+                at = self._read_head(data, at) if self.state <= HEAD else self._read_body(data, at)
         except UpstreamProtocolError as error:
             self._fail(error)
         message = self._message
