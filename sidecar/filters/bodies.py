@@ -92,6 +92,10 @@ class _ObservedBody(WrappedBody):
         super().__init__(source)
         self._call: Callable[[], None] | None = call
 
+    @property
+    def as_long_as(self) -> Body:
+        return self._source.as_long_as
+
     async def read(self) -> bytes:
         try:
             piece = await self._source.read()

@@ -42,6 +42,11 @@ class Body:
     def trailers(self, trailers: Headers) -> None:
         raise InternalError("a complete body has no trailers: wrap it in a stream that has them")
 
+    @property
+    def as_long_as(self) -> Body:
+        """The body whose length this one has: itself, or the one that a wrapper passes on unchanged."""
+        return self
+
     async def read(self) -> bytes:
         """The bytes that have arrived, at least one; ``b""`` at the end. Raises the `RequestError` that cut
         the body short."""

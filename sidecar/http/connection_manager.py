@@ -27,7 +27,7 @@ from sidecar.errors import (
     RequestHeaderTimeoutError,
     StreamIdleTimeoutError,
 )
-from sidecar.http.filter_output import check_headers
+from sidecar.http.filter_output import check_response
 from sidecar.http.forwarded import ForwardedHeaders
 from sidecar.http.headers import HOP_BY_HOP
 from sidecar.http.local_reply import local_reply
@@ -184,7 +184,7 @@ class ConnectionManager:
             self._prepare(request)
             response = await self._service(request)
             if self._has_filters:
-                check_headers(response.headers)
+                check_response(request, response)
             if request.info.failure is not None:  # the router has answered it itself
                 self._count_failure(request.info.failure)
         except RequestError as error:
@@ -303,8 +303,8 @@ class ConnectionManager:
 
 def _close_upstream(request: Request) -> None:
     """A filter that fails may have left the body of the router's response open."""
-    if request.upstream_response is not None:
-        request.upstream_response.body.close()
+    if request.upstream_body is not None:
+        request.upstream_body.close()
 
 
 def _is_waiting(request: Request, error: RequestError) -> bool:

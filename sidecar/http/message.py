@@ -36,8 +36,8 @@ class Request:
     CONNECT method): its body is then the raw bytes that follow. `inform`, where set, sends a 1xx response.
     `limit_idle_time`, where set, takes the seconds for which nothing may move in place of the codec's own
     limit; 0 is no limit. `route` is resolved before the filters; it is None if no route matches.
-    `upstream_response` is the router's last response: if a filter fails after it, the owner of the stream
-    closes its body.
+    `upstream_body` is the body of the router's response: if a filter fails after it, the owner of the stream
+    closes it.
     """
 
     __slots__ = (
@@ -54,7 +54,7 @@ class Request:
         "route",
         "scheme",
         "upgrade",
-        "upstream_response",
+        "upstream_body",
     )
 
     def __init__(
@@ -80,12 +80,17 @@ class Request:
         self.limit_idle_time: Callable[[float], None] | None = None
         self.route: MatchedRoute | None = None
         self.resolver: Callable[[Request], None] | None = None
-        self.upstream_response: Response | None = None
+        self.upstream_body: Body | None = None
 
     @property
     def complete(self) -> bool:
         """Whether the client has sent all of the request; its body may not be read yet."""
         return self._arriving.ended
+
+    @property
+    def body_replaced(self) -> bool:
+        """Whether a filter has put a body of another length in the place of the one that arrives."""
+        return self.body.as_long_as is not self._arriving
 
     def resolve_again(self) -> None:
         """For a filter that has changed what routes match on: the authority, the path or a header. Resolves

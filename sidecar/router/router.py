@@ -76,11 +76,9 @@ class Router:
             if cluster is not None:  # Envoy: a reply in place of the cluster's counts as its response
                 cluster.stats.upstream_rq_completed += 1
                 cluster.stats.upstream_rq_5xx += 1
-        for (
-            mutation
-        ) in destination.headers.response:  # `ResolvedRoute.finish`, without a call for each request
+        for mutation in destination.headers.response:
             mutation.apply(response.headers)
-        request.upstream_response = response
+        request.upstream_body = response.body
         return response
 
     async def _open_tunnel(self, request: Request, cluster: Cluster) -> Response:

@@ -15,7 +15,9 @@ from sidecar.config.cluster import ClusterConfig
 from sidecar.config.listener import HttpConnectionManager, HttpFilter
 from sidecar.config.route import ForwardAction, RetryPolicy, Route
 from sidecar.errors import NoClusterError, UpstreamTimeoutError
+from sidecar.filters.bodies import map_body
 from sidecar.filters.chain import FilterChain, FilterContext, FilterKind, FilterRegistry
+from sidecar.http.body import Body, BodyStream
 from sidecar.http.message import Request, Response, Service
 from sidecar.router.exchange import RouterEnvironment
 from sidecar.router.match import RouteTable, RouteTableRef
@@ -282,3 +284,32 @@ class TestCallsOfAFilter:
             await stack.context.client("nowhere", timeout_s=1.0).send(
                 CONNECTION, method=b"GET", authority=b"up", path=b"/"
             )
+
+
+class TestBodies:
+    """A filter may change a body without a word about its length."""
+
+    @staticmethod
+    async def double(request: Request, proceed: Service) -> Response:
+        request.body = map_body(request.body, lambda piece: piece * 2)
+        response = await proceed(request)
+        response.body = map_body(response.body, lambda piece: piece * 2)
+        return response
+
+    @pytest.mark.parametrize("streamed", [False, True])
+    async def test_the_upstream_gets_what_a_filter_makes_of_a_body(
+        self, start: Start, upstream: FlakyUpstream, streamed: bool
+    ) -> None:
+        stack = await start(static_cluster(upstream.endpoint))
+        stack.use(to("up"))
+        stream = BodyStream()
+        body = stream if streamed else Body(b"hello")
+        request = make_request(method=b"POST", headers=[(b"content-length", b"5")], body=body)
+        under_way = asyncio.create_task(ask(stack.chain(self.double), request))
+        await asyncio.sleep(0)
+        stream.feed(b"hello")
+        stream.feed_end()
+        assert await asyncio.wait_for(under_way, 5) == (200, b"aa")
+        assert upstream.exchanges[0].body == b"hellohello"
+        assert await asyncio.wait_for(ask(stack.chain()), 5) == (200, b"a")
+        assert upstream.connections_total == 1, "no exchange has broken its connection"

@@ -179,6 +179,11 @@ class TestOnEnd:
             await body.read()
         assert ends == [True]
 
+    async def test_the_length_stays(self) -> None:
+        stream, other = BodyStream(), BodyStream()
+        assert observed(observed(stream)).as_long_as is stream
+        assert observed(mapped(other)).as_long_as is not other
+
     async def test_it_is_called_at_once_for_a_complete_body(self) -> None:
         whole = Body(b"a")
         body, ends = await self.observe(whole)

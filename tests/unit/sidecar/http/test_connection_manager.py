@@ -243,8 +243,8 @@ async def test_a_filter_cannot_end_a_line_of_a_response(field: tuple[bytes, byte
     body = BodyStream()
 
     async def service(request: Request) -> Response:
-        request.upstream_response = Response(200, [field], body)
-        return request.upstream_response
+        request.upstream_body = body
+        return Response(200, [field], body)
 
     answer = await Server(service, http_filters=FILTERED).exchange(GET)
     assert answer.startswith(b"HTTP/1.1 500 ")
@@ -256,7 +256,7 @@ async def test_the_response_of_the_router_is_let_go_if_a_filter_fails_after_it()
     body = BodyStream()
 
     async def service(request: Request) -> Response:
-        request.upstream_response = Response(200, [], body)
+        request.upstream_body = body
         raise RuntimeError
 
     assert (await Server(service).exchange(GET)).startswith(b"HTTP/1.1 500 ")
@@ -267,7 +267,7 @@ async def test_the_response_of_the_router_is_let_go_if_the_client_leaves_a_filte
     body = BodyStream()
 
     async def service(request: Request) -> Response:
-        request.upstream_response = Response(200, [], body)
+        request.upstream_body = body
         await asyncio.Event().wait()
         raise AssertionError
 
@@ -299,3 +299,21 @@ async def test_filters_are_closed_after_the_last_connection() -> None:
     await settle()
     server.manager.close()
     assert server.closed == 1
+
+
+@pytest.mark.parametrize(
+    ("replaced", "framing"), [(False, b"content-length: 5"), (True, b"transfer-encoding: chunked")]
+)
+async def test_the_length_of_a_response_is_trusted_unless_a_filter_replaced_its_body(
+    replaced: bool, framing: bytes
+) -> None:
+    body = BodyStream()
+    body.feed(b"hello")
+    body.feed_end()
+
+    async def service(request: Request) -> Response:
+        request.upstream_body = BodyStream() if replaced else body
+        return Response(200, [(b"content-length", b"5")], body)
+
+    answer = await Server(service, http_filters=FILTERED).exchange(GET)
+    assert framing in answer
