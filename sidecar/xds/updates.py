@@ -195,7 +195,7 @@ def _duplicates(response: XdsResponse) -> list[str]:
     """Errors for a delta response that names a resource twice, added or removed: all of it is refused."""
     names = [raw.name for raw in response.resources if raw.name]
     counts = Counter((*names, *response.removed))
-    return [f"{name}: is {count} times in the response" for name, count in counts.items() if count > 1]
+    return [f"{name}: appears {count} times in the response" for name, count in counts.items() if count > 1]
 
 
 def _blamed(error: ConfigError, listeners: Iterable[str]) -> str:

@@ -163,7 +163,7 @@ async def test_counters_tell_what_happened(updates: Updates, state: XdsState) ->
 
 async def test_a_response_that_adds_and_removes_a_name_is_refused(updates: Updates) -> None:
     outcome = await updates.apply(response(CLUSTER, static_cluster("a"), removed=("a",)))
-    assert outcome.error == "a: is 2 times in the response"
+    assert outcome.error == "a: appears 2 times in the response"
     assert updates.store.versions(CLUSTER) == {}
 
 
