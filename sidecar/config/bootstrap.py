@@ -1,4 +1,5 @@
-"""What the process was started with: the command line's `Settings`, and the bootstrap file's `Bootstrap`."""
+"""The configuration that the process starts with: `Settings` from the command line, `Bootstrap` from the
+bootstrap file."""
 
 from __future__ import annotations
 
@@ -18,9 +19,9 @@ from sidecar.config.tls import UpstreamTls
 class Settings:
     """The command line and the environment. ``config_yaml`` is merged over the file at ``config_path``.
 
-    ``cache_dir`` stores the last good configuration, and no secret of the workload. ``token_file`` is read
-    anew whenever a token is needed, ``token`` is its value from the environment. ``ca_address`` empty: no
-    certificate is asked for. Ports of 0 take any free one, and None opens none.
+    ``cache_dir`` keeps the last good configuration, and no secret of the workload. ``token_file`` is read
+    each time that a token is needed; ``token`` is the token from the environment. If ``ca_address`` is empty,
+    no certificate is requested. A port of 0 is any free port; None opens no port.
     """
 
     config_path: Path | None = None
@@ -44,7 +45,8 @@ class Settings:
 
 
 class AdsVariant(Enum):
-    """``ApiConfigSource.ApiType``: every resource each time (state of the world), or what changed."""
+    """``ApiConfigSource.ApiType``: every response has all resources (state of the world), or only the
+    changes."""
 
     SOTW = "GRPC"
     DELTA = "DELTA_GRPC"
@@ -52,8 +54,8 @@ class AdsVariant(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ads:
-    """``dynamic_resources.ads_config``, resolved to the static cluster that it names. ``addresses`` are tried
-    in turn. ``tls`` holds in-place data alone: files were read, names of static secrets resolved."""
+    """``dynamic_resources.ads_config``, with the static cluster that it names. ``addresses`` are tried in
+    turn. ``tls`` holds data in place: the files are read, and the names of static secrets are resolved."""
 
     variant: AdsVariant
     cluster_name: str
@@ -65,15 +67,16 @@ class Ads:
     keepalive_interval_s: float = 30.0
     keepalive_timeout_s: float = 10.0
     max_receive_message_bytes: int = 256 * 1024 * 1024
-    listeners: bool = False  # whether ``lds_config`` asks for listeners
-    clusters: bool = False  # whether ``cds_config`` asks for clusters
+    listeners: bool = False  # whether ``lds_config`` is set
+    clusters: bool = False  # whether ``cds_config`` is set
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bootstrap:
-    """``node`` is the serialized ``envoy.config.core.v3.Node`` that the control plane is sent; its parts are
-    beside it. ``document`` is the bootstrap in protobuf's JSON form, private keys redacted. ``admin_address``
-    None: no admin server."""
+    """``node`` is the serialized ``envoy.config.core.v3.Node`` that is sent to the control plane;
+    ``node_id``, ``node_cluster`` and ``node_metadata`` are parts of it. ``document`` is the bootstrap in
+    protobuf's JSON form, with private keys redacted. If ``admin_address`` is None, there is no admin
+    server."""
 
     node: bytes = b""
     node_id: str = ""

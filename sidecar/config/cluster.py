@@ -71,8 +71,8 @@ class OutlierDetection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransportSocketMatch:
-    """The first one whose ``match`` is contained in an endpoint's ``tls_match`` is used for it.
-    ``tls`` None is plaintext."""
+    """An endpoint uses the first one whose ``match`` is contained in its ``tls_match``. ``tls`` None is
+    plaintext."""
 
     name: str
     match: Mapping[str, str]
@@ -117,10 +117,11 @@ class ServiceMetadata:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterConfig:
-    """``eds_service_name`` is the load assignment to follow (EDS). ``load_assignment`` holds the hosts of the
-    static and DNS kinds. ``transport_socket_matches`` come before ``tls``. ``idle_timeout_s`` 0 means never,
-    ``max_requests_per_connection`` 0 no limit. ``source_address`` is the local IP address that connections
-    are bound to. ``initial_fetch_timeout_s`` bounds the wait for the first assignment (EDS), 0 does not."""
+    """``eds_service_name`` is the name of the load assignment (EDS). ``load_assignment`` holds the hosts of
+    static and DNS clusters. ``transport_socket_matches`` take precedence over ``tls``. ``idle_timeout_s`` 0
+    means never, ``max_requests_per_connection`` 0 no limit. ``source_address`` is the local IP address that
+    connections are bound to. ``initial_fetch_timeout_s`` limits the wait for the first assignment (EDS); 0 is
+    no limit."""
 
     name: str
     discovery: Discovery

@@ -10,7 +10,7 @@ from sidecar.config.endpoint import SocketAddress
 
 
 class DnsLookupFamily(Enum):
-    AUTO = "AUTO"  # IPv6, or IPv4 where a name has no IPv6 address
+    AUTO = "AUTO"  # IPv6, or IPv4 if a name has no IPv6 address
     V4_ONLY = "V4_ONLY"
     V6_ONLY = "V6_ONLY"
     V4_PREFERRED = "V4_PREFERRED"
@@ -19,9 +19,10 @@ class DnsLookupFamily(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DnsResolver:
-    """``CaresDnsResolverConfig``. No ``servers``: those of ``/etc/resolv.conf``, as with
-    ``servers_are_fallback`` where that file names some. ``search`` False: its search domains are not tried.
-    ``routable_families_alone``: addresses that this machine has no route to are left out."""
+    """``CaresDnsResolverConfig``. Without ``servers``, those of ``/etc/resolv.conf`` are used; with
+    ``servers_are_fallback``, they are used if that file names any. ``search`` False: the search domains of
+    that file are not tried. ``routable_families_alone``: addresses of a family that this machine has no route
+    to are dropped."""
 
     servers: tuple[SocketAddress, ...] = ()
     servers_are_fallback: bool = False
@@ -34,7 +35,8 @@ class DnsResolver:
 
     @property
     def look_up_limit_s(self) -> float:
-        """The longest that one look-up may take, over all servers, tries, families and search domains."""
+        """The longest time that one look-up can take, over all servers, tries, families and search
+        domains."""
         return self.query_timeout_s * self.query_tries
 
 
@@ -43,7 +45,7 @@ SYSTEM_RESOLVER = DnsResolver()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DnsBackOff:
-    """``dns_failure_refresh_rate``: full jitter, up to a bound that doubles with each failure."""
+    """``dns_failure_refresh_rate``: full jitter, up to a limit that doubles with each failure."""
 
     base_s: float
     max_s: float
@@ -51,9 +53,9 @@ class DnsBackOff:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DnsDiscoveryConfig:
-    """What a cluster of type STRICT_DNS or LOGICAL_DNS says of its names. ``failure_back_off`` None: a name
-    that could not be resolved is tried again after ``refresh_rate_s``. ``resolver`` None: the bootstrap
-    file's."""
+    """The DNS fields of a cluster of type STRICT_DNS or LOGICAL_DNS. ``failure_back_off`` None: after a
+    failure, the name is resolved again after ``refresh_rate_s``. ``resolver`` None: the resolver of the
+    bootstrap file is used."""
 
     lookup_family: DnsLookupFamily = DnsLookupFamily.AUTO
     refresh_rate_s: float = 5.0

@@ -1,4 +1,4 @@
-"""Where a cluster's traffic can go. Source: ``envoy.config.endpoint.v3.ClusterLoadAssignment``."""
+"""The endpoints of a cluster. Source: ``envoy.config.endpoint.v3.ClusterLoadAssignment``."""
 
 from __future__ import annotations
 
@@ -39,7 +39,8 @@ class HealthStatus(Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkloadMetadata:
     """The metadata ``istio: {workload: "name;namespace;canonical name;canonical revision;cluster"}`` of an
-    endpoint, or of a listener: the workload's own. ``key`` is all of it in one string, whose hash is kept."""
+    endpoint, or of a listener (the workload of the sidecar itself). ``key`` is the same text with all five
+    parts; a string caches its hash."""
 
     name: str = ""
     namespace: str = ""
@@ -54,7 +55,7 @@ class WorkloadMetadata:
 
     @classmethod
     def parse(cls, text: str) -> WorkloadMetadata:
-        """Parts may be missing."""
+        """Missing parts are empty."""
         name, namespace, canonical_name, revision, cluster = (*text.split(";"), "", "", "", "", "")[:5]
         return cls(
             name=name,
@@ -68,7 +69,7 @@ class WorkloadMetadata:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Endpoint:
     """One ``LbEndpoint``. ``tls_match`` is its metadata under ``envoy.transport_socket_match``,
-    ``subset_labels`` the one under ``envoy.lb``."""
+    ``subset_labels`` its metadata under ``envoy.lb``."""
 
     address: SocketAddress
     hostname: str = ""

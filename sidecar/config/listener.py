@@ -1,4 +1,5 @@
-"""Where connections come in. Source: ``envoy.config.listener.v3`` and the network filters' messages."""
+"""Listeners and their filter chains. Source: ``envoy.config.listener.v3`` and the messages of the network
+filters."""
 
 from __future__ import annotations
 
@@ -24,9 +25,9 @@ JsonFormat: TypeAlias = "str | int | float | bool | tuple[JsonFormat, ...] | Map
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccessLog:
-    """A file access log (``/dev/stdout`` is usual). ``format`` None is Envoy's default text;
-    a mapping is JSON. `response_flags`: only what has one of these flags is logged, or any flag where the set
-    is empty; None logs everything."""
+    """A file access log (usually ``/dev/stdout``). ``format`` None is Envoy's default text; a mapping is
+    JSON. ``response_flags``: only entries with one of these flags are logged; if the set is empty, entries
+    with any flag; None logs every entry."""
 
     path: str
     format: str | Mapping[str, JsonFormat] | None = None
@@ -36,10 +37,11 @@ class AccessLog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpFilter:
-    """A filter of the chain. ``name`` is the configured one, by which a route's ``per_filter_config`` refers
-    to it. ``config`` is a frozen dataclass, whose class says which filter it is (`config.http_filters`).
-    ``disabled``: requests pass by it, unless their route has a ``per_filter_config`` that enables it.
-    ``clusters``: the clusters that the filter uses; the listener waits for them to be warm."""
+    """A filter of the chain. ``name`` is the configured name, by which a route's ``per_filter_config`` refers
+    to the filter. ``config`` is a frozen dataclass, whose class says which filter it is
+    (`config.http_filters`). ``disabled``: the filter is skipped, unless the route has a ``per_filter_config``
+    that enables it. ``clusters`` are the clusters that the filter uses; the listener waits for them to be
+    warm."""
 
     name: str
     config: object | None = None
@@ -48,7 +50,7 @@ class HttpFilter:
 
 
 class ForwardClientCert(Enum):
-    """What becomes of ``x-forwarded-client-cert``: ``HttpConnectionManager.ForwardClientCertDetails``."""
+    """How ``x-forwarded-client-cert`` is handled: ``HttpConnectionManager.ForwardClientCertDetails``."""
 
     SANITIZE = 0
     FORWARD_ONLY = 1
@@ -60,9 +62,9 @@ class ForwardClientCert(Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpConnectionManager:
     """``HttpConnectionManager``. Exactly one of ``route_config`` and ``rds_name`` is set. Timeouts of 0 are
-    disabled. ``client_cert_details`` names what APPEND_FORWARD and SANITIZE_SET put into
-    ``x-forwarded-client-cert`` beside By and Hash: ``Subject``, ``Cert``, ``Chain``, ``DNS``, ``URI``.
-    ``rds_initial_fetch_timeout_s`` bounds the wait for the first route configuration."""
+    disabled. ``client_cert_details`` names the parts that APPEND_FORWARD and SANITIZE_SET add to
+    ``x-forwarded-client-cert`` after By and Hash: ``Subject``, ``Cert``, ``Chain``, ``DNS``, ``URI``.
+    ``rds_initial_fetch_timeout_s`` limits the wait for the first route configuration; 0 is no limit."""
 
     stat_prefix: str
     route_config: RouteConfiguration | None = None
@@ -103,8 +105,9 @@ class TcpProxy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterChainMatch:
-    """``FilterChainMatch``: an empty field matches all. ``prefix_ranges`` are CIDRs of the destination.
-    ``transport_protocol`` is ``tls`` or ``raw_buffer``."""
+    """``FilterChainMatch``: an empty field matches every connection. ``prefix_ranges`` are CIDRs of the
+    destination address. ``server_names`` are lower-case. ``transport_protocol`` is ``tls`` or
+    ``raw_buffer``."""
 
     destination_port: int | None = None
     prefix_ranges: tuple[str, ...] = ()
@@ -115,9 +118,9 @@ class FilterChainMatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterChain:
-    """Exactly one terminal network filter, and the TLS context to speak (None: plaintext).
-    ``handshake_timeout_s`` is ``transport_socket_connect_timeout``, from the connection's start; 0 is the
-    process's own, from the first byte of the handshake."""
+    """Exactly one terminal network filter, and the TLS context to accept with (None: plaintext).
+    ``handshake_timeout_s`` is ``transport_socket_connect_timeout``, which begins with the connection; 0 uses
+    the default of the process, which begins with the first byte of the handshake."""
 
     name: str
     match: FilterChainMatch = FilterChainMatch()
@@ -128,9 +131,9 @@ class FilterChain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
-    """``use_original_dst``: hand a redirected connection to the listener of its original destination
-    (SO_ORIGINAL_DST). ``bind_to_port`` False: takes only connections handed over so.
-    The inspectors say what is sniffed before a filter chain is chosen."""
+    """``use_original_dst``: a redirected connection is handed to the listener of its original destination
+    (SO_ORIGINAL_DST). ``bind_to_port`` False: the listener takes only such connections.
+    ``original_dst_filter``, ``tls_inspector`` and ``http_inspector`` are its listener filters."""
 
     name: str
     address: SocketAddress

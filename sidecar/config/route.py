@@ -1,6 +1,6 @@
-"""How a request finds its cluster. Source: ``envoy.config.route.v3``.
+"""Route configurations. Source: ``envoy.config.route.v3``.
 
-Plain values: `router.match` compiles them once, when they arrive.
+Plain values: `router.match` compiles them once, when the configuration arrives.
 """
 
 from __future__ import annotations
@@ -32,7 +32,8 @@ class StringMatch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeaderMatch:
-    """``HeaderMatcher``. ``name`` is lower-case; ``:method``, ``:path``, ``:authority``, ``:scheme`` too."""
+    """``HeaderMatcher``. ``name`` is lower-case; it can be ``:method``, ``:path``, ``:authority`` or
+    ``:scheme``."""
 
     name: str
     match: StringMatch
@@ -56,7 +57,7 @@ class PathMatchKind(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteMatch:
-    """``RouteMatch``. The query string takes no part in path matching."""
+    """``RouteMatch``. ``path`` is matched against the path without the query string."""
 
     path_kind: PathMatchKind
     path: str = ""
@@ -95,22 +96,23 @@ NO_HEADER_OPERATIONS = HeaderOperations()
 
 
 class FilterSwitch(Enum):
-    """A ``envoy.config.route.v3.FilterConfig`` that has no configuration."""
+    """An ``envoy.config.route.v3.FilterConfig`` without a configuration."""
 
     DISABLED = "disabled"
     ENABLED = "enabled"
 
 
 PerFilterConfig: TypeAlias = Mapping[str, object]
-"""By the filter's name in the chain: its configuration here, which enables it too, or a `FilterSwitch`. The
-most specific level that has an entry says whether the filter is enabled."""
+"""By the filter's name in the chain: its configuration for the route, which also enables it, or a
+`FilterSwitch`. The most specific level that has an entry decides whether the filter is enabled."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RetryPolicy:
-    """``RetryPolicy``. ``retry_on`` holds Envoy's names. ``per_try_timeout_s`` 0 is the route's timeout.
-    ``previous_hosts``: prefer a host that was not tried (``envoy.retry_host_predicates.previous_hosts``),
-    asked for anew up to ``host_selection_max_attempts`` times."""
+    """``RetryPolicy``. ``retry_on`` holds Envoy's names of the conditions. If ``per_try_timeout_s`` is 0,
+    only the route's timeout applies. ``previous_hosts``: a retry avoids hosts that were tried
+    (``envoy.retry_host_predicates.previous_hosts``); the balancer is asked up to
+    ``host_selection_max_attempts`` times."""
 
     retry_on: frozenset[str]
     num_retries: int = 1
@@ -179,14 +181,14 @@ class HashPolicy:
     terminal: bool = False
 
 
-# Envoy's, where ``per_connection_buffer_limit_bytes`` of the listener is not set.
+# Envoy's default, if ``per_connection_buffer_limit_bytes`` of the listener is not set.
 DEFAULT_REPLAY_LIMIT_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardAction:
-    """``RouteAction``: weights are relative to their sum. Timeouts of 0 are disabled. Of requests with a body
-    of more than ``replay_limit_bytes`` none is sent again."""
+    """``RouteAction``. Weights are relative to their sum. Timeouts of 0 are disabled. A request whose body is
+    longer than ``replay_limit_bytes`` is not retried."""
 
     clusters: tuple[WeightedCluster, ...] = ()
     cluster_header: str = ""
@@ -199,7 +201,7 @@ class ForwardAction:
     host_rewrite: str = ""
     auto_host_rewrite: bool = False
     append_x_forwarded_host: bool = False
-    upgrades: Mapping[str, bool] = field(default_factory=dict)  # of others, the connection manager says
+    upgrades: Mapping[str, bool] = field(default_factory=dict)  # the connection manager decides about others
     terminate_connect: bool = False  # upgrade CONNECT with a connect_config: its payload goes out as raw TCP
     metadata_match: Mapping[str, str] = field(default_factory=dict)
     replay_limit_bytes: int = DEFAULT_REPLAY_LIMIT_BYTES
@@ -238,7 +240,8 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VirtualHost:
-    """``domains``: exact, ``*.suffix``, ``prefix.*`` and ``*``, most specific first, case-insensitive."""
+    """``domains``: exact, ``*.suffix``, ``prefix.*`` and ``*``; the most specific one wins;
+    case-insensitive."""
 
     name: str
     domains: tuple[str, ...]
@@ -251,7 +254,8 @@ class VirtualHost:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteConfiguration:
-    """``validate_clusters``: None is Envoy's default, which is to check a static table's clusters alone."""
+    """``validate_clusters``: None is Envoy's default: only the clusters of a configuration inside a listener
+    are checked."""
 
     name: str
     virtual_hosts: tuple[VirtualHost, ...]

@@ -1,4 +1,5 @@
-"""Everything the data path reads, at one moment. Built beside the old one, then swapped in one assignment."""
+"""The whole configuration of the data path at one moment. A new snapshot is built while the old one is in
+use, and replaces it in one assignment."""
 
 from __future__ import annotations
 
@@ -14,8 +15,8 @@ from sidecar.config.tls import Secret
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """Resources by name. A resource that did not change is the same object as in the snapshot before, so a
-    difference can be taken by identity."""
+    """Resources by name. A resource that did not change is the same object as in the snapshot before, so that
+    differences can be found by identity."""
 
     listeners: Mapping[str, Listener] = field(default_factory=dict)
     routes: Mapping[str, RouteConfiguration] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""TLS as configured. Source: ``envoy.extensions.transport_sockets.tls.v3``."""
+"""TLS contexts. Source: ``envoy.extensions.transport_sockets.tls.v3``."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Validation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secret:
-    """A static secret of the bootstrap file, or one that an SDS name stands for."""
+    """A static secret of the bootstrap file, or a secret that is named by SDS."""
 
     name: str
     certificate: TlsCertificate | None = None
@@ -66,9 +66,10 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TlsParameters:
-    """``CommonTlsContext``. Certificate and roots are given in place, or by secret name
-    (``protos.node.WORKLOAD_CERTIFICATE_SECRET`` and ``TRUST_BUNDLE_SECRET`` are the workload's own);
-    a ``validation`` beside a ``validation_secret`` adds its SAN matches (the combined context)."""
+    """``CommonTlsContext``. The certificate and the roots are given in place, or by the name of a secret
+    (``protos.node.WORKLOAD_CERTIFICATE_SECRET`` and ``TRUST_BUNDLE_SECRET`` are those of the workload). If
+    both ``validation`` and ``validation_secret`` are set (the combined context), the SAN matches of
+    ``validation`` are added to those of the secret."""
 
     certificate: TlsCertificate | None = None
     certificate_secret: str | None = None

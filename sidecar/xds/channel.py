@@ -1,4 +1,4 @@
-"""The gRPC channel to the control plane, as the bootstrap file's static cluster describes it."""
+"""The gRPC channel to the control plane, configured by the bootstrap file's static cluster."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ from sidecar.identity.material import read_source
 
 
 def open_channel(ads: Ads, address: SocketAddress) -> grpc.aio.Channel:
-    """Connects when it is first used, by the roots and the certificate that the files hold now: mounted ones
-    are replaced under a process. Raises `IdentityError` for a file that cannot be read."""
+    """The channel connects when it is first used. Roots and certificates are read from their files here,
+    because mounted files are replaced while the process runs. Raises `IdentityError` for a file that cannot
+    be read."""
     options: dict[str, str | int] = {
         "grpc.keepalive_time_ms": int(ads.keepalive_interval_s * 1000),
         "grpc.keepalive_timeout_ms": int(ads.keepalive_timeout_s * 1000),
         "grpc.keepalive_permit_without_calls": 1,
         "grpc.http2.max_pings_without_data": 0,
         "grpc.max_receive_message_length": ads.max_receive_message_bytes,
-        # What gRPC calls a back-off is also the least time that it gives a connection to come up.
+        # gRPC's minimum back-off is also the minimum time that a connection attempt gets.
         "grpc.min_reconnect_backoff_ms": int(ads.connect_timeout_s * 1000),
-        # An HTTP proxy of the environment is the application's, not the mesh's.
+        # An HTTP proxy in the environment is meant for the application.
         "grpc.enable_http_proxy": 0,
         # Each stream gets a connection of its own, and `XdsClient` waits between tries.
         "grpc.use_local_subchannel_pool": 1,
@@ -58,7 +59,8 @@ def _content(source: DataSource | None) -> bytes | None:
 
 
 def _expected_name(tls: UpstreamTls) -> str:
-    """gRPC always checks the server's name; Envoy checks the names it is told, and sends ``sni``."""
+    """The name that the server's certificate must have. gRPC always checks one; Envoy checks the configured
+    SAN matches, and sends ``sni``."""
     validation = tls.parameters.validation
     exact = (
         [match.value for match in validation.match_sans if match.kind is SanMatchKind.EXACT]

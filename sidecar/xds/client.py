@@ -1,6 +1,7 @@
-"""The ADS stream: opened, followed, and opened again for as long as the process lives.
+"""The ADS stream: it is opened, followed, and opened again as long as the process lives.
 
-What was accepted stays in force while the control plane is away; a new stream starts by saying what is held.
+Accepted resources stay in force while the control plane is unreachable; a new stream begins with the names
+and versions of the resources that are held.
 """
 
 from __future__ import annotations
@@ -35,22 +36,23 @@ _LOG = logging.getLogger(__name__)
 
 _FIRST_BACK_OFF_S: Final = 0.5
 _MAX_BACK_OFF_S: Final = 30.0
-# Listeners are asked for when clusters are known; a control plane that has none may stay silent.
+# Listeners are requested when clusters are known; a control plane without clusters may not respond.
 _CLUSTERS_TIMEOUT_S: Final = 15.0
 _TOGETHER_S: Final = 0.005
 
 
 def back_off_s(failures: int, uniform: Callable[[float, float], float]) -> float:
-    """Full jitter: anything up to a bound that doubles with each failure, from 0.5 to 30 seconds."""
+    """Seconds to wait after a number of failures: full jitter, up to a limit that doubles with each failure,
+    from 0.5 to 30 seconds."""
     return uniform(0.0, min(_MAX_BACK_OFF_S, _FIRST_BACK_OFF_S * 2.0 ** min(failures - 1, 16)))
 
 
 class XdsClient:
-    """Hands a `Snapshot` to ``on_snapshot`` whenever something changed that is ready to be served.
+    """Passes a `Snapshot` to ``on_snapshot`` each time that a changed resource is ready to be served.
 
-    ``resolve_first`` begins to look up what clusters wait for; `clusters_warmed` tells of the end of that.
-    ``cache_dir`` None keeps no last good configuration. ``token`` is read anew for each stream; it raises
-    `IdentityError` when there is none, which is tried again as a lost connection is.
+    ``resolve_first`` starts the look-ups that clusters wait for; `clusters_warmed` is called when they end.
+    If ``cache_dir`` is None, no last good configuration is kept. ``token`` is called for each stream; if it
+    raises `IdentityError`, the stream is tried again later, as after a lost connection.
     """
 
     def __init__(
@@ -91,12 +93,13 @@ class XdsClient:
         self._ended = False
 
     def last_good(self) -> Snapshot | None:
-        """What an earlier process saved, together with the static resources; None when nothing was."""
+        """The resources that an earlier process saved, together with the static ones; None if no resources
+        were saved."""
         return self._last_good
 
     @property
     def warming(self) -> bool:
-        """Whether something that was accepted still waits for what it points at."""
+        """Whether an accepted resource still waits for resources that it refers to."""
         warming = self._updates.warming
         return bool(warming.warming_clusters or warming.warming_listeners)
 
@@ -105,8 +108,8 @@ class XdsClient:
         return len(self._updates.warming.warming_clusters)
 
     def clusters_warmed(self) -> None:
-        """The answer of ``resolve_first`` may have changed. Many names are resolved at about the same time,
-        and the resources that have become ready are published together."""
+        """To be called when the answer of ``resolve_first`` may have changed. Many names are resolved at
+        about the same time: the resources that become ready are published together."""
         if self._warmed is None and not self._ended:
             self._warmed = asyncio.get_running_loop().call_later(_TOGETHER_S, self._publish_warmed)
 
@@ -122,12 +125,14 @@ class XdsClient:
     def config_dump(
         self, *, include_eds: bool = False, resource: str | None = None, name_regex: str | None = None
     ) -> dict[str, Any]:
-        """As `ConfigDump.render`. Raises `ConfigError` for a ``resource`` or ``name_regex`` that is none."""
+        """The same as `ConfigDump.render`. Raises `ConfigError` for an invalid ``resource`` or
+        ``name_regex``."""
         dump = ConfigDump(self._bootstrap, self._updates.store, self._updates.warming, self.state)
         return dump.render(include_eds=include_eds, resource=resource, name_regex=name_regex)
 
     async def run(self) -> None:
-        """Until cancelled. What is at hand is published at once, whatever becomes of the stream."""
+        """Runs until it is cancelled. Resources that are held already are published at once, before the
+        stream is open."""
         writer = asyncio.create_task(self._writer.run(), name="xds-last-good") if self._writer else None
         try:
             ads = self._bootstrap.ads
@@ -150,7 +155,7 @@ class XdsClient:
                     await writer
 
     async def _follow(self, ads: Ads, subscriptions: Subscriptions) -> None:
-        """One stream after the other, with the addresses in turn."""
+        """Opens one stream after the other, to each address in turn."""
         failures = 0
         for address in cycle(ads.addresses):
             try:
@@ -167,17 +172,19 @@ class XdsClient:
             await self._sleep(delay_s)
 
     def _note_lost(self, reason: str, delay_s: float) -> None:
-        if reason != self.state.last_error:  # once for each reason, however long it lasts
-            _LOG.warning("xDS stream to %s; what is served stays; next try in %.1f s", reason, delay_s)
+        if reason != self.state.last_error:  # once for each reason
+            _LOG.warning(
+                "xDS stream to %s; the configuration stays in force; next try in %.1f s", reason, delay_s
+            )
         self.state.connected = False
         self.state.last_error = reason
         for state in self.state.types.values():
             state.update_failure += 1
 
     async def _stream(self, ads: Ads, subscriptions: Subscriptions, channel: grpc.aio.Channel) -> None:
-        """Until the stream ends, or fails with ``AioRpcError``."""
+        """Returns when the stream ends. Raises ``AioRpcError`` when it fails."""
         held = self._updates.store.versions
-        # What was put there while no stream was open is said anew when one opens.
+        # Requests from the time without a stream are dropped: a new stream begins with all subscriptions.
         outbox: asyncio.Queue[Request] = asyncio.Queue()
         self._outbox = outbox
         self._send(subscriptions.open(held))
@@ -202,14 +209,14 @@ class XdsClient:
 
     def _note_connected(self) -> None:
         if not self.state.connected:
-            _LOG.info("xDS stream is up")
+            _LOG.info("xDS stream is open")
         self.state.connected = True
         self.state.last_error = ""
 
     async def _respond(self, subscriptions: Subscriptions, response: XdsResponse) -> None:
         type_url = response.type_url
         if not subscriptions.expects(type_url):
-            _LOG.warning("a response of type %r, which was not asked for, is ignored", type_url)
+            _LOG.warning("ignored a response of type %r, which was not requested", type_url)
             return
         self.state.types[type_url].update_attempt += 1
         outcome = await self._updates.apply(response)
@@ -221,7 +228,7 @@ class XdsClient:
         self._follow_up(subscriptions)
 
     def _publish(self, subscriptions: Subscriptions) -> None:
-        """When the process starts, and when the longest wait is over."""
+        """Called when the process starts, and when a wait of a warming resource ends."""
         if errors := self._updates.publish():
             self._refuse_listeners(subscriptions, "\n".join(errors))
         self._follow_up(subscriptions)
@@ -231,7 +238,8 @@ class XdsClient:
         self._send(subscriptions.refuse_late(type_urls.LISTENER, error))
 
     def _follow_up(self, subscriptions: Subscriptions) -> None:
-        """What every publishing may change: the names that are needed, the next deadline, the saved file."""
+        """Updates all that depends on the published resources: subscriptions, the next deadline, the saved
+        file."""
         self._want(subscriptions)
         self.state.synced = self.state.synced or (subscriptions.synced and not self._updates.warming.waits)
         if self._writer is not None:
@@ -245,7 +253,7 @@ class XdsClient:
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._publish, subscriptions)
 
     def _want(self, subscriptions: Subscriptions) -> None:
-        """Subscribes to what something points at, forgets what nothing does any more."""
+        """Subscribes to the names that resources refer to, and drops the others."""
         warming, store = self._updates.warming, self._updates.store
         for type_url, names in (
             (type_urls.ENDPOINT, warming.wanted_endpoints()),
@@ -260,7 +268,7 @@ class XdsClient:
 
 
 async def _outgoing(outbox: asyncio.Queue[Request], node: bytes) -> AsyncIterator[bytes]:
-    """Serialized requests; the first of a stream says who asks."""
+    """Serialized requests. Only the first one of a stream carries the node."""
     while True:
         yield serialize(await outbox.get(), node)
         node = b""

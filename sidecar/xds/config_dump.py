@@ -1,4 +1,5 @@
-"""``/config_dump`` in Envoy's shape: what is in force, what is warming, and what was refused and why.
+"""``/config_dump`` in Envoy's format: the resources in force, the warming ones, and the rejected ones with
+the reason.
 
 https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol and ``envoy.admin.v3.ConfigDump``.
 """
@@ -33,7 +34,7 @@ _STATIC_TYPES = {
     "clusters": type_urls.CLUSTER,
     "secrets": f"{_PREFIX}/envoy.extensions.transport_sockets.tls.v3.Secret",
 }
-# The repeated fields, by which ?resource chooses: the section of each, and the message of its items.
+# The repeated fields that ?resource can name: the section of each, and the message of its items.
 _FIELDS = {
     "static_clusters": ("clusters", "StaticCluster"),
     "dynamic_active_clusters": ("clusters", "DynamicCluster"),
@@ -51,7 +52,7 @@ Entries = list[dict[str, Any]]
 
 
 class ConfigDump:
-    """Renders anew each time: dumps are rare, and nothing is kept for them but the resources' bytes."""
+    """Dumps are rare: each one is rendered from the bytes of the resources."""
 
     def __init__(self, bootstrap: Bootstrap, store: Store, warming: Warming, state: XdsState) -> None:
         self._bootstrap = bootstrap
@@ -62,8 +63,8 @@ class ConfigDump:
     def render(
         self, *, include_eds: bool = False, resource: str | None = None, name_regex: str | None = None
     ) -> dict[str, Any]:
-        """``resource`` is a repeated field, such as ``dynamic_listeners``, whose items then are the answer.
-        Raises `ConfigError` for another, and for a ``name_regex`` that does not compile."""
+        """``resource`` is a repeated field, such as ``dynamic_listeners``: then only its items are rendered.
+        Raises `ConfigError` for an unknown ``resource`` and for a ``name_regex`` that does not compile."""
         keep = _name_filter(name_regex)
         sections: dict[str, Callable[[Callable[[str], bool]], dict[str, Any]]] = {
             "bootstrap": lambda _: {"bootstrap": dict(self._bootstrap.document)},
@@ -118,7 +119,7 @@ class ConfigDump:
         return {"static_route_configs": self._inline_routes(keep), "dynamic_route_configs": entries}
 
     def _inline_routes(self, keep: Callable[[str], bool]) -> Entries:
-        """Those that stand in a listener, wherever that came from."""
+        """The route configurations inside listeners, static and dynamic ones."""
         accepted = self._store.types[type_urls.LISTENER].accepted.values()
         listeners = [
             *self._bootstrap.document.get("static_resources", {}).get("listeners", []),

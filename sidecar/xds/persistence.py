@@ -1,7 +1,7 @@
-"""The last good configuration on disk, so that a restart without a control plane still serves.
+"""The last good configuration on disk: after a restart without a control plane, the sidecar serves it.
 
-A line of JSON says what the file is, and the digest of the rest, which is JSON too. It is replaced
-atomically, and readable by its owner alone: resources may hold keys.
+The first line is JSON: the format of the file, and the digest of the rest. The rest is JSON too. The file is
+replaced atomically, and only its owner can read it, because resources can hold keys.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _DEBOUNCE_S = 1.0
 
 
 def read_last_good(cache_dir: Path, node_id: str) -> list[RawResource]:
-    """Empty when there is none, or none that can be trusted: the log says why."""
+    """Empty if there is no file, or if it is invalid, which is logged."""
     path = cache_dir / _FILE
     try:
         header_line, _, payload = path.read_bytes().partition(b"\n")
@@ -42,12 +42,12 @@ def read_last_good(cache_dir: Path, node_id: str) -> list[RawResource]:
     except FileNotFoundError:
         return []
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        _LOG.warning("%s: the last good configuration is ignored: %s", path, error)
+        _LOG.warning("%s: ignored the last good configuration: %s", path, error)
         return []
 
 
 def write_last_good(cache_dir: Path, node_id: str, resources: Iterable[RawResource]) -> None:
-    """Raises ``OSError``. Blocks until the file is on the disk."""
+    """Blocks until the file is on the disk. Raises ``OSError``."""
     payload = json.dumps([_entry(resource) for resource in resources]).encode()
     digest = hashlib.sha256(payload).hexdigest()
     header = json.dumps({"format": _FORMAT, "node": node_id, "sha256": digest}).encode()
@@ -83,7 +83,8 @@ def _raw(entry: dict[str, str]) -> RawResource:
 
 
 class LastGoodWriter:
-    """Writes, off the event loop and one at a time, whatever ``collect`` gives when changes have paused."""
+    """Writes the resources that ``collect`` returns, after changes have paused: in a thread, one write at a
+    time."""
 
     def __init__(
         self,
@@ -101,11 +102,11 @@ class LastGoodWriter:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="last-good")
 
     def changed(self) -> None:
-        """Something was published; it is written soon."""
+        """Schedules a write, because resources were published."""
         self._changed.set()
 
     async def run(self) -> None:
-        """Until cancelled; what waits to be written then still is."""
+        """Runs until it is cancelled, and then writes changes that are not written yet."""
         loop = asyncio.get_running_loop()
         try:
             while True:
@@ -114,7 +115,7 @@ class LastGoodWriter:
                 self._changed.clear()
                 await loop.run_in_executor(self._executor, self._write, self._collect())
         finally:
-            self._executor.shutdown(wait=True)  # so that an older write cannot end after this one
+            self._executor.shutdown(wait=True)  # otherwise an older write could end after this one
             if self._changed.is_set():
                 self._write(self._collect())
 

@@ -1,4 +1,4 @@
-"""What a resource points at: warming, unsubscribing and validation ask for it. Pure."""
+"""The resources that a resource refers to, for warming, subscriptions and validation. Pure."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sidecar.config.route import ForwardAction, RouteConfiguration
 
 
 def clusters_of_route(route: RouteConfiguration) -> frozenset[str]:
-    """The clusters that are named; those that a header names are not known."""
+    """The clusters that its routes name. Clusters that a request header names are not known here."""
     return frozenset(
         cluster.name
         for host in route.virtual_hosts
@@ -20,7 +20,7 @@ def clusters_of_route(route: RouteConfiguration) -> frozenset[str]:
 
 
 def clusters_of_listener(listener: Listener) -> frozenset[str]:
-    """The clusters of its TCP proxies, of its HTTP filters, and of route configurations inside it."""
+    """The clusters of its TCP proxies, its HTTP filters, and the route configurations inside it."""
     names: set[str] = set()
     for chain in _chains(listener):
         if not isinstance(chain.filter, HttpConnectionManager):
@@ -33,7 +33,7 @@ def clusters_of_listener(listener: Listener) -> frozenset[str]:
 
 
 def routes_of_listener(listener: Listener) -> dict[str, float]:
-    """The route configurations to discover, with the seconds to wait for the first version (0: no end)."""
+    """The route configurations to discover, with the seconds to wait for the first version (0: no limit)."""
     return {
         chain.filter.rds_name: chain.filter.rds_initial_fetch_timeout_s
         for chain in _chains(listener)
@@ -42,8 +42,8 @@ def routes_of_listener(listener: Listener) -> dict[str, float]:
 
 
 def unknown_cluster(route: RouteConfiguration, known: Set[str], *, in_place: bool) -> str:
-    """The first cluster that does not exist, where ``validate_clusters`` asks for the check, as by default it
-    does for a table that stands in its listener; else empty."""
+    """The first cluster that does not exist; empty if all exist or ``validate_clusters`` disables the check.
+    By default, only a route configuration ``in_place``, inside its listener, is checked."""
     validate = route.validate_clusters
     if not (in_place if validate is None else validate):
         return ""
@@ -51,7 +51,7 @@ def unknown_cluster(route: RouteConfiguration, known: Set[str], *, in_place: boo
 
 
 def unknown_cluster_in_listener(listener: Listener, known: Set[str]) -> str:
-    """As `unknown_cluster`, for the tables in place."""
+    """The same as `unknown_cluster`, for the route configurations inside the listener."""
     for chain in _chains(listener):
         if isinstance(chain.filter, HttpConnectionManager) and chain.filter.route_config is not None:
             missing = unknown_cluster(chain.filter.route_config, known, in_place=True)

@@ -1,4 +1,4 @@
-"""What the stream has done so far, for the admin server: counters under Envoy's names."""
+"""The state of the stream for the admin server, and its counters under Envoy's names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from protos import type_urls
 
-# Envoy counts routes for each connection manager, and assignments for each cluster; here all are one.
+# Envoy has a counter for each connection manager (RDS) and each cluster (EDS); here one counts all.
 _PREFIXES = {
     type_urls.CLUSTER: "cluster_manager.cds",
     type_urls.LISTENER: "listener_manager.lds",
@@ -18,7 +18,8 @@ _PREFIXES = {
 
 @dataclass(slots=True)
 class TypeState:
-    """``nack`` is why the last response was refused, empty once one was accepted. Times: since the epoch."""
+    """``nack`` is the reason why the last response was refused; empty after one was accepted. Times are
+    seconds since the epoch."""
 
     update_attempt: int = 0
     update_success: int = 0
@@ -32,7 +33,8 @@ class TypeState:
 
 @dataclass(slots=True)
 class XdsState:
-    """``synced``: once, in this process's life, all that was asked for was there and nothing was warming."""
+    """``synced``: since the process started, there was a moment when all requested resources had arrived and
+    none was warming."""
 
     connected: bool = False
     synced: bool = False
@@ -43,7 +45,7 @@ class XdsState:
 
     @property
     def last_nack(self) -> str:
-        """The youngest refusal that holds, with its type; empty for none."""
+        """The latest refusal that is still valid, with its type; empty if there is none."""
         refused = [(state.nacked_s, type_url) for type_url, state in self.types.items() if state.nack]
         if not refused:
             return ""
@@ -51,7 +53,7 @@ class XdsState:
         return f"{type_urls.SHORT_NAMES[type_url]}: {self.types[type_url].nack}"
 
     def stats(self) -> dict[str, int | str]:
-        """By Envoy's names; ``version_text`` is text, as it is there."""
+        """By Envoy's names. ``version_text`` is text."""
         stats: dict[str, int | str] = {"control_plane.connected_state": int(self.connected)}
         for type_url, state in self.types.items():
             prefix = _PREFIXES[type_url]

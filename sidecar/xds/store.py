@@ -1,4 +1,5 @@
-"""The resources that were accepted, and why others were not. Decides what a response changes; no I/O."""
+"""The accepted resources, and the reasons why others were rejected. Decides which changes a response makes;
+no I/O."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ _R = TypeVar("_R", Listener, RouteConfiguration, ClusterConfig, LoadAssignment)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RawResource:
-    """A resource as it came. ``name`` empty: it names itself (state of the world)."""
+    """A resource as it was received. ``name`` is empty in the state-of-the-world protocol: the name is inside
+    the resource."""
 
     name: str = ""
     version: str
@@ -45,7 +47,7 @@ class Accepted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rejected:
-    """Envoy's ``UpdateFailureState``: the last try that failed, gone with the next that does not."""
+    """Envoy's ``UpdateFailureState``: the last update that failed. The next successful update removes it."""
 
     name: str
     version: str
@@ -56,7 +58,8 @@ class Rejected:
 
 @dataclass(slots=True)
 class TypeStore:
-    """The resources of one type by name. ``missing``: names that the control plane says do not exist."""
+    """The resources of one type by name. ``missing``: names that do not exist, according to the control
+    plane."""
 
     accepted: dict[str, Accepted] = field(default_factory=dict)
     rejected: dict[str, Rejected] = field(default_factory=dict)
@@ -64,7 +67,8 @@ class TypeStore:
 
 
 class Store:
-    """``static`` comes from the bootstrap file: its names are taken, and it never changes."""
+    """``static`` are the resources of the bootstrap file. They never change, and discovered resources cannot
+    use their names."""
 
     def __init__(self, static: Snapshot, *, wall_clock: Callable[[], float]) -> None:
         self.static = static
@@ -73,21 +77,21 @@ class Store:
         self._secrets = frozenset(static.secrets)
 
     def add(self, type_url: str, raw: RawResource, taken: Set[str] = frozenset()) -> Accepted | Rejected:
-        """Accepts one resource, or keeps what was there and says why. ``taken`` are the names that the same
-        response has used already."""
+        """Accepts one resource, or rejects it and keeps the version before. ``taken`` are the names that the
+        same response has used already."""
         name = raw.name
         try:
             if raw.type_url != type_url:
                 raise ConfigError("", f"is of type {raw.type_url!r}, in a response of type {type_url!r}")
             name = resource_name(type_url, raw.body)
             if raw.name and raw.name != name:
-                raise ConfigError("name", f"is {name!r}, but the response calls it {raw.name!r}")
+                raise ConfigError("name", f"is {name!r}, but the response has the name {raw.name!r}")
             if name in taken:
-                raise ConfigError("name", f"{name!r} stands twice in the response")
+                raise ConfigError("name", f"{name!r} is a duplicate in the response")
             return self._accept(type_url, name, raw)
         except ConfigError as error:
             return self._reject(type_url, name, raw, str(error))
-        except Exception as error:  # a fault of ours: it must not end the process, and all that it serves
+        except Exception as error:  # an internal error must not end the process
             _LOG.exception("%s %s cannot be decoded", type_urls.SHORT_NAMES[type_url], name)
             return self._reject(type_url, name, raw, internal_error(error))
 
@@ -95,7 +99,7 @@ class Store:
         store = self.types[type_url]
         held = store.accepted.get(name)
         if held is not None and held.body == raw.body:
-            # The same object, so that nothing downstream sees a change.
+            # The same object: it did not change.
             value = held.value
         else:
             value = decode_resource(type_url, raw.body, self._secrets)
@@ -109,9 +113,9 @@ class Store:
         return accepted
 
     def _check(self, type_url: str, name: str, value: Resource) -> None:
-        """What a resource may not do in the company of the others."""
+        """Raises `ConfigError` for a conflict with other resources."""
         if name in self._static_names(type_url):
-            raise ConfigError("name", f"{name!r} is taken by a static resource of the bootstrap file")
+            raise ConfigError("name", f"{name!r} is the name of a static resource of the bootstrap file")
         missing = ""
         if isinstance(value, Listener):
             self._check_address(value)
@@ -119,14 +123,14 @@ class Store:
         elif isinstance(value, RouteConfiguration):
             missing = unknown_cluster(value, self.cluster_names(), in_place=False)
         if missing:
-            raise ConfigError("", f"a route names the unknown cluster {missing!r}")
+            raise ConfigError("", f"a route refers to the unknown cluster {missing!r}")
 
     def _check_address(self, listener: Listener) -> None:
         if not listener.bind_to_port or listener.address.port == 0:
             return
         for other in self.listeners().values():
             if other.name != listener.name and other.bind_to_port and other.address == listener.address:
-                reason = f"{listener.address} is the address of the listener {other.name!r} already"
+                reason = f"{listener.address} is already the address of the listener {other.name!r}"
                 raise ConfigError("address", reason)
 
     def _static_names(self, type_url: str) -> Set[str]:
@@ -142,8 +146,8 @@ class Store:
         return rejected
 
     def remove(self, type_url: str, names: Iterable[str]) -> None:
-        """Listeners and clusters go. A route configuration or an assignment stays for as long as something
-        points at it, as in Envoy: an empty answer is no reason to stop serving."""
+        """Removes listeners and clusters. As in Envoy, a route configuration or a load assignment stays as
+        long as a resource refers to it."""
         store = self.types[type_url]
         for name in names:
             store.rejected.pop(name, None)
@@ -153,7 +157,8 @@ class Store:
                 store.missing.add(name)
 
     def keep_only(self, type_url: str, names: Set[str]) -> None:
-        """Forgets what is not in the state of the world, or not subscribed to any more."""
+        """Removes the resources that are not in the state of the world, or that are not subscribed to any
+        more."""
         store = self.types[type_url]
         for known in (store.accepted, store.rejected):
             for name in known.keys() - names:
@@ -161,7 +166,7 @@ class Store:
         store.missing &= names
 
     def take_back(self, type_url: str, name: str, previous: Accepted | None, error: str) -> None:
-        """A resource that was accepted could not be put to use: what was there before holds again."""
+        """Rejects a resource that was accepted but could not be applied, and restores the version before."""
         store = self.types[type_url]
         refused = store.accepted.pop(name, None)
         if previous is not None:
@@ -197,5 +202,5 @@ class Store:
 
 
 def internal_error(error: Exception) -> str:
-    """The words of a refusal (NACK) for what no configuration should be able to raise."""
+    """The text of a NACK for an unexpected exception."""
     return f"internal error: {type(error).__name__}: {error}"

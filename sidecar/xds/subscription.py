@@ -1,7 +1,7 @@
-"""What the control plane is asked about one type of resource: names, versions, nonces, ACK, NACK. No I/O.
+"""The requests for one type of resource: names, versions, nonces, ACK, NACK. No I/O.
 
-Both variants of the protocol keep the same promises: every response is answered once, a NACK repeats the last
-version that was accepted, and a new stream starts with what is held already.
+Both variants of the protocol follow the same rules: every response is answered once, a NACK repeats the last
+accepted version, and a new stream begins with the resources that are held.
 https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol
 """
 
@@ -19,7 +19,7 @@ WILDCARD = "*"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SotwRequest:
-    """A ``DiscoveryRequest``. ``error`` not empty makes it a NACK."""
+    """A ``DiscoveryRequest``. If ``error`` is not empty, it is a NACK."""
 
     type_url: str
     version: str = ""
@@ -30,7 +30,7 @@ class SotwRequest:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeltaRequest:
-    """A ``DeltaDiscoveryRequest``. ``error`` not empty makes it a NACK."""
+    """A ``DeltaDiscoveryRequest``. If ``error`` is not empty, it is a NACK."""
 
     type_url: str
     subscribe: tuple[str, ...] = ()
@@ -44,22 +44,23 @@ Request = SotwRequest | DeltaRequest
 
 
 class Subscription(Protocol):
-    """One type's state on the stream. Each method returns the request to send, None for nothing to say."""
+    """The state of one type on the stream. Each method returns the request to send, or None."""
 
     wildcard: bool
 
     def open(self, held: Mapping[str, str]) -> Request | None:
-        """On a new stream. ``held`` are the names and versions of the resources at hand."""
+        """To be called on a new stream. ``held`` are the names and versions of the resources that are
+        held."""
 
     def want(self, names: Set[str]) -> Request | None:
-        """The names that are needed from now on; a wildcard's never change."""
+        """Sets the names that are needed. A wildcard subscription needs every name, and does not change."""
 
     def answer(self, version: str, nonce: str, error: str = "") -> Request:
-        """To a response that was applied, or refused for ``error``."""
+        """The answer to a response: an ACK, or a NACK if there is an ``error``."""
 
 
 class SotwSubscription:
-    """Each request repeats all names and the version that holds; each response is answered with its nonce."""
+    """Each request has all names and the accepted version; each response is answered with its nonce."""
 
     def __init__(self, type_url: str, *, wildcard: bool) -> None:
         self.wildcard = wildcard
@@ -70,7 +71,7 @@ class SotwSubscription:
         self._asked = False
 
     def open(self, held: Mapping[str, str]) -> SotwRequest | None:
-        # A nonce belongs to its stream; the version does not, and tells the server what is at hand.
+        # A nonce belongs to its stream. The version tells the server which resources are held.
         self._nonce = ""
         self._asked = False
         return self._request() if self.wildcard or self._names else None
@@ -79,7 +80,7 @@ class SotwSubscription:
         if self.wildcard or names == self._names:
             return None
         self._names = frozenset(names)
-        # An empty list from the start would mean "everything", which nobody asked for.
+        # An empty list in the first request would subscribe to every resource.
         return self._request() if self._names or self._asked else None
 
     def answer(self, version: str, nonce: str, error: str = "") -> SotwRequest:
@@ -100,7 +101,8 @@ class SotwSubscription:
 
 
 class DeltaSubscription:
-    """Names are subscribed and unsubscribed by difference; versions are said once, when a stream opens."""
+    """Requests have only the names that were added and removed; versions are sent once, when a stream
+    opens."""
 
     def __init__(self, type_url: str, *, wildcard: bool) -> None:
         self.wildcard = wildcard
@@ -130,9 +132,9 @@ def _sorted(names: Iterable[str]) -> tuple[str, ...]:
 
 
 class Subscriptions:
-    """All types on one stream after another. Each method returns the requests to send, in order.
+    """The subscriptions of all types, over all streams. Each method returns the requests to send, in order.
 
-    As Envoy does, listeners are asked for once clusters had their first answer, so that a listener can be
+    As in Envoy, listeners are requested after the first response about clusters, so that a listener can be
     checked against the clusters that it names.
     """
 
@@ -150,11 +152,12 @@ class Subscriptions:
 
     @property
     def synced(self) -> bool:
-        """Whether listeners and clusters, where they are asked for, had an answer; on any stream."""
+        """Whether the requests for listeners and clusters had a response, on any stream."""
         return not self._unanswered
 
     def open(self, held: Callable[[str], Mapping[str, str]]) -> list[Request]:
-        """On a new stream. ``held`` gives the versions of a type's resources at hand."""
+        """To be called on a new stream. ``held`` returns the versions of the resources of a type that are
+        held."""
         self._nonces.clear()
         return _some(
             subscription.open(held(type_url))
@@ -163,18 +166,18 @@ class Subscriptions:
         )
 
     def release_listeners(self, held: Callable[[str], Mapping[str, str]]) -> list[Request]:
-        """Asks for listeners now, if that has not happened yet."""
+        """Requests listeners, unless they are requested already."""
         if not self._hold_listeners:
             return []
         self._hold_listeners = False
         return _some([self._types[type_urls.LISTENER].open(held(type_urls.LISTENER))])
 
     def want(self, type_url: str, names: Set[str]) -> list[Request]:
-        """The names of a type that something points at now."""
+        """Sets the names of a type that resources refer to."""
         return _some([self._types[type_url].want(names)])
 
     def expects(self, type_url: str) -> bool:
-        """Whether a response of this type may come."""
+        """Whether this type is requested."""
         return type_url in self._types
 
     def answer(self, type_url: str, version: str, nonce: str, error: str = "") -> list[Request]:
@@ -183,7 +186,7 @@ class Subscriptions:
         return [self._types[type_url].answer(version, nonce, error)]
 
     def refuse_late(self, type_url: str, error: str) -> list[Request]:
-        """A NACK of what was acknowledged before, and could not be put to use when it was ready."""
+        """A NACK of resources that were acknowledged, and could not be applied when they became ready."""
         if type_url not in self._nonces:
             return []
         version, nonce = self._nonces[type_url]

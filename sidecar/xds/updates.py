@@ -1,6 +1,6 @@
-"""What one response does: resources are accepted one by one, what is ready is published, the rest explained.
+"""Applies a response: each resource is accepted or rejected, and ready resources are published.
 
-No sockets: `XdsClient` brings the responses and sends the answers.
+No sockets: `XdsClient` passes the responses, and sends the answers.
 """
 
 from __future__ import annotations
@@ -27,32 +27,32 @@ from sidecar.xds.wire import XdsResponse
 _LOG = logging.getLogger(__name__)
 
 OnSnapshot = Callable[[Snapshot], Mapping[str, ConfigError] | None]
-"""Puts a snapshot to use. Returns why listeners could not be, by name, or raises `ConfigError` for one whose
+"""Applies a snapshot. Returns the errors of listeners by name, or raises `ConfigError` for the listener whose
 name is in the error's path."""
 
 ResolveFirst = Callable[[Mapping[str, ClusterConfig]], Set[str]]
-"""Of the clusters that are to be served next, the names of those that wait for their first look-ups."""
+"""Takes the clusters to serve next; returns the names of those that wait for their first look-ups."""
 
-# Decoding must not hold up requests: after this long the event loop has a turn.
+# Decoding must not delay requests: after this time, other tasks run.
 _SLICE_S: Final = 0.005
-_MAX_WORDS: Final = 4096
+_MAX_ERROR_CHARACTERS: Final = 4096
 
-# Of these types, a response in the state of the world says all there is.
+# Of these types, a response of the state-of-the-world protocol has all resources.
 _WHOLE: Final = frozenset((type_urls.LISTENER, type_urls.CLUSTER))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """Why a response is refused, in words, a line for each resource; empty when all of it was applied.
-    ``listener_error``: why listeners of an earlier response, ready only now, could not be put to use."""
+    """``error``: why a response is refused, one line for each resource; empty if all resources were applied.
+    ``listener_error``: why listeners of an earlier response, which became ready now, could not be applied."""
 
     error: str
     listener_error: str = ""
 
 
 class Updates:
-    """Accepts responses into the `Store`, and publishes what `Warming` finds ready. ``accepting``: a response
-    is being taken in, and what is ready is published after it."""
+    """Accepts responses into the `Store`, and publishes the resources that `Warming` finds ready.
+    ``accepting``: a response is being accepted; ready resources are published after it."""
 
     def __init__(
         self,
@@ -73,27 +73,27 @@ class Updates:
         self._clock = clock
         self._wall_clock = wall_clock
         self._node_id = bootstrap.node_id
-        # The listeners that the data path took, to return to when it refuses their successors.
+        # The listeners that were applied, to be restored if their next versions cannot be applied.
         self._taken: dict[str, Accepted] = {}
 
     def restore(self, cache_dir: Path) -> Snapshot | None:
-        """Accepts what was saved; None when nothing was. Versions are forgotten: a control plane that was
-        restarted meanwhile may use the same ones for other contents."""
+        """Accepts the saved resources; None if there are none. Their versions are dropped, because a control
+        plane that was restarted may use the same versions for other contents."""
         for raw in read_last_good(cache_dir, self._node_id):
             if raw.type_url not in self.store.types:
-                _LOG.warning("saved resource %s is ignored: it is of type %s", raw.name, raw.type_url)
+                _LOG.warning("ignored the saved resource %s of type %s", raw.name, raw.type_url)
                 continue
             result = self.store.add(
                 raw.type_url, RawResource(name=raw.name, version="", type_url=raw.type_url, body=raw.body)
             )
             if isinstance(result, Rejected):
-                _LOG.warning("saved resource %s is ignored: %s", raw.name, result.error)
+                _LOG.warning("ignored the saved resource %s: %s", raw.name, result.error)
         if not any(kind.accepted for kind in self.store.types.values()):
             return None
         return self.warming.candidate(self._clock())
 
     def saved(self) -> list[RawResource]:
-        """What a restart needs, clusters first."""
+        """The resources to save, clusters first."""
         return [
             RawResource(name=resource.name, version=resource.version, type_url=type_url, body=resource.body)
             for type_url, kind in self.store.types.items()
@@ -101,7 +101,7 @@ class Updates:
         ]
 
     async def apply(self, response: XdsResponse) -> Outcome:
-        """As in Envoy, the good resources of a refused response are in force."""
+        """As in Envoy, the valid resources of a refused response are applied."""
         self.accepting = True
         try:
             errors = _duplicates(response) or await self._accept(response)
@@ -110,8 +110,8 @@ class Updates:
         listener_errors = self.publish()
         if response.type_url == type_urls.LISTENER:
             errors, listener_errors = errors + listener_errors, []
-        self._note(response, _in_words(errors))
-        return Outcome(error=_in_words(errors), listener_error=_in_words(listener_errors))
+        self._note(response, _joined(errors))
+        return Outcome(error=_joined(errors), listener_error=_joined(listener_errors))
 
     async def _accept(self, response: XdsResponse) -> list[str]:
         errors: list[str] = []
@@ -131,17 +131,18 @@ class Updates:
         return errors
 
     def publish(self) -> list[str]:
-        """Hands what is ready to the data path. What it refuses is taken back, and its reasons returned."""
+        """Passes the ready resources to the data path. Listeners that it refuses are taken back. Returns the
+        reasons."""
         errors: list[str] = []
         while (snapshot := self._candidate()) is not None:
             try:
                 refused = self._on_snapshot(snapshot) or {}
             except ConfigError as error:
                 name = _blamed(error, snapshot.listeners)
-                if not name:  # nobody can be left out, so the snapshot before stays until something changes
+                if not name:  # no listener is to blame, so the snapshot before stays in force
                     return [*errors, str(error)]
                 refused = {name: error}
-            except Exception as error:  # a fault of ours: it must not end the process, and all that it serves
+            except Exception as error:  # an internal error must not end the process
                 if self.warming.published is EMPTY_SNAPSHOT:
                     raise
                 _LOG.exception("the configuration cannot be applied")
@@ -165,15 +166,15 @@ class Updates:
             if name not in refused and name in accepted and accepted[name].value is listener:
                 self._taken[name] = accepted[name]
 
-    def note_refusal(self, type_url: str, words: str) -> None:
+    def note_refusal(self, type_url: str, reason: str) -> None:
         state = self._state.types[type_url]
         state.update_rejected += 1
-        state.nack, state.nacked_s = words, self._wall_clock()
-        _LOG.warning("%s refused: %s", type_urls.SHORT_NAMES[type_url], words)
+        state.nack, state.nacked_s = reason, self._wall_clock()
+        _LOG.warning("%s refused: %s", type_urls.SHORT_NAMES[type_url], reason)
 
-    def _note(self, response: XdsResponse, words: str) -> None:
-        if words:
-            self.note_refusal(response.type_url, words)
+    def _note(self, response: XdsResponse, reason: str) -> None:
+        if reason:
+            self.note_refusal(response.type_url, reason)
             return
         state = self._state.types[response.type_url]
         state.update_success += 1
@@ -186,17 +187,17 @@ def _about(name: str, error: str) -> str:
     return f"{name}: {error}" if name else error
 
 
-def _in_words(errors: list[str]) -> str:
-    return "\n".join(errors)[:_MAX_WORDS]
+def _joined(errors: list[str]) -> str:
+    return "\n".join(errors)[:_MAX_ERROR_CHARACTERS]
 
 
 def _duplicates(response: XdsResponse) -> list[str]:
-    """A delta response that names a resource twice, added or removed, is refused whole."""
+    """Errors for a delta response that names a resource twice, added or removed: all of it is refused."""
     names = [raw.name for raw in response.resources if raw.name]
     counts = Counter((*names, *response.removed))
-    return [f"{name}: stands {count} times in the response" for name, count in counts.items() if count > 1]
+    return [f"{name}: appears {count} times in the response" for name, count in counts.items() if count > 1]
 
 
 def _blamed(error: ConfigError, listeners: Iterable[str]) -> str:
-    """The listener that the error's path names; the longest, where one name is a part of another."""
+    """The listener that is named in the error's path; the longest name, if one name contains another."""
     return max((name for name in listeners if name in error.path), key=len, default="")

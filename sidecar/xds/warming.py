@@ -1,9 +1,9 @@
-"""When accepted resources may be served: none is published before the resources that it needs. Pure.
+"""Decides when accepted resources are served: not before the resources that they need. Pure.
 
-A cluster waits for its first load assignment, or for the first look-up of its names, a listener for its
-route configurations, a route configuration for the clusters that it is the first to use. Meanwhile the
-previous version goes on serving. Each wait is bounded, by ``initial_fetch_timeout`` or the look-up's own
-limit, as Envoy's is; a resource that needs nothing new is replaced at once.
+A cluster waits for its first load assignment, or for the first look-up of its names; a listener for its route
+configurations; a route configuration for new clusters that it uses. Meanwhile the version before is served.
+Each wait has a limit, ``initial_fetch_timeout`` or the limit of the look-up, as in Envoy. A resource that
+needs no new resource is replaced at once.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from sidecar.xds.store import Store
 
 
 class Warming:
-    """`published` is what the data path has; `candidate` is what it should get next."""
+    """`published` is the snapshot of the data path; `candidate` is the next one."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -32,11 +32,11 @@ class Warming:
         self.warming_listeners: frozenset[str] = frozenset()
 
     def candidate(self, now: float, *, unresolved: Set[str] = frozenset()) -> Snapshot | None:
-        """The snapshot to publish at ``now`` (the monotonic clock's), None when it would change nothing.
-        ``unresolved``: those of `next_clusters` whose names are being looked up for the first time."""
+        """The snapshot to publish at ``now`` (monotonic clock); None if nothing would change. ``unresolved``:
+        those of `next_clusters` whose names are being looked up for the first time."""
         awaited = self._awaited(now)
         clusters = self._clusters(awaited, unresolved)
-        # A cluster whose older version serves on holds nobody up.
+        # A cluster whose version before is served does not block others.
         absent = self.warming_clusters - clusters.keys()
         routes = self._routes(absent)
         listeners = self._listeners(awaited, routes, absent)
@@ -51,7 +51,7 @@ class Warming:
 
     @property
     def waits(self) -> bool:
-        """Whether something accepted is not served yet, as of the last `candidate`."""
+        """Whether an accepted resource is not served yet, as of the last `candidate`."""
         return bool(self.warming_clusters or self.warming_listeners)
 
     def next_clusters(self) -> dict[str, ClusterConfig]:
@@ -64,11 +64,12 @@ class Warming:
         }
 
     def next_deadline(self) -> float | None:
-        """When a wait ends that nothing else has ended before."""
+        """The time of the next end of a wait; None if no wait has a limit."""
         return min((at for at in self._deadlines.values() if math.isfinite(at)), default=None)
 
     def wanted_endpoints(self) -> frozenset[str]:
-        """The load assignments that clusters need, those that serve until others are warm included."""
+        """The load assignments that clusters need; also those of clusters that are served until others are
+        warm."""
         return frozenset(_assignments(self._store.clusters())) | frozenset(
             _assignments(self.published.clusters)
         )
@@ -79,7 +80,7 @@ class Warming:
         return frozenset(name for listener in listeners for name in routes_of_listener(listener))
 
     def _awaited(self, now: float) -> Set[tuple[str, str]]:
-        """The (type, name) pairs that are not there yet and may still come."""
+        """The (type, name) pairs that have not arrived and can still arrive."""
         timeouts: dict[tuple[str, str], float] = {}
         for name, timeout_s in _assignments(self._store.clusters()).items():
             timeouts[type_urls.ENDPOINT, name] = timeout_s
@@ -91,7 +92,7 @@ class Warming:
             for key, timeout_s in timeouts.items()
             if self._may_come(*key)
         }
-        # One that has passed is remembered: the wait for a name happens once.
+        # A deadline that has passed is kept: each name is waited for once.
         self._deadlines = {
             key: deadline if deadline > now else -math.inf for key, deadline in deadlines.items()
         }
@@ -162,7 +163,7 @@ def _assignments(clusters: Mapping[str, ClusterConfig]) -> dict[str, float]:
 
 
 def _same(one: Snapshot, other: Snapshot) -> bool:
-    """Whether both hold the very same objects."""
+    """Whether both snapshots hold the same objects."""
     for field in fields(Snapshot):
         mine, theirs = getattr(one, field.name), getattr(other, field.name)
         if mine.keys() != theirs.keys() or any(mine[name] is not theirs[name] for name in mine):

@@ -1,4 +1,4 @@
-"""The messages of the stream: requests to protobuf, responses from it."""
+"""The messages of the stream: serializes requests, and parses responses."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ METHODS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class XdsResponse:
-    """Either variant's. ``complete``: what is not in it does not exist (state of the world)."""
+    """A response of either variant. ``complete``: resources that are not in it do not exist (state of the
+    world)."""
 
     type_url: str
     version: str
@@ -37,7 +38,7 @@ class XdsResponse:
 
 
 def serialize(request: Request, node: bytes) -> bytes:
-    """``node`` is the serialized Node, which the first request of a stream carries."""
+    """``node`` is the serialized Node, which only the first request of a stream carries."""
     if isinstance(request, DeltaRequest):
         message: Any = discovery_pb2.DeltaDiscoveryRequest(
             type_url=request.type_url,
@@ -61,7 +62,7 @@ def serialize(request: Request, node: bytes) -> bytes:
 
 
 def parse(variant: AdsVariant, data: bytes) -> XdsResponse:
-    """Raises protobuf's ``DecodeError`` for bytes that are no response."""
+    """Raises protobuf's ``DecodeError`` for invalid bytes."""
     if variant is AdsVariant.DELTA:
         return _parse_delta(data)
     message = discovery_pb2.DiscoveryResponse.FromString(data)
@@ -94,7 +95,7 @@ def _parse_delta(data: bytes) -> XdsResponse:
 
 
 def _unwrap(resources: Iterable[Any], version: str) -> Iterable[RawResource]:
-    """A server may wrap a resource in a ``Resource``, which gives it a name."""
+    """A server can wrap a resource in a ``Resource``, which has its name."""
     for packed in resources:
         if packed.type_url.rpartition("/")[2] != _WRAPPER:
             yield RawResource(version=version, type_url=packed.type_url, body=packed.value)

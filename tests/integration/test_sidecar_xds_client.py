@@ -396,7 +396,7 @@ async def test_a_resource_that_names_itself_twice_or_wrongly_is_refused() -> Non
     async with ads_server() as server, running(ads_bootstrap(server.port), runtime):
         stream = await accept(server)
         twice = await stream.send_delta(CLUSTER, static_cluster("c"), static_cluster("c", 2))
-        assert "c: stands 2 times in the response" in twice.error_detail.message
+        assert "c: appears 2 times in the response" in twice.error_detail.message
         assert "c" not in runtime.snapshot.clusters
         body = any_pb2.Any(type_url=LISTENER, value=b"")
         wrong = await stream.send_delta(CLUSTER, Resource(name="w", version="1", resource=body))
@@ -405,7 +405,7 @@ async def test_a_resource_that_names_itself_twice_or_wrongly_is_refused() -> Non
         nack = await stream.send_delta(CLUSTER, Resource(name="g", version="1", resource=garbage))
         assert "g: is not a valid envoy.config.cluster.v3.Cluster" in nack.error_detail.message
         static = await stream.send_delta(CLUSTER, static_cluster("a", 9))
-        assert "taken by a static resource" in static.error_detail.message
+        assert "the name of a static resource" in static.error_detail.message
 
 
 async def test_an_assignment_that_does_not_exist_ends_the_wait_for_it() -> None:

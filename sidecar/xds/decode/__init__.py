@@ -1,4 +1,4 @@
-"""protobuf in, `sidecar.config` out: every check is made here, and only here is protobuf touched."""
+"""Decodes protobuf messages into `sidecar.config`. All checks of configuration are made here."""
 
 from sidecar.xds.decode.bootstrap import decode_bootstrap
 from sidecar.xds.decode.resource import Resource, decode_resource, resource_json, resource_name

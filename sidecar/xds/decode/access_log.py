@@ -1,4 +1,4 @@
-"""Access logs: to a file, to standard output or to standard error."""
+"""Access logs that are written to a file, to standard output or to standard error."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _access_log(view: View) -> AccessLog:
 
 
 def _response_flags(view: View) -> frozenset[str] | None:
-    """istiod sends ``NR`` for the logs of listeners."""
+    """``AccessLog.filter``. istiod sends ``NR`` for the access logs of listeners."""
     if not view.has("filter"):
         return None
     return frozenset(view.get("filter").get("response_flag_filter").message.flags)
@@ -77,7 +77,7 @@ def _log_format(view: View) -> str | Mapping[str, JsonFormat] | None:
     if kind == "text_format_source":
         source = view.get(kind)
         if source.which("specifier") != "inline_string":
-            raise source.error("only inline_string is supported here")
+            raise source.error("only inline_string is supported")
         return str(source.message.inline_string)
     return view.message.text_format or None
 
@@ -91,7 +91,7 @@ def _json_format(view: View, field: str) -> Mapping[str, JsonFormat]:
 
 
 def _object(struct: Any) -> Mapping[str, JsonFormat]:
-    """In the order of the names, as Envoy writes them: a map has none of its own."""
+    """Sorted by name, as Envoy writes it, since the entries of a protobuf map have no order."""
     return {name: _json_value(value) for name, value in sorted(struct.fields.items())}
 
 

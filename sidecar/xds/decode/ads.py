@@ -1,4 +1,4 @@
-"""``dynamic_resources``: the aggregated stream, and the static cluster that it is opened to."""
+"""``dynamic_resources``: the aggregated stream, and the static cluster of the control plane."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ TABLE: Final[SupportTable] = {
 
 
 def decode_ads(dynamic: View, static_resources: View, static: Snapshot) -> Ads | None:
-    """None where the bootstrap file has no ``ads_config``. ``static`` is ``static_resources``, decoded."""
+    """None if the bootstrap file has no ``ads_config``. ``static`` is the decoded ``static_resources``."""
     for field in ("lds_config", "cds_config"):
         if dynamic.has(field):
             check_aggregated(dynamic.get(field))
@@ -80,7 +80,7 @@ def _variant(source: View) -> AdsVariant:
 def _grpc_service(source: View) -> View:
     services = list(source.each("grpc_services"))
     if len(services) != 1:
-        raise source.error(f"needs exactly one service, and has {len(services)}", "grpc_services")
+        raise source.error(f"has {len(services)} services; exactly one is supported", "grpc_services")
     return services[0]
 
 
@@ -88,13 +88,13 @@ def _cluster(target: View, static: Snapshot) -> ClusterConfig:
     name = target.message.cluster_name
     cluster = static.clusters.get(name)
     if cluster is None:
-        raise target.error(f"there is no static cluster {name!r}", "cluster_name")
+        raise target.error(f"the static cluster {name!r} does not exist", "cluster_name")
     if cluster.discovery in {Discovery.EDS, Discovery.ORIGINAL_DST}:
         raise target.error(
-            f"{name!r} is of type {cluster.discovery.value}, and has no address", "cluster_name"
+            f"{name!r} is of type {cluster.discovery.value}, which has no addresses", "cluster_name"
         )
     if cluster.http_version is not HttpVersion.HTTP2:
-        raise target.error(f"{name!r} must speak HTTP/2, which gRPC needs", "cluster_name")
+        raise target.error(f"{name!r} must have http2_protocol_options: gRPC requires HTTP/2", "cluster_name")
     return cluster
 
 
@@ -110,7 +110,7 @@ def _metadata(service: View) -> tuple[tuple[str, str], ...]:
 
 
 def _keepalive(static_resources: View, cluster_name: str) -> View:
-    """``connection_keepalive`` of the cluster's HTTP/2 options, wherever they stand."""
+    """``connection_keepalive`` of the cluster's HTTP/2 options, in the new place or in the deprecated one."""
     cluster = next(
         cluster for cluster in static_resources.each("clusters") if cluster.message.name == cluster_name
     )
@@ -122,7 +122,8 @@ def _keepalive(static_resources: View, cluster_name: str) -> View:
 
 
 def _resolve(target: View, tls: UpstreamTls | None, secrets: Mapping[str, Secret]) -> UpstreamTls | None:
-    """Static secrets put in the place of their names: the stream is opened before anything is discovered."""
+    """Replaces the names of static secrets by their contents: other secrets are discovered only after the
+    stream is open."""
     if tls is None:
         return None
     parameters = tls.parameters
@@ -145,6 +146,6 @@ def _resolve(target: View, tls: UpstreamTls | None, secrets: Mapping[str, Secret
 
 def _secret(target: View, name: str, secrets: Mapping[str, Secret]) -> Secret:
     if name not in secrets:
-        reason = f"its secret {name!r} is not static, and the stream is what discovers all others"
+        reason = f"its secret {name!r} must be static: other secrets are discovered over the stream"
         raise target.error(reason, "cluster_name")
     return secrets[name]

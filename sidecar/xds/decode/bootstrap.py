@@ -22,7 +22,7 @@ from sidecar.xds.decode.supported import SUPPORTED
 from sidecar.xds.decode.unknown_types import hide, restore
 from sidecar.xds.decode.view import View, check
 
-# Only Envoy reads it: regular expressions have no limit here, and the control plane sends none above it.
+# Only Envoy reads this key: it has no effect on regular expressions here.
 _EXPECTED_RUNTIME_KEYS = frozenset({REGEX_SIZE_KEY})
 _UNKNOWN_FIELD = re.compile(
     r'Message type "(?P<type>[^"]+)" has no field named "(?P<field>[^"]+)"(?: at "(?P<path>[^"]*)")?\.?'
@@ -37,9 +37,9 @@ def decode_bootstrap(
     node_cluster: str = "",
     warn: Callable[[str], None],
 ) -> Bootstrap:
-    """``document`` is the file's YAML or JSON. ``node_id`` and ``node_cluster`` come before the file's.
+    """``document`` is the file's YAML or JSON. ``node_id`` and ``node_cluster`` override those of the file.
 
-    Raises `ConfigError`. ``warn`` is told of each part of the file that has no effect here.
+    Raises `ConfigError`. ``warn`` is called for each part of the file that has no effect.
     """
     message = _parse(document)
     message.node.id = node_id or message.node.id
@@ -62,16 +62,17 @@ def _parse(document: Mapping[str, Any]) -> Any:
     try:
         json_format.ParseDict(hide(document, message.DESCRIPTOR), message)
     except json_format.ParseError as error:
-        raise _in_words(str(error)) from None
+        raise _readable_error(str(error)) from None
     except (TypeError, ValueError, AttributeError) as error:
-        # ParseDict lets these escape for a list where a mapping belongs, and the like.
-        raise ConfigError("", f"does not have the shape of a bootstrap file: {error}") from None
+        # ParseDict raises these for values of the wrong JSON type, such as a list instead of a mapping.
+        raise ConfigError("", f"is not a valid bootstrap file: {error}") from None
     restore(message)
     return message
 
 
-def _in_words(error: str) -> ConfigError:
-    """protobuf's message tells the field last, after a prefix for each level, and lists all known fields."""
+def _readable_error(error: str) -> ConfigError:
+    """protobuf's message has the field at its end, after a prefix for each level, and lists all known
+    fields."""
     found = _UNKNOWN_FIELD.search(error)
     if found is not None:
         return _unknown_field(found, error.partition("Available Fields")[2])
@@ -97,7 +98,7 @@ def _without_effect(message: Any) -> Iterator[tuple[str, str]]:
 
 
 def _has_other_runtime_keys(runtime: bootstrap_pb2.LayeredRuntime) -> bool:
-    """Whether a layer has, or may get, other keys than the printed bootstrap file."""
+    """Whether a layer has, or can get, other keys than those of the printed bootstrap file."""
     return any(
         layer.WhichOneof("layer_specifier") not in ("static_layer", "admin_layer")
         or not _EXPECTED_RUNTIME_KEYS.issuperset(layer.static_layer.keys())

@@ -110,7 +110,7 @@ def _by_name(view: View, field: str, resources: Iterable[_NAMED]) -> Mapping[str
     named: dict[str, _NAMED] = {}
     for index, resource in enumerate(resources):
         if resource.name in named:
-            raise view.error(f"the name {resource.name!r} is used twice", f"{field}[{index}].name")
+            raise view.error(f"{resource.name!r} is a duplicate name", f"{field}[{index}].name")
         named[resource.name] = resource
     return named
 
@@ -118,4 +118,4 @@ def _by_name(view: View, field: str, resources: Iterable[_NAMED]) -> Mapping[str
 def _check_clusters(view: View, listeners: Mapping[str, Listener], clusters: Set[str]) -> None:
     for index, listener in enumerate(listeners.values()):
         if missing := unknown_cluster_in_listener(listener, clusters):
-            raise view.error(f"a route names the unknown cluster {missing!r}", f"listeners[{index}]")
+            raise view.error(f"a route refers to the unknown cluster {missing!r}", f"listeners[{index}]")

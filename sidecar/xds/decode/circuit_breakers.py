@@ -21,7 +21,8 @@ TABLE: Final[SupportTable] = {
 
 
 def decode_circuit_breakers(view: View) -> CircuitBreakers:
-    """The thresholds of the default priority. The high one's are never reached: no route may ask for it."""
+    """The thresholds of the default priority. Those of the high priority have no effect, because a route with
+    the high priority is refused."""
     for thresholds in view.get("circuit_breakers").each("thresholds"):
         if thresholds.enum_name("priority") == "DEFAULT":
             return CircuitBreakers(

@@ -1,4 +1,4 @@
-"""``Cluster``. Defaults are Envoy's, said in ``envoy.config.cluster.v3``."""
+"""``Cluster``. Defaults are those of ``envoy.config.cluster.v3``."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ TABLE: Final[SupportTable] = {
 
 
 def decode_cluster(view: View, secrets: Set[str] = frozenset()) -> ClusterConfig:
-    """``secrets``: names of the static secrets that transport sockets may use."""
+    """``secrets`` are the names of the static secrets that transport sockets can use."""
     message = view.message
     discovery = Discovery[view.enum_name("type")]
     eds_service_name, fetch_timeout_s = _eds(view, discovery)
@@ -109,10 +109,10 @@ def decode_cluster(view: View, secrets: Set[str] = frozenset()) -> ClusterConfig
 
 
 def _eds(view: View, discovery: Discovery) -> tuple[str, float]:
-    """The name of the load assignment, and how long the first one is waited for."""
+    """The name of the load assignment, and the seconds to wait for the first one."""
     if discovery is not Discovery.EDS:
         if view.has("eds_cluster_config"):
-            raise view.error("belongs to clusters of type EDS alone", "eds_cluster_config")
+            raise view.error("is only valid for a cluster of type EDS", "eds_cluster_config")
         return "", 15.0
     eds = view.get("eds_cluster_config")
     if not eds.has("eds_config"):
@@ -125,13 +125,13 @@ def _load_assignment(view: View, discovery: Discovery) -> LoadAssignment | None:
     assignment = view.find("load_assignment")
     if discovery in {Discovery.EDS, Discovery.ORIGINAL_DST}:
         if assignment is not None:
-            raise assignment.error(f"a cluster of type {discovery.value} has no load assignment of its own")
+            raise assignment.error(f"is not valid for a cluster of type {discovery.value}")
         return None
     if assignment is None:
         return LoadAssignment(cluster_name=view.message.name)
     decoded = decode_load_assignment(assignment, names_allowed=discovery in _DNS_KINDS)
     if discovery is Discovery.LOGICAL_DNS and len(decoded.endpoints) != 1:
-        raise assignment.error("a cluster of type LOGICAL_DNS has exactly one endpoint", "endpoints")
+        raise assignment.error("a cluster of type LOGICAL_DNS must have exactly one endpoint", "endpoints")
     return decoded
 
 
@@ -141,7 +141,7 @@ def _lb_policy(view: View, discovery: Discovery) -> LbPolicy:
     if policy is None:
         raise view.error(f"{name} is not supported; use one of {', '.join(_LB_POLICIES)}", "lb_policy")
     if (discovery is Discovery.ORIGINAL_DST) != (policy is LbPolicy.CLUSTER_PROVIDED):
-        raise view.error(f"{name} does not go with a cluster of type {discovery.value}", "lb_policy")
+        raise view.error(f"{name} is not valid for a cluster of type {discovery.value}", "lb_policy")
     return policy
 
 
@@ -155,7 +155,7 @@ def _subsets(view: View, discovery: Discovery) -> SubsetConfig | None:
     if subset is None:
         return None
     if discovery is Discovery.ORIGINAL_DST:
-        raise subset.error("a cluster of type ORIGINAL_DST has no subsets")
+        raise subset.error("is not valid for a cluster of type ORIGINAL_DST")
     return SubsetConfig(
         selectors=tuple(
             SubsetSelector(keys=frozenset(selector.message.keys))
@@ -172,7 +172,7 @@ def _transport_socket_matches(view: View, secrets: Set[str]) -> tuple[TransportS
     for match in view.each("transport_socket_matches"):
         name = match.message.name
         if name in names:
-            raise match.error(f"{name!r} is used twice", "name")
+            raise match.error(f"{name!r} is a duplicate name", "name")
         names.add(name)
         tls = decode_upstream_socket(match.find("transport_socket"), secrets)
         matches.append(TransportSocketMatch(name=name, match=struct_strings(match.message.match), tls=tls))
@@ -195,12 +195,12 @@ def _source_address(view: View) -> str:
     if source is None:
         return ""
     if source.message.port_value:
-        raise source.error("only 0, any port, is supported", "port_value")
+        raise source.error("only 0 (any port) is supported", "port_value")
     return str(source.message.address)
 
 
 def _service(metadata: Any) -> ServiceMetadata:
-    """Istio's cluster metadata: the first of ``services`` names what request metrics are about."""
+    """Istio's cluster metadata: request metrics have the labels of the first of ``services``."""
     if "istio" not in metadata.filter_metadata:
         return ServiceMetadata()
     services = metadata.filter_metadata["istio"].fields["services"].list_value.values

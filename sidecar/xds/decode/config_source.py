@@ -1,4 +1,4 @@
-"""``ConfigSource``: where a resource is discovered. There is one source here, the aggregated stream."""
+"""``ConfigSource``. The only source of resources is the aggregated stream."""
 
 from __future__ import annotations
 
@@ -29,6 +29,6 @@ def check_aggregated(view: View) -> None:
 
 
 def initial_fetch_timeout_s(view: View) -> float:
-    """How long what depends on the resource waits for its first version; 0 is for ever."""
+    """Seconds to wait for the first version of the resource; 0 is no limit."""
     check_aggregated(view)
     return view.duration_s("initial_fetch_timeout", _INITIAL_FETCH_TIMEOUT_S)

@@ -1,5 +1,4 @@
-"""How names are resolved: the DNS fields of ``Cluster``, and ``CaresDnsResolverConfig`` there and in the
-bootstrap file."""
+"""The DNS fields of ``Cluster``, and ``CaresDnsResolverConfig`` of clusters and bootstrap files."""
 
 from __future__ import annotations
 
@@ -47,14 +46,14 @@ def decode_dns(cluster: View) -> DnsDiscoveryConfig:
 
 
 def decode_resolver(view: View) -> DnsResolver | None:
-    """``typed_dns_resolver_config`` of a cluster; None where it has none. Raises `ConfigError` for another
-    resolver than c-ares."""
+    """``typed_dns_resolver_config``; None if it is not set. Raises `ConfigError` for a resolver other than
+    c-ares."""
     extension = view.find("typed_dns_resolver_config")
     return None if extension is None else _resolver(extension.unpack("typed_config", CARES))
 
 
 def names_cares(view: View) -> bool:
-    """Whether ``typed_dns_resolver_config`` asks for c-ares."""
+    """Whether ``typed_dns_resolver_config`` configures c-ares."""
     extension = view.find("typed_dns_resolver_config")
     return extension is not None and extension.packed_type("typed_config") == CARES
 
@@ -65,7 +64,7 @@ def _back_off(view: View | None) -> DnsBackOff | None:
     base_s = view.duration_s("base_interval", 0.0)
     max_s = view.duration_s("max_interval", base_s * 10)
     if max_s < base_s:
-        raise view.error(f"is {max_s:g} s, which is less than base_interval", "max_interval")
+        raise view.error(f"is {max_s:g} s, but must not be less than base_interval", "max_interval")
     return DnsBackOff(base_s=base_s, max_s=max_s)
 
 

@@ -42,7 +42,7 @@ TABLE: Final[SupportTable] = {
 
 
 def decode_load_assignment(view: View, *, names_allowed: bool = False) -> LoadAssignment:
-    """``names_allowed``: addresses may be names, as in the DNS kinds of cluster."""
+    """``names_allowed``: addresses can be names, as in clusters of type STRICT_DNS and LOGICAL_DNS."""
     endpoints = tuple(
         endpoint
         for group in view.each("endpoints")
@@ -64,7 +64,9 @@ def _check_weights(view: View, endpoints: tuple[Endpoint, ...]) -> None:
         totals[key] = totals.get(key, 0) + endpoint.weight
     for (priority, _), total in totals.items():
         if total > _MAX_UINT32:
-            reason = f"the weights of a locality of priority {priority} sum to {total}, above {_MAX_UINT32}"
+            reason = (
+                f"the sum of the weights of a locality of priority {priority} is {total}, above {_MAX_UINT32}"
+            )
             raise view.error(reason, "endpoints")
 
 

@@ -1,4 +1,4 @@
-"""``RouteAction.HashPolicy``: the parts of a request that a hashing balancer picks the host by."""
+"""``RouteAction.HashPolicy``: the parts of a request by which a hashing balancer chooses a host."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def decode_hash_policies(route_action: View) -> tuple[HashPolicy, ...]:
 
 
 def _hash_policy(view: View) -> HashPolicy | None:
-    """None for a policy that finds nothing to hash in any request."""
+    """None for a policy that never finds a value to hash."""
     kind = view.which("policy_specifier")
     terminal = view.message.terminal
     if kind == "header":

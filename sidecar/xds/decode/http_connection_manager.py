@@ -1,4 +1,4 @@
-"""``HttpConnectionManager``; `http_filters` has the filters in it."""
+"""``HttpConnectionManager``. `http_filters` decodes its filters."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from sidecar.xds.decode.view import View
 
 HTTP_CONNECTION_MANAGER = http_connection_manager_pb2.HttpConnectionManager.DESCRIPTOR.full_name
 _UUID = uuid_pb2.UuidRequestIdConfig.DESCRIPTOR.full_name
-# HTTP/1.1 is what AUTO finds, until HTTP/2 is spoken.
+# AUTO is HTTP/1.1, until HTTP/2 is supported.
 _CODECS = frozenset(("AUTO", "HTTP1"))
-# A client may not choose what a path means by escaping its slashes; keeping them as they are is the default.
+# Escaped slashes of a path are kept, which is the default: a client cannot change the meaning of a path.
 _ESCAPED_SLASHES = frozenset(("IMPLEMENTATION_SPECIFIC_DEFAULT", "KEEP_UNCHANGED"))
 
 
@@ -58,7 +58,7 @@ def decode_http_connection_manager(view: View) -> HttpConnectionManager:
     message = view.message
     common = view.get("common_http_protocol_options")
     if common.has("max_requests_per_connection"):
-        raise common.error("is not supported for clients' connections", "max_requests_per_connection")
+        raise common.error("is not supported for downstream connections", "max_requests_per_connection")
     if view.has("request_id_extension"):
         view.get("request_id_extension").unpack("typed_config", _UUID)
     _check_one_of(view, "codec_type", _CODECS)
@@ -99,7 +99,7 @@ def _rds(view: View) -> tuple[str, float]:
     if rds is None:
         return "", 15.0
     if not rds.message.route_config_name:
-        raise rds.error("may not be empty", "route_config_name")
+        raise rds.error("must not be empty", "route_config_name")
     return rds.message.route_config_name, initial_fetch_timeout_s(rds.get("config_source"))
 
 
@@ -132,7 +132,7 @@ def _upgrades(view: View) -> frozenset[str]:
     for config in view.each("upgrade_configs"):
         upgrade = config.message.upgrade_type.lower()
         if upgrade in seen:
-            raise config.error(f"{upgrade!r} is configured twice", "upgrade_type")
+            raise config.error(f"{upgrade!r} is a duplicate", "upgrade_type")
         seen.add(upgrade)
         if config.wrapped("enabled", True):
             allowed.add(upgrade)

@@ -1,4 +1,4 @@
-"""HTTP's protocol options: those that connection managers and clusters share, and those of a cluster."""
+"""HTTP protocol options: those that connection managers and clusters share, and those of clusters."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class ClusterHttpOptions:
 
 
 def decode_cluster_http_options(view: View) -> ClusterHttpOptions:
-    """What a cluster says of HTTP: in ``typed_extension_protocol_options``, or in the fields before them."""
+    """The HTTP options of a cluster: ``typed_extension_protocol_options``, or the deprecated fields."""
     options = ClusterHttpOptions(
         version=HttpVersion.HTTP2 if view.has("http2_protocol_options") else HttpVersion.HTTP1,
         max_requests_per_connection=view.wrapped("max_requests_per_connection", 0),
@@ -71,11 +71,11 @@ def decode_cluster_http_options(view: View) -> ClusterHttpOptions:
 def _read_http_options(view: View, options: ClusterHttpOptions) -> None:
     common = view.get("common_http_protocol_options")
     if common.has("max_headers_count"):
-        raise common.error("is not supported in a cluster", "max_headers_count")
+        raise common.error("is not supported for a cluster", "max_headers_count")
     options.idle_timeout_s = common.duration_s("idle_timeout", 3600.0)
     options.max_requests_per_connection = common.wrapped(
         "max_requests_per_connection", options.max_requests_per_connection
     )
-    # `use_downstream_protocol_config` asks for the client's version: HTTP/1.1, while only that is served.
+    # `use_downstream_protocol_config` is the client's version: HTTP/1.1, the only one that listeners support.
     explicit = view.get("explicit_http_config").which("protocol_config")
     options.version = HttpVersion.HTTP2 if explicit == "http2_protocol_options" else HttpVersion.HTTP1

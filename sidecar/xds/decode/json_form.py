@@ -1,4 +1,4 @@
-"""Messages in protobuf's JSON form, with what must not be seen redacted, as Envoy's admin server does."""
+"""Messages in protobuf's JSON form, with secrets redacted, as in Envoy's admin server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _REDACTED = "[redacted]"
 
 
 def to_json(message: Any) -> dict[str, Any]:
-    """Field names as in the .proto files. An Any of an unknown type shows its type alone."""
+    """Field names are those of the .proto files. Of an Any of an unknown type, only the type is shown."""
     copy = type(message)()
     copy.CopyFrom(message)
     _redact(copy)
@@ -51,7 +51,7 @@ def _redact_packed(packed: Any) -> None:
         inner = message_class(name)()
         inner.ParseFromString(packed.value)
     except (KeyError, DecodeError):
-        # It has no JSON form, and it may hold a secret.
+        # It has no JSON form, and it can hold a secret.
         packed.Pack(ParseDict({"not shown": packed.type_url}, Struct()))
         return
     _redact(inner)
@@ -59,7 +59,7 @@ def _redact_packed(packed: Any) -> None:
 
 
 def _blank(message: Any, field: Any) -> None:
-    """A sensitive message keeps its shape: which fields are set can be seen, what they say cannot."""
+    """A sensitive message keeps its shape: one sees which fields are set, but not their values."""
     if field.message_type is not None:
         inner = getattr(message, field.name)
         for item in inner if field.is_repeated else (inner,):

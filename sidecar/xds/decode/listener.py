@@ -1,4 +1,4 @@
-"""``Listener``: its filter chains, what is sniffed before one is chosen, and the terminal filters."""
+"""``Listener``: its filter chains, their matches and terminal filters, and the listener filters."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ TABLE: Final[SupportTable] = {
 
 
 def decode_listener(view: View, secrets: Set[str] = frozenset()) -> Listener:
-    """``secrets``: names of the static secrets that filter chains may use. A listener without a name, which
-    only a bootstrap file may have, is named after its address."""
+    """``secrets`` are the names of the static secrets that filter chains can use. A listener without a name,
+    which only a bootstrap file can have, is named after its address."""
     message = view.message
     if not view.has("address"):
         raise view.error("is required", "address")
@@ -119,13 +119,13 @@ def _filter_chains(view: View, secrets: Set[str]) -> tuple[FilterChain, ...]:
             owners[criteria] = chain_view.path
         chains.append(chain)
     if not chains and not view.has("default_filter_chain"):
-        raise view.error("no filter chains are specified", "filter_chains")
+        raise view.error("must not be empty without default_filter_chain", "filter_chains")
     return tuple(chains)
 
 
 def _combinations(match: FilterChainMatch) -> Iterator[Hashable]:
-    """Each combination of values that the match accepts; of a list, each value. Two filter chains with one
-    combination would match the same connections."""
+    """Every combination of values that the match accepts. If two filter chains have a combination in common,
+    both match the same connections."""
     return product(
         (match.destination_port,),
         match.prefix_ranges or ("",),
@@ -164,7 +164,7 @@ def _terminal_filter(view: View) -> HttpConnectionManager | TcpProxy:
     filters = list(view.each("filters"))
     if len(filters) != 1:
         raise view.error(
-            f"has {len(filters)} filters, but only one, which ends the chain, is supported", "filters"
+            f"has {len(filters)} filters; exactly one, the terminal filter, is supported", "filters"
         )
     config = filters[0].unpack("typed_config", HTTP_CONNECTION_MANAGER, TCP_PROXY)
     if config.message.DESCRIPTOR.full_name == HTTP_CONNECTION_MANAGER:

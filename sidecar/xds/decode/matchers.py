@@ -22,7 +22,7 @@ _STRING_KINDS = {
     "suffix": StringMatchKind.SUFFIX,
     "contains": StringMatchKind.CONTAINS,
 }
-# The matchers that stand in a HeaderMatcher itself, older than its `string_match`.
+# The deprecated matchers in HeaderMatcher itself.
 _HEADER_KINDS = {f"{name}_match": kind for name, kind in _STRING_KINDS.items()}
 _PRESENT = StringMatch(kind=StringMatchKind.PRESENT)
 
@@ -44,7 +44,7 @@ def decode_string_match(view: View) -> StringMatch:
     pattern = view.which("match_pattern")
     if pattern == "safe_regex":
         if view.message.ignore_case:
-            raise view.error("has no effect on a regex; write (?i) in it", "ignore_case")
+            raise view.error("is not supported for a regex; use (?i) in the regex", "ignore_case")
         return StringMatch(kind=StringMatchKind.REGEX, value=decode_regex(view.get("safe_regex")))
     return StringMatch(
         kind=_STRING_KINDS[pattern],
@@ -54,10 +54,10 @@ def decode_string_match(view: View) -> StringMatch:
 
 
 def decode_regex(view: View) -> str:
-    """A ``RegexMatcher``: the pattern, which RE2 compiles."""
+    """The pattern of a ``RegexMatcher``. Raises `ConfigError` if RE2 cannot compile it."""
     pattern = str(view.message.regex)
     if reason := _why_not_re2(pattern):
-        raise view.error(f"{pattern!r} is no RE2 regular expression: {reason}", "regex")
+        raise view.error(f"{pattern!r} is not a valid RE2 regular expression: {reason}", "regex")
     return pattern
 
 
@@ -73,28 +73,28 @@ def decode_regex_rewrite(view: View) -> RegexRewrite:
 @lru_cache(maxsize=4096)
 def _why_not_re2(pattern: str) -> str:
     try:
-        compile_full_match(pattern)  # its limit is lower than that of `compile_re2`
+        compile_full_match(pattern)  # its size limit is lower than the one of `compile_re2`
     except RegexError as error:
         return str(error)
     return ""
 
 
 def _why_not_substitution(substitution: str, groups: int) -> str:
-    """RE2's rule for rewrites: a backslash is followed by a group's digit, or by another backslash."""
+    """RE2's rule for rewrites: a backslash is followed by the digit of a group, or by a backslash."""
     index = 0
     while (index := substitution.find("\\", index)) >= 0:
         follower = substitution[index + 1 : index + 2]
         if follower.isascii() and follower.isdigit():
             if int(follower) > groups:
-                return f"names group \\{follower}, but the pattern has {groups}"
+                return f"refers to group \\{follower}, but the pattern has {groups} groups"
         elif follower != "\\":
-            return "has a backslash that neither a digit nor a backslash follows"
+            return "has a backslash that is not followed by a digit or a backslash"
         index += 2
     return ""
 
 
 def decode_header_match(view: View) -> HeaderMatch:
-    """A ``HeaderMatcher``; one that says nothing matches when the header is there."""
+    """A ``HeaderMatcher``; without a specifier, it matches if the header is present."""
     message = view.message
     specifier = view.which("header_match_specifier")
     invert = message.invert_match

@@ -8,7 +8,7 @@ from sidecar.config.cluster import OutlierDetection
 from sidecar.xds.decode.support import NO_HEALTH_CHECKS, SupportTable, support
 from sidecar.xds.decode.view import View
 
-# Ejections that need statistics over a cluster's hosts: accepted only where they are switched off.
+# Ejections by statistics over a cluster's hosts: only 0 is accepted.
 _STATISTICAL_EJECTIONS = (
     "enforcing_success_rate",
     "enforcing_local_origin_success_rate",
@@ -41,11 +41,11 @@ def decode_outlier_detection(view: View | None) -> OutlierDetection | None:
         return None
     for field in _STATISTICAL_EJECTIONS:
         if view.wrapped(field, 0):
-            raise view.error("ejection by statistics is not supported; set it to 0", field)
+            raise view.error("statistical ejection is not supported; use 0", field)
     base_s = view.duration_s("base_ejection_time", 30.0)
     max_s = view.duration_s("max_ejection_time", max(300.0, base_s))
     if max_s < base_s:
-        raise view.error(f"is shorter than base_ejection_time, {base_s:g} s", "max_ejection_time")
+        raise view.error(f"must not be less than base_ejection_time, {base_s:g} s", "max_ejection_time")
     return OutlierDetection(
         consecutive_5xx=view.wrapped("consecutive_5xx", 5),
         enforcing_consecutive_5xx=view.wrapped("enforcing_consecutive_5xx", 100),

@@ -1,4 +1,4 @@
-"""One discovered resource: bytes in, its name and frozen dataclass out, or a `ConfigError` in words."""
+"""Decodes a discovered resource: from bytes to its name and a frozen dataclass, or a `ConfigError`."""
 
 from __future__ import annotations
 
@@ -42,16 +42,16 @@ _DECODERS: Mapping[str, Callable[[View, Set[str]], Resource]] = {
 
 
 def resource_name(type_url: str, body: bytes) -> str:
-    """The name that the resource gives itself. Raises `ConfigError` for bytes that do not parse."""
+    """The name in the resource itself. Raises `ConfigError` for bytes that do not parse."""
     return _name(type_url, _parse(type_url, body))
 
 
 def decode_resource(type_url: str, body: bytes, secrets: Set[str] = frozenset()) -> Resource:
-    """Raises `ConfigError` with the path of the field that is wrong or not supported."""
+    """Raises `ConfigError` with the path of the field that is invalid or not supported."""
     message = _parse(type_url, body)
     check(message, SUPPORTED)
     if not _name(type_url, message):
-        raise ConfigError("name", "may not be empty")
+        raise ConfigError("name", "must not be empty")
     return _DECODERS[type_url](View(message, SUPPORTED), secrets)
 
 

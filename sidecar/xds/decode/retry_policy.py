@@ -60,23 +60,23 @@ def decode_retry_policy(view: View | None) -> RetryPolicy | None:
 
 
 def _retry_on(view: View) -> frozenset[str]:
-    """Envoy drops names that it does not know; here they are refused, for they were meant to do something.
-    A status code in the list is Istio's short form, which its control plane resolves."""
+    """Unknown names are refused, although Envoy ignores them, because they would have no effect. A status
+    code in the list is Istio's short form, which its control plane resolves."""
     names = frozenset(name.strip() for name in view.message.retry_on.split(",") if name.strip())
     if unknown := names - _RETRY_ON:
-        raise view.error(f"{', '.join(sorted(unknown))}: no such condition", "retry_on")
+        raise view.error(f"{', '.join(sorted(unknown))} is not supported", "retry_on")
     return names
 
 
 def _back_off(view: View) -> tuple[float, float]:
-    """``RetryBackOff``: 25 ms, and ten times the base interval at most."""
+    """``RetryBackOff``: base and maximum in seconds. Defaults: 25 ms, and ten times the base interval."""
     back_off = view.find("retry_back_off")
     if back_off is None:
         return 0.025, 0.25
     base_s = back_off.duration_s("base_interval", 0.025)
     max_s = back_off.duration_s("max_interval", 10 * base_s)
     if max_s < base_s:
-        raise back_off.error("must be greater than or equal to base_interval", "max_interval")
+        raise back_off.error("must not be less than base_interval", "max_interval")
     return base_s, max_s
 
 

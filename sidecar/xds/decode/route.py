@@ -1,4 +1,4 @@
-"""``RouteConfiguration`` and what is in it. Defaults are Envoy's, said in ``envoy.config.route.v3``."""
+"""``RouteConfiguration``, its virtual hosts and routes. Defaults are those of ``envoy.config.route.v3``."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def _refuse_duplicate_domains(view: View, virtual_hosts: tuple[VirtualHost, ...]
     for host, host_view in zip(virtual_hosts, view.each("virtual_hosts"), strict=True):
         for index, domain in enumerate(host.domains):
             if domain.lower() in owners:
-                reason = f"only one virtual host may have {domain!r}; {owners[domain.lower()]!r} has it too"
+                reason = f"{domain!r} is a duplicate: the virtual host {owners[domain.lower()]!r} has it too"
                 raise host_view.error(reason, f"domains[{index}]")
             owners[domain.lower()] = host.name
 
@@ -105,9 +105,12 @@ def _virtual_host(view: View, max_body_bytes: int) -> VirtualHost:
     message = view.message
     for index, domain in enumerate(message.domains):
         if not domain:
-            raise view.error("may not be empty", f"domains[{index}]")
+            raise view.error("must not be empty", f"domains[{index}]")
         if "*" in domain.strip("*") or domain.count("*") > 1:
-            raise view.error(f"{domain!r}: a wildcard stands first or last, once", f"domains[{index}]")
+            raise view.error(
+                f"{domain!r} is not valid: the only wildcard must be the first or the last character",
+                f"domains[{index}]",
+            )
     return VirtualHost(
         name=message.name,
         domains=tuple(message.domains),
@@ -177,10 +180,8 @@ def _redirect(view: View) -> RedirectAction:
 def _direct_response(view: View, max_body_bytes: int) -> DirectResponseAction:
     body = view.get("body")
     if body.which("specifier") == "filename":
-        raise body.error("is not supported here; use inline_string", "filename")
+        raise body.error("is not supported; use inline_string", "filename")
     content = body.message.inline_string.encode() or body.message.inline_bytes
     if len(content) > max_body_bytes:
-        raise body.error(
-            f"has {len(content)} bytes, more than max_direct_response_body_size_bytes, {max_body_bytes}"
-        )
+        raise body.error(f"has {len(content)} bytes; max_direct_response_body_size_bytes is {max_body_bytes}")
     return DirectResponseAction(status=view.message.status, body=content)

@@ -44,7 +44,8 @@ TABLE: Final[SupportTable] = {
 
 
 def decode_replay_limit_bytes(route: View, virtual_host: View) -> int:
-    """The newer field at either level comes before the older, ``per_request_buffer_limit_bytes``."""
+    """``request_body_buffer_limit`` of the route, else of the virtual host, else the deprecated
+    ``per_request_buffer_limit_bytes`` in the same order."""
     for field in ("request_body_buffer_limit", "per_request_buffer_limit_bytes"):
         for view in (route, virtual_host):
             if view.has(field):
@@ -56,7 +57,7 @@ def decode_replay_limit_bytes(route: View, virtual_host: View) -> int:
 def decode_forward_action(view: View, replay_limit_bytes: int) -> ForwardAction:
     message = view.message
     if message.prefix_rewrite and view.has("regex_rewrite"):
-        raise view.error("only one of prefix_rewrite and regex_rewrite may be set")
+        raise view.error("prefix_rewrite and regex_rewrite must not both be set")
     _check_max_stream_duration(view)
     upgrades, terminate_connect = _upgrades(view)
     rewrite = view.find("regex_rewrite")
@@ -83,7 +84,7 @@ def decode_forward_action(view: View, replay_limit_bytes: int) -> ForwardAction:
 def _check_max_stream_duration(view: View) -> None:
     limit = view.get("max_stream_duration")
     if limit.duration_s("max_stream_duration", 0.0):
-        raise limit.error("only 0s, no limit, is supported", "max_stream_duration")
+        raise limit.error("only 0s (no limit) is supported", "max_stream_duration")
 
 
 def _clusters(view: View) -> tuple[WeightedCluster, ...]:
@@ -92,7 +93,7 @@ def _clusters(view: View) -> tuple[WeightedCluster, ...]:
         return (WeightedCluster(name=view.message.cluster),)
     if specifier == "weighted_clusters":
         return _weighted_clusters(view.get("weighted_clusters"))
-    return ()  # by a header
+    return ()  # a header names the cluster
 
 
 def _weighted_clusters(view: View) -> tuple[WeightedCluster, ...]:
@@ -110,25 +111,25 @@ def _weighted_clusters(view: View) -> tuple[WeightedCluster, ...]:
     total = check_weights(view, [cluster.weight for cluster in clusters])
     if view.has("total_weight") and view.message.total_weight.value != total:
         stated = view.message.total_weight.value
-        raise view.error(f"is {stated}, but the weights sum to {total}", "total_weight")
+        raise view.error(f"is {stated}, but the sum of the weights is {total}", "total_weight")
     return clusters
 
 
 def _no_name(cluster: View) -> str:
-    raise cluster.error("may not be empty", "name")
+    raise cluster.error("must not be empty", "name")
 
 
 def _upgrades(view: View) -> tuple[Mapping[str, bool], bool]:
-    """Whether the route allows an upgrade, for each that it speaks of, and whether a CONNECT ends here."""
+    """Whether the route allows each upgrade that it configures, and whether it terminates CONNECT."""
     allowed: dict[str, bool] = {}
     terminate_connect = False
     for config in view.each("upgrade_configs"):
         upgrade = config.message.upgrade_type.lower()
         if upgrade in allowed:
-            raise config.error(f"{upgrade!r} is configured twice", "upgrade_type")
+            raise config.error(f"{upgrade!r} is a duplicate", "upgrade_type")
         if config.has("connect_config"):
             if upgrade != "connect":
-                raise config.error("belongs to the upgrade type CONNECT alone", "connect_config")
+                raise config.error("is only valid for the upgrade type CONNECT", "connect_config")
             terminate_connect = True
         allowed[upgrade] = config.wrapped("enabled", True)
     return allowed, terminate_connect

@@ -1,7 +1,7 @@
-"""The validation rules in the descriptors of the xDS messages (``validate.rules``), enforced.
+"""Enforces the validation rules in the descriptors of the xDS messages (``validate.rules``).
 
-protobuf parses whatever fits the wire format; Envoy enforces these rules with generated code, and refuses
-the same resources as this module. https://github.com/bufbuild/protoc-gen-validate
+protobuf parses all messages that fit the wire format; Envoy enforces these rules with generated code, and
+refuses the same resources as this module. https://github.com/bufbuild/protoc-gen-validate
 """
 
 from __future__ import annotations
@@ -18,22 +18,23 @@ from validate import validate_pb2
 from sidecar.errors import ConfigError
 
 Check = Callable[[Any], str]
-"""Says what is wrong with a value, or nothing."""
+"""Returns why a value is invalid; empty for a valid one."""
 
 MessageCheck = Callable[[Any, str], None]
-"""Raises `ConfigError` for a message at a path."""
+"""Raises `ConfigError` for an invalid message; the second argument is its path."""
 
 _WRAPPERS = frozenset(
     f"google.protobuf.{kind}Value"
     for kind in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
 )
 _NUMERIC = frozenset(("float", "double", "int32", "int64", "uint32", "uint64"))
-# ``well_known_regex`` with ``strict: false``: what can never be in a header, whatever the HTTP version.
+# ``well_known_regex`` with ``strict: false``: characters that no HTTP version allows in a header.
 _UNSAFE_IN_HEADER = re.compile(r"[\x00\r\n]")
 
 
 def check_rules(message: Message, path: str) -> None:
-    """Raises `ConfigError` for the first field that breaks a rule; messages inside are not looked into."""
+    """Raises `ConfigError` for the first field that breaks a rule. Messages inside this one are not
+    checked."""
     for check in _message_checks(message.DESCRIPTOR):
         check(message, path)
 
@@ -68,7 +69,7 @@ def _field_checks(field: FieldDescriptor) -> list[MessageCheck]:
     required = rules.message.required
     if kind in {"duration", "any", "timestamp"}:
         required = getattr(rules, kind).required
-    if required and field.containing_oneof is None:  # of a oneof, another member may be chosen
+    if required and field.containing_oneof is None:  # another field of the oneof may be set
         checks.append(_is_set(field.name))
     if kind is None:
         return checks
@@ -156,7 +157,7 @@ def _bool(rule: Any) -> Check:
 
 
 def _anything(rule: Any) -> Check:
-    """`any` and `timestamp` have no rule but `required`."""
+    """`any` and `timestamp` have no rule other than `required`."""
     return lambda value: ""
 
 
@@ -193,11 +194,11 @@ def _string(rule: Any) -> Check:
 
     def check(value: str) -> str:
         if not value:
-            return "may not be empty" if minimum and not ignore_empty else ""
+            return "must not be empty" if minimum and not ignore_empty else ""
         if len(value) < minimum or (maximum_bytes and len(value.encode()) > maximum_bytes):
-            return f"has {len(value)} characters, which is too {'short' if len(value) < minimum else 'long'}"
+            return f"has {len(value)} characters, and is too {'short' if len(value) < minimum else 'long'}"
         if header and _UNSAFE_IN_HEADER.search(value):
-            return "holds a NUL, a carriage return or a newline"
+            return "contains a NUL, a carriage return or a newline"
         if allowed and value not in allowed:
             return f"is {value!r}, which is not one of {', '.join(sorted(allowed))}"
         if pattern is not None and not pattern.search(value):
@@ -210,7 +211,7 @@ def _string(rule: Any) -> Check:
 def _bytes(rule: Any) -> Check:
     def check(value: bytes) -> str:
         if len(value) < rule.min_len:
-            return "is too short" if value else "may not be empty"
+            return "is too short" if value else "must not be empty"
         if rule.max_len and len(value) > rule.max_len:
             return f"is longer than {rule.max_len} bytes"
         return ""
@@ -227,6 +228,6 @@ def _enum(field: FieldDescriptor, rule: Any) -> Check:
     def check(value: int) -> str:
         if defined_only and value not in names:
             return f"{value} is not a value of {enum.name}"
-        return f"may not be {names[value].name}" if value in forbidden else ""
+        return f"must not be {names[value].name}" if value in forbidden else ""
 
     return check

@@ -1,4 +1,4 @@
-"""The fields of a message that a decoder supports. Each decoder declares those of the messages that it reads.
+"""The fields that a decoder supports. Each decoder declares the messages that it reads.
 
 A field that is set and not declared is refused by its path. Well-known types (durations, wrappers, structs)
 need no declaration.

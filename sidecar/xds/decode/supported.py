@@ -1,4 +1,4 @@
-"""Every message that is supported: the tables of all decoders."""
+"""All messages that are supported: the tables of all decoders, merged."""
 
 from __future__ import annotations
 

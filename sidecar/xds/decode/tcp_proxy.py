@@ -38,7 +38,7 @@ def decode_tcp_proxy(view: View) -> TcpProxy:
 
 
 def _tcp_clusters(view: View) -> tuple[WeightedCluster, ...]:
-    """The criteria of the filter hold for each cluster, and a cluster's own come before them."""
+    """The criteria of the filter apply to each cluster; those of a weighted cluster take precedence."""
     criteria = metadata_strings(view.message.metadata_match, _LB)
     if view.which("cluster_specifier") == "cluster":
         return (WeightedCluster(name=view.message.cluster, metadata_match=criteria),)

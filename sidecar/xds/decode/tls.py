@@ -85,14 +85,15 @@ def decode_upstream_socket(socket: View | None, secrets: Set[str]) -> UpstreamTl
 
 
 def _server_name(context: View) -> str:
-    """Refused here if no ClientHello could carry it: every connection to the cluster would fail."""
+    """Raises `ConfigError` for a name that a ClientHello cannot carry: every connection to the cluster would
+    fail."""
     sni: str = context.message.sni
     try:
         sni.encode("idna")
     except UnicodeError as error:
-        raise context.error(f"{sni!r} is no host name: {error}", "sni") from error
+        raise context.error(f"{sni!r} is not a host name: {error}", "sni") from error
     if "\0" in sni:
-        raise context.error(f"{sni!r} is no host name", "sni")
+        raise context.error(f"{sni!r} is not a host name", "sni")
     return sni
 
 
@@ -128,7 +129,7 @@ def _parameters(view: View, secrets: Set[str]) -> TlsParameters:
     maximum = _version(versions, "tls_maximum_protocol_version")
     if TlsVersion.AUTO not in (minimum, maximum) and minimum.value > maximum.value:
         raise versions.error(
-            f"{minimum.name} is above the maximum, {maximum.name}", "tls_minimum_protocol_version"
+            f"{minimum.name} is above the maximum version, {maximum.name}", "tls_minimum_protocol_version"
         )
     certificate, certificate_secret = _own_certificate(view, secrets)
     validation, validation_secret = _peer_validation(view, secrets)
@@ -177,14 +178,16 @@ def _peer_validation(view: View, secrets: Set[str]) -> tuple[Validation | None, 
 
 
 def _secret_name(view: View, secrets: Set[str]) -> str:
-    """A secret is the workload's own, whatever source is named for it, or a static one."""
+    """Either a secret of the workload, whatever its source is configured to be, or a static secret."""
     name = str(view.message.name)
     if name in WORKLOAD_SECRETS or (name in secrets and not view.has("sds_config")):
         return name
     if view.has("sds_config"):
         known = " and ".join(sorted(WORKLOAD_SECRETS))
-        raise view.error(f"{name!r}: only the workload's own secrets, {known}, are discovered", "name")
-    raise view.error(f"there is no static secret {name!r}", "name")
+        raise view.error(
+            f"{name!r} is not supported: only the secrets of the workload, {known}, are discovered", "name"
+        )
+    raise view.error(f"the static secret {name!r} does not exist", "name")
 
 
 def decode_certificate(view: View) -> TlsCertificate:
@@ -200,14 +203,12 @@ def decode_certificate(view: View) -> TlsCertificate:
 def decode_validation(view: View) -> Validation:
     validation = _validation(view)
     if validation.match_sans and validation.trusted_ca is None and not validation.system_roots:
-        raise view.error(
-            "names to match are worth nothing without a trusted_ca", "match_typed_subject_alt_names"
-        )
+        raise view.error("requires trusted_ca or system_root_certs", "match_typed_subject_alt_names")
     return validation
 
 
 def _validation(view: View) -> Validation:
-    """Without the check above: in a combined context the roots come from the secret."""
+    """Without the check of `decode_validation`: in a combined context, the roots come from the secret."""
     trusted_ca = view.find("trusted_ca")
     typed = [
         _san_match(match.get("matcher"), match.enum_name("san_type"))

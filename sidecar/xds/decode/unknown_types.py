@@ -1,6 +1,8 @@
-"""JSON with Anys of types that are not known here. protobuf refuses such a document. Over xDS an Any is not
-parsed before it is read, so an unknown type in an ignored field does no harm; the same holds for bootstrap
-files.
+"""JSON documents with an Any of an unknown type.
+
+protobuf refuses to parse such a document. Over xDS, an Any is not parsed before a decoder reads it, so that
+an unknown type in a field without effect is accepted. This module makes bootstrap files behave in the same
+way.
 """
 
 from __future__ import annotations
@@ -16,13 +18,13 @@ from google.protobuf.wrappers_pb2 import StringValue
 
 _ANY = "google.protobuf.Any"
 _PLACEHOLDER = f"type.googleapis.com/{StringValue.DESCRIPTOR.full_name}"
-_MARK = "\ue000type "  # of the private use area: no configuration begins with it
-_MAX_DEPTH = 200  # protobuf itself refuses half of it
+_MARK = "\ue000type "  # a private use character: no configuration begins with it
+_MAX_DEPTH = 200  # protobuf refuses half of this depth
 
 
 def hide(document: Any, descriptor: Descriptor) -> Any:
-    """The document, with each Any of an unknown type replaced by one that protobuf can parse: `restore` puts
-    the type back. Parts that do not fit the messages are left as they are: protobuf reports them."""
+    """The document, with each Any of an unknown type replaced by one that protobuf can parse; `restore` puts
+    the type back. Parts that do not fit the messages are not changed: protobuf reports them."""
     return _hide(document, descriptor, 0)
 
 
@@ -70,7 +72,7 @@ def _descriptor(type_url: str) -> Descriptor | None:
 
 
 def restore(message: Message) -> bool:
-    """Gives each Any that was hidden its type, and no contents. True where there was one."""
+    """Gives each Any that was replaced its type again, without contents. Returns whether there was one."""
     if message.DESCRIPTOR.full_name == _ANY:
         return _restore_any(message)
     restored = False

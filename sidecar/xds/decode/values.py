@@ -1,4 +1,4 @@
-"""Small messages that many resources hold: addresses, metadata, data sources, header mutations."""
+"""Small messages that several resources contain: addresses, metadata, data sources, header mutations."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def decode_data_source(view: View) -> DataSource:
 
 
 def metadata_strings(metadata: Any, namespace: str) -> Mapping[str, str]:
-    """A namespace of ``Metadata.filter_metadata``; values that are no strings are written as JSON does."""
+    """A namespace of ``Metadata.filter_metadata``. Numbers and booleans are written as in JSON."""
     if namespace not in metadata.filter_metadata:
         return {}
     return struct_strings(metadata.filter_metadata[namespace])
@@ -117,7 +117,7 @@ def _header_values(view: View, field: str) -> tuple[HeaderValue, ...]:
 
 
 def decode_header_value(option: View) -> HeaderValue | None:
-    """None for an empty value, which Envoy adds only when ``keep_empty_value`` says so."""
+    """None for an empty value, which Envoy adds only if ``keep_empty_value`` is set."""
     header = option.get("header")
     name = decode_header_name(header, "key", header.message.key)
     value = _literal(header, header.message.value)
@@ -131,18 +131,19 @@ def _append_action(option: View) -> AppendAction:
     if not option.has("append"):
         return action
     if action is not AppendAction.APPEND_IF_EXISTS_OR_ADD:
-        raise option.error("append and append_action may not both be set")
+        raise option.error("append and append_action must not both be set")
     return action if option.message.append.value else AppendAction.OVERWRITE_IF_EXISTS_OR_ADD
 
 
 def _literal(header: View, value: str) -> bytes:
-    """Envoy's command operators stand between percent signs; ``%%`` is one of them."""
+    """The value as a literal. Raises `ConfigError` for Envoy's command operators, which are written between
+    percent signs; ``%%`` is a percent sign."""
     pieces = value.split("%%")
     for piece in pieces:
         if "%" in piece:
             operator = "%" + piece.partition("%")[2]
             raise header.error(
-                f"the command operator in {operator!r} is not supported; write %% for %", "value"
+                f"the command operator in {operator!r} is not supported; use %% for a percent sign", "value"
             )
     return "%".join(pieces).encode()
 
@@ -154,7 +155,10 @@ def _header_names(view: View, field: str) -> tuple[bytes, ...]:
 
 def decode_header_name(view: View, field: str, name: str) -> bytes:
     if name.startswith(":") or name.lower() == "host":
-        raise view.error(f"{name!r}: a route's rewrites change :-prefixed headers and host, not this", field)
+        raise view.error(
+            f"{name!r} is not supported; only rewrites of the route change such a header",
+            field,
+        )
     if not _TOKEN.match(name):
         raise view.error(f"{name!r} is not a header name", field)
     return name.lower().encode()

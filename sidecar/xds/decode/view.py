@@ -1,6 +1,6 @@
-"""A checked message and its path: all decoders read messages through it.
+"""A checked message and its path. Decoders read messages through it.
 
-The path consists of protobuf field names, as Envoy writes it:
+The path consists of protobuf field names, as in Envoy:
 ``filter_chains[1].filters[0].typed_config.route_config.virtual_hosts[0].routes[2].route.timeout``.
 """
 
@@ -138,7 +138,8 @@ def type_name(packed: Any) -> str:
 
 
 def check(message: Message, table: SupportTable, path: str = "", depth: int = 0) -> None:
-    """Raises `ConfigError` for a field that breaks a rule of its descriptor, is unknown, or not supported."""
+    """Raises `ConfigError` for a field that breaks a rule of its descriptor, that is unknown, or that is not
+    supported."""
     if depth > _MAX_DEPTH:
         raise ConfigError(path, "is nested too deeply")
     check_rules(message, path)

@@ -8,10 +8,10 @@ _MAX_UINT32 = 2**32 - 1
 
 
 def check_weights(view: View, weights: list[int]) -> int:
-    """The sum, which Envoy wants above 0 and within 32 bits."""
+    """Returns the sum. Raises `ConfigError` if it is 0 or does not fit 32 bits, as Envoy does."""
     total = sum(weights)
     if not 0 < total <= _MAX_UINT32:
         raise view.error(
-            f"the weights sum to {total}, but must sum to 1 or more, up to {_MAX_UINT32}", "clusters"
+            f"the sum of the weights is {total}, but must be from 1 to {_MAX_UINT32}", "clusters"
         )
     return total

@@ -202,9 +202,9 @@ def test_tls_of_the_stream_stays_in_its_files_which_must_be_there(tmp_path: Path
     [
         ("dynamic_resources.ads_config.api_type", "REST", "REST is not supported"),
         ("dynamic_resources.ads_config.transport_api_version", "AUTO", "only V3"),
-        ("dynamic_resources.ads_config.grpc_services", [], "needs exactly one service"),
+        ("dynamic_resources.ads_config.grpc_services", [], "exactly one is supported"),
         ("dynamic_resources.cds_config", {"path": "/x"}, "cds_config.path: is not supported"),
-        ("static_resources.clusters[2].http2_protocol_options", None, "must speak HTTP/2"),
+        ("static_resources.clusters[2].http2_protocol_options", None, "must have http2_protocol_options"),
         ("static_resources.clusters[2].load_assignment", {"cluster_name": "x"}, "has no endpoints"),
         ("node.id", "", "--service-node"),
     ],

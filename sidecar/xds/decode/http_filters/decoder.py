@@ -1,4 +1,4 @@
-"""How one HTTP filter is decoded: each module of this folder whose name is a filter's has a `DECODER`."""
+"""The decoder of one HTTP filter. A module of this folder that has a ``DECODER`` decodes a filter."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def no_clusters(_: Any) -> Set[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteConfigDecoder:
-    """A filter's configuration for a route: the full name of its message, and how it is decoded."""
+    """Decodes a filter's configuration for a route. ``type_name`` is the full name of its message."""
 
     type_name: str
     decode: Callable[[View], object]
@@ -24,10 +24,10 @@ class RouteConfigDecoder:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpFilterDecoder:
-    """``type_name`` is the full name of the message that configures the filter. ``decode`` turns it into a
-    frozen dataclass of `sidecar.config.http_filters`, or raises `ConfigError`. ``route`` None: the filter has
-    no configuration for a route. ``clusters`` tells which clusters a configuration uses: the listener waits
-    for them to be warm. ``table`` declares the messages that no other decoder reads."""
+    """Decodes a filter's configuration. ``type_name`` is the full name of its message. ``decode`` returns a
+    frozen dataclass of `sidecar.config.http_filters`, and raises `ConfigError`. ``route`` None: the filter
+    has no configuration for a route. ``clusters`` returns the clusters that a configuration uses: the
+    listener waits for them to be warm. ``table`` declares the messages that no other decoder reads."""
 
     type_name: str
     table: SupportTable

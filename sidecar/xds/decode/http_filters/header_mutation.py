@@ -33,7 +33,7 @@ def _in_order(view: View, field: str) -> tuple[HeaderMutation, ...]:
 
 
 def _mutation(view: View) -> HeaderMutation | None:
-    """None for a value that is never added: see `decode_header_value`."""
+    """None for a header that is never added: see `decode_header_value`."""
     if view.which("action") == "remove":
         return RemoveHeader(name=decode_header_name(view, "remove", view.message.remove))
     return decode_header_value(view.get("append"))

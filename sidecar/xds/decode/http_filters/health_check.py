@@ -29,7 +29,7 @@ def _decode(view: View) -> HealthCheckConfig:
 
 
 def _percentages(view: View) -> dict[str, int]:
-    """Fractions are cut off, as the field's documentation says."""
+    """Fractions are truncated, as Envoy documents it."""
     return {
         cluster: int(percent.message.value)
         for cluster, percent in view.entries("cluster_min_healthy_percentages")

@@ -1,6 +1,6 @@
-"""All HTTP filters that are decoded, by the type of their configuration.
+"""The decoders of all HTTP filters, by the type of their configuration.
 
-The modules of this folder are the list: a module with a `DECODER` is a filter.
+They are found by importing the modules of this folder.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ TABLE: Final[SupportTable] = _table()
 
 
 def decode_http_filters(view: View) -> tuple[HttpFilter, ...]:
-    """``HttpConnectionManager.http_filters``. Raises `ConfigError` unless the router is the last filter, and
-    only the last."""
+    """``HttpConnectionManager.http_filters``. Raises `ConfigError` unless the last filter, and only the last
+    one, is the router."""
     filters = []
     router: View | None = None
     for filter_view in view.each("http_filters"):
@@ -60,17 +60,17 @@ def decode_http_filters(view: View) -> tuple[HttpFilter, ...]:
         if http_filter is None:
             continue
         if router is not None:
-            raise router.error("the router ends the chain, so it must be the last filter")
+            raise router.error("the router must be the last filter")
         if isinstance(http_filter.config, RouterConfig):
             router = filter_view
         filters.append(http_filter)
     if router is None:
-        raise view.error("the last filter must be the router, which ends the chain", "http_filters")
+        raise view.error("the last filter must be the router", "http_filters")
     return tuple(filters)
 
 
 def _http_filter(view: View) -> HttpFilter | None:
-    """None for a filter that is optional and not supported."""
+    """None for an optional filter that is not supported."""
     if not view.has("typed_config"):
         raise view.error("is required", "typed_config")
     decoder = HTTP_FILTERS.get(view.packed_type("typed_config"))
@@ -80,7 +80,7 @@ def _http_filter(view: View) -> HttpFilter | None:
     decoder = HTTP_FILTERS[config_view.full_name()]
     config = decoder.decode(config_view)
     if view.message.disabled and isinstance(config, RouterConfig):
-        raise view.error("the router ends the chain, and cannot be disabled", "disabled")
+        raise view.error("the router cannot be disabled", "disabled")
     return HttpFilter(
         name=view.message.name,
         config=config,

@@ -83,7 +83,7 @@ def test_endpoints_are_shown_when_asked_for(dump: ConfigDump) -> None:
     assert entry["endpoint_config"]["cluster_name"] == "e"
 
 
-def test_a_mask_and_a_regex_choose(dump: ConfigDump) -> None:
+def test_a_dump_can_be_limited_to_a_field_and_to_names(dump: ConfigDump) -> None:
     found = dump.render(resource="dynamic_active_clusters", name_regex="act.*")["configs"]
     assert [entry["cluster"]["name"] for entry in found] == ["active"]
     assert dump.render(resource="dynamic_active_clusters", name_regex="act")["configs"] == []

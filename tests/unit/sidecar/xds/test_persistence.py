@@ -19,7 +19,7 @@ def file_in(folder: Path) -> Path:
     return path
 
 
-def test_what_was_written_is_read_and_only_the_owner_may(tmp_path: Path) -> None:
+def test_written_resources_are_read_again_and_only_the_owner_can_read_the_file(tmp_path: Path) -> None:
     cache_dir = tmp_path / "state"
     write_last_good(cache_dir, "node", SAVED)
 
@@ -28,7 +28,7 @@ def test_what_was_written_is_read_and_only_the_owner_may(tmp_path: Path) -> None
     assert stat.S_IMODE(cache_dir.stat().st_mode) == 0o700
 
 
-def test_nothing_saved_is_no_complaint(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_missing_file_is_not_logged(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert read_last_good(tmp_path, "node") == []
     assert not caplog.records
 
@@ -44,17 +44,17 @@ def test_a_damaged_file_is_ignored_with_a_warning(
 
     with caplog.at_level(logging.WARNING):
         assert read_last_good(tmp_path, "node") == []
-    assert "the last good configuration is ignored" in caplog.text
+    assert "ignored the last good configuration" in caplog.text
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b"[]\n[]", b"null\nnull", b"\xff", b"[" * 10_000])
-def test_a_file_that_is_something_else_is_ignored(tmp_path: Path, content: bytes) -> None:
+def test_a_file_of_another_format_is_ignored(tmp_path: Path, content: bytes) -> None:
     write_last_good(tmp_path, "node", SAVED)
     file_in(tmp_path).write_bytes(content)
     assert read_last_good(tmp_path, "node") == []
 
 
-def test_another_nodes_and_another_versions_file_is_ignored(
+def test_a_file_of_another_node_or_version_is_ignored(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     write_last_good(tmp_path, "node", SAVED)
@@ -66,7 +66,7 @@ def test_another_nodes_and_another_versions_file_is_ignored(
     assert "it is of the format" in caplog.text
 
 
-def test_a_failed_write_leaves_the_file_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_write_keeps_the_file_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_last_good(tmp_path, "node", SAVED)
 
     def full(descriptor: int) -> None:
@@ -98,7 +98,7 @@ async def test_changes_are_written_together_and_the_last_one_when_the_process_en
     assert len(collected) == 1
 
 
-async def test_a_directory_that_cannot_be_written_to_is_a_warning_and_no_more(
+async def test_a_directory_that_cannot_be_written_to_is_only_logged(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (tmp_path / "file").write_text("")

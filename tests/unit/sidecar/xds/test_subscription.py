@@ -13,7 +13,7 @@ def nothing(type_url: str) -> Mapping[str, str]:
     return {}
 
 
-def test_sotw_repeats_names_and_the_version_that_holds() -> None:
+def test_sotw_repeats_names_and_the_accepted_version() -> None:
     endpoints = SotwSubscription(ENDPOINT, wildcard=False)
     assert endpoints.open({}) is None, "an empty list would ask for everything"
     assert endpoints.want(frozenset()) is None
@@ -33,7 +33,7 @@ def test_sotw_repeats_names_and_the_version_that_holds() -> None:
     assert none.names == ()
 
 
-def test_sotw_forgets_the_nonce_but_not_the_version_when_a_stream_opens() -> None:
+def test_sotw_keeps_the_version_and_drops_the_nonce_when_a_stream_opens() -> None:
     clusters = SotwSubscription(CLUSTER, wildcard=True)
     clusters.answer("v1", "n1")
     opened = clusters.open({})
@@ -41,7 +41,7 @@ def test_sotw_forgets_the_nonce_but_not_the_version_when_a_stream_opens() -> Non
     assert (opened.version, opened.nonce) == ("v1", "")
 
 
-def test_delta_says_only_what_changes() -> None:
+def test_delta_sends_only_changes() -> None:
     endpoints = DeltaSubscription(ENDPOINT, wildcard=False)
     assert endpoints.open({"a": "1"}) is None
     assert endpoints.want({"a", "b"}) == DeltaRequest(type_url=ENDPOINT, subscribe=("a", "b"))
@@ -50,7 +50,7 @@ def test_delta_says_only_what_changes() -> None:
     assert endpoints.answer("v", "n", "bad") == DeltaRequest(type_url=ENDPOINT, nonce="n", error="bad")
 
 
-def test_delta_tells_a_new_stream_what_is_held_of_what_it_wants() -> None:
+def test_delta_sends_the_versions_of_subscribed_resources_on_a_new_stream() -> None:
     endpoints = DeltaSubscription(ENDPOINT, wildcard=False)
     endpoints.want({"a", "b"})
     assert endpoints.open({"a": "1", "gone": "2"}) == DeltaRequest(
@@ -63,7 +63,7 @@ def test_delta_tells_a_new_stream_what_is_held_of_what_it_wants() -> None:
     )
 
 
-def test_listeners_are_asked_for_once_clusters_were_answered() -> None:
+def test_listeners_are_requested_after_the_response_about_clusters() -> None:
     all_types = Subscriptions(AdsVariant.DELTA, clusters=True, listeners=True)
     assert [request.type_url for request in all_types.open(nothing)] == [CLUSTER]
     all_types.answer(CLUSTER, "1", "n")
@@ -75,7 +75,7 @@ def test_listeners_are_asked_for_once_clusters_were_answered() -> None:
     assert [request.type_url for request in all_types.open(nothing)] == [CLUSTER, LISTENER], "a second stream"
 
 
-def test_only_what_the_bootstrap_file_asks_for_is_expected() -> None:
+def test_only_types_of_the_bootstrap_file_are_expected() -> None:
     listeners_only = Subscriptions(AdsVariant.SOTW, clusters=False, listeners=True)
     assert [request.type_url for request in listeners_only.open(nothing)] == [LISTENER]
     assert not listeners_only.expects(CLUSTER)
@@ -83,7 +83,7 @@ def test_only_what_the_bootstrap_file_asks_for_is_expected() -> None:
     assert not listeners_only.expects("type.googleapis.com/unheard.of")
 
 
-def test_a_late_refusal_repeats_the_nonce_of_this_stream_alone() -> None:
+def test_a_late_nack_has_a_nonce_of_the_same_stream() -> None:
     all_types = Subscriptions(AdsVariant.DELTA, clusters=True, listeners=True)
     all_types.open(nothing)
     assert all_types.refuse_late(LISTENER, "bad") == []

@@ -71,7 +71,7 @@ def response(type_url: str, *documents: dict[str, Any], **fields: Any) -> XdsRes
     return XdsResponse(type_url=type_url, version="1", nonce="n", resources=resources, **fields)
 
 
-async def test_a_refused_listener_gives_way_to_the_one_before(updates: Updates, data_path: DataPath) -> None:
+async def test_the_version_before_replaces_a_refused_listener(updates: Updates, data_path: DataPath) -> None:
     await updates.apply(response(LISTENER, listener("l", tcp_proxy(), 80)))
     before = data_path.snapshot.listeners["l"]
     data_path.refuse_port = 81
@@ -95,11 +95,11 @@ async def test_a_new_listener_that_is_refused_is_left_out(updates: Updates, data
 async def test_two_listeners_cannot_have_one_address(updates: Updates, data_path: DataPath) -> None:
     both = response(LISTENER, listener("a", tcp_proxy(), 80), listener("b", tcp_proxy(), 80))
     outcome = await updates.apply(both)
-    assert outcome.error == "b: address: 127.0.0.1:80 is the address of the listener 'a' already"
+    assert outcome.error == "b: address: 127.0.0.1:80 is already the address of the listener 'a'"
     assert list(data_path.snapshot.listeners) == ["a"]
 
 
-async def test_a_whole_snapshot_that_is_refused_is_tried_again(updates: Updates, data_path: DataPath) -> None:
+async def test_a_refused_snapshot_is_tried_again(updates: Updates, data_path: DataPath) -> None:
     data_path.refuse_all = "out of memory"
     outcome = await updates.apply(response(LISTENER, listener("l", tcp_proxy())))
     assert outcome.error == "out of memory"
@@ -109,7 +109,7 @@ async def test_a_whole_snapshot_that_is_refused_is_tried_again(updates: Updates,
     assert (list(data_path.snapshot.clusters), list(data_path.snapshot.listeners)) == (["b"], ["l"])
 
 
-async def test_a_fault_of_the_data_path_is_a_refusal_and_what_served_goes_on(
+async def test_an_internal_error_of_the_data_path_is_a_nack_and_the_snapshot_before_stays(
     updates: Updates, data_path: DataPath, caplog: pytest.LogCaptureFixture
 ) -> None:
     await updates.apply(response(CLUSTER, static_cluster("c", 80)))
@@ -125,7 +125,7 @@ async def test_a_fault_of_the_data_path_is_a_refusal_and_what_served_goes_on(
     assert data_path.snapshot is not before
 
 
-def test_a_fault_before_anything_serves_is_not_hidden(updates: Updates, data_path: DataPath) -> None:
+def test_an_internal_error_before_the_first_snapshot_is_raised(updates: Updates, data_path: DataPath) -> None:
     [cluster] = response(CLUSTER, static_cluster("c", 80)).resources
     updates.store.add(CLUSTER, cluster)
     data_path.fault = KeyError("c")
@@ -133,7 +133,7 @@ def test_a_fault_before_anything_serves_is_not_hidden(updates: Updates, data_pat
         updates.publish()
 
 
-async def test_a_fault_of_a_decoder_refuses_its_resource_alone(
+async def test_an_internal_error_of_a_decoder_refuses_only_its_resource(
     updates: Updates, data_path: DataPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     decode = store.decode_resource
@@ -161,18 +161,18 @@ async def test_counters_tell_what_happened(updates: Updates, state: XdsState) ->
     assert state.last_nack == ""
 
 
-async def test_a_name_that_is_added_and_removed_at_once_is_refused_whole(updates: Updates) -> None:
+async def test_a_response_that_adds_and_removes_a_name_is_refused(updates: Updates) -> None:
     outcome = await updates.apply(response(CLUSTER, static_cluster("a"), removed=("a",)))
-    assert outcome.error == "a: stands 2 times in the response"
+    assert outcome.error == "a: appears 2 times in the response"
     assert updates.store.versions(CLUSTER) == {}
 
 
-async def test_the_words_of_a_refusal_are_bounded(updates: Updates) -> None:
+async def test_the_text_of_a_nack_is_bounded(updates: Updates) -> None:
     bad = [{**static_cluster(f"c{number}"), "lb_policy": "MAGLEV"} for number in range(500)]
     assert len((await updates.apply(response(CLUSTER, *bad))).error) <= 4096
 
 
-def test_saved_resources_that_are_no_good_any_more_are_left_out(
+def test_saved_resources_that_are_invalid_now_are_ignored(
     updates: Updates, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     good = packed(CLUSTER, static_cluster("good")).value
@@ -187,12 +187,12 @@ def test_saved_resources_that_are_no_good_any_more_are_left_out(
 
     assert restored is not None
     assert list(restored.clusters) == ["good"]
-    assert "saved resource bad is ignored: lb_policy: MAGLEV" in caplog.text
-    assert "saved resource odd is ignored" in caplog.text
+    assert "ignored the saved resource bad: lb_policy: MAGLEV" in caplog.text
+    assert "ignored the saved resource odd" in caplog.text
     assert updates.store.versions(CLUSTER) == {"good": ""}, "asked for anew"
 
 
-async def test_what_waits_for_names_is_published_when_they_are_resolved(
+async def test_clusters_are_published_when_their_names_are_resolved(
     data_path: DataPath, state: XdsState
 ) -> None:
     unresolved = {"d"}
@@ -219,7 +219,7 @@ async def test_what_waits_for_names_is_published_when_they_are_resolved(
     assert asked[-1] == [], "what serves is not asked for"
 
 
-async def test_a_restart_waits_for_no_name_before_it_knows_that_there_is_something_to_serve(
+async def test_names_of_restored_clusters_are_waited_for_after_the_first_snapshot(
     data_path: DataPath, state: XdsState, tmp_path: Path
 ) -> None:
     body = packed(CLUSTER, dns_cluster("d")).value

@@ -38,7 +38,7 @@ def test_defaults_are_envoys() -> None:
 
 
 @pytest.mark.parametrize("type_", ["STRICT_DNS", "LOGICAL_DNS"])
-def test_what_a_cluster_says_of_its_names(type_: str) -> None:
+def test_the_dns_fields_of_a_cluster(type_: str) -> None:
     found = decoded(
         type=type_,
         dns_lookup_family="V4_PREFERRED",
@@ -60,7 +60,7 @@ def test_what_a_cluster_says_of_its_names(type_: str) -> None:
     )
 
 
-def test_failures_back_off_to_ten_times_their_base_where_nothing_else_is_said() -> None:
+def test_failures_back_off_to_ten_times_their_base_by_default() -> None:
     found = decoded(dns_failure_refresh_rate={"base_interval": "2s"})
     assert found.failure_back_off == DnsBackOff(base_s=2.0, max_s=20.0)
 

@@ -48,7 +48,7 @@ ROUTE = f"{HOST}.routes[0]"
         ),
     ],
 )
-def test_what_the_router_could_not_compile_is_refused_by_its_path(
+def test_a_route_that_the_router_cannot_compile_is_refused_by_its_path(
     path: str, value: object, where: str
 ) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -104,7 +104,7 @@ def test_an_unsupported_field_is_refused_by_its_path() -> None:
     assert caught.value.reason == "is not supported"
 
 
-def test_a_field_that_is_set_to_its_default_is_refused_too_when_that_can_be_seen() -> None:
+def test_an_unsupported_message_field_is_refused_even_if_it_is_empty() -> None:
     cluster = cluster_pb2.Cluster(name="c", upstream_connection_options={"happy_eyeballs_config": {}})
     with pytest.raises(ConfigError, match="happy_eyeballs_config: is not supported"):
         check(cluster, SUPPORTED)

@@ -71,9 +71,9 @@ def test_an_optional_filter_that_is_supported_must_be_valid() -> None:
     ("filters", "reason"),
     [
         ([http_filter("first", HEADER_MUTATION)], "http_filters: the last filter must be the router"),
-        ([router(), http_filter("last", HEADER_MUTATION)], r"http_filters\[0\]: the router ends the chain"),
-        ([router(), router()], r"http_filters\[0\]: the router ends the chain"),
-        ([{**router(), "disabled": True}], r"http_filters\[0\].disabled: the router .* cannot be disabled"),
+        ([router(), http_filter("last", HEADER_MUTATION)], r"http_filters\[0\]: the router must be the last"),
+        ([router(), router()], r"http_filters\[0\]: the router must be the last"),
+        ([{**router(), "disabled": True}], r"http_filters\[0\].disabled: the router cannot be disabled"),
         ([{"name": "envoy.filters.http.router"}], r"http_filters\[0\].typed_config: is required"),
     ],
 )
