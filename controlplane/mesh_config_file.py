@@ -89,7 +89,7 @@ def load_mesh_config(path: Path, namespace: str = _DEFAULT.root_namespace) -> Me
     document = _read_yaml(path)
     ignored = _IGNORED & document.keys()
     for field in sorted(ignored):
-        _LOG.warning("%s: %s is a field of Istio's that is not supported yet: ignored", path, field)
+        _LOG.warning("%s: %s is an Istio field that is not supported yet: ignored", path, field)
     try:
         given = _MeshConfigFile.model_validate({k: v for k, v in document.items() if k not in ignored})
     except ValidationError as error:

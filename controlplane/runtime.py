@@ -224,7 +224,7 @@ class ControlPlane:
         listing = ", ".join(f"{name} on {address}" for name, address in addresses.items())
         _LOG.info("ready: %s; trust domain %s", listing, self._settings.mesh.trust_domain)
         if "xds" in addresses and not ipaddress.ip_address(self._settings.bind_address).is_loopback:
-            _LOG.warning("xDS on %s is in plaintext, for whoever can reach it", addresses["xds"])
+            _LOG.warning("xDS on %s is in plaintext, and open to everyone who can reach it", addresses["xds"])
         if self._settings.addresses_file is not None:
             state_files.replace(self._settings.addresses_file, json.dumps(addresses).encode(), mode=0o644)
 

@@ -96,9 +96,9 @@ def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envir
 
 def _authority(flags: argparse.Namespace) -> AuthoritySettings:
     if bool(flags.ca_cert) != bool(flags.ca_key):
-        raise SettingsError("--ca-cert and --ca-key go together: a certificate signs with its key")
+        raise SettingsError("--ca-cert and --ca-key must be given together")
     if flags.ca_chain and not flags.ca_cert:
-        raise SettingsError("--ca-chain goes with --ca-cert and --ca-key")
+        raise SettingsError("--ca-chain needs --ca-cert and --ca-key")
     if flags.workload_cert_ttl > flags.max_workload_cert_ttl:
         raise SettingsError("--workload-cert-ttl is longer than --max-workload-cert-ttl")
     signer = None
@@ -182,7 +182,7 @@ def _variable(flag: str) -> str:
 def _one_of(*choices: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in choices:
-            raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join(choices)}")
+            raise argparse.ArgumentTypeError(f"{text!r} is not one of {', '.join(choices)}")
         return text
 
     return read
@@ -190,7 +190,7 @@ def _one_of(*choices: str) -> Callable[[str], str]:
 
 def _port(text: str) -> int:
     if not text.isdecimal() or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: 0 to 65535")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a port: expected 0 to 65535")
     return int(text)
 
 
@@ -202,7 +202,7 @@ def _ip_address(text: str) -> str:
     try:
         return str(ipaddress.ip_address(text))
     except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no IP address") from error
+        raise argparse.ArgumentTypeError(f"{text!r} is not an IP address") from error
 
 
 def _trust_domain(text: str) -> str:
@@ -225,5 +225,5 @@ def _duration_s(text: str) -> float:
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
     if duration_s < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is shorter than a second")
+        raise argparse.ArgumentTypeError(f"{text!r} is shorter than 1 s")
     return duration_s

@@ -53,7 +53,7 @@ def invalid(reason: str) -> PydanticCustomError:
 
 
 def _refuse(_: object) -> None:
-    raise invalid("is a field of Istio's that is not supported yet")
+    raise invalid("is an Istio field that is not supported yet")
 
 
 # A field that Istio has and we do not: it is reported by its name, never dropped in silence.
@@ -100,7 +100,7 @@ def parse_duration(value: object) -> timedelta:
     if isinstance(value, timedelta):
         return value
     if not isinstance(value, str) or len(value) > 64 or not _DURATION.fullmatch(value):
-        raise invalid(f"{value!r:.80} is no duration, such as 10s, 1.5s, 100ms or 1h30m")
+        raise invalid(f"{value!r:.80} is not a duration such as 10s, 1.5s, 100ms or 1h30m")
     microseconds = sum(float(number) * _MICROSECONDS[unit] for number, unit in _DURATION_PART.findall(value))
     if microseconds > _LONGEST_DURATION_US:
         raise invalid(f"{value} is longer than 68 years")
@@ -158,12 +158,12 @@ def count_groups(pattern: str) -> int:
     except re2.error as error:
         words = error.args[0] if error.args else error
         words = words.decode(errors="replace") if isinstance(words, bytes) else words
-        raise invalid(f"{pattern!r:.200} is no RE2 regular expression: {words}") from error
+        raise invalid(f"{pattern!r:.200} is not an RE2 regular expression: {words}") from error
     except UnicodeEncodeError as error:
         raise invalid("has a character that cannot be encoded") from error
     size = int(compiled.programsize)
     if size > LARGEST_REGEX:
-        raise invalid(f"{pattern!r:.200} is too large: {size} instructions, and Envoys take {LARGEST_REGEX}")
+        raise invalid(f"{pattern!r:.200} is too large: {size} instructions; the limit is {LARGEST_REGEX}")
     return int(compiled.groups)
 
 
@@ -177,13 +177,13 @@ Regex = Annotated[Str, AfterValidator(_check_regex), Field(description="A regula
 
 def _check_ip_address(address: str) -> str:
     if not is_ip_address(address):
-        raise invalid(f"{address!r:.80} is no IP address")
+        raise invalid(f"{address!r:.80} is not an IP address")
     return address
 
 
 def _check_ip_range(address: str) -> str:
     if not is_ip_range(address):
-        raise invalid(f"{address!r:.80} is no IP address or CIDR")
+        raise invalid(f"{address!r:.80} is not an IP address or a CIDR")
     return address
 
 
@@ -199,7 +199,7 @@ _IPV6 = re.compile(r"[0-9a-f:.]*:[0-9a-f:.]*")
 def _check_host(value: str) -> str:
     host = value.lower()
     if len(host) > 253 or not (_HOSTNAME.fullmatch(host) or _IPV6.fullmatch(host)):
-        raise invalid(f"{value!r:.80} is no host name")
+        raise invalid(f"{value!r:.80} is not a host name")
     return host
 
 
@@ -224,7 +224,7 @@ _HTTP_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 def _check_header_name(name: str) -> str:
     if not _HTTP_TOKEN.fullmatch(name):  # RFC 9110 5.6.2
-        raise invalid(f"{name!r:.80} is no header name")
+        raise invalid(f"{name!r:.80} is not a header name")
     return name.lower()
 
 
@@ -233,7 +233,7 @@ HeaderName = Annotated[Str, AfterValidator(_check_header_name), Field(descriptio
 
 def _check_namespace_pattern(value: str) -> str:
     if value not in ("*", ".", "~") and not re.fullmatch(LABEL, value):
-        raise invalid(f"{value!r:.80} is no namespace, nor '.' (this namespace) nor '*' (all)")
+        raise invalid(f"{value!r:.80} is not a namespace, '.' (this namespace) or '*' (all)")
     return value
 
 

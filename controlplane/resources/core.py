@@ -46,7 +46,7 @@ class ServicePort(Message):
 
 def _check_cluster_ip(address: str) -> str:
     if address not in ("", "None") and not is_ip_address(address):
-        raise invalid(f"{address!r:.80} is no IP address, nor None for a headless service")
+        raise invalid(f"{address!r:.80} is not an IP address, or None for a headless service")
     return address
 
 
@@ -93,9 +93,9 @@ class Service(Message):
     @classmethod
     def _distinct_ports(cls, ports: tuple[ServicePort, ...]) -> tuple[ServicePort, ...]:
         if len({(port.port, port.protocol) for port in ports}) != len(ports):
-            raise invalid("has two ports of one number")
+            raise invalid("has a duplicate port number")
         if len({port.name for port in ports}) != len(ports):
-            raise invalid("has two ports of one name; more than one port needs names")
+            raise invalid("has a duplicate port name; several ports need names")
         return ports
 
     @model_validator(mode="after")

@@ -133,9 +133,11 @@ class ClientTLSSettings(Message):
         if self.mode is TLSMode.MUTUAL and not (self.client_certificate and self.private_key):
             raise invalid("the mode MUTUAL needs `clientCertificate` and `privateKey`")
         if self.mode is not TLSMode.MUTUAL and own:
-            raise invalid(f"`clientCertificate` and `privateKey` make no sense in the mode {self.mode.value}")
+            raise invalid(
+                f"`clientCertificate` and `privateKey` are not allowed in the mode {self.mode.value}"
+            )
         if self.mode in (TLSMode.DISABLE, TLSMode.ISTIO_MUTUAL) and self.ca_certificates:
-            raise invalid(f"`caCertificates` makes no sense in the mode {self.mode.value}")
+            raise invalid(f"`caCertificates` is not allowed in the mode {self.mode.value}")
         if self.insecure_skip_verify and (self.ca_certificates or self.subject_alt_names):
             raise invalid("`insecureSkipVerify` contradicts `caCertificates` and `subjectAltNames`")
         return self
@@ -171,7 +173,7 @@ class TrafficPolicy(PolicySettings):
         numbers = [policy.port.number for policy in settings]
         for number in numbers:
             if numbers.count(number) > 1:
-                raise invalid(f"has two policies for port {number}")
+                raise invalid(f"has a duplicate policy for port {number}")
         return settings
 
 
@@ -198,6 +200,6 @@ class DestinationRule(Message):
         names = set()
         for subset in subsets:
             if subset.name in names:
-                raise invalid(f"has two subsets of the name {subset.name!r}")
+                raise invalid(f"has a duplicate subset name {subset.name!r}")
             names.add(subset.name)
         return subsets

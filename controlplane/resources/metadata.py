@@ -25,13 +25,18 @@ _NAME = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*"
 
 def _check_name(name: str) -> str:
     if len(name) > 253 or not re.fullmatch(_NAME, name):
-        raise invalid(f"{name!r:.80} is no name: lower-case letters, digits, '-' and '.' (RFC 1123)")
+        raise invalid(
+            f"{name!r:.80} is not a valid name: expected lower-case letters, digits, '-' and '.' (RFC 1123)"
+        )
     return name
 
 
 def _check_namespace(namespace: str) -> str:
     if not re.fullmatch(_LABEL, namespace):
-        raise invalid(f"{namespace!r:.80} is no namespace: lower-case letters, digits and '-' (RFC 1123)")
+        raise invalid(
+            f"{namespace!r:.80} is not a valid namespace: "
+            "expected lower-case letters, digits and '-' (RFC 1123)"
+        )
     return namespace
 
 

@@ -126,7 +126,7 @@ class Sidecar(Message):
     @classmethod
     def _distinct_ports(cls, ingress: tuple[IstioIngressListener, ...]) -> tuple[IstioIngressListener, ...]:
         if len({listener.port.number for listener in ingress}) != len(ingress):
-            raise invalid("has two listeners of one port")
+            raise invalid("has a duplicate listener port")
         return ingress
 
     @field_validator("egress")

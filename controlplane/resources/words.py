@@ -87,7 +87,7 @@ def _reason(details: ErrorDetails, model: type[BaseModel]) -> str:
         name = str(details["loc"][-1])
         return f"unknown field{suggestion(name, _fields_at(model, details['loc'][:-1]))}"
     if kind == "enum":
-        return f"{show(value)} is none of {details['ctx']['expected']}"
+        return f"{show(value)} is not one of {details['ctx']['expected']}"
     words = _WORDS.get(kind) or f"should{details['msg'].partition('should')[2]}"
     return words if kind in _COMPLETE else f"{words}, not {show(value)}"
 

@@ -21,7 +21,7 @@ def _check_address(address: str) -> str:
     if address.startswith("unix://"):
         raise invalid("Unix domain sockets are not supported yet")
     if not re.fullmatch(r"[0-9A-Za-z._:-]+", address):
-        raise invalid(f"{address!r:.80} is no IP address or host name")
+        raise invalid(f"{address!r:.80} is not an IP address or a host name")
     return address
 
 

@@ -88,9 +88,9 @@ def test_a_given_authority_is_read_from_its_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("flags", "reason"),
     [
-        (["--ca-cert", "c.pem"], "--ca-cert and --ca-key go together"),
-        (["--ca-key", "k.pem"], "--ca-cert and --ca-key go together"),
-        (["--ca-chain", "c.pem"], "--ca-chain goes with --ca-cert"),
+        (["--ca-cert", "c.pem"], "--ca-cert and --ca-key must be given together"),
+        (["--ca-key", "k.pem"], "--ca-cert and --ca-key must be given together"),
+        (["--ca-chain", "c.pem"], "--ca-chain needs --ca-cert"),
         (
             ["--workload-cert-ttl", "2h", "--max-workload-cert-ttl", "1h"],
             "longer than --max-workload-cert-ttl",
@@ -106,16 +106,16 @@ def test_invalid_settings_are_rejected_with_the_reason(tmp_path: Path, flags: li
 @pytest.mark.parametrize(
     ("flags", "environment", "reason"),
     [
-        (["--xds-port", "65536"], {}, "'65536' is no port: 0 to 65535"),
-        (["--xds-port", "-1"], {}, "'-1' is no port"),
-        ([], {"OUTRIGGER_METRICS_PORT": "http"}, "argument --metrics-port: 'http' is no port"),
-        (["--bind-address", "localhost"], {}, "'localhost' is no IP address"),
+        (["--xds-port", "65536"], {}, "'65536' is not a port: expected 0 to 65535"),
+        (["--xds-port", "-1"], {}, "'-1' is not a port"),
+        ([], {"OUTRIGGER_METRICS_PORT": "http"}, "argument --metrics-port: 'http' is not a port"),
+        (["--bind-address", "localhost"], {}, "'localhost' is not an IP address"),
         (["--namespace", "../kube-system"], {}, "not a namespace: '../kube-system'"),
         (["--trust-domain", "UPPER"], {}, "not a trust domain: 'UPPER'"),
-        (["--workload-cert-ttl", "soon"], {}, "'soon' is no duration"),
-        (["--workload-cert-ttl", "10ms"], {}, "'10ms' is shorter than a second"),
-        (["--log-format", "xml"], {}, "'xml' is none of text, json"),
-        (["--source", "consul"], {}, "'consul' is none of files"),
+        (["--workload-cert-ttl", "soon"], {}, "'soon' is not a duration"),
+        (["--workload-cert-ttl", "10ms"], {}, "'10ms' is shorter than 1 s"),
+        (["--log-format", "xml"], {}, "'xml' is not one of text, json"),
+        (["--source", "consul"], {}, "'consul' is not one of files"),
         (["--colour"], {}, "unrecognized arguments: --colour"),
     ],
 )
