@@ -29,8 +29,7 @@ from protos.spiffe import SpiffeId
 
 _LOG = logging.getLogger(__name__)
 
-# Istio's, and not read here: their absence changes no traffic that this mesh carries, so they are named in a
-# warning and the rest of the file is used.
+# Istio fields that are ignored with a warning: without them, the traffic of this mesh is the same.
 _IGNORED: Final = frozenset({
     "accessLogEncoding", "accessLogFile", "accessLogFormat", "ca", "caCertificates", "certificates",
     "configSources", "connectionPool", "defaultConfig", "defaultDestinationRuleExportTo", "defaultProviders",
@@ -45,7 +44,7 @@ _IGNORED: Final = frozenset({
 
 
 def check_trust_domain(value: str) -> str:
-    """Raises a ``ValueError`` (a validation error) for what no SPIFFE id can hold."""
+    """Raises a ``ValueError`` (a validation error) if no SPIFFE id can have this trust domain."""
     try:
         SpiffeId(value, "default", "default")
     except ValueError as error:
@@ -84,7 +83,7 @@ class _MeshConfigFile(Message):
 def load_mesh_config(path: Path, namespace: str = _DEFAULT.root_namespace) -> MeshConfig:
     """``namespace`` is the root namespace unless the file names another.
 
-    Raises `SettingsError`, which names the field. Istio's fields that are not read here cause warnings.
+    Raises `SettingsError`, which names the field. Istio fields that are not supported cause warnings.
     """
     document = _read_yaml(path)
     ignored = _IGNORED & document.keys()

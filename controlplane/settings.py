@@ -26,7 +26,7 @@ DEFAULT_STATE_DIR: Final = Path("~/.outrigger").expanduser()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """0: any free port. ``xds`` None: nobody is served in plaintext."""
+    """0: any free port. ``xds`` None: there is no plaintext port."""
 
     xds: int | None
     xds_tls: int
@@ -36,8 +36,9 @@ class Ports:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthoritySettings:
-    """``signer`` None: a self-signed root, kept in the state folder; in a cluster what the Secret cacerts
-    holds, else a self-signed root, kept in a Secret. ``roots`` are trusted beside it."""
+    """``signer`` None: a self-signed root that is stored in the state folder; in a cluster the signer in the
+    Secret ``cacerts``, or else a self-signed root that is stored in a Secret. ``roots`` are trusted in
+    addition to the signer's own."""
 
     signer: SignerFiles | None
     roots: Path | None
@@ -47,9 +48,9 @@ class AuthoritySettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """``source``: ``files``, in ``folder``, with keys in ``state_dir``; or ``kubernetes``, by ``kubeconfig``
-    (None: as one of its pods). ``namespace``: where the control plane is, its Service and its Secrets.
-    ``xds_auth``: proxies that follow over TLS prove who they are (istiod's XDS_AUTH)."""
+    """``source``: ``files``, in ``folder``, with keys in ``state_dir``; or ``kubernetes``, with
+    ``kubeconfig`` (None: as a pod of the cluster). ``namespace`` has the control plane, its Service and its
+    Secrets. ``xds_auth``: proxies must authenticate over TLS (istiod's XDS_AUTH)."""
 
     source: str
     folder: Path
@@ -67,10 +68,10 @@ class Settings:
 
 
 def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
-    """Raises `SettingsError` for files and values that do not fit; exits with code 2 on a flag that is none,
-    as argparse does."""
+    """Raises `SettingsError` for invalid files and contradicting values; exits with code 2 on an invalid
+    flag, as argparse does."""
     flags = _parser(environment).parse_args(argv)
-    # A folder has no namespace of ours: Istio's default holds there.
+    # With a folder, the control plane has no namespace of its own: Istio's default applies.
     root = flags.namespace if flags.source == "kubernetes" else MeshConfig().root_namespace
     mesh = load_mesh_config(flags.mesh_config, root) if flags.mesh_config else MeshConfig(root_namespace=root)
     if flags.trust_domain:
@@ -118,14 +119,14 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m controlplane",
         description="The control plane: watches resources, streams configuration, signs certificates.",
-        epilog=f"Each flag can be set in the environment: {_variable('xds-port')} stands for --xds-port.",
+        epilog=f"Each flag can be set in the environment: {_variable('xds-port')} sets --xds-port.",
         allow_abbrev=False,
     )
 
-    def flag(name: str, metavar: str, read: Callable[[str], object], default: str | None, what: str) -> None:
-        # argparse reads a default that is text just as it reads a flag.
+    def flag(name: str, metavar: str, read: Callable[[str], object], default: str | None, text: str) -> None:
+        # argparse parses a default of type str as it parses a flag.
         value = environment.get(_variable(name), default)
-        shown = what if default is None else f"{what} (default: {default})"
+        shown = text if default is None else f"{text} (default: {default})"
         parser.add_argument(f"--{name}", metavar=metavar, type=read, default=value, help=shown)
 
     flag(
@@ -136,17 +137,25 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         "where resources come from: files, kubernetes",
     )
     flag("folder", "DIR", Path, ".", "files: the folder of YAML to follow")
-    flag("kubeconfig", "FILE", Path, None, "kubernetes: how to reach the cluster; none: as one of its pods")
+    flag(
+        "kubeconfig",
+        "FILE",
+        Path,
+        None,
+        "kubernetes: the kubeconfig file of the cluster (default: as a pod of the cluster)",
+    )
     flag(
         "namespace",
         "NAME",
         _namespace,
         environment.get("POD_NAMESPACE", DEFAULT_NAMESPACE),
-        "where the control plane is; POD_NAMESPACE is heeded",
+        "the namespace of the control plane; read from POD_NAMESPACE if set",
     )
-    flag("state-dir", "DIR", Path, str(DEFAULT_STATE_DIR), "files: where the root and the token key are kept")
+    flag(
+        "state-dir", "DIR", Path, str(DEFAULT_STATE_DIR), "files: the folder of the root and of the token key"
+    )
     flag("bind-address", "IP", _ip_address, "127.0.0.1", "the address that every port listens on")
-    plaintext = "xDS in plaintext, off for none; 0 picks a free port, here and below"
+    plaintext = "xDS in plaintext, or off; 0 picks a free port, here and below"
     flag("xds-port", "PORT", _port_or_off, "15010", plaintext)
     flag("xds-tls-port", "PORT", _port, "15012", "xDS and certificate signing over TLS")
     flag("debug-port", "PORT", _port, "8080", "health and debug API")
@@ -160,15 +169,21 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         "FILE",
         Path,
         None,
-        "sign with this certificate, instead of what a state folder or a Secret has",
+        "the signing certificate, instead of the one in the state folder or in a Secret",
     )
-    flag("ca-key", "FILE", Path, None, "its key")
-    flag("ca-chain", "FILE", Path, None, "the intermediates between it and the root")
+    flag("ca-key", "FILE", Path, None, "the key of --ca-cert")
+    flag("ca-chain", "FILE", Path, None, "the intermediate certificates between --ca-cert and the root")
     flag("root-cert", "FILE", Path, None, "roots to trust: may hold several during a rotation")
-    flag("workload-cert-ttl", "TIME", _duration_s, "24h", "lifetime of a certificate that asks for none")
-    flag("max-workload-cert-ttl", "TIME", _duration_s, "2160h", "longest lifetime of a certificate")
     flag(
-        "xds-auth", "BOOL", _one_of("true", "false"), "true", "over TLS, proxies prove who they are by token"
+        "workload-cert-ttl", "TIME", _duration_s, "24h", "lifetime of a certificate whose request states none"
+    )
+    flag("max-workload-cert-ttl", "TIME", _duration_s, "2160h", "maximum lifetime of a certificate")
+    flag(
+        "xds-auth",
+        "BOOL",
+        _one_of("true", "false"),
+        "true",
+        "whether proxies must authenticate by token over TLS",
     )
     flag("log-level", "LEVEL", _one_of("debug", "info", "warning", "error"), "info", "lowest level to log")
     flag("log-format", "FORMAT", _one_of("text", "json"), "text", "text or json")

@@ -35,7 +35,7 @@ def _check_one_line(value: str) -> str:
     return value
 
 
-# What becomes the value of a header: Envoy's HTTP_HEADER_VALUE.
+# A string that becomes the value of a header: Envoy's HTTP_HEADER_VALUE.
 OneLine = Annotated[Str, AfterValidator(_check_one_line)]
 
 
@@ -48,8 +48,8 @@ def _check_header_value(value: str) -> str:
 HeaderValue = Annotated[OneLine, AfterValidator(_check_header_value)]
 
 
-# How a message is framed (RFC 9112 6), and what is for the next hop alone (RFC 9110 7.6.1): each proxy says
-# that itself. An Envoy does what a route says of some of these, and what it sends then cannot be read.
+# The framing of a message (RFC 9112 section 6) and the hop-by-hop headers (RFC 9110 section 7.6.1): each
+# proxy sets them itself. Envoy applies a route's operations on some of them, which breaks the message.
 PROXYS_OWN: Final = frozenset(
     (
         "connection",
@@ -67,26 +67,26 @@ PROXYS_OWN: Final = frozenset(
 
 class HeaderOperations(Message):
     """``Headers.HeaderOperations``. ``set`` overwrites, ``add`` appends; names are lower-case. Operations on
-    `PROXYS_OWN` have no effect."""
+    the headers that proxies set themselves (`PROXYS_OWN`) have no effect."""
 
     set: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
     add: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
     remove: tuple[HeaderName, ...] = ()
 
     def without_effect(self) -> Iterator[str]:
-        """Where such operations are: ``set.te``."""
+        """The paths of operations without effect, such as ``set.te``."""
         for operation, names in (("set", self.set), ("add", self.add), ("remove", self.remove)):
             yield from (f"{operation}.{name}" for name in names if name in PROXYS_OWN)
 
 
 class Headers(Message):
-    """``Headers``. A request's ``host`` may be set, which rewrites its authority."""
+    """``Headers``. To set the ``host`` of a request rewrites its authority."""
 
     request: HeaderOperations | None = None
     response: HeaderOperations | None = None
 
     def without_effect(self) -> Iterator[str]:
-        """Where operations without effect are: ``response.set.te``."""
+        """The paths of operations without effect, such as ``response.set.te``."""
         for direction, operations in (("request", self.request), ("response", self.response)):
             if operations is not None:
                 yield from (f"{direction}.{where}" for where in operations.without_effect())
@@ -109,7 +109,8 @@ class Headers(Message):
 
 
 class HTTPRouteDestination(WeightedDestination):
-    """``HTTPRouteDestination``: the weight is a share of the sum; the headers change on this way only."""
+    """``HTTPRouteDestination``: the weight is a share of the sum; the headers apply to this destination
+    only."""
 
     headers: Headers | None = None
 
@@ -144,7 +145,7 @@ class HTTPMatchRequest(Message):
         return headers
 
 
-# Envoy's x-envoy-retry-on and x-envoy-retry-grpc-on; a number is a status code to retry on.
+# The conditions of Envoy's x-envoy-retry-on and x-envoy-retry-grpc-on; a number is a status code.
 _RETRY_ON = frozenset(
     {
         "5xx",
@@ -167,7 +168,7 @@ _RETRY_ON_LATER = frozenset(
 
 
 class HTTPRetry(Message):
-    """``HTTPRetry``. ``attempts`` 0 turns retries off; ``retry_on`` is a comma-separated list."""
+    """``HTTPRetry``. ``attempts`` 0 disables retries; ``retry_on`` is a comma-separated list."""
 
     attempts: NonNegativeInt = 0
     per_try_timeout: DurationOrZero | None = None
@@ -191,7 +192,7 @@ class HTTPRetry(Message):
         return retry_on
 
 
-# What may follow a backslash in a rewrite.
+# The characters that may follow a backslash in a rewrite.
 _ESCAPED = frozenset("0123456789\\")
 
 
@@ -269,21 +270,21 @@ class HTTPRedirect(Message):
 
 
 class HTTPBody(Message):
-    """``HTTPBody``: what is answered, as UTF-8."""
+    """``HTTPBody``: the body of a direct response, in UTF-8."""
 
     string: Str | None = None
     bytes: NotSupportedYet = None
 
 
 class HTTPDirectResponse(Message):
-    """``HTTPDirectResponse``: an answer of the proxy's own."""
+    """``HTTPDirectResponse``: a response by the proxy itself."""
 
     status: Annotated[NonNegativeInt, Field(ge=200, le=599)]
     body: HTTPBody | None = None
 
 
 class HTTPRoute(Message):
-    """``HTTPRoute``: any of ``match`` (none: everything), and one thing to do."""
+    """``HTTPRoute``: applies if one of ``match`` does, or if there is none; has exactly one action."""
 
     name: Str = ""
     match: tuple[HTTPMatchRequest, ...] = ()

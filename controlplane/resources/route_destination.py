@@ -19,7 +19,7 @@ from controlplane.resources.base import (
     invalid,
 )
 
-# Every sidecar; any other name is a Gateway's.
+# Means every sidecar; any other name is a Gateway.
 MESH: Final = "mesh"
 _GATEWAY = re.compile(rf"(?:{LABEL}/)?{LABEL}(?:\.{LABEL})*")
 
@@ -33,17 +33,18 @@ def _check_gateway(gateway: str) -> str:
 Gateway = Annotated[
     Str,
     AfterValidator(_check_gateway),
-    Field(description="`mesh`, every sidecar, or a Gateway, for which nothing is done yet: NAMESPACE/NAME."),
+    Field(description="`mesh` (every sidecar), or a Gateway, NAMESPACE/NAME, which is not supported yet."),
 ]
 
 
 def is_for_mesh(gateways: Sequence[str]) -> bool:
-    """Whether a VirtualService, or a match of its routes, is for sidecars; none named is Istio's ``mesh``."""
+    """Whether a VirtualService, or a match of its routes, applies to sidecars. Without gateways, Istio's
+    default is ``mesh``."""
     return not gateways or MESH in gateways
 
 
 class Destination(Message):
-    """``Destination``: a service, perhaps one of its subsets; without a port, the one the request came to."""
+    """``Destination``: a service or one of its subsets. Without a port, the request's port is used."""
 
     host: Host
     subset: NonEmptyStr | None = None
@@ -51,7 +52,8 @@ class Destination(Message):
 
 
 class WeightedDestination(Message):
-    """``RouteDestination``: the weight is a share of the sum; the only destination of a route takes all."""
+    """``RouteDestination``: the weight is a share of the sum; the only destination of a route gets
+    everything."""
 
     destination: Destination
     weight: NonNegativeInt = 0

@@ -1,4 +1,4 @@
-"""``networking.istio.io`` ``ServiceEntry``: a service that no Kubernetes Service declares."""
+"""``networking.istio.io`` ``ServiceEntry``: services that no Kubernetes Service declares."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ PortProtocol = Annotated[
 
 
 class ServicePort(Message):
-    """``ServicePort``. ``target_port`` 0 is ``number``."""
+    """``ServicePort``. ``target_port`` 0 means ``number``."""
 
     number: PortNumber
     name: NonEmptyStr
@@ -65,7 +65,7 @@ class ServicePort(Message):
 
 
 class ServiceEntry(Message):
-    """A service that Kubernetes does not know: its hosts, its ports and where its endpoints are."""
+    """Services that Kubernetes does not know: their hosts, ports and endpoints."""
 
     hosts: Annotated[tuple[WildcardHost, ...], AtLeastOne]
     addresses: tuple[IpRange, ...] = ()

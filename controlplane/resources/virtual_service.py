@@ -1,4 +1,4 @@
-"""``networking.istio.io`` ``VirtualService``: where the traffic to a host goes."""
+"""``networking.istio.io`` ``VirtualService``: the routes of hosts."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class L4MatchAttributes(Message):
 
 
 class TCPRoute(Message):
-    """``TCPRoute``: any of ``match`` (none: every connection), and where it goes."""
+    """``TCPRoute``: applies if one of ``match`` does, or if there is none."""
 
     match: tuple[L4MatchAttributes, ...] = ()
     route: Annotated[tuple[WeightedDestination, ...], AtLeastOne, Weighted]
@@ -57,21 +57,21 @@ class TLSMatchAttributes(Message):
 
 
 class TLSRoute(Message):
-    """``TLSRoute``: any of ``match``, and where the connection goes, its TLS untouched."""
+    """``TLSRoute``: applies if one of ``match`` does. The proxy passes the TLS connection through."""
 
     match: Annotated[tuple[TLSMatchAttributes, ...], AtLeastOne]
     route: Annotated[tuple[WeightedDestination, ...], AtLeastOne, Weighted]
 
 
 def concerns_mesh(rule: HTTPRoute | TLSRoute | TCPRoute) -> bool:
-    """Whether a route may take what a sidecar sends: not where all that it matches comes to a gateway."""
+    """Whether a route may match traffic of a sidecar: not if all of its matches are for gateways."""
     return not rule.match or any(is_for_mesh(match.gateways) for match in rule.match)
 
 
 class VirtualService(Message):
-    """Where the traffic to ``hosts`` goes: the first route that matches decides."""
+    """The routes of ``hosts``: the first route that matches applies."""
 
-    gateways: tuple[Gateway, ...] = ()  # before `hosts`, which are checked by them
+    gateways: tuple[Gateway, ...] = ()  # before `hosts`: their validator reads it
     hosts: Annotated[tuple[WildcardHost, ...], AtLeastOne]
     http: tuple[HTTPRoute, ...] = ()
     tls: tuple[TLSRoute, ...] = ()
@@ -80,7 +80,7 @@ class VirtualService(Message):
 
     @property
     def other_gateways(self) -> list[str]:
-        """The names of all gateways, other than ``mesh``, that it is for."""
+        """The names of all its gateways other than ``mesh``."""
         rules: tuple[HTTPRoute | TLSRoute | TCPRoute, ...] = (*self.http, *self.tls, *self.tcp)
         of_matches = (name for rule in rules for match in rule.match for name in match.gateways)
         return sorted({*self.gateways, *of_matches} - {MESH})
@@ -102,7 +102,8 @@ class VirtualService(Message):
 
     @model_validator(mode="after")
     def _server_names_are_of_its_hosts(self) -> Self:
-        """Istio's rule, by the names as they are written: no server name of a host that is another's."""
+        """Istio's rule, on the names as they are written: every server name is covered by one of the
+        hosts."""
         for number, rule in enumerate(self.tls):
             for index, match in enumerate(rule.match):
                 for name in match.sni_hosts:

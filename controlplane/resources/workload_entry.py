@@ -29,8 +29,8 @@ Address = Annotated[Str, AfterValidator(_check_address), Field(description="An I
 
 
 class WorkloadEntry(Message):
-    """A workload at an address. ``ports`` maps a port's name to its number here. ``locality`` is
-    region/zone/sub-zone. ``weight`` 0 is 1, as every weight was equal."""
+    """A workload at an address. ``ports`` maps the name of a port to its number on this workload.
+    ``locality`` is region/zone/sub-zone. ``weight`` 0 means 1."""
 
     address: Address
     ports: dict[NonEmptyStr, PortNumber] = Field(default_factory=dict)
