@@ -1,6 +1,6 @@
-"""What a control plane stands on in a Kubernetes cluster: all of it is asked of the API server.
+"""The platform of a control plane in a Kubernetes cluster: everything comes from the API server.
 
-Apart from `platform`, for the client of Kubernetes is heavy: who has a folder should not wait for it.
+It is not in `platform`, because importing the Kubernetes client takes long, and a folder does not need it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from controlplane.sources.kubernetes import KubernetesSource
 from controlplane.status.elected import ElectedWriter
 from controlplane.status.writer import StatusInputs, StatusTiming
 
-# How often the Secret that signs is read anew.
+# The interval between two reads of the signing Secret.
 _FOLLOW_SECRETS_S: Final = 30.0
 
 
@@ -46,8 +46,8 @@ async def cluster_platform(
     status_timing: StatusTiming,
     registry: CollectorRegistry,
 ) -> AsyncIterator[Platform]:
-    """Waits for the API server, however long it is away: there is nothing to sign with before. Raises
-    `SettingsError` for a configuration, a Secret or a file that cannot be used."""
+    """Waits for the API server for as long as it is unreachable: the signing key is there. Raises
+    `SettingsError` for an invalid configuration, Secret or file."""
     api = await ClientApi.connect(settings.kubeconfig)
     try:
         signing = await _signing(api, settings)
@@ -100,7 +100,7 @@ async def cluster_platform(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Signing:
-    """What signs, where its roots are published, and what follows the files or Secrets that it came from."""
+    """The authority, the publisher of its roots, and the task that follows its files or Secrets."""
 
     authority: Authority
     root_certificates: RootCertificates
@@ -129,7 +129,7 @@ async def _signer(api: KubernetesApi, settings: Settings) -> Signer:
         return load_signer(given, time.time())
     secrets = _secrets(api, settings)
     return await until_answered(
-        lambda: secrets.load_or_create(time.time()), "there is no key to sign with yet"
+        lambda: secrets.load_or_create(time.time()), "the signing key is not available yet"
     )
 
 

@@ -1,6 +1,8 @@
-"""What a control plane stands on: where its resources come from, what signs, and who vouches for its callers.
+"""The platform of a control plane: the source of its resources, its signer, and the authenticator of its
+callers.
 
-A folder of YAML and a state folder; or a cluster (`cluster_platform`), where no key is written to disk.
+The platform is a folder of YAML with a state folder, or a cluster (`cluster_platform`), where no key is
+written to disk.
 """
 
 from __future__ import annotations
@@ -31,16 +33,16 @@ from controlplane.sources.source import Source
 
 _LOG = logging.getLogger(__name__)
 
-# How often the certificate and key that sign, and the roots, are read anew.
+# The interval between two reads of the signing certificate, its key and the roots.
 FOLLOW_FILES_S: Final = 5.0
 _EXPIRY_WARNING_S: Final = 30 * 24 * 3600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Platform:
-    """``source`` is not started yet. ``knows_all_workloads``: the source tells of every workload, and a
-    proxy that claims to be another one is refused. ``on_build`` is called after each build of the store.
-    ``background_tasks`` are further tasks, by name; each runs until it is cancelled."""
+    """``source`` is not started yet. ``knows_all_workloads``: the source reports every workload, and a proxy
+    that claims to be another one is rejected. ``on_build`` is called after each build of the store.
+    ``background_tasks`` are more tasks, by name; each runs until it is cancelled."""
 
     source: Source
     authority: Authority
@@ -55,7 +57,7 @@ class Platform:
 async def folder_platform(
     settings: Settings, store: Store, on_change: Callable[[], None], registry: CollectorRegistry
 ) -> AsyncIterator[Platform]:
-    """The roots are published in the state folder, for those who are to trust us. Raises `SettingsError`."""
+    """Publishes the roots in the state folder, where clients find them. Raises `SettingsError`."""
     token_key = load_or_create_token_key(settings.state_dir)
     authority = make_authority(_signer(settings), settings)
     last_good = LastGoodFile(settings.state_dir / QUARANTINE_FILE, store)
@@ -89,14 +91,17 @@ def make_authority(signer: Signer, settings: Settings) -> Authority:
         default_lifetime_s=settings.authority.default_lifetime_s,
         max_lifetime_s=settings.authority.max_lifetime_s,
     )
-    for what, expires in (("a root", authority.root_expires), ("the signer", authority.signer_expires)):
+    expiries = (("root", authority.root_expires), ("signing", authority.signer_expires))
+    for name, expires in expiries:
         if expires.timestamp() - time.time() < _EXPIRY_WARNING_S:
-            _LOG.warning("%s of the mesh's certificates expires at %s: replace it before", what, expires)
+            _LOG.warning(
+                "the %s certificate of the mesh expires at %s: replace it before then", name, expires
+            )
     return authority
 
 
 def stored_signer(settings: Settings) -> Signer:
-    """What the files hold now. Raises `SettingsError`, also where our own root has gone."""
+    """The signer in the files as they are now. Raises `SettingsError`, also if our own root is missing."""
     given = settings.authority.signer
     if given is not None:
         return load_signer(given, time.time())

@@ -1,8 +1,8 @@
-"""The whole control plane on one screen: what is made of what, what starts when, and how it ends.
+"""The whole control plane on one screen: its parts, the order in which they start, and how they stop.
 
 folder or cluster -> source -> store -> debouncer -> snapshot -> xDS streams, debug API
                   -> authority -> signing service, and our own certificate for TLS
-        cluster <- statuses, by one elected replica <- snapshot, what proxies acknowledged
+        cluster <- statuses, by one elected replica <- snapshot, acknowledgements of proxies
 """
 
 from __future__ import annotations
@@ -44,21 +44,21 @@ from controlplane.xds.server import SERVER_OPTIONS, XdsServer
 
 _LOG = logging.getLogger(__name__)
 
-# What is being answered may finish; streams that would go on for ever were told to come back.
+# Running requests may finish in this time; endless streams have been ended before.
 _SHUTDOWN_GRACE_S: Final = 1.0
 _IGNORED_SIGNALS: Final = (signal.SIGHUP, signal.SIGUSR1)
 _STATUS_TIMING: Final = StatusTiming()
 
 
 async def serve(settings: Settings, status_timing: StatusTiming = _STATUS_TIMING) -> None:
-    """Runs until SIGTERM or SIGINT. Raises `SettingsError` when it cannot start as it was told to."""
+    """Runs until SIGTERM or SIGINT. Raises `SettingsError` when it cannot start with these settings."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    # What others reload their configuration or their log files for: the sources are followed, and the log is
-    # the standard error.
-    # Not by the loop's handlers: as it closes they become the default, which kills a process that is ending.
+    # Other programs reload their configuration or log files on these signals. Here the sources are followed,
+    # and the log goes to the standard error. The loop's own handlers would not do: when the loop closes, it
+    # restores the default, which kills the process while it stops.
     before = {number: signal.signal(number, partial(_say_ignored, loop)) for number in _IGNORED_SIGNALS}
     control_plane = ControlPlane(settings, status_timing)
     try:
@@ -82,9 +82,9 @@ class _GrpcServer:
 
 
 class ControlPlane:
-    """`start`, `follow`, and `close`, which ends whatever has begun."""
+    """`start` it, `follow` the changes, and `close` it: that stops everything that has started."""
 
-    # There once it has started.
+    # Set by `start`.
     _platform: Platform
     _xds: XdsServer
 
@@ -100,9 +100,9 @@ class ControlPlane:
         self._debouncer: Final = Debouncer(self._publish)
 
     async def start(self) -> None:
-        """Listens, reads the resources, and only then serves: a proxy must never be told of an empty mesh
-        because we have just begun. Raises `SettingsError` for keys and certificates that cannot be used, and
-        for a port that cannot be had."""
+        """Listens, reads the resources, and only then serves: a proxy must never receive an empty mesh
+        because the control plane has just started. Raises `SettingsError` for invalid keys and certificates,
+        and for a port that is not available."""
         self._platform = await self._closing.enter_async_context(self._open_platform())
         source, authenticator = self._platform.source, self._platform.authenticator
         signing = CertificateService(
@@ -124,7 +124,7 @@ class ControlPlane:
             self._xds.add_to(servers["xds"].server)
         debug = self._http_server("debug", debug_app(self._mesh()), ports.debug)
         metrics = self._http_server("metrics", metrics_app(self._registry), ports.metrics)
-        # Last in, first out: the streams are told to come back before their servers stop.
+        # Last in, first out: the streams end before their servers stop, so that proxies reconnect.
         self._closing.push_async_callback(self._xds.close)
         self._closing.callback(self._debouncer.close)
 
@@ -139,8 +139,8 @@ class ControlPlane:
         self._announce({**bound, "debug": debug.port, "metrics": metrics.port})
 
     async def follow(self, stop: asyncio.Event) -> None:
-        """Follows the source's changes, and does what else is to be done, until ``stop`` is set. If any of it
-        fails, so does this."""
+        """Follows the source's changes, and runs the platform's background tasks, until ``stop`` is set.
+        Raises the error of a task that fails."""
         background_tasks = {name: start() for name, start in self._platform.background_tasks.items()}
         await _unless(stop, {"source-watch": self._platform.source.watch(), **background_tasks})
 
@@ -152,7 +152,7 @@ class ControlPlane:
         settings, store, on_change = self._settings, self._store, self._debouncer.trigger
         if settings.source == "files":
             return folder_platform(settings, store, on_change, self._registry)
-        # The client of Kubernetes is heavy: who has a folder should not wait for it.
+        # Importing the Kubernetes client takes long, and a folder does not need it.
         from controlplane.cluster_platform import cluster_platform  # noqa: PLC0415
 
         inputs = StatusInputs(
@@ -186,7 +186,7 @@ class ControlPlane:
         )
 
     def _refusals(self) -> Mapping[ResourceKey, Sequence[Refusal]]:
-        """What proxies refuse of resources that they have not taken; mostly nothing, which costs nothing."""
+        """The rejections by proxies, for each resource. Cheap if there are none."""
         progress = self._progress()
         if self._snapshot is None or not any(each.rejections for each in progress):
             return {}
@@ -205,7 +205,7 @@ class ControlPlane:
         self, name: str, port: int, credentials: grpc.ServerCredentials | None = None
     ) -> _GrpcServer:
         host = self._settings.bind_address
-        # gRPC tells of a port in use in lines of its own: ours is the clearer one.
+        # gRPC logs several lines for a port in use: the error of `bind` is clearer.
         bind(name, host, port).close()
         server = grpc.aio.server(options=(*SERVER_OPTIONS, ("grpc.so_reuseport", 0)))
         self._closing.push_async_callback(server.stop, _SHUTDOWN_GRACE_S)
@@ -224,14 +224,15 @@ class ControlPlane:
         listing = ", ".join(f"{name} on {address}" for name, address in addresses.items())
         _LOG.info("ready: %s; trust domain %s", listing, self._settings.mesh.trust_domain)
         if "xds" in addresses and not ipaddress.ip_address(self._settings.bind_address).is_loopback:
-            _LOG.warning("xDS on %s is in plaintext, for whoever can reach it", addresses["xds"])
+            _LOG.warning("xDS on %s is in plaintext, and open to everyone who can reach it", addresses["xds"])
         if self._settings.addresses_file is not None:
             state_files.replace(self._settings.addresses_file, json.dumps(addresses).encode(), mode=0o644)
 
 
-async def _unless(stop: asyncio.Event, works: Mapping[str, Coroutine[Any, Any, None]]) -> None:
-    """Does the works, by their names, until one is done, or ``stop`` is set. Raises what that raises."""
-    working = [asyncio.create_task(work, name=name) for name, work in works.items()]
+async def _unless(stop: asyncio.Event, coroutines: Mapping[str, Coroutine[Any, Any, None]]) -> None:
+    """Runs the coroutines as tasks of these names, until one of them ends or ``stop`` is set. Raises the
+    error of a task that failed."""
+    working = [asyncio.create_task(coroutine, name=name) for name, coroutine in coroutines.items()]
     tasks = [*working, asyncio.create_task(stop.wait(), name="stop")]
     try:
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)

@@ -129,10 +129,10 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
 
-    def flag(name: str, metavar: str, read: Callable[[str], object], default: str | None, what: str) -> None:
+    def flag(name: str, metavar: str, read: Callable[[str], object], default: str | None, text: str) -> None:
         # argparse parses a default that is a string like the value of a flag.
         value = environment.get(_variable(name), default)
-        shown = what if default is None else f"{what} (default: {default})"
+        shown = text if default is None else f"{text} (default: {default})"
         parser.add_argument(f"--{name}", metavar=metavar, type=read, default=value, help=shown)
 
     flag(

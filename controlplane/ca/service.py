@@ -20,18 +20,11 @@ from controlplane.errors import (
     RequestTooLargeError,
     UnauthenticatedError,
 )
+from controlplane.grpc_status import status_of
 from protos import ca_pb2_grpc
 from protos.ca_pb2 import CreateCertificateRequest, CreateCertificateResponse
 
 _LOG = logging.getLogger(__name__)
-
-_STATUS: Final = {
-    UnauthenticatedError: grpc.StatusCode.UNAUTHENTICATED,
-    PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
-    InvalidRequestError: grpc.StatusCode.INVALID_ARGUMENT,
-    RequestTooLargeError: grpc.StatusCode.RESOURCE_EXHAUSTED,
-    AuthorityUnavailableError: grpc.StatusCode.UNAVAILABLE,
-}
 
 
 class CertificateService(ca_pb2_grpc.CertificateServiceServicer):
@@ -62,7 +55,7 @@ class CertificateService(ca_pb2_grpc.CertificateServiceServicer):
             issued = await self._issue(request, context.invocation_metadata() or ())
         except AuthorityError as error:
             self._refusals[type(error)].inc()
-            status = _STATUS[type(error)]
+            status = status_of(error)
             _LOG.warning("rejected the certificate request of %s: %s: %s", context.peer(), status.name, error)
             await context.abort(status, str(error))
         self._metrics.issued.inc()

@@ -14,15 +14,9 @@ from controlplane.model.in_force import Findings, InForce
 from controlplane.model.service import Protocol, Service
 from controlplane.model.snapshot import Config
 from controlplane.resources.hosts import covers
-from controlplane.resources.virtual_service import (
-    Destination,
-    HTTPRoute,
-    TCPRoute,
-    TLSRoute,
-    VirtualService,
-    concerns_mesh,
-    is_for_mesh,
-)
+from controlplane.resources.http_route import HTTPRoute
+from controlplane.resources.route_destination import Destination, is_for_mesh
+from controlplane.resources.virtual_service import TCPRoute, TLSRoute, VirtualService, concerns_mesh
 
 # The protocols of the ports whose traffic follows the routes of each field.
 _FOLLOWERS: Final[Mapping[str, Callable[[Protocol], bool]]] = {

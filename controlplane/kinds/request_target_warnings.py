@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from controlplane.resources.base import StringMatch
+from controlplane.resources.http_route import HTTPMatchRequest
 from controlplane.resources.request_target import as_sent, never_sent
-from controlplane.resources.virtual_service import HTTPMatchRequest, VirtualService
+from controlplane.resources.virtual_service import VirtualService
 
 
 def request_target_warnings(spec: VirtualService) -> Iterator[str]:

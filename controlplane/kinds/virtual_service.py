@@ -13,16 +13,10 @@ from controlplane.model.hosts import export_scopes
 from controlplane.model.kind import HostResolver, Touched, policy
 from controlplane.model.proxy import ProxyProgress
 from controlplane.model.snapshot import Config
+from controlplane.resources.http_route import HTTPRoute
 from controlplane.resources.kind import ISTIO_NETWORKING
-from controlplane.resources.virtual_service import (
-    HTTPRoute,
-    TCPRoute,
-    TLSRoute,
-    VirtualService,
-    WeightedDestination,
-    concerns_mesh,
-    is_for_mesh,
-)
+from controlplane.resources.route_destination import WeightedDestination, is_for_mesh
+from controlplane.resources.virtual_service import TCPRoute, TLSRoute, VirtualService, concerns_mesh
 from protos.type_urls import CLUSTER, LISTENER, ROUTE
 
 RouteT = TypeVar("RouteT", HTTPRoute, TLSRoute, TCPRoute)

@@ -36,7 +36,7 @@ class PortCollisions:
             if winner is not service:
                 yield (
                     f"spec.ports: redirected connections to {service.hostname}:{port.number} go to "
-                    f"{winner.hostname}: no virtual IP tells them apart"
+                    f"{winner.hostname}: no virtual IP distinguishes them"
                 )
 
 

@@ -76,7 +76,7 @@ class ResourceStatus:
     def __str__(self) -> str:
         reasons = "; ".join(self.reasons)
         if self.key.kind == FILE:
-            return f"{self.key} is faulty, what it had in force stays: {reasons}"
+            return f"{self.key} is faulty; its resources that are in force stay so: {reasons}"
         if self.state is State.APPLIED:
             return f"{self.key} ({self.origin}) applied"
         return f"{self.key} ({self.origin}) quarantined, {self.consequence}: {reasons}"

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from controlplane.networking.names import OutboundName
 from controlplane.networking.scope import SidecarScope
-from controlplane.resources.virtual_service import Destination, WeightedDestination
+from controlplane.resources.route_destination import Destination, WeightedDestination
 
 WeightedT = TypeVar("WeightedT", bound=WeightedDestination)
 

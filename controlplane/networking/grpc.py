@@ -20,11 +20,12 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 )
 
 from controlplane.model.service import Resolution, Service
+from controlplane.networking.addresses import split_authority
 from controlplane.networking.build_cache import BuildCache, cached
 from controlplane.networking.destination_rules import effective_policy, subset_of
 from controlplane.networking.http_connection_manager import ROUTER
 from controlplane.networking.messages import ADS, packed
-from controlplane.networking.names import OutboundName, parse_port
+from controlplane.networking.names import OutboundName
 from controlplane.networking.scope import SidecarScope
 from controlplane.networking.traffic_policy import max_requests
 from controlplane.networking.virtual_hosts import http_routes
@@ -75,8 +76,7 @@ def _reachable(declarations: Iterable[Service], port: int) -> Service | None:
 @cached(types=[LISTENER])
 def _listener(cache: BuildCache, scope: SidecarScope, name: str) -> Listener | None:
     del cache
-    hostname, _, number = name.rpartition(":")
-    port = parse_port(number)
+    hostname, port = split_authority(name)
     if port is None or _reachable(scope.services.get(hostname, ()), port) is None:
         return None
     routes = str(OutboundName(port, "", hostname))

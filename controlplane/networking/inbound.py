@@ -13,7 +13,7 @@ from controlplane.model.protocol import select_protocol
 from controlplane.model.proxy import InterceptionMode, Proxy
 from controlplane.model.service import Protocol, Service, ServicePort
 from controlplane.model.snapshot import MeshSnapshot
-from controlplane.networking.addresses import socket_address
+from controlplane.networking.addresses import socket_address, split_authority
 from controlplane.networking.clusters import service_metadata
 from controlplane.networking.names import (
     INBOUND_PASSTHROUGH_CLUSTER,
@@ -67,15 +67,15 @@ def _ingress_port(snapshot: MeshSnapshot, proxy: Proxy, listener: IstioIngressLi
     captured = (
         proxy.interception_mode is not InterceptionMode.NONE and listener.capture_mode is not CaptureMode.NONE
     )
-    host, _, app_port = (listener.default_endpoint or f"{_LOOPBACK}:{number}").rpartition(":")
-    host = host.strip("[]")
+    host, app_port = split_authority(listener.default_endpoint or f"{_LOOPBACK}:{number}")
+    assert app_port is not None  # the model has checked it
     services = (service for service, _, target in _service_ports(snapshot, proxy) if target == number)
     return InboundPort(
         number=number,
         protocol=select_protocol(listener.port.name, listener.port.protocol, number),
         bind=None if captured else listener.bind or WILDCARD_ADDRESS,
         # Istio: the unspecified address stands for the workload's own.
-        app=(proxy.ip if host in (WILDCARD_ADDRESS, "::") else host, int(app_port)),
+        app=(proxy.ip if host in (WILDCARD_ADDRESS, "::") else host, app_port),
         service=next(services, None),
     )
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from controlplane.model.service import Service, ServicePort
 from controlplane.networking.destinations import destination_cluster, service_cluster, with_a_share
 from controlplane.networking.scope import SidecarScope
-from controlplane.resources.virtual_service import VirtualService, WeightedDestination, is_for_mesh
+from controlplane.resources.route_destination import WeightedDestination, is_for_mesh
+from controlplane.resources.virtual_service import VirtualService
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

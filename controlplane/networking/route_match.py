@@ -8,8 +8,8 @@ from typing import Any, Final
 from envoy.config.route.v3.route_components_pb2 import HeaderMatcher, QueryParameterMatcher, RouteMatch
 
 from controlplane.resources.base import StringMatch
+from controlplane.resources.http_route import HTTPMatchRequest
 from controlplane.resources.request_target import as_sent
-from controlplane.resources.virtual_service import HTTPMatchRequest
 
 EVERYTHING: Final = RouteMatch(prefix="/")
 

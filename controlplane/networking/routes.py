@@ -22,10 +22,8 @@ from envoy.extensions.retry.host.previous_hosts.v3.previous_hosts_pb2 import Pre
 from controlplane.networking.destinations import with_a_share
 from controlplane.networking.messages import extension, uint32
 from controlplane.networking.route_match import EVERYTHING, route_match
-from controlplane.resources.request_target import as_sent
-from controlplane.resources.virtual_service import (
+from controlplane.resources.http_route import (
     PROXYS_OWN,
-    Destination,
     HeaderOperations,
     Headers,
     HTTPRedirect,
@@ -34,9 +32,10 @@ from controlplane.resources.virtual_service import (
     HTTPRoute,
     HTTPRouteDestination,
     RedirectPortSelection,
-    VirtualService,
-    is_for_mesh,
 )
+from controlplane.resources.request_target import as_sent
+from controlplane.resources.route_destination import Destination, is_for_mesh
+from controlplane.resources.virtual_service import VirtualService
 
 DEFAULT_ROUTE_NAME: Final = "default"
 # Envoy's own default would end a request after 15 s; Istio's is to wait.

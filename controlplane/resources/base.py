@@ -1,7 +1,8 @@
-"""What every resource is made of: the strict message, and the value types that Istio's API shares.
+"""The base of every resource model: the strict message, and the value types that Istio's API shares.
 
-A model holds a resource's *spec*. Attributes are Istio's fields in snake_case; documents may write them in
-camelCase or snake_case, as protobuf's JSON mapping does. Absent messages are None, absent lists ``()``.
+A model describes the ``spec`` of a resource. Attributes are Istio's fields in snake_case; documents may write
+them in camelCase or snake_case, as in protobuf's JSON mapping. A missing message is None, a missing list is
+``()``.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ ItemT = TypeVar("ItemT")
 
 
 class Message(BaseModel):
-    """A frozen message that rejects fields it does not know."""
+    """A frozen message that rejects unknown fields."""
 
     model_config = ConfigDict(
         frozen=True,
@@ -48,18 +49,18 @@ class Message(BaseModel):
 
 
 def invalid(reason: str) -> PydanticCustomError:
-    """The error that a validator raises: ``reason`` becomes the resource's status, word for word."""
+    """The error that a validator raises. ``reason`` becomes part of the resource's status, word for word."""
     return PydanticCustomError("invalid", "{reason}", {"reason": reason})
 
 
 def _refuse(_: object) -> None:
-    raise invalid("is a field of Istio's that is not supported yet")
+    raise invalid("is an Istio field that is not supported yet")
 
 
-# A field that Istio has and we do not: it is reported by its name, never dropped in silence.
+# An Istio field that is not supported: it is reported by name, never dropped silently.
 NotSupportedYet = Annotated[None, BeforeValidator(_refuse)]
 
-# Scalars are not converted: YAML's `version: 1.0` is a number, and a label must be a string.
+# Scalars are not converted: `version: 1.0` is a number in YAML, and a label must be a string.
 Str = Annotated[str, Strict()]
 NonEmptyStr = Annotated[str, Strict(), Field(min_length=1)]
 Bool = Annotated[bool, Strict()]
@@ -77,7 +78,8 @@ def _check_not_empty(items: tuple[ItemT, ...]) -> tuple[ItemT, ...]:
 
 @dataclass(frozen=True, slots=True)
 class _NotEmpty(AfterValidator):
-    """After the items: pydantic's own `min_length` would also complain of an item that is only faulty."""
+    """Validates after the items: pydantic's own `min_length` would also report a list whose only item is
+    faulty."""
 
     def __get_pydantic_json_schema__(
         self, core_schema: CoreSchema, handler: GetJsonSchemaHandler
@@ -90,17 +92,18 @@ AtLeastOne = _NotEmpty(_check_not_empty)
 _DURATION = re.compile(r"(?:[0-9]+(?:\.[0-9]+)?(?:h|ms|us|ns|m|s))+")
 _DURATION_PART = re.compile(r"([0-9]+(?:\.[0-9]+)?)(h|ms|us|ns|m|s)")
 _MICROSECONDS = {"h": 3.6e9, "m": 6e7, "s": 1e6, "ms": 1e3, "us": 1.0, "ns": 1e-3}
-_LONGEST_DURATION_US = 1e6 * 2**31  # of what proxies take
+_LONGEST_DURATION_US = 1e6 * 2**31  # the limit of proxies
 _MILLISECOND = timedelta(milliseconds=1)
 _MICROSECOND = timedelta(microseconds=1)
 
 
 def parse_duration(value: object) -> timedelta:
-    """A duration as Go writes it: ``10s``, ``1.5s``, ``100ms``, ``1h30m``. Raises a validation error."""
+    """Parses a duration in the format of Go: ``10s``, ``1.5s``, ``100ms``, ``1h30m``. Raises a validation
+    error."""
     if isinstance(value, timedelta):
         return value
     if not isinstance(value, str) or len(value) > 64 or not _DURATION.fullmatch(value):
-        raise invalid(f"{value!r:.80} is no duration, such as 10s, 1.5s, 100ms or 1h30m")
+        raise invalid(f"{value!r:.80} is not a duration such as 10s, 1.5s, 100ms or 1h30m")
     microseconds = sum(float(number) * _MICROSECONDS[unit] for number, unit in _DURATION_PART.findall(value))
     if microseconds > _LONGEST_DURATION_US:
         raise invalid(f"{value} is longer than 68 years")
@@ -108,11 +111,11 @@ def parse_duration(value: object) -> timedelta:
 
 
 def format_duration(value: timedelta) -> str:
-    """As `parse_duration` reads it."""
+    """Formats a duration so that `parse_duration` can read it."""
     return f"{value // _MICROSECOND}us"
 
 
-# pydantic's own would be ISO 8601.
+# pydantic's own format is ISO 8601.
 _AS_WRITTEN = PlainSerializer(format_duration, return_type=str, when_used="json")
 
 
@@ -123,12 +126,12 @@ def _at_least_a_millisecond(value: timedelta) -> timedelta:
 
 
 def _duration_schema(description: str) -> WithJsonSchema:
-    """As documents write it: a string."""
+    """The schema of a duration in a document: a string."""
     pattern = f"^{_DURATION.pattern}$"
     return WithJsonSchema({"type": "string", "maxLength": 64, "pattern": pattern, "description": description})
 
 
-# Istio's precision is the millisecond, and so its smallest duration.
+# Istio's precision is 1 ms, which is also its shortest duration.
 Duration = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
@@ -136,7 +139,7 @@ Duration = Annotated[
     _AS_WRITTEN,
     _duration_schema("A duration of 1ms or more, such as 10s, 1.5s, 100ms or 1h30m."),
 ]
-# Where 0s means "never".
+# Here 0s means "never".
 DurationOrZero = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
@@ -146,8 +149,9 @@ DurationOrZero = Annotated[
 
 
 def count_groups(pattern: str) -> int:
-    """The groups of an RE2 regular expression, as proxies compile it: each byte is a character (RE2's
-    Latin-1). Raises a validation error if it is invalid, or larger than Envoys of the mesh take."""
+    """Returns the number of groups of an RE2 regular expression, compiled as proxies do it: each byte is a
+    character (RE2's Latin-1). Raises a validation error if the expression is invalid, or larger than the
+    limit of Envoy."""
     if not pattern:
         raise invalid("should not be empty")
     options = re2.Options()
@@ -158,12 +162,12 @@ def count_groups(pattern: str) -> int:
     except re2.error as error:
         words = error.args[0] if error.args else error
         words = words.decode(errors="replace") if isinstance(words, bytes) else words
-        raise invalid(f"{pattern!r:.200} is no RE2 regular expression: {words}") from error
+        raise invalid(f"{pattern!r:.200} is not an RE2 regular expression: {words}") from error
     except UnicodeEncodeError as error:
         raise invalid("has a character that cannot be encoded") from error
     size = int(compiled.programsize)
     if size > LARGEST_REGEX:
-        raise invalid(f"{pattern!r:.200} is too large: {size} instructions, and Envoys take {LARGEST_REGEX}")
+        raise invalid(f"{pattern!r:.200} is too large: {size} instructions; the limit is {LARGEST_REGEX}")
     return int(compiled.groups)
 
 
@@ -177,13 +181,13 @@ Regex = Annotated[Str, AfterValidator(_check_regex), Field(description="A regula
 
 def _check_ip_address(address: str) -> str:
     if not is_ip_address(address):
-        raise invalid(f"{address!r:.80} is no IP address")
+        raise invalid(f"{address!r:.80} is not an IP address")
     return address
 
 
 def _check_ip_range(address: str) -> str:
     if not is_ip_range(address):
-        raise invalid(f"{address!r:.80} is no IP address or CIDR")
+        raise invalid(f"{address!r:.80} is not an IP address or a CIDR")
     return address
 
 
@@ -199,7 +203,7 @@ _IPV6 = re.compile(r"[0-9a-f:.]*:[0-9a-f:.]*")
 def _check_host(value: str) -> str:
     host = value.lower()
     if len(host) > 253 or not (_HOSTNAME.fullmatch(host) or _IPV6.fullmatch(host)):
-        raise invalid(f"{value!r:.80} is no host name")
+        raise invalid(f"{value!r:.80} is not a host name")
     return host
 
 
@@ -212,7 +216,8 @@ Host = Annotated[
     AfterValidator(_check_host),
     Field(description="A host name; without a dot, a service of the resource's own namespace."),
 ]
-# A wildcard stands for the leftmost label, or for the start of it: `*`, `*.example.com`, `*-v1.example.com`.
+# A wildcard matches the leftmost label or labels, or the start of a label: `*`, `*.example.com`,
+# `*-v1.example.com`.
 WildcardHost = Annotated[
     Str,
     AfterValidator(check_wildcard_host),
@@ -224,7 +229,7 @@ _HTTP_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 def _check_header_name(name: str) -> str:
     if not _HTTP_TOKEN.fullmatch(name):  # RFC 9110 5.6.2
-        raise invalid(f"{name!r:.80} is no header name")
+        raise invalid(f"{name!r:.80} is not a header name")
     return name.lower()
 
 
@@ -233,7 +238,7 @@ HeaderName = Annotated[Str, AfterValidator(_check_header_name), Field(descriptio
 
 def _check_namespace_pattern(value: str) -> str:
     if value not in ("*", ".", "~") and not re.fullmatch(LABEL, value):
-        raise invalid(f"{value!r:.80} is no namespace, nor '.' (this namespace) nor '*' (all)")
+        raise invalid(f"{value!r:.80} is not a namespace, '.' (this namespace) or '*' (all)")
     return value
 
 
@@ -246,18 +251,18 @@ ExportTo = Annotated[
 
 
 def exactly_one_of(*fields: str) -> dict[str, Any]:
-    """For a model's JSON schema: that documents have exactly one of the fields."""
+    """For a model's JSON schema: documents have exactly one of the fields."""
     return {"oneOf": [{"required": [field]} for field in fields]}
 
 
 def at_most_one_of(*fields: str) -> dict[str, Any]:
-    """For a model's JSON schema: that documents have one of the fields or none."""
+    """For a model's JSON schema: documents have at most one of the fields."""
     one = [{"required": [field]} for field in fields]
     return {"oneOf": [{"not": {"anyOf": one}}, *one]}
 
 
 class StringMatch(Message):
-    """``StringMatch``: exactly one of the three. A regex matches the whole value, by RE2."""
+    """``StringMatch``: exactly one of the three fields. A regex (RE2) matches the whole value."""
 
     model_config = ConfigDict(json_schema_extra=exactly_one_of("exact", "prefix", "regex"))
 
@@ -277,7 +282,8 @@ class StringMatch(Message):
 
 
 class ValueMatch(StringMatch):
-    """A ``StringMatch`` for a header's or a query parameter's value: an empty one asks for its presence."""
+    """A ``StringMatch`` for the value of a header or query parameter. An empty one matches if it is
+    present."""
 
     model_config = ConfigDict(json_schema_extra=at_most_one_of("exact", "prefix", "regex"))
 
@@ -289,12 +295,13 @@ class ValueMatch(StringMatch):
 
 
 class PortSelector(Message):
-    """``PortSelector``: a port of a service by its number."""
+    """``PortSelector``: a port of a service, by number."""
 
     number: PortNumber
 
 
 class WorkloadSelector(Message):
-    """``WorkloadSelector``: workloads that have all of these labels. Empty selects the whole namespace."""
+    """``WorkloadSelector``: workloads that have all of these labels. An empty selector selects the whole
+    namespace."""
 
     labels: dict[Str, Str] = Field(default_factory=dict)

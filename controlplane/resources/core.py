@@ -1,6 +1,6 @@
-"""Kubernetes' ``v1`` ``Service`` and ``Namespace``: real manifests, of which we read what a mesh needs.
+"""Kubernetes' ``v1`` ``Service`` and ``Namespace``: the fields that a mesh needs.
 
-The fields that Kubernetes has and we do not read are declared as such, so that a misspelt one is noticed.
+The other fields of Kubernetes are declared too, so that a misspelt field is noticed.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ TargetPort = Annotated[int | str, PlainValidator(_check_target_port)]
 
 
 class ServicePort(Message):
-    """``ServicePort``. Without ``target_port`` the workload's port is ``port``."""
+    """``ServicePort``. Without ``target_port``, the workload's port is ``port``."""
 
     name: Str = ""
     port: PortNumber
@@ -46,12 +46,12 @@ class ServicePort(Message):
 
 def _check_cluster_ip(address: str) -> str:
     if address not in ("", "None") and not is_ip_address(address):
-        raise invalid(f"{address!r:.80} is no IP address, nor None for a headless service")
+        raise invalid(f"{address!r:.80} is not an IP address, or None for a headless service")
     return address
 
 
 def _without_final_dot(name: object) -> object:
-    """Kubernetes takes a name that says so that it is complete."""
+    """Kubernetes accepts a fully qualified name with a final dot."""
     return name.removesuffix(".") if isinstance(name, str) else name
 
 
@@ -66,7 +66,7 @@ class ServiceType(StrEnum):
 
 
 class Service(Message):
-    """``ServiceSpec``. ``cluster_ip`` is ``None`` in words (``"None"``) for a headless service."""
+    """``ServiceSpec``. ``cluster_ip`` is the string ``"None"`` for a headless service."""
 
     ports: tuple[ServicePort, ...] = ()
     selector: dict[Str, Str] = Field(default_factory=dict)
@@ -93,9 +93,9 @@ class Service(Message):
     @classmethod
     def _distinct_ports(cls, ports: tuple[ServicePort, ...]) -> tuple[ServicePort, ...]:
         if len({(port.port, port.protocol) for port in ports}) != len(ports):
-            raise invalid("has two ports of one number")
+            raise invalid("has a duplicate port number")
         if len({port.name for port in ports}) != len(ports):
-            raise invalid("has two ports of one name; more than one port needs names")
+            raise invalid("has a duplicate port name; several ports need names")
         return ports
 
     @model_validator(mode="after")
@@ -106,6 +106,6 @@ class Service(Message):
 
 
 class Namespace(Message):
-    """``NamespaceSpec``: its labels, which are metadata, are all that matters."""
+    """``NamespaceSpec``. Only the labels of a Namespace matter, which are metadata."""
 
     finalizers: Unread = None

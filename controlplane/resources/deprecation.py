@@ -10,13 +10,13 @@ from controlplane.resources.base import Message
 
 @dataclass(frozen=True, slots=True)
 class Deprecated:
-    """Marks a field. ``words`` tell its author what it is taken for."""
+    """Marks a field. ``words`` tell the author what the field means, or what to use instead."""
 
     words: str
 
 
 def deprecations(message: Message, path: str) -> Iterator[str]:
-    """``path: words`` for each deprecated field that was written into a message or one inside it."""
+    """``path: words`` for each deprecated field that is set in a message or in one inside it."""
     for name, field in type(message).model_fields.items():
         if name not in message.model_fields_set:
             continue

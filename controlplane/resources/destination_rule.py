@@ -1,4 +1,4 @@
-"""``networking.istio.io`` ``DestinationRule``: how a host is spoken to, and which subsets it has."""
+"""``networking.istio.io`` ``DestinationRule``: the traffic policies and the subsets of a host."""
 
 from __future__ import annotations
 
@@ -47,7 +47,8 @@ class LoadBalancerSettings(Message):
 
 
 class TcpKeepalive(Message):
-    """``ConnectionPoolSettings.TCPSettings.TcpKeepalive``; absent values are the operating system's."""
+    """``ConnectionPoolSettings.TCPSettings.TcpKeepalive``; missing values are those of the operating
+    system."""
 
     probes: Uint32 = 0
     time: Duration | None = None
@@ -85,7 +86,7 @@ class ConnectionPoolSettings(Message):
 
 
 class OutlierDetection(Message):
-    """``OutlierDetection``. A threshold of 0 turns its kind of detection off; None is Istio's default."""
+    """``OutlierDetection``. A threshold of 0 disables its kind of detection; None is Istio's default."""
 
     consecutive_5xx_errors: Annotated[Uint32 | None, Field(alias="consecutive5xxErrors")] = None
     consecutive_gateway_errors: Uint32 | None = None
@@ -96,12 +97,12 @@ class OutlierDetection(Message):
     max_ejection_percent: Percent = 0
     min_health_percent: Percent = 0
     consecutive_errors: Annotated[
-        NonNegativeInt, Deprecated("is Istio's old name of `consecutive5xxErrors`, and taken for it")
+        NonNegativeInt, Deprecated("is the old name of `consecutive5xxErrors`, and means the same")
     ] = 0
 
     @property
     def errors_in_a_row(self) -> int | None:
-        """``consecutive5xxErrors``, or its old name: there 0, protobuf's default, says nothing."""
+        """``consecutive5xxErrors``, or its old name, in which 0 (protobuf's default) counts as missing."""
         if self.consecutive_5xx_errors is not None:
             return self.consecutive_5xx_errors
         return self.consecutive_errors or None
@@ -133,16 +134,18 @@ class ClientTLSSettings(Message):
         if self.mode is TLSMode.MUTUAL and not (self.client_certificate and self.private_key):
             raise invalid("the mode MUTUAL needs `clientCertificate` and `privateKey`")
         if self.mode is not TLSMode.MUTUAL and own:
-            raise invalid(f"`clientCertificate` and `privateKey` make no sense in the mode {self.mode.value}")
+            raise invalid(
+                f"`clientCertificate` and `privateKey` are not allowed in the mode {self.mode.value}"
+            )
         if self.mode in (TLSMode.DISABLE, TLSMode.ISTIO_MUTUAL) and self.ca_certificates:
-            raise invalid(f"`caCertificates` makes no sense in the mode {self.mode.value}")
+            raise invalid(f"`caCertificates` is not allowed in the mode {self.mode.value}")
         if self.insecure_skip_verify and (self.ca_certificates or self.subject_alt_names):
             raise invalid("`insecureSkipVerify` contradicts `caCertificates` and `subjectAltNames`")
         return self
 
 
 class PolicySettings(Message):
-    """What a policy may say for a host, for a subset, or for one port of either."""
+    """The settings of a policy for a host, for a subset, or for one port of either."""
 
     load_balancer: LoadBalancerSettings | None = None
     connection_pool: ConnectionPoolSettings | None = None
@@ -151,14 +154,14 @@ class PolicySettings(Message):
 
 
 class PortTrafficPolicy(PolicySettings):
-    """``TrafficPolicy.PortTrafficPolicy``: replaces the destination-level policy for its port, field by
-    field: what it leaves out takes Istio's defaults, not the destination's."""
+    """``TrafficPolicy.PortTrafficPolicy``: replaces the policy of the destination for its port. Missing
+    fields have Istio's defaults, not the values of the destination."""
 
     port: PortSelector
 
 
 class TrafficPolicy(PolicySettings):
-    """``TrafficPolicy``: for all ports of the host, but for those with settings of their own."""
+    """``TrafficPolicy``: applies to all ports of the host, except those with settings of their own."""
 
     port_level_settings: tuple[PortTrafficPolicy, ...] = ()
     tunnel: NotSupportedYet = None
@@ -171,7 +174,7 @@ class TrafficPolicy(PolicySettings):
         numbers = [policy.port.number for policy in settings]
         for number in numbers:
             if numbers.count(number) > 1:
-                raise invalid(f"has two policies for port {number}")
+                raise invalid(f"has a duplicate policy for port {number}")
         return settings
 
 
@@ -184,7 +187,7 @@ class Subset(Message):
 
 
 class DestinationRule(Message):
-    """How ``host`` is spoken to once routing chose it, and which subsets it has."""
+    """The traffic policies that apply to ``host`` after routing, and its subsets."""
 
     host: WildcardHost
     traffic_policy: TrafficPolicy | None = None
@@ -198,6 +201,6 @@ class DestinationRule(Message):
         names = set()
         for subset in subsets:
             if subset.name in names:
-                raise invalid(f"has two subsets of the name {subset.name!r}")
+                raise invalid(f"has a duplicate subset name {subset.name!r}")
             names.add(subset.name)
         return subsets

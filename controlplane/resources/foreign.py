@@ -1,4 +1,5 @@
-"""Kinds of Istio's API groups that this mesh does not support, and what that means for their authors."""
+"""Kinds of Istio's API groups and of the Gateway API that are not supported, and the consequence for their
+authors."""
 
 from __future__ import annotations
 
@@ -12,19 +13,21 @@ _GATEWAY_API: Final = "gateway.networking.k8s.io"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForeignKind:
-    """A kind by its API group (``security.istio.io``) and name. The group is empty where nobody says it."""
+    """A kind by its API group (``security.istio.io``) and name. The group is empty if the document does not
+    state it."""
 
     group: str
     name: str
 
     @property
     def consequence(self) -> str:
-        """What follows of its not being supported."""
+        """What happens because the kind is not supported."""
         return _CONSEQUENCES.get(self, "it has no effect")
 
     @property
     def may_restrict(self) -> bool:
-        """Whether traffic passes that its author may mean to stop: that must be told where they look."""
+        """Whether traffic passes that the author may intend to block. The status of the resource must say
+        so."""
         return self in _CONSEQUENCES
 
     def __str__(self) -> str:
@@ -39,7 +42,7 @@ _CONSEQUENCES: Final[Mapping[ForeignKind, str]] = {
     REQUEST_AUTHENTICATION: "no token is checked, and requests pass with any token or none",
 }
 
-# Istio's, as of 1.29, that are not supported. There may be others, older or newer.
+# The unsupported kinds of Istio 1.29. Older and newer releases may have others.
 FOREIGN_KINDS: Final[Mapping[str, ForeignKind]] = {
     kind.name: kind
     for kind in (
@@ -56,13 +59,13 @@ FOREIGN_KINDS: Final[Mapping[str, ForeignKind]] = {
 
 
 def is_istios(group: str) -> bool:
-    """Whether an API group is one of Istio's: ``security.istio.io``, and whatever else it may have."""
+    """Whether an API group belongs to Istio, such as ``security.istio.io``."""
     return group == _ISTIO or group.endswith(f".{_ISTIO}")
 
 
 def foreign_kind(name: str, api_version: object) -> ForeignKind | None:
-    """The kind of Istio's, or of Kubernetes' Gateway API, that a document is of and that is not supported. A
-    document that does not say of which group it is may be of Istio's."""
+    """The unsupported kind of Istio or of the Gateway API that a document has; None if it has another. A
+    document without an API version may be of Istio."""
     group = api_version.partition("/")[0] if isinstance(api_version, str) else ""
     if (not group or is_istios(group)) and name in FOREIGN_KINDS:
         return FOREIGN_KINDS[name]

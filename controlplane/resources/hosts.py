@@ -1,9 +1,9 @@
-"""Host names as resources write them: which of them a wildcard stands for."""
+"""Wildcards in host names."""
 
 from __future__ import annotations
 
 
 def covers(pattern: str, hostname: str) -> bool:
-    """Whether ``*``, ``*.example.com`` or an exact name stands for all of ``hostname``, which may itself be
-    a wildcard (Istio's ``host.Name.SubsetOf``)."""
+    """Whether ``*``, ``*.example.com`` or an exact name matches all of ``hostname``, which may itself be a
+    wildcard (Istio's ``host.Name.SubsetOf``)."""
     return pattern == hostname or (pattern.startswith("*") and hostname.endswith(pattern[1:]))

@@ -1,6 +1,7 @@
-"""What counts as an IP address, for every part of the control plane.
+"""The definition of an IP address for every part of the control plane.
 
-An IPv6 zone (``fe80::1%eth0``) does not: it means something on one machine only, and Envoy takes none.
+An address with an IPv6 zone (``fe80::1%eth0``) is not valid: it has a meaning on one machine only, and Envoy
+rejects it.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ def is_ip_address(text: str) -> bool:
 
 
 def is_ip_range(text: str) -> bool:
-    """Whether it is an address, or a CIDR, whose host bits may be set."""
+    """Whether it is an address or a CIDR, whose host bits may be set."""
     return _parses(lambda network: ip_network(network, strict=False), text)
 
 

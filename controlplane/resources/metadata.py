@@ -1,4 +1,4 @@
-"""``metadata``, as every Kubernetes object has it, and the parts that tell nothing to a mesh."""
+"""``metadata`` of every Kubernetes object; fields without meaning for a mesh are ignored."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ def _forget(_: object) -> None:
     return None
 
 
-# A field that tells Kubernetes something and us nothing. Not kept, so that two versions that differ in
-# nothing else are equal: each write of a status changes `resourceVersion` and `managedFields`.
+# A field without meaning for a mesh. It is not kept, so that two versions that differ in nothing else are
+# equal: each write of a status changes `resourceVersion` and `managedFields`.
 Unread = Annotated[Any, BeforeValidator(_forget), Field(exclude=True, repr=False)]
 
 _LABEL = r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?"
@@ -25,18 +25,23 @@ _NAME = r"[a-z0-9](?:[-a-z0-9]*[a-z0-9])?(?:\.[a-z0-9](?:[-a-z0-9]*[a-z0-9])?)*"
 
 def _check_name(name: str) -> str:
     if len(name) > 253 or not re.fullmatch(_NAME, name):
-        raise invalid(f"{name!r:.80} is no name: lower-case letters, digits, '-' and '.' (RFC 1123)")
+        raise invalid(
+            f"{name!r:.80} is not a valid name: expected lower-case letters, digits, '-' and '.' (RFC 1123)"
+        )
     return name
 
 
 def _check_namespace(namespace: str) -> str:
     if not re.fullmatch(_LABEL, namespace):
-        raise invalid(f"{namespace!r:.80} is no namespace: lower-case letters, digits and '-' (RFC 1123)")
+        raise invalid(
+            f"{namespace!r:.80} is not a valid namespace: "
+            "expected lower-case letters, digits and '-' (RFC 1123)"
+        )
     return namespace
 
 
 def _empty_for_null(value: object) -> object:
-    """Templates often render ``labels:`` with nothing below it."""
+    """Templates often render ``labels:`` without a value."""
     return {} if value is None else value
 
 

@@ -1,4 +1,4 @@
-"""``security.istio.io`` ``PeerAuthentication``: which connections a workload takes in, mTLS or plaintext."""
+"""``security.istio.io`` ``PeerAuthentication``: whether workloads accept mutual TLS, plaintext or both."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class MutualTLSMode(StrEnum):
 
 
 class MutualTLS(Message):
-    """``MutualTLS``: whether a port takes mTLS only, plaintext only, or both."""
+    """``MutualTLS``: whether a port accepts mutual TLS only, plaintext only, or both."""
 
     mode: MutualTLSMode = MutualTLSMode.UNSET
 
@@ -30,13 +30,13 @@ class LabelSelector(Message):
 
 
 def _port_of_key(key: object) -> object:
-    """JSON's object keys are strings, also those of a ``map<uint32, ...>``."""
+    """The keys of JSON objects are strings, also those of a ``map<uint32, ...>``."""
     return int(key) if isinstance(key, str) and key.isascii() and key.isdigit() and len(key) < 6 else key
 
 
 class PeerAuthentication(Message):
-    """Whether workloads take in mTLS, plaintext or both. Without a selector it is the namespace's, in the
-    root namespace the mesh's."""
+    """Whether workloads accept mutual TLS, plaintext or both. Without a selector it applies to the namespace;
+    in the root namespace it is the default of the mesh."""
 
     selector: LabelSelector | None = None
     mtls: MutualTLS | None = None

@@ -1,7 +1,7 @@
-"""What a request's target can carry.
+"""The characters of request targets.
 
-RFC 3986 2: a URI is visible ASCII characters, and whatever else it stands for is the percent-encoded bytes of
-its UTF-8 form. Clients encode; proxies compare, and send on, what was sent.
+RFC 3986 section 2: a URI consists of visible ASCII characters; all others are percent-encoded bytes of UTF-8.
+Clients encode; proxies compare and forward the encoded form.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ _NEVER_SENT = re.compile(r"[^\x21-\x7e]+")
 
 
 def as_sent(text: str) -> str:
-    """A path, a query or a part of them as requests carry it: ``/d%C3%A9`` for ``/dé``. What may be sent as
-    it is stays, a percent sign included."""
+    """A path, a query or a part of them in encoded form: ``/d%C3%A9`` for ``/dé``. Characters that are valid
+    in a URI stay, including the percent sign."""
     return _NEVER_SENT.sub(lambda found: quote(found[0], safe=""), text)
 
 
 def never_sent(text: str) -> str:
-    """The characters that no target carries, each once."""
+    """The characters that no request target has, each once."""
     return "".join(dict.fromkeys("".join(_NEVER_SENT.findall(text))))

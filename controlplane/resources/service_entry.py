@@ -1,4 +1,4 @@
-"""``networking.istio.io`` ``ServiceEntry``: a service that no Kubernetes Service declares."""
+"""``networking.istio.io`` ``ServiceEntry``: services that no Kubernetes Service declares."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ PROTOCOLS = ("HTTP", "HTTPS", "GRPC", "GRPC-WEB", "HTTP2", "MONGO", "TCP", "TLS"
 
 def _check_protocol(protocol: str) -> str:
     if protocol and protocol.upper() not in PROTOCOLS:
-        raise invalid(f"{protocol!r:.80} is none of {', '.join(PROTOCOLS)}")
+        raise invalid(f"{protocol!r:.80} is not one of {', '.join(PROTOCOLS)}")
     return protocol.upper()
 
 
@@ -56,7 +56,7 @@ PortProtocol = Annotated[
 
 
 class ServicePort(Message):
-    """``ServicePort``. ``target_port`` 0 is ``number``."""
+    """``ServicePort``. ``target_port`` 0 means ``number``."""
 
     number: PortNumber
     name: NonEmptyStr
@@ -65,7 +65,7 @@ class ServicePort(Message):
 
 
 class ServiceEntry(Message):
-    """A service that Kubernetes does not know: its hosts, its ports and where its endpoints are."""
+    """Services that Kubernetes does not know: their hosts, ports and endpoints."""
 
     hosts: Annotated[tuple[WildcardHost, ...], AtLeastOne]
     addresses: tuple[IpRange, ...] = ()
@@ -81,26 +81,26 @@ class ServiceEntry(Message):
     @classmethod
     def _no_catch_all(cls, hosts: tuple[str, ...]) -> tuple[str, ...]:
         if "*" in hosts:
-            raise invalid("`*` stands for every host: name the domain, as *.example.com does")
+            raise invalid("`*` matches every host: name a domain, such as *.example.com")
         return hosts
 
     @field_validator("ports")
     @classmethod
     def _distinct_ports(cls, ports: tuple[ServicePort, ...]) -> tuple[ServicePort, ...]:
         if len({port.number for port in ports}) != len(ports):
-            raise invalid("has two ports of one number")
+            raise invalid("has a duplicate port number")
         if len({port.name for port in ports}) != len(ports):
-            raise invalid("has two ports of one name")
+            raise invalid("has a duplicate port name")
         return ports
 
     @model_validator(mode="after")
     def _endpoints_fit_the_resolution(self) -> Self:
         if self.workload_selector and not self.workload_selector.labels:
-            raise invalid("`workloadSelector` should have `labels`: without any it selects nothing")
+            raise invalid("`workloadSelector` needs `labels`: without labels it selects nothing")
         if self.endpoints and self.workload_selector:
             raise invalid("should have only one of `endpoints` and `workloadSelector`")
         if self.resolution is Resolution.NONE and self.endpoints:
-            raise invalid("`endpoints` make no sense with the resolution NONE")
+            raise invalid("`endpoints` are not allowed with the resolution NONE")
         if self.resolution is Resolution.STATIC:
             self._check_static_endpoints()
         if self.resolution in (Resolution.DNS, Resolution.DNS_ROUND_ROBIN) and not self.endpoints:
@@ -111,7 +111,7 @@ class ServiceEntry(Message):
         for endpoint in self.endpoints:
             if not is_ip_address(endpoint.address):
                 raise invalid(
-                    f"the resolution STATIC needs IP addresses, and the endpoint {endpoint.address!r} is none"
+                    f"the resolution STATIC needs IP addresses; the endpoint {endpoint.address!r} is not one"
                 )
 
     def _check_resolvable_hosts(self) -> None:

@@ -1,4 +1,5 @@
-"""``networking.istio.io`` ``Sidecar``: what a workload's proxy listens on, and what it needs to know of."""
+"""``networking.istio.io`` ``Sidecar``: the listeners of a workload's proxy, and the services that it
+imports."""
 
 from __future__ import annotations
 
@@ -32,14 +33,14 @@ class CaptureMode(StrEnum):
 
 
 class SidecarPort(Message):
-    """``SidecarPort``: what the proxy listens on."""
+    """``SidecarPort``: the port of a listener."""
 
     number: PortNumber
     name: NonEmptyStr
     protocol: PortProtocol
     target_port: Annotated[
         PortNumber | None,
-        Deprecated("is not read, as by Istio: `defaultEndpoint` says where the app listens"),
+        Deprecated("is ignored, as in Istio: set `defaultEndpoint`"),
     ] = None
 
 
@@ -58,12 +59,13 @@ def _check_default_endpoint(endpoint: str) -> str:
 DefaultEndpoint = Annotated[
     Str,
     AfterValidator(_check_default_endpoint),
-    Field(description="Where the app listens: 127.0.0.1:PORT, 0.0.0.0:PORT, [::1]:PORT or [::]:PORT."),
+    Field(description="The application's address: 127.0.0.1:PORT, 0.0.0.0:PORT, [::1]:PORT or [::]:PORT."),
 ]
 
 
 class IstioIngressListener(Message):
-    """``IstioIngressListener``. Without ``default_endpoint`` the app is on the same port of 127.0.0.1."""
+    """``IstioIngressListener``. Without ``default_endpoint`` the application listens on the same port of
+    127.0.0.1."""
 
     port: SidecarPort
     bind: IpAddress | None = None
@@ -106,15 +108,15 @@ class OutboundTrafficPolicyMode(StrEnum):
 
 
 class OutboundTrafficPolicy(Message):
-    """``OutboundTrafficPolicy``: what becomes of traffic to hosts that the mesh does not know."""
+    """``OutboundTrafficPolicy``: the handling of traffic to hosts that the mesh does not know."""
 
     mode: OutboundTrafficPolicyMode = OutboundTrafficPolicyMode.REGISTRY_ONLY
     egress_proxy: NotSupportedYet = None
 
 
 class Sidecar(Message):
-    """What a workload's proxy listens on, and what it needs to know of. Without a selector it is for the
-    whole namespace, in the root namespace the mesh's default."""
+    """The listeners of a workload's proxy, and the services that it imports. Without a selector it applies to
+    the whole namespace; in the root namespace it is the default of the mesh."""
 
     workload_selector: WorkloadSelector | None = None
     ingress: tuple[IstioIngressListener, ...] = ()
@@ -126,7 +128,7 @@ class Sidecar(Message):
     @classmethod
     def _distinct_ports(cls, ingress: tuple[IstioIngressListener, ...]) -> tuple[IstioIngressListener, ...]:
         if len({listener.port.number for listener in ingress}) != len(ingress):
-            raise invalid("has two listeners of one port")
+            raise invalid("has a duplicate listener port")
         return ingress
 
     @field_validator("egress")

@@ -1,4 +1,4 @@
-"""``.status`` of every kind that users write: what became of the resource, in words."""
+"""``.status`` of every kind that users write: the state of the resource, in words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import Field
 from controlplane.resources.base import Message, NonEmptyStr, NonNegativeInt, Str
 
 Generation = Annotated[
-    int, Field(strict=True, ge=0, description="The `metadata.generation` that this was found out about.")
+    int, Field(strict=True, ge=0, description="The `metadata.generation` that this describes.")
 ]
 
 
@@ -21,7 +21,7 @@ class ConditionStatus(StrEnum):
 
 
 class Condition(Message):
-    """``metav1.Condition``: one thing that holds, does not hold, or is not known yet, and why."""
+    """``metav1.Condition``: something that is true, false or unknown, and why."""
 
     type: Annotated[NonEmptyStr, Field(max_length=316, description="Accepted, ResolvedRefs or Programmed.")]
     status: ConditionStatus
@@ -30,10 +30,10 @@ class Condition(Message):
         Field(
             max_length=1024,
             pattern=r"^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$",
-            description="A word for programs.",
+            description="The reason, for programs.",
         ),
     ]
-    message: Annotated[Str, Field(max_length=32768, description="Words for people.")]
+    message: Annotated[Str, Field(max_length=32768, description="The reason, for humans.")]
     last_transition_time: Annotated[
         Str,
         Field(
@@ -44,17 +44,17 @@ class Condition(Message):
 
 
 class ProxyCount(Message):
-    """How many proxies the resource concerns, and how many of them acknowledged it."""
+    """The number of proxies that the resource affects, and of those that acknowledged it."""
 
     concerned: NonNegativeInt = 0
     acknowledged: NonNegativeInt = 0
 
 
 class Status(Message):
-    """What the control plane found out about the resource. Nobody else writes it."""
+    """The state of the resource, written by the control plane only."""
 
     observed_generation: Generation | None = None
-    # Server-side apply merges conditions by their type, as in Kubernetes' own kinds.
+    # Server-side apply merges conditions by type, as in Kubernetes' own kinds.
     conditions: Annotated[
         tuple[Condition, ...],
         Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),

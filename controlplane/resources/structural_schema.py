@@ -1,7 +1,7 @@
-"""A model as the structural OpenAPI v3 schema that a CustomResourceDefinition needs.
+"""The structural OpenAPI v3 schema of a model, as a CustomResourceDefinition needs it.
 
-pydantic makes JSON Schema. Kubernetes takes less: no references, no ``null`` beside a type, no
-``additionalProperties: false`` (it prunes what it does not know, or refuses it on `fieldValidation=Strict`).
+pydantic makes JSON Schema, of which Kubernetes accepts a part: no references, no ``null`` beside a type, no
+``additionalProperties: false`` (it prunes unknown fields, or rejects them with `fieldValidation=Strict`).
 https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#specifying-a-structural-schema
 """
 
@@ -16,7 +16,7 @@ from controlplane.resources.base import Message
 
 Schema = dict[str, Any]
 
-# Were it left out, the API server would drop the field before we could say that we do not support it.
+# Without it, the API server would drop the field, and its author would not learn that it is not supported.
 NOT_SUPPORTED_YET: Schema = {
     "description": "Not supported yet: a resource that has it is not applied, and its status says so.",
     "x-kubernetes-preserve-unknown-fields": True,
@@ -39,13 +39,14 @@ _KEPT = (
     "x-kubernetes-list-map-keys",
 )
 _TRANSLATED = ("properties", "items", "additionalProperties")
-# Titles repeat names. Defaults are ours to fill in: the API server would write them into the resource. Keys
-# of maps are checked when the resource is read, as structural schemas have no words for them.
+# Titles repeat names. The API server would write defaults into the resource. Keys of maps are validated when
+# the resource is read: structural schemas cannot describe them.
 _LEFT_OUT = ("title", "default", "propertyNames", "$defs")
 
 
 def structural_schema(model: type[Message]) -> Schema:
-    """The shape of documents of ``model``. What its validators check beyond shape is not in it."""
+    """The schema of documents of ``model``. Rules beyond types and shapes are not in it: validators check
+    them."""
     schema = model.model_json_schema()
     return _structural(schema, schema.get("$defs", {}))
 
@@ -54,7 +55,7 @@ def _structural(node: Schema, definitions: Schema) -> Schema:
     node = _resolved(node, definitions)
     unknown = node.keys() - {*_KEPT, *_TRANSLATED, *_LEFT_OUT}
     assert not unknown, f"no structural schema has {unknown}"
-    if node.get("type") == "null":  # as pydantic describes a `NotSupportedYet`
+    if node.get("type") == "null":  # pydantic's schema of a `NotSupportedYet`
         return NOT_SUPPORTED_YET
     schema = {keyword: node[keyword] for keyword in _KEPT if keyword in node}
     if "description" in schema:
@@ -70,7 +71,7 @@ def _structural(node: Schema, definitions: Schema) -> Schema:
 
 
 def _resolved(node: Schema, definitions: Schema) -> Schema:
-    """The node with what it refers to in its place, and without the ``null`` of an optional field."""
+    """The node with references replaced by their targets, and without the ``null`` of an optional field."""
     while reference := node.get("$ref") or node.get("anyOf"):
         siblings = {keyword: value for keyword, value in node.items() if keyword not in ("$ref", "anyOf")}
         if isinstance(reference, str):
@@ -82,6 +83,6 @@ def _resolved(node: Schema, definitions: Schema) -> Schema:
 
 
 def _plain_words(docstring: str) -> str:
-    """A docstring as a reader of YAML wants it: one paragraph, with the names that documents use."""
+    """A docstring as a description for readers of YAML: one paragraph, with the names that documents use."""
     words = re.sub(r"``([a-z]\w*_\w+)``", lambda name: f"``{to_camel(name[1])}``", docstring)
     return " ".join(words.replace("``", "`").split())

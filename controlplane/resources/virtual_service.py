@@ -1,371 +1,30 @@
-"""``networking.istio.io`` ``VirtualService``: where the traffic to a host goes."""
+"""``networking.istio.io`` ``VirtualService``: the routes of hosts."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Sequence
-from enum import StrEnum
-from typing import Annotated, Final, Self, TypeVar
+from typing import Annotated, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import ValidationInfo, field_validator, model_validator
 
 from controlplane.resources.base import (
-    LABEL,
     AtLeastOne,
-    Bool,
-    DurationOrZero,
     ExportTo,
-    HeaderName,
-    Host,
     IpRange,
     Message,
-    NonEmptyStr,
-    NonNegativeInt,
     NotSupportedYet,
     PortNumber,
-    PortSelector,
-    Regex,
-    Str,
-    StringMatch,
-    ValueMatch,
     WildcardHost,
-    at_most_one_of,
-    count_groups,
     invalid,
 )
 from controlplane.resources.hosts import covers
-
-# Every sidecar; any other name is a Gateway's.
-MESH: Final = "mesh"
-_GATEWAY = re.compile(rf"(?:{LABEL}/)?{LABEL}(?:\.{LABEL})*")
-
-
-def _check_gateway(gateway: str) -> str:
-    if not _GATEWAY.fullmatch(gateway):
-        raise invalid(f"{gateway!r:.80} should be `mesh`, NAME or NAMESPACE/NAME")
-    return gateway
-
-
-Gateway = Annotated[
-    Str,
-    AfterValidator(_check_gateway),
-    Field(description="`mesh`, every sidecar, or a Gateway, for which nothing is done yet: NAMESPACE/NAME."),
-]
-
-
-def is_for_mesh(gateways: Sequence[str]) -> bool:
-    """Whether a VirtualService, or a match of its routes, is for sidecars; none named is Istio's ``mesh``."""
-    return not gateways or MESH in gateways
-
-
-class Destination(Message):
-    """``Destination``: a service, perhaps one of its subsets; without a port, the one the request came to."""
-
-    host: Host
-    subset: NonEmptyStr | None = None
-    port: PortSelector | None = None
-
-
-def _check_one_line(value: str) -> str:
-    if re.search(r"[\x00\r\n]", value):
-        raise invalid("has a control character, which no header may have")
-    return value
-
-
-# What becomes the value of a header: Envoy's HTTP_HEADER_VALUE.
-OneLine = Annotated[Str, AfterValidator(_check_one_line)]
-
-
-def _check_header_value(value: str) -> str:
-    if "%" in value.replace("%%", ""):
-        raise invalid(f"{value!r:.80}: substitutions (%...%) are not supported yet; write %% for one %")
-    return value
-
-
-HeaderValue = Annotated[OneLine, AfterValidator(_check_header_value)]
-
-
-# How a message is framed (RFC 9112 6), and what is for the next hop alone (RFC 9110 7.6.1): each proxy says
-# that itself. An Envoy does what a route says of some of these, and what it sends then cannot be read.
-PROXYS_OWN: Final = frozenset(
-    (
-        "connection",
-        "content-length",
-        "http2-settings",
-        "keep-alive",
-        "proxy-connection",
-        "te",
-        "trailer",
-        "transfer-encoding",
-        "upgrade",
-    )
+from controlplane.resources.http_route import HTTPRoute
+from controlplane.resources.route_destination import (
+    MESH,
+    Gateway,
+    Weighted,
+    WeightedDestination,
+    is_for_mesh,
 )
-
-
-class HeaderOperations(Message):
-    """``Headers.HeaderOperations``. ``set`` overwrites, ``add`` appends; names are lower-case. Operations on
-    `PROXYS_OWN` have no effect."""
-
-    set: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
-    add: dict[HeaderName, HeaderValue] = Field(default_factory=dict)
-    remove: tuple[HeaderName, ...] = ()
-
-    def without_effect(self) -> Iterator[str]:
-        """Where such operations are: ``set.te``."""
-        for operation, names in (("set", self.set), ("add", self.add), ("remove", self.remove)):
-            yield from (f"{operation}.{name}" for name in names if name in PROXYS_OWN)
-
-
-class Headers(Message):
-    """``Headers``. A request's ``host`` may be set, which rewrites its authority."""
-
-    request: HeaderOperations | None = None
-    response: HeaderOperations | None = None
-
-    def without_effect(self) -> Iterator[str]:
-        """Where operations without effect are: ``response.set.te``."""
-        for direction, operations in (("request", self.request), ("response", self.response)):
-            if operations is not None:
-                yield from (f"{direction}.{where}" for where in operations.without_effect())
-
-    @field_validator("request")
-    @classmethod
-    def _host_stays(cls, operations: HeaderOperations | None) -> HeaderOperations | None:
-        if operations and "host" in operations.remove:
-            raise invalid("no request can do without `host`: it cannot be removed")
-        return operations
-
-    @field_validator("response")
-    @classmethod
-    def _no_host(cls, operations: HeaderOperations | None) -> HeaderOperations | None:
-        if operations and any(
-            "host" in names for names in (operations.set, operations.add, operations.remove)
-        ):
-            raise invalid("`host` is a header of requests only")
-        return operations
-
-
-class WeightedDestination(Message):
-    """``RouteDestination``: the weight is a share of the sum; the only destination of a route takes all."""
-
-    destination: Destination
-    weight: NonNegativeInt = 0
-
-
-class HTTPRouteDestination(WeightedDestination):
-    """``HTTPRouteDestination``: the weight is a share of the sum; the headers change on this way only."""
-
-    headers: Headers | None = None
-
-
-WeightedT = TypeVar("WeightedT", bound=WeightedDestination)
-
-
-def _check_weights(route: tuple[WeightedT, ...]) -> tuple[WeightedT, ...]:
-    total = sum(destination.weight for destination in route)
-    if len(route) > 1 and total == 0:
-        raise invalid("the sum of the weights is 0")
-    if total > 2**32 - 1:
-        raise invalid(f"the sum of the weights is {total}; 4294967295 is the most")
-    return route
-
-
-Weighted = AfterValidator(_check_weights)
-
-_PSEUDO_HEADERS = ("uri", "scheme", "method", "authority")
-
-
-class HTTPMatchRequest(Message):
-    """``HTTPMatchRequest``: all conditions must hold. Header names are lower-case."""
-
-    name: Str | None = None
-    uri: StringMatch | None = None
-    method: StringMatch | None = None
-    authority: StringMatch | None = None
-    headers: dict[HeaderName, ValueMatch] = Field(default_factory=dict)
-    without_headers: dict[HeaderName, ValueMatch] = Field(default_factory=dict)
-    query_params: dict[NonEmptyStr, ValueMatch] = Field(default_factory=dict)
-    port: PortNumber | None = None
-    ignore_uri_case: Bool = False
-    gateways: tuple[Gateway, ...] = ()
-    scheme: NotSupportedYet = None
-    source_labels: NotSupportedYet = None
-    source_namespace: NotSupportedYet = None
-    stat_prefix: NotSupportedYet = None
-
-    @field_validator("headers", "without_headers")
-    @classmethod
-    def _no_pseudo_headers(cls, headers: dict[str, ValueMatch]) -> dict[str, ValueMatch]:
-        for name in _PSEUDO_HEADERS:
-            if name in headers:
-                raise invalid(f"`{name}` is ignored here by Istio; match it with the field `{name}` instead")
-        return headers
-
-
-# Envoy's x-envoy-retry-on and x-envoy-retry-grpc-on; a number is a status code to retry on.
-_RETRY_ON = frozenset(
-    {
-        "5xx",
-        "gateway-error",
-        "connect-failure",
-        "reset",
-        "refused-stream",
-        "retriable-4xx",
-        "retriable-status-codes",
-        "cancelled",
-        "deadline-exceeded",
-        "internal",
-        "resource-exhausted",
-        "unavailable",
-    }
-)
-_RETRY_ON_LATER = frozenset(
-    {"reset-before-request", "envoy-ratelimited", "retriable-headers", "http3-post-connect-failure"}
-)
-
-
-class HTTPRetry(Message):
-    """``HTTPRetry``. ``attempts`` 0 turns retries off; ``retry_on`` is a comma-separated list."""
-
-    attempts: NonNegativeInt = 0
-    per_try_timeout: DurationOrZero | None = None
-    retry_on: Str = ""
-    retry_remote_localities: Bool | None = None
-    backoff: NotSupportedYet = None
-    retry_ignore_previous_hosts: NotSupportedYet = None
-
-    @property
-    def conditions(self) -> tuple[str, ...]:
-        return tuple(stripped for part in self.retry_on.split(",") if (stripped := part.strip()))
-
-    @field_validator("retry_on")
-    @classmethod
-    def _known_conditions(cls, retry_on: str) -> str:
-        for part in filter(None, map(str.strip, retry_on.split(","))):
-            if part in _RETRY_ON_LATER:
-                raise invalid(f"`{part}` is not supported yet")
-            if part not in _RETRY_ON and not re.fullmatch("[1-5][0-9][0-9]", part):
-                raise invalid(f"{part!r:.80} is no condition to retry on, nor a status code")
-        return retry_on
-
-
-# What may follow a backslash in a rewrite.
-_ESCAPED = frozenset("0123456789\\")
-
-
-class RegexRewrite(Message):
-    """``RegexRewrite``: ``\\1`` in ``rewrite`` is the first group of ``match``."""
-
-    match: Regex
-    rewrite: OneLine
-
-    @model_validator(mode="after")
-    def _groups_exist(self) -> Self:
-        groups = count_groups(self.match)
-        for escaped in re.findall(r"\\(.?)", self.rewrite):
-            if escaped not in _ESCAPED:
-                raise invalid("`rewrite` has a backslash without a group's number or another one after it")
-            if escaped != "\\" and int(escaped) > groups:
-                raise invalid(f"`rewrite` has \\{escaped}, but `match` has {groups} groups")
-        return self
-
-
-class HTTPRewrite(Message):
-    """``HTTPRewrite``: ``uri`` replaces the path, or the prefix that matched."""
-
-    uri: OneLine | None = None
-    authority: OneLine | None = None
-    uri_regex_rewrite: RegexRewrite | None = None
-
-    @model_validator(mode="after")
-    def _one_path_rewrite(self) -> Self:
-        if self.uri is not None and self.uri_regex_rewrite is not None:
-            raise invalid("should have only one of `uri` and `uriRegexRewrite`")
-        if self.uri is None and self.authority is None and self.uri_regex_rewrite is None:
-            raise invalid("should have `uri`, `authority` or `uriRegexRewrite`")
-        return self
-
-
-class RedirectPortSelection(StrEnum):
-    FROM_PROTOCOL_DEFAULT = "FROM_PROTOCOL_DEFAULT"
-    FROM_REQUEST_PORT = "FROM_REQUEST_PORT"
-
-
-class HTTPRedirect(Message):
-    """``HTTPRedirect``. ``redirect_code`` 0 is 301."""
-
-    model_config = ConfigDict(json_schema_extra=at_most_one_of("port", "derivePort"))
-
-    uri: OneLine | None = None
-    authority: OneLine | None = None
-    port: PortNumber | None = None
-    derive_port: RedirectPortSelection | None = None
-    scheme: Str | None = None
-    redirect_code: NonNegativeInt = 0
-
-    @field_validator("scheme")
-    @classmethod
-    def _known_scheme(cls, scheme: str | None) -> str | None:
-        if scheme not in (None, "", "http", "https"):
-            raise invalid(f"{scheme!r:.80} is neither http nor https")
-        return scheme
-
-    @field_validator("redirect_code")
-    @classmethod
-    def _known_code(cls, code: int) -> int:
-        if code not in (0, 301, 302, 303, 307, 308):
-            raise invalid(f"{code} is none of 301, 302, 303, 307 and 308")
-        return code
-
-    @model_validator(mode="after")
-    def _one_port(self) -> Self:
-        if self.port is not None and self.derive_port is not None:
-            raise invalid("should have only one of `port` and `derivePort`")
-        return self
-
-
-class HTTPBody(Message):
-    """``HTTPBody``: what is answered, as UTF-8."""
-
-    string: Str | None = None
-    bytes: NotSupportedYet = None
-
-
-class HTTPDirectResponse(Message):
-    """``HTTPDirectResponse``: an answer of the proxy's own."""
-
-    status: Annotated[NonNegativeInt, Field(ge=200, le=599)]
-    body: HTTPBody | None = None
-
-
-class HTTPRoute(Message):
-    """``HTTPRoute``: any of ``match`` (none: everything), and one thing to do."""
-
-    name: Str = ""
-    match: tuple[HTTPMatchRequest, ...] = ()
-    route: Annotated[tuple[HTTPRouteDestination, ...], Weighted] = ()
-    redirect: HTTPRedirect | None = None
-    direct_response: HTTPDirectResponse | None = None
-    rewrite: HTTPRewrite | None = None
-    timeout: DurationOrZero | None = None
-    retries: HTTPRetry | None = None
-    headers: Headers | None = None
-    delegate: NotSupportedYet = None
-    fault: NotSupportedYet = None
-    mirror: NotSupportedYet = None
-    mirrors: NotSupportedYet = None
-    mirror_percent: NotSupportedYet = None
-    mirror_percentage: NotSupportedYet = None
-    cors_policy: NotSupportedYet = None
-
-    @model_validator(mode="after")
-    def _one_action(self) -> Self:
-        actions = (bool(self.route), self.redirect is not None, self.direct_response is not None)
-        if sum(actions) != 1:
-            raise invalid("should have exactly one of `route`, `redirect` and `directResponse`")
-        if self.rewrite is not None and not self.route:
-            raise invalid("`rewrite` goes with `route` only")
-        return self
 
 
 class L4MatchAttributes(Message):
@@ -380,7 +39,7 @@ class L4MatchAttributes(Message):
 
 
 class TCPRoute(Message):
-    """``TCPRoute``: any of ``match`` (none: every connection), and where it goes."""
+    """``TCPRoute``: applies if one of ``match`` does, or if there is none."""
 
     match: tuple[L4MatchAttributes, ...] = ()
     route: Annotated[tuple[WeightedDestination, ...], AtLeastOne, Weighted]
@@ -398,21 +57,21 @@ class TLSMatchAttributes(Message):
 
 
 class TLSRoute(Message):
-    """``TLSRoute``: any of ``match``, and where the connection goes, its TLS untouched."""
+    """``TLSRoute``: applies if one of ``match`` does. The proxy passes the TLS connection through."""
 
     match: Annotated[tuple[TLSMatchAttributes, ...], AtLeastOne]
     route: Annotated[tuple[WeightedDestination, ...], AtLeastOne, Weighted]
 
 
 def concerns_mesh(rule: HTTPRoute | TLSRoute | TCPRoute) -> bool:
-    """Whether a route may take what a sidecar sends: not where all that it matches comes to a gateway."""
+    """Whether a route may match traffic of a sidecar: not if all of its matches are for gateways."""
     return not rule.match or any(is_for_mesh(match.gateways) for match in rule.match)
 
 
 class VirtualService(Message):
-    """Where the traffic to ``hosts`` goes: the first route that matches decides."""
+    """The routes of ``hosts``: the first route that matches applies."""
 
-    gateways: tuple[Gateway, ...] = ()  # before `hosts`, which are checked by them
+    gateways: tuple[Gateway, ...] = ()  # before `hosts`: their validator reads it
     hosts: Annotated[tuple[WildcardHost, ...], AtLeastOne]
     http: tuple[HTTPRoute, ...] = ()
     tls: tuple[TLSRoute, ...] = ()
@@ -421,7 +80,7 @@ class VirtualService(Message):
 
     @property
     def other_gateways(self) -> list[str]:
-        """The names of all gateways, other than ``mesh``, that it is for."""
+        """The names of all its gateways other than ``mesh``."""
         rules: tuple[HTTPRoute | TLSRoute | TCPRoute, ...] = (*self.http, *self.tls, *self.tcp)
         of_matches = (name for rule in rules for match in rule.match for name in match.gateways)
         return sorted({*self.gateways, *of_matches} - {MESH})
@@ -432,7 +91,7 @@ class VirtualService(Message):
         if "*" in hosts and is_for_mesh(info.data.get("gateways", ("",))):
             raise invalid("`*` is not allowed for the gateway `mesh`")
         if len(set(hosts)) != len(hosts):
-            raise invalid("names a host twice")
+            raise invalid("has a duplicate host")
         return hosts
 
     @model_validator(mode="after")
@@ -443,7 +102,8 @@ class VirtualService(Message):
 
     @model_validator(mode="after")
     def _server_names_are_of_its_hosts(self) -> Self:
-        """Istio's rule, by the names as they are written: no server name of a host that is another's."""
+        """Istio's rule, on the names as they are written: every server name is covered by one of the
+        hosts."""
         for number, rule in enumerate(self.tls):
             for index, match in enumerate(rule.match):
                 for name in match.sni_hosts:

@@ -1,4 +1,4 @@
-"""What pydantic found wrong with a resource, in the words of YAML and with the whole path of each field."""
+"""Describes the errors of pydantic in the terms of YAML, with the whole path of each field."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from controlplane.errors import ResourceError
 
-# A document with thousands of faults is told the first ones: it is the wrong document.
+# Of a document with thousands of faults, the first ones are enough.
 _MOST_ERRORS = 20
 
 _WORDS = {
@@ -27,12 +27,12 @@ _WORDS = {
     "string_too_short": "should not be empty",
     "invalid_key": "unknown field: a field's name is a string",
 }
-# Words that say it all: what was written instead adds nothing.
+# Errors for which the value adds nothing.
 _COMPLETE = frozenset({"missing", "string_too_short", "invalid_key"})
 
 
 def explain(error: ValidationError, model: type[BaseModel], root: str) -> list[ResourceError]:
-    """One `ResourceError` for each fault; ``root`` is the path of the document that ``model`` describes."""
+    """One `ResourceError` for each fault. ``root`` is the path of the document that ``model`` describes."""
     return [
         ResourceError(_path(root, details["loc"]), _reason(details, model))
         for details in error.errors(include_url=False)[:_MOST_ERRORS]
@@ -40,20 +40,20 @@ def explain(error: ValidationError, model: type[BaseModel], root: str) -> list[R
 
 
 def nearest(name: str, known: Iterable[str], *, similarity: float = 0.6) -> str | None:
-    """The known name that is most like ``name``, if any is as similar as asked (1: the same)."""
+    """The known name that is most similar to ``name``, if one reaches ``similarity`` (1: equal)."""
     by_folded_name = {candidate.lower(): candidate for candidate in known}
     matches = difflib.get_close_matches(name[:64].lower(), by_folded_name, n=1, cutoff=similarity)
     return by_folded_name[matches[0]] if matches else None
 
 
 def suggestion(name: str, known: Iterable[str]) -> str:
-    """``; did you mean `route`?`` when a known name is near, else the empty string."""
+    """``; did you mean `route`?`` if a known name is similar, or else an empty string."""
     found = nearest(name, known)
     return f"; did you mean `{found}`?" if found else ""
 
 
 def show(value: object) -> str:
-    """A value as a reader of YAML knows it, cut to a length that fits a log line."""
+    """A value in the notation of YAML, short enough for a log line."""
     if value is None:
         return "null"
     if isinstance(value, bool):
@@ -68,7 +68,7 @@ def show(value: object) -> str:
 def _path(root: str, location: tuple[int | str, ...]) -> str:
     path = root
     for part in location:
-        if part == "[key]":  # pydantic's mark: the fault is in the key of a map, which the path already names
+        if part == "[key]":  # pydantic's mark of a fault in the key of a map; the path names the key already
             continue
         if isinstance(part, int):
             path += f"[{part}]"
@@ -87,13 +87,13 @@ def _reason(details: ErrorDetails, model: type[BaseModel]) -> str:
         name = str(details["loc"][-1])
         return f"unknown field{suggestion(name, _fields_at(model, details['loc'][:-1]))}"
     if kind == "enum":
-        return f"{show(value)} is none of {details['ctx']['expected']}"
+        return f"{show(value)} is not one of {details['ctx']['expected']}"
     words = _WORDS.get(kind) or f"should{details['msg'].partition('should')[2]}"
     return words if kind in _COMPLETE else f"{words}, not {show(value)}"
 
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
-    """The fields, as documents write them, of the message that ``location`` leads to from ``model``."""
+    """The fields, as documents write them, of the message at ``location`` in ``model``."""
     annotation: Any = model
     for part in location:
         annotation = _child(annotation, part)
@@ -103,7 +103,7 @@ def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[
 
 
 def _child(annotation: Any, part: int | str) -> Any:
-    """What a step of a path leads to: a message's field, a list's item or a map's value."""
+    """The type at the end of one step of a path: a message's field, a list's item or a map's value."""
     if _is_message(annotation):
         fields = annotation.model_fields.items()
         found = (field.annotation for name, field in fields if part in (name, field.alias))
@@ -117,7 +117,7 @@ def _is_message(annotation: Any) -> bool:
 
 
 def _without_none(annotation: Any) -> Any:
-    """The type of an optional field, when it has a value."""
+    """The type of an optional field that has a value."""
     if get_origin(annotation) not in (Union, UnionType):
         return annotation
     return next(argument for argument in get_args(annotation) if argument is not NoneType)

@@ -21,7 +21,7 @@ def _check_address(address: str) -> str:
     if address.startswith("unix://"):
         raise invalid("Unix domain sockets are not supported yet")
     if not re.fullmatch(r"[0-9A-Za-z._:-]+", address):
-        raise invalid(f"{address!r:.80} is no IP address or host name")
+        raise invalid(f"{address!r:.80} is not an IP address or a host name")
     return address
 
 
@@ -29,8 +29,8 @@ Address = Annotated[Str, AfterValidator(_check_address), Field(description="An I
 
 
 class WorkloadEntry(Message):
-    """A workload at an address. ``ports`` maps a port's name to its number here. ``locality`` is
-    region/zone/sub-zone. ``weight`` 0 is 1, as every weight was equal."""
+    """A workload at an address. ``ports`` maps the name of a port to its number on this workload.
+    ``locality`` is region/zone/sub-zone. ``weight`` 0 means 1."""
 
     address: Address
     ports: dict[NonEmptyStr, PortNumber] = Field(default_factory=dict)

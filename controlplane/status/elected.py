@@ -17,7 +17,7 @@ LEASE: Final = "outrigger-status-writer"
 
 
 class ElectedWriter:
-    """``ledger`` is to be kept up to date from the start on, whoever leads."""
+    """``ledger`` must be kept up to date from the start, whether this replica leads or not."""
 
     def __init__(
         self,
@@ -40,7 +40,8 @@ class ElectedWriter:
         self.ledger.publish(snapshot, change, self._inputs.in_force)
 
     async def run(self) -> None:
-        """Stands for election, and writes while elected, until cancelled; then the next may begin at once."""
+        """Takes part in the election, and writes while it leads, until cancelled; then another replica takes
+        over at once."""
         writer = StatusWriter(self._api, self.ledger, self._inputs, self._metrics, timing=self._timing)
         election = Election(
             self._api,

@@ -1,4 +1,4 @@
-"""The metrics of what is written back."""
+"""The metrics of status writes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from prometheus_client import CollectorRegistry, Counter, Gauge
 class StatusMetrics:
     def __init__(self, registry: CollectorRegistry) -> None:
         self.leader: Final = Gauge(
-            "outrigger_status_leader", "1: this replica writes statuses.", registry=registry
+            "outrigger_status_leader", "Whether this replica writes statuses: 1 or 0.", registry=registry
         )
         self.writes: Final = Counter(
             "outrigger_status_writes", "Statuses written.", ["kind"], registry=registry
         )
         self.failures: Final = Counter(
             "outrigger_status_write_failures",
-            "Statuses that could not be written, and are tried again.",
+            "Failed status writes; they are retried.",
             ["kind"],
             registry=registry,
         )

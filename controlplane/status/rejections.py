@@ -14,6 +14,7 @@ from typing import Final
 from controlplane.kinds.kind import Traces
 from controlplane.model.hosts import HTTP_PORT
 from controlplane.model.proxy import ProxyRejection
+from controlplane.networking.addresses import split_authority
 from controlplane.networking.names import HTTP_PROXY_ROUTES, OutboundName, parse_port
 from controlplane.networking.scope import SidecarScope
 from controlplane.resources.hosts import covers
@@ -54,5 +55,5 @@ def _is_made_of(name: str, type_name: str, hosts: Iterable[str], ports: Collecti
     if name == HTTP_PROXY_ROUTES:
         return True
     if type_name == "lds" and ":" in name:
-        return any(covers(host, name.rpartition(":")[0]) for host in hosts)
+        return any(covers(host, split_authority(name)[0]) for host in hosts)
     return parse_port(name.rpartition("_")[2]) in ports

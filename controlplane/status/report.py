@@ -108,7 +108,7 @@ def _refusals(reach: Reach) -> Iterable[str]:
         yield _cut(f"{proxy} rejected {rejection}", _LONGEST_REJECTION)
     others = {other for other, _ in reach.refusals} - {reach.refusals[0][0]} if reach.refusals else set()
     if others:
-        yield f"{len(others)} other proxies refuse, too"
+        yield f"{len(others)} other proxies rejected it, too"
 
 
 def _fault(status: ResourceStatus) -> str:

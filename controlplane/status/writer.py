@@ -154,7 +154,7 @@ class StatusWriter:
                     await self.write_what_differs(proxies)
                 except Exception:
                     # A fault of ours in one of the statuses: the mesh goes on, and so do later statuses.
-                    _LOG.exception("cannot work out what statuses should say")
+                    _LOG.exception("cannot compute the statuses")
             await asyncio.sleep(self._timing.look_s)
 
     async def write_what_differs(self, proxies: Sequence[ProxyProgress]) -> None:
@@ -262,7 +262,7 @@ class StatusWriter:
         # After a conflict the watch brings the newer version, and all is well.
         if status != _CONFLICT and not self._complains:
             self._complains = True
-            _LOG.warning("the status of %s cannot be written, nor perhaps others: %s", key, error)
+            _LOG.warning("cannot write the status of %s, and perhaps of others: %s", key, error)
 
     async def _is_gone_or_has_no_status(self, key: ResourceKey, found: Found) -> bool:
         """A 404 tells of either. Another's CRD may have no status to write: that is said once."""
@@ -277,7 +277,7 @@ class StatusWriter:
             return False  # it was gone, and is there again
         if key.kind not in self._without_status:
             self._without_status.add(key.kind)
-            _LOG.warning("the CRD of %s has no status subresource: none is written", key.kind)
+            _LOG.warning("the CRD of %s has no status subresource: no status is written", key.kind)
         return True
 
 

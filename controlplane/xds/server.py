@@ -17,11 +17,11 @@ from prometheus_client import CollectorRegistry
 
 from controlplane.errors import (
     AuthorityError,
-    AuthorityUnavailableError,
     PermissionDeniedError,
     ProxyError,
     UnknownWorkloadError,
 )
+from controlplane.grpc_status import status_of
 from controlplane.model.known_workloads import NO_WORKLOADS, KnownWorkloads
 from controlplane.model.proxy import Caller, ProxyProgress
 from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
@@ -331,18 +331,17 @@ async def _until_the_end(connection: Connection, work: Coroutine[Any, Any, None]
 
 
 def _end_of(error: Exception) -> End:
-    for kind, code in _STATUSES.items():
-        if isinstance(error, kind):
-            return End(code=code, details=str(error) or type(error).__name__)
-    return End(code=grpc.StatusCode.INTERNAL, details="internal error of the control plane; see its log")
+    code = _code_of(error)
+    if code is grpc.StatusCode.INTERNAL:
+        return End(code=code, details="internal error of the control plane; see its log")
+    return End(code=code, details=str(error) or type(error).__name__)
 
 
-_STATUSES: Final[dict[type[Exception], grpc.StatusCode]] = {
-    UnknownWorkloadError: grpc.StatusCode.UNAVAILABLE,  # it may become known later: the proxy reconnects
-    ProxyError: grpc.StatusCode.INVALID_ARGUMENT,
-    DecodeError: grpc.StatusCode.INVALID_ARGUMENT,
-    PermissionDeniedError: grpc.StatusCode.PERMISSION_DENIED,
-    AuthorityUnavailableError: grpc.StatusCode.UNAVAILABLE,  # the authority may recover: the proxy reconnects
-    AuthorityError: grpc.StatusCode.UNAUTHENTICATED,
-    grpc.aio.BaseError: grpc.StatusCode.CANCELLED,  # the proxy disconnected during a write
-}
+def _code_of(error: Exception) -> grpc.StatusCode:
+    match error:
+        case DecodeError():
+            return grpc.StatusCode.INVALID_ARGUMENT
+        case grpc.aio.BaseError():  # the proxy disconnected during a write
+            return grpc.StatusCode.CANCELLED
+        case _:
+            return status_of(error)

@@ -83,7 +83,7 @@ async def a_broken_virtual_service(bookinfo: Bookinfo, sent: Load) -> None:
     broken["spec"]["http"][0]["match"][0]["headers"]["end-user"] = {"regex": "jason("}
     await bookinfo.apply(broken)
     complaint = await eventually(lambda: bookinfo.complaint("VirtualService", "reviews"), "a complaint")
-    assert "spec.http[0].match[0].headers.end-user.regex: 'jason(' is no RE2" in complaint
+    assert "spec.http[0].match[0].headers.end-user.regex: 'jason(' is not an RE2" in complaint
     after = await enough(sent, time.monotonic())
     assert after.versions().keys() == {"v1"}
 

@@ -156,7 +156,7 @@ async def test_a_start_waits_for_the_api_server_and_says_so(
         starting = asyncio.create_task(start(), name="start")
 
         async def has_said_so() -> bool:
-            return "there is no key to sign with yet" in caplog.text
+            return "the signing key is not available yet" in caplog.text
 
         await eventually(has_said_so, "words in the log")
         proxy.stop_cutting()

@@ -63,8 +63,11 @@ def test_an_unsupported_istio_field_causes_a_warning(
         ("proxyListenPort: many", r"MeshConfig.proxyListenPort: should be an integer, not 'many'"),
         ("proxyListenPort: 70000", r"MeshConfig.proxyListenPort: should be less than or equal to 65535"),
         ("trustDomain: Example", r"MeshConfig.trustDomain: not a trust domain: 'Example'"),
-        ("outboundTrafficPolicy: {mode: OPEN}", r"MeshConfig.outboundTrafficPolicy.mode: 'OPEN' is none of"),
-        ("connectTimeout: 3", r"MeshConfig.connectTimeout: 3 is no duration"),
+        (
+            "outboundTrafficPolicy: {mode: OPEN}",
+            r"MeshConfig.outboundTrafficPolicy.mode: 'OPEN' is not one of",
+        ),
+        ("connectTimeout: 3", r"MeshConfig.connectTimeout: 3 is not a duration"),
         ("- a list", r"mesh.yaml: expected the fields of a MeshConfig"),
         ("1: 2", r"mesh.yaml: expected the fields of a MeshConfig"),
         ("a: [", r"mesh.yaml is not YAML: while parsing"),

@@ -123,7 +123,7 @@ def test_invalid_settings_are_rejected_with_the_reason(tmp_path: Path, flags: li
         (["--bind-address", "localhost"], {}, "invalid IP address 'localhost'"),
         (["--system-namespace", "../kube-system"], {}, "not a namespace: '../kube-system'"),
         (["--trust-domain", "UPPER"], {}, "not a trust domain: 'UPPER'"),
-        (["--workload-cert-ttl", "soon"], {}, "'soon' is no duration"),
+        (["--workload-cert-ttl", "soon"], {}, "'soon' is not a duration"),
         (["--workload-cert-ttl", "10ms"], {}, "'10ms' is shorter than one second"),
         (["--log-format", "xml"], {}, "invalid value 'xml': expected one of text, json"),
         (["--source", "consul"], {}, "invalid value 'consul': expected one of files"),

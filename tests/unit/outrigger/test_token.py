@@ -39,7 +39,7 @@ def test_the_first_token_makes_the_key_for_its_owner_alone(tmp_path: Path) -> No
 
 
 def test_invalid_arguments_are_rejected_with_the_reason(tmp_path: Path) -> None:
-    with pytest.raises(CommandError, match="--lifetime: 'soon' is no duration"):
+    with pytest.raises(CommandError, match="--lifetime: 'soon' is not a duration"):
         create(tmp_path, "--lifetime", "soon")
     with pytest.raises(CommandError, match="not a namespace: 'Book info'"):
         create(tmp_path, namespace="Book info")

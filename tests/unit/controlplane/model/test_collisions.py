@@ -23,7 +23,7 @@ def test_the_oldest_of_two_without_a_virtual_ip_gets_the_port() -> None:
     newer, older = service("a", TCP, creation="2025"), service("b", TCP, creation="2024")
     assert warned(newer, older) == {
         "a": "spec.ports: redirected connections to a.default.svc.cluster.local:3306 go to "
-        "b.default.svc.cluster.local: no virtual IP tells them apart"
+        "b.default.svc.cluster.local: no virtual IP distinguishes them"
     }
 
 

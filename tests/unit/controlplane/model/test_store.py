@@ -673,7 +673,7 @@ class TestDeprecatedFields:
         rule = document(
             "DestinationRule", "a", {"host": "reviews", "trafficPolicy": detection, "subsets": [subset]}
         )
-        words = "consecutiveErrors: is Istio's old name of `consecutive5xxErrors`, and taken for it"
+        words = "consecutiveErrors: is the old name of `consecutive5xxErrors`, and means the same"
         assert status_of(store_with(service("reviews"), rule), rule).warnings == (
             f"spec.trafficPolicy.outlierDetection.{words}",
             f"spec.subsets[0].trafficPolicy.portLevelSettings[0].outlierDetection.{words}",
@@ -683,7 +683,7 @@ class TestDeprecatedFields:
         ingress = [{"port": {"number": 80, "name": "http", "protocol": "HTTP", "targetPort": 8080}}]
         sidecar = document("Sidecar", "a", {"ingress": ingress})
         (words,) = status_of(store_with(sidecar), sidecar).warnings
-        assert words.startswith("spec.ingress[0].port.targetPort: is not read")
+        assert words.startswith("spec.ingress[0].port.targetPort: is ignored")
 
 
 class TestReferences:

@@ -6,7 +6,7 @@ import pytest
 from envoy.config.route.v3.route_components_pb2 import RouteMatch
 
 from controlplane.networking.route_match import route_match
-from controlplane.resources.virtual_service import HTTPMatchRequest
+from controlplane.resources.http_route import HTTPMatchRequest
 
 
 def built(**match: Any) -> RouteMatch:

@@ -55,7 +55,7 @@ def test_a_regex_is_no_larger_than_envoys_of_the_mesh_take() -> None:
     """By the size that Envoy computes: a byte is a character."""
     for pattern in ("/a{1000}" * 32, ".{1000}" * 12):
         assert Example.model_validate({"pattern": pattern}).pattern == pattern
-    with pytest.raises(ValidationError, match="is too large: 33037 instructions, and Envoys take 32768"):
+    with pytest.raises(ValidationError, match="is too large: 33037 instructions; the limit is 32768"):
         Example.model_validate({"pattern": "/a{1000}" * 33})
 
 
@@ -88,7 +88,7 @@ def test_hosts_and_wildcards_are_taken(host: str) -> None:
 
 @pytest.mark.parametrize("host", ["", "a..b", "*.", "a.*", "*.*.com", "-a", "a b", "a/b", "x" * 254, "a\n"])
 def test_what_is_no_host_is_refused(host: str) -> None:
-    with pytest.raises(ValidationError, match="no host name"):
+    with pytest.raises(ValidationError, match="not a host name"):
         Example.model_validate({"host": host})
 
 

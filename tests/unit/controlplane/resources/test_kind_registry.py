@@ -109,7 +109,7 @@ def test_a_field_of_istios_that_is_not_supported_yet_is_named(field: str) -> Non
     spec = {"hosts": ["reviews"], "http": [route]}
     path = f"spec.http[0].{field}"
     assert faults(document("VirtualService", "reviews", spec)) == [
-        f"{path}: is a field of Istio's that is not supported yet"
+        f"{path}: is an Istio field that is not supported yet"
     ]
 
 
@@ -181,7 +181,7 @@ def test_a_namespace_has_no_namespace() -> None:
 
 
 def test_a_number_too_long_to_print_is_refused_in_words() -> None:
-    assert faults(service("a", type=10**5000))[0].startswith("spec.type: a huge number is none of ")
+    assert faults(service("a", type=10**5000))[0].startswith("spec.type: a huge number is not one of ")
 
 
 FIELDS = sorted(

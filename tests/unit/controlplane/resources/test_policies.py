@@ -54,7 +54,7 @@ def test_istios_names_with_digits_are_read() -> None:
 )
 def test_what_a_destination_rule_cannot_do_yet_is_named(policy: dict[str, Any], path: str) -> None:
     words = fault("DestinationRule", {"host": "a", "trafficPolicy": policy})
-    assert words == f"spec.trafficPolicy.{path}: is a field of Istio's that is not supported yet"
+    assert words == f"spec.trafficPolicy.{path}: is an Istio field that is not supported yet"
 
 
 @pytest.mark.parametrize(
@@ -73,14 +73,14 @@ def test_certificates_that_do_not_fit_the_tls_mode_are_refused(tls: dict[str, An
 
 def test_an_unknown_load_balancer_is_told_the_known_ones() -> None:
     words = fault("DestinationRule", {"host": "a", "trafficPolicy": {"loadBalancer": {"simple": "MAGLEV"}}})
-    assert words.startswith("spec.trafficPolicy.loadBalancer.simple: 'MAGLEV' is none of ")
+    assert words.startswith("spec.trafficPolicy.loadBalancer.simple: 'MAGLEV' is not one of ")
     assert "'ROUND_ROBIN'" in words
 
 
 def test_two_subsets_of_one_name_are_refused() -> None:
     subsets = [{"name": "v1"}, {"name": "v1"}]
     assert fault("DestinationRule", {"host": "a", "subsets": subsets}) == (
-        "spec.subsets: has two subsets of the name 'v1'"
+        "spec.subsets: has a duplicate subset name 'v1'"
     )
 
 
@@ -93,7 +93,9 @@ def test_a_subset_has_a_name_that_can_be_part_of_a_cluster_name() -> None:
 def test_two_policies_for_one_port_are_refused() -> None:
     settings = [{"port": {"number": 80}}, {"port": {"number": 80}}]
     policy = {"portLevelSettings": settings}
-    assert "two policies for port 80" in fault("DestinationRule", {"host": "a", "trafficPolicy": policy})
+    assert "a duplicate policy for port 80" in fault(
+        "DestinationRule", {"host": "a", "trafficPolicy": policy}
+    )
 
 
 def test_port_level_mtls_takes_ports_as_numbers_and_as_json_keys() -> None:
@@ -136,15 +138,15 @@ ENTRY: dict[str, Any] = {
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"hosts": ["*"]}, "spec.hosts: `*` stands for every host"),
+        ({"hosts": ["*"]}, "spec.hosts: `*` matches every host"),
         ({"resolution": "DYNAMIC_DNS"}, "spec.resolution: DYNAMIC_DNS is not supported yet"),
         ({"resolution": "DNS", "hosts": ["*.example.com"]}, "cannot be resolved by DNS"),
         ({"resolution": "STATIC", "endpoints": [{"address": "a.example.com"}]}, "needs IP addresses"),
-        ({"resolution": "NONE", "endpoints": [{"address": "10.0.0.1"}]}, "make no sense"),
-        ({"ports": [*ENTRY["ports"], {"number": 443, "name": "b"}]}, "two ports of one number"),
-        ({"ports": [{"number": 1, "name": "a", "protocol": "SMTP"}]}, "'SMTP' is none of HTTP,"),
-        ({"addresses": ["10.0.0.0/33"]}, "is no IP address or CIDR"),
-        ({"workloadSelector": {"labels": {}}}, "should have `labels`"),
+        ({"resolution": "NONE", "endpoints": [{"address": "10.0.0.1"}]}, "are not allowed"),
+        ({"ports": [*ENTRY["ports"], {"number": 443, "name": "b"}]}, "a duplicate port number"),
+        ({"ports": [{"number": 1, "name": "a", "protocol": "SMTP"}]}, "'SMTP' is not one of HTTP,"),
+        ({"addresses": ["10.0.0.0/33"]}, "is not an IP address or a CIDR"),
+        ({"workloadSelector": {"labels": {}}}, "needs `labels`"),
     ],
 )
 def test_a_service_entry_that_contradicts_itself_is_refused(change: dict[str, Any], words: str) -> None:
@@ -160,15 +162,15 @@ def test_a_workload_has_an_address(address: str) -> None:
 @pytest.mark.parametrize("bind", ["", "localhost", "10.0.0.0/8", "fe80::1%eth0"])
 def test_an_ingress_listener_binds_to_an_ip_address(bind: str) -> None:
     listener = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "bind": bind}
-    assert fault("Sidecar", {"ingress": [listener]}) == f"spec.ingress[0].bind: {bind!r} is no IP address"
+    assert fault("Sidecar", {"ingress": [listener]}) == f"spec.ingress[0].bind: {bind!r} is not an IP address"
 
 
 @pytest.mark.parametrize("address", ["10.0.0.0/8", "none", "fe80::1%eth0"])
 def test_a_cluster_ip_is_an_ip_address_or_none(address: str) -> None:
     words = fault("Service", {"clusterIP": address})
-    assert words == f"spec.clusterIP: {address!r} is no IP address, nor None for a headless service"
+    assert words == f"spec.clusterIP: {address!r} is not an IP address, or None for a headless service"
 
 
 def test_a_zone_belongs_to_one_machine_and_to_no_service() -> None:
     words = fault("ServiceEntry", {"hosts": ["a.example.com"], "addresses": ["fe80::1%eth0"]})
-    assert words == "spec.addresses[0]: 'fe80::1%eth0' is no IP address or CIDR"
+    assert words == "spec.addresses[0]: 'fe80::1%eth0' is not an IP address or a CIDR"

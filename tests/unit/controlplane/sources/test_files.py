@@ -171,7 +171,7 @@ FAULTS = {
             virtual_service("reviews", ["reviews"])
             | {"spec": {"hosts": ["reviews"], "http": [{"match": [{"uri": {"regex": "("}}]}]}}
         ),
-        "spec.http[0].match[0].uri.regex: '(' is no RE2 regular expression",
+        "spec.http[0].match[0].uri.regex: '(' is not an RE2 regular expression",
     ),
     "twice": ("a: 1\na: 2\n", "line 2, column 1: duplicate key 'a'"),
     "not UTF-8": ("\udcff", "is not UTF-8: byte 0 is 0xff"),

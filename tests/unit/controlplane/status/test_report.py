@@ -101,7 +101,7 @@ def test_a_proxy_that_refuses_is_named_and_quoted() -> None:
 def test_of_several_that_refuse_the_first_is_quoted_and_the_others_are_counted() -> None:
     refusals = (refusal("a", "no"), refusal("b", "no"), refusal("b", "never"), refusal("c", "no"))
     _, _, message = words(written(applied(), Reach(concerned=3, refusals=refusals)), "Programmed")
-    assert message == "0 of 3 proxies have acknowledged; a rejected rds: no; 2 other proxies refuse, too"
+    assert message == "0 of 3 proxies have acknowledged; a rejected rds: no; 2 other proxies rejected it, too"
 
 
 def test_a_refusal_of_the_last_good_version_is_told_too() -> None:

@@ -274,7 +274,7 @@ async def test_a_kind_without_a_status_subresource_is_said_once(caplog: pytest.L
     await cluster.write()
     cluster.now_s += 3600
     assert await cluster.write() == []
-    assert said(caplog) == ["the CRD of VirtualService has no status subresource: none is written"]
+    assert said(caplog) == ["the CRD of VirtualService has no status subresource: no status is written"]
 
 
 async def test_an_object_that_is_made_anew_meanwhile_says_nothing_of_its_kind(
@@ -427,7 +427,7 @@ async def test_a_fault_of_ours_does_not_end_the_writer(caplog: pytest.LogCapture
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
-    assert "cannot work out" in caplog.text
+    assert "cannot compute" in caplog.text
 
 
 async def test_endpoints_that_come_and_go_are_no_reason_to_look() -> None:
