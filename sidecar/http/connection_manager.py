@@ -231,6 +231,7 @@ class ConnectionManager:
 
     def complete(self, request: Request, response: Response | None) -> None:
         """The exchange is over: `response` is None if the client left before it began."""
+        request.close_replaced_body()
         info = request.info
         info.end_s = self.clock()
         stats = self.stats

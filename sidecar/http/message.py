@@ -98,6 +98,12 @@ class Request:
         assert self.resolver is not None, "only a filter of a chain can ask for it"
         self.resolver(self)
 
+    def close_replaced_body(self) -> None:
+        """Closes the body that a filter has put in the place of the client's. Due when the request has
+        failed, and when the exchange is over: only then is it certain that no other attempt reads it."""
+        if self.body is not self._arriving:
+            self.body.close()
+
     def when_complete(self, call: Callable[[], None]) -> None:
         """Calls `call` when the request is `complete`. For one caller."""
         self._arriving.when_ended(call)

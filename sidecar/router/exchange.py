@@ -93,6 +93,7 @@ class Exchange:
     async def run(self) -> Response:
         """The retry loop. Raises `RequestError` when the last attempt has failed, or the route's timeout has
         expired."""
+        answered = False
         try:
             with self._limit or _UNLIMITED:
                 while True:
@@ -103,6 +104,7 @@ class Exchange:
                             raise
                     else:
                         if not self._retries_response(response):
+                            answered = True
                             return response
                         response.body.close()
                     await self._back_off()
@@ -110,6 +112,10 @@ class Exchange:
             self._cluster.stats.upstream_rq_timeout += 1
             raise
         finally:
+            if self._body is not None:
+                self._request.body = self._body.source
+            if not answered:
+                self._request.close_replaced_body()
             if self._retries is not None:
                 self._retries.end()
 
