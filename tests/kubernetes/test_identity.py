@@ -1,4 +1,4 @@
-"""Who gets a certificate, and who may follow, in a cluster: whom the API server vouches for before us."""
+"""Certificates and streams in a cluster: only for callers that the API server authenticates."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ async def test_a_pods_token_gets_a_certificate_of_its_service_account(
     assert svid.pem().trust_bundle == plane.roots.read_bytes()
 
 
-async def test_a_pods_token_is_no_other_service_accounts(
+async def test_a_pods_token_is_not_accepted_for_another_service_account(
     plane: ClusterControlPlane, api: KubernetesApi, namespace: str, pod: Resource
 ) -> None:
     token = await request_token(api, namespace, audience=AUDIENCE, pod=pod)
@@ -65,7 +65,7 @@ async def test_a_pods_token_is_no_other_service_accounts(
         await plane.sign(token, other)
 
 
-async def test_another_audiences_token_is_refused(
+async def test_a_token_for_another_audience_is_rejected(
     plane: ClusterControlPlane, api: KubernetesApi, namespace: str
 ) -> None:
     token = await request_token(api, namespace, audience=API_AUDIENCE)
@@ -73,7 +73,7 @@ async def test_another_audiences_token_is_refused(
         await plane.sign(token)
 
 
-async def test_an_expired_token_is_refused(
+async def test_an_expired_token_is_rejected(
     plane: ClusterControlPlane, cluster: Cluster, api: KubernetesApi, namespace: str
 ) -> None:
     account = await api.get(f"/api/v1/namespaces/{namespace}/serviceaccounts/default")
@@ -82,10 +82,10 @@ async def test_an_expired_token_is_refused(
         await plane.sign(sign_token(cluster, account, expires_at=time.time() - 60))
 
 
-async def test_a_token_that_the_api_server_did_not_issue_is_refused(
+async def test_a_token_that_the_api_server_did_not_issue_is_rejected(
     plane: ClusterControlPlane, tmp_path: Path
 ) -> None:
-    """Also one of the operator's command, which counts where there is no cluster."""
+    """This includes a token of the command `outrigger`, which is valid without a cluster only."""
     ours = create_token(
         load_or_create_token_key(tmp_path), "default", "default", lifetime_s=60, now=time.time()
     )
@@ -94,7 +94,7 @@ async def test_a_token_that_the_api_server_did_not_issue_is_refused(
             await plane.sign(token)
 
 
-async def test_a_deleted_pods_token_is_refused(
+async def test_a_deleted_pods_token_is_rejected(
     plane: ClusterControlPlane, api: KubernetesApi, namespace: str, pod: Resource
 ) -> None:
     token = await request_token(api, namespace, audience=AUDIENCE, pod=pod)
@@ -108,12 +108,12 @@ async def test_a_deleted_pods_token_is_refused(
             return str(error)
         return ""
 
-    # The API server believes a token for ten seconds without looking again; we add nothing to that.
+    # The API server caches a token review for ten seconds; the control plane adds no cache.
     async with asyncio.timeout(15):
         assert "UNAUTHENTICATED" in await eventually(refusal, "the token is refused")
 
 
-async def test_nobody_is_believed_while_the_api_server_is_away(
+async def test_no_token_is_accepted_while_the_api_server_is_unreachable(
     plane: ClusterControlPlane, cluster: Cluster, api: KubernetesApi, namespace: str
 ) -> None:
     token = await request_token(api, namespace, audience=AUDIENCE)
@@ -122,19 +122,19 @@ async def test_nobody_is_believed_while_the_api_server_is_away(
     try:
         with pytest.raises(IdentityError, match="UNAVAILABLE: the API server cannot review tokens") as away:
             await plane.sign(token)
-        assert not isinstance(away.value, IdentityRefusedError), "a sidecar would not come back"
+        assert not isinstance(away.value, IdentityRefusedError), "a sidecar would not try again"
     finally:
         cluster.start_api_server()
     await plane.sign(token)
 
 
-async def test_a_proxy_follows_with_its_pods_token_and_as_no_other(
+async def test_a_proxy_connects_with_its_pods_token_and_its_own_identity_only(
     plane: ClusterControlPlane, api: KubernetesApi, namespace: str, pod: Resource
 ) -> None:
     token = await request_token(api, namespace, audience=AUDIENCE, pod=pod)
     metadata = (("authorization", f"Bearer {token}"),)
     credentials = grpc.ssl_channel_credentials(plane.roots.read_bytes())
-    # By the name that pods know it by, which must be in its certificate.
+    # By the name that pods use, which must be in its certificate.
     options = [("grpc.ssl_target_name_override", f"outrigger-controlplane.{namespace}.svc")]
     async with grpc.aio.secure_channel(plane.xds_tls, credentials, options) as channel:
         async with DeltaClient(channel, node_of("reviews-1", namespace), metadata=metadata) as proxy:

@@ -17,12 +17,12 @@ def installed(cluster: Cluster) -> list[str]:
     return done.stdout.splitlines()
 
 
-async def test_what_is_missing_is_created_and_serves(cluster: Cluster, api: KubernetesApi) -> None:
+async def test_missing_crds_are_created_and_served(cluster: Cluster, api: KubernetesApi) -> None:
     cluster.started_here()
     await install_crds(api)
     await api.delete(SIDECARS)
 
-    async def is_created() -> bool:  # a CRD that goes is there for a while
+    async def is_created() -> bool:  # the deletion of a CRD takes a while
         return "sidecars.networking.istio.io created" in installed(cluster)
 
     await eventually(is_created, "the CRD is created")
@@ -42,7 +42,7 @@ async def test_outriggers_crds_are_updated_only_where_they_differ(
     assert {line.split(maxsplit=1)[1] for line in installed(cluster)} == {"unchanged"}
 
 
-async def test_anothers_is_left_alone(cluster: Cluster, api: KubernetesApi) -> None:
+async def test_a_crd_of_another_product_is_not_changed(cluster: Cluster, api: KubernetesApi) -> None:
     await install_crds(api)
     label = (await api.get(SIDECARS))["metadata"]["labels"][LABEL]
     before = await api.patch(SIDECARS, {"metadata": {"labels": {LABEL: None}}})
@@ -55,7 +55,7 @@ async def test_anothers_is_left_alone(cluster: Cluster, api: KubernetesApi) -> N
         await api.patch(SIDECARS, {"metadata": {"labels": {LABEL: label}}})
 
 
-async def test_a_cluster_that_cannot_be_reached_is_told_in_one_line() -> None:
+async def test_an_unreachable_cluster_is_one_line() -> None:
     done = outrigger("crds", "--install", "--kubeconfig", "/nowhere")
     assert done.returncode == 1
     assert done.stderr.startswith("outrigger: the kubeconfig /nowhere cannot be used: ")

@@ -1,4 +1,4 @@
-"""A store that follows a real cluster knows what a fresh list of it says, whatever happened on the way."""
+"""A store that follows a real cluster always ends with the same content as a new list of the cluster."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def healthy(snapshot: MeshSnapshot, namespace: str) -> set[str]:
     return {endpoint.address for endpoint in endpoints if endpoint.workload.healthy}
 
 
-async def test_a_pod_is_the_endpoint_that_the_cluster_made_it(
+async def test_a_pod_is_an_endpoint_as_the_cluster_decided(
     cluster: Cluster, api: KubernetesApi, namespace: str, node: str
 ) -> None:
     labels = {"app": "reviews", "version": "v1", "security.istio.io/tlsMode": "istio"}
@@ -102,7 +102,7 @@ async def test_a_pod_is_the_endpoint_that_the_cluster_made_it(
         await following.until(lambda world: hostname(namespace) not in world.endpoints, "no endpoint")
 
 
-async def test_the_pods_that_controllers_make_are_known_by_their_owners(
+async def test_pods_of_controllers_have_their_owners_names(
     cluster: Cluster, api: KubernetesApi, namespace: str
 ) -> None:
     """Before they have an address: no node runs them."""
@@ -121,7 +121,7 @@ async def test_the_pods_that_controllers_make_are_known_by_their_owners(
                 {"selector": selector, "serviceName": "db", "template": template()},
             ),
             ("batch/v1/{}/jobs", "migrate", {"template": template(restartPolicy="Never")}),
-            # As a CronJob names those that it makes.
+            # The name that a CronJob gives to its Jobs.
             ("batch/v1/{}/jobs", "report-28934820", {"template": template(restartPolicy="Never")}),
         ):
             body = {"metadata": {"name": name}, "spec": spec}
@@ -165,7 +165,7 @@ async def test_a_broken_resource_is_quarantined_with_its_last_good_version_in_fo
 
         await api.create(collection, virtual_service("a", "a.example.com", 201))
         await following.until(lambda world: statuses_served(world) == [201], "applied")
-        # What a schema cannot see, and only our validation does.
+        # An error that the schema cannot detect, only the control plane's validation.
         broken = virtual_service("a", "a.example.com", 202, match=[{"uri": {"regex": "("}}])
         await api.patch(f"{collection}/a", {"spec": broken["spec"]})
 
@@ -184,7 +184,7 @@ async def test_a_broken_resource_is_quarantined_with_its_last_good_version_in_fo
 
 
 async def churn(api: KubernetesApi, namespace: str, node: str, round_: int) -> None:
-    """Objects of several kinds come, change and go."""
+    """Objects of several kinds are created, changed and deleted."""
     name, address = f"pod-{round_}", f"10.9.1.{round_ + 1}"
     routes = f"{NETWORKING}/namespaces/{namespace}/virtualservices"
     await create_pod(api, namespace, name, node, address, {"app": "reviews", "round": str(round_)})
@@ -198,7 +198,7 @@ async def churn(api: KubernetesApi, namespace: str, node: str, round_: int) -> N
 
 
 async def until_equal_to_fresh_list(following: Follower, kubeconfig: Path) -> MeshSnapshot:
-    """The controllers write while we look: both are looked at again until they agree."""
+    """The controllers write during the comparison, so it is repeated until both are equal."""
     try:
         async with asyncio.timeout(DEADLINE_S):
             while (fresh := await fresh_list(kubeconfig)) != following.snapshot():
@@ -209,7 +209,7 @@ async def until_equal_to_fresh_list(following: Follower, kubeconfig: Path) -> Me
     return fresh
 
 
-async def test_nothing_is_lost_while_the_api_server_comes_and_goes(
+async def test_nothing_is_lost_while_the_api_server_restarts(
     cluster: Cluster, api: KubernetesApi, namespace: str, node: str
 ) -> None:
     cluster.started_here()
@@ -227,7 +227,7 @@ async def test_nothing_is_lost_while_the_api_server_comes_and_goes(
     assert {f"{hostname(namespace, f'service-{round_}')}" for round_ in range(6)} <= fresh.services.keys()
 
 
-async def test_what_happened_before_a_compaction_is_found_by_a_list(
+async def test_changes_before_a_compaction_are_found_by_a_list(
     cluster: Cluster,
     api: KubernetesApi,
     namespace: str,
@@ -256,7 +256,7 @@ async def test_what_happened_before_a_compaction_is_found_by_a_list(
     assert any("/pods: listing again: 410" in record.message for record in caplog.records)
 
 
-async def test_every_version_is_handed_on_once_though_connections_are_cut_in_mid_event(
+async def test_every_version_is_passed_on_once_although_connections_break(
     cluster: Cluster, api: KubernetesApi, namespace: str, tmp_path: Path
 ) -> None:
     maps = f"/api/v1/namespaces/{namespace}/configmaps"
@@ -300,7 +300,7 @@ def known(handed_on: list[Changes]) -> dict[tuple[str, str], str]:
     return versions
 
 
-async def test_a_kind_may_be_installed_later_and_go_again(
+async def test_a_kind_can_be_installed_later_and_removed_again(
     cluster: Cluster, api: KubernetesApi, namespace: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     group = "late.outrigger.example"
@@ -410,6 +410,6 @@ def read(url: str) -> str:
         return str(answer.read().decode())
 
 
-async def test_a_kubeconfig_that_cannot_be_read_is_the_operators_mistake(tmp_path: Path) -> None:
+async def test_an_unreadable_kubeconfig_is_a_settings_error(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"the kubeconfig .*nowhere cannot be used"):
         await ClientApi.connect(tmp_path / "nowhere")

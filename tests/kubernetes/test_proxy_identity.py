@@ -1,4 +1,4 @@
-"""Who a proxy is to the builders, in a real cluster: what its Pod's object says, whatever it claims."""
+"""The identification of a proxy in a real cluster: its Pod object has precedence over its claims."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ pytestmark = pytest.mark.usefixtures("own_cluster")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mesh:
-    """A control plane, and a namespace where what is labelled ``app=reviews`` takes mesh TLS only."""
+    """A control plane, and a namespace in which workloads with the label ``app=reviews`` accept mesh TLS
+    only."""
 
     api: KubernetesApi
     plane: ClusterControlPlane
@@ -37,14 +38,14 @@ class Mesh:
         return f"/api/v1/namespaces/{self.namespace}/pods"
 
     async def create_pod(self, name: str, **labels: str) -> Resource:
-        """It has no address: nobody runs it."""
+        """The pod has no address, because no node runs it."""
         containers = [{"name": "main", "image": "none"}]
         document = {"metadata": {"name": name, "labels": labels}, "spec": {"containers": containers}}
         return await self.api.create(self.pods, document)
 
     @asynccontextmanager
     async def proxy(self, name: str, pod: Resource | None, **metadata: Any) -> AsyncIterator[DeltaClient]:
-        """It asks for listeners, with a token that is bound to the Pod if there is one."""
+        """The proxy subscribes to listeners, with a token that is bound to the Pod if there is one."""
         token = await request_token(self.api, self.namespace, audience=AUDIENCE, pod=pod)
         credentials = grpc.ssl_channel_credentials(self.plane.roots.read_bytes())
         options = [("grpc.ssl_target_name_override", f"outrigger-controlplane.{self.namespace}.svc")]
@@ -78,7 +79,7 @@ async def mesh(cluster: Cluster, api: KubernetesApi, namespace: str, tmp_path: P
 
 
 async def takes_plaintext(client: DeltaClient) -> bool:
-    """Whether what the proxy is sent now has it take plaintext in."""
+    """Whether the proxy's current configuration accepts inbound plaintext."""
     while True:
         response = await client.accept(LISTENER)
         for each in response.resources:
@@ -88,7 +89,7 @@ async def takes_plaintext(client: DeltaClient) -> bool:
                 return any(chain.filter_chain_match.transport_protocol == "raw_buffer" for chain in chains)
 
 
-async def test_a_selector_covers_the_proxy_of_a_labelled_pod_that_claims_no_label(mesh: Mesh) -> None:
+async def test_a_selector_matches_the_pods_labels_although_its_proxy_claims_none(mesh: Mesh) -> None:
     pod = await mesh.create_pod("reviews-1", app="reviews")
     async with mesh.proxy("reviews-1", pod) as proxy:
         assert not await takes_plaintext(proxy)
@@ -114,7 +115,7 @@ async def test_labels_count_as_soon_as_they_are_written(mesh: Mesh) -> None:
         ({"NAMESPACE": "default"}, "metadata.NAMESPACE is 'default', but the id"),
     ],
 )
-async def test_what_contradicts_the_pod_is_refused_in_words(
+async def test_a_claim_that_contradicts_the_pod_is_rejected_with_the_reason(
     mesh: Mesh, claimed: dict[str, Any], words: str
 ) -> None:
     pod = await mesh.create_pod("reviews-1", app="reviews")
@@ -124,8 +125,8 @@ async def test_what_contradicts_the_pod_is_refused_in_words(
         assert words in details
 
 
-async def test_a_pods_token_is_no_other_pods(mesh: Mesh) -> None:
-    """Though both run as the same service account."""
+async def test_a_pods_token_is_not_accepted_for_another_pod(mesh: Mesh) -> None:
+    """Although both have the same service account."""
     await mesh.create_pod("reviews-1", app="reviews")
     other = await mesh.create_pod("ratings-1", app="ratings")
     async with mesh.proxy("reviews-1", other) as proxy:
@@ -134,7 +135,7 @@ async def test_a_pods_token_is_no_other_pods(mesh: Mesh) -> None:
         assert f"its token belongs to the Pod {mesh.namespace}/ratings-1" in details
 
 
-async def test_a_proxy_waits_for_its_pod_and_goes_with_it(mesh: Mesh) -> None:
+async def test_a_proxy_waits_for_its_pod_and_is_disconnected_with_it(mesh: Mesh) -> None:
     async with mesh.proxy("reviews-1", None) as proxy:
         await mesh.create_pod("reviews-1", app="reviews")
         assert not await takes_plaintext(proxy)
@@ -144,7 +145,7 @@ async def test_a_proxy_waits_for_its_pod_and_goes_with_it(mesh: Mesh) -> None:
         assert details.endswith(f"its Pod {mesh.namespace}/reviews-1 was deleted")
 
 
-async def test_a_workload_entry_says_who_a_proxy_outside_the_cluster_is(mesh: Mesh) -> None:
+async def test_a_workload_entry_identifies_a_proxy_outside_the_cluster(mesh: Mesh) -> None:
     spec = {"address": "192.0.2.1", "labels": {"app": "reviews"}, "serviceAccount": "default"}
     await mesh.api.create(
         f"/apis/networking.istio.io/v1/namespaces/{mesh.namespace}/workloadentries",

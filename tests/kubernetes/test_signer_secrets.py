@@ -1,4 +1,4 @@
-"""Which key signs in a cluster: one for all replicas, kept in a Secret and nowhere else."""
+"""The signing key in a cluster: all replicas share one key, which is stored in a Secret only."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def lifetime() -> dict[str, float]:
 
 
 async def create_secret(api: KubernetesApi, namespace: str, name: str, **data: bytes) -> None:
-    """Keys are written with underscores for what Python's names cannot have."""
+    """The names of the keys have underscores instead of characters that Python names cannot contain."""
     encoded = {
         key.replace("__", ".").replace("_", "-"): base64.b64encode(value).decode()
         for key, value in data.items()
@@ -93,7 +93,7 @@ async def test_three_replicas_that_start_together_share_one_root(
     assert not any((folder / "state").exists() for folder in folders), "a key may be on disk"
 
 
-async def test_a_plugged_in_authority_signs_and_our_own_is_not_made(
+async def test_a_plugged_in_authority_signs_and_no_root_is_generated(
     cluster: Cluster, api: KubernetesApi, namespace: str, tmp_path: Path
 ) -> None:
     root = TestAuthority("root", **lifetime())
@@ -138,7 +138,7 @@ async def test_a_secret_that_cannot_sign_is_one_line_and_code_1(
     assert f"the key in {where}, ca-key.pem is not the key of the certificate in {where}" in ended.stderr
 
 
-async def test_a_start_waits_for_the_api_server_and_says_so(
+async def test_a_start_waits_for_the_api_server_and_logs_it(
     cluster: Cluster,
     api: KubernetesApi,
     namespace: str,

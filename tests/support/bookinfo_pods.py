@@ -42,7 +42,7 @@ DEPLOYMENTS = (
 
 
 def images() -> Mapping[str, Sequence[str]]:
-    """What the images' entry points are on this machine."""
+    """Returns the command lines of the images on this machine."""
     return {
         "outrigger/controlplane": [sys.executable, "-m", "controlplane"],
         "outrigger/sidecar": [sys.executable, "-m", "sidecar"],
@@ -52,7 +52,7 @@ def images() -> Mapping[str, Sequence[str]]:
 
 
 def workloads() -> list[Resource]:
-    """ServiceAccounts, Deployments, and the Sidecar that opens their ports."""
+    """Returns ServiceAccounts, Deployments, and the Sidecar resource that opens their ports."""
     services = sorted({service for _, service, _ in DEPLOYMENTS})
     return [
         sidecar_resource(),
@@ -123,7 +123,7 @@ def _token_source() -> Resource:
 
 
 def _bootstrap_container(service: str, version: str) -> Resource:
-    """The file that says who the pod is, and whom its sidecar follows."""
+    """Writes the bootstrap file, which contains the pod's identity and the control plane's address."""
     flags = [
         "--name $(POD_NAME) --namespace $(POD_NAMESPACE) --ip $(POD_IP)",
         f"--service-account bookinfo-{service} --label app={service} --label version={version}",
@@ -145,7 +145,7 @@ def _bootstrap_container(service: str, version: str) -> Resource:
 
 
 def _sidecar_container() -> Resource:
-    """A native sidecar: ready before the application begins, and ended after it."""
+    """A native sidecar: it is ready before the application starts, and ends after it."""
     ready = {"httpGet": {"path": "/healthz/ready", "port": STATUS_PORT}, "periodSeconds": 1}
     return {
         "name": "outrigger-sidecar",
@@ -174,7 +174,7 @@ def _app_container(service: str, version: str) -> Resource:
             {"name": "HTTP_PROXY", "value": f"http://127.0.0.1:{HTTP_PROXY_PORT}"},
         ],
         "readinessProbe": {"tcpSocket": {"port": APP_PORT}, "periodSeconds": 1},
-        # Until its callers have heard that it goes, it takes what they still send.
+        # It serves requests until its callers know that it stops.
         "lifecycle": {"preStop": {"sleep": {"seconds": 3}}},
     }
 

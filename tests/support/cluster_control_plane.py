@@ -1,4 +1,4 @@
-"""A control plane that follows a cluster, inside the test's own loop, and a workload's way to it."""
+"""A control plane for a cluster in the test's own event loop, and a client for it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ ROOTS_CONFIG_MAP = "outrigger-ca-root-cert"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterControlPlane:
-    """``xds_tls`` is HOST:PORT; ``roots`` is a file with what the ConfigMap tells pods to trust."""
+    """``xds_tls`` is HOST:PORT; ``roots`` is a file with the trust bundle of the ConfigMap."""
 
     xds_tls: str
     roots: Path
 
     async def sign(self, token: str, signing_request: str = "") -> SignedCertificate:
-        """As a sidecar asks for a certificate, and with the errors that it gets."""
+        """Requests a certificate like a sidecar, with the same errors."""
         client = SigningClient(
             address=self.xds_tls, root_certificate_file=self.roots, token=lambda: token, lifetime_s=60.0
         )
@@ -39,7 +39,8 @@ class ClusterControlPlane:
 async def cluster_control_plane(
     kubeconfig: Path, api: KubernetesApi, namespace: str, folder: Path, *flags: str
 ) -> AsyncIterator[ClusterControlPlane]:
-    """Runs until the block ends, with its Secrets in ``namespace`` and a state folder that cannot be made."""
+    """Runs until the block ends, with its Secrets in ``namespace`` and a state folder that cannot be
+    created."""
     folder.mkdir(parents=True)
     addresses, no_folder = folder / "addresses.json", folder / "file"
     no_folder.touch()
@@ -59,7 +60,7 @@ async def cluster_control_plane(
 
 
 async def published_roots(api: KubernetesApi, namespace: str) -> str:
-    """As a pod of the namespace mounts them, once they are there."""
+    """Returns the roots as a pod of the namespace mounts them, once they exist."""
     path = f"/api/v1/namespaces/{namespace}/configmaps/{ROOTS_CONFIG_MAP}"
     config_map = await eventually(lambda: api.get(path), "the roots are published")
     roots: str = config_map["data"]["root-cert.pem"]

@@ -1,4 +1,4 @@
-"""The control plane as a process of its own, on free ports, and the operator's command beside it."""
+"""The control plane as a separate process on free ports, and the operator's command."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FREE_PORTS = [word for name in ("xds", "xds-tls", "debug", "metrics") for word i
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningControlPlane:
-    """``HOST:PORT`` of each port, once all of them serve."""
+    """``HOST:PORT`` of each port, available when all of them serve."""
 
     process: Child
     state_dir: Path
@@ -36,12 +36,12 @@ class RunningControlPlane:
         return get_json(self.debug, path)
 
     def types(self, workload: str) -> dict[str, dict[str, Any]]:
-        """What `/debug/syncz` says of the one proxy of a workload, by ``cds``, ``eds``, ``lds`` and ``rds``;
-        nothing while it is not connected. Fails as soon as the proxy has refused anything."""
+        """Returns the state of the only proxy of a workload in `/debug/syncz`, by ``cds``, ``eds``, ``lds``
+        and ``rds``; None while it is not connected. Fails if the proxy has rejected anything."""
         streams = [each for each in self.debug_json("/debug/syncz") if each["workload"] == workload]
         if not streams:
             return {}
-        # A proxy that was cut off may have come back before its old stream is seen to have ended.
+        # A proxy can reconnect before the end of its old stream is detected.
         types: dict[str, dict[str, Any]] = streams[-1]["types"]
         refused = {name: each["rejection"] for name, each in types.items() if each["rejection"]}
         assert not refused, refused
@@ -53,14 +53,14 @@ class RunningControlPlane:
         return len(types) == 4 and all(each["state"] == "SYNCED" for each in types.values())
 
     def quarantined(self) -> list[dict[str, Any]]:
-        """The resources that are not in force as they were written."""
+        """Returns the resources whose newest version is not in force."""
         resources = self.debug_json("/debug/statusz")["resources"]
         return [each for each in resources if each["reasons"]]
 
 
 @contextmanager
 def control_plane(folder: Path, state_dir: Path, *flags: str) -> Iterator[RunningControlPlane]:
-    """Runs until the block ends; ``folder`` is created when it is not there."""
+    """Runs until the block ends. Creates ``folder`` if it is missing."""
     folder.mkdir(parents=True, exist_ok=True)
     state_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
     addresses = state_dir / "addresses.json"
@@ -73,7 +73,7 @@ def control_plane(folder: Path, state_dir: Path, *flags: str) -> Iterator[Runnin
 
 
 def outrigger(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    """The operator's command, run to its end, whatever that is."""
+    """Runs the operator's command to its end, and returns its result also if it fails."""
     command = [sys.executable, "-m", "outrigger", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 

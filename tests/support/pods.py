@@ -1,4 +1,4 @@
-"""Pods of a test's mesh: an application that the test provides, and a real sidecar process beside it."""
+"""Pods of a test's mesh: an application that the test provides, and a real sidecar process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OPENER = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningPod:
-    """`inbound` takes what other pods send, `outbound` is the HTTP proxy of the pod's application."""
+    """`inbound` receives requests from other pods, `outbound` is the HTTP proxy of the pod's application."""
 
     name: str
     sidecar: Child

@@ -1,5 +1,5 @@
-"""Control planes that follow a cluster and write statuses, with a lease that is short: in the test's own
-loop, and as processes that can be killed."""
+"""Control planes that follow a cluster and write statuses with a short lease: in the test's own event loop,
+and as processes that can be killed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.control_plane import FREE_PORTS
 from tests.support.pods import OPENER
 from tests.support.processes import Child, child
 
-# A lease's duration is told in whole seconds.
+# The duration of a Lease is in whole seconds.
 QUICK = StatusTiming(
     look_s=0.1,
     patience_s=1.0,
@@ -35,14 +35,14 @@ QUICK = StatusTiming(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Replica:
-    """``HOST:PORT`` of what the tests ask."""
+    """``HOST:PORT`` of the ports that the tests use."""
 
     xds: str
     debug: str
     metrics: str
 
     def metric(self, name: str) -> float:
-        """The sum of all that have the name."""
+        """Returns the sum of all samples with the name."""
         with OPENER.open(f"http://{self.metrics}/metrics", timeout=10) as answer:
             families = text_string_to_metric_families(answer.read().decode())
         return sum(each.value for family in families for each in family.samples if each.name == name)
@@ -71,7 +71,7 @@ def arguments(kubeconfig: Path, namespace: str, folder: Path) -> list[str]:
 async def replica(
     kubeconfig: Path, namespace: str, folder: Path, timing: StatusTiming = QUICK
 ) -> AsyncIterator[Replica]:
-    """Leaves in good order."""
+    """Stops normally."""
     folder.mkdir(exist_ok=True)
     plane = ControlPlane(read_settings(arguments(kubeconfig, namespace, folder), {}), timing)
     stop = asyncio.Event()
