@@ -11,7 +11,7 @@ from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 from sidecar.router.exchange import Exchange, RouterEnvironment
 from sidecar.router.forward import Forward
 from sidecar.router.resolution import FindCluster
-from sidecar.upstream.load_balancer.subset import NO_SUBSET
+from sidecar.upstream.load_balancer.context import NO_SUBSET
 
 _ANY_PATH = RouteMatch(path_kind=PathMatchKind.PREFIX, path="/")
 

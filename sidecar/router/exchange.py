@@ -23,8 +23,7 @@ from sidecar.timers import Timers
 from sidecar.upstream.attempt import Attempt
 from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.host import Host
-from sidecar.upstream.load_balancer.context import PickContext
-from sidecar.upstream.load_balancer.subset import SubsetKey
+from sidecar.upstream.load_balancer.context import PickContext, SubsetKey
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,7 +17,7 @@ from sidecar.router.filter_config import FilterLevels, RouteFilterConfigs
 from sidecar.router.header_operations import HeaderMutations, compile_header_operations
 from sidecar.router.retry import RetryRules
 from sidecar.router.rewrite import PathRewrite, compile_path_rewrite
-from sidecar.upstream.load_balancer.subset import SubsetKey, subset_key
+from sidecar.upstream.load_balancer.context import SubsetKey, subset_key
 
 # Not the same everywhere: a fleet of sidecars must not send its canary requests in step.
 _RNG = Random()

@@ -98,7 +98,7 @@ class Attempt:
             stats.upstream_rq_1xx += 1
         detector = self._cluster.outlier_detector
         if detector is not None:
-            detector.success(host)
+            detector.success(host.monitor)
 
     def failed(self, error: BaseException) -> None:
         """There is no response. `error` is an `UpstreamError` if that is the upstream's fault, the route's

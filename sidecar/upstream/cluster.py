@@ -20,8 +20,9 @@ from sidecar.upstream.dns.question import Question
 from sidecar.upstream.environment import UpstreamEnvironment
 from sidecar.upstream.host import Host
 from sidecar.upstream.load_balancer.context import PickContext
-from sidecar.upstream.load_balancer.host_set import BalancingRules, HostSet
-from sidecar.upstream.load_balancer.subset import SubsetBalancer, SubsetKey
+from sidecar.upstream.load_balancer.host_set import HostSet
+from sidecar.upstream.load_balancer.priority_level import BalancingRules
+from sidecar.upstream.load_balancer.subset import SubsetBalancer
 from sidecar.upstream.original_dst import original_destination
 from sidecar.upstream.outlier_detection import OutlierDetector
 from sidecar.upstream.pool.host_pool import HostPool, PoolEnvironment
@@ -30,6 +31,7 @@ from sidecar.upstream.tcp import TcpAttempt, TcpConnection
 _LOG = logging.getLogger(__name__)
 
 ORIGINAL_DST_CLEANUP_INTERVAL_S = 5.0
+DEFAULT_OVERPROVISIONING_PERCENT = 140
 
 
 class Cluster:
@@ -48,7 +50,7 @@ class Cluster:
         self._leaving: list[Host] = []
         self._draining = False  # if true, each new connection puts the cluster back among `env.draining`
         self._env = env
-        self._assignment: LoadAssignment | None = None
+        self._overprovisioning_percent = DEFAULT_OVERPROVISIONING_PERCENT
         self._connector = Connector(config, stats, env.tls, env.loop)
         self._pool_env = PoolEnvironment(
             config=config,
@@ -72,17 +74,37 @@ class Cluster:
     def set_endpoints(self, assignment: LoadAssignment) -> None:
         """Hosts whose address remains keep their statistics, connections and ejections; the connections to
         hosts that leave are closed after their last exchange."""
-        self._assignment = assignment
         endpoints = {endpoint.address: endpoint for endpoint in assignment.endpoints}
         changed = endpoints.keys() != self.hosts.keys()
+        if self.config.discovery not in DNS_KINDS:  # where each look-up counts
+            self.stats.update_success += 1
+        self.stats.membership_change += changed
+        if self._differs_in_health_only(assignment, endpoints):
+            for host, endpoint in zip(self.hosts.values(), endpoints.values(), strict=True):
+                has_other_health = host.endpoint.health is not endpoint.health
+                self._host(endpoint)
+                if has_other_health:
+                    self._health_changed(host)
+            return
         for address in self.hosts.keys() - endpoints.keys():
             self._remove(address)
         # In the order of the assignment: for round robin, and for people who read /clusters.
         self.hosts = {address: self._host(endpoint) for address, endpoint in endpoints.items()}
-        if self.config.discovery not in DNS_KINDS:  # where each look-up counts
-            self.stats.update_success += 1
-        self.stats.membership_change += changed
+        self._overprovisioning_percent = assignment.overprovisioning_factor
         self._rebuild()
+
+    def _differs_in_health_only(
+        self, assignment: LoadAssignment, endpoints: dict[SocketAddress, Endpoint]
+    ) -> bool:
+        """Whether the balancers, which are built from all else, remain."""
+        return (
+            assignment.overprovisioning_factor == self._overprovisioning_percent
+            and list(endpoints) == list(self.hosts)
+            and all(
+                _is_balanced_alike(host.endpoint, endpoint)
+                for host, endpoint in zip(self.hosts.values(), endpoints.values(), strict=True)
+            )
+        )
 
     def _host(self, endpoint: Endpoint) -> Host:
         tls = tls_for(self.config, endpoint)
@@ -100,8 +122,9 @@ class Cluster:
 
     def _remove(self, address: SocketAddress) -> None:
         host = self.hosts.pop(address)
+        self._healthy.discard(host)
         if self.outlier_detector is not None:
-            self.outlier_detector.forget(host)
+            self.outlier_detector.forget(host.monitor)
         self._leaving = [leaving for leaving in self._leaving if not leaving.pool.drained]
         self._leaving.append(host)
         host.pool.drain()
@@ -122,44 +145,52 @@ class Cluster:
     # Balancing.
 
     def _rebuild(self) -> None:
-        """Membership or health has changed."""
+        """Hosts have come or gone, or changed what the balancers read of them besides their health."""
         hosts = self.hosts.values()
         config, env = self.config, self._env
         rules = BalancingRules(
             policy=config.lb_policy,
             least_request_choices=config.least_request_choice_count,
-            overprovisioning_percent=self._assignment.overprovisioning_factor if self._assignment else 140,
+            overprovisioning_percent=self._overprovisioning_percent,
             panic_threshold_percent=config.healthy_panic_threshold_percent,
         )
-        self._balancer: HostSet[Host] = HostSet(hosts, rules, env.rng)
-        self._subsets: SubsetBalancer[Host] | None = None
-        if config.subsets is not None:
-            self._subsets = SubsetBalancer(hosts, config.subsets, rules, env.rng)
-        self.stats.membership_healthy = sum(host.healthy for host in hosts)
+        self._balancer: HostSet | SubsetBalancer
+        if config.subsets is None:
+            self._balancer = HostSet(hosts, rules, env.rng)
+        else:
+            self._balancer = SubsetBalancer(hosts, config.subsets, rules, env.rng)
+        self._healthy = {host for host in hosts if host.healthy}
         self._count_members()
         self._watch()
 
     def _count_members(self) -> None:
+        self.stats.membership_healthy = len(self._healthy)
         self.stats.membership_total = len(self.hosts)
         if self.outlier_detector is not None:
             self.outlier_detector.host_count = len(self.hosts)
 
+    def _health_changed(self, host: Host) -> None:
+        """Takes as long for a thousand hosts as for ten."""
+        self._balancer.update(host)
+        if host.healthy:
+            self._healthy.add(host)
+        else:
+            self._healthy.discard(host)
+        self._count_members()
+
     def pick(self, context: PickContext) -> Host | None:
         """The next host in turn. None when there is no host that may take the request."""
-        host = self._next(context.subset)
-        for _ in range(context.max_repicks):
-            if host not in context.tried:
-                break
-            host = self._next(context.subset)
-        return host
-
-    def _next(self, subset: SubsetKey) -> Host | None:
-        if self._subsets is not None:
-            return self._subsets.pick(subset)
         balancer = self._balancer
         if balancer.in_panic:
             self.stats.lb_healthy_panic += 1
-        return balancer.pick()
+        host = balancer.pick(context)
+        for _ in range(context.max_repicks):
+            if host not in context.tried:
+                break
+            if balancer.in_panic:
+                self.stats.lb_healthy_panic += 1
+            host = balancer.pick(context)
+        return host
 
     async def _original_dst_host(self, info: StreamInfo, authority: bytes) -> Host:
         env = self._env
@@ -169,6 +200,7 @@ class Cluster:
         host = self.hosts.get(address)
         if host is None:
             host = self.hosts[address] = self._host(Endpoint(address=address))
+            self._healthy.add(host)
             self._count_members()
             self._watch()
         return host
@@ -238,19 +270,19 @@ class Cluster:
         """It answered with a `status` of 500 or more."""
         host.stats.rq_error += 1
         detector = self.outlier_detector
-        if detector is not None and detector.server_error(host, status, self._env.now_s()):
+        if detector is not None and detector.server_error(host.monitor, status, self._env.now_s()):
             self._ejected(host, f"answered {status}")
 
     def host_failed(self, host: Host, status: int) -> None:
         """It did not answer, or not in time; `status` is the one that the client would get."""
         host.stats.rq_error += 1
         detector = self.outlier_detector
-        if detector is not None and detector.local_origin_failure(host, status, self._env.now_s()):
+        if detector is not None and detector.local_origin_failure(host.monitor, status, self._env.now_s()):
             self._ejected(host, "did not answer")
 
     def _ejected(self, host: Host, how: str) -> None:
         _LOG.warning("cluster %s: %s is ejected: the last time in a row it %s", self.name, host.address, how)
-        self._rebuild()
+        self._health_changed(host)
 
     # Periodic work, and the end.
 
@@ -265,22 +297,25 @@ class Cluster:
 
     def _tick(self) -> None:
         self._tick_timer = None
-        detector = self.outlier_detector
-        changed = detector is not None and detector.tick(self.hosts.values(), self._env.now_s())
-        if detector is not None and changed:
-            _LOG.info("cluster %s: hosts are back; %d stay ejected", self.name, detector.ejected_count)
+        if self.outlier_detector is not None:
+            self._end_ejections(self.outlier_detector)
         if self.is_original_dst:
-            changed = self._remove_unused() or changed
-        if changed:
-            self._rebuild()
+            self._remove_unused()
         self._watch()
 
-    def _remove_unused(self) -> bool:
+    def _end_ejections(self, detector: OutlierDetector) -> None:
+        now_s = self._env.now_s()
+        back = [host for host in self.hosts.values() if detector.tick(host.monitor, now_s)]
+        for host in back:
+            self._health_changed(host)
+        if back:
+            _LOG.info("cluster %s: hosts are back; %d stay ejected", self.name, detector.ejected_count)
+
+    def _remove_unused(self) -> None:
         """Removes the hosts of `is_original_dst` that have no connection any more."""
-        unused = [host.address for host in self.hosts.values() if host.unused]
-        for address in unused:
+        for address in [host.address for host in self.hosts.values() if host.unused]:
             self._remove(address)
-        return bool(unused)
+        self._count_members()
 
     def drain(self) -> None:
         """The cluster has been removed or replaced: requests under way go on, idle connections close."""
@@ -289,7 +324,7 @@ class Cluster:
         self._env.draining.add(self)
         for host in self.hosts.values():
             if self.outlier_detector is not None:
-                self.outlier_detector.forget(host)
+                self.outlier_detector.forget(host.monitor)
             host.pool.drain()
 
     async def close(self) -> None:
@@ -310,3 +345,13 @@ class Cluster:
         if self._tick_timer is not None:
             self._tick_timer.cancel()
             self._tick_timer = None
+
+
+def _is_balanced_alike(one: Endpoint, other: Endpoint) -> bool:
+    """Whether the balancers treat the endpoints alike, apart from their health."""
+    return (
+        one.weight == other.weight
+        and one.priority == other.priority
+        and one.locality == other.locality
+        and one.subset_labels == other.subset_labels
+    )

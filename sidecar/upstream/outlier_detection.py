@@ -5,10 +5,8 @@ Source: ``envoy.config.cluster.v3.OutlierDetection`` and Envoy's "Outlier detect
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from enum import Enum
 from random import Random
-from typing import Protocol
 
 from sidecar.config.cluster import OutlierDetection
 from sidecar.observability.stats import ClusterStats
@@ -17,7 +15,7 @@ _GATEWAY_ERRORS = frozenset({502, 503, 504})
 
 
 class HostMonitor:
-    """What the detector remembers of one host."""
+    """The record of one host."""
 
     __slots__ = (
         "consecutive_5xx",
@@ -35,22 +33,17 @@ class HostMonitor:
         self.consecutive_gateway_failure = 0
         self.consecutive_local_origin_failure = 0
         self.departed = False
-        """Has left the cluster: its last requests may still fail, but it can be ejected no more."""
+        """Has left the cluster: its last requests may still fail, but it is not ejected any more."""
         self.ejected = False
         self.ejected_at_s = 0.0
         self.ejection_count = 0
         self.ejection_multiplier = 0
-        """Ejections last this many times the base time: grows with each, shrinks while the host is well."""
+        """Ejections last this many times the base time. It grows with each, and shrinks between them."""
 
     def reset_failures(self) -> None:
         self.consecutive_5xx = 0
         self.consecutive_gateway_failure = 0
         self.consecutive_local_origin_failure = 0
-
-
-class Monitored(Protocol):
-    @property
-    def monitor(self) -> HostMonitor: ...
 
 
 class _Cause(Enum):
@@ -62,36 +55,35 @@ class _Cause(Enum):
 
 
 class OutlierDetector:
-    """Of one cluster. Methods say whether a host's ejection changed: the balancer is then built anew."""
+    """Decides for the hosts of one cluster. Methods return whether the host's ejection has changed: the
+    balancer has to learn of it."""
 
     def __init__(self, config: OutlierDetection, stats: ClusterStats, rng: Random) -> None:
         self.config = config
         self._stats = stats
         self._rng = rng
         self.host_count = 0
-        """Kept by the cluster: the maximum ejection percentage is of all its hosts."""
-        self._set_ejected_count(0)  # the counters may be those of a cluster that this one replaces
+        """Set by the cluster: the maximum ejection percentage is of all its hosts."""
+        self._set_ejected_count(0)  # the statistics may be those of a cluster that this one replaces
         self._enforcing = {
             _Cause.CONSECUTIVE_5XX: config.enforcing_consecutive_5xx,
             _Cause.GATEWAY_FAILURE: config.enforcing_consecutive_gateway_failure,
             _Cause.LOCAL_ORIGIN_FAILURE: config.enforcing_consecutive_local_origin_failure,
         }
 
-    def success(self, host: Monitored) -> None:
-        """The host answered, and not with a 5xx; of other protocols all that is known is that a TCP
-        connection was made."""
-        host.monitor.reset_failures()
+    def success(self, monitor: HostMonitor) -> None:
+        """The host answered, and not with a 5xx; or, for protocols other than HTTP, accepted a connection."""
+        monitor.reset_failures()
 
-    def server_error(self, host: Monitored, status: int, now_s: float) -> bool:
+    def server_error(self, monitor: HostMonitor, status: int, now_s: float) -> bool:
         """The host answered with a `status` of 500 or more."""
         if self.config.split_external_local_origin_errors:
-            host.monitor.consecutive_local_origin_failure = 0
-        return self._external_failure(host.monitor, status, now_s)
+            monitor.consecutive_local_origin_failure = 0
+        return self._external_failure(monitor, status, now_s)
 
-    def local_origin_failure(self, host: Monitored, status: int, now_s: float) -> bool:
-        """No answer: not connected, reset, or timed out. Unless these errors are split from the host's own,
-        they count as the `status` that the client is told."""
-        monitor = host.monitor
+    def local_origin_failure(self, monitor: HostMonitor, status: int, now_s: float) -> bool:
+        """The host did not answer: not connected, reset, or timed out. Unless these errors are split from the
+        host's own, they count as the `status` that the client gets."""
         if not self.config.split_external_local_origin_errors:
             return self._external_failure(monitor, status, now_s)
         monitor.consecutive_local_origin_failure += 1
@@ -138,8 +130,8 @@ class OutlierDetector:
         setattr(self._stats, stat, getattr(self._stats, stat) + 1)
 
     def _may_eject_another(self) -> bool:
-        """Whether ``max_ejection_percent`` holds with one host more: at the default of 10 a cluster of fewer
-        than ten hosts loses none, unless ``always_eject_one_host`` is set."""
+        """Whether one more ejection is within ``max_ejection_percent``: at the default of 10 a cluster of
+        fewer than ten hosts loses none, unless ``always_eject_one_host`` is set."""
         if self.config.always_eject_one_host and self.ejected_count == 0:
             return True
         return (self.ejected_count + 1) * 100 <= self.config.max_ejection_percent * self.host_count
@@ -158,27 +150,26 @@ class OutlierDetector:
         config = self.config
         return min(config.base_ejection_time_s * monitor.ejection_multiplier, config.max_ejection_time_s)
 
-    def tick(self, hosts: Iterable[Monitored], now_s: float) -> bool:
-        """Every ``interval_s``: ends ejections that have lasted, forgives hosts that have stayed well."""
-        changed = False
-        for host in hosts:
-            monitor = host.monitor
-            if not monitor.ejected:
-                monitor.ejection_multiplier = max(monitor.ejection_multiplier - 1, 0)
-            elif now_s - monitor.ejected_at_s >= self._ejection_time_s(monitor):
-                self._uneject(monitor)
-                changed = True
-        return changed
+    def tick(self, monitor: HostMonitor, now_s: float) -> bool:
+        """To be called for each host every ``interval_s``. Ends an ejection that has lasted; the next one of
+        a host that is not ejected is shorter."""
+        if not monitor.ejected:
+            monitor.ejection_multiplier = max(monitor.ejection_multiplier - 1, 0)
+            return False
+        if now_s - monitor.ejected_at_s < self._ejection_time_s(monitor):
+            return False
+        self._uneject(monitor)
+        return True
 
     def _uneject(self, monitor: HostMonitor) -> None:
         monitor.ejected = False
         monitor.reset_failures()
         self._set_ejected_count(self.ejected_count - 1)
 
-    def forget(self, host: Monitored) -> None:
+    def forget(self, monitor: HostMonitor) -> None:
         """The host has left the cluster, or the cluster is no longer in service."""
-        host.monitor.departed = True
-        if host.monitor.ejected:
+        monitor.departed = True
+        if monitor.ejected:
             self._set_ejected_count(self.ejected_count - 1)
 
     def _set_ejected_count(self, count: int) -> None:

@@ -42,7 +42,7 @@ class TcpAttempt:
         self._info.upstream_local_address = dialed.local_address
         detector = self._cluster.outlier_detector
         if detector is not None:
-            detector.success(self.host)
+            detector.success(self.host.monitor)
         return TcpConnection(protocol, dialed, self)
 
     def failed(self, error: BaseException) -> None:

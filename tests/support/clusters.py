@@ -62,7 +62,7 @@ async def cluster_manager(
     **options: Any,
 ) -> AsyncIterator[ClusterManager]:
     loop = options.pop("loop", None) or asyncio.get_running_loop()
-    timers = Timers(asyncio.get_running_loop())
+    timers = options.pop("timers", None) or Timers(asyncio.get_running_loop())
     options.setdefault("tls", NoTls())
     options.setdefault("stats", Stats())
     manager = ClusterManager(

@@ -1,4 +1,4 @@
-"""An event loop whose connections lead nowhere, for clusters without sockets."""
+"""An event loop for clusters without sockets: connections lead nowhere, time passes when a test says so."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from tests.support.upstreams import FakeConnection
+from tests.support.virtual_time import VirtualTime
 
 
 class FakeNetwork(asyncio.AbstractEventLoop):
@@ -17,6 +18,7 @@ class FakeNetwork(asyncio.AbstractEventLoop):
         self.capacity = capacity
         self.connections: list[FakeConnection] = []
         self.refused: set[tuple[str, int]] = set()
+        self.clock = VirtualTime()
         self._loop = asyncio.get_running_loop()
 
     def codec(self, alpn: str) -> FakeConnection:
@@ -38,7 +40,7 @@ class FakeNetwork(asyncio.AbstractEventLoop):
         return self._loop.create_task(coro, **options)
 
     def time(self) -> float:
-        return self._loop.time()
+        return self.clock.time()
 
 
 class _Transport(asyncio.Transport):

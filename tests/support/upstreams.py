@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
+from sidecar.config.cluster import CircuitBreakers, ClusterConfig, Discovery
 from sidecar.config.endpoint import Endpoint, HealthStatus, SocketAddress
-from sidecar.observability.stats import HostStats
+from sidecar.config.tls import UpstreamTls
+from sidecar.observability.stats import ClusterStats, HostStats
+from sidecar.timers import Timers
+from sidecar.upstream.circuit_breaker import CircuitBreaker
 from sidecar.upstream.connection import ConnectionEvents
-from sidecar.upstream.outlier_detection import HostMonitor
+from sidecar.upstream.connector import Dialed
+from sidecar.upstream.host import Host
+from sidecar.upstream.pool.host_pool import HostPool, PoolEnvironment
+from tests.support.virtual_time import VirtualTime
 
 
 def endpoint(
@@ -28,25 +36,30 @@ def endpoint(
     )
 
 
-@dataclass(eq=False)
-class FakeHost:
-    """What balancers and outlier detection see of a host."""
+def make_host(number: int = 1, **options: Any) -> Host:
+    """A host whose pool opens no connection; `options` are those of `endpoint`."""
+    where = endpoint(number, **options)
+    loop = cast("asyncio.AbstractEventLoop", None)
+    stats = HostStats()
+    environment = PoolEnvironment(
+        config=ClusterConfig(name="up", discovery=Discovery.STATIC),
+        breaker=CircuitBreaker(CircuitBreakers()),
+        stats=ClusterStats(),
+        dialer=NoDialer(),
+        connection_factory=lambda alpn: FakeConnection(),
+        timers=Timers(VirtualTime()),
+        loop=loop,
+    )
+    return Host(where, stats, HostPool(where.address, None, environment, stats))
 
-    endpoint: Endpoint
-    stats: HostStats = field(default_factory=HostStats)
-    monitor: HostMonitor = field(default_factory=HostMonitor)
 
-    @property
-    def weight(self) -> int:
-        return self.endpoint.weight
+class NoDialer:
+    """A `Dialer` for pools that open no connection."""
 
-    @property
-    def healthy(self) -> bool:
-        return not self.monitor.ejected and self.endpoint.health is HealthStatus.UNKNOWN
-
-    @property
-    def degraded(self) -> bool:
-        return not self.monitor.ejected and self.endpoint.health is HealthStatus.DEGRADED
+    async def dial(
+        self, address: SocketAddress, tls: UpstreamTls | None, factory: Callable[[str], Any]
+    ) -> tuple[Any, Dialed]:
+        raise AssertionError(f"{address} was dialed")
 
 
 class FakeConnection:

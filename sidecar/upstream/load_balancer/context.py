@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from sidecar.config.endpoint import Locality
-from sidecar.upstream.load_balancer.subset import NO_SUBSET, SubsetKey
 
 if TYPE_CHECKING:
     from sidecar.upstream.host import Host
+
+
+SubsetKey = frozenset[tuple[str, str]]
+"""The labels that a route asks for, as a key of the subsets."""
+
+NO_SUBSET: SubsetKey = frozenset()
+"""The route asks for no labels."""
+
+
+def subset_key(labels: Mapping[str, str]) -> SubsetKey:
+    return frozenset(labels.items())
 
 
 class PickContext:

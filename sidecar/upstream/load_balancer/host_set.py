@@ -1,99 +1,78 @@
-"""A balancer over all hosts of a cluster (or of a subset): priorities, health, panic, and then the policy."""
+"""A balancer over all hosts of a cluster, or of a subset: priorities, health, panic, and then the policy."""
 
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 from itertools import accumulate
 from random import Random
-from typing import Generic, Protocol, TypeVar
 
-from sidecar.config.cluster import LbPolicy
-from sidecar.config.endpoint import Endpoint
-from sidecar.upstream.load_balancer.policies import Balanced, Pick, build_policy
-from sidecar.upstream.load_balancer.priority import LevelHealth, spread_load
-
-
-class Candidate(Balanced, Protocol):
-    """A host as the balancers see it."""
-
-    endpoint: Endpoint
-
-    @property
-    def healthy(self) -> bool: ...
-
-    @property
-    def degraded(self) -> bool: ...
+from sidecar.upstream.host import Host
+from sidecar.upstream.load_balancer.context import PickContext
+from sidecar.upstream.load_balancer.policies import Pick, Policy
+from sidecar.upstream.load_balancer.priority import spread_load
+from sidecar.upstream.load_balancer.priority_level import BalancingRules, PriorityLevel
 
 
-HostT = TypeVar("HostT", bound=Candidate)
+class HostSet:
+    """Built when hosts come, go, or change their weight or priority; told by `update` of a host whose health
+    has changed.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BalancingRules:
-    """What of a cluster's configuration the balancers read."""
-
-    policy: LbPolicy
-    least_request_choices: int = 2
-    overprovisioning_percent: int = 140
-    panic_threshold_percent: float = 50.0
-
-
-class HostSet(Generic[HostT]):
-    """Built when a host comes, goes, or changes its health; then asked for every request.
-
-    `pick` gives the next host, or None where no host may take the request. `in_panic`: some level balances
-    over hosts that are not healthy.
+    `pick` gives the next host, or None if no host may take the request. `in_panic`: some level balances over
+    hosts that are not healthy.
     """
 
-    __slots__ = ("_bounds", "_picks", "_rng", "in_panic", "pick")
+    __slots__ = ("_bounds", "_levels", "_picks", "_rng", "_rules", "in_panic", "pick")
 
-    def __init__(self, hosts: Iterable[HostT], rules: BalancingRules, rng: Random) -> None:
+    def __init__(self, hosts: Iterable[Host], rules: BalancingRules, rng: Random) -> None:
+        self._rules = rules
         self._rng = rng
-        self.in_panic = False
-        self._picks: list[Pick[HostT]] = []
-        shares = [share for share in self._shares(_by_priority(hosts), rules) if share[1] and share[0]]
-        for members, _ in shares:
-            self._picks.append(build_policy(rules.policy, members, rng, choices=rules.least_request_choices))
-        self._bounds = tuple(accumulate(percent for _, percent in shares))
-        self.pick: Callable[[], HostT | None] = (
-            self._picks[0] if len(self._picks) == 1 else self._pick_by_share
-        )
+        by_priority: dict[int, list[Host]] = {0: []}
+        for host in hosts:
+            by_priority.setdefault(host.endpoint.priority, []).append(host)
+        self._levels = {
+            priority: PriorityLevel(by_priority[priority], rules, rng) for priority in sorted(by_priority)
+        }
+        self._spread()
 
-    def _shares(
-        self, levels: Sequence[Sequence[HostT]], rules: BalancingRules
-    ) -> Iterable[tuple[Sequence[HostT], int]]:
-        """Each group of hosts that may take load, with its share in percent."""
+    def update(self, host: Host) -> None:
+        level = self._levels.get(host.endpoint.priority)
+        if level is not None:
+            level.update(host)
+            self._spread()
+
+    def _spread(self) -> None:
+        """Gives each group of hosts its share of the requests."""
+        rules = self._rules
+        self.in_panic = False
+        shares: list[tuple[Policy, int]] = []
+        levels = self._levels.values()
         loads = spread_load(
-            [_health(level) for level in levels],
+            [level.health for level in levels],
             overprovisioning_percent=rules.overprovisioning_percent,
             panic_threshold_percent=rules.panic_threshold_percent,
         )
         for level, load in zip(levels, loads, strict=True):
             if load.panic:
-                self.in_panic = self.in_panic or bool(level)
-                yield level, load.healthy_percent + load.degraded_percent
+                everyone = level.everyone
+                self.in_panic = self.in_panic or bool(everyone.hosts)
+                shares.append((everyone, load.healthy_percent + load.degraded_percent))
             else:
-                yield [host for host in level if host.healthy], load.healthy_percent
-                yield [host for host in level if host.degraded], load.degraded_percent
+                shares.append((level.healthy, load.healthy_percent))
+                shares.append((level.degraded, load.degraded_percent))
+        shares = [(group, percent) for group, percent in shares if percent and group.hosts]
+        self._picks = [_pick_of(group) for group, _ in shares]
+        self._bounds = list(accumulate(percent for _, percent in shares))
+        self.pick = self._picks[0] if len(self._picks) == 1 else self._pick_by_share
 
-    def _pick_by_share(self) -> HostT | None:
+    def _pick_by_share(self, context: PickContext) -> Host | None:
         if not self._picks:
             return None
-        return self._picks[bisect(self._bounds, self._rng.random() * self._bounds[-1])]()
+        return self._picks[bisect(self._bounds, self._rng.random() * self._bounds[-1])](context)
 
 
-def _by_priority(hosts: Iterable[HostT]) -> list[list[HostT]]:
-    levels: dict[int, list[HostT]] = {0: []}
-    for host in hosts:
-        levels.setdefault(host.endpoint.priority, []).append(host)
-    return [levels[priority] for priority in sorted(levels)]
-
-
-def _health(level: Sequence[Candidate]) -> LevelHealth:
-    return LevelHealth(
-        healthy=sum(host.healthy for host in level),
-        degraded=sum(host.degraded for host in level),
-        total=len(level),
-    )
+def _pick_of(group: Policy) -> Pick:
+    if len(group.hosts) == 1:
+        only = group.hosts[0]
+        return lambda context: only
+    return group.pick

@@ -5,34 +5,26 @@ Source: ``envoy.config.cluster.v3.Cluster.LbSubsetConfig``; the labels are the e
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from random import Random
-from typing import Generic
 
 from sidecar.config.cluster import SubsetConfig, SubsetFallback
-from sidecar.upstream.load_balancer.host_set import BalancingRules, HostSet, HostT
-
-SubsetKey = frozenset[tuple[str, str]]
-"""The labels that a route asks for, as a key of the subsets."""
-
-NO_SUBSET: SubsetKey = frozenset()
-"""The route asks for no labels."""
+from sidecar.upstream.host import Host
+from sidecar.upstream.load_balancer.context import PickContext, SubsetKey
+from sidecar.upstream.load_balancer.host_set import HostSet
+from sidecar.upstream.load_balancer.priority_level import BalancingRules
 
 
-def subset_key(labels: Mapping[str, str]) -> SubsetKey:
-    return frozenset(labels.items())
+class SubsetBalancer:
+    """One `HostSet` for each combination of values that the keys of a selector have among the hosts."""
 
-
-class SubsetBalancer(Generic[HostT]):
-    """One `HostSet` for every combination of values that a selector's keys have among the hosts."""
-
-    __slots__ = ("_fallback", "_subsets")
+    __slots__ = ("_fallback", "_sets_of", "_subsets", "in_panic")
 
     def __init__(
-        self, hosts: Iterable[HostT], config: SubsetConfig, rules: BalancingRules, rng: Random
+        self, hosts: Iterable[Host], config: SubsetConfig, rules: BalancingRules, rng: Random
     ) -> None:
         everyone = list(hosts)
-        members: dict[SubsetKey, list[HostT]] = {}
+        members: dict[SubsetKey, list[Host]] = {}
         for host in everyone:
             labels = host.endpoint.subset_labels
             keys = {
@@ -43,17 +35,27 @@ class SubsetBalancer(Generic[HostT]):
             for key in keys:
                 members.setdefault(key, []).append(host)
         self._subsets = {key: HostSet(subset, rules, rng) for key, subset in members.items()}
+        self._sets_of: dict[Host, list[HostSet]] = {}
+        for key, subset in members.items():
+            for host in subset:
+                self._sets_of.setdefault(host, []).append(self._subsets[key])
         self._fallback = _fallback(everyone, config, rules, rng)
+        self.in_panic = False  # not counted for subsets
 
-    def pick(self, wanted: SubsetKey) -> HostT | None:
-        subset = self._subsets.get(wanted, self._fallback)
-        return subset.pick() if subset is not None else None
+    def pick(self, context: PickContext) -> Host | None:
+        subset = self._subsets.get(context.subset, self._fallback)
+        return subset.pick(context) if subset is not None else None
+
+    def update(self, host: Host) -> None:
+        """The host's health has changed."""
+        for subset in self._sets_of.get(host, ()):
+            subset.update(host)
+        if self._fallback is not None:
+            self._fallback.update(host)
 
 
-def _fallback(
-    hosts: list[HostT], config: SubsetConfig, rules: BalancingRules, rng: Random
-) -> HostSet[HostT] | None:
-    """Where a request goes that no subset suits."""
+def _fallback(hosts: list[Host], config: SubsetConfig, rules: BalancingRules, rng: Random) -> HostSet | None:
+    """For requests whose labels no subset has."""
     if config.fallback is SubsetFallback.NO_FALLBACK:
         return None
     if config.fallback is SubsetFallback.DEFAULT_SUBSET:

@@ -1,14 +1,17 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
 
 import pytest
 
 from sidecar.config.cluster import ClusterConfig, Discovery, OutlierDetection
 from sidecar.config.dns import DnsDiscoveryConfig
+from sidecar.config.endpoint import Endpoint, HealthStatus
 from sidecar.errors import NoClusterError
 from sidecar.observability.stats import Stats
+from sidecar.timers import Timers
 from sidecar.upstream.cluster_manager import ClusterManager
 from sidecar.upstream.load_balancer.context import PickContext
 from tests.support.clusters import (
@@ -19,6 +22,7 @@ from tests.support.clusters import (
     snapshot,
     static_cluster,
 )
+from tests.support.fake_network import FakeNetwork
 from tests.support.names import Names, turns
 from tests.support.requests import make_request
 
@@ -122,6 +126,72 @@ async def test_an_ejected_host_gets_no_more_requests() -> None:
             cluster.host_answered_error(ill, 503)
         assert ill.ejected
         assert ill not in {cluster.pick(PickContext()) for _ in range(30)}
+
+
+async def test_the_other_hosts_go_on_in_turn_when_one_is_ejected_and_comes_back() -> None:
+    config = static_cluster(
+        *map(at_port, range(1, 7)),
+        outlier_detection=OutlierDetection(consecutive_5xx=1, max_ejection_percent=50, interval_s=10.0),
+    )
+    network = FakeNetwork()
+    async with cluster_manager(config, loop=network, timers=Timers(network.clock)) as manager:
+        cluster = manager.get("up")
+        hosts = list(cluster.hosts.values())
+
+        def turns_of(count: int) -> list[int]:
+            return [hosts.index(host) for _ in range(count) if (host := cluster.pick(PickContext()))]
+
+        while turns_of(1) != [1]:
+            pass
+        cluster.host_answered_error(hosts[3], 500)
+        assert turns_of(5) == [2, 4, 5, 0, 1]
+        assert cluster.stats.membership_healthy == 5
+        network.clock.advance(41)  # the ejection lasts for 30 s, and is looked at every 10 s
+        assert turns_of(4) == [2, 3, 4, 5]
+        assert cluster.stats.membership_healthy == 6
+
+
+async def test_an_update_that_changes_the_health_of_hosts_only_lets_the_others_go_on_in_turn() -> None:
+    endpoints = [at_port(port) for port in range(1, 7)]
+    async with cluster_manager() as manager:
+        manager.update(snapshot(EDS, service=assignment("service", *endpoints)))
+        cluster = manager.get("eds")
+        hosts = list(cluster.hosts.values())
+
+        def turns_of(count: int) -> list[int]:
+            return [hosts.index(host) for _ in range(count) if (host := cluster.pick(PickContext()))]
+
+        while turns_of(1) != [1]:
+            pass
+        endpoints[3] = at_port(4, health=HealthStatus.DRAINING)
+        manager.update(snapshot(EDS, service=assignment("service", *endpoints)))
+        assert turns_of(5) == [2, 4, 5, 0, 1]
+        assert (cluster.stats.membership_healthy, cluster.stats.membership_total) == (5, 6)
+        endpoints[3] = at_port(4)
+        manager.update(snapshot(EDS, service=assignment("service", *endpoints)))
+        assert turns_of(3) == [2, 3, 4]
+        assert cluster.stats.membership_healthy == 6
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        [at_port(1), at_port(2)],
+        [at_port(1), at_port(2), at_port(3, weight=1000)],
+        [at_port(1, priority=1), at_port(2, priority=1), at_port(3)],
+    ],
+    ids=["a host has left", "a weight", "priorities"],
+)
+async def test_an_update_that_changes_more_than_health_is_balanced_anew(changed: list[Endpoint]) -> None:
+    async with cluster_manager() as manager:
+        ports = map(at_port, (1, 2, 3))
+        manager.update(snapshot(EDS, service=assignment("service", *ports)))
+        manager.update(snapshot(EDS, service=assignment("service", *changed)))
+        cluster = manager.get("eds")
+        picked = [cluster.pick(PickContext()) for _ in range(100)]
+        shares = Counter(host.address.port for host in picked if host is not None)
+        assert len(changed) < 3 or shares[3] >= 98
+        assert len(changed) == 3 or shares == {1: 50, 2: 50}
 
 
 async def test_a_host_that_was_tried_is_avoided_while_there_is_another() -> None:

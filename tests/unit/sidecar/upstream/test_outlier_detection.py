@@ -10,18 +10,17 @@ from hypothesis import strategies as st
 
 from sidecar.config.cluster import OutlierDetection
 from sidecar.observability.stats import ClusterStats
-from sidecar.upstream.outlier_detection import OutlierDetector
-from tests.support.upstreams import FakeHost, endpoint
+from sidecar.upstream.outlier_detection import HostMonitor, OutlierDetector
 
 
 class Scene:
-    """A detector, its hosts and a clock in the test's hand. All hosts may be ejected, unless told."""
+    """A detector, the records of its hosts, and a clock. All hosts may be ejected by default."""
 
     def __init__(self, hosts: int = 4, **config: object) -> None:
         self.stats = ClusterStats()
         config.setdefault("max_ejection_percent", 100)
         self.detector = OutlierDetector(OutlierDetection(**config), self.stats, Random(1))  # type: ignore[arg-type]
-        self.hosts = [FakeHost(endpoint(number)) for number in range(hosts)]
+        self.hosts = [HostMonitor() for _ in range(hosts)]
         self.detector.host_count = hosts
         self.now_s = 1000.0
 
@@ -37,11 +36,12 @@ class Scene:
             self.detector.local_origin_failure(self.hosts[host], 503, self.now_s)
 
     def ejected(self) -> list[int]:
-        return [index for index, host in enumerate(self.hosts) if host.monitor.ejected]
+        return [index for index, host in enumerate(self.hosts) if host.ejected]
 
     def tick_after(self, seconds: float) -> bool:
         self.now_s += seconds
-        return self.detector.tick(self.hosts, self.now_s)
+        changed = [self.detector.tick(host, self.now_s) for host in self.hosts]
+        return any(changed)
 
 
 def test_consecutive_5xx_eject_at_the_threshold() -> None:
@@ -183,7 +183,7 @@ def test_ejections_grow_with_each_and_have_a_maximum() -> None:
         assert scene.ejected() == [0]
         assert scene.tick_after(1)
         assert scene.ejected() == []
-    assert scene.hosts[0].monitor.ejection_count == 4
+    assert scene.hosts[0].ejection_count == 4
     assert scene.stats.outlier_detection__ejections_active == 0
 
 
@@ -193,7 +193,7 @@ def test_the_longest_ejections_are_forgiven_an_interval_later() -> None:
     for _ in range(6):
         scene.answer(0, 500)
         scene.tick_after(70)
-    assert scene.hosts[0].monitor.ejection_multiplier == 4
+    assert scene.hosts[0].ejection_multiplier == 4
 
 
 def test_a_host_that_stays_well_is_forgiven() -> None:

@@ -1,62 +1,160 @@
 from __future__ import annotations
 
+import sys
 from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
 from random import Random
+from types import FrameType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sidecar.config.cluster import LbPolicy, SubsetConfig, SubsetFallback, SubsetSelector
 from sidecar.config.endpoint import HealthStatus
-from sidecar.upstream.load_balancer.host_set import BalancingRules, HostSet
-from sidecar.upstream.load_balancer.subset import SubsetBalancer, subset_key
-from tests.support.upstreams import FakeHost, endpoint
+from sidecar.upstream.host import Host
+from sidecar.upstream.load_balancer.context import PickContext, subset_key
+from sidecar.upstream.load_balancer.host_set import HostSet
+from sidecar.upstream.load_balancer.priority_level import BalancingRules
+from sidecar.upstream.load_balancer.subset import SubsetBalancer
+from tests.support.upstreams import make_host
 
+ANY = PickContext()
 RULES = BalancingRules(policy=LbPolicy.ROUND_ROBIN)
 
 
-def picks(hosts: list[FakeHost], count: int = 100) -> Counter[int]:
+def picks(hosts: list[Host], count: int = 100) -> Counter[int]:
     balancer = HostSet(hosts, RULES, Random(1))
-    picked = [balancer.pick() for _ in range(count)]
+    picked = [balancer.pick(ANY) for _ in range(count)]
     return Counter(hosts.index(host) for host in picked if host is not None)
 
 
 class TestHostSet:
     def test_nobody_is_picked_of_no_hosts(self) -> None:
-        assert HostSet[FakeHost]([], RULES, Random(1)).pick() is None
+        assert HostSet([], RULES, Random(1)).pick(ANY) is None
 
     def test_ejected_hosts_are_passed_over(self) -> None:
-        hosts = [FakeHost(endpoint(number)) for number in range(3)]
+        hosts = [make_host(number) for number in range(3)]
         hosts[0].monitor.ejected = True
         assert picks(hosts) == {1: 50, 2: 50}
 
     def test_in_panic_health_is_not_believed(self) -> None:
-        hosts = [FakeHost(endpoint(number)) for number in range(3)]
+        hosts = [make_host(number) for number in range(3)]
         hosts[0].monitor.ejected = hosts[1].monitor.ejected = True
         assert HostSet(hosts, RULES, Random(1)).in_panic
         assert set(picks(hosts)) == {0, 1, 2}
 
     def test_without_a_panic_threshold_nobody_is_better_than_somebody_ill(self) -> None:
         rules = BalancingRules(policy=LbPolicy.ROUND_ROBIN, panic_threshold_percent=0)
-        hosts = [FakeHost(endpoint(1, health=HealthStatus.UNHEALTHY))]
-        assert HostSet(hosts, rules, Random(1)).pick() is None
+        hosts = [make_host(1, health=HealthStatus.UNHEALTHY)]
+        assert HostSet(hosts, rules, Random(1)).pick(ANY) is None
 
     def test_the_next_priority_helps_out_in_proportion(self) -> None:
-        ill = [FakeHost(endpoint(number, health=HealthStatus.UNHEALTHY)) for number in range(3)]
-        well = [FakeHost(endpoint(3)), FakeHost(endpoint(4, priority=1))]
+        ill = [make_host(number, health=HealthStatus.UNHEALTHY) for number in range(3)]
+        well = [make_host(3), make_host(4, priority=1)]
         counted = picks([*ill, *well], 2000)
         assert set(counted) == {3, 4}
         assert 0.3 < counted[3] / 2000 < 0.4  # a quarter of the hosts, overprovisioned by 140%
 
     def test_degraded_hosts_wait_until_they_are_needed(self) -> None:
-        hosts = [FakeHost(endpoint(1)), FakeHost(endpoint(2, health=HealthStatus.DEGRADED))]
+        hosts = [make_host(1), make_host(2, health=HealthStatus.DEGRADED)]
         assert set(picks(hosts)) == {0, 1}
-        assert set(picks([*hosts, FakeHost(endpoint(3)), FakeHost(endpoint(4))])) == {0, 2, 3}
+        assert set(picks([*hosts, make_host(3), make_host(4)])) == {0, 2, 3}
+
+
+class TestChangesOfHealth:
+    """A host whose health changes moves from group to group; all others stay where they are."""
+
+    @given(
+        policy=st.sampled_from([LbPolicy.ROUND_ROBIN, LbPolicy.LEAST_REQUEST, LbPolicy.RANDOM]),
+        hosts=st.lists(st.tuples(st.integers(0, 1), st.integers(1, 2)), min_size=1, max_size=6),
+        changes=st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["ejected", *HealthStatus]))),
+    )
+    def test_the_balancer_is_as_one_that_is_built_anew(
+        self,
+        policy: LbPolicy,
+        hosts: list[tuple[int, int]],
+        changes: list[tuple[int, HealthStatus | str]],
+    ) -> None:
+        rules = BalancingRules(policy=policy)
+        members = [
+            make_host(i, priority=priority, weight=weight) for i, (priority, weight) in enumerate(hosts)
+        ]
+        updated = HostSet(members, rules, Random(1))
+        for index, change in changes:
+            host = members[index % len(members)]
+            if isinstance(change, HealthStatus):
+                host.endpoint = replace(host.endpoint, health=change)
+            else:
+                host.monitor.ejected = not host.monitor.ejected
+            updated.update(host)
+        rebuilt = HostSet(members, rules, Random(1))
+        assert updated.in_panic is rebuilt.in_panic
+        count = 2000
+        shares, expected = (Counter(each.pick(ANY) for _ in range(count)) for each in (updated, rebuilt))
+        for host in (None, *members):
+            assert abs(shares[host] - expected[host]) < 0.12 * count
+            assert bool(shares[host]) is bool(expected[host])
+
+    def test_the_others_go_on_in_turn(self) -> None:
+        hosts = [make_host(number) for number in range(5)]
+        balancer = HostSet(hosts, RULES, Random(1))
+        while balancer.pick(ANY) is not hosts[1]:
+            pass
+        hosts[3].monitor.ejected = True
+        balancer.update(hosts[3])
+        assert [hosts.index(host) for _ in range(4) if (host := balancer.pick(ANY))] == [2, 4, 0, 1]
+
+    def test_an_unknown_host_changes_nothing(self) -> None:
+        hosts = [make_host(number) for number in range(2)]
+        balancer = HostSet(hosts, RULES, Random(1))
+        balancer.update(make_host(7))
+        balancer.update(make_host(7, priority=3))
+        assert {balancer.pick(ANY) for _ in range(4)} == set(hosts)
+
+    @pytest.mark.parametrize("subsets", [False, True])
+    def test_a_change_takes_as_many_steps_with_a_thousand_hosts_as_with_twenty(self, subsets: bool) -> None:
+        steps = []
+        for count in (20, 1000):
+            hosts = [
+                make_host(number, weight=1 + number % 3, labels={"version": f"v{number % 4}"})
+                for number in range(count)
+            ]
+            balancer: HostSet | SubsetBalancer = HostSet(hosts, RULES, Random(1))
+            if subsets:
+                selectors = (SubsetSelector(keys=frozenset({"version"})),)
+                config = SubsetConfig(selectors=selectors, fallback=SubsetFallback.ANY_ENDPOINT)
+                balancer = SubsetBalancer(hosts, config, RULES, Random(1))
+            balancer.update(hosts[0])  # numbers the hosts, once
+            hosts[7].monitor.ejected = True
+            steps.append(calls(lambda: balancer.update(hosts[7])))  # noqa: B023 - called at once
+        assert steps[0] == steps[1]
+
+
+def calls(action: Callable[[], None]) -> int:
+    """How many functions of the proxy the action calls, if it is not compiled."""
+    counted = 0
+
+    def count(frame: FrameType, event: str, _: object) -> None:
+        nonlocal counted
+        counted += event == "call" and "sidecar" in frame.f_code.co_filename
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        action()
+    finally:
+        sys.setprofile(before)
+    return counted
 
 
 class TestSubsetBalancer:
     HOSTS = [  # noqa: RUF012  (read only)
-        FakeHost(endpoint(1, labels={"version": "v1", "zone": "a"})),
-        FakeHost(endpoint(2, labels={"version": "v1", "zone": "b"})),
-        FakeHost(endpoint(3, labels={"version": "v2"})),
-        FakeHost(endpoint(4)),
+        make_host(1, labels={"version": "v1", "zone": "a"}),
+        make_host(2, labels={"version": "v1", "zone": "b"}),
+        make_host(3, labels={"version": "v2"}),
+        make_host(4),
     ]
 
     def picks(self, wanted: dict[str, str], fallback: SubsetFallback, **options: object) -> set[int]:
@@ -69,7 +167,7 @@ class TestSubsetBalancer:
             **options,  # type: ignore[arg-type]
         )
         balancer = SubsetBalancer(self.HOSTS, config, RULES, Random(1))
-        picked = [balancer.pick(subset_key(wanted)) for _ in range(20)]
+        picked = [balancer.pick(PickContext(subset_key(wanted))) for _ in range(20)]
         return {self.HOSTS.index(host) for host in picked if host is not None}
 
     def test_labels_choose_the_hosts_that_have_them_all(self) -> None:
