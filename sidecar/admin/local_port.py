@@ -9,8 +9,8 @@ from typing import cast
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import HttpConnectionManager
 from sidecar.errors import BootstrapError
+from sidecar.http.codec import server_codec
 from sidecar.http.connection_manager import ConnectionManager
-from sidecar.http.h1.server import Http1ServerConnection
 from sidecar.http.message import Service
 from sidecar.observability.stats import HttpConnectionManagerStats
 from sidecar.observability.stream_info import DownstreamConnection
@@ -32,7 +32,7 @@ class LocalPort:
             idle_timeout_s=_IDLE_TIMEOUT_S,
         )
         self._manager = ConnectionManager(
-            config, service, HttpConnectionManagerStats(), codec=Http1ServerConnection, timers=timers
+            config, service, HttpConnectionManagerStats(), codec=server_codec, timers=timers
         )
         self._ids = count(1)
         self._server: asyncio.Server | None = None

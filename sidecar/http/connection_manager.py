@@ -1,82 +1,128 @@
-"""What happens around the stack for every request, whatever HTTP version carried it.
+"""Envoy's ``HttpConnectionManager``: the connections of one filter chain, and what is done to the head of
+each request before the stack sees it, and of each response after it.
 
-A codec calls `begin`, makes a `Request`, awaits `handle`, writes the response, and calls `complete` when its
-last byte is out (or never will be): only then is it known what to count and to log.
+    codec -> ManagedConnection.begin -> ServerStream.serve: prepare -> service -> finish_head -> codec
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import time
 from collections.abc import Callable
 from email.utils import formatdate
-from typing import Protocol
+from typing import Protocol, cast
 
 from sidecar.config.listener import HttpConnectionManager
-from sidecar.errors import (
-    DownstreamDisconnectError,
-    DownstreamError,
-    DownstreamProtocolError,
-    DownstreamTimeoutError,
-    HeadersTooLargeError,
-    InternalError,
-    NoClusterError,
-    NoRouteError,
-    RequestError,
-    RequestHeaderTimeoutError,
-    StreamIdleTimeoutError,
-)
-from sidecar.http.filter_output import check_response
+from sidecar.errors import RequestError
+from sidecar.http.body import EMPTY, Body
 from sidecar.http.forwarded import ForwardedHeaders
-from sidecar.http.headers import HOP_BY_HOP
-from sidecar.http.local_reply import local_reply
+from sidecar.http.headers import HOP_BY_HOP, Headers
 from sidecar.http.message import Request, Response, Service
 from sidecar.http.path_normalization import normalize_path
+from sidecar.http.stream import ServerStream
 from sidecar.observability.stats import HttpConnectionManagerStats
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 from sidecar.timers import Timers
 
-_LOG = logging.getLogger(__name__)
-
 OnComplete = Callable[[Request, Response | None], None]
 OnDisconnect = Callable[[StreamInfo], None]
 
-Codec = Callable[["ConnectionManager", DownstreamConnection], asyncio.Protocol]
-
 _SERVICE_TIME = b"x-envoy-upstream-service-time"
-# Envoy's defaults: server_header_transformation OVERWRITE; the router's word on the time is the last hop's.
+# Envoy's defaults: server_header_transformation OVERWRITE; the time is measured at this hop.
 _MANAGED = frozenset((b"date", b"server", _SERVICE_TIME, b"content-length", *HOP_BY_HOP))
 
-# What a failure counts as; the most derived type first.
-_FAILURE_COUNTERS: tuple[tuple[type[RequestError], str], ...] = (
-    (DownstreamDisconnectError, "downstream_rq_rx_reset"),
-    (RequestHeaderTimeoutError, "downstream_rq_header_timeout"),
-    (StreamIdleTimeoutError, "downstream_rq_idle_timeout"),
-    (DownstreamTimeoutError, "downstream_rq_timeout"),
-    (HeadersTooLargeError, "downstream_rq_too_large"),
-    (DownstreamProtocolError, "downstream_cx_protocol_error"),
-    (NoRouteError, "no_route"),
-    (NoClusterError, "no_cluster"),
-)
 
+class ServerCodec(Protocol):
+    """Speaks HTTP on a downstream connection; an `asyncio.Protocol` by its methods. It reports to the
+    `ManagedConnection` that it was made for."""
 
-class ServerConnection(Protocol):
-    """A downstream connection's codec, as the manager sees it. `info` is of the connection as a whole: the
-    bytes on it, and the protocol of its requests."""
-
-    info: StreamInfo
-
-    def drain(self) -> None:
+    def go_away(self) -> None:
         """Answers what is under way, takes nothing new, and closes."""
 
     def close(self) -> None:
         """Closes at once."""
 
+    def connection_made(self, transport: asyncio.BaseTransport, /) -> None: ...
+
+    def data_received(self, data: bytes, /) -> None: ...
+
+    def eof_received(self) -> bool: ...
+
+    def connection_lost(self, exc: Exception | None, /) -> None: ...
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...
+
+
+class ManagedConnection:
+    """One downstream connection. Its codec reports to it, and begins the streams of its requests here.
+
+    `info` is of the connection as a whole: the bytes on it, and the protocol of its requests.
+    """
+
+    __slots__ = ("_manager", "_scheme", "codec", "downstream", "info")
+
+    def __init__(self, manager: ConnectionManager, downstream: DownstreamConnection) -> None:
+        self._manager = manager
+        self._scheme = b"https" if downstream.tls_version else b"http"
+        self.downstream = downstream
+        self.info = StreamInfo(downstream, manager.clock(), time.time())
+        self.info.protocol = ""  # until a request says it
+        self.codec: ServerCodec | None = None
+
+    @property
+    def manager(self) -> ConnectionManager:
+        return self._manager
+
+    def opened(self) -> None:
+        self._manager.connection_opened(self)
+
+    def lost(self) -> None:
+        self._manager.connection_lost(self)
+
+    def received(self, size: int) -> None:
+        self._manager.stats.downstream_cx_rx_bytes_total += size
+        self.info.bytes_received += size
+
+    def sent(self, size: int) -> None:
+        self._manager.stats.downstream_cx_tx_bytes_total += size
+        self.info.bytes_sent += size
+
+    def idle_timeout(self) -> None:
+        """The codec closes the connection, because no request came for long."""
+        stats = self._manager.stats
+        if self._manager.draining:
+            stats.downstream_cx_drain_close += 1
+        else:
+            stats.downstream_cx_idle_timeout += 1
+
+    def begin(
+        self, protocol: str, method: bytes, authority: bytes, path: bytes, headers: Headers, body: Body
+    ) -> ServerStream:
+        """A request has come. `protocol` as in `StreamInfo`."""
+        manager = self._manager
+        info = StreamInfo(self.downstream, manager.clock(), time.time())
+        info.protocol = self.info.protocol = protocol
+        request = Request(method, self._scheme, authority, path, headers, body, info)
+        return ServerStream(manager, self, request)
+
+    def refuse(self, error: RequestError) -> tuple[ServerStream, Response]:
+        """The client has sent something else than a request: it is answered without the stack, and counted
+        and logged like a request."""
+        manager = self._manager
+        info = StreamInfo(self.downstream, manager.clock(), time.time())
+        stream = ServerStream(manager, self, Request(b"", self._scheme, b"", b"", [], EMPTY, info))
+        response = stream.abort(error, reply=True)
+        assert response is not None
+        return stream, response
+
+
+CodecFactory = Callable[[ManagedConnection], ServerCodec]
+
 
 class ConnectionManager:
-    """Envoy's ``HttpConnectionManager``: serves all connections of one filter chain through `service`.
-    `codec` makes what speaks HTTP on each of them."""
+    """Serves all connections of one filter chain through `service`, with a codec that `codec` makes."""
 
     def __init__(
         self,
@@ -84,7 +130,7 @@ class ConnectionManager:
         service: Service,
         stats: HttpConnectionManagerStats,
         *,
-        codec: Codec,
+        codec: CodecFactory,
         timers: Timers,
         clock: Callable[[], float] = time.monotonic,
         on_complete: tuple[OnComplete, ...] = (),
@@ -93,18 +139,18 @@ class ConnectionManager:
     ) -> None:
         """`on_closed` is called once, after `close`, when no connection is left."""
         self.config = config
+        self.service = service
         self.stats = stats
         self.timers = timers
         self.clock = clock
+        self.on_complete = on_complete
         self.draining = False
-        self._service = service
         self._codec = codec
-        self._on_complete = on_complete
+        self.has_filters = len(config.http_filters) > 1  # the last is the router
         self._on_disconnect = on_disconnect
         self._on_closed = on_closed
         self._closing = False
-        self._has_filters = len(config.http_filters) > 1  # the last is the router
-        self._connections: set[ServerConnection] = set()
+        self._connections: set[ManagedConnection] = set()
         self._no_connections = asyncio.Event()
         self._no_connections.set()
         self._forwarded = ForwardedHeaders(config)
@@ -117,25 +163,23 @@ class ConnectionManager:
 
     def protocol(self, connection: DownstreamConnection) -> asyncio.Protocol:
         """The codec for a connection that was accepted, and whose TLS handshake is done."""
-        return self._codec(self, connection)
-
-    def connection_info(self, connection: DownstreamConnection) -> StreamInfo:
-        """What a codec notes of its connection; no request has said yet which protocol it speaks."""
-        info = StreamInfo(connection, self.clock(), time.time())
-        info.protocol = ""
-        return info
+        managed = ManagedConnection(self, connection)
+        managed.codec = self._codec(managed)
+        return cast("asyncio.Protocol", managed.codec)  # it has the methods, and needs no interpreted base
 
     @property
     def active_connections(self) -> int:
         return len(self._connections)
 
-    def connection_opened(self, connection: ServerConnection) -> None:
+    def connection_opened(self, connection: ManagedConnection) -> None:
         self._connections.add(connection)
         self._no_connections.clear()
         self.stats.downstream_cx_total += 1
         self.stats.downstream_cx_active += 1
+        if self.draining and connection.codec is not None:
+            connection.codec.go_away()
 
-    def connection_lost(self, connection: ServerConnection) -> None:
+    def connection_lost(self, connection: ManagedConnection) -> None:
         self._connections.discard(connection)
         if not self._connections:
             self._no_connections.set()
@@ -147,11 +191,12 @@ class ConnectionManager:
         self._end_if_closed()
 
     def drain(self) -> None:
-        """From now on each connection is told to close with its next answer; idle ones go when none came for
-        `drain_timeout_s`."""
+        """From now on each connection is told to close with its next response; idle ones are closed when no
+        request came for `drain_timeout_s`."""
         self.draining = True
         for connection in tuple(self._connections):
-            connection.drain()
+            if connection.codec is not None:
+                connection.codec.go_away()
 
     async def wait_closed(self) -> None:
         """Returns when no connection is left."""
@@ -160,7 +205,8 @@ class ConnectionManager:
     def close(self) -> None:
         """Closes every connection at once; requests under way are cancelled."""
         for connection in tuple(self._connections):
-            connection.close()
+            if connection.codec is not None:
+                connection.codec.close()
         self._closing = True
         self._end_if_closed()
 
@@ -169,95 +215,9 @@ class ConnectionManager:
             on_closed, self._on_closed = self._on_closed, None
             on_closed()
 
-    # Requests.
+    # Heads.
 
-    def begin(self, connection: DownstreamConnection) -> StreamInfo:
-        """A request has come: `complete` is due, whatever becomes of it."""
-        stats = self.stats
-        stats.downstream_rq_total += 1
-        stats.downstream_rq_active += 1
-        return StreamInfo(connection, self.clock(), time.time())
-
-    async def handle(self, request: Request) -> Response:
-        """The stack's answer, or the local reply to what went wrong."""
-        try:
-            self._prepare(request)
-            response = await self._service(request)
-            if self._has_filters:
-                check_response(request, response)
-            if request.info.failure is not None:  # the router has answered it itself
-                self._count_failure(request.info.failure)
-        except RequestError as error:
-            _close_upstream(request)
-            response = self.explain(request, error)
-        except asyncio.CancelledError:
-            _close_upstream(request)
-            raise
-        except Exception as error:
-            _close_upstream(request)
-            # A fault of ours ends this request alone; the traceback says whose it was.
-            _LOG.exception("request %s failed", request.info.request_id.decode("latin-1"))
-            response = self.explain(request, InternalError(f"{type(error).__name__} in the sidecar"))
-        self.finish_head(request, response)
-        return response
-
-    def refuse(self, request: Request, error: RequestError) -> Response:
-        """The answer to what never became a request for the stack."""
-        response = self.explain(request, error)
-        self.finish_head(request, response)
-        return response
-
-    def explain(self, request: Request, error: RequestError) -> Response:
-        """Notes why a request failed; the reply that says so."""
-        self.note_failure(request, error)
-        reply = local_reply(error, 504 if _is_waiting(request, error) else None)
-        if request.route is not None:
-            request.route.finish(reply.headers)
-        return reply
-
-    def note_failure(self, request: Request, error: RequestError) -> None:
-        info = request.info
-        info.fail(error)
-        self._count_failure(type(error))
-        blameless = isinstance(error, DownstreamDisconnectError) or _is_waiting(request, error)
-        if isinstance(error, DownstreamError) and not blameless:
-            _LOG.info("downstream %s is at fault: %s", info.connection.remote_address, error)
-
-    def _count_failure(self, failure: type[RequestError]) -> None:
-        for kind, counter in _FAILURE_COUNTERS:
-            if issubclass(failure, kind):
-                setattr(self.stats, counter, getattr(self.stats, counter) + 1)
-                break
-
-    def complete(self, request: Request, response: Response | None) -> None:
-        """The exchange is over: `response` is None if the client left before it began."""
-        request.close_replaced_body()
-        info = request.info
-        info.end_s = self.clock()
-        stats = self.stats
-        stats.downstream_rq_active -= 1
-        if response is not None:
-            info.status = response.status
-        if response is not None and not info.health_check:
-            status = response.status
-            stats.downstream_rq_completed += 1
-            if status < 300:
-                if status >= 200:
-                    stats.downstream_rq_2xx += 1
-                else:
-                    stats.downstream_rq_1xx += 1
-            elif status < 400:
-                stats.downstream_rq_3xx += 1
-            elif status < 500:
-                stats.downstream_rq_4xx += 1
-            else:
-                stats.downstream_rq_5xx += 1
-        stats.rq_direct_response += info.direct_response
-        stats.downstream_rq_time.record((info.end_s - info.start_s) * 1000)
-        for on_complete in self._on_complete:
-            on_complete(request, response)
-
-    def _prepare(self, request: Request) -> None:
+    def prepare(self, request: Request) -> None:
         self._forwarded.apply(request)
         if self._respells_path:
             config = self.config
@@ -285,8 +245,6 @@ class ConnectionManager:
         if lengths > 1:
             headers = [field for field in headers if field[0] != b"content-length"]
         info = request.info
-        if not info.details:
-            info.details = "via_upstream" if info.upstream_address is not None else "direct_response"
         headers.append(self._server_header)
         if not dated:
             headers.append(self._date(info))
@@ -300,14 +258,3 @@ class ConnectionManager:
             self._date_second = second
             self._date_header = (b"date", formatdate(second, usegmt=True).encode())
         return self._date_header
-
-
-def _close_upstream(request: Request) -> None:
-    """A filter that fails may have left the body of the router's response open."""
-    if request.upstream_body is not None:
-        request.upstream_body.close()
-
-
-def _is_waiting(request: Request, error: RequestError) -> bool:
-    """Envoy: once the client has sent all of its request, it is not the client who was slow."""
-    return isinstance(error, StreamIdleTimeoutError) and request.complete

@@ -25,7 +25,7 @@ from sidecar.listener.handler import ConnectionHandler
 from sidecar.listener.original_dst import original_destination
 from sidecar.listener.peek import first_byte, sniff
 from sidecar.observability.stats import ListenerStats
-from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
+from sidecar.observability.stream_info import DownstreamConnection, StreamInfo, fail
 from sidecar.transport.tls import TlsTransport
 
 OnRefused = Callable[[StreamInfo], None]
@@ -320,7 +320,7 @@ class ActiveListener:
         info = StreamInfo(connection, accepted.accepted_s, time.time() - now_s + accepted.accepted_s)
         info.protocol, info.end_s = "", now_s
         if failure is not None:
-            info.fail(failure)
+            fail(info, failure)
         for on_refused in self._on_refused:
             on_refused(info)
 

@@ -15,7 +15,7 @@ from sidecar.config.listener import TcpProxy
 from sidecar.errors import NoClusterError, RequestError, UpstreamConnectError, UpstreamResetError
 from sidecar.listener.relay import Relay
 from sidecar.observability.stats import TcpProxyStats
-from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
+from sidecar.observability.stream_info import DownstreamConnection, StreamInfo, fail
 from sidecar.timers import Timer, Timers
 from sidecar.transport.closing import Progress
 
@@ -202,9 +202,7 @@ class _Session:
         try:
             await self._connect_to_a_host()
         except RequestError as error:
-            self.info.add_flag(error.flag)
-            self.info.details = error.details
-            self.info.upstream_failure = str(error)
+            fail(self.info, error)
             self._connecting = None
             self.close()
             return

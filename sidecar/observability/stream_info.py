@@ -1,4 +1,4 @@
-"""What is known of one request beside its bytes: read by filters, metrics and the access log."""
+"""Facts about one request or connection, besides its bytes: for filters, metrics and the access log."""
 
 from __future__ import annotations
 
@@ -6,11 +6,20 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecar.config.endpoint import SocketAddress
-from sidecar.errors import RequestError
+from sidecar.errors import (
+    NoClusterError,
+    NoHealthyUpstreamError,
+    RequestError,
+    UpstreamError,
+    UpstreamOverflowError,
+)
 
 if TYPE_CHECKING:
     from sidecar.config.cluster import ServiceMetadata
     from sidecar.config.endpoint import WorkloadMetadata
+
+# Failures that are told as Envoy's upstream transport failure reason too.
+_UPSTREAM_FAILURES = (UpstreamError, NoHealthyUpstreamError, UpstreamOverflowError, NoClusterError)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,17 +47,17 @@ class StreamInfo:
     """
 
     __slots__ = (
+        "_details",
+        "_flags",
         "attempts",
         "bytes_received",
         "bytes_sent",
         "cluster",
         "connection",
-        "details",
         "direct_response",
         "dynamic_metadata",
         "end_s",
         "failure",
-        "flags",
         "health_check",
         "host_workload",
         "protocol",
@@ -73,10 +82,8 @@ class StreamInfo:
         self.end_s = 0.0
         self.status = 0
         self.protocol = "HTTP/1.1"
-        self.flags = ""
-        """Envoy's response flags, comma-separated; empty for none."""
-        self.details = ""
-        """Envoy's response code details. Neither they nor the flags decide anything: they are for logs."""
+        self._flags: tuple[str, ...] = ()
+        self._details = ""
         self.failure: type[RequestError] | None = None
         """What ended the request, or was the last to go wrong; the error itself would keep its frames."""
         self.direct_response = False
@@ -99,12 +106,6 @@ class StreamInfo:
         self.bytes_received = 0
         self.bytes_sent = 0
 
-    def fail(self, error: RequestError) -> None:
-        """Notes why the request, or the connection, came to nothing."""
-        self.failure = type(error)
-        self.add_flag(error.flag)
-        self.details = error.details
-
     def set_metadata(self, namespace: str, key: str, value: object) -> None:
         """A filter's `namespace` is its name, as Envoy has it (``envoy.filters.http.rbac``)."""
         if self.dynamic_metadata is None:
@@ -112,5 +113,34 @@ class StreamInfo:
         self.dynamic_metadata.setdefault(namespace, {})[key] = value
 
     def add_flag(self, flag: str) -> None:
-        if flag != "-" and flag not in self.flags.split(","):
-            self.flags = f"{self.flags},{flag}" if self.flags else flag
+        """A response flag of Envoy's besides those of failures."""
+        self._flags += (flag,)
+
+    @property
+    def flags(self) -> str:
+        """Envoy's response flags, comma-separated; empty for none. They decide nothing: they are for logs."""
+        return ",".join(dict.fromkeys(self._flags)) if self._flags else ""
+
+    @property
+    def details(self) -> str:
+        """Envoy's response code details: those of the failure, else those that a filter has set, else where
+        the response came from. They decide nothing: they are for logs."""
+        if self.failure is not None:
+            return self.failure.details
+        if self._details or not self.status:
+            return self._details
+        return "via_upstream" if self.upstream_address is not None else "direct_response"
+
+    @details.setter
+    def details(self, details: str) -> None:
+        self._details = details
+
+
+def fail(info: StreamInfo, error: RequestError) -> None:
+    """Records why a request, or a connection, came to nothing: the one place that does. Code that must act on
+    a failure reads the attributes of the type `StreamInfo.failure`."""
+    info.failure = type(error)
+    if error.flag != "-":
+        info.add_flag(error.flag)
+    if isinstance(error, _UPSTREAM_FAILURES):
+        info.upstream_failure = str(error)

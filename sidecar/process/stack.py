@@ -16,9 +16,8 @@ from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import HttpConnectionManager, Listener, TcpProxy
 from sidecar.filters.chain import FilterChain, FilterContext, FilterRegistry
 from sidecar.filters.registry import FILTERS
+from sidecar.http.codec import client_codec, server_codec
 from sidecar.http.connection_manager import ConnectionManager
-from sidecar.http.h1.client import Http1ClientConnection
-from sidecar.http.h1.server import Http1ServerConnection
 from sidecar.identity.contexts import TlsContexts
 from sidecar.listener.handler import ConnectionHandler
 from sidecar.listener.manager import ListenerManager, ListenerSettings
@@ -65,7 +64,7 @@ def build_stack(
     clusters = ClusterManager(
         stats=stats,
         tls=contexts,
-        http_connection_factory=lambda alpn: Http1ClientConnection(),
+        http_connection_factory=client_codec,
         timers=timers,
         loop=asyncio.get_running_loop(),
         default_resolver=dns_resolver,
@@ -94,7 +93,7 @@ def build_stack(
             config,
             chain,
             stats.http(config.stat_prefix),
-            codec=Http1ServerConnection,
+            codec=server_codec,
             timers=timers,
             on_complete=telemetry.for_requests(listener.direction, config.access_logs),
             on_disconnect=telemetry.for_listener(listener.access_logs),

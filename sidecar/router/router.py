@@ -8,6 +8,7 @@ from collections.abc import Awaitable
 from sidecar.errors import NoClusterError, NoRouteError, RequestError, RoutingError, UpstreamError
 from sidecar.http.local_reply import local_reply
 from sidecar.http.message import Request, Response
+from sidecar.observability.stream_info import fail
 from sidecar.router.exchange import Exchange, RouterEnvironment
 from sidecar.router.forward import Destination, Forward
 from sidecar.router.immediate_response import DirectResponse, Redirect
@@ -37,7 +38,7 @@ class Router:
 
     async def _refuse(self, request: Request) -> Response:
         error = NoRouteError("no route matches")
-        request.info.fail(error)
+        fail(request.info, error)
         return local_reply(error)
 
     async def _respond(
@@ -117,6 +118,5 @@ def _rewrite(request: Request, forward: Forward, destination: Destination) -> No
 
 
 def _explain(request: Request, error: RequestError, status: int | None = None) -> Response:
-    request.info.fail(error)
-    request.info.upstream_failure = str(error)
+    fail(request.info, error)
     return local_reply(error, status)

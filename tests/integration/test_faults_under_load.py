@@ -19,9 +19,9 @@ from sidecar.config.cluster import CircuitBreakers, ClusterConfig, OutlierDetect
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import HttpConnectionManager
 from sidecar.config.route import ForwardAction, RetryPolicy, WeightedCluster
+from sidecar.http.codec import server_codec
 from sidecar.http.connection_manager import ConnectionManager
 from sidecar.http.h1.client import Http1ClientConnection
-from sidecar.http.h1.server import Http1ServerConnection
 from sidecar.observability.stats import HttpConnectionManagerStats, Stats
 from sidecar.observability.stream_info import DownstreamConnection
 from sidecar.router.exchange import RouterEnvironment
@@ -131,7 +131,7 @@ class Mesh:
     def new_manager(self) -> ConnectionManager:
         stack = filter_chain(MANAGER, routes=self.routes, router=self.router, find_cluster=self.clusters.find)
         return ConnectionManager(
-            MANAGER, stack, HttpConnectionManagerStats(), codec=Http1ServerConnection, timers=self.timers
+            MANAGER, stack, HttpConnectionManagerStats(), codec=server_codec, timers=self.timers
         )
 
     def change(self) -> None:

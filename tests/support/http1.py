@@ -10,8 +10,8 @@ from typing import Any
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import HttpConnectionManager
 from sidecar.http.body import Body
+from sidecar.http.codec import server_codec
 from sidecar.http.connection_manager import ConnectionManager
-from sidecar.http.h1.server import Http1ServerConnection
 from sidecar.http.headers import Headers
 from sidecar.http.message import Request, Response, Service
 from sidecar.observability.stats import HttpConnectionManagerStats
@@ -40,6 +40,7 @@ class FakeTransport(asyncio.Transport):
         self.was_reset = False
         self.unflushed_bytes = 0  # what a slow peer has not taken: set by a test, it keeps `close` waiting
         self._half_close = half_close
+        self._lost = False  # its protocol is told once
         protocol.connection_made(self)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -88,12 +89,17 @@ class FakeTransport(asyncio.Transport):
 
     def abort(self) -> None:
         self.aborted = True
-        self.closed = False
-        self.lose(None)
+        self.closed = True
+        self._report_lost(None)
 
     def lose(self, error: Exception | None) -> None:
         if not self.closed:
             self.closed = True
+            self._report_lost(error)
+
+    def _report_lost(self, error: Exception | None) -> None:
+        if not self._lost:
+            self._lost = True
             asyncio.get_running_loop().call_soon(self.protocol.connection_lost, error)
 
     def receive_eof(self) -> None:
@@ -119,7 +125,7 @@ class Server:
             HttpConnectionManager(stat_prefix="test", **config),
             service,
             self.stats,
-            codec=Http1ServerConnection,
+            codec=server_codec,
             timers=Timers(self.time),
             clock=self.time.time,
             on_complete=(lambda request, response: self.ended.append((request, response)),),

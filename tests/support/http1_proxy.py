@@ -12,9 +12,9 @@ from typing import Any
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import HttpConnectionManager
 from sidecar.errors import UpstreamConnectError
+from sidecar.http.codec import server_codec
 from sidecar.http.connection_manager import ConnectionManager
 from sidecar.http.h1.client import Http1ClientConnection
-from sidecar.http.h1.server import Http1ServerConnection
 from sidecar.http.message import Request, Response
 from sidecar.observability.stats import HttpConnectionManagerStats
 from sidecar.observability.stream_info import DownstreamConnection
@@ -110,7 +110,7 @@ async def proxy(upstream_port: int, tls: ssl.SSLContext | None = None, **config:
         HttpConnectionManager(stat_prefix="test", **config),
         host,
         HttpConnectionManagerStats(),
-        codec=Http1ServerConnection,
+        codec=server_codec,
         timers=timers,
     )
     ids = itertools.count()

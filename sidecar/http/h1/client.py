@@ -23,7 +23,7 @@ from sidecar.transport.closing import TUNNEL_FLUSH_TIMEOUT_S, close_when_flushed
 from sidecar.upstream.connection import ConnectionEvents
 
 
-class Http1ClientConnection(asyncio.Protocol):
+class Http1ClientConnection:
     """Implements `sidecar.upstream.connection.ClientConnection`.
 
     It is idle again when request and response have both ended and the upstream keeps the connection; an
@@ -82,7 +82,7 @@ class Http1ClientConnection(asyncio.Protocol):
     def close(self) -> None:
         self._fail(UpstreamResetError("the connection was closed", request_sent=True))
 
-    # asyncio.Protocol
+    # As of an `asyncio.Protocol`.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance

@@ -6,9 +6,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
+from sidecar.http.connection_manager import ManagedConnection
 from sidecar.http.h1.timeouts import ConnectionTimeouts
-from sidecar.observability.stats import HttpConnectionManagerStats
-from sidecar.observability.stream_info import StreamInfo
 from sidecar.transport.closing import Progress, reset
 
 # How often it is looked whether a client still takes what is left, at least.
@@ -19,25 +18,19 @@ class Outlet:
     """Writes to the transport that it was opened with; once that is lost, to nowhere."""
 
     __slots__ = (
+        "_connection",
         "_ended",
         "_flush",
-        "_info",
         "_sent_bytes",
-        "_stats",
         "_timeouts",
         "_transport",
         "_written_bytes",
-        "lingering",
         "writable",
     )
 
-    def __init__(
-        self, stats: HttpConnectionManagerStats, timeouts: ConnectionTimeouts, info: StreamInfo
-    ) -> None:
+    def __init__(self, connection: ManagedConnection, timeouts: ConnectionTimeouts) -> None:
         self.writable: asyncio.Future[None] | None = None  # set while the client is slow to read
-        self.lingering = False
-        self._stats = stats
-        self._info = info
+        self._connection = connection
         self._timeouts = timeouts
         self._transport: asyncio.Transport | None = None
         self._written_bytes = 0
@@ -54,8 +47,7 @@ class Outlet:
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:
-            self._stats.downstream_cx_tx_bytes_total += len(data)
-            self._info.bytes_sent += len(data)
+            self._connection.sent(len(data))
             self._written_bytes += len(data)
             self._transport.write(data)
 
@@ -104,9 +96,8 @@ class Outlet:
             self._await_flush()
 
     def linger(self) -> None:
-        """RFC 9112 9.6: closes in two steps, lest a reset takes the reply from a client still sending. The
-        client has a while to leave, from when it has taken all."""
-        self.lingering = True
+        """RFC 9112 9.6: closes in two steps, so that no reset takes the reply from a client that is still
+        sending. The client has a while to leave, from when it has taken all."""
         self.end()
         self._await_flush()
 

@@ -52,9 +52,9 @@ class ConnectionTimeouts:
     def stream_idle_timeout_s(self) -> float:
         return self._stream_idle_timeout_s
 
-    def await_request(self, now_s: float) -> None:
+    def await_request(self, now_s: float | None = None) -> None:
         """Until its first byte the connection is idle, the first request of a connection's included."""
-        self._deadline.move_to(now_s + self._idle_timeout_s)
+        self._deadline.move_to((self._clock() if now_s is None else now_s) + self._idle_timeout_s)
 
     def await_head(self) -> None:
         """Of a request that has begun to arrive: from its first byte, however many reads it takes."""
@@ -76,11 +76,11 @@ class ConnectionTimeouts:
     def stream_moved(self) -> None:
         self._deadline.move_to(self._clock() + self._stream_idle_timeout_s)
 
-    def drain(self, *, idle: bool) -> None:
+    def go_away(self, *, idle: bool) -> None:
         """No more than Envoy's drain_timeout may pass without a request, counted from now if `idle`."""
         self._idle_timeout_s = min(self._idle_timeout_s, self._config.drain_timeout_s)
         if idle:
-            self.await_request(self._clock())
+            self.await_request()
 
     @property
     def lingers(self) -> bool:

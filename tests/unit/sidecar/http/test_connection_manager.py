@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from sidecar.config.endpoint import SocketAddress
-from sidecar.config.listener import HttpConnectionManager, HttpFilter
+from sidecar.config.listener import HttpFilter
 from sidecar.errors import (
     DownstreamProtocolError,
     DownstreamTimeoutError,
@@ -20,15 +20,10 @@ from sidecar.errors import (
     UpstreamResetError,
 )
 from sidecar.http.body import Body, BodyStream
-from sidecar.http.connection_manager import ConnectionManager
-from sidecar.http.h1.server import Http1ServerConnection
 from sidecar.http.headers import Headers
 from sidecar.http.message import Request, Response
-from sidecar.observability.stats import HttpConnectionManagerStats
-from sidecar.timers import Timers
+from sidecar.observability.stream_info import fail
 from tests.support.http1 import Server, response, settle
-from tests.support.requests import make_request
-from tests.support.virtual_time import VirtualTime
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 CONSTANT: Headers = [(b"server", b"app"), (b"x-envoy-upstream-service-time", b"9"), (b"x-a", b"b")]
@@ -149,6 +144,18 @@ async def test_end_of_a_request_is_counted_and_reported_once() -> None:
     assert server.info.details == "direct_response"
 
 
+FAILURE_COUNTERS = {
+    "downstream_cx_protocol_error",
+    "downstream_rq_header_timeout",
+    "downstream_rq_idle_timeout",
+    "downstream_rq_rx_reset",
+    "downstream_rq_timeout",
+    "downstream_rq_too_large",
+    "no_cluster",
+    "no_route",
+}
+
+
 @pytest.mark.parametrize(
     ("error", "counter"),
     [
@@ -168,24 +175,19 @@ async def test_end_of_a_request_is_counted_and_reported_once() -> None:
 async def test_a_failure_counts_once_whoever_answers_it(
     error: type[RequestError], counter: str | None, answered: bool
 ) -> None:
-    """The router answers itself, as the route's response headers are for its replies too."""
+    """The router answers by itself, because the route's response headers are for its replies too."""
 
     async def service(request: Request) -> Response:
         if not answered:
             raise error("so it is")
-        request.info.fail(error("so it is"))
+        fail(request.info, error("so it is"))
         return response(b"", status=503)
 
-    manager = ConnectionManager(
-        HttpConnectionManager(stat_prefix="test"),
-        service,
-        HttpConnectionManagerStats(),
-        codec=Http1ServerConnection,
-        timers=Timers(VirtualTime()),
-    )
-    await manager.handle(make_request())
-    counted = [name for name, value in manager.stats.items() if value == 1]
+    server = Server(service)
+    await server.exchange(GET)
+    counted = [name for name, value in server.stats.items() if name in FAILURE_COUNTERS and value]
     assert counted == ([counter] if counter is not None else [])
+    assert server.info.failure is error
 
 
 async def test_words_for_logs_count_nothing() -> None:

@@ -23,7 +23,9 @@ def info(*, peer_id: str = "", status: int = 200, flags: str = "") -> StreamInfo
     connection = DownstreamConnection(id=1, remote_address=HERE, local_address=HERE, peer_id=peer_id)
     stream = StreamInfo(connection, start_s=10.0, wall_start_s=0.0)
     stream.end_s = 10.004
-    stream.status, stream.flags = status, flags
+    stream.status = status
+    for flag in flags.split(",") if flags else ():
+        stream.add_flag(flag)
     stream.cluster = "inbound|9080||"
     stream.service = ServiceMetadata(host="reviews.bookinfo", name="reviews", namespace="bookinfo")
     return stream

@@ -1,0 +1,79 @@
+"""The states of the server's side of an HTTP/1 connection, and their transitions. At most one exchange is
+under way.
+
+A transition that is missing is a fault of the codec: neither a client nor the stack can lead to it.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, auto
+from typing import Final
+
+
+class State(IntEnum):
+    IDLE = auto()  # no request is under way
+    HANDLING = auto()  # a request is under way, and nothing of its response was written
+    RESPONDING = auto()  # the head of its response was written
+    RESPONDED = auto()  # all of its response was written
+    LINGERING = auto()  # the last response was written; the client has a while to leave
+    CLOSING = auto()  # nothing more is read; the transport closes when the client has taken what was written
+    CLOSED = auto()  # the transport is gone
+
+
+class Event(IntEnum):
+    REQUEST_BEGINS = auto()
+    HEAD_WRITTEN = auto()
+    RESPONSE_WRITTEN = auto()
+    EXCHANGE_ENDS = auto()  # the next request may begin
+    CONNECTION_LINGERS = auto()
+    CONNECTION_CLOSES = auto()
+    CONNECTION_LOST = auto()
+
+
+IDLE: Final = State.IDLE
+HANDLING: Final = State.HANDLING
+RESPONDING: Final = State.RESPONDING
+RESPONDED: Final = State.RESPONDED
+LINGERING: Final = State.LINGERING
+CLOSING: Final = State.CLOSING
+CLOSED: Final = State.CLOSED
+REQUEST_BEGINS: Final = Event.REQUEST_BEGINS
+HEAD_WRITTEN: Final = Event.HEAD_WRITTEN
+RESPONSE_WRITTEN: Final = Event.RESPONSE_WRITTEN
+EXCHANGE_ENDS: Final = Event.EXCHANGE_ENDS
+CONNECTION_LINGERS: Final = Event.CONNECTION_LINGERS
+CONNECTION_CLOSES: Final = Event.CONNECTION_CLOSES
+CONNECTION_LOST: Final = Event.CONNECTION_LOST
+
+_ENDS: Final[dict[Event, State]] = {
+    CONNECTION_LINGERS: LINGERING,
+    CONNECTION_CLOSES: CLOSING,
+    CONNECTION_LOST: CLOSED,
+}
+TRANSITIONS: Final[dict[State, dict[Event, State]]] = {
+    IDLE: {REQUEST_BEGINS: HANDLING, **_ENDS},
+    HANDLING: {HEAD_WRITTEN: RESPONDING, RESPONSE_WRITTEN: RESPONDED, **_ENDS},
+    RESPONDING: {RESPONSE_WRITTEN: RESPONDED, **_ENDS},
+    RESPONDED: {EXCHANGE_ENDS: IDLE, **_ENDS},
+    LINGERING: {CONNECTION_CLOSES: CLOSING, CONNECTION_LOST: CLOSED},
+    # The client has ended its direction, and may still take a response that is being written.
+    CLOSING: {
+        HEAD_WRITTEN: CLOSING,
+        RESPONSE_WRITTEN: CLOSING,
+        CONNECTION_CLOSES: CLOSING,
+        CONNECTION_LOST: CLOSED,
+    },
+    CLOSED: {},
+}
+
+
+class ConnectionState:
+    """The state of one connection, which its parts share."""
+
+    __slots__ = ("now",)
+
+    def __init__(self) -> None:
+        self.now = IDLE
+
+    def move(self, event: Event) -> None:
+        self.now = TRANSITIONS[self.now][event]

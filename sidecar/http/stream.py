@@ -1,0 +1,209 @@
+"""The life of one exchange, whatever HTTP version carries it: begin, handle, and then complete or abort.
+
+A codec reads a request and begins a stream (`ManagedConnection.begin`). `serve` passes the request to the
+stack and lets the codec write the response; `abort` gives the exchange up. `complete` is due once, on every
+path, when the last byte of the response is out, or never will be: only then is it known what to count and
+log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Protocol
+
+from sidecar.errors import (
+    DownstreamDisconnectError,
+    DownstreamError,
+    DownstreamProtocolError,
+    DownstreamTimeoutError,
+    HeadersTooLargeError,
+    InternalError,
+    NoClusterError,
+    NoRouteError,
+    RequestError,
+    RequestHeaderTimeoutError,
+    StreamIdleTimeoutError,
+)
+from sidecar.http.filter_output import check_response
+from sidecar.http.local_reply import local_reply
+from sidecar.http.message import Request, Response
+from sidecar.observability.stream_info import fail
+
+if TYPE_CHECKING:
+    from sidecar.http.connection_manager import ConnectionManager, ManagedConnection
+
+_LOG = logging.getLogger(__name__)
+
+# What a failure counts as; the most derived type first.
+_FAILURE_COUNTERS: tuple[tuple[type[RequestError], str], ...] = (
+    (DownstreamDisconnectError, "downstream_rq_rx_reset"),
+    (RequestHeaderTimeoutError, "downstream_rq_header_timeout"),
+    (StreamIdleTimeoutError, "downstream_rq_idle_timeout"),
+    (DownstreamTimeoutError, "downstream_rq_timeout"),
+    (HeadersTooLargeError, "downstream_rq_too_large"),
+    (DownstreamProtocolError, "downstream_cx_protocol_error"),
+    (NoRouteError, "no_route"),
+    (NoClusterError, "no_cluster"),
+)
+
+
+class ResponseEncoder(Protocol):
+    """A codec writes the response of one exchange, and counts the body's bytes in `ServerStream.sent_bytes`.
+    It asks `ServerStream.keeps_connection` before it writes the head."""
+
+    def send_whole(self, stream: ServerStream, response: Response, body: bytes) -> None: ...
+
+    async def send_streaming(self, stream: ServerStream, response: Response) -> None:
+        """Closes the response's body. Raises the `RequestError` that cut it short."""
+
+
+class ServerStream:
+    """One exchange. The codec counts `received_bytes` and `sent_bytes`, of the bodies."""
+
+    __slots__ = ("_connection", "_manager", "received_bytes", "request", "response", "sent_bytes")
+
+    def __init__(self, manager: ConnectionManager, connection: ManagedConnection, request: Request) -> None:
+        self._manager = manager
+        self._connection = connection
+        self.request = request
+        self.response: Response | None = None
+        self.received_bytes = 0
+        self.sent_bytes = 0
+        manager.stats.downstream_rq_total += 1
+        manager.stats.downstream_rq_active += 1
+
+    async def serve(self, encoder: ResponseEncoder) -> bool:
+        """Handles the request, and lets `encoder` write the response. Returns whether all of it was written;
+        if not, the failure is recorded. Cancelled if the exchange is aborted."""
+        response = self.response = await self.handle()
+        try:
+            whole = response.body.whole
+            if whole is not None:
+                encoder.send_whole(self, response, whole)
+            else:
+                await encoder.send_streaming(self, response)
+        except RequestError as error:  # it cut the body short
+            self._fail(error)
+            return False
+        return True
+
+    async def handle(self) -> Response:
+        """The response of the stack, or the local reply to what went wrong."""
+        request, manager = self.request, self._manager
+        try:
+            manager.prepare(request)
+            response = await manager.service(request)
+            if manager.has_filters:
+                check_response(request, response)
+            if request.info.failure is not None:  # the router has replied itself
+                self._count(request.info.failure)
+        except RequestError as error:
+            self._close_upstream()
+            response = self._reply(error)
+        except asyncio.CancelledError:
+            self._close_upstream()
+            raise
+        except Exception as error:
+            self._close_upstream()
+            # A fault of the sidecar ends this request alone; the traceback says where it is.
+            _LOG.exception("request %s failed", request.info.request_id.decode("latin-1"))
+            response = self._reply(InternalError(f"{type(error).__name__} in the sidecar"))
+        manager.finish_head(request, response)
+        return response
+
+    def keeps_connection(self, *, more_wait: bool) -> bool:
+        """Whether the connection carries requests after this response. `more_wait`: others have arrived."""
+        failure = self.request.info.failure
+        if failure is not None and failure.ends_connection:
+            return False
+        if self._manager.draining and not more_wait:
+            self._manager.stats.downstream_cx_drain_close += 1
+            return False
+        return True
+
+    def abort(self, error: RequestError, *, reply: bool) -> Response | None:
+        """The exchange is given up because of `error`. With `reply`, nothing of its response was written:
+        returns the response that tells the client."""
+        if not reply:
+            self._fail(error)
+            return None
+        response = self.response = self._reply(error)
+        self._manager.finish_head(self.request, response)
+        return response
+
+    def complete(self) -> None:
+        """The exchange is over; `response` is None if the client left before it began."""
+        self.request.close_replaced_body()
+        info, response, stats = self.request.info, self.response, self._manager.stats
+        info.end_s = self._manager.clock()
+        info.bytes_received = self.received_bytes
+        info.bytes_sent = self.sent_bytes
+        stats.downstream_rq_active -= 1
+        if response is not None:
+            info.status = response.status
+        if response is not None and not info.health_check:
+            status = response.status
+            stats.downstream_rq_completed += 1
+            if status < 300:
+                if status >= 200:
+                    stats.downstream_rq_2xx += 1
+                else:
+                    stats.downstream_rq_1xx += 1
+            elif status < 400:
+                stats.downstream_rq_3xx += 1
+            elif status < 500:
+                stats.downstream_rq_4xx += 1
+            else:
+                stats.downstream_rq_5xx += 1
+        stats.rq_direct_response += info.direct_response
+        stats.downstream_rq_time.record((info.end_s - info.start_s) * 1000)
+        if info.failure is not None and info.failure.ends_connection:
+            self._connection.info.add_flag(info.failure.flag)
+        for on_complete in self._manager.on_complete:
+            on_complete(self.request, response)
+
+    def upgraded(self) -> None:
+        """The connection is a tunnel from now on, until `tunnel_ended`."""
+        self._manager.stats.downstream_cx_upgrades_total += 1
+        self._manager.stats.downstream_cx_upgrades_active += 1
+
+    def tunnel_ended(self) -> None:
+        self._manager.stats.downstream_cx_upgrades_active -= 1
+
+    # Failures.
+
+    def _close_upstream(self) -> None:
+        """A filter that fails may have left the body of the router's response open."""
+        body = self.request.upstream_body
+        if body is not None:
+            body.close()
+
+    def _reply(self, error: RequestError) -> Response:
+        """Records why the request failed. Returns the response that says so."""
+        self._fail(error)
+        request = self.request
+        reply = local_reply(error, 504 if _is_waiting(request, error) else None)
+        if request.route is not None:
+            request.route.finish(reply.headers)
+        return reply
+
+    def _fail(self, error: RequestError) -> None:
+        info = self.request.info
+        fail(info, error)
+        self._count(type(error))
+        blameless = isinstance(error, DownstreamDisconnectError) or _is_waiting(self.request, error)
+        if isinstance(error, DownstreamError) and not blameless:
+            _LOG.info("downstream %s is at fault: %s", info.connection.remote_address, error)
+
+    def _count(self, failure: type[RequestError]) -> None:
+        stats = self._manager.stats
+        for kind, counter in _FAILURE_COUNTERS:
+            if issubclass(failure, kind):
+                setattr(stats, counter, getattr(stats, counter) + 1)
+                break
+
+
+def _is_waiting(request: Request, error: RequestError) -> bool:
+    """Envoy: once the client has sent all of its request, it is not the client that was slow."""
+    return isinstance(error, StreamIdleTimeoutError) and request.complete
