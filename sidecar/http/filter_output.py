@@ -5,23 +5,20 @@ length of a body that arrives.
 
 from __future__ import annotations
 
-import re
+from itertools import chain
 
 from sidecar.errors import InternalError
 from sidecar.http.h1.rules import printable
 from sidecar.http.headers import Headers
 from sidecar.http.message import Request, Response
 
-_ENDS_A_LINE = re.compile(rb"[\r\n\0]").search
-_ENDS_A_TARGET = re.compile(rb"[\r\n\0 ]").search
-
 
 def check_request(request: Request) -> None:
     """Prepares for the codec what filters have made of a request. Raises `InternalError` for bytes that would
     end a line: they could begin another header, or another message."""
-    for part in (request.method, request.path, request.authority):
-        if _ENDS_A_TARGET(part):
-            raise InternalError(f"a filter left a space, a line end or a NUL in {printable(part)}")
+    line = request.method + request.path + request.authority
+    if b" " in line or _ends_a_line(line):
+        raise InternalError(f"a filter left a space, a line end or a NUL in the request: {printable(line)}")
     if request.body_replaced and request.body.whole is None:
         request.headers = _without_length(request.headers)
     _check_headers(request.headers)
@@ -34,14 +31,20 @@ def check_response(request: Request, response: Response) -> None:
     _check_headers(response.headers)
 
 
+def _ends_a_line(text: bytes) -> bool:
+    return b"\n" in text or b"\r" in text or b"\0" in text  # faster than a regular expression
+
+
 def _without_length(headers: Headers) -> Headers:
     """For a body that takes the place of another one: its length is not known."""
     return [field for field in headers if field[0].lower() != b"content-length"]
 
 
 def _check_headers(headers: Headers) -> None:
-    for index, (name, value) in enumerate(headers):
-        if _ENDS_A_LINE(name) or _ENDS_A_LINE(value):
-            raise InternalError(f"a filter left a line end or a NUL in the header {printable(name)}")
-        if not name.islower():
-            headers[index] = (name.lower(), value)
+    """All fields at once, as one search costs less than one for each."""
+    if _ends_a_line(b"".join(chain.from_iterable(headers))):
+        broken = [name for name, value in headers if _ends_a_line(name) or _ends_a_line(value)]
+        raise InternalError(f"a filter left a line end or a NUL in the header {printable(broken[0])}")
+    names = b"".join([name for name, _ in headers])
+    if names != names.lower():
+        headers[:] = [(name.lower(), value) for name, value in headers]

@@ -1,4 +1,4 @@
-"""Which virtual host a request's authority belongs to.
+"""Finds the virtual host of a request by its authority.
 
 Source: ``envoy.config.route.v3.VirtualHost.domains``: exact names first, then the longest ``*suffix``, then
 the longest ``prefix*``, then ``*``. Names are case-insensitive.
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class DomainIndex(Generic[T]):
-    """Finds by dictionary: once for an exact name, once for each length of wildcard that there is."""
+    """Looks into one dictionary for exact names, and into one for each length of a wildcard."""
 
     __slots__ = ("_default", "_exact", "_ignore_port", "_prefixes", "_suffixes")
 

@@ -14,13 +14,13 @@ PARTS = 16
 
 
 class EvenPoints:
-    """An iterator without an end, for one route."""
+    """An endless sequence, for one route."""
 
     __slots__ = ("_parts", "_place", "_places", "_rng")
 
     def __init__(self, rng: Random) -> None:
         self._rng = rng
-        self._parts: list[int] = []  # still to come, of the present sixteen
+        self._parts: list[int] = []  # not used yet, of the current sixteen
         self._places: list[int] = []  # within the parts, one for each sixteen points
         self._place = 0.0
 

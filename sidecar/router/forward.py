@@ -1,4 +1,4 @@
-"""A route that sends requests on, compiled: which cluster, what is rewritten, how long, how often.
+"""A route that sends requests to a cluster, compiled: destinations, rewrites, timeouts, retries.
 
 Source: ``envoy.config.route.v3.RouteAction``.
 """
@@ -19,13 +19,13 @@ from sidecar.router.retry import RetryRules
 from sidecar.router.rewrite import PathRewrite, compile_path_rewrite
 from sidecar.upstream.load_balancer.context import SubsetKey, subset_key
 
-# Not the same everywhere: a fleet of sidecars must not send its canary requests in step.
+# Each process has its own seed: a fleet of sidecars must not send its canary requests at the same time.
 _RNG = Random()
 _NO_LEVELS = FilterLevels()
 
 
 def timeout_ms(timeout_s: float) -> bytes:
-    """As ``x-envoy-expected-rq-timeout-ms`` says it: at least a millisecond, as 0 would mean for ever."""
+    """The value of ``x-envoy-expected-rq-timeout-ms``: at least 1, because 0 means no timeout."""
     return b"%d" % max(1, round(timeout_s * 1000))
 
 
@@ -84,7 +84,7 @@ class Forward:
         filter_levels: FilterLevels = _NO_LEVELS,
     ) -> None:
         self._cluster_header = action.cluster_header.encode()
-        # A cluster named by a header has no weight and no name yet: it shares what the route says of all.
+        # A cluster that a header names has no weight and no name here; the options of the route apply to it.
         clusters = action.clusters or (WeightedCluster(name=""),)
         destinations = tuple(
             Destination(weighted, levels, action.metadata_match, filter_levels) for weighted in clusters
@@ -113,7 +113,8 @@ class Forward:
         return (get_header(headers, self._cluster_header) or b"").decode("latin-1")
 
     def choose(self) -> Destination:
-        """Each destination has its share of [0, 1), and the next of the even points falls into one."""
+        """Each destination has its share of [0, 1); the next even point lies in the share of the chosen
+        one."""
         if self.only_destination is not None:
             return self.only_destination
         return self._destinations[bisect(self._bounds, self._points.next() * self._total_weight)]

@@ -65,14 +65,14 @@ def _overwrite(headers: Headers, option: HeaderValue) -> None:
 
 @dataclass(frozen=True, slots=True)
 class HeaderMutations:
-    """What the levels that apply to one route do to its requests and responses."""
+    """The operations of all levels of one route, on its requests and on its responses."""
 
     request: tuple[HeaderMutation, ...]
     response: tuple[HeaderMutation, ...]
 
 
 def compile_header_operations(levels: Iterable[HeaderOperations]) -> HeaderMutations:
-    """`levels` in the order of their application. Levels that do nothing cost nothing."""
+    """`levels` in the order in which they are applied. Levels without operations are left out."""
     ordered = tuple(levels)
     return HeaderMutations(
         _mutations((level.request_remove, level.request_set) for level in ordered),
@@ -93,7 +93,7 @@ def _mutations(
 
 
 def _mutation(removes: tuple[bytes, ...], sets: tuple[HeaderValue, ...]) -> HeaderMutation | None:
-    """None if no operation is left."""
+    """None if there is no operation that has an effect."""
     without_effect = CODEC_FIELDS.intersection((*removes, *(option.name for option in sets)))
     if without_effect:
         warn_without_effect(without_effect)

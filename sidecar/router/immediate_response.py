@@ -1,4 +1,4 @@
-"""Routes that answer themselves: redirects, and direct responses.
+"""Routes that answer by themselves: redirects, and direct responses.
 
 Source: ``envoy.config.route.v3.RedirectAction`` and ``DirectResponseAction``.
 """
@@ -30,7 +30,7 @@ class DirectResponse:
 
 
 class Redirect:
-    """The new location is the request's own, with those parts replaced that the action names."""
+    """The new location is the location of the request, with the parts replaced that the action names."""
 
     __slots__ = ("_action", "_host", "_path", "_path_rewrite", "_port", "_scheme")
 
@@ -59,7 +59,7 @@ class Redirect:
         return host if self._port or drops_default else request.authority
 
     def _new_path(self, path: bytes) -> bytes:
-        if b"?" in self._path:  # its own query string takes the place of the request's, and is never stripped
+        if b"?" in self._path:  # the query string of the action replaces the request's, and is never stripped
             return self._path
         if self._path_rewrite is not None:
             path = self._path_rewrite(path)

@@ -1,4 +1,4 @@
-"""What a route may ask of a request beside its path: its headers, and its query parameters.
+"""The conditions of a route on requests besides the path: headers and query parameters.
 
 Source: ``envoy.config.route.v3.HeaderMatcher`` and ``QueryParameterMatcher``.
 """
@@ -15,7 +15,7 @@ from sidecar.router.string_match import BytesPredicate, compile_string_match
 RequestPredicate = Callable[[Request], bool]
 HeadersPredicate = Callable[[Headers], bool]
 
-# `host` is a name of the authority too, as in Envoy's header map.
+# `host` is another name of the authority, as in Envoy's header map.
 _PSEUDO_HEADERS: dict[str, Callable[[Request], bytes]] = {
     ":method": lambda request: request.method,
     ":path": lambda request: request.path,
@@ -35,8 +35,8 @@ def compile_header_match(match: HeaderMatch) -> RequestPredicate:
 
 
 def compile_response_header_match(match: HeaderMatch) -> HeadersPredicate:
-    """A header that came more than once matches if one of its values does. A missing one never matches, not
-    even inverted; unless it is treated as empty, or its absence is what is asked for."""
+    """A header with several values matches if one of its values does. A missing header never matches, not
+    even if the match is inverted, unless it is treated as empty or the match asks for its absence."""
     name, invert = match.name.encode(), match.invert
     matches = compile_string_match(match.match)
     when_missing = match.treat_missing_as_empty and matches(b"") != invert
@@ -56,8 +56,8 @@ def compile_response_header_match(match: HeaderMatch) -> HeadersPredicate:
 
 
 def compile_query_matches(matches: tuple[QueryParameterMatch, ...]) -> RequestPredicate | None:
-    """All must hold. Values are compared as they were sent, percent-encoded; of a repeated parameter the
-    first counts. None where nothing is asked."""
+    """All must match; None if there are none. Values are compared as they were sent, percent-encoded. If a
+    parameter is repeated, its first value counts."""
     if not matches:
         return None
     wanted: tuple[tuple[bytes, BytesPredicate], ...] = tuple(

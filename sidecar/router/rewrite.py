@@ -1,4 +1,4 @@
-"""The path and the authority that a request goes on with.
+"""The path and the authority that a request has when it is sent to a host.
 
 Source: ``prefix_rewrite``, ``regex_rewrite``, ``host_rewrite_literal`` and ``append_x_forwarded_host`` of
 ``envoy.config.route.v3.RouteAction``; redirects rewrite paths in the same way.
@@ -21,7 +21,7 @@ _REFERENCE = re.compile(rb"\\(.?)", re.DOTALL)
 
 
 def path_end(path: bytes) -> int:
-    """Where the path proper ends: at its query string or fragment."""
+    """The index where the path ends without its query string and fragment."""
     end = path.find(b"?")
     fragment = path.find(b"#")
     if fragment >= 0 and (end < 0 or fragment < end):
@@ -32,7 +32,8 @@ def path_end(path: bytes) -> int:
 def compile_path_rewrite(
     match: RouteMatch, prefix_rewrite: str, regex: RegexRewrite | None
 ) -> PathRewrite | None:
-    """What the route makes of a path (query string included); None where it stays as it is."""
+    """A function from the path of a request, with its query string, to the new one; None if it does not
+    change."""
     if regex is not None:
         return _compile_regex_rewrite(regex)
     if not prefix_rewrite:
@@ -41,12 +42,12 @@ def compile_path_rewrite(
     if match.path_kind in {PathMatchKind.PREFIX, PathMatchKind.PATH_SEPARATED_PREFIX}:
         matched_length = len(match.path.encode())
         return lambda path: replacement + path[matched_length:]
-    # An exact path or a regex matched the path as a whole, and as a whole it is replaced.
+    # An exact path or a regular expression has matched the whole path, and the whole path is replaced.
     return lambda path: replacement + path[path_end(path) :]
 
 
 def _compile_regex_rewrite(rewrite: RegexRewrite) -> PathRewrite:
-    """Replaces every match of the pattern in the path, the query string apart."""
+    """Replaces every match of the pattern in the path, but not in the query string."""
     pattern = compile_re2(rewrite.pattern)
     parts = _substitution_parts(rewrite.substitution)
 
@@ -62,7 +63,7 @@ def _compile_regex_rewrite(rewrite: RegexRewrite) -> PathRewrite:
 
 
 def _substitution_parts(substitution: str) -> tuple[bytes | int, ...]:
-    """Literals, and numbers of the groups to insert. RE2's syntax: ``\\0`` to ``\\9``, and ``\\\\``."""
+    """Literals, and numbers of groups to insert. RE2's syntax: ``\\0`` to ``\\9``, and ``\\\\``."""
     parts: list[bytes | int] = []
     text, position = substitution.encode(), 0
     for reference in _REFERENCE.finditer(text):
@@ -75,14 +76,14 @@ def _substitution_parts(substitution: str) -> tuple[bytes | int, ...]:
 
 
 def rewrite_path(request: Request, rewrite: PathRewrite) -> None:
-    """The original path goes on in ``x-envoy-original-path``."""
+    """Sends the original path in ``x-envoy-original-path``."""
     set_header(request, b"x-envoy-original-path", request.path)
     request.path = rewrite(request.path)
 
 
 def rewrite_authority(request: Request, authority: bytes, *, append_x_forwarded_host: bool) -> None:
-    """The original authority goes on in ``x-envoy-original-host``, and at the end of ``x-forwarded-host``
-    where that is asked for."""
+    """Sends the original authority in ``x-envoy-original-host``, and if `append_x_forwarded_host` also at the
+    end of ``x-forwarded-host``."""
     original = request.authority
     if append_x_forwarded_host:
         forwarded = [value for header, value in request.headers if header == b"x-forwarded-host"]
@@ -93,7 +94,7 @@ def rewrite_authority(request: Request, authority: bytes, *, append_x_forwarded_
 
 
 def set_header(request: Request, name: bytes, value: bytes) -> None:
-    """In place of all values that it had."""
+    """Replaces all values of the header."""
     headers = request.headers
     for header, _ in headers:
         if header == name:

@@ -1,4 +1,4 @@
-"""Strings are matched by functions compiled once: exact, prefix, suffix, contains, RE2 regex, range.
+"""String matches, compiled to functions: exact, prefix, suffix, contains, RE2 regex, range.
 
 Source: ``envoy.type.matcher.v3.StringMatcher``, and ``range_match`` of ``HeaderMatcher``. Values are bytes,
 as they came off the wire.

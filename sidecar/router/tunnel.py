@@ -1,4 +1,5 @@
-"""CONNECT that ends here: the payload goes on to a host as raw TCP (``upgrade_configs[].connect_config``)."""
+"""CONNECT requests that end at this proxy: the payload is sent to a host as raw TCP
+(``upgrade_configs[].connect_config``)."""
 
 from __future__ import annotations
 
@@ -11,7 +12,8 @@ from sidecar.transport.closing import TUNNEL_FLUSH_TIMEOUT_S, close_when_flushed
 
 
 class Tunnel(asyncio.Protocol):
-    """The upstream half: what comes from the host is a body; what the client sends is written to it."""
+    """The upstream half: bytes from the host become a body, and bytes from the client are written to the
+    host."""
 
     def __init__(self) -> None:
         self.body = BodyStream(self)
@@ -22,7 +24,7 @@ class Tunnel(asyncio.Protocol):
         self._lost: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     async def carry(self, source: Body) -> None:
-        """Writes all that the client sends, then waits for the host's end of it."""
+        """Writes everything that the client sends, then waits until the host ends its direction."""
         try:
             while data := await source.read():
                 if self._transport is None:
@@ -37,7 +39,7 @@ class Tunnel(asyncio.Protocol):
             source.close()
 
     def _end_sending(self) -> None:
-        """Ends this direction alone, if the host may still send."""
+        """Ends only this direction while the host may still send."""
         if self._transport is None:
             return
         self._sent = True
@@ -49,7 +51,7 @@ class Tunnel(asyncio.Protocol):
     # asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's transport does not inherit from it
 
     def data_received(self, data: bytes) -> None:
         self.body.feed(data)

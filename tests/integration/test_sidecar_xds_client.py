@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import stat
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,13 @@ from envoy.service.discovery.v3.discovery_pb2 import Resource
 from google.protobuf import any_pb2
 
 from protos import type_urls
-from sidecar.bootstrap import Bootstrap, load, parse_arguments
+from sidecar.bootstrap import Bootstrap
 from sidecar.config.snapshot import EMPTY_SNAPSHOT, Snapshot
 from sidecar.errors import ConfigError
 from sidecar.xds.client import XdsClient
-from tests.support.ads_server import TIMEOUT_S, AdsServer, Stream, ads_server
+from tests.support.ads_follower import accept, ads_bootstrap, decoded, no_delay
+from tests.support.ads_server import TIMEOUT_S, ads_server
 from tests.support.envoy_config import (
-    bootstrap,
     changed,
     eds_cluster,
     http_connection_manager,
@@ -39,7 +38,6 @@ from tests.support.listening import eventually
 
 CLUSTER, ENDPOINT = type_urls.CLUSTER, type_urls.ENDPOINT
 LISTENER, ROUTE = type_urls.LISTENER, type_urls.ROUTE
-HTTP2: dict[str, Any] = {"http2_protocol_options": {}}
 
 
 class Runtime:
@@ -72,32 +70,6 @@ class Runtime:
         return self.snapshot
 
 
-def ads_bootstrap(port: int, *, variant: str = "DELTA_GRPC", **xds_cluster: Any) -> Bootstrap:
-    document = bootstrap()
-    document["static_resources"]["listeners"] = []
-    cluster = {**static_cluster("xds", port), **HTTP2, **xds_cluster}
-    document = changed(document, "static_resources.clusters[2]", cluster)
-    source = {"ads": {}, "resource_api_version": "V3"}
-    document["dynamic_resources"] = {
-        "cds_config": source,
-        "lds_config": source,
-        "ads_config": {
-            "api_type": variant,
-            "transport_api_version": "V3",
-            "grpc_services": [{"envoy_grpc": {"cluster_name": "xds"}}],
-        },
-    }
-    return decoded(document)
-
-
-def decoded(document: Mapping[str, Any]) -> Bootstrap:
-    return load(parse_arguments(["--config-yaml", json.dumps(document)], {}))
-
-
-async def no_delay(seconds: float) -> None:
-    await asyncio.sleep(0.02)
-
-
 @asynccontextmanager
 async def running(
     boot: Bootstrap, runtime: Runtime, *, cache_dir: Path | None = None, **options: Any
@@ -110,13 +82,6 @@ async def running(
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
-
-
-async def accept(server: AdsServer) -> Stream:
-    """A new stream, after its first request, which is for all clusters."""
-    stream = await server.stream()
-    await stream.request(CLUSTER)
-    return stream
 
 
 async def test_resources_come_in_the_order_of_the_protocol_and_are_acknowledged() -> None:
