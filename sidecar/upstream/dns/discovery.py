@@ -13,8 +13,9 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from sidecar.back_off import BackOff
 from sidecar.config.cluster import ClusterConfig, Discovery
-from sidecar.config.dns import SYSTEM_RESOLVER, DnsBackOff, DnsResolver
+from sidecar.config.dns import SYSTEM_RESOLVER, DnsResolver
 from sidecar.config.endpoint import Endpoint, LoadAssignment, SocketAddress
 from sidecar.errors import NameResolutionError
 from sidecar.observability.stats import ClusterStats
@@ -161,10 +162,10 @@ class DnsDiscovery:
             return answer.addresses[:1]
         return tuple(sorted(answer.addresses))
 
-    def _after_failure_s(self, back_off: DnsBackOff | None, failures: int) -> float:
+    def _after_failure_s(self, back_off: BackOff | None, failures: int) -> float:
         if back_off is None:
             return self.config.dns.refresh_rate_s
-        return self._env.uniform(0.0, min(back_off.base_s * 2.0 ** min(failures - 1, 32), back_off.max_s))
+        return self._env.uniform(0.0, back_off.longest_s(failures))
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

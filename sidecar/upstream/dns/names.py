@@ -7,12 +7,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from sidecar.back_off import BackOff
 from sidecar.errors import NameResolutionError
 from sidecar.upstream.dns.question import Answer, Question, Resolve
 
 FRESH_S = 5.0
-FIRST_FAILURE_S = 1.0
-MAX_FAILURE_S = 10.0
+FAILURE_BACK_OFF = BackOff(base_s=1.0, max_s=10.0)
 MAX_NAMES = 1024
 # Envoy's default for names that requests bring: ``DnsCacheConfig.dns_query_timeout``.
 PATIENCE_S = 5.0
@@ -63,7 +63,7 @@ class _Known:
 
 class NameCache:
     """For names that requests bring: not every request waits for a name server. Answers are remembered for
-    `FRESH_S`; failures, and that a name does not exist, for a time that doubles up to `MAX_FAILURE_S`.
+    `FRESH_S`; failures, and that a name does not exist, for a time by `FAILURE_BACK_OFF`.
     Bounded in number, since the names are the clients'."""
 
     def __init__(
@@ -109,9 +109,8 @@ class NameCache:
         known = _as_known(task)
         before = self._known.pop(question, None)
         if known.answer is None or not known.answer.addresses:
-            failures = before.failures if before is not None else 0
-            known.failures = failures + 1
-            lifetime_s = min(FIRST_FAILURE_S * 2.0 ** min(failures, 16), MAX_FAILURE_S)
+            known.failures = before.failures + 1 if before is not None else 1
+            lifetime_s = FAILURE_BACK_OFF.longest_s(known.failures)
         else:
             lifetime_s = FRESH_S
         known.until_s = self._now_s() + lifetime_s

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from sidecar.back_off import BackOff
 from sidecar.config.cluster import ClusterConfig, Discovery
-from sidecar.config.dns import DnsBackOff, DnsDiscoveryConfig, DnsLookupFamily, DnsResolver
+from sidecar.config.dns import DnsDiscoveryConfig, DnsLookupFamily, DnsResolver
 from sidecar.config.endpoint import Endpoint, LoadAssignment, SocketAddress
 from sidecar.errors import NameResolutionError
 from sidecar.observability.stats import ClusterStats
@@ -143,7 +144,7 @@ async def test_a_cluster_is_warm_when_something_has_an_address_or_everything_was
 
 
 async def test_failures_are_retried_after_a_time_that_grows_up_to_its_bound() -> None:
-    back_off = DnsBackOff(base_s=1.0, max_s=3.0)
+    back_off = BackOff(base_s=1.0, max_s=3.0)
     async with following(
         cluster(STRICT, "a", failure_back_off=back_off), a=NameResolutionError()
     ) as followed:
