@@ -170,7 +170,7 @@ class Exchange:
             self._take_hosts_name(host.endpoint.hostname.encode())
 
     def _take_hosts_name(self, authority: bytes) -> None:
-        """What the client had asked for is noted by the first attempt; later ones just change the name."""
+        """The first attempt also keeps the client's authority in x-forwarded-host, if the route says so."""
         if self._request.info.attempts > 1:
             self._request.authority = authority
             return
