@@ -47,8 +47,8 @@ SYSTEM_RESOLVER = DnsResolver()
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DnsDiscoveryConfig:
     """The DNS fields of a cluster of type STRICT_DNS or LOGICAL_DNS. ``failure_back_off`` is
-    ``dns_failure_refresh_rate``; if it is None, a name that failed is resolved again after ``refresh_rate_s``.
-    ``resolver`` None: the resolver of the bootstrap file is used."""
+    ``dns_failure_refresh_rate``; None: after a failure, the name is resolved again after
+    ``refresh_rate_s``. ``resolver`` None: the resolver of the bootstrap file is used."""
 
     lookup_family: DnsLookupFamily = DnsLookupFamily.AUTO
     refresh_rate_s: float = 5.0

@@ -154,7 +154,7 @@ class Exchange:
         return response
 
     def _prepare(self, host: Host) -> None:
-        """Sets in the request what differs from attempt to attempt."""
+        """Sets the parts of the request that differ from attempt to attempt."""
         request, forward = self._request, self._forward
         info = request.info
         info.upstream_service_time_s = 0.0

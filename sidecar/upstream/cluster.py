@@ -76,7 +76,7 @@ class Cluster:
         hosts that leave are closed after their last exchange."""
         endpoints = {endpoint.address: endpoint for endpoint in assignment.endpoints}
         changed = endpoints.keys() != self.hosts.keys()
-        if self.config.discovery not in DNS_KINDS:  # where each look-up counts
+        if self.config.discovery not in DNS_KINDS:  # DNS discovery counts each look-up itself
             self.stats.update_success += 1
         self.stats.membership_change += changed
         if self._differs_in_health_only(assignment, endpoints):
@@ -145,7 +145,7 @@ class Cluster:
     # Balancing.
 
     def _rebuild(self) -> None:
-        """Hosts have come or gone, or changed what the balancers read of them besides their health."""
+        """Hosts have come or gone, or have another weight, priority or labels."""
         hosts = self.hosts.values()
         config, env = self.config, self._env
         rules = BalancingRules(
