@@ -176,7 +176,7 @@ async def test_the_cluster_says_which_family_and_which_resolver() -> None:
         assert followed.names.questions == [Question("a", DnsLookupFamily.V4_ONLY, resolver)]
 
 
-async def test_what_a_change_does_not_touch_is_not_asked_for_again() -> None:
+async def test_names_that_a_change_does_not_touch_are_not_looked_up_again() -> None:
     async with following(cluster(STRICT, "a"), a=["10.0.0.1"], b=None) as followed:
         await followed.time.pass_s(3.0)
         before = followed.discovery
@@ -198,7 +198,7 @@ async def test_what_a_change_does_not_touch_is_not_asked_for_again() -> None:
         cluster(STRICT, "a", resolver=DnsResolver(use_tcp=True)),
     ],
 )
-async def test_what_a_change_touches_is_asked_for_again(config: ClusterConfig) -> None:
+async def test_names_that_a_change_touches_are_looked_up_again(config: ClusterConfig) -> None:
     async with following(cluster(STRICT, "a"), a=["10.0.0.1"]) as followed:
         before = followed.discovery
         followed.names.keep_silent("a")
