@@ -6,6 +6,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+from sidecar.back_off import BackOff
 from sidecar.config.endpoint import SocketAddress
 
 
@@ -44,23 +45,15 @@ SYSTEM_RESOLVER = DnsResolver()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DnsBackOff:
-    """``dns_failure_refresh_rate``: full jitter, up to a limit that doubles with each failure."""
-
-    base_s: float
-    max_s: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DnsDiscoveryConfig:
-    """The DNS fields of a cluster of type STRICT_DNS or LOGICAL_DNS. ``failure_back_off`` None: after a
-    failure, the name is resolved again after ``refresh_rate_s``. ``resolver`` None: the resolver of the
-    bootstrap file is used."""
+    """The DNS fields of a cluster of type STRICT_DNS or LOGICAL_DNS. ``failure_back_off`` is
+    ``dns_failure_refresh_rate``; None: after a failure, the name is resolved again after
+    ``refresh_rate_s``. ``resolver`` None: the resolver of the bootstrap file is used."""
 
     lookup_family: DnsLookupFamily = DnsLookupFamily.AUTO
     refresh_rate_s: float = 5.0
     jitter_s: float = 0.0
-    failure_back_off: DnsBackOff | None = None
+    failure_back_off: BackOff | None = None
     respect_ttl: bool = False
     wait_for_warm: bool = True
     resolver: DnsResolver | None = None

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from protos.spiffe import SpiffeId
+from sidecar.back_off import BackOff
 from sidecar.errors import IdentityError, IdentityRefusedError
 from sidecar.identity.key import WorkloadKey
 from sidecar.identity.svid import SignedCertificate, Svid, accept
@@ -28,6 +29,9 @@ class Signer(Protocol):
         """Raises `IdentityError`."""
 
 
+_BACK_OFF: Final = BackOff(base_s=0.5, max_s=60.0)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotationPolicy:
     """When to renew. ``jitter`` is the share of half a life by which sidecars that started together spread
@@ -35,8 +39,7 @@ class RotationPolicy:
     is worth a warning."""
 
     jitter: float = 0.1
-    back_off_base_s: float = 0.5
-    back_off_max_s: float = 60.0
+    back_off: BackOff = _BACK_OFF
     warn_share: float = 0.25
 
     def renew_at(self, svid: Svid, rng: random.Random) -> float:
@@ -46,10 +49,10 @@ class RotationPolicy:
 
     def retry_after(self, failures: int, svid: Svid | None, rng: random.Random) -> float:
         """Full jitter, at most a tenth of the life of the certificate that is to be replaced."""
-        longest_s = self.back_off_max_s
+        longest_s = self.back_off.longest_s(failures + 1)
         if svid is not None:
             longest_s = min(longest_s, (svid.expires_s - svid.received_s) / 10)
-        return rng.uniform(0, min(longest_s, self.back_off_base_s * 2 ** min(failures, 16)))
+        return rng.uniform(0, longest_s)
 
     def is_close_to_expiry(self, svid: Svid, now: float) -> bool:
         return svid.expires_s - now < self.warn_share * (svid.expires_s - svid.received_s)

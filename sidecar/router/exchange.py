@@ -1,14 +1,10 @@
-"""One request on its way to an upstream: attempt after attempt, until the head of a response is here.
-
-A method that only chooses the next step returns the awaitable of that step, for its caller to await: each
-coroutine in between would cost every request.
-"""
+"""One request on its way to an upstream: attempt after attempt, until the head of a response is here."""
 
 from __future__ import annotations
 
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 
@@ -147,7 +143,10 @@ class Exchange:
         try:
             if not attempt.checkout():
                 await attempt.wait_for_connection()
-            response: Response = await self._send(attempt)
+            if self._forward.retry.per_try_timeout_s > 0 and request.upgrade is None:
+                response: Response = await self._send_in_time(attempt)
+            else:
+                response = await attempt.send(request)
         except BaseException as error:
             attempt.failed(self._cause(error))
             raise
@@ -155,7 +154,7 @@ class Exchange:
         return response
 
     def _prepare(self, host: Host) -> None:
-        """Sets in the request what differs from attempt to attempt."""
+        """Sets the parts of the request that differ from attempt to attempt."""
         request, forward = self._request, self._forward
         info = request.info
         info.upstream_service_time_s = 0.0
@@ -171,7 +170,7 @@ class Exchange:
             self._take_hosts_name(host.endpoint.hostname.encode())
 
     def _take_hosts_name(self, authority: bytes) -> None:
-        """What the client had asked for is noted by the first attempt; later ones just change the name."""
+        """The first attempt also keeps the client's authority in x-forwarded-host, if the route says so."""
         if self._request.info.attempts > 1:
             self._request.authority = authority
             return
@@ -182,14 +181,10 @@ class Exchange:
         """Of the route's timeout, for an attempt that is not the first."""
         return timeout_ms(self._forward.timeout_s - (self._env.clock() - self._started_s))
 
-    def _send(self, attempt: Attempt) -> Awaitable[Response]:
-        timeout_s = self._forward.retry.per_try_timeout_s
-        if timeout_s == 0 or self._request.upgrade is not None:
-            return attempt.send(self._request)
-        self._attempt_limit = self._time_limit(timeout_s, _attempt_timeout)
-        return self._send_within(self._attempt_limit, attempt)
-
-    async def _send_within(self, limit: TimeLimit, attempt: Attempt) -> Response:
+    async def _send_in_time(self, attempt: Attempt) -> Response:
+        """Within the time that one attempt may take."""
+        limit = self._time_limit(self._forward.retry.per_try_timeout_s, _attempt_timeout)
+        self._attempt_limit = limit
         with limit:
             response: Response = await attempt.send(self._request)
         return response

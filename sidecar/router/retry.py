@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sidecar.back_off import BackOff
 from sidecar.config.route import RetryPolicy
 from sidecar.errors import (
     UpstreamConnectError,
@@ -38,8 +39,7 @@ class RetryRules:
         "_retries_rate_limited",
         "_retry_on",
         "_statuses",
-        "back_off_base_interval_s",
-        "back_off_max_interval_s",
+        "back_off",
         "host_selection_attempts",
         "max_retries",
         "per_try_timeout_s",
@@ -59,8 +59,7 @@ class RetryRules:
         self.max_retries = policy.num_retries if policy.retry_on else 0
         self.per_try_timeout_s = policy.per_try_timeout_s
         self.host_selection_attempts = policy.host_selection_max_attempts if policy.previous_hosts else 0
-        self.back_off_base_interval_s = policy.back_off_base_interval_s
-        self.back_off_max_interval_s = policy.back_off_max_interval_s
+        self.back_off = BackOff(base_s=policy.back_off_base_interval_s, max_s=policy.back_off_max_interval_s)
 
     def wants_response_retried(self, status: int, headers: Headers) -> bool:
         """The response of a rate limit is retried only for ``envoy-ratelimited``, not for its status."""
@@ -85,11 +84,6 @@ class RetryRules:
         if isinstance(error, UpstreamRefusedStreamError) and "refused-stream" in retry_on:
             return True
         return "reset-before-request" in retry_on and not error.request_sent
-
-    def back_off_s(self, retry: int, random: float) -> float:
-        """The pause before the `retry`-th retry (from 1): uniform below a bound that doubles each time."""
-        bound = self.back_off_base_interval_s * float(2 ** min(retry - 1, 32))
-        return random * min(bound, self.back_off_max_interval_s)
 
 
 class Retries:
@@ -137,7 +131,7 @@ class Retries:
     def back_off_s(self, random: float) -> float:
         """The pause before the retry that has begun. The default retry has none: its first attempt did not
         reach the application."""
-        return self._rules.back_off_s(self._configured, random) if self._configured else 0.0
+        return random * self._rules.back_off.longest_s(self._configured) if self._configured else 0.0
 
     def succeeded(self) -> None:
         self._stats.upstream_rq_retry_success += self._under_way

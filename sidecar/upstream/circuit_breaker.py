@@ -1,4 +1,4 @@
-"""How much may be under way at one cluster. Pure.
+"""The limits of one cluster: how many connections, requests and retries at a time. Pure.
 
 Source: ``envoy.config.cluster.v3.CircuitBreakers.Thresholds``, priority DEFAULT.
 """
@@ -9,7 +9,7 @@ from sidecar.config.cluster import CircuitBreakers
 
 
 class CircuitBreaker:
-    """Counts what is under way, and says what may be added. The callers count up and down."""
+    """Counts of a cluster, and whether they may grow. The callers count up and down."""
 
     __slots__ = ("connections", "limits", "pending_requests", "requests", "retries")
 
@@ -30,7 +30,8 @@ class CircuitBreaker:
         return self.requests < self.limits.max_requests
 
     def may_retry(self) -> bool:
-        """With a budget, retries are a share of what is under way, and ``max_retries`` does not count."""
+        """With a budget, retries are a share of the active and waiting requests, and ``max_retries`` does not
+        apply."""
         budget = self.limits.retry_budget
         if budget is None:
             return self.retries < self.limits.max_retries

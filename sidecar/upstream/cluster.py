@@ -76,7 +76,7 @@ class Cluster:
         hosts that leave are closed after their last exchange."""
         endpoints = {endpoint.address: endpoint for endpoint in assignment.endpoints}
         changed = endpoints.keys() != self.hosts.keys()
-        if self.config.discovery not in DNS_KINDS:  # where each look-up counts
+        if self.config.discovery not in DNS_KINDS:  # DNS discovery counts each look-up itself
             self.stats.update_success += 1
         self.stats.membership_change += changed
         if self._differs_in_health_only(assignment, endpoints):
@@ -145,7 +145,7 @@ class Cluster:
     # Balancing.
 
     def _rebuild(self) -> None:
-        """Hosts have come or gone, or changed what the balancers read of them besides their health."""
+        """Hosts have come or gone, or have another weight, priority or labels."""
         hosts = self.hosts.values()
         config, env = self.config, self._env
         rules = BalancingRules(
@@ -264,24 +264,26 @@ class Cluster:
             raise
         return attempt.connected(protocol, dialed)
 
-    # What is learned of the hosts.
+    # Outlier detection.
 
     def host_answered_error(self, host: Host, status: int) -> None:
         """It answered with a `status` of 500 or more."""
         host.stats.rq_error += 1
         detector = self.outlier_detector
         if detector is not None and detector.server_error(host.monitor, status, self._env.now_s()):
-            self._ejected(host, f"answered {status}")
+            self._ejected(host, f"status {status}")
 
     def host_failed(self, host: Host, status: int) -> None:
         """It did not answer, or not in time; `status` is the one that the client would get."""
         host.stats.rq_error += 1
         detector = self.outlier_detector
         if detector is not None and detector.local_origin_failure(host.monitor, status, self._env.now_s()):
-            self._ejected(host, "did not answer")
+            self._ejected(host, "no response")
 
     def _ejected(self, host: Host, how: str) -> None:
-        _LOG.warning("cluster %s: %s is ejected: the last time in a row it %s", self.name, host.address, how)
+        _LOG.warning(
+            "cluster %s: %s is ejected: too many failures, the last: %s", self.name, host.address, how
+        )
         self._health_changed(host)
 
     # Periodic work, and the end.

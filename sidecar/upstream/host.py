@@ -1,4 +1,4 @@
-"""One endpoint of a cluster as the data path sees it: where it is, how it fares, what is under way there."""
+"""One endpoint of a cluster on the data path: its address, health, connections and statistics."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _EDS_HEALTHY = frozenset({HealthStatus.UNKNOWN, HealthStatus.HEALTHY})
 
 
 class Host:
-    """Lives as long as its address is in the cluster: updates change `endpoint`, and keep all the rest."""
+    """Exists as long as its address is in the cluster. Updates change `endpoint` only."""
 
     __slots__ = ("address", "endpoint", "monitor", "pool", "stats")
 
@@ -28,7 +28,7 @@ class Host:
 
     @property
     def ejected(self) -> bool:
-        """By outlier detection."""
+        """Whether outlier detection has ejected it."""
         return self.monitor.ejected
 
     @property
@@ -41,7 +41,7 @@ class Host:
 
     @property
     def health_flags(self) -> str:
-        """As Envoy's ``/clusters`` shows them."""
+        """In the form of Envoy's ``/clusters``."""
         flags = ""
         if self.monitor.ejected:
             flags += "/failed_outlier_check"
@@ -53,5 +53,5 @@ class Host:
 
     @property
     def unused(self) -> bool:
-        """Neither a connection nor an attempt to make one."""
+        """Whether it has no connection, and none is being opened."""
         return self.pool.drained and self.stats.cx_active == 0

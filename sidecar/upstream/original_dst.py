@@ -24,7 +24,7 @@ async def original_destination(
     resolve: Resolve,
     ask: Callable[[str], Question] = Question,
 ) -> SocketAddress:
-    """``ask`` turns a name into a question. Raises `NoHealthyUpstreamError` where the destination is missing,
+    """``ask`` turns a name into a question. Raises `NoHealthyUpstreamError` if the destination is missing,
     or cannot be resolved."""
     if connection.original_destination is not None:
         return connection.original_destination

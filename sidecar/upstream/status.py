@@ -13,7 +13,7 @@ from sidecar.upstream.host import Host
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HostStatus:
-    """``health_flags`` as Envoy writes them. ``ejected``: by outlier detection."""
+    """``health_flags`` in Envoy's form. ``ejected``: by outlier detection."""
 
     endpoint: Endpoint
     stats: HostStats

@@ -13,6 +13,7 @@ from collections.abc import Callable
 import pytest
 
 from protos.spiffe import SpiffeId
+from sidecar.back_off import BackOff
 from sidecar.config.listener import FilterChainMatch, Listener
 from sidecar.config.tls import DownstreamTls, SanMatch, SanMatchKind
 from sidecar.errors import IdentityError
@@ -276,7 +277,7 @@ async def test_rotation_at_half_life_under_load_drops_no_request() -> None:
     server_domain = TestTrustDomain(REVIEWS, lifetime_s=3.0)
     client_domain = TestTrustDomain(RATINGS, lifetime_s=3.0, sharing=server_domain)
     server, client = TlsContexts(), TlsContexts()
-    policy = RotationPolicy(back_off_base_s=0.05)
+    policy = RotationPolicy(back_off=BackOff(base_s=0.05, max_s=60.0))
     rotations = [
         SvidRotation(server_domain, REVIEWS, show_in(server), policy=policy, rng=random.Random(1)),
         SvidRotation(client_domain, RATINGS, show_in(client), policy=policy, rng=random.Random(2)),

@@ -1,8 +1,8 @@
 """A c-ares channel on the event loop: its sockets and its timeouts.
 
 c-ares reads ``/etc/resolv.conf``, ``/etc/nsswitch.conf`` and ``/etc/hosts`` when a channel is made, and then
-keeps answers for as long as their TTL says, which no option of its binding turns off. So a channel serves the
-look-ups of one second, and none for a name that it knows already; the next one sees what has changed.
+caches answers for their TTL, which its Python binding cannot turn off. A channel therefore serves the
+look-ups of one second, and none for a name that it has in its cache; the next channel reads the files again.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ Found = pycares.AddrInfoResult | NameResolutionError | None
 """None: the name does not exist, or has no address of the family."""
 
 _NOT_THERE = frozenset((pycares.errno.ARES_ENODATA, pycares.errno.ARES_ENOTFOUND))
-# Far above any use, and below what C's int holds.
+# Far above any useful value, and within the range of a C int.
 _MAX_QUERY_TIMEOUT_S = 3600.0
 _MAX_TRIES = 1000
-# What c-ares takes where the system names no server.
+# The servers of c-ares if the system configures none.
 NO_SERVERS = ["127.0.0.1:53"]
 
 
 class Channel:
-    """Entered by each who looks names up; after `retire`, the last one to leave closes it."""
+    """A context manager for each look-up. After `retire`, the end of the last one closes it."""
 
     def __init__(self, config: DnsResolver, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -62,14 +62,14 @@ class Channel:
             self.close()
 
     def look_up(self, name: str, family: socket.AddressFamily, flags: int) -> asyncio.Future[Found]:
-        """Never fails: nobody may be left to be told why."""
+        """The future never has an exception: its caller may have gone, and would not retrieve it."""
         future: asyncio.Future[Found] = self._loop.create_future()
 
         def ended(result: pycares.AddrInfoResult | None, error: int | None) -> None:
             self._pending -= 1
             self._known.add(name)
             if future.done():
-                pass  # nobody waits any more
+                pass  # the caller has given up
             elif error is None or error in _NOT_THERE:
                 future.set_result(result)
             else:
@@ -78,8 +78,8 @@ class Channel:
         if self._closed:
             future.set_result(NameResolutionError("the proxy is being stopped"))
             return future
-        if "\0" in name:  # for c-ares, the name would end there
-            future.set_result(NameResolutionError(f"{name!r} is no host name"))
+        if "\0" in name:  # c-ares would take the part before it for the name
+            future.set_result(NameResolutionError(f"{name!r} is not a host name"))
             return future
         self._pending += 1
         try:
@@ -87,7 +87,7 @@ class Channel:
         except ValueError as error:  # a name that cannot be encoded
             self._pending -= 1
             if not future.done():
-                future.set_result(NameResolutionError(f"{name!r} is no host name: {error}"))
+                future.set_result(NameResolutionError(f"{name!r} is not a host name: {error}"))
         self._schedule()
         return future
 
@@ -96,7 +96,7 @@ class Channel:
         return name in self._known
 
     def retire(self) -> None:
-        """What nobody waits for any more, though c-ares still tries, ends with it."""
+        """Closes the channel as soon as no look-up uses it. Look-ups that were given up end with it."""
         self._retired = True
         if not self._users:
             self.close()
@@ -109,7 +109,7 @@ class Channel:
         """Look-ups under way fail."""
         if self._closed:
             return
-        # Here and not in `pycares`' own thread, which would call back from there.
+        # Here, because the thread of `pycares` would call back from that thread.
         self._ares.cancel()
         self._closed = True
         for fd in self._readers:
@@ -121,7 +121,7 @@ class Channel:
         self._ares.close()
 
     def _watch(self, fd: int, readable: bool, writable: bool) -> None:
-        """c-ares wants to know when a socket can be read or written; neither, before it closes it."""
+        """c-ares calls this when it has to read from or write to a socket, or neither before it closes it."""
         if self._closed:
             return
         _follow(fd, readable, self._readers, self._loop.add_reader, self._loop.remove_reader, self._read)
@@ -152,14 +152,14 @@ class Channel:
 
 
 def servers(config: DnsResolver, of_system: list[str]) -> list[str]:
-    """Where questions go, as ``ADDRESS:PORT``."""
+    """The name servers, as ``ADDRESS:PORT``."""
     if not config.servers or (config.servers_are_fallback and of_system != NO_SERVERS):
         return of_system
     return [str(server) for server in config.servers]
 
 
 def _flags(config: DnsResolver) -> int:
-    flags = int(pycares.ARES_FLAG_EDNS)  # c-ares' own default
+    flags = int(pycares.ARES_FLAG_EDNS)  # the default of c-ares
     if config.use_tcp:
         flags |= int(pycares.ARES_FLAG_USEVC)
     if not config.search:

@@ -1,8 +1,8 @@
-"""Hosts by DNS: each name of a cluster is resolved again and again, on its own, and becomes endpoints.
+"""Hosts by DNS: each name of a cluster is resolved periodically, by itself, and becomes endpoints.
 
 Source: ``STRICT_DNS`` (every address is a host) and ``LOGICAL_DNS`` (the first address is the one host) of
 ``envoy.config.cluster.v3.Cluster.DiscoveryType``. As in Envoy, a name that does not exist has no hosts in a
-STRICT_DNS cluster, and keeps the one that it had in a LOGICAL_DNS cluster; a failure keeps hosts in both.
+STRICT_DNS cluster, and keeps its host in a LOGICAL_DNS cluster; a failure keeps the hosts in both.
 """
 
 from __future__ import annotations
@@ -13,8 +13,9 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from sidecar.back_off import BackOff
 from sidecar.config.cluster import ClusterConfig, Discovery
-from sidecar.config.dns import SYSTEM_RESOLVER, DnsBackOff, DnsResolver
+from sidecar.config.dns import SYSTEM_RESOLVER, DnsResolver
 from sidecar.config.endpoint import Endpoint, LoadAssignment, SocketAddress
 from sidecar.errors import NameResolutionError
 from sidecar.observability.stats import ClusterStats
@@ -28,8 +29,8 @@ DNS_KINDS = frozenset((Discovery.STRICT_DNS, Discovery.LOGICAL_DNS))
 
 @dataclass(slots=True)
 class _Name:
-    """``addresses`` None: no answer yet. ``asked``: whether a look-up is over. ``due_s``: when to ask
-    next, in the loop's time."""
+    """``addresses`` None: no answer yet. ``asked``: whether a look-up has ended. ``due_s``: the time of the
+    next look-up, on the loop's clock."""
 
     question: Question
     addresses: tuple[str, ...] | None = None
@@ -40,7 +41,7 @@ class _Name:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DnsEnvironment:
-    """``default_resolver`` is the bootstrap file's."""
+    """``default_resolver`` is the resolver of the bootstrap file."""
 
     resolve: Resolve
     loop: asyncio.AbstractEventLoop
@@ -52,9 +53,9 @@ class DnsEnvironment:
 class DnsDiscovery:
     """Follows the names of one cluster's load assignment, from `start` until `stop`.
 
-    ``on_change`` is told of each change of what they stand for, from a task of the loop, never from within a
-    call. ``predecessor``, of the same cluster with an older configuration, is not asked again for what it
-    knows.
+    ``on_change`` is called after each change of their addresses, from a task of the loop, never from within a
+    method. Names that ``predecessor`` has resolved, for an older configuration of the cluster, are not looked
+    up again before they are due.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class DnsDiscovery:
         question = Question(name, dns.lookup_family, dns.resolver or self._env.default_resolver)
         if known is None or known.question != question or known.addresses is None:
             return _Name(question)
-        # The time of the next look-up is the old configuration's, unless the new one asks for an earlier one.
+        # The next look-up is due when it was in the old configuration, or earlier if the new one says so.
         due_s = min(known.due_s, self._env.loop.time() + dns.refresh_rate_s)
         return _Name(question, known.addresses, asked=True, due_s=due_s)
 
@@ -96,19 +97,19 @@ class DnsDiscovery:
             self._tasks.append(task)
 
     def stop(self) -> list[asyncio.Task[None]]:
-        """The tasks, which end with the loop's next turn."""
+        """Returns the tasks, which end in the next iteration of the loop."""
         for task in self._tasks:
             task.cancel()
         return self._tasks
 
     @property
     def warm(self) -> bool:
-        """Whether the cluster can serve, as something has an address, or each name was asked for once."""
+        """Whether the cluster can serve: an endpoint has an address, or each name was looked up once."""
         return bool(self.assignment.endpoints) or all(name.asked for name in self.names.values())
 
     @property
     def assignment(self) -> LoadAssignment:
-        """The endpoints that are known now, in the order of the configuration."""
+        """The endpoints with addresses, in the order of the configuration."""
         endpoints = [found for endpoint in self._assignment.endpoints for found in self._found(endpoint)]
         return replace(self._assignment, endpoints=tuple(endpoints))
 
@@ -135,13 +136,13 @@ class DnsDiscovery:
                 self.on_change()
 
     async def _look_up(self, name: _Name) -> tuple[tuple[str, ...] | None, float]:
-        """The addresses from now on, and after how many seconds to ask again."""
+        """Returns the addresses from now on, and the seconds until the next look-up."""
         stats, dns = self._stats, self.config.dns
         stats.update_attempt += 1
         try:
             answer = await self._env.resolve(name.question)
             if self.config.discovery is Discovery.LOGICAL_DNS and not answer.addresses:
-                raise NameResolutionError("it has no address")
+                raise NameResolutionError("the name has no address")
         except NameResolutionError as error:
             stats.update_failure += 1
             if not name.failures:
@@ -156,15 +157,15 @@ class DnsDiscovery:
         return self._hosts(answer), delay_s + self._env.uniform(0.0, dns.jitter_s)
 
     def _hosts(self, answer: Answer) -> tuple[str, ...]:
-        """In an order that does not change with the server's, where all of them are used."""
+        """Sorted if all are used: servers rotate the order of their answers."""
         if self.config.discovery is Discovery.LOGICAL_DNS:
             return answer.addresses[:1]
         return tuple(sorted(answer.addresses))
 
-    def _after_failure_s(self, back_off: DnsBackOff | None, failures: int) -> float:
+    def _after_failure_s(self, back_off: BackOff | None, failures: int) -> float:
         if back_off is None:
             return self.config.dns.refresh_rate_s
-        return self._env.uniform(0.0, min(back_off.base_s * 2.0 ** min(failures - 1, 32), back_off.max_s))
+        return self._env.uniform(0.0, back_off.longest_s(failures))
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:

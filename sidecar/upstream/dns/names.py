@@ -1,4 +1,4 @@
-"""Look-ups are shared: who asks what is being asked already waits for the same answer."""
+"""Shared look-ups: callers with the same question wait for the same answer."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from sidecar.back_off import BackOff
 from sidecar.errors import NameResolutionError
 from sidecar.upstream.dns.question import Answer, Question, Resolve
 
 FRESH_S = 5.0
-FIRST_FAILURE_S = 1.0
-MAX_FAILURE_S = 10.0
+FAILURE_BACK_OFF = BackOff(base_s=1.0, max_s=10.0)
 MAX_NAMES = 1024
-# Envoy's default for names that requests bring: ``DnsCacheConfig.dns_query_timeout``.
+# Envoy's default for names in requests: ``DnsCacheConfig.dns_query_timeout``.
 PATIENCE_S = 5.0
 
 
@@ -30,7 +30,7 @@ class SharedLookUps:
         return await asyncio.shield(self.begin(question))
 
     def begin(self, question: Question) -> asyncio.Task[Answer]:
-        """The look-up goes on when those who wait for it do not."""
+        """The look-up goes on if its callers give up."""
         task = self._under_way.get(question)
         if task is None:
             task = self._loop.create_task(self._look_up(question), name=f"resolve {question.name}")
@@ -44,7 +44,7 @@ class SharedLookUps:
     def _ended(self, question: Question, task: asyncio.Task[Answer]) -> None:
         del self._under_way[question]
         if not task.cancelled():
-            task.exception()  # retrieved: there may be nobody left to be told
+            task.exception()  # retrieved: perhaps no caller is left to do it
 
     async def close(self) -> None:
         tasks = list(self._under_way.values())
@@ -62,9 +62,8 @@ class _Known:
 
 
 class NameCache:
-    """For names that requests bring: not every request waits for a name server. Answers are remembered for
-    `FRESH_S`; failures, and that a name does not exist, for a time that doubles up to `MAX_FAILURE_S`.
-    Bounded in number, since the names are the clients'."""
+    """A `Resolve` for the names in requests. It caches answers for `FRESH_S`, and failures and names that do
+    not exist for a time by `FAILURE_BACK_OFF`. The number of names is limited: clients choose them."""
 
     def __init__(
         self,
@@ -109,9 +108,8 @@ class NameCache:
         known = _as_known(task)
         before = self._known.pop(question, None)
         if known.answer is None or not known.answer.addresses:
-            failures = before.failures if before is not None else 0
-            known.failures = failures + 1
-            lifetime_s = min(FIRST_FAILURE_S * 2.0 ** min(failures, 16), MAX_FAILURE_S)
+            known.failures = before.failures + 1 if before is not None else 1
+            lifetime_s = FAILURE_BACK_OFF.longest_s(known.failures)
         else:
             lifetime_s = FRESH_S
         known.until_s = self._now_s() + lifetime_s

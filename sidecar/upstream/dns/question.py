@@ -1,4 +1,4 @@
-"""What is asked of a resolver, and what it answers."""
+"""The questions to a resolver, and its answers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from sidecar.config.dns import SYSTEM_RESOLVER, DnsLookupFamily, DnsResolver
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """``by_reachability``: the address to try first comes first (RFC 6724), whatever its family; otherwise
-    addresses are in the order of the answer."""
+    """``by_reachability``: addresses are in the order in which to try them (RFC 6724), of either family;
+    otherwise in the order of the answer."""
 
     name: str
     family: DnsLookupFamily = DnsLookupFamily.ALL
@@ -21,12 +21,12 @@ class Question:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """IP addresses, none twice; none at all where the name does not exist or has no address. ``ttl_s`` is the
-    least of all records, 0 where it is unknown, as in ``/etc/hosts``."""
+    """IP addresses without duplicates, empty if the name does not exist or has no address. ``ttl_s`` is the
+    least of all records, 0 if it is unknown, as for ``/etc/hosts``."""
 
     addresses: tuple[str, ...]
     ttl_s: int = 0
 
 
 Resolve = Callable[[Question], Awaitable[Answer]]
-"""Raises `NameResolutionError` where it cannot be told which addresses a name has."""
+"""Raises `NameResolutionError` if the addresses of a name cannot be found out."""

@@ -1,6 +1,6 @@
-"""Names are resolved by c-ares, asynchronously: ``/etc/hosts``, search domains and ``ndots`` are honoured.
+"""Resolves names with c-ares, asynchronously. ``/etc/hosts``, search domains and ``ndots`` are honoured.
 
-Families and their order are Envoy's (``dns_lookup_family``).
+Address families and their order are those of Envoy's ``dns_lookup_family``.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from sidecar.errors import NameResolutionError
 from sidecar.upstream.dns.channel import LIFETIME_S, Channel, Found
 from sidecar.upstream.dns.question import Answer, Question
 
-_ARES_AI_NOSORT = 1 << 7  # the binding does not name it
-# What is asked for, in the order of preference.
+_ARES_AI_NOSORT = 1 << 7  # the binding has no name for it
+# The families to look up, in the order of preference.
 _FAMILIES = {
     DnsLookupFamily.AUTO: (socket.AF_INET6, socket.AF_INET),
     DnsLookupFamily.V4_PREFERRED: (socket.AF_INET, socket.AF_INET6),
@@ -25,12 +25,12 @@ _FAMILIES = {
     DnsLookupFamily.V6_ONLY: (socket.AF_INET6,),
     DnsLookupFamily.ALL: (socket.AF_INET, socket.AF_INET6),
 }
-# Of the networks for documentation, to which nothing is ever sent: a route there is a default route.
+# Addresses of the networks for documentation, which nothing uses: a route to them is a default route.
 _ELSEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 
 
 def is_routable(family: socket.AddressFamily) -> bool:
-    """``filter_unroutable_families``: whether there is a way out of this machine. Nothing is sent."""
+    """``filter_unroutable_families``: whether this machine has a default route. Sends nothing."""
     try:
         with socket.socket(family, socket.SOCK_DGRAM) as probe:
             probe.connect((_ELSEWHERE[family], 9))
@@ -54,7 +54,7 @@ class CaresResolver:
         self._retired: list[Channel] = []
 
     async def __call__(self, question: Question) -> Answer:
-        """Raises `NameResolutionError`: no server could tell, or none in time."""
+        """Raises `NameResolutionError` if no server answered, or not in time."""
         limit_s = question.resolver.look_up_limit_s
         try:
             async with asyncio.timeout(limit_s):
@@ -82,9 +82,9 @@ class CaresResolver:
         *,
         together: bool,
     ) -> list[Found]:
-        """One look-up a family: all at once where all addresses are wanted, otherwise each only where those
-        before have found nothing. Some servers never answer for a family that they do not know, so nobody
-        waits for that longer than for one query."""
+        """One look-up for each family: all at once if all addresses are needed, otherwise each only if the
+        look-ups before it have found nothing. Some servers never answer for a family that they do not know,
+        so the wait for one family is not longer than for one query."""
         patience_s = question.resolver.query_timeout_s
         begun: list[asyncio.Future[Found]] = []
         for family in families:
@@ -140,7 +140,7 @@ def _has_found(future: asyncio.Future[Found]) -> bool:
 
 
 def _answer(found: Sequence[Found]) -> Answer:
-    """Where one look-up has failed and no other has found anything, it is not known that there is nothing."""
+    """Raises the error of a failed look-up if no other one has found an address: the name may have one."""
     results = [result for result in found if isinstance(result, pycares.AddrInfoResult)]
     addresses = [node.addr[0].decode() for result in results for node in result.nodes]
     ttls = [node.ttl for result in results for node in result.nodes]

@@ -173,7 +173,7 @@ class UniformRandom(Policy):
 
 
 class WeightedRandom(Policy):
-    """Envoy's random policy ignores weights; this one does what they say."""
+    """Picks by weight. (Envoy's random policy ignores weights.)"""
 
     __slots__ = ("_bounds", "_random", "_weights")
 

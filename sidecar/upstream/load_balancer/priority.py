@@ -1,4 +1,4 @@
-"""How load spreads over priority levels as their hosts fail, and when health is no longer believed. Pure.
+"""How load spreads over priority levels as their hosts fail, and when their health is ignored. Pure.
 
 Source: Envoy's "Priority levels", "Degraded endpoints" and "Panic threshold" architecture pages.
 """
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelHealth:
-    """How many hosts a priority level has, and how they are."""
+    """Counts of the hosts of a priority level."""
 
     healthy: int
     degraded: int
@@ -21,7 +21,7 @@ class LevelHealth:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LevelLoad:
     """Shares, in percent, of all requests: to the healthy hosts of a level, and to its degraded ones.
-    In `panic` all hosts of the level take its load, whatever their health."""
+    In `panic` all hosts of the level take its load, healthy or not."""
 
     healthy_percent: int = 0
     degraded_percent: int = 0
@@ -31,8 +31,9 @@ class LevelLoad:
 def spread_load(
     levels: Sequence[LevelHealth], *, overprovisioning_percent: int, panic_threshold_percent: float
 ) -> tuple[LevelLoad, ...]:
-    """A load for each level; the shares sum to 100. A level takes all that its health, overprovisioned,
-    can bear, and leaves the rest to the next; degraded hosts come after every healthy one."""
+    """Returns a load for each level; the shares sum to 100. A level takes as much as its healthy hosts,
+    overprovisioned, can carry, and leaves the rest to the next level. Degraded hosts take the load that
+    the healthy hosts of all levels leave."""
     healthy = [_availability(level.healthy, level.total, overprovisioning_percent) for level in levels]
     degraded = [_availability(level.degraded, level.total, overprovisioning_percent) for level in levels]
     available = min(100, sum(healthy) + sum(degraded))
@@ -57,7 +58,7 @@ def _in_panic(level: LevelHealth, threshold_percent: float) -> bool:
 
 
 def _take_in_turn(availabilities: Sequence[int], available: int) -> list[int]:
-    """Shares of 100, each in proportion to what is available, the first in line first."""
+    """Shares of 100, each in proportion to its availability; the first ones take theirs first."""
     remaining, shares = 100, []
     for availability in availabilities:
         share = min(remaining, availability * 100 // available) if available else 0
@@ -77,6 +78,6 @@ def _spread_by_size(levels: Sequence[LevelHealth]) -> tuple[LevelLoad, ...]:
 
 
 def _give_rest(shares: list[int], capacities: Sequence[int], rest: int) -> None:
-    """What integer division left over goes to the first that can take any; with none, to the first."""
+    """Adds the remainder of an integer division to the first share that has capacity, else to the first."""
     first = next((index for index, capacity in enumerate(capacities) if capacity), 0)
     shares[first] += rest

@@ -97,7 +97,7 @@ class Pool:
         return False
 
     def _offer(self, connection: PooledConnection) -> None:
-        """Gives the connection's room to the requests that wait, and what is left to later ones."""
+        """Gives the connection's room to the requests that wait, and the rest of it to later ones."""
         if self._waiters:
             self._serve_waiters(connection)
         if not connection.listed and connection.lent < connection.capacity and not connection.retiring:

@@ -6,7 +6,8 @@ from typing import Final
 
 from envoy.extensions.network.dns_resolver.cares.v3 import cares_dns_resolver_pb2
 
-from sidecar.config.dns import DEFAULT_DNS, DnsBackOff, DnsDiscoveryConfig, DnsLookupFamily, DnsResolver
+from sidecar.back_off import BackOff
+from sidecar.config.dns import DEFAULT_DNS, DnsDiscoveryConfig, DnsLookupFamily, DnsResolver
 from sidecar.config.endpoint import SocketAddress
 from sidecar.xds.decode.support import TYPE_DECIDES, SupportTable, support
 from sidecar.xds.decode.values import decode_ip_address
@@ -58,14 +59,14 @@ def names_cares(view: View) -> bool:
     return extension is not None and extension.packed_type("typed_config") == CARES
 
 
-def _back_off(view: View | None) -> DnsBackOff | None:
+def _back_off(view: View | None) -> BackOff | None:
     if view is None:
         return None
     base_s = view.duration_s("base_interval", 0.0)
     max_s = view.duration_s("max_interval", base_s * 10)
     if max_s < base_s:
         raise view.error(f"is {max_s:g} s, but must not be less than base_interval", "max_interval")
-    return DnsBackOff(base_s=base_s, max_s=max_s)
+    return BackOff(base_s=base_s, max_s=max_s)
 
 
 def _resolver(view: View) -> DnsResolver:

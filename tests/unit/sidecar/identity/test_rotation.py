@@ -6,6 +6,7 @@ import time
 
 import pytest
 
+from sidecar.back_off import BackOff
 from sidecar.errors import IdentityError, IdentityRefusedError
 from sidecar.identity.rotation import RotationPolicy, SvidRotation
 from sidecar.identity.svid import SignedCertificate, Svid
@@ -70,7 +71,7 @@ def test_renewal_is_due_at_half_life_or_a_little_before() -> None:
 
 def test_retries_back_off_and_never_wait_long_for_a_short_life() -> None:
     svid = TestTrustDomain(lifetime_s=50.0).svid()
-    policy = RotationPolicy(back_off_base_s=1.0, back_off_max_s=60.0)
+    policy = RotationPolicy(back_off=BackOff(base_s=1.0, max_s=60.0))
     longest = [max(policy.retry_after(n, None, random.Random(seed)) for seed in range(300)) for n in range(9)]
     assert longest == sorted(longest)
     assert 0.9 < longest[0] <= 1.0

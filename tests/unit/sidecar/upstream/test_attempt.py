@@ -182,7 +182,7 @@ async def test_a_request_beyond_the_limit_gives_its_connection_back() -> None:
         assert len(network.connections) == 1
 
 
-async def test_an_attempt_that_is_cancelled_while_it_waits_leaves_nothing_behind() -> None:
+async def test_an_attempt_that_is_cancelled_while_it_waits_is_not_counted() -> None:
     async with clusters(static_cluster(at_port(1))) as (manager, _):
         cluster = manager.get("up")
         attempt = begin(cluster)

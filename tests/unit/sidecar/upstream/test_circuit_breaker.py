@@ -24,7 +24,7 @@ def test_each_limit_closes_its_own_gate() -> None:
     ("requests", "pending", "retries", "allowed"),
     [(0, 0, 2, True), (0, 0, 3, False), (100, 0, 19, True), (100, 0, 20, False), (50, 50, 19, True)],
 )
-def test_a_budget_is_a_share_of_what_is_under_way(
+def test_a_retry_budget_is_a_share_of_the_active_requests(
     requests: int, pending: int, retries: int, allowed: bool
 ) -> None:
     breaker = CircuitBreaker(CircuitBreakers(max_retries=0, retry_budget=RetryBudget(budget_percent=20)))

@@ -35,7 +35,7 @@ async def test_an_unknown_cluster_has_its_own_error() -> None:
             manager.get("nope")
 
 
-async def test_what_did_not_change_is_left_alone() -> None:
+async def test_a_cluster_that_did_not_change_remains() -> None:
     first, second = static_cluster(at_port(1), name="a"), static_cluster(at_port(2), name="b")
     async with cluster_manager(first, second) as manager:
         a, b = manager.get("a"), manager.get("b")
@@ -68,7 +68,7 @@ async def test_endpoints_follow_the_name_that_the_cluster_gives() -> None:
         assert manager.get("eds").stats.membership_total == 2
 
 
-async def test_hosts_that_stay_keep_what_is_known_of_them() -> None:
+async def test_hosts_that_remain_keep_their_statistics_and_ejections() -> None:
     config = replace(EDS, outlier_detection=OutlierDetection(consecutive_5xx=1, max_ejection_percent=50))
     async with cluster_manager() as manager:
         manager.update(snapshot(config, service=assignment("service", at_port(1), at_port(2))))
@@ -99,7 +99,7 @@ async def test_a_host_that_left_is_not_ejected_by_the_last_requests_that_it_fail
         assert ill.ejected
 
 
-async def test_a_replaced_cluster_ejects_nobody_in_the_name_of_its_successor() -> None:
+async def test_a_replaced_cluster_does_not_count_ejections_of_its_successor() -> None:
     config = static_cluster(
         at_port(1), at_port(2), outlier_detection=OutlierDetection(consecutive_5xx=1, max_ejection_percent=50)
     )
@@ -182,7 +182,7 @@ async def test_an_update_that_changes_the_health_of_hosts_only_lets_the_others_g
     ],
     ids=["a host has left", "a weight", "priorities"],
 )
-async def test_an_update_that_changes_more_than_health_is_balanced_anew(changed: list[Endpoint]) -> None:
+async def test_an_update_that_changes_more_than_health_changes_the_balance(changed: list[Endpoint]) -> None:
     async with cluster_manager() as manager:
         ports = map(at_port, (1, 2, 3))
         manager.update(snapshot(EDS, service=assignment("service", *ports)))

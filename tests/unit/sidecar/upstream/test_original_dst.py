@@ -42,6 +42,6 @@ async def test_a_redirected_connection_goes_where_it_was_going() -> None:
 @pytest.mark.parametrize(
     "authority", [b"", b":80", b"a:b", b"a:0", b"a:65536", b"[]:1", b"broken:80", b"unknown:80", b"a:\xb2"]
 )
-async def test_what_says_nothing_leads_nowhere(authority: bytes) -> None:
+async def test_an_authority_without_a_destination_is_an_error(authority: bytes) -> None:
     with pytest.raises(NoHealthyUpstreamError):
         await original_destination(CONNECTION, authority, resolve)

@@ -55,7 +55,7 @@ def test_consecutive_5xx_eject_at_the_threshold() -> None:
     assert scene.stats.outlier_detection__ejections_enforced_total == 1
 
 
-def test_any_better_answer_starts_the_count_anew() -> None:
+def test_a_response_below_500_resets_the_count() -> None:
     scene = Scene(consecutive_5xx=3)
     scene.answer(0, 500, 500, 404, 500, 500)
     assert scene.ejected() == []
@@ -71,7 +71,7 @@ def test_gateway_failures_are_their_own_kind() -> None:
     assert scene.ejected() == [0]
 
 
-def test_what_is_not_enforced_is_counted_alone() -> None:
+def test_a_detection_that_is_not_enforced_is_only_counted() -> None:
     scene = Scene(consecutive_5xx=2, enforcing_consecutive_5xx=0)
     scene.answer(0, 500, 500)
     assert scene.ejected() == []
@@ -146,7 +146,7 @@ def test_gateway_and_local_failures_overflow_as_well() -> None:
     assert scene.stats.outlier_detection__ejections_detected_consecutive_local_origin_failure == 1
 
 
-def test_what_is_not_enforced_takes_no_place() -> None:
+def test_a_detection_that_is_not_enforced_does_not_count_as_ejected() -> None:
     """Envoy decides first whether the share allows it: a detection over the share is an overflow."""
     scene = Scene(consecutive_5xx=1, enforcing_consecutive_5xx=0, max_ejection_percent=25)
     scene.answer(0, 500)
@@ -196,7 +196,7 @@ def test_the_longest_ejections_are_forgiven_an_interval_later() -> None:
     assert scene.hosts[0].ejection_multiplier == 4
 
 
-def test_a_host_that_stays_well_is_forgiven() -> None:
+def test_ejections_become_shorter_while_a_host_is_healthy() -> None:
     scene = Scene(consecutive_5xx=1, base_ejection_time_s=30)
     scene.answer(0, 500)
     scene.tick_after(30)
@@ -205,7 +205,7 @@ def test_a_host_that_stays_well_is_forgiven() -> None:
     assert scene.tick_after(30)
 
 
-def test_a_host_comes_back_with_a_clean_slate() -> None:
+def test_a_host_that_comes_back_has_no_failures_on_record() -> None:
     scene = Scene(consecutive_5xx=2)
     scene.answer(0, 500, 500, 500)
     scene.tick_after(30)

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from sidecar.back_off import BackOff
 from sidecar.config.cluster import ClusterConfig, Discovery
-from sidecar.config.dns import DnsBackOff, DnsDiscoveryConfig, DnsLookupFamily, DnsResolver
+from sidecar.config.dns import DnsDiscoveryConfig, DnsLookupFamily, DnsResolver
 from sidecar.config.endpoint import Endpoint, LoadAssignment, SocketAddress
 from sidecar.errors import NameResolutionError
 from sidecar.observability.stats import ClusterStats
@@ -143,7 +144,7 @@ async def test_a_cluster_is_warm_when_something_has_an_address_or_everything_was
 
 
 async def test_failures_are_retried_after_a_time_that_grows_up_to_its_bound() -> None:
-    back_off = DnsBackOff(base_s=1.0, max_s=3.0)
+    back_off = BackOff(base_s=1.0, max_s=3.0)
     async with following(
         cluster(STRICT, "a", failure_back_off=back_off), a=NameResolutionError()
     ) as followed:
@@ -175,7 +176,7 @@ async def test_the_cluster_says_which_family_and_which_resolver() -> None:
         assert followed.names.questions == [Question("a", DnsLookupFamily.V4_ONLY, resolver)]
 
 
-async def test_what_a_change_does_not_touch_is_not_asked_for_again() -> None:
+async def test_names_that_a_change_does_not_touch_are_not_looked_up_again() -> None:
     async with following(cluster(STRICT, "a"), a=["10.0.0.1"], b=None) as followed:
         await followed.time.pass_s(3.0)
         before = followed.discovery
@@ -197,7 +198,7 @@ async def test_what_a_change_does_not_touch_is_not_asked_for_again() -> None:
         cluster(STRICT, "a", resolver=DnsResolver(use_tcp=True)),
     ],
 )
-async def test_what_a_change_touches_is_asked_for_again(config: ClusterConfig) -> None:
+async def test_names_that_a_change_touches_are_looked_up_again(config: ClusterConfig) -> None:
     async with following(cluster(STRICT, "a"), a=["10.0.0.1"]) as followed:
         before = followed.discovery
         followed.names.keep_silent("a")

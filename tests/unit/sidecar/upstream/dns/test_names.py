@@ -32,7 +32,7 @@ class World:
         return len(self.names.asked) > before
 
 
-async def test_who_asks_the_same_at_the_same_time_shares_one_look_up() -> None:
+async def test_equal_questions_at_the_same_time_share_one_look_up() -> None:
     world = World(a=None)
     asking = [asyncio.create_task(world.look_ups(Question("a"))) for _ in range(5)]
     asking += [asyncio.create_task(world.cache(Question("a"))) for _ in range(5)]
@@ -53,7 +53,7 @@ async def test_a_look_up_goes_on_when_one_of_those_who_wait_leaves() -> None:
     assert world.names.asked == ["a"]
 
 
-async def test_a_failure_that_nobody_waits_for_any_more_is_no_error_of_the_loop() -> None:
+async def test_a_failure_that_no_caller_waits_for_is_not_an_error_of_the_loop() -> None:
     world = World(a=None)
     asking = asyncio.create_task(world.look_ups(Question("a")))
     await turns()
@@ -125,7 +125,7 @@ async def test_a_request_gives_up_while_the_look_up_goes_on_for_the_next_one() -
     assert world.names.asked == ["a"]
 
 
-async def test_closing_ends_what_is_under_way() -> None:
+async def test_closing_ends_the_look_ups_under_way() -> None:
     world = World(a=None)
     asking = asyncio.create_task(world.ask("a"))
     await turns()

@@ -31,7 +31,7 @@ def picks(hosts: list[Host], count: int = 100) -> Counter[int]:
 
 
 class TestHostSet:
-    def test_nobody_is_picked_of_no_hosts(self) -> None:
+    def test_a_set_without_hosts_picks_none(self) -> None:
         assert HostSet([], RULES, Random(1)).pick(ANY) is None
 
     def test_ejected_hosts_are_passed_over(self) -> None:
@@ -39,25 +39,25 @@ class TestHostSet:
         hosts[0].monitor.ejected = True
         assert picks(hosts) == {1: 50, 2: 50}
 
-    def test_in_panic_health_is_not_believed(self) -> None:
+    def test_in_panic_unhealthy_hosts_are_picked_too(self) -> None:
         hosts = [make_host(number) for number in range(3)]
         hosts[0].monitor.ejected = hosts[1].monitor.ejected = True
         assert HostSet(hosts, RULES, Random(1)).in_panic
         assert set(picks(hosts)) == {0, 1, 2}
 
-    def test_without_a_panic_threshold_nobody_is_better_than_somebody_ill(self) -> None:
+    def test_without_a_panic_threshold_an_unhealthy_host_is_never_picked(self) -> None:
         rules = BalancingRules(policy=LbPolicy.ROUND_ROBIN, panic_threshold_percent=0)
         hosts = [make_host(1, health=HealthStatus.UNHEALTHY)]
         assert HostSet(hosts, rules, Random(1)).pick(ANY) is None
 
-    def test_the_next_priority_helps_out_in_proportion(self) -> None:
+    def test_the_next_priority_takes_the_share_of_the_unhealthy_hosts(self) -> None:
         ill = [make_host(number, health=HealthStatus.UNHEALTHY) for number in range(3)]
         well = [make_host(3), make_host(4, priority=1)]
         counted = picks([*ill, *well], 2000)
         assert set(counted) == {3, 4}
         assert 0.3 < counted[3] / 2000 < 0.4  # a quarter of the hosts, overprovisioned by 140%
 
-    def test_degraded_hosts_wait_until_they_are_needed(self) -> None:
+    def test_degraded_hosts_are_picked_only_if_healthy_ones_are_not_enough(self) -> None:
         hosts = [make_host(1), make_host(2, health=HealthStatus.DEGRADED)]
         assert set(picks(hosts)) == {0, 1}
         assert set(picks([*hosts, make_host(3), make_host(4)])) == {0, 2, 3}
@@ -71,7 +71,7 @@ class TestChangesOfHealth:
         hosts=st.lists(st.tuples(st.integers(0, 1), st.integers(1, 2)), min_size=1, max_size=6),
         changes=st.lists(st.tuples(st.integers(0, 5), st.sampled_from(["ejected", *HealthStatus]))),
     )
-    def test_the_balancer_is_as_one_that_is_built_anew(
+    def test_an_updated_balancer_picks_like_a_new_one(
         self,
         policy: LbPolicy,
         hosts: list[tuple[int, int]],
@@ -174,7 +174,7 @@ class TestSubsetBalancer:
         assert self.picks({"version": "v1"}, SubsetFallback.NO_FALLBACK) == {0, 1}
         assert self.picks({"version": "v1", "zone": "b"}, SubsetFallback.NO_FALLBACK) == {1}
 
-    def test_labels_that_no_selector_names_choose_nobody(self) -> None:
+    def test_labels_that_no_selector_names_choose_no_host(self) -> None:
         assert self.picks({"zone": "a"}, SubsetFallback.NO_FALLBACK) == set()
 
     def test_fallbacks(self) -> None:
@@ -184,6 +184,6 @@ class TestSubsetBalancer:
         default = {"default_subset": {"version": "v2"}}
         assert self.picks(unknown, SubsetFallback.DEFAULT_SUBSET, **default) == {2}
 
-    def test_no_wish_goes_the_way_of_the_fallback(self) -> None:
+    def test_a_route_without_labels_uses_the_fallback(self) -> None:
         assert self.picks({}, SubsetFallback.ANY_ENDPOINT) == {0, 1, 2, 3}
         assert self.picks({}, SubsetFallback.NO_FALLBACK) == set()

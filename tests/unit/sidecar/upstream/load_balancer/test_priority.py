@@ -28,7 +28,7 @@ def loads(*levels: LevelHealth, panic: float = 50) -> tuple[LevelLoad, ...]:
         ((25, 25), (50, 50)),
     ],
 )
-def test_a_level_leaves_to_the_next_what_it_cannot_bear(
+def test_a_level_leaves_the_load_that_it_cannot_carry_to_the_next(
     healthy: tuple[int, int], expected: tuple[int, int]
 ) -> None:
     spread = loads(*(level(count, 100) for count in healthy), panic=0)

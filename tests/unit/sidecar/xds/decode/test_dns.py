@@ -5,8 +5,9 @@ from typing import Any
 import pytest
 
 from protos import type_urls
+from sidecar.back_off import BackOff
 from sidecar.config.cluster import ClusterConfig
-from sidecar.config.dns import DnsBackOff, DnsDiscoveryConfig, DnsLookupFamily, DnsResolver
+from sidecar.config.dns import DnsDiscoveryConfig, DnsLookupFamily, DnsResolver
 from sidecar.config.endpoint import SocketAddress
 from sidecar.xds.decode import decode_bootstrap, decode_resource
 from tests.support.ads_server import packed
@@ -53,7 +54,7 @@ def test_the_dns_fields_of_a_cluster(type_: str) -> None:
         lookup_family=DnsLookupFamily.V4_PREFERRED,
         refresh_rate_s=0.5,
         jitter_s=0.25,
-        failure_back_off=DnsBackOff(base_s=1.0, max_s=3.0),
+        failure_back_off=BackOff(base_s=1.0, max_s=3.0),
         respect_ttl=True,
         wait_for_warm=False,
         resolver=DnsResolver(servers=(SocketAddress("10.0.0.53", 5353), SocketAddress("::1", 53))),
@@ -62,7 +63,7 @@ def test_the_dns_fields_of_a_cluster(type_: str) -> None:
 
 def test_failures_back_off_to_ten_times_their_base_by_default() -> None:
     found = decoded(dns_failure_refresh_rate={"base_interval": "2s"})
-    assert found.failure_back_off == DnsBackOff(base_s=2.0, max_s=20.0)
+    assert found.failure_back_off == BackOff(base_s=2.0, max_s=20.0)
 
 
 def test_the_resolver_of_the_bootstrap_file() -> None:
