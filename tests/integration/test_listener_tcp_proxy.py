@@ -141,7 +141,7 @@ Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], object]
 
 @asynccontextmanager
 async def proxy(
-    serve: Serve, *failures: RequestError, **options: object
+    serve: Serve, *failures: RequestError, time: VirtualTime | None = None, **options: object
 ) -> AsyncIterator[tuple[Proxy, FakeCluster]]:
     async def served(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
@@ -152,7 +152,7 @@ async def proxy(
     host = await asyncio.start_server(served, "127.0.0.1", 0)
     cluster = FakeCluster(host.sockets[0].getsockname()[1], *failures)
     config = TcpProxy(stat_prefix="tcp", clusters=(WeightedCluster(name="db"),), **options)
-    running = Proxy(config, {"db": cluster})
+    running = Proxy(config, {"db": cluster}, time)
     await running.start()
     try:
         yield running, cluster
@@ -307,13 +307,15 @@ async def test_connecting_is_tried_as_often_as_configured() -> None:
 
 
 async def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
-    async with proxy(echo, idle_timeout_s=0.2) as (running, _):
+    time = VirtualTime()
+    async with proxy(echo, time=time, idle_timeout_s=2.0) as (running, _):
         reader, writer = await running.connect()
         for _ in range(8):
             writer.write(b"x")
             assert await asyncio.wait_for(reader.readexactly(1), 5) == b"x"
-            await asyncio.sleep(0.05)
+            time.advance(1.5)
         assert running.stats.idle_timeout == 0
+        time.advance(4)
         assert await asyncio.wait_for(reader.read(), 5) == b""
         assert running.stats.idle_timeout == 1
         assert (await running.ended()).details == "idle_timeout"
