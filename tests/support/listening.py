@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import cast
+from typing import Any, cast
 
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import FilterChain, FilterChainMatch, HttpConnectionManager, Listener, TcpProxy
@@ -121,6 +121,18 @@ async def listening(
         await harness.manager.close()
         await eventually(lambda: not any(handler.open for handler in harness.made))
         harness.timers.close()
+
+
+def listener(*chains: FilterChain, name: str = "inbound", **options: Any) -> Listener:
+    return Listener(name=name, address=options.pop("address", LOOPBACK), filter_chains=chains, **options)
+
+
+async def read_to_end(reader: asyncio.StreamReader) -> bytes:
+    """The bytes before the end of the connection; one that is closed with bytes unread ends by a reset."""
+    try:
+        return await asyncio.wait_for(reader.read(), 5)
+    except ConnectionResetError:
+        return b""
 
 
 def snapshot(*listeners: Listener) -> Snapshot:

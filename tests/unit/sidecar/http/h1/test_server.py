@@ -15,7 +15,7 @@ from sidecar.errors import (
 from sidecar.http.body import Body, BodyStream
 from sidecar.http.h1.request_queue import MAX_WAITING_REQUESTS
 from sidecar.http.message import Request, Response, Service
-from tests.support.bodies import read_all
+from tests.support.bodies import read_all, received
 from tests.support.held import let_go
 from tests.support.http1 import CLIENT, FakeTransport, Server, echo, response, settle
 
@@ -1031,7 +1031,8 @@ async def test_close_ends_a_response_that_has_no_end_yet() -> None:
     server.manager.close()
     await settle()
     assert server.stats.downstream_cx_active == server.stats.downstream_rq_active == 0
-    assert body._closed
+    body.feed(b"more")
+    assert received(body) == b"", "it is closed"
 
 
 async def test_idle_connection_holds_nothing_that_it_has_read() -> None:
