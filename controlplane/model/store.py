@@ -39,7 +39,7 @@ from controlplane.resources.deprecation import deprecations
 from controlplane.resources.resource import Resource
 from protos.type_urls import CLUSTER
 
-# The version in force before, and after.
+# The versions in force before and after.
 _Changes = dict[ResourceKey, tuple[Version | None, Version | None]]
 _MESH_DEFAULTS = MeshConfig()
 
@@ -48,8 +48,8 @@ Observation = Workload | EndpointSlice
 
 
 class Store:
-    """Not thread-safe: one event loop feeds it and builds from it. ``kinds``: those that it may be fed, by
-    name."""
+    """Not thread-safe: one event loop feeds it and builds from it. ``kinds`` are those of the resources that
+    it accepts, by name."""
 
     def __init__(
         self,
@@ -63,10 +63,10 @@ class Store:
         self._records: dict[str, dict[ResourceKey, Record]] = defaultdict(dict)
         self._validator: Final = Validator(kinds, self._all, mesh_config.root_namespace)
         self._kept: dict[ResourceKey, Kept] = {}
-        self._served: frozenset[ResourceKey] | None = None  # None: nothing is known of an earlier process
+        self._served: frozenset[ResourceKey] | None = None  # None: there is no state of an earlier process
         self._counting_files: Mapping[ResourceKey, str] = {}
         self._to_keep: dict[ResourceKey, LastGood] = {}
-        self._dirty: dict[ResourceKey, None] = {}  # in the order of what was told
+        self._dirty: dict[ResourceKey, None] = {}  # in the order of the events
         self._observed: dict[ResourceKey, Observation] = {}
         self._newly_observed: dict[ResourceKey, None] = {}
         self._accounts: set[Account] = set()
@@ -100,7 +100,7 @@ class Store:
         self._dirty[key] = None
 
     def reject(self, key: ResourceKey, errors: Sequence[ResourceError], origin: Origin) -> None:
-        """A source has read a resource that is not valid, or something that should have been one."""
+        """A source has read an invalid resource, or a document that is not a resource."""
         record = self._record(key)
         reading = record.readings.get(origin.file)
         if reading is not None and reading.says(errors) and reading.origin == origin:
@@ -110,13 +110,13 @@ class Store:
         self._dirty[key] = None
 
     def delete(self, key: ResourceKey, file: str) -> None:
-        """A source has the resource no more."""
+        """A source no longer has the resource."""
         record = self._records[key.kind].get(key)
         if record is not None and record.readings.pop(file, None) is not None:
             self._dirty[key] = None
 
     def observe(self, key: ResourceKey, observation: Observation | None) -> None:
-        """A source sees a pod or an EndpointSlice, or (None) that it is there no more."""
+        """A source sees a pod or an EndpointSlice; None: it is gone."""
         if self._observed.get(key) == observation:
             return
         if observation is None:
@@ -136,7 +136,8 @@ class Store:
                 self._dirty[record.key] = None
 
     def recall(self, key: ResourceKey, found: LastGood | Unusable | None) -> None:
-        """What is kept of a resource outside of this process; None: nothing is, or no more."""
+        """The version of a resource that is stored outside of this process; None: there is none, or no
+        longer."""
         record = self._records[key.kind].get(key)
         match found:
             case None:
@@ -155,59 +156,60 @@ class Store:
             self._dirty[key] = None
 
     def remember(self, in_force: Iterable[ResourceKey]) -> None:
-        """Before the first `build`: what was in force when resources were last judged. Everything else comes
-        after it."""
+        """To be called before the first `build`, with the resources that were in force at the last one of an
+        earlier process. All others come after them."""
         self._served = frozenset(in_force)
 
     def prefer(self, files: Mapping[ResourceKey, str]) -> None:
-        """Before the first resource is told of: whose reading counts of those that several files have."""
+        """To be called before the first resource is fed: the file whose reading counts, for resources that
+        several files have."""
         self._counting_files = files
 
     def to_keep(self) -> Mapping[ResourceKey, LastGood]:
-        """The last good version of everything that is quarantined, as of the last `build`."""
+        """The last good versions of all quarantined resources, as of the last `build`."""
         return self._to_keep
 
     def keys_in_force(self) -> frozenset[ResourceKey]:
-        """As of the last `build`."""
+        """The resources in force, as of the last `build`."""
         return frozenset(self._in_force)
 
     def counting_files(self) -> dict[ResourceKey, str]:
-        """Whose reading counts of the resources that several files have, as of the last `build`."""
+        """The file whose reading counts, for resources that several files have, as of the last `build`."""
         return {key: first.origin.file for key, (first, *others) in self._statuses.items() if others}
 
     def status(self, key: ResourceKey) -> ResourceStatus | None:
-        """What became of a resource, by the reading that counts, as of the last `build`."""
+        """The status of a resource, by the reading that counts, as of the last `build`."""
         return next(iter(self._statuses.get(key, ())), None)
 
     @property
     def has_news(self) -> bool:
-        """Whether it was told anything since the last `build` that it did not know."""
+        """Whether it has been fed anything new since the last `build`."""
         return bool(self._dirty or self._newly_observed)
 
     def statuses(self) -> list[ResourceStatus]:
-        """What became of every resource, as of the last `build`."""
+        """The statuses of all resources, as of the last `build`."""
         keys = sorted(self._statuses, key=attrgetter("kind", "namespace", "name"))
         return [status for key in keys for status in self._statuses[key]]
 
     def in_force(self, key: ResourceKey) -> View | None:
-        """What a resource is to the last snapshot: the very objects that are in it."""
+        """The view of a resource in force: the very objects that are in the last snapshot."""
         version = self._in_force.get(key)
         return version.view if version else None
 
     def arrived(self, key: ResourceKey) -> int:
-        """The generation of the snapshot that brought what is in force of a resource."""
+        """The generation of the snapshot that brought the version in force."""
         return self._arrived.get(key, 0)
 
     def knows_good(self, key: ResourceKey) -> bool:
-        """Whether some version of a resource serves, or is kept."""
+        """Whether a version of a resource serves or is kept."""
         return key in self._in_force or self._kept.get(key, NOTHING_KEPT).version is not None
 
     def status_changes(self) -> int:
-        """How many builds changed any of them: whoever looked before can tell whether to look again."""
+        """The number of builds that changed a status: a caller can tell whether to read them again."""
         return self._status_changes
 
     def build(self) -> tuple[MeshSnapshot, SnapshotChange]:
-        """The world as it is now, and what changed since the last call: the same snapshot if nothing did."""
+        """The current snapshot, and what changed since the last call: the same snapshot if nothing did."""
         before = self._snapshot
         first = before.generation == 0
         changes = self._settle()
@@ -245,7 +247,7 @@ class Store:
         return record
 
     def _version(self, record: Record, resource: Resource, generation: int, uid: str) -> Version:
-        """The version that the record has already, if the resource is equal to it; else a new one."""
+        """The version that the record has already, if it is equal to the resource, or else a new one."""
         for known in (record.last_good, record.kept.version):
             if known is not None and (known.resource, known.uid) == (resource, uid):
                 known.generation = max(known.generation, generation)
@@ -262,7 +264,7 @@ class Store:
         return self._records[kind].values()
 
     def _settle(self) -> _Changes:
-        """Decides what is in force, and tells of it. Returns the resources where that changed."""
+        """Decides which versions are in force, and reports it. Returns the resources whose view changed."""
         self._forget_deleted()
         now = self._clock().strftime("%Y-%m-%dT%H:%M:%SZ")
         together = self._validator.together
@@ -279,7 +281,8 @@ class Store:
         return self._take_changes(looked_at)
 
     def _forget_deleted(self) -> None:
-        """Only now: what was deleted and written anew before this build still had a last good version."""
+        """Done only now: a resource that was deleted and written again before this build keeps its last good
+        version."""
         for key in self._dirty:
             record = self._records[key.kind].get(key)
             if record is not None and not record.readings:
@@ -308,7 +311,7 @@ class Store:
         return changes
 
     def _update_index(self, changes: _Changes, observed: frozenset[ResourceKey]) -> frozenset[str]:
-        """Returns the host names of the services whose endpoints changed."""
+        """Returns the hostnames of the services whose endpoints changed."""
         # All removals come first: a host may have moved from one resource to another.
         for before, _ in changes.values():
             for declared in _declared(before):
@@ -334,7 +337,7 @@ class Store:
                 self._pods[key.namespace, key.name] = pod
                 if pod.address:
                     self._index.add_workload(pod)
-                else:  # nothing can be sent to it yet
+                else:  # it has no address yet
                     self._index.remove_workload(key.namespace, key.name, Registry.KUBERNETES)
             case EndpointSlice() as endpoint_slice:
                 self._index.add_slice(key.namespace, key.name, endpoint_slice)
@@ -366,7 +369,8 @@ class Store:
 
 
 def _by_hostname(services: Iterable[Service]) -> dict[str, Any]:
-    """The parts of a snapshot. Of several declarations the first is one that all see, if there is one."""
+    """Parts of a snapshot. Of several declarations the first is one that all namespaces see, if there is
+    one."""
     found: dict[str, list[Service]] = defaultdict(list)
     for service in sorted(services, key=_precedence):
         found[service.hostname].append(service)
