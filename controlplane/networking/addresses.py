@@ -1,4 +1,4 @@
-"""IP addresses and networks, as text and as xDS has them."""
+"""IP addresses, networks and authorities, as text and as xDS messages."""
 
 from __future__ import annotations
 

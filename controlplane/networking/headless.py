@@ -1,5 +1,5 @@
-"""The endpoints of headless services, which clients dial by their addresses: what of them is in listeners,
-routes and clusters beside the load assignments."""
+"""The endpoints of headless services, which clients dial by address: their data for listeners, routes and
+clusters, in addition to load assignments."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _is_ip_address: Final = lru_cache(maxsize=65536)(is_ip_address)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadlessEndpoint:
-    """Of the port ``service_port`` of the service ``service``; ``hostname`` is its own, fully qualified, or
-    empty."""
+    """An endpoint of the port ``service_port`` of the service ``service``. ``hostname`` is its own, fully
+    qualified, or empty."""
 
     service: str
     service_port: str
@@ -37,8 +37,8 @@ HeadlessEndpoints = frozenset[HeadlessEndpoint]
 def headless_endpoints(
     cache: BuildCache, scope: SidecarScope, *, endpoints: Mapping[str, tuple[ServiceEndpoint, ...]]
 ) -> HeadlessEndpoints:
-    """Of all services whose hosts the proxy may ask for, whether they are ready or not: who dials one means
-    it. The same object for as long as it would be equal."""
+    """The endpoints of all services whose hosts the proxy may request, whether they are ready or not: a
+    client chooses one deliberately. The result is the same object for as long as it is equal."""
     services = (each for each in chain.from_iterable(scope.services.values()) if each.headless)
     found = (_of_service(service, endpoints.get(service.hostname, ())) for service in services)
     return _as_before(cache, scope, found=frozenset(chain.from_iterable(found)))
@@ -46,7 +46,7 @@ def headless_endpoints(
 
 @cached(latest=("found",))
 def _as_before(cache: BuildCache, scope: SidecarScope, *, found: HeadlessEndpoints) -> HeadlessEndpoints:
-    """What is built from it compares it once more for each proxy, which is quick for the same object."""
+    """The builders compare it again for each proxy, which is fast for the same object."""
     del cache, scope
     return found
 
@@ -65,7 +65,7 @@ def _of_service(service: Service, endpoints: Iterable[ServiceEndpoint]) -> Itera
 def endpoints_with_hosts(
     endpoints: HeadlessEndpoints, service: Service, port: ServicePort
 ) -> list[HeadlessEndpoint]:
-    """Those of a service's port that have a host of their own, one for each host, by its name."""
+    """The endpoints of a service's port that have a host of their own: one for each host, sorted."""
     if not service.headless:
         return []
     found = {
@@ -77,12 +77,12 @@ def endpoints_with_hosts(
 
 
 def endpoint_cluster(endpoint: HeadlessEndpoint, port: ServicePort) -> str:
-    """The name of the cluster that leads to one endpoint."""
+    """The name of the cluster of one endpoint."""
     return str(OutboundName(port.number, "", endpoint.hostname))
 
 
 def addresses_by_port(endpoints: HeadlessEndpoints) -> Mapping[tuple[str, str], list[str]]:
-    """In a stable order, by the service and the name of its port."""
+    """By service and name of its port, in a stable order."""
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for address, key in sorted({(each.address, (each.service, each.service_port)) for each in endpoints}):
         found[key].append(address)
