@@ -194,8 +194,8 @@ class StatusWriter:
             (each.proxy, min(each.generation, newest), min(each.answered, newest), each.rejections)
             for each in proxies
         ]
-        told = self._ledger.changes, self._inputs.status_changes()
-        return told, reached, self._is_settling(), self._due_again()
+        changed = self._ledger.changes, self._inputs.status_changes()
+        return changed, reached, self._is_settling(), self._due_again()
 
     def _is_settling(self) -> bool:
         return self._clock() < self._settled_at_s

@@ -39,7 +39,7 @@ def told(*, proxy: Mapping[str, Any] = MappingProxyType({}), **pod: Any) -> set[
 @pytest.mark.parametrize(
     "proxy", [{}, {"interception_mode": InterceptionMode.NONE, "http_proxy_port": 15080}]
 )
-def test_a_pods_sidecar_is_told_the_name_of_its_owner(proxy: dict[str, Any]) -> None:
+def test_the_sidecar_of_a_pod_gets_the_name_of_its_owner(proxy: dict[str, Any]) -> None:
     assert told(owner="reviews-v1", proxy=proxy) == {"reviews-v1;default;;;"}
 
 
@@ -51,11 +51,11 @@ def test_a_pods_sidecar_is_told_the_name_of_its_owner(proxy: dict[str, Any]) -> 
         {"owner": "reviews-v1", "namespace": "elsewhere"},
     ],
 )
-def test_nothing_is_told_where_nothing_is_known(pod: dict[str, Any]) -> None:
+def test_without_a_known_owner_there_is_no_metadata(pod: dict[str, Any]) -> None:
     assert told(**pod) == set()
 
 
-def test_sidecars_of_several_workloads_are_not_told_each_others_names() -> None:
+def test_sidecars_of_several_workloads_get_their_own_names() -> None:
     proxy = {"interception_mode": InterceptionMode.NONE, "http_proxy_port": 15080}
     assert told(owner="a", proxy=proxy) == {"a;default;;;"}
     assert told(owner="b", proxy=proxy) == {"b;default;;;"}

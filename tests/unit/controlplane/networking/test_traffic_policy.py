@@ -83,7 +83,7 @@ def test_the_meshs_connect_timeout_is_the_default() -> None:
     assert cluster().connect_timeout.ToTimedelta() == timedelta(seconds=10)
 
 
-def test_keepalive_says_only_what_was_asked_for() -> None:
+def test_keepalive_has_only_the_configured_fields() -> None:
     built = cluster(connectionPool={"tcp": {"tcpKeepalive": {"time": "7200s", "interval": "500ms"}}})
     keepalive = built.upstream_connection_options.tcp_keepalive
     assert keepalive.keepalive_time.value == 7200

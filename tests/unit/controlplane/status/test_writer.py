@@ -165,7 +165,7 @@ async def test_a_change_of_one_writes_that_one() -> None:
     assert cluster.status("b")["observedGeneration"] == 2
 
 
-async def test_what_the_store_has_not_read_yet_waits() -> None:
+async def test_a_resource_that_the_store_has_not_read_yet_is_not_written() -> None:
     """Between the watch's event and the next build, the store speaks of the generation before."""
     cluster = Cluster()
     cluster.put(route("a"))
@@ -197,7 +197,7 @@ async def test_a_version_counts_as_acknowledged_from_the_snapshot_that_brought_i
     assert cluster.status("a")["proxies"] == {"concerned": 1, "acknowledged": 1}
 
 
-async def test_what_is_not_in_force_concerns_nobody() -> None:
+async def test_a_resource_that_is_not_in_force_affects_no_proxy() -> None:
     cluster = Cluster()
     cluster.proxies = [ProxyProgress(proxy=sidecar_proxy(), generation=1)]
     cluster.put(route("a"), virtual_service("z", ["a.example.com"], {"destination": {"host": "z"}}))
@@ -343,7 +343,7 @@ async def test_a_fault_in_one_write_leaves_none_to_go_on_by_itself() -> None:
 
 
 @pytest.mark.parametrize("error", [UnreachableError("nobody there"), RefusedError(403, "forbidden")], ids=str)
-async def test_what_fails_is_tried_again_ever_later(
+async def test_a_failed_write_is_retried_with_growing_delays(
     error: KubernetesError, caplog: pytest.LogCaptureFixture
 ) -> None:
     cluster = Cluster()
@@ -364,7 +364,7 @@ async def test_what_fails_is_tried_again_ever_later(
     assert await cluster.write() == []
 
 
-async def test_what_is_gone_is_not_tried_again() -> None:
+async def test_a_write_to_a_deleted_object_is_not_retried() -> None:
     cluster = Cluster()
     cluster.put(route("a"))
     cluster.fails[f"{ROUTES}/a"] = RefusedError(500, "etcd is slow")
@@ -384,7 +384,7 @@ async def test_few_writes_are_under_way_at_a_time() -> None:
     assert 1 < cluster.most_running <= 4
 
 
-async def test_proxies_may_come_back_before_their_going_is_told() -> None:
+async def test_counts_are_kept_while_proxies_reconnect() -> None:
     cluster = Cluster(StatusTiming(reconnect_s=30.0))
     cluster.proxies = [ProxyProgress(proxy=sidecar_proxy(), generation=1)]
     cluster.put(route("a"))
@@ -464,7 +464,7 @@ async def test_endpoints_that_come_and_go_are_no_reason_to_look() -> None:
     assert cluster.status("a")["proxies"] == {"concerned": 1, "acknowledged": 1}
 
 
-async def test_what_is_found_out_later_is_written_though_no_snapshot_tells_of_it() -> None:
+async def test_a_later_warning_is_written_without_a_new_snapshot() -> None:
     """As when a service account goes that the resource names."""
     cluster = Cluster()
     entry = document("WorkloadEntry", "vm", {"address": "10.0.0.1", "serviceAccount": "vm"})
@@ -500,18 +500,18 @@ async def test_what_is_found_out_later_is_written_though_no_snapshot_tells_of_it
 
 
 class TestPace:
-    def test_what_stands_still_is_acted_on_once(self) -> None:
+    def test_a_stable_state_is_acted_on_once(self) -> None:
         pace = Pace(3.0)
         assert [pace.is_time("a", now) for now in (0.0, 0.5, 1.0, 1.5)] == [False, True, False, False]
 
-    def test_what_moves_is_waited_for_but_not_for_ever(self) -> None:
+    def test_a_changing_state_is_acted_on_after_a_limit(self) -> None:
         pace = Pace(3.0)
         assert [pace.is_time(now, now) for now in (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)] == [
             *[False, False, False, True],
             *[False, False, False, True],
         ]
 
-    def test_what_came_back_to_what_it_was_needs_nothing(self) -> None:
+    def test_a_state_that_returns_to_the_handled_one_needs_nothing(self) -> None:
         pace = Pace(3.0)
         seen = ["a", "a", "b", "a", "a"]
         assert [pace.is_time(sight, 0.0) for sight in seen] == [False, True, False, False, False]
@@ -537,7 +537,7 @@ def tell_policy(cluster: Cluster) -> None:
     cluster.ledger.note_metadata(POLICY, "security.istio.io/v1", "authorizationpolicies", found)
 
 
-async def test_the_author_of_a_policy_that_nobody_enforces_is_told() -> None:
+async def test_the_status_of_an_unsupported_policy_says_so() -> None:
     cluster = Cluster()
     others = {"type": "Reconciled", "status": "True"}
     write_policy(cluster, 1, "7", conditions=[others], observedGeneration="1")
