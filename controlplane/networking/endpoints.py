@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Final
 
 from envoy.config.endpoint.v3.endpoint_components_pb2 import LbEndpoint
@@ -27,7 +26,6 @@ from protos.node import ISTIO_METADATA, TRANSPORT_SOCKET_MATCH, WORKLOAD_METADAT
 from protos.type_urls import CLUSTER, ENDPOINT
 
 _MAX_UINT32: Final = 2**32 - 1
-_is_ip_address = lru_cache(maxsize=65536)(is_ip_address)
 
 
 def outbound_endpoints(
@@ -118,7 +116,7 @@ def _assignment(
     by_locality: dict[str, list[LbEndpoint]] = defaultdict(list)
     for endpoint in _selected(endpoints, port, subset):
         # With a host name as an address, the proxy would reject the whole assignment.
-        if _is_ip_address(endpoint.address):
+        if is_ip_address(endpoint.address):
             mesh_tls = policies.accept_mesh_tls(endpoint)
             by_locality[endpoint.workload.locality].append(_lb_endpoint(endpoint, mesh_tls=mesh_tls))
     return _load_assignment(cluster_name, by_locality)
@@ -133,7 +131,7 @@ def endpoint_assignments(
     """For each endpoint with a host of its own, whether it is ready or not."""
     by_host: dict[str, dict[str, list[LbEndpoint]]] = defaultdict(lambda: defaultdict(list))
     for endpoint in endpoints:
-        if endpoint.hostname and endpoint.service_port == port.name and _is_ip_address(endpoint.address):
+        if endpoint.hostname and endpoint.service_port == port.name and is_ip_address(endpoint.address):
             found = _lb_endpoint(endpoint, mesh_tls=policies.accept_mesh_tls(endpoint))
             by_host[endpoint.hostname][endpoint.workload.locality].append(found)
     for name, by_locality in sorted(by_host.items()):

@@ -6,17 +6,13 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
-from typing import Final
 
 from controlplane.model.service import Service, ServiceEndpoint, ServicePort
 from controlplane.networking.build_cache import BuildCache, cached
 from controlplane.networking.names import OutboundName
 from controlplane.networking.scope import SidecarScope
 from controlplane.resources.ip_addresses import is_ip_address
-
-_is_ip_address: Final = lru_cache(maxsize=65536)(is_ip_address)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,7 +49,7 @@ def _as_before(cache: BuildCache, scope: SidecarScope, *, found: HeadlessEndpoin
 
 def _of_service(service: Service, endpoints: Iterable[ServiceEndpoint]) -> Iterable[HeadlessEndpoint]:
     for endpoint in endpoints:
-        if endpoint.declaration == service.declaration and _is_ip_address(endpoint.address):
+        if endpoint.declaration == service.declaration and is_ip_address(endpoint.address):
             yield HeadlessEndpoint(
                 service=service.hostname,
                 service_port=endpoint.service_port,

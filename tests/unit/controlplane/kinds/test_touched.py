@@ -1,4 +1,4 @@
-"""Which xDS types a change touches; `test_incremental_pushes` compares that with what is built."""
+"""The xDS types that a change touches; `test_incremental_pushes` compares it with the results of builders."""
 
 from __future__ import annotations
 

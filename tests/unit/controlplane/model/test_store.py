@@ -247,7 +247,7 @@ class TestNames:
 class TestConflicts:
     def test_the_second_virtual_service_for_a_host_is_quarantined_naming_the_first(self) -> None:
         store = store_with(*reviews_mesh())
-        # It comes first by name, and still does not take over what is in force.
+        # It comes first by name, and still does not replace the one in force.
         second = virtual_service("a-second", ["reviews"], destination("reviews", "v2"))
         feed(store, second, file="second.yaml")
         assert subsets_in_force(store) == ["v1"]
@@ -383,7 +383,7 @@ class TestHostsWithSeveralDeclarations:
         ]
 
     def test_no_other_namespace_overrides_a_private_declaration(self) -> None:
-        """However old it is; and it is told where its declaration does not count."""
+        """Whatever its age; a warning names the namespace where its declaration does not count."""
         older = entry("api", "one", endpoints=at("192.0.2.1"), exportTo=["two", "three"])
         older["metadata"]["creationTimestamp"] = "2024-01-01T00:00:00Z"
         own = entry("api", "two", endpoints=at("192.0.2.2"), exportTo=["."])
@@ -531,8 +531,8 @@ class TestRulesOfSeveralNamespaces:
             assert f"outbound|9080|{subset}|{REVIEWS}" in clusters
 
 
-class TestProtocolsThatAreNotSaid:
-    """Such a port is plain TCP here; whoever expects HTTP of it is told."""
+class TestUndeclaredProtocols:
+    """Such a port is plain TCP; its author and those who route HTTP to it get a warning."""
 
     def test_a_service_warns_of_ports_without_a_protocol(self) -> None:
         ports: list[Document] = [
@@ -612,7 +612,7 @@ class TestProtocolsThatAreNotSaid:
 
 
 class TestGateways:
-    """Sidecars follow what is for ``mesh``; nothing else is refused, and nothing of it takes effect."""
+    """Sidecars follow the part for ``mesh``. The rest is accepted, and has no effect."""
 
     def ingress(self, name: str = "ingress", **spec: object) -> Document:
         http = [{"route": [destination("reviews", "v1")]}]
@@ -777,7 +777,7 @@ class TestReferences:
         assert unresolved(store, route) == []
 
     def test_requests_for_an_undeclared_host_use_port_80(self) -> None:
-        """As proxies route them; what has several ports, but not that one, is not found."""
+        """As proxies route them. A service with several other ports does not resolve."""
         ports = [{"name": "http", "port": 9080}, {"name": "http-admin", "port": 9081}]
         route = virtual_service("www", ["www.example.com"], destination("reviews"))
         (words,) = unresolved(store_with(service("reviews", ports=ports), route), route)
@@ -828,7 +828,7 @@ class TestReferences:
         assert "has no subset 'v1'; its subsets: one, v2" in words
 
     def test_a_new_version_is_treated_as_an_old_one(self) -> None:
-        """Otherwise what is in force would depend on which came first, the version or the loss."""
+        """Otherwise the version in force would depend on the order of the version and the loss."""
         store = store_with(*reviews_mesh())
         feed(store, virtual_service("reviews", ["reviews"], destination("reviews", "v9")))
         assert subsets_in_force(store) == ["v9"]

@@ -1,4 +1,4 @@
-"""What is in force follows from what is stored: a process that starts, and every replica, decides alike."""
+"""The resources in force follow from stored state: a new process and every replica decide alike."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def routed(subset: str) -> Document:
 
 
 def recalled(store: Store, *before: Store) -> Store:
-    """Told of all that the others want to be kept, as it is written."""
+    """Fed with all versions that the others keep, as they are stored."""
     for other in before:
         for key, last_good in other.to_keep().items():
             store.recall(key, decode(encode(last_good), key))
@@ -60,7 +60,7 @@ def status(store: Store, resource: Document = BROKEN) -> ResourceStatus:
 
 
 def cluster(*versions: tuple[Document, int], store: Store | None = None, uid: str = "") -> Store:
-    """A replica that built after each version that it was told of."""
+    """A replica that has built after each version."""
     store = store or Store(KINDS)
     for each in BASE:
         feed_cluster(store, each, 1)
@@ -263,7 +263,7 @@ class TestAFolder:
         assert subsets(again) == ["v1"]
 
     def test_a_later_resource_for_its_own_namespace_displaces_nothing_after_a_restart(self) -> None:
-        """It comes first there; the other's further host is nobody else's."""
+        """It takes precedence there; the other host of the older resource has no other claim."""
         http = [{"directResponse": {"status": 200}}]
         shared = document(
             "VirtualService",

@@ -74,7 +74,7 @@ def test_limits_are_the_connection_pools() -> None:
     assert threshold.max_pending_requests.value == 2
     assert threshold.max_requests.value == 3
     assert threshold.max_retries.value == 4
-    # Envoy would ignore max_retries beside a budget.
+    # With a budget, Envoy would ignore max_retries.
     assert not threshold.HasField("retry_budget")
     assert built.connect_timeout.ToTimedelta() == timedelta(seconds=2)
 

@@ -1,4 +1,4 @@
-"""The words of a status, and what has to be written for it."""
+"""The text of a status, and the changes to write."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def quarantined(fault: Fault, *reasons: str, in_force: bool, generation: int = 1
 
 
 def written(status: ResourceStatus, reach: Reach = NOBODY, now: str = NOON, **found: Any) -> Document:
-    """What is in the cluster afterwards."""
+    """The status in the cluster after the write."""
     return {**found, **changes(found, status, reach, now=now)}
 
 

@@ -1,4 +1,4 @@
-"""What is written, when, and what becomes of a write that fails: against an API server that is a table."""
+"""Which statuses are written, when, and what happens after a failed write. The API server is a table."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PROXY = sidecar_proxy()
 
 
 class Cluster:
-    """Objects by path, and a control plane that was told of them."""
+    """Objects by path, and a control plane that follows them."""
 
     def __init__(self, timing: StatusTiming = TIMING) -> None:
         self.objects: dict[str, Document] = {}
@@ -66,7 +66,7 @@ class Cluster:
         return StatusInputs(**{**known, **replaced})
 
     def put(self, *resources: Document) -> None:
-        """The cluster has a new generation of each, and the watch tells of it."""
+        """The cluster has a new generation of each, and the watch reports it."""
         for each in resources:
             before = self.objects.get(self.path(each), {"metadata": {}})["metadata"]
             generation, version = before.get("generation", 0) + 1, int(before.get("resourceVersion", 0)) + 1
@@ -92,7 +92,7 @@ class Cluster:
         return found
 
     async def write(self) -> list[str]:
-        """One look. Returns what was tried to write."""
+        """Polls once. Returns the names of the attempted writes."""
         self.merges.clear()
         async with asyncio.timeout(5):
             await self.writer.write_what_differs(self.proxies)
@@ -226,7 +226,7 @@ async def test_a_conflict_waits_for_the_newer_version_and_takes_nothing_away() -
 
 
 async def test_the_watch_may_be_ahead_of_the_answer() -> None:
-    """What it told must not be replaced by what the answer says of the version before."""
+    """A newer version from the watch must not be replaced by the response about the earlier one."""
     cluster = Cluster()
     cluster.put(route("a"))
     key = key_of(route("a"))
@@ -324,7 +324,7 @@ async def test_a_writer_that_is_cancelled_while_it_looks_leaves_nothing_behind()
 
 
 async def test_a_fault_in_one_write_leaves_none_to_go_on_by_itself() -> None:
-    """Whoever loses the Lease must be able to end all that it began."""
+    """A replica that loses the Lease must be able to end everything that it has started."""
     cluster = Cluster()
     cluster.put(*(route(f"r{number}") for number in range(10)))
     merge = cluster.merge
@@ -372,7 +372,7 @@ async def test_a_write_to_a_deleted_object_is_not_retried() -> None:
     cluster.ledger.note(key_of(route("a")), None)
     cluster.now_s += 3600
     assert await cluster.write() == []
-    cluster.put(route("a"))  # and what is made anew has a clean slate
+    cluster.put(route("a"))  # a new object starts without failures
     cluster.fails.clear()
     assert await cluster.write() == ["a"]
 
@@ -460,7 +460,7 @@ async def test_endpoints_that_come_and_go_are_no_reason_to_look() -> None:
         await settled.wait()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    assert len(looked) == 2  # once to write, and once more to see what was written
+    assert len(looked) == 2  # once to write, and once more to see the result
     assert cluster.status("a")["proxies"] == {"concerned": 1, "acknowledged": 1}
 
 
@@ -490,7 +490,7 @@ async def test_a_later_warning_is_written_without_a_new_snapshot() -> None:
     async with asyncio.timeout(5):
         await until("Accepted")
         written_at = looks
-        while looks < written_at + 10:  # it has seen what it wrote, and is quiet
+        while looks < written_at + 10:  # it has seen its own write, and does nothing more
             await asyncio.sleep(0.001)
         cluster.store.observe_accounts(present=[other], gone=[vm])
         cluster.build()
@@ -517,7 +517,7 @@ class TestPace:
         assert [pace.is_time(sight, 0.0) for sight in seen] == [False, True, False, False, False]
 
 
-# --- resources of a kind that nobody reads: the watch tells their metadata alone
+# --- resources of an unsupported kind: the watch reports only their metadata
 
 POLICY = ResourceKey(kind="AuthorizationPolicy", namespace="default", name="deny-all")
 POLICY_PATH = "/apis/security.istio.io/v1/namespaces/default/authorizationpolicies/deny-all"
@@ -541,7 +541,7 @@ async def test_the_status_of_an_unsupported_policy_says_so() -> None:
     cluster = Cluster()
     others = {"type": "Reconciled", "status": "True"}
     write_policy(cluster, 1, "7", conditions=[others], observedGeneration="1")
-    assert await cluster.write() == []  # it is read first: what others wrote must stay
+    assert await cluster.write() == []  # it is read first: conditions of others must stay
     assert await cluster.write() == ["deny-all"]
     status = cluster.objects[POLICY_PATH]["status"]
     kept, accepted = status["conditions"]
