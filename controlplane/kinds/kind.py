@@ -1,5 +1,4 @@
-"""The descriptor of a kind: all that the control plane has to know of it, but for the builders that read
-it."""
+"""The descriptor of a kind: everything that the control plane knows of it, except its builders."""
 
 from __future__ import annotations
 

@@ -10,41 +10,29 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any, Final
 
 from controlplane.errors import ResourceError
 from controlplane.model.endpoint_changes import altering_clusters, readdressed
-from controlplane.model.endpoint_index import EndpointIndex
-from controlplane.model.hosts import export_scopes
 from controlplane.model.journal import Statuses, log_changes
 from controlplane.model.kind import Account, ModelKind
-from controlplane.model.known_workloads import KnownWorkloads, WorkloadName
 from controlplane.model.last_good import LastGood, Unusable
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.record import NOTHING_KEPT, Kept, Reading, Record, Version
-from controlplane.model.service import (
-    EndpointSlice,
-    Registry,
-    Service,
-    Workload,
-)
-from controlplane.model.snapshot import Config, MeshSnapshot, ResourceKey, SnapshotChange
+from controlplane.model.snapshot import MeshSnapshot, ResourceKey, SnapshotChange
+from controlplane.model.snapshot_builder import Observation, SnapshotBuilder
 from controlplane.model.status import Origin, ResourceStatus
-from controlplane.model.validator import Validator, configs_in_force, services_in_force
-from controlplane.model.view import DeclaredService, View
+from controlplane.model.validator import Validator
+from controlplane.model.view import View
 from controlplane.resources.deprecation import deprecations
 from controlplane.resources.resource import Resource
 from protos.type_urls import CLUSTER
 
-# The versions in force before and after.
-_Changes = dict[ResourceKey, tuple[Version | None, Version | None]]
+# The views in force before and after.
+_Changes = dict[ResourceKey, tuple[View | None, View | None]]
 _MESH_DEFAULTS = MeshConfig()
-
-# A pod, or the endpoints of a Service. Kubernetes writes both: they are not validated, and have no status.
-Observation = Workload | EndpointSlice
 
 
 class Store:
@@ -62,6 +50,7 @@ class Store:
         self._clock = clock
         self._records: dict[str, dict[ResourceKey, Record]] = defaultdict(dict)
         self._validator: Final = Validator(kinds, self._all, mesh_config.root_namespace)
+        self._builder: Final = SnapshotBuilder(kinds, self._all, mesh_config)
         self._kept: dict[ResourceKey, Kept] = {}
         self._served: frozenset[ResourceKey] | None = None  # None: there is no state of an earlier process
         self._counting_files: Mapping[ResourceKey, str] = {}
@@ -70,14 +59,10 @@ class Store:
         self._observed: dict[ResourceKey, Observation] = {}
         self._newly_observed: dict[ResourceKey, None] = {}
         self._accounts: set[Account] = set()
-        self._index = EndpointIndex()
-        self._pods: dict[WorkloadName, Workload] = {}
-        self._entries: dict[WorkloadName, Workload] = {}
         self._in_force: dict[ResourceKey, Version] = {}
         self._arrived: dict[ResourceKey, int] = {}
         self._statuses: dict[ResourceKey, Statuses] = {}
         self._status_changes = 0
-        self._snapshot = MeshSnapshot(mesh_config=mesh_config)
 
     def apply(self, key: ResourceKey, resource: Resource, origin: Origin) -> None:
         """A source has read a valid resource."""
@@ -210,33 +195,34 @@ class Store:
 
     def build(self) -> tuple[MeshSnapshot, SnapshotChange]:
         """The current snapshot, and what changed since the last call: the same snapshot if nothing did."""
-        before = self._snapshot
+        before = self._builder.snapshot
         first = before.generation == 0
         changes = self._settle()
-        observed, self._newly_observed = frozenset(self._newly_observed), {}
+        observed = {key: self._observed.get(key) for key in self._newly_observed}
+        self._newly_observed = {}
         if not changes and not observed and not first:
             return before, SnapshotChange(full=False)
-        hostnames = self._update_index(changes, observed)
-        self._snapshot = self._next_snapshot(changes, observed)
-        self._arrived |= dict.fromkeys(changes, self._snapshot.generation)
+        hostnames = self._builder.build(changes, observed)
+        snapshot = self._builder.snapshot
+        self._arrived |= dict.fromkeys(changes, snapshot.generation)
         for key in changes.keys() - self._in_force.keys():
             del self._arrived[key]
-        touched = [
-            self._kinds[key.kind].touched(_view(old), _view(new)) for key, (old, new) in changes.items()
-        ]
-        in_clusters = any(altering_clusters(before, self._snapshot, hostnames))
-        return self._snapshot, SnapshotChange(
+        touched = [self._kinds[key.kind].touched(*views) for key, views in changes.items()]
+        in_clusters = any(altering_clusters(before, snapshot, hostnames))
+        return snapshot, SnapshotChange(
             full=first,
             types=frozenset({CLUSTER} if in_clusters else ()).union(*(each.types for each in touched)),
             endpoints=hostnames.union(*(each.endpoints for each in touched)),
-            addresses=frozenset(readdressed(before, self._snapshot, hostnames)),
-            configs=observed | changes.keys(),
+            addresses=frozenset(readdressed(before, snapshot, hostnames)),
+            configs=frozenset((*observed, *changes)),
         )
 
     def _record(self, key: ResourceKey) -> Record:
         record = self._records[key.kind].get(key)
         if record is None:
-            late = self._snapshot.generation > 0 or (self._served is not None and key not in self._served)
+            late = self._builder.snapshot.generation > 0 or (
+                self._served is not None and key not in self._served
+            )
             record = Record(
                 key=key,
                 kept=self._kept.get(key, NOTHING_KEPT),
@@ -306,89 +292,7 @@ class Store:
             before, after = self._in_force.pop(key, None), record.in_force if record else None
             if after is not None:
                 self._in_force[key] = after
-            if _view(after) is not _view(before):
-                changes[key] = (before, after)
+            views = before.view if before else None, after.view if after else None
+            if views[0] is not views[1]:
+                changes[key] = views
         return changes
-
-    def _update_index(self, changes: _Changes, observed: frozenset[ResourceKey]) -> frozenset[str]:
-        """Returns the hostnames of the services whose endpoints changed."""
-        # All removals come first: a host may have moved from one resource to another.
-        for before, _ in changes.values():
-            for declared in _declared(before):
-                self._index.remove_service(declared.service.hostname, declared.service.declaration)
-        for _, after in changes.values():
-            for declared in _declared(after):
-                self._index.add_service(declared)
-        for key, (before, after) in changes.items():
-            entry = _view(after)
-            if isinstance(entry, Workload):
-                self._entries[key.namespace, key.name] = entry
-                self._index.add_workload(entry)
-            elif isinstance(_view(before), Workload):
-                self._entries.pop((key.namespace, key.name), None)
-                self._index.remove_workload(key.namespace, key.name)
-        for key in observed:
-            self._index_observation(key)
-        return self._index.refresh()
-
-    def _index_observation(self, key: ResourceKey) -> None:
-        match self._observed.get(key):
-            case Workload() as pod:
-                self._pods[key.namespace, key.name] = pod
-                if pod.address:
-                    self._index.add_workload(pod)
-                else:  # it has no address yet
-                    self._index.remove_workload(key.namespace, key.name, Registry.KUBERNETES)
-            case EndpointSlice() as endpoint_slice:
-                self._index.add_slice(key.namespace, key.name, endpoint_slice)
-            case None if key.kind == "Pod":
-                self._pods.pop((key.namespace, key.name), None)
-                self._index.remove_workload(key.namespace, key.name, Registry.KUBERNETES)
-            case None:
-                self._index.remove_slice(key.namespace, key.name)
-
-    def _next_snapshot(self, changes: _Changes, observed: frozenset[ResourceKey]) -> MeshSnapshot:
-        """The parts that did not change are the same objects as before."""
-        parts: dict[str, Any] = {}
-        versions = [(key.kind, version) for key, pair in changes.items() for version in pair if version]
-        policies = {kind for kind, version in versions if isinstance(version.view, Config)}
-        if policies:
-            renewed = {kind: configs_in_force(self._all(kind)) for kind in policies}
-            parts["policies"] = {**self._snapshot.policies, **renewed}
-        declared = [each for _, version in versions for each in _declared(version)]
-        if declared:
-            records = (record for kind in self._kinds for record in self._all(kind))
-            parts |= _by_hostname(services_in_force(records))
-        pods = any(key.kind == "Pod" for key in observed)
-        if pods or any(isinstance(version.view, Workload) for _, version in versions):
-            parts["known_workloads"] = KnownWorkloads(pods=dict(self._pods), entries=dict(self._entries))
-        if "known_workloads" in parts or any(each.endpoints for each in declared):
-            parts["workloads"] = self._index.workloads()
-        generation = self._snapshot.generation + 1
-        return replace(self._snapshot, generation=generation, endpoints=self._index.endpoints, **parts)
-
-
-def _by_hostname(services: Iterable[Service]) -> dict[str, Any]:
-    """Parts of a snapshot. Of several declarations the first is one that all namespaces see, if there is
-    one."""
-    found: dict[str, list[Service]] = defaultdict(list)
-    for service in sorted(services, key=_precedence):
-        found[service.hostname].append(service)
-    return {
-        "services": {hostname: first for hostname, (first, *_) in sorted(found.items())},
-        "further_services": {host: tuple(more) for host, (_, *more) in sorted(found.items()) if more},
-    }
-
-
-def _precedence(service: Service) -> tuple[object, ...]:
-    return "*" not in export_scopes(service.export_to, service.namespace), service.seniority
-
-
-def _view(version: Version | None) -> View | None:
-    return version.view if version else None
-
-
-def _declared(version: Version | None) -> tuple[DeclaredService, ...]:
-    """The services that a version declares, if any."""
-    view = _view(version)
-    return view if isinstance(view, tuple) else ()
