@@ -163,7 +163,7 @@ class _Checks:
         rule = self._in_force.rules.find(service, namespace)
         path = f"{reference.path}.subset"
         if rule is None:
-            reason = f"there is no subset {subset!r}: no DestinationRule is for {service.hostname}"
+            reason = f"subset {subset!r} does not exist: no DestinationRule applies to {service.hostname}"
             yield ResourceError(path, reason)
             return
         names = [each.name for each in rule.spec.subsets]

@@ -1,5 +1,4 @@
-"""The descriptor of a kind: all that the control plane has to know of it, but for the builders that read
-it."""
+"""The descriptor of a kind: everything that the control plane knows of it, except its builders."""
 
 from __future__ import annotations
 
@@ -56,9 +55,9 @@ def _nowhere(_: Any, __: Viewers) -> Traces:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind(ModelKind[SpecT, ViewT], Generic[SpecT, ViewT]):
-    """``affected`` selects the proxies whose configuration depends on a resource. ``traces`` tells where a
-    rejection of such a proxy can come from. ``has_destinations``: its status has the condition
-    ``ResolvedRefs``, which tells of the destinations that ``references`` finds unresolved."""
+    """``affected`` selects the proxies whose configuration depends on a resource. ``traces`` returns the xDS
+    resources whose rejection the resource may have caused. ``has_destinations``: its status has the condition
+    ``ResolvedRefs``, which lists the destinations that ``references`` finds unresolved."""
 
     affected: Callable[[ViewT, Viewers], Sequence[ProxyProgress]] = _nobody
     traces: Callable[[ViewT, Viewers], Traces] = _nowhere

@@ -1,4 +1,4 @@
-"""Istio's ``Sidecar``: what the proxies of a namespace import, and the listeners of their workloads."""
+"""Istio's ``Sidecar``: the imports of the proxies of a namespace, and the listeners of their workloads."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""Ports of services that a transparent sidecar cannot tell apart: it knows only where a connection was going.
+"""Ports of services whose connections a transparent sidecar cannot distinguish: it knows only their original
+destination.
 
-HTTP is told by its host, TLS by its server name, anything else by its address. A service of plain TCP without
-a virtual IP has nothing of the kind.
+The host of a request identifies an HTTP service, the server name a TLS service, the address any other. A
+service of plain TCP without a virtual IP has none of them.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from controlplane.model.service import Service, ServicePort
 
 
 class PortCollisions:
-    """Among the services that are in force."""
+    """The collisions among the services in force."""
 
     def __init__(self, services: Iterable[Service]) -> None:
         self._sharing: dict[int, list[tuple[Service, ServicePort]]] = defaultdict(list)
@@ -25,12 +26,13 @@ class PortCollisions:
                     self._sharing[port.number].append((service, port))
 
     def warnings(self, service: Service) -> Iterator[str]:
-        """What the service's connections are taken for: HTTP where anybody speaks it, else the oldest's."""
+        """The services that get the service's connections: an HTTP service if there is one, or else the
+        oldest."""
         for port in service.ports:
             if not _is_by_port_alone(service, port):
                 continue
             sharing = [each for each in self._sharing[port.number] if _are_seen_together(each[0], service)]
-            if not sharing:  # not even itself: nobody sees it (`~`)
+            if not sharing:  # not even itself: no namespace sees it (`~`)
                 continue
             winner = next((each for each, other in sharing if other.protocol.is_http), sharing[0][0])
             if winner is not service:

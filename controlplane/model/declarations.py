@@ -1,4 +1,4 @@
-"""Which declarations of one host count: in all, and for the clients of one namespace."""
+"""Selects the declarations of a host that count for the clients of a namespace."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from controlplane.model.service import Service
 
 
 def declarations_for(namespace: str, declarations: Iterable[Service]) -> tuple[Service, ...]:
-    """Of one host, what a namespace sees: the declaration that comes first (`export_rank`, then seniority),
-    and those of the same owner that add ports to it. Nobody else adds to a host."""
+    """The declarations of one host that a namespace sees: the first one (by `export_rank`, then by
+    seniority), and those of the same owner that add ports to it. Other owners cannot add to a host."""
     seen = sorted(
         (each for each in declarations if exported_to(each.export_to, each.namespace, namespace)),
         key=lambda each: (export_rank(each.export_to, each.namespace, namespace), each.seniority),

@@ -1,5 +1,5 @@
-"""What a service's new endpoints are to proxies beside other load assignments: derived from what the builders
-read of them."""
+"""The effects of a service's new endpoints on other resources than load assignments. They follow from the
+parts of endpoints that the builders read."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ _Port = tuple[str, str]  # the declaration, the port's name
 
 
 def altering_clusters(before: MeshSnapshot, after: MeshSnapshot, hostnames: Iterable[str]) -> Iterator[str]:
-    """Those of these services whose new endpoints are in clusters, too: a cluster holds the endpoints that
-    are resolved by DNS, the identities that endpoints may prove, and whether all of them take mesh TLS."""
+    """The services whose new endpoints alter clusters. A cluster contains the endpoints that are resolved by
+    DNS, the identities that endpoints may prove, and whether all of them accept mesh TLS."""
     selecting = _selecting(after.peer_authentications)
     for hostname in hostnames:
         old, new = before.endpoints.get(hostname, ()), after.endpoints.get(hostname, ())
@@ -30,7 +30,7 @@ def altering_clusters(before: MeshSnapshot, after: MeshSnapshot, hostnames: Iter
 
 
 def readdressed(before: MeshSnapshot, after: MeshSnapshot, hostnames: Iterable[str]) -> Iterator[str]:
-    """The headless ones of these services for which other addresses, or hosts of single endpoints, stand."""
+    """The headless services whose addresses, or whose hosts of single endpoints, have changed."""
     for hostname in hostnames:
         if any(each.headless for each in after.declarations(hostname)):
             old, new = before.endpoints.get(hostname, ()), after.endpoints.get(hostname, ())
@@ -39,15 +39,15 @@ def readdressed(before: MeshSnapshot, after: MeshSnapshot, hostnames: Iterable[s
 
 
 def _accounts(endpoints: Iterable[ServiceEndpoint]) -> set[tuple[str, str, str]]:
-    """By declaration, as each has clusters of its own."""
+    """By declaration: each has clusters of its own."""
     return {(each.declaration, each.workload.namespace, each.workload.service_account) for each in endpoints}
 
 
 def _mesh_tls(
     endpoints: Iterable[ServiceEndpoint], selecting: Mapping[str, list[Config[PeerAuthentication]]]
 ) -> dict[_Port, object]:
-    """All that decides whether every endpoint of a port takes mesh TLS, the policies being the same: None
-    where one has no sidecar, else the policies that select each, and the port that they may name."""
+    """All that decides whether every endpoint of a port accepts mesh TLS under the same policies: None if one
+    has no sidecar, or else the policies that select each endpoint, and its port, which they may name."""
     plain: set[_Port] = set()
     taking: dict[_Port, set[object]] = defaultdict(set)
     for each in endpoints:
@@ -72,7 +72,7 @@ def _policies_for(
 def _selecting(
     policies: Iterable[Config[PeerAuthentication]],
 ) -> dict[str, list[Config[PeerAuthentication]]]:
-    """By namespace, those that are for some workloads."""
+    """The policies with a selector, by namespace."""
     found: dict[str, list[Config[PeerAuthentication]]] = defaultdict(list)
     for policy in policies:
         if policy.spec.selector and policy.spec.selector.match_labels:
@@ -81,8 +81,8 @@ def _selecting(
 
 
 def _dialled(endpoints: Iterable[ServiceEndpoint]) -> dict[tuple[str, str], list[object]]:
-    """By port and own host. Those that have a host are in a cluster, with all that a load assignment has of
-    them; of the others it is the address. Nobody asks whether they are ready."""
+    """By port and own host. An endpoint with a host has a cluster, which depends on all of its fields; of the
+    others only the address matters. Readiness does not."""
     found: dict[tuple[str, str], list[object]] = defaultdict(list)
     addresses: dict[tuple[str, str], set[str]] = defaultdict(set)
     for each in endpoints:

@@ -1,11 +1,11 @@
-"""Which endpoints each service has: kept up to date change by change, however large the mesh.
+"""The endpoints of each service, kept up to date change by change, however large the mesh is.
 
 Both directions are indexed by label: a workload finds the services that may select it by one label of their
-selector, a service the workloads that it may select by its rarest one; the other labels are then compared.
+selector, and a service finds the workloads that it may select by its rarest label. The other labels are then
+compared.
 
-A Service of Kubernetes does not select pods here: which of them are its endpoints, at which port, and
-whether they are ready, the cluster says in EndpointSlices. It selects WorkloadEntries, of which the cluster
-knows nothing.
+A Kubernetes Service does not select pods here: EndpointSlices contain its endpoints, their ports and their
+readiness. It selects WorkloadEntries, which the cluster does not know.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class EndpointIndex:
             self._stale.add(hostname)
 
     def workloads(self) -> tuple[Workload, ...]:
-        """Every workload: those declared alone by name, then those that services declare."""
+        """All workloads: first those declared by themselves, by name, then those that services declare."""
         if not self._in_order:
             self._workloads = dict(sorted(self._workloads.items()))
             self._in_order = True
@@ -154,13 +154,13 @@ class EndpointIndex:
                         workload=workload,
                         declaration=service.declaration,
                     )
-        # An ExternalName has none; the cluster leaves those of what the Service was before.
+        # An ExternalName has no endpoints; slices may be left over from an earlier type of the Service.
         if service.registry is Registry.KUBERNETES and not service.external_name:
             yield from self._in_slices(service.hostname)
 
     def _in_slices(self, hostname: str) -> Iterable[ServiceEndpoint]:
-        """Each once: an endpoint that moves from one slice to another may be in both for a while, and the
-        newer of the two is unknown; that it is ready in one of them is enough."""
+        """Each endpoint once. One that moves to another slice may be in both for a while, and which is newer
+        is unknown: it is ready if it is ready in one of them."""
         slices = sorted(self._slices.get(hostname, {}).items(), key=itemgetter(0))
         found: dict[tuple[str, str, int], ServiceEndpoint] = {}
         for endpoint in (endpoint for _, each in slices for endpoint in each.endpoints):
@@ -191,7 +191,7 @@ def _labels(workload: Workload) -> Iterator[_Label]:
 
 
 def _anchor(service: Service) -> _Label:
-    """The one label of a selector that the service is indexed by."""
+    """The label of a selector by which the service is indexed."""
     return (service.namespace, *min(service.selector.items()))
 
 
@@ -202,8 +202,8 @@ def _selects(service: Service, workload: Workload) -> bool:
 
 
 def _workload_port(workload: Workload, port: ServicePort) -> int | None:
-    """Istio's rule: what the workload says of the service's port by name, else the target port, whose name
-    only the workload knows."""
+    """Istio's rule: the workload's own number for the name of the service's port, or else the target port,
+    whose name only the workload knows."""
     number = workload.ports.get(port.name)
     if number is not None:
         return number
@@ -213,7 +213,7 @@ def _workload_port(workload: Workload, port: ServicePort) -> int | None:
 
 
 def _discard(index: dict[GroupT, dict[KeyT, ValueT]], group: GroupT, key: KeyT) -> None:
-    """Removes an entry, and its group's table once that is empty: the index never outgrows the mesh."""
+    """Removes an entry, and its group once that is empty: the index never outgrows the mesh."""
     entries = index[group]
     del entries[key]
     if not entries:

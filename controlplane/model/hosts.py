@@ -1,4 +1,4 @@
-"""Host names as resources write them, and as the mesh knows them; which namespaces see what."""
+"""Host names in resources and in the mesh, and the namespaces that see a resource."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final, Generic, TypeVar
 
 from controlplane.resources.hosts import covers
 
-# The port of URIs that name none, and of VirtualServices for hosts that no service declares.
+# The port of URIs without a port, and of VirtualServices for hosts that no service declares.
 HTTP_PORT: Final = 80
 
 ValueT = TypeVar("ValueT")
@@ -19,14 +19,16 @@ def service_hostname(name: str, namespace: str, dns_domain: str) -> str:
 
 
 def resolve_short_name(host: str, namespace: str, dns_domain: str) -> str:
-    """Istio's rule: a name without dots is a Service of the resource's own namespace; any other stands."""
+    """Istio's rule: a name without dots is a Service of the resource's own namespace; any other name is
+    unchanged."""
     if "." in host or ":" in host or host.startswith("*"):
         return host
     return service_hostname(host, namespace, dns_domain)
 
 
 class HostIndex(Generic[ValueT]):
-    """Finds the value of the most specific pattern for a host. The first of two for one pattern counts."""
+    """Finds the value of the most specific pattern for a host. Of several values for one pattern, the first
+    counts."""
 
     def __init__(self, entries: Iterable[tuple[str, ValueT]]) -> None:
         self._exact: dict[str, ValueT] = {}
@@ -43,22 +45,22 @@ class HostIndex(Generic[ValueT]):
 
 
 def exported_to(export_to: Sequence[str], owner: str, namespace: str) -> bool:
-    """Istio's ``exportTo``: nothing said is everywhere, ``.`` is the owner's namespace, ``~`` nowhere."""
+    """Istio's ``exportTo``: empty means everywhere, ``.`` the owner's namespace, ``~`` nowhere."""
     if not export_to or "*" in export_to:
         return True
     return namespace in export_to or ("." in export_to and owner == namespace)
 
 
 def export_rank(export_to: Sequence[str], owner: str, namespace: str) -> int:
-    """Istio's order of what a namespace sees, for one host: its own that not all see (0), what is exported to
-    it by its name (1), what is exported to all (2)."""
+    """Istio's order of what a namespace sees, for one host: resources of its own with a narrow export (0),
+    resources exported to it by name (1), resources exported to all (2)."""
     if not export_to or "*" in export_to:
         return 2
     return 0 if owner == namespace else 1
 
 
 def export_scopes(export_to: Sequence[str], owner: str) -> frozenset[str]:
-    """The namespaces that `exported_to` is true for; ``*`` stands for all."""
+    """The namespaces for which `exported_to` is true; ``*`` means all."""
     if not export_to or "*" in export_to:
         return frozenset({"*"})
     return frozenset(owner if scope == "." else scope for scope in export_to if scope != "~")

@@ -1,4 +1,4 @@
-"""Tells the log what became of resources: each that is quarantined, and what was applied."""
+"""Logs changes of statuses: resources that are quarantined, applied or removed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from controlplane.model.status import ResourceStatus, State
 
 _LOG = logging.getLogger(__name__)
 
-# More lines than this tell nobody anything: the debug API has them all.
+# More lines than this help nobody: the debug API has them all.
 _MOST_LINES = 20
 
 Statuses = tuple[ResourceStatus, ...]
 
 
 def log_changes(before: Mapping[ResourceKey, Statuses], after: Mapping[ResourceKey, Statuses]) -> None:
-    """``after`` has the resources that were looked at anew; no status: it was removed."""
+    """``after`` has the resources that were validated again; one without a status is removed."""
     applied: list[ResourceStatus] = []
     quarantined: list[ResourceStatus] = []
     removed: list[ResourceKey] = []
@@ -35,7 +35,7 @@ def log_changes(before: Mapping[ResourceKey, Statuses], after: Mapping[ResourceK
 
 
 def _substance(status: ResourceStatus) -> object:
-    """What is news when it changes; the line that a document starts at is not."""
+    """The parts of a status whose change is worth a log line. The line number of its document is not."""
     return (
         status.state,
         status.origin.file,

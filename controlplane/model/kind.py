@@ -38,16 +38,17 @@ def _no_warnings(_: Any) -> Iterable[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelKind(ResourceKind[SpecT], Generic[SpecT, ViewT]):
-    """``view`` converts a spec; `policy` makes one for kinds that the snapshot holds as they are.
+    """``view`` converts a spec; `policy` makes a ``view`` for kinds that the snapshot contains unchanged.
     ``warnings`` describe parts of a valid spec that may surprise its author.
 
-    ``claims``: what only one resource may have (see `Claim`). ``references``: checks what the resource says
-    of others. A kind with either is validated anew whenever a resource of any such kind changes.
+    ``claims``: what only one resource may have (see `Claim`). ``references``: checks the references to other
+    resources. A kind with either is validated again whenever a resource of any such kind changes.
     ``service_account``: the account that a resource names.
 
-    ``touches``: the type URLs of the xDS resources that any change of a resource may alter; endpoints of
-    workloads are found out apart. ``narrow`` tells what the change between two versions alters, where that is
-    less; None: it is not. To leave a type out would leave proxies with outdated configuration."""
+    ``touches``: the type URLs of the xDS resources that any change of a resource may alter. Changes of
+    endpoints are computed separately. ``narrow`` returns the alterations of a change between two versions if
+    they are fewer, or else None. A missing type would leave proxies with outdated configuration.
+    """
 
     view: Callable[[ResourceKey, Metadata, SpecT, MeshConfig], ViewT]
     touches: frozenset[str]

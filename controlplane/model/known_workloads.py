@@ -1,4 +1,4 @@
-"""The workloads that have a name of their own: the Pods of a cluster, and the WorkloadEntries in force."""
+"""The workloads that have a name: the Pods of a cluster, and the WorkloadEntries in force."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ WorkloadName = tuple[str, str]  # namespace, name
 
 @dataclass(frozen=True, kw_only=True)
 class KnownWorkloads:
-    """Immutable. A Pod counts before a WorkloadEntry of its name."""
+    """Immutable. A Pod takes precedence over a WorkloadEntry of its name."""
 
     pods: Mapping[WorkloadName, Workload] = field(default_factory=dict)
     entries: Mapping[WorkloadName, Workload] = field(default_factory=dict)
@@ -23,14 +23,14 @@ class KnownWorkloads:
         return self.pods.get((namespace, name)) or self.entries.get((namespace, name))
 
     def pod_at(self, namespace: str, address: str) -> Workload | None:
-        """The one Pod of a namespace that has an address. Those with ``hostNetwork`` share their node's: an
-        address of several tells none of them."""
+        """The one Pod of a namespace with an address. Pods with ``hostNetwork`` share the address of their
+        node, which then identifies none of them."""
         found = self._pods_by_address.get((namespace, address), ())
         return found[0] if len(found) == 1 else None
 
     @cached_property
     def _pods_by_address(self) -> Mapping[tuple[str, str], list[Workload]]:
-        """Made when it is first asked for: nearly every proxy is found by its name."""
+        """Made on first use: nearly every proxy is found by name."""
         found: dict[tuple[str, str], list[Workload]] = defaultdict(list)
         for (namespace, _), pod in self.pods.items():
             for address in pod.addresses:

@@ -1,7 +1,8 @@
-"""The last good version of a resource whose newest one is quarantined, as it is kept outside of the process.
+"""The last good version of a resource whose newest version is quarantined, as it is stored outside of the
+process.
 
-What is in force must follow from what is stored: a control plane that has just started, and every replica,
-decides as the one that saw the good version did.
+The resources in force must follow from stored state: a control plane that has just started, and every
+replica, must decide like the one that saw the good version.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from controlplane.resources.resource import Resource
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastGood:
-    """``generation`` and ``uid`` are those of the version in its cluster, 0 and empty in a folder, where
-    ``file`` is the one that had it. ``faulty_generation`` is the newest that was quarantined when this was
-    written. ``since``: when the first of those was seen (RFC 3339)."""
+    """``generation`` and ``uid`` are those of the version in its cluster. In a folder they are 0 and empty,
+    and ``file`` is the file of the version. ``faulty_generation`` is the newest generation that was
+    quarantined when this was written. ``since``: when the first of those was seen (RFC 3339)."""
 
     resource: Resource
     since: str
@@ -27,6 +28,6 @@ class LastGood:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unusable:
-    """What is kept cannot be used, be it damaged or no longer valid; ``reason`` says why."""
+    """A stored version that is damaged or no longer valid; ``reason`` says why."""
 
     reason: str

@@ -1,4 +1,4 @@
-"""The settings of the whole mesh. Names, defaults and meaning are Istio's MeshConfig."""
+"""The settings of the whole mesh. Names, defaults and meanings are those of Istio's MeshConfig."""
 
 from __future__ import annotations
 

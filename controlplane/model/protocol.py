@@ -1,4 +1,5 @@
-"""Istio's explicit protocol selection: by ``appProtocol``, else by port name, ``<protocol>[-<suffix>]``."""
+"""Istio's explicit protocol selection: by ``appProtocol``, or else by port name,
+``<protocol>[-<suffix>]``."""
 
 from __future__ import annotations
 
@@ -24,13 +25,13 @@ _BY_NAME: Mapping[str, Protocol] = {
 }
 
 
-# Istio's ports of protocols in which the server speaks first: SMTP, DNS, MySQL, MongoDB.
+# Istio's ports for protocols in which the server sends first: SMTP, DNS, MySQL, MongoDB.
 _TCP_PORTS = frozenset({25, 53, 3306, 27017})
 
 
 def select_protocol(port_name: str, app_protocol: str | None = None, number: int = 0) -> Protocol:
-    """``app_protocol`` comes first. Both say it before their first hyphen (``http-metrics``). What neither
-    says, some port numbers do."""
+    """``app_protocol`` takes precedence. In both, the protocol ends at the first hyphen (``http-metrics``).
+    Without either, some port numbers have a protocol."""
     name = (app_protocol or port_name).lower()
     if name == "grpc-web" or name.startswith("grpc-web-"):
         return Protocol.GRPC

@@ -1,4 +1,4 @@
-"""A proxy that follows this control plane, as its xDS node tells."""
+"""A proxy that follows this control plane, as its xDS node describes it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,7 @@ class InterceptionMode(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxy:
-    """``http_proxy_port`` 0: the mesh configuration's. ``node`` is the Kubernetes node's name. Hashable by
-    identity of content: builders key caches by the parts they read, never by the whole."""
+    """``http_proxy_port`` 0: that of the mesh configuration. ``node`` is the name of the Kubernetes node."""
 
     id: str
     type: ProxyType
@@ -39,7 +38,8 @@ class Proxy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Whom a token proves. ``pod_name`` and ``pod_uid`` are empty where the token is not bound to a Pod."""
+    """The identity that a token proves. ``pod_name`` and ``pod_uid`` are empty if the token is not bound to a
+    Pod."""
 
     identity: SpiffeId
     pod_name: str = ""
@@ -48,8 +48,8 @@ class Caller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyRejection:
-    """What a proxy refuses, in its own words. ``type`` is ``cds``, ``eds``, ``lds`` or ``rds``, ``names``
-    what the refused response carried (none: unknown)."""
+    """A rejection by a proxy, with its message. ``type`` is ``cds``, ``eds``, ``lds`` or ``rds``; ``names``
+    are the resources of the rejected response (empty: unknown)."""
 
     type: str
     names: frozenset[str]
@@ -61,9 +61,9 @@ class ProxyRejection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyProgress:
-    """How far a connected proxy has come: it was sent, and has acknowledged, all that the snapshot of this
-    ``generation`` made for it. ``answered`` is the last one of which it has acknowledged or refused all;
-    ``rejections`` is what it refuses."""
+    """The progress of a connected proxy: it was sent, and has acknowledged, all resources that the snapshot
+    of this ``generation`` has for it. ``answered`` is the newest generation of which it has acknowledged or
+    rejected every resource; ``rejections`` are those it has not withdrawn."""
 
     proxy: Proxy
     generation: int

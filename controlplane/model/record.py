@@ -1,4 +1,4 @@
-"""The versions of one resource that were read, and which of them is in force."""
+"""The versions of one resource that were read, and the one that is in force."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from controlplane.resources.resource import Resource
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Version:
-    """A valid reading of a resource, and what it is to the model. ``generation`` and ``uid`` are those of its
-    cluster; 0 and empty in a folder. The generation alone changes: to the newest that says the same."""
+    """A valid reading of a resource, and its view. ``generation`` and ``uid`` are those of its cluster; 0 and
+    empty in a folder. Only the generation changes: it becomes the newest one with the same content."""
 
     resource: Resource
     view: View
@@ -27,8 +27,8 @@ class Version:
 
 @dataclass(slots=True, kw_only=True)
 class Reading:
-    """What one file last said of a resource: a version, or what is wrong with it. ``generation`` counts what
-    this process has read of it."""
+    """The last reading of a resource in one file: a version, or its errors. ``generation`` counts the
+    readings by this process."""
 
     origin: Origin
     generation: int
@@ -37,17 +37,17 @@ class Reading:
 
     @property
     def number(self) -> int:
-        """Its generation in its cluster, where it has one: every process counts alike there."""
+        """The generation in its cluster, if it has one: all processes count alike there."""
         return self.generation if self.origin.generation is None else self.origin.generation
 
     def says(self, errors: Sequence[ResourceError]) -> bool:
-        """Whether it is the reading that these errors would make."""
+        """Whether these errors would make the same reading."""
         return self.version is None and list(map(str, errors)) == list(map(str, self.errors))
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Kept:
-    """What is kept of a resource outside of this process: its last good version, since when that serves, or
+    """The last good version of a resource that is stored outside of this process, since when it serves, or
     why it cannot be used."""
 
     version: Version | None = None
@@ -60,12 +60,13 @@ NOTHING_KEPT = Kept()
 
 @dataclass(slots=True, eq=False, kw_only=True)
 class Record:
-    """``readings`` by file: a resource that a second file has too is a mistake, and must not replace the
-    first. That of ``counting_file`` counts, else the first. Empty from a deletion until the next build.
+    """``readings`` by file: a resource in a second file is a mistake, and must not replace the first. The
+    reading of ``counting_file`` counts, or else the first. ``readings`` is empty from a deletion until the
+    next build.
 
-    ``in_force`` is the version that serves; ``last_good`` the last one that ever did, which serves again
-    when the newer ones are faulty. ``kept`` is what another process knows of that. ``late``: it came when
-    others were in force already. ``since``: when the newest reading was first not what serves.
+    ``in_force`` is the version that serves; ``last_good`` is the last one that did, which serves again if
+    newer ones are faulty. ``kept`` is the same from another process. ``late``: the resource came when others
+    were in force already. ``since``: when the newest reading was first not the one that serves.
     """
 
     key: ResourceKey
@@ -83,7 +84,7 @@ class Record:
 
     @property
     def reading(self) -> Reading:
-        """The one that counts."""
+        """The reading that counts."""
         counting = self.readings.get(self.counting_file) if self.counting_file else None
         return counting or next(iter(self.readings.values()))
 
@@ -101,8 +102,8 @@ class Record:
 
     @property
     def _older(self) -> list[Version]:
-        """The good versions of this very object that are known, the newest first. Of one generation the kept
-        one counts, since every replica has that."""
+        """The known good versions of this very object, the newest first. Of one generation the kept version
+        comes first, since every replica has it."""
         uid = self.reading.origin.uid
         known = [each for each in (self.kept.version, self.last_good) if each is not None and each.uid == uid]
         return sorted(dict.fromkeys(known), key=lambda version: -version.generation)
@@ -115,8 +116,8 @@ class Record:
     def put_in_force(
         self, version: Version | None, now: str, fault: Fault | None = None, reasons: Sequence[str] = ()
     ) -> None:
-        """Settles the record; ``fault`` and ``reasons`` say why the newest reading is not what serves.
-        ``now`` is RFC 3339."""
+        """Settles the record. ``fault`` and ``reasons`` say why the newest reading does not serve. ``now`` is
+        RFC 3339."""
         self.in_force = version
         self.last_good = version or self.last_good
         self.fault = fault
@@ -130,8 +131,8 @@ class Record:
 
     @property
     def to_keep(self) -> LastGood | None:
-        """What a process that knows nothing of the past needs to decide as this one: None while the newest
-        reading is what serves, or nothing good is known."""
+        """The state that another process needs to decide like this one: None while the newest reading serves,
+        or if no good version is known."""
         if self.fault is None:
             return None
         older = [each for each in self._older if each is not self.newest]
@@ -148,7 +149,7 @@ class Record:
         )
 
     def statuses(self) -> tuple[ResourceStatus, ...]:
-        """One for the reading that counts, and one for each that is passed over."""
+        """One for the reading that counts, and one for each other reading."""
         first = self.reading
         others = [reading for reading in self.readings.values() if reading is not first]
         applied = self.in_force is not None and self.in_force is first.version

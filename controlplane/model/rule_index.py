@@ -1,4 +1,4 @@
-"""Which DestinationRule is for a service, as one namespace sees it."""
+"""Finds the DestinationRule that applies to a service for the clients of a namespace."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ Rule = Config[DestinationRule]
 
 
 class RuleIndex:
-    """Istio's order: the rules of the client's own namespace, of the service's, of the mesh's; in each, the
-    one for the most specific host."""
+    """Istio's order: the rules of the client's namespace, then of the service's, then of the root namespace.
+    In each, the rule for the most specific host applies."""
 
     def __init__(self, rules: Iterable[Rule], root_namespace: str) -> None:
         self._root_namespace = root_namespace

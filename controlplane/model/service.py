@@ -1,5 +1,5 @@
-"""Services and their endpoints, from whatever declared them (a Service, a ServiceEntry, a WorkloadEntry), and
-what a cluster tells of both (a Pod, an EndpointSlice)."""
+"""Services and their endpoints, whether a Service, a ServiceEntry or a WorkloadEntry declares them, or a
+cluster reports them (a Pod, an EndpointSlice)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from enum import Enum
 
 
 class Protocol(Enum):
-    """How a port's traffic is treated: Istio's protocol selection, by ``appProtocol`` or the port's name."""
+    """The protocol of a port's traffic: Istio's protocol selection, by ``appProtocol`` or the port's name."""
 
     HTTP = "HTTP"
     HTTP2 = "HTTP2"
@@ -17,7 +17,7 @@ class Protocol(Enum):
     HTTPS = "HTTPS"
     TLS = "TLS"
     TCP = "TCP"
-    UNSUPPORTED = "UNSUPPORTED"  # neither says: Istio would sniff
+    UNSUPPORTED = "UNSUPPORTED"  # not declared: Istio would detect it
 
     @property
     def is_http(self) -> bool:
@@ -33,7 +33,7 @@ class Protocol(Enum):
 
 
 class Resolution(Enum):
-    """Istio's ``ServiceEntry.Resolution``; a Kubernetes Service is STATIC, a headless one too."""
+    """Istio's ``ServiceEntry.Resolution``. A Kubernetes Service is STATIC, also a headless one."""
 
     NONE = "NONE"
     STATIC = "STATIC"
@@ -58,10 +58,10 @@ class ServicePort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Service:
-    """A destination. ``hostname`` is fully qualified and may be a wildcard (``*.example.com``).
-    ``addresses`` are the virtual IPs, or CIDRs, that stand for it. One host may have several declarations:
-    for other namespaces, or, in one namespace, for other ports. ``declaration`` tells them apart: the
-    ServiceEntry's ``namespace/name``, "" for a Service of Kubernetes."""
+    """A destination. ``hostname`` is fully qualified and may be a wildcard (``*.example.com``). ``addresses``
+    are its virtual IPs or CIDRs. One host may have several declarations: for other namespaces, or, in one
+    namespace, for other ports. ``declaration`` identifies them: the ServiceEntry's ``namespace/name``, or ""
+    for a Kubernetes Service."""
 
     hostname: str
     name: str
@@ -75,14 +75,15 @@ class Service:
     selector: Mapping[str, str] = field(default_factory=dict)
     export_to: tuple[str, ...] = ("*",)  # "*", "." or namespaces
     subject_alt_names: tuple[str, ...] = ()
-    creation: str = ""  # who came first decides conflicts: RFC 3339, or "" for folders
+    creation: str = ""  # the oldest wins conflicts: RFC 3339, or "" in folders
     external_name: str = ""
     headless: bool = False  # Kubernetes' `clusterIP: None`: clients choose an endpoint, and dial its address
     declaration: str = ""
 
     @property
     def seniority(self) -> tuple[bool, str, str, str]:
-        """Of services that claim one host or address, the least counts: a cluster's own, then the oldest."""
+        """The order of services that claim one host or address: a cluster's own come first, then the
+        oldest."""
         return self.registry is not Registry.KUBERNETES, self.creation, self.hostname, self.declaration
 
     def port(self, number: int) -> ServicePort | None:
@@ -91,12 +92,11 @@ class Service:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Workload:
-    """What runs at an address: a WorkloadEntry, an inline endpoint of a ServiceEntry, or a pod (whose
-    ``registry`` is KUBERNETES). ``ports`` maps a port's name to its number here. ``mesh_tls``: a sidecar is
-    there and speaks mesh TLS (the label ``security.istio.io/tlsMode: istio``). ``uid``, ``node`` (its name)
-    and ``addresses`` are a pod's; one that has no address yet has an empty ``address``.
-    ``owner`` is the name of the Deployment, or whatever else, that it belongs to; empty where it is on its
-    own."""
+    """An application at an address: a WorkloadEntry, an inline endpoint of a ServiceEntry, or a pod (whose
+    ``registry`` is KUBERNETES). ``ports`` maps the name of a port to its number on this workload.
+    ``mesh_tls``: it has a sidecar that speaks mesh TLS (the label ``security.istio.io/tlsMode: istio``).
+    ``uid``, ``node`` (its name) and ``addresses`` are those of a pod, whose ``address`` is empty until it has
+    one. ``owner`` is the name of the Deployment, or other controller, of the pod; empty without one."""
 
     name: str
     namespace: str
@@ -117,8 +117,9 @@ class Workload:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceEndpoint:
-    """One workload as one port of a service sees it; ``port`` is the number to dial. ``declaration`` is the
-    service's; ``hostname`` is the endpoint's own below the service's, as a pod of a StatefulSet has one."""
+    """A workload as an endpoint of one port of a service; ``port`` is the number to dial. ``declaration`` is
+    that of the service. ``hostname`` is the endpoint's own name below the service's host, as pods of a
+    StatefulSet have it."""
 
     service_port: str
     address: str
@@ -130,8 +131,8 @@ class ServiceEndpoint:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndpointSlice:
-    """Some of the endpoints of a Kubernetes Service, as the cluster itself chose them. One that is not ready
-    is there, with an unhealthy workload."""
+    """Some of the endpoints of a Kubernetes Service, as the cluster selects them. An endpoint that is not
+    ready has an unhealthy workload."""
 
     hostname: str
     endpoints: tuple[ServiceEndpoint, ...]

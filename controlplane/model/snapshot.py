@@ -1,4 +1,4 @@
-"""The frozen state of the mesh that builders read: one `MeshSnapshot`, indexed for the questions they ask."""
+"""The frozen state of the mesh that builders read: one `MeshSnapshot`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from protos.type_urls import PUSH_ORDER
 
 SpecT = TypeVar("SpecT")
 
-# Of a change, in a log line.
+# The most resources of a change in a log line.
 _MOST_NAMES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceKey:
-    """Names a resource in statuses, logs and diffs: ``VirtualService bookinfo/reviews``."""
+    """Identifies a resource in statuses, logs and changes: ``VirtualService bookinfo/reviews``."""
 
     kind: str
     namespace: str
@@ -35,8 +35,8 @@ class ResourceKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Config(Generic[SpecT]):
-    """A valid resource: its key, its spec (a frozen pydantic model). ``order`` sorts oldest
-    first: Istio lets the older of two conflicting resources win."""
+    """A valid policy: its key and its spec (a frozen pydantic model). ``order`` sorts the oldest first: Istio
+    lets the older of two conflicting resources win."""
 
     key: ResourceKey
     spec: SpecT
@@ -84,17 +84,17 @@ class MeshSnapshot:
             yield from self.declarations(hostname)
 
     def declarations(self, hostname: str) -> tuple[Service, ...]:
-        """Of one host."""
+        """The declarations of one host."""
         first = self.services.get(hostname)
         return () if first is None else (first, *self.further_services.get(hostname, ()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotChange:
-    """What differs between two snapshots. ``full``: every xDS resource may. ``types``: every one of these
-    types. ``endpoints`` names the services whose endpoints, or load assignments, do, ``addresses`` the
-    headless ones of them whose addresses did, which for those who see them is more than endpoints.
-    ``configs`` says which resources are behind it, for logs."""
+    """The differences between two snapshots. ``full``: every xDS resource may differ. ``types``: every
+    resource of these types may. ``endpoints`` are the services whose load assignments may differ.
+    ``addresses`` are the headless services whose addresses differ, which are in other resources too.
+    ``configs`` are the resources that caused the change, for logs."""
 
     full: bool
     types: frozenset[str] = frozenset()

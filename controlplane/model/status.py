@@ -1,4 +1,4 @@
-"""What became of a resource, in words: for logs, the debug API and the operator."""
+"""The state of a resource, in words: for logs, the debug API and the operator."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from controlplane.model.snapshot import ResourceKey
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
     """Where a resource was read: a file, and the line where its document starts (0: the whole file); or a
-    cluster, and the ``metadata.generation`` and ``metadata.uid`` of what was read there."""
+    cluster, with the ``metadata.generation`` and ``metadata.uid`` of the object."""
 
     file: str
     line: int = 0
@@ -22,7 +22,7 @@ class Origin:
         return f"{self.file}:{self.line}" if self.line else self.file
 
 
-# The kind of key under which a file has the faults that belong to no resource.
+# The kind in the key of a file, which has the faults that belong to no resource.
 FILE = "File"
 
 
@@ -32,21 +32,20 @@ class State(Enum):
 
 
 class Fault(Enum):
-    """Why the newest version of a resource is not in force; the words that Kubernetes' Gateway API has for
-    it, where it has one."""
+    """Why the newest version of a resource is not in force. The words are those of Kubernetes' Gateway API
+    where it has them."""
 
     INVALID = "Invalid"
     CONFLICTED = "Conflicted"
-    UNSUPPORTED = "Unsupported"  # of a kind that nobody reads
+    UNSUPPORTED = "Unsupported"  # of a kind that is not supported
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceStatus:
-    """``in_force``: a version of it serves, which for a quarantined one is the last good version.
-    ``unresolved`` are the destinations that are not there, of the version in force.
-    ``generation`` is its cluster's; in a folder it counts the versions that were read. While an older version
-    serves, ``since`` says since when (RFC 3339), and ``serving_generation`` which generation it is, in a
-    cluster."""
+    """``in_force``: a version serves, which for a quarantined resource is the last good one. ``unresolved``
+    are the destinations of the version in force that do not exist. ``generation`` is that of the cluster; in
+    a folder it counts the versions that were read. While an older version serves, ``since`` says since when
+    (RFC 3339), and ``serving_generation`` is its generation in a cluster."""
 
     key: ResourceKey
     state: State
@@ -62,7 +61,7 @@ class ResourceStatus:
 
     @property
     def consequence(self) -> str:
-        """Of a quarantine."""
+        """The consequence of a quarantine."""
         return "the last good version stays in force" if self.in_force else "it is not in force"
 
     @property

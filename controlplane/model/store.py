@@ -10,46 +10,34 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any, Final
 
 from controlplane.errors import ResourceError
 from controlplane.model.endpoint_changes import altering_clusters, readdressed
-from controlplane.model.endpoint_index import EndpointIndex
-from controlplane.model.hosts import export_scopes
 from controlplane.model.journal import Statuses, log_changes
 from controlplane.model.kind import Account, ModelKind
-from controlplane.model.known_workloads import KnownWorkloads, WorkloadName
 from controlplane.model.last_good import LastGood, Unusable
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.record import NOTHING_KEPT, Kept, Reading, Record, Version
-from controlplane.model.service import (
-    EndpointSlice,
-    Registry,
-    Service,
-    Workload,
-)
-from controlplane.model.snapshot import Config, MeshSnapshot, ResourceKey, SnapshotChange
+from controlplane.model.snapshot import MeshSnapshot, ResourceKey, SnapshotChange
+from controlplane.model.snapshot_builder import Observation, SnapshotBuilder
 from controlplane.model.status import Origin, ResourceStatus
-from controlplane.model.validator import Validator, configs_in_force, services_in_force
-from controlplane.model.view import DeclaredService, View
+from controlplane.model.validator import Validator
+from controlplane.model.view import View
 from controlplane.resources.deprecation import deprecations
 from controlplane.resources.resource import Resource
 from protos.type_urls import CLUSTER
 
-# The version in force before, and after.
-_Changes = dict[ResourceKey, tuple[Version | None, Version | None]]
+# The views in force before and after.
+_Changes = dict[ResourceKey, tuple[View | None, View | None]]
 _MESH_DEFAULTS = MeshConfig()
-
-# A pod, or the endpoints of a Service. Kubernetes writes both: they are not validated, and have no status.
-Observation = Workload | EndpointSlice
 
 
 class Store:
-    """Not thread-safe: one event loop feeds it and builds from it. ``kinds``: those that it may be fed, by
-    name."""
+    """Not thread-safe: one event loop feeds it and builds from it. ``kinds`` are those of the resources that
+    it accepts, by name."""
 
     def __init__(
         self,
@@ -62,22 +50,19 @@ class Store:
         self._clock = clock
         self._records: dict[str, dict[ResourceKey, Record]] = defaultdict(dict)
         self._validator: Final = Validator(kinds, self._all, mesh_config.root_namespace)
+        self._builder: Final = SnapshotBuilder(kinds, self._all, mesh_config)
         self._kept: dict[ResourceKey, Kept] = {}
-        self._served: frozenset[ResourceKey] | None = None  # None: nothing is known of an earlier process
+        self._served: frozenset[ResourceKey] | None = None  # None: there is no state of an earlier process
         self._counting_files: Mapping[ResourceKey, str] = {}
         self._to_keep: dict[ResourceKey, LastGood] = {}
-        self._dirty: dict[ResourceKey, None] = {}  # in the order of what was told
+        self._dirty: dict[ResourceKey, None] = {}  # in the order of the events
         self._observed: dict[ResourceKey, Observation] = {}
         self._newly_observed: dict[ResourceKey, None] = {}
         self._accounts: set[Account] = set()
-        self._index = EndpointIndex()
-        self._pods: dict[WorkloadName, Workload] = {}
-        self._entries: dict[WorkloadName, Workload] = {}
         self._in_force: dict[ResourceKey, Version] = {}
         self._arrived: dict[ResourceKey, int] = {}
         self._statuses: dict[ResourceKey, Statuses] = {}
         self._status_changes = 0
-        self._snapshot = MeshSnapshot(mesh_config=mesh_config)
 
     def apply(self, key: ResourceKey, resource: Resource, origin: Origin) -> None:
         """A source has read a valid resource."""
@@ -100,7 +85,7 @@ class Store:
         self._dirty[key] = None
 
     def reject(self, key: ResourceKey, errors: Sequence[ResourceError], origin: Origin) -> None:
-        """A source has read a resource that is not valid, or something that should have been one."""
+        """A source has read an invalid resource, or a document that is not a resource."""
         record = self._record(key)
         reading = record.readings.get(origin.file)
         if reading is not None and reading.says(errors) and reading.origin == origin:
@@ -110,13 +95,13 @@ class Store:
         self._dirty[key] = None
 
     def delete(self, key: ResourceKey, file: str) -> None:
-        """A source has the resource no more."""
+        """A source no longer has the resource."""
         record = self._records[key.kind].get(key)
         if record is not None and record.readings.pop(file, None) is not None:
             self._dirty[key] = None
 
     def observe(self, key: ResourceKey, observation: Observation | None) -> None:
-        """A source sees a pod or an EndpointSlice, or (None) that it is there no more."""
+        """A source sees a pod or an EndpointSlice; None: it is gone."""
         if self._observed.get(key) == observation:
             return
         if observation is None:
@@ -136,7 +121,8 @@ class Store:
                 self._dirty[record.key] = None
 
     def recall(self, key: ResourceKey, found: LastGood | Unusable | None) -> None:
-        """What is kept of a resource outside of this process; None: nothing is, or no more."""
+        """The version of a resource that is stored outside of this process; None: there is none, or no
+        longer."""
         record = self._records[key.kind].get(key)
         match found:
             case None:
@@ -155,86 +141,88 @@ class Store:
             self._dirty[key] = None
 
     def remember(self, in_force: Iterable[ResourceKey]) -> None:
-        """Before the first `build`: what was in force when resources were last judged. Everything else comes
-        after it."""
+        """To be called before the first `build`, with the resources that were in force at the last one of an
+        earlier process. All others come after them."""
         self._served = frozenset(in_force)
 
     def prefer(self, files: Mapping[ResourceKey, str]) -> None:
-        """Before the first resource is told of: whose reading counts of those that several files have."""
+        """To be called before the first resource is fed: the file whose reading counts, for resources that
+        several files have."""
         self._counting_files = files
 
     def to_keep(self) -> Mapping[ResourceKey, LastGood]:
-        """The last good version of everything that is quarantined, as of the last `build`."""
+        """The last good versions of all quarantined resources, as of the last `build`."""
         return self._to_keep
 
     def keys_in_force(self) -> frozenset[ResourceKey]:
-        """As of the last `build`."""
+        """The resources in force, as of the last `build`."""
         return frozenset(self._in_force)
 
     def counting_files(self) -> dict[ResourceKey, str]:
-        """Whose reading counts of the resources that several files have, as of the last `build`."""
+        """The file whose reading counts, for resources that several files have, as of the last `build`."""
         return {key: first.origin.file for key, (first, *others) in self._statuses.items() if others}
 
     def status(self, key: ResourceKey) -> ResourceStatus | None:
-        """What became of a resource, by the reading that counts, as of the last `build`."""
+        """The status of a resource, by the reading that counts, as of the last `build`."""
         return next(iter(self._statuses.get(key, ())), None)
 
     @property
     def has_news(self) -> bool:
-        """Whether it was told anything since the last `build` that it did not know."""
+        """Whether it has been fed anything new since the last `build`."""
         return bool(self._dirty or self._newly_observed)
 
     def statuses(self) -> list[ResourceStatus]:
-        """What became of every resource, as of the last `build`."""
+        """The statuses of all resources, as of the last `build`."""
         keys = sorted(self._statuses, key=attrgetter("kind", "namespace", "name"))
         return [status for key in keys for status in self._statuses[key]]
 
     def in_force(self, key: ResourceKey) -> View | None:
-        """What a resource is to the last snapshot: the very objects that are in it."""
+        """The view of a resource in force: the very objects that are in the last snapshot."""
         version = self._in_force.get(key)
         return version.view if version else None
 
     def arrived(self, key: ResourceKey) -> int:
-        """The generation of the snapshot that brought what is in force of a resource."""
+        """The generation of the snapshot that brought the version in force."""
         return self._arrived.get(key, 0)
 
     def knows_good(self, key: ResourceKey) -> bool:
-        """Whether some version of a resource serves, or is kept."""
+        """Whether a version of a resource serves or is kept."""
         return key in self._in_force or self._kept.get(key, NOTHING_KEPT).version is not None
 
     def status_changes(self) -> int:
-        """How many builds changed any of them: whoever looked before can tell whether to look again."""
+        """The number of builds that changed a status: a caller can tell whether to read them again."""
         return self._status_changes
 
     def build(self) -> tuple[MeshSnapshot, SnapshotChange]:
-        """The world as it is now, and what changed since the last call: the same snapshot if nothing did."""
-        before = self._snapshot
+        """The current snapshot, and what changed since the last call: the same snapshot if nothing did."""
+        before = self._builder.snapshot
         first = before.generation == 0
         changes = self._settle()
-        observed, self._newly_observed = frozenset(self._newly_observed), {}
+        observed = {key: self._observed.get(key) for key in self._newly_observed}
+        self._newly_observed = {}
         if not changes and not observed and not first:
             return before, SnapshotChange(full=False)
-        hostnames = self._update_index(changes, observed)
-        self._snapshot = self._next_snapshot(changes, observed)
-        self._arrived |= dict.fromkeys(changes, self._snapshot.generation)
+        hostnames = self._builder.build(changes, observed)
+        snapshot = self._builder.snapshot
+        self._arrived |= dict.fromkeys(changes, snapshot.generation)
         for key in changes.keys() - self._in_force.keys():
             del self._arrived[key]
-        touched = [
-            self._kinds[key.kind].touched(_view(old), _view(new)) for key, (old, new) in changes.items()
-        ]
-        in_clusters = any(altering_clusters(before, self._snapshot, hostnames))
-        return self._snapshot, SnapshotChange(
+        touched = [self._kinds[key.kind].touched(*views) for key, views in changes.items()]
+        in_clusters = any(altering_clusters(before, snapshot, hostnames))
+        return snapshot, SnapshotChange(
             full=first,
             types=frozenset({CLUSTER} if in_clusters else ()).union(*(each.types for each in touched)),
             endpoints=hostnames.union(*(each.endpoints for each in touched)),
-            addresses=frozenset(readdressed(before, self._snapshot, hostnames)),
-            configs=observed | changes.keys(),
+            addresses=frozenset(readdressed(before, snapshot, hostnames)),
+            configs=frozenset((*observed, *changes)),
         )
 
     def _record(self, key: ResourceKey) -> Record:
         record = self._records[key.kind].get(key)
         if record is None:
-            late = self._snapshot.generation > 0 or (self._served is not None and key not in self._served)
+            late = self._builder.snapshot.generation > 0 or (
+                self._served is not None and key not in self._served
+            )
             record = Record(
                 key=key,
                 kept=self._kept.get(key, NOTHING_KEPT),
@@ -245,7 +233,7 @@ class Store:
         return record
 
     def _version(self, record: Record, resource: Resource, generation: int, uid: str) -> Version:
-        """The version that the record has already, if the resource is equal to it; else a new one."""
+        """The version that the record has already, if it is equal to the resource, or else a new one."""
         for known in (record.last_good, record.kept.version):
             if known is not None and (known.resource, known.uid) == (resource, uid):
                 known.generation = max(known.generation, generation)
@@ -262,7 +250,7 @@ class Store:
         return self._records[kind].values()
 
     def _settle(self) -> _Changes:
-        """Decides what is in force, and tells of it. Returns the resources where that changed."""
+        """Decides which versions are in force, and reports it. Returns the resources whose view changed."""
         self._forget_deleted()
         now = self._clock().strftime("%Y-%m-%dT%H:%M:%SZ")
         together = self._validator.together
@@ -279,7 +267,8 @@ class Store:
         return self._take_changes(looked_at)
 
     def _forget_deleted(self) -> None:
-        """Only now: what was deleted and written anew before this build still had a last good version."""
+        """Done only now: a resource that was deleted and written again before this build keeps its last good
+        version."""
         for key in self._dirty:
             record = self._records[key.kind].get(key)
             if record is not None and not record.readings:
@@ -303,88 +292,7 @@ class Store:
             before, after = self._in_force.pop(key, None), record.in_force if record else None
             if after is not None:
                 self._in_force[key] = after
-            if _view(after) is not _view(before):
-                changes[key] = (before, after)
+            views = before.view if before else None, after.view if after else None
+            if views[0] is not views[1]:
+                changes[key] = views
         return changes
-
-    def _update_index(self, changes: _Changes, observed: frozenset[ResourceKey]) -> frozenset[str]:
-        """Returns the host names of the services whose endpoints changed."""
-        # All removals come first: a host may have moved from one resource to another.
-        for before, _ in changes.values():
-            for declared in _declared(before):
-                self._index.remove_service(declared.service.hostname, declared.service.declaration)
-        for _, after in changes.values():
-            for declared in _declared(after):
-                self._index.add_service(declared)
-        for key, (before, after) in changes.items():
-            entry = _view(after)
-            if isinstance(entry, Workload):
-                self._entries[key.namespace, key.name] = entry
-                self._index.add_workload(entry)
-            elif isinstance(_view(before), Workload):
-                self._entries.pop((key.namespace, key.name), None)
-                self._index.remove_workload(key.namespace, key.name)
-        for key in observed:
-            self._index_observation(key)
-        return self._index.refresh()
-
-    def _index_observation(self, key: ResourceKey) -> None:
-        match self._observed.get(key):
-            case Workload() as pod:
-                self._pods[key.namespace, key.name] = pod
-                if pod.address:
-                    self._index.add_workload(pod)
-                else:  # nothing can be sent to it yet
-                    self._index.remove_workload(key.namespace, key.name, Registry.KUBERNETES)
-            case EndpointSlice() as endpoint_slice:
-                self._index.add_slice(key.namespace, key.name, endpoint_slice)
-            case None if key.kind == "Pod":
-                self._pods.pop((key.namespace, key.name), None)
-                self._index.remove_workload(key.namespace, key.name, Registry.KUBERNETES)
-            case None:
-                self._index.remove_slice(key.namespace, key.name)
-
-    def _next_snapshot(self, changes: _Changes, observed: frozenset[ResourceKey]) -> MeshSnapshot:
-        """The parts that did not change are the same objects as before."""
-        parts: dict[str, Any] = {}
-        versions = [(key.kind, version) for key, pair in changes.items() for version in pair if version]
-        policies = {kind for kind, version in versions if isinstance(version.view, Config)}
-        if policies:
-            renewed = {kind: configs_in_force(self._all(kind)) for kind in policies}
-            parts["policies"] = {**self._snapshot.policies, **renewed}
-        declared = [each for _, version in versions for each in _declared(version)]
-        if declared:
-            records = (record for kind in self._kinds for record in self._all(kind))
-            parts |= _by_hostname(services_in_force(records))
-        pods = any(key.kind == "Pod" for key in observed)
-        if pods or any(isinstance(version.view, Workload) for _, version in versions):
-            parts["known_workloads"] = KnownWorkloads(pods=dict(self._pods), entries=dict(self._entries))
-        if "known_workloads" in parts or any(each.endpoints for each in declared):
-            parts["workloads"] = self._index.workloads()
-        generation = self._snapshot.generation + 1
-        return replace(self._snapshot, generation=generation, endpoints=self._index.endpoints, **parts)
-
-
-def _by_hostname(services: Iterable[Service]) -> dict[str, Any]:
-    """The parts of a snapshot. Of several declarations the first is one that all see, if there is one."""
-    found: dict[str, list[Service]] = defaultdict(list)
-    for service in sorted(services, key=_precedence):
-        found[service.hostname].append(service)
-    return {
-        "services": {hostname: first for hostname, (first, *_) in sorted(found.items())},
-        "further_services": {host: tuple(more) for host, (_, *more) in sorted(found.items()) if more},
-    }
-
-
-def _precedence(service: Service) -> tuple[object, ...]:
-    return "*" not in export_scopes(service.export_to, service.namespace), service.seniority
-
-
-def _view(version: Version | None) -> View | None:
-    return version.view if version else None
-
-
-def _declared(version: Version | None) -> tuple[DeclaredService, ...]:
-    """The services that a version declares, if any."""
-    view = _view(version)
-    return view if isinstance(view, tuple) else ()

@@ -1,5 +1,4 @@
-"""Validates resources against each other: which may be in force, and whether their references lead
-anywhere."""
+"""Validates resources against each other: whether they conflict, and whether their references resolve."""
 
 from __future__ import annotations
 
@@ -30,7 +29,7 @@ class Validator:
         self.together: Final = frozenset(name for name, kind in kinds.items() if kind.depends_on_others)
 
     def validate_together(self, now: str) -> None:
-        """Puts in force the versions that may be. ``now`` is RFC 3339."""
+        """Decides which versions are in force. ``now`` is RFC 3339."""
         resolver = ConflictResolver(self._kinds, now)
         # In the order of the registry: Services come before ServiceEntries, so that a ServiceEntry cannot
         # take the host of a cluster's own Service.

@@ -1,11 +1,12 @@
 """Pure builders: (snapshot, proxy) -> listeners, routes, clusters, endpoints.
 
-How a VirtualService becomes a route, top down: `build` is asked for a route configuration, `scope` says which
-services and policies the proxy sees, `virtual_hosts` makes a virtual host of each service, `routes` what
-happens to a request that `route_match` matches, `destinations` which cluster takes it. `l4_routes` and
-`outbound_listeners` do the same for connections. `clusters`, with what `destination_rules` says as
-`traffic_policy`, and `endpoints` are the other end. `inbound` and `inbound_listeners` are the workload's own
-side, and `grpc` is all of it for clients without a sidecar. `build_cache` lets proxies share equal results.
+How a VirtualService becomes a route, top down: `build` gets a request for a route configuration. `scope`
+selects the services and policies that the proxy sees. `virtual_hosts` makes a virtual host of each service,
+`routes` the actions of its routes, `route_match` their matches, and `destinations` their clusters.
+`l4_routes` and `outbound_listeners` do the same for connections. `clusters`, with the `traffic_policy` of
+`destination_rules`, and `endpoints` are the upstream side. `inbound` and `inbound_listeners` are the
+workload's own side, and `grpc` builds everything for clients without a sidecar. `build_cache` lets proxies
+share equal results.
 """
 
 from controlplane.networking.build import build_clusters, build_endpoints, build_listeners, build_routes

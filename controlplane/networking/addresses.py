@@ -1,4 +1,4 @@
-"""IP addresses and networks, as text and as xDS has them."""
+"""IP addresses, networks and authorities, as text and as xDS messages."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def cidr_range(network: str) -> dict[str, Any]:
 
 
 def split_authority(text: str) -> tuple[str, int | None]:
-    """Splits ``HOST:PORT`` or ``[IPV6]:PORT`` (RFC 3986 section 3.2). The port is None if it is no number."""
+    """Splits ``HOST:PORT`` or ``[IPV6]:PORT`` (RFC 3986 section 3.2). The port may be None: not a number."""
     host, _, port = text.rpartition(":")
     return host.removeprefix("[").removesuffix("]"), parse_port(port)
 

@@ -1,7 +1,7 @@
-"""What each kind of proxy is sent: the entry points of the builders.
+"""The entry points of the builders: the resources of each type of proxy.
 
-All are pure and synchronous, and their results are in a stable order. What did not change since the snapshot
-before, or is the same for another proxy, is the same message object: callers must not change it.
+All are pure and synchronous, and their results are in a stable order. A resource that did not change since
+the last snapshot, or is the same for another proxy, is the same message object: callers must not change it.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MessageT = TypeVar("MessageT")
 def build_listeners(
     cache: BuildCache, snapshot: MeshSnapshot, proxy: Proxy, names: Collection[str] | None = None
 ) -> dict[str, Listener]:
-    """``names`` None: all that the proxy needs. gRPC's client always asks by name."""
+    """``names`` None: all that the proxy needs. A gRPC client always asks by name."""
     scope = scope_of(cache, snapshot, proxy)
     if proxy.type is ProxyType.GRPC:
         return grpc_listeners(cache, scope, names)
@@ -57,7 +57,7 @@ def build_listeners(
 def build_clusters(
     cache: BuildCache, snapshot: MeshSnapshot, proxy: Proxy, names: Collection[str] | None = None
 ) -> dict[str, Cluster]:
-    """``names`` None: all that the proxy needs. gRPC's client always asks by name."""
+    """``names`` None: all that the proxy needs. A gRPC client always asks by name."""
     scope = scope_of(cache, snapshot, proxy)
     if proxy.type is ProxyType.GRPC:
         return grpc_clusters(cache, scope, names)
@@ -74,7 +74,7 @@ def build_clusters(
 def build_routes(
     cache: BuildCache, snapshot: MeshSnapshot, proxy: Proxy, names: Collection[str]
 ) -> dict[str, RouteConfiguration]:
-    """The route configurations that listeners name; names that do not exist are left out."""
+    """The route configurations of these names; unknown names are left out."""
     scope = scope_of(cache, snapshot, proxy)
     if proxy.type is ProxyType.GRPC:
         return _built(lambda name: grpc_route_config(cache, scope, name), names)
@@ -85,7 +85,7 @@ def build_routes(
 def build_endpoints(
     cache: BuildCache, snapshot: MeshSnapshot, proxy: Proxy, names: Collection[str]
 ) -> dict[str, ClusterLoadAssignment]:
-    """The load assignments of the EDS clusters of these names; names that do not exist are left out."""
+    """The load assignments of the EDS clusters of these names; unknown names are left out."""
     assignments = _built(lambda name: outbound_endpoints(cache, snapshot, proxy, name), names)
     if proxy.type is not ProxyType.GRPC:
         return assignments

@@ -52,8 +52,8 @@ def outbound_clusters(
     endpoints_by_host: Mapping[str, Endpoints],
     explicit: bool,
 ) -> Mapping[str, Cluster]:
-    """In the order of their services, the ones that belong to no service last. ``explicit``: through the
-    explicit proxy clients name single endpoints of headless services."""
+    """In the order of their services; clusters that belong to no service come last. ``explicit``: clients may
+    name single endpoints of headless services to the explicit proxy."""
     clusters: dict[str, Cluster] = {}
     of_endpoints: dict[str, Cluster] = {}
     for service in chain.from_iterable(scope.destinations.values()):
@@ -62,7 +62,7 @@ def outbound_clusters(
         )
         rule = scope.destination_rules.find(service)
         identities = server_identities(cache, service, scope.mesh_config.trust_domain, endpoints=endpoints)
-        # Only where no endpoint is chosen must all of them be alike.
+        # All endpoints must be alike only if the proxy does not choose one.
         by_address = scope.redirected and service.headless
         alike = by_address or _may_pass_through(cache, service, rule)
         of_service = _service_clusters(
@@ -80,7 +80,7 @@ def outbound_clusters(
             of_endpoints |= _endpoint_clusters(
                 cache, scope.mesh_config, service, rule, identities, policies, endpoints=endpoints
             )
-    # A host that is declared is not an endpoint's.
+    # A declared host takes precedence over the host of an endpoint.
     clusters = {**of_endpoints, **clusters}
     clusters.update(_passthrough_clusters(cache, scope.mesh_config))
     return clusters
@@ -88,8 +88,8 @@ def outbound_clusters(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Destination:
-    """What one cluster stands for. ``identities`` are the SPIFFE ids by which it may answer; ``in_mesh_tls``:
-    every endpoint takes it. ``by_address``: the client has chosen one."""
+    """The destination of one cluster. ``identities`` are the SPIFFE ids that its hosts may have;
+    ``in_mesh_tls``: every endpoint accepts mesh TLS. ``by_address``: the client has chosen an endpoint."""
 
     service: Service
     port: ServicePort
@@ -151,8 +151,8 @@ def _endpoint_clusters(
     *,
     endpoints: Endpoints,
 ) -> Mapping[str, Cluster]:
-    """One for each endpoint of a headless service that has a host of its own, and each port. There is nothing
-    to balance, and nothing to pass through."""
+    """One cluster for each endpoint of a headless service that has a host of its own, and each port. There is
+    nothing to balance, and nothing to pass through."""
     del cache
     clusters: dict[str, Cluster] = {}
     for port in service.ports:
@@ -225,13 +225,13 @@ def _apply_dns_endpoints(cluster: Cluster, destination: _Destination, endpoints:
     assignment = dns_assignment(cluster.name, service, destination.port, destination.subset, endpoints)
     cluster.load_assignment.CopyFrom(assignment)
     names = sum(len(locality.lb_endpoints) for locality in assignment.endpoints)
-    # A logical cluster uses one of a name's addresses for each new connection; Envoy takes one name in it.
+    # A logical cluster uses one of a name's addresses for each new connection; Envoy accepts only one name.
     if service.resolution is Resolution.DNS_ROUND_ROBIN and names == 1:
         cluster.type = Cluster.LOGICAL_DNS
 
 
 def _apply_tls_settings(cluster: Cluster, settings: ClientTLSSettings, destination: _Destination) -> None:
-    """What the DestinationRule says, for every endpoint."""
+    """The TLS settings of the DestinationRule, for every endpoint."""
     http2 = destination.port.protocol.is_http2
     if settings.mode is TLSMode.DISABLE:
         return
@@ -244,8 +244,8 @@ def _apply_tls_settings(cluster: Cluster, settings: ClientTLSSettings, destinati
 
 
 def _apply_auto_mtls(cluster: Cluster, destination: _Destination) -> None:
-    """Mesh TLS for endpoints whose metadata says ``tlsMode: istio``, plaintext for the rest. An original
-    destination has no metadata: there, as in Istio, it is mesh TLS where every endpoint takes it."""
+    """Mesh TLS for endpoints whose metadata has ``tlsMode: istio``, plaintext for the others. An original
+    destination has no metadata: there, as in Istio, it is mesh TLS if every endpoint accepts it."""
     if cluster.type == Cluster.ORIGINAL_DST and not destination.in_mesh_tls:
         return
     mesh_tls = mesh_client_tls(
@@ -262,7 +262,7 @@ def _apply_auto_mtls(cluster: Cluster, destination: _Destination) -> None:
 
 
 def service_metadata(service: Service) -> Struct:
-    """What request metrics call the destination: ``services: [{host, name, namespace}]``."""
+    """The destination in request metrics: ``services: [{host, name, namespace}]``."""
     names = {"host": service.hostname, "name": service.name, "namespace": service.namespace}
     metadata = Struct()
     metadata.update({"services": [names]})

@@ -1,4 +1,4 @@
-"""Which DestinationRule applies to a service, and what it says for one of its ports and subsets."""
+"""The DestinationRule of a service, and its settings for one port and subset."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def subset_of(rule: DestinationRule | None, name: str) -> Subset | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectivePolicy:
-    """What applies to one cluster once the levels of a rule are merged. None: Istio's default."""
+    """The policy of one cluster, merged from the levels of a rule. None: Istio's default."""
 
     load_balancer: LoadBalancerSettings | None = None
     connection_pool: ConnectionPoolSettings | None = None
@@ -60,8 +60,8 @@ class EffectivePolicy:
 
 
 def effective_policy(rule: DestinationRule | None, subset: Subset | None, port: int) -> EffectivePolicy:
-    """Istio's precedence: a subset's settings replace the destination's one by one; settings for the port
-    replace them all, and what they leave out is Istio's default."""
+    """Istio's precedence: the settings of a subset replace those of the destination one by one; settings for
+    the port replace all of them, and missing ones have Istio's defaults."""
     policy = _overlay(EffectivePolicy(), rule.traffic_policy if rule else None, port)
     return _overlay(policy, subset.traffic_policy if subset else None, port)
 

@@ -1,4 +1,4 @@
-"""What a VirtualService's destinations are to a proxy: clusters, and their shares."""
+"""The clusters of the destinations of a VirtualService, and their shares."""
 
 from __future__ import annotations
 
@@ -15,9 +15,8 @@ WeightedT = TypeVar("WeightedT", bound=WeightedDestination)
 def destination_cluster(
     scope: SidecarScope, destination: Destination, request_port: int, dialled: str
 ) -> str:
-    """The cluster of a destination. One that names no port means its service's only port, or else the one
-    that the request came to. ``dialled`` is the host whose address the client has chosen: see
-    `service_cluster`."""
+    """The cluster of a destination. Without a port, it is the service's only port, or else the port of the
+    request. ``dialled`` is the host whose address the client has chosen: see `service_cluster`."""
     ports = [port for each in scope.destinations.get(destination.host, ()) for port in each.ports]
     if destination.port is not None:
         port = destination.port.number
@@ -31,13 +30,14 @@ def destination_cluster(
 
 
 def service_cluster(scope: SidecarScope, hostname: str, port: int, dialled: str) -> str:
-    """What a client sends to an endpoint of a headless service, by its address, goes there; what comes to it
-    otherwise, through a route of another host or the explicit proxy, is balanced."""
+    """Traffic that a client sends to the address of an endpoint of a headless service goes to that endpoint.
+    Other traffic, through a route of another host or through the explicit proxy, is balanced."""
     name = OutboundName(port, "", hostname)
     is_headless = any(each.headless for each in scope.destinations.get(hostname, ()))
     return name.balanced if scope.redirected and is_headless and dialled != hostname else str(name)
 
 
 def with_a_share(route: Sequence[WeightedT]) -> list[WeightedT]:
-    """Without those that get nothing. The only destination gets all, whatever its weight."""
+    """The destinations without those of weight 0. A single destination gets everything, whatever its weight
+    is."""
     return list(route) if len(route) == 1 else [each for each in route if each.weight]

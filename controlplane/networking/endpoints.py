@@ -1,11 +1,10 @@
-"""Where a cluster's traffic can go: the endpoints of one port of a service, narrowed to a subset."""
+"""Load assignments: the endpoints of one port of a service, or of one of its subsets."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Final
 
 from envoy.config.endpoint.v3.endpoint_components_pb2 import LbEndpoint
@@ -27,14 +26,13 @@ from protos.node import ISTIO_METADATA, TRANSPORT_SOCKET_MATCH, WORKLOAD_METADAT
 from protos.type_urls import CLUSTER, ENDPOINT
 
 _MAX_UINT32: Final = 2**32 - 1
-_is_ip_address = lru_cache(maxsize=65536)(is_ip_address)
 
 
 def outbound_endpoints(
     cache: BuildCache, snapshot: MeshSnapshot, proxy: Proxy, cluster_name: str
 ) -> ClusterLoadAssignment | None:
-    """The load assignment of an EDS cluster; None where the proxy can have no such cluster. It looks at one
-    service alone, whatever the size of the mesh."""
+    """The load assignment of an EDS cluster; None if the proxy cannot have such a cluster. It reads one
+    service only, whatever the size of the mesh."""
     name = OutboundName.parse(cluster_name)
     declarations = declarations_in_scope(snapshot, proxy, name.hostname) if name else ()
     service = next((each for each in declarations if name and each.port(name.port)), None)
@@ -56,12 +54,12 @@ def outbound_endpoints(
     )
 
 
-# Endpoints may change for days in a mesh where nothing else does: nothing may remember what they were.
+# Endpoints may change for days in a mesh where nothing else does: old ones must not stay in the cache.
 @cached(latest=("endpoints",))
 def declared_endpoints(
     cache: BuildCache, service: Service, *, endpoints: tuple[ServiceEndpoint, ...]
 ) -> tuple[ServiceEndpoint, ...]:
-    """Of a host's endpoints, those of one of its declarations."""
+    """The endpoints of one declaration of a host."""
     del cache
     own = tuple(endpoint for endpoint in endpoints if endpoint.declaration == service.declaration)
     return endpoints if len(own) == len(endpoints) else own
@@ -94,8 +92,8 @@ def ports_in_mesh_tls(
     *,
     endpoints: tuple[ServiceEndpoint, ...],
 ) -> frozenset[str]:
-    """The names of the service's ports of which every endpoint takes mesh TLS; one without endpoints does
-    not."""
+    """The names of the service's ports of which every endpoint accepts mesh TLS; ports without endpoints are
+    left out."""
     del cache, service  # the service is part of the cache key
     taking: dict[str, bool] = {}
     for endpoint in endpoints:
@@ -117,8 +115,8 @@ def _assignment(
     del cache
     by_locality: dict[str, list[LbEndpoint]] = defaultdict(list)
     for endpoint in _selected(endpoints, port, subset):
-        # An address that is a name would make the proxy refuse all of the assignment.
-        if _is_ip_address(endpoint.address):
+        # With a host name as an address, the proxy would reject the whole assignment.
+        if is_ip_address(endpoint.address):
             mesh_tls = policies.accept_mesh_tls(endpoint)
             by_locality[endpoint.workload.locality].append(_lb_endpoint(endpoint, mesh_tls=mesh_tls))
     return _load_assignment(cluster_name, by_locality)
@@ -130,10 +128,10 @@ def endpoint_assignments(
     endpoints: tuple[ServiceEndpoint, ...],
     policies: PeerAuthentications,
 ) -> Iterable[tuple[str, ClusterLoadAssignment]]:
-    """For each endpoint that has a host of its own, which is not asked whether it is ready."""
+    """For each endpoint with a host of its own, whether it is ready or not."""
     by_host: dict[str, dict[str, list[LbEndpoint]]] = defaultdict(lambda: defaultdict(list))
     for endpoint in endpoints:
-        if endpoint.hostname and endpoint.service_port == port.name and _is_ip_address(endpoint.address):
+        if endpoint.hostname and endpoint.service_port == port.name and is_ip_address(endpoint.address):
             found = _lb_endpoint(endpoint, mesh_tls=policies.accept_mesh_tls(endpoint))
             by_host[endpoint.hostname][endpoint.workload.locality].append(found)
     for name, by_locality in sorted(by_host.items()):
@@ -147,7 +145,8 @@ def dns_assignment(
     subset: Subset | None,
     endpoints: tuple[ServiceEndpoint, ...],
 ) -> ClusterLoadAssignment:
-    """What a DNS cluster resolves: the endpoints' names, or the host's own where there are none."""
+    """The names that a DNS cluster resolves: those of the endpoints, or the service's own host if there are
+    none."""
     by_locality: dict[str, list[LbEndpoint]] = defaultdict(list)
     for endpoint in _selected(endpoints, port, subset):
         found = _lb_endpoint(endpoint, mesh_tls=endpoint.workload.mesh_tls)
@@ -176,14 +175,14 @@ def _load_assignment(cluster_name: str, by_locality: dict[str, list[LbEndpoint]]
         assignment.endpoints.add(
             locality=_locality(locality),
             lb_endpoints=endpoints,
-            # gRPC's client passes over a locality without a weight.
+            # A gRPC client ignores a locality without a weight.
             load_balancing_weight=uint32(_fit_weights(endpoints)),
         )
     return assignment
 
 
 def _fit_weights(endpoints: Sequence[LbEndpoint]) -> int:
-    """The sum of the weights, which must fit 32 bits: larger ones are scaled down."""
+    """The sum of the weights, which must fit into 32 bits: larger weights are scaled down."""
     total: int = sum(endpoint.load_balancing_weight.value for endpoint in endpoints)
     if total <= _MAX_UINT32:
         return total
@@ -210,8 +209,8 @@ def _lb_endpoint(endpoint: ServiceEndpoint, *, mesh_tls: bool) -> LbEndpoint:
 
 
 def _workload_metadata(workload: Workload) -> str:
-    """``name;namespace;canonical name;canonical revision;cluster``, for request metrics. The name is Istio's:
-    the owner's, as pods come and go."""
+    """``name;namespace;canonical name;canonical revision;cluster``, for request metrics. As in Istio, the
+    name is that of the owner, since pods come and go."""
     labels = workload.labels
     name = workload.owner or workload.name
     canonical_name = (

@@ -1,7 +1,7 @@
-"""Resources for gRPC's own xDS client, which takes the place of a sidecar (gRFC A27 and its successors).
+"""Resources for gRPC's xDS client, which replaces a sidecar (gRFC A27 and its successors).
 
-A channel to ``xds:///reviews.default.svc.cluster.local:9080`` asks for a listener of that name. Clients
-ignore, or refuse, what they do not know, so each resource holds what they need and no more.
+A channel to ``xds:///reviews.default.svc.cluster.local:9080`` requests a listener of that name. Clients
+ignore or reject unknown fields, so each resource has only the fields that they need.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _RETRY_ON: Final = frozenset(
 def grpc_listeners(
     cache: BuildCache, scope: SidecarScope, names: Collection[str] | None
 ) -> dict[str, Listener]:
-    """``names`` are targets, ``<hostname>:<port>``; None is every port that gRPC could call."""
+    """``names`` are targets, ``<hostname>:<port>``; None: every port that a gRPC client could call."""
     asked = _every_target(scope) if names is None else names
     built = ((name, _listener(cache, scope, name)) for name in sorted(asked))
     return {name: listener for name, listener in built if listener is not None}
@@ -68,7 +68,7 @@ def _every_cluster(scope: SidecarScope) -> Iterable[str]:
 
 
 def _reachable(declarations: Iterable[Service], port: int) -> Service | None:
-    """The client follows endpoints over EDS only."""
+    """The client supports EDS clusters only."""
     found = (each for each in declarations if each.port(port))
     return next((each for each in found if each.resolution is Resolution.STATIC), None)
 
@@ -90,14 +90,14 @@ def _listener(cache: BuildCache, scope: SidecarScope, name: str) -> Listener | N
 
 @cached(types=[ROUTE])
 def grpc_route_config(cache: BuildCache, scope: SidecarScope, name: str) -> RouteConfiguration | None:
-    """The routes that a target's listener names: ``outbound|<port>||<hostname>``."""
+    """The routes of a target: ``outbound|<port>||<hostname>``."""
     del cache
     parsed = OutboundName.parse(name)
     declarations = scope.services.get(parsed.hostname, ()) if parsed else ()
     service = _reachable(declarations, parsed.port) if parsed else None
     if parsed is None or service is None or parsed.subset:
         return None
-    # No default retries: the client by itself sends again what never left it.
+    # No default retries: the client itself retries requests that it has not sent.
     routes = http_routes(scope, service, parsed.port, retry_attempts=0, dialled=service.hostname)
     host = VirtualHost(
         name=f"{parsed.hostname}:{parsed.port}",
@@ -108,7 +108,7 @@ def grpc_route_config(cache: BuildCache, scope: SidecarScope, name: str) -> Rout
 
 
 def _minimal(route: Route) -> Route:
-    """Only what the client reads: it fails the calls of a route that does not forward."""
+    """Only the fields that the client reads. It fails the calls of a route that does not forward."""
     if not route.HasField("route"):
         return Route(name=route.name, match=route.match, non_forwarding_action={})
     action = RouteAction()
@@ -128,8 +128,8 @@ def _minimal(route: Route) -> Route:
 
 @cached(types=[CLUSTER])
 def _cluster(cache: BuildCache, scope: SidecarScope, name: str) -> Cluster | None:
-    """Also of a destination that is not there, which has no endpoints: its calls fail, and nothing else does.
-    The client uses no new routes before it has every cluster that they name."""
+    """A destination that does not exist has a cluster too, without endpoints: only its calls fail. The client
+    uses no new routes before it has every cluster of them."""
     del cache
     parsed = OutboundName.parse(name)
     if parsed is None:
@@ -142,13 +142,13 @@ def _cluster(cache: BuildCache, scope: SidecarScope, name: str) -> Cluster | Non
         type=Cluster.EDS,
         eds_cluster_config={"eds_config": ADS, "service_name": name},
         lb_policy=Cluster.ROUND_ROBIN,
-        # Said, because the client's own default is 1024.
+        # Always set, because the client's own default is 1024.
         circuit_breakers={"thresholds": [{"max_requests": max_requests(pool)}]},
     )
 
 
 @cached()
 def no_grpc_endpoints(cache: BuildCache, name: str) -> ClusterLoadAssignment | None:
-    """Of a cluster that the client has although its destination is not there."""
+    """The load assignment of a cluster whose destination does not exist."""
     del cache
     return ClusterLoadAssignment(cluster_name=name) if OutboundName.parse(name) else None

@@ -1,14 +1,12 @@
-"""The endpoints of headless services, which clients dial by their addresses: what of them is in listeners,
-routes and clusters beside the load assignments."""
+"""The endpoints of headless services, which clients dial by address: their data for listeners, routes and
+clusters, in addition to load assignments."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import chain
-from typing import Final
 
 from controlplane.model.service import Service, ServiceEndpoint, ServicePort
 from controlplane.networking.build_cache import BuildCache, cached
@@ -16,13 +14,11 @@ from controlplane.networking.names import OutboundName
 from controlplane.networking.scope import SidecarScope
 from controlplane.resources.ip_addresses import is_ip_address
 
-_is_ip_address: Final = lru_cache(maxsize=65536)(is_ip_address)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeadlessEndpoint:
-    """Of the port ``service_port`` of the service ``service``; ``hostname`` is its own, fully qualified, or
-    empty."""
+    """An endpoint of the port ``service_port`` of the service ``service``. ``hostname`` is its own, fully
+    qualified, or empty."""
 
     service: str
     service_port: str
@@ -37,8 +33,8 @@ HeadlessEndpoints = frozenset[HeadlessEndpoint]
 def headless_endpoints(
     cache: BuildCache, scope: SidecarScope, *, endpoints: Mapping[str, tuple[ServiceEndpoint, ...]]
 ) -> HeadlessEndpoints:
-    """Of all services whose hosts the proxy may ask for, whether they are ready or not: who dials one means
-    it. The same object for as long as it would be equal."""
+    """The endpoints of all services whose hosts the proxy may request, whether they are ready or not: a
+    client chooses one deliberately. The result is the same object for as long as it is equal."""
     services = (each for each in chain.from_iterable(scope.services.values()) if each.headless)
     found = (_of_service(service, endpoints.get(service.hostname, ())) for service in services)
     return _as_before(cache, scope, found=frozenset(chain.from_iterable(found)))
@@ -46,14 +42,14 @@ def headless_endpoints(
 
 @cached(latest=("found",))
 def _as_before(cache: BuildCache, scope: SidecarScope, *, found: HeadlessEndpoints) -> HeadlessEndpoints:
-    """What is built from it compares it once more for each proxy, which is quick for the same object."""
+    """The builders compare it again for each proxy, which is fast for the same object."""
     del cache, scope
     return found
 
 
 def _of_service(service: Service, endpoints: Iterable[ServiceEndpoint]) -> Iterable[HeadlessEndpoint]:
     for endpoint in endpoints:
-        if endpoint.declaration == service.declaration and _is_ip_address(endpoint.address):
+        if endpoint.declaration == service.declaration and is_ip_address(endpoint.address):
             yield HeadlessEndpoint(
                 service=service.hostname,
                 service_port=endpoint.service_port,
@@ -65,7 +61,7 @@ def _of_service(service: Service, endpoints: Iterable[ServiceEndpoint]) -> Itera
 def endpoints_with_hosts(
     endpoints: HeadlessEndpoints, service: Service, port: ServicePort
 ) -> list[HeadlessEndpoint]:
-    """Those of a service's port that have a host of their own, one for each host, by its name."""
+    """The endpoints of a service's port that have a host of their own: one for each host, sorted."""
     if not service.headless:
         return []
     found = {
@@ -77,12 +73,12 @@ def endpoints_with_hosts(
 
 
 def endpoint_cluster(endpoint: HeadlessEndpoint, port: ServicePort) -> str:
-    """The name of the cluster that leads to one endpoint."""
+    """The name of the cluster of one endpoint."""
     return str(OutboundName(port.number, "", endpoint.hostname))
 
 
 def addresses_by_port(endpoints: HeadlessEndpoints) -> Mapping[tuple[str, str], list[str]]:
-    """In a stable order, by the service and the name of its port."""
+    """By service and name of its port, in a stable order."""
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for address, key in sorted({(each.address, (each.service, each.service_port)) for each in endpoints}):
         found[key].append(address)

@@ -1,4 +1,4 @@
-"""The HTTP connection manager, as all of our listeners have it."""
+"""The HTTP connection managers of all listeners."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from controlplane.networking.messages import ADS, extension
 _NAME: Final = "envoy.filters.network.http_connection_manager"
 ROUTER: Final = extension("envoy.filters.http.router", Router())
 
-# A client that takes longer to send a request's head gets a 408; Envoy alone would wait for ever.
+# A client that takes longer to send the headers of a request gets a 408. Envoy's default is no limit.
 _REQUEST_HEADERS_TIMEOUT: Final = timedelta(seconds=10)
 
-# Istio's: the application learns who called, from what the sidecar verified and from nowhere else.
+# As in Istio, the application learns the caller's identity only from the certificate that the sidecar
+# verified.
 _CLIENT_CERTIFICATE: Final = {
     "forward_client_cert_details": "APPEND_FORWARD",
     "set_current_client_cert_details": {"subject": {"value": True}, "dns": True, "uri": True},
@@ -30,7 +31,7 @@ _CLIENT_CERTIFICATE: Final = {
 def outbound_http_filter(
     stat_prefix: str, route_config_name: str, *, connect: bool = False
 ) -> dict[str, Any]:
-    """A connection manager whose routes come over RDS. ``connect``: it takes CONNECT too."""
+    """A connection manager whose routes come over RDS. ``connect``: it accepts CONNECT too."""
     rds = {"config_source": ADS, "route_config_name": route_config_name}
     upgrades = ("websocket", "CONNECT") if connect else ("websocket",)
     return _filter(stat_prefix, upgrades, rds=rds)
@@ -46,11 +47,11 @@ def _filter(stat_prefix: str, upgrades: Iterable[str], **settings: Any) -> dict[
         server_name="istio-envoy",
         use_remote_address={"value": False},
         generate_request_id={"value": True},
-        # Istio's pathNormalization BASE: what policies match is what the application reads.
+        # Istio's pathNormalization BASE: policies match the path that the application reads.
         normalize_path={"value": True},
         http_protocol_options={"allow_absolute_url": {"value": True}},
         request_headers_timeout=_REQUEST_HEADERS_TIMEOUT,
-        # Long polls and streams may idle: a route's own timeout is what ends a request.
+        # Long polls and streams may be idle: only the timeout of a route ends a request.
         stream_idle_timeout=timedelta(0),
         upgrade_configs=[{"upgrade_type": upgrade} for upgrade in upgrades],
         http_filters=[ROUTER],

@@ -1,4 +1,4 @@
-"""The SPIFFE ids by which a service's endpoints may answer."""
+"""The SPIFFE ids that a service's endpoints may have."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from protos.type_urls import CLUSTER
 def server_identities(
     cache: BuildCache, service: Service, trust_domain: str, *, endpoints: tuple[ServiceEndpoint, ...]
 ) -> frozenset[str]:
-    """The ids of the endpoints' service accounts, and what the ServiceEntry lists (``subjectAltNames``)."""
+    """The ids of the endpoints' service accounts, and those in the ServiceEntry (``subjectAltNames``)."""
     del cache
     accounts = {(endpoint.workload.namespace, endpoint.workload.service_account) for endpoint in endpoints}
     ids = (_spiffe_id(trust_domain, namespace, account) for namespace, account in accounts)
@@ -20,7 +20,7 @@ def server_identities(
 
 
 def _spiffe_id(trust_domain: str, namespace: str, account: str) -> str:
-    """ "" for an account that no certificate can name: nobody can prove to be it."""
+    """ "" for an account that no certificate can have."""
     try:
         return str(SpiffeId(trust_domain, namespace, account))
     except ValueError:

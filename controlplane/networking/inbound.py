@@ -1,4 +1,4 @@
-"""The ports on which a sidecar takes traffic for its workload, and the clusters that lead to the workload."""
+"""The ports on which a sidecar accepts traffic for its workload, and the clusters of the workload."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ _LOOPBACK = "127.0.0.1"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboundPort:
-    """``number`` is the port that callers dial. ``bind`` is the address to listen on, or None where traffic
-    is redirected to the sidecar. ``app`` is where the application listens."""
+    """``number`` is the port that callers dial. ``bind`` is the address to listen on, or None if traffic is
+    redirected to the sidecar. ``app`` is the address of the application."""
 
     number: int
     protocol: Protocol
@@ -41,7 +41,8 @@ class InboundPort:
 
 
 def inbound_ports(snapshot: MeshSnapshot, proxy: Proxy) -> tuple[InboundPort, ...]:
-    """What the ``Sidecar`` resource lists (``ingress``), else every port of every service of the workload."""
+    """The ports in the ``Sidecar`` resource (``ingress``), or else every port of every service of the
+    workload."""
     sidecar = sidecar_of(snapshot, proxy)
     if sidecar is not None and sidecar.ingress:
         return tuple(_ingress_port(snapshot, proxy, listener) for listener in sidecar.ingress)
@@ -74,14 +75,14 @@ def _ingress_port(snapshot: MeshSnapshot, proxy: Proxy, listener: IstioIngressLi
         number=number,
         protocol=select_protocol(listener.port.name, listener.port.protocol, number),
         bind=None if captured else listener.bind or WILDCARD_ADDRESS,
-        # Istio: the unspecified address stands for the workload's own.
+        # Istio: the unspecified address means the workload's own.
         app=(proxy.ip if host in (WILDCARD_ADDRESS, "::") else host, app_port),
         service=next(services, None),
     )
 
 
 def _service_ports(snapshot: MeshSnapshot, proxy: Proxy) -> Iterable[tuple[Service, ServicePort, int]]:
-    """The ports of the services that select the proxy's workload, with their numbers there."""
+    """The ports of the services that select the proxy's workload, with their numbers on the workload."""
     for service in sorted(snapshot.all_services(), key=attrgetter("hostname")):
         selects = service.selector and service.selector.items() <= proxy.labels.items()
         if service.namespace == proxy.namespace and selects:
@@ -130,6 +131,7 @@ def _passthrough_cluster(mesh_config: MeshConfig) -> Cluster:
         lb_policy=Cluster.CLUSTER_PROVIDED,
         connect_timeout=mesh_config.connect_timeout,
         circuit_breakers=circuit_breakers(None),
-        # Istio's redirection rules leave alone what comes from this address: all else would come back here.
+        # Istio's redirection rules exempt this source address: other connections would be redirected back to
+        # here.
         upstream_bind_config={"source_address": {"address": "127.0.0.6", "port_value": 0}},
     )

@@ -1,4 +1,4 @@
-"""Where a sidecar takes traffic for its workload: mutual TLS, plaintext or both, as policy says."""
+"""The listeners of a sidecar for its workload: mutual TLS, plaintext or both, by policy."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ from controlplane.networking.routes import DEFAULT_ROUTE_NAME
 from controlplane.networking.tls import MESH_ALPNS, mesh_server_tls
 from controlplane.resources.peer_authentication import MutualTLSMode
 
-# How long to wait for a first byte that tells TLS from plaintext. After it the connection counts as
-# plaintext, which only a chain for plaintext takes in: policy never fails open.
+# The time to wait for a first byte, which distinguishes TLS from plaintext. After it the connection counts as
+# plaintext, which only a chain for plaintext accepts: the policy never fails open.
 _INSPECTION_TIMEOUT: Final = timedelta(seconds=5)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Target:
-    """What stands behind one port. ``port`` None is every port that no service names; ``match`` is what
-    tells the port's connections from others of the same listener."""
+    """The target of one port. ``port`` None means every port that no service has. ``match`` distinguishes the
+    port's connections from others of the same listener."""
 
     name: str
     cluster: str
@@ -91,7 +91,7 @@ def _bound_listener(
 def _virtual_inbound(
     snapshot: MeshSnapshot, proxy: Proxy, policies: PeerAuthentications, ports: list[InboundPort]
 ) -> Listener:
-    """Takes every redirected connection, for all of the workload's ports."""
+    """Accepts every redirected connection, for all of the workload's ports."""
     own_port = snapshot.mesh_config.inbound_port
     listener = Listener(
         name=VIRTUAL_INBOUND,
@@ -99,7 +99,7 @@ def _virtual_inbound(
         listener_filters=[ORIGINAL_DST],
         traffic_direction="INBOUND",
     )
-    # Who dials the port itself was not redirected: passing that on would come back here for ever.
+    # A connection to the port itself was not redirected: forwarding it would be an endless loop.
     listener.filter_chains.add(
         name=f"{VIRTUAL_INBOUND}-blackhole",
         filter_chain_match={"destination_port": {"value": own_port}},
@@ -124,7 +124,7 @@ def _captured_targets(
         )
     known = {port.number for port in ports}
     named = policies.ports_with_own_mode(proxy.namespace, proxy.labels)
-    # A port may have its own mode without being any service's.
+    # A port may have a mode of its own and belong to no service.
     for number in (*(port for port in named if port not in known), None):
         yield _Target(
             name=f"{VIRTUAL_INBOUND}-{number or 'catchall'}",
@@ -144,9 +144,9 @@ def _inspect_tls(listener: Listener) -> None:
 def _filter_chains(
     snapshot: MeshSnapshot, proxy: Proxy, policies: PeerAuthentications, target: _Target
 ) -> list[FilterChain]:
-    """STRICT takes mesh TLS only, DISABLE whatever comes as it comes, PERMISSIVE tells the mesh's TLS by its
-    ALPN from plaintext, and from the application's own TLS, which passes as it is. As in Istio, a port that
-    says it is HTTP does not take that: no policy or route for HTTP would apply to it."""
+    """STRICT accepts mesh TLS only. DISABLE accepts everything as it is. PERMISSIVE recognizes mesh TLS by
+    its ALPN, and accepts plaintext and the application's own TLS too, which is passed through. As in Istio, a
+    port that declares HTTP does not accept the latter: no policy or route for HTTP would apply to it."""
     mode = policies.mode(proxy.namespace, proxy.labels, target.port)
     app = _app_filter(target)
     if mode is MutualTLSMode.DISABLE:
@@ -176,7 +176,7 @@ def _filter_chains(
 def _app_filter(target: _Target) -> dict[str, Any]:
     if not target.protocol.is_http:
         return tcp_proxy(((target.cluster, 1),), target.cluster)
-    # A connection that the application closed while it was idle was not read from: once more is safe.
+    # The application did not read the request if it closed an idle connection: one retry is safe.
     retry = RetryPolicy(retry_on="reset-before-request", num_retries=uint32(1))
     action = RouteAction(cluster=target.cluster, timeout=timedelta(0), retry_policy=retry)
     host = VirtualHost(

@@ -1,4 +1,4 @@
-"""Where connections to a port without plain HTTP go: a VirtualService's ``tcp`` and ``tls`` routes."""
+"""The routes of connections to a port without plain HTTP: a VirtualService's ``tcp`` and ``tls`` routes."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class L4Route:
 
 
 def l4_routes(scope: SidecarScope, service: Service, port: ServicePort, dialled: str) -> list[L4Route]:
-    """In the order in which they are tried; the last one takes what is left, where that goes to the service
-    itself. ``dialled`` is its host, or "" through the explicit proxy."""
+    """In the order in which they are tried. The last one matches every connection; without a route for all,
+    it leads to the service itself. ``dialled`` is the service's host, or "" through the explicit proxy."""
     spec = scope.virtual_service(service.hostname)
     found: list[L4Route] = []
     if spec is not None:
@@ -47,7 +47,7 @@ def _tls_routes(scope: SidecarScope, spec: VirtualService, port: int, dialled: s
 
 
 def _decides(scope: SidecarScope, spec: VirtualService, server_name: str) -> bool:
-    """Not about a host for which another VirtualService has a more specific name. A short name is no host."""
+    """Not if another VirtualService has a more specific host for the name. A short name is not a host."""
     decisive = scope.virtual_service(server_name)
     return decisive is None or decisive is spec
 

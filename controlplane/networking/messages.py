@@ -1,4 +1,4 @@
-"""The few shapes that every xDS resource repeats."""
+"""Parts that many xDS resources have."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from google.protobuf import any_pb2
 from google.protobuf.message import Message
 from google.protobuf.wrappers_pb2 import UInt32Value
 
-# xDS over the one stream that a proxy already has.
+# xDS over the existing stream of the proxy.
 ADS: Final = {"ads": {}, "resource_api_version": "V3"}
 
 
 def packed(message: Message) -> any_pb2.Any:
-    """A typed extension's configuration. Maps are sorted, so equal messages are equal bytes."""
+    """The configuration of a typed extension. Maps are sorted, so that equal messages have equal bytes."""
     container = any_pb2.Any()
     container.Pack(message, deterministic=True)
     return container

@@ -1,4 +1,4 @@
-"""The names that resources have on the wire: Istio's, so that its users' tools and eyes find them."""
+"""The names of resources on the wire: those of Istio, which its tools and users know."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ WILDCARD_ADDRESS: Final = "0.0.0.0"
 
 
 def parse_port(text: str) -> int | None:
-    """None for what is not a port number: names come from proxies, and may be anything."""
+    """None if the text is not a port number: names come from proxies, and may be anything."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else None
 
 
@@ -37,17 +37,17 @@ class OutboundName:
 
     @property
     def balanced(self) -> str:
-        """The cluster of a headless service for what was not sent to one of its endpoints."""
+        """The cluster of a headless service for traffic that was not sent to the address of an endpoint."""
         return f"balanced|{self.port}|{self.subset}|{self.hostname}"
 
     @property
     def sni(self) -> str:
-        """What mesh TLS sends as its server name: Istio's ``outbound_.<port>_.<subset>_.<hostname>``."""
+        """The server name in mesh TLS: Istio's ``outbound_.<port>_.<subset>_.<hostname>``."""
         return f"outbound_.{self.port}_.{self.subset}_.{self.hostname}"
 
     @classmethod
     def parse(cls, name: str) -> OutboundName | None:
-        """None for a name that is not of this form."""
+        """None if the name does not have this form."""
         parts = name.split("|")
         port = parse_port(parts[1]) if len(parts) == 4 and parts[0] == "outbound" else None
         return None if port is None else cls(port, parts[2], parts[3])
@@ -62,6 +62,6 @@ def listener_name(address: str, port: int) -> str:
 
 
 def endpoints_hostname(cluster_name: str) -> str:
-    """The service that a cluster's endpoints come from; "" for a cluster that has none of a service's."""
+    """The service of a load assignment; "" if it has none."""
     parsed = OutboundName.parse(cluster_name)
     return parsed.hostname if parsed else ""

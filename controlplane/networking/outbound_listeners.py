@@ -1,5 +1,5 @@
-"""Where a sidecar takes its workload's outgoing traffic: transparently, by the original destination, and as
-an explicit HTTP proxy."""
+"""The listeners of a sidecar for its workload's outgoing traffic: transparent ones, by the original
+destination, and an explicit HTTP proxy."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _LOOPBACK: Final = "127.0.0.1"
 _Addresses = Mapping[tuple[str, str], Sequence[str]]  # of headless services, by host and the port's name
 
 
-# More endpoints of a port of a headless service than these share a listener.
+# If a port of a headless service has more endpoints, they share a listener.
 _MOST_LISTENERS: Final = 100
 
 
@@ -94,10 +94,10 @@ def _transparent_listeners(
 
 
 def _virtual_outbound(scope: SidecarScope) -> Listener:
-    """Takes every redirected connection, and hands it to the listener of its original destination. It serves
-    what nobody else listens for."""
+    """Accepts every redirected connection, and hands it to the listener of its original destination. It
+    handles the connections that no other listener is for."""
     port = scope.mesh_config.outbound_port
-    # Who dials the port itself was not redirected: passing that on would come back here for ever.
+    # A connection to the port itself was not redirected: forwarding it would be an endless loop.
     black_hole = FilterChain(
         name=f"{VIRTUAL_OUTBOUND}-blackhole",
         filter_chain_match={"destination_port": {"value": port}},
@@ -120,15 +120,16 @@ def _unknown_destinations(scope: SidecarScope) -> FilterChain:
 
 @dataclass(slots=True)
 class _Bind:
-    """What shares one address and port. ``taken`` has every pair of a server name and a range ("": any) that
-    a chain matches: Envoy refuses a listener that has one twice, so the first service counts."""
+    """The services that share one address and port. ``taken`` has every pair of a server name and a range
+    ("": any) that a chain matches: Envoy rejects a listener with a duplicate match, so the first service
+    counts."""
 
     http: bool = False
     chains: list[FilterChain] = field(default_factory=list)
     taken: set[tuple[str, str]] = field(default_factory=set)
 
     def claim(self, names: Sequence[str], ranges: Sequence[str]) -> Iterable[tuple[list[str], list[str]]]:
-        """The free part of these names and ranges (none: any), as the fewest chains that match it."""
+        """The free pairs of these names and ranges (none: any), as the fewest chains that match them."""
         free: dict[tuple[str, ...], list[str]] = defaultdict(list)
         for each in dict.fromkeys(ranges or ("",)):
             free_names = [name for name in dict.fromkeys(names or ("",)) if (name, each) not in self.taken]
@@ -141,11 +142,11 @@ class _Bind:
 
 def _binds(scope: SidecarScope, headless: _Addresses) -> Iterable[tuple[tuple[str, int], _Bind]]:
     binds: dict[tuple[str, int], _Bind] = defaultdict(_Bind)
-    # Nothing can be handed over to the ports on which redirected connections arrive.
+    # The ports on which redirected connections arrive cannot have listeners of services.
     own_ports = {scope.mesh_config.outbound_port, scope.mesh_config.inbound_port}
     services = sorted(scope.all_services(), key=attrgetter("seniority"))
     ports = [(each, port) for each in services for port in each.ports if port.number not in own_ports]
-    # HTTP comes before connections that nothing tells from it.
+    # HTTP takes precedence over connections that cannot be distinguished from it.
     for service, port in sorted(ports, key=lambda each: not each[1].protocol.is_http):
         if port.protocol.is_http:
             bind = binds[WILDCARD_ADDRESS, port.number]
@@ -162,8 +163,8 @@ def _binds(scope: SidecarScope, headless: _Addresses) -> Iterable[tuple[tuple[st
 def _add_connections(
     binds: dict[tuple[str, int], _Bind], scope: SidecarScope, service: Service, port: ServicePort
 ) -> None:
-    """A service with virtual IPs has a listener on each; one without is told from others of its port by SNI,
-    by its CIDRs, or not at all."""
+    """A service with virtual IPs has a listener on each. A service without is distinguished from others of
+    its port by SNI, by its CIDRs, or not at all."""
     virtual_ips = [address for address in service.addresses if is_ip_address(address)]
     ranges = tuple(address for address in service.addresses if not is_ip_address(address))
     idle_timeout = _idle_timeout(scope, service, port)
@@ -183,8 +184,8 @@ def _add_endpoints(
     port: ServicePort,
     addresses: Sequence[str],
 ) -> None:
-    """A headless service has a listener on each address of its endpoints, or, where those are very many, a
-    chain in one: if one goes, the connections to the others stay."""
+    """A headless service has a listener on each address of its endpoints, or, if there are very many, a chain
+    for each in one listener. If one endpoint goes, connections to the others stay."""
     share = len(addresses) > _MOST_LISTENERS
     idle_timeout = _idle_timeout(scope, service, port)
     for route in l4_routes(scope, service, port, dialled=service.hostname):
@@ -193,7 +194,7 @@ def _add_endpoints(
             if not share:
                 _add_chains(binds[address, port.number], route, service, idle_timeout)
             elif not subnets or any(ip_address(address) in subnet for subnet in subnets):
-                # The longest prefix counts, so a wider one would never do.
+                # Envoy uses the longest prefix only, so a wider one would never match.
                 narrowed = replace(route, subnets=(address,))
                 _add_chains(binds[WILDCARD_ADDRESS, port.number], narrowed, service, idle_timeout)
 
@@ -219,7 +220,7 @@ def _add_chains(bind: _Bind, route: L4Route, service: Service, idle_timeout: tim
 
 
 def _is_server_name(name: str) -> bool:
-    """Envoy matches a wildcard for whole labels only: ``*.example.com``, but not ``*-v1.example.com``."""
+    """Envoy supports wildcards for whole labels only: ``*.example.com``, but not ``*-v1.example.com``."""
     return not name.startswith("*") or name.startswith("*.")
 
 

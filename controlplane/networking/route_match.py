@@ -1,4 +1,4 @@
-"""A VirtualService's conditions as Envoy's route matches."""
+"""The conditions of a VirtualService as Envoy's route matches."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ EVERYTHING: Final = RouteMatch(prefix="/")
 
 
 def route_match(match: HTTPMatchRequest) -> RouteMatch:
-    """All conditions of ``match``, but for its port, which chooses the route configuration."""
+    """All conditions of ``match``, except its port, which selects the route configuration."""
     built = _path_match(match)
     built.headers.extend(_header_matchers(match))
     built.query_parameters.extend(
@@ -34,11 +34,11 @@ def _path_match(match: HTTPMatchRequest) -> RouteMatch:
         return RouteMatch(path=as_sent(uri.exact), case_sensitive=case_sensitive)
     if uri.prefix is not None:
         return RouteMatch(prefix=as_sent(uri.prefix), case_sensitive=case_sensitive)
-    return RouteMatch(safe_regex={"regex": uri.regex})  # a regex decides on case by itself
+    return RouteMatch(safe_regex={"regex": uri.regex})  # a regex states by itself whether it ignores case
 
 
 def _parameter_as_sent(value: StringMatch) -> StringMatch:
-    """Parameters are compared as they were sent, like paths; a regex is left to its author."""
+    """Parameters are compared in encoded form, like paths; a regex is unchanged."""
     if value.exact is not None:
         return StringMatch(exact=as_sent(value.exact))
     return value if value.prefix is None else StringMatch(prefix=as_sent(value.prefix))
@@ -56,7 +56,7 @@ def _header_matchers(match: HTTPMatchRequest) -> Iterable[HeaderMatcher]:
 
 def _without_header(name: str, value: StringMatch) -> HeaderMatcher:
     matcher = HeaderMatcher(name=name, invert_match=True, **_value_match(value))
-    # Envoy: a header that is missing matches nothing, not even inverted, unless taken for empty.
+    # Envoy: a missing header never matches, not even inverted, unless it is treated as empty.
     matcher.treat_missing_header_as_empty = not value.is_presence
     return matcher
 
@@ -67,6 +67,6 @@ def _value_match(value: StringMatch) -> dict[str, Any]:
     if value.exact is not None:
         return {"string_match": {"exact": value.exact}}
     if value.prefix is not None:
-        # Envoy refuses an empty prefix, which every value has.
+        # Envoy rejects an empty prefix, which every value has.
         return {"string_match": {"prefix": value.prefix}} if value.prefix else {"present_match": True}
     return {"string_match": {"safe_regex": {"regex": value.regex}}}

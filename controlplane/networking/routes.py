@@ -1,4 +1,4 @@
-"""The routes of a VirtualService: what happens to a request that matches."""
+"""The routes of a VirtualService: the actions for matching requests."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ from controlplane.resources.route_destination import Destination, is_for_mesh
 from controlplane.resources.virtual_service import VirtualService
 
 DEFAULT_ROUTE_NAME: Final = "default"
-# Envoy's own default would end a request after 15 s; Istio's is to wait.
+# Envoy's own default is 15 s; Istio's is no timeout.
 _NO_TIMEOUT: Final = timedelta(0)
 
-# Only what provably never reached the application, or what it said it did not do: repeating anything else
-# is the VirtualService's to ask for. Istio adds `retriable-status-codes` (503), which may repeat a POST.
+# Only requests that provably never reached the application, or that it declares not to have processed. All
+# other retries need a VirtualService. Istio adds `retriable-status-codes` (503), which may repeat a POST.
 DEFAULT_RETRY_ON: Final = "connect-failure,refused-stream,unavailable,cancelled,reset-before-request"
 _ANOTHER_HOST: Final = extension("envoy.retry_host_predicates.previous_hosts", PreviousHostsPredicate())
 _HOST_SELECTION_ATTEMPTS: Final = 5
@@ -58,7 +58,7 @@ _REDIRECT_CODES: Final = {
 
 
 def default_route(cluster: str, retry_attempts: int) -> Route:
-    """The route of a host that no VirtualService speaks for."""
+    """The route of a host that no VirtualService routes."""
     action = RouteAction(cluster=cluster, timeout=_NO_TIMEOUT)
     _apply_retries(action, None, retry_attempts)
     return Route(name=DEFAULT_ROUTE_NAME, match=EVERYTHING, route=action)
@@ -66,8 +66,8 @@ def default_route(cluster: str, retry_attempts: int) -> Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteContext:
-    """What routes are built for: requests to ``port``. ``cluster_of`` names the cluster of a destination,
-    ``retry_attempts`` is for routes that do not say."""
+    """The requests that routes are built for: those to ``port``. ``cluster_of`` names the cluster of a
+    destination; ``retry_attempts`` is the default."""
 
     port: int
     cluster_of: Callable[[Destination], str]
@@ -140,7 +140,7 @@ def _apply_rewrite(action: RouteAction, rewrite: HTTPRewrite | None) -> None:
     if rewrite is None:
         return
     if rewrite.uri is not None:
-        # Envoy replaces what matched: the prefix, or all of an exact or regex match.
+        # Envoy replaces the part that matched: the prefix, or the whole path of an exact or regex match.
         action.prefix_rewrite = as_sent(rewrite.uri)
     if rewrite.uri_regex_rewrite is not None:
         action.regex_rewrite.pattern.regex = rewrite.uri_regex_rewrite.match
@@ -181,7 +181,7 @@ def _redirect(redirect: HTTPRedirect, request_port: int) -> RedirectAction:
     if redirect.port:
         action.port_redirect = redirect.port
     elif redirect.derive_port is RedirectPortSelection.FROM_REQUEST_PORT:
-        # Envoy cannot derive it, but a route is always built for one port.
+        # Envoy cannot derive the port, but a route is always built for one port.
         action.port_redirect = request_port
     return action
 
@@ -203,7 +203,7 @@ def _header_options(operations: HeaderOperations) -> Iterable[HeaderValueOption]
         (operations.add, HeaderValueOption.APPEND_IF_EXISTS_OR_ADD),
     ):
         for name, value in sorted(values.items()):
-            # Host is a request's, and not a header to Envoy: see _host_override.
+            # In Envoy, `host` is not a header: see `_host_override`.
             if name != "host" and name not in PROXYS_OWN:
                 yield HeaderValueOption(header={"key": name, "value": value}, append_action=action)
 
@@ -213,7 +213,7 @@ def _removable(operations: HeaderOperations) -> Iterable[str]:
 
 
 def _host_override(headers: Headers | None) -> str:
-    """Setting the header ``host`` is rewriting the authority: Envoy refuses it as a header operation."""
+    """To set the header ``host`` means to rewrite the authority: Envoy rejects it as a header operation."""
     if headers is None or headers.request is None:
         return ""
     return headers.request.set.get("host") or headers.request.add.get("host", "")

@@ -1,7 +1,7 @@
-"""What one proxy may see of the mesh: Istio's ``SidecarScope``.
+"""The part of the mesh that one proxy sees: Istio's ``SidecarScope``.
 
-Proxies of one namespace that the same ``Sidecar`` resource covers share one scope object, and everything
-that is built from it.
+Proxies of one namespace that the same ``Sidecar`` resource covers share one scope object, and everything that
+is built from it.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ VirtualServices = tuple[Config[VirtualService], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SidecarScope:
-    """``services`` are those whose hosts the proxy may ask for: the declarations by hostname, in the order of
-    the names. ``destinations`` has also what routes lead to, which nobody may ask for by its own host.
-    ``allow_any_outbound``: what the mesh does not know may pass. ``redirected``: connections come by their
-    original destination."""
+    """``services`` are those whose hosts the proxy may request: the declarations by hostname, sorted by name.
+    ``destinations`` also has the destinations of routes, whose own hosts the proxy may not request.
+    ``allow_any_outbound``: traffic to unknown hosts passes. ``redirected``: connections have an original
+    destination."""
 
     namespace: str
     mesh_config: MeshConfig
@@ -53,7 +53,7 @@ class SidecarScope:
 
 
 def scope_of(cache: BuildCache, snapshot: MeshSnapshot, proxy: Proxy) -> SidecarScope:
-    """The scope of a proxy: the same object for as long as nothing in it has changed."""
+    """The scope of a proxy: the same object for as long as nothing in it changes."""
     mesh_config = snapshot.mesh_config
     return _scope(
         cache,
@@ -71,12 +71,13 @@ def scope_of(cache: BuildCache, snapshot: MeshSnapshot, proxy: Proxy) -> Sidecar
 
 
 def redirects(proxy: Proxy) -> bool:
-    """A client of gRPC has nothing in between that could redirect."""
+    """A gRPC client has no sidecar that could redirect."""
     return proxy.type is ProxyType.SIDECAR and proxy.interception_mode is not InterceptionMode.NONE
 
 
 def sidecar_of(snapshot: MeshSnapshot, proxy: Proxy) -> Sidecar | None:
-    """The ``Sidecar`` that covers a proxy: one that selects it, else its namespace's, else the mesh's."""
+    """The ``Sidecar`` that covers a proxy: one that selects it, or else that of its namespace, or else that
+    of the mesh."""
     root = snapshot.mesh_config.root_namespace
     in_namespace = [each.spec for each in snapshot.sidecars if each.key.namespace == proxy.namespace]
     for spec in in_namespace:
@@ -91,10 +92,11 @@ def sidecar_of(snapshot: MeshSnapshot, proxy: Proxy) -> Sidecar | None:
 
 
 def declarations_in_scope(snapshot: MeshSnapshot, proxy: Proxy, hostname: str) -> tuple[Service, ...]:
-    """As `SidecarScope.destinations` has them, of one host alone; also of one that is not imported."""
+    """The declarations of one host as in `SidecarScope.destinations`, or as its namespace sees it if it is
+    not imported."""
     declared = snapshot.declarations(hostname)
     imported: tuple[Service, ...] = ()
-    if len(declared) > 1:  # else there is nothing to choose
+    if len(declared) > 1:  # otherwise there is no choice
         imported = _Imports(sidecar_of(snapshot, proxy), proxy.namespace).declarations(declared)
     return imported or declarations_for(proxy.namespace, declared)
 
@@ -120,7 +122,7 @@ def _scope(
         if exported_to(each.spec.export_to, each.key.namespace, namespace)
         and any(imports.touches(each.key.namespace, host) for host in each.spec.hosts)
     )
-    # Istio: of what an imported route leads to there is the cluster, and not the host.
+    # Istio: the destination of an imported route has a cluster, but its host is not visible.
     routed = set(_destinations(virtual_services))
     services: dict[str, tuple[Service, ...]] = {}
     destinations: dict[str, tuple[Service, ...]] = {}
@@ -149,7 +151,7 @@ def _rank(config: Config[VirtualService], namespace: str) -> int:
 
 
 class _Imports:
-    """A ``Sidecar``'s egress hosts (``namespace/host``). Without any, everything is imported."""
+    """The egress hosts of a ``Sidecar`` (``namespace/host``). Without any, everything is imported."""
 
     def __init__(self, sidecar: Sidecar | None, namespace: str) -> None:
         hosts = [host for listener in sidecar.egress for host in listener.hosts] if sidecar else []
@@ -158,7 +160,7 @@ class _Imports:
         self._patterns = [(owner, pattern) for owner, _, pattern in split] or [("*", "*")]
 
     def declarations(self, declared: Iterable[Service]) -> tuple[Service, ...]:
-        """Of one host, those of the imported ones that count."""
+        """The imported declarations of one host that count."""
         included = [each for each in declared if self.includes(each.namespace, each.hostname)]
         return declarations_for(self._namespace, included) if included else ()
 
@@ -166,7 +168,7 @@ class _Imports:
         return any(covers(pattern, hostname) for pattern in self._patterns_for(owner))
 
     def touches(self, owner: str, host: str) -> bool:
-        """Whether some of what ``host``, perhaps a wildcard, stands for is imported."""
+        """Whether something that ``host``, perhaps a wildcard, covers is imported."""
         return any(covers(pattern, host) or covers(host, pattern) for pattern in self._patterns_for(owner))
 
     def _patterns_for(self, owner: str) -> Iterator[str]:

@@ -1,6 +1,6 @@
-"""TLS as proxies are told of it: between sidecars, and to origins that a DestinationRule names.
+"""The TLS configuration of proxies: between sidecars, and to origins of a DestinationRule.
 
-Certificates and roots of the mesh are named, never sent: a proxy knows them by the secrets' names in
+Certificates and roots of the mesh are referenced, never sent: a proxy finds them by the names of secrets in
 `protos.node`.
 """
 
@@ -20,7 +20,7 @@ from protos.node import MESH_ALPN, TRUST_BUNDLE_SECRET, WORKLOAD_CERTIFICATE_SEC
 _TLS: Final = "envoy.transport_sockets.tls"
 RAW_BUFFER: Final = extension("envoy.transport_sockets.raw_buffer", RawBuffer())
 
-# Envoy's clients stop at TLS 1.2 unless told otherwise, so both ends of the range are needed.
+# The default maximum of Envoy's clients is TLS 1.2, so both ends of the range are needed.
 _MESH_VERSIONS: Final = {
     "tls_minimum_protocol_version": "TLSv1_3",
     "tls_maximum_protocol_version": "TLSv1_3",
@@ -30,7 +30,7 @@ _ORIGIN_VERSIONS: Final = {
     "tls_maximum_protocol_version": "TLSv1_3",
 }
 
-# All names that clients of Istio's mesh offer: each says that the TLS is the mesh's, not the application's.
+# All names that clients of an Istio mesh offer: each identifies TLS of the mesh, not of the application.
 MESH_ALPNS: Final = (
     MESH_ALPN,
     "istio-peer-exchange",
@@ -39,13 +39,13 @@ MESH_ALPNS: Final = (
     "istio-h2",
 )
 
-# What Debian and its kin call the roots of the web.
+# The system's roots on Debian and its derivatives.
 SYSTEM_ROOTS: Final = "/etc/ssl/certs/ca-certificates.crt"
 
 
 def mesh_client_tls(sni: str, identities: Iterable[str], *, http2: bool) -> dict[str, Any]:
-    """Mutual TLS to a sidecar, which must prove to be one of ``identities`` (SPIFFE ids; none: anybody that
-    the trust bundle vouches for). HTTP/2 is offered only where the port is known to speak it."""
+    """Mutual TLS to a sidecar, which must prove one of ``identities`` (SPIFFE ids; empty: any that the trust
+    bundle verifies). HTTP/2 is offered only to ports that are known to speak it."""
     context = UpstreamTlsContext(
         common_tls_context=_mesh_context(
             alpn=(MESH_ALPN, "h2") if http2 else (MESH_ALPN,),
@@ -57,7 +57,7 @@ def mesh_client_tls(sni: str, identities: Iterable[str], *, http2: bool) -> dict
 
 
 def mesh_server_tls(trust_domain: str, *, http2: bool) -> dict[str, Any]:
-    """Mutual TLS as a sidecar's server side speaks it: the client must be of this trust domain."""
+    """Mutual TLS on the server side of a sidecar: the client must be of this trust domain."""
     of_trust_domain = {"san_type": "URI", "matcher": {"prefix": f"spiffe://{trust_domain}/"}}
     context = DownstreamTlsContext(
         common_tls_context=_mesh_context(
@@ -70,9 +70,9 @@ def mesh_server_tls(trust_domain: str, *, http2: bool) -> dict[str, Any]:
 
 
 def origin_tls(settings: ClientTLSSettings, service: Service, *, http2: bool) -> dict[str, Any]:
-    """TLS as a DestinationRule's modes SIMPLE and MUTUAL ask for it. The server's certificate is checked
-    against ``caCertificates`` or the system's roots, and for ``subjectAltNames``, the rule's or the
-    ServiceEntry's, or else the host's name."""
+    """TLS in the modes SIMPLE and MUTUAL of a DestinationRule. The server's certificate is verified against
+    ``caCertificates`` or the system's roots, and for the ``subjectAltNames`` of the rule or of the
+    ServiceEntry, or else for the host's name."""
     name = settings.sni or ("" if service.hostname.startswith("*") else service.hostname)
     context: dict[str, Any] = {"tls_params": _ORIGIN_VERSIONS}
     if http2:

@@ -1,4 +1,5 @@
-"""What an effective traffic policy makes of a cluster: limits, balancing, ejection, HTTP options."""
+"""The settings of a cluster from an effective traffic policy: limits, load balancing, ejection, HTTP
+options."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ from controlplane.resources.destination_rule import (
 
 _HTTP_OPTIONS: Final = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _UNLIMITED: Final = 2**32 - 1
-# Retries may be this share of the requests under way: enough to hide a fault, too few to amplify an outage.
+# The share of active requests that may be retries: enough to hide a fault, too few to amplify an outage.
 _RETRY_BUDGET: Final = {"budget_percent": {"value": 20.0}, "min_retry_concurrency": {"value": 3}}
 
 _LB_POLICIES: Final = {
@@ -37,12 +38,12 @@ _LB_POLICIES: Final = {
 
 
 def passes_through(settings: LoadBalancerSettings | None) -> bool:
-    """``PASSTHROUGH``: no balancing, the connection goes to the address that the caller dialled."""
+    """``PASSTHROUGH``: no load balancing, the connection goes to the address that the caller dialled."""
     return settings is not None and settings.simple is SimpleLB.PASSTHROUGH
 
 
 def lb_policy(settings: LoadBalancerSettings | None) -> str:
-    """Envoy's name; Istio's default is LEAST_REQUEST."""
+    """Envoy's name of the policy; Istio's default is LEAST_REQUEST."""
     simple = settings.simple if settings else None
     return _LB_POLICIES[simple or SimpleLB.UNSPECIFIED]
 
@@ -64,7 +65,7 @@ def circuit_breakers(pool: ConnectionPoolSettings | None) -> CircuitBreakers:
 
 
 def max_requests(pool: ConnectionPoolSettings | None) -> UInt32Value:
-    """How many requests may be under way at once: ``http2MaxRequests``, which holds for HTTP/1.1 too."""
+    """The most concurrent requests: ``http2MaxRequests``, which also limits HTTP/1.1."""
     return uint32((pool and pool.http and pool.http.http2_max_requests) or _UNLIMITED)
 
 
@@ -92,7 +93,7 @@ def _keepalive(settings: TcpKeepalive) -> dict[str, Any]:
 
 
 def _whole_seconds(duration: timedelta | None) -> int:
-    """Sockets count in seconds, and 0 would mean the operating system's default."""
+    """Sockets have seconds, and 0 would mean the operating system's default."""
     return max(1, round(duration.total_seconds())) if duration else 0
 
 
@@ -104,7 +105,7 @@ def _http_options(http: HTTPSettings, protocol: Protocol) -> HttpProtocolOptions
         common["max_requests_per_connection"] = uint32(http.max_requests_per_connection)
     speaks_http2 = protocol.is_http2
     if not common and not speaks_http2:
-        return None  # HTTP/1.1 is what a cluster speaks when nothing is said
+        return None  # the default of a cluster is HTTP/1.1
     version = "http2_protocol_options" if speaks_http2 else "http_protocol_options"
     return HttpProtocolOptions(common_http_protocol_options=common, explicit_http_config={version: {}})
 
@@ -113,7 +114,7 @@ def apply_outlier_detection(cluster: Cluster, settings: OutlierDetection | None)
     if settings is None:
         return
     detection = cluster.outlier_detection
-    detection.enforcing_success_rate.value = 0  # Istio ejects for errors in a row only
+    detection.enforcing_success_rate.value = 0  # Istio ejects for consecutive errors only
     detection.split_external_local_origin_errors = settings.split_external_local_origin_errors
     for name, threshold in (
         ("consecutive_5xx", settings.errors_in_a_row),
@@ -121,7 +122,7 @@ def apply_outlier_detection(cluster: Cluster, settings: OutlierDetection | None)
         ("consecutive_local_origin_failure", settings.consecutive_local_origin_failures),
     ):
         if threshold is not None:
-            # Envoy has no threshold of 0; not enforcing is how a kind is turned off.
+            # Envoy has no threshold of 0: a kind of detection is disabled by not enforcing it.
             getattr(detection, name).value = threshold or _UNLIMITED
             getattr(detection, f"enforcing_{name}").value = 100 if threshold else 0
     if settings.interval is not None:
@@ -130,5 +131,5 @@ def apply_outlier_detection(cluster: Cluster, settings: OutlierDetection | None)
         detection.base_ejection_time.FromTimedelta(settings.base_ejection_time)
     if settings.max_ejection_percent:
         detection.max_ejection_percent.value = settings.max_ejection_percent
-    # Istio: below this share of healthy hosts Envoy panics and uses them all; 0 never panics.
+    # Istio: below this share of healthy hosts Envoy panics and uses all hosts; 0 disables it.
     cluster.common_lb_config.healthy_panic_threshold.value = settings.min_health_percent

@@ -37,8 +37,8 @@ from controlplane.resources.ip_addresses import is_ip_address
 from controlplane.resources.virtual_service import VirtualService
 from protos.type_urls import ROUTE
 
-_CONNECT: Final = RouteMatch(connect_matcher={})  # no other match ever takes a CONNECT
-# Envoy refuses longer direct responses unless the route configuration allows for them.
+_CONNECT: Final = RouteMatch(connect_matcher={})  # no other match matches CONNECT
+# Envoy rejects longer direct responses unless the route configuration sets a higher limit.
 _DIRECT_RESPONSE_LIMIT_BYTES: Final = 4096
 
 
@@ -46,7 +46,7 @@ _DIRECT_RESPONSE_LIMIT_BYTES: Final = 4096
 def outbound_route_config(
     cache: BuildCache, scope: SidecarScope, name: str, *, headless: HeadlessEndpoints
 ) -> RouteConfiguration | None:
-    """None for a name that no listener of ours asks for."""
+    """None if no listener has a route configuration of this name."""
     port, explicit = parse_port(name), name == HTTP_PROXY_ROUTES
     if port is None and not explicit:
         return None
@@ -67,8 +67,9 @@ def outbound_route_config(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _VisibleMesh:
-    """What the virtual hosts of one route configuration are made from. ``undeclared`` are the hosts that
-    VirtualServices route although no service declares them; ``domains`` are taken as the hosts are made."""
+    """The input of the virtual hosts of one route configuration. ``undeclared`` are the hosts that
+    VirtualServices route although no service declares them; ``domains`` are allocated as the hosts are
+    made."""
 
     scope: SidecarScope
     headless: HeadlessEndpoints
@@ -85,8 +86,8 @@ class _VisibleMesh:
 def http_routes(
     scope: SidecarScope, service: Service, port: int, retry_attempts: int, dialled: str
 ) -> list[Route]:
-    """What the VirtualService for a service says of requests to one of its ports. ``retry_attempts`` is for
-    routes that do not say; ``dialled`` is the service's host, or "" through the explicit proxy."""
+    """The routes of requests to one port of a service, by its VirtualService. ``retry_attempts`` is the
+    default; ``dialled`` is the service's host, or "" through the explicit proxy."""
     spec = scope.virtual_service(service.hostname)
     routes = _routes_of(scope, spec, port, retry_attempts, dialled) if spec else []
     own = service_cluster(scope, service.hostname, port, dialled)
@@ -113,15 +114,15 @@ def _service_hosts_of_port(mesh: _VisibleMesh, number: int) -> Iterable[VirtualH
 
 
 def _by_seniority(scope: SidecarScope) -> Iterable[Service]:
-    """So that a domain that two of them have, such as an address, is the senior's."""
+    """A domain that two services have, such as an address, belongs to the senior one."""
     return sorted(scope.all_services(), key=attrgetter("seniority"))
 
 
 def _hosts_of_endpoints(
     service: Service, aliases: Sequence[str], endpoints: Iterable[HeadlessEndpoint]
 ) -> Iterable[str]:
-    """Istio: a request for an endpoint of a headless service is one for the service. But ``*.es`` is a top
-    level domain, too: below a name of one label only the endpoints that are known count."""
+    """Istio: a request to an endpoint of a headless service is routed like one to the service. But ``*.es``
+    is a top-level domain too: below a name of one label, only the hosts of known endpoints count."""
     if not service.headless:
         return
     labels = [endpoint.hostname.removesuffix(f".{service.hostname}") for endpoint in endpoints]
@@ -132,7 +133,7 @@ def _hosts_of_endpoints(
 def _service_hosts_of_all_ports(mesh: _VisibleMesh) -> Iterable[VirtualHost]:
     scope = mesh.scope
     for service in _by_seniority(scope):
-        # A name without a port is port 80's, or, as callers expect of a service that has none, its first's.
+        # A name without a port means port 80, or the first port of a service that has no port 80.
         ports = [port for each in scope.services[service.hostname] for port in each.ports]
         by_number = next((port for port in ports if port.number == HTTP_PORT), None)
         bare_port = by_number or next(filter(_takes_requests, ports), None)
@@ -157,7 +158,7 @@ def _service_hosts_of_all_ports(mesh: _VisibleMesh) -> Iterable[VirtualHost]:
 
 
 def _instead(route: Route, cluster: str, other: str) -> Route:
-    """The route with one cluster in the place of another."""
+    """The route, with one cluster replaced by another."""
     if not route.HasField("route"):
         return route
     copy = Route()
@@ -171,12 +172,13 @@ def _instead(route: Route, cluster: str, other: str) -> Route:
 
 
 def _takes_requests(port: ServicePort) -> bool:
-    """A request that came as HTTP is HTTP, also where the port's name does not say so."""
+    """A request that came as HTTP is HTTP, also if the port does not declare a protocol."""
     return port.protocol.is_http or port.protocol is Protocol.UNSUPPORTED
 
 
 def _hosts_without_service(mesh: _VisibleMesh) -> Iterable[VirtualHost]:
-    """VirtualServices may route hosts that nobody declared. A wildcard that services answer to is theirs."""
+    """VirtualServices may route hosts that no service declares. A wildcard that covers services belongs to
+    the services."""
     scope = mesh.scope
     for config in scope.virtual_services:
         for host in config.spec.hosts:
@@ -214,7 +216,7 @@ def _routes_of(
 def _virtual_host(
     host: str, port: int, domains: Sequence[str], routes: Sequence[Route]
 ) -> Iterable[VirtualHost]:
-    """None where other hosts have taken all of its domains."""
+    """Nothing if other hosts have all of its domains."""
     if domains and routes:
         yield VirtualHost(
             name=f"{host}:{port}", domains=domains, routes=routes, include_request_attempt_count=True
@@ -222,8 +224,8 @@ def _virtual_host(
 
 
 class _Domains:
-    """Gives each domain to one virtual host: Envoy refuses a configuration that names one twice. A host's
-    full name is never taken by another's short one."""
+    """Allocates each domain to one virtual host: Envoy rejects a configuration with a duplicate domain. A
+    short name never takes the full name of another host."""
 
     def __init__(self, scope: SidecarScope) -> None:
         self._full_names = scope.services.keys()
@@ -232,7 +234,7 @@ class _Domains:
     def take(self, host: str, aliases: Iterable[str], port: int, *, bare: bool) -> list[str]:
         names = [host, *(alias for alias in aliases if alias not in self._full_names)]
         if not is_ip_address(host):
-            names.insert(1, f"{host}.")  # as a client writes it that wants no search (RFC 1034 3.1)
+            names.insert(1, f"{host}.")  # a fully qualified name (RFC 1034 section 3.1)
         forms = [
             form for name in names for form in ((name, f"{name}:{port}") if bare else (f"{name}:{port}",))
         ]
@@ -242,7 +244,7 @@ class _Domains:
 
 
 def _aliases(scope: SidecarScope, service: Service) -> Iterable[str]:
-    """A cluster's short names for a service, as its DNS search path has them, and its virtual IPs."""
+    """A cluster's short names for a service, from its DNS search path, and its virtual IPs."""
     suffix = f".{service.namespace}.svc.{scope.mesh_config.dns_domain}"
     name = service.hostname.removesuffix(suffix)
     if name != service.hostname:
@@ -256,7 +258,7 @@ def _aliases(scope: SidecarScope, service: Service) -> Iterable[str]:
 
 
 def _service_connect_route(scope: SidecarScope, service: Service, port: ServicePort) -> Route:
-    """CONNECT carries raw bytes, so it follows the routes for connections, and never those for HTTP."""
+    """CONNECT carries raw bytes, so it follows the routes for connections, never those for HTTP."""
     if port.protocol.is_http:
         return _connect_route(((service_cluster(scope, service.hostname, port.number, dialled=""), 1),))
     for route in l4_routes(scope, service, port, dialled=""):
@@ -279,7 +281,7 @@ def _connect_route(clusters: Sequence[tuple[str, int]]) -> Route:
 
 
 def _unknown_hosts(scope: SidecarScope, *, connect: bool) -> VirtualHost:
-    """What the mesh does not know passes through, or is refused: Istio's ``outboundTrafficPolicy``."""
+    """Traffic to unknown hosts passes through or is rejected: Istio's ``outboundTrafficPolicy``."""
     if scope.allow_any_outbound:
         pass_through = RouteAction(cluster=PASSTHROUGH_CLUSTER, timeout=timedelta(0))
         routes = [Route(name="allow_any", match=EVERYTHING, route=pass_through)]

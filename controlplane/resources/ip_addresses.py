@@ -7,9 +7,11 @@ rejects it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from ipaddress import ip_address, ip_network
 
 
+@lru_cache(maxsize=65536)  # builders ask for each endpoint of a service, whenever one changes
 def is_ip_address(text: str) -> bool:
     return _parses(ip_address, text)
 

@@ -1,4 +1,4 @@
-"""Which of the connected proxies a resource affects, and how many of them have it. Pure."""
+"""Selects the connected proxies that a resource affects, and counts those that have it. Pure."""
 
 from __future__ import annotations
 
@@ -26,8 +26,9 @@ Refusal = tuple[str, ProxyRejection]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reach:
-    """How far a version of a resource has come. ``refusals`` are those of proxies that have not taken it: the
-    proxy's id and its rejection, sorted by id, so that messages about them are stable."""
+    """The progress of one version of a resource among proxies. ``refusals`` are those of proxies that have
+    not accepted it: the proxy's id and its rejection, sorted by id, so that messages about them are
+    stable."""
 
     concerned: int = 0
     acknowledged: int = 0
@@ -35,8 +36,7 @@ class Reach:
 
 
 class AffectedProxies:
-    """The proxies that are affected by resources of one snapshot. ``view`` is what the store has in force of
-    a resource."""
+    """The proxies that resources of one snapshot affect. ``view`` is that of the version in force."""
 
     def __init__(
         self,

@@ -1,5 +1,5 @@
-"""What the cluster has of each resource that carries a status of ours, and with which snapshot the version in
-force came. Kept by every replica: whichever is elected must be able to begin at once."""
+"""The objects in the cluster whose status the control plane writes, and the snapshot that brought their
+version in force. Every replica keeps it, so that the elected one can start at once."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ Document = dict[str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """An object as the cluster last told of it. ``version`` is its ``resourceVersion``; ``api_version`` is
-    what the cluster serves of its kind. ``status`` None: it is not read yet."""
+    """An object as the cluster last reported it. ``version`` is its ``resourceVersion``; ``api_version`` is
+    the one that the cluster serves. ``status`` None: not read yet."""
 
     api_version: str
     plural: str
@@ -26,11 +26,11 @@ class Found:
 
 
 class Ledger:
-    """``note`` and ``publish`` are how it learns; `changes` tells whether there is anything new."""
+    """Fed by the ``note`` methods and by `publish`. `changes` grows with each change."""
 
     def __init__(self) -> None:
         self.snapshot: MeshSnapshot | None = None
-        self.changes = 0  # grows with each, so that whoever looked before can tell
+        self.changes = 0  # grows with each change
         self.newest = 0  # the generation of the snapshot that brought the newest version in force
         self._found: Final[dict[ResourceKey, Found]] = {}
         self._since: Final[dict[ResourceKey, int]] = {}
@@ -39,11 +39,11 @@ class Ledger:
         return key in self._found
 
     def __iter__(self) -> Iterator[tuple[ResourceKey, Found]]:
-        """As of now, whatever comes while it is walked through."""
+        """Iterates over a copy: changes in between do no harm."""
         return iter(tuple(self._found.items()))
 
     def note(self, key: ResourceKey, document: Document | None) -> None:
-        """The cluster tells of an object of any kind, or (None) that it is gone."""
+        """The cluster reports an object of any kind; None: it is gone."""
         if not _has_status(key):
             return
         if document is None:
@@ -56,7 +56,7 @@ class Ledger:
     def note_metadata(
         self, key: ResourceKey, api_version: str, plural: str, document: Document | None
     ) -> None:
-        """The same, where it tells the metadata alone."""
+        """The same, if only the metadata is reported."""
         found = self._found.get(key)
         if document is None:
             self._forget(key)
@@ -64,8 +64,8 @@ class Ledger:
             self._take(key, api_version, plural, document, None)
 
     def note_whole(self, key: ResourceKey, version: str, document: Document) -> None:
-        """We have changed that version of an object, or read it whole; the watch may have told of it, and of
-        more, already."""
+        """We have changed that version of an object, or read it as a whole. The watch may already have
+        reported it, or a newer one."""
         found = self._found.get(key)
         if found is not None and found.version == version:
             self._take(key, found.api_version, found.plural, document, _status_of(document))
@@ -90,7 +90,7 @@ class Ledger:
     def publish(
         self, snapshot: MeshSnapshot, change: SnapshotChange, in_force: Callable[[ResourceKey], object]
     ) -> None:
-        """The store was built anew. Where endpoints alone changed, no other proxies are concerned."""
+        """The store has built a snapshot. If only endpoints changed, no other proxies are affected."""
         self.snapshot = snapshot
         changed = [key for key in change.configs if _has_status(key)]
         if change.whole_types or changed:
@@ -107,7 +107,7 @@ class Ledger:
 
 
 def _has_status(key: ResourceKey) -> bool:
-    """Whether the status of such a resource is ours to write."""
+    """Whether the control plane writes the status of such a resource."""
     kind = KINDS.get(key.kind)
     return kind is not None and not kind.is_core
 

@@ -1,4 +1,4 @@
-"""Whether a resource may be the cause of a proxy's rejection. Pure.
+"""Decides whether a resource may be the cause of a proxy's rejection. Pure.
 
 A NACK is about one response: it has a message of the proxy, the response's type and the names in it, at least
 one of which is invalid. Every resource of that response counts as a possible cause, since the proxy need not
@@ -47,8 +47,8 @@ def _ports(hosts: Iterable[str], scope: SidecarScope) -> set[int]:
 
 
 def _is_made_of(name: str, type_name: str, hosts: Iterable[str], ports: Collection[int]) -> bool:
-    """By the names on the wire: ``outbound|9080|v1|reviews…``, ``9080``, ``http_proxy``, ``0.0.0.0_9080``;
-    and gRPC's ``reviews…:9080``."""
+    """Decides by the names on the wire: ``outbound|9080|v1|reviews…``, ``9080``, ``http_proxy``,
+    ``0.0.0.0_9080``, and ``reviews…:9080`` for gRPC."""
     outbound = OutboundName.parse(_OF_A_HEADLESS_SERVICE.sub("outbound|", name))
     if outbound is not None:
         return any(covers(host, outbound.hostname) for host in hosts)

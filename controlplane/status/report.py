@@ -1,4 +1,4 @@
-"""What ``.status`` should say of a resource, and what is to be written so that it does. Pure."""
+"""Computes the ``.status`` of a resource, and the changes to write. Pure."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ ACCEPTED: Final = "Accepted"
 RESOLVED_REFS: Final = "ResolvedRefs"
 PROGRAMMED: Final = "Programmed"
 
-# A condition has room for 32768 characters, and a resource for some conditions. Proxies choose their words
-# and their names.
+# A message may have 32768 characters, and the size of a resource is limited too. Proxies choose their
+# messages and names.
 _LONGEST_MESSAGE: Final = 16384
 _LONGEST_REJECTION: Final = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """``reason`` is a word for programs, ``message`` for people. The words are those of Kubernetes' Gateway
-    API where it has them."""
+    """``reason`` is for programs, ``message`` for humans. The words are those of Kubernetes' Gateway API
+    where it has them."""
 
     type: str
     status: ConditionStatus
@@ -37,13 +37,13 @@ class Condition:
 def changes(
     found: Document, status: ResourceStatus, reach: Reach, *, now: str, settling: bool = False
 ) -> Document:
-    """The fields of ``.status`` to merge into what was ``found``; empty where that says it already.
+    """The fields of ``.status`` to merge into the status that was ``found``; empty if it is up to date.
 
-    What others wrote stays. ``settling``: the proxies are just coming back to us, so what was found out of
-    the same generation before counts for more. ``now`` is RFC 3339.
+    Conditions of other writers stay. ``settling``: proxies are just reconnecting, so counts that were written
+    for the same generation before are kept. ``now`` is RFC 3339.
     """
     generation = status.origin.generation
-    if status.fault is Fault.UNSUPPORTED:  # no proxy is concerned
+    if status.fault is Fault.UNSUPPORTED:  # it affects no proxy
         wanted: Document = {"conditions": _merged(_conditions(found), [accepted(status)], generation, now)}
         return {} if found.get("conditions") == wanted["conditions"] else wanted
     conditions = [accepted(status), *resolved_refs(status), programmed(status, reach)]
@@ -68,21 +68,22 @@ def accepted(status: ResourceStatus) -> Condition:
 
 
 def resolved_refs(status: ResourceStatus) -> list[Condition]:
-    """Whether all the destinations of what is in force are there: one for a kind that has destinations."""
+    """Whether all destinations of the version in force exist: one condition for kinds that have
+    destinations."""
     if not KINDS[status.key.kind].has_destinations:
         return []
     value, reason, message = ConditionStatus.TRUE, RESOLVED_REFS, ""
     if not status.in_force:
         value, reason, message = ConditionStatus.UNKNOWN, _fault(status), status.consequence
     elif status.unresolved:
-        # The Gateway API's word.
+        # The reason of the Gateway API.
         value, reason = ConditionStatus.FALSE, "BackendNotFound"
         message = _cut("; ".join(status.unresolved))
     return [Condition(type=RESOLVED_REFS, status=value, reason=reason, message=message)]
 
 
 def programmed(status: ResourceStatus, reach: Reach) -> Condition:
-    """Whether the newest generation is what proxies work by."""
+    """Whether proxies work with the newest generation."""
     holds, reason, message = _programmed(status, reach)
     value = ConditionStatus.TRUE if holds else ConditionStatus.FALSE
     return Condition(type=PROGRAMMED, status=value, reason=reason, message=message)
@@ -102,7 +103,7 @@ def _programmed(status: ResourceStatus, reach: Reach) -> tuple[bool, str, str]:
 
 
 def _refusals(reach: Reach) -> Iterable[str]:
-    """The first in full; of the others the proxies."""
+    """The first one in full, and the number of other proxies."""
     if reach.refusals:
         proxy, rejection = reach.refusals[0]
         yield _cut(f"{proxy} rejected {rejection}", _LONGEST_REJECTION)
@@ -112,12 +113,12 @@ def _refusals(reach: Reach) -> Iterable[str]:
 
 
 def _fault(status: ResourceStatus) -> str:
-    assert status.fault is not None  # what is quarantined has one
+    assert status.fault is not None  # a quarantined resource has one
     return status.fault.value
 
 
 def _conditions(found: Document) -> list[Document]:
-    """Where another's CRD is installed, its schema may have let anything in."""
+    """The schema of a CRD that another installed may have let anything in."""
     conditions = found.get("conditions")
     if not isinstance(conditions, list):
         return []
@@ -127,7 +128,7 @@ def _conditions(found: Document) -> list[Document]:
 def _merged(
     found: Iterable[Document], wanted: Iterable[Condition], generation: int | None, now: str
 ) -> list[Document]:
-    """A merge patch replaces a list as a whole, so it has what others wrote, too."""
+    """A merge patch replaces a list as a whole, so it has to contain the conditions of others too."""
     merged = {each["type"]: each for each in found}
     for condition in wanted:
         before = merged.get(condition.type, {})
@@ -137,7 +138,7 @@ def _merged(
             "status": condition.status.value,
             "reason": condition.reason,
             "message": condition.message,
-            # metav1.Condition: when the status changed, not the words.
+            # metav1.Condition: when the status changed, not the message.
             "lastTransitionTime": before.get("lastTransitionTime", now) if same else now,
             "observedGeneration": generation,
         }

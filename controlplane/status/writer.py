@@ -1,6 +1,6 @@
-"""Writes ``.status`` of the cluster's resources where it differs from what should be there.
+"""Writes ``.status`` of the cluster's resources where it is not up to date.
 
-Looks every now and then, and writes once things are quiet: acknowledgements come in bursts, and so do the
+It polls the state, and writes once the state is quiet: acknowledgements come in bursts, and so do the
 resources of one `kubectl apply`.
 """
 
@@ -33,17 +33,17 @@ _LOG = logging.getLogger(__name__)
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
 
-# Writes that are under way at a time: the API server has others to serve.
+# The most concurrent writes: the API server has other clients.
 _CONCURRENT: Final = 4
 
 _BACKOFF: Final = Backoff(first_delay_s=0.5, longest_delay_s=30.0)
 
-# Resources whose statuses are worked out before the loop gets a turn: some milliseconds.
+# The number of statuses computed before the event loop runs other tasks: some milliseconds.
 _CHUNK: Final = 20
 
 
 class StatusApi(Protocol):
-    """What is asked of an API server: both raise `KubernetesError`."""
+    """The part of an API server that is needed. Both methods raise `KubernetesError`."""
 
     async def get(self, path: str, query: Mapping[str, str]) -> Document: ...
 
@@ -64,10 +64,10 @@ class StatusInputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusTiming:
-    """``look_s``: between two looks; nothing is written while two in a row find different things, but for
-    at most ``patience_s``. ``reconnect_s``: how long proxies may take to come back to a control plane that
-    has just started; what was written of them before stands meanwhile. ``backoff``: when a write that failed
-    is tried again. ``lease``: how the one writer is elected."""
+    """``look_s``: the interval between two polls. Nothing is written while two polls in a row find different
+    states, but for at most ``patience_s``. ``reconnect_s``: the time that proxies may take to reconnect to a
+    control plane that has just started; until then the counts that were written before stay. ``backoff``: the
+    delay before a failed write is retried. ``lease``: the timing of the election."""
 
     look_s: float = 0.5
     patience_s: float = 3.0
@@ -77,7 +77,7 @@ class StatusTiming:
 
 
 class Pace:
-    """When to act on what is seen: as soon as it stands still, or has moved for long enough. Pure."""
+    """Decides when to act on a state: once it is stable, or has been changing for long enough. Pure."""
 
     def __init__(self, patience_s: float) -> None:
         self._patience_s: Final = patience_s
@@ -86,8 +86,7 @@ class Pace:
         self._moving_since_s: float | None = None
 
     def is_time(self, sight: object, now_s: float) -> bool:
-        """``sight`` is compared with what was seen before; None is never seen. Whoever is told that it is
-        time acts on it."""
+        """``sight`` is compared with the one before; None is never seen. A caller that gets True must act."""
         quiet, self._last = sight == self._last, sight
         if sight == self._handled:
             self._moving_since_s = None
@@ -108,7 +107,7 @@ class _Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Case:
-    """What is known of one resource, all of it at one moment."""
+    """The state of one resource at one moment."""
 
     key: ResourceKey
     found: Found
@@ -118,7 +117,7 @@ class _Case:
 
 
 class StatusWriter:
-    """One at a time may `run` on a cluster."""
+    """Only one at a time may `run` on a cluster."""
 
     def __init__(
         self,
@@ -145,7 +144,7 @@ class StatusWriter:
         self._complains = False
 
     async def run(self) -> None:
-        """Until cancelled."""
+        """Runs until cancelled."""
         pace = Pace(self._timing.patience_s)
         while True:
             proxies = self._inputs.progress()
@@ -153,18 +152,18 @@ class StatusWriter:
                 try:
                     await self.write_what_differs(proxies)
                 except Exception:
-                    # A fault of ours in one of the statuses: the mesh goes on, and so do later statuses.
+                    # A bug in the computation of one status must not stop the mesh or later statuses.
                     _LOG.exception("cannot compute the statuses")
             await asyncio.sleep(self._timing.look_s)
 
     async def write_what_differs(self, proxies: Sequence[ProxyProgress]) -> None:
-        """Looks at every resource once. What cannot be written now is tried again by a later call."""
+        """Compares every resource once. A failed write is retried by a later call."""
         snapshot = self._ledger.snapshot
         if snapshot is None:
             return
         for key in [key for key in self._failures if key not in self._ledger]:
             del self._failures[key]
-        cases = self._cases()  # before the first await: things change meanwhile
+        cases = self._cases()  # before the first await, because the state changes meanwhile
         affected_proxies = AffectedProxies(self._inputs.cache, snapshot, proxies)
         settling, now = self._is_settling(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         writes: list[tuple[_Case, Document]] = []
@@ -188,15 +187,15 @@ class StatusWriter:
                 group.create_task(write, name=f"write the status of {case.key}")
 
     def _sight(self, proxies: Sequence[ProxyProgress]) -> object:
-        """Whatever should make us look at the statuses when it changes. How far proxies have come beyond the
-        newest version of a resource does not matter."""
+        """The state whose changes make statuses outdated. Progress of proxies beyond the newest version of a
+        resource does not matter."""
         newest = self._ledger.newest
         reached = [
             (each.proxy, min(each.generation, newest), min(each.answered, newest), each.rejections)
             for each in proxies
         ]
-        told = self._ledger.changes, self._inputs.status_changes()
-        return told, reached, self._is_settling(), self._due_again()
+        changed = self._ledger.changes, self._inputs.status_changes()
+        return changed, reached, self._is_settling(), self._due_again()
 
     def _is_settling(self) -> bool:
         return self._clock() < self._settled_at_s
@@ -205,7 +204,7 @@ class StatusWriter:
         return sum(failure.again_at_s <= self._clock() for failure in self._failures.values())
 
     def _cases(self) -> list[_Case]:
-        """Those that the store has read as the cluster has them; the others are about to be."""
+        """The resources that the store has read in their current version; the others are about to be read."""
         statuses = {status.key: status for status in self._inputs.statuses()}
         cases = []
         for key, found in self._ledger:
@@ -223,7 +222,7 @@ class StatusWriter:
         return not waits and key.kind not in self._without_status
 
     async def _write(self, key: ResourceKey, found: Found, status: Document) -> None:
-        """The version keeps us from taking away what somebody else has written meanwhile."""
+        """The resource version prevents overwriting changes of others."""
         document = {"metadata": {"resourceVersion": found.version}, "status": status}
         collection = _collection(key, found)
         async with self._slots:
@@ -238,7 +237,7 @@ class StatusWriter:
                 self._complains = False
 
     async def _read(self, key: ResourceKey, found: Found) -> None:
-        """What the status says now: a merge patch must keep what others wrote into its lists."""
+        """Reads the current status: a merge patch must contain the list items of others."""
         one = {"fieldSelector": f"metadata.name={key.name}"}
         async with self._slots:
             try:
@@ -246,7 +245,7 @@ class StatusWriter:
             except KubernetesError as error:
                 await self._note_failure(key, found, error)
                 return
-        if read:  # else the watch is about to tell that it is gone
+        if read:  # or else the watch is about to report that it is gone
             self._ledger.note_whole(key, found.version, read[0])
             self._failures.pop(key, None)
 
@@ -259,22 +258,23 @@ class StatusWriter:
         failure = self._failures.setdefault(key, _Failure())
         failure.times += 1
         failure.again_at_s = self._clock() + self._timing.backoff.delay_s(failure.times, self._rng)
-        # After a conflict the watch brings the newer version, and all is well.
+        # After a conflict the watch brings the newer version, and the write succeeds.
         if status != _CONFLICT and not self._complains:
             self._complains = True
             _LOG.warning("cannot write the status of %s, and perhaps of others: %s", key, error)
 
     async def _is_gone_or_has_no_status(self, key: ResourceKey, found: Found) -> bool:
-        """A 404 tells of either. Another's CRD may have no status to write: that is said once."""
+        """The two possible causes of a 404. The CRD of another may lack the status subresource, which is
+        logged once."""
         one = {"fieldSelector": f"metadata.name={key.name}"}
         try:
             left = (await self._api.get(_collection(key, found), one))["items"]
         except KubernetesError:
-            return False  # it may be starting, and not know the kind yet
+            return False  # the API server may be starting, and not know the kind yet
         if not left:
             return True
         if left[0]["metadata"]["resourceVersion"] != found.version:
-            return False  # it was gone, and is there again
+            return False  # it was deleted and created again
         if key.kind not in self._without_status:
             self._without_status.add(key.kind)
             _LOG.warning("the CRD of %s has no status subresource: no status is written", key.kind)

@@ -39,7 +39,7 @@ def test_a_regex_is_left_to_its_author() -> None:
         ("/a#b", "a path does not include the query; use `queryParams`"),
     ],
 )
-def test_what_no_path_is_matches_nothing(kind: str, value: str, why: str) -> None:
+def test_a_value_that_is_not_a_path_matches_nothing(kind: str, value: str, why: str) -> None:
     assert words({"match": [{"uri": {kind: value}}]}) == [
         f"spec.http[0].match[0].uri.{kind}: matches nothing: {why}"
     ]
@@ -70,7 +70,7 @@ def test_query_parameters_are_matched_as_they_are_sent() -> None:
         ({"redirect": {"authority": "dé.test"}}, "redirect.authority"),
     ],
 )
-def test_a_host_outside_ascii_is_told(rule: dict[str, Any], path: str) -> None:
+def test_a_host_outside_ascii_causes_a_warning(rule: dict[str, Any], path: str) -> None:
     assert words(rule) == [
         f"spec.http[0].{path}: no request carries the host 'dé.test': names are sent in ASCII (`xn--…`)"
     ]
@@ -90,5 +90,5 @@ def test_a_host_outside_ascii_is_told(rule: dict[str, Any], path: str) -> None:
         {"method": {"exact": "GET"}},
     ],
 )
-def test_what_requests_carry_is_no_oddity(match: dict[str, Any]) -> None:
+def test_values_that_requests_carry_cause_no_warning(match: dict[str, Any]) -> None:
     assert words({"match": [match], "rewrite": {"uri": "/é"}}) == []

@@ -1,4 +1,4 @@
-"""Which xDS types a change touches; `test_incremental_pushes` compares that with what is built."""
+"""The xDS types that a change touches; `test_incremental_pushes` compares it with the results of builders."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def test_a_weight_is_in_routes_alone() -> None:
     ],
     ids=["destination", "host", "exportTo", "tcp"],
 )
-def test_what_else_a_route_says_may_be_in_clusters_and_listeners(after: Document) -> None:
+def test_other_changes_of_a_route_may_alter_clusters_and_listeners(after: Document) -> None:
     assert change(routes(V1, V2), after).types == {CLUSTER, LISTENER, ROUTE}
 
 
@@ -76,7 +76,7 @@ def test_what_else_a_route_says_may_be_in_clusters_and_listeners(after: Document
     ],
     ids=["outliers", "pool", "pool of a port", "pool of a subset", "subset", "labels", "exportTo", "host"],
 )
-def test_a_rule_touches_what_is_built_from_the_part_that_changed(
+def test_a_rule_touches_the_resources_built_from_the_changed_part(
     after: Document, types: set[str], endpoints: set[str]
 ) -> None:
     found = change(rule(), after)
@@ -89,7 +89,7 @@ def test_the_subsets_of_a_rule_for_many_hosts_are_any_services() -> None:
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_what_comes_or_goes_touches_what_its_kind_can(kind: str) -> None:
+def test_a_new_or_deleted_resource_touches_all_types_of_its_kind(kind: str) -> None:
     assert KINDS[kind].touched(None, view(routes(V1))).types == KINDS[kind].touches
 
 

@@ -27,7 +27,7 @@ def test_the_oldest_of_two_without_a_virtual_ip_gets_the_port() -> None:
     }
 
 
-def test_http_gets_the_port_whoever_was_first() -> None:
+def test_http_gets_the_port_whichever_service_is_older() -> None:
     tcp, http = service("a", TCP), service("b", port(3306, Protocol.HTTP))
     assert set(warned(tcp, http)) == {"a"}
 
@@ -43,17 +43,17 @@ def test_http_gets_the_port_whoever_was_first() -> None:
         service("b", TCP, namespace="other", export_to=(".",)),
     ],
 )
-def test_what_something_tells_apart_does_not_collide(other: Service) -> None:
+def test_services_that_can_be_distinguished_do_not_collide(other: Service) -> None:
     assert warned(service("a", TCP, export_to=(".",)), other) == {}
 
 
-def test_what_nobody_sees_collides_with_nothing() -> None:
+def test_a_service_that_no_namespace_sees_collides_with_nothing() -> None:
     """Istio's ``~``. It once ended the process."""
     hidden = service("a", TCP, export_to=("~",))
     assert warned(hidden, service("b", TCP), service("c", TCP, export_to=("~",))) == {}
 
 
-def test_a_collision_is_told_in_the_status_and_goes_away_with_the_other() -> None:
+def test_the_warning_of_a_collision_goes_away_with_the_other_service() -> None:
     store = Store(KINDS)
     ports = [{"name": "tcp", "port": 3306}]
     for name in ("a", "b"):

@@ -60,7 +60,7 @@ def change(
     ],
     ids=["account", "sidecar", "label of a policy", "number that a policy may name", "first of a port"],
 )
-def test_what_a_cluster_reads_of_an_endpoint_is_in_clusters(after: ServiceEndpoint) -> None:
+def test_a_change_of_a_field_that_clusters_read_alters_clusters(after: ServiceEndpoint) -> None:
     """A cluster that does not choose its endpoints speaks TLS only where all of them do."""
     found = change([A, B], [A, after], POLICY)
     assert (found.full, found.types, found.endpoints) == (False, {CLUSTER}, {WEB})
@@ -77,12 +77,14 @@ def test_what_a_cluster_reads_of_an_endpoint_is_in_clusters(after: ServiceEndpoi
     ],
     ids=["one less", "one more", "not ready", "another label", "locality"],
 )
-def test_what_no_cluster_reads_is_a_change_of_endpoints_alone(after: list[ServiceEndpoint]) -> None:
+def test_a_change_of_a_field_that_no_cluster_reads_alters_endpoints_only(
+    after: list[ServiceEndpoint],
+) -> None:
     found = change([A, B], after, POLICY)
     assert (found.full, found.types, found.endpoints, found.addresses) == (False, set(), {WEB}, set())
 
 
-def test_beside_an_endpoint_without_a_sidecar_the_tls_of_others_does_not_count() -> None:
+def test_if_one_endpoint_has_no_sidecar_the_tls_of_the_others_does_not_matter() -> None:
     plain = endpoint("c", "10.0.0.3", mesh_tls=False)
     assert change([A, plain], [A, plain, replace(plain, address="10.0.0.4")], POLICY).types == set()
     labelled = endpoint("a", "10.0.0.1", labels={"app": "web", "tls": "no"})
@@ -136,7 +138,7 @@ NAMED = endpoint("a", "10.0.0.1", hostname="web-0")
     ],
     ids=["address", "label", "not ready", "host", "label of a host", "locality", "number", "host not ready"],
 )
-def test_of_headless_services_is_told_what_is_outside_of_load_assignments(
+def test_headless_services_report_changes_outside_of_load_assignments(
     before: ServiceEndpoint, after: ServiceEndpoint, *, told: bool
 ) -> None:
     """The host of a single endpoint has a cluster that holds all of it."""

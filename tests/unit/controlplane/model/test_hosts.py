@@ -21,7 +21,7 @@ def test_only_a_name_without_dots_is_short(host: str, resolved: str) -> None:
     assert resolve_short_name(host, "books", "cluster.local") == resolved
 
 
-def test_a_wildcard_covers_what_is_below_it_and_narrower_wildcards() -> None:
+def test_a_wildcard_covers_hosts_below_it_and_narrower_wildcards() -> None:
     assert covers("*.example.com", "a.example.com")
     assert covers("*.example.com", "*.b.example.com")
     assert not covers("*.example.com", "example.com")

@@ -33,5 +33,5 @@ def test_a_pod_is_found_by_each_of_its_addresses() -> None:
     assert workloads.pod_at("other", "10.0.0.1") is None
 
 
-def test_an_address_that_several_pods_share_tells_none_of_them() -> None:
+def test_an_address_of_several_pods_identifies_none_of_them() -> None:
     assert known(pod("a", "10.0.0.1"), pod("b", "10.0.0.1")).pod_at("default", "10.0.0.1") is None

@@ -42,7 +42,9 @@ def test_app_protocol_has_precedence_over_the_name() -> None:
         ("db", 5432, Protocol.UNSUPPORTED),
     ],
 )
-def test_what_a_name_does_not_say_some_numbers_do(name: str, number: int, protocol: Protocol) -> None:
+def test_some_port_numbers_have_a_protocol_if_the_name_has_none(
+    name: str, number: int, protocol: Protocol
+) -> None:
     assert select_protocol(name, None, number) is protocol
 
 

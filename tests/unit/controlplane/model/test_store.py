@@ -237,7 +237,7 @@ class TestNames:
         feed(store, service("reviews"))
         assert list(snapshot_of(store).services) == ["reviews.default.svc.corp.example"]
 
-    def test_a_name_with_a_dot_stands_as_it_is(self) -> None:
+    def test_a_name_with_a_dot_is_unchanged(self) -> None:
         rule = destination_rule("reviews", "reviews.default")
         store = store_with(service("reviews"), rule)
         assert snapshot_of(store).destination_rules[0].spec.host == "reviews.default"
@@ -247,7 +247,7 @@ class TestNames:
 class TestConflicts:
     def test_the_second_virtual_service_for_a_host_is_quarantined_naming_the_first(self) -> None:
         store = store_with(*reviews_mesh())
-        # It comes first by name, and still does not take over what is in force.
+        # It comes first by name, and still does not replace the one in force.
         second = virtual_service("a-second", ["reviews"], destination("reviews", "v2"))
         feed(store, second, file="second.yaml")
         assert subsets_in_force(store) == ["v1"]
@@ -360,7 +360,7 @@ class TestHostsWithSeveralDeclarations:
             for each in locality.lb_endpoints
         ]
 
-    def test_each_namespace_has_what_it_declares_for_itself(self) -> None:
+    def test_each_namespace_sees_its_own_private_declaration(self) -> None:
         store = store_with(
             *(
                 entry("api", namespace, endpoints=at(address), exportTo=["."])
@@ -372,7 +372,7 @@ class TestHostsWithSeveralDeclarations:
         assert self.addresses(store, "two") == ["192.0.2.2"]
         assert not scope_of(BuildCache(), snapshot_of(store), sidecar_proxy(namespace="three")).services
 
-    def test_what_is_for_everybody_leaves_room_for_what_is_for_one(self) -> None:
+    def test_a_public_declaration_does_not_conflict_with_a_private_one(self) -> None:
         public = entry("api", "one", endpoints=at("192.0.2.1"))
         store = store_with(public, entry("api", "two", endpoints=at("192.0.2.2"), exportTo=["."]))
         assert self.states(store) == {State.APPLIED}
@@ -382,8 +382,8 @@ class TestHostsWithSeveralDeclarations:
             ["192.0.2.1"],
         ]
 
-    def test_nobody_takes_the_place_of_what_a_namespace_declares_for_itself(self) -> None:
-        """However old it is; and it is told where its declaration does not count."""
+    def test_no_other_namespace_overrides_a_private_declaration(self) -> None:
+        """Whatever its age; a warning names the namespace where its declaration does not count."""
         older = entry("api", "one", endpoints=at("192.0.2.1"), exportTo=["two", "three"])
         older["metadata"]["creationTimestamp"] = "2024-01-01T00:00:00Z"
         own = entry("api", "two", endpoints=at("192.0.2.2"), exportTo=["."])
@@ -421,7 +421,7 @@ class TestHostsWithSeveralDeclarations:
             ("one/api.example.com", "192.0.2.1"),
         ],
     )
-    def test_a_sidecar_chooses_by_what_it_imports(self, imported: str, address: str) -> None:
+    def test_a_sidecar_uses_the_declaration_that_it_imports(self, imported: str, address: str) -> None:
         """Istio: the first of those that are imported, and not the first of all if that is."""
         public = entry("api", "one", endpoints=at("192.0.2.1"))
         own = entry("api", "two", endpoints=at("192.0.2.2"), exportTo=["."])
@@ -450,7 +450,7 @@ class TestHostsWithSeveralDeclarations:
         types = {name: clusters[f"outbound|{name}||api.example.com"].type for name in (80, 8080, 443)}
         assert types == {80: Cluster.EDS, 8080: Cluster.STRICT_DNS, 443: Cluster.EDS}
 
-    def test_ports_of_one_name_are_told_apart_by_their_declaration(self) -> None:
+    def test_ports_of_one_name_are_distinguished_by_their_declaration(self) -> None:
         ports = [{"number": number, "name": "http", "protocol": "HTTP"} for number in (80, 81)]
         store = store_with(
             entry("a", endpoints=at("192.0.2.1"), ports=ports[:1]),
@@ -479,7 +479,7 @@ class TestHostsWithSeveralDeclarations:
         assert self.addresses(store, "default", 443) == ["192.0.2.2"]
         assert [each.address for each in snapshot_of(store).endpoints["api.example.com"]] == ["192.0.2.2"]
 
-    def test_a_route_leads_to_what_its_namespace_sees(self) -> None:
+    def test_a_route_leads_to_the_declaration_that_its_namespace_sees(self) -> None:
         def route(namespace: str, number: int) -> Document:
             target = {"destination": {"host": "api.example.com", "port": {"number": number}}}
             spec = {"hosts": ["a.example.com"], "http": [{"route": [target]}], "exportTo": ["."]}
@@ -531,10 +531,10 @@ class TestRulesOfSeveralNamespaces:
             assert f"outbound|9080|{subset}|{REVIEWS}" in clusters
 
 
-class TestProtocolsThatAreNotSaid:
-    """Such a port is plain TCP here; whoever expects HTTP of it is told."""
+class TestUndeclaredProtocols:
+    """Such a port is plain TCP; its author and those who route HTTP to it get a warning."""
 
-    def test_a_service_names_its_ports_of_which_nobody_says_the_protocol(self) -> None:
+    def test_a_service_warns_of_ports_without_a_protocol(self) -> None:
         ports: list[Document] = [
             {"name": "web", "port": 8080},
             {"name": "http-api", "port": 8081},
@@ -551,13 +551,13 @@ class TestProtocolsThatAreNotSaid:
             "redirected connections to it are plain TCP, and HTTP routes have no effect"
         )
 
-    def test_a_service_entry_does_too(self) -> None:
+    def test_a_service_entry_warns_of_ports_without_a_protocol(self) -> None:
         ports = [{"number": 80, "name": "web"}, {"number": 81, "name": "web-2", "protocol": "HTTP"}]
         resource = entry("api", ports=ports)
         (words,) = status_of(store_with(resource), resource).warnings
         assert words.startswith("spec.ports[0]: neither the name 'web' nor `protocol` declares")
 
-    def test_the_ports_of_a_sidecar_are_told_too(self) -> None:
+    def test_a_sidecar_warns_of_ports_without_a_protocol(self) -> None:
         ports = [
             {"number": 80, "name": "web", "protocol": ""},
             {"number": 81, "name": "a", "protocol": "TCP"},
@@ -601,7 +601,7 @@ class TestProtocolsThatAreNotSaid:
             ("http", "tcp", False),
         ],
     )
-    def test_routes_that_no_port_follows_are_told(self, name: str, field: str, follows: bool) -> None:
+    def test_routes_that_no_port_follows_cause_a_warning(self, name: str, field: str, follows: bool) -> None:
         rule: Document = {"route": [destination("reviews")]}
         if field == "tls":
             rule["match"] = [{"sniHosts": ["reviews"]}]
@@ -612,7 +612,7 @@ class TestProtocolsThatAreNotSaid:
 
 
 class TestGateways:
-    """Sidecars follow what is for ``mesh``; nothing else is refused, and nothing of it takes effect."""
+    """Sidecars follow the part for ``mesh``. The rest is accepted, and has no effect."""
 
     def ingress(self, name: str = "ingress", **spec: object) -> Document:
         http = [{"route": [destination("reviews", "v1")]}]
@@ -631,7 +631,7 @@ class TestGateways:
         (config,) = snapshot_of(store).virtual_services
         assert (config.spec.hosts, config.spec.http) == ((), ())
 
-    def test_it_stands_in_nobodys_way_whichever_comes_first(self) -> None:
+    def test_it_conflicts_with_no_other_in_either_order(self) -> None:
         route = self.ingress(name="a")
         store = store_with(*reviews_mesh()[:-1], route)
         feed(store, reviews_mesh()[-1], file="later.yaml")
@@ -643,7 +643,7 @@ class TestGateways:
         store = store_with(route)
         assert status_of(store, route).state is State.APPLIED
 
-    def test_beside_a_gateway_the_mesh_is_ruled(self) -> None:
+    def test_with_a_gateway_and_the_mesh_it_applies_to_sidecars(self) -> None:
         route = self.ingress(gateways=["public", "mesh"])
         store = store_with(*reviews_mesh()[:-1], route)
         assert subsets_in_force(store) == ["v1"]
@@ -666,7 +666,7 @@ class TestGateways:
 
 
 class TestDeprecatedFields:
-    def test_each_is_told_by_its_path_and_what_it_is_taken_for(self) -> None:
+    def test_each_deprecated_field_is_named_with_its_meaning(self) -> None:
         detection = {"outlierDetection": {"consecutiveErrors": 3}}
         ports = [{"port": {"number": 80}, **detection}]
         subset = {"name": "v1", "trafficPolicy": {"portLevelSettings": ports}}
@@ -702,7 +702,7 @@ class TestReferences:
     def test_a_subset_without_any_destination_rule(self) -> None:
         broken = virtual_service("reviews", ["reviews"], destination("reviews", "v1"))
         (words,) = unresolved(store_with(service("reviews"), broken), broken)
-        assert f"no DestinationRule is for {REVIEWS}" in words
+        assert f"no DestinationRule applies to {REVIEWS}" in words
 
     def test_a_destination_that_is_no_service(self) -> None:
         broken = virtual_service("reviews", ["reviews"], destination("revews"))
@@ -776,15 +776,15 @@ class TestReferences:
         store = store_with(both, service("extra", ports=ports), route)
         assert unresolved(store, route) == []
 
-    def test_requests_for_a_host_that_nobody_declares_come_to_port_80(self) -> None:
-        """As proxies route them; what has several ports, but not that one, is not found."""
+    def test_requests_for_an_undeclared_host_use_port_80(self) -> None:
+        """As proxies route them. A service with several other ports does not resolve."""
         ports = [{"name": "http", "port": 9080}, {"name": "http-admin", "port": 9081}]
         route = virtual_service("www", ["www.example.com"], destination("reviews"))
         (words,) = unresolved(store_with(service("reviews", ports=ports), route), route)
         assert "reviews.default.svc.cluster.local has no port 80, which requests are for" in words
         assert unresolved(store_with(service("reviews", ports=ports[:1]), route), route) == []
 
-    def test_each_destination_of_each_kind_of_route_is_told_alone(self) -> None:
+    def test_each_unresolved_destination_is_reported(self) -> None:
         spec = {
             "hosts": ["reviews"],
             "http": [{"route": [destination("reviews", "v1", 90), destination("http-gone", weight=10)]}],
@@ -810,7 +810,7 @@ class TestReferences:
         ]
 
     @pytest.mark.parametrize("lost", [0, 3], ids=["the Service", "the DestinationRule"])
-    def test_what_is_lost_later_leaves_the_resource_in_force_and_comes_back(self, lost: int) -> None:
+    def test_a_destination_that_is_lost_leaves_the_resource_in_force(self, lost: int) -> None:
         mesh = reviews_mesh()
         store = store_with(*mesh)
         store.delete(key_of(mesh[lost]), "mesh.yaml")
@@ -828,12 +828,12 @@ class TestReferences:
         assert "has no subset 'v1'; its subsets: one, v2" in words
 
     def test_a_new_version_is_treated_as_an_old_one(self) -> None:
-        """Otherwise what is in force would depend on which came first, the version or the loss."""
+        """Otherwise the version in force would depend on the order of the version and the loss."""
         store = store_with(*reviews_mesh())
         feed(store, virtual_service("reviews", ["reviews"], destination("reviews", "v9")))
         assert subsets_in_force(store) == ["v9"]
 
-    def test_what_the_last_good_version_leads_to_is_told_too(self) -> None:
+    def test_unresolved_destinations_of_the_last_good_version_are_reported(self) -> None:
         store = store_with(*reviews_mesh())
         rule, route = reviews_mesh()[3:5]
         store.reject(key_of(route), [ResourceError("spec", "is bad")], Origin(file="mesh.yaml"))
@@ -841,9 +841,9 @@ class TestReferences:
         assert subsets_in_force(store) == ["v1"]
         status = status_of(store, route)
         assert (status.state, status.in_force) == (State.QUARANTINED, True)
-        assert "no DestinationRule is for" in status.unresolved[0]
+        assert "no DestinationRule applies to" in status.unresolved[0]
 
-    def test_what_loses_its_workloads_or_its_imports_stays_in_force(self) -> None:
+    def test_a_resource_that_loses_its_workloads_or_imports_stays_in_force(self) -> None:
         sidecar = document("Sidecar", "default", {"egress": [{"hosts": ["./reviews", "./gone.example.com"]}]})
         store = store_with(*reviews_mesh(), sidecar)
         for each in reviews_mesh()[:3]:
@@ -873,7 +873,7 @@ class TestLastGoodVersion:
         assert status.reasons == ("spec.http[0].rout: unknown field",)
         assert status.origin == origin
 
-    def test_what_was_never_good_is_not_in_force(self) -> None:
+    def test_a_resource_without_a_good_version_is_not_in_force(self) -> None:
         store = Store(KINDS)
         resource = reviews_mesh()[-1]
         store.reject(key_of(resource), [ResourceError("spec", "is bad")], Origin(file="mesh.yaml"))
@@ -907,7 +907,7 @@ class TestLastGoodVersion:
 class TestFaults:
     """Why the newest version is not in force, in the one word that programs read."""
 
-    def test_what_cannot_be_read_is_invalid_whatever_became_of_the_last_good_version(self) -> None:
+    def test_an_unreadable_resource_is_invalid_with_or_without_a_last_good_version(self) -> None:
         route, other = reviews_mesh()[-1], virtual_service("other", ["reviews"], destination("reviews"))
         store = store_with(*reviews_mesh())
         store.reject(key_of(route), [ResourceError("spec", "is odd")], Origin(file="mesh.yaml"))
@@ -919,7 +919,7 @@ class TestFaults:
         store.build()
         assert status_of(store, route).fault is Fault.INVALID
 
-    def test_what_another_has_already_is_in_conflict(self) -> None:
+    def test_a_second_claim_is_a_conflict(self) -> None:
         first, second = (destination_rule(name, "reviews", "v1") for name in ("a", "b"))
         store = store_with(service("reviews"), first, second)
         assert status_of(store, second).fault is Fault.CONFLICTED
@@ -927,7 +927,7 @@ class TestFaults:
 
 
 class TestAClustersVersions:
-    def test_a_generation_is_passed_on_though_what_we_read_is_the_same(self) -> None:
+    def test_a_new_generation_with_the_same_content_is_reported(self) -> None:
         route, store = reviews_mesh()[-1], Store(KINDS)
         for generation in (1, 2):
             origin = Origin(file="Kubernetes", generation=generation)
@@ -935,7 +935,7 @@ class TestAClustersVersions:
             store.build()
             assert status_of(store, route).origin.generation == generation
 
-    def test_a_generation_is_passed_on_of_what_stays_invalid(self) -> None:
+    def test_a_new_generation_of_an_invalid_resource_is_reported(self) -> None:
         route, store = reviews_mesh()[-1], Store(KINDS)
         for generation in (1, 2):
             faults = [ResourceError("spec", "is odd")]
@@ -1009,7 +1009,7 @@ class TestChanges:
         feed(store, workload("b", "b.example.com", {"app": "api"}))
         assert store.build()[1].types == {CLUSTER}
 
-    def test_another_address_of_a_headless_service_is_told_and_no_full_change(self) -> None:
+    def test_another_address_of_a_headless_service_is_reported_without_a_full_change(self) -> None:
         labels = {"app": "reviews"}
         headless = service("reviews", clusterIP="None")
         store = store_with(headless, service("ratings"), workload("a", "10.0.0.1", labels))
@@ -1032,7 +1032,7 @@ class TestChanges:
         assert snapshot.destination_rules[0].spec == before.destination_rules[0].spec
 
     @pytest.mark.parametrize("metadata", [{"annotations": {"a": "b"}}, {"labels": {"a": "b"}}])
-    def test_metadata_that_nobody_reads_changes_nothing(self, metadata: dict[str, Any]) -> None:
+    def test_unused_metadata_changes_nothing(self, metadata: dict[str, Any]) -> None:
         store = store_with(*reviews_mesh())
         before, _ = store.build()
         for each in reviews_mesh():
@@ -1083,13 +1083,13 @@ def test_the_order_of_arrival_does_not_matter(order: list[int]) -> None:
     )
 
 
-def test_a_network_that_is_not_read_is_told() -> None:
+def test_a_network_causes_a_warning() -> None:
     store = store_with(workload("a", "10.0.0.1", {}, network="west"))
     (status,) = store.statuses()
     assert status.warnings == ("spec.network: is ignored: every workload is assumed to reach every other",)
 
 
-def test_header_operations_without_effect_are_told() -> None:
+def test_header_operations_without_effect_cause_a_warning() -> None:
     headers = {"request": {"remove": ["te", "x"]}, "response": {"set": {"Transfer-Encoding": "chunked"}}}
     way = {"destination": {"host": "reviews"}, "headers": {"response": {"add": {"content-length": "7"}}}}
     rule = {"headers": headers, "route": [way]}
@@ -1107,7 +1107,7 @@ def test_header_operations_without_effect_are_told() -> None:
 
 @settings(max_examples=60)
 @given(st.permutations(range(5)))
-def test_without_conflicts_it_does_not_matter_either_what_is_built_in_between(order: list[int]) -> None:
+def test_without_conflicts_builds_in_between_do_not_matter(order: list[int]) -> None:
     resources = reviews_mesh()
     store = Store(KINDS)
     for index in order:

@@ -1,4 +1,4 @@
-"""What is in force follows from what is stored: a process that starts, and every replica, decides alike."""
+"""The resources in force follow from stored state: a new process and every replica decide alike."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def routed(subset: str) -> Document:
 
 
 def recalled(store: Store, *before: Store) -> Store:
-    """Told of all that the others want to be kept, as it is written."""
+    """Fed with all versions that the others keep, as they are stored."""
     for other in before:
         for key, last_good in other.to_keep().items():
             store.recall(key, decode(encode(last_good), key))
@@ -60,7 +60,7 @@ def status(store: Store, resource: Document = BROKEN) -> ResourceStatus:
 
 
 def cluster(*versions: tuple[Document, int], store: Store | None = None, uid: str = "") -> Store:
-    """A replica that built after each version that it was told of."""
+    """A replica that has built after each version."""
     store = store or Store(KINDS)
     for each in BASE:
         feed_cluster(store, each, 1)
@@ -105,14 +105,14 @@ def test_each_kinds_last_good_version_serves_in_the_next_process(good: Document)
 
 
 class TestReplicas:
-    def test_one_that_starts_serves_what_the_others_serve(self) -> None:
+    def test_a_new_replica_serves_the_same_version_as_the_others(self) -> None:
         old = cluster((routed("v3"), 1), (BROKEN, 2))
         new = cluster((BROKEN, 2), store=recalled(Store(KINDS), old))
         assert subsets(new) == subsets(old) == ["v3"]
         assert status(new) == status(old)
         assert status(new).serving_generation == 1
 
-    def test_one_that_started_before_it_was_kept_joins_when_it_is_told(self) -> None:
+    def test_an_earlier_replica_serves_the_kept_version_once_it_is_recalled(self) -> None:
         old = cluster((routed("v3"), 1), (BROKEN, 2))
         new = cluster((BROKEN, 2))
         assert subsets(new) == []
@@ -144,7 +144,7 @@ class TestReplicas:
         assert status(old).serving_generation == status(new).serving_generation == 3
         assert old.to_keep()[KEY].generation == 3
 
-    def test_what_is_kept_of_before_the_last_recovery_does_not_come_back(self) -> None:
+    def test_a_version_kept_before_the_last_recovery_does_not_come_back(self) -> None:
         first = cluster((routed("v1"), 1), (BROKEN, 2))
         cluster((routed("v3"), 3), (BROKEN, 4), store=recalled(first, first))
         assert subsets(first) == ["v3"]
@@ -156,7 +156,7 @@ class TestReplicas:
         new = recalled(Store(KINDS), cluster((routed("v3"), 1), (BROKEN, 2), uid="first"))
         assert subsets(cluster((BROKEN, 1), store=new, uid="second")) == []
 
-    def test_being_told_of_what_serves_already_is_no_change(self) -> None:
+    def test_recalling_the_version_that_serves_is_no_change(self) -> None:
         store = cluster((routed("v3"), 1), (BROKEN, 2))
         before, _ = store.build()
         recalled(store, store)
@@ -169,8 +169,8 @@ class TestReplicas:
         b = virtual_service("b", ["reviews"], destination("reviews", "v2"), creationTimestamp=born)
         assert subsets(cluster((b, 1), (a, 1))) == subsets(cluster((a, 1), (b, 1))) == ["v1"]
 
-    def test_a_quarantine_takes_nobodys_turn(self) -> None:
-        """What cannot be read says no age; its last good version does."""
+    def test_a_quarantined_resource_keeps_the_age_of_its_last_good_version(self) -> None:
+        """An unreadable version has no age; the last good version has."""
         old = virtual_service(
             "z", ["reviews"], destination("reviews", "v1"), creationTimestamp="2025-01-01T00:00:00Z"
         )
@@ -262,8 +262,8 @@ class TestAFolder:
         again.delete(KEY, "z.yaml")
         assert subsets(again) == ["v1"]
 
-    def test_what_comes_later_for_its_own_namespace_takes_nothing_out_of_force_by_a_restart(self) -> None:
-        """It comes first there; the other's further host is nobody else's."""
+    def test_a_later_resource_for_its_own_namespace_displaces_nothing_after_a_restart(self) -> None:
+        """It takes precedence there; the other host of the older resource has no other claim."""
         http = [{"directResponse": {"status": 200}}]
         shared = document(
             "VirtualService",
@@ -284,7 +284,7 @@ class TestAFolder:
             (words,) = [words for words in status(each, shared).warnings if "is routed" in words]
             assert "a.example.com is routed in the namespace one by VirtualService one/own" in words
 
-    def test_nor_does_what_comes_later_for_more_namespaces(self) -> None:
+    def test_a_later_resource_for_more_namespaces_displaces_nothing_after_a_restart(self) -> None:
         http = [{"directResponse": {"status": 200}}]
         narrow, wide = (
             document(
@@ -303,7 +303,7 @@ class TestAFolder:
         for each in (store, self.restarted(store, wide, narrow)):
             assert [status(each, resource).state for resource in (narrow, wide)] == [State.APPLIED] * 2
 
-    def test_a_conflict_is_told_with_all_that_are_in_its_way_however_they_came(self) -> None:
+    def test_a_conflict_names_all_conflicting_resources_in_any_order_of_arrival(self) -> None:
         """Until the next build it was only those that came first."""
         http = [{"directResponse": {"status": 200}}]
         first, greedy, last = (
@@ -326,7 +326,7 @@ class TestAFolder:
 
 
 class TestSince:
-    def test_it_is_told_since_when_an_older_version_serves(self) -> None:
+    def test_the_status_says_since_when_an_older_version_serves(self) -> None:
         now = MIDNIGHT
         store = cluster((routed("v3"), 1), store=Store(KINDS, clock=lambda: now))
         assert status(store).since == ""
@@ -339,19 +339,19 @@ class TestSince:
             "the last good version stays in force (generation 1, since 2026-01-01T00:00:00Z)"
         )
 
-    def test_a_later_process_tells_the_same(self) -> None:
+    def test_a_later_process_reports_the_same_time(self) -> None:
         old = cluster((routed("v3"), 1), (BROKEN, 2), store=Store(KINDS, clock=lambda: MIDNIGHT))
         new = Store(KINDS, clock=lambda: MIDNIGHT + timedelta(days=1))
         assert status(cluster((BROKEN, 2), store=recalled(new, old))).since == "2026-01-01T00:00:00Z"
 
-    def test_what_has_recovered_serves_itself(self) -> None:
+    def test_a_recovered_resource_serves_its_newest_version(self) -> None:
         store = cluster((routed("v3"), 1), (BROKEN, 2), (routed("v2"), 3))
         assert (status(store).since, status(store).serving_generation) == ("", 0)
         assert store.to_keep() == {}
 
 
 class TestUnusable:
-    def test_what_is_kept_and_cannot_be_used_is_said_where_nothing_serves(self) -> None:
+    def test_an_unusable_kept_version_is_reported_if_no_version_serves(self) -> None:
         store = Store(KINDS)
         store.recall(KEY, Unusable(reason="spec.http: is of another release"))
         assert not status(cluster((BROKEN, 1), store=store)).in_force
@@ -359,13 +359,13 @@ class TestUnusable:
             "the last good version that was kept cannot be used: spec.http: is of another release"
         )
 
-    def test_what_this_process_knows_to_be_good_goes_on(self) -> None:
+    def test_a_version_that_this_process_knows_to_be_good_keeps_serving(self) -> None:
         store = cluster((routed("v3"), 1), (BROKEN, 2))
         store.recall(KEY, Unusable(reason="not JSON"))
         assert subsets(store) == ["v3"]
         assert store.to_keep()[KEY].generation == 1
 
-    def test_what_is_kept_of_a_resource_that_is_gone_is_no_resource(self) -> None:
+    def test_the_kept_version_of_a_deleted_resource_is_not_in_force(self) -> None:
         last_good = cluster((routed("v3"), 1), (BROKEN, 2)).to_keep()[KEY]
         store = Store(KINDS)
         store.recall(KEY, last_good)

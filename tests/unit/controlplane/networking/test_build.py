@@ -69,7 +69,7 @@ def test_a_changed_virtual_service_leaves_every_cluster_the_same_message() -> No
     assert build_routes(cache, after, proxy, [name])[name] != build_routes(cache, before, proxy, [name])[name]
 
 
-def test_a_new_service_account_changes_whom_clusters_trust() -> None:
+def test_a_new_service_account_changes_the_identities_in_clusters() -> None:
     """Endpoints decide more than endpoints: a snapshot's difference must say so."""
     cache = BuildCache()
     before = mesh((service("reviews"), [workload("reviews", "10.1.0.1", service_account="a")]))
@@ -96,7 +96,7 @@ def test_results_are_in_a_stable_order() -> None:
     assert routes[0].SerializeToString() == routes[1].SerializeToString()
 
 
-def test_builders_do_not_change_what_they_handed_out() -> None:
+def test_builders_do_not_change_results_that_they_returned() -> None:
     cache = BuildCache()
     snapshot, proxy = bookinfo(), sidecar_proxy()
     first = {
@@ -111,7 +111,7 @@ def test_builders_do_not_change_what_they_handed_out() -> None:
 
 
 @pytest.mark.parametrize("fields", [{}, {"headless": True}], ids=["balanced", "headless"])
-def test_what_endpoints_were_is_not_remembered(fields: dict[str, Any]) -> None:
+def test_old_endpoints_do_not_stay_in_the_cache(fields: dict[str, Any]) -> None:
     """They may change for days in a mesh where nothing else does, and each change of a proxy's own builds all
     that it needs."""
     cache = BuildCache()

@@ -86,7 +86,9 @@ class TestAutoMtlsByAddress:
         assert name.matcher.exact == "spiffe://cluster.local/ns/default/sa/bookinfo-reviews"
 
     @pytest.mark.parametrize("with_sidecar", [[], [False], [True, False]])
-    def test_it_is_plaintext_where_one_has_none_or_nobody_is_there(self, with_sidecar: list[bool]) -> None:
+    def test_it_is_plaintext_if_an_endpoint_has_no_sidecar_or_there_is_none(
+        self, with_sidecar: list[bool]
+    ) -> None:
         workloads = [
             workload("reviews", f"10.1.0.{index}", f"v{index}", mesh_tls=mesh_tls)
             for index, mesh_tls in enumerate(with_sidecar, start=1)
@@ -102,7 +104,7 @@ class TestAutoMtlsByAddress:
         found = self.built(workload("reviews", "10.1.0.1"), enable_auto_mtls=False)
         assert not found.HasField("transport_socket")
 
-    def test_what_is_outside_the_mesh_has_none(self) -> None:
+    def test_a_service_outside_the_mesh_has_none(self) -> None:
         target = external_service("a.example.com", port(9080), resolution=Resolution.NONE)
         assert not self.built(target=target, rules={}).HasField("transport_socket")
 
@@ -208,7 +210,7 @@ def test_tls_mode_simple_checks_the_names_that_the_service_entry_lists() -> None
     assert [each.matcher.exact for each in validation.match_typed_subject_alt_names] == ["eu.example.com"]
 
 
-def test_tls_mode_simple_may_trust_blindly_if_told_so() -> None:
+def test_tls_mode_simple_can_skip_verification() -> None:
     built = clusters(rules=with_tls(mode="SIMPLE", insecureSkipVerify=True))[f"outbound|9080||{REVIEWS}"]
     assert not tls_context(built.transport_socket).common_tls_context.HasField("validation_context")
 
@@ -271,7 +273,7 @@ def test_a_dns_service_speaks_no_mesh_tls_to_an_endpoint_whose_policy_refuses_it
     assert in_mesh_tls == [True, False]
 
 
-def test_an_external_name_is_what_is_resolved() -> None:
+def test_an_external_name_is_resolved() -> None:
     target = external_service("db.default.svc.cluster.local", port(80), external_name="db.example.com")
     built = clusters(target)["outbound|80||db.default.svc.cluster.local"]
     assert addresses(built) == [("db.example.com", 80)]

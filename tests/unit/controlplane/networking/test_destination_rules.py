@@ -55,7 +55,7 @@ def test_a_rule_that_is_not_exported_holds_in_its_namespace_only() -> None:
     assert chosen(rules, namespace="other") == "private"
 
 
-def test_a_third_namespaces_rule_is_nobody_elses_business() -> None:
+def test_a_rule_of_a_third_namespace_does_not_apply() -> None:
     assert chosen({"third/rule": named("third")}) is None
 
 
@@ -110,7 +110,7 @@ def test_a_subset_inherits_the_destinations_port_settings() -> None:
     assert policy.load_balancer is not None
 
 
-def test_no_rule_is_all_defaults() -> None:
+def test_without_a_rule_all_settings_are_defaults() -> None:
     policy = effective_policy(None, None, 9080)
     assert (policy.load_balancer, policy.connection_pool, policy.outlier_detection, policy.tls) == (
         None,

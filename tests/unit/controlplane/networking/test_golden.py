@@ -40,7 +40,7 @@ def resources(proxy_name: str) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("proxy_name", bookinfo_proxies())
-def test_bookinfo_is_sent_what_the_golden_file_says(proxy_name: str) -> None:
+def test_bookinfo_gets_the_resources_of_the_golden_file(proxy_name: str) -> None:
     file = GOLDEN / f"bookinfo_{proxy_name}.json"
     found = resources(proxy_name)
     if os.environ.get("UPDATE_GOLDEN"):

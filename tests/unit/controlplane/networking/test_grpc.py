@@ -20,7 +20,7 @@ TARGET = f"{HOST}:9080"
 ROUTES = f"outbound|9080||{HOST}"
 
 
-def world(*http: dict[str, Any], **policies: Any) -> MeshSnapshot:
+def calls(*http: dict[str, Any], **policies: Any) -> MeshSnapshot:
     virtual_services = {"reviews": {"hosts": [HOST], "http": http}} if http else None
     return mesh(
         (service("reviews", port(9080, Protocol.GRPC)), [workload("reviews", "10.1.0.1")]),
@@ -37,13 +37,13 @@ def world(*http: dict[str, Any], **policies: Any) -> MeshSnapshot:
 
 
 def route(**http: Any) -> Route:
-    (host,) = build_routes(BuildCache(), world(http), grpc_proxy(), [ROUTES])[ROUTES].virtual_hosts
+    (host,) = build_routes(BuildCache(), calls(http), grpc_proxy(), [ROUTES])[ROUTES].virtual_hosts
     (found,) = host.routes
     return found
 
 
 def test_a_target_is_a_listener_that_names_its_routes() -> None:
-    found = build_listeners(BuildCache(), world(), grpc_proxy(), [TARGET])[TARGET]
+    found = build_listeners(BuildCache(), calls(), grpc_proxy(), [TARGET])[TARGET]
     manager = HttpConnectionManager()
     assert found.api_listener.api_listener.Unpack(manager)
     assert not found.HasField("address")
@@ -54,21 +54,21 @@ def test_a_target_is_a_listener_that_names_its_routes() -> None:
 
 def test_unknown_targets_are_absent() -> None:
     targets = [f"{HOST}:1", HOST, "", ":", f"{HOST}:²", "api.example.com:443", "unknown:9080"]
-    assert build_listeners(BuildCache(), world(), grpc_proxy(), targets) == {}
+    assert build_listeners(BuildCache(), calls(), grpc_proxy(), targets) == {}
     assert (
         build_routes(
             BuildCache(),
-            world(),
+            calls(),
             grpc_proxy(),
             ["9080", f"outbound|9080|v1|{HOST}", "outbound|1||x"],
         )
         == {}
     )
     assert (
-        build_clusters(BuildCache(), world(), grpc_proxy(), ["BlackHoleCluster", "", "outbound|x||y"]) == {}
+        build_clusters(BuildCache(), calls(), grpc_proxy(), ["BlackHoleCluster", "", "outbound|x||y"]) == {}
     )
     assert (
-        build_endpoints(BuildCache(), world(), grpc_proxy(), ["BlackHoleCluster", "", "outbound|x||y"]) == {}
+        build_endpoints(BuildCache(), calls(), grpc_proxy(), ["BlackHoleCluster", "", "outbound|x||y"]) == {}
     )
 
 
@@ -77,23 +77,23 @@ def test_unknown_targets_are_absent() -> None:
 )
 def test_a_destination_that_is_not_there_is_a_cluster_without_endpoints(name: str) -> None:
     """The client takes no routes that name a cluster which it does not get."""
-    [cluster] = build_clusters(BuildCache(), world(), grpc_proxy(), [name]).values()
+    [cluster] = build_clusters(BuildCache(), calls(), grpc_proxy(), [name]).values()
     assert (cluster.name, cluster.type, cluster.eds_cluster_config.service_name) == (name, Cluster.EDS, name)
-    [assignment] = build_endpoints(BuildCache(), world(), grpc_proxy(), [name]).values()
+    [assignment] = build_endpoints(BuildCache(), calls(), grpc_proxy(), [name]).values()
     assert (assignment.cluster_name, len(assignment.endpoints)) == (name, 0)
-    assert build_clusters(BuildCache(), world(), sidecar_proxy(), [name]) == {}
-    assert build_endpoints(BuildCache(), world(), sidecar_proxy(), [name]) == {}
+    assert build_clusters(BuildCache(), calls(), sidecar_proxy(), [name]) == {}
+    assert build_endpoints(BuildCache(), calls(), sidecar_proxy(), [name]) == {}
 
 
-def test_asking_for_no_name_is_asking_for_all() -> None:
-    assert set(build_listeners(BuildCache(), world(), grpc_proxy())) == {TARGET}
-    assert set(build_clusters(BuildCache(), world(), grpc_proxy())) == {
+def test_without_names_all_resources_are_built() -> None:
+    assert set(build_listeners(BuildCache(), calls(), grpc_proxy())) == {TARGET}
+    assert set(build_clusters(BuildCache(), calls(), grpc_proxy())) == {
         f"outbound|9080|{v}|{HOST}" for v in ("", "v1", "v2")
     }
 
 
 def test_the_virtual_host_matches_the_channels_authority() -> None:
-    (host,) = build_routes(BuildCache(), world(), grpc_proxy(), [ROUTES])[ROUTES].virtual_hosts
+    (host,) = build_routes(BuildCache(), calls(), grpc_proxy(), [ROUTES])[ROUTES].virtual_hosts
     assert list(host.domains) == [TARGET, HOST]
     assert host.routes[0].route.cluster == ROUTES
 
@@ -110,7 +110,7 @@ def test_weights() -> None:
     ]
 
 
-def test_what_the_client_cannot_do_is_left_out() -> None:
+def test_unsupported_features_of_the_client_are_left_out() -> None:
     found = route(
         route=[{"destination": {"host": HOST}}],
         rewrite={"uri": "/x"},
@@ -135,9 +135,9 @@ def test_a_route_that_does_not_forward_fails_calls() -> None:
     assert route(directResponse={"status": 503}).HasField("non_forwarding_action")
 
 
-def test_clusters_are_what_the_client_supports() -> None:
+def test_clusters_have_only_fields_that_the_client_supports() -> None:
     name = f"outbound|9080|v1|{HOST}"
-    found = build_clusters(BuildCache(), world(), grpc_proxy(), [name])[name]
+    found = build_clusters(BuildCache(), calls(), grpc_proxy(), [name])[name]
     assert found.type == Cluster.EDS
     assert found.eds_cluster_config.eds_config.HasField("ads")
     assert found.lb_policy == Cluster.ROUND_ROBIN
@@ -147,5 +147,5 @@ def test_clusters_are_what_the_client_supports() -> None:
 
 def test_localities_have_a_weight_for_otherwise_the_client_skips_them() -> None:
     name = f"outbound|9080|v1|{HOST}"
-    (locality,) = build_endpoints(BuildCache(), world(), grpc_proxy(), [name])[name].endpoints
+    (locality,) = build_endpoints(BuildCache(), calls(), grpc_proxy(), [name])[name].endpoints
     assert locality.load_balancing_weight.value == 1

@@ -162,7 +162,7 @@ class TestRedirectedConnections:
         assert leads_to["10.1.0.2"] == f"outbound|9080||{to}"
         assert leads_to.get("10.1.0.1") == (None if count == 2 else f"outbound|9092||{KAFKA}")
 
-    def test_two_headless_services_of_one_port_are_told_apart(self) -> None:
+    def test_two_headless_services_of_one_port_are_distinguished(self) -> None:
         snapshot = mesh(
             (headless("kafka", TCP), [workload("kafka", "10.1.0.1")]),
             (headless("redpanda", TCP), [workload("redpanda", "10.1.0.2")]),
@@ -209,7 +209,7 @@ class TestRedirectedRequests:
         found = hosts(stateful(headless("es", HTTP), virtual_services=rules), "9200")[f"{ES}:9200"]
         assert found.routes[0].direct_response.status == 418
 
-    def test_what_another_hosts_route_sends_is_balanced(self) -> None:
+    def test_requests_routed_from_another_host_are_balanced(self) -> None:
         """It was addressed to that host: its original destination is none of the endpoints."""
         web = service("web", port(80), addresses=("10.96.0.1",))
         rules: Specs = {
@@ -226,7 +226,7 @@ class TestRedirectedRequests:
             "10.1.0.2",
         ]
 
-    def test_so_is_what_another_services_connections_are_routed_to(self) -> None:
+    def test_connections_routed_from_another_service_are_balanced(self) -> None:
         db = service("db", port(9092, Protocol.TCP), addresses=("10.96.0.1",))
         rules: Specs = {
             "db": {"hosts": [db.hostname], "tcp": [{"route": [{"destination": {"host": KAFKA}}]}]}
@@ -287,7 +287,7 @@ class TestExplicitProxy:
         assert connect.route.cluster == own_route.route.cluster == f"outbound|9200||es-0.{ES}"
         assert answer.direct_response.status == 418
 
-    def test_a_rule_that_passes_through_is_none_for_a_single_endpoint(self, mode: InterceptionMode) -> None:
+    def test_a_passthrough_rule_does_not_apply_to_a_single_endpoint(self, mode: InterceptionMode) -> None:
         rule: Specs = {"es": {"host": ES, "trafficPolicy": {"loadBalancer": {"simple": "PASSTHROUGH"}}}}
         snapshot = stateful(headless("es", HTTP), destination_rules=rule)
         found = clusters(snapshot, **self.proxy(mode))[f"outbound|9200||es-0.{ES}"]

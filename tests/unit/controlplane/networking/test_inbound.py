@@ -65,7 +65,7 @@ def test_a_named_target_port_is_looked_up_at_the_workload() -> None:
     assert [each.number for each in inbound_ports(snapshot, REVIEWS)] == [8081]
 
 
-def test_a_sidecars_ingress_says_what_to_listen_on() -> None:
+def test_the_ingress_of_a_sidecar_replaces_the_ports_of_services() -> None:
     snapshot = ingress(listener(9080, defaultEndpoint="127.0.0.1:19080"))
     (found,) = inbound_ports(snapshot, sidecar_proxy("reviews", interception_mode=NONE))
     assert (found.number, found.bind, found.app) == (9080, "0.0.0.0", ("127.0.0.1", 19080))

@@ -77,7 +77,7 @@ def test_strict_takes_mesh_tls_only() -> None:
     assert not strict.HasField("default_filter_chain")
 
 
-def test_disable_takes_what_comes() -> None:
+def test_disable_accepts_everything() -> None:
     disabled = virtual_inbound(**mode("DISABLE"))
     assert kinds(chains(disabled, 9080)) == [("", False, False, "http_connection_manager")]
     assert kinds(chains(disabled)) == [("", False, False, "tcp_proxy")]
@@ -137,7 +137,7 @@ def test_the_app_learns_the_callers_identity() -> None:
     assert manager.set_current_client_cert_details.uri
 
 
-def test_the_destination_is_restored_before_tls_is_told() -> None:
+def test_the_destination_is_restored_before_tls_is_inspected() -> None:
     found = virtual_inbound()
     assert [each.name.rpartition(".")[2] for each in found.listener_filters] == [
         "original_dst",
@@ -198,6 +198,6 @@ def test_an_ingress_binds_where_it_says() -> None:
     assert built["127.0.0.1_9080"].address.socket_address.address == "127.0.0.1"
 
 
-def test_nothing_is_inspected_where_nothing_is_told_apart() -> None:
+def test_tls_is_not_inspected_if_the_mode_is_disable() -> None:
     found = explicit(mode("DISABLE"))["0.0.0.0_9080"]
     assert not found.listener_filters

@@ -46,7 +46,7 @@ def test_a_route_for_another_port_does_not_count() -> None:
     assert routes(tcp=[{"match": [{"port": 3307}], "route": [to("v1")]}]) == routes()
 
 
-def test_what_comes_to_a_gateway_is_not_matched() -> None:
+def test_a_match_for_a_gateway_is_left_out() -> None:
     subnets = {"destinationSubnets": ["10.1.0.0/16"]}
     match = [{"gateways": ["public"]}, {"gateways": ["public", "mesh"], **subnets}]
     found = routes(tcp=[{"match": match, "route": [to("v1")]}])

@@ -33,6 +33,6 @@ def test_endpoints_come_from_the_host_of_their_cluster() -> None:
 
 
 @pytest.mark.parametrize("port", ["9" * 5000, "-1", "+80", " 80", "8_0", "²", ""])
-def test_what_a_proxy_calls_a_port_may_be_anything(port: str) -> None:
+def test_an_invalid_port_of_a_name_is_not_parsed(port: str) -> None:
     assert parse_port(port) is None
     assert OutboundName.parse(f"outbound|{port}||host") is None

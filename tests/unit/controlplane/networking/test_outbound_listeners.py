@@ -107,7 +107,7 @@ def test_a_service_entry_does_not_take_the_address_of_a_kubernetes_service_howev
     assert tcp(chain).cluster == "outbound|3306||db.default.svc.cluster.local"
 
 
-def test_tls_hosts_of_a_port_are_told_apart_by_server_name() -> None:
+def test_tls_hosts_of_a_port_are_distinguished_by_server_name() -> None:
     built = listeners(
         external_service("a.example.com", port(443, TLS)), external_service("*.example.org", port(443, TLS))
     )

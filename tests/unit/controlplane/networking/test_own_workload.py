@@ -1,4 +1,4 @@
-"""What a sidecar is told of the workload that it stands beside."""
+"""The metadata that a sidecar gets about its own workload."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.support.meshes import mesh, port, service, sidecar_proxy, workload
 POD = "reviews-v1-7ddc54f689-x7z2k"
 
 
-def told(*, proxy: Mapping[str, Any] = MappingProxyType({}), **pod: Any) -> set[str]:
-    """By each listener that says anything."""
+def metadata(*, proxy: Mapping[str, Any] = MappingProxyType({}), **pod: Any) -> set[str]:
+    """The metadata of all listeners that have any."""
     found = workload("reviews", "10.0.0.1", **{"name": POD, "registry": Registry.KUBERNETES, **pod})
     snapshot = replace(
         mesh((service("reviews", port(9080)), [found])),
@@ -39,8 +39,8 @@ def told(*, proxy: Mapping[str, Any] = MappingProxyType({}), **pod: Any) -> set[
 @pytest.mark.parametrize(
     "proxy", [{}, {"interception_mode": InterceptionMode.NONE, "http_proxy_port": 15080}]
 )
-def test_a_pods_sidecar_is_told_the_name_of_its_owner(proxy: dict[str, Any]) -> None:
-    assert told(owner="reviews-v1", proxy=proxy) == {"reviews-v1;default;;;"}
+def test_the_sidecar_of_a_pod_gets_the_name_of_its_owner(proxy: dict[str, Any]) -> None:
+    assert metadata(owner="reviews-v1", proxy=proxy) == {"reviews-v1;default;;;"}
 
 
 @pytest.mark.parametrize(
@@ -51,11 +51,11 @@ def test_a_pods_sidecar_is_told_the_name_of_its_owner(proxy: dict[str, Any]) -> 
         {"owner": "reviews-v1", "namespace": "elsewhere"},
     ],
 )
-def test_nothing_is_told_where_nothing_is_known(pod: dict[str, Any]) -> None:
-    assert told(**pod) == set()
+def test_without_a_known_owner_there_is_no_metadata(pod: dict[str, Any]) -> None:
+    assert metadata(**pod) == set()
 
 
-def test_sidecars_of_several_workloads_are_not_told_each_others_names() -> None:
+def test_sidecars_of_several_workloads_get_their_own_names() -> None:
     proxy = {"interception_mode": InterceptionMode.NONE, "http_proxy_port": 15080}
-    assert told(owner="a", proxy=proxy) == {"a;default;;;"}
-    assert told(owner="b", proxy=proxy) == {"b;default;;;"}
+    assert metadata(owner="a", proxy=proxy) == {"a;default;;;"}
+    assert metadata(owner="b", proxy=proxy) == {"b;default;;;"}

@@ -13,7 +13,7 @@ def built(**match: Any) -> RouteMatch:
     return route_match(HTTPMatchRequest.model_validate(match))
 
 
-def test_no_uri_is_every_path() -> None:
+def test_without_a_uri_every_path_matches() -> None:
     assert built().prefix == "/"
 
 

@@ -123,7 +123,7 @@ def test_header_operations_of_a_route() -> None:
     assert list(found.response_headers_to_remove) == ["c"]
 
 
-def test_what_proxies_say_themselves_is_sent_to_none() -> None:
+def test_headers_that_proxies_set_are_not_in_routes() -> None:
     operations = {
         "set": {"Content-Length": "1"},
         "add": {"connection": "x", "te": "gzip"},
@@ -192,7 +192,7 @@ def test_redirect() -> None:
     assert found.response_code == RedirectAction.PERMANENT_REDIRECT
 
 
-def test_a_redirect_says_301_unless_told_otherwise() -> None:
+def test_the_default_code_of_a_redirect_is_301() -> None:
     found = route(redirect={"authority": "c.example.com"}).redirect
     assert found.response_code == RedirectAction.MOVED_PERMANENTLY
     assert found.WhichOneof("path_rewrite_specifier") is None

@@ -74,7 +74,7 @@ def test_limits_are_the_connection_pools() -> None:
     assert threshold.max_pending_requests.value == 2
     assert threshold.max_requests.value == 3
     assert threshold.max_retries.value == 4
-    # Envoy would ignore max_retries beside a budget.
+    # With a budget, Envoy would ignore max_retries.
     assert not threshold.HasField("retry_budget")
     assert built.connect_timeout.ToTimedelta() == timedelta(seconds=2)
 
@@ -83,7 +83,7 @@ def test_the_meshs_connect_timeout_is_the_default() -> None:
     assert cluster().connect_timeout.ToTimedelta() == timedelta(seconds=10)
 
 
-def test_keepalive_says_only_what_was_asked_for() -> None:
+def test_keepalive_has_only_the_configured_fields() -> None:
     built = cluster(connectionPool={"tcp": {"tcpKeepalive": {"time": "7200s", "interval": "500ms"}}})
     keepalive = built.upstream_connection_options.tcp_keepalive
     assert keepalive.keepalive_time.value == 7200

@@ -77,7 +77,7 @@ def test_a_wildcard_service() -> None:
     assert list(host(snapshot, "*.example.com:80", "80").domains) == domains
 
 
-def test_no_domain_is_given_twice_and_full_names_come_first() -> None:
+def test_domains_are_unique_and_full_names_take_precedence() -> None:
     snapshot = mesh(
         (service("reviews"), []),
         (external_service("reviews.default", port(9080)), []),
@@ -161,7 +161,7 @@ def test_a_virtual_service_for_another_port_leaves_requests_alone() -> None:
     assert host(snapshot, f"{REVIEWS}:8080", "8080").routes[0].direct_response.status == 418
 
 
-def test_a_virtual_service_for_a_host_that_nobody_declared_serves_port_80() -> None:
+def test_a_virtual_service_for_an_undeclared_host_serves_port_80() -> None:
     snapshot = mesh(
         (service("reviews"), []),
         virtual_services={

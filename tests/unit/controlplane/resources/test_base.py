@@ -34,7 +34,7 @@ def test_durations_are_read_as_go_writes_them(text: str, seconds: float) -> None
 @pytest.mark.parametrize(
     "text", ["10", "s", "1d", "-1s", "1s ", " 1s", "1..5s", "", "١s", "9" * 60 + "h", 10, True, None, ["1s"]]
 )
-def test_what_is_no_duration_is_refused(text: object) -> None:
+def test_an_invalid_duration_is_rejected(text: object) -> None:
     with pytest.raises(ValidationError):
         Example.model_validate({"wait": {"not": "optional"} if text is None else text})
 
@@ -87,7 +87,7 @@ def test_hosts_and_wildcards_are_taken(host: str) -> None:
 
 
 @pytest.mark.parametrize("host", ["", "a..b", "*.", "a.*", "*.*.com", "-a", "a b", "a/b", "x" * 254, "a\n"])
-def test_what_is_no_host_is_refused(host: str) -> None:
+def test_an_invalid_host_is_rejected(host: str) -> None:
     with pytest.raises(ValidationError, match="not a host name"):
         Example.model_validate({"host": host})
 

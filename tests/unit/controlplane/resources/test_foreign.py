@@ -7,7 +7,7 @@ from controlplane.resources.foreign import AUTHORIZATION_POLICY, FOREIGN_KINDS, 
 from controlplane.resources.kind_registry import unsupported
 
 
-def test_only_what_may_restrict_traffic_does() -> None:
+def test_only_kinds_that_may_restrict_traffic_do() -> None:
     assert {kind.name for kind in FOREIGN_KINDS.values() if kind.may_restrict} == {
         "AuthorizationPolicy",
         "RequestAuthentication",
@@ -21,7 +21,7 @@ def test_every_group_below_istio_io_is_istios(group: str) -> None:
     assert not is_istios("notistio.io")
 
 
-def test_what_we_support_is_not_foreign_and_the_rest_of_a_group_is() -> None:
+def test_supported_kinds_are_not_foreign_and_others_of_their_group_are() -> None:
     assert KINDS.unsupported_kind("VirtualService", "networking.istio.io/v1") is None
     assert KINDS.unsupported_kind("AuthorizationPolicy", "security.istio.io/v1") is AUTHORIZATION_POLICY
     assert KINDS.unsupported_kind("ServiceRole", "rbac.istio.io/v1alpha1") == ForeignKind(
@@ -36,7 +36,7 @@ def test_other_apis_are_none_of_ours_and_a_slip_of_the_pen_is_not_foreign() -> N
     assert KINDS.unsupported_kind("VirtualServices", "networking.istio.io/v1") is None
 
 
-def test_a_gateway_is_told_by_whose_it_is() -> None:
+def test_gateways_are_distinguished_by_their_api_group() -> None:
     istios = KINDS.unsupported_kind("Gateway", "networking.istio.io/v1")
     kubernetes = KINDS.unsupported_kind("Gateway", "gateway.networking.k8s.io/v1")
     assert istios is not None

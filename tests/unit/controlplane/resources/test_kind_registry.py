@@ -34,7 +34,7 @@ def test_every_version_of_istios_networking_group_is_read(version: str) -> None:
     assert KINDS.parse({**resource, "apiVersion": f"networking.istio.io/{version}"}).kind == "VirtualService"
 
 
-def test_status_and_what_kubectl_writes_into_metadata_are_passed_over() -> None:
+def test_status_and_metadata_of_kubectl_are_ignored() -> None:
     resource = virtual_service("reviews", ["reviews"], destination("reviews"), uid="x", resourceVersion="7")
     resource["metadata"] |= {"creationTimestamp": None, "labels": None, "annotations": {"a": "b"}}
     assert KINDS.parse({**resource, "status": {"anything": 1}}).metadata.labels == {}
@@ -60,7 +60,7 @@ def test_an_unknown_field_is_named_with_its_path_and_the_nearest_known_one() -> 
     )
 
 
-def test_fields_that_a_newer_kubernetes_has_are_passed_over_in_what_it_serves() -> None:
+def test_unknown_fields_of_a_newer_kubernetes_are_ignored_if_served() -> None:
     ports = [{"name": "http", "port": 80, "newInPorts": 1}]
     newer = service("a", ports=ports, newInSpec={"a": "b"})
     newer["metadata"]["newInMetadata"] = "x"
@@ -96,7 +96,7 @@ def test_all_faults_of_a_resource_are_reported_at_once() -> None:
     ]
 
 
-def test_a_document_full_of_faults_is_told_a_bounded_number_of_them() -> None:
+def test_the_number_of_reported_faults_is_bounded() -> None:
     spec = {"hosts": ["a"], "http": [{"nonsense": 1}] * 1000}
     assert len(faults(document("VirtualService", "a", spec))) == 20
 
@@ -113,7 +113,7 @@ def test_a_field_of_istios_that_is_not_supported_yet_is_named(field: str) -> Non
     ]
 
 
-def test_a_misspelt_kind_is_told_the_nearest() -> None:
+def test_the_error_of_a_misspelt_kind_suggests_the_nearest() -> None:
     assert faults(document("VirtualServic", "a", {})) == [
         "kind: unknown kind 'VirtualServic'; did you mean `VirtualService`?"
     ]
@@ -123,7 +123,7 @@ def test_a_kind_of_istios_that_is_not_supported_yet_is_named_so() -> None:
     assert "not supported yet" in faults(document("Gateway", "a", {}))[0]
 
 
-def test_an_unknown_version_is_told_the_known_ones() -> None:
+def test_the_error_of_an_unknown_version_names_the_known_ones() -> None:
     resource = {**service("a"), "apiVersion": "v2"}
     assert faults(resource) == ["apiVersion: 'v2' is not a version of Service; expected v1"]
 
@@ -167,7 +167,7 @@ def test_a_target_port_is_a_number_or_a_name(target: object) -> None:
 @pytest.mark.parametrize(
     "resource", [None, 5, [], "text", {}, {"kind": 5}, {"kind": "Service", "metadata": 3}]
 )
-def test_what_is_no_resource_at_all_is_refused(resource: object) -> None:
+def test_a_document_that_is_not_a_resource_is_rejected(resource: object) -> None:
     with pytest.raises(ResourceError):
         KINDS.identify(resource)
 

@@ -52,7 +52,7 @@ def test_istios_names_with_digits_are_read() -> None:
         ({"tls": {"mode": "SIMPLE", "credentialName": "a"}}, "tls.credentialName"),
     ],
 )
-def test_what_a_destination_rule_cannot_do_yet_is_named(policy: dict[str, Any], path: str) -> None:
+def test_unsupported_fields_of_a_destination_rule_are_named(policy: dict[str, Any], path: str) -> None:
     words = fault("DestinationRule", {"host": "a", "trafficPolicy": policy})
     assert words == f"spec.trafficPolicy.{path}: is an Istio field that is not supported yet"
 
@@ -71,7 +71,7 @@ def test_certificates_that_do_not_fit_the_tls_mode_are_refused(tls: dict[str, An
     assert words.startswith("spec.trafficPolicy.tls: ")
 
 
-def test_an_unknown_load_balancer_is_told_the_known_ones() -> None:
+def test_the_error_of_an_unknown_load_balancer_names_the_known_ones() -> None:
     words = fault("DestinationRule", {"host": "a", "trafficPolicy": {"loadBalancer": {"simple": "MAGLEV"}}})
     assert words.startswith("spec.trafficPolicy.loadBalancer.simple: 'MAGLEV' is not one of ")
     assert "'ROUND_ROBIN'" in words

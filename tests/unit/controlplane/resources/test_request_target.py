@@ -21,16 +21,16 @@ from controlplane.resources.request_target import as_sent, never_sent
         ("", ""),
     ],
 )
-def test_what_no_target_carries_is_percent_encoded(written: str, sent: str) -> None:
+def test_characters_that_no_target_has_are_percent_encoded(written: str, sent: str) -> None:
     assert as_sent(written) == sent
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])))
-def test_what_is_sent_is_visible_ascii_and_stays(text: str) -> None:
+def test_visible_ascii_is_unchanged(text: str) -> None:
     sent = as_sent(text)
     assert all("!" <= character <= "~" for character in sent)
     assert as_sent(sent) == sent
 
 
-def test_characters_are_told_once() -> None:
+def test_each_character_is_reported_once() -> None:
     assert never_sent("/dé/é b/a") == "é "

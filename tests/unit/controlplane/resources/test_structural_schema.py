@@ -65,7 +65,7 @@ def test_a_message_is_an_object_with_the_names_that_documents_use() -> None:
     assert schema["required"] == ["name"]
 
 
-def test_an_inner_message_stands_in_its_place_without_null_or_default() -> None:
+def test_references_to_inner_messages_are_replaced_without_null_or_default() -> None:
     inner = {
         "description": "`Inner`: what `maxWeight` is for.",
         "type": "object",
@@ -85,7 +85,7 @@ def test_a_field_that_is_not_supported_yet_keeps_whatever_is_in_it() -> None:
     assert properties(Outer)["later"] == NOT_SUPPORTED_YET
 
 
-def test_what_a_structural_schema_cannot_say_is_noticed() -> None:
+def test_a_keyword_that_a_structural_schema_lacks_is_noticed() -> None:
     class Multiple(Message):
         number: int = Field(multiple_of=3)
 

@@ -1,4 +1,4 @@
-"""What supported.md calls supported is read by what makes configuration of it."""
+"""The fields that supported.md lists as supported are read by the code that builds configuration."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ def test_groups_that_exist_and_backslashes_may_be_written(rewrite: str) -> None:
         ({"redirect": {"authority": "a\n"}}, "redirect.authority"),
     ],
 )
-def test_what_would_split_a_header_is_refused(route: dict[str, Any], path: str) -> None:
+def test_a_line_break_in_a_header_is_rejected(route: dict[str, Any], path: str) -> None:
     assert fault({"http": [route]}) == (
         f"spec.http[0].{path}: has a control character, which headers must not contain"
     )
@@ -139,7 +139,7 @@ def test_gateways_are_known_by_their_names_as_istio_has_them(gateway: str) -> No
 
 
 @pytest.mark.parametrize("gateway", ["", "*", "a/b/c", "/public", "istio-system/", "a b"])
-def test_what_names_no_gateway_is_refused(gateway: str) -> None:
+def test_an_invalid_name_of_a_gateway_is_rejected(gateway: str) -> None:
     words = fault({"gateways": ["mesh", gateway], "http": [{"route": [destination("a")]}]})
     assert words == f"spec.gateways[1]: {gateway!r} should be `mesh`, NAME or NAMESPACE/NAME"
 

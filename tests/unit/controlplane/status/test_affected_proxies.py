@@ -47,21 +47,21 @@ class TestProgress:
             "VirtualService", self.snapshot.virtual_services[0], since
         )
 
-    def test_who_has_come_as_far_as_the_version_has_acknowledged_it(self) -> None:
+    def test_a_proxy_that_has_reached_the_version_has_acknowledged_it(self) -> None:
         proxies = [behind("a", 4), behind("b", 5), behind("c", 6, app="other"), behind("d", 0)]
         assert self.reach(5, *proxies) == Reach(concerned=4, acknowledged=2)
         assert self.reach(7, *proxies) == Reach(concerned=4, acknowledged=0)
 
-    def test_a_rejection_of_something_newer_says_nothing_of_what_was_acknowledged(self) -> None:
+    def test_a_rejection_of_a_newer_version_does_not_undo_an_acknowledgement(self) -> None:
         assert self.reach(5, proxy("a", 5, refused("rds", "9080"))) == Reach(concerned=1, acknowledged=1)
 
-    def test_all_that_refuse_are_told_always_in_the_same_order(self) -> None:
+    def test_all_rejections_are_reported_in_a_stable_order(self) -> None:
         one, two = refused("rds", "9080", reason="one"), refused("rds", "9080", reason="two")
         proxies = [proxy("b", 1, two), proxy("a", 1, one, app="other"), proxy("c", 9)]
         expected = Reach(concerned=3, acknowledged=1, refusals=(("a", one), ("b", two)))
         assert self.reach(5, *proxies) == self.reach(5, *reversed(proxies)) == expected
 
-    def test_who_refuses_what_has_nothing_to_do_with_it_has_taken_it(self) -> None:
+    def test_a_rejection_of_an_unrelated_resource_counts_as_acknowledged(self) -> None:
         for rejection in (
             refused("cds", "outbound|9080||reviews.default.svc.cluster.local"),
             refused("rds", "80"),
@@ -69,17 +69,17 @@ class TestProgress:
             assert self.reach(5, proxy("a", 1, rejection)) == Reach(concerned=1, acknowledged=1)
             assert self.reach(5, replace(proxy("a", 1, rejection), answered=4)) == Reach(concerned=1)
 
-    def test_without_proxies_nobody_is_concerned(self) -> None:
+    def test_without_proxies_none_is_affected(self) -> None:
         assert self.reach(1) == Reach()
 
 
-def test_a_virtual_service_concerns_those_who_see_it() -> None:
+def test_a_virtual_service_affects_the_proxies_that_see_it() -> None:
     snapshot = mesh((service("reviews"), []), virtual_services={"reviews": {**REVIEWS, "exportTo": ["."]}})
     [view] = snapshot.virtual_services
     assert concerned(snapshot, view, proxy("a"), proxy("b", app="other"), elsewhere()) == 2
 
 
-def test_a_destination_rule_concerns_those_for_whom_it_is_the_rule() -> None:
+def test_a_destination_rule_affects_the_proxies_that_it_applies_to() -> None:
     rules = {
         "other/theirs": {"host": "reviews.default.svc.cluster.local"},
         "default/wide": {"host": "*.default.svc.cluster.local"},
@@ -93,7 +93,7 @@ def test_a_destination_rule_concerns_those_for_whom_it_is_the_rule() -> None:
     assert concerned(snapshot, nobodys, *proxies) == 0
 
 
-def test_a_service_entry_concerns_those_who_see_one_of_its_hosts() -> None:
+def test_a_service_entry_affects_the_proxies_that_see_one_of_its_hosts() -> None:
     seen = external_service("api.example.com", port(80), export_to=(".",))
     snapshot = mesh((seen, []))
     unseen = external_service("taken.example.com", port(80))
@@ -102,14 +102,14 @@ def test_a_service_entry_concerns_those_who_see_one_of_its_hosts() -> None:
     assert concerned(snapshot, view[:1], proxy("a"), elsewhere()) == 0
 
 
-def test_a_workload_entry_concerns_those_who_see_its_service() -> None:
+def test_a_workload_entry_affects_the_proxies_that_see_its_service() -> None:
     behind, alone = workload("reviews", "10.0.0.1"), workload("alone", "10.0.0.2")
     snapshot = mesh((service("reviews", export_to=(".",)), [behind]))
     assert concerned(snapshot, behind, proxy("a"), elsewhere()) == 1
     assert concerned(snapshot, alone, proxy("a"), elsewhere()) == 0
 
 
-def test_a_sidecar_concerns_those_that_it_covers() -> None:
+def test_a_sidecar_affects_the_proxies_that_it_covers() -> None:
     specs = {
         "chosen": {"workloadSelector": {"labels": {"app": "reviews"}}, "egress": [{"hosts": ["*/*"]}]},
         "rest": {"egress": [{"hosts": ["./*"]}]},
@@ -121,7 +121,7 @@ def test_a_sidecar_concerns_those_that_it_covers() -> None:
     assert concerned(snapshot, rest, *proxies) == 2
 
 
-def test_a_peer_authentication_concerns_those_that_it_selects() -> None:
+def test_a_peer_authentication_affects_the_proxies_that_it_selects() -> None:
     strict = {"mtls": {"mode": "STRICT"}}
     policies = {
         "istio-system/mesh": strict,

@@ -77,7 +77,7 @@ def behind(type_name: str, *names: str) -> set[str]:
         ("lds", ["a|b", "", "_", "x" * 1000, "9" * 1000], {"sidecar", "strict"}),
     ],
 )
-def test_names_tell_which(type_name: str, names: list[str], expected: set[str]) -> None:
+def test_names_select_the_resources(type_name: str, names: list[str], expected: set[str]) -> None:
     assert behind(type_name, *names) == expected
 
 
@@ -90,7 +90,7 @@ def test_names_tell_which(type_name: str, names: list[str], expected: set[str]) 
         ("rds", {"rule rule", "wide rule", "strict", "pod"}),
     ],
 )
-def test_without_names_the_type_tells(type_name: str, unconcerned: set[str]) -> None:
+def test_without_names_the_type_decides(type_name: str, unconcerned: set[str]) -> None:
     assert behind(type_name) == EVERY_VIEW - unconcerned
 
 

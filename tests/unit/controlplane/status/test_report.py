@@ -1,4 +1,4 @@
-"""The words of a status, and what has to be written for it."""
+"""The text of a status, and the changes to write."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def quarantined(fault: Fault, *reasons: str, in_force: bool, generation: int = 1
 
 
 def written(status: ResourceStatus, reach: Reach = NOBODY, now: str = NOON, **found: Any) -> Document:
-    """What is in the cluster afterwards."""
+    """The status in the cluster after the write."""
     return {**found, **changes(found, status, reach, now=now)}
 
 
@@ -46,7 +46,7 @@ def since(status: Document, kind: str) -> str:
     return str(found["lastTransitionTime"])
 
 
-def test_what_is_in_force_everywhere() -> None:
+def test_a_resource_in_force_everywhere_is_accepted_and_programmed() -> None:
     status = written(applied(generation=4), Reach(concerned=3, acknowledged=3))
     assert status["observedGeneration"] == 4
     assert status["proxies"] == {"concerned": 3, "acknowledged": 3}
@@ -55,12 +55,12 @@ def test_what_is_in_force_everywhere() -> None:
     assert {each["observedGeneration"] for each in status["conditions"]} == {4}
 
 
-def test_warnings_are_told_of_what_is_accepted() -> None:
+def test_an_accepted_resource_has_its_warnings() -> None:
     status = written(applied(warnings=("spec.host: one", "spec.network: two")))
     assert words(status, "Accepted") == ("True", "Accepted", "spec.host: one; spec.network: two")
 
 
-def test_what_nobody_is_concerned_by_is_programmed() -> None:
+def test_a_resource_that_affects_no_proxy_is_programmed() -> None:
     assert words(written(applied()), "Programmed") == (
         "True",
         "Programmed",
@@ -68,7 +68,7 @@ def test_what_nobody_is_concerned_by_is_programmed() -> None:
     )
 
 
-def test_what_is_invalid_beside_its_last_good_version() -> None:
+def test_an_invalid_resource_with_a_last_good_version() -> None:
     status = written(quarantined(Fault.INVALID, "spec.a: bad", "spec.b: worse", in_force=True))
     assert words(status, "Accepted") == (
         "False",
@@ -78,13 +78,13 @@ def test_what_is_invalid_beside_its_last_good_version() -> None:
     assert words(status, "Programmed") == ("False", "Invalid", "the last good version stays in force")
 
 
-def test_what_is_in_conflict_and_not_in_force() -> None:
+def test_a_conflicting_resource_that_is_not_in_force() -> None:
     status = written(quarantined(Fault.CONFLICTED, "spec.hosts[0]: is already configured", in_force=False))
     assert words(status, "Accepted")[:2] == ("False", "Conflicted")
     assert words(status, "Programmed") == ("False", "Conflicted", "it is not in force")
 
 
-def test_what_some_proxies_have_not_acknowledged() -> None:
+def test_a_resource_that_some_proxies_have_not_acknowledged() -> None:
     status = written(applied(), Reach(concerned=5, acknowledged=2))
     assert words(status, "Programmed") == ("False", "Pending", "2 of 5 proxies have acknowledged")
 
@@ -104,7 +104,7 @@ def test_of_several_that_refuse_the_first_is_quoted_and_the_others_are_counted()
     assert message == "0 of 3 proxies have acknowledged; a rejected rds: no; 2 other proxies rejected it, too"
 
 
-def test_a_refusal_of_the_last_good_version_is_told_too() -> None:
+def test_a_rejection_of_the_last_good_version_is_reported() -> None:
     status = quarantined(Fault.INVALID, "spec: bad", in_force=True)
     reach = Reach(concerned=1, refusals=(refusal("a", "no"),))
     assert words(written(status, reach), "Programmed") == (
@@ -120,7 +120,7 @@ def test_a_proxy_of_a_long_name_does_not_keep_a_status_from_being_written() -> N
     assert len(message) < 32768, "a condition has no room for more"
 
 
-def test_what_a_proxy_says_at_length_is_cut() -> None:
+def test_a_long_message_of_a_proxy_is_cut() -> None:
     reach = Reach(concerned=1, refusals=(refusal("p", "x" * 10**6),))
     assert len(words(written(applied(), reach), "Programmed")[2]) < 2000
     many = quarantined(Fault.INVALID, *["spec: " + "y" * 1000] * 100, in_force=False)
@@ -144,14 +144,14 @@ def test_a_transition_has_the_time_of_the_statuss_change_not_of_its_words() -> N
     assert since(done, "Accepted") == NOON
 
 
-def test_a_new_generation_is_told_though_all_else_is_the_same() -> None:
+def test_a_new_generation_is_written_if_all_else_is_the_same() -> None:
     status = written(applied(generation=1))
     newer = written(applied(generation=2), now=LATER, **status)
     assert newer["observedGeneration"] == 2
     assert since(newer, "Accepted") == NOON
 
 
-def test_what_others_wrote_stays_where_it_was() -> None:
+def test_conditions_of_other_writers_stay() -> None:
     foreign = {"type": "Reconciled", "status": "True", "message": "istiod's"}
     found = {"conditions": [foreign], "validationMessages": [{"code": "IST0101"}]}
     status = changes(found, applied(), Reach(), now=NOON)
@@ -166,7 +166,7 @@ def test_what_others_wrote_stays_where_it_was() -> None:
     assert changes({**found, **status}, applied(), Reach(), now=LATER) == {}
 
 
-def test_what_nobody_can_have_meant_is_written_over() -> None:
+def test_malformed_conditions_are_overwritten() -> None:
     for found in ({"conditions": "none"}, {"conditions": ["a", {"status": "True"}, {"type": {}}]}):
         status = changes(found, applied(), Reach(), now=NOON)
         assert [each["type"] for each in status["conditions"]] == ["Accepted", "ResolvedRefs", "Programmed"]
@@ -185,7 +185,7 @@ class TestResolvedRefs:
         )
         assert words(status, "Accepted") == ("True", "Accepted", "")
 
-    def test_of_what_is_not_in_force_nothing_is_known(self) -> None:
+    def test_without_a_version_in_force_it_is_unknown(self) -> None:
         status = written(quarantined(Fault.INVALID, "spec: bad", in_force=False))
         assert words(status, "ResolvedRefs") == ("Unknown", "Invalid", "it is not in force")
 
@@ -193,7 +193,7 @@ class TestResolvedRefs:
         rule = replace(applied(), key=replace(KEY, kind="DestinationRule"))
         assert [each["type"] for each in written(rule)["conditions"]] == ["Accepted", "Programmed"]
 
-    def test_it_is_told_while_proxies_come_back(self) -> None:
+    def test_it_is_written_while_proxies_reconnect(self) -> None:
         before = written(applied(), Reach(concerned=9, acknowledged=9))
         after = changes(before, applied(unresolved=("spec: gone",)), Reach(), now=LATER, settling=True)
         assert words(after, "ResolvedRefs") == ("False", "BackendNotFound", "spec: gone")
@@ -201,19 +201,19 @@ class TestResolvedRefs:
 
 
 class TestWhileProxiesComeBack:
-    def test_what_was_found_out_before_of_the_same_generation_stands(self) -> None:
+    def test_earlier_counts_of_the_same_generation_are_kept(self) -> None:
         status = written(applied(), Reach(concerned=9, acknowledged=9))
         assert changes(status, applied(), Reach(), now=LATER, settling=True) == {}
         assert changes(status, applied(), Reach(), now=LATER) != {}
 
-    def test_what_has_nothing_to_do_with_proxies_is_told(self) -> None:
+    def test_conditions_that_do_not_depend_on_proxies_are_written(self) -> None:
         status = written(applied(), Reach(concerned=9, acknowledged=9))
         warned = changes(status, applied(warnings=("spec: odd",)), Reach(), now=LATER, settling=True)
         assert words(warned, "Accepted") == ("True", "Accepted", "spec: odd")
         assert words(warned, "Programmed")[:2] == ("True", "Programmed")
         assert warned["proxies"] == {"concerned": 9, "acknowledged": 9}
 
-    def test_a_new_generation_is_told_of_as_it_is(self) -> None:
+    def test_a_new_generation_is_written_as_it_is(self) -> None:
         status = written(applied(), Reach(concerned=9, acknowledged=9))
         newer = changes(status, applied(2), Reach(concerned=1), now=LATER, settling=True)
         assert newer["proxies"] == {"concerned": 1, "acknowledged": 0}

@@ -1,4 +1,4 @@
-"""What is written, when, and what becomes of a write that fails: against an API server that is a table."""
+"""Which statuses are written, when, and what happens after a failed write. The API server is a table."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ PROXY = sidecar_proxy()
 
 
 class Cluster:
-    """Objects by path, and a control plane that was told of them."""
+    """Objects by path, and a control plane that follows them."""
 
     def __init__(self, timing: StatusTiming = TIMING) -> None:
         self.objects: dict[str, Document] = {}
@@ -66,7 +66,7 @@ class Cluster:
         return StatusInputs(**{**known, **replaced})
 
     def put(self, *resources: Document) -> None:
-        """The cluster has a new generation of each, and the watch tells of it."""
+        """The cluster has a new generation of each, and the watch reports it."""
         for each in resources:
             before = self.objects.get(self.path(each), {"metadata": {}})["metadata"]
             generation, version = before.get("generation", 0) + 1, int(before.get("resourceVersion", 0)) + 1
@@ -92,7 +92,7 @@ class Cluster:
         return found
 
     async def write(self) -> list[str]:
-        """One look. Returns what was tried to write."""
+        """Polls once. Returns the names of the attempted writes."""
         self.merges.clear()
         async with asyncio.timeout(5):
             await self.writer.write_what_differs(self.proxies)
@@ -165,7 +165,7 @@ async def test_a_change_of_one_writes_that_one() -> None:
     assert cluster.status("b")["observedGeneration"] == 2
 
 
-async def test_what_the_store_has_not_read_yet_waits() -> None:
+async def test_a_resource_that_the_store_has_not_read_yet_is_not_written() -> None:
     """Between the watch's event and the next build, the store speaks of the generation before."""
     cluster = Cluster()
     cluster.put(route("a"))
@@ -197,7 +197,7 @@ async def test_a_version_counts_as_acknowledged_from_the_snapshot_that_brought_i
     assert cluster.status("a")["proxies"] == {"concerned": 1, "acknowledged": 1}
 
 
-async def test_what_is_not_in_force_concerns_nobody() -> None:
+async def test_a_resource_that_is_not_in_force_affects_no_proxy() -> None:
     cluster = Cluster()
     cluster.proxies = [ProxyProgress(proxy=sidecar_proxy(), generation=1)]
     cluster.put(route("a"), virtual_service("z", ["a.example.com"], {"destination": {"host": "z"}}))
@@ -226,7 +226,7 @@ async def test_a_conflict_waits_for_the_newer_version_and_takes_nothing_away() -
 
 
 async def test_the_watch_may_be_ahead_of_the_answer() -> None:
-    """What it told must not be replaced by what the answer says of the version before."""
+    """A newer version from the watch must not be replaced by the response about the earlier one."""
     cluster = Cluster()
     cluster.put(route("a"))
     key = key_of(route("a"))
@@ -324,7 +324,7 @@ async def test_a_writer_that_is_cancelled_while_it_looks_leaves_nothing_behind()
 
 
 async def test_a_fault_in_one_write_leaves_none_to_go_on_by_itself() -> None:
-    """Whoever loses the Lease must be able to end all that it began."""
+    """A replica that loses the Lease must be able to end everything that it has started."""
     cluster = Cluster()
     cluster.put(*(route(f"r{number}") for number in range(10)))
     merge = cluster.merge
@@ -343,7 +343,7 @@ async def test_a_fault_in_one_write_leaves_none_to_go_on_by_itself() -> None:
 
 
 @pytest.mark.parametrize("error", [UnreachableError("nobody there"), RefusedError(403, "forbidden")], ids=str)
-async def test_what_fails_is_tried_again_ever_later(
+async def test_a_failed_write_is_retried_with_growing_delays(
     error: KubernetesError, caplog: pytest.LogCaptureFixture
 ) -> None:
     cluster = Cluster()
@@ -364,7 +364,7 @@ async def test_what_fails_is_tried_again_ever_later(
     assert await cluster.write() == []
 
 
-async def test_what_is_gone_is_not_tried_again() -> None:
+async def test_a_write_to_a_deleted_object_is_not_retried() -> None:
     cluster = Cluster()
     cluster.put(route("a"))
     cluster.fails[f"{ROUTES}/a"] = RefusedError(500, "etcd is slow")
@@ -372,7 +372,7 @@ async def test_what_is_gone_is_not_tried_again() -> None:
     cluster.ledger.note(key_of(route("a")), None)
     cluster.now_s += 3600
     assert await cluster.write() == []
-    cluster.put(route("a"))  # and what is made anew has a clean slate
+    cluster.put(route("a"))  # a new object starts without failures
     cluster.fails.clear()
     assert await cluster.write() == ["a"]
 
@@ -384,7 +384,7 @@ async def test_few_writes_are_under_way_at_a_time() -> None:
     assert 1 < cluster.most_running <= 4
 
 
-async def test_proxies_may_come_back_before_their_going_is_told() -> None:
+async def test_counts_are_kept_while_proxies_reconnect() -> None:
     cluster = Cluster(StatusTiming(reconnect_s=30.0))
     cluster.proxies = [ProxyProgress(proxy=sidecar_proxy(), generation=1)]
     cluster.put(route("a"))
@@ -460,11 +460,11 @@ async def test_endpoints_that_come_and_go_are_no_reason_to_look() -> None:
         await settled.wait()
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
-    assert len(looked) == 2  # once to write, and once more to see what was written
+    assert len(looked) == 2  # once to write, and once more to see the result
     assert cluster.status("a")["proxies"] == {"concerned": 1, "acknowledged": 1}
 
 
-async def test_what_is_found_out_later_is_written_though_no_snapshot_tells_of_it() -> None:
+async def test_a_later_warning_is_written_without_a_new_snapshot() -> None:
     """As when a service account goes that the resource names."""
     cluster = Cluster()
     entry = document("WorkloadEntry", "vm", {"address": "10.0.0.1", "serviceAccount": "vm"})
@@ -490,7 +490,7 @@ async def test_what_is_found_out_later_is_written_though_no_snapshot_tells_of_it
     async with asyncio.timeout(5):
         await until("Accepted")
         written_at = looks
-        while looks < written_at + 10:  # it has seen what it wrote, and is quiet
+        while looks < written_at + 10:  # it has seen its own write, and does nothing more
             await asyncio.sleep(0.001)
         cluster.store.observe_accounts(present=[other], gone=[vm])
         cluster.build()
@@ -500,24 +500,24 @@ async def test_what_is_found_out_later_is_written_though_no_snapshot_tells_of_it
 
 
 class TestPace:
-    def test_what_stands_still_is_acted_on_once(self) -> None:
+    def test_a_stable_state_is_acted_on_once(self) -> None:
         pace = Pace(3.0)
         assert [pace.is_time("a", now) for now in (0.0, 0.5, 1.0, 1.5)] == [False, True, False, False]
 
-    def test_what_moves_is_waited_for_but_not_for_ever(self) -> None:
+    def test_a_changing_state_is_acted_on_after_a_limit(self) -> None:
         pace = Pace(3.0)
         assert [pace.is_time(now, now) for now in (0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0)] == [
             *[False, False, False, True],
             *[False, False, False, True],
         ]
 
-    def test_what_came_back_to_what_it_was_needs_nothing(self) -> None:
+    def test_a_state_that_returns_to_the_handled_one_needs_nothing(self) -> None:
         pace = Pace(3.0)
         seen = ["a", "a", "b", "a", "a"]
         assert [pace.is_time(sight, 0.0) for sight in seen] == [False, True, False, False, False]
 
 
-# --- resources of a kind that nobody reads: the watch tells their metadata alone
+# --- resources of an unsupported kind: the watch reports only their metadata
 
 POLICY = ResourceKey(kind="AuthorizationPolicy", namespace="default", name="deny-all")
 POLICY_PATH = "/apis/security.istio.io/v1/namespaces/default/authorizationpolicies/deny-all"
@@ -537,11 +537,11 @@ def tell_policy(cluster: Cluster) -> None:
     cluster.ledger.note_metadata(POLICY, "security.istio.io/v1", "authorizationpolicies", found)
 
 
-async def test_the_author_of_a_policy_that_nobody_enforces_is_told() -> None:
+async def test_the_status_of_an_unsupported_policy_says_so() -> None:
     cluster = Cluster()
     others = {"type": "Reconciled", "status": "True"}
     write_policy(cluster, 1, "7", conditions=[others], observedGeneration="1")
-    assert await cluster.write() == []  # it is read first: what others wrote must stay
+    assert await cluster.write() == []  # it is read first: conditions of others must stay
     assert await cluster.write() == ["deny-all"]
     status = cluster.objects[POLICY_PATH]["status"]
     kept, accepted = status["conditions"]
