@@ -1,4 +1,4 @@
-"""What is known of one request beside its bytes: read by filters, metrics and the access log."""
+"""The facts about one request that are not its bytes: filters, metrics and the access log read them."""
 
 from __future__ import annotations
 
