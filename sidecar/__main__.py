@@ -1,10 +1,10 @@
-"""``python -m sidecar``: exit code 0 after a drain, 1 with one line when it cannot serve."""
+"""``python -m sidecar``: exit code 0 after a drain, 1 with one line on stderr when it cannot serve."""
 
 from __future__ import annotations
 
 import signal
 
-# Neither may end the process while it starts, and the imports below are most of that: `serve` handles them.
+# Neither signal may end the process during the imports below; `serve` handles them later.
 if __name__ == "__main__":
     for _number in (signal.SIGHUP, signal.SIGUSR1):
         signal.signal(_number, signal.SIG_IGN)
@@ -23,7 +23,7 @@ from sidecar.observability.flood_filter import FloodFilter
 from sidecar.process.serve import serve
 
 LOG_FORMAT = "%(asctime)s\t%(levelname)s\t%(name)s\t%(message)s"
-# A request leaves no cycles behind, so that there is little to find: look after so many new objects, not 700.
+# Requests create no reference cycles, so the collector runs after this many new objects instead of 700.
 GC_THRESHOLD = 10_000
 
 
@@ -45,7 +45,7 @@ def _set_up_logging(level: str) -> None:
 
 
 def _set_up_garbage_collection() -> None:
-    gc.freeze()  # modules and classes live as long as the process: nothing to look through each time
+    gc.freeze()  # modules and classes live as long as the process
     gc.set_threshold(GC_THRESHOLD)
 
 

@@ -1,4 +1,4 @@
-"""The command line, the environment and the bootstrap file: the only reader of files and environment."""
+"""The command line, the environment and the bootstrap file. No other module reads the environment."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _MAX_FILE_BYTES = 64 * 1024 * 1024
 
 
 def parse_arguments(argv: Sequence[str], environ: Mapping[str, str]) -> Settings:
-    """``argv`` without the program's name. What is not on the command line is looked for in the environment,
-    as ``OUTRIGGER_<FLAG>``. Raises `BootstrapError`; ``--help`` exits as argparse does."""
+    """``argv`` without the program's name. A flag that is not on the command line is read from the
+    environment variable ``OUTRIGGER_<FLAG>``. Raises `BootstrapError`; ``--help`` exits as in argparse."""
     arguments = _parser(environ).parse_args(argv)
     if arguments.config_path is None and not arguments.config_yaml:
-        raise BootstrapError("a bootstrap file is needed: --config-path FILE or --config-yaml TEXT")
+        raise BootstrapError("a bootstrap file is required: --config-path FILE or --config-yaml TEXT")
     return Settings(token=environ.get(f"{_PREFIX}TOKEN", "").strip(), **vars(arguments))
 
 
@@ -42,7 +42,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 class _Flags:
-    """Adds flags whose defaults the environment may replace; argparse checks those as it does arguments."""
+    """Adds flags whose defaults come from the environment; argparse checks them like arguments."""
 
     def __init__(self, parser: argparse.ArgumentParser, environ: Mapping[str, str]) -> None:
         self._parser = parser
@@ -64,39 +64,39 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
     flags = _Flags(parser, environ)
     defaults = Settings()
     flags.add("-c", "--config-path", type=Path, help="an Envoy v3 bootstrap file, YAML or JSON")
-    flags.add("--config-yaml", default="", help="YAML whose top-level parts come before the file's")
-    flags.add("--service-node", default="", help="the node's id, before the file's")
-    flags.add("--service-cluster", default="", help="the node's cluster, before the file's")
+    flags.add("--config-yaml", default="", help="YAML whose top-level fields override the file's")
+    flags.add("--service-node", default="", help="the node's id; overrides the file's")
+    flags.add("--service-cluster", default="", help="the node's cluster; overrides the file's")
     flags.add(
         "-l",
         "--log-level",
         default=defaults.log_level,
         choices=_LOG_LEVELS,
-        help="lowest to log (default: %(default)s)",
+        help="lowest level to log (default: %(default)s)",
     )
     flags.add("--concurrency", type=_concurrency, default=1, help="worker threads; only 1 is supported")
     flags.add(
         "--drain-time-s",
         type=_seconds,
         default=defaults.drain_time_s,
-        help="longest drain after SIGTERM (default: %(default)s)",
+        help="maximum drain time after SIGTERM (default: %(default)s)",
     )
     flags.add("--cache-dir", type=Path, help="the folder in which the last good configuration is stored")
-    flags.add("--ca-address", default="", help="host:port that signs the workload's certificate")
-    flags.add("--ca-cert", type=Path, help="PEM roots that the CA's own certificate chains to")
-    flags.add("--token-file", type=Path, help="the bearer token, read anew whenever it is needed")
+    flags.add("--ca-address", default="", help="host:port of the CA that signs the workload's certificate")
+    flags.add("--ca-cert", type=Path, help="PEM roots of the CA's own certificate")
+    flags.add("--token-file", type=Path, help="the bearer token; read each time it is needed")
     flags.add(
         "--certificate-lifetime",
         dest="certificate_lifetime_s",
         type=_lifetime,
         default=defaults.certificate_lifetime_s,
         metavar="SECONDS",
-        help="asked for; it is renewed at half of what the CA gives (default: %(default)s)",
+        help="the requested lifetime; renewal is at half of the granted one (default: %(default)s)",
     )
     flags.add(
         "--trust-domain",
         default=defaults.trust_domain,
-        help="the mesh's, of every SPIFFE id (default: %(default)s)",
+        help="the trust domain of the mesh (default: %(default)s)",
     )
     flags.add(
         "--status-port",
@@ -110,12 +110,12 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         default=defaults.metrics_port,
         help="serves metrics; 'off': none (default: %(default)s)",
     )
-    flags.add("--addresses-file", type=Path, help="where the addresses that were bound are written, as JSON")
+    flags.add("--addresses-file", type=Path, help="a file for the bound addresses, as JSON")
     flags.add(
         "--access-log",
         default=defaults.access_log,
         choices=_ACCESS_LOGS,
-        help="to stdout (default: %(default)s)",
+        help="format of the access log on stdout (default: %(default)s)",
     )
     return parser
 
@@ -130,7 +130,7 @@ def _seconds(text: str) -> float:
     try:
         seconds = float(text.removesuffix("s"))
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds") from None
+        raise argparse.ArgumentTypeError(f"invalid number of seconds {text!r}") from None
     if not 0 <= seconds < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} must be 0 or more seconds")
     return seconds
@@ -139,7 +139,7 @@ def _seconds(text: str) -> float:
 def _lifetime(text: str) -> float:
     seconds = _seconds(text)
     if seconds < _MINIMUM_CERTIFICATE_LIFETIME_S:
-        raise argparse.ArgumentTypeError(f"{text!r}: a certificate lives for a second at least")
+        raise argparse.ArgumentTypeError(f"{text!r}: the minimum is 1 second")
     return seconds
 
 
@@ -147,15 +147,15 @@ def _port(text: str) -> int | None:
     if text == "off":
         return None
     if not (text.isascii() and text.isdigit() and int(text) < 2**16):
-        raise argparse.ArgumentTypeError(f"{text!r} is no port")
+        raise argparse.ArgumentTypeError(f"invalid port {text!r}")
     return int(text)
 
 
 def load(settings: Settings) -> Bootstrap:
     """Reads the bootstrap file. The files that it names for secrets and for the control plane's TLS must be
-    there; what they hold is read when it is needed, as it may change.
+    readable; their content is read when it is needed, since it may change.
 
-    Raises `BootstrapError` in one line that names the file, the field and the reason.
+    Raises `BootstrapError` with one line that names the file, the field and the reason.
     """
     source = str(settings.config_path) if settings.config_path else "--config-yaml"
     document = _document(settings, source)
@@ -169,7 +169,9 @@ def load(settings: Settings) -> Bootstrap:
     except ConfigError as error:
         raise BootstrapError(f"{source}: {error}") from None
     if bootstrap.ads is not None and not bootstrap.node_id:
-        raise BootstrapError(f"{source}: node.id: is required by dynamic_resources; or give --service-node")
+        raise BootstrapError(
+            f"{source}: node.id: missing, but required by dynamic_resources; use --service-node"
+        )
     for named in _named_files(bootstrap):
         _read(named)
     return bootstrap
@@ -196,36 +198,34 @@ def _read(path: Path | str) -> bytes:
 
 
 class _Loader(yaml.CSafeLoader):
-    """Refuses a key that stands twice, of which YAML would silently keep the last."""
+    """Refuses duplicate keys, of which PyYAML would silently keep the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys: set[Any] = set()
         for key_node, _ in node.value:
             key = key_node.value
             if key in keys:
-                raise yaml.MarkedYAMLError(
-                    problem=f"the key {key!r} stands twice", problem_mark=key_node.start_mark
-                )
+                raise yaml.MarkedYAMLError(problem=f"duplicate key {key!r}", problem_mark=key_node.start_mark)
             keys.add(key)
         return super().construct_mapping(node, deep)
 
 
 def _parse(content: bytes, source: str) -> Mapping[str, Any]:
-    """YAML, of which JSON is a part."""
+    """YAML, which includes JSON."""
     try:
         document = yaml.load(content, Loader=_Loader)
     except (yaml.YAMLError, RecursionError) as error:
-        raise BootstrapError(f"{source}: {_yaml_words(error)}") from None
+        raise BootstrapError(f"{source}: {_yaml_reason(error)}") from None
     if not isinstance(document, dict):
-        raise BootstrapError(f"{source}: holds no mapping, but a bootstrap file is one")
+        raise BootstrapError(f"{source}: not a mapping")
     return document
 
 
-def _yaml_words(error: Exception) -> str:
+def _yaml_reason(error: Exception) -> str:
     if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
         mark = error.problem_mark
         return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
-    return f"is not YAML: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+    return f"invalid YAML: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
 
 
 def _named_files(bootstrap: Bootstrap) -> Iterator[str]:

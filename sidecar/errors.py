@@ -1,34 +1,34 @@
-"""Every error of the data plane, in one tree; the type says whose fault it was.
+"""All errors of the data plane, in one tree. The type tells which side is responsible.
 
     SidecarError
-    ├── BootstrapError              the operator's: a file, a flag, a port; the process exits with code 1
-    ├── ConfigError                 the control plane's: becomes a NACK that names the field
-    ├── NameResolutionError         no name server could tell which addresses a name has
-    ├── IdentityError               no certificate could be had
-    │   └── IdentityRefusedError        the control plane said no: asking again the same way is in vain
+    ├── BootstrapError              the operator: a file, a flag, a port; the process exits with code 1
+    ├── ConfigError                 the control plane: becomes a NACK that names the field
+    ├── NameResolutionError         no name server answered with the addresses of a name
+    ├── IdentityError               a certificate is missing, invalid, or does not match
+    │   └── IdentityRefusedError        the control plane refused; a retry would fail too
     └── RequestError                ends one request; `http.local_reply` turns it into a response
-        ├── DownstreamError         the client's
-        │   ├── DownstreamProtocolError     400: not HTTP, or HTTP that could be smuggled
-        │   │   ├── ExpectationFailedError          417: an Expect that nobody knows
-        │   │   └── UnsupportedTransferCodingError  501: a transfer coding beside chunked
-        │   ├── UpgradeRejectedError        403: the listener lets no such tunnel through
+        ├── DownstreamError         the client
+        │   ├── DownstreamProtocolError     400: invalid HTTP, or HTTP that allows smuggling
+        │   │   ├── ExpectationFailedError          417: an unknown Expect
+        │   │   └── UnsupportedTransferCodingError  501: a transfer coding other than chunked
+        │   ├── UpgradeRejectedError        403: the listener does not allow such a tunnel
         │   ├── HeadersTooLargeError        431
-        │   ├── PayloadTooLargeError        413: longer than what a filter may buffer
-        │   ├── DownstreamTimeoutError      408: too slow to send its request
-        │   │   ├── RequestHeaderTimeoutError       408: the head alone
-        │   │   └── StreamIdleTimeoutError          408, or 504 when the client waits: nothing moved for long
-        │   └── DownstreamDisconnectError   gone before the response was complete
-        ├── RoutingError            nobody to send to
+        │   ├── PayloadTooLargeError        413: longer than a filter may buffer
+        │   ├── DownstreamTimeoutError      408: the client was too slow to send its request
+        │   │   ├── RequestHeaderTimeoutError       408: to send the head
+        │   │   └── StreamIdleTimeoutError          408, or 504 if the client waits: no data for too long
+        │   └── DownstreamDisconnectError   the client left before the response was complete
+        ├── RoutingError            no destination
         │   ├── NoRouteError                404
         │   ├── NoFilterChainError          none: the listener closes the connection
         │   ├── NoClusterError              503
         │   ├── NoHealthyUpstreamError      503
         │   └── UpstreamOverflowError       503: a circuit breaker is open
-        ├── InternalError           500: ours
-        └── UpstreamError           the upstream's
+        ├── InternalError           500: the sidecar
+        └── UpstreamError           the upstream
             ├── UpstreamConnectError        503
             ├── UpstreamResetError          503: the connection broke
-            │   └── UpstreamRefusedStreamError      HTTP/2: provably not processed
+            │   └── UpstreamRefusedStreamError      HTTP/2: certainly not processed
             ├── UpstreamProtocolError       502
             ├── UpstreamTimeoutError        504: the route's timeout
             └── UpstreamPerTryTimeoutError  504
@@ -46,11 +46,11 @@ class SidecarError(Exception):
 
 
 class BootstrapError(SidecarError):
-    """The process cannot start as it was told to."""
+    """The process cannot start with these settings."""
 
 
 class ConfigError(SidecarError):
-    """A resource is invalid, or asks for what is not supported. ``path`` names the field as protobuf does."""
+    """A resource is invalid or not supported. ``path`` names the field as protobuf does."""
 
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(f"{path}: {reason}" if path else reason)
@@ -62,16 +62,16 @@ class ConfigError(SidecarError):
 
 
 class IdentityError(SidecarError):
-    """The workload's certificate could not be had, or what was had does not fit."""
+    """A certificate is missing, invalid, or does not match."""
 
 
 class IdentityRefusedError(IdentityError):
-    """The authority refused: a token or a request that it does not accept now, nor later."""
+    """The authority refused the token or the request; a retry would fail too."""
 
 
 class NameResolutionError(SidecarError):
-    """No name server could tell which addresses a name has, or none in time. That a name does not exist is
-    an answer, and no error."""
+    """No name server answered in time with the addresses of a name. A name that does not exist is an answer,
+    not an error."""
 
 
 class RequestError(SidecarError):
@@ -91,7 +91,7 @@ class DownstreamError(RequestError):
 
 
 class DownstreamProtocolError(DownstreamError):
-    """Not HTTP, or HTTP that two parsers could read differently."""
+    """Invalid HTTP, or HTTP that two parsers could interpret differently."""
 
     ends_connection = True
 
@@ -102,7 +102,7 @@ class ExpectationFailedError(DownstreamProtocolError):
 
 
 class UnsupportedTransferCodingError(DownstreamProtocolError):
-    """RFC 9112 6.1 asks for 501."""
+    """RFC 9112 6.1 requires 501."""
 
     status = 501
     details = "http1.invalid_transfer_encoding"
@@ -142,7 +142,7 @@ class StreamIdleTimeoutError(DownstreamTimeoutError):
 
 
 class DownstreamDisconnectError(DownstreamError):
-    status = 0  # nobody is left to be told
+    status = 0  # there is no client to answer
     flag = "DC"
     details = "downstream_remote_disconnect"
 
@@ -158,7 +158,7 @@ class NoRouteError(RoutingError):
 
 
 class NoFilterChainError(RoutingError):
-    """Ends a connection: before there is any request."""
+    """Ends a connection before its first request."""
 
     flag = "NR"
     details = "filter_chain_not_found"
@@ -180,14 +180,14 @@ class UpstreamOverflowError(RoutingError):
 
 
 class InternalError(RequestError):
-    """A fault of the sidecar's own code; the log has its traceback."""
+    """A defect of the sidecar; the log has the traceback."""
 
     status = 500
 
 
 class UpstreamError(RequestError):
     """``request_sent``: whether any byte of the request can have reached the upstream.
-    ``connection_reused``: whether the connection had carried other requests before; the router sets it."""
+    ``connection_reused``: whether the connection had served other requests before; the router sets it."""
 
     def __init__(self, message: str, *, request_sent: bool = False) -> None:
         super().__init__(message)

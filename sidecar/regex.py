@@ -1,8 +1,8 @@
 """RE2 as Envoy uses it: values are bytes, and each byte is a character (RE2's Latin-1).
 
-In UTF-8, RE2's default, `.` does not match a byte that belongs to no character: one such byte in a header
-would keep its value from matching ``.*``, and so evade a route. A character outside ASCII in a pattern stands
-for the bytes of its UTF-8 form, one after the other; code points above ``\\xff`` are refused.
+In UTF-8, RE2's default, `.` does not match a byte that is invalid UTF-8: with one such byte, a header value
+would not match ``.*``, and could evade a route. A character outside ASCII in a pattern matches the bytes of
+its UTF-8 form; code points above ``\\xff`` are refused.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re2
 
 
 class RegexError(ValueError):
-    """RE2 refuses the pattern; the message is its reason."""
+    """RE2 refuses the pattern; the message is the reason."""
 
 
 def compile_re2(pattern: str) -> re2._Regexp:
@@ -27,13 +27,13 @@ def compile_re2(pattern: str) -> re2._Regexp:
 
 def compile_full_match(pattern: str) -> Callable[[bytes], bool]:
     """Whether a whole value matches. Raises `RegexError`."""
-    compile_re2(pattern)  # a `Set` gives no reason
-    # A `Set` of one pattern answers three times faster than a pattern, which also builds a match object.
+    compile_re2(pattern)  # for its error: a `Set` has no reason
+    # A `Set` of one pattern is three times faster than a pattern, which also creates a match object.
     patterns = re2.Set.FullMatchSet(_options())
     try:
         patterns.Add(pattern.encode())
         patterns.Compile()
-    except re2.error as error:  # it has less memory than a pattern alone
+    except re2.error as error:  # a set has less memory than a pattern
         raise RegexError("pattern too large - compile failed") from error
     match: Callable[[bytes], list[int] | None] = patterns.Match
     return lambda value: bool(match(value))
@@ -42,5 +42,5 @@ def compile_full_match(pattern: str) -> Callable[[bytes], bool]:
 def _options() -> re2.Options:
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
-    options.log_errors = False  # RE2 reports through exceptions, and not on stderr as well
+    options.log_errors = False  # errors are exceptions; do not print them on stderr too
     return options

@@ -1,4 +1,4 @@
-"""Who this workload is: its labels in metrics, its SPIFFE id, and how it proves that it has it."""
+"""The workload of this sidecar: its labels in metrics, its SPIFFE id, and the certificate that proves it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sidecar.observability.request_metrics import LocalWorkload
 
 
 def spiffe_id(settings: Settings, bootstrap: Bootstrap) -> SpiffeId:
-    """What the token is expected to prove. Raises `BootstrapError`."""
+    """The identity that the token should prove. Raises `BootstrapError`."""
     metadata = bootstrap.node_metadata
     try:
         return SpiffeId(
@@ -30,7 +30,7 @@ def spiffe_id(settings: Settings, bootstrap: Bootstrap) -> SpiffeId:
 
 
 def local_workload(settings: Settings, bootstrap: Bootstrap) -> LocalWorkload:
-    """The labels of the metrics that are about this workload. Raises `BootstrapError`."""
+    """The labels of this workload in metrics. Raises `BootstrapError`."""
     metadata = bootstrap.node_metadata
     given = metadata.get(node.LABELS)
     labels = given if isinstance(given, Mapping) else {}
@@ -46,7 +46,7 @@ def local_workload(settings: Settings, bootstrap: Bootstrap) -> LocalWorkload:
 
 
 def token_reader(settings: Settings) -> Callable[[], str] | None:
-    """Reads the token that the control plane knows this workload by, anew each time; None without one."""
+    """Reads the token of this workload, each time again; None without a token."""
     if settings.token_file is not None:
         file = settings.token_file
         return lambda: token_from_file(file)
@@ -56,11 +56,11 @@ def token_reader(settings: Settings) -> Callable[[], str] | None:
 def svid_rotation(
     settings: Settings, bootstrap: Bootstrap, use_svid: Callable[[Svid], None]
 ) -> SvidRotation | None:
-    """What keeps the workload's certificate fresh; None where no CA is named. Raises `BootstrapError`."""
+    """Renews the workload's certificate; None without a CA address. Raises `BootstrapError`."""
     if not settings.ca_address:
         return None
     if settings.ca_cert is None:
-        raise BootstrapError("--ca-address needs --ca-cert: the roots that the CA is known by")
+        raise BootstrapError("--ca-address needs --ca-cert, the roots of the CA")
     token = token_reader(settings)
     if token is None:
         raise BootstrapError("--ca-address needs --token-file, or OUTRIGGER_TOKEN")

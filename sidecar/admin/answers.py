@@ -1,4 +1,4 @@
-"""How an admin endpoint answers: text, JSON, a long page piece by piece, or an error in words."""
+"""The answers of admin endpoints: text, JSON, a long page in pieces, or an error message."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ SLICE_S = 0.005
 
 
 class AdminError(Exception):
-    """The request cannot be answered: a query parameter that is none, with the reason."""
+    """An invalid request, with the reason for the user."""
 
-    def __init__(self, words: str, status: int = 400) -> None:
-        super().__init__(words)
+    def __init__(self, reason: str, status: int = 400) -> None:
+        super().__init__(reason)
         self.status = status
 
 
@@ -41,12 +41,12 @@ def json_document(body: Mapping[str, Any]) -> Response:
 
 
 def page(pieces: Iterable[str], content_type: bytes = TEXT) -> Response:
-    """A page that may be long, made while it is sent: each piece must be quick to make, and may be empty."""
+    """A page that is generated while it is sent. Each piece must be quick to generate, and may be empty."""
     return Response(200, _headers(content_type), _SlicedBody(iter(pieces)))
 
 
 def json_page(key: str, batches: Iterable[Iterable[Mapping[str, Any]]]) -> Response:
-    """``{key: [all items of all batches]}``, made while it is sent."""
+    """``{key: [all items of all batches]}``, generated while it is sent."""
     return page(_json_pieces(key, batches), JSON)
 
 
@@ -61,7 +61,7 @@ def _json_pieces(key: str, batches: Iterable[Iterable[Mapping[str, Any]]]) -> It
 
 
 def _headers(content_type: bytes) -> Headers:
-    # What an admin page shows changes from one look to the next, and is nobody's to embed.
+    # An admin page changes between requests, and must not be embedded by other pages.
     return [
         (b"content-type", content_type),
         (b"cache-control", b"no-cache, max-age=0"),
@@ -111,7 +111,7 @@ def wanted_format(query: Query, *formats: str) -> str:
 
 
 def wanted_names(query: Query) -> re2._Regexp | None:
-    """The ``filter`` parameter: an RE2 regex that is looked for anywhere in a name. Raises `AdminError`."""
+    """The ``filter`` parameter: an RE2 regex that may match anywhere in a name. Raises `AdminError`."""
     pattern = query.get("filter")
     if pattern is None:
         return None

@@ -1,4 +1,4 @@
-"""``/clusters``: every cluster, its limits and its hosts, as Envoy's text and as ``admin.v3.Clusters``."""
+"""``/clusters``: all clusters, their limits and hosts, as Envoy's text and as ``admin.v3.Clusters``."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from sidecar.config.endpoint import HealthStatus
 from sidecar.http.message import Response
 from sidecar.upstream.status import ClusterStatus, HostStatus
 
-# Envoy shows the thresholds of both priorities; this proxy knows the default one.
+# Envoy shows the thresholds of both priorities; this proxy has only the default one.
 _THRESHOLDS = ("max_connections", "max_pending_requests", "max_requests", "max_retries")
-# -1: hosts are not ejected for their success rates, so that none is computed.
+# -1: success rates are not computed, since hosts are not ejected for them.
 _SUCCESS_RATES = (
     "outlier::success_rate_average::-1",
     "outlier::success_rate_ejection_threshold::-1",

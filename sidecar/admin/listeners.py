@@ -1,4 +1,4 @@
-"""``/listeners``: where the sidecar listens, as Envoy's text and as ``admin.v3.Listeners``."""
+"""``/listeners``: the active listeners, as Envoy's text and as ``admin.v3.Listeners``."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from sidecar.listener.manager import ListenerState
 
 
 def listeners(view: AdminView, query: Query) -> Answer:
-    """``?format=text|json``; those that warm do not listen yet, those that drain go on elsewhere."""
+    """``?format=text|json``. Warming and draining listeners are not shown."""
     active = [status for status in view.worker.listeners() if status.state is ListenerState.ACTIVE]
     if wanted_format(query, "text", "json") == "text":
         return "".join(f"{status.name}::{status.address}\n" for status in active)

@@ -1,4 +1,4 @@
-"""A port of the process's own (admin, readiness, metrics), served by the data path's codec."""
+"""A port of the sidecar itself (admin, readiness, metrics), served by the data path's codec."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _IDLE_TIMEOUT_S = 120.0
 
 
 class LocalPort:
-    """`open` it, read `address`, `close` it. Its requests are in no statistic of the mesh's."""
+    """`open` and `close` it. Its requests are not counted in the mesh's metrics."""
 
     def __init__(self, name: str, service: Service, timers: Timers) -> None:
         self._name = name
@@ -38,7 +38,7 @@ class LocalPort:
         self._server: asyncio.Server | None = None
 
     async def open(self, address: SocketAddress) -> SocketAddress:
-        """The address it got: a port of 0 is any free one. Raises `BootstrapError` for one that is taken."""
+        """Returns the bound address; port 0 means any free port. Raises `BootstrapError`."""
         try:
             self._server = await asyncio.get_running_loop().create_server(
                 lambda: _Arrival(self._manager, next(self._ids)), address.host, address.port
@@ -56,7 +56,7 @@ class LocalPort:
 
 
 class _Arrival(asyncio.Protocol):
-    """Stands in until the connection is made, for only then its addresses are known."""
+    """The protocol of a new connection until its addresses are known."""
 
     def __init__(self, manager: ConnectionManager, connection_id: int) -> None:
         self._manager = manager

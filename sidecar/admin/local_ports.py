@@ -1,4 +1,4 @@
-"""The ports of the process's own: admin for whoever debugs, status for the kubelet, metrics for scrapers."""
+"""The ports of the sidecar itself: admin for operators, status for the kubelet, metrics for Prometheus."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _LOG = logging.getLogger(__name__)
 
 
 class LocalPorts:
-    """`open` and `close` them all. Admin listens where the bootstrap file says, normally on loopback; the
-    other two, which can change nothing, on every address."""
+    """`open` and `close` all of them. Admin listens at the address in the bootstrap file, normally loopback;
+    the other two are read-only and listen on every address."""
 
     def __init__(
         self, view: AdminView, settings: Settings, admin_address: SocketAddress | None, timers: Timers
@@ -42,7 +42,7 @@ class LocalPorts:
         self._addresses_file = settings.addresses_file
 
     async def open(self) -> None:
-        """Who waits for the addresses file finds it whole, and the ports open. Raises `BootstrapError`."""
+        """Opens the ports, then writes the addresses file in one step. Raises `BootstrapError`."""
         opened = {name: str(await port.open(address)) for name, address, port in self._ports}
         _LOG.info("open: %s", ", ".join(f"{name} on {address}" for name, address in opened.items()))
         if self._addresses_file is not None:

@@ -1,4 +1,4 @@
-"""``/logging``: the log levels, changed while the sidecar runs."""
+"""``/logging``: changes log levels while the sidecar runs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from sidecar.admin.answers import AdminError, Answer, Query
 from sidecar.admin.state import AdminView
 
-# Envoy's names, onto Python's levels.
+# Envoy's names, mapped to Python's levels.
 LEVELS = {
     "trace": logging.DEBUG,
     "debug": logging.DEBUG,
@@ -24,10 +24,10 @@ ROOT = "sidecar"
 
 
 def logging_levels(_: AdminView, query: Query) -> Answer:
-    """``?level=debug`` for all, ``?upstream=debug`` for ``sidecar.upstream`` and what is below it,
-    ``?paths=upstream:debug,http:info`` for several; none lists the levels."""
+    """``?level=debug`` for all loggers, ``?upstream=debug`` for ``sidecar.upstream`` and its submodules,
+    ``?paths=upstream:debug,http:info`` for several. Without a parameter it lists the levels."""
     if len(query) > 1:
-        raise AdminError("one parameter at a time: ?level=LEVEL, ?LOGGER=LEVEL, or ?paths=LOGGER:LEVEL,…")
+        raise AdminError("use one parameter: ?level=LEVEL, ?LOGGER=LEVEL, or ?paths=LOGGER:LEVEL,…")
     changes = [(_logger(name), _level(level)) for name, level in _wanted(query)]
     for name, level in changes:
         _set_level(name, level)
@@ -50,7 +50,7 @@ def _wanted(query: Query) -> Iterator[tuple[str, str]]:
 
 def _level(name: str) -> int:
     if name not in LEVELS:
-        raise AdminError(f"unknown logger level {name!r}: one of {' '.join(LEVELS)}")
+        raise AdminError(f"unknown logger level {name!r}: use one of {' '.join(LEVELS)}")
     return LEVELS[name]
 
 
@@ -59,11 +59,11 @@ def _logger(name: str) -> str:
     for candidate in (name, f"{ROOT}.{name}"):
         if candidate in known:
             return candidate
-    raise AdminError(f"unknown logger name {name!r}: POST /logging lists them")
+    raise AdminError(f"unknown logger name {name!r}: POST /logging lists the loggers")
 
 
 def _set_level(name: str, level: int) -> None:
-    """Also of the loggers below: what was said of them before no longer holds."""
+    """Sets the level of a logger, and resets those of the loggers below it."""
     logging.getLogger(name).setLevel(level)
     for other in _loggers():
         if other.startswith(f"{name}."):
@@ -71,7 +71,7 @@ def _set_level(name: str, level: int) -> None:
 
 
 def _loggers() -> list[str]:
-    """The packages, and the modules that log."""
+    """The names of the packages, and of the modules that log."""
     packages = {name for name, module in sys.modules.items() if hasattr(module, "__path__")}
     return sorted(name for name in packages | logging.root.manager.loggerDict.keys() if _is_ours(name))
 

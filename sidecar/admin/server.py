@@ -18,16 +18,16 @@ from sidecar.http.message import Request, Response
 
 @dataclass(frozen=True, slots=True)
 class AdminPath:
-    """One path: `mutates` are reached by POST alone, so that no link or prefetch can change anything."""
+    """One path. A path that `mutates` needs POST, so that a link or a prefetch cannot change anything."""
 
     handler: Callable[[AdminView, Query], Answer]
-    what: str
+    description: str
     mutates: bool = False
 
 
 def config_dump(view: AdminView, query: Query) -> Answer:
     if "mask" in query:
-        raise AdminError("mask is not supported; ?resource chooses a repeated field")
+        raise AdminError("mask is not supported; use ?resource to select a repeated field")
     resource = query.get("resource")
     try:
         return view.config_dump(
@@ -62,45 +62,52 @@ def help_(_: AdminView, __: Query) -> Answer:
 
 
 def _help(endpoints: Mapping[str, AdminPath]) -> str:
-    lines = [f"  {path}{' (POST)' if e.mutates else ''}: {e.what}\n" for path, e in sorted(endpoints.items())]
+    lines = [
+        f"  {path}{' (POST)' if e.mutates else ''}: {e.description}\n"
+        for path, e in sorted(endpoints.items())
+    ]
     return "admin commands are:\n" + "".join(lines)
 
 
 ENDPOINTS: Mapping[str, AdminPath] = {
     "/": AdminPath(help_, "this list"),
     "/certs": AdminPath(
-        lambda view, _: view.worker.certificates(), "the certificates in use; never their keys"
+        lambda view, _: view.worker.certificates(), "the certificates in use, without their keys"
     ),
     "/clusters": AdminPath(clusters.clusters, "upstream cluster status: ?filter=REGEX, ?format=json"),
     "/config_dump": AdminPath(
         config_dump, "the configuration in force: ?include_eds, ?resource=FIELD, ?name_regex=REGEX"
     ),
     "/drain_listeners": AdminPath(
-        drain, "stop accepting, with ?graceful after the drain time; ?inboundonly", mutates=True
+        drain, "stop accepting connections; ?graceful: after the drain time; ?inboundonly", mutates=True
     ),
     "/help": AdminPath(help_, "this list"),
-    "/listeners": AdminPath(listeners.listeners, "the listeners' addresses, or ?format=json"),
+    "/listeners": AdminPath(listeners.listeners, "the addresses of active listeners: ?format=json"),
     "/logging": AdminPath(
-        logging_levels.logging_levels, "?level=L for all, ?NAME=L for one, ?paths=NAME:L,NAME:L", mutates=True
+        logging_levels.logging_levels,
+        "log levels: ?level=L for all, ?NAME=L for one, ?paths=NAME:L,NAME:L",
+        mutates=True,
     ),
     "/quitquitquit": AdminPath(quit_, "exit the sidecar", mutates=True),
-    "/ready": AdminPath(ready, "200 when it serves, else 503 and the state"),
-    "/reopen_logs": AdminPath(reopen_logs, "open the access logs anew, after log rotation", mutates=True),
+    "/ready": AdminPath(ready, "200 when the sidecar is live, else 503; the body is the state"),
+    "/reopen_logs": AdminPath(reopen_logs, "reopen the access logs, after log rotation", mutates=True),
     "/server_info": AdminPath(lambda view, _: view.server_info(), "version, state, uptime, command line"),
     "/stats": AdminPath(stats.stats, "counters: ?filter=REGEX, ?usedonly, ?format=json|prometheus"),
     "/stats/prometheus": AdminPath(stats.prometheus, "all metrics in the Prometheus format"),
 }
 
 
-STATUS_ENDPOINTS: Mapping[str, AdminPath] = {"/healthz/ready": AdminPath(ready, "200 when it serves")}
+STATUS_ENDPOINTS: Mapping[str, AdminPath] = {
+    "/healthz/ready": AdminPath(ready, "200 when the sidecar is live")
+}
 METRICS_ENDPOINTS: Mapping[str, AdminPath] = {
     "/metrics": AdminPath(stats.prometheus, "all metrics in the Prometheus format"),
-    "/stats/prometheus": AdminPath(stats.prometheus, "the same, under Istio's path"),
+    "/stats/prometheus": AdminPath(stats.prometheus, "the same, at Istio's path"),
 }
 
 
 class AdminService:
-    """Answers the paths of `endpoints` (by default all): a metrics port shows fewer of them."""
+    """Answers the paths of `endpoints`, by default all."""
 
     def __init__(self, view: AdminView, endpoints: Mapping[str, AdminPath] = ENDPOINTS) -> None:
         self._view = view

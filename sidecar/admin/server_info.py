@@ -18,7 +18,7 @@ _SECONDS_A_DAY = 24 * 3600
 
 
 class ServerInfo:
-    """What the process is and how long it has been up."""
+    """Version, state, uptime and options of the process."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class ServerInfo:
         }
 
     def _command_line_options(self) -> dict[str, Any]:
-        """Of ``CommandLineOptions``, what there is here too, and beside it what is the sidecar's own."""
+        """The fields of ``CommandLineOptions`` that exist here, and the sidecar's own settings."""
         options = {
             field.name: value if isinstance(value, int | float) else str(value)
             for field in fields(self._settings)

@@ -24,12 +24,12 @@ class ServerState(Enum):
 
 class DumpConfig(Protocol):
     def __call__(self, *, include_eds: bool, resource: str | None, name_regex: str | None) -> dict[str, Any]:
-        """Envoy's ``/config_dump``. Raises `ConfigError` for a mask or a regex that is none."""
+        """Envoy's ``/config_dump``. Raises `ConfigError` for an invalid resource or regex."""
 
 
 class DrainListeners(Protocol):
     def __call__(self, *, inbound_only: bool, graceful: bool) -> None:
-        """Listeners accept no more; `graceful`: for the drain time they do, and clients are told to leave."""
+        """Closes the listening sockets; if `graceful`, after a drain time that tells clients to leave."""
 
 
 class WorkerReports(Protocol):

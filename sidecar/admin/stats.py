@@ -26,7 +26,7 @@ def stats(view: AdminView, query: Query) -> Response:
 
 
 def prometheus(view: AdminView, query: Query) -> Response:
-    """The same ``?filter`` and ``?usedonly``; Istio's metrics are always shown."""
+    """``?filter`` and ``?usedonly`` as above; Istio's metrics are always shown."""
     return page(prometheus_pieces(view.worker.stats(), view.extra_stats(), _wanted(query)), PROMETHEUS)
 
 

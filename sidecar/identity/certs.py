@@ -1,4 +1,4 @@
-"""What the admin's ``/certs`` shows, in the shape of Envoy's ``admin.v3.Certificates``; keys never."""
+"""The admin's ``/certs``, in the shape of Envoy's ``admin.v3.Certificates``. It never shows keys."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _entry(material: Material, now: float) -> dict[str, Any]:
 
 
 def _details(pem: bytes, path: str, now: float) -> list[dict[str, Any]]:
-    if not pem:  # the operating system's roots are its own to show
+    if not pem:  # the roots of the operating system are not shown
         return []
     return [
         {
@@ -48,7 +48,7 @@ def _details(pem: bytes, path: str, now: float) -> list[dict[str, Any]]:
 
 
 def _serial_number(certificate: x509.Certificate) -> str:
-    """In whole bytes, as Envoy."""
+    """Hexadecimal, in whole bytes, as Envoy."""
     digits = f"{certificate.serial_number:x}"
     return digits if len(digits) % 2 == 0 else f"0{digits}"
 

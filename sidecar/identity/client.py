@@ -1,4 +1,4 @@
-"""Asks the control plane to sign: ``CertificateService.CreateCertificate`` of ``protos/ca.proto``."""
+"""The client of the certificate authority: ``CertificateService`` of ``protos/ca.proto``."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from protos.ca_pb2 import CreateCertificateRequest
 from sidecar.errors import IdentityError, IdentityRefusedError
 from sidecar.identity.svid import SignedCertificate
 
-# Asking again with the same token and the same kind of request gets the same answer.
+# A retry with the same token would get the same answer.
 _FINAL: Final = frozenset(
     {
         grpc.StatusCode.UNAUTHENTICATED,
@@ -28,10 +28,10 @@ _FINAL: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SigningClient:
-    """``address`` is ``host:port``, always over TLS, for the token is worth an identity. The roots' file and
-    the token are read anew for each call, so that either may be replaced while the sidecar runs.
-    ``server_name`` is the name to expect in the server's certificate where it is not the address's host.
-    ``lifetime_s`` 0 leaves it to the authority."""
+    """``address`` is ``host:port``. TLS is always used, since the token proves an identity. The root file and
+    the token are read for each call, so that they can be replaced while the sidecar runs. ``server_name`` is
+    the expected name in the server's certificate, by default the host of the address. ``lifetime_s`` 0 lets
+    the authority decide."""
 
     address: str
     root_certificate_file: Path
@@ -41,8 +41,8 @@ class SigningClient:
     timeout_s: float = 10.0
 
     async def sign(self, signing_request: str) -> SignedCertificate:
-        """Raises `IdentityRefusedError` where the control plane says no, `IdentityError` where it cannot be
-        reached, or a file cannot be read. A channel a call: certificates are renewed seldom."""
+        """Raises `IdentityRefusedError` when the control plane refuses, `IdentityError` when it cannot be
+        reached or a file cannot be read. Each call opens a channel, since renewals are rare."""
         credentials = grpc.ssl_channel_credentials(read_file(self.root_certificate_file))
         options = [("grpc.ssl_target_name_override", self.server_name)] if self.server_name else []
         request = CreateCertificateRequest(csr=signing_request, requested_lifetime_s=round(self.lifetime_s))
@@ -63,11 +63,11 @@ class SigningClient:
 
 
 def token_from_file(path: Path) -> str:
-    """A bearer token; the white space around it does not count. Raises `IdentityError`."""
+    """A bearer token, without the white space around it. Raises `IdentityError`."""
     try:
         token = read_file(path).decode("ascii").strip()
     except UnicodeDecodeError as error:
-        raise IdentityError(f"{path}: not a token: {error}") from error
+        raise IdentityError(f"{path}: invalid token: {error}") from error
     if not token:
         raise IdentityError(f"{path}: the token is empty")
     return token

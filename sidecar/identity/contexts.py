@@ -1,7 +1,7 @@
-"""TLS contexts, made from configuration and the workload's certificate, and replaced when either changes.
+"""TLS contexts, created from configuration and the workload's certificate, and replaced when either changes.
 
-A context is never changed once it is in use (roots cannot be taken out of one): connections that stand keep
-theirs, new ones get a new one. That is how a rotation drops nothing.
+A context in use is never modified (roots cannot be removed from one): open connections keep theirs, and new
+connections get a new one. So a rotation drops no connection.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from sidecar.identity.svid_pem import SvidPem
 
 _LOG = logging.getLogger(__name__)
 
-# Far more than a mesh has; past it the contexts of configurations long gone are dropped with the rest.
+# Far more than a mesh has. Above it all contexts are dropped, to free those of removed configurations.
 _MAX_CACHED: Final = 4096
 
 _VERSIONS: Final = {TlsVersion.TLS1_2: ssl.TLSVersion.TLSv1_2, TlsVersion.TLS1_3: ssl.TLSVersion.TLSv1_3}
@@ -31,7 +31,7 @@ _VERSIONS: Final = {TlsVersion.TLS1_2: ssl.TLSVersion.TLSv1_2, TlsVersion.TLS1_3
 
 @dataclass(frozen=True, slots=True)
 class _Endpoint:
-    """One side of TLS as one resource wants it. Those that differ in SAN matches alone share a context."""
+    """One side of TLS for one resource. Endpoints that differ only in SAN matches share a context."""
 
     context: ssl.SSLContext
     verifier: PeerVerifier
@@ -39,7 +39,7 @@ class _Endpoint:
 
 
 class TlsContexts:
-    """``ssl.SSLContext`` objects by configuration value. Nothing here does I/O but to read named files."""
+    """``ssl.SSLContext`` objects by configuration value. The only I/O is to read the named files."""
 
     def __init__(self, secrets: Mapping[str, Secret] | None = None) -> None:
         self._secrets: Mapping[str, Secret] = secrets or {}
@@ -54,12 +54,12 @@ class TlsContexts:
         return self.svid is not None
 
     def awaits_identity(self, tls: DownstreamTls | UpstreamTls) -> bool:
-        """Whether ``tls`` cannot be served before the workload's certificate is here."""
+        """Whether ``tls`` cannot be served before the workload's certificate arrives."""
         return self.svid is None and awaits_svid(tls.parameters, self._secrets)
 
     def use_svid(self, svid: SvidPem) -> None:
-        """New connections show, and verify by, this one from now on. Contexts without it stay: their files
-        have not changed, and may have been deleted since."""
+        """New connections use this SVID and its trust bundle. Contexts without it are kept: their files have
+        not changed, and may be deleted by now."""
         self.svid = svid
         self._endpoints = {
             tls: endpoint for tls, endpoint in self._endpoints.items() if not names_svid(tls.parameters)
@@ -73,11 +73,11 @@ class TlsContexts:
             self._forget()
 
     def server(self, tls: DownstreamTls) -> ssl.SSLContext:
-        """To accept with. Raises `IdentityError` when a certificate is missing or does not fit."""
+        """The context of a server. Raises `IdentityError` for a missing or invalid certificate."""
         return self._server(tls).context
 
     def client(self, tls: UpstreamTls) -> ssl.SSLContext:
-        """To connect with; the caller gives ``tls.sni`` as the server's name. Raises `IdentityError`."""
+        """The context of a client; the caller passes ``tls.sni`` as server name. Raises `IdentityError`."""
         return self._client(tls).context
 
     def verify_client(self, tls: DownstreamTls, peer: ssl.SSLObject) -> str:
@@ -89,9 +89,9 @@ class TlsContexts:
         return self._client(tls).verifier.verify(peer)
 
     def follow_files(self) -> bool:
-        """Reads the named files anew: those that Kubernetes mounts are replaced under a process. Whether any
-        context was. Where the new content cannot be used, as when a certificate has changed and its key has
-        not yet, the old one stays in use."""
+        """Reads the named files again, since Kubernetes replaces mounted files. Returns whether any context
+        was replaced. When the new content is invalid, for example a new certificate with the old key, the old
+        context stays in use."""
         followed = [each for each in self._endpoints.items() if each[1].material.from_files]
         if not [tls for tls, endpoint in followed if self._follow(tls, endpoint)]:
             return False
@@ -105,8 +105,8 @@ class TlsContexts:
                 return False
             replacement = self._make(tls, material)
         except IdentityError as error:
-            if str(error) != self._complaint:  # once, however long it lasts
-                _LOG.warning("a certificate that has changed is not used, the old one stays: %s", error)
+            if str(error) != self._complaint:  # logged once
+                _LOG.warning("a changed certificate is invalid, the old one stays in use: %s", error)
             self._complaint = str(error)
             return False
         self._endpoints[tls] = replacement
@@ -114,7 +114,7 @@ class TlsContexts:
         return True
 
     def materials(self) -> Iterator[Material]:
-        """What the contexts in use were made from, for the admin's ``/certs``."""
+        """The certificates and roots of the contexts in use, for the admin's ``/certs``."""
         return (endpoint.material for endpoint in self._endpoints.values())
 
     def _drop_unused(self) -> None:
@@ -144,7 +144,7 @@ class TlsContexts:
         return resolve(parameters, self.svid, self._secrets)
 
     def _make(self, tls: DownstreamTls | UpstreamTls, material: Material) -> _Endpoint:
-        """Raises `IdentityError` for material that these parameters cannot use."""
+        """Raises `IdentityError` for material that does not fit the parameters."""
         key: tuple[object, ...]
         if isinstance(tls, DownstreamTls):
             _check_server(tls, material)
@@ -164,16 +164,16 @@ def _check_server(tls: DownstreamTls, material: Material) -> None:
     if material.key_pair is None:
         raise IdentityError("a TLS server needs a certificate")
     if tls.require_client_certificate and material.roots is None:
-        raise IdentityError("a client certificate is required, but there are no roots to verify it by")
+        raise IdentityError("a client certificate is required, but there are no roots to verify it with")
 
 
 def _check_client(material: Material) -> None:
     if material.sans and material.roots is None:
-        raise IdentityError("the server's names are to be matched, but there are no roots to verify by")
+        raise IdentityError("the server's names must match, but there are no roots to verify them with")
 
 
 def _context_key(parameters: TlsParameters, material: Material) -> tuple[object, ...]:
-    """All that a context is made of; the SAN matches are not."""
+    """Everything that a context depends on, which excludes the SAN matches."""
     return (
         material.key_pair,
         material.roots,
@@ -189,7 +189,7 @@ def _server_context(tls: DownstreamTls, material: Material) -> ssl.SSLContext:
     _configure(context, tls.parameters, material)
     if tls.require_client_certificate:
         context.verify_mode = ssl.CERT_REQUIRED
-        # A resumed session would outlive the roots that it was verified by, and no client of ours resumes.
+        # A resumed session would outlive the roots that verified it, and our clients do not resume.
         context.num_tickets = 0
     elif material.roots is not None:
         context.verify_mode = ssl.CERT_OPTIONAL
@@ -198,14 +198,14 @@ def _server_context(tls: DownstreamTls, material: Material) -> ssl.SSLContext:
 
 def _client_context(tls: UpstreamTls, material: Material) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False  # the SAN matches say what names are right: `PeerVerifier`
+    context.check_hostname = False  # `PeerVerifier` checks the names
     context.verify_mode = ssl.CERT_NONE if material.roots is None else ssl.CERT_REQUIRED
     _configure(context, tls.parameters, material)
     return context
 
 
 def _configure(context: ssl.SSLContext, parameters: TlsParameters, material: Material) -> None:
-    # Between sidecars TLS 1.3 alone; elsewhere Envoy's default.
+    # TLS 1.3 between sidecars; Envoy's default otherwise.
     is_mesh = parameters.certificate_secret == WORKLOAD_CERTIFICATE_SECRET
     lowest = ssl.TLSVersion.TLSv1_3 if is_mesh else ssl.TLSVersion.TLSv1_2
     context.minimum_version = _VERSIONS.get(parameters.minimum_version, lowest)
@@ -223,7 +223,7 @@ def _configure(context: ssl.SSLContext, parameters: TlsParameters, material: Mat
         try:
             context.load_verify_locations(cadata=material.roots.certificates.decode())
         except (ssl.SSLError, ValueError) as error:
-            raise IdentityError(f"the roots of {material.roots.path} cannot be used: {error}") from error
+            raise IdentityError(f"invalid roots in {material.roots.path}: {error}") from error
 
 
 def _load_key_pair(context: ssl.SSLContext, key_pair: KeyPair) -> None:
@@ -231,12 +231,12 @@ def _load_key_pair(context: ssl.SSLContext, key_pair: KeyPair) -> None:
         with _in_memory(key_pair.chain) as chain, _in_memory(key_pair.key) as key:
             context.load_cert_chain(chain, key, password="")  # an encrypted key fails, and does not prompt
     except (ssl.SSLError, OSError, ValueError) as error:
-        raise IdentityError(f"the certificate of {key_pair.path} cannot be used: {error}") from error
+        raise IdentityError(f"invalid certificate or key in {key_pair.path}: {error}") from error
 
 
 @contextmanager
 def _in_memory(data: bytes) -> Iterator[str]:
-    """A path for `ssl`, which takes files alone: the key never touches a disk."""
+    """A path for `ssl`, which accepts only files. The key is never written to disk."""
     fd = os.memfd_create("tls", os.MFD_CLOEXEC)
     try:
         os.write(fd, data)

@@ -1,4 +1,4 @@
-"""The workload's private key: made here, kept in memory, never written to a file or sent anywhere."""
+"""The workload's private key: generated here, kept in memory, never written to a file or sent to a peer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from protos.spiffe import SpiffeId
 
 
 class WorkloadKey:
-    """An EC P-256 key. Its ``repr`` and its pickles show nothing of it."""
+    """An EC P-256 key. Its ``repr`` does not show it, and it cannot be pickled."""
 
     __slots__ = ("_private",)
 
@@ -29,8 +29,8 @@ class WorkloadKey:
         return public == self._private.public_key()
 
     def signing_request(self, spiffe_id: SpiffeId | None = None) -> str:
-        """A PKCS #10 request, PEM. The authority decides the identity by the caller's token; naming the
-        expected one lets it refuse a token that belongs to somebody else."""
+        """A PKCS #10 request, PEM. The authority derives the identity from the caller's token. With the
+        expected identity in the request, it can refuse a token of another workload."""
         request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
         if spiffe_id is not None:
             names = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(spiffe_id))])
@@ -38,5 +38,5 @@ class WorkloadKey:
         return request.sign(self._private, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
     def pem(self) -> bytes:
-        """For a TLS context alone (`identity.contexts`)."""
+        """For `Svid.pem` only."""
         return self._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

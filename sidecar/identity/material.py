@@ -1,4 +1,4 @@
-"""What a TLS context is built from: the workload's certificate and roots, a secret's, or those in place."""
+"""The certificates and roots of a TLS context: the workload's, those of a secret, or inline ones."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MAX_FILE_BYTES: Final = 64 * 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyPair:
-    """PEM: the chain, leaf first, and its key. ``path`` is where the chain came from, for people."""
+    """PEM: the chain, leaf first, and its key. ``path``: the source of the chain, for messages."""
 
     chain: bytes
     key: bytes = field(repr=False)
@@ -30,7 +30,7 @@ class KeyPair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roots:
-    """PEM certificates, or the operating system's own. ``trust_domain`` is set for the workload's bundle."""
+    """PEM certificates, or those of the operating system. Only the workload's bundle has a trust domain."""
 
     certificates: bytes = b""
     path: str = INLINE
@@ -40,8 +40,8 @@ class Roots:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Material:
-    """What `TlsParameters` stand for. ``key_pair`` None: no certificate is shown. ``roots`` None: the peer is
-    not verified."""
+    """The resolved `TlsParameters`. Without ``key_pair`` no certificate is presented; without ``roots`` the
+    peer is not verified."""
 
     key_pair: KeyPair | None
     roots: Roots | None
@@ -49,7 +49,7 @@ class Material:
 
     @property
     def from_files(self) -> bool:
-        """Whether any of it may change under the process."""
+        """Whether any part comes from a file, which may change."""
         return any(part is not None and part.path not in _FIXED for part in (self.key_pair, self.roots))
 
 
@@ -62,7 +62,7 @@ def names_svid(parameters: TlsParameters) -> bool:
 
 
 def awaits_svid(parameters: TlsParameters, secrets: Mapping[str, Secret]) -> bool:
-    """Whether these parameters name the workload's identity, and nobody but the authority can give it."""
+    """Whether these parameters need the workload's identity from the authority."""
     certificate, bundle = parameters.certificate_secret, parameters.validation_secret
     return (certificate == WORKLOAD_CERTIFICATE_SECRET and certificate not in secrets) or (
         bundle == TRUST_BUNDLE_SECRET and bundle not in secrets
@@ -70,7 +70,7 @@ def awaits_svid(parameters: TlsParameters, secrets: Mapping[str, Secret]) -> boo
 
 
 def resolve(parameters: TlsParameters, svid: SvidPem | None, secrets: Mapping[str, Secret]) -> Material:
-    """Reads files and secrets. Raises `IdentityError` for one that is missing."""
+    """Reads files and secrets. Raises `IdentityError` for a missing one."""
     roots, sans = _validation(parameters, svid, secrets)
     return Material(key_pair=_key_pair(parameters, svid, secrets), roots=roots, sans=sans)
 
@@ -85,7 +85,7 @@ def _key_pair(
         return KeyPair(chain=svid.chain, key=svid.key)
     secret = _secret(name, secrets)
     if secret.certificate is None:
-        raise IdentityError(f"the secret {name!r} holds no certificate")
+        raise IdentityError(f"the secret {name!r} has no certificate")
     return _load_key_pair(secret.certificate)
 
 
@@ -101,15 +101,15 @@ def _validation(
         return own, in_place.match_sans
     validation = _secret(name, secrets).validation
     if validation is None:
-        raise IdentityError(f"the secret {name!r} holds no validation context")
-    # Envoy's combined context: the secret is the base, and what is in place is merged over it.
+        raise IdentityError(f"the secret {name!r} has no validation context")
+    # Envoy's combined validation context: the inline one is merged over the secret.
     return _load_roots(in_place) or _load_roots(validation), in_place.match_sans + validation.match_sans
 
 
 def _secret(name: str, secrets: Mapping[str, Secret]) -> Secret:
     secret = secrets.get(name)
     if secret is None:
-        raise IdentityError(f"the secret {name!r} is not known")
+        raise IdentityError(f"unknown secret {name!r}")
     return secret
 
 
@@ -129,7 +129,7 @@ def _load_roots(validation: Validation) -> Roots | None:
 
 
 def read_source(source: DataSource) -> bytes:
-    """A file's content as it is now. Raises `IdentityError`."""
+    """The inline data, or the current content of the file. Raises `IdentityError`."""
     if source.filename is None:
         return source.inline or b""
     try:

@@ -1,7 +1,4 @@
-"""Who the peer is: its certificate's names against what is expected, and its SPIFFE id.
-
-OpenSSL has verified the chain by then; this is the part that it does not know.
-"""
+"""Checks the names in a peer's certificate, and finds its SPIFFE id. OpenSSL has verified the chain."""
 
 from __future__ import annotations
 
@@ -19,7 +16,7 @@ from sidecar.errors import IdentityError
 from sidecar.regex import RegexError, compile_full_match
 
 _ANY: Final = "ANY"
-# What `ssl` calls the kinds of names that ``SubjectAltNameMatcher.SanType`` knows.
+# The names that `ssl` uses for the kinds in ``SubjectAltNameMatcher.SanType``.
 _SAN_TYPES: Final = {"URI": "URI", "DNS": "DNS", "email": "EMAIL", "IP Address": "IP_ADDRESS"}
 _SPIFFE: Final = "spiffe://"
 
@@ -28,39 +25,39 @@ Name = tuple[str, str]
 
 
 class PeerVerifier:
-    """Compiled once from a validation context's SAN matches.
+    """Compiled once from the SAN matches of a validation context.
 
-    ``trust_domain`` is set where the peer is verified by the workload's own trust bundle. A bundle speaks for
-    one trust domain only (SPIFFE Trust Domain and Bundle 3): without SAN matches, which may name aliases, the
-    peer must be a workload of that domain.
+    ``trust_domain`` is set if the workload's trust bundle verifies the peer. A bundle is valid for one trust
+    domain only (SPIFFE Trust Domain and Bundle 3): without SAN matches, which may name aliases, the peer must
+    be a workload of that domain.
     """
 
     __slots__ = ("_matchers", "_trust_domain")
 
     def __init__(self, sans: Iterable[SanMatch], trust_domain: str = "") -> None:
-        """Raises `IdentityError` for a regex that does not compile."""
+        """Raises `IdentityError` for an invalid regex."""
         self._matchers = tuple(_compile(san) for san in sans)
         self._trust_domain = trust_domain
 
     def verify(self, peer: ssl.SSLObject) -> str:
-        """The peer's SPIFFE URI, empty where it has none or showed no certificate. Raises `IdentityError`."""
+        """The peer's SPIFFE URI; empty without one, or without a certificate. Raises `IdentityError`."""
         certificate = peer.getpeercert()
         if certificate is None:
             if self._matchers:
-                raise IdentityError("the peer showed no certificate to match names of")
+                raise IdentityError("the peer presented no certificate, but its names must match")
             return ""
         return self.check(_names(certificate))
 
     def check(self, names: list[Name]) -> str:
-        """`verify`, for the names of a certificate."""
+        """As `verify`, for the names of a certificate."""
         uris = [value for kind, value in names if kind == "URI"]
         if self._matchers:
             if not any(matches(name) for matches in self._matchers for name in names):
-                raise IdentityError(f"none of the peer's names is expected: {_listed(names)}")
+                raise IdentityError(f"no name of the peer matches: {_listed(names)}")
         elif self._trust_domain:
             self._check_trust_domain(uris)
         ids = [uri for uri in uris if uri.startswith(_SPIFFE)]
-        if len(ids) > 1:  # X509-SVID 2: policy could not tell whom it judges
+        if len(ids) > 1:  # X509-SVID 2: the identity would be ambiguous
             raise IdentityError(f"the peer has {len(ids)} SPIFFE ids: {_listed(names)}")
         return ids[0] if ids else ""
 
@@ -69,19 +66,19 @@ class PeerVerifier:
             (uri,) = uris
             found = SpiffeId.parse(uri).trust_domain
         except ValueError as error:
-            raise IdentityError(f"the peer is no workload: its URI names are {uris}") from error
+            raise IdentityError(f"the peer is not a workload: its URI names are {uris}") from error
         if found != self._trust_domain:
-            raise IdentityError(f"the peer {uri} is not of the trust domain {self._trust_domain}")
+            raise IdentityError(f"the peer {uri} is not in the trust domain {self._trust_domain}")
 
 
 def fingerprint(peer: ssl.SSLObject) -> str:
-    """SHA-256 of the certificate that the peer showed, in hexadecimal; empty without one."""
+    """SHA-256 of the peer's certificate, in hexadecimal; empty without one."""
     certificate = peer.getpeercert(binary_form=True)
     return "" if certificate is None else hashlib.sha256(certificate).hexdigest()
 
 
 def subject(peer: ssl.SSLObject) -> str:
-    """The subject of the certificate that the peer showed, by RFC 2253; empty without either."""
+    """The subject of the peer's certificate, by RFC 2253; empty without either."""
     certificate = peer.getpeercert(binary_form=True)
     if certificate is None or not (peer.getpeercert() or {}).get("subject"):  # a workload's is empty
         return ""
@@ -89,7 +86,7 @@ def subject(peer: ssl.SSLObject) -> str:
 
 
 def _names(certificate: Mapping[str, Any]) -> list[Name]:
-    """From `ssl.SSLObject.getpeercert`, which knows more kinds of names than can be asked for."""
+    """Of `ssl.SSLObject.getpeercert`, without the kinds that no match can select."""
     names = [(_SAN_TYPES.get(kind, ""), value) for kind, value in certificate.get("subjectAltName", ())]
     return [
         (kind, _canonical_ip(value.strip()) if kind == "IP_ADDRESS" else value)
@@ -99,8 +96,8 @@ def _names(certificate: Mapping[str, Any]) -> list[Name]:
 
 
 def _compile(san: SanMatch) -> Callable[[Name], bool]:
-    """As Envoy has it, an exact match of a DNS name follows DNS rules, typed or not; the other kinds of
-    matches, and the other types of names, compare as they are written."""
+    """As in Envoy, an exact match of a DNS name follows the rules of DNS, with or without a type. Other
+    matches, and other types of names, compare the text."""
     test, wanted = _value_test(san), san.san_type
     covered = _dns_test(san.value) if san.kind is SanMatchKind.EXACT else test
 
@@ -130,14 +127,13 @@ def _value_test(san: SanMatch) -> Callable[[str], bool]:
             try:
                 matches = compile_full_match(wanted)
             except RegexError as error:
-                raise IdentityError(f"the name pattern {wanted!r} does not compile: {error}") from error
+                raise IdentityError(f"invalid name pattern {wanted!r}: {error}") from error
             return lambda value: matches(value.encode(errors="surrogateescape"))
 
 
 def _dns_test(expected: str) -> Callable[[str], bool]:
-    """Whether a name of a certificate stands for the host `expected`, in any case of letters (RFC 4343).
-    One ``*`` may stand for the leftmost label or a part of it, unless the label is an A-label (RFC 6125
-    6.4.3)."""
+    """Whether a name in a certificate covers the host `expected`, ignoring case (RFC 4343). One ``*`` may
+    replace the leftmost label or a part of it, unless the label is an A-label (RFC 6125 6.4.3)."""
     wanted = _ascii_lower(expected)
     label, _, parent = wanted.partition(b".")
 
@@ -161,7 +157,7 @@ def _dns_test(expected: str) -> Callable[[str], bool]:
 
 
 def _ascii_lower(name: str) -> bytes:
-    """`str.lower` would turn letters outside ASCII, as U+212A, into ASCII letters."""
+    """`str.lower` would turn letters outside ASCII, such as U+212A, into ASCII letters."""
     return name.encode(errors="surrogatepass").lower()
 
 
@@ -173,4 +169,4 @@ def _canonical_ip(value: str) -> str:
 
 
 def _listed(names: list[Name]) -> str:
-    return ", ".join(f"{kind} {value}" for kind, value in names[:10]) or "it has none"
+    return ", ".join(f"{kind} {value}" for kind, value in names[:10]) or "it has no names"

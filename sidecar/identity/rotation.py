@@ -1,4 +1,4 @@
-"""Keeps the workload's certificate fresh: renewed at half life, retried while the old one still serves."""
+"""Renews the workload's certificate at half its life, and retries while the old one is in use."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from sidecar.identity.svid import SignedCertificate, Svid, accept
 
 _LOG = logging.getLogger(__name__)
 
-# A suspended or corrected clock is noticed within this time.
+# A suspended process or a corrected clock is noticed within this time.
 _LONGEST_SLEEP_S: Final = 30.0
-# An authority that is about to expire signs for moments only; it is not asked in a tight loop.
+# An authority that is about to expire signs for a very short time; this avoids a busy loop.
 _SHORTEST_HALF_LIFE_S: Final = 0.2
 
 
@@ -34,21 +34,21 @@ _BACK_OFF: Final = BackOff(base_s=0.5, max_s=60.0)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotationPolicy:
-    """When to renew. ``jitter`` is the share of half a life by which sidecars that started together spread
-    out, always to the early side. ``warn_share``: how much of its life is left when an overdue certificate
-    is worth a warning."""
+    """When to renew. ``jitter``: the share of half a life by which a renewal may come earlier, so that
+    sidecars that started together spread out. ``warn_share``: the remaining share of life from which a failed
+    renewal is a warning."""
 
     jitter: float = 0.1
     back_off: BackOff = _BACK_OFF
     warn_share: float = 0.25
 
     def renew_at(self, svid: Svid, rng: random.Random) -> float:
-        """Seconds since the epoch. The life counts from receipt: authorities backdate."""
+        """Seconds since the epoch. The life counts from receipt, since authorities backdate certificates."""
         half_life_s = max((svid.expires_s - svid.received_s) / 2, _SHORTEST_HALF_LIFE_S)
         return svid.received_s + half_life_s * (1 - self.jitter * rng.random())
 
     def retry_after(self, failures: int, svid: Svid | None, rng: random.Random) -> float:
-        """Full jitter, at most a tenth of the life of the certificate that is to be replaced."""
+        """In seconds, with full jitter; at most a tenth of the life of the certificate to replace."""
         longest_s = self.back_off.longest_s(failures + 1)
         if svid is not None:
             longest_s = min(longest_s, (svid.expires_s - svid.received_s) / 10)
@@ -61,8 +61,7 @@ class RotationPolicy:
 class SvidRotation:
     """The workload's current SVID, and the task that replaces it.
 
-    ``on_renewed`` is called with each new one. ``clock`` is wall time (certificates are), ``sleep`` and
-    ``rng`` are injected for tests.
+    ``on_renewed`` is called with each new SVID. ``clock`` is wall time, as in certificates.
     """
 
     def __init__(
@@ -89,16 +88,16 @@ class SvidRotation:
         self.failures = 0
 
     def seconds_until_expiry(self) -> float | None:
-        """Negative once it expired; None before the first certificate. A gauge for the statistics."""
+        """Negative after the expiry; None before the first certificate."""
         return None if self.svid is None else self.svid.expires_s - self._clock()
 
     def renew_soon(self) -> None:
-        """Renews soon: the mesh's roots have changed, and the bundle by which this workload verifies others
-        comes with its certificate. The longest sleep spreads sidecars that notice it at the same time."""
+        """Renews within `_LONGEST_SLEEP_S`. To be called when the mesh's roots have changed: the trust bundle
+        comes with the certificate. The sleep spreads the renewals of sidecars that notice it together."""
         self._asked = True
 
     async def obtain_first(self) -> Svid:
-        """Waits for a control plane that is away; raises `IdentityRefusedError` when it says no."""
+        """Waits for an unavailable control plane. Raises `IdentityRefusedError` when it refuses."""
         failures = 0
         while True:
             try:
@@ -106,12 +105,12 @@ class SvidRotation:
             except IdentityRefusedError:
                 raise
             except IdentityError as error:
-                _LOG.warning("still without a certificate: %s", error)
+                _LOG.warning("no certificate yet: %s", error)
                 await self._sleep(self._policy.retry_after(failures, None, self._rng))
                 failures += 1
 
     async def run(self) -> None:
-        """Renews for ever, after `obtain_first`. Whatever fails, the certificate at hand goes on serving."""
+        """Renews for ever, after `obtain_first`. After a failure the current certificate stays in use."""
         while True:
             svid = self.svid
             assert svid is not None
@@ -127,7 +126,7 @@ class SvidRotation:
                     failures += 1
 
     async def _renew(self) -> Svid:
-        """A fresh key each time: a certificate's end is its key's end."""
+        """With a new key for each certificate."""
         try:
             key = WorkloadKey()
             signed = await self._signer.sign(key.signing_request(self._spiffe_id))
@@ -152,4 +151,4 @@ class SvidRotation:
         elif self._policy.is_close_to_expiry(svid, now):
             _LOG.warning("the certificate expires in %.0f s: %s", svid.expires_s - now, error)
         else:
-            _LOG.info("the certificate was not renewed yet: %s", error)
+            _LOG.info("the certificate is not renewed yet: %s", error)

@@ -1,4 +1,4 @@
-"""The workload's X.509-SVID, checked before anything trusts it.
+"""The workload's X.509-SVID, and the checks before it is used.
 
 https://github.com/spiffe/spiffe/blob/main/standards/X509-SVID.md
 """
@@ -22,7 +22,7 @@ _MAX_CHAIN_LENGTH = 10
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SignedCertificate:
-    """What an authority answers: PEM certificates, the leaf first; and every root of the trust domain."""
+    """The answer of an authority: PEM certificates, the leaf first, and all roots of the trust domain."""
 
     chain: tuple[str, ...]
     trust_bundle: tuple[str, ...]
@@ -53,7 +53,7 @@ def _pem(certificates: Iterable[x509.Certificate]) -> bytes:
 
 
 def accept(signed: SignedCertificate, key: WorkloadKey, expected_id: SpiffeId, now: float) -> Svid:
-    """The SVID that an authority signed for ``key``. ``now``: seconds since the epoch.
+    """Checks the SVID that an authority signed for ``key``. ``now``: seconds since the epoch.
 
     Raises `IdentityError` unless the leaf holds our key and the expected id and no other, is valid now, and
     chains to the trust bundle that came with it.
@@ -62,7 +62,7 @@ def accept(signed: SignedCertificate, key: WorkloadKey, expected_id: SpiffeId, n
     trust_bundle = _parse(signed.trust_bundle, "trust bundle")
     leaf = chain[0]
     if not key.is_key_of(leaf):
-        raise IdentityError("the signed certificate is for another key than the one that was sent")
+        raise IdentityError("the signed certificate is for a different key")
     found = spiffe_id_of(leaf)
     if found != expected_id:
         raise IdentityError(f"the signed certificate is for {found}, expected {expected_id}")
@@ -78,7 +78,7 @@ def accept(signed: SignedCertificate, key: WorkloadKey, expected_id: SpiffeId, n
 
 
 def spiffe_id_of(certificate: x509.Certificate) -> SpiffeId:
-    """X509-SVID 2: exactly one URI. Raises `IdentityError` for anything else."""
+    """X509-SVID 2: exactly one URI name. Raises `IdentityError` otherwise."""
     try:
         names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         uris = names.get_values_for_type(x509.UniformResourceIdentifier)
@@ -92,15 +92,15 @@ def spiffe_id_of(certificate: x509.Certificate) -> SpiffeId:
         raise IdentityError(f"the certificate's id: {error}") from error
 
 
-def _parse(pems: Sequence[str], what: str) -> tuple[x509.Certificate, ...]:
+def _parse(pems: Sequence[str], part: str) -> tuple[x509.Certificate, ...]:
     try:
         certificates = tuple(
             certificate for pem in pems for certificate in x509.load_pem_x509_certificates(pem.encode())
         )
     except ValueError as error:
-        raise IdentityError(f"the {what} cannot be parsed: {error}") from error
+        raise IdentityError(f"invalid {part}: {error}") from error
     if not certificates:
-        raise IdentityError(f"the {what} is empty")
+        raise IdentityError(f"the {part} is empty")
     return certificates
 
 

@@ -9,14 +9,14 @@ from sidecar.identity.client import read_file
 
 
 class WatchedFile:
-    """Remembers the file's contents; a file that cannot be read counts as unchanged."""
+    """Remembers the content of the file. A file that cannot be read counts as unchanged."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._content = self._read()
 
     def changed(self) -> bool:
-        """Since the last call."""
+        """Whether the content has changed since the last call."""
         content = self._read()
         if content is None or content == self._content:
             return False

@@ -1,4 +1,4 @@
-"""A listener in service: takes accepted connections through detection, TLS and identity to their handler."""
+"""A listener in service: accepted connections pass detection, TLS and identity before their handler."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ActiveChain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AcceptedConnection:
-    """A connection before anything was read from it."""
+    """A connection from which nothing was read yet."""
 
     sock: socket.socket
     remote: SocketAddress
@@ -58,9 +58,9 @@ class AcceptedConnection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What all listeners share. ``find_listener`` gives the listener of a redirected connection's target.
-    ``highest_descriptor`` bounds the number of connections: the kernel hands out the lowest free descriptor,
-    so a high one says how many are open."""
+    """What all listeners share. ``find_listener`` returns the listener of a redirected connection's original
+    destination. ``highest_descriptor`` bounds the number of connections: the kernel assigns the lowest free
+    descriptor, so its number tells how many are open."""
 
     contexts: TlsContexts
     find_listener: Callable[[SocketAddress], ActiveListener | None]
@@ -71,7 +71,7 @@ class Services:
 
 
 class ActiveListener:
-    """Owns the tasks that set its connections up; from then on their handler owns them."""
+    """Owns the tasks that set up its connections. After setup the handler owns the connection."""
 
     def __init__(
         self,
@@ -92,19 +92,19 @@ class ActiveListener:
         self._services: Final = services
         self._on_refused: Final = on_refused
         self._setups: Final[set[asyncio.Task[None]]] = set()
-        self._waits: Final[set[asyncio.Timeout]] = set()  # for what clients have to say first
+        self._waits: Final[set[asyncio.Timeout]] = set()  # for the first bytes of clients
         self._draining = False
         self.admits = True
 
     def accept(self, sock: socket.socket, remote: SocketAddress) -> None:
-        """A connection that came to this listener's own socket."""
+        """Takes a connection that arrived at this listener's own socket."""
         if sock.fileno() > self._services.highest_descriptor:
             self.stats.downstream_cx_overflow += 1
             sock.close()
             return
         try:
             local = SocketAddress(*sock.getsockname()[:2])
-        except OSError:  # gone already
+        except OSError:  # the client has gone already
             sock.close()
             return
         redirected_from = None
@@ -118,7 +118,7 @@ class ActiveListener:
         )
 
     def serve(self, accepted: AcceptedConnection) -> None:
-        """A connection that came to this listener, or was handed over to it."""
+        """Takes a connection that arrived here, or that another listener passed on."""
         self.stats.downstream_cx_total += 1
         task = asyncio.get_running_loop().create_task(self._set_up(accepted), name="set up a connection")
         self._setups.add(task)
@@ -129,13 +129,13 @@ class ActiveListener:
         return len(self._setups)
 
     def drain(self) -> None:
-        """Clients that have not said yet what they speak are not waited for much longer."""
+        """Shortens the wait for clients that have not sent their first bytes yet."""
         self._draining = True
         for wait in self._waits:
             self._shorten(wait)
 
     def cancel_setups(self) -> tuple[asyncio.Task[None], ...]:
-        """Nobody is admitted any more. The tasks are for the owner to await."""
+        """Admits no further connection. The owner awaits the returned tasks."""
         self.admits = False
         setups = tuple(self._setups)
         for task in setups:
@@ -171,7 +171,7 @@ class ActiveListener:
     async def _detect(
         self, candidates: Candidates[ActiveChain], accepted: AcceptedConnection
     ) -> Detection | None:
-        """What the client speaks, where that matters; None when it took too long to say."""
+        """The client's protocol, if a filter chain match depends on it; None when the client was too slow."""
         config = self.config
         tls = config.tls_inspector and candidates.needs_tls
         http = config.http_inspector and candidates.needs_http
@@ -185,7 +185,11 @@ class ActiveListener:
             self.stats.downstream_pre_cx_timeout += 1
             if config.continue_on_listener_filters_timeout:
                 return RAW
-            _LOG.info("%s: %s was too slow to say what it speaks", config.name, accepted.remote)
+            _LOG.info(
+                "%s: %s was too slow for its protocol to be detected",
+                config.name,
+                accepted.remote,
+            )
             return None
         finally:
             self.stats.downstream_pre_cx_active -= 1
@@ -193,21 +197,21 @@ class ActiveListener:
     async def _has_begun(
         self, chain: ActiveChain, accepted: AcceptedConnection, detection: Detection
     ) -> bool:
-        """Whether the client begins its TLS handshake, if it needs one, within the chain's idle timeout: the
-        time that a handshake may take counts from its first byte, as a connection may be opened before it is
-        needed. Where ``transport_socket_connect_timeout`` is set, it counts from the start, as in Envoy."""
+        """Whether the client begins its TLS handshake, if the chain has TLS, within the chain's idle timeout.
+        The handshake timeout counts from the first byte, since a client may open a connection before it needs
+        it. ``transport_socket_connect_timeout``, if set, counts from the start, as in Envoy."""
         config = chain.config
         if config.tls is None or config.handshake_timeout_s or detection.transport_protocol == TLS:
             return True
         try:
             await self._wait_for(first_byte(accepted.sock), config.filter.idle_timeout_s)
         except TimeoutError:
-            _LOG.info("%s: %s began no TLS handshake", self.config.name, accepted.remote)
+            _LOG.info("%s: %s did not begin a TLS handshake in time", self.config.name, accepted.remote)
             return False
         return True
 
     async def _wait_for(self, first_bytes: Coroutine[None, None, T], timeout_s: float) -> T:
-        """What a client has to say; 0 is without limit. Raises `TimeoutError`."""
+        """Waits for a client's first bytes; a timeout of 0 is no limit. Raises `TimeoutError`."""
         async with asyncio.timeout(timeout_s or None) as wait:
             if self._draining:
                 self._shorten(wait)
@@ -225,7 +229,7 @@ class ActiveListener:
     async def _hand_over(
         self, chain: ActiveChain, accepted: AcceptedConnection, detection: Detection
     ) -> None:
-        """From here on the socket belongs to its transport."""
+        """Gives the socket to a transport, which owns it from then on."""
         tls = chain.config.tls
         loop = asyncio.get_running_loop()
         setup = asyncio.current_task()
@@ -268,8 +272,8 @@ class ActiveListener:
         detection: Detection,
         peer: ssl.SSLObject | None,
     ) -> DownstreamConnection:
-        """The connection as the layers above know it. Raises `IdentityError` for a client that is not who it
-        should be."""
+        """Describes the connection for the layers above. Raises `IdentityError` for a client that does not
+        match the validation context."""
         peer_id = local_id = tls_version = alpn = certificate_sha256 = certificate_subject = ""
         if tls is not None and peer is not None:
             peer_id = self._services.contexts.verify_client(tls, peer)
@@ -295,7 +299,7 @@ class ActiveListener:
         )
 
     def admitted(self, setup: asyncio.Task[None]) -> None:
-        """The connection is its handler's: to cancel what is left of its setup would tear it down unheard."""
+        """The handler owns the connection now. Cancelling its setup would close it."""
         self._setups.discard(setup)
 
     def refused(self, accepted: AcceptedConnection, detection: Detection, error: IdentityError) -> None:
@@ -306,7 +310,7 @@ class ActiveListener:
     def _report_refused(
         self, accepted: AcceptedConnection, detection: Detection | None, failure: RequestError | None = None
     ) -> None:
-        """A connection that no handler gets: what is told of it is told here."""
+        """Logs a connection that reaches no handler."""
         if not self._on_refused:
             return
         connection = DownstreamConnection(
@@ -335,10 +339,10 @@ class ActiveListener:
 
 
 class _Admission(asyncio.Protocol):
-    """The protocol of a connection until its client is known.
+    """The protocol of a connection until its client is identified.
 
-    It gives way to the handler's within the call that ends the handshake: not one byte of the client's gets
-    through before its identity was checked.
+    The handler's protocol replaces it within the call that ends the handshake, so that no byte of the client
+    passes before its identity was checked.
     """
 
     def __init__(
@@ -356,7 +360,7 @@ class _Admission(asyncio.Protocol):
         self._setup = setup
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast(asyncio.Transport, transport)  # uvloop's are so by shape alone
+        transport = cast(asyncio.Transport, transport)  # uvloop's transports do not inherit from it
         if not self._listener.admits:
             transport.abort()
             return

@@ -1,5 +1,5 @@
-"""The listening sockets of all listeners, by address: one outlives any listener that has it, if another takes
-the address over."""
+"""The listening sockets of all listeners, by address. A socket stays open when another listener takes over
+the address of a removed one."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _Key = tuple[str, SocketAddress]
 
 
 class Claims:
-    """Finds two listeners of one snapshot that want the same address."""
+    """Finds listeners of one snapshot with the same address."""
 
     def __init__(self) -> None:
         self._owners: dict[_Key, str] = {}
@@ -26,19 +26,19 @@ class Claims:
         if owner != listener.name:
             raise ConfigError(
                 "address",
-                f"listener {listener.name!r}: {listener.address} is the address of listener {owner!r} too",
+                f"listener {listener.name!r}: {listener.address} is also the address of {owner!r}",
             )
 
 
 class BoundAddresses:
-    """``share_ports``: several processes listen on each port (where the listener has ``reuse_port``)."""
+    """``share_ports``: several processes listen on each port, if the listener has ``reuse_port``."""
 
     def __init__(self, *, share_ports: bool) -> None:
         self._share_ports: Final = share_ports
         self._sockets: dict[_Key, ListenSocket] = {}
 
     def listen(self, listener: Listener, on_accept: OnAccept) -> None:
-        """Binds, or takes over the socket that is bound already. Raises `ConfigError`."""
+        """Binds, or takes over the socket that is already bound. Raises `ConfigError`."""
         bound = self._sockets.get(_key(listener))
         if bound is not None:
             bound.on_accept = on_accept
@@ -47,7 +47,7 @@ class BoundAddresses:
             self._sockets[_key(listener)] = ListenSocket(sock, on_accept)
 
     def address_of(self, listener: Listener) -> SocketAddress:
-        """The real port where the configured one is 0."""
+        """With the real port if the configured one is 0."""
         bound = self._sockets.get(_key(listener)) if listener.bind_to_port else None
         return listener.address if bound is None else bound.address
 
@@ -59,5 +59,5 @@ class BoundAddresses:
 
 
 def _key(listener: Listener) -> _Key:
-    """Port 0 is another port for each listener."""
+    """Port 0 means a different port for each listener."""
     return ("" if listener.address.port else listener.name, listener.address)

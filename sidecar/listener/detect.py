@@ -1,6 +1,6 @@
-"""Tells TLS, HTTP/1, HTTP/2 and everything else apart by a connection's first bytes. Pure: bytes in.
+"""Distinguishes TLS, HTTP/1, HTTP/2 and other protocols by the first bytes of a connection. Pure.
 
-What Envoy's ``tls_inspector`` and ``http_inspector`` listener filters find out, in their words.
+Equivalent to Envoy's ``tls_inspector`` and ``http_inspector`` listener filters, whose terms it uses.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-MAX_PEEK_BYTES: Final = 64 * 1024  # longer first lines and ClientHellos than this count as raw bytes
+MAX_PEEK_BYTES: Final = 64 * 1024  # longer first lines and ClientHellos count as raw bytes
 
 TLS: Final = "tls"
 RAW_BUFFER: Final = "raw_buffer"
@@ -20,14 +20,14 @@ HTTP_PROTOCOLS: Final = frozenset({HTTP10, HTTP11, H2C})
 
 @dataclass(frozen=True, slots=True)
 class Detection:
-    """``application_protocols`` are the ones that a ClientHello offers, or the HTTP version seen."""
+    """``application_protocols``: those that a ClientHello offers, or the detected HTTP version."""
 
     transport_protocol: str = RAW_BUFFER
     server_name: str = ""
     application_protocols: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """For a log; what the client chose is quoted."""
+        """For logs. Text that the client chose is quoted."""
         protocols = ", ".join(map(repr, self.application_protocols))
         words = "TLS" if self.transport_protocol == TLS else "plaintext"
         words += f" ({protocols})" if protocols else ""
@@ -36,7 +36,7 @@ class Detection:
 
 @dataclass(frozen=True, slots=True)
 class NeedMore:
-    """Nothing can be said before this many bytes, in all, have arrived."""
+    """No decision is possible before ``size_bytes`` have arrived, counted from the start."""
 
     size_bytes: int
 
@@ -62,7 +62,7 @@ class _NotTlsError(Exception):
 
 
 def detect(data: bytes, *, tls: bool, http: bool) -> Detection | NeedMore:
-    """``tls`` and ``http`` say what to look for. Never raises, whatever the bytes."""
+    """``tls`` and ``http`` select what to look for. Never raises."""
     if not data:
         return NeedMore(1)
     verdict: Detection | NeedMore = RAW
@@ -102,10 +102,10 @@ def _detect_tls(data: bytes) -> Detection | NeedMore:
 
 
 def _client_hello(data: bytes) -> bytes | NeedMore:
-    """The ClientHello's body, put together from as many records as it was cut into.
+    """The body of the ClientHello, joined from its records.
 
-    What is still missing comes in one more record at least: to ask for all of it keeps a client that sends
-    tiny records from having them looked at one by one.
+    The missing part needs at least one more record. Asking for all of it at once avoids a new attempt for
+    each tiny record of a client.
     """
     handshake = bytearray()
     position = 0
@@ -131,14 +131,14 @@ def _client_hello(data: bytes) -> bytes | NeedMore:
 
 
 def _length(handshake: bytearray) -> int:
-    """Of the whole message; of its header alone while that is not complete."""
+    """The length of the whole message, or of its header while that is incomplete."""
     if len(handshake) < _HANDSHAKE_HEADER:
         return _HANDSHAKE_HEADER
     return _HANDSHAKE_HEADER + int.from_bytes(handshake[1:_HANDSHAKE_HEADER], "big")
 
 
 class _Cursor:
-    """Reads length-prefixed vectors (RFC 8446 3.4); raises `_NotTlsError` at the end of the bytes."""
+    """Reads length-prefixed vectors (RFC 8446 3.4). Raises `_NotTlsError` past the end."""
 
     __slots__ = ("_data", "_position")
 
@@ -185,7 +185,7 @@ def _parse_hello(hello: bytes) -> tuple[str, tuple[str, ...]]:
 def _host_name(names: _Cursor) -> str:
     while names:
         kind, name = names.integer(1), names.vector(2)
-        if kind == 0:  # host_name, the only kind there is
+        if kind == 0:  # host_name, the only defined kind
             return name.decode("ascii", "replace").lower()
     return ""
 

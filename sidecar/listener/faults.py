@@ -1,4 +1,4 @@
-"""Keeps the log free of tracebacks for what peers do: a broken connection is not a fault of this process."""
+"""Keeps tracebacks of broken connections out of the log: a peer causes them, not this process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def quiet_peer_faults(loop: asyncio.AbstractEventLoop) -> None:
-    """Network and TLS errors that the event loop reports go to the debug log; all else stays loud."""
+    """Logs network and TLS errors that the event loop reports at debug level, and other errors as before."""
     loop.set_exception_handler(_handle)
 
 

@@ -1,9 +1,9 @@
-"""Which filter chain takes a connection: compiled when configuration arrives, looked up per connection.
+"""Selects the filter chain of a connection. Compiled when configuration arrives.
 
 The order is ``FilterChainMatch``'s: destination port, destination address (longest prefix), server name
-(exact, then the longest wildcard), transport protocol, application protocols. At each step the most specific
-group that has the value is taken, and there is no way back when it leads nowhere: then it is the default
-filter chain. https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/listener/v3/listener_components.proto
+(exact, then the longest wildcard), transport protocol, application protocols. Each step selects the most
+specific group with the value. When a later step finds nothing, the search does not go back: the default
+filter chain is used. https://www.envoyproxy.io/docs/envoy/latest/api-v3/config/listener/v3/listener_components.proto
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from sidecar.listener.detect import HTTP_PROTOCOLS, Detection
 T = TypeVar("T")
 
 _Network = IPv4Network | IPv6Network
-_ANY = ""  # the key of chains that do not ask for a value
+_ANY = ""  # the key of chains that match any value
 
 
 class Candidates(Generic[T]):
-    """The filter chains that a destination leaves to choose from. ``needs_tls`` and ``needs_http`` say what
-    must be sniffed to choose: nothing where all ask for the same, and then a client may well wait for the
-    server to speak first."""
+    """The filter chains that match a destination. ``needs_tls`` and ``needs_http`` tell what must be detected
+    to choose among them. Nothing is detected if no match depends on it: a client may wait for the server's
+    first bytes."""
 
     __slots__ = ("_by_server_name", "_default", "needs_http", "needs_tls")
 
@@ -37,15 +37,15 @@ class Candidates(Generic[T]):
 
     def add(self, match: FilterChainMatch, chain: T) -> None:
         for name in match.server_names or (_ANY,):
-            # `*.example.com` is kept as `.example.com`, which no server's name can be.
+            # `*.example.com` is stored as `.example.com`, which is not a valid server name.
             transports = self._by_server_name.setdefault(name.removeprefix("*"), {})
             protocols = transports.setdefault(match.transport_protocol, {})
             for protocol in match.application_protocols or (_ANY,):
                 protocols[protocol] = chain
-        protocols_asked_for = frozenset(match.application_protocols)
-        self.needs_http |= bool(protocols_asked_for & HTTP_PROTOCOLS)
+        protocols_matched = frozenset(match.application_protocols)
+        self.needs_http |= bool(protocols_matched & HTTP_PROTOCOLS)
         self.needs_tls |= bool(
-            match.server_names or match.transport_protocol or protocols_asked_for - HTTP_PROTOCOLS
+            match.server_names or match.transport_protocol or protocols_matched - HTTP_PROTOCOLS
         )
 
     def choose(self, detection: Detection) -> T | None:
@@ -75,10 +75,10 @@ class Candidates(Generic[T]):
 
 
 class FilterChainMatcher(Generic[T]):
-    """Maps a connection to one of ``chains``, else to ``default``."""
+    """Maps a connection to one of ``chains``, or to ``default``."""
 
     def __init__(self, chains: Iterable[tuple[FilterChainMatch, T]], default: T | None) -> None:
-        """The decoder has refused matches that are not valid, and those that overlap."""
+        """The decoder refuses invalid and duplicate matches."""
         self._no_candidates: Candidates[T] = Candidates(default)
         groups: dict[int | None, dict[_Network | None, Candidates[T]]] = {}
         for match, chain in chains:

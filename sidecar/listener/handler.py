@@ -1,4 +1,4 @@
-"""What serves a filter chain's connections: an HTTP connection manager or a TCP proxy."""
+"""The handler of a filter chain's connections: an HTTP connection manager or a TCP proxy."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from sidecar.observability.stream_info import DownstreamConnection
 
 
 class ConnectionHandler(Protocol):
-    """The terminal network filter of one filter chain, for as long as that chain has connections."""
+    """The terminal network filter of one filter chain. Lives as long as the chain has connections."""
 
     @property
     def active_connections(self) -> int: ...
 
     def protocol(self, connection: DownstreamConnection) -> asyncio.Protocol:
-        """What the transport of a new connection, already authenticated, calls."""
+        """The protocol of a new connection, whose client is already authenticated."""
 
     def drain(self) -> None:
-        """Lets clients know that they should leave, and goes on serving them."""
+        """Tells clients to leave, and continues to serve them."""
 
     def close(self) -> None:
-        """Closes what is left."""
+        """Closes all connections."""
 
 
 MakeHttp = Callable[[HttpConnectionManager, Listener], ConnectionHandler]

@@ -16,16 +16,16 @@ from sidecar.errors import ConfigError
 
 _LOG = logging.getLogger(__name__)
 
-_BACKLOG: Final = 4096  # cut by net.core.somaxconn
-# One wake-up accepts a burst, and yet leaves room for the connections that are being served.
+_BACKLOG: Final = 4096  # limited by net.core.somaxconn
+# One wake-up accepts a burst, but leaves time for the open connections.
 _ACCEPTS_PER_WAKE_UP: Final = 64
-# Out of descriptors or memory: the backlog holds the clients until some are free.
+# Out of descriptors or memory: the clients wait in the backlog.
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 def bind(listener: Listener, *, share_port: bool) -> socket.socket:
-    """A listening socket. ``share_port``: other processes of ours use the port too. Raises `ConfigError`
-    with the listener and the address in words."""
+    """A listening socket. ``share_port``: other processes of the sidecar use the port too. Raises
+    `ConfigError` that names the listener and the address."""
     address = listener.address
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
@@ -51,7 +51,7 @@ OnAccept = Callable[[socket.socket, SocketAddress], None]
 
 
 class ListenSocket:
-    """Accepts until closed, and gives each connection to ``on_accept``, which may be exchanged."""
+    """Accepts until closed, and passes each connection to ``on_accept``, which may be replaced."""
 
     def __init__(self, sock: socket.socket, on_accept: OnAccept, *, exhausted_pause_s: float = 1.0) -> None:
         """``exhausted_pause_s``: how long nothing is accepted after descriptors or memory ran out."""
@@ -79,7 +79,7 @@ class ListenSocket:
             except (BlockingIOError, InterruptedError):
                 return
             except ConnectionError:
-                continue  # gone before it was accepted
+                continue  # the client left before it was accepted
             except OSError as error:
                 self._pause(error)
                 return
@@ -100,7 +100,7 @@ class ListenSocket:
 
 
 def is_local(host: str) -> bool:
-    """Whether an IP address is one of this machine's: only to those can a socket be bound."""
+    """Whether an IP address belongs to this machine: a socket can be bound only to such an address."""
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.bind((host, 0))

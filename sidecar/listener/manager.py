@@ -1,8 +1,8 @@
-"""All listeners of the process: warming, active and draining.
+"""All listeners of a worker: warming, active and draining.
 
-A snapshot's listeners are compared with those in service; a change is built beside the old one and swapped.
-A listening socket lives as long as some listener has its address, so an update loses no connection:
-established ones go on with the filter chain that they came to, and only chains that changed are drained.
+The listeners of a new snapshot are compared with those in service. A changed listener is built first, and
+then replaces the old one. A listening socket stays open as long as a listener has its address, so that an
+update loses no connection: open connections stay with their filter chain, and only changed chains drain.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from sidecar.timers import Timers
 
 _LOG = logging.getLogger(__name__)
 
-# Each connection from downstream may need one to upstream; the rest is for the process itself.
+# The rest is left to connections to upstream hosts, and to the process itself.
 _DOWNSTREAM_SHARE_OF_DESCRIPTORS: Final = 0.9
 
 
@@ -43,7 +43,7 @@ class ListenerState(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerStatus:
-    """For the admin's ``/listeners``. ``address`` has the real port where the configured one is 0."""
+    """For the admin's ``/listeners``. ``address`` has the real port if the configured one is 0."""
 
     name: str
     address: SocketAddress
@@ -65,15 +65,15 @@ class ListenerSettings:
 
 @dataclass(eq=False, slots=True)
 class _Draining:
-    """What was replaced or removed, until its connections are gone."""
+    """A replaced or removed listener, until its connections are gone."""
 
     listener: ActiveListener
     handlers: tuple[ConnectionHandler, ...]
 
 
 class ListenerManager:
-    """Lives in the event loop's thread. ``make_http`` and ``make_tcp`` build a filter chain's handler;
-    ``observe_refused`` gives what a listener calls with each connection that no handler gets."""
+    """Runs in the event loop's thread. ``make_http`` and ``make_tcp`` build the handler of a filter chain;
+    ``observe_refused`` returns the functions that a listener calls for a connection without a handler."""
 
     def __init__(
         self,
@@ -113,8 +113,8 @@ class ListenerManager:
     # Configuration.
 
     def update(self, snapshot: Snapshot) -> dict[str, ConfigError]:
-        """Brings the listeners to what the snapshot says. Returns what could not be done, by listener; such a
-        listener goes on as it was, and the others are not touched by it."""
+        """Puts the snapshot's listeners in service. Returns the errors by listener: a listener with an error
+        stays as it was, and the others are not affected."""
         self._snapshot = snapshot
         self._warming.clear()
         errors: dict[str, ConfigError] = {}
@@ -126,7 +126,7 @@ class ListenerManager:
                 if current is not None and (current.config is config or current.config == config):
                     continue
                 if (awaited := self._awaited(config)) is not None:
-                    _LOG.info("listener %s warms: it waits for %s", name, awaited)
+                    _LOG.info("listener %s is warming: it waits for %s", name, awaited)
                     self._warming[name] = config
                 else:
                     self._activate(config, current)
@@ -143,7 +143,7 @@ class ListenerManager:
         return errors
 
     def identity_ready(self) -> dict[str, ConfigError]:
-        """The workload's certificate is here: listeners that waited for it come into service."""
+        """The workload's certificate has arrived: listeners that waited for it come into service."""
         return self.update(self._snapshot)
 
     @property
@@ -151,7 +151,7 @@ class ListenerManager:
         return frozenset(self._warming)
 
     def _awaited(self, config: Listener) -> str | None:
-        """What must arrive before the listener can serve."""
+        """A description of what must arrive before the listener can serve; None if nothing is missing."""
         for chain in _all_chains(config):
             if chain.tls is not None and self._contexts.awaits_identity(chain.tls):
                 return "the workload's certificate"
@@ -197,8 +197,8 @@ class ListenerManager:
             ) from error
 
     def _chain(self, config: FilterChain, listener: Listener, current: ActiveListener | None) -> ActiveChain:
-        """A chain that did not change keeps its handler, and with it its connections."""
-        if current is not None and _concerns_of_handlers(current.config) == _concerns_of_handlers(listener):
+        """An unchanged chain keeps its handler and its connections."""
+        if current is not None and _fields_for_handlers(current.config) == _fields_for_handlers(listener):
             for chain in current.chains:
                 if chain.config == config:
                     return chain
@@ -207,7 +207,7 @@ class ListenerManager:
         return ActiveChain(config, self._make_tcp(config.filter, listener))
 
     def _keep_bound(self) -> None:
-        """Closes the sockets that no listener in service has, or may have."""
+        """Closes the sockets that no listener in service uses."""
         self._bound.keep_only(
             listener.config for listener in self._active.values() if self._may_accept(listener.config)
         )
@@ -216,7 +216,7 @@ class ListenerManager:
         return config.direction not in self._stopped_directions
 
     def _find_by_destination(self, destination: SocketAddress) -> ActiveListener | None:
-        """Envoy's ``use_original_dst``: the exact address, else the one that stands for all."""
+        """Envoy's ``use_original_dst``: the listener of the exact address, or of the wildcard address."""
         wildcard = "::" if ":" in destination.host else "0.0.0.0"
         by_destination = self._by_destination
         return by_destination.get(destination) or by_destination.get(
@@ -248,15 +248,15 @@ class ListenerManager:
             handler.close()
 
     def drain(self, directions: Collection[TrafficDirection] = tuple(TrafficDirection)) -> None:
-        """Every client is told to leave, and yet all are served. Listeners go on accepting, for clients learn
-        late that this workload is about to go. Listeners that are still to come drain likewise."""
+        """Tells every client to leave, and continues to serve. Listeners still accept, since clients learn
+        late that this workload leaves. Listeners that are added later drain too."""
         self._draining_directions.update(directions)
         for listener in self._active.values():
             if listener.config.direction in directions:
                 _drain(listener)
 
     def stop(self, directions: Collection[TrafficDirection] = tuple(TrafficDirection)) -> None:
-        """Listeners drain, and accept no more; the connections that they have go on."""
+        """Drains listeners, and closes their sockets; open connections continue."""
         self.drain(directions)
         self._stopped_directions.update(directions)
         self._keep_bound()
@@ -274,14 +274,14 @@ class ListenerManager:
         self._draining.clear()
         await asyncio.gather(*setups, return_exceptions=True)
 
-    # What there is to see.
+    # Status and statistics.
 
     @property
     def active_connections(self) -> int:
         return sum(_connections(listener, handlers) for listener, handlers in self._in_service())
 
     def listens_on(self, address: SocketAddress) -> bool:
-        """Whether who connects there from this machine reaches a listener: a loop, if it is the proxy."""
+        """Whether a connection to this address from this machine reaches a listener of this proxy."""
         configs = (listener.config for listener in self._active.values())
         ports = (self._bound.address_of(config).port for config in configs if config.bind_to_port)
         return address.port in ports and is_local(address.host)
@@ -308,7 +308,7 @@ class ListenerManager:
         return active + warming + draining
 
     def stat_prefixes(self) -> set[str]:
-        """Of the counters that listeners in service and draining ones count into."""
+        """The prefixes of the counters that active and draining listeners use."""
         found: set[str] = set()
         for listener, _ in self._in_service():
             found.add(f"listener.{_stat_name(listener.config.address)}")
@@ -318,7 +318,7 @@ class ListenerManager:
         return found
 
     def refresh_stats(self) -> None:
-        """Brings the gauges up to date: it is the handlers that know their connections."""
+        """Updates the gauges from the handlers, which count their connections."""
         active: Counter[ListenerStats] = Counter()
         for listener, handlers in self._in_service():
             active[listener.stats] += _connections(listener, handlers)
@@ -338,13 +338,13 @@ def _all_chains(config: Listener) -> tuple[FilterChain, ...]:
     return config.filter_chains if default is None else (*config.filter_chains, default)
 
 
-def _concerns_of_handlers(listener: Listener) -> tuple[object, ...]:
-    """What a handler may have read of its listener."""
+def _fields_for_handlers(listener: Listener) -> tuple[object, ...]:
+    """The fields of a listener that its handlers read."""
     return (listener.name, listener.direction, listener.access_logs, listener.metadata)
 
 
 def _stat_name(address: SocketAddress) -> str:
-    """Envoy's: ``0.0.0.0_15001``, ``[__1]_15001``."""
+    """As Envoy's: ``0.0.0.0_15001``, ``[__1]_15001``."""
     return str(address).replace(":", "_")
 
 

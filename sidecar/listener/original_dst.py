@@ -1,4 +1,4 @@
-"""Where a connection was going before the host's firewall redirected it here (netfilter's REDIRECT)."""
+"""The address to which a connection was opened before netfilter's REDIRECT sent it here."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ _SOCKADDR_IN6: Final = struct.Struct("=H2s4x16s4x")  # family, port, flow, addre
 
 
 def original_destination(sock: socket.socket, local: SocketAddress) -> SocketAddress | None:
-    """None for a connection that was not redirected: to no other place than its ``local`` address, or on a
-    host that does not track connections."""
+    """None for a connection that was not redirected: its destination is its ``local`` address, or the host
+    does not track connections."""
     try:
         if sock.family == socket.AF_INET6:
             raw = sock.getsockopt(socket.IPPROTO_IPV6, _IP6T_SO_ORIGINAL_DST, _SOCKADDR_IN6.size)
         else:
             raw = sock.getsockopt(socket.IPPROTO_IP, _SO_ORIGINAL_DST, _SOCKADDR_IN.size)
         destination = parse_sockaddr(raw)
-    except (OSError, struct.error):  # ENOENT, ENOPROTOOPT: no connection tracking for this one
+    except (OSError, struct.error):  # ENOENT, ENOPROTOOPT: the connection is not tracked
         return None
     return None if destination == local else destination
 

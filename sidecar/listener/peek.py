@@ -1,8 +1,7 @@
-"""Looks at a connection's first bytes and leaves them in the kernel, for TLS or the codec to read.
+"""Peeks at the first bytes of a connection; they stay in the kernel for TLS or the codec.
 
-Readability is level-triggered: bytes that were peeked at make the socket readable for ever. SO_RCVLOWAT tells
-the kernel to report it only when there is more than that, so a client that sends byte by byte, or nothing,
-costs no spinning.
+Readability is level-triggered: after a peek the socket is still readable. With SO_RCVLOWAT the kernel reports
+it only when more bytes have arrived, so that a client that sends slowly causes no busy loop.
 """
 
 from __future__ import annotations
@@ -15,8 +14,8 @@ from sidecar.listener.detect import MAX_PEEK_BYTES, RAW, Detection, detect
 
 
 async def sniff(sock: socket.socket, *, tls: bool, http: bool) -> Detection:
-    """What the client speaks. Waits for as long as that takes: the caller sets the time limit. A client that
-    has finished sending before it can be told is RAW. Raises ``OSError`` when the connection breaks."""
+    """Detects the client's protocol. The caller limits the time. The answer is RAW when the client ends
+    before its protocol is known. Raises ``OSError`` when the connection breaks."""
     raised_low_water = False
     try:
         while True:
@@ -25,7 +24,7 @@ async def sniff(sock: socket.socket, *, tls: bool, http: bool) -> Detection:
             if isinstance(verdict, Detection):
                 return verdict
             if _peer_has_finished(sock):
-                # What arrived with the FIN counts too.
+                # Data that arrived with the FIN counts too.
                 verdict = detect(_peek(sock), tls=tls, http=http)
                 return verdict if isinstance(verdict, Detection) else RAW
             if verdict.size_bytes > 1:
@@ -38,7 +37,7 @@ async def sniff(sock: socket.socket, *, tls: bool, http: bool) -> Detection:
 
 
 async def first_byte(sock: socket.socket) -> None:
-    """Returns when the client has sent something, or has ended."""
+    """Returns when the client has sent data or has ended."""
     if not _peek(sock):
         await _readable(sock)
 
@@ -51,7 +50,7 @@ def _peek(sock: socket.socket) -> bytes:
 
 
 def _peer_has_finished(sock: socket.socket) -> bool:
-    """A FIN has come: nothing more will."""
+    """A FIN has arrived: no data follows."""
     poll = select.poll()
     poll.register(sock, select.POLLRDHUP)
     return bool(poll.poll(0))

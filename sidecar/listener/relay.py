@@ -1,4 +1,4 @@
-"""One side of a carried connection: what it reads is written to its peer, no faster than that takes it."""
+"""One side of a proxied TCP connection. It writes the data that it reads to its peer, with backpressure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from sidecar.transport.closing import reset
 
 
 class Relay(asyncio.Protocol):
-    """Passes nothing on before `start`. ``on_eof`` and ``on_lost`` are told which side it was, and
-    ``on_lost`` the error by which it broke: a reset, or a fault of TLS; None after our own close.
+    """Passes no data on before `start`. ``on_eof`` and ``on_lost`` get the side; ``on_lost`` also gets the
+    error that broke it (a reset or a TLS error), or None after a close by the proxy.
 
-    What comes earlier is kept, and reading paused, at the first bytes: a transport of uvloop that is paused
-    while it is made starts to read all the same.
+    Data that arrives before `start` is kept, and reading pauses at the first bytes, not earlier: uvloop
+    starts to read even if the transport is paused in `connection_made`.
 
-    A side that is written to faster than it sends pauses the other's reading, so that memory stays bounded by
-    the transports' high-water marks.
+    When a side cannot send fast enough, it pauses reading on the other side: the transports' high-water marks
+    bound the memory.
     """
 
     __slots__ = (
@@ -59,7 +59,7 @@ class Relay(asyncio.Protocol):
     # Called by the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)  # uvloop's are so by shape alone
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's transports do not inherit from it
         if self._on_made is not None:
             self._on_made()
 
@@ -77,7 +77,7 @@ class Relay(asyncio.Protocol):
             self.ended = True
             if self._started:
                 self._on_eof(self)
-        return True  # the other direction goes on
+        return True  # the other direction stays open
 
     def pause_writing(self) -> None:
         assert self.peer is not None
@@ -99,7 +99,7 @@ class Relay(asyncio.Protocol):
 
     @property
     def unsent_bytes(self) -> int:
-        """Written, and not yet taken by the kernel."""
+        """Bytes that were written and that the kernel has not taken yet."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     @property
@@ -108,12 +108,12 @@ class Relay(asyncio.Protocol):
 
     @property
     def has_untaken(self) -> bool:
-        """Whether something was written that the client or host has not acknowledged: a reset drops it."""
+        """Whether written data is not yet acknowledged by the client or host: a reset would drop it."""
         return self.unsent_bytes > 0 or _kernel_bytes(self._transport, termios.TIOCOUTQ) > 0
 
     @property
     def holds_unread(self) -> bool:
-        """Whether something has come from this side that its peer has not been given."""
+        """Whether data from this side has not been written to its peer yet."""
         return bool(self._early) or _kernel_bytes(self._transport, termios.FIONREAD) > 0
 
     def write(self, data: bytes) -> None:
@@ -122,12 +122,12 @@ class Relay(asyncio.Protocol):
             self._transport.write(data)
 
     def write_eof(self) -> None:
-        """Nothing more follows what was written."""
+        """Ends this direction after the written data."""
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write_eof()
 
     def start(self) -> None:
-        """The peer can be written to."""
+        """Begins to pass data on: the peer can be written to."""
         self._started = True
         if self._early:
             assert self.peer is not None
@@ -147,12 +147,12 @@ class Relay(asyncio.Protocol):
         self._apply()
 
     def close(self) -> None:
-        """What was written still goes out; `reset` ends that."""
+        """Closes after the written data has been sent; `reset` stops that."""
         if self._transport is not None:
             self._transport.close()
 
     def reset(self) -> None:
-        """The client or host sees that the connection was cut."""
+        """Closes at once, with a TCP reset."""
         if self._transport is not None:
             reset(self._transport)
 
@@ -167,7 +167,7 @@ class Relay(asyncio.Protocol):
 
 
 def _kernel_bytes(transport: asyncio.Transport | None, queue: int) -> int:
-    """What the kernel holds: received and not read (FIONREAD), or sent and not acknowledged (TIOCOUTQ)."""
+    """Bytes in the kernel: received and not read (FIONREAD), or sent and not acknowledged (TIOCOUTQ)."""
     connection = None if transport is None else transport.get_extra_info("socket")
     if connection is None:
         return 0

@@ -19,10 +19,10 @@ from sidecar.observability.stream_info import DownstreamConnection, StreamInfo, 
 from sidecar.timers import Timer, Timers
 from sidecar.transport.closing import Progress
 
-# So often are the bytes of open connections reported (the tcp_reporting_duration of Istio's metrics).
+# How often the bytes of open connections are reported (tcp_reporting_duration of Istio's metrics).
 REPORT_INTERVAL_S: Final = 5.0
 
-_UPSTREAM_REMOTE_RESET: Final = "UR"  # of Envoy's response flags; it has none for a client's reset
+_UPSTREAM_REMOTE_RESET: Final = "UR"  # Envoy's response flag; there is none for a client's reset
 
 
 class TcpUpstream(Protocol):
@@ -35,26 +35,26 @@ class TcpCluster(Protocol):
     """The part of `sidecar.upstream.cluster.Cluster` that a TCP proxy uses."""
 
     async def connect_tcp(self, protocol_factory: Callable[[], Relay], info: StreamInfo) -> TcpUpstream:
-        """A connection to a host of its choice, noted in ``info``. Raises a `RequestError`."""
+        """Connects to a host that the cluster picks, and records it in ``info``. Raises `RequestError`."""
 
 
 class TcpObserver(Protocol):
-    """Metrics and access log. The ``info`` of all calls is the same object."""
+    """Metrics and access log. All calls of one connection pass the same ``info`` object."""
 
     def opened(self, info: StreamInfo) -> None:
         """The host was reached."""
 
     def progressed(self, info: StreamInfo) -> None:
-        """Its byte counts have been brought up to date; the connection goes on."""
+        """The byte counts of ``info`` were updated; the connection is still open."""
 
     def closed(self, info: StreamInfo) -> None:
-        """Due also when no host was reached."""
+        """Called also when no host was reached."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TcpProxyServices:
-    """What every TCP proxy of the process shares. ``find_cluster`` asks the snapshot in force, and
-    raises `NoClusterError`."""
+    """What all TCP proxies share. ``find_cluster`` searches the snapshot in force, and raises
+    `NoClusterError`."""
 
     find_cluster: Callable[[str], TcpCluster]
     timers: Timers
@@ -89,7 +89,7 @@ class TcpProxyHandler:
         return session.downstream
 
     def drain(self) -> None:
-        """Nothing in TCP tells a client to leave: its connections last until `close`."""
+        """TCP has no way to tell a client to leave: connections stay open until `close`."""
 
     def close(self) -> None:
         for session in tuple(self._sessions):
@@ -108,7 +108,7 @@ class TcpProxyHandler:
             self.services.observer.closed(session.info)
 
     def _schedule_report(self) -> None:
-        """One timer for all sessions, as long as there are any."""
+        """One timer for all sessions; none without sessions."""
         if self._report_timer is None:
             self._report_timer = self.services.timers.after(REPORT_INTERVAL_S, self._report)
 
@@ -122,11 +122,11 @@ class TcpProxyHandler:
 
 
 class _Session:
-    """One client's connection and the one to the host that serves it.
+    """The connection of a client, and the one to its host.
 
-    Each direction ends on its own. When both have ended, both connections close, and the session goes on
-    until all that was written has gone out. A connection that breaks breaks the other one: a reader must not
-    take for the end what is none.
+    Each direction ends separately. When both have ended, both connections close, and the session ends when
+    all written data has been sent. A broken connection breaks the other one: a reader must not take it for a
+    regular end.
     """
 
     __slots__ = (
@@ -150,12 +150,12 @@ class _Session:
         self._progress: Progress | None = None
         self._timer: Timer | None = None
         self.info = StreamInfo(connection, services.clock(), services.wall_clock())
-        self.info.protocol = ""  # no HTTP, of whatever version
+        self.info.protocol = ""  # not HTTP
         self.downstream = Relay(on_made=self._client_connected, on_eof=self._on_eof, on_lost=self._on_lost)
         self.upstream = self._new_upstream()
 
     def close(self) -> None:
-        """Both sides, once what was written has gone out: idle or not, nothing more is read."""
+        """Reads no further, and closes both sides when the written data has been sent."""
         if self._closing:
             return
         self._closing = True
@@ -167,7 +167,7 @@ class _Session:
         self._end_if_both_are_lost()
 
     def cut(self) -> None:
-        """Ends what has not ended by itself: a side that would miss bytes is reset."""
+        """Closes at once; a side that would miss data is reset."""
         sides = (self.downstream, self.upstream)
         cut_sides = [side for side in sides if side.unsent_bytes or (side.peer and side.peer.holds_unread)]
         for side in cut_sides:
@@ -187,7 +187,7 @@ class _Session:
         self._proxy.ended(self)
 
     def count_bytes(self) -> None:
-        """Notes what has passed since the last time."""
+        """Records the bytes since the last call."""
         info, stats = self.info, self._proxy.stats
         stats.downstream_cx_rx_bytes_total += self.downstream.received_bytes - info.bytes_received
         stats.downstream_cx_tx_bytes_total += self.upstream.received_bytes - info.bytes_sent
@@ -213,7 +213,7 @@ class _Session:
             return
         self._proxy.services.observer.opened(self.info)
         self._watch_idleness()
-        # Only now: the host has proved who it is.
+        # Not earlier: the identity of the host is verified now.
         self.upstream.start()
         self.downstream.start()
 
@@ -236,7 +236,7 @@ class _Session:
                 return
 
     def _new_upstream(self) -> Relay:
-        """One for each attempt: what a failed one still reports is not mistaken for the next one's."""
+        """A new relay for each attempt: late events of a failed one do not affect the next."""
         upstream = Relay(on_eof=self._on_eof, on_lost=self._on_lost)
         upstream.peer = self.downstream
         self.downstream.peer = upstream
@@ -253,12 +253,12 @@ class _Session:
         self._timer = self._proxy.services.timers.after(progress.check_after_s, self._check_idleness)
 
     def _moved_bytes(self) -> int:
-        """Read, or taken by the kernel, on either side: a side that only flushes is not idle."""
+        """Bytes read from, or sent to, either side. A side that only flushes is not idle."""
         up, down = self.upstream, self.downstream
         return up.received_bytes + up.sent_bytes + down.received_bytes + down.sent_bytes
 
     def _check_idleness(self) -> None:
-        """One timer a session, set anew when it is due and not for every byte."""
+        """One timer for each session, set again when it is due and not for every byte."""
         assert self._progress is not None
         if not self._progress.stalled(self._moved_bytes(), self._proxy.services.clock()):
             self._watch_again(self._progress)
@@ -277,12 +277,12 @@ class _Session:
 
     def _on_lost(self, side: Relay, error: Exception | None) -> None:
         if side is not self.downstream and (side is not self.upstream or self._connecting is not None):
-            return  # an attempt to connect reports its own end
+            return  # `connect_tcp` reports the end of an attempt
         other = self.upstream if side is self.downstream else self.downstream
         if error is not None and not self._closing:
             if side is self.upstream:
                 self.info.add_flag(_UPSTREAM_REMOTE_RESET)
             if not (side.ended and other.has_untaken):
-                other.reset()  # else `other` is still to get what came before the end, and that is all of it
+                other.reset()  # else `other` still gets the data before the end, which is complete
         self.close()
         self._end_if_both_are_lost()

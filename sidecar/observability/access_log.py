@@ -2,10 +2,10 @@
 
 https://www.envoyproxy.io/docs/envoy/latest/configuration/observability/access_log/usage
 
-Headers are bytes and need not be UTF-8. In JSON, a value that is UTF-8 is that text, and any other is read as
-Latin-1, as Envoy does. In text, where Envoy writes what it was sent, a quotation mark, a control character, a
-separator of lines and a byte that is no UTF-8 are written as ``\\xNN``: a client must not forge a line of the
-log, or a field of it. A length limit counts the bytes of the value, before any of this.
+Headers are bytes that need not be UTF-8. In JSON, a value is decoded as UTF-8, or as Latin-1 if it is invalid
+UTF-8, as in Envoy. In text, where Envoy writes the bytes unchanged, quotation marks, control characters, line
+separators and bytes that are invalid UTF-8 become ``\\xNN``, so that a client cannot forge a line or a field
+of the log. A length limit counts the bytes of the value before that.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ DEFAULT_FORMAT = (
 
 
 class LoggedRequest(Protocol):
-    """What the log reads of a request. A TCP connection has none."""
+    """The fields of a request that the log reads. A TCP connection has no request."""
 
     method: bytes
     path: bytes
@@ -45,7 +45,7 @@ class LoggedResponse(Protocol):
 
 
 Value = str | bytes | int | None
-"""``bytes`` are as they came off the wire; None is empty."""
+"""``bytes`` are as received; None is empty."""
 Operator = Callable[[StreamInfo, LoggedRequest | None, LoggedResponse | None], Value]
 
 _OPERATOR = re.compile(r"%(?:([A-Z0-9_]+)(?:\(([^)%]*)\))?(?::(\d+))?)?%")
@@ -87,8 +87,7 @@ _PLAIN_OPERATORS: Mapping[str, Callable[[StreamInfo], object]] = {
 
 
 def compile_format(text: str, *, path: str) -> list[str | Operator]:
-    """Splits a format into literals and operators. Raises `ConfigError` at `path` for one that is not
-    known."""
+    """Splits a format into literals and operators. Raises `ConfigError` at `path` for an unknown operator."""
     parts: list[str | Operator] = []
     position = 0
     for match in _OPERATOR.finditer(text):
@@ -98,7 +97,7 @@ def compile_format(text: str, *, path: str) -> list[str | Operator]:
         parts.append("%" if match[0] == "%%" else _operator(match[1], match[2], match[3], path))
     rest = text[position:]
     if "%" in rest:
-        raise ConfigError(path, f"not a command operator: {rest[rest.index('%') :][:40]!r}")
+        raise ConfigError(path, f"invalid command operator: {rest[rest.index('%') :][:40]!r}")
     if rest:
         parts.append(rest)
     return parts
@@ -136,7 +135,7 @@ def _header_operator(name: str, argument: str, limit_bytes: int | None) -> Opera
 
 
 def _request_header(request: LoggedRequest | None, name: bytes) -> bytes | None:
-    """None, and not empty, for what a malformed request never said, and for the path of CONNECT."""
+    """None, not empty, for the path of CONNECT, and for parts that a malformed request lacks."""
     if request is None:
         return None
     if name == b":method":
@@ -160,7 +159,7 @@ class AccessLogger:
     """Formats entries for one sink."""
 
     def __init__(self, sink: LogFile, log: AccessLog, *, path: str) -> None:
-        """Raises `ConfigError` at `path` for a command operator that is not known."""
+        """Raises `ConfigError` at `path` for an unknown command operator."""
         self._sink = sink
         self._flags = log.response_flags
         format_, omit_empty = log.format, log.omit_empty_values
@@ -173,12 +172,12 @@ class AccessLogger:
     def log(self, info: StreamInfo, request: LoggedRequest | None, response: LoggedResponse | None) -> None:
         if self._flags is not None and not _has_flag(info, self._flags):
             return
-        # Half of a surrogate pair cannot be written: it becomes its escape, which JSON knows too.
+        # A lone surrogate cannot be encoded: its escape sequence is written, which is valid in JSON too.
         self._sink.write(self._line(info, request, response).encode(errors="backslashreplace"))
 
 
 def _has_flag(info: StreamInfo, flags: frozenset[str]) -> bool:
-    """As Envoy's ``ResponseFlagFilter``: an empty set is of all flags."""
+    """As Envoy's ``ResponseFlagFilter``: an empty set matches any flag."""
     return not flags.isdisjoint(info.flags.split(",")) if flags else bool(info.flags)
 
 
@@ -205,19 +204,19 @@ def _text_value(value: Value, empty: str) -> str:
         return empty
     if isinstance(value, int):
         return str(value)
-    return _harmless(value.decode(errors="surrogateescape") if isinstance(value, bytes) else value)
+    return _safe(value.decode(errors="surrogateescape") if isinstance(value, bytes) else value)
 
 
-def _harmless(text: str) -> str:
+def _safe(text: str) -> str:
     if text.isprintable() and '"' not in text:
         return text
     return "".join(
-        _escaped(char) if char == '"' or unicodedata.category(char) in _HARMFUL else char for char in text
+        _escaped(char) if char == '"' or unicodedata.category(char) in _UNSAFE else char for char in text
     )
 
 
-# Controls, separators of lines and paragraphs, and the surrogates that stand for bytes that are no UTF-8.
-_HARMFUL = frozenset(("Cc", "Zl", "Zp", "Cs"))
+# Control characters, line and paragraph separators, and the surrogates of bytes that are invalid UTF-8.
+_UNSAFE = frozenset(("Cc", "Zl", "Zp", "Cs"))
 
 
 def _escaped(char: str) -> str:
@@ -232,8 +231,8 @@ def _escaped(char: str) -> str:
 
 
 def compile_json(template: JsonFormat, *, path: str, omit_empty: bool) -> Node:
-    """The value of a template, whose strings are formats. One command operator alone keeps its type, and is
-    null where it is empty. `omit_empty` leaves out what is null, and objects of which nothing is left."""
+    """Compiles a template, whose strings are formats. A string of one command operator keeps the operator's
+    type, and becomes null if it is empty. `omit_empty` omits null values, and objects without fields."""
     if isinstance(template, Mapping):
         return _json_object(template, path=path, omit_empty=omit_empty)
     if isinstance(template, tuple):

@@ -1,6 +1,6 @@
 """Stats as text: Envoy's ``/stats`` lines and JSON, and the Prometheus exposition format (version 0.0.4).
 
-Everything comes piece by piece, since a page of a hundred thousand lines must not hold up the event loop.
+All pages are generated in pieces: a page of a hundred thousand lines must not block the event loop.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 1.0)
 Value = int | str | Histogram
 """A counter or gauge, a text readout, a histogram."""
 ExtraStats = Iterable[tuple[str, int | str]]
-"""Stats that live outside `Stats`: the server's, the xDS client's."""
+"""Stats that no worker counts: those of the server and of the xDS client."""
 Wanted = Callable[[str, Value], bool]
 """By the stat's full name."""
 
@@ -35,14 +35,14 @@ _CODE_CLASS = re.compile(r"_rq_([1-5])xx$")
 
 
 def is_used(value: Value) -> bool:
-    """What ``usedonly`` shows: not 0. (Envoy: ever written.)"""
+    """Whether ``usedonly`` shows it: it is not 0. (Envoy: it was ever written.)"""
     return bool(value.count if isinstance(value, Histogram) else value)
 
 
 def stat_values(
     counters: Iterable[tuple[str, Counters]], extra: ExtraStats, wanted: Wanted
 ) -> Iterator[list[tuple[str, Value]]]:
-    """Every wanted stat by its full name, in the order of the names; in batches, of which some are empty."""
+    """All wanted stats with their full names, sorted, in batches that may be empty."""
     groups: list[tuple[str, Iterable[tuple[str, Value]]]] = [(name, [(name, value)]) for name, value in extra]
     groups += ((prefix, _with_prefix(prefix, members)) for prefix, members in counters)
     for _, group in sorted(groups, key=itemgetter(0)):
@@ -70,7 +70,7 @@ def text_pieces(batches: Iterable[Iterable[tuple[str, Value]]]) -> Iterator[str]
 
 
 def json_batches(batches: Iterable[Iterable[tuple[str, Value]]]) -> Iterator[list[dict[str, object]]]:
-    """Envoy's ``{"name", "value"}``, and one last item for all histograms."""
+    """Envoy's ``{"name", "value"}`` items, and one last item with all histograms."""
     histograms: list[dict[str, object]] = []
     for batch in batches:
         items: list[dict[str, object]] = []
@@ -87,7 +87,7 @@ def json_batches(batches: Iterable[Iterable[tuple[str, Value]]]) -> Iterator[lis
 
 
 def prometheus_pieces(report: StatsReport, extra: ExtraStats, wanted: Wanted) -> Iterator[str]:
-    """Everything in one page; samples of a family stand together, as the format demands."""
+    """All stats in one page. The format requires that the samples of a family are adjacent."""
     groups: dict[str, list[tuple[str, Counters]]] = defaultdict(list)
     for prefix, counters in report.counters:
         group, _, variable = prefix.partition(".")
@@ -102,7 +102,7 @@ def prometheus_pieces(report: StatsReport, extra: ExtraStats, wanted: Wanted) ->
 
 
 def _envoy_families(group: str, members: Sequence[tuple[str, Counters]], wanted: Wanted) -> Iterator[str]:
-    """The sets of one kind, family by family. The five classes of a status are one family, with a label."""
+    """The sets of one kind, by family. The five classes of a status are one family with a label."""
     labelled = [
         (f"{group}.{variable}.", f'{_PREFIX_LABELS[group]}="{_escape(variable)}"', counters)
         for variable, counters in members
@@ -116,7 +116,7 @@ def _envoy_families(group: str, members: Sequence[tuple[str, Counters]], wanted:
             for prefix, labels, counters in labelled:
                 value = getattr(counters, attribute)
                 if not wanted(prefix + name, value):
-                    yield ""  # here, too, the reader may pause
+                    yield ""  # the page may pause here
                     continue
                 heading = "" if headed else _type_line(metric, name, value)
                 headed = True
@@ -175,7 +175,7 @@ def _sanitise(name: str) -> str:
 
 
 def _summary(histogram: Histogram) -> str:
-    """Envoy prints each quantile of the last flush interval, and of all time. Here is only the latter."""
+    """Envoy prints each quantile for the last flush interval and for all time; here only the latter."""
     if not histogram.count:
         return "No recorded values"
     quantiles = zip(QUANTILES, _quantiles(histogram), strict=True)
@@ -183,12 +183,12 @@ def _summary(histogram: Histogram) -> str:
 
 
 def _quantiles(histogram: Histogram) -> list[float | None]:
-    """In six digits, since buckets know no more; None where nothing was recorded."""
+    """With six digits, the precision of the buckets; None without records."""
     if not histogram.count:
         return [None] * len(QUANTILES)
     return [float(f"{histogram.quantile(share):.6g}") for share in QUANTILES]
 
 
 def _number(value: float) -> str:
-    """Never in exponential form, in which Envoy does not write bounds either."""
+    """Without an exponent, as Envoy writes bounds."""
     return f"{value:.6f}".rstrip("0").rstrip(".")

@@ -1,4 +1,4 @@
-"""A log that peers cannot flood: whoever sends rubbish, or scans ports, gets a few lines a second."""
+"""Limits the log lines that peers can cause, for example with invalid requests or port scans."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ LINES_A_SECOND = 5
 
 
 class FloodFilter(logging.Filter):
-    """Lets through `LINES_A_SECOND` records of each message template (`LogRecord.msg`, before its arguments
-    go in), and says with the next one how many were left out. Warnings and errors always pass."""
+    """Passes `LINES_A_SECOND` records of each message template (`LogRecord.msg`, without its arguments), and
+    adds the number of omitted records to the next one. Warnings and errors always pass."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
@@ -21,26 +21,26 @@ class FloodFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         if record.levelno >= logging.WARNING:
             return True
-        # Templates are constants of the source, so there are only so many.
+        # Templates are constants in the source code, so their number is bounded.
         second = self._seen.setdefault(str(record.msg), _Second())
         now = int(self._clock())
         if now == second.number and second.lines >= LINES_A_SECOND:
-            second.left_out += 1
+            second.omitted += 1
             return False
         if now != second.number:
             second.number, second.lines = now, 0
         second.lines += 1
-        if second.left_out:
-            record.msg = f"{record.getMessage()} (and {second.left_out} more like this before)"
+        if second.omitted:
+            record.msg = f"{record.getMessage()} (and {second.omitted} similar messages omitted)"
             record.args = ()
-            second.left_out = 0
+            second.omitted = 0
         return True
 
 
 class _Second:
-    __slots__ = ("left_out", "lines", "number")
+    __slots__ = ("lines", "number", "omitted")
 
     def __init__(self) -> None:
         self.number = -1
         self.lines = 0
-        self.left_out = 0
+        self.omitted = 0

@@ -1,4 +1,4 @@
-"""A file that an access log is appended to, without holding up the event loop."""
+"""The file of an access log, to which lines are appended without blocking the event loop."""
 
 from __future__ import annotations
 
@@ -16,27 +16,27 @@ _LOG = logging.getLogger(__name__)
 
 FLUSH_INTERVAL_S = 1.0
 MAX_BUFFERED_BYTES = 8 * 1024 * 1024
-# How long `close` waits for the reader of a pipe that takes nothing.
+# How long `close` waits for the reader of a pipe that does not read.
 CLOSE_TIMEOUT_S = 1.0
 _POLL_S = 0.1
 _STANDARD_STREAMS = {"/dev/stdout": 1, "/dev/stderr": 2}
 
 
 class LogFile:
-    """A task hands the lines of one second to a thread. A sink that does not keep up loses lines, counted in
-    `dropped_bytes`, never memory."""
+    """A task hands the lines of each second to a thread. When the sink is too slow, lines are dropped, and
+    counted in `dropped_bytes`: memory is bounded."""
 
     def __init__(self, path: str) -> None:
-        """Raises `OSError` when the file cannot be opened, as a FIFO that has no reader."""
+        """Raises `OSError` when the file cannot be opened, for example a FIFO without a reader."""
         self._path = path
         self._file = _open(path)
-        self._writing = threading.Lock()  # a thread may still be at it when `close` comes
+        self._writing = threading.Lock()  # a thread may still write when `close` is called
         self._lines: list[bytes] = []
         self._size_bytes = 0
-        self._handed_over: list[bytes] = []  # to the thread; what it has not taken is left to `close`
-        self._refused = False  # the last write failed: the log has said so
-        self._reopens = False  # asked for, and not done yet
-        self._cannot_reopen = False  # the log has said so
+        self._handed_over: list[bytes] = []  # to the thread; `close` writes what the thread has not taken
+        self._refused = False  # the last write failed, and a warning was logged
+        self._reopens = False  # requested, and not done yet
+        self._cannot_reopen = False  # a warning was logged
         self._gives_up_at_s: float | None = None
         self.dropped_bytes = 0
 
@@ -48,8 +48,8 @@ class LogFile:
         self._size_bytes += len(line)
 
     def reopen(self) -> None:
-        """The file was renamed (logrotate): with the next flush its path is opened anew, and that flush's
-        lines go there. While it cannot be opened, the old file is written to, and each flush tries again."""
+        """The file was renamed (logrotate): the next flush opens the path again, and writes its lines there.
+        While the path cannot be opened, the old file stays in use, and each flush tries again."""
         self._reopens = True
 
     async def run(self) -> None:
@@ -61,8 +61,8 @@ class LogFile:
                 await asyncio.to_thread(self._flush)
 
     def close(self) -> None:
-        """Writes what is left. Waits `CLOSE_TIMEOUT_S` at most for a reader that is slow: a process that
-        ends must not hang because of its log."""
+        """Writes the remaining lines. Waits at most `CLOSE_TIMEOUT_S` for a slow reader: the end of the
+        process must not hang because of its log."""
         self._gives_up_at_s = time.monotonic() + CLOSE_TIMEOUT_S
         self.flush()
         self._file.close()
@@ -80,12 +80,12 @@ class LogFile:
     def _flush(self) -> None:
         with self._writing:
             if self._reopens:
-                self._open_anew()
+                self._reopen()
             while self._handed_over:
                 self._write(self._handed_over.pop(0))
 
-    def _open_anew(self) -> None:
-        self._reopens = False  # before the path is opened: it may be renamed, and this asked for, once more
+    def _reopen(self) -> None:
+        self._reopens = False  # before the path is opened: a rotation meanwhile sets it again
         try:
             file = _open(self._path)
         except OSError as error:
@@ -99,7 +99,7 @@ class LogFile:
         self._file = file
 
     def _write(self, data: bytes) -> None:
-        """What a sink refuses (a full disk, a reader that is gone) is lost; the next may be taken."""
+        """Data that the sink refuses (a full disk, a reader that is gone) is lost; later data is tried."""
         view = memoryview(data)
         regular = stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
         try:
@@ -108,7 +108,7 @@ class LogFile:
                     view = view[self._file.write(view) :]
                 else:
                     self._wait_until_writable()
-                    # So much of it a pipe that is writable takes without waiting.
+                    # A writable pipe takes this much without blocking.
                     view = view[self._file.write(view[: select.PIPE_BUF]) :]
         except OSError as error:
             self.dropped_bytes += len(view)
@@ -117,20 +117,20 @@ class LogFile:
         self._refused = bool(view)
 
     def _wait_until_writable(self) -> None:
-        """Raises `BlockingIOError` when the sink is being closed, and its reader takes nothing."""
+        """Raises `BlockingIOError` when the sink is being closed and its reader does not read."""
         sink = select.poll()
         sink.register(self._file, select.POLLOUT)
         while not sink.poll(_POLL_S * 1000):
             if self._gives_up_at_s is not None and time.monotonic() >= self._gives_up_at_s:
-                raise BlockingIOError(errno.EAGAIN, "its reader does not keep up")
+                raise BlockingIOError(errno.EAGAIN, "its reader is too slow")
 
 
 def _open(path: str) -> IO[bytes]:
-    """For appending. Raises `OSError`, for a FIFO without a reader too: to wait for one would stop the event
-    loop. Standard streams that cannot be opened by their path, as sockets (systemd) and what belongs to
-    another user, are written to as they are."""
+    """Opens a file for appending. Raises `OSError`, also for a FIFO without a reader: waiting for one would
+    block the event loop. A standard stream that cannot be opened by its path, such as a socket (systemd) or a
+    file of another user, is used through its descriptor."""
     if "\0" in path:
-        raise OSError(errno.EINVAL, "the path has a NUL character")
+        raise OSError(errno.EINVAL, "the path contains a NUL character")
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o666)
     except OSError:

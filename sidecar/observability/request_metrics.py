@@ -2,9 +2,9 @@
 
 https://istio.io/latest/docs/reference/config/metrics/
 
-A series is looked up by a tuple of strings and integers whose hashes Python keeps, so that a request costs
-one dictionary look-up; labels are written out when somebody scrapes. The labels come from configuration and
-from proved identities, never from what a client sent; series of those that are gone expire (`SeriesTable`).
+A series is found by a tuple of strings and integers whose hashes Python caches, so that a request costs one
+dictionary look-up; labels are rendered on a scrape. The labels come from configuration and from verified
+identities, never from data of a client. Unused series expire (`SeriesTable`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from sidecar.observability.stats import DURATION_BUCKETS_MS, SIZE_BUCKETS_BYTES,
 from sidecar.observability.stream_info import StreamInfo
 
 UNKNOWN = "unknown"
-# Istio's destination_service_name for what the mesh does not know: by the cluster, or by the route that
-# answers in its stead.
+# Istio's destination_service_name for destinations outside the mesh: by the cluster, or by the route that
+# answers without one.
 _CATCH_ALLS = {
     "PassthroughCluster": "PassthroughCluster",
     "InboundPassthroughCluster": "InboundPassthroughCluster",
@@ -32,7 +32,7 @@ _CATCH_ALLS = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalWorkload:
-    """The workload that this sidecar stands beside."""
+    """The workload of this sidecar."""
 
     name: str = UNKNOWN
     namespace: str = UNKNOWN
@@ -70,8 +70,8 @@ class ConnectionSeries(Series):
 
 
 class RequestMetrics:
-    """One reporter's series: ``source`` on outbound listeners, ``destination`` on inbound ones. ``local`` may
-    be set anew, for the series to come."""
+    """The series of one reporter: ``source`` on outbound listeners, ``destination`` on inbound ones. A change
+    of ``local`` affects new series only."""
 
     def __init__(self, reporter: str, local: LocalWorkload) -> None:
         self.reporter = reporter
@@ -80,7 +80,7 @@ class RequestMetrics:
         self._connections: SeriesTable[tuple[str, str, str, str], ConnectionSeries] = SeriesTable()
 
     def record(self, info: StreamInfo) -> None:
-        """Counts a request that has ended."""
+        """Counts a completed request."""
         workload = info.host_workload
         key = (
             info.cluster or info.route_name,
@@ -102,7 +102,7 @@ class RequestMetrics:
         series.response_bytes.record(info.bytes_sent)
 
     def connection(self, info: StreamInfo) -> ConnectionSeries:
-        """The series that a TCP connection counts into, from its opening on."""
+        """The series of a TCP connection."""
         workload = info.host_workload
         key = (
             info.cluster,
@@ -136,7 +136,7 @@ class RequestMetrics:
             peer = info.upstream_peer_id
             source = _local_labels("source", self.local, proved=bool(peer))
             destination = _remote_labels("destination", info.host_workload, peer)
-            security = UNKNOWN  # Istio: only the destination can say
+            security = UNKNOWN  # as in Istio: only the destination knows it
         else:
             peer = info.connection.peer_id
             source = _remote_labels("source", None, peer)
@@ -155,7 +155,7 @@ class RequestMetrics:
 
 
 def _local_labels(side: str, local: LocalWorkload, *, proved: bool) -> Labels:
-    """The principal is what mutual TLS has `proved` to the other side."""
+    """The principal is set if mutual TLS has `proved` it to the peer."""
     return _workload_labels(
         side,
         WorkloadMetadata(

@@ -1,7 +1,7 @@
-"""Series of metrics that do not stay for ever: what counts no more is forgotten, and their number is bounded.
+"""Series of metrics that expire: inactive series are removed, and their number is bounded.
 
-As Istio's rotation of metric scopes (``metricRotationInterval``), but each series by itself and always: pods
-and peers come and go, and a sidecar's memory must not grow with all that ever were.
+Similar to Istio's rotation of metric scopes (``metricRotationInterval``), but for each series, and always on:
+pods and peers come and go, and a sidecar's memory must not grow with their total number.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Collection, Hashable
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-# Of each kind and reporter. A series of requests takes 3 KB, and some 20 KB of a page.
+# For each kind and reporter. A series of requests takes 3 KB of memory, and about 20 KB of a page.
 MOST_SERIES: Final = 2000
 SWEEP_INTERVAL_S: Final = 60.0
 # A peer that calls every hour keeps its series.
@@ -20,13 +20,12 @@ GONE_SWEEPS: Final = 5
 
 Labels = dict[str, str]
 Place = tuple[str, str]
-"""A cluster's name, empty where none was chosen, and the `WorkloadMetadata.key` of one of its hosts, empty
-where none is known."""
+"""The name of a cluster, and the `WorkloadMetadata.key` of one of its hosts; each is empty if unknown."""
 
 
 @dataclass(slots=True, eq=False)
 class Series:
-    """What one combination of labels counted, and when it last did."""
+    """The counts of one combination of labels, and for how long it has been inactive."""
 
     labels: Labels
     place: Place
@@ -35,12 +34,12 @@ class Series:
 
     @property
     def activity(self) -> int:
-        """Grows with all that is counted."""
+        """A number that grows whenever something is counted."""
         raise NotImplementedError
 
     @property
     def in_use(self) -> bool:
-        """Whether somebody holds it to count into."""
+        """Whether an open connection still counts into it."""
         return False
 
 
@@ -49,14 +48,14 @@ SeriesT = TypeVar("SeriesT", bound=Series)
 
 
 class SeriesTable(dict[KeyT, SeriesT], Generic[KeyT, SeriesT]):
-    """A dictionary, so that a look-up costs no more; `add` and `sweep` keep it small."""
+    """A dictionary, so that a look-up is fast; `add` and `sweep` bound its size."""
 
     def __init__(self, most: int = MOST_SERIES) -> None:
         super().__init__()
         self._most = most
 
     def add(self, key: KeyT, series: SeriesT) -> SeriesT:
-        """Where there are too many, a tenth goes: those first that have counted nothing for longest."""
+        """Adds a series. At the limit, first removes a tenth: the series that are inactive for longest."""
         if len(self) >= self._most:
             by_idleness = sorted(self, key=lambda each: (self[each].in_use, -self[each].idle_sweeps))
             for each in by_idleness[: max(1, self._most // 10)]:
@@ -65,7 +64,7 @@ class SeriesTable(dict[KeyT, SeriesT], Generic[KeyT, SeriesT]):
         return series
 
     def sweep(self, places: Collection[Place]) -> None:
-        """To be called every `SWEEP_INTERVAL_S`. ``places`` are those that exist."""
+        """To be called every `SWEEP_INTERVAL_S`. ``places``: those that exist now."""
         for key, series in list(self.items()):
             activity = series.activity
             if series.in_use or activity != series.activity_seen:

@@ -1,4 +1,4 @@
-"""Counters that cost an integer addition, rendered only when somebody looks.
+"""Counters that cost an integer addition, and are rendered only on request.
 
 The fields of each class are Envoy's stat names under the prefix given in its docstring; `name__part` stands
 for `name.part`. Those ending in ``_active``, and the few of `GAUGES` (some live elsewhere), are gauges.
@@ -25,7 +25,7 @@ GAUGES = frozenset((
 
 
 class Histogram:
-    """Counts by bucket; `buckets` are inclusive upper bounds, and one more count is for what lies above."""
+    """Counts by bucket. `buckets` are inclusive upper bounds; one more count is for larger values."""
 
     __slots__ = ("buckets", "count", "counts", "total")
 
@@ -55,7 +55,7 @@ class Histogram:
 
 @dataclass(slots=True, eq=False)
 class Counters:
-    """A set of counters, all 0 at first; a histogram among them is empty."""
+    """A set of counters and histograms, initially 0 and empty."""
 
     @classmethod
     @cache
@@ -219,8 +219,8 @@ CountersT = TypeVar("CountersT", bound=Counters)
 
 
 class Stats:
-    """All counters of the process. The same prefix always gives the same object, so that a listener or a
-    cluster that was replaced goes on counting."""
+    """All counters of a worker. The same prefix always returns the same object, so that a replaced listener
+    or cluster continues to count."""
 
     def __init__(self) -> None:
         self._sets: dict[tuple[str, type[Counters]], Counters] = {}
@@ -246,11 +246,11 @@ class Stats:
         return self.counters(f"tcp.{stat_prefix}", TcpProxyStats)
 
     def forget_cluster(self, name: str) -> None:
-        """A removed cluster's counters go with it: memory is bounded by what is configured."""
+        """Removes the counters of a removed cluster: the configuration bounds the memory."""
         self._sets.pop((f"cluster.{name}", ClusterStats), None)
 
     def keep_listeners(self, prefixes: Collection[str]) -> None:
-        """Of listeners and of what stands behind them, keeps the counters of these prefixes alone."""
+        """Removes the counters of listeners, HTTP connection managers and TCP proxies with other prefixes."""
         for prefix, kind in list(self._sets):
             if kind is not ClusterStats and prefix not in prefixes:
                 del self._sets[prefix, kind]

@@ -1,4 +1,4 @@
-"""What is told of each request and connection: metrics by direction, and the access logs that ask for it."""
+"""The observers of requests and connections: metrics by direction, and access logs."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ OnDisconnect = Callable[[StreamInfo], None]
 
 
 class Telemetry:
-    """The two reporters of the process, and its log files. `access_log` is ``off``, ``text`` or ``json``:
-    what the command line asks for, for every listener, beside what the configuration does."""
+    """The two reporters of a worker, and its log files. `access_log` is ``off``, ``text`` or ``json``: the
+    log that the command line adds to every listener."""
 
     def __init__(self, local: LocalWorkload, *, access_log: str) -> None:
         self.source = RequestMetrics("source", local)
@@ -71,7 +71,7 @@ class Telemetry:
         return (self.source, self.destination)
 
     def name_workload(self, own: WorkloadMetadata) -> None:
-        """By its owner, as the control plane knows it: a pod's name would make new series with each pod."""
+        """Sets the owner's name, from the control plane: a pod's name would create series for each pod."""
         for reporter in self.reporters:
             reporter.local = replace(reporter.local, name=own.name or reporter.local.name)
 
@@ -83,8 +83,8 @@ class Telemetry:
     def for_requests(
         self, direction: TrafficDirection, access_logs: Iterable[AccessLog]
     ) -> tuple[OnComplete, ...]:
-        """What is to be called as each request of a listener ends. Raises `ConfigError` for a log that
-        cannot be opened or a format that is none."""
+        """The functions to call at the end of each request of a listener. Raises `ConfigError` for a log
+        that cannot be opened, or an invalid format."""
         observers = [_logging(logger) for logger in self._loggers((*self._everywhere, *access_logs))]
         metrics = self._metrics(direction)
         return tuple(observers) if metrics is None else (_counting(metrics), *observers)
@@ -92,25 +92,25 @@ class Telemetry:
     def for_connections(
         self, direction: TrafficDirection, access_logs: Iterable[AccessLog]
     ) -> ConnectionTelemetry:
-        """The same for a TCP proxy."""
+        """The observer of a TCP proxy's connections. Raises `ConfigError` as `for_requests` does."""
         return ConnectionTelemetry(
             self._metrics(direction), tuple(self._loggers((*self._everywhere, *access_logs)))
         )
 
     def for_listener(self, access_logs: Iterable[AccessLog]) -> tuple[OnDisconnect, ...]:
-        """What is to be called as each connection of a listener ends: its own logs alone, as the others have
-        the requests. Raises `ConfigError`."""
+        """The functions to call at the end of each connection of a listener: only the listener's own logs,
+        since the other logs receive the requests. Raises `ConfigError`."""
         return tuple(
             (lambda info, log=logger.log: log(info, None, None)) for logger in self._loggers(access_logs)
         )
 
     def reopen_logs(self) -> None:
-        """Log rotation has renamed the files: each is opened anew, under its path, within a second."""
+        """After log rotation: reopens each file by its path, within a second."""
         for file in self._files.values():
             file.reopen()
 
     async def close(self) -> None:
-        """Writes what is left, and closes the files."""
+        """Writes the remaining lines, and closes the files."""
         for task in self._flushing.values():
             task.cancel()
         await asyncio.gather(*self._flushing.values(), return_exceptions=True)
@@ -118,7 +118,7 @@ class Telemetry:
             file.close()
 
     def _metrics(self, direction: TrafficDirection) -> RequestMetrics | None:
-        """A listener of a plain Envoy bootstrap file has no direction, and is in no mesh."""
+        """A listener without a direction, as in a plain Envoy bootstrap file, is not part of a mesh."""
         if direction is TrafficDirection.UNSPECIFIED:
             return None
         return self.source if direction is TrafficDirection.OUTBOUND else self.destination
@@ -138,8 +138,8 @@ class Telemetry:
 
 
 class ConnectionTelemetry:
-    """Metrics and access log of the TCP connections of one filter chain. As for Istio, one that never reached
-    a host is opened and closed at once."""
+    """Metrics and access log of the TCP connections of one filter chain. As in Istio, a connection that never
+    reached a host counts as opened and closed at the same time."""
 
     def __init__(self, metrics: RequestMetrics | None, loggers: tuple[AccessLogger, ...]) -> None:
         self._metrics = metrics
@@ -151,7 +151,7 @@ class ConnectionTelemetry:
             self._open[info] = _OpenConnection(self._metrics.connection(info))
 
     def progressed(self, info: StreamInfo) -> None:
-        """Nothing for a connection that has not reached its host yet: its labels are not known."""
+        """Ignores a connection that has not reached its host yet: its labels are unknown."""
         connection = self._open.get(info)
         if connection is not None:
             connection.count(info)
@@ -166,7 +166,7 @@ class ConnectionTelemetry:
 
 
 class _OpenConnection:
-    """How much of a connection's bytes its series has counted."""
+    """The bytes of a connection that its series has already counted."""
 
     __slots__ = ("_received_bytes", "_sent_bytes", "series")
 

@@ -1,4 +1,4 @@
-"""How a connection ends whose peer has not taken all that was written to it."""
+"""The end of a connection whose peer has not read all data that was written to it."""
 
 from __future__ import annotations
 
@@ -9,15 +9,16 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-# What a tunnel's host has not taken when both directions have ended: Envoy's default stream_idle_timeout.
+# For the data that a tunnel still has to send when both directions have ended: Envoy's default
+# stream_idle_timeout.
 TUNNEL_FLUSH_TIMEOUT_S: Final = 300.0
 _LINGER_0: Final = struct.pack("ii", 1, 0)
 _CHECKS_IN_A_TIMEOUT: Final = 8
 
 
 def reset(transport: asyncio.Transport) -> None:
-    """Ends a connection at once, so that the peer sees that it was cut: by a TCP reset, and under TLS without
-    a close_notify. ``abort`` alone sends a FIN, which a reader takes for the end of the data."""
+    """Ends a connection at once with a TCP reset, and under TLS without a close_notify, so that the peer sees
+    that data is missing. ``abort`` alone sends a FIN, which a reader takes for the end of the data."""
     connection = transport.get_extra_info("socket")
     if connection is not None:
         with suppress(OSError, ValueError):  # closed already
@@ -26,7 +27,7 @@ def reset(transport: asyncio.Transport) -> None:
 
 
 class Progress:
-    """Whether bytes still move, by a count of them that only grows. Pure: the time is passed in, in s.
+    """Whether bytes still move, judged by a count that only grows. Pure: the time in s is passed in.
     ``idle_timeout_s`` 0 is no limit."""
 
     __slots__ = ("_count", "_idle_timeout_s", "_moved_at_s")
@@ -37,7 +38,7 @@ class Progress:
         self._moved_at_s = now_s
 
     def stalled(self, count: int, now_s: float) -> bool:
-        """Whether nothing has moved for the timeout."""
+        """Whether the count has not changed for the timeout."""
         if count != self._count:
             self._count = count
             self._moved_at_s = now_s
@@ -45,7 +46,7 @@ class Progress:
 
     @property
     def check_after_s(self) -> float:
-        """When to look again: movement is dated to when it is seen."""
+        """The delay until the next check. A movement counts from the check that sees it."""
         return self._idle_timeout_s / _CHECKS_IN_A_TIMEOUT
 
 
@@ -56,9 +57,9 @@ def close_when_flushed(
     now_s: Callable[[], float] | None = None,
     after: Callable[[float, Callable[[], None]], object] | None = None,
 ) -> None:
-    """Closes; what was written still goes out, for as long as the peer takes some of it: the transport alone
-    would wait for ever. A peer that takes nothing for ``idle_timeout_s`` is reset. ``now_s`` and ``after``
-    are the running loop's unless given."""
+    """Closes the transport after it has sent the written data. The transport alone would wait for ever: a
+    peer that reads nothing for ``idle_timeout_s`` is reset. ``now_s`` and ``after`` are by default those of
+    the running loop."""
     loop = asyncio.get_running_loop()
     now_s, after = now_s or loop.time, after or loop.call_later
     transport.close()

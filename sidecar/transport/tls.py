@@ -1,8 +1,9 @@
-"""TLS between a TCP transport and a protocol, with the half-close that asyncio's own TLS does not have.
+"""TLS between a TCP transport and a protocol, with the half-close that asyncio's own TLS lacks.
 
-asyncio and uvloop answer a peer's close_notify (or FIN) with the end of the connection: what was to be sent
-back is lost, and so is what was received while reading was paused. They also give a connection that closes a
-fixed time to flush, however much it still moves. RFC 8446 6.1: a close_notify ends one direction alone.
+asyncio and uvloop close the connection when the peer sends a close_notify (or a FIN): the data that is still
+to be sent is lost, and so is data that was received while reading was paused. They also limit the time in
+which a closing connection flushes, even while data still moves. RFC 8446 6.1: a close_notify ends one
+direction only.
 """
 
 from __future__ import annotations
@@ -14,52 +15,34 @@ from typing import Any, Final, cast
 
 _MAX_RECORD_BYTES: Final = 16 * 1024  # RFC 8446 5.1: of plaintext
 _MAX_ANSWERS_BYTES: Final = 64 * 1024
-_MAX_PIECE_BYTES: Final = _MAX_RECORD_BYTES  # a `MemoryBIO` keeps the memory of the most that it held
+_MAX_PIECE_BYTES: Final = _MAX_RECORD_BYTES  # a `MemoryBIO` keeps the memory of the most bytes that it held
 
 
 class TlsTransport(asyncio.Transport, asyncio.Protocol):
     """The protocol of a TCP transport, and the transport of an application's protocol.
 
-    When the handshake is done, and the ALPN protocol is known, the factory makes the application's protocol.
-    It has had its `connection_made`, and none of the peer's bytes yet, before `established` returns. From
-    then on this behaves as a TCP transport does:
+    When the handshake is done and the ALPN protocol is known, the factory creates the application's protocol.
+    Its `connection_made` is called before `established` returns, and before any of the peer's data arrives.
+    After that this object behaves as a TCP transport does:
 
-    - `write_eof` sends a close_notify, and the peer may go on sending;
-    - the peer's close_notify, or a FIN without one (which Envoy too takes for an end), is `eof_received`: a
-      false answer closes, a true one leaves the other direction open;
-    - `close` sends what was written, a close_notify and a FIN, with no limit of time; `abort` sends none;
-    - a connection that breaks, by a reset or a TLS alert, is `connection_lost` with the error.
+    - `write_eof` sends a close_notify, and the peer may continue to send;
+    - the peer's close_notify, or a FIN without one (which Envoy also accepts as an end), becomes
+      `eof_received`: when it returns False the connection closes, else the other direction stays open;
+    - `close` sends the written data, a close_notify and a FIN, without a time limit; `abort` sends nothing;
+    - a broken connection (a reset, a TLS alert) becomes `connection_lost` with the error.
 
-    Memory: what is written is encrypted at once and waits in the TCP transport, by whose high-water mark
-    `pause_writing` is called; while reading is paused, what one read of the socket gave is kept.
+    Memory: written data is encrypted at once and waits in the TCP transport, whose high-water mark triggers
+    `pause_writing`; while reading is paused, the data of one read of the socket is kept.
 
-    OpenSSL neither writes nor ends while it has half of a message of TLS's own, as of a session ticket that
-    is cut into several records (RFC 8446 4.6, 5.1). What is written then is held, and writing paused.
+    OpenSSL can neither write nor end while it holds an incomplete message of TLS itself, such as a session
+    ticket that spans several records (RFC 8446 4.6, 5.1). Data written meanwhile is held, and writing paused.
     """
 
     __slots__ = (
-        "_answers_bytes",
-        "_closing",
-        "_end_told",
-        "_error",
-        "_handshake",
-        "_held",
-        "_incoming",
-        "_loop",
-        "_open",
-        "_outgoing",
-        "_paused",
-        "_peer_ended",
-        "_plaintext",
-        "_protocol",
-        "_protocol_factory",
-        "_raw",
-        "_raw_is_full",
-        "_server_side",
-        "_ssl",
-        "_write_ended",
-        "_writing_paused",
-    )
+        "_answers_bytes", "_closing", "_end_told", "_error", "_handshake", "_held", "_incoming", "_loop",
+        "_open", "_outgoing", "_paused", "_peer_ended", "_plaintext", "_protocol", "_protocol_factory",
+        "_raw", "_raw_is_full", "_server_side", "_ssl", "_write_ended", "_writing_paused",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -79,15 +62,15 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         )
         self._server_side: Final = server_side
         self._protocol_factory: Final = protocol_factory
-        self._protocol: asyncio.Protocol  # from the end of the handshake on
+        self._protocol: asyncio.Protocol  # set at the end of the handshake
         self._raw: asyncio.Transport | None = None
         self._handshake: Final[asyncio.Future[None]] = self._loop.create_future()
         self._plaintext: list[bytes] = []  # received, and not delivered yet
-        self._answers_bytes = 0  # to KeyUpdates, since the peer last took all that was written
-        self._held: list[bytes] | None = None  # while OpenSSL neither writes nor ends
+        self._answers_bytes = 0  # to KeyUpdates, since the write buffer was last empty
+        self._held: list[bytes] | None = None  # a list while OpenSSL can neither write nor end
         self._raw_is_full = False
-        self._writing_paused = False  # and the protocol knows
-        self._open = False  # the handshake is done, and the protocol knows
+        self._writing_paused = False  # the protocol was told
+        self._open = False  # the handshake is done, and the protocol was told
         self._paused = False
         self._peer_ended = False
         self._end_told = False
@@ -102,7 +85,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     # asyncio.Protocol: called by the TCP transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._raw = cast("asyncio.Transport", transport)  # uvloop's are so by shape alone
+        self._raw = cast("asyncio.Transport", transport)  # uvloop's transports do not inherit from it
         if not self._server_side:
             self._shake_hands()
 
@@ -120,10 +103,10 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     def eof_received(self) -> bool:
         if not self._open:
-            self._fail(ConnectionResetError("the peer closed the connection within the TLS handshake"))
+            self._fail(ConnectionResetError("the peer closed the connection during the TLS handshake"))
             return False
         if self._held is not None:
-            self._fail(ConnectionResetError("the peer closed the connection within a message of TLS"))
+            self._fail(ConnectionResetError("the peer closed the connection in the middle of a TLS message"))
             return False
         self._peer_ended = True
         self._deliver()
@@ -133,7 +116,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._closing = True
         self._held = None
         error = self._error or exc
-        self._end_handshake(error or ConnectionResetError("the connection closed within the handshake"))
+        self._end_handshake(error or ConnectionResetError("the connection closed during the handshake"))
         if self._open:
             self._plaintext.clear()
             self._protocol.connection_lost(error)
@@ -228,7 +211,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         if self._raw is not None:
             self._raw.abort()
 
-    # Inside.
+    # Internal.
 
     def _shake_hands(self) -> None:
         try:
@@ -240,7 +223,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._fail(error)
             return
         self._send()
-        # `write_eof` needs all that is here to be decrypted, and the protocol may call it at once.
+        # `write_eof` needs all received data to be decrypted, and the protocol may call it at once.
         if not self._decrypt():
             return
         self._protocol = cast("asyncio.Protocol", self._protocol_factory())
@@ -256,10 +239,10 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._handshake.set_result(None)
         else:
             self._handshake.set_exception(error)
-            self._handshake.exception()  # it may be that nobody waits any more
+            self._handshake.exception()  # marks it as retrieved: there may be no waiter any more
 
     def _decrypt(self) -> bool:
-        """All that was received. False when that cannot be done, and the connection ends."""
+        """Decrypts all received data. Returns False when that fails, and the connection ends."""
         decrypt, incoming = self._ssl.read, self._incoming
         try:
             while incoming.pending:
@@ -280,19 +263,19 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         return not self._outgoing.pending or self._answer_key_update()
 
     def _answer_key_update(self) -> bool:
-        """False for a peer that asks for more and more of them, and does not take the answers."""
+        """False, and the connection ends, when the peer sends KeyUpdates and does not read the answers."""
         assert self._raw is not None
         if not self._raw.get_write_buffer_size():
             self._answers_bytes = 0
         self._answers_bytes += self._outgoing.pending
         if self._answers_bytes > _MAX_ANSWERS_BYTES:
-            self._fail(ConnectionAbortedError("the peer does not take the answers to its KeyUpdates"))
+            self._fail(ConnectionAbortedError("the peer does not read the answers to its KeyUpdates"))
             return False
         self._send()
         return True
 
     def _deliver(self) -> None:
-        """What was decrypted, and then the peer's end, unless reading is paused."""
+        """Delivers the decrypted data, and then the peer's end, unless reading is paused."""
         plaintext = self._plaintext
         if plaintext and not self._paused and not self._closing:
             data = plaintext[0] if len(plaintext) == 1 else b"".join(plaintext)
@@ -317,7 +300,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._deliver()
 
     def _encrypt(self, data: bytes | bytearray | memoryview) -> bool:
-        """All of it; False when it is held instead, or the connection ends."""
+        """Encrypts all of `data`. Returns False when it is held instead, or when the connection ends."""
         try:
             if len(data) <= _MAX_PIECE_BYTES:
                 self._ssl.write(data)
@@ -326,7 +309,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             for start in range(0, len(view), _MAX_PIECE_BYTES):
                 self._ssl.write(view[start : start + _MAX_PIECE_BYTES])
                 records.append(self._outgoing.read())
-        except ssl.SSLWantReadError:  # of the first piece: nothing was read since
+        except ssl.SSLWantReadError:  # by the first piece: nothing was read since
             self._held = []
             self._hold(data)
             return False
@@ -339,8 +322,8 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     def _notify_end(self) -> None:
         try:
-            # All that was received has been decrypted, so this only writes, and finds no peer's answer to
-            # read yet, unless that came first.
+            # All received data has been decrypted, so this only writes. The peer's close_notify can be
+            # missing (`SSLWantReadError`), or have come first.
             self._ssl.unwrap()
         except ssl.SSLWantReadError:
             pass
@@ -358,7 +341,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._regulate()
 
     def _write_held(self) -> None:
-        """More has come: it may be the rest of the message."""
+        """More data has arrived: it may complete the TLS message."""
         held, self._held = self._held, None
         if held:
             if not self._encrypt(b"".join(held)):
@@ -374,7 +357,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._regulate()
 
     def _regulate(self) -> None:
-        """Tells the protocol to pause writing, or to resume, where that has changed."""
+        """Tells the protocol to pause or to resume writing, if that has changed."""
         paused = self._raw_is_full or bool(self._held)
         if paused is self._writing_paused or not self._open:
             return
@@ -385,7 +368,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._protocol.resume_writing()
 
     def _deliver_later(self) -> None:
-        """By the loop, to which a protocol that fails is nothing to end the connection for."""
+        """Called by the loop, which would not end the connection when the protocol raises."""
         try:
             self._deliver()
         except Exception:
@@ -397,7 +380,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._raw.write(self._outgoing.read())
 
     def _fail(self, error: Exception) -> None:
-        """Ends the connection; an alert that says why goes out where nothing is in its way."""
+        """Ends the connection. OpenSSL's alert is sent if nothing waits in the write buffer before it."""
         self._error = error
         self._held = None
         self._closing = True

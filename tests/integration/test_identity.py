@@ -118,7 +118,7 @@ async def test_a_control_plane_that_is_away_is_an_error_in_words(control_plane: 
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(None, "cannot be read: No such file"), (b" \n", "the token is empty"), (b"\xff", "not a token")],
+    [(None, "cannot be read: No such file"), (b" \n", "the token is empty"), (b"\xff", "invalid token")],
 )
 async def test_a_token_file_that_is_no_good_is_named(
     tmp_path: Path, content: bytes | None, words: str

@@ -70,12 +70,12 @@ def test_the_command_line_comes_before_the_environment_and_that_before_the_defau
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "a bootstrap file is needed"),
+        ([], "a bootstrap file is required"),
         (["-c", "f", "--concurrency", "2"], "only 1 is supported"),
-        (["-c", "f", "--status-port", "65536"], "is no port"),
+        (["-c", "f", "--status-port", "65536"], "invalid port"),
         (["-c", "f", "--drain-time-s", "-1"], "must be 0 or more"),
         (["-c", "f", "--drain-time-s", "nan"], "must be 0 or more"),
-        (["-c", "f", "--certificate-lifetime", "0.5"], "a second at least"),
+        (["-c", "f", "--certificate-lifetime", "0.5"], "the minimum is 1 second"),
         (["-c", "f", "--access-log", "loud"], "invalid choice"),
         (["-c", "f", "--nonsense"], "unrecognized arguments"),
         (["-c", "/does/not/exist"], "/does/not/exist: cannot be read: No such file"),
@@ -86,17 +86,17 @@ def test_a_bad_command_line_is_one_clear_line(arguments: list[str], words: str) 
 
 
 def test_a_bad_environment_variable_is_refused_as_its_flag_would_be() -> None:
-    assert "is no port" in refusal("-c", "f", environ={"OUTRIGGER_STATUS_PORT": "x"})
+    assert "invalid port" in refusal("-c", "f", environ={"OUTRIGGER_STATUS_PORT": "x"})
 
 
 @pytest.mark.parametrize(
     ("text", "words"),
     [
         ("a: [", "line 2, column 1"),
-        ("node: {id: a}\nnode: {id: b}", "line 2, column 1: the key 'node' stands twice"),
-        ("- a", "holds no mapping"),
-        ("", "holds no mapping"),
-        ("\x00", "is not YAML"),
+        ("node: {id: a}\nnode: {id: b}", "line 2, column 1: duplicate key 'node'"),
+        ("- a", "not a mapping"),
+        ("", "not a mapping"),
+        ("\x00", "invalid YAML"),
         ("nodes: {}", "nodes: envoy.config.bootstrap.v3.Bootstrap has no such field; did you mean node?"),
         ("static_resources: {listeners: [{nam: x}]}", "static_resources.listeners[0].nam: "),
         ("static_resources: {clusters: [{name: c, connect_timeout: 5}]}", "clusters[0].connect_timeout: "),

@@ -68,7 +68,7 @@ def test_the_answer_lists_loggers_and_levels() -> None:
         ({"level": "loud"}, "unknown logger level 'loud'"),
         ({"paths": "upstream"}, "unknown logger level ''"),
         ({"asyncio": "debug"}, "unknown logger name 'asyncio'"),
-        ({"upstream": "debug", "level": "info"}, "one parameter at a time"),
+        ({"upstream": "debug", "level": "info"}, "use one parameter: "),
     ],
 )
 def test_what_is_wrong_is_named(query: dict[str, str], words: str) -> None:

@@ -155,7 +155,7 @@ def test_system_roots_do_not_trust_a_private_authority() -> None:
 def test_static_secrets_stand_for_names_and_are_replaced() -> None:
     tls = DownstreamTls(parameters=TlsParameters(certificate_secret="site"))
     contexts = TlsContexts()
-    with pytest.raises(IdentityError, match="'site' is not known"):
+    with pytest.raises(IdentityError, match="unknown secret 'site'"):
         contexts.server(tls)
     contexts.use_secrets({"site": Secret(name="site", certificate=certificate_for("a.example"))})
     first = contexts.server(tls)
@@ -201,13 +201,13 @@ def test_versions_are_bounded_as_configured() -> None:
                     private_key=certificate_for("b").private_key,
                 )
             ),
-            "cannot be used: .*KEY_VALUES_MISMATCH",
+            "invalid certificate or key in .*KEY_VALUES_MISMATCH",
         ),
         (
             TlsParameters(
                 certificate=certificate_for("a"), validation=Validation(trusted_ca=DataSource(inline=b"junk"))
             ),
-            "roots of <inline> cannot be used",
+            "invalid roots in <inline>",
         ),
     ],
 )

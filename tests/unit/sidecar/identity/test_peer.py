@@ -82,7 +82,7 @@ def test_names_that_match(match: SanMatch, name: tuple[str, str]) -> None:
     ],
 )
 def test_names_that_do_not(match: SanMatch, name: tuple[str, str]) -> None:
-    with pytest.raises(IdentityError, match="none of the peer's names is expected"):
+    with pytest.raises(IdentityError, match="no name of the peer matches"):
         PeerVerifier([match]).check([name])
 
 
@@ -112,7 +112,7 @@ def test_a_peer_outside_the_mesh_has_no_id() -> None:
 
 
 def test_a_pattern_that_does_not_compile_is_named() -> None:
-    with pytest.raises(IdentityError, match=r"'\(' does not compile"):
+    with pytest.raises(IdentityError, match=r"invalid name pattern '\('"):
         PeerVerifier([san(SanMatchKind.REGEX, "(")])
 
 

@@ -32,7 +32,7 @@ def test_what_fits_is_accepted() -> None:
 
 
 def test_a_certificate_for_another_key_is_refused() -> None:
-    with pytest.raises(IdentityError, match="another key"):
+    with pytest.raises(IdentityError, match="different key"):
         accept(signed_for(WorkloadKey()), WorkloadKey(), REVIEWS, time.time())
 
 
@@ -61,8 +61,11 @@ def test_a_certificate_that_is_not_valid_now_is_refused(offset_s: float) -> None
     [
         ({"chain": ()}, "certificate chain is empty"),
         ({"trust_bundle": ()}, "trust bundle is empty"),
-        ({"chain": ("not pem",)}, "certificate chain cannot be parsed"),
-        ({"chain": ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",)}, "cannot be parsed"),
+        ({"chain": ("not pem",)}, "invalid certificate chain"),
+        (
+            {"chain": ("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",)},
+            "invalid certificate chain",
+        ),
     ],
 )
 def test_an_answer_that_is_no_certificate_is_refused(change: dict[str, tuple[str, ...]], words: str) -> None:

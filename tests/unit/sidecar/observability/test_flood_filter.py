@@ -24,7 +24,9 @@ def test_a_flood_of_one_kind_of_line_is_cut_and_counted() -> None:
     clock.now += 1
     last = record("handshake of %s failed", "10%")
     assert flood.filter(last)
-    assert last.getMessage() == f"handshake of 10% failed (and {1000 - LINES_A_SECOND} more like this before)"
+    assert (
+        last.getMessage() == f"handshake of 10% failed (and {1000 - LINES_A_SECOND} similar messages omitted)"
+    )
 
 
 def test_another_kind_of_line_is_not_held_back() -> None:
