@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from protos.spiffe import SpiffeId
+from sidecar.back_off import back_off_limit_s
 from sidecar.errors import IdentityError, IdentityRefusedError
 from sidecar.identity.key import WorkloadKey
 from sidecar.identity.svid import SignedCertificate, Svid, accept
@@ -49,7 +50,7 @@ class RotationPolicy:
         longest_s = self.back_off_max_s
         if svid is not None:
             longest_s = min(longest_s, (svid.expires_s - svid.received_s) / 10)
-        return rng.uniform(0, min(longest_s, self.back_off_base_s * 2 ** min(failures, 16)))
+        return rng.uniform(0, back_off_limit_s(failures + 1, base_s=self.back_off_base_s, max_s=longest_s))
 
     def is_close_to_expiry(self, svid: Svid, now: float) -> bool:
         return svid.expires_s - now < self.warn_share * (svid.expires_s - svid.received_s)

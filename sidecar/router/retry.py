@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from sidecar.back_off import back_off_limit_s
 from sidecar.config.route import RetryPolicy
 from sidecar.errors import (
     UpstreamConnectError,
@@ -87,9 +88,9 @@ class RetryRules:
         return "reset-before-request" in retry_on and not error.request_sent
 
     def back_off_s(self, retry: int, random: float) -> float:
-        """The pause before the `retry`-th retry (from 1): uniform below a bound that doubles each time."""
-        bound = self.back_off_base_interval_s * float(2 ** min(retry - 1, 32))
-        return random * min(bound, self.back_off_max_interval_s)
+        """The pause before the `retry`-th retry (from 1): uniform below a limit that doubles each time."""
+        base_s, max_s = self.back_off_base_interval_s, self.back_off_max_interval_s
+        return random * back_off_limit_s(retry, base_s=base_s, max_s=max_s)
 
 
 class Retries:

@@ -21,6 +21,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 
 from protos import type_urls
+from sidecar.back_off import back_off_limit_s
 from sidecar.config.bootstrap import Ads, Bootstrap
 from sidecar.config.snapshot import Snapshot
 from sidecar.errors import IdentityError
@@ -39,12 +40,6 @@ _MAX_BACK_OFF_S: Final = 30.0
 # Listeners are requested when clusters are known; a control plane without clusters may not respond.
 _CLUSTERS_TIMEOUT_S: Final = 15.0
 _TOGETHER_S: Final = 0.005
-
-
-def back_off_s(failures: int, uniform: Callable[[float, float], float]) -> float:
-    """Seconds to wait after a number of failures: full jitter, up to a limit that doubles with each failure,
-    from 0.5 to 30 seconds."""
-    return uniform(0.0, min(_MAX_BACK_OFF_S, _FIRST_BACK_OFF_S * 2.0 ** min(failures - 1, 16)))
 
 
 class XdsClient:
@@ -167,7 +162,8 @@ class XdsClient:
             except (DecodeError, IdentityError) as error:
                 reason = str(error)
             failures = 1 if self.state.connected else failures + 1
-            delay_s = back_off_s(failures, self._uniform)
+            limit_s = back_off_limit_s(failures, base_s=_FIRST_BACK_OFF_S, max_s=_MAX_BACK_OFF_S)
+            delay_s = self._uniform(0.0, limit_s)
             self._note_lost(f"{address}: {reason}", delay_s)
             await self._sleep(delay_s)
 

@@ -13,6 +13,7 @@ import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 
+from sidecar.back_off import back_off_limit_s
 from sidecar.config.cluster import ClusterConfig, Discovery
 from sidecar.config.dns import SYSTEM_RESOLVER, DnsBackOff, DnsResolver
 from sidecar.config.endpoint import Endpoint, LoadAssignment, SocketAddress
@@ -164,7 +165,8 @@ class DnsDiscovery:
     def _after_failure_s(self, back_off: DnsBackOff | None, failures: int) -> float:
         if back_off is None:
             return self.config.dns.refresh_rate_s
-        return self._env.uniform(0.0, min(back_off.base_s * 2.0 ** min(failures - 1, 32), back_off.max_s))
+        limit_s = back_off_limit_s(failures, base_s=back_off.base_s, max_s=back_off.max_s)
+        return self._env.uniform(0.0, limit_s)
 
 
 def _log_failure(task: asyncio.Task[None]) -> None:
