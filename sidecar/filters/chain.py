@@ -118,7 +118,7 @@ class FilterRegistry:
         return config if kind.compile_route_config is None else kind.compile_route_config(config)
 
 
-class FilterChain:
+class HttpFilterChain:
     """The service of one connection manager: resolves the route, then passes the request through the
     filters to the router. `close` it after its last request."""
 

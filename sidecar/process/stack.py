@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from sidecar.config.dns import DnsResolver
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import HttpConnectionManager, Listener, TcpProxy
-from sidecar.filters.chain import FilterChain, FilterContext, FilterRegistry
+from sidecar.filters.chain import FilterContext, FilterRegistry, HttpFilterChain
 from sidecar.filters.registry import FILTERS
 from sidecar.http.codec import client_codec, server_codec
 from sidecar.http.connection_manager import ConnectionManager
@@ -55,6 +55,7 @@ def build_stack(
     filters: FilterRegistry = FILTERS,
 ) -> Stack:
     """Built from the upstream side: each layer is given the layer that it passes requests to."""
+    loop = asyncio.get_running_loop()
     contexts = TlsContexts()
 
     def is_own_listener(address: SocketAddress) -> bool:
@@ -66,12 +67,12 @@ def build_stack(
         tls=contexts,
         http_connection_factory=client_codec,
         timers=timers,
-        loop=asyncio.get_running_loop(),
+        loop=loop,
         default_resolver=dns_resolver,
         is_own_listener=is_own_listener,
         on_warm=on_warm,
     )
-    router_env = RouterEnvironment(timers=timers)
+    router_env = RouterEnvironment(timers=timers, loop=loop)
     router = Router(router_env)
     routes = RouteTables(filters.compile_route_config)
     filter_context = FilterContext(
@@ -82,7 +83,7 @@ def build_stack(
     def make_http(config: HttpConnectionManager, listener: Listener) -> ConnectionHandler:
         inline = config.route_config
         table = routes.ref(config.rds_name) if inline is None else routes.inline(inline)
-        chain = FilterChain(
+        chain = HttpFilterChain(
             config,
             resolver=RouteResolver(config, table, clusters.find),
             router=router,

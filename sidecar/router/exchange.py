@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections.abc import Callable
@@ -24,9 +25,11 @@ from sidecar.upstream.load_balancer.context import PickContext, SubsetKey
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouterEnvironment:
-    """`clock` measures response times, in seconds; it is finer than the timers' clock."""
+    """`clock` measures response times, in seconds; it is finer than the timers' clock. `loop` is that of
+    `TimeLimit`."""
 
     timers: Timers
+    loop: asyncio.AbstractEventLoop | None = None
     rng: random.Random = field(default_factory=random.Random)
     clock: Callable[[], float] = time.monotonic
 
@@ -116,7 +119,8 @@ class Exchange:
 
     def _time_limit(self, delay_s: float, error: Callable[[], UpstreamError]) -> TimeLimit:
         """The time runs from when the client has sent all of the request: uploads may take long."""
-        return TimeLimit(self._env.timers, delay_s, error, deferred=self._asked_s is None)
+        env = self._env
+        return TimeLimit(env.timers, delay_s, error, deferred=self._asked_s is None, loop=env.loop)
 
     def _request_ended(self) -> None:
         """Starts the route's timeout. Called when the client has sent the whole request, or when all of it

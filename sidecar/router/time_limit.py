@@ -23,6 +23,7 @@ class TimeLimit:
         "_deferred",
         "_delay_s",
         "_error",
+        "_loop",
         "_task",
         "_timer",
         "_timers",
@@ -31,9 +32,17 @@ class TimeLimit:
     )
 
     def __init__(
-        self, timers: Timers, delay_s: float, error: Callable[[], UpstreamError], *, deferred: bool = False
+        self,
+        timers: Timers,
+        delay_s: float,
+        error: Callable[[], UpstreamError],
+        *,
+        deferred: bool = False,
+        loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
+        """`loop` saves the look-up of the running loop, which is a system call (getpid) in Python 3.11."""
         self._timers = timers
+        self._loop = loop
         self._delay_s = delay_s
         self._error = error
         self._deferred = deferred
@@ -44,7 +53,7 @@ class TimeLimit:
         self.expires_s: float | None = None
 
     def __enter__(self) -> TimeLimit:
-        task = self._task = asyncio.current_task()
+        task = self._task = asyncio.current_task(self._loop)
         assert task is not None
         self._cancelling = task.cancelling()
         if not self._deferred:

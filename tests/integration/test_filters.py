@@ -16,7 +16,7 @@ from sidecar.config.listener import HttpConnectionManager, HttpFilter
 from sidecar.config.route import ForwardAction, RetryPolicy, Route
 from sidecar.errors import NoClusterError, UpstreamTimeoutError
 from sidecar.filters.bodies import map_body
-from sidecar.filters.chain import FilterChain, FilterContext, FilterKind, FilterRegistry
+from sidecar.filters.chain import FilterContext, FilterKind, FilterRegistry, HttpFilterChain
 from sidecar.http.body import Body, BodyStream
 from sidecar.http.message import Request, Response, Service
 from sidecar.router.exchange import RouterEnvironment
@@ -69,7 +69,7 @@ class Stack:
         made = [entry if isinstance(entry, Route) else route(prefix(), entry) for entry in routes]
         self.routes.current = RouteTable(configuration(virtual_host(*made)))
 
-    def chain(self, *calls: Call) -> FilterChain:
+    def chain(self, *calls: Call) -> HttpFilterChain:
         filters = tuple(HttpFilter(name="test", config=CallConfig(call)) for call in calls)
         return filter_chain(
             HttpConnectionManager(stat_prefix="test", http_filters=(*filters, ROUTER)),
@@ -166,7 +166,7 @@ class TestChangesOfTheConfiguration:
         assert await ask(stack.chain(follow)) == (200, b"b")
 
 
-async def ask(chain: FilterChain, request: Request | None = None) -> tuple[int, bytes]:
+async def ask(chain: HttpFilterChain, request: Request | None = None) -> tuple[int, bytes]:
     response = await chain(request or make_request())
     return response.status, await read_all(response.body)
 

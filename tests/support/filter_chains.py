@@ -6,7 +6,7 @@ import asyncio
 
 from sidecar.config.http_filters import RouterConfig
 from sidecar.config.listener import HttpConnectionManager, HttpFilter
-from sidecar.filters.chain import FilterChain, FilterContext, FilterRegistry
+from sidecar.filters.chain import FilterContext, FilterRegistry, HttpFilterChain
 from sidecar.filters.registry import FILTERS
 from sidecar.http.message import Service
 from sidecar.observability.stats import Stats
@@ -33,9 +33,9 @@ def filter_chain(
     registry: FilterRegistry = FILTERS,
     find_cluster: FindCluster = lambda name: None,
     context: FilterContext | None = None,
-) -> FilterChain:
+) -> HttpFilterChain:
     """The chain of `config`, as the process makes it."""
-    return FilterChain(
+    return HttpFilterChain(
         config,
         resolver=RouteResolver(config, routes, find_cluster),
         router=router,

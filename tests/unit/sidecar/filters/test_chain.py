@@ -10,7 +10,7 @@ import pytest
 from sidecar.config.listener import HttpConnectionManager, HttpFilter
 from sidecar.config.route import FilterSwitch, ForwardAction, WeightedCluster
 from sidecar.errors import ConfigError, InternalError, UpgradeRejectedError
-from sidecar.filters.chain import FilterChain, FilterContext, FilterKind, FilterRegistry
+from sidecar.filters.chain import FilterContext, FilterKind, FilterRegistry, HttpFilterChain
 from sidecar.http.headers import get_header
 from sidecar.http.message import Request, Response, Service
 from sidecar.router.match import RouteTable, RouteTableRef
@@ -96,7 +96,7 @@ def table(*routes: Any, **options: Any) -> RouteTableRef:
 
 def chain(
     *filters: HttpFilter, routes: RouteTableRef | None = None, router: Service = echo_router
-) -> FilterChain:
+) -> HttpFilterChain:
     routes = routes or table(route(prefix(), name="all"))
     return filter_chain(manager(*filters), routes=routes, router=router, registry=REGISTRY)
 
@@ -109,7 +109,7 @@ def call(function: Callable[[Request, Service], Awaitable[Response]]) -> HttpFil
     return HttpFilter(name="call", config=CallConfig(function))
 
 
-async def tags(chain: FilterChain, path: bytes = b"/") -> list[bytes]:
+async def tags(chain: HttpFilterChain, path: bytes = b"/") -> list[bytes]:
     response = await chain(make_request(path))
     return [value for name, value in response.headers if name == b"tag"]
 
@@ -228,7 +228,7 @@ async def test_a_filter_may_let_the_route_be_resolved_again() -> None:
 class TestConfigurationOfARoute:
     FILTERS = (tag(b"1"), tag(b"2", disabled=True))
 
-    def chain(self, *routes: Any, **of_virtual_host: Any) -> FilterChain:
+    def chain(self, *routes: Any, **of_virtual_host: Any) -> HttpFilterChain:
         return chain(*self.FILTERS, routes=table(*routes, **of_virtual_host))
 
     async def test_a_disabled_filter_does_not_run(self) -> None:
