@@ -26,11 +26,11 @@ class Support:
     kept: frozenset[str] = frozenset()
     checked: frozenset[str] = frozenset()
     without_effect: Mapping[str, str] = field(default_factory=dict)
+    accepted: frozenset[str] = field(init=False)  # all of them
 
-    def accepts(self, name: str) -> bool:
-        return any(
-            name in accepted for accepted in (self.fields, self.kept, self.checked, self.without_effect)
-        )
+    def __post_init__(self) -> None:
+        accepted = self.fields | self.kept | self.checked | self.without_effect.keys()
+        object.__setattr__(self, "accepted", accepted)
 
 
 SupportTable: TypeAlias = Mapping[str, Support]

@@ -151,22 +151,23 @@ def check(message: Message, table: SupportTable, path: str = "", depth: int = 0)
     if len(unknown):
         raise ConfigError(path, f"{name} has an unknown field, number {unknown[0].field_number}")
     for field, value in message.ListFields():
-        if not support.accepts(field.name):
+        if field.name not in support.accepted:
             raise ConfigError(join(path, field.name), "is not supported")
         if field.message_type is not None and field.name not in support.without_effect:
             _check_inside(field, value, table, join(path, field.name), depth + 1)
 
 
 def _check_inside(field: Any, value: Any, table: SupportTable, path: str, depth: int) -> None:
-    inner = field.message_type
-    if inner.GetOptions().map_entry:
-        inner = inner.fields_by_name["value"].message_type
-        items = [(f"{path}[{key}]", value[key]) for key in sorted(value)] if inner is not None else []
-    elif field.is_repeated:
-        items = [(f"{path}[{index}]", item) for index, item in enumerate(value)]
-    else:
-        items = [(path, value)]
-    if inner is None or inner.file.package == "google.protobuf":
+    kind = field.message_type
+    if kind.file.package == "google.protobuf":
         return  # well-known types; an Any is checked when it is unpacked
-    for item_path, item in items:
-        check(item, table, item_path, depth)
+    if kind.GetOptions().map_entry:
+        inner = kind.fields_by_name["value"].message_type
+        if inner is not None and inner.file.package != "google.protobuf":
+            for key in sorted(value):
+                check(value[key], table, f"{path}[{key}]", depth)
+    elif field.is_repeated:
+        for index, item in enumerate(value):
+            check(item, table, f"{path}[{index}]", depth)
+    else:
+        check(value, table, path, depth)
