@@ -1,5 +1,3 @@
-"""The matches of filter chains: the listener compiles them without another check."""
-
 from __future__ import annotations
 
 from typing import Any
@@ -7,10 +5,14 @@ from typing import Any
 import pytest
 
 from protos import type_urls
+from sidecar.config.listener import FilterChainMatch, TcpProxy
+from sidecar.config.route import WeightedCluster
+from sidecar.config.tls import SanMatch, SanMatchKind, TlsVersion
 from sidecar.errors import ConfigError
 from sidecar.xds.decode import decode_resource
 from tests.support.ads_server import packed
-from tests.support.envoy_config import listener, tcp_proxy
+from tests.support.decoded import MANAGER, listener_with
+from tests.support.envoy_config import TYPE, downstream_tls, listener, tcp_proxy
 
 
 def decode(*matches: dict[str, Any]) -> None:
@@ -72,3 +74,78 @@ def test_an_invalid_prefix_is_refused() -> None:
     with pytest.raises(ConfigError) as caught:
         decode({"prefix_ranges": [prefix("10.0.0.0", 99)]})
     assert caught.value.path.startswith("filter_chains[0].filter_chain_match.prefix_ranges[0]")
+
+
+def test_a_listener_of_istio() -> None:
+    inspector = {
+        "name": "envoy.filters.listener.tls_inspector",
+        "typed_config": {"@type": f"{TYPE}/envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"},
+    }
+    original = {
+        "name": "envoy.filters.listener.original_dst",
+        "typed_config": {"@type": f"{TYPE}/envoy.extensions.filters.listener.original_dst.v3.OriginalDst"},
+    }
+    socket = downstream_tls(
+        tls_params={"tls_minimum_protocol_version": "TLSv1_3"},
+        alpn_protocols=["istio", "http/1.1"],
+        tls_certificate_sds_secret_configs=[{"name": "default"}],
+        combined_validation_context={
+            "default_validation_context": {
+                "match_typed_subject_alt_names": [{"san_type": "URI", "matcher": {"prefix": "spiffe://a/"}}]
+            },
+            "validation_context_sds_secret_config": {"name": "ROOTCA"},
+        },
+    )
+    socket["typed_config"]["require_client_certificate"] = True
+    document = {
+        **listener("virtualInbound", tcp_proxy(), 15006),
+        "listener_filters": [original, inspector],
+        "traffic_direction": "INBOUND",
+        "listener_filters_timeout": "0s",
+        "continue_on_listener_filters_timeout": True,
+    }
+    document["filter_chains"][0] |= {
+        "name": "mesh",
+        "filter_chain_match": {
+            "destination_port": 9080,
+            "transport_protocol": "tls",
+            "application_protocols": ["istio"],
+            "prefix_ranges": [{"address_prefix": "10.1.2.3", "prefix_len": 8}],
+            "server_names": ["*.Example.com"],
+        },
+        "transport_socket": socket,
+        "transport_socket_connect_timeout": "15s",
+    }
+    found = listener_with(document)
+
+    assert found.tls_inspector
+    assert found.original_dst_filter
+    assert not found.http_inspector
+    assert found.listener_filters_timeout_s == 0.0
+    assert found.direction.name == "INBOUND"
+    (chain,) = found.filter_chains
+    assert chain.match == FilterChainMatch(
+        destination_port=9080,
+        prefix_ranges=("10.0.0.0/8",),
+        server_names=("*.example.com",),
+        transport_protocol="tls",
+        application_protocols=("istio",),
+    )
+    assert chain.handshake_timeout_s == 15.0
+    assert chain.tls is not None
+    assert chain.tls.require_client_certificate
+    parameters = chain.tls.parameters
+    assert (parameters.certificate_secret, parameters.validation_secret) == ("default", "ROOTCA")
+    assert parameters.minimum_version is TlsVersion.TLS1_3
+    assert parameters.validation is not None
+    expected = SanMatch(kind=SanMatchKind.PREFIX, value="spiffe://a/", san_type="URI")
+    assert parameters.validation.match_sans == (expected,)
+
+
+def test_a_weighted_tcp_proxy() -> None:
+    document = listener("l", tcp_proxy())
+    del document["filter_chains"][0]["filters"][0]["typed_config"]["cluster"]
+    weighted = {"clusters": [{"name": "a", "weight": 1}, {"name": "b", "weight": 3}]}
+    chain = listener_with(document, f"{MANAGER}.weighted_clusters", weighted).filter_chains[0]
+    assert isinstance(chain.filter, TcpProxy)
+    assert chain.filter.clusters == (WeightedCluster(name="a", weight=1), WeightedCluster(name="b", weight=3))
