@@ -61,10 +61,11 @@ class ManagedConnection:
     `info` is of the connection as a whole: the bytes on it, and the protocol of its requests.
     """
 
-    __slots__ = ("_manager", "_scheme", "codec", "downstream", "info")
+    __slots__ = ("_manager", "_scheme", "_stats", "codec", "downstream", "info")
 
     def __init__(self, manager: ConnectionManager, downstream: DownstreamConnection) -> None:
         self._manager = manager
+        self._stats = manager.stats
         self._scheme = b"https" if downstream.tls_version else b"http"
         self.downstream = downstream
         self.info = StreamInfo(downstream, manager.clock(), time.time())
@@ -82,11 +83,11 @@ class ManagedConnection:
         self._manager.connection_lost(self)
 
     def received(self, size: int) -> None:
-        self._manager.stats.downstream_cx_rx_bytes_total += size
+        self._stats.downstream_cx_rx_bytes_total += size
         self.info.bytes_received += size
 
     def sent(self, size: int) -> None:
-        self._manager.stats.downstream_cx_tx_bytes_total += size
+        self._stats.downstream_cx_tx_bytes_total += size
         self.info.bytes_sent += size
 
     def idle_timeout(self) -> None:

@@ -97,8 +97,9 @@ class Http1ClientConnection:
             self._inform()
         if incoming is not None:
             self._receive(incoming)
-        if reader.error is not None:
-            self._fail(reader.error)
+        error = reader.messages.error
+        if error is not None:
+            self._fail(error)
         elif self._incoming is not None and self._incoming.complete:
             self._end_exchange(self._incoming)
 

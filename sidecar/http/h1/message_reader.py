@@ -10,7 +10,7 @@ The callbacks below run for each header of each message: they are the hottest co
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Protocol
 
 import httptools
 
@@ -60,80 +60,90 @@ class IncomingMessage:
         self.received_bytes = 0
 
 
+class Direction(Protocol):
+    """What requests and responses differ in. It reads the attributes of its `MessageReader`."""
+
+    def new_parser(
+        self, reader: MessageReader, /
+    ) -> httptools.HttpRequestParser | httptools.HttpResponseParser:
+        """A parser of one head, and of those that follow without a body, which calls `reader`."""
+
+    def read_fields(self) -> Event:
+        """Makes `message` of a complete head, but of an interim response. Raises `RequestError`."""
+
+    def deliver(self) -> None:
+        """The message is ready to be handed out: complete, or as a stream."""
+
+    def message_ended(self) -> None:
+        """Called in state IDLE."""
+
+    def without_forbidden(self, trailers: Headers, /) -> Headers: ...
+
+
 class MessageReader:
-    """The part that both directions share. `error` is the first thing that the peer did wrong: the message in
-    which it did so is cut short or not delivered, and no other follows."""
+    """Frames the messages of one `Direction`. `error` is the first thing that the peer did wrong: the message
+    in which it did so is cut short or not delivered, and no other follows.
+
+    It is no base class of both directions: the interpreter is quick with code that sees objects of one class.
+    """
 
     __slots__ = (
         "_chunks",
-        "_fields",
+        "_direction",
         "_head_bytes",
         "_head_event",
         "_head_lines",
         "_left",
-        "_length",
         "_max_head_lines",
-        "_message",
         "_own_names",
         "_parser",
         "_pieces",
         "_rules",
         "_source",
-        "_special",
         "_tail",
-        "_target",
         "error",
+        "fields",
+        "length",
+        "message",
+        "special",
         "state",
+        "target",
     )
 
-    def __init__(self, source: BodySource, rules: ReaderRules, own_names: frozenset[bytes]) -> None:
-        """`own_names` are the fields that `_special` collects, for this hop and not for the next."""
+    def __init__(
+        self, direction: Direction, source: BodySource, rules: ReaderRules, own_names: frozenset[bytes]
+    ) -> None:
+        """`own_names` are the fields that `special` collects, for this hop and not for the next."""
         self.state = IDLE
         self.error: RequestError | None = None
+        self._direction = direction
         self._source = source
         self._rules = rules
         self._max_head_lines = rules.max_headers_count + 2  # with the first line and the empty one
         self._own_names = own_names | {b"content-length"}
-        self._parser = self._new_parser()
+        self._parser = direction.new_parser(self)
         # The head that is being read, or was read last.
         self._tail = b""  # its last 3 bytes, before those that were fed last
         self._head_bytes = 0
         self._head_lines = 0
         self._head_event: Event | None = None  # how it ends, once llhttp has seen its end
-        self._target = b""
-        self._fields: Headers = []
-        self._special: Headers = []
-        self._length = b""  # the value of Content-Length
-        # The body that is being read.
-        self._message: IncomingMessage | None = None
+        self.target = b""
+        self.fields: Headers = []
+        self.special: Headers = []
+        self.length = b""  # the value of Content-Length
+        # The message whose body is being read.
+        self.message: IncomingMessage | None = None
         self._pieces: list[bytes] = []  # of a body that is not a stream yet
         self._left = 0  # bytes that are still to come, of a body whose length is known
         self._chunks: ChunkDecoder | None = None
 
-    # What each direction adds.
-
-    def _new_parser(self) -> httptools.HttpRequestParser | httptools.HttpResponseParser:
-        raise NotImplementedError
-
-    def _read_fields(self) -> Event:
-        """Makes `_message` of a complete head, but of an interim response. Raises `RequestError`."""
-        raise NotImplementedError
-
-    def _deliver(self) -> None:
-        """The next `feed` that returns hands out the present message."""
-        raise NotImplementedError
-
-    def _message_ended(self) -> None:
-        """Called in state IDLE."""
-        raise NotImplementedError
-
-    def _without_forbidden(self, trailers: Headers) -> Headers:
-        raise NotImplementedError
+    def renew_parser(self) -> None:
+        self._parser = self._direction.new_parser(self)
 
     # Reading. Each method reads a part of a message from `data[at:]`, which is not empty, and returns the
     # position behind that part. Each raises `RequestError`.
 
-    def _read_body(self, data: bytes, at: int) -> int:
+    def read_body(self, data: bytes, at: int) -> int:
         if self.state is SIZED_BODY:
             return self._read_sized(data, at)
         if self.state is CHUNKED_BODY:
@@ -141,7 +151,7 @@ class MessageReader:
         self._add(data[at:])
         return len(data)
 
-    def _read_head(self, data: bytes, at: int) -> int:
+    def read_head(self, data: bytes, at: int) -> int:
         if self.state is not HEAD:
             if data[at] <= _CR:
                 at = _skip_empty_lines(data, at)
@@ -152,10 +162,10 @@ class MessageReader:
             self._head_event = None
             self._head_bytes = 0
             self._head_lines = 0
-            self._target = b""
-            self._fields = []
-            self._special = []
-            self._length = b""
+            self.target = b""
+            self.fields = []
+            self.special = []
+            self.length = b""
         end = data.find(_EMPTY_LINE, at) + len(_EMPTY_LINE)
         if self._tail or end < len(_EMPTY_LINE):
             end = self._find_straddling(data, at, end)
@@ -167,15 +177,15 @@ class MessageReader:
             raise self._uncertain()
         self.state = TRANSITIONS[self.state][event]
         if event is HEAD_WITHOUT_BODY:
-            message, self._message = self._message, None
+            message, self.message = self.message, None
             assert message is not None
             message.complete = True
-            self._deliver()
-            self._message_ended()
+            self._direction.deliver()
+            self._direction.message_ended()
         elif event is not INTERIM_ENDS:
-            self._parser = self._new_parser()  # the other expects this body
-            if event is HEAD_WITH_LENGTH:
-                return self._read_sized(data, end)
+            self.renew_parser()  # the other expects this body
+            if event is HEAD_WITH_LENGTH and len(data) - end >= self._left:
+                return self._take_whole_body(data, end)
             if event is HEAD_WITH_CHUNKS:
                 self._chunks = ChunkDecoder(self._rules)
         return end
@@ -213,32 +223,44 @@ class MessageReader:
         except httptools.HttpParserUpgrade as upgrade:
             if upgrade.args[0] != len(piece):
                 raise self._uncertain() from None
-            self._parser = self._new_parser()  # this one has left HTTP
+            self.renew_parser()  # this one has left HTTP
         except httptools.HttpParserError as error:
             cause = error.__context__
             if isinstance(error, httptools.HttpParserCallbackError) and cause is not None:
                 raise cause from None  # raised by a callback below
             raise self._malformed(f"malformed HTTP/1.1: {error}") from None
 
-    def _framing(self) -> Event:
+    def framing(self) -> Event:
         """RFC 9112 6.3, of a message that may have a body, and not in chunks. llhttp has refused
         contradictions."""
-        if not self._length:
+        if not self.length:
             return HEAD_WITHOUT_FRAMING
-        if not self._length.isdigit():
+        if not self.length.isdigit():
             raise self._malformed("malformed HTTP/1.1: Content-Length is not a number")
-        self._left = int(self._length)
+        self._left = int(self.length)
         return HEAD_WITH_LENGTH if self._left else HEAD_WITHOUT_BODY
+
+    def _take_whole_body(self, data: bytes, at: int) -> int:
+        """As is usual, the body came with its head."""
+        message, self.message = self.message, None
+        assert message is not None
+        end = at + self._left
+        message.received_bytes = self._left
+        message.body = Body(data[at:end])
+        message.complete = True
+        self.state = TRANSITIONS[self.state][BODY_ENDS]
+        self._direction.deliver()
+        self._direction.message_ended()
+        return end
 
     def _read_sized(self, data: bytes, at: int) -> int:
         left = self._left
         piece = data[at : at + left]
         size = len(piece)
-        if size:
-            self._left = left - size
-            self._add(piece)
-            if size == left:
-                self._end_body(None)
+        self._left = left - size
+        self._add(piece)
+        if size == left:
+            self.end_body(None)
         return at + size
 
     def _read_chunks(self, data: bytes, at: int) -> int:
@@ -250,13 +272,13 @@ class MessageReader:
             self._add(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if chunks.ended:
             self._chunks = None
-            self._end_body(self._without_forbidden(chunks.trailers) if chunks.trailers else None)
+            self.end_body(self._direction.without_forbidden(chunks.trailers) if chunks.trailers else None)
         return at
 
     # Bodies: whole if they end before `feed` returns, else streams.
 
     def _add(self, piece: bytes) -> None:
-        message = self._message
+        message = self.message
         assert message is not None
         message.received_bytes += len(piece)
         if message.stream is not None:
@@ -264,8 +286,8 @@ class MessageReader:
         else:
             self._pieces.append(piece)
 
-    def _end_body(self, trailers: Headers | None) -> None:
-        message, self._message = self._message, None
+    def end_body(self, trailers: Headers | None) -> None:
+        message, self.message = self.message, None
         assert message is not None
         message.complete = True
         self.state = TRANSITIONS[self.state][BODY_ENDS]
@@ -278,50 +300,56 @@ class MessageReader:
             if pieces:
                 message.body = Body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
                 self._pieces = []
-            self._deliver()
-        self._message_ended()
+            self._direction.deliver()
+        self._direction.message_ended()
 
     def _open_stream(self, message: IncomingMessage) -> None:
         stream = message.body = message.stream = BodyStream(self._source)
         if self._pieces:
             stream.feed(b"".join(self._pieces))
             self._pieces = []
-        self._deliver()
+        self._direction.deliver()
 
-    def _fail(self, error: RequestError) -> None:
+    def deliver_unfinished(self) -> None:
+        """Called before `feed` returns: a message that is not complete is delivered as a stream."""
+        message = self.message
+        if message is not None and message.stream is None:
+            self._open_stream(message)
+
+    def fail(self, error: RequestError) -> None:
         self.error = error
         self.state = TRANSITIONS[self.state][READING_ENDS]
-        message, self._message = self._message, None
+        message, self.message = self.message, None
         if message is not None and message.stream is not None:
             message.stream.fail(error)
 
     # Limits: of the bytes of names, values and target, as Envoy counts them.
 
     def _check_pending_size(self) -> None:
-        separators = _FIRST_LINE_BYTES + _FIELD_BYTES * (len(self._fields) + len(self._special) + 1)
+        separators = _FIRST_LINE_BYTES + _FIELD_BYTES * (len(self.fields) + len(self.special) + 1)
         limit = self._rules.max_headers_bytes
         if self._head_bytes - separators > limit:
             raise self._rules.too_large(f"a head of more than {limit} bytes")
 
     def _check_size(self) -> None:
-        fields = (*self._fields, *self._special)
-        size = len(self._target) + sum([len(name) + len(value) for name, value in fields])
+        fields = (*self.fields, *self.special)
+        size = len(self.target) + sum([len(name) + len(value) for name, value in fields])
         if size > self._rules.max_headers_bytes:
             raise self._rules.too_large(f"headers of {size} bytes, more than {self._rules.max_headers_bytes}")
 
     # Called by httptools.
 
     def on_url(self, part: bytes) -> None:
-        self._target += part
+        self.target += part
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
-        fields = self._fields
+        fields = self.fields
         if name in self._own_names:
             if name == b"content-length":
-                self._length = value.strip()
+                self.length = value.strip()
             else:
-                fields = self._special
+                fields = self.special
         fields.append((name, value.strip()))  # RFC 9110 5.5: llhttp leaves the trailing white space
 
     def on_headers_complete(self) -> None:
@@ -329,7 +357,7 @@ class MessageReader:
             raise self._uncertain()
         if self._head_bytes > self._rules.max_headers_bytes:
             self._check_size()
-        self._head_event = self._read_fields()
+        self._head_event = self._direction.read_fields()
 
     # These would tell of bytes behind a head, but llhttp is fed none.
 

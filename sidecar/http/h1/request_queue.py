@@ -15,7 +15,7 @@ MAX_WAITING_REQUESTS = 16
 class RequestQueue:
     """Reading stops while too many requests wait, and while a body's consumer is behind (a `BodySource`)."""
 
-    __slots__ = ("_at", "_body_paused", "_data", "_reading_paused", "_transport", "_waiting", "reader")
+    __slots__ = ("_at", "_body_paused", "_data", "_reading_paused", "_transport", "reader", "waiting")
 
     def __init__(self, config: HttpConnectionManager) -> None:
         self.reader = RequestReader(
@@ -25,7 +25,7 @@ class RequestQueue:
             allow_absolute_url=config.allow_absolute_url,
         )
         self._transport: asyncio.Transport | None = None
-        self._waiting: deque[IncomingRequest] = deque()
+        self.waiting: deque[IncomingRequest] = deque()
         self._data = b""  # what was read and is still to be parsed, from `_at` on
         self._at = 0
         self._body_paused = False
@@ -45,16 +45,16 @@ class RequestQueue:
             self._parse()
             return
         reader = self.reader
-        self._waiting.extend(reader.feed(data))
-        if reader.stopped_at < len(data) or len(self._waiting) > MAX_WAITING_REQUESTS:
+        self.waiting.extend(reader.feed(data))
+        if reader.stopped_at < len(data) or len(self.waiting) > MAX_WAITING_REQUESTS:
             self._keep(data)
             self._choose_reading()
 
     def next(self) -> IncomingRequest | None:
         """The request whose turn it is, if it is here."""
-        if not self._waiting:
+        if not self.waiting:
             return None
-        incoming = self._waiting.popleft()
+        incoming = self.waiting.popleft()
         if self._data or self._reading_paused:
             self._parse()
         return incoming
@@ -66,11 +66,8 @@ class RequestQueue:
         self.resume_body()
 
     def _clear(self) -> None:
-        self._waiting.clear()
+        self.waiting.clear()
         self._data = b""
-
-    def __bool__(self) -> bool:
-        return bool(self._waiting)
 
     # BodySource: the request's body is read by somebody slow, or not at all.
 
@@ -87,9 +84,9 @@ class RequestQueue:
 
     def _parse(self) -> None:
         """As much of what was read as may wait to be served: something is left only if too much waits."""
-        while self._data and len(self._waiting) <= MAX_WAITING_REQUESTS:
+        while self._data and len(self.waiting) <= MAX_WAITING_REQUESTS:
             data = self._data
-            self._waiting.extend(self.reader.feed(data, self._at))
+            self.waiting.extend(self.reader.feed(data, self._at))
             self._keep(data)
         self._choose_reading()
 
@@ -99,7 +96,7 @@ class RequestQueue:
         self._data = data if self._at < len(data) else b""
 
     def _choose_reading(self) -> None:
-        paused = self._body_paused or bool(self._data) or len(self._waiting) > MAX_WAITING_REQUESTS
+        paused = self._body_paused or bool(self._data) or len(self.waiting) > MAX_WAITING_REQUESTS
         if paused is not self._reading_paused and self._transport is not None:
             self._reading_paused = paused
             if paused:

@@ -6,7 +6,7 @@ from typing import Final
 
 import httptools
 
-from sidecar.errors import DownstreamError, DownstreamProtocolError, HeadersTooLargeError
+from sidecar.errors import DownstreamError, DownstreamProtocolError, HeadersTooLargeError, RequestError
 from sidecar.http.body import EMPTY, BodySource
 from sidecar.http.h1.message_reader import IncomingMessage, MessageReader
 from sidecar.http.h1.reader_state import (
@@ -64,7 +64,7 @@ class IncomingRequest(IncomingMessage):
         self.expects_continue = False
 
 
-class RequestReader(MessageReader):
+class RequestReader:
     """`feed` returns the requests whose head became complete, each with its body: a whole one if that was
     complete too, else a stream to which later bytes go.
 
@@ -76,8 +76,9 @@ class RequestReader(MessageReader):
         "_allow_absolute_url",
         "_arrived",
         "_max_at_once",
+        "_parser",
         "_request",
-        "_request_parser",
+        "messages",
         "stopped_at",
     )
 
@@ -96,31 +97,34 @@ class RequestReader(MessageReader):
             malformed=DownstreamProtocolError,
             too_large=HeadersTooLargeError,
         )
-        super().__init__(source, rules, _OWN_NAMES)
+        self.messages = MessageReader(self, source, rules, _OWN_NAMES)
         self.stopped_at = 0
         self._max_at_once = max_at_once
         self._allow_absolute_url = allow_absolute_url
         self._arrived: list[IncomingRequest] = []
         self._request = IncomingRequest(b"", [], False)
-        self.state = AWAITING
+        self.messages.state = AWAITING
+
+    @property
+    def error(self) -> RequestError | None:
+        return self.messages.error
 
     @property
     def head_pending(self) -> bool:
-        return self.state is HEAD
+        return self.messages.state is HEAD
 
     def feed(self, data: bytes, at: int = 0) -> list[IncomingRequest]:
         """Reads `data` from position `at`. `stopped_at` is then where reading is to go on: before the end of
         `data` if as many requests as one call may return are complete."""
-        size = len(data)
+        messages, size = self.messages, len(data)
         try:
-            while at < size and self.state is not CLOSED and len(self._arrived) < self._max_at_once:
-                at = self._read_head(data, at) if self.state <= HEAD else self._read_body(data, at)
+            while at < size and messages.state is not CLOSED and len(self._arrived) < self._max_at_once:
+                at = messages.read_head(data, at) if messages.state <= HEAD else messages.read_body(data, at)
         except DownstreamError as error:
-            self._fail(error)
-        self.stopped_at = size if self.state is CLOSED else at
-        message = self._message
-        if message is not None and message.stream is None:
-            self._open_stream(message)
+            messages.fail(error)
+        self.stopped_at = size if messages.state is CLOSED else at
+        if messages.message is not None:
+            messages.deliver_unfinished()
         arrived = self._arrived
         if arrived:
             self._arrived = []
@@ -128,52 +132,53 @@ class RequestReader(MessageReader):
 
     def feed_eof(self) -> None:
         """The client has closed its direction: that ends a tunnel's, and is an accident in any other body."""
-        if self.state is TUNNEL:
-            self._end_body(None)
+        if self.messages.state is TUNNEL:
+            self.messages.end_body(None)
 
-    # What `MessageReader` leaves to each direction.
+    # The direction of a `MessageReader`.
 
-    def _new_parser(self) -> httptools.HttpRequestParser:
-        parser = self._request_parser = httptools.HttpRequestParser(self)
+    def new_parser(self, reader: MessageReader, /) -> httptools.HttpRequestParser:
+        parser = self._parser = httptools.HttpRequestParser(reader)
         return parser
 
-    def _read_fields(self) -> Event:
-        special = self._special
-        parser = self._request_parser
-        method = parser.get_method()
-        request = IncomingRequest(method, self._fields, parser.should_keep_alive())
+    def read_fields(self) -> Event:
+        messages, parser = self.messages, self._parser
+        special, method = messages.special, parser.get_method()
+        request = IncomingRequest(method, messages.fields, parser.should_keep_alive())
         event = HEAD_WITHOUT_BODY
         if len(special) != 1 or not request.keep_alive or method == b"CONNECT":
             event = self._read_special(request)
-        elif self._length:
-            event = self._framing()
+        elif messages.length:
+            event = messages.framing()
         request.authority, request.path = resolve_target(
-            method, self._target, special, allow_absolute=self._allow_absolute_url
+            method, messages.target, special, allow_absolute=self._allow_absolute_url
         )
-        self._request = self._message = request
+        self._request = messages.message = request
         return event
 
-    def _deliver(self) -> None:
+    def deliver(self) -> None:
         self._arrived.append(self._request)
 
-    def _without_forbidden(self, trailers: Headers) -> Headers:
+    def without_forbidden(self, trailers: Headers, /) -> Headers:
         return [
             field
             for field in trailers
             if field[0] not in _OWN_NAMES and not field[0].startswith(_MANAGED_PREFIXES)
         ]
 
-    def _message_ended(self) -> None:
+    def message_ended(self) -> None:
+        messages = self.messages
         event = MESSAGE_AWAITED if self._request.keep_alive else READING_ENDS
-        self.state = TRANSITIONS[self.state][event]
+        messages.state = TRANSITIONS[messages.state][event]
 
     # Less usual.
 
     def _read_special(self, request: IncomingRequest) -> Event:
         """Reads what a head says to this hop. Called if there is more than Host, or the connection is to end:
         else the version is 1.1, because a keep-alive of HTTP/1.0 is a header."""
+        messages = self.messages
         special: dict[bytes, list[bytes]] = {}
-        for name, value in self._special:
+        for name, value in messages.special:
             special.setdefault(name, []).append(value)
         version = self._parser.get_http_version()
         check_version(version)
@@ -194,8 +199,8 @@ class RequestReader(MessageReader):
         if request.upgrade is None:
             if chunked:
                 return HEAD_WITH_CHUNKS
-            return self._framing() if self._length else HEAD_WITHOUT_BODY
-        if chunked or self._length not in (b"", b"0"):
+            return messages.framing() if messages.length else HEAD_WITHOUT_BODY
+        if chunked or messages.length not in (b"", b"0"):
             raise DownstreamProtocolError("a body beside an upgrade: where the tunnel begins is not certain")
         request.keep_alive = False  # whatever the answer, no request follows
         return HEAD_OF_TUNNEL

@@ -6,7 +6,7 @@ from typing import Final
 
 import httptools
 
-from sidecar.errors import UpstreamProtocolError
+from sidecar.errors import RequestError, UpstreamProtocolError
 from sidecar.http.body import EMPTY, BodySource
 from sidecar.http.h1.message_reader import IncomingMessage, MessageReader
 from sidecar.http.h1.reader_state import (
@@ -23,11 +23,14 @@ from sidecar.http.h1.reader_state import (
     Event,
 )
 from sidecar.http.h1.rules import ReaderRules, printable
-from sidecar.http.h1.writer import has_no_body, response_head, without_length
+from sidecar.http.h1.writer import response_head, without_length
 from sidecar.http.headers import HOP_BY_HOP, Headers
 
 # Many servers say it in every response, and it says nothing: by HTTP/1.1 the connection is kept.
 _KEEP_ALIVE: Final = [(b"connection", b"keep-alive")]
+
+
+_WITHOUT_BODY: Final = (204, 304)
 
 
 class IncomingResponse(IncomingMessage):
@@ -46,7 +49,7 @@ class IncomingResponse(IncomingMessage):
         self.tunnel = False
 
 
-class ResponseReader(MessageReader):
+class ResponseReader:
     """`expect` a response, then `feed` what was read. `feed` returns the response once, when its head is
     complete, with its body: a whole one if that was complete too, else a stream to which later bytes go.
 
@@ -57,11 +60,13 @@ class ResponseReader(MessageReader):
     __slots__ = (
         "_arrived",
         "_interim_bytes",
+        "_max_interim_bytes",
+        "_parser",
         "_request_method",
         "_response",
-        "_response_parser",
         "_upgrade",
         "interim",
+        "messages",
     )
 
     def __init__(
@@ -73,7 +78,8 @@ class ResponseReader(MessageReader):
             malformed=UpstreamProtocolError,
             too_large=UpstreamProtocolError,
         )
-        super().__init__(source, rules, HOP_BY_HOP)
+        self.messages = MessageReader(self, source, rules, HOP_BY_HOP)
+        self._max_interim_bytes = max_headers_bytes
         self.interim: list[tuple[int, Headers]] = []
         self._interim_bytes = 0  # of all interim responses before one response
         self._request_method = b""
@@ -81,88 +87,91 @@ class ResponseReader(MessageReader):
         self._response = IncomingResponse(0, [], False)
         self._arrived: IncomingResponse | None = None
 
+    @property
+    def error(self) -> RequestError | None:
+        return self.messages.error
+
     def expect(self, method: bytes, upgrade: bytes | None) -> None:
-        self.state = TRANSITIONS[self.state][MESSAGE_AWAITED]
+        messages = self.messages
+        messages.state = TRANSITIONS[messages.state][MESSAGE_AWAITED]
         self._request_method = method
         self._upgrade = upgrade
         self._interim_bytes = 0
 
     def feed(self, data: bytes) -> IncomingResponse | None:
-        at, size = 0, len(data)
+        messages, at, size = self.messages, 0, len(data)
         try:
-            while at < size and self.state is not CLOSED:
-                at = self._read_head(data, at) if self.state <= HEAD else self._read_body(data, at)
+            while at < size and messages.state is not CLOSED:
+                at = messages.read_head(data, at) if messages.state <= HEAD else messages.read_body(data, at)
         except UpstreamProtocolError as error:
-            self._fail(error)
-        message = self._message
-        if message is not None and message.stream is None:
-            self._open_stream(message)
+            messages.fail(error)
+        if messages.message is not None:
+            messages.deliver_unfinished()
         arrived, self._arrived = self._arrived, None
         return arrived
 
     def feed_eof(self) -> bool:
         """The upstream has closed its direction. Whether that is how the message ends (RFC 9112 6.3)."""
-        if self.state is not TUNNEL and self.state is not UNFRAMED_BODY:
+        messages = self.messages
+        if messages.state is not TUNNEL and messages.state is not UNFRAMED_BODY:
             return False
-        self._end_body(None)
+        messages.end_body(None)
         return True
 
-    # What `MessageReader` leaves to each direction.
+    # The direction of a `MessageReader`.
 
-    def _new_parser(self) -> httptools.HttpResponseParser:
-        parser = self._response_parser = httptools.HttpResponseParser(self)
+    def new_parser(self, reader: MessageReader, /) -> httptools.HttpResponseParser:
+        parser = self._parser = httptools.HttpResponseParser(reader)
         return parser
 
-    def _read_fields(self) -> Event:
-        parser = self._response_parser
+    def read_fields(self) -> Event:
+        messages, parser = self.messages, self._parser
         status = parser.get_status_code()
         if status < 100:
             raise UpstreamProtocolError(f"a response of status {status}")
         if status < 200 and status != 101:
             self._add_interim(status)
             return INTERIM_ENDS
-        response = IncomingResponse(status, self._fields, parser.should_keep_alive())
-        special = self._special
+        response = IncomingResponse(status, messages.fields, parser.should_keep_alive())
+        special = messages.special
         chunked = bool(special) and special != _KEEP_ALIVE and self._read_special(response)
-        self._response = self._message = response
+        self._response = messages.message = response
         if status == 101:
             self._check_switch()
             response.tunnel = True
             return HEAD_OF_TUNNEL
         if self._request_method == b"CONNECT" and status < 300:  # RFC 9110 9.3.6
-            if chunked or self._length:
+            if chunked or messages.length:
                 raise UpstreamProtocolError("a tunnel whose head says how long its body is")
             response.tunnel = True
             return HEAD_OF_TUNNEL
-        if self._request_method == b"HEAD" or has_no_body(status):  # RFC 9112 6.3: whatever the head says
+        if status in _WITHOUT_BODY or self._request_method == b"HEAD":  # RFC 9112 6.3: whatever the head says
             return HEAD_WITHOUT_BODY
-        return HEAD_WITH_CHUNKS if chunked else self._framing()
+        return HEAD_WITH_CHUNKS if chunked else messages.framing()
 
-    def _deliver(self) -> None:
+    def deliver(self) -> None:
         self._arrived = self._response
 
-    def _message_ended(self) -> None:
+    def message_ended(self) -> None:
         if self._request_method == b"HEAD":
-            self._parser = self._new_parser()  # the other expects the body that the head describes
+            self.messages.renew_parser()  # the other expects the body that the head describes
 
-    def _without_forbidden(self, trailers: Headers) -> Headers:
+    def without_forbidden(self, trailers: Headers, /) -> Headers:
         return [field for field in trailers if field[0] not in HOP_BY_HOP]
 
     # Less usual.
 
     def _add_interim(self, status: int) -> None:
         """Together they are bounded as one head is: nothing holds them back for a client that is slow."""
-        headers = without_length(self._fields)  # RFC 9110 8.6
+        headers = without_length(self.messages.fields)  # RFC 9110 8.6
         self._interim_bytes += len(response_head(status, headers))
-        if self._interim_bytes > self._rules.max_headers_bytes:
-            raise UpstreamProtocolError(
-                f"more than {self._rules.max_headers_bytes} bytes of interim responses"
-            )
+        if self._interim_bytes > self._max_interim_bytes:
+            raise UpstreamProtocolError(f"more than {self._max_interim_bytes} bytes of interim responses")
         self.interim.append((status, headers))
 
     def _read_special(self, response: IncomingResponse) -> bool:
         """Reads what a head says to this hop. Returns whether the body comes in chunks."""
-        codings = [value for name, value in self._special if name == b"transfer-encoding"]
+        codings = [value for name, value in self.messages.special if name == b"transfer-encoding"]
         if codings and (len(codings) > 1 or codings[0].lower() != b"chunked"):
             # RFC 9112 6.1: a coding that is not understood hides where the body ends.
             raise UpstreamProtocolError(f"Transfer-Encoding {printable(codings[0])} in a response")
@@ -170,7 +179,7 @@ class ResponseReader(MessageReader):
             raise UpstreamProtocolError("Transfer-Encoding in a response of HTTP/1.0")
         named = {
             token.strip().lower()
-            for name, value in self._special
+            for name, value in self.messages.special
             if name == b"connection"
             for token in value.split(b",")
         } - {b"content-length"}
@@ -179,6 +188,6 @@ class ResponseReader(MessageReader):
 
     def _check_switch(self) -> None:
         """RFC 9110 15.2.2: to the protocol that was asked for, or not at all."""
-        chosen = [value.lower() for name, value in self._special if name == b"upgrade"]
+        chosen = [value.lower() for name, value in self.messages.special if name == b"upgrade"]
         if self._upgrade is None or chosen != [self._upgrade]:
             raise UpstreamProtocolError("a 101 that switches to no protocol that was asked for")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sidecar.errors import UpstreamProtocolError, UpstreamResetError
 from sidecar.http.body import Body
-from sidecar.http.h1.connection_state import HEAD_WRITTEN, RESPONSE_WRITTEN, ConnectionState
+from sidecar.http.h1.connection_state import HEAD_WRITTEN, RESPONSE_WRITTEN, TRANSITIONS, ConnectionState
 from sidecar.http.h1.outlet import Outlet
 from sidecar.http.h1.request_queue import RequestQueue
 from sidecar.http.h1.request_reader import IncomingRequest
@@ -54,7 +54,8 @@ class ResponseWriter:
     def send_whole(self, stream: ServerStream, response: Response, body: bytes) -> None:
         incoming = self.incoming
         options = self._connection_options(stream)
-        self._state.move(RESPONSE_WRITTEN)
+        state = self._state
+        state.now = TRANSITIONS[state.now][RESPONSE_WRITTEN]
         if has_no_body(response.status):
             headers = without_length(response.headers) if response.status == 204 else response.headers
             self._outlet.write(response_head(response.status, headers, *options))
@@ -154,7 +155,7 @@ class ResponseWriter:
 
     def _connection_options(self, stream: ServerStream) -> tuple[bytes, ...]:
         incoming = self.incoming
-        if incoming.keep_alive and not stream.keeps_connection(more_wait=bool(self._queue)):
+        if incoming.keep_alive and not stream.keeps_connection(more_wait=bool(self._queue.waiting)):
             incoming.keep_alive = False
         if incoming.keep_alive and incoming.complete:
             return (_KEEP_ALIVE,) if incoming.http10 else ()

@@ -33,9 +33,11 @@ from sidecar.http.h1.connection_state import (
     LINGERING,
     REQUEST_BEGINS,
     RESPONDED,
+    TRANSITIONS,
     ConnectionState,
 )
 from sidecar.http.h1.outlet import Outlet
+from sidecar.http.h1.reader_state import HEAD
 from sidecar.http.h1.request_queue import RequestQueue
 from sidecar.http.h1.request_reader import IncomingRequest
 from sidecar.http.h1.response_writer import ResponseWriter
@@ -152,13 +154,16 @@ class Http1ServerConnection:
         incoming = self._queue.next()
         if incoming is not None:
             self._begin(incoming)
-        elif self._reader.error is not None:
-            self._refuse(self._reader.error)
-        elif self._reader.head_pending:
+            return
+        messages = self._reader.messages
+        if messages.error is not None:
+            self._refuse(messages.error)
+        elif messages.state is HEAD:
             self._timeouts.await_head()
 
     def _begin(self, incoming: IncomingRequest) -> None:
-        self._state.move(REQUEST_BEGINS)
+        state = self._state
+        state.now = TRANSITIONS[state.now][REQUEST_BEGINS]
         stream = self._stream = self._connection.begin(
             "HTTP/1.0" if incoming.http10 else "HTTP/1.1",
             incoming.method,
@@ -229,7 +234,7 @@ class Http1ServerConnection:
         elif not incoming.keep_alive:
             self._close_when_flushed()
         else:
-            self._state.move(EXCHANGE_ENDS)
+            self._state.now = TRANSITIONS[state][EXCHANGE_ENDS]
             self._timeouts.await_request(stream.request.info.end_s)
             self._serve_next()
 
