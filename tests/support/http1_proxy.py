@@ -15,7 +15,7 @@ from sidecar.errors import UpstreamConnectError
 from sidecar.http.codec import server_codec
 from sidecar.http.connection_manager import ConnectionManager
 from sidecar.http.h1.client import Http1ClientConnection
-from sidecar.http.message import Request, Response
+from sidecar.http.message import Request, Response, Service
 from sidecar.observability.stats import HttpConnectionManagerStats
 from sidecar.observability.stream_info import DownstreamConnection
 from sidecar.timers import Timers
@@ -102,13 +102,21 @@ async def upstream(handler: Handler) -> AsyncIterator[int]:
 
 
 @asynccontextmanager
-async def proxy(upstream_port: int, tls: ssl.SSLContext | None = None, **config: Any) -> AsyncIterator[Proxy]:
+async def proxy(
+    upstream_port: int,
+    tls: ssl.SSLContext | None = None,
+    *,
+    filtered: Callable[[HttpConnectionManager, Service], Service] | None = None,
+    **options: Any,
+) -> AsyncIterator[Proxy]:
+    """`filtered` puts filters before the service."""
     loop = asyncio.get_running_loop()
     timers = Timers(loop)
     host = OneHost(upstream_port)
+    config = HttpConnectionManager(stat_prefix="test", **options)
     manager = ConnectionManager(
-        HttpConnectionManager(stat_prefix="test", **config),
-        host,
+        config,
+        host if filtered is None else filtered(config, host),
         HttpConnectionManagerStats(),
         codec=server_codec,
         timers=timers,
