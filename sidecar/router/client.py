@@ -11,7 +11,7 @@ from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 from sidecar.router.exchange import Exchange, RouterEnvironment
 from sidecar.router.forward import Forward
 from sidecar.router.resolution import FindCluster
-from sidecar.upstream.load_balancer.context import NO_SUBSET
+from sidecar.upstream.load_balancer.context import PickContext
 
 _ANY_PATH = RouteMatch(path_kind=PathMatchKind.PREFIX, path="/")
 
@@ -50,6 +50,6 @@ class ClusterClient:
         info = StreamInfo(connection, self._env.clock(), wall_start_s=0.0)  # no log has the call
         request = Request(method, b"http", authority, path, headers or [], body, info)
         exchange = Exchange(
-            request, self._forward, cluster, NO_SUBSET, self._env, include_attempt_count=False
+            request, self._forward, cluster, PickContext(), self._env, include_attempt_count=False
         )
         return await exchange.run()

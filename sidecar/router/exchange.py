@@ -20,7 +20,7 @@ from sidecar.timers import Timers
 from sidecar.upstream.attempt import Attempt
 from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.host import Host
-from sidecar.upstream.load_balancer.context import PickContext, SubsetKey
+from sidecar.upstream.load_balancer.context import PickContext
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +60,7 @@ class Exchange:
         request: Request,
         forward: Forward,
         cluster: Cluster,
-        subset: SubsetKey,
+        context: PickContext,
         env: RouterEnvironment,
         *,
         include_attempt_count: bool,
@@ -68,7 +68,9 @@ class Exchange:
         self._request = request
         self._forward = forward
         self._cluster = cluster
-        self._context = PickContext(subset, max_repicks=forward.retry.host_selection_attempts)
+        self._context = context
+        if forward.retry.host_selection_attempts:
+            self._context = PickContext(context.subset, max_repicks=forward.retry.host_selection_attempts)
         self._env = env
         self._include_attempt_count = include_attempt_count
         self._started_s = env.clock()
@@ -82,9 +84,13 @@ class Exchange:
         if request.upgrade is None and request.body.whole is None:
             limit_bytes = forward.replay_limit_bytes
             self._body = ReplayableBody(request.body, self._request_ended, limit_bytes=limit_bytes)
+        # Time limits run from when the client has sent all of the request: uploads may take long.
         self._limit: TimeLimit | None = None
         if forward.timeout_s > 0 and request.upgrade is None:  # a tunnel has no limit
-            self._limit = self._time_limit(forward.timeout_s, _route_timeout)
+            deferred = self._asked_s is None
+            self._limit = TimeLimit(
+                env.timers, forward.timeout_s, _route_timeout, deferred=deferred, loop=env.loop
+            )
         self._attempt_limit: TimeLimit | None = None
         self._retries: Retries | None = None  # until something goes wrong
 
@@ -116,11 +122,6 @@ class Exchange:
                 self._request.close_replaced_body()
             if self._retries is not None:
                 self._retries.end()
-
-    def _time_limit(self, delay_s: float, error: Callable[[], UpstreamError]) -> TimeLimit:
-        """The time runs from when the client has sent all of the request: uploads may take long."""
-        env = self._env
-        return TimeLimit(env.timers, delay_s, error, deferred=self._asked_s is None, loop=env.loop)
 
     def _request_ended(self) -> None:
         """Starts the route's timeout. Called when the client has sent the whole request, or when all of it
@@ -187,7 +188,9 @@ class Exchange:
 
     async def _send_in_time(self, attempt: Attempt) -> Response:
         """Within the time that one attempt may take."""
-        limit = self._time_limit(self._forward.retry.per_try_timeout_s, _attempt_timeout)
+        timeout_s, deferred = self._forward.retry.per_try_timeout_s, self._asked_s is None
+        env = self._env
+        limit = TimeLimit(env.timers, timeout_s, _attempt_timeout, deferred=deferred, loop=env.loop)
         self._attempt_limit = limit
         with limit:
             response: Response = await attempt.send(self._request)
@@ -204,13 +207,11 @@ class Exchange:
         # A response that came before the end of the request has taken no time.
         duration_s = 0.0 if self._asked_s is None else self._env.clock() - self._asked_s
         self._request.info.upstream_service_time_s = duration_s
-        attempt.responded(response.status, duration_s)
-        if response.body.whole is not None:
-            attempt.end()
-        else:
-            response.body = CountedBody(
-                response.body, attempt.end, self._env.timers, self._expires_s(response)
-            )
+        is_whole = response.body.whole is not None
+        attempt.responded(response.status, duration_s, is_whole)
+        if not is_whole:
+            expires_s = self._expires_s(response)
+            response.body = CountedBody(response.body, attempt.end, self._env.timers, expires_s)
 
     def _expires_s(self, response: Response) -> float | None:
         limit = self._limit

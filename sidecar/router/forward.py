@@ -17,7 +17,7 @@ from sidecar.router.filter_config import FilterLevels, RouteFilterConfigs
 from sidecar.router.header_operations import HeaderMutations, compile_header_operations
 from sidecar.router.retry import RetryRules
 from sidecar.router.rewrite import PathRewrite, compile_path_rewrite
-from sidecar.upstream.load_balancer.context import SubsetKey, subset_key
+from sidecar.upstream.load_balancer.context import PickContext, subset_key
 
 # Each process has its own seed: a fleet of sidecars must not send its canary requests at the same time.
 _RNG = Random()
@@ -33,7 +33,7 @@ class Destination:
     """One of the clusters of a route, with what applies to the requests that go there. `cluster` is empty
     if a header of the request names it."""
 
-    __slots__ = ("cluster", "headers", "host_rewrite", "per_filter_config", "subset")
+    __slots__ = ("cluster", "context", "headers", "host_rewrite", "per_filter_config")
 
     def __init__(
         self,
@@ -48,7 +48,7 @@ class Destination:
         ).merge()
         self.headers: HeaderMutations = compile_header_operations((weighted.headers, *levels))
         self.host_rewrite = weighted.host_rewrite.encode()
-        self.subset: SubsetKey = subset_key({**metadata_match, **weighted.metadata_match})
+        self.context = PickContext(subset_key({**metadata_match, **weighted.metadata_match}))
 
 
 class Forward:

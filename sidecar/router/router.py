@@ -65,7 +65,7 @@ class Router:
                     request,
                     forward,
                     cluster,
-                    destination.subset,
+                    destination.context,
                     self._env,
                     include_attempt_count=resolved.route.include_attempt_count,
                 )

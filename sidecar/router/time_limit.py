@@ -57,7 +57,8 @@ class TimeLimit:
         assert task is not None
         self._cancelling = task.cancelling()
         if not self._deferred:
-            self.start()
+            self._timer = self._timers.after(self._delay_s, self._expire)
+            self.expires_s = self._timer.at_s
         return self
 
     def start(self) -> None:

@@ -21,17 +21,11 @@ if TYPE_CHECKING:
     from sidecar.upstream.cluster import Cluster
 
 
-def note_host(info: StreamInfo, cluster: Cluster, host: Host) -> None:
-    info.cluster = cluster.name
-    info.service = cluster.config.service
-    info.upstream_address = host.address
-    info.host_workload = host.endpoint.workload
-
-
 class Attempt:
     """Made by a `Cluster`. First `checkout` or `wait_for_connection`, then `send`; then its outcome, once and
-    on every path: `responded`, and `end` after the last byte of the response; or `failed`, also if it got no
-    connection. The request counts as active from when it has a connection until its end.
+    on every path: `responded`, and for a response that has not ended then, `end` after its last byte; or
+    `failed`, also if it got no connection. The request counts as active from when it has a connection until
+    its end.
     """
 
     __slots__ = ("_active", "_cluster", "_info", "_lease", "host")
@@ -42,7 +36,10 @@ class Attempt:
         self._lease: Lease | None = None
         self._active = False
         self.host = host
-        note_host(info, cluster, host)
+        info.cluster = cluster.name
+        info.service = cluster.config.service
+        info.upstream_address = host.address
+        info.host_workload = host.endpoint.workload
 
     def checkout(self) -> bool:
         """Takes an open connection that has room. False if there is none: `wait_for_connection` then. Raises
@@ -78,9 +75,11 @@ class Attempt:
         assert self._lease is not None
         return self._lease.connection.codec.send(request)
 
-    def responded(self, status: int, duration_s: float) -> None:
-        """The head of the response is here."""
+    def responded(self, status: int, duration_s: float, ended: bool) -> None:
+        """The head of the response is here, or if it has `ended`, all of it."""
         stats, host = self._cluster.stats, self.host
+        if ended:
+            self.end()
         stats.upstream_rq_completed += 1
         stats.upstream_rq_time.record(duration_s * 1000)
         if status >= 500:

@@ -184,9 +184,9 @@ class Cluster:
         if balancer.in_panic:
             self.stats.lb_healthy_panic += 1
         host = balancer.pick(context)
-        for _ in range(context.max_repicks):
-            if host not in context.tried:
-                break
+        repicks = context.max_repicks
+        while repicks and host in context.tried:
+            repicks -= 1
             if balancer.in_panic:
                 self.stats.lb_healthy_panic += 1
             host = balancer.pick(context)
@@ -220,7 +220,8 @@ class Cluster:
         host = self.pick(context)
         if host is None:
             raise self._no_healthy_host()
-        context.tried.append(host)
+        if context.max_repicks:
+            context.tried.append(host)
         if self._draining:
             self._env.draining.add(self)
         return Attempt(self, host, info)

@@ -40,11 +40,6 @@ class HostMonitor:
         self.ejection_multiplier = 0
         """Ejections last this many times the base time. It grows with each, and shrinks between them."""
 
-    def reset_failures(self) -> None:
-        self.consecutive_5xx = 0
-        self.consecutive_gateway_failure = 0
-        self.consecutive_local_origin_failure = 0
-
 
 class _Cause(Enum):
     """Why a host is ejected. The values are parts of stat names."""
@@ -73,7 +68,9 @@ class OutlierDetector:
 
     def success(self, monitor: HostMonitor) -> None:
         """The host answered, and not with a 5xx; or, for protocols other than HTTP, accepted a connection."""
-        monitor.reset_failures()
+        monitor.consecutive_5xx = 0
+        monitor.consecutive_gateway_failure = 0
+        monitor.consecutive_local_origin_failure = 0
 
     def server_error(self, monitor: HostMonitor, status: int, now_s: float) -> bool:
         """The host answered with a `status` of 500 or more."""
@@ -163,7 +160,7 @@ class OutlierDetector:
 
     def _uneject(self, monitor: HostMonitor) -> None:
         monitor.ejected = False
-        monitor.reset_failures()
+        self.success(monitor)
         self._set_ejected_count(self.ejected_count - 1)
 
     def forget(self, monitor: HostMonitor) -> None:

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Generic
 
 from sidecar.errors import UpstreamConnectError, UpstreamOverflowError
 from sidecar.observability.stream_info import StreamInfo
-from sidecar.upstream.attempt import note_host
 from sidecar.upstream.connector import Dialed, ProtocolT
 from sidecar.upstream.host import Host
 
@@ -22,7 +21,10 @@ class TcpAttempt:
 
     def __init__(self, cluster: Cluster, host: Host, info: StreamInfo) -> None:
         """Raises `UpstreamOverflowError` when too many connections are open."""
-        note_host(info, cluster, host)
+        info.cluster = cluster.name
+        info.service = cluster.config.service
+        info.upstream_address = host.address
+        info.host_workload = host.endpoint.workload
         stats = cluster.stats
         if not cluster.breaker.may_connect():
             stats.upstream_cx_overflow += 1

@@ -23,7 +23,8 @@ def subset_key(labels: Mapping[str, str]) -> SubsetKey:
 
 
 class PickContext:
-    """One for a request, for all its attempts.
+    """For all attempts of a request, or shared by all requests of a destination if they differ in nothing:
+    only a context with `max_repicks` remembers hosts.
 
     `subset` are the labels that the route asks for. A host in `tried` is exchanged for another one up to
     `max_repicks` times (``RetryPolicy.host_selection_retry_max_attempts``). `hash` and `source_locality` are

@@ -146,10 +146,11 @@ class HostPool:
 
     def _count_bytes(self, connection: PooledConnection) -> None:
         codec, stats = connection.codec, self._env.stats
-        stats.upstream_cx_rx_bytes_total += codec.received_bytes - connection.received_bytes
-        stats.upstream_cx_tx_bytes_total += codec.sent_bytes - connection.sent_bytes
-        connection.received_bytes = codec.received_bytes
-        connection.sent_bytes = codec.sent_bytes
+        received_bytes, sent_bytes = codec.received_bytes, codec.sent_bytes
+        stats.upstream_cx_rx_bytes_total += received_bytes - connection.received_bytes
+        stats.upstream_cx_tx_bytes_total += sent_bytes - connection.sent_bytes
+        connection.received_bytes = received_bytes
+        connection.sent_bytes = sent_bytes
 
     # Configuration, and the end.
 

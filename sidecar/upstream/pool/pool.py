@@ -93,7 +93,11 @@ class Pool:
         if connection.retiring:
             return connection.lent == 0
         connection.idle_since_s = now_s
-        self._offer(connection)
+        if self._waiters or connection.listed:
+            self._offer(connection)
+        elif connection.lent < connection.capacity:  # as `_offer` does, for each exchange of HTTP/1.1
+            connection.listed = True
+            self._available.append(connection)
         return False
 
     def _offer(self, connection: PooledConnection) -> None:

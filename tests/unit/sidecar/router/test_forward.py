@@ -53,7 +53,7 @@ def test_a_cluster_without_weight_is_never_chosen() -> None:
 def test_a_weighted_clusters_labels_add_to_the_routes() -> None:
     weighted = WeightedCluster(name="a", metadata_match={"version": "v2"})
     route = forward(ForwardAction(clusters=(weighted,), metadata_match={"version": "v1", "zone": "a"}))
-    assert route.choose().subset == {("version", "v2"), ("zone", "a")}
+    assert route.choose().context.subset == {("version", "v2"), ("zone", "a")}
 
 
 def test_the_virtual_hosts_retry_policy_stands_in_for_a_routes() -> None:

@@ -70,7 +70,7 @@ async def test_a_request_is_active_from_its_connection_to_the_end_of_its_respons
         assert active(cluster) == {1}
         await attempt.send("a request")
         network.connections[0].end_exchange()
-        attempt.responded(200, 0.1)
+        attempt.responded(200, 0.1, False)
         assert active(cluster) == {1}
         attempt.end()
         attempt.end()
@@ -95,8 +95,7 @@ async def test_counters_tell_how_requests_went() -> None:
         for status in (200, 301, 404, 503):
             attempt = begin(cluster)
             await send(attempt)
-            attempt.responded(status, 0.1)
-            attempt.end()
+            attempt.responded(status, 0.1, True)
         stats = cluster.stats
         assert (stats.upstream_rq_2xx, stats.upstream_rq_3xx) == (1, 1)
         assert (stats.upstream_rq_4xx, stats.upstream_rq_5xx) == (1, 1)
@@ -225,8 +224,7 @@ async def test_a_request_that_holds_a_removed_cluster_is_served_and_its_connecti
         (connection,) = network.connections
         connection.end_exchange()
         assert connection.closed
-        attempt.responded(200, 0.1)
-        attempt.end()
+        attempt.responded(200, 0.1, True)
         await send(begin(cluster))
     assert [connection.closed for connection in network.connections] == [True, True]
 
