@@ -10,7 +10,7 @@ from enum import IntEnum, auto
 from typing import Final
 
 
-class State(IntEnum):
+class ConnectionPhase(IntEnum):
     IDLE = auto()  # no request is under way
     HANDLING = auto()  # a request is under way, and nothing of its response was written
     RESPONDING = auto()  # the head of its response was written
@@ -20,7 +20,7 @@ class State(IntEnum):
     CLOSED = auto()  # the transport is gone
 
 
-class Event(IntEnum):
+class ConnectionEvent(IntEnum):
     REQUEST_BEGINS = auto()
     HEAD_WRITTEN = auto()
     RESPONSE_WRITTEN = auto()
@@ -30,27 +30,27 @@ class Event(IntEnum):
     CONNECTION_LOST = auto()
 
 
-IDLE: Final = State.IDLE
-HANDLING: Final = State.HANDLING
-RESPONDING: Final = State.RESPONDING
-RESPONDED: Final = State.RESPONDED
-LINGERING: Final = State.LINGERING
-CLOSING: Final = State.CLOSING
-CLOSED: Final = State.CLOSED
-REQUEST_BEGINS: Final = Event.REQUEST_BEGINS
-HEAD_WRITTEN: Final = Event.HEAD_WRITTEN
-RESPONSE_WRITTEN: Final = Event.RESPONSE_WRITTEN
-EXCHANGE_ENDS: Final = Event.EXCHANGE_ENDS
-CONNECTION_LINGERS: Final = Event.CONNECTION_LINGERS
-CONNECTION_CLOSES: Final = Event.CONNECTION_CLOSES
-CONNECTION_LOST: Final = Event.CONNECTION_LOST
+IDLE: Final = ConnectionPhase.IDLE
+HANDLING: Final = ConnectionPhase.HANDLING
+RESPONDING: Final = ConnectionPhase.RESPONDING
+RESPONDED: Final = ConnectionPhase.RESPONDED
+LINGERING: Final = ConnectionPhase.LINGERING
+CLOSING: Final = ConnectionPhase.CLOSING
+CLOSED: Final = ConnectionPhase.CLOSED
+REQUEST_BEGINS: Final = ConnectionEvent.REQUEST_BEGINS
+HEAD_WRITTEN: Final = ConnectionEvent.HEAD_WRITTEN
+RESPONSE_WRITTEN: Final = ConnectionEvent.RESPONSE_WRITTEN
+EXCHANGE_ENDS: Final = ConnectionEvent.EXCHANGE_ENDS
+CONNECTION_LINGERS: Final = ConnectionEvent.CONNECTION_LINGERS
+CONNECTION_CLOSES: Final = ConnectionEvent.CONNECTION_CLOSES
+CONNECTION_LOST: Final = ConnectionEvent.CONNECTION_LOST
 
-_ENDS: Final[dict[Event, State]] = {
+_ENDS: Final[dict[ConnectionEvent, ConnectionPhase]] = {
     CONNECTION_LINGERS: LINGERING,
     CONNECTION_CLOSES: CLOSING,
     CONNECTION_LOST: CLOSED,
 }
-TRANSITIONS: Final[dict[State, dict[Event, State]]] = {
+TRANSITIONS: Final[dict[ConnectionPhase, dict[ConnectionEvent, ConnectionPhase]]] = {
     IDLE: {REQUEST_BEGINS: HANDLING, **_ENDS},
     HANDLING: {HEAD_WRITTEN: RESPONDING, RESPONSE_WRITTEN: RESPONDED, **_ENDS},
     RESPONDING: {RESPONSE_WRITTEN: RESPONDED, **_ENDS},
@@ -75,5 +75,5 @@ class ConnectionState:
     def __init__(self) -> None:
         self.now = IDLE
 
-    def move(self, event: Event) -> None:
+    def move(self, event: ConnectionEvent) -> None:
         self.now = TRANSITIONS[self.now][event]

@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 from sidecar.errors import NoHealthyUpstreamError, UpstreamResetError
 from sidecar.http.body import Body, BodyStream
-from sidecar.http.h1.connection_state import CLOSED, TRANSITIONS, ConnectionState, Event, State
+from sidecar.http.h1.connection_state import (
+    CLOSED,
+    TRANSITIONS,
+    ConnectionEvent,
+    ConnectionPhase,
+    ConnectionState,
+)
 from sidecar.http.message import Request, Response
 from tests.support.http1 import Server, settle
 
@@ -139,12 +145,12 @@ def test_every_exchange_ends_once_in_whatever_order_things_happen(actions: list[
 
 
 def test_a_lost_connection_is_closed_from_every_state() -> None:
-    for state in State:
+    for state in ConnectionPhase:
         if state is not CLOSED:
-            assert TRANSITIONS[state][Event.CONNECTION_LOST] is CLOSED
+            assert TRANSITIONS[state][ConnectionEvent.CONNECTION_LOST] is CLOSED
 
 
 def test_an_impossible_transition_is_a_fault() -> None:
     state = ConnectionState()
     with pytest.raises(KeyError):
-        state.move(Event.RESPONSE_WRITTEN)
+        state.move(ConnectionEvent.RESPONSE_WRITTEN)
