@@ -48,7 +48,6 @@ class StreamInfo:
 
     __slots__ = (
         "_details",
-        "_flags",
         "attempts",
         "bytes_received",
         "bytes_sent",
@@ -58,6 +57,7 @@ class StreamInfo:
         "dynamic_metadata",
         "end_s",
         "failure",
+        "flags",
         "health_check",
         "host_workload",
         "protocol",
@@ -82,7 +82,8 @@ class StreamInfo:
         self.end_s = 0.0
         self.status = 0
         self.protocol = "HTTP/1.1"
-        self._flags: tuple[str, ...] = ()
+        self.flags = ""
+        """Envoy's response flags, comma-separated; empty for none. They decide nothing: they are for logs."""
         self._details = ""
         self.failure: type[RequestError] | None = None
         """What ended the request, or was the last to go wrong; the error itself would keep its frames."""
@@ -113,13 +114,9 @@ class StreamInfo:
         self.dynamic_metadata.setdefault(namespace, {})[key] = value
 
     def add_flag(self, flag: str) -> None:
-        """A response flag of Envoy's besides those of failures."""
-        self._flags += (flag,)
-
-    @property
-    def flags(self) -> str:
-        """Envoy's response flags, comma-separated; empty for none. They decide nothing: they are for logs."""
-        return ",".join(dict.fromkeys(self._flags)) if self._flags else ""
+        """Of those that Envoy has besides failures; each is told once."""
+        if flag not in self.flags.split(","):
+            self.flags = f"{self.flags},{flag}" if self.flags else flag
 
     @property
     def details(self) -> str:
