@@ -89,12 +89,11 @@ class MessageReader:
 
     __slots__ = (
         "_chunks",
+        "_countable_bytes",
         "_direction",
         "_head_bytes",
         "_head_event",
-        "_head_lines",
         "_left",
-        "_max_head_lines",
         "_own_names",
         "_parser",
         "_pieces",
@@ -119,13 +118,12 @@ class MessageReader:
         self._direction = direction
         self._source = source
         self._rules = rules
-        self._max_head_lines = rules.max_headers_count + 2  # with the first line and the empty one
+        self._countable_bytes = _FIELD_BYTES * rules.max_headers_count
         self._own_names = own_names | {b"content-length"}
         self._parser = direction.new_parser(self)
         # The head that is being read, or was read last.
         self._tail = b""  # its last 3 bytes, before those that were fed last
         self._head_bytes = 0
-        self._head_lines = 0
         self._head_event: Event | None = None  # how it ends, once llhttp has seen its end
         self.target = b""
         self.fields: Headers = []
@@ -161,7 +159,6 @@ class MessageReader:
                 raise self._malformed("bytes that no request asked for")
             self._head_event = None
             self._head_bytes = 0
-            self._head_lines = 0
             self.target = b""
             self.fields = []
             self.special = []
@@ -213,11 +210,9 @@ class MessageReader:
         return 0
 
     def _parse(self, piece: bytes) -> None:
-        """Fields are counted before they are stored: a small one costs much more memory than its bytes."""
         self._head_bytes += len(piece)
-        self._head_lines += piece.count(b"\n")
-        if self._head_lines > self._max_head_lines:
-            raise self._rules.too_large(f"more than {self._rules.max_headers_count} headers")
+        if self._head_bytes > self._countable_bytes:  # there may be too many fields
+            self._count(len(self.fields) + len(self.special) + piece.count(b"\n") - 2)
         try:
             self._parser.feed_data(piece)
         except httptools.HttpParserUpgrade as upgrade:
@@ -325,6 +320,13 @@ class MessageReader:
 
     # Limits: of the bytes of names, values and target, as Envoy counts them.
 
+    def _count(self, fields: int) -> None:
+        """Fields are counted before they are stored: a small one costs much more memory than its bytes. The
+        lines of a head are its fields, the first one and the empty one."""
+        limit = self._rules.max_headers_count
+        if fields > limit:
+            raise self._rules.too_large(f"more than {limit} headers")
+
     def _check_pending_size(self) -> None:
         separators = _FIRST_LINE_BYTES + _FIELD_BYTES * (len(self.fields) + len(self.special) + 1)
         limit = self._rules.max_headers_bytes
@@ -355,6 +357,8 @@ class MessageReader:
     def on_headers_complete(self) -> None:
         if self._head_event is not None:
             raise self._uncertain()
+        if self._head_bytes > self._countable_bytes:
+            self._count(len(self.fields) + len(self.special))
         if self._head_bytes > self._rules.max_headers_bytes:
             self._check_size()
         self._head_event = self._direction.read_fields()
