@@ -262,9 +262,11 @@ class MessageReader:
         chunks = self._chunks
         assert chunks is not None
         pieces: list[bytes] = []
-        at = chunks.feed(data, at, pieces)
-        if pieces:  # in one: a small one costs much more memory than its bytes
-            self._add(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        try:
+            at = chunks.feed(data, at, pieces)
+        finally:  # chunks before a fault arrived, too
+            if pieces:  # in one: a small one costs much more memory than its bytes
+                self._add(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if chunks.ended:
             self._chunks = None
             self.end_body(self._direction.without_forbidden(chunks.trailers) if chunks.trailers else None)

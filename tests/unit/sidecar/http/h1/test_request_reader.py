@@ -378,6 +378,15 @@ def test_fault_in_a_body_cuts_it_short() -> None:
     assert raised.value is reader.error
 
 
+@pytest.mark.parametrize("fault", [b"rubbish\r\n", b"0\r\nno field\r\n"])
+def test_chunk_before_a_fault_is_part_of_the_body_even_if_both_come_together(fault: bytes) -> None:
+    reader = new_reader()
+    (request,) = reader.feed(b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n")
+    reader.feed(b"3\r\nabc\r\n" + fault)
+    assert isinstance(reader.error, DownstreamProtocolError)
+    assert request.received_bytes == 3
+
+
 def test_too_many_headers() -> None:
     fields = b"".join(b"x%d: y\r\n" % number for number in range(20))
     head = b"GET / HTTP/1.1\r\n" + HOST + fields + b"\r\n"
