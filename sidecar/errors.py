@@ -17,7 +17,7 @@
         │   ├── DownstreamTimeoutError      408: the client was too slow to send its request
         │   │   ├── RequestHeaderTimeoutError       408: to send the head
         │   │   └── StreamIdleTimeoutError          408, or 504 if the client waits: no data for too long
-        │   └── DownstreamDisconnectError   the client left before the response was complete
+        │   └── DownstreamDisconnectError   the client disconnected before the response was complete
         ├── RoutingError            no destination
         │   ├── NoRouteError                404
         │   ├── NoFilterChainError          none: the listener closes the connection
@@ -42,7 +42,7 @@ from typing import ClassVar
 
 
 class SidecarError(Exception):
-    """The root of the tree. The message names what, where and why."""
+    """The root of the tree. The message names the failed action, its object and the reason."""
 
 
 class BootstrapError(SidecarError):

@@ -1,6 +1,6 @@
-"""The content of a message: `Body`, of which all bytes are here, and `BodyStream`, whose bytes arrive.
+"""The content of a message: `Body`, which is complete, and `BodyStream`, which arrives in pieces.
 
-Consumers see a `Body` whichever it is. A body has one producer (a codec, a filter) and one consumer.
+Consumers use both as a `Body`. A body has one producer (a codec, a filter) and one consumer.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _PIECE_BYTES = 48
 class Body:
     """A complete body. Subclasses are streams, or wrap another body.
 
-    `whole` is all that is left to read, if all of it is here and no trailers follow; else None. A codec
+    `whole` contains all unread bytes if the body is complete and has no trailers, or else None. A codec
     writes a whole body together with its head, in one call.
     """
 
@@ -35,7 +35,7 @@ class Body:
 
     @property
     def trailers(self) -> Headers:
-        """The fields after the content; all of them are here once `read` has returned ``b""``."""
+        """The fields after the content; complete once `read` has returned ``b""``."""
         return []
 
     @trailers.setter
@@ -44,7 +44,7 @@ class Body:
 
     @property
     def as_long_as(self) -> Body:
-        """The body whose length this one has: itself, or the one that a wrapper passes on unchanged."""
+        """The body that has the same length: this body, or the one that a wrapper passes on unchanged."""
         return self
 
     async def read(self) -> bytes:
@@ -82,9 +82,9 @@ class BodySource(Protocol):
 class BodyStream(Body):
     """A body that arrives in pieces, bounded by backpressure.
 
-    The producer is asked to pause above `high_water` buffered bytes (the memory of the pieces included), and
-    to resume when all of them were read. An upgraded connection (CONNECT, WebSocket) is a body in each
-    direction, and each ends by itself.
+    The producer is paused above `high_water` buffered bytes (the memory of the pieces included), and
+    resumed when all of them were read. An upgraded connection (CONNECT, WebSocket) is a body in each
+    direction, and the two end independently.
     """
 
     __slots__ = (
@@ -117,7 +117,7 @@ class BodyStream(Body):
         self._trailers: Headers = []
         self._on_end: Callable[[], None] | None = None
 
-    # The producer's side.
+    # For the producer.
 
     def feed(self, data: bytes) -> None:
         if self._closed:
@@ -153,7 +153,7 @@ class BodyStream(Body):
             self._left = asyncio.get_running_loop().create_future()
             await self._left
 
-    # The consumer's side.
+    # For the consumer.
 
     @property
     def ended(self) -> bool:
@@ -208,7 +208,7 @@ class BodyStream(Body):
             self._source.abandon_body()
 
     def _release_source(self) -> None:
-        """At the body's end too: the connection serves other messages while this body is still read."""
+        """Resumes the producer. Also called at the body's end: other messages can arrive while it is read."""
         if self._paused and self._source is not None:
             self._paused = False
             self._source.resume_body()

@@ -1,7 +1,7 @@
-"""Chooses the codec of a connection: the one place that knows which HTTP versions are spoken.
+"""Chooses the codec of a connection: the only module that knows which HTTP versions are supported.
 
-Both sides speak HTTP/1 today. A client that sends the preface of HTTP/2 (RFC 9113 3.4) gets a 400 from the
-codec of HTTP/1; ALPN offers only what the configuration lists; a cluster that asks for HTTP/2 is refused
+Both sides support HTTP/1 only. A client that sends the preface of HTTP/2 (RFC 9113 3.4) gets a 400 from the
+codec of HTTP/1; ALPN offers only what the configuration lists; a cluster that requires HTTP/2 is refused
 where its pool dials.
 """
 

@@ -1,5 +1,5 @@
-"""Envoy's ``HttpConnectionManager``: the connections of one filter chain, and what is done to the head of
-each request before the stack sees it, and of each response after it.
+"""Envoy's ``HttpConnectionManager``: the connections of one filter chain, and the changes to the head of each
+request before the stack, and of each response after it.
 
     codec -> ManagedConnection.begin -> ServerStream.serve: prepare -> service -> finish_head -> codec
 """
@@ -33,11 +33,11 @@ _MANAGED = frozenset((b"date", b"server", _SERVICE_TIME, b"content-length", *HOP
 
 
 class ServerCodec(Protocol):
-    """Speaks HTTP on a downstream connection; an `asyncio.Protocol` by its methods. It reports to the
-    `ManagedConnection` that it was made for."""
+    """The server side of HTTP on one connection; it has the methods of an `asyncio.Protocol`. It reports to
+    the `ManagedConnection` that it was made for."""
 
     def go_away(self) -> None:
-        """Answers what is under way, takes nothing new, and closes."""
+        """Finishes the active exchanges, begins no others, and closes."""
 
     def close(self) -> None:
         """Closes at once."""
@@ -58,7 +58,7 @@ class ServerCodec(Protocol):
 class ManagedConnection:
     """One downstream connection. Its codec reports to it, and begins the streams of its requests here.
 
-    `info` is of the connection as a whole: the bytes on it, and the protocol of its requests.
+    `info` describes the whole connection: its bytes, and the protocol of its requests.
     """
 
     __slots__ = ("_manager", "_scheme", "_stats", "codec", "downstream", "info")
@@ -69,7 +69,7 @@ class ManagedConnection:
         self._scheme = b"https" if downstream.tls_version else b"http"
         self.downstream = downstream
         self.info = StreamInfo(downstream, manager.clock(), time.time())
-        self.info.protocol = ""  # until a request says it
+        self.info.protocol = ""  # until the first request
         self.codec: ServerCodec | None = None
 
     @property
@@ -91,7 +91,7 @@ class ManagedConnection:
         self.info.bytes_sent += size
 
     def idle_timeout(self) -> None:
-        """The codec closes the connection, because no request came for long."""
+        """The codec closes the connection after the idle timeout."""
         stats = self._manager.stats
         if self._manager.draining:
             stats.downstream_cx_drain_close += 1
@@ -101,7 +101,7 @@ class ManagedConnection:
     def begin(
         self, protocol: str, method: bytes, authority: bytes, path: bytes, headers: Headers, body: Body
     ) -> ServerStream:
-        """A request has come. `protocol` as in `StreamInfo`."""
+        """Begins the stream of a request that has arrived. `protocol` as in `StreamInfo`."""
         manager = self._manager
         info = StreamInfo(self.downstream, manager.clock(), time.time())
         info.protocol = self.info.protocol = protocol
@@ -109,8 +109,8 @@ class ManagedConnection:
         return ServerStream(manager, self, request)
 
     def refuse(self, error: RequestError) -> tuple[ServerStream, Response]:
-        """The client has sent something else than a request: it is answered without the stack, and counted
-        and logged like a request."""
+        """Answers data that is not a valid request, without the stack. It is counted and logged like a
+        request."""
         manager = self._manager
         info = StreamInfo(self.downstream, manager.clock(), time.time())
         stream = ServerStream(manager, self, Request(b"", self._scheme, b"", b"", [], EMPTY, info))
@@ -123,7 +123,7 @@ CodecFactory = Callable[[ManagedConnection], ServerCodec]
 
 
 class ConnectionManager:
-    """Serves all connections of one filter chain through `service`, with a codec that `codec` makes."""
+    """Serves all connections of one filter chain through `service`, with codecs made by `codec`."""
 
     def __init__(
         self,
@@ -163,10 +163,12 @@ class ConnectionManager:
     # Connections.
 
     def protocol(self, connection: DownstreamConnection) -> asyncio.Protocol:
-        """The codec for a connection that was accepted, and whose TLS handshake is done."""
+        """Returns the codec of an accepted connection, after its TLS handshake."""
         managed = ManagedConnection(self, connection)
         managed.codec = self._codec(managed)
-        return cast("asyncio.Protocol", managed.codec)  # it has the methods, and needs no interpreted base
+        return cast(
+            "asyncio.Protocol", managed.codec
+        )  # it has the methods of a protocol, without the base class
 
     @property
     def active_connections(self) -> int:
@@ -192,8 +194,8 @@ class ConnectionManager:
         self._end_if_closed()
 
     def drain(self) -> None:
-        """From now on each connection is told to close with its next response; idle ones are closed when no
-        request came for `drain_timeout_s`."""
+        """Closes each connection with its next response, and idle ones after `drain_timeout_s` without a
+        request."""
         self.draining = True
         for connection in tuple(self._connections):
             if connection.codec is not None:
@@ -204,7 +206,7 @@ class ConnectionManager:
         await self._no_connections.wait()
 
     def close(self) -> None:
-        """Closes every connection at once; requests under way are cancelled."""
+        """Closes every connection at once; active requests are cancelled."""
         for connection in tuple(self._connections):
             if connection.codec is not None:
                 connection.codec.close()
@@ -227,8 +229,9 @@ class ConnectionManager:
             )
 
     def finish_head(self, request: Request, response: Response) -> None:
-        """`server`, `date` and the upstream's time, in a copy: a filter may answer from a constant. It is the
-        last step before the codec: what is the codec's to say goes, and a length stays if it is the only one.
+        """`server`, `date` and the upstream's time, in a copy, because a filter may answer with a constant.
+        This is the last step before the codec: it removes the fields that the codec generates, except for
+        a single Content-Length.
         """
         headers = []
         dated = False

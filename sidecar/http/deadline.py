@@ -1,4 +1,4 @@
-"""A deadline that moves with every byte, for the price of an assignment."""
+"""A deadline that can be moved with every byte, at the cost of an assignment."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from sidecar.timers import Timer, Timers
 
 
 class Deadline:
-    """Calls back once, when the time last given to `move_to` has come. Moved to later, it leaves its timer
-    alone, which then finds out; so a connection that stays busy sets a timer once in a timeout."""
+    """Calls back once, at the time last passed to `move_to`. A later time does not change the timer: it is
+    set again when it fires too early. So a busy connection sets one timer in each timeout."""
 
     __slots__ = ("_at", "_callback", "_clock", "_fires_at", "_timer", "_timers")
 
@@ -23,7 +23,7 @@ class Deadline:
         self._timer: Timer | None = None
 
     def move_to(self, at: float) -> None:
-        """`at` is of the clock's time; infinity disables."""
+        """`at` is a time of the clock; infinity disables the deadline."""
         self._at = at
         if at < self._fires_at:
             self._arm()

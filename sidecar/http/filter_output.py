@@ -14,8 +14,8 @@ from sidecar.http.message import Request, Response
 
 
 def check_request(request: Request) -> None:
-    """Prepares for the codec what filters have made of a request. Raises `InternalError` for bytes that would
-    end a line: they could begin another header, or another message."""
+    """Prepares a request for the codec after the filters. Raises `InternalError` for bytes that would end a
+    line: they could begin another header, or another message."""
     line = request.method + request.path + request.authority
     if b" " in line or _ends_a_line(line):
         raise InternalError(f"a filter left a space, a line end or a NUL in the request: {printable(line)}")
@@ -36,12 +36,12 @@ def _ends_a_line(text: bytes) -> bool:
 
 
 def _without_length(headers: Headers) -> Headers:
-    """For a body that takes the place of another one: its length is not known."""
+    """For a body that replaces another one: its length is unknown."""
     return [field for field in headers if field[0].lower() != b"content-length"]
 
 
 def _check_headers(headers: Headers) -> None:
-    """All fields at once, as one search costs less than one for each."""
+    """Checks all fields with one search, which costs less than one search for each."""
     if _ends_a_line(b"".join(chain.from_iterable(headers))):
         broken = [name for name, value in headers if _ends_a_line(name) or _ends_a_line(value)]
         raise InternalError(f"a filter left a line end or a NUL in the header {printable(broken[0])}")

@@ -1,7 +1,7 @@
-"""What a request's headers say of its way here: ``x-forwarded-*``, ``x-request-id``, ``x-envoy-*``.
+"""The headers about earlier hops of a request: ``x-forwarded-*``, ``x-request-id``, ``x-envoy-*``.
 
-Source: https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers. No address
-counts as internal, as by Envoy's present default: every request has its ``x-envoy-*`` controls removed.
+Source: https://www.envoyproxy.io/docs/envoy/latest/configuration/http/http_conn_man/headers. As in
+Envoy's current default, no address is internal: ``x-envoy-*`` controls are removed from every request.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CONTROLS = frozenset((
     b"x-envoy-retry-on", b"x-envoy-upstream-alt-stat-name", b"x-envoy-upstream-rq-per-try-timeout-ms",
     b"x-envoy-upstream-rq-timeout-alt-response", b"x-envoy-upstream-rq-timeout-ms",
 ))  # fmt: skip
-# Nor, at the edge, say who it is.
+# At the edge, a client must not claim an identity either.
 _EDGE_CONTROLS = frozenset((
     b"x-envoy-decorator-operation", b"x-envoy-downstream-service-cluster", b"x-envoy-downstream-service-node",
     b"x-envoy-external-address", b"x-envoy-original-path",
@@ -35,8 +35,8 @@ _CLIENT_CERT = b"x-forwarded-client-cert"
 
 
 class ForwardedHeaders:
-    """Compiled from a connection manager's configuration. `use_remote_address` makes it an edge: the client
-    is a stranger, and what it says of earlier hops is not believed."""
+    """Compiled from a connection manager's configuration. `use_remote_address`: this is the edge of the
+    mesh, and the client's headers about earlier hops are not trusted."""
 
     def __init__(self, config: HttpConnectionManager) -> None:
         self._edge = config.use_remote_address
@@ -51,9 +51,9 @@ class ForwardedHeaders:
         self._known = self._removed | {_FORWARDED_FOR, _FORWARDED_PROTO, _REQUEST_ID, _CLIENT_CERT}
 
     def apply(self, request: Request) -> None:
-        """Believes, replaces or adds each of these headers; the scheme becomes the one of the first hop."""
+        """Keeps, replaces or adds each of these headers. The scheme becomes that of the first hop."""
         proto = request_id = b""
-        said: Headers = []  # and not believed as it stands
+        said: Headers = []  # and not trusted as it is
         known = self._known
         for name, value in request.headers:
             if name in known:
@@ -85,7 +85,7 @@ class ForwardedHeaders:
             if field[0] in self._known:
                 if not field[1] or not believed.get(field[0], False):
                     continue
-                believed[field[0]] = False  # the first one alone
+                believed[field[0]] = False  # only the first one
             kept.append(field)
         return kept
 
@@ -109,7 +109,8 @@ class ForwardedHeaders:
         return said if _is_ip_address(said) else address
 
     def _forward_client_cert(self, headers: Headers, said: bytes, connection: DownstreamConnection) -> None:
-        """``x-forwarded-client-cert``: whether to believe what was said, and what mTLS proved."""
+        """``x-forwarded-client-cert``: keeps or drops the client's value, and adds the identity that mTLS
+        proved."""
         mode = self._client_cert
         proved = bool(connection.peer_id)
         elements: list[bytes] = []
@@ -145,7 +146,8 @@ def _joined(headers: Headers, name: bytes) -> bytes:
 
 
 def new_request_id() -> bytes:
-    """A random UUID (RFC 9562 5.4: version 4, variant 0b10): it tells requests apart, and guards nothing."""
+    """A random UUID (RFC 9562 5.4: version 4, variant 0b10): it identifies requests, and need not be
+    secret."""
     return b"%08x-%04x-4%03x-%04x-%012x" % (
         getrandbits(32),
         getrandbits(16),

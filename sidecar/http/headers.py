@@ -1,4 +1,4 @@
-"""Header lists, and the fields in them that concern one hop alone.
+"""Header lists, and the fields in them that are for one hop only.
 
 Names are lower-case bytes. Codecs remove hop-by-hop fields from the messages that they read, and add them to
 those that they write.
@@ -8,14 +8,14 @@ from __future__ import annotations
 
 Headers = list[tuple[bytes, bytes]]
 
-# RFC 9110 7.6.1: for the next hop alone. `trailer` stays, because trailers are passed on; `te` stays where it
-# says `trailers`, which gRPC asks for.
+# RFC 9110 7.6.1: for the next hop only. `trailer` is kept, because trailers are passed on; `te: trailers` is
+# kept, because gRPC requires it.
 HOP_BY_HOP = frozenset(
     (b"connection", b"http2-settings", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
 )
 
-# RFC 9112 6: only a codec writes these. They say how a message is framed, and no configuration and no filter
-# can change them.
+# RFC 9112 6: only a codec writes these. They frame the message, and neither a configuration nor a
+# filter can change them.
 CODEC_FIELDS = HOP_BY_HOP | {b"content-length", b"te", b"trailer"}
 
 

@@ -1,7 +1,7 @@
-"""The one place where an error becomes a response.
+"""Turns an error into a response; no other module does.
 
-Status and opening words are Envoy's, so that people find what they know; then come the response flag and what
-happened, because a bare "upstream connect error" explains nothing.
+Status and first words are the same as Envoy's, which people know and search for. The response flag and the
+reason follow, because "upstream connect error" alone explains nothing.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from sidecar.http.message import Response
 
 _RESET = "upstream connect error or disconnect/reset before headers. reset reason: "
 
-# Envoy's words by type, the most derived type first.
+# Envoy's texts by type, the most derived type first.
 _WORDS: tuple[tuple[type[RequestError], str], ...] = (
     (UpstreamOverflowError, _RESET + "overflow"),
     (UpstreamConnectError, _RESET + "remote connection failure"),
@@ -42,7 +42,7 @@ _WITHOUT_BODY = (NoRouteError, UpgradeRejectedError)
 
 
 def local_reply(error: RequestError, status: int | None = None) -> Response:
-    """What the client is told of `error`. `status` overrides the error's own."""
+    """Returns the reply to the client. `status` overrides the status of `error`."""
     status = status or error.status
     text = _text(error, status)
     if not text:

@@ -1,7 +1,7 @@
-"""What passes through the stack: `Request` and `Response`, the same for every HTTP version.
+"""The messages that pass through the stack: `Request` and `Response`, the same for every HTTP version.
 
 Header names are lower-case bytes and carry no connection-level (hop-by-hop) fields: codecs add and remove
-those. `authority`, `path`, `method` and `scheme` are what HTTP/2 calls pseudo-headers; `host` is not in
+those. `authority`, `path`, `method` and `scheme` correspond to the pseudo-headers of HTTP/2; `host` is not in
 `headers`.
 """
 
@@ -28,14 +28,14 @@ class MatchedRoute(Protocol):
 
 
 class Request:
-    """One request, on its way down the stack.
+    """One request.
 
-    Filters may replace `body`; `complete` and `when_complete` tell of the body that arrives from the client.
+    Filters may replace `body`; `complete` and `when_complete` refer to the body that arrives from the client.
 
-    `upgrade` is the lower-case protocol that the client asks for (``b"websocket"``; ``b"connect"`` for the
+    `upgrade` is the lower-case protocol that the client requests (``b"websocket"``; ``b"connect"`` for the
     CONNECT method): its body is then the raw bytes that follow. `inform`, where set, sends a 1xx response.
-    `limit_idle_time`, where set, takes the seconds for which nothing may move in place of the codec's own
-    limit; 0 is no limit. `route` is resolved before the filters; it is None if no route matches.
+    `limit_idle_time`, where set, replaces the stream idle timeout of the codec, in seconds; 0 is no
+    limit. `route` is resolved before the filters; it is None if no route matches.
     `upstream_body` is the body of the router's response: if a filter fails after it, the owner of the stream
     closes it.
     """
@@ -89,18 +89,18 @@ class Request:
 
     @property
     def body_replaced(self) -> bool:
-        """Whether a filter has put a body of another length in the place of the one that arrives."""
+        """Whether a filter has replaced the client's body by one of another length."""
         return self.body.as_long_as is not self._arriving
 
     def resolve_again(self) -> None:
-        """For a filter that has changed what routes match on: the authority, the path or a header. Resolves
-        the route of the request anew (Envoy: clears the route cache). Raises `UpgradeRejectedError`."""
-        assert self.resolver is not None, "only a filter of a chain can ask for it"
+        """Resolves the route again (Envoy: clears the route cache), for a filter that has changed the
+        authority, the path or a header that routes match on. Raises `UpgradeRejectedError`."""
+        assert self.resolver is not None, "only a filter of a chain can resolve again"
         self.resolver(self)
 
     def close_replaced_body(self) -> None:
-        """Closes the body that a filter has put in the place of the client's. Due when the request has
-        failed, and when the exchange is over: only then is it certain that no other attempt reads it."""
+        """Closes the body by which a filter has replaced the client's. Called when the request has failed,
+        and when the exchange is over: an attempt may read it until then."""
         if self.body is not self._arriving:
             self.body.close()
 
@@ -110,7 +110,7 @@ class Request:
 
 
 class Response:
-    """One response, on its way up. `upgraded`: the connection is a tunnel from here on (a 101, or the 200
+    """One response. `upgraded`: the connection is a tunnel after this response (a 101, or the 200
     of a CONNECT), and `body` its bytes."""
 
     __slots__ = ("body", "headers", "status", "upgraded")
@@ -123,4 +123,4 @@ class Response:
 
 
 Service = Callable[[Request], Awaitable[Response]]
-"""A filter, the router, the whole stack: whatever answers a request. Raises `RequestError`."""
+"""Answers requests: a filter, the router, or the whole stack. Raises `RequestError`."""

@@ -1,9 +1,9 @@
-"""The life of one exchange, whatever HTTP version carries it: begin, handle, and then complete or abort.
+"""The life of one exchange, for all HTTP versions: begin, handle, and then complete or abort.
 
 A codec reads a request and begins a stream (`ManagedConnection.begin`). `serve` passes the request to the
-stack and lets the codec write the response; `abort` gives the exchange up. `complete` is due once, on every
-path, when the last byte of the response is out, or never will be: only then is it known what to count and
-log.
+stack and lets the codec write the response; `abort` ends the exchange early. `complete` must be called once,
+on every path, when the last byte of the response has been written, or never will be: it counts and logs the
+exchange.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-# What a failure counts as; the most derived type first.
+# The counter of each failure; the most derived type first.
 _FAILURE_COUNTERS: tuple[tuple[type[RequestError], str], ...] = (
     (DownstreamDisconnectError, "downstream_rq_rx_reset"),
     (RequestHeaderTimeoutError, "downstream_rq_header_timeout"),
@@ -50,7 +50,7 @@ _FAILURE_COUNTERS: tuple[tuple[type[RequestError], str], ...] = (
 
 class ResponseEncoder(Protocol):
     """A codec writes the response of one exchange, and counts the body's bytes in `ServerStream.sent_bytes`.
-    It asks `ServerStream.keeps_connection` before it writes the head."""
+    It calls `ServerStream.keeps_connection` before it writes the head."""
 
     def send_whole(self, stream: ServerStream, response: Response, body: bytes) -> None: ...
 
@@ -59,7 +59,7 @@ class ResponseEncoder(Protocol):
 
 
 class ServerStream:
-    """One exchange. The codec counts `received_bytes` and `sent_bytes`, of the bodies."""
+    """One exchange. The codec sets `received_bytes` and `sent_bytes`, the bytes of the bodies."""
 
     __slots__ = ("_connection", "_manager", "received_bytes", "request", "response", "sent_bytes")
 
@@ -83,20 +83,20 @@ class ServerStream:
                 encoder.send_whole(self, response, whole)
             else:
                 await encoder.send_streaming(self, response)
-        except RequestError as error:  # it cut the body short
+        except RequestError as error:  # the error of the body
             self._fail(error)
             return False
         return True
 
     async def handle(self) -> Response:
-        """The response of the stack, or the local reply to what went wrong."""
+        """Returns the response of the stack, or the local reply to its error."""
         request, manager = self.request, self._manager
         try:
             manager.prepare(request)
             response = await manager.service(request)
             if manager.has_filters:
                 check_response(request, response)
-            if request.info.failure is not None:  # the router has replied itself
+            if request.info.failure is not None:  # the router has replied already
                 self._count(request.info.failure)
         except RequestError as error:
             self._close_upstream()
@@ -106,7 +106,7 @@ class ServerStream:
             raise
         except Exception as error:
             self._close_upstream()
-            # A fault of the sidecar ends this request alone; the traceback says where it is.
+            # A defect of the sidecar ends this request only; the log has the traceback.
             _LOG.exception("request %s failed", request.info.request_id.decode("latin-1"))
             response = self._reply(InternalError(f"{type(error).__name__} in the sidecar"))
         manager.finish_head(request, response)
@@ -123,8 +123,8 @@ class ServerStream:
         return True
 
     def abort(self, error: RequestError, *, reply: bool) -> Response | None:
-        """The exchange is given up because of `error`. With `reply`, nothing of its response was written:
-        returns the response that tells the client."""
+        """Ends the exchange with `error`. `reply`: nothing of its response was written yet, so the local
+        reply is returned."""
         if not reply:
             self._fail(error)
             return None
@@ -133,7 +133,7 @@ class ServerStream:
         return response
 
     def complete(self) -> None:
-        """The exchange is over; `response` is None if the client left before it began."""
+        """Counts and logs the exchange; `response` is None if the client disconnected before it began."""
         self.request.close_replaced_body()
         info, response, stats = self.request.info, self.response, self._manager.stats
         info.end_s = self._manager.clock()
@@ -180,7 +180,7 @@ class ServerStream:
             body.close()
 
     def _reply(self, error: RequestError) -> Response:
-        """Records why the request failed. Returns the response that says so."""
+        """Records the failure. Returns the local reply."""
         self._fail(error)
         request = self.request
         reply = local_reply(error, 504 if _is_waiting(request, error) else None)
@@ -194,7 +194,7 @@ class ServerStream:
         self._count(type(error))
         blameless = isinstance(error, DownstreamDisconnectError) or _is_waiting(self.request, error)
         if isinstance(error, DownstreamError) and not blameless:
-            _LOG.info("downstream %s is at fault: %s", info.connection.remote_address, error)
+            _LOG.info("client %s caused an error: %s", info.connection.remote_address, error)
 
     def _count(self, failure: type[RequestError]) -> None:
         stats = self._manager.stats
@@ -205,5 +205,5 @@ class ServerStream:
 
 
 def _is_waiting(request: Request, error: RequestError) -> bool:
-    """Envoy: once the client has sent all of its request, it is not the client that was slow."""
+    """As in Envoy: a client that has sent all of its request was not the slow side."""
     return isinstance(error, StreamIdleTimeoutError) and request.complete

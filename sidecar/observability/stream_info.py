@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from sidecar.config.cluster import ServiceMetadata
     from sidecar.config.endpoint import WorkloadMetadata
 
-# Failures that are told as Envoy's upstream transport failure reason too.
+# Failures that also set Envoy's upstream transport failure reason.
 _UPSTREAM_FAILURES = (UpstreamError, NoHealthyUpstreamError, UpstreamOverflowError, NoClusterError)
 
 
@@ -41,7 +41,7 @@ class DownstreamConnection:
 
 
 class StreamInfo:
-    """Mutable on purpose: the connection manager makes it, each layer notes what it decided.
+    """Mutable on purpose: the connection manager makes it, and each layer records its decisions.
 
     Times are seconds of the monotonic clock, 0.0 while unknown; `wall_start_s` is seconds since the epoch.
     """
@@ -83,15 +83,16 @@ class StreamInfo:
         self.status = 0
         self.protocol = "HTTP/1.1"
         self.flags = ""
-        """Envoy's response flags, comma-separated; empty for none. They decide nothing: they are for logs."""
+        """Envoy's response flags, comma-separated; empty for none. For logs only: no code depends on them."""
         self._details = ""
         self.failure: type[RequestError] | None = None
-        """What ended the request, or was the last to go wrong; the error itself would keep its frames."""
+        """The type of the error that ended the request, or of the last one; an error would keep its
+        frames."""
         self.direct_response = False
         self.health_check = False
         """The health check filter recognized the request: it does not count among the completed ones."""
         self.dynamic_metadata: dict[str, dict[str, object]] | None = None
-        """Values that filters leave for others, by namespace and key; None while there is none."""
+        """Values that filters leave for others, by namespace and key; None if there are no values."""
         self.request_id = b""
         self.route_name = ""
         self.virtual_host = ""
@@ -114,14 +115,14 @@ class StreamInfo:
         self.dynamic_metadata.setdefault(namespace, {})[key] = value
 
     def add_flag(self, flag: str) -> None:
-        """Of those that Envoy has besides failures; each is told once."""
+        """Adds one of Envoy's flags that are not failures; each is recorded once."""
         if flag not in self.flags.split(","):
             self.flags = f"{self.flags},{flag}" if self.flags else flag
 
     @property
     def details(self) -> str:
-        """Envoy's response code details: those of the failure, else those that a filter has set, else where
-        the response came from. They decide nothing: they are for logs."""
+        """Envoy's response code details: those of the failure, or those that a filter has set, or the origin
+        of the response. For logs only: no code depends on them."""
         if self.failure is not None:
             return self.failure.details
         if self._details or not self.status:
@@ -134,8 +135,8 @@ class StreamInfo:
 
 
 def fail(info: StreamInfo, error: RequestError) -> None:
-    """Records why a request, or a connection, came to nothing: the one place that does. Code that must act on
-    a failure reads the attributes of the type `StreamInfo.failure`."""
+    """Records why a request or a connection failed; no other code does. Code that must act on a failure
+    reads the attributes of the type `StreamInfo.failure`."""
     info.failure = type(error)
     if error.flag != "-":
         info.add_flag(error.flag)

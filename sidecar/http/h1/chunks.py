@@ -42,10 +42,10 @@ class ChunkDecoder:
         self.ended = False
         self.trailers: Headers = []
         self._rules = rules
-        self._left = 0  # bytes of the present chunk's data that are still to come
-        self._within = False  # whether the line end behind a chunk's data is still to come
+        self._left = 0  # missing bytes of the current chunk's data
+        self._within = False  # whether the line end behind a chunk's data is missing
         self._trailing = False  # whether the last chunk was read
-        self._line = b""  # the beginning of a line whose end is still to come
+        self._line = b""  # the beginning of an incomplete line
         self._line_bytes = 0  # of lines since the last byte of the body
 
     def feed(self, data: bytes, at: int, pieces: list[bytes]) -> int:
@@ -61,7 +61,7 @@ class ChunkDecoder:
                 self._line_bytes = 0
                 if left or at == size:
                     break
-                if data[at : at + 2] == b"\r\n":  # as is usual, the chunk's end came with it
+                if data[at : at + 2] == b"\r\n":  # usually the chunk's end arrives with its data
                     self._within = False
                     at += 2
                     continue
@@ -102,7 +102,7 @@ class ChunkDecoder:
             content = match[1]
         size = int(content, 16)
         if size > _MAX_SIZE:
-            raise self._rules.malformed(f"a chunk of size {printable(content)}")
+            raise self._rules.malformed(f"invalid chunk size {printable(content)}")
         self._within = size > 0
         self._trailing = size == 0
         return size
@@ -125,7 +125,7 @@ class ChunkDecoder:
         return self._rules.too_large(f"more than {limit} bytes of trailers or chunk extensions")
 
     def _check_beginning(self, line: bytes) -> None:
-        """Refuses at once the beginning of a line that cannot become a valid one."""
+        """Refuses a line as soon as its beginning is invalid."""
         if self._trailing:
             return
         fits = line == b"\r" if self._within else line[:1] in _HEX
@@ -133,4 +133,4 @@ class ChunkDecoder:
             raise self._malformed(line)
 
     def _malformed(self, line: bytes) -> RequestError:
-        return self._rules.malformed(f"malformed HTTP/1.1: {printable(line)} where a chunk begins or ends")
+        return self._rules.malformed(f"malformed HTTP/1.1: {printable(line)} at the start or end of a chunk")

@@ -1,4 +1,4 @@
-"""The client's side of an HTTP/1.1 connection: one exchange at a time, lent and taken back by a pool."""
+"""The client's side of an HTTP/1.1 connection: one exchange at a time. A pool owns it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ from sidecar.upstream.connection import ConnectionEvents
 class Http1ClientConnection:
     """Implements `sidecar.upstream.connection.ClientConnection`.
 
-    It is idle again when request and response have both ended and the upstream keeps the connection; an
-    exchange that ends in any other way (cancelled, cut short, answered too early) ends the connection.
+    The connection is idle again when request and response have both ended and the upstream keeps it open. An
+    exchange that ends in any other way (cancelled, cut short, answered too early) closes the connection.
     """
 
     capacity = 1
@@ -45,7 +45,7 @@ class Http1ClientConnection:
             self, max_headers_bytes=max_headers_bytes, max_headers_count=max_headers_count
         )
         self._transport: asyncio.Transport | None = None
-        self._request: Request | None = None  # under way
+        self._request: Request | None = None  # the active exchange's
         self._request_sent = True
         self._incoming: IncomingResponse | None = None
         self._response: asyncio.Future[Response] | None = None
@@ -53,8 +53,8 @@ class Http1ClientConnection:
         self._writable: asyncio.Future[None] | None = None  # set while the upstream is slow to read
 
     async def send(self, request: Request) -> Response:
-        """The response, as soon as its head is here. Raises `UpstreamResetError` and
-        `UpstreamProtocolError`, or what cut the request's body short. Cancelled, it closes the connection."""
+        """Returns the response as soon as its head has arrived. Raises `UpstreamResetError`,
+        `UpstreamProtocolError`, or the error of the request's body. Cancellation closes the connection."""
         if self.closed or self._transport is None:
             raise UpstreamResetError("the upstream had closed the connection")
         assert self._request is None
@@ -67,25 +67,25 @@ class Http1ClientConnection:
         try:
             self._send_request(request)
             return await response
-        except BaseException:  # cancelled, or a filter left what cannot be written
+        except BaseException:  # cancelled, or a filter left a message that cannot be written
             self._abandon(request)
             if response.done() and not response.cancelled():
-                response.exception()  # nobody else will look
+                response.exception()  # no caller retrieves it
             raise
 
     def _abandon(self, request: Request) -> None:
-        """Closes the connection if `request` is under way; else it has ended, and another may be. A method of
-        its own: where the request was sent, a compiler holds it for certain that it still is."""
+        """Closes the connection if `request` is still active. This is a separate method because a type
+        checker would assume in `send` that `_request` has not changed."""
         if self._request is request:
             self.close()
 
     def close(self) -> None:
         self._fail(UpstreamResetError("the connection was closed", request_sent=True))
 
-    # As of an `asyncio.Protocol`.
+    # The methods of an `asyncio.Protocol`.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.Transport", transport)  # uvloop's is none by inheritance
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
 
     def data_received(self, data: bytes) -> None:
         self.received_bytes += len(data)
@@ -109,7 +109,7 @@ class Http1ClientConnection:
         if ended and incoming is not None:
             self._end_exchange(incoming)
             if incoming.tunnel and not self.closed and self._transport is not None:
-                return True  # the other direction goes on
+                return True  # the other direction stays open
         elif self._request is None:
             self._mark_closed()
         return False  # the transport closes; `connection_lost` follows
@@ -129,7 +129,7 @@ class Http1ClientConnection:
         if writable is not None and not writable.done():
             writable.set_result(None)
 
-    # BodySource: the response's body is read by somebody slow, or not at all.
+    # BodySource: called when the response's body is read slowly, or not at all.
 
     def pause_body(self) -> None:
         if self._transport is not None:
@@ -142,7 +142,7 @@ class Http1ClientConnection:
     def abandon_body(self) -> None:
         self.close()
 
-    # The request, on its way out.
+    # Sending the request.
 
     def _send_request(self, request: Request) -> None:
         body = request.body
@@ -164,7 +164,7 @@ class Http1ClientConnection:
         self._pump = self._loop.create_task(body, name="http1-request-body")
 
     async def _send_body(self, body: Body, length: int | None) -> None:
-        """Framed by the length that the head says, else in chunks."""
+        """Frames the body by the length in the head, or else in chunks."""
         sent = 0
         try:
             while data := await body.read():
@@ -175,7 +175,7 @@ class Http1ClientConnection:
             if length is None:
                 self._write(last_chunk(body.trailers))
             elif sent != length:
-                raise InternalError(f"a request body of other than the {length} bytes that were said")
+                raise InternalError(f"the request body is not as long as its Content-Length {length}")
             self._request_sent = True
         except RequestError as error:
             self._fail(error)
@@ -208,13 +208,13 @@ class Http1ClientConnection:
             self.sent_bytes += len(data)
             self._transport.write(data)
 
-    # The response, on its way in.
+    # Receiving the response.
 
     def _inform(self) -> None:
         interim, self._reader.interim = self._reader.interim, []
         if self._request is not None and self._request.inform is not None:
             for status, headers in interim:
-                if status != 100:  # the codec downstream has said so itself
+                if status != 100:  # the downstream codec has sent its own
                     self._request.inform(status, headers)
 
     def _receive(self, incoming: IncomingResponse) -> None:
@@ -227,12 +227,13 @@ class Http1ClientConnection:
             self._response.set_result(response)
 
     def _end_exchange(self, incoming: IncomingResponse) -> None:
-        """The response is complete: if the request is, and the upstream agrees, the connection is idle."""
+        """The response is complete. If the request is too, and the upstream keeps the connection, it is
+        idle."""
         if self._request is None:
             return
         keep_alive = incoming.keep_alive and self._request_sent and not self.closed
         if incoming.tunnel and not self._request_sent:
-            return  # one direction has ended
+            return  # only one direction has ended
         self._request = None
         self._response = None
         self.active = 0
@@ -246,10 +247,10 @@ class Http1ClientConnection:
         else:
             self.close()
 
-    # Ends.
+    # Failures, and the end of the connection.
 
     def _fail(self, error: RequestError) -> None:
-        """Nothing more comes of this connection, nor of the exchange under way."""
+        """Ends the active exchange with `error`, and closes the connection."""
         if not self.closed:
             self.cut_short = self.active
         self._request = None
@@ -268,12 +269,12 @@ class Http1ClientConnection:
         if self._incoming is not None and self._incoming.tunnel:
             self._end_tunnel(self._transport)
         elif self._transport.get_write_buffer_size():
-            self._transport.abort()  # the rest of a request that came to nothing; `close` would wait for it
+            self._transport.abort()  # drops the rest of the failed request; `close` would wait for it
         else:
             self._transport.close()
 
     def _end_tunnel(self, transport: asyncio.Transport) -> None:
-        """A request that was cut must not look to the upstream like the client's end."""
+        """Resets the connection if the request was cut short: an EOF would look like the client's."""
         if self._request_sent:
             close_when_flushed(transport, TUNNEL_FLUSH_TIMEOUT_S)
         else:

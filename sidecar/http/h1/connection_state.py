@@ -1,7 +1,7 @@
 """The states of the server's side of an HTTP/1 connection, and their transitions. At most one exchange is
-under way.
+active.
 
-A transition that is missing is a fault of the codec: neither a client nor the stack can lead to it.
+A missing transition is a defect of the codec: neither a client nor the stack can cause it.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from typing import Final
 
 
 class ConnectionPhase(IntEnum):
-    IDLE = auto()  # no request is under way
-    HANDLING = auto()  # a request is under way, and nothing of its response was written
+    IDLE = auto()  # no request is active
+    HANDLING = auto()  # a request is active, and its response has not begun
     RESPONDING = auto()  # the head of its response was written
     RESPONDED = auto()  # all of its response was written
-    LINGERING = auto()  # the last response was written; the client has a while to leave
-    CLOSING = auto()  # nothing more is read; the transport closes when the client has taken what was written
-    CLOSED = auto()  # the transport is gone
+    LINGERING = auto()  # the last response was written; the client has a limited time to close
+    CLOSING = auto()  # reading has ended; the transport closes when the written bytes are sent
+    CLOSED = auto()  # the transport is closed
 
 
 class ConnectionEvent(IntEnum):

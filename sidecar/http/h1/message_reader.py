@@ -1,4 +1,4 @@
-"""Bytes in, messages out: one direction of an HTTP/1.1 connection, without I/O.
+"""Parses the messages of one direction of an HTTP/1.1 connection, without I/O.
 
 Framing is decided here (RFC 9112 6): where a head ends, how long its body is, and where the next message
 begins. `reader_state` lists the states. llhttp, through httptools, parses heads and nothing else: each head
@@ -37,17 +37,17 @@ from sidecar.http.h1.reader_state import (
 from sidecar.http.h1.rules import ReaderRules
 from sidecar.http.headers import Headers
 
-_EMPTY_LINE: Final = b"\r\n\r\n"  # with the end of the line before it
+_EMPTY_LINE: Final = b"\r\n\r\n"  # including the end of the previous line
 _CR: Final = 13
 _LF: Final = 10
-# What a head has beside the bytes that its limit counts: its first line, and of each field the separators.
+# The bytes of a head that its limit does not count: in the first line, and the separators of a field.
 _FIRST_LINE_BYTES: Final = 32
 _FIELD_BYTES: Final = 4
 
 
 class IncomingMessage:
-    """`complete` once the body has ended; a tunnel's ends with the tunnel. `stream` is the body if it was not
-    complete together with the head. `received_bytes` are the body's."""
+    """`complete` is True when the body has ended; a tunnel's body ends with the tunnel. `stream` is the body
+    if it was not complete together with the head. `received_bytes` counts the body."""
 
     __slots__ = ("body", "complete", "headers", "keep_alive", "received_bytes", "stream")
 
@@ -61,18 +61,19 @@ class IncomingMessage:
 
 
 class Direction(Protocol):
-    """What requests and responses differ in. It reads the attributes of its `MessageReader`."""
+    """The part that differs between requests and responses. It reads the attributes of its
+    `MessageReader`."""
 
     def new_parser(
         self, reader: MessageReader, /
     ) -> httptools.HttpRequestParser | httptools.HttpResponseParser:
-        """A parser of one head, and of those that follow without a body, which calls `reader`."""
+        """Returns a parser that calls `reader`, for one head and the following ones without a body."""
 
     def read_fields(self) -> Event:
-        """Makes `message` of a complete head, but of an interim response. Raises `RequestError`."""
+        """Sets `message` from a complete head, except for an interim response. Raises `RequestError`."""
 
     def deliver(self) -> None:
-        """The message is ready to be handed out: complete, or as a stream."""
+        """Called when the message can be returned: complete, or as a stream."""
 
     def message_ended(self) -> None:
         """Called in state IDLE."""
@@ -81,10 +82,11 @@ class Direction(Protocol):
 
 
 class MessageReader:
-    """Frames the messages of one `Direction`. `error` is the first thing that the peer did wrong: the message
-    in which it did so is cut short or not delivered, and no other follows.
+    """Frames the messages of one `Direction`. `error` is the first error of the peer: the message that
+    contains it is cut short or not delivered, and no other message follows.
 
-    It is no base class of both directions: the interpreter is quick with code that sees objects of one class.
+    The two directions do not inherit from it: the interpreter runs code faster that sees objects of one
+    class.
     """
 
     __slots__ = (
@@ -112,7 +114,7 @@ class MessageReader:
     def __init__(
         self, direction: Direction, source: BodySource, rules: ReaderRules, own_names: frozenset[bytes]
     ) -> None:
-        """`own_names` are the fields that `special` collects, for this hop and not for the next."""
+        """`own_names` are the fields that `special` collects: they are for this hop only."""
         self.state = IDLE
         self.error: RequestError | None = None
         self._direction = direction
@@ -121,10 +123,10 @@ class MessageReader:
         self._countable_bytes = _FIELD_BYTES * rules.max_headers_count
         self._own_names = own_names | {b"content-length"}
         self._parser = direction.new_parser(self)
-        # The head that is being read, or was read last.
-        self._tail = b""  # its last 3 bytes, before those that were fed last
+        # The current head, or the last one.
+        self._tail = b""  # its last 3 bytes before the current data
         self._head_bytes = 0
-        self._head_event: Event | None = None  # how it ends, once llhttp has seen its end
+        self._head_event: Event | None = None  # how it ends; None until llhttp has seen its end
         self.target = b""
         self.fields: Headers = []
         self.special: Headers = []
@@ -132,7 +134,7 @@ class MessageReader:
         # The message whose body is being read.
         self.message: IncomingMessage | None = None
         self._pieces: list[bytes] = []  # of a body that is not a stream yet
-        self._left = 0  # bytes that are still to come, of a body whose length is known
+        self._left = 0  # missing bytes of a body with a known length
         self._chunks: ChunkDecoder | None = None
 
     def renew_parser(self) -> None:
@@ -156,7 +158,7 @@ class MessageReader:
                 if at == len(data):
                     return at
             if self.state is IDLE:
-                raise self._malformed("bytes that no request asked for")
+                raise self._malformed("unexpected bytes before a request")
             self._head_event = None
             self._head_bytes = 0
             self.target = b""
@@ -180,7 +182,7 @@ class MessageReader:
             self._direction.deliver()
             self._direction.message_ended()
         elif event is not INTERIM_ENDS:
-            self.renew_parser()  # the other expects this body
+            self.renew_parser()  # the old one expects this body
             if event is HEAD_WITH_LENGTH and len(data) - end >= self._left:
                 return self._take_whole_body(data, end)
             if event is HEAD_WITH_CHUNKS:
@@ -198,8 +200,8 @@ class MessageReader:
         return len(data)
 
     def _find_straddling(self, data: bytes, at: int, end: int) -> int:
-        """The position behind the empty line, which may have begun before `data`; 0 if it does not end.
-        `end` is the position behind the one that is wholly in `data`, if it is more than 3."""
+        """Returns the position behind the empty line, which may have begun before `data`; 0 if its end is
+        missing. `end` is the position behind an empty line that is wholly in `data`, if it is more than 3."""
         tail, self._tail = self._tail, b""
         found = (tail + data[at : at + 3]).find(_EMPTY_LINE)
         if found >= 0:
@@ -218,7 +220,7 @@ class MessageReader:
         except httptools.HttpParserUpgrade as upgrade:
             if upgrade.args[0] != len(piece):
                 raise self._uncertain() from None
-            self.renew_parser()  # this one has left HTTP
+            self.renew_parser()  # the old one stops at an upgrade
         except httptools.HttpParserError as error:
             cause = error.__context__
             if isinstance(error, httptools.HttpParserCallbackError) and cause is not None:
@@ -226,8 +228,8 @@ class MessageReader:
             raise self._malformed(f"malformed HTTP/1.1: {error}") from None
 
     def framing(self) -> Event:
-        """RFC 9112 6.3, of a message that may have a body, and not in chunks. llhttp has refused
-        contradictions."""
+        """The framing of a message that may have a body, but no chunks (RFC 9112 6.3). llhttp refuses
+        contradictory lengths."""
         if not self.length:
             return HEAD_WITHOUT_FRAMING
         if not self.length.isdigit():
@@ -236,7 +238,7 @@ class MessageReader:
         return HEAD_WITH_LENGTH if self._left else HEAD_WITHOUT_BODY
 
     def _take_whole_body(self, data: bytes, at: int) -> int:
-        """As is usual, the body came with its head."""
+        """Takes a body that arrived together with its head, as is usual."""
         message, self.message = self.message, None
         assert message is not None
         end = at + self._left
@@ -264,8 +266,8 @@ class MessageReader:
         pieces: list[bytes] = []
         try:
             at = chunks.feed(data, at, pieces)
-        finally:  # chunks before a fault arrived, too
-            if pieces:  # in one: a small one costs much more memory than its bytes
+        finally:  # also the chunks before an error
+            if pieces:  # joined: a small piece costs much more memory than its bytes
                 self._add(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         if chunks.ended:
             self._chunks = None
@@ -323,8 +325,8 @@ class MessageReader:
     # Limits: of the bytes of names, values and target, as Envoy counts them.
 
     def _count(self, fields: int) -> None:
-        """Fields are counted before they are stored: a small one costs much more memory than its bytes. The
-        lines of a head are its fields, the first one and the empty one."""
+        """Fields are counted before they are stored: a small field costs much more memory than its bytes.
+        The lines of a head are its fields, the first line and the empty line."""
         limit = self._rules.max_headers_count
         if fields > limit:
             raise self._rules.too_large(f"more than {limit} headers")
@@ -333,13 +335,13 @@ class MessageReader:
         separators = _FIRST_LINE_BYTES + _FIELD_BYTES * (len(self.fields) + len(self.special) + 1)
         limit = self._rules.max_headers_bytes
         if self._head_bytes - separators > limit:
-            raise self._rules.too_large(f"a head of more than {limit} bytes")
+            raise self._rules.too_large(f"the head is longer than {limit} bytes")
 
     def _check_size(self) -> None:
         fields = (*self.fields, *self.special)
         size = len(self.target) + sum([len(name) + len(value) for name, value in fields])
         if size > self._rules.max_headers_bytes:
-            raise self._rules.too_large(f"headers of {size} bytes, more than {self._rules.max_headers_bytes}")
+            raise self._rules.too_large(f"{size} bytes of headers, more than {self._rules.max_headers_bytes}")
 
     # Called by httptools.
 
@@ -365,7 +367,7 @@ class MessageReader:
             self._check_size()
         self._head_event = self._direction.read_fields()
 
-    # These would tell of bytes behind a head, but llhttp is fed none.
+    # Not called for valid input, since llhttp gets no bytes after a head.
 
     def on_chunk_header(self) -> None:
         raise self._uncertain()
@@ -374,8 +376,8 @@ class MessageReader:
         raise self._uncertain()
 
     def _uncertain(self) -> RequestError:
-        """llhttp and this class see the end of the head in different places."""
-        return self._malformed("malformed HTTP/1.1: it is not certain where a head ends")
+        """The error for a head whose end is different for llhttp and for this class."""
+        return self._malformed("malformed HTTP/1.1: the end of the head is ambiguous")
 
     def _malformed(self, reason: str) -> RequestError:
         return self._rules.malformed(reason)

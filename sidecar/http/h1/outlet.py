@@ -1,5 +1,5 @@
-"""The way out of a server's connection: bytes, at the pace at which the client reads, and an end that does
-not cost the client what was written last."""
+"""The output of a server's connection: writes at the pace of the client, and closes without losing the bytes
+that were written last."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from sidecar.http.connection_manager import ManagedConnection
 from sidecar.http.h1.timeouts import ConnectionTimeouts
 from sidecar.transport.closing import Progress, reset
 
-# How often it is looked whether a client still takes what is left, at least.
+# The longest interval between two checks whether a client still reads the remaining bytes.
 _CHECK_INTERVAL_S: Final = 1.0
 
 
 class Outlet:
-    """Writes to the transport that it was opened with; once that is lost, to nowhere."""
+    """Writes to the transport, and discards data after the transport is lost."""
 
     __slots__ = (
         "_connection",
@@ -34,9 +34,9 @@ class Outlet:
         self._timeouts = timeouts
         self._transport: asyncio.Transport | None = None
         self._written_bytes = 0
-        self._sent_bytes = 0  # when the client fell behind, or that was last looked at
+        self._sent_bytes = 0  # when the client became slow, or at the last check
         self._ended = False
-        self._flush: Progress | None = None  # of what is left, once the connection is to end
+        self._flush: Progress | None = None  # of the remaining bytes, while the connection closes
 
     def open(self, transport: asyncio.Transport) -> None:
         self._transport = transport
@@ -52,7 +52,7 @@ class Outlet:
             self._transport.write(data)
 
     async def moved(self) -> None:
-        """Something was written: the stream is not idle; returns when the client has room for more."""
+        """Restarts the stream idle timeout after a write. Returns when the transport accepts more data."""
         self._timeouts.stream_moved()
         if self.writable is not None:
             await self.writable
@@ -68,20 +68,21 @@ class Outlet:
 
     @property
     def unsent_bytes(self) -> int:
-        """Written, and not yet taken by the client."""
+        """Bytes that were written but not sent yet."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def client_takes(self) -> bool:
-        """Whether bytes wait for the client, or for its end, and it has taken some since it fell behind, or
-        since this was last asked."""
+        """Whether the client has read some bytes since it became slow, or since the last call, and data or
+        its EOF is still awaited."""
         unsent_bytes = self.unsent_bytes
         before, self._sent_bytes = self._sent_bytes, self._written_bytes - unsent_bytes
         return (unsent_bytes > 0 or self._ended) and self._sent_bytes != before
 
-    # Ends.
+    # Closing.
 
     def end(self) -> bool:
-        """Nothing more follows what was written; the client may go on. Whether its connection can end so."""
+        """Ends our direction; the client may continue to send. Returns False if the transport cannot do
+        that."""
         if self._transport is None or not self._transport.can_write_eof():
             return False
         self._ended = True
@@ -90,25 +91,25 @@ class Outlet:
         return True
 
     def close(self) -> None:
-        """What was written still goes out, while the client takes it; the transport would wait for ever."""
+        """Closes after the written bytes are sent. The transport alone would wait without a limit."""
         if self._transport is not None:
             self._transport.close()
             self._await_flush()
 
     def linger(self) -> None:
-        """RFC 9112 9.6: closes in two steps, so that no reset takes the reply from a client that is still
-        sending. The client has a while to leave, from when it has taken all."""
+        """RFC 9112 9.6: closes in two steps, so that a reset does not destroy the reply to a client that is
+        still sending. After all bytes are sent, the client has a limited time to close."""
         self.end()
         self._await_flush()
 
     def abort(self) -> None:
-        """What was written and not sent is dropped, and the client sees that."""
+        """Resets the connection, and drops the bytes that were not sent."""
         if self._transport is not None:
             reset(self._transport)
 
     def flushes(self) -> bool:
-        """Asked when a wait is over: whether it goes on, or the connection ends with it. A client that has
-        taken nothing for the idle timeout loses what is left, and is reset."""
+        """Called when a timeout has expired. Returns whether the connection continues to flush. A client that
+        has read nothing for the idle timeout is reset."""
         if self._flush is None or self._transport is None:
             return False
         unsent_bytes = self.unsent_bytes

@@ -1,6 +1,6 @@
 """The states of one direction of an HTTP/1.1 connection, as its reader sees them, and their transitions.
 
-A transition that is missing is a fault of the reader: no bytes that a peer sends lead to it.
+A missing transition is a defect of the reader: no input can cause it.
 """
 
 from __future__ import annotations
@@ -10,23 +10,25 @@ from typing import Final
 
 
 class State(IntEnum):
-    """What the next byte belongs to."""
+    """The part of a message to which the next byte belongs."""
 
-    IDLE = auto()  # to no message: none is awaited
-    AWAITING = auto()  # to the head of a message, or to an empty line before it (RFC 9112 2.2)
-    HEAD = auto()  # to a head that has begun
+    IDLE = auto()  # no message is expected
+    AWAITING = auto()  # the head of a message, or an empty line before it (RFC 9112 2.2)
+    HEAD = auto()  # a head that has begun
     SIZED_BODY = auto()
     CHUNKED_BODY = auto()  # trailers included
     UNFRAMED_BODY = auto()  # it ends with the connection
     TUNNEL = auto()  # HTTP has ended: after CONNECT or an upgrade
-    CLOSED = auto()  # nothing more is read: after the last message, or an error
+    CLOSED = auto()  # reading has ended: after the last message, or an error
 
 
 class Event(IntEnum):
     MESSAGE_AWAITED = auto()
     HEAD_BEGINS = auto()
     INTERIM_ENDS = auto()  # the head of a 1xx response
-    HEAD_WITHOUT_BODY = auto()  # the events up to HEAD_OF_TUNNEL: the end of a head, and what it announces
+    HEAD_WITHOUT_BODY = (
+        auto()
+    )  # the events up to HEAD_OF_TUNNEL: the end of a head, and the body that it announces
     HEAD_WITH_LENGTH = auto()
     HEAD_WITH_CHUNKS = auto()
     HEAD_WITHOUT_FRAMING = auto()
@@ -35,7 +37,7 @@ class Event(IntEnum):
     READING_ENDS = auto()
 
 
-# By these names: looking up an attribute of an enum would cost the readers as much as a call.
+# Names for the members: looking up an attribute of an enum would cost the readers as much as a call.
 IDLE: Final = State.IDLE
 AWAITING: Final = State.AWAITING
 HEAD: Final = State.HEAD

@@ -1,5 +1,4 @@
-"""The way into a server's connection: what was read becomes requests that wait for their turn, and no more of
-them than are soon served."""
+"""The input of a server's connection: parses requests, which wait in a bounded queue."""
 
 from __future__ import annotations
 
@@ -13,7 +12,8 @@ MAX_WAITING_REQUESTS = 16
 
 
 class RequestQueue:
-    """Reading stops while too many requests wait, and while a body's consumer is behind (a `BodySource`)."""
+    """Pauses reading while too many requests wait, and while the consumer of a body is slow
+    (`BodySource`)."""
 
     __slots__ = ("_at", "_body_paused", "_data", "_reading_paused", "_transport", "reader", "waiting")
 
@@ -26,7 +26,7 @@ class RequestQueue:
         )
         self._transport: asyncio.Transport | None = None
         self.waiting: deque[IncomingRequest] = deque()
-        self._data = b""  # what was read and is still to be parsed, from `_at` on
+        self._data = b""  # read but not parsed yet, from `_at` on
         self._at = 0
         self._body_paused = False
         self._reading_paused = False
@@ -51,7 +51,7 @@ class RequestQueue:
             self._choose_reading()
 
     def next(self) -> IncomingRequest | None:
-        """The request whose turn it is, if it is here."""
+        """Returns the next request, or None if it has not arrived."""
         if not self.waiting:
             return None
         incoming = self.waiting.popleft()
@@ -60,7 +60,7 @@ class RequestQueue:
         return incoming
 
     def close(self) -> None:
-        """What waits is not served, and what still comes is not read; a tunnel's other end is told."""
+        """Drops the waiting requests, parses no more data, and ends the client's direction of a tunnel."""
         self._clear()
         self.reader.feed_eof()
         self.resume_body()
@@ -69,7 +69,7 @@ class RequestQueue:
         self.waiting.clear()
         self._data = b""
 
-    # BodySource: the request's body is read by somebody slow, or not at all.
+    # BodySource: called when the request's body is read slowly, or not at all.
 
     def pause_body(self) -> None:
         self._body_paused = True
@@ -83,7 +83,7 @@ class RequestQueue:
         self.resume_body()
 
     def _parse(self) -> None:
-        """As much of what was read as may wait to be served: something is left only if too much waits."""
+        """Parses the kept data until the queue is full."""
         while self._data and len(self.waiting) <= MAX_WAITING_REQUESTS:
             data = self._data
             self.waiting.extend(self.reader.feed(data, self._at))
@@ -91,7 +91,7 @@ class RequestQueue:
         self._choose_reading()
 
     def _keep(self, data: bytes) -> None:
-        """What the reader has not read of `data`; none of it if it has read all."""
+        """Keeps the part of `data` that the reader has not read."""
         self._at = self.reader.stopped_at
         self._data = data if self._at < len(data) else b""
 

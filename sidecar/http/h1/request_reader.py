@@ -1,4 +1,4 @@
-"""Bytes in, requests out: the server's half of HTTP/1.1 parsing, without I/O."""
+"""Parses requests: the server's half of HTTP/1.1 parsing, without I/O."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ from sidecar.http.headers import HOP_BY_HOP, Headers
 
 _OWN_NAMES: Final = HOP_BY_HOP | {b"host", b"expect", b"te"}
 
-# The connection manager vouches for these in a head; a trailer must not bring them in past it.
+# The connection manager verifies these in a head; a trailer must not bypass it.
 _MANAGED_PREFIXES: Final = (b"x-envoy-", b"x-forwarded-")
 
-# How many requests one `feed` returns at most: small ones cost much more memory than their bytes.
+# The most requests that one `feed` returns: a small request costs much more memory than its bytes.
 MAX_REQUESTS_AT_ONCE: Final = 16
 
-# RFC 9113 3.1 has withdrawn the upgrade to HTTP/2: Envoy does not take up the offer either.
+# RFC 9113 3.1 has removed the upgrade to HTTP/2; Envoy ignores it too.
 _DECLINED_UPGRADES: Final = frozenset((b"h2c",))
 
 
 class IncomingRequest(IncomingMessage):
-    """A request as its bytes said it."""
+    """A request as it was received."""
 
     __slots__ = ("authority", "expects_continue", "http10", "method", "path", "upgrade")
 
     def __init__(self, method: bytes, headers: Headers, keep_alive: bool) -> None:
-        self.headers = headers  # not by `super`, which would cost more than all of this
+        self.headers = headers  # not by `super`, whose call would cost more than these lines
         self.body = EMPTY
         self.stream = None
         self.keep_alive = keep_alive
@@ -65,11 +65,11 @@ class IncomingRequest(IncomingMessage):
 
 
 class RequestReader:
-    """`feed` returns the requests whose head became complete, each with its body: a whole one if that was
-    complete too, else a stream to which later bytes go.
+    """`feed` returns the requests whose head became complete, each with its body: a whole body if it is
+    complete too, or else a stream, which later bytes are added to.
 
-    It does not raise: `error` is the client's fault, after the requests already returned. No request follows
-    it, nor one that said ``Connection: close``.
+    `feed` does not raise: `error` is the client's error, after the requests already returned. No request
+    follows an error, or a request with ``Connection: close``.
     """
 
     __slots__ = (
@@ -114,8 +114,8 @@ class RequestReader:
         return self.messages.state is HEAD
 
     def feed(self, data: bytes, at: int = 0) -> list[IncomingRequest]:
-        """Reads `data` from position `at`. `stopped_at` is then where reading is to go on: before the end of
-        `data` if as many requests as one call may return are complete."""
+        """Reads `data` from position `at`. `stopped_at` is then the position at which the next call must
+        continue: before the end of `data` if one call may not return more requests."""
         messages, size = self.messages, len(data)
         try:
             while at < size and messages.state is not CLOSED and len(self._arrived) < self._max_at_once:
@@ -131,7 +131,7 @@ class RequestReader:
         return arrived
 
     def feed_eof(self) -> None:
-        """The client has closed its direction: that ends a tunnel's, and is an accident in any other body."""
+        """Handles an EOF from the client: it ends a tunnel's body, but no other body."""
         if self.messages.state is TUNNEL:
             self.messages.end_body(None)
 
@@ -171,11 +171,11 @@ class RequestReader:
         event = MESSAGE_AWAITED if self._request.keep_alive else READING_ENDS
         messages.state = TRANSITIONS[messages.state][event]
 
-    # Less usual.
+    # Less frequent cases.
 
     def _read_special(self, request: IncomingRequest) -> Event:
-        """Reads what a head says to this hop. Called if there is more than Host, or the connection is to end:
-        else the version is 1.1, because a keep-alive of HTTP/1.0 is a header."""
+        """Reads the fields for this hop. Called if there are more fields than Host, or if the connection must
+        end; otherwise the version is 1.1, because keep-alive in HTTP/1.0 is a header."""
         messages = self.messages
         special: dict[bytes, list[bytes]] = {}
         for name, value in messages.special:
@@ -201,14 +201,14 @@ class RequestReader:
                 return HEAD_WITH_CHUNKS
             return messages.framing() if messages.length else HEAD_WITHOUT_BODY
         if chunked or messages.length not in (b"", b"0"):
-            raise DownstreamProtocolError("a body beside an upgrade: where the tunnel begins is not certain")
-        request.keep_alive = False  # whatever the answer, no request follows
+            raise DownstreamProtocolError("an upgrade with a body: the start of the tunnel is ambiguous")
+        request.keep_alive = False  # no request follows, even if the upgrade is refused
         return HEAD_OF_TUNNEL
 
 
 def _accepted_upgrade(request: IncomingRequest, special: dict[bytes, list[bytes]]) -> bytes | None:
-    """The protocol that is to follow. RFC 9110 7.8: an offer that is not taken up is ignored, and so is one
-    in HTTP/1.0."""
+    """Returns the protocol of the tunnel, or None. RFC 9110 7.8: an upgrade that is not supported is ignored,
+    and so is one in HTTP/1.0."""
     if request.method == b"CONNECT":
         return b"connect"
     protocol = special[b"upgrade"][0].partition(b",")[0].strip().lower()

@@ -1,4 +1,4 @@
-"""Bytes in, responses out: the client's half of HTTP/1.1 parsing, without I/O."""
+"""Parses responses: the client's half of HTTP/1.1 parsing, without I/O."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from sidecar.http.h1.rules import ReaderRules, printable
 from sidecar.http.h1.writer import response_head, without_length
 from sidecar.http.headers import HOP_BY_HOP, Headers
 
-# Many servers say it in every response, and it says nothing: by HTTP/1.1 the connection is kept.
+# Many servers send it in every response. It is redundant: an HTTP/1.1 connection is kept by default.
 _KEEP_ALIVE: Final = [(b"connection", b"keep-alive")]
 
 
@@ -34,12 +34,13 @@ _WITHOUT_BODY: Final = (204, 304)
 
 
 class IncomingResponse(IncomingMessage):
-    """A response as its bytes said it. `tunnel`: a 101, or the 2xx of CONNECT; its body is what follows."""
+    """A response as it was received. `tunnel`: a 101, or a 2xx to CONNECT; `body` is the data of the
+    tunnel."""
 
     __slots__ = ("status", "tunnel")
 
     def __init__(self, status: int, headers: Headers, keep_alive: bool) -> None:
-        self.headers = headers  # not by `super`, which would cost more than all of this
+        self.headers = headers  # not by `super`, whose call would cost more than these lines
         self.body = EMPTY
         self.stream = None
         self.keep_alive = keep_alive
@@ -50,11 +51,12 @@ class IncomingResponse(IncomingMessage):
 
 
 class ResponseReader:
-    """`expect` a response, then `feed` what was read. `feed` returns the response once, when its head is
-    complete, with its body: a whole one if that was complete too, else a stream to which later bytes go.
+    """Call `expect`, then `feed` with received data. `feed` returns the response once, when its head is
+    complete, with its body: a whole body if it is complete too, or else a stream, which later bytes are added
+    to.
 
-    It does not raise: `error` is the upstream's fault. Bytes that no request asked for are one: they must not
-    pass for the next response.
+    `feed` does not raise: `error` is the upstream's error. Bytes before a request are an error, so that they
+    are not taken for the next response.
     """
 
     __slots__ = (
@@ -111,7 +113,7 @@ class ResponseReader:
         return arrived
 
     def feed_eof(self) -> bool:
-        """The upstream has closed its direction. Whether that is how the message ends (RFC 9112 6.3)."""
+        """Handles an EOF from the upstream. Returns whether it ends the message (RFC 9112 6.3)."""
         messages = self.messages
         if messages.state is not TUNNEL and messages.state is not UNFRAMED_BODY:
             return False
@@ -128,7 +130,7 @@ class ResponseReader:
         messages, parser = self.messages, self._parser
         status = parser.get_status_code()
         if status < 100:
-            raise UpstreamProtocolError(f"a response of status {status}")
+            raise UpstreamProtocolError(f"invalid status {status} of a response")
         if status < 200 and status != 101:
             self._add_interim(status)
             return INTERIM_ENDS
@@ -142,10 +144,14 @@ class ResponseReader:
             return HEAD_OF_TUNNEL
         if self._request_method == b"CONNECT" and status < 300:  # RFC 9110 9.3.6
             if chunked or messages.length:
-                raise UpstreamProtocolError("a tunnel whose head says how long its body is")
+                raise UpstreamProtocolError(
+                    "the response to CONNECT has a Content-Length or a Transfer-Encoding"
+                )
             response.tunnel = True
             return HEAD_OF_TUNNEL
-        if status in _WITHOUT_BODY or self._request_method == b"HEAD":  # RFC 9112 6.3: whatever the head says
+        if (
+            status in _WITHOUT_BODY or self._request_method == b"HEAD"
+        ):  # RFC 9112 6.3: framing fields are ignored
             return HEAD_WITHOUT_BODY
         return HEAD_WITH_CHUNKS if chunked else messages.framing()
 
@@ -154,15 +160,16 @@ class ResponseReader:
 
     def message_ended(self) -> None:
         if self._request_method == b"HEAD":
-            self.messages.renew_parser()  # the other expects the body that the head describes
+            self.messages.renew_parser()  # the old one expects the body that the head describes
 
     def without_forbidden(self, trailers: Headers, /) -> Headers:
         return [field for field in trailers if field[0] not in HOP_BY_HOP]
 
-    # Less usual.
+    # Less frequent cases.
 
     def _add_interim(self, status: int) -> None:
-        """Together they are bounded as one head is: nothing holds them back for a client that is slow."""
+        """Bounds all interim responses together like one head, since they are written without
+        backpressure."""
         headers = without_length(self.messages.fields)  # RFC 9110 8.6
         self._interim_bytes += len(response_head(status, headers))
         if self._interim_bytes > self._max_interim_bytes:
@@ -170,10 +177,10 @@ class ResponseReader:
         self.interim.append((status, headers))
 
     def _read_special(self, response: IncomingResponse) -> bool:
-        """Reads what a head says to this hop. Returns whether the body comes in chunks."""
+        """Reads the fields for this hop. Returns whether the body is chunked."""
         codings = [value for name, value in self.messages.special if name == b"transfer-encoding"]
         if codings and (len(codings) > 1 or codings[0].lower() != b"chunked"):
-            # RFC 9112 6.1: a coding that is not understood hides where the body ends.
+            # RFC 9112 6.1: with an unknown coding, the end of the body is unknown too.
             raise UpstreamProtocolError(f"Transfer-Encoding {printable(codings[0])} in a response")
         if codings and self._parser.get_http_version() != "1.1":
             raise UpstreamProtocolError("Transfer-Encoding in a response of HTTP/1.0")
@@ -187,7 +194,7 @@ class ResponseReader:
         return bool(codings)
 
     def _check_switch(self) -> None:
-        """RFC 9110 15.2.2: to the protocol that was asked for, or not at all."""
+        """RFC 9110 15.2.2: a 101 must switch to the requested protocol."""
         chosen = [value.lower() for name, value in self.messages.special if name == b"upgrade"]
         if self._upgrade is None or chosen != [self._upgrade]:
-            raise UpstreamProtocolError("a 101 that switches to no protocol that was asked for")
+            raise UpstreamProtocolError("a 101 that does not switch to the requested protocol")

@@ -1,4 +1,4 @@
-"""Responses on their way out: whole, in pieces, or as a tunnel."""
+"""Writes responses: whole, in pieces, or as a tunnel."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _UPGRADE = b"connection: upgrade"
 
 class ResponseWriter:
     """Writes the responses of one connection (a `ResponseEncoder`), each to the request `incoming`. Each head
-    says whether the connection goes on, and leaves that in `IncomingRequest.keep_alive`."""
+    tells the client whether the connection stays open; `IncomingRequest.keep_alive` records it."""
 
     __slots__ = ("_outlet", "_queue", "_state", "incoming")
 
@@ -40,11 +40,11 @@ class ResponseWriter:
         self._state = state
 
     def inform(self, status: int, headers: Headers) -> None:
-        """RFC 9110 15.2: an interim response, but not 101, which ends the exchange."""
+        """Writes an interim response (RFC 9110 15.2), except 101, which ends the exchange."""
         self._outlet.write(response_head(status, headers))
 
     def send_last(self, stream: ServerStream, response: Response) -> None:
-        """The reply to a request that is refused or given up: the connection ends with it."""
+        """Writes the reply to a refused or aborted request, which is the last one of the connection."""
         body = response.body.whole or b""
         stream.sent_bytes = len(body)
         if stream.request.method == b"HEAD":
@@ -61,7 +61,7 @@ class ResponseWriter:
             self._outlet.write(response_head(response.status, headers, *options))
         elif incoming.method == b"HEAD":
             if content_length(response.headers) is None and not incoming.http10:
-                options = (*options, CHUNKED)  # RFC 9110 9.3.2: as the response to GET would say
+                options = (*options, CHUNKED)  # RFC 9110 9.3.2: like the response to GET
             self._outlet.write(response_head(response.status, response.headers, *options))
         else:
             stream.sent_bytes = len(body)
@@ -83,7 +83,7 @@ class ResponseWriter:
             body.close()
 
     async def _send_body(self, stream: ServerStream, response: Response, body: Body) -> None:
-        """Framed by the length that the head says, else in chunks; for HTTP/1.0, by the connection's end."""
+        """Frames the body by the length in the head, or else in chunks; in HTTP/1.0, by the EOF."""
         incoming = self.incoming
         length = content_length(response.headers)
         in_chunks = length is None and not incoming.http10
@@ -105,8 +105,8 @@ class ResponseWriter:
         self._state.move(HEAD_WRITTEN)
 
     async def _send_sized(self, stream: ServerStream, body: Body, length: int) -> None:
-        """RFC 9112 8: raises `UpstreamProtocolError` for a body that is not as long as its head said: its
-        bytes must not pass for the next response, nor the next response for its bytes."""
+        """RFC 9112 8: raises `UpstreamProtocolError` for a body whose length differs from its head: the
+        client would take its bytes for the next response, or the next response for its bytes."""
         while data := await body.read():
             stream.sent_bytes += len(data)
             if stream.sent_bytes > length:
@@ -114,7 +114,7 @@ class ResponseWriter:
             self._outlet.write(data)
             await self._outlet.moved()
         if stream.sent_bytes != length:
-            raise UpstreamProtocolError(f"a response body of other than the {length} bytes that it said")
+            raise UpstreamProtocolError(f"the response body is not as long as its Content-Length {length}")
 
     async def _send_chunked(self, stream: ServerStream, body: Body) -> None:
         while data := await body.read():
@@ -124,15 +124,15 @@ class ResponseWriter:
         self._outlet.write(last_chunk(body.trailers))
 
     async def _send_raw(self, stream: ServerStream, body: Body) -> None:
-        """To the end of the body, which is the end of the connection, or of a tunnel."""
+        """Writes the body without framing, in HTTP/1.0 and in a tunnel."""
         while data := await body.read():
             stream.sent_bytes += len(data)
             self._outlet.write(data)
             await self._outlet.moved()
 
     async def _send_tunnel(self, stream: ServerStream, response: Response, body: Body) -> None:
-        """Until both directions have ended, in whichever order, or the upstream takes no more. Raises the
-        `RequestError` by which either was cut short."""
+        """Returns when both directions have ended. Raises the `RequestError` that cut one of them short, also
+        when the upstream accepts no more data."""
         upgrade = self.incoming.upgrade
         options = (_UPGRADE, b"upgrade: %b" % upgrade) if upgrade and response.status == 101 else ()
         self._write_head(response_head(response.status, without_length(response.headers), *options))
@@ -144,14 +144,14 @@ class ResponseWriter:
             stream.tunnel_ended()
 
     async def _await_client(self) -> None:
-        """The upstream has ended its direction of a tunnel: the client may still have something to send."""
+        """Waits for the client's direction of a tunnel, after the upstream has ended its own."""
         incoming = self.incoming
         if incoming.complete or not self._outlet.end():
             return
         assert incoming.stream is not None
         await incoming.stream.left()
         if not incoming.complete:
-            raise UpstreamResetError("the upstream takes no more of the tunnel", request_sent=True)
+            raise UpstreamResetError("the upstream accepts no more data of the tunnel", request_sent=True)
 
     def _connection_options(self, stream: ServerStream) -> tuple[bytes, ...]:
         incoming = self.incoming
@@ -159,5 +159,5 @@ class ResponseWriter:
             incoming.keep_alive = False
         if incoming.keep_alive and incoming.complete:
             return (_KEEP_ALIVE,) if incoming.http10 else ()
-        incoming.keep_alive = False  # the head says so
+        incoming.keep_alive = False  # as the head tells the client
         return (CLOSE,)

@@ -1,5 +1,6 @@
-"""What llhttp lets pass and a proxy must not: two parsers that read one message differently are how
-requests are smuggled (RFC 9112 11.2). Pure checks; each raises the error that the client gets.
+"""Checks that llhttp does not make and that a proxy needs: requests can be smuggled when two parsers
+interpret one message differently (RFC 9112 11.2). The checks are pure; each raises the error that the client
+gets.
 """
 
 from __future__ import annotations
@@ -15,16 +16,16 @@ from sidecar.errors import (
 )
 from sidecar.http.headers import Headers
 
-# Who has these removed hides where a request comes from, or whom it is for.
+# A client that had these removed could hide the origin or the destination of a request.
 _NOT_FOR_ONE_HOP = frozenset((b"host", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"))
-# RFC 9110 7.6.1: the framing is no option, and `te` has rules of its own.
+# RFC 9110 7.6.1: the framing is not an option, and `te` has separate rules.
 _NO_OPTIONS = frozenset((b"content-length", b"te"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReaderRules:
-    """The limits of one direction, and the errors by which it refuses what the peer sent. The limits hold for
-    the fields of a head, and for those of trailers."""
+    """The limits of one direction, and the errors for invalid messages. The limits apply to the fields of a
+    head, and to those of trailers."""
 
     max_headers_bytes: int
     max_headers_count: int
@@ -33,35 +34,35 @@ class ReaderRules:
 
 
 def check_version(version: str) -> None:
-    """RFC 9112 2.3: HTTP/0.9 has no headers to route by, and HTTP/2 is never spoken in a request line."""
+    """RFC 9112 2.3: HTTP/0.9 has no headers to route by, and a request line never has the version HTTP/2."""
     if version not in ("1.1", "1.0"):
-        raise DownstreamProtocolError(f"HTTP/{version} is not spoken here")
+        raise DownstreamProtocolError(f"HTTP/{version} is not supported")
 
 
 def check_transfer_encoding(values: list[bytes], version: str) -> None:
-    """RFC 9112 6.1: `chunked` alone is understood, once, and only from a client of HTTP/1.1."""
+    """RFC 9112 6.1: only `chunked` is supported, once, and only in HTTP/1.1."""
     if version != "1.1":
         raise DownstreamProtocolError(f"Transfer-Encoding in HTTP/{version}")
     if len(values) > 1:
         raise DownstreamProtocolError("more than one Transfer-Encoding")
     if values[0].lower() != b"chunked":
         raise UnsupportedTransferCodingError(
-            f"Transfer-Encoding {printable(values[0])}: chunked alone is known"
+            f"Transfer-Encoding {printable(values[0])} is not supported, only chunked is"
         )
 
 
 def named_by_connection(values: list[bytes]) -> set[bytes]:
-    """RFC 9110 7.6.1: the fields that Connection names are meant for this hop alone."""
+    """RFC 9110 7.6.1: the fields that Connection names are for this hop only."""
     named = {token.strip().lower() for value in values for token in value.split(b",")} - _NO_OPTIONS
     for name in named & _NOT_FOR_ONE_HOP:
-        raise DownstreamProtocolError(f"Connection names {name.decode()}, which is for every hop")
+        raise DownstreamProtocolError(f"Connection must not name {name.decode()}")
     return named
 
 
 def check_expect(value: bytes) -> None:
-    """RFC 9110 10.1.1: an expectation that is not known cannot be met."""
+    """RFC 9110 10.1.1: an unknown expectation is refused with 417."""
     if value.lower() != b"100-continue":
-        raise ExpectationFailedError(f"Expect {printable(value)}: 100-continue alone is known")
+        raise ExpectationFailedError(f"Expect {printable(value)} is not supported, only 100-continue is")
 
 
 def resolve_target(
@@ -69,12 +70,12 @@ def resolve_target(
 ) -> tuple[bytes, bytes]:
     """Authority and path of a request target in any of its four forms (RFC 9112 3.2); Host is in `fields`.
 
-    RFC 9112 3.2.2: the authority of an absolute-form target wins over Host. RFC 9112 3.2: Host is there
-    exactly once; it is asked of HTTP/1.0 too, because the mesh routes by it.
+    RFC 9112 3.2.2: the authority of an absolute-form target has precedence over Host. RFC 9112 3.2: Host
+    must occur exactly once; in HTTP/1.0 too, because the mesh routes by it.
     """
     hosts = [value for name, value in fields if name == b"host"]
     if len(hosts) != 1:
-        raise DownstreamProtocolError("no Host" if not hosts else "more than one Host")
+        raise DownstreamProtocolError("missing Host" if not hosts else "more than one Host")
     authority = hosts[0]
     if not is_authority(authority):
         raise DownstreamProtocolError(f"Host {printable(authority)} is not a host and port")
@@ -116,5 +117,5 @@ def _split_absolute(target: bytes) -> tuple[bytes, bytes]:
 
 
 def printable(value: bytes, limit: int = 80) -> str:
-    """Untrusted bytes, short and harmless, for a message that ends in a log."""
+    """Formats untrusted bytes for a log message: shortened, and in printable ASCII."""
     return ascii(value[:limit].decode("latin-1"))

@@ -2,9 +2,9 @@
 
     data_received -> RequestQueue -> the connection's task: ServerStream.serve -> ResponseWriter
 
-Requests are served one after the other, in the order in which they came (RFC 9112 9.3.2); pipelined ones wait
-in a bounded queue. A client that closes its direction is gone, as for Envoy: its request is cancelled. Only
-the client of a tunnel may end its direction first.
+Requests are served one after the other, in the order of their arrival (RFC 9112 9.3.2); pipelined requests
+wait in a bounded queue. As in Envoy, an EOF from the client cancels its request. Only in a tunnel may the
+client end its direction first.
 
 `connection_state` lists the states.
 """
@@ -47,7 +47,7 @@ from sidecar.http.stream import ServerStream
 
 
 class Http1ServerConnection:
-    """A `ServerCodec`. uvloop calls its methods as those of an `asyncio.Protocol`, and needs no such base."""
+    """A `ServerCodec`. It has the methods of an `asyncio.Protocol`; uvloop does not need the base class."""
 
     __slots__ = (
         "_connection",
@@ -80,10 +80,10 @@ class Http1ServerConnection:
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
         self._idle: asyncio.Future[None] | None = None  # set while the task waits for a request
-        self._stream: ServerStream | None = None  # of the request under way
+        self._stream: ServerStream | None = None  # of the active request
         self._incoming = self._writer.incoming
 
-    # As of an `asyncio.Protocol`.
+    # The methods of an `asyncio.Protocol`.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
@@ -121,7 +121,7 @@ class Http1ServerConnection:
         stream = self._stream
         if stream is not None:
             client = self._connection.downstream.remote_address
-            self._give_up(stream, DownstreamDisconnectError(f"{client} is gone"))
+            self._give_up(stream, DownstreamDisconnectError(f"{client} disconnected"))
         self._wake()
         self._connection.lost()
 
@@ -134,8 +134,8 @@ class Http1ServerConnection:
     # ServerCodec
 
     def go_away(self) -> None:
-        """The next response says to close, by `ServerStream.keeps_connection`. An idle connection has a while
-        to bring one more request: one that is on its way must not meet a closed connection."""
+        """The next response closes the connection (`ServerStream.keeps_connection`). An idle connection stays
+        open for a time, because the client may already have sent another request."""
         idle = self._state.now is IDLE and not self._reader.head_pending
         self._timeouts.go_away(idle=idle)
 
@@ -150,7 +150,7 @@ class Http1ServerConnection:
     # Requests, one after the other.
 
     def _serve_next(self) -> None:
-        """Nothing is under way: begins the next request or waits for it, or refuses what has arrived."""
+        """Begins the next request or waits for it, or refuses data that is not a request."""
         incoming = self._queue.next()
         if incoming is not None:
             self._begin(incoming)
@@ -193,7 +193,7 @@ class Http1ServerConnection:
             self._writer.inform(status, headers)
 
     async def _serve(self) -> None:
-        """The connection's one task: one for each request would cost more than finding its route."""
+        """The connection's only task: a task for each request would cost more than finding its route."""
         while self._state.now is not CLOSED:
             stream = self._stream
             if stream is None:
@@ -207,7 +207,7 @@ class Http1ServerConnection:
                 if written and self._outlet.writable is not None:
                     await self._outlet.writable
             finally:
-                if self._stream is stream:  # else it was given up
+                if self._stream is stream:  # else it was aborted
                     self._finish(stream)
 
     def _wake(self) -> None:
@@ -215,7 +215,7 @@ class Http1ServerConnection:
             self._idle.set_result(None)
 
     def _finish(self, stream: ServerStream) -> None:
-        """The exchange is over: on to the next request, if the connection can carry one."""
+        """Completes the exchange, and begins the next request if the connection can carry one."""
         incoming, state = self._incoming, self._state.now
         stream.received_bytes = incoming.received_bytes
         stream.complete()
@@ -226,7 +226,7 @@ class Http1ServerConnection:
         if state is not RESPONDED:  # cut short
             response = stream.response
             if incoming.http10 or (response is not None and response.upgraded):
-                self._reset()  # a mere end would pass for the end of the body
+                self._reset()  # an EOF would look like the end of the body
             else:
                 self._close_when_flushed()
         elif not incoming.complete:
@@ -241,14 +241,14 @@ class Http1ServerConnection:
     # Exchanges that fail, and the end of the connection.
 
     def _refuse(self, error: RequestError) -> None:
-        """What has arrived is not a request."""
+        """Answers data that is not a valid request."""
         stream, response = self._connection.refuse(error)
         self._writer.send_last(stream, response)
         self._linger()
         stream.complete()
 
     def _give_up(self, stream: ServerStream, error: RequestError) -> None:
-        """The connection's last exchange: its task is cancelled; the client is told if it can be."""
+        """Aborts the connection's last exchange. The client gets a reply if no response has begun."""
         assert self._task is not None
         self._task.cancel()
         if self._incoming.stream is not None:
@@ -258,7 +258,7 @@ class Http1ServerConnection:
             self._writer.send_last(stream, response)
             self._linger()
         elif self._state.now is RESPONDED:
-            self._close_when_flushed()  # what was written may never arrive
+            self._close_when_flushed()  # the written bytes may never arrive
         self._finish(stream)
 
     def _reset(self) -> None:
@@ -282,7 +282,7 @@ class Http1ServerConnection:
     # Timeouts.
 
     def _expire(self) -> None:
-        """Nothing moved for too long."""
+        """The current wait has exceeded its timeout."""
         stream, state = self._stream, self._state.now
         if self._outlet.flushes():
             return
@@ -296,12 +296,12 @@ class Http1ServerConnection:
             self._close_when_flushed()
 
     def _expire_stream(self, stream: ServerStream) -> None:
-        if self._outlet.client_takes():  # slowly
+        if self._outlet.client_takes():  # slow, but alive
             self._timeouts.stream_moved()
             return
         seconds = self._timeouts.stream_idle_timeout_s
-        self._give_up(stream, StreamIdleTimeoutError(f"nothing moved for {seconds:g} s"))
-        if self._outlet.unsent_bytes:  # the client has had its time for them
+        self._give_up(stream, StreamIdleTimeoutError(f"no data for {seconds:g} s"))
+        if self._outlet.unsent_bytes:  # the client had its time to read them
             self._outlet.abort()
 
     def _expire_request(self) -> None:

@@ -1,6 +1,6 @@
-"""How long a connection waits for what comes next. One deadline serves nearly all waits, since there is one
-at a time: for a request, for the rest of its head, for anything to move while it is answered, for the client
-to leave. How long a request may take to arrive is counted beside it."""
+"""The timeouts of a connection. One deadline serves nearly all of them, because a connection waits for one
+event at a time: a request, the rest of its head, data while the request is served, or the client's EOF. The
+time for a whole request to arrive has a separate timer."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from sidecar.timers import Timer, Timers
 
 
 class ConnectionTimeouts:
-    """Calls `on_expiry` when the present wait has lasted too long, whosever fault that is, and
-    `on_request_expiry` when the body of a request has not ended in time."""
+    """Calls `on_expiry` when the current wait has exceeded its timeout, and `on_request_expiry` when the
+    body of a request has not ended in time."""
 
     __slots__ = (
         "_awaiting_head",
@@ -42,7 +42,7 @@ class ConnectionTimeouts:
         self._deadline = Deadline(timers, clock, on_expiry)
         self._idle_timeout_s = config.idle_timeout_s or math.inf
         self._headers_timeout_s = config.request_headers_timeout_s or math.inf
-        self._stream_idle_timeout_s = config.stream_idle_timeout_s or math.inf  # of the present request
+        self._stream_idle_timeout_s = config.stream_idle_timeout_s or math.inf  # of the current request
         self._awaiting_head = False
         self._timers = timers
         self._on_request_expiry = on_request_expiry
@@ -53,11 +53,11 @@ class ConnectionTimeouts:
         return self._stream_idle_timeout_s
 
     def await_request(self, now_s: float | None = None) -> None:
-        """Until its first byte the connection is idle, the first request of a connection's included."""
+        """Begins the idle timeout, which lasts until the first byte of a request."""
         self._deadline.move_to((self._clock() if now_s is None else now_s) + self._idle_timeout_s)
 
     def await_head(self) -> None:
-        """Of a request that has begun to arrive: from its first byte, however many reads it takes."""
+        """Begins the timeout for a head, at its first byte; later reads do not extend it."""
         if not self._awaiting_head:
             self._awaiting_head = True
             stream_idle_timeout_s = self._config.stream_idle_timeout_s or math.inf
@@ -69,7 +69,7 @@ class ConnectionTimeouts:
         self._deadline.move_to(now_s + self._stream_idle_timeout_s)
 
     def limit_stream(self, idle_timeout_s: float) -> None:
-        """In place of the configured limit, for the present request; 0 is none."""
+        """Replaces the configured stream idle timeout for the current request; 0 disables it."""
         self._stream_idle_timeout_s = idle_timeout_s or math.inf
         self.stream_moved()
 
@@ -77,7 +77,7 @@ class ConnectionTimeouts:
         self._deadline.move_to(self._clock() + self._stream_idle_timeout_s)
 
     def go_away(self, *, idle: bool) -> None:
-        """No more than Envoy's drain_timeout may pass without a request, counted from now if `idle`."""
+        """Limits the idle timeout to Envoy's drain_timeout, counted from now if `idle`."""
         self._idle_timeout_s = min(self._idle_timeout_s, self._config.drain_timeout_s)
         if idle:
             self.await_request()
@@ -88,7 +88,7 @@ class ConnectionTimeouts:
 
     @property
     def flush_timeout_s(self) -> float:
-        """For how long a client may take nothing of what was written, once its connection is to end; 0 is no
+        """How long a closing connection waits for a client that does not read the written bytes; 0 is no
         limit."""
         timeout_s = min(self._stream_idle_timeout_s, self._config.idle_timeout_s or math.inf)
         return 0.0 if timeout_s == math.inf else timeout_s
@@ -100,13 +100,13 @@ class ConnectionTimeouts:
         self._deadline.move_to(self._clock() + seconds)
 
     def linger(self) -> None:
-        """Envoy's delayed_close_timeout, from when the client has taken all that was written: a reset must
-        not take an error reply from a client that is still sending. Where it is 0, the connection is closed
-        already, and the idle timeout alone limits how long that takes."""
+        """Begins Envoy's delayed_close_timeout, when all written bytes have been sent: an earlier reset could
+        destroy an error reply before a client that is still sending has read it. If it is 0, the transport
+        is already closing, and only the idle timeout limits that."""
         self._deadline.move_to(self._clock() + (self._config.delayed_close_timeout_s or self._idle_timeout_s))
 
     def limit_request(self) -> None:
-        """Until `end_request`: the body of a request is on its way."""
+        """Limits the time in which the body of a request must arrive, until `end_request`."""
         if self._config.request_timeout_s:
             self._request_timer = self._timers.after(self._config.request_timeout_s, self._on_request_expiry)
 

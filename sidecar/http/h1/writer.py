@@ -1,7 +1,7 @@
-"""Messages in, bytes out: heads, chunks and the framing between them. No I/O.
+"""Serializes messages: heads, chunks and their framing. No I/O.
 
-A message's framing is said by us alone, whatever a filter left in the headers: one that lies is how responses
-are split and requests smuggled.
+The framing of a message is decided here, and framing headers that a filter left are ignored: a wrong length
+would allow response splitting and request smuggling.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _NO_BODY_EXPECTED = frozenset((b"GET", b"HEAD", b"DELETE", b"TRACE", b"CONNECT")
 _NAME = itemgetter(0)
 _OWN = HOP_BY_HOP | {b"content-length", b"host", b"te"}
 _TE_TRAILERS = (b"te", b"trailers")
-# RFC 9110 6.5.1: what says how a message is framed or for whom it is comes too late in a trailer.
+# RFC 9110 6.5.1: fields for framing or routing are not allowed in trailers.
 _NO_TRAILERS = _OWN | {b"trailer"}
 
 CHUNKED = b"transfer-encoding: chunked"
@@ -42,7 +42,7 @@ def status_line(status: int) -> bytes:
 
 
 def has_no_body(status: int) -> bool:
-    """RFC 9110 6.4.1: these end with their head, whatever it says (as does every response to HEAD)."""
+    """RFC 9110 6.4.1: such a response ends with its head (as does every response to HEAD)."""
     return status == 204 or status == 304 or status < 200  # noqa: PLR1714 - quicker than a set, for each response
 
 
@@ -51,13 +51,13 @@ def response_head(status: int, headers: Headers, *extra: bytes) -> bytes:
 
 
 def whole_response(status: int, headers: Headers, body: bytes, *extra: bytes) -> bytes:
-    """Head and body in one, with the length that the body has."""
+    """Returns head and body in one, with the length of `body`."""
     headers = with_length(headers, len(body))
     return b"\r\n".join((status_line(status), *map(_FIELD, headers), *extra, b"", body))
 
 
 def request_head(request: Request, length: int | None, *extra: bytes) -> bytes:
-    """`length` is what the head says of the body's; None: nothing."""
+    """`length` becomes Content-Length, if it is not None."""
     target = request.path or request.authority  # RFC 9112 3.2.3: CONNECT has no path
     line = _REQUEST_LINE % (request.method, target, request.authority)
     headers = _without_own(request.headers)
@@ -67,13 +67,13 @@ def request_head(request: Request, length: int | None, *extra: bytes) -> bytes:
 
 
 def tunnel_head(request: Request, *extra: bytes) -> bytes:
-    """Of a request whose head is all of it."""
+    """The head of a request that opens a tunnel and has no body."""
     length = 0 if (b"content-length", b"0") in request.headers else None
     return request_head(request, length, *extra)
 
 
 def whole_request(request: Request, body: bytes) -> bytes:
-    """Head and body in one. RFC 9110 8.6: no length for a method that expects no body, and has none."""
+    """Head and body in one. RFC 9110 8.6: no length for an empty body of a method that expects none."""
     headers = _without_own(request.headers)
     if (
         body
@@ -86,7 +86,7 @@ def whole_request(request: Request, body: bytes) -> bytes:
 
 
 def _without_own(headers: Headers) -> Headers:
-    """`headers` without what the head says by itself."""
+    """Returns `headers` without the fields that the head generates."""
     if _OWN.isdisjoint(map(_NAME, headers)):
         return headers
     return [field for field in headers if field[0] not in _OWN or field == _TE_TRAILERS]
@@ -107,7 +107,7 @@ def without_length(headers: Headers) -> Headers:
 
 
 def content_length(headers: Headers) -> int | None:
-    """RFC 9112 6.3: None for lengths that contradict each other or are invalid, as for no length."""
+    """RFC 9112 6.3: None if the length is missing, invalid or contradictory."""
     lengths = {value for name, value in headers if name == b"content-length"}
     if len(lengths) != 1:
         return None

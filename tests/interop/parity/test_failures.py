@@ -123,7 +123,7 @@ def impatient(line: str, *fields: str, expect: str, body: str = "", **options: A
     return Row(request=request, expect=expect, listener="impatient", **options)
 
 
-GIVEN_UP = ("504 Gateway Timeout: nothing moved", "a client is given up with its connection")
+GIVEN_UP = ("504 Gateway Timeout: no data", "a client is given up with its connection")
 
 
 def early(before: bytes) -> Row:
@@ -161,7 +161,7 @@ IMPATIENCE = {
         then=b"hello",
         answers=2,
         expect="100 | 504 stream timeout",
-        ours=("100 | 504 Gateway Timeout: nothing moved", GIVEN_UP[1]),
+        ours=("100 | 504 Gateway Timeout: no data", GIVEN_UP[1]),
     ),
     "client does not send all of its body": impatient(
         "POST /",

@@ -172,7 +172,7 @@ CONNECTIONS = {
         "GET / HTTP/1.0",
         *END,
         expect="426",
-        ours=("400 Bad Request: no Host | closed", "the mesh routes by it"),
+        ours=("400 Bad Request: missing Host | closed", "the mesh routes by it"),
     ),
 }
 

@@ -22,7 +22,7 @@ RESET = b"upstream connect error or disconnect/reset before headers. reset reaso
         (errors.UpstreamProtocolError("bad"), 502, RESET + b"protocol error; UPE: bad"),
         (errors.UpstreamTimeoutError("15 s"), 504, b"upstream request timeout; UT: 15 s"),
         (errors.UpstreamPerTryTimeoutError("2 s"), 504, b"upstream request timeout; UT: 2 s"),
-        (errors.DownstreamProtocolError("no Host"), 400, b"Bad Request: no Host"),
+        (errors.DownstreamProtocolError("missing Host"), 400, b"Bad Request: missing Host"),
         (errors.HeadersTooLargeError("x"), 431, b"Request Header Fields Too Large: x"),
         (errors.UpgradeRejectedError("x"), 403, b""),
         (errors.InternalError("x"), 500, b"x"),

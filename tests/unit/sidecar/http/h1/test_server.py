@@ -136,7 +136,7 @@ async def test_malformed_request_gets_400_and_a_closed_connection() -> None:
     server = Server(hello)
     answer = await server.exchange(b"GET / HTTP/1.1\r\n\r\n")
     assert status_of(answer) == 400
-    assert body_of(answer) == b"Bad Request: no Host"
+    assert body_of(answer) == b"Bad Request: missing Host"
     assert fields_of(answer)[b"connection"] == b"close"
     assert server.transport.eof_written
     server.time.advance(LINGER_S)
@@ -146,10 +146,10 @@ async def test_malformed_request_gets_400_and_a_closed_connection() -> None:
     assert (server.info.status, server.info.flags, server.info.details) == (400, "DPE", "codec_error")
 
 
-async def test_log_says_whose_fault_it_was(caplog: pytest.LogCaptureFixture) -> None:
+async def test_log_names_the_client_that_caused_an_error(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level("INFO"):
         await Server(hello).exchange(b"GET / HTTP/1.1\r\n\r\n")
-    assert caplog.messages == ["downstream 10.0.0.9:40000 is at fault: no Host"]
+    assert caplog.messages == ["client 10.0.0.9:40000 caused an error: missing Host"]
 
 
 async def test_too_large_head_gets_431() -> None:
