@@ -10,6 +10,10 @@ from typing import Any, Protocol
 
 # A power of two, so that a multiple of it is an exact float.
 TICK_S = 1 / 128
+# A deadline this far away may be called a second late. The slot of a cancelled timer stays until its time: an
+# hour of short connections, whose idle timeout is an hour, would leave some hundred thousand empty slots.
+_FAR_S = 60.0
+_TICKS_PER_S = 128
 
 
 class Scheduled(Protocol):
@@ -43,7 +47,8 @@ class Timer:
 
 
 class Timers:
-    """Deadlines in slots of `TICK_S`: each callback runs within one tick after its deadline, never before."""
+    """Deadlines in slots of `TICK_S`: each callback runs within one tick after its deadline, never before.
+    A deadline that is a minute or more away may be called one second late."""
 
     __slots__ = ("_handle", "_loop", "_next_tick", "_slots", "_ticks")
 
@@ -57,6 +62,8 @@ class Timers:
     def after(self, delay_s: float, callback: Callable[[], None]) -> Timer:
         at_s = self._loop.time() + delay_s
         tick = math.ceil(at_s / TICK_S)
+        if delay_s >= _FAR_S:
+            tick = -(-tick // _TICKS_PER_S) * _TICKS_PER_S
         slot = self._slots.get(tick)
         if slot is None:
             slot = self._slots[tick] = set()

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+import tracemalloc
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,6 +40,25 @@ def test_a_cancelled_timer_is_never_called_and_costs_no_memory() -> None:
     assert timers.pending == 0
     time.advance(1)
     assert not called
+
+
+def test_cancelled_timers_of_many_connections_leave_one_slot_for_each_second() -> None:
+    """The idle timeout of a connection is an hour, and most connections end before."""
+    time, called = VirtualTime(), []
+    timers = Timers(time)
+    due_s = time.now + 3600
+    timers.after(3600, lambda: called.append(time.now))
+    tracemalloc.start()
+    try:
+        for _ in range(1000):
+            timers.after(3600, lambda: called.append(1)).cancel()
+            time.advance(TICK_S)
+        assert tracemalloc.get_traced_memory()[0] < 100 * sys.getsizeof(set())
+    finally:
+        tracemalloc.stop()
+    time.advance(3601)
+    assert len(called) == 1
+    assert 0 <= called[0] - due_s <= 1
 
 
 def test_a_failing_callback_does_not_stop_the_others() -> None:
