@@ -24,7 +24,7 @@ from controlplane.resources.base import (
     PortNumber,
     invalid,
 )
-from controlplane.resources.words import explain
+from controlplane.resources.error_messages import explain
 from protos.spiffe import SpiffeId
 
 _LOG = logging.getLogger(__name__)

@@ -33,8 +33,8 @@ def _is_short_authority(value: bytes) -> bool:
 
 
 def split_port(authority: bytes) -> tuple[bytes, bytes]:
-    """Host and port; the host keeps its brackets, and a missing port is empty. What follows a colon and is no
-    number stays with the host, as does an IPv6 address without brackets."""
+    """Host and port; the host keeps its brackets, and a missing port is empty. A suffix after a colon that is
+    not a number belongs to the host, as does an IPv6 address without brackets."""
     host, colon, port = authority.rpartition(b":")
     if not colon or (port and not port.isdigit()) or (b":" in host and not host.endswith(b"]")):
         return authority, b""

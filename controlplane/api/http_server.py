@@ -19,7 +19,7 @@ _SHUTDOWN_TIMEOUT_S: Final = 2
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Installs nothing: the runtime handles signals for all of its servers."""
+        """Installs no handlers: the runtime handles signals for all of its servers."""
         yield
 
 

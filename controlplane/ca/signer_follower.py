@@ -32,7 +32,7 @@ class SignerFollower:
         self._reload: Final = reload
         self._on_change: Final = on_change
         self._interval_s: Final = interval_s
-        self._complaint = ""
+        self._last_warning = ""
         self._told = True
 
     async def run(self) -> None:
@@ -45,13 +45,13 @@ class SignerFollower:
         try:
             self._take(await self._reload())
         except (SettingsError, UnreachableError, RefusedError) as error:
-            if str(error) != self._complaint:
+            if str(error) != self._last_warning:
                 _LOG.warning(
                     "the stored signing certificate cannot be used; the current one stays in use: %s", error
                 )
-            self._complaint = str(error)
+            self._last_warning = str(error)
         else:
-            self._complaint = ""
+            self._last_warning = ""
 
     def _take(self, signer: Signer) -> None:
         old = self._authority.signer

@@ -61,7 +61,7 @@ class SignerSecrets:
 
     async def reload(self, current: Signer, now: float) -> Signer:
         """Returns the stored signer. Returns ``current`` when the Secret was deleted: it may be about to be
-        replaced. Creates nothing; raises the errors of `load_or_create`."""
+        replaced. Does not create a Secret; raises the errors of `load_or_create`."""
         plugged_in = await self._find(PLUGGED_IN_SECRET)
         if plugged_in is not None:
             return parse_signer(self._plugged_in(plugged_in), now)

@@ -22,7 +22,7 @@ _POD_UID: Final = "authentication.kubernetes.io/pod-uid"
 
 
 class TokenReviewer:
-    """An `Authenticator`. It caches nothing: a token is valid only while its pod exists, which only the API
+    """An `Authenticator`. It has no cache: a token is valid only while its pod exists, which only the API
     server knows, and the API server caches its answer for 10 s. A sidecar sends its token only when it
     connects and when it renews its certificate, so a cache would save little."""
 

@@ -28,7 +28,7 @@ def host_claims(view: Declared) -> Iterator[Claim]:
             subject=("declared host", service.hostname),
             scopes=export_scopes(service.export_to, service.namespace),
             path="metadata.name" if kubernetes else f"spec.hosts[{index}]",
-            words=f"the host {service.hostname}",
+            description=f"the host {service.hostname}",
             verb="declared",
             owner=service.namespace,
             ports=frozenset(port.number for port in service.ports),
@@ -37,12 +37,12 @@ def host_claims(view: Declared) -> Iterator[Claim]:
 
 
 def port_collisions(view: Declared, in_force: InForce) -> Findings:
-    found = (words for declared in view for words in in_force.collisions.warnings(declared.service))
+    found = (warning for declared in view for warning in in_force.collisions.warnings(declared.service))
     return Findings(warnings=tuple(found))
 
 
 def narrow(before: Declared, after: Declared) -> Touched | None:
-    """A service's own labels are shown in the debug API, and select nothing."""
+    """A service's own labels are only shown in the debug API."""
     same = [*map(_without_labels, before)] == [*map(_without_labels, after)]
     return Touched() if same else None
 

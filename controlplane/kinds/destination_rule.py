@@ -33,7 +33,7 @@ def _claims(config: _Config) -> Iterator[Claim]:
         subject=("destination rule", config.key.namespace, config.spec.host),
         scopes=export_scopes(config.spec.export_to, config.key.namespace),
         path="spec.host",
-        words=f"the host {config.spec.host}",
+        description=f"the host {config.spec.host}",
         verb="configured",
         owner=config.key.namespace,
         order=config.order,

@@ -1,4 +1,4 @@
-"""The descriptor of a kind: everything that the control plane knows of it, except its builders."""
+"""The descriptor of a kind: everything about it except its builders."""
 
 from __future__ import annotations
 
@@ -45,11 +45,11 @@ class Traces:
 ALL_TYPES = frozenset({"cds", "eds", "lds", "rds"})
 
 
-def _nobody(_: Any, __: Viewers) -> Sequence[ProxyProgress]:
+def _no_proxies(_: Any, __: Viewers) -> Sequence[ProxyProgress]:
     return ()
 
 
-def _nowhere(_: Any, __: Viewers) -> Traces:
+def _no_resources(_: Any, __: Viewers) -> Traces:
     return Traces()
 
 
@@ -59,6 +59,6 @@ class Kind(ModelKind[SpecT, ViewT], Generic[SpecT, ViewT]):
     resources whose rejection the resource may have caused. ``has_destinations``: its status has the condition
     ``ResolvedRefs``, which lists the destinations that ``references`` finds unresolved."""
 
-    affected: Callable[[ViewT, Viewers], Sequence[ProxyProgress]] = _nobody
-    traces: Callable[[ViewT, Viewers], Traces] = _nowhere
+    affected: Callable[[ViewT, Viewers], Sequence[ProxyProgress]] = _no_proxies
+    traces: Callable[[ViewT, Viewers], Traces] = _no_resources
     has_destinations: bool = False

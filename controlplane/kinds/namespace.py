@@ -1,4 +1,4 @@
-"""Kubernetes' ``Namespace``: its metadata is kept, and nothing is built from it yet."""
+"""Kubernetes' ``Namespace``: its metadata is kept, but not used by builders yet."""
 
 from __future__ import annotations
 

@@ -88,7 +88,7 @@ def _claims(config: _Config) -> Iterator[Claim]:
             subject=("routes of a host", host),
             scopes=export_scopes(config.spec.export_to, config.key.namespace),
             path=f"spec.hosts[{index}]",
-            words=f"the host {host}",
+            description=f"the host {host}",
             verb="routed",
             owner=config.key.namespace,
             order=config.order,

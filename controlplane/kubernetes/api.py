@@ -34,7 +34,7 @@ _METADATA_LIST: Final = f"{_JSON};as=PartialObjectMetadataList;g=meta.k8s.io;v=v
 _NO_QUERY: Final[Mapping[str, str]] = MappingProxyType({})
 _CONNECT_TIMEOUT_S: Final = 10.0
 _ANSWER_TIMEOUT_S: Final = 60.0
-# The API server sends a bookmark about once a minute. A watch that receives nothing for this time is closed.
+# The API server sends a bookmark about once a minute. A watch that receives no data for this time is closed.
 _SILENCE_S: Final = 180.0
 # etcd limits an object to 1.5 MiB; its JSON is somewhat larger.
 _LONGEST_EVENT_BYTES: Final = 16 * 1024 * 1024
@@ -98,7 +98,7 @@ class ClientApi:
     @classmethod
     async def connect(cls, kubeconfig: Path | None) -> Self:
         """Returns a client for a kubeconfig's current context or, if ``kubeconfig`` is None, for the cluster
-        that this pod runs in. Sends nothing yet.
+        that this pod runs in. Sends no request yet.
 
         Raises `SettingsError` when the configuration is missing or invalid.
         """

@@ -41,10 +41,10 @@ _DEFAULT: Final = Backoff()
 
 
 async def until_answered(
-    ask: Callable[[], Awaitable[Answer]], complaint: str, *, backoff: Backoff = _DEFAULT
+    ask: Callable[[], Awaitable[Answer]], warning: str, *, backoff: Backoff = _DEFAULT
 ) -> Answer:
     """Calls ``ask`` until it succeeds, without a time limit: the API server may be unreachable, or a role may
-    be bound a moment later. Logs ``complaint`` with the reason, once for each reason."""
+    be bound a moment later. Logs ``warning`` with the reason, once for each reason."""
     rng, reason, failures = Random(), "", 0
     while True:
         try:
@@ -53,5 +53,5 @@ async def until_answered(
             failures += 1
             if str(error) != reason:
                 reason = str(error)
-                _LOG.warning("%s; trying again: %s", complaint, reason)
+                _LOG.warning("%s; trying again: %s", warning, reason)
         await asyncio.sleep(backoff.delay_s(failures, rng))

@@ -142,7 +142,7 @@ class Election:
         self._on_leading: Final = on_leading
         self._clock: Final = clock
         self._rng: Final = rng or Random()
-        self._complaint = ""
+        self._last_warning = ""
 
     async def run(self, lead: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Runs ``lead`` whenever this process acquires the Lease, and cancels it when the Lease is lost.
@@ -203,13 +203,13 @@ class Election:
         except (KubernetesError, TimeoutError) as error:
             # A conflict means that another candidate was faster, which is normal.
             if not (isinstance(error, RefusedError) and error.status == _CONFLICT):
-                self._complain(f"cannot acquire {self._path}: {str(error) or 'timeout'}")
+                self._warn_once(f"cannot acquire {self._path}: {str(error) or 'timeout'}")
             return False
 
     async def _look_and_claim(self) -> bool:
         self._candidate.saw(await self._look(), self._clock())
         if not self._candidate.may_claim(self._clock()):
-            self._complaint = ""
+            self._last_warning = ""
             return False
         lease = self._candidate.claim(datetime.now(UTC))
         if self._candidate.exists:
@@ -217,7 +217,7 @@ class Election:
         else:
             written = await self._api.create(self._collection, lease)
         self._candidate.saw(written, self._clock())
-        self._complaint = ""
+        self._last_warning = ""
         return True
 
     async def _look(self) -> Document | None:
@@ -238,14 +238,14 @@ class Election:
                 if self._candidate.leads:
                     await self._api.replace(self._path, self._candidate.release(datetime.now(UTC)))
         except (KubernetesError, TimeoutError) as error:
-            words = str(error) or "timeout"
-            _LOG.info("cannot release %s, which will expire: %s", self._path, words)
+            text = str(error) or "timeout"
+            _LOG.info("cannot release %s, which will expire: %s", self._path, text)
 
-    def _complain(self, words: str) -> None:
+    def _warn_once(self, text: str) -> None:
         """Logs a warning, unless it is the same as the last one."""
-        if words != self._complaint:
-            self._complaint = words
-            _LOG.warning("%s", words)
+        if text != self._last_warning:
+            self._last_warning = text
+            _LOG.warning("%s", text)
 
 
 def _new_identity() -> str:

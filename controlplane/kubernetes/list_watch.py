@@ -126,7 +126,7 @@ class ListWatch:
         self._list_due = 0.0
         self._absent_since: float | None = None
         self._failures = 0
-        self._complaint = ""
+        self._last_warning = ""
         self._heard = clock()
 
     def seconds_since_sync(self) -> float:
@@ -233,16 +233,16 @@ class ListWatch:
 
     def _note_sync(self) -> None:
         self._heard = self._clock()
-        if self._complaint:
+        if self._last_warning:
             _LOG.info("%s: watching again", self.path)
-            self._complaint = ""
+            self._last_warning = ""
 
     def _note_failure(self, error: KubernetesError) -> None:
         self._failures += 1
         if isinstance(error, RefusedError) and error.status == _GONE:
             _LOG.info("%s: listing again: %s", self.path, error)
         else:
-            self._complain(f"cannot watch {self.path}, its last known objects stay in use: {error}")
+            self._warn_once(f"cannot watch {self.path}, its last known objects stay in use: {error}")
 
     def _note_absence(self) -> None:
         self._failures += 1
@@ -253,13 +253,13 @@ class ListWatch:
             self._tell(self._collection.listed(()))
             self._heard = now
             self.synced.set()
-        self._complain(f"the API server does not know {self.path}: is its CRD installed?")
+        self._warn_once(f"the API server does not know {self.path}: is its CRD installed?")
 
-    def _complain(self, words: str) -> None:
+    def _warn_once(self, text: str) -> None:
         """Logs a warning once, until the next successful sync."""
-        if not self._complaint:
-            self._complaint = words
-            _LOG.warning("%s", words)
+        if not self._last_warning:
+            self._last_warning = text
+            _LOG.warning("%s", text)
 
 
 def name_of(document: Document) -> ObjectName:

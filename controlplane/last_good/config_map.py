@@ -71,7 +71,7 @@ class LastGoodConfigMap:
         self._entries: Final[dict[ResourceKey, LastGood | Unusable]] = {}
         self._obsolete_since: dict[ResourceKey, float] = {}
         self._changed: Final = asyncio.Event()
-        self._complaint = ""
+        self._last_warning = ""
         self._unkept: Final = Gauge(
             "outrigger_last_good_unkept",
             "Last good versions in force that a restart would lose: the ConfigMap has no room for them.",
@@ -101,7 +101,7 @@ class LastGoodConfigMap:
                 failures = 0
             except KubernetesError as error:
                 failures += 1
-                self._complain(error)
+                self._warn_of(error)
             await asyncio.sleep(self._backoff.delay_s(failures, rng))
             if failures == 0:
                 await self._until_news()
@@ -151,7 +151,7 @@ class LastGoodConfigMap:
             await self._api.merge(f"{self._collection}/{CONFIG_MAP}", {"data": {**fitting, **removed}})
         else:
             await self._create(fitting)
-        self._complaint = ""
+        self._last_warning = ""
 
     async def _create(self, data: Mapping[str, str]) -> None:
         config_map: Document = {
@@ -204,21 +204,21 @@ class LastGoodConfigMap:
         missing = sorted(to_write.keys() - fitting.keys())
         self._unkept.set(len(missing))
         if missing:
-            words = f"ConfigMap {CONFIG_MAP} has no room for {missing[0]}"
-            self._say(f"{words} and {len(missing) - 1} others" if len(missing) > 1 else words)
+            text = f"ConfigMap {CONFIG_MAP} has no room for {missing[0]}"
+            self._warn_once(f"{text} and {len(missing) - 1} others" if len(missing) > 1 else text)
         return fitting
 
-    def _complain(self, error: KubernetesError) -> None:
+    def _warn_of(self, error: KubernetesError) -> None:
         """Reports a failure, unless another replica has created or deleted the ConfigMap in the meantime."""
         status = error.status if isinstance(error, RefusedError) else None
         if status != (_NOT_FOUND if self._exists else _CONFLICT):
-            self._say(f"cannot write ConfigMap {CONFIG_MAP}: {error}")
+            self._warn_once(f"cannot write ConfigMap {CONFIG_MAP}: {error}")
 
-    def _say(self, words: str) -> None:
+    def _warn_once(self, text: str) -> None:
         """Logs a warning once, until its text changes."""
-        if words != self._complaint:
-            self._complaint = words
-            _LOG.warning("a restart would lose last good versions: %s", words)
+        if text != self._last_warning:
+            self._last_warning = text
+            _LOG.warning("a restart would lose last good versions: %s", text)
 
 
 def _name_of(key: ResourceKey) -> str:

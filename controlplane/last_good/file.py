@@ -69,7 +69,7 @@ class LastGoodFile:
         self._replace: Final = replace
         self._written = _State()
         self._recalled: Final[set[ResourceKey]] = set()
-        self._complaint = ""
+        self._last_warning = ""
 
     def load(self) -> Mapping[str, set[ResourceKey]]:
         """Gives the stored versions to the store. Returns the resources that each file of the folder
@@ -164,11 +164,11 @@ class LastGoodFile:
                 raise SettingsError(f"{self._path} would be larger than {self._most_bytes} bytes")
             self._replace(self._path, content, mode=0o600)
         except SettingsError as error:
-            if str(error) != self._complaint:
-                self._complaint = str(error)
+            if str(error) != self._last_warning:
+                self._last_warning = str(error)
                 _LOG.warning("a restart would lose last good versions: %s", error)
             return False
-        self._complaint = ""
+        self._last_warning = ""
         return True
 
 

@@ -16,12 +16,12 @@ class Claim:
     ``scopes`` are the namespaces that see the claim; ``*`` is all of them. A claim that all see yields to one
     for a single namespace. In the namespace ``owner``, which makes the claim, its own narrow claims come
     first. Otherwise the least ``order`` wins. One owner may split a subject by ``ports``. ``path`` is the
-    field that makes the claim. Errors say that ``words`` is already ``verb`` by another resource."""
+    field that makes the claim. Errors say that ``description`` is already ``verb`` by another resource."""
 
     subject: tuple[str, ...]
     scopes: frozenset[str]
     path: str
-    words: str
+    description: str
     verb: str
     owner: str = ""
     ports: frozenset[int] = frozenset()
@@ -47,6 +47,6 @@ def namespace_wide(kind: str, namespace: str, path: str) -> Claim:
         subject=(f"namespace-wide {kind}", namespace),
         scopes=EVERY_NAMESPACE,
         path=path,
-        words=f"is absent, and the namespace {namespace}",
+        description=f"is absent, and the namespace {namespace}",
         verb="configured",
     )

@@ -36,7 +36,7 @@ class ConflictResolver:
             self._explain(record, version)
 
     def limits(self) -> Iterator[tuple[Record, str]]:
-        """The records in force that do not count in one of their namespaces, and words that say so."""
+        """The records in force that do not count in one of their namespaces, and the reasons."""
         for taken in self._taken.values():
             seen: dict[str, list[tuple[Claim, Record]]] = defaultdict(list)
             for claim, record in taken:
@@ -67,9 +67,9 @@ class ConflictResolver:
             if version is chosen:
                 break
             fault = fault or Fault.CONFLICTED
-            words = "; ".join(sorted(map(str, self._conflicts(self._claims(record, version), record))))
+            reason = "; ".join(sorted(map(str, self._conflicts(self._claims(record, version), record))))
             reasons.append(
-                words if version is record.newest else f"the last good version is no longer valid: {words}"
+                reason if version is record.newest else f"the last good version is no longer valid: {reason}"
             )
         if chosen is None and record.kept.unusable:
             reasons.append(f"the last good version that was kept cannot be used: {record.kept.unusable}")
@@ -79,8 +79,8 @@ class ConflictResolver:
         for claim in claims:
             for taken, holder in self._taken[claim.subject]:
                 if holder is not record and claim.contradicts(taken):
-                    words = f"{claim.words} is already {claim.verb} by {_name(holder)}"
-                    yield ResourceError(claim.path, words)
+                    reason = f"{claim.description} is already {claim.verb} by {_name(holder)}"
+                    yield ResourceError(claim.path, reason)
 
 
 def _limits_in(namespace: str, claims: list[tuple[Claim, Record]]) -> Iterator[tuple[Record, str]]:
@@ -89,8 +89,8 @@ def _limits_in(namespace: str, claims: list[tuple[Claim, Record]]) -> Iterator[t
     for index, (claim, record) in enumerate(ordered):
         first = next((holder for other, holder in ordered[:index] if claim.overlaps(other)), None)
         if first is not None:
-            words = f"{claim.words} is {claim.verb} in the namespace {namespace} by {_name(first)}"
-            yield record, f"{claim.path}: {words}"
+            reason = f"{claim.description} is {claim.verb} in the namespace {namespace} by {_name(first)}"
+            yield record, f"{claim.path}: {reason}"
 
 
 def _name(record: Record) -> str:

@@ -1,4 +1,4 @@
-"""The endpoints of each service, kept up to date change by change, however large the mesh is.
+"""The endpoints of each service, kept up to date change by change, for a mesh of any size.
 
 Both directions are indexed by label: a workload finds the services that may select it by one label of their
 selector, and a service finds the workloads that it may select by its rarest label. The other labels are then
@@ -38,7 +38,7 @@ _ServiceKey = tuple[str, str]  # hostname, declaration
 
 
 class EndpointIndex:
-    """``endpoints`` by hostname, as of the last `refresh`: a mapping that is replaced, never changed."""
+    """``endpoints`` by hostname, after the last `refresh`: a mapping that is replaced, never changed."""
 
     def __init__(self) -> None:
         self.endpoints: Mapping[str, tuple[ServiceEndpoint, ...]] = {}

@@ -18,7 +18,7 @@ from controlplane.resources.hosts import covers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Findings:
-    """What a check found, in words. ``unresolved``: the destinations that do not exist, and what happens to
+    """The warnings of a check. ``unresolved``: the destinations that do not exist, and what happens to
     their traffic."""
 
     warnings: tuple[str, ...] = ()

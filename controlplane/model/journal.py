@@ -11,7 +11,7 @@ from controlplane.model.status import ResourceStatus, State
 
 _LOG = logging.getLogger(__name__)
 
-# More lines than this help nobody: the debug API has them all.
+# More lines would not help: the debug API has all of them.
 _MOST_LINES = 20
 
 Statuses = tuple[ResourceStatus, ...]

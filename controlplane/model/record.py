@@ -66,7 +66,7 @@ class Record:
 
     ``in_force`` is the version that serves; ``last_good`` is the last one that did, which serves again if
     newer ones are faulty. ``kept`` is the same from another process. ``late``: the resource came when others
-    were in force already. ``since``: when the newest reading was first not the one that serves.
+    were in force already. ``since``: the time from which the newest reading was not the one that serves.
     """
 
     key: ResourceKey

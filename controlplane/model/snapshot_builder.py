@@ -20,7 +20,7 @@ from controlplane.model.view import DeclaredService, View
 # A pod, or the endpoints of a Service. Kubernetes writes both: they are not validated, and have no status.
 Observation = Workload | EndpointSlice
 
-# The views in force before and after; None: there is none.
+# The views in force before and after; None: not in force.
 Changes = Mapping[ResourceKey, tuple[View | None, View | None]]
 
 
@@ -37,7 +37,7 @@ class SnapshotBuilder:
 
     def build(self, changes: Changes, observed: Mapping[ResourceKey, Observation | None]) -> frozenset[str]:
         """Returns the hostnames of the services whose endpoints changed. ``observed``: what has changed of
-        pods and EndpointSlices; None: it is gone."""
+        pods and EndpointSlices; None: it was deleted."""
         self._index_declarations(changes)
         for key, observation in observed.items():
             self._index_observation(key, observation)

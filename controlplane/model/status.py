@@ -1,4 +1,4 @@
-"""The state of a resource, in words: for logs, the debug API and the operator."""
+"""The state of a resource, as text: for logs, the debug API and the operator."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class State(Enum):
 
 
 class Fault(Enum):
-    """Why the newest version of a resource is not in force. The words are those of Kubernetes' Gateway API
+    """Why the newest version of a resource is not in force. The reasons are those of Kubernetes' Gateway API
     where it has them."""
 
     INVALID = "Invalid"

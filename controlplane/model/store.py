@@ -2,7 +2,7 @@
 that the builders read.
 
 A faulty resource is quarantined alone; its last good version, if it had one, stays in force. Every `build`
-validates anew, so that the order in which resources arrive does not matter. `to_keep` has the state that a
+validates again, so that the order in which resources arrive does not matter. `to_keep` has the state that a
 process that starts later cannot find out by itself; `recall` gives it back.
 """
 
@@ -101,7 +101,7 @@ class Store:
             self._dirty[key] = None
 
     def observe(self, key: ResourceKey, observation: Observation | None) -> None:
-        """A source sees a pod or an EndpointSlice; None: it is gone."""
+        """A source sees a pod or an EndpointSlice; None: it was deleted."""
         if self._observed.get(key) == observation:
             return
         if observation is None:
@@ -111,7 +111,7 @@ class Store:
         self._newly_observed[key] = None
 
     def observe_accounts(self, *, present: Iterable[Account] = (), gone: Iterable[Account] = ()) -> None:
-        """A source sees service accounts, or that they are gone. A pod always has its account; a
+        """A source sees service accounts, or that they were deleted. A pod always has its account; a
         WorkloadEntry may name one that is missing, and gets a warning."""
         changed = set(present) - self._accounts | self._accounts.intersection(gone)
         self._accounts ^= changed
@@ -146,24 +146,24 @@ class Store:
         self._served = frozenset(in_force)
 
     def prefer(self, files: Mapping[ResourceKey, str]) -> None:
-        """To be called before the first resource is fed: the file whose reading counts, for resources that
-        several files have."""
+        """Must be called before the first resource is added: the file whose reading counts, for resources
+        that several files have."""
         self._counting_files = files
 
     def to_keep(self) -> Mapping[ResourceKey, LastGood]:
-        """The last good versions of all quarantined resources, as of the last `build`."""
+        """The last good versions of all quarantined resources, after the last `build`."""
         return self._to_keep
 
     def keys_in_force(self) -> frozenset[ResourceKey]:
-        """The resources in force, as of the last `build`."""
+        """The resources in force after the last `build`."""
         return frozenset(self._in_force)
 
     def counting_files(self) -> dict[ResourceKey, str]:
-        """The file whose reading counts, for resources that several files have, as of the last `build`."""
+        """The file whose reading counts, for resources that several files have, after the last `build`."""
         return {key: first.origin.file for key, (first, *others) in self._statuses.items() if others}
 
     def status(self, key: ResourceKey) -> ResourceStatus | None:
-        """The status of a resource, by the reading that counts, as of the last `build`."""
+        """The status of a resource, by the reading that counts, after the last `build`."""
         return next(iter(self._statuses.get(key, ())), None)
 
     @property
@@ -172,7 +172,7 @@ class Store:
         return bool(self._dirty or self._newly_observed)
 
     def statuses(self) -> list[ResourceStatus]:
-        """The statuses of all resources, as of the last `build`."""
+        """The statuses of all resources after the last `build`."""
         keys = sorted(self._statuses, key=attrgetter("kind", "namespace", "name"))
         return [status for key in keys for status in self._statuses[key]]
 

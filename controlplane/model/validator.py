@@ -18,7 +18,7 @@ RecordsOf = Callable[[str], Collection[Record]]
 
 class Validator:
     """``records`` gives the records of a kind by its name. ``together`` names the kinds that are validated
-    together, all anew whenever a resource of one of them changes."""
+    together, all of them again whenever a resource of one of them changes."""
 
     def __init__(
         self, kinds: Mapping[str, ModelKind[Any, Any]], records: RecordsOf, root_namespace: str
@@ -41,8 +41,8 @@ class Validator:
             for record in records:
                 self._check_references(self._kinds[name], record, in_force)
         # Sorted, because every replica may write the status.
-        for record, words in sorted(resolver.limits(), key=itemgetter(1)):
-            record.warnings += (words,)
+        for record, warning in sorted(resolver.limits(), key=itemgetter(1)):
+            record.warnings += (warning,)
 
     def validate_alone(self, records: Iterable[Record], accounts: Set[Account], now: str) -> None:
         """Records of the other kinds. ``accounts`` are the service accounts that exist; empty if that is

@@ -151,8 +151,8 @@ def _endpoint_clusters(
     *,
     endpoints: Endpoints,
 ) -> Mapping[str, Cluster]:
-    """One cluster for each endpoint of a headless service that has a host of its own, and each port. There is
-    nothing to balance, and nothing to pass through."""
+    """One cluster for each endpoint of a headless service that has a host of its own, and each port. They
+    need no balancing and no pass-through."""
     del cache
     clusters: dict[str, Cluster] = {}
     for port in service.ports:

@@ -38,6 +38,6 @@ def service_cluster(scope: SidecarScope, hostname: str, port: int, dialled: str)
 
 
 def with_a_share(route: Sequence[WeightedT]) -> list[WeightedT]:
-    """The destinations without those of weight 0. A single destination gets everything, whatever its weight
+    """The destinations without those of weight 0. A single destination gets all requests, for any weight
     is."""
     return list(route) if len(route) == 1 else [each for each in route if each.weight]

@@ -32,7 +32,7 @@ def outbound_endpoints(
     cache: BuildCache, snapshot: MeshSnapshot, proxy: Proxy, cluster_name: str
 ) -> ClusterLoadAssignment | None:
     """The load assignment of an EDS cluster; None if the proxy cannot have such a cluster. It reads one
-    service only, whatever the size of the mesh."""
+    service only, in a mesh of any size."""
     name = OutboundName.parse(cluster_name)
     declarations = declarations_in_scope(snapshot, proxy, name.hostname) if name else ()
     service = next((each for each in declarations if name and each.port(name.port)), None)
@@ -54,7 +54,7 @@ def outbound_endpoints(
     )
 
 
-# Endpoints may change for days in a mesh where nothing else does: old ones must not stay in the cache.
+# Endpoints may change for days in a mesh without other changes: old ones must not stay in the cache.
 @cached(latest=("endpoints",))
 def declared_endpoints(
     cache: BuildCache, service: Service, *, endpoints: tuple[ServiceEndpoint, ...]

@@ -15,7 +15,7 @@ from controlplane.networking.messages import extension, uint32
 ORIGINAL_DST: Final = extension("envoy.filters.listener.original_dst", OriginalDst())
 TLS_INSPECTOR: Final = extension("envoy.filters.listener.tls_inspector", TlsInspector())
 
-# A connection that failed to open carried nothing: another host is always safe to try.
+# A connection that failed to open carried no data: another host is always safe to try.
 _CONNECT_ATTEMPTS: Final = 3
 
 

@@ -216,7 +216,7 @@ def _routes_of(
 def _virtual_host(
     host: str, port: int, domains: Sequence[str], routes: Sequence[Route]
 ) -> Iterable[VirtualHost]:
-    """Nothing if other hosts have all of its domains."""
+    """Returns no host if other hosts have all of its domains."""
     if domains and routes:
         yield VirtualHost(
             name=f"{host}:{port}", domains=domains, routes=routes, include_request_attempt_count=True

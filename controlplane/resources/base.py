@@ -49,7 +49,7 @@ class Message(BaseModel):
 
 
 def invalid(reason: str) -> PydanticCustomError:
-    """The error that a validator raises. ``reason`` becomes part of the resource's status, word for word."""
+    """The error that a validator raises. ``reason`` becomes part of the resource's status, unchanged."""
     return PydanticCustomError("invalid", "{reason}", {"reason": reason})
 
 
@@ -160,9 +160,9 @@ def count_groups(pattern: str) -> int:
     try:
         compiled = re2.compile(pattern.encode(), options)
     except re2.error as error:
-        words = error.args[0] if error.args else error
-        words = words.decode(errors="replace") if isinstance(words, bytes) else words
-        raise invalid(f"{pattern!r:.200} is not an RE2 regular expression: {words}") from error
+        reason = error.args[0] if error.args else error
+        reason = reason.decode(errors="replace") if isinstance(reason, bytes) else reason
+        raise invalid(f"{pattern!r:.200} is not an RE2 regular expression: {reason}") from error
     except UnicodeEncodeError as error:
         raise invalid("has a character that cannot be encoded") from error
     size = int(compiled.programsize)

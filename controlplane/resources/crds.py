@@ -2,7 +2,7 @@
 
 They have the names of Istio's CRDs, so a cluster can hold one set only. An installation creates the missing
 ones, replaces those that are ours (`is_ours`), and leaves all others alone. Istio's own CRDs work as well:
-resources are validated when they are read, whatever schema the API server has checked.
+resources are validated when they are read, even if the API server has checked a schema.
 """
 
 from __future__ import annotations

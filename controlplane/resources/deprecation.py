@@ -10,18 +10,18 @@ from controlplane.resources.base import Message
 
 @dataclass(frozen=True, slots=True)
 class Deprecated:
-    """Marks a field. ``words`` tell the author what the field means, or what to use instead."""
+    """Marks a field. ``advice`` tells the author the meaning of the field, or an alternative."""
 
-    words: str
+    advice: str
 
 
 def deprecations(message: Message, path: str) -> Iterator[str]:
-    """``path: words`` for each deprecated field that is set in a message or in one inside it."""
+    """``path: advice`` for each deprecated field that is set in a message or in one inside it."""
     for name, field in type(message).model_fields.items():
         if name not in message.model_fields_set:
             continue
         below = f"{path}.{field.alias or name}"
-        yield from (f"{below}: {mark.words}" for mark in field.metadata if isinstance(mark, Deprecated))
+        yield from (f"{below}: {mark.advice}" for mark in field.metadata if isinstance(mark, Deprecated))
         yield from _inside(getattr(message, name), below)
 
 

@@ -38,7 +38,7 @@ AUTHORIZATION_POLICY: Final = ForeignKind(group="security.istio.io", name="Autho
 REQUEST_AUTHENTICATION: Final = ForeignKind(group="security.istio.io", name="RequestAuthentication")
 
 _CONSEQUENCES: Final[Mapping[ForeignKind, str]] = {
-    AUTHORIZATION_POLICY: "it denies nothing, and requests pass as if it were not there",
+    AUTHORIZATION_POLICY: "it has no effect, and no request is denied",
     REQUEST_AUTHENTICATION: "no token is checked, and requests pass with any token or none",
 }
 

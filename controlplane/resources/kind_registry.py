@@ -13,11 +13,11 @@ from pydantic import ValidationError
 
 from controlplane.errors import InvalidResourceError, ResourceError, UnsupportedKindError
 from controlplane.resources.base import Message
+from controlplane.resources.error_messages import explain, nearest, show, suggestion
 from controlplane.resources.foreign import FOREIGN_KINDS, ForeignKind, foreign_kind, is_istios
 from controlplane.resources.kind import ResourceKind
 from controlplane.resources.metadata import Metadata
 from controlplane.resources.resource import Resource
-from controlplane.resources.words import explain, nearest, show, suggestion
 
 KindT = TypeVar("KindT", bound=ResourceKind[Any])
 ModelT = TypeVar("ModelT", bound=Message)
@@ -127,8 +127,8 @@ class KindRegistry(Mapping[str, KindT], Generic[KindT]):
 def unsupported(kind: ForeignKind) -> UnsupportedKindError:
     """The error of every resource of a kind that is not supported."""
     owner = "Istio" if is_istios(kind.group) else "the Kubernetes Gateway API"
-    words = f"{kind.name} is a kind of {owner} that is not supported yet: {kind.consequence}"
-    return UnsupportedKindError("kind", words, kind=kind.name, group=kind.group)
+    reason = f"{kind.name} is a kind of {owner} that is not supported yet: {kind.consequence}"
+    return UnsupportedKindError("kind", reason, kind=kind.name, group=kind.group)
 
 
 def _dump(message: Message) -> Any:

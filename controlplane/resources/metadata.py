@@ -14,7 +14,7 @@ def _forget(_: object) -> None:
     return None
 
 
-# A field without meaning for a mesh. It is not kept, so that two versions that differ in nothing else are
+# A field without meaning for a mesh. It is not kept, so that two versions that differ only in it are
 # equal: each write of a status changes `resourceVersion` and `managedFields`.
 Unread = Annotated[Any, BeforeValidator(_forget), Field(exclude=True, repr=False)]
 

@@ -1,4 +1,4 @@
-"""``.status`` of every kind that users write: the state of the resource, in words."""
+"""``.status`` of every kind that users write: the state of the resource, as text."""
 
 from __future__ import annotations
 

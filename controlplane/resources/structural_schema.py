@@ -1,7 +1,8 @@
 """The structural OpenAPI v3 schema of a model, as a CustomResourceDefinition needs it.
 
-pydantic makes JSON Schema, of which Kubernetes accepts a part: no references, no ``null`` beside a type, no
-``additionalProperties: false`` (it prunes unknown fields, or rejects them with `fieldValidation=Strict`).
+pydantic makes JSON Schema, of which Kubernetes accepts a part: no references, no ``null`` together with a
+type, no ``additionalProperties: false`` (it prunes unknown fields, or rejects them with
+`fieldValidation=Strict`).
 https://kubernetes.io/docs/tasks/extend-kubernetes/custom-resources/custom-resource-definitions/#specifying-a-structural-schema
 """
 
@@ -16,9 +17,9 @@ from controlplane.resources.base import Message
 
 Schema = dict[str, Any]
 
-# Without it, the API server would drop the field, and its author would not learn that it is not supported.
+# Without it, the API server would drop the field, and its author would not see that it is not supported.
 NOT_SUPPORTED_YET: Schema = {
-    "description": "Not supported yet: a resource that has it is not applied, and its status says so.",
+    "description": "Not supported yet: a resource with this field is not applied; see its status.",
     "x-kubernetes-preserve-unknown-fields": True,
 }
 
@@ -84,5 +85,5 @@ def _resolved(node: Schema, definitions: Schema) -> Schema:
 
 def _plain_words(docstring: str) -> str:
     """A docstring as a description for readers of YAML: one paragraph, with the names that documents use."""
-    words = re.sub(r"``([a-z]\w*_\w+)``", lambda name: f"``{to_camel(name[1])}``", docstring)
-    return " ".join(words.replace("``", "`").split())
+    text = re.sub(r"``([a-z]\w*_\w+)``", lambda name: f"``{to_camel(name[1])}``", docstring)
+    return " ".join(text.replace("``", "`").split())

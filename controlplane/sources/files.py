@@ -43,9 +43,7 @@ class OnUnsupported(Protocol):
     ) -> None: ...
 
 
-def _tell_nobody(
-    kind: ForeignKind, *, present: Collection[ResourceName], gone: Collection[ResourceName]
-) -> None:
+def _ignore(kind: ForeignKind, *, present: Collection[ResourceName], gone: Collection[ResourceName]) -> None:
     pass
 
 
@@ -62,7 +60,7 @@ class FolderSource:
         on_change: Callable[[], None],
         *,
         had: Mapping[str, Set[ResourceKey]] = MappingProxyType({}),
-        on_unsupported: OnUnsupported = _tell_nobody,
+        on_unsupported: OnUnsupported = _ignore,
     ) -> None:
         self._folder = folder.absolute()
         self._store = store
@@ -86,7 +84,7 @@ class FolderSource:
         self.load()
 
     async def close(self) -> None:
-        """Does nothing: only `watch` holds resources, and releases them when it is cancelled."""
+        """Has no effect: only `watch` holds resources, and releases them when it is cancelled."""
 
     async def watch(self) -> None:
         """Watches the folder until cancelled."""

@@ -55,7 +55,7 @@ class Served:
 OnMetadata = Callable[[ResourceKey, Served, Document | None], None]
 
 
-def _tell_nobody(_: ResourceKey, __: Served, ___: Document | None) -> None:
+def _ignore(_: ResourceKey, __: Served, ___: Document | None) -> None:
     pass
 
 
@@ -70,7 +70,7 @@ class ForeignKinds:
         on_change: Callable[[], None],
         resources: ForeignResources,
         *,
-        on_metadata: OnMetadata = _tell_nobody,
+        on_metadata: OnMetadata = _ignore,
         timing: Timing = _DEFAULT_TIMING,
     ) -> None:
         self._api: Final = api

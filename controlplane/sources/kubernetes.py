@@ -41,7 +41,7 @@ _DEFAULT_TIMING: Final = Timing()
 OnObject = Callable[[ResourceKey, Document | None], None]
 
 
-def _tell_nobody(_: ResourceKey, __: Document | None) -> None:
+def _ignore(_: ResourceKey, __: Document | None) -> None:
     pass
 
 
@@ -58,7 +58,7 @@ class KubernetesSource:
         *,
         dns_domain: str,
         registry: CollectorRegistry,
-        on_object: OnObject = _tell_nobody,
+        on_object: OnObject = _ignore,
         more: Sequence[ListWatch] = (),
         timing: Timing = _DEFAULT_TIMING,
     ) -> None:

@@ -56,8 +56,8 @@ def read_documents(text: str) -> Iterator[Document]:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        words = ", ".join(filter(None, (error.context, error.problem)))
-        raise YamlError(line, column, words) from error
+        text = ", ".join(filter(None, (error.context, error.problem)))
+        raise YamlError(line, column, text) from error
     except yaml.reader.ReaderError as error:
         before = text.encode(errors="replace")[: error.position]
         line, column = before.count(b"\n") + 1, len(before) - before.rfind(b"\n")

@@ -43,7 +43,7 @@ class Ledger:
         return iter(tuple(self._found.items()))
 
     def note(self, key: ResourceKey, document: Document | None) -> None:
-        """The cluster reports an object of any kind; None: it is gone."""
+        """The cluster reports an object of any kind; None: it was deleted."""
         if not _has_status(key):
             return
         if document is None:

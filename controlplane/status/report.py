@@ -25,7 +25,7 @@ _LONGEST_REJECTION: Final = 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Condition:
-    """``reason`` is for programs, ``message`` for humans. The words are those of Kubernetes' Gateway API
+    """``reason`` is for programs, ``message`` for humans. The reasons are those of Kubernetes' Gateway API
     where it has them."""
 
     type: str
@@ -145,5 +145,5 @@ def _merged(
     return list(merged.values())
 
 
-def _cut(words: str, longest: int = _LONGEST_MESSAGE) -> str:
-    return words if len(words) <= longest else f"{words[:longest]} …"
+def _cut(text: str, longest: int = _LONGEST_MESSAGE) -> str:
+    return text if len(text) <= longest else f"{text[:longest]} …"

@@ -52,8 +52,8 @@ class StatusApi(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusInputs:
-    """The state that statuses describe, read anew each time. ``in_force`` gives the view of a resource in the
-    snapshot; ``cache`` is that of the builders, for the scopes of proxies."""
+    """The state that statuses describe, read again each time. ``in_force`` gives the view of a resource in
+    the snapshot; ``cache`` is that of the builders, for the scopes of proxies."""
 
     statuses: Callable[[], Sequence[ResourceStatus]]
     status_changes: Callable[[], int]
@@ -141,7 +141,7 @@ class StatusWriter:
         self._slots: Final = asyncio.Semaphore(_CONCURRENT)
         self._failures: Final[dict[ResourceKey, _Failure]] = {}
         self._without_status: Final[set[str]] = set()
-        self._complains = False
+        self._warned = False
 
     async def run(self) -> None:
         """Runs until cancelled."""
@@ -234,7 +234,7 @@ class StatusWriter:
                 self._ledger.note_whole(key, found.version, written)
                 self._metrics.writes.labels(kind=key.kind).inc()
                 self._failures.pop(key, None)
-                self._complains = False
+                self._warned = False
 
     async def _read(self, key: ResourceKey, found: Found) -> None:
         """Reads the current status: a merge patch must contain the list items of others."""
@@ -245,7 +245,7 @@ class StatusWriter:
             except KubernetesError as error:
                 await self._note_failure(key, found, error)
                 return
-        if read:  # or else the watch is about to report that it is gone
+        if read:  # or else the watch is about to report that it was deleted
             self._ledger.note_whole(key, found.version, read[0])
             self._failures.pop(key, None)
 
@@ -259,8 +259,8 @@ class StatusWriter:
         failure.times += 1
         failure.again_at_s = self._clock() + self._timing.backoff.delay_s(failure.times, self._rng)
         # After a conflict the watch brings the newer version, and the write succeeds.
-        if status != _CONFLICT and not self._complains:
-            self._complains = True
+        if status != _CONFLICT and not self._warned:
+            self._warned = True
             _LOG.warning("cannot write the status of %s, and perhaps of others: %s", key, error)
 
     async def _is_gone_or_has_no_status(self, key: ResourceKey, found: Found) -> bool:

@@ -53,7 +53,7 @@ class MeshGenerator:
             return build_clusters(self._cache, snapshot, proxy, names)
         if type_url == type_urls.LISTENER:
             return build_listeners(self._cache, snapshot, proxy, names)
-        # There is no wildcard for these types: the proxy's listeners and clusters name the ones that it
+        # These types have no wildcard: the proxy's listeners and clusters name the ones that it
         # needs.
         build = build_endpoints if type_url == type_urls.ENDPOINT else build_routes
         return build(self._cache, snapshot, proxy, names or ())

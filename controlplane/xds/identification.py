@@ -19,7 +19,7 @@ from controlplane.model.service import Registry, Workload
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
-    """What a proxy claims when it connects. ``proxy`` is made from its node. ``caller`` is None where no
+    """The claims of a proxy when it connects. ``proxy`` is made from its node. ``caller`` is None where no
     token is required. ``remote`` means that it connected over TLS, possibly from another machine. ``returns``
     means that it reconnects and already has resources; its Pod's labels may have changed since it started,
     but the labels in its bootstrap file have not."""

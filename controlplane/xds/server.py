@@ -290,16 +290,16 @@ class XdsServer:
     async def _write(self, connection: Connection, context: grpc.aio.ServicerContext) -> None:
         loop = asyncio.get_running_loop()
         while (response := await connection.next_response()) is not None:
-            complaint = loop.call_later(self._write_timeout_s, self._complain, connection)
+            timer = loop.call_later(self._write_timeout_s, self._warn_slow_reader, connection)
             try:
                 await context.write(response)
             finally:
-                complaint.cancel()
+                timer.cancel()
             connection.written()
             if connection.drained:
                 self._pusher.drained(connection)
 
-    def _complain(self, connection: Connection) -> None:
+    def _warn_slow_reader(self, connection: Connection) -> None:
         """Logs that the proxy does not read. Nothing is lost: further changes are merged into its next push,
         until it reads again or its keepalive fails."""
         self._metrics.write_timeouts.inc()

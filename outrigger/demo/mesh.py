@@ -108,7 +108,7 @@ class Mesh:
         sidecar += ["--ca-address", f"127.0.0.1:{self.xds_tls_port}", "--ca-cert", str(self._root)]
         sidecar += ["--token-file", str(token), "--cache-dir", str(folder / "cache")]
         sidecar += ["--status-port", str(pod.ports.status), "--metrics-port", str(pod.ports.metrics)]
-        sidecar += ["--drain-time-s", "0"]  # at the end of the demo there are no clients to drain
+        sidecar += ["--drain-time-s", "0"]  # at the end of the demo no clients are connected
         await self.processes.start(f"{pod.name}-sidecar", sidecar, {})
 
     @property

@@ -16,7 +16,8 @@ from sidecar.http.message import Request, Response, Service
 
 
 class LocalClients:
-    """Passes on a request whose authority is an IP address or ``localhost``, unless its Origin is another."""
+    """Passes on a request whose authority is an IP address or ``localhost``, and refuses one from another
+    origin."""
 
     def __init__(self, service: Service) -> None:
         self._service = service

@@ -1,4 +1,4 @@
-"""What the admin endpoints may see and do. The supervisor fills it in."""
+"""The data and the actions that the admin endpoints use. The supervisor provides them."""
 
 from __future__ import annotations
 
@@ -29,12 +29,13 @@ class DumpConfig(Protocol):
 
 class DrainListeners(Protocol):
     def __call__(self, *, inbound_only: bool, graceful: bool) -> None:
-        """Closes the listening sockets; if `graceful`, after a drain time that tells clients to leave."""
+        """Closes the listening sockets; if `graceful`, after a drain time in which clients are asked to
+        disconnect."""
 
 
 class WorkerReports(Protocol):
-    """All that the admin endpoints read of a worker. Every answer is a value that can be pickled, so that the
-    answers of several workers can be merged."""
+    """The reports of a worker that the admin endpoints read. Every answer is a value that can be pickled, so
+    that the answers of several workers can be merged."""
 
     def stats(self) -> StatsReport: ...
 

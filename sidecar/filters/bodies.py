@@ -1,8 +1,8 @@
-"""What filters do to bodies: change the bytes that pass, buffer them, or learn when they have passed.
+"""Helpers for the bodies of messages: change the bytes, buffer them, or observe the end of a body.
 
-A filter puts the result in the place of the message's body. Trailers, backpressure and the end of the body
-pass through. A filter that changes the length of a body need not change ``content-length``: the codec
-frames anew.
+A filter replaces the message's body by the result. Trailers, backpressure and the end of the body pass
+through. A filter that changes the length of a body need not change ``content-length``: the codec generates
+the framing.
 """
 
 from __future__ import annotations
@@ -117,15 +117,15 @@ class _ObservedBody(WrappedBody):
 
 
 def map_body(body: Body, function: Callable[[bytes], bytes]) -> Body:
-    """A body of what `function` makes of each piece; pieces are at least one byte long, and of any length
-    above. A piece that becomes empty is left out."""
+    """Returns a body with the result of `function` for each piece. A piece has at least one byte; an empty
+    result is left out."""
     if body.whole is None:
         return _MappedBody(body, function)
     return Body(function(body.whole)) if body.whole else body
 
 
 async def buffer(body: Body, limit_bytes: int) -> tuple[bytes, Body]:
-    """Waits for the end of `body`. Returns its bytes, and the body that takes its place.
+    """Waits for the end of `body`. Returns its bytes, and the body that replaces it.
 
     Raises `PayloadTooLargeError` (413) if there are more than `limit_bytes`, and the error that cut the body
     short."""
@@ -154,8 +154,8 @@ def _too_large(limit_bytes: int) -> PayloadTooLargeError:
 
 
 def on_end(body: Body, call: Callable[[], None]) -> Body:
-    """The same body. `call` is called once: when all of it was read, when it fails, or when it is closed
-    before. For a body that is complete already, it is called at once."""
+    """Returns the same body, and calls `call` once: when all of it was read, when it fails, or when it is
+    closed early. For a body that is already complete, it is called at once."""
     if body.whole is None:
         return _ObservedBody(body, call)
     call()

@@ -1,4 +1,4 @@
-"""HTTP filters: each sees a request on its way to the router, and the response on its way back.
+"""HTTP filters: each handles a request before the router, and the response after it.
 
 A filter is a few lines of Python. It may answer a request itself, change the request or the response, wrap a
 body, or raise a `RequestError`, which becomes a local reply:
@@ -50,10 +50,9 @@ class Filter(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterContext:
-    """What a filter may use. `name` is the filter's name in the chain, by which a route's configuration
-    refers to it. `stat_prefix` is the connection manager's. `local_cluster` is the cluster of this proxy's
-    node. For what other filters and logs have to know of a request, there is
-    `StreamInfo.dynamic_metadata`."""
+    """The objects that a filter can use. `name` is the filter's name in the chain, by which a route's
+    configuration refers to it. `stat_prefix` is the connection manager's. `local_cluster` is the cluster of
+    this proxy's node. Values for other filters and logs are set with `StreamInfo.set_metadata`."""
 
     find_cluster: FindCluster
     stats: Stats
@@ -80,8 +79,8 @@ class FilterContext:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterKind:
     """An entry of a registry. `config` and `route_config` are the classes of a filter's configuration in a
-    chain, and on a route (None: only a `FilterSwitch`). `compile_route_config` makes of the latter what the
-    filter finds in `Request.route.filter_configs`."""
+    chain, and on a route (None: only a `FilterSwitch`). `compile_route_config` compiles the latter into
+    the value that the filter finds in `Request.route.filter_configs`."""
 
     config: type
     make: Callable[[Any, FilterContext], Filter]
@@ -99,7 +98,7 @@ class FilterRegistry:
         self._by_route_config = {kind.route_config: kind for kind in kinds if kind.route_config is not None}
 
     def with_kinds(self, *kinds: FilterKind) -> FilterRegistry:
-        """A registry that has these too."""
+        """Returns a registry with these kinds added."""
         return FilterRegistry(*self._by_config.values(), *kinds)
 
     def make(self, config: object, context: FilterContext) -> Filter:

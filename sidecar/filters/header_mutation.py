@@ -1,8 +1,8 @@
 """``envoy.filters.http.header_mutation``: sets and removes headers of requests and responses.
 
 Source: ``envoy.extensions.filters.http.header_mutation.v3``. The filter's own mutations are applied first,
-then those of all levels of the route. It changes no other route's match: the route stays as it was
-resolved.
+then those of all levels of the route. The route is not resolved again after
+the mutations.
 """
 
 from __future__ import annotations

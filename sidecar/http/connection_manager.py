@@ -166,9 +166,7 @@ class ConnectionManager:
         """Returns the codec of an accepted connection, after its TLS handshake."""
         managed = ManagedConnection(self, connection)
         managed.codec = self._codec(managed)
-        return cast(
-            "asyncio.Protocol", managed.codec
-        )  # it has the methods of a protocol, without the base class
+        return cast("asyncio.Protocol", managed.codec)  # it has the methods, not the base class
 
     @property
     def active_connections(self) -> int:

@@ -29,7 +29,7 @@ from sidecar.http.message import Response
 _RESET = "upstream connect error or disconnect/reset before headers. reset reason: "
 
 # Envoy's texts by type, the most derived type first.
-_WORDS: tuple[tuple[type[RequestError], str], ...] = (
+_TEXTS: tuple[tuple[type[RequestError], str], ...] = (
     (UpstreamOverflowError, _RESET + "overflow"),
     (UpstreamConnectError, _RESET + "remote connection failure"),
     (UpstreamRefusedStreamError, _RESET + "remote refused stream reset"),
@@ -65,7 +65,7 @@ def _text(error: RequestError, status: int) -> str:
         return f"cluster not found; {error.flag}: {error}"
     if isinstance(error, DownstreamError):
         return f"{HTTPStatus(status).phrase}: {error}"
-    for kind, words in _WORDS:
+    for kind, text in _TEXTS:
         if isinstance(error, kind):
-            return f"{words}; {error.flag}: {error}"
+            return f"{text}; {error.flag}: {error}"
     return str(error)

@@ -46,7 +46,7 @@ class TlsContexts:
         self._endpoints: dict[DownstreamTls | UpstreamTls, _Endpoint] = {}
         self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
         self.svid: SvidPem | None = None
-        self._complaint = ""
+        self._last_warning = ""
 
     @property
     def ready(self) -> bool:
@@ -105,12 +105,12 @@ class TlsContexts:
                 return False
             replacement = self._make(tls, material)
         except IdentityError as error:
-            if str(error) != self._complaint:  # logged once
+            if str(error) != self._last_warning:  # logged once
                 _LOG.warning("a changed certificate is invalid, the old one stays in use: %s", error)
-            self._complaint = str(error)
+            self._last_warning = str(error)
             return False
         self._endpoints[tls] = replacement
-        self._complaint = ""
+        self._last_warning = ""
         return True
 
     def materials(self) -> Iterator[Material]:

@@ -58,9 +58,9 @@ class AcceptedConnection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """What all listeners share. ``find_listener`` returns the listener of a redirected connection's original
-    destination. ``highest_descriptor`` bounds the number of connections: the kernel assigns the lowest free
-    descriptor, so its number tells how many are open."""
+    """The objects that all listeners share. ``find_listener`` returns the listener of a redirected
+    connection's original destination. ``highest_descriptor`` bounds the number of connections: the kernel
+    assigns the lowest free descriptor, so its number tells how many are open."""
 
     contexts: TlsContexts
     find_listener: Callable[[SocketAddress], ActiveListener | None]
@@ -104,7 +104,7 @@ class ActiveListener:
             return
         try:
             local = SocketAddress(*sock.getsockname()[:2])
-        except OSError:  # the client has gone already
+        except OSError:  # the client has already disconnected
             sock.close()
             return
         redirected_from = None

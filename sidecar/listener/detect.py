@@ -29,9 +29,9 @@ class Detection:
     def __str__(self) -> str:
         """For logs. Text that the client chose is quoted."""
         protocols = ", ".join(map(repr, self.application_protocols))
-        words = "TLS" if self.transport_protocol == TLS else "plaintext"
-        words += f" ({protocols})" if protocols else ""
-        return f"{words} for {self.server_name!r}" if self.server_name else words
+        text = "TLS" if self.transport_protocol == TLS else "plaintext"
+        text += f" ({protocols})" if protocols else ""
+        return f"{text} for {self.server_name!r}" if self.server_name else text
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ class ConnectionHandler(Protocol):
         """The protocol of a new connection, whose client is already authenticated."""
 
     def drain(self) -> None:
-        """Tells clients to leave, and continues to serve them."""
+        """Asks clients to disconnect, and continues to serve them."""
 
     def close(self) -> None:
         """Closes all connections."""

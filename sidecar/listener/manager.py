@@ -65,7 +65,7 @@ class ListenerSettings:
 
 @dataclass(eq=False, slots=True)
 class _Draining:
-    """A replaced or removed listener, until its connections are gone."""
+    """A replaced or removed listener, until its connections are closed."""
 
     listener: ActiveListener
     handlers: tuple[ConnectionHandler, ...]
@@ -248,8 +248,8 @@ class ListenerManager:
             handler.close()
 
     def drain(self, directions: Collection[TrafficDirection] = tuple(TrafficDirection)) -> None:
-        """Tells every client to leave, and continues to serve. Listeners still accept, since clients learn
-        late that this workload leaves. Listeners that are added later drain too."""
+        """Asks all clients to disconnect, and continues to serve. Listeners still accept, since clients learn
+        late that this workload shuts down. Listeners that are added later drain too."""
         self._draining_directions.update(directions)
         for listener in self._active.values():
             if listener.config.direction in directions:

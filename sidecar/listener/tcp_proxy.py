@@ -53,7 +53,7 @@ class TcpObserver(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TcpProxyServices:
-    """What all TCP proxies share. ``find_cluster`` searches the snapshot in force, and raises
+    """The objects that all TCP proxies share. ``find_cluster`` searches the snapshot in force, and raises
     `NoClusterError`."""
 
     find_cluster: Callable[[str], TcpCluster]
@@ -89,7 +89,7 @@ class TcpProxyHandler:
         return session.downstream
 
     def drain(self) -> None:
-        """TCP has no way to tell a client to leave: connections stay open until `close`."""
+        """TCP cannot ask a client to disconnect: connections stay open until `close`."""
 
     def close(self) -> None:
         for session in tuple(self._sessions):

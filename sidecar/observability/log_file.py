@@ -33,7 +33,7 @@ class LogFile:
         self._writing = threading.Lock()  # a thread may still write when `close` is called
         self._lines: list[bytes] = []
         self._size_bytes = 0
-        self._handed_over: list[bytes] = []  # to the thread; `close` writes what the thread has not taken
+        self._handed_over: list[bytes] = []  # for the thread; `close` writes the remaining lines
         self._refused = False  # the last write failed, and a warning was logged
         self._reopens = False  # requested, and not done yet
         self._cannot_reopen = False  # a warning was logged
@@ -68,7 +68,7 @@ class LogFile:
         self._file.close()
 
     def flush(self) -> None:
-        """Writes what was logged, and waits until it is written."""
+        """Writes the logged lines, and waits until they are written."""
         self._hand_over()
         self._flush()
 
@@ -99,7 +99,8 @@ class LogFile:
         self._file = file
 
     def _write(self, data: bytes) -> None:
-        """Data that the sink refuses (a full disk, a reader that is gone) is lost; later data is tried."""
+        """Data that the sink refuses (a full disk, a reader that has closed the pipe) is lost; later data is
+        tried."""
         view = memoryview(data)
         regular = stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
         try:

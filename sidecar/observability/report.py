@@ -1,4 +1,4 @@
-"""What one worker has counted, as the admin interface reads it."""
+"""The counts of one worker, as the admin interface reads them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from sidecar.observability.stats import Counters
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatsReport:
     """``counters``: each set with its prefix, as `Stats.sets`. ``requests`` and ``connections``: the series
-    of Istio's metrics, of both reporters. A report can be pickled; without that its numbers still move."""
+    of Istio's metrics, of both reporters. A report can be pickled; the numbers of an unpickled one do not
+    change any more."""
 
     counters: Sequence[tuple[str, Counters]] = ()
     requests: Sequence[RequestSeries] = ()

@@ -41,7 +41,7 @@ class DownstreamConnection:
 
 
 class StreamInfo:
-    """Mutable on purpose: the connection manager makes it, and each layer records its decisions.
+    """Mutable on purpose: the connection manager makes it, and each layer records its decisions in it.
 
     Times are seconds of the monotonic clock, 0.0 while unknown; `wall_start_s` is seconds since the epoch.
     """

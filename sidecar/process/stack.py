@@ -34,7 +34,7 @@ from sidecar.upstream.cluster_manager import ClusterManager
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stack:
-    """The parts that stay while configurations come and go."""
+    """The parts that stay when the configuration changes."""
 
     listeners: ListenerManager
     routes: RouteTables

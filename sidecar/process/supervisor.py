@@ -1,7 +1,7 @@
 """The half of the sidecar that a process has once: xDS, identity, admin interface, drain.
 
-It gives the worker what arrives (`Snapshot`, `SvidPem`), and shows on the admin interface what the worker
-reports.
+It passes configuration and certificates (`Snapshot`, `SvidPem`) to the worker, and shows the worker's reports
+on the admin interface.
 """
 
 from __future__ import annotations
@@ -83,8 +83,8 @@ class Supervisor:
 
     def drain_and_stop(self) -> None:
         """SIGTERM. The sidecar is no longer ready, but every listener still accepts, since other workloads
-        learn late that this one leaves. Each connection is told to close. The process ends with its last
-        connection, or when the drain time is over."""
+        learn late that this one shuts down. Clients are asked to close each connection. The process ends with
+        its last connection, or when the drain time is over."""
         if self._draining is None:
             _LOG.info("draining for at most %g s", self._settings.drain_time_s)
             self._worker.drain()
@@ -104,7 +104,7 @@ class Supervisor:
         self._lifetime.stop()
 
     def reopen_logs(self) -> None:
-        """SIGUSR1 and ``/reopen_logs``, as Envoy: log rotation asks for it."""
+        """SIGUSR1 and ``/reopen_logs``, as in Envoy: after log rotation."""
         _LOG.info("access logs are reopened")
         self._worker.reopen_logs()
 

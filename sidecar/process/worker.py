@@ -1,4 +1,4 @@
-"""The half of the sidecar that carries traffic: listeners, routes, clusters, and what they count.
+"""The half of the sidecar that carries traffic: listeners, routes, clusters, and their statistics.
 
 One worker serves one core. Every argument and every answer of a method is a value that can be pickled, so
 that a worker can live in a process of its own, at the other end of a socket. Today there is one worker, in
@@ -41,7 +41,7 @@ ALL_DIRECTIONS = tuple(TrafficDirection)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkerConfig:
-    """What a worker is told once. ``access_log``: ``off``, ``text`` or ``json``."""
+    """The settings of a worker, which never change. ``access_log``: ``off``, ``text`` or ``json``."""
 
     local_workload: LocalWorkload = field(default_factory=LocalWorkload)
     access_log: str = "off"
@@ -84,8 +84,8 @@ class Worker:
         """Puts a snapshot in force. Everything that can be refused is built first; then clusters are replaced
         before the routes that name them, and routes before the listeners that use them.
 
-        Returns the error of each listener that cannot be served. Raises `ConfigError`, and then changes
-        nothing."""
+        Returns the error of each listener that cannot be served. If it raises `ConfigError`, nothing
+        has changed."""
         tables = self._routes.compile(snapshot.routes)
         self._contexts.use_secrets(snapshot.secrets)
         self._clusters.update(snapshot)
@@ -116,7 +116,7 @@ class Worker:
     # The end.
 
     def drain(self, directions: Collection[TrafficDirection] = ALL_DIRECTIONS) -> None:
-        """Tells every client to leave; listeners still accept."""
+        """Asks all clients to disconnect; listeners still accept."""
         self._listeners.drain(directions)
 
     def stop_accepting(self, directions: Collection[TrafficDirection] = ALL_DIRECTIONS) -> None:
@@ -130,7 +130,7 @@ class Worker:
         await self._clusters.close()
         await self._telemetry.close()
 
-    # What the supervisor and the admin interface read.
+    # Reports for the supervisor and the admin interface.
 
     @property
     def active_connections(self) -> int:
@@ -163,7 +163,7 @@ class Worker:
         self._telemetry.reopen_logs()
 
     def _forget_unused(self) -> None:
-        """Drops the counters of removed listeners, and the series of hosts and peers that are gone."""
+        """Drops the counters of removed listeners, and the series of hosts and peers that no longer exist."""
         places = {(cluster.name, "") for cluster in self._clusters}
         for cluster in self._clusters:
             workloads = (host.endpoint.workload for host in cluster.hosts.values())

@@ -1,4 +1,5 @@
-"""Bodies as the router wraps them: a request's, so that it can be sent again; a response's, to see it end."""
+"""The router's wrappers of bodies: a request's body that can be sent again, a response's body whose end is
+seen."""
 
 from __future__ import annotations
 
@@ -13,8 +14,8 @@ from sidecar.timers import Timer, Timers
 
 
 class ReplayableBody:
-    """A streaming request body, recorded as it passes. One that outgrows the limit can no longer be sent
-    again, and that is all that happens. `on_end` is called when its end has been read."""
+    """A streaming request body that is recorded while it is sent. A body above the limit cannot be sent
+    again, but the current attempt continues. `on_end` is called when its end has been read."""
 
     __slots__ = (
         "_current",
@@ -38,7 +39,7 @@ class ReplayableBody:
         self.ended = False
         self._size = 0
         self._record: list[bytes] = []
-        # An attempt that was given up may still be reading when the next one begins.
+        # An attempt that has failed may still be reading when the next one begins.
         self._lock = asyncio.Lock()
         self._current: BodyAttempt | None = None
 
@@ -77,7 +78,7 @@ class ReplayableBody:
 
 
 class BodyAttempt(Body):
-    """The chunks that a `ReplayableBody` has recorded, and then those that are still to come."""
+    """The chunks that a `ReplayableBody` has recorded, and then the ones that arrive later."""
 
     __slots__ = ("_body", "_position")
 
@@ -103,12 +104,13 @@ class BodyAttempt(Body):
         return chunk
 
     def close(self) -> None:
-        """The body goes on for the next attempt; after the last, it is its codec that sees to the rest."""
+        """Does not close the body, which the next attempt reads; after the last one, the codec closes it."""
 
 
 class CountedBody(Body):
-    """A streaming response body: `on_end` is called once, at its end or failure or when it is left early.
-    By `expires_s`, of the timers' clock, the upstream must have sent all of it; the client may read it later.
+    """A streaming response body: `on_end` is called once: at its end, at its failure, or when it is closed
+    early. By `expires_s`, of the timers' clock, the upstream must have sent all of it; the client may read it
+    later.
     """
 
     __slots__ = ("_on_end", "_source", "_timer")

@@ -18,7 +18,7 @@ _ANY_PATH = RouteMatch(path_kind=PathMatchKind.PREFIX, path="/")
 
 class ClusterClient:
     """Sends requests to one cluster, without a route: no rewrites, and only the default retry. The whole
-    response has to be here within `timeout_s`, counted from the end of the request."""
+    response must arrive within `timeout_s`, counted from the end of the request."""
 
     __slots__ = ("_cluster_name", "_env", "_find_cluster", "_forward")
 
@@ -46,7 +46,7 @@ class ClusterClient:
         last attempt."""
         cluster = self._find_cluster(self._cluster_name)
         if cluster is None:
-            raise NoClusterError(f"there is no cluster {self._cluster_name!r}")
+            raise NoClusterError(f"the cluster {self._cluster_name!r} does not exist")
         info = StreamInfo(connection, self._env.clock(), wall_start_s=0.0)  # no log has the call
         request = Request(method, b"http", authority, path, headers or [], body, info)
         exchange = Exchange(

@@ -53,7 +53,7 @@ class DomainIndex(Generic[T]):
         return found if found is not None else self._find_wildcard(name)
 
     def _find_wildcard(self, name: bytes) -> T | None:
-        """The asterisk stands for at least one character."""
+        """The asterisk matches at least one character."""
         for length, targets in self._suffixes:
             if len(name) > length and (found := targets.get(name[-length:])) is not None:
                 return found

@@ -1,8 +1,8 @@
 """Points of [0, 1) that choose among weighted clusters: each is random, and together they are even.
 
 Each sixteen points have one in each sixteenth, at the same place within it, and each 256 have one in each
-part of 1/256: a canary has its share over tens of requests, and not in the long run alone. Both orders are
-shuffled anew each time, so that a caller with a regular cycle does not always get the same cluster: every
+part of 1/256: a canary has its share over tens of requests, and not only in the long run. Both orders are
+shuffled again each time, so that a caller with a regular cycle does not always get the same cluster: every
 16th or every 987th point is random, too.
 """
 

@@ -1,4 +1,4 @@
-"""One request on its way to an upstream: attempt after attempt, until the head of a response is here."""
+"""Sends one request to an upstream: attempt after attempt, until the head of a response has arrived."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class Exchange:
                 env.timers, forward.timeout_s, _route_timeout, deferred=deferred, loop=env.loop
             )
         self._attempt_limit: TimeLimit | None = None
-        self._retries: Retries | None = None  # until something goes wrong
+        self._retries: Retries | None = None  # until an error
 
     async def run(self) -> Response:
         """The retry loop. Raises `RequestError` when the last attempt has failed, or the route's timeout has
@@ -175,7 +175,8 @@ class Exchange:
             self._take_hosts_name(host.endpoint.hostname.encode())
 
     def _take_hosts_name(self, authority: bytes) -> None:
-        """The first attempt also keeps the client's authority in x-forwarded-host, if the route says so."""
+        """The first attempt also keeps the client's authority in x-forwarded-host, if the route requires
+        it."""
         if self._request.info.attempts > 1:
             self._request.authority = authority
             return

@@ -1,4 +1,5 @@
-"""What a route configuration says of HTTP filters: ``typed_per_filter_config`` of its levels, merged.
+"""The configurations of HTTP filters in a route configuration: ``typed_per_filter_config`` of its levels,
+merged.
 
 The levels of a route are its virtual host, the route, and the weighted cluster, each more specific than the
 one before. Source: ``envoy.config.route.v3.Route.typed_per_filter_config``,
@@ -14,14 +15,14 @@ from types import MappingProxyType
 from sidecar.config.route import FilterSwitch, PerFilterConfig
 
 CompileFilterConfig = Callable[[object], object]
-"""Makes of a filter's configuration on a route what the filter reads for each request. Raises
+"""Compiles a filter's configuration on a route into the value that the filter reads for each request. Raises
 `ConfigError`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RouteFilterConfig:
-    """What the levels of a route say of one filter. `configs` are compiled, the most specific level first.
-    `enabled`: the decision of the most specific level that has an entry for the filter."""
+    """The configuration of one filter on the levels of a route. `configs` are compiled, the most specific
+    level first. `enabled`: the decision of the most specific level that has an entry for the filter."""
 
     enabled: bool
     configs: tuple[object, ...]

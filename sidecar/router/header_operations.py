@@ -1,6 +1,6 @@
 """Headers that a route configuration adds, overwrites and removes, in Envoy's order.
 
-The most specific level comes first, so that the least specific has the last word:
+The most specific level comes first, so that the least specific one has precedence:
 weighted cluster, route, virtual host, route configuration; ``most_specific_header_mutations_wins`` turns the
 last three around. Each level removes before it sets, and overwrites before it adds. Fields that the codec
 writes itself (`CODEC_FIELDS`) cannot be changed: an operation on one has no effect.

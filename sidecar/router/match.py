@@ -35,7 +35,7 @@ Action = Forward | Redirect | DirectResponse
 
 
 class CompiledRoute:
-    """A route with everything that applies to it: which requests it matches, and what happens to them."""
+    """A compiled route: its conditions, its action, and the header operations and filters that apply."""
 
     __slots__ = (
         "_condition",

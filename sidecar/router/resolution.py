@@ -2,7 +2,7 @@
 cluster.
 
 The request keeps the result: a change of the configuration has no effect on a request that a filter still
-holds. A filter that changes what routes match on asks for another resolution: `Request.resolve_again`.
+holds. A filter that changes a property on which routes match calls `Request.resolve_again`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FindCluster = Callable[[str], Cluster | None]
 
 
 class ResolvedRoute:
-    """`destination` is None if the route answers by itself. `cluster` is the running cluster; it is None
+    """`destination` is None if the route itself answers. `cluster` is the running cluster; it is None
     then, and if no cluster has the destination's name."""
 
     __slots__ = ("cluster", "destination", "per_filter_config", "route")
@@ -64,8 +64,8 @@ class RouteResolver:
         self._idle_timeout_s = config.stream_idle_timeout_s
 
     def resolve(self, request: Request) -> ResolvedRoute | None:
-        """Decides, and changes nothing of the request. None: no route matches, or the route configuration has
-        not arrived yet."""
+        """Resolves the route, and does not change the request. Returns None: no route matches, or the route
+        configuration has not arrived yet."""
         table = self._routes.current
         route = table.match(request) if table is not None else None
         if route is None:

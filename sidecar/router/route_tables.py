@@ -11,7 +11,7 @@ from sidecar.router.match import RouteTable, RouteTableRef
 
 class RouteTables:
     """Connection managers hold a `RouteTableRef`, which may be given out before its table has arrived.
-    `compile_filter_config` compiles what routes say of filters."""
+    `compile_filter_config` compiles the filter configurations of routes."""
 
     def __init__(self, compile_filter_config: CompileFilterConfig | None = None) -> None:
         self._compile_filter_config = compile_filter_config

@@ -1,4 +1,4 @@
-"""The last filter of each chain: answers a request as its route says. ``envoy.filters.http.router``."""
+"""The last filter of each chain: answers a request according to its route. ``envoy.filters.http.router``."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from sidecar.upstream.cluster import Cluster
 
 
 class Router:
-    """A `Service`: answers each request as its `ResolvedRoute` says, failures included. Envoy: the reply to a
-    failure passes the response half of the filters, and gets the route's response headers."""
+    """A `Service`: answers each request according to its `ResolvedRoute`, failures included. Envoy: the reply
+    to a failure passes the response half of the filters, and gets the route's response headers."""
 
     def __init__(self, env: RouterEnvironment) -> None:
         self._env = env
@@ -56,7 +56,8 @@ class Router:
         try:
             if cluster is None:
                 name = destination.cluster or forward.cluster_from_header(request.headers)
-                raise NoClusterError(f"there is no cluster {name!r:.300}")  # a header may have named it
+                # A header may have named it: the length is bounded.
+                raise NoClusterError(f"the cluster {name!r:.300} does not exist")
             _rewrite(request, forward, destination)
             if forward.terminate_connect and request.method == b"CONNECT":
                 response = await self._open_tunnel(request, cluster)

@@ -34,7 +34,7 @@ class Tunnel(asyncio.Protocol):
             self._end_sending()
             await self._lost
         except RequestError:
-            self.abandon_body()  # the client is gone
+            self.abandon_body()  # the client has disconnected
         finally:
             source.close()
 

@@ -1,4 +1,4 @@
-"""One attempt to send a request to one host: the connection that it uses, and how it is accounted for."""
+"""One attempt to send a request to one host: its connection, and its statistics."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Attempt:
         return self._lease.connection.codec.send(request)
 
     def responded(self, status: int, duration_s: float, ended: bool) -> None:
-        """The head of the response is here, or if it has `ended`, all of it."""
+        """The head of the response has arrived or, if it has `ended`, all of it."""
         stats, host = self._cluster.stats, self.host
         if ended:
             self.end()
@@ -100,8 +100,8 @@ class Attempt:
             detector.success(host.monitor)
 
     def failed(self, error: BaseException) -> None:
-        """There is no response. `error` is an `UpstreamError` if that is the upstream's fault, the route's
-        timeout included; otherwise the request was given up, and nothing is learned of the host."""
+        """The attempt got no response. `error` is an `UpstreamError` if the upstream failed, or if the
+        route's timeout expired; otherwise the request was cancelled, and outlier detection ignores it."""
         lease, stats, host = self._lease, self._cluster.stats, self.host
         if lease is None:
             if isinstance(error, UpstreamConnectError):
@@ -122,7 +122,7 @@ class Attempt:
             stats.upstream_rq_rx_reset += 1
 
     def end(self) -> None:
-        """The last byte of the response has come, or the response was given up. Idempotent."""
+        """The last byte of the response has arrived, or the response was closed early. Idempotent."""
         if not self._active:
             return
         self._active = False

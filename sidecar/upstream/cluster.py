@@ -38,7 +38,7 @@ class Cluster:
     """Its configuration never changes; its hosts do (`set_endpoints`). Requests go out through an `Attempt`,
     streams of bytes through `connect_tcp`.
 
-    After `drain` a request that still holds the cluster is served, and no connection is kept after it.
+    After `drain`, a request that still holds the cluster is served, and its connection is closed after it.
     """
 
     def __init__(self, config: ClusterConfig, stats: ClusterStats, env: UpstreamEnvironment) -> None:
@@ -145,7 +145,7 @@ class Cluster:
     # Balancing.
 
     def _rebuild(self) -> None:
-        """Hosts have come or gone, or have another weight, priority or labels."""
+        """Hosts were added or removed, or have another weight, priority or labels."""
         hosts = self.hosts.values()
         config, env = self.config, self._env
         rules = BalancingRules(
@@ -170,7 +170,7 @@ class Cluster:
             self.outlier_detector.host_count = len(self.hosts)
 
     def _health_changed(self, host: Host) -> None:
-        """Takes as long for a thousand hosts as for ten."""
+        """Takes constant time, whatever the number of hosts."""
         self._balancer.update(host)
         if host.healthy:
             self._healthy.add(host)
@@ -241,7 +241,7 @@ class Cluster:
     async def connect_tcp(
         self, protocol_factory: Callable[[], ProtocolT], info: StreamInfo, authority: bytes = b""
     ) -> TcpConnection[ProtocolT]:
-        """A connection of its own to a host, for a stream of bytes; `release` it when it has ended.
+        """Opens a connection to a host, for a stream of bytes; `release` it when it has ended.
 
         Raises `NoHealthyUpstreamError`, `UpstreamOverflowError` and `UpstreamConnectError`.
         """
@@ -321,7 +321,7 @@ class Cluster:
         self._count_members()
 
     def drain(self) -> None:
-        """The cluster has been removed or replaced: requests under way go on, idle connections close."""
+        """The cluster has been removed or replaced: active requests continue, idle connections close."""
         self._stop_ticking()
         self._draining = True
         self._env.draining.add(self)

@@ -60,7 +60,7 @@ class ClusterManager:
         self._snapshot = EMPTY_SNAPSHOT
         self._clusters: dict[str, Cluster] = {}
         self.find: Callable[[str], Cluster | None] = self._clusters.get
-        """`get`, without the error; for each request."""
+        """Like `get`, but returns None for an unknown name; called for each request."""
         self._discoveries: dict[str, DnsDiscovery] = {}
         self._warming: dict[str, DnsDiscovery] = {}
         self._ending: set[asyncio.Task[None]] = set()
@@ -69,7 +69,7 @@ class ClusterManager:
         """Raises `NoClusterError`."""
         cluster = self._clusters.get(name)
         if cluster is None:
-            raise NoClusterError(f"there is no cluster {name!r:.300}")
+            raise NoClusterError(f"the cluster {name!r:.300} does not exist")
         return cluster
 
     def __iter__(self) -> Iterator[Cluster]:
@@ -130,7 +130,7 @@ class ClusterManager:
         return discovery
 
     def _replace(self, config: ClusterConfig, assignment: LoadAssignment | None) -> None:
-        """Requests under way finish with the cluster that they began with."""
+        """Active requests finish with the cluster that they began with."""
         discovery: DnsDiscovery | None = None
         if config.discovery in DNS_KINDS:
             discovery = self._warming.get(config.name)
@@ -169,7 +169,7 @@ class ClusterManager:
             cluster.renew_tls()
 
     async def close(self) -> None:
-        """Closes every connection now, requests under way included."""
+        """Closes every connection now, and ends active requests."""
         for discovery in (*self._discoveries.values(), *self._warming.values()):
             self._end(discovery)
         await asyncio.gather(*self._ending, return_exceptions=True)

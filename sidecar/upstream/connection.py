@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 
 class ConnectionEvents(Protocol):
-    """What a connection reports to its pool. The events carry no values: the pool reads the attributes of the
-    `ClientConnection` that it gave the events to."""
+    """The events that a connection reports to its pool. They carry no values: the pool reads the attributes
+    of the `ClientConnection`."""
 
     def exchange_ended(self) -> None:
         """One exchange has ended, and the connection can carry others. Due once for each `send`, unless the
@@ -17,19 +17,19 @@ class ConnectionEvents(Protocol):
         """`capacity` has another value (RFC 9113 5.1.2: SETTINGS_MAX_CONCURRENT_STREAMS)."""
 
     def draining(self) -> None:
-        """The connection takes no new exchange; those under way go on (RFC 9113 6.8: GOAWAY)."""
+        """The connection accepts no new exchange; active ones continue (RFC 9113 6.8: GOAWAY)."""
 
     def closed(self) -> None:
-        """The connection is gone, and all its exchanges have ended. The last event."""
+        """The connection is closed, and all its exchanges have ended. The last event."""
 
 
 class ClientConnection(Protocol):
     """The client side of a codec.
 
     It may carry `capacity` exchanges at once: 1 for HTTP/1.1. `closed` is true from the moment that the
-    peer's EOF or a fault was seen; `cut_short` is then the number of exchanges that were under way, and
-    `closed_by_peer` says who closed it. `received_bytes` and `sent_bytes` count since the connection opened.
-    The pool sets `events` once the connection is open.
+    peer's EOF or a fault was seen; `cut_short` is then the number of exchanges that were active, and
+    `closed_by_peer` tells which side closed it. `received_bytes` and `sent_bytes` count since the connection
+    opened. The pool sets `events` once the connection is open.
     """
 
     capacity: int
@@ -41,9 +41,9 @@ class ClientConnection(Protocol):
     events: ConnectionEvents | None
 
     def close(self) -> None:
-        """Closes the transport at once; exchanges under way fail. Idempotent."""
+        """Closes the transport at once; active exchanges fail. Idempotent."""
 
     async def send(self, request: Any, /) -> Any:
-        """One exchange: sends an `http.message.Request`, and returns the `Response` when its head is here.
-        (This layer does not see those types.) When it is cancelled it gives up the exchange, and also the
-        connection if the protocol cannot end an exchange alone. Raises `RequestError`."""
+        """One exchange: sends an `http.message.Request`, and returns the `Response` when its head has
+        arrived. (This layer does not see those types.) When it is cancelled it gives up the exchange, and
+        also the connection if the protocol cannot end an exchange alone. Raises `RequestError`."""

@@ -1,7 +1,7 @@
 """Opens connections to hosts: TCP, its options, TLS, the verification of the peer. Only this module dials.
 
 Source: ``connect_timeout``, ``upstream_connection_options.tcp_keepalive`` and ``transport_socket`` of
-``envoy.config.cluster.v3.Cluster``. The reasons in errors are worded as Envoy words them.
+``envoy.config.cluster.v3.Cluster``. The reasons in errors have the same text as Envoy's.
 """
 
 from __future__ import annotations

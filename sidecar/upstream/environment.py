@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpstreamEnvironment:
     """`resolve` is for the names in requests, and caches its answers; `default_resolver` is the bootstrap
-    file's. `is_own_listener` says which addresses lead back into this process. `draining` are the clusters
-    that were removed, and may still have connections."""
+    file's. `is_own_listener` tells whether an address leads back into this process. `draining` are the
+    clusters that were removed, and may still have connections."""
 
     loop: asyncio.AbstractEventLoop
     timers: Timers

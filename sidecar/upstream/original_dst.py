@@ -32,7 +32,7 @@ async def original_destination(
         name, port = split_authority(authority)
     except ValueError as error:
         given = authority.decode("latin-1")
-        raise NoHealthyUpstreamError(f"the authority {given!r:.300} names no destination: {error}") from None
+        raise NoHealthyUpstreamError(f"the authority {given!r:.300} is not valid: {error}") from None
     port = port or _HTTP_PORT
     if is_ip_address(name):
         return SocketAddress(name, port)

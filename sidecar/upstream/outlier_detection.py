@@ -50,8 +50,8 @@ class _Cause(Enum):
 
 
 class OutlierDetector:
-    """Decides for the hosts of one cluster. Methods return whether the host's ejection has changed: the
-    balancer has to learn of it."""
+    """Decides for the hosts of one cluster. Methods return whether the host's ejection has changed, so
+    that the caller can update the balancer."""
 
     def __init__(self, config: OutlierDetection, stats: ClusterStats, rng: Random) -> None:
         self.config = config

@@ -1,4 +1,4 @@
-"""The ADS stream: it is opened, followed, and opened again as long as the process lives.
+"""The ADS stream, which is opened again whenever it ends.
 
 Accepted resources stay in force while the control plane is unreachable; a new stream begins with the names
 and versions of the resources that are held.

@@ -139,7 +139,7 @@ class Updates:
                 refused = self._on_snapshot(snapshot) or {}
             except ConfigError as error:
                 name = _blamed(error, snapshot.listeners)
-                if not name:  # no listener is to blame, so the snapshot before stays in force
+                if not name:  # the error is not in a listener, so the previous snapshot stays in force
                     return [*errors, str(error)]
                 refused = {name: error}
             except Exception as error:  # an internal error must not end the process

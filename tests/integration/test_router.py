@@ -184,7 +184,7 @@ class TestForwarding:
         proxy = await start()
         proxy.use(to("nope", cluster_not_found_status=404))
         request = make_request()
-        assert await proxy.ask(request) == (404, b"cluster not found; NC: there is no cluster 'nope'")
+        assert await proxy.ask(request) == (404, b"cluster not found; NC: the cluster 'nope' does not exist")
         assert (request.info.flags, request.info.details) == ("NC", "cluster_not_found")
 
     async def test_a_cluster_that_a_header_makes_up_is_not_counted_under(self, start: Start) -> None:

@@ -64,7 +64,7 @@ class Proxy:
             return int(connection.recv(1000).split()[1])
 
     def refusal(self, cluster: str) -> str:
-        return f"503 cluster not found; NC: there is no cluster '{cluster}'" if self.words else "503"
+        return f"503 cluster not found; NC: the cluster '{cluster}' does not exist" if self.words else "503"
 
 
 class Mesh:

@@ -57,7 +57,7 @@ async def test_an_unsupported_policy_has_a_status(
             await api.patch(f"{path}/status", {"status": {"conditions": [RECONCILED]}})
             words = await eventually(lambda: accepted(api, path), "the author is told")
             assert (words["status"], words["reason"]) == ("False", "Unsupported")
-            assert "it denies nothing, and requests pass as if it were not there" in words["message"]
+            assert "it has no effect, and no request is denied" in words["message"]
             found = await api.get(path)
             assert RECONCILED in found["status"]["conditions"]
 

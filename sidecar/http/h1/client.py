@@ -45,7 +45,7 @@ class Http1ClientConnection:
             self, max_headers_bytes=max_headers_bytes, max_headers_count=max_headers_count
         )
         self._transport: asyncio.Transport | None = None
-        self._request: Request | None = None  # the active exchange's
+        self._request: Request | None = None  # the active request
         self._request_sent = True
         self._incoming: IncomingResponse | None = None
         self._response: asyncio.Future[Response] | None = None

@@ -62,14 +62,15 @@ class Channel:
             self.close()
 
     def look_up(self, name: str, family: socket.AddressFamily, flags: int) -> asyncio.Future[Found]:
-        """The future never has an exception: its caller may have gone, and would not retrieve it."""
+        """The future never has an exception: its caller may have been cancelled, and would not retrieve
+        it."""
         future: asyncio.Future[Found] = self._loop.create_future()
 
         def ended(result: pycares.AddrInfoResult | None, error: int | None) -> None:
             self._pending -= 1
             self._known.add(name)
             if future.done():
-                pass  # the caller has given up
+                pass  # the caller was cancelled
             elif error is None or error in _NOT_THERE:
                 future.set_result(result)
             else:
@@ -106,7 +107,7 @@ class Channel:
         return self._closed
 
     def close(self) -> None:
-        """Look-ups under way fail."""
+        """Active look-ups fail."""
         if self._closed:
             return
         # Here, because the thread of `pycares` would call back from that thread.

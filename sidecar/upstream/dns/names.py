@@ -30,7 +30,7 @@ class SharedLookUps:
         return await asyncio.shield(self.begin(question))
 
     def begin(self, question: Question) -> asyncio.Task[Answer]:
-        """The look-up goes on if its callers give up."""
+        """The look-up continues if its callers are cancelled."""
         task = self._under_way.get(question)
         if task is None:
             task = self._loop.create_task(self._look_up(question), name=f"resolve {question.name}")

@@ -25,7 +25,7 @@ _FAMILIES = {
     DnsLookupFamily.V6_ONLY: (socket.AF_INET6,),
     DnsLookupFamily.ALL: (socket.AF_INET, socket.AF_INET6),
 }
-# Addresses of the networks for documentation, which nothing uses: a route to them is a default route.
+# Addresses of the networks for documentation, which no host has: a route to them is a default route.
 _ELSEWHERE = {socket.AF_INET: "192.0.2.1", socket.AF_INET6: "2001:db8::1"}
 
 
@@ -40,7 +40,7 @@ def is_routable(family: socket.AddressFamily) -> bool:
 
 
 class CaresResolver:
-    """A `Resolve`. ``routable`` says which address families lead out of this machine."""
+    """A `Resolve`. ``routable`` are the address families that lead out of this machine."""
 
     def __init__(
         self,
@@ -125,7 +125,7 @@ class CaresResolver:
             self._retired = [retired for retired in (*self._retired, channel) if not retired.closed]
 
     def close(self) -> None:
-        """Look-ups under way fail."""
+        """Active look-ups fail."""
         for channel in (*self._channels.values(), *self._retired):
             channel.close()
         self._channels.clear()

@@ -1,1 +1,1 @@
-"""Which host a request goes to. Pure: hosts and their health go in, one host comes out."""
+"""Selects the host of a request. Pure: no I/O and no clock."""

@@ -12,10 +12,10 @@ if TYPE_CHECKING:
 
 
 SubsetKey = frozenset[tuple[str, str]]
-"""The labels that a route asks for, as a key of the subsets."""
+"""The labels that a route requires, as a key of the subsets."""
 
 NO_SUBSET: SubsetKey = frozenset()
-"""The route asks for no labels."""
+"""The route requires no labels."""
 
 
 def subset_key(labels: Mapping[str, str]) -> SubsetKey:
@@ -23,10 +23,10 @@ def subset_key(labels: Mapping[str, str]) -> SubsetKey:
 
 
 class PickContext:
-    """For all attempts of a request, or shared by all requests of a destination if they differ in nothing:
+    """For all attempts of a request, or shared by all requests of a destination if they have the same values:
     only a context with `max_repicks` remembers hosts.
 
-    `subset` are the labels that the route asks for. A host in `tried` is exchanged for another one up to
+    `subset` are the labels that the route requires. A host in `tried` is replaced by another pick, up to
     `max_repicks` times (``RetryPolicy.host_selection_retry_max_attempts``). `hash` and `source_locality` are
     for balancers that use them (``RouteAction.hash_policy``, ``LocalityLbEndpoints``); none does yet.
     """

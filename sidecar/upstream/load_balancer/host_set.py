@@ -15,8 +15,8 @@ from sidecar.upstream.load_balancer.priority_level import BalancingRules, Priori
 
 
 class HostSet:
-    """Built when hosts come, go, or change their weight or priority; told by `update` of a host whose health
-    has changed.
+    """Built when hosts are added or removed, or change their weight or priority. `update` is called for a
+    host whose health has changed.
 
     `pick` gives the next host, or None if no host may take the request. `in_panic`: some level balances over
     hosts that are not healthy.

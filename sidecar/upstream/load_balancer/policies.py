@@ -1,4 +1,4 @@
-"""The policies: each picks one of the hosts of a group, which hosts enter and leave as their health changes.
+"""The policies: each picks one of the hosts of a group, which hosts join and leave as their health changes.
 
 Source: Envoy's "Supported load balancers" architecture page.
 """
@@ -47,10 +47,10 @@ class Policy:
         self._removed(index, position)
 
     def _added(self, index: int) -> None:
-        """There is a new host at `index`."""
+        """A host was added at `index`."""
 
     def _removed(self, index: int, position: int) -> None:
-        """The host that was at `index` has left."""
+        """The host that was at `index` was removed."""
 
 
 def build_policy(

@@ -1,4 +1,4 @@
-"""The hosts of one priority level, in groups by their health, each group with a policy of its own."""
+"""The hosts of one priority level, in groups by their health, each group with its own policy."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class BalancingRules:
 
 class PriorityLevel:
     """`healthy` and `degraded` take requests by health, `everyone` in panic. `update` moves a host whose
-    health has changed from group to group, and leaves all other hosts alone."""
+    health has changed from group to group, and does not touch other hosts."""
 
     __slots__ = ("_everyone", "_hosts", "_positions", "_rng", "_rules", "_weighted", "degraded", "healthy")
 

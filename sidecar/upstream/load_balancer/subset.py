@@ -1,4 +1,4 @@
-"""Hosts divided by their labels, so that a route can ask for some of them.
+"""Hosts divided by their labels, so that a route can select some of them.
 
 Source: ``envoy.config.cluster.v3.Cluster.LbSubsetConfig``; the labels are the endpoint metadata ``envoy.lb``.
 """

@@ -1,1 +1,1 @@
-"""Connections to one host: lent, taken back, opened and closed."""
+"""Connections to one host: leased, returned, opened and closed."""

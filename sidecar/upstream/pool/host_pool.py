@@ -166,7 +166,7 @@ class HostPool:
         _close(self._pool.drain())
 
     async def close(self) -> None:
-        """Closes everything now, exchanges under way included."""
+        """Closes all connections now, and ends active exchanges."""
         if self._idle_timer is not None:
             self._idle_timer.cancel()
         self._pool.refuse_waiters(lambda: UpstreamResetError("the proxy is closing"))

@@ -27,8 +27,8 @@ from sidecar.xds.references import unknown_cluster_in_listener
 _NAMED = TypeVar("_NAMED", Listener, ClusterConfig, Secret)
 
 _SENT = "is sent to the control plane unchanged"
-_NO_WORKER_THREADS = "there are no worker threads to watch"
-_NO_SINK = "there is no statistics sink"
+_NO_WORKER_THREADS = "no worker threads exist"
+_NO_SINK = "no statistics sink is supported"
 _NO_ADMIN_LOG = "the admin server logs nothing"
 
 TABLE: Final[SupportTable] = {
@@ -65,8 +65,8 @@ TABLE: Final[SupportTable] = {
         "address",
         access_log=_NO_ADMIN_LOG,
         access_log_path=_NO_ADMIN_LOG,
-        profile_path="there is no profiler",
-        ignore_global_conn_limit="there is no global limit",
+        profile_path="no profiler exists",
+        ignore_global_conn_limit="no global limit exists",
     ),
 }
 

@@ -54,7 +54,7 @@ TABLE: Final[SupportTable] = {
         close_connections_on_host_health_failure=NO_HEALTH_CHECKS,
         track_timeout_budgets=STATISTICS_ONLY,
         track_cluster_stats=STATISTICS_ONLY,
-        protocol_selection="the protocol options say which protocol is spoken",
+        protocol_selection="the protocol options choose the protocol",
     ),
     f"{_PACKAGE}.Cluster.RoundRobinLbConfig": support(),
     f"{_PACKAGE}.Cluster.EdsClusterConfig": support("eds_config service_name"),

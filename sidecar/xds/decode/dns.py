@@ -17,7 +17,7 @@ CARES = cares_dns_resolver_pb2.CaresDnsResolverConfig.DESCRIPTOR.full_name
 _DNS_PORT = 53
 
 
-_CHANNELS = "sockets are opened anew each second, as the system's files say then"
+_CHANNELS = "sockets are opened again each second, by the system's files"
 
 TABLE: Final[SupportTable] = {
     "envoy.config.cluster.v3.Cluster.RefreshRate": support("base_interval max_interval"),
@@ -28,7 +28,7 @@ TABLE: Final[SupportTable] = {
         udp_max_queries=_CHANNELS,
         max_udp_channel_duration=_CHANNELS,
         reinit_channel_on_timeout=_CHANNELS,
-        edns0_max_payload_size="an answer that does not fit a datagram is asked for over TCP",
+        edns0_max_payload_size="a truncated answer is requested again over TCP",
     ),
     "envoy.config.core.v3.DnsResolverOptions": support("use_tcp_for_dns_lookups no_default_search_domain"),
 }

@@ -59,7 +59,7 @@ def _redact_packed(packed: Any) -> None:
 
 
 def _blank(message: Any, field: Any) -> None:
-    """A sensitive message keeps its shape: one sees which fields are set, but not their values."""
+    """Keeps the shape of a sensitive message: the fields that are set are visible, but not their values."""
     if field.message_type is not None:
         inner = getattr(message, field.name)
         for item in inner if field.is_repeated else (inner,):

@@ -48,10 +48,10 @@ TABLE: Final[SupportTable] = {
         stat_prefix=STATISTICS_ONLY,
         per_connection_buffer_limit_bytes=BOUNDED_BODIES,
         connection_balance_config=_ONE_WORKER,
-        tcp_backlog_size="the kernel's own limit holds",
+        tcp_backlog_size="the kernel's own limit applies",
         max_connections_to_accept_per_socket_event=_ONE_WORKER,
-        ignore_global_conn_limit="there is no global limit",
-        bypass_overload_manager="there is no overload manager",
+        ignore_global_conn_limit="no global limit exists",
+        bypass_overload_manager="no overload manager exists",
     ),
     "envoy.config.listener.v3.FilterChain": support(
         "name filter_chain_match filters transport_socket transport_socket_connect_timeout",

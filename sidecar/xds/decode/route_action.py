@@ -36,7 +36,9 @@ TABLE: Final[SupportTable] = {
     ),
     f"{_PACKAGE}.RouteAction.UpgradeConfig": support("upgrade_type enabled connect_config"),
     f"{_PACKAGE}.RouteAction.UpgradeConfig.ConnectConfig": support(),
-    f"{_PACKAGE}.WeightedCluster": support("clusters total_weight", runtime_key_prefix="there is no runtime"),
+    f"{_PACKAGE}.WeightedCluster": support(
+        "clusters total_weight", runtime_key_prefix="runtime keys are not supported"
+    ),
     f"{_PACKAGE}.WeightedCluster.ClusterWeight": support(
         f"name weight metadata_match host_rewrite_literal typed_per_filter_config {HEADER_OPERATIONS}"
     ),

@@ -51,7 +51,7 @@ def support(fields: str = "", *, kept: str = "", checked: str = "", **without_ef
 STATISTICS_ONLY = "names or filters statistics only"
 NO_READER = "no supported filter reads it"
 NO_TRACING = "nothing is traced"
-TYPE_DECIDES = "the type of the configuration says which extension it is"
+TYPE_DECIDES = "the type of the configuration selects the extension"
 NO_HEALTH_CHECKS = "configures active health checks, which are refused"
 BOUNDED_BODIES = "bodies are bounded by their own high-water mark"
 NO_HASHING = "only hashing balancers read it, and none is supported"

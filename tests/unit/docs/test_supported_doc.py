@@ -29,4 +29,4 @@ def test_a_field_without_effect_is_listed_with_its_reason() -> None:
     (listener,) = (row for row in xds_table() if row.startswith("| `envoy.config.listener.v3.Listener` |"))
     _, _, fields, without_effect, _ = listener.split("|")
     assert "`filter_chains`" in fields
-    assert "`tcp_backlog_size`: the kernel's own limit holds" in without_effect
+    assert "`tcp_backlog_size`: the kernel's own limit applies" in without_effect

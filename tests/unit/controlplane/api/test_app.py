@@ -135,7 +135,7 @@ async def test_statusz_lists_the_kinds_that_are_not_supported() -> None:
             {
                 "group": "security.istio.io",
                 "kind": "AuthorizationPolicy",
-                "consequence": "it denies nothing, and requests pass as if it were not there",
+                "consequence": "it has no effect, and no request is denied",
                 "count": 1,
                 "resources": ["bookinfo/deny-all"],
             }

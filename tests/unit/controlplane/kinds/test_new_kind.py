@@ -48,7 +48,7 @@ def _claims(config: Config[Greeting]) -> Iterator[Claim]:
         subject=("greeting", config.spec.host),
         scopes=frozenset({"*"}),
         path="spec.host",
-        words=f"the host {config.spec.host}",
+        description=f"the host {config.spec.host}",
         verb="greeted",
         order=config.order,
     )

@@ -390,7 +390,7 @@ def test_resources_of_unsupported_kinds_are_reported_as_they_come_and_go(tmp_pat
     store.build()
     [policy] = [each for each in store.statuses() if each.key.kind == "AuthorizationPolicy"]
     assert policy.fault is Fault.UNSUPPORTED
-    assert "it denies nothing" in policy.reasons[0]
+    assert "no request is denied" in policy.reasons[0]
     (tmp_path / "policies.yaml").write_text("a: [")  # half written
     assert listed().keys() == {"AuthorizationPolicy", "EnvoyFilter"}
     write(tmp_path / "policies.yaml", deny_all)

@@ -90,7 +90,7 @@ async def test_an_unsupported_restricting_resource_has_a_status() -> None:
         assert status.origin.generation == 3
         assert status.reasons == (
             "kind: AuthorizationPolicy is a kind of Istio that is not supported yet: "
-            "it denies nothing, and requests pass as if it were not there",
+            "it has no effect, and no request is denied",
         )
         assert world.told == [(DENY_ALL, "security.istio.io/v1/authorizationpolicies", True)]
         await world.api.remove(policy_path())

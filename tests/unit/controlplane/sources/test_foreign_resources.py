@@ -26,7 +26,7 @@ def test_each_kind_is_counted_and_listed_with_its_consequence() -> None:
     assert (filters.kind, filters.count, filters.resources) == ("EnvoyFilter", 0, ())
     assert (policies.group, policies.count) == ("security.istio.io", 2)
     assert policies.resources == ("a/y", "b/x")
-    assert "denies nothing" in policies.consequence
+    assert "no request is denied" in policies.consequence
     assert (count(registry, FILTER), count(registry, AUTHORIZATION_POLICY)) == (0, 2)
     assert moved(registry) == MOVED_IN["unit/controlplane/sources/test_foreign_resources.py"]
     resources.update(AUTHORIZATION_POLICY, gone=[("a", "y")])

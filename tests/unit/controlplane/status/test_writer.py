@@ -547,7 +547,7 @@ async def test_the_status_of_an_unsupported_policy_says_so() -> None:
     kept, accepted = status["conditions"]
     assert kept == others
     assert (accepted["type"], accepted["status"], accepted["reason"]) == ("Accepted", "False", "Unsupported")
-    assert "it denies nothing" in accepted["message"]
+    assert "no request is denied" in accepted["message"]
     assert accepted["observedGeneration"] == 1
     assert "proxies" not in status
 

@@ -16,7 +16,7 @@ from controlplane.errors import ResourceError
 # Of a document with thousands of faults, the first ones are enough.
 _MOST_ERRORS = 20
 
-_WORDS = {
+_REASONS = {
     "missing": "is required",
     "model_type": "should be a mapping",
     "dict_type": "should be a mapping",
@@ -88,8 +88,8 @@ def _reason(details: ErrorDetails, model: type[BaseModel]) -> str:
         return f"unknown field{suggestion(name, _fields_at(model, details['loc'][:-1]))}"
     if kind == "enum":
         return f"{show(value)} is not one of {details['ctx']['expected']}"
-    words = _WORDS.get(kind) or f"should{details['msg'].partition('should')[2]}"
-    return words if kind in _COMPLETE else f"{words}, not {show(value)}"
+    reason = _REASONS.get(kind) or f"should{details['msg'].partition('should')[2]}"
+    return reason if kind in _COMPLETE else f"{reason}, not {show(value)}"
 
 
 def _fields_at(model: type[BaseModel], location: tuple[int | str, ...]) -> list[str]:
