@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 
 import h11
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from sidecar.http.h1.writer import chunk, last_chunk, whole_request, whole_response
@@ -25,6 +26,8 @@ from tests.fuzz.reading import read, read_by_h11, read_response
 from tests.support.http1 import new_request
 
 EXAMPLES = 100
+# RFC 9112 7.1.1 allows it (BWS), and h11 refuses it.
+SPACE_BEFORE_EXTENSION = re.compile(rb"[ \t];")
 cuts_of_reads = st.lists(st.integers(0, 2000), max_size=6)
 
 
@@ -95,6 +98,7 @@ def test_damaged_requests_that_are_accepted_read_the_same_to_h11_however_they_ar
     @settings(max_examples=4 * EXAMPLES)
     @given(data=damaged(), cuts=cuts_of_reads)
     def check(data: bytes, cuts: list[int]) -> None:
+        assume(not SPACE_BEFORE_EXTENSION.search(data))
         whole, split, theirs = read(data, []), read(data, cuts), read_by_h11(data)
         assert type(whole.error) is type(split.error)
         if whole.error is None:
