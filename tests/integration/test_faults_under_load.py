@@ -32,7 +32,8 @@ from sidecar.upstream.cluster import ClusterConfig as RunningCluster
 from sidecar.upstream.cluster_manager import ClusterManager
 from tests.support.clusters import NoTls, at_port, snapshot, static_cluster
 from tests.support.filter_chains import ROUTER, filter_chain
-from tests.support.http1_proxy import eventually, upstream
+from tests.support.http1_proxy import upstream
+from tests.support.listening import eventually
 from tests.support.routes import configuration, prefix, route, virtual_host
 
 pytestmark = pytest.mark.asyncio(loop_factories=["uvloop"])

@@ -11,7 +11,8 @@ import pytest
 import trustme
 
 from tests.support.echo_upstream import echo
-from tests.support.http1_proxy import eventually, proxy, read_head, upstream
+from tests.support.http1_proxy import proxy, read_head, upstream
+from tests.support.listening import eventually
 
 pytestmark = pytest.mark.asyncio(loop_factories=["uvloop"])
 

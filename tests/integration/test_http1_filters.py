@@ -16,7 +16,8 @@ from sidecar.router.match import RouteTable, RouteTableRef
 from tests.support.bodies import read_all
 from tests.support.echo_upstream import echo
 from tests.support.filter_chains import ROUTER, filter_chain
-from tests.support.http1_proxy import eventually, proxy, read_head, upstream
+from tests.support.http1_proxy import proxy, read_head, upstream
+from tests.support.listening import eventually
 from tests.support.routes import configuration, prefix, route, to, virtual_host
 
 pytestmark = pytest.mark.asyncio(loop_factories=["uvloop"])

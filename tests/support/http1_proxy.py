@@ -146,10 +146,3 @@ async def read_head(reader: asyncio.StreamReader) -> tuple[bytes, dict[bytes, by
     """Start line, and fields by lower-case name."""
     first, *lines = (await reader.readuntil(b"\r\n\r\n"))[:-4].split(b"\r\n")
     return first, {name.lower(): value.strip() for name, _, value in (line.partition(b":") for line in lines)}
-
-
-async def eventually(condition: Callable[[], bool], deadline_s: float = 10.0) -> None:
-    """Waits until `condition` holds."""
-    async with asyncio.timeout(deadline_s):
-        while not condition():
-            await asyncio.sleep(0.005)

@@ -165,8 +165,8 @@ async def as_soon_as(condition: Callable[[], bool], deadline_s: float = 5.0) -> 
             await asyncio.sleep(0)
 
 
-async def eventually(condition: Callable[[], bool], deadline_s: float = 5.0) -> None:
-    """Waits for what other callbacks of the loop bring about."""
+async def eventually(condition: Callable[[], bool], deadline_s: float = 10.0) -> None:
+    """Waits until `condition` holds, which other callbacks of the loop bring about."""
     async with asyncio.timeout(deadline_s):
         while not condition():
             await asyncio.sleep(0.002)
