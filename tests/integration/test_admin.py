@@ -249,7 +249,9 @@ def value(sidecar: RunningSidecar, name: str) -> float:
 
 
 @pytest.mark.parametrize("direction", ["OUTBOUND", "INBOUND"])
-def test_a_host_that_refuses_is_told_with_its_flag_and_its_service(tmp_path: Path, direction: str) -> None:
+def test_a_host_that_refuses_is_reported_with_its_flag_and_its_service(
+    tmp_path: Path, direction: str
+) -> None:
     port, tcp_port, nobody = free_port(), free_port(), free_port()
     document = web(with_cluster(empty(), "db", nobody), port, "db")
     document = listening(document, tcp_port, tcp_proxy("db"), direction)
@@ -272,7 +274,7 @@ def test_a_host_that_refuses_is_told_with_its_flag_and_its_service(tmp_path: Pat
             assert labels["destination_service_namespace"] == "prod"
 
 
-def test_a_service_without_hosts_is_told_by_its_name(tmp_path: Path) -> None:
+def test_a_service_without_hosts_is_reported_by_its_name(tmp_path: Path) -> None:
     port, tcp_port = free_port(), free_port()
     document = web(with_cluster(empty(), "db", 1), port, "db")
     document = listening(document, tcp_port, tcp_proxy("db"))

@@ -78,7 +78,7 @@ async def test_search_domains_are_tried_first_where_a_name_has_few_dots(names: N
     assert await pod.ask("reviews", search=False) == ()
 
 
-async def test_what_the_system_says_is_read_anew(
+async def test_system_files_are_read_again(
     names: NameServer, pod: Pod, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     names.say("reviews.bank.svc.cluster.local", "10.0.0.7")
@@ -151,7 +151,7 @@ async def test_a_server_that_cannot_tell_is_a_failure(names: NameServer, pod: Po
 
 
 @pytest.mark.parametrize("name", ["x" * 64 + ".test", "a..test", "a b.test", "a\0.test", "é\0.test"])
-async def test_what_is_no_name_is_a_failure(pod: Pod, name: str) -> None:
+async def test_an_invalid_name_is_a_failure(pod: Pod, name: str) -> None:
     with pytest.raises(NameResolutionError):
         await pod.ask(name, query_timeout_s=0.1, query_tries=2)
 
@@ -190,7 +190,7 @@ async def test_the_address_that_can_be_reached_comes_first_where_that_is_asked_f
     assert set((await pod.resolver(question)).addresses) == {"127.0.0.1", "2001:db8::1"}
 
 
-async def test_what_does_not_fit_a_datagram_comes_over_tcp(names: NameServer, pod: Pod) -> None:
+async def test_a_truncated_answer_is_requested_over_tcp(names: NameServer, pod: Pod) -> None:
     addresses = tuple(f"10.0.1.{number}" for number in range(200))
     names.say("many.test", *addresses, truncated=True)
     assert set(await pod.ask("many.test.")) == set(addresses)
@@ -218,7 +218,7 @@ async def test_no_answer_is_kept_whatever_its_ttl(names: NameServer, pod: Pod) -
 
 
 @pytest.mark.parametrize("family", list(DnsLookupFamily))
-async def test_closing_ends_what_is_under_way(names: NameServer, pod: Pod, family: DnsLookupFamily) -> None:
+async def test_closing_ends_active_look_ups(names: NameServer, pod: Pod, family: DnsLookupFamily) -> None:
     names.keep_silent("dead.test")
     asking = asyncio.create_task(pod.ask("dead.test.", family))
     await eventually(lambda: names.count("dead.test") > 0)

@@ -297,7 +297,7 @@ class TestBodies:
         return response
 
     @pytest.mark.parametrize("streamed", [False, True])
-    async def test_the_upstream_gets_what_a_filter_makes_of_a_body(
+    async def test_the_upstream_gets_the_body_that_a_filter_returns(
         self, start: Start, upstream: FlakyUpstream, streamed: bool
     ) -> None:
         stack = await start(static_cluster(upstream.endpoint))

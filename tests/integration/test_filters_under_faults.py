@@ -241,7 +241,7 @@ async def test_a_client_that_leaves_while_a_filter_waits_ends_the_wait(resets: b
         assert not host.exchanges
 
 
-async def test_a_listener_that_closes_ends_what_its_filters_wait_for() -> None:
+async def test_a_listener_that_closes_ends_the_waits_of_its_filters() -> None:
     async with flaky_upstream() as host, proxy("waiting", host.port, waits=True) as made:
         reader, _ = await made.connect(post(b"some words"))
         await made.seen.reached.wait()

@@ -284,7 +284,7 @@ async def test_tls_where_half_close_is_not_possible() -> None:
         await eventually(lambda: sidecar.manager.active_connections == 0)
 
 
-async def test_drain_lets_what_is_under_way_finish() -> None:
+async def test_drain_lets_active_requests_finish() -> None:
     asked, answer = asyncio.Event(), asyncio.Event()
 
     async def held(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

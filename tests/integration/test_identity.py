@@ -84,7 +84,7 @@ async def test_no_file_holds_the_key(control_plane: ControlPlane) -> None:
     assert {path: path.read_bytes() for path in control_plane.folder.iterdir()} == before
 
 
-async def test_a_token_is_read_anew_for_each_certificate(control_plane: ControlPlane) -> None:
+async def test_the_token_is_read_for_each_certificate(control_plane: ControlPlane) -> None:
     control_plane.write_token(lifetime_s=-60)
     with pytest.raises(IdentityRefusedError, match="UNAUTHENTICATED"):
         await control_plane.obtain()
@@ -92,7 +92,7 @@ async def test_a_token_is_read_anew_for_each_certificate(control_plane: ControlP
     await control_plane.obtain()
 
 
-async def test_the_token_of_another_workload_is_refused_in_words(control_plane: ControlPlane) -> None:
+async def test_the_token_of_another_workload_is_refused_with_a_reason(control_plane: ControlPlane) -> None:
     control_plane.write_token("ratings")
     with pytest.raises(IdentityRefusedError, match=f"127.0.0.1:{control_plane.port}: PERMISSION_DENIED"):
         await control_plane.obtain()
@@ -108,7 +108,7 @@ async def test_a_control_plane_that_is_not_ours_never_sees_the_token(
     assert not isinstance(caught.value, IdentityRefusedError), "it may be in the middle of a rotation"
 
 
-async def test_a_control_plane_that_is_away_is_an_error_in_words(control_plane: ControlPlane) -> None:
+async def test_an_unreachable_control_plane_is_an_error_with_a_reason(control_plane: ControlPlane) -> None:
     await control_plane.server.stop(None)
     with pytest.raises(
         IdentityError, match=f"no certificate from the control plane at .*{control_plane.port}"
@@ -120,9 +120,7 @@ async def test_a_control_plane_that_is_away_is_an_error_in_words(control_plane: 
     ("content", "words"),
     [(None, "cannot be read: No such file"), (b" \n", "the token is empty"), (b"\xff", "invalid token")],
 )
-async def test_a_token_file_that_is_no_good_is_named(
-    tmp_path: Path, content: bytes | None, words: str
-) -> None:
+async def test_an_invalid_token_file_is_named(tmp_path: Path, content: bytes | None, words: str) -> None:
     path = tmp_path / "token"
     if content is not None:
         path.write_bytes(content)

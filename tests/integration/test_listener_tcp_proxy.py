@@ -60,7 +60,7 @@ async def test_a_client_that_has_finished_sending_still_gets_its_answer() -> Non
         assert (await running.ended()).flags == ""
 
 
-async def test_what_a_client_sends_before_the_host_is_reached_arrives_with_its_end() -> None:
+async def test_early_data_of_a_client_arrives_with_its_end() -> None:
     async def all_of_it(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(await reader.read())
 
@@ -123,7 +123,7 @@ async def test_everything_arrives_however_slow_the_reader_is() -> None:
         writer.close()
 
 
-async def test_no_cluster_no_host_and_no_connection_are_told_apart() -> None:
+async def test_no_cluster_no_host_and_no_connection_have_different_flags() -> None:
     for failure, flag in (
         (NoHealthyUpstreamError("no host is healthy"), "UH"),
         (UpstreamConnectError("refused"), "UF"),
@@ -172,7 +172,7 @@ async def test_an_idle_connection_is_closed_and_a_busy_one_is_not() -> None:
         writer.close()
 
 
-async def test_closing_the_handler_cancels_what_is_still_connecting() -> None:
+async def test_closing_the_handler_cancels_connection_attempts() -> None:
     class Stuck(FakeCluster):
         cancelled = False
 

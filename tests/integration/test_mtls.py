@@ -249,7 +249,7 @@ async def test_draining_does_not_wait_for_clients_that_never_speak(
             writer.close()
 
 
-async def test_closing_ends_a_handshake_that_is_under_way() -> None:
+async def test_closing_ends_an_active_handshake() -> None:
     unsniffed = dataclasses.replace(STRICT, tls_inspector=False)
     async with listening(unsniffed, contexts=TestTrustDomain().contexts()) as harness:
         reader, writer = await connect(harness)

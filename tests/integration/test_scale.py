@@ -42,7 +42,7 @@ def test_every_file_is_read(mesh: Mesh) -> None:
     assert len(mesh.plane.debug_json("/debug/registryz")) == SERVICES
 
 
-async def test_a_sidecar_is_sent_all_and_then_only_what_changes(mesh: Mesh) -> None:
+async def test_a_sidecar_is_sent_all_and_then_only_changes(mesh: Mesh) -> None:
     async with (
         grpc.aio.insecure_channel(mesh.plane.xds) as channel,
         DeltaClient(channel, node_of("sidecar", **EXPLICIT_PROXY)) as sidecar,

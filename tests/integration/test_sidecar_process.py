@@ -67,7 +67,7 @@ def test_a_bootstrap_file_with_a_misspelt_field(tmp_path: Path) -> None:
     assert_one_line(run("-c", write(tmp_path / "envoy.yaml", document)), "envoy.yaml", "listners")
 
 
-def test_a_flag_that_is_none() -> None:
+def test_an_unknown_flag() -> None:
     assert_one_line(run("--no-such-flag"), "--no-such-flag")
 
 

@@ -70,7 +70,7 @@ async def test_resources_come_in_the_order_of_the_protocol_and_are_acknowledged(
         assert stats["listener_manager.lds.version_text"] == "1"
 
 
-async def test_what_nothing_points_at_any_more_is_unsubscribed() -> None:
+async def test_unreferenced_resources_are_unsubscribed() -> None:
     runtime = Runtime()
     async with ads_server() as server, running(ads_bootstrap(server.port), runtime):
         stream = await accept(server)
@@ -118,7 +118,7 @@ async def test_a_refused_update_leaves_the_version_before_in_force() -> None:
         assert runtime.snapshot.clusters["c"] is before
 
 
-async def test_the_stream_goes_over_tls_and_to_no_impostor(tmp_path: Path) -> None:
+async def test_the_stream_uses_tls_and_refuses_an_impostor(tmp_path: Path) -> None:
     authority, other = trustme.CA(), trustme.CA()
     certificate = authority.issue_cert("control-plane.test")
     credentials = grpc.ssl_server_credentials(
@@ -185,7 +185,7 @@ async def test_a_listener_that_is_ready_late_and_cannot_be_used_is_refused_then(
         assert "address in use" in (await stream.request(LISTENER)).error_detail.message
 
 
-async def test_state_of_the_world_removes_what_is_no_longer_said() -> None:
+async def test_state_of_the_world_removes_resources_that_are_not_sent_again() -> None:
     runtime = Runtime()
     async with ads_server() as server, running(ads_bootstrap(server.port, variant="GRPC"), runtime):
         stream = await server.stream()
@@ -240,7 +240,7 @@ async def test_the_wait_for_an_assignment_is_bounded() -> None:
         await runtime.until(lambda snapshot: "e" in snapshot.clusters)
 
 
-async def test_a_message_beyond_the_limit_costs_the_stream_and_nothing_that_is_served() -> None:
+async def test_a_message_above_the_limit_ends_the_stream_but_not_the_service() -> None:
     runtime = Runtime()
     async with ads_server() as server:
         boot = ads_bootstrap(server.port)

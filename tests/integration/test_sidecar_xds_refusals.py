@@ -47,7 +47,7 @@ def names_of(cases: list[tuple[str, object, str]]) -> list[str]:
 
 
 @pytest.mark.parametrize(("path", "value", "where"), INVALID, ids=names_of(INVALID))
-def test_what_envoy_refuses_is_refused_with_the_field_named(
+def test_a_file_that_envoy_refuses_is_refused_with_the_field_named(
     path: str, value: object, where: str, tmp_path: Path
 ) -> None:
     document = bootstrap()

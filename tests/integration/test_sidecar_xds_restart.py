@@ -31,7 +31,7 @@ CLUSTER, ENDPOINT = type_urls.CLUSTER, type_urls.ENDPOINT
 LISTENER, ROUTE = type_urls.LISTENER, type_urls.ROUTE
 
 
-async def test_a_reconnect_says_what_is_held_and_nothing_stops_being_served_meanwhile() -> None:
+async def test_a_reconnect_sends_the_held_versions_and_interrupts_no_service() -> None:
     runtime = Runtime()
     async with ads_server() as first:
         boot, port = ads_bootstrap(first.port), first.port
@@ -59,7 +59,7 @@ async def test_a_reconnect_says_what_is_held_and_nothing_stops_being_served_mean
         await task_runtime.__aexit__(None, None, None)
 
 
-async def test_a_token_is_read_anew_for_each_stream() -> None:
+async def test_the_token_is_read_for_each_stream() -> None:
     tokens = iter(("first", "second"))
     runtime = Runtime()
     async with (
@@ -72,7 +72,7 @@ async def test_a_token_is_read_anew_for_each_stream() -> None:
         assert (await server.stream()).metadata["authorization"] == "Bearer second"
 
 
-async def test_a_root_that_was_replaced_is_read_anew_for_the_next_stream(tmp_path: Path) -> None:
+async def test_a_replaced_root_is_read_for_the_next_stream(tmp_path: Path) -> None:
     """As when a mounted ConfigMap changes: the client is neither restarted nor told."""
     roots = tmp_path / "root-cert.pem"
     socket = upstream_tls(validation_context={"trusted_ca": {"filename": str(roots)}})
@@ -97,7 +97,7 @@ async def test_a_root_that_was_replaced_is_read_anew_for_the_next_stream(tmp_pat
             await accept(server)
 
 
-async def test_a_restart_without_a_control_plane_serves_what_was_there_last(tmp_path: Path) -> None:
+async def test_a_restart_without_a_control_plane_serves_the_last_configuration(tmp_path: Path) -> None:
     runtime = Runtime()
     async with ads_server() as server:
         boot = ads_bootstrap(server.port)
@@ -121,7 +121,7 @@ async def test_a_restart_without_a_control_plane_serves_what_was_there_last(tmp_
         assert snapshot.routes["r"] == runtime.snapshot.routes["r"]
 
 
-async def test_after_a_restart_everything_is_asked_for_anew_and_what_is_gone_goes(tmp_path: Path) -> None:
+async def test_after_a_restart_all_resources_are_requested_and_removed_ones_go(tmp_path: Path) -> None:
     async with ads_server() as server:
         boot = ads_bootstrap(server.port)
         runtime = Runtime()

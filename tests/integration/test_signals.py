@@ -90,7 +90,7 @@ def exit_code_under_signals(process: Child) -> int:
     return process.process.returncode
 
 
-def test_what_serves_within_a_process_leaves_its_handlers_as_they_were(tmp_path: Path) -> None:
+def test_an_embedded_server_restores_the_signal_handlers(tmp_path: Path) -> None:
     """Signals that stayed ignored would be ignored by each program that the process starts later."""
     file = tmp_path / "bootstrap.json"
     file.write_text(json.dumps({"node": {"id": "a", "cluster": "b"}}))

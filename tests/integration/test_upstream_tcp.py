@@ -64,7 +64,7 @@ async def test_hosts_that_refuse_are_ejected(unused_tcp_port: int) -> None:
         assert cluster.breaker.connections == 0
 
 
-async def test_nobody_to_connect_to() -> None:
+async def test_no_host_to_connect_to() -> None:
     async with cluster_manager(static_cluster()) as manager:
         with pytest.raises(NoHealthyUpstreamError):
             await manager.get("up").connect_tcp(asyncio.Protocol, info())
@@ -132,7 +132,7 @@ async def test_a_dial_that_is_cancelled_gives_its_place_back() -> None:
         assert cluster.breaker.connections == 0
 
 
-async def test_a_host_whose_name_is_none_fails_the_connection_alone() -> None:
+async def test_an_invalid_host_name_fails_only_its_connection() -> None:
     config = static_cluster(Endpoint(address=SocketAddress("a" * 64, 80)))
     async with cluster_manager(config) as manager:
         cluster = manager.get("up")

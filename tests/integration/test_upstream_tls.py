@@ -94,7 +94,7 @@ async def test_the_peer_is_verified_and_its_id_is_kept(upstream: FlakyUpstream, 
         assert cluster.stats.ssl__handshake == 1
 
 
-async def test_a_peer_that_is_somebody_else_is_refused(upstream: FlakyUpstream, identity: Identity) -> None:
+async def test_a_peer_with_another_identity_is_refused(upstream: FlakyUpstream, identity: Identity) -> None:
     identity.refusal = "no name of the peer matches"
     async with cluster_manager(secured(upstream), tls=identity) as manager:
         cluster = manager.get("up")
@@ -112,7 +112,7 @@ async def test_a_peer_of_another_authority_is_refused(upstream: FlakyUpstream) -
         assert manager.get("up").stats.ssl__connection_error == 1
 
 
-async def test_without_a_certificate_of_its_own_nobody_is_dialed(upstream: FlakyUpstream) -> None:
+async def test_without_a_certificate_no_host_is_dialed(upstream: FlakyUpstream) -> None:
     class NotYet(Identity):
         def client(self, tls: UpstreamTls) -> ssl.SSLContext:
             raise IdentityError("the workload has no certificate yet")
@@ -156,7 +156,7 @@ async def test_endpoints_with_a_sidecar_get_tls_and_others_plaintext(
     assert bodies == {b"secured", b"plain"}
 
 
-async def test_a_rotation_lets_requests_finish_and_closes_what_is_idle(
+async def test_a_rotation_lets_requests_finish_and_closes_idle_connections(
     upstream: FlakyUpstream, identity: Identity
 ) -> None:
     release = asyncio.Event()
@@ -217,7 +217,7 @@ async def test_a_connection_that_was_being_opened_during_a_rotation_serves_one_r
         await eventually(lambda: cluster.stats.upstream_cx_active == 0)
 
 
-async def test_a_request_that_waits_while_the_proxy_closes_is_told_so(identity: Identity) -> None:
+async def test_a_request_that_waits_while_the_proxy_closes_fails_with_the_reason(identity: Identity) -> None:
     async def say_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read()
         writer.close()

@@ -82,7 +82,7 @@ def report_of(worker: Channel) -> Report:
     return report
 
 
-def test_worker_serves_with_what_crosses_a_socket() -> None:
+def test_worker_serves_with_values_that_cross_a_socket() -> None:
     domain = TestTrustDomain(REVIEWS)
     with backend("v1") as upstream, worker_process() as worker:
         worker.send(WorkerConfig())

@@ -50,7 +50,7 @@ async def test_an_envoy_gets_its_configuration_and_later_changes(mesh: Mesh) -> 
         assert mesh.metric("pilot_xds_pushes_total", type="lds") == 1
 
 
-async def test_a_sidecar_gets_only_what_changed(mesh: Mesh) -> None:
+async def test_a_sidecar_gets_only_changes(mesh: Mesh) -> None:
     async with DeltaClient(mesh.channel, node_of("sidecar")) as sidecar:
         await sidecar.follow(2)
         mesh.generator.put(endpoints(RATINGS, 1))

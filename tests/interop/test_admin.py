@@ -359,7 +359,7 @@ def test_values_that_the_requests_decide_are_the_same(pair: Pair) -> None:
     assert "http.web.downstream_rq_total: 12" in sidecar
 
 
-def test_usedonly_leaves_out_what_was_never_used(pair: Pair) -> None:
+def test_usedonly_leaves_out_unused_stats(pair: Pair) -> None:
     envoy, sidecar = (
         {line.partition(": ")[0] for line in lines(page)}
         for page in pair.ask(r"/stats?usedonly&filter=^http\.web\.downstream_rq_[0-9a-z]*$")
@@ -449,7 +449,7 @@ def commands(page: Page) -> set[str]:
 
 @pytest.mark.parametrize("path", ["/logging", "/drain_listeners", "/quitquitquit"])
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
-def test_what_changes_something_needs_a_post(pair: Pair, path: str, method: str) -> None:
+def test_a_path_that_changes_state_needs_a_post(pair: Pair, path: str, method: str) -> None:
     envoy, sidecar = pair.ask(path, method)
     assert sidecar == envoy
     assert sidecar.status == 405

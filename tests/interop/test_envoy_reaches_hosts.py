@@ -116,7 +116,7 @@ def test_a_tunnel_to_a_host_too(mesh: Mesh, host: str) -> None:
         assert established.status == 200
 
 
-def test_what_is_for_a_gateway_is_not_for_sidecars(mesh: Mesh) -> None:
+def test_sidecars_do_not_use_routes_for_a_gateway(mesh: Mesh) -> None:
     assert mesh.ask("http://reviews:9080/gateway") == (200, "reviews")
 
 
@@ -126,7 +126,7 @@ def test_a_route_leads_to_a_service_whose_own_host_is_not_imported(mesh: Mesh) -
     assert mesh.ask(f"http://{DETAILS}:9080/", "other") == (200, "details")
 
 
-def test_each_namespace_reaches_what_it_declares_for_itself(mesh: Mesh) -> None:
+def test_each_namespace_reaches_its_own_declarations(mesh: Mesh) -> None:
     assert mesh.ask(f"http://{API}:81/") == (200, "api-default")
     assert mesh.ask(f"http://{API}:81/", "other") == (200, "api-other")
 

@@ -82,9 +82,7 @@ def stock_envoy(plane: RunningControlPlane, files: Path) -> Iterator[FollowingEn
         )
 
 
-def test_an_envoy_that_refuses_it_is_told_of_by_the_resources_behind_it(
-    folder: MeshFolder, tmp_path: Path
-) -> None:
+def test_resources_report_an_envoy_that_refuses_them(folder: MeshFolder, tmp_path: Path) -> None:
     with control_plane(folder.path, tmp_path / "state") as plane:
         files = identity(plane, tmp_path / "identity", "default", "client")
         with stock_envoy(plane, files) as envoy:

@@ -96,7 +96,7 @@ def test_curl_uploads_a_file(sidecar: Sidecar, tmp_path: Path) -> None:
     assert request.body.encode() == file.read_bytes()
 
 
-def test_curl_uploads_what_it_reads(sidecar: Sidecar) -> None:
+def test_curl_uploads_its_input(sidecar: Sidecar) -> None:
     data = b"x" * MIB
     assert curl("-H", "Transfer-Encoding: chunked", "-T", "-", f"{sidecar.url}/file", stdin=data) == "ok"
     request = sidecar.seen()

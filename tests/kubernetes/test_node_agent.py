@@ -307,7 +307,7 @@ async def test_a_pod_that_is_deleted_without_grace_leaves_no_process(api: Kubern
     await eventually(ended, "its processes are killed")
 
 
-async def test_what_the_node_does_not_do_is_told(pods: Pods) -> None:
+async def test_unsupported_features_of_the_node_are_reported(pods: Pods) -> None:
     volumes = [{"name": "machine", "hostPath": {"path": "/"}}]
     await pods.create(pod("asks", shell("main", UNTIL_TERM), volumes=volumes))
 
@@ -399,7 +399,7 @@ until grep blue /data/settings/colour; do sleep 0.1; done
     await printed(node, pods, "reader", "main", "blue")
 
 
-async def test_what_a_container_needs_is_waited_for(api: KubernetesApi, namespace: str, pods: Pods) -> None:
+async def test_a_container_waits_for_its_config(api: KubernetesApi, namespace: str, pods: Pods) -> None:
     env_from = [{"configMapRef": {"name": "late"}}]
     strange = {"name": "strange", "image": "unheard-of"}
     await pods.create(pod("waits", shell("main", UNTIL_TERM, envFrom=env_from), strange))

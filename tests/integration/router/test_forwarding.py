@@ -24,9 +24,7 @@ from tests.support.routes import prefix, route, to
 
 
 class TestForwarding:
-    async def test_a_response_passes_and_what_happened_is_noted(
-        self, start: Start, upstream: FlakyUpstream
-    ) -> None:
+    async def test_a_response_passes_and_is_recorded(self, start: Start, upstream: FlakyUpstream) -> None:
         proxy = await start(static_cluster(upstream.endpoint))
         proxy.use(route(prefix(), to("up"), name="default"))
         request = make_request(b"/p?q=1")
@@ -171,7 +169,7 @@ class TestCancellation:
 
 
 class TestUpdates:
-    async def test_a_removed_cluster_finishes_what_it_began(
+    async def test_a_removed_cluster_finishes_its_requests(
         self, start: Start, upstream: FlakyUpstream
     ) -> None:
         release = asyncio.Event()

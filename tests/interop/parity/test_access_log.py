@@ -143,7 +143,7 @@ def client_hello(name: str) -> bytes:
 REQUESTS = len(VALUES) + len(PATHS) + 1  # CONNECT
 
 
-def test_text_is_what_was_sent_unless_it_could_forge_a_line(pair: tuple[Proxy, Proxy]) -> None:
+def test_text_is_unchanged_unless_it_could_forge_a_line(pair: tuple[Proxy, Proxy]) -> None:
     theirs, ours = (proxy.lines("text", REQUESTS) for proxy in pair)
     assert len(theirs) == len(ours) == REQUESTS
     for value, envoys, line in zip(VALUES, theirs, ours, strict=False):
@@ -203,7 +203,7 @@ def names(line: bytes) -> list[str]:
     return list(json.loads(line))
 
 
-def test_what_was_no_request_is_logged_alike(pair: tuple[Proxy, Proxy]) -> None:
+def test_an_invalid_request_is_logged_alike(pair: tuple[Proxy, Proxy]) -> None:
     envoys, ours = (proxy.lines("plain_requests", 4) for proxy in pair)
     assert envoys[3].startswith(b"- - HTTP/1.1 400 ")
     assert ours == envoys
@@ -232,7 +232,7 @@ def comparable(line: bytes) -> list[str]:
     return fields
 
 
-def test_what_has_one_of_the_flags_is_logged(pair: tuple[Proxy, Proxy]) -> None:
+def test_an_entry_with_one_of_the_flags_is_logged(pair: tuple[Proxy, Proxy]) -> None:
     for log, lines in (("some_flags", 3), ("all_flags", 5), ("unmatched_alone", 1)):
         theirs, ours = (proxy.lines(log, lines) for proxy in pair)
         assert ours == theirs

@@ -147,7 +147,7 @@ async def test_the_old_hosts_serve_until_the_new_name_is_resolved(
 
 @PROXIES
 @KINDS
-async def test_a_change_beside_the_names_loses_no_request(
+async def test_a_change_besides_the_names_loses_no_request(
     proxy: str, kind: str, names: NameServer, tmp_path: Path
 ) -> None:
     async with following(proxy, tmp_path, names, kind) as followed:

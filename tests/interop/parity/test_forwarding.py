@@ -151,7 +151,7 @@ def test_normalized_paths(proxies: ProxyPair, row: Row) -> None:
 
 
 @pytest.mark.parametrize("row", HEARD.values(), ids=list(HEARD))
-def test_what_the_client_says_of_itself(proxies: ProxyPair, row: Row) -> None:
+def test_headers_by_which_a_client_describes_itself(proxies: ProxyPair, row: Row) -> None:
     proxies.check(row)
 
 
@@ -161,5 +161,5 @@ def test_headers_meant_for_one_hop(proxies: ProxyPair, row: Row) -> None:
 
 
 @pytest.mark.parametrize("row", PASSED_ON.values(), ids=list(PASSED_ON))
-def test_what_is_passed_on(proxies: ProxyPair, row: Row) -> None:
+def test_headers_that_are_passed_on(proxies: ProxyPair, row: Row) -> None:
     proxies.check(row)

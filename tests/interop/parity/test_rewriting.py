@@ -145,7 +145,7 @@ def test_header_operations(proxies: ProxyPair, row: Row) -> None:
 
 
 @pytest.mark.parametrize("row", FRAMING_OPERATIONS.values(), ids=list(FRAMING_OPERATIONS))
-def test_operations_on_what_is_a_codecs_to_say(proxies: ProxyPair, row: Row) -> None:
+def test_operations_on_headers_that_a_codec_generates(proxies: ProxyPair, row: Row) -> None:
     proxies.check(row)
 
 

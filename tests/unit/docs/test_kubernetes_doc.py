@@ -41,7 +41,7 @@ def test_so_is_its_bootstrap(shown: dict[str, Any], proved: dict[str, Any]) -> N
     assert container["env"] == [each for each in tested["env"] if each["name"] != "PATH"]
 
 
-def test_so_is_what_the_application_is_given(shown: dict[str, Any], proved: dict[str, Any]) -> None:
+def test_so_is_the_applications_environment(shown: dict[str, Any], proved: dict[str, Any]) -> None:
     application, tested = shown["containers"][0], proved["containers"][0]
     assert application["lifecycle"] == tested["lifecycle"]
     assert all(variable in tested["env"] for variable in application["env"])

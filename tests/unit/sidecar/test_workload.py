@@ -36,7 +36,7 @@ def test_labels_come_from_the_nodes_metadata() -> None:
 
 
 @pytest.mark.parametrize("metadata", [{}, {"LABELS": "none"}, {"LABELS": {"app": ""}, "NAMESPACE": None}])
-def test_what_the_node_does_not_say_is_unknown(metadata: dict[str, Any]) -> None:
+def test_missing_fields_of_the_node_are_unknown(metadata: dict[str, Any]) -> None:
     assert local_workload(Settings(), bootstrap(**metadata)) == LocalWorkload()
 
 
@@ -45,7 +45,7 @@ def test_a_certificate_needs_a_name_to_be_for() -> None:
         spiffe_id(Settings(), bootstrap(NAMESPACE="default"))
 
 
-def test_the_token_file_is_read_anew_each_time(tmp_path: Path) -> None:
+def test_the_token_file_is_read_each_time(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("one\n")
     read = token_reader(Settings(token_file=file, token="from the environment"))
@@ -66,7 +66,7 @@ def test_the_token_file_is_read_anew_each_time(tmp_path: Path) -> None:
         (Settings(ca_address="istiod:15012", ca_cert=Path("/roots")), "--ca-address needs --token-file"),
     ],
 )
-def test_what_the_ca_needs_is_named(settings: Settings, words: str) -> None:
+def test_missing_settings_for_the_ca_are_named(settings: Settings, words: str) -> None:
     with pytest.raises(BootstrapError, match=words):
         svid_rotation(settings, bootstrap(NAMESPACE="a", SERVICE_ACCOUNT="b"), lambda svid: None)
 

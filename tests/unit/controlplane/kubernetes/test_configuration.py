@@ -67,7 +67,9 @@ async def test_a_missing_kubeconfig_is_named(tmp_path: Path) -> None:
         await ClientApi.connect(tmp_path / "none")
 
 
-async def test_outside_of_a_pod_there_is_no_in_cluster_configuration(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_outside_of_a_pod_the_in_cluster_configuration_is_missing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
     with pytest.raises(SettingsError, match="the in-cluster configuration cannot be used: "):
         await ClientApi.connect(None)

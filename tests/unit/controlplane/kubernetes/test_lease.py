@@ -82,7 +82,7 @@ class TestCandidate:
         assert claim["spec"]["leaseTransitions"] == 4
         assert claim["spec"]["acquireTime"] == claim["spec"]["renewTime"]
 
-    def test_a_renewal_is_no_transition_and_keeps_the_acquire_time(self) -> None:
+    def test_a_renewal_does_not_count_as_a_transition_and_keeps_the_acquire_time(self) -> None:
         me = candidate()
         me.saw(held_by("me"), 100.0)
         assert me.leads

@@ -262,7 +262,7 @@ async def test_a_malformed_event_ends_only_the_watch(nonsense: Any) -> None:
     assert told == [Changes(present=(pod("a", 5),))]
 
 
-def test_an_object_that_was_deleted_twice_is_gone_once() -> None:
+def test_an_object_that_was_deleted_twice_is_reported_once() -> None:
     collection = Collection()
     collection.put(pod("a", 1))
     assert collection.remove(pod("a", 2)) == Changes(gone=(("default", "a"),))

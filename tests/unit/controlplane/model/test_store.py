@@ -215,14 +215,14 @@ class TestLastGoodVersion:
         assert snapshot_of(store).virtual_services == ()
         assert not status_of(store, resource).in_force
 
-    def test_a_resource_deleted_and_written_anew_before_a_build_keeps_its_last_good_version(self) -> None:
+    def test_a_resource_deleted_and_recreated_before_a_build_keeps_its_last_good_version(self) -> None:
         store = store_with(*reviews_mesh())
         key = key_of(reviews_mesh()[-1])
         store.delete(key, "mesh.yaml")
         store.reject(key, [ResourceError("spec", "is bad")], Origin(file="mesh.yaml"))
         assert subsets_in_force(store) == ["v1"]
 
-    def test_a_deleted_resource_is_gone_with_its_status(self) -> None:
+    def test_a_deleted_resource_has_no_status(self) -> None:
         store = store_with(*reviews_mesh())
         key = key_of(reviews_mesh()[-1])
         store.delete(key, "mesh.yaml")

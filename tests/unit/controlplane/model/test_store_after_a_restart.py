@@ -150,13 +150,13 @@ class TestReplicas:
         assert subsets(first) == ["v3"]
         assert first.to_keep()[KEY].generation == 3
 
-    def test_an_object_of_the_same_name_that_was_created_anew_has_no_last_good_version(self) -> None:
+    def test_a_recreated_object_has_no_last_good_version(self) -> None:
         old = cluster((routed("v3"), 1), (BROKEN, 2), uid="first")
         assert subsets(cluster((BROKEN, 1), store=old, uid="second")) == []
         new = recalled(Store(KINDS), cluster((routed("v3"), 1), (BROKEN, 2), uid="first"))
         assert subsets(cluster((BROKEN, 1), store=new, uid="second")) == []
 
-    def test_recalling_the_version_that_serves_is_no_change(self) -> None:
+    def test_recalling_the_version_that_serves_changes_nothing(self) -> None:
         store = cluster((routed("v3"), 1), (BROKEN, 2))
         before, _ = store.build()
         recalled(store, store)
@@ -181,7 +181,7 @@ class TestReplicas:
         assert subsets(store) == ["v2"]
         assert subsets(cluster((old, 1), store=store)) == ["v1"]
 
-    def test_the_words_of_a_status_have_one_order(self) -> None:
+    def test_the_reasons_of_a_status_are_ordered(self) -> None:
         """Whichever replica is elected writes them."""
         http = [{"directResponse": {"status": 200}}]
         namespaces = [f"n{number}" for number in range(9)]

@@ -46,7 +46,7 @@ class TestConflicts:
             "VirtualService default/reviews (mesh.yaml:5)"
         )
 
-    def test_it_is_applied_once_the_first_is_gone(self) -> None:
+    def test_it_is_applied_when_the_first_is_deleted(self) -> None:
         store = store_with(*reviews_mesh())
         feed(
             store, virtual_service("a-second", ["reviews"], destination("reviews", "v2")), file="second.yaml"

@@ -202,7 +202,7 @@ class TestReferences:
         (words,) = unresolved(store_with(service("reviews"), broken), broken)
         assert f"no DestinationRule applies to {REVIEWS}" in words
 
-    def test_a_destination_that_is_no_service(self) -> None:
+    def test_a_destination_that_does_not_exist(self) -> None:
         broken = virtual_service("reviews", ["reviews"], destination("revews"))
         (words,) = unresolved(store_with(service("reviews"), broken), broken)
         assert words.startswith(
@@ -218,7 +218,7 @@ class TestReferences:
             f"spec.http[0].route[0].destination.port.number: {REVIEWS} has no port 80; its ports: 9080"
         )
 
-    def test_a_service_of_another_namespace_that_is_not_exported_is_no_destination(self) -> None:
+    def test_a_service_that_is_not_exported_is_not_a_destination(self) -> None:
         hidden = document(
             "ServiceEntry", "api", {"hosts": ["api.example.com"], "exportTo": ["."]}, namespace="other"
         )

@@ -86,7 +86,7 @@ class TestAutoMtlsByAddress:
         assert name.matcher.exact == "spiffe://cluster.local/ns/default/sa/bookinfo-reviews"
 
     @pytest.mark.parametrize("with_sidecar", [[], [False], [True, False]])
-    def test_it_is_plaintext_if_an_endpoint_has_no_sidecar_or_there_is_none(
+    def test_it_is_plaintext_without_endpoints_or_if_one_has_no_sidecar(
         self, with_sidecar: list[bool]
     ) -> None:
         workloads = [

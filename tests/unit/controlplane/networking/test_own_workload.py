@@ -51,7 +51,7 @@ def test_the_sidecar_of_a_pod_gets_the_name_of_its_owner(proxy: dict[str, Any]) 
         {"owner": "reviews-v1", "namespace": "elsewhere"},
     ],
 )
-def test_without_a_known_owner_there_is_no_metadata(pod: dict[str, Any]) -> None:
+def test_an_unknown_owner_has_no_metadata(pod: dict[str, Any]) -> None:
     assert metadata(**pod) == set()
 
 

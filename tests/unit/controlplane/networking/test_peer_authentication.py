@@ -22,7 +22,7 @@ def mode(specs: Specs, port: int | None = 8080, app: str = "reviews") -> str:
     return policies.mode("default", {"app": app}, port).value
 
 
-def test_nothing_said_is_permissive() -> None:
+def test_the_default_is_permissive() -> None:
     assert mode({}) == "PERMISSIVE"
 
 

@@ -69,7 +69,7 @@ def test_an_empty_prefix_is_presence() -> None:
     assert header.present_match
 
 
-def test_an_exact_empty_value_is_no_presence() -> None:
+def test_an_exact_empty_value_is_not_a_presence_match() -> None:
     (header,) = built(headers={"a": {"exact": ""}}).headers
     assert header.HasField("string_match")
     assert header.string_match.WhichOneof("match_pattern") == "exact"

@@ -69,7 +69,7 @@ def test_a_match_for_a_port_counts_there_only() -> None:
     assert [each.name for each in routes(*http, number=9081)] == ["", "rest"]
 
 
-def test_a_match_for_gateways_alone_is_no_match_of_a_sidecar() -> None:
+def test_a_match_for_gateways_does_not_match_in_a_sidecar() -> None:
     found = routes(
         {"match": [{"uri": {"exact": "/a"}, "gateways": ["public"]}], "route": TO_REVIEWS},
         {
@@ -279,7 +279,7 @@ def test_retries_without_conditions_take_the_default_ones() -> None:
     assert not policy.HasField("per_try_timeout")
 
 
-def test_no_attempts_are_no_retries() -> None:
+def test_zero_attempts_disable_retries() -> None:
     assert not route(retries={"attempts": 0}).route.HasField("retry_policy")
     (default,) = routes(default_retry_attempts=0)
     assert not default.route.HasField("retry_policy")

@@ -138,7 +138,7 @@ def test_outlier_detection() -> None:
 
 
 @pytest.mark.parametrize("settings", [{}, {"maxEjectionPercent": 0}])
-def test_the_share_of_hosts_that_may_be_ejected_is_envoys_unless_said(settings: dict[str, int]) -> None:
+def test_the_default_ejection_percentage_is_envoys(settings: dict[str, int]) -> None:
     """As Istio does, which has no way to say 0, and does not ask for one host in any case."""
     detection = cluster(outlierDetection=settings).outlier_detection
     assert not detection.HasField("max_ejection_percent")

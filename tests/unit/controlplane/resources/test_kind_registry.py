@@ -133,7 +133,7 @@ def test_a_name_that_kubernetes_refuses_is_refused(name: object) -> None:
     assert faults({**service("a"), "metadata": {"name": name}})[0].startswith("metadata.name: ")
 
 
-def test_a_label_that_is_a_number_is_refused_in_words() -> None:
+def test_a_label_that_is_a_number_is_refused_with_a_reason() -> None:
     resource = service("a", selector={"version": 1.0})
     assert faults(resource) == ["spec.selector.version: should be a string, not 1.0"]
 
@@ -180,7 +180,7 @@ def test_a_namespace_has_no_namespace() -> None:
     )
 
 
-def test_a_number_too_long_to_print_is_refused_in_words() -> None:
+def test_a_number_too_long_to_print_is_refused_with_a_reason() -> None:
     assert faults(service("a", type=10**5000))[0].startswith("spec.type: a huge number is not one of ")
 
 

@@ -39,7 +39,7 @@ def read() -> frozenset[str]:
 
 
 @pytest.mark.parametrize("kind", sorted(KINDS))
-def test_every_supported_field_is_read_by_somebody(kind: str, read: frozenset[str]) -> None:
+def test_every_supported_field_is_read(kind: str, read: frozenset[str]) -> None:
     """Fields that are refused have no type but None, those that are not read have any."""
     unread = {
         (message.__name__, name)

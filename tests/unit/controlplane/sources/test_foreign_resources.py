@@ -33,7 +33,7 @@ def test_each_kind_is_counted_and_listed_with_its_consequence() -> None:
     assert count(registry, AUTHORIZATION_POLICY) == 1
 
 
-def test_a_kind_that_is_gone_leaves_nothing() -> None:
+def test_a_removed_kind_leaves_no_resources() -> None:
     registry = CollectorRegistry()
     resources = ForeignResources(registry)
     resources.update(FILTER, present=[("a", "x")])

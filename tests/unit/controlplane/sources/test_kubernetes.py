@@ -95,7 +95,7 @@ async def mesh() -> AsyncIterator[Mesh]:
     await made.source.close()
 
 
-async def test_the_time_since_the_api_server_was_heard_is_told(mesh: Mesh) -> None:
+async def test_the_time_since_the_last_answer_of_the_api_server_is_reported(mesh: Mesh) -> None:
     assert moved(mesh.registry) == MOVED_IN["unit/controlplane/sources/test_kubernetes.py"]
 
 

@@ -232,7 +232,7 @@ def test_slices_that_a_service_left_behind_are_not_its_endpoints_once_it_is_an_e
     assert not world.endpoints()
 
 
-def test_a_pod_is_known_before_it_has_an_address_and_until_it_is_gone() -> None:
+def test_a_pod_is_known_before_it_has_an_address_and_until_it_is_deleted() -> None:
     """The pod's sidecar can connect before the kubelet has written its address."""
     world = World()
     starting = {"phase": "Pending"}

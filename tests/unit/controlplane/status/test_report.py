@@ -134,7 +134,7 @@ def test_nothing_is_written_that_is_there_already() -> None:
     assert changes(status, applied(), Reach(concerned=1, acknowledged=1), now=LATER) == {}
 
 
-def test_a_transition_has_the_time_of_the_statuss_change_not_of_its_words() -> None:
+def test_a_transition_has_the_time_of_the_status_change_not_of_its_message() -> None:
     pending = written(applied(), Reach(concerned=2, acknowledged=0))
     still = written(applied(), Reach(concerned=2, acknowledged=1), LATER, **pending)
     assert words(still, "Programmed")[2] == "1 of 2 proxies have acknowledged"

@@ -84,7 +84,7 @@ async def test_a_resource_that_is_not_in_force_affects_no_proxy() -> None:
     assert [each["reason"] for each in cluster.status("z")["conditions"]] == ["Conflicted"] * 3
 
 
-async def test_few_writes_are_under_way_at_a_time() -> None:
+async def test_few_writes_are_active_at_a_time() -> None:
     cluster = Cluster()
     cluster.put(*(route(f"r{number}") for number in range(50)))
     assert len(await cluster.write()) == 50
@@ -103,14 +103,14 @@ async def test_counts_are_kept_while_proxies_reconnect() -> None:
     assert cluster.status("a")["proxies"] == {"concerned": 0, "acknowledged": 0}
 
 
-async def test_kinds_that_have_no_status_of_ours_are_left_alone() -> None:
+async def test_kinds_without_a_status_of_ours_are_not_written() -> None:
     cluster = Cluster()
     key = ResourceKey(kind="Service", namespace="default", name="a")
     cluster.ledger.note(key, {"metadata": {"resourceVersion": "1"}})
     assert list(cluster.ledger) == []
 
 
-async def test_endpoints_that_come_and_go_are_no_reason_to_look() -> None:
+async def test_changed_endpoints_cause_no_poll() -> None:
     cluster = Cluster()
     cluster.put(route("a"))
     looked: list[int] = []

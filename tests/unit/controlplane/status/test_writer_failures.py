@@ -68,7 +68,7 @@ async def test_the_watch_may_be_ahead_of_the_answer() -> None:
     assert await cluster.write() == ["a"]
 
 
-async def test_an_object_that_is_gone_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_deleted_object_is_not_a_failure(caplog: pytest.LogCaptureFixture) -> None:
     cluster = Cluster()
     cluster.put(route("a"))
     del cluster.objects[f"{ROUTES}/a"]
@@ -79,7 +79,7 @@ async def test_an_object_that_is_gone_is_no_failure(caplog: pytest.LogCaptureFix
     assert await cluster.write() == []
 
 
-async def test_a_kind_without_a_status_subresource_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_kind_without_a_status_subresource_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
     cluster = Cluster()
     cluster.put(route("a"), route("b"))
     for name in ("a", "b"):
@@ -90,7 +90,7 @@ async def test_a_kind_without_a_status_subresource_is_said_once(caplog: pytest.L
     assert said(caplog) == ["the CRD of VirtualService has no status subresource: no status is written"]
 
 
-async def test_an_object_that_is_made_anew_meanwhile_says_nothing_of_its_kind(
+async def test_a_recreated_object_does_not_count_against_its_kind(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Deleted before the write, back before the look for it: as `kubectl replace --force` does."""
@@ -123,7 +123,7 @@ async def test_a_kind_that_is_unknown_for_a_moment_is_tried_again() -> None:
 
 
 @pytest.mark.filterwarnings("error")
-async def test_a_writer_that_is_cancelled_while_it_looks_leaves_nothing_behind() -> None:
+async def test_a_writer_that_is_cancelled_while_it_polls_leaves_no_task() -> None:
     """A write that was made and never begun would be told of, whenever the garbage is collected."""
     cluster = Cluster()
     cluster.put(*(route(f"r{number}") for number in range(150)))
@@ -136,7 +136,7 @@ async def test_a_writer_that_is_cancelled_while_it_looks_leaves_nothing_behind()
     assert cluster.merges == []
 
 
-async def test_a_fault_in_one_write_leaves_none_to_go_on_by_itself() -> None:
+async def test_an_error_in_one_write_cancels_the_others() -> None:
     """A replica that loses the Lease must be able to end everything that it has started."""
     cluster = Cluster()
     cluster.put(*(route(f"r{number}") for number in range(10)))
@@ -190,7 +190,7 @@ async def test_a_write_to_a_deleted_object_is_not_retried() -> None:
     assert await cluster.write() == ["a"]
 
 
-async def test_a_fault_of_ours_does_not_end_the_writer(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_defect_does_not_end_the_writer(caplog: pytest.LogCaptureFixture) -> None:
     cluster = Cluster(StatusTiming(look_s=0.001))
     cluster.put(route("a"))
     failing = asyncio.Event()

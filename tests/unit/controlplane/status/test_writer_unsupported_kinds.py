@@ -69,7 +69,7 @@ async def test_a_policy_that_cannot_be_read_now_is_read_later() -> None:
     assert await cluster.write() == ["deny-all"]
 
 
-async def test_a_policy_that_is_gone_is_forgotten() -> None:
+async def test_a_deleted_policy_is_forgotten() -> None:
     cluster = Cluster()
     write_policy(cluster, 1, "7")
     cluster.ledger.note_metadata(POLICY, "security.istio.io/v1", "authorizationpolicies", None)

@@ -82,7 +82,7 @@ async def test_a_cancelled_worker_loses_no_push(queue: PushQueue[str]) -> None:
     assert (await asyncio.wait_for(queue.take(), 5)).key == "a"
 
 
-async def test_a_proxy_that_is_gone_is_forgotten(queue: PushQueue[str]) -> None:
+async def test_a_disconnected_proxy_is_removed(queue: PushQueue[str]) -> None:
     queue.enqueue("running", NO_CHANGE)
     await queue.take()
     queue.enqueue("running", NO_CHANGE)

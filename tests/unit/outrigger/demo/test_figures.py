@@ -49,6 +49,6 @@ def test_figures_are_of_the_requests_given() -> None:
     assert figures.shares == {"v1": 1.0}
 
 
-def test_a_step_counts_what_was_sent_after_it_began() -> None:
+def test_a_step_counts_requests_sent_after_it_began() -> None:
     results = Results([result(1.0), result(2.0), result(3.0)])
     assert [r.start_s for r in results.since(2.0)] == [2.0, 3.0]

@@ -54,7 +54,7 @@ async def test_others_have_their_turn_while_a_long_page_is_made() -> None:
     assert turns >= 10
 
 
-async def test_a_page_that_nobody_reads_on_is_made_no_further() -> None:
+async def test_a_page_without_a_reader_is_not_generated_further() -> None:
     made = []
 
     def pieces() -> Iterator[str]:
@@ -69,7 +69,7 @@ async def test_a_page_that_nobody_reads_on_is_made_no_further() -> None:
     assert made == []
 
 
-def test_parameters_are_checked_in_words() -> None:
+def test_invalid_parameters_are_refused_with_a_reason() -> None:
     assert wanted_format({}, "text", "json") == "text"
     with pytest.raises(AdminError, match=r"usage: \?format=\(text\|json\), not 'xml'"):
         wanted_format({"format": "xml"}, "text", "json")

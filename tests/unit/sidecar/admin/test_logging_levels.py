@@ -71,6 +71,6 @@ def test_the_answer_lists_loggers_and_levels() -> None:
         ({"upstream": "debug", "level": "info"}, "use one parameter: "),
     ],
 )
-def test_what_is_wrong_is_named(query: dict[str, str], words: str) -> None:
+def test_invalid_levels_and_loggers_are_named(query: dict[str, str], words: str) -> None:
     with pytest.raises(AdminError, match=words):
         logging_levels(NO_VIEW, query)

@@ -104,7 +104,7 @@ async def test_every_endpoint_answers() -> None:
         assert path in await text_of(await sidecar.ask("/help"))
 
 
-async def test_what_is_not_there_is_answered_with_what_is() -> None:
+async def test_an_unknown_path_is_answered_with_the_known_ones() -> None:
     response = await Sidecar().ask("/nonsense?x=1")
     assert response.status == 404
     body = await text_of(response)
@@ -147,7 +147,7 @@ async def test_ready_is_200_when_live_alone(state: ServerState) -> None:
     assert await text_of(response) == f"{state.value}\n"
 
 
-async def test_the_config_dump_is_asked_for_what_the_query_says() -> None:
+async def test_the_query_selects_the_parts_of_the_config_dump() -> None:
     sidecar = Sidecar()
     await sidecar.ask("/config_dump?include_eds&resource=dynamic_listeners&name_regex=a.%2A")
     assert sidecar.dumps == [

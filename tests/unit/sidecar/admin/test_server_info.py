@@ -32,7 +32,7 @@ def test_the_document_tells_state_uptime_and_options_and_no_secret() -> None:
     assert "s3cret" not in json.dumps(document)
 
 
-def test_the_certificates_time_is_told_where_there_is_one() -> None:
+def test_the_expiry_of_the_certificate_is_shown() -> None:
     assert dict(server_info(Settings(), left_s=2.5 * 24 * 3600).stats()) == {
         "server.live": 0,
         "server.state": 1,

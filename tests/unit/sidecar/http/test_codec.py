@@ -16,7 +16,7 @@ async def hello(request: Request) -> Response:
 
 
 @pytest.mark.parametrize("alpn", ["", "http/1.1", "h2"])
-async def test_http2_is_refused_in_words(alpn: str) -> None:
+async def test_http2_is_refused_with_a_reason(alpn: str) -> None:
     server = Server(hello, dataclasses.replace(CLIENT, alpn=alpn))
     answer = await server.exchange(PREFACE)
     assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")

@@ -65,9 +65,7 @@ ONE_HOPS: Headers = [
 
 @pytest.mark.parametrize("method", [b"GET", b"HEAD"])
 @pytest.mark.parametrize("status", [200, 304])
-async def test_what_a_filter_leaves_in_a_response_changes_nothing_of_its_framing(
-    status: int, method: bytes
-) -> None:
+async def test_framing_headers_of_a_filter_have_no_effect_on_a_response(status: int, method: bytes) -> None:
     async def service(request: Request) -> Response:
         return response(b"hello", status, [*ONE_HOPS, (b"content-length", b"7"), (b"content-length", b"5")])
 
@@ -94,7 +92,7 @@ async def test_body_whose_lengths_are_not_one_is_sent_in_chunks(lengths: tuple[b
     assert answer.endswith(b"\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n")
 
 
-async def test_local_replies_get_what_the_route_says_of_its_responses() -> None:
+async def test_local_replies_get_the_response_headers_of_the_route() -> None:
     class Route:
         def finish(self, headers: Headers) -> None:
             headers.append((b"x-route", b"yes"))
@@ -172,9 +170,7 @@ FAILURE_COUNTERS = {
     ],
 )
 @pytest.mark.parametrize("answered", [False, True])
-async def test_a_failure_counts_once_whoever_answers_it(
-    error: type[RequestError], counter: str | None, answered: bool
-) -> None:
+async def test_a_failure_counts_once(error: type[RequestError], counter: str | None, answered: bool) -> None:
     """The router answers by itself, because the route's response headers are for its replies too."""
 
     async def service(request: Request) -> Response:

@@ -66,7 +66,7 @@ def test_at_the_edge_they_are_not() -> None:
     assert request.scheme == b"http"
 
 
-def test_what_is_missing_is_added() -> None:
+def test_missing_headers_are_added() -> None:
     request = apply([])
     assert get_header(request.headers, b"x-forwarded-proto") == b"http"
     assert get_header(request.headers, b"x-request-id") == request.info.request_id

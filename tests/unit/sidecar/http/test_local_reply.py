@@ -28,18 +28,18 @@ RESET = b"upstream connect error or disconnect/reset before headers. reset reaso
         (errors.InternalError("x"), 500, b"x"),
     ],
 )
-def test_status_and_words(error: errors.RequestError, status: int, body: bytes) -> None:
+def test_status_and_text(error: errors.RequestError, status: int, body: bytes) -> None:
     reply = local_reply(error)
     assert (reply.status, reply.body.whole) == (status, body)
     assert get_header(reply.headers, b"content-type") == (b"text/plain" if body else None)
 
 
-def test_overload_is_told_to_other_proxies() -> None:
+def test_overload_is_marked_for_other_proxies() -> None:
     reply = local_reply(errors.UpstreamOverflowError("full"))
     assert get_header(reply.headers, b"x-envoy-overloaded") == b"true"
 
 
-def test_every_error_that_somebody_can_be_told_has_a_reply() -> None:
+def test_every_error_with_a_client_has_a_reply() -> None:
     def leaves(kind: type[errors.RequestError]) -> list[type[errors.RequestError]]:
         return [kind, *(leaf for child in kind.__subclasses__() for leaf in leaves(child))]
 

@@ -56,7 +56,7 @@ async def test_small_pieces_count_with_the_memory_that_they_take() -> None:
     assert source.told == ["pause"]
 
 
-async def test_producer_of_a_body_that_has_ended_is_not_kept_paused_by_whoever_has_yet_to_read_it() -> None:
+async def test_producer_of_an_ended_body_is_resumed_before_the_body_is_read() -> None:
     source = Source()
     body = BodyStream(source, high_water=10)
     body.feed(b"x" * 11)
@@ -109,7 +109,7 @@ async def test_giving_up_wakes_the_reader_and_abandons_the_source() -> None:
     assert source.told == ["abandon"]
 
 
-async def test_giving_up_what_has_all_come_loses_nothing() -> None:
+async def test_giving_up_a_complete_body_loses_no_bytes() -> None:
     source = Source()
     body = BodyStream(source)
     body.feed(b"ab")

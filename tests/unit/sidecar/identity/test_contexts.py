@@ -96,7 +96,7 @@ def test_a_context_is_kept_until_the_certificate_is_replaced() -> None:
     assert contexts.client(MESH_CLIENT) is not before[1]
 
 
-def test_a_new_bundle_does_not_trust_what_the_old_one_did() -> None:
+def test_a_new_bundle_does_not_trust_the_old_roots() -> None:
     old, new = TestTrustDomain(), TestTrustDomain()
     server = old.contexts(REVIEWS)
     server.use_svid(new.svid(REVIEWS).pem())
@@ -211,7 +211,7 @@ def test_versions_are_bounded_as_configured() -> None:
         ),
     ],
 )
-def test_what_cannot_be_served_is_said_in_words(parameters: TlsParameters, words: str) -> None:
+def test_a_missing_certificate_is_an_error_with_a_reason(parameters: TlsParameters, words: str) -> None:
     with pytest.raises(IdentityError, match=words):
         TlsContexts().server(DownstreamTls(parameters=parameters))
 

@@ -142,7 +142,7 @@ async def test_an_expiry_that_comes_close_is_warned_about_and_then_reported(capl
     assert rotation.seconds_until_expiry() < 0
 
 
-async def test_a_cancelled_rotation_keeps_what_it_had() -> None:
+async def test_a_cancelled_rotation_keeps_its_certificate() -> None:
     domain, rotation, _ = rotation_at(FakeTime(until=1000))
     asked = asyncio.Event()
 

@@ -21,7 +21,7 @@ def signed_for(key: WorkloadKey, spiffe_id: SpiffeId = REVIEWS) -> SignedCertifi
     return DOMAIN.sign_for(spiffe_id, key.signing_request())
 
 
-def test_what_fits_is_accepted() -> None:
+def test_a_valid_svid_is_accepted() -> None:
     key = WorkloadKey()
     now = time.time()
     svid = accept(signed_for(key), key, REVIEWS, now)
@@ -68,7 +68,9 @@ def test_a_certificate_that_is_not_valid_now_is_refused(offset_s: float) -> None
         ),
     ],
 )
-def test_an_answer_that_is_no_certificate_is_refused(change: dict[str, tuple[str, ...]], words: str) -> None:
+def test_an_answer_that_is_not_a_certificate_is_refused(
+    change: dict[str, tuple[str, ...]], words: str
+) -> None:
     key = WorkloadKey()
     with pytest.raises(IdentityError, match=words):
         accept(dataclasses.replace(signed_for(key), **change), key, REVIEWS, time.time())
@@ -100,7 +102,7 @@ def test_the_request_proves_the_key_and_names_the_identity() -> None:
     assert names.get_values_for_type(x509.UniformResourceIdentifier) == [str(REVIEWS)]
 
 
-def test_the_key_shows_itself_to_nobody() -> None:
+def test_the_key_is_never_shown() -> None:
     svid = DOMAIN.svid()
     assert "PRIVATE" not in repr(svid)
     assert "key" not in repr(svid)

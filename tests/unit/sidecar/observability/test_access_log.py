@@ -52,7 +52,7 @@ def test_the_default_line_is_envoys(tmp_path: Path) -> None:
     )
 
 
-def test_a_line_about_what_was_no_request_has_as_many_fields(tmp_path: Path) -> None:
+def test_a_line_about_an_invalid_request_has_as_many_fields(tmp_path: Path) -> None:
     malformed = SimpleNamespace(method=b"", scheme=b"http", path=b"", authority=b"", headers=[])
     line = logged(tmp_path, None, info(), malformed, None)
     assert line.endswith('"- - HTTP/1.1" 200 - 0 5 154 - "-" "-" "-" "-" "10.0.2.1:80"\n')
@@ -60,7 +60,7 @@ def test_a_line_about_what_was_no_request_has_as_many_fields(tmp_path: Path) -> 
     assert logged(tmp_path, format_, info(), malformed, None).endswith('{"method":null,"path":null}\n')
 
 
-def test_json_has_null_for_what_is_not_there(tmp_path: Path) -> None:
+def test_json_has_null_for_missing_values(tmp_path: Path) -> None:
     format_ = {"code": "%RESPONSE_CODE%", "flags": "%RESPONSE_FLAGS%", "line": "%REQ(:METHOD)% %PROTOCOL%"}
     entry = json.loads(logged(tmp_path, {**format_, "agent": "%RESP(X)%"}, info(), request(), None))
     assert entry == {"code": 200, "flags": "-", "line": "GET HTTP/1.1", "agent": None}
@@ -92,7 +92,7 @@ def test_a_client_cannot_forge_a_line(tmp_path: Path) -> None:
         (b"", "", ""),
     ],
 )
-def test_what_a_client_sent_is_that_text_in_json_and_harmless_in_text(
+def test_bytes_of_a_client_are_unchanged_in_json_and_harmless_in_text(
     tmp_path: Path, value: bytes, text: str, in_json: str
 ) -> None:
     format_ = "%REQ(USER-AGENT)%"
@@ -114,7 +114,7 @@ def test_what_a_client_sent_is_that_text_in_json_and_harmless_in_text(
         (b"ab", 9, "ab", "ab"),
     ],
 )
-def test_a_length_counts_bytes_of_what_was_sent(
+def test_a_length_counts_bytes_of_the_original_value(
     tmp_path: Path, value: bytes, limit: int, text: str, in_json: str
 ) -> None:
     format_ = f"%REQ(USER-AGENT):{limit}%"
@@ -123,7 +123,7 @@ def test_a_length_counts_bytes_of_what_was_sent(
     assert json.loads(logged(tmp_path, {"a": format_}, info(), request(value), None)) == {"a": in_json}
 
 
-def test_what_is_no_operator_keeps_its_type_in_json_and_its_place(tmp_path: Path) -> None:
+def test_a_constant_keeps_its_type_and_place_in_json(tmp_path: Path) -> None:
     format_ = {
         "nested": {"codes": ("%RESPONSE_CODE%", "code %RESPONSE_CODE%", 3), "host": "%RESP(X)%"},
         "yes": True,
@@ -142,7 +142,7 @@ def test_what_is_no_operator_keeps_its_type_in_json_and_its_place(tmp_path: Path
     }
 
 
-def test_what_is_empty_can_be_left_out(tmp_path: Path) -> None:
+def test_empty_values_can_be_left_out(tmp_path: Path) -> None:
     format_ = {
         "agent": "%RESP(X)%",
         "among": "a%RESP(X)%b",

@@ -37,7 +37,7 @@ def prometheus(stats: Stats, extra: Iterable[tuple[str, int | str]] = (), wanted
     return "".join(prometheus_pieces(StatsReport(counters=tuple(stats.sets())), extra, wanted))
 
 
-def test_text_has_envoys_names_and_leaves_out_what_was_never_used() -> None:
+def test_text_has_envoys_names_and_leaves_out_unused_stats() -> None:
     stats = Stats()
     stats.cluster("a").outlier_detection__ejections_active = 1
     stats.http("inbound").downstream_rq_total = 7

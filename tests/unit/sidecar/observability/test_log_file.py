@@ -126,7 +126,7 @@ async def test_lines_that_no_thread_has_taken_are_written_when_it_is_closed(
     assert (tmp_path / "log").read_bytes() == b"line\n"
 
 
-def test_a_pipe_that_nobody_reads_is_refused(tmp_path: Path) -> None:
+def test_a_pipe_without_a_reader_is_refused(tmp_path: Path) -> None:
     """To wait for a reader would stop everything else."""
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="No such device or address"):

@@ -135,9 +135,7 @@ def test_the_labels_are_exactly_istios(reporter: str) -> None:
         ("my-cluster", "", "unknown"),
     ],
 )
-def test_what_the_mesh_does_not_know_is_named_as_istio_does(
-    cluster: str, route: str, service_name: str
-) -> None:
+def test_unknown_workloads_have_istios_labels(cluster: str, route: str, service_name: str) -> None:
     metrics = RequestMetrics("source", LOCAL)
     stream = info()
     stream.cluster, stream.route_name, stream.service = cluster, route, None
@@ -159,7 +157,7 @@ def test_principals_are_those_that_mutual_tls_has_proved() -> None:
         assert principals == ["unknown", local.principal]
 
 
-def test_workloads_of_one_name_are_told_apart_by_the_rest_of_what_is_known() -> None:
+def test_workloads_with_the_same_name_have_different_series() -> None:
     """A Deployment that is given a new version keeps its name."""
     metrics = RequestMetrics("source", LOCAL)
     for version in ("v1", "v2", "v2"):
@@ -170,7 +168,7 @@ def test_workloads_of_one_name_are_told_apart_by_the_rest_of_what_is_known() -> 
     assert found == {"v1": 1, "v2": 2}
 
 
-def test_series_of_hosts_that_are_gone_expire_and_those_of_open_connections_do_not() -> None:
+def test_series_of_removed_hosts_expire_and_those_of_open_connections_do_not() -> None:
     metrics = RequestMetrics("source", LOCAL)
     metrics.record(info())
     connection = metrics.connection(info())

@@ -38,7 +38,7 @@ def sweep(found: SeriesTable[int, Counted], times: int) -> None:
         found.sweep([HERE])
 
 
-def test_a_series_of_a_host_that_is_gone_expires_soon_and_others_when_they_are_idle_for_long() -> None:
+def test_a_series_of_a_removed_host_expires_soon_and_others_after_a_long_idle_time() -> None:
     found = table(HERE, GONE, NOWHERE)
     sweep(found, GONE_SWEEPS - 1)
     assert list(found) == [0, 1, 2]
@@ -50,7 +50,7 @@ def test_a_series_of_a_host_that_is_gone_expires_soon_and_others_when_they_are_i
     assert not found
 
 
-def test_what_still_counts_stays_though_its_host_is_gone() -> None:
+def test_an_active_series_stays_after_its_host_was_removed() -> None:
     found = table(GONE)
     for _ in range(3 * GONE_SWEEPS):
         found[0].count += 1
@@ -60,7 +60,7 @@ def test_what_still_counts_stays_though_its_host_is_gone() -> None:
     assert not found
 
 
-def test_what_somebody_counts_into_stays_however_quiet_it_is() -> None:
+def test_a_series_of_an_open_connection_does_not_expire() -> None:
     found = table(GONE)
     found[0].open = True
     sweep(found, 2 * IDLE_SWEEPS)

@@ -36,7 +36,7 @@ def test_a_quantile_lies_in_the_bucket_of_the_exact_one(values: list[float], sha
     assert lower <= histogram.quantile(share) <= upper
 
 
-def test_counters_of_listeners_that_are_gone_go_and_those_of_clusters_stay() -> None:
+def test_counters_of_removed_listeners_are_dropped_and_those_of_clusters_stay() -> None:
     stats = Stats()
     kept = stats.http("web")
     stats.tcp("db"), stats.listener("10.0.0.1_80"), stats.cluster("c")
@@ -64,7 +64,7 @@ def written_names() -> Iterator[str]:
 
 
 @pytest.mark.parametrize("counters", Counters.__subclasses__())
-def test_every_declared_stat_is_written_by_somebody(counters: type[Counters]) -> None:
+def test_every_declared_stat_is_written(counters: type[Counters]) -> None:
     """A stat that nobody writes says that something never happens. That the right event writes it is for the
     tests of those who write."""
     written = set(written_names())

@@ -71,7 +71,7 @@ async def test_fin_without_a_close_notify_is_an_end_too() -> None:
     assert connection.peer.read() == [b"answer"]
 
 
-async def test_fin_after_a_close_notify_is_no_second_end() -> None:
+async def test_fin_after_a_close_notify_is_not_a_second_end() -> None:
     connection = Connection()
     connection.peer.end()
     assert connection.transport.eof_received() is True
@@ -85,7 +85,7 @@ async def test_application_that_does_not_want_half_a_connection_closes_it() -> N
     assert connection.raw.ended == "closed"
 
 
-async def test_what_came_while_reading_was_paused_is_delivered_before_the_end() -> None:
+async def test_data_that_arrived_while_reading_was_paused_is_delivered_before_the_end() -> None:
     connection = Connection()
     connection.transport.pause_reading()
     assert not connection.raw.reading
@@ -138,7 +138,7 @@ async def test_application_that_fails_when_it_is_connected_fails_the_handshake()
 
 
 @pytest.mark.parametrize("size", [5, 100_000])
-async def test_what_comes_with_the_end_of_the_handshake_comes_after_connection_made(size: int) -> None:
+async def test_data_with_the_end_of_the_handshake_is_delivered_after_connection_made(size: int) -> None:
     server, client = contexts(ssl.TLSVersion.TLSv1_3)
     raw, application = Raw(), Application()
     transport = TlsTransport(server, lambda: application, server_side=True)
@@ -173,7 +173,7 @@ async def test_abort_sends_no_close_notify() -> None:
     assert connection.raw.take() == b""
 
 
-async def test_reset_is_told_to_the_application() -> None:
+async def test_reset_is_reported_to_the_application() -> None:
     connection = Connection()
     error = ConnectionResetError()
     connection.transport.connection_lost(error)
@@ -209,7 +209,7 @@ async def test_slow_peer_is_the_applications_to_wait_for() -> None:
 
 
 @pytest.mark.parametrize("data", [b"GET / HTTP/1.1\r\n\r\n", b"\x16\x03\x01\x00\x05hello"])
-async def test_handshake_that_is_none_fails(data: bytes) -> None:
+async def test_invalid_handshake_fails(data: bytes) -> None:
     server, _ = contexts(ssl.TLSVersion.TLSv1_3)
     raw, application = Raw(), Application()
     transport = TlsTransport(server, lambda: application, server_side=True)
@@ -236,7 +236,7 @@ async def test_peer_that_leaves_within_the_handshake_fails_it(by_fin: bool) -> N
     assert application.events == []
 
 
-async def test_server_that_is_not_trusted_is_told_so() -> None:
+async def test_untrusted_server_gets_an_alert() -> None:
     server, _ = contexts(ssl.TLSVersion.TLSv1_3)
     raw, application = Raw(), Application()
     distrustful = ssl.create_default_context()
@@ -254,7 +254,7 @@ async def test_server_that_is_not_trusted_is_told_so() -> None:
         peer.ssl.do_handshake()
 
 
-async def test_what_is_sent_unasked_is_bounded() -> None:
+async def test_unrequested_data_is_bounded() -> None:
     """OpenSSL answers each KeyUpdate; a peer that takes none of the answers must not fill the memory."""
 
     class Answering(Session):

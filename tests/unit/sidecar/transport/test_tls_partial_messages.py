@@ -45,7 +45,7 @@ class HalfATicket:
         self.application.events.clear()
 
 
-async def test_what_is_written_within_a_message_of_tls_waits_for_its_end() -> None:
+async def test_data_written_within_a_message_of_tls_waits_for_its_end() -> None:
     connection = HalfATicket()
     connection.transport.write(b"question, ")
     connection.transport.write(bytearray(b"continued"))

@@ -196,7 +196,7 @@ async def test_an_attempt_that_is_cancelled_while_it_waits_is_not_counted() -> N
         assert active(cluster) == {0}
 
 
-async def test_there_is_no_attempt_without_a_host() -> None:
+async def test_without_a_host_an_attempt_fails() -> None:
     async with clusters(static_cluster()) as (manager, _):
         with pytest.raises(NoHealthyUpstreamError):
             begin(manager.get("up"))

@@ -45,7 +45,7 @@ async def test_a_cluster_that_did_not_change_remains() -> None:
         assert {cluster.name for cluster in manager} == {"a", "b"}
 
 
-async def test_a_removed_cluster_is_gone_with_its_counters() -> None:
+async def test_a_removed_cluster_has_no_counters() -> None:
     stats = Stats()
     async with cluster_manager(static_cluster(at_port(1), name="a"), stats=stats) as manager:
         manager.update(snapshot())

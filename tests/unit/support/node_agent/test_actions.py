@@ -48,7 +48,7 @@ async def test_a_success_over_http_is_any_status_below_400(status: int) -> None:
     assert b"User-Agent: kube-probe/" in head
 
 
-async def test_an_error_over_http_is_told_with_its_status() -> None:
+async def test_an_error_over_http_is_reported_with_its_status() -> None:
     async with http_server(b"HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n") as (port, _):
         with pytest.raises(ActionError, match="statuscode 503"):
             await try_out({"httpGet": {"port": port}})
@@ -60,7 +60,7 @@ async def test_an_answer_that_does_not_come_is_not_waited_for() -> None:
             await try_out({"httpGet": {"port": port}}, timeout_s=0.05)
 
 
-async def test_a_port_that_nobody_listens_on_fails() -> None:
+async def test_a_closed_port_fails() -> None:
     port = free_port()
     for action in ({"httpGet": {"port": port}}, {"tcpSocket": {"port": port}}, {"grpc": {"port": port}}):
         with pytest.raises(ActionError, match=f"{HOST}:{port}"):

@@ -87,7 +87,7 @@ async def test_env_counts_before_env_from(objects: PodObjects) -> None:
     assert (found["colour"], found["S_k"]) == ("blue", "v")
 
 
-async def test_what_is_missing_is_named_unless_it_is_optional(objects: PodObjects) -> None:
+async def test_a_missing_object_is_named_unless_it_is_optional(objects: PodObjects) -> None:
     def variable(**reference: object) -> Resource:
         return with_env({"name": "A", "valueFrom": {"configMapKeyRef": reference}})
 
@@ -98,7 +98,7 @@ async def test_what_is_missing_is_named_unless_it_is_optional(objects: PodObject
     assert "A" not in await environment(variable(name="none", key="k", optional=True), IDENTITY, objects)
 
 
-async def test_objects_are_what_they_were_while_the_api_server_is_away(
+async def test_objects_stay_unchanged_while_the_api_server_is_unreachable(
     api: FakeApi, objects: PodObjects
 ) -> None:
     before = await objects.config_map("settings")
@@ -133,7 +133,9 @@ def test_a_pod_knows_itself(path: str, value: str) -> None:
         ("limits.memory", "0", "67108864"),
     ],
 )
-def test_a_resource_is_told_in_its_divisors_units_rounded_up(resource: str, divisor: str, value: str) -> None:
+def test_a_resource_is_given_in_units_of_its_divisor_rounded_up(
+    resource: str, divisor: str, value: str
+) -> None:
     assert IDENTITY.resource({"resource": resource, "divisor": divisor}, "main") == value
 
 

@@ -66,7 +66,7 @@ async def seen(api: ScriptedApi, times: int) -> list[dict[str, int]]:
     raise AssertionError("it ended")
 
 
-async def test_each_event_changes_what_was_listed() -> None:
+async def test_each_event_changes_the_listed_objects() -> None:
     api = ScriptedApi(
         [named("a")],
         [event("ADDED", named("b")), event("MODIFIED", named("a", 1)), event("DELETED", named("b"))],

@@ -53,7 +53,7 @@ def test_init_containers_start_one_after_another() -> None:
     assert decide(pod, {"a": ended(), "b": ended(), "main": WAITING}, None, NOW_S).start == ("main",)
 
 
-def test_what_follows_a_sidecar_waits_until_it_has_started() -> None:
+def test_containers_after_a_sidecar_wait_until_it_has_started() -> None:
     pod = plan("side", "b")
     assert decide(pod, {"side": RUNNING, "b": WAITING, "main": WAITING}, None, NOW_S).start == ()
     assert decide(pod, {"side": STARTED, "b": WAITING, "main": WAITING}, None, NOW_S).start == ("b",)

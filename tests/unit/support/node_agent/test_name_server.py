@@ -48,13 +48,13 @@ def test_a_name_has_its_address_in_any_case() -> None:
 
 
 @pytest.mark.parametrize(("name", "kind"), [("web.cluster.local", "AAAA"), ("cluster.local", "A")])
-def test_what_exists_without_such_records_has_an_empty_answer(name: str, kind: str) -> None:
+def test_a_name_without_such_records_has_an_empty_answer(name: str, kind: str) -> None:
     message = ask(name, kind)
     assert (message.rcode(), records(message)) == (dns.rcode.NOERROR, [])
 
 
 @pytest.mark.parametrize("name", ["absent.cluster.local", "example.com", "3.7.244.10.in-addr.arpa", "."])
-def test_what_does_not_exist_is_denied(name: str) -> None:
+def test_an_unknown_name_is_denied(name: str) -> None:
     message = ask(name)
     assert (message.rcode(), records(message)) == (dns.rcode.NXDOMAIN, [])
 
@@ -81,7 +81,7 @@ def test_addresses_take_turns_in_being_the_first() -> None:
     assert len({records(ask("many.cluster.local"))[0] for _ in range(20)}) > 1
 
 
-def test_what_is_no_question_gets_no_answer() -> None:
+def test_an_invalid_question_gets_no_answer() -> None:
     query = dns.message.make_query("web.cluster.local", "A")
     for data in (b"", b"\0" * 5, query.to_wire()[:-3], dns.message.make_response(query).to_wire()):
         assert answer(data, ZONE, limit_bytes=UDP_BYTES) is None

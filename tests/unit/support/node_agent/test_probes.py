@@ -34,13 +34,13 @@ def test_a_verdict_takes_as_many_results_in_a_row_as_its_threshold(
     assert verdict_after(*results) is verdict
 
 
-def test_what_a_probe_does_not_say_is_kubernetes_default() -> None:
+def test_missing_fields_of_a_probe_have_kubernetes_defaults() -> None:
     defaults = Probe.of({})
     assert (defaults.period_s, defaults.timeout_s, defaults.initial_delay_s) == (10, 1, 0)
     assert (defaults.failure_threshold, defaults.success_threshold) == (3, 1)
 
 
-async def test_a_verdict_is_told_once_with_the_words_of_the_failure() -> None:
+async def test_a_verdict_is_reported_once_with_the_reason() -> None:
     results = iter([True, True, True, False, False, False, True, True])
 
     async def ask() -> None:

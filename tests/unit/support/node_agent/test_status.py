@@ -64,7 +64,7 @@ def test_a_main_container_waits_for_the_pods_initialization() -> None:
     assert conditions(told)["Initialized"] == "False"
 
 
-def test_a_reason_to_wait_is_told_also_while_it_is_tried_again() -> None:
+def test_a_reason_to_wait_is_reported_also_during_retries() -> None:
     waiting = Waiting(reason="ErrImagePull", message="no such image")
     states = [ContainerState(now=waiting), ContainerState(now=Starting(before=waiting))]
     told = [status(pod(), main=state)["containerStatuses"][0]["state"] for state in states]

@@ -184,5 +184,5 @@ def test_lines_are_limited_in_bytes_as_they_arrive(begin: bytes) -> None:
         decoder.feed(b"y" * 400, 0, [])
 
 
-def test_the_limit_of_extensions_begins_anew_with_each_byte_of_the_body() -> None:
+def test_the_limit_of_extensions_restarts_with_each_byte_of_the_body() -> None:
     assert decode(*[b"1;" + b"x" * 700 + b"\r\na\r\n"] * 5, b"0\r\n\r\n") == (b"aaaaa", [], b"")

@@ -12,7 +12,7 @@ from tests.support.http1 import new_request, settle
 from tests.support.http1_client import OK, Client
 
 
-async def test_it_says_who_closed_it_and_what_was_under_way() -> None:
+async def test_it_reports_which_side_closed_it_and_the_active_exchanges() -> None:
     ended: list[tuple[int, bool]] = []
     for by_peer in (False, True):
         for under_way in (False, True):
@@ -74,7 +74,7 @@ ONE_HOPS: Headers = [
         (b"POST", b"hi", b"content-length: 2\r\n"),
     ],
 )
-async def test_what_a_filter_leaves_in_a_request_changes_nothing_of_its_framing(
+async def test_framing_headers_of_a_filter_have_no_effect_on_a_request(
     method: bytes, body: bytes, framing: bytes
 ) -> None:
     client = Client()
@@ -107,7 +107,7 @@ async def test_streaming_request_is_framed_once(
     sending.cancel()
 
 
-async def test_upgrade_says_of_its_own_what_it_asks_for() -> None:
+async def test_upgrade_has_the_requested_protocol() -> None:
     client = Client()
     request = new_request(headers=[*ONE_HOPS, (b"content-length", b"7")], body=BodyStream())
     request.upgrade = b"websocket"
@@ -127,7 +127,7 @@ async def test_upgrade_says_of_its_own_what_it_asks_for() -> None:
         (b"PUT", [(b"content-length", b"3")], b"longer", [b"content-length: 6"]),
     ],
 )
-async def test_length_is_the_bodys_whatever_a_filter_left(
+async def test_length_is_that_of_the_body(
     method: bytes, headers: Headers, body: bytes, expected: list[bytes]
 ) -> None:
     client = Client()
@@ -212,7 +212,7 @@ async def test_upstream_that_dies_within_the_body() -> None:
         await read_all(response.body)
 
 
-async def test_upstream_that_speaks_something_else() -> None:
+async def test_upstream_with_another_protocol() -> None:
     client = Client()
     sending = await client.send(new_request())
     await client.answer(b"SSH-2.0-OpenSSH_9.2\r\n")

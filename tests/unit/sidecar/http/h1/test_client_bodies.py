@@ -92,7 +92,7 @@ async def test_response_complete_before_the_request_ends_the_connection() -> Non
     assert received(body) == b""
 
 
-async def test_request_body_that_breaks_off_blames_who_broke_it() -> None:
+async def test_request_body_that_breaks_off_raises_its_error() -> None:
     client, body = Client(), BodyStream()
     sending = await client.send(new_request(b"POST", body=body))
     body.fail(DownstreamDisconnectError("gone"))
@@ -122,7 +122,7 @@ async def test_cancelled_while_the_body_is_sent_stops_sending() -> None:
     assert received(body) == b""
 
 
-async def test_cancelled_in_the_moment_of_a_whole_response_harms_nobody() -> None:
+async def test_cancelled_together_with_a_whole_response() -> None:
     client = Client()
     sending = await client.send(new_request())
     client.connection.data_received(OK)
@@ -132,7 +132,7 @@ async def test_cancelled_in_the_moment_of_a_whole_response_harms_nobody() -> Non
     assert not client.connection.closed
 
 
-async def test_cancelled_in_the_moment_of_a_failure() -> None:
+async def test_cancelled_together_with_a_failure() -> None:
     client = Client()
     sending = await client.send(new_request())
     client.connection.connection_lost(None)

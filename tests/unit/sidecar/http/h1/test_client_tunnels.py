@@ -118,7 +118,7 @@ async def test_tunnel_that_the_client_breaks_is_reset_for_the_upstream() -> None
     assert client.transport.was_reset
 
 
-async def test_tunnel_whose_answer_nobody_wants_any_more_is_reset_for_the_upstream() -> None:
+async def test_cancelled_tunnel_is_reset_for_the_upstream() -> None:
     client = Client()
     _, response = await open_tunnel(client)
     response.body.close()
@@ -126,7 +126,7 @@ async def test_tunnel_whose_answer_nobody_wants_any_more_is_reset_for_the_upstre
     assert client.transport.was_reset
 
 
-async def test_client_that_had_ended_its_direction_takes_nothing_of_it_away() -> None:
+async def test_all_bytes_of_a_client_that_has_ended_its_direction_are_sent() -> None:
     client = Client()
     up, response = await open_tunnel(client)
     up.feed_end()

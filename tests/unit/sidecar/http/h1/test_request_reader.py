@@ -69,7 +69,7 @@ FRAMED = st.one_of(
     st.lists(st.integers(0, 600), max_size=8),
     st.sampled_from([1, 2, MAX_REQUESTS_AT_ONCE]),
 )
-def test_pipelined_requests_are_told_apart_however_they_are_framed_and_cut(
+def test_pipelined_requests_are_separated_for_all_framings_and_cuts(
     messages: list[tuple[bytes, tuple[bytes, bytes, bytes]]], cuts: list[int], at_once: int
 ) -> None:
     data = b"".join(

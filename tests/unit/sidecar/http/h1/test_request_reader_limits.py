@@ -71,7 +71,7 @@ SMUGGLING = {
 
 
 @pytest.mark.parametrize("data", SMUGGLING.values(), ids=SMUGGLING.keys())
-def test_what_two_parsers_could_read_differently_is_refused(data: bytes) -> None:
+def test_ambiguous_messages_are_refused(data: bytes) -> None:
     requests, reader = feed_pieces([data])
     assert isinstance(reader.error, DownstreamProtocolError)
     assert requests == []
@@ -87,7 +87,9 @@ def test_what_two_parsers_could_read_differently_is_refused(data: bytes) -> None
         (b"Expect: the-unexpected", ExpectationFailedError, 417),
     ],
 )
-def test_what_is_not_supported_is_said(field: bytes, error: type[DownstreamError], status: int) -> None:
+def test_unsupported_features_are_refused_with_their_status(
+    field: bytes, error: type[DownstreamError], status: int
+) -> None:
     requests, reader = feed_pieces([b"POST / HTTP/1.1\r\n" + HOST + field + b"\r\n\r\n0\r\n\r\n"])
     assert isinstance(reader.error, error)
     assert reader.error.status == status
@@ -169,7 +171,7 @@ def test_small_chunks_that_come_together_are_one_piece() -> None:
         pytest.param(b"5;x=", b"y" * 500, id="a chunk extension without end"),
     ],
 )
-def test_what_comes_beside_a_body_is_bounded(begin: bytes, more: bytes) -> None:
+def test_bytes_besides_a_body_are_bounded(begin: bytes, more: bytes) -> None:
     requests, reader = feed_pieces([CHUNKED, begin, *[more] * 20], max_headers_bytes=8192)
     assert isinstance(reader.error, HeadersTooLargeError)
     with pytest.raises(HeadersTooLargeError):
@@ -185,13 +187,13 @@ def test_body_that_trickles_in_after_much_else_is_not_refused() -> None:
     assert received(requests[-1].body) == b"hello" + b"a" * 100
 
 
-def test_trailers_do_not_bring_in_what_the_mesh_vouches_for_in_headers() -> None:
+def test_trailers_contain_no_headers_that_the_mesh_verifies() -> None:
     fields = b"X-Forwarded-Client-Cert: By=me\r\nx-envoy-retry-on: 5xx\r\nHost: b\r\nX-Sum: 1\r\n"
     request = read_one(CHUNKED + b"0\r\n" + fields + b"\r\n")
     assert request.body.trailers == [(b"x-sum", b"1")]
 
 
-def test_framing_of_a_declined_upgrade_is_no_trailer() -> None:
+def test_framing_of_a_declined_upgrade_is_not_a_trailer() -> None:
     request = read_one(
         b"POST / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: h2c\r\nContent-Length: 5\r\n\r\nhello"
     )

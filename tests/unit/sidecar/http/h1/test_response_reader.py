@@ -218,7 +218,7 @@ def test_status_that_is_none(status: bytes) -> None:
         pytest.param(b"5;x=", b"y" * 500, id="a chunk extension without end"),
     ],
 )
-def test_what_comes_beside_a_body_is_bounded(begin: bytes, more: bytes) -> None:
+def test_bytes_besides_a_body_are_bounded(begin: bytes, more: bytes) -> None:
     reader = new_reader(max_headers_bytes=8192)
     reader.feed(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n")
     for piece in (begin, *[more] * 20):

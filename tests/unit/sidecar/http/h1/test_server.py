@@ -82,7 +82,7 @@ async def test_reading_goes_on_when_few_wait() -> None:
     assert server.transport.reading
 
 
-async def test_fault_after_a_request_is_told_after_its_answer() -> None:
+async def test_error_after_a_request_is_answered_after_its_response() -> None:
     service = Held()
     server = Server(service)
     await server.exchange(GET + b"rubbish\r\n\r\n")
@@ -137,7 +137,7 @@ async def test_connection_close_is_honoured() -> None:
     assert server.transport.closed
 
 
-async def test_http10_client_is_told_what_it_needs() -> None:
+async def test_http10_client_gets_connection_and_length() -> None:
     server = Server(hello)
     answer = await server.exchange(b"GET / HTTP/1.0\r\n" + HOST + b"Connection: keep-alive\r\n\r\n")
     assert fields_of(answer)[b"connection"] == b"keep-alive"
@@ -172,7 +172,7 @@ async def test_head_has_no_body(headers: list[tuple[bytes, bytes]]) -> None:
     assert body_of(await server.exchange(GET)) == b"hello /"
 
 
-async def test_head_of_a_body_whose_length_nobody_knows() -> None:
+async def test_head_of_a_body_with_an_unknown_length() -> None:
     async def service(request: Request) -> Response:
         return Response(200, [], Body(b""))
 
@@ -191,7 +191,7 @@ async def test_statuses_without_a_body(status: int) -> None:
     assert answer.endswith(b"\r\n\r\n")
 
 
-async def test_length_is_the_bodys_whatever_a_filter_left() -> None:
+async def test_length_is_that_of_the_body() -> None:
     async def service(request: Request) -> Response:
         return Response(200, [(b"content-length", b"2")], Body(b"longer"))
 

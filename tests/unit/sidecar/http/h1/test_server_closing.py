@@ -138,7 +138,7 @@ async def test_close_ends_a_response_that_has_no_end_yet() -> None:
     assert received(body) == b"", "it is closed"
 
 
-async def test_idle_connection_holds_nothing_that_it_has_read() -> None:
+async def test_idle_connection_holds_no_received_data() -> None:
     server = Server(echo)
     data = b"x" * 200_000
     await server.exchange(b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 200000\r\n\r\n")
@@ -147,7 +147,7 @@ async def test_idle_connection_holds_nothing_that_it_has_read() -> None:
         server.ended.clear()
 
 
-async def test_idle_connection_holds_nobody_who_waited_for_the_end_of_a_request() -> None:
+async def test_idle_connection_holds_no_callback_of_a_past_request() -> None:
     class Exchange:
         def __init__(self, request: Request, record: object) -> None:
             self.record = record

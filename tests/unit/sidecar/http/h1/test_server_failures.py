@@ -85,7 +85,7 @@ async def test_client_that_leaves_cancels_its_request() -> None:
     assert server.manager.active_connections == 0
 
 
-async def test_body_that_nobody_read_does_not_keep_the_connection_from_the_next_request() -> None:
+async def test_unread_body_does_not_block_the_next_request() -> None:
     service = Held()
     server = Server(service)
     await server.exchange(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 400000\r\n\r\n")
@@ -99,7 +99,7 @@ async def test_body_that_nobody_read_does_not_keep_the_connection_from_the_next_
     assert len(service.requests) == 2
 
 
-async def test_client_that_leaves_in_the_middle_of_the_answer_lets_the_body_go() -> None:
+async def test_client_that_disconnects_during_the_response_closes_the_body() -> None:
     abandoned = []
 
     class Source:
@@ -171,7 +171,7 @@ async def test_error_of_the_stack_is_a_local_reply() -> None:
 
 
 @pytest.mark.parametrize("seconds", [0.25, 5.0])
-async def test_client_that_is_at_fault_has_the_configured_time_to_read_the_reply(seconds: float) -> None:
+async def test_client_of_an_invalid_request_has_the_configured_time_to_read_the_reply(seconds: float) -> None:
     server = Server(hello, delayed_close_timeout_s=seconds)
     assert status_of(await server.exchange(b"nonsense\r\n\r\n")) == 400
     server.time.advance(seconds - 0.125)
@@ -203,7 +203,7 @@ async def test_without_such_a_time_a_slow_client_is_waited_for_as_long_as_it_may
     [(DownstreamProtocolError, True), (HeadersTooLargeError, True), (NoHealthyUpstreamError, False)],
 )
 @pytest.mark.parametrize("flag", ["", "DPE", "XY"])
-async def test_clients_fault_and_no_flag_ends_its_connection(
+async def test_clients_error_and_no_flag_ends_its_connection(
     error: type[RequestError], closed: bool, flag: str
 ) -> None:
     async def service(request: Request) -> Response:
@@ -217,7 +217,7 @@ async def test_clients_fault_and_no_flag_ends_its_connection(
     assert (fields_of(answer).get(b"connection") == b"close") == closed
 
 
-async def test_fault_of_ours_is_500_and_a_traceback_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+async def test_defect_is_500_and_a_traceback_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
     async def service(request: Request) -> Response:
         raise ZeroDivisionError
 

@@ -111,9 +111,7 @@ IN_CHUNKS = b"POST / HTTP/1.1\r\n" + HOST + b"Transfer-Encoding: chunked\r\n\r\n
     ],
 )
 @pytest.mark.parametrize("read_by_the_service", [True, False])
-async def test_stream_where_nothing_moves_is_given_up(
-    reads: list[bytes], status: int, read_by_the_service: bool
-) -> None:
+async def test_idle_stream_is_aborted(reads: list[bytes], status: int, read_by_the_service: bool) -> None:
     """The client is blamed if it has not sent all of its request, and the upstream if it has."""
     held = Held()
 
@@ -193,7 +191,7 @@ async def test_request_timeout_ends_with_the_request() -> None:
     assert server.transport.take() == b""
 
 
-async def test_drain_gives_an_idle_connection_time_for_a_request_that_is_on_its_way() -> None:
+async def test_drain_gives_an_idle_connection_time_for_a_request_in_flight() -> None:
     service = Held()
     server = Server(service, drain_timeout_s=5.0)
     server.manager.drain()
@@ -222,7 +220,7 @@ async def test_connection_that_is_accepted_while_draining_does_not_stay_for_the_
     assert late.closed
 
 
-async def test_drain_answers_what_is_under_way_then_closes() -> None:
+async def test_drain_answers_the_active_request_then_closes() -> None:
     service = Held()
     busy = Server(service)
     await busy.exchange(GET + GET)
@@ -238,7 +236,7 @@ async def test_drain_answers_what_is_under_way_then_closes() -> None:
     assert busy.stats.downstream_cx_drain_close == 1
 
 
-async def test_close_cancels_what_is_under_way() -> None:
+async def test_close_cancels_the_active_request() -> None:
     service = Held()
     server = Server(service)
     await server.exchange(GET)

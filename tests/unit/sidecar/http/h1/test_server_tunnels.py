@@ -122,7 +122,7 @@ async def test_upgrade_that_is_declined_after_the_client_has_ended_its_direction
     assert server.transport.closed
 
 
-async def test_tunnel_that_the_upstream_resets_ends_for_whoever_reads_the_clients_bytes() -> None:
+async def test_tunnel_that_the_upstream_resets_ends_for_the_reader_of_the_clients_bytes() -> None:
     body, requests = BodyStream(), list[Request]()
     server = Server(tunnel(body, requests), upgrades=frozenset({"websocket"}))
     await server.exchange(UPGRADE)
@@ -169,7 +169,7 @@ async def test_tail_of_a_tunnel_waits_for_a_client_that_pauses() -> None:
     assert not server.transport.aborted
 
 
-async def test_tail_of_a_tunnel_that_nobody_takes_ends_in_a_reset() -> None:
+async def test_unread_tail_of_a_tunnel_ends_in_a_reset() -> None:
     body, requests = BodyStream(), list[Request]()
     server = Server(tunnel(body, requests), stream_idle_timeout_s=60)
     await server.exchange(UPGRADE)

@@ -103,7 +103,7 @@ async def test_a_failure_keeps_the_addresses(discovery: Discovery) -> None:
         assert followed.changes == [["10.0.0.1:80"], ["10.0.0.2:80"]]
 
 
-async def test_a_name_that_is_gone_has_no_hosts_in_strict_dns_and_keeps_its_one_in_logical_dns() -> None:
+async def test_a_removed_name_has_no_hosts_in_strict_dns_and_keeps_its_host_in_logical_dns() -> None:
     for discovery, expected, failures in ((STRICT, [], 0), (LOGICAL, ["10.0.0.1:80"], 1)):
         async with following(cluster(discovery, "a"), a=["10.0.0.1"]) as followed:
             followed.names.say("a")

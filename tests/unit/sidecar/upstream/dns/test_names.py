@@ -125,7 +125,7 @@ async def test_a_request_gives_up_while_the_look_up_goes_on_for_the_next_one() -
     assert world.names.asked == ["a"]
 
 
-async def test_closing_ends_the_look_ups_under_way() -> None:
+async def test_closing_ends_the_active_look_ups() -> None:
     world = World(a=None)
     asking = asyncio.create_task(world.ask("a"))
     await turns()
