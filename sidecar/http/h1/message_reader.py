@@ -2,7 +2,8 @@
 
 Framing is decided here (RFC 9112 6): where a head ends, how long its body is, and where the next message
 begins. `reader_state` lists the states. llhttp, through httptools, parses heads and nothing else: each head
-is cut at its empty line before llhttp sees it, and a parser whose head announced a body is replaced.
+is cut at its empty line before llhttp sees it. A parser whose head announced a body is replaced, unless the
+body is small and came with the head: then the parser skips it, and must agree on its length.
 `RequestReader` and `ResponseReader` add the rules of their direction.
 
 The callbacks below run for each header of each message: they are the hottest code of the sidecar.
@@ -43,6 +44,7 @@ _LF: Final = 10
 # The bytes of a head that its limit does not count: in the first line, and the separators of a field.
 _FIRST_LINE_BYTES: Final = 32
 _FIELD_BYTES: Final = 4
+_SKIPPED_BODY_BYTES: Final = 4 * 1024
 
 
 class IncomingMessage:
@@ -100,6 +102,7 @@ class MessageReader:
         "_parser",
         "_pieces",
         "_rules",
+        "_skipped_bytes",
         "_source",
         "_tail",
         "error",
@@ -134,6 +137,7 @@ class MessageReader:
         # The message whose body is being read.
         self.message: IncomingMessage | None = None
         self._pieces: list[bytes] = []  # of a body that is not a stream yet
+        self._skipped_bytes = 0  # of a whole body that llhttp has not seen yet
         self._left = 0  # missing bytes of a body with a known length
         self._chunks: ChunkDecoder | None = None
 
@@ -170,6 +174,7 @@ class MessageReader:
             end = self._find_straddling(data, at, end)
             if not end:
                 return self._read_part_of_head(data, at)
+        parser = self._parser
         self._parse(data[at:end])
         event = self._head_event
         if event is None:
@@ -182,9 +187,9 @@ class MessageReader:
             self._direction.deliver()
             self._direction.message_ended()
         elif event is not INTERIM_ENDS:
-            self.renew_parser()  # the old one expects this body
             if event is HEAD_WITH_LENGTH and len(data) - end >= self._left:
-                return self._take_whole_body(data, end)
+                return self._take_whole_body(data, end, parser)
+            self.renew_parser()  # the old one expects this body
             if event is HEAD_WITH_CHUNKS:
                 self._chunks = ChunkDecoder(self._rules)
         return end
@@ -237,18 +242,36 @@ class MessageReader:
         self._left = int(self.length)
         return HEAD_WITH_LENGTH if self._left else HEAD_WITHOUT_BODY
 
-    def _take_whole_body(self, data: bytes, at: int) -> int:
-        """Takes a body that arrived together with its head, as is usual."""
+    def _take_whole_body(
+        self, data: bytes, at: int, parser: httptools.HttpRequestParser | httptools.HttpResponseParser
+    ) -> int:
+        """Takes a body that arrived together with its head, as is usual. `parser` has read the head."""
         message, self.message = self.message, None
         assert message is not None
         end = at + self._left
+        body = data[at:end]
+        if parser is self._parser:
+            self._skip_body(body)
         message.received_bytes = self._left
-        message.body = Body(data[at:end])
+        message.body = Body(body)
         message.complete = True
         self.state = TRANSITIONS[self.state][BODY_ENDS]
         self._direction.deliver()
         self._direction.message_ended()
         return end
+
+    def _skip_body(self, body: bytes) -> None:
+        """The parser goes on to the next head. A small body costs less than a new parser."""
+        if len(body) > _SKIPPED_BODY_BYTES:
+            self.renew_parser()
+            return
+        self._skipped_bytes = len(body)
+        try:
+            self._parser.feed_data(body)
+        except httptools.HttpParserError:
+            raise self._uncertain() from None
+        if self._skipped_bytes:
+            raise self._uncertain()
 
     def _read_sized(self, data: bytes, at: int) -> int:
         left = self._left
@@ -367,13 +390,15 @@ class MessageReader:
             self._check_size()
         self._head_event = self._direction.read_fields()
 
-    # Not called for valid input, since llhttp gets no bytes after a head.
+    # After a head, llhttp gets only small bodies that are complete.
 
     def on_chunk_header(self) -> None:
         raise self._uncertain()
 
-    def on_body(self, _data: bytes) -> None:
-        raise self._uncertain()
+    def on_body(self, data: bytes) -> None:
+        if len(data) != self._skipped_bytes:
+            raise self._uncertain()
+        self._skipped_bytes = 0
 
     def _uncertain(self) -> RequestError:
         """The error for a head whose end is different for llhttp and for this class."""
