@@ -134,9 +134,8 @@ class ServerStream:
         info.bytes_sent = self.sent_bytes
         stats.downstream_rq_active -= 1
         if response is not None:
-            info.status = response.status
+            status = info.status = response.status
         if response is not None and not info.health_check:
-            status = response.status
             stats.downstream_rq_completed += 1
             if status < 300:
                 if status >= 200:

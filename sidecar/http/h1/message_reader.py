@@ -39,6 +39,7 @@ from sidecar.http.h1.rules import ReaderRules
 from sidecar.http.headers import Headers
 
 _EMPTY_LINE: Final = b"\r\n\r\n"  # including the end of the previous line
+_EMPTY_LINE_BYTES: Final = 4
 _CR: Final = 13
 _LF: Final = 10
 # The bytes of a head that its limit does not count: in the first line, and the separators of a field.
@@ -93,7 +94,7 @@ class MessageReader:
 
     __slots__ = (
         "_chunks",
-        "_countable_bytes",
+        "_small_head_bytes",
         "_direction",
         "_head_bytes",
         "_head_event",
@@ -123,7 +124,8 @@ class MessageReader:
         self._direction = direction
         self._source = source
         self._rules = rules
-        self._countable_bytes = _FIELD_BYTES * rules.max_headers_count
+        # A head of no more bytes is within both limits.
+        self._small_head_bytes = min(_FIELD_BYTES * rules.max_headers_count, rules.max_headers_bytes)
         self._own_names = own_names | {b"content-length"}
         self._parser = direction.new_parser(self)
         # The current head, or the last one.
@@ -169,8 +171,8 @@ class MessageReader:
             self.fields = []
             self.special = []
             self.length = b""
-        end = data.find(_EMPTY_LINE, at) + len(_EMPTY_LINE)
-        if self._tail or end < len(_EMPTY_LINE):
+        end = data.find(_EMPTY_LINE, at) + _EMPTY_LINE_BYTES
+        if end < _EMPTY_LINE_BYTES or self._tail:
             end = self._find_straddling(data, at, end)
             if not end:
                 return self._read_part_of_head(data, at)
@@ -210,15 +212,15 @@ class MessageReader:
         tail, self._tail = self._tail, b""
         found = (tail + data[at : at + 3]).find(_EMPTY_LINE)
         if found >= 0:
-            return at + found + len(_EMPTY_LINE) - len(tail)
-        if end >= len(_EMPTY_LINE):
+            return at + found + _EMPTY_LINE_BYTES - len(tail)
+        if end >= _EMPTY_LINE_BYTES:
             return end
         self._tail = tail
         return 0
 
     def _parse(self, piece: bytes) -> None:
         self._head_bytes += len(piece)
-        if self._head_bytes > self._countable_bytes:  # there may be too many fields
+        if self._head_bytes > self._small_head_bytes:  # there may be too many fields
             self._count(len(self.fields) + len(self.special) + piece.count(b"\n") - 2)
         try:
             self._parser.feed_data(piece)
@@ -248,11 +250,12 @@ class MessageReader:
         """Takes a body that arrived together with its head, as is usual. `parser` has read the head."""
         message, self.message = self.message, None
         assert message is not None
-        end = at + self._left
+        size = self._left
+        end = at + size
         body = data[at:end]
-        if parser is self._parser:
-            self._skip_body(body)
-        message.received_bytes = self._left
+        if parser is self._parser:  # else it is a new one already
+            self._skip_body(body, size)
+        message.received_bytes = size
         message.body = Body(body)
         message.complete = True
         self.state = TRANSITIONS[self.state][BODY_ENDS]
@@ -260,12 +263,12 @@ class MessageReader:
         self._direction.message_ended()
         return end
 
-    def _skip_body(self, body: bytes) -> None:
+    def _skip_body(self, body: bytes, size: int) -> None:
         """The parser goes on to the next head. A small body costs less than a new parser."""
-        if len(body) > _SKIPPED_BODY_BYTES:
+        if size > _SKIPPED_BODY_BYTES:
             self.renew_parser()
             return
-        self._skipped_bytes = len(body)
+        self._skipped_bytes = size
         try:
             self._parser.feed_data(body)
         except httptools.HttpParserError:
@@ -361,6 +364,8 @@ class MessageReader:
             raise self._rules.too_large(f"the head is longer than {limit} bytes")
 
     def _check_size(self) -> None:
+        if self._head_bytes <= self._rules.max_headers_bytes:
+            return
         fields = (*self.fields, *self.special)
         size = len(self.target) + sum([len(name) + len(value) for name, value in fields])
         if size > self._rules.max_headers_bytes:
@@ -373,20 +378,19 @@ class MessageReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
-        fields = self.fields
+        value = value.strip()  # RFC 9110 5.5: llhttp leaves the trailing white space
         if name in self._own_names:
-            if name == b"content-length":
-                self.length = value.strip()
-            else:
-                fields = self.special
-        fields.append((name, value.strip()))  # RFC 9110 5.5: llhttp leaves the trailing white space
+            if name != b"content-length":
+                self.special.append((name, value))
+                return
+            self.length = value
+        self.fields.append((name, value))
 
     def on_headers_complete(self) -> None:
         if self._head_event is not None:
             raise self._uncertain()
-        if self._head_bytes > self._countable_bytes:
+        if self._head_bytes > self._small_head_bytes:
             self._count(len(self.fields) + len(self.special))
-        if self._head_bytes > self._rules.max_headers_bytes:
             self._check_size()
         self._head_event = self._direction.read_fields()
 
