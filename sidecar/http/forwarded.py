@@ -6,6 +6,7 @@ Envoy's current default, no address is internal: ``x-envoy-*`` controls are remo
 
 from __future__ import annotations
 
+from binascii import hexlify
 from ipaddress import ip_address
 from random import getrandbits
 
@@ -27,6 +28,9 @@ _EDGE_CONTROLS = frozenset((
     b"x-envoy-decorator-operation", b"x-envoy-downstream-service-cluster", b"x-envoy-downstream-service-node",
     b"x-envoy-external-address", b"x-envoy-original-path",
 ))  # fmt: skip
+
+_RANDOM_BITS = ~(0xF << 76 | 0b11 << 62)
+_VERSION_BITS = 4 << 76 | 0b10 << 62
 
 _FORWARDED_FOR = b"x-forwarded-for"
 _FORWARDED_PROTO = b"x-forwarded-proto"
@@ -148,10 +152,5 @@ def _joined(headers: Headers, name: bytes) -> bytes:
 def new_request_id() -> bytes:
     """A random UUID (RFC 9562 5.4: version 4, variant 0b10): it identifies requests, and need not be
     secret."""
-    return b"%08x-%04x-4%03x-%04x-%012x" % (
-        getrandbits(32),
-        getrandbits(16),
-        getrandbits(12),
-        getrandbits(14) | 0x8000,
-        getrandbits(48),
-    )
+    digits = hexlify((getrandbits(128) & _RANDOM_BITS | _VERSION_BITS).to_bytes(16, "big"))
+    return b"-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))

@@ -85,7 +85,8 @@ class Request:
     @property
     def complete(self) -> bool:
         """Whether the client has sent all of the request; its body may not be read yet."""
-        return self._arriving.ended
+        arriving = self._arriving
+        return arriving.whole is not None or arriving.ended
 
     @property
     def body_replaced(self) -> bool:

@@ -74,9 +74,25 @@ class ServerStream:
         manager.stats.downstream_rq_active += 1
 
     async def serve(self, encoder: ResponseEncoder) -> bool:
-        """Handles the request, and lets `encoder` write the response. Returns whether all of it was written;
-        if not, the failure is recorded. Cancelled if the exchange is aborted."""
-        response = self.response = await self.handle()
+        """Lets the stack handle the request, and `encoder` write the response, or the local reply to a
+        failure. Returns whether all of it was written; if not, the failure is recorded. Cancelled if the
+        exchange is aborted."""
+        request, manager = self.request, self._manager
+        try:
+            manager.prepare(request)
+            response = await manager.service(request)
+            if manager.has_filters:
+                check_response(request, response)
+            if request.info.failure is not None:  # the router has replied already
+                self._count(request.info.failure)
+        except asyncio.CancelledError:
+            self._close_upstream()
+            raise
+        except Exception as error:
+            self._close_upstream()
+            response = self._reply(self._cause(error))
+        manager.finish_head(request, response)
+        self.response = response
         try:
             whole = response.body.whole
             if whole is not None:
@@ -87,30 +103,6 @@ class ServerStream:
             self._fail(error)
             return False
         return True
-
-    async def handle(self) -> Response:
-        """Returns the response of the stack, or the local reply to its error."""
-        request, manager = self.request, self._manager
-        try:
-            manager.prepare(request)
-            response = await manager.service(request)
-            if manager.has_filters:
-                check_response(request, response)
-            if request.info.failure is not None:  # the router has replied already
-                self._count(request.info.failure)
-        except RequestError as error:
-            self._close_upstream()
-            response = self._reply(error)
-        except asyncio.CancelledError:
-            self._close_upstream()
-            raise
-        except Exception as error:
-            self._close_upstream()
-            # A defect of the sidecar ends this request only; the log has the traceback.
-            _LOG.exception("request %s failed", request.info.request_id.decode("latin-1"))
-            response = self._reply(InternalError(f"{type(error).__name__} in the sidecar"))
-        manager.finish_head(request, response)
-        return response
 
     def keeps_connection(self, *, more_wait: bool) -> bool:
         """Whether the connection carries requests after this response. `more_wait`: others have arrived."""
@@ -134,16 +126,16 @@ class ServerStream:
 
     def complete(self) -> None:
         """Counts and logs the exchange; `response` is None if the client disconnected before it began."""
-        self.request.close_replaced_body()
+        if self._manager.has_filters:  # nothing else replaces bodies
+            self.request.close_replaced_body()
         info, response, stats = self.request.info, self.response, self._manager.stats
         info.end_s = self._manager.clock()
         info.bytes_received = self.received_bytes
         info.bytes_sent = self.sent_bytes
         stats.downstream_rq_active -= 1
         if response is not None:
-            info.status = response.status
+            status = info.status = response.status
         if response is not None and not info.health_check:
-            status = response.status
             stats.downstream_rq_completed += 1
             if status < 300:
                 if status >= 200:
@@ -178,6 +170,14 @@ class ServerStream:
         body = self.request.upstream_body
         if body is not None:
             body.close()
+
+    def _cause(self, error: Exception) -> RequestError:
+        """Why the stack has no response. A defect of the sidecar ends this request only; the log has the
+        traceback."""
+        if isinstance(error, RequestError):
+            return error
+        _LOG.error("request %s failed", self.request.info.request_id.decode("latin-1"), exc_info=error)
+        return InternalError(f"{type(error).__name__} in the sidecar")
 
     def _reply(self, error: RequestError) -> Response:
         """Records the failure. Returns the local reply."""

@@ -27,24 +27,27 @@ GAUGES = frozenset((
 class Histogram:
     """Counts by bucket. `buckets` are inclusive upper bounds; one more count is for larger values."""
 
-    __slots__ = ("buckets", "count", "counts", "total")
+    __slots__ = ("buckets", "counts", "total")
 
     def __init__(self, buckets: tuple[float, ...] = DURATION_BUCKETS_MS) -> None:
         self.buckets = buckets
         self.counts = [0] * (len(buckets) + 1)
-        self.count = 0
         self.total = 0.0
+
+    @property
+    def count(self) -> int:
+        return sum(self.counts)
 
     def record(self, value: float) -> None:
         self.counts[bisect_left(self.buckets, value)] += 1
-        self.count += 1
         self.total += value
 
     def quantile(self, share: float) -> float:
         """The value below which `share` (0 to 1) of the records lie, interpolated within its bucket."""
-        if not self.count:
+        records = self.count
+        if not records:
             return 0.0
-        rank, seen, lower = share * self.count, 0, 0.0
+        rank, seen, lower = share * records, 0, 0.0
         for upper, count in zip(self.buckets, self.counts, strict=False):
             if count and seen + count >= rank:
                 return lower + (upper - lower) * max(rank - seen, 0) / count

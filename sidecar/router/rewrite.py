@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from operator import itemgetter
 
 import re2
 
@@ -17,6 +18,7 @@ from sidecar.regex import compile_re2
 
 PathRewrite = Callable[[bytes], bytes]
 
+_NAME = itemgetter(0)
 _REFERENCE = re.compile(rb"\\(.?)", re.DOTALL)
 
 
@@ -96,8 +98,6 @@ def rewrite_authority(request: Request, authority: bytes, *, append_x_forwarded_
 def set_header(request: Request, name: bytes, value: bytes) -> None:
     """Replaces all values of the header."""
     headers = request.headers
-    for header, _ in headers:
-        if header == name:
-            headers[:] = [pair for pair in headers if pair[0] != name]
-            break
+    if name in map(_NAME, headers):
+        headers[:] = [pair for pair in headers if pair[0] != name]
     headers.append((name, value))

@@ -2,7 +2,8 @@
 
 Framing is decided here (RFC 9112 6): where a head ends, how long its body is, and where the next message
 begins. `reader_state` lists the states. llhttp, through httptools, parses heads and nothing else: each head
-is cut at its empty line before llhttp sees it, and a parser whose head announced a body is replaced.
+is cut at its empty line before llhttp sees it. A parser whose head announced a body is replaced, unless the
+body is small and came with the head: then the parser skips it, and must agree on its length.
 `RequestReader` and `ResponseReader` add the rules of their direction.
 
 The callbacks below run for each header of each message: they are the hottest code of the sidecar.
@@ -38,11 +39,13 @@ from sidecar.http.h1.rules import ReaderRules
 from sidecar.http.headers import Headers
 
 _EMPTY_LINE: Final = b"\r\n\r\n"  # including the end of the previous line
+_EMPTY_LINE_BYTES: Final = 4
 _CR: Final = 13
 _LF: Final = 10
 # The bytes of a head that its limit does not count: in the first line, and the separators of a field.
 _FIRST_LINE_BYTES: Final = 32
 _FIELD_BYTES: Final = 4
+_SKIPPED_BODY_BYTES: Final = 4 * 1024
 
 
 class IncomingMessage:
@@ -91,7 +94,7 @@ class MessageReader:
 
     __slots__ = (
         "_chunks",
-        "_countable_bytes",
+        "_small_head_bytes",
         "_direction",
         "_head_bytes",
         "_head_event",
@@ -100,6 +103,7 @@ class MessageReader:
         "_parser",
         "_pieces",
         "_rules",
+        "_skipped_bytes",
         "_source",
         "_tail",
         "error",
@@ -120,7 +124,8 @@ class MessageReader:
         self._direction = direction
         self._source = source
         self._rules = rules
-        self._countable_bytes = _FIELD_BYTES * rules.max_headers_count
+        # A head of no more bytes is within both limits.
+        self._small_head_bytes = min(_FIELD_BYTES * rules.max_headers_count, rules.max_headers_bytes)
         self._own_names = own_names | {b"content-length"}
         self._parser = direction.new_parser(self)
         # The current head, or the last one.
@@ -134,6 +139,7 @@ class MessageReader:
         # The message whose body is being read.
         self.message: IncomingMessage | None = None
         self._pieces: list[bytes] = []  # of a body that is not a stream yet
+        self._skipped_bytes = 0  # of a whole body that llhttp has not seen yet
         self._left = 0  # missing bytes of a body with a known length
         self._chunks: ChunkDecoder | None = None
 
@@ -165,11 +171,12 @@ class MessageReader:
             self.fields = []
             self.special = []
             self.length = b""
-        end = data.find(_EMPTY_LINE, at) + len(_EMPTY_LINE)
-        if self._tail or end < len(_EMPTY_LINE):
+        end = data.find(_EMPTY_LINE, at) + _EMPTY_LINE_BYTES
+        if end < _EMPTY_LINE_BYTES or self._tail:
             end = self._find_straddling(data, at, end)
             if not end:
                 return self._read_part_of_head(data, at)
+        parser = self._parser
         self._parse(data[at:end])
         event = self._head_event
         if event is None:
@@ -182,9 +189,9 @@ class MessageReader:
             self._direction.deliver()
             self._direction.message_ended()
         elif event is not INTERIM_ENDS:
-            self.renew_parser()  # the old one expects this body
             if event is HEAD_WITH_LENGTH and len(data) - end >= self._left:
-                return self._take_whole_body(data, end)
+                return self._take_whole_body(data, end, parser)
+            self.renew_parser()  # the old one expects this body
             if event is HEAD_WITH_CHUNKS:
                 self._chunks = ChunkDecoder(self._rules)
         return end
@@ -205,15 +212,15 @@ class MessageReader:
         tail, self._tail = self._tail, b""
         found = (tail + data[at : at + 3]).find(_EMPTY_LINE)
         if found >= 0:
-            return at + found + len(_EMPTY_LINE) - len(tail)
-        if end >= len(_EMPTY_LINE):
+            return at + found + _EMPTY_LINE_BYTES - len(tail)
+        if end >= _EMPTY_LINE_BYTES:
             return end
         self._tail = tail
         return 0
 
     def _parse(self, piece: bytes) -> None:
         self._head_bytes += len(piece)
-        if self._head_bytes > self._countable_bytes:  # there may be too many fields
+        if self._head_bytes > self._small_head_bytes:  # there may be too many fields
             self._count(len(self.fields) + len(self.special) + piece.count(b"\n") - 2)
         try:
             self._parser.feed_data(piece)
@@ -237,18 +244,37 @@ class MessageReader:
         self._left = int(self.length)
         return HEAD_WITH_LENGTH if self._left else HEAD_WITHOUT_BODY
 
-    def _take_whole_body(self, data: bytes, at: int) -> int:
-        """Takes a body that arrived together with its head, as is usual."""
+    def _take_whole_body(
+        self, data: bytes, at: int, parser: httptools.HttpRequestParser | httptools.HttpResponseParser
+    ) -> int:
+        """Takes a body that arrived together with its head, as is usual. `parser` has read the head."""
         message, self.message = self.message, None
         assert message is not None
-        end = at + self._left
-        message.received_bytes = self._left
-        message.body = Body(data[at:end])
+        size = self._left
+        end = at + size
+        body = data[at:end]
+        if parser is self._parser:  # else it is a new one already
+            self._skip_body(body, size)
+        message.received_bytes = size
+        message.body = Body(body)
         message.complete = True
         self.state = TRANSITIONS[self.state][BODY_ENDS]
         self._direction.deliver()
         self._direction.message_ended()
         return end
+
+    def _skip_body(self, body: bytes, size: int) -> None:
+        """The parser goes on to the next head. A small body costs less than a new parser."""
+        if size > _SKIPPED_BODY_BYTES:
+            self.renew_parser()
+            return
+        self._skipped_bytes = size
+        try:
+            self._parser.feed_data(body)
+        except httptools.HttpParserError:
+            raise self._uncertain() from None
+        if self._skipped_bytes:
+            raise self._uncertain()
 
     def _read_sized(self, data: bytes, at: int) -> int:
         left = self._left
@@ -338,6 +364,8 @@ class MessageReader:
             raise self._rules.too_large(f"the head is longer than {limit} bytes")
 
     def _check_size(self) -> None:
+        if self._head_bytes <= self._rules.max_headers_bytes:
+            return
         fields = (*self.fields, *self.special)
         size = len(self.target) + sum([len(name) + len(value) for name, value in fields])
         if size > self._rules.max_headers_bytes:
@@ -350,30 +378,31 @@ class MessageReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         name = name.lower()
-        fields = self.fields
+        value = value.strip()  # RFC 9110 5.5: llhttp leaves the trailing white space
         if name in self._own_names:
-            if name == b"content-length":
-                self.length = value.strip()
-            else:
-                fields = self.special
-        fields.append((name, value.strip()))  # RFC 9110 5.5: llhttp leaves the trailing white space
+            if name != b"content-length":
+                self.special.append((name, value))
+                return
+            self.length = value
+        self.fields.append((name, value))
 
     def on_headers_complete(self) -> None:
         if self._head_event is not None:
             raise self._uncertain()
-        if self._head_bytes > self._countable_bytes:
+        if self._head_bytes > self._small_head_bytes:
             self._count(len(self.fields) + len(self.special))
-        if self._head_bytes > self._rules.max_headers_bytes:
             self._check_size()
         self._head_event = self._direction.read_fields()
 
-    # Not called for valid input, since llhttp gets no bytes after a head.
+    # After a head, llhttp gets only small bodies that are complete.
 
     def on_chunk_header(self) -> None:
         raise self._uncertain()
 
-    def on_body(self, _data: bytes) -> None:
-        raise self._uncertain()
+    def on_body(self, data: bytes) -> None:
+        if len(data) != self._skipped_bytes:
+            raise self._uncertain()
+        self._skipped_bytes = 0
 
     def _uncertain(self) -> RequestError:
         """The error for a head whose end is different for llhttp and for this class."""

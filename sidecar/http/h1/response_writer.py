@@ -49,7 +49,7 @@ class ResponseWriter:
         stream.sent_bytes = len(body)
         if stream.request.method == b"HEAD":
             body = b""
-        self._outlet.write(response_head(response.status, response.headers, CLOSE) + body)
+        self._outlet.write(response_head(response.status, response.headers, (CLOSE,)) + body)
 
     def send_whole(self, stream: ServerStream, response: Response, body: bytes) -> None:
         incoming = self.incoming
@@ -58,14 +58,14 @@ class ResponseWriter:
         state.now = TRANSITIONS[state.now][RESPONSE_WRITTEN]
         if has_no_body(response.status):
             headers = without_length(response.headers) if response.status == 204 else response.headers
-            self._outlet.write(response_head(response.status, headers, *options))
+            self._outlet.write(response_head(response.status, headers, options))
         elif incoming.method == b"HEAD":
             if content_length(response.headers) is None and not incoming.http10:
                 options = (*options, CHUNKED)  # RFC 9110 9.3.2: like the response to GET
-            self._outlet.write(response_head(response.status, response.headers, *options))
+            self._outlet.write(response_head(response.status, response.headers, options))
         else:
             stream.sent_bytes = len(body)
-            self._outlet.write(whole_response(response.status, response.headers, body, *options))
+            self._outlet.write(whole_response(response.status, response.headers, body, options))
 
     async def send_streaming(self, stream: ServerStream, response: Response) -> None:
         """Raises the `RequestError` that cut the body short."""
@@ -92,7 +92,7 @@ class ResponseWriter:
         options = self._connection_options(stream)
         if in_chunks:
             options = (*options, CHUNKED)
-        self._write_head(response_head(response.status, response.headers, *options))
+        self._write_head(response_head(response.status, response.headers, options))
         if length is not None:
             await self._send_sized(stream, body, length)
         elif in_chunks:
@@ -135,7 +135,7 @@ class ResponseWriter:
         when the upstream accepts no more data."""
         upgrade = self.incoming.upgrade
         options = (_UPGRADE, b"upgrade: %b" % upgrade) if upgrade and response.status == 101 else ()
-        self._write_head(response_head(response.status, without_length(response.headers), *options))
+        self._write_head(response_head(response.status, without_length(response.headers), options))
         stream.upgraded()
         try:
             await self._send_raw(stream, body)

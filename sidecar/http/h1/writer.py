@@ -46,14 +46,15 @@ def has_no_body(status: int) -> bool:
     return status == 204 or status == 304 or status < 200  # noqa: PLR1714 - quicker than a set, for each response
 
 
-def response_head(status: int, headers: Headers, *extra: bytes) -> bytes:
-    return b"\r\n".join((status_line(status), *map(_FIELD, headers), *extra, b"", b""))
+def response_head(status: int, headers: Headers, options: tuple[bytes, ...] = ()) -> bytes:
+    """`options` are further lines of the head."""
+    return b"\r\n".join([status_line(status), *map(_FIELD, headers), *options, b"", b""])
 
 
-def whole_response(status: int, headers: Headers, body: bytes, *extra: bytes) -> bytes:
+def whole_response(status: int, headers: Headers, body: bytes, options: tuple[bytes, ...] = ()) -> bytes:
     """Returns head and body in one, with the length of `body`."""
     headers = with_length(headers, len(body))
-    return b"\r\n".join((status_line(status), *map(_FIELD, headers), *extra, b"", body))
+    return b"\r\n".join([status_line(status), *map(_FIELD, headers), *options, b"", body])
 
 
 def request_head(request: Request, length: int | None, *extra: bytes) -> bytes:
@@ -82,7 +83,7 @@ def whole_request(request: Request, body: bytes) -> bytes:
     ):
         headers = [*headers, (b"content-length", b"%d" % len(body))]
     line = _REQUEST_LINE % (request.method, request.path, request.authority)
-    return b"\r\n".join((line, *map(_FIELD, headers), b"", body))
+    return b"\r\n".join([line, *map(_FIELD, headers), b"", body])
 
 
 def _without_own(headers: Headers) -> Headers:
@@ -93,13 +94,8 @@ def _without_own(headers: Headers) -> Headers:
 
 
 def with_length(headers: Headers, length: int) -> Headers:
-    digits = b"%d" % length
-    for name, value in headers:
-        if name == b"content-length":
-            if value == digits:
-                return headers
-            return [*without_length(headers), (b"content-length", digits)]
-    return [*headers, (b"content-length", digits)]
+    field = (b"content-length", b"%d" % length)
+    return headers if field in headers else [*without_length(headers), field]
 
 
 def without_length(headers: Headers) -> Headers:
