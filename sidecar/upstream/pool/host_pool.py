@@ -163,12 +163,12 @@ class HostPool:
 
     def drain(self) -> None:
         """The host has left: closes each connection after its last exchange."""
+        self._stop_watching_idle()  # else the timer keeps the pool in memory
         _close(self._pool.drain())
 
     async def close(self) -> None:
         """Closes all connections now, and ends active exchanges."""
-        if self._idle_timer is not None:
-            self._idle_timer.cancel()
+        self._stop_watching_idle()
         self._pool.refuse_waiters(lambda: UpstreamResetError("the proxy is closing"))
         dials = list(self._dials)
         for dial in dials:
@@ -243,6 +243,11 @@ class HostPool:
         if oldest_s is not None:
             delay_s = max(0.0, oldest_s + timeout_s - self._env.loop.time())
             self._idle_timer = self._env.timers.after(delay_s, self._close_expired)
+
+    def _stop_watching_idle(self) -> None:
+        if self._idle_timer is not None:
+            self._idle_timer.cancel()
+            self._idle_timer = None
 
     def _close_expired(self) -> None:
         self._idle_timer = None

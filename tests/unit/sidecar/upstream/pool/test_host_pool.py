@@ -64,13 +64,15 @@ class Fixture:
         self.breaker = CircuitBreaker(config.pop("circuit_breakers", CircuitBreakers()))
         self.stats, self.host_stats = ClusterStats(), HostStats()
         self.dialer = FakeDialer(alpn)
+        self.timers = Timers(loop)
+        config.setdefault("idle_timeout_s", 0)
         env = PoolEnvironment(
-            config=ClusterConfig(name="up", discovery=Discovery.STATIC, idle_timeout_s=0, **config),
+            config=ClusterConfig(name="up", discovery=Discovery.STATIC, **config),
             breaker=self.breaker,
             stats=self.stats,
             dialer=self.dialer,
             connection_factory=factory,
-            timers=Timers(loop),
+            timers=self.timers,
             loop=loop,
         )
         self.pool = HostPool(ADDRESS, None, env, self.host_stats)
@@ -111,6 +113,28 @@ async def test_bytes_and_exchanges_that_were_cut_short_are_counted() -> None:
     assert (stats.upstream_cx_tx_bytes_total, stats.upstream_cx_rx_bytes_total) == (20, 10)
     assert stats.upstream_cx_destroy_local_with_active_rq == stats.upstream_rq_tx_reset == 1
     assert stats.upstream_cx_active == fixture.host_stats.cx_active == 0
+
+
+@pytest.mark.parametrize("busy", [False, True])
+async def test_no_timer_keeps_a_drained_pool_in_memory(busy: bool) -> None:
+    fixture = Fixture(asyncio.get_running_loop(), lambda alpn: FakeConnection(), idle_timeout_s=3600.0)
+    acquiring = asyncio.create_task(fixture.pool.acquire())
+    await settle()
+    fixture.dialer.pending[0].set_result(None)
+    lease = await acquiring
+    codec = lease.connection.codec
+    assert isinstance(codec, FakeConnection)
+    await codec.send("one")
+    codec.end_exchange()
+    assert fixture.timers.pending == 1
+    if busy:
+        assert fixture.pool.checkout() is not None
+        await codec.send("two")
+    fixture.pool.drain()
+    if busy:
+        codec.end_exchange()
+    assert fixture.pool.drained
+    assert fixture.timers.pending == 0
 
 
 async def test_a_host_that_speaks_http2_only_is_not_dialed() -> None:
