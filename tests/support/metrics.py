@@ -40,7 +40,7 @@ MOVED_IN = {
     "unit/controlplane/sources/test_foreign_resources.py": {"outrigger_unsupported_resources"},
     "unit/controlplane/sources/test_kubernetes.py": {"outrigger_kubernetes_seconds_since_sync"},
     "unit/controlplane/status/test_elected.py": {"outrigger_status_leader"},
-    "unit/controlplane/status/test_writer.py": {
+    "unit/controlplane/status/test_writer_failures.py": {
         "outrigger_status_write_failures",
         "outrigger_status_writes",
     },

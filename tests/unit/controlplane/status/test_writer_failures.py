@@ -119,7 +119,7 @@ async def test_a_kind_that_is_unknown_for_a_moment_is_tried_again() -> None:
     cluster.fails.clear()
     cluster.now_s += BACKOFF.first_delay_s
     assert await cluster.write() == ["a"]
-    assert moved(cluster.registry) == MOVED_IN["unit/controlplane/status/test_writer.py"]
+    assert moved(cluster.registry) == MOVED_IN["unit/controlplane/status/test_writer_failures.py"]
 
 
 @pytest.mark.filterwarnings("error")
