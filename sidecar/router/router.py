@@ -57,7 +57,8 @@ class Router:
             if cluster is None:
                 name = destination.cluster or forward.cluster_from_header(request.headers)
                 raise NoClusterError(f"there is no cluster {name!r:.300}")  # a header may have named it
-            _rewrite(request, forward, destination)
+            if forward.rewrites:
+                _rewrite(request, forward, destination)
             if forward.terminate_connect and request.method == b"CONNECT":
                 response = await self._open_tunnel(request, cluster)
             else:
@@ -67,7 +68,7 @@ class Router:
                     cluster,
                     destination.context,
                     self._env,
-                    include_attempt_count=resolved.route.include_attempt_count,
+                    resolved.route.include_attempt_count,
                 )
                 response = await exchange.run()
         except NoClusterError as error:

@@ -94,7 +94,6 @@ class MessageReader:
 
     __slots__ = (
         "_chunks",
-        "_small_head_bytes",
         "_direction",
         "_head_bytes",
         "_head_event",
@@ -104,6 +103,7 @@ class MessageReader:
         "_pieces",
         "_rules",
         "_skipped_bytes",
+        "_small_head_bytes",
         "_source",
         "_tail",
         "error",
