@@ -17,7 +17,7 @@ class RegexError(ValueError):
 
 
 def compile_re2(pattern: str) -> re2._Regexp:
-    """To search, match or replace in bytes. Raises `RegexError`."""
+    """Compiles a pattern to search, match or replace in bytes. Raises `RegexError`."""
     try:
         return re2.compile(pattern.encode(), _options())
     except re2.error as error:

@@ -1,4 +1,4 @@
-"""What every test shares: how hypothesis searches."""
+"""The settings of hypothesis for all tests."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 from hypothesis import settings
 
-# No deadline: a busy machine is no bug. On CI the same commit always sees the same examples; elsewhere they
-# are new ones each time.
+# No deadline: a slow machine is not a bug. On CI the same commit always sees the same examples; elsewhere
+# they are new ones each time.
 settings.register_profile("outrigger", deadline=None, derandomize=os.environ.get("CI") == "true")
 settings.load_profile("outrigger")

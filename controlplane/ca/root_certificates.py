@@ -26,7 +26,7 @@ _DEFAULT_TIMING: Final = Timing()
 # While --root-cert is being changed, replicas have different bundles and overwrite each other's ConfigMaps.
 # This pause limits how often they do so.
 _PAUSE_S: Final = 1.0
-# Another replica was faster: the object is gone, or exists already. The watches report the new state.
+# Another replica was faster: the object is deleted, or exists already. The watches report the new state.
 _OVERTAKEN: Final = (404, 409)
 
 

@@ -25,7 +25,7 @@ _FOLLOWERS: Final[Mapping[str, Callable[[Protocol], bool]]] = {
     "tcp": lambda protocol: not (protocol.is_http or protocol.is_tls),
 }
 
-# Of a list, in a warning.
+# The longest list in a warning.
 _MOST_NAMES: Final = 5
 
 
@@ -137,7 +137,7 @@ class _Checks:
         return declarations_for(namespace, self._in_force.services.get(host, ()))
 
     def _faults(self, reference: _Reference, namespace: str) -> Iterator[ResourceError]:
-        """What is missing of a destination, for the clients of a namespace."""
+        """The missing part of a destination, for the clients of a namespace."""
         destination = reference.destination
         declarations = self._declarations(destination.host, namespace)
         if not declarations:

@@ -22,7 +22,7 @@ from protos.type_urls import CLUSTER, LISTENER, ROUTE
 RouteT = TypeVar("RouteT", HTTPRoute, TLSRoute, TCPRoute)
 _Config = Config[VirtualService]
 
-# Of a list, in a warning.
+# The longest list in a warning.
 _MOST_NAMES: Final = 5
 
 

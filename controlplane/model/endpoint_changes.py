@@ -39,7 +39,7 @@ def readdressed(before: MeshSnapshot, after: MeshSnapshot, hostnames: Iterable[s
 
 
 def _accounts(endpoints: Iterable[ServiceEndpoint]) -> set[tuple[str, str, str]]:
-    """By declaration: each has clusters of its own."""
+    """The service accounts by declaration: each declaration has separate clusters."""
     return {(each.declaration, each.workload.namespace, each.workload.service_account) for each in endpoints}
 
 

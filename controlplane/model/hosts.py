@@ -52,8 +52,8 @@ def exported_to(export_to: Sequence[str], owner: str, namespace: str) -> bool:
 
 
 def export_rank(export_to: Sequence[str], owner: str, namespace: str) -> int:
-    """Istio's order of what a namespace sees, for one host: resources of its own with a narrow export (0),
-    resources exported to it by name (1), resources exported to all (2)."""
+    """Istio's order of the resources that a namespace sees, for one host: resources of its own with a narrow
+    export (0), resources exported to it by name (1), resources exported to all (2)."""
     if not export_to or "*" in export_to:
         return 2
     return 0 if owner == namespace else 1

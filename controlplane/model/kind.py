@@ -63,7 +63,8 @@ class ModelKind(ResourceKind[SpecT], Generic[SpecT, ViewT]):
         return self.claims is not None or self.references is not None
 
     def touched(self, before: ViewT | None, after: ViewT | None) -> Touched:
-        """By a change from one version in force to another; None: no version is in force."""
+        """The types that a change from one version in force to another may alter; None: no version is in
+        force."""
         if self.narrow is not None and before is not None and after is not None:
             narrowed = self.narrow(before, after)
             if narrowed is not None:

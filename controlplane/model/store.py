@@ -52,7 +52,7 @@ class Store:
         self._validator: Final = Validator(kinds, self._all, mesh_config.root_namespace)
         self._builder: Final = SnapshotBuilder(kinds, self._all, mesh_config)
         self._kept: dict[ResourceKey, Kept] = {}
-        self._served: frozenset[ResourceKey] | None = None  # None: there is no state of an earlier process
+        self._served: frozenset[ResourceKey] | None = None  # None: no state of an earlier process exists
         self._counting_files: Mapping[ResourceKey, str] = {}
         self._to_keep: dict[ResourceKey, LastGood] = {}
         self._dirty: dict[ResourceKey, None] = {}  # in the order of the events
@@ -121,7 +121,7 @@ class Store:
                 self._dirty[record.key] = None
 
     def recall(self, key: ResourceKey, found: LastGood | Unusable | None) -> None:
-        """The version of a resource that is stored outside of this process; None: there is none, or no
+        """The version of a resource that is stored outside of this process; None: not stored, or no
         longer."""
         record = self._records[key.kind].get(key)
         match found:
@@ -141,8 +141,8 @@ class Store:
             self._dirty[key] = None
 
     def remember(self, in_force: Iterable[ResourceKey]) -> None:
-        """To be called before the first `build`, with the resources that were in force at the last one of an
-        earlier process. All others come after them."""
+        """Must be called before the first `build`, with the resources that were in force at the last one of
+        an earlier process. All others come after them."""
         self._served = frozenset(in_force)
 
     def prefer(self, files: Mapping[ResourceKey, str]) -> None:
@@ -168,7 +168,7 @@ class Store:
 
     @property
     def has_news(self) -> bool:
-        """Whether it has been fed anything new since the last `build`."""
+        """Whether anything was added or deleted since the last `build`."""
         return bool(self._dirty or self._newly_observed)
 
     def statuses(self) -> list[ResourceStatus]:

@@ -31,7 +31,7 @@ _EVERY_TYPE: Final = frozenset(PUSH_ORDER)
 
 
 class _Same:
-    """Stands for an object by its identity, and keeps it alive so that no other object gets that identity."""
+    """Represents an object by its identity, and keeps it alive so that no other object gets that identity."""
 
     __slots__ = ("value",)
 
@@ -92,7 +92,7 @@ class BuildCache:
         return found
 
     def forget_unused(self, types: Collection[str] = _EVERY_TYPE) -> None:
-        """To be called when the mesh has changed so that all resources of ``types`` are built anew. Drops the
+        """Called when the mesh has changed so that all resources of ``types`` are built again. Drops the
         results that were not used since the call before."""
         for results in self._results.values():
             if not results.types.isdisjoint(types):

@@ -151,7 +151,7 @@ def _endpoint_clusters(
     *,
     endpoints: Endpoints,
 ) -> Mapping[str, Cluster]:
-    """One cluster for each endpoint of a headless service that has a host of its own, and each port. They
+    """One cluster for each endpoint of a headless service that has its own host, and each port. They
     need no balancing and no pass-through."""
     del cache
     clusters: dict[str, Cluster] = {}

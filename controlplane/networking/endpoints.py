@@ -128,7 +128,7 @@ def endpoint_assignments(
     endpoints: tuple[ServiceEndpoint, ...],
     policies: PeerAuthentications,
 ) -> Iterable[tuple[str, ClusterLoadAssignment]]:
-    """For each endpoint with a host of its own, whether it is ready or not."""
+    """The assignment of each endpoint with its own host, whether it is ready or not."""
     by_host: dict[str, dict[str, list[LbEndpoint]]] = defaultdict(lambda: defaultdict(list))
     for endpoint in endpoints:
         if endpoint.hostname and endpoint.service_port == port.name and is_ip_address(endpoint.address):

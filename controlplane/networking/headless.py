@@ -61,7 +61,7 @@ def _of_service(service: Service, endpoints: Iterable[ServiceEndpoint]) -> Itera
 def endpoints_with_hosts(
     endpoints: HeadlessEndpoints, service: Service, port: ServicePort
 ) -> list[HeadlessEndpoint]:
-    """The endpoints of a service's port that have a host of their own: one for each host, sorted."""
+    """The endpoints of a service's port that have their own host: one for each host, sorted."""
     if not service.headless:
         return []
     found = {
@@ -78,7 +78,7 @@ def endpoint_cluster(endpoint: HeadlessEndpoint, port: ServicePort) -> str:
 
 
 def addresses_by_port(endpoints: HeadlessEndpoints) -> Mapping[tuple[str, str], list[str]]:
-    """By service and name of its port, in a stable order."""
+    """The addresses by service and name of its port, in a stable order."""
     found: dict[tuple[str, str], list[str]] = defaultdict(list)
     for address, key in sorted({(each.address, (each.service, each.service_port)) for each in endpoints}):
         found[key].append(address)

@@ -124,7 +124,7 @@ def _captured_targets(
         )
     known = {port.number for port in ports}
     named = policies.ports_with_own_mode(proxy.namespace, proxy.labels)
-    # A port may have a mode of its own and belong to no service.
+    # A port may have its own mode without belonging to a service.
     for number in (*(port for port in named if port not in known), None):
         yield _Target(
             name=f"{VIRTUAL_INBOUND}-{number or 'catchall'}",

@@ -185,7 +185,7 @@ def _add_endpoints(
     addresses: Sequence[str],
 ) -> None:
     """A headless service has a listener on each address of its endpoints, or, if there are very many, a chain
-    for each in one listener. If one endpoint goes, connections to the others stay."""
+    for each in one listener. If one endpoint is removed, connections to the others stay."""
     share = len(addresses) > _MOST_LISTENERS
     idle_timeout = _idle_timeout(scope, service, port)
     for route in l4_routes(scope, service, port, dialled=service.hostname):

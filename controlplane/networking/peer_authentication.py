@@ -1,4 +1,4 @@
-"""Which connections a workload accepts on a port: the effective mode of its PeerAuthentications."""
+"""The connections that a workload accepts on a port: the effective mode of its PeerAuthentications."""
 
 from __future__ import annotations
 

@@ -213,7 +213,7 @@ def _removable(operations: HeaderOperations) -> Iterable[str]:
 
 
 def _host_override(headers: Headers | None) -> str:
-    """To set the header ``host`` means to rewrite the authority: Envoy rejects it as a header operation."""
+    """The authority that the header operation ``host`` sets: Envoy rejects it as a header operation."""
     if headers is None or headers.request is None:
         return ""
     return headers.request.set.get("host") or headers.request.add.get("host", "")

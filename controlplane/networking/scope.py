@@ -96,7 +96,7 @@ def declarations_in_scope(snapshot: MeshSnapshot, proxy: Proxy, hostname: str) -
     not imported."""
     declared = snapshot.declarations(hostname)
     imported: tuple[Service, ...] = ()
-    if len(declared) > 1:  # otherwise there is no choice
+    if len(declared) > 1:  # otherwise only one is left
         imported = _Imports(sidecar_of(snapshot, proxy), proxy.namespace).declarations(declared)
     return imported or declarations_for(proxy.namespace, declared)
 

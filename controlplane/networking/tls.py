@@ -45,7 +45,7 @@ SYSTEM_ROOTS: Final = "/etc/ssl/certs/ca-certificates.crt"
 
 def mesh_client_tls(sni: str, identities: Iterable[str], *, http2: bool) -> dict[str, Any]:
     """Mutual TLS to a sidecar, which must prove one of ``identities`` (SPIFFE ids; empty: any that the trust
-    bundle verifies). HTTP/2 is offered only to ports that are known to speak it."""
+    bundle verifies). HTTP/2 is offered only to ports that are known to support it."""
     context = UpstreamTlsContext(
         common_tls_context=_mesh_context(
             alpn=(MESH_ALPN, "h2") if http2 else (MESH_ALPN,),

@@ -251,12 +251,12 @@ ExportTo = Annotated[
 
 
 def exactly_one_of(*fields: str) -> dict[str, Any]:
-    """For a model's JSON schema: documents have exactly one of the fields."""
+    """Extends a model's JSON schema: documents have exactly one of the fields."""
     return {"oneOf": [{"required": [field]} for field in fields]}
 
 
 def at_most_one_of(*fields: str) -> dict[str, Any]:
-    """For a model's JSON schema: documents have at most one of the fields."""
+    """Extends a model's JSON schema: documents have at most one of the fields."""
     one = [{"required": [field]} for field in fields]
     return {"oneOf": [{"not": {"anyOf": one}}, *one]}
 

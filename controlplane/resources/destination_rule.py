@@ -161,7 +161,7 @@ class PortTrafficPolicy(PolicySettings):
 
 
 class TrafficPolicy(PolicySettings):
-    """``TrafficPolicy``: applies to all ports of the host, except those with settings of their own."""
+    """``TrafficPolicy``: applies to all ports of the host, except those with separate settings."""
 
     port_level_settings: tuple[PortTrafficPolicy, ...] = ()
     tunnel: NotSupportedYet = None

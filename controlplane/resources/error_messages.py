@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from controlplane.errors import ResourceError
 
-# Of a document with thousands of faults, the first ones are enough.
+# The first errors of a document are enough, if it has thousands.
 _MOST_ERRORS = 20
 
 _REASONS = {

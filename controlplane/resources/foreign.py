@@ -21,7 +21,7 @@ class ForeignKind:
 
     @property
     def consequence(self) -> str:
-        """What happens because the kind is not supported."""
+        """The consequence of the missing support."""
         return _CONSEQUENCES.get(self, "it has no effect")
 
     @property

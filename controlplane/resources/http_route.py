@@ -284,7 +284,7 @@ class HTTPDirectResponse(Message):
 
 
 class HTTPRoute(Message):
-    """``HTTPRoute``: applies if one of ``match`` does, or if there is none; has exactly one action."""
+    """``HTTPRoute``: applies if one of ``match`` does, or if ``match`` is empty; has exactly one action."""
 
     name: Str = ""
     match: tuple[HTTPMatchRequest, ...] = ()

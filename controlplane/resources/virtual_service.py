@@ -39,7 +39,7 @@ class L4MatchAttributes(Message):
 
 
 class TCPRoute(Message):
-    """``TCPRoute``: applies if one of ``match`` does, or if there is none."""
+    """``TCPRoute``: applies if one of ``match`` does, or if ``match`` is empty."""
 
     match: tuple[L4MatchAttributes, ...] = ()
     route: Annotated[tuple[WeightedDestination, ...], AtLeastOne, Weighted]

@@ -142,7 +142,7 @@ class FolderSource:
         return missing
 
     def _read_unreadable(self, listing: Listing) -> list[Contents]:
-        """An unreadable subfolder is an error of its own; the known contents of its files stay."""
+        """An unreadable subfolder is a separate error; the known contents of its files stay."""
         faults = []
         for name, error in listing.unreadable.items():
             if name not in self._signatures:

@@ -87,7 +87,7 @@ def _viewers(
 
 
 def _hostnames_by_workload(snapshot: MeshSnapshot) -> Mapping[int, set[str]]:
-    """By the identity of the workload."""
+    """The hostnames of each workload, by the identity of its object."""
     hostnames: dict[int, set[str]] = defaultdict(set)
     for hostname, endpoints in snapshot.endpoints.items():
         for endpoint in endpoints:

@@ -17,7 +17,7 @@ _SAMPLE = re.compile(r"^istio_requests_total\{(.*)\} (\d+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 RouteShares = list[dict[str, int]]
-"""For each route of a virtual host, in order: the weight of each subset."""
+"""The weights of the subsets, for each route of a virtual host, in order."""
 
 
 @dataclass(frozen=True, slots=True)

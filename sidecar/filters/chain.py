@@ -66,7 +66,7 @@ class FilterContext:
         return self.router_env.timers
 
     def client(self, cluster_name: str, *, timeout_s: float) -> ClusterClient:
-        """For requests of the filter's own."""
+        """Returns a client for requests that the filter itself sends."""
         return ClusterClient(
             cluster_name, timeout_s=timeout_s, find_cluster=self.find_cluster, env=self.router_env
         )

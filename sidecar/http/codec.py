@@ -14,12 +14,13 @@ from sidecar.upstream.connection import ClientConnection
 
 
 def server_codec(connection: ManagedConnection) -> ServerCodec:
-    """For a connection that was accepted. `connection.downstream.alpn` is the protocol that ALPN chose (RFC
-    7301), empty if none."""
+    """Returns the codec of an accepted connection. `connection.downstream.alpn` is the protocol that ALPN
+    chose (RFC 7301), empty if none."""
     return Http1ServerConnection(connection)
 
 
 def client_codec(alpn: str) -> ClientConnection:
-    """For a connection to a host, which chose the protocol `alpn`; empty if none."""
+    """Returns the codec of a connection to a host. `alpn` is the protocol that the host chose; empty if
+    none."""
     del alpn
     return Http1ClientConnection()

@@ -36,7 +36,7 @@ def _ends_a_line(text: bytes) -> bool:
 
 
 def _without_length(headers: Headers) -> Headers:
-    """For a body that replaces another one: its length is unknown."""
+    """Removes Content-Length after a body was replaced: its length is unknown."""
     return [field for field in headers if field[0].lower() != b"content-length"]
 
 

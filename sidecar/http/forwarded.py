@@ -57,7 +57,7 @@ class ForwardedHeaders:
     def apply(self, request: Request) -> None:
         """Keeps, replaces or adds each of these headers. The scheme becomes that of the first hop."""
         proto = request_id = b""
-        said: Headers = []  # and not trusted as it is
+        received: Headers = []  # not trusted as it is
         known = self._known
         for name, value in request.headers:
             if name in known:
@@ -66,8 +66,8 @@ class ForwardedHeaders:
                 elif name == _FORWARDED_PROTO and self._believe_proto and not proto:
                     proto = value
                 else:
-                    said.append((name, value))
-        if said:
+                    received.append((name, value))
+        if received:
             request.headers = self._without_replaced(request.headers)
         if not proto:
             request.headers.append((_FORWARDED_PROTO, request.scheme))
@@ -78,9 +78,9 @@ class ForwardedHeaders:
             request.headers.append((_REQUEST_ID, request_id))
         request.info.request_id = request_id
         connection = request.info.connection
-        if said or self._edge or connection.peer_id:
-            self._forward_addresses(request.headers, _joined(said, _FORWARDED_FOR), connection)
-            self._forward_client_cert(request.headers, _joined(said, _CLIENT_CERT), connection)
+        if received or self._edge or connection.peer_id:
+            self._forward_addresses(request.headers, _joined(received, _FORWARDED_FOR), connection)
+            self._forward_client_cert(request.headers, _joined(received, _CLIENT_CERT), connection)
 
     def _without_replaced(self, headers: Headers) -> Headers:
         kept: Headers = []
@@ -109,20 +109,22 @@ class ForwardedHeaders:
         if self._trusted_hops == 0:
             return address
         hops = addresses.split(b",")
-        said = hops[-self._trusted_hops].strip() if len(hops) >= self._trusted_hops else b""
-        return said if _is_ip_address(said) else address
+        received = hops[-self._trusted_hops].strip() if len(hops) >= self._trusted_hops else b""
+        return received if _is_ip_address(received) else address
 
-    def _forward_client_cert(self, headers: Headers, said: bytes, connection: DownstreamConnection) -> None:
+    def _forward_client_cert(
+        self, headers: Headers, received: bytes, connection: DownstreamConnection
+    ) -> None:
         """``x-forwarded-client-cert``: keeps or drops the client's value, and adds the identity that mTLS
         proved."""
         mode = self._client_cert
         proved = bool(connection.peer_id)
         elements: list[bytes] = []
-        if said and (
+        if received and (
             mode is ForwardClientCert.ALWAYS_FORWARD_ONLY
             or (proved and mode in (ForwardClientCert.FORWARD_ONLY, ForwardClientCert.APPEND_FORWARD))
         ):
-            elements.append(said)
+            elements.append(received)
         if proved and mode in (ForwardClientCert.APPEND_FORWARD, ForwardClientCert.SANITIZE_SET):
             elements.append(self._client_cert_element(connection))
         if elements:

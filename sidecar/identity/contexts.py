@@ -164,12 +164,12 @@ def _check_server(tls: DownstreamTls, material: Material) -> None:
     if material.key_pair is None:
         raise IdentityError("a TLS server needs a certificate")
     if tls.require_client_certificate and material.roots is None:
-        raise IdentityError("a client certificate is required, but there are no roots to verify it with")
+        raise IdentityError("a client certificate is required, but roots to verify it are missing")
 
 
 def _check_client(material: Material) -> None:
     if material.sans and material.roots is None:
-        raise IdentityError("the server's names must match, but there are no roots to verify them with")
+        raise IdentityError("the server's names must match, but roots to verify them are missing")
 
 
 def _context_key(parameters: TlsParameters, material: Material) -> tuple[object, ...]:

@@ -38,5 +38,5 @@ class WorkloadKey:
         return request.sign(self._private, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
     def pem(self) -> bytes:
-        """For `Svid.pem` only."""
+        """Returns the key as PEM, for `Svid.pem` only."""
         return self._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

@@ -86,7 +86,7 @@ def subject(peer: ssl.SSLObject) -> str:
 
 
 def _names(certificate: Mapping[str, Any]) -> list[Name]:
-    """Of `ssl.SSLObject.getpeercert`, without the kinds that no match can select."""
+    """The names in `ssl.SSLObject.getpeercert`, without the kinds that no match can select."""
     names = [(_SAN_TYPES.get(kind, ""), value) for kind, value in certificate.get("subjectAltName", ())]
     return [
         (kind, _canonical_ip(value.strip()) if kind == "IP_ADDRESS" else value)

@@ -92,7 +92,7 @@ class SvidRotation:
         return None if self.svid is None else self.svid.expires_s - self._clock()
 
     def renew_soon(self) -> None:
-        """Renews within `_LONGEST_SLEEP_S`. To be called when the mesh's roots have changed: the trust bundle
+        """Renews within `_LONGEST_SLEEP_S`. Called when the mesh's roots have changed: the trust bundle
         comes with the certificate. The sleep spreads the renewals of sidecars that notice it together."""
         self._asked = True
 
@@ -110,7 +110,8 @@ class SvidRotation:
                 failures += 1
 
     async def run(self) -> None:
-        """Renews for ever, after `obtain_first`. After a failure the current certificate stays in use."""
+        """Renews until it is cancelled, after `obtain_first`. After a failure the current certificate stays
+        in use."""
         while True:
             svid = self.svid
             assert svid is not None
@@ -126,7 +127,7 @@ class SvidRotation:
                     failures += 1
 
     async def _renew(self) -> Svid:
-        """With a new key for each certificate."""
+        """Requests a certificate with a new key."""
         try:
             key = WorkloadKey()
             signed = await self._signer.sign(key.signing_request(self._spiffe_id))

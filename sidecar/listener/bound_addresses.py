@@ -47,7 +47,7 @@ class BoundAddresses:
             self._sockets[_key(listener)] = ListenSocket(sock, on_accept)
 
     def address_of(self, listener: Listener) -> SocketAddress:
-        """With the real port if the configured one is 0."""
+        """Returns the address, with the real port if the configured one is 0."""
         bound = self._sockets.get(_key(listener)) if listener.bind_to_port else None
         return listener.address if bound is None else bound.address
 

@@ -27,7 +27,7 @@ class Detection:
     application_protocols: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        """For logs. Text that the client chose is quoted."""
+        """The form for logs. Text that the client chose is quoted."""
         protocols = ", ".join(map(repr, self.application_protocols))
         text = "TLS" if self.transport_protocol == TLS else "plaintext"
         text += f" ({protocols})" if protocols else ""

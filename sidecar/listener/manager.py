@@ -43,7 +43,7 @@ class ListenerState(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListenerStatus:
-    """For the admin's ``/listeners``. ``address`` has the real port if the configured one is 0."""
+    """One entry of the admin's ``/listeners``. ``address`` has the real port if the configured one is 0."""
 
     name: str
     address: SocketAddress

@@ -183,12 +183,12 @@ def _summary(histogram: Histogram) -> str:
 
 
 def _quantiles(histogram: Histogram) -> list[float | None]:
-    """With six digits, the precision of the buckets; None without records."""
+    """The quantiles with six digits, the precision of the buckets; None without records."""
     if not histogram.count:
         return [None] * len(QUANTILES)
     return [float(f"{histogram.quantile(share):.6g}") for share in QUANTILES]
 
 
 def _number(value: float) -> str:
-    """Without an exponent, as Envoy writes bounds."""
+    """Formats without an exponent, as Envoy writes bounds."""
     return f"{value:.6f}".rstrip("0").rstrip(".")

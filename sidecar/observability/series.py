@@ -1,7 +1,7 @@
 """Series of metrics that expire: inactive series are removed, and their number is bounded.
 
 Similar to Istio's rotation of metric scopes (``metricRotationInterval``), but for each series, and always on:
-pods and peers come and go, and a sidecar's memory must not grow with their total number.
+pods and peers change, and a sidecar's memory must not grow with their total number.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ class SeriesTable(dict[KeyT, SeriesT], Generic[KeyT, SeriesT]):
         return series
 
     def sweep(self, places: Collection[Place]) -> None:
-        """To be called every `SWEEP_INTERVAL_S`. ``places``: those that exist now."""
+        """Called every `SWEEP_INTERVAL_S`; removes expired series. ``places``: those that exist now."""
         for key, series in list(self.items()):
             activity = series.activity
             if series.in_use or activity != series.activity_seen:

@@ -1,7 +1,7 @@
 """Counters that cost an integer addition, and are rendered only on request.
 
-The fields of each class are Envoy's stat names under the prefix given in its docstring; `name__part` stands
-for `name.part`. Those ending in ``_active``, and the few of `GAUGES` (some live elsewhere), are gauges.
+The fields of each class are Envoy's stat names under the prefix given in its docstring; `name__part` is
+`name.part`. Those ending in ``_active``, and the few of `GAUGES` (some live elsewhere), are gauges.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ class StreamInfo:
         self.health_check = False
         """The health check filter recognized the request: it does not count among the completed ones."""
         self.dynamic_metadata: dict[str, dict[str, object]] | None = None
-        """Values that filters leave for others, by namespace and key; None if there are no values."""
+        """Values that filters leave for others, by namespace and key; None if no filter has set one."""
         self.request_id = b""
         self.route_name = ""
         self.virtual_host = ""

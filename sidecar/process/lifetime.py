@@ -26,7 +26,8 @@ class Lifetime:
         self._tasks.append(task)
 
     async def wait(self) -> None:
-        """Until `stop` or `fail`, whose error it raises. Cancels the tasks, and waits for their end."""
+        """Waits for `stop` or `fail`, whose error it raises. Then cancels the tasks, and waits for their
+        end."""
         try:
             await self._stopped
         finally:

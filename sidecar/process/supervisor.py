@@ -73,7 +73,7 @@ class Supervisor:
     # The life of the process.
 
     async def run(self) -> None:
-        """Until `stop`. Raises the `SidecarError` that ended it otherwise."""
+        """Runs until `stop`. Raises the `SidecarError` that ended it earlier."""
         await self._ports.open()
         self._lifetime.start("xds", self._xds.run())
         if self._rotation is not None:

@@ -1,7 +1,7 @@
 """The half of the sidecar that carries traffic: listeners, routes, clusters, and their statistics.
 
 One worker serves one core. Every argument and every answer of a method is a value that can be pickled, so
-that a worker can live in a process of its own, at the other end of a socket. Today there is one worker, in
+that a worker can run in a separate process, at the other end of a socket. Today there is one worker, in
 the supervisor's process.
 """
 

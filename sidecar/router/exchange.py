@@ -134,7 +134,7 @@ class Exchange:
     # One attempt.
 
     async def _attempt(self) -> Response:
-        """A host, a connection to it, the request, and the head of the response."""
+        """Sends the request once: to one host, over one connection. Returns when the head has arrived."""
         request, cluster = self._request, self._cluster
         info = request.info
         info.attempts += 1
@@ -182,11 +182,11 @@ class Exchange:
         rewrite_authority(self._request, authority, append_x_forwarded_host=append)
 
     def _time_left_ms(self) -> bytes:
-        """Of the route's timeout, for an attempt that is not the first."""
+        """The rest of the route's timeout in ms, for an attempt that is not the first."""
         return timeout_ms(self._forward.timeout_s - (self._env.clock() - self._started_s))
 
     async def _send_in_time(self, attempt: Attempt) -> Response:
-        """Within the time that one attempt may take."""
+        """Sends the request within the time limit of one attempt."""
         timeout_s, deferred = self._forward.retry.per_try_timeout_s, self._asked_s is None
         env = self._env
         limit = TimeLimit(env.timers, timeout_s, _attempt_timeout, deferred, env.loop)

@@ -29,7 +29,7 @@ class RouteFilterConfig:
 
 
 RouteFilterConfigs = Mapping[str, RouteFilterConfig]
-"""By the name of the filter in the chain."""
+"""The configurations by the name of the filter in the chain."""
 
 NO_ROUTE_FILTER_CONFIGS: RouteFilterConfigs = MappingProxyType({})
 

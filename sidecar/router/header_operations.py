@@ -93,7 +93,7 @@ def _mutations(
 
 
 def _mutation(removes: tuple[bytes, ...], sets: tuple[HeaderValue, ...]) -> HeaderMutation | None:
-    """None if there is no operation that has an effect."""
+    """Returns None if no operation has an effect."""
     without_effect = CODEC_FIELDS.intersection((*removes, *(option.name for option in sets)))
     if without_effect:
         warn_without_effect(without_effect)

@@ -1,4 +1,4 @@
-"""Which route a request takes: a route configuration is compiled once, and used for every request. Pure.
+"""Finds the route of a request: a route configuration is compiled once, and used for every request. Pure.
 
 Source: ``envoy.config.route.v3.RouteConfiguration`` and ``RouteMatch``: the virtual host by the authority,
 then the first of its routes that matches.
@@ -88,7 +88,7 @@ def _compile_action(
 
 
 def _compile_condition(match: RouteMatch) -> RequestPredicate | None:
-    """The conditions on the rest of the request; None if there is no condition except the path."""
+    """The conditions on the rest of the request; None if the path is the only condition."""
     conditions = [compile_header_match(header) for header in match.headers]
     query = compile_query_matches(match.query_parameters)
     if query is not None:

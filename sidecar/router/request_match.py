@@ -56,8 +56,8 @@ def compile_response_header_match(match: HeaderMatch) -> HeadersPredicate:
 
 
 def compile_query_matches(matches: tuple[QueryParameterMatch, ...]) -> RequestPredicate | None:
-    """All must match; None if there are none. Values are compared as they were sent, percent-encoded. If a
-    parameter is repeated, its first value counts."""
+    """All must match; None if the route has no conditions. Values are compared as they were sent,
+    percent-encoded. If a parameter is repeated, its first value counts."""
     if not matches:
         return None
     wanted: tuple[tuple[bytes, BytesPredicate], ...] = tuple(

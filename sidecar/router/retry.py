@@ -98,7 +98,7 @@ class Retries:
         self._stats = stats
         self._breaker = breaker
         self._info = info
-        self._configured = 0  # retries that the policy asked for
+        self._configured = 0  # retries by the policy
         self._default_made = False
         self._under_way = False
 

@@ -22,7 +22,7 @@ class RouteTables:
         return self._refs.setdefault(name, RouteTableRef())
 
     def inline(self, config: RouteConfiguration) -> RouteTableRef:
-        """For a route configuration that is a part of its connection manager. Raises `ConfigError`."""
+        """The table of a route configuration inside a connection manager. Raises `ConfigError`."""
         return RouteTableRef(RouteTable(config, self._compile_filter_config))
 
     def compile(self, configs: Mapping[str, RouteConfiguration]) -> Mapping[str, RouteTable]:

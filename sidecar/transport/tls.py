@@ -70,7 +70,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._held: list[bytes] | None = None  # a list while OpenSSL can neither write nor end
         self._raw_is_full = False
         self._writing_paused = False  # the protocol was told
-        self._open = False  # the handshake is done, and the protocol was told
+        self._open = False  # the handshake is done, and the protocol was notified
         self._paused = False
         self._peer_ended = False
         self._end_told = False

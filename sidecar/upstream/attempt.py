@@ -40,8 +40,8 @@ class Attempt:
         info.host_workload = host.endpoint.workload
 
     def checkout(self) -> bool:
-        """Takes an open connection that has room. False if there is none: `wait_for_connection` then. Raises
-        `UpstreamOverflowError` when too many requests are active."""
+        """Takes an open connection that has room. Returns False if no connection has: then call
+        `wait_for_connection`. Raises `UpstreamOverflowError` when too many requests are active."""
         lease = self.host.pool.checkout()
         if lease is None:
             return False

@@ -179,7 +179,7 @@ class Cluster:
         self._count_members()
 
     def pick(self, context: PickContext) -> Host | None:
-        """The next host in turn. None when there is no host that may take the request."""
+        """Picks the next host. Returns None when no host may take the request."""
         balancer = self._balancer
         if balancer.in_panic:
             self.stats.lb_healthy_panic += 1
@@ -216,7 +216,7 @@ class Cluster:
     # Attempts.
 
     def begin_attempt(self, context: PickContext, info: StreamInfo) -> Attempt:
-        """At the next host in turn. Raises `NoHealthyUpstreamError`."""
+        """Begins an attempt at the next host. Raises `NoHealthyUpstreamError`."""
         host = self.pick(context)
         if host is None:
             raise self._no_healthy_host()
@@ -227,8 +227,8 @@ class Cluster:
         return Attempt(self, host, info)
 
     async def begin_original_dst_attempt(self, info: StreamInfo, authority: bytes) -> Attempt:
-        """For `is_original_dst`: at the host that the client connected to. Raises `NoHealthyUpstreamError`
-        if that is unknown, or this proxy itself."""
+        """Begins an attempt at the host that the client connected to, for `is_original_dst`. Raises
+        `NoHealthyUpstreamError` if that is unknown, or this proxy itself."""
         host = await self._original_dst_host(info, authority)
         if self._draining:
             self._env.draining.add(self)
@@ -268,14 +268,14 @@ class Cluster:
     # Outlier detection.
 
     def host_answered_error(self, host: Host, status: int) -> None:
-        """It answered with a `status` of 500 or more."""
+        """The host answered with a `status` of 500 or more."""
         host.stats.rq_error += 1
         detector = self.outlier_detector
         if detector is not None and detector.server_error(host.monitor, status, self._env.now_s()):
             self._ejected(host, f"status {status}")
 
     def host_failed(self, host: Host, status: int) -> None:
-        """It did not answer, or not in time; `status` is the one that the client would get."""
+        """The host did not answer in time; `status` is the one that the client would get."""
         host.stats.rq_error += 1
         detector = self.outlier_detector
         if detector is not None and detector.local_origin_failure(host.monitor, status, self._env.now_s()):

@@ -23,7 +23,7 @@ from sidecar.transport.tls import TlsTransport
 
 ProtocolT = TypeVar("ProtocolT")
 
-_MAX_INT: Final = 2**31 - 1  # of a socket option; Envoy's fields allow more
+_MAX_INT: Final = 2**31 - 1  # the maximum of a socket option; Envoy's fields allow more
 
 
 class ClientTls(Protocol):
@@ -168,7 +168,7 @@ def _reason(error: OSError | IdentityError | ValueError) -> str:
 def _set_keepalive(transport: asyncio.Transport, keepalive: TcpKeepalive) -> None:
     """Closes the connection and raises ``OSError`` if the kernel does not accept a value."""
     connection = transport.get_extra_info("socket")
-    if connection is None:  # closed already: its protocol has been told
+    if connection is None:  # already closed: `connection_lost` was called
         return
     try:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

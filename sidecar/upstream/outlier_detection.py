@@ -148,7 +148,7 @@ class OutlierDetector:
         return min(config.base_ejection_time_s * monitor.ejection_multiplier, config.max_ejection_time_s)
 
     def tick(self, monitor: HostMonitor, now_s: float) -> bool:
-        """To be called for each host every ``interval_s``. Ends an ejection that has lasted; the next one of
+        """Called for each host every ``interval_s``. Ends an ejection that has lasted; the next one of
         a host that is not ejected is shorter."""
         if not monitor.ejected:
             monitor.ejection_multiplier = max(monitor.ejection_multiplier - 1, 0)

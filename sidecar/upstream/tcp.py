@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class TcpAttempt:
-    """One attempt to connect to one host. Its outcome is told once: `connected`, or `failed`."""
+    """One attempt to connect to one host. Its outcome is reported once: `connected`, or `failed`."""
 
     __slots__ = ("_cluster", "_info", "_released", "host")
 

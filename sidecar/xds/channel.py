@@ -27,7 +27,7 @@ def open_channel(ads: Ads, address: SocketAddress) -> grpc.aio.Channel:
         "grpc.min_reconnect_backoff_ms": int(ads.connect_timeout_s * 1000),
         # An HTTP proxy in the environment is meant for the application.
         "grpc.enable_http_proxy": 0,
-        # Each stream gets a connection of its own, and `XdsClient` waits between tries.
+        # Each stream gets a new connection, and `XdsClient` waits between tries.
         "grpc.use_local_subchannel_pool": 1,
         "grpc.enable_retries": 0,
     }

@@ -102,7 +102,7 @@ class XdsClient:
         return len(self._updates.warming.warming_clusters)
 
     def clusters_warmed(self) -> None:
-        """To be called when the answer of ``resolve_first`` may have changed. Many names are resolved at
+        """Called when the answer of ``resolve_first`` may have changed. Many names are resolved at
         about the same time: the resources that become ready are published together."""
         if self._warmed is None and not self._ended:
             self._warmed = asyncio.get_running_loop().call_later(_TOGETHER_S, self._publish_warmed)

@@ -27,7 +27,7 @@ _DEBOUNCE_S = 1.0
 
 
 def read_last_good(cache_dir: Path, node_id: str) -> list[RawResource]:
-    """Empty if there is no file, or if it is invalid, which is logged."""
+    """Returns the saved resources: empty without a file, or if it is invalid, which is logged."""
     path = cache_dir / _FILE
     try:
         header_line, _, payload = path.read_bytes().partition(b"\n")

@@ -45,7 +45,7 @@ class XdsState:
 
     @property
     def last_nack(self) -> str:
-        """The latest refusal that is still valid, with its type; empty if there is none."""
+        """The latest refusal that is still valid, with its type; or empty."""
         refused = [(state.nacked_s, type_url) for type_url, state in self.types.items() if state.nack]
         if not refused:
             return ""
@@ -53,7 +53,7 @@ class XdsState:
         return f"{type_urls.SHORT_NAMES[type_url]}: {self.types[type_url].nack}"
 
     def stats(self) -> dict[str, int | str]:
-        """By Envoy's names. ``version_text`` is text."""
+        """The statistics by Envoy's names. ``version_text`` is text."""
         stats: dict[str, int | str] = {"control_plane.connected_state": int(self.connected)}
         for type_url, state in self.types.items():
             prefix = _PREFIXES[type_url]

@@ -51,7 +51,7 @@ class Warming:
 
     @property
     def waits(self) -> bool:
-        """Whether an accepted resource is not served yet, as of the last `candidate`."""
+        """Whether an accepted resource is not served yet, after the last `candidate`."""
         return bool(self.warming_clusters or self.warming_listeners)
 
     def next_clusters(self) -> dict[str, ClusterConfig]:

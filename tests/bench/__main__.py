@@ -1,4 +1,4 @@
-"""`make bench`: named cases, each with its figures. They are printed and judged by nobody: machines differ.
+"""`make bench`: named cases, each with its figures. They are printed but not judged: machines differ.
 
 python -m tests.bench [CASE...]      all cases, or those named
 """

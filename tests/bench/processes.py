@@ -1,4 +1,4 @@
-"""The processes: from YAML files to proxies, and what keeps a sidecar from its work."""
+"""The processes: from YAML files to proxies, and events that delay a sidecar."""
 
 from __future__ import annotations
 
@@ -103,7 +103,8 @@ def answer_s(sidecar: RunningSidecar) -> float:
 
 
 def first_bytes() -> None:
-    """The sidecar waits for the rest of a first line: the kernel must not wake it for what it has seen."""
+    """The sidecar waits for the rest of a first line: the kernel must not wake it for bytes that it has
+    seen."""
     port = free_port()
     entry = listener("sniffing", http_connection_manager(route_config=route_configuration()), port)
     document = changed(

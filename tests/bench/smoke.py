@@ -1,7 +1,7 @@
-"""`make bench-smoke`: the sidecar's CPU and memory a request, beside Envoy's, in one run.
+"""`make bench-smoke`: the sidecar's CPU and memory for each request, compared with Envoy's, in one run.
 
 Both proxies start from the same static bootstrap file (ports apart) with one worker, and take turns under
-the same load, so that the machine's moods fall on both. The ratio is what counts, not the microseconds.
+the same load, so that other load of the machine affects both. The ratio counts, not the microseconds.
 """
 
 from __future__ import annotations

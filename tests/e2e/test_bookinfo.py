@@ -78,7 +78,7 @@ async def scaling_under_load(bookinfo: Bookinfo, sent: Load) -> None:
 
 
 async def a_broken_virtual_service(bookinfo: Bookinfo, sent: Load) -> None:
-    """No schema can tell that a regular expression is none: whoever serves must."""
+    """A schema cannot check a regular expression: the control plane must."""
     (broken,) = example("reviews-jason-v3")
     broken["spec"]["http"][0]["match"][0]["headers"]["end-user"] = {"regex": "jason("}
     await bookinfo.apply(broken)

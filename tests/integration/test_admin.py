@@ -204,7 +204,7 @@ def long_page(port: int, path: str) -> Iterator[socket.socket]:
 
 @contextmanager
 def echo() -> Iterator[int]:
-    """A TCP server for one connection that repeats what it hears."""
+    """A TCP server for one connection that sends back the bytes that it receives."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:

@@ -287,7 +287,7 @@ class TestCallsOfAFilter:
 
 
 class TestBodies:
-    """A filter may change a body without a word about its length."""
+    """A filter may change a body without changing its Content-Length."""
 
     @staticmethod
     async def double(request: Request, proceed: Service) -> Response:

@@ -69,7 +69,7 @@ async def test_a_request_that_is_tried_again_is_filtered_once(kind: str) -> None
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """What comes goes back, in small letters and in brackets."""
+    """Answers with the request's body, in lower case and in brackets."""
     while data := await reader.read(65536):
         writer.write(b"[" + data.lower() + b"]")
 

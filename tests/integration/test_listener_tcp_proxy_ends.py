@@ -36,7 +36,7 @@ TAIL = LARGE[:90_000]
 
 
 class Stretch:
-    """A client and a host with small windows, and the proxy between them, whose time stands still."""
+    """A client and a host with small windows, and the proxy between them, with a stopped clock."""
 
     proxy: Proxy
     client: StreamPeer

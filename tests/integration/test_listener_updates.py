@@ -1,4 +1,4 @@
-"""What a new configuration does to listeners, their sockets and their connections."""
+"""The effects of a new configuration on listeners, their sockets and their connections."""
 
 from __future__ import annotations
 

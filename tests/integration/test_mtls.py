@@ -1,4 +1,5 @@
-"""Mutual TLS between sidecars with real sockets: who gets in, as whom, and what a rotation does."""
+"""Mutual TLS between sidecars with real sockets: accepted and refused peers, their identities, and
+rotations."""
 
 from __future__ import annotations
 
@@ -214,7 +215,7 @@ async def test_time_for_a_handshake_starts_with_its_first_byte() -> None:
         await eventually(lambda: harness.manager.active_connections == 1)
         reader, slow = await connect(harness)
         slow.write(b"\x16\x03\x01")
-        assert await asyncio.wait_for(reader.read(), 5) == b""  # the one that was opened before is no younger
+        assert await asyncio.wait_for(reader.read(), 5) == b""  # the one that was opened before is older
         await early.start_tls(domain.contexts(RATINGS).client(MESH_CLIENT), server_hostname="reviews")
         for writer in (early, slow):
             writer.close()

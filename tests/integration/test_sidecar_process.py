@@ -1,4 +1,4 @@
-"""`python -m sidecar` that cannot start as it was told to: one clear line, exit code 1, no traceback."""
+"""`python -m sidecar` with settings that it cannot serve: one clear line, exit code 1, no traceback."""
 
 from __future__ import annotations
 

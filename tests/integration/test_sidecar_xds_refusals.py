@@ -1,4 +1,4 @@
-"""What Envoy refuses, so does the sidecar, in words that name the field: the same files, given to both."""
+"""The sidecar refuses the same files as Envoy, with an error that names the field."""
 
 from __future__ import annotations
 

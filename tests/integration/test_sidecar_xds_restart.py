@@ -73,7 +73,7 @@ async def test_the_token_is_read_for_each_stream() -> None:
 
 
 async def test_a_replaced_root_is_read_for_the_next_stream(tmp_path: Path) -> None:
-    """As when a mounted ConfigMap changes: the client is neither restarted nor told."""
+    """As when a mounted ConfigMap changes: the client is neither restarted nor notified."""
     roots = tmp_path / "root-cert.pem"
     socket = upstream_tls(validation_context={"trusted_ca": {"filename": str(roots)}})
     socket["typed_config"]["sni"] = "control-plane.test"

@@ -1,4 +1,4 @@
-"""Signals that tell others to read files anew may come at any moment, and end neither process."""
+"""Signals by which other programs reload files may arrive at any time, and end neither process."""
 
 from __future__ import annotations
 

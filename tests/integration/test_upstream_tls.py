@@ -1,4 +1,4 @@
-"""Connections to hosts over TLS: who is trusted, and what a rotation does to requests."""
+"""Connections to hosts over TLS: trusted and refused hosts, and requests during a rotation."""
 
 from __future__ import annotations
 

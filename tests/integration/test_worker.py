@@ -1,4 +1,4 @@
-"""A worker gets all that it needs over a socket, and serves in a process that knows no xDS."""
+"""A worker gets its configuration over a socket, and serves in a process without xDS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Clients of the ADS server that vanish, do not read, or send what is invalid."""
+"""Clients of the ADS server that disconnect, do not read, or send invalid messages."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""The admin interface beside the real Envoy's: the same bootstrap file, the same few requests, then each page
-of both. What is compared are names, shapes and types, and those values that the requests decide."""
+"""The admin interface compared with the real Envoy's: the same bootstrap file, the same few requests, then
+each page of both. What is compared are names, shapes and types, and those values that the requests decide."""
 
 from __future__ import annotations
 
@@ -275,7 +275,7 @@ def test_a_resource_of_the_dump_has_the_same_items(pair: Pair, query: str) -> No
 
 
 def without_time(item: Any) -> Message:
-    """When the file was read is nobody's business; nor is the order of clusters."""
+    """Ignores the time at which the file was read, and the order of clusters."""
     descriptor = config_dump_shared_pb2.DESCRIPTOR.pool.FindMessageTypeByName(item.TypeName())
     entry = message_factory.GetMessageClass(descriptor)()
     assert item.Unpack(entry)

@@ -28,7 +28,7 @@ from tests.support.processes import free_port
 CLIENT = "productpage"
 URL = "http://reviews:9080/"
 CHANGE_S = 2.0
-# So many answers of one version in a row are no accident of the weights 90 and 10.
+# So many answers of one version in a row are not a coincidence with the weights 90 and 10.
 IN_A_ROW = 30
 
 

@@ -129,7 +129,7 @@ def supported_fields(model: type[Message], seen: set[type[Message]]) -> set[tupl
     seen.add(model)
     found = set()
     for name, field in model.model_fields.items():
-        # Annotated None: not supported yet; excluded: Kubernetes' own, read by nobody.
+        # Annotated None: not supported yet; excluded: Kubernetes' own fields, which are not read.
         if field.annotation is type(None) or field.exclude:
             continue
         found.add((model.__name__, name))

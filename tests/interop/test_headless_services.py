@@ -1,5 +1,5 @@
 """A redirected client of a headless service, behind the real Envoy and behind our sidecar: it reaches the
-broker that it dials, over mutual TLS, and nobody else. Each pod is a network namespace of its own."""
+broker that it dials, over mutual TLS, and no other host. Each pod is a network namespace of its own."""
 
 from __future__ import annotations
 
@@ -229,6 +229,6 @@ async def test_a_client_reaches_the_endpoint_that_it_dials_over_mutual_tls(
             assert (status, name) == ("200", names[address])
             assert "URI=spiffe://cluster.local/ns/default/sa/web" in caller
 
-        # Nobody else on the brokers' port is one of them.
+        # No other host on the brokers' port is one of them.
         (answer,) = await pods.ask(f"{stranger}:{TCP_PORT}")
         assert answer in ("", "ConnectionResetError", "ConnectionRefusedError")

@@ -70,7 +70,7 @@ def test_an_envoy_with_the_printed_bootstrap_takes_it(folder: MeshFolder, tmp_pa
 
 @contextmanager
 def stock_envoy(plane: RunningControlPlane, files: Path) -> Iterator[FollowingEnvoy]:
-    """With a bootstrap of somebody else's."""
+    """With a bootstrap file that `outrigger bootstrap` has not printed."""
     printed = printed_bootstrap(plane, files, "stock")
     document = yaml.safe_load(printed.path.read_text())
     del document["layered_runtime"]

@@ -52,7 +52,7 @@ def sidecar(running_sidecar: Sidecar) -> Sidecar:
 
 
 def run(*command: str, stdin: bytes = b"") -> str:
-    """What the tool prints; fails with its complaints. A tool that is not installed has nothing to prove."""
+    """What the tool prints; fails with its errors. A tool that is not installed is skipped."""
     if shutil.which(command[0]) is None:
         pytest.skip(f"{command[0]} is not installed")
     done = subprocess.run(command, input=stdin, capture_output=True, timeout=60, check=False)

@@ -173,7 +173,7 @@ def test_a_word_that_the_cluster_does_not_know_is_refused(cluster: Cluster) -> N
 
 
 async def create_config_map(api: KubernetesApi, namespace: str, name: str | None) -> Resource:
-    """Without a name, it gets one of its own."""
+    """Without a name, it gets a generated one."""
     metadata = {"generateName": "any-"} if name is None else {"name": name}
     return await api.create(f"/api/v1/namespaces/{namespace}/configmaps", {"metadata": metadata})
 

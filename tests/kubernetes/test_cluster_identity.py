@@ -1,4 +1,4 @@
-"""Who may do what in the test cluster, and whose tokens it vouches for."""
+"""Permissions and tokens in the test cluster."""
 
 from __future__ import annotations
 

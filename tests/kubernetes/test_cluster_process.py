@@ -79,7 +79,7 @@ def test_a_folder_of_ones_own_stays(binary: Path, tmp_path_factory: pytest.TempP
 
 
 def is_running(pid: int) -> bool:
-    """A process that has ended, and that nobody has waited for yet, runs no more."""
+    """A process that has ended does not run, even if its parent has not waited for it."""
     try:
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[0]
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""The CRDs in a real API server: what it takes, what it refuses, and what it shows of our kinds."""
+"""The CRDs in a real API server: accepted and refused resources, and kubectl's columns."""
 
 from __future__ import annotations
 

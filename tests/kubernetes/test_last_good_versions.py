@@ -1,4 +1,4 @@
-"""In a cluster, what serves of a quarantined resource is the same for every replica, and for the next one."""
+"""In a cluster, every replica and the next one serve the same version of a quarantined resource."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from tests.support.kubernetes_cluster import Cluster
 from tests.support.status_replica import QUICK, ReplicaProcess, replica_process
 from tests.support.tcp_proxy import cutting_proxy
 
-# Nobody takes it while its holder lives, nor for a minute after.
+# No replica takes it while its holder renews it, nor for a minute after that.
 LONG = LeaseTiming(duration_s=60.0, renew_deadline_s=40.0, retry_s=0.1)
 
 

@@ -1,4 +1,4 @@
-"""The network of a node's pods: who reaches whom, and what is left of it at the end."""
+"""The network of a node's pods: reachable pods, and leftovers at the end."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ async def test_a_detached_pod_is_gone_with_its_processes(network: PodNetwork) ->
     await network.detach("pod")
     assert await process.wait() == -signal.SIGKILL
     assert not (NAMESPACES / pod.namespace).exists()
-    await network.detach("pod")  # and once more changes nothing
+    await network.detach("pod")  # a second time has no effect
 
 
 async def test_an_address_is_not_given_again_at_once(network: PodNetwork) -> None:

@@ -42,7 +42,7 @@ def one_of_each_kind(namespace: str) -> list[Resource]:
 
 
 def restricting_resources(namespace: str) -> list[Resource]:
-    """Nobody enforces them, and their status says so."""
+    """They have no effect, and their status tells this."""
     return [
         {
             "apiVersion": f"{kind.group}/v1",

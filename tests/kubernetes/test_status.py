@@ -1,4 +1,4 @@
-"""What authors read in ``.status`` of their resources, in a real cluster."""
+"""The ``.status`` of resources in a real cluster."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def mesh_kinds(api: KubernetesApi) -> None:
 
 @pytest.fixture
 async def secluded(api: KubernetesApi, namespace: str) -> None:
-    """Proxies of the namespace see no other: what comes and goes elsewhere is no push to them."""
+    """Proxies of the namespace see no other namespace: changes elsewhere do not push to them."""
     spec = {"egress": [{"hosts": ["./*"]}]}
     sidecar = {"apiVersion": "networking.istio.io/v1", "kind": "Sidecar", "spec": spec}
     await api.create(
@@ -287,7 +287,7 @@ async def test_nothing_is_written_while_nothing_changes_not_even_by_the_next_con
         await sentinel(api, namespace, "first")
         assert version(await api.get(path)) == version(written)
 
-    # The next one lists everything anew, and the proxy has not come back yet.
+    # The next one lists everything again, and the proxy has not reconnected yet.
     patient = replace(QUICK, reconnect_s=600.0)
     async with replica(cluster.kubeconfig, namespace, tmp_path / "second", patient) as running:
         await sentinel(api, namespace, "second")
@@ -336,7 +336,7 @@ async def test_what_others_wrote_into_the_status_stays(
     async with replica(cluster.kubeconfig, namespace, tmp_path):
         found = await with_status(api, path, Accepted="True", Programmed="True")
         assert condition(found, foreign["type"]) == foreign
-        # And what somebody takes away comes back.
+        # And a removed status is written again.
         await api.patch(f"{path}/status", {"status": {"conditions": [foreign], "proxies": None}})
         found = await with_status(api, path, Accepted="True", Programmed="True")
         assert condition(found, foreign["type"]) == foreign

@@ -20,7 +20,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Nobody reads it."""
+        """Writes no log."""
 
 
 class _Server(ThreadingHTTPServer):

@@ -25,7 +25,7 @@ class Page:
 def ask(
     port: int, path: str, method: str = "GET", headers: Mapping[str, str] = {}, *, host: str = "127.0.0.1"
 ) -> Page:
-    """One request on a connection of its own, which follows no redirect."""
+    """Sends one request on a new connection. Does not follow redirects."""
     connection = http.client.HTTPConnection(host, port, timeout=DEADLINE_S)
     try:
         connection.request(method, path, headers=dict(headers))

@@ -54,7 +54,7 @@ def admission_webhook(answer: Callable[[Review], Review]) -> Iterator[AdmissionW
             self.wfile.write(body)
 
         def log_message(self, *_: object) -> None:
-            """The test's output is no access log."""
+            """Writes no access log to the output of the test."""
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.socket = context.wrap_socket(server.socket, server_side=True)

@@ -1,4 +1,4 @@
-"""Small applications that say who they are, and what the proxy beside them passed on."""
+"""Small applications that answer with their name, and with the request that their proxy passed on."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from threading import Thread
 
 
 class Backend(ThreadingHTTPServer):
-    """``requests`` counts what it was asked."""
+    """``requests`` counts its requests."""
 
     # Connections that a proxy keeps open do not keep a test from ending.
     daemon_threads = True

@@ -16,7 +16,7 @@ class Bookinfo(Protocol):
 
     @property
     def url(self) -> str:
-        """productpage's, for a client that is no part of the mesh."""
+        """productpage's, for a client outside the mesh."""
         ...
 
     @property
@@ -29,7 +29,7 @@ class Bookinfo(Protocol):
         ...
 
     async def scale_reviews_v1(self, replicas: int) -> None:
-        """Returns when those that are new can serve, and those that are to go have gone."""
+        """Returns when the new ones can serve, and the old ones have ended."""
         ...
 
     async def complaint(self, kind: str, name: str) -> str:
@@ -41,7 +41,7 @@ class Bookinfo(Protocol):
         ...
 
     def source_away(self) -> AbstractAsyncContextManager[None]:
-        """While the block runs, nobody can be asked what there is in the mesh."""
+        """While the block runs, the source of the resources is unreachable."""
         ...
 
     async def crash_control_plane(self) -> None:

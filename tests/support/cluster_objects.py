@@ -1,4 +1,4 @@
-"""Objects for a test cluster: what people write, and what a node's agent would tell of a pod."""
+"""Objects for a test cluster: those of users, and the statuses of pods that a node's agent would write."""
 
 from __future__ import annotations
 

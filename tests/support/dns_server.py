@@ -1,4 +1,4 @@
-"""A name server on loopback that a test tells what to say, and when: silent, slow, truncated or wrong."""
+"""A name server on loopback whose answers a test controls: silent, slow, truncated or wrong."""
 
 from __future__ import annotations
 

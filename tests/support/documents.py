@@ -1,4 +1,4 @@
-"""Resources as documents: what a YAML file decodes to. Tests change what they are about."""
+"""Resources as documents: the decoded form of YAML files. A test changes the fields that it is about."""
 
 from __future__ import annotations
 

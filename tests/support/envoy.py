@@ -1,4 +1,4 @@
-"""The real Envoy, from a virtual environment of its own."""
+"""The real Envoy, from a separate virtual environment."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""An API server in memory for decisions about single objects: what it has, what it was told, what goes wrong.
+"""An API server in memory for decisions about single objects: its objects, its requests, its errors.
 
 It keeps objects by their path, and has no watch cache, no versions to go back to and no access control: what
 depends on those is tested on a real one.
@@ -80,7 +80,7 @@ class FakeKubernetesApi:
         return await self.put(path, _merged(self.objects[path], document))
 
     async def put(self, path: str, document: Document) -> Document:
-        """As somebody else would write it: it is seen by watches."""
+        """Writes an object like another client: watches report it."""
         kept = self._put(path, document)
         async with self._changed:
             self._changed.notify_all()

@@ -1,4 +1,4 @@
-"""A store that follows a cluster, and what a store knows that has just listed it."""
+"""A store that follows a cluster, and the contents of a store that has just listed it."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Follower:
         )
 
     def snapshot(self) -> MeshSnapshot:
-        """As of now, without its number: what two followers of one cluster should have in common."""
+        """The current snapshot without its number: equal for two followers of one cluster."""
         return replace(self.store.build()[0], generation=0)
 
     async def until(self, holds: Callable[[MeshSnapshot], object], what: str) -> MeshSnapshot:

@@ -13,7 +13,7 @@ from tests.support.grpc_caller import METHOD
 
 @contextmanager
 def grpc_backend(version: str) -> Iterator[int]:
-    """Serves on the port that it yields until the block ends; then it lets calls under way finish."""
+    """Serves on the port that it yields until the block ends; then it lets active calls finish."""
 
     def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
         return version.encode()

@@ -1,6 +1,6 @@
 """A program that calls a gRPC target for ever, and prints a line for each call: the answer, or the failure.
 
-Run as a file, in a process of its own: gRPC reads GRPC_XDS_BOOTSTRAP_CONFIG once.
+Run as a file, in a separate process: gRPC reads GRPC_XDS_BOOTSTRAP_CONFIG once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def main(target: str) -> None:
         call = channel.unary_unary(METHOD)
         while True:
             try:
-                # Until the first configuration has come there is nobody to call.
+                # No host is known until the first configuration has arrived.
                 answer = call(b"", timeout=_DEADLINE_S, wait_for_ready=True).decode()
             except grpc.RpcError as error:
                 answer = f"{error.code().name}: {error.details()}"

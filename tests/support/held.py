@@ -1,4 +1,4 @@
-"""Whether an object is still held by somebody."""
+"""Whether an object is still referenced."""
 
 from __future__ import annotations
 

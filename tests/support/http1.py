@@ -40,7 +40,7 @@ class FakeTransport(asyncio.Transport):
         self.was_reset = False
         self.unflushed_bytes = 0  # what a slow peer has not taken: set by a test, it keeps `close` waiting
         self._half_close = half_close
-        self._lost = False  # its protocol is told once
+        self._lost = False  # its protocol is notified once
         protocol.connection_made(self)
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -120,7 +120,7 @@ class Server:
         self.time = VirtualTime()
         self.stats = HttpConnectionManagerStats()
         self.ended: list[tuple[Request, Response | None]] = []
-        self.closed = 0  # how often the manager said that its last connection is gone
+        self.closed = 0  # how often the manager reported that its last connection is closed
         self.manager = ConnectionManager(
             HttpConnectionManager(stat_prefix="test", **config),
             service,
@@ -135,7 +135,7 @@ class Server:
         self.transport = FakeTransport(self.protocol)
 
     async def exchange(self, data: bytes) -> bytes:
-        """Feeds bytes, and gives what was answered until nothing happens any more."""
+        """Feeds bytes, and returns the bytes written until the loop is idle."""
         self.protocol.data_received(data)
         await settle()
         return self.transport.take()

@@ -22,7 +22,7 @@ async def hello(request: Request) -> Response:
 
 
 class Held:
-    """A service that answers when it is told to, and notes whether it was cancelled."""
+    """A service that answers when the test decides, and records whether it was cancelled."""
 
     def __init__(self) -> None:
         self.requests: list[Request] = []

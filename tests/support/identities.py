@@ -1,4 +1,4 @@
-"""A trust domain for tests: an authority that signs what a sidecar asks for."""
+"""A trust domain for tests: an authority that signs a sidecar's requests."""
 
 from __future__ import annotations
 

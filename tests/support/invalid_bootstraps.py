@@ -326,7 +326,7 @@ INVALID: list[tuple[str, object, str]] = [
 ]
 
 
-# What Envoy lets pass, and is surely a mistake, or would fail only when a request comes.
+# Fields that Envoy accepts although they are mistakes, or would fail only at the first request.
 STRICTER: list[tuple[str, object, str]] = [
     (f"{ENDPOINT}.endpoint.hostname", "a.example.com\r\nx-injected: 1", ""),
     (f"{LISTENER}.traffic_direction", 9, ""),

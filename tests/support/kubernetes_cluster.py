@@ -21,7 +21,7 @@ HOW_TO_GET_ONE = "`make cluster-binary` builds it, or OUTRIGGER_TEST_KUBECONFIG 
 
 
 class ClusterProcess:
-    """The cluster's process, and what passes between it and us: lines in, lines of JSON out."""
+    """The cluster's process, and its protocol: commands as lines, answers as lines of JSON."""
 
     def __init__(self, process: subprocess.Popen[str], complaints: IO[str]) -> None:
         self._process = process
@@ -88,7 +88,7 @@ class Cluster:
         return Path(self.started_here().ready["folder"])
 
     def stop_api_server(self) -> None:
-        """By SIGTERM: watches are ended in good order. Returns when it is gone."""
+        """Stops it with SIGTERM: watches end normally. Returns when it has ended."""
         self.started_here().ask("stop-api-server")
 
     def kill_api_server(self) -> None:
@@ -96,7 +96,7 @@ class Cluster:
         self.started_here().ask("kill-api-server")
 
     def start_api_server(self) -> None:
-        """At the same address as before, and the controllers anew. Returns when it is ready."""
+        """Starts it at the same address, with new controllers. Returns when it is ready."""
         self.started_here().ask("start-api-server")
 
     def compact(self) -> int:

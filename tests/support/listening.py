@@ -1,4 +1,4 @@
-"""A listener manager on loopback, whose handlers answer with what they were handed."""
+"""A listener manager on loopback, whose handlers answer with their arguments."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ LOOPBACK = SocketAddress("127.0.0.1", 0)
 
 
 class EchoHandler:
-    """A `ConnectionHandler`: greets with its name where it is told to, then sends back what it gets."""
+    """A `ConnectionHandler`: greets with its name if required, then sends back the received bytes."""
 
     def __init__(self, name: str, *, speaks_first: bool = False) -> None:
         self.name = name

@@ -10,7 +10,7 @@ from sidecar.upstream.dns.question import Answer, Question
 
 
 class Names:
-    """A `Resolve`. An answer of None is still to come: whoever asked waits for the next `say` or `fail`."""
+    """A `Resolve`. An answer of None is pending: callers wait for the next `say` or `fail`."""
 
     def __init__(self, **answers: list[str] | Exception | None) -> None:
         self.answers: dict[str, Answer | Exception | None] = {
@@ -51,7 +51,7 @@ class Names:
 
 
 class VirtualTime:
-    """Stands in for the loop where a clock is asked for and tasks are made."""
+    """Replaces the event loop as a clock and as a maker of tasks."""
 
     def __init__(self) -> None:
         self._now_s = 0.0
@@ -69,7 +69,7 @@ class VirtualTime:
         await future
 
     async def pass_s(self, seconds: float) -> None:
-        """Wakes, in turn, whoever sleeps until then."""
+        """Wakes the sleeping tasks that are due until then, in order."""
         end_s = self._now_s + seconds
         await turns()
         while due := [at_s for at_s, _ in self._sleeping if at_s <= end_s + 1e-9]:

@@ -1,4 +1,4 @@
-"""A node for a test cluster: its pods are processes of this machine. And what the machine needs for it."""
+"""A node for a test cluster: its pods are processes of this machine. And the requirements for the machine."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def require_node() -> None:
 
 
 def missing_for_a_node() -> str:
-    """In words; empty where nothing is."""
+    """The missing requirements, as text; empty if there are none."""
     if sys.platform != "linux" or os.geteuid() != 0:
         return "a node needs network namespaces: run the tests as root on Linux"
     absent = [tool for tool in TOOLS if shutil.which(tool) is None]

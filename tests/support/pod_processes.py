@@ -93,7 +93,7 @@ async def call(
 async def run_with_names(pod: PodInterface, resolv_conf: Path, *command: str) -> str:
     """What the command prints in the pod, with the file for its /etc/resolv.conf.
 
-    `ip netns exec` gives it a mount namespace, so that nobody else sees this one.
+    `ip netns exec` gives it a mount namespace, so that other processes do not see this one.
     """
     script = 'mount --bind "$0" /etc/resolv.conf && exec "$@"'
     return await run(*in_namespace(pod), "sh", "-c", script, str(resolv_conf), *command)

@@ -11,7 +11,7 @@ from typing import Any
 from tests.support.kubernetes_api import KubernetesApi, KubernetesError, Resource, eventually
 
 IMAGES = {"shell": ["sh", "-c"], "python": [sys.executable]}
-# The first process of a PID namespace is told SIGTERM only if it handles it; `wait` lets it do so at once.
+# The first process of a PID namespace gets SIGTERM only if it handles it; `wait` lets it do so at once.
 UNTIL_TERM = "trap 'exit 0' TERM; sleep infinity & wait"
 
 
@@ -93,7 +93,7 @@ def condition(resource: Resource, kind: str) -> Resource:
 
 
 def container_status(pod: Resource, name: str) -> Resource:
-    """Empty where there is none yet."""
+    """Empty if it has none yet."""
     statuses = [*pod["status"].get("initContainerStatuses", ()), *pod["status"].get("containerStatuses", ())]
     return next((each for each in statuses if each["name"] == name), {})
 

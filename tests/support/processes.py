@@ -93,13 +93,13 @@ def accepts(port: int) -> bool:
     return True
 
 
-# The last that were asked for: whoever was told the others has bound them long since.
+# The last ones: earlier ones have been bound since.
 _keepers: deque[socket.socket] = deque()
 MOST_KEPT = 200
 
 
 def free_port() -> int:
-    """A port for a program that cannot be told 0; nobody else gets it meanwhile."""
+    """A port for a program that does not accept 0; no other test gets it in the meantime."""
     _keepers.append(reserve_port())
     if len(_keepers) > MOST_KEPT:
         _keepers.popleft().close()

@@ -1,7 +1,7 @@
-"""Random resources: every field that the models have, with values that somebody might write.
+"""Random resources: every field that the models have, with values that users might write.
 
 The models tell the fields; the values of strings come from pools by the field's name, which hold ordinary
-values and odd ones. What is invalid is thrown away and made anew.
+values and odd ones. Invalid resources are generated again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A client of HTTP/1.1 that sends what it is told, however wrong, and says exactly what came back."""
+"""A client of HTTP/1.1 that sends any bytes, also invalid ones, and reports exactly the received bytes."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class RawConnection:
         self._socket.close()
 
     def send(self, data: bytes) -> None:
-        """A peer that has refused what came before may be gone: its answer is what counts."""
+        """A peer that has refused earlier bytes may have closed: only its answer counts."""
         with suppress(ConnectionError):
             self._socket.sendall(data)
 
@@ -79,7 +79,7 @@ class RawConnection:
             answer.body = self.read_rest()
 
     def _read_chunks(self, answer: Answer) -> None:
-        """How a body is cut into chunks is nobody's business."""
+        """Ignores how a body is divided into chunks."""
         while size := int(self._read_until(b"\r\n"), 16):
             answer.body += self._read_exactly(size).decode("latin-1")
             self._read_exactly(2)

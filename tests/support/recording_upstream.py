@@ -1,4 +1,4 @@
-"""A small HTTP/1.1 server that notes what it was asked, and answers what the request tells it to.
+"""A small HTTP/1.1 server that records its requests, and answers as the request demands.
 
 The header ``answer`` has one answer for each attempt, the last one for all that follow:
 ``answer: 503,reset,ok``. An answer is a status, or one of `_ANSWERS`, or ``silence``;
@@ -100,7 +100,7 @@ GOODBYE = b"bye"
 
 @dataclass(slots=True)
 class SeenRequest:
-    """A request as its bytes said it. ``upstream`` is the name of the server that got it."""
+    """A request as it was received. ``upstream`` is the name of the server that got it."""
 
     upstream: str
     line: str
@@ -154,7 +154,7 @@ class RecordingUpstream:
             writer.close()
 
     async def _answer(self, name: str, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Whether the connection goes on."""
+        """Whether the connection stays open."""
         request = await _read_head(name, reader)
         if request.value("answer") == "early":
             self._seen.append(request)
@@ -209,7 +209,7 @@ def _field(line: str) -> tuple[str, str]:
 
 @contextmanager
 def recording_upstream(*names: str) -> Iterator[RecordingUpstream]:
-    """Serves on a port for each name, in a thread of its own, until the block ends."""
+    """Serves on a port for each name, in a separate thread, until the block ends."""
     upstream, ready = RecordingUpstream(), threading.Event()
     loop, stop = asyncio.new_event_loop(), asyncio.Event()
     thread = threading.Thread(

@@ -1,4 +1,4 @@
-"""What RBAC grants a service account, and what the API server's audit log says that it asked for."""
+"""The permissions of a service account by RBAC, and its requests by the API server's audit log."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def granted(documents: Iterable[Resource]) -> list[Right]:
 
 
 def requests(audit_log: Path, user: str) -> Iterator[Request]:
-    """Those of a user, answered or under way."""
+    """Those of a user, answered or active."""
     for line in audit_log.read_text().splitlines():
         event = json.loads(line)
         if event["user"]["username"] != user:
@@ -71,7 +71,7 @@ def requests(audit_log: Path, user: str) -> Iterator[Request]:
 
 
 def with_token(kubeconfig: Path, token: str, folder: Path) -> Path:
-    """The kubeconfig's cluster, for whoever has the token."""
+    """A kubeconfig for the same cluster, with the token."""
     document = yaml.safe_load(kubeconfig.read_text())
     (context,) = document["contexts"]
     context["context"]["user"] = "token"

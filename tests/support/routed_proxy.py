@@ -61,7 +61,7 @@ class Proxy:
         return response.status, await read_all(response.body)
 
     def assert_nothing_under_way(self) -> None:
-        """Every count that something under way holds is back at zero."""
+        """Every count of active requests is back at zero."""
         for cluster in self.clusters:
             breaker = cluster.breaker
             assert (breaker.requests, breaker.pending_requests, breaker.retries) == (0, 0, 0)

@@ -1,4 +1,4 @@
-"""Route configurations in few words."""
+"""Route configurations in short form."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`python -m sidecar` as a process of its own, on free ports, with a static configuration."""
+"""`python -m sidecar` as a separate process, on free ports, with a static configuration."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class RunningSidecar:
         assert self.process.process.wait(10) == 0, self.process.output
 
     def log_lines(self) -> list[str]:
-        """What went to standard output."""
+        """The standard output."""
         return self.stdout.read_text().splitlines()
 
 

@@ -36,7 +36,8 @@ class RunningStack:
         return status.address.port
 
     def under_way(self) -> dict[str, int]:
-        """Every gauge of what is under way that is not zero, and the exchanges that hosts are counted for."""
+        """Every gauge of active requests and connections that is not zero, and the exchanges that hosts are
+        counted for."""
         gauges = {
             f"{prefix}.{name}": value
             for prefix, counters in self.stats.sets()
@@ -52,7 +53,7 @@ class RunningStack:
         return gauges
 
     async def settle(self) -> None:
-        """Returns when nothing is under way any more."""
+        """Returns when no request is active."""
         try:
             await eventually(lambda: not self.under_way())
         except TimeoutError:

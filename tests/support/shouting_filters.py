@@ -56,7 +56,7 @@ class Shouting(Body):
 
 @dataclass
 class Seen:
-    """What the filter of a test has done."""
+    """The actions of a test's filter."""
 
     bodies: list[Shouting] = field(default_factory=list)
     reached: asyncio.Event = field(default_factory=asyncio.Event)
@@ -109,7 +109,7 @@ class Waiting(Wrapping):
 
 
 class Answering(Wrapping):
-    """Answers by itself; the rest of the chain sees nothing, and nobody reads the request's body."""
+    """Answers by itself, without the rest of the chain, and does not read the request's body."""
 
     async def __call__(self, request: Request, proceed: Service) -> Response:
         self.seen.reached.set()
@@ -151,7 +151,7 @@ class Proxy:
         return reader, writer
 
     async def end(self) -> None:
-        """Clients leave; then nothing is under way, and each body was closed."""
+        """Clients disconnect; then no request is active, and each body was closed."""
         for writer in self._writers:
             writer.close()
         await self.running.settle()

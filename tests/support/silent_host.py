@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 
 @contextmanager
 def vanishing_host() -> Iterator[int]:
-    """Its port: SYNs get no answer, since its accept queue is full and nobody empties it."""
+    """Its port: SYNs get no answer, since its accept queue is full."""
     with ExitStack() as stack:
         listening = stack.enter_context(socket.socket())
         listening.bind(("127.0.0.1", 0))

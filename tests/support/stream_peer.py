@@ -1,4 +1,4 @@
-"""One end of a TCP or TLS connection: ends as it is told to, and says how the other one ended. Blocking."""
+"""One end of a TCP or TLS connection: ends as required, and reports how the other end ended. Blocking."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ class StreamPeer:
         self._socket.sendall(data)
 
     def end(self) -> None:
-        """Nothing more is sent; receiving goes on."""
+        """Ends sending; receiving continues."""
         if self._ssl is None:
             self._socket.shutdown(socket.SHUT_WR)
             return

@@ -23,7 +23,7 @@ from tests.support.virtual_time import VirtualTime
 
 
 class FakeCluster:
-    """Connects to one port, after as many failures as it is told."""
+    """Connects to one port, after the given number of failures."""
 
     def __init__(self, port: int = 0, *failures: RequestError) -> None:
         self.port = port

@@ -1,4 +1,4 @@
-"""A TCP proxy that cuts connections: at once, or in the middle of what it passes on."""
+"""A TCP proxy that cuts connections: at once, or after some bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _CHUNK_BYTES = 65536
 
 
 class CuttingProxy:
-    """Passes bytes between whoever connects and one server. ``port`` is where it listens."""
+    """Passes bytes between its clients and one server. ``port`` is where it listens."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = host, port
@@ -42,7 +42,7 @@ class CuttingProxy:
                 both.create_task(_pass_on(reader, upstream_writer))
                 both.create_task(self._answer(upstream, writer, connection))
         except (OSError, ExceptionGroup, asyncio.CancelledError):
-            pass  # a cut is what we are for
+            pass  # a cut is the purpose of this proxy
         finally:
             self._connections.discard(connection)
             for each in (writer, upstream_writer):

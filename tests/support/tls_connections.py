@@ -16,7 +16,7 @@ VERSIONS = pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVe
 
 
 class Application(asyncio.Protocol):
-    """Notes what it is told. ``keeps_open``: what it answers to the peer's end."""
+    """Records its calls. ``keeps_open``: its answer to the peer's end."""
 
     def __init__(self, *, keeps_open: bool = True) -> None:
         self.keeps_open = keeps_open
@@ -43,7 +43,7 @@ class Application(asyncio.Protocol):
 
 
 class Raw(asyncio.Transport):
-    """A TCP transport that keeps what is written until `take`."""
+    """A TCP transport that keeps written bytes until `take`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class Raw(asyncio.Transport):
 
 
 class Peer:
-    """The other end: an SSL object that is fed what the transport writes."""
+    """The other end: an SSL object that gets the bytes that the transport writes."""
 
     def __init__(self, context: ssl.SSLContext, transport: TlsTransport, raw: Raw, *, server: bool) -> None:
         self.incoming, self.outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()

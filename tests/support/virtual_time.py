@@ -1,4 +1,4 @@
-"""Time that passes only when a test says so: what `Timers` needs of an event loop."""
+"""Time that advances only when a test advances it: the part of an event loop that `Timers` needs."""
 
 from __future__ import annotations
 

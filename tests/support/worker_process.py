@@ -1,4 +1,5 @@
-"""A worker in a process of its own, told over a socket; run as ``python -m tests.support.worker_process FD``.
+"""A worker in a separate process, controlled over a socket; run as ``python -m tests.support.worker_process
+FD``.
 
 It receives a `WorkerConfig`, then a `Snapshot` and an `SvidPem`, each of which it answers with the errors by
 listener. After that it answers every message with a `Report`, until the channel is closed.

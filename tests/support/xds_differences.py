@@ -1,4 +1,4 @@
-"""What proxies hold, and what they would be sent if they came now."""
+"""The resources that proxies hold, and those that a new stream would be sent."""
 
 from __future__ import annotations
 

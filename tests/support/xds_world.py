@@ -49,7 +49,7 @@ def route(name: str, content: int = 0) -> RouteConfiguration:
 
 
 class FakeGenerator:
-    """Serves what the test put into it. ``built`` records what was asked for."""
+    """Serves the resources of the test. ``built`` records the requested ones."""
 
     def __init__(self) -> None:
         self.resources: dict[str, dict[str, Message]] = {type_url: {} for type_url in type_urls.PUSH_ORDER}

@@ -11,13 +11,14 @@ The callbacks below run for each header of each message: they are the hottest co
 
 from __future__ import annotations
 
-from typing import Final, Protocol
+from typing import Final
 
 import httptools
 
 from sidecar.errors import RequestError
-from sidecar.http.body import EMPTY, Body, BodySource, BodyStream
+from sidecar.http.body import Body, BodySource, BodyStream
 from sidecar.http.h1.chunks import ChunkDecoder
+from sidecar.http.h1.incoming import Direction, IncomingMessage
 from sidecar.http.h1.reader_state import (
     AWAITING,
     BODY_ENDS,
@@ -46,42 +47,6 @@ _LF: Final = 10
 _FIRST_LINE_BYTES: Final = 32
 _FIELD_BYTES: Final = 4
 _SKIPPED_BODY_BYTES: Final = 4 * 1024
-
-
-class IncomingMessage:
-    """`complete` is True when the body has ended; a tunnel's body ends with the tunnel. `stream` is the body
-    if it was not complete together with the head. `received_bytes` counts the body."""
-
-    __slots__ = ("body", "complete", "headers", "keep_alive", "received_bytes", "stream")
-
-    def __init__(self, headers: Headers, *, keep_alive: bool) -> None:
-        self.headers = headers
-        self.body: Body = EMPTY
-        self.stream: BodyStream | None = None
-        self.keep_alive = keep_alive
-        self.complete = False
-        self.received_bytes = 0
-
-
-class Direction(Protocol):
-    """The part that differs between requests and responses. It reads the attributes of its
-    `MessageReader`."""
-
-    def new_parser(
-        self, reader: MessageReader, /
-    ) -> httptools.HttpRequestParser | httptools.HttpResponseParser:
-        """Returns a parser that calls `reader`, for one head and the following ones without a body."""
-
-    def read_fields(self) -> Event:
-        """Sets `message` from a complete head, except for an interim response. Raises `RequestError`."""
-
-    def deliver(self) -> None:
-        """Called when the message can be returned: complete, or as a stream."""
-
-    def message_ended(self) -> None:
-        """Called in state IDLE."""
-
-    def without_forbidden(self, trailers: Headers, /) -> Headers: ...
 
 
 class MessageReader:

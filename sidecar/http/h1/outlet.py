@@ -72,8 +72,8 @@ class Outlet:
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def client_takes(self) -> bool:
-        """Whether the client has read some bytes since it became slow, or since the last call, and data or
-        its EOF is still awaited."""
+        """Whether the client still reads: data is unsent or its EOF is awaited, and it has read some bytes
+        since it became slow, or since the last call."""
         unsent_bytes = self.unsent_bytes
         before, self._sent_bytes = self._sent_bytes, self._written_bytes - unsent_bytes
         return (unsent_bytes > 0 or self._ended) and self._sent_bytes != before

@@ -8,7 +8,8 @@ import httptools
 
 from sidecar.errors import DownstreamError, DownstreamProtocolError, HeadersTooLargeError, RequestError
 from sidecar.http.body import EMPTY, BodySource
-from sidecar.http.h1.message_reader import IncomingMessage, MessageReader
+from sidecar.http.h1.incoming import IncomingMessage
+from sidecar.http.h1.message_reader import MessageReader
 from sidecar.http.h1.reader_state import (
     AWAITING,
     CLOSED,

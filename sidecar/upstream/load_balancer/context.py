@@ -23,8 +23,8 @@ def subset_key(labels: Mapping[str, str]) -> SubsetKey:
 
 
 class PickContext:
-    """For all attempts of a request, or shared by all requests of a destination if they have the same values:
-    only a context with `max_repicks` remembers hosts.
+    """Used by all attempts of a request, or shared by all requests of a destination if they have the same
+    values: only a context with `max_repicks` remembers hosts.
 
     `subset` are the labels that the route requires. A host in `tried` is replaced by another pick, up to
     `max_repicks` times (``RetryPolicy.host_selection_retry_max_attempts``). `hash` and `source_locality` are

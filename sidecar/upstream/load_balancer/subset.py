@@ -55,7 +55,7 @@ class SubsetBalancer:
 
 
 def _fallback(hosts: list[Host], config: SubsetConfig, rules: BalancingRules, rng: Random) -> HostSet | None:
-    """For requests whose labels no subset has."""
+    """The balancer for requests whose labels no subset has."""
     if config.fallback is SubsetFallback.NO_FALLBACK:
         return None
     if config.fallback is SubsetFallback.DEFAULT_SUBSET:

@@ -211,7 +211,7 @@ class HostPool:
         env = self._env
         if env.config.http_version is HttpVersion.HTTP2:
             # Requests fail with the reason; HTTP/1.1 would only confuse the host. Tunnels to it still work.
-            raise UpstreamConnectError("the upstream speaks HTTP/2 only, which is not supported yet")
+            raise UpstreamConnectError("the upstream requires HTTP/2, which is not supported yet")
         return await env.dialer.dial(self.address, self.tls, env.connection_factory)
 
     def _add(self, codec: ClientConnection, dialed: Dialed, *, outdated: bool) -> None:

@@ -1,4 +1,4 @@
-"""Which connection carries which request: the accounts of one host's pool. Pure.
+"""Assigns requests to connections: the state of one host's pool. Pure.
 
 It opens and closes nothing itself: it says how many connections to open, and returns those to close. Source
 of the rules: Envoy's "Connection pooling" and "Circuit breaking" architecture pages.
@@ -129,14 +129,14 @@ class Pool:
         self._breaker.connections += 1
 
     def dial_cancelled(self) -> None:
-        """Nothing is known of the host."""
+        """A dial was cancelled: the state of the host is unknown."""
         self.connecting -= 1
         self._breaker.connections -= 1
 
     def dial_failed(self, reason: str) -> None:
         """All requests that wait get an `UpstreamConnectError`: the host accepts no connections now, and the
         last request in the queue would otherwise wait for as many failures as there are requests before it.
-        Envoy does the same, also while other attempts to connect are under way."""
+        Envoy does the same, also during other attempts to connect."""
         self.dial_cancelled()
         self._stats.upstream_rq_pending_failure_eject += self.refuse_waiters(
             lambda: UpstreamConnectError(reason)
@@ -156,7 +156,7 @@ class Pool:
         return connection.retiring and connection.lent == 0
 
     def capacity_changed(self, connection: PooledConnection) -> None:
-        """Leases beyond a smaller capacity go on."""
+        """Leases above a smaller capacity continue."""
         connection.capacity = connection.codec.capacity
         self._learn_capacity(connection)
         if not connection.retiring and not connection.gone:

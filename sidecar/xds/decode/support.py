@@ -34,7 +34,7 @@ class Support:
 
 
 SupportTable: TypeAlias = Mapping[str, Support]
-"""By the full name of the message."""
+"""The supported fields by the full name of the message."""
 
 
 def support(fields: str = "", *, kept: str = "", checked: str = "", **without_effect: str) -> Support:

@@ -64,4 +64,4 @@ def _merged(tables: Iterable[SupportTable]) -> dict[str, Support]:
 
 
 SUPPORTED: Final[SupportTable] = _merged(_TABLES)
-"""By the full name of the message."""
+"""The supported fields by the full name of the message."""

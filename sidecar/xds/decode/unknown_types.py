@@ -44,7 +44,7 @@ def _hide(value: Any, descriptor: Descriptor, depth: int) -> Any:
 
 def _hide_fields(value: Mapping[str, Any], descriptor: Descriptor, depth: int) -> Any:
     if descriptor.file.package == "google.protobuf":
-        return value  # well-known types have a JSON form of their own
+        return value  # well-known types have a special JSON form
     fields = {name: field for field in descriptor.fields for name in (field.name, field.json_name)}
     return {name: _hide_field(inner, fields.get(name), depth + 1) for name, inner in value.items()}
 

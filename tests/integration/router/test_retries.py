@@ -198,7 +198,7 @@ class TestTimeouts:
     async def test_the_time_runs_from_when_the_client_has_sent_all(
         self, start: Start, upstream: FlakyUpstream
     ) -> None:
-        """Nobody reads the second request: it waits for the only connection."""
+        """The second request is not read: it waits for the only connection."""
         upstream.behave = silence
         breakers = CircuitBreakers(max_connections=1)
         proxy = await start(static_cluster(upstream.endpoint, circuit_breakers=breakers))

@@ -1,4 +1,4 @@
-"""The same bytes to the real Envoy and to the sidecar, and what came of them on both sides of each."""
+"""The same bytes to the real Envoy and to the sidecar, and the messages on both sides of each."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Conversation:
         return " | ".join([*parts, "open" if self.kept_open else "closed"])
 
     def lines(self) -> list[str]:
-        """What a person compares."""
+        """The parts that a person compares."""
         lines = []
         for answer in self.answers:
             lines += [f"answer {answer.status}", *_message_lines(answer)]
@@ -117,7 +117,7 @@ class ProxyPair:
         self._loopback = self._name_of_loopback()
 
     def check(self, row: Row) -> None:
-        """Fails with what differs."""
+        """Fails with the differences."""
         envoys = self._converse(self._envoy[row.listener], row)
         if not envoys.summary.startswith(row.expect):
             raise AssertionError(f"Envoy's answer is not the one that this is about: {envoys.summary}")

@@ -1,4 +1,4 @@
-"""What both proxies write to the same access logs for the same requests."""
+"""The entries that both proxies write to the same access logs for the same requests."""
 
 from __future__ import annotations
 
@@ -255,7 +255,7 @@ def test_a_listener_logs_each_of_its_connections(
 
 
 def of_connection(line: bytes) -> Any:
-    """A reply's words and its dates are each proxy's own."""
+    """The text and the dates of a reply differ between the proxies."""
     values = json.loads(line)
     if values["flags"] == "DPE":
         values["sent"] = "<sent>"

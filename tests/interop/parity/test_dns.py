@@ -1,4 +1,4 @@
-"""Clusters whose hosts come by DNS, beside the real Envoy: both ask the same name server."""
+"""Clusters whose hosts are found by DNS, compared with the real Envoy: both ask the same name server."""
 
 from __future__ import annotations
 

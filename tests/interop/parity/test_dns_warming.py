@@ -1,4 +1,4 @@
-"""Clusters over xDS whose names change under traffic, beside the real Envoy."""
+"""Clusters over xDS whose names change under traffic, compared with the real Envoy."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Followed:
     seen: list[str]
 
     def change(self, host: str, **fields: Any) -> None:
-        """Nobody waits for the acknowledgement: Envoy sends it when the cluster is warm."""
+        """Does not wait for the acknowledgement: Envoy sends it when the cluster is warm."""
         document = dns_cluster("d", host, self.upstream, dns_lookup_family="V4_ONLY", **fields)
         self.stream.post_delta(type_urls.CLUSTER, document)
 

@@ -1,4 +1,4 @@
-"""HTTP filters, and what routes say of them."""
+"""HTTP filters, and their configurations on routes."""
 
 from __future__ import annotations
 

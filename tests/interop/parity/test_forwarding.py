@@ -1,4 +1,4 @@
-"""What each hop says of the hops before it, and what it takes for itself."""
+"""The headers about earlier hops, and the headers that are for one hop only."""
 
 from __future__ import annotations
 

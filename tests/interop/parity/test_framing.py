@@ -1,4 +1,4 @@
-"""HTTP/1.1 itself: bodies and their ends, pipelining, other versions, requests that are none."""
+"""HTTP/1.1 itself: bodies and their ends, pipelining, other versions, invalid requests."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ def malformed(*lines: str, expect: str = "400") -> Row:
 
 
 def smuggling(*lines: str, envoy: str) -> Row:
-    """What Envoy lets pass or repairs: `envoy` is its answer."""
+    """A request that Envoy accepts or repairs: `envoy` is its answer."""
     reason = "RFC 9112 11.2: two parsers that read one message differently are how requests are smuggled"
     return sends(*lines, expect=envoy, ours=("400 Bad Request: ", reason))
 

@@ -1,4 +1,5 @@
-"""What the upstream is asked, and what the client gets of its answer: paths, hosts, headers, clusters."""
+"""The request that the upstream gets, and the response that the client gets: paths, hosts, headers,
+clusters."""
 
 from __future__ import annotations
 

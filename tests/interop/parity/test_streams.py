@@ -1,4 +1,4 @@
-"""How streams end: TCP proxies with plain and TLS on either side, and tunnels, beside Envoy's."""
+"""How streams end: TCP proxies with plain and TLS on either side, and tunnels, compared with Envoy's."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class Streams:
         return client
 
     def accept(self) -> Future[StreamPeer]:
-        """What reaches the plain host next."""
+        """The next bytes that reach the plain host."""
         return self._hosts["plain"].accept()
 
     def open(self, proxy: str, way: Way, stack: ExitStack) -> tuple[StreamPeer, StreamPeer]:
@@ -110,7 +110,7 @@ class Streams:
         return client, host
 
     def see(self, proxy: str, way: Way, ending: Ending) -> str:
-        """What the client and the host saw."""
+        """The bytes and ends that the client and the host saw."""
         with ExitStack() as stack:
             return str(ending(*self.open(proxy, way, stack)))
 

@@ -69,7 +69,7 @@ async def run_until_told(kubeconfig: Path, node: NodeOptions) -> None:
 
 
 def at_end_of_input(then: Callable[[], object]) -> None:
-    """In a thread that nobody waits for: not every input (a terminal, a file) can be had asynchronously."""
+    """In a daemon thread: not every input (a terminal, a file) can be had asynchronously."""
 
     def read() -> None:
         while os.read(sys.stdin.fileno(), 4096):

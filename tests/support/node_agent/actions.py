@@ -1,4 +1,4 @@
-"""What probes and hooks do: HTTP and gRPC requests, TCP connections, commands."""
+"""The actions of probes and hooks: HTTP and gRPC requests, TCP connections, commands."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class ActionError(Exception):
 async def act(
     action: Resource, container: Resource, process: Container, address: str, timeout_s: float | None
 ) -> None:
-    """Does what a probe or a hook of the container describes. `address` is the pod's.
+    """Executes a probe or a hook of the container. `address` is the pod's.
 
     Raises ActionError, also when it takes longer than `timeout_s`.
     """
@@ -62,7 +62,7 @@ async def run(process: Container, command: list[str]) -> None:
 
 
 async def http_get(action: Resource, host: str, port: int) -> None:
-    """Anything from 200 to 399 is a success, whoever's certificate it has."""
+    """A status from 200 to 399 is a success, with any certificate."""
     scheme = action.get("scheme", "HTTP").lower()
     headers = [(each["name"], each["value"]) for each in action.get("httpHeaders", ())]
     names = {name.lower() for name, _ in headers}

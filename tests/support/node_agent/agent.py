@@ -39,7 +39,7 @@ class NodeOptions:
 async def run_node(
     api: KubernetesApi, api_server: str, options: NodeOptions, ready: Callable[[str, Path], None]
 ) -> None:
-    """Until it is cancelled. `ready` is told the Node's name, and the folder of the containers' logs."""
+    """Runs until it is cancelled. `ready` gets the Node's name, and the folder of the containers' logs."""
     with node_folder() as folder:
         async with node_network(api, api_server) as network:
             node = NodeServices(
@@ -87,7 +87,7 @@ async def run_pods(node: NodeServices, back_off: BackOff, tasks: asyncio.TaskGro
 def hand_out(
     node: NodeServices, back_off: BackOff, pods: Collection, workers: dict[str, PodWorker]
 ) -> Iterator[PodWorker]:
-    """Tells the workers of the pods what is new, and gives the new pods' workers."""
+    """Passes changes to the workers of the pods, and returns the workers of new pods."""
     present = {pod["metadata"]["uid"]: pod for pod in pods.values()}
     for uid in workers.keys() - present.keys():
         workers.pop(uid).remove()
@@ -101,7 +101,7 @@ def hand_out(
 
 @contextmanager
 def node_folder() -> Iterator[Path]:
-    """A folder that is gone at the end. Those of dead nodes are removed: nobody holds their locks."""
+    """A folder that is removed at the end. Those of dead nodes are removed too: their locks are free."""
     for left in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*/lock"):
         with suppress(BlockingIOError, FileNotFoundError), left.open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -61,7 +61,7 @@ class AtomicFolder:
 
 
 def replace_link(link: Path, target: str) -> None:
-    """In one step: whoever reads sees the old one or the new one."""
+    """Replaces it in one step: readers see the old or the new contents."""
     temporary = link.with_name(f"..{link.name.lstrip('.')}_tmp")
     temporary.symlink_to(target)
     temporary.rename(link)

@@ -1,4 +1,4 @@
-"""Which of the nodes on this machine is ours, and what dead ones left behind.
+"""The number of this node on the machine, and the leftovers of dead nodes.
 
 A node has a number. It names the node's network namespace and its link on the machine's side, `orn-7`,
 the namespaces of its pods, `orn-7-<uid>`, and its subnet, 10.244.7.0/24. Whoever uses a number holds a lock
@@ -45,7 +45,7 @@ def subnet_of(node: str) -> IPv4Network:
 
 
 async def claim_node() -> Claim:
-    """Takes a free number, after it has removed what dead nodes left. Raises NoSubnetError."""
+    """Takes a free number, after it has removed the leftovers of dead nodes. Raises NoSubnetError."""
     await remove_leftovers()
     taken = await routed_networks()
     for node in NODES:
@@ -73,7 +73,7 @@ def try_to_claim(node: str) -> Claim | None:
 
 async def routed_networks() -> list[IPv4Network]:
     """Where the machine's routes lead among the nodes' subnets. A wider one, such as the default route or a
-    VPN's, is none of them: the machine uses the most specific route."""
+    VPN's, does not count: the machine uses the most specific route."""
     routes = json.loads(await run("ip", "-4", "-json", "route", "show", "table", "all"))
     networks = [IPv4Network(route["dst"]) for route in routes if route["dst"] != "default"]
     return [network for network in networks if network.subnet_of(SUBNETS)]

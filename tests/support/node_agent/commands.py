@@ -6,7 +6,7 @@ import asyncio
 
 
 class CommandError(Exception):
-    """A tool refused; the message has its words."""
+    """A tool failed; the message contains its output."""
 
 
 async def run(*command: str, text: str = "") -> str:

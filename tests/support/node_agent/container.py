@@ -1,4 +1,4 @@
-"""A running container: a process in namespaces of its own, with its output in a file.
+"""A running container: a process in separate namespaces, with its output in a file.
 
 What keeps it from outliving us is the kernel: the process is killed when its parent ends, a shell that waits
 for it, and that is killed when we end, however that comes about.

@@ -1,4 +1,4 @@
-"""What has become of a container so far."""
+"""The state of a container."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any, Self
 
-# Kubernetes' kubelet: a container that has run so long is no longer held to crash again and again.
+# Kubernetes' kubelet: a container that has run for this time does not count as crashing repeatedly.
 BACK_OFF_FORGOTTEN_AFTER_S = 600.0
 
 
@@ -24,7 +24,7 @@ class BackOff:
 
 
 class Ending(Enum):
-    """How far the end of a running container has come, when somebody wants it to end."""
+    """The progress of ending a running container."""
 
     NOT_BEGUN = "not begun"
     PRE_STOP = "its preStop hook runs"

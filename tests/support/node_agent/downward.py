@@ -1,4 +1,4 @@
-"""What a pod is told of itself: `fieldRef` and `resourceFieldRef` of the downward API."""
+"""The information of a pod about itself: `fieldRef` and `resourceFieldRef` of the downward API."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ ONE_OF = re.compile(r"metadata\.(labels|annotations)\['(.+)'\]")
 
 
 class DownwardError(Exception):
-    """The reference names nothing that the node knows."""
+    """The reference is unknown to the node."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodIdentity:
-    """A Pod, and where it runs: its status may not say so yet."""
+    """A Pod, and its node: its status may not have them yet."""
 
     pod: Resource
     node: str

@@ -1,4 +1,4 @@
-"""What a Service's EndpointSlices say of the addresses behind it."""
+"""The addresses in a Service's EndpointSlices."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def endpoints_of(slice_: Resource) -> list[Endpoint]:
 
 
 def endpoint(one: Resource, ports: dict[tuple[str, str], int]) -> Endpoint:
-    """What is not said counts as the API's reference has it: ready, serving if ready, not terminating."""
+    """Missing conditions have the API's defaults: ready, serving if ready, not terminating."""
     conditions = {name: value for name, value in one.get("conditions", {}).items() if value is not None}
     ready = conditions.get("ready", True)
     return Endpoint(

@@ -78,7 +78,7 @@ def one_of(values: Mapping[str, bytes], reference: Resource) -> str | None:
 
 
 def command_line(container: Resource, image: Sequence[str], variables: Mapping[str, str]) -> list[str]:
-    """The container's `command`, or else what its image stands for; then its `args`."""
+    """The container's `command`, or else that of its image; then its `args`."""
     command, args = (
         [expand(word, variables) for word in container.get(key, ())] for key in ("command", "args")
     )

@@ -1,4 +1,4 @@
-"""Which of the machine's programs stands for an image."""
+"""The command line of the machine that replaces an image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is to be done next for a pod's containers: decided from what they are, and done elsewhere.
+"""Decides the next actions for a pod's containers from their states. Pure.
 
 Kubernetes, "Pod Lifecycle" and "Sidecar Containers": init containers run one after another, each until it
 succeeds; a sidecar among them runs on, and the next begins once it has started; the main containers run
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from tests.support.node_agent.container_state import ContainerState, Ending, Running, Starting
 from tests.support.node_agent.plan import ContainerPlan, PodPlan, Role
 
-MINIMUM_GRACE_S = 2.0  # the kubelet's: however long hooks and others took, it is told before it is killed
+MINIMUM_GRACE_S = 2.0  # as in the kubelet: SIGTERM comes before SIGKILL in any case
 
 States = Mapping[str, ContainerState]
 

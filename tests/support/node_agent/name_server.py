@@ -65,7 +65,7 @@ class Datagrams(asyncio.DatagramProtocol):
 
 
 def answer(question: bytes, zone: Zone, *, limit_bytes: int) -> bytes | None:
-    """The reply's bytes, up to the limit or what the question allows (EDNS); None for what is no question."""
+    """The reply's bytes, up to the limit or what the question allows (EDNS); None for an invalid question."""
     try:
         query = dns.message.from_wire(question)
         reply = dns.message.make_response(query)

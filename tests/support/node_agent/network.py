@@ -1,6 +1,6 @@
 """The network of one node's pods.
 
-The node is a network namespace of its own. In it are a bridge, with each pod's namespace on it, and the
+The node has a separate network namespace. In it are a bridge, with each pod's namespace on it, and the
 node's routes and NAT; one link leads from it to the machine. So the machine gets this link and a route to it,
 and nothing else is changed there; nodes do not meet; and no packet can leave the machine, as the node only
 forwards to its own subnet, and rejects the rest.
@@ -89,7 +89,8 @@ class PodNetwork:
         return interface
 
     async def detach(self, pod_uid: str) -> None:
-        """Removes the pod's namespace, and kills what still runs in it. Does nothing for an unknown pod."""
+        """Removes the pod's namespace, and kills its remaining processes. Has no effect for an unknown
+        pod."""
         interface = self._interfaces.get(pod_uid)
         if interface is None:
             return

@@ -1,4 +1,4 @@
-"""The node in the API: registered, and said to be alive, as a kubelet does it."""
+"""The node in the API: registered, with heartbeats, like a kubelet's."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ class NodeRegistration:
         await patiently(self._renew_lease)
 
     async def keep_alive(self) -> None:
-        """Also registers it anew where somebody has deleted it."""
+        """Registers it again if it was deleted."""
         while True:
             await asyncio.sleep(RENEW_EVERY_S)
             await self.register()
 
     async def remove(self) -> None:
-        """Raises KubernetesError, and what the connection to the API server raises."""
+        """Raises KubernetesError, and the errors of the connection to the API server."""
         for path in (f"{NODES}/{self._name}", f"{LEASES}/{self._name}"):
             try:
                 await self._api.delete(path)

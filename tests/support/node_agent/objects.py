@@ -1,4 +1,4 @@
-"""Reads what pods refer to, and keeps asking while the API server is away."""
+"""Reads the objects that pods refer to, and retries while the API server is unreachable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What of a Pod's spec decides the order in which its containers run."""
+"""The parts of a Pod's spec that decide the order in which its containers run."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class PodPlan:
 
     @property
     def preparing(self) -> tuple[ContainerPlan, ...]:
-        """What precedes the main containers."""
+        """The containers that start before the main ones."""
         return tuple(each for each in self.containers if each.role is not Role.MAIN)
 
     @property

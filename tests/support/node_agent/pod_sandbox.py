@@ -1,4 +1,5 @@
-"""What a pod has on the machine beside its processes: its network, its volumes, its files and its logs."""
+"""The resources of a pod on the machine, besides its processes: its network, its volumes, its files and its
+logs."""
 
 from __future__ import annotations
 
@@ -23,7 +24,7 @@ from tests.support.node_agent.volumes import PodVolumes, UnsupportedError
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeServices:
-    """What the node has for its pods. `clock` tells seconds since the epoch."""
+    """The node's services for its pods. `clock` returns seconds since the epoch."""
 
     name: str
     api: KubernetesApi
@@ -69,7 +70,7 @@ class PodSandbox:
         await self.refresh(pod)
 
     async def refresh(self, pod: Resource) -> None:
-        """Writes what has changed since of the volumes' files. Raises as `prepare`."""
+        """Writes the changes of the volumes' files. Raises as `prepare`."""
         assert self._interface is not None
         assert self._volumes is not None
         await self._volumes.fill(self._identity(pod, self._interface))

@@ -1,4 +1,4 @@
-"""Looks after one pod, from when it is bound to the node until it is gone from the API."""
+"""Runs one pod, from its binding to the node until its deletion from the API."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class PodWorker:
         self._look_again()
 
     async def run(self) -> None:
-        """Returns when the pod is gone. When cancelled it kills the containers at once."""
+        """Returns when the pod has been deleted. When cancelled it kills the containers at once."""
         try:
             if self._pod.get("status", {}).get("phase") not in TERMINAL_PHASES:
                 await self._live()
@@ -133,7 +133,7 @@ class PodWorker:
         return float("inf") if allowed_s is None or self._end_by_s else self._started_at_s + allowed_s
 
     async def _prepare(self) -> None:
-        """Gives the pod what its containers need, and keeps its volumes up to date."""
+        """Prepares the pod's resources, and keeps its volumes up to date."""
         while True:
             try:
                 await (self._sandbox.refresh if self._prepared else self._sandbox.prepare)(self._pod)
@@ -176,7 +176,7 @@ class PodWorker:
             self.update(await self._node.api.patch(f"{self._path}/status", body, STRATEGIC_MERGE_PATCH))
 
     async def _until_deleted(self) -> None:
-        """Nothing of it runs any more: the API may forget it as soon as somebody asks for that."""
+        """Its processes have ended: the API may delete it on request."""
         while not self._removed:
             self._changed.clear()
             if is_deleted(self._pod):
@@ -205,7 +205,7 @@ class PodWorker:
 
 @contextmanager
 def suppress_gone() -> Iterator[None]:
-    """The pod is gone, or another has its name: the watch will say so."""
+    """The pod was deleted, or another one has its name: the watch will report it."""
     try:
         yield
     except KubernetesError as error:

@@ -1,4 +1,4 @@
-"""Probes: what counts as a success or a failure, and the loop that asks."""
+"""Probes: successes, failures, and the loop that executes them."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Tally:
 
 
 async def verdicts(probe: Probe, ask: Callable[[], Awaitable[None]]) -> AsyncIterator[tuple[bool, str]]:
-    """Each verdict when it changes, with the words of the last failure. `ask` raises ActionError."""
+    """Yields each changed verdict, with the reason of the last failure. `ask` raises ActionError."""
     await asyncio.sleep(probe.initial_delay_s)
     loop = asyncio.get_running_loop()
     tally = Tally()

@@ -1,4 +1,4 @@
-"""What runs in a container: its own process, and what is run beside it by hooks and probes."""
+"""The processes in a container: its own, and those of hooks and probes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Program:
         if self.user is None and self.group is None:
             return []
         ids = [f"--reuid={self.user or 0}", f"--regid={self.group or 0}", "--clear-groups"]
-        # Changing the user undoes what was said about the parent's end.
+        # Changing the user resets the signal at the parent's end.
         return [SETPRIV, *ids, "--pdeathsig=KILL", "--"]
 
 

@@ -1,4 +1,4 @@
-"""The file system of a container: the machine's own, with a layer over it that takes what is written."""
+"""The file system of a container: the machine's own, with a layer over it for writes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ STARTED = "started"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
-    """What the container sees at `target` is `source` on the machine: a folder or a file."""
+    """A mount: `source` on the machine, a folder or a file, is at `target` in the container."""
 
     source: Path
     target: str
@@ -33,7 +33,7 @@ def script(scratch: Path, hostname: str, mounts: list[Mount], program: Program) 
     lines = [
         "set -e",
         "exec 3>&1 1>&0 2>&0",
-        # All that is written goes to memory, and is gone with the container's last process.
+        # Writes go to memory, and are lost with the container's last process.
         f"mount -t tmpfs container {quote(str(scratch))}",
         f"mkdir {scratch}/upper {scratch}/work {root}",
         f"mount -t overlay container -o lowerdir=/,upperdir={scratch}/upper,workdir={scratch}/work {root}",

@@ -1,4 +1,4 @@
-"""What kube-proxy does: connections to a Service's ClusterIP go to one of its endpoints."""
+"""Like kube-proxy: connections to a Service's ClusterIP go to one of its endpoints."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from tests.support.node_agent.plan import ContainerPlan, PodPlan, RestartPolicy,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodFacts:
-    """What its status tells beside its containers. `address` is None until it has a network; `failure` is why
-    the node ended the pod, as (reason, message)."""
+    """The parts of its status besides its containers. `address` is None until it has a network; `failure` is
+    why the node ended the pod, as (reason, message)."""
 
     started_at_s: float
     host_address: str

@@ -16,7 +16,7 @@ DEFAULT_TOKEN_LIFETIME_S = 3600
 
 
 class UnsupportedError(Exception):
-    """What a pod asks for, and this node does not do."""
+    """A feature that a pod requires and this node does not support."""
 
 
 class PodVolumes:
@@ -32,7 +32,7 @@ class PodVolumes:
             self._make(volume)
 
     async def fill(self, identity: PodIdentity) -> None:
-        """Writes what has changed since the last time.
+        """Writes the changes since the last call.
 
         Raises MissingError, DownwardError and KubernetesError; other volumes may be written already.
         """
@@ -41,7 +41,7 @@ class PodVolumes:
             folder.write({name: file async for name, file in self._files(volume)})
 
     def source(self, mount: Resource) -> Path:
-        """What a container's `volumeMount` shows. Raises UnsupportedError."""
+        """The contents of a container's `volumeMount`. Raises UnsupportedError."""
         if "subPathExpr" in mount:
             raise UnsupportedError(f"mount of {mount['name']!r}: subPathExpr is not supported by this node")
         path: Path = self._folder / mount["name"] / mount.get("subPath", "")
@@ -54,7 +54,7 @@ class PodVolumes:
         return path
 
     def is_read_only(self, mount: Resource) -> bool:
-        """As asked for; but what the node writes is nobody else's to change."""
+        """As requested, but files that the node writes are read-only for others."""
         return bool(mount.get("readOnly")) or mount["name"] in self._written
 
     def _make(self, volume: Resource) -> None:
@@ -88,7 +88,7 @@ class PodVolumes:
             for named in select(values, config_map, mode):
                 yield named
         elif (secret := source.get("secret")) is not None:
-            # A volume of its own says `secretName`, a source of a projected one `name`.
+            # A plain volume has `secretName`, a source of a projected one `name`.
             name = secret.get("secretName") or secret["name"]
             values = await self._objects.secret(name, optional=secret.get("optional", False))
             for named in select(values, secret, mode):

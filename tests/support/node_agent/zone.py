@@ -13,7 +13,7 @@ from tests.support.node_agent.pod_files import CLUSTER_DOMAIN
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Records:
-    """Of one name: its IPv4 addresses, or the name that it stands for. Neither: there are names below it."""
+    """The records of one name: its IPv4 addresses, or its alias. Neither: other names are below it."""
 
     addresses: tuple[str, ...] = ()
     alias: str | None = None

@@ -30,7 +30,7 @@ def _decoders() -> Iterator[HttpFilterDecoder]:
 
 
 HTTP_FILTERS: Final[Mapping[str, HttpFilterDecoder]] = {decoder.type_name: decoder for decoder in _decoders()}
-"""By the full name of the filter's configuration."""
+"""The decoders by the full name of the filter's configuration."""
 
 _ROUTE_CONFIGS: Final = {
     decoder.route.type_name: decoder.route for decoder in HTTP_FILTERS.values() if decoder.route is not None

@@ -210,7 +210,7 @@ class TestRedirectedRequests:
         assert found.routes[0].direct_response.status == 418
 
     def test_requests_routed_from_another_host_are_balanced(self) -> None:
-        """It was addressed to that host: its original destination is none of the endpoints."""
+        """It was addressed to that host: its original destination is not an endpoint."""
         web = service("web", port(80), addresses=("10.96.0.1",))
         rules: Specs = {
             "web": {"hosts": [web.hostname], "http": [{"route": [{"destination": {"host": ES}}]}]}
@@ -249,7 +249,7 @@ class TestRedirectedRequests:
 
 @pytest.mark.parametrize("mode", [InterceptionMode.NONE, InterceptionMode.REDIRECT])
 class TestExplicitProxy:
-    """There is no original destination: a name says which endpoint is meant."""
+    """Without an original destination, the host name selects the endpoint."""
 
     def proxy(self, mode: InterceptionMode) -> dict[str, Any]:
         return {"interception_mode": mode, "http_proxy_port": 15080}
@@ -294,7 +294,8 @@ class TestExplicitProxy:
         assert (found.type, found.lb_policy) == (Cluster.STATIC, Cluster.ROUND_ROBIN)
 
     def test_an_endpoint_takes_mesh_tls_whatever_the_others_do(self, mode: InterceptionMode) -> None:
-        """As the rule says of the service that connections pass through, nobody knows whose they are."""
+        """As the rule says of the service that connections pass through, the sidecar does not know the
+        endpoint."""
         rule: Specs = {"es": {"host": ES, "trafficPolicy": {"loadBalancer": {"simple": "PASSTHROUGH"}}}}
         snapshot = stateful(headless("es", HTTP), destination_rules=rule)
         first, second = snapshot.endpoints[ES]
@@ -324,7 +325,7 @@ class TestExplicitProxy:
 
     @pytest.mark.parametrize("host", [f"es-0.{ES}", f"*.{ES}"])
     def test_so_is_a_host_of_which_a_virtual_service_speaks(self, mode: InterceptionMode, host: str) -> None:
-        """Nobody declares it, so its port is 80."""
+        """It is not declared, so its port is 80."""
         rules: Specs = {"pods": {"hosts": [host], "http": [{"directResponse": {"status": 418}}]}}
         snapshot = stateful(headless("es", port(80), port(9200, name="more")), virtual_services=rules)
         proxy = sidecar_proxy(**self.proxy(mode))

@@ -14,7 +14,7 @@ TRAILERS = [(b"x-sum", b"1")]
 
 
 class Source:
-    """A codec that notes what its body asks of it."""
+    """A codec that records the calls of its body."""
 
     def __init__(self) -> None:
         self.calls: list[str] = []
@@ -38,7 +38,7 @@ def mapped(body: Body) -> Body:
 
 
 class TestWrappers:
-    """What all wrappers keep of the body that they wrap."""
+    """The properties that all wrappers keep."""
 
     @pytest.fixture(params=[observed, mapped])
     def wrap(self, request: pytest.FixtureRequest) -> Callable[[Body], Body]:

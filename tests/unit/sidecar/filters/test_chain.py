@@ -149,7 +149,7 @@ async def test_a_filter_costs_one_coroutine_for_each_request() -> None:
 
 
 async def test_names_that_a_filter_leaves_reach_the_router_in_lower_case() -> None:
-    """Otherwise the codec does not recognize its own: ``Transfer-Encoding`` would frame the message anew."""
+    """Otherwise the codec does not recognize its own: ``Transfer-Encoding`` would change the framing."""
     assert (await chain(leave((b"Transfer-Encoding", b"chunked")))(make_request())).headers == [
         (b"transfer-encoding", b"chunked")
     ]

@@ -22,7 +22,7 @@ PATH = (header(":path", string("/healthz")),)
 
 
 class Upstream:
-    """The rest of the chain, and what it was asked."""
+    """The rest of the chain, and its requests."""
 
     def __init__(self, status: int = 200, headers: Headers | None = None) -> None:
         self.status = status

@@ -225,7 +225,7 @@ FILTERED = (HttpFilter(name="filter"), HttpFilter(name="router"))
 
 
 async def test_names_that_a_filter_leaves_in_a_response_are_known_in_any_case() -> None:
-    """Otherwise a filter could frame the message anew."""
+    """Otherwise a filter could change the framing."""
 
     async def service(request: Request) -> Response:
         return Response(200, [(b"Content-Length", b"7"), (b"X-A", b"B")], Body(b"hello"))

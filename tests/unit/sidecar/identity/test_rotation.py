@@ -16,7 +16,7 @@ NEVER_EARLY = RotationPolicy(jitter=0.0)
 
 
 class FakeTime:
-    """A clock that moves only when somebody sleeps; the loop ends when `until` is reached."""
+    """A clock that moves only during sleeps; the loop ends when `until` is reached."""
 
     def __init__(self, until: float = 0.0) -> None:
         self.start = float(int(time.time()))
@@ -35,7 +35,7 @@ class FakeTime:
 
 
 class FlakyDomain(TestTrustDomain):
-    """Fails as often as it is told to."""
+    """Fails the given number of times."""
 
     __test__ = False
     failures: list[IdentityError]

@@ -65,7 +65,7 @@ def written_names() -> Iterator[str]:
 
 @pytest.mark.parametrize("counters", Counters.__subclasses__())
 def test_every_declared_stat_is_written(counters: type[Counters]) -> None:
-    """A stat that nobody writes says that something never happens. That the right event writes it is for the
+    """A stat that is never written would be misleading. That the right event writes it is for the
     tests of those who write."""
     written = set(written_names())
     starts = tuple(name[:-1] for name in written if name.endswith("*") and "__" in name)

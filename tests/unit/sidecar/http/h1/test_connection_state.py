@@ -41,7 +41,7 @@ MANAGER = ["drain", "close"]
 
 
 class Stack:
-    """A service that does what a test says, for the request that is under way."""
+    """A service that a test controls, for the active request."""
 
     def __init__(self) -> None:
         self.waiting: list[asyncio.Future[Response]] = []

@@ -154,7 +154,7 @@ async def test_failures_are_retried_after_a_time_that_grows_up_to_its_bound() ->
         await followed.time.pass_s(1.0)
         followed.names.fail("a")
         await followed.time.pass_s(8.5)
-        assert followed.names.times_s[8:] == [21.0, 28.0, 29.0]  # a success begins the count anew
+        assert followed.names.times_s[8:] == [21.0, 28.0, 29.0]  # a success resets the count
 
 
 async def test_the_ttl_is_respected_where_it_is_asked_for_and_known_and_jitter_is_added() -> None:

@@ -28,7 +28,7 @@ ADDRESS = SocketAddress("10.0.0.1", 9080)
 
 
 class FakeDialer:
-    """A `Dialer` whose connections open when the test says so. `alpn` is what every host chooses."""
+    """A `Dialer` whose connections open when the test decides. `alpn` is the choice of every host."""
 
     def __init__(self, alpn: str = "") -> None:
         self.alpn = alpn
@@ -172,7 +172,7 @@ class HostPoolMachine(RuleBasedStateMachine):
         self.waiting: list[asyncio.Task[Lease]] = []
         self.lent: list[Lease] = []
 
-    # What the connections are seen to do.
+    # Events of the connections.
 
     def open_connection(self, alpn: str) -> FakeConnection:
         connection = FakeConnection(self.next_capacity)
@@ -318,7 +318,7 @@ class HostPoolMachine(RuleBasedStateMachine):
         self.pool.use_tls(None, self.dialer.context)
         self.settle()
 
-    # What always holds.
+    # Invariants.
 
     @invariant()
     def accounts_balance(self) -> None:
