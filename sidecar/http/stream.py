@@ -61,13 +61,14 @@ class ResponseEncoder(Protocol):
 class ServerStream:
     """One exchange. The codec sets `received_bytes` and `sent_bytes`, the bytes of the bodies."""
 
-    __slots__ = ("_connection", "_manager", "received_bytes", "request", "response", "sent_bytes")
+    __slots__ = ("_aborted", "_connection", "_manager", "received_bytes", "request", "response", "sent_bytes")
 
     def __init__(self, manager: ConnectionManager, connection: ManagedConnection, request: Request) -> None:
         self._manager = manager
         self._connection = connection
         self.request = request
         self.response: Response | None = None
+        self._aborted = False
         self.received_bytes = 0
         self.sent_bytes = 0
         stats = manager.stats
@@ -82,6 +83,9 @@ class ServerStream:
         try:
             manager.prepare(request)
             response = await manager.service(request)
+            if self._aborted:
+                response.body.close()
+                raise asyncio.CancelledError("the service has ignored its cancellation")
             if manager.has_filters:
                 check_response(request, response)
             if request.info.failure is not None:  # the router has replied already
@@ -91,7 +95,10 @@ class ServerStream:
             raise
         except Exception as error:
             self._close_upstream()
-            response = self._reply(self._cause(error))
+            cause = self._cause(error)
+            if self._aborted:
+                raise asyncio.CancelledError("the service has replaced its cancellation") from error
+            response = self._reply(cause)
         manager.finish_head(request, response)
         self.response = response
         try:
@@ -101,7 +108,8 @@ class ServerStream:
             else:
                 await encoder.send_streaming(self, response)
         except RequestError as error:  # the error of the body
-            self._fail(error)
+            if not self._aborted:
+                self._fail(error)
             return False
         return True
 
@@ -117,7 +125,8 @@ class ServerStream:
 
     def abort(self, error: RequestError, *, reply: bool) -> Response | None:
         """Ends the exchange with `error`. `reply`: nothing of its response was written yet, so the local
-        reply is returned."""
+        reply is returned. The codec cancels `serve`; the result of a service that ignores this is dropped."""
+        self._aborted = True
         if not reply:
             self._fail(error)
             return None
@@ -155,6 +164,14 @@ class ServerStream:
             self._connection.info.add_flag(info.failure.flag)
         for on_complete in self._manager.on_complete:
             on_complete(self.request, response)
+
+    def sending(self, data: bytes) -> bytes:
+        """Counts `data`, which the codec writes next. Raises `CancelledError` if the exchange was aborted and
+        the body has ignored its cancellation."""
+        if self._aborted:
+            raise asyncio.CancelledError("the body has ignored its cancellation")
+        self.sent_bytes += len(data)
+        return data
 
     def upgraded(self) -> None:
         """The connection is a tunnel from now on, until `tunnel_ended`."""

@@ -107,8 +107,7 @@ class ResponseWriter:
     async def _send_sized(self, stream: ServerStream, body: Body, length: int) -> None:
         """RFC 9112 8: raises `UpstreamProtocolError` for a body whose length differs from its head: the
         client would take its bytes for the next response, or the next response for its bytes."""
-        while data := await body.read():
-            stream.sent_bytes += len(data)
+        while data := stream.sending(await body.read()):
             if stream.sent_bytes > length:
                 break
             self._outlet.write(data)
@@ -117,16 +116,14 @@ class ResponseWriter:
             raise UpstreamProtocolError(f"the response body is not as long as its Content-Length {length}")
 
     async def _send_chunked(self, stream: ServerStream, body: Body) -> None:
-        while data := await body.read():
-            stream.sent_bytes += len(data)
+        while data := stream.sending(await body.read()):
             self._outlet.write(chunk(data))
             await self._outlet.moved()
         self._outlet.write(last_chunk(body.trailers))
 
     async def _send_raw(self, stream: ServerStream, body: Body) -> None:
         """Writes the body without framing, in HTTP/1.0 and in a tunnel."""
-        while data := await body.read():
-            stream.sent_bytes += len(data)
+        while data := stream.sending(await body.read()):
             self._outlet.write(data)
             await self._outlet.moved()
 
