@@ -24,6 +24,10 @@
         │   ├── NoClusterError              503
         │   ├── NoHealthyUpstreamError      503
         │   └── UpstreamOverflowError       503: a circuit breaker is open
+        ├── TcpProxyError           ends a TCP connection that is proxied
+        │   ├── TcpIdleTimeoutError         no bytes moved for too long
+        │   └── TcpUpstreamResetError       the host reset it
+        │       └── TcpUpstreamResetAtOnceError     before the first byte was passed on
         ├── InternalError           500: the sidecar
         └── UpstreamError           the upstream
             ├── UpstreamConnectError        503
@@ -177,6 +181,30 @@ class NoHealthyUpstreamError(RoutingError):
 class UpstreamOverflowError(RoutingError):
     flag = "UO"
     details = "overflow"
+
+
+class TcpProxyError(RequestError):
+    """Ends a TCP connection that is proxied."""
+
+    details = ""
+
+
+class TcpIdleTimeoutError(TcpProxyError):
+    """No bytes moved for the idle timeout of the TCP proxy."""
+
+    details = "idle_timeout"
+
+
+class TcpUpstreamResetError(TcpProxyError):
+    """Envoy has no flag for a reset by the client."""
+
+    flag = "UR"
+
+
+class TcpUpstreamResetAtOnceError(TcpUpstreamResetError):
+    """Before the first byte was passed on."""
+
+    details = "upstream_reset_before_response_started{connection_termination}"
 
 
 class InternalError(RequestError):

@@ -12,7 +12,14 @@ from itertools import accumulate
 from typing import Final, Protocol
 
 from sidecar.config.listener import TcpProxy
-from sidecar.errors import NoClusterError, RequestError, UpstreamConnectError, UpstreamResetError
+from sidecar.errors import (
+    NoClusterError,
+    RequestError,
+    TcpIdleTimeoutError,
+    TcpUpstreamResetAtOnceError,
+    TcpUpstreamResetError,
+    UpstreamConnectError,
+)
 from sidecar.listener.relay import Relay
 from sidecar.observability.stats import TcpProxyStats
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo, fail
@@ -21,8 +28,6 @@ from sidecar.transport.closing import Progress
 
 # How often the bytes of open connections are reported (tcp_reporting_duration of Istio's metrics).
 REPORT_INTERVAL_S: Final = 5.0
-
-_UPSTREAM_REMOTE_RESET: Final = "UR"  # Envoy's response flag; there is none for a client's reset
 
 
 class TcpUpstream(Protocol):
@@ -208,8 +213,9 @@ class _Session:
             return
         self._connecting = None
         if not self.upstream.connected:
-            self.info.details = UpstreamResetError.details
-            self._on_lost(self.upstream, ConnectionResetError("the host reset the connection at once"))
+            fail(self.info, TcpUpstreamResetAtOnceError("the host reset the connection at once"))
+            self._break_other(self.upstream)
+            self.close()
             return
         self._proxy.services.observer.opened(self.info)
         self._watch_idleness()
@@ -265,7 +271,7 @@ class _Session:
             return
         self._timer = None
         self._proxy.stats.idle_timeout += 1
-        self.info.details = "idle_timeout"
+        fail(self.info, TcpIdleTimeoutError(f"no bytes moved for {self._proxy.config.idle_timeout_s:g} s"))
         self.cut()
 
     def _on_eof(self, side: Relay) -> None:
@@ -278,11 +284,15 @@ class _Session:
     def _on_lost(self, side: Relay, error: Exception | None) -> None:
         if side is not self.downstream and (side is not self.upstream or self._connecting is not None):
             return  # `connect_tcp` reports the end of an attempt
-        other = self.upstream if side is self.downstream else self.downstream
         if error is not None and not self._closing:
             if side is self.upstream:
-                self.info.add_flag(_UPSTREAM_REMOTE_RESET)
-            if not (side.ended and other.has_untaken):
-                other.reset()  # else `other` still gets the data before the end, which is complete
+                fail(self.info, TcpUpstreamResetError(str(error)))
+            self._break_other(side)
         self.close()
         self._end_if_both_are_lost()
+
+    def _break_other(self, side: Relay) -> None:
+        """`side` is broken. The other one still gets the data before its end, if that had come."""
+        other = self.upstream if side is self.downstream else self.downstream
+        if not (side.ended and other.has_untaken):
+            other.reset()

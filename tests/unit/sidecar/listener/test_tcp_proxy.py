@@ -88,6 +88,7 @@ class Fixture:
         self.is_open = False
         self.reported: list[tuple[int, int]] = []
         self.flags = ""
+        self.details = ""
         services = TcpProxyServices(
             find_cluster=lambda name: self,
             timers=self.timers,
@@ -119,6 +120,7 @@ class Fixture:
     def closed(self, info: StreamInfo) -> None:
         self.is_open = False
         self.flags = info.flags
+        self.details = info.details
 
     async def start(self) -> None:
         connection = DownstreamConnection(id=1, remote_address=HERE, local_address=HERE)
@@ -208,6 +210,7 @@ async def test_a_tail_that_is_not_taken_within_the_idle_timeout_ends_in_a_reset(
     assert not session.is_open
     assert session.released == 1
     assert session.handler.stats.idle_timeout == 1
+    assert (session.flags, session.details) == ("", "idle_timeout")
 
 
 async def test_the_tail_waits_for_a_host_that_pauses(session: Fixture) -> None:
@@ -246,7 +249,7 @@ async def test_a_reset_by_the_host_is_a_reset_for_the_client(session: Fixture) -
     session.upstream.connection_lost(RESET)
     assert session.client.was_reset
     assert not session.is_open
-    assert session.flags == "UR"
+    assert (session.flags, session.details) == ("UR", "")
 
 
 async def test_a_host_that_resets_as_soon_as_it_is_reached_is_a_reset_for_the_client() -> None:
@@ -265,6 +268,7 @@ async def test_a_host_that_resets_as_soon_as_it_is_reached_is_a_reset_for_the_cl
     await eventually(lambda: session.client.closed)
     assert session.client.was_reset
     assert session.flags == "UR"
+    assert session.details == "upstream_reset_before_response_started{connection_termination}"
     assert (session.released, session.handler.active_connections) == (1, 0)
 
 
