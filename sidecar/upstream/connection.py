@@ -33,12 +33,16 @@ class ClientConnection(Protocol):
     """
 
     capacity: int
-    closed: bool
-    closed_by_peer: bool
     cut_short: int
     received_bytes: int
     sent_bytes: int
     events: ConnectionEvents | None
+
+    @property
+    def closed(self) -> bool: ...
+
+    @property
+    def closed_by_peer(self) -> bool: ...
 
     def close(self) -> None:
         """Closes the transport at once; active exchanges fail. Idempotent."""

@@ -8,6 +8,25 @@ from typing import cast
 
 from sidecar.errors import InternalError, RequestError, UpstreamResetError
 from sidecar.http.body import Body
+from sidecar.http.h1.client_state import (
+    CLOSED,
+    CONNECTION_CLOSES,
+    CONNECTION_LOST,
+    IDLE,
+    LOST,
+    REQUEST_BEGINS,
+    REQUEST_ENDS,
+    RESPONSE_ENDS,
+    TRANSITIONS,
+    TUNNEL,
+    TUNNEL_ENDED,
+    TUNNEL_FROM_UPSTREAM,
+    TUNNEL_OPENS,
+    TUNNEL_TO_UPSTREAM,
+    WHOLE_REQUEST_BEGINS,
+    ClientEvent,
+    ClientPhase,
+)
 from sidecar.http.h1.response_reader import IncomingResponse, ResponseReader
 from sidecar.http.h1.writer import (
     CHUNKED,
@@ -28,39 +47,60 @@ class Http1ClientConnection:
 
     The connection is idle again when request and response have both ended and the upstream keeps it open. An
     exchange that ends in any other way (cancelled, cut short, answered too early) closes the connection.
+    `client_state` lists the states.
     """
+
+    __slots__ = (
+        "_incoming",
+        "_loop",
+        "_phase",
+        "_pump",
+        "_reader",
+        "_request",
+        "_response",
+        "_transport",
+        "_writable",
+        "cut_short",
+        "events",
+        "received_bytes",
+        "sent_bytes",
+    )
 
     capacity = 1
 
     def __init__(self, *, max_headers_bytes: int = 80 * 1024, max_headers_count: int = 100) -> None:
-        self.closed = False
-        self.active = 0
-        self.closed_by_peer = False
         self.cut_short = 0
         self.events: ConnectionEvents | None = None
         self.received_bytes = 0
         self.sent_bytes = 0
+        self._phase = IDLE
         self._loop = asyncio.get_running_loop()
         self._reader = ResponseReader(
             self, max_headers_bytes=max_headers_bytes, max_headers_count=max_headers_count
         )
         self._transport: asyncio.Transport | None = None
-        self._request: Request | None = None  # the active request
-        self._request_sent = True
-        self._incoming: IncomingResponse | None = None
-        self._response: asyncio.Future[Response] | None = None
-        self._pump: asyncio.Task[None] | None = None
         self._writable: asyncio.Future[None] | None = None  # set while the upstream is slow to read
+        # Of the active exchange:
+        self._request: Request | None = None
+        self._response: asyncio.Future[Response] | None = None
+        self._incoming: IncomingResponse | None = None
+        self._pump: asyncio.Task[None] | None = None
+
+    @property
+    def closed(self) -> bool:
+        return self._phase >= CLOSED
+
+    @property
+    def closed_by_peer(self) -> bool:
+        return self._phase is LOST
 
     async def send(self, request: Request) -> Response:
         """Returns the response as soon as its head has arrived. Raises `UpstreamResetError`,
         `UpstreamProtocolError`, or the error of the request's body. Cancellation closes the connection."""
-        if self.closed or self._transport is None:
+        if self._phase is not IDLE:
+            assert self._phase >= CLOSED
             raise UpstreamResetError("the upstream had closed the connection")
-        assert self._request is None
         self._request = request
-        self.active = 1
-        self._incoming = None
         self._reader.expect(request.method, request.upgrade)
         response: asyncio.Future[Response] = self._loop.create_future()
         self._response = response
@@ -80,7 +120,7 @@ class Http1ClientConnection:
             self.close()
 
     def close(self) -> None:
-        self._fail(UpstreamResetError("the connection was closed", request_sent=True))
+        self._finish(CONNECTION_CLOSES, UpstreamResetError("the connection was closed", request_sent=True))
 
     # The methods of an `asyncio.Protocol`.
 
@@ -89,7 +129,8 @@ class Http1ClientConnection:
 
     def data_received(self, data: bytes) -> None:
         self.received_bytes += len(data)
-        if self.closed and self._request is None:
+        phase = self._phase
+        if phase is CLOSED or phase is LOST:
             return
         reader = self._reader
         incoming = reader.feed(data)
@@ -99,26 +140,26 @@ class Http1ClientConnection:
             self._receive(incoming)
         error = reader.messages.error
         if error is not None:
-            self._fail(error)
-        elif self._incoming is not None and self._incoming.complete:
-            self._end_exchange(self._incoming)
+            self._finish(CONNECTION_CLOSES, error)
+            return
+        incoming = self._incoming
+        if incoming is not None and incoming.complete:
+            self._end_response(incoming)
 
     def eof_received(self) -> bool:
         ended = self._reader.feed_eof()
         incoming = self._incoming
         if ended and incoming is not None:
-            self._end_exchange(incoming)
-            if incoming.tunnel and not self.closed and self._transport is not None:
-                return True  # the other direction stays open
-        elif self._request is None:
-            self._mark_closed()
-        return False  # the transport closes; `connection_lost` follows
+            self._end_response(incoming)
+        elif self._phase is IDLE:
+            self._finish(CONNECTION_LOST)
+        # The other direction of a tunnel stays open. Else the transport closes; `connection_lost` follows.
+        return self._phase is TUNNEL_TO_UPSTREAM
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.closed_by_peer = not self.closed
-        reason = f"the upstream closed the connection{f': {exc}' if exc else ''}"
-        self._fail(UpstreamResetError(reason, request_sent=True))
         self._transport = None
+        reason = f"the upstream closed the connection{f': {exc}' if exc else ''}"
+        self._finish(CONNECTION_LOST, UpstreamResetError(reason, request_sent=True))
         self.resume_writing()
 
     def pause_writing(self) -> None:
@@ -146,14 +187,15 @@ class Http1ClientConnection:
 
     def _send_request(self, request: Request) -> None:
         body = request.body
-        self._request_sent = False
+        if request.upgrade is None and body.whole is not None:
+            self._phase = TRANSITIONS[IDLE][WHOLE_REQUEST_BEGINS]
+            self._write(whole_request(request, body.whole))
+            return
+        self._phase = TRANSITIONS[IDLE][REQUEST_BEGINS]
         if request.upgrade == b"connect":  # the tunnel's bytes wait for the 200
             self._write(tunnel_head(request))
         elif request.upgrade is not None:  # or the 101
             self._write(tunnel_head(request, b"connection: upgrade", b"upgrade: %b" % request.upgrade))
-        elif body.whole is not None:
-            self._write(whole_request(request, body.whole))
-            self._request_sent = True
         else:
             length = content_length(request.headers)
             framing = (CHUNKED,) if length is None else ()
@@ -176,29 +218,33 @@ class Http1ClientConnection:
                 self._write(last_chunk(body.trailers))
             elif sent != length:
                 raise InternalError(f"the request body is not as long as its Content-Length {length}")
-            self._request_sent = True
+            self._end_request()
         except RequestError as error:
-            self._fail(error)
+            self._finish(CONNECTION_CLOSES, error)
         finally:
             body.close()
-        if self._incoming is not None and self._incoming.complete:
-            self._end_exchange(self._incoming)
 
     async def _send_tunnel(self, body: Body) -> None:
         try:
             while data := await body.read():
                 await self._write_some(data)
-            self._request_sent = True
+            self._end_request()
         except RequestError as error:
-            self._fail(error)
+            self._finish(CONNECTION_CLOSES, error)
         finally:
             body.close()
-        if self._incoming is not None and self._incoming.complete:
-            self._end_exchange(self._incoming)
-        elif self._transport is not None:
+        if self._phase is TUNNEL_ENDED:
+            self._finish(CONNECTION_CLOSES)
+        elif self._phase is TUNNEL_FROM_UPSTREAM and self._transport is not None:
             self._transport.write_eof()
 
+    def _end_request(self) -> None:
+        if self._phase < CLOSED:  # else the body has ignored its cancellation
+            self._phase = TRANSITIONS[self._phase][REQUEST_ENDS]
+
     async def _write_some(self, data: bytes) -> None:
+        if self._phase >= CLOSED:
+            raise asyncio.CancelledError("the body has ignored its cancellation")
         self._write(data)
         if self._writable is not None:
             await self._writable
@@ -221,67 +267,54 @@ class Http1ClientConnection:
         self._incoming = incoming
         response = Response(incoming.status, incoming.headers, incoming.body)
         if incoming.tunnel and self._request is not None:
+            self._phase = TRANSITIONS[self._phase][TUNNEL_OPENS]
             response.upgraded = True
             self._start_pump(self._send_tunnel(self._request.body))
         if self._response is not None and not self._response.done():
             self._response.set_result(response)
 
-    def _end_exchange(self, incoming: IncomingResponse) -> None:
+    def _end_response(self, incoming: IncomingResponse) -> None:
         """The response is complete. If the request is too, and the upstream keeps the connection, it is
         idle."""
-        if self._request is None:
-            return
-        keep_alive = incoming.keep_alive and self._request_sent and not self.closed
-        if incoming.tunnel and not self._request_sent:
-            return  # only one direction has ended
-        self._request = None
-        self._response = None
-        self.active = 0
-        if keep_alive and not incoming.tunnel:
-            self._pump = None
+        phase = self._phase = TRANSITIONS[self._phase][RESPONSE_ENDS]
+        if phase is IDLE and incoming.keep_alive:
+            self._request = self._response = self._incoming = self._pump = None
             if self.events is not None:
                 self.events.exchange_ended()
-        elif incoming.tunnel and self._transport is not None:
-            self._mark_closed()
-            self._end_tunnel(self._transport)
-        else:
-            self.close()
+        elif phase is not TUNNEL_TO_UPSTREAM:
+            self._finish(CONNECTION_CLOSES)
 
-    # Failures, and the end of the connection.
+    # The end.
 
-    def _fail(self, error: RequestError) -> None:
-        """Ends the active exchange with `error`, and closes the connection."""
-        if not self.closed:
-            self.cut_short = self.active
-        self._request = None
-        response, self._response = self._response, None
-        self.active = 0
-        if response is not None and not response.done():
-            response.set_exception(error)
-        if self._incoming is not None and self._incoming.stream is not None:
-            self._incoming.stream.fail(error)
-        if self._pump is not None and self._pump is not asyncio.current_task():
-            self._pump.cancel()
-        self._pump = None
-        self._mark_closed()
-        if self._transport is None:
+    def _finish(self, event: ClientEvent, error: RequestError | None = None) -> None:
+        """Ends the connection. `error`, if given, is the end of the active exchange too."""
+        phase = self._phase
+        if phase >= CLOSED:
             return
-        if self._incoming is not None and self._incoming.tunnel:
-            self._end_tunnel(self._transport)
-        elif self._transport.get_write_buffer_size():
-            self._transport.abort()  # drops the rest of the failed request; `close` would wait for it
-        else:
-            self._transport.close()
+        self._phase = TRANSITIONS[phase][event]
+        response, incoming, pump = self._response, self._incoming, self._pump
+        self._request = self._response = self._incoming = self._pump = None
+        if error is not None and phase is not IDLE:
+            self.cut_short = 1
+            if response is not None and not response.done():
+                response.set_exception(error)
+            if incoming is not None and incoming.stream is not None:
+                incoming.stream.fail(error)
+        if pump is not None and pump is not asyncio.current_task():
+            pump.cancel()
+        if self.events is not None:
+            self.events.closed()
+        if self._transport is not None:
+            _close(self._transport, phase)
 
-    def _end_tunnel(self, transport: asyncio.Transport) -> None:
-        """Resets the connection if the request was cut short: an EOF would look like the client's."""
-        if self._request_sent:
-            close_when_flushed(transport, TUNNEL_FLUSH_TIMEOUT_S)
-        else:
-            reset(transport)
 
-    def _mark_closed(self) -> None:
-        if not self.closed:
-            self.closed = True
-            if self.events is not None:
-                self.events.closed()
+def _close(transport: asyncio.Transport, phase: ClientPhase) -> None:
+    """`phase` is the last one of the connection."""
+    if phase is TUNNEL_FROM_UPSTREAM or phase is TUNNEL_ENDED:
+        close_when_flushed(transport, TUNNEL_FLUSH_TIMEOUT_S)
+    elif phase is TUNNEL or phase is TUNNEL_TO_UPSTREAM:
+        reset(transport)  # the request was cut short: an EOF would look like the client's
+    elif transport.get_write_buffer_size():
+        transport.abort()  # drops the rest of the failed request; `close` would wait for it
+    else:
+        transport.close()

@@ -46,12 +46,11 @@ async def test_whole_exchange_is_one_write_and_leaves_the_connection_idle() -> N
         b"POST /a HTTP/1.1\r\nhost: reviews:9080\r\nx-a: b\r\ncontent-length: 4\r\n\r\nping"
     )
     assert client.transport.writes == 1
-    assert client.connection.active == 1
+    assert client.pool.idle == []
     await client.answer(OK)
     response = await sending
     assert (response.status, response.body.whole) == (200, b"hello")
     assert client.pool.idle == [client.connection]
-    assert client.connection.active == 0
     assert not client.connection.closed
 
 

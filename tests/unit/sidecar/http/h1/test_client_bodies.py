@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import gc
+
 import pytest
 
 from sidecar.errors import DownstreamDisconnectError
-from sidecar.http.body import BodyStream
+from sidecar.http.body import Body, BodyStream
 from tests.support.bodies import read_all, received
 from tests.support.http1 import new_request, settle
 from tests.support.http1_client import OK, Client
@@ -139,3 +143,37 @@ async def test_cancelled_together_with_a_failure() -> None:
     sending.cancel()
     await settle()
     assert sending.cancelled()
+
+
+class StubbornBody(Body):
+    """A body whose cancelled `read` returns bytes."""
+
+    def __init__(self, later: list[bytes]) -> None:
+        super().__init__(None)
+        self.later = later
+        self.closed = False
+
+    async def read(self) -> bytes:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.get_running_loop().create_future()
+        return self.later.pop(0)
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.mark.parametrize("later", [[b"late", b"later"], [b""]])
+async def test_body_that_ignores_its_cancellation_is_dropped(later: list[bytes]) -> None:
+    faults: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context))
+    client, body = Client(), StubbornBody(list(later))
+    sending = await client.send(new_request(b"POST", body=body))
+    client.transport.take()
+    sending.cancel()
+    await settle()
+    assert client.transport.take() == b""
+    assert (body.closed, body.later) == (True, later[1:])
+    assert client.pool.closed == [client.connection]
+    del sending
+    gc.collect()
+    assert faults == []

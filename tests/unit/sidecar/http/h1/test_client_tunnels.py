@@ -81,7 +81,7 @@ async def test_request_that_cannot_be_written_ends_the_connection() -> None:
     with pytest.raises(TypeError):
         await client.connection.send(new_request(headers=broken))
     assert client.pool.closed == [client.connection]
-    assert client.connection.active == 0
+    assert client.connection.cut_short == 1
 
 
 async def test_failed_connection_does_not_wait_for_an_upstream_that_reads_nothing() -> None:
