@@ -70,8 +70,9 @@ class ServerStream:
         self.response: Response | None = None
         self.received_bytes = 0
         self.sent_bytes = 0
-        manager.stats.downstream_rq_total += 1
-        manager.stats.downstream_rq_active += 1
+        stats = manager.stats
+        stats.downstream_rq_total += 1
+        stats.downstream_rq_active += 1
 
     async def serve(self, encoder: ResponseEncoder) -> bool:
         """Lets the stack handle the request, and `encoder` write the response, or the local reply to a

@@ -49,7 +49,5 @@ class ClusterClient:
             raise NoClusterError(f"the cluster {self._cluster_name!r} does not exist")
         info = StreamInfo(connection, self._env.clock(), wall_start_s=0.0)  # no log has the call
         request = Request(method, b"http", authority, path, headers or [], body, info)
-        exchange = Exchange(
-            request, self._forward, cluster, PickContext(), self._env, include_attempt_count=False
-        )
+        exchange = Exchange(request, self._forward, cluster, PickContext(), self._env, False)
         return await exchange.run()

@@ -38,7 +38,8 @@ _UNLIMITED = nullcontext()
 
 
 class Exchange:
-    """Made for one request, and used once: `run`."""
+    """Made for one request, and used once: `run`. Its arguments, like those of `TimeLimit`, are positional:
+    to make an object with keywords costs the interpreter twice as much."""
 
     __slots__ = (
         "_asked_s",
@@ -62,7 +63,6 @@ class Exchange:
         cluster: Cluster,
         context: PickContext,
         env: RouterEnvironment,
-        *,
         include_attempt_count: bool,
     ) -> None:
         self._request = request
@@ -88,9 +88,7 @@ class Exchange:
         self._limit: TimeLimit | None = None
         if forward.timeout_s > 0 and request.upgrade is None:  # a tunnel has no limit
             deferred = self._asked_s is None
-            self._limit = TimeLimit(
-                env.timers, forward.timeout_s, _route_timeout, deferred=deferred, loop=env.loop
-            )
+            self._limit = TimeLimit(env.timers, forward.timeout_s, _route_timeout, deferred, env.loop)
         self._attempt_limit: TimeLimit | None = None
         self._retries: Retries | None = None  # until an error
 
@@ -191,7 +189,7 @@ class Exchange:
         """Within the time that one attempt may take."""
         timeout_s, deferred = self._forward.retry.per_try_timeout_s, self._asked_s is None
         env = self._env
-        limit = TimeLimit(env.timers, timeout_s, _attempt_timeout, deferred=deferred, loop=env.loop)
+        limit = TimeLimit(env.timers, timeout_s, _attempt_timeout, deferred, env.loop)
         self._attempt_limit = limit
         with limit:
             response: Response = await attempt.send(self._request)

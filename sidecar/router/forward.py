@@ -69,6 +69,7 @@ class Forward:
         "path_rewrite",
         "replay_limit_bytes",
         "retry",
+        "rewrites",
         "terminate_connect",
         "timeout_s",
         "upgrades",
@@ -107,6 +108,11 @@ class Forward:
         self.timeout_s = action.timeout_s
         self.expected_timeout_ms = timeout_ms(self.retry.per_try_timeout_s or self.timeout_s)
         self.upgrades = action.upgrades
+        self.rewrites = bool(
+            self.host_rewrite
+            or self.path_rewrite is not None
+            or any(destination.headers.request or destination.host_rewrite for destination in destinations)
+        )
 
     def cluster_from_header(self, headers: Headers) -> str:
         """The name of the cluster, for a destination that has none; empty if the header is missing."""

@@ -28,23 +28,25 @@ from sidecar.router.forward import Forward
 from sidecar.router.header_operations import HeaderMutations, compile_header_operations
 from sidecar.router.immediate_response import DirectResponse, Redirect
 from sidecar.router.request_match import RequestPredicate, compile_header_match, compile_query_matches
-from sidecar.router.rewrite import path_end
+from sidecar.router.rewrite import path_only
 from sidecar.router.string_match import BytesPredicate
 
 Action = Forward | Redirect | DirectResponse
 
 
 class CompiledRoute:
-    """A compiled route: its conditions, its action, and the header operations and filters that apply."""
+    """A compiled route: its conditions, its action, and the header operations and filters that apply. A
+    request matches if its path without the query string satisfies `path_matches`, and the request satisfies
+    `condition`, which is None if there is no other condition."""
 
     __slots__ = (
-        "_condition",
-        "_path_matches",
         "action",
+        "condition",
         "headers",
         "idle_timeout_s",
         "include_attempt_count",
         "name",
+        "path_matches",
         "per_filter_config",
         "virtual_host",
     )
@@ -67,11 +69,8 @@ class CompiledRoute:
         self.idle_timeout_s = route.action.idle_timeout_s if isinstance(route.action, ForwardAction) else None
         self.per_filter_config = filter_levels.merge()
         self.action: Action = _compile_action(route, virtual_host, levels, filter_levels)
-        self._path_matches = _compile_path_match(route.match)
-        self._condition = _compile_condition(route.match)
-
-    def matches(self, request: Request, path_only: bytes) -> bool:
-        return self._path_matches(path_only) and (self._condition is None or self._condition(request))
+        self.path_matches = _compile_path_match(route.match)
+        self.condition = _compile_condition(route.match)
 
 
 def _compile_action(
@@ -177,9 +176,9 @@ class RouteTable:
             candidates = routes.connect
         else:
             candidates = routes.ordinary
-            path = path[: path_end(path)]
+            path = path_only(path)
         for route in candidates:
-            if route.matches(request, path):
+            if route.path_matches(path) and (route.condition is None or route.condition(request)):
                 return route
         return None
 

@@ -22,13 +22,9 @@ _NAME = itemgetter(0)
 _REFERENCE = re.compile(rb"\\(.?)", re.DOTALL)
 
 
-def path_end(path: bytes) -> int:
-    """The index where the path ends without its query string and fragment."""
-    end = path.find(b"?")
-    fragment = path.find(b"#")
-    if fragment >= 0 and (end < 0 or fragment < end):
-        end = fragment
-    return end if end >= 0 else len(path)
+def path_only(path: bytes) -> bytes:
+    """The path without its query string and fragment."""
+    return path.partition(b"?")[0].partition(b"#")[0]
 
 
 def compile_path_rewrite(
@@ -45,7 +41,7 @@ def compile_path_rewrite(
         matched_length = len(match.path.encode())
         return lambda path: replacement + path[matched_length:]
     # An exact path or a regular expression has matched the whole path, and the whole path is replaced.
-    return lambda path: replacement + path[path_end(path) :]
+    return lambda path: replacement + path[len(path_only(path)) :]
 
 
 def _compile_regex_rewrite(rewrite: RegexRewrite) -> PathRewrite:
@@ -57,9 +53,9 @@ def _compile_regex_rewrite(rewrite: RegexRewrite) -> PathRewrite:
         return b"".join(part if isinstance(part, bytes) else found.group(part) or b"" for part in parts)
 
     def apply(path: bytes) -> bytes:
-        end = path_end(path)
-        replaced: bytes = pattern.sub(expand, path[:end])
-        return replaced + path[end:]
+        rewritten = path_only(path)
+        replaced: bytes = pattern.sub(expand, rewritten)
+        return replaced + path[len(rewritten) :]
 
     return apply
 

@@ -58,7 +58,8 @@ class Router:
                 name = destination.cluster or forward.cluster_from_header(request.headers)
                 # A header may have named it: the length is bounded.
                 raise NoClusterError(f"the cluster {name!r:.300} does not exist")
-            _rewrite(request, forward, destination)
+            if forward.rewrites:
+                _rewrite(request, forward, destination)
             if forward.terminate_connect and request.method == b"CONNECT":
                 response = await self._open_tunnel(request, cluster)
             else:
@@ -68,7 +69,7 @@ class Router:
                     cluster,
                     destination.context,
                     self._env,
-                    include_attempt_count=resolved.route.include_attempt_count,
+                    resolved.route.include_attempt_count,
                 )
                 response = await exchange.run()
         except NoClusterError as error:

@@ -36,7 +36,6 @@ class TimeLimit:
         timers: Timers,
         delay_s: float,
         error: Callable[[], UpstreamError],
-        *,
         deferred: bool = False,
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:

@@ -36,8 +36,6 @@ class Attempt:
         self._lease: Lease | None = None
         self._active = False
         self.host = host
-        info.cluster = cluster.name
-        info.service = cluster.config.service
         info.upstream_address = host.address
         info.host_workload = host.endpoint.workload
 

@@ -119,7 +119,9 @@ class RequestReader:
         messages, size = self.messages, len(data)
         try:
             while at < size and messages.state is not CLOSED and len(self._arrived) < self._max_at_once:
-                at = messages.read_head(data, at) if messages.state <= HEAD else messages.read_body(data, at)
+                at = (
+                    messages.read_head(data, at) if messages.message is None else messages.read_body(data, at)
+                )
         except DownstreamError as error:
             messages.fail(error)
         self.stopped_at = size if messages.state is CLOSED else at

@@ -11,7 +11,6 @@ from sidecar.http.body import EMPTY, BodySource
 from sidecar.http.h1.message_reader import IncomingMessage, MessageReader
 from sidecar.http.h1.reader_state import (
     CLOSED,
-    HEAD,
     HEAD_OF_TUNNEL,
     HEAD_WITH_CHUNKS,
     HEAD_WITHOUT_BODY,
@@ -104,7 +103,9 @@ class ResponseReader:
         messages, at, size = self.messages, 0, len(data)
         try:
             while at < size and messages.state is not CLOSED:
-                at = messages.read_head(data, at) if messages.state <= HEAD else messages.read_body(data, at)
+                at = (
+                    messages.read_head(data, at) if messages.message is None else messages.read_body(data, at)
+                )
         except UpstreamProtocolError as error:
             messages.fail(error)
         if messages.message is not None:
