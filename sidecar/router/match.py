@@ -36,7 +36,8 @@ Action = Forward | Redirect | DirectResponse
 
 class CompiledRoute:
     """A compiled route: its conditions, its action, and the header operations and filters that apply. A
-    request must match both `path_matches`, without its query string, and `condition`, if there is one."""
+    request matches if its path without the query string satisfies `path_matches`, and the request satisfies
+    `condition`, which is None if there is no other condition."""
 
     __slots__ = (
         "action",
