@@ -102,7 +102,7 @@ async def test_pods_attach_together(network: PodNetwork) -> None:
     assert answers == [[f"first saw {pod.address}"] for pod in pods[-3:]]
 
 
-async def test_a_pod_keeps_its_resources(network: PodNetwork) -> None:
+async def test_attaching_a_pod_again_returns_the_same_network(network: PodNetwork) -> None:
     assert await network.attach("pod") == await network.attach("pod")
 
 
