@@ -43,7 +43,7 @@ async def bookinfo(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
 
 
 @pytest.mark.timeout(400)
-async def test_bookinfo_is_served_without_a_failure_whatever_is_done_to_it(bookinfo: Bookinfo) -> None:
+async def test_bookinfo_is_served_without_a_failure_during_all_disruptions(bookinfo: Bookinfo) -> None:
     await bookinfo.apply(*example("reviews-v1"))
     async with load(bookinfo.url) as sent:
         await traffic_follows(sent, {"v1": 100})

@@ -11,7 +11,7 @@ import pytest
 from tests.support.processes import child
 
 
-def test_the_demo_does_what_it_says(tmp_path: Path) -> None:
+def test_all_checks_of_the_demo_pass(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     command = [
         sys.executable,
@@ -34,7 +34,7 @@ def test_the_demo_does_what_it_says(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
-def test_a_demo_that_is_told_to_stop_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
+def test_a_stopped_demo_leaves_no_processes(tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "outrigger", "demo", "--plain"]
     with child(command, tmp_path / "log", {"TMPDIR": str(tmp_path)}) as demo:
         demo.wait_for(lambda: "1. all traffic" in demo.output, "the first step", deadline_s=60)

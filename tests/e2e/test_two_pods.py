@@ -145,7 +145,7 @@ def test_certificates_rotate_under_load_without_a_failed_request(two_pods: MakeT
         assert app.requests == requests
 
 
-def test_sigterm_serves_what_is_there_and_tells_it_to_leave(two_pods: MakeTwoPods) -> None:
+def test_sigterm_serves_open_connections_and_closes_them(two_pods: MakeTwoPods) -> None:
     with backend("v1") as app, two_pods(app.server_port, "--drain-time-s", "10") as mesh:
         with connect(mesh.client) as connection:
             ask(mesh.client, connection)
@@ -160,7 +160,7 @@ def test_sigterm_serves_what_is_there_and_tells_it_to_leave(two_pods: MakeTwoPod
         assert mesh.client.sidecar.process.wait(15) == 0
 
 
-def test_traffic_does_not_notice_that_the_control_plane_is_gone(two_pods: MakeTwoPods) -> None:
+def test_traffic_continues_without_the_control_plane(two_pods: MakeTwoPods) -> None:
     with backend("v1") as app, two_pods(app.server_port) as mesh:
         mesh.plane.process.process.kill()
         mesh.plane.process.process.wait()

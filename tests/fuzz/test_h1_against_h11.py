@@ -32,7 +32,7 @@ cuts_of_reads = st.lists(st.integers(0, 2000), max_size=6)
 
 
 @pytest.mark.parametrize("kind", CONVERSATIONS)
-def test_valid_requests_read_the_same_to_h11_however_they_arrive(kind: str) -> None:
+def test_valid_requests_are_equal_to_h11s_for_all_splits(kind: str) -> None:
     compared: Counter[str] = Counter()
 
     @settings(max_examples=EXAMPLES)
@@ -92,7 +92,7 @@ def test_a_malformed_request_is_refused_after_the_valid_ones_before_it(defect: s
         assert refused["by h11"] == refused["by us"]
 
 
-def test_damaged_requests_that_are_accepted_read_the_same_to_h11_however_they_arrive() -> None:
+def test_accepted_damaged_requests_are_equal_to_h11s_for_all_splits() -> None:
     ends: Counter[str] = Counter()
 
     @settings(max_examples=4 * EXAMPLES)

@@ -205,7 +205,7 @@ async def test_the_least_ttl_of_all_records_holds(names: NameServer, pod: Pod) -
     assert await pod.answer("alias.test.") == Answer(("10.0.0.1",), ttl_s=30)
 
 
-async def test_no_answer_is_kept_whatever_its_ttl(names: NameServer, pod: Pod) -> None:
+async def test_answers_are_not_cached(names: NameServer, pod: Pod) -> None:
     names.say("dead.test", "10.0.0.9")
     names.keep_silent("dead.test")
     waiting = asyncio.create_task(pod.ask("dead.test.", query_timeout_s=60.0))

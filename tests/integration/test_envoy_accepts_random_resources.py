@@ -69,7 +69,7 @@ def random_mesh(seed: int, folder: Path) -> Store:
 
 @pytest.mark.parametrize("interception", [InterceptionMode.REDIRECT, InterceptionMode.NONE])
 @pytest.mark.parametrize("seed", range(2))
-def test_envoy_and_our_sidecar_accept_whatever_validation_lets_pass(
+def test_envoy_and_our_sidecar_accept_all_valid_resources(
     seed: int, interception: InterceptionMode, tmp_path: Path
 ) -> None:
     store = random_mesh(seed, tmp_path)

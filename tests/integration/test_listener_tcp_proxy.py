@@ -107,7 +107,7 @@ async def test_a_client_that_does_not_read_holds_the_host_back_in_bounded_memory
         await running.ended()
 
 
-async def test_everything_arrives_however_slow_the_reader_is() -> None:
+async def test_all_bytes_reach_a_slow_reader() -> None:
     payload = random.Random(1).randbytes(8 * 1024 * 1024)
 
     async def send(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -63,7 +63,7 @@ async def test_a_deleted_namespace_goes_with_all_that_is_in_it(api: KubernetesAp
     await eventually(is_gone, "the namespace is gone")
 
 
-async def test_a_mutating_webhook_changes_what_is_created(api: KubernetesApi, namespace: str) -> None:
+async def test_a_mutating_webhook_changes_created_objects(api: KubernetesApi, namespace: str) -> None:
     def add_a_label(_: Review) -> Review:
         patch = json.dumps([{"op": "add", "path": "/metadata/labels", "value": {"a": "b"}}])
         return {
@@ -90,7 +90,7 @@ async def test_a_mutating_webhook_changes_what_is_created(api: KubernetesApi, na
     assert request["object"]["kind"] == "ConfigMap"
 
 
-async def test_a_validating_webhook_refuses_in_its_own_words(api: KubernetesApi, namespace: str) -> None:
+async def test_a_validating_webhook_refuses_with_its_message(api: KubernetesApi, namespace: str) -> None:
     def refuse(_: Review) -> Review:
         return {"allowed": False, "status": {"message": "not on a Monday"}}
 
@@ -143,7 +143,7 @@ async def test_a_watch_ends_when_the_api_server_stops(
     assert [event["type"] for event in events if name_of(event) == "second"] == ["ADDED"]
 
 
-async def test_a_watch_from_a_forgotten_revision_is_told_that_it_is_gone(
+async def test_a_watch_from_a_compacted_revision_gets_410(
     cluster: Cluster, api: KubernetesApi, namespace: str
 ) -> None:
     path = f"/api/v1/namespaces/{namespace}/configmaps"

@@ -36,14 +36,14 @@ async def test_rbac_denies_until_a_role_is_bound(
         assert still_refused.value.status == 403
 
 
-async def test_nobody_gets_in_without_credentials(cluster: Cluster) -> None:
+async def test_requests_without_credentials_are_refused(cluster: Cluster) -> None:
     async with kubernetes_api(cluster.kubeconfig, token="nonsense") as stranger:
         with pytest.raises(KubernetesError) as refused:
             await stranger.get("/api/v1/namespaces")
     assert refused.value.status == 401
 
 
-async def test_a_token_is_vouched_for_before_its_own_audience(api: KubernetesApi, namespace: str) -> None:
+async def test_a_token_is_valid_for_its_own_audience(api: KubernetesApi, namespace: str) -> None:
     token = await request_token(api, namespace, audience=AUDIENCE)
     status = await review(api, token, audience=AUDIENCE)
     assert status["authenticated"] is True

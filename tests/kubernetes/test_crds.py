@@ -109,9 +109,7 @@ async def test_what_we_accept_is_stored_as_it_was_written(
 
 
 @pytest.mark.parametrize("kind", OWN_KINDS)
-async def test_whatever_a_model_takes_is_stored_as_it_was_written(
-    api: KubernetesApi, namespace: str, kind: str
-) -> None:
+async def test_a_valid_resource_is_stored_unchanged(api: KubernetesApi, namespace: str, kind: str) -> None:
     hosts = ["./*", "*/api.example.com"] if kind == "Sidecar" else ["reviews", "api.example.com"]
     maker = ResourceMaker(seed=3, hosts=hosts)
     for _ in range(RANDOM_RESOURCES):

@@ -44,7 +44,7 @@ async def kept(api: KubernetesApi, namespace: str) -> list[int]:
     return [json.loads(text)["generation"] for name, text in data.items() if f".{namespace}." in name]
 
 
-async def test_a_replica_that_starts_serves_what_the_others_serve(
+async def test_a_new_replica_serves_the_same_versions_as_the_others(
     cluster: Cluster, api: KubernetesApi, namespace: str, tmp_path: Path
 ) -> None:
     await install_crds(api)
@@ -75,7 +75,7 @@ async def test_a_replica_that_starts_serves_what_the_others_serve(
         await eventually(is_forgotten, "nothing is kept any more")
 
 
-async def test_a_replica_that_is_killed_leaves_what_it_served(
+async def test_a_killed_replica_does_not_change_the_versions_in_force(
     cluster: Cluster, api: KubernetesApi, namespace: str, tmp_path: Path
 ) -> None:
     await install_crds(api)

@@ -131,7 +131,7 @@ async def test_a_leader_that_is_cut_off_stops_before_another_begins(
     assert office.most == 1
 
 
-async def test_a_lease_that_was_deleted_is_made_anew_by_its_holder(
+async def test_a_deleted_lease_is_recreated_by_its_holder(
     cluster: Cluster, api: KubernetesApi, namespace: str
 ) -> None:
     office = Office()

@@ -185,9 +185,7 @@ async def test_a_pod_that_ignores_sigterm_is_killed_after_its_grace_period(pods:
     assert processes_of("stubborn") == []
 
 
-async def test_a_pod_that_obeys_sigterm_is_gone_before_its_grace_period_ends(
-    node: RunningNode, pods: Pods
-) -> None:
+async def test_a_pod_that_obeys_sigterm_ends_before_its_grace_period(node: RunningNode, pods: Pods) -> None:
     spec = {"terminationGracePeriodSeconds": 30}
     script = "trap 'echo last words; exit 0' TERM; sleep infinity & wait"
     await pods.create(pod("obedient", shell("main", script), **spec))
@@ -331,7 +329,7 @@ async def test_a_readiness_gate_is_waited_for(api: KubernetesApi, pods: Pods) ->
     assert condition(found, "example.org/registered")["status"] == "True"
 
 
-async def test_a_projected_token_is_vouched_for_before_its_audience(
+async def test_a_projected_token_is_valid_for_its_audience(
     api: KubernetesApi, namespace: str, node: RunningNode, pods: Pods
 ) -> None:
     token = {"audience": "outrigger-ca", "expirationSeconds": 600, "path": "token"}

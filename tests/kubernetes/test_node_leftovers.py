@@ -89,7 +89,7 @@ async def test_a_node_stops_at_the_end_of_its_input(
     assert await traces(found, node) == []
 
 
-async def test_the_next_node_removes_what_a_killed_one_has_left(
+async def test_the_next_node_removes_the_leftovers_of_a_killed_one(
     cluster: Cluster, api: KubernetesApi, namespace: str
 ) -> None:
     pods = Pods(api, namespace)

@@ -102,11 +102,11 @@ async def test_pods_attach_together(network: PodNetwork) -> None:
     assert answers == [[f"first saw {pod.address}"] for pod in pods[-3:]]
 
 
-async def test_a_pod_keeps_what_it_was_given(network: PodNetwork) -> None:
+async def test_attaching_a_pod_again_returns_the_same_network(network: PodNetwork) -> None:
     assert await network.attach("pod") == await network.attach("pod")
 
 
-async def test_a_detached_pod_is_gone_with_its_processes(network: PodNetwork) -> None:
+async def test_a_detached_pod_has_no_processes(network: PodNetwork) -> None:
     pod = await network.attach("pod")
     process = await start_sleeper(pod)
     await network.detach("pod")

@@ -54,7 +54,7 @@ def restricting_resources(namespace: str) -> list[Resource]:
     ]
 
 
-async def test_it_is_granted_what_it_needs_and_nothing_else(
+async def test_it_has_exactly_the_permissions_that_it_needs(
     cluster: Cluster, api: KubernetesApi, namespace: str, tmp_path: Path
 ) -> None:
     await install_crds(api)

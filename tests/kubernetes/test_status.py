@@ -167,7 +167,7 @@ async def is_served(api: KubernetesApi, path: str, *, served: bool) -> bool:
     return served
 
 
-async def test_a_destination_that_is_not_there_is_told_until_it_is(
+async def test_a_missing_destination_is_reported_until_it_exists(
     cluster: Cluster, api: KubernetesApi, namespace: str, tmp_path: Path
 ) -> None:
     path = f"{routes(namespace)}/a"
@@ -299,7 +299,7 @@ async def test_nothing_is_written_while_nothing_changes_not_even_by_the_next_con
         await until_proxies(api, path, concerned=0, acknowledged=0)
 
 
-async def test_a_write_of_a_status_is_no_new_version_of_the_resource(
+async def test_a_status_write_is_not_a_new_version_of_the_resource(
     cluster: Cluster, api: KubernetesApi, namespace: str
 ) -> None:
     path = f"{routes(namespace)}/a"

@@ -219,7 +219,7 @@ def test_domains(proxies: ProxyPair, row: Row) -> None:
 
 
 @pytest.mark.parametrize("row", PORTS_IGNORED.values(), ids=list(PORTS_IGNORED))
-def test_domains_whatever_the_port(proxies: ProxyPair, row: Row) -> None:
+def test_domains_with_any_port(proxies: ProxyPair, row: Row) -> None:
     proxies.check(row)
 
 

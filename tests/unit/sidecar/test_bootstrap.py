@@ -153,7 +153,7 @@ def test_the_node_comes_from_the_command_line_first() -> None:
     assert found.document["node"]["id"] == "other"
 
 
-def test_the_control_plane_is_told_which_proxy_this_is() -> None:
+def test_the_node_names_this_proxy_and_its_version() -> None:
     node = loaded(bootstrap()).document["node"]
     assert node["user_agent_name"] == "outrigger"
     assert node["user_agent_version"] == version("outrigger")

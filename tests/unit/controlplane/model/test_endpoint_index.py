@@ -47,7 +47,7 @@ def selects(its: Service, each: Workload) -> bool:
 
 @settings(max_examples=300)
 @given(steps)
-def test_whatever_changes_the_endpoints_are_those_that_a_search_of_everything_finds(
+def test_after_any_change_the_endpoints_equal_those_of_a_full_search(
     changes: list[tuple[str, str, str, dict[str, str]]],
 ) -> None:
     index = EndpointIndex()

@@ -150,7 +150,7 @@ class TestServicesAndEndpoints:
             "ServiceEntry default/a (mesh.yaml:2)"
         )
 
-    def test_a_service_entry_does_not_take_the_host_of_a_kubernetes_service_however_old_it_is(self) -> None:
+    def test_an_older_service_entry_does_not_take_the_host_of_a_kubernetes_service(self) -> None:
         squatter = document(
             "ServiceEntry",
             "a",

@@ -293,7 +293,7 @@ class TestExplicitProxy:
         found = clusters(snapshot, **self.proxy(mode))[f"outbound|9200||es-0.{ES}"]
         assert (found.type, found.lb_policy) == (Cluster.STATIC, Cluster.ROUND_ROBIN)
 
-    def test_an_endpoint_takes_mesh_tls_whatever_the_others_do(self, mode: InterceptionMode) -> None:
+    def test_an_endpoint_gets_mesh_tls_independently_of_the_others(self, mode: InterceptionMode) -> None:
         """As the rule says of the service that connections pass through, the sidecar does not know the
         endpoint."""
         rule: Specs = {"es": {"host": ES, "trafficPolicy": {"loadBalancer": {"simple": "PASSTHROUGH"}}}}

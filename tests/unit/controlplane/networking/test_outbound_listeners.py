@@ -100,7 +100,7 @@ def test_the_older_of_two_tcp_services_takes_the_port() -> None:
     assert tcp(chain).cluster == "outbound|3306||b.default.svc.cluster.local"
 
 
-def test_a_service_entry_does_not_take_the_address_of_a_kubernetes_service_however_old_it_is() -> None:
+def test_an_older_service_entry_does_not_take_the_address_of_a_kubernetes_service() -> None:
     entry = external_service("a.example.com", port(3306, TCP), addresses=("10.96.0.7",), creation="2024")
     own = service("db", port(3306, TCP), addresses=("10.96.0.7",), creation="2025")
     (chain,) = listeners(entry, own)["10.96.0.7_3306"].filter_chains

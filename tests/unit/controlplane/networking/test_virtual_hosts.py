@@ -204,7 +204,7 @@ class TestExplicitProxy:
         assert "reviews" in host(snapshot, f"{REVIEWS}:8080", "http_proxy").domains
         assert "reviews" not in host(snapshot, f"{REVIEWS}:3306", "http_proxy").domains
 
-    def test_connect_reaches_an_http_service_as_raw_tcp_whatever_its_routes(self) -> None:
+    def test_connect_reaches_an_http_service_as_raw_tcp_for_all_routes(self) -> None:
         redirect = {"hosts": [REVIEWS], "http": [{"redirect": {"uri": "/elsewhere"}}]}
         snapshot = mesh((service("reviews"), []), virtual_services={"reviews": redirect})
         found = host(snapshot, f"{REVIEWS}:9080", "http_proxy")

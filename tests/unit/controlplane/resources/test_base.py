@@ -51,7 +51,7 @@ def test_only_regexes_that_re2_compiles_are_taken(pattern: str) -> None:
         Example.model_validate({"pattern": pattern})
 
 
-def test_a_regex_is_no_larger_than_envoys_of_the_mesh_take() -> None:
+def test_a_regex_above_the_limit_of_the_meshs_envoys_is_refused() -> None:
     """By the size that Envoy computes: a byte is a character."""
     for pattern in ("/a{1000}" * 32, ".{1000}" * 12):
         assert Example.model_validate({"pattern": pattern}).pattern == pattern

@@ -216,9 +216,7 @@ values: st.SearchStrategy[Any] = st.recursive(
 
 @settings(max_examples=200)
 @given(st.sampled_from(sorted(KINDS)), st.dictionaries(st.sampled_from(FIELDS), values), values)
-def test_whatever_a_document_says_nothing_but_a_resource_error_comes_out(
-    kind: str, spec: dict[str, Any], metadata: Any
-) -> None:
+def test_any_document_raises_only_resource_errors(kind: str, spec: dict[str, Any], metadata: Any) -> None:
     resource = document(kind, "a", spec)
     for candidate in (resource, {**resource, "metadata": metadata}, {**resource, "spec": metadata}, metadata):
         with suppress(ResourceError):

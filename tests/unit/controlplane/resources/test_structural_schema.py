@@ -81,7 +81,7 @@ def test_items_of_lists_have_their_limits() -> None:
     assert properties(Outer)["addresses"]["minItems"] == 1
 
 
-def test_a_field_that_is_not_supported_yet_keeps_whatever_is_in_it() -> None:
+def test_a_field_that_is_not_supported_yet_keeps_its_value() -> None:
     assert properties(Outer)["later"] == NOT_SUPPORTED_YET
 
 

@@ -43,7 +43,7 @@ def test_a_removed_kind_leaves_no_resources() -> None:
     assert count(registry, FILTER) is None
 
 
-def test_however_many_there_are_only_some_are_listed() -> None:
+def test_long_lists_are_cut() -> None:
     resources = ForeignResources(CollectorRegistry())
     resources.update(FILTER, present=[("a", f"x{number:05}") for number in range(5000)])
     [listed] = resources.listing()

@@ -136,7 +136,7 @@ async def test_convergence_is_measured_until_the_proxy_was_written_to(harness: H
     assert harness.registry.get_sample_value("pilot_proxy_convergence_time_sum") == 7
 
 
-async def test_a_change_is_one_line_of_the_log_however_many_proxies_it_touches(
+async def test_a_change_is_one_log_line_for_all_proxies(
     harness: Harness, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)

@@ -218,7 +218,7 @@ async def test_an_eds_cluster_names_its_assignment() -> None:
         )
 
 
-async def test_stats_are_filtered_whatever_the_format() -> None:
+async def test_stats_are_filtered_in_all_formats() -> None:
     stats = Stats()
     stats.http("in").downstream_rq_total = 3
     sidecar = Sidecar(stats=stats)

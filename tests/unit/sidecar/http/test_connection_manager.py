@@ -197,7 +197,7 @@ async def test_words_for_logs_count_nothing() -> None:
     assert (server.stats.rq_direct_response, server.stats.no_route) == (0, 0)
 
 
-async def test_a_direct_response_is_counted_whatever_a_filter_calls_it() -> None:
+async def test_a_direct_response_is_counted_despite_the_details_of_a_filter() -> None:
     async def service(request: Request) -> Response:
         request.info.direct_response = True
         request.info.details = "of_my_own"

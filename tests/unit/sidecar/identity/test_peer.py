@@ -100,7 +100,7 @@ def test_the_bundle_of_a_trust_domain_speaks_for_its_own_workloads_alone() -> No
             verifier.check(names)
 
 
-def test_two_identities_are_refused_whatever_matches() -> None:
+def test_two_identities_are_always_refused() -> None:
     with pytest.raises(IdentityError, match="2 SPIFFE ids"):
         PeerVerifier([san(SanMatchKind.PREFIX, "spiffe://")]).check(
             [WORKLOAD, ("URI", "spiffe://cluster.local/ns/default/sa/admin")]

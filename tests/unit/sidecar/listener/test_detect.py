@@ -29,7 +29,7 @@ def hello(server_name: str | None = "reviews.default", alpn: tuple[str, ...] = (
         (Detection("tls", "a.b", ("istio", "h2\n")), "TLS ('istio', 'h2\\n') for 'a.b'"),
     ],
 )
-def test_a_detection_in_words(detection: Detection, words: str) -> None:
+def test_a_detection_as_text(detection: Detection, words: str) -> None:
     assert str(detection) == words
 
 
@@ -136,7 +136,7 @@ def test_an_endless_first_line_is_bounded() -> None:
     assert sniff(b"GET /" + b"a" * MAX_PEEK_BYTES) is RAW
 
 
-def test_only_what_was_asked_for_is_looked_for() -> None:
+def test_only_the_selected_protocols_are_detected() -> None:
     assert detect(hello(), tls=False, http=True) is RAW
     assert detect(b"GET / HTTP/1.1\r\n", tls=True, http=False) is RAW
     assert detect(b"G", tls=True, http=False) is RAW

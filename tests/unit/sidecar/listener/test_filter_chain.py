@@ -24,7 +24,7 @@ def chosen(
     return chains.for_destination(destination).choose(detection)
 
 
-def test_the_destination_port_comes_first_and_there_is_no_way_back() -> None:
+def test_the_destination_port_comes_first_and_the_search_does_not_go_back() -> None:
     chains = matcher(
         "default",
         port=FilterChainMatch(destination_port=9080, transport_protocol="tls"),

@@ -50,6 +50,6 @@ def test_a_connection_on_loopback_was_not_redirected() -> None:
             assert original_destination(accepted, SocketAddress(*client.getpeername())) is None
 
 
-def test_another_size_is_no_address() -> None:
+def test_another_size_is_not_an_address() -> None:
     with pytest.raises(struct.error):
         parse_sockaddr(b"short")

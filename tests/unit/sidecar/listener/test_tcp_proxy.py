@@ -233,7 +233,7 @@ async def test_without_an_idle_timeout_a_tail_waits_for_ever() -> None:
     assert not session.client.aborted
 
 
-async def test_an_idle_connection_of_which_nothing_is_under_way_closes_cleanly(session: Fixture) -> None:
+async def test_an_idle_connection_without_unsent_data_closes_cleanly(session: Fixture) -> None:
     session.pass_time(120)
     assert not session.is_open
     assert session.client.closed
@@ -279,7 +279,7 @@ async def test_a_reset_by_the_client_is_a_reset_for_the_host(session: Fixture) -
     assert session.flags == ""
 
 
-async def test_a_client_that_had_ended_and_is_gone_takes_nothing_of_what_it_sent_away(
+async def test_all_bytes_of_a_client_that_ended_and_disconnected_arrive(
     session: Fixture,
 ) -> None:
     session.downstream.data_received(b"upload")
@@ -291,7 +291,7 @@ async def test_a_client_that_had_ended_and_is_gone_takes_nothing_of_what_it_sent
     assert not session.is_open
 
 
-async def test_a_host_that_had_ended_and_is_gone_takes_nothing_of_its_answer_away(session: Fixture) -> None:
+async def test_all_bytes_of_a_host_that_ended_and_disconnected_arrive(session: Fixture) -> None:
     session.upstream.data_received(b"answer")
     session.upstream.eof_received()
     session.upstream.connection_lost(RESET)

@@ -89,7 +89,7 @@ class TestReplayableBody:
         source.feed_end()
         assert await read_all(current) == b"abcdef"
 
-    async def test_the_end_is_told_once(self) -> None:
+    async def test_the_end_is_reported_once(self) -> None:
         ends: list[int] = []
         body = ReplayableBody(ended(b"ab"), lambda: ends.append(1))
         await read_all(body.attempt())
@@ -104,7 +104,7 @@ class TestReplayableBody:
 
 
 class TestCountedBody:
-    async def test_the_end_is_told_once_when_the_last_byte_was_read(self) -> None:
+    async def test_the_end_is_reported_once_after_the_last_byte_was_read(self) -> None:
         ends: list[int] = []
         body = CountedBody(ended(b"ab"), lambda: ends.append(1), Timers(asyncio.get_running_loop()), None)
         assert await body.read() == b"ab"
@@ -167,7 +167,7 @@ class TestCountedBody:
         await read_all(body)
         assert timers.pending == 0
 
-    async def test_a_body_that_comes_too_slowly_is_given_up_even_if_nobody_reads_it(self) -> None:
+    async def test_a_slow_body_is_aborted_even_if_it_is_not_read(self) -> None:
         time, codec = VirtualTime(), Codec()
         timers = Timers(time)
         source = BodyStream(codec)

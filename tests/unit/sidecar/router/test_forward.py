@@ -56,7 +56,7 @@ def test_a_weighted_clusters_labels_add_to_the_routes() -> None:
     assert route.choose().context.subset == {("version", "v2"), ("zone", "a")}
 
 
-def test_the_virtual_hosts_retry_policy_stands_in_for_a_routes() -> None:
+def test_the_virtual_hosts_retry_policy_is_the_default_of_its_routes() -> None:
     hosts_policy = RetryPolicy(retry_on=frozenset({"5xx"}), num_retries=2)
     own_policy = RetryPolicy(retry_on=frozenset({"reset"}), num_retries=7)
     assert forward(to("a"), hosts_policy).retry.max_retries == 2

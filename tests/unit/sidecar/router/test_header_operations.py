@@ -90,7 +90,9 @@ def test_what_is_a_codecs_to_say_is_left_alone(name: str, action: AppendAction) 
     assert applied(HeaderOperations(request_remove=(name.encode(),)), there) == there
 
 
-def test_operations_without_effect_are_told_and_the_others_are_done(caplog: pytest.LogCaptureFixture) -> None:
+def test_operations_without_effect_are_logged_and_the_others_are_applied(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     operations = HeaderOperations(
         request_set=(put("te", "gzip"), put("x", "new")), request_remove=(b"upgrade", b"y")
     )

@@ -49,7 +49,7 @@ def test_the_default_port_is_that_of_the_scheme_the_client_used() -> None:
     assert Redirect(RedirectAction(scheme="http"), prefix()).location(request) == b"http://a/"
 
 
-def test_a_direct_response_says_what_its_body_is() -> None:
+def test_a_direct_response_has_a_content_type() -> None:
     response = DirectResponse(DirectResponseAction(status=503, body=b"no")).respond(make_request())
     assert (response.status, response.body.whole) == (503, b"no")
     assert response.headers == [(b"content-length", b"2"), (b"content-type", b"text/plain")]

@@ -75,7 +75,7 @@ def test_the_name_of_a_missing_cluster_is_not_noted(headers: Headers) -> None:
     assert request.info.cluster == ""
 
 
-def test_without_a_matching_route_or_a_table_there_is_no_route() -> None:
+def test_without_a_matching_route_or_a_table_the_route_is_none() -> None:
     request = make_request(b"/b")
     resolver(route(exact("/a"))).apply(request)
     assert request.route is None

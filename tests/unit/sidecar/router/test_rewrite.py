@@ -20,7 +20,7 @@ from tests.support.routes import exact, prefix
         (RouteMatch(path_kind=PathMatchKind.REGEX, path="/w/.*"), "/n", b"/w/x/y?z", b"/n?z"),
     ],
 )
-def test_prefix_rewrite_replaces_what_was_matched(
+def test_prefix_rewrite_replaces_the_matched_prefix(
     match: RouteMatch, replacement: str, path: bytes, expected: bytes
 ) -> None:
     rewrite = compile_path_rewrite(match, replacement, None)

@@ -35,7 +35,7 @@ async def test_a_block_in_time_leaves_no_timer_behind() -> None:
     timers.close()
 
 
-async def test_a_cancellation_by_somebody_else_is_passed_on() -> None:
+async def test_a_cancellation_by_another_caller_is_passed_on() -> None:
     timers = Timers(asyncio.get_running_loop())
 
     async def limited() -> None:

@@ -16,7 +16,7 @@ def test_nothing_that_moves_for_the_timeout_is_a_stall() -> None:
     assert progress.stalled(0, 110.0)
 
 
-def test_every_movement_begins_the_timeout_anew() -> None:
+def test_every_movement_restarts_the_timeout() -> None:
     progress = Progress(10, 0, 100.0)
     assert not progress.stalled(1, 109.0)
     assert not progress.stalled(1, 118.0)

@@ -156,7 +156,7 @@ async def test_data_with_the_end_of_the_handshake_is_delivered_after_connection_
     assert b"".join(piece for piece in pieces if isinstance(piece, bytes)) == bytes(size)
 
 
-async def test_close_sends_what_was_written_and_a_close_notify() -> None:
+async def test_close_sends_the_written_data_and_a_close_notify() -> None:
     connection = Connection()
     connection.transport.write(b"the last word")
     connection.transport.close()

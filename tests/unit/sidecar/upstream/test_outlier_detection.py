@@ -123,7 +123,7 @@ def test_as_many_hosts_are_ejected_as_the_percentage_covers_wholly(hosts: int, o
         assert stats.outlier_detection__ejections_consecutive_5xx == hosts
 
 
-def test_the_only_host_stays_at_the_default_percentage_however_long_it_fails() -> None:
+def test_the_only_host_is_never_ejected_at_the_default_percentage() -> None:
     scene = Scene(1, consecutive_5xx=3, max_ejection_percent=OutlierDetection().max_ejection_percent)
     scene.answer(0, *(500,) * 10)
     assert scene.ejected() == []

@@ -150,7 +150,7 @@ async def test_an_internal_error_of_a_decoder_refuses_only_its_resource(
     assert set(data_path.snapshot.clusters) == {"good"}
 
 
-async def test_counters_tell_what_happened(updates: Updates, state: XdsState) -> None:
+async def test_counters_count_the_events(updates: Updates, state: XdsState) -> None:
     await updates.apply(response(CLUSTER, static_cluster("a")))
     await updates.apply(response(CLUSTER, {**static_cluster("b"), "lb_policy": "MAGLEV"}))
     stats = state.stats()

@@ -104,7 +104,7 @@ def test_other_address_families_are_left_out() -> None:
     assert destinations(rules([WEB], [slice_of("web", endpoint("fd00::1"), kind="IPv6")])) == []
 
 
-def test_the_api_server_s_service_leads_to_the_api_server_whatever_its_slices_say() -> None:
+def test_the_service_of_the_api_server_ignores_its_slices() -> None:
     kubernetes = service("kubernetes", "10.96.0.1", {"name": "https", "port": 443})
     kubernetes["metadata"]["namespace"] = "default"
     assert destinations(rules([kubernetes], [])) == [API_SERVER]

@@ -44,7 +44,7 @@ async def test_body_with_a_length_goes_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("sent", [b"hell", b"hello!"])
-async def test_body_of_another_length_than_said_ends_the_connection(sent: bytes) -> None:
+async def test_body_with_a_wrong_length_ends_the_connection(sent: bytes) -> None:
     client, body = Client(), BodyStream()
     sending = await client.send(new_request(b"POST", headers=[(b"content-length", b"5")], body=body))
     body.feed(sent)

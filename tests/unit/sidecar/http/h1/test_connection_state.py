@@ -140,7 +140,7 @@ async def run(actions: list[str]) -> None:
 @settings(max_examples=200, deadline=None)
 @given(st.lists(st.sampled_from([*DATA, *SERVICE, *SERVICE, *CLIENT, *MANAGER]), max_size=12))
 @pytest.mark.filterwarnings("error")
-def test_every_exchange_ends_once_in_whatever_order_things_happen(actions: list[str]) -> None:
+def test_every_exchange_ends_once_for_all_orders_of_events(actions: list[str]) -> None:
     asyncio.run(run(actions))
 
 

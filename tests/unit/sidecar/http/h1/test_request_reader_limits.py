@@ -207,7 +207,7 @@ def test_too_many_trailers() -> None:
 
 
 @pytest.mark.parametrize("piece", [100, 1000, 100_000])
-def test_large_headers_however_they_arrive(piece: int) -> None:
+def test_large_headers_for_all_splits(piece: int) -> None:
     head = b"GET / HTTP/1.1\r\n" + HOST + b"X: " + b"a" * 5000 + b"\r\n\r\n"
     pieces = [head[at : at + piece] for at in range(0, len(head), piece)]
     assert feed_pieces(pieces, max_headers_bytes=6000)[1].error is None

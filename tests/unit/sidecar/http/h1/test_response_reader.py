@@ -31,9 +31,7 @@ PADDED = b"2  \r\nab\r\n3 ; a = b\r\ncde\r\n0 \r\n"
 
 @pytest.mark.parametrize("trailers", [b"", b"X-Sum: 1\r\n"])
 @pytest.mark.parametrize("interim", [b"", b"HTTP/1.1 103 Early Hints\r\nlink: a\r\n\r\n" * 2])
-def test_white_space_in_chunk_lines_is_taken_however_the_response_is_cut(
-    interim: bytes, trailers: bytes
-) -> None:
+def test_white_space_in_chunk_lines_is_accepted_for_all_splits(interim: bytes, trailers: bytes) -> None:
     reader = new_reader()
     data = interim + CHUNKED + PADDED + trailers + b"\r\n"
     for cut in range(len(data) + 1):
@@ -122,7 +120,7 @@ def test_response_to_head_with_a_body_is_an_error() -> None:
 
 
 @pytest.mark.parametrize("cut", [0, 20, 47, 50])
-def test_chunks_after_a_response_to_head_are_refused_however_they_arrive(cut: int) -> None:
+def test_chunks_after_a_response_to_head_are_refused_for_all_splits(cut: int) -> None:
     reader = new_reader(b"HEAD")
     data = CHUNKED + b"0\r\n\r\n"
     reader.feed(data[:cut])
@@ -173,7 +171,7 @@ def test_body_until_the_connection_closes() -> None:
 @pytest.mark.parametrize(
     "framing", [b"Content-Length: 10", b"Transfer-Encoding: chunked\r\nConnection: close"]
 )
-def test_eof_within_a_framed_body_is_no_end(framing: bytes) -> None:
+def test_eof_within_a_framed_body_does_not_end_it(framing: bytes) -> None:
     reader = new_reader()
     response = reader.feed(b"HTTP/1.1 200 OK\r\n" + framing + b"\r\n\r\n3\r\nab")
     assert response is not None
@@ -203,7 +201,7 @@ def test_interim_response_says_no_length() -> None:
 
 
 @pytest.mark.parametrize("status", [b"000", b"099"])
-def test_status_that_is_none(status: bytes) -> None:
+def test_invalid_status(status: bytes) -> None:
     reader = new_reader()
     assert reader.feed(b"HTTP/1.1 " + status + b" No\r\nContent-Length: 0\r\n\r\n") is None
     assert reader.error is not None
@@ -256,7 +254,7 @@ def test_hop_by_hop_fields_stay_here() -> None:
     assert response.headers == [(b"x-yours", b"2"), (b"content-length", b"0")]
 
 
-def test_switch_to_what_was_asked_for_opens_a_tunnel() -> None:
+def test_switch_to_the_requested_protocol_opens_a_tunnel() -> None:
     reader = new_reader(upgrade=b"websocket")
     response = reader.feed(
         b"HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: WebSocket\r\nX: y\r\n\r\n\x81"

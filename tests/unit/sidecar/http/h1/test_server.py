@@ -244,7 +244,7 @@ async def test_chunked_answer_with_trailers() -> None:
 
 
 @pytest.mark.parametrize("sent", [b"hell", b"hello!"])
-async def test_streamed_answer_of_another_length_than_said_closes(sent: bytes) -> None:
+async def test_streamed_answer_with_a_wrong_length_closes(sent: bytes) -> None:
     body = BodyStream()
     body.feed(sent)
     body.feed_end()
