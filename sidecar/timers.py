@@ -44,6 +44,11 @@ class Timer:
 
     def cancel(self) -> None:
         self._slot.discard(self)
+        self.callback = _nothing  # the owner keeps the timer, and the callback its owner: that is a cycle
+
+
+def _nothing() -> None:
+    """The callback of a cancelled timer."""
 
 
 class Timers:

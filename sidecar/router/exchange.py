@@ -35,6 +35,7 @@ class RouterEnvironment:
 
 
 _UNLIMITED = nullcontext()
+_EXPECTED_TIMEOUT = b"x-envoy-expected-rq-timeout-ms"
 
 
 class Exchange:
@@ -168,7 +169,11 @@ class Exchange:
         if forward.timeout_s or forward.retry.per_try_timeout_s:
             is_whole = info.attempts == 1 or forward.retry.per_try_timeout_s > 0
             expected_ms = forward.expected_timeout_ms if is_whole else self._time_left_ms()
-            set_header(request, b"x-envoy-expected-rq-timeout-ms", expected_ms)
+            if info.attempts == 1 and request.resolver is None:
+                # `ForwardedHeaders` has removed the client's, and no filter has added one.
+                request.headers.append((_EXPECTED_TIMEOUT, expected_ms))
+            else:
+                set_header(request, _EXPECTED_TIMEOUT, expected_ms)
         if forward.auto_host_rewrite and host.endpoint.hostname:
             self._take_hosts_name(host.endpoint.hostname.encode())
 

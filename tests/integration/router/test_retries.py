@@ -157,6 +157,23 @@ class TestRetries:
 
 
 class TestTimeouts:
+    async def test_the_upstream_is_told_the_timeout_and_no_other(
+        self, start: Start, upstream: FlakyUpstream
+    ) -> None:
+        """A filter may have set the header, and so has the first attempt when the second begins."""
+        upstream.behave = fail
+        proxy = await start(static_cluster(upstream.endpoint))
+        proxy.use(to("up", timeout_s=20.0, retry_policy=retries("5xx", num_retries=1)))
+        request = make_request(headers=[(b"x-envoy-expected-rq-timeout-ms", b"1")])
+        request.resolver = lambda request: None  # the chain has filters
+        await proxy.ask(request)
+        said = [
+            [value for name, value in exchange.headers if name == b"x-envoy-expected-rq-timeout-ms"]
+            for exchange in upstream.exchanges
+        ]
+        assert [len(values) for values in said] == [1, 1]
+        assert said[0] == [b"20000"]
+
     async def test_the_routes_timeout_ends_the_request(self, start: Start, upstream: FlakyUpstream) -> None:
         upstream.behave = silence
         proxy = await start(static_cluster(upstream.endpoint))

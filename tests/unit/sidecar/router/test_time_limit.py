@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 
 import pytest
 
@@ -80,3 +81,17 @@ async def test_a_deferred_limit_runs_from_its_start() -> None:
     await timers.sleep(0.03)
     assert not limit.expired
     timers.close()
+
+
+async def test_a_limit_that_was_not_reached_leaves_no_reference_cycle() -> None:
+    """Else the garbage collector runs after every few thousand requests."""
+    timers = Timers(asyncio.get_running_loop())
+    gc.collect()
+    gc.disable()
+    try:
+        with TimeLimit(timers, 10.0, too_slow):
+            pass
+        assert gc.collect() == 0
+    finally:
+        gc.enable()
+        timers.close()
