@@ -46,7 +46,7 @@ demo: $(VENV)/.installed ## Run a mesh on this machine and show its work (about 
 cluster: $(VENV)/.installed ## Run a real Kubernetes control plane until Ctrl-C (NODE=1: with a node)
 	$(BIN)/python -m tests.kubernetes $(if $(NODE),--node)
 
-cluster-binary: $(VENV)/.installed ## Build the binary for `make cluster` and its tests (once, about ten minutes)
+cluster-binary: $(VENV)/.installed ## Build the test cluster and kubectl (once, about ten minutes)
 	$(BIN)/python -m tests.kubernetes build
 
 test: $(VENV)/.installed $(ENVOY_VENV)/.installed cluster-binary ## Run every test

@@ -1,5 +1,5 @@
 """The test cluster by hand: `python -m tests.kubernetes` runs it, with `--node` also a node for its pods, and
-`... build` only builds its binary."""
+`... build` only builds the binaries."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import sys
 from contextlib import ExitStack
 from pathlib import Path
 
-from tests.support.cluster_binary import ClusterBuildError, build_cluster_binary
+from tests.support.go_binary import GoBuildError
+from tests.support.kubernetes_binaries import CLUSTER, KUBECTL
 from tests.support.kubernetes_cluster import HOW_TO_GET_ONE, cluster_process
 from tests.support.node import RunningNode, missing_for_a_node, running_node
 from tests.support.pod_specs import UNTIL_TERM
@@ -35,11 +36,11 @@ def main(arguments: list[str]) -> int:
 
 def build() -> int:
     """Before the tests: they are skipped where this fails, except in CI."""
-    if os.environ.get("OUTRIGGER_TEST_KUBECONFIG"):
-        return 0
+    own_cluster = not os.environ.get("OUTRIGGER_TEST_KUBECONFIG")
     try:
-        build_cluster_binary(say)
-    except ClusterBuildError as error:
+        for binary in [CLUSTER, KUBECTL] if own_cluster else [KUBECTL]:
+            binary.build(say)
+    except GoBuildError as error:
         say(f"the test cluster cannot be built, its tests will be skipped: {error}")
         return int(os.environ.get("CI") == "true")
     return 0
@@ -51,8 +52,8 @@ def run(*, with_node: bool) -> int:
         say(missing)
         return 1
     try:
-        binary = build_cluster_binary(say)
-    except ClusterBuildError as error:
+        binary, kubectl = CLUSTER.build(say), KUBECTL.build(say)
+    except GoBuildError as error:
         say(f"the test cluster cannot be built: {error}\n{HOW_TO_GET_ONE}")
         return 1
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # the same as Ctrl-C
@@ -60,7 +61,7 @@ def run(*, with_node: bool) -> int:
         with cluster_process(binary) as process, ExitStack() as nodes:
             kubeconfig = process.ready["kubeconfig"]
             print("A Kubernetes control plane runs until Ctrl-C. In another shell:\n")
-            print(f"  export KUBECONFIG={kubeconfig}\n", flush=True)
+            print(f"  export KUBECONFIG={kubeconfig} PATH={kubectl.parent}:$PATH\n", flush=True)
             if with_node:
                 introduce(nodes.enter_context(running_node(Path(kubeconfig), IMAGES)))
             process.wait()

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import subprocess
 from contextlib import aclosing
 from typing import Any
 
 import pytest
 
 from tests.support.admission_webhook import Review, admission_webhook
-from tests.support.cluster_binary import kubernetes_version
+from tests.support.kubectl import kubectl
 from tests.support.kubernetes_api import KubernetesApi, KubernetesError, Resource, eventually
+from tests.support.kubernetes_binaries import kubernetes_version
 from tests.support.kubernetes_cluster import Cluster
 
 
@@ -31,11 +31,7 @@ async def test_the_api_server_is_of_the_release_that_was_asked_for(
 
 
 def test_kubectl_reads_the_kubeconfig(cluster: Cluster) -> None:
-    command = ["kubectl", "--kubeconfig", str(cluster.kubeconfig), "get", "namespaces", "--output", "name"]
-    try:
-        printed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
-    except FileNotFoundError:
-        pytest.skip("kubectl is not installed")
+    printed = kubectl(cluster.kubeconfig, "get", "namespaces", "--output", "name")
     assert "namespace/kube-system" in printed.split()
 
 

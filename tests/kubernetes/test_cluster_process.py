@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.cluster_binary import cluster_binary
+from tests.support.kubernetes_binaries import CLUSTER
 from tests.support.kubernetes_cluster import Cluster, ClusterProcess, cluster_process
 
 COMPONENTS = {"kube-apiserver", "kube-controller-manager", "kube-scheduler"}
@@ -20,7 +20,7 @@ DEADLINE_S = 20.0
 @pytest.fixture
 def binary(cluster: Cluster) -> Path:
     cluster.started_here()
-    return cluster_binary()
+    return CLUSTER.path
 
 
 @pytest.mark.parametrize(

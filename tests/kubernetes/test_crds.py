@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 from pathlib import Path
 from string import Template
 from typing import Any
@@ -15,6 +14,7 @@ import yaml
 from controlplane.errors import InvalidResourceError
 from controlplane.kinds.registry import KINDS
 from tests.support.crds import condition, install_crds
+from tests.support.kubectl import kubectl
 from tests.support.kubernetes_api import KubernetesApi, KubernetesError, Resource, eventually, kubernetes_api
 from tests.support.kubernetes_cluster import Cluster
 from tests.support.random_resources import ResourceMaker
@@ -229,7 +229,7 @@ async def test_kubectl_prints_the_columns(cluster: Cluster, api: KubernetesApi, 
     await create(api, namespace, virtual_service())
     path = f"{collection(namespace, 'VirtualService')}/reviews"
     await api.patch(f"{path}/status", {"status": {"conditions": [ACCEPTED]}})
-    heading, row = kubectl(cluster, "get", "vs", "--namespace", namespace).splitlines()
+    heading, row = kubectl(cluster.kubeconfig, "get", "vs", "--namespace", namespace).splitlines()
     assert heading.split() == ["NAME", "GATEWAYS", "HOSTS", "ACCEPTED", "PROGRAMMED", "AGE"]
     assert row.split()[:3] == ["reviews", '["reviews"]', "True"]
 
@@ -248,7 +248,7 @@ async def test_kubectl_finds_all_kinds_by_their_category(
     assert specs.keys() == set(OWN_KINDS)
     for kind, spec in specs.items():
         await create(api, namespace, resource(kind, spec))
-    printed = kubectl(cluster, "get", "istio-io", "--namespace", namespace, "--output", "name")
+    printed = kubectl(cluster.kubeconfig, "get", "istio-io", "--namespace", namespace, "--output", "name")
     assert {name.partition(".")[0] for name in printed.split()} == {kind.lower() for kind in OWN_KINDS}
 
 
@@ -257,15 +257,5 @@ async def test_kubectl_explains_a_field(cluster: Cluster, api: KubernetesApi) ->
         return "VirtualService" in await api.ask("/openapi/v3/apis/networking.istio.io/v1")
 
     await eventually(explained, "the schemas are published")
-    printed = kubectl(cluster, "explain", "virtualservice.spec.http.timeout")
+    printed = kubectl(cluster.kubeconfig, "explain", "virtualservice.spec.http.timeout")
     assert "such as 10s, 1.5s, 100ms" in " ".join(printed.split())
-
-
-def kubectl(cluster: Cluster, *arguments: str) -> str:
-    command = ["kubectl", "--kubeconfig", str(cluster.kubeconfig), *arguments]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    except FileNotFoundError:
-        pytest.skip("kubectl is not installed")
-    assert done.returncode == 0, done.stderr
-    return done.stdout

@@ -14,10 +14,10 @@ from typing import IO, Any
 
 import pytest
 
-from tests.support.cluster_binary import cluster_binary
+from tests.support.kubernetes_binaries import CLUSTER, KUBECTL
 
 STOP_TIMEOUT_S = 30.0
-HOW_TO_GET_ONE = "`make cluster-binary` builds it, or OUTRIGGER_TEST_KUBECONFIG names another cluster"
+HOW_TO_GET_ONE = "`make cluster-binary` builds it; OUTRIGGER_TEST_KUBECONFIG names another cluster"
 
 
 class ClusterProcess:
@@ -111,7 +111,7 @@ def cluster() -> Iterator[Cluster]:
     if named := os.environ.get("OUTRIGGER_TEST_KUBECONFIG"):
         yield Cluster(kubeconfig=Path(named), process=None)
         return
-    with cluster_process(cluster_binary()) as process:
+    with cluster_process(CLUSTER.path) as process:
         yield Cluster(kubeconfig=Path(process.ready["kubeconfig"]), process=process)
 
 
@@ -148,9 +148,11 @@ def cluster_process(
 def require_cluster() -> None:
     """Skips the test where there is no cluster, and fails it there in CI. Called by a folder's
     `pytest_runtest_setup`, it makes pytest say so in one line for all of the folder's tests."""
-    if os.environ.get("OUTRIGGER_TEST_KUBECONFIG") or cluster_binary().is_file():
+    needed = [KUBECTL] if os.environ.get("OUTRIGGER_TEST_KUBECONFIG") else [CLUSTER, KUBECTL]
+    absent = [binary.name for binary in needed if not binary.path.is_file()]
+    if not absent:
         return
-    missing = f"the test cluster is not built: {HOW_TO_GET_ONE}"
+    missing = f"not built: {' and '.join(absent)}: {HOW_TO_GET_ONE}"
     if os.environ.get("CI") == "true":
         pytest.fail(missing, pytrace=False)
     pytest.skip(missing)

@@ -33,6 +33,11 @@ func apiServerFlags(f files, port int) []string {
 		"--tls-cert-file=" + f.servingCert,
 		"--tls-private-key-file=" + f.servingKey,
 		"--client-ca-file=" + f.caCert,
+		"--kubelet-client-certificate=" + f.kubeletCert,
+		"--kubelet-client-key=" + f.kubeletKey,
+		"--kubelet-certificate-authority=" + f.caCert,
+		// By default a node's host name comes first, which nobody here resolves.
+		"--kubelet-preferred-address-types=InternalIP",
 		"--authorization-mode=Node,RBAC",
 		"--service-account-issuer=" + tokenIssuer,
 		"--service-account-signing-key-file=" + f.tokenKey,

@@ -42,6 +42,7 @@ type files struct {
 	etcdData, etcdSocket        string
 	caCert, caKey               string
 	servingCert, servingKey     string
+	kubeletCert, kubeletKey     string // the API server's, by which the kubelets know it
 	tokenKey                    string // signs the service accounts' tokens
 	auditPolicy, auditLog       string
 	volumePlugins               string
@@ -82,6 +83,7 @@ func writeFiles(folder, url string) (files, error) {
 		etcdData: in("etcd"), etcdSocket: in("etcd.sock"),
 		caCert: in("ca.crt"), caKey: in("ca.key"),
 		servingCert: in("apiserver.crt"), servingKey: in("apiserver.key"),
+		kubeletCert: in("kubelet-client.crt"), kubeletKey: in("kubelet-client.key"),
 		tokenKey:    in("service-accounts.key"),
 		auditPolicy: in("audit-policy.yaml"), auditLog: in("audit.log"),
 		volumePlugins:               in("volume-plugins"),
@@ -97,6 +99,10 @@ func writeFiles(folder, url string) (files, error) {
 	if err != nil {
 		return f, err
 	}
+	kubeletClient, err := ca.issue(clientTemplate("kube-apiserver-kubelet-client", "system:masters"))
+	if err != nil {
+		return f, err
+	}
 	tokenKey, err := keyutil.MakeEllipticPrivateKeyPEM()
 	if err != nil {
 		return f, err
@@ -106,6 +112,8 @@ func writeFiles(folder, url string) (files, error) {
 		keyutil.WriteKey(f.caKey, ca.keyPEM),
 		cert.WriteCert(f.servingCert, serving.certPEM),
 		keyutil.WriteKey(f.servingKey, serving.keyPEM),
+		cert.WriteCert(f.kubeletCert, kubeletClient.certPEM),
+		keyutil.WriteKey(f.kubeletKey, kubeletClient.keyPEM),
 		keyutil.WriteKey(f.tokenKey, tokenKey),
 		os.WriteFile(f.auditPolicy, []byte(auditPolicy), 0o600),
 		ca.writeKubeconfig(f.adminKubeconfig, url, "admin", "system:masters"),
@@ -160,6 +168,13 @@ func servingTemplate() *x509.Certificate {
 	}
 }
 
+func clientTemplate(user string, groups ...string) *x509.Certificate {
+	return &x509.Certificate{
+		Subject:     pkix.Name{CommonName: user, Organization: groups},
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+}
+
 // issue signs a certificate of the template, to which it adds what all have in common.
 func (a *authority) issue(template *x509.Certificate) (pair keyPair, err error) {
 	key, keyPEM, err := newKey()
@@ -186,10 +201,7 @@ func (a *authority) issue(template *x509.Certificate) (pair keyPair, err error) 
 
 // writeKubeconfig lets its holder in as the user, by a client certificate.
 func (a *authority) writeKubeconfig(path, url, user string, groups ...string) error {
-	client, err := a.issue(&x509.Certificate{
-		Subject:     pkix.Name{CommonName: user, Organization: groups},
-		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
-	})
+	client, err := a.issue(clientTemplate(user, groups...))
 	if err != nil {
 		return err
 	}
