@@ -15,6 +15,7 @@ from sidecar.errors import NoHealthyUpstreamError, UpstreamConnectError
 from sidecar.observability.stream_info import StreamInfo
 from tests.support.listening import eventually
 from tests.support.tcp_proxied import FakeCluster, Proxy, echo, proxy
+from tests.support.tcp_sockets import is_left_unread, is_read_by_peer, other_end
 from tests.support.virtual_time import VirtualTime
 
 pytestmark = pytest.mark.asyncio(loop_factories=["uvloop"])
@@ -75,9 +76,9 @@ async def test_early_data_of_a_client_arrives_with_its_end() -> None:
         cluster.connect_tcp = connect_later
         reader, writer = await running.connect()
         writer.write(b"early")
+        await eventually(lambda: is_read_by_peer(writer))
         writer.write_eof()
-        await eventually(lambda: bool(running.handler.active_connections))
-        await asyncio.sleep(0.02)
+        await eventually(lambda: other_end(writer.get_extra_info("socket")).has_received_end)
         gate.set()
         assert await asyncio.wait_for(reader.read(), 5) == b"early"
         writer.close()
@@ -85,9 +86,11 @@ async def test_early_data_of_a_client_arrives_with_its_end() -> None:
 
 async def test_a_client_that_does_not_read_holds_the_host_back_in_bounded_memory() -> None:
     sent = 0
+    hosts: list[socket.socket] = []
 
     async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         nonlocal sent
+        hosts.append(writer.get_extra_info("socket"))
         while True:
             writer.write(b"x" * 65536)
             await writer.drain()
@@ -96,13 +99,11 @@ async def test_a_client_that_does_not_read_holds_the_host_back_in_bounded_memory
     async with proxy(flood) as (running, _):
         client = socket.create_connection(("127.0.0.1", running.port))
         client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
-        await eventually(lambda: sent > 0)
-        before = -1
+        await eventually(lambda: other_end(client).probes_closed_window)
         async with asyncio.timeout(10):
-            while before != sent:  # until the pipe is full: what is in flight is the kernel's buffers
-                before = sent
-                await asyncio.sleep(0.1)
-        assert sent < 16 * 1024 * 1024  # of which most is the kernel's
+            while not await is_left_unread(hosts[0]):
+                await asyncio.sleep(0.002)
+        assert sent < 16 * 1024 * 1024  # most of them are in the kernel's buffers
         client.close()
         await running.ended()
 

@@ -22,6 +22,7 @@ from tests.support.stream_peer import (
     connect_stream,
 )
 from tests.support.tcp_proxied import FakeCluster, Proxy
+from tests.support.tcp_sockets import is_left_unread, is_read, other_end
 from tests.support.virtual_time import VirtualTime
 
 pytestmark = pytest.mark.asyncio(loop_factories=["uvloop"])
@@ -29,9 +30,10 @@ pytestmark = pytest.mark.asyncio(loop_factories=["uvloop"])
 SIDES = pytest.mark.parametrize(
     ("client_tls", "host_tls"), [(False, False), (True, False), (False, True), (True, True)]
 )
-# More than the kernel takes off the proxy's hands: net.ipv4.tcp_wmem ends at 4 MiB by default.
+SENDERS = pytest.mark.parametrize("sender", ["client", "host"])
+# More than the kernel takes from the proxy: the default maximum of net.ipv4.tcp_wmem is 4 MiB.
 LARGE = random.Random(1).randbytes(6_000_000)
-# So much that the proxy has read all of it, and the end, while some of it waits to be sent.
+# So few bytes that the proxy reads all of them, and the end, while some of them wait to be sent.
 TAIL = LARGE[:90_000]
 
 
@@ -42,17 +44,31 @@ class Stretch:
     client: StreamPeer
     host: StreamPeer
 
-    async def settle(self) -> None:
-        """Until as much is under way as there is room for."""
-        before: tuple[int, ...] = ()
-        async with asyncio.timeout(10):
-            while before != (now := (*self.client.queued_bytes, *self.host.queued_bytes)):
-                before = now
-                await asyncio.sleep(0.05)
+    def peers(self, sender: str) -> tuple[StreamPeer, StreamPeer]:
+        """Returns the sender and the reader. `sender` is "client" or "host"."""
+        return (self.client, self.host) if sender == "client" else (self.host, self.client)
 
-    def pass_time(self, seconds: int) -> None:
+    async def pause_for(self, seconds: int, reader: StreamPeer, sending: asyncio.Task[object]) -> bytes:
+        """The reader reads once, and then not for `seconds`. Returns the bytes that it read.
+
+        The time passes when the reader has no more room, and the proxy has read all bytes and the end, or has
+        stopped reading.
+        """
+        first = await asyncio.to_thread(reader.receive)
+        sender = self.host if reader is self.client else self.client
+        async with asyncio.timeout(10):
+            while not other_end(reader.socket).probes_closed_window:
+                await asyncio.sleep(0.002)
+            while not (sending.done() and is_read(sender.socket)) and not await is_left_unread(sender.socket):
+                await asyncio.sleep(0.002)
         for _ in range(seconds):
             self.proxy.time.advance(1)
+        return first
+
+
+def send_and_end(sender: StreamPeer, data: bytes) -> None:
+    sender.send(data)
+    sender.end()
 
 
 @asynccontextmanager
@@ -88,39 +104,20 @@ async def stretch(client_tls: bool, host_tls: bool) -> AsyncIterator[Stretch]:
 
 
 @SIDES
+@SENDERS
 @pytest.mark.parametrize("data", [TAIL, LARGE], ids=["tail", "much"])
-@pytest.mark.parametrize("client_ends_first", [False, True])
-async def test_the_tail_reaches_a_client_that_pauses(
-    client_tls: bool, host_tls: bool, data: bytes, client_ends_first: bool
+@pytest.mark.parametrize("reader_ends_first", [False, True])
+async def test_the_tail_reaches_a_reader_that_pauses(
+    client_tls: bool, host_tls: bool, sender: str, data: bytes, reader_ends_first: bool
 ) -> None:
     async with stretch(client_tls, host_tls) as made:
-        if client_ends_first:
-            await asyncio.to_thread(made.client.end)
+        sending_peer, reader = made.peers(sender)
+        if reader_ends_first:
+            await asyncio.to_thread(reader.end)
         async with asyncio.TaskGroup() as group:
-            group.create_task(asyncio.to_thread(lambda: (made.host.send(data), made.host.end())))
-            first = await asyncio.to_thread(made.client.receive)
-            await made.settle()
-            made.pass_time(600)
-            rest = await asyncio.to_thread(made.client.drain)
-        assert rest.how == END
-        assert first + rest.data == data
-
-
-@SIDES
-@pytest.mark.parametrize("data", [TAIL, LARGE], ids=["tail", "much"])
-@pytest.mark.parametrize("host_ends_first", [False, True])
-async def test_the_tail_reaches_a_host_that_pauses(
-    client_tls: bool, host_tls: bool, data: bytes, host_ends_first: bool
-) -> None:
-    async with stretch(client_tls, host_tls) as made:
-        if host_ends_first:
-            await asyncio.to_thread(made.host.end)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(asyncio.to_thread(lambda: (made.client.send(data), made.client.end())))
-            first = await asyncio.to_thread(made.host.receive)
-            await made.settle()
-            made.pass_time(600)
-            rest = await asyncio.to_thread(made.host.drain)
+            sending = group.create_task(asyncio.to_thread(send_and_end, sending_peer, data))
+            first = await made.pause_for(600, reader, sending)
+            rest = await asyncio.to_thread(reader.drain)
         assert rest.how == END
         assert first + rest.data == data
 
@@ -133,11 +130,8 @@ async def test_a_tail_that_a_client_does_not_take_ends_in_a_reset(
     async with stretch(client_tls, host_tls) as made:
         if end_first:
             await asyncio.to_thread(made.client.end)
-        # With what it holds back, the proxy's buffers included, the host has closed when time passes.
-        sending = asyncio.create_task(asyncio.to_thread(lambda: (made.host.send(LARGE), made.host.end())))
-        await asyncio.to_thread(made.client.receive)
-        await made.settle()
-        made.pass_time(4100)
+        sending = asyncio.create_task(asyncio.to_thread(send_and_end, made.host, LARGE))
+        await made.pause_for(4100, made.client, sending)
         rest = await asyncio.to_thread(made.client.drain)
         assert rest.how == RESET
         with suppress(ConnectionError):
@@ -145,18 +139,13 @@ async def test_a_tail_that_a_client_does_not_take_ends_in_a_reset(
 
 
 @SIDES
-async def test_a_reset_by_the_host_reaches_the_client(client_tls: bool, host_tls: bool) -> None:
+@SENDERS
+async def test_a_reset_by_the_sender_reaches_the_reader(
+    client_tls: bool, host_tls: bool, sender: str
+) -> None:
     async with stretch(client_tls, host_tls) as made:
-        await asyncio.to_thread(made.host.send, b"x" * 10_000)
-        await asyncio.to_thread(made.client.receive_exactly, 10_000)
-        made.host.reset()
-        assert (await asyncio.to_thread(made.client.drain)).how == RESET
-
-
-@SIDES
-async def test_a_reset_by_the_client_reaches_the_host(client_tls: bool, host_tls: bool) -> None:
-    async with stretch(client_tls, host_tls) as made:
-        await asyncio.to_thread(made.client.send, b"x" * 10_000)
-        await asyncio.to_thread(made.host.receive_exactly, 10_000)
-        made.client.reset()
-        assert (await asyncio.to_thread(made.host.drain)).how == RESET
+        sending_peer, reader = made.peers(sender)
+        await asyncio.to_thread(sending_peer.send, b"x" * 10_000)
+        await asyncio.to_thread(reader.receive_exactly, 10_000)
+        sending_peer.reset()
+        assert (await asyncio.to_thread(reader.drain)).how == RESET

@@ -31,6 +31,7 @@ from tests.support.identities import (
     mesh_parameters,
 )
 from tests.support.listening import LOOPBACK, Harness, chain, eventually, listening, snapshot
+from tests.support.tcp_sockets import is_read_by_peer
 
 pytestmark = pytest.mark.asyncio(loop_factories=["uvloop"])
 
@@ -250,12 +251,14 @@ async def test_draining_does_not_wait_for_clients_that_never_speak(
             writer.close()
 
 
-async def test_closing_ends_an_active_handshake() -> None:
+@pytest.mark.parametrize("received", [b"", b"\x16\x03\x01"])
+async def test_closing_ends_an_active_handshake(received: bytes) -> None:
     unsniffed = dataclasses.replace(STRICT, tls_inspector=False)
     async with listening(unsniffed, contexts=TestTrustDomain().contexts()) as harness:
         reader, writer = await connect(harness)
         await eventually(lambda: harness.manager.active_connections == 1)
-        await asyncio.sleep(0.02)
+        writer.write(received)
+        await eventually(lambda: is_read_by_peer(writer))
         await harness.manager.close()
         assert await asyncio.wait_for(reader.read(), 5) == b""
         writer.close()

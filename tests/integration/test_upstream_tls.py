@@ -17,7 +17,7 @@ from sidecar.upstream.cluster import ClusterConfig as RunningCluster
 from sidecar.upstream.load_balancer.context import PickContext
 from sidecar.upstream.pool.pooled_connection import Lease
 from tests.support.clusters import at_port, cluster_manager, static_cluster
-from tests.support.flaky_upstream import Exchange, FlakyUpstream, flaky_upstream
+from tests.support.flaky_upstream import FlakyUpstream, flaky_upstream
 from tests.support.listening import as_soon_as, eventually
 from tests.support.requests import make_request
 
@@ -159,18 +159,12 @@ async def test_endpoints_with_a_sidecar_get_tls_and_others_plaintext(
 async def test_a_rotation_lets_requests_finish_and_closes_idle_connections(
     upstream: FlakyUpstream, identity: Identity
 ) -> None:
-    release = asyncio.Event()
-
-    async def wait(exchange: Exchange) -> None:
-        await release.wait()
-        await upstream.answer_with_name(exchange)
-
     async with cluster_manager(secured(upstream), tls=identity) as manager:
         cluster = manager.get("up")
         idle, _ = await asyncio.gather(connection_to(cluster), connection_to(cluster))
         (host,) = cluster.hosts.values()
         idle.give_back()
-        upstream.behave = wait
+        release = upstream.hold()
         busy = asyncio.create_task(ask(cluster))
         await eventually(lambda: len(upstream.exchanges) == 1)
         identity.rotate()

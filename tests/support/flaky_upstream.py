@@ -13,7 +13,7 @@ from tests.support.clusters import at_port
 
 
 class Exchange:
-    """One request as it came in, and the means to answer it in any way."""
+    """A complete request, and the means to answer it in any way."""
 
     def __init__(self, head: bytes, body: bytes, writer: asyncio.StreamWriter) -> None:
         request_line, _, fields = head.partition(b"\r\n")
@@ -36,8 +36,8 @@ Behaviour = Callable[[Exchange], Awaitable[None]]
 
 
 class FlakyUpstream:
-    """`behave` is called for each request, and `exchanges` are all that came. Unless told otherwise it
-    answers 200 with its name."""
+    """`behave` is called for each request; by default it answers 200 with the upstream's name. `exchanges`
+    has all requests that have arrived completely."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -49,6 +49,17 @@ class FlakyUpstream:
 
     async def answer_with_name(self, exchange: Exchange) -> None:
         exchange.answer(200, self.name.encode())
+
+    def hold(self) -> asyncio.Event:
+        """Holds back the answers to the next requests until the returned event is set."""
+        release = asyncio.Event()
+
+        async def wait(exchange: Exchange) -> None:
+            await release.wait()
+            await self.answer_with_name(exchange)
+
+        self.behave = wait
+        return release
 
     @property
     def endpoint(self) -> Endpoint:

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import socket
 import ssl
 import struct
-import sys
-import termios
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -30,21 +27,13 @@ class StreamPeer:
     def __init__(
         self, connection: socket.socket, context: ssl.SSLContext | None = None, *, server_side: bool = False
     ) -> None:
-        self._socket = connection
-        self._socket.settimeout(DEADLINE_S)
+        self.socket = connection
+        self.socket.settimeout(DEADLINE_S)
         self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         self._ssl: ssl.SSLObject | None = None
         if context is not None:
             self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=server_side)
             self._shake_hands(self._ssl)
-
-    @property
-    def queued_bytes(self) -> tuple[int, int]:
-        """What the kernel has for the other end to take, and for this one."""
-        requests = (termios.TIOCOUTQ, termios.FIONREAD)
-        counts = (fcntl.ioctl(self._socket, request, bytes(4)) for request in requests)
-        unsent, unread = (int.from_bytes(count, sys.byteorder) for count in counts)
-        return unsent, unread
 
     def send(self, data: bytes) -> None:
         if self._ssl is not None:
@@ -52,22 +41,22 @@ class StreamPeer:
             while view:
                 view = view[self._ssl.write(view) :]
             data = self._outgoing.read()
-        self._socket.sendall(data)
+        self.socket.sendall(data)
 
     def end(self) -> None:
         """Ends sending; receiving continues."""
         if self._ssl is None:
-            self._socket.shutdown(socket.SHUT_WR)
+            self.socket.shutdown(socket.SHUT_WR)
             return
         with suppress(ssl.SSLWantReadError):
             self._ssl.unwrap()
-        self._socket.sendall(self._outgoing.read())
+        self.socket.sendall(self._outgoing.read())
 
     def close(self) -> None:
         """Ends, and takes nothing more."""
         with suppress(OSError):
             self.end()
-        self._socket.close()
+        self.socket.close()
 
     def __enter__(self) -> StreamPeer:
         return self
@@ -75,11 +64,11 @@ class StreamPeer:
     def __exit__(
         self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._socket.close()
+        self.socket.close()
 
     def reset(self) -> None:
-        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        self._socket.close()
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.socket.close()
 
     def receive(self) -> bytes:
         """Some bytes, or none at the end. Raises ``EOFError`` for TLS that is cut, and ``OSError``."""
@@ -87,7 +76,7 @@ class StreamPeer:
 
     def _receive_at_most(self, size: int) -> bytes:
         if self._ssl is None:
-            return self._socket.recv(size)
+            return self.socket.recv(size)
         while True:
             try:
                 return self._ssl.read(size)
@@ -135,14 +124,14 @@ class StreamPeer:
             try:
                 session.do_handshake()
             except ssl.SSLWantReadError:
-                self._socket.sendall(self._outgoing.read())
+                self.socket.sendall(self._outgoing.read())
                 self._feed()
             else:
-                self._socket.sendall(self._outgoing.read())
+                self.socket.sendall(self._outgoing.read())
                 return
 
     def _feed(self) -> None:
-        data = self._socket.recv(65536)
+        data = self.socket.recv(65536)
         if not data:
             raise EOFError("a FIN without a close_notify")
         self._incoming.write(data)

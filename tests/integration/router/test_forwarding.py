@@ -133,13 +133,7 @@ class TestCancellation:
     async def test_a_cancelled_waiter_leaves_its_place_to_the_next(
         self, start: Start, upstream: FlakyUpstream
     ) -> None:
-        release = asyncio.Event()
-
-        async def wait(exchange: Exchange) -> None:
-            await release.wait()
-            await upstream.answer_with_name(exchange)
-
-        upstream.behave = wait
+        release = upstream.hold()
         breakers = CircuitBreakers(max_connections=1)
         proxy = await start(static_cluster(upstream.endpoint, circuit_breakers=breakers))
         proxy.use(to("up"))
@@ -172,13 +166,7 @@ class TestUpdates:
     async def test_a_removed_cluster_finishes_its_requests(
         self, start: Start, upstream: FlakyUpstream
     ) -> None:
-        release = asyncio.Event()
-
-        async def wait(exchange: Exchange) -> None:
-            await release.wait()
-            await upstream.answer_with_name(exchange)
-
-        upstream.behave = wait
+        release = upstream.hold()
         proxy = await start(static_cluster(upstream.endpoint))
         proxy.use(to("up"))
         stats = proxy.clusters.get("up").stats

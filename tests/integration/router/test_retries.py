@@ -235,12 +235,16 @@ class TestTimeouts:
     async def test_an_upload_may_take_longer_than_the_timeout(
         self, start: Start, upstream: FlakyUpstream
     ) -> None:
+        """Another request, which begins later, times out before the upload has ended."""
         proxy = await start(static_cluster(upstream.endpoint))
         proxy.use(to("up", timeout_s=0.05))
         body = BodyStream()
         asking = asyncio.create_task(proxy.ask(make_request(method=b"POST", body=body)))
         body.feed(b"first")
-        await proxy.timers.sleep(0.1)
+        await eventually(lambda: upstream.connections_total == 1)
+        upstream.behave = silence
+        assert (await proxy.ask())[0] == 504
+        upstream.behave = upstream.answer_with_name
         body.feed(b"last")
         body.feed_end()
         assert await asking == (200, b"a")
@@ -273,13 +277,7 @@ class TestCircuitBreakers:
     async def test_requests_wait_for_a_connection_in_bounded_number(
         self, start: Start, upstream: FlakyUpstream
     ) -> None:
-        release = asyncio.Event()
-
-        async def wait(exchange: Exchange) -> None:
-            await release.wait()
-            await upstream.answer_with_name(exchange)
-
-        upstream.behave = wait
+        release = upstream.hold()
         breakers = CircuitBreakers(max_connections=1, max_pending_requests=1)
         proxy = await start(static_cluster(upstream.endpoint, circuit_breakers=breakers))
         proxy.use(to("up"))

@@ -17,6 +17,7 @@ import trustme
 from tests.interop.parity.conftest import proxy_command
 from tests.support.processes import child, free_port
 from tests.support.stream_peer import (
+    DEADLINE_S,
     END,
     RESET,
     SMALL_BUFFER_BYTES,
@@ -25,6 +26,7 @@ from tests.support.stream_peer import (
     StreamPeer,
     connect_stream,
 )
+from tests.support.tcp_sockets import other_end
 
 BOOTSTRAP = Template(Path(__file__).with_name("tcp_bootstrap.yaml").read_text())
 LISTENERS = (
@@ -33,6 +35,7 @@ LISTENERS = (
 )
 PROXIES = ("envoy", "sidecar")
 LARGE = bytes(range(256)) * 12_000  # more than the kernel and a proxy hold between two small windows
+IDLE_TIMEOUT_S = 0.5  # of the listener `impatient`
 CONNECT = b"CONNECT tunnel.test:443 HTTP/1.1\r\nhost: tunnel.test:443\r\n\r\n"
 UPGRADE = (
     b"GET %b HTTP/1.1\r\nhost: tunnel.test\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
@@ -158,6 +161,14 @@ def _listening(ports: dict[str, int]) -> set[str]:
     return {name for name, port in ports.items() if f"0100007F:{port:04X}" in listening}
 
 
+def until_there_is_no_room(reader: StreamPeer) -> None:
+    """Waits until the proxy has bytes for which the reader has no room."""
+    end_s = time.monotonic() + DEADLINE_S
+    while not other_end(reader.socket).probes_closed_window:
+        assert time.monotonic() < end_s, "the reader's window stays open"
+        time.sleep(0.002)
+
+
 def client_ends_first(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
     client.send(b"question")
     client.end()
@@ -180,7 +191,7 @@ def host_sends_much_and_closes(client: StreamPeer, host: StreamPeer) -> tuple[Se
     with ThreadPoolExecutor(1) as meanwhile:
         sent = meanwhile.submit(lambda: (host.send(LARGE), host.end()))
         first = client.receive()
-        time.sleep(0.05)
+        until_there_is_no_room(client)
         rest = client.drain()
         sent.result()
     client.close()
@@ -191,7 +202,7 @@ def client_sends_much_and_closes(client: StreamPeer, host: StreamPeer) -> tuple[
     with ThreadPoolExecutor(1) as meanwhile:
         sent = meanwhile.submit(lambda: (client.send(LARGE), client.end()))
         first = host.receive()
-        time.sleep(0.05)
+        until_there_is_no_room(host)
         rest = host.drain()
         sent.result()
     host.close()
@@ -267,9 +278,10 @@ def reads_slowly(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
     with ThreadPoolExecutor(1) as meanwhile:
         sent = meanwhile.submit(lambda: (host.send(LARGE), host.end()))
         received = b""
-        for _ in range(8):
+        end_s = time.monotonic() + 2 * IDLE_TIMEOUT_S
+        while time.monotonic() < end_s:
             received += client.receive_exactly(40_000)
-            time.sleep(0.1)
+            until_there_is_no_room(client)
         rest = client.drain()
         sent.result()
     client.end()
@@ -281,10 +293,9 @@ def reads_too_late(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
     with ThreadPoolExecutor(1) as meanwhile:
         sent = meanwhile.submit(host.send, LARGE * 4)
         client.receive()
-        time.sleep(1)
-        rest = client.drain()
-        with suppress(ConnectionError):
+        with suppress(ConnectionError):  # the proxy has closed the connection
             sent.result()
+        rest = client.drain()
     return Seen(b"", rest.how), Seen(b"", END)
 
 
