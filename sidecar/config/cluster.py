@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 
+from sidecar.config.codec_type import CodecType
 from sidecar.config.dns import DEFAULT_DNS, DnsDiscoveryConfig
 from sidecar.config.endpoint import LoadAssignment
 from sidecar.config.tls import UpstreamTls
@@ -24,11 +25,6 @@ class LbPolicy(Enum):
     LEAST_REQUEST = "LEAST_REQUEST"
     RANDOM = "RANDOM"
     CLUSTER_PROVIDED = "CLUSTER_PROVIDED"  # ORIGINAL_DST only
-
-
-class HttpVersion(Enum):
-    HTTP1 = "HTTP1"
-    HTTP2 = "HTTP2"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +132,7 @@ class ClusterConfig:
     outlier_detection: OutlierDetection | None = None
     tls: UpstreamTls | None = None
     transport_socket_matches: tuple[TransportSocketMatch, ...] = ()
-    http_version: HttpVersion = HttpVersion.HTTP1
+    codec_type: CodecType = CodecType.HTTP1
     idle_timeout_s: float = 3600.0
     max_requests_per_connection: int = 0
     tcp_keepalive: TcpKeepalive | None = None

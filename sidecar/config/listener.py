@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
+from sidecar.config.codec_type import CodecType
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.route import RouteConfiguration, WeightedCluster
 from sidecar.config.tls import DownstreamTls
@@ -67,6 +68,7 @@ class HttpConnectionManager:
     ``rds_initial_fetch_timeout_s`` limits the wait for the first route configuration; 0 is no limit."""
 
     stat_prefix: str
+    codec_type: CodecType = CodecType.AUTO
     route_config: RouteConfiguration | None = None
     rds_name: str = ""
     rds_initial_fetch_timeout_s: float = 15.0

@@ -1,26 +1,172 @@
-"""Chooses the codec of a connection: the only module that knows which HTTP versions are supported.
+"""Chooses the HTTP version of each connection, and its codec: by the configuration, by ALPN (RFC 7301), or by
+the connection preface of HTTP/2 (RFC 9113 3.4).
 
-Both sides support HTTP/1 only. A client that sends the preface of HTTP/2 (RFC 9113 3.4) gets a 400 from the
-codec of HTTP/1; ALPN offers only what the configuration lists; a cluster that requires HTTP/2 is refused
-where its pool dials.
+`SERVER_CODECS` and `CLIENT_CODECS` are the supported versions; another version is one row in each. Without
+that row, a listener that requires the version is refused by the decoder, a client that chooses it gets a 400
+from the codec of HTTP/1, and a connection to a host fails with `UpstreamConnectError`.
 """
 
 from __future__ import annotations
 
-from sidecar.http.connection_manager import ManagedConnection, ServerCodec
+import asyncio
+from collections.abc import Callable
+from enum import Enum
+from typing import Final, cast
+
+from sidecar.config.codec_type import CodecType
+from sidecar.errors import UpstreamConnectError
+from sidecar.http.connection_manager import CodecFactory, ManagedConnection, ServerCodec
 from sidecar.http.h1.client import Http1ClientConnection
 from sidecar.http.h1.server import Http1ServerConnection
 from sidecar.upstream.connection import ClientConnection
 
 
+class HttpVersion(Enum):
+    """The value is the name in errors."""
+
+    HTTP1 = "HTTP/1.1"
+    HTTP2 = "HTTP/2"
+
+
+SERVER_CODECS: Final[dict[HttpVersion, CodecFactory]] = {HttpVersion.HTTP1: Http1ServerConnection}
+CLIENT_CODECS: Final[dict[HttpVersion, Callable[[], ClientConnection]]] = {
+    HttpVersion.HTTP1: Http1ClientConnection
+}
+
+_CONFIGURED: Final = {CodecType.HTTP1: HttpVersion.HTTP1, CodecType.HTTP2: HttpVersion.HTTP2}
+_ALPN_HTTP2: Final = "h2"
+# The first line of the connection preface, which no HTTP/1 request has: RFC 9113 11.6 reserves the method.
+# The codec of HTTP/2 verifies the rest.
+_PREFACE_LINE: Final = b"PRI * HTTP/2.0\r\n"
+
+
+# The choice.
+
+
+def server_version(codec_type: CodecType, alpn: str, first_bytes: bytes) -> HttpVersion | None:
+    """Returns the version of an accepted connection, or None while its `first_bytes` do not decide it. `alpn`
+    is the protocol that ALPN chose, empty if none. As in Envoy, AUTO looks at the bytes only if ALPN chose
+    nothing, and every protocol other than h2 is HTTP/1."""
+    if codec_type is not CodecType.AUTO:
+        return _CONFIGURED[codec_type]
+    if alpn:
+        return _negotiated(alpn)
+    if first_bytes.startswith(_PREFACE_LINE):
+        return HttpVersion.HTTP2
+    return None if _PREFACE_LINE.startswith(first_bytes) else HttpVersion.HTTP1
+
+
+def client_version(codec_type: CodecType, alpn: str) -> HttpVersion:
+    """Returns the version of a connection to a host. `alpn` is the protocol that the host chose, empty if
+    none. As in Envoy, it decides only for AUTO."""
+    return _negotiated(alpn) if codec_type is CodecType.AUTO else _CONFIGURED[codec_type]
+
+
+def _negotiated(alpn: str) -> HttpVersion:
+    return HttpVersion.HTTP2 if alpn == _ALPN_HTTP2 else HttpVersion.HTTP1
+
+
+# The codecs.
+
+
+def supported_codec_types() -> frozenset[CodecType]:
+    """Those that a listener may be configured for."""
+    versions = (codec_type for codec_type, version in _CONFIGURED.items() if version in SERVER_CODECS)
+    return frozenset((CodecType.AUTO, *versions))
+
+
 def server_codec(connection: ManagedConnection) -> ServerCodec:
-    """Returns the codec of an accepted connection. `connection.downstream.alpn` is the protocol that ALPN
-    chose (RFC 7301), empty if none."""
-    return Http1ServerConnection(connection)
+    """Returns the codec of an accepted connection, after its TLS handshake."""
+    codec_type = connection.manager.config.codec_type
+    version = server_version(codec_type, connection.downstream.alpn, b"")
+    return UndecidedConnection(connection) if version is None else _server_codec(version, connection)
 
 
-def client_codec(alpn: str) -> ClientConnection:
-    """Returns the codec of a connection to a host. `alpn` is the protocol that the host chose; empty if
-    none."""
-    del alpn
-    return Http1ClientConnection()
+def _server_codec(version: HttpVersion, connection: ManagedConnection) -> ServerCodec:
+    """If the version is not supported, the codec of HTTP/1 answers the preface with 400."""
+    return SERVER_CODECS.get(version, Http1ServerConnection)(connection)
+
+
+def client_codec(codec_type: CodecType) -> Callable[[str], ClientConnection]:
+    """Returns the factory of the connections to the hosts of a cluster; it takes the protocol that a host
+    chose by ALPN, empty if none. Raises `UpstreamConnectError` for a version that is not supported, and so
+    does the factory if the host decides."""
+
+    def connection(alpn: str) -> ClientConnection:
+        return _client_codec(client_version(codec_type, alpn))()
+
+    if codec_type is CodecType.AUTO:
+        return connection
+    configured = _client_codec(client_version(codec_type, ""))
+    return lambda alpn: configured()
+
+
+def _client_codec(version: HttpVersion) -> Callable[[], ClientConnection]:
+    codec = CLIENT_CODECS.get(version)
+    if codec is None:
+        # Requests fail with the reason; HTTP/1.1 would only confuse the host. Tunnels to it still work.
+        raise UpstreamConnectError(f"the upstream requires {version.value}, which is not supported yet")
+    return codec
+
+
+class UndecidedConnection:
+    """The `ServerCodec` of a connection until the client's first bytes decide the version.
+
+    Meanwhile the codec of HTTP/1 serves the connection: it enforces the timeouts, and reads the bytes at
+    once. If they become the preface, HTTP/1 has answered nothing yet, and gives the connection to the codec
+    of HTTP/2, which reads them from the start.
+    """
+
+    __slots__ = ("_connection", "_first_bytes", "_http1", "_transport")
+
+    def __init__(self, connection: ManagedConnection) -> None:
+        self._connection = connection
+        self._http1 = Http1ServerConnection(connection)
+        self._first_bytes = b""
+        self._transport: asyncio.Transport | None = None
+
+    def data_received(self, data: bytes) -> None:
+        first_bytes = self._first_bytes + data  # does not copy `data` if it comes first
+        version = server_version(CodecType.AUTO, "", first_bytes)
+        if version is None:
+            self._first_bytes = first_bytes
+        elif version is HttpVersion.HTTP1 or not self._http1.release():
+            self._hand_over(self._http1)
+        else:
+            self._connection.received(-len(self._first_bytes))  # the other codec counts them again
+            codec = _server_codec(version, self._connection)
+            self._hand_over(codec)
+            assert self._transport is not None
+            codec.connection_made(self._transport)
+            codec.data_received(first_bytes)
+            return
+        self._http1.data_received(data)
+
+    def _hand_over(self, codec: ServerCodec) -> None:
+        assert self._transport is not None
+        self._connection.codec = codec
+        self._transport.set_protocol(cast("asyncio.Protocol", codec))
+
+    # HTTP/1 handles the other events.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.Transport", transport)  # uvloop's does not inherit from it
+        self._http1.connection_made(transport)
+
+    def eof_received(self) -> bool:
+        return self._http1.eof_received()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._http1.connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        self._http1.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._http1.resume_writing()
+
+    def go_away(self) -> None:
+        self._http1.go_away()
+
+    def close(self) -> None:
+        self._http1.close()

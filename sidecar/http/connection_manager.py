@@ -173,10 +173,12 @@ class ConnectionManager:
         return len(self._connections)
 
     def connection_opened(self, connection: ManagedConnection) -> None:
-        self._connections.add(connection)
-        self._no_connections.clear()
-        self.stats.downstream_cx_total += 1
-        self.stats.downstream_cx_active += 1
+        """Called again if the first bytes of the connection choose another codec."""
+        if connection not in self._connections:
+            self._connections.add(connection)
+            self._no_connections.clear()
+            self.stats.downstream_cx_total += 1
+            self.stats.downstream_cx_active += 1
         if self.draining and connection.codec is not None:
             connection.codec.go_away()
 

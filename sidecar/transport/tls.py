@@ -22,6 +22,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     """The protocol of a TCP transport, and the transport of an application's protocol.
 
     When the handshake is done and the ALPN protocol is known, the factory creates the application's protocol.
+    If the factory raises, the connection ends, and `established` raises the error.
     Its `connection_made` is called before `established` returns, and before any of the peer's data arrives.
     After that this object behaves as a TCP transport does:
 
@@ -226,7 +227,11 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         # `write_eof` needs all received data to be decrypted, and the protocol may call it at once.
         if not self._decrypt():
             return
-        self._protocol = cast("asyncio.Protocol", self._protocol_factory())
+        try:
+            self._protocol = cast("asyncio.Protocol", self._protocol_factory())
+        except Exception as error:
+            self._fail(error)
+            return
         self._open = True
         self._protocol.connection_made(self)
         self._end_handshake(None)

@@ -15,7 +15,7 @@ from sidecar.errors import NoClusterError
 from sidecar.observability.stats import Stats
 from sidecar.timers import Timers
 from sidecar.upstream.cluster import Cluster
-from sidecar.upstream.connection import ClientConnection
+from sidecar.upstream.connection import ConnectionFactory
 from sidecar.upstream.connector import ClientTls
 from sidecar.upstream.dns.discovery import DNS_KINDS, DnsDiscovery, DnsEnvironment
 from sidecar.upstream.dns.names import NameCache, SharedLookUps
@@ -33,7 +33,7 @@ class ClusterManager:
         *,
         stats: Stats,
         tls: ClientTls,
-        http_connection_factory: Callable[[str], ClientConnection],
+        http_connection_factory: ConnectionFactory,
         timers: Timers,
         loop: asyncio.AbstractEventLoop,
         rng: random.Random | None = None,

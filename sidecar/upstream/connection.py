@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Protocol
+
+from sidecar.config.codec_type import CodecType
 
 
 class ConnectionEvents(Protocol):
@@ -51,3 +54,8 @@ class ClientConnection(Protocol):
         """One exchange: sends an `http.message.Request`, and returns the `Response` when its head has
         arrived. (This layer does not see those types.) When it is cancelled it gives up the exchange, and
         also the connection if the protocol cannot end an exchange alone. Raises `RequestError`."""
+
+
+ConnectionFactory = Callable[[CodecType], Callable[[str], ClientConnection]]
+"""Called before a host is dialed, and its result with the protocol that the host chose by ALPN (RFC 7301),
+empty for plaintext or none. Both raise `UpstreamConnectError` for an HTTP version that is not supported."""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from sidecar.config.dns import SYSTEM_RESOLVER, DnsResolver
 from sidecar.config.endpoint import SocketAddress
 from sidecar.timers import Timers
-from sidecar.upstream.connection import ClientConnection
+from sidecar.upstream.connection import ConnectionFactory
 from sidecar.upstream.connector import ClientTls
 from sidecar.upstream.dns.question import Resolve
 
@@ -28,7 +28,7 @@ class UpstreamEnvironment:
     loop: asyncio.AbstractEventLoop
     timers: Timers
     tls: ClientTls
-    connection_factory: Callable[[str], ClientConnection]
+    connection_factory: ConnectionFactory
     resolve: Resolve
     default_resolver: DnsResolver = SYSTEM_RESOLVER
     rng: random.Random = field(default_factory=random.Random)

@@ -19,9 +19,8 @@ from sidecar.config.cluster import CircuitBreakers, ClusterConfig, OutlierDetect
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import HttpConnectionManager
 from sidecar.config.route import ForwardAction, RetryPolicy, WeightedCluster
-from sidecar.http.codec import server_codec
+from sidecar.http.codec import client_codec, server_codec
 from sidecar.http.connection_manager import ConnectionManager
-from sidecar.http.h1.client import Http1ClientConnection
 from sidecar.observability.stats import HttpConnectionManagerStats, Stats
 from sidecar.observability.stream_info import DownstreamConnection
 from sidecar.router.exchange import RouterEnvironment
@@ -117,7 +116,7 @@ class Mesh:
         self.clusters = ClusterManager(
             stats=self.stats,
             tls=NoTls(),
-            http_connection_factory=lambda alpn: Http1ClientConnection(),
+            http_connection_factory=client_codec,
             timers=self.timers,
             loop=loop,
             rng=rng,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from random import Random
 from typing import Any
@@ -13,11 +13,11 @@ from sidecar.config.cluster import ClusterConfig, Discovery
 from sidecar.config.endpoint import Endpoint, LoadAssignment, SocketAddress
 from sidecar.config.snapshot import Snapshot
 from sidecar.config.tls import UpstreamTls
-from sidecar.http.h1.client import Http1ClientConnection
+from sidecar.http.codec import client_codec
 from sidecar.observability.stats import Stats
 from sidecar.timers import Timers
 from sidecar.upstream.cluster_manager import ClusterManager
-from sidecar.upstream.connection import ClientConnection
+from sidecar.upstream.connection import ConnectionFactory
 
 
 class NoTls:
@@ -58,7 +58,7 @@ def snapshot(*clusters: ClusterConfig, **endpoints: LoadAssignment) -> Snapshot:
 @asynccontextmanager
 async def cluster_manager(
     *clusters: ClusterConfig,
-    connection_factory: Callable[[str], ClientConnection] = lambda alpn: Http1ClientConnection(),
+    connection_factory: ConnectionFactory = client_codec,
     **options: Any,
 ) -> AsyncIterator[ClusterManager]:
     loop = options.pop("loop", None) or asyncio.get_running_loop()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
-from typing import Any
+from typing import Any, cast
 
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import HttpConnectionManager
@@ -69,6 +69,12 @@ class FakeTransport(asyncio.Transport):
     def resume_reading(self) -> None:
         assert not self.reading
         self.reading = True
+
+    def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
+        self.protocol = cast("asyncio.Protocol", protocol)
+
+    def get_protocol(self) -> asyncio.BaseProtocol:
+        return self.protocol
 
     def get_write_buffer_size(self) -> int:
         return self.unflushed_bytes
@@ -136,7 +142,7 @@ class Server:
 
     async def exchange(self, data: bytes) -> bytes:
         """Feeds bytes, and returns the bytes written until the loop is idle."""
-        self.protocol.data_received(data)
+        self.transport.protocol.data_received(data)
         await settle()
         return self.transport.take()
 

@@ -12,7 +12,10 @@ from sidecar.config.cluster import ClusterConfig
 from sidecar.config.dns import SYSTEM_RESOLVER
 from sidecar.config.listener import FilterChain, FilterChainMatch, HttpConnectionManager, Listener
 from sidecar.config.snapshot import Snapshot
+from sidecar.config.tls import DownstreamTls
 from sidecar.filters.chain import FilterRegistry
+from sidecar.filters.registry import FILTERS
+from sidecar.identity.svid_pem import SvidPem
 from sidecar.observability.request_metrics import LocalWorkload
 from sidecar.observability.stats import Stats
 from sidecar.observability.telemetry import Telemetry
@@ -62,9 +65,13 @@ class RunningStack:
 
 @asynccontextmanager
 async def running_stack(
-    manager: HttpConnectionManager, *clusters: ClusterConfig, filters: FilterRegistry
+    manager: HttpConnectionManager,
+    *clusters: ClusterConfig,
+    filters: FilterRegistry = FILTERS,
+    tls: DownstreamTls | None = None,
+    svid: SvidPem | None = None,
 ) -> AsyncIterator[RunningStack]:
-    """Leaves no task behind, or fails."""
+    """Leaves no task behind, or fails. `tls` is for the listener, and `svid` for both sides."""
     before = _tasks_of_the_proxy()
     timers, stats = Timers(asyncio.get_running_loop()), Stats()
     telemetry = Telemetry(LocalWorkload(), access_log="off")
@@ -78,7 +85,9 @@ async def running_stack(
         filters=filters,
     )
     try:
-        chain = FilterChain(name=NAME, match=FilterChainMatch(), filter=manager)
+        if svid is not None:
+            stack.contexts.use_svid(svid)
+        chain = FilterChain(name=NAME, match=FilterChainMatch(), tls=tls, filter=manager)
         listener = Listener(name=NAME, address=LOOPBACK, filter_chains=(chain,))
         snapshot = Snapshot(
             listeners={NAME: listener}, clusters={cluster.name: cluster for cluster in clusters}

@@ -46,7 +46,7 @@ def make_host(number: int = 1, **options: Any) -> Host:
         breaker=CircuitBreaker(CircuitBreakers()),
         stats=ClusterStats(),
         dialer=NoDialer(),
-        connection_factory=lambda alpn: FakeConnection(),
+        connection_factory=lambda codec_type: lambda alpn: FakeConnection(),
         timers=Timers(VirtualTime()),
         loop=loop,
     )

@@ -113,11 +113,7 @@ class Http1ServerConnection:
         return self._transport.can_write_eof()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._state.move(CONNECTION_LOST)
-        self._transport = None
-        self._timeouts.cancel()
-        self._queue.lose()
-        self._outlet.lose()
+        self._leave()
         stream = self._stream
         if stream is not None:
             client = self._connection.downstream.remote_address
@@ -146,6 +142,20 @@ class Http1ServerConnection:
             return
         self._incoming.keep_alive = False
         self._close_when_flushed()
+
+    def release(self) -> bool:
+        """Leaves the connection to another codec. Returns False if a request or a reply has begun."""
+        if self._state.now is not IDLE:
+            return False
+        self._leave()
+        return True
+
+    def _leave(self) -> None:
+        self._state.move(CONNECTION_LOST)
+        self._transport = None
+        self._timeouts.cancel()
+        self._queue.lose()
+        self._outlet.lose()
 
     # Requests, one after the other.
 

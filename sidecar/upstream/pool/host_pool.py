@@ -8,14 +8,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Protocol
 
-from sidecar.config.cluster import ClusterConfig, HttpVersion
+from sidecar.config.cluster import ClusterConfig
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.tls import UpstreamTls
 from sidecar.errors import UpstreamConnectError, UpstreamResetError
 from sidecar.observability.stats import ClusterStats, HostStats
 from sidecar.timers import Timer, Timers
 from sidecar.upstream.circuit_breaker import CircuitBreaker
-from sidecar.upstream.connection import ClientConnection
+from sidecar.upstream.connection import ClientConnection, ConnectionFactory
 from sidecar.upstream.connector import Dialed, ProtocolT
 from sidecar.upstream.pool.pool import Pool
 from sidecar.upstream.pool.pooled_connection import Lease, PooledConnection
@@ -31,14 +31,13 @@ class Dialer(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PoolEnvironment:
-    """The objects that the pools of one cluster share. `connection_factory` makes a codec for the negotiated
-    ALPN protocol (RFC 7301), empty for plaintext or none."""
+    """The objects that the pools of one cluster share."""
 
     config: ClusterConfig
     breaker: CircuitBreaker
     stats: ClusterStats
     dialer: Dialer
-    connection_factory: Callable[[str], ClientConnection]
+    connection_factory: ConnectionFactory
     timers: Timers
     loop: asyncio.AbstractEventLoop
 
@@ -209,10 +208,8 @@ class HostPool:
 
     async def _dial(self) -> tuple[ClientConnection, Dialed]:
         env = self._env
-        if env.config.http_version is HttpVersion.HTTP2:
-            # Requests fail with the reason; HTTP/1.1 would only confuse the host. Tunnels to it still work.
-            raise UpstreamConnectError("the upstream requires HTTP/2, which is not supported yet")
-        return await env.dialer.dial(self.address, self.tls, env.connection_factory)
+        make_codec = env.connection_factory(env.config.codec_type)
+        return await env.dialer.dial(self.address, self.tls, make_codec)
 
     def _add(self, codec: ClientConnection, dialed: Dialed, *, outdated: bool) -> None:
         connection = PooledConnection(

@@ -9,7 +9,8 @@ from typing import Final
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
 from sidecar.config.bootstrap import Ads, AdsVariant
-from sidecar.config.cluster import ClusterConfig, Discovery, HttpVersion
+from sidecar.config.cluster import ClusterConfig, Discovery
+from sidecar.config.codec_type import CodecType
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.snapshot import Snapshot
 from sidecar.config.tls import Secret, UpstreamTls, Validation
@@ -93,7 +94,7 @@ def _cluster(target: View, static: Snapshot) -> ClusterConfig:
         raise target.error(
             f"{name!r} is of type {cluster.discovery.value}, which has no addresses", "cluster_name"
         )
-    if cluster.http_version is not HttpVersion.HTTP2:
+    if cluster.codec_type is not CodecType.HTTP2:
         raise target.error(f"{name!r} must have http2_protocol_options: gRPC requires HTTP/2", "cluster_name")
     return cluster
 

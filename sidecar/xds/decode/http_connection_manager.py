@@ -7,7 +7,9 @@ from typing import Final
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 
+from sidecar.config.codec_type import CodecType
 from sidecar.config.listener import ForwardClientCert, HttpConnectionManager
+from sidecar.http.codec import supported_codec_types
 from sidecar.xds.decode.access_log import decode_access_logs
 from sidecar.xds.decode.config_source import initial_fetch_timeout_s
 from sidecar.xds.decode.http_filters.registry import decode_http_filters
@@ -18,8 +20,6 @@ from sidecar.xds.decode.view import View
 
 HTTP_CONNECTION_MANAGER = http_connection_manager_pb2.HttpConnectionManager.DESCRIPTOR.full_name
 _UUID = uuid_pb2.UuidRequestIdConfig.DESCRIPTOR.full_name
-# AUTO is HTTP/1.1, until HTTP/2 is supported.
-_CODECS = frozenset(("AUTO", "HTTP1"))
 # Escaped slashes of a path are kept, which is the default: a client cannot change the meaning of a path.
 _ESCAPED_SLASHES = frozenset(("IMPLEMENTATION_SPECIFIC_DEFAULT", "KEEP_UNCHANGED"))
 
@@ -61,11 +61,12 @@ def decode_http_connection_manager(view: View) -> HttpConnectionManager:
         raise common.error("is not supported for downstream connections", "max_requests_per_connection")
     if view.has("request_id_extension"):
         view.get("request_id_extension").unpack("typed_config", _UUID)
-    _check_one_of(view, "codec_type", _CODECS)
+    _check_one_of(view, "codec_type", frozenset(each.name for each in supported_codec_types()))
     rds_name, rds_fetch_timeout_s = _rds(view)
     in_place = view.find("route_config")
     return HttpConnectionManager(
         stat_prefix=message.stat_prefix,
+        codec_type=CodecType[view.enum_name("codec_type")],
         route_config=decode_route_configuration(in_place) if in_place else None,
         rds_name=rds_name,
         rds_initial_fetch_timeout_s=rds_fetch_timeout_s,

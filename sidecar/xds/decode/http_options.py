@@ -7,7 +7,7 @@ from typing import Final
 
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
-from sidecar.config.cluster import HttpVersion
+from sidecar.config.codec_type import CodecType
 from sidecar.xds.decode.support import SupportTable, support
 from sidecar.xds.decode.view import View
 
@@ -49,7 +49,7 @@ TABLE: Final[SupportTable] = {
 
 @dataclass(slots=True)
 class ClusterHttpOptions:
-    version: HttpVersion
+    codec_type: CodecType
     max_requests_per_connection: int
     idle_timeout_s: float = 3600.0
 
@@ -57,7 +57,7 @@ class ClusterHttpOptions:
 def decode_cluster_http_options(view: View) -> ClusterHttpOptions:
     """The HTTP options of a cluster: ``typed_extension_protocol_options``, or the deprecated fields."""
     options = ClusterHttpOptions(
-        version=HttpVersion.HTTP2 if view.has("http2_protocol_options") else HttpVersion.HTTP1,
+        codec_type=CodecType.HTTP2 if view.has("http2_protocol_options") else CodecType.HTTP1,
         max_requests_per_connection=view.wrapped("max_requests_per_connection", 0),
     )
     for name in view.message.typed_extension_protocol_options:
@@ -78,4 +78,4 @@ def _read_http_options(view: View, options: ClusterHttpOptions) -> None:
     )
     # `use_downstream_protocol_config` is the client's version: HTTP/1.1, the only one that listeners support.
     explicit = view.get("explicit_http_config").which("protocol_config")
-    options.version = HttpVersion.HTTP2 if explicit == "http2_protocol_options" else HttpVersion.HTTP1
+    options.codec_type = CodecType.HTTP2 if explicit == "http2_protocol_options" else CodecType.HTTP1

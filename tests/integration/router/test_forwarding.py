@@ -7,10 +7,8 @@ from collections import Counter
 
 import pytest
 
-from sidecar.config.cluster import (
-    CircuitBreakers,
-    HttpVersion,
-)
+from sidecar.config.cluster import CircuitBreakers
+from sidecar.config.codec_type import CodecType
 from sidecar.config.route import (
     ForwardAction,
     WeightedCluster,
@@ -100,7 +98,7 @@ class TestForwarding:
     async def test_an_upstream_that_speaks_http2_alone_is_not_spoken_to_in_http1(
         self, start: Start, upstream: FlakyUpstream
     ) -> None:
-        proxy = await start(static_cluster(upstream.endpoint, http_version=HttpVersion.HTTP2))
+        proxy = await start(static_cluster(upstream.endpoint, codec_type=CodecType.HTTP2))
         proxy.use(to("up"))
         status, body = await proxy.ask()
         assert status == 503

@@ -62,6 +62,20 @@ async def test_peer_goes_on_after_our_end(version: ssl.TLSVersion, server_side: 
     assert connection.raw.take() == b""
 
 
+async def test_factory_that_raises_ends_the_connection() -> None:
+    def refuse() -> asyncio.Protocol:
+        raise ValueError("the protocol is not supported")
+
+    server, client = contexts(ssl.TLSVersion.TLSv1_3)
+    raw = Raw()
+    transport = TlsTransport(client, refuse, server_side=False)
+    transport.connection_made(raw)
+    Peer(server, transport, raw, server=True).shake_hands()
+    with pytest.raises(ValueError, match="not supported"):
+        await transport.established()
+    assert raw.ended
+
+
 async def test_fin_without_a_close_notify_is_an_end_too() -> None:
     connection = Connection()
     connection.peer.send(b"question")

@@ -37,7 +37,9 @@ async def clusters(
     config: ClusterConfig, *, capacity: int = 1
 ) -> AsyncIterator[tuple[ClusterManager, FakeNetwork]]:
     network = FakeNetwork(capacity=capacity)
-    async with cluster_manager(config, connection_factory=network.codec, loop=network) as manager:
+    async with cluster_manager(
+        config, connection_factory=lambda codec_type: network.codec, loop=network
+    ) as manager:
         yield manager, network
 
 

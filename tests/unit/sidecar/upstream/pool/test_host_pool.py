@@ -11,13 +11,16 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from sidecar.config.cluster import CircuitBreakers, ClusterConfig, Discovery, HttpVersion
+from sidecar.config.cluster import CircuitBreakers, ClusterConfig, Discovery
+from sidecar.config.codec_type import CodecType
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.tls import UpstreamTls
 from sidecar.errors import UpstreamConnectError, UpstreamOverflowError
+from sidecar.http.codec import client_codec
 from sidecar.observability.stats import ClusterStats, HostStats
 from sidecar.timers import Timers
 from sidecar.upstream.circuit_breaker import CircuitBreaker
+from sidecar.upstream.connection import ConnectionFactory
 from sidecar.upstream.connector import Dialed
 from sidecar.upstream.pool.host_pool import HostPool, PoolEnvironment
 from sidecar.upstream.pool.pooled_connection import Lease
@@ -57,7 +60,7 @@ class Fixture:
     def __init__(
         self,
         loop: asyncio.AbstractEventLoop,
-        factory: Callable[[str], FakeConnection],
+        factory: ConnectionFactory,
         alpn: str = "",
         **config: Any,
     ) -> None:
@@ -85,7 +88,7 @@ async def test_the_codec_is_made_for_the_protocol_that_was_negotiated() -> None:
         negotiated.append(alpn)
         return FakeConnection(capacity=100 if alpn == "h2" else 1)
 
-    fixture = Fixture(asyncio.get_running_loop(), codec, alpn="h2")
+    fixture = Fixture(asyncio.get_running_loop(), lambda codec_type: codec, alpn="h2")
     acquiring = asyncio.create_task(fixture.pool.acquire())
     await settle()
     assert negotiated == []
@@ -96,7 +99,7 @@ async def test_the_codec_is_made_for_the_protocol_that_was_negotiated() -> None:
 
 
 async def test_bytes_and_exchanges_that_were_cut_short_are_counted() -> None:
-    fixture = Fixture(asyncio.get_running_loop(), lambda alpn: FakeConnection(capacity=2))
+    fixture = Fixture(asyncio.get_running_loop(), lambda codec_type: lambda alpn: FakeConnection(capacity=2))
     acquiring = asyncio.create_task(fixture.pool.acquire())
     await settle()
     fixture.dialer.pending[0].set_result(None)
@@ -117,7 +120,9 @@ async def test_bytes_and_exchanges_that_were_cut_short_are_counted() -> None:
 
 @pytest.mark.parametrize("busy", [False, True])
 async def test_no_timer_keeps_a_drained_pool_in_memory(busy: bool) -> None:
-    fixture = Fixture(asyncio.get_running_loop(), lambda alpn: FakeConnection(), idle_timeout_s=3600.0)
+    fixture = Fixture(
+        asyncio.get_running_loop(), lambda codec_type: lambda alpn: FakeConnection(), idle_timeout_s=3600.0
+    )
     acquiring = asyncio.create_task(fixture.pool.acquire())
     await settle()
     fixture.dialer.pending[0].set_result(None)
@@ -137,12 +142,11 @@ async def test_no_timer_keeps_a_drained_pool_in_memory(busy: bool) -> None:
     assert fixture.timers.pending == 0
 
 
-async def test_a_host_that_speaks_http2_only_is_not_dialed() -> None:
-    fixture = Fixture(
-        asyncio.get_running_loop(), lambda alpn: FakeConnection(), http_version=HttpVersion.HTTP2
-    )
+async def test_hosts_whose_http_version_is_not_supported_are_not_dialed() -> None:
+    fixture = Fixture(asyncio.get_running_loop(), client_codec, codec_type=CodecType.HTTP2)
     with pytest.raises(UpstreamConnectError, match="HTTP/2"):
         await fixture.pool.acquire()
+    assert fixture.dialer.pending == []
     assert fixture.stats.upstream_rq_pending_failure_eject == 1
     assert fixture.breaker.connections == 0
 
@@ -162,7 +166,7 @@ class HostPoolMachine(RuleBasedStateMachine):
         self.dials_before = self.waiting_before = 0
         self.fixture = Fixture(
             self.loop,
-            self.open_connection,
+            lambda codec_type: self.open_connection,
             circuit_breakers=CircuitBreakers(
                 max_connections=self.MAX_CONNECTIONS, max_pending_requests=self.MAX_PENDING
             ),

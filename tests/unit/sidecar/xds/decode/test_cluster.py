@@ -6,7 +6,6 @@ from sidecar.config.cluster import (
     CircuitBreakers,
     ClusterConfig,
     Discovery,
-    HttpVersion,
     LbPolicy,
     OutlierDetection,
     ServiceMetadata,
@@ -14,6 +13,7 @@ from sidecar.config.cluster import (
     SubsetFallback,
     SubsetSelector,
 )
+from sidecar.config.codec_type import CodecType
 from sidecar.errors import ConfigError
 from tests.support.decoded import cluster_with
 from tests.support.envoy_config import (
@@ -90,7 +90,7 @@ def test_an_eds_cluster_of_istio() -> None:
     assert istio.tls is not None
     assert istio.tls.sni == "outbound_.9080_._.a"
     assert disabled.tls is None
-    assert found.http_version is HttpVersion.HTTP2
+    assert found.codec_type is CodecType.HTTP2
     assert (found.idle_timeout_s, found.max_requests_per_connection) == (60.0, 9)
     assert found.circuit_breakers.max_connections == 7
     assert found.circuit_breakers.retry_budget is not None

@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import pytest
+
+from sidecar.config.codec_type import CodecType
 from sidecar.config.listener import ForwardClientCert, HttpConnectionManager
+from sidecar.errors import ConfigError
+from sidecar.http.codec import SERVER_CODECS, HttpVersion
 from tests.support.decoded import manager_with
 
 
@@ -21,3 +26,21 @@ def test_client_certificates_upgrades_and_limits() -> None:
     assert manager_with("stream_idle_timeout", "0s").stream_idle_timeout_s == 0.0
     assert manager_with("common_http_protocol_options", {"idle_timeout": "1.5s"}).idle_timeout_s == 1.5
     assert manager_with("rds.config_source.initial_fetch_timeout", "0s").rds_initial_fetch_timeout_s == 0.0
+
+
+@pytest.mark.parametrize("codec_type", [CodecType.AUTO, CodecType.HTTP1])
+def test_a_supported_codec_type_is_kept(codec_type: CodecType) -> None:
+    assert manager_with("codec_type", codec_type.name).codec_type is codec_type
+
+
+@pytest.mark.parametrize("name", ["HTTP2", "HTTP3"])
+def test_a_codec_type_that_is_not_supported_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"codec_type: {name} is not supported$"):
+        manager_with("codec_type", name)
+
+
+def test_the_codecs_of_servers_decide_which_codec_types_are_supported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(SERVER_CODECS, HttpVersion.HTTP2, SERVER_CODECS[HttpVersion.HTTP1])
+    assert manager_with("codec_type", "HTTP2").codec_type is CodecType.HTTP2
