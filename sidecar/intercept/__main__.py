@@ -7,6 +7,7 @@ Exit codes: 0; 1 with a line on stderr when rules cannot be set or removed; 2 fo
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 from sidecar.intercept import pod_network
 from sidecar.intercept.apply import apply, clean
@@ -17,12 +18,14 @@ from sidecar.intercept.ruleset import render, rules_for
 from sidecar.intercept.validate import validate
 
 
-def main() -> None:
+def main(arguments: Sequence[str]) -> int:
+    """Returns the exit code. Raises `SystemExit` for an invalid flag."""
     try:
-        _run(parse(sys.argv[1:]))
+        _run(parse(arguments))
     except InterceptError as error:
         sys.stderr.write(f"intercept: {error}\n")
-        sys.exit(error.exit_code)
+        return error.exit_code
+    return 0
 
 
 def _run(command: Command) -> None:
@@ -52,4 +55,4 @@ def _say(line: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main(sys.argv[1:]))

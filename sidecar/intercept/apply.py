@@ -15,7 +15,7 @@ from sidecar.intercept.iptables import Iptables, installed
 from sidecar.intercept.rules import Family, Rule
 from sidecar.intercept.ruleset import GUARDRAIL_TABLE, GUARDRAILS, RULE_TABLES, render, rules_for
 from sidecar.intercept.saved import SavedRules
-from sidecar.intercept.settings import Settings, Variant
+from sidecar.intercept.settings import Interception, Variant
 
 Say = Callable[[str], None]
 
@@ -38,7 +38,7 @@ class _Work:
         return not self.present.has_own and not self.others
 
 
-def apply(settings: Settings, families: Iterable[Family], variant: Variant, say: Say) -> None:
+def apply(settings: Interception, families: Iterable[Family], variant: Variant, say: Say) -> None:
     """Raises `InterceptError`. If it fails while it replaces rules, no traffic passes until a later run
     succeeds."""
     works = [_inspect(settings, family, variant) for family in families]
@@ -83,7 +83,7 @@ def clean(families: Iterable[Family], variant: Variant, say: Say) -> None:
         raise InterceptError(f"rules may be left: {'; '.join(failures)}")
 
 
-def _inspect(settings: Settings, family: Family, variant: Variant) -> _Work:
+def _inspect(settings: Interception, family: Family, variant: Variant) -> _Work:
     saved = [(iptables, _save(iptables)) for iptables in installed(family, variant)]
     usable = [(iptables, rules) for iptables, rules in saved if not isinstance(rules, InterceptError)]
     if not usable:

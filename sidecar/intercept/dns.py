@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from typing import Final
 
 from sidecar.intercept.rules import OUTPUT, PREROUTING, Family, Rule, addresses_of_family, owners
-from sidecar.intercept.settings import EVERYTHING, Settings
+from sidecar.intercept.settings import EVERYTHING, Interception
 
 _PORT: Final = 53
 _PROXY_TO_RESOLVER: Final = "-j CT --zone 1"
 _APPLICATION_TO_PROXY: Final = "-j CT --zone 2"
 
 
-def captured_queries(settings: Settings, family: Family) -> Iterator[str]:
+def captured_queries(settings: Interception, family: Family) -> Iterator[str]:
     """The texts of the rules of table ``nat``."""
     if settings.dns is None:
         return
@@ -30,11 +30,11 @@ def captured_queries(settings: Settings, family: Family) -> Iterator[str]:
             )
 
 
-def queries_are_captured(settings: Settings, family: Family) -> bool:
+def queries_are_captured(settings: Interception, family: Family) -> bool:
     return bool(_resolvers(settings, family))
 
 
-def zone_rules(settings: Settings, family: Family) -> Iterator[Rule]:
+def zone_rules(settings: Interception, family: Family) -> Iterator[Rule]:
     """The rules of table ``raw``."""
     resolvers = _resolvers(settings, family)
     if settings.dns is None or not resolvers:
@@ -50,7 +50,7 @@ def zone_rules(settings: Settings, family: Family) -> Iterator[Rule]:
         yield Rule("raw", PREROUTING, f"{source}{answer} {_PROXY_TO_RESOLVER}")
 
 
-def _resolvers(settings: Settings, family: Family) -> list[str]:
+def _resolvers(settings: Interception, family: Family) -> list[str]:
     """The addresses in the form of a range; an empty text stands for any address."""
     if settings.dns is None:
         return []

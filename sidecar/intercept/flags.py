@@ -17,7 +17,7 @@ from sidecar.intercept.settings import (
     IPv6,
     Mode,
     Network,
-    Settings,
+    Interception,
     Variant,
 )
 
@@ -31,7 +31,7 @@ class Command:
     """``action`` is ``apply``, ``dry-run``, ``clean`` or ``validate``."""
 
     action: str
-    settings: Settings
+    settings: Interception
     ipv6: IPv6
     variant: Variant
 
@@ -42,7 +42,7 @@ def parse(arguments: Sequence[str]) -> Command:
     dns = None
     if given.capture_dns:
         dns = DnsCapture(port=given.dns_port, resolvers=EVERYTHING if given.capture_all_dns else resolvers())
-    settings = Settings(
+    settings = Interception(
         outbound_port=given.outbound_port,
         inbound_port=given.inbound_port,
         proxy_uids=given.proxy_uid,

@@ -10,7 +10,7 @@ from typing import Final
 from sidecar.intercept.errors import InterceptError
 from sidecar.intercept.iptables import run
 from sidecar.intercept.rules import IPV4, IPV6, Family
-from sidecar.intercept.settings import Address, IPv6, Mode, Settings
+from sidecar.intercept.settings import Address, IPv6, Mode, Interception
 from sidecar.intercept.tproxy import INBOUND_MARK, ROUTE_TABLE
 
 _IPV6_ADDRESSES: Final = Path("/proc/net/if_inet6")
@@ -37,7 +37,7 @@ def has_ipv6() -> bool:
         return False
 
 
-def preparation(settings: Settings, family: Family) -> list[str]:
+def preparation(settings: Interception, family: Family) -> list[str]:
     """The arguments of ``ip`` for one address family."""
     commands = []
     if family is IPV6:
@@ -51,7 +51,7 @@ def preparation(settings: Settings, family: Family) -> list[str]:
     return commands
 
 
-def prepare(settings: Settings, family: Family) -> None:
+def prepare(settings: Interception, family: Family) -> None:
     """Has no effect where everything is set. Raises `InterceptError`."""
     for command in preparation(settings, family):
         try:

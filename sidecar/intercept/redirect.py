@@ -23,13 +23,13 @@ from sidecar.intercept.rules import (
     owners,
     to_range,
 )
-from sidecar.intercept.settings import EVERYTHING, Mode, Settings
+from sidecar.intercept.settings import EVERYTHING, Mode, Interception
 
 # Istio's HBONE tunnel: its port accepts connections that were not redirected.
 _TUNNEL_PORT: Final = 15008
 
 
-def nat_rules(settings: Settings, family: Family) -> Iterator[Rule]:
+def nat_rules(settings: Interception, family: Family) -> Iterator[Rule]:
     yield Rule("nat", TO_INBOUND, f"-p tcp -j REDIRECT --to-ports {settings.inbound_port}")
     yield Rule("nat", TO_OUTBOUND, f"-p tcp -j REDIRECT --to-ports {settings.outbound_port}")
     for text in _prerouting(settings, family):
@@ -43,7 +43,7 @@ def nat_rules(settings: Settings, family: Family) -> Iterator[Rule]:
         yield Rule("nat", DNS, text)
 
 
-def _prerouting(settings: Settings, family: Family) -> Iterator[str]:
+def _prerouting(settings: Interception, family: Family) -> Iterator[str]:
     for interface in settings.excluded_interfaces:
         yield f"-i {interface} {RETURN}"
     # Connections of virtual machines and containers inside the pod come in here, but are outbound ones.
@@ -55,7 +55,7 @@ def _prerouting(settings: Settings, family: Family) -> Iterator[str]:
         yield f"-p tcp -j {INBOUND}"
 
 
-def _inbound(settings: Settings) -> Iterator[str]:
+def _inbound(settings: Interception) -> Iterator[str]:
     if not settings.inbound_ports:
         return
     yield f"-p tcp -m tcp --dport {_TUNNEL_PORT} {RETURN}"
@@ -68,7 +68,7 @@ def _inbound(settings: Settings) -> Iterator[str]:
         yield f"-p tcp -m tcp --dport {port} -j {TO_INBOUND}"
 
 
-def _output(settings: Settings, family: Family) -> Iterator[str]:
+def _output(settings: Interception, family: Family) -> Iterator[str]:
     for interface in settings.excluded_interfaces:
         yield f"-o {interface} {RETURN}"
     for port in settings.excluded_outbound_ports:
@@ -90,7 +90,7 @@ def _output(settings: Settings, family: Family) -> Iterator[str]:
         yield f"{target}-j {TO_OUTBOUND}"
 
 
-def _of_the_proxy(settings: Settings, family: Family, owner: str) -> Iterator[str]:
+def _of_the_proxy(settings: Interception, family: Family, owner: str) -> Iterator[str]:
     """A connection of the proxy to this pod was opened for an application that calls its own Service: it
     passes the inbound side. The application's own connections inside the pod stay direct, and other
     connections of the proxy leave."""
@@ -107,7 +107,7 @@ def _of_the_proxy(settings: Settings, family: Family, owner: str) -> Iterator[st
     yield f"-m owner {owner} {RETURN}"
 
 
-def _owner_groups(settings: Settings) -> Iterator[str]:
+def _owner_groups(settings: Interception) -> Iterator[str]:
     if settings.owner_groups == EVERYTHING:
         for group in settings.excluded_owner_groups:
             yield f"-m owner --gid-owner {group} {RETURN}"
@@ -116,12 +116,12 @@ def _owner_groups(settings: Settings) -> Iterator[str]:
     yield " ".join([*in_none, RETURN])
 
 
-def _included_ranges(settings: Settings, family: Family) -> list[str]:
+def _included_ranges(settings: Interception, family: Family) -> list[str]:
     if settings.outbound_ranges == EVERYTHING:
         return [""]
     return [to_range(network) for network in of_family(settings.outbound_ranges, family)]
 
 
-def _loopback_is_included(settings: Settings) -> bool:
+def _loopback_is_included(settings: Interception) -> bool:
     ranges = settings.outbound_ranges
     return ranges != EVERYTHING and any(network.is_loopback for network in ranges)

@@ -8,7 +8,7 @@ from typing import Final
 from sidecar.intercept.dns import zone_rules
 from sidecar.intercept.redirect import nat_rules
 from sidecar.intercept.rules import GUARD, OUTPUT, PREROUTING, Family, Rule, is_own
-from sidecar.intercept.settings import Settings
+from sidecar.intercept.settings import Interception
 from sidecar.intercept.tproxy import mangle_rules
 
 RULE_TABLES: Final = ("raw", "mangle", "nat")
@@ -22,7 +22,7 @@ GUARDRAILS: Final = (
 )
 
 
-def rules_for(settings: Settings, family: Family) -> tuple[Rule, ...]:
+def rules_for(settings: Interception, family: Family) -> tuple[Rule, ...]:
     """The rules of the own chains, and the jumps to them from the kernel's chains."""
     rules = [*zone_rules(settings, family), *mangle_rules(settings, family), *nat_rules(settings, family)]
     used = {(rule.table, rule.chain) for rule in rules}

@@ -46,7 +46,7 @@ class DnsCapture:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Interception:
     """An empty tuple selects nothing, and `EVERYTHING` all."""
 
     outbound_port: int = 15001

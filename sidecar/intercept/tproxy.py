@@ -24,7 +24,7 @@ from sidecar.intercept.rules import (
     Rule,
     owners,
 )
-from sidecar.intercept.settings import EVERYTHING, Mode, Settings
+from sidecar.intercept.settings import EVERYTHING, Mode, Interception
 
 INBOUND_MARK: Final = 1337
 ROUTE_TABLE: Final = 133
@@ -33,7 +33,7 @@ _MARKED: Final = f"-m mark --mark {INBOUND_MARK:#x}"
 _ALL_BITS: Final = "--nfmask 0xffffffff --ctmask 0xffffffff"
 
 
-def mangle_rules(settings: Settings, family: Family) -> Iterator[Rule]:
+def mangle_rules(settings: Interception, family: Family) -> Iterator[Rule]:
     intercepts = settings.mode is Mode.TPROXY and bool(settings.inbound_ports)
     for text in _prerouting(settings, intercepts=intercepts):
         yield Rule("mangle", PREROUTING, text)
@@ -52,7 +52,7 @@ def mangle_rules(settings: Settings, family: Family) -> Iterator[Rule]:
         yield Rule("mangle", OUTPUT, text)
 
 
-def _prerouting(settings: Settings, *, intercepts: bool) -> Iterator[str]:
+def _prerouting(settings: Interception, *, intercepts: bool) -> Iterator[str]:
     if intercepts:
         for interface in settings.excluded_interfaces:
             yield f"-i {interface} {RETURN}"
@@ -64,7 +64,7 @@ def _prerouting(settings: Settings, *, intercepts: bool) -> Iterator[str]:
         yield f"-p tcp {_MARKED} -j CONNMARK --save-mark {_ALL_BITS}"
 
 
-def _inbound(settings: Settings, family: Family) -> Iterator[str]:
+def _inbound(settings: Interception, family: Family) -> Iterator[str]:
     yield f"-p tcp {_MARKED} {RETURN}"
     yield f"-s {family.inbound_source} -i lo -p tcp {RETURN}"
     # The application's own connections inside the pod stay direct.
@@ -80,7 +80,7 @@ def _inbound(settings: Settings, family: Family) -> Iterator[str]:
         yield f"-p tcp {port_match}-j {TPROXY}"
 
 
-def _output(settings: Settings, family: Family) -> Iterator[str]:
+def _output(settings: Interception, family: Family) -> Iterator[str]:
     for interface in settings.excluded_interfaces:
         yield f"-o {interface} {RETURN}"
     yield f"-o lo -p tcp {_MARKED} {RETURN}"

@@ -19,7 +19,7 @@ from typing import Final
 
 from sidecar.intercept.errors import NotInterceptedError
 from sidecar.intercept.rules import IPV4, IPV6, Family
-from sidecar.intercept.settings import Settings
+from sidecar.intercept.settings import Interception
 
 TIMEOUT_S: Final = 5.0
 PROBE_PORT: Final = 15002
@@ -36,13 +36,15 @@ class Probe:
     port: int
 
 
-def validate(settings: Settings, families: Iterable[Family]) -> list[str]:
+def validate(settings: Interception, families: Iterable[Family]) -> list[str]:
     """Returns the successful checks in words. Raises `NotInterceptedError`."""
     is_proxy = os.geteuid() in settings.proxy_uids or os.getegid() in settings.proxy_gids
     return [_check(probe) for probe in probes(settings, families, is_proxy=is_proxy, own_ipv6=_own_ipv6())]
 
 
-def probes(settings: Settings, families: Iterable[Family], *, is_proxy: bool, own_ipv6: str) -> list[Probe]:
+def probes(
+    settings: Interception, families: Iterable[Family], *, is_proxy: bool, own_ipv6: str
+) -> list[Probe]:
     """``own_ipv6`` is an address of the pod other than ``::1``; empty if there is none: then nobody can reach
     it by IPv6."""
     found = []

@@ -5,13 +5,13 @@ from ipaddress import ip_network
 import pytest
 
 from sidecar.intercept.flags import parse
-from sidecar.intercept.settings import EVERYTHING, IPv6, Mode, Settings, Variant
+from sidecar.intercept.settings import EVERYTHING, IPv6, Mode, Interception, Variant
 
 
 def test_the_defaults_capture_everything_but_the_sidecar_s_own_ports() -> None:
     command = parse([])
     assert (command.action, command.ipv6, command.variant) == ("apply", IPv6.AUTO, Variant.AUTO)
-    assert command.settings == Settings()
+    assert command.settings == Interception()
     assert command.settings.excluded_inbound_ports == (15020, 15021, 15090)
 
 

@@ -8,7 +8,7 @@ import pytest
 from sidecar.intercept.errors import InterceptError
 from sidecar.intercept.pod_network import preparation, resolvers
 from sidecar.intercept.rules import IPV4, IPV6
-from sidecar.intercept.settings import Mode, Settings
+from sidecar.intercept.settings import Mode, Interception
 
 
 def test_resolvers_are_the_nameservers_of_the_file(tmp_path: Path) -> None:
@@ -26,9 +26,9 @@ def test_an_unreadable_file_is_named(tmp_path: Path) -> None:
 
 
 def test_ipv6_needs_the_source_address_and_tproxy_the_policy_route() -> None:
-    assert preparation(Settings(), IPV4) == []
-    assert preparation(Settings(), IPV6) == ["-6 address replace ::6/128 dev lo"]
-    assert preparation(Settings(mode=Mode.TPROXY), IPV4) == [
+    assert preparation(Interception(), IPV4) == []
+    assert preparation(Interception(), IPV6) == ["-6 address replace ::6/128 dev lo"]
+    assert preparation(Interception(mode=Mode.TPROXY), IPV4) == [
         "-4 rule add fwmark 1337 lookup 133",
         "-4 route replace local default dev lo table 133",
     ]

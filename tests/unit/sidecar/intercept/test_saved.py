@@ -5,9 +5,9 @@ import pytest
 from sidecar.intercept.rules import IPV4
 from sidecar.intercept.ruleset import render, rules_for
 from sidecar.intercept.saved import parse
-from sidecar.intercept.settings import Settings
+from sidecar.intercept.settings import Interception
 
-EXPECTED = rules_for(Settings(), IPV4)
+EXPECTED = rules_for(Interception(), IPV4)
 FOREIGN = "*nat\n:PREROUTING ACCEPT [7:420]\n:KUBE-PROXY - [0:0]\n-A PREROUTING -j KUBE-PROXY\nCOMMIT\n"
 
 
