@@ -14,10 +14,10 @@ from sidecar.intercept.settings import (
     EVERYTHING,
     DnsCapture,
     Everything,
+    Interception,
     IPv6,
     Mode,
     Network,
-    Interception,
     Variant,
 )
 

@@ -23,7 +23,7 @@ from sidecar.intercept.rules import (
     owners,
     to_range,
 )
-from sidecar.intercept.settings import EVERYTHING, Mode, Interception
+from sidecar.intercept.settings import EVERYTHING, Interception, Mode
 
 # Istio's HBONE tunnel: its port accepts connections that were not redirected.
 _TUNNEL_PORT: Final = 15008

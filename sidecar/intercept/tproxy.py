@@ -24,7 +24,7 @@ from sidecar.intercept.rules import (
     Rule,
     owners,
 )
-from sidecar.intercept.settings import EVERYTHING, Mode, Interception
+from sidecar.intercept.settings import EVERYTHING, Interception, Mode
 
 INBOUND_MARK: Final = 1337
 ROUTE_TABLE: Final = 133

@@ -5,7 +5,7 @@ from ipaddress import ip_network
 import pytest
 
 from sidecar.intercept.flags import parse
-from sidecar.intercept.settings import EVERYTHING, IPv6, Mode, Interception, Variant
+from sidecar.intercept.settings import EVERYTHING, Interception, IPv6, Mode, Variant
 
 
 def test_the_defaults_capture_everything_but_the_sidecar_s_own_ports() -> None:

@@ -8,7 +8,7 @@ import pytest
 from sidecar.intercept.errors import InterceptError
 from sidecar.intercept.pod_network import preparation, resolvers
 from sidecar.intercept.rules import IPV4, IPV6
-from sidecar.intercept.settings import Mode, Interception
+from sidecar.intercept.settings import Interception, Mode
 
 
 def test_resolvers_are_the_nameservers_of_the_file(tmp_path: Path) -> None:
