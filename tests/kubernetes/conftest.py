@@ -10,7 +10,8 @@ import pytest
 from tests.support import kubernetes_cluster
 from tests.support.kubernetes_api import KubernetesApi, eventually, kubernetes_api
 from tests.support.kubernetes_cluster import Cluster
-from tests.support.node import require_node
+from tests.support.node import RunningNode, require_node, running_node
+from tests.support.pod_specs import IMAGES, Pods
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
@@ -47,3 +48,25 @@ async def namespace(api: KubernetesApi) -> AsyncIterator[str]:
     await eventually(lambda: api.get(account), "the namespace's service account")
     yield name
     await api.delete(f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture(scope="module")
+def node(cluster: Cluster) -> Iterator[RunningNode]:
+    """One for each file, so that pods of other files do not run on it."""
+    with running_node(cluster.kubeconfig, IMAGES, back_off_s=0.5) as node:
+        yield node
+
+
+@pytest.fixture
+async def pods(api: KubernetesApi, namespace: str, node: RunningNode) -> AsyncIterator[Pods]:
+    """The pods of the test's namespace, on the file's node. None of them is left for the next test."""
+    pods = Pods(api, namespace)
+    yield pods
+    await api.delete(f"/apis/apps/v1/namespaces/{namespace}/deployments")
+    await api.delete(f"/apis/batch/v1/namespaces/{namespace}/jobs", {"propagationPolicy": "Background"})
+    await api.delete(pods.path)
+
+    async def gone() -> bool:
+        return not await pods.all()
+
+    await eventually(gone, "the test's pods are gone")

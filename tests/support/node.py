@@ -19,7 +19,8 @@ import pytest
 TOOLS = ("ip", "iptables-restore", "nsenter", "setpriv", "unshare")
 STOP_TIMEOUT_S = 30.0
 
-Images = Mapping[str, Sequence[str]]
+# As `node_agent.images.read_images` reads them: command lines, or objects with `command` and `user`.
+Images = Mapping[str, Sequence[str] | Mapping[str, object]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,8 +42,9 @@ class RunningNode:
 def running_node(
     kubeconfig: Path, images: Images, *, name: str = "outrigger-node", back_off_s: float = 10.0
 ) -> Iterator[RunningNode]:
-    """A Node of the cluster that is ready. Each image is a command line of this machine; a container's `args`
-    follow it, its `command` takes its place. At the end nothing is left of it, nor of its pods."""
+    """A Node of the cluster that is ready. Each image is a command line of this machine, or an object with
+    that as `command`, and the image's `user`. A container's `args` follow the command line, its `command`
+    replaces it. At the end nothing is left of the node, nor of its pods."""
     with tempfile.TemporaryDirectory() as folder:
         own_log, table = Path(folder) / "log", Path(folder) / "images.json"
         table.write_text(json.dumps(images))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.kubernetes_api import KubernetesApi, KubernetesError, Resource, eventually
+from tests.support.node import RunningNode
 
 IMAGES = {"shell": ["sh", "-c"], "python": [sys.executable]}
 # The first process of a PID namespace gets SIGTERM only if it handles it; `wait` lets it do so at once.
@@ -84,6 +85,17 @@ class Pods:
             return False
 
         await eventually(look, f"pod {name} is gone")
+
+
+async def printed(node: RunningNode, pods: Pods, pod: str, container: str, text: str) -> list[str]:
+    """The container's lines, once the text is among them."""
+    namespace = pods.path.split("/")[4]
+
+    async def look() -> list[str]:
+        output = node.output(namespace, pod, container)
+        return output.splitlines() if text in output else []
+
+    return await eventually(look, f"{pod}/{container} prints {text!r}")
 
 
 def condition(resource: Resource, kind: str) -> Resource:

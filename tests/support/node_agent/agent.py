@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import fcntl
 import logging
-import shutil
 import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -22,6 +21,7 @@ from tests.support.node_agent.node_network import node_network
 from tests.support.node_agent.objects import AwayError, once
 from tests.support.node_agent.pod_sandbox import NodeServices
 from tests.support.node_agent.pod_worker import PodWorker
+from tests.support.node_agent.tmpfs import remove_folder
 
 FOLDER_PREFIX = "outrigger-node-"
 REMOVAL_TIMEOUT_S = 5.0
@@ -105,7 +105,7 @@ def node_folder() -> Iterator[Path]:
     for left in Path(tempfile.gettempdir()).glob(f"{FOLDER_PREFIX}*/lock"):
         with suppress(BlockingIOError, FileNotFoundError), left.open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(left.parent, ignore_errors=True)
+            remove_folder(left.parent)
     folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
     folder.chmod(0o755)
     with (folder / "unlocked").open("w") as lock:
@@ -114,4 +114,4 @@ def node_folder() -> Iterator[Path]:
         try:
             yield folder
         finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            remove_folder(folder)

@@ -19,8 +19,12 @@ DATA = "..data"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class File:
+    """Owned by root and its group where it does not say."""
+
     content: bytes
     mode: int
+    user: int = 0
+    group: int = 0
 
 
 class AtomicFolder:
@@ -40,6 +44,7 @@ class AtomicFolder:
             target = version / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(file.content)
+            os.chown(target, file.user, file.group)
             target.chmod(file.mode)
         replace_link(self.path / DATA, version.name)
         self._show({Path(name).parts[0] for name in files})

@@ -15,7 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tests.support.node_agent.program import SETPRIV, Program
+from tests.support.node_agent.privileges import SETPRIV
+from tests.support.node_agent.program import Program
 from tests.support.node_agent.rootfs import STARTED, Mount, script
 
 # A shell, because it tells a process that was killed by a signal (128 + its number) from one that exited.

@@ -23,6 +23,7 @@ from tests.support.node_agent.images import UnknownImageError
 from tests.support.node_agent.lifecycle import Stop
 from tests.support.node_agent.objects import MissingError
 from tests.support.node_agent.pod_sandbox import PodSandbox
+from tests.support.node_agent.privileges import NonRootError
 from tests.support.node_agent.probes import Probe, verdicts
 from tests.support.node_agent.volumes import UnsupportedError
 
@@ -63,7 +64,7 @@ class ContainerRunner:
             self._ended(identity, began_at_s, COULD_NOT_START, "StartError", str(error))
         except UnknownImageError as error:
             self._wait("ErrImagePull", error)
-        except (MissingError, DownwardError, UnsupportedError, KubernetesError) as error:
+        except (NonRootError, MissingError, DownwardError, UnsupportedError, KubernetesError) as error:
             self._wait("CreateContainerConfigError", error)
         else:
             self._process = process

@@ -22,13 +22,15 @@ API_SERVER = {
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
-async def environment(container: Resource, identity: PodIdentity, objects: PodObjects) -> dict[str, str]:
+async def environment(
+    container: Resource, identity: PodIdentity, objects: PodObjects, home: str = "/root"
+) -> dict[str, str]:
     """In Kubernetes' order of precedence: the node's own variables, `envFrom`, `env`.
 
     Raises MissingError, DownwardError and KubernetesError.
     """
     hostname = identity.pod["spec"].get("hostname") or identity.pod["metadata"]["name"]
-    found = {"PATH": PATH, "HOME": "/root", "HOSTNAME": hostname, **API_SERVER}
+    found = {"PATH": PATH, "HOME": home, "HOSTNAME": hostname, **API_SERVER}
     for source in container.get("envFrom", ()):
         values = await all_of(source, objects)
         found |= {source.get("prefix", "") + key: value.decode() for key, value in values.items()}

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-Images = Mapping[str, list[str]]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Image:
+    """`entry_point` may be empty. `user` is whom it runs as where the pod does not say."""
+
+    entry_point: tuple[str, ...]
+    user: int = 0
+
+
+Images = Mapping[str, Image]
 
 
 class UnknownImageError(Exception):
@@ -15,24 +26,30 @@ class UnknownImageError(Exception):
 
 
 def read_images(file: Path) -> Images:
-    """A table in YAML or JSON: by the image, the command line of its entry point, which may be empty.
+    """A table in YAML or JSON: by the image, the command line of its entry point, or an object with that as
+    `command` and the image's `user`.
 
     Raises ValueError where it is anything else.
     """
     table = yaml.safe_load(file.read_text())
-    if not isinstance(table, dict) or not all(map(is_command_line, table.values())):
-        raise ValueError(f"{file}: not a table of images, each with a list of words")
-    return table
+    try:
+        return {name: read_image(value) for name, value in table.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(f"{file}: not a table of images: {error}") from error
 
 
-def is_command_line(words: object) -> bool:
-    return isinstance(words, list) and all(isinstance(word, str) for word in words)
+def read_image(value: Any) -> Image:
+    fields = value if isinstance(value, dict) else {"command": value}
+    match fields:
+        case {"command": list(words), **rest} if all(isinstance(word, str) for word in words):
+            return Image(entry_point=tuple(words), **rest)
+    raise ValueError(f"neither a list of words nor an object with `command`: {value!r}")
 
 
-def entry_point(images: Images, image: str) -> list[str]:
+def image_of(images: Images, name: str) -> Image:
     """Raises UnknownImageError."""
-    if image not in images:
+    if name not in images:
         raise UnknownImageError(
-            f"the node's table of images has no {image!r}; it has {', '.join(sorted(images))}"
+            f"the node's table of images has no {name!r}; it has {', '.join(sorted(images))}"
         )
-    return images[image]
+    return images[name]

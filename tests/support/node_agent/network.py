@@ -15,7 +15,14 @@ from types import TracebackType
 from typing import Self
 
 from tests.support.node_agent.addresses import AddressPool
-from tests.support.node_agent.claims import Claim, claim_node, namespaces, remove_namespace, remove_node
+from tests.support.node_agent.claims import (
+    NAMESPACES,
+    Claim,
+    claim_node,
+    namespaces,
+    remove_namespace,
+    remove_node,
+)
 from tests.support.node_agent.commands import run
 
 BRIDGE = "pods"
@@ -28,6 +35,12 @@ echo 0 > ipv4/conf/{BRIDGE}/send_redirects
 # It would translate addresses on the bridge itself, which delivers nothing to where it came from:
 # no pod could reach itself by its Service.
 if [ -d bridge ]; then echo 0 > bridge/bridge-nf-call-iptables; fi
+"""
+# As containerd sets them in a pod: a process without capabilities listens on port 80, and sends pings.
+POD_SWITCHES = """
+cd /proc/sys/net/ipv4
+echo 0 > ip_unprivileged_port_start
+echo 0 2147483647 > ping_group_range
 """
 FILTER = """\
 *filter
@@ -145,6 +158,8 @@ class PodNetwork:
             f"route add default via {router}",
             namespace=interface.namespace,
         )
+        within = f"--net={NAMESPACES / interface.namespace}"
+        await run("nsenter", within, "sh", "-e", text=POD_SWITCHES)
 
     async def _remove(self) -> None:
         try:

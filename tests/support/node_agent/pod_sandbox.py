@@ -3,7 +3,6 @@ logs."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,12 +11,14 @@ from tests.support.kubernetes_api import KubernetesApi, Resource
 from tests.support.node_agent.container import ContainerSpec
 from tests.support.node_agent.downward import PodIdentity
 from tests.support.node_agent.environment import command_line, environment, expand
-from tests.support.node_agent.images import Images, entry_point
+from tests.support.node_agent.images import Images, image_of
 from tests.support.node_agent.network import PodInterface, PodNetwork
 from tests.support.node_agent.objects import PodObjects
 from tests.support.node_agent.pod_files import hosts_file, resolv_conf
-from tests.support.node_agent.program import Program, identity_of
+from tests.support.node_agent.privileges import ownership_of, privileges_of
+from tests.support.node_agent.program import Program
 from tests.support.node_agent.rootfs import Mount
+from tests.support.node_agent.tmpfs import remove_folder
 from tests.support.node_agent.tokens import PodTokens
 from tests.support.node_agent.volumes import PodVolumes, UnsupportedError
 
@@ -64,9 +65,15 @@ class PodSandbox:
             self._interface = await self._node.network.attach(self._uid)
             self._write_files(pod, self._interface)
         if self._volumes is None:
-            shutil.rmtree(self._folder / "volumes", ignore_errors=True)
+            remove_folder(self._folder / "volumes")
             identity = self._identity(pod, self._interface)
-            self._volumes = PodVolumes(self._folder / "volumes", identity, self._objects, self._tokens)
+            self._volumes = PodVolumes(
+                self._folder / "volumes",
+                identity,
+                self._objects,
+                self._tokens,
+                ownership_of(pod["spec"]),
+            )
         await self.refresh(pod)
 
     async def refresh(self, pod: Resource) -> None:
@@ -76,25 +83,26 @@ class PodSandbox:
         await self._volumes.fill(self._identity(pod, self._interface))
 
     async def container_spec(self, pod: Resource, container: Resource) -> ContainerSpec:
-        """Raises UnknownImageError, UnsupportedError, MissingError, DownwardError and KubernetesError."""
+        """Raises UnknownImageError, NonRootError, UnsupportedError, MissingError, DownwardError and
+        KubernetesError."""
         assert self._interface is not None
-        image = entry_point(self._node.images, container["image"])
-        variables = await environment(container, self._identity(pod, self._interface), self._objects)
-        user, group = identity_of(pod["spec"], container)
+        image = image_of(self._node.images, container["image"])
+        privileges = privileges_of(pod, container, image.user)
+        home = "/" if privileges.user else "/root"
+        variables = await environment(container, self._identity(pod, self._interface), self._objects, home)
         scratch = self._folder / "scratch" / container["name"]
         scratch.mkdir(parents=True, exist_ok=True)
         program = Program(
-            argv=command_line(container, image, variables),
+            argv=command_line(container, image.entry_point, variables),
             environment=variables,
             folder=expand(container.get("workingDir", "/"), variables),
-            user=user,
-            group=group,
+            privileges=privileges,
         )
         return ContainerSpec(
             program=program,
             hostname=hostname_of(pod),
             network=self._interface.namespace,
-            mounts=self._mounts(container),
+            mounts=self._mounts(container, read_only_files=privileges.read_only_root),
             scratch=scratch,
             log=self.logs / f"{container['name']}.log",
         )
@@ -102,7 +110,7 @@ class PodSandbox:
     async def remove(self) -> None:
         """All but the logs."""
         await self._node.network.detach(self._uid)
-        shutil.rmtree(self._folder, ignore_errors=True)
+        remove_folder(self._folder)
 
     def _write_files(self, pod: Resource, interface: PodInterface) -> None:
         self.logs.mkdir(parents=True, exist_ok=True)
@@ -112,10 +120,10 @@ class PodSandbox:
         hosts = hosts_file(hostname_of(pod), interface.address, pod["spec"].get("hostAliases", ()))
         (self._folder / "hosts").write_text(hosts)
 
-    def _mounts(self, container: Resource) -> list[Mount]:
+    def _mounts(self, container: Resource, *, read_only_files: bool) -> list[Mount]:
         assert self._volumes is not None
         files = [
-            Mount(source=self._folder / name, target=f"/etc/{name}", read_only=False)
+            Mount(source=self._folder / name, target=f"/etc/{name}", read_only=read_only_files)
             for name in ("hosts", "resolv.conf")
         ]
         volumes = [

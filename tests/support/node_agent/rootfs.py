@@ -30,6 +30,9 @@ def script(scratch: Path, hostname: str, mounts: list[Mount], program: Program) 
     wrong, or `STARTED`."""
     root = f"{scratch}/root"
     executable = quote(program.argv[0])
+    privileged = program.privileges.privileged
+    # An interpreter may be in a folder that is root's alone.
+    closed = [quote(str(folder)) for folder in folders_above_programs() if not folder.stat().st_mode & 0o001]
     lines = [
         "set -e",
         "exec 3>&1 1>&0 2>&0",
@@ -39,15 +42,19 @@ def script(scratch: Path, hostname: str, mounts: list[Mount], program: Program) 
         f"mount -t overlay container -o lowerdir=/,upperdir={scratch}/upper,workdir={scratch}/work {root}",
         f"cd {root}",
         "mount -t proc proc proc",
-        "mount -t sysfs sysfs sys",
+        f"mount -t sysfs{'' if privileged else ' -o ro'} sysfs sys",
         "mount --rbind /dev dev",
         f"mkdir {HOST[1:]}",
         f"pivot_root . {HOST[1:]}",
         f"echo {quote(hostname)} > /proc/sys/kernel/hostname",
         *(line for mount in [*program_mounts(), *mounts] for line in mount_lines(mount)),
         f"umount -l {HOST}",
-        f"rmdir {HOST}",
+        # No image has this file of the machine's: iptables must be able to create it.
+        f"rm -df {HOST} /run/xtables.lock",
+        *([] if not closed else [f"chmod a+x {' '.join(closed)}"]),
         f"mkdir -p {quote(program.folder)}",
+        *([] if privileged else read_only("/proc/sys")),
+        *(["mount -o remount,bind,ro /"] if program.privileges.read_only_root else []),
         f"PATH={quote(program.environment['PATH'])}",
         f"if ! command -v -- {executable} > /dev/null; then",
         f"  printf '%s: no such executable\\n' {executable}; exit 1",
@@ -69,12 +76,23 @@ def mount_lines(mount: Mount) -> list[str]:
     return [place, f"mount -o bind{',ro' if mount.read_only else ''} {source} {target}"]
 
 
+def read_only(folder: str) -> list[str]:
+    return [f"mount -o bind {folder} {folder}", f"mount -o remount,bind,ro {folder}"]
+
+
+def folders_above_programs() -> list[Path]:
+    return sorted({parent for folder in program_folders() for parent in folder.parents})
+
+
+def program_folders() -> set[Path]:
+    return {REPOSITORY, Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()}
+
+
 def program_mounts() -> list[Mount]:
     """Our own programs, as far as they are on another file system than `/`: an overlay shows but one."""
     device = os.stat("/").st_dev
-    folders = {REPOSITORY, Path(sys.prefix).resolve(), Path(sys.base_prefix).resolve()}
     return [
         Mount(source=folder, target=str(folder), read_only=True)
-        for folder in sorted(folders)
+        for folder in sorted(program_folders())
         if folder.stat().st_dev != device
     ]

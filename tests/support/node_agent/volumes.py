@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from tests.support.kubernetes_api import Resource
 from tests.support.node_agent.atomic_folder import AtomicFolder, File
-from tests.support.node_agent.downward import PodIdentity
+from tests.support.node_agent.downward import PodIdentity, amount
 from tests.support.node_agent.objects import MissingError, PodObjects
+from tests.support.node_agent.privileges import Ownership
+from tests.support.node_agent.tmpfs import mount_tmpfs
 from tests.support.node_agent.tokens import PodTokens
 
 DEFAULT_MODE = 0o644
+TOKEN_MODE_OF_OWNED = 0o600
+GROUP_READS = 0o440
+SHARED_FOLDER = 0o777
+SET_GROUP = 0o2070  # new files in it have its group, whose members may write to it
 DEFAULT_TOKEN_LIFETIME_S = 3600
 
 
@@ -22,11 +30,19 @@ class UnsupportedError(Exception):
 class PodVolumes:
     """Raises UnsupportedError for a kind of volume that the node does not have."""
 
-    def __init__(self, folder: Path, identity: PodIdentity, objects: PodObjects, tokens: PodTokens) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        identity: PodIdentity,
+        objects: PodObjects,
+        tokens: PodTokens,
+        ownership: Ownership,
+    ) -> None:
         self._folder = folder
         self._identity = identity
         self._objects = objects
         self._tokens = tokens
+        self._ownership = ownership
         self._written: dict[str, tuple[Resource, AtomicFolder]] = {}
         for volume in identity.pod["spec"].get("volumes", ()):
             self._make(volume)
@@ -38,7 +54,7 @@ class PodVolumes:
         """
         self._identity = identity
         for volume, folder in self._written.values():
-            folder.write({name: file async for name, file in self._files(volume)})
+            folder.write({name: self._owned(file) async for name, file in self._files(volume)})
 
     def source(self, mount: Resource) -> Path:
         """The contents of a container's `volumeMount`. Raises UnsupportedError."""
@@ -61,14 +77,31 @@ class PodVolumes:
         name = volume["name"]
         kinds = volume.keys() - {"name"}
         if kinds == {"emptyDir"}:
-            (self._folder / name).mkdir(parents=True)
-            (self._folder / name).chmod(0o777)
+            self._make_empty_folder(self._folder / name, volume["emptyDir"] or {})
         elif kinds & {"configMap", "secret", "downwardAPI", "projected"}:
             self._written[name] = (volume, AtomicFolder(self._folder / name))
         else:
             raise UnsupportedError(
                 f"volume {name!r}: {', '.join(sorted(kinds))} is not supported by this node"
             )
+
+    def _make_empty_folder(self, folder: Path, options: Resource) -> None:
+        folder.mkdir(parents=True)
+        if options.get("medium") == "Memory":
+            limit = options.get("sizeLimit")
+            size_bytes = None if limit is None else int(amount(limit))
+            mount_tmpfs(folder, mode=SHARED_FOLDER, size_bytes=size_bytes)
+        if self._ownership.group is None:
+            folder.chmod(SHARED_FOLDER)
+        else:
+            os.chown(folder, 0, self._ownership.group)
+            folder.chmod(SHARED_FOLDER | SET_GROUP)
+
+    def _owned(self, file: File) -> File:
+        """The pod's `fsGroup` may read the file."""
+        if self._ownership.group is None:
+            return file
+        return replace(file, mode=file.mode | GROUP_READS, group=self._ownership.group)
 
     async def _files(self, volume: Resource) -> AsyncIterator[tuple[str, File]]:
         (projected,) = (volume[kind] for kind in volume if kind != "name")
@@ -81,7 +114,9 @@ class PodVolumes:
         if token := source.get("serviceAccountToken"):
             lifetime_s = token.get("expirationSeconds", DEFAULT_TOKEN_LIFETIME_S)
             value = await self._tokens.token(token.get("audience", ""), lifetime_s)
-            yield token["path"], File(content=value.encode(), mode=mode)
+            if self._ownership != Ownership():
+                mode = TOKEN_MODE_OF_OWNED
+            yield token["path"], File(content=value.encode(), mode=mode, user=self._ownership.user or 0)
         elif (config_map := source.get("configMap")) is not None:
             optional = config_map.get("optional", False)
             values = await self._objects.config_map(config_map["name"], optional=optional)
