@@ -12,7 +12,7 @@ from controlplane.model.in_force import Findings, InForce
 from controlplane.model.kind import Touched
 from controlplane.model.protocol import select_protocol
 from controlplane.model.proxy import ProxyProgress
-from controlplane.model.service import Protocol, Registry
+from controlplane.model.service import Protocol, Registry, ServicePort
 from controlplane.model.view import DeclaredService
 
 Declared = tuple[DeclaredService, ...]
@@ -65,6 +65,17 @@ def affected(view: Declared, viewers: Viewers) -> Sequence[ProxyProgress]:
 
 def traces(view: Declared, _: Viewers) -> Traces:
     return Traces(types=ALL_TYPES, hosts=[declared.service.hostname for declared in view])
+
+
+def declared_port(name: str, number: int, protocol: str | None, target_port: int | str | None) -> ServicePort:
+    """A port of a service. `protocol` is the value of the field that declares it; the target port defaults to
+    the port's own number."""
+    return ServicePort(
+        name=name,
+        number=number,
+        protocol=select_protocol(name, protocol, number),
+        target_port=target_port or number,
+    )
 
 
 def undeclared_protocol(path: str, name: str, field: str, value: str | None, number: int) -> Iterator[str]:

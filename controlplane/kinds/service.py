@@ -10,8 +10,7 @@ from controlplane.kinds.declared_services import Declared
 from controlplane.kinds.kind import Kind
 from controlplane.model.hosts import service_hostname
 from controlplane.model.mesh_config import MeshConfig
-from controlplane.model.protocol import select_protocol
-from controlplane.model.service import Registry, Resolution, Service, ServicePort
+from controlplane.model.service import Registry, Resolution, Service
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.view import DeclaredService
 from controlplane.resources import core
@@ -32,12 +31,7 @@ def _view(_: ResourceKey, metadata: Metadata, spec: core.Service, mesh: MeshConf
         namespace=metadata.namespace,
         registry=Registry.KUBERNETES,
         ports=tuple(
-            ServicePort(
-                name=port.name,
-                number=port.port,
-                protocol=select_protocol(port.name, port.app_protocol, port.port),
-                target_port=port.target_port or port.port,
-            )
+            declared_services.declared_port(port.name, port.port, port.app_protocol, port.target_port)
             for port in spec.ports
             if port.protocol is core.TransportProtocol.TCP
         ),

@@ -10,8 +10,7 @@ from controlplane.kinds.declared_services import Declared
 from controlplane.kinds.kind import Kind
 from controlplane.kinds.workload_entry import workload_of
 from controlplane.model.mesh_config import MeshConfig
-from controlplane.model.protocol import select_protocol
-from controlplane.model.service import Registry, Resolution, Service, ServicePort
+from controlplane.model.service import Registry, Resolution, Service
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.view import DeclaredService
 from controlplane.resources.kind import ISTIO_NETWORKING
@@ -31,12 +30,7 @@ def _declared(host: str, metadata: Metadata, spec: ServiceEntry) -> DeclaredServ
         namespace=metadata.namespace,
         registry=Registry.EXTERNAL,
         ports=tuple(
-            ServicePort(
-                name=port.name,
-                number=port.number,
-                protocol=select_protocol(port.name, port.protocol, port.number),
-                target_port=port.target_port or port.number,
-            )
+            declared_services.declared_port(port.name, port.number, port.protocol, port.target_port)
             for port in spec.ports
         ),
         addresses=spec.addresses,

@@ -10,42 +10,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from sidecar.errors import PayloadTooLargeError
-from sidecar.http.body import Body
+from sidecar.http.body import Body, WrappedBody
 from sidecar.http.headers import Headers
-
-
-class WrappedBody(Body):
-    """A body that is read from another one."""
-
-    __slots__ = ("_source",)
-
-    def __init__(self, source: Body) -> None:
-        super().__init__(None)
-        self._source = source
-
-    @property
-    def ended(self) -> bool:
-        return self._source.ended
-
-    @property
-    def trailers(self) -> Headers:
-        return self._source.trailers
-
-    @trailers.setter
-    def trailers(self, trailers: Headers) -> None:
-        self._source.trailers = trailers
-
-    async def read(self) -> bytes:
-        return await self._source.read()
-
-    def close(self) -> None:
-        self._source.close()
-
-    def give_up(self, error: Exception) -> None:
-        self._source.give_up(error)
-
-    def when_ended(self, call: Callable[[], None]) -> None:
-        self._source.when_ended(call)
 
 
 class _MappedBody(WrappedBody):

@@ -64,6 +64,40 @@ class Body:
         call()
 
 
+class WrappedBody(Body):
+    """A body that is read from another one, `_source`. Subclasses change or observe the bytes."""
+
+    __slots__ = ("_source",)
+
+    def __init__(self, source: Body) -> None:
+        self.whole = None
+        self._source = source
+
+    @property
+    def ended(self) -> bool:
+        return self._source.ended
+
+    @property
+    def trailers(self) -> Headers:
+        return self._source.trailers
+
+    @trailers.setter
+    def trailers(self, trailers: Headers) -> None:
+        self._source.trailers = trailers
+
+    async def read(self) -> bytes:
+        return await self._source.read()
+
+    def close(self) -> None:
+        self._source.close()
+
+    def give_up(self, error: Exception) -> None:
+        self._source.give_up(error)
+
+    def when_ended(self, call: Callable[[], None]) -> None:
+        self._source.when_ended(call)
+
+
 EMPTY = Body(b"")
 """Shared by all messages without content: nothing can be read from it or written to it."""
 

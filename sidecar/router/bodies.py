@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from sidecar.config.route import DEFAULT_REPLAY_LIMIT_BYTES
 from sidecar.errors import UpstreamTimeoutError
-from sidecar.http.body import Body
+from sidecar.http.body import Body, WrappedBody
 from sidecar.http.headers import Headers
 from sidecar.timers import Timer, Timers
 
@@ -107,41 +107,23 @@ class BodyAttempt(Body):
         """Does not close the body, which the next attempt reads; after the last one, the codec closes it."""
 
 
-class CountedBody(Body):
-    """A streaming response body: `on_end` is called once: at its end, at its failure, or when it is closed
-    early. By `expires_s`, of the timers' clock, the upstream must have sent all of it; the client may read it
+class CountedBody(WrappedBody):
+    """A streaming response body that calls `on_end` once: at its end, at its failure, or when it is closed
+    early. The upstream must have sent all of it by `expires_s` of the timers' clock; the client may read it
     later.
     """
 
-    __slots__ = ("_on_end", "_source", "_timer")
+    __slots__ = ("_on_end", "_timer")
 
     def __init__(
         self, source: Body, on_end: Callable[[], None], timers: Timers, expires_s: float | None
     ) -> None:
-        super().__init__(None)
+        self.whole = None
         self._source = source
         self._on_end: Callable[[], None] | None = on_end
         self._timer: Timer | None = None
         if expires_s is not None and not source.ended:
             self._timer = timers.after(max(0.0, expires_s - timers.now_s()), self._expire)
-
-    @property
-    def ended(self) -> bool:
-        return self._source.ended
-
-    @property
-    def trailers(self) -> Headers:
-        return self._source.trailers
-
-    @trailers.setter
-    def trailers(self, trailers: Headers) -> None:
-        self._source.trailers = trailers
-
-    def when_ended(self, call: Callable[[], None]) -> None:
-        self._source.when_ended(call)
-
-    def give_up(self, error: Exception) -> None:
-        self._source.give_up(error)
 
     async def read(self) -> bytes:
         try:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
 
 from controlplane.kinds.registry import KINDS
 from controlplane.model.store import Store
@@ -12,32 +11,17 @@ from controlplane.networking import build_clusters, build_endpoints, build_liste
 from controlplane.networking.build_cache import BuildCache
 from tests.bench.figures import figure, timed
 from tests.support.documents import (
-    Document,
-    destination,
-    destination_rule,
     feed,
-    service,
-    virtual_service,
     workload,
 )
 from tests.support.large_mesh import ENDPOINTS, SERVICES, cluster_name, large_snapshot
 from tests.support.meshes import sidecar_proxy
-
-
-def resources() -> Iterator[Document]:
-    for number in range(SERVICES):
-        name = f"s{number}"
-        yield service(name)
-        yield destination_rule(name, name, "v1")
-        yield virtual_service(name, [name], destination(name, "v1"))
-        for replica in range(ENDPOINTS):
-            address = f"10.{number >> 8}.{number & 255}.{replica + 1}"
-            yield workload(f"{name}-{replica}", address, {"app": name, "version": "v1"})
+from tests.support.stores import mesh_of
 
 
 def snapshots() -> None:
     store = Store(KINDS)
-    feed(store, *resources())
+    feed(store, *mesh_of(services=SERVICES, replicas=ENDPOINTS))
     with timed("a snapshot of all resources", time.process_time):
         store.build()
     feed(store, workload("s7-3", "10.9.9.9", {"app": "s7", "version": "v1"}))

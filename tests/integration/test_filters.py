@@ -27,7 +27,7 @@ from sidecar.upstream.cluster_manager import ClusterManager
 from tests.support.bodies import read_all
 from tests.support.clusters import cluster_manager, snapshot, static_cluster
 from tests.support.filter_chains import ROUTER, filter_chain, filter_context
-from tests.support.flaky_upstream import Exchange, FlakyUpstream, flaky_upstream
+from tests.support.flaky_upstream import Exchange, FlakyUpstream
 from tests.support.requests import CONNECTION, make_request
 from tests.support.routes import configuration, exact, prefix, route, to, virtual_host
 
@@ -94,18 +94,6 @@ async def start() -> AsyncIterator[Start]:
             return Stack(await stack.enter_async_context(cluster_manager(*clusters)), timers)
 
         yield start_stack
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[FlakyUpstream]:
-    async with flaky_upstream("a") as started:
-        yield started
-
-
-@pytest.fixture
-async def other() -> AsyncIterator[FlakyUpstream]:
-    async with flaky_upstream("b") as started:
-        yield started
 
 
 class Gate:

@@ -13,7 +13,7 @@ import trustme
 from envoy.service.discovery.v3.discovery_pb2 import Resource
 from google.protobuf import any_pb2
 
-from protos import type_urls
+from protos.type_urls import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from sidecar.xds.client import XdsClient
 from tests.support.ads_follower import accept, ads_bootstrap, decoded
 from tests.support.ads_server import TIMEOUT_S, ads_server
@@ -30,11 +30,6 @@ from tests.support.envoy_config import (
     upstream_tls,
 )
 from tests.support.xds_runtime import Runtime, running
-
-CLUSTER, ENDPOINT = type_urls.CLUSTER, type_urls.ENDPOINT
-
-
-LISTENER, ROUTE = type_urls.LISTENER, type_urls.ROUTE
 
 
 async def test_resources_come_in_the_order_of_the_protocol_and_are_acknowledged() -> None:

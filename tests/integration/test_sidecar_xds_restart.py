@@ -9,7 +9,7 @@ from pathlib import Path
 import grpc
 import trustme
 
-from protos import type_urls
+from protos.type_urls import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from sidecar.xds.client import XdsClient
 from tests.support.ads_follower import accept, ads_bootstrap
 from tests.support.ads_server import ads_server
@@ -26,9 +26,6 @@ from tests.support.envoy_config import (
 )
 from tests.support.listening import eventually
 from tests.support.xds_runtime import Runtime, running
-
-CLUSTER, ENDPOINT = type_urls.CLUSTER, type_urls.ENDPOINT
-LISTENER, ROUTE = type_urls.LISTENER, type_urls.ROUTE
 
 
 async def test_a_reconnect_sends_the_held_versions_and_interrupts_no_service() -> None:

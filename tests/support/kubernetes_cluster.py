@@ -15,8 +15,8 @@ from typing import IO, Any
 import pytest
 
 from tests.support.kubernetes_binaries import CLUSTER, KUBECTL
+from tests.support.processes import STOP_TIMEOUT_S, commanded
 
-STOP_TIMEOUT_S = 30.0
 HOW_TO_GET_ONE = "`make cluster-binary` builds it; OUTRIGGER_TEST_KUBECONFIG names another cluster"
 
 
@@ -119,30 +119,15 @@ def cluster() -> Iterator[Cluster]:
 def cluster_process(
     binary: Path, *flags: str, temporary_folder: Path | None = None
 ) -> Iterator[ClusterProcess]:
-    """Runs the binary until the block ends. It leaves at the end of its input, so also when we are killed."""
+    """Runs the binary until the block ends."""
     environment = {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
     if temporary_folder is not None:
         environment["TMPDIR"] = str(temporary_folder)
     with (
         tempfile.TemporaryFile("w+") as complaints,
-        subprocess.Popen(
-            [binary, *flags],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=complaints,
-            env=environment,
-            text=True,
-        ) as process,
+        commanded([binary, *flags], environment, complaints) as process,
     ):
-        try:
-            yield ClusterProcess(process, complaints)
-        finally:
-            process.terminate()
-            try:
-                process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
+        yield ClusterProcess(process, complaints)
 
 
 def require_cluster() -> None:

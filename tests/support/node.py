@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.processes import commanded
+
 TOOLS = ("ip", "iptables-restore", "nsenter", "setpriv", "unshare")
-STOP_TIMEOUT_S = 30.0
 
 # As `node_agent.images.read_images` reads them: command lines, or objects with `command` and `user`.
 Images = Mapping[str, Sequence[str] | Mapping[str, object]]
@@ -51,7 +52,7 @@ def running_node(
         command = [sys.executable, "-m", "tests.support.node_agent", "--kubeconfig", str(kubeconfig)]
         command += ["--images", str(table), "--node-name", name, "--back-off", str(back_off_s)]
         environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
-        with node_process(command, environment, own_log) as process:
+        with own_log.open("w") as complaints, commanded(command, environment, complaints) as process:
             assert process.stdout is not None
             line = process.stdout.readline()
             assert line, f"the node ended: {own_log.read_text()}"
@@ -60,29 +61,6 @@ def running_node(
             yield RunningNode(name=ready["node"], logs=logs, own_log=own_log, process=process)
         # It may have been killed, by a test: that is not its own failure.
         assert process.returncode in {0, -signal.SIGKILL}, f"the node failed: {own_log.read_text()}"
-
-
-@contextmanager
-def node_process(
-    command: Sequence[str], environment: Mapping[str, str], log: Path
-) -> Iterator[subprocess.Popen[str]]:
-    """It leaves at the end of its input, so also when we are killed."""
-    pipe = subprocess.PIPE
-    with (
-        log.open("w") as complaints,
-        subprocess.Popen(
-            command, stdin=pipe, stdout=pipe, stderr=complaints, env=environment, text=True
-        ) as process,
-    ):
-        try:
-            yield process
-        finally:
-            process.terminate()
-            try:
-                process.wait(STOP_TIMEOUT_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                raise
 
 
 def require_node() -> None:

@@ -11,10 +11,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from outrigger.demo.ports import port_of, reserve_port
 
 DEADLINE_S = 30.0
+STOP_TIMEOUT_S = 30.0
 
 
 class Child:
@@ -104,3 +106,26 @@ def free_port() -> int:
     if len(_keepers) > MOST_KEPT:
         _keepers.popleft().close()
     return port_of(_keepers[-1])
+
+
+@contextmanager
+def commanded(
+    command: Sequence[str | Path], environment: Mapping[str, str], complaints: IO[str]
+) -> Iterator[subprocess.Popen[str]]:
+    """A child that reads commands from its input, answers on its output, and writes errors to `complaints`.
+
+    It ends when its input ends, and so also when this process is killed.
+    """
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        command, stdin=pipe, stdout=pipe, stderr=complaints, env=environment, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.terminate()
+            try:
+                process.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise

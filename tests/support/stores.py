@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from controlplane.kinds.registry import KINDS
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.model.status import ResourceStatus, State
@@ -29,6 +31,18 @@ def reviews_mesh() -> list[Document]:
         destination_rule("reviews", "reviews", "v1", "v2"),
         virtual_service("reviews", ["reviews"], destination("reviews", "v1")),
     ]
+
+
+def mesh_of(*, services: int, replicas: int) -> Iterator[Document]:
+    """Services s0, s1, ..., each with a subset, a route to it, and the workloads s0-0, s0-1, ..."""
+    for number in range(services):
+        name = f"s{number}"
+        yield service(name)
+        yield destination_rule(name, name, "v1")
+        yield virtual_service(name, [name], destination(name, "v1"))
+        for replica in range(replicas):
+            address = f"10.{number >> 8}.{number & 255}.{replica + 1}"
+            yield workload(f"{name}-{replica}", address, {"app": name, "version": "v1"})
 
 
 def store_with(*resources: Document) -> Store:

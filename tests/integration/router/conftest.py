@@ -1,4 +1,4 @@
-"""Proxies, and upstreams that can fail."""
+"""Proxies without a downstream codec."""
 
 from __future__ import annotations
 
@@ -9,12 +9,9 @@ from typing import Any
 
 import pytest
 
-from sidecar.config.cluster import (
-    ClusterConfig,
-)
+from sidecar.config.cluster import ClusterConfig
 from sidecar.timers import Timers
 from tests.support.clusters import cluster_manager
-from tests.support.flaky_upstream import FlakyUpstream, flaky_upstream
 from tests.support.routed_proxy import Proxy, Start
 
 
@@ -32,15 +29,3 @@ async def start() -> AsyncIterator[Start]:
             return proxy
 
         yield start_proxy
-
-
-@pytest.fixture
-async def upstream() -> AsyncIterator[FlakyUpstream]:
-    async with flaky_upstream("a") as started:
-        yield started
-
-
-@pytest.fixture
-async def other() -> AsyncIterator[FlakyUpstream]:
-    async with flaky_upstream("b") as started:
-        yield started

@@ -51,7 +51,7 @@ class Way:
     listener: str
     host: str = "plain"
     request: bytes = b""
-    ask: bytes = b""  # is sent, and what comes of it is left to the ending
+    ask: bytes = b""  # the first bytes; the ending reads the answer
 
     @property
     def secured(self) -> bool:
@@ -187,26 +187,42 @@ def host_ends_first(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
     return by_client, host.drain()
 
 
-def host_sends_much_and_closes(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
+def read_and_pause(reader: StreamPeer) -> bytes:
+    first = reader.receive()
+    until_there_is_no_room(reader)
+    return first
+
+
+def read_slowly(reader: StreamPeer) -> bytes:
+    """For longer than the idle timeout, but with no pause of that length."""
+    received = b""
+    end_s = time.monotonic() + 2 * IDLE_TIMEOUT_S
+    while time.monotonic() < end_s:
+        received += reader.receive_exactly(40_000)
+        until_there_is_no_room(reader)
+    return received
+
+
+def pass_much(sender: StreamPeer, reader: StreamPeer, begin: Callable[[StreamPeer], bytes]) -> Seen:
+    """The reader reads the first bytes with `begin`."""
     with ThreadPoolExecutor(1) as meanwhile:
-        sent = meanwhile.submit(lambda: (host.send(LARGE), host.end()))
-        first = client.receive()
-        until_there_is_no_room(client)
-        rest = client.drain()
+        sent = meanwhile.submit(lambda: (sender.send(LARGE), sender.end()))
+        first = begin(reader)
+        rest = reader.drain()
         sent.result()
+    return Seen(first + rest.data, rest.how)
+
+
+def host_sends_much_and_closes(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
+    by_client = pass_much(host, client, read_and_pause)
     client.close()
-    return Seen(first + rest.data, rest.how), host.drain()
+    return by_client, host.drain()
 
 
 def client_sends_much_and_closes(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
-    with ThreadPoolExecutor(1) as meanwhile:
-        sent = meanwhile.submit(lambda: (client.send(LARGE), client.end()))
-        first = host.receive()
-        until_there_is_no_room(host)
-        rest = host.drain()
-        sent.result()
+    by_host = pass_much(client, host, read_and_pause)
     host.close()
-    return client.drain(), Seen(first + rest.data, rest.how)
+    return client.drain(), by_host
 
 
 def client_ends_and_is_answered_at_length(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
@@ -274,26 +290,17 @@ def test_tunnel(streams: Streams, way: str, ending: str) -> None:
 
 
 def reads_slowly(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
-    """For longer than the idle timeout, and never idle for so long."""
-    with ThreadPoolExecutor(1) as meanwhile:
-        sent = meanwhile.submit(lambda: (host.send(LARGE), host.end()))
-        received = b""
-        end_s = time.monotonic() + 2 * IDLE_TIMEOUT_S
-        while time.monotonic() < end_s:
-            received += client.receive_exactly(40_000)
-            until_there_is_no_room(client)
-        rest = client.drain()
-        sent.result()
+    by_client = pass_much(host, client, read_slowly)
     client.end()
-    return Seen(received + rest.data, rest.how), host.drain()
+    return by_client, host.drain()
 
 
 def reads_too_late(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
-    """Nothing for longer than the idle timeout."""
+    """After the proxy has closed the connection, because it was idle for too long."""
     with ThreadPoolExecutor(1) as meanwhile:
         sent = meanwhile.submit(host.send, LARGE * 4)
         client.receive()
-        with suppress(ConnectionError):  # the proxy has closed the connection
+        with suppress(ConnectionError):
             sent.result()
         rest = client.drain()
     return Seen(b"", rest.how), Seen(b"", END)
@@ -309,7 +316,9 @@ def test_reader_that_pauses_for_longer_than_the_idle_timeout(streams: Streams) -
     way = Way(listener="impatient")
     assert streams.see("envoy", way, reads_too_late) == "(0 bytes, then end, 0 bytes, then end)"
     ours = streams.see("sidecar", way, reads_too_late)
-    assert ours == "(0 bytes, then reset, 0 bytes, then end)", "bytes were dropped, so it is no end"
+    assert ours == "(0 bytes, then reset, 0 bytes, then end)", (
+        "bytes were dropped: it must not look like an end"
+    )
 
 
 def answers_until_it_ends(how: Callable[[StreamPeer], None]) -> Ending:

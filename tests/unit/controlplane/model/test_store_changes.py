@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,9 +11,7 @@ from controlplane.model.snapshot import SnapshotChange
 from controlplane.model.store import Store
 from protos.type_urls import CLUSTER, PUSH_ORDER, ROUTE
 from tests.support.documents import (
-    Document,
     destination,
-    destination_rule,
     document,
     feed,
     key_of,
@@ -24,6 +21,7 @@ from tests.support.documents import (
 )
 from tests.support.stores import (
     REVIEWS,
+    mesh_of,
     reviews_mesh,
     snapshot_of,
     store_with,
@@ -144,25 +142,14 @@ class TestChanges:
         assert store.build()[1].whole_types == frozenset(PUSH_ORDER)
 
 
-def large_mesh(services: int, replicas: int) -> Iterator[Document]:
-    for index in range(services):
-        name = f"svc-{index}"
-        yield service(name)
-        yield destination_rule(name, name, "v1")
-        yield virtual_service(name, [name], destination(name, "v1"))
-        for replica in range(replicas):
-            address = f"10.{index >> 8}.{index & 255}.{replica + 1}"
-            yield workload(f"{name}-{replica}", address, {"app": name, "version": "v1"})
-
-
 def test_one_endpoint_of_many_services_changes_its_service_alone() -> None:
     store = Store(KINDS)
-    feed(store, *large_mesh(50, 4))
+    feed(store, *mesh_of(services=50, replicas=4))
     before, _ = store.build()
     assert sum(map(len, before.endpoints.values())) == 200
-    feed(store, workload("svc-7-3", "10.9.9.9", {"app": "svc-7", "version": "v1"}))
+    feed(store, workload("s7-3", "10.9.9.9", {"app": "s7", "version": "v1"}))
     after, change = store.build()
-    hostname = "svc-7.default.svc.cluster.local"
+    hostname = "s7.default.svc.cluster.local"
     assert change.endpoints == {hostname}
     changed = {name for name in after.endpoints if after.endpoints[name] is not before.endpoints[name]}
     assert changed == {hostname}

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 
 import pytest
 from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
+from google.protobuf.message import Message
 from prometheus_client import CollectorRegistry
 
 from controlplane.model.proxy import Proxy, ProxyRejection, ProxyType
@@ -46,6 +47,16 @@ class Harness:
             now=self.now,
         )
         self.connections.add(connection)
+        return connection
+
+    async def follow(self, resource: Message, type_url: str, *names: str) -> Connection:
+        """Connects a proxy, which subscribes to the type or to names, and acknowledges the resource of
+        generation 1."""
+        self.mesh.put(resource)
+        connection = self.connect()
+        self.pusher.set_snapshot(MeshSnapshot(generation=1), FULL)
+        self.say(connection, type_url, *names)
+        await self.read(connection)
         return connection
 
     def say(self, connection: Connection, type_url: str, *names: str, nonce: str = "") -> None:
@@ -235,7 +246,7 @@ async def test_a_removed_proxy_is_not_pushed_to(harness: Harness) -> None:
 
 
 class TestProgress:
-    """Returns the generation of the last snapshot that each proxy has acknowledged completely."""
+    """The generation of the last snapshot that each proxy has acknowledged completely."""
 
     async def test_it_is_the_snapshot_that_was_acknowledged_last(self, harness: Harness) -> None:
         harness.mesh.put(cluster("a"))
@@ -252,11 +263,7 @@ class TestProgress:
         assert generations(harness) == [2]
 
     async def test_a_response_in_flight_does_not_end_a_rejection(self, harness: Harness) -> None:
-        harness.mesh.put(cluster("a"))
-        proxy = harness.connect()
-        harness.pusher.set_snapshot(MeshSnapshot(generation=1), FULL)
-        harness.say(proxy, CLUSTER)
-        await harness.read(proxy)
+        proxy = await harness.follow(cluster("a"), CLUSTER)
         harness.mesh.put(cluster("a", 1))
         harness.pusher.set_snapshot(MeshSnapshot(generation=2), FULL)
         assert generations(harness) == [1]
@@ -264,20 +271,12 @@ class TestProgress:
         assert generations(harness) == [2]
 
     async def test_a_push_that_finds_nothing_new_needs_no_acknowledgement(self, harness: Harness) -> None:
-        harness.mesh.put(cluster("a"))
-        proxy = harness.connect()
-        harness.pusher.set_snapshot(MeshSnapshot(generation=1), FULL)
-        harness.say(proxy, CLUSTER)
-        await harness.read(proxy)
+        await harness.follow(cluster("a"), CLUSTER)
         harness.pusher.set_snapshot(MeshSnapshot(generation=2), FULL)
         await until(lambda: generations(harness) == [2])
 
     async def test_an_unaffected_proxy_counts_as_up_to_date(self, harness: Harness) -> None:
-        harness.mesh.put(endpoints("a"))
-        proxy = harness.connect()
-        harness.pusher.set_snapshot(MeshSnapshot(generation=1), FULL)
-        harness.say(proxy, ENDPOINT, "a")
-        await harness.read(proxy)
+        await harness.follow(endpoints("a"), ENDPOINT, "a")
         harness.pusher.set_snapshot(MeshSnapshot(generation=2), endpoints_of("b"))
         harness.pusher.set_snapshot(MeshSnapshot(generation=3), endpoints_of("a"))
         # It has a pending push again, but the second snapshot did not affect it.
@@ -287,11 +286,7 @@ class TestProgress:
     async def test_a_proxy_with_a_pending_older_change_does_not_count_as_up_to_date(
         self, harness: Harness
     ) -> None:
-        harness.mesh.put(endpoints("a"))
-        proxy = harness.connect()
-        harness.pusher.set_snapshot(MeshSnapshot(generation=1), FULL)
-        harness.say(proxy, ENDPOINT, "a")
-        await harness.read(proxy)
+        proxy = await harness.follow(endpoints("a"), ENDPOINT, "a")
         harness.mesh.put(endpoints("a", 1))
         harness.pusher.set_snapshot(MeshSnapshot(generation=2), endpoints_of("a"))
         harness.pusher.set_snapshot(MeshSnapshot(generation=3), endpoints_of("b"))
@@ -300,11 +295,7 @@ class TestProgress:
         assert generations(harness) == [3]
 
     async def test_a_rejection_is_quoted_until_it_is_mended(self, harness: Harness) -> None:
-        harness.mesh.put(cluster("a"))
-        proxy = harness.connect()
-        harness.pusher.set_snapshot(MeshSnapshot(generation=1), FULL)
-        harness.say(proxy, CLUSTER)
-        await harness.read(proxy)
+        proxy = await harness.follow(cluster("a"), CLUSTER)
         harness.mesh.put(cluster("a", 1))
         harness.pusher.set_snapshot(MeshSnapshot(generation=2), FULL)
         response: object = await asyncio.wait_for(proxy.next_response(), 5)
