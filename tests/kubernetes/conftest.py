@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.support import kubernetes_cluster
+from tests.support.cluster_objects import create_node
+from tests.support.crds import install_crds
 from tests.support.kubernetes_api import KubernetesApi, eventually, kubernetes_api
 from tests.support.kubernetes_cluster import Cluster
 from tests.support.node import RunningNode, require_node, running_node
@@ -28,20 +30,20 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def own_cluster(cluster: Cluster) -> None:
-    """For tests that run a control plane: it tells every namespace which roots to trust."""
+    """For tests that run a control plane, which writes the trusted roots into every namespace."""
     cluster.started_here()
 
 
 @pytest.fixture
 async def api(cluster: Cluster) -> AsyncIterator[KubernetesApi]:
-    """As the cluster's administrator."""
+    """A client with the permissions of the cluster's administrator."""
     async with kubernetes_api(cluster.kubeconfig) as administrator:
         yield administrator
 
 
 @pytest.fixture
 async def namespace(api: KubernetesApi) -> AsyncIterator[str]:
-    """The name of a new one, in which pods may be created: it has its service account."""
+    """The name of a new namespace that has its default service account, so that pods can be created."""
     name = f"test-{uuid.uuid4().hex[:8]}"
     await api.create("/api/v1/namespaces", {"metadata": {"name": name}})
     account = f"/api/v1/namespaces/{name}/serviceaccounts/default"
@@ -70,3 +72,18 @@ async def pods(api: KubernetesApi, namespace: str, node: RunningNode) -> AsyncIt
         return not await pods.all()
 
     await eventually(gone, "the test's pods are gone")
+
+
+@pytest.fixture
+async def mesh_kinds(api: KubernetesApi) -> None:
+    """Installs the CRDs of all kinds that the control plane reads."""
+    await install_crds(api)
+
+
+@pytest.fixture
+async def node_name(api: KubernetesApi, namespace: str) -> AsyncIterator[str]:
+    """The name of a Node object. It runs no pods: tests write their statuses."""
+    name = f"node-{namespace}"
+    await create_node(api, name, region="eu", zone="eu-1")
+    yield name
+    await api.delete(f"/api/v1/nodes/{name}")

@@ -17,8 +17,8 @@ from controlplane.kinds.registry import KINDS
 from controlplane.kubernetes.api import ClientApi
 from protos.type_urls import CLUSTER, ROUTE
 from tests.support.ads_client import DeltaClient, node_of
-from tests.support.cluster_objects import NETWORKING, crd, service, virtual_service
-from tests.support.crds import CRDS, install_crds
+from tests.support.cluster_objects import NETWORKING, crd, hostname, service, virtual_service
+from tests.support.crds import CRDS
 from tests.support.followed_cluster import follower
 from tests.support.kubernetes_api import KubernetesApi, KubernetesError, Resource, eventually
 from tests.support.kubernetes_cluster import Cluster
@@ -27,9 +27,7 @@ from tests.support.status_replica import QUICK, Replica, replica
 OWN_KINDS = [name for name, kind in KINDS.items() if not kind.is_core]
 
 
-@pytest.fixture(autouse=True)
-async def mesh_kinds(api: KubernetesApi) -> None:
-    await install_crds(api)
+pytestmark = pytest.mark.usefixtures("mesh_kinds")
 
 
 @pytest.fixture
@@ -84,8 +82,8 @@ async def sentinel(api: KubernetesApi, namespace: str, name: str = "sentinel") -
 
 
 def routing(namespace: str, status: int) -> Resource:
-    """For the Service ``reviews``: it is in the route configuration that proxies ask for."""
-    return virtual_service("reviews", f"reviews.{namespace}.svc.cluster.local", status)
+    """A route for the Service ``reviews``, which is in the route configuration that proxies subscribe to."""
+    return virtual_service("reviews", hostname(namespace), status)
 
 
 @asynccontextmanager

@@ -29,6 +29,11 @@ def crd(group: str, plural: str, kind: str, *, with_status: bool = False) -> Res
     }
 
 
+def hostname(namespace: str, name: str = "reviews") -> str:
+    """The full host name of a service."""
+    return f"{name}.{namespace}.svc.cluster.local"
+
+
 def service(name: str, **spec: Any) -> Resource:
     ports = [{"name": "http", "port": 80, "targetPort": 9080}]
     return {"metadata": {"name": name}, "spec": {"selector": {"app": name}, "ports": ports, **spec}}
