@@ -15,7 +15,7 @@ def configure_logging(level: str, log_format: str) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(_JsonFormatter() if log_format == "json" else logging.Formatter(_TEXT))
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # It logs every change of a file; the control plane logs the consequences.
+    # watchfiles logs every change of a file; the control plane logs the consequences.
     logging.getLogger("watchfiles").setLevel(logging.WARNING)
     logging.getLogger("uvicorn").setLevel(logging.WARNING)
 

@@ -57,7 +57,7 @@ async def serve(settings: Settings, status_timing: StatusTiming = _STATUS_TIMING
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     # Other programs reload their configuration or log files on these signals. Here the sources are followed,
-    # and the log goes to the standard error. The loop's own handlers would not do: when the loop closes, it
+    # and the log goes to the standard error. The loop's own handlers cannot be used: when the loop closes, it
     # restores the default, which kills the process while it stops.
     before = {number: signal.signal(number, partial(_say_ignored, loop)) for number in _IGNORED_SIGNALS}
     control_plane = ControlPlane(settings, status_timing)
@@ -186,7 +186,8 @@ class ControlPlane:
         )
 
     def _refusals(self) -> Mapping[ResourceKey, Sequence[Refusal]]:
-        """The rejections by proxies, for each resource. Cheap if there are none."""
+        """Returns the rejections by proxies for each resource. Examines no resource if no proxy has rejected
+        anything."""
         progress = self._progress()
         if self._snapshot is None or not any(each.rejections for each in progress):
             return {}
@@ -256,7 +257,8 @@ def _registry() -> CollectorRegistry:
 
 
 def _own_names(settings: Settings) -> list[str]:
-    """How proxies may call us: on this machine, at the address we listen on, as a Service of the cluster."""
+    """The names by which proxies may call the control plane: those of this machine, the listening address,
+    and those of its Service in the cluster."""
     bind_address, service = settings.bind_address, f"outrigger-controlplane.{settings.system_namespace}"
     names = ["localhost", "127.0.0.1", "::1", "outrigger-controlplane", service, f"{service}.svc"]
     names.append(f"{service}.svc.{settings.mesh.dns_domain}")

@@ -143,7 +143,13 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         "the source of resources: files or kubernetes",
     )
     flag("folder", "DIR", Path, ".", "with files: the folder of YAML files")
-    flag("kubeconfig", "FILE", Path, None, "with kubernetes: the kubeconfig; none: in-cluster configuration")
+    flag(
+        "kubeconfig",
+        "FILE",
+        Path,
+        None,
+        "with kubernetes: the kubeconfig; without it, the configuration of its pod",
+    )
     flag(
         "system-namespace",
         "NAME",

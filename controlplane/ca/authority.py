@@ -70,7 +70,7 @@ class Authority:
 
     @property
     def root_expires(self) -> datetime:
-        """When the first root of the trust bundle expires."""
+        """The time at which the first root of the trust bundle expires."""
         return min(root.not_valid_after_utc for root in self._signer.roots)
 
     @property

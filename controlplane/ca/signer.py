@@ -45,8 +45,8 @@ class Signer:
 
     @property
     def expires(self) -> datetime:
-        """When the first certificate of the chain expires: no certificate that it signed is valid after
-        that."""
+        """The time at which the first certificate of the chain expires: no certificate that the signer has
+        signed is valid after it."""
         return min(c.not_valid_after_utc for c in (self.certificate, *self.intermediates))
 
     @property

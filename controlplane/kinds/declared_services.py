@@ -19,8 +19,8 @@ Declared = tuple[DeclaredService, ...]
 
 
 def host_claims(view: Declared) -> Iterator[Claim]:
-    """One declaration for each host, among those that a namespace sees. The owner of a host may declare other
-    ports of it in another resource."""
+    """Claims each host, so that a namespace sees only one declaration of it. The owner of a host may declare
+    other ports of the host in another resource."""
     for index, declared in enumerate(view):
         service = declared.service
         kubernetes = service.registry is Registry.KUBERNETES
@@ -42,7 +42,7 @@ def port_collisions(view: Declared, in_force: InForce) -> Findings:
 
 
 def narrow(before: Declared, after: Declared) -> Touched | None:
-    """A service's own labels are only shown in the debug API."""
+    """A change of a service's own labels touches no xDS resource: only the debug API shows them."""
     same = [*map(_without_labels, before)] == [*map(_without_labels, after)]
     return Touched() if same else None
 

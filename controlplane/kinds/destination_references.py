@@ -31,8 +31,7 @@ _MOST_NAMES: Final = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Reference:
-    """``request_ports`` are the ports to which requests for the destination come, as far as the mesh knows
-    them."""
+    """``request_ports`` are the known ports to which clients send requests for the destination."""
 
     path: str
     destination: Destination
@@ -41,7 +40,7 @@ class _Reference:
 
 def check_destinations(config: Config[VirtualService], in_force: InForce) -> Findings:
     """A destination that does not exist affects only its own traffic: the proxy has no such cluster, and
-    replies by itself (``validate_clusters`` is off)."""
+    replies with an error itself (``validate_clusters`` is off)."""
     checks = _Checks(config, in_force)
     return Findings(warnings=tuple(checks.warnings()), unresolved=tuple(checks.unresolved()))
 
@@ -65,8 +64,8 @@ class _Checks:
         yield from self._invisible_elsewhere()
 
     def _invisible_elsewhere(self) -> Iterator[str]:
-        """Destinations that its own namespace sees, and that some other namespaces which see the route do
-        not."""
+        """Finds destinations that the route's own namespace sees, but that some other namespaces which see
+        the route do not see."""
         viewers = sorted(export_scopes(self._spec.export_to, self._namespace) - {self._namespace})
         for reference in self._references() if viewers else ():
             lacking = [viewer for viewer in viewers if any(self._faults(reference, viewer))]
@@ -75,7 +74,7 @@ class _Checks:
                 yield f"{reference.path}: {who} see this route, but not its destination"
 
     def _routes_without_effect(self) -> Iterator[str]:
-        """Routes that the traffic of no port follows, because of the ports' protocols."""
+        """Finds routes that no traffic follows, because of the protocols of the ports."""
         for host in self._spec.hosts:
             if host.startswith("*") and self._spec.http:
                 yield from self._undeclared_below(host)
@@ -89,7 +88,7 @@ class _Checks:
             for field, follows in _FOLLOWERS.items():
                 found = any(follows(port.protocol) for port in ports) or (field == "http" and undeclared)
                 if ports and getattr(self._spec, field) and not found:
-                    yield f"spec.{field}: has no effect: {host} has no port of such a protocol"
+                    yield f"spec.{field}: has no effect: {host} has no port with a matching protocol"
 
     def _undeclared_below(self, pattern: str) -> Iterator[str]:
         """One warning for all services that a wildcard covers."""
@@ -137,7 +136,7 @@ class _Checks:
         return declarations_for(namespace, self._in_force.services.get(host, ()))
 
     def _faults(self, reference: _Reference, namespace: str) -> Iterator[ResourceError]:
-        """The missing part of a destination, for the clients of a namespace."""
+        """Describes the part of a destination that is missing for the clients of a namespace."""
         destination = reference.destination
         declarations = self._declarations(destination.host, namespace)
         if not declarations:
@@ -149,10 +148,10 @@ class _Checks:
         if destination.port is not None and destination.port.number not in numbers:
             reason = f"{destination.host} has no port {destination.port.number}; its ports: {ports}"
             yield ResourceError(f"{reference.path}.port.number", reason)
-        # A destination without a port means the service's only port, or else the request's.
+        # Without a port, a destination means the service's only port, or else the port of the request.
         if destination.port is None and len(numbers) != 1:
             for number in sorted(reference.request_ports.difference(numbers)):
-                reason = f"is missing, and {destination.host} has no port {number}, which requests are for"
+                reason = f"is missing, and {destination.host} has no port {number}, the port of the requests"
                 yield ResourceError(f"{reference.path}.port", f"{reason}; its ports: {ports}")
         if destination.subset is not None:
             yield from self._subset_faults(reference, destination.subset, declarations[0], namespace)

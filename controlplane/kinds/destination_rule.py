@@ -27,8 +27,8 @@ def _qualify(spec: DestinationRule, resolve: HostResolver) -> DestinationRule:
 
 
 def _claims(config: _Config) -> Iterator[Claim]:
-    """One rule for each host in a namespace, among those that a namespace sees. Between rules of different
-    namespaces, the client's namespace decides."""
+    """Claims the host in the rule's namespace, so that a client sees only one rule of a namespace for a host.
+    Which of the rules of several namespaces applies depends on the client's namespace."""
     yield Claim(
         subject=("destination rule", config.key.namespace, config.spec.host),
         scopes=export_scopes(config.spec.export_to, config.key.namespace),
@@ -64,7 +64,7 @@ def _narrow(before: _Config, after: _Config) -> Touched | None:
 
 
 def _pools(rule: DestinationRule) -> Iterator[tuple[int | None, ConnectionPoolSettings | None]]:
-    """Those of the host, by port: listeners do not depend on subsets."""
+    """The connection pools of the host, by port. Listeners do not depend on those of subsets."""
     traffic_policy = rule.traffic_policy
     yield None, traffic_policy.connection_pool if traffic_policy else None
     for settings in traffic_policy.port_level_settings if traffic_policy else ():
@@ -72,7 +72,7 @@ def _pools(rule: DestinationRule) -> Iterator[tuple[int | None, ConnectionPoolSe
 
 
 def _affected(config: _Config, viewers: Viewers) -> Sequence[ProxyProgress]:
-    """The proxies for which it is the rule of a service that they see."""
+    """The proxies that see a service to which the rule applies."""
     return viewers.all_if(_applies(config.spec, viewers.scope))
 
 
@@ -99,8 +99,8 @@ DESTINATION_RULE: Final[Kind[DestinationRule, _Config]] = Kind(
     view=policy(_qualify),
     claims=_claims,
     references=_references,
-    # Policies are in clusters, subsets in load assignments too, and idle timeouts of connections in
-    # listeners.
+    # Clusters contain the policies, load assignments depend on the subsets too, and listeners on the idle
+    # timeouts of connections.
     touches=frozenset({CLUSTER, ENDPOINT, LISTENER}),
     narrow=_narrow,
     affected=_affected,

@@ -20,8 +20,9 @@ ViewT = TypeVar("ViewT", bound=View)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Viewers:
     """Connected proxies that share a scope, the least advanced first. ``virtual_services`` are the identities
-    of those in the scope; ``sidecar`` is the one that covers the proxies. ``hostnames_by_workload``: the
-    services that a workload is an endpoint of, by the identity of its view."""
+    of the VirtualServices in the scope; ``sidecar`` is the Sidecar resource that covers the proxies.
+    ``hostnames_by_workload`` are the services of which a workload is an endpoint, by the identity of the
+    workload's view."""
 
     scope: SidecarScope
     sidecar: Sidecar | None
@@ -36,7 +37,7 @@ class Viewers:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traces:
     """The xDS resources that are made from a resource: their types (``cds``, ``eds``, ``lds``, ``rds``), and
-    the hosts that their names contain; None: any host."""
+    the hosts that their names contain (None means any host)."""
 
     types: frozenset[str] = frozenset()
     hosts: Iterable[str] | None = None

@@ -19,14 +19,14 @@ _Config = Config[PeerAuthentication]
 
 
 def _claims(config: _Config) -> Iterator[Claim]:
-    """One without a selector for each namespace."""
+    """A policy without a selector claims its namespace, which can have only one."""
     selector = config.spec.selector
     if not (selector and selector.match_labels):
         yield namespace_wide("PeerAuthentication", config.key.namespace, "spec.selector")
 
 
 def _affected(config: _Config, viewers: Viewers) -> Sequence[ProxyProgress]:
-    """The proxies of the workloads that it selects."""
+    """The proxies of the workloads that the policy selects."""
     scope, owner = viewers.scope, config.key.namespace
     return [
         each
@@ -48,8 +48,8 @@ PEER_AUTHENTICATION: Final[Kind[PeerAuthentication, _Config]] = Kind(
     columns={"Mode": ".spec.mtls.mode"},
     view=policy(),
     claims=_claims,
-    # Clients send plaintext to a port that refuses mesh TLS: the endpoint says so, or a cluster without load
-    # balancing.
+    # Clients send plaintext to a port that refuses mesh TLS. The endpoint tells them, or the cluster if it
+    # has no load balancing.
     touches=frozenset({CLUSTER, ENDPOINT, LISTENER}),
     affected=_affected,
     traces=_traces,

@@ -12,7 +12,7 @@ from controlplane.resources.virtual_service import VirtualService
 
 
 def request_target_warnings(spec: VirtualService) -> Iterator[str]:
-    """In the order of the fields, each with its path."""
+    """Yields the warnings in the order of the fields, each with its path."""
     for index, rule in enumerate(spec.http):
         path = f"spec.http[{index}]"
         for number, match in enumerate(rule.match):
@@ -51,7 +51,7 @@ def _encoded(match: StringMatch, path: str) -> Iterator[str]:
 
 def _not_a_path(match: StringMatch, path: str) -> Iterator[str]:
     kind, value = _text(match)
-    if kind == "regex" or value in ("", "*"):  # every path, and the target of OPTIONS
+    if kind == "regex" or value in ("", "*"):  # "" matches every path, "*" the target of OPTIONS
         return
     if not value.startswith("/"):
         yield f"{path}.{kind}: matches nothing: a path begins with `/`"
@@ -64,7 +64,7 @@ def _not_a_host(authority: str) -> str:
 
 
 def _text(match: StringMatch) -> tuple[str, str]:
-    """The field that is set, and its value; a match for presence has an empty value."""
+    """Returns the name of the field that is set, and its value; a match for presence has an empty value."""
     for kind, value in (("exact", match.exact), ("prefix", match.prefix), ("regex", match.regex)):
         if value is not None:
             return kind, value

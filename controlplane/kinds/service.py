@@ -18,7 +18,7 @@ from controlplane.resources.kind import CORE
 from controlplane.resources.metadata import Metadata
 from protos.type_urls import PUSH_ORDER
 
-_EXPORT_TO = "networking.istio.io/exportTo"  # an annotation; ServiceEntries have a field
+_EXPORT_TO = "networking.istio.io/exportTo"  # an annotation; a ServiceEntry has a field
 
 
 def _view(_: ResourceKey, metadata: Metadata, spec: core.Service, mesh: MeshConfig) -> Declared:

@@ -36,7 +36,7 @@ def _warnings(spec: Sidecar) -> Iterator[str]:
 
 
 def _claims(config: _Config) -> Iterator[Claim]:
-    """One without a selector for each namespace."""
+    """A Sidecar without a selector claims its namespace, which can have only one."""
     selector = config.spec.workload_selector
     if not (selector and selector.labels):
         yield namespace_wide("Sidecar", config.key.namespace, "spec.workloadSelector")
@@ -47,18 +47,18 @@ def _references(config: _Config, in_force: InForce) -> Findings:
 
 
 def _unknown_imports(config: _Config, in_force: InForce) -> Iterator[str]:
-    """The hosts of the egress that neither a service nor a VirtualService of that namespace has."""
+    """Finds imported hosts that no service and no VirtualService of the namespace has."""
     for number, listener in enumerate(config.spec.egress):
         for index, each in enumerate(listener.hosts):
             owner, _, host = each.partition("/")
             owners = in_force.owners_by_host.get(host, set())
             wanted = config.key.namespace if owner == "." else owner
             if "*" not in host and owner != "~" and not (owners if owner == "*" else wanted in owners):
-                yield f"spec.egress[{number}].hosts[{index}]: no service there has the host {host}"
+                yield f"spec.egress[{number}].hosts[{index}]: no service in it has the host {host}"
 
 
 def _affected(config: _Config, viewers: Viewers) -> Sequence[ProxyProgress]:
-    """The proxies that it covers."""
+    """The proxies that the Sidecar covers."""
     return viewers.all_if(viewers.sidecar is config.spec)
 
 
@@ -75,7 +75,7 @@ SIDECAR: Final[Kind[Sidecar, _Config]] = Kind(
     warnings=_warnings,
     claims=_claims,
     references=_references,
-    # Endpoints too: of several declarations of one host, it may import another one.
+    # Endpoints too: the new version may import another declaration of the same host.
     touches=frozenset(PUSH_ORDER),
     affected=_affected,
     traces=_traces,

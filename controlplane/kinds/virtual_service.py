@@ -28,7 +28,7 @@ _MOST_NAMES: Final = 5
 
 def _qualify(spec: VirtualService, resolve: HostResolver) -> VirtualService:
     if not is_for_mesh(spec.gateways):
-        # Without hosts it configures no sidecar, and conflicts with no other resource.
+        # Without hosts, a VirtualService configures no sidecar and conflicts with no other resource.
         return spec.model_copy(update={"hosts": (), "http": (), "tls": (), "tcp": ()})
     routes = {name: _qualify_routes(getattr(spec, name), resolve) for name in ("http", "tls", "tcp")}
     return spec.model_copy(update={"hosts": tuple(map(resolve, spec.hosts)), **routes})
@@ -55,7 +55,10 @@ def _warnings(spec: VirtualService) -> Iterator[str]:
 def _gateways(spec: VirtualService) -> Iterator[str]:
     others = spec.other_gateways
     if not is_for_mesh(spec.gateways):
-        yield f"spec.gateways: not for sidecars, and gateways are not supported yet: {_few(others)}"
+        yield (
+            "spec.gateways: sidecars do not use this resource, and gateways are not supported yet: "
+            f"{_few(others)}"
+        )
     elif others:
         yield (
             "spec.gateways: sidecars follow the part that is for `mesh`; "
@@ -64,7 +67,7 @@ def _gateways(spec: VirtualService) -> Iterator[str]:
 
 
 def _few(names: Sequence[str]) -> str:
-    """Enough of them to identify the resource."""
+    """Lists enough of the names to identify the resource."""
     more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
     return ", ".join(names[:_MOST_NAMES]) + more
 
@@ -82,7 +85,7 @@ def _headers_without_effect(spec: VirtualService) -> Iterator[str]:
 
 
 def _claims(config: _Config) -> Iterator[Claim]:
-    """One VirtualService for each host, among those that a namespace sees."""
+    """Claims each host, so that a namespace sees only one VirtualService for it."""
     for index, host in enumerate(config.spec.hosts):
         yield Claim(
             subject=("routes of a host", host),
@@ -96,8 +99,8 @@ def _claims(config: _Config) -> Iterator[Claim]:
 
 
 def _narrow(before: _Config, after: _Config) -> Touched | None:
-    """Routes alone differ, if only HTTP routes do, and not the services that they make visible: those have
-    clusters and listeners."""
+    """If only HTTP routes differ, and they make the same services visible, only route configurations change.
+    A visible service has clusters and listeners."""
     old, new = before.spec, after.spec
     same = old.model_copy(update={"http": ()}) == new.model_copy(update={"http": ()})
     if same and set(_destination_hosts(old)) == set(_destination_hosts(new)):
@@ -111,7 +114,7 @@ def _destination_hosts(spec: VirtualService) -> Iterator[str]:
 
 
 def _affected(config: _Config, viewers: Viewers) -> Sequence[ProxyProgress]:
-    """The proxies that see it."""
+    """The proxies that see the VirtualService."""
     return viewers.all_if(id(config) in viewers.virtual_services)
 
 

@@ -74,7 +74,7 @@ WORKLOAD_ENTRY: Final[Kind[WorkloadEntry, Workload]] = Kind(
     view=_view,
     warnings=_warnings,
     service_account=_service_account,
-    # A workload is in endpoints, and a change of endpoints is found out apart.
+    # Only endpoints contain a workload, and their changes are computed separately.
     touches=frozenset(),
     affected=_affected,
     traces=_traces,

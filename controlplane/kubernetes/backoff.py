@@ -24,7 +24,7 @@ class Backoff:
     longest_delay_s: float = 10.0
 
     def delay_s(self, failures: int, rng: Random) -> float:
-        """Returns the delay after ``failures`` consecutive failures; 0 if there were none."""
+        """Returns the delay after ``failures`` consecutive failures: 0 without a failure."""
         if failures == 0:
             return 0.0
         doubled = self.first_delay_s * 2.0 ** min(failures - 1, 16)

@@ -10,13 +10,14 @@ EVERY_NAMESPACE: Final = frozenset({"*"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claim:
-    """Two claims to one ``subject`` conflict if the same namespaces see both, whatever the kinds of their
-    resources. The first part of the subject names the kind of thing that is claimed.
+    """Two claims to one ``subject`` conflict if the same namespaces see both. Their resources can be of
+    different kinds. The first part of the subject names the kind of thing that is claimed.
 
-    ``scopes`` are the namespaces that see the claim; ``*`` is all of them. A claim that all see yields to one
-    for a single namespace. In the namespace ``owner``, which makes the claim, its own narrow claims come
-    first. Otherwise the least ``order`` wins. One owner may split a subject by ``ports``. ``path`` is the
-    field that makes the claim. Errors say that ``description`` is already ``verb`` by another resource."""
+    ``scopes`` are the namespaces that see the claim; ``*`` means all. A claim for all namespaces yields to a
+    claim for a single namespace. In the namespace ``owner``, whose resource makes the claim, its own narrow
+    claims come first. Otherwise the lowest ``order`` wins. One owner may split a subject by ``ports``.
+    ``path`` is the field that makes the claim. Errors say that ``description`` is already ``verb`` by another
+    resource."""
 
     subject: tuple[str, ...]
     scopes: frozenset[str]
@@ -29,7 +30,8 @@ class Claim:
 
     def contradicts(self, other: Claim) -> bool:
         """Whether the same namespaces see both, and neither comes first in any of them. The relation is
-        symmetric: resources that are in force together stay so, in whatever order they are resolved again."""
+        symmetric: resources that are in force together stay in force, in whatever order they are resolved
+        again."""
         alike = self.scopes == other.scopes and not (
             self.owner != other.owner and self.scopes & {self.owner, other.owner}
         )
@@ -42,7 +44,7 @@ class Claim:
 
 
 def namespace_wide(kind: str, namespace: str, path: str) -> Claim:
-    """The claim of a resource without a selector: one of a kind for each namespace."""
+    """The claim of a resource without a selector: a namespace can have only one of its kind."""
     return Claim(
         subject=(f"namespace-wide {kind}", namespace),
         scopes=EVERY_NAMESPACE,

@@ -1,8 +1,8 @@
 """Ports of services whose connections a transparent sidecar cannot distinguish: it knows only their original
 destination.
 
-The host of a request identifies an HTTP service, the server name a TLS service, the address any other. A
-service of plain TCP without a virtual IP has none of them.
+The host of a request identifies an HTTP service, the server name a TLS service, and the address any other
+service. A plain TCP service without a virtual IP has none of these.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ class PortCollisions:
                     self._sharing[port.number].append((service, port))
 
     def warnings(self, service: Service) -> Iterator[str]:
-        """The services that get the service's connections: an HTTP service if there is one, or else the
-        oldest."""
+        """Names the services that receive the service's connections: an HTTP service if there is one, or else
+        the oldest."""
         for port in service.ports:
             if not _is_by_port_alone(service, port):
                 continue

@@ -1,7 +1,7 @@
 """Decides which resources are in force when they contradict each other.
 
-The result depends on the resources, and in a folder on which were in force before; never on the order of
-their arrival."""
+The result depends on the resources and, in a folder, on the resources that were in force before. It does not
+depend on the order in which they arrive."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ from controlplane.model.status import Fault
 
 
 class ConflictResolver:
-    """Settles the records of one kind after another, the oldest of a kind first; ``now`` is RFC 3339.
+    """Settles the records kind by kind, and in each kind the oldest first; ``now`` is RFC 3339.
 
-    A cluster records when each resource was created; of equally old ones the first by namespace and name
-    wins, on all replicas alike. A folder's resources have no age unless they state it: there those that are
-    in force already go first, so that an operator's mistake does not take over a host that works.
+    A cluster records the time at which each resource was created; of resources with the same time, the first
+    by namespace and name wins, on every replica. A folder's resources have no such time unless they state it.
+    There, the resources that are already in force come first, so that a new resource cannot take over a
+    working host by mistake.
     """
 
     def __init__(self, kinds: Mapping[str, ModelKind[Any, Any]], now: str) -> None:
@@ -50,7 +51,7 @@ class ConflictResolver:
         return kind.claims(version.view) if kind is not None and kind.claims is not None else ()
 
     def _choose(self, record: Record) -> Version | None:
-        """The best version that contradicts none of those chosen before."""
+        """Returns the best version that contradicts no version that was chosen before."""
         for version in record.candidates:
             claims = list(self._claims(record, version))
             if not any(self._conflicts(claims, record)):
@@ -69,10 +70,12 @@ class ConflictResolver:
             fault = fault or Fault.CONFLICTED
             reason = "; ".join(sorted(map(str, self._conflicts(self._claims(record, version), record))))
             reasons.append(
-                reason if version is record.newest else f"the last good version is no longer valid: {reason}"
+                reason
+                if version is record.newest
+                else f"the last good version cannot stay in force: {reason}"
             )
         if chosen is None and record.kept.unusable:
-            reasons.append(f"the last good version that was kept cannot be used: {record.kept.unusable}")
+            reasons.append(f"the stored last good version cannot be used: {record.kept.unusable}")
         record.put_in_force(chosen, self._now, fault, reasons)
 
     def _conflicts(self, claims: Iterable[Claim], record: Record) -> Iterator[ResourceError]:
@@ -84,7 +87,8 @@ class ConflictResolver:
 
 
 def _limits_in(namespace: str, claims: list[tuple[Claim, Record]]) -> Iterator[tuple[Record, str]]:
-    """The claims of the namespace itself come first."""
+    """Finds the records whose claims do not count in a namespace. Claims of the namespace itself come
+    first."""
     ordered = sorted(claims, key=lambda each: (each[0].owner != namespace, each[0].order))
     for index, (claim, record) in enumerate(ordered):
         first = next((holder for other, holder in ordered[:index] if claim.overlaps(other)), None)
@@ -98,7 +102,7 @@ def _name(record: Record) -> str:
 
 
 def _own_fault(errors: Sequence[ResourceError]) -> Fault | None:
-    """The fault that a resource has by itself."""
+    """Returns the fault of a resource that does not depend on other resources."""
     if any(isinstance(error, UnsupportedKindError) for error in errors):
         return Fault.UNSUPPORTED
     return Fault.INVALID if errors else None
@@ -112,8 +116,8 @@ def _seniority(record: Record) -> tuple[str, int, str, str, str]:
 def _novelty(record: Record) -> int:
     """0: nothing is new; 1: a new version of a resource in force; 2: the resource is not in force.
 
-    A process that has just started takes the resources that it finds to be in force, except where a kept
-    version says otherwise."""
+    A process that has just started assumes that the resources that it finds are in force, unless a stored
+    version contradicts this."""
     serving = record.in_force or record.kept.version
     best = next(record.candidates, None)
     if serving is None or best is None:

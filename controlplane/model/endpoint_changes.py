@@ -46,8 +46,9 @@ def _accounts(endpoints: Iterable[ServiceEndpoint]) -> set[tuple[str, str, str]]
 def _mesh_tls(
     endpoints: Iterable[ServiceEndpoint], selecting: Mapping[str, list[Config[PeerAuthentication]]]
 ) -> dict[_Port, object]:
-    """All that decides whether every endpoint of a port accepts mesh TLS under the same policies: None if one
-    has no sidecar, or else the policies that select each endpoint, and its port, which they may name."""
+    """The data that determines whether every endpoint of a port accepts mesh TLS while the policies stay the
+    same: None if an endpoint has no sidecar; otherwise the policies that select each endpoint, and its port,
+    which the policies may name."""
     plain: set[_Port] = set()
     taking: dict[_Port, set[object]] = defaultdict(set)
     for each in endpoints:
@@ -81,8 +82,8 @@ def _selecting(
 
 
 def _dialled(endpoints: Iterable[ServiceEndpoint]) -> dict[tuple[str, str], list[object]]:
-    """By port and own host. An endpoint with a host has a cluster, which depends on all of its fields; of the
-    others only the address matters. Readiness does not."""
+    """The endpoints that clients dial, by port and own host. An endpoint with a host has a cluster, which
+    depends on all of its fields. Of the other endpoints only the address matters. Readiness never matters."""
     found: dict[tuple[str, str], list[object]] = defaultdict(list)
     addresses: dict[tuple[str, str], set[str]] = defaultdict(set)
     for each in endpoints:

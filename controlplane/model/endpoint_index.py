@@ -159,8 +159,8 @@ class EndpointIndex:
             yield from self._in_slices(service.hostname)
 
     def _in_slices(self, hostname: str) -> Iterable[ServiceEndpoint]:
-        """Each endpoint once. One that moves to another slice may be in both for a while, and which is newer
-        is unknown: it is ready if it is ready in one of them."""
+        """Yields each endpoint once. An endpoint that moves to another slice may be in both for a while, and
+        it is unknown which slice is newer: it counts as ready if it is ready in one of them."""
         slices = sorted(self._slices.get(hostname, {}).items(), key=itemgetter(0))
         found: dict[tuple[str, str, int], ServiceEndpoint] = {}
         for endpoint in (endpoint for _, each in slices for endpoint in each.endpoints):
@@ -202,8 +202,8 @@ def _selects(service: Service, workload: Workload) -> bool:
 
 
 def _workload_port(workload: Workload, port: ServicePort) -> int | None:
-    """Istio's rule: the workload's own number for the name of the service's port, or else the target port,
-    whose name only the workload knows."""
+    """Istio's rule: the workload's own number for the name of the service's port, or else the target port. If
+    the target port is a name, the workload defines its number."""
     number = workload.ports.get(port.name)
     if number is not None:
         return number
@@ -213,7 +213,7 @@ def _workload_port(workload: Workload, port: ServicePort) -> int | None:
 
 
 def _discard(index: dict[GroupT, dict[KeyT, ValueT]], group: GroupT, key: KeyT) -> None:
-    """Removes an entry, and its group once that is empty: the index never outgrows the mesh."""
+    """Removes an entry, and its group when it is empty, so that the index does not grow."""
     entries = index[group]
     del entries[key]
     if not entries:

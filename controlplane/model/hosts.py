@@ -27,8 +27,8 @@ def resolve_short_name(host: str, namespace: str, dns_domain: str) -> str:
 
 
 class HostIndex(Generic[ValueT]):
-    """Finds the value of the most specific pattern for a host. Of several values for one pattern, the first
-    counts."""
+    """Finds the value of the most specific pattern for a host. If a pattern has several values, the first one
+    is used."""
 
     def __init__(self, entries: Iterable[tuple[str, ValueT]]) -> None:
         self._exact: dict[str, ValueT] = {}

@@ -40,10 +40,11 @@ class InForce:
         self.policies: Final = policies
         self.rules: Final = RuleIndex(policies.get("DestinationRule", ()), root_namespace)
         self._known_hosts = HostIndex((hostname, hostname) for hostname in self.services)
-        self._answered: dict[str, bool] = {}  # by host: many routes have one
+        self._answered: dict[str, bool] = {}  # by host: many routes have the same destination
 
     def is_known(self, host: str) -> bool:
-        """Whether a service declares a host, or a wildcard that covers it, or one that the host covers."""
+        """Whether a service declares the host, a wildcard that covers it or, if the host is a wildcard, a
+        host that it covers."""
         return self._known_hosts.find(host) is not None or self.is_answered(host)
 
     def is_answered(self, host: str) -> bool:

@@ -18,7 +18,7 @@ Statuses = tuple[ResourceStatus, ...]
 
 
 def log_changes(before: Mapping[ResourceKey, Statuses], after: Mapping[ResourceKey, Statuses]) -> None:
-    """``after`` has the resources that were validated again; one without a status is removed."""
+    """``after`` has the resources that were validated again; a resource without a status was removed."""
     applied: list[ResourceStatus] = []
     quarantined: list[ResourceStatus] = []
     removed: list[ResourceKey] = []
@@ -35,7 +35,8 @@ def log_changes(before: Mapping[ResourceKey, Statuses], after: Mapping[ResourceK
 
 
 def _substance(status: ResourceStatus) -> object:
-    """The parts of a status whose change is worth a log line. The line number of its document is not."""
+    """The parts of a status whose change is worth a log line. A change of its document's line number is
+    not."""
     return (
         status.state,
         status.origin.file,

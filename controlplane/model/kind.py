@@ -41,9 +41,9 @@ class ModelKind(ResourceKind[SpecT], Generic[SpecT, ViewT]):
     """``view`` converts a spec; `policy` makes a ``view`` for kinds that the snapshot contains unchanged.
     ``warnings`` describe parts of a valid spec that may surprise its author.
 
-    ``claims``: what only one resource may have (see `Claim`). ``references``: checks the references to other
-    resources. A kind with either is validated again whenever a resource of any such kind changes.
-    ``service_account``: the account that a resource names.
+    ``claims`` are the things that only one resource may have (see `Claim`). ``references``: checks the
+    references to other resources. A kind with either is validated again whenever a resource of any such kind
+    changes. ``service_account``: the account that a resource names.
 
     ``touches``: the type URLs of the xDS resources that any change of a resource may alter. Changes of
     endpoints are computed separately. ``narrow`` returns the alterations of a change between two versions if
@@ -63,8 +63,8 @@ class ModelKind(ResourceKind[SpecT], Generic[SpecT, ViewT]):
         return self.claims is not None or self.references is not None
 
     def touched(self, before: ViewT | None, after: ViewT | None) -> Touched:
-        """The types that a change from one version in force to another may alter; None: no version is in
-        force."""
+        """The types that a change of the version in force may alter. A version is None when the resource is
+        not in force."""
         if self.narrow is not None and before is not None and after is not None:
             narrowed = self.narrow(before, after)
             if narrowed is not None:

@@ -14,9 +14,10 @@ from controlplane.resources.resource import Resource
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LastGood:
-    """``generation`` and ``uid`` are those of the version in its cluster. In a folder they are 0 and empty,
-    and ``file`` is the file of the version. ``faulty_generation`` is the newest generation that was
-    quarantined when this was written. ``since``: when the first of those was seen (RFC 3339)."""
+    """``generation`` and ``uid`` are those of the version in its cluster. In a folder they are 0 and
+    empty, and ``file`` is the file of the version. ``faulty_generation`` is the newest generation that was
+    quarantined when this was written. ``since`` is the time at which the first of them was seen (RFC
+    3339)."""
 
     resource: Resource
     since: str

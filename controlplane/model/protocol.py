@@ -31,7 +31,7 @@ _TCP_PORTS = frozenset({25, 53, 3306, 27017})
 
 def select_protocol(port_name: str, app_protocol: str | None = None, number: int = 0) -> Protocol:
     """``app_protocol`` takes precedence. In both, the protocol ends at the first hyphen (``http-metrics``).
-    Without either, some port numbers have a protocol."""
+    If neither declares a protocol, some port numbers imply one."""
     name = (app_protocol or port_name).lower()
     if name == "grpc-web" or name.startswith("grpc-web-"):
         return Protocol.GRPC

@@ -22,7 +22,8 @@ class InterceptionMode(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxy:
-    """``http_proxy_port`` 0: that of the mesh configuration. ``node`` is the name of the Kubernetes node."""
+    """``http_proxy_port`` 0 means the port of the mesh configuration. ``node`` is the name of the Kubernetes
+    node."""
 
     id: str
     type: ProxyType
@@ -63,7 +64,7 @@ class ProxyRejection:
 class ProxyProgress:
     """The progress of a connected proxy: it was sent, and has acknowledged, all resources that the snapshot
     of this ``generation`` has for it. ``answered`` is the newest generation of which it has acknowledged or
-    rejected every resource; ``rejections`` are those it has not withdrawn."""
+    rejected every resource; ``rejections`` are those that no later acknowledgement has ended."""
 
     proxy: Proxy
     generation: int

@@ -37,7 +37,8 @@ class Reading:
 
     @property
     def number(self) -> int:
-        """The generation in its cluster, if it has one: all processes count alike there."""
+        """The generation in the cluster, which is the same for all processes; without a cluster, the count of
+        readings."""
         return self.generation if self.origin.generation is None else self.origin.generation
 
     def says(self, errors: Sequence[ResourceError]) -> bool:
@@ -47,8 +48,8 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Kept:
-    """The last good version of a resource that is stored outside of this process, since when it serves, or
-    why it cannot be used."""
+    """The last good version of a resource that is stored outside of this process: the time since which it is
+    in force, or the reason why it cannot be used."""
 
     version: Version | None = None
     since: str = ""
@@ -61,12 +62,13 @@ NOTHING_KEPT = Kept()
 @dataclass(slots=True, eq=False, kw_only=True)
 class Record:
     """``readings`` by file: a resource in a second file is a mistake, and must not replace the first. The
-    reading of ``counting_file`` counts, or else the first. ``readings`` is empty from a deletion until the
-    next build.
+    reading of ``counting_file`` is used, or else the first one. ``readings`` is empty from a deletion until
+    the next build.
 
-    ``in_force`` is the version that serves; ``last_good`` is the last one that did, which serves again if
-    newer ones are faulty. ``kept`` is the same from another process. ``late``: the resource came when others
-    were in force already. ``since``: the time from which the newest reading was not the one that serves.
+    ``in_force`` is the version in force; ``last_good`` is the last version that was in force, and is used
+    again if newer ones are faulty. ``kept`` is the last good version that another process has stored.
+    ``late`` means that the resource was added when others were already in force. ``since`` is the time since
+    which the newest reading has not been in force.
     """
 
     key: ResourceKey
@@ -84,7 +86,7 @@ class Record:
 
     @property
     def reading(self) -> Reading:
-        """The reading that counts."""
+        """The reading that is used."""
         counting = self.readings.get(self.counting_file) if self.counting_file else None
         return counting or next(iter(self.readings.values()))
 
@@ -102,8 +104,8 @@ class Record:
 
     @property
     def _older(self) -> list[Version]:
-        """The known good versions of this very object, the newest first. Of one generation the kept version
-        comes first, since every replica has it."""
+        """The known good versions of the same object, the newest first. Of two versions with the same
+        generation, the stored one comes first, because every replica has it."""
         uid = self.reading.origin.uid
         known = [each for each in (self.kept.version, self.last_good) if each is not None and each.uid == uid]
         return sorted(dict.fromkeys(known), key=lambda version: -version.generation)
@@ -116,8 +118,8 @@ class Record:
     def put_in_force(
         self, version: Version | None, now: str, fault: Fault | None = None, reasons: Sequence[str] = ()
     ) -> None:
-        """Settles the record. ``fault`` and ``reasons`` say why the newest reading does not serve. ``now`` is
-        RFC 3339."""
+        """Settles the record. ``fault`` and ``reasons`` say why the newest reading is not in force. ``now``
+        is RFC 3339."""
         self.in_force = version
         self.last_good = version or self.last_good
         self.fault = fault
@@ -131,8 +133,8 @@ class Record:
 
     @property
     def to_keep(self) -> LastGood | None:
-        """The state that another process needs to decide like this one: None while the newest reading serves,
-        or if no good version is known."""
+        """The state that another process needs to make the same decision: None while the newest reading is in
+        force, and when no good version is known."""
         if self.fault is None:
             return None
         older = [each for each in self._older if each is not self.newest]
@@ -149,7 +151,7 @@ class Record:
         )
 
     def statuses(self) -> tuple[ResourceStatus, ...]:
-        """One for the reading that counts, and one for each other reading."""
+        """One status for the reading that is used, and one for each other reading."""
         first = self.reading
         others = [reading for reading in self.readings.values() if reading is not first]
         applied = self.in_force is not None and self.in_force is first.version
@@ -176,5 +178,5 @@ class Record:
             generation=reading.number,
             in_force=False,
             fault=Fault.CONFLICTED,
-            reasons=(f"{first} has {self.key} already",),
+            reasons=(f"{self.key} is already defined in {first}",),
         )

@@ -112,7 +112,7 @@ class Workload:
     registry: Registry = Registry.EXTERNAL
     uid: str = ""
     node: str = ""
-    addresses: tuple[str, ...] = ()  # all of them, the first too
+    addresses: tuple[str, ...] = ()  # all addresses, including the first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -45,7 +45,7 @@ class Config(Generic[SpecT]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeshSnapshot:
-    """Immutable. A part that did not change since the snapshot before is the same object, so that snapshots
+    """Immutable. A part that did not change since the previous snapshot is the same object, so that snapshots
     can be compared by identity.
 
     ``services`` by hostname; ``further_services`` are the other declarations of those hosts (see `Service`).
@@ -92,7 +92,7 @@ class MeshSnapshot:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SnapshotChange:
     """The differences between two snapshots. ``full``: every xDS resource may differ. ``types``: every
-    resource of these types may. ``endpoints`` are the services whose load assignments may differ.
+    resource of these types may differ. ``endpoints`` are the services whose load assignments may differ.
     ``addresses`` are the headless services whose addresses differ, which are in other resources too.
     ``configs`` are the resources that caused the change, for logs."""
 

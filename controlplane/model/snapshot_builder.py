@@ -36,8 +36,8 @@ class SnapshotBuilder:
         self._entries: Final[dict[WorkloadName, Workload]] = {}
 
     def build(self, changes: Changes, observed: Mapping[ResourceKey, Observation | None]) -> frozenset[str]:
-        """Returns the hostnames of the services whose endpoints changed. ``observed``: what has changed of
-        pods and EndpointSlices; None: it was deleted."""
+        """Returns the hostnames of the services whose endpoints changed. ``observed`` are the changed pods
+        and EndpointSlices; None marks a deleted one."""
         self._index_declarations(changes)
         for key, observation in observed.items():
             self._index_observation(key, observation)

@@ -42,10 +42,11 @@ class Fault(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResourceStatus:
-    """``in_force``: a version serves, which for a quarantined resource is the last good one. ``unresolved``
-    are the destinations of the version in force that do not exist. ``generation`` is that of the cluster; in
-    a folder it counts the versions that were read. While an older version serves, ``since`` says since when
-    (RFC 3339), and ``serving_generation`` is its generation in a cluster."""
+    """``in_force`` means that a version is in force; for a quarantined resource, this is the last good one.
+    ``unresolved`` are the destinations of the version in force that do not exist. ``generation`` is that of
+    the cluster; in a folder it counts the versions that were read. While an older version is in force,
+    ``since`` is the time at which that began (RFC 3339), and ``serving_generation`` is that version's
+    generation in a cluster."""
 
     key: ResourceKey
     state: State
@@ -66,7 +67,7 @@ class ResourceStatus:
 
     @property
     def lasting_consequence(self) -> str:
-        """The same, and since when an older version serves."""
+        """The consequence, and the time since which an older version is in force."""
         if not self.since:
             return self.consequence
         generation = f"generation {self.serving_generation}, " if self.serving_generation else ""
@@ -75,7 +76,7 @@ class ResourceStatus:
     def __str__(self) -> str:
         reasons = "; ".join(self.reasons)
         if self.key.kind == FILE:
-            return f"{self.key} is faulty; its resources that are in force stay so: {reasons}"
+            return f"{self.key} is faulty; its resources in force stay in force: {reasons}"
         if self.state is State.APPLIED:
             return f"{self.key} ({self.origin}) applied"
         return f"{self.key} ({self.origin}) quarantined, {self.consequence}: {reasons}"

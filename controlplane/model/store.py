@@ -101,7 +101,7 @@ class Store:
             self._dirty[key] = None
 
     def observe(self, key: ResourceKey, observation: Observation | None) -> None:
-        """A source sees a pod or an EndpointSlice; None: it was deleted."""
+        """A source sees a pod or an EndpointSlice; None means that it was deleted."""
         if self._observed.get(key) == observation:
             return
         if observation is None:
@@ -121,8 +121,7 @@ class Store:
                 self._dirty[record.key] = None
 
     def recall(self, key: ResourceKey, found: LastGood | Unusable | None) -> None:
-        """The version of a resource that is stored outside of this process; None: not stored, or no
-        longer."""
+        """Takes the stored version of a resource; None means that none is stored, or that it was removed."""
         record = self._records[key.kind].get(key)
         match found:
             case None:
@@ -141,8 +140,8 @@ class Store:
             self._dirty[key] = None
 
     def remember(self, in_force: Iterable[ResourceKey]) -> None:
-        """Must be called before the first `build`, with the resources that were in force at the last one of
-        an earlier process. All others come after them."""
+        """Must be called before the first `build`, with the resources that were in force after the last build
+        of an earlier process. They take precedence over all others."""
         self._served = frozenset(in_force)
 
     def prefer(self, files: Mapping[ResourceKey, str]) -> None:
@@ -177,7 +176,7 @@ class Store:
         return [status for key in keys for status in self._statuses[key]]
 
     def in_force(self, key: ResourceKey) -> View | None:
-        """The view of a resource in force: the very objects that are in the last snapshot."""
+        """The view of a resource in force: the same objects as in the last snapshot."""
         version = self._in_force.get(key)
         return version.view if version else None
 
@@ -186,7 +185,7 @@ class Store:
         return self._arrived.get(key, 0)
 
     def knows_good(self, key: ResourceKey) -> bool:
-        """Whether a version of a resource serves or is kept."""
+        """Whether a version of a resource is in force or stored."""
         return key in self._in_force or self._kept.get(key, NOTHING_KEPT).version is not None
 
     def status_changes(self) -> int:
@@ -194,7 +193,8 @@ class Store:
         return self._status_changes
 
     def build(self) -> tuple[MeshSnapshot, SnapshotChange]:
-        """The current snapshot, and what changed since the last call: the same snapshot if nothing did."""
+        """Returns the current snapshot and the changes since the last call. If nothing has changed, it is the
+        same snapshot."""
         before = self._builder.snapshot
         first = before.generation == 0
         changes = self._settle()
@@ -233,7 +233,7 @@ class Store:
         return record
 
     def _version(self, record: Record, resource: Resource, generation: int, uid: str) -> Version:
-        """The version that the record has already, if it is equal to the resource, or else a new one."""
+        """Returns the record's existing version if it equals the resource, or else a new version."""
         for known in (record.last_good, record.kept.version):
             if known is not None and (known.resource, known.uid) == (resource, uid):
                 known.generation = max(known.generation, generation)
@@ -267,8 +267,8 @@ class Store:
         return self._take_changes(looked_at)
 
     def _forget_deleted(self) -> None:
-        """Done only now: a resource that was deleted and written again before this build keeps its last good
-        version."""
+        """Runs during a build, so that a resource that was deleted and written again before the build keeps
+        its last good version."""
         for key in self._dirty:
             record = self._records[key.kind].get(key)
             if record is not None and not record.readings:

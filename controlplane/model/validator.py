@@ -45,8 +45,8 @@ class Validator:
             record.warnings += (warning,)
 
     def validate_alone(self, records: Iterable[Record], accounts: Set[Account], now: str) -> None:
-        """Records of the other kinds. ``accounts`` are the service accounts that exist; empty if that is
-        unknown, as in a folder."""
+        """Validates the records of the other kinds. ``accounts`` are the service accounts that exist; empty
+        if that is unknown, as in a folder."""
         records = tuple(records)
         ConflictResolver(self._kinds, now).settle(records)
         for record in records:

@@ -19,6 +19,6 @@ class DeclaredService:
     endpoints: tuple[Workload, ...] = ()
 
 
-# The type says what the store does with it: it indexes services and workloads, and puts policies (`Config`)
+# The type determines how the store uses it: it indexes services and workloads, and puts policies (`Config`)
 # in the snapshot. Of a Namespace only the metadata matters.
 View = tuple[DeclaredService, ...] | Workload | Metadata | Config[Any]

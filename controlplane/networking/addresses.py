@@ -20,7 +20,8 @@ def cidr_range(network: str) -> dict[str, Any]:
 
 
 def split_authority(text: str) -> tuple[str, int | None]:
-    """Splits ``HOST:PORT`` or ``[IPV6]:PORT`` (RFC 3986 section 3.2). The port may be None: not a number."""
+    """Splits ``HOST:PORT`` or ``[IPV6]:PORT`` (RFC 3986 section 3.2). The port is None if it is not a
+    number."""
     host, _, port = text.rpartition(":")
     return host.removeprefix("[").removesuffix("]"), parse_port(port)
 

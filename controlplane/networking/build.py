@@ -74,7 +74,7 @@ def build_clusters(
 def build_routes(
     cache: BuildCache, snapshot: MeshSnapshot, proxy: Proxy, names: Collection[str]
 ) -> dict[str, RouteConfiguration]:
-    """The route configurations of these names; unknown names are left out."""
+    """Returns the route configurations of these names, without the unknown ones."""
     scope = scope_of(cache, snapshot, proxy)
     if proxy.type is ProxyType.GRPC:
         return _built(lambda name: grpc_route_config(cache, scope, name), names)
@@ -85,7 +85,7 @@ def build_routes(
 def build_endpoints(
     cache: BuildCache, snapshot: MeshSnapshot, proxy: Proxy, names: Collection[str]
 ) -> dict[str, ClusterLoadAssignment]:
-    """The load assignments of the EDS clusters of these names; unknown names are left out."""
+    """Returns the load assignments of the EDS clusters of these names, without the unknown ones."""
     assignments = _built(lambda name: outbound_endpoints(cache, snapshot, proxy, name), names)
     if proxy.type is not ProxyType.GRPC:
         return assignments

@@ -23,8 +23,8 @@ ResultT = TypeVar("ResultT")
 # Compared by value: proxies and snapshots bring their own equal copies.
 _VALUES: Final = (str, int, type(None), frozenset)
 
-# The most results of one function between two changes of the mesh: some arguments are names that proxies
-# send.
+# The maximum number of results of one function between two changes of the mesh: some arguments are names that
+# proxies send.
 _MOST_RESULTS: Final = 65536
 
 _EVERY_TYPE: Final = frozenset(PUSH_ORDER)
@@ -85,7 +85,7 @@ class BuildCache:
         self._results: Final[dict[object, _Results[Any]]] = {}
 
     def results(self, function: object, types: frozenset[str]) -> _Results[Any]:
-        """Those of a function."""
+        """The results of a function."""
         found = self._results.get(function)
         if found is None:
             found = self._results[function] = _Results(types, self._most_results)

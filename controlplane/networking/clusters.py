@@ -52,8 +52,8 @@ def outbound_clusters(
     endpoints_by_host: Mapping[str, Endpoints],
     explicit: bool,
 ) -> Mapping[str, Cluster]:
-    """In the order of their services; clusters that belong to no service come last. ``explicit``: clients may
-    name single endpoints of headless services to the explicit proxy."""
+    """In the order of their services; clusters that belong to no service come last. ``explicit`` means that
+    clients may request single endpoints of headless services through the explicit proxy."""
     clusters: dict[str, Cluster] = {}
     of_endpoints: dict[str, Cluster] = {}
     for service in chain.from_iterable(scope.destinations.values()):
@@ -62,7 +62,7 @@ def outbound_clusters(
         )
         rule = scope.destination_rules.find(service)
         identities = server_identities(cache, service, scope.mesh_config.trust_domain, endpoints=endpoints)
-        # All endpoints must be alike only if the proxy does not choose one.
+        # Whether all endpoints are alike matters only if the proxy does not choose the endpoint.
         by_address = scope.redirected and service.headless
         alike = by_address or _may_pass_through(cache, service, rule)
         of_service = _service_clusters(
@@ -245,7 +245,7 @@ def _apply_tls_settings(cluster: Cluster, settings: ClientTLSSettings, destinati
 
 def _apply_auto_mtls(cluster: Cluster, destination: _Destination) -> None:
     """Mesh TLS for endpoints whose metadata has ``tlsMode: istio``, plaintext for the others. An original
-    destination has no metadata: there, as in Istio, it is mesh TLS if every endpoint accepts it."""
+    destination has no metadata. As in Istio, mesh TLS is used there if every endpoint accepts it."""
     if cluster.type == Cluster.ORIGINAL_DST and not destination.in_mesh_tls:
         return
     mesh_tls = mesh_client_tls(

@@ -51,7 +51,7 @@ def subset_of(rule: DestinationRule | None, name: str) -> Subset | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EffectivePolicy:
-    """The policy of one cluster, merged from the levels of a rule. None: Istio's default."""
+    """The policy of one cluster, merged from the levels of a rule. None means Istio's default."""
 
     load_balancer: LoadBalancerSettings | None = None
     connection_pool: ConnectionPoolSettings | None = None

@@ -1,4 +1,4 @@
-"""The clusters of the destinations of a VirtualService, and their shares."""
+"""The clusters of the destinations of a VirtualService, and the destinations that get requests."""
 
 from __future__ import annotations
 
@@ -38,6 +38,6 @@ def service_cluster(scope: SidecarScope, hostname: str, port: int, dialled: str)
 
 
 def with_a_share(route: Sequence[WeightedT]) -> list[WeightedT]:
-    """The destinations without those of weight 0. A single destination gets all requests, for any weight
-    is."""
+    """The destinations except those of weight 0. A single destination gets all requests, whatever its
+    weight."""
     return list(route) if len(route) == 1 else [each for each in route if each.weight]

@@ -40,7 +40,7 @@ _RETRY_ON: Final = frozenset(
 def grpc_listeners(
     cache: BuildCache, scope: SidecarScope, names: Collection[str] | None
 ) -> dict[str, Listener]:
-    """``names`` are targets, ``<hostname>:<port>``; None: every port that a gRPC client could call."""
+    """``names`` are targets, ``<hostname>:<port>``; None means every port that a gRPC client could call."""
     asked = _every_target(scope) if names is None else names
     built = ((name, _listener(cache, scope, name)) for name in sorted(asked))
     return {name: listener for name, listener in built if listener is not None}
@@ -68,7 +68,8 @@ def _every_cluster(scope: SidecarScope) -> Iterable[str]:
 
 
 def _reachable(declarations: Iterable[Service], port: int) -> Service | None:
-    """The client supports EDS clusters only."""
+    """Returns the first declaration of the port with an EDS cluster: the client supports no other
+    clusters."""
     found = (each for each in declarations if each.port(port))
     return next((each for each in found if each.resolution is Resolution.STATIC), None)
 
@@ -108,7 +109,8 @@ def grpc_route_config(cache: BuildCache, scope: SidecarScope, name: str) -> Rout
 
 
 def _minimal(route: Route) -> Route:
-    """Only the fields that the client reads. It fails the calls of a route that does not forward."""
+    """Keeps only the fields that the client reads. The client fails the calls of a route that does not
+    forward."""
     if not route.HasField("route"):
         return Route(name=route.name, match=route.match, non_forwarding_action={})
     action = RouteAction()
@@ -128,8 +130,8 @@ def _minimal(route: Route) -> Route:
 
 @cached(types=[CLUSTER])
 def _cluster(cache: BuildCache, scope: SidecarScope, name: str) -> Cluster | None:
-    """A destination that does not exist has a cluster too, without endpoints: only its calls fail. The client
-    uses no new routes before it has every cluster of them."""
+    """A destination that does not exist also gets a cluster, without endpoints, so that only its own calls
+    fail: the client does not use new routes before it has all of their clusters."""
     del cache
     parsed = OutboundName.parse(name)
     if parsed is None:

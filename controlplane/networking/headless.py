@@ -34,7 +34,7 @@ def headless_endpoints(
     cache: BuildCache, scope: SidecarScope, *, endpoints: Mapping[str, tuple[ServiceEndpoint, ...]]
 ) -> HeadlessEndpoints:
     """The endpoints of all services whose hosts the proxy may request, whether they are ready or not: a
-    client chooses one deliberately. The result is the same object for as long as it is equal."""
+    client chooses one deliberately. The result is the same object as long as it is equal."""
     services = (each for each in chain.from_iterable(scope.services.values()) if each.headless)
     found = (_of_service(service, endpoints.get(service.hostname, ())) for service in services)
     return _as_before(cache, scope, found=frozenset(chain.from_iterable(found)))
@@ -42,7 +42,8 @@ def headless_endpoints(
 
 @cached(latest=("found",))
 def _as_before(cache: BuildCache, scope: SidecarScope, *, found: HeadlessEndpoints) -> HeadlessEndpoints:
-    """The builders compare it again for each proxy, which is fast for the same object."""
+    """Returns the earlier result if it is equal: the builders compare it for each proxy, which is fast for
+    the same object."""
     del cache, scope
     return found
 

@@ -35,8 +35,8 @@ from controlplane.networking.routes import DEFAULT_ROUTE_NAME
 from controlplane.networking.tls import MESH_ALPNS, mesh_server_tls
 from controlplane.resources.peer_authentication import MutualTLSMode
 
-# The time to wait for a first byte, which distinguishes TLS from plaintext. After it the connection counts as
-# plaintext, which only a chain for plaintext accepts: the policy never fails open.
+# The time to wait for a first byte, which distinguishes TLS from plaintext. After this time the connection
+# counts as plaintext, which only a chain for plaintext accepts: the policy never fails open.
 _INSPECTION_TIMEOUT: Final = timedelta(seconds=5)
 
 
@@ -55,7 +55,7 @@ class _Target:
 def inbound_listeners(
     snapshot: MeshSnapshot, proxy: Proxy, policies: PeerAuthentications, own_metadata: str = ""
 ) -> dict[str, Listener]:
-    """``own_metadata``: `own_workload_metadata`."""
+    """``own_metadata`` is the result of `own_workload_metadata`."""
     ports = inbound_ports(snapshot, proxy)
     listeners = [_bound_listener(snapshot, proxy, policies, port) for port in ports if port.bind is not None]
     if proxy.interception_mode is not InterceptionMode.NONE:

@@ -22,8 +22,9 @@ class L4Route:
 
 
 def l4_routes(scope: SidecarScope, service: Service, port: ServicePort, dialled: str) -> list[L4Route]:
-    """In the order in which they are tried. The last one matches every connection; without a route for all,
-    it leads to the service itself. ``dialled`` is the service's host, or "" through the explicit proxy."""
+    """Returns the routes in the order in which they are tried. The last one matches every connection; if the
+    VirtualService has no such route, it leads to the service itself. ``dialled`` is the service's host, or ""
+    through the explicit proxy."""
     spec = scope.virtual_service(service.hostname)
     found: list[L4Route] = []
     if spec is not None:
@@ -47,7 +48,8 @@ def _tls_routes(scope: SidecarScope, spec: VirtualService, port: int, dialled: s
 
 
 def _decides(scope: SidecarScope, spec: VirtualService, server_name: str) -> bool:
-    """Not if another VirtualService has a more specific host for the name. A short name is not a host."""
+    """Whether the VirtualService decides for the name: no other one has a more specific host for it. A short
+    name is not a host."""
     decisive = scope.virtual_service(server_name)
     return decisive is None or decisive is spec
 

@@ -1,4 +1,4 @@
-"""Parts that many xDS resources have."""
+"""Parts that many xDS resources contain."""
 
 from __future__ import annotations
 

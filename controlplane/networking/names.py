@@ -19,7 +19,7 @@ WILDCARD_ADDRESS: Final = "0.0.0.0"
 
 
 def parse_port(text: str) -> int | None:
-    """None if the text is not a port number: names come from proxies, and may be anything."""
+    """Returns None if the text is not a port number: proxies can send any name."""
     return int(text) if text.isascii() and text.isdigit() and len(text) <= 5 else None
 
 
@@ -47,7 +47,7 @@ class OutboundName:
 
     @classmethod
     def parse(cls, name: str) -> OutboundName | None:
-        """None if the name does not have this form."""
+        """Returns None if the name does not have this form."""
         parts = name.split("|")
         port = parse_port(parts[1]) if len(parts) == 4 and parts[0] == "outbound" else None
         return None if port is None else cls(port, parts[2], parts[3])

@@ -51,7 +51,7 @@ def outbound_listeners(
     proxy: Proxy,
     own_metadata: str = "",
 ) -> dict[str, Listener]:
-    """``own_metadata``: `own_workload_metadata`."""
+    """``own_metadata`` is the result of `own_workload_metadata`."""
     listeners: dict[str, Listener] = {}
     if scope.redirected:
         listeners.update(_transparent_listeners(cache, scope, headless=headless))
@@ -63,7 +63,7 @@ def outbound_listeners(
 
 
 def explicit_proxy_port(scope: SidecarScope, proxy: Proxy) -> int:
-    """0: the proxy has no explicit listener."""
+    """0 means that the proxy has no explicit listener."""
     return proxy.http_proxy_port or scope.mesh_config.proxy_http_port
 
 
@@ -95,7 +95,7 @@ def _transparent_listeners(
 
 def _virtual_outbound(scope: SidecarScope) -> Listener:
     """Accepts every redirected connection, and hands it to the listener of its original destination. It
-    handles the connections that no other listener is for."""
+    handles the connections that match no other listener."""
     port = scope.mesh_config.outbound_port
     # A connection to the port itself was not redirected: forwarding it would be an endless loop.
     black_hole = FilterChain(
@@ -129,7 +129,8 @@ class _Bind:
     taken: set[tuple[str, str]] = field(default_factory=set)
 
     def claim(self, names: Sequence[str], ranges: Sequence[str]) -> Iterable[tuple[list[str], list[str]]]:
-        """The free pairs of these names and ranges (none: any), as the fewest chains that match them."""
+        """Claims the pairs of these names and ranges that are still free, and returns the fewest matches that
+        cover them. No names, or no ranges, means any."""
         free: dict[tuple[str, ...], list[str]] = defaultdict(list)
         for each in dict.fromkeys(ranges or ("",)):
             free_names = [name for name in dict.fromkeys(names or ("",)) if (name, each) not in self.taken]
@@ -163,8 +164,8 @@ def _binds(scope: SidecarScope, headless: _Addresses) -> Iterable[tuple[tuple[st
 def _add_connections(
     binds: dict[tuple[str, int], _Bind], scope: SidecarScope, service: Service, port: ServicePort
 ) -> None:
-    """A service with virtual IPs has a listener on each. A service without is distinguished from others of
-    its port by SNI, by its CIDRs, or not at all."""
+    """A service with virtual IPs has a listener on each. A service without virtual IPs is distinguished from
+    the others of its port by SNI, by its CIDRs, or not at all."""
     virtual_ips = [address for address in service.addresses if is_ip_address(address)]
     ranges = tuple(address for address in service.addresses if not is_ip_address(address))
     idle_timeout = _idle_timeout(scope, service, port)

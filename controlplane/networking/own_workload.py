@@ -10,8 +10,8 @@ from protos.node import ISTIO_METADATA, WORKLOAD_METADATA
 
 
 def own_workload_metadata(snapshot: MeshSnapshot, proxy: Proxy) -> str:
-    """``name;namespace;;;``, for the labels of request metrics; empty if the proxy's own claim is used.
-    Without labels, because they may change: a listener whose metadata changes drains its connections."""
+    """``name;namespace;;;``, for the labels of request metrics; empty if the proxy's own claim is used. It
+    contains no labels, because they may change: a listener whose metadata changes drains its connections."""
     workload = snapshot.known_workloads.named(proxy.namespace, proxy.workload)
     return f"{workload.owner};{workload.namespace};;;" if workload is not None and workload.owner else ""
 

@@ -15,7 +15,7 @@ from protos.type_urls import CLUSTER, ENDPOINT, LISTENER
 
 
 class PeerAuthentications:
-    """All policies of the mesh, by namespace; ``policies`` come the oldest first."""
+    """All policies of the mesh, by namespace; ``policies`` are sorted, the oldest first."""
 
     def __init__(self, policies: Iterable[Config[PeerAuthentication]], root_namespace: str) -> None:
         self._root_namespace: Final = root_namespace
@@ -25,7 +25,8 @@ class PeerAuthentications:
             self._by_namespace[policy.key.namespace].append(policy.spec)
 
     def mode(self, namespace: str, labels: Mapping[str, str], port: int | None) -> MutualTLSMode:
-        """The nearest level that sets a mode: port, workload, namespace, mesh; if none does: PERMISSIVE.
+        """Returns the mode of the nearest level that sets one (port, workload, namespace, mesh), or
+        PERMISSIVE.
 
         ``port`` is the workload's own number; None asks for the ports that no policy names.
         """
@@ -74,7 +75,7 @@ def covers_workload(
     namespace: str,
     labels: Mapping[str, str],
 ) -> bool:
-    """Whether a policy of the namespace ``owner`` is at one of the levels that count for a workload."""
+    """Whether a policy of the namespace ``owner`` is at a level that applies to a workload."""
     if policy.selector and policy.selector.match_labels:
         return owner == namespace and _selects(policy, labels)
     return owner in (namespace, mesh_config.root_namespace)

@@ -75,7 +75,7 @@ class RouteContext:
 
 
 def virtual_service_routes(spec: VirtualService, context: RouteContext) -> list[Route]:
-    """In the order in which they are tried."""
+    """Returns the routes in the order in which they are tried."""
     return [
         _route(rule, name, match, context)
         for rule in spec.http

@@ -53,7 +53,7 @@ class SidecarScope:
 
 
 def scope_of(cache: BuildCache, snapshot: MeshSnapshot, proxy: Proxy) -> SidecarScope:
-    """The scope of a proxy: the same object for as long as nothing in it changes."""
+    """The scope of a proxy: the same object as long as nothing in it changes."""
     mesh_config = snapshot.mesh_config
     return _scope(
         cache,
@@ -160,7 +160,7 @@ class _Imports:
         self._patterns = [(owner, pattern) for owner, _, pattern in split] or [("*", "*")]
 
     def declarations(self, declared: Iterable[Service]) -> tuple[Service, ...]:
-        """The imported declarations of one host that count."""
+        """The imported declarations of one host that apply."""
         included = [each for each in declared if self.includes(each.namespace, each.hostname)]
         return declarations_for(self._namespace, included) if included else ()
 

@@ -65,7 +65,7 @@ def circuit_breakers(pool: ConnectionPoolSettings | None) -> CircuitBreakers:
 
 
 def max_requests(pool: ConnectionPoolSettings | None) -> UInt32Value:
-    """The most concurrent requests: ``http2MaxRequests``, which also limits HTTP/1.1."""
+    """The maximum number of concurrent requests: ``http2MaxRequests``, which also limits HTTP/1.1."""
     return uint32((pool and pool.http and pool.http.http2_max_requests) or _UNLIMITED)
 
 

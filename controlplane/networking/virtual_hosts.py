@@ -46,7 +46,7 @@ _DIRECT_RESPONSE_LIMIT_BYTES: Final = 4096
 def outbound_route_config(
     cache: BuildCache, scope: SidecarScope, name: str, *, headless: HeadlessEndpoints
 ) -> RouteConfiguration | None:
-    """None if no listener has a route configuration of this name."""
+    """Returns None if no listener has a route configuration of this name."""
     port, explicit = parse_port(name), name == HTTP_PROXY_ROUTES
     if port is None and not explicit:
         return None
@@ -172,7 +172,8 @@ def _instead(route: Route, cluster: str, other: str) -> Route:
 
 
 def _takes_requests(port: ServicePort) -> bool:
-    """A request that came as HTTP is HTTP, also if the port does not declare a protocol."""
+    """Whether requests to the port are routed. A request that arrives as HTTP is HTTP even if the port
+    declares no protocol."""
     return port.protocol.is_http or port.protocol is Protocol.UNSUPPORTED
 
 

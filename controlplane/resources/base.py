@@ -144,7 +144,7 @@ DurationOrZero = Annotated[
     timedelta,
     BeforeValidator(parse_duration),
     _AS_WRITTEN,
-    _duration_schema("A duration, such as 10s, 1.5s, 100ms or 1h30m; 0s: never."),
+    _duration_schema("A duration, such as 10s, 1.5s, 100ms or 1h30m; 0s means never."),
 ]
 
 

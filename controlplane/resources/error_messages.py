@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from controlplane.errors import ResourceError
 
-# The first errors of a document are enough, if it has thousands.
+# A document may have thousands of errors; the first ones are enough.
 _MOST_ERRORS = 20
 
 _REASONS = {

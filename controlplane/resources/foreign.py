@@ -64,8 +64,8 @@ def is_istios(group: str) -> bool:
 
 
 def foreign_kind(name: str, api_version: object) -> ForeignKind | None:
-    """The unsupported kind of Istio or of the Gateway API that a document has; None if it has another. A
-    document without an API version may be of Istio."""
+    """Returns the unsupported kind of Istio or of the Gateway API that a document has, or None for any other
+    kind. A document without an API version may belong to Istio."""
     group = api_version.partition("/")[0] if isinstance(api_version, str) else ""
     if (not group or is_istios(group)) and name in FOREIGN_KINDS:
         return FOREIGN_KINDS[name]

@@ -80,7 +80,7 @@ class HeaderOperations(Message):
 
 
 class Headers(Message):
-    """``Headers``. To set the ``host`` of a request rewrites its authority."""
+    """``Headers``. Setting the ``host`` of a request rewrites its authority."""
 
     request: HeaderOperations | None = None
     response: HeaderOperations | None = None

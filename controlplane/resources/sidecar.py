@@ -135,5 +135,7 @@ class Sidecar(Message):
     @classmethod
     def _one_listener(cls, egress: tuple[IstioEgressListener, ...]) -> tuple[IstioEgressListener, ...]:
         if len(egress) > 1:
-            raise invalid("should have one listener without a port; more need `port`, not supported yet")
+            raise invalid(
+                "should have one listener without a port; others need `port`, which is not supported yet"
+            )
         return egress

@@ -10,7 +10,7 @@ from pydantic import Field
 from controlplane.resources.base import Message, NonEmptyStr, NonNegativeInt, Str
 
 Generation = Annotated[
-    int, Field(strict=True, ge=0, description="The `metadata.generation` that this describes.")
+    int, Field(strict=True, ge=0, description="The `metadata.generation` that this status describes.")
 ]
 
 

@@ -39,11 +39,11 @@ class Ledger:
         return key in self._found
 
     def __iter__(self) -> Iterator[tuple[ResourceKey, Found]]:
-        """Iterates over a copy: changes in between do no harm."""
+        """Iterates over a copy, so that it can change meanwhile."""
         return iter(tuple(self._found.items()))
 
     def note(self, key: ResourceKey, document: Document | None) -> None:
-        """The cluster reports an object of any kind; None: it was deleted."""
+        """The cluster reports an object of any kind; None means that it was deleted."""
         if not _has_status(key):
             return
         if document is None:
@@ -56,7 +56,7 @@ class Ledger:
     def note_metadata(
         self, key: ResourceKey, api_version: str, plural: str, document: Document | None
     ) -> None:
-        """The same, if only the metadata is reported."""
+        """Like `note`, when the cluster reports only the metadata."""
         found = self._found.get(key)
         if document is None:
             self._forget(key)
@@ -64,7 +64,7 @@ class Ledger:
             self._take(key, api_version, plural, document, None)
 
     def note_whole(self, key: ResourceKey, version: str, document: Document) -> None:
-        """We have changed that version of an object, or read it as a whole. The watch may already have
+        """This process has changed or completely read this version of an object. The watch may already have
         reported it, or a newer one."""
         found = self._found.get(key)
         if found is not None and found.version == version:

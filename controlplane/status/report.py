@@ -39,8 +39,8 @@ def changes(
 ) -> Document:
     """The fields of ``.status`` to merge into the status that was ``found``; empty if it is up to date.
 
-    Conditions of other writers stay. ``settling``: proxies are just reconnecting, so counts that were written
-    for the same generation before are kept. ``now`` is RFC 3339.
+    Conditions of other writers stay. ``settling`` means that proxies are still reconnecting: earlier counts
+    for the same generation are kept. ``now`` is RFC 3339.
     """
     generation = status.origin.generation
     if status.fault is Fault.UNSUPPORTED:  # it affects no proxy
@@ -93,9 +93,9 @@ def _programmed(status: ResourceStatus, reach: Reach) -> tuple[bool, str, str]:
     if status.state is not State.APPLIED:
         return False, _fault(status), "; ".join((status.lasting_consequence, *_refusals(reach)))
     if reach.concerned == 0:
-        return True, PROGRAMMED, "no connected proxy is concerned"
+        return True, PROGRAMMED, "no connected proxy is affected"
     if reach.acknowledged == reach.concerned:
-        return True, PROGRAMMED, "all proxies concerned have acknowledged"
+        return True, PROGRAMMED, "all affected proxies have acknowledged"
     count = f"{reach.acknowledged} of {reach.concerned} proxies have acknowledged"
     if reach.refusals:
         return False, "Rejected", "; ".join((count, *_refusals(reach)))
@@ -103,7 +103,7 @@ def _programmed(status: ResourceStatus, reach: Reach) -> tuple[bool, str, str]:
 
 
 def _refusals(reach: Reach) -> Iterable[str]:
-    """The first one in full, and the number of other proxies."""
+    """Describes the first rejection in full, and the number of other proxies."""
     if reach.refusals:
         proxy, rejection = reach.refusals[0]
         yield _cut(f"{proxy} rejected {rejection}", _LONGEST_REJECTION)
@@ -118,7 +118,7 @@ def _fault(status: ResourceStatus) -> str:
 
 
 def _conditions(found: Document) -> list[Document]:
-    """The schema of a CRD that another installed may have let anything in."""
+    """Ignores malformed conditions: a CRD that another program installed may allow any value."""
     conditions = found.get("conditions")
     if not isinstance(conditions, list):
         return []

@@ -33,7 +33,7 @@ _LOG = logging.getLogger(__name__)
 _NOT_FOUND: Final = 404
 _CONFLICT: Final = 409
 
-# The most concurrent writes: the API server has other clients.
+# The maximum number of concurrent writes: the API server has other clients.
 _CONCURRENT: Final = 4
 
 _BACKOFF: Final = Backoff(first_delay_s=0.5, longest_delay_s=30.0)
@@ -64,8 +64,8 @@ class StatusInputs:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StatusTiming:
-    """``look_s``: the interval between two polls. Nothing is written while two polls in a row find different
-    states, but for at most ``patience_s``. ``reconnect_s``: the time that proxies may take to reconnect to a
+    """``look_s``: the interval between two polls. Writes wait until two consecutive polls find the same
+    state, but for at most ``patience_s``. ``reconnect_s``: the time that proxies may take to reconnect to a
     control plane that has just started; until then the counts that were written before stay. ``backoff``: the
     delay before a failed write is retried. ``lease``: the timing of the election."""
 
@@ -86,7 +86,8 @@ class Pace:
         self._moving_since_s: float | None = None
 
     def is_time(self, sight: object, now_s: float) -> bool:
-        """``sight`` is compared with the one before; None is never seen. A caller that gets True must act."""
+        """``sight`` is the current state, which must not be None; it is compared with the previous one. A
+        caller that gets True must act."""
         quiet, self._last = sight == self._last, sight
         if sight == self._handled:
             self._moving_since_s = None
@@ -264,8 +265,8 @@ class StatusWriter:
             _LOG.warning("cannot write the status of %s, and perhaps of others: %s", key, error)
 
     async def _is_gone_or_has_no_status(self, key: ResourceKey, found: Found) -> bool:
-        """The two possible causes of a 404. The CRD of another may lack the status subresource, which is
-        logged once."""
+        """Checks the two possible causes of a 404. A CRD that another program installed may lack the status
+        subresource, which is logged once."""
         one = {"fieldSelector": f"metadata.name={key.name}"}
         try:
             left = (await self._api.get(_collection(key, found), one))["items"]

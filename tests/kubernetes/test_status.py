@@ -106,7 +106,7 @@ async def test_a_resource_is_accepted_then_broken_then_mended(
         assert good["status"]["observedGeneration"] == 1
         assert condition(good, "Accepted")["reason"] == "Accepted"
         assert "no service has the host a.example.com" in condition(good, "Accepted")["message"]
-        assert condition(good, "Programmed")["message"] == "no connected proxy is concerned"
+        assert condition(good, "Programmed")["message"] == "no connected proxy is affected"
 
         # What a schema cannot see, and only our validation does.
         broken = virtual_service("a", "a.example.com", 202, match=[{"uri": {"regex": "("}}])
@@ -219,7 +219,7 @@ async def test_the_proxies_that_acknowledge_are_counted_and_one_that_refuses_is_
             await until_proxies(api, path, concerned=2, acknowledged=2)
             programmed = await with_status(api, path, Accepted="True", Programmed="True")
             words = condition(programmed, "Programmed")["message"]
-            assert words == "all proxies concerned have acknowledged"
+            assert words == "all affected proxies have acknowledged"
         await until_proxies(api, path, concerned=1, acknowledged=1)
 
 

@@ -244,7 +244,7 @@ async def test_a_damaged_entry_is_logged_by_a_replica_that_lacks_the_version(api
     await api.put(PATH, {"metadata": {"name": "outrigger-last-good"}, "data": {NAME: "{"}})
     async with replica(api, (faulty(), 2)) as one:
         assert one.serves == []
-        assert "the last good version that was kept cannot be used: not JSON" in one.reasons()
+        assert "the stored last good version cannot be used: not JSON" in one.reasons()
 
 
 @pytest.mark.parametrize("data", [None, {}, {"README": "by hand"}])

@@ -179,10 +179,7 @@ def test_an_invalid_entry_is_in_the_status_and_stays_for_other_releases(
     quarantined.write_text(json.dumps(document))
     process = Process(tmp_path)
     assert process.serves is None
-    assert (
-        "the last good version that was kept cannot be used: spec.ofTomorrow: unknown field"
-        in process.reasons()
-    )
+    assert "the stored last good version cannot be used: spec.ofTomorrow: unknown field" in process.reasons()
     process.look()
     assert Process(tmp_path).reasons() == process.reasons()
     assert "ofTomorrow" in quarantined.read_text()

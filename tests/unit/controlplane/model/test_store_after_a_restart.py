@@ -356,7 +356,7 @@ class TestUnusable:
         store.recall(KEY, Unusable(reason="spec.http: is of another release"))
         assert not status(cluster((BROKEN, 1), store=store)).in_force
         assert status(store).reasons[-1] == (
-            "the last good version that was kept cannot be used: spec.http: is of another release"
+            "the stored last good version cannot be used: spec.http: is of another release"
         )
 
     def test_a_version_that_this_process_knows_to_be_good_keeps_serving(self) -> None:
@@ -380,6 +380,6 @@ class TestUnusable:
         store.recall(KEY, kept)
         cluster((other, 1), (BROKEN, 2), store=store)
         assert subsets(store) == ["v1"]
-        assert "the last good version is no longer valid" in status(store).reasons[-1]
+        assert "the last good version cannot stay in force" in status(store).reasons[-1]
         store.delete(key_of(other), "Kubernetes")
         assert subsets(store) == ["v3"]

@@ -121,7 +121,7 @@ class TestConflicts:
         feed(store, second, file="copy.yaml")
         assert subsets_in_force(store) == ["v1"]
         (status,) = [each for each in store.statuses() if each.origin.file == "copy.yaml"]
-        assert status.reasons == ("mesh.yaml:5 has VirtualService default/reviews already",)
+        assert status.reasons == ("VirtualService default/reviews is already defined in mesh.yaml:5",)
         store.delete(key_of(second), "mesh.yaml")
         assert subsets_in_force(store) == ["v2"]
 

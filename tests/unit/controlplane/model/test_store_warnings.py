@@ -105,7 +105,11 @@ class TestUndeclaredProtocols:
             rule["match"] = [{"sniHosts": ["reviews"]}]
         route = document("VirtualService", "reviews", {"hosts": ["reviews"], field: [rule]})
         store = store_with(service("reviews", ports=[{"name": name, "port": 8080}]), route)
-        told = [each for each in status_of(store, route).warnings if "has no port of such a protocol" in each]
+        told = [
+            each
+            for each in status_of(store, route).warnings
+            if "has no port with a matching protocol" in each
+        ]
         assert bool(told) is not follows
 
 
@@ -124,7 +128,8 @@ class TestGateways:
         status = status_of(store, route)
         assert (status.state, status.reasons) == (State.APPLIED, ())
         assert status.warnings == (
-            "spec.gateways: not for sidecars, and gateways are not supported yet: b, istio-system/public",
+            "spec.gateways: sidecars do not use this resource, and gateways are not supported yet: "
+            "b, istio-system/public",
         )
         (config,) = snapshot_of(store).virtual_services
         assert (config.spec.hosts, config.spec.http) == ((), ())
@@ -262,7 +267,7 @@ class TestReferences:
         feed(store, service("extra", ports=ports))
         assert unresolved(store, route) == [
             "spec.http[0].route[0].destination.port: is missing, and extra.default.svc.cluster.local has no "
-            "port 9080, which requests are for; its ports: 80, 81: requests for it get 503 (NC)"
+            "port 9080, the port of the requests; its ports: 80, 81: requests for it get 503 (NC)"
         ]
 
     def test_a_match_for_gateways_alone_brings_no_requests_of_sidecars(self) -> None:
@@ -279,7 +284,7 @@ class TestReferences:
         ports = [{"name": "http", "port": 9080}, {"name": "http-admin", "port": 9081}]
         route = virtual_service("www", ["www.example.com"], destination("reviews"))
         (words,) = unresolved(store_with(service("reviews", ports=ports), route), route)
-        assert "reviews.default.svc.cluster.local has no port 80, which requests are for" in words
+        assert "reviews.default.svc.cluster.local has no port 80, the port of the requests" in words
         assert unresolved(store_with(service("reviews", ports=ports[:1]), route), route) == []
 
     def test_each_unresolved_destination_is_reported(self) -> None:

@@ -51,7 +51,7 @@ def test_a_resource_in_force_everywhere_is_accepted_and_programmed() -> None:
     assert status["observedGeneration"] == 4
     assert status["proxies"] == {"concerned": 3, "acknowledged": 3}
     assert words(status, "Accepted") == ("True", "Accepted", "")
-    assert words(status, "Programmed") == ("True", "Programmed", "all proxies concerned have acknowledged")
+    assert words(status, "Programmed") == ("True", "Programmed", "all affected proxies have acknowledged")
     assert {each["observedGeneration"] for each in status["conditions"]} == {4}
 
 
@@ -64,7 +64,7 @@ def test_a_resource_that_affects_no_proxy_is_programmed() -> None:
     assert words(written(applied()), "Programmed") == (
         "True",
         "Programmed",
-        "no connected proxy is concerned",
+        "no connected proxy is affected",
     )
 
 
