@@ -16,6 +16,8 @@ from tests.support.kubernetes_api import KubernetesApi
 from tests.support.node_agent.container_state import BackOff
 from tests.support.node_agent.following import Collection, follow
 from tests.support.node_agent.images import Images
+from tests.support.node_agent.kubelet_api.server import kubelet_api
+from tests.support.node_agent.kubelet_api.serving_certificate import serving_context
 from tests.support.node_agent.node import CAPACITY, NodeRegistration
 from tests.support.node_agent.node_network import node_network
 from tests.support.node_agent.objects import AwayError, once
@@ -51,10 +53,15 @@ async def run_node(
                 folder=folder,
                 clock=time.time,
             )
-            async with registered(NodeRegistration(api, options.name, network.node_address)):
+            pods = NodePods(node, options.back_off)
+            context = await serving_context(api, options.name, network.node_address)
+            async with (
+                kubelet_api(network.node_address, context, pods.find) as port,
+                registered(NodeRegistration(api, options.name, network.node_address, port)),
+            ):
                 ready(options.name, folder / "logs")
                 async with asyncio.TaskGroup() as tasks:
-                    await run_pods(node, options.back_off, tasks)
+                    await pods.follow(tasks)
 
 
 @asynccontextmanager
@@ -77,26 +84,38 @@ async def deregister(registration: NodeRegistration) -> None:
         log.warning("the node stays in the API: %r", error)
 
 
-async def run_pods(node: NodeServices, back_off: BackOff, tasks: asyncio.TaskGroup) -> None:
-    workers: dict[str, PodWorker] = {}
-    async for pods in follow(node.api, f"/api/v1/pods?fieldSelector=spec.nodeName={node.name}"):
-        for worker in hand_out(node, back_off, pods, workers):
-            tasks.create_task(worker.run(), name=worker.name)
+class NodePods:
+    """The workers of the pods that are bound to the node."""
 
+    def __init__(self, node: NodeServices, back_off: BackOff) -> None:
+        self._node = node
+        self._back_off = back_off
+        self._workers: dict[str, PodWorker] = {}
 
-def hand_out(
-    node: NodeServices, back_off: BackOff, pods: Collection, workers: dict[str, PodWorker]
-) -> Iterator[PodWorker]:
-    """Passes changes to the workers of the pods, and returns the workers of new pods."""
-    present = {pod["metadata"]["uid"]: pod for pod in pods.values()}
-    for uid in workers.keys() - present.keys():
-        workers.pop(uid).remove()
-    for uid, pod in present.items():
-        if uid in workers:
-            workers[uid].update(pod)
-        else:
-            workers[uid] = PodWorker(node, back_off, pod)
-            yield workers[uid]
+    def find(self, namespace: str, name: str) -> PodWorker | None:
+        """The latest of the name: one that has been deleted may still end."""
+        found = [worker for worker in self._workers.values() if worker.name == f"{namespace}/{name}"]
+        return found[-1] if found else None
+
+    async def follow(self, tasks: asyncio.TaskGroup) -> None:
+        """Runs each pod in a task, until it is cancelled."""
+        async for pods in follow(
+            self._node.api, f"/api/v1/pods?fieldSelector=spec.nodeName={self._node.name}"
+        ):
+            for worker in self._hand_out(pods):
+                tasks.create_task(worker.run(), name=worker.name)
+
+    def _hand_out(self, pods: Collection) -> Iterator[PodWorker]:
+        """Passes changes to the workers of the pods, and returns the workers of new pods."""
+        present = {pod["metadata"]["uid"]: pod for pod in pods.values()}
+        for uid in self._workers.keys() - present.keys():
+            self._workers.pop(uid).remove()
+        for uid, pod in present.items():
+            if uid in self._workers:
+                self._workers[uid].update(pod)
+            else:
+                self._workers[uid] = PodWorker(self._node, self._back_off, pod)
+                yield self._workers[uid]
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import os
 import signal
 import subprocess
 from asyncio.subprocess import Process
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -38,6 +39,17 @@ class ContainerSpec:
     mounts: list[Mount]
     scratch: Path
     log: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Streams:
+    """Descriptors, or `subprocess.PIPE`; without `stdin` the input is empty. `terminal`: they are one, and
+    it controls the process."""
+
+    stdin: int | None = None
+    stdout: int
+    stderr: int
+    terminal: bool = False
 
 
 class Container:
@@ -71,23 +83,41 @@ class Container:
     async def run(self, command: list[str]) -> tuple[int, str]:
         """Runs a command beside the container's process: its exit code, and what it printed. The command is
         killed if we are cancelled."""
-        line = replace(self._program, argv=command).command_line()
-        process = await asyncio.create_subprocess_exec(
-            *("nsenter", f"--target={self._pid}", "--mount", "--pid", "--net", "--uts", "--"),
-            *(SETPRIV, "--pdeathsig=KILL", *line),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        process = await self.start(command, Streams(stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
         try:
             output, _ = await process.communicate()
         finally:
-            if process.returncode is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                await process.wait()
-        assert process.returncode is not None
-        return process.returncode, output[:OUTPUT_LIMIT_BYTES].decode(errors="replace")
+            kill(process)
+            await process.wait()
+        code = exit_code(await process.wait())
+        return code, output[:OUTPUT_LIMIT_BYTES].decode(errors="replace")
+
+    async def start(self, command: Sequence[str], streams: Streams) -> Process:
+        """A command beside the container's process. It is in a session of its own, and ends with the
+        container, but not with the caller: see `kill`."""
+        variables = {**self._program.environment, **({"TERM": "xterm"} if streams.terminal else {})}
+        line = replace(self._program, argv=command, environment=variables).command_line()
+        return await asyncio.create_subprocess_exec(
+            *(["setsid", "--ctty"] if streams.terminal else []),
+            *("nsenter", f"--target={self._pid}", "--mount", "--pid", "--net", "--uts", "--"),
+            *(SETPRIV, "--pdeathsig=KILL", *line),
+            stdin=subprocess.DEVNULL if streams.stdin is None else streams.stdin,
+            stdout=streams.stdout,
+            stderr=streams.stderr,
+            start_new_session=not streams.terminal,
+        )
+
+
+def kill(process: Process) -> None:
+    """One of `Container.start`, with its session; nothing where it has ended."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+def exit_code(returned: int) -> int:
+    """As a shell has it: 128 and the signal's number where a signal ended the process."""
+    return 128 - returned if returned < 0 else returned
 
 
 async def start(spec: ContainerSpec) -> Container:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from tests.support.kubernetes_api import KubernetesError, Resource
 from tests.support.node_agent import container as containers
@@ -52,6 +52,17 @@ class ContainerRunner:
         self._clock = clock
         self._grace_s = grace_s
         self._process: Container | None = None
+        self._log_starts: list[int] = []
+
+    @property
+    def process(self) -> Container | None:
+        """None where it has not run yet; it may have ended."""
+        return self._process
+
+    @property
+    def log_starts(self) -> Sequence[int]:
+        """Where in its log the output of each of its runs begins, in bytes."""
+        return self._log_starts
 
     async def run(self, pod: Resource) -> None:
         """Once, until it has ended: by itself, or by `stop`, or because we are cancelled."""
@@ -59,8 +70,10 @@ class ContainerRunner:
         identity = f"process://{uuid.uuid4().hex}"
         try:
             spec = await self._sandbox.container_spec(pod, self._container)
+            log_start = spec.log.stat().st_size if spec.log.exists() else 0
             process = await containers.start(spec)
         except StartError as error:
+            self._log_starts.append(log_start)
             self._ended(identity, began_at_s, COULD_NOT_START, "StartError", str(error))
         except UnknownImageError as error:
             self._wait("ErrImagePull", error)
@@ -68,6 +81,7 @@ class ContainerRunner:
             self._wait("CreateContainerConfigError", error)
         else:
             self._process = process
+            self._log_starts.append(log_start)
             self._board.now(self.name, Running(id=identity, since_s=began_at_s))
             code = await self._attended(process)
             self._ended(identity, began_at_s, code, "Error" if code else "Completed")

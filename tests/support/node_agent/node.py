@@ -8,6 +8,7 @@ import time
 from datetime import UTC, datetime
 
 from tests.support.kubernetes_api import STRATEGIC_MERGE_PATCH, KubernetesApi, KubernetesError, Resource
+from tests.support.node_agent.kubelet_api.server import WEBSOCKETS
 from tests.support.node_agent.objects import patiently
 from tests.support.node_agent.status import timestamp
 
@@ -21,10 +22,11 @@ LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
 
 class NodeRegistration:
-    def __init__(self, api: KubernetesApi, name: str, address: str) -> None:
+    def __init__(self, api: KubernetesApi, name: str, address: str, kubelet_port: int) -> None:
         self._api = api
         self._name = name
         self._address = address
+        self._kubelet_port = kubelet_port
 
     async def register(self) -> None:
         """Returns when the API has the node as ready. One of the same name is taken over."""
@@ -48,7 +50,7 @@ class NodeRegistration:
 
     async def _register(self) -> None:
         await create_or_patch(self._api, NODES, node(self._name))
-        status = node_status(self._name, self._address, time.time())
+        status = node_status(self._name, self._address, self._kubelet_port, time.time())
         await self._api.patch(f"{NODES}/{self._name}/status", {"status": status}, STRATEGIC_MERGE_PATCH)
 
     async def _renew_lease(self) -> None:
@@ -77,7 +79,7 @@ def node(name: str) -> Resource:
     return {"metadata": {"name": name, "labels": labels}}
 
 
-def node_status(name: str, address: str, now_s: float) -> Resource:
+def node_status(name: str, address: str, kubelet_port: int, now_s: float) -> Resource:
     ready = {
         "type": "Ready",
         "status": "True",
@@ -102,6 +104,8 @@ def node_status(name: str, address: str, now_s: float) -> Resource:
         "allocatable": CAPACITY,
         "conditions": [ready],
         "addresses": [{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": name}],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet_port}},
+        "declaredFeatures": [WEBSOCKETS],
         "nodeInfo": information,
     }
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.kubernetes_api import KubernetesApi, Resource
+from tests.support.node_agent.claims import NAMESPACES
 from tests.support.node_agent.container import ContainerSpec
 from tests.support.node_agent.downward import PodIdentity
 from tests.support.node_agent.environment import command_line, environment, expand
@@ -53,6 +54,14 @@ class PodSandbox:
     def address(self) -> str | None:
         """None until it has a network."""
         return None if self._interface is None else self._interface.address
+
+    @property
+    def network(self) -> Path | None:
+        """The file of its network namespace; None until it has one."""
+        return None if self._interface is None else NAMESPACES / self._interface.namespace
+
+    def log(self, container: str) -> Path:
+        return self.logs / f"{container}.log"
 
     async def prepare(self, pod: Resource) -> None:
         """All that the containers need. After an error it goes on from there when it is called again.
@@ -104,7 +113,7 @@ class PodSandbox:
             network=self._interface.namespace,
             mounts=self._mounts(container, read_only_files=privileges.read_only_root),
             scratch=scratch,
-            log=self.logs / f"{container['name']}.log",
+            log=self.log(container["name"]),
         )
 
     async def remove(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Iterator
+from collections.abc import Coroutine, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -12,9 +12,9 @@ from tests.support.kubernetes_api import STRATEGIC_MERGE_PATCH, KubernetesError,
 from tests.support.node_agent.container_runner import ContainerRunner
 from tests.support.node_agent.container_state import CREATING, BackOff, Board, ContainerState, Ending, Waiting
 from tests.support.node_agent.downward import DownwardError
-from tests.support.node_agent.lifecycle import decide, has_ended, has_finished
+from tests.support.node_agent.lifecycle import States, decide, has_ended, has_finished
 from tests.support.node_agent.objects import MissingError, patiently
-from tests.support.node_agent.plan import plan_of
+from tests.support.node_agent.plan import PodPlan, plan_of
 from tests.support.node_agent.pod_sandbox import NodeServices, PodSandbox
 from tests.support.node_agent.status import PodFacts, differs, states_told, status_of
 from tests.support.node_agent.volumes import UnsupportedError
@@ -53,6 +53,24 @@ class PodWorker:
         self._changed = asyncio.Event()
         self._unpublished = asyncio.Event()
         self._tasks: asyncio.TaskGroup
+
+    @property
+    def plan(self) -> PodPlan:
+        return self._plan
+
+    @property
+    def states(self) -> States:
+        """By the container's name."""
+        return self._board.states
+
+    @property
+    def runners(self) -> Mapping[str, ContainerRunner]:
+        """By the container's name."""
+        return self._runners
+
+    @property
+    def sandbox(self) -> PodSandbox:
+        return self._sandbox
 
     def update(self, pod: Resource) -> None:
         """The Pod as the API has it, or had it a moment ago."""
