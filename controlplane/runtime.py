@@ -101,8 +101,11 @@ class ControlPlane:
 
     async def start(self) -> None:
         """Listens, reads the resources, and only then serves: a proxy must never receive an empty mesh
-        because the control plane has just started. Raises `SettingsError` for invalid keys and certificates,
-        and for a port that is not available."""
+        because the control plane has just started. Only the debug server starts at once: its `/healthz` shows
+        that the process is alive while it waits for the API server. Raises `SettingsError` for invalid keys
+        and certificates, and for a port that is not available."""
+        debug = self._http_server("debug", debug_app(self._mesh()), self._settings.ports.debug)
+        debug.start()
         self._platform = await self._closing.enter_async_context(self._open_platform())
         source, authenticator = self._platform.source, self._platform.authenticator
         signing = CertificateService(
@@ -122,7 +125,6 @@ class ControlPlane:
         if ports.xds is not None:
             servers["xds"] = self._grpc_server("xDS", ports.xds)
             self._xds.add_to(servers["xds"].server)
-        debug = self._http_server("debug", debug_app(self._mesh()), ports.debug)
         metrics = self._http_server("metrics", metrics_app(self._registry), ports.metrics)
         # Last in, first out: the streams end before their servers stop, so that proxies reconnect.
         self._closing.push_async_callback(self._xds.close)
@@ -133,7 +135,6 @@ class ControlPlane:
         self._publish()
         for each in servers.values():
             await each.server.start()
-        debug.start()
         metrics.start()
         bound = {name: each.port for name, each in servers.items()}
         self._announce({**bound, "debug": debug.port, "metrics": metrics.port})
@@ -176,13 +177,25 @@ class ControlPlane:
             self._xds.set_snapshot(snapshot, change)
 
     def _mesh(self) -> Mesh:
+        """The debug API starts before the platform and the xDS server exist. It calls their functions only
+        when there is a snapshot."""
+
+        def unsupported() -> Sequence[Any]:
+            return self._platform.unsupported.listing()
+
+        def proxies() -> Sequence[Any]:
+            return self._xds.proxies()
+
+        def config_dump(proxy: str) -> dict[str, Any]:
+            return self._xds.config_dump(proxy)
+
         return Mesh(
             snapshot=lambda: self._snapshot,
             statuses=self._store.statuses,
             refusals=self._refusals,
-            unsupported=self._platform.unsupported.listing,
-            proxies=self._xds.proxies,
-            config_dump=self._xds.config_dump,
+            proxies=proxies,
+            config_dump=config_dump,
+            unsupported=unsupported,
         )
 
     def _refusals(self) -> Mapping[ResourceKey, Sequence[Refusal]]:

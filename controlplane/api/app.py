@@ -22,10 +22,10 @@ if TYPE_CHECKING:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Mesh:
     """The data that the debug API shows. Every function is called again for each request. ``snapshot``
-    returns None until the first snapshot is built. ``refusals`` maps a resource to the ids of the proxies
-    that reject it and their reasons. ``unsupported`` describes the unsupported kinds that were found,
-    ``proxies`` the open streams. ``config_dump`` takes a proxy's id, raises `ProxyError` when that proxy is
-    not connected, and can be called from any thread."""
+    returns None until the first snapshot is built; the other functions are not called before. ``refusals``
+    maps a resource to the ids of the proxies that reject it and their reasons. ``unsupported`` describes the
+    unsupported kinds that were found, ``proxies`` the open streams. ``config_dump`` takes a proxy's id,
+    raises `ProxyError` when that proxy is not connected, and can be called from any thread."""
 
     snapshot: Callable[[], MeshSnapshot | None]
     statuses: Callable[[], Sequence[ResourceStatus]]
@@ -58,6 +58,7 @@ def debug_app(mesh: Mesh) -> FastAPI:
     @app.get("/debug/syncz")
     async def syncz() -> list[JsonObject]:
         """For each connected proxy and type: the versions sent and acknowledged, and the last rejection."""
+        snapshot()
         return views.syncz(mesh.proxies())
 
     @app.get("/debug/config_dump")
@@ -66,6 +67,7 @@ def debug_app(mesh: Mesh) -> FastAPI:
         megabytes, and pushes must not wait for it."""
         if not proxy:
             raise HTTPException(400, "name a proxy: /debug/config_dump?proxy=ID; /debug/syncz lists them")
+        snapshot()
         try:
             return mesh.config_dump(proxy)
         except ProxyError as error:
@@ -85,6 +87,7 @@ def debug_app(mesh: Mesh) -> FastAPI:
     async def statusz() -> JsonObject:
         """All resources: applied, or quarantined with the reasons; and the Istio kinds that are not
         supported."""
+        snapshot()
         return views.statusz(mesh.statuses(), mesh.refusals(), mesh.unsupported())
 
     @app.exception_handler(404)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import socket
@@ -31,7 +32,7 @@ from tests.support.control_plane import (
     create_token,
     outrigger,
 )
-from tests.support.processes import child
+from tests.support.processes import child, free_port
 
 NODE_ID = "sidecar~127.0.0.1~productpage.bookinfo~bookinfo.svc.cluster.local"
 
@@ -218,6 +219,25 @@ def test_sigterm_ends_it_soon_with_code_0_although_proxies_are_connected(tmp_pat
                 next(stream.call)
             assert end.value.code() is grpc.StatusCode.UNAVAILABLE
             assert "Traceback" not in plane.process.output
+
+
+def test_it_is_alive_and_not_ready_while_it_waits_for_the_api_server(tmp_path: Path) -> None:
+    """A kubelet must not kill it: it cannot do better than wait."""
+    cluster = {"name": "a", "cluster": {"server": f"https://127.0.0.1:{free_port()}"}}
+    context = {"name": "a", "context": {"cluster": "a", "user": "a"}}
+    kubeconfig, port = tmp_path / "kubeconfig", free_port()
+    user = {"name": "a", "user": {"token": "t"}}
+    kubeconfig.write_text(
+        json.dumps({"clusters": [cluster], "contexts": [context], "users": [user], "current-context": "a"})
+    )
+    command = [sys.executable, "-m", "controlplane", "--source", "kubernetes", "--kubeconfig", kubeconfig]
+    command += ["--xds-tls-port", "0", "--metrics-port", "0", "--debug-port", str(port)]
+    with child(command, tmp_path / "log") as process:
+        process.wait_for(lambda: "trying again" in process.output, "it waits for the API server")
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
+            assert client.get("/healthz").status_code == 200
+            for path in ("/ready", "/debug/syncz", "/debug/statusz", "/debug/config_dump?proxy=a"):
+                assert client.get(path).status_code == 503
 
 
 def test_sighup_and_sigusr1_are_ignored(tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from tests.support.service_account_tokens import API_AUDIENCE, AUDIENCE, request
 
 pytestmark = pytest.mark.usefixtures("own_cluster")
 
-MANIFESTS = manifests(DEPLOY / "controlplane.yaml")
-RIGHTS = [each for each in MANIFESTS if each["kind"] not in {"Deployment", "Service"}]
+KINDS = {"Namespace", "ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding"}
+RIGHTS = [each for each in manifests(DEPLOY / "outrigger.yaml") if each["kind"] in KINDS]
 NAMESPACE = "outrigger-system"
 ACCOUNT = "outrigger-controlplane"
 SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"

@@ -14,6 +14,8 @@ from urllib.parse import quote
 import httpx
 
 from outrigger.demo.observe import Hop, read_hops
+from outrigger.installation.chart import Chart, Release
+from outrigger.installation.values import given_values
 from tests.support.bookinfo import example
 from tests.support.bookinfo_pods import (
     DEPLOYMENTS,
@@ -26,7 +28,7 @@ from tests.support.bookinfo_pods import (
 from tests.support.crds import install_crds
 from tests.support.kubernetes_api import KubernetesApi, Resource, eventually, kubernetes_api
 from tests.support.kubernetes_cluster import Cluster
-from tests.support.manifests import DEPLOY, apply, manifests, path_of
+from tests.support.manifests import apply, path_of
 from tests.support.node import running_node
 from tests.support.pod_specs import processes_of, signal_first_process
 
@@ -34,6 +36,11 @@ CONTROL_PLANE_NAMESPACE: Final = "outrigger-system"
 CONTROL_PLANE: Final = "outrigger-controlplane"
 DEBUG_PORT: Final = 8080
 DEADLINE_S: Final = 90.0
+# The pods have their sidecars from the start.
+VALUES: Final = (
+    "namespace.create=true,global.hub=outrigger,controlPlane.autoscaling.enabled=false,controlPlane.replicas=1,"
+    "injection.enabled=false,validation.enabled=false"
+)
 
 
 class BookinfoInCluster:
@@ -50,7 +57,7 @@ class BookinfoInCluster:
 
     async def start(self) -> None:
         await install_crds(self._api)
-        await apply(self._api, manifests(DEPLOY / "controlplane.yaml"))
+        await apply(self._api, control_plane_manifests())
         await self._available(CONTROL_PLANE_NAMESPACE, CONTROL_PLANE)
         (control_plane,) = await self._pods(CONTROL_PLANE_NAMESPACE, f"app={CONTROL_PLANE}")
         self._control_plane = control_plane["metadata"]["name"]
@@ -147,6 +154,12 @@ class BookinfoInCluster:
         pods = await self._api.get(f"/api/v1/namespaces/{namespace}/pods?labelSelector={quote(labels)}")
         items: list[Resource] = pods["items"]
         return items
+
+
+def control_plane_manifests() -> list[Resource]:
+    """The chart with one replica, whose acknowledgements the tests count."""
+    release = Release(name="outrigger", namespace=CONTROL_PLANE_NAMESPACE, service="tests")
+    return Chart().render(release, given_values([], [VALUES]))
 
 
 def is_complaint(condition: Resource) -> bool:

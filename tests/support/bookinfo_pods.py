@@ -10,6 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from outrigger.installation.chart import Chart
 from tests.support.kubernetes_api import Resource
 from tests.support.manifests import DEPLOY
 
@@ -44,7 +45,7 @@ DEPLOYMENTS = (
 def images() -> Mapping[str, Sequence[str]]:
     """Returns the command lines of the images on this machine."""
     return {
-        "outrigger/controlplane": [sys.executable, "-m", "controlplane"],
+        f"outrigger/controlplane:{Chart().version}": [sys.executable, "-m", "controlplane"],
         "outrigger/sidecar": [sys.executable, "-m", "sidecar"],
         "outrigger/cli": [sys.executable, "-m", "outrigger"],
         "examples/bookinfo": [sys.executable, str(DEPLOY / "examples" / "bookinfo" / "app.py")],

@@ -1,4 +1,4 @@
-"""The binaries of Kubernetes that tests run: the control plane of the test cluster, and kubectl."""
+"""The binaries of Kubernetes that tests run: the control plane of the test cluster, kubectl and Helm."""
 
 from __future__ import annotations
 
@@ -25,3 +25,5 @@ def linked_version() -> dict[str, str]:
 # About ten minutes of CPU and 3 GB of Go's caches the first time, kubectl a minute of them.
 CLUSTER = GoBinary(name="cluster", sources=FOLDER / "cluster", variables=linked_version())
 KUBECTL = GoBinary(name="kubectl", sources=FOLDER / "kubectl", variables=linked_version())
+# Two minutes more.
+HELM = GoBinary(name="helm", sources=FOLDER / "helm")

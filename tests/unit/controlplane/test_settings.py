@@ -43,9 +43,11 @@ def test_the_control_planes_own_namespace_is_its_pods_unless_a_flag_says_otherwi
 
 
 def test_the_deployment_serves_plaintext_on_loopback_only() -> None:
-    (deployment,) = [each for each in manifests(DEPLOY / "controlplane.yaml") if each["kind"] == "Deployment"]
+    (deployment,) = [each for each in manifests(DEPLOY / "outrigger.yaml") if each["kind"] == "Deployment"]
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    settings = read_settings(container["args"], {"POD_NAMESPACE": "outrigger-system"})
+    # The file is in a volume of the pod.
+    arguments = [each for each in container["args"] if not each.startswith("--mesh-config=")]
+    settings = read_settings(arguments, {"POD_NAMESPACE": "outrigger-system"})
     assert (settings.source, settings.bind_address) == ("kubernetes", "0.0.0.0")
     assert settings.ports == Ports(xds=None, xds_tls=15012, debug=8080, metrics=15014)
 

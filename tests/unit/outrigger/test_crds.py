@@ -1,4 +1,4 @@
-"""deploy/crds matches the models and the output of the command.
+"""The CRDs of the chart match the models and the output of the command.
 
 After a change of the models, run this module with ``UPDATE_GOLDEN=1`` in the environment, or ``make crds``.
 """
@@ -17,7 +17,7 @@ from controlplane.resources.crds import crds
 from outrigger.__main__ import app
 from outrigger.errors import CommandError
 
-DEPLOYED = Path(__file__).resolve().parents[3] / "deploy" / "crds"
+DEPLOYED = Path(__file__).resolve().parents[3] / "deploy" / "charts" / "outrigger" / "crds"
 
 
 def run(*arguments: str) -> str:
