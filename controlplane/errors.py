@@ -7,6 +7,7 @@ ControlPlaneError
 ├── KubernetesError      a failed request to the Kubernetes API server
 │   ├── UnreachableError     no response, or an incomplete or malformed one
 │   └── RefusedError         a response with an error status
+├── InjectionError       a pod that cannot be injected: its creation is refused with the message
 ├── ProxyError           an invalid node, subscription or acknowledgement from a proxy
 │   └── UnknownWorkloadError     the proxy's workload is unknown; it may become known later
 └── AuthorityError       a rejected certificate request
@@ -75,6 +76,10 @@ class RefusedError(KubernetesError):
         """Whether the API server is overloaded or unavailable (429: RFC 6585 section 4; 503: RFC 9110 section
         15.6.4), or a proxy in front of it cannot reach it (502: RFC 9110 section 15.6.3)."""
         return self.status in (429, 502, 503)
+
+
+class InjectionError(ControlPlaneError):
+    """A pod cannot be injected. The message names the annotation or the field, its value and the reason."""
 
 
 class ProxyError(ControlPlaneError):

@@ -15,6 +15,7 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from controlplane.errors import SettingsError
 from controlplane.model.mesh_config import MeshConfig
+from controlplane.model.proxy_config import ProxyConfig, without_ignored
 from controlplane.resources.base import (
     Bool,
     Duration,
@@ -33,9 +34,9 @@ _LOG = logging.getLogger(__name__)
 # so they only cause a warning.
 _IGNORED: Final = frozenset({
     "accessLogEncoding", "accessLogFile", "accessLogFormat", "ca", "caCertificates", "certificates",
-    "configSources", "connectionPool", "defaultConfig", "defaultDestinationRuleExportTo", "defaultProviders",
+    "configSources", "connectionPool", "defaultDestinationRuleExportTo", "defaultProviders",
     "defaultServiceExportTo", "defaultVirtualServiceExportTo", "disableEnvoyListenerLog",
-    "discoverySelectors", "dnsRefreshRate", "enableEnvoyAccessLogService", "enablePrometheusMerge",
+    "discoverySelectors", "dnsRefreshRate", "enableEnvoyAccessLogService",
     "enableTracing", "extensionProviders", "h2UpgradePolicy", "hboneIdleTimeout", "inboundClusterStatName",
     "inboundTrafficPolicy", "ingressClass", "ingressControllerMode", "ingressSelector", "ingressService",
     "localityLbSetting", "meshMTLS", "outboundClusterStatName", "pathNormalization",
@@ -79,6 +80,8 @@ class _MeshConfigFile(Message):
     enable_auto_mtls: Bool = _DEFAULT.enable_auto_mtls
     connect_timeout: Duration = _DEFAULT.connect_timeout
     default_http_retry_policy: _HttpRetryPolicy = _HttpRetryPolicy()
+    default_config: ProxyConfig = _DEFAULT.default_config
+    enable_prometheus_merge: Bool = _DEFAULT.enable_prometheus_merge
 
 
 def load_mesh_config(path: Path, namespace: str = _DEFAULT.root_namespace) -> MeshConfig:
@@ -91,6 +94,11 @@ def load_mesh_config(path: Path, namespace: str = _DEFAULT.root_namespace) -> Me
     ignored = _IGNORED & document.keys()
     for field in sorted(ignored):
         _LOG.warning("%s: the Istio field %s is not supported and ignored", path, field)
+    proxy_config = document.get("defaultConfig")
+    if isinstance(proxy_config, dict):
+        document["defaultConfig"], fields = without_ignored(proxy_config)
+        for field in fields:
+            _LOG.warning("%s: the Istio field defaultConfig.%s is not supported and ignored", path, field)
     try:
         given = _MeshConfigFile.model_validate({k: v for k, v in document.items() if k not in ignored})
     except ValidationError as error:
@@ -110,6 +118,8 @@ def _to_mesh_config(given: _MeshConfigFile, namespace: str) -> MeshConfig:
         enable_auto_mtls=given.enable_auto_mtls,
         connect_timeout=given.connect_timeout,
         default_retry_attempts=given.default_http_retry_policy.attempts,
+        default_config=given.default_config,
+        enable_prometheus_merge=given.enable_prometheus_merge,
     )
 
 

@@ -1,199 +1,22 @@
-"""`outrigger bootstrap`: prints an Envoy v3 bootstrap file for one proxy. The sidecar and Envoy can both use
-it.
-
-https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol, config.bootstrap.v3.Bootstrap
-"""
+"""`outrigger bootstrap`: prints the bootstrap file of one proxy."""
 
 from __future__ import annotations
 
-import ipaddress
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated
 
 import typer
 
+from controlplane.injection.bootstrap_document import Address, Bootstrap
+from controlplane.model.proxy import InterceptionMode
 from outrigger.errors import CommandError
 from protos import node
-from protos.envoy_runtime import LARGEST_REGEX, REGEX_SIZE_KEY
-
-XDS_CLUSTER: Final = "xds-grpc"  # Istio's name
-
-_TLS: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
-_HTTP: Final = "type.googleapis.com/envoy.extensions.upstreams.http.v3"
-
-# The files that `outrigger certificate request` writes. The names are Istio's.
-CERTIFICATE_CHAIN_FILE: Final = "cert-chain.pem"
-PRIVATE_KEY_FILE: Final = "key.pem"
-TRUST_BUNDLE_FILE: Final = "root-cert.pem"
-
-
-class Interception(StrEnum):
-    """How connections reach the proxy. NONE means that the application uses it as its HTTP proxy."""
-
-    NONE = "NONE"
-    REDIRECT = "REDIRECT"
 
 
 class OutputFormat(StrEnum):
     YAML = "yaml"
     JSON = "json"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Address:
-    host: str
-    port: int
-
-    @classmethod
-    def parse(cls, text: str) -> Address:
-        """Parses ``host:port`` or ``[::1]:port``. Raises `CommandError`."""
-        host, _, port = text.rpartition(":")
-        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-            raise CommandError(f"invalid address {text!r}: expected HOST:PORT")
-        return cls(host=host.removeprefix("[").removesuffix("]"), port=int(port))
-
-    @property
-    def is_ip(self) -> bool:
-        try:
-            ipaddress.ip_address(self.host)
-        except ValueError:
-            return False
-        return True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bootstrap:
-    """The settings of a bootstrap file. ``ca_certificate`` contains the roots for the control plane's
-    certificate; None means plaintext. ``identity_dir`` and ``token`` are for Envoy, which cannot request
-    certificates and does not read a token file."""
-
-    node_id: node.NodeId
-    xds_address: Address
-    ca_certificate: Path | None = None
-    service_account: str = "default"
-    labels: Mapping[str, str] = field(default_factory=dict)
-    admin_port: int = 15000
-    http_proxy_port: int = 0
-    interception: Interception = Interception.REDIRECT
-    delta: bool = True
-    identity_dir: Path | None = None
-    token: str = field(default="", repr=False)
-
-    def document(self) -> dict[str, Any]:
-        """Returns the bootstrap file's content, to be written as YAML or JSON."""
-        static: dict[str, Any] = {"clusters": [self._xds_cluster()]}
-        if self.identity_dir is not None:
-            static["secrets"] = _identity_secrets(self.identity_dir)
-        return {
-            "node": self._node(),
-            "admin": {"address": _socket_address(Address(host="127.0.0.1", port=self.admin_port))},
-            "dynamic_resources": self._dynamic_resources(),
-            "static_resources": static,
-            "layered_runtime": {
-                "layers": [
-                    {"name": "global config", "static_layer": {REGEX_SIZE_KEY: LARGEST_REGEX}},
-                    # Envoy's default layer, which it omits when other layers are configured.
-                    {"name": "admin", "admin_layer": {}},
-                ]
-            },
-        }
-
-    def _node(self) -> dict[str, Any]:
-        metadata: dict[str, Any] = {
-            node.NAMESPACE: self.node_id.namespace,
-            node.SERVICE_ACCOUNT: self.service_account,
-            node.WORKLOAD_NAME: self.node_id.workload,
-            node.LABELS: dict(self.labels),
-            node.INTERCEPTION_MODE: self.interception.value,
-        }
-        if self.http_proxy_port:
-            metadata[node.HTTP_PROXY_PORT] = str(self.http_proxy_port)  # Istio writes metadata as strings
-        return {
-            "id": str(self.node_id),
-            "cluster": f"{self.node_id.workload}.{self.node_id.namespace}",
-            "metadata": metadata,
-        }
-
-    def _dynamic_resources(self) -> dict[str, Any]:
-        service: dict[str, Any] = {"envoy_grpc": {"cluster_name": XDS_CLUSTER}}
-        if self.token:
-            service["initial_metadata"] = [{"key": "authorization", "value": f"Bearer {self.token}"}]
-        return {
-            "ads_config": {
-                "api_type": "DELTA_GRPC" if self.delta else "GRPC",
-                "transport_api_version": "V3",
-                "set_node_on_first_message_only": True,
-                "grpc_services": [service],
-            },
-            "cds_config": {"ads": {}, "resource_api_version": "V3"},
-            "lds_config": {"ads": {}, "resource_api_version": "V3"},
-        }
-
-    def _xds_cluster(self) -> dict[str, Any]:
-        endpoint = {"endpoint": {"address": _socket_address(self.xds_address)}}
-        cluster: dict[str, Any] = {
-            "name": XDS_CLUSTER,
-            "type": "STATIC" if self.xds_address.is_ip else "STRICT_DNS",
-            "connect_timeout": "1s",
-            "load_assignment": {"cluster_name": XDS_CLUSTER, "endpoints": [{"lb_endpoints": [endpoint]}]},
-            "typed_extension_protocol_options": {
-                "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
-                    "@type": f"{_HTTP}.HttpProtocolOptions",
-                    # Detects a control plane that disappeared without closing the connection.
-                    "explicit_http_config": {
-                        "http2_protocol_options": {
-                            "connection_keepalive": {"interval": "30s", "timeout": "5s"}
-                        }
-                    },
-                }
-            },
-        }
-        if self.ca_certificate is not None:
-            cluster["transport_socket"] = self._tls(self.ca_certificate)
-        return cluster
-
-    def _tls(self, ca_certificate: Path) -> dict[str, Any]:
-        """The TLS context for the control plane. It also checks the server's name, because every workload of
-        the mesh has a certificate from the same root."""
-        server = {
-            "san_type": "IP_ADDRESS" if self.xds_address.is_ip else "DNS",
-            "matcher": {"exact": self.xds_address.host},
-        }
-        context: dict[str, Any] = {
-            "@type": f"{_TLS}.UpstreamTlsContext",
-            "common_tls_context": {
-                "validation_context": {
-                    "trusted_ca": {"filename": str(ca_certificate)},
-                    "match_typed_subject_alt_names": [server],
-                }
-            },
-        }
-        if not self.xds_address.is_ip:  # RFC 6066 section 3: SNI must not contain an address
-            context["sni"] = self.xds_address.host
-        return {"name": "envoy.transport_sockets.tls", "typed_config": context}
-
-
-def _identity_secrets(directory: Path) -> list[dict[str, Any]]:
-    return [
-        {
-            "name": node.WORKLOAD_CERTIFICATE_SECRET,
-            "tls_certificate": {
-                "certificate_chain": {"filename": str(directory / CERTIFICATE_CHAIN_FILE)},
-                "private_key": {"filename": str(directory / PRIVATE_KEY_FILE)},
-            },
-        },
-        {
-            "name": node.TRUST_BUNDLE_SECRET,
-            "validation_context": {"trusted_ca": {"filename": str(directory / TRUST_BUNDLE_FILE)}},
-        },
-    ]
-
-
-def _socket_address(address: Address) -> dict[str, Any]:
-    return {"socket_address": {"address": address.host, "port_value": address.port}}
 
 
 def bootstrap(
@@ -230,8 +53,8 @@ def bootstrap(
         ),
     ] = 0,
     interception: Annotated[
-        Interception, typer.Option(help="How connections reach the proxy.")
-    ] = Interception.REDIRECT,
+        InterceptionMode, typer.Option(help="How connections reach the proxy.")
+    ] = InterceptionMode.REDIRECT,
     delta: Annotated[
         bool, typer.Option("--delta/--sotw", help="Incremental or state-of-the-world xDS.")
     ] = True,

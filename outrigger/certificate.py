@@ -9,13 +9,13 @@ from typing import Annotated, Final
 import typer
 
 from controlplane.ca import state_files
-from outrigger.bootstrap import (
+from controlplane.injection.bootstrap_document import (
     CERTIFICATE_CHAIN_FILE,
     PRIVATE_KEY_FILE,
     TRUST_BUNDLE_FILE,
     Address,
-    read_token,
 )
+from outrigger.bootstrap import read_token
 from outrigger.errors import CommandError
 
 app = typer.Typer(help="Request certificates from the control plane.", no_args_is_help=True)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
+
+from controlplane.model.proxy_config import ProxyConfig
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,3 +20,5 @@ class MeshConfig:
     enable_auto_mtls: bool = True
     connect_timeout: timedelta = timedelta(seconds=10)
     default_retry_attempts: int = 2  # defaultHttpRetryPolicy
+    default_config: ProxyConfig = field(default_factory=ProxyConfig)  # of injected proxies
+    enable_prometheus_merge: bool = True

@@ -12,7 +12,7 @@ from controlplane.kinds.registry import KINDS
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import Origin
 from controlplane.resources.resource import Resource
-from controlplane.sources.yaml_documents import Document, YamlError, read_documents
+from controlplane.yaml_documents import Document, YamlError, read_documents
 
 _SUFFIXES = (".yaml", ".yml")
 _MOST_BYTES = 32 * 1024 * 1024

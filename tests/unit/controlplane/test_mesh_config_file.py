@@ -49,11 +49,18 @@ def test_an_empty_file_means_the_defaults(tmp_path: Path, text: str) -> None:
 def test_an_unsupported_istio_field_causes_a_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    mesh = load(
-        tmp_path, "trustDomain: example.org\ndefaultConfig: {holdApplicationUntilProxyStarts: true}\n"
-    )
+    mesh = load(tmp_path, "trustDomain: example.org\nenableTracing: true\n")
     assert mesh.trust_domain == "example.org"
-    assert "the Istio field defaultConfig is not supported and ignored" in caplog.text
+    assert "the Istio field enableTracing is not supported and ignored" in caplog.text
+
+
+def test_the_settings_of_injected_proxies_are_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    mesh = load(
+        tmp_path, "defaultConfig: {holdApplicationUntilProxyStarts: true, tracing: {}, drainDuration: 5s}\n"
+    )
+    assert mesh.default_config.hold_application_until_proxy_starts is True
+    assert mesh.default_config.drain_time == timedelta(seconds=5)
+    assert "the Istio field defaultConfig.tracing is not supported and ignored" in caplog.text
 
 
 @pytest.mark.parametrize(

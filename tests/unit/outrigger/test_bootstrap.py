@@ -12,8 +12,9 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2  # noqa
 from google.protobuf.json_format import ParseDict
 from typer.testing import CliRunner
 
+from controlplane.errors import SettingsError
+from controlplane.injection.bootstrap_document import Address, Bootstrap
 from outrigger.__main__ import app
-from outrigger.bootstrap import Address, Bootstrap
 from outrigger.errors import CommandError
 from protos.node import NodeId
 
@@ -183,7 +184,7 @@ def test_paths_are_absolute_wherever_the_file_is_used(
 
 @pytest.mark.parametrize("text", ["", "host", "host:", ":1", "host:0", "host:65536", "host:http", "host:-1"])
 def test_an_invalid_address_is_rejected(text: str) -> None:
-    with pytest.raises(CommandError, match=r"invalid address .*: expected HOST:PORT"):
+    with pytest.raises(SettingsError, match=r"invalid address .*: expected HOST:PORT"):
         Address.parse(text)
 
 

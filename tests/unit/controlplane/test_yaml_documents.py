@@ -8,7 +8,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from controlplane.sources.yaml_documents import YamlError, read_documents
+from controlplane.yaml_documents import YamlError, read_documents
 
 
 def values(text: str) -> list[object]:

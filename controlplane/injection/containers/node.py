@@ -1,0 +1,42 @@
+"""The metadata of the proxy's xDS node that describe the pod. The labels are missing: the control plane takes
+them from the Pod's object."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Final
+
+from controlplane.injection.context import TemplateContext
+from controlplane.injection.pod import JsonObject, app_containers, items
+from protos import node
+
+_METADATA_PREFIX: Final = "ISTIO_META_"
+_DNS_CAPTURE: Final = "DNS_CAPTURE"
+
+
+def pod_metadata(context: TemplateContext) -> JsonObject:
+    containers = app_containers(context.pod)
+    ports = [_port(port) for container in containers for port in items(container, "ports")]
+    owner = replace(context.owner, name=context.owner.name or "$(POD_NAME)")
+    metadata: JsonObject = {
+        "NAME": "$(POD_NAME)",
+        node.NODE_NAME: "$(NODE_NAME)",
+        node.CLUSTER_ID: context.values.cluster_name,
+        node.WORKLOAD_NAME: owner.name,
+        "OWNER": owner.uri(context.request.namespace),
+        "APP_CONTAINERS": ",".join(container["name"] for container in containers),
+        "POD_PORTS": json.dumps(ports, separators=(",", ":")),  # Istio writes metadata as strings
+    }
+    if context.settings.capture_dns:
+        metadata[_DNS_CAPTURE] = "true"
+    for name, value in context.settings.proxy_config.proxy_metadata.items():
+        key = name.removeprefix(_METADATA_PREFIX)
+        if key not in (name, _DNS_CAPTURE):
+            metadata.setdefault(key, value)
+    return metadata
+
+
+def _port(port: JsonObject) -> JsonObject:
+    fields = {key: port[key] for key in ("name", "containerPort") if port.get(key)}
+    return fields | {"protocol": port.get("protocol") or "TCP"}
