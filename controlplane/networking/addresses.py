@@ -2,10 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from ipaddress import ip_network
-from typing import Any
+from typing import Any, Final
 
+from controlplane.model.proxy import Proxy
 from controlplane.networking.names import parse_port
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LocalAddresses:
+    """The addresses of a proxy's own family that all workloads have. ``inbound_source``: the proxy calls its
+    application from it, and the redirection rules exempt it; other connections to the workload would be
+    redirected back to the proxy."""
+
+    wildcard: str
+    loopback: str
+    inbound_source: str
+
+
+_IPV4: Final = LocalAddresses(wildcard="0.0.0.0", loopback="127.0.0.1", inbound_source="127.0.0.6")
+_IPV6: Final = LocalAddresses(wildcard="::", loopback="::1", inbound_source="::6")
+
+
+def local_addresses(proxy: Proxy) -> LocalAddresses:
+    return _IPV6 if ":" in proxy.ip else _IPV4
 
 
 def normal_range(network: str) -> str:

@@ -15,7 +15,7 @@ from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from controlplane.model.proxy import InterceptionMode, Proxy
 from controlplane.model.service import Protocol
 from controlplane.model.snapshot import MeshSnapshot
-from controlplane.networking.addresses import socket_address
+from controlplane.networking.addresses import local_addresses, socket_address
 from controlplane.networking.http_connection_manager import inbound_http_filter
 from controlplane.networking.inbound import InboundPort, inbound_ports
 from controlplane.networking.messages import uint32
@@ -23,11 +23,10 @@ from controlplane.networking.names import (
     BLACK_HOLE_CLUSTER,
     INBOUND_PASSTHROUGH_CLUSTER,
     VIRTUAL_INBOUND,
-    WILDCARD_ADDRESS,
     inbound_cluster,
     listener_name,
 )
-from controlplane.networking.network_filters import ORIGINAL_DST, TLS_INSPECTOR, tcp_proxy
+from controlplane.networking.network_filters import ORIGINAL_DST, ORIGINAL_SRC, TLS_INSPECTOR, tcp_proxy
 from controlplane.networking.own_workload import tell_workload
 from controlplane.networking.peer_authentication import PeerAuthentications
 from controlplane.networking.route_match import EVERYTHING
@@ -69,7 +68,8 @@ def inbound_listeners(
 def _bound_listener(
     snapshot: MeshSnapshot, proxy: Proxy, policies: PeerAuthentications, port: InboundPort
 ) -> Listener:
-    name = listener_name(port.bind or WILDCARD_ADDRESS, port.number)
+    bind = port.bind or local_addresses(proxy).wildcard
+    name = listener_name(bind, port.number)
     target = _Target(
         name=name,
         cluster=inbound_cluster(port.number),
@@ -79,7 +79,7 @@ def _bound_listener(
     )
     listener = Listener(
         name=name,
-        address=socket_address(port.bind or WILDCARD_ADDRESS, port.number),
+        address=socket_address(bind, port.number),
         filter_chains=_filter_chains(snapshot, proxy, policies, target),
         traffic_direction="INBOUND",
     )
@@ -91,14 +91,18 @@ def _bound_listener(
 def _virtual_inbound(
     snapshot: MeshSnapshot, proxy: Proxy, policies: PeerAuthentications, ports: list[InboundPort]
 ) -> Listener:
-    """Accepts every redirected connection, for all of the workload's ports."""
+    """Accepts every redirected connection, for all of the workload's ports. With TPROXY, the application sees
+    the client's address."""
     own_port = snapshot.mesh_config.inbound_port
     listener = Listener(
         name=VIRTUAL_INBOUND,
-        address=socket_address(WILDCARD_ADDRESS, own_port),
+        address=socket_address(local_addresses(proxy).wildcard, own_port),
         listener_filters=[ORIGINAL_DST],
         traffic_direction="INBOUND",
     )
+    if proxy.interception_mode is InterceptionMode.TPROXY:
+        listener.transparent.value = True
+        listener.listener_filters.add(**ORIGINAL_SRC)
     # A connection to the port itself was not redirected: forwarding it would be an endless loop.
     listener.filter_chains.add(
         name=f"{VIRTUAL_INBOUND}-blackhole",
@@ -114,9 +118,10 @@ def _virtual_inbound(
 def _captured_targets(
     proxy: Proxy, policies: PeerAuthentications, ports: list[InboundPort]
 ) -> Iterable[_Target]:
+    wildcard = local_addresses(proxy).wildcard
     for port in ports:
         yield _Target(
-            name=listener_name(WILDCARD_ADDRESS, port.number),
+            name=listener_name(wildcard, port.number),
             cluster=inbound_cluster(port.number),
             protocol=port.protocol,
             port=port.number,

@@ -15,8 +15,6 @@ VIRTUAL_INBOUND: Final = "virtualInbound"
 # The route configuration of the explicit HTTP proxy listener.
 HTTP_PROXY_ROUTES: Final = "http_proxy"
 
-WILDCARD_ADDRESS: Final = "0.0.0.0"
-
 
 def parse_port(text: str) -> int | None:
     """Returns None if the text is not a port number: proxies can send any name."""

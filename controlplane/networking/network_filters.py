@@ -7,12 +7,15 @@ from datetime import timedelta
 from typing import Any, Final
 
 from envoy.extensions.filters.listener.original_dst.v3.original_dst_pb2 import OriginalDst
+from envoy.extensions.filters.listener.original_src.v3.original_src_pb2 import OriginalSrc
 from envoy.extensions.filters.listener.tls_inspector.v3.tls_inspector_pb2 import TlsInspector
 from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
 
 from controlplane.networking.messages import extension, uint32
 
 ORIGINAL_DST: Final = extension("envoy.filters.listener.original_dst", OriginalDst())
+# The mark by which the interception rules of TPROXY recognize connections to the application.
+ORIGINAL_SRC: Final = extension("envoy.filters.listener.original_src", OriginalSrc(mark=1337))
 TLS_INSPECTOR: Final = extension("envoy.filters.listener.tls_inspector", TlsInspector())
 
 # A connection that failed to open carried no data: another host is always safe to try.

@@ -27,7 +27,6 @@ from controlplane.networking.names import (
     HTTP_PROXY_ROUTES,
     PASSTHROUGH_CLUSTER,
     VIRTUAL_OUTBOUND,
-    WILDCARD_ADDRESS,
     listener_name,
 )
 from controlplane.networking.network_filters import TLS_INSPECTOR, tcp_proxy
@@ -105,7 +104,7 @@ def _virtual_outbound(scope: SidecarScope) -> Listener:
     )
     return Listener(
         name=VIRTUAL_OUTBOUND,
-        address=socket_address(WILDCARD_ADDRESS, port),
+        address=socket_address(scope.wildcard_address, port),
         use_original_dst={"value": True},
         filter_chains=[black_hole],
         default_filter_chain=_unknown_destinations(scope),
@@ -150,7 +149,7 @@ def _binds(scope: SidecarScope, headless: _Addresses) -> Iterable[tuple[tuple[st
     # HTTP takes precedence over connections that cannot be distinguished from it.
     for service, port in sorted(ports, key=lambda each: not each[1].protocol.is_http):
         if port.protocol.is_http:
-            bind = binds[WILDCARD_ADDRESS, port.number]
+            bind = binds[scope.wildcard_address, port.number]
             bind.http = True
             bind.taken.add(("", ""))
         elif service.headless:
@@ -175,7 +174,7 @@ def _add_connections(
         if ranges or not virtual_ips:
             names = route.server_names or ((service.hostname,) if port.protocol.is_tls and not ranges else ())
             narrowed = replace(route, server_names=names, subnets=route.subnets or ranges)
-            _add_chains(binds[WILDCARD_ADDRESS, port.number], narrowed, service, idle_timeout)
+            _add_chains(binds[scope.wildcard_address, port.number], narrowed, service, idle_timeout)
 
 
 def _add_endpoints(
@@ -197,7 +196,7 @@ def _add_endpoints(
             elif not subnets or any(ip_address(address) in subnet for subnet in subnets):
                 # Envoy uses the longest prefix only, so a wider one would never match.
                 narrowed = replace(route, subnets=(address,))
-                _add_chains(binds[WILDCARD_ADDRESS, port.number], narrowed, service, idle_timeout)
+                _add_chains(binds[scope.wildcard_address, port.number], narrowed, service, idle_timeout)
 
 
 def _idle_timeout(scope: SidecarScope, service: Service, port: ServicePort) -> timedelta | None:

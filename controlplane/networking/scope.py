@@ -17,6 +17,7 @@ from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.proxy import InterceptionMode, Proxy, ProxyType
 from controlplane.model.service import Service
 from controlplane.model.snapshot import Config, MeshSnapshot
+from controlplane.networking.addresses import local_addresses
 from controlplane.networking.build_cache import BuildCache, cached
 from controlplane.networking.destination_rules import VisibleRules, visible_rules
 from controlplane.resources.hosts import covers
@@ -32,7 +33,7 @@ class SidecarScope:
     """``services`` are those whose hosts the proxy may request: the declarations by hostname, sorted by name.
     ``destinations`` also has the destinations of routes, whose own hosts the proxy may not request.
     ``allow_any_outbound``: traffic to unknown hosts passes. ``redirected``: connections have an original
-    destination."""
+    destination. ``wildcard_address`` is that of the proxy's family."""
 
     namespace: str
     mesh_config: MeshConfig
@@ -42,6 +43,7 @@ class SidecarScope:
     destination_rules: VisibleRules
     allow_any_outbound: bool
     redirected: bool
+    wildcard_address: str
     routing: HostIndex[VirtualService]
 
     def all_services(self) -> Iterator[Service]:
@@ -67,6 +69,7 @@ def scope_of(cache: BuildCache, snapshot: MeshSnapshot, proxy: Proxy) -> Sidecar
         sidecar=sidecar_of(snapshot, proxy),
         namespace=proxy.namespace,
         redirected=redirects(proxy),
+        wildcard_address=local_addresses(proxy).wildcard,
     )
 
 
@@ -113,6 +116,7 @@ def _scope(
     sidecar: Sidecar | None,
     namespace: str,
     redirected: bool,
+    wildcard_address: str,
 ) -> SidecarScope:
     del cache
     imports = _Imports(sidecar, namespace)
@@ -142,6 +146,7 @@ def _scope(
         destination_rules=destination_rules,
         allow_any_outbound=_allows_any_outbound(sidecar, mesh_config),
         redirected=redirected,
+        wildcard_address=wildcard_address,
         routing=HostIndex((host, each.spec) for each in virtual_services for host in each.spec.hosts),
     )
 

@@ -64,8 +64,8 @@ DefaultEndpoint = Annotated[
 
 
 class IstioIngressListener(Message):
-    """``IstioIngressListener``. Without ``default_endpoint`` the application listens on the same port of
-    127.0.0.1."""
+    """``IstioIngressListener``. Without ``default_endpoint`` a captured connection goes to the address that
+    the caller dialled, and another one to the same port of loopback."""
 
     port: SidecarPort
     bind: IpAddress | None = None

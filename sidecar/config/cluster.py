@@ -115,9 +115,9 @@ class ServiceMetadata:
 class ClusterConfig:
     """``eds_service_name`` is the name of the load assignment (EDS). ``load_assignment`` holds the hosts of
     static and DNS clusters. ``transport_socket_matches`` take precedence over ``tls``. ``idle_timeout_s`` 0
-    means never, ``max_requests_per_connection`` 0 no limit. ``source_address`` is the local IP address that
-    connections are bound to. ``initial_fetch_timeout_s`` limits the wait for the first assignment (EDS); 0 is
-    no limit."""
+    means never, ``max_requests_per_connection`` 0 no limit. ``source_addresses`` are the local IP addresses
+    that connections are bound to: the first one of the host's family, or else the first one.
+    ``initial_fetch_timeout_s`` limits the wait for the first assignment (EDS); 0 is no limit."""
 
     name: str
     discovery: Discovery
@@ -137,7 +137,7 @@ class ClusterConfig:
     max_requests_per_connection: int = 0
     tcp_keepalive: TcpKeepalive | None = None
     dns: DnsDiscoveryConfig = DEFAULT_DNS
-    source_address: str = ""
+    source_addresses: tuple[str, ...] = ()
     initial_fetch_timeout_s: float = 15.0
     service: ServiceMetadata = ServiceMetadata()
     alt_stat_name: str = ""

@@ -18,6 +18,16 @@ class SocketAddress:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+@dataclass(frozen=True, slots=True)
+class UpstreamSource:
+    """Where connections to hosts come from, for one client (``envoy.filters.listener.original_src``): its own
+    address, which is none of this machine. Port 0 is any port. ``mark`` is a packet mark (SO_MARK), 0 is
+    none."""
+
+    address: SocketAddress
+    mark: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Locality:
     region: str = ""

@@ -132,17 +132,31 @@ class FilterChain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class OriginalSrc:
+    """``envoy.filters.listener.original_src``: hosts see the client's address, and with ``bind_port`` its
+    port too. ``mark`` is on the packets to the hosts (SO_MARK); 0 is none."""
+
+    bind_port: bool = False
+    mark: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Listener:
     """``use_original_dst``: a redirected connection is handed to the listener of its original destination
-    (SO_ORIGINAL_DST). ``bind_to_port`` False: the listener takes only such connections.
-    ``original_dst_filter``, ``tls_inspector`` and ``http_inspector`` are its listener filters."""
+    (SO_ORIGINAL_DST). ``bind_to_port`` False: the listener takes only such connections. ``transparent``:
+    connections arrive by TPROXY, and their local address is the original destination. ``ipv4_compat``: a
+    listener on an IPv6 address accepts IPv4 too. ``original_dst_filter``, ``original_src``,
+    ``tls_inspector`` and ``http_inspector`` are its listener filters."""
 
     name: str
     address: SocketAddress
     filter_chains: tuple[FilterChain, ...] = ()
     default_filter_chain: FilterChain | None = None
     use_original_dst: bool = False
+    transparent: bool = False
+    ipv4_compat: bool = False
     original_dst_filter: bool = False
+    original_src: OriginalSrc | None = None
     tls_inspector: bool = False
     http_inspector: bool = False
     listener_filters_timeout_s: float = 15.0

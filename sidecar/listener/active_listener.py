@@ -13,7 +13,7 @@ from itertools import count
 from typing import Final, TypeVar, cast
 
 from protos.node import WORKLOAD_CERTIFICATE_SECRET
-from sidecar.config.endpoint import SocketAddress
+from sidecar.config.endpoint import SocketAddress, UpstreamSource
 from sidecar.config.listener import FilterChain, Listener
 from sidecar.config.tls import DownstreamTls
 from sidecar.errors import IdentityError, NoFilterChainError, RequestError
@@ -22,7 +22,7 @@ from sidecar.identity.peer import fingerprint, subject
 from sidecar.listener.detect import RAW, TLS, Detection
 from sidecar.listener.filter_chain import Candidates, FilterChainMatcher
 from sidecar.listener.handler import ConnectionHandler
-from sidecar.listener.original_dst import original_destination
+from sidecar.listener.original_dst import original_destination, plain_address
 from sidecar.listener.peek import first_byte, sniff
 from sidecar.observability.stats import ListenerStats
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo, fail
@@ -103,13 +103,15 @@ class ActiveListener:
             sock.close()
             return
         try:
-            local = SocketAddress(*sock.getsockname()[:2])
+            local = plain_address(*sock.getsockname()[:2])
         except OSError:  # the client has already disconnected
             sock.close()
             return
         redirected_from = None
         if self.config.original_dst_filter or self.config.use_original_dst:
             redirected_from = original_destination(sock, local)
+            if redirected_from is None and self.config.transparent:
+                redirected_from = local
         target = self
         if self.config.use_original_dst and redirected_from is not None:
             target = self._services.find_listener(redirected_from) or self
@@ -289,6 +291,7 @@ class ActiveListener:
             remote_address=accepted.remote,
             local_address=accepted.local,
             original_destination=accepted.original_destination,
+            upstream_source=self._upstream_source(accepted.remote),
             tls_version=tls_version,
             server_name=detection.server_name,
             alpn=alpn,
@@ -297,6 +300,13 @@ class ActiveListener:
             peer_certificate_sha256=certificate_sha256,
             peer_subject=certificate_subject,
         )
+
+    def _upstream_source(self, client: SocketAddress) -> UpstreamSource | None:
+        original_src = self.config.original_src
+        if original_src is None:
+            return None
+        port = client.port if original_src.bind_port else 0
+        return UpstreamSource(SocketAddress(client.host, port), original_src.mark)
 
     def admitted(self, setup: asyncio.Task[None]) -> None:
         """The handler owns the connection now. Cancelling its setup would close it."""

@@ -11,7 +11,7 @@ from sidecar.config.listener import Listener
 from sidecar.errors import ConfigError
 from sidecar.listener.listen_socket import ListenSocket, OnAccept, bind
 
-_Key = tuple[str, SocketAddress]
+_Key = tuple[str, SocketAddress, bool, bool]
 
 
 class Claims:
@@ -59,5 +59,6 @@ class BoundAddresses:
 
 
 def _key(listener: Listener) -> _Key:
-    """Port 0 means a different port for each listener."""
-    return ("" if listener.address.port else listener.name, listener.address)
+    """Port 0 means a different port for each listener. The options of a bound socket cannot change."""
+    name = "" if listener.address.port else listener.name
+    return (name, listener.address, listener.transparent, listener.ipv4_compat)

@@ -13,6 +13,8 @@ from typing import Final
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import Listener
 from sidecar.errors import ConfigError
+from sidecar.listener.original_dst import plain_address
+from sidecar.transport.transparent import make_transparent
 
 _LOG = logging.getLogger(__name__)
 
@@ -35,7 +37,9 @@ def bind(listener: Listener, *, share_port: bool) -> socket.socket:
         if share_port:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # Envoy's ipv4_compat false
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not listener.ipv4_compat)
+        if listener.transparent:
+            make_transparent(sock)
         sock.bind((address.host, address.port))
         sock.listen(_BACKLOG)
     except (OSError, OverflowError) as error:
@@ -84,7 +88,7 @@ class ListenSocket:
                 self._pause(error)
                 return
             sock.setblocking(False)
-            self.on_accept(sock, SocketAddress(*remote[:2]))
+            self.on_accept(sock, plain_address(*remote[:2]))
 
     def _pause(self, error: OSError) -> None:
         if error.errno not in _EXHAUSTED:

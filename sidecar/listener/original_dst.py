@@ -13,15 +13,21 @@ _SO_ORIGINAL_DST: Final = 80
 _IP6T_SO_ORIGINAL_DST: Final = 80
 _SOCKADDR_IN: Final = struct.Struct("=H2s4s8x")  # family, port, address
 _SOCKADDR_IN6: Final = struct.Struct("=H2s4x16s4x")  # family, port, flow, address, scope
+_IPV4_MAPPED: Final = "::ffff:"  # RFC 4291 section 2.5.5.2
+
+
+def plain_address(host: str, port: int) -> SocketAddress:
+    """A socket's address, without the form in which an IPv6 socket has an IPv4 address."""
+    return SocketAddress(host.removeprefix(_IPV4_MAPPED) if "." in host else host, port)
 
 
 def original_destination(sock: socket.socket, local: SocketAddress) -> SocketAddress | None:
-    """None for a connection that was not redirected: its destination is its ``local`` address, or the host
-    does not track connections."""
+    """``local`` is the connection's `plain_address`. None for a connection that was not redirected: its
+    destination is ``local``, or the host does not track connections."""
     try:
-        if sock.family == socket.AF_INET6:
+        if ":" in local.host:
             raw = sock.getsockopt(socket.IPPROTO_IPV6, _IP6T_SO_ORIGINAL_DST, _SOCKADDR_IN6.size)
-        else:
+        else:  # also on a socket of IPv6: the rules of IPv4 have redirected the connection
             raw = sock.getsockopt(socket.IPPROTO_IP, _SO_ORIGINAL_DST, _SOCKADDR_IN.size)
         destination = parse_sockaddr(raw)
     except (OSError, struct.error):  # ENOENT, ENOPROTOOPT: the connection is not tracked

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from sidecar.config.endpoint import SocketAddress
+from sidecar.config.endpoint import SocketAddress, UpstreamSource
 from sidecar.errors import (
     NoClusterError,
     NoHealthyUpstreamError,
@@ -25,12 +25,14 @@ _UPSTREAM_FAILURES = (UpstreamError, NoHealthyUpstreamError, UpstreamOverflowErr
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DownstreamConnection:
     """The downstream connection, as it was accepted. `original_destination` is set where the traffic was
-    redirected to the listener. `peer_id` is the client's SPIFFE URI once mTLS has proved it."""
+    redirected to the listener. `upstream_source` is set where hosts see the client's address. `peer_id` is
+    the client's SPIFFE URI once mTLS has proved it."""
 
     id: int
     remote_address: SocketAddress
     local_address: SocketAddress
     original_destination: SocketAddress | None = None
+    upstream_source: UpstreamSource | None = None
     tls_version: str = ""
     server_name: str = ""
     alpn: str = ""

@@ -140,7 +140,9 @@ class Exchange:
         info = request.info
         info.attempts += 1
         if cluster.is_original_dst:
-            attempt = await cluster.begin_original_dst_attempt(info, request.authority)
+            attempt = cluster.begin_known_attempt(info) or await cluster.begin_original_dst_attempt(
+                info, request.authority
+            )
         else:
             attempt = cluster.begin_attempt(self._context, info)
         self._prepare(attempt.host)

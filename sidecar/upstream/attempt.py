@@ -28,7 +28,7 @@ class Attempt:
     its end.
     """
 
-    __slots__ = ("_active", "_cluster", "_info", "_lease", "host")
+    __slots__ = ("_active", "_cluster", "_info", "_lease", "_pool", "host")
 
     def __init__(self, cluster: Cluster, host: Host, info: StreamInfo) -> None:
         self._cluster = cluster
@@ -36,13 +36,15 @@ class Attempt:
         self._lease: Lease | None = None
         self._active = False
         self.host = host
+        source = info.connection.upstream_source
+        self._pool = host.pool if source is None else host.pool_for(source)
         info.upstream_address = host.address
         info.host_workload = host.endpoint.workload
 
     def checkout(self) -> bool:
         """Takes an open connection that has room. Returns False if no connection has: then call
         `wait_for_connection`. Raises `UpstreamOverflowError` when too many requests are active."""
-        lease = self.host.pool.checkout()
+        lease = self._pool.checkout()
         if lease is None:
             return False
         self._begin(lease)
@@ -50,7 +52,7 @@ class Attempt:
 
     async def wait_for_connection(self) -> None:
         """Raises `UpstreamConnectError` and `UpstreamOverflowError`."""
-        self._begin(await self.host.pool.acquire())
+        self._begin(await self._pool.acquire())
 
     def _begin(self, lease: Lease) -> None:
         cluster, stats, host_stats = self._cluster, self._cluster.stats, self.host.stats

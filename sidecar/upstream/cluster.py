@@ -113,7 +113,7 @@ class Cluster:
             stats = HostStats()
             host = Host(endpoint, stats, HostPool(endpoint.address, tls, self._pool_env, stats))
             if self._draining:
-                host.pool.drain()
+                host.drain()
             return host
         host.endpoint = endpoint
         if tls != host.pool.tls:
@@ -125,9 +125,9 @@ class Cluster:
         self._healthy.discard(host)
         if self.outlier_detector is not None:
             self.outlier_detector.forget(host.monitor)
-        self._leaving = [leaving for leaving in self._leaving if not leaving.pool.drained]
+        self._leaving = [leaving for leaving in self._leaving if not leaving.drained]
         self._leaving.append(host)
-        host.pool.drain()
+        host.drain()
 
     def renew_tls(self) -> None:
         """The workload's certificate or roots have changed."""
@@ -140,7 +140,7 @@ class Cluster:
             context = self._connector.context(tls)
         except IdentityError:
             return  # open connections remain; requests that need a new one get the error
-        host.pool.use_tls(tls, context)
+        host.use_tls(tls, context)
 
     # Balancing.
 
@@ -227,9 +227,18 @@ class Cluster:
         return Attempt(self, host, info)
 
     async def begin_original_dst_attempt(self, info: StreamInfo, authority: bytes) -> Attempt:
-        """Begins an attempt at the host that the client connected to, for `is_original_dst`. Raises
-        `NoHealthyUpstreamError` if that is unknown, or this proxy itself."""
-        host = await self._original_dst_host(info, authority)
+        """Begins an attempt at the host that the client connected to, for `is_original_dst`, as
+        `begin_known_attempt` if that is possible. Raises `NoHealthyUpstreamError` if the host is unknown, or
+        this proxy itself."""
+        return self._attempt_at(await self._original_dst_host(info, authority), info)
+
+    def begin_known_attempt(self, info: StreamInfo) -> Attempt | None:
+        """As `begin_original_dst_attempt`, at a host that had earlier requests. None if it had none."""
+        destination = info.connection.original_destination
+        host = self.hosts.get(destination) if destination is not None else None
+        return None if host is None else self._attempt_at(host, info)
+
+    def _attempt_at(self, host: Host, info: StreamInfo) -> Attempt:
         if self._draining:
             self._env.draining.add(self)
         return Attempt(self, host, info)
@@ -258,7 +267,10 @@ class Cluster:
         attempt = TcpAttempt(self, host, info)
         try:
             protocol, dialed = await self._connector.dial(
-                host.address, host.pool.tls, lambda alpn: protocol_factory()
+                host.address,
+                host.pool.tls,
+                lambda alpn: protocol_factory(),
+                info.connection.upstream_source,
             )
         except BaseException as error:
             attempt.failed(error)
@@ -328,17 +340,17 @@ class Cluster:
         for host in self.hosts.values():
             if self.outlier_detector is not None:
                 self.outlier_detector.forget(host.monitor)
-            host.pool.drain()
+            host.drain()
 
     async def close(self) -> None:
         """Closes every connection now."""
         self._stop_ticking()
         for host in self._all_hosts():
-            await host.pool.close()
+            await host.close()
 
     @property
     def drained(self) -> bool:
-        return all(host.pool.drained for host in self._all_hosts())
+        return all(host.drained for host in self._all_hosts())
 
     def _all_hosts(self) -> list[Host]:
         return [*self.hosts.values(), *self._leaving]

@@ -1,7 +1,8 @@
 """Opens connections to hosts: TCP, its options, TLS, the verification of the peer. Only this module dials.
 
-Source: ``connect_timeout``, ``upstream_connection_options.tcp_keepalive`` and ``transport_socket`` of
-``envoy.config.cluster.v3.Cluster``. The reasons in errors have the same text as Envoy's.
+Source: ``connect_timeout``, ``upstream_bind_config``, ``upstream_connection_options.tcp_keepalive`` and
+``transport_socket`` of ``envoy.config.cluster.v3.Cluster``. The reasons in errors have the same text as
+Envoy's.
 """
 
 from __future__ import annotations
@@ -15,11 +16,12 @@ from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar, cast
 
 from sidecar.config.cluster import ClusterConfig, TcpKeepalive
-from sidecar.config.endpoint import Endpoint, SocketAddress
+from sidecar.config.endpoint import Endpoint, SocketAddress, UpstreamSource
 from sidecar.config.tls import UpstreamTls
 from sidecar.errors import IdentityError, UpstreamConnectError
 from sidecar.observability.stats import ClusterStats
 from sidecar.transport.tls import TlsTransport
+from sidecar.transport.transparent import bind_source, make_transparent
 
 ProtocolT = TypeVar("ProtocolT")
 
@@ -59,14 +61,14 @@ def tls_for(config: ClusterConfig, endpoint: Endpoint) -> UpstreamTls | None:
 class Connector:
     """Dials the hosts of one cluster."""
 
-    __slots__ = ("_keepalive", "_local_address", "_loop", "_stats", "_timeout_s", "_tls")
+    __slots__ = ("_keepalive", "_loop", "_sources", "_stats", "_timeout_s", "_tls")
 
     def __init__(
         self, config: ClusterConfig, stats: ClusterStats, tls: ClientTls, loop: asyncio.AbstractEventLoop
     ) -> None:
         self._timeout_s = config.connect_timeout_s
         self._keepalive = config.tcp_keepalive
-        self._local_address = (config.source_address, 0) if config.source_address else None
+        self._sources = config.source_addresses
         self._stats = stats
         self._tls = tls
         self._loop = loop
@@ -76,11 +78,15 @@ class Connector:
         return self._tls.client(tls) if tls is not None else None
 
     async def dial(
-        self, address: SocketAddress, tls: UpstreamTls | None, factory: Callable[[str], ProtocolT]
+        self,
+        address: SocketAddress,
+        tls: UpstreamTls | None,
+        factory: Callable[[str], ProtocolT],
+        source: UpstreamSource | None = None,
     ) -> tuple[ProtocolT, Dialed]:
         """Opens a connection, TLS handshake and verification of the peer included. `factory` makes the
         asyncio protocol, from the ALPN protocol that the host chose (RFC 7301): empty in plaintext, or if it
-        chose none.
+        chose none. `source` takes precedence over the cluster's source addresses, as in Envoy.
 
         Raises `UpstreamConnectError`: refused, unreachable, not trusted, or not ready within the connect
         timeout.
@@ -89,9 +95,9 @@ class Connector:
             context = self.context(tls)
             async with asyncio.timeout(self._timeout_s):
                 if context is None or tls is None:
-                    transport, protocol = await self._connect(address, lambda: factory(""))
+                    transport, protocol = await self._connect(address, lambda: factory(""), source)
                 else:
-                    transport, protocol = await self._connect_tls(address, factory, context, tls.sni)
+                    transport, protocol = await self._connect_tls(address, factory, context, tls.sni, source)
             if self._keepalive is not None:
                 _set_keepalive(transport, self._keepalive)
         # TimeoutError and ssl.SSLError are OSErrors; an invalid name of the host, or an invalid SNI, is a
@@ -106,18 +112,48 @@ class Connector:
         return protocol, dialed
 
     async def _connect(
-        self, address: SocketAddress, factory: Callable[[], ProtocolT]
+        self, address: SocketAddress, factory: Callable[[], ProtocolT], source: UpstreamSource | None
     ) -> tuple[asyncio.Transport, ProtocolT]:
-        transport, protocol = await self._loop.create_connection(
-            cast("Callable[[], asyncio.BaseProtocol]", factory),
-            address.host,
-            address.port,
-            local_addr=self._local_address,
-        )
+        make_protocol = cast("Callable[[], asyncio.BaseProtocol]", factory)
+        if source is None and not self._sources:
+            transport, protocol = await self._loop.create_connection(
+                make_protocol, address.host, address.port
+            )
+            return transport, cast("ProtocolT", protocol)
+        sock = await self._connect_from(source, address)
+        try:
+            transport, protocol = await self._loop.create_connection(make_protocol, sock=sock)
+        except BaseException:
+            sock.close()
+            raise
         return transport, cast("ProtocolT", protocol)
 
+    async def _connect_from(self, source: UpstreamSource | None, address: SocketAddress) -> socket.socket:
+        """A connected socket that is bound to the source, or else to an address of the cluster."""
+        is_ipv6 = ":" in address.host
+        sock = socket.socket(socket.AF_INET6 if is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)
+        try:
+            sock.setblocking(False)
+            if source is not None and (":" in source.address.host) == is_ipv6:
+                if source.mark:
+                    sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, source.mark)
+                make_transparent(sock)
+                bind_source(sock, source.address.host, source.address.port)
+            elif self._sources:
+                bind_source(sock, _of_family(self._sources, is_ipv6), 0)
+            await self._loop.sock_connect(sock, (address.host, address.port))
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
     async def _connect_tls(
-        self, address: SocketAddress, factory: Callable[[str], ProtocolT], context: ssl.SSLContext, sni: str
+        self,
+        address: SocketAddress,
+        factory: Callable[[str], ProtocolT],
+        context: ssl.SSLContext,
+        sni: str,
+        source: UpstreamSource | None,
     ) -> tuple[asyncio.Transport, ProtocolT]:
         def make_protocol() -> asyncio.BaseProtocol:
             alpn: str | None = secured.get_extra_info("ssl_object").selected_alpn_protocol()
@@ -125,7 +161,7 @@ class Connector:
 
         secured = TlsTransport(context, make_protocol, server_side=False, server_hostname=sni or None)
         try:
-            await self._connect(address, lambda: secured)
+            await self._connect(address, lambda: secured, source)
             await secured.established()
         except BaseException:
             secured.abort()
@@ -150,6 +186,11 @@ class Connector:
         elif isinstance(error, ssl.SSLError):
             stats.ssl__connection_error += 1
         return UpstreamConnectError(_reason(error))
+
+
+def _of_family(addresses: tuple[str, ...], is_ipv6: bool) -> str:
+    """Envoy's choice: the first address of the host's family, or else the first one."""
+    return next((address for address in addresses if (":" in address) == is_ipv6), addresses[0])
 
 
 def _reason(error: OSError | IdentityError | ValueError) -> str:

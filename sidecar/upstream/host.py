@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
-from sidecar.config.endpoint import Endpoint, HealthStatus, SocketAddress
+import ssl
+from typing import Final
+
+from sidecar.config.endpoint import Endpoint, HealthStatus, SocketAddress, UpstreamSource
+from sidecar.config.tls import UpstreamTls
 from sidecar.observability.stats import HostStats
 from sidecar.upstream.outlier_detection import HostMonitor
 from sidecar.upstream.pool.host_pool import HostPool
 
 _EDS_HEALTHY = frozenset({HealthStatus.UNKNOWN, HealthStatus.HEALTHY})
 
+_MIN_POOLS_TO_PRUNE: Final = 64
+
 
 class Host:
     """Exists as long as its address is in the cluster. Updates change `endpoint` only."""
 
-    __slots__ = ("address", "endpoint", "monitor", "pool", "stats")
+    __slots__ = ("_prune_at", "_source_pools", "address", "endpoint", "monitor", "pool", "stats")
 
     def __init__(self, endpoint: Endpoint, stats: HostStats, pool: HostPool) -> None:
         self.endpoint = endpoint
@@ -21,6 +27,48 @@ class Host:
         self.stats = stats
         self.pool = pool
         self.monitor = HostMonitor()
+        self._source_pools: dict[UpstreamSource, HostPool] = {}
+        self._prune_at = _MIN_POOLS_TO_PRUNE
+
+    # Connections.
+
+    def pool_for(self, source: UpstreamSource) -> HostPool:
+        """The connections for the clients with this address; `pool` has those for all others."""
+        pool = self._source_pools.get(source)
+        if pool is None:
+            self._prune()
+            pool = self._source_pools[source] = self.pool.for_source(source)
+        return pool
+
+    def _prune(self) -> None:
+        """Removes the pools without connections when the number of pools has doubled."""
+        if len(self._source_pools) >= self._prune_at:
+            self._source_pools = {
+                source: pool for source, pool in self._source_pools.items() if not pool.drained
+            }
+            self._prune_at = max(_MIN_POOLS_TO_PRUNE, 2 * len(self._source_pools))
+
+    def use_tls(self, tls: UpstreamTls | None, context: ssl.SSLContext | None) -> None:
+        for pool in self._pools():
+            pool.use_tls(tls, context)
+
+    def drain(self) -> None:
+        """Closes each connection after its last exchange."""
+        for pool in self._pools():
+            pool.drain()
+
+    @property
+    def drained(self) -> bool:
+        return all(pool.drained for pool in self._pools())
+
+    async def close(self) -> None:
+        for pool in self._pools():
+            await pool.close()
+
+    def _pools(self) -> list[HostPool]:
+        return [self.pool, *self._source_pools.values()]
+
+    # Health and balancing.
 
     @property
     def weight(self) -> int:
@@ -54,4 +102,4 @@ class Host:
     @property
     def unused(self) -> bool:
         """Whether it has no connection, and none is being opened."""
-        return self.pool.drained and self.stats.cx_active == 0
+        return self.drained and self.stats.cx_active == 0

@@ -89,7 +89,9 @@ async def test_a_redirected_connection_goes_on_to_where_it_was_going() -> None:
 async def test_keepalive_and_source_address_are_applied() -> None:
     async with flaky_upstream() as upstream:
         config = static_cluster(
-            upstream.endpoint, tcp_keepalive=TcpKeepalive(probes=3, time_s=7), source_address="127.0.0.6"
+            upstream.endpoint,
+            tcp_keepalive=TcpKeepalive(probes=3, time_s=7),
+            source_addresses=("::6", "127.0.0.6"),
         )
         async with cluster_manager(config) as manager:
             opened = await manager.get("up").connect_tcp(asyncio.Protocol, info())

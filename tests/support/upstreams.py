@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from sidecar.config.cluster import CircuitBreakers, ClusterConfig, Discovery
-from sidecar.config.endpoint import Endpoint, HealthStatus, SocketAddress
+from sidecar.config.endpoint import Endpoint, HealthStatus, SocketAddress, UpstreamSource
 from sidecar.config.tls import UpstreamTls
 from sidecar.observability.stats import ClusterStats, HostStats
 from sidecar.timers import Timers
@@ -57,7 +57,11 @@ class NoDialer:
     """A `Dialer` for pools that open no connection."""
 
     async def dial(
-        self, address: SocketAddress, tls: UpstreamTls | None, factory: Callable[[str], Any]
+        self,
+        address: SocketAddress,
+        tls: UpstreamTls | None,
+        factory: Callable[[str], Any],
+        source: UpstreamSource | None,
     ) -> tuple[Any, Dialed]:
         raise AssertionError(f"{address} was dialed")
 

@@ -6,10 +6,10 @@ import asyncio
 import ssl
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from sidecar.config.cluster import ClusterConfig
-from sidecar.config.endpoint import SocketAddress
+from sidecar.config.endpoint import SocketAddress, UpstreamSource
 from sidecar.config.tls import UpstreamTls
 from sidecar.errors import UpstreamConnectError, UpstreamResetError
 from sidecar.observability.stats import ClusterStats, HostStats
@@ -20,12 +20,19 @@ from sidecar.upstream.connector import Dialed, ProtocolT
 from sidecar.upstream.pool.pool import Pool
 from sidecar.upstream.pool.pooled_connection import Lease, PooledConnection
 
+# Connections for one client are of no use to others, and there may be any number of clients.
+SOURCE_IDLE_TIMEOUT_S: Final = 60.0
+
 
 class Dialer(Protocol):
     """The part of `Connector` that a pool uses."""
 
     async def dial(
-        self, address: SocketAddress, tls: UpstreamTls | None, factory: Callable[[str], ProtocolT]
+        self,
+        address: SocketAddress,
+        tls: UpstreamTls | None,
+        factory: Callable[[str], ProtocolT],
+        source: UpstreamSource | None,
     ) -> tuple[ProtocolT, Dialed]: ...
 
 
@@ -50,8 +57,10 @@ class HostPool:
         "_dials",
         "_env",
         "_host_stats",
+        "_idle_timeout_s",
         "_idle_timer",
         "_pool",
+        "_source",
         "_tls_generation",
         "address",
         "checkout",
@@ -59,8 +68,18 @@ class HostPool:
     )
 
     def __init__(
-        self, address: SocketAddress, tls: UpstreamTls | None, env: PoolEnvironment, host_stats: HostStats
+        self,
+        address: SocketAddress,
+        tls: UpstreamTls | None,
+        env: PoolEnvironment,
+        host_stats: HostStats,
+        source: UpstreamSource | None = None,
     ) -> None:
+        """`source`: all connections come from this address, for one client."""
+        self._source = source
+        self._idle_timeout_s = env.config.idle_timeout_s
+        if source is not None and not 0 < self._idle_timeout_s < SOURCE_IDLE_TIMEOUT_S:
+            self._idle_timeout_s = SOURCE_IDLE_TIMEOUT_S
         self.address = address
         self.tls = tls
         self._env = env
@@ -72,6 +91,13 @@ class HostPool:
         self._dials: set[asyncio.Task[None]] = set()
         self._idle_timer: Timer | None = None
         self._tls_generation = 0
+
+    def for_source(self, source: UpstreamSource) -> HostPool:
+        """A new pool for the same host."""
+        pool = HostPool(self.address, self.tls, self._env, self._host_stats, source)
+        if self._pool.draining:
+            pool.drain()
+        return pool
 
     @property
     def drained(self) -> bool:
@@ -209,7 +235,7 @@ class HostPool:
     async def _dial(self) -> tuple[ClientConnection, Dialed]:
         env = self._env
         make_codec = env.connection_factory(env.config.codec_type)
-        return await env.dialer.dial(self.address, self.tls, make_codec)
+        return await env.dialer.dial(self.address, self.tls, make_codec, self._source)
 
     def _add(self, codec: ClientConnection, dialed: Dialed, *, outdated: bool) -> None:
         connection = PooledConnection(
@@ -233,7 +259,7 @@ class HostPool:
 
     def _watch_idle(self) -> None:
         """One timer for the pool, for the connection that has been idle longest."""
-        timeout_s = self._env.config.idle_timeout_s
+        timeout_s = self._idle_timeout_s
         if self._idle_timer is not None or timeout_s <= 0:
             return
         oldest_s = self._pool.oldest_idle_s()
@@ -248,7 +274,7 @@ class HostPool:
 
     def _close_expired(self) -> None:
         self._idle_timer = None
-        expired = self._pool.expire(self._env.loop.time() - self._env.config.idle_timeout_s)
+        expired = self._pool.expire(self._env.loop.time() - self._idle_timeout_s)
         self._env.stats.upstream_cx_idle_timeout += len(expired)
         _close(expired)
         self._watch_idle()

@@ -31,7 +31,7 @@ from sidecar.xds.decode.support import (
     support,
 )
 from sidecar.xds.decode.tls import decode_upstream_socket
-from sidecar.xds.decode.values import struct_strings
+from sidecar.xds.decode.values import decode_socket_ip, struct_strings
 from sidecar.xds.decode.view import View
 
 _DNS_KINDS = frozenset((Discovery.STRICT_DNS, Discovery.LOGICAL_DNS))
@@ -72,7 +72,8 @@ TABLE: Final[SupportTable] = {
         "tcp_keepalive", set_local_interface_name_on_upstream_connections=STATISTICS_ONLY
     ),
     "envoy.config.core.v3.TcpKeepalive": support("keepalive_probes keepalive_time keepalive_interval"),
-    "envoy.config.core.v3.BindConfig": support("source_address"),
+    "envoy.config.core.v3.BindConfig": support("source_address extra_source_addresses"),
+    "envoy.config.core.v3.ExtraSourceAddress": support("address"),
 }
 
 
@@ -101,7 +102,7 @@ def decode_cluster(view: View, secrets: Set[str] = frozenset()) -> ClusterConfig
         max_requests_per_connection=options.max_requests_per_connection,
         tcp_keepalive=_tcp_keepalive(view.get("upstream_connection_options")),
         dns=decode_dns(view),
-        source_address=_source_address(view),
+        source_addresses=_source_addresses(view.get("upstream_bind_config")),
         initial_fetch_timeout_s=fetch_timeout_s,
         service=_service(message.metadata),
         alt_stat_name=message.alt_stat_name,
@@ -190,13 +191,16 @@ def _tcp_keepalive(view: View) -> TcpKeepalive | None:
     )
 
 
+def _source_addresses(view: View) -> tuple[str, ...]:
+    first = view.find("source_address")
+    extra = [source.get("address") for source in view.each("extra_source_addresses")]
+    return tuple(_source_address(source) for source in ([] if first is None else [first]) + extra)
+
+
 def _source_address(view: View) -> str:
-    source = view.get("upstream_bind_config").find("source_address")
-    if source is None:
-        return ""
-    if source.message.port_value:
-        raise source.error("only 0 (any port) is supported", "port_value")
-    return str(source.message.address)
+    if view.message.port_value:
+        raise view.error("only 0 (any port) is supported", "port_value")
+    return decode_socket_ip(view).host
 
 
 def _service(metadata: Any) -> ServiceMetadata:

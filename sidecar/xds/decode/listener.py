@@ -8,13 +8,16 @@ from typing import Final
 
 from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2
 from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
+from envoy.extensions.filters.listener.original_src.v3 import original_src_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 
+from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import (
     FilterChain,
     FilterChainMatch,
     HttpConnectionManager,
     Listener,
+    OriginalSrc,
     TcpProxy,
     TrafficDirection,
 )
@@ -34,6 +37,7 @@ from sidecar.xds.decode.values import decode_cidr, decode_ip_address, metadata_s
 from sidecar.xds.decode.view import View
 
 _ORIGINAL_DST = original_dst_pb2.OriginalDst.DESCRIPTOR.full_name
+_ORIGINAL_SRC = original_src_pb2.OriginalSrc.DESCRIPTOR.full_name
 _TLS_INSPECTOR = tls_inspector_pb2.TlsInspector.DESCRIPTOR.full_name
 _HTTP_INSPECTOR = http_inspector_pb2.HttpInspector.DESCRIPTOR.full_name
 
@@ -44,7 +48,7 @@ TABLE: Final[SupportTable] = {
     "envoy.config.listener.v3.Listener": support(
         "name address filter_chains default_filter_chain use_original_dst listener_filters "
         "listener_filters_timeout continue_on_listener_filters_timeout traffic_direction access_log "
-        "bind_to_port enable_reuse_port metadata",
+        "bind_to_port enable_reuse_port metadata transparent",
         stat_prefix=STATISTICS_ONLY,
         per_connection_buffer_limit_bytes=BOUNDED_BODIES,
         connection_balance_config=_ONE_WORKER,
@@ -63,6 +67,7 @@ TABLE: Final[SupportTable] = {
     "envoy.config.listener.v3.Filter": support("typed_config", name=TYPE_DECIDES),
     "envoy.config.listener.v3.ListenerFilter": support("typed_config", name=TYPE_DECIDES),
     _ORIGINAL_DST: support(),
+    _ORIGINAL_SRC: support("bind_port mark"),
     _TLS_INSPECTOR: support(
         initial_read_buffer_size="a ClientHello has its own limit", enable_ja3_fingerprinting=NO_READER
     ),
@@ -77,7 +82,7 @@ def decode_listener(view: View, secrets: Set[str] = frozenset()) -> Listener:
     if not view.has("address"):
         raise view.error("is required", "address")
     address = decode_ip_address(view.get("address"))
-    inspectors = _listener_filters(view)
+    filters = _listener_filters(view)
     default = view.find("default_filter_chain")
     return Listener(
         name=message.name or str(address),
@@ -85,9 +90,12 @@ def decode_listener(view: View, secrets: Set[str] = frozenset()) -> Listener:
         filter_chains=_filter_chains(view, secrets),
         default_filter_chain=_filter_chain(default, secrets) if default else None,
         use_original_dst=view.wrapped("use_original_dst", False),
-        original_dst_filter=_ORIGINAL_DST in inspectors,
-        tls_inspector=_TLS_INSPECTOR in inspectors,
-        http_inspector=_HTTP_INSPECTOR in inspectors,
+        transparent=view.wrapped("transparent", False),
+        ipv4_compat=_ipv4_compat(view, address),
+        original_dst_filter=_ORIGINAL_DST in filters,
+        original_src=_original_src(filters.get(_ORIGINAL_SRC)),
+        tls_inspector=_TLS_INSPECTOR in filters,
+        http_inspector=_HTTP_INSPECTOR in filters,
         listener_filters_timeout_s=view.duration_s("listener_filters_timeout", 15.0),
         continue_on_listener_filters_timeout=message.continue_on_listener_filters_timeout,
         bind_to_port=view.wrapped("bind_to_port", True),
@@ -98,13 +106,25 @@ def decode_listener(view: View, secrets: Set[str] = frozenset()) -> Listener:
     )
 
 
-def _listener_filters(view: View) -> frozenset[str]:
-    return frozenset(
-        listener_filter.unpack(
-            "typed_config", _ORIGINAL_DST, _TLS_INSPECTOR, _HTTP_INSPECTOR
-        ).message.DESCRIPTOR.full_name
+def _listener_filters(view: View) -> dict[str, View]:
+    """The configurations by the names of their types."""
+    configs = (
+        listener_filter.unpack("typed_config", _ORIGINAL_DST, _ORIGINAL_SRC, _TLS_INSPECTOR, _HTTP_INSPECTOR)
         for listener_filter in view.each("listener_filters")
     )
+    return {config.message.DESCRIPTOR.full_name: config for config in configs}
+
+
+def _original_src(view: View | None) -> OriginalSrc | None:
+    return None if view is None else OriginalSrc(bind_port=view.message.bind_port, mark=view.message.mark)
+
+
+def _ipv4_compat(view: View, address: SocketAddress) -> bool:
+    socket_address = view.get("address").get("socket_address")
+    compatible: bool = socket_address.message.ipv4_compat
+    if compatible and ":" not in address.host:
+        raise socket_address.error("is only valid for an IPv6 address", "ipv4_compat")
+    return compatible
 
 
 def _filter_chains(view: View, secrets: Set[str]) -> tuple[FilterChain, ...]:

@@ -19,7 +19,7 @@ _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
 
 TABLE: Final[SupportTable] = {
     "envoy.config.core.v3.Address": support("socket_address"),
-    "envoy.config.core.v3.SocketAddress": support("address port_value"),
+    "envoy.config.core.v3.SocketAddress": support("address port_value ipv4_compat"),
     "envoy.config.core.v3.CidrRange": support("address_prefix prefix_len"),
     "envoy.config.core.v3.DataSource": support("filename inline_bytes inline_string"),
     "envoy.config.core.v3.Metadata": support("filter_metadata", typed_filter_metadata=NO_READER),
@@ -31,13 +31,17 @@ TABLE: Final[SupportTable] = {
 
 def decode_ip_address(view: View) -> SocketAddress:
     """An ``Address`` that a socket is bound or connected to."""
-    address = decode_address(view)
+    return decode_socket_ip(view.get("socket_address"))
+
+
+def decode_socket_ip(view: View) -> SocketAddress:
+    """A ``SocketAddress`` whose host is an IP address."""
+    host = view.message.address
     try:
-        ipaddress.ip_address(address.host)
+        ipaddress.ip_address(host)
     except ValueError:
-        field = "socket_address.address"
-        raise view.error(f"{address.host!r} is not an IP address", field) from None
-    return address
+        raise view.error(f"{host!r} is not an IP address", "address") from None
+    return SocketAddress(host, view.message.port_value)
 
 
 def decode_address(view: View) -> SocketAddress:

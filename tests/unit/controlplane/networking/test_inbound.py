@@ -27,11 +27,17 @@ def listener(number: int = 9080, protocol: str = "HTTP", **fields: Any) -> dict[
     return {"port": {"number": number, "protocol": protocol, "name": protocol.lower()}, **fields}
 
 
-def app_address(snapshot: MeshSnapshot, number: int = 9080, **proxy: Any) -> tuple[str, int]:
-    cluster = build_clusters(BuildCache(), snapshot, sidecar_proxy("reviews", **{"ip": "10.1.0.1", **proxy}))[
-        f"inbound|{number}||"
-    ]
-    assert cluster.type == Cluster.STATIC
+def app_cluster(snapshot: MeshSnapshot, number: int = 9080, **proxy: Any) -> Cluster:
+    owner = sidecar_proxy("reviews", **{"ip": "10.1.0.1", **proxy})
+    return build_clusters(BuildCache(), snapshot, owner)[f"inbound|{number}||"]
+
+
+def app_address(snapshot: MeshSnapshot, **proxy: Any) -> tuple[str, int] | None:
+    """None: the address that the caller dialled."""
+    cluster = app_cluster(snapshot, **proxy)
+    if cluster.type == Cluster.ORIGINAL_DST:
+        assert cluster.lb_policy == Cluster.CLUSTER_PROVIDED
+        return None
     ((endpoint,),) = (each.lb_endpoints for each in cluster.load_assignment.endpoints)
     address = endpoint.endpoint.address.socket_address
     return address.address, address.port_value
@@ -46,7 +52,7 @@ def test_every_port_of_every_service_that_selects_the_workload() -> None:
         (service("headless", port(9084), selector={}), []),
     )
     assert [each.number for each in inbound_ports(snapshot, REVIEWS)] == [9080, 9081, 9090]
-    assert app_address(snapshot) == ("127.0.0.1", 9080)
+    assert app_address(snapshot) is None
 
 
 def test_the_port_is_the_workloads_and_not_the_services() -> None:
@@ -87,12 +93,47 @@ def test_default_endpoint(endpoint: str | None, expected: tuple[str, int]) -> No
     assert app_address(ingress(listener(**fields)), interception_mode=NONE) == expected
 
 
+@pytest.mark.parametrize("interception", [InterceptionMode.REDIRECT, InterceptionMode.TPROXY])
+@pytest.mark.parametrize(
+    ("endpoint", "expected", "source"),
+    [
+        (None, None, "127.0.0.6"),
+        ("127.0.0.1:1", ("127.0.0.1", 1), ""),
+        ("0.0.0.0:1", ("10.1.0.1", 1), "127.0.0.6"),
+    ],
+)
+def test_a_captured_connection_goes_to_the_dialled_address_from_one_that_is_not_captured(
+    interception: InterceptionMode, endpoint: str | None, expected: tuple[str, int] | None, source: str
+) -> None:
+    snapshot = ingress(listener(**({} if endpoint is None else {"defaultEndpoint": endpoint})))
+    assert app_address(snapshot, interception_mode=interception) == expected
+    bound = app_cluster(snapshot, interception_mode=interception).upstream_bind_config
+    assert bound.source_address.address == source
+
+
+def test_without_interception_no_source_address_is_bound() -> None:
+    snapshot = ingress(listener(defaultEndpoint="0.0.0.0:1"))
+    assert not app_cluster(snapshot, interception_mode=NONE).HasField("upstream_bind_config")
+
+
+def test_a_workload_with_an_ipv6_address_is_called_by_it() -> None:
+    snapshot = mesh((service("reviews"), []))
+    assert app_cluster(snapshot, ip="fd00::1").upstream_bind_config.source_address.address == "::6"
+    bound = ingress(listener())
+    proxy = sidecar_proxy("reviews", ip="fd00::1", interception_mode=NONE)
+    (found,) = inbound_ports(bound, proxy)
+    assert (found.bind, found.app) == ("::", ("::1", 9080))
+
+
 @pytest.mark.parametrize(
     ("interception", "capture", "bind"),
     [
         (InterceptionMode.REDIRECT, "DEFAULT", None),
         (InterceptionMode.REDIRECT, "IPTABLES", None),
         (InterceptionMode.REDIRECT, "NONE", "0.0.0.0"),
+        (InterceptionMode.TPROXY, "DEFAULT", None),
+        (InterceptionMode.TPROXY, "IPTABLES", None),
+        (InterceptionMode.TPROXY, "NONE", "0.0.0.0"),
         (InterceptionMode.NONE, "DEFAULT", "0.0.0.0"),
         (InterceptionMode.NONE, "NONE", "0.0.0.0"),
     ],

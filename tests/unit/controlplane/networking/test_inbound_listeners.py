@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from envoy.config.listener.v3.listener_components_pb2 import FilterChain
 from envoy.config.listener.v3.listener_pb2 import Listener
+from envoy.extensions.filters.listener.original_src.v3.original_src_pb2 import OriginalSrc
 from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
     HttpConnectionManager,
 )
@@ -50,6 +51,30 @@ def kinds(found: list[FilterChain]) -> list[tuple[str, bool, bool, str]]:
 
 def mode(value: str) -> dict[str, Any]:
     return {"mtls": {"mode": value}}
+
+
+@pytest.mark.parametrize("interception", InterceptionMode)
+def test_with_tproxy_the_application_sees_the_clients_address(interception: InterceptionMode) -> None:
+    snapshot = mesh((service("reviews"), []))
+    built = build_listeners(
+        BuildCache(), snapshot, sidecar_proxy("reviews", interception_mode=interception)
+    ).get("virtualInbound", Listener())
+    names = [each.name.rpartition(".")[2] for each in built.listener_filters]
+    assert built.transparent.value == ("original_src" in names) == (interception is InterceptionMode.TPROXY)
+    if built.transparent.value:
+        assert names == ["original_dst", "original_src", "tls_inspector"]
+        source = OriginalSrc()
+        built.listener_filters[1].typed_config.Unpack(source)
+        assert source == OriginalSrc(mark=1337)
+
+
+def test_a_proxy_with_an_ipv6_address_listens_on_ipv6() -> None:
+    snapshot = mesh((service("reviews"), []), (service("db", port(3306, Protocol.TCP)), []))
+    built = build_listeners(BuildCache(), snapshot, sidecar_proxy("reviews", ip="fd00::1"))
+    bound = [each.address.socket_address.address for each in built.values()]
+    assert {"virtualInbound", "virtualOutbound", "::_9080", "::_3306"} <= built.keys()
+    assert set(bound) == {"::"}
+    assert not any(name.startswith("0.0.0.0") for name in built)
 
 
 @pytest.mark.parametrize("protocol", [Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC])

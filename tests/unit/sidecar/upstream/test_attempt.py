@@ -214,6 +214,23 @@ async def test_an_attempt_goes_to_the_original_destination() -> None:
         assert attempt.host.address == info.upstream_address == address
 
 
+async def test_a_known_original_destination_needs_no_search() -> None:
+    address = SocketAddress("10.9.9.9", 8080)
+    info = make_request(connection=replace(CONNECTION, original_destination=address)).info
+    async with clusters(ClusterConfig(name="up", discovery=Discovery.ORIGINAL_DST)) as (manager, network):
+        cluster = manager.get("up")
+        assert cluster.begin_known_attempt(info) is None
+        first = await cluster.begin_original_dst_attempt(info, b"")
+        await send(first)
+        network.connections[0].end_exchange()
+        first.responded(200, 0.1, True)
+        known = cluster.begin_known_attempt(info)
+        assert known is not None
+        assert known.checkout()
+        assert info.upstream_address == address
+        assert cluster.begin_known_attempt(make_request().info) is None
+
+
 async def test_a_request_that_holds_a_removed_cluster_is_served_and_its_connection_closed() -> None:
     """A filter may have waited while the configuration changed."""
     other = static_cluster(at_port(2), name="other")

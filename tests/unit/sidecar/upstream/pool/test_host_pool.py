@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from sidecar.config.cluster import CircuitBreakers, ClusterConfig, Discovery
 from sidecar.config.codec_type import CodecType
-from sidecar.config.endpoint import SocketAddress
+from sidecar.config.endpoint import SocketAddress, UpstreamSource
 from sidecar.config.tls import UpstreamTls
 from sidecar.errors import UpstreamConnectError, UpstreamOverflowError
 from sidecar.http.codec import client_codec
@@ -37,11 +37,17 @@ class FakeDialer:
         self.alpn = alpn
         self.context: ssl.SSLContext | None = None
         self.pending: list[asyncio.Future[None]] = []
+        self.sources: list[UpstreamSource | None] = []
 
     async def dial(
-        self, address: SocketAddress, tls: UpstreamTls | None, factory: Callable[[str], Any]
+        self,
+        address: SocketAddress,
+        tls: UpstreamTls | None,
+        factory: Callable[[str], Any],
+        source: UpstreamSource | None,
     ) -> tuple[Any, Dialed]:
         context = self.context
+        self.sources.append(source)
         opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.pending.append(opened)
         try:
@@ -79,6 +85,26 @@ class Fixture:
             loop=loop,
         )
         self.pool = HostPool(ADDRESS, None, env, self.host_stats)
+
+
+async def test_connections_for_one_client_come_from_its_address() -> None:
+    fixture = Fixture(
+        asyncio.get_running_loop(), lambda codec_type: lambda alpn: FakeConnection(), idle_timeout_s=0
+    )
+    source = UpstreamSource(SocketAddress("10.1.0.1", 0), 1337)
+    acquiring = [
+        asyncio.create_task(pool.acquire()) for pool in (fixture.pool, fixture.pool.for_source(source))
+    ]
+    await settle()
+    assert fixture.dialer.sources == [None, source]
+    for task in acquiring:
+        task.cancel()
+    await settle()
+    fixture.pool.drain()
+    later = asyncio.create_task(fixture.pool.for_source(source).acquire())
+    await settle()
+    fixture.dialer.pending[-1].set_result(None)
+    assert (await later).connection.retiring
 
 
 async def test_the_codec_is_made_for_the_protocol_that_was_negotiated() -> None:

@@ -107,6 +107,15 @@ def test_the_longest_ejection_is_at_least_the_base_ejection_time() -> None:
         cluster_with(static_cluster("c"), "outlier_detection", {"enforcing_success_rate": 100})
 
 
+def test_connections_have_a_source_address_of_each_family() -> None:
+    bind = {
+        "source_address": {"address": "127.0.0.6", "port_value": 0},
+        "extra_source_addresses": [{"address": {"address": "::6", "port_value": 0}}],
+    }
+    found = cluster_with(static_cluster("c"), "upstream_bind_config", bind)
+    assert found.source_addresses == ("127.0.0.6", "::6")
+
+
 def test_subsets_and_names() -> None:
     subsets = {
         "fallback_policy": "DEFAULT_SUBSET",
@@ -138,6 +147,7 @@ def test_subsets_and_names() -> None:
         ("preconnect_policy", {}, "is not supported"),
         ("load_assignment.endpoints[0].lb_endpoints[0].endpoint.address", {"pipe": {"path": "/x"}}, ""),
         ("upstream_bind_config.source_address", {"address": "1.2.3.4", "port_value": 9}, "only 0"),
+        ("upstream_bind_config.source_address", {"address": "localhost", "port_value": 0}, "not an IP"),
     ],
 )
 def test_a_field_of_a_cluster_that_is_not_supported_is_refused(path: str, value: object, reason: str) -> None:

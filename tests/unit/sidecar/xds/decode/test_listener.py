@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from protos import type_urls
-from sidecar.config.listener import FilterChainMatch, TcpProxy
+from sidecar.config.listener import FilterChainMatch, OriginalSrc, TcpProxy
 from sidecar.config.route import WeightedCluster
 from sidecar.config.tls import SanMatch, SanMatchKind, TlsVersion
 from sidecar.errors import ConfigError
@@ -140,6 +140,30 @@ def test_a_listener_of_istio() -> None:
     assert parameters.validation is not None
     expected = SanMatch(kind=SanMatchKind.PREFIX, value="spiffe://a/", san_type="URI")
     assert parameters.validation.match_sans == (expected,)
+
+
+def test_a_transparent_listener_of_istio() -> None:
+    source = {
+        "name": "envoy.filters.listener.original_src",
+        "typed_config": {
+            "@type": f"{TYPE}/envoy.extensions.filters.listener.original_src.v3.OriginalSrc",
+            "mark": 1337,
+        },
+    }
+    plain = listener_with(listener("l", tcp_proxy()))
+    assert (plain.transparent, plain.original_src) == (False, None)
+    found = listener_with(listener("l", tcp_proxy()) | {"transparent": True, "listener_filters": [source]})
+    assert found.transparent
+    assert found.original_src == OriginalSrc(mark=1337)
+
+
+def test_ipv4_compat_is_for_ipv6_addresses() -> None:
+    path = "address.socket_address"
+    address = {"address": "::", "port_value": 1, "ipv4_compat": True}
+    assert listener_with(listener("l", tcp_proxy()), path, address).ipv4_compat
+    with pytest.raises(ConfigError) as caught:
+        listener_with(listener("l", tcp_proxy()), path, address | {"address": "0.0.0.0"})
+    assert caught.value.path == "address.socket_address.ipv4_compat"
 
 
 def test_a_weighted_tcp_proxy() -> None:
