@@ -120,6 +120,19 @@ async def test_containers_begin_in_order_and_sidecars_end_after_the_main_ones(
     ]
 
 
+async def test_a_container_begins_when_the_post_start_hook_of_the_one_before_has_run(
+    node: RunningNode, pods: Pods
+) -> None:
+    journal = [{"name": "journal", "mountPath": "/journal"}]
+    hook = {
+        "postStart": {"exec": {"command": ["sh", "-c", "sleep 0.3; echo proxy is ready >> /journal/text"]}}
+    }
+    proxy = shell("proxy", UNTIL_TERM, lifecycle=hook, volumeMounts=journal)
+    main = shell("main", f"cat /journal/text; {UNTIL_TERM}", volumeMounts=journal)
+    await pods.create(pod("held", proxy, main, volumes=[{"name": "journal", "emptyDir": {}}]))
+    await printed(node, pods, "held", "main", "proxy is ready")
+
+
 async def test_a_failing_init_container_keeps_the_others_from_starting(pods: Pods) -> None:
     init = [shell("init", "exit 3")]
     await pods.create(pod("blocked", shell("main", UNTIL_TERM), initContainers=init, restartPolicy="Never"))

@@ -58,7 +58,7 @@ def port_of(action: Resource, container: Resource) -> int:
 async def run(process: Container, command: list[str]) -> None:
     code, output = await process.run(command)
     if code != 0:
-        raise ActionError(f"exit code {code}: {output}")
+        raise ActionError(output.strip() or f"command failed with exit code {code}")
 
 
 async def http_get(action: Resource, host: str, port: int) -> None:
@@ -76,16 +76,16 @@ async def http_get(action: Resource, host: str, port: int) -> None:
             session.get(url, headers=headers, allow_redirects=False) as answer,
         ):
             if not 200 <= answer.status < 400:
-                raise ActionError(f"{url}: statuscode {answer.status}")
+                raise ActionError(f"HTTP probe failed with statuscode: {answer.status}")
     except (ClientError, OSError) as error:
-        raise ActionError(f"{url}: {error}") from error
+        raise ActionError(f'Get "{url}": {error}') from error
 
 
 async def connect(host: str, port: int) -> None:
     try:
         _, writer = await asyncio.open_connection(host, port)
     except OSError as error:
-        raise ActionError(f"{host}:{port}: {error}") from error
+        raise ActionError(f"dial tcp {host}:{port}: {error}") from error
     writer.close()
     with suppress(OSError):  # it was accepted: that is what counts
         await writer.wait_closed()

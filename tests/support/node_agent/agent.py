@@ -14,6 +14,7 @@ from pathlib import Path
 
 from tests.support.kubernetes_api import KubernetesApi
 from tests.support.node_agent.container_state import BackOff
+from tests.support.node_agent.events import EventRecorder
 from tests.support.node_agent.following import Collection, follow
 from tests.support.node_agent.images import Images
 from tests.support.node_agent.kubelet_api.server import kubelet_api
@@ -52,6 +53,7 @@ async def run_node(
                 capacity=CAPACITY,
                 folder=folder,
                 clock=time.time,
+                events=EventRecorder(api, options.name, time.time),
             )
             pods = NodePods(node, options.back_off)
             context = await serving_context(api, options.name, network.node_address)
@@ -61,6 +63,7 @@ async def run_node(
             ):
                 ready(options.name, folder / "logs")
                 async with asyncio.TaskGroup() as tasks:
+                    tasks.create_task(node.events.run(), name="events")
                     await pods.follow(tasks)
 
 

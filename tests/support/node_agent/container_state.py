@@ -53,11 +53,12 @@ class Starting:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Running:
-    """`started`: its postStart hook has run and its startup probe has succeeded. `end_by_s`: it alone is to
-    end, by then."""
+    """`post_started`: its postStart hook has run, or it has none. `started`: its startup probe has succeeded
+    after that. `end_by_s`: it alone is to end, by then."""
 
     id: str
     since_s: float
+    post_started: bool = False
     started: bool = False
     ready: bool = False
     ending: Ending = Ending.NOT_BEGUN

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from tests.support.node_agent.container_state import ContainerState, Ending, Running, Starting
+from tests.support.node_agent.container_state import CREATING, ContainerState, Ending, Running, Starting
 from tests.support.node_agent.plan import ContainerPlan, PodPlan, Role
 
 MINIMUM_GRACE_S = 2.0  # as in the kubelet: SIGTERM comes before SIGKILL in any case
@@ -99,6 +99,16 @@ def wanted_containers(plan: PodPlan, states: States) -> Iterator[ContainerPlan]:
     for each in plan.main:
         if not is_done(each, states[each.name]):
             yield each
+        if each.has_post_start and is_starting(states[each.name]):
+            return
+
+
+def is_starting(state: ContainerState) -> bool:
+    """Its first start is not over. The kubelet starts a pod's containers one after another, each when the
+    postStart hook of the one before has run: by that a mesh starts its proxy before the application."""
+    if isinstance(state.now, Running):
+        return not state.now.post_started
+    return isinstance(state.now, Starting) or state.now == CREATING
 
 
 def decide_end(plan: PodPlan, states: States, end_by_s: float, now_s: float) -> Decision:

@@ -28,6 +28,7 @@ class ContainerPlan:
     role: Role
     restart_policy: RestartPolicy
     has_pre_stop: bool = False
+    has_post_start: bool = False
 
     def restarts_after(self, exit_code: int) -> bool:
         if self.restart_policy is RestartPolicy.ON_FAILURE:
@@ -71,5 +72,17 @@ def preparing_plan(container: Resource, policy: RestartPolicy) -> ContainerPlan:
 
 
 def container_plan(container: Resource, role: Role, policy: RestartPolicy) -> ContainerPlan:
-    has_pre_stop = "preStop" in container.get("lifecycle", {})
-    return ContainerPlan(name=container["name"], role=role, restart_policy=policy, has_pre_stop=has_pre_stop)
+    hooks = container.get("lifecycle", {})
+    return ContainerPlan(
+        name=container["name"],
+        role=role,
+        restart_policy=policy,
+        has_pre_stop="preStop" in hooks,
+        has_post_start="postStart" in hooks,
+    )
+
+
+def title_of(pod: Resource) -> str:
+    """As the kubelet names a pod in its messages."""
+    metadata = pod["metadata"]
+    return f"{metadata['name']}_{metadata['namespace']}({metadata['uid']})"

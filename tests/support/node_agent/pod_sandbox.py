@@ -12,7 +12,8 @@ from tests.support.node_agent.claims import NAMESPACES
 from tests.support.node_agent.container import ContainerSpec
 from tests.support.node_agent.downward import PodIdentity
 from tests.support.node_agent.environment import command_line, environment, expand
-from tests.support.node_agent.images import Images, image_of
+from tests.support.node_agent.events import EventRecorder
+from tests.support.node_agent.images import Image, Images, image_of
 from tests.support.node_agent.network import PodInterface, PodNetwork
 from tests.support.node_agent.objects import PodObjects
 from tests.support.node_agent.pod_files import hosts_file, resolv_conf
@@ -35,6 +36,7 @@ class NodeServices:
     capacity: dict[str, str]
     folder: Path
     clock: Callable[[], float]
+    events: EventRecorder
 
 
 class PodSandbox:
@@ -91,11 +93,13 @@ class PodSandbox:
         assert self._volumes is not None
         await self._volumes.fill(self._identity(pod, self._interface))
 
-    async def container_spec(self, pod: Resource, container: Resource) -> ContainerSpec:
-        """Raises UnknownImageError, NonRootError, UnsupportedError, MissingError, DownwardError and
-        KubernetesError."""
+    def image(self, container: Resource) -> Image:
+        """Raises UnknownImageError."""
+        return image_of(self._node.images, container["image"])
+
+    async def container_spec(self, pod: Resource, container: Resource, image: Image) -> ContainerSpec:
+        """Raises NonRootError, UnsupportedError, MissingError, DownwardError and KubernetesError."""
         assert self._interface is not None
-        image = image_of(self._node.images, container["image"])
         privileges = privileges_of(pod, container, image.user)
         home = "/" if privileges.user else "/root"
         variables = await environment(container, self._identity(pod, self._interface), self._objects, home)

@@ -10,11 +10,19 @@ from typing import Any
 
 from tests.support.kubernetes_api import STRATEGIC_MERGE_PATCH, KubernetesError, Resource
 from tests.support.node_agent.container_runner import ContainerRunner
-from tests.support.node_agent.container_state import CREATING, BackOff, Board, ContainerState, Ending, Waiting
+from tests.support.node_agent.container_state import (
+    CREATING,
+    BackOff,
+    Board,
+    ContainerState,
+    Ending,
+    Terminated,
+    Waiting,
+)
 from tests.support.node_agent.downward import DownwardError
-from tests.support.node_agent.lifecycle import States, decide, has_ended, has_finished
+from tests.support.node_agent.lifecycle import States, decide, has_ended, has_finished, is_done
 from tests.support.node_agent.objects import MissingError, patiently
-from tests.support.node_agent.plan import PodPlan, plan_of
+from tests.support.node_agent.plan import PodPlan, plan_of, title_of
 from tests.support.node_agent.pod_sandbox import NodeServices, PodSandbox
 from tests.support.node_agent.status import PodFacts, differs, states_told, status_of
 from tests.support.node_agent.volumes import UnsupportedError
@@ -40,9 +48,16 @@ class PodWorker:
         told = states_told(self._plan, pod.get("status", {}))
         states = {each.name: told.get(each.name, ContainerState()) for each in self._plan.containers}
         self._board = Board(states, self._look_again)
+        self._events = node.events.of(pod)
+        self._backing_off: set[str] = set()  # the ends of runs whose back-off is told
         self._runners = {
             container["name"]: ContainerRunner(
-                container, self._sandbox, self._board, node.clock, self._grace_s
+                container,
+                self._sandbox,
+                self._board,
+                self._events.container(container["name"]),
+                node.clock,
+                self._grace_s,
             )
             for container in (*spec.get("initContainers", ()), *spec["containers"])
         }
@@ -119,6 +134,7 @@ class PodWorker:
         if not self._prepared:
             return float("inf")
         states = self._board.states
+        self._tell_back_offs()
         decision = decide(self._plan, states, self._end_by_s, now_s)
         for name in decision.start:
             self._board.put(name, states[name].starting(self._back_off))
@@ -130,6 +146,16 @@ class PodWorker:
             self._board.running(end.name, ending=Ending.SIGNALLED)
             self._spawn(self._runners[end.name].stop(end), f"stop of {end.name}")
         return float("inf") if decision.look_again_at_s is None else decision.look_again_at_s
+
+    def _tell_back_offs(self) -> None:
+        for each in self._plan.containers:
+            state = self._board.states[each.name]
+            if not isinstance(state.now, Terminated) or is_done(each, state) or not state.back_off_s:
+                continue
+            if state.now.id not in self._backing_off and self._end_by_s is None:
+                self._backing_off.add(state.now.id)
+                message = f"Back-off restarting failed container {each.name} in pod {title_of(self._pod)}"
+                self._events.container(each.name).warning("BackOff", message)
 
     def _end_if_due(self, now_s: float) -> None:
         """The pod is to end when it is deleted, when it has done its work, and at its deadline."""
@@ -166,6 +192,7 @@ class PodWorker:
     def _note_problem(self, message: str) -> None:
         log.warning("%s: %s", self.name, message)
         if not self._prepared:
+            self._events.warning("FailedMount", message)
             for name in self._board.states:
                 self._board.now(name, Waiting(reason=CREATING.reason, message=message))
 

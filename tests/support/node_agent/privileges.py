@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from tests.support.kubernetes_api import Resource
+from tests.support.node_agent.plan import title_of
 
 SETPRIV = "/usr/bin/setpriv"
 # capabilities(7), in the words of setpriv(1).
@@ -90,9 +91,7 @@ def names(listed: Iterable[str] | None) -> frozenset[str]:
 
 
 def refuse_root(pod: Resource, container: Resource, asked: int | None, image_user: int) -> None:
-    metadata = pod["metadata"]
-    title = f'"{metadata["name"]}_{metadata["namespace"]}({metadata["uid"]})"'
-    where = f"(pod: {title}, container: {container['name']})"
+    where = f'(pod: "{title_of(pod)}", container: {container["name"]})'
     if asked == 0:
         raise NonRootError(f"container's runAsUser breaks non-root policy {where}")
     if asked is None and image_user == 0:

@@ -50,7 +50,7 @@ async def test_a_success_over_http_is_any_status_below_400(status: int) -> None:
 
 async def test_an_error_over_http_is_reported_with_its_status() -> None:
     async with http_server(b"HTTP/1.1 503 X\r\ncontent-length: 0\r\n\r\n") as (port, _):
-        with pytest.raises(ActionError, match="statuscode 503"):
+        with pytest.raises(ActionError, match="statuscode: 503"):
             await try_out({"httpGet": {"port": port}})
 
 

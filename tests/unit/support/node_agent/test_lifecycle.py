@@ -70,6 +70,19 @@ def test_once_initialized_a_main_container_does_not_wait_for_a_sidecars_restart(
     assert decide(pod, states, None, NOW_S).start == ("main",)
 
 
+def test_a_main_container_waits_for_the_post_start_hook_of_the_one_before_it() -> None:
+    containers = [{"name": "proxy", "lifecycle": {"postStart": {}}}, {"name": "main"}]
+    plan = plan_of({"spec": {"containers": containers}})
+    waiting = ContainerState()
+    hooked = ContainerState(now=Running(id="r", since_s=NOW_S, post_started=True))
+    assert decide(plan, {"proxy": waiting, "main": waiting}, None, NOW_S).start == ("proxy",)
+    assert decide(plan, {"proxy": RUNNING, "main": waiting}, None, NOW_S).start == ()
+    assert decide(plan, {"proxy": hooked, "main": waiting}, None, NOW_S).start == ("main",)
+    # One that has crashed holds nobody up.
+    crashed = ended(1, back_off_s=60)
+    assert decide(plan, {"proxy": crashed, "main": waiting}, None, NOW_S).start == ("main",)
+
+
 def test_a_container_whose_process_is_being_made_is_not_started_twice() -> None:
     states = {"main": ContainerState(now=Starting(before=CREATING))}
     assert decide(plan(), states, None, NOW_S) == Decision()
