@@ -20,7 +20,8 @@ from tests.support.processes import commanded
 
 TOOLS = ("ip", "iptables-restore", "nsenter", "setpriv", "unshare")
 
-# As `node_agent.images.read_images` reads them: command lines, or objects with `command` and `user`.
+# As `node_agent.images.read_images` reads them: command lines, or objects with `command`, `user`
+# and `environment`.
 Images = Mapping[str, Sequence[str] | Mapping[str, object]]
 
 
@@ -44,8 +45,8 @@ def running_node(
     kubeconfig: Path, images: Images, *, name: str = "outrigger-node", back_off_s: float = 10.0
 ) -> Iterator[RunningNode]:
     """A Node of the cluster that is ready. Each image is a command line of this machine, or an object with
-    that as `command`, and the image's `user`. A container's `args` follow the command line, its `command`
-    replaces it. At the end nothing is left of the node, nor of its pods."""
+    that as `command`, and the image's `user` and `environment`. A container's `args` follow the command line,
+    its `command` replaces it. At the end nothing is left of the node, nor of its pods."""
     with tempfile.TemporaryDirectory() as folder:
         own_log, table = Path(folder) / "log", Path(folder) / "images.json"
         table.write_text(json.dumps(images))

@@ -20,17 +20,18 @@ API_SERVER = {
     "KUBERNETES_SERVICE_PORT_HTTPS": "443",
 }
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+ROOTS = {"HOME": "/root"}
 
 
 async def environment(
-    container: Resource, identity: PodIdentity, objects: PodObjects, home: str = "/root"
+    container: Resource, identity: PodIdentity, objects: PodObjects, image: Mapping[str, str] = ROOTS
 ) -> dict[str, str]:
-    """In Kubernetes' order of precedence: the node's own variables, `envFrom`, `env`.
+    """In the order of precedence: the `image`'s variables, the node's own, `envFrom`, `env`.
 
     Raises MissingError, DownwardError and KubernetesError.
     """
     hostname = identity.pod["spec"].get("hostname") or identity.pod["metadata"]["name"]
-    found = {"PATH": PATH, "HOME": home, "HOSTNAME": hostname, **API_SERVER}
+    found = {"PATH": PATH, **image, "HOSTNAME": hostname, **API_SERVER}
     for source in container.get("envFrom", ()):
         values = await all_of(source, objects)
         found |= {source.get("prefix", "") + key: value.decode() for key, value in values.items()}

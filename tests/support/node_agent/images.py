@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,12 @@ import yaml
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """`entry_point` may be empty. `user` is whom it runs as where the pod does not say."""
+    """`entry_point` may be empty. `user` is whom it runs as where the pod does not say. `environment` are its
+    variables, such as another PATH."""
 
     entry_point: tuple[str, ...]
     user: int = 0
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 Images = Mapping[str, Image]
@@ -27,7 +29,7 @@ class UnknownImageError(Exception):
 
 def read_images(file: Path) -> Images:
     """A table in YAML or JSON: by the image, the command line of its entry point, or an object with that as
-    `command` and the image's `user`.
+    `command` and the image's `user` and `environment`.
 
     Raises ValueError where it is anything else.
     """

@@ -101,8 +101,9 @@ class PodSandbox:
         """Raises NonRootError, UnsupportedError, MissingError, DownwardError and KubernetesError."""
         assert self._interface is not None
         privileges = privileges_of(pod, container, image.user)
-        home = "/" if privileges.user else "/root"
-        variables = await environment(container, self._identity(pod, self._interface), self._objects, home)
+        defaults = {"HOME": "/" if privileges.user else "/root", **image.environment}
+        identity = self._identity(pod, self._interface)
+        variables = await environment(container, identity, self._objects, defaults)
         scratch = self._folder / "scratch" / container["name"]
         scratch.mkdir(parents=True, exist_ok=True)
         program = Program(
