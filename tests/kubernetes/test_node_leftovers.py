@@ -112,7 +112,11 @@ async def test_the_next_node_removes_the_leftovers_of_a_killed_one(
             return identity(now) != identity(found) and condition(now, "Ready")["status"] == "True"
 
         await eventually(runs_again, "the pod that was left runs again")
-        assert len(processes_of("left")) == len(processes_of("next"))
+
+        async def runs_once() -> bool:
+            return len(processes_of("left")) == len(processes_of("next"))
+
+        await eventually(runs_once, "none of its former processes is left")
     assert await traces(found, following) == []
 
 

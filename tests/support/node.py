@@ -42,16 +42,23 @@ class RunningNode:
 
 @contextmanager
 def running_node(
-    kubeconfig: Path, images: Images, *, name: str = "outrigger-node", back_off_s: float = 10.0
+    kubeconfig: Path,
+    images: Images,
+    *,
+    name: str = "outrigger-node",
+    back_off_s: float = 10.0,
+    kubelet_version: str | None = None,
 ) -> Iterator[RunningNode]:
     """A Node of the cluster that is ready. Each image is a command line of this machine, or an object with
     that as `command`, and the image's `user` and `environment`. A container's `args` follow the command line,
-    its `command` replaces it. At the end nothing is left of the node, nor of its pods."""
+    its `command` replaces it. The Node has the version of the API server unless one is given. The pods of
+    several nodes of one cluster reach each other. At the end nothing is left of the node, nor of its pods."""
     with tempfile.TemporaryDirectory() as folder:
         own_log, table = Path(folder) / "log", Path(folder) / "images.json"
         table.write_text(json.dumps(images))
         command = [sys.executable, "-m", "tests.support.node_agent", "--kubeconfig", str(kubeconfig)]
         command += ["--images", str(table), "--node-name", name, "--back-off", str(back_off_s)]
+        command += [] if kubelet_version is None else ["--kubelet-version", kubelet_version]
         environment = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
         with own_log.open("w") as complaints, commanded(command, environment, complaints) as process:
             assert process.stdout is not None

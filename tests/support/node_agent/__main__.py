@@ -34,6 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
         name=options.node_name,
         images=read_images(options.images),
         back_off=BackOff(initial_s=options.back_off, limit_s=30 * options.back_off),
+        kubelet_version=options.kubelet_version,
     )
     asyncio.run(run_until_told(options.kubeconfig, node))
     return 0
@@ -44,6 +45,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--kubeconfig", type=Path, required=True)
     parser.add_argument("--images", type=Path, required=True, help="YAML or JSON: image -> command line")
     parser.add_argument("--node-name", default="outrigger-node")
+    parser.add_argument(
+        "--kubelet-version", metavar="VERSION", help="such as v1.32.0 (default: the API server's)"
+    )
     parser.add_argument(
         "--back-off", type=float, default=10.0, metavar="SECONDS", help="before a second restart (default 10)"
     )

@@ -19,9 +19,10 @@ from tests.support.node_agent.following import Collection, follow
 from tests.support.node_agent.images import Images
 from tests.support.node_agent.kubelet_api.server import kubelet_api
 from tests.support.node_agent.kubelet_api.serving_certificate import serving_context
-from tests.support.node_agent.node import CAPACITY, NodeRegistration
+from tests.support.node_agent.network import PodNetwork
+from tests.support.node_agent.node import CAPACITY, NodeFacts, NodeRegistration
 from tests.support.node_agent.node_network import node_network
-from tests.support.node_agent.objects import AwayError, once
+from tests.support.node_agent.objects import AwayError, once, patiently
 from tests.support.node_agent.pod_sandbox import NodeServices
 from tests.support.node_agent.pod_worker import PodWorker
 from tests.support.node_agent.tmpfs import remove_folder
@@ -37,6 +38,7 @@ class NodeOptions:
     name: str
     images: Images
     back_off: BackOff
+    kubelet_version: str | None  # None: that of the API server
 
 
 async def run_node(
@@ -56,15 +58,30 @@ async def run_node(
                 events=EventRecorder(api, options.name, time.time),
             )
             pods = NodePods(node, options.back_off)
-            context = await serving_context(api, options.name, network.node_address)
-            async with (
-                kubelet_api(network.node_address, context, pods.find) as port,
-                registered(NodeRegistration(api, options.name, network.node_address, port)),
-            ):
+            async with registered_node(api, options, network, pods):
                 ready(options.name, folder / "logs")
                 async with asyncio.TaskGroup() as tasks:
                     tasks.create_task(node.events.run(), name="events")
                     await pods.follow(tasks)
+
+
+@asynccontextmanager
+async def registered_node(
+    api: KubernetesApi, options: NodeOptions, network: PodNetwork, pods: NodePods
+) -> AsyncIterator[None]:
+    """The Node in the API, and the server that its status names."""
+    context = await serving_context(api, options.name, network.node_address)
+    server = await patiently(lambda: api.get("/version"))
+    async with kubelet_api(network.node_address, context, pods.find) as port:
+        facts = NodeFacts(
+            name=options.name,
+            address=network.node_address,
+            subnet=network.subnet,
+            kubelet_port=port,
+            kubelet_version=options.kubelet_version or server["gitVersion"],
+        )
+        async with registered(NodeRegistration(api, facts)):
+            yield
 
 
 @asynccontextmanager

@@ -41,7 +41,15 @@ class Claim:
 
 
 def subnet_of(node: str) -> IPv4Network:
-    return IPv4Network(f"10.244.{node.removeprefix('orn-')}.0/24")
+    return IPv4Network(f"10.244.{number_of(node)}.0/24")
+
+
+def node_of(subnet: IPv4Network) -> str:
+    return f"orn-{subnet.network_address.packed[2]}"
+
+
+def number_of(node: str) -> int:
+    return int(node.removeprefix("orn-"))
 
 
 async def claim_node() -> Claim:

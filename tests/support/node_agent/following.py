@@ -14,7 +14,7 @@ from tests.support.kubernetes_api import KubernetesApi, KubernetesError, Resourc
 
 logger = logging.getLogger(__name__)
 
-Key = tuple[str, str]  # namespace and name
+Key = tuple[str, str]  # namespace (empty for what has none) and name
 Collection = Mapping[Key, Resource]
 
 RETRY_AFTER_S = 0.2
@@ -52,4 +52,4 @@ def changed(found: Collection, event: Resource) -> dict[Key, Resource]:
 
 
 def key(resource: Resource) -> Key:
-    return resource["metadata"]["namespace"], resource["metadata"]["name"]
+    return resource["metadata"].get("namespace", ""), resource["metadata"]["name"]

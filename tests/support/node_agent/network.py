@@ -3,14 +3,17 @@
 The node has a separate network namespace. In it are a bridge, with each pod's namespace on it, and the
 node's routes and NAT; one link leads from it to the machine. So the machine gets this link and a route to it,
 and nothing else is changed there; nodes do not meet; and no packet can leave the machine, as the node only
-forwards to its own subnet, and rejects the rest.
+forwards to its own subnet and to nodes that it is connected with, and rejects the rest.
 
     machine -- orn-7 [10.244.7.1] -- uplink [10.244.7.2] the node -- bridge `pods` -- eth0 of each pod
 """
 
 from __future__ import annotations
 
+import socket
 from dataclasses import dataclass
+from ipaddress import IPv4Network
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
@@ -20,12 +23,16 @@ from tests.support.node_agent.claims import (
     Claim,
     claim_node,
     namespaces,
+    node_of,
+    number_of,
     remove_namespace,
     remove_node,
 )
 from tests.support.node_agent.commands import run
+from tests.support.node_agent.netns import within
 
 BRIDGE = "pods"
+PEER_PREFIX = "to-"
 SWITCHES = f"""
 cd /proc/sys/net
 echo 1 > ipv4/ip_forward
@@ -37,14 +44,11 @@ echo 0 > ipv4/conf/{BRIDGE}/send_redirects
 if [ -d bridge ]; then echo 0 > bridge/bridge-nf-call-iptables; fi
 """
 # As containerd sets them in a pod: a process without capabilities listens on port 80, and sends pings.
-POD_SWITCHES = """
-cd /proc/sys/net/ipv4
-echo 0 > ip_unprivileged_port_start
-echo 0 2147483647 > ping_group_range
-"""
+POD_SWITCHES = {"ip_unprivileged_port_start": "0", "ping_group_range": "0 2147483647"}
 FILTER = """\
 *filter
 -A FORWARD -d {subnet} -j ACCEPT
+-A FORWARD -o {peers}+ -j ACCEPT
 -A FORWARD -j REJECT
 COMMIT
 """
@@ -82,6 +86,11 @@ class PodNetwork:
         await self._remove()
 
     @property
+    def subnet(self) -> IPv4Network:
+        """Of the pods."""
+        return self._claim.subnet
+
+    @property
     def node_address(self) -> str:
         """The machine's own address (IPv4) on the way to the pods: processes that run on the machine may bind
         it, and pods reach them there. It is the node's InternalIP, and a pod's hostIP."""
@@ -116,6 +125,31 @@ class PodNetwork:
         """Replaces the node's NAT rules as a whole (iptables-restore(8), its table `nat`)."""
         await run("ip", "netns", "exec", self._claim.node, "iptables-restore", text=rules)
 
+    async def connect(self, other: IPv4Network) -> None:
+        """Connects this node with another node of the machine, given by its subnet, so that their pods reach
+        each other. The link goes with the node that ends first. No effect where it is there.
+
+        One of the two makes it, the one with the higher number, so that they need not agree.
+        """
+        mine, theirs = self._claim.node, node_of(other)
+        if number_of(mine) <= number_of(theirs) or theirs not in namespaces():
+            return
+        here, there = f"{PEER_PREFIX}{theirs}", f"{PEER_PREFIX}{mine}"
+        links = await within(NAMESPACES / mine, socket.if_nameindex)
+        if any(name == here for _, name in links):
+            return
+        await ip(f"link add {here} netns {mine} type veth peer name {there} netns {theirs}")
+        router = AddressPool(other).router
+        for node, link, subnet, gateway in (
+            (mine, here, other, router),
+            (theirs, there, self._claim.subnet, self._addresses.router),
+        ):
+            await ip(
+                f"link set {link} up",
+                f"route add {subnet} via {gateway} dev {link} onlink",
+                namespace=node,
+            )
+
     async def _build_node(self) -> None:
         node, host, router = self._claim.node, self._addresses.host, self._addresses.router
         await ip(
@@ -138,7 +172,12 @@ class PodNetwork:
         )
         await run("ip", "netns", "exec", node, "sh", "-e", text=SWITCHES)
         await run(
-            "ip", "netns", "exec", node, "iptables-restore", text=FILTER.format(subnet=self._claim.subnet)
+            "ip",
+            "netns",
+            "exec",
+            node,
+            "iptables-restore",
+            text=FILTER.format(subnet=self._claim.subnet, peers=PEER_PREFIX),
         )
 
     async def _build_pod(self, interface: PodInterface) -> None:
@@ -158,14 +197,18 @@ class PodNetwork:
             f"route add default via {router}",
             namespace=interface.namespace,
         )
-        within = f"--net={NAMESPACES / interface.namespace}"
-        await run("nsenter", within, "sh", "-e", text=POD_SWITCHES)
+        await within(NAMESPACES / interface.namespace, set_pod_switches)
 
     async def _remove(self) -> None:
         try:
             await remove_node(self._claim.node)
         finally:
             self._claim.release()
+
+
+def set_pod_switches() -> None:
+    for name, value in POD_SWITCHES.items():
+        Path("/proc/sys/net/ipv4", name).write_text(value)
 
 
 async def ip(*commands: str, namespace: str | None = None) -> None:

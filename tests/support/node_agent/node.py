@@ -5,15 +5,24 @@ from __future__ import annotations
 import asyncio
 import platform
 import time
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from ipaddress import IPv4Network
 
 from tests.support.kubernetes_api import STRATEGIC_MERGE_PATCH, KubernetesApi, KubernetesError, Resource
 from tests.support.node_agent.kubelet_api.server import WEBSOCKETS
+from tests.support.node_agent.node_network import SUBNET_ANNOTATION
 from tests.support.node_agent.objects import patiently
 from tests.support.node_agent.status import timestamp
 
 # More than any test asks for: nothing is enforced, and nothing should stay unscheduled on a small machine.
 CAPACITY = {"cpu": "64", "memory": "256Gi", "ephemeral-storage": "256Gi", "pods": "250"}
+# Nothing is measured: the machine belongs to others too.
+NO_PRESSURE = {
+    "MemoryPressure": "KubeletHasSufficientMemory",
+    "DiskPressure": "KubeletHasNoDiskPressure",
+    "PIDPressure": "KubeletHasSufficientPID",
+}
 REGION, ZONE = "test-region", "test-zone"
 RENEW_EVERY_S = 10.0
 LEASE_S = 40
@@ -21,12 +30,22 @@ NODES = "/api/v1/nodes"
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeFacts:
+    """`kubelet_version` such as `v1.37.2`: by it others know which features the node's pods may use."""
+
+    name: str
+    address: str
+    subnet: IPv4Network
+    kubelet_port: int
+    kubelet_version: str
+
+
 class NodeRegistration:
-    def __init__(self, api: KubernetesApi, name: str, address: str, kubelet_port: int) -> None:
+    def __init__(self, api: KubernetesApi, facts: NodeFacts) -> None:
         self._api = api
-        self._name = name
-        self._address = address
-        self._kubelet_port = kubelet_port
+        self._facts = facts
+        self._name = facts.name
 
     async def register(self) -> None:
         """Returns when the API has the node as ready. One of the same name is taken over."""
@@ -49,8 +68,8 @@ class NodeRegistration:
                     raise
 
     async def _register(self) -> None:
-        await create_or_patch(self._api, NODES, node(self._name))
-        status = node_status(self._name, self._address, self._kubelet_port, time.time())
+        await create_or_patch(self._api, NODES, node(self._facts))
+        status = node_status(self._facts, time.time())
         await self._api.patch(f"{NODES}/{self._name}/status", {"status": status}, STRATEGIC_MERGE_PATCH)
 
     async def _renew_lease(self) -> None:
@@ -68,45 +87,55 @@ async def create_or_patch(api: KubernetesApi, collection: str, resource: Resourc
         await api.create(collection, resource)
 
 
-def node(name: str) -> Resource:
+def node(facts: NodeFacts) -> Resource:
     labels = {
-        "kubernetes.io/hostname": name,
+        "kubernetes.io/hostname": facts.name,
         "kubernetes.io/os": "linux",
         "kubernetes.io/arch": architecture(),
         "topology.kubernetes.io/region": REGION,
         "topology.kubernetes.io/zone": ZONE,
     }
-    return {"metadata": {"name": name, "labels": labels}}
+    annotations = {SUBNET_ANNOTATION: str(facts.subnet)}
+    return {"metadata": {"name": facts.name, "labels": labels, "annotations": annotations}}
 
 
-def node_status(name: str, address: str, kubelet_port: int, now_s: float) -> Resource:
-    ready = {
-        "type": "Ready",
-        "status": "True",
-        "reason": "AgentReady",
-        "message": "the node agent runs pods",
-        "lastHeartbeatTime": timestamp(now_s),
-    }
+def node_status(facts: NodeFacts, now_s: float) -> Resource:
     information = {
         "architecture": architecture(),
         "operatingSystem": "linux",
         "kernelVersion": platform.release(),
         "osImage": platform.platform(),
         "containerRuntimeVersion": "process://1.0",
-        "kubeletVersion": "v0.0.0-outrigger",
+        "kubeletVersion": facts.kubelet_version,
         "kubeProxyVersion": "",
-        "machineID": name,
-        "systemUUID": name,
-        "bootID": name,
+        "machineID": facts.name,
+        "systemUUID": facts.name,
+        "bootID": facts.name,
     }
     return {
         "capacity": CAPACITY,
         "allocatable": CAPACITY,
-        "conditions": [ready],
-        "addresses": [{"type": "InternalIP", "address": address}, {"type": "Hostname", "address": name}],
-        "daemonEndpoints": {"kubeletEndpoint": {"Port": kubelet_port}},
+        "conditions": [
+            node_condition("Ready", "True", "KubeletReady", "the node agent runs pods", now_s),
+            *(node_condition(kind, "False", reason, "", now_s) for kind, reason in NO_PRESSURE.items()),
+        ],
+        "addresses": [
+            {"type": "InternalIP", "address": facts.address},
+            {"type": "Hostname", "address": facts.name},
+        ],
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": facts.kubelet_port}},
         "declaredFeatures": [WEBSOCKETS],
         "nodeInfo": information,
+    }
+
+
+def node_condition(kind: str, status: str, reason: str, message: str, now_s: float) -> Resource:
+    return {
+        "type": kind,
+        "status": status,
+        "reason": reason,
+        "message": message,
+        "lastHeartbeatTime": timestamp(now_s),
     }
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from ipaddress import IPv4Network
 
 from tests.support.kubernetes_api import KubernetesApi
+from tests.support.node_agent.commands import CommandError
 from tests.support.node_agent.following import Collection, follow
 from tests.support.node_agent.forwarder import tcp_forwarder
 from tests.support.node_agent.name_server import name_server
@@ -14,8 +17,13 @@ from tests.support.node_agent.network import PodNetwork
 from tests.support.node_agent.services import translation_rules
 from tests.support.node_agent.zone import Zone, zone_of
 
+NODES = "/api/v1/nodes"
 SERVICES = "/api/v1/services"
+# Of a Node: the subnet of its pods. `spec.podCIDR` cannot be changed by an agent that takes the Node over.
+SUBNET_ANNOTATION = "node-agent.test/subnet"
 SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
+
+log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -71,6 +79,20 @@ async def keep_up(
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(directory.follow_services(api), name=f"follow {SERVICES}")
         tasks.create_task(directory.follow_slices(api), name=f"follow {SLICES}")
+        tasks.create_task(connect_nodes(api, network), name=f"follow {NODES}")
         while True:
             await directory.change()
             await network.translate(translation_rules(directory.services, directory.slices, api_server))
+
+
+async def connect_nodes(api: KubernetesApi, network: PodNetwork) -> None:
+    """Connects the nodes of the cluster that are on this machine, by the subnets in the API."""
+    async for nodes in follow(api, NODES):
+        for node in nodes.values():
+            named = node["metadata"].get("annotations", {}).get(SUBNET_ANNOTATION)
+            if named is None or (subnet := IPv4Network(named)) == network.subnet:
+                continue
+            try:
+                await network.connect(subnet)
+            except CommandError as error:  # it has ended meanwhile
+                log.info("%s: %s", node["metadata"]["name"], error)
