@@ -9,9 +9,9 @@ from typing import Final
 
 from sidecar.intercept.errors import InterceptError
 from sidecar.intercept.iptables import run
-from sidecar.intercept.rules import IPV4, IPV6, Family
+from sidecar.intercept.rules import INBOUND_MARK, IPV4, IPV6, Family
 from sidecar.intercept.settings import Address, Interception, IPv6, Mode
-from sidecar.intercept.tproxy import INBOUND_MARK, ROUTE_TABLE
+from sidecar.intercept.tproxy import ROUTE_TABLE
 
 _IPV6_ADDRESSES: Final = Path("/proc/net/if_inet6")
 _IPV6_DISABLED: Final = Path("/proc/sys/net/ipv6/conf/all/disable_ipv6")

@@ -12,6 +12,7 @@ from sidecar.intercept.dns import captured_queries, queries_are_captured
 from sidecar.intercept.rules import (
     DNS,
     INBOUND,
+    MARKED,
     OUTPUT,
     PREROUTING,
     RETURN,
@@ -76,6 +77,8 @@ def _output(settings: Interception, family: Family) -> Iterator[str]:
         yield f"-p udp -m udp --dport {port} {RETURN}"
     # The proxy calls its application from this address.
     yield f"-s {family.inbound_source} -o lo {RETURN}"
+    if settings.mode is Mode.TPROXY:  # or from the client's address
+        yield f"-o lo -p tcp {MARKED} {RETURN}"
     for owner in owners(settings.proxy_uids, settings.proxy_gids):
         yield from _of_the_proxy(settings, family, owner)
     yield from _owner_groups(settings)

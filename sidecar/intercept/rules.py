@@ -22,6 +22,10 @@ GUARD: Final = f"{OWN_PREFIX}GUARD"
 
 RETURN: Final = "-j RETURN"
 
+# TPROXY: packets between the proxy and a client, or the proxy and the application in the client's name.
+INBOUND_MARK: Final = 1337
+MARKED: Final = f"-m mark --mark {INBOUND_MARK:#x}"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Family:

@@ -16,6 +16,8 @@ from typing import Final
 from sidecar.intercept.rules import (
     DIVERT,
     INBOUND,
+    INBOUND_MARK,
+    MARKED,
     OUTPUT,
     PREROUTING,
     RETURN,
@@ -26,10 +28,8 @@ from sidecar.intercept.rules import (
 )
 from sidecar.intercept.settings import EVERYTHING, Interception, Mode
 
-INBOUND_MARK: Final = 1337
 ROUTE_TABLE: Final = 133
 _OUTBOUND_MARK: Final = 1338
-_MARKED: Final = f"-m mark --mark {INBOUND_MARK:#x}"
 _ALL_BITS: Final = "--nfmask 0xffffffff --ctmask 0xffffffff"
 
 
@@ -61,11 +61,11 @@ def _prerouting(settings: Interception, *, intercepts: bool) -> Iterator[str]:
         yield "-m conntrack --ctstate INVALID -j DROP"
     if intercepts:
         yield f"-p tcp -j {INBOUND}"
-        yield f"-p tcp {_MARKED} -j CONNMARK --save-mark {_ALL_BITS}"
+        yield f"-p tcp {MARKED} -j CONNMARK --save-mark {_ALL_BITS}"
 
 
 def _inbound(settings: Interception, family: Family) -> Iterator[str]:
-    yield f"-p tcp {_MARKED} {RETURN}"
+    yield f"-p tcp {MARKED} {RETURN}"
     yield f"-s {family.inbound_source} -i lo -p tcp {RETURN}"
     # The application's own connections inside the pod stay direct.
     yield f"-i lo -p tcp -m mark ! --mark {_OUTBOUND_MARK:#x} {RETURN}"
@@ -83,7 +83,7 @@ def _inbound(settings: Interception, family: Family) -> Iterator[str]:
 def _output(settings: Interception, family: Family) -> Iterator[str]:
     for interface in settings.excluded_interfaces:
         yield f"-o {interface} {RETURN}"
-    yield f"-o lo -p tcp {_MARKED} {RETURN}"
+    yield f"-o lo -p tcp {MARKED} {RETURN}"
     for owner in owners(settings.proxy_uids, settings.proxy_gids):
         mark = f"-j MARK --set-xmark {_OUTBOUND_MARK:#x}/0xffffffff"
         yield f"! -d {family.loopback} -o lo -p tcp -m owner {owner} {mark}"

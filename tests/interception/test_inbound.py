@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
+from sidecar.config.endpoint import SocketAddress
+from sidecar.listener.original_dst import original_destination, plain_address
 from tests.support.intercepted_pod import INBOUND, PORT, InterceptedPod
-from tests.support.network_namespaces import PROXY
+from tests.support.network_namespaces import APPLICATION, PROXY, V6
 
 APP = "application"
 
@@ -15,6 +19,21 @@ def test_a_connection_from_outside_reaches_the_proxy_with_its_destination(pod: I
     arrival = pod.call_from_outside()
     assert (arrival.at, arrival.target) == (INBOUND, (pod.side.pod, PORT))
     assert arrival.client == pod.side.outside
+
+
+def test_an_ipv6_socket_that_accepts_ipv4_reads_the_destination_of_both(pod: InterceptedPod) -> None:
+    assert pod.run() == 0
+    with pod.pod.socket(V6, socket.SOCK_STREAM, PROXY) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        listener.bind(("::", 15006))
+        listener.listen()
+        with pod.outside.socket(pod.side, socket.SOCK_STREAM, APPLICATION) as client:
+            client.connect((pod.side.pod, PORT))
+            connection, _ = listener.accept()
+            with connection:
+                local = plain_address(*connection.getsockname()[:2])
+                assert original_destination(connection, local) == SocketAddress(pod.side.pod, PORT)
 
 
 @pytest.mark.parametrize("port", [15008, 15020, 15021, 15090])

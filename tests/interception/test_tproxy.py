@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.support.intercepted_pod import INBOUND, OUTBOUND, PORT, InterceptedPod
 from tests.support.network_namespaces import Owner
 
@@ -18,8 +20,9 @@ def test_a_connection_from_outside_reaches_the_proxy_with_both_addresses(pod: In
     assert arrival.client == pod.side.outside
 
 
-def test_the_application_sees_the_client_s_address(pod: InterceptedPod) -> None:
-    pod.intercept(*TPROXY)
+@pytest.mark.parametrize("uid", ["1337", ""], ids=["uid", "gid only"])
+def test_the_application_sees_the_client_s_address(pod: InterceptedPod, uid: str) -> None:
+    pod.intercept(*TPROXY, "--proxy-uid", uid)
     pod.listen(APP, pod.pod, host=pod.side.pod)
     arrival = pod.call(pod.side.pod, owner=ROOT_PROXY, source=pod.side.outside, mark=MARK)
     assert (arrival.at, arrival.client) == (APP, pod.side.outside)
@@ -39,8 +42,9 @@ def test_the_application_s_connections_inside_the_pod_are_direct(pod: Intercepte
     assert pod.call(pod.side.loopback).at == APP
 
 
-def test_the_proxy_s_other_calls_to_its_pod_pass_the_inbound_side(pod: InterceptedPod) -> None:
-    pod.intercept(*TPROXY)
+@pytest.mark.parametrize("uid", ["1337", ""], ids=["uid", "gid only"])
+def test_the_proxy_s_other_calls_to_its_pod_pass_the_inbound_side(pod: InterceptedPod, uid: str) -> None:
+    pod.intercept(*TPROXY, "--proxy-uid", uid)
     arrival = pod.call(pod.side.pod, owner=ROOT_PROXY)
     assert (arrival.at, arrival.target, arrival.client) == (INBOUND, (pod.side.pod, PORT), pod.side.pod)
 
