@@ -13,6 +13,7 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry
 
+from controlplane.api.access_review import AccessReviewer
 from controlplane.ca.authority import Authority
 from controlplane.ca.root_certificates import RootCertificates
 from controlplane.ca.signer import Signer
@@ -32,6 +33,7 @@ from controlplane.sources.foreign_resources import ForeignResources
 from controlplane.sources.kubernetes import KubernetesSource
 from controlplane.status.elected import ElectedWriter
 from controlplane.status.writer import StatusInputs, StatusTiming
+from controlplane.webhooks.assembly import make_webhooks
 
 # The interval between two reads of the signing Secret.
 _FOLLOW_SECRETS_S: Final = 30.0
@@ -51,6 +53,7 @@ async def cluster_platform(
     api = await ClientApi.connect(settings.kubeconfig)
     try:
         signing = await _signing(api, settings)
+        webhooks = make_webhooks(api, settings, store, signing.authority, registry)
         statuses = ElectedWriter(
             api, settings.system_namespace, inputs, registry=registry, timing=status_timing
         )
@@ -80,18 +83,23 @@ async def cluster_platform(
                 dns_domain=settings.mesh.dns_domain,
                 registry=registry,
                 on_object=statuses.ledger.note,
+                observers=webhooks.observers,
                 more=[last_good.watch],
             ),
             authority=signing.authority,
             authenticator=TokenReviewer(api, settings.mesh.trust_domain),
             knows_all_workloads=True,
             on_build=note_build,
+            webhooks=webhooks.app,
+            unmeshed=webhooks.unmeshed,
+            debug_authorizer=AccessReviewer(api),
             background_tasks={
+                **webhooks.background_tasks,
                 "root-certificates": signing.root_certificates.run,
                 "last-good-versions": last_good.run,
                 "statuses": statuses.run,
                 "foreign-kinds": foreign_kinds.run,
-                "signer": signing.follower.run,
+                "signer": signing.follower(api, settings, webhooks.roots_changed).run,
             },
         )
     finally:
@@ -100,27 +108,32 @@ async def cluster_platform(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Signing:
-    """The authority, the publisher of its roots, and the task that follows its files or Secrets."""
+    """The authority, and the publisher of its roots."""
 
     authority: Authority
     root_certificates: RootCertificates
-    follower: SignerFollower
+
+    def follower(
+        self, api: KubernetesApi, settings: Settings, on_change: Callable[[], None]
+    ) -> SignerFollower:
+        """The task that follows the authority's files or Secrets."""
+
+        async def reload() -> Signer:
+            if settings.authority.signer is not None:
+                return stored_signer(settings)
+            return await _secrets(api, settings).reload(self.authority.signer, time.time())
+
+        def publish() -> None:
+            self.root_certificates.use("".join(self.authority.trust_bundle_pem))
+            on_change()
+
+        return SignerFollower(self.authority, reload, publish, interval_s=_follow_s(settings))
 
 
 async def _signing(api: KubernetesApi, settings: Settings) -> _Signing:
     authority = make_authority(await _signer(api, settings), settings)
     root_certificates = RootCertificates(api, "".join(authority.trust_bundle_pem))
-
-    async def reload() -> Signer:
-        if settings.authority.signer is not None:
-            return stored_signer(settings)
-        return await _secrets(api, settings).reload(authority.signer, time.time())
-
-    def publish() -> None:
-        root_certificates.use("".join(authority.trust_bundle_pem))
-
-    follower = SignerFollower(authority, reload, publish, interval_s=_follow_s(settings))
-    return _Signing(authority=authority, root_certificates=root_certificates, follower=follower)
+    return _Signing(authority=authority, root_certificates=root_certificates)
 
 
 async def _signer(api: KubernetesApi, settings: Settings) -> Signer:

@@ -10,6 +10,7 @@ ControlPlaneError
 ├── InjectionError       a pod that cannot be injected: its creation is refused with the message
 ├── ProxyError           an invalid node, subscription or acknowledgement from a proxy
 │   └── UnknownWorkloadError     the proxy's workload is unknown; it may become known later
+├── AccessError          a refused request for the debug API
 └── AuthorityError       a rejected certificate request
     ├── UnauthenticatedError     the token is missing or invalid
     ├── PermissionDeniedError    the token belongs to another identity
@@ -88,6 +89,15 @@ class ProxyError(ControlPlaneError):
 
 class UnknownWorkloadError(ProxyError):
     """The workload that a proxy names is not known yet. A source may report it later."""
+
+
+class AccessError(ControlPlaneError):
+    """A caller may not use the debug API. ``status`` is the HTTP status: 401, 403, or 503 if that cannot be
+    decided now."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 class AuthorityError(ControlPlaneError):

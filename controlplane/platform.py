@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from prometheus_client import CollectorRegistry
 
+from controlplane.api.access import Authorizer
 from controlplane.ca import state_files
 from controlplane.ca.authentication import Authenticator
 from controlplane.ca.authority import Authority
@@ -31,6 +32,10 @@ from controlplane.sources.files import FolderSource
 from controlplane.sources.foreign_resources import ForeignResources
 from controlplane.sources.source import Source
 
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+    from starlette.types import ASGIApp
+
 _LOG = logging.getLogger(__name__)
 
 # The interval between two reads of the signing certificate, its key and the roots.
@@ -42,7 +47,9 @@ _EXPIRY_WARNING_S: Final = 30 * 24 * 3600.0
 class Platform:
     """``source`` is not started yet. ``knows_all_workloads``: the source reports every workload, and a proxy
     that claims to be another one is rejected. ``on_build`` is called after each build of the store.
-    ``background_tasks`` are more tasks, by name; each runs until it is cancelled."""
+    ``webhooks`` is the application that an API server calls, ``unmeshed`` lists the pods that lack a
+    sidecar, and ``debug_authorizer`` decides on callers of the debug API. ``background_tasks`` are more
+    tasks, by name; each runs until it is cancelled."""
 
     source: Source
     authority: Authority
@@ -50,6 +57,9 @@ class Platform:
     unsupported: ForeignResources
     on_build: Callable[[MeshSnapshot, SnapshotChange], None]
     knows_all_workloads: bool = False
+    webhooks: ASGIApp | None = None
+    unmeshed: Callable[[], Sequence[DataclassInstance]] = tuple
+    debug_authorizer: Authorizer | None = None
     background_tasks: Mapping[str, Callable[[], Coroutine[Any, Any, None]]] = field(default_factory=dict)
 
 

@@ -3,6 +3,7 @@
 folder or cluster -> source -> store -> debouncer -> snapshot -> xDS streams, debug API
                   -> authority -> signing service, and our own certificate for TLS
         cluster <- statuses, by one elected replica <- snapshot, acknowledgements of proxies
+        cluster -> webhooks: sidecars for new pods, validation of resources -> cluster
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import ipaddress
 import json
 import logging
 import signal
+import ssl
 from collections.abc import Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
@@ -22,6 +24,7 @@ from typing import Any, Final
 import grpc
 from prometheus_client import GC_COLLECTOR, PLATFORM_COLLECTOR, PROCESS_COLLECTOR, CollectorRegistry
 
+from controlplane.api.access import Authorizer, ProtectedApp
 from controlplane.api.app import Mesh, debug_app
 from controlplane.api.http_server import HttpServer, bind
 from controlplane.api.metrics import metrics_app
@@ -104,10 +107,29 @@ class ControlPlane:
         because the control plane has just started. Only the debug server starts at once: its `/healthz` shows
         that the process is alive while it waits for the API server. Raises `SettingsError` for invalid keys
         and certificates, and for a port that is not available."""
-        debug = self._http_server("debug", debug_app(self._mesh()), self._settings.ports.debug)
+        debug_api = ProtectedApp(debug_app(self._mesh()), self._debug_authorizer)
+        debug = self._http_server("debug", debug_api, self._settings.ports.debug)
         debug.start()
         self._platform = await self._closing.enter_async_context(self._open_platform())
-        source, authenticator = self._platform.source, self._platform.authenticator
+        source = self._platform.source
+        grpc_servers, http_servers = self._grpc_servers(), self._http_servers()
+        # Last in, first out: the streams end before their servers stop, so that proxies reconnect.
+        self._closing.push_async_callback(self._xds.close)
+        self._closing.callback(self._debouncer.close)
+
+        self._closing.push_async_callback(source.close)
+        await source.start()
+        self._publish()
+        for each in grpc_servers.values():
+            await each.server.start()
+        for server in http_servers.values():
+            server.start()
+        bound = {name: each.port for name, each in grpc_servers.items()}
+        bound |= {name: each.port for name, each in http_servers.items()}
+        self._announce({**bound, "debug": debug.port})
+
+    def _grpc_servers(self) -> dict[str, _GrpcServer]:
+        authenticator, ports = self._platform.authenticator, self._settings.ports
         signing = CertificateService(
             self._platform.authority, authenticator, AuthorityMetrics(self._registry)
         )
@@ -117,27 +139,22 @@ class ControlPlane:
             authenticate=authenticator.authenticate if self._settings.xds_auth else None,
             knows_all=self._platform.knows_all_workloads,
         )
-        ports = self._settings.ports
-        tls = self._grpc_server("xDS over TLS", ports.xds_tls, self._credentials())
+        tls = self._grpc_server("xDS over TLS", ports.xds_tls, self._certificate().credentials())
         self._xds.add_to(tls.server)
         signing.add_to(tls.server)
         servers = {"xds_tls": tls}
         if ports.xds is not None:
             servers["xds"] = self._grpc_server("xDS", ports.xds)
             self._xds.add_to(servers["xds"].server)
-        metrics = self._http_server("metrics", metrics_app(self._registry), ports.metrics)
-        # Last in, first out: the streams end before their servers stop, so that proxies reconnect.
-        self._closing.push_async_callback(self._xds.close)
-        self._closing.callback(self._debouncer.close)
+        return servers
 
-        self._closing.push_async_callback(source.close)
-        await source.start()
-        self._publish()
-        for each in servers.values():
-            await each.server.start()
-        metrics.start()
-        bound = {name: each.port for name, each in servers.items()}
-        self._announce({**bound, "debug": debug.port, "metrics": metrics.port})
+    def _http_servers(self) -> dict[str, HttpServer]:
+        ports, webhooks = self._settings.ports, self._platform.webhooks
+        servers = {"metrics": self._http_server("metrics", metrics_app(self._registry), ports.metrics)}
+        if webhooks is not None and ports.webhooks is not None:
+            tls = self._certificate().tls_context()
+            servers["webhooks"] = self._http_server("webhooks", webhooks, ports.webhooks, tls)
+        return servers
 
     async def follow(self, stop: asyncio.Event) -> None:
         """Follows the source's changes, and runs the platform's background tasks, until ``stop`` is set.
@@ -186,6 +203,9 @@ class ControlPlane:
         def proxies() -> Sequence[Any]:
             return self._xds.proxies()
 
+        def unmeshed() -> Sequence[Any]:
+            return self._platform.unmeshed()
+
         def config_dump(proxy: str) -> dict[str, Any]:
             return self._xds.config_dump(proxy)
 
@@ -196,7 +216,11 @@ class ControlPlane:
             proxies=proxies,
             config_dump=config_dump,
             unsupported=unsupported,
+            unmeshed=unmeshed,
         )
+
+    def _debug_authorizer(self) -> Authorizer | None:
+        return self._platform.debug_authorizer if self._snapshot is not None else None
 
     def _refusals(self) -> Mapping[ResourceKey, Sequence[Refusal]]:
         """Returns the rejections by proxies for each resource. Examines no resource if no proxy has rejected
@@ -212,8 +236,8 @@ class ControlPlane:
             if view is not None
         }
 
-    def _credentials(self) -> grpc.ServerCredentials:
-        return ServerCertificate(self._platform.authority, _own_names(self._settings)).credentials()
+    def _certificate(self) -> ServerCertificate:
+        return ServerCertificate(self._platform.authority, _own_names(self._settings))
 
     def _grpc_server(
         self, name: str, port: int, credentials: grpc.ServerCredentials | None = None
@@ -228,8 +252,8 @@ class ControlPlane:
             return _GrpcServer(server=server, port=server.add_insecure_port(address))
         return _GrpcServer(server=server, port=server.add_secure_port(address, credentials))
 
-    def _http_server(self, name: str, app: Any, port: int) -> HttpServer:
-        server = HttpServer(name, app, self._settings.bind_address, port)
+    def _http_server(self, name: str, app: Any, port: int, tls: ssl.SSLContext | None = None) -> HttpServer:
+        server = HttpServer(name, app, self._settings.bind_address, port, tls=tls)
         self._closing.push_async_callback(server.close)
         return server
 
@@ -270,11 +294,13 @@ def _registry() -> CollectorRegistry:
 
 
 def _own_names(settings: Settings) -> list[str]:
-    """The names by which proxies may call the control plane: those of this machine, the listening address,
-    and those of its Service in the cluster."""
-    bind_address, service = settings.bind_address, f"outrigger-controlplane.{settings.system_namespace}"
-    names = ["localhost", "127.0.0.1", "::1", "outrigger-controlplane", service, f"{service}.svc"]
-    names.append(f"{service}.svc.{settings.mesh.dns_domain}")
-    if bind_address not in (*names, "0.0.0.0", "::"):
-        names.append(bind_address)
+    """The names by which clients may call the control plane: those of this machine, the listening address,
+    and those of its Services in the cluster."""
+    namespace, domain = settings.system_namespace, settings.mesh.dns_domain
+    names = ["localhost", "127.0.0.1", "::1"]
+    for service in settings.services:
+        in_cluster = f"{service}.{namespace}"
+        names += [service, in_cluster, f"{in_cluster}.svc", f"{in_cluster}.svc.{domain}"]
+    if settings.bind_address not in (*names, "0.0.0.0", "::"):
+        names.append(settings.bind_address)
     return names

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import ipaddress
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -23,15 +24,18 @@ from protos.spiffe import SpiffeId
 
 ENVIRONMENT_PREFIX: Final = "OUTRIGGER_"
 DEFAULT_NAMESPACE: Final = "outrigger-system"
+DEFAULT_REVISION: Final = "default"
+SERVICE: Final = "outrigger-controlplane"
 DEFAULT_STATE_DIR: Final = Path("~/.outrigger").expanduser()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ports:
-    """The listening ports. 0 means any free port. ``xds`` None means that plaintext xDS is off."""
+    """The listening ports. 0 means any free port. None means that plaintext xDS, or the webhooks, are off."""
 
     xds: int | None
     xds_tls: int
+    webhooks: int | None
     debug: int
     metrics: int
 
@@ -52,22 +56,32 @@ class AuthoritySettings:
 class Settings:
     """All settings. ``source`` is ``files`` (resources in ``folder``, keys in ``state_dir``) or
     ``kubernetes`` (the cluster of ``kubeconfig``; None means the cluster that this pod runs in).
-    ``system_namespace`` is the namespace of the control plane, its Service and its Secrets. ``xds_auth``
-    means that proxies must authenticate over TLS (istiod's XDS_AUTH)."""
+    ``system_namespace`` is the namespace of the control plane, its Service and its Secrets. ``revision`` is
+    the value of ``istio.io/rev`` of the namespaces and webhooks of this control plane. ``injection_config``
+    is the file of the injector's configuration; None means its defaults. ``xds_auth`` means that proxies
+    must authenticate over TLS (istiod's XDS_AUTH)."""
 
     source: str
     folder: Path
     kubeconfig: Path | None
     system_namespace: str
+    revision: str
     state_dir: Path
     bind_address: str
     ports: Ports
+    injection_config: Path | None
     mesh: MeshConfig
     authority: AuthoritySettings
     xds_auth: bool
     log_level: str
     log_format: str
     addresses_file: Path | None
+
+    @property
+    def services(self) -> tuple[str, ...]:
+        """The names of the Services through which clients call this control plane."""
+        own = () if self.revision == DEFAULT_REVISION else (f"{SERVICE}-{self.revision}",)
+        return (SERVICE, *own)
 
 
 def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.environ) -> Settings:
@@ -84,11 +98,17 @@ def read_settings(argv: Sequence[str], environment: Mapping[str, str] = os.envir
         folder=flags.folder,
         kubeconfig=flags.kubeconfig,
         system_namespace=flags.system_namespace,
+        revision=flags.revision,
         state_dir=flags.state_dir,
         bind_address=flags.bind_address,
         ports=Ports(
-            xds=flags.xds_port, xds_tls=flags.xds_tls_port, debug=flags.debug_port, metrics=flags.metrics_port
+            xds=flags.xds_port,
+            xds_tls=flags.xds_tls_port,
+            webhooks=flags.webhook_port,
+            debug=flags.debug_port,
+            metrics=flags.metrics_port,
         ),
+        injection_config=flags.injection_config,
         mesh=replace(mesh, dns_domain=flags.domain),
         authority=_authority(flags),
         xds_auth=flags.xds_auth == "true",
@@ -157,15 +177,36 @@ def _parser(environment: Mapping[str, str]) -> argparse.ArgumentParser:
         environment.get("POD_NAMESPACE", DEFAULT_NAMESPACE),
         "the control plane's own namespace; the default is the value of POD_NAMESPACE, if it is set",
     )
+    flag(
+        "revision",
+        "NAME",
+        _revision,
+        DEFAULT_REVISION,
+        "the revision of this control plane: the value of the label istio.io/rev",
+    )
     flag("state-dir", "DIR", Path, str(DEFAULT_STATE_DIR), "with files: the folder of the root and the keys")
     flag("bind-address", "IP", _ip_address, "127.0.0.1", "the address on which all ports listen")
     plaintext = "plaintext xDS, or off; for each port, 0 means any free port"
     flag("xds-port", "PORT", _port_or_off, "15010", plaintext)
     flag("xds-tls-port", "PORT", _port, "15012", "xDS and certificate signing over TLS")
+    flag(
+        "webhook-port",
+        "PORT",
+        _port_or_off,
+        "15017",
+        "with kubernetes: the webhooks for injection and validation, or off",
+    )
     flag("debug-port", "PORT", _port, "8080", "health and debug API")
     flag("metrics-port", "PORT", _port, "15014", "Prometheus metrics")
     flag("addresses-file", "FILE", Path, None, "write the listening addresses to this file when ready")
     flag("mesh-config", "FILE", Path, None, "a YAML file with the fields of Istio's MeshConfig")
+    flag(
+        "injection-config",
+        "FILE",
+        Path,
+        None,
+        "a YAML file that configures the injection of sidecars; it is read again when it changes",
+    )
     flag("trust-domain", "NAME", _trust_domain, None, "overrides the mesh configuration's trustDomain")
     flag("domain", "NAME", str, "cluster.local", "the DNS domain of services")
     flag(
@@ -236,6 +277,15 @@ def _namespace(text: str) -> str:
         return SpiffeId("cluster.local", text, "default").namespace
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _revision(text: str) -> str:
+    # The names of its Service and Deployment contain it.
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?", text):
+        raise argparse.ArgumentTypeError(
+            f"invalid revision {text!r:.80}: expected at most 40 lower-case letters, digits and '-'"
+        )
+    return text
 
 
 def _duration_s(text: str) -> float:

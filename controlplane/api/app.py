@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -24,8 +25,9 @@ class Mesh:
     """The data that the debug API shows. Every function is called again for each request. ``snapshot``
     returns None until the first snapshot is built; the other functions are not called before. ``refusals``
     maps a resource to the ids of the proxies that reject it and their reasons. ``unsupported`` describes the
-    unsupported kinds that were found, ``proxies`` the open streams. ``config_dump`` takes a proxy's id,
-    raises `ProxyError` when that proxy is not connected, and can be called from any thread."""
+    unsupported kinds that were found, ``unmeshed`` the pods that lack a sidecar, ``proxies`` the open
+    streams. ``config_dump`` takes a proxy's id, raises `ProxyError` when that proxy is not connected, and can
+    be called from any thread."""
 
     snapshot: Callable[[], MeshSnapshot | None]
     statuses: Callable[[], Sequence[ResourceStatus]]
@@ -33,6 +35,7 @@ class Mesh:
     config_dump: Callable[[str], JsonObject]
     refusals: Callable[[], Refusals] = dict
     unsupported: Callable[[], Sequence[DataclassInstance]] = tuple
+    unmeshed: Callable[[], Sequence[DataclassInstance]] = tuple
 
 
 def debug_app(mesh: Mesh) -> FastAPI:
@@ -89,6 +92,12 @@ def debug_app(mesh: Mesh) -> FastAPI:
         supported."""
         snapshot()
         return views.statusz(mesh.statuses(), mesh.refusals(), mesh.unsupported())
+
+    @app.get("/debug/unmeshedz")
+    async def unmeshedz() -> list[JsonObject]:
+        """The pods that have no sidecar although their labels, or those of their namespace, ask for one."""
+        snapshot()
+        return list(map(dataclasses.asdict, mesh.unmeshed()))
 
     @app.exception_handler(404)
     async def not_found(request: Request, error: HTTPException) -> Response:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -14,6 +15,9 @@ from controlplane.errors import SettingsError
 
 # Responses are small. A client that still reads after this time is disconnected.
 _SHUTDOWN_TIMEOUT_S: Final = 2
+# Go's clients, such as an API server, close an idle connection after 90 s. Closing it earlier could meet a
+# request on its way, which Go does not send again.
+_KEEP_ALIVE_S: Final = 120
 
 
 class _Server(uvicorn.Server):
@@ -27,16 +31,24 @@ class HttpServer:
     """Binds its port when it is created, so that a port in use is reported before anything else starts, and
     serves after `start`."""
 
-    def __init__(self, name: str, app: Any, address: str, port: int) -> None:
-        """Raises `SettingsError` when it cannot listen on ``address`` and ``port``."""
+    def __init__(
+        self, name: str, app: Any, address: str, port: int, *, tls: ssl.SSLContext | None = None
+    ) -> None:
+        """``app`` is an ASGI application. Without ``tls`` it serves plaintext. Raises `SettingsError` when it
+        cannot listen on ``address`` and ``port``."""
         config = uvicorn.Config(
             app,
             log_config=None,
             access_log=False,
             lifespan="off",
             ws="none",
+            # Or else a header could say that a client is on this machine.
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
             timeout_graceful_shutdown=_SHUTDOWN_TIMEOUT_S,
         )
+        config.load()
+        config.ssl = tls
         self.name: Final = name
         self._socket: Final = bind(name, address, port)
         self._server: Final = _Server(config)

@@ -8,9 +8,11 @@ from typing import Final
 from fastapi import FastAPI, Response
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, CollectorRegistry, generate_latest
 
-# The Prometheus client library appends _total to the name of every counter. istiod's names have no such
-# suffix, and existing dashboards and alerts query istiod's names.
-_TOTAL: Final = re.compile(rb"^((?:# (?:HELP|TYPE) )?(?:pilot|citadel)_\w+?)_total(?=[ {])", re.MULTILINE)
+# The Prometheus client library appends _total to the name of every counter. These names of istiod have no
+# such suffix, and existing dashboards and alerts query istiod's names.
+_TOTAL: Final = re.compile(
+    rb"^((?:# (?:HELP|TYPE) )?(?:pilot|citadel|galley)_\w+?)_total(?=[ {])", re.MULTILINE
+)
 
 
 def metrics_app(registry: CollectorRegistry = REGISTRY) -> FastAPI:

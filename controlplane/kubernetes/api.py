@@ -9,7 +9,7 @@ as much as dictionaries, and its Watch hides connection failures that the caller
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +45,7 @@ class _Request:
     method: str
     path: str
     query: Mapping[str, str] = field(default_factory=dict)
-    document: Document | None = None
+    document: Document | Sequence[Document] | None = None
     content_type: str = "application/json"
     accept: str = _JSON
 
@@ -128,6 +128,13 @@ class ClientApi:
         merge_patch = "application/merge-patch+json"
         return await self._ask(
             _Request(method="PATCH", path=path, document=document, content_type=merge_patch)
+        )
+
+    async def json_patch(self, path: str, operations: Sequence[Document]) -> Document:
+        """Applies a JSON patch (RFC 6902). The API server responds with 422 when an operation fails."""
+        json_patch = "application/json-patch+json"
+        return await self._ask(
+            _Request(method="PATCH", path=path, document=operations, content_type=json_patch)
         )
 
     async def stream(

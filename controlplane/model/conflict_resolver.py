@@ -36,6 +36,28 @@ class ConflictResolver:
         for record, version in chosen:
             self._explain(record, version)
 
+    def settle_among(self, candidate: Record, others: Iterable[Record]) -> None:
+        """Puts a version of ``candidate`` in force, or none. The versions of the others that are in force stay
+        so, except those that a senior candidate contradicts."""
+        versions = list(candidate.candidates)
+        subjects = {claim.subject for each in versions for claim in self._claims(candidate, each)}
+        rivals = [
+            (claim, record)
+            for record in others
+            if record.in_force is not None
+            for claim in self._claims(record, record.in_force)
+            if claim.subject in subjects
+        ]
+        rank = self._rank(candidate)
+        for claim, record in rivals:
+            if self._rank(record) < rank:
+                self._taken[claim.subject].append((claim, record))
+        self._explain(candidate, self._choose(candidate))
+        for claim, record in rivals:
+            own = [each for each, holder in self._taken[claim.subject] if holder is candidate]
+            if rank < self._rank(record) and not any(map(claim.contradicts, own)):
+                self._taken[claim.subject].append((claim, record))
+
     def limits(self) -> Iterator[tuple[Record, str]]:
         """The records in force that do not count in one of their namespaces, and the reasons."""
         for taken in self._taken.values():
@@ -45,6 +67,10 @@ class ConflictResolver:
                     seen[namespace].append((claim, record))
             for namespace, claims in seen.items():
                 yield from _limits_in(namespace, claims)
+
+    def _rank(self, record: Record) -> tuple[int, tuple[str, int, str, str, str]]:
+        """The order in which `settle` is called for the kinds, and puts their records in force."""
+        return list(self._kinds).index(record.key.kind), _seniority(record)
 
     def _claims(self, record: Record, version: Version) -> Iterable[Claim]:
         kind = self._kinds.get(record.key.kind)

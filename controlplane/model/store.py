@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from copy import copy
 from datetime import UTC, datetime
 from operator import attrgetter
 from typing import Any, Final
@@ -184,6 +185,24 @@ class Store:
         """The generation of the snapshot that brought the version in force."""
         return self._arrived.get(key, 0)
 
+    def examine(
+        self, key: ResourceKey, found: Resource | tuple[ResourceError, ...], origin: Origin
+    ) -> ResourceStatus:
+        """The status that a resource, or one with these errors, would have after the next `build`. Nothing
+        changes."""
+        known = self._records[key.kind].get(key)
+        candidate = (
+            copy(known) if known else Record(key=key, kept=self._kept.get(key, NOTHING_KEPT), late=True)
+        )
+        reading = Reading(origin=origin, generation=origin.generation or 0)
+        if isinstance(found, Resource):
+            reading.version = self._version(candidate, found, 0, origin.uid)
+        else:
+            reading.errors = found
+        candidate.readings = {origin.file: reading}
+        self._validator.examine(candidate, self._accounts, self._now())
+        return candidate.statuses()[0]
+
     def knows_good(self, key: ResourceKey) -> bool:
         """Whether a version of a resource is in force or stored."""
         return key in self._in_force or self._kept.get(key, NOTHING_KEPT).version is not None
@@ -249,10 +268,14 @@ class Store:
     def _all(self, kind: str) -> Collection[Record]:
         return self._records[kind].values()
 
+    def _now(self) -> str:
+        """RFC 3339."""
+        return self._clock().strftime("%Y-%m-%dT%H:%M:%SZ")
+
     def _settle(self) -> _Changes:
         """Decides which versions are in force, and reports it. Returns the resources whose view changed."""
         self._forget_deleted()
-        now = self._clock().strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = self._now()
         together = self._validator.together
         revalidates = any(key.kind in together for key in self._dirty)
         if revalidates:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Set
+from copy import copy
+from itertools import chain
 from operator import itemgetter
 from typing import Any, Final
 
@@ -44,6 +46,23 @@ class Validator:
         for record, warning in sorted(resolver.limits(), key=itemgetter(1)):
             record.warnings += (warning,)
 
+    def examine(self, candidate: Record, accounts: Set[Account], now: str) -> None:
+        """Validates a record that would replace the one of its key. The others do not change."""
+        if candidate.key.kind not in self.together:
+            self.validate_alone([candidate], accounts, now)
+            return
+        by_kind = {
+            name: [_as_read(record) for record in self._records(name) if record.key != candidate.key]
+            for name in self._kinds
+            if name in self.together
+        }
+        resolver = ConflictResolver(self._kinds, now)
+        resolver.settle_among(candidate, chain.from_iterable(by_kind.values()))
+        by_kind[candidate.key.kind].append(candidate)
+        self._check_references(self._kinds[candidate.key.kind], candidate, self._in_force(by_kind))
+        limits = sorted(warning for record, warning in resolver.limits() if record is candidate)
+        candidate.warnings += tuple(limits)
+
     def validate_alone(self, records: Iterable[Record], accounts: Set[Account], now: str) -> None:
         """Validates the records of the other kinds. ``accounts`` are the service accounts that exist; empty
         if that is unknown, as in a folder."""
@@ -76,6 +95,15 @@ class Validator:
         if kind.references is not None and record.in_force is not None:
             found = kind.references(record.in_force.view, in_force)
         record.warnings, record.unresolved = found.warnings, found.unresolved
+
+
+def _as_read(record: Record) -> Record:
+    """A record as the next validation probably leaves it, if it was read after the last one."""
+    if record.fault is not None or record.newest is None or record.in_force is record.newest:
+        return record
+    found = copy(record)
+    found.in_force = record.newest
+    return found
 
 
 def services_in_force(records: Iterable[Record]) -> Iterator[Service]:

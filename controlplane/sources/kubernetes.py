@@ -10,17 +10,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any, Final
 
 from prometheus_client import CollectorRegistry, Gauge
 
-from controlplane.errors import InvalidResourceError, ResourceError
 from controlplane.kinds.registry import KINDS
+from controlplane.kinds.served import read_served
 from controlplane.kubernetes.api import Document, Reader
 from controlplane.kubernetes.list_watch import Changes, ListWatch, Timing, name_of
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import Origin
 from controlplane.model.store import Store
+from controlplane.resources.resource import Resource
 from controlplane.sources.kubernetes_workloads import WorkloadJoin
 
 _ORIGIN: Final = "Kubernetes"
@@ -39,6 +41,9 @@ _DEFAULT_TIMING: Final = Timing()
 
 # Called with each new or changed object of a kind that users write; with None when it was deleted.
 OnObject = Callable[[ResourceKey, Document | None], None]
+# Called with the changes of a kind, after the store knows them.
+OnChanges = Callable[[Changes], None]
+_NOTHING: Final[Mapping[str, OnChanges]] = MappingProxyType({})
 
 
 def _ignore(_: ResourceKey, __: Document | None) -> None:
@@ -47,8 +52,8 @@ def _ignore(_: ResourceKey, __: Document | None) -> None:
 
 class KubernetesSource:
     """Updates a store from a cluster. ``on_change`` is called on the event loop whenever the store has
-    changed, for the first time after it has received all objects. The source also runs the watches in
-    ``more``, and waits for them at the start."""
+    changed, for the first time after it has received all objects. ``observers`` get the changes of a kind,
+    by its name. The source also runs the watches in ``more``, and waits for them at the start."""
 
     def __init__(
         self,
@@ -59,6 +64,7 @@ class KubernetesSource:
         dns_domain: str,
         registry: CollectorRegistry,
         on_object: OnObject = _ignore,
+        observers: Mapping[str, OnChanges] = _NOTHING,
         more: Sequence[ListWatch] = (),
         timing: Timing = _DEFAULT_TIMING,
     ) -> None:
@@ -66,6 +72,7 @@ class KubernetesSource:
         self._store: Final = store
         self._on_change: Final = on_change
         self._on_object: Final = on_object
+        self._observers: Final = observers
         self._join: Final = WorkloadJoin(store, dns_domain)
         self._more: Final = more
         self._timing: Final = timing
@@ -127,6 +134,8 @@ class KubernetesSource:
                 self._store.observe_accounts(present=map(name_of, changes.present), gone=changes.gone)
             case _:
                 self._take_written(kind, changes)
+        if kind in self._observers:
+            self._observers[kind](changes)
         # Most events change nothing in the store: statuses of pods, heartbeats of nodes.
         if self._started and self._store.has_news:
             self._on_change()
@@ -143,19 +152,13 @@ class KubernetesSource:
             self._on_object(key, document)
 
     def _tell(self, key: ResourceKey, document: Document) -> None:
-        """Parses an object and applies or rejects it. Items of a list have no ``apiVersion`` and ``kind``, so
-        they are added."""
-        api_version, *_ = KINDS[key.kind].api_versions
+        """Parses an object and applies or rejects it."""
         metadata = document["metadata"]
         origin = Origin(
             file=_ORIGIN, generation=metadata.get("generation"), uid=str(metadata.get("uid") or "")
         )
-        try:
-            whole = {**document, "apiVersion": api_version, "kind": key.kind}
-            resource = KINDS.parse(whole, served=True)
-        except InvalidResourceError as error:
-            self._store.reject(key, error.errors, origin)
-        except ResourceError as error:
-            self._store.reject(key, (error,), origin)
+        found = read_served(key.kind, document)
+        if isinstance(found, Resource):
+            self._store.apply(key, found, origin)
         else:
-            self._store.apply(key, resource, origin)
+            self._store.reject(key, found, origin)

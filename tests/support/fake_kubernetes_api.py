@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
+from copy import deepcopy
 from typing import Any
 
 from controlplane.errors import KubernetesError, RefusedError
@@ -78,6 +79,24 @@ class FakeKubernetesApi:
             raise RefusedError(404, f"{path} not found")
         self.writes.append(f"PATCH {path}")
         return await self.put(path, _merged(self.objects[path], document))
+
+    async def json_patch(self, path: str, operations: Sequence[Document]) -> Document:
+        """RFC 6902, of which it knows ``add`` and ``test``."""
+        self._fail()
+        if path not in self.objects:
+            raise RefusedError(404, f"{path} not found")
+        patched = deepcopy(self.objects[path])
+        for operation in operations:
+            *parents, name = operation["path"].split("/")[1:]
+            target = patched
+            for each in parents:
+                target = target[int(each) if each.isdecimal() else each]
+            if operation["op"] == "add":
+                target[name] = operation["value"]
+            elif target.get(name) != operation["value"]:
+                raise RefusedError(422, f"test of {operation['path']} failed")
+        self.writes.append(f"PATCH {path}")
+        return await self.put(path, patched)
 
     async def put(self, path: str, document: Document) -> Document:
         """Writes an object like another client: watches report it."""

@@ -8,7 +8,7 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry
 
 _ROOT = Path(__file__).resolve().parents[2]
-_DECLARATION = re.compile(r'(?:Counter|Gauge|Histogram)\(\s*f?"([a-z_{}]+)"')
+_DECLARATION = re.compile(r'(?:Counter|Gauge|Histogram)(?:MetricFamily)?\(\s*f?"([a-z_{}]+)"')
 _SHORT_NAMES = ("cds", "eds", "lds", "rds")
 
 MOVED_IN = {
@@ -43,6 +43,21 @@ MOVED_IN = {
     "unit/controlplane/status/test_writer_failures.py": {
         "outrigger_status_write_failures",
         "outrigger_status_writes",
+    },
+    "unit/controlplane/webhooks/test_ca_bundle.py": {"webhook_patch_attempts", "webhook_patch_failures"},
+    "unit/controlplane/webhooks/test_injection_config.py": {"outrigger_injection_config_valid"},
+    "unit/controlplane/webhooks/test_mutate.py": {
+        "sidecar_injection_failure",
+        "sidecar_injection_requests",
+        "sidecar_injection_skip",
+        "sidecar_injection_success",
+        "sidecar_injection_time_seconds",
+    },
+    "unit/controlplane/webhooks/test_unmeshed.py": {"outrigger_unmeshed_pods"},
+    "unit/controlplane/webhooks/test_validate.py": {
+        "galley_validation_failed",
+        "galley_validation_http_error",
+        "galley_validation_passed",
     },
 }
 """The metrics that must be among `moved` at the end of a test in that file."""
