@@ -37,8 +37,8 @@ class ConflictResolver:
             self._explain(record, version)
 
     def settle_among(self, candidate: Record, others: Iterable[Record]) -> None:
-        """Puts a version of ``candidate`` in force, or none. The versions of the others that are in force stay
-        so, except those that a senior candidate contradicts."""
+        """Puts a version of ``candidate`` in force, or none. The versions of the others that are in force
+        stay so, except those that a senior candidate contradicts."""
         versions = list(candidate.candidates)
         subjects = {claim.subject for each in versions for claim in self._claims(candidate, each)}
         rivals = [

@@ -22,9 +22,13 @@ ROOTS_CONFIG_MAP = "outrigger-ca-root-cert"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterControlPlane:
-    """``xds_tls`` is HOST:PORT; ``roots`` is a file with the trust bundle of the ConfigMap."""
+    """``xds_tls``, ``webhooks``, ``debug`` and ``metrics`` are HOST:PORT; ``roots`` is a file with the trust
+    bundle of the ConfigMap."""
 
     xds_tls: str
+    webhooks: str
+    debug: str
+    metrics: str
     roots: Path
 
     async def sign(self, token: str, signing_request: str = "") -> SignedCertificate:
@@ -52,7 +56,9 @@ async def cluster_control_plane(
         following = asyncio.create_task(plane.follow(stop), name="follow")
         roots = folder / "roots.pem"
         roots.write_text(await published_roots(api, namespace))
-        yield ClusterControlPlane(xds_tls=json.loads(addresses.read_text())["xds_tls"], roots=roots)
+        found = json.loads(addresses.read_text())
+        ports = {name: found[name] for name in ("xds_tls", "webhooks", "debug", "metrics")}
+        yield ClusterControlPlane(**ports, roots=roots)
         stop.set()
         await following
     finally:

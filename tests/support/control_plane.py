@@ -14,7 +14,8 @@ from typing import Any
 from tests.support.json_api import get_json
 from tests.support.processes import Child, child
 
-FREE_PORTS = [word for name in ("xds", "xds-tls", "debug", "metrics") for word in (f"--{name}-port", "0")]
+_PORTS = ("xds", "xds-tls", "webhook", "debug", "metrics")
+FREE_PORTS = [word for name in _PORTS for word in (f"--{name}-port", "0")]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from tests.support.manifests import DEPLOY, manifests
 
 def test_the_defaults_are_istiods(tmp_path: Path) -> None:
     settings = read_settings(["--folder", str(tmp_path)], {})
-    assert settings.ports == Ports(xds=15010, xds_tls=15012, debug=8080, metrics=15014)
+    assert settings.ports == Ports(xds=15010, xds_tls=15012, webhooks=15017, debug=8080, metrics=15014)
     assert settings.bind_address == "127.0.0.1"
     assert settings.mesh.trust_domain == "cluster.local"
     assert settings.authority.signer is None
@@ -26,11 +26,12 @@ def test_a_flag_wins_over_the_environment_and_that_over_the_default(tmp_path: Pa
         "OUTRIGGER_FOLDER": str(tmp_path),
         "OUTRIGGER_XDS_PORT": "0",
         "OUTRIGGER_DEBUG_PORT": "9000",
+        "OUTRIGGER_WEBHOOK_PORT": "off",
         "OUTRIGGER_WORKLOAD_CERT_TTL": "5s",
     }
     settings = read_settings(["--debug-port", "9001"], environment)
     assert settings.folder == tmp_path
-    assert settings.ports == Ports(xds=0, xds_tls=15012, debug=9001, metrics=15014)
+    assert settings.ports == Ports(xds=0, xds_tls=15012, webhooks=None, debug=9001, metrics=15014)
     assert settings.authority.default_lifetime_s == 5
 
 
@@ -47,9 +48,17 @@ def test_the_deployment_serves_plaintext_on_loopback_only() -> None:
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
     # The file is in a volume of the pod.
     arguments = [each for each in container["args"] if not each.startswith("--mesh-config=")]
-    settings = read_settings(arguments, {"POD_NAMESPACE": "outrigger-system"})
+    variables = {each["name"]: each["value"] for each in container["env"] if "value" in each}
+    settings = read_settings(arguments, {**variables, "POD_NAMESPACE": "outrigger-system"})
+    assert settings.injection_config == Path("/etc/outrigger/injection/config")
     assert (settings.source, settings.bind_address) == ("kubernetes", "0.0.0.0")
-    assert settings.ports == Ports(xds=None, xds_tls=15012, debug=8080, metrics=15014)
+    assert settings.ports == Ports(xds=None, xds_tls=15012, webhooks=15017, debug=8080, metrics=15014)
+
+
+def test_a_revision_has_its_own_service() -> None:
+    assert read_settings([], {}).services == ("outrigger-controlplane",)
+    services = read_settings(["--revision", "canary"], {}).services
+    assert services == ("outrigger-controlplane", "outrigger-controlplane-canary")
 
 
 def test_the_trust_domain_flag_wins_over_the_mesh_configuration(tmp_path: Path) -> None:
@@ -128,6 +137,9 @@ def test_invalid_settings_are_rejected_with_the_reason(tmp_path: Path, flags: li
         (["--workload-cert-ttl", "soon"], {}, "'soon' is not a duration"),
         (["--workload-cert-ttl", "10ms"], {}, "'10ms' is shorter than one second"),
         (["--log-format", "xml"], {}, "invalid value 'xml': expected one of text, json"),
+        (["--webhook-port", "on"], {}, "argument --webhook-port: invalid port 'on'"),
+        (["--revision", "v1.2"], {}, "invalid revision 'v1.2': expected at most 40"),
+        (["--revision", ""], {}, "invalid revision ''"),
         (["--source", "consul"], {}, "invalid value 'consul': expected one of files"),
         (["--colour"], {}, "unrecognized arguments: --colour"),
     ],

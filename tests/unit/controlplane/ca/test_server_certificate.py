@@ -1,7 +1,8 @@
-"""The control plane's own certificate in handshakes, without sockets. The signing service's tests have gRPC."""
+"""The control plane's own certificate in handshakes without sockets. For gRPC, see the signing service."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import ssl
 import time
@@ -30,8 +31,8 @@ class Server:
         self.context = certificate.tls_context()
 
     def handshake(self, name: str = "localhost", *, verify: bool = True) -> x509.Certificate:
-        """Returns the server's certificate. ``verify``: it must chain to the authority's present roots, and be
-        valid by the real clock."""
+        """Returns the server's certificate. ``verify``: it must chain to the authority's present roots, and
+        be valid by the real clock."""
         trust = ssl.create_default_context(cadata="".join(self.authority.trust_bundle_pem))
         if not verify:
             trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
@@ -39,10 +40,8 @@ class Server:
         client = trust.wrap_bio(to_client, to_server, server_hostname=name)
         server = self.context.wrap_bio(to_server, to_client, server_side=True)
         for side in (client, server, client, server):
-            try:
+            with contextlib.suppress(ssl.SSLWantReadError):
                 side.do_handshake()
-            except ssl.SSLWantReadError:
-                pass
         assert client.version() == "TLSv1.3"
         found = client.getpeercert(binary_form=True)
         assert found

@@ -35,8 +35,8 @@ ROUTE = virtual_service("reviews", ["reviews"], destination("reviews"))
 def cluster_store(*resources: Document) -> Store:
     store = Store(KINDS, clock=lambda: NOW)
     for each in resources:
-        each = {**each, "metadata": {"creationTimestamp": EARLIER, **each["metadata"]}}
-        feed_cluster(store, each, generation=1)
+        metadata = {"creationTimestamp": EARLIER, **each["metadata"]}
+        feed_cluster(store, {**each, "metadata": metadata}, generation=1)
     store.build()
     return store
 
