@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import ssl
 from pathlib import Path
 
+import httpx
 import pytest
 
 from controlplane.resources.foreign import AUTHORIZATION_POLICY, REQUEST_AUTHENTICATION
-from tests.support.cluster_control_plane import ROOTS_CONFIG_MAP, cluster_control_plane, published_roots
+from tests.support.cluster_control_plane import (
+    ROOTS_CONFIG_MAP,
+    ClusterControlPlane,
+    cluster_control_plane,
+    published_roots,
+)
+from tests.support.cluster_webhooks import registered
 from tests.support.crds import FOREIGN, foreign_crds, install_crds
 from tests.support.documents import destination_rule, document, virtual_service, workload
 from tests.support.kubernetes_api import KubernetesApi, KubernetesError, Resource, eventually
 from tests.support.kubernetes_cluster import Cluster
 from tests.support.manifests import DEPLOY, apply, manifests, path_of
+from tests.support.own_address import own_address
 from tests.support.rights import Request, granted, requests, with_token
 from tests.support.service_account_tokens import API_AUDIENCE, AUDIENCE, request_token
 
@@ -62,9 +71,10 @@ async def test_it_has_exactly_the_permissions_that_it_needs(
     await without(api, f"{SECRETS}/outrigger-ca-secret")
     token = await request_token(api, NAMESPACE, audience=API_AUDIENCE, account=ACCOUNT)
     own = with_token(cluster.kubeconfig, token, tmp_path)
+    bind = ("--bind-address", own_address())
     async with (
         foreign_crds(api, *FOREIGN.values()),
-        cluster_control_plane(own, api, NAMESPACE, tmp_path / "plane") as plane,
+        cluster_control_plane(own, api, NAMESPACE, tmp_path / "plane", *bind) as plane,
     ):
         resources = [*one_of_each_kind(namespace), *restricting_resources(namespace)]
         await apply(api, resources)
@@ -81,6 +91,10 @@ async def test_it_has_exactly_the_permissions_that_it_needs(
         await eventually(is_repaired, "the roots are repaired")
 
         await breaks_and_recovers(api, namespace)
+        async with registered(api, plane):
+            pass
+        await asks_about_a_new_namespace(plane)
+        await asks_who_reads_the_debug_api(plane, await request_token(api, namespace, audience=API_AUDIENCE))
 
         async def renews() -> bool:
             return any(each.right.verb == "update" for each in asked(cluster))
@@ -116,6 +130,32 @@ async def breaks_and_recovers(api: KubernetesApi, namespace: str) -> None:
             return f"VirtualService.{namespace}.{name}" in data
 
         await eventually(is_kept, f"the last good version of {name} is kept")
+
+
+async def asks_about_a_new_namespace(plane: ClusterControlPlane) -> None:
+    """The watch does not know it."""
+    request = {
+        "uid": "u",
+        "operation": "CREATE",
+        "namespace": "unknown",
+        "kind": {"group": "", "version": "v1", "kind": "Pod"},
+        "resource": {"group": "", "version": "v1", "resource": "pods"},
+        "object": {"metadata": {"name": "a"}, "spec": {"containers": []}},
+    }
+    review = {"apiVersion": "admission.k8s.io/v1", "kind": "AdmissionReview", "request": request}
+    trust = ssl.create_default_context(cafile=plane.roots)
+    async with httpx.AsyncClient(verify=trust, trust_env=False) as http:
+        answer = (await http.post(f"https://{plane.webhooks}/inject", json=review)).json()["response"]
+    assert not answer["allowed"]
+    assert 'namespaces "unknown" not found' in answer["status"]["message"]
+
+
+async def asks_who_reads_the_debug_api(plane: ClusterControlPlane, token: str) -> None:
+    async with httpx.AsyncClient(trust_env=False) as http:
+        headers = {"Authorization": f"Bearer {token}"}
+        response = await http.get(f"http://{plane.debug}/debug/syncz", headers=headers)
+    assert response.status_code == 403
+    assert "has no permission to get the path /debug/syncz" in response.json()["detail"]
 
 
 def asked(cluster: Cluster) -> list[Request]:
