@@ -17,6 +17,7 @@ _ROOTS = {
         "controlplane",
         "controlplane/networking",
         "controlplane/sources",
+        "controlplane/webhooks",
     ),
     "docs/extending.md": (
         ".",

@@ -30,10 +30,11 @@ class Server:
         certificate = ServerCertificate(self.authority, hosts, clock=lambda: self.now)
         self.context = certificate.tls_context()
 
-    def handshake(self, name: str = "localhost", *, verify: bool = True) -> x509.Certificate:
+    def handshake(self, name: str | None = "localhost", *, verify: bool = True) -> x509.Certificate:
         """Returns the server's certificate. ``verify``: it must chain to the authority's present roots, and
         be valid by the real clock."""
         trust = ssl.create_default_context(cadata="".join(self.authority.trust_bundle_pem))
+        trust.check_hostname = name is not None
         if not verify:
             trust.check_hostname, trust.verify_mode = False, ssl.CERT_NONE
         to_client, to_server = ssl.MemoryBIO(), ssl.MemoryBIO()
@@ -63,7 +64,8 @@ def test_another_signing_certificate_is_used_from_the_next_handshake_on() -> Non
     server = Server()
     server.handshake()
     server.authority.use(signer())
-    server.handshake()  # verifies with the new roots only
+    first = server.handshake()  # verifies with the new roots only
+    assert server.handshake(name=None) == first
 
 
 def test_a_failed_renewal_keeps_the_certificate_and_is_tried_again(caplog: pytest.LogCaptureFixture) -> None:
