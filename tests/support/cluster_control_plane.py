@@ -26,9 +26,9 @@ class ClusterControlPlane:
     bundle of the ConfigMap."""
 
     xds_tls: str
-    webhooks: str
-    debug: str
-    metrics: str
+    webhooks: str = ""
+    debug: str = ""
+    metrics: str = ""
     roots: Path
 
     async def sign(self, token: str, signing_request: str = "") -> SignedCertificate:
