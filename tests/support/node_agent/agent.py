@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.kubernetes_api import KubernetesApi
+from tests.support.node_agent.cgroups import Cgroups
 from tests.support.node_agent.container_state import BackOff
 from tests.support.node_agent.events import EventRecorder
 from tests.support.node_agent.following import Collection, follow
@@ -56,6 +57,7 @@ async def run_node(
                 folder=folder,
                 clock=time.time,
                 events=EventRecorder(api, options.name, time.time),
+                cgroups=Cgroups(folder.name),
             )
             pods = NodePods(node, options.back_off)
             async with registered_node(api, options, network, pods):
@@ -145,6 +147,7 @@ def node_folder() -> Iterator[Path]:
         with suppress(BlockingIOError, FileNotFoundError), left.open("r+") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             remove_folder(left.parent)
+            Cgroups(left.parent.name).remove()
     folder = Path(tempfile.mkdtemp(prefix=FOLDER_PREFIX))
     folder.chmod(0o755)
     with (folder / "unlocked").open("w") as lock:
@@ -154,3 +157,4 @@ def node_folder() -> Iterator[Path]:
             yield folder
         finally:
             remove_folder(folder)
+            Cgroups(folder.name).remove()

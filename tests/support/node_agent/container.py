@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 
+from tests.support.node_agent.cgroups import Group
 from tests.support.node_agent.privileges import SETPRIV
 from tests.support.node_agent.program import Program
 from tests.support.node_agent.rootfs import STARTED, Mount, script
@@ -39,6 +41,7 @@ class ContainerSpec:
     mounts: list[Mount]
     scratch: Path
     log: Path
+    group: Group
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,7 +150,8 @@ async def launch(spec: ContainerSpec, told: int) -> Process:
     # In a file: as an argument it might be too long, and everybody on the machine could read it.
     commands = spec.scratch.with_suffix(".sh")
     commands.touch(mode=0o600)
-    commands.write_text(script(spec.scratch, spec.hostname, spec.mounts, spec.program))
+    enter = [f"echo 0 > {quote(str(entrance))}" for entrance in spec.group.entrances]
+    commands.write_text("\n".join([*enter, script(spec.scratch, spec.hostname, spec.mounts, spec.program)]))
     with spec.log.open("ab") as log:
         return await asyncio.create_subprocess_exec(
             *(SETPRIV, "--pdeathsig=KILL", "nsenter", f"--net=/run/netns/{spec.network}"),

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from tests.support.kubernetes_api import KubernetesError, Resource
 from tests.support.node_agent import container as containers
 from tests.support.node_agent.actions import ActionError, act
+from tests.support.node_agent.cgroups import Group
 from tests.support.node_agent.container import Container, StartError
 from tests.support.node_agent.container_state import (
     Board,
@@ -96,7 +97,9 @@ class ContainerRunner:
             self._events.normal("Started", "Container started")
             self._board.now(self.name, Running(id=identity, since_s=began_at_s))
             code = await self._attended(process)
-            self._ended(identity, began_at_s, code, "Error" if code else "Completed")
+            reason = reason_of(code, spec.group)
+            spec.group.remove()
+            self._ended(identity, began_at_s, code, reason)
 
     def _pulled_image(self) -> Image:
         """Raises UnknownImageError."""
@@ -222,3 +225,9 @@ class ContainerRunner:
             message=message,
         )
         self._board.now(self.name, ended)
+
+
+def reason_of(code: int, group: Group) -> str:
+    if code == 0:
+        return "Completed"
+    return "OOMKilled" if group.has_killed() else "Error"

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support.kubernetes_api import KubernetesApi, Resource
+from tests.support.node_agent.cgroups import Cgroups, Limits
 from tests.support.node_agent.claims import NAMESPACES
 from tests.support.node_agent.container import ContainerSpec
 from tests.support.node_agent.downward import PodIdentity
@@ -37,6 +38,7 @@ class NodeServices:
     folder: Path
     clock: Callable[[], float]
     events: EventRecorder
+    cgroups: Cgroups
 
 
 class PodSandbox:
@@ -119,6 +121,7 @@ class PodSandbox:
             mounts=self._mounts(container, read_only_files=privileges.read_only_root),
             scratch=scratch,
             log=self.log(container["name"]),
+            group=self._node.cgroups.group(f"{self._uid}-{container['name']}", Limits.of(container)),
         )
 
     async def remove(self) -> None:

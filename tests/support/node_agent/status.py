@@ -117,16 +117,19 @@ def statuses(
     containers: list[Resource], plans: tuple[ContainerPlan, ...], plan: PodPlan, states: States
 ) -> list[Resource]:
     initialized = is_initialized(plan, states)
-    images = {container["name"]: container["image"] for container in containers}
-    return [container_status(each, images[each.name], states[each.name], initialized) for each in plans]
+    specs = {container["name"]: container for container in containers}
+    return [container_status(each, specs[each.name], states[each.name], initialized) for each in plans]
 
 
-def container_status(plan: ContainerPlan, image: str, state: ContainerState, initialized: bool) -> Resource:
+def container_status(
+    plan: ContainerPlan, spec: Resource, state: ContainerState, initialized: bool
+) -> Resource:
     running = state.now if isinstance(state.now, Running) else None
     found: Resource = {
         "name": plan.name,
-        "image": image,
-        "imageID": f"program://{image}" if state.has_run else "",
+        "image": spec["image"],
+        "imageID": f"program://{spec['image']}" if state.has_run else "",
+        "resources": spec.get("resources") or None,
         "restartCount": state.restarts,
         "ready": is_ready(state) if plan.role is not Role.INIT else state.exit_code == 0,
         "started": running is not None and running.started,
