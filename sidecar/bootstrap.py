@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import yaml
 
+from sidecar.application.flags import parse_app_probers, parse_prometheus_scrape
 from sidecar.config.bootstrap import Ads, AdsVariant, Bootstrap, Settings
 from sidecar.config.tls import TlsCertificate, Validation
 from sidecar.errors import BootstrapError, ConfigError
@@ -18,6 +19,8 @@ from sidecar.xds.decode import decode_bootstrap
 __all__ = ["Ads", "AdsVariant", "Bootstrap", "Settings", "load", "parse_arguments"]
 
 _LOG = logging.getLogger(__name__)
+
+_Parsed = TypeVar("_Parsed")
 
 _PREFIX = "OUTRIGGER_"
 _LOG_LEVELS = ("trace", "debug", "info", "warning", "warn", "error", "critical", "off")
@@ -108,7 +111,21 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         "--metrics-port",
         type=_port,
         default=defaults.metrics_port,
-        help="serves metrics; 'off': none (default: %(default)s)",
+        help="serves metrics and the application's probes; 'off': none (default: %(default)s)",
+    )
+    flags.add(
+        "--app-probers",
+        type=_json(parse_app_probers),
+        default="",
+        metavar="JSON",
+        help="the application's probes, by path on the metrics port",
+    )
+    flags.add(
+        "--prometheus-scrape",
+        type=_json(parse_prometheus_scrape),
+        default="",
+        metavar="JSON",
+        help="where the application serves metrics, which are appended to the sidecar's",
     )
     flags.add("--addresses-file", type=Path, help="a file for the bound addresses, as JSON")
     flags.add(
@@ -141,6 +158,18 @@ def _lifetime(text: str) -> float:
     if seconds < _MINIMUM_CERTIFICATE_LIFETIME_S:
         raise argparse.ArgumentTypeError(f"{text!r}: the minimum is 1 second")
     return seconds
+
+
+def _json(parse: Callable[[str], _Parsed]) -> Callable[[str], _Parsed]:
+    """``parse`` as a type of argparse, which shows only the messages of its own errors."""
+
+    def parsed(text: str) -> _Parsed:
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return parsed
 
 
 def _port(text: str) -> int | None:

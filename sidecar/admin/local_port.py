@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import socket
 from itertools import count
 from typing import cast
 
@@ -18,6 +20,7 @@ from sidecar.timers import Timers
 
 _HEADERS_TIMEOUT_S = 10.0
 _IDLE_TIMEOUT_S = 120.0
+_NO_SUCH_FAMILY = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 
 
 class LocalPort:
@@ -35,24 +38,59 @@ class LocalPort:
             config, service, HttpConnectionManagerStats(), codec=server_codec, timers=timers
         )
         self._ids = count(1)
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
 
-    async def open(self, address: SocketAddress) -> SocketAddress:
-        """Returns the bound address; port 0 means any free port. Raises `BootstrapError`."""
-        try:
-            self._server = await asyncio.get_running_loop().create_server(
-                lambda: _Arrival(self._manager, next(self._ids)), address.host, address.port
+    async def open(self, *addresses: SocketAddress) -> SocketAddress:
+        """Returns the first bound address; port 0 means any free port, the same for all. An address of a
+        family that the machine does not have is left out, unless it is the only one. Raises
+        `BootstrapError`."""
+        bound: list[SocketAddress] = []
+        for address in addresses:
+            port = address.port or (bound[0].port if bound else 0)
+            try:
+                sock = _bind(SocketAddress(address.host, port))
+            except OSError as error:
+                if error.errno in _NO_SUCH_FAMILY and (bound or address is not addresses[-1]):
+                    continue
+                if bound and not address.port:  # the free port of one family is in use in the other
+                    continue
+                await self.close()
+                raise BootstrapError(
+                    f"{self._name}: cannot listen on {address}: {error.strerror or error}"
+                ) from error
+            server = await asyncio.get_running_loop().create_server(
+                lambda: _Arrival(self._manager, next(self._ids)), sock=sock
             )
-        except OSError as error:
-            raise BootstrapError(f"{self._name}: cannot listen on {address}: {error.strerror}") from error
-        host, port = self._server.sockets[0].getsockname()[:2]
-        return SocketAddress(host, port)
+            self._servers.append(server)
+            bound.append(SocketAddress(*sock.getsockname()[:2]))
+        return bound[0]
 
     async def close(self) -> None:
-        if self._server is not None:
-            self._server.close()
+        if self._servers:
+            for server in self._servers:
+                server.close()
             self._manager.close()
             await self._manager.wait_closed()
+
+
+def everywhere(port: int | None) -> list[SocketAddress]:
+    """All addresses of both families; none for None."""
+    return [] if port is None else [SocketAddress("0.0.0.0", port), SocketAddress("::", port)]
+
+
+def _bind(address: SocketAddress) -> socket.socket:
+    """Raises `OSError`."""
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)  # IPv4 has a socket of its own
+        sock.bind((address.host, address.port))
+    except BaseException:
+        sock.close()
+        raise
+    return sock
 
 
 class _Arrival(asyncio.Protocol):

@@ -13,7 +13,7 @@ from sidecar.config.bootstrap import Bootstrap, Settings
 
 # ``envoy.admin.v3.ServerInfo.State`` as a number.
 _STATE_NUMBERS = {state: number for number, state in enumerate(ServerState)}
-_SECRET_SETTINGS = frozenset({"token"})
+_SECRET_SETTINGS = frozenset({"token", "app_probers"})
 _SECONDS_A_DAY = 24 * 3600
 
 

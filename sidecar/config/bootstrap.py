@@ -9,6 +9,7 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
+from sidecar.config.application import AppProber, PrometheusScrape
 from sidecar.config.dns import SYSTEM_RESOLVER, DnsResolver
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.snapshot import EMPTY_SNAPSHOT, Snapshot
@@ -21,7 +22,8 @@ class Settings:
 
     ``cache_dir`` keeps the last good configuration, and no secret of the workload. ``token_file`` is read
     each time that a token is needed; ``token`` is the token from the environment. If ``ca_address`` is empty,
-    no certificate is requested. A port of 0 is any free port; None opens no port.
+    no certificate is requested. A port of 0 is any free port; None opens no port. ``app_probers`` are the
+    application's probes by the path on the metrics port, whose headers may be secrets.
     """
 
     config_path: Path | None = None
@@ -40,6 +42,8 @@ class Settings:
     trust_domain: str = "cluster.local"
     status_port: int | None = 15021
     metrics_port: int | None = 15020
+    app_probers: Mapping[str, AppProber] = field(default_factory=dict, repr=False)
+    prometheus_scrape: PrometheusScrape | None = None
     addresses_file: Path | None = None
     access_log: str = "off"  # off, text or json
 

@@ -14,8 +14,10 @@ from collections.abc import Iterator, Mapping
 from itertools import chain
 
 from sidecar.admin.local_ports import LocalPorts
+from sidecar.admin.server import METRICS_ENDPOINTS, AdminService
 from sidecar.admin.server_info import ServerInfo
 from sidecar.admin.state import AdminView, ServerState
+from sidecar.application.metrics_port import ApplicationSettings, MetricsPort
 from sidecar.config.bootstrap import Bootstrap, Settings
 from sidecar.config.listener import TrafficDirection
 from sidecar.config.snapshot import Snapshot
@@ -65,9 +67,23 @@ class Supervisor:
             token=token_reader(settings),
             resolve_first=self._worker.resolve_first,
         )
-        self._ports = LocalPorts(self._admin_view(), settings, bootstrap.admin_address, self._timers)
+        view = self._admin_view()
+        self._metrics_port = MetricsPort(
+            ApplicationSettings(
+                app_probers=settings.app_probers,
+                prometheus_scrape=settings.prometheus_scrape,
+                metrics_port=settings.metrics_port,
+                node_id=bootstrap.node_id,
+            ),
+            AdminService(view, METRICS_ENDPOINTS),
+            quit_=self.stop,
+        )
+        self._ports = LocalPorts(
+            view, settings, bootstrap.admin_address, self._timers, metrics=self._metrics_port
+        )
         self._snapshot: Snapshot | None = None
         self._draining: asyncio.Task[None] | None = None
+        self._inbound_drain_start_s: float | None = None
         self._was_live = False
 
     # The life of the process.
@@ -94,11 +110,17 @@ class Supervisor:
         longest_s = self._settings.drain_time_s
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(longest_s):
-                await asyncio.sleep(min(MINIMUM_DRAIN_S, longest_s))
+                await asyncio.sleep(self._minimum_drain_s())
                 while self._worker.active_connections:  # noqa: ASYNC110 - a worker counts, it sends no events
                     await asyncio.sleep(DRAIN_POLL_S)
         _LOG.info("drained, with %d connections left", self._worker.active_connections)
         self.stop()
+
+    def _minimum_drain_s(self) -> float:
+        """Less if the inbound side drains already, by the hook that precedes SIGTERM of a native sidecar."""
+        start_s = self._inbound_drain_start_s
+        passed_s = 0.0 if start_s is None else asyncio.get_running_loop().time() - start_s
+        return max(0.0, min(MINIMUM_DRAIN_S, self._settings.drain_time_s) - passed_s)
 
     def stop(self) -> None:
         self._lifetime.stop()
@@ -110,6 +132,7 @@ class Supervisor:
 
     async def close(self) -> None:
         await self._ports.close()
+        await self._metrics_port.close()
         if self._draining is not None:
             self._draining.cancel()
         await self._worker.close()
@@ -197,6 +220,8 @@ class Supervisor:
     def _drain_listeners(self, *, inbound_only: bool, graceful: bool) -> None:
         directions = (TrafficDirection.INBOUND,) if inbound_only else tuple(TrafficDirection)
         if graceful:
+            if self._inbound_drain_start_s is None:
+                self._inbound_drain_start_s = asyncio.get_running_loop().time()
             self._worker.drain(directions)
             self._timers.after(self._settings.drain_time_s, lambda: self._worker.stop_accepting(directions))
         else:

@@ -54,7 +54,7 @@ def test_the_admin_port_in_use(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         file = write(tmp_path / "envoy.yaml", bootstrap(free_port(), port, 1))
-        assert_one_line(run("-c", file), "admin", f"127.0.0.1:{port}", "address already in use")
+        assert_one_line(run("-c", file), "admin", f"127.0.0.1:{port}", "Address already in use")
 
 
 def test_a_bootstrap_file_that_is_not_there(tmp_path: Path) -> None:
