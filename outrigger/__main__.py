@@ -13,6 +13,7 @@ from outrigger.crds import crds
 from outrigger.demo.command import demo
 from outrigger.errors import CommandError
 from outrigger.inject import inject
+from outrigger.installation.commands import install, uninstall, upgrade
 from sidecar.errors import SidecarError
 
 app = typer.Typer(
@@ -26,6 +27,9 @@ app.command()(demo)
 app.command()(bootstrap)
 app.command()(crds)
 app.command()(inject)
+app.command()(install)
+app.command()(upgrade)
+app.command()(uninstall)
 app.add_typer(token.app, name="token")
 app.add_typer(certificate.app, name="certificate")
 

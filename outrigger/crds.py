@@ -5,13 +5,12 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import typer
 
+from outrigger.cluster.access import ContextOption, KubeconfigOption, connected
 from outrigger.errors import CommandError
-
-DEFAULT_KUBECONFIG: Final = Path("~/.kube/config").expanduser()
 
 
 def crds(
@@ -22,15 +21,14 @@ def crds(
     install: Annotated[
         bool, typer.Option("--install", help="Install the CRDs in a cluster. Keeps CRDs of other products.")
     ] = False,
-    kubeconfig: Annotated[
-        Path, typer.Option(envvar="KUBECONFIG", help="With --install: the kubeconfig of the cluster.")
-    ] = DEFAULT_KUBECONFIG,
+    kubeconfig: KubeconfigOption = None,
+    context: ContextOption = None,
 ) -> None:
     """Print or install the CustomResourceDefinitions of all supported kinds."""
     if install and directory is not None:
         raise CommandError("--install and --directory cannot be combined")
     if install:
-        asyncio.run(_install(kubeconfig))
+        asyncio.run(_install(kubeconfig, context))
         return
     if directory is None:
         print("---\n".join(crd_files().values()), end="")
@@ -43,11 +41,12 @@ def crds(
         raise CommandError(f"--directory: {error}") from error
 
 
-async def _install(kubeconfig: Path) -> None:
+async def _install(kubeconfig: Path | None, context: str | None) -> None:
     from outrigger.crd_installation import install
 
-    async for done in install(kubeconfig):
-        print(done)
+    async with connected(kubeconfig, context) as api:
+        async for done in install(api):
+            print(done)
 
 
 def crd_files() -> dict[str, str]:

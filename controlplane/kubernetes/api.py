@@ -50,6 +50,14 @@ class _Request:
     accept: str = _JSON
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fetched:
+    """``date`` is the header of that name (RFC 9110 section 6.6.1), or empty."""
+
+    data: bytes
+    date: str
+
+
 class Reader(Protocol):
     """Reads from an API server. ``path`` begins with ``/api/`` or ``/apis/``.
 
@@ -96,14 +104,14 @@ class ClientApi:
         self._client: Final = ApiClient(configuration)
 
     @classmethod
-    async def connect(cls, kubeconfig: Path | None) -> Self:
-        """Returns a client for a kubeconfig's current context or, if ``kubeconfig`` is None, for the cluster
-        that this pod runs in. Sends no request yet.
+    async def connect(cls, kubeconfig: Path | None, context: str | None = None) -> Self:
+        """Returns a client for a context of a kubeconfig, by default its current one; or, if ``kubeconfig``
+        is None, for the cluster that this pod runs in. Sends no request yet.
 
         Raises `SettingsError` when the configuration is missing or invalid.
         """
         try:
-            return cls(await read_configuration(kubeconfig))
+            return cls(await read_configuration(kubeconfig, context))
         except UNREADABLE as error:
             where = "in-cluster configuration" if kubeconfig is None else f"kubeconfig {kubeconfig}"
             raise SettingsError(f"the {where} cannot be used: {error}") from error
@@ -123,6 +131,24 @@ class ClientApi:
 
     async def replace(self, path: str, document: Document) -> Document:
         return await self._ask(_Request(method="PUT", path=path, document=document))
+
+    async def apply(self, path: str, document: Document, query: Mapping[str, str]) -> Document:
+        """Creates the object, or changes the fields that the document contains (server-side apply). ``query``
+        names the ``fieldManager``."""
+        apply_patch = "application/apply-patch+yaml"  # JSON is YAML
+        return await self._ask(
+            _Request(method="PATCH", path=path, query=query, document=document, content_type=apply_patch)
+        )
+
+    async def delete(self, path: str, options: Document) -> Document:
+        """``options`` are the fields of a ``DeleteOptions``. Returns the object, or a ``Status``."""
+        return await self._ask(_Request(method="DELETE", path=path, document=options))
+
+    async def fetch(self, path: str) -> Fetched:
+        """Reads a document that is no Kubernetes object, such as `/version`."""
+        limits = ClientTimeout(total=_ANSWER_TIMEOUT_S, sock_connect=_CONNECT_TIMEOUT_S)
+        async with self._answer(_Request(method="GET", path=path), limits) as response:
+            return Fetched(data=await response.read(), date=response.headers.get("Date", ""))
 
     async def merge(self, path: str, document: Document) -> Document:
         merge_patch = "application/merge-patch+json"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,9 +21,9 @@ UNREADABLE: Final = (ConfigException, YAMLError, OSError, ValueError, TypeError,
 _TOKEN_AGE_S: Final = 60.0
 
 
-async def read_configuration(kubeconfig: Path | None) -> Configuration:
-    """Reads a kubeconfig's current context or, if ``kubeconfig`` is None, the configuration of a pod in its
-    cluster. Raises the exceptions in `UNREADABLE`."""
+async def read_configuration(kubeconfig: Path | None, context: str | None = None) -> Configuration:
+    """Reads a context of a kubeconfig, by default its current one; or, if ``kubeconfig`` is None, the
+    configuration of a pod in its cluster. Raises the exceptions in `UNREADABLE`."""
     configuration = Configuration()
     # From 3.13 on, Python rejects certificates without the key identifiers of RFC 5280. Some clusters have
     # such certificates, and Go's clients (kubectl among them) accept them.
@@ -31,15 +32,20 @@ async def read_configuration(kubeconfig: Path | None) -> Configuration:
         load_incluster_config(client_configuration=configuration)
         return configuration
     _require(kubeconfig)
-    loader = await load_kube_config(config_file=str(kubeconfig), client_configuration=configuration)
+    loader = await load_kube_config(
+        config_file=str(kubeconfig), context=context, client_configuration=configuration
+    )
     # The client's annotations lack this hook.
     configuration.refresh_api_key_hook = TokenRefresh(loader)  # type: ignore[assignment]
     return configuration
 
 
 def _require(kubeconfig: Path) -> None:
-    """Raises ``OSError`` when the file is missing: the client only logs that."""
-    kubeconfig.expanduser().stat()
+    """Raises ``OSError`` when the file is missing: the client only logs that. A list of files is merged, of
+    which some may be missing, as kubectl has it."""
+    *others, last = (Path(each).expanduser() for each in str(kubeconfig).split(os.pathsep))
+    if not any(each.exists() for each in others):
+        last.stat()
 
 
 class TokenRefresh:

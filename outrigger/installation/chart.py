@@ -12,30 +12,12 @@ from typing import Any, Final
 
 import yaml
 
+from outrigger.cluster.objects import Document, reference
 from outrigger.errors import CommandError
 from outrigger.installation.template import Renderer, TemplateError
 from outrigger.installation.values import Values, check_values, overlaid, without_nulls
 
-Document = dict[str, Any]
-
 _SEPARATOR: Final = re.compile(r"^---$", re.MULTILINE)
-# Helm's order of kinds (kind_sorter.go), as far as the chart has them: an object comes after those it needs.
-_ORDER: Final = (
-    "Namespace",
-    "NetworkPolicy",
-    "PodDisruptionBudget",
-    "ServiceAccount",
-    "ConfigMap",
-    "ClusterRole",
-    "ClusterRoleBinding",
-    "Role",
-    "RoleBinding",
-    "Service",
-    "Deployment",
-    "HorizontalPodAutoscaler",
-    "MutatingWebhookConfiguration",
-    "ValidatingWebhookConfiguration",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +62,7 @@ class Chart:
             raise CommandError(f"the chart cannot be rendered: {error}") from error
         parts = [part.strip("\n") + "\n" for text in texts for part in _SEPARATOR.split(text)]
         found = [(document, part) for part in parts if (document := yaml.load(part, yaml.CSafeLoader))]
-        return sorted(found, key=lambda each: _ORDER.index(each[0]["kind"]))
+        return sorted(found, key=lambda each: reference(each[0]).order)
 
     def notes(self, release: Release, given: Mapping[str, Any]) -> str:
         """What a user does next."""

@@ -23,7 +23,7 @@ async def test_missing_crds_are_created_and_served(cluster: Cluster, api: Kubern
     await api.delete(SIDECARS)
 
     async def is_created() -> bool:  # the deletion of a CRD takes a while
-        return "sidecars.networking.istio.io created" in installed(cluster)
+        return "CustomResourceDefinition sidecars.networking.istio.io created" in installed(cluster)
 
     await eventually(is_created, "the CRD is created")
 
@@ -37,9 +37,9 @@ async def test_outriggers_crds_are_updated_only_where_they_differ(
     cluster: Cluster, api: KubernetesApi
 ) -> None:
     await install_crds(api)
-    await api.patch(SIDECARS, {"spec": {"names": {"shortNames": ["old"]}}})
-    assert "sidecars.networking.istio.io updated" in installed(cluster)
-    assert {line.split(maxsplit=1)[1] for line in installed(cluster)} == {"unchanged"}
+    await api.patch(SIDECARS, {"spec": {"names": {"categories": ["old"]}}})
+    assert "CustomResourceDefinition sidecars.networking.istio.io changed" in installed(cluster)
+    assert {line.split(maxsplit=2)[2] for line in installed(cluster)} == {"unchanged"}
 
 
 async def test_a_crd_of_another_product_is_not_changed(cluster: Cluster, api: KubernetesApi) -> None:
@@ -47,7 +47,7 @@ async def test_a_crd_of_another_product_is_not_changed(cluster: Cluster, api: Ku
     label = (await api.get(SIDECARS))["metadata"]["labels"][LABEL]
     before = await api.patch(SIDECARS, {"metadata": {"labels": {LABEL: None}}})
     try:
-        (said,) = [line for line in installed(cluster) if line.startswith("sidecars.")]
+        (said,) = [line for line in installed(cluster) if " sidecars." in line]
         assert said.endswith("unchanged: another product installed it, and it can be used")
         after = await api.get(SIDECARS)
         assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]

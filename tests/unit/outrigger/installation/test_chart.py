@@ -14,7 +14,8 @@ import yaml
 
 from controlplane.kinds.registry import KINDS
 from deploy.generate_manifests import MANIFESTS, SCHEMA, manifests, schema
-from outrigger.installation.chart import Chart, Document, Release
+from outrigger.cluster.objects import Document
+from outrigger.installation.chart import Chart, Release
 from outrigger.installation.values import given_values
 
 ROOT = Path(__file__).resolve().parents[4]

@@ -1,0 +1,1 @@
+"""The operator's access to a cluster, as kubectl has it."""
