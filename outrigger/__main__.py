@@ -12,6 +12,7 @@ from outrigger.bootstrap import bootstrap
 from outrigger.crds import crds
 from outrigger.demo.command import demo
 from outrigger.errors import CommandError
+from outrigger.inject import inject
 from sidecar.errors import SidecarError
 
 app = typer.Typer(
@@ -24,6 +25,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(bootstrap)
 app.command()(crds)
+app.command()(inject)
 app.add_typer(token.app, name="token")
 app.add_typer(certificate.app, name="certificate")
 
