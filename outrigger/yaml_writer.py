@@ -9,7 +9,10 @@ import yaml
 
 # Strings that every reader of YAML 1.1 or 1.2 reads as strings. Others are quoted: Kubernetes reads `y` as a
 # boolean and `1e3` as a number.
-_PLAIN: Final = re.compile(r"(?=.*[A-Za-z])[A-Za-z_/][A-Za-z0-9_./:$()~-]*(?<!:)")
+_PLAIN: Final = re.compile(
+    r"-{0,2}[A-Za-z_/$][A-Za-z0-9_./:$()~=*,-]*(?<!:)"  # names, images, flags
+    r"|[0-9]+(?:m|[KMG]i)"  # quantities
+)
 _WORDS: Final = frozenset({"y", "n", "yes", "no", "on", "off", "true", "false", "null", "nan", "inf"})
 
 

@@ -21,6 +21,7 @@ from controlplane.injection.settings import pod_settings
 from controlplane.injection.strategic_merge import merge
 from controlplane.injection.templates import containers_of, render, selected
 from controlplane.model.mesh_config import MeshConfig
+from controlplane.model.proxy import InterceptionMode
 
 _CLUSTER_FIRST: Final = ("", None, "ClusterFirst")
 
@@ -61,7 +62,11 @@ def inject(pod: JsonObject, request: InjectionRequest) -> Injection:
     settings, more = pod_settings(original, request)
     warnings += more
     templates = selected(request.config, settings.templates)
-    own = overrides.take(original, containers_of(request.config, templates))
+    own = overrides.take(
+        original,
+        containers_of(request.config, templates),
+        as_root=settings.interception is InterceptionMode.TPROXY,
+    )
     owner = owner_of(original)
     context = TemplateContext(
         pod=original,

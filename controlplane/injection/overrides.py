@@ -19,16 +19,18 @@ _LISTS: Final = ("initContainers", "containers")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overrides:
-    """The user's containers that templates change, by the list that contains them."""
+    """The user's containers that templates change, by the list that contains them. ``as_root``: the proxy
+    cannot have another user."""
 
     by_list: dict[str, list[JsonObject]]
+    as_root: bool = False
 
     def named(self, name: str) -> JsonObject | None:
         return find([container for containers in self.by_list.values() for container in containers], name)
 
     @property
     def run_as_user(self) -> int | None:
-        return self._of_security_context("runAsUser")
+        return None if self.as_root else self._of_security_context("runAsUser")
 
     @property
     def run_as_group(self) -> int | None:
@@ -47,13 +49,16 @@ class Overrides:
             for index, container in enumerate(containers):
                 if (own := self.named(container["name"])) is not None:
                     containers[index] = merge(container, _without_auto_image(own))
+                    if self.as_root and container["name"] == names.PROXY:
+                        containers[index]["securityContext"]["runAsUser"] = 0
         if any(self.by_list.values()):
             section(section(pod, "metadata"), "annotations")[names.OVERRIDES] = json.dumps(
-                {key: containers for key, containers in self.by_list.items() if containers}
+                {key: containers for key, containers in self.by_list.items() if containers},
+                separators=(",", ":"),
             )
 
 
-def take(pod: JsonObject, template_containers: Collection[str]) -> Overrides:
+def take(pod: JsonObject, template_containers: Collection[str], *, as_root: bool) -> Overrides:
     """Finds the containers of ``pod`` that are also in a template, and removes those with our names: the
     template decides which list they are in."""
     taken: dict[str, list[JsonObject]] = {}
@@ -66,7 +71,7 @@ def take(pod: JsonObject, template_containers: Collection[str]) -> Overrides:
         ]
         if containers:
             pod["spec"][key] = [c for c in containers if c["name"] not in names.CONTAINERS]
-    return Overrides(by_list=taken)
+    return Overrides(by_list=taken, as_root=as_root)
 
 
 def stored(pod: JsonObject) -> dict[str, list[JsonObject]]:

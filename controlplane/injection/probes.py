@@ -56,7 +56,7 @@ def rewrite_probes(pod: JsonObject, settings: PodSettings) -> list[str]:
         del handler.holder[handler.kind]
         handler.holder["httpGet"] = {"path": handler.path, "port": settings.metrics_port, "scheme": "HTTP"}
     if probers:
-        set_env(proxy, names.APP_PROBERS, escape(json.dumps(probers)))
+        set_env(proxy, names.APP_PROBERS, escape(json.dumps(probers, separators=(",", ":"))))
     return warnings
 
 

@@ -36,7 +36,7 @@ def merge_metrics(pod: JsonObject, settings: PodSettings) -> dict[str, str] | No
         return None
     _check_port(scrape.get("port", ""))
     if scrape:
-        set_env(proxy, names.PROMETHEUS_SCRAPE, escape(json.dumps(scrape)))
+        set_env(proxy, names.PROMETHEUS_SCRAPE, escape(json.dumps(scrape, separators=(",", ":"))))
     target = section(section(pod, "metadata"), "annotations")
     for name in given:
         del target[name]

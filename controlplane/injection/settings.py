@@ -21,7 +21,7 @@ from controlplane.injection.annotation_reader import (
 )
 from controlplane.injection.config import DataPlane, Native, Probe, Values
 from controlplane.injection.names import DNS_PORT, METRICS_PORT, READINESS_PORT
-from controlplane.injection.pod import JsonObject, annotations_of, labels_of
+from controlplane.injection.pod import JsonObject, annotations_of, app_containers, labels_of
 from controlplane.injection.resources import proxy_resources
 from controlplane.model.proxy import InterceptionMode
 from controlplane.model.proxy_config import ProxyConfig, without_ignored
@@ -111,7 +111,9 @@ def pod_settings(pod: JsonObject, request: InjectionRequest) -> tuple[PodSetting
     envoy = data_plane is DataPlane.ENVOY
     settings = PodSettings(
         data_plane=data_plane,
-        native=reader.get("sidecar.istio.io/nativeSidecar", boolean, _native(values, request)),
+        # A pod must have an ordinary container.
+        native=reader.get("sidecar.istio.io/nativeSidecar", boolean, _native(values, request))
+        and bool(app_containers(pod)),
         interception=reader.get(
             "sidecar.istio.io/interceptionMode",
             _interception,
