@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+
+from controlplane.errors import InjectionError
+from tests.support.injection import injected, injection, pod
+
+_TRAFFIC = "traffic.sidecar.istio.io"
+_READINESS = "readiness.status.sidecar.istio.io"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("sidecar.istio.io/interceptionMode", "redirect", "should be one of REDIRECT, TPROXY, NONE"),
+        (f"{_TRAFFIC}/includeOutboundIPRanges", "10.0.0.0/33", "is not a CIDR"),
+        (f"{_TRAFFIC}/includeOutboundIPRanges", "10.0.0.1", "is not a CIDR"),
+        (f"{_TRAFFIC}/includeOutboundIPRanges", "*,10.0.0.0/8", "is not a CIDR"),
+        (f"{_TRAFFIC}/excludeOutboundIPRanges", "*", "is not a CIDR"),
+        (f"{_TRAFFIC}/includeInboundPorts", "http", "is not a port number"),
+        (f"{_TRAFFIC}/includeInboundPorts", "80,", "is not a port number"),
+        (f"{_TRAFFIC}/excludeInboundPorts", "65536", "is not a port number"),
+        (f"{_TRAFFIC}/excludeInboundPorts", "*", "is not a port number"),
+        (f"{_TRAFFIC}/includeOutboundPorts", "-1", "is not a port number"),
+        (f"{_TRAFFIC}/excludeOutboundPorts", "0", "is not a port number"),
+        (f"{_TRAFFIC}/excludeInterfaces", "eth0; reboot", "is not the name of a network interface"),
+        ("istio.io/reroute-virtual-interfaces", "a-name-that-is-too-long", "is not the name of a network"),
+        ("sidecar.istio.io/proxyCPU", "lots", "is not a quantity"),
+        ("sidecar.istio.io/proxyMemory", "-1Gi", "is not a quantity"),
+        ("sidecar.istio.io/proxyCPULimit", "", "is not a quantity"),
+        ("sidecar.istio.io/proxyMemoryLimit", "1GB", "is not a quantity"),
+        ("sidecar.istio.io/proxyImage", " ", "should not be empty"),
+        ("sidecar.istio.io/nativeSidecar", "maybe", "should be true or false"),
+        ("sidecar.istio.io/capNetBindService", "yes", "should be true or false"),
+        ("sidecar.istio.io/logLevel", "loud", "should be one of trace, debug"),
+        ("sidecar.istio.io/agentLogLevel", "ads:debug", "should be one of trace, debug"),
+        ("sidecar.istio.io/userVolume", "{", "is not JSON"),
+        ("sidecar.istio.io/userVolume", "[{}]", "should be a JSON list of objects with a name"),
+        ("sidecar.istio.io/userVolume", "[" * 100_000, "is"),
+        ("sidecar.istio.io/userVolumeMount", '[{"name": "a"}]', "each mount should have a mountPath"),
+        ("sidecar.istio.io/bootstrapOverride", "my-config-map", "should be one YAML mapping"),
+        ("sidecar.istio.io/bootstrapOverride", "a: b: c", "is not YAML"),
+        ("status.sidecar.istio.io/port", "65536", "should be a port number, or 0"),
+        (f"{_READINESS}/initialDelaySeconds", "-1", "should be a number, 0 or more"),
+        (f"{_READINESS}/periodSeconds", "0", "should be a number, 1 or more"),
+        (f"{_READINESS}/failureThreshold", "many", "should be a number, 0 or more"),
+        ("prometheus.istio.io/merge-metrics", "on", "should be true or false"),
+        ("proxy.istio.io/config", "concurrency: two", "config.concurrency: should be an integer"),
+        ("proxy.istio.io/config", "concurency: 2", "unknown field; did you mean `concurrency`?"),
+        ("proxy.istio.io/config", "- 1", "should be one YAML mapping"),
+        ("proxy.istio.io/config", "discoveryAddress: istiod", "is not an address"),
+        ("proxy.istio.io/config", "drainDuration: fast", "is not a duration"),
+        ("proxy.istio.io/config", "interceptionMode: redirect", "is not one of"),
+        ("proxy.istio.io/overrides", "[]", "should be an object"),
+        ("sidecar.istio.io/status", "injected", "is not JSON"),
+        ("sidecar.istio.io/status", '{"containers": "web"}', "`containers` should be a list of names"),
+        ("sidecar.istio.io/status", '{"prometheus": []}', "`prometheus` should be an object"),
+        ("outrigger.dev/proxy", "nginx", "should be one of outrigger, envoy"),
+        ("inject.istio.io/templates", "sidecar,unknown", "unknown template 'unknown'"),
+        ("inject.istio.io/templates", "", "should name at least one template"),
+    ],
+)
+def test_an_invalid_annotation_refuses_the_pod(name: str, value: str, reason: str) -> None:
+    annotations = {name: value}
+    if name == "proxy.istio.io/overrides":
+        annotations["sidecar.istio.io/status"] = "{}"
+    given = pod(annotations=annotations)
+    before = copy.deepcopy(given)
+    with pytest.raises(InjectionError) as refusal:
+        injected(given)
+    assert str(refusal.value).startswith(f"annotation {name}: ")
+    assert reason in str(refusal.value)
+    assert len(str(refusal.value)) < 600
+    assert given == before
+
+
+def test_an_invalid_label_or_annotation_of_the_namespace_refuses_the_pod() -> None:
+    for key in ("namespace_labels", "namespace_annotations"):
+        with pytest.raises(InjectionError, match=r"outrigger\.dev/proxy"):
+            injected(pod(), **{key: {"outrigger.dev/proxy": "nginx"}})
+
+
+@pytest.mark.parametrize(
+    ("annotation", "label", "namespace_label", "namespace_annotation", "envoy"),
+    [
+        ("envoy", "outrigger", "outrigger", "outrigger", True),
+        ("outrigger", "envoy", "envoy", "envoy", False),
+        ("", "envoy", "outrigger", "outrigger", True),
+        ("", "", "envoy", "outrigger", True),
+        ("", "", "", "envoy", True),
+        ("", "", "", "", False),
+    ],
+)
+def test_the_pod_chooses_its_data_plane_before_the_namespace(
+    annotation: str, label: str, namespace_label: str, namespace_annotation: str, envoy: bool
+) -> None:
+    def chosen(value: str) -> dict[str, str]:
+        return {"outrigger.dev/proxy": value} if value else {}
+
+    result = injected(
+        pod(annotations=chosen(annotation), labels=chosen(label)),
+        namespace_labels=chosen(namespace_label),
+        namespace_annotations=chosen(namespace_annotation),
+    )
+    agents = [c for c in result["spec"]["initContainers"] if c["name"] == "outrigger-agent"]
+    assert bool(agents) is envoy
+
+
+@pytest.mark.parametrize(
+    ("given", "warning"),
+    [
+        (pod(annotations={"sidecar.istio.io/proxyCpu": "1"}), "did you mean sidecar.istio.io/proxyCPU?"),
+        (pod(annotations={"sidecar.istio.io/componentLogLevel": "x:y"}), "is not supported and ignored"),
+        (pod(annotations={"proxy.istio.io/config": "tracing: {}"}), "the field tracing is not supported"),
+        (pod(annotations={"proxy.istio.io/config": "concurrency: 4"}), "the sidecar has one worker"),
+        (pod(dnsPolicy="None"), "dnsPolicy is 'None'"),
+    ],
+)
+def test_a_setting_without_effect_is_reported(given: dict[str, object], warning: str) -> None:
+    [found] = injection(given).warnings
+    assert warning in found
+
+
+def test_known_annotations_cause_no_warning() -> None:
+    annotations = {
+        "sidecar.istio.io/inject": "true",
+        "sidecar.istio.io/status": "{}",
+        "example.com/other": "",
+    }
+    assert injection(pod(annotations=annotations)).warnings == ()
