@@ -37,8 +37,8 @@ def without_injection(pod: JsonObject) -> JsonObject:
         kept += originals.values()
         if kept or key == "containers":
             pod["spec"][key] = kept
-        else:
-            pod["spec"].pop(key, None)
+        elif items(pod["spec"], key):
+            del pod["spec"][key]
     for name in (names.STATUS, names.OVERRIDES):
         pod["metadata"]["annotations"].pop(name, None)
     return pod
