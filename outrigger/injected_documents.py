@@ -73,8 +73,6 @@ class Injector:
         except YamlError as error:
             place = f"{source}: line {error.line + line - 1}, column {error.column}"
             raise CommandError(f"{place}: {error.reason}") from error
-        if len(values) > 1:
-            raise CommandError(f"{source}: line {line}: documents without --- between them are not supported")
         if not values or not isinstance(values[0], dict):
             return text
         injected = self._object(values[0])

@@ -21,12 +21,12 @@ def order(pod: JsonObject, *, native: bool, hold_application: bool) -> None:
         _sort(spec, "initContainers", first=(names.VALIDATION, names.INIT, names.AGENT, names.PROXY))
     else:
         _sort(spec, "initContainers", first=(names.VALIDATION,), last=(names.INIT,))
-        proxies = (names.AGENT, names.PROXY)
+        proxy = (names.PROXY,)
         _sort(
             spec,
             "containers",
-            first=proxies if hold_application else (),
-            last=() if hold_application else proxies,
+            first=proxy if hold_application else (),
+            last=() if hold_application else proxy,
         )
 
 

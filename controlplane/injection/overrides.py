@@ -52,10 +52,13 @@ class Overrides:
                     if self.as_root and container["name"] == names.PROXY:
                         containers[index]["securityContext"]["runAsUser"] = 0
         if any(self.by_list.values()):
-            section(section(pod, "metadata"), "annotations")[names.OVERRIDES] = json.dumps(
-                {key: containers for key, containers in self.by_list.items() if containers},
-                separators=(",", ":"),
-            )
+            stored = {
+                key: sorted(containers, key=_name)  # in the same order after each injection
+                for key, containers in self.by_list.items()
+                if containers
+            }
+            target = section(section(pod, "metadata"), "annotations")
+            target[names.OVERRIDES] = json.dumps(stored, separators=(",", ":"))
 
 
 def take(pod: JsonObject, template_containers: Collection[str], *, as_root: bool) -> Overrides:
@@ -98,3 +101,7 @@ def _without_auto_image(container: JsonObject) -> JsonObject:
     if container.get("image") in (_AUTO_IMAGE, "", None):
         return {key: value for key, value in container.items() if key != "image"}
     return container
+
+
+def _name(container: JsonObject) -> str:
+    return str(container["name"])

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from controlplane.injection import names, overrides, probes, prometheus
 from controlplane.injection.annotation_reader import AnnotationReader, json_value
-from controlplane.injection.pod import JsonObject, annotations_of, items
+from controlplane.injection.pod import JsonObject, annotations_of, items, section
 from controlplane.resources.base import invalid
 
 LISTS: Final = ("initContainers", "containers", "volumes", "imagePullSecrets")
@@ -19,6 +19,7 @@ def without_injection(pod: JsonObject) -> JsonObject:
     pod = copy.deepcopy(pod)
     status = AnnotationReader(annotations_of(pod)).get(names.STATUS, _status, None)
     if status is None:
+        section(section(pod, "metadata"), "annotations").pop(names.OVERRIDES, None)
         return pod
     probes.restore(pod)
     if (replaced := status.get("prometheus")) is not None:
@@ -36,8 +37,8 @@ def without_injection(pod: JsonObject) -> JsonObject:
         kept += originals.values()
         if kept or key == "containers":
             pod["spec"][key] = kept
-        else:
-            pod["spec"].pop(key, None)
+        elif items(pod["spec"], key):
+            del pod["spec"][key]
     for name in (names.STATUS, names.OVERRIDES):
         pod["metadata"]["annotations"].pop(name, None)
     return pod

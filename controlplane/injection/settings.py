@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from pydantic import ValidationError
 
+from controlplane.errors import InjectionError
 from controlplane.injection import traffic
 from controlplane.injection.annotation_reader import (
     AnnotationReader,
@@ -148,6 +149,11 @@ def pod_settings(pod: JsonObject, request: InjectionRequest) -> tuple[PodSetting
         user_volume_mounts=reader.get("sidecar.istio.io/userVolumeMount", _mounts, ()),
         templates=reader.get("inject.istio.io/templates", _names, request.config.default_templates),
     )
+    if envoy and not settings.native:
+        raise InjectionError(
+            f"{DATA_PLANE}: envoy: needs a native sidecar (Kubernetes 1.33 or newer on all nodes): "
+            f"Envoy must start after its certificate is there, and end after the application"
+        )
     return settings, [*warnings, *reader.unknown(), *_without_effect(settings)]
 
 

@@ -71,7 +71,8 @@ def render(name: str, context: TemplateContext) -> JsonObject:
 
 
 def _with_proxies(context: TemplateContext, proxy_type: str, *, native: bool) -> JsonObject:
-    if context.settings.data_plane is DataPlane.ENVOY:
+    envoys = context.settings.data_plane is DataPlane.ENVOY
+    if envoys:
         proxies = [agent(context, proxy_type=proxy_type), envoy(context, proxy_type=proxy_type)]
     else:
         proxies = [sidecar(context, proxy_type=proxy_type)]
@@ -81,7 +82,7 @@ def _with_proxies(context: TemplateContext, proxy_type: str, *, native: bool) ->
     else:
         spec["containers"] = proxies
     spec["volumes"] = [
-        *volumes(context, identity=context.settings.data_plane is DataPlane.ENVOY),
+        *volumes(context, identity=envoys),
         *context.settings.user_volumes,
     ]
     if secrets := context.values.image_pull_secrets:

@@ -61,7 +61,6 @@ _CLUSTERS: Final = {
         config=f"{_TEMPLATES}\ndefaultTemplates: [sidecar, application]"
     ),
     "default-templates": Cluster(config=f"{_TEMPLATES}\ndefaultTemplates: [both]"),
-    "envoy-not-native": _OLD,
     "hello-not-native": _OLD,
     "hold-application": _OLD,
     "hold-application-of-mesh": Cluster(native_sidecars=False, mesh=MeshConfig(default_config=_HOLD)),

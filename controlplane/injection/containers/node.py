@@ -7,11 +7,14 @@ import json
 from dataclasses import replace
 from typing import Final
 
+from controlplane.injection import names
+from controlplane.injection.config import DataPlane
 from controlplane.injection.context import TemplateContext
 from controlplane.injection.pod import JsonObject, app_containers, items
 from protos import node
 
 _METADATA_PREFIX: Final = "ISTIO_META_"
+_IDENTITY_DIR: Final = "IDENTITY_DIR"  # where the agent of an Envoy writes its certificate
 _DNS_CAPTURE: Final = "DNS_CAPTURE"
 
 
@@ -28,6 +31,8 @@ def pod_metadata(context: TemplateContext) -> JsonObject:
         "APP_CONTAINERS": ",".join(container["name"] for container in containers),
         "POD_PORTS": json.dumps(ports, separators=(",", ":")),  # Istio writes metadata as strings
     }
+    if context.settings.data_plane is DataPlane.ENVOY:
+        metadata[_IDENTITY_DIR] = names.IDENTITY_FOLDER
     if context.settings.capture_dns:
         metadata[_DNS_CAPTURE] = "true"
     for name, value in context.settings.proxy_config.proxy_metadata.items():

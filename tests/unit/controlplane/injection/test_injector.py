@@ -58,11 +58,6 @@ def test_the_patch_turns_the_pod_into_the_injected_pod() -> None:
             ["outrigger-init", "outrigger-agent", "outrigger-sidecar", "a", "b"],
             ["web", "two"],
         ),
-        (
-            {"native_sidecars": False, "config": "values: {dataPlane: envoy}"},
-            ["a", "b", "outrigger-init"],
-            ["web", "two", "outrigger-agent", "outrigger-sidecar"],
-        ),
     ],
 )
 def test_the_order_of_the_containers(
