@@ -26,6 +26,7 @@ from tests.support.bookinfo_pods import (
     workloads,
 )
 from tests.support.crds import install_crds
+from tests.support.debug_reader import debug_reader
 from tests.support.kubernetes_api import KubernetesApi, Resource, eventually, kubernetes_api
 from tests.support.kubernetes_cluster import Cluster
 from tests.support.manifests import apply, path_of
@@ -129,11 +130,13 @@ class BookinfoInCluster:
     async def everyone_follows(self) -> None:
         pods = {pod["metadata"]["name"] for pod in await self._pods(NAMESPACE, "app")}
         url = f"http://{self._control_plane_address}:{DEBUG_PORT}/debug/syncz"
+        token = await debug_reader(self._api, CONTROL_PLANE_NAMESPACE)
 
         async def they_do() -> bool:
             try:
-                answer = await self._client.get(url)
-            except httpx.TransportError:
+                answer = await self._client.get(url, headers={"Authorization": f"Bearer {token}"})
+                answer.raise_for_status()
+            except httpx.HTTPError:
                 return False
             return {proxy["workload"] for proxy in answer.json()} == pods
 
