@@ -48,7 +48,7 @@ def make_webhooks(
     if settings.ports.webhooks is None:
         return Webhooks()
     objects = ClusterObjects()
-    config_file = InjectionConfigFile(settings.injection_config, registry=registry)
+    config_file = InjectionConfigFile(settings.injection_config, settings.system_namespace, registry=registry)
     inputs = InjectionInputs(
         config_file=config_file, mesh=settings.mesh, revision=settings.revision, objects=objects
     )

@@ -40,7 +40,7 @@ _PAUSE_S: Final = 1.0
 # Four times the interval at which replicas read the signing Secret.
 _KEEP_OTHERS_S: Final = 120.0
 _MOST_ROOTS: Final = 20
-# Another replica was faster, or the configuration was deleted: the watches report the new state.
+# The configuration was deleted, or another replica was faster: a test of the patch has failed.
 _OVERTAKEN: Final = (404, 409, 422)
 
 Bundle = tuple[str, ...]  # PEM of each root
@@ -98,6 +98,7 @@ class CaBundles:
         self._clock: Final = clock
         self._configurations: Final[dict[tuple[str, str], _Configuration]] = {}
         self._others_since: dict[tuple[str, str], float] = {}  # by path and webhook
+        self._overtaken: Final[dict[str, str]] = {}  # by path: the version that could not be patched
         self._changed: Final = asyncio.Event()
         # Istio's configurations have the second label too.
         ours = {"labelSelector": f"app.kubernetes.io/part-of=outrigger,istio.io/rev={revision}"}
@@ -118,7 +119,9 @@ class CaBundles:
 
     def _take(self, kind: str, changes: Changes) -> None:
         for _, name in changes.gone:
-            self._configurations.pop((kind, name), None)
+            gone = self._configurations.pop((kind, name), None)
+            if gone is not None:
+                self._overtaken.pop(gone.path, None)
         for document in changes.present:
             metadata = document["metadata"]
             path = f"{_GROUP}/{kind}/{metadata['name']}"
@@ -167,13 +170,24 @@ class CaBundles:
                     [_is("/metadata/resourceVersion", configuration.version), *operations],
                 )
             except KubernetesError as error:
-                if isinstance(error, RefusedError) and error.status in _OVERTAKEN:
+                if self._is_overtaken(configuration, error):
                     continue
                 self._metrics.failures.labels(name=name).inc()
                 problem = problem or f"{name}: {error}"
             else:
                 _LOG.info("the caBundle of %s has our roots now", name)
         return problem
+
+    def _is_overtaken(self, configuration: _Configuration, error: KubernetesError) -> bool:
+        """Whether the error probably means that the configuration has changed. If so, the watch is about to
+        report the change; otherwise the next patch fails for the same version."""
+        if not isinstance(error, RefusedError) or error.status not in _OVERTAKEN:
+            return False
+        if self._overtaken.get(configuration.path) == configuration.version:
+            return False
+        self._overtaken[configuration.path] = configuration.version
+        self._changed.set()
+        return True
 
     def _operations(
         self, configuration: _Configuration, own: Bundle, seen: dict[tuple[str, str], float]

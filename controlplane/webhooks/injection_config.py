@@ -23,12 +23,19 @@ _LARGEST_FILE_BYTES: Final = 4 * 1024 * 1024  # a ConfigMap has less than 1.5 Mi
 
 
 class InjectionConfigFile:
-    """``path`` None: the default configuration."""
+    """``path`` None: the default configuration. ``system_namespace`` is the namespace of the control plane,
+    unless the configuration sets another."""
 
     def __init__(
-        self, path: Path | None, *, registry: CollectorRegistry, follow_s: float = _FOLLOW_S
+        self,
+        path: Path | None,
+        system_namespace: str,
+        *,
+        registry: CollectorRegistry,
+        follow_s: float = _FOLLOW_S,
     ) -> None:
         self._path: Final = path
+        self._system_namespace: Final = system_namespace
         self._follow_s: Final = follow_s
         self._valid: Final = Gauge(
             "outrigger_injection_config_valid",
@@ -71,7 +78,10 @@ class InjectionConfigFile:
     def _use(self, config: InjectionConfig) -> None:
         if self._config is not None:
             _LOG.info("injection configuration: %s has changed", self._path)
-        self._config = config
+        values = config.values
+        if "system_namespace" not in values.model_fields_set:
+            values = values.model_copy(update={"system_namespace": self._system_namespace})
+        self._config = config.model_copy(update={"values": values})
 
 
 def _read(path: Path) -> str:

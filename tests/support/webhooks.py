@@ -71,7 +71,8 @@ def inputs(
     objects: ClusterObjects, config_file: InjectionConfigFile | None = None, revision: str = "default"
 ) -> InjectionInputs:
     return InjectionInputs(
-        config_file=config_file or InjectionConfigFile(None, registry=CollectorRegistry()),
+        config_file=config_file
+        or InjectionConfigFile(None, "outrigger-system", registry=CollectorRegistry()),
         mesh=MeshConfig(),
         revision=revision,
         objects=objects,

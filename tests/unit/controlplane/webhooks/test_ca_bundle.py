@@ -171,6 +171,18 @@ async def test_failures_are_logged_once_and_tried_again(caplog: pytest.LogCaptur
     assert moved(replica.registry) == MOVED_IN["unit/controlplane/webhooks/test_ca_bundle.py"]
 
 
+async def test_a_patch_that_is_always_refused_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    api = FakeKubernetesApi({MUTATING: configuration("outrigger-sidecar-injector", encoded(OURS))})
+    async with running(Replica(api, OURS)):
+        await api.put(VALIDATING, configuration("outrigger-validator", None))
+        await until(lambda: bundles(api, VALIDATING) == [{OURS}])
+        api.failures = [RefusedError(422, "clientConfig.url: invalid")] * 3
+        await api.put(MUTATING, configuration("outrigger-sidecar-injector", None))
+        await until(lambda: bundles(api, MUTATING) == [{OURS}])
+    [record] = caplog.records
+    assert "outrigger-sidecar-injector: 422: clientConfig.url: invalid" in record.getMessage()
+
+
 async def test_a_conflict_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
     api = FakeKubernetesApi({MUTATING: configuration("outrigger-sidecar-injector", None)})
     async with running(Replica(api, OURS)):

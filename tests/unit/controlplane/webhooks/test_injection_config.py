@@ -19,13 +19,25 @@ VALID = "outrigger_injection_config_valid"
 
 
 def test_without_a_file_the_defaults_are_used() -> None:
-    assert InjectionConfigFile(None, registry=CollectorRegistry()).config.policy is Policy.ENABLED
+    assert (
+        InjectionConfigFile(None, "outrigger-system", registry=CollectorRegistry()).config.policy
+        is Policy.ENABLED
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("", "mesh"), ("values: {hub: a}", "mesh"), ("values: {systemNamespace: b}", "b")]
+)
+def test_the_control_planes_own_namespace_is_the_default(tmp_path: Path, text: str, expected: str) -> None:
+    (tmp_path / "config").write_text(text)
+    file = InjectionConfigFile(tmp_path / "config", "mesh", registry=CollectorRegistry())
+    assert file.config.values.system_namespace == expected
 
 
 def test_the_last_good_configuration_stays_in_use(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path, registry = tmp_path / "config", CollectorRegistry()
     path.write_text("policy: disabled")
-    file = InjectionConfigFile(path, registry=registry)
+    file = InjectionConfigFile(path, "outrigger-system", registry=registry)
     assert moved(registry) == MOVED_IN["unit/controlplane/webhooks/test_injection_config.py"]
     good = file.config
     for content in (b"policy: maybe", b"{", b"\xff", b"- a", b"x" * (5 * 1024 * 1024)):
@@ -49,7 +61,7 @@ def test_the_last_good_configuration_stays_in_use(tmp_path: Path, caplog: pytest
 
 def test_without_a_good_configuration_there_is_none(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "config"
-    file = InjectionConfigFile(path, registry=CollectorRegistry())
+    file = InjectionConfigFile(path, "outrigger-system", registry=CollectorRegistry())
     with pytest.raises(SettingsError, match="cannot be read: No such file"):
         _ = file.config
     assert caplog.records[-1].getMessage().endswith("pods are refused")
@@ -65,7 +77,9 @@ async def test_a_mounted_config_map_is_followed(tmp_path: Path) -> None:
         (tmp_path / name / "config").write_text(f"policy: {policy}")
     link = tmp_path / "data"
     link.symlink_to(tmp_path / "first")
-    file = InjectionConfigFile(link / "config", registry=CollectorRegistry(), follow_s=0.001)
+    file = InjectionConfigFile(
+        link / "config", "outrigger-system", registry=CollectorRegistry(), follow_s=0.001
+    )
     running = asyncio.create_task(file.run(), name="injection-config")
     new_link = tmp_path / "new"
     new_link.symlink_to(tmp_path / "second")

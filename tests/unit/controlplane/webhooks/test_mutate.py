@@ -52,7 +52,7 @@ def injection(
 def injected(document: Document, namespace: Document) -> Document:
     """The pure injector's result."""
     metadata = namespace["metadata"]
-    config = InjectionConfigFile(None, registry=CollectorRegistry()).config
+    config = InjectionConfigFile(None, "outrigger-system", registry=CollectorRegistry()).config
     request = InjectionRequest(
         namespace=metadata["name"],
         namespace_labels=metadata.get("labels") or {},
@@ -102,7 +102,7 @@ async def test_a_wrong_annotation_refuses_the_pod_by_its_name() -> None:
 
 
 async def test_pods_are_refused_without_a_valid_configuration(tmp_path: Path) -> None:
-    missing = InjectionConfigFile(tmp_path / "missing", registry=CollectorRegistry())
+    missing = InjectionConfigFile(tmp_path / "missing", "outrigger-system", registry=CollectorRegistry())
     answer = await injection(labelled("bookinfo"), config_file=missing).admit(creation(REVIEWS))
     assert (answer.allowed, answer.code) == (False, 500)
     assert "missing cannot be used: the file cannot be read" in answer.message

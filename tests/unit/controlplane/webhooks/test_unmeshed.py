@@ -81,7 +81,7 @@ def test_pods_are_sorted_and_counted_by_namespace() -> None:
 
 
 def test_without_a_valid_configuration_nothing_is_reported(tmp_path: Path) -> None:
-    config_file = InjectionConfigFile(tmp_path / "missing", registry=CollectorRegistry())
+    config_file = InjectionConfigFile(tmp_path / "missing", "outrigger-system", registry=CollectorRegistry())
     objects = cluster_objects((labelled("bookinfo"),), pods=(pod("a"),))
     found: list[UnmeshedPod] = unmeshed_pods(inputs(objects, config_file))
     assert found == []
