@@ -1,5 +1,5 @@
-"""``--drop-invalid``. REDIRECT does not translate a packet outside of the window of its connection, and the pod
-answers it with a reset."""
+"""``--drop-invalid``. REDIRECT does not translate a packet outside of the window of its connection, and the
+pod answers it with a reset."""
 
 from __future__ import annotations
 
