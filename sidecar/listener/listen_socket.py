@@ -45,6 +45,8 @@ def bind(listener: Listener, *, share_port: bool) -> socket.socket:
     except (OSError, OverflowError) as error:
         sock.close()
         reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+        if listener.transparent and isinstance(error, PermissionError):
+            reason += "; a transparent listener needs the capability NET_ADMIN"
         raise ConfigError(
             "address", f"listener {listener.name!r}: cannot bind {address}: {reason}"
         ) from error

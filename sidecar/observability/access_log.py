@@ -76,7 +76,7 @@ _PLAIN_OPERATORS: Mapping[str, Callable[[StreamInfo], object]] = {
     "UPSTREAM_PEER_URI_SAN": lambda info: info.upstream_peer_id,
     "DOWNSTREAM_REMOTE_ADDRESS": lambda info: info.connection.remote_address,
     "DOWNSTREAM_REMOTE_ADDRESS_WITHOUT_PORT": lambda info: info.connection.remote_address.host,
-    "DOWNSTREAM_LOCAL_ADDRESS": lambda info: info.connection.local_address,
+    "DOWNSTREAM_LOCAL_ADDRESS": lambda info: info.connection.destination,
     "DOWNSTREAM_PEER_URI_SAN": lambda info: info.connection.peer_id,
     "DOWNSTREAM_LOCAL_URI_SAN": lambda info: info.connection.local_id,
     "DOWNSTREAM_TLS_VERSION": lambda info: info.connection.tls_version,

@@ -41,6 +41,11 @@ class DownstreamConnection:
     peer_certificate_sha256: str = ""  # of its DER form, in hexadecimal
     peer_subject: str = ""  # RFC 2253
 
+    @property
+    def destination(self) -> SocketAddress:
+        """The address that the client called."""
+        return self.original_destination or self.local_address
+
 
 class StreamInfo:
     """Mutable on purpose: the connection manager makes it, and each layer records its decisions in it.

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from sidecar.config.endpoint import SocketAddress
+from sidecar.config.listener import Listener
+from sidecar.errors import ConfigError
+from sidecar.listener.listen_socket import bind
 from tests.support.intercepted_pod import INBOUND, OUTBOUND, PORT, InterceptedPod
-from tests.support.network_namespaces import Owner
+from tests.support.network_namespaces import PROXY, Owner
 
 APP = "application"
 MARK = 1337
@@ -79,3 +83,12 @@ def test_outbound_connections_are_redirected(pod: InterceptedPod) -> None:
 def test_dropping_invalid_packets_lets_connections_pass(pod: InterceptedPod) -> None:
     pod.intercept(*TPROXY, "--drop-invalid")
     assert pod.call_from_outside().at == INBOUND
+
+
+def test_a_transparent_listener_without_the_capability_is_refused(pod: InterceptedPod) -> None:
+    address = SocketAddress("0.0.0.0", 0)
+    with (
+        pod.pod.entered(PROXY),
+        pytest.raises(ConfigError, match="needs the capability NET_ADMIN"),
+    ):
+        bind(Listener(name="virtualInbound", address=address, transparent=True), share_port=False)

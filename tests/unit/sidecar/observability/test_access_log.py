@@ -202,6 +202,14 @@ def test_the_format_that_istiod_sends(tmp_path: Path) -> None:
     )
 
 
+def test_the_local_address_of_a_redirected_connection_is_the_one_that_the_client_called(
+    tmp_path: Path,
+) -> None:
+    about = info()
+    about.connection = replace(about.connection, original_destination=SocketAddress("10.96.0.7", 9080))
+    assert logged(tmp_path, "%DOWNSTREAM_LOCAL_ADDRESS%\n", about, request(), None) == "10.96.0.7:9080\n"
+
+
 @pytest.mark.parametrize(
     ("wanted", "flags", "is_logged"),
     [

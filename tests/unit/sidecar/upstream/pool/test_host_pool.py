@@ -24,6 +24,7 @@ from sidecar.upstream.connection import ConnectionFactory
 from sidecar.upstream.connector import Dialed
 from sidecar.upstream.pool.host_pool import HostPool, PoolEnvironment
 from sidecar.upstream.pool.pooled_connection import Lease
+from tests.support.fake_network import FakeNetwork
 from tests.support.http1 import settle
 from tests.support.upstreams import FakeConnection
 
@@ -73,7 +74,7 @@ class Fixture:
         self.breaker = CircuitBreaker(config.pop("circuit_breakers", CircuitBreakers()))
         self.stats, self.host_stats = ClusterStats(), HostStats()
         self.dialer = FakeDialer(alpn)
-        self.timers = Timers(loop)
+        self.timers = Timers(loop.clock if isinstance(loop, FakeNetwork) else loop)
         config.setdefault("idle_timeout_s", 0)
         env = PoolEnvironment(
             config=ClusterConfig(name="up", discovery=Discovery.STATIC, **config),
@@ -105,6 +106,26 @@ async def test_connections_for_one_client_come_from_its_address() -> None:
     await settle()
     fixture.dialer.pending[-1].set_result(None)
     assert (await later).connection.retiring
+
+
+@pytest.mark.parametrize(("configured_s", "expected_s"), [(3600.0, 60.0), (0.0, 60.0), (5.0, 5.0)])
+async def test_idle_connections_for_one_client_are_closed_soon(
+    configured_s: float, expected_s: float
+) -> None:
+    network = FakeNetwork()
+    fixture = Fixture(network, lambda codec_type: lambda alpn: FakeConnection(), idle_timeout_s=configured_s)
+    pool = fixture.pool.for_source(UpstreamSource(SocketAddress("10.1.0.1", 0), 1337))
+    acquiring = asyncio.create_task(pool.acquire())
+    await settle()
+    fixture.dialer.pending[0].set_result(None)
+    codec = (await acquiring).connection.codec
+    assert isinstance(codec, FakeConnection)
+    await codec.send("one")
+    codec.end_exchange()
+    network.clock.advance(expected_s - 1)
+    assert not codec.closed
+    network.clock.advance(2)
+    assert codec.closed
 
 
 async def test_the_codec_is_made_for_the_protocol_that_was_negotiated() -> None:
