@@ -61,12 +61,13 @@ def node(cluster: Cluster) -> Iterator[RunningNode]:
 
 @pytest.fixture
 async def pods(api: KubernetesApi, namespace: str, node: RunningNode) -> AsyncIterator[Pods]:
-    """The pods of the test's namespace, on the file's node. None of them is left for the next test."""
+    """The pods of the test's namespace, on the file's node. None of them is left for the next test; their
+    processes may still be ending."""
     pods = Pods(api, namespace)
     yield pods
     await api.delete(f"/apis/apps/v1/namespaces/{namespace}/deployments")
     await api.delete(f"/apis/batch/v1/namespaces/{namespace}/jobs", {"propagationPolicy": "Background"})
-    await api.delete(pods.path)
+    await api.delete(pods.path, {"gracePeriodSeconds": 0})
 
     async def gone() -> bool:
         return not await pods.all()

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.kubernetes_api import Resource, eventually
+from tests.support.kubernetes_api import KubernetesApi, Resource, eventually
 from tests.support.node import RunningNode
 from tests.support.pod_specs import UNTIL_TERM, Pods, container_status, pod, printed, shell
 
@@ -151,6 +151,30 @@ async def test_the_kernel_s_settings_are_read_only_and_ports_below_1024_are_free
     assert "Read-only file system" in found["main"][0]
     assert found["privileged"] == ["1"]
     assert found["user"] == ["bound"]
+
+
+async def test_the_settings_of_a_pod_s_network_are_its_own(
+    api: KubernetesApi, node: RunningNode, pods: Pods
+) -> None:
+    setting = {"name": "net.ipv4.tcp_syncookies", "value": "0"}
+    main = limited("main", "cat /proc/sys/net/ipv4/tcp_syncookies")
+    found = await output_of(node, pods, main, securityContext={"sysctls": [setting]})
+    assert found["main"] == ["0"]
+    assert Path("/proc/sys/net/ipv4/tcp_syncookies").read_text() == "1\n"
+    for name, words in [
+        ("kernel.msgmax", "sysctl 'kernel.msgmax' is not supported by this node"),
+        ("net.ipv4.absent", "sysctls {'net.ipv4.absent': '0'}: [Errno 2] No such file"),
+    ]:
+        context = {"sysctls": [{"name": name, "value": "0"}]}
+        await pods.create(pod("refused", shell("main", UNTIL_TERM), securityContext=context))
+        await eventually(lambda words=words: told(pods, words), words)
+        await pods.delete("refused")
+        await pods.gone("refused")
+
+
+async def told(pods: Pods, words: str) -> bool:
+    state = container_status(await pods.get("refused"), "main").get("state", {})
+    return str(state.get("waiting", {}).get("message", "")).startswith(words)
 
 
 async def test_a_volume_in_memory_has_its_size_and_goes_with_the_pod(node: RunningNode, pods: Pods) -> None:

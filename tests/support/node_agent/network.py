@@ -11,6 +11,7 @@ forwards to its own subnet and to nodes that it is connected with, and rejects t
 from __future__ import annotations
 
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
@@ -44,7 +45,10 @@ echo 0 > ipv4/conf/{BRIDGE}/send_redirects
 if [ -d bridge ]; then echo 0 > bridge/bridge-nf-call-iptables; fi
 """
 # As containerd sets them in a pod: a process without capabilities listens on port 80, and sends pings.
-POD_SWITCHES = {"ip_unprivileged_port_start": "0", "ping_group_range": "0 2147483647"}
+POD_SYSCTLS = {
+    "net.ipv4.ip_unprivileged_port_start": "0",
+    "net.ipv4.ping_group_range": "0 2147483647",
+}
 FILTER = """\
 *filter
 -A FORWARD -d {subnet} -j ACCEPT
@@ -96,9 +100,10 @@ class PodNetwork:
         it, and pods reach them there. It is the node's InternalIP, and a pod's hostIP."""
         return self._addresses.host
 
-    async def attach(self, pod_uid: str) -> PodInterface:
+    async def attach(self, pod_uid: str, sysctls: Mapping[str, str] | None = None) -> PodInterface:
         """Gives the pod a namespace with `lo`, `eth0`, an address, and a route to everything; the same again
-        if it has one. One that failed, or was cancelled, is undone by `detach`.
+        if it has one. One that failed, or was cancelled, is undone by `detach`. The settings of its kernel
+        have names such as `net.ipv4.ip_forward`.
 
         Raises CommandError, and IndexError when the subnet is used up.
         """
@@ -108,6 +113,8 @@ class PodNetwork:
         interface = PodInterface(namespace=f"{self._claim.node}-{pod_uid}", address=address)
         self._interfaces[pod_uid] = interface
         await self._build_pod(interface)
+        settings = POD_SYSCTLS | dict(sysctls or {})
+        await within(NAMESPACES / interface.namespace, lambda: set_sysctls(settings))
         return interface
 
     async def detach(self, pod_uid: str) -> None:
@@ -197,7 +204,6 @@ class PodNetwork:
             f"route add default via {router}",
             namespace=interface.namespace,
         )
-        await within(NAMESPACES / interface.namespace, set_pod_switches)
 
     async def _remove(self) -> None:
         try:
@@ -206,9 +212,9 @@ class PodNetwork:
             self._claim.release()
 
 
-def set_pod_switches() -> None:
-    for name, value in POD_SWITCHES.items():
-        Path("/proc/sys/net/ipv4", name).write_text(value)
+def set_sysctls(settings: Mapping[str, str]) -> None:
+    for name, value in settings.items():
+        Path("/proc/sys", name.replace(".", "/")).write_text(value)
 
 
 async def ip(*commands: str, namespace: str | None = None) -> None:

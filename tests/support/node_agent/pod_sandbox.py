@@ -17,7 +17,7 @@ from tests.support.node_agent.events import EventRecorder
 from tests.support.node_agent.images import Image, Images, image_of
 from tests.support.node_agent.network import PodInterface, PodNetwork
 from tests.support.node_agent.objects import PodObjects
-from tests.support.node_agent.pod_files import hosts_file, resolv_conf
+from tests.support.node_agent.pod_files import CLUSTER_DOMAIN, hosts_file, resolv_conf
 from tests.support.node_agent.privileges import ownership_of, privileges_of
 from tests.support.node_agent.program import Program
 from tests.support.node_agent.rootfs import Mount
@@ -75,7 +75,7 @@ class PodSandbox:
         if pod["spec"].get("hostNetwork"):
             raise UnsupportedError("hostNetwork is not supported by this node")
         if self._interface is None:
-            self._interface = await self._node.network.attach(self._uid)
+            self._interface = await self._attach(network_sysctls(pod))
             self._write_files(pod, self._interface)
         if self._volumes is None:
             remove_folder(self._folder / "volumes")
@@ -88,6 +88,13 @@ class PodSandbox:
                 ownership_of(pod["spec"]),
             )
         await self.refresh(pod)
+
+    async def _attach(self, sysctls: dict[str, str]) -> PodInterface:
+        try:
+            return await self._node.network.attach(self._uid, sysctls)
+        except OSError as error:  # the kernel refuses a setting
+            await self._node.network.detach(self._uid)
+            raise UnsupportedError(f"sysctls {sysctls}: {error}") from error
 
     async def refresh(self, pod: Resource) -> None:
         """Writes the changes of the volumes' files. Raises as `prepare`."""
@@ -132,9 +139,12 @@ class PodSandbox:
     def _write_files(self, pod: Resource, interface: PodInterface) -> None:
         self.logs.mkdir(parents=True, exist_ok=True)
         self._folder.mkdir(parents=True, exist_ok=True)
-        names = resolv_conf(pod["metadata"]["namespace"], self._node.network.node_address)
+        spec, namespace = pod["spec"], pod["metadata"]["namespace"]
+        names = resolv_conf(namespace, self._node.network.node_address, spec)
         (self._folder / "resolv.conf").write_text(names)
-        hosts = hosts_file(hostname_of(pod), interface.address, pod["spec"].get("hostAliases", ()))
+        subdomain = spec.get("subdomain")
+        domain = f"{subdomain}.{namespace}.svc.{CLUSTER_DOMAIN}" if subdomain else ""
+        hosts = hosts_file(hostname_of(pod), interface.address, spec.get("hostAliases", ()), domain)
         (self._folder / "hosts").write_text(hosts)
 
     def _mounts(self, container: Resource, *, read_only_files: bool) -> list[Mount]:
@@ -162,6 +172,16 @@ class PodSandbox:
             address=interface.address,
             capacity=self._node.capacity,
         )
+
+
+def network_sysctls(pod: Resource) -> dict[str, str]:
+    """Of the pod's security context. Raises UnsupportedError for those that do not belong to its network."""
+    listed = (pod["spec"].get("securityContext") or {}).get("sysctls", ())
+    values = {each["name"].replace("/", "."): each["value"] for each in listed}
+    for name in values:
+        if not name.startswith("net.") or ".." in name:
+            raise UnsupportedError(f"sysctl {name!r} is not supported by this node")
+    return values
 
 
 def hostname_of(pod: Resource) -> str:

@@ -89,7 +89,7 @@ class PodWorker:
 
     def update(self, pod: Resource) -> None:
         """The Pod as the API has it, or had it a moment ago."""
-        if version(pod) >= version(self._pod):
+        if version(pod) > version(self._pod):
             self._pod = pod
             self._look_again()
 
