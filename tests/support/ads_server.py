@@ -25,12 +25,14 @@ from google.protobuf.message import Message
 
 import sidecar.xds.decode  # noqa: F401 - registers the messages that may be in an Any
 from protos import type_urls
+from protos.nds_pb2 import NameTable
 
 MESSAGES: dict[str, Any] = {
     type_urls.CLUSTER: Cluster,
     type_urls.ENDPOINT: ClusterLoadAssignment,
     type_urls.LISTENER: Listener,
     type_urls.ROUTE: RouteConfiguration,
+    type_urls.NAME_TABLE: NameTable,
 }
 TIMEOUT_S = 10.0
 
@@ -42,6 +44,8 @@ def packed(type_url: str, document: Mapping[str, Any]) -> any_pb2.Any:
 
 
 def name_of(document: Mapping[str, Any]) -> str:
+    if "table" in document:
+        return type_urls.NAME_TABLE_NAME
     return str(document.get("name") or document["cluster_name"])
 
 
