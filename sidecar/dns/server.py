@@ -33,7 +33,7 @@ class DnsServer:
 
     def __init__(self, resolver: Resolver, connections: StreamConnections | None = None) -> None:
         self.resolver: Final = resolver
-        self._connections: Final = connections or StreamConnections(resolver)
+        self.connections: Final = connections or StreamConnections(resolver)
         self._datagrams: list[asyncio.BaseTransport] = []
         self._streams: list[asyncio.Server] = []
 
@@ -46,9 +46,7 @@ class DnsServer:
                 partial(_Datagrams, self.resolver), sock=datagrams
             )
             self._datagrams.append(transport)
-            self._streams.append(
-                await loop.create_server(self._connections, sock=listening, backlog=_BACKLOG)
-            )
+            self._streams.append(await loop.create_server(self.connections, sock=listening, backlog=_BACKLOG))
         passed_to = ", ".join(map(str, self.resolver.forwarder.upstreams))
         _LOG.info("DNS on port %d; other names are passed to %s", port, passed_to)
         return port
@@ -68,7 +66,7 @@ class DnsServer:
             transport.close()
         for server in self._streams:
             server.close()
-        self._connections.close()
+        self.connections.close()
         await self.resolver.close()
 
 
