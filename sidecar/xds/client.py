@@ -39,7 +39,7 @@ BACK_OFF: Final = BackOff(base_s=0.5, max_s=30.0)
 # Listeners are requested when clusters are known; a control plane without clusters may not respond.
 _CLUSTERS_TIMEOUT_S: Final = 15.0
 # The sidecar is not ready before it has the name table; a control plane without one may not respond.
-_NAMES_TIMEOUT_S: Final = 2 * _CLUSTERS_TIMEOUT_S
+NAMES_TIMEOUT_S: Final = 2 * _CLUSTERS_TIMEOUT_S
 _UNKNOWN_TYPE: Final = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED)
 _TOGETHER_S: Final = 0.005
 
@@ -198,7 +198,7 @@ class XdsClient:
         listeners = asyncio.get_running_loop().call_later(
             _CLUSTERS_TIMEOUT_S, lambda: self._send(subscriptions.release_listeners(held))
         )
-        names = asyncio.get_running_loop().call_later(_NAMES_TIMEOUT_S, self._miss_names, subscriptions)
+        names = asyncio.get_running_loop().call_later(NAMES_TIMEOUT_S, self._miss_names, subscriptions)
         try:
             async for data in call:
                 self._note_connected()

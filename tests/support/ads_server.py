@@ -55,6 +55,7 @@ class Stream:
     def __init__(self, metadata: Sequence[tuple[str, Any]]) -> None:
         self.metadata = dict(metadata)
         self.received: list[Any] = []
+        self.error = grpc.StatusCode.OK
         self._requests: asyncio.Queue[Any] = asyncio.Queue()
         self._responses: asyncio.Queue[Message | None] = asyncio.Queue()
         self._nonces = count(1)
@@ -110,7 +111,8 @@ class Stream:
         )
         return await self.request(type_url, nonce=nonce)
 
-    def close(self) -> None:
+    def close(self, *, error: grpc.StatusCode = grpc.StatusCode.OK) -> None:
+        self.error = error
         self._responses.put_nowait(None)
 
     async def serve(self, requests: AsyncIterator[Any]) -> AsyncIterator[Message]:
@@ -143,6 +145,8 @@ class AdsServer(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
         self._streams.put_nowait(stream)
         async for response in stream.serve(request_iterator):
             yield response
+        if stream.error is not grpc.StatusCode.OK:
+            await context.abort(stream.error, "the test's error")
 
     StreamAggregatedResources = DeltaAggregatedResources
 
