@@ -78,6 +78,7 @@ format: $(VENV)/.installed ## Format the sources
 
 protos: $(VENV)/.installed ## Generate the code of protos/*.proto
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --grpc_python_out=. --pyi_out=. protos/ca.proto
+	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. protos/nds.proto
 
 crds: $(VENV)/.installed ## Generate the CRDs of the chart
 	$(BIN)/outrigger crds --directory deploy/charts/outrigger/crds

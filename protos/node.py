@@ -18,6 +18,7 @@ CLUSTER_ID: Final = "CLUSTER_ID"
 NODE_NAME: Final = "NODE_NAME"  # the Kubernetes node
 INTERCEPTION_MODE: Final = "INTERCEPTION_MODE"  # REDIRECT, TPROXY or NONE
 HTTP_PROXY_PORT: Final = "HTTP_PROXY_PORT"  # MeshConfig.proxyHttpPort, for this proxy only
+DNS_CAPTURE: Final = "DNS_CAPTURE"  # the proxy answers the DNS queries of its pod
 GENERATOR: Final = "GENERATOR"  # "grpc" for gRPC's own xDS client
 
 # Istio's names of the SDS secrets for the workload's own certificate and for the trust bundle. A sidecar uses

@@ -127,6 +127,19 @@ def _parser(environ: Mapping[str, str]) -> argparse.ArgumentParser:
         metavar="JSON",
         help="where the application serves metrics, which are appended to the sidecar's",
     )
+    flags.add(
+        "--dns-capture",
+        type=_boolean,
+        default=defaults.dns_capture,
+        metavar="true|false",
+        help="answer the DNS queries of the pod, from the mesh or from its resolvers (default: false)",
+    )
+    flags.add(
+        "--dns-port",
+        type=_port_number,
+        default=defaults.dns_port,
+        help="the port on loopback for DNS, UDP and TCP (default: %(default)s)",
+    )
     flags.add("--addresses-file", type=Path, help="a file for the bound addresses, as JSON")
     flags.add(
         "--access-log",
@@ -173,11 +186,19 @@ def _json(parse: Callable[[str], _Parsed]) -> Callable[[str], _Parsed]:
 
 
 def _port(text: str) -> int | None:
-    if text == "off":
-        return None
+    return None if text == "off" else _port_number(text)
+
+
+def _port_number(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) < 2**16):
         raise argparse.ArgumentTypeError(f"invalid port {text!r}")
     return int(text)
+
+
+def _boolean(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected true or false")
+    return text.lower() == "true"
 
 
 def load(settings: Settings) -> Bootstrap:

@@ -4,6 +4,7 @@
     ├── BootstrapError              the operator: a file, a flag, a port; the process exits with code 1
     ├── ConfigError                 the control plane: becomes a NACK that names the field
     ├── NameResolutionError         no name server answered with the addresses of a name
+    ├── DnsQueryError               a message to the DNS resolver that is not a query
     ├── IdentityError               a certificate is missing, invalid, or does not match
     │   └── IdentityRefusedError        the control plane refused; a retry would fail too
     └── RequestError                ends one request; `http.local_reply` turns it into a response
@@ -63,6 +64,15 @@ class ConfigError(SidecarError):
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[str, str]]:
         return type(self), (self.path, self.reason)
+
+
+class DnsQueryError(SidecarError):
+    """A message to the DNS resolver that is not a valid query. ``answer`` is the response to it; empty: it
+    gets none."""
+
+    def __init__(self, answer: bytes = b"") -> None:
+        super().__init__("the message is not a valid query")
+        self.answer = answer
 
 
 class IdentityError(SidecarError):

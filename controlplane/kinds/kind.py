@@ -12,6 +12,7 @@ from controlplane.model.view import View
 from controlplane.networking.scope import SidecarScope
 from controlplane.resources.base import Message
 from controlplane.resources.sidecar import Sidecar
+from protos.type_urls import SHORT_NAMES
 
 SpecT = TypeVar("SpecT", bound=Message)
 ViewT = TypeVar("ViewT", bound=View)
@@ -36,14 +37,14 @@ class Viewers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traces:
-    """The xDS resources that are made from a resource: their types (``cds``, ``eds``, ``lds``, ``rds``), and
-    the hosts that their names contain (None means any host)."""
+    """The xDS resources that are made from a resource: their types, as in `protos.type_urls.SHORT_NAMES`,
+    and the hosts that their names contain (None means any host)."""
 
     types: frozenset[str] = frozenset()
     hosts: Iterable[str] | None = None
 
 
-ALL_TYPES = frozenset({"cds", "eds", "lds", "rds"})
+ALL_TYPES = frozenset(SHORT_NAMES.values())
 
 
 def _no_proxies(_: Any, __: Viewers) -> Sequence[ProxyProgress]:

@@ -10,13 +10,16 @@ from controlplane.kinds.declared_services import Declared
 from controlplane.kinds.kind import Kind
 from controlplane.kinds.workload_entry import workload_of
 from controlplane.model.mesh_config import MeshConfig
-from controlplane.model.service import Registry, Resolution, Service
+from controlplane.model.service import Registry, Service
+from controlplane.model.service import Resolution as ServiceResolution
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.view import DeclaredService
 from controlplane.resources.kind import ISTIO_NETWORKING
 from controlplane.resources.metadata import Metadata
-from controlplane.resources.service_entry import Location, ServiceEntry
+from controlplane.resources.service_entry import Location, Resolution, ServiceEntry
 from protos.type_urls import PUSH_ORDER
+
+_AUTOMATIC_ADDRESS: Final = "networking.istio.io/enable-autoallocate-ip"  # a label
 
 
 def _view(_: ResourceKey, metadata: Metadata, spec: ServiceEntry, __: MeshConfig) -> Declared:
@@ -34,7 +37,7 @@ def _declared(host: str, metadata: Metadata, spec: ServiceEntry) -> DeclaredServ
             for port in spec.ports
         ),
         addresses=spec.addresses,
-        resolution=Resolution(spec.resolution.value),
+        resolution=ServiceResolution(spec.resolution.value),
         mesh_external=spec.location is Location.MESH_EXTERNAL,
         labels=metadata.labels,
         selector=spec.workload_selector.labels if spec.workload_selector else {},
@@ -42,12 +45,24 @@ def _declared(host: str, metadata: Metadata, spec: ServiceEntry) -> DeclaredServ
         subject_alt_names=spec.subject_alt_names,
         creation=metadata.creation_timestamp or "",
         declaration=f"{metadata.namespace}/{metadata.name}",
+        automatic_address=_gets_address(host, metadata, spec),
     )
     endpoints = tuple(
         workload_of(f"{metadata.name}-{index}", metadata.namespace, endpoint, {})
         for index, endpoint in enumerate(spec.endpoints)
     )
     return DeclaredService(service=service, endpoints=endpoints)
+
+
+def _gets_address(host: str, metadata: Metadata, spec: ServiceEntry) -> bool:
+    """Istio's rule. With the resolution NONE, connections go to their original destination, which must be a
+    real one."""
+    return (
+        not spec.addresses
+        and spec.resolution is not Resolution.NONE
+        and not host.startswith("*")
+        and metadata.labels.get(_AUTOMATIC_ADDRESS, "").lower() != "false"
+    )
 
 
 def _warnings(spec: ServiceEntry) -> Iterator[str]:

@@ -14,6 +14,8 @@ from operator import attrgetter
 from controlplane.model.hosts import export_scopes
 from controlplane.model.service import Service, ServicePort
 
+_WITH_DNS_CAPTURE = ", except for proxies that capture DNS"
+
 
 class PortCollisions:
     """The collisions among the services in force."""
@@ -39,6 +41,7 @@ class PortCollisions:
                 yield (
                     f"spec.ports: redirected connections to {service.hostname}:{port.number} go to "
                     f"{winner.hostname}: no virtual IP distinguishes them"
+                    + (_WITH_DNS_CAPTURE if service.automatic_address or winner.automatic_address else "")
                 )
 
 

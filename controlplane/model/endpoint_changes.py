@@ -38,6 +38,19 @@ def readdressed(before: MeshSnapshot, after: MeshSnapshot, hostnames: Iterable[s
                 yield hostname
 
 
+def renamed(before: MeshSnapshot, after: MeshSnapshot, hostnames: Iterable[str]) -> Iterator[str]:
+    """The headless services whose ready addresses, or whose hosts of single endpoints, have changed."""
+    for hostname in hostnames:
+        if any(each.headless for each in after.declarations(hostname)):
+            old, new = before.endpoints.get(hostname, ()), after.endpoints.get(hostname, ())
+            if _ready(old) != _ready(new):
+                yield hostname
+
+
+def _ready(endpoints: Iterable[ServiceEndpoint]) -> set[tuple[str, str]]:
+    return {(each.address, each.hostname) for each in endpoints if each.workload.healthy}
+
+
 def _accounts(endpoints: Iterable[ServiceEndpoint]) -> set[tuple[str, str, str]]:
     """The service accounts by declaration: each declaration has separate clusters."""
     return {(each.declaration, each.workload.namespace, each.workload.service_account) for each in endpoints}

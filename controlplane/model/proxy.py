@@ -23,7 +23,7 @@ class InterceptionMode(Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxy:
     """``http_proxy_port`` 0 means the port of the mesh configuration. ``node`` is the name of the Kubernetes
-    node."""
+    node. ``captures_dns``: the proxy answers the DNS queries of its pod."""
 
     id: str
     type: ProxyType
@@ -35,6 +35,7 @@ class Proxy:
     node: str = ""
     http_proxy_port: int = 0
     interception_mode: InterceptionMode = InterceptionMode.REDIRECT
+    captures_dns: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,8 +50,8 @@ class Caller:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProxyRejection:
-    """A rejection by a proxy, with its message. ``type`` is ``cds``, ``eds``, ``lds`` or ``rds``; ``names``
-    are the resources of the rejected response (empty: unknown)."""
+    """A rejection by a proxy, with its message. ``type`` is a value of `protos.type_urls.SHORT_NAMES`.
+    ``names`` are the resources of the rejected response (empty: unknown)."""
 
     type: str
     names: frozenset[str]

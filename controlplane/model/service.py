@@ -61,7 +61,8 @@ class Service:
     """A destination. ``hostname`` is fully qualified and may be a wildcard (``*.example.com``). ``addresses``
     are its virtual IPs or CIDRs. One host may have several declarations: for other namespaces, or, in one
     namespace, for other ports. ``declaration`` identifies them: the ServiceEntry's ``namespace/name``, or ""
-    for a Kubernetes Service."""
+    for a Kubernetes Service. ``automatic_address``: a ServiceEntry without addresses gets a virtual IP, for
+    proxies that capture DNS."""
 
     hostname: str
     name: str
@@ -79,6 +80,7 @@ class Service:
     external_name: str = ""
     headless: bool = False  # Kubernetes' `clusterIP: None`: clients choose an endpoint, and dial its address
     declaration: str = ""
+    automatic_address: bool = False
 
     @property
     def seniority(self) -> tuple[bool, str, str, str]:

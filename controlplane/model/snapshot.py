@@ -94,12 +94,14 @@ class SnapshotChange:
     """The differences between two snapshots. ``full``: every xDS resource may differ. ``types``: every
     resource of these types may differ. ``endpoints`` are the services whose load assignments may differ.
     ``addresses`` are the headless services whose addresses differ, which are in other resources too.
+    ``names`` are those whose ready endpoints differ, which are in name tables.
     ``configs`` are the resources that caused the change, for logs."""
 
     full: bool
     types: frozenset[str] = frozenset()
     endpoints: frozenset[str] = frozenset()
     addresses: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
     configs: frozenset[ResourceKey] = frozenset()
 
     @property
@@ -118,5 +120,6 @@ class SnapshotChange:
             types=self.types | newer.types,
             endpoints=self.endpoints | newer.endpoints,
             addresses=self.addresses | newer.addresses,
+            names=self.names | newer.names,
             configs=self.configs | newer.configs,
         )

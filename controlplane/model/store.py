@@ -16,7 +16,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 from controlplane.errors import ResourceError
-from controlplane.model.endpoint_changes import altering_clusters, readdressed
+from controlplane.model.endpoint_changes import altering_clusters, readdressed, renamed
 from controlplane.model.journal import Statuses, log_changes
 from controlplane.model.kind import Account, ModelKind
 from controlplane.model.last_good import LastGood, Unusable
@@ -233,6 +233,7 @@ class Store:
             types=frozenset({CLUSTER} if in_clusters else ()).union(*(each.types for each in touched)),
             endpoints=hostnames.union(*(each.endpoints for each in touched)),
             addresses=frozenset(readdressed(before, snapshot, hostnames)),
+            names=frozenset(renamed(before, snapshot, hostnames)),
             configs=frozenset((*observed, *changes)),
         )
 

@@ -5,11 +5,18 @@ selects the services and policies that the proxy sees. `virtual_hosts` makes a v
 `routes` the actions of its routes, `route_match` their matches, and `destinations` their clusters.
 `l4_routes` and `outbound_listeners` do the same for connections. `clusters`, with the `traffic_policy` of
 `destination_rules`, and `endpoints` are the upstream side. `inbound` and `inbound_listeners` are the
-workload's own side, and `grpc` builds everything for clients without a sidecar. `build_cache` lets proxies
-share equal results.
+workload's own side, and `grpc` builds everything for clients without a sidecar. `name_table` has the names
+that a sidecar resolves, and `automatic_addresses` the addresses of hosts that have none. `build_cache` lets
+proxies share equal results.
 """
 
-from controlplane.networking.build import build_clusters, build_endpoints, build_listeners, build_routes
+from controlplane.networking.build import (
+    build_clusters,
+    build_endpoints,
+    build_listeners,
+    build_names,
+    build_routes,
+)
 from controlplane.networking.build_cache import BuildCache
 from controlplane.networking.names import endpoints_hostname
 from controlplane.networking.scope import SidecarScope, scope_of
@@ -20,6 +27,7 @@ __all__ = [
     "build_clusters",
     "build_endpoints",
     "build_listeners",
+    "build_names",
     "build_routes",
     "endpoints_hostname",
     "scope_of",

@@ -29,11 +29,14 @@ from controlplane.networking.grpc import (
 from controlplane.networking.headless import headless_endpoints
 from controlplane.networking.inbound import inbound_clusters
 from controlplane.networking.inbound_listeners import inbound_listeners
+from controlplane.networking.name_table import name_table
 from controlplane.networking.outbound_listeners import explicit_proxy_port, outbound_listeners
 from controlplane.networking.own_workload import own_workload_metadata
 from controlplane.networking.peer_authentication import PeerAuthentications, peer_authentications
 from controlplane.networking.scope import scope_of
 from controlplane.networking.virtual_hosts import outbound_route_config
+from protos.nds_pb2 import NameTable
+from protos.type_urls import NAME_TABLE_NAME
 
 MessageT = TypeVar("MessageT")
 
@@ -90,6 +93,14 @@ def build_endpoints(
     if proxy.type is not ProxyType.GRPC:
         return assignments
     return {**_built(partial(no_grpc_endpoints, cache), names), **assignments}
+
+
+def build_names(cache: BuildCache, snapshot: MeshSnapshot, proxy: Proxy) -> dict[str, NameTable]:
+    """The one name table of a sidecar."""
+    if proxy.type is not ProxyType.SIDECAR:
+        return {}
+    scope = scope_of(cache, snapshot, proxy)
+    return {NAME_TABLE_NAME: name_table(cache, scope, endpoints=snapshot.endpoints)}
 
 
 def _policies(cache: BuildCache, snapshot: MeshSnapshot) -> PeerAuthentications:

@@ -164,14 +164,16 @@ def _add_connections(
     binds: dict[tuple[str, int], _Bind], scope: SidecarScope, service: Service, port: ServicePort
 ) -> None:
     """A service with virtual IPs has a listener on each. A service without virtual IPs is distinguished from
-    the others of its port by SNI, by its CIDRs, or not at all."""
-    virtual_ips = [address for address in service.addresses if is_ip_address(address)]
+    the others of its port by SNI, by its CIDRs, or not at all. A TLS service whose virtual IPs are automatic
+    is also found by SNI: a client may have its real address from elsewhere."""
+    automatic = scope.automatic_addresses.get(service.hostname, ())
+    virtual_ips = [*filter(is_ip_address, service.addresses), *automatic]
     ranges = tuple(address for address in service.addresses if not is_ip_address(address))
     idle_timeout = _idle_timeout(scope, service, port)
     for route in l4_routes(scope, service, port, dialled=service.hostname):
         for address in virtual_ips:
             _add_chains(binds[address, port.number], route, service, idle_timeout)
-        if ranges or not virtual_ips:
+        if ranges or not virtual_ips or (automatic and port.protocol.is_tls):
             names = route.server_names or ((service.hostname,) if port.protocol.is_tls and not ranges else ())
             narrowed = replace(route, server_names=names, subnets=route.subnets or ranges)
             _add_chains(binds[scope.wildcard_address, port.number], narrowed, service, idle_timeout)

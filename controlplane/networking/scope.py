@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
+from ipaddress import ip_address
 from itertools import chain
 
 from controlplane.model.declarations import declarations_for
@@ -18,9 +19,11 @@ from controlplane.model.proxy import InterceptionMode, Proxy, ProxyType
 from controlplane.model.service import Service
 from controlplane.model.snapshot import Config, MeshSnapshot
 from controlplane.networking.addresses import local_addresses
+from controlplane.networking.automatic_addresses import AutomaticAddress, automatic_addresses
 from controlplane.networking.build_cache import BuildCache, cached
 from controlplane.networking.destination_rules import VisibleRules, visible_rules
 from controlplane.resources.hosts import covers
+from controlplane.resources.ip_addresses import is_ip_address
 from controlplane.resources.sidecar import OutboundTrafficPolicyMode, Sidecar
 from controlplane.resources.virtual_service import VirtualService, concerns_mesh
 from protos.type_urls import CLUSTER, LISTENER, ROUTE
@@ -33,7 +36,8 @@ class SidecarScope:
     """``services`` are those whose hosts the proxy may request: the declarations by hostname, sorted by name.
     ``destinations`` also has the destinations of routes, whose own hosts the proxy may not request.
     ``allow_any_outbound``: traffic to unknown hosts passes. ``redirected``: connections have an original
-    destination. ``wildcard_address`` is that of the proxy's family."""
+    destination. ``wildcard_address`` is that of the proxy's family. ``automatic_addresses`` are virtual IPs,
+    by hostname, of ``services`` without any; empty unless the proxy resolves their hosts to them."""
 
     namespace: str
     mesh_config: MeshConfig
@@ -44,6 +48,7 @@ class SidecarScope:
     allow_any_outbound: bool
     redirected: bool
     wildcard_address: str
+    automatic_addresses: Mapping[str, tuple[str, ...]]
     routing: HostIndex[VirtualService]
 
     def all_services(self) -> Iterator[Service]:
@@ -70,12 +75,23 @@ def scope_of(cache: BuildCache, snapshot: MeshSnapshot, proxy: Proxy) -> Sidecar
         namespace=proxy.namespace,
         redirected=redirects(proxy),
         wildcard_address=local_addresses(proxy).wildcard,
+        address_families=_address_families(snapshot, proxy),
     )
 
 
 def redirects(proxy: Proxy) -> bool:
     """A gRPC client has no sidecar that could redirect."""
     return proxy.type is ProxyType.SIDECAR and proxy.interception_mode is not InterceptionMode.NONE
+
+
+def _address_families(snapshot: MeshSnapshot, proxy: Proxy) -> frozenset[int]:
+    """The IP versions of the automatic addresses that the proxy uses: those of its workload. None without DNS
+    capture, or where connections to these addresses would not be redirected."""
+    if not (proxy.captures_dns and redirects(proxy)):
+        return frozenset()
+    workload = snapshot.known_workloads.named(proxy.namespace, proxy.workload)
+    addresses = workload.addresses if workload is not None and workload.addresses else (proxy.ip,)
+    return frozenset(ip_address(each).version for each in addresses if is_ip_address(each))
 
 
 def sidecar_of(snapshot: MeshSnapshot, proxy: Proxy) -> Sidecar | None:
@@ -117,8 +133,8 @@ def _scope(
     namespace: str,
     redirected: bool,
     wildcard_address: str,
+    address_families: frozenset[int],
 ) -> SidecarScope:
-    del cache
     imports = _Imports(sidecar, namespace)
     virtual_services = tuple(
         each
@@ -137,6 +153,7 @@ def _scope(
             services[hostname] = destinations[hostname] = imported
         elif hostname in routed and (visible := declarations_for(namespace, declared)):
             destinations[hostname] = visible
+    assigned = automatic_addresses(cache, all_services, further_services) if address_families else {}
     return SidecarScope(
         namespace=namespace,
         mesh_config=mesh_config,
@@ -147,8 +164,22 @@ def _scope(
         allow_any_outbound=_allows_any_outbound(sidecar, mesh_config),
         redirected=redirected,
         wildcard_address=wildcard_address,
+        automatic_addresses=_addresses_for(services, assigned, address_families),
         routing=HostIndex((host, each.spec) for each in virtual_services for host in each.spec.hosts),
     )
+
+
+def _addresses_for(
+    services: Mapping[str, tuple[Service, ...]],
+    assigned: Mapping[str, AutomaticAddress],
+    families: frozenset[int],
+) -> dict[str, tuple[str, ...]]:
+    """Only of hosts of which no declaration has other addresses, or needs those of the real host."""
+    return {
+        hostname: assigned[hostname].of(families)
+        for hostname, declared in services.items()
+        if hostname in assigned and all(each.automatic_address for each in declared)
+    }
 
 
 def _rank(config: Config[VirtualService], namespace: str) -> int:

@@ -253,7 +253,7 @@ def _aliases(scope: SidecarScope, service: Service) -> Iterable[str]:
             yield name
         yield f"{name}.{service.namespace}"
         yield f"{name}.{service.namespace}.svc"
-    for address in service.addresses:
+    for address in (*service.addresses, *scope.automatic_addresses.get(service.hostname, ())):
         if is_ip_address(address):
             yield f"[{address}]" if ":" in address else address
 

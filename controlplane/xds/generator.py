@@ -15,6 +15,7 @@ from controlplane.networking import (
     build_clusters,
     build_endpoints,
     build_listeners,
+    build_names,
     build_routes,
     endpoints_hostname,
     scope_of,
@@ -30,14 +31,14 @@ class Generator(Protocol):
         self, type_url: str, snapshot: MeshSnapshot, proxy: Proxy, names: Collection[str] | None
     ) -> Mapping[str, Message]:
         """Returns the resources by name. If ``names`` is None, returns all resources of the type that the
-        proxy needs (listeners and clusters only). Omits names that do not exist."""
+        proxy needs (listeners, clusters and the name table only). Omits names that do not exist."""
 
     def endpoints_hostname(self, name: str) -> str:
         """Returns the hostname of the service whose endpoints the load assignment ``name`` contains."""
 
     def dials(self, snapshot: MeshSnapshot, proxy: Proxy, hostnames: AbstractSet[str]) -> bool:
-        """Whether the proxy's listeners, routes or clusters contain addresses of one of these headless
-        services."""
+        """Whether the proxy's listeners, routes, clusters or name table contain addresses of one of these
+        headless services."""
 
 
 class MeshGenerator:
@@ -53,6 +54,8 @@ class MeshGenerator:
             return build_clusters(self._cache, snapshot, proxy, names)
         if type_url == type_urls.LISTENER:
             return build_listeners(self._cache, snapshot, proxy, names)
+        if type_url == type_urls.NAME_TABLE:
+            return build_names(self._cache, snapshot, proxy)
         # These types have no wildcard: the proxy's listeners and clusters name the ones that it
         # needs.
         build = build_endpoints if type_url == type_urls.ENDPOINT else build_routes

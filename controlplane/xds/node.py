@@ -42,6 +42,7 @@ def proxy_of(node: Node) -> Proxy:
         node=_text(metadata, keys.NODE_NAME),
         http_proxy_port=_port(metadata, keys.HTTP_PROXY_PORT),
         interception_mode=_interception_mode(metadata),
+        captures_dns=_flag(metadata, keys.DNS_CAPTURE),
     )
 
 
@@ -87,6 +88,19 @@ def _port(metadata: Struct, key: str) -> int:
     if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
         raise ProxyError(f"node.metadata.{key}: expected a port number, found {text[:20]!r}")
     return int(text)
+
+
+def _flag(metadata: Struct, key: str) -> bool:
+    """Reads a boolean, which Istio writes as a string."""
+    if key not in metadata.fields:
+        return False
+    value = metadata.fields[key]
+    if value.WhichOneof("kind") == "bool_value":
+        return bool(value.bool_value)
+    text = _text(metadata, key).lower()
+    if text not in ("true", "false", ""):
+        raise ProxyError(f"node.metadata.{key}: expected true or false, found {text!r:.80}")
+    return text == "true"
 
 
 def _interception_mode(metadata: Struct) -> InterceptionMode:

@@ -103,7 +103,9 @@ class Pusher:
                 yield connection, _EVERYTHING.merge(change)
             elif change.addresses and self._generator.dials(snapshot, connection.proxy, change.addresses):
                 yield connection, _EVERYTHING.merge(change)
-            elif any(True for _ in self._followed(connection, change.endpoints)):
+            elif self._resolves(connection, snapshot, change) or any(
+                True for _ in self._followed(connection, change.endpoints)
+            ):
                 yield connection, change
 
     def look_after(self, connection: Connection) -> None:
@@ -169,7 +171,7 @@ class Pusher:
         if snapshot is None or connection.ended.done():
             return
         self._metrics.queue_time.observe(self._clock() - push.queued_at)
-        self._note(connection, push.change)
+        self._note(connection, snapshot, push.change)
         for type_url in type_urls.PUSH_ORDER:
             try:
                 await self._push_type(connection, snapshot, type_url)
@@ -181,8 +183,17 @@ class Pusher:
         self._retire_clusters(connection)
         self._set_wake_up(connection)
 
-    def _note(self, connection: Connection, change: SnapshotChange) -> None:
+    def _resolves(self, connection: Connection, snapshot: MeshSnapshot, change: SnapshotChange) -> bool:
+        """Whether the proxy's name table may have changed because pods became ready or unready."""
+        watches = type_urls.NAME_TABLE in connection.stream.watches
+        return (
+            bool(change.names) and watches and self._generator.dials(snapshot, connection.proxy, change.names)
+        )
+
+    def _note(self, connection: Connection, snapshot: MeshSnapshot, change: SnapshotChange) -> None:
         connection.stream.mesh_changed(change.whole_types)
+        if self._resolves(connection, snapshot, change):
+            connection.stream.mesh_changed([type_urls.NAME_TABLE])
         if change.endpoints and not change.full:
             connection.stream.endpoints_changed(list(self._followed(connection, change.endpoints)))
 

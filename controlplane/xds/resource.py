@@ -13,9 +13,9 @@ from google.protobuf.message import Message
 from protos import type_urls
 
 # Responses of these types replace all of the proxy's resources of the type; those of other types update the
-# resources that they contain.
+# resources that they contain. A name table is a single resource, which Istio's agent requests without a name.
 # https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#grouping-resources-into-responses
-WHOLE_STATE_TYPES: Final = frozenset({type_urls.LISTENER, type_urls.CLUSTER})
+WHOLE_STATE_TYPES: Final = frozenset({type_urls.LISTENER, type_urls.CLUSTER, type_urls.NAME_TABLE})
 
 _DIGEST_BYTES: Final = 8
 

@@ -152,11 +152,18 @@ def _routes(resources: Sequence[Resource], _: str) -> dict[str, Any]:
     }
 
 
+def _names(resources: Sequence[Resource], version: str) -> dict[str, Any]:
+    """Envoy has no such section: its name is the type's own."""
+    tables = [MessageToDict(each.message, preserving_proto_field_name=True) for each in resources]
+    return {"@type": type_urls.NAME_TABLE, "version_info": version, "name_tables": tables}
+
+
 _SECTIONS: Final[dict[str, Callable[[Sequence[Resource], str], dict[str, Any]]]] = {
     type_urls.CLUSTER: _clusters,
     type_urls.ENDPOINT: _endpoints,
     type_urls.LISTENER: _listeners,
     type_urls.ROUTE: _routes,
+    type_urls.NAME_TABLE: _names,
 }
 
 

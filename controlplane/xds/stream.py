@@ -1,7 +1,7 @@
 """The protocol of one ADS stream, for both variants: which responses are due, and which must wait. No I/O.
 
-The order is "make before break": clusters, their endpoints, listeners, routes, and finally the removal of
-clusters that are no longer referenced.
+The order is "make before break": clusters, their endpoints, listeners, routes, the names that lead to
+listeners, and finally the removal of clusters that are no longer referenced.
 https://www.envoyproxy.io/docs/envoy/latest/api-docs/xds_protocol#eventual-consistency-considerations
 
 Two kinds of responses wait for acknowledgements:
@@ -166,6 +166,10 @@ class Stream(ABC, Generic[RequestT, ResponseT]):
     # --- waits
 
     def _is_due(self, watch: Watch, now: float) -> bool:
+        if watch.type_url == type_urls.NAME_TABLE:
+            # Names lead to listeners, which come first.
+            listeners = self.watches.get(type_urls.LISTENER)
+            return watch.owes and (listeners is None or not listeners.owes)
         return watch.owes and (watch.type_url not in _CLUSTER_USERS or self._clusters_are_usable(now))
 
     def _clusters_are_usable(self, now: float) -> bool:

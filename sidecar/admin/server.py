@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
-from sidecar.admin import clusters, listeners, logging_levels, stats
+from sidecar.admin import clusters, dns, listeners, logging_levels, stats
 from sidecar.admin.answers import AdminError, Answer, Query, json_document, text
 from sidecar.admin.state import AdminView, ServerState
 from sidecar.errors import ConfigError
@@ -78,6 +78,7 @@ ENDPOINTS: Mapping[str, AdminPath] = {
     "/config_dump": AdminPath(
         config_dump, "the configuration in force: ?include_eds, ?resource=FIELD, ?name_regex=REGEX"
     ),
+    "/dns": AdminPath(dns.dns, "the names that the sidecar resolves: ?filter=REGEX, ?format=json"),
     "/drain_listeners": AdminPath(
         drain, "stop accepting connections; ?graceful: after the drain time; ?inboundonly", mutates=True
     ),

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from sidecar.listener.manager import ListenerStatus
 from sidecar.observability.exposition import ExtraStats
-from sidecar.observability.report import StatsReport
+from sidecar.observability.report import DnsReport, StatsReport
 from sidecar.upstream.status import ClusterStatus
 
 
@@ -50,7 +50,7 @@ class WorkerReports(Protocol):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminView:
     """`extra_stats` are those that no worker counts; `server_info` is in Envoy's JSON shape. `is_dynamic`:
-    whether a cluster came by xDS rather than from the bootstrap file."""
+    whether a cluster came by xDS rather than from the bootstrap file. `dns` None: DNS is not captured."""
 
     worker: WorkerReports
     extra_stats: Callable[[], ExtraStats]
@@ -61,3 +61,4 @@ class AdminView:
     drain: DrainListeners
     quit: Callable[[], None]
     reopen_logs: Callable[[], None]
+    dns: Callable[[], DnsReport] | None = None

@@ -23,7 +23,8 @@ class Settings:
     ``cache_dir`` keeps the last good configuration, and no secret of the workload. ``token_file`` is read
     each time that a token is needed; ``token`` is the token from the environment. If ``ca_address`` is empty,
     no certificate is requested. A port of 0 is any free port; None opens no port. ``app_probers`` are the
-    application's probes by the path on the metrics port, whose headers may be secrets.
+    application's probes by the path on the metrics port, whose headers may be secrets. ``dns_capture``: the
+    sidecar answers the DNS queries of its pod, on ``dns_port`` of loopback.
     """
 
     config_path: Path | None = None
@@ -44,6 +45,8 @@ class Settings:
     metrics_port: int | None = 15020
     app_probers: Mapping[str, AppProber] = field(default_factory=dict, repr=False)
     prometheus_scrape: PrometheusScrape | None = None
+    dns_capture: bool = False
+    dns_port: int = 15053
     addresses_file: Path | None = None
     access_log: str = "off"  # off, text or json
 

@@ -19,8 +19,8 @@ QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 1.0)
 
 Value = int | str | Histogram
 """A counter or gauge, a text readout, a histogram."""
-ExtraStats = Iterable[tuple[str, int | str]]
-"""Stats that no worker counts: those of the server and of the xDS client."""
+ExtraStats = Iterable[tuple[str, Value]]
+"""Stats that no worker counts: those of the server, the xDS client and the DNS resolver."""
 Wanted = Callable[[str, Value], bool]
 """By the stat's full name."""
 
@@ -31,6 +31,8 @@ _PREFIX_LABELS = {
     "listener": "envoy_listener_address",
     "tcp": "envoy_tcp_prefix",
 }
+# Names that are Istio's, and complete.
+_ISTIO = "istio_"
 _CODE_CLASS = re.compile(r"_rq_([1-5])xx$")
 
 
@@ -95,9 +97,9 @@ def prometheus_pieces(report: StatsReport, extra: ExtraStats, wanted: Wanted) ->
     for group, members in groups.items():
         yield from _envoy_families(group, members, wanted)
     for name, value in extra:
-        if isinstance(value, int) and wanted(name, value):
-            metric = f"envoy_{_sanitise(name)}"
-            yield f"{_type_line(metric, name)}{metric}{{}} {value}\n"
+        if not isinstance(value, str) and wanted(name, value):
+            metric = name if name.startswith(_ISTIO) else f"envoy_{_sanitise(name)}"
+            yield _type_line(metric, name, value) + _samples(metric, "", value)
     yield from _istio_families(report)
 
 

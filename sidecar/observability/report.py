@@ -1,8 +1,8 @@
-"""The counts of one worker, as the admin interface reads them."""
+"""Reports for the admin interface: the counts of one worker, and the names that the DNS resolver answers."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from sidecar.observability.request_metrics import ConnectionSeries, RequestSeries
@@ -18,3 +18,24 @@ class StatsReport:
     counters: Sequence[tuple[str, Counters]] = ()
     requests: Sequence[RequestSeries] = ()
     connections: Sequence[ConnectionSeries] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedHost:
+    """A host of the name table, with the other names that lead to it."""
+
+    name: str
+    addresses: tuple[str, ...]
+    registry: str
+    short_names: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DnsReport:
+    """``hosts`` are sorted by name. ``has_table``: the control plane sent a name table. ``upstreams`` are the
+    resolvers for other names; a name with ``suffix`` leads to the same host as without."""
+
+    has_table: bool
+    upstreams: tuple[str, ...]
+    suffix: str
+    hosts: Iterable[ResolvedHost]

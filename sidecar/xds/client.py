@@ -38,6 +38,9 @@ _LOG = logging.getLogger(__name__)
 BACK_OFF: Final = BackOff(base_s=0.5, max_s=30.0)
 # Listeners are requested when clusters are known; a control plane without clusters may not respond.
 _CLUSTERS_TIMEOUT_S: Final = 15.0
+# The sidecar is not ready before it has the name table; a control plane without one may not respond.
+NAMES_TIMEOUT_S: Final = 2 * _CLUSTERS_TIMEOUT_S
+_UNKNOWN_TYPE: Final = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED)
 _TOGETHER_S: Final = 0.005
 
 
@@ -46,7 +49,8 @@ class XdsClient:
 
     ``resolve_first`` starts the look-ups that clusters wait for; `clusters_warmed` is called when they end.
     If ``cache_dir`` is None, no last good configuration is kept. ``token`` is called for each stream; if it
-    raises `IdentityError`, the stream is tried again later, as after a lost connection.
+    raises `IdentityError`, the stream is tried again later, as after a lost connection. ``names``: the name
+    table is requested.
     """
 
     def __init__(
@@ -61,10 +65,12 @@ class XdsClient:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         uniform: Callable[[float, float], float] = random.uniform,
         resolve_first: ResolveFirst = lambda clusters: frozenset(),
+        names: bool = False,
     ) -> None:
         self.state = XdsState()
         self._bootstrap = bootstrap
         self._token = token
+        self._names = names
         self._clock = clock
         self._sleep = sleep
         self._uniform = uniform
@@ -134,7 +140,9 @@ class XdsClient:
                 self._updates.publish()
                 await asyncio.get_running_loop().create_future()
             else:
-                subscriptions = Subscriptions(ads.variant, clusters=ads.clusters, listeners=ads.listeners)
+                subscriptions = Subscriptions(
+                    ads.variant, clusters=ads.clusters, listeners=ads.listeners, names=self._names
+                )
                 self._subscriptions = subscriptions
                 self._publish(subscriptions)
                 await self._follow(ads, subscriptions)
@@ -157,6 +165,8 @@ class XdsClient:
                     await self._stream(ads, subscriptions, channel)
                 reason = "the control plane ended the stream"
             except grpc.aio.AioRpcError as error:
+                if error.code() in _UNKNOWN_TYPE and subscriptions.drop_unanswered_names():
+                    _LOG.warning("the control plane knows no name tables: no further stream requests one")
                 reason = f"{error.code().name}: {error.details()}"
             except (DecodeError, IdentityError) as error:
                 reason = str(error)
@@ -188,13 +198,20 @@ class XdsClient:
         listeners = asyncio.get_running_loop().call_later(
             _CLUSTERS_TIMEOUT_S, lambda: self._send(subscriptions.release_listeners(held))
         )
+        names = asyncio.get_running_loop().call_later(NAMES_TIMEOUT_S, self._miss_names, subscriptions)
         try:
             async for data in call:
                 self._note_connected()
                 await self._respond(subscriptions, parse(ads.variant, data))
         finally:
             listeners.cancel()
+            names.cancel()
             call.cancel()
+
+    def _miss_names(self, subscriptions: Subscriptions) -> None:
+        if subscriptions.stop_waiting_for_names():
+            _LOG.warning("the control plane has sent no name table: all DNS queries are passed on")
+            self._follow_up(subscriptions)
 
     def _metadata(self, ads: Ads) -> tuple[tuple[str, str], ...]:
         if self._token is None:

@@ -13,6 +13,7 @@ _PREFIXES = {
     type_urls.LISTENER: "listener_manager.lds",
     type_urls.ROUTE: "xds.rds",
     type_urls.ENDPOINT: "xds.eds",
+    type_urls.NAME_TABLE: "xds.nds",
 }
 
 

@@ -12,6 +12,7 @@ from protos import type_urls
 from sidecar.config.cluster import ClusterConfig
 from sidecar.config.endpoint import LoadAssignment
 from sidecar.config.listener import Listener
+from sidecar.config.name_table import NameTable
 from sidecar.config.route import RouteConfiguration
 from sidecar.config.snapshot import Snapshot
 from sidecar.errors import ConfigError
@@ -20,7 +21,7 @@ from sidecar.xds.references import unknown_cluster, unknown_cluster_in_listener
 
 _LOG = logging.getLogger(__name__)
 
-_R = TypeVar("_R", Listener, RouteConfiguration, ClusterConfig, LoadAssignment)
+_R = TypeVar("_R", Listener, RouteConfiguration, ClusterConfig, LoadAssignment, NameTable)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,7 @@ class Store:
             if raw.type_url != type_url:
                 raise ConfigError("", f"is of type {raw.type_url!r}, in a response of type {type_url!r}")
             name = resource_name(type_url, raw.body)
-            if raw.name and raw.name != name:
+            if raw.name and raw.name != name and type_url != type_urls.NAME_TABLE:
                 raise ConfigError("name", f"is {name!r}, but the response has the name {raw.name!r}")
             if name in taken:
                 raise ConfigError("name", f"{name!r} is a duplicate in the response")
@@ -146,12 +147,12 @@ class Store:
         return rejected
 
     def remove(self, type_url: str, names: Iterable[str]) -> None:
-        """Removes listeners and clusters. As in Envoy, a route configuration or a load assignment stays as
-        long as a resource refers to it."""
+        """Removes listeners, clusters and the name table. As in Envoy, a route configuration or a load
+        assignment stays as long as a resource refers to it."""
         store = self.types[type_url]
         for name in names:
             store.rejected.pop(name, None)
-            if type_url in (type_urls.LISTENER, type_urls.CLUSTER):
+            if type_url in (type_urls.LISTENER, type_urls.CLUSTER, type_urls.NAME_TABLE):
                 store.accepted.pop(name, None)
             elif name not in store.accepted:
                 store.missing.add(name)
@@ -192,6 +193,9 @@ class Store:
 
     def endpoints(self) -> Mapping[str, LoadAssignment]:
         return self._values(type_urls.ENDPOINT, LoadAssignment)
+
+    def names(self) -> Mapping[str, NameTable]:
+        return self._values(type_urls.NAME_TABLE, NameTable)
 
     def _values(self, type_url: str, kind: type[_R]) -> dict[str, _R]:
         return {

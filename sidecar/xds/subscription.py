@@ -135,24 +135,32 @@ class Subscriptions:
     """The subscriptions of all types, over all streams. Each method returns the requests to send, in order.
 
     As in Envoy, listeners are requested after the first response about clusters, so that a listener can be
-    checked against the clusters that it names.
+    checked against the clusters that it names; and the names that lead to listeners after them.
     """
 
-    def __init__(self, variant: AdsVariant, *, clusters: bool, listeners: bool) -> None:
+    def __init__(self, variant: AdsVariant, *, clusters: bool, listeners: bool, names: bool = False) -> None:
         kind = DeltaSubscription if variant is AdsVariant.DELTA else SotwSubscription
-        wildcards = {type_urls.CLUSTER: clusters, type_urls.LISTENER: listeners}
+        wildcards = {
+            type_urls.CLUSTER: clusters,
+            type_urls.LISTENER: listeners,
+            type_urls.NAME_TABLE: names,
+        }
         self._types: dict[str, Subscription] = {
             type_url: kind(type_url, wildcard=type_url in wildcards)
             for type_url in type_urls.PUSH_ORDER
             if wildcards.get(type_url, True)
         }
-        self._hold_listeners = clusters and listeners
+        self._held_back = [
+            type_url
+            for type_url in (type_urls.LISTENER, type_urls.NAME_TABLE)
+            if clusters and type_url in self._types
+        ]
         self._unanswered = {type_url for type_url in wildcards if type_url in self._types}
         self._nonces: dict[str, tuple[str, str]] = {}
 
     @property
     def synced(self) -> bool:
-        """Whether the requests for listeners and clusters had a response, on any stream."""
+        """Whether the requests for listeners, clusters and names had a response, on any stream."""
         return not self._unanswered
 
     def open(self, held: Callable[[str], Mapping[str, str]]) -> list[Request]:
@@ -162,15 +170,27 @@ class Subscriptions:
         return _some(
             subscription.open(held(type_url))
             for type_url, subscription in self._types.items()
-            if not (self._hold_listeners and type_url == type_urls.LISTENER)
+            if type_url not in self._held_back
         )
 
     def release_listeners(self, held: Callable[[str], Mapping[str, str]]) -> list[Request]:
-        """Requests listeners, unless they are requested already."""
-        if not self._hold_listeners:
-            return []
-        self._hold_listeners = False
-        return _some([self._types[type_urls.LISTENER].open(held(type_urls.LISTENER))])
+        """Requests listeners and names, unless they are requested already."""
+        released, self._held_back = self._held_back, []
+        return _some(self._types[type_url].open(held(type_url)) for type_url in released)
+
+    def stop_waiting_for_names(self) -> bool:
+        """Returns whether the request for names never had a response."""
+        waited = type_urls.NAME_TABLE in self._unanswered
+        self._unanswered.discard(type_urls.NAME_TABLE)
+        return waited
+
+    def drop_unanswered_names(self) -> bool:
+        """If names were requested and never sent, no further stream requests them: a control plane that does
+        not know the type may end the stream. Returns whether they are dropped."""
+        if type_urls.NAME_TABLE in self._held_back or not self.stop_waiting_for_names():
+            return False
+        del self._types[type_urls.NAME_TABLE]
+        return True
 
     def want(self, type_url: str, names: Set[str]) -> list[Request]:
         """Sets the names of a type that resources refer to."""

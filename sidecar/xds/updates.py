@@ -38,7 +38,7 @@ _SLICE_S: Final = 0.005
 _MAX_ERROR_CHARACTERS: Final = 4096
 
 # Of these types, a response of the state-of-the-world protocol has all resources.
-_WHOLE: Final = frozenset((type_urls.LISTENER, type_urls.CLUSTER))
+_WHOLE: Final = frozenset((type_urls.LISTENER, type_urls.CLUSTER, type_urls.NAME_TABLE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,7 +3,7 @@
 A cluster waits for its first load assignment, or for the first look-up of its names; a listener for its route
 configurations; a route configuration for new clusters that it uses. Meanwhile the version before is served.
 Each wait has a limit, ``initial_fetch_timeout`` or the limit of the look-up, as in Envoy. A resource that
-needs no new resource is replaced at once.
+needs no new resource is replaced at once. Names wait until no listener does: they lead to its addresses.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Warming:
             clusters=clusters,
             endpoints=self._store.endpoints(),
             secrets=self._store.static.secrets,
+            names=self.published.names if self.warming_listeners else self._store.names(),
         )
         return None if _same(snapshot, self.published) else snapshot
 

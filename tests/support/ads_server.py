@@ -25,12 +25,14 @@ from google.protobuf.message import Message
 
 import sidecar.xds.decode  # noqa: F401 - registers the messages that may be in an Any
 from protos import type_urls
+from protos.nds_pb2 import NameTable
 
 MESSAGES: dict[str, Any] = {
     type_urls.CLUSTER: Cluster,
     type_urls.ENDPOINT: ClusterLoadAssignment,
     type_urls.LISTENER: Listener,
     type_urls.ROUTE: RouteConfiguration,
+    type_urls.NAME_TABLE: NameTable,
 }
 TIMEOUT_S = 10.0
 
@@ -42,6 +44,8 @@ def packed(type_url: str, document: Mapping[str, Any]) -> any_pb2.Any:
 
 
 def name_of(document: Mapping[str, Any]) -> str:
+    if "table" in document:
+        return type_urls.NAME_TABLE_NAME
     return str(document.get("name") or document["cluster_name"])
 
 
@@ -51,6 +55,7 @@ class Stream:
     def __init__(self, metadata: Sequence[tuple[str, Any]]) -> None:
         self.metadata = dict(metadata)
         self.received: list[Any] = []
+        self.error = grpc.StatusCode.OK
         self._requests: asyncio.Queue[Any] = asyncio.Queue()
         self._responses: asyncio.Queue[Message | None] = asyncio.Queue()
         self._nonces = count(1)
@@ -106,7 +111,8 @@ class Stream:
         )
         return await self.request(type_url, nonce=nonce)
 
-    def close(self) -> None:
+    def close(self, *, error: grpc.StatusCode = grpc.StatusCode.OK) -> None:
+        self.error = error
         self._responses.put_nowait(None)
 
     async def serve(self, requests: AsyncIterator[Any]) -> AsyncIterator[Message]:
@@ -139,6 +145,8 @@ class AdsServer(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
         self._streams.put_nowait(stream)
         async for response in stream.serve(request_iterator):
             yield response
+        if stream.error is not grpc.StatusCode.OK:
+            await context.abort(stream.error, "the test's error")
 
     StreamAggregatedResources = DeltaAggregatedResources
 

@@ -1,4 +1,4 @@
-"""A name server on loopback whose answers a test controls: silent, slow, truncated or wrong."""
+"""A name server, by default on loopback, whose answers a test controls: silent, slow, truncated or wrong."""
 
 from __future__ import annotations
 
@@ -147,11 +147,12 @@ def _type(query: dns.message.Message) -> str:
 
 
 @contextmanager
-def name_server() -> Iterator[NameServer]:
-    """On a free port of 127.0.0.1, UDP and TCP."""
+def name_server(host: str = "127.0.0.1", port: int = 0) -> Iterator[NameServer]:
+    """UDP and TCP; port 0 means a free one."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with (
-        socket.create_server(("127.0.0.1", 0)) as listening,
-        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams,
+        socket.create_server((host, port), family=family) as listening,
+        socket.socket(family, socket.SOCK_DGRAM) as datagrams,
     ):
         datagrams.bind(listening.getsockname())
         server = NameServer(datagrams, listening)

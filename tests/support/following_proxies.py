@@ -31,7 +31,8 @@ Held = dict[str, dict[str, Message]]  # by type, then by name
 
 
 class FollowingProxy:
-    """Subscribes to all clusters and listeners, and to the endpoints and routes that they name."""
+    """Subscribes to all clusters and listeners, to the endpoints and routes that they name, and to the name
+    table."""
 
     def __init__(self, proxy: Proxy, connection: Connection, pusher: Pusher) -> None:
         self.proxy = proxy
@@ -40,7 +41,7 @@ class FollowingProxy:
         self.received = 0
         self._pusher = pusher
         self._subscribed: dict[str, set[str]] = {type_urls.ENDPOINT: set(), type_urls.ROUTE: set()}
-        for type_url in (type_urls.CLUSTER, type_urls.LISTENER):
+        for type_url in (type_urls.CLUSTER, type_urls.LISTENER, type_urls.NAME_TABLE):
             self._say(DeltaDiscoveryRequest(type_url=type_url))
 
     async def read(self) -> None:

@@ -7,7 +7,13 @@ from typing import Any
 
 from controlplane.model.proxy import Proxy
 from controlplane.model.snapshot import MeshSnapshot
-from controlplane.networking import build_clusters, build_endpoints, build_listeners, build_routes
+from controlplane.networking import (
+    build_clusters,
+    build_endpoints,
+    build_listeners,
+    build_names,
+    build_routes,
+)
 from controlplane.networking.build_cache import BuildCache
 from protos import type_urls
 from tests.support.following_proxies import Held, endpoint_names, route_names
@@ -24,6 +30,7 @@ def at_once(snapshot: MeshSnapshot, proxy: Proxy) -> Held:
         type_urls.LISTENER: listeners,
         type_urls.ENDPOINT: build_endpoints(cache, snapshot, proxy, endpoint_names(clusters.values())),
         type_urls.ROUTE: build_routes(cache, snapshot, proxy, route_names(listeners.values())),
+        type_urls.NAME_TABLE: build_names(cache, snapshot, proxy),
     }
     return held
 

@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from controlplane.model.proxy import Proxy
 from controlplane.model.snapshot import MeshSnapshot, SnapshotChange
 from protos import type_urls
+from protos.nds_pb2 import NameTable
 
 FULL = SnapshotChange(full=True)
 
@@ -21,10 +22,13 @@ MESSAGE_TYPES: dict[str, type[Message]] = {
     type_urls.ENDPOINT: ClusterLoadAssignment,
     type_urls.LISTENER: Listener,
     type_urls.ROUTE: RouteConfiguration,
+    type_urls.NAME_TABLE: NameTable,
 }
 
 
 def name_of(message: Message) -> str:
+    if isinstance(message, NameTable):
+        return type_urls.NAME_TABLE_NAME
     return message.cluster_name if isinstance(message, ClusterLoadAssignment) else message.name
 
 
@@ -46,6 +50,10 @@ def listener(name: str, content: int = 0) -> Listener:
 
 def route(name: str, content: int = 0) -> RouteConfiguration:
     return RouteConfiguration(name=name, internal_only_headers=[str(content)])
+
+
+def name_table(*ips: str) -> NameTable:
+    return NameTable(table={"a.example.com": NameTable.NameInfo(ips=ips)})
 
 
 class FakeGenerator:

@@ -11,33 +11,37 @@ from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from google.protobuf.message import DecodeError
 
-from protos import type_urls
+from protos import nds_pb2, type_urls
 from sidecar.config.cluster import ClusterConfig
 from sidecar.config.endpoint import LoadAssignment
 from sidecar.config.listener import Listener
+from sidecar.config.name_table import NameTable
 from sidecar.config.route import RouteConfiguration
 from sidecar.errors import ConfigError
 from sidecar.xds.decode.cluster import decode_cluster
 from sidecar.xds.decode.endpoint import decode_load_assignment
 from sidecar.xds.decode.json_form import to_json
 from sidecar.xds.decode.listener import decode_listener
+from sidecar.xds.decode.name_table import decode_name_table
 from sidecar.xds.decode.route import decode_route_configuration
 from sidecar.xds.decode.supported import SUPPORTED
 from sidecar.xds.decode.view import View, check
 
-Resource = Listener | RouteConfiguration | ClusterConfig | LoadAssignment
+Resource = Listener | RouteConfiguration | ClusterConfig | LoadAssignment | NameTable
 
 _MESSAGES: Mapping[str, Any] = {
     type_urls.LISTENER: listener_pb2.Listener,
     type_urls.ROUTE: route_pb2.RouteConfiguration,
     type_urls.CLUSTER: cluster_pb2.Cluster,
     type_urls.ENDPOINT: endpoint_pb2.ClusterLoadAssignment,
+    type_urls.NAME_TABLE: nds_pb2.NameTable,
 }
 _DECODERS: Mapping[str, Callable[[View, Set[str]], Resource]] = {
     type_urls.LISTENER: decode_listener,
     type_urls.ROUTE: lambda view, _: decode_route_configuration(view),
     type_urls.CLUSTER: decode_cluster,
     type_urls.ENDPOINT: lambda view, _: decode_load_assignment(view),
+    type_urls.NAME_TABLE: lambda view, _: decode_name_table(view),
 }
 
 
@@ -70,4 +74,6 @@ def _parse(type_url: str, body: bytes) -> Any:
 
 
 def _name(type_url: str, message: Any) -> str:
+    if type_url == type_urls.NAME_TABLE:
+        return type_urls.NAME_TABLE_NAME
     return str(message.cluster_name if type_url == type_urls.ENDPOINT else message.name)

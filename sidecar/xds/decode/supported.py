@@ -19,6 +19,7 @@ from sidecar.xds.decode import (
     http_options,
     listener,
     matchers,
+    name_table,
     outlier_detection,
     retry_policy,
     route,
@@ -50,6 +51,7 @@ _TABLES: Final = (
     dns.TABLE,
     http_options.TABLE,
     endpoint.TABLE,
+    name_table.TABLE,
     tls.TABLE,
     values.TABLE,
 )

@@ -68,11 +68,28 @@ def test_the_command_line_comes_before_the_environment_and_that_before_the_defau
 
 
 @pytest.mark.parametrize(
+    ("arguments", "environ", "captures"),
+    [
+        ([], {}, False),
+        (["--dns-capture", "true"], {}, True),
+        ([], {"OUTRIGGER_DNS_CAPTURE": "TRUE"}, True),
+        (["--dns-capture", "false"], {"OUTRIGGER_DNS_CAPTURE": "true"}, False),
+    ],
+)
+def test_dns_is_captured_on_demand(arguments: list[str], environ: dict[str, str], captures: bool) -> None:
+    settings = parse_arguments(["-c", "f", *arguments], environ)
+    assert settings.dns_capture is captures
+    assert settings.dns_port == 15053
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ([], "a bootstrap file is required"),
         (["-c", "f", "--concurrency", "2"], "only 1 is supported"),
         (["-c", "f", "--status-port", "65536"], "invalid port"),
+        (["-c", "f", "--dns-capture", "yes"], "'yes': expected true or false"),
+        (["-c", "f", "--dns-port", "off"], "invalid port 'off'"),
         (["-c", "f", "--drain-time-s", "-1"], "must be 0 or more"),
         (["-c", "f", "--drain-time-s", "nan"], "must be 0 or more"),
         (["-c", "f", "--certificate-lifetime", "0.5"], "the minimum is 1 second"),

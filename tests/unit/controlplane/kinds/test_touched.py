@@ -15,6 +15,7 @@ from tests.support.documents import Document, destination, document, key_of, ser
 
 REVIEWS = "reviews.default.svc.cluster.local"
 V1, V2 = destination("reviews", "v1", 90), destination("reviews", "v2", 10)
+AUTOMATIC_ADDRESS = "networking.istio.io/enable-autoallocate-ip"
 POOL = {"connectionPool": {"tcp": {"idleTimeout": "1s"}}}
 SUBSETS = [{"name": "v1", "labels": {"version": "v1"}}, {"name": "v2", "labels": {"version": "v2"}}]
 
@@ -35,8 +36,40 @@ def routes(*route: Document, **spec: Any) -> Document:
     return made
 
 
+def entry(labels: dict[str, str], **spec: Any) -> Document:
+    made = document("ServiceEntry", "a", {"hosts": ["a.example.com"], **spec})
+    made["metadata"]["labels"] = labels
+    return made
+
+
 def rule(**spec: Any) -> Document:
     return document("DestinationRule", "reviews", {"host": "reviews", "subsets": SUBSETS, **spec})
+
+
+@pytest.mark.parametrize(
+    ("spec", "labels", "expected"),
+    [
+        ({"resolution": "DNS"}, {}, True),
+        ({"resolution": "STATIC"}, {}, True),
+        ({"resolution": "NONE"}, {}, False),
+        ({}, {}, False),
+        ({"resolution": "DNS", "addresses": ["10.0.0.0/16"]}, {}, False),
+        ({"resolution": "DNS"}, {AUTOMATIC_ADDRESS: "False"}, False),
+        ({"resolution": "DNS"}, {AUTOMATIC_ADDRESS: "true"}, True),
+        ({"resolution": "STATIC", "hosts": ["*.example.com"]}, {}, False),
+    ],
+)
+def test_a_service_entry_gets_an_automatic_address_by_istios_rule(
+    spec: dict[str, Any], labels: dict[str, str], expected: bool
+) -> None:
+    (declared,) = view(entry(labels, **spec))
+    assert declared.service.automatic_address is expected
+
+
+def test_the_label_that_refuses_an_automatic_address_touches_everything() -> None:
+    before, after = entry({}, resolution="DNS"), entry({AUTOMATIC_ADDRESS: "false"}, resolution="DNS")
+    assert change(before, after).types == frozenset(PUSH_ORDER)
+    assert change(before, entry({"unread": "label"}, resolution="DNS")) == Touched()
 
 
 def test_a_weight_is_in_routes_alone() -> None:

@@ -40,6 +40,7 @@ PROXIES = [
     sidecar_proxy("a", id="redirected", workload="w0"),
     sidecar_proxy("b", "v2", id="explicit", interception_mode=InterceptionMode.NONE),
     sidecar_proxy("a", id="elsewhere", namespace="other", workload="w1"),
+    sidecar_proxy("client", id="resolving", workload="resolving", captures_dns=True),
     grpc_proxy(id="grpc"),
 ]
 

@@ -41,6 +41,7 @@ PROXIES = [
     ),
     sidecar_proxy("client", id="elsewhere", namespace="other", workload="client"),
     sidecar_proxy("brokers", id="own", workload="brokers-0"),
+    sidecar_proxy("client", id="resolving", workload="resolving", captures_dns=True),
     grpc_proxy(id="grpc"),
 ]
 

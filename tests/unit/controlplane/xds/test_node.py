@@ -43,6 +43,13 @@ def test_ports_may_be_numbers() -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "captured"), [("true", True), (True, True), ("False", False), (False, False), ("", False)]
+)
+def test_dns_capture_may_be_text_or_a_boolean(value: str | bool, captured: bool) -> None:
+    assert proxy_of(node(metadata={"DNS_CAPTURE": value})).captures_dns is captured
+
+
+@pytest.mark.parametrize(
     "grpc", [node(metadata={"GENERATOR": "grpc"}), node(userAgentName="gRPC C-core linux")]
 )
 def test_grpcs_own_client_is_recognized(grpc: Node) -> None:
@@ -67,6 +74,8 @@ def test_grpcs_own_client_is_recognized(grpc: Node) -> None:
             node(metadata={"INTERCEPTION_MODE": "MAGIC"}),
             "expected one of REDIRECT, TPROXY, NONE, found 'MAGIC'",
         ),
+        (node(metadata={"DNS_CAPTURE": "yes"}), "DNS_CAPTURE: expected true or false, found 'yes'"),
+        (node(metadata={"DNS_CAPTURE": 1}), "DNS_CAPTURE: expected a string"),
         (node(metadata={"LABELS": {"a": "x" * 70_000}}), "exceed the limit of 65536"),
     ],
 )

@@ -19,9 +19,9 @@ from controlplane.xds.delta import DeltaStream
 from controlplane.xds.identification import Claims, Identified
 from controlplane.xds.metrics import XdsMetrics
 from controlplane.xds.pusher import Pusher
-from protos.type_urls import CLUSTER, ENDPOINT, ROUTE
+from protos.type_urls import CLUSTER, ENDPOINT, NAME_TABLE, NAME_TABLE_NAME, ROUTE
 from tests.support.xds_exchange import outline
-from tests.support.xds_world import FULL, FakeGenerator, cluster, endpoints, route
+from tests.support.xds_world import FULL, FakeGenerator, cluster, endpoints, name_table, route
 
 
 class Harness:
@@ -200,6 +200,23 @@ async def test_addresses_of_a_headless_service_affect_more_than_endpoints_only_f
     assert await harness.read(dials) == [("cds", {"a"})]
     assert await harness.read(balances) == [("eds", {"a"})]
     assert harness.mesh.built == [(CLUSTER, None), (ENDPOINT, ["a"])]
+
+
+async def test_pods_that_become_ready_are_in_the_name_tables_of_their_clients_alone(harness: Harness) -> None:
+    harness.mesh.put(name_table("10.0.0.1"), cluster("a"))
+    resolves, blind, plain = (harness.connect(name) for name in ("resolves", "blind", "plain"))
+    harness.mesh.dialling = {"resolves", "plain"}
+    harness.pusher.set_snapshot(snapshot(), FULL)
+    for proxy, type_url in ((resolves, NAME_TABLE), (blind, NAME_TABLE), (plain, CLUSTER)):
+        harness.say(proxy, type_url)
+        await harness.read(proxy)
+    harness.mesh.built.clear()
+    harness.mesh.put(name_table("10.0.0.2"))
+    harness.pusher.set_snapshot(
+        snapshot(), SnapshotChange(full=False, endpoints=frozenset({"a"}), names=frozenset({"a"}))
+    )
+    assert await harness.read(resolves) == [("nds", {NAME_TABLE_NAME})]
+    assert harness.mesh.built == [(NAME_TABLE, None)]
 
 
 @pytest.mark.parametrize(("before", "after"), [("other", "mine"), ("mine", "other")])

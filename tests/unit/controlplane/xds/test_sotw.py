@@ -4,9 +4,9 @@ import pytest
 from envoy.service.discovery.v3.discovery_pb2 import DiscoveryRequest
 
 from controlplane.errors import ProxyError
-from protos.type_urls import CLUSTER, ENDPOINT, LISTENER, ROUTE
+from protos.type_urls import CLUSTER, ENDPOINT, LISTENER, NAME_TABLE, NAME_TABLE_NAME, ROUTE
 from tests.support.xds_exchange import SotwExchange, names_in, outline
-from tests.support.xds_world import cluster, endpoints, listener, route
+from tests.support.xds_world import cluster, endpoints, listener, name_table, route
 
 
 @pytest.fixture
@@ -20,6 +20,22 @@ def test_a_subscription_without_names_means_all_clusters(proxy: SotwExchange) ->
     assert names_in(response) == {"a", "b"}
     assert response.nonce
     assert response.version_info
+
+
+def test_the_name_table_needs_no_name_and_comes_whole(proxy: SotwExchange) -> None:
+    proxy.mesh.put(name_table("10.0.0.1"))
+    [response] = proxy.subscribe(NAME_TABLE)
+    assert names_in(response) == {NAME_TABLE_NAME}
+    proxy.acknowledge(response)
+    assert not proxy.push()
+    assert outline(proxy.change(name_table("10.0.0.2"))) == [("nds", {NAME_TABLE_NAME})]
+
+
+def test_names_come_after_the_listeners_that_they_lead_to(proxy: SotwExchange) -> None:
+    proxy.mesh.put(name_table("10.0.0.1"), listener("a"))
+    for type_url in (NAME_TABLE, LISTENER):
+        proxy.say(type_url)
+    assert [short for short, _ in outline(proxy.push())] == ["lds", "nds"]
 
 
 def test_an_explicit_wildcard_can_be_combined_with_names(proxy: SotwExchange) -> None:

@@ -14,12 +14,27 @@ from sidecar.config.endpoint import HealthStatus, Locality, SocketAddress
 from sidecar.errors import ConfigError
 from sidecar.http.message import Response
 from sidecar.listener.manager import ListenerState, ListenerStatus
-from sidecar.observability.report import StatsReport
+from sidecar.observability.report import DnsReport, ResolvedHost, StatsReport
 from sidecar.observability.stats import Stats
 from sidecar.upstream.cluster_manager import ClusterManager
 from sidecar.upstream.status import ClusterStatus, cluster_status
 from tests.support.clusters import at_port, cluster_manager, static_cluster
 from tests.support.requests import make_request
+
+NAMES = DnsReport(
+    has_table=True,
+    upstreams=("10.96.0.10:53",),
+    suffix="default.svc.cluster.local",
+    hosts=(
+        ResolvedHost(name="db.example.com", addresses=("240.240.0.1",), registry="External"),
+        ResolvedHost(
+            name="reviews.default.svc.cluster.local",
+            addresses=("10.0.0.1", "fd00::1"),
+            registry="Kubernetes",
+            short_names=("reviews", "reviews.default"),
+        ),
+    ),
+)
 
 
 @dataclass
@@ -56,6 +71,7 @@ class Sidecar:
     quits: int = 0
     reopenings: int = 0
     dumps: list[dict[str, Any]] = field(default_factory=list)
+    dns: DnsReport | None = NAMES
 
     def view(self) -> AdminView:
         return AdminView(
@@ -68,7 +84,12 @@ class Sidecar:
             drain=lambda *, inbound_only, graceful: self.drained.append((inbound_only, graceful)),
             quit=self._quit,
             reopen_logs=self._reopen,
+            dns=self._names if self.dns is not None else None,
         )
+
+    def _names(self) -> DnsReport:
+        assert self.dns is not None
+        return self.dns
 
     def _quit(self) -> None:
         self.quits += 1
@@ -110,6 +131,28 @@ async def test_an_unknown_path_is_answered_with_the_known_ones() -> None:
     body = await text_of(response)
     assert body.startswith("invalid path. admin commands are:\n")
     assert "  /quitquitquit (POST): " in body
+
+
+async def test_the_names_that_dns_answers_are_shown() -> None:
+    assert await text_of(await Sidecar().ask("/dns")) == (
+        "other names are passed to: 10.96.0.10:53\n"
+        "search domain: default.svc.cluster.local\n"
+        "db.example.com: 240.240.0.1 (External)\n"
+        "reviews.default.svc.cluster.local: 10.0.0.1, fd00::1 (Kubernetes) also reviews, reviews.default\n"
+    )
+    [found] = json.loads(await text_of(await Sidecar().ask("/dns?format=json&filter=^db")))["hosts"]
+    assert found == {
+        "name": "db.example.com",
+        "addresses": ["240.240.0.1"],
+        "registry": "External",
+        "short_names": [],
+    }
+
+
+async def test_a_sidecar_that_does_not_capture_dns_says_so() -> None:
+    response = await Sidecar(dns=None).ask("/dns")
+    assert response.status == 404
+    assert "--dns-capture" in await text_of(response)
 
 
 async def test_nothing_changes_but_by_post() -> None:

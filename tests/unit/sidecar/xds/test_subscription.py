@@ -7,6 +7,7 @@ from sidecar.config.bootstrap import AdsVariant
 from sidecar.xds.subscription import DeltaRequest, DeltaSubscription, SotwSubscription, Subscriptions
 
 CLUSTER, ENDPOINT, LISTENER = type_urls.CLUSTER, type_urls.ENDPOINT, type_urls.LISTENER
+NAME_TABLE = type_urls.NAME_TABLE
 
 
 def nothing(type_url: str) -> Mapping[str, str]:
@@ -73,6 +74,49 @@ def test_listeners_are_requested_after_the_response_about_clusters() -> None:
     all_types.answer(LISTENER, "1", "n")
     assert all_types.synced
     assert [request.type_url for request in all_types.open(nothing)] == [CLUSTER, LISTENER], "a second stream"
+
+
+def test_names_are_requested_with_the_listeners_that_they_lead_to() -> None:
+    all_types = Subscriptions(AdsVariant.DELTA, clusters=True, listeners=True, names=True)
+    assert [request.type_url for request in all_types.open(nothing)] == [CLUSTER]
+    for type_url in (CLUSTER, LISTENER):
+        all_types.answer(type_url, "1", "n")
+    requests = all_types.release_listeners(nothing)
+    assert requests == [
+        DeltaRequest(type_url=LISTENER, subscribe=("*",)),
+        DeltaRequest(type_url=NAME_TABLE, subscribe=("*",)),
+    ]
+    assert not all_types.synced
+    all_types.answer(NAME_TABLE, "1", "n")
+    assert all_types.synced
+
+
+def test_nobody_waits_for_ever_for_names_of_a_control_plane_that_has_none() -> None:
+    all_types = Subscriptions(AdsVariant.SOTW, clusters=False, listeners=False, names=True)
+    assert [request.type_url for request in all_types.open(nothing)] == [NAME_TABLE]
+    assert not all_types.synced
+    assert all_types.stop_waiting_for_names()
+    assert all_types.synced
+    assert all_types.expects(NAME_TABLE), "they may still come"
+    assert not all_types.stop_waiting_for_names()
+
+
+def test_a_stream_that_ends_because_of_names_is_opened_without_them() -> None:
+    all_types = Subscriptions(AdsVariant.SOTW, clusters=True, listeners=True, names=True)
+    all_types.open(nothing)
+    assert not all_types.drop_unanswered_names(), "they were not requested yet"
+    all_types.release_listeners(nothing)
+    assert all_types.drop_unanswered_names()
+    assert [request.type_url for request in all_types.open(nothing)] == [CLUSTER, LISTENER]
+    assert not all_types.expects(NAME_TABLE)
+
+
+def test_names_that_were_sent_once_are_always_requested() -> None:
+    all_types = Subscriptions(AdsVariant.SOTW, clusters=False, listeners=False, names=True)
+    all_types.open(nothing)
+    all_types.answer(NAME_TABLE, "1", "n")
+    assert not all_types.drop_unanswered_names()
+    assert all_types.expects(NAME_TABLE)
 
 
 def test_only_types_of_the_bootstrap_file_are_expected() -> None:

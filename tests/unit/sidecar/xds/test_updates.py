@@ -21,6 +21,7 @@ from tests.support.ads_server import name_of, packed
 from tests.support.envoy_config import dns_cluster, listener, static_cluster, tcp_proxy
 
 CLUSTER, LISTENER = type_urls.CLUSTER, type_urls.LISTENER
+NAME_TABLE, NAME_TABLE_NAME = type_urls.NAME_TABLE, type_urls.NAME_TABLE_NAME
 
 
 class DataPath:
@@ -190,6 +191,36 @@ def test_saved_resources_that_are_invalid_now_are_ignored(
     assert "ignored the saved resource bad: lb_policy: MAGLEV" in caplog.text
     assert "ignored the saved resource odd" in caplog.text
     assert updates.store.versions(CLUSTER) == {"good": ""}, "asked for anew"
+
+
+async def test_the_name_table_is_saved_restored_and_replaced(tmp_path: Path, data_path: DataPath) -> None:
+    def fresh() -> Updates:
+        return Updates(Bootstrap(), data_path, XdsState(), clock=lambda: 0.0, wall_clock=lambda: 0.0)
+
+    def ips(*found: str) -> dict[str, Any]:
+        return {"table": {"a.example.com": {"ips": list(found)}}}
+
+    first = fresh()
+    await first.apply(response(NAME_TABLE, ips("10.0.0.1")))
+    write_last_good(tmp_path, "", first.saved())
+    second = fresh()
+    restored = second.restore(tmp_path)
+    assert restored is not None
+    assert restored.names[NAME_TABLE_NAME].hosts["a.example.com"].v4 == ("10.0.0.1",)
+    refused = await second.apply(response(NAME_TABLE, ips("nonsense")))
+    assert "table[a.example.com].ips[0]" in refused.error
+    assert data_path.snapshot.names[NAME_TABLE_NAME].hosts["a.example.com"].v4 == ("10.0.0.1",)
+    await second.apply(response(NAME_TABLE, removed=(NAME_TABLE_NAME,)))
+    assert not data_path.snapshot.names
+
+
+async def test_the_name_table_of_istio_has_no_name(updates: Updates, data_path: DataPath) -> None:
+    body = packed(NAME_TABLE, {"table": {"a.example.com": {"ips": ["10.0.0.1"]}}}).value
+    for name in ("", "default/some-name"):
+        resource = RawResource(name=name, version="1", type_url=NAME_TABLE, body=body)
+        sent = XdsResponse(type_url=NAME_TABLE, version="1", nonce="n", resources=(resource,), complete=True)
+        assert not (await updates.apply(sent)).error
+    assert data_path.snapshot.names.keys() == {NAME_TABLE_NAME}
 
 
 async def test_clusters_are_published_when_their_names_are_resolved(

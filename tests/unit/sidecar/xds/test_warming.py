@@ -27,6 +27,7 @@ from tests.support.http_filters import HEALTH_CHECK, http_filter
 
 CLUSTER, ENDPOINT = type_urls.CLUSTER, type_urls.ENDPOINT
 LISTENER, ROUTE = type_urls.LISTENER, type_urls.ROUTE
+NAME_TABLE, NAME_TABLE_NAME = type_urls.NAME_TABLE, type_urls.NAME_TABLE_NAME
 
 
 class WarmingStore:
@@ -51,6 +52,16 @@ class WarmingStore:
 @pytest.fixture
 def resources() -> WarmingStore:
     return WarmingStore()
+
+
+def test_new_names_wait_for_the_listeners_that_they_may_lead_to(resources: WarmingStore) -> None:
+    resources.put(NAME_TABLE, {"table": {"a.example.com": {"ips": ["10.0.0.1"]}}})
+    assert resources.publish().names[NAME_TABLE_NAME].hosts["a.example.com"].v4 == ("10.0.0.1",)
+    resources.put(LISTENER, hcm())
+    resources.put(NAME_TABLE, {"table": {"b.example.com": {"ips": ["240.240.0.1"]}}})
+    assert "a.example.com" in resources.publish().names[NAME_TABLE_NAME].hosts
+    resources.put(ROUTE, route_configuration("r"))
+    assert "b.example.com" in resources.publish().names[NAME_TABLE_NAME].hosts
 
 
 def hcm(name: str = "r", **source: Any) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from sidecar.xds.decode.bootstrap_message import decode_bootstrap_message
 from sidecar.xds.decode.cluster import decode_cluster
 from sidecar.xds.decode.endpoint import decode_load_assignment
 from sidecar.xds.decode.listener import decode_listener
+from sidecar.xds.decode.name_table import decode_name_table
 from sidecar.xds.decode.route import decode_route_configuration
 from sidecar.xds.decode.supported import SUPPORTED
 from sidecar.xds.decode.unknown_types import hide, restore
@@ -39,12 +40,14 @@ DECODERS: Mapping[str, Any] = {
     type_urls.ROUTE: decode_route_configuration,
     type_urls.CLUSTER: decode_cluster,
     type_urls.ENDPOINT: decode_load_assignment,
+    type_urls.NAME_TABLE: decode_name_table,
 }
 KINDS = {
     "listeners": type_urls.LISTENER,
     "routes": type_urls.ROUTE,
     "clusters": type_urls.CLUSTER,
     "endpoints": type_urls.ENDPOINT,
+    "names": type_urls.NAME_TABLE,
 }
 
 
