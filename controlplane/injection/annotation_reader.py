@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from controlplane.errors import InjectionError
-from controlplane.resources.base import invalid
 from controlplane.resources.error_messages import nearest
-from controlplane.yaml_documents import YamlError, read_documents
 
 ValueT = TypeVar("ValueT")
 
@@ -54,55 +51,3 @@ class AnnotationReader:
                 found = nearest(name, self._read, similarity=0.9)
                 hint = f"; did you mean {found}?" if found else ""
                 yield f"annotation {name} is not supported and ignored{hint}"
-
-
-def boolean(text: str) -> bool:
-    """Parses the spellings of Go's ``strconv.ParseBool``. Raises ``ValueError``."""
-    if text in ("1", "t", "T", "TRUE", "true", "True"):
-        return True
-    if text in ("0", "f", "F", "FALSE", "false", "False"):
-        return False
-    raise invalid("should be true or false")
-
-
-def number(text: str) -> int:
-    if not (text.isascii() and text.isdecimal() and len(text) <= 10 and int(text) < 2**31):
-        raise invalid("should be a number, 0 or more")
-    return int(text)
-
-
-def positive_number(text: str) -> int:
-    value = number(text)
-    if value == 0:
-        raise invalid("should be a number, 1 or more")
-    return value
-
-
-def port_or_zero(text: str) -> int:
-    value = number(text)
-    if value > 65535:
-        raise invalid("should be a port number, or 0")
-    return value
-
-
-def json_value(text: str) -> Any:
-    """Parses JSON. Raises ``ValueError``."""
-    try:
-        return json.loads(text)
-    except RecursionError as error:
-        raise invalid("is nested too deep") from error
-    except ValueError as error:
-        raise invalid(f"is not JSON: {error}") from error
-
-
-def yaml_mapping(text: str) -> dict[str, Any]:
-    """Parses a YAML mapping. Raises ``ValueError``."""
-    try:
-        documents = list(read_documents(text))
-    except YamlError as error:
-        raise invalid(f"is not YAML: {error}") from error
-    if not documents:
-        return {}
-    if len(documents) > 1 or not isinstance(documents[0].value, dict):
-        raise invalid("should be one YAML mapping")
-    return documents[0].value

@@ -10,7 +10,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from controlplane.errors import InjectionError, SettingsError
 from controlplane.injection.label_selector import LabelSelector
-from controlplane.injection.pod import JsonObject, check_partial
+from controlplane.injection.pod import JsonObject
+from controlplane.injection.pod_shape import check_partial
 from controlplane.injection.traffic import IpRanges, Ports
 from controlplane.resources.base import (
     AtLeastOne,

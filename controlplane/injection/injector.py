@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -12,12 +13,14 @@ from controlplane.injection.config import InjectionConfig
 from controlplane.injection.context import TemplateContext
 from controlplane.injection.ordering import order
 from controlplane.injection.owners import owner_of
-from controlplane.injection.pod import JsonObject, all_containers, check, find, items
+from controlplane.injection.pod import JsonObject, all_containers, find, items
+from controlplane.injection.pod_shape import check
 from controlplane.injection.probes import rewrite_probes
 from controlplane.injection.prometheus import merge_metrics
-from controlplane.injection.reinjection import LISTS, without_injection
+from controlplane.injection.reinjection import CONTAINER_LISTS, LISTS, without_injection
 from controlplane.injection.selection import decide
-from controlplane.injection.settings import pod_settings
+from controlplane.injection.settings import PodSettings
+from controlplane.injection.settings_reader import pod_settings
 from controlplane.injection.strategic_merge import merge
 from controlplane.injection.templates import containers_of, render, selected
 from controlplane.model.mesh_config import MeshConfig
@@ -51,46 +54,48 @@ class Injection:
 
 
 def inject(pod: JsonObject, request: InjectionRequest) -> Injection:
-    """Injects ``pod``, which is not changed. Raises `InjectionError`: the pod is invalid for the injector."""
+    """Injects ``pod``, which is not changed. Raises `InjectionError` if it cannot be injected."""
     check(pod)
     decision = decide(pod, request)
     if decision.skipped:
         return Injection(pod=pod, injected=False, skipped=decision.skipped, warnings=decision.warnings)
-    warnings = [*decision.warnings, *_dns_warning(pod)]
     original = without_injection(pod)
-    check(original)  # it contains what the annotations of the earlier injection contain
-    settings, more = pod_settings(original, request)
-    warnings += more
+    check(original)  # the annotations of the earlier injection contain parts of it
+    settings, warnings = pod_settings(original, request)
     templates = selected(request.config, settings.templates)
-    own = overrides.take(
-        original,
-        containers_of(request.config, templates),
-        as_root=settings.interception is InterceptionMode.TPROXY,
-    )
-    owner = owner_of(original)
-    context = TemplateContext(
-        pod=original,
-        request=request,
-        settings=settings,
-        overrides=own,
-        owner=owner,
-        canonical_name=metadata.canonical_name(original, owner.name),
-    )
+    context = _context(original, request, settings, templates)
     partials = [render(name, context) for name in templates]
-    _check_clashes(original, partials, own)
-    merged = original
-    for partial in partials:
-        merged = merge(merged, partial)
-    own.apply(merged)
+    _check_clashes(context, partials)
+    merged = functools.reduce(merge, partials, context.pod)
+    context.overrides.apply(merged)
     warnings += rewrite_probes(merged, settings)
     replaced = merge_metrics(merged, settings)
     order(merged, native=settings.native, hold_application=settings.hold_application)
     metadata.set_labels(merged, context.canonical_name)
-    status = _status(original, partials, request.revision)
-    if replaced is not None:
-        status["prometheus"] = replaced
+    status = _status(context, partials, replaced)
     metadata.set_annotations(merged, status, request.config.injected_annotations)
+    warnings = [*decision.warnings, *_dns_warning(pod), *warnings]
     return Injection(pod=merged, injected=True, warnings=tuple(warnings))
+
+
+def _context(
+    pod: JsonObject, request: InjectionRequest, settings: PodSettings, templates: list[str]
+) -> TemplateContext:
+    """Moves the containers with our names from ``pod`` to the overrides."""
+    own = overrides.take(
+        pod,
+        containers_of(request.config, templates),
+        as_root=settings.interception is InterceptionMode.TPROXY,
+    )
+    owner = owner_of(pod)
+    return TemplateContext(
+        pod=pod,
+        request=request,
+        settings=settings,
+        overrides=own,
+        owner=owner,
+        canonical_name=metadata.canonical_name(pod, owner.name),
+    )
 
 
 def _dns_warning(pod: JsonObject) -> list[str]:
@@ -100,28 +105,32 @@ def _dns_warning(pod: JsonObject) -> list[str]:
     return [f"dnsPolicy is {policy!r:.80}: the proxy may not find the control plane by its name"]
 
 
-def _check_clashes(original: JsonObject, partials: Iterable[JsonObject], own: overrides.Overrides) -> None:
+def _check_clashes(context: TemplateContext, partials: Iterable[JsonObject]) -> None:
     """The user's volumes must not have the names of ours, and a container with one of our names must
     customize a container of a template."""
     rendered = {container["name"] for partial in partials for container in all_containers(partial)}
-    for key in ("initContainers", "containers"):
-        for container in own.by_list.get(key, []):
+    for containers in context.overrides.by_list.values():
+        for container in containers:
             if container["name"] not in rendered:
                 raise InjectionError(
                     f"container {container['name']}: the name is reserved, and no template adds it"
                 )
     for partial in partials:
         for volume in items(partial["spec"], "volumes"):
-            if find(items(original["spec"], "volumes"), volume["name"]) is not None:
+            if find(items(context.pod["spec"], "volumes"), volume["name"]) is not None:
                 raise InjectionError(f"volume {volume['name']}: the name is reserved for the proxy")
 
 
-def _status(original: JsonObject, partials: Iterable[JsonObject], revision: str) -> JsonObject:
-    """Returns the names of the objects that the templates add to each list."""
+def _status(
+    context: TemplateContext, partials: Iterable[JsonObject], replaced: dict[str, str] | None
+) -> JsonObject:
+    """Returns what the next injection must undo: the names that the templates add to each list, and the
+    ``replaced`` annotations for Prometheus."""
     status: JsonObject = {}
     for key in LISTS:
-        present = {item.get("name") for item in items(original["spec"], key)}
-        names_of = dict.fromkeys(item["name"] for partial in partials for item in items(partial["spec"], key))
-        status[key] = [name for name in names_of if name not in present or "ontainers" in key]
-    status["revision"] = revision or names.DEFAULT_REVISION
-    return status
+        given = {item.get("name") for item in items(context.pod["spec"], key)}
+        added = dict.fromkeys(item["name"] for partial in partials for item in items(partial["spec"], key))
+        # A container of the user that a template changes is stored in the overrides.
+        status[key] = [name for name in added if name not in given or key in CONTAINER_LISTS]
+    status["revision"] = context.request.revision or names.DEFAULT_REVISION
+    return status if replaced is None else {**status, "prometheus": replaced}

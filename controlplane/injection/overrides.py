@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from controlplane.injection import names
-from controlplane.injection.annotation_reader import AnnotationReader, json_value
+from controlplane.injection.annotation_reader import AnnotationReader
+from controlplane.injection.annotation_values import json_value
 from controlplane.injection.pod import JsonObject, annotations_of, find, items, section
 from controlplane.injection.strategic_merge import merge
 from controlplane.resources.base import invalid

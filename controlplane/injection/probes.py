@@ -13,7 +13,7 @@ from typing import Any, Final
 
 from controlplane.errors import InjectionError
 from controlplane.injection import names
-from controlplane.injection.annotation_reader import json_value
+from controlplane.injection.annotation_values import json_value
 from controlplane.injection.dollars import escape, unescape
 from controlplane.injection.pod import JsonObject, env_value, items, serving_container, set_env
 from controlplane.injection.settings import PodSettings

@@ -6,11 +6,13 @@ import copy
 from typing import Any, Final
 
 from controlplane.injection import names, overrides, probes, prometheus
-from controlplane.injection.annotation_reader import AnnotationReader, json_value
+from controlplane.injection.annotation_reader import AnnotationReader
+from controlplane.injection.annotation_values import json_value
 from controlplane.injection.pod import JsonObject, annotations_of, items, section
 from controlplane.resources.base import invalid
 
-LISTS: Final = ("initContainers", "containers", "volumes", "imagePullSecrets")
+CONTAINER_LISTS: Final = ("initContainers", "containers")
+LISTS: Final = (*CONTAINER_LISTS, "volumes", "imagePullSecrets")
 
 
 def without_injection(pod: JsonObject) -> JsonObject:

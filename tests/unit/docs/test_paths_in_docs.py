@@ -15,6 +15,7 @@ _ROOTS = {
         "sidecar/process",
         "sidecar/upstream",
         "controlplane",
+        "controlplane/injection",
         "controlplane/networking",
         "controlplane/sources",
         "controlplane/webhooks",

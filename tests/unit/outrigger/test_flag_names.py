@@ -22,13 +22,8 @@ def test_processes_share_only_flags_with_the_same_meaning(capsys: pytest.Capture
 def test_the_command_and_the_control_plane_share_only_flags_with_the_same_meaning(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    assert command_flags() & control_plane_flags(capsys) == {
-        "--injection-config",
-        "--kubeconfig",
-        "--mesh-config",
-        "--revision",
-        "--state-dir",
-    }
+    shared = command_flags() & control_plane_flags(capsys)
+    assert shared == {"--injection-config", "--kubeconfig", "--mesh-config", "--revision", "--state-dir"}
 
 
 def test_the_command_and_the_sidecar_share_only_flags_with_the_same_meaning(
