@@ -7,17 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from controlplane.injection import names
+from controlplane.injection.selection import INJECT
 from controlplane.kubernetes.api import Document
 from controlplane.kubernetes.list_watch import Changes, ObjectName, name_of
-
-SIDECAR_CONTAINER: Final = "outrigger-sidecar"
 
 # Kubernetes 1.33: native sidecars are stable, and Istio uses them by default.
 _OLDEST_NATIVE_KUBELET: Final = (1, 33)
 _VERSION: Final = re.compile(r"v?(\d+)\.(\d+)")
 _ENDED: Final = ("Succeeded", "Failed")
 # The annotations that decide whether a pod gets a sidecar.
-_DECISIVE_ANNOTATIONS: Final = ("sidecar.istio.io/inject",)
+_DECISIVE_ANNOTATIONS: Final = (INJECT,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ def _reduced(pod: Document) -> Document | None:
     containers = _names(spec.get("containers"))
     init_containers = _names(spec.get("initContainers"))
     ended = (pod.get("status") or {}).get("phase") in _ENDED or "deletionTimestamp" in metadata
-    if ended or {"name": SIDECAR_CONTAINER} in (*containers, *init_containers):
+    if ended or {"name": names.PROXY} in (*containers, *init_containers):
         return None
     annotations = metadata.get("annotations") or {}
     return {

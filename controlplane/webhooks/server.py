@@ -1,12 +1,13 @@
 """The HTTPS server on port 15017, which API servers call for each new pod and each resource of the mesh.
 
-Everyone in the cluster who reaches the port can call it: an answer contains nothing that the caller must not
-know, and the memory for bodies is bounded.
+Everyone in the cluster who reaches the port can call it. Nothing is stored, and the memory for bodies is
+bounded.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from typing import Final, Protocol
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
 from controlplane.webhooks.admission import (
@@ -109,7 +110,9 @@ class _Endpoint:
     async def answer(self, request: Request) -> Response:
         try:
             async with self._bodies.receive(request) as body:
-                return JSONResponse(await self._review(body))
+                # Escapes also characters that UTF-8 does not have: half of a surrogate pair.
+                review = json.dumps(await self._review(body))
+                return Response(review, media_type="application/json")
         except HTTPException as error:
             self._webhook.note_error(error.status_code)
             raise
@@ -124,6 +127,6 @@ class _Endpoint:
             answer = await self._webhook.admit(asked)
         except Exception:
             # A bug must neither admit an object unseen nor end the server.
-            _LOG.exception("cannot answer for %s %s/%s", asked.kind, asked.namespace, asked.name)
+            _LOG.exception("cannot answer for %r %r/%r", asked.kind, asked.namespace, asked.name)
             answer = Answer(allowed=False, code=500, message="internal error: see the control plane's log")
         return review_of(asked.uid, answer)

@@ -13,12 +13,11 @@ from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from controlplane.errors import SettingsError
-from controlplane.injection.selection import decide
+from controlplane.injection.names import REVISION
+from controlplane.injection.selection import INJECT, decide
 from controlplane.webhooks.mutate import InjectionInputs
 
 _SWITCH: Final = "istio-injection"
-_REVISION: Final = "istio.io/rev"
-_POD_SWITCH: Final = "sidecar.istio.io/inject"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +52,12 @@ def _asked_by(namespace_labels: Mapping[str, str], pod_labels: Mapping[str, str]
     """The label because of which the API server calls the webhook, or empty."""
     if namespace_labels.get(_SWITCH) == "enabled":
         return f"namespace: {_SWITCH}=enabled"
-    if _SWITCH not in namespace_labels and _REVISION in namespace_labels:
-        return f"namespace: {_REVISION}={namespace_labels[_REVISION]}"
-    if pod_labels.get(_POD_SWITCH) == "true":
-        return f"pod: {_POD_SWITCH}=true"
-    if _SWITCH not in namespace_labels and _REVISION in pod_labels:
-        return f"pod: {_REVISION}={pod_labels[_REVISION]}"
+    if _SWITCH not in namespace_labels and REVISION in namespace_labels:
+        return f"namespace: {REVISION}={namespace_labels[REVISION]}"
+    if pod_labels.get(INJECT) == "true":
+        return f"pod: {INJECT}=true"
+    if _SWITCH not in namespace_labels and REVISION in pod_labels:
+        return f"pod: {REVISION}={pod_labels[REVISION]}"
     return ""
 
 

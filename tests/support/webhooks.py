@@ -15,10 +15,6 @@ from controlplane.webhooks.injection_config import InjectionConfigFile
 from controlplane.webhooks.mutate import InjectionInputs
 
 
-def namespace(name: str, annotations: dict[str, str] | None = None, **labels: str) -> Document:
-    return {"metadata": {"name": name, "labels": labels, "annotations": annotations or {}}}
-
-
 def labelled(name: str, labels: dict[str, str] | None = None) -> Document:
     return {
         "metadata": {"name": name, "labels": {"istio-injection": "enabled"} if labels is None else labels}

@@ -10,6 +10,7 @@ def test_counters_have_istiods_names() -> None:
     registry = CollectorRegistry()
     Counter("pilot_xds_pushes", "Pushes.", ["type"], registry=registry).labels(type="cds").inc(2)
     Counter("citadel_server_csr_count", "CSRs.", registry=registry).inc()
+    Counter("galley_validation_passed", "Admissions.", registry=registry).inc()
     Gauge("pilot_services", "Services.", registry=registry).set(3)
     Counter("process_things", "Not istiod's.", registry=registry).inc()
 
@@ -18,6 +19,7 @@ def test_counters_have_istiods_names() -> None:
     assert "# TYPE pilot_xds_pushes counter" in page
     assert 'pilot_xds_pushes{type="cds"} 2.0' in page
     assert "citadel_server_csr_count 1.0" in page
+    assert "galley_validation_passed 1.0" in page
     assert "pilot_services 3.0" in page
     assert "process_things_total 1.0" in page
 

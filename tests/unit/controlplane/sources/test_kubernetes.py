@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from controlplane.kinds.registry import KINDS
 from controlplane.kubernetes.api import Document
+from controlplane.kubernetes.list_watch import Changes
 from controlplane.model.store import Store
 from controlplane.sources.kubernetes import KubernetesSource
 from tests.support.fake_kubernetes_api import FakeKubernetesApi
@@ -65,8 +66,14 @@ class Mesh:
         self.told = 0
         self._changed = asyncio.Event()
         self.registry = CollectorRegistry()
+        self.observed: list[Changes] = []
         self.source = KubernetesSource(
-            self.api, self.store, self._note, dns_domain="cluster.local", registry=self.registry
+            self.api,
+            self.store,
+            self._note,
+            dns_domain="cluster.local",
+            registry=self.registry,
+            observers={"Node": self.observed.append},
         )
 
     def _note(self) -> None:
@@ -117,3 +124,14 @@ async def test_a_change_without_effect_on_the_mesh_requests_no_build(mesh: Mesh)
     assert mesh.told == 1
     after, _ = mesh.store.build()
     assert [each.address for each in after.workloads] == ["10.0.0.2"]
+
+
+async def test_an_observer_gets_all_changes_of_its_kind(mesh: Mesh) -> None:
+    await mesh.api.put("/api/v1/nodes/n", node("2"))
+    await mesh.api.remove("/api/v1/nodes/n")
+    async with asyncio.timeout(5):
+        while len(mesh.observed) < 3:
+            await asyncio.sleep(0)
+    listed, changed, removed = mesh.observed
+    assert [each["metadata"]["name"] for each in (*listed.present, *changed.present)] == ["n", "n"]
+    assert removed == Changes(gone=(("", "n"),))
