@@ -20,8 +20,8 @@ from outrigger.installation.conflicts import other_injectors, refuse_other_owner
 if TYPE_CHECKING:
     from controlplane.kubernetes.api import ClientApi
 
-# Native sidecars are on by default.
-_OLDEST: Final = (1, 29)
+# Native sidecars, and the hook `sleep` of the control plane.
+_OLDEST: Final = (1, 30)
 _CRDS: Final = collection("apiextensions.k8s.io/v1", "CustomResourceDefinition")
 _REVIEWS: Final = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
 _VERBS: Final = ("get", "create", "patch", "delete")
@@ -48,7 +48,7 @@ async def api_server(api: ClientApi) -> Findings:
     numbers = tuple(int(number) for number in re.findall(r"\d+", version)[:2])
     if numbers < _OLDEST:
         oldest = ".".join(map(str, _OLDEST))
-        yield problem("api-server", f"{version} is older than {oldest}, which has native sidecars")
+        yield problem("api-server", f"{version} is older than {oldest}, the oldest supported release")
     else:
         yield ok("api-server", version)
     if finding := skew(answer.date, "this machine and the API server"):
