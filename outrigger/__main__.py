@@ -9,6 +9,7 @@ import typer
 from controlplane.errors import ControlPlaneError
 from outrigger import certificate, token
 from outrigger.bootstrap import bootstrap
+from outrigger.check.command import check
 from outrigger.crds import crds
 from outrigger.demo.command import demo
 from outrigger.errors import CommandError
@@ -30,6 +31,7 @@ app.command()(inject)
 app.command()(install)
 app.command()(upgrade)
 app.command()(uninstall)
+app.command()(check)
 app.add_typer(token.app, name="token")
 app.add_typer(certificate.app, name="certificate")
 

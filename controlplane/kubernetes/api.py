@@ -17,7 +17,14 @@ from types import MappingProxyType
 from typing import Any, Final, Protocol, Self
 from urllib.parse import urlencode
 
-from aiohttp import ClientError, ClientResponse, ClientTimeout
+from aiohttp import (
+    ClientError,
+    ClientResponse,
+    ClientTimeout,
+    ClientWebSocketResponse,
+    ClientWSTimeout,
+    WSServerHandshakeError,
+)
 from kubernetes.aio.client import ApiClient, Configuration
 
 from controlplane.errors import RefusedError, SettingsError, UnreachableError
@@ -126,8 +133,8 @@ class ClientApi:
         """A reader of collections that omits specs and statuses (PartialObjectMetadata)."""
         return _MetadataReader(self)
 
-    async def create(self, path: str, document: Document) -> Document:
-        return await self._ask(_Request(method="POST", path=path, document=document))
+    async def create(self, path: str, document: Document, query: Mapping[str, str] = _NO_QUERY) -> Document:
+        return await self._ask(_Request(method="POST", path=path, query=query, document=document))
 
     async def replace(self, path: str, document: Document) -> Document:
         return await self._ask(_Request(method="PUT", path=path, document=document))
@@ -149,6 +156,30 @@ class ClientApi:
         limits = ClientTimeout(total=_ANSWER_TIMEOUT_S, sock_connect=_CONNECT_TIMEOUT_S)
         async with self._answer(_Request(method="GET", path=path), limits) as response:
             return Fetched(data=await response.read(), date=response.headers.get("Date", ""))
+
+    @asynccontextmanager
+    async def websocket(
+        self, path: str, query: Mapping[str, str], protocol: str
+    ) -> AsyncIterator[ClientWebSocketResponse]:
+        """A WebSocket with a subprotocol, such as that of `port-forward`. Raises `UnreachableError`, also for
+        a connection that breaks in the block, and `RefusedError`."""
+        host = self._client.configuration.host
+        rest = self._client.rest_client
+        if rest.pool_manager is None:
+            rest.pool_manager = rest._create_pool_manager()  # noqa: SLF001  # as its own WsApiClient does
+        try:
+            async with rest.pool_manager.ws_connect(
+                f"{host}{path}?{urlencode(query)}",
+                headers=await self._authorization(),
+                protocols=(protocol,),
+                timeout=ClientWSTimeout(ws_receive=_ANSWER_TIMEOUT_S, ws_close=_CONNECT_TIMEOUT_S),
+                proxy=rest.proxy,
+            ) as socket:
+                yield socket
+        except WSServerHandshakeError as error:
+            raise RefusedError(error.status, error.message) from error
+        except (ClientError, OSError) as error:
+            raise UnreachableError(f"{host}: {str(error) or type(error).__name__}") from error
 
     async def merge(self, path: str, document: Document) -> Document:
         merge_patch = "application/merge-patch+json"

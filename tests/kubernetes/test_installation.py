@@ -80,7 +80,7 @@ async def test_a_whole_life(cluster: Cluster, api: KubernetesApi) -> None:
         theirs = (await api.get(SIDECARS))["metadata"]["generation"]
         before = await settled(api)
 
-        said = lines_of(cluster, "install", *ONE_REPLICA, *NO_WEBHOOKS, "--timeout", "60s")
+        said = lines_of(cluster, "install", *ONE_REPLICA, "--timeout", "60s")
         assert f"Deployment {SYSTEM}/{NAME} created" in said
         assert f"Deployment {SYSTEM}/{NAME}: 0 of 1 replicas are ready" in said
         assert (await api.get(DEPLOYMENT))["status"]["availableReplicas"] == 1
@@ -106,7 +106,7 @@ async def test_a_whole_life(cluster: Cluster, api: KubernetesApi) -> None:
             f"serviceaccounts {SYSTEM}/default",
         }
 
-        run(cluster, "install", *ONE_REPLICA, *NO_WEBHOOKS, "--timeout", "60s")
+        run(cluster, "install", *ONE_REPLICA, "--timeout", "60s")
         assert (await api.get(CA_SECRET))["data"] == key
         purged = lines_of(cluster, "uninstall", "--purge")
         assert f"Namespace {SYSTEM} deleted" in purged

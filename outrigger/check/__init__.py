@@ -1,0 +1,1 @@
+"""`outrigger check`: whether a cluster can have a mesh, and whether the mesh in it works."""
