@@ -1,4 +1,4 @@
-"""A node leaves nothing behind on the machine, however it ends."""
+"""A node leaves nothing behind on the machine, whether it stops or is killed."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def run_a_pod(pods: Pods, name: str) -> Resource:
 
 
 async def traces(pod: Resource, node: RunningNode) -> list[str]:
-    """What the machine shows of the pod and its node: processes, network namespaces, links, mounts, files."""
+    """Traces of the pod and its node on the machine: processes, network namespaces, links, mounts, files."""
     name, uid = pod["metadata"]["name"], pod["metadata"]["uid"]
     found = [f"process {pid}" for pid in processes_of(name)]
     namespaces = [line.split()[0] for line in (await run("ip", "netns", "list")).splitlines()]

@@ -107,7 +107,7 @@ async def test_containers_begin_in_order_and_sidecars_end_after_the_main_ones(
     await pods.gone("ordered")
     lines = await printed(node, pods, "ordered", "outer", "outer ends")
     lines.remove("inner is to end")  # its hook runs while main ends
-    # Nothing orders the beginnings of `inner`, which has no startup probe, and what comes after it.
+    # `inner` has no startup probe, so the containers after it may begin before its first line.
     lines.remove("inner begins")
     assert lines == [
         "first",

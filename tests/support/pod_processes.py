@@ -1,4 +1,4 @@
-"""Processes in pods' network namespaces that tell who talked to whom; no kubelet is needed."""
+"""Servers and clients in pods' network namespaces that report who called them; no kubelet is needed."""
 
 from __future__ import annotations
 
@@ -85,13 +85,13 @@ async def start_sleeper(pod: PodInterface) -> asyncio.subprocess.Process:
 async def call(
     pod: PodInterface, host: str, port: int = ECHO_PORT, *, times: int = 1, kind: str = "SOCK_STREAM"
 ) -> list[str]:
-    """What each conversation gave: `<name> saw <address>`, or an error's name, `at once` or `late`."""
+    """The result of each conversation: `<name> saw <address>`, or an error's name, `at once` or `late`."""
     arguments = [kind, host, str(port), str(times)]
     return (await run(*in_namespace(pod), sys.executable, "-c", CLIENT, *arguments)).splitlines()
 
 
 async def run_with_names(pod: PodInterface, resolv_conf: Path, *command: str) -> str:
-    """What the command prints in the pod, with the file for its /etc/resolv.conf.
+    """The command's output in the pod, with the file as its /etc/resolv.conf.
 
     `ip netns exec` gives it a mount namespace, so that other processes do not see this one.
     """

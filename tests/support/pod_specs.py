@@ -21,7 +21,7 @@ def shell(name: str, script: str, **fields: Any) -> Resource:
 
 
 def pod(name: str, *containers: Resource, **spec: Any) -> Resource:
-    """It is given little time to end, so that a test is not held up by one that takes all of it."""
+    """Its grace period is short, so that a test does not wait long for a pod that ignores SIGTERM."""
     spec = {"terminationGracePeriodSeconds": 1, "containers": list(containers), **spec}
     return {"metadata": {"name": name, "labels": {"app": name}}, "spec": spec}
 

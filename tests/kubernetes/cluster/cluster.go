@@ -28,7 +28,7 @@ type cluster struct {
 	etcd    *etcd
 	client  *kubernetes.Clientset
 	running map[string]*process
-	// ended gets each process that has ended, whoever ended it.
+	// ended receives each process that has ended, for any reason.
 	ended chan *process
 }
 
@@ -177,7 +177,7 @@ func (c *cluster) end(name string, signal syscall.Signal) error {
 	return nil
 }
 
-// stop ends everything. Only etcd keeps state, so the components need no time to say goodbye.
+// stop ends everything. Only etcd has state, so the components need no time to end.
 func (c *cluster) stop() {
 	for name := range c.running {
 		_ = c.end(name, syscall.SIGKILL) // it runs, so this cannot fail

@@ -36,7 +36,7 @@ func apiServerFlags(f files, port int) []string {
 		"--kubelet-client-certificate=" + f.kubeletCert,
 		"--kubelet-client-key=" + f.kubeletKey,
 		"--kubelet-certificate-authority=" + f.caCert,
-		// By default a node's host name comes first, which nobody here resolves.
+		// By default a node's host name comes first, which has no DNS record here.
 		"--kubelet-preferred-address-types=InternalIP",
 		"--authorization-mode=Node,RBAC",
 		"--service-account-issuer=" + tokenIssuer,
@@ -46,11 +46,11 @@ func apiServerFlags(f files, port int) []string {
 		"--allow-privileged=true",
 		"--audit-policy-file=" + f.auditPolicy,
 		"--audit-log-path=" + f.auditLog,
-		// An Endpoints object may not hold a loopback address, so the Service `kubernetes` has none.
+		// An Endpoints object cannot contain a loopback address, so the Service `kubernetes` has no endpoints.
 		"--endpoint-reconciler-type=none",
-		// Webhooks that are named by their Service are called at its endpoints: nobody here routes cluster IPs.
+		// Webhooks that are named by their Service are called at its endpoints: the machine has no route to cluster IPs.
 		"--enable-aggregator-routing=true",
-		// Told to stop, it ends its watches; without this they would hold it for a minute.
+		// At SIGTERM it ends its watches; without this flag it waits for them for a minute.
 		"--shutdown-watch-termination-grace-period=5s",
 	}
 }
@@ -63,7 +63,7 @@ func controllerManagerFlags(f files) []string {
 		"--service-account-private-key-file=" + f.tokenKey,
 		"--cluster-signing-cert-file=" + f.caCert,
 		"--cluster-signing-key-file=" + f.caKey,
-		// It makes this folder, where it would otherwise write outside of ours.
+		// It makes this folder; the default is outside of ours.
 		"--flex-volume-plugin-dir=" + f.volumePlugins,
 		// Tests churn more than the defaults (20 a second) allow.
 		"--kube-api-qps=500",

@@ -20,7 +20,7 @@ type etcd struct {
 	server *embed.Etcd
 }
 
-// startEtcd listens on a socket in the cluster's folder, which nobody else may open: it asks for no credentials.
+// startEtcd listens on a socket in the cluster's folder, which only its user can open: it asks for no credentials.
 func startEtcd(f files) (*etcd, error) {
 	if len(f.etcdSocket) > longestSocket {
 		return nil, fmt.Errorf("%s is too long for a socket: use a shorter TMPDIR or --data-dir", f.etcdSocket)

@@ -23,7 +23,7 @@ import (
 
 const certificateLifetime = 7 * 24 * time.Hour
 
-// auditPolicy has the API server note what service accounts ask of it, but for Kubernetes' own.
+// auditPolicy makes the API server record the requests of service accounts, except those of Kubernetes itself.
 const auditPolicy = `
 apiVersion: audit.k8s.io/v1
 kind: Policy
@@ -36,7 +36,7 @@ rules:
   - level: None
 `
 
-// files are the paths of what the components read and write.
+// files are the paths that the components read and write.
 type files struct {
 	folder                      string
 	etcdData, etcdSocket        string
@@ -59,7 +59,7 @@ func (f files) log(component string) string {
 	return filepath.Join(f.folder, component+".log")
 }
 
-// emptyFolder makes the folder, or fails if there is something in it.
+// emptyFolder makes the folder, or fails if it is not empty.
 func emptyFolder(path string) (string, error) {
 	folder, err := filepath.Abs(path)
 	if err != nil {
@@ -175,7 +175,7 @@ func clientTemplate(user string, groups ...string) *x509.Certificate {
 	}
 }
 
-// issue signs a certificate of the template, to which it adds what all have in common.
+// issue signs a certificate of the template, to which it adds the fields that are the same in all.
 func (a *authority) issue(template *x509.Certificate) (pair keyPair, err error) {
 	key, keyPEM, err := newKey()
 	if err != nil {

@@ -71,7 +71,7 @@ func supervise() error {
 	return endedByRequest(ctx, cluster.serve(ctx, readLines(os.Stdin)))
 }
 
-// prepareFolder returns the folder's absolute path, and what is to be done with it at the end.
+// prepareFolder returns the folder's absolute path, and the function to call at the end.
 func prepareFolder(dataDir string) (folder string, dispose func(), err error) {
 	if dataDir == "" {
 		folder, err = os.MkdirTemp("", "cluster-")
@@ -81,7 +81,7 @@ func prepareFolder(dataDir string) (folder string, dispose func(), err error) {
 	return folder, func() {}, err
 }
 
-// endedByRequest forgives whatever failed because the cluster was told to end.
+// endedByRequest returns no error where the cluster was asked to end: that causes errors.
 func endedByRequest(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil
@@ -90,11 +90,11 @@ func endedByRequest(ctx context.Context, err error) error {
 }
 
 func announce(event map[string]any) {
-	// Marshalling strings and numbers cannot fail, and a reader that is gone is seen by the end of our input.
+	// Marshalling strings and numbers cannot fail, and our input ends with the reader.
 	_ = json.NewEncoder(os.Stdout).Encode(event)
 }
 
-// readLines passes on what it reads, and closes the channel when there is no more.
+// readLines sends the input's lines, and closes the channel at its end.
 func readLines(input io.Reader) <-chan string {
 	lines := make(chan string)
 	go func() {

@@ -33,7 +33,7 @@ func startProcess(name string, flags []string, log string, ended chan<- *process
 	command := exec.Command(self, append([]string{name}, flags...)...)
 	command.Stdout, command.Stderr = output, output
 	command.SysProcAttr = &syscall.SysProcAttr{
-		Pdeathsig: syscall.SIGKILL, // nobody is left behind when we are killed
+		Pdeathsig: syscall.SIGKILL, // it ends with us when we are killed
 		Setpgid:   true,            // Ctrl-C is for us alone
 	}
 	if err := command.Start(); err != nil {

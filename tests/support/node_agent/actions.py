@@ -41,7 +41,7 @@ async def act(
             else:
                 await asyncio.sleep(action["sleep"]["seconds"])
     except TimeoutError:
-        raise ActionError(f"no end of it within {timeout_s} s") from None
+        raise ActionError(f"timed out after {timeout_s} s") from None
 
 
 def port_of(action: Resource, container: Resource) -> int:
@@ -87,7 +87,7 @@ async def connect(host: str, port: int) -> None:
     except OSError as error:
         raise ActionError(f"dial tcp {host}:{port}: {error}") from error
     writer.close()
-    with suppress(OSError):  # it was accepted: that is what counts
+    with suppress(OSError):  # the connection was accepted: a success
         await writer.wait_closed()
 
 

@@ -7,8 +7,8 @@ from ipaddress import IPv4Network
 
 
 class AddressPool:
-    """A node's subnet. An address that was given back is taken again as late as possible, so that whoever
-    still knows it by a pod that is gone meets nobody, rather than another pod."""
+    """A node's subnet. An address that was given back is taken again as late as possible, so that a client
+    with the address of a deleted pod does not reach another pod."""
 
     def __init__(self, subnet: IPv4Network) -> None:
         host, router, *pods = map(str, subnet.hosts())

@@ -31,7 +31,7 @@ from tests.support.node_agent.tmpfs import remove_folder
 FOLDER_PREFIX = "outrigger-node-"
 REMOVAL_TIMEOUT_S = 5.0
 
-log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +103,7 @@ async def deregister(registration: NodeRegistration) -> None:
         async with asyncio.timeout(REMOVAL_TIMEOUT_S):
             await once(registration.remove)
     except (AwayError, TimeoutError) as error:  # a cluster that has ended before its node, most likely
-        log.warning("the node stays in the API: %r", error)
+        _LOG.warning("the node stays in the API: %r", error)
 
 
 class NodePods:

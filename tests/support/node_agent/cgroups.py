@@ -18,7 +18,7 @@ ROOT = Path("/sys/fs/cgroup")
 CPU_PERIOD_US = 100_000
 MINIMUM_CPU_QUOTA_US = 1000
 
-log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,11 +84,11 @@ class Cgroups:
                 return self._unified(name, limits)
             return self._by_controller(name, limits)
         except OSError as error:
-            log.info("no cgroup for %s: %s", name, error)
+            _LOG.info("no cgroup for %s: %s", name, error)
             return NO_GROUP
 
     def remove(self) -> None:
-        """The node's own folders, and what is left in them."""
+        """Removes the node's folders, with those of its containers."""
         for folder in node_folders(self._root, self._node):
             for path in (*folder.glob("*/"), folder):
                 with suppress(OSError):

@@ -1,9 +1,9 @@
 """The number of this node on the machine, and the leftovers of dead nodes.
 
 A node has a number. It names the node's network namespace and its link on the machine's side, `orn-7`,
-the namespaces of its pods, `orn-7-<uid>`, and its subnet, 10.244.7.0/24. Whoever uses a number holds a lock
-that the kernel releases when the process ends, however it ends: what bears a number that nobody holds is
-left over.
+the namespaces of its pods, `orn-7-<uid>`, and its subnet, 10.244.7.0/24. The process that uses a number holds
+a lock, which the kernel releases when the process ends. Links and namespaces whose number has no lock are
+leftovers.
 """
 
 from __future__ import annotations
@@ -80,8 +80,8 @@ def try_to_claim(node: str) -> Claim | None:
 
 
 async def routed_networks() -> list[IPv4Network]:
-    """Where the machine's routes lead among the nodes' subnets. A wider one, such as the default route or a
-    VPN's, does not count: the machine uses the most specific route."""
+    """The networks of the machine's routes within the nodes' subnets. A wider route, such as the default
+    route or a VPN's, does not count: the machine uses the most specific one."""
     routes = json.loads(await run("ip", "-4", "-json", "route", "show", "table", "all"))
     networks = [IPv4Network(route["dst"]) for route in routes if route["dst"] != "default"]
     return [network for network in networks if network.subnet_of(SUBNETS)]
@@ -100,8 +100,8 @@ async def remove_leftovers() -> None:
 
 
 async def remove_node(node: str) -> None:
-    """With its pods' namespaces and its link, whichever of them are there."""
-    # The link first: it would go with the node's namespace, but whenever the kernel gets to that.
+    """Removes its link and the namespaces of its pods, as far as they exist."""
+    # The link first: the kernel removes it with the node's namespace, but later.
     if any(name == node for _, name in socket.if_nameindex()):
         await run("ip", "link", "delete", node)
     for name in namespaces():
@@ -116,7 +116,7 @@ def namespaces() -> list[str]:
 
 
 async def remove_namespace(name: str) -> None:
-    """Kills what still runs in it, and what that has started meanwhile: the namespace would live as long."""
+    """Kills its processes first, until there is none: the namespace exists as long as they do."""
     while pids := (await run("ip", "netns", "pids", name)).split():
         for pid in pids:
             with suppress(ProcessLookupError):

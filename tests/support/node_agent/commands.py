@@ -10,9 +10,9 @@ class CommandError(Exception):
 
 
 async def run(*command: str, text: str = "") -> str:
-    """What the command prints, given the text on its standard input. It is killed if we are cancelled.
+    """The command's output, given the text on its standard input. The command is killed if we are cancelled.
 
-    Raises CommandError when it exits with anything but 0.
+    Raises CommandError where its exit code is not 0.
     """
     pipe = asyncio.subprocess.PIPE
     process = await asyncio.create_subprocess_exec(*command, stdin=pipe, stdout=pipe, stderr=pipe)

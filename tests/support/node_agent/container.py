@@ -1,7 +1,7 @@
 """A running container: a process in separate namespaces, with its output in a file.
 
-What keeps it from outliving us is the kernel: the process is killed when its parent ends, a shell that waits
-for it, and that is killed when we end, however that comes about.
+The kernel ends it with us: the process is killed when its parent ends, a shell that waits for it, and the
+shell is killed when we end, for whatever reason.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from tests.support.node_agent.privileges import SETPRIV
 from tests.support.node_agent.program import Program
 from tests.support.node_agent.rootfs import STARTED, Mount, script
 
-# A shell, because it tells a process that was killed by a signal (128 + its number) from one that exited.
+# A shell: its exit code shows whether a signal ended the process (128 + the signal's number).
 WAIT_FOR = f'{SETPRIV} --pdeathsig KILL sh "$0"; exit $?'
 OUTPUT_LIMIT_BYTES = 10_000
 
@@ -84,8 +84,8 @@ class Container:
         await self.wait()
 
     async def run(self, command: list[str]) -> tuple[int, str]:
-        """Runs a command beside the container's process: its exit code, and what it printed. The command is
-        killed if we are cancelled."""
+        """Runs a command in the container: returns its exit code and its output. The command is killed if we
+        are cancelled."""
         process = await self.start(command, Streams(stdout=subprocess.PIPE, stderr=subprocess.STDOUT))
         try:
             output, _ = await process.communicate()
@@ -96,8 +96,8 @@ class Container:
         return code, output[:OUTPUT_LIMIT_BYTES].decode(errors="replace")
 
     async def start(self, command: Sequence[str], streams: Streams) -> Process:
-        """A command beside the container's process. It is in a session of its own, and ends with the
-        container, but not with the caller: see `kill`."""
+        """Starts a command in the container, in a separate session. It ends with the container; the caller
+        ends it by `kill`."""
         variables = {**self._program.environment, **({"TERM": "xterm"} if streams.terminal else {})}
         line = replace(self._program, argv=command, environment=variables).command_line()
         return await asyncio.create_subprocess_exec(
@@ -147,7 +147,7 @@ async def start(spec: ContainerSpec) -> Container:
 
 
 async def launch(spec: ContainerSpec, told: int) -> Process:
-    # In a file: as an argument it might be too long, and everybody on the machine could read it.
+    # In a file: an argument may be too long, and every user of the machine can read it.
     commands = spec.scratch.with_suffix(".sh")
     commands.touch(mode=0o600)
     enter = [f"echo 0 > {quote(str(entrance))}" for entrance in spec.group.entrances]
@@ -158,7 +158,7 @@ async def launch(spec: ContainerSpec, told: int) -> Process:
             *("unshare", "--mount", "--pid", "--uts", "sh", "-c", WAIT_FOR, str(commands)),
             stdin=told,
             stdout=log,
-            stderr=subprocess.DEVNULL,  # the shell's own word for it: "Killed"
+            stderr=subprocess.DEVNULL,  # the shell writes "Killed" there
             start_new_session=True,
         )
 

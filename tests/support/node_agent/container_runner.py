@@ -34,7 +34,7 @@ RETRY_AFTER_S = 1.0
 TOLD = "told"
 COULD_NOT_START = 128  # the exit code of a container that had no process
 
-log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 class ContainerRunner:
@@ -116,14 +116,14 @@ class ContainerRunner:
         self._wait(attempt.reason, attempt.message, attempt.retry_at_s)
 
     async def pre_stop(self, end: Stop) -> None:
-        """Runs the hook, and says that it has run, however that went."""
+        """Runs the hook, and reports that it has run, whether it succeeded or not."""
         hook = self._container["lifecycle"]["preStop"]
         self._tell_stop()
         try:
             await self._act(hook, end.grace_s)
         except ActionError as error:
             self._events.warning("FailedPreStopHook", "PreStopHook failed")
-            log.warning("%s: preStop: %s", self._title, error)
+            _LOG.warning("%s: preStop: %s", self._title, error)
         self._board.running(self.name, ending=Ending.PRE_STOPPED)
 
     async def stop(self, end: Stop) -> None:
@@ -153,7 +153,7 @@ class ContainerRunner:
                 await self._act(hook, None)
             except ActionError as error:
                 self._events.warning("FailedPostStartHook", "PostStartHook failed")
-                log.warning("%s: postStart: %s", self._title, error)
+                _LOG.warning("%s: postStart: %s", self._title, error)
                 self._board.running(self.name, post_started=True)
                 self._condemn("FailedPostStartHook", self._grace_s)
                 return
@@ -178,7 +178,7 @@ class ContainerRunner:
     async def _follow_readiness(self) -> None:
         probe = Probe.of(self._container["readinessProbe"])
         async for success, words in verdicts(probe, lambda: self._examine("Readiness", probe)):
-            log.info("%s: %s", self._title, "ready" if success else f"not ready: {words}")
+            _LOG.info("%s: %s", self._title, "ready" if success else f"not ready: {words}")
             self._board.running(self.name, ready=success)
 
     async def _follow_liveness(self) -> None:
@@ -207,7 +207,7 @@ class ContainerRunner:
         return self._grace_s if probe.grace_s is None else probe.grace_s
 
     def _condemn(self, why: str, grace_s: float) -> None:
-        log.warning("%s is to end: %s", self._title, why)
+        _LOG.warning("%s is to end: %s", self._title, why)
         self._stopping = why
         self._board.running(self.name, end_by_s=self._clock() + grace_s)
 
@@ -215,7 +215,7 @@ class ContainerRunner:
         self._board.now(self.name, Waiting(reason=reason, message=message, retry_at_s=retry_at_s))
 
     def _ended(self, identity: str, began_at_s: float, code: int, reason: str, message: str = "") -> None:
-        log.info("%s: %s, exit code %d %s", self._title, reason, code, message)
+        _LOG.info("%s: %s, exit code %d %s", self._title, reason, code, message)
         ended = Terminated(
             id=identity,
             exit_code=code,

@@ -46,7 +46,7 @@ CREATING = Waiting(reason="ContainerCreating")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Starting:
-    """Its process is being made. Until there is one, `before` is what there is to say of it."""
+    """Its process is being made. Until it exists, the status shows `before`."""
 
     before: Waiting
 
@@ -121,7 +121,7 @@ class ContainerState:
         )
 
     def with_running(self, **changes: Any) -> Self:
-        """Changes what is known of the running container; no change where it has ended meanwhile."""
+        """Changes fields of the running container; no change where it has ended meanwhile."""
         if not isinstance(self.now, Running):
             return self
         return replace(self, now=replace(self.now, **changes))
@@ -143,5 +143,5 @@ class Board:
         self.put(name, replace(self.states[name], now=now))
 
     def running(self, name: str, **changes: Any) -> None:
-        """Changes what is known of a running container; nothing where it has ended meanwhile."""
+        """Changes fields of a running container; no change where it has ended meanwhile."""
         self.put(name, self.states[name].with_running(**changes))

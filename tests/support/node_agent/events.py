@@ -13,10 +13,10 @@ from tests.support.kubernetes_api import KubernetesApi, KubernetesError, Resourc
 from tests.support.node_agent.objects import patiently
 from tests.support.node_agent.status import timestamp
 
-LIMIT_OF_A_POD = 25  # as the kubelet's own limit: a probe that fails every second is told for a while
+LIMIT_OF_A_POD = 25  # as the kubelet's own limit: a probe may fail every second for hours
 COMPONENT = "kubelet"
 
-log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class EventRecorder:
                 change = {"count": written.count, "lastTimestamp": timestamp(times_s[-1])}
                 await patiently(lambda: self._api.patch(written.path, change))
         except KubernetesError as error:  # the namespace ends, most likely
-            log.info("an Event of %s/%s is lost: %s", *happening.pod[:2], error)
+            _LOG.info("an Event of %s/%s is lost: %s", *happening.pod[:2], error)
 
     def _event(self, happening: Happening, times_s: list[float]) -> Resource:
         namespace, name, uid = happening.pod

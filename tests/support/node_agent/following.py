@@ -12,17 +12,17 @@ from aiohttp import ClientError
 
 from tests.support.kubernetes_api import KubernetesApi, KubernetesError, Resource
 
-logger = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
-Key = tuple[str, str]  # namespace (empty for what has none) and name
+Key = tuple[str, str]  # namespace (empty for a cluster-wide kind) and name
 Collection = Mapping[Key, Resource]
 
 RETRY_AFTER_S = 0.2
 
 
 async def follow(api: KubernetesApi, path: str) -> AsyncGenerator[Collection, None]:
-    """All that is in the collection, now and after each change. While the API server is away nothing comes:
-    what was known stays so. A watch that ends, or is told 410 (Gone), is followed by a fresh list."""
+    """Yields the whole collection, now and after each change. While the API server is away it yields nothing.
+    After the end of a watch, or its answer 410 (Gone), it lists the collection again."""
     while True:
         try:
             listed = await api.get(path)
@@ -41,7 +41,7 @@ async def follow(api: KubernetesApi, path: str) -> AsyncGenerator[Collection, No
             json.JSONDecodeError,
             UnicodeDecodeError,
         ) as error:
-            logger.info("following %s: %s", path, error)
+            _LOG.info("following %s: %s", path, error)
         await asyncio.sleep(RETRY_AFTER_S)
 
 

@@ -12,7 +12,7 @@ import yaml
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Image:
-    """`entry_point` may be empty. `user` is whom it runs as where the pod does not say. `environment` are its
+    """`entry_point` may be empty. `user` is for pods without `runAsUser`. `environment` are its
     variables, such as another PATH."""
 
     entry_point: tuple[str, ...]

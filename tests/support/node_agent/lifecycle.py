@@ -55,7 +55,7 @@ def is_done(container: ContainerPlan, state: ContainerState) -> bool:
 
 
 def is_initialized(plan: PodPlan, states: States) -> bool:
-    """All that precedes the main containers has come so far; it stays so, whatever becomes of it later."""
+    """The init containers have succeeded and the sidecars have started, which may restart later."""
     if any(states[each.name].has_run for each in plan.main):
         return True
     return all(has_prepared(each, states[each.name]) for each in plan.preparing)
@@ -124,7 +124,7 @@ def decide_end(plan: PodPlan, states: States, end_by_s: float, now_s: float) -> 
 
 
 def is_its_turn(name: str, plan: PodPlan, states: States) -> bool:
-    """A sidecar's comes when all that is to end before it has ended."""
+    """A sidecar's turn comes when all containers that end before it have ended."""
     names = [each.name for each in plan.containers]
     sidecars = {each.name for each in plan.of_role(Role.SIDECAR)}
     earlier = set(names[: names.index(name)]) & sidecars
@@ -143,7 +143,7 @@ def due_hooks(plan: PodPlan, states: States) -> list[str]:
 
 
 def due_signals(plan: PodPlan, states: States) -> list[str]:
-    """The containers that nothing but SIGTERM separates from their end."""
+    """The containers whose next step to their end is SIGTERM."""
     return [
         each.name
         for each in plan.containers

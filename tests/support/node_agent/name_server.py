@@ -1,5 +1,5 @@
-"""A DNS server for a zone that may change at any time. What is not in it does not exist: nothing is asked
-of other servers, as traffic stays on this machine."""
+"""A DNS server for a zone that may change at any time. A name outside of the zone does not exist: no other
+server is asked, because traffic stays on this machine."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def answer(question: bytes, zone: Zone, *, limit_bytes: int) -> bytes | None:
 
 def fill(reply: dns.message.Message, zone: Zone) -> None:
     """A name that exists but has no such records gets an empty answer, another NXDOMAIN (RFC 2308 2). Neither
-    says how long it holds, so nobody keeps it."""
+    has a time to live, so it is not cached."""
     reply.flags |= dns.flags.AA | dns.flags.RA
     if len(reply.question) != 1:
         reply.set_rcode(dns.rcode.FORMERR)

@@ -31,7 +31,7 @@ async def within(namespace: Path, work: Callable[[], Result]) -> Result:
 
 
 async def socket_in(namespace: Path) -> socket.socket:
-    """A TCP socket of the namespace, non-blocking: it stays there, whoever uses it."""
+    """A TCP socket of the namespace, non-blocking. It stays there, also when other threads use it."""
     made = await within(namespace, lambda: socket.socket(socket.AF_INET, socket.SOCK_STREAM))
     made.setblocking(False)
     return made

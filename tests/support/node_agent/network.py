@@ -1,9 +1,9 @@
 """The network of one node's pods.
 
 The node has a separate network namespace. In it are a bridge, with each pod's namespace on it, and the
-node's routes and NAT; one link leads from it to the machine. So the machine gets this link and a route to it,
-and nothing else is changed there; nodes do not meet; and no packet can leave the machine, as the node only
-forwards to its own subnet and to nodes that it is connected with, and rejects the rest.
+node's routes and NAT; one link leads from it to the machine. The machine gets this link and a route to it,
+and no other change. Pods of two nodes reach each other only if the nodes are connected. No packet leaves the
+machine: a node forwards to its own subnet and to connected nodes, and rejects the rest.
 
     machine -- orn-7 [10.244.7.1] -- uplink [10.244.7.2] the node -- bridge `pods` -- eth0 of each pod
 """
@@ -198,7 +198,7 @@ class PodNetwork:
         await ip(
             "link set lo up",
             "link set eth0 up",
-            # No neighbours: what it sends to other pods goes by way of the node.
+            # No neighbours: its packets to other pods go through the node.
             f"address add {interface.address}/32 dev eth0",
             f"route add {router} dev eth0",
             f"route add default via {router}",

@@ -15,9 +15,9 @@ from tests.support.node_agent.node_network import SUBNET_ANNOTATION
 from tests.support.node_agent.objects import patiently
 from tests.support.node_agent.status import timestamp
 
-# More than any test asks for: nothing is enforced, and nothing should stay unscheduled on a small machine.
+# More than any test asks for, so that every pod is scheduled on a small machine too.
 CAPACITY = {"cpu": "64", "memory": "256Gi", "ephemeral-storage": "256Gi", "pods": "250"}
-# Nothing is measured: the machine belongs to others too.
+# Constant: the machine's own load, which other programs cause too, must not evict a test's pods.
 NO_PRESSURE = {
     "MemoryPressure": "KubeletHasSufficientMemory",
     "DiskPressure": "KubeletHasNoDiskPressure",
@@ -32,7 +32,7 @@ LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeFacts:
-    """`kubelet_version` such as `v1.37.2`: by it others know which features the node's pods may use."""
+    """`kubelet_version` such as `v1.37.2`: it decides for others which features a pod of the node may use."""
 
     name: str
     address: str

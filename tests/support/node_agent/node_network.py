@@ -23,7 +23,7 @@ SERVICES = "/api/v1/services"
 SUBNET_ANNOTATION = "node-agent.test/subnet"
 SLICES = "/apis/discovery.k8s.io/v1/endpointslices"
 
-log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -95,4 +95,4 @@ async def connect_nodes(api: KubernetesApi, network: PodNetwork) -> None:
             try:
                 await network.connect(subnet)
             except CommandError as error:  # it has ended meanwhile
-                log.info("%s: %s", node["metadata"]["name"], error)
+                _LOG.info("%s: %s", node["metadata"]["name"], error)

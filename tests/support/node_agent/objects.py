@@ -16,7 +16,7 @@ ASK_AGAIN_AFTER_S = 0.5
 UNREACHABLE = (ClientError, TimeoutError, ConnectionError)
 
 Answer = TypeVar("Answer")
-log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 class MissingError(Exception):
@@ -45,13 +45,13 @@ async def patiently(ask: Callable[[], Awaitable[Answer]]) -> Answer:
         try:
             return await once(ask)
         except AwayError as error:
-            log.info("the API server is away: %s", error)
+            _LOG.info("the API server is away: %s", error)
         await asyncio.sleep(ASK_AGAIN_AFTER_S)
 
 
 class PodObjects:
     """The ConfigMaps and Secrets of one namespace, as files' or variables' contents by key. While the API
-    server is away they are what they were: a container that restarts does not wait for it."""
+    server is away they keep their last values, so that a container that restarts does not wait for it."""
 
     def __init__(self, api: KubernetesApi, namespace: str) -> None:
         self._api = api

@@ -1,5 +1,4 @@
-"""The resources of a pod on the machine, besides its processes: its network, its volumes, its files and its
-logs."""
+"""The resources of a pod on the machine that are not processes: its network, volumes, files and logs."""
 
 from __future__ import annotations
 

@@ -31,7 +31,7 @@ REFRESH_EVERY_S = 5.0  # how soon changes of ConfigMaps, Secrets and labels are 
 PREPARE_AGAIN_AFTER_S = 1.0
 TERMINAL_PHASES = ("Succeeded", "Failed")
 
-log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 class PodWorker:
@@ -49,7 +49,7 @@ class PodWorker:
         states = {each.name: told.get(each.name, ContainerState()) for each in self._plan.containers}
         self._board = Board(states, self._look_again)
         self._events = node.events.of(pod)
-        self._backing_off: set[str] = set()  # the ends of runs whose back-off is told
+        self._backing_off: set[str] = set()  # the runs whose back-off has an Event
         self._runners = {
             container["name"]: ContainerRunner(
                 container,
@@ -190,7 +190,7 @@ class PodWorker:
             await asyncio.sleep(REFRESH_EVERY_S if self._prepared else PREPARE_AGAIN_AFTER_S)
 
     def _note_problem(self, message: str) -> None:
-        log.warning("%s: %s", self.name, message)
+        _LOG.warning("%s: %s", self.name, message)
         if not self._prepared:
             self._events.warning("FailedMount", message)
             for name in self._board.states:

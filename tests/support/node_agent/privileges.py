@@ -58,7 +58,7 @@ class Privileges:
 
 
 def privileges_of(pod: Resource, container: Resource, image_user: int) -> Privileges:
-    """`image_user` is whom the image runs as. Raises NonRootError."""
+    """`image_user` is the user of the image, for a pod without `runAsUser`. Raises NonRootError."""
     of_pod, own = pod["spec"].get("securityContext") or {}, container.get("securityContext") or {}
     context = of_pod | own
     asked = context.get("runAsUser")
@@ -100,8 +100,8 @@ def refuse_root(pod: Resource, container: Resource, asked: int | None, image_use
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ownership:
-    """Of a pod's volumes. `user` is the one as whom all of its containers run, where they agree on one; only
-    it can read the tokens then. `group` is the pod's `fsGroup`."""
+    """Of a pod's volumes. `user` is the user of all its containers, where they have the same; then only this
+    user can read the tokens. `group` is the pod's `fsGroup`."""
 
     user: int | None = None
     group: int | None = None

@@ -14,8 +14,8 @@ from tests.support.node_agent.plan import ContainerPlan, PodPlan, RestartPolicy,
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodFacts:
-    """The parts of its status besides its containers. `address` is None until it has a network; `failure` is
-    why the node ended the pod, as (reason, message)."""
+    """The parts of a pod's status that its containers do not decide. `address` is None until it has a
+    network; `failure` is why the node ended the pod, as (reason, message)."""
 
     started_at_s: float
     host_address: str
@@ -179,7 +179,7 @@ def is_ready(state: ContainerState) -> bool:
 
 
 def differs(wanted: Resource, found: Resource) -> bool:
-    """Whether writing the wanted status would change the one found, which may have conditions of others."""
+    """Whether writing the wanted status changes the one found, which may have conditions of other writers."""
     kinds = [each["type"] for each in wanted["conditions"]]
     present = {each["type"]: each for each in found.get("conditions", ())}
     ours = {key: found.get(key) for key in wanted}

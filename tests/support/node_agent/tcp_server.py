@@ -36,6 +36,6 @@ async def serve(converse: Converse, reader: asyncio.StreamReader, writer: asynci
         writer.close()
         await writer.wait_closed()
     except* OSError:
-        pass  # the other side is closed, and nothing else can be done
+        pass  # the other side has closed the connection
     finally:
         writer.transport.abort()

@@ -19,7 +19,7 @@ def mount_tmpfs(folder: Path, *, mode: int, size_bytes: int | None) -> None:
 
 
 def remove_folder(folder: Path) -> None:
-    """With all that is mounted in it."""
+    """Unmounts the file systems in it first."""
     for mounted in mounts_in(folder):
         _check(_LIBC.umount2(os.fsencode(mounted), MNT_DETACH), mounted)
     shutil.rmtree(folder, ignore_errors=True)

@@ -70,7 +70,7 @@ class PodVolumes:
         return path
 
     def is_read_only(self, mount: Resource) -> bool:
-        """As requested, but files that the node writes are read-only for others."""
+        """As requested; files that the node writes are always read-only."""
         return bool(mount.get("readOnly")) or mount["name"] in self._written
 
     def _make(self, volume: Resource) -> None:

@@ -63,7 +63,7 @@ async def chunks(run: LoggedRun, options: LogOptions) -> AsyncIterator[bytes]:
         file.seek(start)
         left = options.limit_bytes
         while left is None or left > 0:
-            is_over = run.is_over()  # before the read: what was written until then is there
+            is_over = run.is_over()  # before the read, which then has all of the output
             limits = [CHUNK_BYTES, left, None if run.end is None else run.end - file.tell()]
             if chunk := file.read(min(limit for limit in limits if limit is not None)):
                 left = None if left is None else left - len(chunk)

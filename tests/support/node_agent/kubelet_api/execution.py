@@ -148,7 +148,7 @@ async def in_a_terminal(
 
         async def relay() -> None:
             output = await reader_of(ours)
-            with suppress(OSError):  # how a terminal says that nobody has its other side open
+            with suppress(OSError):  # a terminal reports the end of its other side as an error
                 await pump(output, Channel.STDOUT, send)
 
         return await attended(process, receive(), relay())

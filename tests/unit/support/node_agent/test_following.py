@@ -1,4 +1,4 @@
-"""A collection is followed through all that may befall an API server."""
+"""A collection is followed through every failure of an API server."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GONE = {"type": "ERROR", "object": {"kind": "Status", "code": 410}}
 
 
 class ScriptedApi:
-    """Answers each list, and what comes of each watch, in turn; an exception among them is raised."""
+    """Answers lists and watches from two queues; an exception in a queue is raised."""
 
     def __init__(self, *script: Exception | list[Resource | Exception]) -> None:
         self._script: Iterator[Exception | list[Resource | Exception]] = iter(script)

@@ -78,7 +78,7 @@ def test_a_main_container_waits_for_the_post_start_hook_of_the_one_before_it() -
     assert decide(plan, {"proxy": waiting, "main": waiting}, None, NOW_S).start == ("proxy",)
     assert decide(plan, {"proxy": RUNNING, "main": waiting}, None, NOW_S).start == ()
     assert decide(plan, {"proxy": hooked, "main": waiting}, None, NOW_S).start == ("main",)
-    # One that has crashed holds nobody up.
+    # One that has crashed delays no other.
     crashed = ended(1, back_off_s=60)
     assert decide(plan, {"proxy": crashed, "main": waiting}, None, NOW_S).start == ("main",)
 
