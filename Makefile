@@ -16,7 +16,7 @@ UV_COMPILE = $(LOCK_VENV)/bin/uv pip compile --quiet --universal --python-versio
 TEST_WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help demo cluster cluster-binary test test-fast test-latest lock lint format protos crds manifests bench bench-smoke clean
+.PHONY: help venv demo cluster cluster-binary test test-fast test-latest lock lint format protos crds manifests bench bench-smoke clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -39,6 +39,8 @@ $(LOCK_VENV)/.installed: $(LOCKS)/lock.txt
 	$(PYTHON) -m venv $(LOCK_VENV)
 	$(LOCK_VENV)/bin/$(PIP_INSTALL) --require-hashes --requirement $(LOCKS)/lock.txt
 	@touch $@
+
+venv: $(VENV)/.installed ## Install the command `outrigger` and its dependencies in .venv
 
 demo: $(VENV)/.installed ## Run a mesh on this machine and show its work (about a minute)
 	$(BIN)/outrigger demo $(DEMO_ARGS)

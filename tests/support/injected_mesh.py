@@ -110,14 +110,20 @@ class InjectedMesh:
 
 
 @contextmanager
-def injected_mesh(*values: str) -> Iterator[InjectedMesh]:
-    """A cluster of its own with one node, in which Outrigger is installed. Skips the test where that is not
+def empty_cluster() -> Iterator[InjectedMesh]:
+    """A cluster of its own with one node, in which nothing is installed. Skips the test where that is not
     possible, and fails it there in CI."""
     kubernetes_cluster.require_cluster()
     require_node()
     with kubernetes_cluster.cluster() as cluster:
         cluster.started_here()
         with running_node(cluster.kubeconfig, images(), back_off_s=1.0) as node:
-            mesh = InjectedMesh(cluster, node)
-            mesh.install(*values)
-            yield mesh
+            yield InjectedMesh(cluster, node)
+
+
+@contextmanager
+def injected_mesh(*values: str) -> Iterator[InjectedMesh]:
+    """`empty_cluster` with Outrigger, installed with these values, as `InjectedMesh.install` has them."""
+    with empty_cluster() as mesh:
+        mesh.install(*values)
+        yield mesh
