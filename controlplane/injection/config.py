@@ -13,6 +13,7 @@ from controlplane.injection.label_selector import LabelSelector
 from controlplane.injection.pod import JsonObject
 from controlplane.injection.pod_shape import check_partial
 from controlplane.injection.traffic import IpRanges, Ports
+from controlplane.model.proxy_config import HostAndPort
 from controlplane.resources.base import (
     AtLeastOne,
     Bool,
@@ -118,7 +119,7 @@ class Values(Message):
     image_pull_secrets: tuple[NonEmptyStr, ...] = ()
     cluster_name: NonEmptyStr = "Kubernetes"
     system_namespace: NonEmptyStr = "outrigger-system"
-    control_plane_address: Str = ""
+    control_plane_address: HostAndPort | None = None
     data_plane: DataPlane = DataPlane.OUTRIGGER
     native_sidecars: Native = Native.AUTO
     rewrite_app_http_probe: Bool = True
@@ -184,7 +185,9 @@ class InjectionConfig(Message):
                 check_partial(template)
             except InjectionError as error:
                 raise invalid(f"{name}: {error}") from error
-        return templates
+        return {
+            name: {**template, "spec": template.get("spec") or {}} for name, template in templates.items()
+        }
 
     @model_validator(mode="after")
     def _check_names(self) -> Self:

@@ -13,7 +13,7 @@ from controlplane.injection.config import InjectionConfig
 from controlplane.injection.context import TemplateContext
 from controlplane.injection.ordering import order
 from controlplane.injection.owners import owner_of
-from controlplane.injection.pod import JsonObject, all_containers, find, items
+from controlplane.injection.pod import JsonObject, all_containers, items
 from controlplane.injection.pod_shape import check
 from controlplane.injection.probes import rewrite_probes
 from controlplane.injection.prometheus import merge_metrics
@@ -106,7 +106,7 @@ def _dns_warning(pod: JsonObject) -> list[str]:
 
 
 def _check_clashes(context: TemplateContext, partials: Iterable[JsonObject]) -> None:
-    """The user's volumes must not have the names of ours, and a container with one of our names must
+    """A volume of a template must have a name of its own, and a container with one of our names must
     customize a container of a template."""
     rendered = {container["name"] for partial in partials for container in all_containers(partial)}
     for containers in context.overrides.by_list.values():
@@ -115,10 +115,12 @@ def _check_clashes(context: TemplateContext, partials: Iterable[JsonObject]) -> 
                 raise InjectionError(
                     f"container {container['name']}: the name is reserved, and no template adds it"
                 )
+    given = [volume["name"] for volume in items(context.pod["spec"], "volumes")]
     for partial in partials:
         for volume in items(partial["spec"], "volumes"):
-            if find(items(context.pod["spec"], "volumes"), volume["name"]) is not None:
-                raise InjectionError(f"volume {volume['name']}: the name is reserved for the proxy")
+            if volume["name"] in given:
+                raise InjectionError(f"volume {volume['name']}: a template adds a volume of this name")
+            given.append(volume["name"])
 
 
 def _status(

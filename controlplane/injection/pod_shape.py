@@ -93,6 +93,7 @@ class _Pod(_Part):
 
 class _PartialSpec(_Spec):
     containers: list[_Container] | None = None  # type: ignore[assignment]
+    image_pull_secrets: Annotated[list[_Named] | None, Field(alias="imagePullSecrets")] = None  # type: ignore[assignment]
 
 
 class _PartialPod(_Part):

@@ -13,6 +13,7 @@ from controlplane.model.proxy_config import ProxyConfig
 
 _ISTIO_PROMETHEUS_PORT: Final = 15090
 _DEFAULT_DRAIN_TIME_S: Final = 45
+_DEFAULT_ADMIN_PORT: Final = 15000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +60,16 @@ class PodSettings:
 
     @property
     def capture_dns(self) -> bool:
-        return self.proxy_config.captures_dns and self.interception is not InterceptionMode.NONE
+        """Only our own sidecar has a resolver."""
+        return (
+            self.proxy_config.captures_dns
+            and self.data_plane is DataPlane.OUTRIGGER
+            and self.interception is not InterceptionMode.NONE
+        )
+
+    @property
+    def admin_port(self) -> int:
+        return self.proxy_config.proxy_admin_port or _DEFAULT_ADMIN_PORT
 
     @property
     def drain_time_s(self) -> int:

@@ -39,6 +39,9 @@ def _check_address(value: str) -> str:
     return value
 
 
+HostAndPort = Annotated[Str, AfterValidator(_check_address)]
+
+
 class ProxyImage(Message):
     """``ProxyImage``: a suffix of the image's tag, such as ``distroless``."""
 
@@ -49,7 +52,7 @@ class ProxyConfig(Message):
     """A field that is None or empty is not set. `over` fills it with the value of the mesh."""
 
     concurrency: NonNegativeInt | None = None
-    discovery_address: Annotated[Str, AfterValidator(_check_address)] | None = None
+    discovery_address: HostAndPort | None = None
     drain_duration: Duration | None = None
     hold_application_until_proxy_starts: Bool | None = None
     image: ProxyImage = ProxyImage()

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, Final
 
-from controlplane.errors import InjectionError, SettingsError
+from controlplane.errors import InjectionError
 from controlplane.injection import names
 from controlplane.injection.bootstrap_document import Address, Bootstrap
 from controlplane.injection.config import DataPlane
@@ -49,10 +49,6 @@ def bootstrap_json(context: TemplateContext, proxy_type: str) -> str:
     """Returns the bootstrap document, in which the container's variables are references."""
     settings = context.settings
     envoy = settings.data_plane is DataPlane.ENVOY
-    try:
-        xds_address = Address.parse(context.control_plane_address)
-    except SettingsError as error:
-        raise InjectionError(f"controlPlaneAddress: {error}") from error
     bootstrap = Bootstrap(
         node_id=NodeId(
             proxy_type=proxy_type,
@@ -62,11 +58,11 @@ def bootstrap_json(context: TemplateContext, proxy_type: str) -> str:
             dns_domain=f"$(POD_NAMESPACE).svc.{context.request.mesh_config.dns_domain}",
         ),
         node_cluster=f"{context.canonical_name}.$(POD_NAMESPACE)",
-        xds_address=xds_address,
+        xds_address=Address.parse(context.control_plane_address),
         ca_certificate=Path(names.ROOTS_FILE),
         service_account="$(SERVICE_ACCOUNT)",
         metadata=pod_metadata(context),
-        admin_port=settings.proxy_config.proxy_admin_port or 15000,
+        admin_port=settings.admin_port,
         interception=settings.interception,
         token_file=Path(names.TOKEN_FILE) if envoy else None,
     )

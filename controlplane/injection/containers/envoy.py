@@ -62,6 +62,6 @@ def agent(context: TemplateContext, *, proxy_type: str) -> JsonObject:
         **started(context, _IDENTITY_READY),
         **lifecycle(context),
         **({"resources": values.proxy.resources} if values.proxy.resources else {}),
-        "securityContext": security_context.unprivileged(context),
+        "securityContext": security_context.agent(context),
         "volumeMounts": mounts(identity=True),
     }

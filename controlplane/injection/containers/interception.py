@@ -30,7 +30,7 @@ def _init(context: TemplateContext) -> JsonObject:
 def _validation(context: TemplateContext) -> JsonObject:
     return _container(context, names.VALIDATION) | {
         "args": [*_rules(context), "--validate"],
-        "securityContext": security_context.unprivileged(context),
+        "securityContext": security_context.validation(context),
     }
 
 

@@ -37,7 +37,8 @@ def lifecycle(context: TemplateContext) -> JsonObject:
     if context.values.proxy.lifecycle is not None:
         return {"lifecycle": context.values.proxy.lifecycle}
     if context.settings.native:
-        return {"lifecycle": {"preStop": {"exec": {"command": _DRAIN}}}}
+        command = [*_DRAIN, f"--admin-port={context.settings.admin_port}"]
+        return {"lifecycle": {"preStop": {"exec": {"command": command}}}}
     if context.settings.hold_application:
         return {"lifecycle": {"postStart": {"exec": {"command": _WAIT}}}}
     return {}

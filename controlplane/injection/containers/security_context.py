@@ -16,13 +16,7 @@ from controlplane.model.proxy import InterceptionMode
 
 
 def proxy(context: TemplateContext) -> JsonObject:
-    """A transparent proxy needs NET_ADMIN, and the kernel grants capabilities to root only. Its group then
-    tells its own traffic from the application's."""
-    capabilities = []
-    if context.settings.interception is InterceptionMode.TPROXY:
-        capabilities.append("NET_ADMIN")
-    if context.settings.bind_low_ports:
-        capabilities.append("NET_BIND_SERVICE")
+    capabilities = _capabilities(context)
     return _context(
         user=0 if capabilities else PROXY_ID,
         group=PROXY_ID,
@@ -31,10 +25,27 @@ def proxy(context: TemplateContext) -> JsonObject:
     )
 
 
-def unprivileged(context: TemplateContext) -> JsonObject:
-    """The context of the agent and of the validation, which have the user of the proxy."""
+def agent(context: TemplateContext) -> JsonObject:
+    """The user of the Envoy, which reads the agent's files: root without capabilities cannot read those of
+    others."""
+    return _context(user=0, group=PROXY_ID) if _capabilities(context) else validation(context)
+
+
+def validation(context: TemplateContext) -> JsonObject:
+    """The user of the proxy: the rules of a network plug-in exempt it."""
     user, group = context.overrides.run_as_user, context.overrides.run_as_group
     return _context(user=user or PROXY_ID, group=PROXY_ID if group is None else group)
+
+
+def _capabilities(context: TemplateContext) -> list[str]:
+    """A transparent proxy needs NET_ADMIN, and the kernel grants capabilities to root only. Its group then
+    tells its own traffic from the application's."""
+    capabilities = []
+    if context.settings.interception is InterceptionMode.TPROXY:
+        capabilities.append("NET_ADMIN")
+    if context.settings.bind_low_ports:
+        capabilities.append("NET_BIND_SERVICE")
+    return capabilities
 
 
 def init(context: TemplateContext) -> JsonObject:

@@ -6,6 +6,7 @@ import pytest
 
 from controlplane.errors import SettingsError
 from controlplane.injection.config import InjectionConfig, Policy
+from tests.support.injection import injected, pod
 
 
 def test_an_empty_configuration_has_the_defaults() -> None:
@@ -21,6 +22,15 @@ def test_the_address_of_the_control_plane_depends_on_the_revision() -> None:
     assert values.address("canary") == "outrigger-controlplane-canary.mesh.svc:15012"
     values = InjectionConfig.parse("values: {controlPlaneAddress: '10.0.0.1:15012'}").values
     assert values.address("canary") == "10.0.0.1:15012"
+
+
+@pytest.mark.parametrize(
+    "template", ["{}", "{metadata: {labels: {a: b}}}", "{spec: null}", "{spec: {volumes: null}}"]
+)
+def test_a_template_can_omit_parts_of_a_pod(template: str) -> None:
+    config = f"templates: {{mine: {template}}}\ndefaultTemplates: [sidecar, mine]"
+    result = injected(pod(), config=config)
+    assert injected(result, config=config) == result
 
 
 @pytest.mark.parametrize(
@@ -42,6 +52,8 @@ def test_the_address_of_the_control_plane_depends_on_the_revision() -> None:
         ),
         ("values: {proxy: {includeOutboundIPRanges: all}}", "includeOutboundIPRanges: 'all' is not a CIDR"),
         ("values: {tokenExpirationSeconds: 10}", "values.tokenExpirationSeconds: should be"),
+        ("values: {controlPlaneAddress: here}", "values.controlPlaneAddress: 'here' is not an address"),
+        ("templates: {a: {spec: {imagePullSecrets: [{}]}}}", "imagePullSecrets[0].name: is required"),
         ("values: {dataPlane: nginx}", "values.dataPlane: 'nginx' is not one of"),
         ("templates: {sidecar: {}}", "'sidecar' is the name of a built-in template"),
         (

@@ -8,6 +8,7 @@ from controlplane.errors import InjectionError
 from tests.support.injection import injected, injection, pod
 
 _TRAFFIC = "traffic.sidecar.istio.io"
+_DNS = "proxyMetadata: {ISTIO_META_DNS_CAPTURE: 'true'}"
 _READINESS = "readiness.status.sidecar.istio.io"
 
 
@@ -116,6 +117,14 @@ def test_the_pod_chooses_its_data_plane_before_the_namespace(
         (pod(annotations={"proxy.istio.io/config": "tracing: {}"}), "the field tracing is not supported"),
         (pod(annotations={"proxy.istio.io/config": "concurrency: 4"}), "the sidecar has one worker"),
         (pod(dnsPolicy="None"), "dnsPolicy is 'None'"),
+        (
+            pod(annotations={"proxy.istio.io/config": _DNS, "outrigger.dev/proxy": "envoy"}),
+            "DNS is not captured",
+        ),
+        (
+            pod(annotations={"proxy.istio.io/config": f"{_DNS}\ninterceptionMode: NONE"}),
+            "DNS is not captured",
+        ),
     ],
 )
 def test_a_setting_without_effect_is_reported(given: dict[str, object], warning: str) -> None:
