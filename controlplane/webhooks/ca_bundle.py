@@ -39,7 +39,7 @@ _DEFAULT_TIMING: Final = Timing()
 _PAUSE_S: Final = 1.0
 # Four times the interval at which replicas read the signing Secret.
 _KEEP_OTHERS_S: Final = 120.0
-_MOST_ROOTS: Final = 20
+_MOST_OTHERS: Final = 20
 # The configuration was deleted, or another replica was faster: a test of the patch has failed.
 _OVERTAKEN: Final = (404, 409, 422)
 
@@ -69,7 +69,7 @@ class _Configuration:
 def wanted_bundle(found: Bundle, own: Bundle, *, keep_others: bool) -> Bundle:
     """The bundle that must be written; ``found`` if it is right. The order does not matter."""
     others = [each for each in found if each not in own] if keep_others else []
-    wanted = (*own, *others)[:_MOST_ROOTS]
+    wanted = (*own, *others[:_MOST_OTHERS])
     return found if set(found) == set(wanted) else wanted
 
 
