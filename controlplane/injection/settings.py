@@ -59,7 +59,9 @@ class PodSettings:
 
     @property
     def capture_dns(self) -> bool:
-        return self.proxy_config.captures_dns and self.interception is not InterceptionMode.NONE
+        """Only the sidecar has a resolver: with Envoy, no process would answer the captured queries."""
+        redirected = self.interception is not InterceptionMode.NONE
+        return self.proxy_config.captures_dns and redirected and self.data_plane is DataPlane.OUTRIGGER
 
     @property
     def drain_time_s(self) -> int:

@@ -134,4 +134,6 @@ def _without_effect(settings: PodSettings) -> list[str]:
     concurrency = settings.proxy_config.concurrency
     if settings.data_plane is DataPlane.OUTRIGGER and concurrency not in (None, 1):
         return [f"concurrency {concurrency} is ignored: the sidecar has one worker"]
+    if settings.data_plane is DataPlane.ENVOY and settings.proxy_config.captures_dns:
+        return ["ISTIO_META_DNS_CAPTURE is ignored: DNS is not captured for Envoy"]
     return []
