@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
 
 from controlplane.model.service import Registry, Service, ServiceEndpoint
 from controlplane.networking.build_cache import BuildCache, cached
@@ -12,6 +13,8 @@ from controlplane.networking.scope import SidecarScope
 from controlplane.resources.ip_addresses import is_ip_address
 from protos.nds_pb2 import NameTable
 from protos.type_urls import NAME_TABLE
+
+_MOST_CHARACTERS: Final = 253  # RFC 1035 section 2.3.4, as text without the last dot
 
 
 @cached(latest=("endpoints",), types=[NAME_TABLE])
@@ -51,9 +54,16 @@ def _add_headless(table: NameTable, service: Service, endpoints: Iterable[Servic
         _add(table, prefix + service.hostname, service, prefix + service.name, found)
 
 
+def _is_dns_name(hostname: str) -> bool:
+    """A host may also be an IPv6 address, or a wildcard for a part of a label: DNS has neither, and a proxy
+    would refuse the whole table."""
+    partial = hostname.startswith("*") and not hostname.startswith("*.")
+    return not partial and ":" not in hostname and len(hostname) <= _MOST_CHARACTERS
+
+
 def _add(table: NameTable, hostname: str, service: Service, shortname: str, addresses: Iterable[str]) -> None:
     ips = list(dict.fromkeys(addresses))
-    if not ips:
+    if not ips or not _is_dns_name(hostname):
         return
     info = table.table[hostname]
     info.ips.extend(ips)

@@ -18,6 +18,7 @@ from controlplane.networking.addresses import split_authority
 from controlplane.networking.names import HTTP_PROXY_ROUTES, OutboundName, parse_port
 from controlplane.networking.scope import SidecarScope
 from controlplane.resources.hosts import covers
+from protos.type_urls import NAME_TABLE, SHORT_NAMES
 
 _OF_A_HEADLESS_SERVICE: Final = re.compile(r"^balanced\|")
 
@@ -26,6 +27,8 @@ def is_behind(traces: Traces, rejection: ProxyRejection, scope: SidecarScope) ->
     """``traces`` are those of the resource."""
     if rejection.type not in traces.types:
         return False
+    if rejection.type == SHORT_NAMES[NAME_TABLE]:  # one resource for all hosts; the message names one
+        return any(f"table[{host}]" in rejection.reason for host in traces.hosts or ())
     if traces.hosts is None or not rejection.names:
         return True
     ports = _ports(traces.hosts, scope)

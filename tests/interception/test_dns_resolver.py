@@ -25,7 +25,9 @@ from tests.support.network_namespaces import APPLICATION, NetworkNamespace, Owne
 from tests.support.processes import Child, child
 
 SIDECAR = Owner(0, 1337)  # the rules know it by its group; it reads the files of the test
-HOSTS = {"a.example.com": 6001, "b.example.com": 6002}
+# The first two have no names outside; the sidecar resolves the last one itself.
+HOSTS = {"a.example.com": 6001, "b.example.com": 6002, "c.example.com": 6003}
+RESOLVED = "c.example.com"
 DATABASE_PORT = 5432
 # bash connects to a host, and prints the first line that it gets.
 CALL = 'exec 3<>"/dev/tcp/$0/$1" && head --lines=1 <&3'
@@ -40,12 +42,14 @@ def pod(
 
 
 def database(host: str, address: str, port: int) -> Document:
-    spec = {
+    spec: dict[str, Any] = {
         "hosts": [host],
         "ports": [{"number": DATABASE_PORT, "name": "tcp", "protocol": "TCP", "targetPort": port}],
         "resolution": "STATIC",
         "endpoints": [{"address": address}],
     }
+    if host == RESOLVED:
+        spec |= {"resolution": "DNS", "endpoints": []}
     return document("ServiceEntry", host.replace(".", "-"), spec)
 
 
@@ -155,18 +159,21 @@ def test_an_application_finds_hosts_by_name(pod: InterceptedPod, tmp_path: Path)
             names = stack.enter_context(name_server(pod.side.outside, 53))
             for host, port in HOSTS.items():
                 stack.enter_context(greeting(host, pod.side, port))
-        names.say("www.example.net", pod.side.elsewhere)
+        for name in ("www.example.net", RESOLVED):
+            names.say(name, pod.side.elsewhere)
         with application.control_plane(folder) as plane, application.sidecar(plane.xds):
             assert application.resolve("reviews") == {address}
             assert application.resolve("www.example.net") == {pod.side.elsewhere}
             assert names.count("www.example.net") > 0
             assert application.run("getent", "ahosts", "absent.example.net").startswith("exit code 2")
             addresses = [application.resolve(host) for host in HOSTS]
-            assert all(len(each) == 1 for each in addresses)
-            assert addresses[0] != addresses[1]
+            assert {len(each) for each in addresses} == {1}
+            assert len(set.union(*addresses)) == len(HOSTS), "each has its own, none the real one"
+            assert pod.side.elsewhere not in set.union(*addresses)
             for host in HOSTS:
                 assert application.call(host, DATABASE_PORT) == host
-            assert not any(names.count(host) for host in HOSTS)
+            assert names.count(RESOLVED), "the sidecar's own query is not captured"
+            assert not any(names.count(host) for host in HOSTS if host != RESOLVED)
         with application.sidecar(plane.xds):  # the control plane is gone
             assert [application.resolve(host) for host in HOSTS] == addresses
             for host in HOSTS:

@@ -15,7 +15,6 @@ from protos import node
 
 _METADATA_PREFIX: Final = "ISTIO_META_"
 _IDENTITY_DIR: Final = "IDENTITY_DIR"  # where the agent of an Envoy writes its certificate
-_DNS_CAPTURE: Final = "DNS_CAPTURE"
 
 
 def pod_metadata(context: TemplateContext) -> JsonObject:
@@ -34,10 +33,10 @@ def pod_metadata(context: TemplateContext) -> JsonObject:
     if context.settings.data_plane is DataPlane.ENVOY:
         metadata[_IDENTITY_DIR] = names.IDENTITY_FOLDER
     if context.settings.capture_dns:
-        metadata[_DNS_CAPTURE] = "true"
+        metadata[node.DNS_CAPTURE] = "true"
     for name, value in context.settings.proxy_config.proxy_metadata.items():
         key = name.removeprefix(_METADATA_PREFIX)
-        if key not in (name, _DNS_CAPTURE):
+        if key not in (name, node.DNS_CAPTURE):
             metadata.setdefault(key, value)
     return metadata
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import json
 
 import pytest
 
@@ -130,6 +131,40 @@ def test_the_pod_chooses_its_data_plane_before_the_namespace(
 def test_a_setting_without_effect_is_reported(given: dict[str, object], warning: str) -> None:
     [found] = injection(given).warnings
     assert warning in found
+
+
+_CAPTURES_DNS = "proxyMetadata: {ISTIO_META_DNS_CAPTURE: 'true'}"
+
+
+@pytest.mark.parametrize(
+    ("annotations", "captures"),
+    [
+        ({"proxy.istio.io/config": _CAPTURES_DNS}, True),
+        ({}, False),
+        ({"proxy.istio.io/config": _CAPTURES_DNS, "sidecar.istio.io/interceptionMode": "NONE"}, False),
+        ({"proxy.istio.io/config": _CAPTURES_DNS, "outrigger.dev/proxy": "envoy"}, False),
+    ],
+    ids=["on", "off", "no redirection", "Envoy has no resolver"],
+)
+def test_the_rules_the_sidecar_and_the_control_plane_agree_whether_dns_is_captured(
+    annotations: dict[str, str], captures: bool
+) -> None:
+    spec = injected(pod(annotations=annotations))["spec"]
+    containers = {each["name"]: each for each in (*spec["initContainers"], *spec["containers"])}
+    variables = {each["name"]: each.get("value") for each in containers["outrigger-sidecar"]["env"]}
+    metadata = json.loads(variables["OUTRIGGER_CONFIG_YAML"])["node"]["metadata"]
+    assert ("OUTRIGGER_DNS_CAPTURE" in variables) is captures
+    assert ("DNS_CAPTURE" in metadata) is captures
+    rules = containers.get("outrigger-init", {"args": []})["args"]
+    assert ("--capture-dns" in rules) is captures
+
+
+def test_dns_that_is_not_captured_for_envoy_is_reported() -> None:
+    annotations = {"proxy.istio.io/config": _CAPTURES_DNS, "outrigger.dev/proxy": "envoy"}
+    assert (
+        "ISTIO_META_DNS_CAPTURE is ignored: DNS is not captured for Envoy"
+        in injection(pod(annotations=annotations)).warnings
+    )
 
 
 def test_known_annotations_cause_no_warning() -> None:

@@ -6,13 +6,19 @@ from typing import Any
 
 import pytest
 
+from controlplane.kinds.registry import KINDS
 from controlplane.model.known_workloads import KnownWorkloads
+from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.proxy import InterceptionMode
 from controlplane.model.service import Protocol, Resolution, Service, Workload
 from controlplane.model.snapshot import MeshSnapshot
 from controlplane.networking import build_listeners, build_names
 from controlplane.networking.build_cache import BuildCache
 from protos.nds_pb2 import NameTable
+from protos.type_urls import NAME_TABLE
+from sidecar.config.name_table import NameTable as DecodedTable
+from sidecar.xds.decode import decode_resource
+from tests.support.documents import document, key_of
 from tests.support.meshes import external_service, grpc_proxy, mesh, port, service, sidecar_proxy, workload
 
 REVIEWS = "reviews.default.svc.cluster.local"
@@ -93,6 +99,35 @@ def test_a_proxy_that_could_not_redirect_automatic_addresses_does_not_see_them(p
 )
 def test_a_host_without_an_address_is_left_to_the_resolvers_of_the_pod(target: Service) -> None:
     assert not of(target)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *(["fd00::1", "*-v1.example.com", "*." + ".".join(["a" * 60] * 5)]),
+        *(
+            [
+                "a.example.com",
+                "*.example.com",
+                "1.2.3.4",
+                "a_b.example.com",
+                "xn--4ca.example",
+                "a" * 63 + ".b",
+            ]
+        ),
+    ],
+)
+def test_every_host_that_may_be_declared_is_accepted_by_the_sidecar_or_left_out(host: str) -> None:
+    """One refused host would keep all other names out of force."""
+    spec = {"hosts": [host], "addresses": ["10.0.0.1"], "resolution": "STATIC"}
+    parsed = KINDS.parse(document("ServiceEntry", "a", spec))
+    (declared,) = KINDS["ServiceEntry"].view(
+        key_of(document("ServiceEntry", "a", spec)), parsed.metadata, parsed.spec, MeshConfig()
+    )
+    built = build_names(BuildCache(), mesh((declared.service, [])), sidecar_proxy(captures_dns=True))["names"]
+    decoded = decode_resource(NAME_TABLE, built.SerializeToString())
+    assert isinstance(decoded, DecodedTable)
+    assert len(decoded.hosts) == (0 if ":" in host or len(host) > 253 or host.startswith("*-") else 1)
 
 
 def test_a_host_with_a_declaration_that_needs_its_real_address_gets_no_automatic_one() -> None:

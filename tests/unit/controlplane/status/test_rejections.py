@@ -44,8 +44,8 @@ VIEWS: dict[str, View] = {
 EVERY_VIEW = set(VIEWS)
 
 
-def behind(type_name: str, *names: str) -> set[str]:
-    rejection = ProxyRejection(type=type_name, names=frozenset(names), reason="no")
+def behind(type_name: str, *names: str, reason: str = "no") -> set[str]:
+    rejection = ProxyRejection(type=type_name, names=frozenset(names), reason=reason)
     viewers = Viewers(
         scope=scope_of(BuildCache(), SNAPSHOT, sidecar_proxy()),
         sidecar=None,
@@ -92,6 +92,18 @@ def test_names_select_the_resources(type_name: str, names: list[str], expected: 
 )
 def test_without_names_the_type_decides(type_name: str, unconcerned: set[str]) -> None:
     assert behind(type_name) == EVERY_VIEW - unconcerned
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [
+        (f"names: table[{REVIEWS}].ips[0]: '' is not an IP address", {"service"}),
+        ("names: table[other.example.com]: is not a host name", set()),
+        ("out of memory", set()),
+    ],
+)
+def test_the_message_names_the_host_of_a_rejected_name_table(reason: str, expected: set[str]) -> None:
+    assert behind("nds", "names", reason=reason) == expected
 
 
 def test_of_a_response_with_many_names_any_may_be_the_wrong_one() -> None:
