@@ -120,6 +120,7 @@ async def test_a_command_runs_as_the_container_and_gives_its_exit_code(pods: Pod
     await pods.with_condition("host", "Ready")
     look = ["sh", "-c", "id -u; echo $COLOUR; hostname"]
     assert await shell_of.run("exec", "host", "--", *look) == "1337\nred\nhost\n"
+    assert "attach is not supported by this node" in await shell_of.refusal("attach", "host")
     assert await shell_of.run("exec", "-i", "host", "--", "cat", text="a\nb" * 50_000) == "a\nb" * 50_000
     with pytest.raises(KubectlError) as failed:
         await shell_of.run("exec", "host", "--", "sh", "-c", "echo complaint >&2; exit 3")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.kubernetes_api import KubernetesApi, eventually
+from tests.support.kubernetes_api import KubernetesApi, Resource, eventually
 from tests.support.node import RunningNode
 from tests.support.pod_specs import (
     UNTIL_TERM,
@@ -20,16 +20,24 @@ from tests.support.pod_specs import (
 pytestmark = pytest.mark.needs_node
 
 
-async def test_unsupported_features_of_the_node_are_reported(pods: Pods) -> None:
-    volumes = [{"name": "machine", "hostPath": {"path": "/"}}]
-    await pods.create(pod("asks", shell("main", UNTIL_TERM), volumes=volumes))
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        (
+            {"volumes": [{"name": "machine", "hostPath": {"path": "/"}}]},
+            "volume 'machine': hostPath is not supported by this node",
+        ),
+        ({"shareProcessNamespace": True}, "shareProcessNamespace is not supported by this node"),
+    ],
+)
+async def test_unsupported_features_of_the_node_are_reported(pods: Pods, spec: Resource, words: str) -> None:
+    await pods.create(pod("asks", shell("main", UNTIL_TERM), **spec))
 
     async def told() -> str:
         status = container_status(await pods.get("asks"), "main")
         return str(status.get("state", {}).get("waiting", {}).get("message", ""))
 
-    message = await eventually(told, "why it waits")
-    assert message == "volume 'machine': hostPath is not supported by this node"
+    assert await eventually(told, "why it waits") == words
 
 
 async def test_a_projected_token_is_valid_for_its_audience(

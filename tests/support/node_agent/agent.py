@@ -81,6 +81,7 @@ async def registered_node(
             subnet=network.subnet,
             kubelet_port=port,
             kubelet_version=options.kubelet_version or server["gitVersion"],
+            ready_since_s=time.time(),
         )
         async with registered(NodeRegistration(api, facts)):
             yield

@@ -18,11 +18,12 @@ from tests.support.node_agent.status import timestamp
 # More than any test asks for, so that every pod is scheduled on a small machine too.
 CAPACITY = {"cpu": "64", "memory": "256Gi", "ephemeral-storage": "256Gi", "pods": "250"}
 # Constant: the machine's own load, which other programs cause too, must not evict a test's pods.
-NO_PRESSURE = {
-    "MemoryPressure": "KubeletHasSufficientMemory",
-    "DiskPressure": "KubeletHasNoDiskPressure",
-    "PIDPressure": "KubeletHasSufficientPID",
-}
+CONDITIONS = [
+    {"type": "Ready", "status": "True", "reason": "KubeletReady", "message": "the node agent runs pods"},
+    {"type": "MemoryPressure", "status": "False", "reason": "KubeletHasSufficientMemory"},
+    {"type": "DiskPressure", "status": "False", "reason": "KubeletHasNoDiskPressure"},
+    {"type": "PIDPressure", "status": "False", "reason": "KubeletHasSufficientPID"},
+]
 REGION, ZONE = "test-region", "test-zone"
 RENEW_EVERY_S = 10.0
 LEASE_S = 40
@@ -32,13 +33,15 @@ LEASES = "/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeFacts:
-    """`kubelet_version` such as `v1.37.2`: it decides for others which features a pod of the node may use."""
+    """`ready_since_s`: seconds since the epoch. `kubelet_version` such as `v1.37.2`: it decides for others
+    which features a pod of the node may use."""
 
     name: str
     address: str
     subnet: IPv4Network
     kubelet_port: int
     kubelet_version: str
+    ready_since_s: float
 
 
 class NodeRegistration:
@@ -100,6 +103,10 @@ def node(facts: NodeFacts) -> Resource:
 
 
 def node_status(facts: NodeFacts, now_s: float) -> Resource:
+    times = {
+        "lastHeartbeatTime": timestamp(now_s),
+        "lastTransitionTime": timestamp(facts.ready_since_s),
+    }
     information = {
         "architecture": architecture(),
         "operatingSystem": "linux",
@@ -115,10 +122,7 @@ def node_status(facts: NodeFacts, now_s: float) -> Resource:
     return {
         "capacity": CAPACITY,
         "allocatable": CAPACITY,
-        "conditions": [
-            node_condition("Ready", "True", "KubeletReady", "the node agent runs pods", now_s),
-            *(node_condition(kind, "False", reason, "", now_s) for kind, reason in NO_PRESSURE.items()),
-        ],
+        "conditions": [{**each, **times} for each in CONDITIONS],
         "addresses": [
             {"type": "InternalIP", "address": facts.address},
             {"type": "Hostname", "address": facts.name},
@@ -126,16 +130,6 @@ def node_status(facts: NodeFacts, now_s: float) -> Resource:
         "daemonEndpoints": {"kubeletEndpoint": {"Port": facts.kubelet_port}},
         "declaredFeatures": [WEBSOCKETS],
         "nodeInfo": information,
-    }
-
-
-def node_condition(kind: str, status: str, reason: str, message: str, now_s: float) -> Resource:
-    return {
-        "type": kind,
-        "status": status,
-        "reason": reason,
-        "message": message,
-        "lastHeartbeatTime": timestamp(now_s),
     }
 
 

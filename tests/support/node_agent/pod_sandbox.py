@@ -24,6 +24,8 @@ from tests.support.node_agent.tmpfs import remove_folder
 from tests.support.node_agent.tokens import PodTokens
 from tests.support.node_agent.volumes import PodVolumes, UnsupportedError
 
+NOT_SUPPORTED = ("hostNetwork", "hostPID", "hostIPC", "shareProcessNamespace")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeServices:
@@ -71,8 +73,9 @@ class PodSandbox:
 
         Raises UnsupportedError, MissingError, DownwardError and KubernetesError.
         """
-        if pod["spec"].get("hostNetwork"):
-            raise UnsupportedError("hostNetwork is not supported by this node")
+        for field in NOT_SUPPORTED:
+            if pod["spec"].get(field):
+                raise UnsupportedError(f"{field} is not supported by this node")
         if self._interface is None:
             self._interface = await self._attach(network_sysctls(pod))
             self._write_files(pod, self._interface)

@@ -45,7 +45,12 @@ def application(find: FindPod) -> web.Application:
     for method in ("GET", "POST"):  # POST: SPDY, to which kubectl turns where a WebSocket is refused
         application.router.add_route(method, "/exec/{namespace}/{pod}/{container}", handlers.exec)
         application.router.add_route(method, "/portForward/{namespace}/{pod}", handlers.port_forward)
+        application.router.add_route(method, "/attach/{namespace}/{pod}/{container}", refuse_attach)
     return application
+
+
+async def refuse_attach(_: web.Request) -> web.StreamResponse:
+    raise web.HTTPNotImplemented(text="attach is not supported by this node: use exec or logs")
 
 
 class KubeletHandlers:
