@@ -153,7 +153,8 @@ async def test_a_command_ends_with_its_client(pods: Pods, shell_of: Shell, node:
         assert await line(process) == "begins"
 
     async def ended() -> bool:
-        return "4321" not in await shell_of.run("exec", "left", "--", "ps", "-ef")
+        command = "cat /proc/[0-9]*/cmdline 2> /dev/null; true"
+        return "4321" not in await shell_of.run("exec", "left", "--", "sh", "-c", command)
 
     await eventually(ended, "the command is killed")
 

@@ -18,7 +18,7 @@ import pytest
 
 from tests.support.processes import commanded
 
-TOOLS = ("ip", "iptables-restore", "nsenter", "setpriv", "unshare")
+TOOLS = ("ip", "iptables-restore", "nsenter", "setpriv", "setsid", "unshare")
 
 # As `node_agent.images.read_images` reads them: command lines, or objects with `command`, `user`
 # and `environment`.

@@ -46,15 +46,21 @@ class Privileges:
 
     def command_line(self, argv: Sequence[str]) -> list[str]:
         """Runs the command with these privileges; it is killed when its parent ends."""
-        bounding = ",".join(["-all", *(f"+{name}" for name in sorted(self.capabilities))])
         groups = ",".join(map(str, self.groups))
         return [
             *(SETPRIV, f"--reuid={self.user}", f"--regid={self.group}"),
             f"--groups={groups}" if groups else "--clear-groups",
-            *(f"--bounding-set={bounding}", "--inh-caps=-all"),
+            *self._limits(),
             *(["--no-new-privs"] if self.no_new_privileges else []),
             *("--pdeathsig=KILL", "--", *argv),
         ]
+
+    def _limits(self) -> list[str]:
+        """Options of setpriv(1). It may not know the names of all capabilities that the kernel has."""
+        if self.capabilities == ALL_CAPABILITIES:
+            return ["--inh-caps=-all"]
+        bounding = ["-all", *(f"+{name}" for name in sorted(self.capabilities))]
+        return [f"--bounding-set={','.join(bounding)}", "--inh-caps=-all"]
 
 
 def privileges_of(pod: Resource, container: Resource, image_user: int) -> Privileges:
