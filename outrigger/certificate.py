@@ -9,14 +9,10 @@ from typing import Annotated, Final
 import typer
 
 from controlplane.ca import state_files
-from controlplane.injection.bootstrap_document import (
-    CERTIFICATE_CHAIN_FILE,
-    PRIVATE_KEY_FILE,
-    TRUST_BUNDLE_FILE,
-    Address,
-)
+from controlplane.injection.bootstrap_document import Address
 from outrigger.bootstrap import read_token
 from outrigger.errors import CommandError
+from protos.identity_files import CERTIFICATE_CHAIN_FILE, PRIVATE_KEY_FILE, TRUST_BUNDLE_FILE
 
 app = typer.Typer(help="Request certificates from the control plane.", no_args_is_help=True)
 

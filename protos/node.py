@@ -19,10 +19,12 @@ NODE_NAME: Final = "NODE_NAME"  # the Kubernetes node
 INTERCEPTION_MODE: Final = "INTERCEPTION_MODE"  # REDIRECT, TPROXY or NONE
 HTTP_PROXY_PORT: Final = "HTTP_PROXY_PORT"  # MeshConfig.proxyHttpPort, for this proxy only
 DNS_CAPTURE: Final = "DNS_CAPTURE"  # the proxy answers the DNS queries of its pod
+# The folder in which the agent of an Envoy stores the workload's certificate (`protos.identity_files`).
+IDENTITY_DIR: Final = "IDENTITY_DIR"
 GENERATOR: Final = "GENERATOR"  # "grpc" for gRPC's own xDS client
 
 # Istio's names of the SDS secrets for the workload's own certificate and for the trust bundle. A sidecar uses
-# its own certificate for them; an Envoy finds them in its bootstrap file.
+# its own certificate for them; an Envoy finds them in `IDENTITY_DIR`, or in its bootstrap file.
 WORKLOAD_CERTIFICATE_SECRET: Final = "default"
 TRUST_BUNDLE_SECRET: Final = "ROOTCA"
 

@@ -10,19 +10,16 @@ if __name__ == "__main__":
         signal.signal(_number, signal.SIG_IGN)
 
 import gc
-import logging
 import os
 import sys
 
 import uvloop
 
-from sidecar.admin.logging_levels import LEVELS
 from sidecar.bootstrap import load, parse_arguments
 from sidecar.errors import SidecarError
-from sidecar.observability.flood_filter import FloodFilter
+from sidecar.logs import set_up_logging
 from sidecar.process.serve import serve
 
-LOG_FORMAT = "%(asctime)s\t%(levelname)s\t%(name)s\t%(message)s"
 # Requests create no reference cycles, so the collector runs after this many new objects instead of 700.
 GC_THRESHOLD = 10_000
 
@@ -30,18 +27,11 @@ GC_THRESHOLD = 10_000
 def main() -> None:
     try:
         settings = parse_arguments(sys.argv[1:], os.environ)
-        _set_up_logging(settings.log_level)
+        set_up_logging(settings.log_level)
         _set_up_garbage_collection()
         uvloop.run(serve(settings, load(settings)))
     except SidecarError as error:
         sys.exit(f"sidecar: {error}")
-
-
-def _set_up_logging(level: str) -> None:
-    handler = logging.StreamHandler()
-    handler.addFilter(FloodFilter())
-    logging.basicConfig(format=LOG_FORMAT, level=logging.INFO, handlers=[handler])
-    logging.getLogger("sidecar").setLevel(LEVELS[level])
 
 
 def _set_up_garbage_collection() -> None:

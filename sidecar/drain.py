@@ -12,7 +12,8 @@ import sys
 from sidecar.loopback import NoAnswerError, flags, request
 
 _TIMEOUT_S = 5.0
-# `skip_exit` is for Envoy, which would exit after a graceful drain.
+# With `skip_exit`, the inbound side accepts connections even after the drain time: a client that has not
+# noticed yet that the pod ends is served as long as the application is.
 _PATH = "/drain_listeners?inboundonly&graceful&skip_exit"
 _USAGE = "usage: python -m sidecar.drain [--admin-port 15000]"
 

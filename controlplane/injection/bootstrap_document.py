@@ -15,6 +15,7 @@ from controlplane.errors import SettingsError
 from controlplane.model.proxy import InterceptionMode
 from protos import node
 from protos.envoy_runtime import LARGEST_REGEX, REGEX_SIZE_KEY
+from protos.identity_files import CERTIFICATE_CHAIN_FILE, PRIVATE_KEY_FILE, TRUST_BUNDLE_FILE
 
 XDS_CLUSTER: Final = "xds-grpc"  # Istio's name
 
@@ -22,11 +23,6 @@ _TLS: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3"
 _HTTP: Final = "type.googleapis.com/envoy.extensions.upstreams.http.v3"
 _GRPC_CREDENTIAL: Final = "type.googleapis.com/envoy.config.grpc_credential.v3"
 _TOKEN_FROM_FILE: Final = "envoy.grpc_credentials.file_based_metadata"
-
-# The files that `outrigger certificate request` writes. The names are Istio's.
-CERTIFICATE_CHAIN_FILE: Final = "cert-chain.pem"
-PRIVATE_KEY_FILE: Final = "key.pem"
-TRUST_BUNDLE_FILE: Final = "root-cert.pem"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -23,7 +23,8 @@ class InterceptionMode(Enum):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Proxy:
     """``http_proxy_port`` 0 means the port of the mesh configuration. ``node`` is the name of the Kubernetes
-    node. ``captures_dns``: the proxy answers the DNS queries of its pod."""
+    node. ``captures_dns``: the proxy answers the DNS queries of its pod. ``identity_dir`` is the folder in
+    which an Envoy's agent stores the certificate, or empty."""
 
     id: str
     type: ProxyType
@@ -36,6 +37,7 @@ class Proxy:
     http_proxy_port: int = 0
     interception_mode: InterceptionMode = InterceptionMode.REDIRECT
     captures_dns: bool = False
+    identity_dir: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,7 @@ from controlplane.networking.outbound_listeners import explicit_proxy_port, outb
 from controlplane.networking.own_workload import own_workload_metadata
 from controlplane.networking.peer_authentication import PeerAuthentications, peer_authentications
 from controlplane.networking.scope import scope_of
+from controlplane.networking.secret_sources import clusters_with_sources, listeners_with_sources
 from controlplane.networking.virtual_hosts import outbound_route_config
 from protos.nds_pb2 import NameTable
 from protos.type_urls import NAME_TABLE_NAME
@@ -50,10 +51,12 @@ def build_listeners(
         return grpc_listeners(cache, scope, names)
     own = own_workload_metadata(snapshot, proxy)
     headless = headless_endpoints(cache, scope, endpoints=snapshot.endpoints)
-    listeners = {
+    listeners: dict[str, Listener] = {
         **outbound_listeners(cache, scope, headless, proxy, own),
         **inbound_listeners(snapshot, proxy, _policies(cache, snapshot), own),
     }
+    if proxy.identity_dir:
+        listeners = listeners_with_sources(listeners, proxy.identity_dir)
     return _named(listeners, names)
 
 
@@ -71,7 +74,10 @@ def build_clusters(
         endpoints_by_host=snapshot.endpoints,
         explicit=explicit_proxy_port(scope, proxy) != 0,
     )
-    return _named({**outbound, **inbound_clusters(snapshot, proxy)}, names)
+    clusters = {**outbound, **inbound_clusters(snapshot, proxy)}
+    if proxy.identity_dir:
+        clusters = clusters_with_sources(cache, clusters, proxy.identity_dir)
+    return _named(clusters, names)
 
 
 def build_routes(

@@ -13,6 +13,7 @@ from protos import node as keys
 
 _MAX_NODE_BYTES: Final = 64 * 1024
 _MAX_VERSION_LENGTH: Final = 64
+_MAX_PATH_LENGTH: Final = 256
 _GRPC_USER_AGENT: Final = "gRPC"
 
 
@@ -43,6 +44,7 @@ def proxy_of(node: Node) -> Proxy:
         http_proxy_port=_port(metadata, keys.HTTP_PROXY_PORT),
         interception_mode=_interception_mode(metadata),
         captures_dns=_flag(metadata, keys.DNS_CAPTURE),
+        identity_dir=_identity_dir(metadata),
     )
 
 
@@ -101,6 +103,13 @@ def _flag(metadata: Struct, key: str) -> bool:
     if text not in ("true", "false", ""):
         raise ProxyError(f"node.metadata.{key}: expected true or false, found {text!r:.80}")
     return text == "true"
+
+
+def _identity_dir(metadata: Struct) -> str:
+    directory = _text(metadata, keys.IDENTITY_DIR)
+    if directory and not (directory.startswith("/") and len(directory) <= _MAX_PATH_LENGTH):
+        raise ProxyError(f"node.metadata.{keys.IDENTITY_DIR}: expected a path, found {directory!r:.80}")
+    return directory.rstrip("/")
 
 
 def _interception_mode(metadata: Struct) -> InterceptionMode:

@@ -4,8 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import json
+import logging
+import os
 import socket
+from collections.abc import Mapping
 from itertools import count
+from pathlib import Path
 from typing import cast
 
 from sidecar.config.endpoint import SocketAddress
@@ -17,6 +22,8 @@ from sidecar.http.message import Service
 from sidecar.observability.stats import HttpConnectionManagerStats
 from sidecar.observability.stream_info import DownstreamConnection
 from sidecar.timers import Timers
+
+_LOG = logging.getLogger(__name__)
 
 _HEADERS_TIMEOUT_S = 10.0
 _IDLE_TIMEOUT_S = 120.0
@@ -76,6 +83,20 @@ class LocalPort:
 def everywhere(port: int | None) -> list[SocketAddress]:
     """All addresses of both families; none for None."""
     return [] if port is None else [SocketAddress("0.0.0.0", port), SocketAddress("::", port)]
+
+
+def report_addresses(opened: Mapping[str, str], file: Path | None) -> None:
+    """Logs the addresses by the names of the ports, and writes them to the file in one step. Raises
+    `BootstrapError`."""
+    _LOG.info("open: %s", ", ".join(f"{name} on {address}" for name, address in opened.items()))
+    if file is None:
+        return
+    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        unfinished.write_text(json.dumps(opened) + "\n")
+        unfinished.replace(file)
+    except OSError as error:
+        raise BootstrapError(f"addresses file {file}: cannot be written: {error.strerror}") from error
 
 
 def _bind(address: SocketAddress) -> socket.socket:

@@ -3,22 +3,14 @@ for the probes of the application."""
 
 from __future__ import annotations
 
-import json
-import logging
-import os
-from pathlib import Path
-
 from sidecar.admin.local_clients import LocalClients
-from sidecar.admin.local_port import LocalPort, everywhere
+from sidecar.admin.local_port import LocalPort, everywhere, report_addresses
 from sidecar.admin.server import STATUS_ENDPOINTS, AdminService
 from sidecar.admin.state import AdminView
 from sidecar.config.bootstrap import Settings
 from sidecar.config.endpoint import SocketAddress
-from sidecar.errors import BootstrapError
 from sidecar.http.message import Service
 from sidecar.timers import Timers
-
-_LOG = logging.getLogger(__name__)
 
 
 class LocalPorts:
@@ -49,19 +41,8 @@ class LocalPorts:
     async def open(self) -> None:
         """Opens the ports, then writes the addresses file in one step. Raises `BootstrapError`."""
         opened = {name: str(await port.open(*addresses)) for name, addresses, port in self._ports}
-        _LOG.info("open: %s", ", ".join(f"{name} on {address}" for name, address in opened.items()))
-        if self._addresses_file is not None:
-            _write(self._addresses_file, json.dumps(opened) + "\n")
+        report_addresses(opened, self._addresses_file)
 
     async def close(self) -> None:
         for _, _, port in self._ports:
             await port.close()
-
-
-def _write(file: Path, text: str) -> None:
-    unfinished = file.with_name(f".{file.name}.{os.getpid()}")
-    try:
-        unfinished.write_text(text)
-        unfinished.replace(file)
-    except OSError as error:
-        raise BootstrapError(f"addresses file {file}: cannot be written: {error.strerror}") from error

@@ -53,7 +53,10 @@ def reopen_logs(view: AdminView, _: Query) -> Answer:
 
 
 def drain(view: AdminView, query: Query) -> Answer:
-    view.drain(inbound_only="inboundonly" in query, graceful="graceful" in query)
+    graceful, skip_exit = "graceful" in query, "skip_exit" in query
+    if skip_exit and not graceful:
+        raise AdminError("skip_exit requires graceful")
+    view.drain(inbound_only="inboundonly" in query, graceful=graceful, skip_exit=skip_exit)
     return "OK\n"
 
 
@@ -80,7 +83,9 @@ ENDPOINTS: Mapping[str, AdminPath] = {
     ),
     "/dns": AdminPath(dns.dns, "the names that the sidecar resolves: ?filter=REGEX, ?format=json"),
     "/drain_listeners": AdminPath(
-        drain, "stop accepting connections; ?graceful: after the drain time; ?inboundonly", mutates=True
+        drain,
+        "stop accepting connections; ?graceful: after the drain time; &skip_exit: never; ?inboundonly",
+        mutates=True,
     ),
     "/help": AdminPath(help_, "this list"),
     "/listeners": AdminPath(listeners.listeners, "the addresses of active listeners: ?format=json"),

@@ -28,9 +28,9 @@ class DumpConfig(Protocol):
 
 
 class DrainListeners(Protocol):
-    def __call__(self, *, inbound_only: bool, graceful: bool) -> None:
+    def __call__(self, *, inbound_only: bool, graceful: bool, skip_exit: bool) -> None:
         """Closes the listening sockets; if `graceful`, after a drain time in which clients are asked to
-        disconnect."""
+        disconnect; if also `skip_exit`, never: they accept until the process ends."""
 
 
 class WorkerReports(Protocol):

@@ -16,7 +16,7 @@ from typing import Final
 from sidecar.admin.answers import text
 from sidecar.application.connection import open_socket, unverified_tls
 from sidecar.application.grpc_probe import check_grpc
-from sidecar.application.http_client import get
+from sidecar.application.http_client import exchange
 from sidecar.application.redirects import (
     MAX_REQUESTS,
     HttpTarget,
@@ -108,7 +108,7 @@ class AppHealth:
         target = HttpTarget(address, action.path, action.https, action.authority or str(address).encode())
         for _ in range(MAX_REQUESTS):
             tls = self._tls if target.https else None
-            async with get(
+            async with exchange(
                 target.address, target.path, headers, authority=target.authority, tls=tls
             ) as response:
                 if not is_redirect(response.status):

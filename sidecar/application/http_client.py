@@ -20,11 +20,12 @@ _NO_CLIENT = DownstreamConnection(
 
 
 @asynccontextmanager
-async def get(
+async def exchange(
     address: SocketAddress,
     path: str,
     headers: Headers,
     *,
+    method: bytes = b"GET",
     authority: bytes = b"",
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Response]:
@@ -32,19 +33,21 @@ async def get(
     `RequestError`."""
     connection = await open_http(address, tls)
     try:
-        yield await connection.send(get_request(address, path, headers, authority=authority, tls=tls))
+        request = local_request(address, path, headers, method=method, authority=authority, tls=tls)
+        yield await connection.send(request)
     finally:
         connection.close()
 
 
-def get_request(
+def local_request(
     address: SocketAddress,
     path: str,
     headers: Headers,
     *,
+    method: bytes = b"GET",
     authority: bytes = b"",
     tls: ssl.SSLContext | None = None,
 ) -> Request:
     info = StreamInfo(_NO_CLIENT, time.monotonic(), time.time())
     scheme = b"http" if tls is None else b"https"
-    return Request(b"GET", scheme, authority or str(address).encode(), path.encode(), headers, EMPTY, info)
+    return Request(method, scheme, authority or str(address).encode(), path.encode(), headers, EMPTY, info)

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Final
 
 from sidecar.application.connection import open_http
-from sidecar.application.http_client import get_request
+from sidecar.application.http_client import local_request
 from sidecar.application.metrics_format import (
     END_OF_OPEN_METRICS,
     OPEN_METRICS,
@@ -72,7 +72,7 @@ class ScrapeTarget:
         self, connection: ClientConnection, headers: Headers, query: str, deadline_s: float
     ) -> ScrapedPage:
         path = f"{self._path}{'&' if '?' in self._path else '?'}{query}" if query else self._path
-        response = await connection.send(get_request(self._address, path, passed_on(headers)))
+        response = await connection.send(local_request(self._address, path, passed_on(headers)))
         if response.status != 200:
             raise ScrapeError(f"status {response.status}")
         received_type = (get_header(response.headers, b"content-type") or b"").decode("latin-1")

@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
 
@@ -27,9 +28,9 @@ from sidecar.errors import BootstrapError, ConfigError
 from sidecar.identity.rotation import SvidRotation
 from sidecar.identity.svid import Svid
 from sidecar.identity.watched_file import WatchedFile
+from sidecar.lifetime import Lifetime
 from sidecar.listener.manager import ListenerState
 from sidecar.observability.exposition import ExtraStats
-from sidecar.process.lifetime import Lifetime
 from sidecar.process.worker import FOLLOW_FILES_S, Worker, WorkerConfig
 from sidecar.timers import Timers
 from sidecar.workload import local_workload, svid_rotation, token_reader
@@ -243,12 +244,14 @@ class Supervisor:
     def _seconds_until_expiry(self) -> float | None:
         return None if self._rotation is None else self._rotation.seconds_until_expiry()
 
-    def _drain_listeners(self, *, inbound_only: bool, graceful: bool) -> None:
+    def _drain_listeners(self, *, inbound_only: bool, graceful: bool, skip_exit: bool) -> None:
         directions = (TrafficDirection.INBOUND,) if inbound_only else tuple(TrafficDirection)
         if graceful:
             if self._inbound_drain_start_s is None:
                 self._inbound_drain_start_s = asyncio.get_running_loop().time()
             self._worker.drain(directions)
-            self._timers.after(self._settings.drain_time_s, lambda: self._worker.stop_accepting(directions))
+            if not skip_exit:
+                stop = partial(self._worker.stop_accepting, directions)
+                self._timers.after(self._settings.drain_time_s, stop)
         else:
             self._worker.stop_accepting(directions)

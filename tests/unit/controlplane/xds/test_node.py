@@ -26,6 +26,7 @@ def test_a_sidecar_is_read_from_its_node() -> None:
                 "SERVICE_ACCOUNT": "reviews",
                 "HTTP_PROXY_PORT": "15007",
                 "INTERCEPTION_MODE": "NONE",
+                "IDENTITY_DIR": "/var/run/outrigger/identity/",
             },
         )
     )
@@ -36,6 +37,7 @@ def test_a_sidecar_is_read_from_its_node() -> None:
     assert proxy.service_account == "reviews"
     assert proxy.http_proxy_port == 15007
     assert proxy.interception_mode is InterceptionMode.NONE
+    assert proxy.identity_dir == "/var/run/outrigger/identity"
 
 
 def test_ports_may_be_numbers() -> None:
@@ -76,6 +78,8 @@ def test_grpcs_own_client_is_recognized(grpc: Node) -> None:
         ),
         (node(metadata={"DNS_CAPTURE": "yes"}), "DNS_CAPTURE: expected true or false, found 'yes'"),
         (node(metadata={"DNS_CAPTURE": 1}), "DNS_CAPTURE: expected a string"),
+        (node(metadata={"IDENTITY_DIR": "identity"}), "IDENTITY_DIR: expected a path, found 'identity'"),
+        (node(metadata={"IDENTITY_DIR": "/" * 300}), "IDENTITY_DIR: expected a path"),
         (node(metadata={"LABELS": {"a": "x" * 70_000}}), "exceed the limit of 65536"),
     ],
 )

@@ -67,7 +67,7 @@ class Sidecar:
     stats: Stats = field(default_factory=Stats)
     state: ServerState = ServerState.LIVE
     clusters: ClusterManager | tuple[()] = ()
-    drained: list[tuple[bool, bool]] = field(default_factory=list)
+    drained: list[tuple[bool, bool, bool]] = field(default_factory=list)
     quits: int = 0
     reopenings: int = 0
     dumps: list[dict[str, Any]] = field(default_factory=list)
@@ -81,7 +81,7 @@ class Sidecar:
             server_info=lambda: {"version": "outrigger/1"},
             server_state=lambda: self.state,
             is_dynamic=lambda name: name == "dynamic",
-            drain=lambda *, inbound_only, graceful: self.drained.append((inbound_only, graceful)),
+            drain=self._drain,
             quit=self._quit,
             reopen_logs=self._reopen,
             dns=self._names if self.dns is not None else None,
@@ -90,6 +90,9 @@ class Sidecar:
     def _names(self) -> DnsReport:
         assert self.dns is not None
         return self.dns
+
+    def _drain(self, *, inbound_only: bool, graceful: bool, skip_exit: bool) -> None:
+        self.drained.append((inbound_only, graceful, skip_exit))
 
     def _quit(self) -> None:
         self.quits += 1
@@ -171,16 +174,23 @@ async def test_nothing_changes_but_by_post() -> None:
 @pytest.mark.parametrize(
     ("query", "asked"),
     [
-        ("", (False, False)),
-        ("?inboundonly", (True, False)),
-        ("?graceful", (False, True)),
-        ("?inboundonly&graceful", (True, True)),
+        ("", (False, False, False)),
+        ("?inboundonly", (True, False, False)),
+        ("?graceful", (False, True, False)),
+        ("?inboundonly&graceful&skip_exit", (True, True, True)),
     ],
 )
-async def test_draining_takes_its_parameters(query: str, asked: tuple[bool, bool]) -> None:
+async def test_draining_takes_its_parameters(query: str, asked: tuple[bool, bool, bool]) -> None:
     sidecar = Sidecar()
     await sidecar.ask(f"/drain_listeners{query}", "POST")
     assert sidecar.drained == [asked]
+
+
+async def test_only_a_graceful_drain_skips_the_exit() -> None:
+    sidecar = Sidecar()
+    response = await sidecar.ask("/drain_listeners?skip_exit", "POST")
+    assert response.status == 400
+    assert sidecar.drained == []
 
 
 @pytest.mark.parametrize("state", list(ServerState))

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from sidecar.errors import SidecarError
-from sidecar.process.lifetime import Lifetime
+from sidecar.lifetime import Lifetime
 
 DEADLINE_S = 5.0
 
