@@ -81,7 +81,7 @@ def test_a_pod_without_a_status_is_not_meshed() -> None:
                         "type": "Accepted",
                         "status": "False",
                         "reason": "Invalid",
-                        "message": "spec.hosts: empty",
+                        "message": "no hosts",
                     },
                     {"type": "Programmed", "status": "False", "reason": "Pending", "message": "2 proxies"},
                 ],
