@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _DEBUG_PORT: Final = 8080
 _SIDECAR: Final = "outrigger-sidecar"
+_PROGRAM: Final = "outrigger"  # the name of our sidecar in its node, before its version
 _CRDS: Final = collection("apiextensions.k8s.io/v1", "CustomResourceDefinition")
 _NOT_FOUND: Final = 404
 # Kinds that are not supported, and whose status says so: they restrict access.
@@ -33,23 +34,25 @@ _RESTRICTING: Final = {
 async def proxies(api: ClientApi, namespace: str, revision: str, version: str) -> Findings:
     """Each proxy follows one replica, so all replicas are asked."""
     streams: list[Document] = []
-    for pod in await ready_pods(api, namespace, revision):
+    replicas = await ready_pods(api, namespace, revision)
+    if not replicas:
+        yield warning("proxies", "cannot be checked: no pod of the control plane is ready")
+        return
+    for pod in replicas:
         answer = await get_json(api, namespace, pod, _DEBUG_PORT, "/debug/syncz")
         streams += answer.document
         if finding := skew(answer.date, f"this machine and the pod {pod}"):
             yield finding
     findings = [finding for stream in streams for finding in stream_findings(stream, version)]
-    for finding in findings:
-        yield finding
     connected = {(each["namespace"], each["workload"]) for each in streams}
     pods = (await api.get(collection_of_pods()))["items"]
-    for pod in filter(_is_meshed, pods):
+    for pod in pods:
         metadata = pod["metadata"]
-        if (metadata["namespace"], metadata["name"]) not in connected:
+        if is_meshed(pod, revision) and (metadata["namespace"], metadata["name"]) not in connected:
             where = f"{metadata['namespace']}/{metadata['name']}"
-            yield problem("proxies", "its sidecar is not connected to this control plane", where)
-    if not findings:
-        yield ok("proxies", f"{len(connected)} are connected and synchronised")
+            findings.append(problem("proxies", "its sidecar is not connected to this control plane", where))
+    for finding in findings or [ok("proxies", f"{len(connected)} are connected and synchronised")]:
+        yield finding
 
 
 def stream_findings(stream: Document, version: str) -> Iterator[Finding]:
@@ -60,14 +63,19 @@ def stream_findings(stream: Document, version: str) -> Iterator[Finding]:
             yield problem("proxies", f"rejects {name}: {state['rejection']:.500}", where)
         elif state["state"] == "STALE":
             yield warning("proxies", f"has not acknowledged {name} yet", where)
-    if stream["version"] and stream["version"] != version and stream["variant"] != "envoy":
-        yield warning("proxies", f"has version {stream['version']}, the control plane {version}", where)
+    name, _, own = stream["version"].partition(" ")
+    if name == _PROGRAM and own != version:
+        yield warning("proxies", f"its sidecar is {own}, this command {version}: restart its workload", where)
 
 
-def _is_meshed(pod: Document) -> bool:
+def is_meshed(pod: Document, revision: str) -> bool:
+    """Whether its sidecar runs, and the revision injected it. Without the annotation, it was written by hand,
+    and nothing is known about its control plane."""
+    if (pod["metadata"].get("annotations") or {}).get("istio.io/rev") != revision:
+        return False
     status = pod.get("status") or {}
-    running = (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ()))
-    return any(each["name"] == _SIDECAR and "running" in each.get("state", {}) for each in running)
+    containers = (*(status.get("initContainerStatuses") or ()), *(status.get("containerStatuses") or ()))
+    return any(each["name"] == _SIDECAR and "running" in each.get("state", {}) for each in containers)
 
 
 @or_unchecked("pods")

@@ -105,3 +105,20 @@ async def test_a_kubeconfigs_token_is_kept_fresh(tmp_path: Path) -> None:
     configuration = await read_configuration(kubeconfig(tmp_path, {"token": "a"}))
     assert isinstance(configuration.refresh_api_key_hook, TokenRefresh)
     assert await token(configuration) == "Bearer a"
+
+
+async def test_a_list_of_kubeconfigs_is_merged_and_a_context_is_chosen(tmp_path: Path) -> None:
+    """As kubectl reads ``KUBECONFIG``: files of the list can be missing."""
+    first = kubeconfig(tmp_path, {"token": "a"})
+    second = tmp_path / "second"
+    renamed = (
+        first.read_text().replace('"here"', '"there"').replace('"it"', '"other"').replace("6443", "7443")
+    )
+    second.write_text(renamed)
+    paths = Path(f"{tmp_path}/missing:{first}:{second}")
+    assert (await read_configuration(paths, "here")).host == "https://127.0.0.1:6443"
+    assert (await read_configuration(paths, "there")).host == "https://127.0.0.1:7443"
+    with pytest.raises(SettingsError, match="cannot be used"):
+        await ClientApi.connect(paths, "nowhere")
+    with pytest.raises(SettingsError, match="cannot be used"):
+        await ClientApi.connect(Path(f"{tmp_path}/missing:{tmp_path}/missing-too"))
