@@ -159,14 +159,6 @@ def test_the_rules_the_sidecar_and_the_control_plane_agree_whether_dns_is_captur
     assert ("--capture-dns" in rules) is captures
 
 
-def test_dns_that_is_not_captured_for_envoy_is_reported() -> None:
-    annotations = {"proxy.istio.io/config": _CAPTURES_DNS, "outrigger.dev/proxy": "envoy"}
-    assert (
-        "ISTIO_META_DNS_CAPTURE is ignored: DNS is not captured for Envoy"
-        in injection(pod(annotations=annotations)).warnings
-    )
-
-
 def test_known_annotations_cause_no_warning() -> None:
     annotations = {
         "sidecar.istio.io/inject": "true",
