@@ -51,7 +51,7 @@ class Overrides:
                 if (own := self.named(container["name"])) is not None:
                     containers[index] = merge(container, _without_auto_image(own))
                     if self.as_root and container["name"] == names.PROXY:
-                        containers[index]["securityContext"]["runAsUser"] = 0
+                        section(containers[index], "securityContext")["runAsUser"] = 0
         if any(self.by_list.values()):
             stored = {
                 key: sorted(containers, key=_name)  # in the same order after each injection

@@ -218,6 +218,15 @@ def test_nulls_are_missing_fields() -> None:
     assert injection(given).injected
 
 
+@pytest.mark.parametrize("context", [None, {"runAsUser": 4000}])
+def test_a_transparent_proxy_stays_root(context: Any) -> None:
+    own = {"name": "outrigger-sidecar", "image": "auto", "securityContext": context}
+    annotations = {"sidecar.istio.io/interceptionMode": "TPROXY"}
+    result = injected(pod(containers=[*named("web"), own], annotations=annotations))
+    assert container(result)["securityContext"]["runAsUser"] == 0
+    assert "--proxy-uid=1337" in container(result, "outrigger-init")["args"]
+
+
 def test_the_canonical_name_fits_a_label() -> None:
     result = injected(pod(metadata={"name": f"{'a' * 60}.-.-b"}))
     assert result["metadata"]["labels"]["service.istio.io/canonical-name"] == "a" * 60
