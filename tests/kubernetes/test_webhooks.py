@@ -18,7 +18,7 @@ import pytest
 from controlplane.ca.signer import make_root
 from tests.support.cluster_control_plane import ClusterControlPlane, cluster_control_plane
 from tests.support.cluster_webhooks import all_have, bundles, configurations, metric, registered, unregister
-from tests.support.crds import install_crds
+from tests.support.crds import foreign_crds, install_crds
 from tests.support.documents import destination, destination_rule, document, virtual_service
 from tests.support.kubectl import kubectl_environment
 from tests.support.kubernetes_api import KubernetesApi, KubernetesError, Resource, eventually
@@ -168,6 +168,20 @@ async def test_an_invalid_resource_is_refused_with_the_words_of_its_status(
             page = await read(plane.metrics, "/metrics")
     assert metric(page, "galley_validation_failed") == 2
     assert metric(page, "galley_validation_passed") >= 2
+
+
+async def test_a_kind_that_is_not_supported_gets_a_warning(
+    cluster: Cluster, api: KubernetesApi, namespace: str, plane: ClusterControlPlane
+) -> None:
+    async with foreign_crds(api, "AuthorizationPolicy"):
+        policy = {
+            **document("AuthorizationPolicy", "deny", {}, namespace),
+            "apiVersion": "security.istio.io/v1",
+        }
+        applied = await asyncio.to_thread(kubectl_apply, cluster, policy)
+    assert applied.returncode == 0, applied.stderr
+    assert "Warning: kind: AuthorizationPolicy is a kind of Istio that is not supported" in applied.stderr
+    assert "no request is denied" in applied.stderr
 
 
 async def test_while_the_control_plane_is_away_pods_and_resources_are_refused(

@@ -17,6 +17,7 @@ from deploy.generate_manifests import MANIFESTS, SCHEMA, manifests, schema
 from outrigger.cluster.objects import Document
 from outrigger.installation.chart import Chart, Release
 from outrigger.installation.values import given_values
+from tests.support.crds import FOREIGN
 
 ROOT = Path(__file__).resolve().parents[4]
 CHART = ROOT / "deploy" / "charts" / "outrigger"
@@ -61,11 +62,15 @@ def is_obvious(line: str) -> bool:
 
 
 def test_the_validating_webhook_is_for_exactly_the_supported_kinds() -> None:
-    webhooks = render()["ValidatingWebhookConfiguration"]["webhooks"]
+    *webhooks, unsupported = render()["ValidatingWebhookConfiguration"]["webhooks"]
     kinds = {(kind.group, kind.plural) for kind in KINDS.values() if not kind.is_core}
     for webhook in webhooks:
-        rules = webhook["rules"]
-        assert {(rule["apiGroups"][0], name) for rule in rules for name in rule["resources"]} == kinds
+        assert kinds_of(webhook) == kinds
+    assert kinds_of(unsupported) == set(FOREIGN)
+
+
+def kinds_of(webhook: Mapping[str, Any]) -> set[tuple[str, str]]:
+    return {(rule["apiGroups"][0], name) for rule in webhook["rules"] for name in rule["resources"]}
 
 
 # The last two: whether a webhook of the default revision, and of the revision canary, is called.
@@ -137,7 +142,8 @@ def test_webhooks_fail_closed_and_leave_the_ca_bundle_to_the_control_plane() -> 
     objects = render()
     for kind in ("MutatingWebhookConfiguration", "ValidatingWebhookConfiguration"):
         for webhook in objects[kind]["webhooks"]:
-            assert webhook["failurePolicy"] == "Fail"
+            only_warns = webhook["name"] == "unsupported.validation.outrigger.dev"
+            assert webhook["failurePolicy"] == ("Ignore" if only_warns else "Fail")
             assert webhook["sideEffects"] == "None"
             assert webhook["clientConfig"].keys() == {"service"}
 
