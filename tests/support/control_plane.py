@@ -49,9 +49,10 @@ class RunningControlPlane:
         return types
 
     def synced(self, workload: str) -> bool:
-        """Whether a proxy has acknowledged everything: clusters, endpoints, listeners and routes."""
+        """Whether a proxy has acknowledged everything: clusters, endpoints, listeners and routes, and the
+        name table if it captures DNS."""
         types = self.types(workload)
-        return len(types) == 4 and all(each["state"] == "SYNCED" for each in types.values())
+        return len(types) >= 4 and all(each["state"] == "SYNCED" for each in types.values())
 
     def quarantined(self) -> list[dict[str, Any]]:
         """Returns the resources whose newest version is not in force."""

@@ -23,6 +23,7 @@ def version(text: str) -> tuple[int, ...]:
     ("package", "file", "generated_for"),
     [
         ("protobuf", "ca_pb2.py", r"# Protobuf Python Version: ([0-9.]+)"),
+        ("protobuf", "nds_pb2.py", r"# Protobuf Python Version: ([0-9.]+)"),
         ("grpcio", "ca_pb2_grpc.py", r"GRPC_GENERATED_VERSION = '([0-9.]+)'"),
     ],
 )

@@ -133,16 +133,13 @@ def test_a_setting_without_effect_is_reported(given: dict[str, object], warning:
     assert warning in found
 
 
-_CAPTURES_DNS = "proxyMetadata: {ISTIO_META_DNS_CAPTURE: 'true'}"
-
-
 @pytest.mark.parametrize(
     ("annotations", "captures"),
     [
-        ({"proxy.istio.io/config": _CAPTURES_DNS}, True),
+        ({"proxy.istio.io/config": _DNS}, True),
         ({}, False),
-        ({"proxy.istio.io/config": _CAPTURES_DNS, "sidecar.istio.io/interceptionMode": "NONE"}, False),
-        ({"proxy.istio.io/config": _CAPTURES_DNS, "outrigger.dev/proxy": "envoy"}, False),
+        ({"proxy.istio.io/config": _DNS, "sidecar.istio.io/interceptionMode": "NONE"}, False),
+        ({"proxy.istio.io/config": _DNS, "outrigger.dev/proxy": "envoy"}, False),
     ],
     ids=["on", "off", "no redirection", "Envoy has no resolver"],
 )
