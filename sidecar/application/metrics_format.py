@@ -5,7 +5,7 @@ https://prometheus.io/docs/instrumenting/exposition_formats/
 
 from __future__ import annotations
 
-from email.message import Message
+import re
 from typing import Final
 
 from sidecar.admin.answers import PROMETHEUS
@@ -14,6 +14,7 @@ from sidecar.http.headers import Headers, get_header
 OPEN_METRICS: Final = "application/openmetrics-text"
 END_OF_OPEN_METRICS: Final = b"# EOF\n"
 _PROTOBUF: Final = "application/vnd.google.protobuf"
+_VERSION: Final = re.compile(r"(?:^|;)\s*version=\"?([^\s\";]*)", re.IGNORECASE)
 _OPEN_METRICS_VERSIONS: Final = ("0.0.1", "1.0.0")
 TIMEOUT: Final = b"x-prometheus-scrape-timeout-seconds"
 _DEFAULT_TIMEOUT_S: Final = 10.0  # Prometheus's scrape_timeout
@@ -33,10 +34,10 @@ def merged_type(content_type: str) -> bytes | None:
 
 
 def _media_type(content_type: str) -> tuple[str, str]:
-    message = Message()
-    message["content-type"] = content_type
-    version = message.get_param("version")
-    return message.get_content_type(), version if isinstance(version, str) else ""
+    """The type in lower case, and its parameter ``version``, empty if it is missing (RFC 9110 8.3.1)."""
+    media_type, _, parameters = content_type.partition(";")
+    version = _VERSION.search(parameters)
+    return media_type.strip().lower(), version[1] if version else ""
 
 
 def passed_on(headers: Headers) -> Headers:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from socketserver import TCPServer
 from threading import Event, Thread
 
 import grpc
@@ -34,13 +35,18 @@ class ProbedApplication(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
 
-    def __init__(self, host: str) -> None:
+    def __init__(self, host: str, port: int) -> None:
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        super().__init__((host, 0), _Handler)
+        super().__init__((host, port), _Handler)
         self.received: list[ReceivedProbe] = []
         self.release = Event()
         self.pages: dict[str, tuple[str, bytes]] = {}
         self.sent_bytes: int | None = None
+
+    def server_bind(self) -> None:
+        """Without a look-up of the machine's name, which a network namespace cannot answer."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = "application", self.socket.getsockname()[1]
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -89,11 +95,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 @contextmanager
 def probed_application(
-    host: str = "0.0.0.0", *, certificate_in: Path | None = None
+    host: str = "0.0.0.0", *, port: int = 0, certificate_in: Path | None = None
 ) -> Iterator[ProbedApplication]:
     """Serves until the block ends. ``certificate_in``: with HTTPS; the folder for a certificate, which is for
     another name."""
-    with ProbedApplication(host) as server:
+    with ProbedApplication(host, port) as server:
         if certificate_in is not None:
             server.socket = _tls(certificate_in).wrap_socket(server.socket, server_side=True)
         thread = Thread(target=server.serve_forever, args=(0.05,), name="probed-application")
@@ -115,7 +121,7 @@ def _tls(folder: Path) -> ssl.SSLContext:
 
 
 @contextmanager
-def grpc_health_server() -> Iterator[int]:
+def grpc_health_server(host: str = "0.0.0.0") -> Iterator[int]:
     """gRPC's own server of health checks. The empty service and ``up`` are serving, ``down`` is not."""
     serving = health_pb2.HealthCheckResponse.ServingStatus
     servicer = health.HealthServicer()
@@ -123,7 +129,7 @@ def grpc_health_server() -> Iterator[int]:
     servicer.set("down", serving.NOT_SERVING)
     server = grpc.server(ThreadPoolExecutor(1))
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    port = server.add_insecure_port("0.0.0.0:0")
+    port = server.add_insecure_port(f"[{host}]:0" if ":" in host else f"{host}:0")
     server.start()
     try:
         yield port
