@@ -146,6 +146,11 @@ class ProxiedPod:
             raise
         return client
 
+    def listens(self) -> bool:
+        """Whether the proxy does. A connection inside the pod is direct; TPROXY drops others until then."""
+        with self.pod.socket(self.side, socket.SOCK_STREAM, APPLICATION) as client:
+            return client.connect_ex((self.side.loopback, 15006)) == 0
+
     def get(self, number: int, *, source: str = "") -> tuple[int, str]:
         with self.connect(number, source=source) as client:
             return get(client)
@@ -194,14 +199,7 @@ def proxied(
             process = stack.enter_context(child(start(command, file, folder), folder / "log"))
         found = ProxiedPod(pod, outside, side, mode)
 
-        def listens() -> bool:
-            try:
-                found.connect(ANYWHERE).close()
-            except ConnectionRefusedError:
-                return False
-            return True
-
-        process.wait_for(listens, "it listens")
+        process.wait_for(found.listens, "it listens")
         yield found
 
 
@@ -229,9 +227,19 @@ def test_a_port_without_a_service_is_passed_through(proxied: ProxiedPod) -> None
     assert proxied.receive(UNKNOWN) == proxied.expected_client
 
 
-def test_clients_do_not_share_the_connections_that_carry_their_addresses(proxied: ProxiedPod) -> None:
-    other = OTHER_CLIENT[proxied.side]
-    proxied.outside.ip(f"address replace {other}{'/24' if '.' in other else '/64'} dev eth0 nodad")
+@pytest.fixture
+def other(proxied: ProxiedPod) -> Iterator[str]:
+    """A second address outside of the pod."""
+    address = OTHER_CLIENT[proxied.side]
+    network = f"{address}/{24 if proxied.side is V4 else 64}"
+    proxied.outside.ip(f"address add {network} dev eth0 nodad")
+    yield address
+    proxied.outside.ip(f"address delete {network} dev eth0")
+
+
+def test_clients_do_not_share_the_connections_that_carry_their_addresses(
+    proxied: ProxiedPod, other: str
+) -> None:
     for _ in range(2):
         seen = [proxied.get(ANYWHERE, source=source)[1] for source in ("", other)]
         if proxied.mode is InterceptionMode.TPROXY:
