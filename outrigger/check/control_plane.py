@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 _EXPIRES_SOON: Final = timedelta(days=30)
 _DRY_RUN: Final = {"dryRun": "All"}
 _FORBIDDEN: Final = 403
+_NOT_FOUND: Final = 404
+_VIRTUAL_SERVICES: Final = "/apis/networking.istio.io/v1/namespaces/{}/virtualservices"
 _SIDECAR: Final = "outrigger-sidecar"
 
 
@@ -137,16 +139,14 @@ async def _call(api: ClientApi, kind: str, namespace: str, revision: str, subjec
     try:
         answer = await api.create(path, probe, _DRY_RUN)
     except RefusedError as error:
-        state = warning if error.status == _FORBIDDEN and "webhook" not in str(error) else problem
+        # Not by a webhook, but because the user may not, or the CRD does not serve this version.
+        unrelated = error.status in (_FORBIDDEN, _NOT_FOUND) and "webhook" not in str(error)
+        state = warning if unrelated else problem
         return state("webhooks", f"a dry run is refused: {error}", subject)
     if injects and _SIDECAR not in _names(answer):
         return warning("webhooks", "a pod of a dry run in the namespace default got no sidecar", subject)
-    return ok(
-        "webhooks", "the API server calls it" + (", and it injects a sidecar" if injects else ""), subject
-    )
-
-
-_VIRTUAL_SERVICES: Final = "/apis/networking.istio.io/v1/namespaces/{}/virtualservices"
+    done = "calls it, and it injects a sidecar" if injects else "calls it"
+    return ok("webhooks", f"the API server {done}", subject)
 
 
 def _pod(revision: str) -> Document:
