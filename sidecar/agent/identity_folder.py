@@ -27,6 +27,7 @@ from sidecar.identity.svid_pem import SvidPem
 _CURRENT: Final = "..data"
 _NEXT: Final = "..data_next"
 _SECRET: Final = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
+# The group may read: with TPROXY, Envoy is root without capabilities, and only shares the group of the agent.
 # A reader that has just opened one file of the previous certificate may still open the others.
 _KEPT: Final = 2
 
@@ -52,7 +53,7 @@ class IdentityFolder:
     def write(self, svid: SvidPem) -> None:
         try:
             folder = self._path / f"..{next(self._numbers)}"
-            folder.mkdir(mode=0o700)
+            folder.mkdir(mode=0o750)
             _write(folder / CERTIFICATE_CHAIN_FILE, svid.chain)
             _write(folder / PRIVATE_KEY_FILE, svid.key)
             _write(folder / TRUST_BUNDLE_FILE, svid.trust_bundle)
@@ -118,6 +119,6 @@ def _secrets(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _write(file: Path, content: bytes) -> None:
-    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
     with open(descriptor, "wb") as opened:
         opened.write(content)

