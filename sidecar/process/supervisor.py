@@ -128,10 +128,9 @@ class Supervisor:
         self.stop()
 
     def _minimum_drain_s(self) -> float:
-        """Less if the inbound side drains already, by the hook that precedes SIGTERM of a native sidecar."""
         start_s = self._inbound_drain_start_s
         passed_s = 0.0 if start_s is None else asyncio.get_running_loop().time() - start_s
-        return max(0.0, min(MINIMUM_DRAIN_S, self._settings.drain_time_s) - passed_s)
+        return rest_of_minimum_s(self._settings.drain_time_s, passed_s)
 
     def stop(self) -> None:
         self._lifetime.stop()
@@ -255,3 +254,9 @@ class Supervisor:
                 self._timers.after(self._settings.drain_time_s, stop)
         else:
             self._worker.stop_accepting(directions)
+
+
+def rest_of_minimum_s(drain_time_s: float, passed_s: float) -> float:
+    """How long a drain lasts at least. ``passed_s``: how long the inbound side drains already, because of the
+    hook that precedes SIGTERM of a native sidecar."""
+    return max(0.0, min(MINIMUM_DRAIN_S, drain_time_s) - passed_s)

@@ -17,7 +17,7 @@ from sidecar.config.listener import FilterChain, HttpConnectionManager, Listener
 from sidecar.config.route import WeightedCluster
 from sidecar.config.tls import DownstreamTls, TlsParameters
 from sidecar.errors import BootstrapError
-from sidecar.process.supervisor import Supervisor
+from sidecar.process.supervisor import Supervisor, rest_of_minimum_s
 from tests.support.clusters import snapshot, static_cluster
 
 DEADLINE_S = 5.0
@@ -68,6 +68,14 @@ async def test_it_is_initializing_while_a_listener_warms_but_only_until_it_was_l
         assert made.state() is ServerState.LIVE
         made.apply(warming)
         assert made.state() is ServerState.LIVE
+
+
+@pytest.mark.parametrize(
+    ("drain_time_s", "passed_s", "rest_s"),
+    [(45.0, 0.0, 5.0), (45.0, 3.0, 2.0), (45.0, 60.0, 0.0), (2.0, 0.5, 1.5)],
+)
+def test_the_hook_of_a_pod_begins_the_drain(drain_time_s: float, passed_s: float, rest_s: float) -> None:
+    assert rest_of_minimum_s(drain_time_s, passed_s) == rest_s
 
 
 async def test_it_ends_when_it_has_drained() -> None:
