@@ -4,9 +4,11 @@ them from the Pod's object."""
 from __future__ import annotations
 
 import json
+from collections.abc import Set
 from dataclasses import replace
 from typing import Final
 
+from controlplane.errors import InjectionError
 from controlplane.injection import names
 from controlplane.injection.config import DataPlane
 from controlplane.injection.context import TemplateContext
@@ -14,7 +16,9 @@ from controlplane.injection.pod import JsonObject, app_containers, items
 from protos import node
 
 _METADATA_PREFIX: Final = "ISTIO_META_"
-_IDENTITY_DIR: Final = "IDENTITY_DIR"  # where the agent of an Envoy writes its certificate
+_RESERVED: Final = frozenset({
+    node.IDENTITY_DIR, node.INTERCEPTION_MODE, node.LABELS, node.NAMESPACE, node.SERVICE_ACCOUNT,
+})  # fmt: skip
 
 
 def pod_metadata(context: TemplateContext) -> JsonObject:
@@ -31,13 +35,22 @@ def pod_metadata(context: TemplateContext) -> JsonObject:
         "POD_PORTS": json.dumps(ports, separators=(",", ":")),  # Istio writes metadata as strings
     }
     if context.settings.data_plane is DataPlane.ENVOY:
-        metadata[_IDENTITY_DIR] = names.IDENTITY_FOLDER
+        metadata[node.IDENTITY_DIR] = names.IDENTITY_FOLDER
     if context.settings.capture_dns:
         metadata[node.DNS_CAPTURE] = "true"
+    return metadata | _own_metadata(context, metadata.keys() | _RESERVED)
+
+
+def _own_metadata(context: TemplateContext, reserved: Set[str]) -> JsonObject:
+    """Returns the metadata that variables of the pod's ProxyConfig set. Raises `InjectionError`."""
+    metadata: JsonObject = {}
     for name, value in context.settings.proxy_config.proxy_metadata.items():
         key = name.removeprefix(_METADATA_PREFIX)
-        if key not in (name, node.DNS_CAPTURE):
-            metadata.setdefault(key, value)
+        if key in (name, node.DNS_CAPTURE):
+            continue
+        if key in reserved:
+            raise InjectionError(f"proxyMetadata: {name}: the metadata {key} are set by the injector")
+        metadata[key] = value
     return metadata
 
 

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from controlplane.yaml_documents import read_documents
+from protos import node
+from sidecar.agent.settings import parse_agent_arguments
 from sidecar.bootstrap import parse_arguments
 from sidecar.intercept.flags import parse as parse_interception
 from sidecar.xds.decode import decode_bootstrap
@@ -68,3 +70,12 @@ def test_the_sidecar_accepts_its_flags_and_its_bootstrap(pod: Any, container: An
     assert "LABELS" not in bootstrap.node_metadata, "the control plane takes them from the Pod"
     assert bootstrap.ads is not None
     assert bootstrap.ads.tls is not None
+
+
+@pytest.mark.parametrize(("pod", "container"), containers("outrigger-agent"))
+def test_the_agent_of_an_envoy_accepts_its_flags_and_the_bootstrap_of_envoy(pod: Any, container: Any) -> None:
+    variables = {name: expanded(value, _POD) for name, value in environment(pod, container["name"]).items()}
+    parsed = parse_agent_arguments(container["args"], variables)
+    assert str(parsed.identity_dir) == parsed.bootstrap.node_metadata[node.IDENTITY_DIR]
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    assert mounts[str(parsed.identity_dir)] == "outrigger-identity"
