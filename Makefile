@@ -15,8 +15,16 @@ UV_COMPILE = $(LOCK_VENV)/bin/uv pip compile --quiet --universal --python-versio
 # is the order of the tests: the few long tests of whole meshes first, so that they do not delay the end.
 TEST_WORKERS ?= 2
 
+# The images: the names that the chart expects, {hub}/{name}:{tag}.
+HUB ?= docker.io/outrigger
+TAG ?= $(shell sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml)
+PLATFORMS ?= linux/amd64,linux/arm64
+IMAGE_BUILD = docker buildx build --file deploy/docker/Dockerfile --build-arg VERSION=$(TAG) \
+	--build-arg REVISION=$$(git rev-parse HEAD) --build-arg SOURCE=$$(git config --get remote.origin.url | sed 's,//[^/@]*@,//,')
+IMAGES := controlplane sidecar cli
+
 .DEFAULT_GOAL := help
-.PHONY: help venv demo cluster cluster-binary test test-fast test-latest lock lint format protos crds manifests bench bench-smoke clean
+.PHONY: help venv demo cluster cluster-binary test test-fast test-latest lock lint format protos crds manifests images images-push image-check bench bench-smoke clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -65,6 +73,7 @@ test-latest: ## Run the unit tests with the newest versions that pyproject.toml 
 lock: $(LOCK_VENV)/.installed ## Update the locked versions and hashes of all dependencies
 	$(UV_COMPILE) pyproject.toml --output-file $(LOCKS)/runtime.txt
 	$(UV_COMPILE) pyproject.toml --extra dev --constraint $(LOCKS)/runtime.txt --output-file $(LOCKS)/dev.txt
+	$(UV_COMPILE) $(LOCKS)/sidecar.in --constraint $(LOCKS)/runtime.txt --output-file $(LOCKS)/sidecar.txt
 	$(UV_COMPILE) $(LOCKS)/envoy.in --output-file $(LOCKS)/envoy.txt
 	$(UV_COMPILE) $(LOCKS)/lock.in --output-file $(LOCKS)/lock.txt
 
@@ -87,6 +96,18 @@ crds: $(VENV)/.installed ## Generate the CRDs of the chart
 
 manifests: $(VENV)/.installed ## Generate the manifests of the chart, and the schema of its values
 	$(BIN)/python deploy/generate_manifests.py
+
+images: ## Build the images for this machine's platform (HUB=..., TAG=...; needs Docker with buildx)
+	for name in $(IMAGES); do $(IMAGE_BUILD) --target $$name --tag $(HUB)/$$name:$(TAG) --load . || exit 1; done
+
+images-push: ## Build the images for PLATFORMS, and push them to HUB
+	for name in $(IMAGES); do \
+		$(IMAGE_BUILD) --platform $(PLATFORMS) --sbom=true --provenance=mode=max --target $$name \
+			--tag $(HUB)/$$name:$(TAG) --push . || exit 1; \
+	done
+
+image-check: $(VENV)/.installed ## Carry out the Dockerfile without Docker: start the programs, measure the images (as root)
+	$(BIN)/python -m tests.images $(if $(FRESH),--fresh)
 
 bench: $(VENV)/.installed $(ENVOY_VENV)/.installed ## Times of the control plane and of the sidecar's waiting (CASES='builders ...')
 	$(BIN)/python -m tests.bench $(CASES)

@@ -1,0 +1,86 @@
+"""What is in an image: its files, their sizes, and the programs and rights that it must not have."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from tests.images.build import Image
+
+# Tools of an attacker, and of builds.
+_UNWANTED: Final = frozenset(
+    {
+        "apt",
+        "apt-get",
+        "bash",
+        "busybox",
+        "cc",
+        "curl",
+        "dash",
+        "dpkg",
+        "g++",
+        "gcc",
+        "ld",
+        "make",
+        "perl",
+        "pip",
+        "pip3",
+        "sh",
+        "strip",
+        "su",
+        "wget",
+    }
+)
+_TESTS: Final = frozenset({"test", "tests", "idle_test"})
+_ELF_MACHINES: Final = {"amd64": 0x3E, "arm64": 0xB7}
+
+
+def size(image: Image) -> int:
+    """In bytes, unpacked."""
+    return sum(path.lstat().st_size for _, path in _files(image) if not path.is_dir() or path.is_symlink())
+
+
+def compressed_size(image: Image) -> int:
+    """In bytes, as a registry stores the layers: tar and gzip."""
+    script = 'tar --create --directory "$0" . | gzip | wc --bytes'
+    return sum(
+        int(subprocess.run(["sh", "-c", script, layer], capture_output=True, text=True, check=True).stdout)
+        for layer in image.layers
+    )
+
+
+def problems(image: Image, architecture: str) -> list[str]:
+    """Sorted; empty for a good image."""
+    return sorted({problem for name, path in _files(image) for problem in _of_file(name, path, architecture)})
+
+
+def _of_file(name: str, path: Path, architecture: str) -> Iterator[str]:
+    mode = path.lstat().st_mode
+    if path.name in _UNWANTED and "/bin/" in name.replace("/sbin/", "/bin/") and not stat.S_ISDIR(mode):
+        yield f"{name} is a program that the image does not need"
+    if stat.S_ISDIR(mode) and path.name in _TESTS and "/python3" in name:
+        yield f"{name} has tests"
+    if stat.S_ISLNK(mode):
+        return
+    if mode & (stat.S_ISUID | stat.S_ISGID):
+        yield f"{name} is setuid or setgid"
+    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+        yield f"{name} can be written by every user"
+    if stat.S_ISREG(mode) and (machine := _elf_machine(path)) not in (None, _ELF_MACHINES[architecture]):
+        yield f"{name} is a program for another architecture ({machine:#x})"
+
+
+def _elf_machine(path: Path) -> int | None:
+    """The field e_machine of a program or library; None for other files."""
+    with path.open("rb") as file:
+        header = file.read(20)
+    return int.from_bytes(header[18:20], "little") if header[:4] == b"\x7fELF" else None
+
+
+def _files(image: Image) -> Iterator[tuple[str, Path]]:
+    for layer in image.layers:
+        for path in layer.rglob("*"):
+            yield f"/{path.relative_to(layer)}", path
