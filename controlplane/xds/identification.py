@@ -149,11 +149,12 @@ def _contradictions(proxy: Proxy, workload: Workload) -> Iterator[str]:
 
 
 def _label_contradictions(claimed: Mapping[str, str], actual: Mapping[str, str]) -> Iterator[str]:
+    """The variable of a missing label is empty in the downward API of Kubernetes."""
     for label, value in sorted(claimed.items()):
-        if label not in actual:
+        if label not in actual and value:
             yield f"its label {label}={value!r:.80} does not exist on the object"
-        elif actual[label] != value:
-            yield f"its label {label} is {value!r:.80}, expected {actual[label]!r}"
+        elif (expected := actual.get(label, "")) != value:
+            yield f"its label {label} is {value!r:.80}, expected {expected!r}"
 
 
 def _account_contradictions(claims: Claims, workload: Workload) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,12 +38,17 @@ async def hops(client: httpx.AsyncClient, admin_port: int, service: str) -> Coun
 def read_hops(text: str, service: str) -> Counter[Hop]:
     """Reads the hops from the text of a sidecar's metrics."""
     counts: Counter[Hop] = Counter()
-    for inner, value in _SAMPLE.findall(text):
-        labels = dict(_LABEL.findall(inner))
+    for labels, count in read_requests(text):
         if labels["reporter"] == "destination":
             hop = Hop(labels["source_principal"], service, labels["connection_security_policy"])
-            counts[hop] += int(value)
+            counts[hop] += count
     return counts
+
+
+def read_requests(text: str) -> Iterator[tuple[dict[str, str], int]]:
+    """Reads the labels and values of ``istio_requests_total`` from the text of a sidecar's metrics."""
+    for inner, value in _SAMPLE.findall(text):
+        yield dict(_LABEL.findall(inner)), int(value)
 
 
 async def ejected(client: httpx.AsyncClient, admin_port: int) -> set[int]:

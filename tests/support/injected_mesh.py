@@ -13,8 +13,10 @@ from typing import Any, Final
 
 import yaml
 
+from controlplane.injection.config import EnvoyValues
 from outrigger.installation.chart import Chart
 from tests.support import kubernetes_cluster
+from tests.support.envoy import envoy_binary
 from tests.support.kubectl import kubectl, kubectl_environment
 from tests.support.kubernetes_api import Resource
 from tests.support.kubernetes_cluster import Cluster
@@ -38,6 +40,7 @@ def images() -> Images:
         hub.format("controlplane"): _python("-m", "controlplane", user=PROXY_UID),
         hub.format("sidecar"): _python("-m", "sidecar", user=PROXY_UID),
         hub.format("cli"): _python("-m", "outrigger", user=PROXY_UID),
+        EnvoyValues().image: {"command": [str(envoy_binary())], "user": PROXY_UID},
         "python:3.13-slim": {**_python(), "command": []},
     }
 

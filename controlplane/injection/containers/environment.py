@@ -25,15 +25,26 @@ _DOWNWARD: Final = {
     "SERVICE_ACCOUNT": "spec.serviceAccountName",
     "NODE_NAME": "spec.nodeName",
 }
-_RESERVED: Final = frozenset({*_DOWNWARD, names.CONFIG_YAML, names.APP_PROBERS, names.PROMETHEUS_SCRAPE})
-_REFERENCES: Final = tuple(f"$({name})" for name in _DOWNWARD)
+# The labels for metrics. The variable of a label that the pod does not have is empty.
+_LABELS: Final = {
+    "app": "POD_LABEL_APP",
+    "version": "POD_LABEL_VERSION",
+    names.CANONICAL_NAME: "POD_LABEL_CANONICAL_NAME",
+    names.CANONICAL_REVISION: "POD_LABEL_CANONICAL_REVISION",
+}
+_FIELDS: Final = {
+    **_DOWNWARD,
+    **{variable: f"metadata.labels['{label}']" for label, variable in _LABELS.items()},
+}
+_RESERVED: Final = frozenset({*_FIELDS, names.CONFIG_YAML, names.APP_PROBERS, names.PROMETHEUS_SCRAPE})
+_REFERENCES: Final = tuple(f"$({name})" for name in _FIELDS)
 
 
 def environment(context: TemplateContext, *, proxy_type: str) -> list[JsonObject]:
     """Returns the variables in the order in which they refer to each other. Raises `InjectionError`."""
     variables: list[JsonObject] = [
         {"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}}
-        for name, path in _DOWNWARD.items()
+        for name, path in _FIELDS.items()
     ]
     variables.append({"name": names.CONFIG_YAML, "value": bootstrap_json(context, proxy_type)})
     if context.settings.capture_dns:
@@ -61,6 +72,7 @@ def bootstrap_json(context: TemplateContext, proxy_type: str) -> str:
         xds_address=Address.parse(context.control_plane_address),
         ca_certificate=Path(names.ROOTS_FILE),
         service_account="$(SERVICE_ACCOUNT)",
+        labels={label: f"$({variable})" for label, variable in _LABELS.items()},
         metadata=pod_metadata(context),
         admin_port=settings.admin_port,
         interception=settings.interception,

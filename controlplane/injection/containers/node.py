@@ -1,5 +1,4 @@
-"""The metadata of the proxy's xDS node that describe the pod. The labels are missing: the control plane takes
-them from the Pod's object."""
+"""The metadata of the proxy's xDS node that describe the pod, without its labels."""
 
 from __future__ import annotations
 

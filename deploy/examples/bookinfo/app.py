@@ -91,7 +91,8 @@ def handler(service: str, version: str) -> type[BaseHTTPRequestHandler]:
                 self.reply(Handler.fault, {"error": f"{pod} is set to answer {Handler.fault}"})
                 return
             try:
-                self.reply(200, {"pod": pod, **answer(version, self.path, self.headers)})
+                client = self.client_address[0]
+                self.reply(200, {"pod": pod, "client": client, **answer(version, self.path, self.headers)})
             except OSError as error:  # urllib's errors are OSErrors
                 self.reply(502, {"error": f"{pod}: {error}"})
 

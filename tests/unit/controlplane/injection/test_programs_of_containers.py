@@ -24,6 +24,10 @@ _POD = {
     "HOST_IP": "10.1.0.1",
     "SERVICE_ACCOUNT": "web",
     "NODE_NAME": "node-1",
+    "POD_LABEL_APP": "web",
+    "POD_LABEL_VERSION": "",
+    "POD_LABEL_CANONICAL_NAME": "shop",
+    "POD_LABEL_CANONICAL_REVISION": "v1",
 }
 
 
@@ -67,7 +71,12 @@ def test_the_sidecar_accepts_its_flags_and_its_bootstrap(pod: Any, container: An
         "shop.svc.cluster.local",
     ]
     assert bootstrap.node_metadata["SERVICE_ACCOUNT"] == "web"
-    assert "LABELS" not in bootstrap.node_metadata, "the control plane takes them from the Pod"
+    assert bootstrap.node_metadata["LABELS"] == {
+        "app": "web",
+        "version": "",
+        "service.istio.io/canonical-name": "shop",
+        "service.istio.io/canonical-revision": "v1",
+    }
     assert bootstrap.ads is not None
     assert bootstrap.ads.tls is not None
 

@@ -77,8 +77,12 @@ def test_the_pod_supplies_metadata_that_the_node_omits(caller: Caller | None) ->
 
 
 def test_claims_that_match_the_pod_are_accepted() -> None:
+    """An empty label is the downward API's value for a label that is missing."""
     same = claims(
-        labels={"app": "reviews"}, service_account="reviews", node="node-1", ip="fd00:0:0:0:0:0:0:1"
+        labels={"app": "reviews", "role": ""},
+        service_account="reviews",
+        node="node-1",
+        ip="fd00:0:0:0:0:0:0:1",
     )
     found = CLUSTER.identify(same, pods(POD))
     assert found.proxy.labels == POD.labels
@@ -89,6 +93,7 @@ def test_claims_that_match_the_pod_are_accepted() -> None:
     ("claimed", "words"),
     [
         ({"labels": {"app": "ratings"}}, "its label app is 'ratings', expected 'reviews'"),
+        ({"labels": {"app": ""}}, "its label app is '', expected 'reviews'"),
         ({"labels": {"role": "admin"}}, "its label role='admin' does not exist on the object"),
         ({"node": "node-2"}, "its node is 'node-2', expected 'node-1'"),
         ({"ip": "10.0.0.2"}, "its address is 10.0.0.2, expected 10.0.0.1 or fd00::1"),
