@@ -10,8 +10,9 @@ from typing import Any, Final
 
 from controlplane.errors import InjectionError
 from controlplane.injection.config import InjectionConfig
-from controlplane.injection.injector import Injection, InjectionRequest, inject
+from controlplane.injection.injector import inject
 from controlplane.injection.pod import JsonObject
+from controlplane.injection.request import Injection, InjectionRequest
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.yaml_documents import YamlError, read_documents
 from outrigger.errors import CommandError

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
+from controlplane.injection.config import Values
 from controlplane.injection.overrides import Overrides
 from controlplane.injection.owners import WorkloadOwner
 from controlplane.injection.pod import JsonObject
+from controlplane.injection.request import InjectionRequest
 from controlplane.injection.settings import PodSettings
-
-if TYPE_CHECKING:
-    from controlplane.injection.config import Values
-    from controlplane.injection.injector import InjectionRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from typing import Final
 
 from controlplane.errors import InjectionError
 from controlplane.injection import metadata, names, overrides
-from controlplane.injection.config import InjectionConfig
 from controlplane.injection.context import TemplateContext
 from controlplane.injection.ordering import order
 from controlplane.injection.owners import owner_of
@@ -18,39 +16,15 @@ from controlplane.injection.pod_shape import check
 from controlplane.injection.probes import rewrite_probes
 from controlplane.injection.prometheus import merge_metrics
 from controlplane.injection.reinjection import CONTAINER_LISTS, LISTS, without_injection
+from controlplane.injection.request import Injection, InjectionRequest
 from controlplane.injection.selection import decide
 from controlplane.injection.settings import PodSettings
 from controlplane.injection.settings_reader import pod_settings
 from controlplane.injection.strategic_merge import merge
 from controlplane.injection.templates import containers_of, render, selected
-from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.proxy import InterceptionMode
 
 _CLUSTER_FIRST: Final = ("", None, "ClusterFirst")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InjectionRequest:
-    """What an injection depends on besides the pod. ``native_sidecars``: the kubelets of all nodes are new
-    enough."""
-
-    namespace: str
-    namespace_labels: Mapping[str, str] = field(default_factory=dict)
-    namespace_annotations: Mapping[str, str] = field(default_factory=dict)
-    config: InjectionConfig
-    mesh_config: MeshConfig
-    native_sidecars: bool
-    revision: str = names.DEFAULT_REVISION
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Injection:
-    """The result: ``pod`` is the given one if it is not ``injected``, for the reason ``skipped``."""
-
-    pod: JsonObject
-    injected: bool
-    skipped: str = ""
-    warnings: tuple[str, ...] = ()
 
 
 def inject(pod: JsonObject, request: InjectionRequest) -> Injection:

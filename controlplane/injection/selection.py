@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from controlplane.injection import names
 from controlplane.injection.config import InjectionConfig, Policy
 from controlplane.injection.pod import JsonObject, all_containers, annotations_of, find, labels_of
-
-if TYPE_CHECKING:
-    from controlplane.injection.injector import InjectionRequest
+from controlplane.injection.request import InjectionRequest
 
 INJECT: Final = "sidecar.istio.io/inject"
 _NAMESPACE_SWITCH: Final = "istio-injection"

@@ -4,7 +4,7 @@ configuration."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from controlplane.errors import InjectionError
 from controlplane.injection import annotation_values as parse
@@ -13,13 +13,11 @@ from controlplane.injection.annotation_reader import AnnotationReader
 from controlplane.injection.config import DataPlane, Native, Probe, ProxyValues
 from controlplane.injection.names import METRICS_PORT
 from controlplane.injection.pod import JsonObject, annotations_of, app_containers, labels_of
+from controlplane.injection.request import InjectionRequest
 from controlplane.injection.resources import proxy_resources
 from controlplane.injection.settings import PodSettings, Traffic
 from controlplane.model.proxy import InterceptionMode
 from controlplane.model.proxy_config import ProxyConfig
-
-if TYPE_CHECKING:
-    from controlplane.injection.injector import InjectionRequest
 
 DATA_PLANE: Final = "outrigger.dev/proxy"
 PROXY_CONFIG: Final = "proxy.istio.io/config"

@@ -10,8 +10,9 @@ from typing import Final
 from prometheus_client import CollectorRegistry
 
 from controlplane.errors import InjectionError, KubernetesError, SettingsError
-from controlplane.injection.injector import InjectionRequest, inject
+from controlplane.injection.injector import inject
 from controlplane.injection.json_patch import json_patch
+from controlplane.injection.request import InjectionRequest
 from controlplane.kubernetes.api import Document
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.webhooks.admission import AdmissionRequest, Answer, JsonObject

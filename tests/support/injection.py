@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from controlplane.injection.config import InjectionConfig
-from controlplane.injection.injector import Injection, InjectionRequest, inject
+from controlplane.injection.injector import inject
 from controlplane.injection.names import PROXY
 from controlplane.injection.pod import JsonObject
+from controlplane.injection.request import Injection, InjectionRequest
 from controlplane.model.mesh_config import MeshConfig
 
 

@@ -10,7 +10,8 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from controlplane.errors import KubernetesError, RefusedError, UnreachableError
-from controlplane.injection.injector import InjectionRequest, inject
+from controlplane.injection.injector import inject
+from controlplane.injection.request import InjectionRequest
 from controlplane.kubernetes.api import Document
 from controlplane.webhooks.injection_config import InjectionConfigFile
 from controlplane.webhooks.mutate import PodInjection
