@@ -27,6 +27,7 @@ _ROOTS: Final = Volume(source=Path("/etc/ssl/certs/ca-certificates.crt"), target
 
 
 def remove_unused_layers(cache: Path = CACHE, *, older_than_s: float = 7 * 24 * 3600) -> None:
+    """Those whose last use is longer ago, and what a killed build left."""
     for layer in cache.glob("*"):
         if time.time() - layer.stat().st_mtime > older_than_s:
             shutil.rmtree(layer)
@@ -109,6 +110,7 @@ class Builder:
             scratch = Path(folder) / "scratch"
             scratch.mkdir()
             yield Path(folder) / "layer", scratch
+            os.utime(Path(folder) / "layer")  # COPY sets the time of its source
             (Path(folder) / "layer").rename(layer)
 
     def _base(self, stage: Stage) -> Image:
@@ -126,6 +128,7 @@ class Builder:
             with self._new(tree) as (made, _):
                 _run(["mmdebstrap", "--quiet", "--variant=minbase", suite, str(made), MIRROR], f"FROM {name}")
                 made.chmod(0o755)
+        os.utime(tree)
         return Image(
             digest=hashlib.sha256(stage.base.encode()).hexdigest(),
             layers=(tree,),
