@@ -29,7 +29,7 @@ def test_an_unknown_path_is_answered_with_help(pair: Pair) -> None:
     assert (envoy.status, sidecar.status) == (404, 404)
     assert envoy.body.splitlines()[0] == sidecar.body.splitlines()[0] == "invalid path. admin commands are:"
     envoy, sidecar = pair.ask("/help")
-    assert commands(sidecar) - commands(envoy) == set()
+    assert commands(sidecar) - commands(envoy) == {"  /dns"}  # the name table, which Envoy does not know
     assert sidecar.body.splitlines()[0] == envoy.body.splitlines()[0]
 
 
