@@ -21,6 +21,7 @@ pytestmark = pytest.mark.timeout(300)
 
 NAMESPACE = "bookinfo"
 PROXY_CALLS_FROM = "127.0.0.6"
+OWN_LABELS = ("workload", "app", "version", "canonical_service", "canonical_revision")
 TRANSPARENT = {"sidecar.istio.io/interceptionMode": "TPROXY"}
 ENVOY = {"outrigger.dev/proxy": "envoy"}
 
@@ -82,12 +83,20 @@ def test_pods_are_ready_with_their_sidecar(mesh: InjectedMesh, stage: Stage) -> 
 def test_every_hop_is_mtls_with_the_spiffe_id_of_its_caller(
     mesh: InjectedMesh, stage: Stage, productpage: httpx.Client
 ) -> None:
-    """Envoy has no such metrics, but it requires mutual TLS, too: the mode is STRICT."""
+    """Envoy has no such metrics, but lets nothing else in."""
     route(mesh, "reviews-50-50")
     assert versions(productpage, 50).keys() == {"v1", "v2"}
     for service, caller in CALLERS.items():
         hops = sum((hops_into(pod, service) for pod in mesh.pods(NAMESPACE, f"app={service}")), Counter())
         assert hops.keys() == {Hop(principal(caller), service, "mutual_tls")}
+
+
+def test_plaintext_is_refused_except_by_the_entry(mesh: InjectedMesh, stage: Stage) -> None:
+    """The mode is STRICT."""
+    for pod in mesh.pods(NAMESPACE):
+        if pod["metadata"]["labels"]["app"] != "productpage":
+            with pytest.raises((httpx.ReadError, httpx.RemoteProtocolError)):
+                httpx.get(f"http://{pod['status']['podIP']}:9080/", trust_env=False)
 
 
 def test_the_application_sees_the_clients_address_with_tproxy_only(
@@ -129,12 +138,12 @@ def test_metrics_have_the_labels_of_their_own_workload(
     page(productpage)
     for service, reporter in (("productpage", "source"), ("details", "destination")):
         (pod,) = mesh.pods(NAMESPACE, f"app={service}")
-        for labels, _ in read_requests(metrics(pod)):
-            if labels["reporter"] == reporter:
-                own = {name: labels[f"{reporter}_{name}"] for name in ("app", "version", "workload")}
-                assert own == {"app": service, "version": "v1", "workload": f"{service}-v1"}
-                assert labels[f"{reporter}_canonical_service"] == service
-                assert labels[f"{reporter}_canonical_revision"] == "v1"
+        own = {
+            tuple(labels[f"{reporter}_{name}"] for name in OWN_LABELS)
+            for labels, _ in read_requests(metrics(pod))
+            if labels["reporter"] == reporter
+        }
+        assert own == {(f"{service}-v1", service, "v1", service, "v1")}
 
 
 def test_pods_end_cleanly(mesh: InjectedMesh) -> None:

@@ -56,7 +56,8 @@ while True:
     datagrams.sendto(address[0].encode(), address)
 """
 
-# Calls each KIND:HOST:PORT[/PATH], and prints a line for each.
+# Calls each KIND:HOST:PORT[/PATH], and prints a line for each: the answer, another HTTP status than 200, or
+# that it was disconnected.
 CLIENT: Final = """
 import http.client, socket, sys
 
@@ -77,8 +78,8 @@ def call(kind, host, port):
 for target in sys.argv[1:]:
     try:
         print(call(*target.split(":")), flush=True)
-    except (http.client.HTTPException, OSError) as error:
-        print(type(error).__name__, flush=True)
+    except ConnectionError:
+        print("disconnected", flush=True)
 """
 
 
@@ -97,14 +98,14 @@ def workload(
 ) -> Resource:
     """A Deployment or a StatefulSet of the application. It is ready when its own probe passes."""
     own_address = {"name": "POD_IP", "valueFrom": {"fieldRef": {"fieldPath": "status.podIP"}}}
-    probe = {"httpGet": {"port": POD_ONLY, "path": "/live"}, "periodSeconds": 1, "failureThreshold": 1}
+    probe = {"httpGet": {"port": POD_ONLY, "path": "/live"}, "periodSeconds": 1, "timeoutSeconds": 10}
     container = {
         "name": "app",
         "image": IMAGE,
         "command": ["python", "-c", APPLICATION],
         "env": [own_address],
         "readinessProbe": probe,
-        "livenessProbe": {**probe, "initialDelaySeconds": 2},
+        "livenessProbe": probe,
     }
     selected = {"app": name}
     template = {

@@ -3,9 +3,10 @@
     python app.py productpage --version v1 --port 9080
 
 productpage calls details and reviews; reviews v2 and v3 call ratings. They use plain names and ports
-(``http://reviews:9080/...``), and the standard HTTP_PROXY variable directs the calls to the sidecar. The code
-uses the standard library only. ``POST /fault?status=500`` makes a replica answer all requests with 500;
-``status=200`` restores it.
+(``http://reviews:9080/...``). The sidecar intercepts the calls, or the standard HTTP_PROXY variable directs
+them to it. Each answer contains the pod's name and the address of its client. The code uses the standard
+library only. ``POST /fault?status=500`` makes a replica answer all requests with 500; ``status=200`` restores
+it.
 """
 
 from __future__ import annotations
