@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from controlplane.kubernetes.api import KubernetesApi
 
 DEFAULT_REVISION: Final = "default"
+CONTROL_PLANE: Final = "outrigger-controlplane"
 _NAME: Final = "outrigger-release"
 _NOT_FOUND: Final = 404
 
@@ -72,12 +73,13 @@ async def find_release(api: KubernetesApi, namespace: str, revision: str) -> Rel
     return _parse(document)
 
 
-async def find_releases(api: KubernetesApi, namespace: str) -> list[ReleaseRecord]:
-    """The installations of all revisions. Raises the errors of `find_release`."""
-    selector = {"labelSelector": "app.kubernetes.io/part-of=outrigger"}
-    listing = await api.get(collection("v1", "ConfigMap", namespace), selector)
-    names = [each for each in listing["items"] if each["metadata"]["name"].startswith(_NAME)]
-    return [_parse(each) for each in names]
+async def control_planes(api: KubernetesApi) -> dict[str, str]:
+    """The namespaces of all control planes in the cluster, by revision. Those that Helm has installed are
+    among them. Raises `KubernetesError`."""
+    selector = {"labelSelector": f"app={CONTROL_PLANE},app.kubernetes.io/part-of=outrigger"}
+    listing = await api.get(collection("apps/v1", "Deployment"), selector)
+    found = (each["metadata"] for each in listing["items"])
+    return {each["labels"].get("istio.io/rev", DEFAULT_REVISION): each["namespace"] for each in found}
 
 
 def _parse(document: Document) -> ReleaseRecord:

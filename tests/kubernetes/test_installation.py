@@ -133,8 +133,32 @@ async def test_the_namespace_of_a_user_is_kept(cluster: Cluster, api: Kubernetes
     run(cluster, "install", "--no-wait", "--namespace", "mesh")
     refused = run(cluster, "install", "--no-wait", check=False)
     assert "the revision default is installed in the namespace mesh" in refused.stderr
+    refused = run(cluster, "install", "--no-wait", "--revision", "canary", check=False)
+    assert refused.stderr == (
+        "outrigger: the revision default is installed in the namespace mesh, which has the CA of the mesh: "
+        "use --namespace mesh\n"
+    )
+    refused = run(cluster, "uninstall", "--purge", check=False)
+    assert refused.stderr.endswith("installed: default (namespace mesh)\n")
     run(cluster, "uninstall", "--namespace", "mesh")
     assert await settled(api) == before
+
+
+async def test_a_revision_of_helm_is_not_purged(cluster: Cluster, api: KubernetesApi) -> None:
+    """Helm's installation has no record."""
+    await api.create("/api/v1/namespaces", {"metadata": {"name": "by-helm"}})
+    run(cluster, "install", "--no-wait", "--namespace", "by-helm", "--revision", "theirs")
+    await api.delete("/api/v1/namespaces/by-helm/configmaps/outrigger-release-theirs")
+    crds = {name for name in await contents(api) if name.startswith("customresourcedefinitions ")}
+
+    refused = run(cluster, "uninstall", "--namespace", "by-helm", "--revision", "theirs", check=False)
+    assert "if Helm has installed it, use helm uninstall" in refused.stderr
+    refused = run(cluster, "uninstall", "--purge", check=False)
+    assert refused.stderr.endswith("installed: theirs (namespace by-helm)\n")
+    assert crds <= await contents(api)
+
+    run(cluster, "install", "--no-wait", "--namespace", "by-helm", "--revision", "theirs")
+    run(cluster, "uninstall", "--namespace", "by-helm", "--revision", "theirs")
 
 
 @pytest.fixture
