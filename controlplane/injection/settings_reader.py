@@ -23,6 +23,7 @@ from controlplane.model.proxy_config import ProxyConfig
 DATA_PLANE: Final = "outrigger.dev/proxy"
 PROXY_CONFIG: Final = "proxy.istio.io/config"
 _SIDECAR: Final = "sidecar.istio.io"
+_INBOUND_PORTS: Final = f"traffic.{_SIDECAR}/includeInboundPorts"
 _STATUS_PORT: Final = f"status.{_SIDECAR}/port"
 
 
@@ -141,6 +142,9 @@ def _check_ports(settings: PodSettings, mesh: MeshConfig, apps: list[JsonObject]
         if port in own:
             raise InjectionError(f"{name}: {port} is another port of the proxy")
         own |= {port} - {0}
+    for included in settings.traffic.include_inbound_ports.split(","):
+        if included.isdecimal() and int(included) in own:
+            raise InjectionError(f"annotation {_INBOUND_PORTS}: {included} is a port of the proxy")
     for container in apps:
         for declared in items(container, "ports"):
             port = declared["containerPort"]

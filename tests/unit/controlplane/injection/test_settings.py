@@ -50,6 +50,7 @@ _READINESS = "readiness.status.sidecar.istio.io"
         ("sidecar.istio.io/bootstrapOverride", "a: .nan", "a number that JSON does not have"),
         ("sidecar.istio.io/userVolume", '[{"name": "a", "b": NaN}]', "NaN is not a number of JSON"),
         ("status.sidecar.istio.io/port", "65536", "should be a port number, or 0"),
+        (f"{_TRAFFIC}/includeInboundPorts", "8080,15020", "15020 is a port of the proxy"),
         ("prometheus.io/port", "http", "is not a port number"),
         ("prometheus.io/port", "0", "is not a port number"),
         ("prometheus.io/port", "65536", "is not a port number"),
