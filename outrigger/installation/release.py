@@ -20,6 +20,12 @@ DEFAULT_REVISION: Final = "default"
 CONTROL_PLANE: Final = "outrigger-controlplane"
 _NAME: Final = "outrigger-release"
 _NOT_FOUND: Final = 404
+_IN_NO_NAMESPACE: Final = (
+    ("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration"),
+    ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"),
+    ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"),
+    ("rbac.authorization.k8s.io/v1", "ClusterRole"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +86,18 @@ async def control_planes(api: KubernetesApi) -> dict[str, str]:
     listing = await api.get(collection("apps/v1", "Deployment"), selector)
     found = (each["metadata"] for each in listing["items"])
     return {each["labels"].get("istio.io/rev", DEFAULT_REVISION): each["namespace"] for each in found}
+
+
+async def leftovers(api: KubernetesApi, revision: str) -> tuple[ObjectReference, ...]:
+    """The objects of a revision that are in no namespace: they outlive its namespace, and the record in it.
+    Raises `KubernetesError`."""
+    selector = {"labelSelector": f"app.kubernetes.io/part-of=outrigger,istio.io/rev={revision}"}
+    found = []
+    for api_version, kind in _IN_NO_NAMESPACE:
+        listing = await api.get(collection(api_version, kind), selector)
+        names = (each["metadata"]["name"] for each in listing["items"])
+        found += [ObjectReference(api_version=api_version, kind=kind, name=name) for name in names]
+    return tuple(found)
 
 
 def _parse(document: Document) -> ReleaseRecord:
