@@ -86,24 +86,33 @@ class _MeshConfigFile(Message):
 
 def load_mesh_config(path: Path, namespace: str = _DEFAULT.root_namespace) -> MeshConfig:
     """Reads a mesh configuration file. ``namespace`` is the root namespace unless the file sets another.
+    Raises the errors of `parse_mesh_config`, and logs its warnings."""
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}: {error.strerror}") from error
+    return parse_mesh_config(content, str(path), namespace)
 
-    Raises `SettingsError` with the name of the invalid field. Logs a warning for each unsupported field of
-    Istio.
-    """
-    document = _read_yaml(path)
+
+def parse_mesh_config(
+    content: str | bytes, source: str, namespace: str = _DEFAULT.root_namespace
+) -> MeshConfig:
+    """``source`` is the name of the file in messages. Raises `SettingsError` with the name of the invalid
+    field. Logs a warning for each unsupported field of Istio."""
+    document = _read_yaml(content, source)
     ignored = _IGNORED & document.keys()
     for field in sorted(ignored):
-        _LOG.warning("%s: the Istio field %s is not supported and ignored", path, field)
+        _LOG.warning("%s: the Istio field %s is not supported and ignored", source, field)
     proxy_config = document.get("defaultConfig")
     if isinstance(proxy_config, dict):
         document["defaultConfig"], fields = without_ignored(proxy_config)
         for field in fields:
-            _LOG.warning("%s: the Istio field defaultConfig.%s is not supported and ignored", path, field)
+            _LOG.warning("%s: the Istio field defaultConfig.%s is not supported and ignored", source, field)
     try:
         given = _MeshConfigFile.model_validate({k: v for k, v in document.items() if k not in ignored})
     except ValidationError as error:
         problems = explain(error, _MeshConfigFile, "MeshConfig")
-        raise SettingsError(f"{path}: {'; '.join(map(str, problems))}") from error
+        raise SettingsError(f"{source}: {'; '.join(map(str, problems))}") from error
     return _to_mesh_config(given, namespace)
 
 
@@ -123,17 +132,15 @@ def _to_mesh_config(given: _MeshConfigFile, namespace: str) -> MeshConfig:
     )
 
 
-def _read_yaml(path: Path) -> dict[str, object]:
+def _read_yaml(content: str | bytes, source: str) -> dict[str, object]:
     try:
-        document = yaml.load(path.read_bytes(), Loader=yaml.CSafeLoader)
-    except OSError as error:
-        raise SettingsError(f"cannot read {path}: {error.strerror}") from error
+        document = yaml.load(content, Loader=yaml.CSafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
-        raise SettingsError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
+        raise SettingsError(f"{source} is not YAML: {' '.join(str(error).split())}") from error
     if document is None:
         return {}
     if not isinstance(document, dict) or not all(isinstance(key, str) for key in document):
         raise SettingsError(
-            f"{path}: expected the fields of a MeshConfig, such as `trustDomain: cluster.local`"
+            f"{source}: expected the fields of a MeshConfig, such as `trustDomain: cluster.local`"
         )
     return document

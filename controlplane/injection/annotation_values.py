@@ -16,6 +16,7 @@ from controlplane.resources.base import invalid
 from controlplane.resources.error_messages import explain
 from controlplane.yaml_documents import YamlError, read_documents
 
+_NOT_OVERRIDDEN: Final = ("admin", "dynamicResources", "dynamic_resources", "node")
 _LOG_LEVELS: Final = ("trace", "debug", "info", "warning", "warn", "error", "critical", "off")
 
 
@@ -49,13 +50,17 @@ def port_or_zero(text: str) -> int:
 
 
 def json_value(text: str) -> Any:
-    """Parses JSON. Raises ``ValueError``."""
+    """Parses JSON. Raises ``ValueError``, also for NaN and Infinity, which only Python accepts."""
     try:
-        return json.loads(text)
+        return json.loads(text, parse_constant=_no_constant)
     except RecursionError as error:
         raise invalid("is nested too deep") from error
     except ValueError as error:
         raise invalid(f"is not JSON: {error}") from error
+
+
+def _no_constant(name: str) -> Any:
+    raise invalid(f"{name} is not a number of JSON")
 
 
 def yaml_mapping(text: str) -> dict[str, Any]:
@@ -69,6 +74,20 @@ def yaml_mapping(text: str) -> dict[str, Any]:
     if len(documents) > 1 or not isinstance(documents[0].value, dict):
         raise invalid("should be one YAML mapping")
     return documents[0].value
+
+
+def bootstrap_override(text: str) -> dict[str, Any]:
+    """Parses the mapping that is merged into the bootstrap document. It cannot change who the proxy is, from
+    where it gets its configuration, or who reaches its admin interface, which has no passwords."""
+    override = yaml_mapping(text)
+    for field in _NOT_OVERRIDDEN:
+        if field in override:
+            raise invalid(f"the field {field} is set by the injector")
+    try:
+        json.dumps(override, allow_nan=False)
+    except ValueError as error:
+        raise invalid("contains a number that JSON does not have") from error
+    return override
 
 
 def proxy_config(text: str) -> tuple[ProxyConfig, list[str]]:

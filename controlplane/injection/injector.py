@@ -8,6 +8,7 @@ from typing import Final
 
 from controlplane.errors import InjectionError
 from controlplane.injection import metadata, names, overrides
+from controlplane.injection.bypass import bypasses
 from controlplane.injection.context import TemplateContext
 from controlplane.injection.ordering import order
 from controlplane.injection.owners import owner_of
@@ -48,7 +49,7 @@ def inject(pod: JsonObject, request: InjectionRequest) -> Injection:
     metadata.set_labels(merged, context.canonical_name)
     status = _status(context, partials, replaced)
     metadata.set_annotations(merged, status, request.config.injected_annotations)
-    warnings = [*decision.warnings, *_dns_warning(pod), *warnings]
+    warnings = [*decision.warnings, *_dns_warning(pod), *bypasses(merged, context), *warnings]
     return Injection(pod=merged, injected=True, warnings=tuple(warnings))
 
 

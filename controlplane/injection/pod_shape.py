@@ -84,6 +84,7 @@ class _Spec(_Part):
     image_pull_secrets: Annotated[list[_Part] | None, Field(alias="imagePullSecrets")] = None
     host_network: Annotated[bool | None, Field(alias="hostNetwork", strict=True)] = None
     dns_policy: Annotated[Str | None, Field(alias="dnsPolicy")] = None
+    security_context: Annotated[_SecurityContext | None, Field(alias="securityContext")] = None
 
 
 class _Pod(_Part):

@@ -34,7 +34,7 @@ def merge_metrics(pod: JsonObject, settings: PodSettings) -> dict[str, str] | No
     scrape = {_FIELDS[_normal(name)]: value for name, value in sorted(given.items())}
     if scrape.get("scrape") in _FALSE or scrape.get("port") == str(settings.metrics_port):
         return None
-    _check_port(scrape.get("port", ""))
+    _check_port(scrape.get("port", ""), settings.metrics_port)
     if scrape:
         set_env(proxy, names.PROMETHEUS_SCRAPE, escape(json.dumps(scrape, separators=(",", ":"))))
     target = section(section(pod, "metadata"), "annotations")
@@ -64,6 +64,12 @@ def _ours(port: int) -> dict[str, str]:
     return {"prometheus.io/scrape": "true", "prometheus.io/port": str(port), "prometheus.io/path": _PATH}
 
 
-def _check_port(port: str) -> None:
-    if port.isascii() and port.isdecimal() and int(port[:6]) in names.OWN_PORTS:
+def _check_port(port: str, own: int) -> None:
+    """``own`` is the port of the proxy's metrics. A missing port is valid."""
+    if not port:
+        return
+    number = int(port[:6]) if port.isascii() and port.isdecimal() else 0
+    if not 0 < number < 65536:
+        raise InjectionError(f"annotation prometheus.io/port: {port!r:.80} is not a port number")
+    if number in names.OWN_PORTS or number == own:
         raise InjectionError(f"annotation prometheus.io/port: {port!r} is a port of the proxy")

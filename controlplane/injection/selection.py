@@ -30,10 +30,19 @@ def decide(pod: JsonObject, request: InjectionRequest) -> Decision:
     if find(list(all_containers(pod)), names.ISTIO_PROXY) is not None:
         reason = f"the pod has a container {names.ISTIO_PROXY}: Istio's sidecar, or its customization"
         return Decision(skipped=reason, warnings=(f"not injected: {reason}",))
+    if reason := reason_of_namespace(pod, request):
+        return Decision(skipped=reason)
+    return _switched(pod, request.config)
+
+
+def reason_of_namespace(pod: JsonObject, request: InjectionRequest) -> str:
+    """Returns why the labels of the namespace do not let this control plane inject the pod, or ""."""
+    if request.namespace_labels.get(_NAMESPACE_SWITCH) == "disabled":
+        return f"the namespace has the label {_NAMESPACE_SWITCH}=disabled"
     wanted = wanted_revision(request.namespace_labels, labels_of(pod))
     if wanted not in ("", request.revision or names.DEFAULT_REVISION):
-        return Decision(skipped=f"the revision {wanted} injects this pod")
-    return _switched(pod, request.config)
+        return f"the revision {wanted} injects this pod"
+    return ""
 
 
 def wanted_revision(namespace_labels: Mapping[str, str], pod_labels: Mapping[str, str]) -> str:
@@ -49,8 +58,6 @@ def _forbidden(pod: JsonObject, request: InjectionRequest) -> str:
         return "hostNetwork is true: interception would change the network of the node"
     if request.namespace in _SYSTEM_NAMESPACES | {request.config.values.system_namespace}:
         return f"{request.namespace} is a system namespace"
-    if request.namespace_labels.get(_NAMESPACE_SWITCH) == "disabled":
-        return f"the namespace has the label {_NAMESPACE_SWITCH}=disabled"
     return ""
 
 

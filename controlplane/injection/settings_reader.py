@@ -11,17 +11,20 @@ from controlplane.injection import annotation_values as parse
 from controlplane.injection import traffic
 from controlplane.injection.annotation_reader import AnnotationReader
 from controlplane.injection.config import DataPlane, Native, Probe, ProxyValues
-from controlplane.injection.names import METRICS_PORT
-from controlplane.injection.pod import JsonObject, annotations_of, app_containers, labels_of
+from controlplane.injection.names import DNS_PORT, METRICS_PORT, READINESS_PORT
+from controlplane.injection.pod import JsonObject, annotations_of, app_containers, items, labels_of
 from controlplane.injection.request import InjectionRequest
 from controlplane.injection.resources import proxy_resources
 from controlplane.injection.settings import PodSettings, Traffic
+from controlplane.model.mesh_config import MeshConfig
 from controlplane.model.proxy import InterceptionMode
 from controlplane.model.proxy_config import ProxyConfig
 
 DATA_PLANE: Final = "outrigger.dev/proxy"
 PROXY_CONFIG: Final = "proxy.istio.io/config"
 _SIDECAR: Final = "sidecar.istio.io"
+_INBOUND_PORTS: Final = f"traffic.{_SIDECAR}/includeInboundPorts"
+_STATUS_PORT: Final = f"status.{_SIDECAR}/port"
 
 
 def pod_settings(pod: JsonObject, request: InjectionRequest) -> tuple[PodSettings, list[str]]:
@@ -35,6 +38,7 @@ def pod_settings(pod: JsonObject, request: InjectionRequest) -> tuple[PodSetting
             f"{DATA_PLANE}: envoy: needs a native sidecar (Kubernetes 1.33 or newer on all nodes): "
             f"Envoy must start after its certificate is there, and end after the application"
         )
+    _check_ports(settings, request.mesh_config, app_containers(pod))
     warnings = [f"{PROXY_CONFIG}: the field {field} is not supported and ignored" for field in ignored]
     return settings, [*warnings, *reader.unknown(), *_without_effect(settings)]
 
@@ -56,7 +60,7 @@ def _read(
         native=_native(reader, pod, request),
         interception=get(f"{_SIDECAR}/interceptionMode", parse.interception, mode),
         traffic=_traffic(reader, values.proxy),
-        metrics_port=get(f"status.{_SIDECAR}/port", parse.port_or_zero, port),
+        metrics_port=get(_STATUS_PORT, parse.port_or_zero, port),
         readiness=_readiness(reader, values.proxy.readiness_probe),
         resources=proxy_resources(reader, container.resources),
         image=get(f"{_SIDECAR}/proxyImage", parse.not_empty, container.image),
@@ -69,7 +73,7 @@ def _read(
         ),
         merge_prometheus=get("prometheus.istio.io/merge-metrics", parse.boolean, merges),
         proxy_config=proxy_config,
-        bootstrap_override=get(f"{_SIDECAR}/bootstrapOverride", parse.yaml_mapping, {}),
+        bootstrap_override=get(f"{_SIDECAR}/bootstrapOverride", parse.bootstrap_override, {}),
         user_volumes=get(f"{_SIDECAR}/userVolume", parse.named_objects, ()),
         user_volume_mounts=get(f"{_SIDECAR}/userVolumeMount", parse.mounts, ()),
         templates=get("inject.istio.io/templates", parse.names, request.config.default_templates),
@@ -126,6 +130,26 @@ def _readiness(reader: AnnotationReader, default: Probe) -> Probe:
         period_seconds=get("periodSeconds", parse.positive_number, default.period_seconds),
         failure_threshold=get("failureThreshold", parse.positive_number, default.failure_threshold),
     )
+
+
+def _check_ports(settings: PodSettings, mesh: MeshConfig, apps: list[JsonObject]) -> None:
+    """Two cannot listen on one port, and a port of the proxy is excluded from interception."""
+    own = {mesh.outbound_port, mesh.inbound_port, READINESS_PORT, DNS_PORT}
+    for name, port in (
+        (f"annotation {_STATUS_PORT}, or statusPort of {PROXY_CONFIG}", settings.metrics_port),
+        (f"annotation {PROXY_CONFIG}: proxyAdminPort", settings.admin_port),
+    ):
+        if port in own:
+            raise InjectionError(f"{name}: {port} is another port of the proxy")
+        own |= {port} - {0}
+    for included in settings.traffic.include_inbound_ports.split(","):
+        if included.isdecimal() and int(included) in own:
+            raise InjectionError(f"annotation {_INBOUND_PORTS}: {included} is a port of the proxy")
+    for container in apps:
+        for declared in items(container, "ports"):
+            port = declared["containerPort"]
+            if port in own and (declared.get("protocol") or "TCP") == "TCP":
+                raise InjectionError(f"container {container['name']}: its port {port} is a port of the proxy")
 
 
 def _without_effect(settings: PodSettings) -> list[str]:

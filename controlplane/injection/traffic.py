@@ -12,7 +12,8 @@ from pydantic import AfterValidator
 
 from controlplane.resources.base import Str, invalid
 
-_INTERFACE = re.compile(r"[^\s,/:]{1,15}")  # IFNAMSIZ of Linux, without its final NUL
+# IFNAMSIZ of Linux without its final NUL, and the "+" of iptables for every name with this beginning.
+_INTERFACE = re.compile(r"[0-9A-Za-z_@.][0-9A-Za-z_@.+-]{0,14}")
 
 
 def ip_ranges(text: str) -> str:

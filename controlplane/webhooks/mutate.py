@@ -3,6 +3,7 @@ refused when they cannot be made, so that no pod starts without its sidecar by a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -12,13 +13,16 @@ from prometheus_client import CollectorRegistry
 from controlplane.errors import InjectionError, KubernetesError, SettingsError
 from controlplane.injection.injector import inject
 from controlplane.injection.json_patch import json_patch
-from controlplane.injection.request import InjectionRequest
+from controlplane.injection.request import Injection, InjectionRequest
+from controlplane.injection.selection import reason_of_namespace
 from controlplane.kubernetes.api import Document
 from controlplane.model.mesh_config import MeshConfig
 from controlplane.webhooks.admission import AdmissionRequest, Answer, JsonObject
 from controlplane.webhooks.cluster_objects import ClusterObjects, NamespaceMarks, read_namespace
 from controlplane.webhooks.injection_config import InjectionConfigFile
 from controlplane.webhooks.metrics import InjectionMetrics
+
+_NAMESPACE: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # a label of DNS (RFC 1123)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,8 +87,7 @@ class PodInjection:
             return Answer()
         pod = _without_managed_fields(request.object)
         try:
-            marks = await self._marks(request.namespace)
-            injection = inject(pod, self._inputs.request(request.namespace, marks))
+            injection = await self._inject(pod, request.namespace)
         except InjectionError as error:
             return Answer(allowed=False, message=str(error))
         except (KubernetesError, SettingsError) as error:
@@ -93,10 +96,21 @@ class PodInjection:
             return Answer(warnings=injection.warnings)
         return Answer(warnings=injection.warnings, patch=json_patch(pod, injection.pod))
 
-    async def _marks(self, namespace: str) -> NamespaceMarks:
-        """A pod can be created before the watch has reported its namespace."""
+    async def _inject(self, pod: JsonObject, namespace: str) -> Injection:
+        """A pod can be created before the watch has reported its namespace, or its labels that ask for a
+        sidecar."""
         known = self._inputs.objects.namespaces.get(namespace)
-        return known or read_namespace(await self._get(f"/api/v1/namespaces/{namespace}"))
+        if known is not None:
+            request = self._inputs.request(namespace, known)
+            injection = inject(pod, request)
+            if injection.injected or not reason_of_namespace(pod, request):
+                return injection
+        return inject(pod, self._inputs.request(namespace, await self._marks(namespace)))
+
+    async def _marks(self, namespace: str) -> NamespaceMarks:
+        if not _NAMESPACE.fullmatch(namespace):  # the caller may not be an API server
+            raise InjectionError(f"namespace {namespace!r:.80}: is not the name of a namespace")
+        return read_namespace(await self._get(f"/api/v1/namespaces/{namespace}"))
 
 
 def _without_managed_fields(pod: JsonObject) -> JsonObject:

@@ -1,7 +1,8 @@
 """The HTTPS server on port 15017, which API servers call for each new pod and each resource of the mesh.
 
 Everyone in the cluster who reaches the port can call it. Nothing is stored, and the memory for bodies is
-bounded.
+bounded. A caller that sends bodies slowly cannot use it up: an API server sends a body at once, so the body
+that has been arriving for the longest time gives way to others.
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ _LOG = logging.getLogger(__name__)
 
 # An API server limits a request to 3 MiB; an AdmissionReview may contain the object and its predecessor.
 LARGEST_BODY_BYTES: Final = 7 * 1024 * 1024
-# All bodies that are being received or answered.
-_LARGEST_SUM_BYTES: Final = 8 * LARGEST_BODY_BYTES
+# All bodies that are being received or answered. A parsed body can need thirty times its size.
+_LARGEST_SUM_BYTES: Final = 16 * 1024 * 1024
 # An API server waits at most 30 s for an answer, and sends the body at once.
 _BODY_TIMEOUT_S: Final = 5.0
 
@@ -67,6 +68,7 @@ class _Bodies:
     def __init__(self, timeout_s: float) -> None:
         self._timeout_s: Final = timeout_s
         self._held_bytes = 0
+        self._arriving: Final[dict[asyncio.Timeout, bytearray]] = {}  # the oldest come first
 
     @asynccontextmanager
     async def receive(self, request: Request) -> AsyncIterator[bytearray]:
@@ -84,20 +86,37 @@ class _Bodies:
             self._held_bytes -= len(body)
 
     async def _fill(self, body: bytearray, request: Request) -> None:
+        timeout = asyncio.timeout(self._timeout_s)
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with timeout:
+                self._arriving[timeout] = body
                 async for chunk in request.stream():
                     body += chunk
                     self._held_bytes += len(chunk)
                     if len(body) > LARGEST_BODY_BYTES:
                         raise HTTPException(413, f"the body has more than {LARGEST_BODY_BYTES} bytes\n")
                     if self._held_bytes > _LARGEST_SUM_BYTES:
-                        raise HTTPException(503, "too many requests at once: try again\n")
+                        self._make_room(timeout)
+                if timeout not in self._arriving:
+                    raise TimeoutError
         except TimeoutError as error:
-            reason = f"the body did not arrive within {self._timeout_s:g} s\n"
+            reason = f"the body did not arrive within {self._timeout_s:g} s, or others needed the memory\n"
             raise HTTPException(408, reason, {"Connection": "close"}) from error
         except ClientDisconnect as error:
             raise HTTPException(400, "the connection was closed before the body was complete\n") from error
+        finally:
+            self._arriving.pop(timeout, None)
+
+    def _make_room(self, newest: asyncio.Timeout) -> None:
+        """Gives up the body that has been arriving for the longest time. Raises `HTTPException` if there is
+        no other than that of ``newest``."""
+        oldest = next(iter(self._arriving), None)
+        if oldest is None or oldest is newest:
+            raise HTTPException(503, "too many requests at once: try again\n")
+        body = self._arriving.pop(oldest)
+        self._held_bytes -= len(body)
+        body.clear()
+        oldest.reschedule(asyncio.get_running_loop().time())
 
 
 class _Endpoint:

@@ -9,7 +9,7 @@ from outrigger.cluster.objects import Document, ObjectReference, collection
 from outrigger.cluster.selectors import selects
 from outrigger.errors import CommandError
 from outrigger.installation.application import find
-from outrigger.installation.release import suffix
+from outrigger.installation.release import control_planes, suffix
 
 if TYPE_CHECKING:
     from controlplane.kubernetes.api import ClientApi
@@ -20,8 +20,14 @@ Labels = Mapping[str, str]
 
 
 async def refuse_other_owners(api: ClientApi, namespace: str, revision: str) -> None:
-    """Raises `CommandError` if the revision is installed in another namespace, or by Helm, and
-    `KubernetesError`."""
+    """Raises `CommandError` if the revision is installed by Helm, or any revision in another namespace: the
+    revisions of a mesh share its CA, which is in their namespace. Raises `KubernetesError`."""
+    for other, elsewhere in (await control_planes(api)).items():
+        if elsewhere != namespace:
+            raise CommandError(
+                f"the revision {other} is installed in the namespace {elsewhere}, which has the CA of the "
+                f"mesh: use --namespace {elsewhere}"
+            )
     name = f"outrigger-controlplane{suffix(revision)}"
     binding = await find(
         api,

@@ -11,6 +11,7 @@ from outrigger.cluster.objects import Document, ObjectReference, is_ours, refere
 from outrigger.errors import CommandError
 from outrigger.installation.application import apply, find, remove
 from outrigger.installation.chart import Chart, Release
+from outrigger.installation.configuration import check_configuration
 from outrigger.installation.conflicts import other_injectors, refuse_other_owners
 from outrigger.installation.readiness import wait_until_ready
 from outrigger.installation.release import ReleaseRecord, find_release
@@ -49,6 +50,7 @@ async def install(api: ClientApi, wanted: Installation, report: Report, chart: C
         Release(name="outrigger", namespace=wanted.namespace, service="outrigger"),
         overlaid({"namespace": {"create": await _owns_namespace(api, wanted.namespace)}}, values),
     )
+    check_configuration(documents)
     for warning in await other_injectors(api, documents, wanted.revision):
         report(f"warning: {warning}")
     async for line in crd_installation.install(api, dry_run=wanted.dry_run):

@@ -17,8 +17,15 @@ if TYPE_CHECKING:
     from controlplane.kubernetes.api import KubernetesApi
 
 DEFAULT_REVISION: Final = "default"
+CONTROL_PLANE: Final = "outrigger-controlplane"
 _NAME: Final = "outrigger-release"
 _NOT_FOUND: Final = 404
+_IN_NO_NAMESPACE: Final = (
+    ("admissionregistration.k8s.io/v1", "MutatingWebhookConfiguration"),
+    ("admissionregistration.k8s.io/v1", "ValidatingWebhookConfiguration"),
+    ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"),
+    ("rbac.authorization.k8s.io/v1", "ClusterRole"),
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,12 +79,25 @@ async def find_release(api: KubernetesApi, namespace: str, revision: str) -> Rel
     return _parse(document)
 
 
-async def find_releases(api: KubernetesApi, namespace: str) -> list[ReleaseRecord]:
-    """The installations of all revisions. Raises the errors of `find_release`."""
-    selector = {"labelSelector": "app.kubernetes.io/part-of=outrigger"}
-    listing = await api.get(collection("v1", "ConfigMap", namespace), selector)
-    names = [each for each in listing["items"] if each["metadata"]["name"].startswith(_NAME)]
-    return [_parse(each) for each in names]
+async def control_planes(api: KubernetesApi) -> dict[str, str]:
+    """The namespaces of all control planes in the cluster, by revision. Those that Helm has installed are
+    among them. Raises `KubernetesError`."""
+    selector = {"labelSelector": f"app={CONTROL_PLANE},app.kubernetes.io/part-of=outrigger"}
+    listing = await api.get(collection("apps/v1", "Deployment"), selector)
+    found = (each["metadata"] for each in listing["items"])
+    return {each["labels"].get("istio.io/rev", DEFAULT_REVISION): each["namespace"] for each in found}
+
+
+async def leftovers(api: KubernetesApi, revision: str) -> tuple[ObjectReference, ...]:
+    """The objects of a revision that are in no namespace: they outlive its namespace, and the record in it.
+    Raises `KubernetesError`."""
+    selector = {"labelSelector": f"app.kubernetes.io/part-of=outrigger,istio.io/rev={revision}"}
+    found = []
+    for api_version, kind in _IN_NO_NAMESPACE:
+        listing = await api.get(collection(api_version, kind), selector)
+        names = (each["metadata"]["name"] for each in listing["items"])
+        found += [ObjectReference(api_version=api_version, kind=kind, name=name) for name in names]
+    return tuple(found)
 
 
 def _parse(document: Document) -> ReleaseRecord:

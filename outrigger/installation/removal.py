@@ -12,7 +12,7 @@ from outrigger.cluster.objects import Document, ObjectReference, collection, is_
 from outrigger.errors import CommandError
 from outrigger.installation.application import find, remove
 from outrigger.installation.readiness import collection_of_pods
-from outrigger.installation.release import ReleaseRecord, find_releases
+from outrigger.installation.release import control_planes, find_release, leftovers
 
 if TYPE_CHECKING:
     from controlplane.kubernetes.api import ClientApi
@@ -21,6 +21,7 @@ _POLL_EVERY_S: Final = 0.2
 _ROOTS: Final = "outrigger-ca-root-cert"
 _CA_SECRET: Final = "outrigger-ca-secret"
 _SIDECAR: Final = "outrigger-sidecar"
+_BY_HELM: Final = "there is no record of the installation: if Helm has installed it, use helm uninstall"
 _CRDS: Final = collection("apiextensions.k8s.io/v1", "CustomResourceDefinition")
 # What Kubernetes itself creates in every namespace.
 _OF_KUBERNETES: Final = frozenset({"ConfigMap/kube-root-ca.crt", "ServiceAccount/default"})
@@ -43,21 +44,29 @@ class Removal:
 
 
 async def uninstall(api: ClientApi, wanted: Removal, report: Callable[[str], None]) -> None:
-    """Raises `CommandError` and `KubernetesError`."""
-    releases = await find_releases(api, wanted.namespace)
-    release = next((each for each in releases if each.revision == wanted.revision), None)
-    others = [each.revision for each in releases if each.revision != wanted.revision]
-    if release is None and (others or not wanted.purge):
-        raise CommandError(_not_installed(wanted, others))
+    """Also where only objects without a namespace are left, because somebody deleted the namespace. Raises
+    `CommandError` and `KubernetesError`."""
+    release = await find_release(api, wanted.namespace, wanted.revision)
+    installed = await control_planes(api)
+    others = [
+        revision if namespace == wanted.namespace else f"{revision} (namespace {namespace})"
+        for revision, namespace in sorted(installed.items())
+        if (revision, namespace) != (wanted.revision, wanted.namespace)
+    ]
+    objects = release.objects if release else ()
+    if release is None and wanted.revision not in installed:
+        objects = await leftovers(api, wanted.revision)
+    if release is None and not objects and (installed or not wanted.purge):
+        by_helm = installed.get(wanted.revision) == wanted.namespace
+        raise CommandError(_BY_HELM if by_helm else _not_installed(wanted, others))
     if others and wanted.purge:
         raise CommandError(
             f"--purge removes what all revisions share: uninstall {', '.join(others)} first, or leave it out"
         )
-    if release is not None:
-        async for line in _remove_objects(api, release, wanted):
-            report(line)
-        if line := await remove(api, release.reference, dry_run=wanted.dry_run):
-            report(line)
+    async for line in _remove_objects(api, objects, wanted):
+        report(line)
+    if release is not None and (line := await remove(api, release.reference, dry_run=wanted.dry_run)):
+        report(line)
     if not others:
         async for line in _remove_shared(api, wanted):
             report(line)
@@ -71,14 +80,16 @@ async def uninstall(api: ClientApi, wanted: Removal, report: Callable[[str], Non
 
 
 def _not_installed(wanted: Removal, others: list[str]) -> str:
-    there = f"; installed there: {', '.join(others)}" if others else ""
+    there = f"; installed: {', '.join(others)}" if others else ""
     return f"the revision {wanted.revision} is not installed in the namespace {wanted.namespace}{there}"
 
 
-async def _remove_objects(api: ClientApi, release: ReleaseRecord, wanted: Removal) -> AsyncIterator[str]:
+async def _remove_objects(
+    api: ClientApi, all_objects: Iterable[ObjectReference], wanted: Removal
+) -> AsyncIterator[str]:
     """First the webhooks, so that pods can be created again, and last the permissions. A control plane that
     still runs would restore the ConfigMaps of its roots, so its pods must have ended before these go."""
-    objects = [each for each in release.objects if each.kind != "Namespace"]
+    objects = [each for each in all_objects if each.kind != "Namespace"]
     for each in sorted(objects, key=lambda each: -each.order):
         line = await remove(api, each, dry_run=wanted.dry_run)
         if line:

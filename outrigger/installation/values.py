@@ -187,6 +187,8 @@ def _parse(setting: str) -> Values:
         pair = _PAIR.match(setting, position)
         if pair is None or "[" in pair[1]:
             raise CommandError(f"--set {setting}: expected KEY=VALUE, such as controlPlane.replicas=3")
+        if pair[2].startswith("{") and not pair[2].endswith("}"):
+            raise CommandError(f"--set {setting}: the list {pair[2]} does not end with }}")
         *parents, last = [_ESCAPE.sub(r"\1", key) for key in _KEY.findall(pair[1])]
         inner: Any = _value(pair[2])
         for key in reversed([*parents, last]):

@@ -10,6 +10,7 @@ from ipaddress import ip_address
 from protos.node import NodeId
 from sidecar.admin.answers import text
 from sidecar.admin.local_clients import LocalClients
+from sidecar.application.connection import SOURCES
 from sidecar.application.flags import APP_HEALTH
 from sidecar.application.health import AppHealth
 from sidecar.application.metrics import MergedMetrics
@@ -88,13 +89,15 @@ def _application(settings: ApplicationSettings, scrape: PrometheusScrape, host: 
 
 class _QuitPath:
     """Istio's ``/quitquitquit`` on this port, for a job in a cluster without native sidecars. The port is
-    open to the cluster, so only clients in the pod may use it."""
+    open to the cluster, so only clients in the pod may use it. The proxy's own connections from loopback, to
+    the application, are those of clients in the cluster."""
 
     def __init__(self, quit_: Callable[[], None]) -> None:
         self._quit = quit_
 
     async def __call__(self, request: Request) -> Response:
-        if not ip_address(request.info.connection.remote_address.host).is_loopback:
+        client = ip_address(request.info.connection.remote_address.host)
+        if not client.is_loopback or str(client) in SOURCES.values():
             return text("only requests from localhost are allowed\n", 403)
         if request.method != b"POST":
             return text("the method POST is required\n", 405)

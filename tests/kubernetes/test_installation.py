@@ -133,8 +133,52 @@ async def test_the_namespace_of_a_user_is_kept(cluster: Cluster, api: Kubernetes
     run(cluster, "install", "--no-wait", "--namespace", "mesh")
     refused = run(cluster, "install", "--no-wait", check=False)
     assert "the revision default is installed in the namespace mesh" in refused.stderr
+    refused = run(cluster, "install", "--no-wait", "--revision", "canary", check=False)
+    assert refused.stderr == (
+        "outrigger: the revision default is installed in the namespace mesh, which has the CA of the mesh: "
+        "use --namespace mesh\n"
+    )
+    refused = run(cluster, "uninstall", "--purge", check=False)
+    assert refused.stderr.endswith("installed: default (namespace mesh)\n")
     run(cluster, "uninstall", "--namespace", "mesh")
-    assert await settled(api) == before
+    after = await settled(api)
+    assert before <= after
+    assert [name for name in after - before if not name.startswith("customresourcedefinitions ")] == []
+
+
+async def test_webhooks_that_outlive_the_namespace_are_removed(cluster: Cluster, api: KubernetesApi) -> None:
+    """They would refuse all pods of labelled namespaces for ever."""
+    run(cluster, "install", "--no-wait")
+    namespace = f"/api/v1/namespaces/{SYSTEM}"
+    await api.delete(namespace)
+
+    async def gone() -> bool:
+        return f"namespaces /{SYSTEM}" not in await contents(api)
+
+    await eventually(gone, "the namespace is deleted")
+    said = lines_of(cluster, "uninstall")
+    assert said[:2] == [
+        "ValidatingWebhookConfiguration outrigger-validator deleted",
+        "MutatingWebhookConfiguration outrigger-sidecar-injector deleted",
+    ]
+    assert not [name for name in await contents(api) if "outrigger" in name]
+
+
+async def test_a_revision_of_helm_is_not_purged(cluster: Cluster, api: KubernetesApi) -> None:
+    """Helm's installation has no record."""
+    await api.create("/api/v1/namespaces", {"metadata": {"name": "by-helm"}})
+    run(cluster, "install", "--no-wait", "--namespace", "by-helm", "--revision", "theirs")
+    await api.delete("/api/v1/namespaces/by-helm/configmaps/outrigger-release-theirs")
+    crds = {name for name in await contents(api) if name.startswith("customresourcedefinitions ")}
+
+    refused = run(cluster, "uninstall", "--namespace", "by-helm", "--revision", "theirs", check=False)
+    assert "if Helm has installed it, use helm uninstall" in refused.stderr
+    refused = run(cluster, "uninstall", "--purge", check=False)
+    assert refused.stderr.endswith("installed: theirs (namespace by-helm)\n")
+    assert crds <= await contents(api)
+
+    run(cluster, "install", "--no-wait", "--namespace", "by-helm", "--revision", "theirs")
+    run(cluster, "uninstall", "--namespace", "by-helm", "--revision", "theirs")
 
 
 @pytest.fixture

@@ -36,7 +36,9 @@ _FIELDS: Final = {
     **_DOWNWARD,
     **{variable: f"metadata.labels['{label}']" for label, variable in _LABELS.items()},
 }
-_RESERVED: Final = frozenset({*_FIELDS, names.CONFIG_YAML, names.APP_PROBERS, names.PROMETHEUS_SCRAPE})
+_RESERVED: Final = frozenset({
+    *_FIELDS, names.CONFIG_YAML, names.APP_PROBERS, names.PROMETHEUS_SCRAPE, names.DNS_CAPTURE,
+})  # fmt: skip
 _REFERENCES: Final = tuple(f"$({name})" for name in _FIELDS)
 
 

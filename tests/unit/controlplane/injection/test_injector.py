@@ -169,6 +169,11 @@ def test_a_customization_survives_a_second_injection() -> None:
             "proxyMetadata: the variable POD_NAME is set by the injector",
         ),
         (
+            pod(annotations={"proxy.istio.io/config": "proxyMetadata: {OUTRIGGER_DNS_CAPTURE: 'false'}"}),
+            {},
+            "proxyMetadata: the variable OUTRIGGER_DNS_CAPTURE is set by the injector",
+        ),
+        (
             pod(annotations={"proxy.istio.io/config": "proxyMetadata: {ISTIO_META_NAMESPACE: kube-system}"}),
             {},
             "proxyMetadata: ISTIO_META_NAMESPACE: the metadata NAMESPACE are set by the injector",

@@ -44,7 +44,20 @@ _READINESS = "readiness.status.sidecar.istio.io"
         ("sidecar.istio.io/userVolumeMount", '[{"name": "a"}]', "each mount should have a mountPath"),
         ("sidecar.istio.io/bootstrapOverride", "my-config-map", "should be one YAML mapping"),
         ("sidecar.istio.io/bootstrapOverride", "a: b: c", "is not YAML"),
+        ("sidecar.istio.io/bootstrapOverride", "admin: {}", "the field admin is set by the injector"),
+        ("sidecar.istio.io/bootstrapOverride", "node: {id: x}", "the field node is set by the injector"),
+        ("sidecar.istio.io/bootstrapOverride", "dynamicResources: null", "is set by the injector"),
+        ("sidecar.istio.io/bootstrapOverride", "a: .nan", "a number that JSON does not have"),
+        ("sidecar.istio.io/userVolume", '[{"name": "a", "b": NaN}]', "NaN is not a number of JSON"),
         ("status.sidecar.istio.io/port", "65536", "should be a port number, or 0"),
+        (f"{_TRAFFIC}/includeInboundPorts", "8080,15020", "15020 is a port of the proxy"),
+        ("prometheus.io/port", "http", "is not a port number"),
+        ("prometheus.io/port", "0", "is not a port number"),
+        ("prometheus.io/port", "65536", "is not a port number"),
+        ("prometheus.io/port", "015021", "is a port of the proxy"),
+        (f"{_TRAFFIC}/excludeInterfaces", "-j", "is not the name of a network interface"),
+        (f"{_TRAFFIC}/excludeInterfaces", "eth0!", "is not the name of a network interface"),
+        (f"{_TRAFFIC}/excludeInterfaces", "+", "is not the name of a network interface"),
         (f"{_READINESS}/initialDelaySeconds", "-1", "should be a number, 0 or more"),
         (f"{_READINESS}/periodSeconds", "0", "should be a number, 1 or more"),
         (f"{_READINESS}/failureThreshold", "many", "should be a number, 0 or more"),
@@ -76,6 +89,30 @@ def test_an_invalid_annotation_refuses_the_pod(name: str, value: str, reason: st
     assert reason in str(refusal.value)
     assert len(str(refusal.value)) < 600
     assert given == before
+
+
+@pytest.mark.parametrize(
+    ("annotations", "port", "reason"),
+    [
+        ({"status.sidecar.istio.io/port": "15021"}, 80, "annotation status.sidecar.istio.io/port, or status"),
+        ({"status.sidecar.istio.io/port": "15006"}, 80, "15006 is another port of the proxy"),
+        ({"status.sidecar.istio.io/port": "8080"}, 8080, "container web: its port 8080 is a port of the"),
+        ({"proxy.istio.io/config": "statusPort: 15001"}, 80, "15001 is another port of the proxy"),
+        ({"proxy.istio.io/config": "proxyAdminPort: 15020"}, 80, "proxyAdminPort: 15020 is another port"),
+        ({"proxy.istio.io/config": "proxyAdminPort: 8080"}, 8080, "container web: its port 8080 is a port"),
+        ({}, 15006, "container web: its port 15006 is a port of the proxy"),
+    ],
+)
+def test_a_port_of_the_proxy_that_is_used_twice_refuses_the_pod(
+    annotations: dict[str, str], port: int, reason: str
+) -> None:
+    with pytest.raises(InjectionError) as refusal:
+        injected(pod(annotations=annotations, container={"ports": [{"containerPort": port}]}))
+    assert reason in str(refusal.value)
+
+
+def test_a_port_of_udp_can_have_the_number_of_a_port_of_the_proxy() -> None:
+    injected(pod(container={"ports": [{"containerPort": 15006, "protocol": "UDP"}]}))
 
 
 def test_an_invalid_label_or_annotation_of_the_namespace_refuses_the_pod() -> None:
@@ -118,6 +155,17 @@ def test_the_pod_chooses_its_data_plane_before_the_namespace(
         (pod(annotations={"proxy.istio.io/config": "tracing: {}"}), "the field tracing is not supported"),
         (pod(annotations={"proxy.istio.io/config": "concurrency: 4"}), "the sidecar has one worker"),
         (pod(dnsPolicy="None"), "dnsPolicy is 'None'"),
+        (pod(securityContext={"runAsUser": 1337}), "container web: runAsUser 1337 is that of the proxy"),
+        (
+            pod(
+                container={"securityContext": {"runAsGroup": 1337}},
+                initContainers=[
+                    {"name": "early", "image": "a", "securityContext": {"runAsUser": 1337}},
+                    {"name": "outrigger-sidecar", "image": "auto"},
+                ],
+            ),
+            "container web: runAsGroup 1337 is that of the proxy: its outbound connections bypass the proxy",
+        ),
         (
             pod(annotations={"proxy.istio.io/config": _DNS, "outrigger.dev/proxy": "envoy"}),
             "DNS is not captured",

@@ -94,6 +94,29 @@ async def test_a_pod_of_an_unknown_namespace_is_refused(failure: KubernetesError
     assert str(failure) in answer.message
 
 
+async def test_a_namespace_whose_new_label_the_watch_has_not_reported_is_read_again() -> None:
+    get = Getter(labelled("bookinfo"))
+    before = labelled("bookinfo", {"istio-injection": "disabled"})
+    answer = await injection(before, get=get).admit(creation(REVIEWS))
+    assert answer.patch
+    assert get.asked == ["/api/v1/namespaces/bookinfo"]
+
+
+async def test_a_pod_that_seems_to_need_no_sidecar_is_refused_while_the_api_server_is_away() -> None:
+    before = labelled("bookinfo", {"istio-injection": "disabled"})
+    answer = await injection(before, get=Getter(UnreachableError("refused"))).admit(creation(REVIEWS))
+    assert (answer.allowed, answer.code) == (False, 500)
+
+
+@pytest.mark.parametrize("namespace", ["", "a/b", "..", "outrigger-system/secrets/outrigger-ca-secret", "A"])
+async def test_a_caller_cannot_choose_the_path_that_is_read(namespace: str) -> None:
+    get = Getter(labelled("bookinfo"))
+    answer = await injection(get=get).admit(creation(REVIEWS, namespace=namespace))
+    assert not answer.allowed
+    assert "is not the name of a namespace" in answer.message
+    assert get.asked == []
+
+
 async def test_a_wrong_annotation_refuses_the_pod_by_its_name() -> None:
     wrong = pod("a", annotations={"sidecar.istio.io/interceptionMode": "SOMETIMES"})
     answer = await injection(labelled("bookinfo")).admit(creation(wrong))

@@ -26,7 +26,11 @@ def settings(app_probers: Mapping[str, AppProber] = {}, *, node_id: str = "") ->
 
 
 @pytest.mark.parametrize(
-    ("client", "status"), [("127.0.0.1", 200), ("::1", 200), ("10.0.0.5", 403), ("fd00::5", 403)]
+    ("client", "status"),
+    [
+        *[("127.0.0.1", 200), ("::1", 200), ("10.0.0.5", 403), ("fd00::5", 403)],
+        *[("127.0.0.6", 403), ("::6", 403)],  # the proxy, for a client of the cluster
+    ],
 )
 async def test_only_the_pod_itself_may_end_the_process(client: str, status: int) -> None:
     quits: list[None] = []
