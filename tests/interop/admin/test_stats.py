@@ -12,8 +12,8 @@ from tests.interop.admin.pair import Pair, lines
 from tests.support.admin_client import Page
 
 # Ours alone. Envoy counts routes and endpoints of xDS for each connection manager and cluster, which is ours
-# in sum; it does not know the name table (NDS), which is Istio's; it has these of TLS only where a cluster or a
-# control plane is spoken to by TLS.
+# in sum; it does not know the name table (NDS), which is Istio's; it has these of TLS only where a cluster or
+# a control plane is spoken to by TLS.
 OURS = re.compile(
     r"^(xds\.(rds|eds|nds)\.|cluster_manager\.cds\.|listener_manager\.lds\.|control_plane\.connected_state"
     r"|cluster\.[^.]+\.(ssl|outlier_detection)\.|tcp\.[^.]+\.downstream_cx_active"
