@@ -86,7 +86,7 @@ async def test_containers_begin_in_order_and_sidecars_end_after_the_main_ones(
 
     def lasting(name: str) -> str:
         begin, end = note.format(f"{name} begins"), note.format(f"{name} ends")
-        return f"{begin}; trap '{end}; cat /journal/text; exit 0' TERM; sleep infinity & wait"
+        return f"trap '{end}; cat /journal/text; exit 0' TERM; {begin}; sleep infinity & wait"
 
     def sidecar(name: str, **fields: object) -> Resource:
         return shell(name, lasting(name), restartPolicy="Always", volumeMounts=journal, **fields)
@@ -97,7 +97,8 @@ async def test_containers_begin_in_order_and_sidecars_end_after_the_main_ones(
     before = [shell("first", note.format("first"), volumeMounts=journal)]
     before += [sidecar("outer", startupProbe=started), inner]
     before += [shell("second", note.format("second"), volumeMounts=journal)]
-    main = shell("main", lasting("main"), volumeMounts=journal)
+    begun = {"exec": {"command": ["grep", "main begins", "/journal/text"]}, "periodSeconds": 1}
+    main = shell("main", lasting("main"), readinessProbe=begun, volumeMounts=journal)
     volumes = [{"name": "journal", "emptyDir": {}}]
     await pods.create(
         pod("ordered", main, initContainers=before, volumes=volumes, terminationGracePeriodSeconds=10)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -121,9 +122,13 @@ def processes_of(pod: str) -> list[int]:
 
 
 def signal_first_process(pod: str, number: int) -> None:
-    """To the first process of the pod's only container."""
-    (first,) = [pid for pid in processes_of(pod) if number_in_container(pid) == 1]
-    os.kill(first, number)
+    """To the first process of the pod's only container. It may have begun a moment ago: until it has become its
+    own program, its environment is another one."""
+    give_up_at_s = time.monotonic() + 10
+    while not (first := [pid for pid in processes_of(pod) if number_in_container(pid) == 1]):
+        assert time.monotonic() < give_up_at_s, f"{pod} has no process"
+        time.sleep(0.02)
+    os.kill(first[0], number)
 
 
 def catches(pod: str, number: int) -> bool:
