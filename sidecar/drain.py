@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from sidecar.loopback import NoAnswerError, ClosedPortError, flags, request
+from sidecar.loopback import ClosedPortError, NoAnswerError, flags, request
 
 _TIMEOUT_S = 5.0
 # With `skip_exit`, the inbound side accepts connections even after the drain time: a client that has not
