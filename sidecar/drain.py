@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 
-from sidecar.loopback import NoAnswerError, flags, request
+from sidecar.loopback import ClosedPortError, NoAnswerError, flags, request
 
 _TIMEOUT_S = 5.0
 # With `skip_exit`, the inbound side accepts connections even after the drain time: a client that has not
@@ -22,6 +22,8 @@ def main(arguments: list[str]) -> None:
     port = int(flags(arguments, {"--admin-port": 15000}, _USAGE)["--admin-port"])
     try:
         status = request("POST", port, _PATH, timeout_s=_TIMEOUT_S)
+    except ClosedPortError:
+        return  # an Envoy can end before the hook of its agent asks it, for example in a Job
     except NoAnswerError as error:
         sys.exit(f"sidecar.drain: the proxy cannot be drained: {error}")
     if status != 200:

@@ -12,8 +12,12 @@ class NoAnswerError(Exception):
     """The message tells the port and the reason."""
 
 
+class ClosedPortError(NoAnswerError):
+    """The port is closed, or was closed while the proxy was asked."""
+
+
 def request(method: str, port: int, path: str, *, timeout_s: float) -> int:
-    """The status. Raises `NoAnswerError`."""
+    """The status. Raises `NoAnswerError`, and `ClosedPortError` where the proxy does not run."""
     host = f"host: 127.0.0.1:{port}"
     head = "\r\n".join((f"{method} {path} HTTP/1.1", host, "content-length: 0", "connection: close", "", ""))
     try:
@@ -22,7 +26,8 @@ def request(method: str, port: int, path: str, *, timeout_s: float) -> int:
             with connection.makefile("rb") as answer:
                 line = answer.readline(1024)
     except OSError as error:
-        raise NoAnswerError(f"port {port} on loopback: {error.strerror or error}") from error
+        kind = ClosedPortError if isinstance(error, ConnectionError) else NoAnswerError
+        raise kind(f"port {port} on loopback: {error.strerror or error}") from error
     fields = line.split(maxsplit=2)
     if len(fields) < 2 or not fields[0].startswith(b"HTTP/") or not fields[1].isdigit():
         raise NoAnswerError(f"port {port} on loopback: the answer is not HTTP")

@@ -119,11 +119,18 @@ def test_a_pod_without_a_sidecar_is_served_if_plaintext_is_permitted(mesh: Injec
     assert call(mesh, "redirect", f"GET:{own}:{POD_ONLY}") == [f"{address(mesh, 'redirect')} plaintext"]
 
 
-def test_a_job_is_in_the_mesh_from_its_first_instruction_and_completes(mesh: InjectedMesh) -> None:
+@pytest.mark.parametrize("data_plane", ["outrigger", "envoy"])
+def test_a_job_is_in_the_mesh_from_its_first_instruction_and_completes(
+    mesh: InjectedMesh, data_plane: str
+) -> None:
     """Its init container, too: a native sidecar runs before it."""
-    target = f"GET:strict:{POD_ONLY}"
-    mesh.apply(job("native", calling("app", target), init_containers=[calling("prepare", target)]))
-    assert outputs(mesh, "native") == {"prepare": ["127.0.0.6 mTLS"], "app": ["127.0.0.6 mTLS"]}
+    target, name = f"GET:strict:{POD_ONLY}", f"job-with-{data_plane}"
+    prepare, main = calling("prepare", target), calling("app", target)
+    annotations = {"outrigger.dev/proxy": data_plane}
+    mesh.apply(job(name, main, init_containers=[prepare], annotations=annotations))
+    assert outputs(mesh, name) == {"prepare": ["127.0.0.6 mTLS"], "app": ["127.0.0.6 mTLS"]}
+    events = mesh.objects("events", NAMESPACE)
+    assert "FailedPreStopHook" not in {event["reason"] for event in events}
 
 
 def test_a_job_with_an_ordinary_sidecar_completes_if_it_ends_the_sidecar(mesh: InjectedMesh) -> None:
