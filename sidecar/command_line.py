@@ -77,7 +77,7 @@ def add_identity_flags(flags: Flags) -> None:
         type=_lifetime,
         default=defaults.certificate_lifetime_s,
         metavar="SECONDS",
-        help="the requested lifetime; renewal is at half of the granted one (default: %(default)s)",
+        help="the requested lifetime; renewal is at half of the granted one (default: the CA decides)",
     )
     flags.add(
         "--trust-domain",

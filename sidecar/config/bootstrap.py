@@ -22,9 +22,10 @@ class Settings:
 
     ``cache_dir`` keeps the last good configuration, and no secret of the workload. ``token_file`` is read
     each time that a token is needed; ``token`` is the token from the environment. If ``ca_address`` is empty,
-    no certificate is requested. A port of 0 is any free port; None opens no port. ``app_probers`` are the
-    application's probes by the path on the metrics port, whose headers may be secrets. ``dns_capture``: the
-    sidecar answers the DNS queries of its pod, on ``dns_port`` of loopback.
+    no certificate is requested; a ``certificate_lifetime_s`` of 0 lets the CA decide. A port of 0 is any free
+    port; None opens no port. ``app_probers`` are the application's probes by the path on the metrics port,
+    whose headers may be secrets. ``dns_capture``: the sidecar answers the DNS queries of its pod, on
+    ``dns_port`` of loopback.
     """
 
     config_path: Path | None = None
@@ -39,7 +40,7 @@ class Settings:
     ca_cert: Path | None = None
     token_file: Path | None = None
     token: str = field(default="", repr=False)
-    certificate_lifetime_s: float = 24 * 3600.0
+    certificate_lifetime_s: float = 0.0
     trust_domain: str = "cluster.local"
     status_port: int | None = 15021
     metrics_port: int | None = 15020

@@ -83,6 +83,16 @@ def test_dns_is_captured_on_demand(arguments: list[str], environ: dict[str, str]
 
 
 @pytest.mark.parametrize(
+    ("arguments", "requested_s"), [([], 0.0), (["--certificate-lifetime", "3600s"], 3600.0)]
+)
+def test_the_control_plane_decides_how_long_certificates_live_unless_a_flag_asks(
+    arguments: list[str], requested_s: float
+) -> None:
+    """0 in a request means its default, which `--workload-cert-ttl` sets."""
+    assert parse_arguments(["-c", "f", *arguments], {}).certificate_lifetime_s == requested_s
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         ([], "a bootstrap file is required"),
