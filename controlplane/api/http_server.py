@@ -7,10 +7,12 @@ import contextlib
 import socket
 import ssl
 from collections.abc import Iterator
+from functools import partial
 from typing import Any, Final
 
 import uvicorn
 
+from controlplane.api.connections import Connection, ConnectionLimits, Connections
 from controlplane.errors import SettingsError
 
 # Responses are small. A client that still reads after this time is disconnected.
@@ -18,6 +20,7 @@ _SHUTDOWN_TIMEOUT_S: Final = 2
 # Go's clients, such as an API server, close an idle connection after 90 s. Closing it earlier could meet a
 # request on its way, which Go does not send again.
 _KEEP_ALIVE_S: Final = 120
+_LIMITS: Final = ConnectionLimits()
 
 
 class _Server(uvicorn.Server):
@@ -32,7 +35,14 @@ class HttpServer:
     serves after `start`."""
 
     def __init__(
-        self, name: str, app: Any, address: str, port: int, *, tls: ssl.SSLContext | None = None
+        self,
+        name: str,
+        app: Any,
+        address: str,
+        port: int,
+        *,
+        tls: ssl.SSLContext | None = None,
+        limits: ConnectionLimits = _LIMITS,
     ) -> None:
         """``app`` is an ASGI application. Without ``tls`` it serves plaintext. Raises `SettingsError` when it
         cannot listen on ``address`` and ``port``."""
@@ -42,6 +52,7 @@ class HttpServer:
             access_log=False,
             lifespan="off",
             ws="none",
+            http=partial(Connection, connections_of_server=Connections(limits)),  # type: ignore[arg-type]
             # Or else a header could say that a client is on this machine.
             proxy_headers=False,
             timeout_keep_alive=_KEEP_ALIVE_S,

@@ -29,12 +29,16 @@ def families(ipv6: IPv6) -> tuple[Family, ...]:
     return (IPV4,)
 
 
-def has_ipv6() -> bool:
-    """Whether packets of IPv6 can arrive. A link-local address is enough: neighbours reach it."""
-    try:
-        return _IPV6_ADDRESSES.exists() and _IPV6_DISABLED.read_text().strip() == "0"
-    except OSError:
+def has_ipv6(addresses: Path = _IPV6_ADDRESSES, disabled: Path = _IPV6_DISABLED) -> bool:
+    """Whether packets of IPv6 can arrive, now or later. A link-local address is enough: neighbours reach it.
+    One interface may have IPv6 where it is disabled for all. What cannot be read counts as IPv6."""
+    if not addresses.exists():
         return False
+    try:
+        interfaces = {line.split()[-1] for line in addresses.read_text().splitlines()}
+        return bool(interfaces - {"lo"}) or disabled.read_text().strip() == "0"
+    except OSError:
+        return True
 
 
 def preparation(settings: Interception, family: Family) -> list[str]:
