@@ -15,7 +15,7 @@ from tests.support.pod_specs import signal_first_process
 pytestmark = pytest.mark.timeout(300)
 
 NAMESPACE = "web"
-DEADLINE_S = 60.0
+DEADLINE_S = 150.0
 
 
 @pytest.fixture(scope="module")

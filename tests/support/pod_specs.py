@@ -122,8 +122,8 @@ def processes_of(pod: str) -> list[int]:
 
 
 def signal_first_process(pod: str, number: int) -> None:
-    """To the first process of the pod's only container. It may have begun a moment ago: until it has become its
-    own program, its environment is another one."""
+    """To the first process of the pod's only container. It may have begun a moment ago: until it has become
+    its own program, its environment is another one."""
     give_up_at_s = time.monotonic() + 10
     while not (first := [pid for pid in processes_of(pod) if number_in_container(pid) == 1]):
         assert time.monotonic() < give_up_at_s, f"{pod} has no process"
