@@ -68,12 +68,14 @@ class Results(list[Result]):
 
 
 class Load:
-    """Sends `rate_per_s` requests per second, independent of the response times (an open loop)."""
+    """Sends `rate_per_s` requests per second, independent of the response times (an open loop), unless
+    `most_in_flight` wait for their responses."""
 
-    def __init__(self, url: str, *, rate_per_s: float) -> None:
+    def __init__(self, url: str, *, rate_per_s: float, most_in_flight: float = math.inf) -> None:
         self.results = Results()
         self._url = url
         self._interval_s = 1 / rate_per_s
+        self._most_in_flight = most_in_flight
         self._pending: set[asyncio.Task[None]] = set()
 
     async def run(self) -> None:
@@ -89,6 +91,9 @@ class Load:
                     task.add_done_callback(self._pending.discard)
                     due_s += self._interval_s
                     await asyncio.sleep(max(due_s - time.monotonic(), 0))
+                    if len(self._pending) >= self._most_in_flight:
+                        await asyncio.wait(self._pending, return_when=asyncio.FIRST_COMPLETED)
+                        due_s = time.monotonic()
             finally:
                 await asyncio.gather(*self._pending)
 

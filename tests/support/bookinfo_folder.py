@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
@@ -16,14 +16,13 @@ from outrigger.demo.mesh import CONTROL_PLANE, Mesh
 from outrigger.demo.observe import Hop, hops, statuses, until
 from outrigger.demo.processes import Processes
 from tests.support.kubernetes_api import Resource
+from tests.support.manifests import DEPLOY, manifests
 
 DEADLINE_S: Final = 30.0
 
 
 class BookinfoInFolder:
-    """See `tests.support.bookinfo.Bookinfo`."""
-
-    outage_s: Final = 5.0
+    """All of Bookinfo, ready."""
 
     def __init__(self, mesh: Mesh) -> None:
         self._mesh = mesh
@@ -31,9 +30,11 @@ class BookinfoInFolder:
 
     @property
     def url(self) -> str:
+        """productpage's, for a client outside the mesh."""
         return self._mesh.url
 
     async def apply(self, *documents: Resource) -> None:
+        """Creates them, or changes them."""
         for document in documents:
             name = f"{document['kind']}-{document['metadata']['name']}.yaml"
             draft = self._mesh.config_dir / f"{name}.tmp"
@@ -41,7 +42,8 @@ class BookinfoInFolder:
             draft.replace(self._mesh.config_dir / name)
 
     async def scale_reviews_v1(self, replicas: int) -> None:
-        """The demo has two of them from the start, which stay."""
+        """Returns when the new ones can serve, and the old ones have ended. The demo has two of them from
+        the start, which stay."""
         wanted = replicas - 2
         for number, ports in enumerate(pod_ports(max(wanted - len(self._added), 0))):
             pod = Pod(name=f"reviews-v1-added-{number}", service="reviews", version="v1", ports=ports)
@@ -52,27 +54,26 @@ class BookinfoInFolder:
             await self._retire(self._added.pop())
 
     async def complaint(self, kind: str, name: str) -> str:
+        """Why a resource is not in force; empty when it is."""
         for status in await statuses(self._mesh.client, self._mesh.debug_port):
             if (status["kind"], status["name"]) == (kind, name):
                 return "; ".join(status["reasons"])
         return ""
 
     async def hops(self, service: str) -> Counter[Hop]:
+        """The requests that the sidecars of a service have received."""
         found: Counter[Hop] = Counter()
         for pod in (*self._mesh.pods, *self._added):
             if pod.service == service:
                 found += await hops(self._mesh.client, pod.ports.admin, service)
         return found
 
-    def source_away(self) -> nullcontext[None]:
-        """A folder is always readable: only the control plane is stopped."""
-        return nullcontext()
-
-    async def crash_control_plane(self) -> None:
+    async def kill_control_plane(self) -> None:
         await self._mesh.processes.kill(CONTROL_PLANE)
-        await self._mesh.start_control_plane()
 
-    async def everyone_follows(self) -> None:
+    async def start_control_plane(self) -> None:
+        """Returns when it serves every sidecar."""
+        await self._mesh.start_control_plane()
         await self._mesh.control_plane_ready()
         await self._mesh.all_connected(deadline_s=DEADLINE_S)
 
@@ -106,3 +107,8 @@ async def bookinfo_in_folder(run_dir: Path) -> AsyncIterator[BookinfoInFolder]:
         mesh = Mesh(run_dir, processes, client)
         await mesh.start()
         yield BookinfoInFolder(mesh)
+
+
+def example(name: str) -> list[Resource]:
+    """The documents of one of the example's files."""
+    return manifests(DEPLOY / "examples" / "bookinfo" / f"{name}.yaml")
