@@ -14,7 +14,7 @@ from dataclasses import asdict
 from outrigger.demo.load import Load
 
 PRINT_EVERY_S = 0.2
-MOST_IN_FLIGHT = 8  # on a busy machine, a queue that grows would be an overload of its own
+MOST_IN_FLIGHT = 4  # on a busy machine, a queue that grows would be an overload of its own
 
 
 async def main(url: str, rate_per_s: float) -> None:
