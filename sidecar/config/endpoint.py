@@ -21,8 +21,8 @@ class SocketAddress:
 @dataclass(frozen=True, slots=True)
 class UpstreamSource:
     """Where connections to hosts come from, for one client (``envoy.filters.listener.original_src``): its own
-    address, which is none of this machine. Port 0 is any port. ``mark`` is a packet mark (SO_MARK), 0 is
-    none."""
+    address, which no interface of this machine has. Port 0 means any port. ``mark`` is a packet mark
+    (SO_MARK); 0 means no mark."""
 
     address: SocketAddress
     mark: int

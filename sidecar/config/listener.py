@@ -134,7 +134,7 @@ class FilterChain:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OriginalSrc:
     """``envoy.filters.listener.original_src``: hosts see the client's address, and with ``bind_port`` its
-    port too. ``mark`` is on the packets to the hosts (SO_MARK); 0 is none."""
+    port too. ``mark`` is on the packets to the hosts (SO_MARK); 0 means no mark."""
 
     bind_port: bool = False
     mark: int = 0

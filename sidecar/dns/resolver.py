@@ -50,7 +50,7 @@ class Resolver:
         self._forwarded: Final[set[asyncio.Task[None]]] = set()
 
     def use(self, table: NameTable | None) -> None:
-        """The name table that is in force now; None: there is none."""
+        """The name table in force; None before the first one."""
         if table is None:
             self.names = None
         elif self.names is None or self.names.table is not table:

@@ -133,7 +133,7 @@ class _Parser:
                 arguments.append(self._operand(pending))
             return Call(function, (*arguments, piped) if piped is not None else tuple(arguments))
         if piped is not None:
-            raise self._error("a value is piped to something that is no function")
+            raise self._error("a value is piped to something that is not a function")
         return self._operand(pending)
 
     def _operand(self, pending: list[_Token]) -> Expression:

@@ -65,7 +65,7 @@ def test_templates_include_definitions_of_other_files() -> None:
         ("a {{ end }}", "main.yaml:1: {{ end }} without a block"),
         ("\n\n{{ lookup .name }}", "main.yaml:3: the function 'lookup' is not supported"),
         ("{{ $x := 1 }}", "main.yaml:1: '$x := 1' is not supported"),
-        ("{{ .name | .off }}", "main.yaml:1: a value is piped to something that is no function"),
+        ("{{ .name | .off }}", "main.yaml:1: a value is piped to something that is not a function"),
         ("{{ (.name }}", "main.yaml:1: a `)` is missing"),
         ("{{ }}", "main.yaml:1: the action is empty"),
         ("{{ .map }}", "main.yaml:1: a dict cannot be printed: use toYaml"),
