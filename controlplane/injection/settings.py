@@ -18,7 +18,7 @@ _DEFAULT_ADMIN_PORT: Final = 15000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Traffic:
-    """The traffic that is intercepted. Lists are separated by commas; "*" is all and "" is none."""
+    """The traffic that is intercepted. Lists are separated by commas; "*" means all, and "" means none."""
 
     include_outbound_ranges: str
     exclude_outbound_ranges: str

@@ -120,7 +120,7 @@ async def test_a_bundle_that_was_removed_is_a_problem(installed: Cluster, api: K
     await api.patch(path, {"webhooks": webhooks})
     try:
         found = findings(installed, state="problem")["webhooks"]
-        first, *_ = found
+        first, _, _ = found
         assert first == (
             "ValidatingWebhookConfiguration outrigger-validator: rev.validation.outrigger.dev has no "
             "caBundle: the control plane has not written it"
