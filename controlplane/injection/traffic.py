@@ -1,5 +1,5 @@
-"""The traffic that the rules of a pod intercept: ports and address ranges, separated by commas. "*" means all,
-and "" means none.
+"""The traffic that the rules of a pod intercept: ports and address ranges, separated by commas. "*" means
+all, and "" means none.
 """
 
 from __future__ import annotations
