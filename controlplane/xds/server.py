@@ -7,6 +7,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -174,13 +175,18 @@ class XdsServer:
         """Handles a stream from its first request to its end. Returns the status for the proxy."""
         try:
             caller = await self._caller(context)
+        except AuthorityError as error:
+            # The client of grpc.aio reports INTERNAL instead of the status while its first write is pending.
+            with suppress(TimeoutError, DecodeError):
+                await asyncio.wait_for(context.read(), _FAREWELL_S)
+            return _reject(context, error)
+        try:
             request = await context.read()
             if request is grpc.aio.EOF:
                 return _DONE
             connection = await self._open(request, caller, context, stream_type)
         except (AuthorityError, ProxyError, DecodeError) as error:
-            _LOG.warning("rejected the proxy at %s: %s", context.peer(), error)
-            return _end_of(error)
+            return _reject(context, error)
         return await self._follow(connection, request, context)
 
     async def _caller(self, context: grpc.aio.ServicerContext) -> Caller | None:
@@ -328,6 +334,11 @@ async def _until_the_end(connection: Connection, work: Coroutine[Any, Any, None]
         connection.end(end)
     else:
         connection.end(_DONE)
+
+
+def _reject(context: grpc.aio.ServicerContext, error: Exception) -> End:
+    _LOG.warning("rejected the proxy at %s: %s", context.peer(), error)
+    return _end_of(error)
 
 
 def _end_of(error: Exception) -> End:
