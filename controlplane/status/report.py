@@ -35,18 +35,25 @@ class Condition:
 
 
 def changes(
-    found: Document, status: ResourceStatus, reach: Reach, *, now: str, settling: bool = False
+    found: Document,
+    status: ResourceStatus,
+    reach: Reach,
+    *,
+    now: str,
+    settling: bool = False,
+    absent: int = 0,
 ) -> Document:
     """The fields of ``.status`` to merge into the status that was ``found``; empty if it is up to date.
 
     Conditions of other writers stay. ``settling`` means that proxies are still reconnecting: earlier counts
-    for the same generation are kept. ``now`` is RFC 3339.
+    for the same generation are kept. ``absent`` is the number of proxies that are expected to reconnect: a
+    resource that may affect them is not programmed yet. ``now`` is RFC 3339.
     """
     generation = status.origin.generation
     if status.fault is Fault.UNSUPPORTED:  # it affects no proxy
         wanted: Document = {"conditions": _merged(_conditions(found), [accepted(status)], generation, now)}
         return {} if found.get("conditions") == wanted["conditions"] else wanted
-    conditions = [accepted(status), *resolved_refs(status), programmed(status, reach)]
+    conditions = [accepted(status), *resolved_refs(status), programmed(status, reach, absent)]
     proxies = {"concerned": reach.concerned, "acknowledged": reach.acknowledged}
     if settling and found.get("observedGeneration") == generation and "proxies" in found:
         conditions, proxies = conditions[:-1], found["proxies"]
@@ -82,16 +89,18 @@ def resolved_refs(status: ResourceStatus) -> list[Condition]:
     return [Condition(type=RESOLVED_REFS, status=value, reason=reason, message=message)]
 
 
-def programmed(status: ResourceStatus, reach: Reach) -> Condition:
-    """Whether proxies work with the newest generation."""
-    holds, reason, message = _programmed(status, reach)
+def programmed(status: ResourceStatus, reach: Reach, absent: int = 0) -> Condition:
+    """Whether proxies work with the newest generation. ``absent`` as for `changes`."""
+    holds, reason, message = _programmed(status, reach, absent)
     value = ConditionStatus.TRUE if holds else ConditionStatus.FALSE
     return Condition(type=PROGRAMMED, status=value, reason=reason, message=message)
 
 
-def _programmed(status: ResourceStatus, reach: Reach) -> tuple[bool, str, str]:
+def _programmed(status: ResourceStatus, reach: Reach, absent: int) -> tuple[bool, str, str]:
     if status.state is not State.APPLIED:
         return False, _fault(status), "; ".join((status.lasting_consequence, *_refusals(reach)))
+    if absent and reach.acknowledged == reach.concerned:
+        return False, "Pending", f"{absent} proxies have not reconnected to the control plane yet"
     if reach.concerned == 0:
         return True, PROGRAMMED, "no connected proxy is affected"
     if reach.acknowledged == reach.concerned:

@@ -18,6 +18,7 @@ from typing import Final, Protocol
 from controlplane.errors import KubernetesError, RefusedError
 from controlplane.kubernetes.backoff import Backoff
 from controlplane.kubernetes.lease import LeaseTiming
+from controlplane.model.known_workloads import KnownWorkloads, WorkloadName
 from controlplane.model.proxy import ProxyProgress
 from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import ResourceStatus
@@ -66,7 +67,8 @@ class StatusInputs:
 class StatusTiming:
     """``look_s``: the interval between two polls. Writes wait until two consecutive polls find the same
     state, but for at most ``patience_s``. ``reconnect_s``: the time that proxies may take to reconnect to a
-    control plane that has just started; until then the counts that were written before stay. ``backoff``: the
+    control plane that has just started; until then the counts that were written before stay, and a resource
+    is not programmed while the sidecar of a ready pod is missing. ``backoff``: the
     delay before a failed write is retried. ``lease``: the timing of the election."""
 
     look_s: float = 0.5
@@ -166,7 +168,10 @@ class StatusWriter:
             del self._failures[key]
         cases = self._cases()  # before the first await, because the state changes meanwhile
         affected_proxies = AffectedProxies(self._inputs.cache, snapshot, proxies)
-        settling, now = self._is_settling(), datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        expected = _pods_with_sidecar(snapshot.known_workloads) if self._is_settling() else frozenset()
+        absent = len(expected - {(each.proxy.namespace, each.proxy.workload) for each in proxies})
+        settling = self._is_settling() and (absent > 0 or not expected)
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         writes: list[tuple[_Case, Document]] = []
         for number, case in enumerate(cases, start=1):
             if case.found.status is None:
@@ -174,7 +179,7 @@ class StatusWriter:
             reach = Reach()
             if case.view is not None:
                 reach = affected_proxies.reach(case.key.kind, case.view, case.since)
-            status = changes(case.found.status, case.status, reach, now=now, settling=settling)
+            status = changes(case.found.status, case.status, reach, now=now, settling=settling, absent=absent)
             if status:
                 writes.append((case, status))
             if number % _CHUNK == 0:
@@ -280,6 +285,11 @@ class StatusWriter:
             self._without_status.add(key.kind)
             _LOG.warning("the CRD of %s has no status subresource: no status is written", key.kind)
         return True
+
+
+def _pods_with_sidecar(known: KnownWorkloads) -> frozenset[WorkloadName]:
+    """The ready pods, whose sidecars reconnect to a control plane that has just started."""
+    return frozenset(name for name, pod in known.pods.items() if pod.mesh_tls and pod.healthy)
 
 
 def _collection(key: ResourceKey, found: Found) -> str:

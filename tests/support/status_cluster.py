@@ -13,6 +13,8 @@ from controlplane.errors import KubernetesError, RefusedError
 from controlplane.kinds.registry import KINDS
 from controlplane.kubernetes.backoff import Backoff
 from controlplane.model.proxy import ProxyProgress
+from controlplane.model.service import Registry, Workload
+from controlplane.model.snapshot import ResourceKey
 from controlplane.model.status import Origin
 from controlplane.model.store import Store
 from controlplane.networking.build_cache import BuildCache
@@ -88,6 +90,23 @@ class Cluster:
     def status(self, name: str) -> Document:
         found: Document = self.objects[f"{ROUTES}/{name}"].get("status", {})
         return found
+
+    def programmed(self, name: str) -> str:
+        conditions = self.status(name)["conditions"]
+        [value] = [each["status"] for each in conditions if each["type"] == "Programmed"]
+        return str(value)
+
+    def observe_pod(self, name: str, *, ready: bool) -> None:
+        """The cluster has a pod with a sidecar."""
+        pod = Workload(
+            name=name,
+            namespace="default",
+            address="",
+            mesh_tls=True,
+            healthy=ready,
+            registry=Registry.KUBERNETES,
+        )
+        self.store.observe(ResourceKey(kind="Pod", namespace="default", name=name), pod)
 
     async def write(self) -> list[str]:
         """Polls once. Returns the names of the attempted writes."""

@@ -213,6 +213,13 @@ class TestWhileProxiesComeBack:
         assert words(warned, "Programmed")[:2] == ("True", "Programmed")
         assert warned["proxies"] == {"concerned": 9, "acknowledged": 9}
 
+    def test_a_new_generation_is_not_programmed_while_a_proxy_is_absent(self) -> None:
+        status = written(applied(), Reach(concerned=9, acknowledged=9))
+        reach = Reach(concerned=1, acknowledged=1)
+        newer = changes(status, applied(2), reach, now=LATER, settling=True, absent=8)
+        message = "8 proxies have not reconnected to the control plane yet"
+        assert words(newer, "Programmed") == ("False", "Pending", message)
+
     def test_a_new_generation_is_written_as_it_is(self) -> None:
         status = written(applied(), Reach(concerned=9, acknowledged=9))
         newer = changes(status, applied(2), Reach(concerned=1), now=LATER, settling=True)

@@ -103,6 +103,29 @@ async def test_counts_are_kept_while_proxies_reconnect() -> None:
     assert cluster.status("a")["proxies"] == {"concerned": 0, "acknowledged": 0}
 
 
+async def test_a_new_resource_is_programmed_when_the_sidecars_of_all_ready_pods_have_reconnected() -> None:
+    cluster = Cluster(StatusTiming(reconnect_s=30.0))
+    cluster.observe_pod(PROXY.workload, ready=True)
+    cluster.observe_pod("starting", ready=False)
+    cluster.put(route("a"))
+    await cluster.write()
+    assert cluster.programmed("a") == "False"
+    cluster.proxies = [ProxyProgress(proxy=PROXY, generation=1)]
+    assert await cluster.write() == ["a"]
+    assert cluster.programmed("a") == "True"
+
+
+async def test_a_sidecar_that_stays_away_delays_a_resource_for_as_long_as_proxies_may_reconnect() -> None:
+    cluster = Cluster(StatusTiming(reconnect_s=30.0))
+    cluster.observe_pod("gone", ready=True)
+    cluster.put(route("a"))
+    await cluster.write()
+    assert cluster.programmed("a") == "False"
+    cluster.now_s += 30
+    await cluster.write()
+    assert cluster.programmed("a") == "True"
+
+
 async def test_kinds_without_a_status_of_ours_are_not_written() -> None:
     cluster = Cluster()
     key = ResourceKey(kind="Service", namespace="default", name="a")
