@@ -3,6 +3,7 @@
     SidecarError
     ├── BootstrapError              the operator: a file, a flag, a port; the process exits with code 1
     ├── ConfigError                 the control plane: becomes a NACK that names the field
+    ├── WorkerError                 a worker process does not answer, or has ended
     ├── NameResolutionError         no name server answered with the addresses of a name
     ├── DnsQueryError               a message to the DNS resolver that is not a query
     ├── IdentityError               a certificate is missing, invalid, or does not match
@@ -64,6 +65,10 @@ class ConfigError(SidecarError):
 
     def __reduce__(self) -> tuple[type[ConfigError], tuple[str, str]]:
         return type(self), (self.path, self.reason)
+
+
+class WorkerError(SidecarError):
+    """A worker process does not answer in time, or has ended. The message names the worker."""
 
 
 class DnsQueryError(SidecarError):

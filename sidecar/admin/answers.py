@@ -5,16 +5,18 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
+from typing import Any, TypeVar
 
 import re2
 
+from sidecar.errors import InternalError, WorkerError
 from sidecar.http.body import Body
 from sidecar.http.headers import Headers
 from sidecar.http.message import Response
 
 Query = Mapping[str, str]
+PieceT = TypeVar("PieceT")
 Answer = str | Mapping[str, Any] | Response
 
 TEXT = b"text/plain; charset=UTF-8"
@@ -40,24 +42,36 @@ def json_document(body: Mapping[str, Any]) -> Response:
     return text(json.dumps(body, indent=1) + "\n", content_type=JSON)
 
 
-def page(pieces: Iterable[str], content_type: bytes = TEXT) -> Response:
+Pieces = Iterable[PieceT] | AsyncIterable[PieceT]
+
+
+def page(pieces: Pieces[str], content_type: bytes = TEXT) -> Response:
     """A page that is generated while it is sent. Each piece must be quick to generate, and may be empty."""
-    return Response(200, _headers(content_type), _SlicedBody(iter(pieces)))
+    return Response(200, _headers(content_type), _SlicedBody(_in_turn(pieces)))
 
 
-def json_page(key: str, batches: Iterable[Iterable[Mapping[str, Any]]]) -> Response:
+def json_page(key: str, batches: Pieces[Iterable[Mapping[str, Any]]]) -> Response:
     """``{key: [all items of all batches]}``, generated while it is sent."""
     return page(_json_pieces(key, batches), JSON)
 
 
-def _json_pieces(key: str, batches: Iterable[Iterable[Mapping[str, Any]]]) -> Iterator[str]:
+async def _json_pieces(key: str, batches: Pieces[Iterable[Mapping[str, Any]]]) -> AsyncIterator[str]:
     separator = f"{{{json.dumps(key)}:["
-    for batch in batches:
+    async for batch in _in_turn(batches):
         items = ",".join(json.dumps(item, separators=(",", ":")) for item in batch)
         yield separator + items if items else ""
         if items:
             separator = ","
     yield "]}\n" if separator == "," else f"{separator}]}}\n"
+
+
+async def _in_turn(pieces: Pieces[PieceT]) -> AsyncIterator[PieceT]:
+    if isinstance(pieces, AsyncIterable):
+        async for piece in pieces:
+            yield piece
+    else:
+        for piece in pieces:
+            yield piece
 
 
 def _headers(content_type: bytes) -> Headers:
@@ -70,11 +84,12 @@ def _headers(content_type: bytes) -> Headers:
 
 
 class _SlicedBody(Body):
-    """The pieces of a generator. Between slices of `SLICE_S` seconds the event loop serves the traffic."""
+    """The pieces of a generator. Between slices of `SLICE_S` seconds the event loop serves the traffic. A
+    `WorkerError` cuts the page short."""
 
     __slots__ = ("_ended", "_pieces")
 
-    def __init__(self, pieces: Iterator[str]) -> None:
+    def __init__(self, pieces: AsyncIterator[str]) -> None:
         super().__init__(None)
         self._pieces = pieces
         self._ended = False
@@ -87,16 +102,21 @@ class _SlicedBody(Body):
         data = b""
         while not data and not self._ended:
             await asyncio.sleep(0)
-            data = "".join(self._slice()).encode()
+            try:
+                data = "".join(await self._slice()).encode()
+            except WorkerError as error:
+                raise InternalError(str(error)) from error
         return data
 
-    def _slice(self) -> Iterator[str]:
+    async def _slice(self) -> list[str]:
         end_s = time.perf_counter() + SLICE_S
-        for piece in self._pieces:
-            yield piece
+        pieces: list[str] = []
+        async for piece in self._pieces:
+            pieces.append(piece)
             if time.perf_counter() > end_s:
-                return
+                return pieces
         self._ended = True
+        return pieces
 
     def close(self) -> None:
         self._ended = True

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 from sidecar.admin.answers import Query, json_page, page, wanted_format, wanted_names
 from sidecar.admin.state import AdminView
-from sidecar.config.cluster import CircuitBreakers, Discovery
+from sidecar.config.cluster import CircuitBreakers, ClusterConfig, Discovery
 from sidecar.config.endpoint import HealthStatus
 from sidecar.http.message import Response
 from sidecar.upstream.status import ClusterStatus, HostStatus
@@ -22,31 +22,42 @@ _SUCCESS_RATES = (
     "outlier::local_origin_success_rate_ejection_threshold::-1",
 )
 _GAUGES = frozenset({"cx_active", "rq_active"})
+_BATCH = 20
 
 
-def clusters(view: AdminView, query: Query) -> Response:
+async def clusters(view: AdminView, query: Query) -> Response:
     """``?format=text|json``, ``?filter=REGEX`` (RE2, anywhere in the name)."""
     pattern = wanted_names(query)
     in_json = wanted_format(query, "text", "json") == "json"
-    shown = (
-        status if pattern is None or pattern.search(status.config.name) else None
-        for status in view.worker.clusters()
-    )
+    configs = view.clusters()
+    names = [name for name in configs if pattern is None or pattern.search(name)]
+    # Before the page begins: if a worker does not answer, the client learns it by the status.
+    first = await view.workers.clusters(names[:_BATCH])
+    shown = _statuses(view, names, first)
     if in_json:
-        items = ([] if status is None else [_cluster_json(status, view)] for status in shown)
-        return json_page("cluster_statuses", items)
-    return page(line for status in shown for line in _text(status, view))
+        return json_page(
+            "cluster_statuses",
+            ([_cluster_json(status, configs[status.name], view)] async for status in shown),
+        )
+    return page(
+        f"{status.name}::{line}\n"
+        async for status in shown
+        for line in _lines(status, configs[status.name], view)
+    )
 
 
-def _text(status: ClusterStatus | None, view: AdminView) -> Iterator[str]:
-    if status is None:
-        yield ""  # the page may pause here
-    else:
-        yield from (f"{status.config.name}::{line}\n" for line in _lines(status, view))
+async def _statuses(
+    view: AdminView, names: list[str], first: Sequence[ClusterStatus]
+) -> AsyncIterator[ClusterStatus]:
+    """A few at a time: to report thousands of hosts at once would hold up a worker's traffic."""
+    for status in first:
+        yield status
+    for start in range(_BATCH, len(names), _BATCH):
+        for status in await view.workers.clusters(names[start : start + _BATCH]):
+            yield status
 
 
-def _lines(status: ClusterStatus, view: AdminView) -> Iterator[str]:
-    config = status.config
+def _lines(status: ClusterStatus, config: ClusterConfig, view: AdminView) -> Iterator[str]:
     yield f"observability_name::{config.name}"
     if config.outlier_detection is not None:
         yield from _SUCCESS_RATES
@@ -75,8 +86,7 @@ def _host_facts(host: HostStatus) -> Iterator[tuple[str, object]]:
     yield "local_origin_success_rate", -1
 
 
-def _cluster_json(status: ClusterStatus, view: AdminView) -> dict[str, Any]:
-    config = status.config
+def _cluster_json(status: ClusterStatus, config: ClusterConfig, view: AdminView) -> dict[str, Any]:
     document: dict[str, Any] = {
         "name": config.name,
         "observability_name": config.name,

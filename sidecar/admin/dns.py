@@ -12,7 +12,7 @@ from sidecar.observability.report import DnsReport, ResolvedHost
 _BATCH = 100
 
 
-def dns(view: AdminView, query: Query) -> Response:
+async def dns(view: AdminView, query: Query) -> Response:
     """``?filter=REGEX`` (RE2, anywhere in the host's name), ``?format=json``."""
     if view.dns is None:
         raise AdminError("DNS is not captured: the sidecar runs without --dns-capture true", 404)

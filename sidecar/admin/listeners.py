@@ -7,10 +7,12 @@ from sidecar.admin.state import AdminView
 from sidecar.listener.manager import ListenerState
 
 
-def listeners(view: AdminView, query: Query) -> Answer:
+async def listeners(view: AdminView, query: Query) -> Answer:
     """``?format=text|json``. Warming and draining listeners are not shown."""
-    active = [status for status in view.worker.listeners() if status.state is ListenerState.ACTIVE]
-    if wanted_format(query, "text", "json") == "text":
+    in_json = wanted_format(query, "text", "json") == "json"
+    statuses = await view.workers.listeners()
+    active = [status for status in statuses if status.state is ListenerState.ACTIVE]
+    if not in_json:
         return "".join(f"{status.name}::{status.address}\n" for status in active)
     return {
         "listener_statuses": [

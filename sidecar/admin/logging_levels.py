@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Iterator
 
 from sidecar.admin.answers import AdminError, Answer, Query
 from sidecar.admin.state import AdminView
+from sidecar.observability.log_levels import ROOT, loggers
 
 # Envoy's names, mapped to Python's levels.
 LEVELS = {
@@ -20,20 +20,17 @@ LEVELS = {
     "critical": logging.CRITICAL,
     "off": logging.CRITICAL + 10,
 }
-ROOT = "sidecar"
 
 
-def logging_levels(_: AdminView, query: Query) -> Answer:
+async def logging_levels(view: AdminView, query: Query) -> Answer:
     """``?level=debug`` for all loggers, ``?upstream=debug`` for ``sidecar.upstream`` and its submodules,
     ``?paths=upstream:debug,http:info`` for several. Without a parameter it lists the levels."""
     if len(query) > 1:
         raise AdminError("use one parameter: ?level=LEVEL, ?LOGGER=LEVEL, or ?paths=LOGGER:LEVEL,…")
-    changes = [(_logger(name), _level(level)) for name, level in _wanted(query)]
-    for name, level in changes:
-        _set_level(name, level)
+    await view.set_log_levels({_logger(name): _level(level) for name, level in _wanted(query)})
     lines = [
         f"  {name}: {logging.getLevelName(logging.getLogger(name).getEffectiveLevel()).lower()}\n"
-        for name in _loggers()
+        for name in loggers()
     ]
     return "active loggers:\n" + "".join(lines)
 
@@ -55,26 +52,8 @@ def _level(name: str) -> int:
 
 
 def _logger(name: str) -> str:
-    known = _loggers()
+    known = loggers()
     for candidate in (name, f"{ROOT}.{name}"):
         if candidate in known:
             return candidate
     raise AdminError(f"unknown logger name {name!r}: POST /logging lists the loggers")
-
-
-def _set_level(name: str, level: int) -> None:
-    """Sets the level of a logger, and resets those of the loggers below it."""
-    logging.getLogger(name).setLevel(level)
-    for other in _loggers():
-        if other.startswith(f"{name}."):
-            logging.getLogger(other).setLevel(logging.NOTSET)
-
-
-def _loggers() -> list[str]:
-    """The names of the packages, and of the modules that log."""
-    packages = {name for name, module in sys.modules.items() if hasattr(module, "__path__")}
-    return sorted(name for name in packages | logging.root.manager.loggerDict.keys() if _is_ours(name))
-
-
-def _is_ours(name: str) -> bool:
-    return name == ROOT or name.startswith(f"{ROOT}.")

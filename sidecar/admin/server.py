@@ -5,14 +5,14 @@ https://www.envoyproxy.io/docs/envoy/latest/operations/admin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
 from sidecar.admin import clusters, dns, listeners, logging_levels, stats
 from sidecar.admin.answers import AdminError, Answer, Query, json_document, text
 from sidecar.admin.state import AdminView, ServerState
-from sidecar.errors import ConfigError
+from sidecar.errors import ConfigError, WorkerError
 from sidecar.http.message import Request, Response
 
 
@@ -20,12 +20,12 @@ from sidecar.http.message import Request, Response
 class AdminPath:
     """One path. A path that `mutates` needs POST, so that a link or a prefetch cannot change anything."""
 
-    handler: Callable[[AdminView, Query], Answer]
+    handler: Callable[[AdminView, Query], Awaitable[Answer]]
     description: str
     mutates: bool = False
 
 
-def config_dump(view: AdminView, query: Query) -> Answer:
+async def config_dump(view: AdminView, query: Query) -> Answer:
     if "mask" in query:
         raise AdminError("mask is not supported; use ?resource to select a repeated field")
     resource = query.get("resource")
@@ -37,30 +37,38 @@ def config_dump(view: AdminView, query: Query) -> Answer:
         raise AdminError(str(error), 404 if error.path == "resource" else 400) from error
 
 
-def ready(view: AdminView, _: Query) -> Answer:
+async def certificates(view: AdminView, _: Query) -> Answer:
+    return await view.workers.certificates()
+
+
+async def server_info(view: AdminView, _: Query) -> Answer:
+    return view.server_info()
+
+
+async def ready(view: AdminView, _: Query) -> Answer:
     state = view.server_state()
     return text(f"{state.value}\n", 200 if state is ServerState.LIVE else 503)
 
 
-def quit_(view: AdminView, _: Query) -> Answer:
+async def quit_(view: AdminView, _: Query) -> Answer:
     view.quit()
     return "OK\n"
 
 
-def reopen_logs(view: AdminView, _: Query) -> Answer:
-    view.reopen_logs()
+async def reopen_logs(view: AdminView, _: Query) -> Answer:
+    await view.reopen_logs()
     return "OK\n"
 
 
-def drain(view: AdminView, query: Query) -> Answer:
+async def drain(view: AdminView, query: Query) -> Answer:
     graceful, skip_exit = "graceful" in query, "skip_exit" in query
     if skip_exit and not graceful:
         raise AdminError("skip_exit requires graceful")
-    view.drain(inbound_only="inboundonly" in query, graceful=graceful, skip_exit=skip_exit)
+    await view.drain(inbound_only="inboundonly" in query, graceful=graceful, skip_exit=skip_exit)
     return "OK\n"
 
 
-def help_(_: AdminView, __: Query) -> Answer:
+async def help_(_: AdminView, __: Query) -> Answer:
     return _help(ENDPOINTS)
 
 
@@ -74,9 +82,7 @@ def _help(endpoints: Mapping[str, AdminPath]) -> str:
 
 ENDPOINTS: Mapping[str, AdminPath] = {
     "/": AdminPath(help_, "this list"),
-    "/certs": AdminPath(
-        lambda view, _: view.worker.certificates(), "the certificates in use, without their keys"
-    ),
+    "/certs": AdminPath(certificates, "the certificates in use, without their keys"),
     "/clusters": AdminPath(clusters.clusters, "upstream cluster status: ?filter=REGEX, ?format=json"),
     "/config_dump": AdminPath(
         config_dump, "the configuration in force: ?include_eds, ?resource=FIELD, ?name_regex=REGEX"
@@ -97,7 +103,7 @@ ENDPOINTS: Mapping[str, AdminPath] = {
     "/quitquitquit": AdminPath(quit_, "exit the sidecar", mutates=True),
     "/ready": AdminPath(ready, "200 when the sidecar is live, else 503; the body is the state"),
     "/reopen_logs": AdminPath(reopen_logs, "reopen the access logs, after log rotation", mutates=True),
-    "/server_info": AdminPath(lambda view, _: view.server_info(), "version, state, uptime, command line"),
+    "/server_info": AdminPath(server_info, "version, state, uptime, command line"),
     "/stats": AdminPath(stats.stats, "counters: ?filter=REGEX, ?usedonly, ?format=json|prometheus"),
     "/stats/prometheus": AdminPath(stats.prometheus, "all metrics in the Prometheus format"),
 }
@@ -127,9 +133,11 @@ class AdminService:
         if endpoint.mutates and request.method != b"POST":
             return text(f"Method {request.method.decode('latin-1')} not allowed, POST required.", 405)
         try:
-            answer = endpoint.handler(self._view, dict(parse_qsl(query_string, keep_blank_values=True)))
+            answer = await endpoint.handler(self._view, dict(parse_qsl(query_string, keep_blank_values=True)))
         except AdminError as error:
             return text(f"{error}\n", error.status)
+        except WorkerError as error:
+            return text(f"{error}\n", 503)
         if isinstance(answer, Response):
             return answer
         return text(answer) if isinstance(answer, str) else json_document(answer)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Protocol
 
+from sidecar.config.cluster import ClusterConfig
 from sidecar.listener.manager import ListenerStatus
 from sidecar.observability.exposition import ExtraStats
 from sidecar.observability.report import DnsReport, StatsReport
@@ -28,37 +29,42 @@ class DumpConfig(Protocol):
 
 
 class DrainListeners(Protocol):
-    def __call__(self, *, inbound_only: bool, graceful: bool, skip_exit: bool) -> None:
+    async def __call__(self, *, inbound_only: bool, graceful: bool, skip_exit: bool) -> None:
         """Closes the listening sockets; if `graceful`, after a drain time in which clients are asked to
         disconnect; if also `skip_exit`, never: they accept until the process ends."""
 
 
 class WorkerReports(Protocol):
-    """The reports of a worker that the admin endpoints read. Every answer is a value that can be pickled, so
-    that the answers of several workers can be merged."""
+    """The reports of a worker, or of several workers together, that the admin endpoints read. Every answer is
+    a value that can be pickled. All methods raise `WorkerError`: a page without one of the workers would be
+    wrong, and a counter on it could go backwards."""
 
-    def stats(self) -> StatsReport: ...
+    async def stats(self) -> StatsReport: ...
 
-    def clusters(self) -> Iterable[ClusterStatus]: ...
+    async def clusters(self, names: Sequence[str]) -> Sequence[ClusterStatus]:
+        """Those clusters of ``names`` that exist, in this order."""
 
-    def listeners(self) -> list[ListenerStatus]: ...
+    async def listeners(self) -> Sequence[ListenerStatus]: ...
 
-    def certificates(self) -> Mapping[str, Any]:
+    async def certificates(self) -> Mapping[str, Any]:
         """In the shape of ``admin.v3.Certificates``."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminView:
-    """`extra_stats` are those that no worker counts; `server_info` is in Envoy's JSON shape. `is_dynamic`:
-    whether a cluster came by xDS rather than from the bootstrap file. `dns` None: DNS is not captured."""
+    """`extra_stats` are those that no worker counts. `clusters`: the configuration in force, by name;
+    `is_dynamic`: whether a cluster came by xDS rather than from the bootstrap file. `server_info` is in
+    Envoy's JSON shape. `dns` None: DNS is not captured."""
 
-    worker: WorkerReports
-    extra_stats: Callable[[], ExtraStats]
+    workers: WorkerReports
+    extra_stats: Callable[[], Awaitable[ExtraStats]]
+    clusters: Callable[[], Mapping[str, ClusterConfig]]
     config_dump: DumpConfig
     server_info: Callable[[], Mapping[str, Any]]
     server_state: Callable[[], ServerState]
     is_dynamic: Callable[[str], bool]
     drain: DrainListeners
     quit: Callable[[], None]
-    reopen_logs: Callable[[], None]
+    reopen_logs: Callable[[], Awaitable[None]]
+    set_log_levels: Callable[[Mapping[str, int]], Awaitable[None]]
     dns: Callable[[], DnsReport] | None = None

@@ -16,18 +16,22 @@ from sidecar.observability.exposition import (
 )
 
 
-def stats(view: AdminView, query: Query) -> Response:
+async def stats(view: AdminView, query: Query) -> Response:
     """``?filter=REGEX`` (RE2, anywhere in the name), ``?usedonly``, ``?format=json|prometheus``."""
     format_ = wanted_format(query, "text", "json", "prometheus")
     if format_ == "prometheus":
-        return prometheus(view, query)
-    values = stat_values(view.worker.stats().counters, view.extra_stats(), _wanted(query))
+        return await prometheus(view, query)
+    wanted = _wanted(query)
+    report = await view.workers.stats()
+    values = stat_values(report.counters, await view.extra_stats(), wanted)
     return json_page("stats", json_batches(values)) if format_ == "json" else page(text_pieces(values))
 
 
-def prometheus(view: AdminView, query: Query) -> Response:
+async def prometheus(view: AdminView, query: Query) -> Response:
     """``?filter`` and ``?usedonly`` as above; Istio's metrics are always shown."""
-    return page(prometheus_pieces(view.worker.stats(), view.extra_stats(), _wanted(query)), PROMETHEUS)
+    wanted = _wanted(query)
+    report = await view.workers.stats()
+    return page(prometheus_pieces(report, await view.extra_stats(), wanted), PROMETHEUS)
 
 
 def _wanted(query: Query) -> Wanted:

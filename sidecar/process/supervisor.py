@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -29,8 +29,9 @@ from sidecar.identity.rotation import SvidRotation
 from sidecar.identity.svid import Svid
 from sidecar.identity.watched_file import WatchedFile
 from sidecar.lifetime import Lifetime
-from sidecar.listener.manager import ListenerState
+from sidecar.listener.manager import ListenerState, ListenerStatus
 from sidecar.observability.exposition import ExtraStats
+from sidecar.observability.log_levels import set_log_levels
 from sidecar.process.worker import FOLLOW_FILES_S, Worker, WorkerConfig
 from sidecar.timers import Timers
 from sidecar.workload import local_workload, svid_rotation, token_reader
@@ -217,24 +218,30 @@ class Supervisor:
             self._settings, self._bootstrap, self.state, seconds_until_expiry=self._seconds_until_expiry
         )
         return AdminView(
-            worker=self._worker,
-            extra_stats=lambda: chain(info.stats(), self._configuration_stats(), self._dns_stats()),
+            workers=self._worker,
+            extra_stats=partial(self._extra_stats, info),
+            clusters=lambda: self._snapshot.clusters if self._snapshot is not None else {},
             config_dump=self._xds.config_dump,
             server_info=info.document,
             server_state=self.state,
             is_dynamic=lambda name: name not in self._bootstrap.static.clusters,
             drain=self._drain_listeners,
             quit=self.stop,
-            reopen_logs=self.reopen_logs,
+            reopen_logs=self._reopen_logs,
+            set_log_levels=self._set_log_levels,
             dns=self._dns.report if self._dns is not None else None,
         )
 
-    def _configuration_stats(self) -> Iterator[tuple[str, int | str]]:
+    async def _extra_stats(self, info: ServerInfo) -> ExtraStats:
+        listeners = await self._worker.listeners()
+        return chain(info.stats(), self._configuration_stats(listeners), self._dns_stats())
+
+    def _configuration_stats(self, listeners: Iterable[ListenerStatus]) -> Iterator[tuple[str, int | str]]:
         yield "cluster_manager.active_clusters", len(self._snapshot.clusters if self._snapshot else ())
         yield "cluster_manager.warming_clusters", self._xds.warming_clusters
-        listeners = Counter(status.state for status in self._worker.listeners())
+        states = Counter(status.state for status in listeners)
         for state in ListenerState:
-            yield f"listener_manager.total_listeners_{state.value}", listeners[state]
+            yield f"listener_manager.total_listeners_{state.value}", states[state]
         yield from self._xds.state.stats().items()
 
     def _dns_stats(self) -> ExtraStats:
@@ -243,7 +250,13 @@ class Supervisor:
     def _seconds_until_expiry(self) -> float | None:
         return None if self._rotation is None else self._rotation.seconds_until_expiry()
 
-    def _drain_listeners(self, *, inbound_only: bool, graceful: bool, skip_exit: bool) -> None:
+    async def _reopen_logs(self) -> None:
+        self.reopen_logs()
+
+    async def _set_log_levels(self, levels: Mapping[str, int]) -> None:
+        set_log_levels(levels)
+
+    async def _drain_listeners(self, *, inbound_only: bool, graceful: bool, skip_exit: bool) -> None:
         directions = (TrafficDirection.INBOUND,) if inbound_only else tuple(TrafficDirection)
         if graceful:
             if self._inbound_drain_start_s is None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -141,7 +141,7 @@ class Worker:
         """The names of listeners that wait for a certificate or for their routes."""
         return self._listeners.warming
 
-    def stats(self) -> StatsReport:
+    async def stats(self) -> StatsReport:
         self._listeners.refresh_stats()
         reporters = self._telemetry.reporters
         return StatsReport(
@@ -150,13 +150,15 @@ class Worker:
             connections=tuple(series for reporter in reporters for series in reporter.connections()),
         )
 
-    def clusters(self) -> Iterator[ClusterStatus]:
-        return map(cluster_status, tuple(self._clusters))
+    async def clusters(self, names: Sequence[str]) -> list[ClusterStatus]:
+        """Those clusters of ``names`` that exist, in this order."""
+        found = map(self._clusters.find, names)
+        return [cluster_status(cluster) for cluster in found if cluster is not None]
 
-    def listeners(self) -> list[ListenerStatus]:
+    async def listeners(self) -> list[ListenerStatus]:
         return self._listeners.statuses()
 
-    def certificates(self) -> Mapping[str, Any]:
+    async def certificates(self) -> Mapping[str, Any]:
         return certificates(self._contexts, time.time())
 
     def reopen_logs(self) -> None:

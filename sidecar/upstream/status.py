@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sidecar.config.cluster import ClusterConfig
 from sidecar.config.endpoint import Endpoint
 from sidecar.observability.stats import HostStats
 from sidecar.upstream.cluster import Cluster
@@ -23,13 +22,13 @@ class HostStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterStatus:
-    config: ClusterConfig
+    name: str
     hosts: tuple[HostStatus, ...]
 
 
 def cluster_status(cluster: Cluster) -> ClusterStatus:
     hosts = tuple(_host_status(host) for host in cluster.hosts.values())
-    return ClusterStatus(config=cluster.config, hosts=hosts)
+    return ClusterStatus(name=cluster.name, hosts=hosts)
 
 
 def _host_status(host: Host) -> HostStatus:

@@ -77,7 +77,7 @@ class Mesh:
 
     async def ask(self, path: str) -> tuple[int, list[str]]:
         """The status, and the values of ``x-by`` in the response."""
-        port = self._worker.listeners()[0].address.port
+        port = (await self._worker.listeners())[0].address.port
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(f"GET {path} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n".encode())
         head, *_ = (await reader.read()).decode().partition("\r\n\r\n")

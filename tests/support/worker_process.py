@@ -58,15 +58,16 @@ async def serve(channel: Channel) -> None:
         return await asyncio.to_thread(channel.receive)
 
     worker = Worker(await receive(), timers=timers, on_warm=lambda: None)
-    channel.send(worker.apply(await receive()))
+    snapshot = await receive()
+    channel.send(worker.apply(snapshot))
     channel.send(worker.use_svid(await receive()))
     with suppress(EOFError):
         while await receive():
             channel.send(
                 Report(
-                    listeners=worker.listeners(),
-                    clusters=list(worker.clusters()),
-                    stats=worker.stats(),
+                    listeners=await worker.listeners(),
+                    clusters=await worker.clusters(list(snapshot.clusters)),
+                    stats=await worker.stats(),
                     imported=frozenset(name.partition(".")[0] for name in sys.modules),
                 )
             )

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from itertools import chain
 
 import pytest
@@ -28,6 +28,18 @@ async def test_a_page_ends_where_its_pieces_do_and_not_at_an_empty_one() -> None
 @pytest.mark.parametrize("batches", [[], [[]], [[{"a": 1}], [], [{"b": "ü"}, {"c": None}]]])
 async def test_batches_become_one_json_array(batches: list[list[dict[str, object]]]) -> None:
     assert json.loads(await body_of(json_page("items", batches))) == {"items": list(chain(*batches))}
+
+
+async def test_pieces_may_arrive_over_time() -> None:
+    async def batches() -> AsyncIterator[list[dict[str, object]]]:
+        for number in range(3):
+            await asyncio.sleep(0)
+            yield [{"n": number}]
+
+    assert json.loads(await body_of(json_page("items", batches()))) == {
+        "items": [{"n": 0}, {"n": 1}, {"n": 2}]
+    }
+    assert await body_of(page(str(batch) async for batch in batches())) == "[{'n': 0}][{'n': 1}][{'n': 2}]"
 
 
 async def test_others_have_their_turn_while_a_long_page_is_made() -> None:

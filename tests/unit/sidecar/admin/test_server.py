@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,9 +11,10 @@ from sidecar.admin.server import ENDPOINTS, METRICS_ENDPOINTS, STATUS_ENDPOINTS,
 from sidecar.admin.state import AdminView, ServerState
 from sidecar.config.cluster import CircuitBreakers, Discovery, OutlierDetection
 from sidecar.config.endpoint import HealthStatus, Locality, SocketAddress
-from sidecar.errors import ConfigError
+from sidecar.errors import ConfigError, InternalError, WorkerError
 from sidecar.http.message import Response
 from sidecar.listener.manager import ListenerState, ListenerStatus
+from sidecar.observability.exposition import ExtraStats
 from sidecar.observability.report import DnsReport, ResolvedHost, StatsReport
 from sidecar.observability.stats import Stats
 from sidecar.upstream.cluster_manager import ClusterManager
@@ -41,14 +42,23 @@ NAMES = DnsReport(
 class FakeWorker:
     counted: Stats
     served: ClusterManager | tuple[()]
+    asked: list[int] = field(default_factory=list)
+    fails_after: int | None = None
 
-    def stats(self) -> StatsReport:
+    async def stats(self) -> StatsReport:
+        self._check()
         return StatsReport(counters=tuple(self.counted.sets()))
 
-    def clusters(self) -> Iterator[ClusterStatus]:
-        return map(cluster_status, self.served)
+    async def clusters(self, names: Sequence[str]) -> list[ClusterStatus]:
+        self._check()
+        self.asked.append(len(names))
+        return [cluster_status(cluster) for cluster in self.served if cluster.name in names]
 
-    def listeners(self) -> list[ListenerStatus]:
+    def _check(self) -> None:
+        if self.fails_after is not None and len(self.asked) >= self.fails_after:
+            raise WorkerError("worker 2 does not answer")
+
+    async def listeners(self) -> list[ListenerStatus]:
         return [
             ListenerStatus(
                 name=state.value, address=SocketAddress("0.0.0.0", 15001), state=state, active_connections=0
@@ -56,7 +66,7 @@ class FakeWorker:
             for state in ListenerState
         ]
 
-    def certificates(self) -> dict[str, Any]:
+    async def certificates(self) -> dict[str, Any]:
         return {"certificates": []}
 
 
@@ -70,13 +80,18 @@ class Sidecar:
     drained: list[tuple[bool, bool, bool]] = field(default_factory=list)
     quits: int = 0
     reopenings: int = 0
+    levels: list[Mapping[str, int]] = field(default_factory=list)
     dumps: list[dict[str, Any]] = field(default_factory=list)
     dns: DnsReport | None = NAMES
 
+    def __post_init__(self) -> None:
+        self.worker = FakeWorker(self.stats, self.clusters)
+
     def view(self) -> AdminView:
         return AdminView(
-            worker=FakeWorker(self.stats, self.clusters),
-            extra_stats=lambda: [("server.live", 1)],
+            workers=self.worker,
+            extra_stats=self._extra_stats,
+            clusters=lambda: {cluster.name: cluster.config for cluster in self.clusters},
             config_dump=self._dump,
             server_info=lambda: {"version": "outrigger/1"},
             server_state=lambda: self.state,
@@ -84,6 +99,7 @@ class Sidecar:
             drain=self._drain,
             quit=self._quit,
             reopen_logs=self._reopen,
+            set_log_levels=self._set_log_levels,
             dns=self._names if self.dns is not None else None,
         )
 
@@ -91,14 +107,20 @@ class Sidecar:
         assert self.dns is not None
         return self.dns
 
-    def _drain(self, *, inbound_only: bool, graceful: bool, skip_exit: bool) -> None:
+    async def _drain(self, *, inbound_only: bool, graceful: bool, skip_exit: bool) -> None:
         self.drained.append((inbound_only, graceful, skip_exit))
 
     def _quit(self) -> None:
         self.quits += 1
 
-    def _reopen(self) -> None:
+    async def _reopen(self) -> None:
         self.reopenings += 1
+
+    async def _set_log_levels(self, levels: Mapping[str, int]) -> None:
+        self.levels.append(levels)
+
+    async def _extra_stats(self) -> ExtraStats:
+        return [("server.live", 1)]
 
     def _dump(self, **query: Any) -> dict[str, Any]:
         self.dumps.append(query)
@@ -259,6 +281,38 @@ async def test_clusters_say_limits_health_and_place() -> None:
     (status,) = shown["cluster_statuses"][0]["host_statuses"]
     assert status["health_status"] == {"eds_health_status": "UNHEALTHY"}
     assert status["locality"] == {"region": "r", "zone": "z", "sub_zone": "s"}
+
+
+async def test_clusters_are_asked_for_a_few_at_a_time() -> None:
+    names = [f"c{number}" for number in range(90)]
+    async with cluster_manager(*(static_cluster(at_port(7), name=name) for name in names)) as clusters:
+        sidecar = Sidecar(clusters=clusters)
+        shown = json.loads(await text_of(await sidecar.ask("/clusters?format=json")))
+    assert [status["name"] for status in shown["cluster_statuses"]] == names
+    assert sum(sidecar.worker.asked) == 90
+    assert max(sidecar.worker.asked) <= 50
+
+
+@pytest.mark.parametrize("path", ["/stats", "/stats?format=json", "/stats/prometheus", "/clusters"])
+async def test_a_page_without_one_of_the_workers_is_an_error(path: str) -> None:
+    """A scrape that left it out would make counters go backwards."""
+    async with cluster_manager(static_cluster(at_port(7))) as clusters:
+        sidecar = Sidecar(clusters=clusters)
+        sidecar.worker.fails_after = 0
+        response = await sidecar.ask(path)
+    assert response.status == 503
+    assert await text_of(response) == "worker 2 does not answer\n"
+
+
+async def test_a_worker_that_stops_answering_cuts_the_page_short() -> None:
+    names = [f"c{number}" for number in range(90)]
+    async with cluster_manager(*(static_cluster(at_port(7), name=name) for name in names)) as clusters:
+        sidecar = Sidecar(clusters=clusters)
+        sidecar.worker.fails_after = 1
+        response = await sidecar.ask("/clusters")
+        assert response.status == 200
+        with pytest.raises(InternalError, match="worker 2 does not answer"):
+            await text_of(response)
 
 
 async def test_an_eds_cluster_names_its_assignment() -> None:
