@@ -48,6 +48,10 @@ class RequestSeries(Series):
     request_bytes: Histogram = field(default_factory=lambda: Histogram(SIZE_BUCKETS_BYTES))
     response_bytes: Histogram = field(default_factory=lambda: Histogram(SIZE_BUCKETS_BYTES))
 
+    def __reduce__(self) -> tuple[type[RequestSeries], tuple[object, ...]]:
+        histograms = (self.duration_ms, self.request_bytes, self.response_bytes)
+        return RequestSeries, (self.labels, self.place, 0, -1, *histograms)
+
     @property
     def activity(self) -> int:
         return self.duration_ms.count
@@ -59,6 +63,10 @@ class ConnectionSeries(Series):
     closed: int = 0
     sent_bytes: int = 0
     received_bytes: int = 0
+
+    def __reduce__(self) -> tuple[type[ConnectionSeries], tuple[object, ...]]:
+        counts = (self.opened, self.closed, self.sent_bytes, self.received_bytes)
+        return ConnectionSeries, (self.labels, self.place, 0, -1, *counts)
 
     @property
     def activity(self) -> int:
