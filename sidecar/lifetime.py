@@ -31,9 +31,10 @@ class Lifetime:
         try:
             await self._stopped
         finally:
-            for task in self._tasks:
+            tasks = tuple(self._tasks)
+            for task in tasks:
                 task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def stop(self) -> None:
         if not self._stopped.done():
@@ -44,6 +45,7 @@ class Lifetime:
             self._stopped.set_exception(error)
 
     def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.remove(task)
         if task.cancelled() or (error := task.exception()) is None:
             return
         if not isinstance(error, SidecarError):

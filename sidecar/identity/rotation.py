@@ -61,14 +61,14 @@ class RotationPolicy:
 class SvidRotation:
     """The workload's current SVID, and the task that replaces it.
 
-    ``on_renewed`` is called with each new SVID. ``clock`` is wall time, as in certificates.
+    ``on_renewed`` puts each new SVID in use. ``clock`` is wall time, as in certificates.
     """
 
     def __init__(
         self,
         signer: Signer,
         spiffe_id: SpiffeId,
-        on_renewed: Callable[[Svid], None],
+        on_renewed: Callable[[Svid], Awaitable[None]],
         *,
         policy: RotationPolicy | None = None,
         clock: Callable[[], float] = time.time,
@@ -138,7 +138,7 @@ class SvidRotation:
         self.svid = svid
         self.renewals += 1
         _LOG.info("certificate of %s: valid for %.0f s", svid.spiffe_id, svid.expires_s - svid.received_s)
-        self._on_renewed(svid)
+        await self._on_renewed(svid)
         return svid
 
     async def _sleep_until(self, deadline: float) -> None:

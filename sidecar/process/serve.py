@@ -24,7 +24,7 @@ async def serve(settings: Settings, bootstrap: Bootstrap) -> None:
     loop.add_signal_handler(signal.SIGTERM, supervisor.drain_and_stop)
     loop.add_signal_handler(signal.SIGINT, supervisor.stop)
     actions: dict[signal.Signals, Callable[[], None]] = {
-        signal.SIGUSR1: supervisor.reopen_logs,
+        signal.SIGUSR1: supervisor.reopen_logs_soon,
         signal.SIGHUP: lambda: _LOG.info("SIGHUP is ignored"),
     }
     # Not with the loop's handlers: the loop resets them to the default when it closes, and the default kills

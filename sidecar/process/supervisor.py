@@ -1,7 +1,7 @@
 """The half of the sidecar that a process has once: xDS, identity, admin interface, drain.
 
-It passes configuration and certificates (`Snapshot`, `SvidPem`) to the worker, and shows the worker's reports
-on the admin interface.
+It passes configuration and certificates (`Snapshot`, `SvidPem`) to the workers, and shows their reports on
+the admin interface.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -33,6 +33,7 @@ from sidecar.listener.manager import ListenerState, ListenerStatus
 from sidecar.observability.exposition import ExtraStats
 from sidecar.observability.log_levels import set_log_levels
 from sidecar.process.worker import FOLLOW_FILES_S, Worker, WorkerConfig
+from sidecar.process.workers import Workers
 from sidecar.timers import Timers
 from sidecar.workload import local_workload, svid_rotation, token_reader
 from sidecar.xds.client import XdsClient
@@ -55,7 +56,7 @@ class Supervisor:
         self._bootstrap = bootstrap
         self._timers = Timers(asyncio.get_running_loop())
         self._lifetime = Lifetime()
-        self._worker = Worker(
+        self._workers: Workers = Worker(
             WorkerConfig(
                 local_workload=local_workload(settings, bootstrap),
                 access_log=settings.access_log,
@@ -73,7 +74,7 @@ class Supervisor:
             self.apply,
             cache_dir=settings.cache_dir,
             token=token_reader(settings),
-            resolve_first=self._worker.resolve_first,
+            resolve_first=self._workers.resolve_first,
             names=settings.dns_capture,
         )
         self._dns = self._dns_server() if settings.dns_capture else None
@@ -115,17 +116,17 @@ class Supervisor:
         its last connection, or when the drain time is over."""
         if self._draining is None:
             _LOG.info("draining for at most %g s", self._settings.drain_time_s)
-            self._worker.drain()
-            self._draining = asyncio.create_task(self._wait_until_drained(), name="drain")
+            self._draining = asyncio.create_task(self._drain(), name="drain")
 
-    async def _wait_until_drained(self) -> None:
+    async def _drain(self) -> None:
         longest_s = self._settings.drain_time_s
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(longest_s):
+                await self._workers.drain()
                 await asyncio.sleep(self._minimum_drain_s())
-                while self._worker.active_connections:  # noqa: ASYNC110 - a worker counts, it sends no events
+                while await self._workers.active_connections():  # noqa: ASYNC110 - they send no events
                     await asyncio.sleep(DRAIN_POLL_S)
-        _LOG.info("drained, with %d connections left", self._worker.active_connections)
+        _LOG.info("drained, with %d connections left", await self._workers.active_connections())
         self.stop()
 
     def _minimum_drain_s(self) -> float:
@@ -136,10 +137,14 @@ class Supervisor:
     def stop(self) -> None:
         self._lifetime.stop()
 
-    def reopen_logs(self) -> None:
+    def reopen_logs_soon(self) -> None:
+        """SIGUSR1."""
+        self._lifetime.start("reopen-logs", self.reopen_logs())
+
+    async def reopen_logs(self) -> None:
         """SIGUSR1 and ``/reopen_logs``, as in Envoy: after log rotation."""
         _LOG.info("access logs are reopened")
-        self._worker.reopen_logs()
+        await self._workers.reopen_logs()
 
     async def close(self) -> None:
         await self._ports.close()
@@ -148,14 +153,14 @@ class Supervisor:
             self._draining.cancel()
         if self._dns is not None:
             await self._dns.close()
-        await self._worker.close()
+        await self._workers.close()
         self._timers.close()
 
     # Configuration.
 
-    def apply(self, snapshot: Snapshot) -> Mapping[str, ConfigError]:
+    async def apply(self, snapshot: Snapshot) -> Mapping[str, ConfigError]:
         """As `Worker.apply`. A static listener that cannot be served ends the process."""
-        errors = self._worker.apply(snapshot)
+        errors = await self._workers.apply(snapshot)
         self._snapshot = snapshot
         if self._dns is not None:
             self._dns.resolver.use(snapshot.names.get(NAME_TABLE_NAME))
@@ -184,8 +189,8 @@ class Supervisor:
         await rotation.obtain_first()
         await rotation.run()
 
-    def _use_svid(self, svid: Svid) -> None:
-        self._check_static(self._worker.use_svid(svid.pem()))
+    async def _use_svid(self, svid: Svid) -> None:
+        self._check_static(await self._workers.use_svid(svid.pem()))
 
     def _follow_mesh_roots(self) -> None:
         if self._rotation is not None and self._mesh_roots is not None and self._mesh_roots.changed():
@@ -203,7 +208,7 @@ class Supervisor:
         if self._snapshot is None or not self._has_configuration():
             return ServerState.PRE_INITIALIZING
         awaits_identity = self._rotation is not None and self._rotation.svid is None
-        if awaits_identity or self._xds.warming or self._worker.warming_listeners:
+        if awaits_identity or self._xds.warming or self._workers.warming_listeners:
             return ServerState.INITIALIZING
         self._was_live = True
         return ServerState.LIVE
@@ -218,7 +223,7 @@ class Supervisor:
             self._settings, self._bootstrap, self.state, seconds_until_expiry=self._seconds_until_expiry
         )
         return AdminView(
-            workers=self._worker,
+            workers=self._workers,
             extra_stats=partial(self._extra_stats, info),
             clusters=lambda: self._snapshot.clusters if self._snapshot is not None else {},
             config_dump=self._xds.config_dump,
@@ -227,13 +232,13 @@ class Supervisor:
             is_dynamic=lambda name: name not in self._bootstrap.static.clusters,
             drain=self._drain_listeners,
             quit=self.stop,
-            reopen_logs=self._reopen_logs,
+            reopen_logs=self.reopen_logs,
             set_log_levels=self._set_log_levels,
             dns=self._dns.report if self._dns is not None else None,
         )
 
     async def _extra_stats(self, info: ServerInfo) -> ExtraStats:
-        listeners = await self._worker.listeners()
+        listeners = await self._workers.listeners()
         return chain(info.stats(), self._configuration_stats(listeners), self._dns_stats())
 
     def _configuration_stats(self, listeners: Iterable[ListenerStatus]) -> Iterator[tuple[str, int | str]]:
@@ -250,23 +255,23 @@ class Supervisor:
     def _seconds_until_expiry(self) -> float | None:
         return None if self._rotation is None else self._rotation.seconds_until_expiry()
 
-    async def _reopen_logs(self) -> None:
-        self.reopen_logs()
-
     async def _set_log_levels(self, levels: Mapping[str, int]) -> None:
         set_log_levels(levels)
+        await self._workers.set_log_levels(levels)
 
     async def _drain_listeners(self, *, inbound_only: bool, graceful: bool, skip_exit: bool) -> None:
         directions = (TrafficDirection.INBOUND,) if inbound_only else tuple(TrafficDirection)
         if graceful:
             if self._inbound_drain_start_s is None:
                 self._inbound_drain_start_s = asyncio.get_running_loop().time()
-            self._worker.drain(directions)
+            await self._workers.drain(directions)
             if not skip_exit:
-                stop = partial(self._worker.stop_accepting, directions)
-                self._timers.after(self._settings.drain_time_s, stop)
+                self._timers.after(self._settings.drain_time_s, partial(self._end_drain, directions))
         else:
-            self._worker.stop_accepting(directions)
+            await self._workers.stop_accepting(directions)
+
+    def _end_drain(self, directions: Collection[TrafficDirection]) -> None:
+        self._lifetime.start("stop-accepting", self._workers.stop_accepting(directions))
 
 
 def rest_of_minimum_s(drain_time_s: float, passed_s: float) -> float:

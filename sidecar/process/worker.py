@@ -1,8 +1,7 @@
 """The half of the sidecar that carries traffic: listeners, routes, clusters, and their statistics.
 
 One worker serves one core. Every argument and every answer of a method is a value that can be pickled, so
-that a worker can run in a separate process, at the other end of a socket. Today there is one worker, in
-the supervisor's process.
+that a worker can run in a separate process, at the other end of a socket.
 """
 
 from __future__ import annotations
@@ -23,6 +22,7 @@ from sidecar.errors import ConfigError
 from sidecar.identity.certs import certificates
 from sidecar.identity.svid_pem import SvidPem
 from sidecar.listener.manager import ListenerStatus
+from sidecar.observability.log_levels import set_log_levels
 from sidecar.observability.report import StatsReport
 from sidecar.observability.request_metrics import LocalWorkload
 from sidecar.observability.series import SWEEP_INTERVAL_S
@@ -76,11 +76,11 @@ class Worker:
 
     # Configuration.
 
-    def resolve_first(self, clusters: Mapping[str, ClusterConfig]) -> Set[str]:
+    async def resolve_first(self, clusters: Mapping[str, ClusterConfig]) -> Set[str]:
         """As `ClusterManager.resolve_first`; ``on_warm`` is called when the answer may have changed."""
         return self._clusters.resolve_first(clusters)
 
-    def apply(self, snapshot: Snapshot) -> Mapping[str, ConfigError]:
+    async def apply(self, snapshot: Snapshot) -> Mapping[str, ConfigError]:
         """Puts a snapshot in force. Everything that can be refused is built first; then clusters are replaced
         before the routes that name them, and routes before the listeners that use them.
 
@@ -100,7 +100,7 @@ class Worker:
                 self._telemetry.name_workload(WorkloadMetadata.parse(own))
                 return
 
-    def use_svid(self, svid: SvidPem) -> Mapping[str, ConfigError]:
+    async def use_svid(self, svid: SvidPem) -> Mapping[str, ConfigError]:
         """New connections use this certificate. Returns errors as `apply` does: listeners that waited for it
         come into service."""
         self._contexts.use_svid(svid)
@@ -115,11 +115,11 @@ class Worker:
 
     # The end.
 
-    def drain(self, directions: Collection[TrafficDirection] = ALL_DIRECTIONS) -> None:
+    async def drain(self, directions: Collection[TrafficDirection] = ALL_DIRECTIONS) -> None:
         """Asks all clients to disconnect; listeners still accept."""
         self._listeners.drain(directions)
 
-    def stop_accepting(self, directions: Collection[TrafficDirection] = ALL_DIRECTIONS) -> None:
+    async def stop_accepting(self, directions: Collection[TrafficDirection] = ALL_DIRECTIONS) -> None:
         """Drains, and closes the listening sockets; open connections continue."""
         self._listeners.stop(directions)
 
@@ -132,8 +132,7 @@ class Worker:
 
     # Reports for the supervisor and the admin interface.
 
-    @property
-    def active_connections(self) -> int:
+    async def active_connections(self) -> int:
         return self._listeners.active_connections
 
     @property
@@ -161,8 +160,11 @@ class Worker:
     async def certificates(self) -> Mapping[str, Any]:
         return certificates(self._contexts, time.time())
 
-    def reopen_logs(self) -> None:
+    async def reopen_logs(self) -> None:
         self._telemetry.reopen_logs()
+
+    async def set_log_levels(self, levels: Mapping[str, int]) -> None:
+        set_log_levels(levels)
 
     def _forget_unused(self) -> None:
         """Drops the counters of removed listeners, and the series of hosts and peers that no longer exist."""

@@ -11,7 +11,6 @@ import logging
 import random
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from contextlib import suppress
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
@@ -64,7 +63,7 @@ class XdsClient:
         wall_clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         uniform: Callable[[float, float], float] = random.uniform,
-        resolve_first: ResolveFirst = lambda clusters: frozenset(),
+        resolve_first: ResolveFirst | None = None,
         names: bool = False,
     ) -> None:
         self.state = XdsState()
@@ -87,8 +86,10 @@ class XdsClient:
             LastGoodWriter(cache_dir, bootstrap.node_id, self._updates.saved) if cache_dir else None
         )
         self._outbox: asyncio.Queue[Request] = asyncio.Queue()
-        self._timer: asyncio.TimerHandle | None = None
         self._subscriptions: Subscriptions | None = None
+        # When accepted resources may have become ready to be published.
+        self._due = asyncio.Event()
+        self._deadline: asyncio.TimerHandle | None = None
         self._warmed: asyncio.TimerHandle | None = None
         self._ended = False
 
@@ -111,16 +112,11 @@ class XdsClient:
         """Called when the answer of ``resolve_first`` may have changed. Many names are resolved at
         about the same time: the resources that become ready are published together."""
         if self._warmed is None and not self._ended:
-            self._warmed = asyncio.get_running_loop().call_later(_TOGETHER_S, self._publish_warmed)
+            self._warmed = asyncio.get_running_loop().call_later(_TOGETHER_S, self._end_warming)
 
-    def _publish_warmed(self) -> None:
+    def _end_warming(self) -> None:
         self._warmed = None
-        if self._updates.accepting:
-            return
-        if self._subscriptions is None:
-            self._updates.publish()
-        else:
-            self._publish(self._subscriptions)
+        self._due.set()
 
     def config_dump(
         self, *, include_eds: bool = False, resource: str | None = None, name_regex: str | None = None
@@ -133,28 +129,35 @@ class XdsClient:
     async def run(self) -> None:
         """Runs until it is cancelled. Resources that are held already are published at once, before the
         stream is open."""
-        writer = asyncio.create_task(self._writer.run(), name="xds-last-good") if self._writer else None
+        ads = self._bootstrap.ads
+        tasks: list[asyncio.Task[None]] = []
         try:
-            ads = self._bootstrap.ads
-            if ads is None:
-                self._updates.publish()
-                await asyncio.get_running_loop().create_future()
-            else:
-                subscriptions = Subscriptions(
+            if ads is not None:
+                self._subscriptions = Subscriptions(
                     ads.variant, clusters=ads.clusters, listeners=ads.listeners, names=self._names
                 )
-                self._subscriptions = subscriptions
-                self._publish(subscriptions)
-                await self._follow(ads, subscriptions)
+            await self._publish()
+            tasks.append(asyncio.create_task(self._publish_when_due(), name="xds-publish"))
+            if ads is not None and self._subscriptions is not None:
+                tasks.append(asyncio.create_task(self._follow(ads, self._subscriptions), name="xds-stream"))
+            if self._writer is not None:
+                tasks.append(asyncio.create_task(self._writer.run(), name="xds-last-good"))
+            await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.gather(*(task for task in tasks if task.done()))  # none ends without an error
         finally:
             self._ended = True
-            for timer in (self._timer, self._warmed):
+            for timer in (self._deadline, self._warmed):
                 if timer is not None:
                     timer.cancel()
-            if writer is not None:
-                writer.cancel()
-                with suppress(asyncio.CancelledError):
-                    await writer
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _publish_when_due(self) -> None:
+        while True:
+            await self._due.wait()
+            self._due.clear()
+            await self._publish()
 
     async def _follow(self, ads: Ads, subscriptions: Subscriptions) -> None:
         """Opens one stream after the other, to each address in turn."""
@@ -238,9 +241,13 @@ class XdsClient:
             self._send(subscriptions.release_listeners(self._updates.store.versions))
         self._follow_up(subscriptions)
 
-    def _publish(self, subscriptions: Subscriptions) -> None:
+    async def _publish(self) -> None:
         """Called when the process starts, and when a wait of a warming resource ends."""
-        if errors := self._updates.publish():
+        errors = await self._updates.publish()
+        subscriptions = self._subscriptions
+        if subscriptions is None:
+            return
+        if errors:
             self._refuse_listeners(subscriptions, "\n".join(errors))
         self._follow_up(subscriptions)
 
@@ -255,13 +262,13 @@ class XdsClient:
         self.state.synced = self.state.synced or (subscriptions.synced and not self._updates.warming.waits)
         if self._writer is not None:
             self._writer.changed()
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
         deadline = self._updates.warming.next_deadline()
         if deadline is not None:
             delay_s = max(0.0, deadline - self._clock())
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._publish, subscriptions)
+            self._deadline = asyncio.get_running_loop().call_later(delay_s, self._due.set)
 
     def _want(self, subscriptions: Subscriptions) -> None:
         """Subscribes to the names that resources refer to, and drops the others."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Set
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,11 +26,11 @@ from sidecar.xds.wire import XdsResponse
 
 _LOG = logging.getLogger(__name__)
 
-OnSnapshot = Callable[[Snapshot], Mapping[str, ConfigError] | None]
+OnSnapshot = Callable[[Snapshot], Awaitable[Mapping[str, ConfigError]]]
 """Applies a snapshot. Returns the errors of listeners by name, or raises `ConfigError` for the listener whose
 name is in the error's path."""
 
-ResolveFirst = Callable[[Mapping[str, ClusterConfig]], Set[str]]
+ResolveFirst = Callable[[Mapping[str, ClusterConfig]], Awaitable[Set[str]]]
 """Takes the clusters to serve next; returns the names of those that wait for their first look-ups."""
 
 # Decoding must not delay requests: after this time, other tasks run.
@@ -51,8 +51,8 @@ class Outcome:
 
 
 class Updates:
-    """Accepts responses into the `Store`, and publishes the resources that `Warming` finds ready.
-    ``accepting``: a response is being accepted; ready resources are published after it."""
+    """Accepts responses into the `Store`, and publishes the resources that `Warming` finds ready. While a
+    response is applied, `publish` waits: no part of a response is published."""
 
     def __init__(
         self,
@@ -62,9 +62,9 @@ class Updates:
         *,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
-        resolve_first: ResolveFirst = lambda clusters: frozenset(),
+        resolve_first: ResolveFirst | None = None,
     ) -> None:
-        self.accepting = False
+        self._one_at_a_time = asyncio.Lock()
         self._resolve_first = resolve_first
         self.store = Store(bootstrap.static, wall_clock=wall_clock)
         self.warming = Warming(self.store)
@@ -102,12 +102,9 @@ class Updates:
 
     async def apply(self, response: XdsResponse) -> Outcome:
         """As in Envoy, the valid resources of a refused response are applied."""
-        self.accepting = True
-        try:
+        async with self._one_at_a_time:
             errors = _duplicates(response) or await self._accept(response)
-        finally:
-            self.accepting = False
-        listener_errors = self.publish()
+            listener_errors = await self._publish()
         if response.type_url == type_urls.LISTENER:
             errors, listener_errors = errors + listener_errors, []
         self._note(response, _joined(errors))
@@ -130,13 +127,17 @@ class Updates:
             self.store.keep_only(response.type_url, names)
         return errors
 
-    def publish(self) -> list[str]:
+    async def publish(self) -> list[str]:
         """Passes the ready resources to the data path. Listeners that it refuses are taken back. Returns the
         reasons."""
+        async with self._one_at_a_time:
+            return await self._publish()
+
+    async def _publish(self) -> list[str]:
         errors: list[str] = []
-        while (snapshot := self._candidate()) is not None:
+        while (snapshot := await self._candidate()) is not None:
             try:
-                refused = self._on_snapshot(snapshot) or {}
+                refused = await self._on_snapshot(snapshot)
             except ConfigError as error:
                 name = _blamed(error, snapshot.listeners)
                 if not name:  # the error is not in a listener, so the previous snapshot stays in force
@@ -154,8 +155,10 @@ class Updates:
             self._remember_taken(snapshot, refused)
         return errors
 
-    def _candidate(self) -> Snapshot | None:
-        unresolved = self._resolve_first(self.warming.next_clusters())
+    async def _candidate(self) -> Snapshot | None:
+        unresolved: Set[str] = frozenset()
+        if self._resolve_first is not None:
+            unresolved = await self._resolve_first(self.warming.next_clusters())
         return self.warming.candidate(self._clock(), unresolved=unresolved)
 
     def _remember_taken(self, snapshot: Snapshot, refused: Mapping[str, ConfigError]) -> None:

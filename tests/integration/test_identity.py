@@ -58,7 +58,11 @@ class ControlPlane:
         return SigningClient(**(defaults | options))
 
     async def obtain(self, **options: object) -> Svid:
-        return await SvidRotation(self.client(**options), REVIEWS, lambda svid: None).obtain_first()
+        return await SvidRotation(self.client(**options), REVIEWS, _ignore).obtain_first()
+
+
+async def _ignore(svid: Svid) -> None:
+    pass
 
 
 @pytest.fixture

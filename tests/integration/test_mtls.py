@@ -9,7 +9,7 @@ import hashlib
 import random
 import ssl
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 
@@ -57,8 +57,11 @@ PERMISSIVE = Listener(
 )
 
 
-def show_in(contexts: TlsContexts) -> Callable[[Svid], None]:
-    return lambda svid: contexts.use_svid(svid.pem())
+def show_in(contexts: TlsContexts) -> Callable[[Svid], Awaitable[None]]:
+    async def show(svid: Svid) -> None:
+        contexts.use_svid(svid.pem())
+
+    return show
 
 
 async def connect(

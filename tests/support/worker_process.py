@@ -59,8 +59,8 @@ async def serve(channel: Channel) -> None:
 
     worker = Worker(await receive(), timers=timers, on_warm=lambda: None)
     snapshot = await receive()
-    channel.send(worker.apply(snapshot))
-    channel.send(worker.use_svid(await receive()))
+    channel.send(await worker.apply(snapshot))
+    channel.send(await worker.use_svid(await receive()))
     with suppress(EOFError):
         while await receive():
             channel.send(

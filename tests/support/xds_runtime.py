@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,7 @@ class Runtime:
         self._changed = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def __call__(self, snapshot: Snapshot) -> None:
+    async def __call__(self, snapshot: Snapshot) -> Mapping[str, ConfigError]:
         for name, reason in self.refuses.items():
             if name in snapshot.listeners:
                 raise ConfigError(f"listeners[{name}].address", reason)
@@ -35,6 +35,7 @@ class Runtime:
         task = asyncio.ensure_future(self._notify())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return {}
 
     async def _notify(self) -> None:
         async with self._changed:

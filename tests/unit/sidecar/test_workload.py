@@ -7,10 +7,15 @@ import pytest
 
 from sidecar.config.bootstrap import Bootstrap, Settings
 from sidecar.errors import BootstrapError
+from sidecar.identity.svid import Svid
 from sidecar.observability.request_metrics import LocalWorkload
 from sidecar.workload import local_workload, spiffe_id, svid_rotation, token_reader
 
 WITH_CA = Settings(ca_address="istiod:15012", ca_cert=Path("/roots.pem"), token="t")
+
+
+async def ignore(svid: Svid) -> None:
+    pass
 
 
 def bootstrap(**metadata: Any) -> Bootstrap:
@@ -68,8 +73,8 @@ def test_the_token_file_is_read_each_time(tmp_path: Path) -> None:
 )
 def test_missing_settings_for_the_ca_are_named(settings: Settings, words: str) -> None:
     with pytest.raises(BootstrapError, match=words):
-        svid_rotation(settings, bootstrap(NAMESPACE="a", SERVICE_ACCOUNT="b"), lambda svid: None)
+        svid_rotation(settings, bootstrap(NAMESPACE="a", SERVICE_ACCOUNT="b"), ignore)
 
 
 def test_without_a_ca_there_is_nothing_to_rotate() -> None:
-    assert svid_rotation(Settings(), bootstrap(), lambda svid: None) is None
+    assert svid_rotation(Settings(), bootstrap(), ignore) is None

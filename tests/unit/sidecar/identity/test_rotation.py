@@ -50,10 +50,14 @@ def rotation_at(fake: FakeTime, *failures: IdentityError, policy: RotationPolicy
     domain = FlakyDomain(lifetime_s=1000.0, clock=fake.clock)
     domain.failures = list(failures)
     renewed: list[Svid] = []
+
+    async def use(svid: Svid) -> None:
+        renewed.append(svid)
+
     rotation = SvidRotation(
         domain,
         REVIEWS,
-        renewed.append,
+        use,
         policy=policy,
         clock=fake.clock,
         sleep=fake.sleep,

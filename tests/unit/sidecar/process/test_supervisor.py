@@ -62,11 +62,11 @@ async def test_it_is_initializing_while_a_listener_warms_but_only_until_it_was_l
     complete = snapshot(static_cluster())
     warming = replace(complete, listeners={"l": listener})
     async with supervisor() as made:
-        made.apply(warming)
+        await made.apply(warming)
         assert made.state() is ServerState.INITIALIZING
-        made.apply(complete)
+        await made.apply(complete)
         assert made.state() is ServerState.LIVE
-        made.apply(warming)
+        await made.apply(warming)
         assert made.state() is ServerState.LIVE
 
 

@@ -49,12 +49,12 @@ async def test_counters_of_removed_listeners_are_forgotten() -> None:
     time = VirtualTime()
     clusters = snapshot(static_cluster())
     async with worker(time) as made:
-        assert not made.apply(
+        assert not await made.apply(
             replace(clusters, listeners={"l": listener(FilterChain(name="c", filter=PLAIN))})
         )
         time.advance(SWEEP_INTERVAL_S)
         assert await prefixes(made) == {"cluster.up", "tcp.db", "listener.127.0.0.1_1"}
-        made.apply(clusters)
+        await made.apply(clusters)
         time.advance(SWEEP_INTERVAL_S)
         assert await prefixes(made) == {"cluster.up"}
 
@@ -62,18 +62,20 @@ async def test_counters_of_removed_listeners_are_forgotten() -> None:
 async def test_listener_with_mesh_tls_waits_for_the_certificate() -> None:
     config = listener(FilterChain(name="c", filter=PLAIN, tls=MESH_SERVER))
     async with worker() as made:
-        assert not made.apply(replace(snapshot(static_cluster()), listeners={"l": config}))
+        assert not await made.apply(replace(snapshot(static_cluster()), listeners={"l": config}))
         assert made.warming_listeners == {"l"}
-        assert not made.use_svid(TestTrustDomain().svid().pem())
+        assert not await made.use_svid(TestTrustDomain().svid().pem())
         assert [status.state for status in await made.listeners()] == [ListenerState.ACTIVE]
 
 
 async def test_snapshot_that_is_refused_changes_nothing() -> None:
     host = virtual_host(route(prefix()), per_filter_config={"x": "of no filter"})
     async with worker() as made:
-        made.apply(snapshot(static_cluster(name="old")))
+        await made.apply(snapshot(static_cluster(name="old")))
         with pytest.raises(ConfigError, match="typed_per_filter_config"):
-            made.apply(replace(snapshot(static_cluster(name="new")), routes={"9080": configuration(host)}))
+            await made.apply(
+                replace(snapshot(static_cluster(name="new")), routes={"9080": configuration(host)})
+            )
         assert [status.name for status in await made.clusters(["new", "old"])] == ["old"]
 
 
@@ -81,7 +83,7 @@ async def test_routes_that_arrive_later_bring_their_listener_into_service() -> N
     http = HttpConnectionManager(stat_prefix="in", rds_name="9080")
     first = replace(snapshot(), listeners={"l": listener(FilterChain(name="c", filter=http))})
     async with worker() as made:
-        made.apply(first)
+        await made.apply(first)
         assert made.warming_listeners == {"l"}
-        made.apply(replace(first, routes={"9080": configuration(virtual_host(route(prefix())))}))
+        await made.apply(replace(first, routes={"9080": configuration(virtual_host(route(prefix())))}))
         assert made.warming_listeners == frozenset()

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
 
 from protos import type_urls
 from sidecar.bootstrap import load, parse_arguments
+from sidecar.config.snapshot import Snapshot
 from sidecar.errors import ConfigError
 from sidecar.xds.config_dump import ConfigDump
 from sidecar.xds.state import XdsState
@@ -28,13 +30,17 @@ ADMIN = "type.googleapis.com/envoy.admin.v3"
 
 
 @pytest.fixture
-def dump() -> ConfigDump:
+async def dump() -> ConfigDump:
     document = bootstrap()
     key = {"certificate_chain": {"inline_string": "CHAIN"}, "private_key": {"inline_string": "KEY"}}
     document["static_resources"]["secrets"] = [{"name": "s", "tls_certificate": key}]
     boot = load(parse_arguments(["--config-yaml", json.dumps(document)], {}))
     state = XdsState()
-    updates = Updates(boot, lambda snapshot: None, state, clock=lambda: 0.0, wall_clock=lambda: 1700000000.5)
+
+    async def take(snapshot: Snapshot) -> Mapping[str, ConfigError]:
+        return {}
+
+    updates = Updates(boot, take, state, clock=lambda: 0.0, wall_clock=lambda: 1700000000.5)
     for type_url, resource in (
         (type_urls.CLUSTER, static_cluster("active")),
         (type_urls.CLUSTER, eds_cluster("waiting")),
@@ -45,7 +51,7 @@ def dump() -> ConfigDump:
     ):
         body = packed(type_url, resource).value
         updates.store.add(type_url, RawResource(version="7", type_url=type_url, body=body))
-    updates.publish()
+    await updates.publish()
     return ConfigDump(boot, updates.store, updates.warming, state)
 
 

@@ -31,7 +31,7 @@ class DataPath:
         self.refuse_all = ""
         self.fault: Exception | None = None
 
-    def __call__(self, snapshot: Snapshot) -> Mapping[str, ConfigError]:
+    async def __call__(self, snapshot: Snapshot) -> Mapping[str, ConfigError]:
         if self.refuse_all:
             raise ConfigError("", self.refuse_all)
         if self.fault is not None:
@@ -122,16 +122,18 @@ async def test_an_internal_error_of_the_data_path_is_a_nack_and_the_snapshot_bef
     assert data_path.snapshot is before
 
     data_path.fault = None
-    assert updates.publish() == []
+    assert await updates.publish() == []
     assert data_path.snapshot is not before
 
 
-def test_an_internal_error_before_the_first_snapshot_is_raised(updates: Updates, data_path: DataPath) -> None:
+async def test_an_internal_error_before_the_first_snapshot_is_raised(
+    updates: Updates, data_path: DataPath
+) -> None:
     [cluster] = response(CLUSTER, static_cluster("c", 80)).resources
     updates.store.add(CLUSTER, cluster)
     data_path.fault = KeyError("c")
     with pytest.raises(KeyError):
-        updates.publish()
+        await updates.publish()
 
 
 async def test_an_internal_error_of_a_decoder_refuses_only_its_resource(
@@ -229,7 +231,7 @@ async def test_clusters_are_published_when_their_names_are_resolved(
     unresolved = {"d"}
     asked: list[list[str]] = []
 
-    def resolve_first(clusters: Mapping[str, ClusterConfig]) -> set[str]:
+    async def resolve_first(clusters: Mapping[str, ClusterConfig]) -> set[str]:
         asked.append(sorted(clusters))
         return unresolved & clusters.keys()
 
@@ -245,7 +247,7 @@ async def test_clusters_are_published_when_their_names_are_resolved(
     assert data_path.snapshot.clusters.keys() == {"s"}
     assert asked[0] == ["d", "s"]
     unresolved.clear()
-    updates.publish()
+    await updates.publish()
     assert data_path.snapshot.clusters.keys() == {"s", "d"}
     assert asked[-1] == [], "what serves is not asked for"
 
@@ -255,16 +257,20 @@ async def test_names_of_restored_clusters_are_waited_for_after_the_first_snapsho
 ) -> None:
     body = packed(CLUSTER, dns_cluster("d")).value
     write_last_good(tmp_path, "", [RawResource(name="d", version="1", type_url=CLUSTER, body=body)])
+
+    async def resolve_first(clusters: Mapping[str, ClusterConfig]) -> Set[str]:
+        return clusters.keys()
+
     updates = Updates(
         Bootstrap(),
         data_path,
         state,
         clock=lambda: 0.0,
         wall_clock=lambda: 0.0,
-        resolve_first=lambda clusters: clusters.keys(),
+        resolve_first=resolve_first,
     )
     restored = updates.restore(tmp_path)
     assert restored is not None
     assert restored.clusters.keys() == {"d"}
-    updates.publish()
+    await updates.publish()
     assert not data_path.snapshot.clusters
