@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import version
 from typing import Any
 
 from envoy.config.bootstrap.v3 import bootstrap_pb2
@@ -14,6 +13,7 @@ from google.protobuf import json_format
 from protos.envoy_runtime import REGEX_SIZE_KEY
 from sidecar.config.bootstrap import Bootstrap
 from sidecar.errors import ConfigError
+from sidecar.version import VERSION
 from sidecar.xds.decode.bootstrap_message import decode_bootstrap_message
 from sidecar.xds.decode.dns import names_cares
 from sidecar.xds.decode.json_form import to_json
@@ -46,7 +46,7 @@ def decode_bootstrap(
     message.node.cluster = node_cluster or message.node.cluster
     if not message.node.user_agent_name:
         message.node.user_agent_name = "outrigger"
-        message.node.user_agent_version = version("outrigger")
+        message.node.user_agent_version = VERSION
     check(message, SUPPORTED)
     for field, reason in _without_effect(message):
         if field != "layered_runtime" or _has_other_runtime_keys(message.layered_runtime):
