@@ -87,9 +87,10 @@ format: $(VENV)/.installed ## Format the sources
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-protos: $(VENV)/.installed ## Generate the code of protos/*.proto
+protos: $(VENV)/.installed ## Generate the code of protos/*.proto, and the messages of the sidecar
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --grpc_python_out=. --pyi_out=. protos/ca.proto
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. protos/nds.proto
+	$(BIN)/python -m protos.generate_xds
 
 crds: $(VENV)/.installed ## Generate the CRDs of the chart
 	$(BIN)/outrigger crds --directory deploy/charts/outrigger/crds

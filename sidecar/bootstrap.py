@@ -13,7 +13,7 @@ from sidecar.config.bootstrap import Ads, AdsVariant, Bootstrap, Settings
 from sidecar.config.tls import TlsCertificate, Validation
 from sidecar.errors import BootstrapError, ConfigError
 from sidecar.xds.decode import decode_bootstrap
-from sidecar.yaml_document import parse_yaml
+from sidecar.yaml_document import parse_document
 
 __all__ = ["Ads", "AdsVariant", "Bootstrap", "Settings", "load", "parse_arguments"]
 
@@ -88,9 +88,9 @@ def load(settings: Settings) -> Bootstrap:
 def _document(settings: Settings, source: str) -> Mapping[str, Any]:
     document: dict[str, Any] = {}
     if settings.config_path is not None:
-        document |= parse_yaml(_read(settings.config_path), source)
+        document |= parse_document(_read(settings.config_path), source)
     if settings.config_yaml:
-        document |= parse_yaml(settings.config_yaml.encode(), "--config-yaml")
+        document |= parse_document(settings.config_yaml.encode(), "--config-yaml")
     return document
 
 

@@ -1,41 +1,35 @@
-"""Parses one YAML document, which includes JSON."""
+"""Parses a YAML document. JSON is YAML, and the common case."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
-
-import yaml
 
 from sidecar.errors import BootstrapError
 
 
-class _Loader(yaml.CSafeLoader):
-    """Refuses duplicate keys, of which PyYAML would silently keep the last."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys: set[Any] = set()
-        for key_node, _ in node.value:
-            key = key_node.value
-            if key in keys:
-                raise yaml.MarkedYAMLError(problem=f"duplicate key {key!r}", problem_mark=key_node.start_mark)
-            keys.add(key)
-        return super().construct_mapping(node, deep)
-
-
-def parse_yaml(content: bytes, source: str) -> Mapping[str, Any]:
+def parse_document(content: bytes, source: str) -> Mapping[str, Any]:
     """Raises `BootstrapError` that names ``source``, unless the document is a mapping."""
     try:
-        document = yaml.load(content, Loader=_Loader)
-    except (yaml.YAMLError, RecursionError) as error:
-        raise BootstrapError(f"{source}: {_reason(error)}") from None
+        document = json.loads(content, object_pairs_hook=_unique, parse_constant=_not_json)
+    except (ValueError, RecursionError):
+        # Only a document that is not JSON, or is invalid, needs the YAML parser, which takes 2 MB.
+        from sidecar.yaml_parser import parse_yaml  # noqa: PLC0415
+
+        document = parse_yaml(content, source)
     if not isinstance(document, dict):
         raise BootstrapError(f"{source}: not a mapping")
     return document
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, yaml.MarkedYAMLError) and error.problem_mark is not None:
-        mark = error.problem_mark
-        return f"line {mark.line + 1}, column {mark.column + 1}: {error.problem}"
-    return f"invalid YAML: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """The YAML parser names the line of a duplicate key."""
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("duplicate key")
+    return document
+
+
+def _not_json(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")

@@ -6,14 +6,15 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
-from typing import Any, TypeVar
-
-import re2
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sidecar.errors import InternalError, WorkerError
 from sidecar.http.body import Body
 from sidecar.http.headers import Headers
 from sidecar.http.message import Response
+
+if TYPE_CHECKING:
+    import re2
 
 Query = Mapping[str, str]
 PieceT = TypeVar("PieceT")
@@ -135,6 +136,8 @@ def wanted_names(query: Query) -> re2._Regexp | None:
     pattern = query.get("filter")
     if pattern is None:
         return None
+    import re2  # noqa: PLC0415 - as in `sidecar.regex`
+
     options = re2.Options()
     options.log_errors = False
     try:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields
-from importlib.metadata import version
 from typing import Any
 
 from sidecar.admin.state import ServerState
 from sidecar.config.bootstrap import Bootstrap, Settings
+from sidecar.version import VERSION
 
 # ``envoy.admin.v3.ServerInfo.State`` as a number.
 _STATE_NUMBERS = {state: number for number, state in enumerate(ServerState)}
@@ -40,7 +40,7 @@ class ServerInfo:
         """In the shape of ``envoy.admin.v3.ServerInfo``."""
         uptime = f"{int(self._clock() - self._start_s)}s"
         return {
-            "version": f"outrigger/{version('outrigger')}",
+            "version": f"outrigger/{VERSION}",
             "state": self._state().value,
             "uptime_current_epoch": uptime,
             "uptime_all_epochs": uptime,

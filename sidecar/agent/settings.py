@@ -11,7 +11,7 @@ from sidecar.command_line import Flags, add_identity_flags, add_pod_flags, add_p
 from sidecar.config.bootstrap import Bootstrap, Settings
 from sidecar.config.endpoint import SocketAddress
 from sidecar.errors import BootstrapError
-from sidecar.yaml_document import parse_yaml
+from sidecar.yaml_document import parse_document
 
 _SOURCE: Final = "--config-yaml"
 _ADMIN_PORT: Final = 15000
@@ -41,7 +41,7 @@ def parse_agent_arguments(argv: Sequence[str], environ: Mapping[str, str]) -> Ag
         raise BootstrapError("--config-yaml, --identity-dir and --ca-address are required")
     return AgentSettings(
         settings=settings,
-        bootstrap=_bootstrap(parse_yaml(settings.config_yaml.encode(), _SOURCE)),
+        bootstrap=_bootstrap(parse_document(settings.config_yaml.encode(), _SOURCE)),
         identity_dir=identity_dir.absolute(),
     )
 

@@ -9,12 +9,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from operator import itemgetter
-
-import re2
+from typing import TYPE_CHECKING
 
 from sidecar.config.route import PathMatchKind, RegexRewrite, RouteMatch
 from sidecar.http.message import Request
 from sidecar.regex import compile_re2
+
+if TYPE_CHECKING:
+    import re2
 
 PathRewrite = Callable[[bytes], bytes]
 

@@ -6,17 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from envoy.config.core.v3 import base_pb2
-from envoy.service.discovery.v3 import discovery_pb2
-from google.rpc import status_pb2
-
 from sidecar.config.bootstrap import AdsVariant
+from sidecar.xds.messages import message_class
 from sidecar.xds.store import RawResource
 from sidecar.xds.subscription import DeltaRequest, Request
 
+_DISCOVERY = "envoy.service.discovery.v3"
 _SERVICE = "/envoy.service.discovery.v3.AggregatedDiscoveryService"
 _INVALID_ARGUMENT = 3  # google.rpc.Code
-_WRAPPER = discovery_pb2.Resource.DESCRIPTOR.full_name
+_WRAPPER = "envoy.service.discovery.v3.Resource"
 
 METHODS = {
     AdsVariant.SOTW: f"{_SERVICE}/StreamAggregatedResources",
@@ -40,7 +38,7 @@ class XdsResponse:
 def serialize(request: Request, node: bytes) -> bytes:
     """``node`` is the serialized Node, which only the first request of a stream carries."""
     if isinstance(request, DeltaRequest):
-        message: Any = discovery_pb2.DeltaDiscoveryRequest(
+        message: Any = message_class(f"{_DISCOVERY}.DeltaDiscoveryRequest")(
             type_url=request.type_url,
             response_nonce=request.nonce,
             resource_names_subscribe=request.subscribe,
@@ -48,16 +46,18 @@ def serialize(request: Request, node: bytes) -> bytes:
             initial_resource_versions=request.initial_versions,
         )
     else:
-        message = discovery_pb2.DiscoveryRequest(
+        message = message_class(f"{_DISCOVERY}.DiscoveryRequest")(
             type_url=request.type_url,
             version_info=request.version,
             response_nonce=request.nonce,
             resource_names=request.names,
         )
     if node:
-        message.node.CopyFrom(base_pb2.Node.FromString(node))
+        message.node.CopyFrom(message_class("envoy.config.core.v3.Node").FromString(node))
     if request.error:
-        message.error_detail.CopyFrom(status_pb2.Status(code=_INVALID_ARGUMENT, message=request.error))
+        message.error_detail.CopyFrom(
+            message_class("google.rpc.Status")(code=_INVALID_ARGUMENT, message=request.error)
+        )
     return bytes(message.SerializeToString())
 
 
@@ -65,7 +65,7 @@ def parse(variant: AdsVariant, data: bytes) -> XdsResponse:
     """Raises protobuf's ``DecodeError`` for invalid bytes."""
     if variant is AdsVariant.DELTA:
         return _parse_delta(data)
-    message = discovery_pb2.DiscoveryResponse.FromString(data)
+    message = message_class(f"{_DISCOVERY}.DiscoveryResponse").FromString(data)
     return XdsResponse(
         type_url=message.type_url,
         version=message.version_info,
@@ -76,7 +76,7 @@ def parse(variant: AdsVariant, data: bytes) -> XdsResponse:
 
 
 def _parse_delta(data: bytes) -> XdsResponse:
-    message = discovery_pb2.DeltaDiscoveryResponse.FromString(data)
+    message = message_class(f"{_DISCOVERY}.DeltaDiscoveryResponse").FromString(data)
     return XdsResponse(
         type_url=message.type_url,
         version=message.system_version_info,
@@ -100,7 +100,7 @@ def _unwrap(resources: Iterable[Any], version: str) -> Iterable[RawResource]:
         if packed.type_url.rpartition("/")[2] != _WRAPPER:
             yield RawResource(version=version, type_url=packed.type_url, body=packed.value)
             continue
-        inner = discovery_pb2.Resource.FromString(packed.value)
+        inner = message_class(f"{_DISCOVERY}.Resource").FromString(packed.value)
         yield RawResource(
             name=inner.name, version=version, type_url=inner.resource.type_url, body=inner.resource.value
         )

@@ -17,8 +17,6 @@ import pycares
 from sidecar.config.dns import DnsResolver
 from sidecar.errors import NameResolutionError
 
-LIFETIME_S = 1.0
-
 Found = pycares.AddrInfoResult | NameResolutionError | None
 """None: the name does not exist, or has no address of the family."""
 
@@ -31,7 +29,8 @@ NO_SERVERS = ["127.0.0.1:53"]
 
 
 class Channel:
-    """A context manager for each look-up. After `retire`, the end of the last one closes it."""
+    """A context manager for each look-up. After `retire`, the end of the last one closes it. Raises
+    `NameResolutionError` if c-ares refuses the settings."""
 
     def __init__(self, config: DnsResolver, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
@@ -43,14 +42,17 @@ class Channel:
         self._readers: set[int] = set()
         self._writers: set[int] = set()
         self._timer: asyncio.TimerHandle | None = None
-        self._ares = pycares.Channel(
-            flags=_flags(config),
-            timeout=min(config.query_timeout_s, _MAX_QUERY_TIMEOUT_S),
-            tries=min(config.query_tries, _MAX_TRIES),
-            rotate=config.rotate,
-            sock_state_cb=self._watch,
-        )
-        self._ares.servers = servers(config, self._ares.servers)
+        try:
+            self._ares = pycares.Channel(
+                flags=_flags(config),
+                timeout=min(config.query_timeout_s, _MAX_QUERY_TIMEOUT_S),
+                tries=min(config.query_tries, _MAX_TRIES),
+                rotate=config.rotate,
+                sock_state_cb=self._watch,
+            )
+            self._ares.servers = servers(config, self._ares.servers)
+        except pycares.AresError as error:
+            raise NameResolutionError(f"the resolver cannot be set up: {error}") from error
 
     def __enter__(self) -> Channel:
         self._users += 1

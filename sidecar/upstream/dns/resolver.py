@@ -8,14 +8,17 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable, Sequence
-
-import pycares
+from typing import TYPE_CHECKING
 
 from sidecar.config.dns import DnsLookupFamily, DnsResolver
 from sidecar.errors import NameResolutionError
-from sidecar.upstream.dns.channel import LIFETIME_S, Channel, Found
 from sidecar.upstream.dns.question import Answer, Question
 
+if TYPE_CHECKING:
+    from sidecar.upstream.dns.channel import Channel, Found
+
+# c-ares answers from its cache, so a channel is not used for longer.
+LIFETIME_S = 1.0
 _ARES_AI_NOSORT = 1 << 7  # the binding has no name for it
 # The families to look up, in the order of preference.
 _FAMILIES = {
@@ -110,10 +113,10 @@ class CaresResolver:
             self._retire(config, channel)
             channel = None
         if channel is None:
-            try:
-                channel = Channel(config, self._loop)
-            except pycares.AresError as error:
-                raise NameResolutionError(f"the resolver cannot be set up: {error}") from error
+            # c-ares takes 3 MB, and many configurations resolve no name.
+            from sidecar.upstream.dns.channel import Channel  # noqa: PLC0415
+
+            channel = Channel(config, self._loop)
             self._channels[config] = channel
             self._loop.call_later(LIFETIME_S, self._retire, config, channel)
         return channel
@@ -136,12 +139,14 @@ def _has_found(future: asyncio.Future[Found]) -> bool:
     if not future.done():
         return False
     found = future.result()
-    return isinstance(found, pycares.AddrInfoResult) and bool(found.nodes)
+    return found is not None and not isinstance(found, NameResolutionError) and bool(found.nodes)
 
 
 def _answer(found: Sequence[Found]) -> Answer:
     """Raises the error of a failed look-up if no other one has found an address: the name may have one."""
-    results = [result for result in found if isinstance(result, pycares.AddrInfoResult)]
+    results = [
+        result for result in found if result is not None and not isinstance(result, NameResolutionError)
+    ]
     addresses = [node.addr[0].decode() for result in results for node in result.nodes]
     ttls = [node.ttl for result in results for node in result.nodes]
     ttls += [cname.ttl for result in results for cname in result.cnames]

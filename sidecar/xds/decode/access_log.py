@@ -6,16 +6,13 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
-from envoy.extensions.access_loggers.file.v3 import file_pb2
-from envoy.extensions.access_loggers.stream.v3 import stream_pb2
-
 from sidecar.config.listener import AccessLog, JsonFormat
 from sidecar.xds.decode.support import TYPE_DECIDES, SupportTable, support
 from sidecar.xds.decode.view import View
 
-_FILE = file_pb2.FileAccessLog.DESCRIPTOR.full_name
-_STDOUT = stream_pb2.StdoutAccessLog.DESCRIPTOR.full_name
-_STDERR = stream_pb2.StderrAccessLog.DESCRIPTOR.full_name
+_FILE = "envoy.extensions.access_loggers.file.v3.FileAccessLog"
+_STDOUT = "envoy.extensions.access_loggers.stream.v3.StdoutAccessLog"
+_STDERR = "envoy.extensions.access_loggers.stream.v3.StderrAccessLog"
 _STREAMS = {_STDOUT: "/dev/stdout", _STDERR: "/dev/stderr"}
 
 

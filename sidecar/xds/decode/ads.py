@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
-from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
-
 from sidecar.config.bootstrap import Ads, AdsVariant
 from sidecar.config.cluster import ClusterConfig, Discovery
 from sidecar.config.codec_type import CodecType
@@ -115,7 +113,7 @@ def _keepalive(static_resources: View, cluster_name: str) -> View:
     cluster = next(
         cluster for cluster in static_resources.each("clusters") if cluster.message.name == cluster_name
     )
-    name = http_protocol_options_pb2.HttpProtocolOptions.DESCRIPTOR.full_name
+    name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
     if name in cluster.message.typed_extension_protocol_options:
         options = cluster.unpack_entry("typed_extension_protocol_options", name, name)
         return options.get("explicit_http_config").get("http2_protocol_options").get("connection_keepalive")

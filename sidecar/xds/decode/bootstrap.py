@@ -5,15 +5,14 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Callable, Iterator, Mapping
-from importlib.metadata import version
 from typing import Any
 
-from envoy.config.bootstrap.v3 import bootstrap_pb2
 from google.protobuf import json_format
 
 from protos.envoy_runtime import REGEX_SIZE_KEY
 from sidecar.config.bootstrap import Bootstrap
 from sidecar.errors import ConfigError
+from sidecar.version import VERSION
 from sidecar.xds.decode.bootstrap_message import decode_bootstrap_message
 from sidecar.xds.decode.dns import names_cares
 from sidecar.xds.decode.json_form import to_json
@@ -21,6 +20,7 @@ from sidecar.xds.decode.rules import join
 from sidecar.xds.decode.supported import SUPPORTED
 from sidecar.xds.decode.unknown_types import hide, restore
 from sidecar.xds.decode.view import View, check
+from sidecar.xds.messages import message_class
 
 # Only Envoy reads this key: it has no effect on regular expressions here.
 _EXPECTED_RUNTIME_KEYS = frozenset({REGEX_SIZE_KEY})
@@ -46,7 +46,7 @@ def decode_bootstrap(
     message.node.cluster = node_cluster or message.node.cluster
     if not message.node.user_agent_name:
         message.node.user_agent_name = "outrigger"
-        message.node.user_agent_version = version("outrigger")
+        message.node.user_agent_version = VERSION
     check(message, SUPPORTED)
     for field, reason in _without_effect(message):
         if field != "layered_runtime" or _has_other_runtime_keys(message.layered_runtime):
@@ -58,7 +58,7 @@ def decode_bootstrap(
 
 
 def _parse(document: Mapping[str, Any]) -> Any:
-    message = bootstrap_pb2.Bootstrap()
+    message = message_class("envoy.config.bootstrap.v3.Bootstrap")()
     try:
         json_format.ParseDict(hide(document, message.DESCRIPTOR), message)
     except json_format.ParseError as error:
@@ -97,7 +97,7 @@ def _without_effect(message: Any) -> Iterator[tuple[str, str]]:
             yield field.name, reasons[field.name]
 
 
-def _has_other_runtime_keys(runtime: bootstrap_pb2.LayeredRuntime) -> bool:
+def _has_other_runtime_keys(runtime: Any) -> bool:
     """Whether a layer has, or can get, other keys than those of the printed bootstrap file."""
     return any(
         layer.WhichOneof("layer_specifier") not in ("static_layer", "admin_layer")

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from envoy.extensions.network.dns_resolver.cares.v3 import cares_dns_resolver_pb2
-
 from sidecar.back_off import BackOff
 from sidecar.config.dns import DEFAULT_DNS, DnsDiscoveryConfig, DnsLookupFamily, DnsResolver
 from sidecar.config.endpoint import SocketAddress
@@ -13,7 +11,7 @@ from sidecar.xds.decode.support import TYPE_DECIDES, SupportTable, support
 from sidecar.xds.decode.values import decode_ip_address
 from sidecar.xds.decode.view import View
 
-CARES = cares_dns_resolver_pb2.CaresDnsResolverConfig.DESCRIPTOR.full_name
+CARES = "envoy.extensions.network.dns_resolver.cares.v3.CaresDnsResolverConfig"
 _DNS_PORT = 53
 
 

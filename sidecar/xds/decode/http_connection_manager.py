@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
-from envoy.extensions.request_id.uuid.v3 import uuid_pb2
-
 from sidecar.config.codec_type import CodecType
 from sidecar.config.listener import ForwardClientCert, HttpConnectionManager
 from sidecar.http.codec import supported_codec_types
@@ -18,8 +15,8 @@ from sidecar.xds.decode.route import decode_route_configuration
 from sidecar.xds.decode.support import NO_TRACING, SupportTable, support
 from sidecar.xds.decode.view import View
 
-HTTP_CONNECTION_MANAGER = http_connection_manager_pb2.HttpConnectionManager.DESCRIPTOR.full_name
-_UUID = uuid_pb2.UuidRequestIdConfig.DESCRIPTOR.full_name
+HTTP_CONNECTION_MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
+_UUID = "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig"
 # Escaped slashes of a path are kept, which is the default: a client cannot change the meaning of a path.
 _ESCAPED_SLASHES = frozenset(("IMPLEMENTATION_SPECIFIC_DEFAULT", "KEEP_UNCHANGED"))
 

@@ -5,13 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
-
 from sidecar.config.codec_type import CodecType
 from sidecar.xds.decode.support import SupportTable, support
 from sidecar.xds.decode.view import View
 
-_HTTP_OPTIONS = http_protocol_options_pb2.HttpProtocolOptions.DESCRIPTOR.full_name
+_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 HTTP2_TUNING = "tunes HTTP/2's flow control and limits, and does not change an answer"
 
 TABLE: Final[SupportTable] = {

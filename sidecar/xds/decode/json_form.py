@@ -9,10 +9,10 @@ from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.json_format import ParseDict
 from google.protobuf.message import DecodeError
 from google.protobuf.struct_pb2 import Struct
-from udpa.annotations import sensitive_pb2
 
-from sidecar.xds.decode.view import message_class
+from sidecar.xds.messages import extension, message_class
 
+_SENSITIVE = extension("udpa.annotations.sensitive")
 _REDACTED = "[redacted]"
 
 
@@ -30,7 +30,7 @@ def _redact(message: Any) -> None:
         _redact_packed(message)
         return
     for field, value in message.ListFields():
-        if field.GetOptions().Extensions[sensitive_pb2.sensitive]:
+        if field.GetOptions().Extensions[_SENSITIVE]:
             _blank(message, field)
         elif field.message_type is None:
             continue

@@ -6,11 +6,6 @@ from collections.abc import Hashable, Iterator, Set
 from itertools import product
 from typing import Final
 
-from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2
-from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
-from envoy.extensions.filters.listener.original_src.v3 import original_src_pb2
-from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
-
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import (
     FilterChain,
@@ -36,10 +31,10 @@ from sidecar.xds.decode.tls import decode_downstream_socket
 from sidecar.xds.decode.values import decode_cidr, decode_ip_address, metadata_strings
 from sidecar.xds.decode.view import View
 
-_ORIGINAL_DST = original_dst_pb2.OriginalDst.DESCRIPTOR.full_name
-_ORIGINAL_SRC = original_src_pb2.OriginalSrc.DESCRIPTOR.full_name
-_TLS_INSPECTOR = tls_inspector_pb2.TlsInspector.DESCRIPTOR.full_name
-_HTTP_INSPECTOR = http_inspector_pb2.HttpInspector.DESCRIPTOR.full_name
+_ORIGINAL_DST = "envoy.extensions.filters.listener.original_dst.v3.OriginalDst"
+_ORIGINAL_SRC = "envoy.extensions.filters.listener.original_src.v3.OriginalSrc"
+_TLS_INSPECTOR = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"
+_HTTP_INSPECTOR = "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector"
 
 
 _ONE_WORKER = "one worker accepts every connection"

@@ -5,13 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Set
 from typing import Any
 
-from envoy.config.cluster.v3 import cluster_pb2
-from envoy.config.endpoint.v3 import endpoint_pb2
-from envoy.config.listener.v3 import listener_pb2
-from envoy.config.route.v3 import route_pb2
 from google.protobuf.message import DecodeError
 
-from protos import nds_pb2, type_urls
+from protos import type_urls
 from sidecar.config.cluster import ClusterConfig
 from sidecar.config.endpoint import LoadAssignment
 from sidecar.config.listener import Listener
@@ -26,16 +22,10 @@ from sidecar.xds.decode.name_table import decode_name_table
 from sidecar.xds.decode.route import decode_route_configuration
 from sidecar.xds.decode.supported import SUPPORTED
 from sidecar.xds.decode.view import View, check
+from sidecar.xds.messages import message_class
 
 Resource = Listener | RouteConfiguration | ClusterConfig | LoadAssignment | NameTable
 
-_MESSAGES: Mapping[str, Any] = {
-    type_urls.LISTENER: listener_pb2.Listener,
-    type_urls.ROUTE: route_pb2.RouteConfiguration,
-    type_urls.CLUSTER: cluster_pb2.Cluster,
-    type_urls.ENDPOINT: endpoint_pb2.ClusterLoadAssignment,
-    type_urls.NAME_TABLE: nds_pb2.NameTable,
-}
 _DECODERS: Mapping[str, Callable[[View, Set[str]], Resource]] = {
     type_urls.LISTENER: decode_listener,
     type_urls.ROUTE: lambda view, _: decode_route_configuration(view),
@@ -65,7 +55,7 @@ def resource_json(type_url: str, body: bytes) -> Any:
 
 
 def _parse(type_url: str, body: bytes) -> Any:
-    message = _MESSAGES[type_url]()
+    message = message_class(type_url.rpartition("/")[2])()
     try:
         message.ParseFromString(body)
     except DecodeError:

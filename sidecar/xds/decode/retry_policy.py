@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
-
 from sidecar.config.route import RetryPolicy
 from sidecar.grpc_status import RETRY_CONDITIONS
 from sidecar.xds.decode.matchers import decode_header_match
@@ -28,7 +26,7 @@ _RETRY_ON = frozenset(
         *RETRY_CONDITIONS,
     )
 )
-_PREVIOUS_HOSTS = previous_hosts_pb2.PreviousHostsPredicate.DESCRIPTOR.full_name
+_PREVIOUS_HOSTS = "envoy.extensions.retry.host.previous_hosts.v3.PreviousHostsPredicate"
 
 TABLE: Final[SupportTable] = {
     "envoy.config.route.v3.RetryPolicy": support(

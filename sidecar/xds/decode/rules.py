@@ -13,9 +13,9 @@ from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 from google.protobuf.message import Message
-from validate import validate_pb2
 
 from sidecar.errors import ConfigError
+from sidecar.xds.messages import extension
 
 Check = Callable[[Any], str]
 """Returns why a value is invalid; empty for a valid one."""
@@ -23,6 +23,8 @@ Check = Callable[[Any], str]
 MessageCheck = Callable[[Any, str], None]
 """Raises `ConfigError` for an invalid message; the second argument is its path."""
 
+_RULES = extension("validate.rules")
+_REQUIRED = extension("validate.required")
 _WRAPPERS = frozenset(
     f"google.protobuf.{kind}Value"
     for kind in ("Double", "Float", "Int64", "UInt64", "Int32", "UInt32", "Bool", "String", "Bytes")
@@ -49,7 +51,7 @@ def _message_checks(descriptor: Descriptor) -> tuple[MessageCheck, ...]:
     checks += [
         _one_of_is_set(oneof.name, tuple(field.name for field in oneof.fields))
         for oneof in descriptor.oneofs
-        if oneof.GetOptions().Extensions[validate_pb2.required]
+        if oneof.GetOptions().Extensions[_REQUIRED]
     ]
     return tuple(checks)
 
@@ -63,7 +65,7 @@ def _one_of_is_set(oneof: str, fields: tuple[str, ...]) -> MessageCheck:
 
 
 def _field_checks(field: FieldDescriptor) -> list[MessageCheck]:
-    rules = field.GetOptions().Extensions[validate_pb2.rules]
+    rules = field.GetOptions().Extensions[_RULES]
     kind = rules.WhichOneof("type")
     checks: list[MessageCheck] = []
     required = rules.message.required

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
-
 from sidecar.config.listener import TcpProxy
 from sidecar.config.route import WeightedCluster
 from sidecar.xds.decode.access_log import decode_access_logs
@@ -14,7 +12,7 @@ from sidecar.xds.decode.values import metadata_strings
 from sidecar.xds.decode.view import View
 from sidecar.xds.decode.weights import check_weights
 
-TCP_PROXY = tcp_proxy_pb2.TcpProxy.DESCRIPTOR.full_name
+TCP_PROXY = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 _LB = "envoy.lb"
 
 TABLE: Final[SupportTable] = {

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Set
 from typing import Final
 
-from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
-from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
-
 from protos.node import TRUST_BUNDLE_SECRET, WORKLOAD_CERTIFICATE_SECRET
 from sidecar.config.route import StringMatchKind
 from sidecar.config.tls import (
@@ -28,9 +25,9 @@ from sidecar.xds.decode.view import View
 
 WORKLOAD_SECRETS: Final = frozenset((WORKLOAD_CERTIFICATE_SECRET, TRUST_BUNDLE_SECRET))
 
-_UPSTREAM = tls_pb2.UpstreamTlsContext.DESCRIPTOR.full_name
-_DOWNSTREAM = tls_pb2.DownstreamTlsContext.DESCRIPTOR.full_name
-_RAW = raw_buffer_pb2.RawBuffer.DESCRIPTOR.full_name
+_UPSTREAM = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
+_DOWNSTREAM = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
+_RAW = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
 _RAW_NAME = "envoy.transport_sockets.raw_buffer"
 _VERSIONS = {
     "TLS_AUTO": TlsVersion.AUTO,

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from google.protobuf.descriptor_pool import Default
 from google.protobuf.message import DecodeError, Message
-from google.protobuf.message_factory import GetMessageClass
 from google.protobuf.unknown_fields import UnknownFieldSet
 
 from sidecar.errors import ConfigError
 from sidecar.xds.decode.rules import check_rules, join
 from sidecar.xds.decode.support import SupportTable
+from sidecar.xds.messages import message_class
 
 _MAX_DEPTH = 64
 # Envoy refuses durations that do not fit its millisecond timers; protobuf's own limit is higher.
@@ -125,11 +124,6 @@ class View:
 
     def _inside(self, message: Any, path: str) -> View:
         return type(self)(message, self.table, path)
-
-
-def message_class(full_name: str) -> Any:
-    """The generated class of a message whose module is imported. Raises ``KeyError`` for any other."""
-    return GetMessageClass(Default().FindMessageTypeByName(full_name))
 
 
 def type_name(packed: Any) -> str:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from protos.generate_xds import FILE, serialized_files
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -33,3 +35,7 @@ def test_the_oldest_allowed_version_can_import_the_generated_code(
     """The generated code cannot be imported with an older runtime."""
     (needed,) = re.findall(generated_for, (ROOT / "protos" / file).read_text())
     assert lower_bound(package) >= version(needed)
+
+
+def test_the_messages_of_the_sidecar_are_those_of_xds_protos() -> None:
+    assert serialized_files() == FILE.read_bytes(), "run `make protos`"

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from envoy.extensions.filters.http.header_mutation.v3 import header_mutation_pb2
-
 from sidecar.config.http_filters import HeaderMutation, HeaderMutationConfig, Mutations, RemoveHeader
 from sidecar.xds.decode.http_filters.decoder import HttpFilterDecoder, RouteConfigDecoder
 from sidecar.xds.decode.support import support
 from sidecar.xds.decode.values import decode_header_name, decode_header_value
 from sidecar.xds.decode.view import View
 
-_FILTER = header_mutation_pb2.HeaderMutation.DESCRIPTOR.full_name
-_ROUTE = header_mutation_pb2.HeaderMutationPerRoute.DESCRIPTOR.full_name
+_FILTER = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
+_ROUTE = "envoy.extensions.filters.http.header_mutation.v3.HeaderMutationPerRoute"
 
 
 def _decode(view: View) -> HeaderMutationConfig:
@@ -44,7 +42,9 @@ DECODER = HttpFilterDecoder(
     table={
         _FILTER: support("mutations most_specific_header_mutations_wins"),
         _ROUTE: support("mutations"),
-        header_mutation_pb2.Mutations.DESCRIPTOR.full_name: support("request_mutations response_mutations"),
+        "envoy.extensions.filters.http.header_mutation.v3.Mutations": support(
+            "request_mutations response_mutations"
+        ),
         "envoy.config.common.mutation_rules.v3.HeaderMutation": support("remove append"),
     },
     decode=_decode,

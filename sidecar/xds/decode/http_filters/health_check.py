@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Set
 
-from envoy.extensions.filters.http.health_check.v3 import health_check_pb2
-
 from sidecar.config.http_filters import HealthCheckConfig
 from sidecar.xds.decode.http_filters.decoder import HttpFilterDecoder
 from sidecar.xds.decode.matchers import decode_header_match
 from sidecar.xds.decode.support import support
 from sidecar.xds.decode.view import View
 
-_HEALTH_CHECK = health_check_pb2.HealthCheck.DESCRIPTOR.full_name
+_HEALTH_CHECK = "envoy.extensions.filters.http.health_check.v3.HealthCheck"
 
 
 def _decode(view: View) -> HealthCheckConfig:

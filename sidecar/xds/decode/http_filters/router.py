@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from envoy.extensions.filters.http.router.v3 import router_pb2
-
 from sidecar.config.http_filters import RouterConfig
 from sidecar.xds.decode.http_filters.decoder import HttpFilterDecoder
 from sidecar.xds.decode.support import NO_TRACING, STATISTICS_ONLY, support
 
-_ROUTER = router_pb2.Router.DESCRIPTOR.full_name
+_ROUTER = "envoy.extensions.filters.http.router.v3.Router"
 
 DECODER = HttpFilterDecoder(
     type_name=_ROUTER,
