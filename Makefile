@@ -24,7 +24,7 @@ IMAGE_BUILD = docker buildx build --file deploy/docker/Dockerfile --build-arg VE
 IMAGES := controlplane sidecar cli
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo cluster cluster-binary test test-fast test-latest lock lint format protos crds manifests images images-push image-check bench bench-smoke clean
+.PHONY: help venv demo cluster cluster-binary test test-fast test-latest lock lint format protos crds manifests images images-push image-check bench bench-smoke bench-control-plane clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -110,11 +110,16 @@ images-push: ## Build the images for PLATFORMS, and push them to HUB
 image-check: $(VENV)/.installed ## Carry out the Dockerfile without Docker: start the programs, measure the images (as root)
 	$(BIN)/python -m tests.images $(if $(FRESH),--fresh)
 
-bench: $(VENV)/.installed $(ENVOY_VENV)/.installed ## Times of the control plane and of the sidecar's waiting (CASES='builders ...')
-	$(BIN)/python -m tests.bench $(CASES)
+bench: $(VENV)/.installed $(ENVOY_VENV)/.installed ## The sidecar beside Envoy, in one run (CASE=, ROUNDS=, SECONDS=, CONCURRENCY=, BUILD=)
+	$(BIN)/python -m tests.bench $(if $(CASE),--case $(CASE)) $(if $(ROUNDS),--rounds $(ROUNDS)) \
+		$(if $(SECONDS),--seconds $(SECONDS)) $(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) \
+		$(if $(BUILD),--build $(BUILD))
 
-bench-smoke: $(VENV)/.installed $(ENVOY_VENV)/.installed ## CPU per request, compared with Envoy's in the same run
-	$(BIN)/python -m tests.bench.smoke
+bench-smoke: ## The same in a minute: CPU per request of HTTP/1.1 only
+	$(MAKE) bench CASE=http1
+
+bench-control-plane: $(VENV)/.installed $(ENVOY_VENV)/.installed ## Times of the control plane and of the sidecar's waiting (CASES='builders ...')
+	$(BIN)/python -m tests.bench.control_plane $(CASES)
 
 clean: ## Remove the files that the other targets created
 	rm -rf $(VENV) .cache .demo

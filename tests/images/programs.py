@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import yaml
 
-from tests.bench.smoke import bootstrap
+from tests.bench.documents import bootstrap
 from tests.images.runner import WAIT_S, ProgramError, Runner, Running
 from tests.support.network_namespaces import NetworkNamespace
 

@@ -1,5 +1,5 @@
 """A thousand services of ten endpoints each, from YAML files to proxies, with the control plane as a process:
-everything arrives, and then only what changes. `make bench` has the times."""
+everything arrives, and then only what changes. `make bench-control-plane` has the times."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from tests.bench.smoke import bootstrap
+from tests.bench.documents import bootstrap
 from tests.support.control_plane import control_plane, create_token, outrigger
 from tests.support.processes import free_port
 

@@ -1,6 +1,6 @@
 """How much the xDS server sends to proxies that follow a thousand services of ten endpoints each.
 
-`make bench` has the times.
+`make bench-control-plane` has the times.
 """
 
 from __future__ import annotations

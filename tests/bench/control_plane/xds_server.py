@@ -11,7 +11,7 @@ from dataclasses import replace
 import grpc
 
 from protos.type_urls import CLUSTER, ENDPOINT
-from tests.bench.figures import Case, figure, timed
+from tests.bench.control_plane.figures import Case, figure, timed
 from tests.support.ads_client import DeltaClient, SotwClient, node_of
 from tests.support.large_mesh import (
     SERVICES,

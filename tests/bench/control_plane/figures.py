@@ -1,4 +1,4 @@
-"""How a case of `make bench` tells its figures, as soon as it has them."""
+"""How a case of `make bench-control-plane` tells its figures, as soon as it has them."""
 
 from __future__ import annotations
 

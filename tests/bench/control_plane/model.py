@@ -9,7 +9,7 @@ from controlplane.kinds.registry import KINDS
 from controlplane.model.store import Store
 from controlplane.networking import build_clusters, build_endpoints, build_listeners, build_routes
 from controlplane.networking.build_cache import BuildCache
-from tests.bench.figures import figure, timed
+from tests.bench.control_plane.figures import figure, timed
 from tests.support.documents import (
     feed,
     workload,

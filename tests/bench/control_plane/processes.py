@@ -13,7 +13,7 @@ from pathlib import Path
 import grpc
 
 from protos.type_urls import ENDPOINT, LISTENER, ROUTE
-from tests.bench.figures import figure, timed
+from tests.bench.control_plane.figures import figure, timed
 from tests.support.ads_client import DeltaClient, node_of
 from tests.support.control_plane import RunningControlPlane, control_plane
 from tests.support.documents import destination, virtual_service

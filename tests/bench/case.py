@@ -1,0 +1,46 @@
+"""A case of the benchmark: contenders that take turns, and the figures of each turn."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+from tests.bench.site import Site
+
+Figures = dict[str, float]
+"""By the names of `tests.bench.figures.FIGURES`."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bar:
+    """What a figure of ours may be: at most `limit` times Envoy's, or, if `absolute`, at most `limit`."""
+
+    figure: str
+    limit: float
+    aim: float | None = None
+    absolute: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Contender:
+    """`measure` takes the seconds of a round. `finish` measures once, after all rounds."""
+
+    name: str
+    measure: Callable[[float], Figures]
+    finish: Callable[[], Figures] = dict
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """`start` starts the contenders, which run until the stack is closed, and warms them up. `unit` is what
+    is counted. A round of the case takes `longer` times the usual seconds; one without `timed` rounds takes
+    as long as it takes."""
+
+    name: str
+    title: str
+    unit: str = "request"
+    bars: Sequence[Bar] = ()
+    longer: float = 1.0
+    timed: bool = True
+    start: Callable[[Site, ExitStack], Sequence[Contender]]
