@@ -17,7 +17,8 @@ from sidecar.config.tls import Secret
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """Resources by name; ``names`` has at most one name table. A resource that did not change is the same
-    object as in the snapshot before, so that differences can be found by identity."""
+    object as in the snapshot before, so that differences can be found by identity. ``counter_rows``: by
+    cluster, where several workers count what its limits are for."""
 
     listeners: Mapping[str, Listener] = field(default_factory=dict)
     routes: Mapping[str, RouteConfiguration] = field(default_factory=dict)
@@ -25,6 +26,7 @@ class Snapshot:
     endpoints: Mapping[str, LoadAssignment] = field(default_factory=dict)
     secrets: Mapping[str, Secret] = field(default_factory=dict)
     names: Mapping[str, NameTable] = field(default_factory=dict)
+    counter_rows: Mapping[str, int] = field(default_factory=dict)
 
 
 EMPTY_SNAPSHOT = Snapshot()

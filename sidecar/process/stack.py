@@ -30,6 +30,8 @@ from sidecar.router.route_tables import RouteTables
 from sidecar.router.router import Router
 from sidecar.timers import Timers
 from sidecar.upstream.cluster_manager import ClusterManager
+from sidecar.upstream.outlier_detection import HostEjection
+from sidecar.upstream.shared_counters import WorkerCounters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +54,8 @@ def build_stack(
     dns_resolver: DnsResolver,
     node_cluster: str = "",
     on_warm: Callable[[], None],
+    counters: WorkerCounters | None = None,
+    on_ejection: Callable[[HostEjection], None] = lambda ejection: None,
     filters: FilterRegistry = FILTERS,
 ) -> Stack:
     """Built from the upstream side: each layer is given the layer that it passes requests to."""
@@ -71,6 +75,8 @@ def build_stack(
         default_resolver=dns_resolver,
         is_own_listener=is_own_listener,
         on_warm=on_warm,
+        counters=counters,
+        on_ejection=on_ejection,
     )
     router_env = RouterEnvironment(timers=timers, loop=loop)
     router = Router(router_env)

@@ -30,6 +30,8 @@ from sidecar.observability.stats import Stats
 from sidecar.observability.telemetry import Telemetry
 from sidecar.process.stack import build_stack
 from sidecar.timers import Timers
+from sidecar.upstream.outlier_detection import HostEjection
+from sidecar.upstream.shared_counters import WorkerCounters
 from sidecar.upstream.status import ClusterStatus, cluster_status
 
 _LOG = logging.getLogger(__name__)
@@ -53,7 +55,17 @@ class WorkerConfig:
 class Worker:
     """Serves the last `Snapshot` that `apply` was given, until `close`."""
 
-    def __init__(self, config: WorkerConfig, *, timers: Timers, on_warm: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        config: WorkerConfig,
+        *,
+        timers: Timers,
+        on_warm: Callable[[], None],
+        counters: WorkerCounters | None = None,
+        on_ejection: Callable[[HostEjection], None] = lambda ejection: None,
+    ) -> None:
+        """Several workers share `counters`, and learn of each other's ejections: `on_ejection` is called for
+        those of this worker, and `follow_ejection` takes those of the others."""
         self._timers = timers
         self._stats = Stats()
         self._telemetry = Telemetry(config.local_workload, access_log=config.access_log)
@@ -65,6 +77,8 @@ class Worker:
             dns_resolver=config.dns_resolver,
             node_cluster=config.node_cluster,
             on_warm=on_warm,
+            counters=counters,
+            on_ejection=on_ejection,
         )
         self._listeners = stack.listeners
         self._routes = stack.routes
@@ -112,6 +126,19 @@ class Worker:
             _LOG.info("certificate or root files have changed: new connections use them")
             self._clusters.renew_tls()
         self._timers.after(FOLLOW_FILES_S, self._follow_files)
+
+    # Outlier detection by the other workers.
+
+    async def follow_ejection(self, ejection: HostEjection) -> None:
+        """Another worker has ejected a host, or has taken it back. No effect if the cluster or the host does
+        not exist any more."""
+        cluster = self._clusters.find(ejection.cluster)
+        if cluster is not None:
+            cluster.follow_ejection(ejection)
+
+    async def ejections(self) -> list[HostEjection]:
+        """All hosts that are ejected now, for a new worker."""
+        return [ejection for cluster in self._clusters for ejection in cluster.ejections()]
 
     # The end.
 

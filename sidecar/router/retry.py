@@ -119,12 +119,11 @@ class Retries:
         if not replayable:
             self._stats.retry_or_shadow_abandoned += 1
             return False
-        if not self._breaker.may_retry():
+        if not self._breaker.begin_retry():
             self._stats.upstream_rq_retry_overflow += 1
             self._info.add_flag("UO")
             return False
         self._stats.upstream_rq_retry += 1
-        self._breaker.retries += 1
         self._under_way = True
         return True
 
@@ -140,7 +139,7 @@ class Retries:
         """Idempotent."""
         if self._under_way:
             self._under_way = False
-            self._breaker.retries -= 1
+            self._breaker.retries.end()
 
 
 def _retriable_statuses(policy: RetryPolicy) -> frozenset[int]:

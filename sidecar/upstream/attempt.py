@@ -56,13 +56,12 @@ class Attempt:
 
     def _begin(self, lease: Lease) -> None:
         cluster, stats, host_stats = self._cluster, self._cluster.stats, self.host.stats
-        if not cluster.breaker.may_request():
+        if not cluster.breaker.requests.begin():
             stats.upstream_rq_pending_overflow += 1
             lease.give_back()
             raise UpstreamOverflowError(f"cluster {cluster.name} has its maximum of active requests")
         self._lease = lease
         self._active = True
-        cluster.breaker.requests += 1
         stats.upstream_rq_total += 1
         stats.upstream_rq_active += 1
         host_stats.rq_total += 1
@@ -126,6 +125,6 @@ class Attempt:
         if not self._active:
             return
         self._active = False
-        self._cluster.breaker.requests -= 1
+        self._cluster.breaker.requests.end()
         self._cluster.stats.upstream_rq_active -= 1
         self.host.stats.rq_active -= 1

@@ -24,8 +24,9 @@ from sidecar.upstream.load_balancer.host_set import HostSet
 from sidecar.upstream.load_balancer.priority_level import BalancingRules
 from sidecar.upstream.load_balancer.subset import SubsetBalancer
 from sidecar.upstream.original_dst import original_destination
-from sidecar.upstream.outlier_detection import OutlierDetector
+from sidecar.upstream.outlier_detection import HostEjection, OutlierDetector
 from sidecar.upstream.pool.host_pool import HostPool, PoolEnvironment
+from sidecar.upstream.shared_counters import SharedRow
 from sidecar.upstream.tcp import TcpAttempt, TcpConnection
 
 _LOG = logging.getLogger(__name__)
@@ -41,11 +42,18 @@ class Cluster:
     After `drain`, a request that still holds the cluster is served, and its connection is closed after it.
     """
 
-    def __init__(self, config: ClusterConfig, stats: ClusterStats, env: UpstreamEnvironment) -> None:
+    def __init__(
+        self,
+        config: ClusterConfig,
+        stats: ClusterStats,
+        env: UpstreamEnvironment,
+        shared: SharedRow | None = None,
+    ) -> None:
+        """`shared`: the limits hold for this row of all workers."""
         self.config = config
         self.name = config.name
         self.stats = stats
-        self.breaker = CircuitBreaker(config.circuit_breakers)
+        self.breaker = CircuitBreaker(config.circuit_breakers, shared)
         self.hosts: dict[SocketAddress, Host] = {}
         self._leaving: list[Host] = []
         self._draining = False  # if true, each new connection puts the cluster back among `env.draining`
@@ -298,6 +306,16 @@ class Cluster:
             "cluster %s: %s is ejected: too many failures, the last: %s", self.name, host.address, how
         )
         self._health_changed(host)
+        self._env.on_ejection(host.ejection(self.name))
+
+    def follow_ejection(self, ejection: HostEjection) -> None:
+        """Another worker has ejected a host, or has taken it back."""
+        host, detector = self.hosts.get(ejection.address), self.outlier_detector
+        if host is not None and detector is not None and detector.follow(host.monitor, ejection):
+            self._health_changed(host)
+
+    def ejections(self) -> list[HostEjection]:
+        return [host.ejection(self.name) for host in self.hosts.values() if host.ejected]
 
     # Periodic work, and the end.
 
@@ -323,6 +341,7 @@ class Cluster:
         back = [host for host in self.hosts.values() if detector.tick(host.monitor, now_s)]
         for host in back:
             self._health_changed(host)
+            self._env.on_ejection(host.ejection(self.name))
         if back:
             _LOG.info("cluster %s: hosts are back; %d stay ejected", self.name, detector.ejected_count)
 
@@ -336,6 +355,7 @@ class Cluster:
         """The cluster has been removed or replaced: active requests continue, idle connections close."""
         self._stop_ticking()
         self._draining = True
+        self.breaker.leave()
         self._env.draining.add(self)
         for host in self.hosts.values():
             if self.outlier_detector is not None:

@@ -22,6 +22,8 @@ from sidecar.upstream.dns.names import NameCache, SharedLookUps
 from sidecar.upstream.dns.question import Resolve
 from sidecar.upstream.dns.resolver import CaresResolver
 from sidecar.upstream.environment import UpstreamEnvironment
+from sidecar.upstream.outlier_detection import HostEjection
+from sidecar.upstream.shared_counters import SharedRow, WorkerCounters
 
 
 class ClusterManager:
@@ -41,6 +43,8 @@ class ClusterManager:
         default_resolver: DnsResolver = SYSTEM_RESOLVER,
         is_own_listener: Callable[[SocketAddress], bool] = lambda address: False,
         on_warm: Callable[[], None] = lambda: None,
+        counters: WorkerCounters | None = None,
+        on_ejection: Callable[[HostEjection], None] = lambda ejection: None,
     ) -> None:
         self._stats = stats
         self._on_warm = on_warm
@@ -56,6 +60,8 @@ class ClusterManager:
             default_resolver=default_resolver,
             rng=rng or random.Random(),
             is_own_listener=is_own_listener,
+            counters=counters,
+            on_ejection=on_ejection,
         )
         self._snapshot = EMPTY_SNAPSHOT
         self._clusters: dict[str, Cluster] = {}
@@ -85,12 +91,17 @@ class ClusterManager:
             self._stats.forget_cluster(_stat_name(self._snapshot.clusters[name]))
         for name, config in snapshot.clusters.items():
             if self._snapshot.clusters.get(name) is not config:
-                self._replace(config, _assignment(snapshot, config))
+                self._replace(config, _assignment(snapshot, config), self._shared_row(snapshot, name))
             elif config.discovery is Discovery.EDS:
                 assignment = _assignment(snapshot, config)
                 if assignment is not None and assignment is not _assignment(self._snapshot, config):
                     self._clusters[name].set_endpoints(assignment)
         self._snapshot = snapshot
+
+    def _shared_row(self, snapshot: Snapshot, cluster: str) -> SharedRow | None:
+        """None if there is one worker only, or if the cluster has no limits."""
+        counters, row = self._env.counters, snapshot.counter_rows.get(cluster)
+        return None if counters is None or row is None else counters.row(row)
 
     def resolve_first(self, clusters: Mapping[str, ClusterConfig]) -> Set[str]:
         """Begins the first look-ups of the clusters that are to serve next. Returns the names of those that
@@ -129,7 +140,9 @@ class ClusterManager:
         discovery.start()
         return discovery
 
-    def _replace(self, config: ClusterConfig, assignment: LoadAssignment | None) -> None:
+    def _replace(
+        self, config: ClusterConfig, assignment: LoadAssignment | None, shared: SharedRow | None
+    ) -> None:
         """Active requests finish with the cluster that they began with."""
         discovery: DnsDiscovery | None = None
         if config.discovery in DNS_KINDS:
@@ -139,7 +152,7 @@ class ClusterManager:
             self._warming.pop(config.name, None)
             assignment = discovery.assignment
         self._remove(config.name)
-        cluster = Cluster(config, self._stats.cluster(_stat_name(config)), self._env)
+        cluster = Cluster(config, self._stats.cluster(_stat_name(config)), self._env, shared)
         self._clusters[config.name] = cluster
         if assignment is not None:
             cluster.set_endpoints(assignment)

@@ -14,6 +14,8 @@ from sidecar.timers import Timers
 from sidecar.upstream.connection import ConnectionFactory
 from sidecar.upstream.connector import ClientTls
 from sidecar.upstream.dns.question import Resolve
+from sidecar.upstream.outlier_detection import HostEjection
+from sidecar.upstream.shared_counters import WorkerCounters
 
 if TYPE_CHECKING:
     from sidecar.upstream.cluster import Cluster
@@ -23,7 +25,8 @@ if TYPE_CHECKING:
 class UpstreamEnvironment:
     """`resolve` is for the names in requests, and caches its answers; `default_resolver` is the bootstrap
     file's. `is_own_listener` tells whether an address leads back into this process. `draining` are the
-    clusters that were removed, and may still have connections."""
+    clusters that were removed, and may still have connections. `counters` are those that worker processes
+    share, if there are several; `on_ejection` tells them of a host that is ejected or back."""
 
     loop: asyncio.AbstractEventLoop
     timers: Timers
@@ -34,6 +37,8 @@ class UpstreamEnvironment:
     rng: random.Random = field(default_factory=random.Random)
     is_own_listener: Callable[[SocketAddress], bool] = lambda address: False
     draining: set[Cluster] = field(default_factory=set)
+    counters: WorkerCounters | None = None
+    on_ejection: Callable[[HostEjection], None] = lambda ejection: None
 
     def now_s(self) -> float:
         return self.loop.time()

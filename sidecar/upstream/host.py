@@ -8,7 +8,7 @@ from typing import Final
 from sidecar.config.endpoint import Endpoint, HealthStatus, SocketAddress, UpstreamSource
 from sidecar.config.tls import UpstreamTls
 from sidecar.observability.stats import HostStats
-from sidecar.upstream.outlier_detection import HostMonitor
+from sidecar.upstream.outlier_detection import HostEjection, HostMonitor
 from sidecar.upstream.pool.host_pool import HostPool
 
 _EDS_HEALTHY = frozenset({HealthStatus.UNKNOWN, HealthStatus.HEALTHY})
@@ -78,6 +78,16 @@ class Host:
     def ejected(self) -> bool:
         """Whether outlier detection has ejected it."""
         return self.monitor.ejected
+
+    def ejection(self, cluster: str) -> HostEjection:
+        """Its state, for the other workers."""
+        monitor = self.monitor
+        return HostEjection(
+            cluster=cluster,
+            address=self.address,
+            since_s=monitor.ejected_at_s if monitor.ejected else None,
+            multiplier=monitor.ejection_multiplier,
+        )
 
     @property
     def healthy(self) -> bool:

@@ -5,13 +5,26 @@ Source: ``envoy.config.cluster.v3.OutlierDetection`` and Envoy's "Outlier detect
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
 from random import Random
 
 from sidecar.config.cluster import OutlierDetection
+from sidecar.config.endpoint import SocketAddress
 from sidecar.observability.stats import ClusterStats
 
 _GATEWAY_ERRORS = frozenset({502, 503, 504})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostEjection:
+    """A host is ejected, or is back (`since_s` None). For the other workers: `since_s` is the time of the
+    monotonic clock, which all processes share; `multiplier` is that of `HostMonitor`."""
+
+    cluster: str
+    address: SocketAddress
+    since_s: float | None = None
+    multiplier: int = 0
 
 
 class HostMonitor:
@@ -156,6 +169,17 @@ class OutlierDetector:
         if now_s - monitor.ejected_at_s < self._ejection_time_s(monitor):
             return False
         self._uneject(monitor)
+        return True
+
+    def follow(self, monitor: HostMonitor, ejection: HostEjection) -> bool:
+        """Another worker has decided. Its ejection ends here when it ends there."""
+        if monitor.departed or monitor.ejected == (ejection.since_s is not None):
+            return False
+        if ejection.since_s is None:
+            self._uneject(monitor)
+        else:
+            self._eject(monitor, ejection.since_s)
+            monitor.ejection_multiplier = ejection.multiplier
         return True
 
     def _uneject(self, monitor: HostMonitor) -> None:

@@ -26,14 +26,13 @@ class TcpAttempt:
         info.upstream_address = host.address
         info.host_workload = host.endpoint.workload
         stats = cluster.stats
-        if not cluster.breaker.may_connect():
+        if not cluster.breaker.connections.begin():
             stats.upstream_cx_overflow += 1
             raise UpstreamOverflowError(f"cluster {cluster.name} has its maximum of connections")
         self._cluster = cluster
         self._info = info
         self._released = False
         self.host = host
-        cluster.breaker.connections += 1
         stats.upstream_cx_total += 1
         stats.upstream_cx_active += 1
         host.stats.cx_total += 1
@@ -60,7 +59,7 @@ class TcpAttempt:
             return
         self._released = True
         stats = self._cluster.stats
-        self._cluster.breaker.connections -= 1
+        self._cluster.breaker.connections.end()
         stats.upstream_cx_active -= 1
         stats.upstream_cx_destroy += 1
         self.host.stats.cx_active -= 1

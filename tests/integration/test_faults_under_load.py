@@ -180,13 +180,17 @@ class Mesh:
             assert stats.downstream_cx_upgrades_active == 0
         for cluster in self.seen:
             breaker, stats_ = cluster.breaker, cluster.stats
-            assert (breaker.requests, breaker.pending_requests, breaker.retries) == (0, 0, 0)
+            assert (breaker.requests.count, breaker.pending_requests.count, breaker.retries.count) == (
+                0,
+                0,
+                0,
+            )
             assert stats_.upstream_rq_active == stats_.upstream_rq_pending_active == 0
             assert all(host.stats.rq_active == 0 for host in cluster.hosts.values())
 
     def assert_nothing_is_connected(self) -> None:
         for cluster in self.seen:
-            assert cluster.breaker.connections == cluster.stats.upstream_cx_active == 0
+            assert cluster.breaker.connections.count == cluster.stats.upstream_cx_active == 0
             assert all(host.stats.cx_active == 0 for host in cluster.hosts.values())
 
 

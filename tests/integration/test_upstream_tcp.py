@@ -61,7 +61,7 @@ async def test_hosts_that_refuse_are_ejected(unused_tcp_port: int) -> None:
                 opened.transport.abort()
                 opened.release()
         assert failures == ["delayed connect error: Connection refused"] * 2
-        assert cluster.breaker.connections == 0
+        assert cluster.breaker.connections.count == 0
 
 
 async def test_no_host_to_connect_to() -> None:
@@ -120,18 +120,18 @@ async def test_a_keepalive_that_the_kernel_does_not_take_leaves_no_connection_op
             with pytest.raises(UpstreamConnectError, match="Invalid argument"):
                 await manager.get("up").connect_tcp(Noticing, info())
             await asyncio.wait_for(lost.wait(), 5)
-            assert manager.get("up").breaker.connections == 0
+            assert manager.get("up").breaker.connections.count == 0
 
 
 async def test_a_dial_that_is_cancelled_gives_its_place_back() -> None:
     async with flaky_upstream() as upstream, cluster_manager(static_cluster(upstream.endpoint)) as manager:
         cluster = manager.get("up")
         dialing = asyncio.create_task(cluster.connect_tcp(asyncio.Protocol, info()))
-        await as_soon_as(lambda: cluster.breaker.connections == 1)
+        await as_soon_as(lambda: cluster.breaker.connections.count == 1)
         dialing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await dialing
-        assert cluster.breaker.connections == 0
+        assert cluster.breaker.connections.count == 0
 
 
 async def test_an_invalid_host_name_fails_only_its_connection() -> None:
@@ -144,4 +144,4 @@ async def test_an_invalid_host_name_fails_only_its_connection() -> None:
         assert host is not None
         with pytest.raises(UpstreamConnectError, match=r"name .* is not valid"):
             await host.pool.acquire()
-        assert cluster.breaker.connections == cluster.stats.upstream_cx_active == 0
+        assert cluster.breaker.connections.count == cluster.stats.upstream_cx_active == 0

@@ -64,7 +64,11 @@ class Proxy:
         """Every count of active requests is back at zero."""
         for cluster in self.clusters:
             breaker = cluster.breaker
-            assert (breaker.requests, breaker.pending_requests, breaker.retries) == (0, 0, 0)
+            assert (breaker.requests.count, breaker.pending_requests.count, breaker.retries.count) == (
+                0,
+                0,
+                0,
+            )
             assert cluster.stats.upstream_rq_active == cluster.stats.upstream_rq_pending_active == 0
             assert all(host.stats.rq_active == 0 for host in cluster.hosts.values())
 

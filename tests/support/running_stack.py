@@ -49,8 +49,8 @@ class RunningStack:
         }
         for cluster in self.stack.clusters:
             breaker = cluster.breaker
-            held = {"requests": breaker.requests, "pending": breaker.pending_requests}
-            held |= {"retries": breaker.retries}
+            held = {"requests": breaker.requests.count, "pending": breaker.pending_requests.count}
+            held |= {"retries": breaker.retries.count}
             held |= {str(host.address): host.stats.rq_active for host in cluster.hosts.values()}
             gauges |= {f"{cluster.name}: {name}": count for name, count in held.items() if count}
         return gauges

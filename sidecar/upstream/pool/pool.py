@@ -118,7 +118,8 @@ class Pool:
         missing = needed - self.connecting
         if missing <= 0:
             return 0
-        allowed = self._breaker.limits.max_connections - self._breaker.connections
+        connections = self._breaker.connections
+        allowed = connections.maximum - connections.total()
         if allowed <= 0:
             self._stats.upstream_cx_overflow += 1
             allowed = 0 if self.connecting or self.connections else 1
@@ -126,12 +127,12 @@ class Pool:
 
     def dial_begun(self) -> None:
         self.connecting += 1
-        self._breaker.connections += 1
+        self._breaker.connections.force()
 
     def dial_cancelled(self) -> None:
         """A dial was cancelled: the state of the host is unknown."""
         self.connecting -= 1
-        self._breaker.connections -= 1
+        self._breaker.connections.end()
 
     def dial_failed(self, reason: str) -> None:
         """All requests that wait get an `UpstreamConnectError`: the host accepts no connections now, and the
@@ -177,7 +178,7 @@ class Pool:
         connection.retiring = True
         connection.lent = 0
         self.connections.discard(connection)
-        self._breaker.connections -= 1
+        self._breaker.connections.end()
         self._unlist(connection)
 
     # Closing connections that are idle or outdated.
@@ -236,11 +237,10 @@ class Pool:
     def wait(self, waiter: Waiter) -> None:
         """`waiter` gets the next lease, first come, first served, or the error of the next dial that fails.
         Raises `UpstreamOverflowError` when too many requests wait already."""
-        if not self._breaker.may_wait():
+        if not self._breaker.pending_requests.begin():
             self._stats.upstream_rq_pending_overflow += 1
             raise UpstreamOverflowError("too many requests are waiting for a connection")
         self._waiters.append(waiter)
-        self._breaker.pending_requests += 1
         self._stats.upstream_rq_pending_total += 1
         self._stats.upstream_rq_pending_active += 1
 
@@ -274,5 +274,5 @@ class Pool:
         return None
 
     def _count_waiter_out(self) -> None:
-        self._breaker.pending_requests -= 1
+        self._breaker.pending_requests.end()
         self._stats.upstream_rq_pending_active -= 1

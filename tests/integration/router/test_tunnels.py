@@ -104,7 +104,7 @@ class TestTunnels:
             assert await read_all(response.body) == b"!"
             stats = proxy.clusters.get("up").stats
             await eventually(lambda: stats.upstream_cx_active == 0)
-            assert proxy.clusters.get("up").breaker.connections == 0
+            assert proxy.clusters.get("up").breaker.connections.count == 0
 
     async def test_a_client_that_leaves_its_tunnel_closes_the_other_end(self, start: Start) -> None:
         gone = asyncio.Event()

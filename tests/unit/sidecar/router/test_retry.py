@@ -156,11 +156,11 @@ def test_a_retry_counts_against_the_circuit_breaker_until_the_next_one_or_the_en
     counted = Counted(rules("5xx", num_retries=5), max_retries=1)
     for _ in range(3):
         assert counted.begin()
-        assert counted.breaker.retries == 1
+        assert counted.breaker.retries.count == 1
     counted.retries.succeeded()
     counted.retries.end()
     counted.retries.end()
-    assert counted.breaker.retries == 0
+    assert counted.breaker.retries.count == 0
     assert (counted.stats.upstream_rq_retry, counted.stats.upstream_rq_retry_success) == (3, 1)
 
 
@@ -168,7 +168,7 @@ def test_an_open_circuit_breaker_refuses_a_retry() -> None:
     counted = Counted(rules("5xx"), max_retries=0)
     assert not counted.begin()
     assert counted.info.flags == "UO"
-    assert (counted.stats.upstream_rq_retry_overflow, counted.breaker.retries) == (1, 0)
+    assert (counted.stats.upstream_rq_retry_overflow, counted.breaker.retries.count) == (1, 0)
 
 
 def test_a_body_that_cannot_be_sent_again_ends_the_retries() -> None:

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 
 import pytest
@@ -14,6 +16,7 @@ from sidecar.observability.stats import Stats
 from sidecar.timers import Timers
 from sidecar.upstream.cluster_manager import ClusterManager
 from sidecar.upstream.load_balancer.context import PickContext
+from sidecar.upstream.outlier_detection import HostEjection
 from tests.support.clusters import (
     assignment,
     at_port,
@@ -149,6 +152,70 @@ async def test_the_other_hosts_go_on_in_turn_when_one_is_ejected_and_comes_back(
         network.clock.advance(41)  # the ejection lasts for 30 s, and is looked at every 10 s
         assert turns_of(4) == [2, 3, 4, 5]
         assert cluster.stats.membership_healthy == 6
+
+
+@asynccontextmanager
+async def two_workers(*clusters: ClusterConfig, network: FakeNetwork) -> AsyncIterator[list[ClusterManager]]:
+    """They tell each other of ejections."""
+    managers: list[ClusterManager] = []
+
+    def tell(ejection: HostEjection) -> None:
+        for manager in managers:
+            manager.get(ejection.cluster).follow_ejection(ejection)
+
+    options = {"loop": network, "on_ejection": tell}
+    async with (
+        cluster_manager(*clusters, timers=Timers(network.clock), **options) as one,
+        cluster_manager(*clusters, timers=Timers(network.clock), **options) as other,
+    ):
+        managers += [one, other]
+        yield managers
+
+
+async def test_workers_follow_each_others_ejections() -> None:
+    outliers = OutlierDetection(consecutive_5xx=1, max_ejection_percent=50, interval_s=10.0)
+    config = static_cluster(*map(at_port, (1, 2, 3)), outlier_detection=outliers)
+    network = FakeNetwork()
+    async with two_workers(config, network=network) as managers:
+        deciding, following = (manager.get("up") for manager in managers)
+        ill, theirs = (next(iter(cluster.hosts.values())) for cluster in (deciding, following))
+        deciding.host_answered_error(ill, 500)
+        assert theirs.ejected
+        assert theirs not in {following.pick(PickContext()) for _ in range(30)}
+        stats = following.stats
+        assert (stats.membership_healthy, stats.outlier_detection__ejections_active) == (2, 1)
+        assert stats.outlier_detection__ejections_enforced_total == 0, "the worker that decides counts it"
+        network.clock.advance(31)
+        assert (ill.ejected, theirs.ejected) == (False, False)
+        assert stats.outlier_detection__ejections_active == 0
+        deciding.host_answered_error(ill, 500)
+        network.clock.advance(41)
+        assert (ill.ejected, theirs.ejected) == (True, True), "the second ejection is longer in both"
+
+
+async def test_a_new_worker_learns_of_the_ejections_and_of_their_end() -> None:
+    outliers = OutlierDetection(consecutive_5xx=1, max_ejection_percent=50, interval_s=10.0)
+    config = static_cluster(*map(at_port, (1, 2, 3)), outlier_detection=outliers)
+    network = FakeNetwork()
+    options = {"loop": network, "timers": Timers(network.clock)}
+    async with cluster_manager(config, **options) as old, cluster_manager(config, **options) as new:
+        running = old.get("up")
+        running.host_answered_error(next(iter(running.hosts.values())), 500)
+        network.clock.advance(25)
+        cluster = new.get("up")
+        for ejection in running.ejections():
+            cluster.follow_ejection(ejection)
+        assert [host.ejected for host in cluster.hosts.values()] == [True, False, False]
+        network.clock.advance(10)
+        assert not any(host.ejected for host in cluster.hosts.values())
+
+
+async def test_an_ejection_of_a_host_that_is_gone_changes_nothing() -> None:
+    outliers = OutlierDetection(consecutive_5xx=1, max_ejection_percent=50)
+    gone = HostEjection(cluster="up", address=at_port(9).address, since_s=1.0, multiplier=1)
+    async with cluster_manager(static_cluster(at_port(1), outlier_detection=outliers)) as manager:
+        manager.get("up").follow_ejection(gone)
+        assert manager.get("up").stats.membership_healthy == 1
 
 
 async def test_an_update_that_changes_the_health_of_hosts_only_lets_the_others_go_on_in_turn() -> None:

@@ -125,4 +125,4 @@ async def test_hosts_whose_http_version_is_not_supported_are_not_dialed() -> Non
         await fixture.pool.acquire()
     assert fixture.dialer.pending == []
     assert fixture.stats.upstream_rq_pending_failure_eject == 1
-    assert fixture.breaker.connections == 0
+    assert fixture.breaker.connections.count == 0

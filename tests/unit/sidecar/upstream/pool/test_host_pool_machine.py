@@ -192,9 +192,9 @@ class HostPoolMachine(RuleBasedStateMachine):
     def accounts_balance(self) -> None:
         stats, breaker = self.fixture.stats, self.fixture.breaker
         open_connections = len(self.open()) + len(self.dialer.pending)
-        assert breaker.connections == open_connections <= self.MAX_CONNECTIONS
+        assert breaker.connections.count == open_connections <= self.MAX_CONNECTIONS
         assert stats.upstream_cx_active == self.fixture.host_stats.cx_active == open_connections
-        assert breaker.pending_requests == stats.upstream_rq_pending_active == len(self.waiting)
+        assert breaker.pending_requests.count == stats.upstream_rq_pending_active == len(self.waiting)
         leases = Counter(id(lease.connection) for lease in self.lent)
         for lease in self.lent:
             assert lease.connection.lent == leases[id(lease.connection)]
@@ -209,7 +209,7 @@ class HostPoolMachine(RuleBasedStateMachine):
         if self.waiting:
             assert self.dialer.pending or self.open()
             enough = len(self.dialer.pending) * self.expected_streams >= len(self.waiting)
-            at_limit = self.fixture.breaker.connections == self.MAX_CONNECTIONS
+            at_limit = self.fixture.breaker.connections.count == self.MAX_CONNECTIONS
             # RFC 9113 6.5.2: a host announces a capacity of zero for a short time only.
             assert enough or at_limit or any(connection.capacity == 0 for connection in self.open())
             for lease in self.lent:
@@ -222,7 +222,7 @@ class HostPoolMachine(RuleBasedStateMachine):
         self.loop.run_until_complete(self.pool.close())
         self.settle()
         self.accounts_balance()
-        assert self.fixture.breaker.connections == 0
+        assert self.fixture.breaker.connections.count == 0
         assert self.pool.drained
         self.loop.close()
 
