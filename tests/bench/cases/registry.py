@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from tests.bench.cases import bodies, connections, http, memory, mesh, routing, start, steady, tcp, websocket
+from tests.bench.cases import (
+    bodies,
+    connections,
+    http,
+    large,
+    memory,
+    mesh,
+    routing,
+    start,
+    steady,
+    tcp,
+    websocket,
+)
 
 CASES = {
     case.name: case
@@ -16,6 +28,7 @@ CASES = {
         *routing.CASES,
         *steady.CASES,
         *memory.CASES,
+        *large.CASES,
         *start.CASES,
     ]
 }
