@@ -34,13 +34,13 @@ class Contender:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
     """`start` starts the contenders, which run until the stack is closed, and warms them up. `unit` is what
-    is counted. A round of the case takes `longer` times the usual seconds; one without `timed` rounds takes
-    as long as it takes."""
+    is counted, `compared` the figure whose ratio to Envoy's is shown. A round takes `longer` times the usual
+    seconds."""
 
     name: str
     title: str
     unit: str = "request"
     bars: Sequence[Bar] = ()
+    compared: str = "cpu_us"
     longer: float = 1.0
-    timed: bool = True
     start: Callable[[Site, ExitStack], Sequence[Contender]]

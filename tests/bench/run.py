@@ -26,4 +26,4 @@ def run_case(
                 add_round(measured, contender.name, contender.measure(seconds * case.longer))
         for contender in contenders:
             add_round(measured, contender.name, contender.finish())
-    return CaseResult(name=case.name, title=case.title, unit=case.unit, bars=case.bars, contenders=measured)
+    return CaseResult.of(case, measured)

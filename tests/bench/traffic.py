@@ -10,7 +10,7 @@ from tests.bench.case import Contender, Figures
 from tests.bench.documents import Document
 from tests.bench.load.latencies import Load
 from tests.bench.proxies import accounting
-from tests.bench.proxies.launch import ENVOY, start_envoy, start_sidecar
+from tests.bench.proxies.launch import kinds
 from tests.bench.proxies.orientation import Simple, start_others
 from tests.bench.site import Site
 from tests.support.processes import Child
@@ -21,11 +21,13 @@ _MIB = 2**20
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Arrangement:
-    """The proxies of one contender: a bootstrap file for each, and the port that the load goes to. `simple`
-    is the same for proxies that do not read Envoy's files, where they can do it."""
+    """The proxies of one contender: a bootstrap file for each, and the port that the load goes to.
+    `for_envoy`: Envoy's files, where they cannot be the same. `simple` describes the work for proxies that do
+    not read such files, where they can do it."""
 
     port: int
     documents: Sequence[Document]
+    for_envoy: Sequence[Document] | None = None
     simple: Simple | None = None
 
 
@@ -56,13 +58,14 @@ def start_proxies(
     site: Site, stack: ExitStack, arrange: Callable[[Site], Arrangement]
 ) -> list[tuple[str, list[Child], Arrangement]]:
     """Envoy first, then each build of the sidecar, by their names."""
-    arrangement = arrange(site)
-    envoys = [start_envoy(site, stack, document) for document in arrangement.documents]
-    started = [(ENVOY, envoys, arrangement)]
-    for build in site.builds:
+    started = []
+    for kind in kinds(site):
         arrangement = arrange(site)
-        sidecars = [start_sidecar(site, stack, document, build) for document in arrangement.documents]
-        started.append((build.name, sidecars, arrangement))
+        documents = arrangement.documents
+        if kind.build is None and arrangement.for_envoy is not None:
+            documents = arrangement.for_envoy
+        processes = [kind.start(site, stack, document, workers=site.concurrency) for document in documents]
+        started.append((kind.name, processes, arrangement))
     return started
 
 
@@ -80,7 +83,7 @@ def contender(
 
 
 def figures(load: Load, used: accounting.Usage) -> Figures:
-    return {
+    measured = {
         "cpu_us": used.cpu_ns / load.done / 1000,
         "per_s": load.done / load.seconds,
         "p50_ms": load.p50_ms,
@@ -90,6 +93,9 @@ def figures(load: Load, used: accounting.Usage) -> Figures:
         "switches": used.switches / load.done,
         "cpu_percent": used.cpu_ns / 1e7 / load.seconds,
     }
+    if load.resumed is not None:
+        measured["resumed_percent"] = 100 * load.resumed / load.done
+    return measured
 
 
 def memory_figures(roots: Sequence[int]) -> Figures:

@@ -2,6 +2,33 @@
 
 from __future__ import annotations
 
-from tests.bench.cases import http, tcp
+from tests.bench.cases import (
+    bodies,
+    connections,
+    http,
+    large,
+    memory,
+    mesh,
+    routing,
+    start,
+    steady,
+    tcp,
+    websocket,
+)
 
-CASES = {case.name: case for case in [*http.CASES, *tcp.CASES]}
+CASES = {
+    case.name: case
+    for case in [
+        *http.CASES,
+        *mesh.CASES,
+        *tcp.CASES,
+        *websocket.CASES,
+        *bodies.CASES,
+        *connections.CASES,
+        *routing.CASES,
+        *steady.CASES,
+        *memory.CASES,
+        *large.CASES,
+        *start.CASES,
+    ]
+}

@@ -10,7 +10,8 @@ from dataclasses import asdict, dataclass
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """`done` counts requests, messages or connections. The latencies are milliseconds."""
+    """`done` counts requests, messages or connections, `resumed` those connections among them that resumed a
+    TLS session, where that is measured. The latencies are milliseconds."""
 
     done: int
     seconds: float
@@ -18,6 +19,7 @@ class Load:
     p99_ms: float
     p999_ms: float
     worst_ms: float
+    resumed: int | None = None
 
     def to_json(self) -> str:
         return json.dumps(asdict(self))

@@ -6,6 +6,7 @@ import json
 import sys
 import tempfile
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.documents import Document, admin_port_of
@@ -18,15 +19,34 @@ from tests.support.processes import Child, child
 ENVOY = "Envoy"
 
 
-def start_envoy(site: Site, stack: ExitStack, document: Document) -> Child:
-    command = [envoy_program(), "-c", _write(site, document), "--disable-hot-restart", "--log-level", "error"]
-    return _start(site, stack, [*command, "--concurrency", site.concurrency], document, {})
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """Envoy, or a build of the sidecar."""
+
+    name: str
+    build: Build | None = None
+
+    def start(
+        self, site: Site, stack: ExitStack, document: Document, *, workers: int, ready: bool = True
+    ) -> Child:
+        """Starts a process, which runs until the stack is closed, and waits until it is `ready`."""
+        file = _write(site, document)
+        if self.build is None:
+            command = [envoy_program(), "-c", file, "--disable-hot-restart", "--log-level", "error"]
+        else:
+            command = [sys.executable, "-m", "sidecar", "-c", file, "--log-level", "error"]
+            command += ["--status-port", "0", "--metrics-port", "0", "--drain-time-s", "0"]
+        environment = {} if self.build is None else self.build.environment
+        log = Path(tempfile.mkstemp(dir=site.folder, suffix=".log")[1])
+        process = stack.enter_context(child([*command, "--concurrency", str(workers)], log, environment))
+        if ready:
+            process.wait_for(lambda: is_ready(admin_port_of(document)), "it is ready")
+        return process
 
 
-def start_sidecar(site: Site, stack: ExitStack, document: Document, build: Build) -> Child:
-    command = [sys.executable, "-m", "sidecar", "-c", _write(site, document), "--log-level", "error"]
-    command += ["--status-port", "0", "--metrics-port", "0", "--drain-time-s", "0"]
-    return _start(site, stack, [*command, "--concurrency", site.concurrency], document, build.environment)
+def kinds(site: Site) -> list[Kind]:
+    """Envoy first."""
+    return [Kind(name=ENVOY), *(Kind(name=build.name, build=build) for build in site.builds)]
 
 
 def envoy_program() -> Path:
@@ -41,15 +61,6 @@ def is_ready(admin_port: int) -> bool:
         return ask(admin_port, "/ready").status == 200
     except OSError:
         return False
-
-
-def _start(
-    site: Site, stack: ExitStack, command: list[object], document: Document, environment: dict[str, str]
-) -> Child:
-    log = Path(tempfile.mkstemp(dir=site.folder, suffix=".log")[1])
-    process = stack.enter_context(child(list(map(str, command)), log, environment))
-    process.wait_for(lambda: is_ready(admin_port_of(document)), "it is ready")
-    return process
 
 
 def _write(site: Site, document: Document) -> str:

@@ -33,7 +33,7 @@ http {{
   access_log off;
   client_body_buffer_size 2m;
   client_max_body_size 0;
-  proxy_buffering off;
+  proxy_max_temp_file_size 0;
   proxy_request_buffering off;
   upstream upstream {{ least_conn; {servers} keepalive 64; }}
   server {{

@@ -31,12 +31,20 @@ class CaseResult:
     name: str
     title: str
     unit: str
+    compared: str
     bars: Sequence[Bar]
     contenders: Mapping[str, Rounds]
 
     @classmethod
-    def of(cls, case: Case) -> CaseResult:
-        return cls(name=case.name, title=case.title, unit=case.unit, bars=case.bars, contenders={})
+    def of(cls, case: Case, contenders: Mapping[str, Rounds]) -> CaseResult:
+        return cls(
+            name=case.name,
+            title=case.title,
+            unit=case.unit,
+            compared=case.compared,
+            bars=case.bars,
+            contenders=contenders,
+        )
 
     def value(self, contender: str, figure: str) -> float | None:
         """Of all rounds: the median, or the worst, as the figure asks."""
@@ -81,7 +89,13 @@ def to_json(case: CaseResult) -> dict[str, Any]:
         {"figure": bar.figure, "limit": bar.limit, "aim": bar.aim, "absolute": bar.absolute}
         for bar in case.bars
     ]
-    return {"title": case.title, "unit": case.unit, "bars": bars, "contenders": dict(case.contenders)}
+    return {
+        "title": case.title,
+        "unit": case.unit,
+        "compared": case.compared,
+        "bars": bars,
+        "contenders": dict(case.contenders),
+    }
 
 
 def from_json(name: str, document: Mapping[str, Any]) -> CaseResult:
@@ -89,6 +103,7 @@ def from_json(name: str, document: Mapping[str, Any]) -> CaseResult:
         name=name,
         title=document["title"],
         unit=document["unit"],
+        compared=document["compared"],
         bars=[Bar(**bar) for bar in document["bars"]],
         contenders=document["contenders"],
     )

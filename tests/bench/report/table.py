@@ -16,14 +16,13 @@ from tests.bench.report.results import CaseResult, Ratio
 def print_case(console: Console, case: CaseResult) -> None:
     """A row for each contender: the medians, and the ratio of the first bar's figure to Envoy's."""
     present = [name for name in FIGURES if any(name in rounds for rounds in case.contenders.values())]
-    compared = case.bars[0].figure if case.bars else present[0]
     table = _table(f"{case.name}: {case.title}, a {case.unit}")
     table.add_column("")
     for name in present:
         table.add_column(FIGURES[name].label, justify="right", no_wrap=True)
-    table.add_column(f"{FIGURES[compared].label}: ratio", justify="right", no_wrap=True)
+    table.add_column(f"{FIGURES[case.compared].label}: ratio", justify="right", no_wrap=True)
     for contender in case.contenders:
-        ratio = None if contender == ENVOY else case.ratio(contender, compared)
+        ratio = None if contender == ENVOY else case.ratio(contender, case.compared)
         table.add_row(contender, *_values(case, contender, present), ratio_text(ratio))
     console.print(table)
 
