@@ -24,7 +24,7 @@ IMAGE_BUILD = docker buildx build --file deploy/docker/Dockerfile --build-arg VE
 IMAGES := controlplane sidecar cli
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo cluster cluster-binary test test-fast test-latest lock lint format protos crds manifests images images-push image-check bench bench-smoke bench-control-plane clean
+.PHONY: help venv demo cluster cluster-binary compiled test test-fast test-latest lock lint format protos crds manifests images images-push image-check bench bench-smoke bench-control-plane clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -58,6 +58,9 @@ cluster: $(VENV)/.installed ## Run a real Kubernetes control plane until Ctrl-C 
 
 cluster-binary: $(VENV)/.installed ## Build the test cluster, kubectl and Helm (once, about twelve minutes)
 	$(BIN)/python -m tests.kubernetes build
+
+compiled: $(VENV)/.installed ## Compile the data path into .cache/compiled, unless it is there; print the folder
+	@$(BIN)/python deploy/compiled.py
 
 test: $(VENV)/.installed $(ENVOY_VENV)/.installed cluster-binary ## Run every test
 	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)

@@ -106,11 +106,12 @@ class LogFile:
         try:
             while view:
                 if regular:
-                    view = view[self._file.write(view) :]
+                    written = self._file.write(view)
                 else:
                     self._wait_until_writable()
                     # A writable pipe takes this much without blocking.
-                    view = view[self._file.write(view[: select.PIPE_BUF]) :]
+                    written = self._file.write(view[: select.PIPE_BUF])
+                view = view[written:]
         except OSError as error:
             self.dropped_bytes += len(view)
             if not self._refused:

@@ -1,0 +1,78 @@
+"""`make compiled`: the sidecar with its data path compiled, in a folder of its own; prints the folder.
+
+``.cache/compiled/<Python>-<hash>/`` holds a copy of the package `sidecar` and its shared library. The hash is
+of the sources and of the tools, so a folder is built once; the folders of earlier sources are deleted.
+To run the copy: ``PYTHONSAFEPATH=1 PYTHONPATH=<folder>:<root of the repository>``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fcntl
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+FOLDER = ROOT / ".cache" / "compiled"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument(
+        "--existing", action="store_true", help="build nothing: print nothing if there is no build"
+    )
+    build = build_folder()
+    if not parser.parse_args().existing:
+        FOLDER.mkdir(parents=True, exist_ok=True)
+        with (FOLDER / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not build.is_dir():
+                compile_into(build)
+    if build.is_dir():
+        print(build)
+
+
+def build_folder() -> Path:
+    """Where the build of the present sources is, or would be."""
+    digest = hashlib.sha256()
+    for source in sorted([*ROOT.glob("sidecar/**/*.py"), *ROOT.glob("protos/*.py"), ROOT / "setup.py"]):
+        digest.update(f"{source.relative_to(ROOT)}\0".encode() + source.read_bytes() + b"\0")
+    for tool in ("mypy", "setuptools"):
+        digest.update(f"{tool} {version(tool)}\0".encode())
+    compiler = subprocess.run([_compiler(), "--version"], stdout=subprocess.PIPE, check=True).stdout
+    digest.update(sys.version.encode() + compiler)
+    return FOLDER / f"{_tag()}-{digest.hexdigest()[:16]}"
+
+
+def compile_into(build: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=FOLDER) as folder:
+        temporary = Path(folder)
+        built = temporary / "built"
+        shutil.copytree(ROOT / "sidecar", built / "sidecar", ignore=shutil.ignore_patterns("__pycache__"))
+        command = [sys.executable, "setup.py", "--quiet", "build_ext"]
+        command += ["--build-lib", str(built), "--build-temp", str(temporary / "objects")]
+        environment = {**os.environ, "OUTRIGGER_COMPILE": "1", "CCACHE_BASEDIR": str(ROOT)}
+        if shutil.which("ccache"):
+            environment["CC"] = f"ccache {_compiler()}"
+        subprocess.run(command, cwd=ROOT, env=environment, stdout=sys.stderr, check=True)
+        for earlier in FOLDER.glob(f"{_tag()}-*"):
+            shutil.rmtree(earlier)
+        built.rename(build)
+
+
+def _compiler() -> str:
+    return os.environ.get("CC", "cc")
+
+
+def _tag() -> str:
+    return str(sys.implementation.cache_tag)
+
+
+if __name__ == "__main__":
+    main()
