@@ -6,14 +6,14 @@ import asyncio
 import heapq
 import math
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 # A power of two, so that a multiple of it is an exact float.
-TICK_S = 1 / 128
+TICK_S: Final = 1 / 128
 # A deadline this far away may be called a second late. The slot of a cancelled timer stays until its time: an
 # hour of short connections, whose idle timeout is an hour, would leave some hundred thousand empty slots.
-_FAR_S = 60.0
-_TICKS_PER_S = 128
+_FAR_S: Final = 60.0
+_TICKS_PER_S: Final = 128
 
 
 class Scheduled(Protocol):
@@ -33,22 +33,44 @@ class TimerLoop(Protocol):
 
 class Timer:
     """A pending deadline; `at_s` is a time of the timers' clock. `cancel` may be called at any time, and more
-    than once."""
+    than once. A subclass can act on its own deadline: `Timers.start` begins it."""
 
-    __slots__ = ("_slot", "at_s", "callback")
+    __slots__ = ("_slot", "at_s")
 
-    def __init__(self, slot: set[Timer], at_s: float, callback: Callable[[], None]) -> None:
+    def __init__(self) -> None:
+        self._slot: set[Timer] | None = None
+        self.at_s = math.inf
+
+    def begin(self, slot: set[Timer], at_s: float) -> None:
+        """Called by `Timers`."""
+        slot.add(self)
         self._slot = slot
         self.at_s = at_s
-        self.callback = callback
 
     def cancel(self) -> None:
-        self._slot.discard(self)
-        self.callback = _nothing  # the owner keeps the timer, and the callback its owner: that is a cycle
+        if self._slot is not None:
+            self._slot.discard(self)
+            self._slot = None
+
+    def fire(self) -> None:
+        """The deadline was reached."""
+        raise NotImplementedError
 
 
-def _nothing() -> None:
-    """The callback of a cancelled timer."""
+class _Callback(Timer):
+    __slots__ = ("_callback",)
+
+    def __init__(self, callback: Callable[[], None]) -> None:
+        super().__init__()
+        self._callback: Callable[[], None] | None = callback
+
+    def cancel(self) -> None:
+        super().cancel()
+        self._callback = None  # the owner keeps the timer, and the callback its owner: that is a cycle
+
+    def fire(self) -> None:
+        if self._callback is not None:
+            self._callback()
 
 
 class Timers:
@@ -65,8 +87,14 @@ class Timers:
         self._next_tick = 0
 
     def after(self, delay_s: float, callback: Callable[[], None]) -> Timer:
+        timer = _Callback(callback)
+        self.start(timer, delay_s)
+        return timer
+
+    def start(self, timer: Timer, delay_s: float) -> None:
+        """Begins a timer that is not pending."""
         at_s = self._loop.time() + delay_s
-        tick = math.ceil(at_s / TICK_S)
+        tick = math.ceil(at_s * _TICKS_PER_S)
         if delay_s >= _FAR_S:
             tick = -(-tick // _TICKS_PER_S) * _TICKS_PER_S
         slot = self._slots.get(tick)
@@ -75,9 +103,7 @@ class Timers:
             heapq.heappush(self._ticks, tick)
             if self._handle is None or tick < self._next_tick:
                 self._schedule()
-        timer = Timer(slot, at_s, callback)
-        slot.add(timer)
-        return timer
+        timer.begin(slot, at_s)
 
     def now_s(self) -> float:
         """The current time of the clock that measures the deadlines."""
@@ -110,7 +136,7 @@ class Timers:
             while slot:  # a callback may cancel another timer of the same slot
                 timer = slot.pop()
                 try:
-                    timer.callback()
+                    timer.fire()
                 except Exception as error:  # an error in one callback must not delay the other deadlines
                     self._loop.call_exception_handler(
                         {"message": "a timer's callback failed", "exception": error}

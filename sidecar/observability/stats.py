@@ -6,16 +6,18 @@ The fields of each class are Envoy's stat names under the prefix given in its do
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import TypeVar
+from typing import Final, TypeVar
 
-# Milliseconds; istio_request_duration_milliseconds and Envoy's default buckets.
-DURATION_BUCKETS_MS = (0.5, 1, 5, 10, 25, 50, 100, 250, 500, 1000, 2500, 5000, 10000, 30000, 60000, 300000,
-                       600000, 1800000, 3600000)  # fmt: skip
-SIZE_BUCKETS_BYTES = DURATION_BUCKETS_MS
+# Milliseconds; istio_request_duration_milliseconds and Envoy's default buckets. All are floats: to compare a
+# float with an integer takes five times as long.
+DURATION_BUCKETS_MS: Final[tuple[float, ...]] = (
+    0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1000.0, 2500.0, 5000.0, 10000.0, 30000.0, 60000.0,
+    300000.0, 600000.0, 1800000.0, 3600000.0,
+)  # fmt: skip
+SIZE_BUCKETS_BYTES: Final[tuple[float, ...]] = DURATION_BUCKETS_MS
 
 GAUGES = frozenset((
     "membership_healthy", "membership_total", "active_clusters", "warming_clusters",
@@ -48,7 +50,14 @@ class Histogram:
         return sum(self.counts)
 
     def record(self, value: float) -> None:
-        self.counts[bisect_left(self.buckets, value)] += 1
+        index = 0
+        for (
+            bound
+        ) in self.buckets:  # most values are small; a call of `bisect_left` costs more than ten bounds
+            if value <= bound:
+                break
+            index += 1
+        self.counts[index] += 1
         self.total += value
 
     def add(self, other: Histogram) -> None:

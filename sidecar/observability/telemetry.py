@@ -10,8 +10,9 @@ from typing import Protocol
 from sidecar.config.endpoint import WorkloadMetadata
 from sidecar.config.listener import AccessLog, TrafficDirection
 from sidecar.errors import ConfigError
-from sidecar.observability.access_log import AccessLogger, LoggedRequest, LoggedResponse
+from sidecar.observability.access_log import AccessLogger
 from sidecar.observability.log_file import LogFile
+from sidecar.observability.log_operators import LoggedRequest, LoggedResponse
 from sidecar.observability.request_metrics import ConnectionSeries, LocalWorkload, RequestMetrics
 from sidecar.observability.series import Place
 from sidecar.observability.stream_info import StreamInfo

@@ -17,7 +17,7 @@ T = TypeVar("T")
 class DomainIndex(Generic[T]):
     """Looks into one dictionary for exact names, and into one for each length of a wildcard."""
 
-    __slots__ = ("_default", "_exact", "_ignore_port", "_prefixes", "_suffixes")
+    __slots__ = ("_default", "_exact", "_ignore_port", "_prefixes", "_suffixes", "_takes_all")
 
     def __init__(self, entries: Iterable[tuple[str, T]], *, ignore_port: bool = False) -> None:
         self._ignore_port = ignore_port
@@ -41,8 +41,11 @@ class DomainIndex(Generic[T]):
         self._default = self._exact.pop(b"*", None)
         self._suffixes = sorted(suffixes.items(), reverse=True, key=lambda item: item[0])
         self._prefixes = sorted(prefixes.items(), reverse=True, key=lambda item: item[0])
+        self._takes_all = not (self._exact or suffixes or prefixes)
 
     def find(self, authority: bytes) -> T | None:
+        if self._takes_all:
+            return self._default
         if self._ignore_port:
             authority, _ = split_port(authority)
         found = self._exact.get(authority)

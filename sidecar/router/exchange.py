@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Callable
@@ -221,7 +222,9 @@ class Exchange:
 
     def _expires_s(self, response: Response) -> float | None:
         limit = self._limit
-        return None if limit is None or response.upgraded else limit.expires_s
+        if limit is None or response.upgraded or limit.at_s == math.inf:
+            return None
+        return limit.at_s
 
     # Retries.
 

@@ -6,8 +6,6 @@ then the first of its routes that matches.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 from sidecar.config.route import (
     DirectResponseAction,
     ForwardAction,
@@ -21,23 +19,21 @@ from sidecar.config.route import (
 )
 from sidecar.errors import ConfigError
 from sidecar.http.message import Request
-from sidecar.regex import compile_full_match
 from sidecar.router.domain_index import DomainIndex
 from sidecar.router.filter_config import CompileFilterConfig, FilterLevels
 from sidecar.router.forward import Forward
 from sidecar.router.header_operations import HeaderMutations, compile_header_operations
 from sidecar.router.immediate_response import DirectResponse, Redirect
+from sidecar.router.path_match import PathMatch, compile_path_match
 from sidecar.router.request_match import RequestPredicate, compile_header_match, compile_query_matches
-from sidecar.router.rewrite import path_only
-from sidecar.router.string_match import BytesPredicate
 
 Action = Forward | Redirect | DirectResponse
 
 
 class CompiledRoute:
     """A compiled route: its conditions, its action, and the header operations and filters that apply. A
-    request matches if its path without the query string satisfies `path_matches`, and the request satisfies
-    `condition`, which is None if there is no other condition."""
+    request matches if its path satisfies `path`, and the request satisfies `condition`, which is None if
+    there is no other condition."""
 
     __slots__ = (
         "action",
@@ -46,7 +42,7 @@ class CompiledRoute:
         "idle_timeout_s",
         "include_attempt_count",
         "name",
-        "path_matches",
+        "path",
         "per_filter_config",
         "virtual_host",
     )
@@ -69,7 +65,7 @@ class CompiledRoute:
         self.idle_timeout_s = route.action.idle_timeout_s if isinstance(route.action, ForwardAction) else None
         self.per_filter_config = filter_levels.merge()
         self.action: Action = _compile_action(route, virtual_host, levels, filter_levels)
-        self.path_matches = _compile_path_match(route.match)
+        self.path: PathMatch = compile_path_match(route.match)
         self.condition = _compile_condition(route.match)
 
 
@@ -97,27 +93,6 @@ def _compile_condition(match: RouteMatch) -> RequestPredicate | None:
     if len(conditions) <= 1:
         return conditions[0] if conditions else None
     return lambda request: all(accepts(request) for accepts in conditions)
-
-
-def _compile_path_match(match: RouteMatch) -> BytesPredicate:
-    """A predicate on the path without its query string. Regular expressions ignore `case_sensitive`."""
-    if match.path_kind is PathMatchKind.CONNECT:
-        return lambda path: True
-    if match.path_kind is PathMatchKind.REGEX:
-        return compile_full_match(match.path)
-    if match.case_sensitive:
-        return _plain_path_match(match.path_kind, match.path.encode())
-    lowered = _plain_path_match(match.path_kind, match.path.lower().encode())
-    return lambda path: lowered(path.lower())
-
-
-def _plain_path_match(kind: PathMatchKind, wanted: bytes) -> Callable[[bytes], bool]:
-    if kind is PathMatchKind.EXACT:
-        return wanted.__eq__
-    if kind is PathMatchKind.PATH_SEPARATED_PREFIX:
-        directory = wanted + b"/"
-        return lambda path: path.startswith(directory) or path == wanted
-    return lambda path: path.startswith(wanted)
 
 
 class _VirtualHostRoutes:
@@ -172,13 +147,9 @@ class RouteTable:
         if routes is None:
             return None
         path = request.path
-        if request.method == b"CONNECT":
-            candidates = routes.connect
-        else:
-            candidates = routes.ordinary
-            path = path_only(path)
+        candidates = routes.connect if request.method == b"CONNECT" else routes.ordinary
         for route in candidates:
-            if route.path_matches(path) and (route.condition is None or route.condition(request)):
+            if route.path.matches(path) and (route.condition is None or route.condition(request)):
                 return route
         return None
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from sidecar.config.route import PathMatchKind, RegexRewrite, RouteMatch
@@ -20,7 +19,6 @@ if TYPE_CHECKING:
 
 PathRewrite = Callable[[bytes], bytes]
 
-_NAME = itemgetter(0)
 _REFERENCE = re.compile(rb"\\(.?)", re.DOTALL)
 
 
@@ -96,6 +94,8 @@ def rewrite_authority(request: Request, authority: bytes, *, append_x_forwarded_
 def set_header(request: Request, name: bytes, value: bytes) -> None:
     """Replaces all values of the header."""
     headers = request.headers
-    if name in map(_NAME, headers):
-        headers[:] = [pair for pair in headers if pair[0] != name]
+    for field in headers:
+        if field[0] == name:
+            headers[:] = [each for each in headers if each[0] != name]
+            break
     headers.append((name, value))

@@ -4,6 +4,7 @@ no timer of the event loop."""
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Callable
 from types import TracebackType
 
@@ -11,25 +12,14 @@ from sidecar.errors import UpstreamError
 from sidecar.timers import Timer, Timers
 
 
-class TimeLimit:
+class TimeLimit(Timer):
     """A `with` block that is cancelled when its time is over, and then raises an `error`.
 
     The time runs from the beginning of the block or, if `deferred`, from the call of `start`. It ends at
-    `expires_s` of the timers' clock, None until it runs.
+    `at_s`, infinity until it runs.
     """
 
-    __slots__ = (
-        "_cancelling",
-        "_deferred",
-        "_delay_s",
-        "_error",
-        "_loop",
-        "_task",
-        "_timer",
-        "_timers",
-        "expired",
-        "expires_s",
-    )
+    __slots__ = ("_cancelling", "_deferred", "_delay_s", "_error", "_loop", "_task", "_timers", "expired")
 
     def __init__(
         self,
@@ -40,37 +30,34 @@ class TimeLimit:
         loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         """`loop` saves the look-up of the running loop, which is a system call (getpid) in Python 3.11."""
+        super().__init__()
         self._timers = timers
         self._loop = loop
         self._delay_s = delay_s
         self._error = error
         self._deferred = deferred
         self._task: asyncio.Task[object] | None = None
-        self._timer: Timer | None = None
         self._cancelling = 0
         self.expired = False
-        self.expires_s: float | None = None
 
     def __enter__(self) -> TimeLimit:
         task = self._task = asyncio.current_task(self._loop)
         assert task is not None
         self._cancelling = task.cancelling()
         if not self._deferred:
-            self._timer = self._timers.after(self._delay_s, self._expire)
-            self.expires_s = self._timer.at_s
+            self._timers.start(self, self._delay_s)
         return self
 
     def start(self) -> None:
-        """Idempotent. After the block it only sets `expires_s`."""
-        if self.expires_s is not None:
+        """Idempotent. After the block it only sets `at_s`."""
+        if self.at_s != math.inf:
             return
         if self._task is None:
-            self.expires_s = self._timers.now_s() + self._delay_s
+            self.at_s = self._timers.now_s() + self._delay_s
         else:
-            self._timer = self._timers.after(self._delay_s, self._expire)
-            self.expires_s = self._timer.at_s
+            self._timers.start(self, self._delay_s)
 
-    def _expire(self) -> None:
+    def fire(self) -> None:
         if self._task is not None:
             self.expired = True
             self._task.cancel()
@@ -79,8 +66,7 @@ class TimeLimit:
         self, kind: type[BaseException] | None, raised: BaseException | None, traceback: TracebackType | None
     ) -> None:
         task, self._task = self._task, None
-        if self._timer is not None:
-            self._timer.cancel()
+        self.cancel()
         if self.expired and task is not None:
             # If the task was cancelled for another reason too, it stays cancelled.
             cancelled_by_limit_only = task.uncancel() <= self._cancelling
