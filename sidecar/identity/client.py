@@ -7,21 +7,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import grpc
-import grpc.aio
-
-from protos import ca_pb2_grpc
-from protos.ca_pb2 import CreateCertificateRequest
+from sidecar.authority import split_authority
+from sidecar.config.endpoint import SocketAddress
 from sidecar.errors import IdentityError, IdentityRefusedError
+from sidecar.grpc.call import Target, call_unary
+from sidecar.grpc.errors import GrpcError
+from sidecar.grpc.tls import verifying_context
+from sidecar.grpc_status import GrpcStatus
 from sidecar.identity.svid import SignedCertificate
 
+_DEFAULT_PORT: Final = 443
+_METHOD: Final = "/outrigger.ca.v1.CertificateService/CreateCertificate"
 # A retry with the same token would get the same answer.
 _FINAL: Final = frozenset(
     {
-        grpc.StatusCode.UNAUTHENTICATED,
-        grpc.StatusCode.PERMISSION_DENIED,
-        grpc.StatusCode.INVALID_ARGUMENT,
-        grpc.StatusCode.UNIMPLEMENTED,
+        GrpcStatus.UNAUTHENTICATED,
+        GrpcStatus.PERMISSION_DENIED,
+        GrpcStatus.INVALID_ARGUMENT,
+        GrpcStatus.UNIMPLEMENTED,
     }
 )
 
@@ -42,24 +45,36 @@ class SigningClient:
 
     async def sign(self, signing_request: str) -> SignedCertificate:
         """Raises `IdentityRefusedError` when the control plane refuses, `IdentityError` when it cannot be
-        reached or a file cannot be read. Each call opens a channel, since renewals are rare."""
-        credentials = grpc.ssl_channel_credentials(read_file(self.root_certificate_file))
-        options = [("grpc.ssl_target_name_override", self.server_name)] if self.server_name else []
+        reached or a file cannot be read. Each call opens a connection, since renewals are rare."""
+        # protobuf takes 8 MB, and the agent beside an Envoy needs it for nothing else.
+        from protos.ca_pb2 import CreateCertificateRequest, CreateCertificateResponse  # noqa: PLC0415
+
+        target = Target(
+            address=_socket_address(self.address),
+            tls=verifying_context(read_file(self.root_certificate_file), str(self.root_certificate_file)),
+            server_name=self.server_name,
+        )
         request = CreateCertificateRequest(csr=signing_request, requested_lifetime_s=round(self.lifetime_s))
         metadata = (("authorization", f"Bearer {self.token()}"),)
-        async with grpc.aio.secure_channel(self.address, credentials, options) as channel:
-            service = ca_pb2_grpc.CertificateServiceStub(channel)
-            try:
-                response = await service.CreateCertificate(request, metadata=metadata, timeout=self.timeout_s)
-            except grpc.aio.AioRpcError as error:
-                kind = IdentityRefusedError if error.code() in _FINAL else IdentityError
-                raise kind(
-                    f"no certificate from the control plane at {self.address}: "
-                    f"{error.code().name}: {error.details()}"
-                ) from error
+        try:
+            answer = await call_unary(
+                target, _METHOD, request.SerializeToString(), metadata, timeout_s=self.timeout_s
+            )
+            response = CreateCertificateResponse.FromString(answer)
+        except GrpcError as error:
+            kind = IdentityRefusedError if error.status in _FINAL else IdentityError
+            raise kind(f"no certificate from the control plane at {self.address}: {error}") from error
         return SignedCertificate(
             chain=tuple(response.certificate_chain), trust_bundle=tuple(response.trust_bundle)
         )
+
+
+def _socket_address(address: str) -> SocketAddress:
+    try:
+        host, port = split_authority(address.encode())
+    except ValueError as error:
+        raise IdentityRefusedError(f"the address of the CA, {address!r}, is invalid: {error}") from None
+    return SocketAddress(host, port or _DEFAULT_PORT)
 
 
 def token_from_file(path: Path) -> str:

@@ -10,21 +10,23 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
 
-import grpc
-import grpc.aio
 from google.protobuf.message import DecodeError
 
 from protos import type_urls
 from sidecar.back_off import BackOff
 from sidecar.config.bootstrap import Ads, Bootstrap
+from sidecar.config.endpoint import SocketAddress
 from sidecar.config.snapshot import Snapshot
 from sidecar.errors import IdentityError
-from sidecar.xds.channel import open_channel
+from sidecar.grpc.call import Call, open_call
+from sidecar.grpc.errors import GrpcError
+from sidecar.grpc_status import GrpcStatus
+from sidecar.xds.channel import target
 from sidecar.xds.config_dump import ConfigDump
 from sidecar.xds.persistence import LastGoodWriter
 from sidecar.xds.state import XdsState
@@ -39,7 +41,7 @@ BACK_OFF: Final = BackOff(base_s=0.5, max_s=30.0)
 _CLUSTERS_TIMEOUT_S: Final = 15.0
 # The sidecar is not ready before it has the name table; a control plane without one may not respond.
 NAMES_TIMEOUT_S: Final = 2 * _CLUSTERS_TIMEOUT_S
-_UNKNOWN_TYPE: Final = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.UNIMPLEMENTED)
+_UNKNOWN_TYPE: Final = (GrpcStatus.INVALID_ARGUMENT, GrpcStatus.UNIMPLEMENTED)
 _TOGETHER_S: Final = 0.005
 
 
@@ -85,7 +87,8 @@ class XdsClient:
         self._writer = (
             LastGoodWriter(cache_dir, bootstrap.node_id, self._updates.saved) if cache_dir else None
         )
-        self._outbox: asyncio.Queue[Request] = asyncio.Queue()
+        self._call: Call | None = None
+        self._unsent_node = b""
         self._subscriptions: Subscriptions | None = None
         # When accepted resources may have become ready to be published.
         self._due = asyncio.Event()
@@ -164,13 +167,12 @@ class XdsClient:
         failures = 0
         for address in cycle(ads.addresses):
             try:
-                async with open_channel(ads, address) as channel:
-                    await self._stream(ads, subscriptions, channel)
+                await self._stream(ads, subscriptions, address)
                 reason = "the control plane ended the stream"
-            except grpc.aio.AioRpcError as error:
-                if error.code() in _UNKNOWN_TYPE and subscriptions.drop_unanswered_names():
+            except GrpcError as error:
+                if error.status in _UNKNOWN_TYPE and subscriptions.drop_unanswered_names():
                     _LOG.warning("the control plane knows no name tables: no further stream requests one")
-                reason = f"{error.code().name}: {error.details()}"
+                reason = str(error)
             except (DecodeError, IdentityError) as error:
                 reason = str(error)
             failures = 1 if self.state.connected else failures + 1
@@ -188,28 +190,26 @@ class XdsClient:
         for state in self.state.types.values():
             state.update_failure += 1
 
-    async def _stream(self, ads: Ads, subscriptions: Subscriptions, channel: grpc.aio.Channel) -> None:
-        """Returns when the stream ends. Raises ``AioRpcError`` when it fails."""
+    async def _stream(self, ads: Ads, subscriptions: Subscriptions, address: SocketAddress) -> None:
+        """Returns when the stream ends. Raises `GrpcError` when it fails."""
         held = self._updates.store.versions
-        # Requests from the time without a stream are dropped: a new stream begins with all subscriptions.
-        outbox: asyncio.Queue[Request] = asyncio.Queue()
-        self._outbox = outbox
+        call = await open_call(target(ads, address), METHODS[ads.variant], self._metadata(ads))
+        # Requests from the time without a stream were dropped: a new stream begins with all subscriptions.
+        self._call, self._unsent_node = call, self._bootstrap.node
         self._send(subscriptions.open(held))
-        call = channel.stream_stream(METHODS[ads.variant])(
-            _outgoing(outbox, self._bootstrap.node), metadata=self._metadata(ads)
-        )
         listeners = asyncio.get_running_loop().call_later(
             _CLUSTERS_TIMEOUT_S, lambda: self._send(subscriptions.release_listeners(held))
         )
         names = asyncio.get_running_loop().call_later(NAMES_TIMEOUT_S, self._miss_names, subscriptions)
         try:
-            async for data in call:
+            while (data := await call.receive()) is not None:
                 self._note_connected()
                 await self._respond(subscriptions, parse(ads.variant, data))
         finally:
             listeners.cancel()
             names.cancel()
-            call.cancel()
+            self._call = None
+            call.close()
 
     def _miss_names(self, subscriptions: Subscriptions) -> None:
         if subscriptions.stop_waiting_for_names():
@@ -281,12 +281,10 @@ class XdsClient:
             store.keep_only(type_url, names)
 
     def _send(self, requests: Iterable[Request]) -> None:
+        """Only the first request of a stream carries the node."""
+        call = self._call
+        if call is None:
+            return
         for request in requests:
-            self._outbox.put_nowait(request)
-
-
-async def _outgoing(outbox: asyncio.Queue[Request], node: bytes) -> AsyncIterator[bytes]:
-    """Serialized requests. Only the first one of a stream carries the node."""
-    while True:
-        yield serialize(await outbox.get(), node)
-        node = b""
+            call.send(serialize(request, self._unsent_node))
+            self._unsent_node = b""

@@ -15,7 +15,7 @@ _LATER = {"re2", "pycares", "yaml", "importlib.metadata"}
     ("module", "excluded"),
     [
         ("sidecar.process.worker", {"grpc", "google", "envoy", "sidecar.xds", *_LATER}),
-        ("sidecar.__main__", {"envoy", *_LATER}),
+        ("sidecar.__main__", {"grpc", "envoy", "h2", *_LATER}),
     ],
 )
 def test_process_loads_only_what_it_uses(module: str, excluded: set[str]) -> None:

@@ -1,0 +1,18 @@
+"""Errors of a call."""
+
+from __future__ import annotations
+
+from sidecar.grpc_status import GrpcStatus
+
+
+class Http2Error(Exception):
+    """The server broke the protocol of HTTP/2."""
+
+
+class GrpcError(Exception):
+    """``str`` gives the status and the details."""
+
+    def __init__(self, status: GrpcStatus, details: str) -> None:
+        super().__init__(f"{status.name}: {details}")
+        self.status = status
+        self.details = details
