@@ -12,7 +12,7 @@ from sidecar.command_line import Flags, add_dns_flags, add_identity_flags, add_p
 from sidecar.config.bootstrap import Ads, AdsVariant, Bootstrap, Settings
 from sidecar.config.tls import TlsCertificate, Validation
 from sidecar.errors import BootstrapError, ConfigError
-from sidecar.xds.decode import decode_bootstrap
+from sidecar.usable_cores import usable_cores
 from sidecar.yaml_document import parse_document
 
 __all__ = ["Ads", "AdsVariant", "Bootstrap", "Settings", "load", "parse_arguments"]
@@ -20,6 +20,7 @@ __all__ = ["Ads", "AdsVariant", "Bootstrap", "Settings", "load", "parse_argument
 _LOG = logging.getLogger(__name__)
 
 _ACCESS_LOGS = ("off", "text", "json")
+_MOST_WORKERS = 256
 # Far above any real file; a path like /dev/zero must not fill the memory.
 _MAX_FILE_BYTES = 64 * 1024 * 1024
 
@@ -40,7 +41,13 @@ def _flags(environ: Mapping[str, str]) -> Flags:
     flags.add("--service-node", default="", help="the node's id; overrides the file's")
     flags.add("--service-cluster", default="", help="the node's cluster; overrides the file's")
     add_process_flags(flags)
-    flags.add("--concurrency", type=_concurrency, default=1, help="worker threads; only 1 is supported")
+    flags.add(
+        "--concurrency",
+        type=_concurrency,
+        default=Settings().concurrency,
+        metavar="N",
+        help="worker processes; 0: as many as the CPU quota allows (default: %(default)s)",
+    )
     add_identity_flags(flags)
     add_pod_flags(flags)
     add_dns_flags(flags)
@@ -54,9 +61,9 @@ def _flags(environ: Mapping[str, str]) -> Flags:
 
 
 def _concurrency(text: str) -> int:
-    if text != "1":
-        raise argparse.ArgumentTypeError(f"{text!r}: only 1 is supported")
-    return 1
+    if not (text.isascii() and text.isdigit() and int(text) <= _MOST_WORKERS):
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a number from 0 to {_MOST_WORKERS}")
+    return int(text) or usable_cores()
 
 
 def load(settings: Settings) -> Bootstrap:
@@ -67,6 +74,9 @@ def load(settings: Settings) -> Bootstrap:
     """
     source = str(settings.config_path) if settings.config_path else "--config-yaml"
     document = _document(settings, source)
+    # Protobuf, which the master of several workers must not import.
+    from sidecar.xds.decode import decode_bootstrap  # noqa: PLC0415
+
     try:
         bootstrap = decode_bootstrap(
             document,

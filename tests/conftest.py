@@ -1,4 +1,4 @@
-"""The settings of hypothesis for all tests."""
+"""Settings for all tests."""
 
 from __future__ import annotations
 
@@ -10,3 +10,6 @@ from hypothesis import settings
 # they are new ones each time.
 settings.register_profile("outrigger", deadline=None, derandomize=os.environ.get("CI") == "true")
 settings.load_profile("outrigger")
+
+# Sidecars of tests have one worker, unless a test asks for more: most tests count exactly.
+os.environ.setdefault("OUTRIGGER_CONCURRENCY", "1")

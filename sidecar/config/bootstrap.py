@@ -20,6 +20,7 @@ from sidecar.config.tls import UpstreamTls
 class Settings:
     """The command line and the environment. ``config_yaml`` is merged over the file at ``config_path``.
 
+    ``concurrency``: the number of workers; above 1, each is a process.
     ``cache_dir`` keeps the last good configuration, and no secret of the workload. ``token_file`` is read
     each time that a token is needed; ``token`` is the token from the environment. If ``ca_address`` is empty,
     no certificate is requested; a ``certificate_lifetime_s`` of 0 lets the CA decide. A port of 0 is any free
@@ -33,7 +34,7 @@ class Settings:
     service_node: str = ""
     service_cluster: str = ""
     log_level: str = "info"
-    concurrency: int = 1
+    concurrency: int = 2
     drain_time_s: float = 45.0
     cache_dir: Path | None = None
     ca_address: str = ""

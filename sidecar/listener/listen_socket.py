@@ -25,11 +25,41 @@ _ACCEPTS_PER_WAKE_UP: Final = 64
 _EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
-def bind(listener: Listener, *, share_port: bool) -> socket.socket:
-    """A listening socket. ``share_port``: other processes of the sidecar use the port too. Raises
-    `ConfigError` that names the listener and the address."""
-    address = listener.address
-    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+OpenSocket = Callable[[Listener], socket.socket]
+"""Returns a bound socket. Raises `ConfigError` that names the listener and the address."""
+OnAccept = Callable[[socket.socket, SocketAddress], None]
+
+
+def bind(listener: Listener) -> socket.socket:
+    """A bound socket. Raises `ConfigError`."""
+    return _bind(listener, listener.address.port, share_port=False)
+
+
+def bind_for_each(listener: Listener, processes: int) -> list[socket.socket]:
+    """A bound socket for each of several processes. The kernel spreads connections over the sockets; if the
+    listener does not have ``reuse_port``, the processes accept from one socket. Raises `ConfigError`."""
+    if not listener.reuse_port:
+        return [bind(listener)] * processes
+    port = listener.address.port
+    if port:
+        # The kernel would also share the port with another program of this user, in silence.
+        with bind(listener) as probe:
+            _listen(probe, listener)
+    sockets: list[socket.socket] = []
+    try:
+        for _ in range(processes):
+            sockets.append(_bind(listener, port, share_port=True))
+            port = sockets[0].getsockname()[1]
+    except ConfigError:
+        for sock in sockets:
+            sock.close()
+        raise
+    return sockets
+
+
+def _bind(listener: Listener, port: int, *, share_port: bool) -> socket.socket:
+    host = listener.address.host
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setblocking(False)
@@ -40,27 +70,45 @@ def bind(listener: Listener, *, share_port: bool) -> socket.socket:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not listener.ipv4_compat)
         if listener.transparent:
             make_transparent(sock)
-        sock.bind((address.host, address.port))
-        sock.listen(_BACKLOG)
+        sock.bind((host, port))
     except (OSError, OverflowError) as error:
         sock.close()
-        reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
-        if listener.transparent and isinstance(error, PermissionError):
-            reason += "; a transparent listener needs the capability NET_ADMIN"
-        raise ConfigError(
-            "address", f"listener {listener.name!r}: cannot bind {address}: {reason}"
-        ) from error
+        raise _cannot_bind(listener, error) from error
     return sock
 
 
-OnAccept = Callable[[socket.socket, SocketAddress], None]
+def _listen(sock: socket.socket, listener: Listener) -> None:
+    try:
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        raise _cannot_bind(listener, error) from error
+
+
+def _cannot_bind(listener: Listener, error: OSError | OverflowError) -> ConfigError:
+    reason = os.strerror(error.errno) if isinstance(error, OSError) and error.errno else str(error)
+    if listener.transparent and isinstance(error, PermissionError):
+        reason += "; a transparent listener needs the capability NET_ADMIN"
+    return ConfigError("address", f"listener {listener.name!r}: cannot bind {listener.address}: {reason}")
 
 
 class ListenSocket:
     """Accepts until closed, and passes each connection to ``on_accept``, which may be replaced."""
 
-    def __init__(self, sock: socket.socket, on_accept: OnAccept, *, exhausted_pause_s: float = 1.0) -> None:
-        """``exhausted_pause_s``: how long nothing is accepted after descriptors or memory ran out."""
+    def __init__(
+        self,
+        sock: socket.socket,
+        listener: Listener,
+        on_accept: OnAccept,
+        *,
+        exhausted_pause_s: float = 1.0,
+    ) -> None:
+        """``exhausted_pause_s``: how long nothing is accepted after descriptors or memory ran out. Raises
+        `ConfigError` if the bound socket cannot listen; then it is closed."""
+        try:
+            _listen(sock, listener)
+        except ConfigError:
+            sock.close()
+            raise
         self._sock: Final = sock
         self._exhausted_pause_s: Final = exhausted_pause_s
         self._loop: Final = asyncio.get_running_loop()

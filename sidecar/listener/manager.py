@@ -23,9 +23,9 @@ from sidecar.config.snapshot import EMPTY_SNAPSHOT, Snapshot
 from sidecar.errors import ConfigError, IdentityError
 from sidecar.identity.contexts import TlsContexts
 from sidecar.listener.active_listener import ActiveChain, ActiveListener, OnRefused, Services
-from sidecar.listener.bound_addresses import BoundAddresses, Claims
+from sidecar.listener.bound_addresses import BindKey, BoundAddresses, Claims, bind_key
 from sidecar.listener.handler import ConnectionHandler, MakeHttp, MakeTcp
-from sidecar.listener.listen_socket import is_local
+from sidecar.listener.listen_socket import OpenSocket, bind, is_local
 from sidecar.observability.stats import ListenerStats, Stats
 from sidecar.timers import Timers
 
@@ -55,12 +55,11 @@ class ListenerStatus:
 class ListenerSettings:
     """``drain_time_s``: how long the connections of a removed listener may last (Envoy's ``--drain-time-s``).
     ``drain_timeout_s``: how long a draining listener waits for the first bytes of a client (Envoy's default
-    ``drain_timeout``). ``concurrency`` above 1: so many processes share each port."""
+    ``drain_timeout``)."""
 
     drain_time_s: float = 600.0
     drain_timeout_s: float = 5.0
     handshake_timeout_s: float = 10.0
-    concurrency: int = 1
 
 
 @dataclass(eq=False, slots=True)
@@ -85,6 +84,7 @@ class ListenerManager:
         stats: Stats,
         timers: Timers,
         settings: ListenerSettings,
+        open_socket: OpenSocket = bind,
     ) -> None:
         self._contexts: Final = contexts
         self._make_http: Final = make_http
@@ -105,7 +105,7 @@ class ListenerManager:
         self._active: dict[str, ActiveListener] = {}
         self._warming: dict[str, Listener] = {}
         self._draining: set[_Draining] = set()
-        self._bound: Final = BoundAddresses(share_ports=settings.concurrency > 1)
+        self._bound: Final = BoundAddresses(open_socket)
         self._by_destination: dict[SocketAddress, ActiveListener] = {}
         self._draining_directions: set[TrafficDirection] = set()
         self._stopped_directions: set[TrafficDirection] = set()
@@ -149,6 +149,14 @@ class ListenerManager:
     @property
     def warming(self) -> frozenset[str]:
         return frozenset(self._warming)
+
+    @property
+    def bind_keys(self) -> frozenset[BindKey]:
+        """The addresses that listeners accept on, or will accept on when they are warm."""
+        configs = (*(listener.config for listener in self._active.values()), *self._warming.values())
+        return frozenset(
+            bind_key(config) for config in configs if config.bind_to_port and self._may_accept(config)
+        )
 
     def _awaited(self, config: Listener) -> str | None:
         """A description of what must arrive before the listener can serve; None if nothing is missing."""

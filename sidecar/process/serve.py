@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import signal
+import socket
 from collections.abc import Callable
 from functools import partial
 
@@ -15,10 +16,11 @@ from sidecar.process.supervisor import Supervisor
 _LOG = logging.getLogger(__name__)
 
 
-async def serve(settings: Settings, bootstrap: Bootstrap) -> None:
+async def serve(settings: Settings, bootstrap: Bootstrap, control: socket.socket | None = None) -> None:
     """Runs until SIGTERM has drained it, or until SIGINT or ``/quitquitquit``. Raises `BootstrapError` for
-    settings that cannot be served, and `IdentityRefusedError` when the CA refuses the workload."""
-    supervisor = Supervisor(settings, bootstrap)
+    settings that cannot be served, and `IdentityRefusedError` when the CA refuses the workload. ``control``
+    leads to the master process; None: the only worker is in this process."""
+    supervisor = Supervisor(settings, bootstrap, control)
     loop = asyncio.get_running_loop()
     quiet_peer_faults(loop)
     loop.add_signal_handler(signal.SIGTERM, supervisor.drain_and_stop)

@@ -20,6 +20,7 @@ from sidecar.http.codec import client_codec, server_codec
 from sidecar.http.connection_manager import ConnectionManager
 from sidecar.identity.contexts import TlsContexts
 from sidecar.listener.handler import ConnectionHandler
+from sidecar.listener.listen_socket import OpenSocket, bind
 from sidecar.listener.manager import ListenerManager, ListenerSettings
 from sidecar.listener.tcp_proxy import TcpProxyHandler, TcpProxyServices
 from sidecar.observability.stats import Stats
@@ -56,6 +57,7 @@ def build_stack(
     on_warm: Callable[[], None],
     counters: WorkerCounters | None = None,
     on_ejection: Callable[[HostEjection], None] = lambda ejection: None,
+    open_socket: OpenSocket = bind,
     filters: FilterRegistry = FILTERS,
 ) -> Stack:
     """Built from the upstream side: each layer is given the layer that it passes requests to."""
@@ -127,5 +129,6 @@ def build_stack(
         stats=stats,
         timers=timers,
         settings=ListenerSettings(drain_time_s=drain_time_s),
+        open_socket=open_socket,
     )
     return Stack(listeners=listeners, routes=routes, router=router, clusters=clusters, contexts=contexts)

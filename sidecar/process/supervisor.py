@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import socket
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from functools import partial
@@ -24,7 +25,7 @@ from sidecar.application.metrics_port import ApplicationSettings, MetricsPort
 from sidecar.config.bootstrap import Bootstrap, Settings
 from sidecar.config.listener import TrafficDirection
 from sidecar.config.snapshot import Snapshot
-from sidecar.errors import BootstrapError, ConfigError
+from sidecar.errors import BootstrapError, ConfigError, WorkerError
 from sidecar.identity.rotation import SvidRotation
 from sidecar.identity.svid import Svid
 from sidecar.identity.watched_file import WatchedFile
@@ -32,6 +33,7 @@ from sidecar.lifetime import Lifetime
 from sidecar.listener.manager import ListenerState, ListenerStatus
 from sidecar.observability.exposition import ExtraStats
 from sidecar.observability.log_levels import set_log_levels
+from sidecar.process.remote_workers import RemoteWorkers
 from sidecar.process.worker import FOLLOW_FILES_S, Worker, WorkerConfig
 from sidecar.process.workers import Workers
 from sidecar.timers import Timers
@@ -51,22 +53,28 @@ MINIMUM_DRAIN_S = 5.0
 class Supervisor:
     """`run` until it is stopped, then `close`."""
 
-    def __init__(self, settings: Settings, bootstrap: Bootstrap) -> None:
+    def __init__(
+        self, settings: Settings, bootstrap: Bootstrap, control: socket.socket | None = None
+    ) -> None:
+        """``control``: the channel to the master process; None: the worker is in this process."""
         self._settings = settings
         self._bootstrap = bootstrap
         self._timers = Timers(asyncio.get_running_loop())
         self._lifetime = Lifetime()
-        self._workers: Workers = Worker(
-            WorkerConfig(
-                local_workload=local_workload(settings, bootstrap),
-                access_log=settings.access_log,
-                drain_time_s=settings.drain_time_s,
-                dns_resolver=bootstrap.dns_resolver,
-                node_cluster=bootstrap.node_cluster,
-            ),
-            timers=self._timers,
-            on_warm=self._clusters_warmed,
+        config = WorkerConfig(
+            local_workload=local_workload(settings, bootstrap),
+            access_log=settings.access_log,
+            drain_time_s=settings.drain_time_s,
+            dns_resolver=bootstrap.dns_resolver,
+            node_cluster=bootstrap.node_cluster,
         )
+        self._remote: RemoteWorkers | None = None
+        self._workers: Workers
+        if control is None:
+            self._workers = Worker(config, timers=self._timers, on_warm=self._clusters_warmed)
+        else:
+            self._remote = RemoteWorkers(control, config, settings.concurrency, on_warm=self._clusters_warmed)
+            self._workers = self._remote
         self._rotation = svid_rotation(settings, bootstrap, self._use_svid)
         self._mesh_roots = WatchedFile(settings.ca_cert) if settings.ca_cert is not None else None
         self._xds = XdsClient(
@@ -104,6 +112,8 @@ class Supervisor:
         await self._ports.open()
         if self._dns is not None:
             await self._dns.open(self._settings.dns_port)
+        if self._remote is not None:
+            self._lifetime.start("workers", self._remote.run())
         self._lifetime.start("xds", self._xds.run())
         if self._rotation is not None:
             self._lifetime.start("identity", self._keep_identity(self._rotation))
@@ -124,10 +134,18 @@ class Supervisor:
             async with asyncio.timeout(longest_s):
                 await self._workers.drain()
                 await asyncio.sleep(self._minimum_drain_s())
-                while await self._workers.active_connections():  # noqa: ASYNC110 - they send no events
+                while await self._connections_left():  # noqa: ASYNC110 - workers send no events
                     await asyncio.sleep(DRAIN_POLL_S)
-        _LOG.info("drained, with %d connections left", await self._workers.active_connections())
+        _LOG.info("drained, with %d connections left", await self._connections_left())
         self.stop()
+
+    async def _connections_left(self) -> int:
+        """At least one if a worker does not answer."""
+        try:
+            return await self._workers.active_connections()
+        except WorkerError as error:
+            _LOG.warning("%s", error)
+            return 1
 
     def _minimum_drain_s(self) -> float:
         start_s = self._inbound_drain_start_s
@@ -242,6 +260,8 @@ class Supervisor:
         return chain(info.stats(), self._configuration_stats(listeners), self._dns_stats())
 
     def _configuration_stats(self, listeners: Iterable[ListenerStatus]) -> Iterator[tuple[str, int | str]]:
+        yield "server.worker_deaths", 0 if self._remote is None else self._remote.deaths
+        yield "listener_manager.workers_started", int(self._was_live)
         yield "cluster_manager.active_clusters", len(self._snapshot.clusters if self._snapshot else ())
         yield "cluster_manager.warming_clusters", self._xds.warming_clusters
         states = Counter(status.state for status in listeners)

@@ -21,6 +21,8 @@ from sidecar.config.snapshot import Snapshot
 from sidecar.errors import ConfigError
 from sidecar.identity.certs import certificates
 from sidecar.identity.svid_pem import SvidPem
+from sidecar.listener.bound_addresses import BindKey
+from sidecar.listener.listen_socket import OpenSocket, bind
 from sidecar.listener.manager import ListenerStatus
 from sidecar.observability.log_levels import set_log_levels
 from sidecar.observability.report import StatsReport
@@ -61,11 +63,13 @@ class Worker:
         *,
         timers: Timers,
         on_warm: Callable[[], None],
+        open_socket: OpenSocket = bind,
         counters: WorkerCounters | None = None,
         on_ejection: Callable[[HostEjection], None] = lambda ejection: None,
     ) -> None:
-        """Several workers share `counters`, and learn of each other's ejections: `on_ejection` is called for
-        those of this worker, and `follow_ejection` takes those of the others."""
+        """``on_warm`` is called when the answer of `resolve_first` may have changed; ``open_socket`` returns
+        the sockets to listen on. Several workers share `counters`, and learn of each other's ejections:
+        `on_ejection` is called for those of this worker, and `follow_ejection` takes those of the others."""
         self._timers = timers
         self._stats = Stats()
         self._telemetry = Telemetry(config.local_workload, access_log=config.access_log)
@@ -77,6 +81,7 @@ class Worker:
             dns_resolver=config.dns_resolver,
             node_cluster=config.node_cluster,
             on_warm=on_warm,
+            open_socket=open_socket,
             counters=counters,
             on_ejection=on_ejection,
         )
@@ -91,7 +96,7 @@ class Worker:
     # Configuration.
 
     async def resolve_first(self, clusters: Mapping[str, ClusterConfig]) -> Set[str]:
-        """As `ClusterManager.resolve_first`; ``on_warm`` is called when the answer may have changed."""
+        """As `ClusterManager.resolve_first`."""
         return self._clusters.resolve_first(clusters)
 
     async def apply(self, snapshot: Snapshot) -> Mapping[str, ConfigError]:
@@ -166,6 +171,11 @@ class Worker:
     def warming_listeners(self) -> frozenset[str]:
         """The names of listeners that wait for a certificate or for their routes."""
         return self._listeners.warming
+
+    @property
+    def bind_keys(self) -> frozenset[BindKey]:
+        """The addresses whose sockets listeners use or will use."""
+        return self._listeners.bind_keys
 
     async def stats(self) -> StatsReport:
         self._listeners.refresh_stats()

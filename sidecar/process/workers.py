@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Set
+from collections.abc import Callable, Collection, Mapping, Set
 from typing import Protocol
 
 from sidecar.admin.state import WorkerReports
@@ -11,6 +11,9 @@ from sidecar.config.listener import TrafficDirection
 from sidecar.config.snapshot import Snapshot
 from sidecar.errors import ConfigError
 from sidecar.identity.svid_pem import SvidPem
+
+OnWarm = Callable[[], None]
+"""Called when the answer of `resolve_first` may have changed."""
 
 
 class Workers(WorkerReports, Protocol):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sidecar.config.endpoint import SocketAddress
-from sidecar.config.listener import FilterChainMatch
+from sidecar.config.listener import FilterChainMatch, Listener
 from sidecar.listener.faults import quiet_peer_faults
 from sidecar.listener.listen_socket import ListenSocket
 from tests.support.listening import (
@@ -254,9 +254,13 @@ async def test_accepting_pauses_when_descriptors_run_out_and_comes_back(
     accepted: list[socket.socket] = []
     with Exhausted() as listening_socket:
         listening_socket.bind(("127.0.0.1", 0))
-        listening_socket.listen()
         listening_socket.setblocking(False)
-        bound = ListenSocket(listening_socket, lambda sock, _: accepted.append(sock), exhausted_pause_s=0.05)
+        bound = ListenSocket(
+            listening_socket,
+            Listener(name="l", address=SocketAddress("127.0.0.1", 0)),
+            lambda sock, _: accepted.append(sock),
+            exhausted_pause_s=0.05,
+        )
         with socket.create_connection(listening_socket.getsockname()):
             await eventually(lambda: len(accepted) == 1)
         assert listening_socket.asked == 3, "a failure, the connection, and no other"

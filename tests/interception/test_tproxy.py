@@ -91,4 +91,4 @@ def test_a_transparent_listener_without_the_capability_is_refused(pod: Intercept
         pod.pod.entered(PROXY),
         pytest.raises(ConfigError, match="needs the capability NET_ADMIN"),
     ):
-        bind(Listener(name="virtualInbound", address=address, transparent=True), share_port=False)
+        bind(Listener(name="virtualInbound", address=address, transparent=True))

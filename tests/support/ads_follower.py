@@ -16,6 +16,10 @@ HTTP2: dict[str, Any] = {"http2_protocol_options": {}}
 
 
 def ads_bootstrap(port: int, *, variant: str = "DELTA_GRPC", **xds_cluster: Any) -> Bootstrap:
+    return decoded(ads_document(port, variant=variant, **xds_cluster))
+
+
+def ads_document(port: int, *, variant: str = "DELTA_GRPC", **xds_cluster: Any) -> dict[str, Any]:
     document = bootstrap()
     document["static_resources"]["listeners"] = []
     cluster = {**static_cluster("xds", port), **HTTP2, **xds_cluster}
@@ -30,7 +34,7 @@ def ads_bootstrap(port: int, *, variant: str = "DELTA_GRPC", **xds_cluster: Any)
             "grpc_services": [{"envoy_grpc": {"cluster_name": "xds"}}],
         },
     }
-    return decoded(document)
+    return document
 
 
 def decoded(document: Mapping[str, Any]) -> Bootstrap:

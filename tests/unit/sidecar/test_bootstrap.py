@@ -12,6 +12,7 @@ from sidecar.bootstrap import AdsVariant, load, parse_arguments
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.tls import DataSource, SanMatch, SanMatchKind
 from sidecar.errors import BootstrapError
+from sidecar.usable_cores import usable_cores
 from tests.support.envoy_config import LISTENER, address, bootstrap, changed, static_cluster, upstream_tls
 
 SOURCE = {"ads": {}, "resource_api_version": "V3"}
@@ -96,7 +97,9 @@ def test_the_control_plane_decides_how_long_certificates_live_unless_a_flag_asks
     ("arguments", "words"),
     [
         ([], "a bootstrap file is required"),
-        (["-c", "f", "--concurrency", "2"], "only 1 is supported"),
+        (["-c", "f", "--concurrency", "257"], "'257': expected a number from 0 to 256"),
+        (["-c", "f", "--concurrency", "-1"], "'-1': expected a number from 0 to 256"),
+        (["-c", "f", "--concurrency", "two"], "'two': expected a number from 0 to 256"),
         (["-c", "f", "--status-port", "65536"], "invalid port"),
         (["-c", "f", "--dns-capture", "yes"], "'yes': expected true or false"),
         (["-c", "f", "--dns-port", "off"], "invalid port 'off'"),
@@ -264,3 +267,10 @@ def test_the_admin_server_is_optional() -> None:
 def test_a_static_listener_may_have_no_name() -> None:
     found = loaded(changed(changed(bootstrap(), f"{LISTENER}.name", ""), f"{LISTENER}.address", address(1)))
     assert list(found.static.listeners) == ["127.0.0.1:1"]
+
+
+def test_there_are_two_workers_or_as_many_as_asked_for_or_as_the_cores_allow() -> None:
+    assert parse_arguments(["-c", "f"], {}).concurrency == 2
+    assert parse_arguments(["-c", "f", "--concurrency", "3"], {}).concurrency == 3
+    assert parse_arguments(["-c", "f"], {"OUTRIGGER_CONCURRENCY": "1"}).concurrency == 1
+    assert parse_arguments(["-c", "f", "--concurrency", "0"], {}).concurrency == usable_cores()

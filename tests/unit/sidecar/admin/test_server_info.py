@@ -26,7 +26,7 @@ def test_the_document_tells_state_uptime_and_options_and_no_secret() -> None:
     assert document["uptime_current_epoch"] == "63s"
     assert document["node"] == {"id": "me"}
     options = document["command_line_options"]
-    assert (options["concurrency"], options["drain_time"]) == (1, "5s")
+    assert (options["concurrency"], options["drain_time"]) == (2, "5s")
     assert options["config_path"] == "/etc/envoy.yaml"
     assert "cache_dir" not in options
     assert "s3cret" not in json.dumps(document)
@@ -37,7 +37,7 @@ def test_the_expiry_of_the_certificate_is_shown() -> None:
         "server.live": 0,
         "server.state": 1,
         "server.uptime": 63,
-        "server.concurrency": 1,
+        "server.concurrency": 2,
         "server.days_until_first_cert_expiring": 2,
         "server.seconds_until_first_cert_expiring": 216000,
     }
