@@ -22,7 +22,8 @@ SIZE_BUCKETS_BYTES: Final[tuple[float, ...]] = DURATION_BUCKETS_MS
 GAUGES = frozenset((
     "membership_healthy", "membership_total", "active_clusters", "warming_clusters",
     "total_listeners_warming", "total_listeners_draining", "connected_state", "update_time", "live", "state",
-    "uptime", "concurrency", "days_until_first_cert_expiring", "seconds_until_first_cert_expiring",
+    "uptime", "concurrency", "workers_started", "days_until_first_cert_expiring",
+    "seconds_until_first_cert_expiring",
 ))  # fmt: skip
 
 
@@ -183,6 +184,7 @@ class ClusterStats(Counters):
     upstream_rq_4xx: int = 0
     upstream_rq_5xx: int = 0
     upstream_rq_active: int = 0
+    upstream_rq_active_overflow: int = 0
     upstream_rq_cancelled: int = 0
     upstream_rq_completed: int = 0
     upstream_rq_pending_active: int = 0

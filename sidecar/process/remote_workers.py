@@ -101,6 +101,7 @@ class RemoteWorkers:
             await worker.call("use_svid", self._svid)
         if self._snapshot is not None:
             await self._warm(worker, self._snapshot)
+            await self._show_ejections(worker)
             try:
                 errors: Mapping[str, Exception] = await self._apply_to(
                     worker, self._snapshot, EncodedResources()
@@ -109,7 +110,6 @@ class RemoteWorkers:
                 errors = {"configuration": error}
             for name, refusal in errors.items():
                 _LOG.error("%s does not serve %s: %s", worker, name, refusal)
-            await self._show_ejections(worker)
         if self._draining:
             await worker.call("drain", tuple(self._draining))
         if self._stopped:
@@ -125,9 +125,10 @@ class RemoteWorkers:
                     self._may_be_warm.clear()
 
     async def _show_ejections(self, worker: RemoteWorker) -> None:
-        for other in self._workers:
+        """Before its clusters, so that it sends nothing to these hosts. All other workers have the same."""
+        for other in tuple(self._workers):
             if other is not worker:
-                with suppress(WorkerEndedError):
+                with suppress(WorkerError):
                     for ejection in await other.call("ejections"):
                         worker.post("follow_ejection", ejection)
                     return

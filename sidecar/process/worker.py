@@ -135,11 +135,8 @@ class Worker:
     # Outlier detection by the other workers.
 
     async def follow_ejection(self, ejection: HostEjection) -> None:
-        """Another worker has ejected a host, or has taken it back. No effect if the cluster or the host does
-        not exist any more."""
-        cluster = self._clusters.find(ejection.cluster)
-        if cluster is not None:
-            cluster.follow_ejection(ejection)
+        """As `ClusterManager.follow_ejection`."""
+        self._clusters.follow_ejection(ejection)
 
     async def ejections(self) -> list[HostEjection]:
         """All hosts that are ejected now, for a new worker."""

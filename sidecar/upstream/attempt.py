@@ -57,7 +57,7 @@ class Attempt:
     def _begin(self, lease: Lease) -> None:
         cluster, stats, host_stats = self._cluster, self._cluster.stats, self.host.stats
         if not cluster.breaker.requests.begin():
-            stats.upstream_rq_pending_overflow += 1
+            stats.upstream_rq_active_overflow += 1
             lease.give_back()
             raise UpstreamOverflowError(f"cluster {cluster.name} has its maximum of active requests")
         self._lease = lease

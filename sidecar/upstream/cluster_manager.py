@@ -65,6 +65,7 @@ class ClusterManager:
         )
         self._snapshot = EMPTY_SNAPSHOT
         self._clusters: dict[str, Cluster] = {}
+        self._early_ejections: list[HostEjection] = []
         self.find: Callable[[str], Cluster | None] = self._clusters.get
         """Like `get`, but returns None for an unknown name; called for each request."""
         self._discoveries: dict[str, DnsDiscovery] = {}
@@ -97,6 +98,19 @@ class ClusterManager:
                 if assignment is not None and assignment is not _assignment(self._snapshot, config):
                     self._clusters[name].set_endpoints(assignment)
         self._snapshot = snapshot
+        early, self._early_ejections = self._early_ejections, []
+        for ejection in early:
+            if ejection.cluster in self._clusters:
+                self._clusters[ejection.cluster].follow_ejection(ejection)
+
+    def follow_ejection(self, ejection: HostEjection) -> None:
+        """As `Cluster.follow_ejection`. A new worker gets those of the others before its first clusters, so
+        that it sends nothing to these hosts."""
+        cluster = self._clusters.get(ejection.cluster)
+        if cluster is None:
+            self._early_ejections.append(ejection)
+        else:
+            cluster.follow_ejection(ejection)
 
     def _shared_row(self, snapshot: Snapshot, cluster: str) -> SharedRow | None:
         """None if there is one worker only, or if the cluster has no limits."""

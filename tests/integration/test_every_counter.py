@@ -281,6 +281,12 @@ def requests_that_wait_for_a_connection(mesh: CountedMesh) -> Iterator[None]:
         yield
 
 
+@moves(*of("cluster", "upstream_rq_active_overflow"))
+def more_requests_than_may_be_active(mesh: CountedMesh) -> Iterator[None]:
+    ask(mesh, "no-requests")
+    yield
+
+
 @moves(*of("cluster.ssl", "connection_error fail_verify_error handshake"))
 def hosts_that_speak_tls(mesh: CountedMesh) -> Iterator[None]:
     for cluster in ("trusted", "misnamed", "plaintext"):

@@ -204,6 +204,7 @@ def clusters(ports: dict[str, int], certificates: Certificates) -> list[dict[str
         {**static_cluster("one-request", up), **http_options(max_requests_per_connection=1)},
         {**static_cluster("narrow", up), **thresholds(max_connections=1, max_pending_requests=1)},
         {**static_cluster("no-retries", up), **thresholds(max_retries=0)},
+        {**static_cluster("no-requests", up), **thresholds(max_requests=0)},
         secured("trusted", ports["tls-open"], PEER),
         secured("misnamed", ports["tls-open"], STRANGER),
         secured("plaintext", ports["web"], PEER),

@@ -17,7 +17,7 @@ def envoy_binary() -> Path:
     return binary
 
 
-def envoy_command(bootstrap: Path, *arguments: str) -> list[str]:
-    """One worker, no shared memory: several may run on one machine."""
-    command = [str(envoy_binary()), "-c", str(bootstrap), "--concurrency", "1", "--disable-hot-restart"]
-    return [*command, "--log-level", "warning", *arguments]
+def envoy_command(bootstrap: Path, *arguments: str, concurrency: int = 1) -> list[str]:
+    """No shared memory: several may run on one machine."""
+    command = [str(envoy_binary()), "-c", str(bootstrap), "--concurrency", str(concurrency)]
+    return [*command, "--disable-hot-restart", "--log-level", "warning", *arguments]

@@ -30,6 +30,8 @@ class RawConnection:
     def __init__(self, port: int) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S)
         self._buffer = b""
+        self.address: tuple[str, int] = self._socket.getsockname()
+        """The client's."""
 
     def __enter__(self) -> RawConnection:
         return self

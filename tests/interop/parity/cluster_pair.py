@@ -37,7 +37,11 @@ class Proxy:
 
 @contextmanager
 def both_proxies(
-    folder: Path, clusters: Sequence[Mapping[str, Any]], routes: Mapping[str, Mapping[str, Any]] | None = None
+    folder: Path,
+    clusters: Sequence[Mapping[str, Any]],
+    routes: Mapping[str, Mapping[str, Any]] | None = None,
+    *,
+    concurrency: int = 1,
 ) -> Iterator[tuple[Proxy, Proxy]]:
     """Envoy and the sidecar. ``clusters`` are Envoy's, as JSON; a path that begins with a cluster's name goes
     to it, by a route action with what ``routes`` adds for that cluster."""
@@ -47,7 +51,7 @@ def both_proxies(
             port, admin_port = free_port(), free_port()
             file = folder / f"{name}.json"
             file.write_text(json.dumps(_bootstrap(port, admin_port, clusters, routes or {})))
-            process = stack.enter_context(child(_command(name, file), folder / f"{name}.log"))
+            process = stack.enter_context(child(_command(name, file, concurrency), folder / f"{name}.log"))
             proxies.append(Proxy(name, process, port, admin_port))
         for proxy in proxies:
             proxy.process.wait_for_port(proxy.port)
@@ -64,10 +68,11 @@ def static_cluster(name: str, addresses: Sequence[tuple[str, int]], **fields: An
     return {"name": name, "type": "STATIC", "load_assignment": assignment, **fields}
 
 
-def _command(name: str, bootstrap: Path) -> list[str]:
+def _command(name: str, bootstrap: Path, concurrency: int) -> list[str]:
     if name == "envoy":
-        return envoy_command(bootstrap)
+        return envoy_command(bootstrap, concurrency=concurrency)
     options = ["--status-port", "off", "--metrics-port", "off", "--drain-time-s", "0"]
+    options += ["--concurrency", str(concurrency)]
     return [sys.executable, "-m", "sidecar", "-c", str(bootstrap), *options]
 
 

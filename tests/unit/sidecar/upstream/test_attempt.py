@@ -175,7 +175,7 @@ async def test_a_request_beyond_the_limit_gives_its_connection_back() -> None:
             with pytest.raises(UpstreamOverflowError) as raised:
                 second.checkout()
             second.failed(raised.value)
-        assert cluster.stats.upstream_rq_pending_overflow == 5
+        assert cluster.stats.upstream_rq_active_overflow == 5
         assert active(cluster) == {1}
         assert not first.host.ejected
         first.end()

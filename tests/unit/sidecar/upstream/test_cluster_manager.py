@@ -161,7 +161,7 @@ async def two_workers(*clusters: ClusterConfig, network: FakeNetwork) -> AsyncIt
 
     def tell(ejection: HostEjection) -> None:
         for manager in managers:
-            manager.get(ejection.cluster).follow_ejection(ejection)
+            manager.follow_ejection(ejection)
 
     options = {"loop": network, "on_ejection": tell}
     async with (
@@ -198,13 +198,14 @@ async def test_a_new_worker_learns_of_the_ejections_and_of_their_end() -> None:
     config = static_cluster(*map(at_port, (1, 2, 3)), outlier_detection=outliers)
     network = FakeNetwork()
     options = {"loop": network, "timers": Timers(network.clock)}
-    async with cluster_manager(config, **options) as old, cluster_manager(config, **options) as new:
+    async with cluster_manager(config, **options) as old, cluster_manager(**options) as new:
         running = old.get("up")
         running.host_answered_error(next(iter(running.hosts.values())), 500)
         network.clock.advance(25)
-        cluster = new.get("up")
         for ejection in running.ejections():
-            cluster.follow_ejection(ejection)
+            new.follow_ejection(ejection)
+        new.update(snapshot(config))
+        cluster = new.get("up")
         assert [host.ejected for host in cluster.hosts.values()] == [True, False, False]
         network.clock.advance(10)
         assert not any(host.ejected for host in cluster.hosts.values())
@@ -214,7 +215,9 @@ async def test_an_ejection_of_a_host_that_is_gone_changes_nothing() -> None:
     outliers = OutlierDetection(consecutive_5xx=1, max_ejection_percent=50)
     gone = HostEjection(cluster="up", address=at_port(9).address, since_s=1.0, multiplier=1)
     async with cluster_manager(static_cluster(at_port(1), outlier_detection=outliers)) as manager:
-        manager.get("up").follow_ejection(gone)
+        manager.follow_ejection(gone)
+        manager.follow_ejection(replace(gone, cluster="gone"))
+        manager.update(snapshot(static_cluster(at_port(1), outlier_detection=outliers)))
         assert manager.get("up").stats.membership_healthy == 1
 
 
