@@ -58,10 +58,10 @@ def main() -> None:
             else:
                 print_case(console, result)
                 results.append(result)
+                _write(options, about, watch, results)  # whatever happens to the others
             progress.advance(steps)
     print_bars(console, results, options.build)
     _warn(console, watch)
-    _write(options, about, watch, results)
     console.print(f"written: {options.output}")
 
 
