@@ -79,7 +79,8 @@ def _options() -> argparse.Namespace:
         "--build",
         nargs="+",
         default=["python"],
-        help="python, compiled, or the path of another checkout; several take turns (default: python)",
+        metavar="BUILD",
+        help="python or compiled, or python@FOLDER of another checkout; several take turns (default: python)",
     )
     parser.add_argument("--without-others", action="store_true", help="only Envoy and the sidecar")
     parser.add_argument("--output", type=Path, default=RESULTS, help="(default: build/bench.json)")

@@ -22,8 +22,9 @@ from tests.bench.site import Site
 
 _HZ = 999
 _LEAST_PERCENT = 0.6
-_LINE = re.compile(r" *([0-9.]+)% +(\S+) +\[[.k]\] (.+)")
+_LINE = re.compile(r" *([0-9.]+)% +(\S+) +\[[.k]\] (\S+(?: \S+)*)")
 _MYPYC = "__mypyc"
+_MODULES = {"loop": "uvloop", "parser": "llhttp"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,15 +67,16 @@ def _report(data: Path) -> str:
 def parse_report(report: str) -> list[Share]:
     """The lines of ``perf report --sort dso,symbol``, the largest first."""
     found = [_LINE.match(line) for line in report.splitlines()]
-    return [
-        Share(percent=float(line[1]), place=_place(line[2]), symbol=line[3].strip()) for line in found if line
-    ]
+    return [Share(percent=float(line[1]), place=_place(line[2]), symbol=line[3]) for line in found if line]
 
 
 def _place(name: str) -> str:
     if name.startswith("[kernel") or name == "[vdso]":
         return "kernel"
-    return "the compiled modules" if _MYPYC in name else re.sub(r"(\.cpython-[^.]+)?\.so.*", "", name)
+    if _MYPYC in name:
+        return "the compiled modules"
+    plain = re.sub(r"(\.cpython-[^.]+)?\.so.*", "", name)
+    return _MODULES.get(plain, plain)
 
 
 def markdown(title: str, cpu_us: float, shares: Sequence[Share]) -> str:
