@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.bench.load.generator import ROOT
 
-_ASK = "from sidecar.build_info import COMPILED; print(COMPILED)"
+_HOT_MODULE = "import sidecar.timers; print(sidecar.timers.__file__)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +45,10 @@ def _compiled(root: Path) -> str:
 
 
 def _is_compiled(build: Build) -> bool:
-    command = [sys.executable, "-c", _ASK]
+    command = [sys.executable, "-c", _HOT_MODULE]
     environment = {**os.environ, **build.environment}
-    return subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
-    ).stdout.startswith("True")
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
+    return output.strip().endswith(".so")
 
 
 def interpreter() -> str:
