@@ -92,9 +92,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--build",
         nargs="+",
-        default=["python"],
+        default=["compiled"],
         metavar="BUILD",
-        help="python or compiled, or python@FOLDER of another checkout; several take turns (default: python)",
+        help="python or compiled, or python@FOLDER of another checkout; several take turns (default: compiled)",
     )
     parser.add_argument("--without-others", action="store_true", help="only Envoy and the sidecar")
     parser.add_argument("--output", type=Path, default=RESULTS, help="(default: build/bench.json)")
