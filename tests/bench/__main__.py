@@ -9,11 +9,13 @@ import argparse
 import json
 import sys
 import tempfile
+from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from tests.bench.cases.registry import CASES
@@ -32,43 +34,55 @@ def main() -> None:
     options = _options()
     console = Console(width=None if sys.stdout.isatty() else 160)
     watch, about = Watch(), description()
-    builds = [find_build(name) for name in options.build]
     for name, value in {**about, "builds": ", ".join(options.build)}.items():
         console.print(f"{name}: {value}", highlight=False)
     _warn(console, watch)
     results: list[CaseResult] = []
+    for result in _run(options, console):
+        print_case(console, result)
+        results.append(result)
+        _write(options, about, watch, results)  # whatever happens to the others
+    print_bars(console, results, options.build)
+    _warn(console, watch)
+    console.print(f"written: {options.output}")
+
+
+def _run(options: argparse.Namespace, console: Console) -> Iterator[CaseResult]:
+    """The cases one by one; one that fails is reported and left out."""
     with ExitStack() as stack, _progress(console) as progress:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="outrigger-bench-")))
-        folder.chmod(0o755)
+        folder.chmod(0o755)  # nginx reads a certificate as another user
         site = Site(
-            folder, stack, builds=builds, concurrency=options.concurrency, others=not options.without_others
+            folder,
+            stack,
+            builds=[find_build(name) for name in options.build],
+            concurrency=options.concurrency,
+            others=not options.without_others,
         )
-        steps = progress.add_task("", total=len(options.case))
+        bar = progress.add_task("", total=len(options.case))
         for name in options.case:
             try:
-                result = run_case(
+                yield run_case(
                     CASES[name],
                     site,
                     rounds=options.rounds,
                     seconds=options.seconds,
-                    advance=lambda text: progress.update(steps, description=text),
+                    advance=lambda text: progress.update(bar, description=text),
                 )
             except (LoadError, AssertionError) as error:
-                console.print(f"[red]{name} failed:[/] {error}")
-            else:
-                print_case(console, result)
-                results.append(result)
-            progress.advance(steps)
-    print_bars(console, results, options.build)
-    _warn(console, watch)
-    _write(options, about, watch, results)
-    console.print(f"written: {options.output}")
+                console.print(f"[red]{name} failed:[/] {escape(str(error))}")
+            progress.advance(bar)
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument(
-        "--case", nargs="*", default=[], metavar="CASE", choices=[[], *CASES], help="all by default"
+        "--case",
+        nargs="+",
+        choices=list(CASES),
+        metavar="CASE",
+        default=list(CASES),
+        help=f"of {', '.join(CASES)} (default: all)",
     )
     parser.add_argument("--rounds", type=int, default=5, help="of each case (default: %(default)s)")
     parser.add_argument("--seconds", type=float, default=3.0, help="of a round (default: %(default)s)")
@@ -78,14 +92,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--build",
         nargs="+",
-        default=["python"],
-        help="python, compiled, or the path of another checkout; several take turns (default: python)",
+        default=["compiled"],
+        metavar="BUILD",
+        help="python or compiled, or python@FOLDER of another checkout; several take turns (default: compiled)",
     )
     parser.add_argument("--without-others", action="store_true", help="only Envoy and the sidecar")
     parser.add_argument("--output", type=Path, default=RESULTS, help="(default: build/bench.json)")
-    options = parser.parse_args()
-    options.case = options.case or list(CASES)
-    return options
+    return parser.parse_args()
 
 
 def _progress(console: Console) -> Progress:

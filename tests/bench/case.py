@@ -24,11 +24,13 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """`measure` takes the seconds of a round. `finish` measures once, after all rounds."""
+    """`measure` takes the seconds of a round. `finish` measures once, after all rounds. `roots` are the
+    processes that run meanwhile, if any."""
 
     name: str
     measure: Callable[[float], Figures]
     finish: Callable[[], Figures] = dict
+    roots: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

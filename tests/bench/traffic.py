@@ -79,7 +79,7 @@ def contender(
         done = load(port, seconds)
         return figures(done, accounting.usage(roots).since(before)) | memory_figures(roots)
 
-    return Contender(name=name, measure=measure)
+    return Contender(name=name, measure=measure, roots=roots)
 
 
 def figures(load: Load, used: accounting.Usage) -> Figures:

@@ -9,6 +9,7 @@ from tests.bench.case import Bar, Case, Figures
 from tests.bench.cases.http import plain
 from tests.bench.documents import admin_port_of
 from tests.bench.fresh import each_round
+from tests.bench.proxies import accounting
 from tests.bench.proxies.launch import Kind, is_ready
 from tests.bench.site import Site
 
@@ -17,10 +18,11 @@ def until_ready(site: Site, kind: Kind) -> Figures:
     document = plain(site).documents[0]
     with ExitStack() as stack:
         start_s = time.perf_counter()
-        kind.start(site, stack, document, workers=site.concurrency, ready=False)
+        process = kind.start(site, stack, document, workers=site.concurrency, ready=False)
         while not is_ready(admin_port_of(document)):
             time.sleep(0.002)
-        return {"ready_s": time.perf_counter() - start_s}
+        waited_s = time.perf_counter() - start_s
+        return {"ready_s": waited_s, "ready_cpu_s": accounting.usage([process.pid]).cpu_ns / 1e9}
 
 
 CASES = [

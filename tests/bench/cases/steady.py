@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from functools import partial
 
 from tests.bench.case import Bar, Case, Contender, Figures
@@ -46,10 +47,8 @@ def start(site: Site, stack: ExitStack, *, rate_per_s: float | None) -> Sequence
     contenders = []
     for name, processes, arrangement in started:
         load(arrangement.port, WARM_UP_S)
-        roots = [process.pid for process in processes]
         made = contender(name, processes, arrangement.port, load)
-        finish = partial(system_calls, roots, arrangement.port, load)
-        contenders.append(Contender(name=name, measure=made.measure, finish=finish))
+        contenders.append(replace(made, finish=partial(system_calls, made.roots, arrangement.port, load)))
     return [*contenders, Contender(name="no proxy", measure=partial(directly, site.upstream(), load))]
 
 

@@ -102,6 +102,7 @@ class ClosedLoop:
         self._failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._connecting: set[asyncio.Task[None]] = set()
         self._ended = False
+        self._tls = _trusting_tls() if parameters.tls else None
 
     def fail(self, reason: str) -> None:
         if not self._failed.done() and not self._ended:
@@ -119,16 +120,12 @@ class ClosedLoop:
         task.add_done_callback(self._connecting.discard)
 
     async def _open(self) -> None:
-        context = None
-        if self.parameters.tls:
-            context = ssl.create_default_context()
-            context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
         try:
             await asyncio.get_running_loop().create_connection(
                 lambda: Client(self),  # type: ignore[arg-type, return-value]
                 "127.0.0.1",
                 self.parameters.port,
-                ssl=context,
+                ssl=self._tls,
             )
         except OSError as error:
             self.fail(str(error))
@@ -143,6 +140,13 @@ class ClosedLoop:
         if self._failed.done():
             self._failed.result()
         return time.perf_counter() - start_s
+
+
+def _trusting_tls() -> ssl.SSLContext:
+    """As in wrk: the proxies' certificates are not checked."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 async def main(parameters: Parameters) -> None:

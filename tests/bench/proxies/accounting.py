@@ -36,21 +36,36 @@ def usage(roots: Iterable[int]) -> Usage:
     """Of the processes and of their descendants. A thread that ended meanwhile is not counted."""
     cpu_ns = switches = 0
     for pid in family(roots):
-        for task in (PROC / str(pid) / "task").iterdir():
-            cpu_ns += parse_schedstat((task / "schedstat").read_text())
-            switches += parse_switches((task / "status").read_text())
+        for task in _tasks(pid):
+            try:
+                cpu_ns += parse_schedstat((task / "schedstat").read_text())
+                switches += parse_switches((task / "status").read_text())
+            except OSError:
+                continue  # it ended meanwhile
     return Usage(cpu_ns=cpu_ns, switches=switches)
 
 
 def memory(roots: Iterable[int]) -> Memory:
     """Of the processes and of their descendants. Pages that several of them share count once for each in
     `resident_bytes`, once for all in `proportional_bytes` if no other process has them."""
-    parts = [parse_smaps_rollup((PROC / str(pid) / "smaps_rollup").read_text()) for pid in family(roots)]
+    parts = []
+    for pid in family(roots):
+        try:
+            parts.append(parse_smaps_rollup((PROC / str(pid) / "smaps_rollup").read_text()))
+        except OSError:
+            continue  # it ended meanwhile
     return Memory(
         resident_bytes=sum(part.resident_bytes for part in parts),
         private_bytes=sum(part.private_bytes for part in parts),
         proportional_bytes=sum(part.proportional_bytes for part in parts),
     )
+
+
+def _tasks(pid: int) -> list[Path]:
+    try:
+        return list((PROC / str(pid) / "task").iterdir())
+    except OSError:
+        return []
 
 
 def family(roots: Iterable[int]) -> list[int]:

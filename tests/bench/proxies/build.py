@@ -12,7 +12,7 @@ from pathlib import Path
 
 from tests.bench.load.generator import ROOT
 
-_ASK = "from sidecar.build_info import COMPILED; print(COMPILED)"
+_HOT_MODULE = "import sidecar.timers; print(sidecar.timers.__file__)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,31 +24,31 @@ class Build:
 
 
 def find_build(name: str) -> Build:
-    """``python``, ``compiled`` (built first if necessary), or the path of another checkout."""
-    if name == "python":
-        return Build(name=name)
-    path = _compiled() if name == "compiled" else Path(name).resolve()
-    if not (path / "sidecar").is_dir():
-        raise FileNotFoundError(f"{path}: has no package sidecar")
-    found = Build(name=name, environment={"PYTHONSAFEPATH": "1", "PYTHONPATH": f"{path}:{ROOT}"})
-    if name == "compiled" and not _is_compiled(found):
-        raise RuntimeError(f"{path}: is not compiled")
+    """``python`` or ``compiled`` (built first if necessary), of these sources or, as in ``python@FOLDER``, of
+    another checkout's. Raises ValueError for anything else."""
+    kind, _, checkout = name.partition("@")
+    root = Path(checkout or ROOT).resolve()
+    if kind not in {"python", "compiled"} or not (root / "sidecar").is_dir():
+        raise ValueError(f"{name!r} is no build: expected python, compiled, or one of them @FOLDER")
+    path = str(root) if kind == "python" else f"{_compiled(root)}:{root}"
+    found = Build(name=name, environment={"PYTHONSAFEPATH": "1", "PYTHONPATH": path})
+    if kind == "compiled" and not _is_compiled(found):
+        raise ValueError(f"{name}: `make compiled` made a build that is not compiled")
     return found
 
 
-def _compiled() -> Path:
-    output = subprocess.run(
-        ["make", "--silent", "compiled"], check=True, stdout=subprocess.PIPE, text=True, cwd=ROOT
-    ).stdout
-    return Path(output.splitlines()[-1])
+def _compiled(root: Path) -> str:
+    """The folder of the compiled package."""
+    command = ["make", "--silent", "compiled"]
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=root).stdout
+    return output.splitlines()[-1]
 
 
 def _is_compiled(build: Build) -> bool:
-    command = [sys.executable, "-c", _ASK]
+    command = [sys.executable, "-c", _HOT_MODULE]
     environment = {**os.environ, **build.environment}
-    return subprocess.run(
-        command, check=True, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
-    ).stdout.startswith("True")
+    output = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env=environment).stdout
+    return output.strip().endswith(".so")
 
 
 def interpreter() -> str:

@@ -29,6 +29,7 @@ FIGURES = {
     "switches": Figure("switches", 2),
     "system_calls": Figure("system calls", 2),
     "ready_s": Figure("ready s", 2),
+    "ready_cpu_s": Figure("CPU s until then", 2),
     "apply_s": Figure("apply s", 2),
     "change_ms": Figure("change ms"),
     "change_cpu_ms": Figure("change CPU ms"),
