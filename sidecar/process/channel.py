@@ -14,6 +14,8 @@ import struct
 from collections import deque
 from typing import Any, Final
 
+from sidecar.process import pickling
+
 _HEADER: Final = struct.Struct("!IB")
 _READ_BYTES: Final = 256 * 1024
 _MOST_DESCRIPTORS: Final = 64  # in one read
@@ -23,7 +25,7 @@ Frame = bytes
 
 
 def encode(message: object, *, with_descriptor: bool = False) -> Frame:
-    body = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+    body = pickling.dumps(message)
     return _HEADER.pack(len(body), with_descriptor) + body
 
 

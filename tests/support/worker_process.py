@@ -17,6 +17,7 @@ from typing import Any
 
 from sidecar.listener.manager import ListenerStatus
 from sidecar.observability.report import StatsReport
+from sidecar.process.pickling import dumps
 from sidecar.process.worker import Worker
 from sidecar.timers import Timers
 from sidecar.upstream.status import ClusterStatus
@@ -40,7 +41,7 @@ class Channel:
         self._reader = sock.makefile("rb")
 
     def send(self, value: object) -> None:
-        self._sock.sendall(pickle.dumps(value))
+        self._sock.sendall(dumps(value))
 
     def receive(self) -> Any:
         """Raises `EOFError` at the end."""

@@ -11,6 +11,7 @@ from sidecar.observability.report import StatsReport
 from sidecar.observability.request_metrics import ConnectionSeries, RequestSeries
 from sidecar.observability.series import GONE_SWEEPS, MOST_SERIES, SWEEP_INTERVAL_S
 from sidecar.observability.stats import ClusterStats, ListenerStats, Stats
+from sidecar.process.pickling import dumps
 from sidecar.process.totals import WorkerTotals
 
 
@@ -176,7 +177,7 @@ class WorkersThatComeAndGo(RuleBasedStateMachine):
     @invariant()
     def no_counter_falls(self) -> None:
         for number, counts in self.workers.items():
-            self.totals.report(number, pickle.loads(pickle.dumps(report(**counts))))
+            self.totals.report(number, pickle.loads(dumps(report(**counts))))
         shown = (cluster_of(self.totals).upstream_rq_total, requests_of(self.totals).get("a", 0))
         assert shown[0] >= self.shown[0]
         assert shown[1] >= self.shown[1]
