@@ -138,7 +138,7 @@ class Http1ClientConnection:
             self._inform()
         if incoming is not None:
             self._receive(incoming)
-        error = reader.messages.error
+        error = reader.error
         if error is not None:
             self._finish(CONNECTION_CLOSES, error)
             return

@@ -1,17 +1,9 @@
-"""The messages that a reader returns, and the rules that differ between requests and responses."""
+"""The messages that a reader returns."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
-
-import httptools
-
 from sidecar.http.body import EMPTY, Body, BodyStream
-from sidecar.http.h1.reader_state import Event
 from sidecar.http.headers import Headers
-
-if TYPE_CHECKING:
-    from sidecar.http.h1.message_reader import MessageReader
 
 
 class IncomingMessage:
@@ -27,24 +19,3 @@ class IncomingMessage:
         self.keep_alive = keep_alive
         self.complete = False
         self.received_bytes = 0
-
-
-class Direction(Protocol):
-    """The part that differs between requests and responses. It reads the attributes of its
-    `MessageReader`."""
-
-    def new_parser(
-        self, reader: MessageReader, /
-    ) -> httptools.HttpRequestParser | httptools.HttpResponseParser:
-        """Returns a parser that calls `reader`, for one head and the following ones without a body."""
-
-    def read_fields(self) -> Event:
-        """Sets `message` from a complete head, except for an interim response. Raises `RequestError`."""
-
-    def deliver(self) -> None:
-        """Called when the message can be returned: complete, or as a stream."""
-
-    def message_ended(self) -> None:
-        """Called in state IDLE."""
-
-    def without_forbidden(self, trailers: Headers, /) -> Headers: ...

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-import httptools
-
-from sidecar.errors import DownstreamError, DownstreamProtocolError, HeadersTooLargeError, RequestError
+from sidecar.errors import DownstreamError, DownstreamProtocolError, HeadersTooLargeError
 from sidecar.http.body import EMPTY, BodySource
+from sidecar.http.h1.head import RequestHead, check_beginning, read_request_head
 from sidecar.http.h1.incoming import IncomingMessage
 from sidecar.http.h1.message_reader import MessageReader
 from sidecar.http.h1.reader_state import (
@@ -16,6 +15,7 @@ from sidecar.http.h1.reader_state import (
     HEAD,
     HEAD_OF_TUNNEL,
     HEAD_WITH_CHUNKS,
+    HEAD_WITH_LENGTH,
     HEAD_WITHOUT_BODY,
     MESSAGE_AWAITED,
     READING_ENDS,
@@ -27,7 +27,6 @@ from sidecar.http.h1.rules import (
     ReaderRules,
     check_expect,
     check_transfer_encoding,
-    check_version,
     named_by_connection,
     resolve_target,
 )
@@ -65,7 +64,7 @@ class IncomingRequest(IncomingMessage):
         self.expects_continue = False
 
 
-class RequestReader:
+class RequestReader(MessageReader):
     """`feed` returns the requests whose head became complete, each with its body: a whole body if it is
     complete too, or else a stream, which later bytes are added to.
 
@@ -73,15 +72,7 @@ class RequestReader:
     follows an error, or a request with ``Connection: close``.
     """
 
-    __slots__ = (
-        "_allow_absolute_url",
-        "_arrived",
-        "_max_at_once",
-        "_parser",
-        "_request",
-        "messages",
-        "stopped_at",
-    )
+    __slots__ = ("_allow_absolute_url", "_arrived", "_max_at_once", "_request", "stopped_at")
 
     def __init__(
         self,
@@ -98,36 +89,30 @@ class RequestReader:
             malformed=DownstreamProtocolError,
             too_large=HeadersTooLargeError,
         )
-        self.messages = MessageReader(self, source, rules, _OWN_NAMES)
+        super().__init__(source, rules)
+        self.state = AWAITING
         self.stopped_at = 0
         self._max_at_once = max_at_once
         self._allow_absolute_url = allow_absolute_url
         self._arrived: list[IncomingRequest] = []
         self._request = IncomingRequest(b"", [], False)
-        self.messages.state = AWAITING
-
-    @property
-    def error(self) -> RequestError | None:
-        return self.messages.error
 
     @property
     def head_pending(self) -> bool:
-        return self.messages.state is HEAD
+        return self.state is HEAD
 
     def feed(self, data: bytes, at: int = 0) -> list[IncomingRequest]:
         """Reads `data` from position `at`. `stopped_at` is then the position at which the next call must
         continue: before the end of `data` if one call may not return more requests."""
-        messages, size = self.messages, len(data)
+        size = len(data)
         try:
-            while at < size and messages.state is not CLOSED and len(self._arrived) < self._max_at_once:
-                at = (
-                    messages.read_head(data, at) if messages.message is None else messages.read_body(data, at)
-                )
+            while at < size and self.state is not CLOSED and len(self._arrived) < self._max_at_once:
+                at = self.read_head(data, at) if self.message is None else self.read_body(data, at)
         except DownstreamError as error:
-            messages.fail(error)
-        self.stopped_at = size if messages.state is CLOSED else at
-        if messages.message is not None:
-            messages.deliver_unfinished()
+            self.fail(error)
+        self.stopped_at = size if self.state is CLOSED else at
+        if self.message is not None:
+            self.deliver_unfinished()
         arrived = self._arrived
         if arrived:
             self._arrived = []
@@ -135,34 +120,36 @@ class RequestReader:
 
     def feed_eof(self) -> None:
         """Handles an EOF from the client: it ends a tunnel's body, but no other body."""
-        if self.messages.state is TUNNEL:
-            self.messages.end_body(None)
+        if self.state is TUNNEL:
+            self.end_body(None)
 
     # The direction of a `MessageReader`.
 
-    def new_parser(self, reader: MessageReader, /) -> httptools.HttpRequestParser:
-        parser = self._parser = httptools.HttpRequestParser(reader)
-        return parser
-
-    def read_fields(self) -> Event:
-        messages, parser = self.messages, self._parser
-        special, method = messages.special, parser.get_method()
-        request = IncomingRequest(method, messages.fields, parser.should_keep_alive())
-        event = HEAD_WITHOUT_BODY
-        if len(special) != 1 or not request.keep_alive or method == b"CONNECT":
-            event = self._read_special(request)
-        elif messages.length:
-            event = messages.framing()
+    def parse_head(self, data: bytes, at: int) -> int:
+        head: RequestHead | None = read_request_head(data, at, self.rules)
+        if head is None:
+            return 0
+        method, target, http11, keep_alive, host, fields, special, length, end = head
+        request = IncomingRequest(method, fields, keep_alive)
+        request.http10 = not http11
+        if special is not None or not keep_alive or method == b"CONNECT":
+            event = self._read_special(request, special or [], length)
+        else:
+            event = HEAD_WITH_LENGTH if length > 0 else HEAD_WITHOUT_BODY
         request.authority, request.path = resolve_target(
-            method, messages.target, special, allow_absolute=self._allow_absolute_url
+            method, target, host, allow_absolute=self._allow_absolute_url
         )
-        self._request = messages.message = request
-        return event
+        self._request = request
+        self.message = request
+        return self.begin_body(event, length, data, end)
+
+    def check_beginning(self, beginning: bytes) -> None:
+        check_beginning(beginning, response=False, rules=self.rules)
 
     def deliver(self) -> None:
         self._arrived.append(self._request)
 
-    def without_forbidden(self, trailers: Headers, /) -> Headers:
+    def without_forbidden(self, trailers: Headers) -> Headers:
         return [
             field
             for field in trailers
@@ -170,49 +157,48 @@ class RequestReader:
         ]
 
     def message_ended(self) -> None:
-        messages = self.messages
         event = MESSAGE_AWAITED if self._request.keep_alive else READING_ENDS
-        messages.state = TRANSITIONS[messages.state][event]
+        self.state = TRANSITIONS[self.state][event]
 
     # Less frequent cases.
 
-    def _read_special(self, request: IncomingRequest) -> Event:
-        """Reads the fields for this hop. Called if there are more fields than Host, or if the connection must
-        end; otherwise the version is 1.1, because keep-alive in HTTP/1.0 is a header."""
-        messages = self.messages
+    def _read_special(self, request: IncomingRequest, fields: Headers, length: int) -> Event:
+        """Reads the fields for this hop. Called if there are any, or if the connection must end, as it does
+        after a request of HTTP/1.0 without one of them."""
         special: dict[bytes, list[bytes]] = {}
-        for name, value in messages.special:
+        for name, value in fields:
             special.setdefault(name, []).append(value)
-        version = self._parser.get_http_version()
-        check_version(version)
-        request.http10 = version == "1.0"
         chunked = b"transfer-encoding" in special
         if chunked:
-            check_transfer_encoding(special[b"transfer-encoding"], version)
+            check_transfer_encoding(special[b"transfer-encoding"], http11=not request.http10)
         if b"expect" in special and not request.http10:
             check_expect(special[b"expect"][0])
             request.expects_continue = True
         if b"te" in special and any(b"trailers" in value.lower() for value in special[b"te"]):
             request.headers.append((b"te", b"trailers"))
+        options: set[bytes] = set()
         if b"connection" in special:
-            named = named_by_connection(special[b"connection"])
-            request.headers = [field for field in request.headers if field[0] not in named]
-        if self._parser.should_upgrade():
-            request.upgrade = _accepted_upgrade(request, special)
+            options = named_by_connection(special[b"connection"])
+            request.headers = [field for field in request.headers if field[0] not in options]
+        request.upgrade = _requested_upgrade(request, special, options)
         if request.upgrade is None:
             if chunked:
                 return HEAD_WITH_CHUNKS
-            return messages.framing() if messages.length else HEAD_WITHOUT_BODY
-        if chunked or messages.length not in (b"", b"0"):
+            return HEAD_WITH_LENGTH if length > 0 else HEAD_WITHOUT_BODY
+        if chunked or length > 0:
             raise DownstreamProtocolError("an upgrade with a body: the start of the tunnel is ambiguous")
         request.keep_alive = False  # no request follows, even if the upgrade is refused
         return HEAD_OF_TUNNEL
 
 
-def _accepted_upgrade(request: IncomingRequest, special: dict[bytes, list[bytes]]) -> bytes | None:
+def _requested_upgrade(
+    request: IncomingRequest, special: dict[bytes, list[bytes]], options: set[bytes]
+) -> bytes | None:
     """Returns the protocol of the tunnel, or None. RFC 9110 7.8: an upgrade that is not supported is ignored,
-    and so is one in HTTP/1.0."""
+    and so is one in HTTP/1.0, or one that Connection does not name."""
     if request.method == b"CONNECT":
         return b"connect"
+    if request.http10 or b"upgrade" not in options or not special.get(b"upgrade", [b""])[0]:
+        return None
     protocol = special[b"upgrade"][0].partition(b",")[0].strip().lower()
-    return None if request.http10 or protocol in _DECLINED_UPGRADES else protocol
+    return None if protocol in _DECLINED_UPGRADES else protocol

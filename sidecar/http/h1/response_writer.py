@@ -53,19 +53,19 @@ class ResponseWriter:
 
     def send_whole(self, stream: ServerStream, response: Response, body: bytes) -> None:
         incoming = self.incoming
-        options = self._connection_options(stream)
+        option = self._connection_option(stream)
         state = self._state
         state.now = TRANSITIONS[state.now][RESPONSE_WRITTEN]
         if has_no_body(response.status):
             headers = without_length(response.headers) if response.status == 204 else response.headers
-            self._outlet.write(response_head(response.status, headers, options))
+            self._outlet.write(response_head(response.status, headers, (option,)))
         elif incoming.method == b"HEAD":
-            if content_length(response.headers) is None and not incoming.http10:
-                options = (*options, CHUNKED)  # RFC 9110 9.3.2: like the response to GET
-            self._outlet.write(response_head(response.status, response.headers, options))
+            in_chunks = content_length(response.headers) is None and not incoming.http10
+            framing = CHUNKED if in_chunks else b""  # RFC 9110 9.3.2: like the response to GET
+            self._outlet.write(response_head(response.status, response.headers, (option, framing)))
         else:
             stream.sent_bytes = len(body)
-            self._outlet.write(whole_response(response.status, response.headers, body, options))
+            self._outlet.write(whole_response(response.status, response.headers, body, option))
 
     async def send_streaming(self, stream: ServerStream, response: Response) -> None:
         """Raises the `RequestError` that cut the body short."""
@@ -89,9 +89,7 @@ class ResponseWriter:
         in_chunks = length is None and not incoming.http10
         if length is None and incoming.http10:
             incoming.keep_alive = False
-        options = self._connection_options(stream)
-        if in_chunks:
-            options = (*options, CHUNKED)
+        options = (self._connection_option(stream), CHUNKED if in_chunks else b"")
         self._write_head(response_head(response.status, response.headers, options))
         if length is not None:
             await self._send_sized(stream, body, length)
@@ -150,11 +148,11 @@ class ResponseWriter:
         if not incoming.complete:
             raise UpstreamResetError("the upstream accepts no more data of the tunnel", request_sent=True)
 
-    def _connection_options(self, stream: ServerStream) -> tuple[bytes, ...]:
+    def _connection_option(self, stream: ServerStream) -> bytes:
         incoming = self.incoming
         if incoming.keep_alive and not stream.keeps_connection(more_wait=bool(self._queue.waiting)):
             incoming.keep_alive = False
         if incoming.keep_alive and incoming.complete:
-            return (_KEEP_ALIVE,) if incoming.http10 else ()
+            return _KEEP_ALIVE if incoming.http10 else b""
         incoming.keep_alive = False  # as the head tells the client
-        return (CLOSE,)
+        return CLOSE

@@ -1,6 +1,5 @@
-"""Checks that llhttp does not make and that a proxy needs: requests can be smuggled when two parsers
-interpret one message differently (RFC 9112 11.2). The checks are pure; each raises the error that the client
-gets.
+"""Checks of a request that a proxy needs: requests can be smuggled when two parsers interpret one message
+differently (RFC 9112 11.2). The checks are pure; each raises the error that the client gets.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from sidecar.errors import (
     RequestError,
     UnsupportedTransferCodingError,
 )
-from sidecar.http.headers import Headers
 
 # A client that had these removed could hide the origin or the destination of a request.
 _NOT_FOR_ONE_HOP = frozenset((b"host", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"))
@@ -33,16 +31,10 @@ class ReaderRules:
     too_large: type[RequestError]
 
 
-def check_version(version: str) -> None:
-    """RFC 9112 2.3: HTTP/0.9 has no headers to route by, and a request line never has the version HTTP/2."""
-    if version not in ("1.1", "1.0"):
-        raise DownstreamProtocolError(f"HTTP/{version} is not supported")
-
-
-def check_transfer_encoding(values: list[bytes], version: str) -> None:
+def check_transfer_encoding(values: list[bytes], *, http11: bool) -> None:
     """RFC 9112 6.1: only `chunked` is supported, once, and only in HTTP/1.1."""
-    if version != "1.1":
-        raise DownstreamProtocolError(f"Transfer-Encoding in HTTP/{version}")
+    if not http11:
+        raise DownstreamProtocolError("Transfer-Encoding in HTTP/1.0")
     if len(values) > 1:
         raise DownstreamProtocolError("more than one Transfer-Encoding")
     if values[0].lower() != b"chunked":
@@ -66,17 +58,17 @@ def check_expect(value: bytes) -> None:
 
 
 def resolve_target(
-    method: bytes, target: bytes, fields: Headers, *, allow_absolute: bool
+    method: bytes, target: bytes, host: bytes | None, *, allow_absolute: bool
 ) -> tuple[bytes, bytes]:
-    """Authority and path of a request target in any of its four forms (RFC 9112 3.2); Host is in `fields`.
+    """Authority and path of a request target in any of its four forms (RFC 9112 3.2). `host` is the value of
+    Host.
 
     RFC 9112 3.2.2: the authority of an absolute-form target has precedence over Host. RFC 9112 3.2: Host
-    must occur exactly once; in HTTP/1.0 too, because the mesh routes by it.
+    must not be missing; in HTTP/1.0 too, because the mesh routes by it.
     """
-    hosts = [value for name, value in fields if name == b"host"]
-    if len(hosts) != 1:
-        raise DownstreamProtocolError("missing Host" if not hosts else "more than one Host")
-    authority = hosts[0]
+    if host is None:
+        raise DownstreamProtocolError("missing Host")
+    authority = host
     if not is_authority(authority):
         raise DownstreamProtocolError(f"Host {printable(authority)} is not a host and port")
     if method == b"CONNECT":
@@ -91,8 +83,6 @@ def resolve_target(
         if not allow_absolute:
             raise DownstreamProtocolError("absolute-form targets are not allowed here")
         authority, path = _split_absolute(target)
-    if b"#" in path:  # RFC 9112 3.2: a fragment is never sent
-        raise DownstreamProtocolError("a fragment in the request target")
     return authority, path
 
 
@@ -107,9 +97,7 @@ def _split_absolute(target: bytes) -> tuple[bytes, bytes]:
     scheme, separator, rest = target.partition(b"://")
     if not separator or scheme.lower() not in (b"http", b"https"):
         raise DownstreamProtocolError(f"target {printable(target)} is neither a path nor an http URL")
-    end = min(
-        (at for at in (rest.find(b"/"), rest.find(b"?"), rest.find(b"#")) if at >= 0), default=len(rest)
-    )
+    end = min([at for at in (rest.find(b"/"), rest.find(b"?")) if at >= 0], default=len(rest))
     authority, path = rest[:end], rest[end:]
     if not is_authority(authority):
         raise DownstreamProtocolError(f"the target's authority {printable(authority)} is not a host and port")

@@ -165,10 +165,10 @@ class Http1ServerConnection:
         if incoming is not None:
             self._begin(incoming)
             return
-        messages = self._reader.messages
-        if messages.error is not None:
-            self._refuse(messages.error)
-        elif messages.state is HEAD:
+        reader = self._reader
+        if reader.error is not None:
+            self._refuse(reader.error)
+        elif reader.state is HEAD:
             self._timeouts.await_head()
 
     def _begin(self, incoming: IncomingRequest) -> None:

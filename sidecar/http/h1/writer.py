@@ -7,23 +7,19 @@ would allow response splitting and request smuggling.
 from __future__ import annotations
 
 from http import HTTPStatus
-from operator import itemgetter
+from typing import Final
 
-from sidecar.http.headers import HOP_BY_HOP, Headers
+from sidecar.http.h1.head import join_request, join_response
+from sidecar.http.h1.head_python import JOIN_FIELD, OF_CODEC, REQUEST_LINE, TE_TRAILERS
+from sidecar.http.headers import Headers
 from sidecar.http.message import Request
 
-_FIELD = b": ".join
-_REQUEST_LINE = b"%b %b HTTP/1.1\r\nhost: %b"
-_NO_BODY_EXPECTED = frozenset((b"GET", b"HEAD", b"DELETE", b"TRACE", b"CONNECT"))
-
-_NAME = itemgetter(0)
-_OWN = HOP_BY_HOP | {b"content-length", b"host", b"te"}
-_TE_TRAILERS = (b"te", b"trailers")
+_NO_BODY_EXPECTED: Final = frozenset((b"GET", b"HEAD", b"DELETE", b"TRACE", b"CONNECT"))
 # RFC 9110 6.5.1: fields for framing or routing are not allowed in trailers.
-_NO_TRAILERS = _OWN | {b"trailer"}
+_NO_TRAILERS: Final = OF_CODEC | {b"trailer"}
 
-CHUNKED = b"transfer-encoding: chunked"
-CLOSE = b"connection: close"
+CHUNKED: Final = b"transfer-encoding: chunked"
+CLOSE: Final = b"connection: close"
 
 
 def _status_line(status: int) -> bytes:
@@ -34,7 +30,7 @@ def _status_line(status: int) -> bytes:
     return b"HTTP/1.1 %d %s" % (status, reason.encode())
 
 
-_STATUS_LINES = {status: _status_line(status) for status in range(100, 600)}
+_STATUS_LINES: Final = {status: _status_line(status) for status in range(100, 600)}
 
 
 def status_line(status: int) -> bytes:
@@ -47,24 +43,25 @@ def has_no_body(status: int) -> bool:
 
 
 def response_head(status: int, headers: Headers, options: tuple[bytes, ...] = ()) -> bytes:
-    """`options` are further lines of the head."""
-    return b"\r\n".join([status_line(status), *map(_FIELD, headers), *options, b"", b""])
+    """`options` are further lines of the head; an empty one is left out."""
+    lines = [option for option in options if option]
+    return b"\r\n".join([status_line(status), *map(JOIN_FIELD, headers), *lines, b"", b""])
 
 
-def whole_response(status: int, headers: Headers, body: bytes, options: tuple[bytes, ...] = ()) -> bytes:
+def whole_response(status: int, headers: Headers, body: bytes, option: bytes = b"") -> bytes:
     """Returns head and body in one, with the length of `body`."""
-    headers = with_length(headers, len(body))
-    return b"\r\n".join([status_line(status), *map(_FIELD, headers), *options, b"", body])
+    whole: bytes = join_response(status_line(status), headers, body, option)
+    return whole
 
 
 def request_head(request: Request, length: int | None, *extra: bytes) -> bytes:
     """`length` becomes Content-Length, if it is not None."""
     target = request.path or request.authority  # RFC 9112 3.2.3: CONNECT has no path
-    line = _REQUEST_LINE % (request.method, target, request.authority)
-    headers = _without_own(request.headers)
+    line = REQUEST_LINE % (request.method, target, request.authority)
+    headers = [field for field in request.headers if field[0] not in OF_CODEC or field == TE_TRAILERS]
     if length is not None:
-        headers = [*headers, (b"content-length", b"%d" % length)]
-    return b"\r\n".join((line, *map(_FIELD, headers), *extra, b"", b""))
+        headers.append((b"content-length", b"%d" % length))
+    return b"\r\n".join([line, *map(JOIN_FIELD, headers), *extra, b"", b""])
 
 
 def tunnel_head(request: Request, *extra: bytes) -> bytes:
@@ -75,27 +72,15 @@ def tunnel_head(request: Request, *extra: bytes) -> bytes:
 
 def whole_request(request: Request, body: bytes) -> bytes:
     """Head and body in one. RFC 9110 8.6: no length for an empty body of a method that expects none."""
-    headers = _without_own(request.headers)
-    if (
-        body
-        or request.method not in _NO_BODY_EXPECTED
-        or (headers is not request.headers and any(name == b"content-length" for name, _ in request.headers))
-    ):
-        headers = [*headers, (b"content-length", b"%d" % len(body))]
-    line = _REQUEST_LINE % (request.method, request.path, request.authority)
-    return b"\r\n".join([line, *map(_FIELD, headers), b"", body])
-
-
-def _without_own(headers: Headers) -> Headers:
-    """Returns `headers` without the fields that the head generates."""
-    if _OWN.isdisjoint(map(_NAME, headers)):
-        return headers
-    return [field for field in headers if field[0] not in _OWN or field == _TE_TRAILERS]
-
-
-def with_length(headers: Headers, length: int) -> Headers:
-    field = (b"content-length", b"%d" % length)
-    return headers if field in headers else [*without_length(headers), field]
+    whole: bytes = join_request(
+        request.method,
+        request.path,
+        request.authority,
+        request.headers,
+        body,
+        request.method not in _NO_BODY_EXPECTED,
+    )
+    return whole
 
 
 def without_length(headers: Headers) -> Headers:
@@ -120,4 +105,4 @@ def last_chunk(trailers: Headers) -> bytes:
     if not trailers:
         return b"0\r\n\r\n"
     trailers = [field for field in trailers if field[0] not in _NO_TRAILERS]
-    return b"\r\n".join((b"0", *map(_FIELD, trailers), b"", b""))
+    return b"\r\n".join((b"0", *map(JOIN_FIELD, trailers), b"", b""))

@@ -148,7 +148,7 @@ async def test_http2_is_refused_with_a_reason(alpn: str, size: int) -> None:
     for start in range(0, len(PREFACE), size):
         answer += await server.exchange(PREFACE[start : start + size])
     assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
-    assert answer.endswith(b"\r\n\r\nBad Request: malformed HTTP/1.1: the end of the head is ambiguous")
+    assert answer.endswith(b"\r\n\r\nBad Request: malformed HTTP/1.1: unknown method 'PRI'")
     assert server.transport.eof_written
     assert server.stats.downstream_cx_protocol_error == 1
     assert (server.stats.downstream_cx_total, server.stats.downstream_cx_active) == (1, 1)

@@ -17,7 +17,7 @@ from sidecar.http.h1.rules import named_by_connection, printable, resolve_target
     ],
 )
 def test_target_forms(target: bytes, expected: tuple[bytes, bytes]) -> None:
-    assert resolve_target(b"GET", target, [(b"host", b"a")], allow_absolute=True) == expected
+    assert resolve_target(b"GET", target, b"a", allow_absolute=True) == expected
 
 
 def test_connection_names_the_fields_for_one_hop() -> None:
@@ -33,11 +33,11 @@ def test_connection_must_not_name_headers_about_the_origin(name: bytes) -> None:
 
 def test_absolute_target_where_it_is_not_allowed() -> None:
     with pytest.raises(DownstreamProtocolError, match="absolute"):
-        resolve_target(b"GET", b"http://b/", [(b"host", b"a")], allow_absolute=False)
+        resolve_target(b"GET", b"http://b/", b"a", allow_absolute=False)
 
 
 def test_asterisk_target_is_for_options() -> None:
-    assert resolve_target(b"OPTIONS", b"*", [(b"host", b"a")], allow_absolute=True) == (b"a", b"*")
+    assert resolve_target(b"OPTIONS", b"*", b"a", allow_absolute=True) == (b"a", b"*")
 
 
 def test_untrusted_bytes_are_short_and_harmless_in_a_message() -> None:
