@@ -5,6 +5,7 @@ https://www.envoyproxy.io/docs/envoy/latest/operations/admin
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
@@ -14,6 +15,7 @@ from sidecar.admin.answers import AdminError, Answer, Query, json_document, text
 from sidecar.admin.state import AdminView, ServerState
 from sidecar.errors import ConfigError, WorkerError
 from sidecar.http.message import Request, Response
+from sidecar.identity import certs
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +40,7 @@ async def config_dump(view: AdminView, query: Query) -> Answer:
 
 
 async def certificates(view: AdminView, _: Query) -> Answer:
-    return await view.workers.certificates()
+    return certs.certificates(await view.workers.certificates(), time.time())
 
 
 async def server_info(view: AdminView, _: Query) -> Answer:

@@ -8,6 +8,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from sidecar.config.cluster import ClusterConfig
+from sidecar.identity.certs import CertificatesInUse
 from sidecar.listener.manager import ListenerStatus
 from sidecar.observability.exposition import ExtraStats
 from sidecar.observability.report import DnsReport, StatsReport
@@ -46,8 +47,7 @@ class WorkerReports(Protocol):
 
     async def listeners(self) -> Sequence[ListenerStatus]: ...
 
-    async def certificates(self) -> Mapping[str, Any]:
-        """In the shape of ``admin.v3.Certificates``."""
+    async def certificates(self) -> Sequence[CertificatesInUse]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""The workload's private key: generated here, kept in memory, never written to a file or sent to a peer."""
+"""The workload's private key: generated here, never written to a file or sent to a peer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from protos.spiffe import SpiffeId
 
 
 class WorkloadKey:
-    """An EC P-256 key. Its ``repr`` does not show it, and it cannot be pickled."""
+    """An EC P-256 key. Its ``repr`` does not show it, and it cannot be pickled: `pem` is for a `Svid`."""
 
     __slots__ = ("_private",)
 
@@ -38,5 +38,5 @@ class WorkloadKey:
         return request.sign(self._private, hashes.SHA256()).public_bytes(Encoding.PEM).decode()
 
     def pem(self) -> bytes:
-        """Returns the key as PEM, for `Svid.pem` only."""
+        """PKCS #8, for a `Svid` only."""
         return self._private.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import re
 import ssl
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
-
-from cryptography import x509
 
 from protos.spiffe import SpiffeId
 from sidecar.config.tls import SanMatch, SanMatchKind
@@ -19,6 +18,20 @@ _ANY: Final = "ANY"
 # The names that `ssl` uses for the kinds in ``SubjectAltNameMatcher.SanType``.
 _SAN_TYPES: Final = {"URI": "URI", "DNS": "DNS", "email": "EMAIL", "IP Address": "IP_ADDRESS"}
 _SPIFFE: Final = "spiffe://"
+# RFC 4514 3; other attributes keep the name that OpenSSL gives them.
+_ATTRIBUTES: Final = {
+    "commonName": "CN",
+    "localityName": "L",
+    "stateOrProvinceName": "ST",
+    "organizationName": "O",
+    "organizationalUnitName": "OU",
+    "countryName": "C",
+    "streetAddress": "STREET",
+    "domainComponent": "DC",
+    "userId": "UID",
+}
+_SPECIAL: Final = re.compile(r"[,+\"\\<>;]")
+_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 
 Name = tuple[str, str]
 """A subject alternative name: its ``SanType`` and its value."""
@@ -79,10 +92,26 @@ def fingerprint(peer: ssl.SSLObject) -> str:
 
 def subject(peer: ssl.SSLObject) -> str:
     """The subject of the peer's certificate, by RFC 2253; empty without either."""
-    certificate = peer.getpeercert(binary_form=True)
-    if certificate is None or not (peer.getpeercert() or {}).get("subject"):  # a workload's is empty
-        return ""
-    return x509.load_der_x509_certificate(certificate).subject.rfc4514_string()
+    certificate: Mapping[str, Any] = peer.getpeercert() or {}
+    return distinguished_name(certificate.get("subject", ()))  # a workload's is empty
+
+
+def distinguished_name(name: Iterable[Iterable[Name]]) -> str:
+    """RFC 2253 2: the most specific part first. ``name`` as `ssl` shows it, each attribute by its long
+    name."""
+    return ",".join(
+        "+".join(f"{_ATTRIBUTES.get(kind, kind)}={_escaped(value)}" for kind, value in part)
+        for part in reversed(list(name))
+    )
+
+
+def _escaped(value: str) -> str:
+    """RFC 2253 2.4. Control characters are escaped too, as by OpenSSL."""
+    text = _SPECIAL.sub(r"\\\g<0>", value)
+    text = _CONTROL.sub(lambda found: f"\\{ord(found[0]):02X}", text)
+    if text.endswith(" ") and len(value) > 1:
+        text = text[:-1] + "\\ "
+    return f"\\{text}" if value.startswith((" ", "#")) else text
 
 
 def _names(certificate: Mapping[str, Any]) -> list[Name]:

@@ -7,14 +7,15 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from protos.spiffe import SpiffeId
 from sidecar.back_off import BackOff
 from sidecar.errors import IdentityError, IdentityRefusedError
-from sidecar.identity.key import WorkloadKey
-from sidecar.identity.svid import SignedCertificate, Svid, accept
+from sidecar.identity.pending_key import PendingKey, pending_key
+from sidecar.identity.svid import SignedCertificate, Svid
 
 _LOG = logging.getLogger(__name__)
 
@@ -70,6 +71,7 @@ class SvidRotation:
         spiffe_id: SpiffeId,
         on_renewed: Callable[[Svid], Awaitable[None]],
         *,
+        new_key: Callable[[SpiffeId], AbstractAsyncContextManager[PendingKey]] = pending_key,
         policy: RotationPolicy | None = None,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
@@ -78,6 +80,7 @@ class SvidRotation:
         self._signer: Final = signer
         self._spiffe_id: Final = spiffe_id
         self._on_renewed: Final = on_renewed
+        self._new_key: Final = new_key
         self._policy: Final = policy or RotationPolicy()
         self._clock: Final = clock
         self._sleep: Final = sleep
@@ -129,9 +132,9 @@ class SvidRotation:
     async def _renew(self) -> Svid:
         """Requests a certificate with a new key."""
         try:
-            key = WorkloadKey()
-            signed = await self._signer.sign(key.signing_request(self._spiffe_id))
-            svid = accept(signed, key, self._spiffe_id, self._clock())
+            async with self._new_key(self._spiffe_id) as key:
+                signed = await self._signer.sign(await key.signing_request())
+                svid = await key.accept(signed, self._clock())
         except IdentityError:
             self.failures += 1
             raise

@@ -12,9 +12,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from sidecar.config.endpoint import SocketAddress
+from sidecar.identity.certs import CertificatesInUse
 from sidecar.listener.manager import ListenerState, ListenerStatus
 from sidecar.observability.report import StatsReport
 from sidecar.observability.request_metrics import ConnectionSeries, RequestSeries
@@ -134,10 +134,7 @@ def _numbered(
         yield (*key, seen[key]), status
 
 
-def merge_certificates(reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """In the shape of ``admin.v3.Certificates``. Workers have the same certificates, except for a moment
+def merge_certificates(reports: Sequence[Sequence[CertificatesInUse]]) -> list[CertificatesInUse]:
+    """Workers have the same certificates, except for a moment
     after a renewal, when those of both are shown."""
-    merged: list[Any] = []
-    for report in reports:
-        merged += [each for each in report["certificates"] if each not in merged]
-    return {"certificates": merged}
+    return list(dict.fromkeys(each for report in reports for each in report))

@@ -7,10 +7,8 @@ that a worker can run in a separate process, at the other end of a socket.
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any
 
 from protos.node import WORKLOAD_METADATA
 from sidecar.config.cluster import ClusterConfig
@@ -19,7 +17,7 @@ from sidecar.config.endpoint import WorkloadMetadata
 from sidecar.config.listener import TrafficDirection
 from sidecar.config.snapshot import Snapshot
 from sidecar.errors import ConfigError
-from sidecar.identity.certs import certificates
+from sidecar.identity.certs import CertificatesInUse, certificates_in_use
 from sidecar.identity.svid_pem import SvidPem
 from sidecar.listener.bound_addresses import BindKey
 from sidecar.listener.listen_socket import OpenSocket, bind
@@ -191,8 +189,8 @@ class Worker:
     async def listeners(self) -> list[ListenerStatus]:
         return self._listeners.statuses()
 
-    async def certificates(self) -> Mapping[str, Any]:
-        return certificates(self._contexts, time.time())
+    async def certificates(self) -> list[CertificatesInUse]:
+        return certificates_in_use(self._contexts)
 
     async def reopen_logs(self) -> None:
         self._telemetry.reopen_logs()

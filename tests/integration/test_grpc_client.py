@@ -25,7 +25,7 @@ UNARY, STREAM = "/test.S/Unary", "/test.S/Stream"
 async def answer(request: bytes, context: Any) -> bytes:
     match request:
         case b"fail":
-            await context.abort(grpc.StatusCode.PERMISSION_DENIED, "not you, “x”\n100%")
+            await context.abort(grpc.StatusCode.PERMISSION_DENIED, " not you, “x”\n100%: ")
         case b"metadata":
             return str(dict(context.invocation_metadata())["x-name"]).encode()
         case b"sleep":
@@ -104,7 +104,7 @@ async def test_error_of_the_server_has_status_and_details() -> None:
         with pytest.raises(GrpcError) as caught:
             await call_unary(Target(address=address), UNARY, b"fail", timeout_s=10)
         assert caught.value.status is GrpcStatus.PERMISSION_DENIED
-        assert caught.value.details == "not you, “x”\n100%"
+        assert caught.value.details == " not you, “x”\n100%: "
         with pytest.raises(GrpcError, match="UNIMPLEMENTED"):
             await call_unary(Target(address=address), "/test.S/Missing", b"", timeout_s=10)
 

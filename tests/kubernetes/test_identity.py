@@ -15,7 +15,7 @@ from protos.spiffe import SpiffeId
 from protos.type_urls import CLUSTER
 from sidecar.errors import IdentityError, IdentityRefusedError
 from sidecar.identity.key import WorkloadKey
-from sidecar.identity.svid import accept
+from sidecar.identity.verification import accept
 from tests.support.ads_client import DeltaClient, node_of
 from tests.support.cluster_control_plane import ClusterControlPlane, cluster_control_plane
 from tests.support.cluster_objects import delete_pod

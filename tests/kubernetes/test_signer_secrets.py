@@ -17,7 +17,7 @@ from cryptography import x509
 from controlplane.ca.keys import private_key_pem
 from protos.spiffe import SpiffeId
 from sidecar.identity.key import WorkloadKey
-from sidecar.identity.svid import accept
+from sidecar.identity.verification import accept
 from tests.support.certificates import TestAuthority
 from tests.support.cluster_control_plane import ClusterControlPlane, cluster_control_plane, published_roots
 from tests.support.control_plane import FREE_PORTS
@@ -83,7 +83,8 @@ async def test_three_replicas_that_start_together_share_one_root(
             signed = await ClusterControlPlane(xds_tls=xds_tls, roots=roots).sign(
                 token, key.signing_request()
             )
-            leaves.add(accept(signed, key, identity, time.time()).chain[0])
+            svid = accept(signed, key, identity, time.time())
+            leaves.add(x509.load_pem_x509_certificates(svid.chain)[0])
             bundles.add(signed.trust_bundle)
     [(bundle,)] = bundles
     assert bundle == roots.read_text()
@@ -114,7 +115,8 @@ async def test_a_plugged_in_authority_signs_and_no_root_is_generated(
             await request_token(api, namespace, audience=AUDIENCE), key.signing_request()
         )
         svid = accept(signed, key, SpiffeId("cluster.local", namespace, "default"), time.time())
-        assert svid.chain[1:] == (intermediate.certificate,)
+        _, issuer = x509.load_pem_x509_certificates(svid.chain)
+        assert issuer == intermediate.certificate
         secrets = await api.get(f"/api/v1/namespaces/{namespace}/secrets")
         assert [each["metadata"]["name"] for each in secrets["items"]] == ["cacerts"]
 

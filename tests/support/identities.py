@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 
 from cryptography import x509
@@ -16,7 +17,8 @@ from protos.spiffe import SpiffeId
 from sidecar.config.tls import DownstreamTls, SanMatch, TlsParameters, UpstreamTls, Validation
 from sidecar.identity.contexts import TlsContexts
 from sidecar.identity.key import WorkloadKey
-from sidecar.identity.svid import SignedCertificate, Svid, accept
+from sidecar.identity.svid import SignedCertificate, Svid
+from sidecar.identity.verification import accept
 
 REVIEWS = SpiffeId("cluster.local", "default", "reviews")
 RATINGS = SpiffeId("cluster.local", "default", "ratings")
@@ -31,6 +33,25 @@ _SIGNS_CERTIFICATES = x509.KeyUsage(
     encipher_only=False,
     decipher_only=False,
 )
+
+
+class KeyHere:
+    """A `PendingKey` in this process."""
+
+    def __init__(self, spiffe_id: SpiffeId) -> None:
+        self._spiffe_id = spiffe_id
+        self._key = WorkloadKey()
+
+    async def signing_request(self) -> str:
+        return self._key.signing_request(self._spiffe_id)
+
+    async def accept(self, signed: SignedCertificate, now: float) -> Svid:
+        return accept(signed, self._key, self._spiffe_id, now)
+
+
+@asynccontextmanager
+async def key_here(spiffe_id: SpiffeId) -> AsyncIterator[KeyHere]:
+    yield KeyHere(spiffe_id)
 
 
 class TestTrustDomain:

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 # Loaded when a configuration needs them.
-_LATER = {"re2", "pycares", "yaml", "importlib.metadata"}
+_LATER = {"cryptography", "re2", "pycares", "yaml", "importlib.metadata"}
 
 
 @pytest.mark.parametrize(
@@ -16,6 +16,7 @@ _LATER = {"re2", "pycares", "yaml", "importlib.metadata"}
     [
         ("sidecar.process.worker", {"grpc", "google", "envoy", "sidecar.xds", *_LATER}),
         ("sidecar.__main__", {"grpc", "envoy", "h2", *_LATER}),
+        ("sidecar.agent.__main__", {"grpc", "google", "envoy", "h2", *_LATER}),
     ],
 )
 def test_process_loads_only_what_it_uses(module: str, excluded: set[str]) -> None:

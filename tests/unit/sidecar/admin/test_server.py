@@ -13,6 +13,7 @@ from sidecar.config.cluster import CircuitBreakers, Discovery, OutlierDetection
 from sidecar.config.endpoint import HealthStatus, Locality, SocketAddress
 from sidecar.errors import ConfigError, InternalError, WorkerError
 from sidecar.http.message import Response
+from sidecar.identity.certs import CertificatesInUse
 from sidecar.listener.manager import ListenerState, ListenerStatus
 from sidecar.observability.exposition import ExtraStats
 from sidecar.observability.report import DnsReport, ResolvedHost, StatsReport
@@ -66,8 +67,8 @@ class FakeWorker:
             for state in ListenerState
         ]
 
-    async def certificates(self) -> dict[str, Any]:
-        return {"certificates": []}
+    async def certificates(self) -> list[CertificatesInUse]:
+        return []
 
 
 @dataclass

@@ -24,7 +24,7 @@ from sidecar.config.tls import (
     Validation,
 )
 from sidecar.errors import IdentityError
-from sidecar.identity.certs import certificates
+from sidecar.identity.certs import certificates, certificates_in_use
 from sidecar.identity.contexts import TlsContexts
 from tests.support.identities import (
     MESH_CLIENT,
@@ -221,7 +221,7 @@ def test_the_admins_view_has_envoys_shape_and_no_key() -> None:
     contexts = domain.contexts(REVIEWS)
     contexts.server(MESH_SERVER)
     contexts.client(MESH_CLIENT)
-    shown = certificates(contexts, time.time())
+    shown = certificates(certificates_in_use(contexts), time.time())
     (entry,) = shown["certificates"]
     (leaf,) = entry["cert_chain"]
     assert leaf["subject_alt_names"] == [{"uri": str(REVIEWS)}]

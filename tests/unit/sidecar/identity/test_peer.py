@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from sidecar.config.tls import SanMatch, SanMatchKind
 from sidecar.errors import IdentityError
-from sidecar.identity.peer import PeerVerifier, fingerprint, subject
+from sidecar.identity.peer import PeerVerifier, distinguished_name, fingerprint, subject
 
 WORKLOAD = ("URI", "spiffe://cluster.local/ns/default/sa/reviews")
 
@@ -136,5 +136,22 @@ def test_subject_of_a_certificate_that_has_one() -> None:
             return certificate if binary_form else {"subject": ((("commonName", 'a, "b"'),),)}
 
     peer = cast("ssl.SSLObject", Peer())
-    assert subject(peer) == r"CN=a\, \"b\""
+    assert subject(peer) == r"CN=a\, \"b\"" == name.rfc4514_string()
     assert fingerprint(peer) == hashlib.sha256(certificate).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        (((("countryName", "CH"),), (("organizationName", "A"),), (("commonName", "x"),)), "CN=x,O=A,C=CH"),
+        (((("commonName", "x"), ("userId", "7")),), "CN=x+UID=7"),
+        (((("emailAddress", "a@b"),), (("1.2.3.4", "y"),)), "1.2.3.4=y,emailAddress=a@b"),
+        (((("commonName", " a "),),), r"CN=\ a\ "),
+        (((("commonName", "#a"),),), r"CN=\#a"),
+        (((("commonName", " "),),), r"CN=\ "),
+        (((("commonName", "a\r\n\0b;c"),),), r"CN=a\0D\0A\00b\;c"),
+        ((), ""),
+    ],
+)
+def test_distinguished_name(name: tuple[tuple[tuple[str, str], ...], ...], text: str) -> None:
+    assert distinguished_name(name) == text

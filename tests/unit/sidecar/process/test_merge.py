@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.config.endpoint import SocketAddress
+from sidecar.identity.certs import CertificateFile, CertificatesInUse
 from sidecar.listener.manager import ListenerState, ListenerStatus
 from sidecar.observability.report import StatsReport
 from sidecar.observability.request_metrics import ConnectionSeries, RequestSeries
@@ -192,6 +193,5 @@ def test_connections_of_a_listener_are_added_up_by_its_state() -> None:
 
 
 def test_a_certificate_that_all_workers_have_is_shown_once() -> None:
-    old, new = {"cert_chain": [{"serial_number": "1"}]}, {"cert_chain": [{"serial_number": "2"}]}
-    merged = merge_certificates([{"certificates": [old]}, {"certificates": [old, new]}])
-    assert merged == {"certificates": [old, new]}
+    old, new = (CertificatesInUse(roots=None, chain=CertificateFile(pem, "<inline>")) for pem in (b"1", b"2"))
+    assert merge_certificates([[old], [old, new]]) == [old, new]

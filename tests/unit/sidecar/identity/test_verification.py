@@ -11,7 +11,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from protos.spiffe import SpiffeId
 from sidecar.errors import IdentityError
 from sidecar.identity.key import WorkloadKey
-from sidecar.identity.svid import SignedCertificate, accept
+from sidecar.identity.svid import SignedCertificate
+from sidecar.identity.verification import accept
 from tests.support.identities import RATINGS, REVIEWS, TestTrustDomain
 
 DOMAIN = TestTrustDomain()
@@ -107,4 +108,4 @@ def test_the_key_is_never_shown() -> None:
     assert "PRIVATE" not in repr(svid)
     assert "key" not in repr(svid)
     with pytest.raises(TypeError, match="does not leave"):
-        pickle.dumps(svid.key)
+        pickle.dumps(WorkloadKey())
