@@ -41,9 +41,10 @@ def main() -> None:
 def build_folder() -> Path:
     """Where the build of the present sources is, or would be."""
     digest = hashlib.sha256()
-    for source in sorted([*ROOT.glob("sidecar/**/*.py"), *ROOT.glob("protos/*.py"), ROOT / "setup.py"]):
+    sources = [*ROOT.glob("sidecar/**/*.py"), *ROOT.glob("sidecar/**/*.pyx"), *ROOT.glob("protos/*.py")]
+    for source in sorted([*sources, ROOT / "setup.py"]):
         digest.update(f"{source.relative_to(ROOT)}\0".encode() + source.read_bytes() + b"\0")
-    for tool in ("mypy", "setuptools"):
+    for tool in ("Cython", "mypy", "setuptools"):
         digest.update(f"{tool} {version(tool)}\0".encode())
     compiler = subprocess.run([_compiler(), "--version"], stdout=subprocess.PIPE, check=True).stdout
     digest.update(sys.version.encode() + compiler)
