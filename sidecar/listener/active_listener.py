@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import socket
 import ssl
 import time
-from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import count
-from typing import Final, TypeVar, cast
+from typing import Final
 
 from protos.node import WORKLOAD_CERTIFICATE_SECRET
 from sidecar.config.endpoint import SocketAddress, UpstreamSource
@@ -19,20 +18,18 @@ from sidecar.config.tls import DownstreamTls
 from sidecar.errors import IdentityError, NoFilterChainError, RequestError
 from sidecar.identity.contexts import TlsContexts
 from sidecar.identity.peer import fingerprint, subject
-from sidecar.listener.detect import RAW, TLS, Detection
-from sidecar.listener.filter_chain import Candidates, FilterChainMatcher
+from sidecar.listener.connection_setup import AcceptedConnection, ConnectionSetup
+from sidecar.listener.detect import RAW, Detection
+from sidecar.listener.filter_chain import FilterChainMatcher
 from sidecar.listener.handler import ConnectionHandler
 from sidecar.listener.original_dst import original_destination, plain_address
-from sidecar.listener.peek import first_byte, sniff
 from sidecar.observability.stats import ListenerStats
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo, fail
-from sidecar.transport.tls import TlsTransport
+from sidecar.timers import Timers
 
 OnRefused = Callable[[StreamInfo], None]
 
 _LOG = logging.getLogger(__name__)
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,27 +39,13 @@ class ActiveChain:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AcceptedConnection:
-    """A connection from which nothing was read yet."""
-
-    sock: socket.socket
-    remote: SocketAddress
-    local: SocketAddress
-    original_destination: SocketAddress | None
-    accepted_s: float = field(default_factory=time.monotonic)
-
-    @property
-    def destination(self) -> SocketAddress:
-        return self.original_destination or self.local
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
     """The objects that all listeners share. ``find_listener`` returns the listener of a redirected
     connection's original destination. ``highest_descriptor`` bounds the number of connections: the kernel
     assigns the lowest free descriptor, so its number tells how many are open."""
 
     contexts: TlsContexts
+    timers: Timers
     find_listener: Callable[[SocketAddress], ActiveListener | None]
     handshake_timeout_s: float
     drain_timeout_s: float
@@ -71,7 +54,7 @@ class Services:
 
 
 class ActiveListener:
-    """Owns the tasks that set up its connections. After setup the handler owns the connection."""
+    """Passes each connection to the handler of its filter chain. It owns those that are not there yet."""
 
     def __init__(
         self,
@@ -85,46 +68,69 @@ class ActiveListener:
     ) -> None:
         self.config: Final = config
         self.stats: Final = stats
+        self.services: Final = services
         self.chains: Final = (*chains, default_chain) if default_chain is not None else tuple(chains)
         self._matcher: Final = FilterChainMatcher(
             ((chain.config.match, chain) for chain in chains), default_chain
         )
-        self._services: Final = services
+        self._redirects: Final = config.original_dst_filter or config.use_original_dst
         self._on_refused: Final = on_refused
-        self._setups: Final[set[asyncio.Task[None]]] = set()
-        self._waits: Final[set[asyncio.Timeout]] = set()  # for the first bytes of clients
-        self._draining = False
-        self.admits = True
+        self._setups: Final[set[ConnectionSetup]] = set()
+        self.draining = False
+        self._admits = True
 
-    def accept(self, sock: socket.socket, remote: SocketAddress) -> None:
+    def accept(self, transport: asyncio.Transport) -> None:
         """Takes a connection that arrived at this listener's own socket."""
-        if sock.fileno() > self._services.highest_descriptor:
+        sock = transport.get_extra_info("socket")
+        sockname, peername = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
+        if peername is None:  # the client has already disconnected
+            self.stats.downstream_cx_total += 1
+            transport.abort()
+            return
+        local, remote = plain_address(*sockname[:2]), plain_address(*peername[:2])
+        if sock.fileno() > self.services.highest_descriptor:
             self.stats.downstream_cx_overflow += 1
-            sock.close()
+            transport.abort()
             return
-        try:
-            local = plain_address(*sock.getsockname()[:2])
-        except OSError:  # the client has already disconnected
-            sock.close()
-            return
-        redirected_from = None
-        if self.config.original_dst_filter or self.config.use_original_dst:
+        redirected_from: SocketAddress | None = None
+        target: ActiveListener = self
+        if self._redirects:
             redirected_from = original_destination(sock, local)
             if redirected_from is None and self.config.transparent:
                 redirected_from = local
-        target = self
-        if self.config.use_original_dst and redirected_from is not None:
-            target = self._services.find_listener(redirected_from) or self
-        target.serve(
-            AcceptedConnection(sock=sock, remote=remote, local=local, original_destination=redirected_from)
-        )
+            if self.config.use_original_dst and redirected_from is not None:
+                target = self.services.find_listener(redirected_from) or self
+        target.serve(AcceptedConnection(transport, remote, local, redirected_from))
 
     def serve(self, accepted: AcceptedConnection) -> None:
         """Takes a connection that arrived here, or that another listener passed on."""
+        if not self._admits:
+            accepted.transport.abort()
+            return
         self.stats.downstream_cx_total += 1
-        task = asyncio.get_running_loop().create_task(self._set_up(accepted), name="set up a connection")
-        self._setups.add(task)
-        task.add_done_callback(self._setups.discard)
+        candidates = self._matcher.for_destination(accepted.destination)
+        tls = self.config.tls_inspector and candidates.needs_tls
+        http = self.config.http_inspector and candidates.needs_http
+        if tls or http:
+            self._set_up(accepted).detect(candidates, tls=tls, http=http)
+            return
+        chain = candidates.choose(RAW)
+        if chain is None:
+            self.refuse_unmatched(accepted, RAW)
+        elif chain.config.tls is None:
+            self.hand_over(chain, accepted, RAW)
+        else:
+            self._set_up(accepted).secure(chain)
+
+    def _set_up(self, accepted: AcceptedConnection) -> ConnectionSetup:
+        setup = ConnectionSetup(self, accepted)
+        self._setups.add(setup)
+        accepted.transport.set_protocol(setup)  # type: ignore[arg-type]  # uvloop needs no base class
+        return setup
+
+    def set_up(self, setup: ConnectionSetup) -> None:
+        """The setup has ended: the handler owns the connection, or it is refused."""
+        self._setups.discard(setup)
 
     @property
     def connections_in_setup(self) -> int:
@@ -132,140 +138,24 @@ class ActiveListener:
 
     def drain(self) -> None:
         """Shortens the wait for clients that have not sent their first bytes yet."""
-        self._draining = True
-        for wait in self._waits:
-            self._shorten(wait)
+        self.draining = True
+        for setup in self._setups:
+            setup.shorten_wait()
 
-    def cancel_setups(self) -> tuple[asyncio.Task[None], ...]:
-        """Admits no further connection. The owner awaits the returned tasks."""
-        self.admits = False
-        setups = tuple(self._setups)
-        for task in setups:
-            task.cancel()
-        return setups
+    def cancel_setups(self) -> None:
+        """Admits no further connection."""
+        self._admits = False
+        for setup in tuple(self._setups):
+            setup.abort()
 
-    async def _set_up(self, accepted: AcceptedConnection) -> None:
-        handed_over = False
-        detection: Detection | None = None
-        failure: RequestError | None = None
-        try:
-            candidates = self._matcher.for_destination(accepted.destination)
-            detection = await self._detect(candidates, accepted)
-            if detection is None:
-                return
-            chain = candidates.choose(detection)
-            if chain is None:
-                self.stats.no_filter_chain_match += 1
-                failure = NoFilterChainError(f"no filter chain takes {detection}")
-                _LOG.info("%s: %s: no filter chain takes %s", self.config.name, accepted.remote, detection)
-                return
-            if not await self._has_begun(chain, accepted, detection):
-                return
-            handed_over = True
-            await self._hand_over(chain, accepted, detection)
-        except OSError as error:
-            _LOG.debug("%s: %s broke the connection: %s", self.config.name, accepted.remote, error)
-        finally:
-            if not handed_over:
-                accepted.sock.close()
-                self._report_refused(accepted, detection, failure)
-
-    async def _detect(
-        self, candidates: Candidates[ActiveChain], accepted: AcceptedConnection
-    ) -> Detection | None:
-        """The client's protocol, if a filter chain match depends on it; None when the client was too slow."""
-        config = self.config
-        tls = config.tls_inspector and candidates.needs_tls
-        http = config.http_inspector and candidates.needs_http
-        if not tls and not http:
-            return RAW
-        self.stats.downstream_pre_cx_active += 1
-        try:
-            first_bytes = sniff(accepted.sock, tls=tls, http=http)
-            return await self._wait_for(first_bytes, config.listener_filters_timeout_s)
-        except TimeoutError:
-            self.stats.downstream_pre_cx_timeout += 1
-            if config.continue_on_listener_filters_timeout:
-                return RAW
-            _LOG.info(
-                "%s: %s was too slow for its protocol to be detected",
-                config.name,
-                accepted.remote,
-            )
-            return None
-        finally:
-            self.stats.downstream_pre_cx_active -= 1
-
-    async def _has_begun(
+    def hand_over(
         self, chain: ActiveChain, accepted: AcceptedConnection, detection: Detection
-    ) -> bool:
-        """Whether the client begins its TLS handshake, if the chain has TLS, within the chain's idle timeout.
-        The handshake timeout counts from the first byte, since a client may open a connection before it needs
-        it. ``transport_socket_connect_timeout``, if set, counts from the start, as in Envoy."""
-        config = chain.config
-        if config.tls is None or config.handshake_timeout_s or detection.transport_protocol == TLS:
-            return True
-        try:
-            await self._wait_for(first_byte(accepted.sock), config.filter.idle_timeout_s)
-        except TimeoutError:
-            _LOG.info("%s: %s did not begin a TLS handshake in time", self.config.name, accepted.remote)
-            return False
-        return True
-
-    async def _wait_for(self, first_bytes: Coroutine[None, None, T], timeout_s: float) -> T:
-        """Waits for a client's first bytes; a timeout of 0 is no limit. Raises `TimeoutError`."""
-        async with asyncio.timeout(timeout_s or None) as wait:
-            if self._draining:
-                self._shorten(wait)
-            self._waits.add(wait)
-            try:
-                return await first_bytes
-            finally:
-                self._waits.discard(wait)
-
-    def _shorten(self, wait: asyncio.Timeout) -> None:
-        end_s = asyncio.get_running_loop().time() + self._services.drain_timeout_s
-        expires_s = wait.when()
-        wait.reschedule(end_s if expires_s is None else min(expires_s, end_s))
-
-    async def _hand_over(
-        self, chain: ActiveChain, accepted: AcceptedConnection, detection: Detection
-    ) -> None:
-        """Gives the socket to a transport, which owns it from then on."""
-        tls = chain.config.tls
-        loop = asyncio.get_running_loop()
-        setup = asyncio.current_task()
-        assert setup is not None
-
-        def admission() -> asyncio.Protocol:
-            return _Admission(self, chain, accepted, detection, setup)
-
-        if tls is None:
-            await loop.connect_accepted_socket(admission, accepted.sock)
-            return
-        timeout_s = chain.config.handshake_timeout_s or self._services.handshake_timeout_s
-        try:
-            secured = TlsTransport(self._services.contexts.server(tls), admission, server_side=True)
-        except IdentityError as error:
-            accepted.sock.close()
-            self._report_refused(accepted, detection)
-            self.stats.ssl__connection_error += 1
-            _LOG.warning("%s: cannot serve TLS to %s: %s", self.config.name, accepted.remote, error)
-            return
-        try:
-            async with asyncio.timeout(timeout_s):
-                await loop.connect_accepted_socket(lambda: secured, accepted.sock)
-                await secured.established()
-        except OSError as error:
-            secured.abort()
-            self._count_handshake_failure(error)
-            self._report_refused(accepted, detection)
-            _LOG.info(
-                "%s: the TLS handshake of client %s failed: %s", self.config.name, accepted.remote, error
-            )
-        except asyncio.CancelledError:
-            secured.abort()
-            raise
+    ) -> asyncio.Protocol:
+        """Gives a plaintext connection to its handler, and returns the handler's protocol."""
+        protocol = chain.handler.protocol(self.identify(None, accepted, detection, None))
+        accepted.transport.set_protocol(protocol)
+        protocol.connection_made(accepted.transport)
+        return protocol
 
     def identify(
         self,
@@ -278,16 +168,16 @@ class ActiveListener:
         match the validation context."""
         peer_id = local_id = tls_version = alpn = certificate_sha256 = certificate_subject = ""
         if tls is not None and peer is not None:
-            peer_id = self._services.contexts.verify_client(tls, peer)
+            peer_id = self.services.contexts.verify_client(tls, peer)
             tls_version = peer.version() or ""
             alpn = peer.selected_alpn_protocol() or ""
             certificate_sha256, certificate_subject = fingerprint(peer), subject(peer)
-            svid = self._services.contexts.svid
+            svid = self.services.contexts.svid
             if svid is not None and tls.parameters.certificate_secret == WORKLOAD_CERTIFICATE_SECRET:
                 local_id = str(svid.spiffe_id)
             self.stats.ssl__handshake += 1
         return DownstreamConnection(
-            id=next(self._services.connection_ids),
+            id=next(self.services.connection_ids),
             remote_address=accepted.remote,
             local_address=accepted.local,
             original_destination=accepted.original_destination,
@@ -308,23 +198,41 @@ class ActiveListener:
         port = client.port if original_src.bind_port else 0
         return UpstreamSource(SocketAddress(client.host, port), original_src.mark)
 
-    def admitted(self, setup: asyncio.Task[None]) -> None:
-        """The handler owns the connection now. Cancelling its setup would close it."""
-        self._setups.discard(setup)
+    # Connections that reach no handler.
 
-    def refused(self, accepted: AcceptedConnection, detection: Detection, error: IdentityError) -> None:
-        self.stats.ssl__fail_verify_san += 1
-        self._report_refused(accepted, detection)
-        _LOG.info("%s: client %s refused: %s", self.config.name, accepted.remote, error)
+    def refuse_unmatched(self, accepted: AcceptedConnection, detection: Detection) -> None:
+        self.stats.no_filter_chain_match += 1
+        accepted.transport.abort()
+        self.report_refused(accepted, detection, NoFilterChainError(f"no filter chain takes {detection}"))
+        _LOG.info("%s: %s: no filter chain takes %s", self.config.name, accepted.remote, detection)
 
-    def _report_refused(
+    def cannot_serve_tls(
+        self, accepted: AcceptedConnection, detection: Detection, error: IdentityError
+    ) -> None:
+        self.stats.ssl__connection_error += 1
+        accepted.transport.abort()
+        self.report_refused(accepted, detection)
+        _LOG.warning("%s: cannot serve TLS to %s: %s", self.config.name, accepted.remote, error)
+
+    def handshake_failed(self, accepted: AcceptedConnection, detection: Detection, error: Exception) -> None:
+        """`error` is an `IdentityError` if the client does not match the validation context."""
+        self._count_handshake_failure(error)
+        self.report_refused(accepted, detection)
+        if isinstance(error, IdentityError):
+            _LOG.info("%s: client %s refused: %s", self.config.name, accepted.remote, error)
+        else:
+            _LOG.info(
+                "%s: the TLS handshake of client %s failed: %s", self.config.name, accepted.remote, error
+            )
+
+    def report_refused(
         self, accepted: AcceptedConnection, detection: Detection | None, failure: RequestError | None = None
     ) -> None:
         """Logs a connection that reaches no handler."""
         if not self._on_refused:
             return
         connection = DownstreamConnection(
-            id=next(self._services.connection_ids),
+            id=next(self.services.connection_ids),
             remote_address=accepted.remote,
             local_address=accepted.local,
             original_destination=accepted.original_destination,
@@ -338,54 +246,13 @@ class ActiveListener:
         for on_refused in self._on_refused:
             on_refused(info)
 
-    def _count_handshake_failure(self, error: OSError) -> None:
+    def _count_handshake_failure(self, error: Exception) -> None:
         reason = getattr(error, "reason", None)
-        if reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
+        if isinstance(error, IdentityError):
+            self.stats.ssl__fail_verify_san += 1
+        elif reason == "PEER_DID_NOT_RETURN_A_CERTIFICATE":
             self.stats.ssl__fail_verify_no_cert += 1
         elif isinstance(error, ssl.SSLCertVerificationError):
             self.stats.ssl__fail_verify_error += 1
         else:
             self.stats.ssl__connection_error += 1
-
-
-class _Admission(asyncio.Protocol):
-    """The protocol of a connection until its client is identified.
-
-    The handler's protocol replaces it within the call that ends the handshake, so that no byte of the client
-    passes before its identity was checked.
-    """
-
-    def __init__(
-        self,
-        listener: ActiveListener,
-        chain: ActiveChain,
-        accepted: AcceptedConnection,
-        detection: Detection,
-        setup: asyncio.Task[None],
-    ) -> None:
-        self._listener = listener
-        self._chain = chain
-        self._accepted = accepted
-        self._detection = detection
-        self._setup = setup
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        transport = cast(asyncio.Transport, transport)  # uvloop's transports do not inherit from it
-        if not self._listener.admits:
-            transport.abort()
-            return
-        try:
-            connection = self._listener.identify(
-                self._chain.config.tls,
-                self._accepted,
-                self._detection,
-                transport.get_extra_info("ssl_object"),
-            )
-        except IdentityError as error:
-            self._listener.refused(self._accepted, self._detection, error)
-            transport.abort()
-            return
-        self._listener.admitted(self._setup)
-        protocol = self._chain.handler.protocol(connection)
-        transport.set_protocol(protocol)
-        protocol.connection_made(transport)

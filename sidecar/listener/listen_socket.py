@@ -3,31 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-import errno
-import logging
 import os
 import socket
 from collections.abc import Callable
-from typing import Final
+from typing import Final, cast
 
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import Listener
 from sidecar.errors import ConfigError
-from sidecar.listener.original_dst import plain_address
 from sidecar.transport.transparent import make_transparent
 
-_LOG = logging.getLogger(__name__)
-
 _BACKLOG: Final = 4096  # limited by net.core.somaxconn
-# One wake-up accepts a burst, but leaves time for the open connections.
-_ACCEPTS_PER_WAKE_UP: Final = 64
-# Out of descriptors or memory: the clients wait in the backlog.
-_EXHAUSTED: Final = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 
 
 OpenSocket = Callable[[Listener], socket.socket]
 """Returns a bound socket. Raises `ConfigError` that names the listener and the address."""
-OnAccept = Callable[[socket.socket, SocketAddress], None]
+OnAccept = Callable[[asyncio.Transport], None]
 
 
 def bind(listener: Listener) -> socket.socket:
@@ -92,65 +83,60 @@ def _cannot_bind(listener: Listener, error: OSError | OverflowError) -> ConfigEr
 
 
 class ListenSocket:
-    """Accepts until closed, and passes each connection to ``on_accept``, which may be replaced."""
+    """Accepts until closed, and passes each connection to ``on_accept``, which may be replaced, and which
+    gives it a protocol or aborts it. When the process has no descriptor left, libuv closes the connections
+    that wait: clients are refused, as they are beyond the limit of the listeners."""
 
     def __init__(
         self,
         sock: socket.socket,
         listener: Listener,
         on_accept: OnAccept,
-        *,
-        exhausted_pause_s: float = 1.0,
     ) -> None:
-        """``exhausted_pause_s``: how long nothing is accepted after descriptors or memory ran out. Raises
-        `ConfigError` if the bound socket cannot listen; then it is closed."""
+        """Raises `ConfigError` if the bound socket cannot listen; then it is closed."""
         try:
             _listen(sock, listener)
         except ConfigError:
             sock.close()
             raise
         self._sock: Final = sock
-        self._exhausted_pause_s: Final = exhausted_pause_s
-        self._loop: Final = asyncio.get_running_loop()
-        self._paused: asyncio.TimerHandle | None = None
+        self._server: asyncio.Server | None = None
         self.on_accept = on_accept
         host, port = sock.getsockname()[:2]
         self.address: Final = SocketAddress(host, port)
-        self._loop.add_reader(sock.fileno(), self._accept)
+        self._starting: Final = asyncio.get_running_loop().create_task(self._start(), name="accept")
+
+    async def _start(self) -> None:
+        loop = asyncio.get_running_loop()
+        arrival = cast("asyncio.Protocol", _Arrival(self))
+        self._server = await loop.create_server(lambda: arrival, sock=self._sock, backlog=_BACKLOG)
 
     def close(self) -> None:
-        if self._sock.fileno() < 0:
-            return
-        if self._paused is not None:
-            self._paused.cancel()
-        self._loop.remove_reader(self._sock.fileno())
+        self._starting.cancel()
+        if self._server is not None:
+            self._server.close()
         self._sock.close()
 
-    def _accept(self) -> None:
-        for _ in range(_ACCEPTS_PER_WAKE_UP):
-            try:
-                sock, remote = self._sock.accept()
-            except (BlockingIOError, InterruptedError):
-                return
-            except ConnectionError:
-                continue  # the client left before it was accepted
-            except OSError as error:
-                self._pause(error)
-                return
-            sock.setblocking(False)
-            self.on_accept(sock, plain_address(*remote[:2]))
 
-    def _pause(self, error: OSError) -> None:
-        if error.errno not in _EXHAUSTED:
-            raise error
-        pause_s = self._exhausted_pause_s
-        _LOG.warning("%s: accepting pauses for %.0f s: %s", self.address, pause_s, error.strerror)
-        self._loop.remove_reader(self._sock.fileno())
-        self._paused = self._loop.call_later(pause_s, self._resume)
+class _Arrival:
+    """The first protocol of each connection. It has no state, so one object serves all of a socket."""
 
-    def _resume(self) -> None:
-        self._paused = None
-        self._loop.add_reader(self._sock.fileno(), self._accept)
+    __slots__ = ("_socket",)
+
+    def __init__(self, listen_socket: ListenSocket) -> None:
+        self._socket = listen_socket
+
+    def connection_made(self, transport: asyncio.Transport) -> None:
+        self._socket.on_accept(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection was refused."""
+
+    def data_received(self, data: bytes) -> None:
+        """Never called: the connection has another protocol by then, or is closed."""
+
+    def eof_received(self) -> None:
+        """As `data_received`."""
 
 
 def is_local(host: str) -> bool:

@@ -7,7 +7,6 @@ update loses no connection: open connections stay with their filter chain, and o
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import resource
 from collections import Counter
@@ -95,6 +94,7 @@ class ListenerManager:
         self._settings: Final = settings
         self._services: Final = Services(
             contexts=contexts,
+            timers=timers,
             find_listener=self._find_by_destination,
             handshake_timeout_s=settings.handshake_timeout_s,
             drain_timeout_s=settings.drain_timeout_s,
@@ -272,15 +272,13 @@ class ListenerManager:
     async def close(self) -> None:
         """Ends everything at once."""
         self._bound.keep_only(())
-        setups: list[asyncio.Task[None]] = []
         for listener, handlers in self._in_service():
-            setups += listener.cancel_setups()
+            listener.cancel_setups()
             for handler in handlers:
                 handler.close()
         self._active.clear()
         self._warming.clear()
         self._draining.clear()
-        await asyncio.gather(*setups, return_exceptions=True)
 
     # Status and statistics.
 

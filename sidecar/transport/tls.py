@@ -18,11 +18,13 @@ _MAX_ANSWERS_BYTES: Final = 64 * 1024
 _MAX_PIECE_BYTES: Final = _MAX_RECORD_BYTES  # a `MemoryBIO` keeps the memory of the most bytes that it held
 
 
-class TlsTransport(asyncio.Transport, asyncio.Protocol):
-    """The protocol of a TCP transport, and the transport of an application's protocol.
+class TlsTransport:
+    """The protocol of a TCP transport, and the transport of an application's protocol. It has the methods of
+    both of asyncio's classes; uvloop needs neither as a base.
 
     When the handshake is done and the ALPN protocol is known, the factory creates the application's protocol.
-    If the factory raises, the connection ends, and `established` raises the error.
+    If the factory raises, the connection ends. `established` raises this error, and any other that ends the
+    handshake; ``on_failed`` is called with it.
     Its `connection_made` is called before `established` returns, and before any of the peer's data arrives.
     After that this object behaves as a TCP transport does:
 
@@ -40,9 +42,10 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
     """
 
     __slots__ = (
-        "_answers_bytes", "_closing", "_end_told", "_error", "_handshake", "_held", "_incoming", "_loop",
-        "_open", "_outgoing", "_paused", "_peer_ended", "_plaintext", "_protocol", "_protocol_factory",
-        "_raw", "_raw_is_full", "_server_side", "_ssl", "_write_ended", "_writing_paused",
+        "_answers_bytes", "_closing", "_end_told", "_error", "_established", "_failure", "_handshake",
+        "_held", "_incoming", "_loop", "_on_failed", "_open", "_outgoing", "_paused", "_peer_ended",
+        "_plaintext", "_protocol", "_protocol_factory", "_raw", "_raw_is_full", "_server_side", "_ssl", "_write_ended",
+        "_writing_paused",
     )  # fmt: skip
 
     def __init__(
@@ -52,9 +55,9 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         *,
         server_side: bool,
         server_hostname: str | None = None,
+        on_failed: Callable[[Exception], None] | None = None,
     ) -> None:
         """Raises ``ValueError`` for a ``server_hostname`` that cannot be sent."""
-        super().__init__()
         self._loop: Final = asyncio.get_running_loop()
         self._incoming: Final = ssl.MemoryBIO()
         self._outgoing: Final = ssl.MemoryBIO()
@@ -65,7 +68,10 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._protocol_factory: Final = protocol_factory
         self._protocol: asyncio.Protocol  # set at the end of the handshake
         self._raw: asyncio.Transport | None = None
-        self._handshake: Final[asyncio.Future[None]] = self._loop.create_future()
+        self._on_failed = on_failed
+        self._handshake: asyncio.Future[None] | None = None  # while `established` waits
+        self._failure: Exception | None = None  # of the handshake
+        self._established = False
         self._plaintext: list[bytes] = []  # received, and not delivered yet
         self._answers_bytes = 0  # to KeyUpdates, since the write buffer was last empty
         self._held: list[bytes] | None = None  # a list while OpenSSL can neither write nor end
@@ -81,7 +87,11 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
 
     async def established(self) -> None:
         """Raises ``ssl.SSLError``, or another ``OSError`` when the connection breaks."""
-        await self._handshake
+        if not self._established and self._failure is None:
+            self._handshake = self._loop.create_future()
+            await self._handshake
+        if self._failure is not None:
+            raise self._failure
 
     # asyncio.Protocol: called by the TCP transport.
 
@@ -117,7 +127,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._closing = True
         self._held = None
         error = self._error or exc
-        self._end_handshake(error or ConnectionResetError("the connection closed during the handshake"))
+        self._fail_handshake(error or ConnectionResetError("the connection closed during the handshake"))
         if self._open:
             self._plaintext.clear()
             self._protocol.connection_lost(error)
@@ -233,18 +243,22 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
             self._fail(error)
             return
         self._open = True
-        self._protocol.connection_made(self)
-        self._end_handshake(None)
+        self._protocol.connection_made(cast("asyncio.Transport", self))
+        self._established = True
+        self._end_handshake()
         self._deliver()
 
-    def _end_handshake(self, error: Exception | None) -> None:
-        if self._handshake.done():
+    def _fail_handshake(self, error: Exception) -> None:
+        if self._established or self._failure is not None:
             return
-        if error is None:
+        self._failure = error
+        self._end_handshake()
+        if self._on_failed is not None:
+            self._on_failed(error)
+
+    def _end_handshake(self) -> None:
+        if self._handshake is not None and not self._handshake.done():
             self._handshake.set_result(None)
-        else:
-            self._handshake.set_exception(error)
-            self._handshake.exception()  # marks it as retrieved: there may be no waiter any more
 
     def _decrypt(self) -> bool:
         """Decrypts all received data. Returns False when that fails, and the connection ends."""
@@ -389,8 +403,7 @@ class TlsTransport(asyncio.Transport, asyncio.Protocol):
         self._error = error
         self._held = None
         self._closing = True
-        if not self._open:
-            self._end_handshake(error)
+        self._fail_handshake(error)
         if self._raw is None:
             return
         if self._raw.get_write_buffer_size():

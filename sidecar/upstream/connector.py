@@ -166,7 +166,7 @@ class Connector:
         except BaseException:
             secured.abort()
             raise
-        return secured, cast("ProtocolT", secured.get_protocol())
+        return cast("asyncio.Transport", secured), cast("ProtocolT", secured.get_protocol())
 
     def _verify(self, tls: UpstreamTls, transport: asyncio.Transport) -> str:
         try:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import errno
 import resource
 import socket
 import ssl
-from typing import Any
 
 import pytest
 
 from sidecar.config.endpoint import SocketAddress
-from sidecar.config.listener import FilterChainMatch, Listener
+from sidecar.config.listener import FilterChainMatch
 from sidecar.listener.faults import quiet_peer_faults
-from sidecar.listener.listen_socket import ListenSocket
 from tests.support.listening import (
+    Harness,
     chain,
     eventually,
     listener,
@@ -237,36 +235,35 @@ async def test_connections_beyond_the_limit_of_descriptors_are_closed_and_counte
         writer.close()
 
 
-async def test_accepting_pauses_when_descriptors_run_out_and_comes_back(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    class Exhausted(socket.socket):
-        """Has no descriptor left when it is asked for the first time."""
+async def test_clients_are_refused_while_descriptors_run_out_and_served_again_later() -> None:
+    async with listening(listener(chain("only"))) as harness:
+        loop = asyncio.get_running_loop()
+        assert await is_served(harness)
+        await eventually(lambda: harness.manager.active_connections == 0)
+        await asyncio.sleep(0)  # in which the loop closes the descriptor
+        with socket.socket() as refused:
+            refused.setblocking(False)
+            soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (lowest_free_descriptor(), hard))
+            try:
+                await loop.sock_connect(refused, ("127.0.0.1", harness.port()))
+                assert await asyncio.wait_for(loop.sock_recv(refused, 1), 5) == b""
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert await is_served(harness)
 
-        asked = 0
 
-        def accept(self) -> tuple[socket.socket, Any]:
-            self.asked += 1
-            if self.asked == 1:
-                raise OSError(errno.EMFILE, "Too many open files")
-            return super().accept()
+async def is_served(harness: Harness) -> bool:
+    reader, writer = await harness.connect()
+    writer.write(b"x")
+    answer = await asyncio.wait_for(reader.readexactly(6), 5)
+    writer.close()
+    return answer == b"only:x"
 
-    accepted: list[socket.socket] = []
-    with Exhausted() as listening_socket:
-        listening_socket.bind(("127.0.0.1", 0))
-        listening_socket.setblocking(False)
-        bound = ListenSocket(
-            listening_socket,
-            Listener(name="l", address=SocketAddress("127.0.0.1", 0)),
-            lambda sock, _: accepted.append(sock),
-            exhausted_pause_s=0.05,
-        )
-        with socket.create_connection(listening_socket.getsockname()):
-            await eventually(lambda: len(accepted) == 1)
-        assert listening_socket.asked == 3, "a failure, the connection, and no other"
-        bound.close()
-    accepted[0].close()
-    assert "accepting pauses" in caplog.text
+
+def lowest_free_descriptor() -> int:
+    with socket.socket() as probe:
+        return probe.fileno()
 
 
 async def test_faults_of_peers_do_not_reach_the_error_log(caplog) -> None:
