@@ -46,7 +46,7 @@ class ServerInfo:
             "uptime_all_epochs": uptime,
             "hot_restart_version": "disabled",
             "command_line_options": self._command_line_options(),
-            "node": self._bootstrap.document.get("node", {}),
+            "node": self._bootstrap.node_document,
         }
 
     def _command_line_options(self) -> dict[str, Any]:

@@ -83,16 +83,17 @@ class Ads:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bootstrap:
     """``node`` is the serialized ``envoy.config.core.v3.Node`` that is sent to the control plane;
-    ``node_id``, ``node_cluster`` and ``node_metadata`` are parts of it. ``document`` is the bootstrap in
-    protobuf's JSON form, with private keys redacted. If ``admin_address`` is None, there is no admin
-    server."""
+    ``node_id``, ``node_cluster`` and ``node_metadata`` are parts of it, ``node_document`` is its JSON form.
+    ``message`` is the serialized ``envoy.config.bootstrap.v3.Bootstrap``. If ``admin_address`` is None, there
+    is no admin server."""
 
     node: bytes = b""
     node_id: str = ""
     node_cluster: str = ""
     node_metadata: Mapping[str, Any] = field(default_factory=dict)
+    node_document: Mapping[str, Any] = field(default_factory=dict)
+    message: bytes = field(default=b"", repr=False)
     admin_address: SocketAddress | None = None
     static: Snapshot = EMPTY_SNAPSHOT
     dns_resolver: DnsResolver = SYSTEM_RESOLVER
     ads: Ads | None = None
-    document: Mapping[str, Any] = field(default_factory=dict)

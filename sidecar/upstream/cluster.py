@@ -25,7 +25,7 @@ from sidecar.upstream.load_balancer.priority_level import BalancingRules
 from sidecar.upstream.load_balancer.subset import SubsetBalancer
 from sidecar.upstream.original_dst import original_destination
 from sidecar.upstream.outlier_detection import HostEjection, OutlierDetector
-from sidecar.upstream.pool.host_pool import HostPool, PoolEnvironment
+from sidecar.upstream.pool.host_pool import PoolEnvironment
 from sidecar.upstream.shared_counters import SharedRow
 from sidecar.upstream.tcp import TcpAttempt, TcpConnection
 
@@ -119,12 +119,12 @@ class Cluster:
         host = self.hosts.get(endpoint.address)
         if host is None:
             stats = HostStats()
-            host = Host(endpoint, stats, HostPool(endpoint.address, tls, self._pool_env, stats))
+            host = Host(endpoint, stats, tls, self._pool_env)
             if self._draining:
                 host.drain()
             return host
         host.endpoint = endpoint
-        if tls != host.pool.tls:
+        if tls != host.tls:
             self._secure(host)
         return host
 
@@ -276,7 +276,7 @@ class Cluster:
         try:
             protocol, dialed = await self._connector.dial(
                 host.address,
-                host.pool.tls,
+                host.tls,
                 lambda alpn: protocol_factory(),
                 info.connection.upstream_source,
             )

@@ -9,7 +9,7 @@ from sidecar.config.endpoint import Endpoint, HealthStatus, SocketAddress, Upstr
 from sidecar.config.tls import UpstreamTls
 from sidecar.observability.stats import HostStats
 from sidecar.upstream.outlier_detection import HostEjection, HostMonitor
-from sidecar.upstream.pool.host_pool import HostPool
+from sidecar.upstream.pool.host_pool import HostPool, PoolEnvironment
 
 _EDS_HEALTHY = frozenset({HealthStatus.UNKNOWN, HealthStatus.HEALTHY})
 
@@ -17,43 +17,79 @@ _MIN_POOLS_TO_PRUNE: Final = 64
 
 
 class Host:
-    """Exists as long as its address is in the cluster. Updates change `endpoint` only."""
+    """Exists as long as its address is in the cluster. Updates change `endpoint` and `tls` only.
 
-    __slots__ = ("_prune_at", "_source_pools", "address", "endpoint", "monitor", "pool", "stats")
+    It has a pool from its first request on: most hosts of a large mesh never get one, and a pool takes 1.4
+    KB."""
 
-    def __init__(self, endpoint: Endpoint, stats: HostStats, pool: HostPool) -> None:
+    __slots__ = (
+        "_draining",
+        "_pool",
+        "_pool_env",
+        "_prune_at",
+        "_source_pools",
+        "address",
+        "endpoint",
+        "monitor",
+        "stats",
+        "tls",
+    )
+
+    def __init__(
+        self, endpoint: Endpoint, stats: HostStats, tls: UpstreamTls | None, pool_env: PoolEnvironment
+    ) -> None:
         self.endpoint = endpoint
         self.address: SocketAddress = endpoint.address
         self.stats = stats
-        self.pool = pool
+        self.tls = tls
         self.monitor = HostMonitor()
-        self._source_pools: dict[UpstreamSource, HostPool] = {}
+        self._pool_env = pool_env
+        self._pool: HostPool | None = None
+        self._draining = False
+        self._source_pools: dict[UpstreamSource, HostPool] | None = None
         self._prune_at = _MIN_POOLS_TO_PRUNE
 
     # Connections.
 
-    def pool_for(self, source: UpstreamSource) -> HostPool:
-        """The connections for the clients with this address; `pool` has those for all others."""
-        pool = self._source_pools.get(source)
+    @property
+    def pool(self) -> HostPool:
+        pool = self._pool
         if pool is None:
-            self._prune()
-            pool = self._source_pools[source] = self.pool.for_source(source)
+            pool = self._pool = self._make_pool(None)
         return pool
 
-    def _prune(self) -> None:
+    def _make_pool(self, source: UpstreamSource | None) -> HostPool:
+        pool = HostPool(self.address, self.tls, self._pool_env, self.stats, source)
+        if self._draining:
+            pool.drain()
+        return pool
+
+    def pool_for(self, source: UpstreamSource) -> HostPool:
+        """The connections for the clients with this address; `pool` has those for all others."""
+        pools = self._source_pools
+        if pools is None:
+            pools = self._source_pools = {}
+        pool = pools.get(source)
+        if pool is None:
+            self._prune(pools)
+            pool = pools[source] = self._make_pool(source)
+        return pool
+
+    def _prune(self, pools: dict[UpstreamSource, HostPool]) -> None:
         """Removes the pools without connections when the number of pools has doubled."""
-        if len(self._source_pools) >= self._prune_at:
-            self._source_pools = {
-                source: pool for source, pool in self._source_pools.items() if not pool.drained
-            }
-            self._prune_at = max(_MIN_POOLS_TO_PRUNE, 2 * len(self._source_pools))
+        if len(pools) >= self._prune_at:
+            for source in [source for source, pool in pools.items() if pool.drained]:
+                del pools[source]
+            self._prune_at = max(_MIN_POOLS_TO_PRUNE, 2 * len(pools))
 
     def use_tls(self, tls: UpstreamTls | None, context: ssl.SSLContext | None) -> None:
+        self.tls = tls
         for pool in self._pools():
             pool.use_tls(tls, context)
 
     def drain(self) -> None:
         """Closes each connection after its last exchange."""
+        self._draining = True
         for pool in self._pools():
             pool.drain()
 
@@ -66,7 +102,8 @@ class Host:
             await pool.close()
 
     def _pools(self) -> list[HostPool]:
-        return [self.pool, *self._source_pools.values()]
+        pools = [] if self._pool is None else [self._pool]
+        return pools if self._source_pools is None else [*pools, *self._source_pools.values()]
 
     # Health and balancing.
 

@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
 from protos import type_urls
 from sidecar.config.bootstrap import Bootstrap
 from sidecar.errors import ConfigError
 from sidecar.regex import RegexError, compile_full_match
-from sidecar.xds.decode import resource_json
+from sidecar.xds.decode import bootstrap_json, resource_json
 from sidecar.xds.state import XdsState
 from sidecar.xds.store import Accepted, Rejected, Store
 from sidecar.xds.warming import Warming
@@ -60,6 +61,10 @@ class ConfigDump:
         self._warming = warming
         self._state = state
 
+    @cached_property
+    def _static_document(self) -> dict[str, Any]:
+        return bootstrap_json(self._bootstrap.message)
+
     def render(
         self, *, include_eds: bool = False, resource: str | None = None, name_regex: str | None = None
     ) -> dict[str, Any]:
@@ -67,7 +72,7 @@ class ConfigDump:
         Raises `ConfigError` for an unknown ``resource`` and for a ``name_regex`` that does not compile."""
         keep = _name_filter(name_regex)
         sections: dict[str, Callable[[Callable[[str], bool]], dict[str, Any]]] = {
-            "bootstrap": lambda _: {"bootstrap": dict(self._bootstrap.document)},
+            "bootstrap": lambda _: {"bootstrap": self._static_document},
             "clusters": self._clusters,
             "endpoints": self._endpoints,
             "listeners": self._listeners,
@@ -122,7 +127,7 @@ class ConfigDump:
         """The route configurations inside listeners, static and dynamic ones."""
         accepted = self._store.types[type_urls.LISTENER].accepted.values()
         listeners = [
-            *self._bootstrap.document.get("static_resources", {}).get("listeners", []),
+            *self._static_document.get("static_resources", {}).get("listeners", []),
             *(resource_json(type_urls.LISTENER, listener.body) for listener in accepted),
         ]
         return [
@@ -135,7 +140,7 @@ class ConfigDump:
     def _endpoints(self, keep: Callable[[str], bool]) -> dict[str, Any]:
         static = [
             {"endpoint_config": {"@type": type_urls.ENDPOINT, **cluster["load_assignment"]}}
-            for cluster in self._bootstrap.document.get("static_resources", {}).get("clusters", [])
+            for cluster in self._static_document.get("static_resources", {}).get("clusters", [])
             if "load_assignment" in cluster and keep(cluster["name"])
         ]
         entries = [entry for _, entry in self._dynamic(type_urls.ENDPOINT, "endpoint_config", keep)]
@@ -154,7 +159,7 @@ class ConfigDump:
 
     def _static(self, field: str, item: str, keep: Callable[[str], bool]) -> Entries:
         entries: Entries = []
-        for resource in self._bootstrap.document.get("static_resources", {}).get(field, []):
+        for resource in self._static_document.get("static_resources", {}).get(field, []):
             name = resource.get("name", "")
             if keep(name):
                 entry = {item: {"@type": _STATIC_TYPES[field], **resource}}

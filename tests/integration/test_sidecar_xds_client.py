@@ -15,6 +15,7 @@ from google.protobuf import any_pb2
 
 from protos.type_urls import CLUSTER, ENDPOINT, LISTENER, ROUTE
 from sidecar.xds.client import XdsClient
+from sidecar.xds.decode import bootstrap_json
 from tests.support.ads_follower import accept, ads_bootstrap, decoded
 from tests.support.ads_server import TIMEOUT_S, ads_server
 from tests.support.envoy_config import (
@@ -239,7 +240,7 @@ async def test_a_message_above_the_limit_ends_the_stream_but_not_the_service() -
     runtime = Runtime()
     async with ads_server() as server:
         boot = ads_bootstrap(server.port)
-        document = dict(boot.document)
+        document = bootstrap_json(boot.message)
         service = {"envoy_grpc": {"cluster_name": "xds", "max_receive_message_length": 10_000}}
         boot = decoded(changed(document, "dynamic_resources.ads_config.grpc_services[0]", service))
         async with running(boot, runtime) as client:

@@ -66,7 +66,7 @@ class HostPoolFixture:
         self.dialer = FakeDialer(alpn)
         self.timers = Timers(loop.clock if isinstance(loop, FakeNetwork) else loop)
         config.setdefault("idle_timeout_s", 0)
-        env = PoolEnvironment(
+        self.env = PoolEnvironment(
             config=ClusterConfig(name="up", discovery=Discovery.STATIC, **config),
             breaker=self.breaker,
             stats=self.stats,
@@ -75,4 +75,7 @@ class HostPoolFixture:
             timers=self.timers,
             loop=loop,
         )
-        self.pool = HostPool(ADDRESS, None, env, self.host_stats)
+        self.pool = self.make_pool()
+
+    def make_pool(self, source: UpstreamSource | None = None) -> HostPool:
+        return HostPool(ADDRESS, None, self.env, self.host_stats, source)

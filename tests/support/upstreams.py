@@ -15,7 +15,7 @@ from sidecar.upstream.circuit_breaker import CircuitBreaker
 from sidecar.upstream.connection import ConnectionEvents
 from sidecar.upstream.connector import Dialed
 from sidecar.upstream.host import Host
-from sidecar.upstream.pool.host_pool import HostPool, PoolEnvironment
+from sidecar.upstream.pool.host_pool import PoolEnvironment
 from tests.support.virtual_time import VirtualTime
 
 
@@ -50,7 +50,7 @@ def make_host(number: int = 1, **options: Any) -> Host:
         timers=Timers(VirtualTime()),
         loop=loop,
     )
-    return Host(where, stats, HostPool(where.address, None, environment, stats))
+    return Host(where, stats, None, environment)
 
 
 class NoDialer:

@@ -92,13 +92,6 @@ class HostPool:
         self._idle_timer: Timer | None = None
         self._tls_generation = 0
 
-    def for_source(self, source: UpstreamSource) -> HostPool:
-        """A new pool for the same host."""
-        pool = HostPool(self.address, self.tls, self._env, self._host_stats, source)
-        if self._pool.draining:
-            pool.drain()
-        return pool
-
     @property
     def drained(self) -> bool:
         """No connection is open or being opened."""

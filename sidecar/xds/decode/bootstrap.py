@@ -54,7 +54,9 @@ def decode_bootstrap(
     view = View(message, SUPPORTED)
     if view.has("typed_dns_resolver_config") and not names_cares(view):
         warn("typed_dns_resolver_config has no effect: c-ares is the only resolver")
-    return decode_bootstrap_message(view, document=to_json(message))
+    return decode_bootstrap_message(
+        view, message=message.SerializeToString(), node_document=to_json(message.node)
+    )
 
 
 def _parse(document: Mapping[str, Any]) -> Any:

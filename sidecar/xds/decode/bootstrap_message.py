@@ -71,8 +71,8 @@ TABLE: Final[SupportTable] = {
 }
 
 
-def decode_bootstrap_message(view: View, *, document: Mapping[str, Any]) -> Bootstrap:
-    """``document`` is the message in JSON form, for a dump. Raises `ConfigError`."""
+def decode_bootstrap_message(view: View, *, message: bytes, node_document: Mapping[str, Any]) -> Bootstrap:
+    """The last two are `Bootstrap`'s. Raises `ConfigError`."""
     node = view.get("node").message
     static_resources = view.get("static_resources")
     static = _static_snapshot(static_resources)
@@ -80,12 +80,13 @@ def decode_bootstrap_message(view: View, *, document: Mapping[str, Any]) -> Boot
         node=node.SerializeToString(),
         node_id=node.id,
         node_cluster=node.cluster,
+        node_document=node_document,
         node_metadata=json_format.MessageToDict(node.metadata),
         admin_address=_admin_address(view.get("admin")),
         static=static,
         dns_resolver=(decode_resolver(view) if names_cares(view) else None) or SYSTEM_RESOLVER,
         ads=decode_ads(view.get("dynamic_resources"), static_resources, static),
-        document=document,
+        message=message,
     )
 
 

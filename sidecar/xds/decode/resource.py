@@ -54,6 +54,11 @@ def resource_json(type_url: str, body: bytes) -> Any:
     return {"@type": type_url, **to_json(_parse(type_url, body))}
 
 
+def bootstrap_json(message: bytes) -> dict[str, Any]:
+    """As `resource_json`, of a serialized ``Bootstrap``."""
+    return to_json(message_class("envoy.config.bootstrap.v3.Bootstrap").FromString(message))
+
+
 def _parse(type_url: str, body: bytes) -> Any:
     message = message_class(type_url.rpartition("/")[2])()
     try:

@@ -8,6 +8,7 @@ way.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
@@ -24,7 +25,8 @@ _MAX_DEPTH = 200  # protobuf refuses half of this depth
 
 def hide(document: Any, descriptor: Descriptor) -> Any:
     """The document, with each Any of an unknown type replaced by one that protobuf can parse; `restore` puts
-    the type back. Parts that do not fit the messages are not changed: protobuf reports them."""
+    the type back. Without such an Any, it is the same object. Parts that do not fit the messages are not
+    changed: protobuf reports them."""
     return _hide(document, descriptor, 0)
 
 
@@ -45,8 +47,18 @@ def _hide(value: Any, descriptor: Descriptor, depth: int) -> Any:
 def _hide_fields(value: Mapping[str, Any], descriptor: Descriptor, depth: int) -> Any:
     if descriptor.file.package == "google.protobuf":
         return value  # well-known types have a special JSON form
-    fields = {name: field for field in descriptor.fields for name in (field.name, field.json_name)}
-    return {name: _hide_field(inner, fields.get(name), depth + 1) for name, inner in value.items()}
+    fields = _fields(descriptor)
+    changed = {}
+    for name, inner in value.items():
+        hidden = _hide_field(inner, fields.get(name), depth + 1)
+        if hidden is not inner:
+            changed[name] = hidden
+    return {**value, **changed} if changed else value
+
+
+@cache
+def _fields(descriptor: Descriptor) -> dict[str, FieldDescriptor]:
+    return {name: field for field in descriptor.fields for name in (field.name, field.json_name)}
 
 
 def _hide_field(value: Any, field: FieldDescriptor | None, depth: int) -> Any:
@@ -59,7 +71,8 @@ def _hide_field(value: Any, field: FieldDescriptor | None, depth: int) -> Any:
             return value
         return {key: _hide(inner, entry, depth) for key, inner in value.items()}
     if field.is_repeated and isinstance(value, list):
-        return [_hide(item, message, depth) for item in value]
+        items = [_hide(item, message, depth) for item in value]
+        return items if any(new is not old for new, old in zip(items, value, strict=True)) else value
     return _hide(value, message, depth)
 
 

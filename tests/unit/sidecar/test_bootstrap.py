@@ -13,6 +13,7 @@ from sidecar.config.endpoint import SocketAddress
 from sidecar.config.tls import DataSource, SanMatch, SanMatchKind
 from sidecar.errors import BootstrapError
 from sidecar.usable_cores import usable_cores
+from sidecar.xds.decode import bootstrap_json
 from tests.support.envoy_config import LISTENER, address, bootstrap, changed, static_cluster, upstream_tls
 
 SOURCE = {"ads": {}, "resource_api_version": "V3"}
@@ -180,11 +181,11 @@ def test_a_runtime_is_warned_of_unless_it_is_the_printed_files(
 def test_the_node_comes_from_the_command_line_first() -> None:
     found = loaded(bootstrap(), "--service-node", "other", "--service-cluster", "shop")
     assert (found.node_id, found.node_cluster) == ("other", "shop")
-    assert found.document["node"]["id"] == "other"
+    assert found.node_document["id"] == "other"
 
 
 def test_the_node_names_this_proxy_and_its_version() -> None:
-    node = loaded(bootstrap()).document["node"]
+    node = loaded(bootstrap()).node_document
     assert node["user_agent_name"] == "outrigger"
     assert node["user_agent_version"] == version("outrigger")
 
@@ -251,7 +252,7 @@ def test_the_document_shows_no_private_key() -> None:
     document["static_resources"]["secrets"] = [{"name": "s", "tls_certificate": certificate}]
     found = loaded(document)
 
-    shown = json.dumps(found.document)
+    shown = json.dumps(bootstrap_json(found.message))
     assert key not in shown
     assert "[redacted]" in shown
     assert "CHAIN" in shown

@@ -12,7 +12,7 @@ def server_info(settings: Settings, left_s: float | None = None) -> ServerInfo:
     times = iter((100.0, 163.9, 163.9))
     return ServerInfo(
         settings,
-        Bootstrap(document={"node": {"id": "me"}}),
+        Bootstrap(node_document={"id": "me"}),
         lambda: ServerState.DRAINING,
         seconds_until_expiry=lambda: left_s,
         clock=lambda: next(times),

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import asyncio
+
 from sidecar.config.endpoint import SocketAddress, UpstreamSource
-from tests.support.upstreams import make_host
+from sidecar.observability.stats import HostStats
+from sidecar.upstream.host import Host
+from tests.support.host_pools import HostPoolFixture
+from tests.support.http1 import settle
+from tests.support.upstreams import FakeConnection, endpoint, make_host
 
 
 def source(number: int) -> UpstreamSource:
@@ -20,3 +26,14 @@ def test_pools_without_connections_are_removed_as_clients_come_and_go() -> None:
     for number in range(1, 70):
         host.pool_for(source(number))
     assert host.pool_for(source(0)) is not first
+
+
+async def test_pools_of_a_host_that_drains_keep_no_connection() -> None:
+    fixture = HostPoolFixture(asyncio.get_running_loop(), lambda codec_type: lambda alpn: FakeConnection())
+    host = Host(endpoint(1), HostStats(), None, fixture.env)
+    host.drain()
+    for pool in (host.pool, host.pool_for(source(1))):
+        acquiring = asyncio.create_task(pool.acquire())
+        await settle()
+        fixture.dialer.pending[-1].set_result(None)
+        assert (await acquiring).connection.retiring

@@ -101,7 +101,7 @@ def read() -> Mapping[str, set[str]]:
         json_format.ParseDict(hide(document, message.DESCRIPTOR), message)
         restore(message)
         check(message, SUPPORTED)
-        decode_bootstrap_message(view_class(message, SUPPORTED), document={})
+        decode_bootstrap_message(view_class(message, SUPPORTED), message=b"", node_document={})
     return reads.fields
 
 
