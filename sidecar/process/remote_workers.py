@@ -14,6 +14,7 @@ from sidecar.config.cluster import ClusterConfig
 from sidecar.config.listener import TrafficDirection
 from sidecar.config.snapshot import Snapshot
 from sidecar.errors import ConfigError, WorkerError
+from sidecar.identity.certs import CertificatesInUse
 from sidecar.identity.svid_pem import SvidPem
 from sidecar.listener.manager import ListenerStatus
 from sidecar.observability.report import StatsReport
@@ -266,7 +267,7 @@ class RemoteWorkers:
     async def listeners(self) -> Sequence[ListenerStatus]:
         return merge_listeners(await self._ask("listeners"))
 
-    async def certificates(self) -> Mapping[str, Any]:
+    async def certificates(self) -> Sequence[CertificatesInUse]:
         return merge_certificates(await self._ask("certificates"))
 
     async def reopen_logs(self) -> None:
