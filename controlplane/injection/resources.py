@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, Final
 
 from controlplane.injection.annotation_reader import AnnotationReader
 from controlplane.injection.pod import JsonObject
+from controlplane.model.proxy_config import MOST_WORKERS
 from controlplane.resources.base import invalid
 
 # ``resource.Quantity`` of Kubernetes, without a sign.
 _QUANTITY: Final = re.compile(
     r"(?:[0-9]{1,18}(?:\.[0-9]{0,9})?|\.[0-9]{1,9})(?:[eE][+-]?[0-9]{1,2}|[KMGTPE]i|[numkMGTPE])?"
 )
+
+_SUFFIXES: Final = {
+    "n": Decimal(10) ** -9,
+    "u": Decimal(10) ** -6,
+    "m": Decimal(10) ** -3,
+    **{suffix: Decimal(1000) ** power for power, suffix in enumerate("kMGTPE", 1)},
+    **{f"{suffix}i": Decimal(1024) ** power for power, suffix in enumerate("KMGTPE", 1)},
+}
 
 # Annotation, section and resource.
 _ANNOTATIONS: Final = (
@@ -43,6 +54,19 @@ def without_nulls(resources: Mapping[str, Any]) -> JsonObject:
         if kept is not None and kept != {}:
             cleaned[key] = kept
     return cleaned
+
+
+def workers(resources: Mapping[str, Any], default: int) -> int:
+    """The workers of a proxy whose ProxyConfig has no ``concurrency``: as many as its CPU limit allows, where
+    a part of a core counts as one, as in Istio since 1.18; without a valid limit, the default."""
+    limits = resources.get("limits")
+    limit = str(limits.get("cpu", "")) if isinstance(limits, Mapping) else ""
+    if not _QUANTITY.fullmatch(limit):
+        return default
+    suffix = limit.lstrip("0123456789.")
+    factor = _SUFFIXES.get(suffix)
+    cores = Decimal(limit) if factor is None else Decimal(limit.removesuffix(suffix)) * factor
+    return min(math.ceil(cores), MOST_WORKERS) or default  # 0 is no limit
 
 
 def _quantity(text: str) -> str | None:

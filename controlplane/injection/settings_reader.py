@@ -154,9 +154,6 @@ def _check_ports(settings: PodSettings, mesh: MeshConfig, apps: list[JsonObject]
 
 def _without_effect(settings: PodSettings) -> list[str]:
     found = []
-    concurrency = settings.proxy_config.concurrency
-    if settings.data_plane is DataPlane.OUTRIGGER and concurrency not in (None, 1):
-        found.append(f"concurrency {concurrency} is ignored: the sidecar has one worker")
     if settings.proxy_config.captures_dns and not settings.capture_dns:
         found.append("DNS is not captured: that needs our own sidecar, and interception")
     return found

@@ -42,6 +42,10 @@ def _check_address(value: str) -> str:
 HostAndPort = Annotated[Str, AfterValidator(_check_address)]
 
 
+# More than any machine has cores; the sidecar refuses more.
+MOST_WORKERS: Final = 256
+
+
 class ProxyImage(Message):
     """``ProxyImage``: a suffix of the image's tag, such as ``distroless``."""
 
@@ -51,7 +55,7 @@ class ProxyImage(Message):
 class ProxyConfig(Message):
     """A field that is None or empty is not set. `over` fills it with the value of the mesh."""
 
-    concurrency: NonNegativeInt | None = None
+    concurrency: Annotated[NonNegativeInt, Field(le=MOST_WORKERS)] | None = None
     discovery_address: HostAndPort | None = None
     drain_duration: Duration | None = None
     hold_application_until_proxy_starts: Bool | None = None

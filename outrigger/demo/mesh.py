@@ -104,7 +104,7 @@ class Mesh:
             [*app, "--port", str(pod.ports.app)],
             {"HTTP_PROXY": f"http://127.0.0.1:{pod.ports.outbound}", "POD_NAME": pod.name},
         )
-        sidecar = [sys.executable, "-m", "sidecar", "--config-path", str(bootstrap)]
+        sidecar = [sys.executable, "-m", "sidecar", "--config-path", str(bootstrap), "--concurrency", "1"]
         sidecar += ["--ca-address", f"127.0.0.1:{self.xds_tls_port}", "--ca-cert", str(self._root)]
         sidecar += ["--token-file", str(token), "--cache-dir", str(folder / "cache")]
         sidecar += ["--status-port", str(pod.ports.status), "--metrics-port", str(pod.ports.metrics)]

@@ -27,17 +27,10 @@ class MergedMetrics:
 
     async def __call__(self, request: Request) -> Response:
         self._scrapes += 1
-        page = await self._application.fetch(request.headers)
-        try:
-            own = await self._own(request)
-        except BaseException:
-            if page is not None:
-                page.close()
-            raise
+        own = await self._own(request)
         if own.status != 200:
-            if page is not None:
-                page.close()
             return own
+        page = await self._application.fetch(request.headers)
         parts = [Body(self._counters().encode()), own.body, *([] if page is None else [page])]
         headers = [field for field in own.headers if field[0] != b"content-type"]
         content_type = PROMETHEUS if page is None else page.content_type

@@ -22,7 +22,7 @@ def dumps(value: object) -> bytes:
 
 class _Pickler(pickle.Pickler):
     def reducer_override(self, value: object) -> Any:
-        cls = type(value)
+        cls: Any = type(value)
         names = _frozen_fields(cls)
         if not names:
             return NotImplemented
@@ -30,16 +30,16 @@ class _Pickler(pickle.Pickler):
 
 
 @cache
-def _frozen_fields(cls: type[Any]) -> tuple[str, ...]:
+def _frozen_fields(cls: Any) -> tuple[str, ...]:
     """The names of a frozen dataclass's fields; empty for another class."""
-    if not is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[attr-defined]
+    if not is_dataclass(cls) or not cls.__dataclass_params__.frozen:  # type: ignore[union-attr]
         return ()
     return tuple(field.name for field in fields(cls))
 
 
-def _restored(cls: type[Any], *values: object) -> object:
+def _restored(cls: Any, *values: object) -> object:
     """Neither ``__init__`` nor ``__post_init__`` runs again, as for any unpickled object."""
-    restored = cls.__new__(cls)
+    restored: object = cls.__new__(cls)
     for name, value in zip(_frozen_fields(cls), values, strict=True):
         object.__setattr__(restored, name, value)
     return restored

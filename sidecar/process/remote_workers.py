@@ -267,7 +267,7 @@ class RemoteWorkers:
     async def listeners(self) -> Sequence[ListenerStatus]:
         return merge_listeners(await self._ask("listeners"))
 
-    async def certificates(self) -> list[CertificatesInUse]:
+    async def certificates(self) -> Sequence[CertificatesInUse]:
         return merge_certificates(await self._ask("certificates"))
 
     async def reopen_logs(self) -> None:

@@ -147,7 +147,7 @@ def test_sigterm_drains_both_workers_and_waits_for_the_connections_of_both(tmp_p
         made.process.process.send_signal(signal.SIGTERM)
         made.wait_for_state("DRAINING")
         for connection in connections.values():
-            assert b"connection: close" in connection.ask()
+            until(lambda c=connection: b"connection: close" in c.ask(), "its worker drains")
         stack.close()
         assert made.process.process.wait(15) == 0
         assert "drained, with 0 connections left" in made.process.output

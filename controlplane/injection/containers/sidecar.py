@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from controlplane.injection import names
 from controlplane.injection.containers import security_context
 from controlplane.injection.containers.environment import environment
@@ -10,6 +12,9 @@ from controlplane.injection.containers.probes import lifecycle, probes
 from controlplane.injection.containers.volumes import mounts
 from controlplane.injection.context import TemplateContext
 from controlplane.injection.pod import JsonObject
+from controlplane.injection.resources import workers
+
+DEFAULT_WORKERS: Final = 2
 
 
 def sidecar(context: TemplateContext, *, proxy_type: str) -> JsonObject:
@@ -20,6 +25,7 @@ def sidecar(context: TemplateContext, *, proxy_type: str) -> JsonObject:
         "args": [
             *ca_arguments(context),
             f"--cache-dir={names.STATE_FOLDER}",
+            f"--concurrency={_concurrency(context)}",
             f"--drain-time-s={settings.drain_time_s}",
             f"--log-level={settings.log_level}",
             f"--metrics-port={settings.metrics_port or 'off'}",
@@ -32,6 +38,12 @@ def sidecar(context: TemplateContext, *, proxy_type: str) -> JsonObject:
         "securityContext": security_context.proxy(context),
         "volumeMounts": [*mounts(), *settings.user_volume_mounts],
     }
+
+
+def _concurrency(context: TemplateContext) -> int:
+    """0 lets the sidecar use as many cores as its CPU quota allows."""
+    asked = context.settings.proxy_config.concurrency
+    return workers(context.settings.resources, DEFAULT_WORKERS) if asked is None else asked
 
 
 def ca_arguments(context: TemplateContext) -> list[str]:

@@ -27,7 +27,7 @@ from sidecar.xds.references import unknown_cluster_in_listener
 _NAMED = TypeVar("_NAMED", Listener, ClusterConfig, Secret)
 
 _SENT = "is sent to the control plane unchanged"
-_NO_WORKER_THREADS = "no worker threads exist"
+_NO_WATCHDOG = "a worker that takes no configuration within 60 s is replaced"
 _NO_SINK = "no statistics sink is supported"
 _NO_ADMIN_LOG = "the admin server logs nothing"
 
@@ -41,8 +41,8 @@ TABLE: Final[SupportTable] = {
         stats_flush_interval=_NO_SINK,
         stats_flush_on_admin=_NO_SINK,
         enable_dispatcher_stats=STATISTICS_ONLY,
-        watchdog=_NO_WORKER_THREADS,
-        watchdogs=_NO_WORKER_THREADS,
+        watchdog=_NO_WATCHDOG,
+        watchdogs=_NO_WATCHDOG,
         layered_runtime="no feature depends on a runtime key",
         default_regex_engine="RE2 is the only engine",
         inline_headers="tunes Envoy's header map",

@@ -37,7 +37,7 @@ _TLS_INSPECTOR = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspecto
 _HTTP_INSPECTOR = "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector"
 
 
-_ONE_WORKER = "one worker accepts every connection"
+_KERNEL_BALANCES = "the kernel spreads connections over the workers"
 
 TABLE: Final[SupportTable] = {
     "envoy.config.listener.v3.Listener": support(
@@ -46,9 +46,9 @@ TABLE: Final[SupportTable] = {
         "bind_to_port enable_reuse_port metadata transparent",
         stat_prefix=STATISTICS_ONLY,
         per_connection_buffer_limit_bytes=BOUNDED_BODIES,
-        connection_balance_config=_ONE_WORKER,
+        connection_balance_config=_KERNEL_BALANCES,
         tcp_backlog_size="the kernel's own limit applies",
-        max_connections_to_accept_per_socket_event=_ONE_WORKER,
+        max_connections_to_accept_per_socket_event=_KERNEL_BALANCES,
         ignore_global_conn_limit="no global limit exists",
         bypass_overload_manager="no overload manager exists",
     ),

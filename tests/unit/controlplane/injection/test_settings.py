@@ -63,6 +63,7 @@ _READINESS = "readiness.status.sidecar.istio.io"
         (f"{_READINESS}/failureThreshold", "many", "should be a number, 0 or more"),
         ("prometheus.istio.io/merge-metrics", "on", "should be true or false"),
         ("proxy.istio.io/config", "concurrency: two", "config.concurrency: should be an integer"),
+        ("proxy.istio.io/config", "concurrency: 257", "config.concurrency: "),
         ("proxy.istio.io/config", "concurency: 2", "unknown field; did you mean `concurrency`?"),
         ("proxy.istio.io/config", "- 1", "should be one YAML mapping"),
         ("proxy.istio.io/config", "discoveryAddress: istiod", "is not an address"),
@@ -153,7 +154,6 @@ def test_the_pod_chooses_its_data_plane_before_the_namespace(
         (pod(annotations={"sidecar.istio.io/proxyCpu": "1"}), "did you mean sidecar.istio.io/proxyCPU?"),
         (pod(annotations={"sidecar.istio.io/componentLogLevel": "x:y"}), "is not supported and ignored"),
         (pod(annotations={"proxy.istio.io/config": "tracing: {}"}), "the field tracing is not supported"),
-        (pod(annotations={"proxy.istio.io/config": "concurrency: 4"}), "the sidecar has one worker"),
         (pod(dnsPolicy="None"), "dnsPolicy is 'None'"),
         (pod(securityContext={"runAsUser": 1337}), "container web: runAsUser 1337 is that of the proxy"),
         (
@@ -211,3 +211,28 @@ def test_known_annotations_cause_no_warning() -> None:
         "example.com/other": "",
     }
     assert injection(pod(annotations=annotations)).warnings == ()
+
+
+@pytest.mark.parametrize(
+    ("annotations", "workers"),
+    [
+        ({}, 2),
+        ({"proxy.istio.io/config": "concurrency: 4"}, 4),
+        ({"proxy.istio.io/config": "concurrency: 0"}, 0),
+        ({"proxy.istio.io/config": "concurrency: 1", "sidecar.istio.io/proxyCPULimit": "8"}, 1),
+        ({"sidecar.istio.io/proxyCPULimit": "2500m"}, 3),
+        ({"sidecar.istio.io/proxyCPULimit": "100m"}, 1),
+        ({"sidecar.istio.io/proxyCPULimit": "0.5"}, 1),
+        ({"sidecar.istio.io/proxyCPULimit": "4"}, 4),
+        ({"sidecar.istio.io/proxyCPULimit": "3e0"}, 3),
+        ({"sidecar.istio.io/proxyCPULimit": "1k"}, 256),
+        ({"sidecar.istio.io/proxyCPULimit": "0"}, 2),
+        ({"sidecar.istio.io/proxyCPU": "8"}, 2),
+    ],
+)
+def test_the_sidecar_has_the_workers_of_its_proxy_config_or_of_its_cpu_limit(
+    annotations: dict[str, str], workers: int
+) -> None:
+    result = injected(pod(annotations=annotations))
+    [proxy] = [c for c in result["spec"]["initContainers"] if c["name"] == "outrigger-sidecar"]
+    assert f"--concurrency={workers}" in proxy["args"]
