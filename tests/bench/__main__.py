@@ -94,7 +94,7 @@ def _options() -> argparse.Namespace:
         nargs="+",
         default=["compiled"],
         metavar="BUILD",
-        help="python or compiled, or python@FOLDER of another checkout; several take turns (default: compiled)",
+        help="python, compiled (default), or python@FOLDER of another checkout; several take turns",
     )
     parser.add_argument("--without-others", action="store_true", help="only Envoy and the sidecar")
     parser.add_argument("--output", type=Path, default=RESULTS, help="(default: build/bench.json)")
