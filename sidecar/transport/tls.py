@@ -44,8 +44,8 @@ class TlsTransport:
     __slots__ = (
         "_answers_bytes", "_closing", "_end_told", "_error", "_established", "_failure", "_handshake",
         "_held", "_incoming", "_loop", "_on_failed", "_open", "_outgoing", "_paused", "_peer_ended",
-        "_plaintext", "_protocol", "_protocol_factory", "_raw", "_raw_is_full", "_server_side", "_ssl", "_write_ended",
-        "_writing_paused",
+        "_plaintext", "_protocol", "_protocol_factory", "_raw", "_raw_is_full", "_server_side", "_ssl",
+        "_write_ended", "_writing_paused",
     )  # fmt: skip
 
     def __init__(
