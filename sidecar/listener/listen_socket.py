@@ -108,7 +108,7 @@ class ListenSocket:
 
     async def _start(self) -> None:
         loop = asyncio.get_running_loop()
-        arrival = cast("asyncio.Protocol", _Arrival(self))
+        arrival = cast("asyncio.Protocol", _FirstProtocol(self))
         self._server = await loop.create_server(lambda: arrival, sock=self._sock, backlog=_BACKLOG)
 
     def close(self) -> None:
@@ -118,7 +118,7 @@ class ListenSocket:
         self._sock.close()
 
 
-class _Arrival:
+class _FirstProtocol:
     """The first protocol of each connection. It has no state, so one object serves all of a socket."""
 
     __slots__ = ("_socket",)
