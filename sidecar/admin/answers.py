@@ -24,7 +24,8 @@ TEXT = b"text/plain; charset=UTF-8"
 JSON = b"application/json"
 PROMETHEUS = b"text/plain; version=0.0.4; charset=utf-8"
 
-SLICE_S = 0.005
+# Requests on the data path wait for a slice.
+SLICE_S = 0.001
 
 
 class AdminError(Exception):

@@ -6,6 +6,7 @@ that a worker can run in a separate process, at the other end of a socket.
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -38,6 +39,8 @@ _LOG = logging.getLogger(__name__)
 
 # How often certificates and roots that the configuration names as files are read again.
 FOLLOW_FILES_S = 5.0
+# By how many resources a configuration must grow until the collector is told that they stay.
+SPARED_STEP = 100
 ALL_DIRECTIONS = tuple(TrafficDirection)
 
 
@@ -69,6 +72,7 @@ class Worker:
         the sockets to listen on. Several workers share `counters`, and learn of each other's ejections:
         `on_ejection` is called for those of this worker, and `follow_ejection` takes those of the others."""
         self._timers = timers
+        self._spared = 0
         self._stats = Stats()
         self._telemetry = Telemetry(config.local_workload, access_log=config.access_log)
         stack = build_stack(
@@ -108,7 +112,17 @@ class Worker:
         self._clusters.update(snapshot)
         self._routes.use(snapshot.routes, tables)
         self._name_workload(snapshot)
-        return self._listeners.update(snapshot)
+        errors = self._listeners.update(snapshot)
+        self._spare_collector(snapshot)
+        return errors
+
+    def _spare_collector(self, snapshot: Snapshot) -> None:
+        """The garbage collector need not visit a large configuration again: it would take 70 ms for 1000
+        clusters of 10 endpoints. Removed resources are freed without it, since they form no cycles."""
+        resources = len(snapshot.clusters) + len(snapshot.routes) + len(snapshot.listeners)
+        if resources >= self._spared + SPARED_STEP:
+            self._spared = resources
+            gc.freeze()
 
     def _name_workload(self, snapshot: Snapshot) -> None:
         """The control plane sends the workload's name with listeners: a pod does not know its owner."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import accumulate
 from random import Random
 
@@ -22,7 +22,7 @@ class HostSet:
     hosts that are not healthy.
     """
 
-    __slots__ = ("_bounds", "_levels", "_picks", "_rng", "_rules", "in_panic", "pick")
+    __slots__ = ("_levels", "_rng", "_rules", "in_panic", "pick")
 
     def __init__(self, hosts: Iterable[Host], rules: BalancingRules, rng: Random) -> None:
         self._rules = rules
@@ -61,14 +61,34 @@ class HostSet:
                 shares.append((level.healthy, load.healthy_percent))
                 shares.append((level.degraded, load.degraded_percent))
         shares = [(group, percent) for group, percent in shares if percent and group.hosts]
-        self._picks = [_pick_of(group) for group, _ in shares]
-        self._bounds = list(accumulate(percent for _, percent in shares))
-        self.pick = self._picks[0] if len(self._picks) == 1 else self._pick_by_share
+        picks = [_pick_of(group) for group, _ in shares]
+        match picks:
+            case []:
+                self.pick: Callable[[PickContext], Host | None] = _pick_none
+            case [pick]:
+                self.pick = pick
+            case _:
+                bounds = list(accumulate(percent for _, percent in shares))
+                self.pick = _Shares(picks, bounds, self._rng).pick
 
-    def _pick_by_share(self, context: PickContext) -> Host | None:
-        if not self._picks:
-            return None
+
+class _Shares:
+    """Several groups take requests. It does not refer to its `HostSet`, so that removed hosts are freed
+    without the garbage collector."""
+
+    __slots__ = ("_bounds", "_picks", "_rng")
+
+    def __init__(self, picks: list[Pick], bounds: list[int], rng: Random) -> None:
+        self._picks = picks
+        self._bounds = bounds
+        self._rng = rng
+
+    def pick(self, context: PickContext) -> Host | None:
         return self._picks[bisect(self._bounds, self._rng.random() * self._bounds[-1])](context)
+
+
+def _pick_none(context: PickContext) -> Host | None:
+    return None
 
 
 def _pick_of(group: Policy) -> Pick:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -14,9 +15,13 @@ from sidecar.listener.manager import ListenerState
 from sidecar.observability.series import SWEEP_INTERVAL_S
 from sidecar.process.worker import Worker, WorkerConfig
 from sidecar.timers import Timers
+from sidecar.upstream.cluster import Cluster
+from sidecar.upstream.host import Host
+from sidecar.upstream.load_balancer.host_set import HostSet
 from tests.support.clusters import snapshot, static_cluster
 from tests.support.identities import MESH_SERVER, TestTrustDomain
 from tests.support.routes import configuration, prefix, route, virtual_host
+from tests.support.upstreams import endpoint
 from tests.support.virtual_time import VirtualTime
 
 PLAIN = TcpProxy(stat_prefix="db", clusters=(WeightedCluster(name="up"),))
@@ -87,3 +92,28 @@ async def test_routes_that_arrive_later_bring_their_listener_into_service() -> N
         assert made.warming_listeners == {"l"}
         await made.apply(replace(first, routes={"9080": configuration(virtual_host(route(prefix())))}))
         assert made.warming_listeners == frozenset()
+
+
+async def test_removed_clusters_are_freed_without_the_garbage_collector() -> None:
+    """A large configuration is exempt from it."""
+    many = snapshot(
+        *(
+            static_cluster(endpoint(1), endpoint(2, priority=1), endpoint(3), name=f"c{number}")
+            for number in range(20)
+        )
+    )
+    async with worker() as made:
+        await made.apply(many)
+        assert count_in_memory(Host) >= 60
+        gc.collect()
+        gc.disable()
+        try:
+            await made.apply(snapshot())
+            # The last one is kept until another one is removed.
+            assert [count_in_memory(each) for each in (Cluster, HostSet, Host)] == [1, 1, 3]
+        finally:
+            gc.enable()
+
+
+def count_in_memory(kind: type) -> int:
+    return sum(isinstance(each, kind) for each in gc.get_objects())
