@@ -15,7 +15,7 @@ from sidecar.http.headers import Headers, get_header
 from sidecar.router.even_points import EvenPoints
 from sidecar.router.filter_config import FilterLevels, RouteFilterConfigs
 from sidecar.router.header_operations import HeaderMutations, compile_header_operations
-from sidecar.router.retry import RetryRules
+from sidecar.router.retry import retry_rules
 from sidecar.router.rewrite import PathRewrite, compile_path_rewrite
 from sidecar.upstream.load_balancer.context import PickContext, subset_key
 
@@ -102,7 +102,7 @@ class Forward:
         self.host_rewrite = action.host_rewrite.encode()
         self.auto_host_rewrite = action.auto_host_rewrite
         self.cluster_not_found_status = action.cluster_not_found_status
-        self.retry = RetryRules(action.retry_policy or virtual_host_retry)
+        self.retry = retry_rules(action.retry_policy or virtual_host_retry)
         self.replay_limit_bytes = action.replay_limit_bytes
         self.terminate_connect = action.terminate_connect
         self.timeout_s = action.timeout_s

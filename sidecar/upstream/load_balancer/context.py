@@ -19,7 +19,7 @@ NO_SUBSET: SubsetKey = frozenset()
 
 
 def subset_key(labels: Mapping[str, str]) -> SubsetKey:
-    return frozenset(labels.items())
+    return frozenset(labels.items()) if labels else NO_SUBSET
 
 
 class PickContext:
