@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from sidecar.config.snapshot import Snapshot
 from sidecar.process.messages import Apply, LookUp, Resources
+from sidecar.process.pickling import dumps
 from sidecar.process.snapshot_changes import SnapshotReceiver, SnapshotSender
 from tests.support.clusters import assignment, at_port, dns_cluster, snapshot, static_cluster
 
@@ -23,7 +24,7 @@ class Crossing:
     def apply(self, sent: Snapshot, *, refuse: bool = False) -> Snapshot:
         received = Snapshot()
         for message in self.sender.apply(sent):
-            crossed = pickle.loads(pickle.dumps(message))
+            crossed = pickle.loads(dumps(message))
             if isinstance(crossed, Apply):
                 received = self.receiver.snapshot(crossed)
                 if not refuse:
@@ -35,7 +36,7 @@ class Crossing:
 
     def look_up(self, sent: Snapshot) -> dict[str, object]:
         for message in self.sender.look_up(sent.clusters):
-            crossed = pickle.loads(pickle.dumps(message))
+            crossed = pickle.loads(dumps(message))
             if isinstance(crossed, LookUp):
                 return dict(self.receiver.clusters(crossed))
             self._add(crossed)
