@@ -6,6 +6,7 @@ import hashlib
 import ipaddress
 import re
 import ssl
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
@@ -59,6 +60,8 @@ class PeerVerifier:
             if self._matchers:
                 raise IdentityError("the peer presented no certificate, but its names must match")
             return ""
+        if peer.session_reused and ssl.cert_time_to_seconds(str(certificate["notAfter"])) <= time.time():
+            raise IdentityError("the certificate of the resumed session has expired")  # OpenSSL looked then
         return self.check(_names(certificate))
 
     def check(self, names: list[Name]) -> str:

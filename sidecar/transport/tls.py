@@ -43,9 +43,9 @@ class TlsTransport:
 
     __slots__ = (
         "_answers_bytes", "_closing", "_end_told", "_error", "_established", "_failure", "_handshake",
-        "_held", "_incoming", "_loop", "_on_failed", "_open", "_outgoing", "_paused", "_peer_ended",
-        "_plaintext", "_protocol", "_protocol_factory", "_raw", "_raw_is_full", "_server_side", "_ssl",
-        "_write_ended", "_writing_paused",
+        "_held", "_incoming", "_loop", "_on_failed", "_on_first_data", "_open", "_outgoing", "_paused",
+        "_peer_ended", "_plaintext", "_protocol", "_protocol_factory", "_raw", "_raw_is_full",
+        "_server_side", "_ssl", "_write_ended", "_writing_paused",
     )  # fmt: skip
 
     def __init__(
@@ -55,20 +55,28 @@ class TlsTransport:
         *,
         server_side: bool,
         server_hostname: str | None = None,
+        session: ssl.SSLSession | None = None,
         on_failed: Callable[[Exception], None] | None = None,
+        on_first_data: Callable[[ssl.SSLObject], None] | None = None,
     ) -> None:
-        """Raises ``ValueError`` for a ``server_hostname`` that cannot be sent."""
+        """``session``: of an earlier connection, to resume. ``on_first_data`` is called when the peer's first
+        data has arrived. Raises ``ValueError`` for a ``server_hostname`` that cannot be sent."""
         self._loop: Final = asyncio.get_running_loop()
         self._incoming: Final = ssl.MemoryBIO()
         self._outgoing: Final = ssl.MemoryBIO()
         self._ssl: Final = context.wrap_bio(
-            self._incoming, self._outgoing, server_side=server_side, server_hostname=server_hostname
+            self._incoming,
+            self._outgoing,
+            server_side=server_side,
+            server_hostname=server_hostname,
+            session=session,
         )
         self._server_side: Final = server_side
         self._protocol_factory: Final = protocol_factory
         self._protocol: asyncio.Protocol  # set at the end of the handshake
         self._raw: asyncio.Transport | None = None
         self._on_failed = on_failed
+        self._on_first_data = on_first_data
         self._handshake: asyncio.Future[None] | None = None  # while `established` waits
         self._failure: Exception | None = None  # of the handshake
         self._established = False
@@ -277,6 +285,9 @@ class TlsTransport:
         except ssl.SSLError as error:
             self._fail(error)
             return False
+        if self._on_first_data is not None and self._plaintext:
+            on_first_data, self._on_first_data = self._on_first_data, None
+            on_first_data(self._ssl)
         if self._held is not None:
             self._write_held()
         return not self._outgoing.pending or self._answer_key_update()

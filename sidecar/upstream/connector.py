@@ -22,6 +22,7 @@ from sidecar.errors import IdentityError, UpstreamConnectError
 from sidecar.observability.stats import ClusterStats
 from sidecar.transport.tls import TlsTransport
 from sidecar.transport.transparent import bind_source, make_transparent
+from sidecar.upstream.client_sessions import ClientSessions
 
 ProtocolT = TypeVar("ProtocolT")
 
@@ -61,7 +62,7 @@ def tls_for(config: ClusterConfig, endpoint: Endpoint) -> UpstreamTls | None:
 class Connector:
     """Dials the hosts of one cluster."""
 
-    __slots__ = ("_keepalive", "_loop", "_sources", "_stats", "_timeout_s", "_tls")
+    __slots__ = ("_keepalive", "_loop", "_sessions", "_sources", "_stats", "_timeout_s", "_tls")
 
     def __init__(
         self, config: ClusterConfig, stats: ClusterStats, tls: ClientTls, loop: asyncio.AbstractEventLoop
@@ -72,6 +73,7 @@ class Connector:
         self._stats = stats
         self._tls = tls
         self._loop = loop
+        self._sessions = ClientSessions()
 
     def context(self, tls: UpstreamTls | None) -> ssl.SSLContext | None:
         """The TLS context for new connections, None for plaintext. Raises `IdentityError`."""
@@ -159,7 +161,19 @@ class Connector:
             alpn: str | None = secured.get_extra_info("ssl_object").selected_alpn_protocol()
             return cast("asyncio.BaseProtocol", factory(alpn or ""))
 
-        secured = TlsTransport(context, make_protocol, server_side=False, server_hostname=sni or None)
+        def save_session(connection: ssl.SSLObject) -> None:
+            if sessions.wants(key, context, reused=bool(connection.session_reused)):
+                sessions.save(key, context, connection)
+
+        sessions, key = self._sessions, (address, sni)
+        secured = TlsTransport(
+            context,
+            make_protocol,
+            server_side=False,
+            server_hostname=sni or None,
+            session=sessions.of(key, context),
+            on_first_data=save_session,
+        )
         try:
             await self._connect(address, lambda: secured, source)
             await secured.established()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import ssl
 from collections.abc import AsyncIterator
 
@@ -33,6 +34,7 @@ class Identity:
         self.rotate()
         self.refusal: str | None = None
         self.contexts_taken = 0  # one for each dial
+        self.resumed: list[bool] = []  # for each peer that was verified
 
     def rotate(self) -> None:
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
@@ -44,6 +46,7 @@ class Identity:
         return self.context
 
     def verify_server(self, tls: UpstreamTls, peer: ssl.SSLObject) -> str:
+        self.resumed.append(bool(peer.session_reused))
         if self.refusal is not None:
             raise IdentityError(self.refusal)
         certificate = peer.getpeercert()
@@ -224,3 +227,21 @@ async def test_a_request_that_waits_while_the_proxy_closes_fails_with_the_reason
             await as_soon_as(lambda: identity.contexts_taken == 1)
         with pytest.raises(UpstreamResetError, match="closing"):
             await waiting
+
+
+async def test_later_connections_resume_the_session_of_the_first_until_a_rotation(
+    upstream: FlakyUpstream, identity: Identity
+) -> None:
+    single = dataclasses.replace(secured(upstream), max_requests_per_connection=1)
+    async with cluster_manager(single, tls=identity) as manager:
+        cluster = manager.get("up")
+
+        async def ask_once() -> None:
+            assert await (await ask(cluster)).body.read() == b"secured"
+
+        await ask_once()
+        await ask_once()
+        identity.rotate()
+        await ask_once()
+        await ask_once()
+    assert identity.resumed == [False, True, False, True]

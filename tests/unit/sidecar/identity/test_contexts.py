@@ -47,13 +47,16 @@ def certificate_for(*names: str) -> TlsCertificate:
 
 
 def handshake(
-    server: ssl.SSLContext, client: ssl.SSLContext, name: str | None = None
+    server: ssl.SSLContext,
+    client: ssl.SSLContext,
+    name: str | None = None,
+    session: ssl.SSLSession | None = None,
 ) -> tuple[ssl.SSLObject, ssl.SSLObject]:
-    """A TLS handshake in memory: the server's side, and the client's."""
+    """A TLS handshake in memory: the server's side, and the client's. The client offers the session."""
     to_server, to_client = ssl.MemoryBIO(), ssl.MemoryBIO()
     sides = (
         server.wrap_bio(to_server, to_client, server_side=True),
-        client.wrap_bio(to_client, to_server, server_hostname=name),
+        client.wrap_bio(to_client, to_server, server_hostname=name, session=session),
     )
     for _ in range(4):
         for side in reversed(sides):
@@ -72,6 +75,63 @@ def test_both_sides_of_mesh_tls_know_each_other() -> None:
     assert ratings.verify_server(MESH_CLIENT, client) == str(REVIEWS)
     assert client.version() == "TLSv1.3"
     assert client.selected_alpn_protocol() == "istio"
+
+
+def session_of(server: ssl.SSLObject, client: ssl.SSLObject) -> ssl.SSLSession:
+    """The session of a client that has read the server's first data."""
+    server.write(b"x")
+    client.read(1)
+    session = client.session
+    assert session is not None
+    return session
+
+
+def test_resumed_session_has_the_identities_of_its_first_connection() -> None:
+    domain = TestTrustDomain()
+    reviews, ratings = domain.contexts(REVIEWS), domain.contexts(RATINGS)
+    sides = reviews.server(MESH_SERVER), ratings.client(MESH_CLIENT)
+    session = session_of(*handshake(*sides, "reviews"))
+    server, client = handshake(*sides, "reviews", session)
+    assert (server.session_reused, client.session_reused) == (True, True)
+    assert reviews.verify_client(MESH_SERVER, server) == str(RATINGS)
+    assert ratings.verify_server(MESH_CLIENT, client) == str(REVIEWS)
+    strict = dataclasses.replace(
+        MESH_SERVER,
+        parameters=mesh_parameters(SanMatch(kind=SanMatchKind.EXACT, value=str(REVIEWS), san_type="URI")),
+    )
+    assert reviews.server(strict) is sides[0], "only the expected names differ"
+    with pytest.raises(IdentityError, match="no name of the peer matches"):
+        reviews.verify_client(strict, server)
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_session_is_not_resumed_after_the_server_has_a_new_certificate_or_new_roots(trusted: bool) -> None:
+    domain = TestTrustDomain()
+    reviews = domain.contexts(REVIEWS)
+    client = domain.contexts(RATINGS).client(MESH_CLIENT)
+    session = session_of(*handshake(reviews.server(MESH_SERVER), client, "reviews"))
+    reviews.use_svid((domain if trusted else TestTrustDomain()).svid(REVIEWS).pem())
+    client.verify_mode = ssl.CERT_NONE
+    if trusted:
+        server, _ = handshake(reviews.server(MESH_SERVER), client, "reviews", session)
+        assert not server.session_reused
+    else:
+        with pytest.raises(ssl.SSLCertVerificationError):
+            handshake(reviews.server(MESH_SERVER), client, "reviews", session)
+
+
+def test_resumed_session_whose_certificate_has_expired_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    domain = TestTrustDomain()
+    reviews, ratings = domain.contexts(REVIEWS), domain.contexts(RATINGS)
+    sides = reviews.server(MESH_SERVER), ratings.client(MESH_CLIENT)
+    session = session_of(*handshake(*sides, "reviews"))
+    server, client = handshake(*sides, "reviews", session)
+    in_two_days_s = time.time() + 2 * 86_400
+    monkeypatch.setattr(time, "time", lambda: in_two_days_s)
+    with pytest.raises(IdentityError, match="has expired"):
+        reviews.verify_client(MESH_SERVER, server)
+    with pytest.raises(IdentityError, match="has expired"):
+        ratings.verify_server(MESH_CLIENT, client)
 
 
 def test_nothing_is_served_before_the_certificate_is_here() -> None:
