@@ -1,7 +1,7 @@
 """The messages between the supervisor and a worker in another process. All are pickled.
 
 The supervisor sends `Start`, then any of the others. The worker handles one message after the other, and
-sends one `WorkerAnswer` for each `Apply`, `GoBack`, `LookUp` and `Call`, in this order.
+sends one `WorkerAnswer` for each `Apply`, `GoBack`, `LookUp` and `MethodCall`, in this order.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ class ListeningSocket:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class MethodCall:
     """Calls a method of `Worker`."""
 
     method: str

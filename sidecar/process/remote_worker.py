@@ -18,11 +18,11 @@ from sidecar.errors import ConfigError, WorkerError
 from sidecar.listener.bound_addresses import BindKey
 from sidecar.process.channel import Frame, WorkerChannel, encode
 from sidecar.process.messages import (
-    Call,
     Ejected,
     GoBack,
     Listening,
     ListeningSocket,
+    MethodCall,
     Resources,
     Start,
     Warmed,
@@ -134,7 +134,7 @@ class RemoteWorker:
     ) -> Any:
         """Calls a method of `Worker`. Raises its error, or `WorkerError` if the process does not answer."""
         self._send_sockets(sockets)
-        self._channel.send(Call(method=method, arguments=arguments))
+        self._channel.send(MethodCall(method=method, arguments=arguments))
         try:
             return await self._answer(ANSWER_LIMIT_S)
         except TimeoutError:
@@ -143,7 +143,7 @@ class RemoteWorker:
     def post(self, method: str, *arguments: object) -> None:
         """As `call`, but the result is of no interest."""
         if not self.ended:
-            self._channel.send(Call(method=method, arguments=arguments))
+            self._channel.send(MethodCall(method=method, arguments=arguments))
             self._awaited.append(asyncio.get_running_loop().create_future())
 
     async def _answer(self, limit_s: float) -> Any:

@@ -15,12 +15,12 @@ from sidecar.listener.faults import quiet_peer_faults
 from sidecar.process.channel import WorkerChannel
 from sidecar.process.messages import (
     Apply,
-    Call,
     Ejected,
     GoBack,
     Listening,
     ListeningSocket,
     LookUp,
+    MethodCall,
     Resources,
     Start,
     Warmed,
@@ -114,7 +114,7 @@ class _Server:
                 self._report_listening()
                 self._channel.send(answer)
 
-    async def _answer(self, message: Apply | GoBack | LookUp | Call) -> WorkerAnswer:
+    async def _answer(self, message: Apply | GoBack | LookUp | MethodCall) -> WorkerAnswer:
         try:
             return WorkerAnswer(value=await self._handle(message))
         except SidecarError as error:
@@ -123,7 +123,7 @@ class _Server:
             _LOG.exception("worker %d: %s has failed", self._number, type(message).__name__)
             return WorkerAnswer(error=WorkerError(f"worker {self._number}: {type(error).__name__}: {error}"))
 
-    async def _handle(self, message: Apply | GoBack | LookUp | Call) -> Any:
+    async def _handle(self, message: Apply | GoBack | LookUp | MethodCall) -> Any:
         worker, snapshots = self._worker, self._snapshots
         if isinstance(message, Apply):
             snapshot = snapshots.snapshot(message)
