@@ -1,20 +1,15 @@
 from __future__ import annotations
 
-from tests.bench.proxies.system_calls import parse_total
+import pytest
 
-SUMMARY = """\
-% time     seconds  usecs/call     calls    errors syscall
------- ----------- ----------- --------- --------- ----------------
- 60.00    0.000300           3       100           read
- 40.00    0.000200           4        50         7 write
------- ----------- ----------- --------- --------- ----------------
-100.00    0.000500           3       150         7 total
-"""
+from tests.bench.proxies.system_calls import parse_count
 
 
-def test_the_total_is_the_number_of_calls() -> None:
-    assert parse_total(SUMMARY) == 150
+def test_the_value_of_the_event_is_the_count() -> None:
+    output = "# a warning, with a comma\n144,,raw_syscalls:sys_enter,1612000,100.00,,\n"
+    assert parse_count(output) == 144
 
 
-def test_the_total_without_errors() -> None:
-    assert parse_total(SUMMARY.replace("150         7 total", "150           total")) == 150
+@pytest.mark.parametrize("output", ["", "<not supported>,,raw_syscalls:sys_enter,0,100.00,,\n"])
+def test_an_event_that_was_not_counted_is_no_zero(output: str) -> None:
+    assert parse_count(output) is None
