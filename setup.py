@@ -1,5 +1,5 @@
-"""Compiles the data path: the modules of `COMPILED` by mypyc, into one shared library, and loops over bytes by
-Cython. Uncompiled, they run as they are.
+"""Compiles the data path: the modules of `COMPILED` by mypyc, into one shared library, and loops over bytes
+by Cython. Uncompiled, they run as they are.
 
 ``OUTRIGGER_COMPILE``: ``1`` compiles, or fails; ``0`` does not compile; if it is not set, they are compiled
 where a C compiler works. An editable install never compiles: libraries next to the sources would shadow later
@@ -9,7 +9,10 @@ edits. `make compiled` is for development.
 from __future__ import annotations
 
 import os
+import shlex
+import subprocess
 import sys
+import sysconfig
 from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
@@ -18,10 +21,6 @@ from typing import Any
 
 from setuptools import setup
 from setuptools.command.build_ext import build_ext
-from setuptools.errors import BaseError
-
-from distutils.ccompiler import new_compiler  # that of setuptools, so after it
-from distutils.sysconfig import customize_compiler, get_python_inc
 
 # The modules that mypyc compiles: packages with everything in them, and single modules.
 COMPILED = (
@@ -71,7 +70,7 @@ def extensions() -> list[Any]:
         target_dir=_FOLDER,
     )
     for extension in compiled:
-        extension.extra_compile_args.remove("-Werror")  # other compilers warn of other things
+        extension.extra_compile_args = [*extension.extra_compile_args, "-Wno-error"]
     loops = sorted(map(str, Path("sidecar").rglob("*.pyx")))
     return compiled + list(cythonize(loops, build_dir=_FOLDER, quiet=True))
 
@@ -96,21 +95,18 @@ def _obstacle() -> str:
     for module, project in (("mypyc", "mypy"), ("Cython", "cython")):
         if find_spec(module) is None:
             return f"{project} is not installed"
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC"))
     with TemporaryDirectory() as folder:
         source = Path(folder) / "check.c"
         source.write_text("#include <Python.h>\n")
+        command = [*compiler, f"-I{sysconfig.get_path('include')}", "-c", source, "-o", f"{folder}/check.o"]
         try:
-            _new_compiler().compile([str(source)], output_dir=folder)
-        except (BaseError, OSError) as error:
-            return f"no C compiler works here ({error})"
+            subprocess.run(command, capture_output=True, text=True, check=True)
+        except OSError as error:
+            return f"no C compiler is installed ({error})"
+        except subprocess.CalledProcessError as error:
+            return f"the C compiler fails, or Python's header files are not installed:\n{error.stderr}"
     return ""
-
-
-def _new_compiler() -> Any:
-    compiler = new_compiler()
-    customize_compiler(compiler)
-    compiler.add_include_dir(get_python_inc())
-    return compiler
 
 
 class BuildCompiled(build_ext):
