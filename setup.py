@@ -47,10 +47,12 @@ _BUILD_COMMANDS = {"build", "build_ext", "bdist_wheel"}  # an editable install h
 
 def compiled_modules() -> list[str]:
     """The paths of the modules that mypyc compiles, relative to this file, sorted."""
-    paths: list[Path] = []
-    for entry in map(Path, COMPILED):
-        paths += [entry] if entry.suffix else entry.rglob("*.py")
-    return sorted(str(path) for path in paths if path.name != "__init__.py" and str(path) not in INTERPRETED)
+    root = Path(__file__).parent
+    found: list[Path] = []
+    for path in (root / entry for entry in COMPILED):
+        found += [path] if path.suffix else path.rglob("*.py")
+    modules = (str(path.relative_to(root)) for path in found if path.name != "__init__.py")
+    return sorted(module for module in modules if module not in INTERPRETED)
 
 
 def extensions() -> list[Any]:
@@ -124,4 +126,5 @@ class BuildCompiled(build_ext):
         super().build_extensions()
 
 
-setup(ext_modules=extensions(), cmdclass={"build_ext": BuildCompiled})
+if __name__ == "__main__":
+    setup(ext_modules=extensions(), cmdclass={"build_ext": BuildCompiled})
