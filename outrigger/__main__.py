@@ -15,6 +15,7 @@ from outrigger.demo.command import demo
 from outrigger.errors import CommandError
 from outrigger.inject import inject
 from outrigger.installation.commands import install, uninstall, upgrade
+from sidecar.build_info import BUILD
 from sidecar.errors import SidecarError
 
 app = typer.Typer(
@@ -32,6 +33,14 @@ app.command()(install)
 app.command()(upgrade)
 app.command()(uninstall)
 app.command()(check)
+
+
+@app.command()
+def version() -> None:
+    """Print the version, and whether the sidecar's data path is compiled."""
+    print(f"outrigger {BUILD}")
+
+
 app.add_typer(token.app, name="token")
 app.add_typer(certificate.app, name="certificate")
 

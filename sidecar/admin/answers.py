@@ -9,7 +9,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from sidecar.errors import InternalError, WorkerError
-from sidecar.http.body import Body
+from sidecar.http.body import Body, ReaderBody
 from sidecar.http.headers import Headers
 from sidecar.http.message import Response
 
@@ -49,7 +49,7 @@ Pieces = Iterable[PieceT] | AsyncIterable[PieceT]
 
 def page(pieces: Pieces[str], content_type: bytes = TEXT) -> Response:
     """A page that is generated while it is sent. Each piece must be quick to generate, and may be empty."""
-    return Response(200, _headers(content_type), _SlicedBody(_in_turn(pieces)))
+    return Response(200, _headers(content_type), ReaderBody(_SlicedPage(_in_turn(pieces))))
 
 
 def json_page(key: str, batches: Pieces[Iterable[Mapping[str, Any]]]) -> Response:
@@ -85,14 +85,13 @@ def _headers(content_type: bytes) -> Headers:
     ]
 
 
-class _SlicedBody(Body):
+class _SlicedPage:
     """The pieces of a generator. Between slices of `SLICE_S` seconds the event loop serves the traffic. A
     `WorkerError` cuts the page short."""
 
     __slots__ = ("_ended", "_pieces")
 
     def __init__(self, pieces: AsyncIterator[str]) -> None:
-        super().__init__(None)
         self._pieces = pieces
         self._ended = False
 

@@ -8,13 +8,15 @@ from dataclasses import fields
 from typing import Any
 
 from sidecar.admin.state import ServerState
+from sidecar.build_info import COMPILED, VERSION
 from sidecar.config.bootstrap import Bootstrap, Settings
-from sidecar.version import VERSION
 
 # ``envoy.admin.v3.ServerInfo.State`` as a number.
 _STATE_NUMBERS = {state: number for number, state in enumerate(ServerState)}
 _SECRET_SETTINGS = frozenset({"token", "app_probers"})
 _SECONDS_A_DAY = 24 * 3600
+# As Envoy's: revision/version/status of the sources/build/TLS library.
+_VERSION = f"outrigger/{VERSION}/Clean/{'compiled' if COMPILED else 'python'}/OpenSSL"
 
 
 class ServerInfo:
@@ -40,7 +42,7 @@ class ServerInfo:
         """In the shape of ``envoy.admin.v3.ServerInfo``."""
         uptime = f"{int(self._clock() - self._start_s)}s"
         return {
-            "version": f"outrigger/{VERSION}",
+            "version": _VERSION,
             "state": self._state().value,
             "uptime_current_epoch": uptime,
             "uptime_all_epochs": uptime,

@@ -10,7 +10,7 @@ from sidecar.application.http_client import exchange
 from sidecar.application.scrape import ScrapeTarget
 from sidecar.config.endpoint import SocketAddress
 from sidecar.errors import RequestError
-from sidecar.http.body import EMPTY
+from sidecar.http.body import EMPTY, ReaderBody
 from sidecar.http.message import Request, Response
 
 _TIMEOUT_S: Final = 3.0
@@ -38,7 +38,7 @@ class Envoy:
         """A `Service`: Envoy's metrics, empty if it does not answer. The query is Envoy's (``?filter``)."""
         query = request.path.partition(b"?")[2].decode("latin-1")
         page = await self.metrics_target.fetch(request.headers, query)
-        return Response(200, [(b"content-type", PROMETHEUS)], EMPTY if page is None else page)
+        return Response(200, [(b"content-type", PROMETHEUS)], EMPTY if page is None else ReaderBody(page))
 
     async def _ask(self, method: bytes, path: str) -> int | None:
         try:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 from sidecar.admin.answers import PROMETHEUS
 from sidecar.application.scrape import ScrapeTarget
-from sidecar.http.body import Body
+from sidecar.http.body import Body, BodyReader, ReaderBody
 from sidecar.http.message import Request, Response, Service
 
 
@@ -31,10 +31,12 @@ class MergedMetrics:
         if own.status != 200:
             return own
         page = await self._application.fetch(request.headers)
-        parts = [Body(self._counters().encode()), own.body, *([] if page is None else [page])]
+        parts: list[BodyReader] = [Body(self._counters().encode()), own.body]
+        if page is not None:
+            parts.append(page)
         headers = [field for field in own.headers if field[0] != b"content-type"]
         content_type = PROMETHEUS if page is None else page.content_type
-        return Response(200, [(b"content-type", content_type), *headers], _Joined(parts))
+        return Response(200, [(b"content-type", content_type), *headers], ReaderBody(_Joined(parts)))
 
     def _counters(self) -> str:
         """With Istio's names. They do not contain this scrape's failure while its page is read."""
@@ -48,13 +50,12 @@ class MergedMetrics:
         )
 
 
-class _Joined(Body):
+class _Joined:
     """Bodies, one after another."""
 
     __slots__ = ("_parts",)
 
-    def __init__(self, parts: list[Body]) -> None:
-        super().__init__(None)
+    def __init__(self, parts: list[BodyReader]) -> None:
         self._parts = parts
 
     @property

@@ -94,7 +94,7 @@ class ScrapeTarget:
         )
 
 
-class ScrapedPage(Body):
+class ScrapedPage:
     """Whole lines only: a page that is cut short ends after a line, so that the scrape stays valid."""
 
     __slots__ = ("_body", "_connection", "_deadline_s", "_left", "_line", "_on_end", "content_type")
@@ -108,7 +108,6 @@ class ScrapedPage(Body):
         on_end: Callable[[str], None],
     ) -> None:
         """``on_end`` is called once, with the reason if the page is cut short."""
-        super().__init__(None)
         self.content_type = content_type
         self._connection: ClientConnection | None = connection
         self._body = body

@@ -14,11 +14,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
+from sidecar.build_info import VERSION
 from sidecar.config.endpoint import SocketAddress
 from sidecar.grpc.errors import GrpcError, Http2Error
 from sidecar.grpc.response import GrpcResponse, Headers, frame, status_of_reset
 from sidecar.grpc_status import GrpcStatus
-from sidecar.version import VERSION
 
 Metadata = Iterable[tuple[str, str]]
 

@@ -17,7 +17,7 @@ _PIECE_BYTES = 48
 
 
 class Body:
-    """A complete body. Subclasses are streams, or wrap another body.
+    """A complete body. Subclasses are streams, wrap another body, or have a reader.
 
     `whole` contains all unread bytes if the body is complete and has no trailers, or else None. A codec
     writes a whole body together with its head, in one call.
@@ -62,6 +62,41 @@ class Body:
     def when_ended(self, call: Callable[[], None]) -> None:
         """Calls `call` once, when the producer has sent everything. For one caller."""
         call()
+
+
+class BodyReader(Protocol):
+    """The parts of a body that an object must have so that `ReaderBody` makes a body of it."""
+
+    @property
+    def ended(self) -> bool:
+        """As `Body.ended`."""
+
+    async def read(self) -> bytes:
+        """As `Body.read`."""
+
+    def close(self) -> None:
+        """As `Body.close`."""
+
+
+class ReaderBody(Body):
+    """A body that is made while it is read. Give it a reader instead of deriving a class from `Body`: a class
+    that is not compiled cannot be derived from a compiled one."""
+
+    __slots__ = ("_reader",)
+
+    def __init__(self, reader: BodyReader) -> None:
+        self.whole = None
+        self._reader = reader
+
+    @property
+    def ended(self) -> bool:
+        return self._reader.ended
+
+    async def read(self) -> bytes:
+        return await self._reader.read()
+
+    def close(self) -> None:
+        self._reader.close()
 
 
 class WrappedBody(Body):

@@ -8,18 +8,26 @@ import signal
 import socket
 from collections.abc import Callable
 from functools import partial
+from typing import Final
 
+from sidecar.build_info import COMPILED
 from sidecar.config.bootstrap import Bootstrap, Settings
 from sidecar.listener.faults import quiet_peer_faults
 from sidecar.process.supervisor import Supervisor
 
 _LOG = logging.getLogger(__name__)
 
+_NOT_COMPILED: Final = (
+    "the data path is not compiled: each request takes about twice the CPU (install it where a C compiler is)"
+)
+
 
 async def serve(settings: Settings, bootstrap: Bootstrap, control: socket.socket | None = None) -> None:
     """Runs until SIGTERM has drained it, or until SIGINT or ``/quitquitquit``. Raises `BootstrapError` for
     settings that cannot be served, and `IdentityRefusedError` when the CA refuses the workload. ``control``
     leads to the master process; None: the only worker is in this process."""
+    if not COMPILED:
+        _LOG.info(_NOT_COMPILED)
     supervisor = Supervisor(settings, bootstrap, control)
     loop = asyncio.get_running_loop()
     quiet_peer_faults(loop)

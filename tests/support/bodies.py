@@ -30,6 +30,5 @@ def _read_at_once(body: Body) -> bytes:
         return bytes(read.value)
     except RuntimeError:  # no event loop: the read would wait
         return b""
-    finally:
-        reading.close()
+    reading.close()
     return b""

@@ -14,10 +14,13 @@ from sidecar.config.endpoint import Endpoint, LoadAssignment, SocketAddress
 from sidecar.config.snapshot import Snapshot
 from sidecar.config.tls import UpstreamTls
 from sidecar.http.codec import client_codec
-from sidecar.observability.stats import Stats
+from sidecar.observability.stats import ClusterStats, Stats
 from sidecar.timers import Timers
+from sidecar.upstream.cluster import Cluster
 from sidecar.upstream.cluster_manager import ClusterManager
 from sidecar.upstream.connection import ConnectionFactory
+from sidecar.upstream.environment import UpstreamEnvironment
+from tests.support.virtual_time import VirtualTime
 
 
 class NoTls:
@@ -53,6 +56,26 @@ def dns_cluster(
 
 def snapshot(*clusters: ClusterConfig, **endpoints: LoadAssignment) -> Snapshot:
     return Snapshot(clusters={cluster.name: cluster for cluster in clusters}, endpoints=endpoints)
+
+
+def idle_cluster(config: ClusterConfig) -> Cluster:
+    """A cluster with the hosts of its configuration, to look at: nothing connects to them, and there need be
+    no event loop."""
+    env = UpstreamEnvironment(
+        loop=asyncio.AbstractEventLoop(),
+        timers=Timers(VirtualTime()),
+        tls=NoTls(),
+        connection_factory=client_codec,
+        resolve=_resolve_nothing,
+    )
+    cluster = Cluster(config, ClusterStats(), env)
+    if config.load_assignment is not None:
+        cluster.set_endpoints(config.load_assignment)
+    return cluster
+
+
+async def _resolve_nothing(*question: object) -> Any:
+    raise AssertionError(f"nobody looks up names here: {question}")
 
 
 @asynccontextmanager

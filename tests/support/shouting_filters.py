@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from sidecar.config.listener import HttpFilter
 from sidecar.config.route import PathMatchKind, RetryPolicy, RouteMatch
+from sidecar.filters.bodies import map_body, on_end
 from sidecar.filters.chain import FilterContext, FilterKind, FilterRegistry
 from sidecar.http.body import Body
-from sidecar.http.headers import Headers
 from sidecar.http.message import Request, Response, Service
 from tests.support.clusters import at_port, static_cluster
 from tests.support.filter_chains import ROUTER
@@ -22,36 +22,15 @@ from tests.support.running_stack import RunningStack, manager_of, running_stack
 RETRY = RetryPolicy(retry_on=frozenset({"5xx"}), num_retries=2, back_off_base_interval_s=0.001)
 
 
-class Shouting(Body):
-    """Another body's bytes in capitals."""
-
-    __slots__ = ("_body", "closed")
+class Shouting:
+    """Another body's bytes in capitals, as `body`."""
 
     def __init__(self, body: Body) -> None:
-        super().__init__(None)
-        self._body = body
         self.closed = False
+        self.body = on_end(map_body(body, bytes.upper), self._close)
 
-    @property
-    def ended(self) -> bool:
-        return self._body.ended
-
-    @property
-    def trailers(self) -> Headers:
-        return self._body.trailers
-
-    async def read(self) -> bytes:
-        return (await self._body.read()).upper()
-
-    def close(self) -> None:
+    def _close(self) -> None:
         self.closed = True
-        self._body.close()
-
-    def give_up(self, error: Exception) -> None:
-        self._body.give_up(error)
-
-    def when_ended(self, call: Callable[[], None]) -> None:
-        self._body.when_ended(call)
 
 
 @dataclass
@@ -80,7 +59,7 @@ class Wrapping:
 
     def _wrapped(self, body: Body) -> Body:
         self.seen.bodies.append(Shouting(body))
-        return self.seen.bodies[-1]
+        return self.seen.bodies[-1].body
 
     def close(self) -> None:
         self.seen.closed += 1

@@ -10,9 +10,9 @@ from typing import Any
 from google.protobuf import json_format
 
 from protos.envoy_runtime import REGEX_SIZE_KEY
+from sidecar.build_info import VERSION
 from sidecar.config.bootstrap import Bootstrap
 from sidecar.errors import ConfigError
-from sidecar.version import VERSION
 from sidecar.xds.decode.bootstrap_message import decode_bootstrap_message
 from sidecar.xds.decode.dns import names_cares
 from sidecar.xds.decode.json_form import to_json

@@ -1,10 +1,8 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import cast
-
 import pytest
 
+from sidecar.config.endpoint import HealthStatus
 from sidecar.config.http_filters import HealthCheckConfig
 from sidecar.filters.health_check import HealthCheckFilter
 from sidecar.http.body import BodyStream
@@ -13,6 +11,7 @@ from sidecar.http.message import Request, Response
 from sidecar.router.exchange import RouterEnvironment
 from sidecar.timers import Timers
 from sidecar.upstream.cluster import Cluster
+from tests.support.clusters import at_port, idle_cluster, static_cluster
 from tests.support.filter_chains import filter_context
 from tests.support.requests import make_request
 from tests.support.routes import header, string
@@ -35,12 +34,9 @@ class Upstream:
 
 
 def hosts(healthy: int, degraded: int, unhealthy: int) -> Cluster:
-    states = [(True, False)] * healthy + [(False, True)] * degraded + [(False, False)] * unhealthy
-    found = {
-        number: SimpleNamespace(healthy=healthy, degraded=degraded)
-        for number, (healthy, degraded) in enumerate(states)
-    }
-    return cast("Cluster", SimpleNamespace(hosts=found))
+    states = [HealthStatus.HEALTHY] * healthy + [HealthStatus.DEGRADED] * degraded
+    states += [HealthStatus.UNHEALTHY] * unhealthy
+    return idle_cluster(static_cluster(*(at_port(80 + n, health=state) for n, state in enumerate(states))))
 
 
 def answering(**percentages: int) -> HealthCheckConfig:

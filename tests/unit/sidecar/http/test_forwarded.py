@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sidecar.config.listener import ForwardClientCert, HttpConnectionManager
+from sidecar.http.body import EMPTY
 from sidecar.http.forwarded import ForwardedHeaders, new_request_id
 from sidecar.http.headers import Headers, get_header
 from sidecar.http.message import Request
@@ -33,7 +34,7 @@ PEER = replace(
 
 
 def apply(headers: Headers, connection: DownstreamConnection = CLIENT, **config: Any) -> Request:
-    request = Request(b"GET", b"http", b"a", b"/", list(headers), b"", StreamInfo(connection, 0, 0))
+    request = Request(b"GET", b"http", b"a", b"/", list(headers), EMPTY, StreamInfo(connection, 0, 0))
     ForwardedHeaders(HttpConnectionManager(stat_prefix="x", **config)).apply(request)
     return request
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from sidecar.errors import NoHealthyUpstreamError, RequestError
-from sidecar.http.body import Body, BodyStream
+from sidecar.http.body import BodyStream, ReaderBody
 from sidecar.http.message import Request, Response
 from tests.support.http1 import Server, response, settle
 
@@ -43,31 +43,36 @@ class Stubborn:
         return self.late
 
 
-class NotedBody(BodyStream):
+class Source:
+    """The producer of a body that does not end."""
+
     def __init__(self) -> None:
-        super().__init__()
-        self.closed = False
+        self.abandoned = False
 
-    def close(self) -> None:
-        self.closed = True
-        super().close()
+    def pause_body(self) -> None: ...
+
+    def resume_body(self) -> None: ...
+
+    def abandon_body(self) -> None:
+        self.abandoned = True
 
 
-LATE: dict[str, Callable[[], Response | Exception]] = {
-    "whole": lambda: response(b"late"),
-    "chunked": lambda: Response(200, [], NotedBody()),
-    "sized": lambda: Response(200, [(b"content-length", b"5")], NotedBody()),
-    "error": lambda: NoHealthyUpstreamError("late"),
-    "fault": ZeroDivisionError,
+LATE: dict[str, Callable[[Source], Response | Exception]] = {
+    "whole": lambda source: response(b"late"),
+    "chunked": lambda source: Response(200, [], BodyStream(source)),
+    "sized": lambda source: Response(200, [(b"content-length", b"5")], BodyStream(source)),
+    "error": lambda source: NoHealthyUpstreamError("late"),
+    "fault": lambda source: ZeroDivisionError(),
 }
+STREAMED = ("chunked", "sized")
 
 
 @pytest.mark.usefixtures("faults")
 @pytest.mark.parametrize("linger_s", [1.0, 0.0])
 @pytest.mark.parametrize("kind", LATE)
 async def test_client_is_told_once_of_a_request_that_was_given_up(kind: str, linger_s: float) -> None:
-    late = LATE[kind]()
-    service = Stubborn(late)
+    source = Source()
+    service = Stubborn(LATE[kind](source))
     server = Server(service, request_timeout_s=5.0, delayed_close_timeout_s=linger_s)
     await server.exchange(UPLOAD)
     server.transport.unflushed_bytes = 1  # the client has not taken the response yet
@@ -81,15 +86,14 @@ async def test_client_is_told_once_of_a_request_that_was_given_up(kind: str, lin
     assert (server.stats.downstream_rq_timeout, server.stats.downstream_rq_4xx) == (1, 1)
     assert (server.info.status, server.info.flags) == (408, "DT")
     assert (server.stats.downstream_rq_active, server.manager.active_connections) == (0, 0)
-    if isinstance(late, Response) and isinstance(late.body, NotedBody):
-        assert late.body.closed
+    assert source.abandoned == (kind in STREAMED)
 
 
 @pytest.mark.usefixtures("faults")
 @pytest.mark.parametrize("kind", LATE)
 async def test_client_that_leaves_is_counted_once(kind: str) -> None:
-    late = LATE[kind]()
-    service = Stubborn(late)
+    source = Source()
+    service = Stubborn(LATE[kind](source))
     server = Server(service)
     await server.exchange(GET)
     server.transport.lose(ConnectionResetError())
@@ -98,8 +102,7 @@ async def test_client_that_leaves_is_counted_once(kind: str) -> None:
     assert (server.stats.downstream_rq_rx_reset, server.stats.downstream_rq_completed) == (1, 0)
     assert [answer for _, answer in server.ended] == [None]
     assert server.info.flags == "DC"
-    if isinstance(late, Response) and isinstance(late.body, NotedBody):
-        assert late.body.closed
+    assert source.abandoned == (kind in STREAMED)
 
 
 async def test_fault_of_a_filter_that_was_cancelled_is_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
@@ -110,11 +113,11 @@ async def test_fault_of_a_filter_that_was_cancelled_is_in_the_log(caplog: pytest
     assert "ZeroDivisionError" in caplog.text
 
 
-class StubbornBody(Body):
-    """A body whose cancelled `read` returns bytes, and then its end, or raises an error."""
+class StubbornReader:
+    """A reader whose cancelled `read` returns bytes, and then its end, or raises an error."""
 
     def __init__(self, error: RequestError | None) -> None:
-        super().__init__(None)
+        self.ended = False
         self.error = error
         self.reads = 0
         self.closed = False
@@ -143,10 +146,10 @@ class StubbornBody(Body):
 async def test_body_that_goes_on_after_the_end_is_dropped(
     headers: list[tuple[bytes, bytes]], by_client: bool, error: RequestError | None
 ) -> None:
-    body = StubbornBody(error)
+    reader = StubbornReader(error)
 
     async def service(request: Request) -> Response:
-        return Response(200, list(headers), body)
+        return Response(200, list(headers), ReaderBody(reader))
 
     server = Server(service, stream_idle_timeout_s=30.0)
     assert b"first" in await server.exchange(GET)
@@ -155,7 +158,7 @@ async def test_body_that_goes_on_after_the_end_is_dropped(
     else:
         server.time.advance(30)
     await settle()
-    assert (body.reads, body.closed) == (2, True)
+    assert (reader.reads, reader.closed) == (2, True)
     assert server.transport.take() == b""
     assert server.info.flags == ("DC" if by_client else "SI")
     assert len(server.ended) == 1

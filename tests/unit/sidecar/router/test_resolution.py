@@ -1,9 +1,10 @@
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
+from sidecar.config.cluster import ServiceMetadata
 from sidecar.config.listener import HttpConnectionManager
 from sidecar.config.route import (
     AppendAction,
@@ -19,21 +20,18 @@ from sidecar.http.message import Request
 from sidecar.router.match import RouteTable, RouteTableRef
 from sidecar.router.resolution import ResolvedRoute, RouteResolver
 from sidecar.upstream.cluster import Cluster
+from tests.support.clusters import idle_cluster, static_cluster
 from tests.support.requests import make_request
 from tests.support.routes import configuration, exact, prefix, route, to, virtual_host
 
-
-class Running:
-    """The part of a cluster that resolution reads."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.config = self
-        self.service = f"service of {name}"
+CLUSTERS = {
+    name: idle_cluster(static_cluster(name=name, service=ServiceMetadata(name=f"service of {name}")))
+    for name in ("a", "b")
+}
 
 
 def find(name: str) -> Cluster | None:
-    return cast("Cluster", Running(name)) if name in {"a", "b"} else None
+    return CLUSTERS.get(name)
 
 
 def resolver(*routes: Any, **options: Any) -> RouteResolver:
@@ -54,7 +52,8 @@ def test_a_request_keeps_route_destination_and_cluster() -> None:
     assert found.destination is not None
     assert (found.route.name, found.destination.cluster, found.cluster.name) == ("first", "a", "a")
     info = request.info
-    noted = (info.route_name, info.virtual_host, info.cluster, info.service)
+    assert info.service is not None
+    noted = (info.route_name, info.virtual_host, info.cluster, info.service.name)
     assert noted == ("first", "*", "a", "service of a")
 
 

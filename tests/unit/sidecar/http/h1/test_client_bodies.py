@@ -9,7 +9,7 @@ import gc
 import pytest
 
 from sidecar.errors import DownstreamDisconnectError
-from sidecar.http.body import Body, BodyStream
+from sidecar.http.body import BodyStream, ReaderBody
 from tests.support.bodies import read_all, received
 from tests.support.http1 import new_request, settle
 from tests.support.http1_client import OK, Client
@@ -145,11 +145,11 @@ async def test_cancelled_together_with_a_failure() -> None:
     assert sending.cancelled()
 
 
-class StubbornBody(Body):
-    """A body whose cancelled `read` returns bytes."""
+class Stubborn:
+    """A reader whose cancelled `read` returns bytes."""
 
     def __init__(self, later: list[bytes]) -> None:
-        super().__init__(None)
+        self.ended = False
         self.later = later
         self.closed = False
 
@@ -166,13 +166,13 @@ class StubbornBody(Body):
 async def test_body_that_ignores_its_cancellation_is_dropped(later: list[bytes]) -> None:
     faults: list[object] = []
     asyncio.get_running_loop().set_exception_handler(lambda loop, context: faults.append(context))
-    client, body = Client(), StubbornBody(list(later))
-    sending = await client.send(new_request(b"POST", body=body))
+    client, reader = Client(), Stubborn(list(later))
+    sending = await client.send(new_request(b"POST", body=ReaderBody(reader)))
     client.transport.take()
     sending.cancel()
     await settle()
     assert client.transport.take() == b""
-    assert (body.closed, body.later) == (True, later[1:])
+    assert (reader.closed, reader.later) == (True, later[1:])
     assert client.pool.closed == [client.connection]
     del sending
     gc.collect()

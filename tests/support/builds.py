@@ -1,0 +1,17 @@
+"""The two builds of the data path: `make test` runs its tests with each of them."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+from typing import Final
+
+ASKED_FOR: Final = "compiled" if any("/.cache/compiled/" in entry for entry in sys.path) else "python"
+"""``compiled`` where a folder of `make compiled` is on the path."""
+
+
+def compiled_modules() -> list[str]:
+    """The names of the modules that `setup.py` compiles."""
+    setup = runpy.run_path(str(Path(__file__).parents[2] / "setup.py"))
+    return [path.removesuffix(".py").replace("/", ".") for path in setup["compiled_modules"]()]
