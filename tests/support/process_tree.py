@@ -27,8 +27,8 @@ class ProcessTree:
 
     def worker_of(self, connection: tuple[str, int]) -> int | None:
         """The worker that has accepted the connection from this IPv4 address and port; None: none yet."""
-        socket = f"socket:[{_inode(connection)}]"
-        return next((worker for worker in self.workers if socket in _open_files(worker)), None)
+        sockets = _server_ends(connection)
+        return next((worker for worker in self.workers if sockets & _open_files(worker)), None)
 
     def _children(self) -> list[int]:
         text = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
@@ -58,11 +58,8 @@ def _open_files(pid: int) -> set[str]:
     return found
 
 
-def _inode(client: tuple[str, int]) -> str:
-    """Of the server's end of a connection."""
+def _server_ends(client: tuple[str, int]) -> set[str]:
+    """Of all connections from this address: the port may have been used before, for another server."""
     address = "".join(f"{int(part):02X}" for part in reversed(client[0].split("."))) + f":{client[1]:04X}"
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        fields = line.split()
-        if fields[2] == address:
-            return fields[9]
-    return ""
+    lines = Path("/proc/net/tcp").read_text().splitlines()[1:]
+    return {f"socket:[{line.split()[9]}]" for line in lines if line.split()[2] == address}
