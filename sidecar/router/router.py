@@ -72,8 +72,8 @@ class Router:
                     resolved.route.include_attempt_count,
                 )
                 response = await exchange.run()
-        except NoClusterError as error:
-            response = _explain(request, error, forward.cluster_not_found_status)
+        except NoClusterError as missing:
+            response = _explain(request, missing, forward.cluster_not_found_status)
         except (RoutingError, UpstreamError) as error:
             response = _explain(request, error)
             if cluster is not None:  # Envoy: a reply in place of the cluster's counts as its response
