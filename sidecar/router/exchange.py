@@ -46,6 +46,7 @@ class Exchange:
     __slots__ = (
         "_asked_s",
         "_attempt_limit",
+        "_begun",
         "_body",
         "_cluster",
         "_context",
@@ -55,6 +56,7 @@ class Exchange:
         "_limit",
         "_request",
         "_retries",
+        "_sending",
         "_started_s",
     )
 
@@ -89,6 +91,29 @@ class Exchange:
         self._limit = TimeLimit(env.timers, timeout_s, _route_timeout, self._asked_s is None, env.loop)
         self._attempt_limit: TimeLimit | None = None
         self._retries: Retries | None = None  # until an error
+        # Of an attempt that `begin` has begun:
+        self._begun: Attempt | None = None
+        self._sending: asyncio.Future[Response] | None = None
+
+    def begin(self, waiter: asyncio.Future[Response]) -> None:
+        """Begins the first attempt before `run`, which continues it and raises its error. If nothing has to
+        be awaited before, the request is sent, and `waiter`, which is `Request.waiter`, gets the response."""
+        if self._asked_s is None or self._forward.retry.per_try_timeout_s > 0:
+            return
+        request = self._request
+        try:
+            attempt = self._begun = self._begin_attempt()
+            if attempt is None:
+                request.info.attempts -= 1
+                return
+            self._prepare(attempt.host)
+            if attempt.checkout():
+                self._limit.start_before(waiter)
+                self._sending = attempt.send(request)
+        except Exception as error:
+            request.waiter = waiter  # it gets nothing
+            self._sending = waiter.get_loop().create_future()
+            self._sending.set_exception(error)
 
     async def run(self) -> Response:
         """The retry loop. Raises `RequestError` when the last attempt has failed, or the route's timeout has
@@ -97,19 +122,25 @@ class Exchange:
         try:
             with self._limit:
                 while True:
-                    attempt: Attempt | None = None
+                    attempt, sending = self._begun, self._sending
+                    self._begun = self._sending = None
                     try:
-                        attempt = self._begin_attempt() or await self._begin_at_original_dst()
-                        self._prepare(attempt.host)
-                        if not attempt.checkout():
-                            await attempt.wait_for_connection()
-                        response = await self._send(attempt)
+                        if sending is not None:
+                            response = await sending
+                        else:
+                            if attempt is None:
+                                attempt = self._begin_attempt() or await self._begin_at_original_dst()
+                                self._prepare(attempt.host)
+                            if not attempt.checkout():
+                                await attempt.wait_for_connection()
+                            response = await self._send(attempt)
                     except BaseException as error:
                         if attempt is not None:
                             attempt.failed(self._cause(error))
-                        if not isinstance(error, UpstreamError) or not self._retries_error(error):
+                        if not self._retries_error(error):
                             raise
                     else:
+                        assert attempt is not None
                         self._note_response(attempt, response)
                         if not self._retries_response(response):
                             answered = True
@@ -120,12 +151,15 @@ class Exchange:
             self._cluster.stats.upstream_rq_timeout += 1
             raise
         finally:
-            if self._body is not None:
-                self._request.body = self._body.source
-            if not answered:
-                self._request.close_replaced_body()
-            if self._retries is not None:
-                self._retries.end()
+            self._end(answered)
+
+    def _end(self, answered: bool) -> None:
+        if self._body is not None:
+            self._request.body = self._body.source
+        if not answered:
+            self._request.close_replaced_body()
+        if self._retries is not None:
+            self._retries.end()
 
     def _request_ended(self) -> None:
         """Starts the route's timeout. Called when the client has sent the whole request, or when all of it
@@ -231,7 +265,9 @@ class Exchange:
             return False
         return self._begin_retry()
 
-    def _retries_error(self, error: UpstreamError) -> bool:
+    def _retries_error(self, error: BaseException) -> bool:
+        if not isinstance(error, UpstreamError) or self._limit.expired:
+            return False
         rules = self._forward.retry
         if rules.max_retries > 0 and rules.wants_error_retried(error):
             return self._begin_retry()
@@ -254,6 +290,7 @@ class Exchange:
 
     async def _back_off(self, failed: Attempt | None) -> None:
         """Pauses before a retry, which avoids the host of the `failed` attempt if the policy says so."""
+        self._limit.guard()
         max_repicks = self._forward.retry.host_selection_attempts
         if max_repicks and not self._context.max_repicks and failed is not None:
             self._context = PickContext(self._context.subset, max_repicks=max_repicks)  # the other was shared

@@ -103,7 +103,11 @@ class Http1ClientConnection:
             raise UpstreamResetError("the upstream had closed the connection")
         self._request = request
         self._reader.expect(request.method, request.upgrade)
-        response: asyncio.Future[Response] = self._loop.create_future()
+        response: asyncio.Future[Response] | None = request.waiter
+        if response is None:
+            response = self._loop.create_future()
+        else:
+            request.waiter = None
         self._response = response
         try:
             self._send_request(request)
