@@ -83,8 +83,8 @@ class Router:
                 response = await self._open_tunnel(request, cluster)
             else:
                 response = await self._exchange(request, resolved, forward, cluster).run()
-        except NoClusterError as error:
-            response = _explain(request, error, forward.cluster_not_found_status)
+        except NoClusterError as missing:
+            response = _explain(request, missing, forward.cluster_not_found_status)
         except (RoutingError, UpstreamError) as error:
             response = _explain(request, error)
             if cluster is not None:  # Envoy: a reply in place of the cluster's counts as its response
