@@ -7,8 +7,9 @@ those. `authority`, `path`, `method` and `scheme` correspond to the pseudo-heade
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.http.body import EMPTY, Body
 from sidecar.http.headers import Headers
@@ -37,7 +38,8 @@ class Request:
     `limit_idle_time`, where set, replaces the stream idle timeout of the codec, in seconds; 0 is no
     limit. `route` is resolved before the filters; it is None if no route matches.
     `upstream_body` is the body of the router's response: if a filter fails after it, the owner of the stream
-    closes it.
+    closes it. `waiter`, where set, is the future that the task of the request waits for: a codec may take it
+    for the upstream's response, and sets it to None then.
     """
 
     __slots__ = (
@@ -55,6 +57,7 @@ class Request:
         "scheme",
         "upgrade",
         "upstream_body",
+        "waiter",
     )
 
     def __init__(
@@ -81,6 +84,7 @@ class Request:
         self.route: MatchedRoute | None = None
         self.resolver: Callable[[Request], None] | None = None
         self.upstream_body: Body | None = None
+        self.waiter: asyncio.Future[Any] | None = None
 
     @property
     def complete(self) -> bool:

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Awaitable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.errors import (
     DownstreamDisconnectError,
@@ -61,7 +62,17 @@ class ResponseEncoder(Protocol):
 class ServerStream:
     """One exchange. The codec sets `received_bytes` and `sent_bytes`, the bytes of the bodies."""
 
-    __slots__ = ("_aborted", "_connection", "_manager", "received_bytes", "request", "response", "sent_bytes")
+    __slots__ = (
+        "_aborted",
+        "_begun",
+        "_connection",
+        "_error",
+        "_manager",
+        "received_bytes",
+        "request",
+        "response",
+        "sent_bytes",
+    )
 
     def __init__(self, manager: ConnectionManager, connection: ManagedConnection, request: Request) -> None:
         self._manager = manager
@@ -69,11 +80,36 @@ class ServerStream:
         self.request = request
         self.response: Response | None = None
         self._aborted = False
+        self._begun: Awaitable[Response] | None = None
+        self._error: Exception | None = None  # of `begin`
         self.received_bytes = 0
         self.sent_bytes = 0
         stats = manager.stats
         stats.downstream_rq_total += 1
         stats.downstream_rq_active += 1
+
+    def begin(self, waiter: asyncio.Future[Any]) -> bool:
+        """Lets the stack send the request to its upstream before `serve`, if nothing has to be awaited
+        before. The task that calls `serve` next waits for `waiter`. Returns True if `waiter` gets the
+        response: then it must not be set by another caller."""
+        if self._manager.has_filters:
+            return False
+        request = self.request
+        request.waiter = waiter
+        try:
+            self._begun = self._handle()
+        except Exception as error:  # raised by `serve`
+            self._error = error
+            return False
+        taken = request.waiter is None
+        request.waiter = None
+        return taken
+
+    def _handle(self) -> Awaitable[Response]:
+        if self._error is not None:
+            raise self._error
+        self._manager.prepare(self.request)
+        return self._manager.service(self.request)
 
     async def serve(self, encoder: ResponseEncoder) -> bool:
         """Lets the stack handle the request, and `encoder` write the response, or the local reply to a
@@ -81,8 +117,7 @@ class ServerStream:
         exchange is aborted."""
         request, manager = self.request, self._manager
         try:
-            manager.prepare(request)
-            response = await manager.service(request)
+            response = await (self._begun or self._handle())
             if self._aborted:
                 response.body.close()
                 raise asyncio.CancelledError("the service has ignored its cancellation")

@@ -6,9 +6,9 @@ import asyncio
 import math
 import random
 import time
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
+from typing import Final
 
 from sidecar.errors import UpstreamError, UpstreamPerTryTimeoutError, UpstreamTimeoutError
 from sidecar.http.message import Request, Response
@@ -35,8 +35,8 @@ class RouterEnvironment:
     clock: Callable[[], float] = time.monotonic
 
 
-_UNLIMITED = nullcontext()
-_EXPECTED_TIMEOUT = b"x-envoy-expected-rq-timeout-ms"
+_ATTEMPT_COUNT: Final = b"x-envoy-attempt-count"
+_EXPECTED_TIMEOUT: Final = b"x-envoy-expected-rq-timeout-ms"
 
 
 class Exchange:
@@ -46,6 +46,7 @@ class Exchange:
     __slots__ = (
         "_asked_s",
         "_attempt_limit",
+        "_begun",
         "_body",
         "_cluster",
         "_context",
@@ -55,6 +56,7 @@ class Exchange:
         "_limit",
         "_request",
         "_retries",
+        "_sending",
         "_started_s",
     )
 
@@ -71,8 +73,6 @@ class Exchange:
         self._forward = forward
         self._cluster = cluster
         self._context = context
-        if forward.retry.host_selection_attempts:
-            self._context = PickContext(context.subset, max_repicks=forward.retry.host_selection_attempts)
         self._env = env
         self._include_attempt_count = include_attempt_count
         self._started_s = env.clock()
@@ -87,41 +87,79 @@ class Exchange:
             limit_bytes = forward.replay_limit_bytes
             self._body = ReplayableBody(request.body, self._request_ended, limit_bytes=limit_bytes)
         # Time limits run from when the client has sent all of the request: uploads may take long.
-        self._limit: TimeLimit | None = None
-        if forward.timeout_s > 0 and request.upgrade is None:  # a tunnel has no limit
-            deferred = self._asked_s is None
-            self._limit = TimeLimit(env.timers, forward.timeout_s, _route_timeout, deferred, env.loop)
+        timeout_s = forward.timeout_s if request.upgrade is None else 0.0  # a tunnel has no limit
+        self._limit = TimeLimit(env.timers, timeout_s, _route_timeout, self._asked_s is None, env.loop)
         self._attempt_limit: TimeLimit | None = None
         self._retries: Retries | None = None  # until an error
+        # Of an attempt that `begin` has begun:
+        self._begun: Attempt | None = None
+        self._sending: asyncio.Future[Response] | None = None
+
+    def begin(self, waiter: asyncio.Future[Response]) -> None:
+        """Begins the first attempt before `run`, which continues it and raises its error. If nothing has to
+        be awaited before, the request is sent, and `waiter`, which is `Request.waiter`, gets the response."""
+        if self._asked_s is None or self._forward.retry.per_try_timeout_s > 0:
+            return
+        request = self._request
+        try:
+            attempt = self._begun = self._begin_attempt()
+            if attempt is None:
+                request.info.attempts -= 1
+                return
+            self._prepare(attempt.host)
+            if attempt.checkout():
+                self._limit.start_before(waiter)
+                self._sending = attempt.send(request)
+        except Exception as error:
+            request.waiter = waiter  # it gets nothing
+            self._sending = waiter.get_loop().create_future()
+            self._sending.set_exception(error)
 
     async def run(self) -> Response:
         """The retry loop. Raises `RequestError` when the last attempt has failed, or the route's timeout has
-        expired."""
+        expired. An attempt is not a coroutine of its own, which each request would pay for."""
         answered = False
         try:
-            with self._limit or _UNLIMITED:
+            with self._limit:
                 while True:
+                    attempt, sending = self._begun, self._sending
+                    self._begun = self._sending = None
                     try:
-                        response = await self._attempt()
-                    except UpstreamError as error:
+                        if sending is not None:
+                            response = await sending
+                        else:
+                            if attempt is None:
+                                attempt = self._begin_attempt() or await self._begin_at_original_dst()
+                                self._prepare(attempt.host)
+                            if not attempt.checkout():
+                                await attempt.wait_for_connection()
+                            response = await self._send(attempt)
+                    except BaseException as error:
+                        if attempt is not None:
+                            attempt.failed(self._cause(error))
                         if not self._retries_error(error):
                             raise
                     else:
+                        assert attempt is not None
+                        self._note_response(attempt, response)
                         if not self._retries_response(response):
                             answered = True
                             return response
                         response.body.close()
-                    await self._back_off()
+                    await self._back_off(attempt)
         except UpstreamTimeoutError:
             self._cluster.stats.upstream_rq_timeout += 1
             raise
         finally:
-            if self._body is not None:
-                self._request.body = self._body.source
-            if not answered:
-                self._request.close_replaced_body()
-            if self._retries is not None:
-                self._retries.end()
+            self._end(answered)
+
+    def _end(self, answered: bool) -> None:
+        if self._body is not None:
+            self._request.body = self._body.source
+        if not answered:
+            self._request.close_replaced_body()
+        if self._retries is not None:
+            self._retries.end()
 
     def _request_ended(self) -> None:
         """Starts the route's timeout. Called when the client has sent the whole request, or when all of it
@@ -129,36 +167,23 @@ class Exchange:
         if self._asked_s is not None:
             return
         self._asked_s = self._env.clock()
-        for limit in (self._limit, self._attempt_limit):
-            if limit is not None:
-                limit.start()
+        self._limit.start()
+        if self._attempt_limit is not None:
+            self._attempt_limit.start()
 
     # One attempt.
 
-    async def _attempt(self) -> Response:
-        """Sends the request once: to one host, over one connection. Returns when the head has arrived."""
-        request, cluster = self._request, self._cluster
-        info = request.info
+    def _begin_attempt(self) -> Attempt | None:
+        """Picks a host. None if it is the original destination, and not known yet."""
+        info, cluster = self._request.info, self._cluster
         info.attempts += 1
         if cluster.is_original_dst:
-            attempt = cluster.begin_known_attempt(info) or await cluster.begin_original_dst_attempt(
-                info, request.authority
-            )
-        else:
-            attempt = cluster.begin_attempt(self._context, info)
-        self._prepare(attempt.host)
-        try:
-            if not attempt.checkout():
-                await attempt.wait_for_connection()
-            if self._forward.retry.per_try_timeout_s > 0 and request.upgrade is None:
-                response: Response = await self._send_in_time(attempt)
-            else:
-                response = await attempt.send(request)
-        except BaseException as error:
-            attempt.failed(self._cause(error))
-            raise
-        self._note_response(attempt, response)
-        return response
+            return cluster.begin_known_attempt(info)
+        return cluster.begin_attempt(self._context, info)
+
+    async def _begin_at_original_dst(self) -> Attempt:
+        request = self._request
+        return await self._cluster.begin_original_dst_attempt(request.info, request.authority)
 
     def _prepare(self, host: Host) -> None:
         """Sets the parts of the request that differ from attempt to attempt."""
@@ -168,7 +193,7 @@ class Exchange:
         if self._body is not None:
             request.body = self._body.attempt()
         if self._include_attempt_count:
-            set_header(request, b"x-envoy-attempt-count", b"%d" % info.attempts)
+            set_header(request, _ATTEMPT_COUNT, b"1" if info.attempts == 1 else b"%d" % info.attempts)
         if forward.timeout_s or forward.retry.per_try_timeout_s:
             is_whole = info.attempts == 1 or forward.retry.per_try_timeout_s > 0
             expected_ms = forward.expected_timeout_ms if is_whole else self._time_left_ms()
@@ -193,9 +218,16 @@ class Exchange:
         """The rest of the route's timeout in ms, for an attempt that is not the first."""
         return timeout_ms(self._forward.timeout_s - (self._env.clock() - self._started_s))
 
-    async def _send_in_time(self, attempt: Attempt) -> Response:
+    def _send(self, attempt: Attempt) -> Awaitable[Response]:
+        """Sends the request once, over one connection. The response follows when its head has arrived."""
+        timeout_s = self._forward.retry.per_try_timeout_s
+        if timeout_s > 0 and self._request.upgrade is None:
+            return self._send_in_time(attempt, timeout_s)
+        return attempt.send(self._request)
+
+    async def _send_in_time(self, attempt: Attempt, timeout_s: float) -> Response:
         """Sends the request within the time limit of one attempt."""
-        timeout_s, deferred = self._forward.retry.per_try_timeout_s, self._asked_s is None
+        deferred = self._asked_s is None
         env = self._env
         limit = TimeLimit(env.timers, timeout_s, _attempt_timeout, deferred, env.loop)
         self._attempt_limit = limit
@@ -205,8 +237,7 @@ class Exchange:
 
     def _cause(self, error: BaseException) -> BaseException:
         """The route's timeout reaches an attempt as a cancellation."""
-        limit = self._limit
-        if limit is not None and limit.expired and not isinstance(error, UpstreamError):
+        if self._limit.expired and not isinstance(error, UpstreamError):
             return _route_timeout()
         return error
 
@@ -221,10 +252,8 @@ class Exchange:
             response.body = CountedBody(response.body, attempt.end, self._env.timers, expires_s)
 
     def _expires_s(self, response: Response) -> float | None:
-        limit = self._limit
-        if limit is None or response.upgraded or limit.at_s == math.inf:
-            return None
-        return limit.at_s
+        expires_s = self._limit.at_s
+        return None if response.upgraded or expires_s == math.inf else expires_s
 
     # Retries.
 
@@ -236,7 +265,9 @@ class Exchange:
             return False
         return self._begin_retry()
 
-    def _retries_error(self, error: UpstreamError) -> bool:
+    def _retries_error(self, error: BaseException) -> bool:
+        if not isinstance(error, UpstreamError) or self._limit.expired:
+            return False
         rules = self._forward.retry
         if rules.max_retries > 0 and rules.wants_error_retried(error):
             return self._begin_retry()
@@ -257,7 +288,13 @@ class Exchange:
         whole = self._request.body.whole
         return whole is not None and len(whole) <= self._forward.replay_limit_bytes
 
-    async def _back_off(self) -> None:
+    async def _back_off(self, failed: Attempt | None) -> None:
+        """Pauses before a retry, which avoids the host of the `failed` attempt if the policy says so."""
+        self._limit.guard()
+        max_repicks = self._forward.retry.host_selection_attempts
+        if max_repicks and not self._context.max_repicks and failed is not None:
+            self._context = PickContext(self._context.subset, max_repicks=max_repicks)  # the other was shared
+            self._context.tried.append(failed.host)
         assert self._retries is not None
         pause_s = self._retries.back_off_s(self._env.rng.random())
         if pause_s > 0:

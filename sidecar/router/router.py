@@ -33,7 +33,11 @@ class Router:
         assert isinstance(resolved, ResolvedRoute)
         action = resolved.route.action
         if isinstance(action, Forward):
-            return self._forward(request, resolved, action)
+            exchange: Exchange | None = None
+            if request.waiter is not None and request.upgrade is None and resolved.cluster is not None:
+                exchange = self._exchange(request, resolved, action, resolved.cluster)
+                exchange.begin(request.waiter)
+            return self._forward(request, resolved, action, exchange)
         return self._respond(request, resolved, action)
 
     async def _refuse(self, request: Request) -> Response:
@@ -50,28 +54,35 @@ class Router:
         request.info.direct_response = True
         return response
 
-    async def _forward(self, request: Request, resolved: ResolvedRoute, forward: Forward) -> Response:
+    def _exchange(
+        self, request: Request, resolved: ResolvedRoute, forward: Forward, cluster: Cluster
+    ) -> Exchange:
+        destination = resolved.destination
+        assert destination is not None
+        if forward.rewrites:
+            _rewrite(request, forward, destination)
+        include_count = resolved.route.include_attempt_count
+        return Exchange(request, forward, cluster, destination.context, self._env, include_count)
+
+    async def _forward(
+        self, request: Request, resolved: ResolvedRoute, forward: Forward, exchange: Exchange | None
+    ) -> Response:
+        """`exchange` has begun already, if it is given."""
         cluster, destination = resolved.cluster, resolved.destination
         assert destination is not None
         try:
-            if cluster is None:
+            if exchange is not None:
+                response = await exchange.run()
+            elif cluster is None:
                 name = destination.cluster or forward.cluster_from_header(request.headers)
                 # A header may have named it: the length is bounded.
                 raise NoClusterError(f"the cluster {name!r:.300} does not exist")
-            if forward.rewrites:
-                _rewrite(request, forward, destination)
-            if forward.terminate_connect and request.method == b"CONNECT":
+            elif forward.terminate_connect and request.method == b"CONNECT":
+                if forward.rewrites:
+                    _rewrite(request, forward, destination)
                 response = await self._open_tunnel(request, cluster)
             else:
-                exchange = Exchange(
-                    request,
-                    forward,
-                    cluster,
-                    destination.context,
-                    self._env,
-                    resolved.route.include_attempt_count,
-                )
-                response = await exchange.run()
+                response = await self._exchange(request, resolved, forward, cluster).run()
         except NoClusterError as missing:
             response = _explain(request, missing, forward.cluster_not_found_status)
         except (RoutingError, UpstreamError) as error:

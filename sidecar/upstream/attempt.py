@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any
 
 from sidecar.errors import (
@@ -28,12 +27,13 @@ class Attempt:
     its end.
     """
 
-    __slots__ = ("_active", "_cluster", "_info", "_lease", "_pool", "host")
+    __slots__ = ("_active", "_cluster", "_info", "_lease", "_pool", "_response", "host")
 
     def __init__(self, cluster: Cluster, host: Host, info: StreamInfo) -> None:
         self._cluster = cluster
         self._info = info
         self._lease: Lease | None = None
+        self._response: asyncio.Future[Any] | None = None
         self._active = False
         self.host = host
         source = info.connection.upstream_source
@@ -69,10 +69,11 @@ class Attempt:
         self._info.upstream_peer_id = lease.connection.peer_id
         self._info.upstream_local_address = lease.connection.local_address
 
-    def send(self, request: Any) -> Awaitable[Any]:
+    def send(self, request: Any) -> asyncio.Future[Any]:
         """As `ClientConnection.send`, on the connection that this attempt has."""
         assert self._lease is not None
-        return self._lease.connection.codec.send(request)
+        response = self._response = self._lease.connection.codec.send(request)
+        return response
 
     def responded(self, status: int, duration_s: float, ended: bool) -> None:
         """The head of the response has arrived or, if it has `ended`, all of it."""
@@ -106,6 +107,8 @@ class Attempt:
             if isinstance(error, UpstreamConnectError):
                 self._cluster.host_failed(host, error.status)
             return
+        if self._response is not None:
+            lease.connection.codec.give_up(self._response)
         self.end()
         if not isinstance(error, UpstreamError):
             stats.upstream_rq_cancelled += isinstance(error, asyncio.CancelledError)

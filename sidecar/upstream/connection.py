@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -50,10 +51,13 @@ class ClientConnection(Protocol):
     def close(self) -> None:
         """Closes the transport at once; active exchanges fail. Idempotent."""
 
-    async def send(self, request: Any, /) -> Any:
-        """One exchange: sends an `http.message.Request`, and returns the `Response` when its head has
-        arrived. (This layer does not see those types.) When it is cancelled it gives up the exchange, and
-        also the connection if the protocol cannot end an exchange alone. Raises `RequestError`."""
+    def send(self, request: Any, /) -> asyncio.Future[Any]:
+        """Begins one exchange: sends an `http.message.Request`. The future gets the `Response` when its head
+        has arrived, or a `RequestError`. (This layer does not see those types.) Raises `RequestError`."""
+
+    def give_up(self, response: asyncio.Future[Any], /) -> None:
+        """Ends the exchange of this future, whose caller does not wait for it any more; also the connection,
+        if the protocol cannot end an exchange alone. Has no effect on an exchange that has ended."""
 
 
 ConnectionFactory = Callable[[CodecType], Callable[[str], ClientConnection]]

@@ -39,6 +39,16 @@ class Events:
         self._pool.closed.append(self._connection)
 
 
+async def exchange(connection: Http1ClientConnection, request: Request) -> Response:
+    """Gives the exchange up when it is cancelled, as an attempt does."""
+    response = connection.send(request)
+    try:
+        return await response
+    except BaseException:
+        connection.give_up(response)
+        raise
+
+
 class Client:
     def __init__(self, *, half_close: bool = True) -> None:
         self.pool = Pool()
@@ -47,7 +57,7 @@ class Client:
         self.transport = FakeTransport(self.connection, half_close=half_close)
 
     async def send(self, request: Request) -> asyncio.Task[Response]:
-        task = asyncio.get_running_loop().create_task(self.connection.send(request))
+        task = asyncio.get_running_loop().create_task(exchange(self.connection, request))
         await settle()
         return task
 

@@ -19,6 +19,7 @@ from sidecar.http.message import Request, Response, Service
 from sidecar.observability.stats import HttpConnectionManagerStats
 from sidecar.observability.stream_info import DownstreamConnection
 from sidecar.timers import Timers
+from tests.support.http1_client import exchange
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
@@ -33,7 +34,7 @@ class OneHost:
 
     async def __call__(self, request: Request) -> Response:
         if self.idle:
-            return await self.idle.pop().send(request)
+            return await exchange(self.idle.pop(), request)
         try:
             _, connection = await asyncio.get_running_loop().create_connection(
                 Http1ClientConnection, "127.0.0.1", self.port
@@ -42,7 +43,7 @@ class OneHost:
             raise UpstreamConnectError(str(error)) from error
         connection.events = _Events(self, connection)
         self.opened.append(connection)
-        return await connection.send(request)
+        return await exchange(connection, request)
 
 
 class _Events:

@@ -80,10 +80,15 @@ class FakeConnection:
         self.goaway = False
         self.under_way = 0
 
-    async def send(self, request: object, /) -> object:
+    def send(self, request: object, /) -> asyncio.Future[object]:
         self.under_way += 1
         self.sent_bytes += 10
-        return request
+        response: asyncio.Future[object] = asyncio.get_running_loop().create_future()
+        response.set_result(request)
+        return response
+
+    def give_up(self, response: asyncio.Future[object], /) -> None:
+        pass
 
     def end_exchange(self) -> None:
         self.under_way -= 1

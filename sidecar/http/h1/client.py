@@ -94,30 +94,35 @@ class Http1ClientConnection:
     def closed_by_peer(self) -> bool:
         return self._phase is LOST
 
-    async def send(self, request: Request) -> Response:
-        """Returns the response as soon as its head has arrived. Raises `UpstreamResetError`,
-        `UpstreamProtocolError`, or the error of the request's body. Cancellation closes the connection."""
+    def send(self, request: Request) -> asyncio.Future[Response]:
+        """The future gets the response as soon as its head has arrived, or `UpstreamResetError`,
+        `UpstreamProtocolError`, or the error of the request's body. Raises `UpstreamResetError`, and
+        `InternalError` for a message that cannot be written."""
         if self._phase is not IDLE:
             assert self._phase >= CLOSED
             raise UpstreamResetError("the upstream had closed the connection")
         self._request = request
         self._reader.expect(request.method, request.upgrade)
-        response: asyncio.Future[Response] = self._loop.create_future()
+        response: asyncio.Future[Response] | None = request.waiter
+        if response is None:
+            response = self._loop.create_future()
+        else:
+            request.waiter = None
         self._response = response
         try:
             self._send_request(request)
-            return await response
-        except BaseException:  # cancelled, or a filter left a message that cannot be written
-            self._abandon(request)
-            if response.done() and not response.cancelled():
-                response.exception()  # no caller retrieves it
+        except BaseException:  # a filter left a message that cannot be written
+            self.give_up(response)
             raise
+        return response
 
-    def _abandon(self, request: Request) -> None:
-        """Closes the connection if `request` is still active. This is a separate method because a type
-        checker would assume in `send` that `_request` has not changed."""
-        if self._request is request:
+    def give_up(self, response: asyncio.Future[Response]) -> None:
+        """Closes the connection, unless the exchange has ended."""
+        if self._response is response:
+            self._response = None  # its caller does not wait for an error
             self.close()
+        if response.done() and not response.cancelled():
+            response.exception()  # no caller retrieves it
 
     def close(self) -> None:
         self._finish(CONNECTION_CLOSES, UpstreamResetError("the connection was closed", request_sent=True))

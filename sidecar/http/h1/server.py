@@ -12,7 +12,7 @@ client end its direction first.
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from typing import Any, cast
 
 from sidecar.errors import (
     DownstreamDisconnectError,
@@ -50,6 +50,7 @@ class Http1ServerConnection:
     """A `ServerCodec`. It has the methods of an `asyncio.Protocol`; uvloop does not need the base class."""
 
     __slots__ = (
+        "_begun",
         "_connection",
         "_idle",
         "_incoming",
@@ -79,7 +80,8 @@ class Http1ServerConnection:
         self._writer = ResponseWriter(self._outlet, self._queue, self._state)
         self._transport: asyncio.Transport | None = None
         self._task: asyncio.Task[None] | None = None
-        self._idle: asyncio.Future[None] | None = None  # set while the task waits for a request
+        self._idle: asyncio.Future[Any] | None = None  # set while the task waits for a request
+        self._begun: ServerStream | None = None  # has sent its request; the response ends the task's wait
         self._stream: ServerStream | None = None  # of the active request
         self._incoming = self._writer.incoming
 
@@ -196,7 +198,10 @@ class Http1ServerConnection:
             self._timeouts.limit_request()
         if self._task is None:
             self._task = self._loop.create_task(self._serve(), name="http1-connection")
-        self._wake()
+        elif self._idle is not None and not self._idle.done() and stream.begin(self._idle):
+            self._begun = stream
+        else:
+            self._wake()
 
     def _inform(self, status: int, headers: Headers) -> None:
         if self._state.now is HANDLING:
@@ -208,9 +213,15 @@ class Http1ServerConnection:
             stream = self._stream
             if stream is None:
                 self._idle = self._loop.create_future()
-                await self._idle
+                try:
+                    await self._idle
+                except BaseException:
+                    if self._begun is None:
+                        raise  # else the stream gets the same error, or the cancellation
                 self._idle = None
-                continue
+                stream, self._begun = self._begun, None
+                if stream is None:
+                    continue
             written = False
             try:
                 written = await stream.serve(self._writer)

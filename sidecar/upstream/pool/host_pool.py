@@ -50,8 +50,8 @@ class PoolEnvironment:
 
 
 class HostPool:
-    """`checkout` gives a lease if a connection has room, and `acquire` waits for one. It is the
-    `ConnectionOwner` of its connections: their events end the leases."""
+    """`checkout` gives a lease if a connection has room, and `acquire` waits for one. The events of the
+    connections end the leases."""
 
     __slots__ = (
         "_dials",
@@ -111,7 +111,7 @@ class HostPool:
                 waiter.result().give_back()
             raise
 
-    # ConnectionOwner
+    # The events of its connections.
 
     def exchange_ended(self, connection: PooledConnection) -> None:
         self._count_bytes(connection)
@@ -231,13 +231,7 @@ class HostPool:
         return await env.dialer.dial(self.address, self.tls, make_codec, self._source)
 
     def _add(self, codec: ClientConnection, dialed: Dialed, *, outdated: bool) -> None:
-        connection = PooledConnection(
-            codec,
-            self,
-            secured_by=dialed.context,
-            peer_id=dialed.peer_id,
-            local_address=dialed.local_address,
-        )
+        connection = _OwnedConnection(codec, self, dialed)
         codec.events = connection
         expected_streams = self._pool.expected_streams
         unused = self._pool.opened(connection, self._env.loop.time(), outdated=outdated)
@@ -271,6 +265,33 @@ class HostPool:
         self._env.stats.upstream_cx_idle_timeout += len(expired)
         _close(expired)
         self._watch_idle()
+
+
+class _OwnedConnection(PooledConnection):
+    """The `ConnectionEvents` of a codec: passes them to the pool."""
+
+    __slots__ = ("_owner",)
+
+    def __init__(self, codec: ClientConnection, owner: HostPool, dialed: Dialed) -> None:
+        super().__init__(
+            codec,
+            secured_by=dialed.context,
+            peer_id=dialed.peer_id,
+            local_address=dialed.local_address,
+        )
+        self._owner = owner
+
+    def exchange_ended(self) -> None:
+        self._owner.exchange_ended(self)
+
+    def capacity_changed(self) -> None:
+        self._owner.capacity_changed(self)
+
+    def draining(self) -> None:
+        self._owner.connection_draining(self)
+
+    def closed(self) -> None:
+        self._owner.connection_closed(self)
 
 
 def _close(connections: Iterable[PooledConnection]) -> None:

@@ -3,26 +3,13 @@
 from __future__ import annotations
 
 import ssl
-from typing import Protocol
 
 from sidecar.config.endpoint import SocketAddress
 from sidecar.upstream.connection import ClientConnection
 
 
-class ConnectionOwner(Protocol):
-    """The pool, as its connections see it. The methods are the events of `ConnectionEvents`."""
-
-    def exchange_ended(self, connection: PooledConnection) -> None: ...
-
-    def capacity_changed(self, connection: PooledConnection) -> None: ...
-
-    def connection_draining(self, connection: PooledConnection) -> None: ...
-
-    def connection_closed(self, connection: PooledConnection) -> None: ...
-
-
 class PooledConnection:
-    """An open connection, and the pool's accounts of it. It is the `ConnectionEvents` of its codec.
+    """An open connection, and the pool's accounts of it. A subclass is the `ConnectionEvents` of the codec.
 
     `lent` leases have not ended yet; `lent_total` counts all. A `retiring` connection gets no new lease, and
     is closed after the last one; one that is `gone` has closed. `listed` is the pool's own note: the
@@ -30,7 +17,6 @@ class PooledConnection:
     """
 
     __slots__ = (
-        "_owner",
         "capacity",
         "codec",
         "gone",
@@ -49,14 +35,12 @@ class PooledConnection:
     def __init__(
         self,
         codec: ClientConnection,
-        owner: ConnectionOwner,
         *,
         secured_by: ssl.SSLContext | None = None,
         peer_id: str = "",
         local_address: SocketAddress | None = None,
     ) -> None:
         self.codec = codec
-        self._owner = owner
         self.secured_by = secured_by
         self.peer_id = peer_id
         self.local_address = local_address
@@ -70,19 +54,9 @@ class PooledConnection:
         self.received_bytes = 0
         self.sent_bytes = 0
 
-    # ConnectionEvents
-
     def exchange_ended(self) -> None:
-        self._owner.exchange_ended(self)
-
-    def capacity_changed(self) -> None:
-        self._owner.capacity_changed(self)
-
-    def draining(self) -> None:
-        self._owner.connection_draining(self)
-
-    def closed(self) -> None:
-        self._owner.connection_closed(self)
+        """One lease has ended. An event of `ConnectionEvents`."""
+        raise NotImplementedError
 
 
 class Lease:

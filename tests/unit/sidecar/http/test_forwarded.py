@@ -10,7 +10,7 @@ import pytest
 
 from sidecar.config.listener import ForwardClientCert, HttpConnectionManager
 from sidecar.http.body import EMPTY
-from sidecar.http.forwarded import ForwardedHeaders, new_request_id
+from sidecar.http.forwarded import ForwardedHeaders, RequestIds
 from sidecar.http.headers import Headers, get_header
 from sidecar.http.message import Request
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
@@ -139,7 +139,8 @@ def test_client_certificate(mode: ForwardClientCert, proved: bytes | None, plain
 
 
 def test_request_ids_are_random_uuids() -> None:
-    ids = {new_request_id() for _ in range(200)}
+    request_ids = RequestIds()
+    ids = {request_ids.next() for _ in range(200)}
     assert len(ids) == 200
     for value in ids:
         parsed = uuid.UUID(value.decode())

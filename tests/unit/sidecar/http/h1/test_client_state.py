@@ -21,6 +21,7 @@ from sidecar.http.h1.client_state import (
 )
 from sidecar.http.message import Request, Response
 from tests.support.http1 import FakeTransport, new_request, settle
+from tests.support.http1_client import exchange
 
 DATA = {
     "whole": b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
@@ -69,7 +70,7 @@ class Pool:
             return
         self.lent = True
         self.body = BodyStream()
-        self.sending = asyncio.get_running_loop().create_task(self.connection.send(self._request(kind)))
+        self.sending = asyncio.get_running_loop().create_task(exchange(self.connection, self._request(kind)))
 
     def _request(self, kind: str) -> Request:
         if kind == "get":

@@ -41,20 +41,8 @@ def make_pool(
     return Pool(breaker, stats or ClusterStats(), max_requests_per_connection=max_requests_per_connection)
 
 
-class Ignored:
-    """A `ConnectionOwner`: these tests tell the pool of each event themselves."""
-
-    def exchange_ended(self, connection: PooledConnection) -> None: ...
-
-    def capacity_changed(self, connection: PooledConnection) -> None: ...
-
-    def connection_draining(self, connection: PooledConnection) -> None: ...
-
-    def connection_closed(self, connection: PooledConnection) -> None: ...
-
-
 def connection_of(capacity: int = 1, secured_by: ssl.SSLContext | None = None) -> PooledConnection:
-    return PooledConnection(FakeConnection(capacity), Ignored(), secured_by=secured_by)
+    return PooledConnection(FakeConnection(capacity), secured_by=secured_by)
 
 
 def add(
