@@ -184,6 +184,7 @@ class ConnectionManager:
 
     def connection_lost(self, connection: ManagedConnection) -> None:
         self._connections.discard(connection)
+        connection.codec = None
         if not self._connections:
             self._no_connections.set()
         self.stats.downstream_cx_active -= 1

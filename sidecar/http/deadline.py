@@ -28,6 +28,12 @@ class Deadline:
         if at < self._fires_at:
             self._arm()
 
+    def end(self) -> None:
+        """Cancels the deadline for good, and forgets the callback, whose owner has the deadline: that is a
+        cycle."""
+        self.cancel()
+        self._callback = _nothing
+
     def cancel(self) -> None:
         self._at = math.inf
         self._fires_at = math.inf
@@ -51,3 +57,7 @@ class Deadline:
             return
         self._at = math.inf
         self._callback()
+
+
+def _nothing() -> None:
+    """The callback of a deadline that has ended."""

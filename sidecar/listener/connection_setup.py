@@ -286,6 +286,7 @@ class ConnectionSetup:
         self._stop_waiting()
         self._move(ENDED)
         self._candidates = None
+        self._secured = None
         self._listener.set_up(self)
 
     def _move(self, state: SetupState) -> None:

@@ -72,7 +72,7 @@ class TlsTransport:
             session=session,
         )
         self._server_side: Final = server_side
-        self._protocol_factory: Final = protocol_factory
+        self._protocol_factory: Callable[[], asyncio.BaseProtocol] | None = protocol_factory
         self._protocol: asyncio.Protocol  # set at the end of the handshake
         self._raw: asyncio.Transport | None = None
         self._on_failed = on_failed
@@ -134,6 +134,7 @@ class TlsTransport:
     def connection_lost(self, exc: Exception | None) -> None:
         self._closing = True
         self._held = None
+        self._on_first_data = None
         error = self._error or exc
         self._fail_handshake(error or ConnectionResetError("the connection closed during the handshake"))
         if self._open:
@@ -245,11 +246,13 @@ class TlsTransport:
         # `write_eof` needs all received data to be decrypted, and the protocol may call it at once.
         if not self._decrypt():
             return
+        assert self._protocol_factory is not None
         try:
             self._protocol = cast("asyncio.Protocol", self._protocol_factory())
         except Exception as error:
             self._fail(error)
             return
+        self._forget_callbacks()
         self._open = True
         self._protocol.connection_made(cast("asyncio.Transport", self))
         self._established = True
@@ -261,8 +264,15 @@ class TlsTransport:
             return
         self._failure = error
         self._end_handshake()
-        if self._on_failed is not None:
-            self._on_failed(error)
+        on_failed = self._on_failed
+        self._forget_callbacks()
+        if on_failed is not None:
+            on_failed(error)
+
+    def _forget_callbacks(self) -> None:
+        """Their owner has this object: that is a cycle, which only the garbage collector frees."""
+        self._protocol_factory = None
+        self._on_failed = None
 
     def _end_handshake(self) -> None:
         if self._handshake is not None and not self._handshake.done():

@@ -307,8 +307,10 @@ class Http1ClientConnection:
                 incoming.stream.fail(error)
         if pump is not None and pump is not asyncio.current_task():
             pump.cancel()
-        if self.events is not None:
-            self.events.closed()
+        events, self.events = self.events, None
+        self._reader.lose_source()
+        if events is not None:
+            events.closed()
         if self._transport is not None:
             _close(self._transport, phase)
 

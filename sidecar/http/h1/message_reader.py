@@ -36,6 +36,19 @@ _LF: Final = 10
 _CHECKED_BYTES: Final = 1024
 
 
+class _NoSource:
+    """The source of the bodies that follow a lost connection: none follows."""
+
+    def pause_body(self) -> None: ...
+
+    def resume_body(self) -> None: ...
+
+    def abandon_body(self) -> None: ...
+
+
+_NO_SOURCE: Final = _NoSource()
+
+
 class MessageReader:
     """Frames messages. `error` is the first error of the peer: the message that contains it is cut short or
     not delivered, and no other message follows."""
@@ -65,6 +78,10 @@ class MessageReader:
         self._pieces: list[bytes] = []  # of a body that is not a stream yet
         self._left = 0  # missing bytes of a body with a known length
         self._chunks: ChunkDecoder | None = None
+
+    def lose_source(self) -> None:
+        """The connection is lost. Its objects form no cycle then, which only the garbage collector frees."""
+        self._source = _NO_SOURCE
 
     # The direction.
 

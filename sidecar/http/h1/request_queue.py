@@ -36,6 +36,7 @@ class RequestQueue:
 
     def lose(self) -> None:
         self._transport = None
+        self.reader.lose_source()
         self._clear()
 
     def feed(self, data: bytes) -> None:

@@ -155,7 +155,7 @@ class Http1ServerConnection:
     def _leave(self) -> None:
         self._state.move(CONNECTION_LOST)
         self._transport = None
-        self._timeouts.cancel()
+        self._timeouts.end()
         self._queue.lose()
         self._outlet.lose()
 

@@ -115,6 +115,12 @@ class ConnectionTimeouts:
             self._request_timer.cancel()
             self._request_timer = None
 
-    def cancel(self) -> None:
-        self._deadline.cancel()
+    def end(self) -> None:
+        """The connection is lost. Forgets the callbacks, whose owner has this object: that is a cycle."""
+        self._deadline.end()
         self.end_request()
+        self._on_request_expiry = _nothing
+
+
+def _nothing() -> None:
+    """The callback of the timeouts of a lost connection."""
