@@ -61,10 +61,10 @@ class Histogram:
         self.counts[index] += 1
         self.total += value
 
-    def add(self, other: Histogram) -> None:
-        """Adds the records of a histogram with the same buckets."""
-        self.counts = [count + more for count, more in zip(self.counts, other.counts, strict=True)]
-        self.total += other.total
+    def __add__(self, other: Histogram) -> Histogram:
+        """The records of both. They have the same buckets."""
+        counts = [count + more for count, more in zip(self.counts, other.counts, strict=True)]
+        return Histogram(self.buckets, counts, self.total + other.total)
 
     def quantile(self, share: float) -> float:
         """The value below which `share` (0 to 1) of the records lie, interpolated within its bucket."""

@@ -12,13 +12,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
+from operator import add, attrgetter
+from typing import Any, TypeVar
 
 from sidecar.config.endpoint import SocketAddress
 from sidecar.identity.certs import CertificatesInUse
 from sidecar.listener.manager import ListenerState, ListenerStatus
 from sidecar.observability.report import StatsReport
 from sidecar.observability.request_metrics import ConnectionSeries, RequestSeries
-from sidecar.observability.stats import Counters, Histogram, HostStats
+from sidecar.observability.stats import Counters
 from sidecar.upstream.status import ClusterStatus, HostStatus
 
 _SAME_IN_EACH = frozenset((
@@ -31,6 +34,7 @@ _CONNECTION_NUMBERS = ("opened", "closed", "sent_bytes", "received_bytes")
 Part = Counters | RequestSeries | ConnectionSeries
 """A set of numbers that are merged with those of the same key."""
 PartKey = tuple[object, ...]
+PartT = TypeVar("PartT", bound=Part)
 
 
 # Statistics.
@@ -64,31 +68,32 @@ def report_of(merged: Mapping[PartKey, Part]) -> StatsReport:
 def add_parts(totals: dict[PartKey, Part], more: Iterable[tuple[PartKey, Part]]) -> None:
     for key, part in more:
         total = totals.get(key)
-        if total is None:
-            total = totals[key] = _empty(part)
-        _add(total, part)
+        totals[key] = part if total is None else _merged(total, part)
 
 
-def number_names(part: Part) -> Iterable[str]:
-    """The attributes that are integers or histograms."""
-    if isinstance(part, Counters):
-        return (attribute for attribute, _ in part.names())
-    return _REQUEST_NUMBERS if isinstance(part, RequestSeries) else _CONNECTION_NUMBERS
+def _merged(one: PartT, other: PartT) -> PartT:
+    kind: Any = type(one)
+    numbers, same_in_each = _numbers(kind)
+    ours, theirs = numbers(one), numbers(other)
+    values = list(map(add, ours, theirs))
+    for index in same_in_each:
+        values[index] = max(ours[index], theirs[index])
+    merged: PartT = (
+        kind(*values) if isinstance(one, Counters) else kind(one.labels, one.place, 0, -1, *values)
+    )
+    return merged
 
 
-def _empty(part: Part) -> Part:
-    return type(part)() if isinstance(part, Counters) else type(part)(part.labels, part.place)
-
-
-def _add(total: Part, part: Part) -> None:
-    for name in number_names(part):
-        before, more = getattr(total, name), getattr(part, name)
-        if isinstance(before, Histogram):
-            before.add(more)
-        elif name in _SAME_IN_EACH:
-            setattr(total, name, max(before, more))
-        else:
-            setattr(total, name, before + more)
+@cache
+def _numbers(kind: Any) -> tuple[attrgetter[tuple[Any, ...]], list[int]]:
+    """Reads the integers and histograms of a part, in the order of its arguments; and the places of those that
+    are not added up."""
+    names: Sequence[str]
+    if issubclass(kind, Counters):
+        names = [attribute for attribute, _ in kind.names()]
+    else:
+        names = _REQUEST_NUMBERS if issubclass(kind, RequestSeries) else _CONNECTION_NUMBERS
+    return attrgetter(*names), [place for place, name in enumerate(names) if name in _SAME_IN_EACH]
 
 
 # Clusters, listeners, certificates.
@@ -107,10 +112,7 @@ def merge_clusters(reports: Sequence[Sequence[ClusterStatus]]) -> list[ClusterSt
 
 def _merged_host(one: HostStatus, other: HostStatus) -> HostStatus:
     """Ejected if one worker has ejected it: the others are about to."""
-    stats = HostStats()
-    _add(stats, one.stats)
-    _add(stats, other.stats)
-    return replace(other if other.ejected else one, stats=stats)
+    return replace(other if other.ejected else one, stats=_merged(one.stats, other.stats))
 
 
 def merge_listeners(reports: Sequence[Sequence[ListenerStatus]]) -> list[ListenerStatus]:
@@ -135,6 +137,6 @@ def _numbered(
 
 
 def merge_certificates(reports: Sequence[Sequence[CertificatesInUse]]) -> list[CertificatesInUse]:
-    """Workers have the same certificates, except for a moment
-    after a renewal, when those of both are shown."""
+    """Workers have the same certificates, except for a moment after a renewal, when those of both are
+    shown."""
     return list(dict.fromkeys(each for report in reports for each in report))

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Final
+from functools import cache
+from operator import attrgetter, gt
+from typing import Any, Final
 
 from sidecar.observability.report import StatsReport
 from sidecar.observability.request_metrics import ConnectionSeries
 from sidecar.observability.series import GONE_SWEEPS, MOST_SERIES, SWEEP_INTERVAL_S
-from sidecar.observability.stats import Counters, Histogram, is_gauge
-from sidecar.process.merge import Part, PartKey, add_parts, number_names, parts, report_of
+from sidecar.observability.stats import Counters, is_gauge
+from sidecar.process.merge import Part, PartKey, add_parts, parts, report_of
 
 # As long as the series of a pod that has gone: time to scrape the last values.
 _GONE_S: Final = GONE_SWEEPS * SWEEP_INTERVAL_S
@@ -73,16 +75,20 @@ class WorkerTotals:
 
 
 def _fell(before: Part, now: Part) -> bool:
-    """Whether a counter was reset: its set or series was removed, and added again."""
-    return any(
-        _count(getattr(now, name)) < _count(getattr(before, name))
-        for name in number_names(before)
-        if not is_gauge(name)
-    )
+    """Whether the counters were reset: their set or series was removed, and added again."""
+    if isinstance(before, Counters):
+        kind: Any = type(before)
+        counts = _counts(kind)
+        return any(map(gt, counts(before), counts(now)))
+    return not isinstance(now, Counters) and now.activity < before.activity
 
 
-def _count(value: int | Histogram) -> int:
-    return value.count if isinstance(value, Histogram) else value
+@cache
+def _counts(kind: Any) -> attrgetter[tuple[int, ...]]:
+    """Reads all counters of a set; not the gauges, and not the histograms, which counters accompany."""
+    empty = kind()
+    names = [name for name, _ in kind.names() if isinstance(getattr(empty, name), int)]
+    return attrgetter(*[name for name in names if not is_gauge(name)])
 
 
 def _end_connections(part: Part) -> None:
