@@ -86,8 +86,8 @@ def _merged(one: PartT, other: PartT) -> PartT:
 
 @cache
 def _numbers(kind: Any) -> tuple[attrgetter[tuple[Any, ...]], list[int]]:
-    """Reads the integers and histograms of a part, in the order of its arguments; and the places of those that
-    are not added up."""
+    """Reads the integers and histograms of a part, in the order of its arguments; and the places of those
+    that are not added up."""
     names: Sequence[str]
     if issubclass(kind, Counters):
         names = [attribute for attribute, _ in kind.names()]
