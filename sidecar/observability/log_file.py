@@ -10,7 +10,7 @@ import select
 import stat
 import threading
 import time
-from typing import IO
+from typing import IO, Any
 
 _LOG = logging.getLogger(__name__)
 
@@ -101,22 +101,23 @@ class LogFile:
     def _write(self, data: bytes) -> None:
         """Data that the sink refuses (a full disk, a reader that has closed the pipe) is lost; later data is
         tried."""
+        file: Any = self._file  # its `write` returns None, too: when another worker has just filled the pipe
+        regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
         view = memoryview(data)
-        regular = stat.S_ISREG(os.fstat(self._file.fileno()).st_mode)
+        start = 0
         try:
-            while view:
-                if regular:
-                    written = self._file.write(view)
-                else:
+            while start < len(data):
+                end = len(data)
+                if not regular:
                     self._wait_until_writable()
-                    # A writable pipe takes this much without blocking.
-                    written = self._file.write(view[: select.PIPE_BUF])
-                view = view[written:]
+                    end = _end_of_lines(data, start)
+                written: int | None = file.write(view[start:end])
+                start += written or 0
         except OSError as error:
-            self.dropped_bytes += len(view)
+            self.dropped_bytes += len(data) - start
             if not self._refused:
                 _LOG.warning("access log %s: %s", self._path, error.strerror)
-        self._refused = bool(view)
+        self._refused = start < len(data)
 
     def _wait_until_writable(self) -> None:
         """Raises `BlockingIOError` when the sink is being closed and its reader does not read."""
@@ -125,6 +126,13 @@ class LogFile:
         while not sink.poll(_POLL_S * 1000):
             if self._gives_up_at_s is not None and time.monotonic() >= self._gives_up_at_s:
                 raise BlockingIOError(errno.EAGAIN, "its reader is too slow")
+
+
+def _end_of_lines(data: bytes, start: int) -> int:
+    """As many whole lines as a writable pipe takes at once: other workers write to the same pipe between two
+    writes. Only a line that is longer than that is divided."""
+    longest = min(start + select.PIPE_BUF, len(data))
+    return data.rfind(b"\n", start, longest) + 1 or longest
 
 
 def _open(path: str) -> IO[bytes]:

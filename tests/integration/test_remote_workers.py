@@ -14,7 +14,7 @@ from sidecar.config.route import WeightedCluster
 from sidecar.config.snapshot import Snapshot
 from sidecar.errors import ConfigError, WorkerError
 from sidecar.process import remote_worker
-from sidecar.process.messages import Apply, Call, Ejected, GoBack, ListeningSocket, Resources
+from sidecar.process.messages import Apply, Ejected, GoBack, ListeningSocket, MethodCall, Resources
 from sidecar.process.remote_workers import RemoteWorkers
 from sidecar.process.worker import WorkerConfig
 from sidecar.upstream.outlier_detection import HostEjection
@@ -90,8 +90,8 @@ async def test_a_replacement_gets_all_that_is_in_force() -> None:
         replacement = master.start(0)
         async with asyncio.timeout(DEADLINE_S):
             await workers.apply(listening(0))
-        assert Call(method="use_svid", arguments=(svid,)) in replacement.received
-        assert "drain" in [message.method for message in replacement.of(Call)]
+        assert MethodCall(method="use_svid", arguments=(svid,)) in replacement.received
+        assert "drain" in [message.method for message in replacement.of(MethodCall)]
         assert [message.kind for message in replacement.of(Resources)][:2] == ["listeners", "clusters"]
         assert [message.error for message in replacement.of(ListeningSocket)] == [None]
         assert workers.deaths == 1
@@ -156,7 +156,7 @@ async def test_the_end_of_the_master_is_an_error() -> None:
 
 async def test_the_others_follow_an_ejection_and_a_replacement_gets_those_in_force() -> None:
     ejection = HostEjection(cluster="up", address=SocketAddress("127.0.0.1", 1), since_s=1.0)
-    follow = Call(method="follow_ejection", arguments=(ejection,))
+    follow = MethodCall(method="follow_ejection", arguments=(ejection,))
     async with scripted() as (workers, master):
         await workers.apply(snapshot(static_cluster()))
         first, second = master.workers

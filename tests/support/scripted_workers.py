@@ -13,9 +13,9 @@ from sidecar.errors import ConfigError
 from sidecar.process.channel import WorkerChannel
 from sidecar.process.messages import (
     Apply,
-    Call,
     Listening,
     ListeningSocket,
+    MethodCall,
     Resources,
     Start,
     WorkerAnswer,
@@ -63,7 +63,7 @@ class ScriptedWorker:
                 self._channel.send(self._answer(message))
 
     def _answer(self, message: Any) -> WorkerAnswer:
-        if isinstance(message, Call):
+        if isinstance(message, MethodCall):
             return WorkerAnswer(value=self.answers.get(message.method, {}))
         if not isinstance(message, Apply):
             return WorkerAnswer(value={})

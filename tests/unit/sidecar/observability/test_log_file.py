@@ -175,6 +175,28 @@ def test_lines_longer_than_a_pipe_holds_are_written_whole(tmp_path: Path) -> Non
         closing.join(10)
 
 
+def test_lines_of_two_writers_of_one_pipe_stay_whole(tmp_path: Path) -> None:
+    """As two workers, whose standard output is one pipe."""
+    path = tmp_path / "fifo"
+    os.mkfifo(path)
+    received: list[bytes] = []
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as reader:
+        os.set_blocking(reader.fileno(), True)
+        sinks = [LogFile(str(path)) for _ in range(2)]
+        reading = threading.Thread(target=lambda: received.extend(reader))
+        reading.start()
+        for sink, letter in zip(sinks, (b"a", b"b"), strict=True):
+            for length in range(2000):
+                sink.write(letter * (length % 700) + b"\n")
+        writing = [threading.Thread(target=sink.close) for sink in sinks]
+        for thread in writing:
+            thread.start()
+        for thread in (*writing, reading):
+            thread.join(20)
+    assert len(received) == 4000
+    assert all(len(set(line)) <= 2 for line in received), "no line has both letters"
+
+
 def test_a_standard_output_that_has_no_path_is_written_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
