@@ -107,22 +107,27 @@ class Worker:
 
         Returns the error of each listener that cannot be served. If it raises `ConfigError`, nothing
         has changed."""
+        resources = len(snapshot.clusters) + len(snapshot.routes) + len(snapshot.listeners)
+        if resources < self._spared + SPARED_STEP:
+            return self._put_in_force(snapshot)
+        # The garbage collector visits a large configuration neither now nor later: 1000 clusters of 10
+        # endpoints would take 30 to 70 ms. Removed resources form no cycles, and are freed without it.
+        gc.disable()
+        try:
+            errors = self._put_in_force(snapshot)
+            gc.freeze()
+        finally:
+            gc.enable()
+        self._spared = resources
+        return errors
+
+    def _put_in_force(self, snapshot: Snapshot) -> Mapping[str, ConfigError]:
         tables = self._routes.compile(snapshot.routes)
         self._contexts.use_secrets(snapshot.secrets)
         self._clusters.update(snapshot)
         self._routes.use(snapshot.routes, tables)
         self._name_workload(snapshot)
-        errors = self._listeners.update(snapshot)
-        self._spare_collector(snapshot)
-        return errors
-
-    def _spare_collector(self, snapshot: Snapshot) -> None:
-        """The garbage collector need not visit a large configuration again: it would take 70 ms for 1000
-        clusters of 10 endpoints. Removed resources are freed without it, since they form no cycles."""
-        resources = len(snapshot.clusters) + len(snapshot.routes) + len(snapshot.listeners)
-        if resources >= self._spared + SPARED_STEP:
-            self._spared = resources
-            gc.freeze()
+        return self._listeners.update(snapshot)
 
     def _name_workload(self, snapshot: Snapshot) -> None:
         """The control plane sends the workload's name with listeners: a pod does not know its owner."""

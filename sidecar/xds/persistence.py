@@ -48,7 +48,9 @@ def read_last_good(cache_dir: Path, node_id: str) -> list[RawResource]:
 
 def write_last_good(cache_dir: Path, node_id: str, resources: Iterable[RawResource]) -> None:
     """Blocks until the file is on the disk. Raises ``OSError``."""
-    payload = json.dumps([_entry(resource) for resource in resources]).encode()
+    # One resource at a time: this thread holds the interpreter's lock during each call.
+    entries = (json.dumps(_entry(resource)).encode() for resource in resources)
+    payload = b"[" + b",".join(entries) + b"]"
     digest = hashlib.sha256(payload).hexdigest()
     header = json.dumps({"format": _FORMAT, "node": node_id, "sha256": digest}).encode()
     cache_dir.mkdir(mode=0o700, parents=True, exist_ok=True)

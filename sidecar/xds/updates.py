@@ -34,7 +34,7 @@ ResolveFirst = Callable[[Mapping[str, ClusterConfig]], Awaitable[Set[str]]]
 """Takes the clusters to serve next; returns the names of those that wait for their first look-ups."""
 
 # Decoding must not delay requests: after this time, other tasks run.
-_SLICE_S: Final = 0.005
+_SLICE_S: Final = 0.001
 _MAX_ERROR_CHARACTERS: Final = 4096
 
 # Of these types, a response of the state-of-the-world protocol has all resources.
