@@ -24,6 +24,7 @@ from sidecar.bootstrap import load, parse_arguments
 from sidecar.config.bootstrap import Settings
 from sidecar.errors import SidecarError
 from sidecar.logs import set_up_logging
+from sidecar.process.allocator import keep_freed_buffers
 from sidecar.process.master import Master, WorkerProcess
 from sidecar.process.worker_process import serve_worker
 
@@ -35,6 +36,7 @@ def main() -> None:
     try:
         settings = parse_arguments(sys.argv[1:], os.environ)
         set_up_logging(settings.log_level)
+        keep_freed_buffers()
         if settings.concurrency == 1:
             _supervise(settings)
             return

@@ -117,35 +117,39 @@ class UndecidedConnection:
     of HTTP/2, which reads them from the start.
     """
 
-    __slots__ = ("_connection", "_first_bytes", "_http1", "_transport")
+    __slots__ = ("_connection", "_decided", "_first_bytes", "_http1", "_transport")
 
     def __init__(self, connection: ManagedConnection) -> None:
         self._connection = connection
         self._http1 = Http1ServerConnection(connection)
         self._first_bytes = b""
+        self._decided = False
         self._transport: asyncio.Transport | None = None
 
     def data_received(self, data: bytes) -> None:
+        if self._decided:
+            self._http1.data_received(data)
+            return
         first_bytes = self._first_bytes + data  # does not copy `data` if it comes first
         version = server_version(CodecType.AUTO, "", first_bytes)
         if version is None:
             self._first_bytes = first_bytes
         elif version is HttpVersion.HTTP1 or not self._http1.release():
-            self._hand_over(self._http1)
+            # It stays behind this object: with another protocol, the transport would stop and start to read,
+            # which takes two system calls.
+            self._decided = True
+            self._first_bytes = b""
+            self._connection.codec = self._http1
         else:
             self._connection.received(-len(self._first_bytes))  # the other codec counts them again
             codec = _server_codec(version, self._connection)
-            self._hand_over(codec)
             assert self._transport is not None
+            self._connection.codec = codec
+            self._transport.set_protocol(cast("asyncio.Protocol", codec))
             codec.connection_made(self._transport)
             codec.data_received(first_bytes)
             return
         self._http1.data_received(data)
-
-    def _hand_over(self, codec: ServerCodec) -> None:
-        assert self._transport is not None
-        self._connection.codec = codec
-        self._transport.set_protocol(cast("asyncio.Protocol", codec))
 
     # HTTP/1 handles the other events.
 

@@ -12,8 +12,10 @@ from typing import cast
 from sidecar.transport.closing import reset
 
 
-class Relay(asyncio.Protocol):
-    """Passes no data on before `start`. ``on_eof`` and ``on_lost`` get the side; ``on_lost`` also gets the
+class Relay:
+    """It has the methods of an `asyncio.Protocol`; uvloop does not need the base class.
+
+    Passes no data on before `start`. ``on_eof`` and ``on_lost`` get the side; ``on_lost`` also gets the
     error that broke it (a reset or a TLS error), or None after a close by the proxy.
 
     Data that arrives before `start` is kept, and reading pauses at the first bytes, not earlier: uvloop
@@ -45,8 +47,8 @@ class Relay(asyncio.Protocol):
         on_made: Callable[[], None] | None = None,
     ) -> None:
         self._on_made = on_made
-        self._on_eof = on_eof
-        self._on_lost = on_lost
+        self._on_eof: Callable[[Relay], None] | None = on_eof
+        self._on_lost: Callable[[Relay, Exception | None], None] | None = on_lost
         self._transport: asyncio.Transport | None = None
         self._started = False
         self._early: list[bytes] = []
@@ -75,7 +77,7 @@ class Relay(asyncio.Protocol):
     def eof_received(self) -> bool:
         if not self.ended:
             self.ended = True
-            if self._started:
+            if self._started and self._on_eof is not None:
                 self._on_eof(self)
         return True  # the other direction stays open
 
@@ -89,7 +91,8 @@ class Relay(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
-        self._on_lost(self, exc)
+        if self._on_lost is not None:
+            self._on_lost(self, exc)
 
     # Called by the other side and by the session.
 
@@ -133,7 +136,7 @@ class Relay(asyncio.Protocol):
             assert self.peer is not None
             self.peer.write(b"".join(self._early))
             self._early.clear()
-        if self.ended:
+        if self.ended and self._on_eof is not None:
             self._on_eof(self)
         else:
             self._apply()
@@ -155,6 +158,13 @@ class Relay(asyncio.Protocol):
         """Closes at once, with a TCP reset."""
         if self._transport is not None:
             reset(self._transport)
+
+    def end(self) -> None:
+        """The session has ended. It has this side, which forgets it: that is a cycle."""
+        self.peer = None
+        self._on_made = None
+        self._on_eof = None
+        self._on_lost = None
 
     def _apply(self) -> None:
         transport = self._transport

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 
 from sidecar.config.listener import TcpProxy
 from sidecar.errors import (
@@ -91,7 +91,7 @@ class TcpProxyHandler:
         self._schedule_report()
         self.stats.downstream_cx_total += 1
         self.stats.downstream_cx_active += 1
-        return session.downstream
+        return cast("asyncio.Protocol", session.downstream)  # it has the methods, not the base class
 
     def drain(self) -> None:
         """TCP cannot ask a client to disconnect: connections stay open until `close`."""
@@ -189,6 +189,8 @@ class _Session:
             self._timer.cancel()
         self.info.end_s = self._proxy.services.clock()
         self.count_bytes()
+        self.downstream.end()
+        self.upstream.end()
         self._proxy.ended(self)
 
     def count_bytes(self) -> None:
