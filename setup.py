@@ -38,8 +38,8 @@ COMPILED = (
     "sidecar/transport",
     "sidecar/upstream",
 )
-# Loops over bytes, which Cython compiles. Each has a twin in Python.
-BYTE_LOOPS = ("sidecar/http/h1/_head.pyx",)
+# Work on bytes, which Cython compiles. Each has a twin in Python.
+BYTE_LOOPS = ("sidecar/http/h1/_head.pyx", "sidecar/transport/_read_buffer.pyx")
 # The modules of these packages that stay interpreted, and why.
 INTERPRETED: dict[str, str] = {}
 

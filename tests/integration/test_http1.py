@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import shutil
 import socket
 import ssl
@@ -78,6 +79,30 @@ async def test_connection_to_the_upstream_is_reused() -> None:
             for _ in range(5):
                 line, _ = await read_head(reader)
                 assert line == b"HTTP/1.1 200 OK"
+        assert len(sidecar.host.opened) == 1
+        writer.close()
+
+
+async def test_bodies_of_all_sizes_pass_unchanged_on_one_connection() -> None:
+    async with upstream(echo) as port, proxy(port) as sidecar:
+        reader, writer = await asyncio.open_connection("127.0.0.1", sidecar.port)
+        for size in (3 * MIB, 1, 300_000, 0, MIB, 2 * MIB + 1, 5):
+            body = random.Random(size).randbytes(size)
+            writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (size, body))
+            _, fields = await read_head(reader)
+            assert await reader.readexactly(int(fields[b"content-length"])) == body
+        for size in (3 * MIB, 300_000, MIB):  # small ones would be sent on with their length
+            body = random.Random(size).randbytes(size)
+            writer.write(b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % size)
+            writer.write(body + b"\r\n0\r\n\r\n")
+            await read_head(reader)
+            received = b""
+            while piece := int(await reader.readline(), 16):
+                received += await reader.readexactly(piece)
+                await reader.readline()
+            assert await reader.readline() == b"x-t: 1\r\n"
+            await reader.readline()
+            assert received == body
         assert len(sidecar.host.opened) == 1
         writer.close()
 

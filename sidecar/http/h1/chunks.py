@@ -30,6 +30,11 @@ _TRAILER = re.compile(rb"(" + _TOKEN + rb"):([\t\x20-\x7e\x80-\xff]*+)")
 _NO_TRAILERS = frozenset((b"content-length", b"transfer-encoding"))
 
 
+def part(data: bytes, start: int, end: int) -> bytes:
+    """``data[start:end]``, without a copy of all of `data`, which compiled code would make."""
+    return data if start == 0 and end >= len(data) else data[start:end]
+
+
 class ChunkDecoder:
     """Decodes one body. `trailers` is complete when the body has `ended`.
 
@@ -54,7 +59,7 @@ class ChunkDecoder:
         size, left = len(data), self._left
         while at < size and not self.ended:
             if left:
-                piece = data[at : at + left]
+                piece = part(data, at, at + left)
                 pieces.append(piece)
                 at += len(piece)
                 left -= len(piece)

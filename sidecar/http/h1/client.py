@@ -38,6 +38,7 @@ from sidecar.http.h1.writer import (
     whole_request,
 )
 from sidecar.http.message import Request, Response
+from sidecar.transport.bulk_reader import BulkReader
 from sidecar.transport.closing import TUNNEL_FLUSH_TIMEOUT_S, close_when_flushed, reset
 from sidecar.upstream.connection import ConnectionEvents
 
@@ -51,6 +52,7 @@ class Http1ClientConnection:
     """
 
     __slots__ = (
+        "_bulk",
         "_incoming",
         "_loop",
         "_phase",
@@ -79,6 +81,7 @@ class Http1ClientConnection:
             self, max_headers_bytes=max_headers_bytes, max_headers_count=max_headers_count
         )
         self._transport: asyncio.Transport | None = None
+        self._bulk: BulkReader | None = None  # made when the first large body arrives
         self._writable: asyncio.Future[None] | None = None  # set while the upstream is slow to read
         # Of the active exchange:
         self._request: Request | None = None
@@ -150,6 +153,18 @@ class Http1ClientConnection:
         incoming = self._incoming
         if incoming is not None and incoming.complete:
             self._end_response(incoming)
+        if reader.message is not None or self._bulk is not None:
+            self._choose_buffer(len(data))
+
+    def _choose_buffer(self, size: int) -> None:
+        """Large bodies are read without copies."""
+        if not self._reader.expects_bulk(size):
+            if self._bulk is not None and self._reader.message is None:
+                self._bulk.stop()
+        elif self._transport is not None:
+            if self._bulk is None:
+                self._bulk = BulkReader(self, self._transport)
+            self._bulk.start()
 
     def eof_received(self) -> bool:
         ended = self._reader.feed_eof()

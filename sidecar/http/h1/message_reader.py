@@ -11,7 +11,7 @@ from typing import Final
 
 from sidecar.errors import RequestError
 from sidecar.http.body import Body, BodySource, BodyStream
-from sidecar.http.h1.chunks import ChunkDecoder
+from sidecar.http.h1.chunks import ChunkDecoder, part
 from sidecar.http.h1.incoming import IncomingMessage
 from sidecar.http.h1.reader_state import (
     BODY_ENDS,
@@ -28,6 +28,7 @@ from sidecar.http.h1.reader_state import (
 )
 from sidecar.http.h1.rules import ReaderRules
 from sidecar.http.headers import Headers
+from sidecar.transport.bulk_reader import BULK_BYTES
 
 _EMPTY_LINE: Final = b"\r\n\r\n"  # including the end of the previous line
 _CR: Final = 13
@@ -76,7 +77,7 @@ class MessageReader:
         # The message whose body is being read.
         self.message: IncomingMessage | None = None
         self._pieces: list[bytes] = []  # of a body that is not a stream yet
-        self._left = 0  # missing bytes of a body with a known length
+        self._left = 0  # missing bytes of a body with a known length; 0 for others
         self._chunks: ChunkDecoder | None = None
 
     def lose_source(self) -> None:
@@ -152,7 +153,7 @@ class MessageReader:
             return self._read_sized(data, at)
         if self.state is CHUNKED_BODY:
             return self._read_chunks(data, at)
-        self._add(data[at:])
+        self._add(part(data, at, len(data)))
         return len(data)
 
     def begin_body(self, event: Event, length: int, data: bytes, at: int) -> int:
@@ -186,7 +187,7 @@ class MessageReader:
 
     def _read_sized(self, data: bytes, at: int) -> int:
         left = self._left
-        piece = data[at : at + left]
+        piece = part(data, at, at + left)
         size = len(piece)
         self._left = left - size
         self._add(piece)
@@ -250,6 +251,11 @@ class MessageReader:
         message = self.message
         if message is not None and message.stream is None:
             self._open_stream(message)
+
+    def expects_bulk(self, size: int) -> bool:
+        """Whether much of a body is missing: by its length, or because the last read of `size` bytes was
+        large."""
+        return self.message is not None and (size >= BULK_BYTES or self._left >= BULK_BYTES)
 
     def fail(self, error: RequestError) -> None:
         self.error = error

@@ -7,6 +7,7 @@ from collections import deque
 
 from sidecar.config.listener import HttpConnectionManager
 from sidecar.http.h1.request_reader import IncomingRequest, RequestReader
+from sidecar.transport.bulk_reader import BulkReader, StreamProtocol
 
 MAX_WAITING_REQUESTS = 16
 
@@ -15,9 +16,20 @@ class RequestQueue:
     """Pauses reading while too many requests wait, and while the consumer of a body is slow
     (`BodySource`)."""
 
-    __slots__ = ("_at", "_body_paused", "_data", "_reading_paused", "_transport", "reader", "waiting")
+    __slots__ = (
+        "_at",
+        "_body_paused",
+        "_bulk",
+        "_data",
+        "_protocol",
+        "_reading_paused",
+        "_transport",
+        "reader",
+        "waiting",
+    )
 
-    def __init__(self, config: HttpConnectionManager) -> None:
+    def __init__(self, config: HttpConnectionManager, protocol: StreamProtocol) -> None:
+        self._protocol = protocol
         self.reader = RequestReader(
             self,
             max_headers_bytes=config.max_request_headers_bytes,
@@ -25,6 +37,7 @@ class RequestQueue:
             allow_absolute_url=config.allow_absolute_url,
         )
         self._transport: asyncio.Transport | None = None
+        self._bulk: BulkReader | None = None  # made when the first large body arrives
         self.waiting: deque[IncomingRequest] = deque()
         self._data = b""  # read but not parsed yet, from `_at` on
         self._at = 0
@@ -40,6 +53,21 @@ class RequestQueue:
         self._clear()
 
     def feed(self, data: bytes) -> None:
+        self._feed(data)
+        if self.reader.message is not None or self._bulk is not None:
+            self._choose_buffer(len(data))
+
+    def _choose_buffer(self, size: int) -> None:
+        """Large bodies are read without copies."""
+        if not self.reader.expects_bulk(size):
+            if self._bulk is not None and self.reader.message is None:
+                self._bulk.stop()
+        elif self._transport is not None:
+            if self._bulk is None:
+                self._bulk = BulkReader(self._protocol, self._transport)
+            self._bulk.start()
+
+    def _feed(self, data: bytes) -> None:
         if self._data:
             self._data = self._data[self._at :] + data
             self._at = 0

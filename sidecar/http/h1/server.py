@@ -71,7 +71,7 @@ class Http1ServerConnection:
         self._connection = connection
         self._loop = asyncio.get_running_loop()
         self._state = ConnectionState()
-        self._queue = RequestQueue(manager.config)
+        self._queue = RequestQueue(manager.config, self)
         self._reader = self._queue.reader
         self._timeouts = ConnectionTimeouts(
             manager.config, manager.timers, manager.clock, self._expire, self._expire_request
