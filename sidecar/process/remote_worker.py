@@ -94,17 +94,11 @@ class RemoteWorker:
     async def apply(
         self, snapshot: Snapshot, sockets: Iterable[tuple[ListeningSocket, int]], encoded: EncodedResources
     ) -> Mapping[str, ConfigError]:
-        """As `Worker.apply`. Kills a process that does not answer."""
+        """As `Worker.apply`."""
         self._send_sockets(sockets)
         for message in self._snapshots.apply(snapshot):
             self._channel.send_frame(encoded.frame(message))
-        try:
-            errors: Mapping[str, ConfigError] = await self._answer(APPLY_LIMIT_S)
-        except TimeoutError:
-            _LOG.error("%s does not take its configuration, and is killed", self)
-            with suppress(ProcessLookupError):
-                os.kill(self._pid, signal.SIGKILL)
-            raise WorkerEndedError(f"{self} did not take its configuration") from None
+        errors: Mapping[str, ConfigError] = await self._done("take its configuration")
         self._snapshots.applied(snapshot)
         return errors
 
@@ -112,7 +106,7 @@ class RemoteWorker:
         """To the snapshot before the last one, which another worker has refused."""
         self._snapshots.went_back()
         self._channel.send(GoBack())
-        await self._answer(APPLY_LIMIT_S)
+        await self._done("go back to the configuration before")
 
     async def look_up(
         self, clusters: Mapping[str, ClusterConfig], encoded: EncodedResources
@@ -120,7 +114,7 @@ class RemoteWorker:
         """As `Worker.resolve_first`."""
         for message in self._snapshots.look_up(clusters):
             self._channel.send_frame(encoded.frame(message))
-        waiting: frozenset[str] = await self._answer(APPLY_LIMIT_S)
+        waiting: frozenset[str] = await self._done("look up the names of its clusters")
         return waiting
 
     def _send_sockets(self, sockets: Iterable[tuple[ListeningSocket, int]]) -> None:
@@ -129,11 +123,28 @@ class RemoteWorker:
 
     # Everything else.
 
-    async def call(
+    async def command(
         self, method: str, *arguments: object, sockets: Iterable[tuple[ListeningSocket, int]] = ()
     ) -> Any:
-        """Calls a method of `Worker`. Raises its error, or `WorkerError` if the process does not answer."""
+        """Calls a method of `Worker` that all workers must carry out. Raises its error."""
         self._send_sockets(sockets)
+        self._channel.send(MethodCall(method=method, arguments=arguments))
+        return await self._done(f"carry out {method}")
+
+    async def _done(self, action: str) -> Any:
+        """The answer to the message that was sent last. Kills a process that does not answer: the others have
+        carried it out, and its replacement will."""
+        try:
+            return await self._answer(APPLY_LIMIT_S)
+        except TimeoutError:
+            _LOG.error("%s does not %s, and is killed", self, action)
+            with suppress(ProcessLookupError):
+                os.kill(self._pid, signal.SIGKILL)
+            raise WorkerEndedError(f"{self} did not {action}") from None
+
+    async def report(self, method: str, *arguments: object) -> Any:
+        """Calls a method of `Worker` that reports. Raises its error, or `WorkerError` if the process does not
+        answer soon."""
         self._channel.send(MethodCall(method=method, arguments=arguments))
         try:
             return await self._answer(ANSWER_LIMIT_S)
@@ -141,7 +152,7 @@ class RemoteWorker:
             raise WorkerError(f"{self} has not answered within {ANSWER_LIMIT_S:g} s") from None
 
     def post(self, method: str, *arguments: object) -> None:
-        """As `call`, but the result is of no interest."""
+        """As `command`, but does not wait."""
         if not self.ended:
             self._channel.send(MethodCall(method=method, arguments=arguments))
             self._awaited.append(asyncio.get_running_loop().create_future())

@@ -97,9 +97,9 @@ class RemoteWorkers:
 
     async def _configure(self, worker: RemoteWorker) -> None:
         if self._log_levels:
-            await worker.call("set_log_levels", self._log_levels)
+            await worker.command("set_log_levels", self._log_levels)
         if self._svid is not None:
-            await worker.call("use_svid", self._svid)
+            await worker.command("use_svid", self._svid)
         if self._snapshot is not None:
             await self._warm(worker, self._snapshot)
             await self._show_ejections(worker)
@@ -112,9 +112,9 @@ class RemoteWorkers:
             for name, refusal in errors.items():
                 _LOG.error("%s does not serve %s: %s", worker, name, refusal)
         if self._draining:
-            await worker.call("drain", tuple(self._draining))
+            await worker.command("drain", tuple(self._draining))
         if self._stopped:
-            await worker.call("stop_accepting", tuple(self._stopped))
+            await worker.command("stop_accepting", tuple(self._stopped))
 
     async def _warm(self, worker: RemoteWorker, snapshot: Snapshot) -> None:
         clusters = _with_names(snapshot.clusters)
@@ -130,7 +130,7 @@ class RemoteWorkers:
         for other in tuple(self._workers):
             if other is not worker:
                 with suppress(WorkerError):
-                    for ejection in await other.call("ejections"):
+                    for ejection in await other.report("ejections"):
                         worker.post("follow_ejection", ejection)
                     return
 
@@ -211,7 +211,9 @@ class RemoteWorkers:
             if self._snapshot is not None:
                 self._sockets.open(self._snapshot.listeners.values())
             asked = [
-                worker.call("use_svid", svid, sockets=self._sockets.for_worker(worker.slot, worker.addresses))
+                worker.command(
+                    "use_svid", svid, sockets=self._sockets.for_worker(worker.slot, worker.addresses)
+                )
                 for worker in self._workers
             ]
             errors = _joined(await asyncio.gather(*asked, return_exceptions=True))
@@ -228,13 +230,13 @@ class RemoteWorkers:
     async def drain(self, directions: Collection[TrafficDirection] = ALL_DIRECTIONS) -> None:
         async with self._one_at_a_time:
             self._draining.update(directions)
-            await self._ask("drain", tuple(directions))
+            await self._command("drain", tuple(directions))
 
     async def stop_accepting(self, directions: Collection[TrafficDirection] = ALL_DIRECTIONS) -> None:
         async with self._one_at_a_time:
             self._stopped.update(directions)
             self._sockets.stop(directions)
-            await self._ask("stop_accepting", tuple(directions))
+            await self._command("stop_accepting", tuple(directions))
             self._keep_sockets()
 
     async def close(self) -> None:
@@ -251,7 +253,7 @@ class RemoteWorkers:
 
     async def stats(self) -> StatsReport:
         workers = tuple(self._workers)
-        asked = (worker.call("stats") for worker in workers)
+        asked = (worker.report("stats") for worker in workers)
         answers = await asyncio.gather(*asked, return_exceptions=True)
         for worker, answer in zip(workers, answers, strict=True):
             if isinstance(answer, StatsReport):
@@ -271,15 +273,19 @@ class RemoteWorkers:
         return merge_certificates(await self._ask("certificates"))
 
     async def reopen_logs(self) -> None:
-        await self._ask("reopen_logs")
+        await self._command("reopen_logs")
 
     async def set_log_levels(self, levels: Mapping[str, int]) -> None:
         self._log_levels = {**self._log_levels, **levels}
-        await self._ask("set_log_levels", levels)
+        await self._command("set_log_levels", levels)
+
+    async def _command(self, method: str, *arguments: object) -> None:
+        asked = (worker.command(method, *arguments) for worker in self._workers)
+        _answers(await asyncio.gather(*asked, return_exceptions=True))
 
     async def _ask(self, method: str, *arguments: object) -> list[Any]:
         """The answers of all workers, except of one that ends meanwhile. Raises the error of any other."""
-        asked = (worker.call(method, *arguments) for worker in self._workers)
+        asked = (worker.report(method, *arguments) for worker in self._workers)
         return _answers(await asyncio.gather(*asked, return_exceptions=True))
 
 

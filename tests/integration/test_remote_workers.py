@@ -145,6 +145,18 @@ async def test_a_worker_that_does_not_take_a_configuration_is_given_up(
         assert await workers.apply(snapshot(static_cluster())) == {}
 
 
+async def test_a_worker_that_hangs_does_not_keep_a_drain_from_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(remote_worker, "APPLY_LIMIT_S", 0.01)
+    async with scripted() as (workers, master):
+        await workers.apply(snapshot())
+        master.workers[1].holds_back.clear()
+        await workers.drain()
+        await workers.use_svid(TestTrustDomain().svid().pem())
+        assert [call.method for call in master.workers[0].of(MethodCall)] == ["drain", "use_svid"]
+
+
 async def test_the_end_of_the_master_is_an_error() -> None:
     ours, theirs = socket.socketpair()
     workers = RemoteWorkers(ours, WorkerConfig(), 2, on_warm=lambda: None)
