@@ -46,8 +46,7 @@ def build_folder() -> Path:
         digest.update(f"{source.relative_to(ROOT)}\0".encode() + source.read_bytes() + b"\0")
     for tool in ("Cython", "mypy", "setuptools"):
         digest.update(f"{tool} {version(tool)}\0".encode())
-    compiler = subprocess.run([_compiler(), "--version"], stdout=subprocess.PIPE, check=True).stdout
-    digest.update(sys.version.encode() + compiler)
+    digest.update(sys.version.encode() + _compiler_version())
     return FOLDER / f"{_tag()}-{digest.hexdigest()[:16]}"
 
 
@@ -61,10 +60,19 @@ def compile_into(build: Path) -> None:
         environment = {**os.environ, "OUTRIGGER_COMPILE": "1", "CCACHE_BASEDIR": str(ROOT)}
         if shutil.which("ccache"):
             environment["CC"] = f"ccache {_compiler()}"
-        subprocess.run(command, cwd=ROOT, env=environment, stdout=sys.stderr, check=True)
+        if subprocess.run(command, cwd=ROOT, env=environment, stdout=sys.stderr, check=False).returncode:
+            sys.exit("the data path was not compiled")
         for earlier in FOLDER.glob(f"{_tag()}-*"):
             shutil.rmtree(earlier)
         built.rename(build)
+
+
+def _compiler_version() -> bytes:
+    """Empty without a compiler: then nothing has been built, and a build ends with an error that says why."""
+    try:
+        return subprocess.run([_compiler(), "--version"], stdout=subprocess.PIPE, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return b""
 
 
 def _compiler() -> str:
