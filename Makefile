@@ -30,7 +30,7 @@ IMAGE_BUILD = docker buildx build --file deploy/docker/Dockerfile --build-arg VE
 IMAGES := controlplane sidecar cli
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo cluster cluster-binary compiled test test-python test-compiled test-fast test-latest lock lint format protos crds manifests images images-push image-check bench bench-smoke bench-control-plane clean
+.PHONY: help venv demo cluster cluster-binary compiled compiled-html test test-python test-compiled test-fast test-latest lock lint format protos crds manifests images images-push image-check bench bench-smoke bench-control-plane clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -67,6 +67,10 @@ cluster-binary: $(VENV)/.installed ## Build the test cluster, kubectl and Helm (
 
 compiled: $(VENV)/.installed ## Compile the data path into .cache/compiled, unless it is there; print the folder
 	@$(BIN)/python deploy/compiled.py
+
+compiled-html: $(VENV)/.installed ## Write what each function of the data path compiles to: build/compiled.html
+	mkdir -p build
+	$(BIN)/python deploy/compiled.py --html build/compiled.html
 
 test: test-python test-compiled ## Run every test, and those of the data path with its compiled build too
 

@@ -11,6 +11,7 @@ import argparse
 import fcntl
 import hashlib
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -27,8 +28,13 @@ def main() -> None:
     parser.add_argument(
         "--existing", action="store_true", help="build nothing: print nothing if there is no build"
     )
+    parser.add_argument("--html", metavar="FILE", help="write what functions compile to; build nothing")
+    options = parser.parse_args()
+    if options.html:
+        annotate(options.html)
+        return
     build = build_folder()
-    if not parser.parse_args().existing:
+    if not options.existing:
         FOLDER.mkdir(parents=True, exist_ok=True)
         with (FOLDER / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -65,6 +71,16 @@ def compile_into(build: Path) -> None:
         for earlier in FOLDER.glob(f"{_tag()}-*"):
             shutil.rmtree(earlier)
         built.rename(build)
+
+
+def annotate(file: str) -> None:
+    """Writes mypyc's annotated sources: marked lines use slow paths of the interpreter, with the reason."""
+    from mypyc.build import mypycify  # noqa: PLC0415 -- slow to import
+
+    modules = runpy.run_path(str(ROOT / "setup.py"))["compiled_modules"]()
+    options = ["--config-file=", "--ignore-missing-imports", f"--cache-dir={os.devnull}", "-a", file]
+    with tempfile.TemporaryDirectory() as folder:
+        mypycify([*options, *modules], multi_file=True, target_dir=folder)
 
 
 def _compiler_version() -> bytes:

@@ -1,4 +1,4 @@
-"""An installed wheel has everything that the commands read, the chart included. It is compiled if possible."""
+"""An installed wheel has what the commands read, the chart included. It is compiled if possible."""
 
 from __future__ import annotations
 
