@@ -1,8 +1,8 @@
 """`make compiled`: the sidecar with its data path compiled, in a folder of its own; prints the folder.
 
 ``.cache/compiled/<Python>-<hash>/`` holds a copy of the package `sidecar` and its shared library. The hash is
-of the sources and of the tools, so a folder is built once; the folders of earlier sources are deleted.
-To run the copy: ``PYTHONSAFEPATH=1 PYTHONPATH=<folder>:<root of the repository>``.
+of the sources and of the tools, so a folder is built once. Of earlier folders the last is kept, which may be
+in use. To run the copy: ``PYTHONSAFEPATH=1 PYTHONPATH=<folder>:<root of the repository>``.
 """
 
 from __future__ import annotations
@@ -68,8 +68,8 @@ def compile_into(build: Path) -> None:
             environment["CC"] = f"ccache {_compiler()}"
         if subprocess.run(command, cwd=ROOT, env=environment, stdout=sys.stderr, check=False).returncode:
             sys.exit("the data path was not compiled")
-        for earlier in FOLDER.glob(f"{_tag()}-*"):
-            shutil.rmtree(earlier)
+        for older in sorted(FOLDER.glob(f"{_tag()}-*"), key=lambda path: path.stat().st_mtime)[:-1]:
+            shutil.rmtree(older)
         built.rename(build)
 
 
