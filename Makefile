@@ -14,6 +14,12 @@ UV_COMPILE = $(LOCK_VENV)/bin/uv pip compile --quiet --universal --python-versio
 # Each worker runs whole files, and starts its own Kubernetes (700 MB) when a test needs it. The order of the folders
 # is the order of the tests: the few long tests of whole meshes first, so that they do not delay the end.
 TEST_WORKERS ?= 2
+PYTEST = $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder
+# How a program runs with the compiled data path: as a copy of the sources, which comes before them on the path.
+WITH_COMPILED = PYTHONSAFEPATH=1 PYTHONPATH="$$compiled:$(CURDIR)"
+# The tests that the data path can break.
+COMPILED_TESTS := tests/interop tests/integration tests/interception tests/fuzz tests/unit/sidecar \
+	$(addprefix --ignore-glob=tests/integration/test_, ca.py control_plane* http_server.py kubernetes_api.py wheel.py xds_server*)
 
 # The images: the names that the chart expects, {hub}/{name}:{tag}.
 HUB ?= docker.io/outrigger
@@ -24,7 +30,7 @@ IMAGE_BUILD = docker buildx build --file deploy/docker/Dockerfile --build-arg VE
 IMAGES := controlplane sidecar cli
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo cluster cluster-binary compiled test test-fast test-latest lock lint format protos crds manifests images images-push image-check bench bench-smoke bench-control-plane clean
+.PHONY: help venv demo cluster cluster-binary compiled compiled-html test test-python test-compiled test-fast test-latest lock lint format protos crds manifests images images-push image-check bench bench-smoke bench-control-plane clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -51,7 +57,7 @@ $(LOCK_VENV)/.installed: $(LOCKS)/lock.txt
 venv: $(VENV)/.installed ## Install the command `outrigger` and its dependencies in .venv
 
 demo: $(VENV)/.installed ## Run a mesh on this machine and show its work (about a minute)
-	$(BIN)/outrigger demo $(DEMO_ARGS)
+	compiled=$$($(BIN)/python deploy/compiled.py --existing) && $(WITH_COMPILED) $(BIN)/outrigger demo $(DEMO_ARGS)
 
 cluster: $(VENV)/.installed ## Run a real Kubernetes control plane until Ctrl-C (NODE=1: with a node)
 	$(BIN)/python -m tests.kubernetes $(if $(NODE),--node)
@@ -62,8 +68,17 @@ cluster-binary: $(VENV)/.installed ## Build the test cluster, kubectl and Helm (
 compiled: $(VENV)/.installed ## Compile the data path into .cache/compiled, unless it is there; print the folder
 	@$(BIN)/python deploy/compiled.py
 
-test: $(VENV)/.installed $(ENVOY_VENV)/.installed cluster-binary ## Run every test
-	$(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile --no-loadscope-reorder $(TEST_ARGS)
+compiled-html: $(VENV)/.installed ## Write what each function of the data path compiles to: build/compiled.html
+	mkdir -p build
+	$(BIN)/python deploy/compiled.py --html build/compiled.html
+
+test: test-python test-compiled ## Run every test, and those of the data path with its compiled build too
+
+test-python: $(VENV)/.installed $(ENVOY_VENV)/.installed cluster-binary ## Run every test, uncompiled
+	$(PYTEST) $(TEST_ARGS)
+
+test-compiled: $(VENV)/.installed $(ENVOY_VENV)/.installed ## Run the tests of the data path with its compiled build
+	compiled=$$($(BIN)/python deploy/compiled.py) && $(WITH_COMPILED) $(PYTEST) $(or $(TEST_ARGS),$(COMPILED_TESTS))
 
 test-fast: $(VENV)/.installed ## Run only the unit tests
 	$(BIN)/python -m pytest tests/unit $(TEST_ARGS)

@@ -40,8 +40,6 @@ COMPILED = (
 )
 # Work on bytes, which Cython compiles. Each has a twin in Python.
 BYTE_LOOPS = ("sidecar/http/h1/_head.pyx", "sidecar/transport/_read_buffer.pyx")
-# The modules of these packages that stay interpreted, and why.
-INTERPRETED: dict[str, str] = {}
 
 _FOLDER = f"build/{sys.implementation.cache_tag}"  # of the generated C files
 _BUILD_COMMANDS = {"build", "build_ext", "bdist_wheel"}  # an editable install has others
@@ -53,8 +51,7 @@ def compiled_modules() -> list[str]:
     found: list[Path] = []
     for path in (root / entry for entry in COMPILED):
         found += [path] if path.suffix else path.rglob("*.py")
-    modules = (str(path.relative_to(root)) for path in found if path.name != "__init__.py")
-    return sorted(module for module in modules if module not in INTERPRETED)
+    return sorted(str(path.relative_to(root)) for path in found if path.name != "__init__.py")
 
 
 def extensions() -> list[Any]:

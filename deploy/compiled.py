@@ -1,8 +1,8 @@
 """`make compiled`: the sidecar with its data path compiled, in a folder of its own; prints the folder.
 
 ``.cache/compiled/<Python>-<hash>/`` holds a copy of the package `sidecar` and its shared library. The hash is
-of the sources and of the tools, so a folder is built once; the folders of earlier sources are deleted.
-To run the copy: ``PYTHONSAFEPATH=1 PYTHONPATH=<folder>:<root of the repository>``.
+of the sources and of the tools, so a folder is built once. Of earlier folders the last is kept, which may be
+in use. To run the copy: ``PYTHONSAFEPATH=1 PYTHONPATH=<folder>:<root of the repository>``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 import fcntl
 import hashlib
 import os
+import runpy
 import shutil
 import subprocess
 import sys
@@ -27,8 +28,13 @@ def main() -> None:
     parser.add_argument(
         "--existing", action="store_true", help="build nothing: print nothing if there is no build"
     )
+    parser.add_argument("--html", metavar="FILE", help="write what functions compile to; build nothing")
+    options = parser.parse_args()
+    if options.html:
+        annotate(options.html)
+        return
     build = build_folder()
-    if not parser.parse_args().existing:
+    if not options.existing:
         FOLDER.mkdir(parents=True, exist_ok=True)
         with (FOLDER / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
@@ -46,8 +52,7 @@ def build_folder() -> Path:
         digest.update(f"{source.relative_to(ROOT)}\0".encode() + source.read_bytes() + b"\0")
     for tool in ("Cython", "mypy", "setuptools"):
         digest.update(f"{tool} {version(tool)}\0".encode())
-    compiler = subprocess.run([_compiler(), "--version"], stdout=subprocess.PIPE, check=True).stdout
-    digest.update(sys.version.encode() + compiler)
+    digest.update(sys.version.encode() + _compiler_version())
     return FOLDER / f"{_tag()}-{digest.hexdigest()[:16]}"
 
 
@@ -61,10 +66,29 @@ def compile_into(build: Path) -> None:
         environment = {**os.environ, "OUTRIGGER_COMPILE": "1", "CCACHE_BASEDIR": str(ROOT)}
         if shutil.which("ccache"):
             environment["CC"] = f"ccache {_compiler()}"
-        subprocess.run(command, cwd=ROOT, env=environment, stdout=sys.stderr, check=True)
-        for earlier in FOLDER.glob(f"{_tag()}-*"):
-            shutil.rmtree(earlier)
+        if subprocess.run(command, cwd=ROOT, env=environment, stdout=sys.stderr, check=False).returncode:
+            sys.exit("the data path was not compiled")
+        for older in sorted(FOLDER.glob(f"{_tag()}-*"), key=lambda path: path.stat().st_mtime)[:-1]:
+            shutil.rmtree(older)
         built.rename(build)
+
+
+def annotate(file: str) -> None:
+    """Writes mypyc's annotated sources: marked lines use slow paths of the interpreter, with the reason."""
+    from mypyc.build import mypycify  # noqa: PLC0415 -- slow to import
+
+    modules = runpy.run_path(str(ROOT / "setup.py"))["compiled_modules"]()
+    options = ["--config-file=", "--ignore-missing-imports", f"--cache-dir={os.devnull}", "-a", file]
+    with tempfile.TemporaryDirectory() as folder:
+        mypycify([*options, *modules], multi_file=True, target_dir=folder)
+
+
+def _compiler_version() -> bytes:
+    """Empty without a compiler: then nothing has been built, and a build ends with an error that says why."""
+    try:
+        return subprocess.run([_compiler(), "--version"], stdout=subprocess.PIPE, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return b""
 
 
 def _compiler() -> str:

@@ -70,19 +70,20 @@ async def test_the_answer_follows_the_end_of_the_request() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cluster", "percentage", "status", "details"),
+    ("states", "percentage", "status", "details"),
     [
-        (hosts(1, 1, 2), 50, 200, "health_check_ok_cluster_healthy"),
-        (hosts(1, 1, 2), 51, 503, "health_check_failed_cluster_unhealthy"),
-        (hosts(0, 0, 1), 0, 200, "health_check_ok_cluster_healthy"),
-        (hosts(0, 0, 0), 1, 503, "health_check_failed_cluster_empty"),
-        (hosts(0, 0, 0), 0, 200, "health_check_ok_cluster_healthy"),
+        ((1, 1, 2), 50, 200, "health_check_ok_cluster_healthy"),
+        ((1, 1, 2), 51, 503, "health_check_failed_cluster_unhealthy"),
+        ((0, 0, 1), 0, 200, "health_check_ok_cluster_healthy"),
+        ((0, 0, 0), 1, 503, "health_check_failed_cluster_empty"),
+        ((0, 0, 0), 0, 200, "health_check_ok_cluster_healthy"),
         (None, 0, 503, "health_check_failed_no_cluster_found"),
     ],
 )
 async def test_clusters_must_have_their_share_of_healthy_hosts(
-    cluster: Cluster | None, percentage: int, status: int, details: str
+    states: tuple[int, int, int] | None, percentage: int, status: int, details: str
 ) -> None:
+    cluster = hosts(*states) if states is not None else None
     request = make_request(b"/healthz")
     check = HealthCheckFilter(answering(a=percentage), filter_context(lambda name: cluster))
     response = await check(request, Upstream())
