@@ -28,6 +28,7 @@ from tests.support.identities import (
     RATINGS,
     REVIEWS,
     TestTrustDomain,
+    key_here,
     mesh_parameters,
 )
 from tests.support.listening import LOOPBACK, Harness, chain, eventually, listening, snapshot
@@ -286,8 +287,12 @@ async def test_rotation_at_half_life_under_load_drops_no_request() -> None:
     server, client = TlsContexts(), TlsContexts()
     policy = RotationPolicy(back_off=BackOff(base_s=0.05, max_s=60.0))
     rotations = [
-        SvidRotation(server_domain, REVIEWS, show_in(server), policy=policy, rng=random.Random(1)),
-        SvidRotation(client_domain, RATINGS, show_in(client), policy=policy, rng=random.Random(2)),
+        SvidRotation(
+            server_domain, REVIEWS, show_in(server), new_key=key_here, policy=policy, rng=random.Random(1)
+        ),
+        SvidRotation(
+            client_domain, RATINGS, show_in(client), new_key=key_here, policy=policy, rng=random.Random(2)
+        ),
     ]
     for rotation in rotations:
         await rotation.obtain_first()
