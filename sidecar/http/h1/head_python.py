@@ -122,6 +122,8 @@ def read_response_head(data: bytes, at: int, rules: ReaderRules) -> ResponseHead
 
 def check_beginning(beginning: bytes, *, response: bool, rules: ReaderRules) -> None:
     """Refuses a head as soon as it is invalid or too large, although its end is missing."""
+    count = max(beginning.count(b"\n") - 1, 0)
+    _check_count(count, rules)  # first: the checks below copy the fields
     first, separator, block = beginning.partition(b"\r\n")
     if not separator:
         match = (_STATUS_LINE_BEGINNING if response else _REQUEST_LINE_BEGINNING).fullmatch(first)
@@ -135,8 +137,6 @@ def check_beginning(beginning: bytes, *, response: bool, rules: ReaderRules) -> 
             _check_method(match[1], rules)
     lines = block.rpartition(b"\r\n")
     complete = lines[0] + lines[1]
-    count = complete.count(b"\n")
-    _check_count(count, rules)
     if _FIELDS.fullmatch(complete) is None or _FIELD_BEGINNING.fullmatch(lines[2]) is None:
         _malformed_field(block, rules)
     limit = rules.max_headers_bytes
