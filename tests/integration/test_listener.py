@@ -223,8 +223,8 @@ async def test_close_ends_connections_that_are_still_being_set_up() -> None:
         writer.close()
 
 
-async def test_connections_beyond_the_limit_of_descriptors_are_closed_and_counted(
-    monkeypatch: pytest.MonkeyPatch,
+async def test_connections_beyond_the_limit_of_descriptors_are_closed_counted_and_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(resource, "getrlimit", lambda _: (4, 4))
     async with listening(listener(chain("only"))) as harness:
@@ -232,6 +232,7 @@ async def test_connections_beyond_the_limit_of_descriptors_are_closed_and_counte
         assert await read_to_end(reader) == b""
         stats = harness.stats.listener("127.0.0.1_0")
         assert (stats.downstream_cx_overflow, stats.downstream_cx_total) == (1, 0)
+        assert "is refused: too few file descriptors" in caplog.text
         writer.close()
 
 
