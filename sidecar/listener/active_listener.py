@@ -93,7 +93,7 @@ class ActiveListener:
         if sock.fileno() > self.services.highest_descriptor:
             self.stats.downstream_cx_overflow += 1
             transport.abort()
-            _LOG.warning("%s: %s is refused: too few file descriptors", self.config.name, remote)
+            _LOG.info("%s: %s is refused: too few file descriptors", self.config.name, remote)
             return
         redirected_from: SocketAddress | None = None
         target: ActiveListener = self

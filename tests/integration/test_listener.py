@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import resource
 import socket
 import ssl
@@ -226,6 +227,7 @@ async def test_close_ends_connections_that_are_still_being_set_up() -> None:
 async def test_connections_beyond_the_limit_of_descriptors_are_closed_counted_and_logged(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (4, 4))
     async with listening(listener(chain("only"))) as harness:
         reader, writer = await harness.connect()
