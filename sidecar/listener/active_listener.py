@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Final
+from typing import Any, Final
 
 from protos.node import WORKLOAD_CERTIFICATE_SECRET
 from sidecar.config.endpoint import SocketAddress, UpstreamSource
@@ -76,6 +76,8 @@ class ActiveListener:
         self._redirects: Final = config.original_dst_filter or config.use_original_dst
         self._on_refused: Final = on_refused
         self._setups: Final[set[ConnectionSetup]] = set()
+        self._last_sockname: tuple[Any, ...] = ()
+        self._last_local_address: SocketAddress = config.address
         self.draining = False
         self._admits = True
 
@@ -87,10 +89,11 @@ class ActiveListener:
             self.stats.downstream_cx_total += 1
             transport.abort()
             return
-        local, remote = plain_address(*sockname[:2]), plain_address(*peername[:2])
+        local, remote = self._local_address(sockname), plain_address(*peername[:2])
         if sock.fileno() > self.services.highest_descriptor:
             self.stats.downstream_cx_overflow += 1
             transport.abort()
+            _LOG.info("%s: %s is refused: too few file descriptors", self.config.name, remote)
             return
         redirected_from: SocketAddress | None = None
         target: ActiveListener = self
@@ -101,6 +104,13 @@ class ActiveListener:
             if self.config.use_original_dst and redirected_from is not None:
                 target = self.services.find_listener(redirected_from) or self
         target.serve(AcceptedConnection(transport, remote, local, redirected_from))
+
+    def _local_address(self, sockname: tuple[Any, ...]) -> SocketAddress:
+        """The last one, as a rule: clients call the same address."""
+        if sockname != self._last_sockname:
+            self._last_sockname = sockname
+            self._last_local_address = plain_address(*sockname[:2])
+        return self._last_local_address
 
     def serve(self, accepted: AcceptedConnection) -> None:
         """Takes a connection that arrived here, or that another listener passed on."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from sidecar.config.endpoint import SocketAddress, UpstreamSource
@@ -22,24 +21,58 @@ if TYPE_CHECKING:
 _UPSTREAM_FAILURES = (UpstreamError, NoHealthyUpstreamError, UpstreamOverflowError, NoClusterError)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DownstreamConnection:
-    """The downstream connection, as it was accepted. `original_destination` is set where the traffic was
-    redirected to the listener. `upstream_source` is set where hosts see the client's address. `peer_id` is
-    the client's SPIFFE URI once mTLS has proved it."""
+    """The downstream connection, as it was accepted; it does not change. `original_destination` is set where
+    the traffic was redirected to the listener. `upstream_source` is set where hosts see the client's address.
+    `peer_id` is the client's SPIFFE URI once mTLS has proved it. `peer_certificate_sha256` is of the DER
+    form, in hexadecimal; `peer_subject` is in the form of RFC 2253.
 
-    id: int
-    remote_address: SocketAddress
-    local_address: SocketAddress
-    original_destination: SocketAddress | None = None
-    upstream_source: UpstreamSource | None = None
-    tls_version: str = ""
-    server_name: str = ""
-    alpn: str = ""
-    peer_id: str = ""
-    local_id: str = ""
-    peer_certificate_sha256: str = ""  # of its DER form, in hexadecimal
-    peer_subject: str = ""  # RFC 2253
+    No dataclass: making a frozen one took a tenth of the time of a new connection.
+    """
+
+    __slots__ = (
+        "alpn",
+        "id",
+        "local_address",
+        "local_id",
+        "original_destination",
+        "peer_certificate_sha256",
+        "peer_id",
+        "peer_subject",
+        "remote_address",
+        "server_name",
+        "tls_version",
+        "upstream_source",
+    )
+
+    def __init__(
+        self,
+        *,
+        id: int,
+        remote_address: SocketAddress,
+        local_address: SocketAddress,
+        original_destination: SocketAddress | None = None,
+        upstream_source: UpstreamSource | None = None,
+        tls_version: str = "",
+        server_name: str = "",
+        alpn: str = "",
+        peer_id: str = "",
+        local_id: str = "",
+        peer_certificate_sha256: str = "",
+        peer_subject: str = "",
+    ) -> None:
+        self.id = id
+        self.remote_address = remote_address
+        self.local_address = local_address
+        self.original_destination = original_destination
+        self.upstream_source = upstream_source
+        self.tls_version = tls_version
+        self.server_name = server_name
+        self.alpn = alpn
+        self.peer_id = peer_id
+        self.local_id = local_id
+        self.peer_certificate_sha256 = peer_certificate_sha256
+        self.peer_subject = peer_subject
 
     @property
     def destination(self) -> SocketAddress:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import resource
 import socket
 import ssl
@@ -223,15 +224,17 @@ async def test_close_ends_connections_that_are_still_being_set_up() -> None:
         writer.close()
 
 
-async def test_connections_beyond_the_limit_of_descriptors_are_closed_and_counted(
-    monkeypatch: pytest.MonkeyPatch,
+async def test_connections_beyond_the_limit_of_descriptors_are_closed_counted_and_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level(logging.INFO)
     monkeypatch.setattr(resource, "getrlimit", lambda _: (4, 4))
     async with listening(listener(chain("only"))) as harness:
         reader, writer = await harness.connect()
         assert await read_to_end(reader) == b""
         stats = harness.stats.listener("127.0.0.1_0")
         assert (stats.downstream_cx_overflow, stats.downstream_cx_total) == (1, 0)
+        assert "is refused: too few file descriptors" in caplog.text
         writer.close()
 
 

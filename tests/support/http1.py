@@ -20,9 +20,17 @@ from sidecar.timers import Timers
 from tests.support.bodies import read_all
 from tests.support.virtual_time import VirtualTime
 
-CLIENT = DownstreamConnection(
-    id=1, remote_address=SocketAddress("10.0.0.9", 40000), local_address=SocketAddress("10.0.0.1", 15006)
-)
+
+def client_with(**facts: Any) -> DownstreamConnection:
+    return DownstreamConnection(
+        id=1,
+        remote_address=SocketAddress("10.0.0.9", 40000),
+        local_address=SocketAddress("10.0.0.1", 15006),
+        **facts,
+    )
+
+
+CLIENT = client_with()
 
 
 class FakeTransport(asyncio.Transport):

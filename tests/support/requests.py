@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from sidecar.config.endpoint import SocketAddress
 from sidecar.http.body import Body
 from sidecar.http.headers import Headers
 from sidecar.http.message import Request
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 
-CONNECTION = DownstreamConnection(
-    id=1, remote_address=SocketAddress("127.0.0.1", 40000), local_address=SocketAddress("127.0.0.1", 15001)
-)
+
+def connection_with(**facts: Any) -> DownstreamConnection:
+    return DownstreamConnection(
+        id=1,
+        remote_address=SocketAddress("127.0.0.1", 40000),
+        local_address=SocketAddress("127.0.0.1", 15001),
+        **facts,
+    )
+
+
+CONNECTION = connection_with()
 
 
 def make_request(

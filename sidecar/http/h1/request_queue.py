@@ -29,7 +29,7 @@ class RequestQueue:
     )
 
     def __init__(self, config: HttpConnectionManager, protocol: StreamProtocol) -> None:
-        self._protocol = protocol
+        self._protocol: StreamProtocol | None = protocol
         self.reader = RequestReader(
             self,
             max_headers_bytes=config.max_request_headers_bytes,
@@ -48,7 +48,10 @@ class RequestQueue:
         self._transport = transport
 
     def lose(self) -> None:
+        """The connection is lost. Forgets its codec, which has this object: that is a cycle."""
         self._transport = None
+        self._protocol = None
+        self._bulk = None
         self.reader.lose_source()
         self._clear()
 
@@ -62,7 +65,7 @@ class RequestQueue:
         if not self.reader.expects_bulk(size):
             if self._bulk is not None and self.reader.message is None:
                 self._bulk.stop()
-        elif self._transport is not None:
+        elif self._transport is not None and self._protocol is not None:
             if self._bulk is None:
                 self._bulk = BulkReader(self._protocol, self._transport)
             self._bulk.start()

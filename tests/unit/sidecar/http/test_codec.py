@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 
 import pytest
 
@@ -18,7 +17,7 @@ from sidecar.http.codec import (
 )
 from sidecar.http.connection_manager import ManagedConnection
 from sidecar.http.message import Request, Response
-from tests.support.http1 import CLIENT, Server, response
+from tests.support.http1 import Server, client_with, response
 from tests.support.upstreams import FakeConnection
 
 AUTO, HTTP1, HTTP2 = CodecType.AUTO, CodecType.HTTP1, CodecType.HTTP2
@@ -143,7 +142,7 @@ def test_a_client_follows_its_configuration_then_alpn(
 @pytest.mark.parametrize("alpn", ["", "http/1.1", "h2"])
 @pytest.mark.parametrize("size", [1, 3, 16, 17, 24])
 async def test_http2_is_refused_with_a_reason(alpn: str, size: int) -> None:
-    server = Server(hello, dataclasses.replace(CLIENT, alpn=alpn))
+    server = Server(hello, client_with(alpn=alpn))
     answer = b""
     for start in range(0, len(PREFACE), size):
         answer += await server.exchange(PREFACE[start : start + size])
@@ -210,9 +209,9 @@ async def test_a_codec_that_the_preface_chooses_learns_that_the_listener_drains(
 
 
 async def test_alpn_chooses_the_codec_before_the_first_byte(http2_codecs: list[FakeHttp2]) -> None:
-    Server(hello, dataclasses.replace(CLIENT, alpn="h2"))
+    Server(hello, client_with(alpn="h2"))
     Server(hello, codec_type=HTTP2)
-    Server(hello, dataclasses.replace(CLIENT, alpn="http/1.1"))
+    Server(hello, client_with(alpn="http/1.1"))
     assert [codec.calls for codec in http2_codecs] == [["made"], ["made"]]
 
 

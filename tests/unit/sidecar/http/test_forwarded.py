@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from sidecar.http.forwarded import ForwardedHeaders, RequestIds
 from sidecar.http.headers import Headers, get_header
 from sidecar.http.message import Request
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
-from tests.support.http1 import CLIENT
+from tests.support.http1 import CLIENT, client_with
 
 SAID: Headers = [
     (b"x-request-id", b"said"),
@@ -24,8 +23,7 @@ SAID: Headers = [
     (b"x-forwarded-proto", b"https"),
     (b"x-envoy-original-path", b"/z"),
 ]
-PEER = replace(
-    CLIENT,
+PEER = client_with(
     peer_id="spiffe://td/ns/a/sa/client",
     local_id="spiffe://td/ns/b/sa/server",
     peer_certificate_sha256="ab12",

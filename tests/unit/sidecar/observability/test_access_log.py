@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,9 +15,13 @@ from sidecar.observability.log_file import LogFile
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 
 
-def info() -> StreamInfo:
+def info(**facts: Any) -> StreamInfo:
+    """`facts` are of its connection."""
     connection = DownstreamConnection(
-        id=1, remote_address=SocketAddress("10.0.0.9", 5000), local_address=SocketAddress("10.0.0.1", 80)
+        id=1,
+        remote_address=SocketAddress("10.0.0.9", 5000),
+        local_address=SocketAddress("10.0.0.1", 80),
+        **facts,
     )
     stream = StreamInfo(connection, start_s=1.0, wall_start_s=1460646400.0)
     stream.end_s, stream.status, stream.bytes_sent = 1.1545, 200, 5
@@ -205,8 +208,7 @@ def test_the_format_that_istiod_sends(tmp_path: Path) -> None:
 def test_the_local_address_of_a_redirected_connection_is_the_one_that_the_client_called(
     tmp_path: Path,
 ) -> None:
-    about = info()
-    about.connection = replace(about.connection, original_destination=SocketAddress("10.96.0.7", 9080))
+    about = info(original_destination=SocketAddress("10.96.0.7", 9080))
     assert logged(tmp_path, "%DOWNSTREAM_LOCAL_ADDRESS%\n", about, request(), None) == "10.96.0.7:9080\n"
 
 
@@ -236,8 +238,7 @@ def test_a_log_may_want_some_flags_alone(
 
 
 def test_nor_by_the_server_name_that_it_asks_for(tmp_path: Path) -> None:
-    connection = replace(info().connection, server_name='a"\nforged')
-    about = StreamInfo(connection, 0.0, 0.0)
+    about = info(server_name='a"\nforged')
     assert logged(tmp_path, "%REQUESTED_SERVER_NAME%\n", about, None, None) == "a\\x22\\x0aforged\n"
 
 

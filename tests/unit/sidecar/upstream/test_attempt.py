@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import pytest
 
@@ -27,7 +26,7 @@ from sidecar.upstream.cluster_manager import ClusterManager
 from sidecar.upstream.load_balancer.context import PickContext
 from tests.support.clusters import at_port, cluster_manager, snapshot, static_cluster
 from tests.support.fake_network import FakeNetwork
-from tests.support.requests import CONNECTION, make_request
+from tests.support.requests import connection_with, make_request
 
 EJECT_AT_ONCE = OutlierDetection(consecutive_5xx=1, max_ejection_percent=100)
 
@@ -207,7 +206,7 @@ async def test_without_a_host_an_attempt_fails() -> None:
 
 async def test_an_attempt_goes_to_the_original_destination() -> None:
     address = SocketAddress("10.9.9.9", 8080)
-    info = make_request(connection=replace(CONNECTION, original_destination=address)).info
+    info = make_request(connection=connection_with(original_destination=address)).info
     async with clusters(ClusterConfig(name="up", discovery=Discovery.ORIGINAL_DST)) as (manager, _):
         attempt = await manager.get("up").begin_original_dst_attempt(info, b"ignored")
         await send(attempt)
@@ -216,7 +215,7 @@ async def test_an_attempt_goes_to_the_original_destination() -> None:
 
 async def test_a_known_original_destination_needs_no_search() -> None:
     address = SocketAddress("10.9.9.9", 8080)
-    info = make_request(connection=replace(CONNECTION, original_destination=address)).info
+    info = make_request(connection=connection_with(original_destination=address)).info
     async with clusters(ClusterConfig(name="up", discovery=Discovery.ORIGINAL_DST)) as (manager, network):
         cluster = manager.get("up")
         assert cluster.begin_known_attempt(info) is None
@@ -250,7 +249,7 @@ async def test_a_request_that_holds_a_removed_cluster_is_served_and_its_connecti
 
 async def test_a_removed_cluster_keeps_no_connection_to_a_new_original_destination() -> None:
     address = SocketAddress("10.9.9.9", 8080)
-    info = make_request(connection=replace(CONNECTION, original_destination=address)).info
+    info = make_request(connection=connection_with(original_destination=address)).info
     async with clusters(ClusterConfig(name="up", discovery=Discovery.ORIGINAL_DST)) as (manager, network):
         cluster = manager.get("up")
         manager.update(snapshot())

@@ -1,14 +1,12 @@
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 
 from sidecar.config.endpoint import SocketAddress
 from sidecar.errors import NameResolutionError, NoHealthyUpstreamError
 from sidecar.upstream.dns.question import Answer, Question
 from sidecar.upstream.original_dst import original_destination
-from tests.support.requests import CONNECTION
+from tests.support.requests import CONNECTION, connection_with
 
 
 async def resolve(question: Question) -> Answer:
@@ -35,7 +33,7 @@ async def test_an_explicit_proxy_goes_where_the_authority_says(
 
 async def test_a_redirected_connection_goes_where_it_was_going() -> None:
     address = SocketAddress("10.9.9.9", 1)
-    connection = replace(CONNECTION, original_destination=address)
+    connection = connection_with(original_destination=address)
     assert await original_destination(connection, b"10.0.0.1:80", resolve) == address
 
 
