@@ -60,8 +60,8 @@ class PeerVerifier:
             if self._matchers:
                 raise IdentityError("the peer presented no certificate, but its names must match")
             return ""
-        if peer.session_reused and ssl.cert_time_to_seconds(str(certificate["notAfter"])) <= time.time():
-            raise IdentityError("the certificate of the resumed session has expired")  # OpenSSL looked then
+        if peer.session_reused:
+            _check_not_expired(certificate)
         return self.check(_names(certificate))
 
     def check(self, names: list[Name]) -> str:
@@ -85,6 +85,14 @@ class PeerVerifier:
             raise IdentityError(f"the peer is not a workload: its URI names are {uris}") from error
         if found != self._trust_domain:
             raise IdentityError(f"the peer {uri} is not in the trust domain {self._trust_domain}")
+
+
+def _check_not_expired(certificate: Mapping[str, Any]) -> None:
+    """OpenSSL does that only in the first handshake of a session. A certificate that it does not verify is
+    empty here."""
+    not_after = certificate.get("notAfter")
+    if not_after is not None and ssl.cert_time_to_seconds(not_after) <= time.time():
+        raise IdentityError("the certificate of the resumed session has expired")
 
 
 def fingerprint(peer: ssl.SSLObject) -> str:

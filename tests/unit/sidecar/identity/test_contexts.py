@@ -134,6 +134,16 @@ def test_resumed_session_whose_certificate_has_expired_is_refused(monkeypatch: p
         ratings.verify_server(MESH_CLIENT, client)
 
 
+def test_resumed_session_of_a_server_that_is_not_verified_is_accepted() -> None:
+    served = DownstreamTls(parameters=TlsParameters(certificate=certificate_for("reviews")))
+    contexts, tls = TlsContexts(), UpstreamTls(parameters=TlsParameters(), sni="reviews")
+    sides = contexts.server(served), contexts.client(tls)
+    session = session_of(*handshake(*sides, "reviews"))
+    _, client = handshake(*sides, "reviews", session)
+    assert client.session_reused
+    assert contexts.verify_server(tls, client) == ""
+
+
 def test_nothing_is_served_before_the_certificate_is_here() -> None:
     contexts = TlsContexts()
     assert not contexts.ready
