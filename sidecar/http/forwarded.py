@@ -7,7 +7,7 @@ Envoy's current default, no address is internal: ``x-envoy-*`` controls are remo
 from __future__ import annotations
 
 from ipaddress import ip_address
-from random import randbytes
+from random import choice, randbytes
 from typing import Final
 
 from sidecar.config.listener import ForwardClientCert, HttpConnectionManager
@@ -29,8 +29,7 @@ _EDGE_CONTROLS = frozenset((
     b"x-envoy-external-address", b"x-envoy-original-path",
 ))  # fmt: skip
 
-_IDS_AT_ONCE: Final = 64
-_VARIANTS: Final = {digit: "89ab"[int(digit, 16) % 4] for digit in "0123456789abcdef"}
+_IDS_AT_ONCE: Final = 128
 
 _FORWARDED_FOR = b"x-forwarded-for"
 _FORWARDED_PROTO = b"x-forwarded-proto"
@@ -153,21 +152,26 @@ def _joined(headers: Headers, name: bytes) -> bytes:
 
 
 class RequestIds:
-    """Random UUIDs (RFC 9562 5.4: version 4, variant 0b10): they identify requests, and need not be secret.
-    The random digits are drawn for many at once."""
+    """UUIDs (RFC 9562 5.4: version 4, variant 0b10): they identify requests, and need not be secret. The
+    first 48 bits are random for each; the others are drawn for many at once."""
 
-    __slots__ = ("_at", "_digits")
+    __slots__ = ("_at", "_digits", "_rest")
 
     def __init__(self) -> None:
         self._at = 0
         self._digits = ""
+        self._rest = ""
 
     def next(self) -> bytes:
         at = self._at
         if at == len(self._digits):
-            self._digits = randbytes(_IDS_AT_ONCE * 16).hex()
+            self._draw()
             at = 0
-        self._at = at + 32
-        digits = self._digits[at : at + 32]
-        variant = _VARIANTS[digits[16]]
-        return f"{digits[:8]}-{digits[8:12]}-4{digits[13:16]}-{variant}{digits[17:20]}-{digits[20:]}".encode()
+        self._at = at + 12
+        digits = self._digits
+        return f"{digits[at : at + 8]}-{digits[at + 8 : at + 12]}{self._rest}".encode()
+
+    def _draw(self) -> None:
+        self._digits = randbytes(_IDS_AT_ONCE * 6).hex()
+        rest = randbytes(10).hex()
+        self._rest = f"-4{rest[:3]}-{choice('89ab')}{rest[3:6]}-{rest[6:18]}"
