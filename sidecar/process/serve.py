@@ -26,9 +26,9 @@ async def serve(settings: Settings, bootstrap: Bootstrap, control: socket.socket
     """Runs until SIGTERM has drained it, or until SIGINT or ``/quitquitquit``. Raises `BootstrapError` for
     settings that cannot be served, and `IdentityRefusedError` when the CA refuses the workload. ``control``
     leads to the master process; None: the only worker is in this process."""
+    supervisor = Supervisor(settings, bootstrap, control)
     if not COMPILED:
         _LOG.info(_NOT_COMPILED)
-    supervisor = Supervisor(settings, bootstrap, control)
     loop = asyncio.get_running_loop()
     quiet_peer_faults(loop)
     loop.add_signal_handler(signal.SIGTERM, supervisor.drain_and_stop)
