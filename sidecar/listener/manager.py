@@ -25,6 +25,7 @@ from sidecar.listener.active_listener import ActiveChain, ActiveListener, OnRefu
 from sidecar.listener.bound_addresses import BindKey, BoundAddresses, Claims, bind_key
 from sidecar.listener.handler import ConnectionHandler, MakeHttp, MakeTcp
 from sidecar.listener.listen_socket import OpenSocket, bind, is_local
+from sidecar.listener.original_dst import OriginalDestination, original_destination
 from sidecar.observability.stats import ListenerStats, Stats
 from sidecar.timers import Timers
 
@@ -83,6 +84,7 @@ class ListenerManager:
         stats: Stats,
         timers: Timers,
         settings: ListenerSettings,
+        original_destination: OriginalDestination = original_destination,
         open_socket: OpenSocket = bind,
     ) -> None:
         self._contexts: Final = contexts
@@ -95,6 +97,7 @@ class ListenerManager:
         self._services: Final = Services(
             contexts=contexts,
             timers=timers,
+            original_destination=original_destination,
             find_listener=self._find_by_destination,
             handshake_timeout_s=settings.handshake_timeout_s,
             drain_timeout_s=settings.drain_timeout_s,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Callable
 from typing import Final
 
 from sidecar.config.endpoint import SocketAddress
@@ -14,6 +15,9 @@ _IP6T_SO_ORIGINAL_DST: Final = 80
 _SOCKADDR_IN: Final = struct.Struct("=H2s4s8x")  # family, port, address
 _SOCKADDR_IN6: Final = struct.Struct("=H2s4x16s4x")  # family, port, flow, address, scope
 _IPV4_MAPPED: Final = "::ffff:"  # RFC 4291 section 2.5.5.2
+
+
+OriginalDestination = Callable[[socket.socket, SocketAddress], SocketAddress | None]
 
 
 def plain_address(host: str, port: int) -> SocketAddress:

@@ -14,6 +14,7 @@ from sidecar.config.snapshot import Snapshot
 from sidecar.config.tls import DownstreamTls
 from sidecar.identity.contexts import TlsContexts
 from sidecar.listener.manager import ListenerManager, ListenerSettings
+from sidecar.listener.original_dst import OriginalDestination, original_destination
 from sidecar.observability.stats import Stats
 from sidecar.observability.stream_info import DownstreamConnection
 from sidecar.timers import Timers
@@ -73,7 +74,14 @@ class _Echo(asyncio.Protocol):
 class Harness:
     """A manager, and the handlers it made by the stat prefix of their filter (the latest of that name)."""
 
-    def __init__(self, contexts: TlsContexts, settings: ListenerSettings, *, speaks_first: bool) -> None:
+    def __init__(
+        self,
+        contexts: TlsContexts,
+        settings: ListenerSettings,
+        redirects: OriginalDestination,
+        *,
+        speaks_first: bool,
+    ) -> None:
         self.handlers: dict[str, EchoHandler] = {}
         self.made: list[EchoHandler] = []
         self.stats = Stats()
@@ -86,6 +94,7 @@ class Harness:
             stats=self.stats,
             timers=self.timers,
             settings=settings,
+            original_destination=redirects,
         )
 
     def _make(self, config: HttpConnectionManager | TcpProxy, listener: Listener) -> EchoHandler:
@@ -111,9 +120,10 @@ async def listening(
     *listeners: Listener,
     contexts: TlsContexts | None = None,
     settings: ListenerSettings = DEFAULTS,
+    redirects: OriginalDestination = original_destination,
     speaks_first: bool = False,
 ) -> AsyncIterator[Harness]:
-    harness = Harness(contexts or TlsContexts(), settings, speaks_first=speaks_first)
+    harness = Harness(contexts or TlsContexts(), settings, redirects, speaks_first=speaks_first)
     try:
         harness.serve(*listeners)
         yield harness
