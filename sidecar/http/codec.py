@@ -92,13 +92,14 @@ def client_codec(codec_type: CodecType) -> Callable[[str], ClientConnection]:
     chose by ALPN, empty if none. Raises `UpstreamConnectError` for a version that is not supported, and so
     does the factory if the host decides."""
 
-    def connection(alpn: str) -> ClientConnection:
-        return _client_codec(client_version(codec_type, alpn))()
-
     if codec_type is CodecType.AUTO:
-        return connection
+        return _negotiated_connection
     configured = _client_codec(client_version(codec_type, ""))
     return lambda alpn: configured()
+
+
+def _negotiated_connection(alpn: str) -> ClientConnection:
+    return _client_codec(_negotiated(alpn))()
 
 
 def _client_codec(version: HttpVersion) -> Callable[[], ClientConnection]:
