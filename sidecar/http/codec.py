@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from enum import Enum
+from functools import partial
 from typing import Final, cast
 
 from sidecar.config.codec_type import CodecType
@@ -91,14 +92,17 @@ def client_codec(codec_type: CodecType) -> Callable[[str], ClientConnection]:
     """Returns the factory of the connections to the hosts of a cluster; it takes the protocol that a host
     chose by ALPN, empty if none. Raises `UpstreamConnectError` for a version that is not supported, and so
     does the factory if the host decides."""
-
-    def connection(alpn: str) -> ClientConnection:
-        return _client_codec(client_version(codec_type, alpn))()
-
     if codec_type is CodecType.AUTO:
-        return connection
-    configured = _client_codec(client_version(codec_type, ""))
-    return lambda alpn: configured()
+        return _negotiated_connection
+    return partial(_configured_connection, _client_codec(client_version(codec_type, "")))
+
+
+def _negotiated_connection(alpn: str) -> ClientConnection:
+    return _client_codec(_negotiated(alpn))()
+
+
+def _configured_connection(codec: Callable[[], ClientConnection], alpn: str) -> ClientConnection:
+    return codec()
 
 
 def _client_codec(version: HttpVersion) -> Callable[[], ClientConnection]:

@@ -22,7 +22,7 @@ from sidecar.listener.connection_setup import AcceptedConnection, ConnectionSetu
 from sidecar.listener.detect import RAW, Detection
 from sidecar.listener.filter_chain import FilterChainMatcher
 from sidecar.listener.handler import ConnectionHandler
-from sidecar.listener.original_dst import original_destination, plain_address
+from sidecar.listener.original_dst import FindDestination, plain_address
 from sidecar.observability.stats import ListenerStats
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo, fail
 from sidecar.timers import Timers
@@ -47,6 +47,7 @@ class Services:
     contexts: TlsContexts
     timers: Timers
     find_listener: Callable[[SocketAddress], ActiveListener | None]
+    find_destination: FindDestination
     handshake_timeout_s: float
     drain_timeout_s: float
     highest_descriptor: int
@@ -98,7 +99,7 @@ class ActiveListener:
         redirected_from: SocketAddress | None = None
         target: ActiveListener = self
         if self._redirects:
-            redirected_from = original_destination(sock, local)
+            redirected_from = self.services.find_destination(sock, local)
             if redirected_from is None and self.config.transparent:
                 redirected_from = local
             if self.config.use_original_dst and redirected_from is not None:

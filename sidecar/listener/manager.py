@@ -25,6 +25,7 @@ from sidecar.listener.active_listener import ActiveChain, ActiveListener, OnRefu
 from sidecar.listener.bound_addresses import BindKey, BoundAddresses, Claims, bind_key
 from sidecar.listener.handler import ConnectionHandler, MakeHttp, MakeTcp
 from sidecar.listener.listen_socket import OpenSocket, bind, is_local
+from sidecar.listener.original_dst import FindDestination, original_destination
 from sidecar.observability.stats import ListenerStats, Stats
 from sidecar.timers import Timers
 
@@ -54,11 +55,12 @@ class ListenerStatus:
 class ListenerSettings:
     """``drain_time_s``: how long the connections of a removed listener may last (Envoy's ``--drain-time-s``).
     ``drain_timeout_s``: how long a draining listener waits for the first bytes of a client (Envoy's default
-    ``drain_timeout``)."""
+    ``drain_timeout``). ``find_destination`` finds the original destination of a redirected connection."""
 
     drain_time_s: float = 600.0
     drain_timeout_s: float = 5.0
     handshake_timeout_s: float = 10.0
+    find_destination: FindDestination = original_destination
 
 
 @dataclass(eq=False, slots=True)
@@ -96,6 +98,7 @@ class ListenerManager:
             contexts=contexts,
             timers=timers,
             find_listener=self._find_by_destination,
+            find_destination=settings.find_destination,
             handshake_timeout_s=settings.handshake_timeout_s,
             drain_timeout_s=settings.drain_timeout_s,
             highest_descriptor=_highest_downstream_descriptor(),

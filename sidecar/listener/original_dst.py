@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from collections.abc import Callable
 from typing import Final
 
 from sidecar.config.endpoint import SocketAddress
@@ -19,6 +20,10 @@ _IPV4_MAPPED: Final = "::ffff:"  # RFC 4291 section 2.5.5.2
 def plain_address(host: str, port: int) -> SocketAddress:
     """A socket's address, without the form in which an IPv6 socket has an IPv4 address."""
     return SocketAddress(host.removeprefix(_IPV4_MAPPED) if "." in host else host, port)
+
+
+FindDestination = Callable[[socket.socket, SocketAddress], SocketAddress | None]
+"""As `original_destination`."""
 
 
 def original_destination(sock: socket.socket, local: SocketAddress) -> SocketAddress | None:

@@ -14,6 +14,7 @@ import pytest
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import FilterChainMatch
 from sidecar.listener.faults import quiet_peer_faults
+from sidecar.listener.manager import ListenerSettings
 from tests.support.listening import (
     Harness,
     chain,
@@ -184,11 +185,9 @@ async def test_clients_that_reset_at_once_leave_no_trace() -> None:
 # Updates.
 
 
-async def test_a_redirected_connection_is_handed_to_the_listener_of_its_destination(monkeypatch) -> None:
+async def test_a_redirected_connection_is_handed_to_the_listener_of_its_destination() -> None:
     destination = SocketAddress("10.96.0.7", 9080)
-    monkeypatch.setattr(
-        "sidecar.listener.active_listener.original_destination", lambda sock, local: destination
-    )
+    settings = ListenerSettings(find_destination=lambda sock, local: destination)
     virtual = listener(chain("passthrough"), name="virtualOutbound", use_original_dst=True)
     exact = listener(chain("exact"), name="10.96.0.7_9080", address=destination, bind_to_port=False)
     wildcard = listener(
@@ -202,7 +201,7 @@ async def test_a_redirected_connection_is_handed_to_the_listener_of_its_destinat
         writer.close()
         return name
 
-    async with listening(virtual, exact, wildcard) as harness:
+    async with listening(virtual, exact, wildcard, settings=settings) as harness:
         assert await who_answers(harness) == b"exact:"
         (connection,) = harness.handlers["exact"].connections
         assert connection.original_destination == destination
