@@ -123,8 +123,9 @@ class Channel:
             self._timer.cancel()
         self._ares.close()
 
-    def _watch(self, fd: int, readable: bool, writable: bool) -> None:
-        """c-ares calls this when it has to read from or write to a socket, or neither before it closes it."""
+    def _watch(self, fd: int, readable: int, writable: int) -> None:
+        """c-ares calls this when it has to read from or write to a socket, or neither before it closes it. It
+        passes the integers 0 and 1."""
         if self._closed:
             return
         _follow(fd, readable, self._readers, self._loop.add_reader, self._loop.remove_reader, self._read)
@@ -172,7 +173,7 @@ def _flags(config: DnsResolver) -> int:
 
 def _follow(
     fd: int,
-    wanted: bool,
+    wanted: int,
     watched: set[int],
     add: Callable[..., Any],
     remove: Callable[[int], Any],
