@@ -32,12 +32,16 @@ class ReaderRules:
 
 
 def check_transfer_encoding(values: list[bytes], *, http11: bool) -> None:
-    """RFC 9112 6.1: only `chunked` is supported, once, and only in HTTP/1.1."""
+    """RFC 9112 6.1: only `chunked` is supported, once, and only in HTTP/1.1. RFC 9112 6.3: a body has no
+    reliable end where `chunked` is not the last coding."""
     if not http11:
         raise DownstreamProtocolError("Transfer-Encoding in HTTP/1.0")
     if len(values) > 1:
         raise DownstreamProtocolError("more than one Transfer-Encoding")
-    if values[0].lower() != b"chunked":
+    codings = [coding.strip() for coding in values[0].lower().split(b",")]
+    if b"chunked" in codings[:-1]:
+        raise DownstreamProtocolError(f"Transfer-Encoding {printable(values[0])}: chunked is not the last")
+    if codings != [b"chunked"]:
         raise UnsupportedTransferCodingError(
             f"Transfer-Encoding {printable(values[0])} is not supported, only chunked is"
         )

@@ -83,6 +83,8 @@ def test_ambiguous_messages_are_refused(data: bytes) -> None:
     [
         (b"Transfer-Encoding: gzip, chunked", UnsupportedTransferCodingError, 501),
         (b"Transfer-Encoding: identity", UnsupportedTransferCodingError, 501),
+        (b"Transfer-Encoding: chunked, gzip", DownstreamProtocolError, 400),
+        (b"Transfer-Encoding: chunked, chunked", DownstreamProtocolError, 400),
         (b"Transfer-Encoding: \x0bchunked", DownstreamError, 400),
         (b"Expect: the-unexpected", ExpectationFailedError, 417),
     ],
