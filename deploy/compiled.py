@@ -78,9 +78,9 @@ def annotate(file: str) -> None:
     from mypyc.build import mypycify  # noqa: PLC0415 -- slow to import
 
     modules = runpy.run_path(str(ROOT / "setup.py"))["compiled_modules"]()
-    options = ["--config-file=", "--ignore-missing-imports", f"--cache-dir={os.devnull}", "-a", file]
+    options = ["--config-file=", "--ignore-missing-imports", "--no-site-packages", "-a", file]
     with tempfile.TemporaryDirectory() as folder:
-        mypycify([*options, *modules], multi_file=True, target_dir=folder)
+        mypycify([*options, f"--cache-dir={folder}/mypy", *modules], multi_file=True, target_dir=folder)
 
 
 def _compiler_version() -> bytes:

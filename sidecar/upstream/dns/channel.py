@@ -10,14 +10,14 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import pycares
 
 from sidecar.config.dns import DnsResolver
 from sidecar.errors import NameResolutionError
 
-Found = pycares.AddrInfoResult | NameResolutionError | None
+Found: TypeAlias = pycares.AddrInfoResult | NameResolutionError | None
 """None: the name does not exist, or has no address of the family."""
 
 _NOT_THERE = frozenset((pycares.errno.ARES_ENODATA, pycares.errno.ARES_ENOTFOUND))
