@@ -100,16 +100,17 @@ async def test_a_resource_is_accepted_then_broken_then_mended(
     cluster: Cluster, api: KubernetesApi, namespace: str, tmp_path: Path
 ) -> None:
     path = f"{routes(namespace)}/a"
+    host = f"a.{namespace}.example.com"  # namespaces of earlier tests may still be ending
     async with replica(cluster.kubeconfig, namespace, tmp_path):
-        await api.create(routes(namespace), virtual_service("a", "a.example.com", 201))
+        await api.create(routes(namespace), virtual_service("a", host, 201))
         good = await with_status(api, path, Accepted="True", Programmed="True")
         assert good["status"]["observedGeneration"] == 1
         assert condition(good, "Accepted")["reason"] == "Accepted"
-        assert "no service has the host a.example.com" in condition(good, "Accepted")["message"]
+        assert f"no service has the host {host}" in condition(good, "Accepted")["message"]
         assert condition(good, "Programmed")["message"] == "no connected proxy is affected"
 
         # What a schema cannot see, and only our validation does.
-        broken = virtual_service("a", "a.example.com", 202, match=[{"uri": {"regex": "("}}])
+        broken = virtual_service("a", host, 202, match=[{"uri": {"regex": "("}}])
         await api.patch(path, {"spec": broken["spec"]})
         bad = await with_status(api, path, Accepted="False", Programmed="False")
         assert bad["status"]["observedGeneration"] == bad["metadata"]["generation"] == 2
@@ -118,7 +119,7 @@ async def test_a_resource_is_accepted_then_broken_then_mended(
         assert words.startswith("spec.http[0].match[0].uri.regex: ")
         assert "; the last good version stays in force (generation 1, since 20" in words
 
-        await api.patch(path, {"spec": virtual_service("a", "a.example.com", 203, match=None)["spec"]})
+        await api.patch(path, {"spec": virtual_service("a", host, 203, match=None)["spec"]})
         mended = await with_status(api, path, Accepted="True", Programmed="True")
         assert mended["status"]["observedGeneration"] == 3
 
