@@ -25,21 +25,20 @@ FOLDER = ROOT / ".cache" / "compiled"
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument(
-        "--existing", action="store_true", help="build nothing: print nothing if there is no build"
-    )
+    parser.add_argument("--existing", action="store_true", help="only print the folder of an existing build")
     parser.add_argument("--html", metavar="FILE", help="write what functions compile to; build nothing")
     options = parser.parse_args()
     if options.html:
         annotate(options.html)
         return
-    build = build_folder()
     if not options.existing:
         FOLDER.mkdir(parents=True, exist_ok=True)
         with (FOLDER / "lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
+            build = build_folder()
             if not build.is_dir():
                 compile_into(build)
+    build = build_folder()
     if build.is_dir():
         print(build)
 
@@ -68,6 +67,8 @@ def compile_into(build: Path) -> None:
             environment["CC"] = f"ccache {_compiler()}"
         if subprocess.run(command, cwd=ROOT, env=environment, stdout=sys.stderr, check=False).returncode:
             sys.exit("the data path was not compiled")
+        if build_folder() != build:
+            sys.exit("the sources changed while they were compiled: run it again")
         for older in sorted(FOLDER.glob(f"{_tag()}-*"), key=lambda path: path.stat().st_mtime)[:-1]:
             shutil.rmtree(older)
         built.rename(build)

@@ -39,7 +39,7 @@ def _with_parents(root: Path, path: str) -> Iterator[Path]:
 
 
 def _quota(text: str) -> Iterator[float]:
-    """From ``QUOTA PERIOD`` in microseconds; ``max`` or -1 is no quota."""
+    """From ``QUOTA PERIOD`` in microseconds; ``max`` or -1 means no quota."""
     match text.split():
         case [quota, period] if quota.isdigit() and period.isdigit() and int(period):
             yield int(quota) / int(period)

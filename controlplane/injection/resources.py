@@ -66,7 +66,7 @@ def workers(resources: Mapping[str, Any], default: int) -> int:
     suffix = limit.lstrip("0123456789.")
     factor = _SUFFIXES.get(suffix)
     cores = Decimal(limit) if factor is None else Decimal(limit.removesuffix(suffix)) * factor
-    return min(math.ceil(cores), MOST_WORKERS) or default  # 0 is no limit
+    return min(math.ceil(cores), MOST_WORKERS) or default  # 0 means no limit
 
 
 def _quantity(text: str) -> str | None:

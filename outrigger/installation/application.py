@@ -79,7 +79,7 @@ async def remove(
     api: ClientApi, where: ObjectReference, *, dry_run: bool = False, any_owner: bool = False
 ) -> str:
     """Deletes an object if it is ours; with ``any_owner``, also another's. Its dependents go first. Returns a
-    line for the user, or nothing if there is no such object. Raises `KubernetesError`."""
+    line for the user, or an empty string if the object does not exist. Raises `KubernetesError`."""
     from controlplane.errors import RefusedError
 
     found = await find(api, where)

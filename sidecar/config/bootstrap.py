@@ -84,8 +84,8 @@ class Ads:
 class Bootstrap:
     """``node`` is the serialized ``envoy.config.core.v3.Node`` that is sent to the control plane;
     ``node_id``, ``node_cluster`` and ``node_metadata`` are parts of it, ``node_document`` is its JSON form.
-    ``message`` is the serialized ``envoy.config.bootstrap.v3.Bootstrap``. If ``admin_address`` is None, there
-    is no admin server."""
+    ``message`` is the serialized ``envoy.config.bootstrap.v3.Bootstrap``. Without ``admin_address``, the
+    admin server is off."""
 
     node: bytes = b""
     node_id: str = ""

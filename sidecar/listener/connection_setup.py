@@ -243,7 +243,7 @@ class ConnectionSetup:
     # Time.
 
     def _wait_for_bytes(self, timeout_s: float) -> None:
-        """0 is no limit, unless the listener drains."""
+        """``timeout_s`` 0 means no limit, unless the listener drains."""
         if self._listener.draining:
             limit_s = self._listener.services.drain_timeout_s
             timeout_s = min(timeout_s or limit_s, limit_s)

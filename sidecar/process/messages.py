@@ -68,7 +68,7 @@ class LookUp:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ListeningSocket:
-    """Comes with a bound socket, or with the reason why there is none."""
+    """Comes with a bound socket, or says why the address could not be bound."""
 
     key: BindKey
     error: ConfigError | None = None

@@ -91,7 +91,7 @@ class Exchange:
         self._limit = TimeLimit(env.timers, timeout_s, _route_timeout, self._asked_s is None, env.loop)
         self._attempt_limit: TimeLimit | None = None
         self._retries: Retries | None = None  # until an error
-        # Of an attempt that `begin` has begun:
+        # The attempt that `begin` made, until `run` continues it.
         self._begun: Attempt | None = None
         self._sending: asyncio.Future[Response] | None = None
 

@@ -32,8 +32,8 @@ Action = Forward | Redirect | DirectResponse
 
 class CompiledRoute:
     """A compiled route: its conditions, its action, and the header operations and filters that apply. A
-    request matches if its path satisfies `path`, and the request satisfies `condition`, which is None if
-    there is no other condition."""
+    request matches if its path satisfies `path` and the request satisfies `condition`. A route that only
+    has a condition on the path has None as `condition`."""
 
     __slots__ = (
         "action",

@@ -67,7 +67,7 @@ class Router:
     async def _forward(
         self, request: Request, resolved: ResolvedRoute, forward: Forward, exchange: Exchange | None
     ) -> Response:
-        """`exchange` has begun already, if it is given."""
+        """`exchange`: the one that was started before this is awaited, or None."""
         cluster, destination = resolved.cluster, resolved.destination
         assert destination is not None
         try:

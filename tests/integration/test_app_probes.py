@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -269,8 +270,10 @@ def test_a_sidecar_of_an_ipv6_pod_needs_only_the_environment(tmp_path: Path) -> 
 )
 def test_invalid_settings_end_the_process_with_one_line(flag: str, value: str, reason: str) -> None:
     command = [sys.executable, "-m", "sidecar", "--config-yaml", "{}"]
-    environment = {f"OUTRIGGER_{flag}": value, "OUTRIGGER_METRICS_PORT": "0", "OUTRIGGER_STATUS_PORT": "0"}
-    ended = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=30, check=False)
+    settings = {f"OUTRIGGER_{flag}": value, "OUTRIGGER_METRICS_PORT": "0", "OUTRIGGER_STATUS_PORT": "0"}
+    ended = subprocess.run(
+        command, capture_output=True, text=True, env={**os.environ, **settings}, timeout=30, check=False
+    )
     assert ended.returncode == 1
     assert reason in ended.stderr
     assert len(ended.stderr.splitlines()) == 1

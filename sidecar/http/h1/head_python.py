@@ -16,7 +16,7 @@ from sidecar.http.h1.rules import ReaderRules, printable
 from sidecar.http.headers import HOP_BY_HOP, Headers
 
 # method, target, whether the version is 1.1, whether it keeps the connection, the value of Host, the fields,
-# those for this hop only (None if there are none), the value of Content-Length (-1 without), and the position
+# those for this hop only (or None), the value of Content-Length (-1 if it is missing), and the position
 # behind the head
 RequestHead = tuple[bytes, bytes, bool, bool, bytes | None, Headers, Headers | None, int, int]
 # status, whether the version is 1.1, whether it keeps the connection, and the last four as above

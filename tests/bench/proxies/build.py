@@ -29,7 +29,7 @@ def find_build(name: str) -> Build:
     kind, _, checkout = name.partition("@")
     root = Path(checkout or ROOT).resolve()
     if kind not in {"python", "compiled"} or not (root / "sidecar").is_dir():
-        raise ValueError(f"{name!r} is no build: expected python, compiled, or one of them @FOLDER")
+        raise ValueError(f"{name!r} is not a build: expected python, compiled, or one of them @FOLDER")
     path = str(root) if kind == "python" else f"{_compiled(root)}:{root}"
     found = Build(name=name, environment={"PYTHONSAFEPATH": "1", "PYTHONPATH": path})
     if kind == "compiled" and not _is_compiled(found):

@@ -14,7 +14,7 @@ def test_the_sources_of_this_checkout_are_imported_from_it_only() -> None:
 
 @pytest.mark.parametrize("name", ["fast", "python@/", "", "@"])
 def test_another_word_or_a_folder_without_a_sidecar_is_refused(name: str) -> None:
-    with pytest.raises(ValueError, match="is no build"):
+    with pytest.raises(ValueError, match="is not a build"):
         find_build(name)
 
 

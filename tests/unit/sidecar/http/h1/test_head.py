@@ -132,7 +132,7 @@ MALFORMED = {
     "two Hosts": b"GET / HTTP/1.1\r\nHost: a\r\nhost: a\r\n\r\n",
     "two lengths": b"GET / HTTP/1.1\r\nContent-Length: 1\r\ncontent-length: 1\r\n\r\na",
     "an empty length": b"GET / HTTP/1.1\r\nContent-Length:\r\n\r\n",
-    "a length that is no number": b"GET / HTTP/1.1\r\nContent-Length: 1a\r\n\r\n",
+    "an invalid length": b"GET / HTTP/1.1\r\nContent-Length: 1a\r\n\r\n",
     "a length with a sign": b"GET / HTTP/1.1\r\nContent-Length: +1\r\n\r\n",
     "a length of 19 digits": b"GET / HTTP/1.1\r\nContent-Length: 1000000000000000000\r\n\r\n",
     "length and coding": b"GET / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: x\r\n\r\n",
