@@ -30,6 +30,7 @@
         │   ├── TcpIdleTimeoutError         no bytes moved for too long
         │   └── TcpUpstreamResetError       the host reset it
         │       └── TcpUpstreamResetAtOnceError     before the first byte was passed on
+        ├── FaultAbortError         200 to 599: the fault filter aborts the request, as it was told to
         ├── InternalError           500: the sidecar
         └── UpstreamError           the upstream
             ├── UpstreamConnectError        503
@@ -220,6 +221,13 @@ class TcpUpstreamResetAtOnceError(TcpUpstreamResetError):
     """Before the first byte was passed on."""
 
     details = "upstream_reset_before_response_started{connection_termination}"
+
+
+class FaultAbortError(RequestError):
+    """Injected by the fault filter, with a status of its configuration."""
+
+    flag = "FI"
+    details = "fault_filter_abort"
 
 
 class InternalError(RequestError):

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
-from sidecar.config.route import HeaderMatch, HeaderValue
+from sidecar.config.fraction import ALL, NONE, Fraction
+from sidecar.config.route import HeaderMatch, HeaderValue, StringMatch
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,3 +60,65 @@ class HealthCheckConfig:
     cache_time_s: float = 0.0
     cluster_min_healthy_percentages: Mapping[str, int] = field(default_factory=dict)
     headers: tuple[HeaderMatch, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorsConfig:
+    """``cors.v3.Cors``: has no options. The policies are those of routes."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CorsPolicy:
+    """``cors.v3.CorsPolicy``. An attribute that is empty or None is that of the next level of the route.
+    ``enabled`` and ``shadow_enabled`` (requests are counted only) are those of the most specific level."""
+
+    allow_origins: tuple[StringMatch, ...] = ()
+    allow_methods: str = ""
+    allow_headers: str = ""
+    expose_headers: str = ""
+    max_age: str = ""
+    allow_credentials: bool | None = None
+    allow_private_network_access: bool | None = None
+    forward_not_matching_preflights: bool | None = None
+    enabled: Fraction = ALL
+    shadow_enabled: Fraction = NONE
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultDelay:
+    """``FaultDelay``. ``fixed_s`` None: the request has the delay in a header."""
+
+    fixed_s: float | None
+    percentage: Fraction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultAbort:
+    """``FaultAbort``: one of the statuses. If both are None, the request has one in a header."""
+
+    http_status: int | None = None
+    grpc_status: int | None = None
+    percentage: Fraction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultRateLimit:
+    """``FaultRateLimit``, in KiB/s. ``fixed_kib_per_s`` None: the request has the limit in a header."""
+
+    fixed_kib_per_s: int | None
+    percentage: Fraction
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaultConfig:
+    """``fault.v3.HTTPFault``, of the filter or of a route, which replaces the filter's. It applies to
+    requests that match all ``headers``, go to ``upstream_cluster`` and come from one of ``downstream_nodes``;
+    if these are empty, to all."""
+
+    delay: FaultDelay | None = None
+    abort: FaultAbort | None = None
+    response_rate_limit: FaultRateLimit | None = None
+    upstream_cluster: str = ""
+    downstream_nodes: frozenset[bytes] = frozenset()
+    headers: tuple[HeaderMatch, ...] = ()
+    max_active_faults: int | None = None

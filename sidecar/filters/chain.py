@@ -80,12 +80,15 @@ class FilterContext:
 class FilterKind:
     """An entry of a registry. `config` and `route_config` are the classes of a filter's configuration in a
     chain, and on a route (None: only a `FilterSwitch`). `compile_route_config` compiles the latter into
-    the value that the filter finds in `Request.route.filter_configs`."""
+    the value that the filter finds in `Request.route.filter_configs`. `acts_alone`: whether a filter with
+    this configuration does anything for a request whose route has none for it. If not, such requests do not
+    pass the filter, and so do not pay for it."""
 
     config: type
     make: Callable[[Any, FilterContext], Filter]
     route_config: type | None = None
     compile_route_config: Callable[[Any], object] | None = None
+    acts_alone: Callable[[Any], bool] = lambda config: True
 
 
 class FilterRegistry:
@@ -101,12 +104,19 @@ class FilterRegistry:
         """Returns a registry with these kinds added."""
         return FilterRegistry(*self._by_config.values(), *kinds)
 
-    def make(self, config: object, context: FilterContext) -> Filter:
-        """Raises `ConfigError`."""
+    def acts_alone(self, config: object) -> bool:
+        """`FilterKind.acts_alone` of the filter with this configuration. Raises `ConfigError`."""
+        return bool(self._kind(config).acts_alone(config))
+
+    def _kind(self, config: object) -> FilterKind:
         kind = self._by_config.get(type(config))
         if kind is None:
             raise ConfigError("typed_config", f"no filter has a configuration of {type(config).__name__}")
-        return kind.make(config, context)
+        return kind
+
+    def make(self, config: object, context: FilterContext) -> Filter:
+        """Raises `ConfigError`."""
+        return self._kind(config).make(config, context)
 
     def compile_route_config(self, config: object) -> object:
         """A `CompileFilterConfig`."""
@@ -140,22 +150,26 @@ class HttpFilterChain:
         self._filters = tuple(
             _make(http_filter, index, registry, context) for index, http_filter in enumerate(self._configured)
         )
-        self._by_default = tuple(not http_filter.disabled for http_filter in self._configured)
+        self._by_default = tuple(
+            not http_filter.disabled and registry.acts_alone(http_filter.config)
+            for http_filter in self._configured
+        )
         self._first = self._compose(self._by_default)
         self._variants: dict[tuple[bool, ...], Service] = {self._by_default: self._first}
 
     def __call__(self, request: Request) -> Awaitable[Response]:
         """Raises `UpgradeRejectedError`, as Envoy does before its filters."""
         self._resolve(request)
-        if not self._filters:
-            return self._router(request)
-        request.resolver = self._resolve_again
+        service = self._first
         resolved = request.route
-        if resolved is None:
-            return self._first(request)
-        assert isinstance(resolved, ResolvedRoute)
-        configs = resolved.per_filter_config
-        return self._variant(configs)(request) if configs else self._first(request)
+        if resolved is not None:
+            assert isinstance(resolved, ResolvedRoute)
+            configs = resolved.per_filter_config
+            if configs:
+                service = self._variant(configs)
+        if service is not self._router:
+            request.resolver = self._resolve_again
+        return service(request)
 
     def close(self) -> None:
         for http_filter in self._filters:

@@ -147,7 +147,6 @@ class ConnectionManager:
         self.on_complete = on_complete
         self.draining = False
         self._codec = codec
-        self.has_filters = len(config.http_filters) > 1  # the last is the router
         self._on_disconnect = on_disconnect
         self._on_closed = on_closed
         self._closing = False

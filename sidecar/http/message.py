@@ -35,6 +35,7 @@ class Request:
 
     `upgrade` is the lower-case protocol that the client requests (``b"websocket"``; ``b"connect"`` for the
     CONNECT method): its body is then the raw bytes that follow. `inform`, where set, sends a 1xx response.
+    `resolver` is set if the request passes filters: only then can its bodies and headers have been changed.
     `limit_idle_time`, where set, replaces the stream idle timeout of the codec, in seconds; 0 is no
     limit. `route` is resolved before the filters; it is None if no route matches.
     `upstream_body` is the body of the router's response: if a filter fails after it, the owner of the stream

@@ -92,8 +92,6 @@ class ServerStream:
         """Lets the stack send the request to its upstream before `serve`, if nothing has to be awaited
         before. The task that calls `serve` next waits for `waiter`. Returns True if `waiter` gets the
         response: then it must not be set by another caller."""
-        if self._manager.has_filters:
-            return False
         request = self.request
         request.waiter = waiter
         try:
@@ -121,7 +119,7 @@ class ServerStream:
             if self._aborted:
                 response.body.close()
                 raise asyncio.CancelledError("the service has ignored its cancellation")
-            if manager.has_filters:
+            if request.resolver is not None:
                 check_response(request, response)
             if request.info.failure is not None:  # the router has replied already
                 self._count(request.info.failure)
@@ -171,7 +169,7 @@ class ServerStream:
 
     def complete(self) -> None:
         """Counts and logs the exchange; `response` is None if the client disconnected before it began."""
-        if self._manager.has_filters:  # nothing else replaces bodies
+        if self.request.resolver is not None:  # only filters replace bodies
             self.request.close_replaced_body()
         info, response, stats = self.request.info, self.response, self._manager.stats
         info.end_s = self._manager.clock()

@@ -20,7 +20,7 @@ DURATION_BUCKETS_MS: Final[tuple[float, ...]] = (
 SIZE_BUCKETS_BYTES: Final[tuple[float, ...]] = DURATION_BUCKETS_MS
 
 GAUGES = frozenset((
-    "membership_healthy", "membership_total", "active_clusters", "warming_clusters",
+    "membership_healthy", "membership_total", "active_clusters", "active_faults", "warming_clusters",
     "total_listeners_warming", "total_listeners_draining", "connected_state", "update_time", "live", "state",
     "uptime", "concurrency", "workers_started", "days_until_first_cert_expiring",
     "seconds_until_first_cert_expiring",

@@ -14,6 +14,9 @@ from tests.support.envoy_config import TYPE, http_connection_manager, listener, 
 HEADER_MUTATION = f"{TYPE}/envoy.extensions.filters.http.header_mutation.v3.HeaderMutation"
 HEADER_MUTATION_PER_ROUTE = f"{HEADER_MUTATION}PerRoute"
 HEALTH_CHECK = f"{TYPE}/envoy.extensions.filters.http.health_check.v3.HealthCheck"
+CORS = f"{TYPE}/envoy.extensions.filters.http.cors.v3.Cors"
+CORS_POLICY = f"{CORS}Policy"
+FAULT = f"{TYPE}/envoy.extensions.filters.http.fault.v3.HTTPFault"
 FILTER_CONFIG = f"{TYPE}/envoy.config.route.v3.FilterConfig"
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from sidecar.config.endpoint import SocketAddress
+from sidecar.config.fraction import Fraction
 from sidecar.config.route import NO_HEADER_OPERATIONS, AppendAction, HeaderOperations, HeaderValue
 from sidecar.config.tls import DataSource
 from sidecar.xds.decode.support import NO_READER, SupportTable, support
@@ -15,6 +16,7 @@ from sidecar.xds.decode.view import View
 
 # RFC 9110 5.6.2: a field's name is a token.
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+\Z")
+_UNSAFE_IN_HEADER = re.compile(r"[\x00\r\n]")
 
 
 TABLE: Final[SupportTable] = {
@@ -26,7 +28,23 @@ TABLE: Final[SupportTable] = {
     "envoy.config.core.v3.HeaderValue": support("key value"),
     "envoy.config.core.v3.HeaderValueOption": support("header append append_action keep_empty_value"),
     "envoy.type.v3.Percent": support("value"),
+    "envoy.type.v3.FractionalPercent": support("numerator denominator"),
+    "envoy.config.core.v3.RuntimeFractionalPercent": support("default_value"),
 }
+
+_DENOMINATORS: Final = {"HUNDRED": 100, "TEN_THOUSAND": 10_000, "MILLION": 1_000_000}
+
+
+def decode_fraction(view: View) -> Fraction:
+    """A ``FractionalPercent``."""
+    return Fraction(
+        numerator=view.message.numerator, denominator=_DENOMINATORS[view.enum_name("denominator")]
+    )
+
+
+def decode_runtime_fraction(view: View, field: str, default: Fraction) -> Fraction:
+    """A ``RuntimeFractionalPercent``; its runtime key is not supported."""
+    return decode_fraction(view.get(field).get("default_value")) if view.has(field) else default
 
 
 def decode_ip_address(view: View) -> SocketAddress:
@@ -150,6 +168,14 @@ def _literal(header: View, value: str) -> bytes:
                 f"the command operator in {operator!r} is not supported; use %% for a percent sign", "value"
             )
     return "%".join(pieces).encode()
+
+
+def check_header_text(view: View, field: str) -> str:
+    """A string that becomes the value of a header. Raises `ConfigError` for a character that ends a line."""
+    text = str(getattr(view.message, field))
+    if _UNSAFE_IN_HEADER.search(text):
+        raise view.error("contains a NUL, a carriage return or a newline", field)
+    return text
 
 
 def _header_names(view: View, field: str) -> tuple[bytes, ...]:

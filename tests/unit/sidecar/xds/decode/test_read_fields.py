@@ -32,7 +32,8 @@ PARITY = TESTS / "interop" / "parity"
 # Resources by kind, as the control plane sends them.
 SNAPSHOTS = [TESTS / "golden" / f"bookinfo_{name}.json" for name in ("explicit", "redirected", "strict")]
 BOOTSTRAPS = [
-    PARITY / f"{name}.yaml" for name in ("bootstrap", "access_log", "tcp_bootstrap", "dns_bootstrap")
+    PARITY / f"{name}.yaml"
+    for name in ("bootstrap", "access_log", "tcp_bootstrap", "dns_bootstrap", "cors_and_fault_bootstrap")
 ]
 EVERY_FIELD = Path(__file__).with_name("every_field.yaml")
 DECODERS: Mapping[str, Any] = {

@@ -44,6 +44,8 @@ def test_a_filter_keeps_its_configured_name_and_its_type_says_which_it_is() -> N
 def test_each_filter_is_found_by_the_type_of_its_configuration() -> None:
     packages = {name.removeprefix("envoy.extensions.filters.http.") for name in HTTP_FILTERS}
     assert packages == {
+        "cors.v3.Cors",
+        "fault.v3.HTTPFault",
         "header_mutation.v3.HeaderMutation",
         "health_check.v3.HealthCheck",
         "router.v3.Router",
