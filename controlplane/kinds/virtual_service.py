@@ -50,6 +50,7 @@ def _warnings(spec: VirtualService) -> Iterator[str]:
     yield from _gateways(spec)
     yield from _headers_without_effect(spec)
     yield from request_target_warnings(spec)
+    yield from _filters_without_effect(spec)
 
 
 def _gateways(spec: VirtualService) -> Iterator[str]:
@@ -82,6 +83,21 @@ def _headers_without_effect(spec: VirtualService) -> Iterator[str]:
         for path, headers in levels:
             for field in headers.without_effect() if headers else ():
                 yield f"{path}.headers.{field}: has no effect: proxies set the framing of messages themselves"
+
+
+def _filters_without_effect(spec: VirtualService) -> Iterator[str]:
+    for index, rule in enumerate(spec.http):
+        path, fault = f"spec.http[{index}]", rule.fault
+        if fault and fault.delay and fault.delay.percentage is None and not fault.delay.percent:
+            yield f"{path}.fault.delay: delays no request: `percentage` is missing"
+        if fault and fault.abort and fault.abort.percentage is None:
+            yield f"{path}.fault.abort: aborts no request: `percentage` is missing"
+        if rule.cors_policy is None:
+            continue
+        if not rule.route:
+            yield f"{path}.corsPolicy: has no effect: the proxy itself answers the requests of this route"
+        elif not rule.cors_policy.origins:
+            yield f"{path}.corsPolicy: matches no origin: `allowOrigins` is empty"
 
 
 def _claims(config: _Config) -> Iterator[Claim]:

@@ -26,6 +26,7 @@ from controlplane.networking.destination_rules import effective_policy, subset_o
 from controlplane.networking.http_connection_manager import ROUTER
 from controlplane.networking.messages import ADS, packed
 from controlplane.networking.names import OutboundName
+from controlplane.networking.route_filters import FAULT_FILTER, keep_faults
 from controlplane.networking.scope import SidecarScope
 from controlplane.networking.traffic_policy import max_requests
 from controlplane.networking.virtual_hosts import http_routes
@@ -84,7 +85,7 @@ def _listener(cache: BuildCache, scope: SidecarScope, name: str) -> Listener | N
     manager = HttpConnectionManager(
         stat_prefix=name,
         rds={"config_source": ADS, "route_config_name": routes},
-        http_filters=[ROUTER],
+        http_filters=[FAULT_FILTER, ROUTER],
     )
     return Listener(name=name, api_listener={"api_listener": packed(manager)})
 
@@ -125,7 +126,9 @@ def _minimal(route: Route) -> Route:
     if retry_on:
         action.retry_policy.retry_on = ",".join(retry_on)
         action.retry_policy.num_retries.CopyFrom(route.route.retry_policy.num_retries)
-    return Route(name=route.name, match=route.match, route=action)
+    minimal = Route(name=route.name, match=route.match, route=action)
+    keep_faults(route, minimal)
+    return minimal
 
 
 @cached(types=[CLUSTER])

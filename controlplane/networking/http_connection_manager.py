@@ -13,6 +13,7 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 )
 
 from controlplane.networking.messages import ADS, extension
+from controlplane.networking.route_filters import CORS_FILTER, FAULT_FILTER
 
 _NAME: Final = "envoy.filters.network.http_connection_manager"
 ROUTER: Final = extension("envoy.filters.http.router", Router())
@@ -34,14 +35,17 @@ def outbound_http_filter(
     """A connection manager whose routes come over RDS. ``connect``: it accepts CONNECT too."""
     rds = {"config_source": ADS, "route_config_name": route_config_name}
     upgrades = ("websocket", "CONNECT") if connect else ("websocket",)
-    return _filter(stat_prefix, upgrades, rds=rds)
+    # In Istio's order. They act on the routes of VirtualServices that configure them.
+    return _filter(stat_prefix, upgrades, (FAULT_FILTER, CORS_FILTER), rds=rds)
 
 
 def inbound_http_filter(stat_prefix: str, routes: RouteConfiguration) -> dict[str, Any]:
-    return _filter(stat_prefix, ("websocket",), route_config=routes, **_CLIENT_CERTIFICATE)
+    return _filter(stat_prefix, ("websocket",), (), route_config=routes, **_CLIENT_CERTIFICATE)
 
 
-def _filter(stat_prefix: str, upgrades: Iterable[str], **settings: Any) -> dict[str, Any]:
+def _filter(
+    stat_prefix: str, upgrades: Iterable[str], filters: Iterable[dict[str, Any]], **settings: Any
+) -> dict[str, Any]:
     manager = HttpConnectionManager(
         stat_prefix=stat_prefix,
         server_name="istio-envoy",
@@ -54,7 +58,7 @@ def _filter(stat_prefix: str, upgrades: Iterable[str], **settings: Any) -> dict[
         # Long polls and streams may be idle: only the timeout of a route ends a request.
         stream_idle_timeout=timedelta(0),
         upgrade_configs=[{"upgrade_type": upgrade} for upgrade in upgrades],
-        http_filters=[ROUTER],
+        http_filters=[*filters, ROUTER],
         **settings,
     )
     return extension(_NAME, manager)

@@ -21,6 +21,7 @@ from envoy.extensions.retry.host.previous_hosts.v3.previous_hosts_pb2 import Pre
 
 from controlplane.networking.destinations import with_a_share
 from controlplane.networking.messages import extension, uint32
+from controlplane.networking.route_filters import configure_filters
 from controlplane.networking.route_match import EVERYTHING, route_match
 from controlplane.resources.http_route import (
     PROXYS_OWN,
@@ -105,6 +106,7 @@ def _route(rule: HTTPRoute, name: str, match: RouteMatch, context: RouteContext)
     else:
         route.route.CopyFrom(_forward(rule, context))
     _apply_headers(route, rule.headers)
+    configure_filters(route, rule.fault, rule.cors_policy)
     return route
 
 

@@ -224,11 +224,11 @@ WildcardHost = Annotated[
     Field(description="A host name, or a wildcard such as *.example.com."),
 ]
 
-_HTTP_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
+HTTP_TOKEN = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 
 
 def _check_header_name(name: str) -> str:
-    if not _HTTP_TOKEN.fullmatch(name):  # RFC 9110 5.6.2
+    if not HTTP_TOKEN.fullmatch(name):  # RFC 9110 5.6.2
         raise invalid(f"{name!r:.80} is not a header name")
     return name.lower()
 

@@ -26,6 +26,8 @@ from controlplane.resources.base import (
     count_groups,
     invalid,
 )
+from controlplane.resources.cors_policy import CorsPolicy
+from controlplane.resources.fault_injection import HTTPFaultInjection
 from controlplane.resources.route_destination import Gateway, Weighted, WeightedDestination
 
 
@@ -296,12 +298,12 @@ class HTTPRoute(Message):
     retries: HTTPRetry | None = None
     headers: Headers | None = None
     delegate: NotSupportedYet = None
-    fault: NotSupportedYet = None
+    fault: HTTPFaultInjection | None = None
     mirror: NotSupportedYet = None
     mirrors: NotSupportedYet = None
     mirror_percent: NotSupportedYet = None
     mirror_percentage: NotSupportedYet = None
-    cors_policy: NotSupportedYet = None
+    cors_policy: CorsPolicy | None = None
 
     @model_validator(mode="after")
     def _one_action(self) -> Self:
@@ -310,4 +312,6 @@ class HTTPRoute(Message):
             raise invalid("should have exactly one of `route`, `redirect` and `directResponse`")
         if self.rewrite is not None and not self.route:
             raise invalid("`rewrite` needs `route`")
+        if self.fault is not None and not self.route:
+            raise invalid("`fault` needs `route`")
         return self

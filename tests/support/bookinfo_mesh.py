@@ -50,6 +50,10 @@ _REVIEWS_ROUTES: Final = {
             "timeout": "2.5s",
             "retries": {"attempts": 3, "perTryTimeout": "1s", "retryOn": "5xx,429"},
             "headers": {"response": {"set": {"x-version": "v3"}, "remove": ["server"]}},
+            "fault": {
+                "delay": {"fixedDelay": "7s", "percentage": {"value": 0.1}},
+                "abort": {"httpStatus": 503, "percentage": {"value": 50}},
+            },
         },
         {
             "match": [{"uri": {"exact": "/old"}}],
@@ -71,6 +75,16 @@ _REVIEWS_ROUTES: Final = {
         },
         {
             "name": "canary",
+            "corsPolicy": {
+                "allowOrigins": [
+                    {"exact": "https://example.com"},
+                    {"regex": r"https://[a-z]+\.example\.com"},
+                ],
+                "allowMethods": ["GET", "PUT"],
+                "allowHeaders": ["x-version"],
+                "maxAge": "24h",
+                "allowCredentials": True,
+            },
             "route": [
                 _to(REVIEWS, "v1", 90),
                 _to(REVIEWS, "v2", 10, headers={"request": {"add": {"x-canary": "100%%"}}}),

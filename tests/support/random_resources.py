@@ -34,6 +34,11 @@ _POOLS: dict[str, Sequence[Any]] = {
     "scheme": ["http", "https", ""],
     "retry_on": ["5xx", "503", "5xx,gateway-error, 429", "unavailable,cancelled", "reset,retriable-4xx", ""],
     "status": [200, 204, 304, 404, 503, 599],
+    "http_status": [200, 418, 503],
+    "grpc_status": ["OK", "UNAVAILABLE", "UNAUTHENTICATED"],
+    "allow_methods": ["GET", "PUT", "*"],
+    "allow_headers": ["x-a", "X-B", "*"],
+    "expose_headers": ["x-a", "X-B"],
     "redirect_code": [0, 301, 302, 303, 307, 308],
     "gateways": ["mesh", "mesh", "public", "istio-system/public"],
     "export_to": ["*", ".", "default", "other", "~"],
@@ -133,6 +138,7 @@ class ResourceMaker:
         makers: Mapping[Any, Callable[[], Any]] = {
             bool: lambda: self._random.random() < 0.5,
             int: lambda: self._number(metadata),
+            float: lambda: float(self._number(metadata)),
             timedelta: lambda: self._random.choice(_DURATIONS),
             str: lambda: self._random.choice(_TEXTS),
         }

@@ -21,8 +21,8 @@ def test_a_refused_field_is_listed_as_refused() -> None:
     (http_route,) = (row for row in istio_tables() if row.startswith("| `spec.http[]` |"))
     _, _, supported, refused, _, _ = http_route.split("|")
     assert "`rewrite`" in supported
-    assert "`fault`" in refused
-    assert "`fault`" not in supported
+    assert "`mirror`" in refused
+    assert "`mirror`" not in supported
 
 
 def test_a_field_without_effect_is_listed_with_its_reason() -> None:

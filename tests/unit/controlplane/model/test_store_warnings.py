@@ -382,3 +382,36 @@ def test_header_operations_without_effect_cause_a_warning() -> None:
         f"spec.http[0].headers.response.set.transfer-encoding: {words}",
         f"spec.http[0].route[0].headers.response.add.content-length: {words}",
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        (
+            {"fault": {"delay": {"fixedDelay": "1s"}}},
+            "fault.delay: delays no request: `percentage` is missing",
+        ),
+        (
+            {"fault": {"abort": {"httpStatus": 503}}},
+            "fault.abort: aborts no request: `percentage` is missing",
+        ),
+        ({"corsPolicy": {"allowMethods": ["GET"]}}, "corsPolicy: matches no origin: `allowOrigins` is empty"),
+        (
+            {"route": [], "redirect": {"uri": "/"}, "corsPolicy": {"allowOrigins": [{"exact": "*"}]}},
+            "corsPolicy: has no effect: the proxy itself answers the requests of this route",
+        ),
+    ],
+)
+def test_faults_and_policies_without_effect(fields: Document, words: str) -> None:
+    http = {"route": [destination("reviews")], **fields}
+    resource = document("VirtualService", "a", {"hosts": ["reviews"], "http": [http]})
+    assert status_of(store_with(service("reviews"), resource), resource).warnings == (
+        f"spec.http[0].{words}",
+    )
+
+
+def test_a_share_of_0_is_meant() -> None:
+    fault = {"delay": {"fixedDelay": "1s", "percentage": {"value": 0}}}
+    http = {"route": [destination("reviews")], "fault": fault}
+    resource = document("VirtualService", "a", {"hosts": ["reviews"], "http": [http]})
+    assert not status_of(store_with(service("reviews"), resource), resource).warnings

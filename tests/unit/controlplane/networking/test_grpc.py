@@ -49,7 +49,8 @@ def test_a_target_is_a_listener_that_names_its_routes() -> None:
     assert not found.HasField("address")
     assert manager.rds.route_config_name == ROUTES
     assert manager.rds.config_source.HasField("ads")
-    assert [each.name for each in manager.http_filters] == ["envoy.filters.http.router"]
+    names = [each.name for each in manager.http_filters]
+    assert names == ["envoy.filters.http.fault", "envoy.filters.http.router"]
 
 
 def test_unknown_targets_are_absent() -> None:
@@ -149,3 +150,10 @@ def test_localities_have_a_weight_for_otherwise_the_client_skips_them() -> None:
     name = f"outbound|9080|v1|{HOST}"
     (locality,) = build_endpoints(BuildCache(), calls(), grpc_proxy(), [name])[name].endpoints
     assert locality.load_balancing_weight.value == 1
+
+
+def test_faults_are_the_clients_too_but_browsers_are_not_its_business() -> None:
+    abort = {"abort": {"grpcStatus": "UNAVAILABLE", "percentage": {"value": 50}}}
+    to_reviews = [{"destination": {"host": HOST}}]
+    found = route(route=to_reviews, fault=abort, corsPolicy={"allowOrigins": [{"exact": "*"}]})
+    assert list(found.typed_per_filter_config) == ["envoy.filters.http.fault"]

@@ -76,7 +76,11 @@ def test_the_connection_manager_is_istios() -> None:
     assert manager.HasField("stream_idle_timeout")
     assert manager.request_headers_timeout.ToTimedelta().total_seconds() > 0
     assert [each.upgrade_type for each in manager.upgrade_configs] == ["websocket"]
-    assert [each.name for each in manager.http_filters] == ["envoy.filters.http.router"]
+    assert [each.name for each in manager.http_filters] == [
+        "envoy.filters.http.fault",
+        "envoy.filters.http.cors",
+        "envoy.filters.http.router",
+    ]
 
 
 def test_tcp_services_listen_on_their_virtual_ips() -> None:

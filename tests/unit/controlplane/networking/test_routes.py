@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from envoy.config.core.v3.base_pb2 import HeaderValueOption
 from envoy.config.route.v3.route_components_pb2 import RedirectAction, RetryPolicy, Route
+from envoy.extensions.filters.http.cors.v3.cors_pb2 import CorsPolicy
+from envoy.extensions.filters.http.fault.v3.fault_pb2 import HTTPFault
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 
 from controlplane.networking import build_routes
 from controlplane.networking.build_cache import BuildCache
 from tests.support.meshes import mesh, port, service, sidecar_proxy
+
+MessageT = TypeVar("MessageT", bound=Message)
 
 REVIEWS = "reviews.default.svc.cluster.local"
 RATINGS = "ratings.default.svc.cluster.local"
@@ -290,3 +296,93 @@ def test_paths_that_a_route_makes_are_as_requests_carry_them() -> None:
     regex = {"match": "/(.*)", "rewrite": r"/é/\1"}
     assert route(rewrite={"uriRegexRewrite": regex}).route.regex_rewrite.substitution == r"/%C3%A9/\1"
     assert route(redirect={"uri": "/dé?a b"}).redirect.path_redirect == "/d%C3%A9?a%20b"
+
+
+def filter_config(found: Route, name: str, message: MessageT) -> MessageT:
+    found.typed_per_filter_config[name].Unpack(message)
+    return message
+
+
+class TestCorsPolicy:
+    def policy(self, **cors: Any) -> CorsPolicy:
+        return filter_config(route(corsPolicy=cors), "envoy.filters.http.cors", CorsPolicy())
+
+    def test_a_whole_policy(self) -> None:
+        found = self.policy(
+            allowOrigins=[{"exact": "https://a.test"}, {"prefix": "https://"}, {"regex": "http://.*"}],
+            allowMethods=["GET", "PUT"],
+            allowHeaders=["X-A", "x-b"],
+            exposeHeaders=["x-c", "x-d"],
+            maxAge="1h30m",
+            allowCredentials=True,
+            unmatchedPreflights="IGNORE",
+        )
+        expected = {
+            "allow_origin_string_match": [
+                {"exact": "https://a.test"},
+                {"prefix": "https://"},
+                {"safe_regex": {"regex": "http://.*"}},
+            ],
+            "allow_methods": "GET,PUT",
+            "allow_headers": "X-A,x-b",
+            "expose_headers": "x-c,x-d",
+            "max_age": "5400",
+            "allow_credentials": True,
+            "filter_enabled": {"default_value": {"numerator": 100}},
+            "forward_not_matching_preflights": False,
+        }
+        assert MessageToDict(found, preserving_proto_field_name=True) == expected
+
+    def test_fields_that_are_not_set_stay_so(self) -> None:
+        found = self.policy(allowOrigins=[{"exact": "*"}])
+        assert not found.HasField("allow_credentials")
+        assert (found.max_age, found.allow_methods) == ("", "")
+        assert found.forward_not_matching_preflights.value
+
+    def test_credentials_may_be_refused(self) -> None:
+        found = self.policy(allowCredentials=False)
+        assert found.HasField("allow_credentials")
+        assert not found.allow_credentials.value
+
+    @pytest.mark.parametrize(
+        ("choice", "forwards"), [("UNSPECIFIED", True), ("FORWARD", True), ("IGNORE", False)]
+    )
+    def test_preflights_that_do_not_match(self, choice: str, forwards: bool) -> None:
+        found = self.policy(unmatchedPreflights=choice)
+        assert found.forward_not_matching_preflights.value is forwards
+
+    def test_the_deprecated_origins_count_if_there_are_no_others(self) -> None:
+        (origin,) = self.policy(allowOrigin=["https://a.test"]).allow_origin_string_match
+        assert origin.exact == "https://a.test"
+        both = self.policy(allowOrigin=["https://a.test"], allowOrigins=[{"exact": "https://b.test"}])
+        assert [each.exact for each in both.allow_origin_string_match] == ["https://b.test"]
+
+
+class TestFault:
+    def fault(self, **fault: Any) -> HTTPFault:
+        return filter_config(route(fault=fault), "envoy.filters.http.fault", HTTPFault())
+
+    def test_a_delay_and_an_abort(self) -> None:
+        found = self.fault(
+            delay={"fixedDelay": "1.5s", "percentage": {"value": 0.1}},
+            abort={"httpStatus": 418, "percentage": {"value": 100}},
+        )
+        assert MessageToDict(found, preserving_proto_field_name=True) == {
+            "delay": {"fixed_delay": "1.500s", "percentage": {"numerator": 1000, "denominator": "MILLION"}},
+            "abort": {"http_status": 418, "percentage": {"numerator": 1_000_000, "denominator": "MILLION"}},
+        }
+
+    def test_a_grpc_status_is_a_number(self) -> None:
+        abort = self.fault(abort={"grpcStatus": "UNAVAILABLE", "percentage": {"value": 1}}).abort
+        assert (abort.WhichOneof("error_type"), abort.grpc_status) == ("grpc_status", 14)
+
+    def test_without_a_percentage_nothing_happens(self) -> None:
+        found = self.fault(delay={"fixedDelay": "1s"}, abort={"httpStatus": 503})
+        assert (found.delay.percentage.numerator, found.abort.percentage.numerator) == (0, 0)
+
+    def test_the_deprecated_percentage_counts_if_there_is_no_other(self) -> None:
+        assert self.fault(delay={"fixedDelay": "1s", "percent": 25}).delay.percentage.numerator == 25
+
+
+def test_a_route_without_cors_and_faults_configures_no_filter() -> None:
+    assert not route().typed_per_filter_config

@@ -244,3 +244,72 @@ def test_a_server_name_of_a_host_that_is_anothers_is_refused(hosts: list[str], s
 @pytest.mark.parametrize("code", [200, 300, 304, 400])
 def test_only_redirect_codes_redirect(code: int) -> None:
     assert f"{code} is not one of" in fault({"http": [{"redirect": {"redirectCode": code}}]})
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        ({"allowMethods": ["FETCH"]}, "allowMethods[0]: 'FETCH' is not a method that browsers know"),
+        ({"allowHeaders": ["x a"]}, "allowHeaders[0]: 'x a' is not a header name"),
+        ({"exposeHeaders": ["x\n"]}, "exposeHeaders[0]: 'x\\n' is not a header name"),
+        ({"maxAge": "1.5s"}, "maxAge: should be a whole number of seconds"),
+        ({"allowOrigins": [{"exact": ""}]}, "allowOrigins: has an empty origin"),
+        ({"allowOrigins": [{"prefix": ""}]}, "allowOrigins: has an empty origin"),
+        ({"allowOrigin": ["a\r"]}, "allowOrigin[0]: has a control character, which no origin has"),
+    ],
+)
+def test_an_invalid_cors_policy_is_rejected(policy: dict[str, Any], reason: str) -> None:
+    words = fault({"http": [{"route": [destination("a")], "corsPolicy": policy}]})
+    assert words == f"spec.http[0].corsPolicy.{reason}"
+
+
+def test_a_cors_policy_may_allow_everything() -> None:
+    policy = {"allowOrigins": [{"exact": "*"}], "allowMethods": ["*"], "allowHeaders": ["*"]}
+    assert parse({"http": [{"route": [destination("a")], "corsPolicy": policy}]}).http[0].cors_policy
+
+
+ALL = {"value": 100}
+
+
+@pytest.mark.parametrize(
+    ("injected", "reason"),
+    [
+        ({}, ": should have `delay` or `abort`"),
+        ({"delay": {"percentage": ALL}}, ".delay.fixedDelay: is required"),
+        (
+            {"delay": {"exponentialDelay": "1s", "fixedDelay": "1s"}},
+            ".delay.exponentialDelay: is an Istio field that is not supported yet",
+        ),
+        ({"delay": {"fixedDelay": "0s"}}, ".delay.fixedDelay: should be 1ms or more"),
+        ({"abort": {"percentage": ALL}}, ".abort: should have exactly one of `httpStatus` and `grpcStatus`"),
+        (
+            {"abort": {"httpStatus": 500, "grpcStatus": "OK"}},
+            ".abort: should have exactly one of `httpStatus` and `grpcStatus`",
+        ),
+        (
+            {"abort": {"grpcStatus": "LOST"}},
+            ".abort.grpcStatus: 'LOST' is not a gRPC status such as UNAVAILABLE",
+        ),
+    ],
+)
+def test_an_invalid_fault_is_rejected(injected: dict[str, Any], reason: str) -> None:
+    words = fault({"http": [{"route": [destination("a")], "fault": injected}]})
+    assert words == f"spec.http[0].fault{reason}"
+
+
+@pytest.mark.parametrize("share", [-0.1, 100.1, "50", float("nan")])
+def test_a_share_is_from_0_to_100(share: object) -> None:
+    injected = {"abort": {"httpStatus": 500, "percentage": {"value": share}}}
+    words = fault({"http": [{"route": [destination("a")], "fault": injected}]})
+    assert words.startswith("spec.http[0].fault.abort.percentage.value: ")
+
+
+@pytest.mark.parametrize("status", [199, 600])
+def test_an_abort_has_the_status_of_a_final_response(status: int) -> None:
+    words = fault({"http": [{"route": [destination("a")], "fault": {"abort": {"httpStatus": status}}}]})
+    assert words.startswith("spec.http[0].fault.abort.httpStatus: ")
+
+
+def test_faults_go_with_destinations_only() -> None:
+    route = {"redirect": {"uri": "/"}, "fault": {"abort": {"httpStatus": 500, "percentage": ALL}}}
+    assert fault({"http": [route]}) == "spec.http[0]: `fault` needs `route`"
