@@ -23,6 +23,7 @@ _LOG = logging.getLogger(__name__)
 _LONGEST_SLEEP_S: Final = 30.0
 # An authority that is about to expire signs for a very short time; this avoids a busy loop.
 _SHORTEST_HALF_LIFE_S: Final = 0.2
+_MAX_DOUBLINGS: Final = 32  # a count of failures has no limit, a float has
 
 
 class Signer(Protocol):
@@ -36,40 +37,51 @@ _BACK_OFF: Final = BackOff(base_s=0.5, max_s=60.0)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotationPolicy:
     """When to renew. ``jitter``: the share of half a life by which a renewal may come earlier, so that
-    sidecars that started together spread out. ``warn_share``: the remaining share of life from which a failed
-    renewal is a warning."""
+    sidecars that started together spread out. ``attempt_share``: the share of life that the first attempt may
+    take, and at least ``shortest_attempt_s``; half of the life is left, and an attempt that hangs must leave
+    time for others. ``warn_share``: the remaining share of life from which a failed renewal is a warning."""
 
     jitter: float = 0.1
+    attempt_share: float = 1 / 8
+    shortest_attempt_s: float = 1.0
     back_off: BackOff = _BACK_OFF
     warn_share: float = 0.25
 
     def renew_at(self, svid: Svid, rng: random.Random) -> float:
-        """Seconds since the epoch. The life counts from receipt, since authorities backdate certificates."""
-        half_life_s = max((svid.expires_s - svid.received_s) / 2, _SHORTEST_HALF_LIFE_S)
-        return svid.received_s + half_life_s * (1 - self.jitter * rng.random())
+        """Seconds since the epoch. The life counts from the first use, since authorities backdate
+        certificates."""
+        half_life_s = max((svid.expires_s - svid.begins_s) / 2, _SHORTEST_HALF_LIFE_S)
+        return svid.begins_s + half_life_s * (1 - self.jitter * rng.random())
 
     def retry_after(self, failures: int, svid: Svid | None, rng: random.Random) -> float:
         """In seconds, with full jitter; at most a tenth of the life of the certificate to replace."""
         longest_s = self.back_off.longest_s(failures + 1)
         if svid is not None:
-            longest_s = min(longest_s, (svid.expires_s - svid.received_s) / 10)
+            longest_s = min(longest_s, (svid.expires_s - svid.begins_s) / 10)
         return rng.uniform(0, longest_s)
 
+    def attempt_limit_s(self, failures: int, svid: Svid) -> float:
+        """How long an attempt to replace ``svid`` may take. Twice as long after each failure: a busy machine
+        or authority needs longer."""
+        first_s = max(self.attempt_share * (svid.expires_s - svid.begins_s), self.shortest_attempt_s)
+        return first_s * 2.0 ** min(failures, _MAX_DOUBLINGS)
+
     def is_close_to_expiry(self, svid: Svid, now: float) -> bool:
-        return svid.expires_s - now < self.warn_share * (svid.expires_s - svid.received_s)
+        return svid.expires_s - now < self.warn_share * (svid.expires_s - svid.begins_s)
 
 
 class SvidRotation:
     """The workload's current SVID, and the task that replaces it.
 
-    ``on_renewed`` puts each new SVID in use. ``clock`` is wall time, as in certificates.
+    ``on_renewed`` puts each new SVID in use; it does not wait until all workers have it. ``clock`` is wall
+    time, as in certificates.
     """
 
     def __init__(
         self,
         signer: Signer,
         spiffe_id: SpiffeId,
-        on_renewed: Callable[[Svid], Awaitable[None]],
+        on_renewed: Callable[[Svid], None],
         *,
         new_key: Callable[[SpiffeId], AbstractAsyncContextManager[PendingKey]] = pending_key,
         policy: RotationPolicy | None = None,
@@ -123,26 +135,37 @@ class SvidRotation:
             failures = 0
             while self.svid is svid:
                 try:
-                    await self._renew()
+                    await self._renew(self._policy.attempt_limit_s(failures, svid))
                 except IdentityError as error:
                     self._report(error, svid)
                     await self._sleep(self._policy.retry_after(failures, svid, self._rng))
                     failures += 1
 
-    async def _renew(self) -> Svid:
-        """Requests a certificate with a new key."""
+    async def _renew(self, limit_s: float | None = None) -> Svid:
+        """Requests a certificate with a new key, and puts it in use. Raises `IdentityError`, also when the
+        request takes longer than the limit."""
         try:
-            async with self._new_key(self._spiffe_id) as key:
-                signed = await self._signer.sign(await key.signing_request())
-                svid = await key.accept(signed, self._clock())
+            async with asyncio.timeout(limit_s):
+                svid = await self._request()
+        except TimeoutError:
+            self.failures += 1
+            raise IdentityError(f"no certificate within {limit_s:.1f} s") from None
         except IdentityError:
             self.failures += 1
             raise
+        if (ahead_s := svid.begins_s - self._clock()) > 0:
+            _LOG.warning("the clock of the authority is ahead: the certificate is used in %.0f s", ahead_s)
+            await self._sleep(ahead_s)
         self.svid = svid
         self.renewals += 1
-        _LOG.info("certificate of %s: valid for %.0f s", svid.spiffe_id, svid.expires_s - svid.received_s)
-        await self._on_renewed(svid)
+        _LOG.info("certificate of %s: valid for %.0f s", svid.spiffe_id, svid.expires_s - svid.begins_s)
+        self._on_renewed(svid)
         return svid
+
+    async def _request(self) -> Svid:
+        async with self._new_key(self._spiffe_id) as key:
+            signed = await self._signer.sign(await key.signing_request())
+            return await key.accept(signed, self._clock())
 
     async def _sleep_until(self, deadline: float) -> None:
         while not self._asked and (left_s := deadline - self._clock()) > 0:
