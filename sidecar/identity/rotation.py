@@ -23,7 +23,6 @@ _LOG = logging.getLogger(__name__)
 _LONGEST_SLEEP_S: Final = 30.0
 # An authority that is about to expire signs for a very short time; this avoids a busy loop.
 _SHORTEST_HALF_LIFE_S: Final = 0.2
-_MAX_DOUBLINGS: Final = 32  # a count of failures has no limit, a float has
 
 
 class Signer(Protocol):
@@ -37,13 +36,13 @@ _BACK_OFF: Final = BackOff(base_s=0.5, max_s=60.0)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RotationPolicy:
     """When to renew. ``jitter``: the share of half a life by which a renewal may come earlier, so that
-    sidecars that started together spread out. ``attempt_share``: the share of life that the first attempt may
-    take, and at least ``shortest_attempt_s``; half of the life is left, and an attempt that hangs must leave
-    time for others. ``warn_share``: the remaining share of life from which a failed renewal is a warning."""
+    sidecars that started together spread out. ``patience_share``: the share of life after which a request
+    that is not answered is repeated, and at least ``shortest_patience_s``; half of the life is left.
+    ``warn_share``: the remaining share of life from which a failed renewal is a warning."""
 
-    jitter: float = 0.1
-    attempt_share: float = 1 / 8
-    shortest_attempt_s: float = 1.0
+    jitter: float = 0.25
+    patience_share: float = 1 / 8
+    shortest_patience_s: float = 1.0
     back_off: BackOff = _BACK_OFF
     warn_share: float = 0.25
 
@@ -60,11 +59,9 @@ class RotationPolicy:
             longest_s = min(longest_s, (svid.expires_s - svid.begins_s) / 10)
         return rng.uniform(0, longest_s)
 
-    def attempt_limit_s(self, failures: int, svid: Svid) -> float:
-        """How long an attempt to replace ``svid`` may take. Twice as long after each failure: a busy machine
-        or authority needs longer."""
-        first_s = max(self.attempt_share * (svid.expires_s - svid.begins_s), self.shortest_attempt_s)
-        return first_s * 2.0 ** min(failures, _MAX_DOUBLINGS)
+    def patience_s(self, svid: Svid) -> float:
+        """How long a request to replace ``svid`` may be unanswered before there is another one."""
+        return max(self.patience_share * (svid.expires_s - svid.begins_s), self.shortest_patience_s)
 
     def is_close_to_expiry(self, svid: Svid, now: float) -> bool:
         return svid.expires_s - now < self.warn_share * (svid.expires_s - svid.begins_s)
@@ -135,21 +132,18 @@ class SvidRotation:
             failures = 0
             while self.svid is svid:
                 try:
-                    await self._renew(self._policy.attempt_limit_s(failures, svid))
+                    await self._renew()
                 except IdentityError as error:
                     self._report(error, svid)
                     await self._sleep(self._policy.retry_after(failures, svid, self._rng))
                     failures += 1
 
-    async def _renew(self, limit_s: float | None = None) -> Svid:
-        """Requests a certificate with a new key, and puts it in use. Raises `IdentityError`, also when the
-        request takes longer than the limit."""
+    async def _renew(self) -> Svid:
+        """Requests a certificate with a new key, and puts it in use. Raises `IdentityError`."""
         try:
-            async with asyncio.timeout(limit_s):
-                svid = await self._request()
-        except TimeoutError:
-            self.failures += 1
-            raise IdentityError(f"no certificate within {limit_s:.1f} s") from None
+            async with self._new_key(self._spiffe_id) as key:
+                signed = await self._signed(await key.signing_request())
+                svid = await key.accept(signed, self._clock())
         except IdentityError:
             self.failures += 1
             raise
@@ -162,10 +156,26 @@ class SvidRotation:
         self._on_renewed(svid)
         return svid
 
-    async def _request(self) -> Svid:
-        async with self._new_key(self._spiffe_id) as key:
-            signed = await self._signer.sign(await key.signing_request())
-            return await key.accept(signed, self._clock())
+    async def _signed(self, signing_request: str) -> SignedCertificate:
+        """The first answer. A request that hangs must not outlast the certificate in use, and on a busy
+        machine each takes long: it continues while others follow, each after twice the time."""
+        if self.svid is None:
+            return await self._signer.sign(signing_request)
+        patience_s = self._policy.patience_s(self.svid)
+        asked: list[asyncio.Task[SignedCertificate]] = []
+        try:
+            while True:
+                asked.append(asyncio.create_task(self._signer.sign(signing_request), name="sign"))
+                answered, _ = await asyncio.wait(
+                    asked, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED
+                )
+                if answered:
+                    return answered.pop().result()
+                patience_s *= 2
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
 
     async def _sleep_until(self, deadline: float) -> None:
         while not self._asked and (left_s := deadline - self._clock()) > 0:
