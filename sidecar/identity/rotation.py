@@ -46,11 +46,12 @@ class RotationPolicy:
     back_off: BackOff = _BACK_OFF
     warn_share: float = 0.25
 
-    def renew_at(self, svid: Svid, rng: random.Random) -> float:
+    def renew_at(self, svid: Svid, rng: random.Random, took_s: float = 0.0) -> float:
         """Seconds since the epoch. The life counts from the first use, since authorities backdate
-        certificates."""
+        certificates. A renewal that takes ``took_s`` begins so much earlier, but not in the first quarter."""
         half_life_s = max((svid.expires_s - svid.begins_s) / 2, _SHORTEST_HALF_LIFE_S)
-        return svid.begins_s + half_life_s * (1 - self.jitter * rng.random())
+        age_s = half_life_s * (1 - self.jitter * rng.random()) - took_s
+        return svid.begins_s + max(age_s, half_life_s / 2)
 
     def retry_after(self, failures: int, svid: Svid | None, rng: random.Random) -> float:
         """In seconds, with full jitter; at most a tenth of the life of the certificate to replace."""
@@ -95,6 +96,7 @@ class SvidRotation:
         self._sleep: Final = sleep
         self._rng: Final = rng or random.Random()
         self._asked = False
+        self._took_s = 0.0
         self.svid: Svid | None = None
         self.renewals = 0
         self.failures = 0
@@ -127,7 +129,7 @@ class SvidRotation:
         while True:
             svid = self.svid
             assert svid is not None
-            await self._sleep_until(self._policy.renew_at(svid, self._rng))
+            await self._sleep_until(self._policy.renew_at(svid, self._rng, self._took_s))
             self._asked = False
             failures = 0
             while self.svid is svid:
@@ -140,6 +142,7 @@ class SvidRotation:
 
     async def _renew(self) -> Svid:
         """Requests a certificate with a new key, and puts it in use. Raises `IdentityError`."""
+        began_s = self._clock()
         try:
             async with self._new_key(self._spiffe_id) as key:
                 signed = await self._signed(await key.signing_request())
@@ -147,6 +150,7 @@ class SvidRotation:
         except IdentityError:
             self.failures += 1
             raise
+        self._took_s = max(0.0, self._clock() - began_s)
         if (ahead_s := svid.begins_s - self._clock()) > 0:
             _LOG.warning("the clock of the authority is ahead: the certificate is used in %.0f s", ahead_s)
             await self._sleep(ahead_s)

@@ -79,6 +79,27 @@ def test_renewal_is_due_at_half_life_or_a_little_before() -> None:
     assert max(moments) - min(moments) > 40, "sidecars that started together spread out"
 
 
+def test_a_renewal_that_takes_long_begins_earlier_but_not_at_once() -> None:
+    svid = TestTrustDomain(lifetime_s=1000.0).svid()
+    moments = [NEVER_EARLY.renew_at(svid, random.Random(1), took_s) for took_s in (0.0, 100.0, 10_000.0)]
+    assert [moment - svid.begins_s for moment in moments] == pytest.approx([500, 400, 250], abs=1)
+
+
+async def test_a_busy_machine_has_the_next_certificate_at_half_life_too() -> None:
+    fake = FakeTime(until=1400)
+    domain, rotation, renewed = rotation_at(fake)
+
+    async def sign(signing_request: str) -> SignedCertificate:
+        fake.now += 100.0
+        return domain.sign_for(REVIEWS, signing_request)
+
+    domain.sign = sign
+    await rotation.obtain_first()
+    with pytest.raises(asyncio.CancelledError):
+        await rotation.run()
+    assert [svid.begins_s - fake.start for svid in renewed] == [100, 600, 1100]
+
+
 def test_retries_back_off_and_never_wait_long_for_a_short_life() -> None:
     svid = TestTrustDomain(lifetime_s=50.0).svid()
     policy = RotationPolicy(back_off=BackOff(base_s=1.0, max_s=60.0))
