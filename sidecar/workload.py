@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 
 from protos import node
 from protos.spiffe import SpiffeId
@@ -54,7 +54,7 @@ def token_reader(settings: Settings) -> Callable[[], str] | None:
 
 
 def svid_rotation(
-    settings: Settings, bootstrap: Bootstrap, use_svid: Callable[[Svid], Awaitable[None]]
+    settings: Settings, bootstrap: Bootstrap, use_svid: Callable[[Svid], None]
 ) -> SvidRotation | None:
     """Renews the workload's certificate; None without a CA address. Raises `BootstrapError`."""
     if not settings.ca_address:

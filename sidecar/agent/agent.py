@@ -111,7 +111,7 @@ class Agent:
         await rotation.obtain_first()
         await rotation.run()
 
-    async def _use_svid(self, svid: Svid) -> None:
+    def _use_svid(self, svid: Svid) -> None:
         self._folder.write(svid.pem())
 
     def _follow_mesh_roots(self) -> None:

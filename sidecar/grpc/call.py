@@ -6,6 +6,8 @@ The package `grpcio` would take 14 MB and a thread for it.
 from __future__ import annotations
 
 import asyncio
+import math
+import random
 import re
 import socket
 import ssl
@@ -16,6 +18,7 @@ from typing import Any, Final, cast
 
 from sidecar.build_info import VERSION
 from sidecar.config.endpoint import SocketAddress
+from sidecar.grpc.addresses import Addresses, system_look_up
 from sidecar.grpc.errors import GrpcError, Http2Error
 from sidecar.grpc.response import GrpcResponse, Headers, frame, status_of_reset
 from sidecar.grpc_status import GrpcStatus
@@ -28,6 +31,7 @@ _DEFAULT_MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
 _MAX_TIMEOUT_MS: Final = 99_999_999
 _NAME: Final = re.compile(r"[0-9a-z_.-]+")
 _VALUE: Final = re.compile(r"[\x20-\x7e]*")
+_ADDRESSES: Final = Addresses(system_look_up)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -233,17 +237,23 @@ async def open_call(
     sock: socket.socket | None = None,
 ) -> Call:
     """Connects, or uses the connected ``sock``, and begins a call of the method ``/package.Service/Method``.
-    ``timeout_s`` is told to the server. Raises `GrpcError`."""
+    ``timeout_s`` is told to the server. An address that does not answer takes its share of the time only.
+    Raises `GrpcError`."""
     call = Call(target, _headers(target, path, metadata, timeout_s))
     if sock is not None:
-        await _connect(target, call, sock=sock)
+        async with asyncio.timeout(target.connect_timeout_s):
+            await _connect(target, call, sock=sock)
         return call
     reason = "the name has no address"
-    for host in await _hosts(target.address):
+    found = await _ADDRESSES.of(target.address)
+    hosts = random.sample(found, len(found))  # one that does not answer is not the first of each call
+    limit_s = min(target.connect_timeout_s, timeout_s or math.inf) / max(1, len(hosts))
+    for host in hosts:
         try:
-            await _connect(target, call, host=host, port=target.address.port)
+            async with asyncio.timeout(limit_s):
+                await _connect(target, call, host=host, port=target.address.port)
         except TimeoutError:
-            reason = f"{host}: not connected within {target.connect_timeout_s:g} s"
+            reason = f"{host}: not connected within {limit_s:g} s"
         except (OSError, ValueError) as error:
             reason = f"{host}: {error}"
         else:
@@ -253,23 +263,12 @@ async def open_call(
 
 async def _connect(target: Target, call: Call, **where: Any) -> None:
     server_name = (target.server_name or target.address.host) if target.tls is not None else None
-    async with asyncio.timeout(target.connect_timeout_s):
-        await asyncio.get_running_loop().create_connection(
-            lambda: cast("asyncio.BaseProtocol", call),
-            ssl=target.tls,
-            server_hostname=server_name,
-            **where,
-        )
-
-
-async def _hosts(address: SocketAddress) -> list[str]:
-    try:
-        found = await asyncio.get_running_loop().getaddrinfo(
-            address.host, address.port, type=socket.SOCK_STREAM
-        )
-    except (OSError, ValueError) as error:
-        raise GrpcError(GrpcStatus.UNAVAILABLE, f"cannot resolve {address.host}: {error}") from None
-    return list(dict.fromkeys(str(each[4][0]) for each in found))
+    await asyncio.get_running_loop().create_connection(
+        lambda: cast("asyncio.BaseProtocol", call),
+        ssl=target.tls,
+        server_hostname=server_name,
+        **where,
+    )
 
 
 def _headers(target: Target, path: str, metadata: Metadata, timeout_s: float | None) -> Headers:

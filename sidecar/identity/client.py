@@ -45,8 +45,11 @@ class SigningClient:
 
     async def sign(self, signing_request: str) -> SignedCertificate:
         """Raises `IdentityRefusedError` when the control plane refuses, `IdentityError` when it cannot be
-        reached or a file cannot be read. Each call opens a connection, since renewals are rare."""
+        reached, its answer is malformed or a file cannot be read. Each call opens a connection, since
+        renewals are rare."""
         # protobuf takes 8 MB, and the agent beside an Envoy needs it for nothing else.
+        from google.protobuf.message import DecodeError  # noqa: PLC0415
+
         from protos.ca_pb2 import CreateCertificateRequest, CreateCertificateResponse  # noqa: PLC0415
 
         target = Target(
@@ -64,6 +67,8 @@ class SigningClient:
         except GrpcError as error:
             kind = IdentityRefusedError if error.status in _FINAL else IdentityError
             raise kind(f"no certificate from the control plane at {self.address}: {error}") from error
+        except DecodeError as error:
+            raise IdentityError(f"malformed answer of the control plane at {self.address}") from error
         return SignedCertificate(
             chain=tuple(response.certificate_chain), trust_bundle=tuple(response.trust_bundle)
         )

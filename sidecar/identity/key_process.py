@@ -39,6 +39,7 @@ def _verified(signed: Any, key: WorkloadKey, spiffe_id: SpiffeId) -> dict[str, A
         "chain": svid.chain.decode(),
         "key": svid.key.decode(),
         "trust_bundle": svid.trust_bundle.decode(),
+        "begins_s": svid.begins_s,
         "expires_s": svid.expires_s,
     }
 

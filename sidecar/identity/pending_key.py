@@ -49,7 +49,7 @@ class KeyInProcess:
             chain=answer["chain"].encode(),
             key=answer["key"].encode(),
             trust_bundle=answer["trust_bundle"].encode(),
-            received_s=now,
+            begins_s=answer["begins_s"],
             expires_s=answer["expires_s"],
         )
 

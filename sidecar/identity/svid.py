@@ -18,14 +18,14 @@ class SignedCertificate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Svid:
-    """Verified. PEM; ``chain`` starts with the leaf. ``received_s`` and ``expires_s`` are seconds since the
-    epoch."""
+    """Verified. PEM; ``chain`` starts with the leaf. ``begins_s`` and ``expires_s`` are seconds since the
+    epoch. ``begins_s``: when it was received or, if its authority's clock is ahead, when it becomes valid."""
 
     spiffe_id: SpiffeId
     chain: bytes = field(repr=False)
     key: bytes = field(repr=False)
     trust_bundle: bytes = field(repr=False)
-    received_s: float
+    begins_s: float
     expires_s: float
 
     def pem(self) -> SvidPem:

@@ -17,6 +17,8 @@ from sidecar.identity.key import WorkloadKey
 from sidecar.identity.svid import SignedCertificate, Svid
 
 _MAX_CHAIN_LENGTH = 10
+# By how much the authority's clock may be ahead of ours, as the control plane tolerates it of ours.
+_CLOCK_SKEW_S = 120.0
 
 
 def _pem(certificates: Iterable[x509.Certificate]) -> bytes:
@@ -26,8 +28,8 @@ def _pem(certificates: Iterable[x509.Certificate]) -> bytes:
 def accept(signed: SignedCertificate, key: WorkloadKey, expected_id: SpiffeId, now: float) -> Svid:
     """Checks the SVID that an authority signed for ``key``. ``now``: seconds since the epoch.
 
-    Raises `IdentityError` unless the leaf holds our key and the expected id and no other, is valid now, and
-    chains to the trust bundle that came with it.
+    Raises `IdentityError` unless the leaf holds our key and the expected id and no other, is valid now or
+    within the tolerated difference between two clocks, and chains to the trust bundle that came with it.
     """
     chain = _parse(signed.chain, "certificate chain")
     trust_bundle = _parse(signed.trust_bundle, "trust bundle")
@@ -43,7 +45,7 @@ def accept(signed: SignedCertificate, key: WorkloadKey, expected_id: SpiffeId, n
         chain=_pem(chain),
         key=key.pem(),
         trust_bundle=_pem(trust_bundle),
-        received_s=now,
+        begins_s=max(now, *(certificate.not_valid_before_utc.timestamp() for certificate in chain)),
         expires_s=min(certificate.not_valid_after_utc.timestamp() for certificate in chain),
     )
 
@@ -78,7 +80,7 @@ def _parse(pems: Sequence[str], part: str) -> tuple[x509.Certificate, ...]:
 def _check_chain(
     chain: Sequence[x509.Certificate], trust_bundle: Sequence[x509.Certificate], now: float
 ) -> None:
-    """Each certificate is signed by the next, the last by a root of the bundle; all are valid now."""
+    """Each certificate is signed by the next, the last by a root of the bundle; all are valid now or soon."""
     if len(chain) > _MAX_CHAIN_LENGTH:
         raise IdentityError(
             f"the certificate chain has {len(chain)} certificates, at most {_MAX_CHAIN_LENGTH}"
@@ -95,7 +97,7 @@ def _check_chain(
 
 def _check_validity(certificate: x509.Certificate, position: int, now: float) -> None:
     starts, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if not starts.timestamp() <= now < ends.timestamp():
+    if not starts.timestamp() - _CLOCK_SKEW_S <= now < ends.timestamp():
         raise IdentityError(f"certificate {position} of the chain is valid from {starts} to {ends}, not now")
 
 

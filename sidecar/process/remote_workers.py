@@ -206,6 +206,11 @@ class RemoteWorkers:
         return await worker.apply(snapshot, sockets, encoded)
 
     async def use_svid(self, svid: SvidPem) -> Mapping[str, ConfigError]:
+        if self._svid is not None:
+            # No listener waits for it, and it may expire before a slow worker has taken its configuration.
+            self._svid = svid
+            renewed = [worker.command("use_svid", svid) for worker in self._workers]
+            return _joined(await asyncio.gather(*renewed, return_exceptions=True))
         async with self._one_at_a_time:
             self._svid = svid
             if self._snapshot is not None:

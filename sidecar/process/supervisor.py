@@ -28,6 +28,7 @@ from sidecar.config.snapshot import Snapshot
 from sidecar.errors import BootstrapError, ConfigError, WorkerError
 from sidecar.identity.rotation import SvidRotation
 from sidecar.identity.svid import Svid
+from sidecar.identity.svid_pem import SvidPem
 from sidecar.identity.watched_file import WatchedFile
 from sidecar.lifetime import Lifetime
 from sidecar.listener.manager import ListenerState, ListenerStatus
@@ -207,8 +208,11 @@ class Supervisor:
         await rotation.obtain_first()
         await rotation.run()
 
-    async def _use_svid(self, svid: Svid) -> None:
-        self._check_static(await self._workers.use_svid(svid.pem()))
+    def _use_svid(self, svid: Svid) -> None:
+        self._lifetime.start("use-svid", self._give_to_workers(svid.pem()))
+
+    async def _give_to_workers(self, svid: SvidPem) -> None:
+        self._check_static(await self._workers.use_svid(svid))
 
     def _follow_mesh_roots(self) -> None:
         if self._rotation is not None and self._mesh_roots is not None and self._mesh_roots.changed():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
@@ -13,10 +14,13 @@ import pytest
 import trustme
 
 from sidecar.config.endpoint import SocketAddress
+from sidecar.grpc import call as grpc_call
+from sidecar.grpc.addresses import Addresses
 from sidecar.grpc.call import Target, call_unary, open_call
 from sidecar.grpc.errors import GrpcError
 from sidecar.grpc.tls import over_http2, verifying_context
 from sidecar.grpc_status import GrpcStatus
+from tests.support.silent_host import vanishing_host
 
 LARGE = 5 * 1024 * 1024
 UNARY, STREAM = "/test.S/Unary", "/test.S/Stream"
@@ -181,6 +185,20 @@ async def test_refused_connection() -> None:
     target = Target(address=SocketAddress("127.0.0.1", 1))
     with pytest.raises(GrpcError, match=r"^UNAVAILABLE: cannot connect to 127\.0\.0\.1:1: 127\.0\.0\.1: "):
         await open_call(target, STREAM)
+
+
+async def test_address_that_does_not_answer_takes_its_share_of_the_time_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def two(address: SocketAddress) -> list[str]:
+        return ["127.0.0.2", "127.0.0.1"]
+
+    async with serving() as (_, address):
+        monkeypatch.setattr(grpc_call, "_ADDRESSES", Addresses(two))
+        monkeypatch.setattr(random, "sample", lambda population, k: population)
+        with vanishing_host("127.0.0.2", address.port):
+            named = Target(address=SocketAddress("plane.test", address.port))
+            assert await call_unary(named, UNARY, b"hello", timeout_s=2) == b"hello"
 
 
 async def test_unknown_name() -> None:

@@ -18,6 +18,7 @@ from controlplane.ca.signer_files import load_or_create_root
 from controlplane.ca.tokens import TokenVerifier, create_token, load_or_create_token_key
 from protos.spiffe import SpiffeId
 from sidecar.errors import IdentityError, IdentityRefusedError
+from sidecar.identity import client
 from sidecar.identity.client import SigningClient, token_from_file
 from sidecar.identity.contexts import TlsContexts
 from sidecar.identity.rotation import SvidRotation
@@ -61,7 +62,7 @@ class ControlPlane:
         return await SvidRotation(self.client(**options), REVIEWS, _ignore).obtain_first()
 
 
-async def _ignore(svid: Svid) -> None:
+def _ignore(svid: Svid) -> None:
     pass
 
 
@@ -118,6 +119,17 @@ async def test_an_unreachable_control_plane_is_an_error_with_a_reason(control_pl
         IdentityError, match=f"no certificate from the control plane at .*{control_plane.port}"
     ):
         await control_plane.client(timeout_s=0.5).sign("csr")
+
+
+async def test_a_malformed_answer_is_an_error_with_a_reason(
+    control_plane: ControlPlane, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def malformed(*_: object, **__: object) -> bytes:
+        return b"\xff"
+
+    monkeypatch.setattr(client, "call_unary", malformed)
+    with pytest.raises(IdentityError, match=f"malformed answer of .*{control_plane.port}"):
+        await control_plane.client().sign("csr")
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import hashlib
 import random
 import ssl
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import pytest
 
@@ -58,8 +58,8 @@ PERMISSIVE = Listener(
 )
 
 
-def show_in(contexts: TlsContexts) -> Callable[[Svid], Awaitable[None]]:
-    async def show(svid: Svid) -> None:
+def show_in(contexts: TlsContexts) -> Callable[[Svid], None]:
+    def show(svid: Svid) -> None:
         contexts.use_svid(svid.pem())
 
     return show

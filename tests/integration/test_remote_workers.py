@@ -20,7 +20,7 @@ from sidecar.process.worker import WorkerConfig
 from sidecar.upstream.outlier_detection import HostEjection
 from tests.support.clusters import snapshot, static_cluster
 from tests.support.identities import TestTrustDomain
-from tests.support.scripted_workers import DEADLINE_S, scripted
+from tests.support.scripted_workers import DEADLINE_S, ScriptedWorker, scripted
 
 CHAIN = FilterChain(name="c", filter=TcpProxy(stat_prefix="t", clusters=(WeightedCluster(name="up"),)))
 
@@ -29,6 +29,13 @@ def listening(port: int) -> Snapshot:
     address = SocketAddress("127.0.0.1", port)
     listener = Listener(name="l", address=address, filter_chains=(CHAIN,))
     return replace(snapshot(static_cluster()), listeners={"l": listener})
+
+
+async def arrival_of(worker: ScriptedWorker, kind: type, count: int) -> None:
+    """Waits until the worker has got so many messages of this kind."""
+    async with asyncio.timeout(DEADLINE_S):
+        while len(worker.of(kind)) < count:
+            await asyncio.sleep(0.001)
 
 
 async def test_a_configuration_is_taken_when_the_slowest_worker_has_taken_it() -> None:
@@ -155,6 +162,25 @@ async def test_a_worker_that_hangs_does_not_keep_a_drain_from_the_others(
         await workers.drain()
         await workers.use_svid(TestTrustDomain().svid().pem())
         assert [call.method for call in master.workers[0].of(MethodCall)] == ["drain", "use_svid"]
+
+
+async def test_a_renewed_certificate_does_not_wait_for_a_slow_worker_to_take_its_configuration() -> None:
+    domain = TestTrustDomain()
+    async with scripted() as (workers, master):
+        await workers.apply(snapshot())
+        await workers.use_svid(domain.svid().pem())
+        quick, slow = master.workers
+        slow.holds_back.clear()
+        applying = asyncio.create_task(workers.apply(snapshot(static_cluster())))
+        await arrival_of(slow, Apply, 2)
+        renewed = domain.svid().pem()
+        renewing = asyncio.create_task(workers.use_svid(renewed))
+        await arrival_of(quick, MethodCall, 2)
+        assert quick.of(MethodCall)[1].arguments == (renewed,)
+        assert not applying.done()
+        slow.holds_back.set()
+        assert (await applying, await renewing) == ({}, {})
+        assert slow.of(MethodCall)[1].arguments == (renewed,)
 
 
 async def test_the_end_of_the_master_is_an_error() -> None:

@@ -8,11 +8,11 @@ from contextlib import ExitStack, contextmanager
 
 
 @contextmanager
-def vanishing_host() -> Iterator[int]:
+def vanishing_host(address: str = "127.0.0.1", port: int = 0) -> Iterator[int]:
     """Its port: SYNs get no answer, since its accept queue is full."""
     with ExitStack() as stack:
         listening = stack.enter_context(socket.socket())
-        listening.bind(("127.0.0.1", 0))
+        listening.bind((address, port))
         listening.listen(0)  # room for one
         for _ in range(3):
             client = stack.enter_context(socket.socket())

@@ -6,7 +6,7 @@ productpage calls details and reviews; reviews v2 and v3 call ratings. They use 
 (``http://reviews:9080/...``). The sidecar intercepts the calls, or the standard HTTP_PROXY variable directs
 them to it. Each answer contains the pod's name and the address of its client. The code uses the standard
 library only. ``POST /fault?status=500`` makes a replica answer all requests with 500; ``status=200`` restores
-it.
+it. On SIGTERM a service answers the requests that it has, and ends.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import argparse
 import json
 import os
 import signal
-import sys
+import threading
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -69,6 +69,29 @@ def ratings(version: str, path: str, headers: HTTPMessage) -> Answer:
     return {"Reviewer1": 5, "Reviewer2": 4}
 
 
+class Requests:
+    """Counts those in progress: ``with`` it, each is one."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._changed = threading.Condition()
+
+    def __enter__(self) -> None:
+        with self._changed:
+            self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._count -= 1
+            self._changed.notify_all()
+
+    def wait_for_end(self) -> None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._count == 0)
+
+
+IN_PROGRESS = Requests()
+
 SERVICES: dict[str, Callable[[str, str, HTTPMessage], Answer]] = {
     "productpage": productpage,
     "details": details,
@@ -88,6 +111,10 @@ def handler(service: str, version: str) -> type[BaseHTTPRequestHandler]:
         wbufsize = -1  # send the head and the body together
 
         def do_GET(self) -> None:
+            with IN_PROGRESS:
+                self.reply_to_get()
+
+        def reply_to_get(self) -> None:
             if Handler.fault:
                 self.reply(Handler.fault, {"error": f"{pod} is set to answer {Handler.fault}"})
                 return
@@ -131,8 +158,10 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=9080)
     arguments = parser.parse_args()
     server = Server((arguments.host, arguments.port), handler(arguments.service, arguments.version))
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    # `shutdown` waits for the end of `serve_forever`, which this thread runs.
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown, daemon=True).start())
     server.serve_forever()
+    IN_PROGRESS.wait_for_end()
 
 
 if __name__ == "__main__":

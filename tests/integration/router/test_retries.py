@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
 
 import pytest
 
+from controlplane.networking.routes import DEFAULT_RETRY_ON
 from sidecar.config.cluster import (
     CircuitBreakers,
     LbPolicy,
@@ -15,7 +17,8 @@ from sidecar.config.cluster import (
 from sidecar.http.body import Body, BodyStream
 from tests.support.bodies import read_all
 from tests.support.clusters import static_cluster
-from tests.support.flaky_upstream import Exchange, FlakyUpstream
+from tests.support.flaky_upstream import Exchange, FlakyUpstream, flaky_upstream
+from tests.support.identities import MESH_CLIENT, MESH_SERVER, TestTrustDomain
 from tests.support.listening import eventually
 from tests.support.requests import make_request
 from tests.support.routed_proxy import Start, fail, hang_up, retries, silence
@@ -46,6 +49,23 @@ class TestRetries:
         proxy = await start(cluster)
         proxy.use(to("up", retry_policy=policy))
         assert [await proxy.ask() for _ in range(40)] == [(200, b"b")] * 40
+
+    async def test_a_host_whose_certificate_has_expired_is_hidden_by_another(self, start: Start) -> None:
+        """As for Envoy, a handshake that fails is a ``connect-failure``."""
+        domain = TestTrustDomain()
+        an_hour_ago = TestTrustDomain(lifetime_s=1800, clock=lambda: time.time() - 3600, sharing=domain)
+        client, expired = domain.contexts(), an_hour_ago.contexts()
+        async with (
+            flaky_upstream("a", tls=expired.server(MESH_SERVER)) as bad,
+            flaky_upstream("b", tls=client.server(MESH_SERVER)) as good,
+        ):
+            proxy = await start(static_cluster(bad.endpoint, good.endpoint, tls=MESH_CLIENT), tls=client)
+            policy = retries(*DEFAULT_RETRY_ON.split(","), num_retries=2, previous_hosts=True)
+            proxy.use(to("up", retry_policy=policy))
+            assert [await proxy.ask() for _ in range(6)] == [(200, b"b")] * 6
+            stats = proxy.clusters.get("up").stats
+            assert stats.upstream_rq_retry == stats.upstream_rq_retry_success > 0
+            assert stats.ssl__connection_error == stats.upstream_rq_retry
 
     async def test_when_the_retries_are_used_up_the_last_answer_counts(
         self, start: Start, upstream: FlakyUpstream

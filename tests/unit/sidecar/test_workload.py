@@ -14,7 +14,7 @@ from sidecar.workload import local_workload, spiffe_id, svid_rotation, token_rea
 WITH_CA = Settings(ca_address="istiod:15012", ca_cert=Path("/roots.pem"), token="t")
 
 
-async def ignore(svid: Svid) -> None:
+def ignore(svid: Svid) -> None:
     pass
 
 

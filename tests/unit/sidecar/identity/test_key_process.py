@@ -37,7 +37,7 @@ def test_process_answers_with_a_request_and_then_with_the_verified_svid() -> Non
     converse(authority, authority)
     request, svid = authority.answers
     assert "BEGIN CERTIFICATE REQUEST" in request
-    assert set(svid) == {"chain", "key", "trust_bundle", "expires_s"}
+    assert set(svid) == {"chain", "key", "trust_bundle", "begins_s", "expires_s"}
     key = load_pem_private_key(svid["key"].encode(), None)
     assert key.public_key() == x509.load_pem_x509_certificate(svid["chain"].encode()).public_key()
 

@@ -35,12 +35,20 @@ class FakeTime:
 
 
 class FlakyDomain(TestTrustDomain):
-    """Fails the given number of times."""
+    """Fails with these errors, and does not answer the given number of requests."""
 
     __test__ = False
     failures: list[IdentityError]
+    hangs = 0
+    given_up = 0
 
     async def sign(self, signing_request: str) -> SignedCertificate:
+        if self.hangs:
+            self.hangs -= 1
+            try:
+                await asyncio.Future()
+            finally:
+                self.given_up += 1
         if self.failures:
             raise self.failures.pop()
         return await super().sign(signing_request)
@@ -51,13 +59,10 @@ def rotation_at(fake: FakeTime, *failures: IdentityError, policy: RotationPolicy
     domain.failures = list(failures)
     renewed: list[Svid] = []
 
-    async def use(svid: Svid) -> None:
-        renewed.append(svid)
-
     rotation = SvidRotation(
         domain,
         REVIEWS,
-        use,
+        renewed.append,
         new_key=key_here,
         policy=policy,
         clock=fake.clock,
@@ -70,8 +75,29 @@ def rotation_at(fake: FakeTime, *failures: IdentityError, policy: RotationPolicy
 def test_renewal_is_due_at_half_life_or_a_little_before() -> None:
     svid = TestTrustDomain(lifetime_s=1000.0).svid()
     moments = [RotationPolicy(jitter=0.1).renew_at(svid, random.Random(seed)) for seed in range(200)]
-    assert svid.received_s + 449 <= min(moments) < max(moments) <= svid.received_s + 500
+    assert svid.begins_s + 449 <= min(moments) < max(moments) <= svid.begins_s + 500
     assert max(moments) - min(moments) > 40, "sidecars that started together spread out"
+
+
+def test_a_renewal_that_takes_long_begins_earlier_but_not_at_once() -> None:
+    svid = TestTrustDomain(lifetime_s=1000.0).svid()
+    moments = [NEVER_EARLY.renew_at(svid, random.Random(1), took_s) for took_s in (0.0, 100.0, 10_000.0)]
+    assert [moment - svid.begins_s for moment in moments] == pytest.approx([500, 400, 250], abs=1)
+
+
+async def test_a_busy_machine_has_the_next_certificate_at_half_life_too() -> None:
+    fake = FakeTime(until=1400)
+    domain, rotation, renewed = rotation_at(fake)
+
+    async def sign(signing_request: str) -> SignedCertificate:
+        fake.now += 100.0
+        return domain.sign_for(REVIEWS, signing_request)
+
+    domain.sign = sign
+    await rotation.obtain_first()
+    with pytest.raises(asyncio.CancelledError):
+        await rotation.run()
+    assert [svid.begins_s - fake.start for svid in renewed] == [100, 600, 1100]
 
 
 def test_retries_back_off_and_never_wait_long_for_a_short_life() -> None:
@@ -84,13 +110,67 @@ def test_retries_back_off_and_never_wait_long_for_a_short_life() -> None:
     assert max(policy.retry_after(9, svid, random.Random(seed)) for seed in range(300)) <= 5.0
 
 
+def test_two_requests_that_hang_leave_time_for_a_third_before_the_expiry() -> None:
+    svid = TestTrustDomain(lifetime_s=20.0).svid()
+    policy, life_s = RotationPolicy(), svid.expires_s - svid.begins_s
+    assert policy.patience_s(svid) * (1 + 2) <= life_s * 3 / 8
+    assert policy.patience_s(TestTrustDomain(lifetime_s=2.0).svid()) == 1.0
+
+
+async def test_a_request_that_hangs_is_repeated() -> None:
+    fake = FakeTime(until=600)
+    impatient = RotationPolicy(jitter=0.0, patience_share=0.0, shortest_patience_s=0.01)
+    domain, rotation, renewed = rotation_at(fake, policy=impatient)
+    await rotation.obtain_first()
+    domain.hangs = 2
+    with pytest.raises(asyncio.CancelledError):
+        await rotation.run()
+    assert len(renewed) == 2
+    assert rotation.failures == 0
+    assert domain.given_up == 2, "they do not go on when there is an answer"
+
+
+async def test_a_slow_answer_is_taken_although_there_was_another_request() -> None:
+    fake = FakeTime(until=600)
+    impatient = RotationPolicy(jitter=0.0, patience_share=0.0, shortest_patience_s=0.01)
+    domain, rotation, renewed = rotation_at(fake, policy=impatient)
+    await rotation.obtain_first()
+    asked: list[str] = []
+
+    async def sign(signing_request: str) -> SignedCertificate:
+        asked.append(signing_request)
+        if len(asked) > 1:
+            await asyncio.Future()
+        while len(asked) < 2:
+            await asyncio.sleep(0.001)
+        return domain.sign_for(REVIEWS, signing_request)
+
+    domain.sign = sign
+    with pytest.raises(asyncio.CancelledError):
+        await rotation.run()
+    assert len(renewed) == 2
+    assert len(set(asked)) == 1, "one key"
+
+
+async def test_a_certificate_from_an_authority_whose_clock_is_ahead_is_used_once_it_is_valid() -> None:
+    fake = FakeTime(until=700)
+    domain, rotation, renewed = rotation_at(fake)
+    domain.clock = lambda: fake.clock() + 61.0
+    await rotation.obtain_first()
+    assert fake.now == fake.start + 60.0, "peers would refuse it before"
+    with pytest.raises(asyncio.CancelledError):
+        await rotation.run()
+    assert len(renewed) == 2
+    assert [svid.begins_s for svid in renewed] == sorted(svid.begins_s for svid in renewed)
+
+
 async def test_the_certificate_is_replaced_at_half_life_with_a_new_key() -> None:
     fake = FakeTime(until=1400)
     domain, rotation, renewed = rotation_at(fake)
     await rotation.obtain_first()
     with pytest.raises(asyncio.CancelledError):
         await rotation.run()
-    assert [svid.received_s - fake.start for svid in renewed] == [0, 500, 1000]
+    assert [svid.begins_s - fake.start for svid in renewed] == [0, 500, 1000]
     assert len({svid.key for svid in renewed}) == 3
     assert rotation.renewals == domain.signed == 3
 
@@ -102,7 +182,7 @@ async def test_a_renewal_that_is_asked_for_comes_within_the_longest_sleep_and_on
     rotation.renew_soon()
     with pytest.raises(asyncio.CancelledError):
         await rotation.run()
-    assert [svid.received_s - fake.start for svid in renewed] == [0, 0]
+    assert [svid.begins_s - fake.start for svid in renewed] == [0, 0]
 
 
 async def test_a_control_plane_that_is_away_is_asked_again_and_the_old_certificate_serves_on() -> None:
@@ -114,8 +194,8 @@ async def test_a_control_plane_that_is_away_is_asked_again_and_the_old_certifica
         await rotation.run()
     assert rotation.failures == 3
     assert renewed[0] is first
-    assert renewed[1].received_s > fake.start + 500
-    assert max(svid.received_s for svid in renewed) < fake.start + 1300
+    assert renewed[1].begins_s > fake.start + 500
+    assert max(svid.begins_s for svid in renewed) < fake.start + 1300
 
 
 async def test_the_first_certificate_is_waited_for() -> None:
