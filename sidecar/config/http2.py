@@ -1,5 +1,5 @@
-"""The limits of HTTP/2 connections. Source: ``envoy.config.core.v3.Http2ProtocolOptions``, whose defaults these
-are; the limits of heads are those of ``HttpConnectionManager`` and ``HttpProtocolOptions``."""
+"""The limits of HTTP/2 connections. Source: ``envoy.config.core.v3.Http2ProtocolOptions``, whose defaults
+these are; the limits of heads are those of ``HttpConnectionManager`` and ``HttpProtocolOptions``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""What the peer has sent, as `Http2Connection.receive` returns it. One class for each kind; look at the class."""
+"""What the peer has sent, as `Http2Connection.receive` returns it. One class for each kind; look at the
+class."""
 
 from __future__ import annotations
 
@@ -19,13 +20,15 @@ class HeadReceived(Http2Event):
 
     `headers` has only regular fields that are safe to write as HTTP/1: no pseudo-headers, no fields for one
     hop except ``te: trailers``, no ``host``, one ``cookie`` (RFC 9113 8.2.3). The list is the receiver's own.
-    `protocol` is the ``:protocol`` of an extended CONNECT (RFC 8441), or empty. `path` and `scheme` are empty in a
-    plain CONNECT. `size` is the bytes of the names and values.
+    `protocol` is the ``:protocol`` of an extended CONNECT (RFC 8441), or empty. `path` and `scheme` are empty
+    in a plain CONNECT. `expect` is the value of a request's ``expect``, which `headers` does not have. `size`
+    is the bytes of the names and values.
     """
 
     __slots__ = (
         "authority",
         "end_stream",
+        "expect",
         "headers",
         "method",
         "path",
@@ -46,6 +49,7 @@ class HeadReceived(Http2Event):
         self.authority = b""
         self.path = b""
         self.protocol = b""
+        self.expect = b""
         self.size = 0
 
 
@@ -88,10 +92,11 @@ class TrailersReceived(Http2Event):
 @final
 class StreamReset(Http2Event):
     """The stream ended before its messages did. `local`: this side reset it (or never opened it for the
-    owner), because the peer broke a rule, which `reason` describes. Otherwise the peer did, or its GOAWAY says
-    that it does not process the stream (REFUSED_STREAM). `code` may be an unknown one. `counter` is Envoy's
-    statistic below ``http2.`` that counts it: ``rx_reset``, ``rx_messaging_error``, ``header_overflow``; or empty.
-    A stream that the owner does not know yet (`exchange` is None) may be reset."""
+    owner), because the peer broke a rule, which `reason` describes. Otherwise the peer did, or its GOAWAY
+    says that it does not process the stream (REFUSED_STREAM). `code` may be an unknown one. `counter` is
+    Envoy's statistic below ``http2.`` that counts it: ``rx_reset``, ``rx_messaging_error``,
+    ``header_overflow``; or empty. A stream that the owner does not know yet (`exchange` is None) may be
+    reset."""
 
     __slots__ = ("code", "counter", "local", "reason", "stream")
 
