@@ -14,8 +14,8 @@ from sidecar.http.h2.error_codes import (
 )
 from sidecar.http.h2.frames import MAX_PAYLOAD
 from sidecar.http.h2.head_rules import MessageHead, malformed, read_request, read_response, read_trailers
-from sidecar.http.h2.hpack.block import read_block
-from sidecar.http.h2.hpack.block_python import MALFORMED, TOO_LARGE, DynamicTable, HpackError
+from sidecar.http.h2.hpack.block import MALFORMED, TOO_LARGE, read_block
+from sidecar.http.h2.hpack.dynamic_table import DynamicTable, HpackError
 from sidecar.http.headers import Headers
 
 # Frames of a block, besides those that its largest size needs.

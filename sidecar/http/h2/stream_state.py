@@ -25,7 +25,7 @@ RECEIVE_RESET: Final = 5
 
 INVALID: Final = -1
 
-TRANSITIONS: Final = (
+TRANSITIONS: Final[tuple[tuple[int, ...], ...]] = (  # not of a fixed length: the compiler would copy it
     # SEND_HEAD, SEND_END, SEND_RESET, RECEIVE_HEAD, RECEIVE_END, RECEIVE_RESET
     (OPEN, INVALID, INVALID, OPEN, INVALID, INVALID),  # IDLE
     (OPEN, HALF_CLOSED_LOCAL, CLOSED, OPEN, HALF_CLOSED_REMOTE, CLOSED),  # OPEN

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
+from sidecar.http.h2.hpack.dynamic_table import ENTRY_OVERHEAD, INITIAL_SIZE
 from sidecar.http.h2.hpack.static_table import STATIC_INDEX, STATIC_NAMES, STATIC_SIZE
 from sidecar.http.headers import HOP_BY_HOP, Headers
 
-_ENTRY_OVERHEAD: Final = 32  # RFC 7541 4.1
 _INDEXED: Final = tuple(bytes((0x80 | index,)) for index in range(0x7F))  # 6.1
 _SHORT: Final = tuple(
     bytes((size,)) for size in range(0x7F)
@@ -38,7 +38,7 @@ class HpackEncoder:
         self._entries: deque[tuple[bytes, bytes]] = deque()
         self._inserted = 0
         self._size = 0
-        self._max_size = 4096
+        self._max_size = INITIAL_SIZE
         self._candidates: set[tuple[bytes, bytes]] = set()
         self._resized_to: list[int] = []  # to be announced in the next block: the smallest size, and the last
 
@@ -82,7 +82,7 @@ class HpackEncoder:
         elif field in self._candidates:
             self._candidates.discard(field)
             first, mask = 0x40, 0x3F
-        elif len(name) + len(value) + _ENTRY_OVERHEAD <= self._max_size // _MAX_ENTRY_SHARE:
+        elif len(name) + len(value) + ENTRY_OVERHEAD <= self._max_size // _MAX_ENTRY_SHARE:
             if len(self._candidates) >= _MAX_CANDIDATES:
                 self._candidates.clear()
             self._candidates.add(field)
@@ -98,14 +98,14 @@ class HpackEncoder:
         self._index[field] = self._inserted
         self._entries.append(field)
         self._inserted += 1
-        self._size += len(field[0]) + len(field[1]) + _ENTRY_OVERHEAD
+        self._size += len(field[0]) + len(field[1]) + ENTRY_OVERHEAD
         self._evict()
 
     def _evict(self) -> None:
         while self._size > self._max_size:
             oldest = self._entries.popleft()
             del self._index[oldest]
-            self._size -= len(oldest[0]) + len(oldest[1]) + _ENTRY_OVERHEAD
+            self._size -= len(oldest[0]) + len(oldest[1]) + ENTRY_OVERHEAD
 
 
 def encode_integer(first: int, mask: int, value: int) -> bytes:
