@@ -47,6 +47,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from sidecar.grpc_status import NO_STATUS
+
 
 class SidecarError(Exception):
     """The root of the tree. The message names the failed action, its object and the reason."""
@@ -96,11 +98,13 @@ class NameResolutionError(SidecarError):
 
 class RequestError(SidecarError):
     """Ends one request. ``details`` is Envoy's RESPONSE_CODE_DETAILS, ``flag`` its RESPONSE_FLAGS: both for
-    logs. ``ends_connection``: the client's connection carries no request after this one."""
+    logs. ``grpc_status`` is for gRPC calls; without one, it follows from ``status``. ``ends_connection``: the
+    client's connection carries no request after this one."""
 
     status: ClassVar[int] = 503
     flag: ClassVar[str] = "-"
     details: ClassVar[str] = "internal_error"
+    grpc_status: ClassVar[int] = NO_STATUS
     ends_connection: ClassVar[bool] = False
 
 

@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from sidecar.grpc_call import GrpcCall
 from sidecar.http.body import EMPTY, Body
 from sidecar.http.headers import Headers
 
@@ -97,6 +98,11 @@ class Request:
     def body_replaced(self) -> bool:
         """Whether a filter has replaced the client's body by one of another length."""
         return self.body.as_long_as is not self._arriving
+
+    def begin_grpc_call(self, *, over_web: bool = False) -> None:
+        """Notes that the request is a gRPC call. `over_web` as in `GrpcCall`."""
+        call = self.info.grpc = GrpcCall(over_web=over_web)
+        self.body.count_messages(call.request_messages)
 
     def resolve_again(self) -> None:
         """Resolves the route again (Envoy: clears the route cache), for a filter that has changed the

@@ -27,7 +27,7 @@ from sidecar.errors import (
     StreamIdleTimeoutError,
 )
 from sidecar.http.filter_output import check_response
-from sidecar.http.local_reply import local_reply
+from sidecar.http.local_reply import error_reply
 from sidecar.http.message import Request, Response
 from sidecar.observability.stream_info import fail
 
@@ -178,6 +178,8 @@ class ServerStream:
         stats.downstream_rq_active -= 1
         if response is not None:
             status = info.status = response.status
+            if info.grpc is not None:
+                info.grpc.end(status, response.headers, response.body.trailers)
         if response is not None and not info.health_check:
             stats.downstream_rq_completed += 1
             if status < 300:
@@ -234,7 +236,7 @@ class ServerStream:
         """Records the failure. Returns the local reply."""
         self._fail(error)
         request = self.request
-        reply = local_reply(error, 504 if _is_waiting(request, error) else None)
+        reply = error_reply(request, error, 504 if _is_waiting(request, error) else None)
         if request.route is not None:
             request.route.finish(reply.headers)
         return reply

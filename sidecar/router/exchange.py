@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sidecar.errors import UpstreamError, UpstreamPerTryTimeoutError, UpstreamTimeoutError
+from sidecar.grpc_status import is_grpc_response
 from sidecar.http.message import Request, Response
 from sidecar.router.bodies import CountedBody, ReplayableBody
 from sidecar.router.forward import Forward, timeout_ms
@@ -144,6 +145,9 @@ class Exchange:
                         self._note_response(attempt, response)
                         if not self._retries_response(response):
                             answered = True
+                            call = self._request.info.grpc
+                            if call is not None and is_grpc_response(response.status, response.headers):
+                                response.body.count_messages(call.response_messages)
                             return response
                         response.body.close()
                     await self._back_off(attempt)
