@@ -13,12 +13,15 @@
         │   ├── DownstreamProtocolError     400: invalid HTTP, or HTTP that allows smuggling
         │   │   ├── ExpectationFailedError          417: an unknown Expect
         │   │   └── UnsupportedTransferCodingError  501: a transfer coding other than chunked
+        │   ├── GrpcWebEncodingError        400: the content of a gRPC-Web call is no base64
+        │   │   └── GrpcWebSizeError                400: it ends too early
         │   ├── UpgradeRejectedError        403: the listener does not allow such a tunnel
         │   ├── HeadersTooLargeError        431
         │   ├── PayloadTooLargeError        413: longer than a filter may buffer
         │   ├── DownstreamTimeoutError      408: the client was too slow to send its request
         │   │   ├── RequestHeaderTimeoutError       408: to send the head
-        │   │   └── StreamIdleTimeoutError          408, or 504 if the client waits: no data for too long
+        │   │   ├── StreamIdleTimeoutError          408, or 504 if the client waits: no data for too long
+        │   │   └── StreamDurationError             408, or 504 if the client waits: too long in total
         │   └── DownstreamDisconnectError   the client disconnected before the response was complete
         ├── RoutingError            no destination
         │   ├── NoRouteError                404
@@ -132,6 +135,16 @@ class UnsupportedTransferCodingError(DownstreamProtocolError):
     details = "http1.invalid_transfer_encoding"
 
 
+class GrpcWebEncodingError(DownstreamError):
+    flag = "-"
+    details = "grpc_base_64_decode_failed"
+    ends_connection = True
+
+
+class GrpcWebSizeError(GrpcWebEncodingError):
+    details = "grpc_base_64_decode_failed_bad_size"
+
+
 class UpgradeRejectedError(DownstreamError):
     status = 403
     flag = "-"
@@ -163,6 +176,12 @@ class RequestHeaderTimeoutError(DownstreamTimeoutError):
 class StreamIdleTimeoutError(DownstreamTimeoutError):
     flag = "SI"
     details = "stream_idle_timeout"
+
+
+class StreamDurationError(DownstreamTimeoutError):
+    flag = "DT"
+    details = "max_duration_timeout"
+    grpc_status = 4
 
 
 class DownstreamDisconnectError(DownstreamError):

@@ -22,6 +22,11 @@ class MessageCounter:
         self._left = 0  # bytes of the current message that have not passed yet
         self._prefix = b""  # the part of a prefix that has passed
 
+    @property
+    def at_boundary(self) -> bool:
+        """Whether no message has begun and not ended."""
+        return self._left == 0 and not self._prefix
+
     def feed(self, data: bytes) -> None:
         counted = False
         if self._prefix:

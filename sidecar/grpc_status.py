@@ -102,14 +102,5 @@ def _parse(value: bytes) -> int:
 
 def encode_grpc_message(text: bytes) -> bytes:
     """Percent-encodes a ``grpc-message``. As in Envoy, ``~`` is encoded too."""
-    if not _needs_encoding(text):
-        return text
     parts = [bytes((byte,)) if 0x20 <= byte < 0x7E and byte != 0x25 else b"%%%02X" % byte for byte in text]
     return b"".join(parts)
-
-
-def _needs_encoding(text: bytes) -> bool:
-    for byte in text:
-        if byte < 0x20 or byte >= 0x7E or byte == 0x25:
-            return True
-    return False

@@ -122,3 +122,8 @@ class FaultConfig:
     downstream_nodes: frozenset[bytes] = frozenset()
     headers: tuple[HeaderMatch, ...] = ()
     max_active_faults: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrpcWebConfig:
+    """``grpc_web.v3.GrpcWeb``, which has no options."""

@@ -38,7 +38,9 @@ class Request:
     CONNECT method): its body is then the raw bytes that follow. `inform`, where set, sends a 1xx response.
     `resolver` is set if the request passes filters: only then can its bodies and headers have been changed.
     `limit_idle_time`, where set, replaces the stream idle timeout of the codec, in seconds; 0 is no
-    limit. `route` is resolved before the filters; it is None if no route matches.
+    limit. `limit_duration`, where set, limits the time from the beginning of the request to the end of the
+    response, in seconds; infinity is no limit. `route` is resolved before the filters; it is None if no route
+    matches.
     `upstream_body` is the body of the router's response: if a filter fails after it, the owner of the stream
     closes it. `waiter`, where set, is the future that the task of the request waits for: a codec may take it
     for the upstream's response, and sets it to None then.
@@ -51,6 +53,7 @@ class Request:
         "headers",
         "info",
         "inform",
+        "limit_duration",
         "limit_idle_time",
         "method",
         "path",
@@ -83,6 +86,7 @@ class Request:
         self.upgrade: bytes | None = None
         self.inform: Callable[[int, Headers], None] | None = None
         self.limit_idle_time: Callable[[float], None] | None = None
+        self.limit_duration: Callable[[float], None] | None = None
         self.route: MatchedRoute | None = None
         self.resolver: Callable[[Request], None] | None = None
         self.upstream_body: Body | None = None

@@ -127,12 +127,15 @@ def _envoy_families(group: str, members: Sequence[tuple[str, Counters]], wanted:
 
 def _istio_families(report: StatsReport) -> Iterator[str]:
     requests = [(_labels(series.labels), series) for series in report.requests]
+    calls = [(labels, series) for labels, series in requests if series.is_grpc]
     connections = [(_labels(series.labels), series) for series in report.connections]
     families: tuple[tuple[str, list[tuple[str, int | Histogram]]], ...] = (
         ("istio_requests_total", [(labels, series.duration_ms.count) for labels, series in requests]),
         ("istio_request_duration_milliseconds", [(labels, one.duration_ms) for labels, one in requests]),
         ("istio_request_bytes", [(labels, one.request_bytes) for labels, one in requests]),
         ("istio_response_bytes", [(labels, one.response_bytes) for labels, one in requests]),
+        ("istio_request_messages_total", [(labels, one.request_messages) for labels, one in calls]),
+        ("istio_response_messages_total", [(labels, one.response_messages) for labels, one in calls]),
         ("istio_tcp_connections_opened_total", [(labels, one.opened) for labels, one in connections]),
         ("istio_tcp_connections_closed_total", [(labels, one.closed) for labels, one in connections]),
         ("istio_tcp_sent_bytes_total", [(labels, one.sent_bytes) for labels, one in connections]),

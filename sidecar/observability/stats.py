@@ -128,6 +128,7 @@ class HttpConnectionManagerStats(Counters):
     downstream_rq_completed: int = 0
     downstream_rq_header_timeout: int = 0
     downstream_rq_idle_timeout: int = 0
+    downstream_rq_max_duration_reached: int = 0
     downstream_rq_rx_reset: int = 0
     downstream_rq_time: Histogram = field(default_factory=Histogram)
     downstream_rq_timeout: int = 0
