@@ -28,7 +28,6 @@ COMPILED = (
     "sidecar/config",
     "sidecar/errors.py",
     "sidecar/filters",
-    "sidecar/grpc_call.py",
     "sidecar/grpc_status.py",
     "sidecar/http",
     "sidecar/listener",

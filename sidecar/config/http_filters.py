@@ -125,5 +125,15 @@ class FaultConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GrpcStatsConfig:
+    """``grpc_stats.v3.FilterConfig``: which calls are counted by method: all, or those of ``methods``, which are
+    pairs of service and method. The others are counted for the cluster."""
+
+    all_methods: bool = False
+    methods: frozenset[tuple[str, str]] = frozenset()
+    replace_dots_in_service_name: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class GrpcWebConfig:
     """``grpc_web.v3.GrpcWeb``, which has no options."""

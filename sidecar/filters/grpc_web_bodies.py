@@ -10,10 +10,10 @@ from binascii import Error, a2b_base64, b2a_base64
 from typing import Final
 
 from sidecar.errors import GrpcWebEncodingError, GrpcWebSizeError
-from sidecar.grpc_call import GrpcCall, MessageCounter
 from sidecar.grpc_status import find_grpc_status
 from sidecar.http.body import Body, WrappedBody
 from sidecar.http.headers import Headers
+from sidecar.observability.grpc_call import GrpcCall, MessageCounter
 
 _TRAILERS_FRAME: Final = b"\x80"
 

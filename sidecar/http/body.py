@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from sidecar.errors import InternalError
-from sidecar.grpc_call import MessageCounter
 from sidecar.http.headers import Headers
+from sidecar.observability.grpc_call import MessageCounter
 
 # The memory that a piece of a body takes besides its bytes: for a small piece, much more than the bytes.
 _PIECE_BYTES = 48

@@ -11,9 +11,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from sidecar.grpc_call import GrpcCall
 from sidecar.http.body import EMPTY, Body
 from sidecar.http.headers import Headers
+from sidecar.observability.grpc_call import GrpcCall
 
 if TYPE_CHECKING:
     from sidecar.observability.stream_info import StreamInfo

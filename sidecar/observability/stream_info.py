@@ -16,7 +16,7 @@ from sidecar.errors import (
 if TYPE_CHECKING:
     from sidecar.config.cluster import ServiceMetadata
     from sidecar.config.endpoint import WorkloadMetadata
-    from sidecar.grpc_call import GrpcCall
+    from sidecar.observability.grpc_call import GrpcCall
 
 # Failures that also set Envoy's upstream transport failure reason.
 _UPSTREAM_FAILURES = (UpstreamError, NoHealthyUpstreamError, UpstreamOverflowError, NoClusterError)

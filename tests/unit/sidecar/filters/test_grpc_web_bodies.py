@@ -6,9 +6,9 @@ import pytest
 
 from sidecar.errors import GrpcWebEncodingError, GrpcWebSizeError
 from sidecar.filters.grpc_web_bodies import DecodedBody, EncodedBody, decode_text
-from sidecar.grpc_call import GrpcCall, MessageCounter
 from sidecar.http.body import BodyStream
 from sidecar.http.headers import Headers
+from sidecar.observability.grpc_call import GrpcCall, MessageCounter
 from tests.support.bodies import received
 
 SIZES = [1, 2, 3, 4, 5, 7, 16, 1000]

@@ -10,8 +10,8 @@ import pytest
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import AccessLog
 from sidecar.errors import ConfigError
-from sidecar.grpc_call import GrpcCall
 from sidecar.observability.access_log import AccessLogger
+from sidecar.observability.grpc_call import GrpcCall
 from sidecar.observability.log_file import LogFile
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 

@@ -4,8 +4,8 @@ import pytest
 
 from sidecar.config.cluster import ServiceMetadata
 from sidecar.config.endpoint import SocketAddress, WorkloadMetadata
-from sidecar.grpc_call import GrpcCall
 from sidecar.observability.exposition import prometheus_pieces
+from sidecar.observability.grpc_call import GrpcCall
 from sidecar.observability.report import StatsReport
 from sidecar.observability.request_metrics import LocalWorkload, RequestMetrics
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.grpc_call import GrpcCall, MessageCounter
+from sidecar.observability.grpc_call import GrpcCall, MessageCounter
 
 
 def message(size: int) -> bytes:

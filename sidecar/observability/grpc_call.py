@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from sidecar.grpc_status import NO_STATUS, find_grpc_status, grpc_status_of_http
+from sidecar.grpc_status import INVALID_STATUS, NO_STATUS, find_grpc_status, grpc_status_of_http
+from sidecar.observability.stats import GrpcStats
 
 # A flag, and the length of the message in four bytes.
 _PREFIX_BYTES: Final = 5
@@ -49,13 +50,15 @@ class MessageCounter:
 
 class GrpcCall:
     """`status` is `NO_STATUS` until the response has ended. `over_web`: the client speaks gRPC-Web, so the
-    proxy's own replies are plain HTTP, which the gRPC-Web filter translates."""
+    proxy's own replies are plain HTTP, which the gRPC-Web filter translates. `stats`, where set by a filter,
+    count the call at its end."""
 
-    __slots__ = ("over_web", "request_messages", "response_messages", "status")
+    __slots__ = ("over_web", "request_messages", "response_messages", "stats", "status")
 
     def __init__(self, *, over_web: bool = False) -> None:
         self.over_web = over_web
         self.status = NO_STATUS
+        self.stats: GrpcStats | None = None
         self.request_messages = MessageCounter()
         self.response_messages = MessageCounter()
 
@@ -68,5 +71,23 @@ class GrpcCall:
             self.status = find_grpc_status(trailers)
         if self.status == NO_STATUS:
             self.status = find_grpc_status(headers)
+        if self.stats is not None:
+            self._count(self.stats)
         if self.status == NO_STATUS:
             self.status = grpc_status_of_http(http_status)
+
+    def _count(self, stats: GrpcStats) -> None:
+        """Envoy: a call without a status is not counted, but its messages are."""
+        stats.request_message_count += self.request_messages.count
+        stats.response_message_count += self.response_messages.count
+        status = self.status
+        if status == NO_STATUS:
+            return
+        stats.total += 1
+        if status == 0:
+            stats.success += 1
+        else:
+            stats.failure += 1
+        if status != INVALID_STATUS:
+            name = f"status__{status}"
+            setattr(stats, name, getattr(stats, name) + 1)
