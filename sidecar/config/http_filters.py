@@ -126,8 +126,8 @@ class FaultConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrpcStatsConfig:
-    """``grpc_stats.v3.FilterConfig``: which calls are counted by method: all, or those of ``methods``, which are
-    pairs of service and method. The others are counted for the cluster."""
+    """``grpc_stats.v3.FilterConfig``: which calls are counted by method. ``methods`` are pairs of service and
+    method. The other calls are counted for the cluster."""
 
     all_methods: bool = False
     methods: frozenset[tuple[str, str]] = frozenset()
