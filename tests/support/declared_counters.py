@@ -30,9 +30,9 @@ Values = dict[tuple[str, str], str]
 
 
 def declared() -> frozenset[str]:
-    """Without those of the filter ``grpc_stats``, whose names are by method: its own tests move them."""
-    kinds = {kind.__name__ for kind in Counters.__subclasses__() if kind.__module__.startswith("sidecar.")}
-    assert kinds == {kind.__name__ for kind in (*SCOPES, GrpcStats)}
+    """Without those of the filters, which their own tests move."""
+    kinds = {kind for kind in Counters.__subclasses__() if kind.__module__ == Counters.__module__}
+    assert kinds == {*SCOPES, GrpcStats}
     return frozenset(f"{scope}.{name}" for kind, scope in SCOPES.items() for _, name in kind.names())
 
 
