@@ -24,6 +24,8 @@ _FILES: Final = (
     "envoy.extensions.access_loggers.stream.v3.stream",
     "envoy.extensions.filters.http.cors.v3.cors",
     "envoy.extensions.filters.http.fault.v3.fault",
+    "envoy.extensions.filters.http.grpc_stats.v3.config",
+    "envoy.extensions.filters.http.grpc_web.v3.grpc_web",
     "envoy.extensions.filters.http.header_mutation.v3.header_mutation",
     "envoy.extensions.filters.http.health_check.v3.health_check",
     "envoy.extensions.filters.http.router.v3.router",

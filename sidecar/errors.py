@@ -13,12 +13,15 @@
         │   ├── DownstreamProtocolError     400: invalid HTTP, or HTTP that allows smuggling
         │   │   ├── ExpectationFailedError          417: an unknown Expect
         │   │   └── UnsupportedTransferCodingError  501: a transfer coding other than chunked
+        │   ├── GrpcWebEncodingError        400: the content of a gRPC-Web call is no base64
+        │   │   └── GrpcWebSizeError                400: it ends too early
         │   ├── UpgradeRejectedError        403: the listener does not allow such a tunnel
         │   ├── HeadersTooLargeError        431
         │   ├── PayloadTooLargeError        413: longer than a filter may buffer
         │   ├── DownstreamTimeoutError      408: the client was too slow to send its request
         │   │   ├── RequestHeaderTimeoutError       408: to send the head
-        │   │   └── StreamIdleTimeoutError          408, or 504 if the client waits: no data for too long
+        │   │   ├── StreamIdleTimeoutError          408, or 504 if the client waits: no data for too long
+        │   │   └── StreamDurationError             408, or 504 if the client waits: too long in total
         │   └── DownstreamDisconnectError   the client disconnected before the response was complete
         ├── RoutingError            no destination
         │   ├── NoRouteError                404
@@ -46,6 +49,8 @@ Flags are Envoy's: https://www.envoyproxy.io/docs/envoy/latest/configuration/obs
 from __future__ import annotations
 
 from typing import ClassVar
+
+from sidecar.grpc_status import NO_STATUS
 
 
 class SidecarError(Exception):
@@ -96,11 +101,13 @@ class NameResolutionError(SidecarError):
 
 class RequestError(SidecarError):
     """Ends one request. ``details`` is Envoy's RESPONSE_CODE_DETAILS, ``flag`` its RESPONSE_FLAGS: both for
-    logs. ``ends_connection``: the client's connection carries no request after this one."""
+    logs. ``grpc_status`` is for gRPC calls; without one, it follows from ``status``. ``ends_connection``: the
+    client's connection carries no request after this one."""
 
     status: ClassVar[int] = 503
     flag: ClassVar[str] = "-"
     details: ClassVar[str] = "internal_error"
+    grpc_status: ClassVar[int] = NO_STATUS
     ends_connection: ClassVar[bool] = False
 
 
@@ -126,6 +133,16 @@ class UnsupportedTransferCodingError(DownstreamProtocolError):
 
     status = 501
     details = "http1.invalid_transfer_encoding"
+
+
+class GrpcWebEncodingError(DownstreamError):
+    flag = "-"
+    details = "grpc_base_64_decode_failed"
+    ends_connection = True
+
+
+class GrpcWebSizeError(GrpcWebEncodingError):
+    details = "grpc_base_64_decode_failed_bad_size"
 
 
 class UpgradeRejectedError(DownstreamError):
@@ -159,6 +176,12 @@ class RequestHeaderTimeoutError(DownstreamTimeoutError):
 class StreamIdleTimeoutError(DownstreamTimeoutError):
     flag = "SI"
     details = "stream_idle_timeout"
+
+
+class StreamDurationError(DownstreamTimeoutError):
+    flag = "DT"
+    details = "max_duration_timeout"
+    grpc_status = 4
 
 
 class DownstreamDisconnectError(DownstreamError):

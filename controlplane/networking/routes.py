@@ -40,7 +40,7 @@ from controlplane.resources.virtual_service import VirtualService
 
 DEFAULT_ROUTE_NAME: Final = "default"
 # Envoy's own default is 15 s; Istio's is no timeout.
-_NO_TIMEOUT: Final = timedelta(0)
+NO_TIMEOUT: Final = timedelta(0)
 
 # Only requests that provably never reached the application, or that it declares not to have processed. All
 # other retries need a VirtualService. Istio adds `retriable-status-codes` (503), which may repeat a POST.
@@ -60,9 +60,18 @@ _REDIRECT_CODES: Final = {
 
 def default_route(cluster: str, retry_attempts: int) -> Route:
     """The route of a host that no VirtualService routes."""
-    action = RouteAction(cluster=cluster, timeout=_NO_TIMEOUT)
+    action = forward_within(NO_TIMEOUT, cluster=cluster)
     _apply_retries(action, None, retry_attempts)
     return Route(name=DEFAULT_ROUTE_NAME, match=EVERYTHING, route=action)
+
+
+def forward_within(timeout: timedelta, *, cluster: str = "") -> RouteAction:
+    """An action with a timeout; for a gRPC call it is the longest deadline that its client may set. As in
+    Istio, in the deprecated field: with ``max_stream_duration``, Envoy would ignore the timeout."""
+    action = RouteAction(timeout=timeout, max_grpc_timeout=timeout)
+    if cluster:
+        action.cluster = cluster
+    return action
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +120,7 @@ def _route(rule: HTTPRoute, name: str, match: RouteMatch, context: RouteContext)
 
 
 def _forward(rule: HTTPRoute, context: RouteContext) -> RouteAction:
-    action = RouteAction(timeout=_NO_TIMEOUT if rule.timeout is None else rule.timeout)
+    action = forward_within(NO_TIMEOUT if rule.timeout is None else rule.timeout)
     destinations = with_a_share(rule.route)
     if len(destinations) == 1 and destinations[0].headers is None:
         action.cluster = context.cluster_of(destinations[0].destination)

@@ -30,7 +30,13 @@ from controlplane.networking.l4_routes import l4_routes
 from controlplane.networking.messages import uint32
 from controlplane.networking.names import HTTP_PROXY_ROUTES, PASSTHROUGH_CLUSTER, parse_port
 from controlplane.networking.route_match import EVERYTHING
-from controlplane.networking.routes import RouteContext, default_route, virtual_service_routes
+from controlplane.networking.routes import (
+    NO_TIMEOUT,
+    RouteContext,
+    default_route,
+    forward_within,
+    virtual_service_routes,
+)
 from controlplane.networking.scope import SidecarScope
 from controlplane.resources.hosts import covers
 from controlplane.resources.ip_addresses import is_ip_address
@@ -284,7 +290,7 @@ def _connect_route(clusters: Sequence[tuple[str, int]]) -> Route:
 def _unknown_hosts(scope: SidecarScope, *, connect: bool) -> VirtualHost:
     """Traffic to unknown hosts passes through or is rejected: Istio's ``outboundTrafficPolicy``."""
     if scope.allow_any_outbound:
-        pass_through = RouteAction(cluster=PASSTHROUGH_CLUSTER, timeout=timedelta(0))
+        pass_through = forward_within(NO_TIMEOUT, cluster=PASSTHROUGH_CLUSTER)
         routes = [Route(name="allow_any", match=EVERYTHING, route=pass_through)]
         if connect:
             routes.insert(0, _connect_route(((PASSTHROUGH_CLUSTER, 1),)))

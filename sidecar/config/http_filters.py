@@ -122,3 +122,18 @@ class FaultConfig:
     downstream_nodes: frozenset[bytes] = frozenset()
     headers: tuple[HeaderMatch, ...] = ()
     max_active_faults: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrpcStatsConfig:
+    """``grpc_stats.v3.FilterConfig``: which calls are counted by method. ``methods`` are pairs of service and
+    method. The other calls are counted for the cluster."""
+
+    all_methods: bool = False
+    methods: frozenset[tuple[str, str]] = frozenset()
+    replace_dots_in_service_name: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrpcWebConfig:
+    """``grpc_web.v3.GrpcWeb``, which has no options."""

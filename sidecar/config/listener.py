@@ -91,6 +91,7 @@ class HttpConnectionManager:
     request_timeout_s: float = 0.0
     stream_idle_timeout_s: float = 300.0
     idle_timeout_s: float = 3600.0
+    max_stream_duration_s: float = 0.0
     drain_timeout_s: float = 5.0
     delayed_close_timeout_s: float = 1.0
     access_logs: tuple[AccessLog, ...] = ()

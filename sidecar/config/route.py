@@ -181,6 +181,17 @@ class HashPolicy:
     terminal: bool = False
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaxStreamDuration:
+    """``RouteAction.MaxStreamDuration``: limits the time from the beginning of a request to the end of its
+    response; 0 is no limit. If ``grpc_timeout_header_max_s`` is set, the client's ``grpc-timeout`` replaces
+    ``limit_s``: at most that maximum (0: any), less ``grpc_timeout_header_offset_s``."""
+
+    limit_s: float | None = None
+    grpc_timeout_header_max_s: float | None = None
+    grpc_timeout_header_offset_s: float = 0.0
+
+
 # Envoy's default, if ``per_connection_buffer_limit_bytes`` of the listener is not set.
 DEFAULT_REPLAY_LIMIT_BYTES = 1024 * 1024
 
@@ -188,13 +199,17 @@ DEFAULT_REPLAY_LIMIT_BYTES = 1024 * 1024
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForwardAction:
     """``RouteAction``. Weights are relative to their sum. Timeouts of 0 are disabled. A request whose body is
-    longer than ``replay_limit_bytes`` is not retried."""
+    longer than ``replay_limit_bytes`` is not retried. ``timeout_s``, and
+    ``max_grpc_timeout_s``, which replaces it for gRPC calls, have no effect with ``max_stream_duration``."""
 
     clusters: tuple[WeightedCluster, ...] = ()
     cluster_header: str = ""
     cluster_not_found_status: int = 503
     timeout_s: float = 15.0
     idle_timeout_s: float | None = None
+    max_grpc_timeout_s: float | None = None
+    grpc_timeout_offset_s: float = 0.0
+    max_stream_duration: MaxStreamDuration | None = None
     retry_policy: RetryPolicy | None = None
     prefix_rewrite: str = ""
     regex_rewrite: RegexRewrite | None = None

@@ -16,6 +16,7 @@ from sidecar.errors import FaultAbortError
 from sidecar.filters.bodies import on_end
 from sidecar.filters.chain import FilterContext, FilterKind
 from sidecar.filters.rate_limited_body import RateLimitedBody
+from sidecar.grpc_status import NO_STATUS
 from sidecar.http.headers import Headers, get_header
 from sidecar.http.local_reply import local_reply
 from sidecar.http.message import Request, Response, Service
@@ -211,7 +212,12 @@ class _ActiveFault:
 def _abort(request: Request, http_status: int | None, grpc_status: int | None) -> Response:
     error = FaultAbortError("fault filter abort")
     fail(request.info, error)
-    response = local_reply(error, http_status or 200)
+    response = local_reply(
+        request,
+        http_status or 200,
+        b"fault filter abort",
+        grpc_status=NO_STATUS if grpc_status is None else grpc_status,
+    )
     if request.route is not None:
         request.route.finish(response.headers)
     request.upstream_body = response.body

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from sidecar.config.http_filters import HealthCheckConfig
 from sidecar.filters.chain import FilterContext, FilterKind
 from sidecar.http.headers import Headers, get_header
+from sidecar.http.local_reply import local_reply
 from sidecar.http.message import Request, Response, Service
 from sidecar.router.request_match import compile_header_match
 from sidecar.router.resolution import FindCluster
@@ -103,7 +104,7 @@ async def _reply(request: Request, status: int, details: str, headers: Headers |
     request.info.details = details
     if not 200 <= status < 300:
         request.info.add_flag("LH")
-    response = Response(status, headers or [])
+    response = local_reply(request, status, headers=headers)
     if request.route is not None:
         request.route.finish(response.headers)
     return response

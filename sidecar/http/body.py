@@ -11,6 +11,7 @@ from typing import Protocol
 
 from sidecar.errors import InternalError
 from sidecar.http.headers import Headers
+from sidecar.observability.grpc_call import MessageCounter
 
 # The memory that a piece of a body takes besides its bytes: for a small piece, much more than the bytes.
 _PIECE_BYTES = 48
@@ -62,6 +63,11 @@ class Body:
     def when_ended(self, call: Callable[[], None]) -> None:
         """Calls `call` once, when the producer has sent everything. For one caller."""
         call()
+
+    def count_messages(self, counter: MessageCounter) -> None:
+        """Lets `counter` see all bytes of the body. For one caller, before anything was read."""
+        if self.whole:
+            counter.feed(self.whole)
 
 
 class BodyReader(Protocol):
@@ -132,6 +138,9 @@ class WrappedBody(Body):
     def when_ended(self, call: Callable[[], None]) -> None:
         self._source.when_ended(call)
 
+    def count_messages(self, counter: MessageCounter) -> None:
+        self._source.count_messages(counter)
+
 
 EMPTY = Body(b"")
 """Shared by all messages without content: nothing can be read from it or written to it."""
@@ -162,6 +171,7 @@ class BodyStream(Body):
         "_ended",
         "_error",
         "_left",
+        "_messages",
         "_on_end",
         "_paused",
         "_size",
@@ -184,6 +194,7 @@ class BodyStream(Body):
         self._waiter: asyncio.Future[None] | None = None
         self._left: asyncio.Future[None] | None = None  # set while a caller waits for the consumer to leave
         self._trailers: Headers = []
+        self._messages: MessageCounter | None = None
         self._on_end: Callable[[], None] | None = None
 
     # For the producer.
@@ -191,6 +202,8 @@ class BodyStream(Body):
     def feed(self, data: bytes) -> None:
         if self._closed:
             return
+        if self._messages is not None:
+            self._messages.feed(data)
         self._chunks.append(data)
         self._size += len(data) + _PIECE_BYTES
         if self._size > self.high_water and not self._paused and self._source is not None:
@@ -241,6 +254,12 @@ class BodyStream(Body):
             call()
         else:
             self._on_end = call
+
+    def count_messages(self, counter: MessageCounter) -> None:
+        for chunk in self._chunks:
+            counter.feed(chunk)
+        if not self._ended:
+            self._messages = counter
 
     async def read(self) -> bytes:
         while not self._chunks:

@@ -14,10 +14,11 @@ from enum import Enum
 from typing import Final, cast
 
 from sidecar.config.codec_type import CodecType
-from sidecar.errors import UpstreamConnectError
+from sidecar.errors import RequestError, UpstreamConnectError
 from sidecar.http.connection_manager import CodecFactory, ManagedConnection, ServerCodec
 from sidecar.http.h1.client import Http1ClientConnection
 from sidecar.http.h1.server import Http1ServerConnection
+from sidecar.http.stream import ServerStream
 from sidecar.upstream.connection import ClientConnection
 
 
@@ -172,6 +173,9 @@ class UndecidedConnection:
 
     def go_away(self) -> None:
         self._http1.go_away()
+
+    def give_up(self, stream: ServerStream, error: RequestError) -> None:
+        self._http1.give_up(stream, error)
 
     def close(self) -> None:
         self._http1.close()

@@ -39,6 +39,10 @@ class ServerCodec(Protocol):
     def go_away(self) -> None:
         """Finishes the active exchanges, begins no others, and closes."""
 
+    def give_up(self, stream: ServerStream, error: RequestError) -> None:
+        """Ends an exchange that lasts too long: with a local reply to `error` if no byte of a response was
+        written (`ServerStream.abort`), else cuts it short. Ignores a stream that has ended."""
+
     def close(self) -> None:
         """Closes at once."""
 

@@ -11,6 +11,7 @@ from random import choice, randbytes
 from typing import Final
 
 from sidecar.config.listener import ForwardClientCert, HttpConnectionManager
+from sidecar.grpc_status import is_grpc_content_type
 from sidecar.http.headers import Headers
 from sidecar.http.message import Request
 from sidecar.observability.stream_info import DownstreamConnection
@@ -35,6 +36,7 @@ _FORWARDED_FOR = b"x-forwarded-for"
 _FORWARDED_PROTO = b"x-forwarded-proto"
 _REQUEST_ID = b"x-request-id"
 _CLIENT_CERT = b"x-forwarded-client-cert"
+_CONTENT_TYPE: Final = b"content-type"
 
 
 class ForwardedHeaders:
@@ -53,15 +55,20 @@ class ForwardedHeaders:
         self._client_cert_details = config.client_cert_details
         self._removed = _CONTROLS | (_EDGE_CONTROLS if self._edge else frozenset())
         self._known = self._removed | {_FORWARDED_FOR, _FORWARDED_PROTO, _REQUEST_ID, _CLIENT_CERT}
+        self._read = self._known | {_CONTENT_TYPE}
 
     def apply(self, request: Request) -> None:
-        """Keeps, replaces or adds each of these headers. The scheme becomes that of the first hop."""
+        """Keeps, replaces or adds each of these headers. The scheme becomes that of the first hop. Recognizes
+        gRPC calls on the way, because another pass over the headers would cost every request."""
         proto = request_id = b""
         received: Headers = []  # not trusted as it is
-        known = self._known
+        read = self._read
         for name, value in request.headers:
-            if name in known:
-                if name == _REQUEST_ID and self._believe_request_id and value and not request_id:
+            if name in read:
+                if name == _CONTENT_TYPE:
+                    if is_grpc_content_type(value):
+                        request.begin_grpc_call()
+                elif name == _REQUEST_ID and self._believe_request_id and value and not request_id:
                     request_id = value
                 elif name == _FORWARDED_PROTO and self._believe_proto and not proto:
                     proto = value

@@ -1,4 +1,4 @@
-"""Turns an error into a response; no other module does.
+"""The replies of the proxy itself. Only this module turns an error into a response.
 
 Status and first words are the same as Envoy's, which people know and search for. The response flag and the
 reason follow, because "upstream connect error" alone explains nothing.
@@ -23,8 +23,10 @@ from sidecar.errors import (
     UpstreamResetError,
     UpstreamTimeoutError,
 )
+from sidecar.grpc_status import NO_STATUS, encode_grpc_message, grpc_status_of_http
 from sidecar.http.body import Body
-from sidecar.http.message import Response
+from sidecar.http.headers import Headers
+from sidecar.http.message import Request, Response
 
 _RESET = "upstream connect error or disconnect/reset before headers. reset reason: "
 
@@ -41,19 +43,40 @@ _TEXTS: tuple[tuple[type[RequestError], str], ...] = (
 _WITHOUT_BODY = (NoRouteError, UpgradeRejectedError)
 
 
-def local_reply(error: RequestError, status: int | None = None) -> Response:
-    """Returns the reply to the client. `status` overrides the status of `error`."""
-    status = status or error.status
-    text = _text(error, status)
+def local_reply(
+    request: Request,
+    status: int,
+    text: bytes = b"",
+    headers: Headers | None = None,
+    grpc_status: int = NO_STATUS,
+) -> Response:
+    """Returns a reply that the proxy makes itself: of a filter, of a route, or to an error.
+
+    A gRPC call gets a gRPC status without content, in a response of 200 ("Trailers-Only"): `grpc_status`, or
+    the one that follows from `status`. `headers` are added in both cases.
+    """
+    fields = [] if headers is None else headers
+    call = request.info.grpc
+    if call is not None and not call.over_web:
+        if grpc_status == NO_STATUS:
+            grpc_status = grpc_status_of_http(status)
+        fields += [(b"content-type", b"application/grpc"), (b"grpc-status", b"%d" % grpc_status)]
+        if text and request.method != b"HEAD":
+            fields.append((b"grpc-message", encode_grpc_message(text)))
+        return Response(200, fields)
     if not text:
-        return Response(status, [])
-    body = text.encode()
-    response = Response(
-        status, [(b"content-length", b"%d" % len(body)), (b"content-type", b"text/plain")], Body(body)
-    )
+        return Response(status, fields)
+    fields += [(b"content-length", b"%d" % len(text)), (b"content-type", b"text/plain")]
+    return Response(status, fields, Body(text))
+
+
+def error_reply(request: Request, error: RequestError, status: int | None = None) -> Response:
+    """Returns the reply to a request that has failed. `status` overrides the status of `error`."""
+    status = status or error.status
+    headers: Headers = []
     if isinstance(error, UpstreamOverflowError):
-        response.headers.append((b"x-envoy-overloaded", b"true"))
-    return response
+        headers.append((b"x-envoy-overloaded", b"true"))
+    return local_reply(request, status, _text(error, status).encode(), headers, error.grpc_status)
 
 
 def _text(error: RequestError, status: int) -> str:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.http.body import EMPTY, Body
 from sidecar.http.headers import Headers
+from sidecar.observability.grpc_call import GrpcCall
 
 if TYPE_CHECKING:
     from sidecar.observability.stream_info import StreamInfo
@@ -37,7 +38,9 @@ class Request:
     CONNECT method): its body is then the raw bytes that follow. `inform`, where set, sends a 1xx response.
     `resolver` is set if the request passes filters: only then can its bodies and headers have been changed.
     `limit_idle_time`, where set, replaces the stream idle timeout of the codec, in seconds; 0 is no
-    limit. `route` is resolved before the filters; it is None if no route matches.
+    limit. `limit_duration`, where set, limits the time from the beginning of the request to the end of the
+    response, in seconds; infinity is no limit. `route` is resolved before the filters; it is None if no route
+    matches.
     `upstream_body` is the body of the router's response: if a filter fails after it, the owner of the stream
     closes it. `waiter`, where set, is the future that the task of the request waits for: a codec may take it
     for the upstream's response, and sets it to None then.
@@ -50,6 +53,7 @@ class Request:
         "headers",
         "info",
         "inform",
+        "limit_duration",
         "limit_idle_time",
         "method",
         "path",
@@ -82,6 +86,7 @@ class Request:
         self.upgrade: bytes | None = None
         self.inform: Callable[[int, Headers], None] | None = None
         self.limit_idle_time: Callable[[float], None] | None = None
+        self.limit_duration: Callable[[float], None] | None = None
         self.route: MatchedRoute | None = None
         self.resolver: Callable[[Request], None] | None = None
         self.upstream_body: Body | None = None
@@ -97,6 +102,11 @@ class Request:
     def body_replaced(self) -> bool:
         """Whether a filter has replaced the client's body by one of another length."""
         return self.body.as_long_as is not self._arriving
+
+    def begin_grpc_call(self, *, over_web: bool = False) -> None:
+        """Notes that the request is a gRPC call. `over_web` as in `GrpcCall`."""
+        call = self.info.grpc = GrpcCall(over_web=over_web)
+        self.body.count_messages(call.request_messages)
 
     def resolve_again(self) -> None:
         """Resolves the route again (Envoy: clears the route cache), for a filter that has changed the

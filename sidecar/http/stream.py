@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -24,12 +25,14 @@ from sidecar.errors import (
     NoRouteError,
     RequestError,
     RequestHeaderTimeoutError,
+    StreamDurationError,
     StreamIdleTimeoutError,
 )
 from sidecar.http.filter_output import check_response
-from sidecar.http.local_reply import local_reply
+from sidecar.http.local_reply import error_reply
 from sidecar.http.message import Request, Response
 from sidecar.observability.stream_info import fail
+from sidecar.timers import Timer
 
 if TYPE_CHECKING:
     from sidecar.http.connection_manager import ConnectionManager, ManagedConnection
@@ -41,6 +44,7 @@ _FAILURE_COUNTERS: tuple[tuple[type[RequestError], str], ...] = (
     (DownstreamDisconnectError, "downstream_rq_rx_reset"),
     (RequestHeaderTimeoutError, "downstream_rq_header_timeout"),
     (StreamIdleTimeoutError, "downstream_rq_idle_timeout"),
+    (StreamDurationError, "downstream_rq_max_duration_reached"),
     (DownstreamTimeoutError, "downstream_rq_timeout"),
     (HeadersTooLargeError, "downstream_rq_too_large"),
     (DownstreamProtocolError, "downstream_cx_protocol_error"),
@@ -66,6 +70,7 @@ class ServerStream:
         "_aborted",
         "_begun",
         "_connection",
+        "_duration",
         "_error",
         "_manager",
         "received_bytes",
@@ -82,6 +87,8 @@ class ServerStream:
         self._aborted = False
         self._begun: Awaitable[Response] | None = None
         self._error: Exception | None = None  # of `begin`
+        self._duration: Timer | None = None
+        request.limit_duration = self._limit_duration
         self.received_bytes = 0
         self.sent_bytes = 0
         stats = manager.stats
@@ -171,6 +178,9 @@ class ServerStream:
         """Counts and logs the exchange; `response` is None if the client disconnected before it began."""
         if self.request.resolver is not None:  # only filters replace bodies
             self.request.close_replaced_body()
+        if self._duration is not None:
+            self._duration.cancel()
+        self.request.limit_duration = None  # with this stream it is a cycle
         info, response, stats = self.request.info, self.response, self._manager.stats
         info.end_s = self._manager.clock()
         info.bytes_received = self.received_bytes
@@ -178,25 +188,31 @@ class ServerStream:
         stats.downstream_rq_active -= 1
         if response is not None:
             status = info.status = response.status
+            if info.grpc is not None:
+                info.grpc.end(status, response.headers, response.body.trailers)
         if response is not None and not info.health_check:
             stats.downstream_rq_completed += 1
-            if status < 300:
-                if status >= 200:
-                    stats.downstream_rq_2xx += 1
-                else:
-                    stats.downstream_rq_1xx += 1
-            elif status < 400:
-                stats.downstream_rq_3xx += 1
-            elif status < 500:
-                stats.downstream_rq_4xx += 1
-            else:
-                stats.downstream_rq_5xx += 1
+            self._count_status(status)
         stats.rq_direct_response += info.direct_response
         stats.downstream_rq_time.record((info.end_s - info.start_s) * 1000)
         if info.failure is not None and info.failure.ends_connection:
             self._connection.info.add_flag(info.failure.flag)
         for on_complete in self._manager.on_complete:
             on_complete(self.request, response)
+
+    def _count_status(self, status: int) -> None:
+        stats = self._manager.stats
+        if status < 300:
+            if status >= 200:
+                stats.downstream_rq_2xx += 1
+            else:
+                stats.downstream_rq_1xx += 1
+        elif status < 400:
+            stats.downstream_rq_3xx += 1
+        elif status < 500:
+            stats.downstream_rq_4xx += 1
+        else:
+            stats.downstream_rq_5xx += 1
 
     def sending(self, data: bytes) -> bytes:
         """Counts `data`, which the codec writes next. Raises `CancelledError` if the exchange was aborted and
@@ -213,6 +229,23 @@ class ServerStream:
 
     def tunnel_ended(self) -> None:
         self._manager.stats.downstream_cx_upgrades_active -= 1
+
+    # The longest duration.
+
+    def _limit_duration(self, limit_s: float) -> None:
+        """As `Request.limit_duration`."""
+        if self._duration is not None:
+            self._duration.cancel()
+            self._duration = None
+        if limit_s != math.inf:
+            manager = self._manager
+            passed_s = manager.clock() - self.request.info.start_s
+            self._duration = manager.timers.after(max(0.0, limit_s - passed_s), self._expire)
+
+    def _expire(self) -> None:
+        codec = self._connection.codec
+        if codec is not None:
+            codec.give_up(self, StreamDurationError("the exchange took longer than the route allows"))
 
     # Failures.
 
@@ -234,7 +267,7 @@ class ServerStream:
         """Records the failure. Returns the local reply."""
         self._fail(error)
         request = self.request
-        reply = local_reply(error, 504 if _is_waiting(request, error) else None)
+        reply = error_reply(request, error, 504 if _is_waiting(request, error) else None)
         if request.route is not None:
             request.route.finish(reply.headers)
         return reply
@@ -257,4 +290,4 @@ class ServerStream:
 
 def _is_waiting(request: Request, error: RequestError) -> bool:
     """As in Envoy: a client that has sent all of its request was not the slow side."""
-    return isinstance(error, StreamIdleTimeoutError) and request.complete
+    return isinstance(error, StreamIdleTimeoutError | StreamDurationError) and request.complete

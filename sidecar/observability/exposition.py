@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import groupby
 from operator import itemgetter
 
 from sidecar.observability.report import StatsReport
 from sidecar.observability.series import Labels
-from sidecar.observability.stats import Counters, Histogram, is_gauge
+from sidecar.observability.stats import Counters, GrpcStats, Histogram, is_gauge
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 1.0)
 
@@ -21,6 +21,8 @@ Value = int | str | Histogram
 """A counter or gauge, a text readout, a histogram."""
 ExtraStats = Iterable[tuple[str, Value]]
 """Stats that no worker counts: those of the server, the xDS client and the DNS resolver."""
+_Labelled = tuple[str, str, Counters]
+"""The prefix of a set of counters, its labels, and the set."""
 Wanted = Callable[[str, Value], bool]
 """By the stat's full name."""
 
@@ -91,11 +93,23 @@ def json_batches(batches: Iterable[Iterable[tuple[str, Value]]]) -> Iterator[lis
 def prometheus_pieces(report: StatsReport, extra: ExtraStats, wanted: Wanted) -> Iterator[str]:
     """All stats in one page. The format requires that the samples of a family are adjacent."""
     groups: dict[str, list[tuple[str, Counters]]] = defaultdict(list)
+    calls: list[tuple[str, Counters]] = []
     for prefix, counters in report.counters:
+        if isinstance(counters, GrpcStats):
+            calls.append((prefix, counters))
+            continue
         group, _, variable = prefix.partition(".")
         groups[group].append((variable, counters))
     for group, members in groups.items():
-        yield from _envoy_families(group, members, wanted)
+        labels = _PREFIX_LABELS[group]
+        labelled = [
+            (f"{group}.{variable}.", f'{labels}="{_escape(variable)}"', counters)
+            for variable, counters in members
+        ]
+        yield from _envoy_families(group, labelled, wanted)
+    if calls:
+        clusters = {f"cluster.{name}": name for name, _ in groups["cluster"]}
+        yield from _envoy_families("cluster_grpc", _labelled_calls(calls, clusters), wanted)
     for name, value in extra:
         if not isinstance(value, str) and wanted(name, value):
             metric = name if name.startswith(_ISTIO) else f"envoy_{_sanitise(name)}"
@@ -103,13 +117,27 @@ def prometheus_pieces(report: StatsReport, extra: ExtraStats, wanted: Wanted) ->
     yield from _istio_families(report)
 
 
-def _envoy_families(group: str, members: Sequence[tuple[str, Counters]], wanted: Wanted) -> Iterator[str]:
+def _labelled_calls(calls: Sequence[tuple[str, Counters]], clusters: Mapping[str, str]) -> list[_Labelled]:
+    """With Envoy's labels. `clusters`: their names, by their prefixes: a name may contain dots."""
+    labelled = []
+    for prefix, counters in calls:
+        cluster, _, method = prefix.rpartition(".grpc")
+        while cluster and cluster not in clusters:
+            cluster, _, more = cluster.rpartition(".grpc")
+            method = f"{more}.grpc{method}"
+        labels = f'envoy_cluster_name="{_escape(clusters.get(cluster, cluster))}"'
+        if method:
+            service, _, name = method[1:].rpartition(".")
+            labels += (
+                f',envoy_grpc_bridge_service="{_escape(service)}",envoy_grpc_bridge_method="{_escape(name)}"'
+            )
+        labelled.append((f"{prefix}.", labels, counters))
+    return labelled
+
+
+def _envoy_families(group: str, labelled: Sequence[_Labelled], wanted: Wanted) -> Iterator[str]:
     """The sets of one kind, by family. The five classes of a status are one family with a label."""
-    labelled = [
-        (f"{group}.{variable}.", f'{_PREFIX_LABELS[group]}="{_escape(variable)}"', counters)
-        for variable, counters in members
-    ]
-    for family, stats in groupby(members[0][1].names(), key=lambda stat: _CODE_CLASS.sub("_rq_xx", stat[1])):
+    for family, stats in groupby(labelled[0][2].names(), key=lambda stat: _CODE_CLASS.sub("_rq_xx", stat[1])):
         metric = f"envoy_{group}_{_sanitise(family)}"
         headed = False
         for attribute, name in stats:
@@ -127,12 +155,15 @@ def _envoy_families(group: str, members: Sequence[tuple[str, Counters]], wanted:
 
 def _istio_families(report: StatsReport) -> Iterator[str]:
     requests = [(_labels(series.labels), series) for series in report.requests]
+    calls = [(labels, series) for labels, series in requests if series.is_grpc]
     connections = [(_labels(series.labels), series) for series in report.connections]
     families: tuple[tuple[str, list[tuple[str, int | Histogram]]], ...] = (
         ("istio_requests_total", [(labels, series.duration_ms.count) for labels, series in requests]),
         ("istio_request_duration_milliseconds", [(labels, one.duration_ms) for labels, one in requests]),
         ("istio_request_bytes", [(labels, one.request_bytes) for labels, one in requests]),
         ("istio_response_bytes", [(labels, one.response_bytes) for labels, one in requests]),
+        ("istio_request_messages_total", [(labels, one.request_messages) for labels, one in calls]),
+        ("istio_response_messages_total", [(labels, one.response_messages) for labels, one in calls]),
         ("istio_tcp_connections_opened_total", [(labels, one.opened) for labels, one in connections]),
         ("istio_tcp_connections_closed_total", [(labels, one.closed) for labels, one in connections]),
         ("istio_tcp_sent_bytes_total", [(labels, one.sent_bytes) for labels, one in connections]),

@@ -12,6 +12,7 @@ from typing import Final, Protocol
 
 from sidecar.config.endpoint import SocketAddress
 from sidecar.errors import ConfigError
+from sidecar.grpc_status import NO_STATUS, GrpcStatus
 from sidecar.observability.stream_info import StreamInfo
 
 _OPERATOR: Final = re.compile(r"%(?:([A-Z0-9_]+)(?:\(([^)%]*)\))?(?::(\d+))?)?%")
@@ -101,6 +102,23 @@ class _Address(Operator):
         return (f"[{host}]:{port}" if ":" in host else f"{host}:{port}").encode()
 
 
+class _GrpcStatus(Operator):
+    """The status of a gRPC call, by its number or its name."""
+
+    __slots__ = ("_names",)
+
+    def __init__(self, names: tuple[bytes, ...]) -> None:
+        super().__init__(is_number=not names)
+        self._names = names
+
+    def value(self, entry: LogEntry) -> bytes | None:
+        call = entry.info.grpc
+        if call is None or call.status == NO_STATUS:
+            return None
+        status = call.status
+        return self._names[status] if 0 <= status < len(self._names) else b"%d" % status
+
+
 class _StartTime(Operator):
     """With milliseconds. The rest is formatted once a second."""
 
@@ -175,6 +193,19 @@ _PSEUDO_HEADERS: Final[Mapping[bytes, Callable[[LoggedRequest], bytes]]] = {
     b":scheme": lambda request: request.scheme,
 }
 
+# As Envoy writes them.
+_GRPC_SNAKE_NAMES: Final = tuple(status.name.encode() for status in GrpcStatus)
+_GRPC_CAMEL_NAMES: Final = (
+    b"OK", b"Canceled",
+    *(status.name.title().replace("_", "").encode() for status in GrpcStatus if status >= 2),
+)  # fmt: skip
+_GRPC_NAMES: Final[Mapping[str | None, tuple[bytes, ...]]] = {
+    None: _GRPC_CAMEL_NAMES,
+    "CAMEL_STRING": _GRPC_CAMEL_NAMES,
+    "SNAKE_STRING": _GRPC_SNAKE_NAMES,
+    "NUMBER": (),
+}
+
 _NUMBERS: Final[Mapping[str, Callable[[StreamInfo], int]]] = {
     "RESPONSE_CODE": lambda info: info.status,
     "BYTES_RECEIVED": lambda info: info.bytes_received,
@@ -235,6 +266,8 @@ def _operator(name: str, argument: str | None, length: str | None, path: str) ->
             if len(headers) == 1 and not length
             else _First(headers, int(length) if length else None)
         )
+    if name == "GRPC_STATUS" and argument in _GRPC_NAMES and not length:
+        return _GrpcStatus(_GRPC_NAMES[argument])
     operator = None if argument else _plain(name)
     if operator is None:
         raise ConfigError(path, f"command operator %{name}% is not supported")
@@ -252,6 +285,8 @@ def _plain(name: str) -> Operator | None:
     """An operator without an argument."""
     if name == "START_TIME":
         return _StartTime()
+    if name == "GRPC_STATUS_NUMBER":
+        return _GrpcStatus(())
     if name in _NUMBERS:
         return _Number(_NUMBERS[name])
     if name in _TEXTS:

@@ -11,15 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from protos.spiffe import SpiffeId
 from sidecar.config.cluster import ServiceMetadata
 from sidecar.config.endpoint import WorkloadMetadata
+from sidecar.grpc_status import NO_STATUS
 from sidecar.observability.series import Labels, Place, Series, SeriesTable
 from sidecar.observability.stats import DURATION_BUCKETS_MS, SIZE_BUCKETS_BYTES, Histogram
 from sidecar.observability.stream_info import StreamInfo
 
 UNKNOWN = "unknown"
+_NO_CALL: Final = -3  # no status of gRPC
 # Istio's destination_service_name for destinations outside the mesh: by the cluster, or by the route that
 # answers without one.
 _CATCH_ALLS = {
@@ -47,10 +50,17 @@ class RequestSeries(Series):
     duration_ms: Histogram = field(default_factory=lambda: Histogram(DURATION_BUCKETS_MS))
     request_bytes: Histogram = field(default_factory=lambda: Histogram(SIZE_BUCKETS_BYTES))
     response_bytes: Histogram = field(default_factory=lambda: Histogram(SIZE_BUCKETS_BYTES))
+    request_messages: int = 0
+    response_messages: int = 0
 
     def __reduce__(self) -> tuple[type[RequestSeries], tuple[object, ...]]:
         histograms = (self.duration_ms, self.request_bytes, self.response_bytes)
-        return RequestSeries, (self.labels, self.place, 0, -1, *histograms)
+        messages = (self.request_messages, self.response_messages)
+        return RequestSeries, (self.labels, self.place, 0, -1, *histograms, *messages)
+
+    @property
+    def is_grpc(self) -> bool:
+        return self.labels.get("request_protocol") == "grpc"
 
     @property
     def activity(self) -> int:
@@ -84,30 +94,34 @@ class RequestMetrics:
     def __init__(self, reporter: str, local: LocalWorkload) -> None:
         self.reporter = reporter
         self.local = local
-        self._requests: SeriesTable[tuple[str, str, int, str, str], RequestSeries] = SeriesTable()
+        self._requests: SeriesTable[tuple[str, str, int, int, str, str], RequestSeries] = SeriesTable()
         self._connections: SeriesTable[tuple[str, str, str, str], ConnectionSeries] = SeriesTable()
 
     def record(self, info: StreamInfo) -> None:
         """Counts a completed request."""
-        workload = info.host_workload
+        workload, call = info.host_workload, info.grpc
         key = (
             info.cluster or info.route_name,
             workload.key if workload is not None else "",
             info.status,
+            _NO_CALL if call is None else call.status,
             info.flags,
             info.connection.peer_id or info.upstream_peer_id,
         )
         series = self._requests.get(key)
         if series is None:
             labels = self._labels(info) | {
-                "request_protocol": "http",
+                "request_protocol": "http" if call is None else "grpc",
                 "response_code": str(info.status),
-                "grpc_response_status": "",
+                "grpc_response_status": "" if call is None or call.status == NO_STATUS else str(call.status),
             }
             series = self._requests.add(key, RequestSeries(labels, (info.cluster, key[1])))
         series.duration_ms.record((info.end_s - info.start_s) * 1000)
         series.request_bytes.record(info.bytes_received)
         series.response_bytes.record(info.bytes_sent)
+        if call is not None:
+            series.request_messages += call.request_messages.count
+            series.response_messages += call.response_messages.count
 
     def connection(self, info: StreamInfo) -> ConnectionSeries:
         """The series of a TCP connection."""

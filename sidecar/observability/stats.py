@@ -128,6 +128,7 @@ class HttpConnectionManagerStats(Counters):
     downstream_rq_completed: int = 0
     downstream_rq_header_timeout: int = 0
     downstream_rq_idle_timeout: int = 0
+    downstream_rq_max_duration_reached: int = 0
     downstream_rq_rx_reset: int = 0
     downstream_rq_time: Histogram = field(default_factory=Histogram)
     downstream_rq_timeout: int = 0
@@ -247,6 +248,43 @@ class TcpProxyStats(Counters):
     idle_timeout: int = 0
 
 
+@dataclass(slots=True, eq=False)
+class GrpcStats(Counters):
+    """``cluster.<name>.grpc.``, or ``cluster.<name>.grpc.<service>.<method>.``: the calls that a
+    ``grpc_stats`` filter has seen. The names of the statuses are their numbers."""
+
+    failure: int = 0
+    request_message_count: int = 0
+    response_message_count: int = 0
+    success: int = 0
+    total: int = 0
+    status__0: int = 0
+    status__1: int = 0
+    status__2: int = 0
+    status__3: int = 0
+    status__4: int = 0
+    status__5: int = 0
+    status__6: int = 0
+    status__7: int = 0
+    status__8: int = 0
+    status__9: int = 0
+    status__10: int = 0
+    status__11: int = 0
+    status__12: int = 0
+    status__13: int = 0
+    status__14: int = 0
+    status__15: int = 0
+    status__16: int = 0
+
+    @classmethod
+    @cache
+    def names(cls) -> tuple[tuple[str, str], ...]:
+        return tuple((stat.name, stat.name.removeprefix("status__")) for stat in fields(cls))
+
+
+# The names come from clients: calls of further methods are counted for the cluster only.
+MOST_GRPC_METHODS: Final = 200
+
 CountersT = TypeVar("CountersT", bound=Counters)
 
 
@@ -256,6 +294,7 @@ class Stats:
 
     def __init__(self) -> None:
         self._sets: dict[tuple[str, type[Counters]], Counters] = {}
+        self._grpc: dict[str, dict[str, GrpcStats]] = {}  # by the names of the cluster and the method
 
     def counters(self, prefix: str, kind: type[CountersT]) -> CountersT:
         """The counters of this kind under a prefix. Several kinds can have one prefix."""
@@ -277,8 +316,16 @@ class Stats:
     def tcp(self, stat_prefix: str) -> TcpProxyStats:
         return self.counters(f"tcp.{stat_prefix}", TcpProxyStats)
 
+    def grpc(self, cluster: str, method: str = "") -> GrpcStats:
+        """`method` is ``<service>.<method>``; empty for the calls of all methods."""
+        methods = self._grpc.setdefault(cluster, {})
+        if method not in methods and len(methods) >= MOST_GRPC_METHODS:
+            method = ""
+        return methods.setdefault(method, GrpcStats())
+
     def forget_cluster(self, name: str) -> None:
         """Removes the counters of a removed cluster: the configuration bounds the memory."""
+        self._grpc.pop(name, None)
         self._sets.pop((f"cluster.{name}", ClusterStats), None)
 
     def keep_listeners(self, prefixes: Collection[str]) -> None:
@@ -289,5 +336,8 @@ class Stats:
 
     def sets(self) -> Iterator[tuple[str, Counters]]:
         """Each set of counters with its prefix."""
+        for cluster, methods in self._grpc.items():
+            for method, stats in methods.items():
+                yield f"cluster.{cluster}.grpc.{method}".removesuffix("."), stats
         for (prefix, _), counters in self._sets.items():
             yield prefix, counters

@@ -16,6 +16,7 @@ from sidecar.errors import (
 if TYPE_CHECKING:
     from sidecar.config.cluster import ServiceMetadata
     from sidecar.config.endpoint import WorkloadMetadata
+    from sidecar.observability.grpc_call import GrpcCall
 
 # Failures that also set Envoy's upstream transport failure reason.
 _UPSTREAM_FAILURES = (UpstreamError, NoHealthyUpstreamError, UpstreamOverflowError, NoClusterError)
@@ -98,6 +99,7 @@ class StreamInfo:
         "end_s",
         "failure",
         "flags",
+        "grpc",
         "health_check",
         "host_workload",
         "protocol",
@@ -128,6 +130,8 @@ class StreamInfo:
         self.failure: type[RequestError] | None = None
         """The type of the error that ended the request, or of the last one; an error would keep its
         frames."""
+        self.grpc: GrpcCall | None = None
+        """None if the request is no gRPC call."""
         self.direct_response = False
         self.health_check = False
         """The health check filter recognized the request: it does not count among the completed ones."""

@@ -28,7 +28,9 @@ _SAME_IN_EACH = frozenset((
     "membership_change", "membership_healthy", "membership_total", "outlier_detection__ejections_active",
     "update_attempt", "update_failure", "update_success",
 ))  # fmt: skip
-_REQUEST_NUMBERS = ("duration_ms", "request_bytes", "response_bytes")
+_REQUEST_NUMBERS = (
+    "duration_ms", "request_bytes", "response_bytes", "request_messages", "response_messages",
+)  # fmt: skip
 _CONNECTION_NUMBERS = ("opened", "closed", "sent_bytes", "received_bytes")
 
 Part = Counters | RequestSeries | ConnectionSeries

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from sidecar.config.route import DEFAULT_REPLAY_LIMIT_BYTES
 from sidecar.errors import UpstreamTimeoutError
+from sidecar.grpc_status import find_grpc_status
 from sidecar.http.body import Body, WrappedBody
 from sidecar.http.headers import Headers
 from sidecar.timers import Timer, Timers
@@ -149,3 +150,27 @@ class CountedBody(WrappedBody):
         on_end, self._on_end = self._on_end, None
         if on_end is not None:
             on_end()
+
+
+class CallBody(CountedBody):
+    """The response to a gRPC call whose trailers tell `on_status` how the host did. They tell nothing if the
+    response was cut short."""
+
+    __slots__ = ("_on_status",)
+
+    def __init__(
+        self,
+        source: Body,
+        on_end: Callable[[], None],
+        timers: Timers,
+        expires_s: float | None,
+        on_status: Callable[[int], None],
+    ) -> None:
+        super().__init__(source, on_end, timers, expires_s)
+        self._on_status: Callable[[int], None] | None = on_status
+
+    def _end(self) -> None:
+        on_status, self._on_status = self._on_status, None
+        if on_status is not None and self._source.ended:
+            on_status(find_grpc_status(self._source.trailers))
+        super()._end()

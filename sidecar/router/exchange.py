@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from sidecar.errors import UpstreamError, UpstreamPerTryTimeoutError, UpstreamTimeoutError
+from sidecar.grpc_status import find_grpc_status, is_grpc_response
 from sidecar.http.message import Request, Response
-from sidecar.router.bodies import CountedBody, ReplayableBody
+from sidecar.router.bodies import CallBody, CountedBody, ReplayableBody
 from sidecar.router.forward import Forward, timeout_ms
-from sidecar.router.retry import Retries, is_safe_to_repeat
+from sidecar.router.grpc_timeout import GRPC_TIMEOUT, format_grpc_timeout
+from sidecar.router.retry import Retries, is_safe_to_repeat, pushback_s
 from sidecar.router.rewrite import rewrite_authority, set_header
 from sidecar.router.time_limit import TimeLimit
 from sidecar.timers import Timers
@@ -54,10 +56,12 @@ class Exchange:
         "_forward",
         "_include_attempt_count",
         "_limit",
+        "_pushback_s",
         "_request",
         "_retries",
         "_sending",
         "_started_s",
+        "_timeout_s",
     )
 
     def __init__(
@@ -88,9 +92,13 @@ class Exchange:
             self._body = ReplayableBody(request.body, self._request_ended, limit_bytes=limit_bytes)
         # Time limits run from when the client has sent all of the request: uploads may take long.
         timeout_s = forward.timeout_s if request.upgrade is None else 0.0  # a tunnel has no limit
+        if request.info.grpc is not None and forward.call_timeout is not None:
+            timeout_s = forward.call_timeout.of(request.headers)
+        self._timeout_s = timeout_s
         self._limit = TimeLimit(env.timers, timeout_s, _route_timeout, self._asked_s is None, env.loop)
         self._attempt_limit: TimeLimit | None = None
         self._retries: Retries | None = None  # until an error
+        self._pushback_s: float | None = None  # the pause that the server demands before a retry
         # The attempt that `begin` made, until `run` continues it.
         self._begun: Attempt | None = None
         self._sending: asyncio.Future[Response] | None = None
@@ -144,6 +152,7 @@ class Exchange:
                         self._note_response(attempt, response)
                         if not self._retries_response(response):
                             answered = True
+                            self._count_messages(response)
                             return response
                         response.body.close()
                     await self._back_off(attempt)
@@ -194,9 +203,11 @@ class Exchange:
             request.body = self._body.attempt()
         if self._include_attempt_count:
             set_header(request, _ATTEMPT_COUNT, b"1" if info.attempts == 1 else b"%d" % info.attempts)
-        if forward.timeout_s or forward.retry.per_try_timeout_s:
+        if info.grpc is not None and forward.call_timeout is not None:
+            self._tell_deadline()
+        elif forward.timeout_s or forward.retry.per_try_timeout_s:
             is_whole = info.attempts == 1 or forward.retry.per_try_timeout_s > 0
-            expected_ms = forward.expected_timeout_ms if is_whole else self._time_left_ms()
+            expected_ms = forward.expected_timeout_ms if is_whole else timeout_ms(self._time_left_s())
             if info.attempts == 1 and request.resolver is None:
                 # `ForwardedHeaders` has removed the client's, and no filter has added one.
                 request.headers.append((_EXPECTED_TIMEOUT, expected_ms))
@@ -214,9 +225,20 @@ class Exchange:
         append = self._forward.append_x_forwarded_host
         rewrite_authority(self._request, authority, append_x_forwarded_host=append)
 
-    def _time_left_ms(self) -> bytes:
-        """The rest of the route's timeout in ms, for an attempt that is not the first."""
-        return timeout_ms(self._forward.timeout_s - (self._env.clock() - self._started_s))
+    def _time_left_s(self) -> float:
+        """The rest of the route's timeout, for an attempt that is not the first."""
+        return self._timeout_s - (self._env.clock() - self._started_s)
+
+    def _tell_deadline(self) -> None:
+        """The server of a gRPC call gets the time that this attempt may take, if it is limited."""
+        left_s = self._timeout_s if self._request.info.attempts == 1 else self._time_left_s()
+        per_try_s = self._forward.retry.per_try_timeout_s
+        if per_try_s > 0 and (self._timeout_s == 0 or per_try_s < left_s):
+            left_s = per_try_s
+        if self._timeout_s > 0 or per_try_s > 0:
+            left_ms = timeout_ms(left_s)
+            set_header(self._request, _EXPECTED_TIMEOUT, left_ms)
+            set_header(self._request, GRPC_TIMEOUT, format_grpc_timeout(int(left_ms)))
 
     def _send(self, attempt: Attempt) -> Awaitable[Response]:
         """Sends the request once, over one connection. The response follows when its head has arrived."""
@@ -245,11 +267,21 @@ class Exchange:
         # A response that came before the end of the request has taken no time.
         duration_s = 0.0 if self._asked_s is None else self._env.clock() - self._asked_s
         self._request.info.upstream_service_time_s = duration_s
-        is_whole = response.body.whole is not None
-        attempt.responded(response.status, duration_s, is_whole)
-        if not is_whole:
+        status, body = response.status, response.body
+        is_whole = body.whole is not None
+        if self._request.info.grpc is None:
+            attempt.responded(status, duration_s, is_whole)
+        elif attempt.responded_to_call(status, duration_s, is_whole, find_grpc_status(response.headers)):
             expires_s = self._expires_s(response)
-            response.body = CountedBody(response.body, attempt.end, self._env.timers, expires_s)
+            response.body = CallBody(body, attempt.end, self._env.timers, expires_s, attempt.call_ended)
+            return
+        if not is_whole:
+            response.body = CountedBody(body, attempt.end, self._env.timers, self._expires_s(response))
+
+    def _count_messages(self, response: Response) -> None:
+        call = self._request.info.grpc
+        if call is not None and is_grpc_response(response.status, response.headers):
+            response.body.count_messages(call.response_messages)
 
     def _expires_s(self, response: Response) -> float | None:
         expires_s = self._limit.at_s
@@ -263,6 +295,10 @@ class Exchange:
             if retries is not None:
                 retries.succeeded()
             return False
+        if self._request.info.grpc is not None:
+            self._pushback_s = pushback_s(response.headers)
+            if self._pushback_s is not None and self._pushback_s < 0:
+                return False
         return self._begin_retry()
 
     def _retries_error(self, error: BaseException) -> bool:
@@ -296,7 +332,9 @@ class Exchange:
             self._context = PickContext(self._context.subset, max_repicks=max_repicks)  # the other was shared
             self._context.tried.append(failed.host)
         assert self._retries is not None
-        pause_s = self._retries.back_off_s(self._env.rng.random())
+        pause_s, self._pushback_s = self._pushback_s, None
+        if pause_s is None:
+            pause_s = self._retries.back_off_s(self._env.rng.random())
         if pause_s > 0:
             await self._env.timers.sleep(pause_s)
 

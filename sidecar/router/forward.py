@@ -14,9 +14,11 @@ from sidecar.config.route import ForwardAction, HeaderOperations, RetryPolicy, R
 from sidecar.http.headers import Headers, get_header
 from sidecar.router.even_points import EvenPoints
 from sidecar.router.filter_config import FilterLevels, RouteFilterConfigs
+from sidecar.router.grpc_timeout import CallTimeout
 from sidecar.router.header_operations import HeaderMutations, compile_header_operations
 from sidecar.router.retry import retry_rules
 from sidecar.router.rewrite import PathRewrite, compile_path_rewrite
+from sidecar.router.stream_duration import StreamDuration
 from sidecar.upstream.load_balancer.context import PickContext, subset_key
 
 # Each process has its own seed: a fleet of sidecars must not send its canary requests at the same time.
@@ -62,7 +64,9 @@ class Forward:
         "_total_weight",
         "append_x_forwarded_host",
         "auto_host_rewrite",
+        "call_timeout",
         "cluster_not_found_status",
+        "duration",
         "expected_timeout_ms",
         "host_rewrite",
         "only_destination",
@@ -105,7 +109,13 @@ class Forward:
         self.retry = retry_rules(action.retry_policy or virtual_host_retry)
         self.replay_limit_bytes = action.replay_limit_bytes
         self.terminate_connect = action.terminate_connect
-        self.timeout_s = action.timeout_s
+        # Envoy: the limit on the duration of a stream replaces the timeouts, also those of gRPC calls.
+        limits = action.max_stream_duration
+        self.duration = None if limits is None else StreamDuration(limits)
+        self.timeout_s = action.timeout_s if limits is None else 0.0
+        self.call_timeout: CallTimeout | None = None
+        if limits is None and action.max_grpc_timeout_s is not None:
+            self.call_timeout = CallTimeout(action.max_grpc_timeout_s, action.grpc_timeout_offset_s)
         self.expected_timeout_ms = timeout_ms(self.retry.per_try_timeout_s or self.timeout_s)
         self.upgrades = action.upgrades
         self.rewrites = bool(

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from sidecar.authority import split_port
 from sidecar.config.route import DirectResponseAction, RedirectAction, RouteMatch
-from sidecar.http.body import Body
 from sidecar.http.headers import get_header
+from sidecar.http.local_reply import local_reply
 from sidecar.http.message import Request, Response
 from sidecar.router.rewrite import compile_path_rewrite
 
@@ -22,11 +22,7 @@ class DirectResponse:
         self._action = action
 
     def respond(self, request: Request) -> Response:
-        body = self._action.body
-        if not body:
-            return Response(self._action.status, [])
-        headers = [(b"content-length", b"%d" % len(body)), (b"content-type", b"text/plain")]
-        return Response(self._action.status, headers, Body(body))
+        return local_reply(request, self._action.status, self._action.body)
 
 
 class Redirect:
@@ -43,7 +39,7 @@ class Redirect:
         self._path_rewrite = compile_path_rewrite(match, action.prefix_rewrite, action.regex_rewrite)
 
     def respond(self, request: Request) -> Response:
-        return Response(self._action.status, [(b"location", self.location(request))])
+        return local_reply(request, self._action.status, headers=[(b"location", self.location(request))])
 
     def location(self, request: Request) -> bytes:
         scheme = self._scheme or request.scheme

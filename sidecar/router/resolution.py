@@ -7,6 +7,7 @@ holds. A filter that changes a property on which routes match calls `Request.res
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from sidecar.config.listener import HttpConnectionManager
@@ -53,7 +54,7 @@ class ResolvedRoute:
 class RouteResolver:
     """Resolves the routes of a connection manager's requests, by the route table in force."""
 
-    __slots__ = ("_find_cluster", "_idle_timeout_s", "_routes", "_upgrades")
+    __slots__ = ("_find_cluster", "_idle_timeout_s", "_max_duration_s", "_routes", "_upgrades")
 
     def __init__(
         self, config: HttpConnectionManager, routes: RouteTableRef, find_cluster: FindCluster
@@ -62,6 +63,7 @@ class RouteResolver:
         self._find_cluster = find_cluster
         self._upgrades = config.upgrades
         self._idle_timeout_s = config.stream_idle_timeout_s
+        self._max_duration_s = config.max_stream_duration_s or math.inf
 
     def resolve(self, request: Request) -> ResolvedRoute | None:
         """Resolves the route, and does not change the request. Returns None: no route matches, or the route
@@ -90,6 +92,9 @@ class RouteResolver:
             info.service = cluster.config.service
         if route.idle_timeout_s is not None and request.limit_idle_time is not None:
             request.limit_idle_time(route.idle_timeout_s)
+        action = route.action
+        if isinstance(action, Forward) and (action.duration is not None or self._max_duration_s != math.inf):
+            self._limit_duration(request, action)
         if request.upgrade is not None:
             self._check_upgrade(request.upgrade, route)
 
@@ -100,7 +105,16 @@ class RouteResolver:
         info.service = None
         if request.limit_idle_time is not None:
             request.limit_idle_time(self._idle_timeout_s)
+        if request.limit_duration is not None:
+            request.limit_duration(math.inf)
         self.apply(request)
+
+    def _limit_duration(self, request: Request, action: Forward) -> None:
+        limit_s = self._max_duration_s
+        if action.duration is not None:
+            limit_s = action.duration.apply(request, limit_s)
+        if limit_s != math.inf and request.limit_duration is not None:
+            request.limit_duration(limit_s)
 
     def _check_upgrade(self, upgrade: bytes, route: CompiledRoute) -> None:
         """The route decides first, then the connection manager."""

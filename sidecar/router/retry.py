@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
+from typing import Final
 
 from sidecar.back_off import BackOff
 from sidecar.config.route import RetryPolicy
@@ -28,6 +29,7 @@ from sidecar.upstream.circuit_breaker import CircuitBreaker
 # RFC 9110 9.2.2: repeating these has the effect of sending them once.
 IDEMPOTENT_METHODS = frozenset({b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"})
 
+_PUSHBACK: Final = b"grpc-retry-pushback-ms"
 _NO_RETRIES = RetryPolicy(retry_on=frozenset(), num_retries=0)
 
 
@@ -171,3 +173,15 @@ def is_safe_to_repeat(error: UpstreamError, method: bytes) -> bool:
         and isinstance(error, UpstreamResetError)
         and (not error.request_sent or method in IDEMPOTENT_METHODS)
     )
+
+
+def pushback_s(headers: Headers) -> float | None:
+    """The pause that a gRPC server demands before the next attempt (``grpc-retry-pushback-ms`` of gRPC's
+    proposal A6); negative if it forbids a retry, which an invalid value does too. None without a demand."""
+    value = get_header(headers, _PUSHBACK)
+    if value is None:
+        return None
+    if len(value) > 10 or not value.isdigit():
+        return -1.0
+    pause_ms = int(value)
+    return pause_ms / 1000 if pause_ms < 1 << 31 else -1.0

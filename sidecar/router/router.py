@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable
 
 from sidecar.errors import NoClusterError, NoRouteError, RequestError, RoutingError, UpstreamError
-from sidecar.http.local_reply import local_reply
+from sidecar.http.local_reply import error_reply
 from sidecar.http.message import Request, Response
 from sidecar.observability.stream_info import fail
 from sidecar.router.exchange import Exchange, RouterEnvironment
@@ -43,7 +43,7 @@ class Router:
     async def _refuse(self, request: Request) -> Response:
         error = NoRouteError("no route matches")
         fail(request.info, error)
-        return local_reply(error)
+        return error_reply(request, error)
 
     async def _respond(
         self, request: Request, resolved: ResolvedRoute, action: Redirect | DirectResponse
@@ -132,4 +132,4 @@ def _rewrite(request: Request, forward: Forward, destination: Destination) -> No
 
 def _explain(request: Request, error: RequestError, status: int | None = None) -> Response:
     fail(request.info, error)
-    return local_reply(error, status)
+    return error_reply(request, error, status)

@@ -12,6 +12,7 @@ from sidecar.errors import (
     UpstreamPerTryTimeoutError,
     UpstreamTimeoutError,
 )
+from sidecar.grpc_status import NO_STATUS, http_status_of_grpc
 from sidecar.observability.stream_info import StreamInfo
 from sidecar.upstream.host import Host
 from sidecar.upstream.pool.pooled_connection import Lease
@@ -22,9 +23,9 @@ if TYPE_CHECKING:
 
 class Attempt:
     """Made by a `Cluster`. First `checkout` or `wait_for_connection`, then `send`; then its outcome, once and
-    on every path: `responded`, and for a response that has not ended then, `end` after its last byte; or
-    `failed`, also if it got no connection. The request counts as active from when it has a connection until
-    its end.
+    on every path: `responded` or `responded_to_call`, and for a response that has not ended then, `end` after
+    its last byte; or `failed`, also if it got no connection. The request counts as active from when it has a
+    connection until its end.
     """
 
     __slots__ = ("_active", "_cluster", "_info", "_lease", "_pool", "_response", "host")
@@ -77,17 +78,43 @@ class Attempt:
 
     def responded(self, status: int, duration_s: float, ended: bool) -> None:
         """The head of the response has arrived or, if it has `ended`, all of it."""
-        stats, host = self._cluster.stats, self.host
         if ended:
             self.end()
+        self._count(status, duration_s)
+        self._judge(status)
+
+    def responded_to_call(self, status: int, duration_s: float, ended: bool, grpc_status: int) -> bool:
+        """As `responded`, for a gRPC call, whose status tells how the host did. `grpc_status` is that of the
+        head, or `NO_STATUS`. Returns True if the trailers will have it: then `call_ended` follows."""
+        if ended:
+            self.end()
+        self._count(status, duration_s)
+        if status >= 500:
+            self._judge(status)
+        elif grpc_status == NO_STATUS and not ended:
+            return True
+        else:
+            self.call_ended(grpc_status)
+        return False
+
+    def call_ended(self, grpc_status: int) -> None:
+        """The response to a gRPC call has ended. Envoy: without a status it was an error, but no reason to
+        eject the host."""
+        if grpc_status != NO_STATUS:
+            self._judge(http_status_of_grpc(grpc_status))
+            return
+        self.host.stats.rq_error += 1
+        detector = self._cluster.outlier_detector
+        if detector is not None:
+            detector.success(self.host.monitor)
+
+    def _count(self, status: int, duration_s: float) -> None:
+        stats = self._cluster.stats
         stats.upstream_rq_completed += 1
         stats.upstream_rq_time.record(duration_s * 1000)
         if status >= 500:
             stats.upstream_rq_5xx += 1
-            self._cluster.host_answered_error(host, status)
-            return
-        host.stats.rq_success += 1
-        if status >= 400:
+        elif status >= 400:
             stats.upstream_rq_4xx += 1
         elif status >= 300:
             stats.upstream_rq_3xx += 1
@@ -95,6 +122,13 @@ class Attempt:
             stats.upstream_rq_2xx += 1
         else:
             stats.upstream_rq_1xx += 1
+
+    def _judge(self, status: int) -> None:
+        host = self.host
+        if status >= 500:
+            self._cluster.host_answered_error(host, status)
+            return
+        host.stats.rq_success += 1
         detector = self._cluster.outlier_detector
         if detector is not None:
             detector.success(host.monitor)

@@ -167,12 +167,13 @@ def requests_that_are_refused(mesh: CountedMesh) -> Iterator[None]:
 
 @moves(
     *of("http", "downstream_cx_idle_timeout downstream_rq_header_timeout downstream_rq_idle_timeout"),
-    "http.downstream_rq_timeout",
+    *of("http", "downstream_rq_max_duration_reached downstream_rq_timeout"),
 )
 def clients_that_are_slow(mesh: CountedMesh) -> Iterator[None]:
     whole, silent = request("up"), request("up", "silence")
     incomplete = whole.replace(b"content-length: 0", b"content-length: 9")
     sent = {"idle": whole, "slow-head": whole[:20], "slow-request": incomplete, "slow-stream": silent}
+    sent["slow-exchange"] = silent
     for listener, data in sent.items():
         with RawConnection(mesh.ports[listener]) as client:
             client.send(data)

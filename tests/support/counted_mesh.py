@@ -47,6 +47,7 @@ MANAGERS: dict[str, dict[str, Any]] = {
     "slow-head": {"request_headers_timeout": SOON},
     "slow-request": {"request_timeout": SOON},
     "slow-stream": {"stream_idle_timeout": SOON},
+    "slow-exchange": {"common_http_protocol_options": {"max_stream_duration": SOON}},
 }
 TCP = {"tcp": "up", "tcp-nowhere": "nowhere", "tcp-idle": "up"}
 """The clusters of TCP proxies, by the listener's name."""

@@ -14,6 +14,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 
+
+def _grpc(content: bytes, trailers: bytes) -> bytes:
+    head = b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc+proto\r\ntransfer-encoding: chunked\r\n\r\n"
+    chunk = b"%x\r\n%b\r\n" % (len(content), content) if content else b""
+    return head + chunk + b"0\r\n" + trailers + b"\r\n"
+
+
 _ANSWERS = {
     "ok": b"HTTP/1.1 200 OK\r\nx-from-upstream: yes\r\ncontent-length: 2\r\n\r\nok",
     "chunked": b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n6\r\n world\r\n0\r\n\r\n",
@@ -86,6 +93,19 @@ _ANSWERS = {
     ),
     "bad header": b"HTTP/1.1 200 OK\r\nx bad: 1\r\ncontent-length: 2\r\n\r\nok",
     "bad chunk": b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\nok\r\n0\r\n\r\n",
+    "grpc": _grpc(b"\0\0\0\0\2hi", b"grpc-status: 0\r\ngrpc-message: fine\r\nX-Own: 1\r\n"),
+    "grpc twice": _grpc(b"\0\0\0\0\2hi\0\0\0\0\1!", b"grpc-status: 0\r\n"),
+    "grpc not found": _grpc(b"", b"grpc-status: 5\r\ngrpc-message: no%20such\r\n"),
+    "grpc unavailable late": _grpc(b"\0\0\0\0\2hi", b"grpc-status: 14\r\n"),
+    "grpc without status": _grpc(b"\0\0\0\0\2hi", b""),
+    "grpc head only": (
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ngrpc-status: 3\r\ngrpc-message: bad\r\n"
+        b"content-length: 0\r\n\r\n"
+    ),
+    "grpc unavailable": (
+        b"HTTP/1.1 200 OK\r\ncontent-type: application/grpc\r\ngrpc-status: 14\r\ncontent-length: 0\r\n\r\n"
+    ),
+    "html": (b"HTTP/1.1 404 Not Found\r\ncontent-type: text/html\r\ncontent-length: 12\r\n\r\n<b>100%</b>\n"),
     "switch": b"HTTP/1.1 101 Switching Protocols\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\r\n",
 }
 _ENDS = frozenset((

@@ -137,6 +137,10 @@ class Http1ServerConnection:
         idle = self._state.now is IDLE and not self._reader.head_pending
         self._timeouts.go_away(idle=idle)
 
+    def give_up(self, stream: ServerStream, error: RequestError) -> None:
+        if stream is self._stream:
+            self._give_up(stream, error)
+
     def close(self) -> None:
         cut = self._stream is not None and self._state.now is not RESPONDED
         if cut or self._outlet.unsent_bytes:

@@ -14,7 +14,7 @@ HTTP2_TUNING = "tunes HTTP/2's flow control and limits, and does not change an a
 
 TABLE: Final[SupportTable] = {
     "envoy.config.core.v3.HttpProtocolOptions": support(
-        "idle_timeout max_headers_count max_requests_per_connection"
+        "idle_timeout max_headers_count max_requests_per_connection max_stream_duration"
     ),
     "envoy.config.core.v3.Http1ProtocolOptions": support(
         "allow_absolute_url",
@@ -68,8 +68,9 @@ def decode_cluster_http_options(view: View) -> ClusterHttpOptions:
 
 def _read_http_options(view: View, options: ClusterHttpOptions) -> None:
     common = view.get("common_http_protocol_options")
-    if common.has("max_headers_count"):
-        raise common.error("is not supported for a cluster", "max_headers_count")
+    for field in ("max_headers_count", "max_stream_duration"):
+        if common.has(field):
+            raise common.error("is not supported for a cluster", field)
     options.idle_timeout_s = common.duration_s("idle_timeout", 3600.0)
     options.max_requests_per_connection = common.wrapped(
         "max_requests_per_connection", options.max_requests_per_connection

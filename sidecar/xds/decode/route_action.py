@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from sidecar.config.route import DEFAULT_REPLAY_LIMIT_BYTES, ForwardAction, WeightedCluster
+from sidecar.config.route import (
+    DEFAULT_REPLAY_LIMIT_BYTES,
+    ForwardAction,
+    MaxStreamDuration,
+    WeightedCluster,
+)
 from sidecar.xds.decode.hash_policy import decode_hash_policies
 from sidecar.xds.decode.http_filters.registry import decode_per_filter_config
 from sidecar.xds.decode.matchers import decode_regex_rewrite
@@ -17,22 +22,18 @@ from sidecar.xds.decode.weights import check_weights
 
 _LB = "envoy.lb"
 _PACKAGE = "envoy.config.route.v3"
-_GRPC_DEADLINE = "the server keeps the deadline of gRPC"
 _NOT_FOUND_STATUS = {"SERVICE_UNAVAILABLE": 503, "NOT_FOUND": 404, "INTERNAL_SERVER_ERROR": 500}
 
 TABLE: Final[SupportTable] = {
     f"{_PACKAGE}.RouteAction": support(
         "cluster cluster_header weighted_clusters cluster_not_found_response_code metadata_match "
         "prefix_rewrite regex_rewrite host_rewrite_literal auto_host_rewrite append_x_forwarded_host "
-        "timeout idle_timeout retry_policy upgrade_configs max_stream_duration",
+        "timeout idle_timeout retry_policy upgrade_configs max_stream_duration max_grpc_timeout "
+        "grpc_timeout_offset",
         kept="hash_policy",
-        max_grpc_timeout=_GRPC_DEADLINE,
-        grpc_timeout_offset=_GRPC_DEADLINE,
     ),
     f"{_PACKAGE}.RouteAction.MaxStreamDuration": support(
-        "max_stream_duration",
-        grpc_timeout_header_max=_GRPC_DEADLINE,
-        grpc_timeout_header_offset=_GRPC_DEADLINE,
+        "max_stream_duration grpc_timeout_header_max grpc_timeout_header_offset"
     ),
     f"{_PACKAGE}.RouteAction.UpgradeConfig": support("upgrade_type enabled connect_config"),
     f"{_PACKAGE}.RouteAction.UpgradeConfig.ConnectConfig": support(),
@@ -60,7 +61,6 @@ def decode_forward_action(view: View, replay_limit_bytes: int) -> ForwardAction:
     message = view.message
     if message.prefix_rewrite and view.has("regex_rewrite"):
         raise view.error("prefix_rewrite and regex_rewrite must not both be set")
-    _check_max_stream_duration(view)
     upgrades, terminate_connect = _upgrades(view)
     rewrite = view.find("regex_rewrite")
     return ForwardAction(
@@ -68,7 +68,10 @@ def decode_forward_action(view: View, replay_limit_bytes: int) -> ForwardAction:
         cluster_header=message.cluster_header.lower(),
         cluster_not_found_status=_NOT_FOUND_STATUS[view.enum_name("cluster_not_found_response_code")],
         timeout_s=view.duration_s("timeout", 15.0),
-        idle_timeout_s=view.duration_s("idle_timeout", 0.0) if view.has("idle_timeout") else None,
+        idle_timeout_s=_optional_duration_s(view, "idle_timeout"),
+        max_grpc_timeout_s=_optional_duration_s(view, "max_grpc_timeout"),
+        grpc_timeout_offset_s=view.duration_s("grpc_timeout_offset", 0.0),
+        max_stream_duration=_max_stream_duration(view.find("max_stream_duration")),
         retry_policy=decode_retry_policy(view.find("retry_policy")),
         prefix_rewrite=message.prefix_rewrite,
         regex_rewrite=decode_regex_rewrite(rewrite) if rewrite else None,
@@ -83,10 +86,18 @@ def decode_forward_action(view: View, replay_limit_bytes: int) -> ForwardAction:
     )
 
 
-def _check_max_stream_duration(view: View) -> None:
-    limit = view.get("max_stream_duration")
-    if limit.duration_s("max_stream_duration", 0.0):
-        raise limit.error("only 0s (no limit) is supported", "max_stream_duration")
+def _max_stream_duration(view: View | None) -> MaxStreamDuration | None:
+    if view is None:
+        return None
+    return MaxStreamDuration(
+        limit_s=_optional_duration_s(view, "max_stream_duration"),
+        grpc_timeout_header_max_s=_optional_duration_s(view, "grpc_timeout_header_max"),
+        grpc_timeout_header_offset_s=view.duration_s("grpc_timeout_header_offset", 0.0),
+    )
+
+
+def _optional_duration_s(view: View, field: str) -> float | None:
+    return view.duration_s(field, 0.0) if view.has(field) else None
 
 
 def _clusters(view: View) -> tuple[WeightedCluster, ...]:

@@ -11,6 +11,7 @@ from sidecar.config.endpoint import SocketAddress
 from sidecar.config.listener import AccessLog
 from sidecar.errors import ConfigError
 from sidecar.observability.access_log import AccessLogger
+from sidecar.observability.grpc_call import GrpcCall
 from sidecar.observability.log_file import LogFile
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 
@@ -248,3 +249,26 @@ def test_nor_by_the_server_name_that_it_asks_for(tmp_path: Path) -> None:
 def test_an_unknown_operator_is_refused_by_name(tmp_path: Path, format_: str) -> None:
     with pytest.raises(ConfigError, match=r"access_log\[0\]: .*operator"):
         logged(tmp_path, format_, info(), None, None)
+
+
+@pytest.mark.parametrize(
+    ("operator", "status", "value"),
+    [
+        ("%GRPC_STATUS%", 0, '"OK"'),
+        ("%GRPC_STATUS%", 1, '"Canceled"'),
+        ("%GRPC_STATUS%", 4, '"DeadlineExceeded"'),
+        ("%GRPC_STATUS(CAMEL_STRING)%", 15, '"DataLoss"'),
+        ("%GRPC_STATUS(SNAKE_STRING)%", 4, '"DEADLINE_EXCEEDED"'),
+        ("%GRPC_STATUS(NUMBER)%", 4, "4"),
+        ("%GRPC_STATUS_NUMBER%", 14, "14"),
+        ("%GRPC_STATUS%", 99, '"-1"'),
+        ("%GRPC_STATUS_NUMBER%", None, "null"),
+        ("%GRPC_STATUS%", None, "null"),
+    ],
+)
+def test_the_status_of_a_grpc_call(tmp_path: Path, operator: str, status: int | None, value: str) -> None:
+    stream = info()
+    if status is not None:
+        stream.grpc = GrpcCall()
+        stream.grpc.end(200, [], [(b"grpc-status", b"%d" % status)])
+    assert logged(tmp_path, {"status": operator}, stream, request(), None) == f'{{"status":{value}}}\n'

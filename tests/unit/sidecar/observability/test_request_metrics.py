@@ -5,6 +5,7 @@ import pytest
 from sidecar.config.cluster import ServiceMetadata
 from sidecar.config.endpoint import SocketAddress, WorkloadMetadata
 from sidecar.observability.exposition import prometheus_pieces
+from sidecar.observability.grpc_call import GrpcCall
 from sidecar.observability.report import StatsReport
 from sidecar.observability.request_metrics import LocalWorkload, RequestMetrics
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
@@ -193,3 +194,29 @@ def test_a_hundred_replaced_pods_leave_a_page_no_larger_than_one() -> None:
             metrics.sweep([(stream.cluster, stream.host_workload.key)])
         sizes.append(len(page_of(metrics)))
     assert set(sizes) == {sizes[0]}
+
+
+def grpc_call(status: int) -> StreamInfo:
+    stream = info()
+    stream.grpc = GrpcCall()
+    stream.grpc.end(200, [], [(b"grpc-status", b"%d" % status)])
+    stream.grpc.request_messages.feed(b"\0\0\0\0\0" * 3)
+    stream.grpc.response_messages.feed(b"\0\0\0\0\0" * 2)
+    return stream
+
+
+def test_a_grpc_call_has_its_status_and_its_messages() -> None:
+    metrics = RequestMetrics("destination", LOCAL)
+    for stream in (grpc_call(0), grpc_call(0), grpc_call(14), info()):
+        metrics.record(stream)
+    labels = [series.labels for series in metrics.requests()]
+    assert [(each["request_protocol"], each["grpc_response_status"]) for each in labels] == [
+        ("grpc", "0"),
+        ("grpc", "14"),
+        ("http", ""),
+    ]
+    page = page_of(metrics)
+    for direction, counts in (("request", ["6", "3"]), ("response", ["4", "2"])):
+        name = f"istio_{direction}_messages_total{{"
+        lines = [line for line in page.splitlines() if line.startswith(name)]
+        assert [line.rsplit(" ", 1)[1] for line in lines] == counts

@@ -6,7 +6,7 @@ import pytest
 
 from sidecar.errors import UpstreamResetError, UpstreamTimeoutError
 from sidecar.http.body import Body, BodyStream
-from sidecar.router.bodies import CountedBody, ReplayableBody
+from sidecar.router.bodies import CallBody, CountedBody, ReplayableBody
 from sidecar.timers import Timers
 from tests.support.bodies import read_all
 from tests.support.held import let_go
@@ -195,3 +195,29 @@ async def test_record_is_freed_with_the_request() -> None:
         attempt = exchange.body.attempt()
         assert await read_all(attempt) == piece
         del attempt, exchange
+
+
+class TestCallBody:
+    @pytest.fixture
+    def timers(self) -> Timers:
+        return Timers(VirtualTime())
+
+    def call_body(self, source: BodyStream, timers: Timers, seen: list[object]) -> CallBody:
+        return CallBody(source, lambda: seen.append("end"), timers, None, seen.append)
+
+    async def test_the_trailers_tell_the_status_before_the_end(self, timers: Timers) -> None:
+        source = BodyStream()
+        seen: list[object] = []
+        body = self.call_body(source, timers, seen)
+        source.feed(b"ab")
+        assert await body.read() == b"ab"
+        assert seen == []
+        source.feed_end([(b"grpc-status", b"14")])
+        assert await body.read() == b""
+        body.close()
+        assert seen == [14, "end"]
+
+    async def test_a_response_that_is_closed_early_tells_nothing(self, timers: Timers) -> None:
+        seen: list[object] = []
+        self.call_body(BodyStream(), timers, seen).close()
+        assert seen == ["end"]

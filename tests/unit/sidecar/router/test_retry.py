@@ -14,7 +14,7 @@ from sidecar.errors import (
 )
 from sidecar.http.headers import Headers
 from sidecar.observability.stats import ClusterStats
-from sidecar.router.retry import Retries, RetryRules, is_safe_to_repeat
+from sidecar.router.retry import Retries, RetryRules, is_safe_to_repeat, pushback_s
 from sidecar.upstream.circuit_breaker import CircuitBreaker
 from tests.support.requests import make_request
 from tests.support.routes import header, string
@@ -190,3 +190,16 @@ def test_the_pause_before_each_configured_retry_is_longer() -> None:
     counted = Counted(policy)
     pauses_s = [counted.retries.back_off_s(0.5) for _ in range(4) if counted.begin()]
     assert pauses_s == [0.5, 1.0, 2.0, 2.5]
+
+
+@pytest.mark.parametrize(
+    ("value", "pause_s"),
+    [(b"0", 0.0), (b"1500", 1.5), (b"2147483647", 2147483.647), (b"2147483648", -1.0), (b"-1", -1.0)]
+    + [(invalid, -1.0) for invalid in (b"", b"soon", b"1.5", b"+1", b"99999999999")],
+)
+def test_a_grpc_server_says_when_to_retry(value: bytes, pause_s: float) -> None:
+    assert pushback_s([(b"grpc-retry-pushback-ms", value)]) == pause_s
+
+
+def test_without_a_demand_of_the_server_the_policy_decides() -> None:
+    assert pushback_s([]) is None

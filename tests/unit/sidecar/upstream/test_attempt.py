@@ -19,6 +19,7 @@ from sidecar.errors import (
     UpstreamResetError,
     UpstreamTimeoutError,
 )
+from sidecar.grpc_status import NO_STATUS
 from sidecar.observability.stream_info import StreamInfo
 from sidecar.upstream.attempt import Attempt
 from sidecar.upstream.cluster import Cluster
@@ -102,6 +103,40 @@ async def test_counters_tell_how_requests_went() -> None:
         assert (stats.upstream_rq_4xx, stats.upstream_rq_5xx) == (1, 1)
         assert (host.stats.rq_total, host.stats.rq_success, host.stats.rq_error) == (4, 3, 1)
         assert active(cluster) == {0}
+
+
+@pytest.mark.parametrize(
+    ("http_status", "ended", "in_head", "in_trailers", "succeeds", "ejects"),
+    [
+        (200, True, 0, None, True, False),
+        (200, True, 5, None, True, False),
+        (200, True, 14, None, False, True),
+        (200, True, -1, None, False, True),
+        (200, True, NO_STATUS, None, False, False),
+        (503, True, NO_STATUS, None, False, True),
+        (200, False, NO_STATUS, 0, True, False),
+        (200, False, NO_STATUS, 13, False, True),
+        (200, False, NO_STATUS, NO_STATUS, False, False),
+    ],
+)
+async def test_a_grpc_call_judges_its_host_by_its_status(
+    http_status: int, ended: bool, in_head: int, in_trailers: int | None, succeeds: bool, ejects: bool
+) -> None:
+    config = static_cluster(at_port(1), outlier_detection=EJECT_AT_ONCE)
+    async with clusters(config) as (manager, _):
+        cluster = manager.get("up")
+        (host,) = cluster.hosts.values()
+        attempt = begin(cluster)
+        await send(attempt)
+        waits = attempt.responded_to_call(http_status, 0.1, ended, in_head)
+        assert waits is (in_trailers is not None)
+        if in_trailers is not None:
+            assert (host.stats.rq_success, host.stats.rq_error) == (0, 0)
+            attempt.call_ended(in_trailers)
+        attempt.end()
+        assert (host.stats.rq_success, host.stats.rq_error) == (int(succeeds), int(not succeeds))
+        assert host.monitor.ejected is ejects
+        assert cluster.stats.upstream_rq_completed == 1
 
 
 @pytest.mark.parametrize(

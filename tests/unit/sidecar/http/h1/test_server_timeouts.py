@@ -244,3 +244,69 @@ async def test_close_cancels_the_active_request() -> None:
     await settle()
     assert service.cancelled == 1
     await asyncio.wait_for(server.manager.wait_closed(), 5)
+
+
+class TestLongestDuration:
+    GRPC = b"POST / HTTP/1.1\r\nhost: a\r\ncontent-type: application/grpc\r\ncontent-length: 2\r\n\r\nhi"
+
+    async def test_a_call_that_lasts_too_long_is_answered_with_its_deadline(self) -> None:
+        held = Held()
+
+        async def service(request: Request) -> Response:
+            assert request.limit_duration is not None
+            request.limit_duration(5.0)
+            return await held(request)
+
+        server = Server(service)
+        await server.exchange(self.GRPC)
+        server.time.advance(4.9)
+        assert server.transport.take() == b""
+        server.time.advance(0.2)
+        answer = server.transport.take()
+        assert status_of(answer) == 200
+        fields = fields_of(answer)
+        assert fields[b"grpc-status"] == b"4"
+        assert fields[b"grpc-message"].startswith(b"Gateway Timeout: ")
+        assert server.info.details == "max_duration_timeout"
+        assert server.info.grpc is not None
+        assert server.info.grpc.status == 4
+        assert server.stats.downstream_rq_max_duration_reached == 1
+
+    async def test_a_client_that_did_not_send_everything_is_the_slow_side(self) -> None:
+        async def service(request: Request) -> Response:
+            assert request.limit_duration is not None
+            request.limit_duration(5.0)
+            await read_all(request.body)
+            raise AssertionError("the body does not end")
+
+        server = Server(service)
+        await server.exchange(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nhi")
+        server.time.advance(5.1)
+        assert status_of(server.transport.take()) == 408
+
+    async def test_a_response_that_has_begun_is_cut_short(self) -> None:
+        body = BodyStream()
+        body.feed(b"half")
+
+        async def service(request: Request) -> Response:
+            assert request.limit_duration is not None
+            request.limit_duration(5.0)
+            return Response(200, [], body)
+
+        server = Server(service)
+        await server.exchange(GET)
+        server.transport.take()
+        server.time.advance(5.1)
+        assert server.transport.take() == b""
+        assert server.transport.eof_written or server.transport.is_closing()
+
+    async def test_the_limit_ends_with_the_exchange(self) -> None:
+        async def service(request: Request) -> Response:
+            assert request.limit_duration is not None
+            request.limit_duration(5.0)
+            return await hello(request)
+
+        server = Server(service)
+        await server.exchange(GET)
+        server.time.advance(6)
+        assert status_of(await server.exchange(GET)) == 200

@@ -7,8 +7,10 @@ import pytest
 from sidecar.config.route import (
     AppendAction,
     DirectResponseAction,
+    ForwardAction,
     HeaderMatch,
     HeaderValue,
+    MaxStreamDuration,
     PathMatchKind,
     RedirectAction,
     RegexRewrite,
@@ -212,12 +214,22 @@ def test_redirects_and_direct_responses() -> None:
     assert action == DirectResponseAction(status=418, body="é".encode())
 
 
+def test_the_time_limits_of_a_grpc_call() -> None:
+    limits = {"max_stream_duration": "0s", "grpc_timeout_header_max": "2s"}
+    action = routes_with(f"{FORWARD}.max_stream_duration", limits).virtual_hosts[0].routes[0].action
+    assert isinstance(action, ForwardAction)
+    assert action.max_stream_duration == MaxStreamDuration(limit_s=0.0, grpc_timeout_header_max_s=2.0)
+    assert action.max_grpc_timeout_s is None
+    action = routes_with(f"{FORWARD}.max_grpc_timeout", "0s").virtual_hosts[0].routes[0].action
+    assert isinstance(action, ForwardAction)
+    assert (action.max_grpc_timeout_s, action.max_stream_duration) == (0.0, None)
+
+
 @pytest.mark.parametrize(
     ("path", "value"),
     [
         (f"{FORWARD}.request_mirror_policies", [{"cluster": "x"}]),
         (f"{FORWARD}.priority", "HIGH"),
-        (f"{FORWARD}.max_stream_duration.max_stream_duration", "1s"),
         (f"{ROUTE}.typed_per_filter_config", {"x": {"@type": f"{TYPE}/google.protobuf.Struct", "value": {}}}),
         (f"{ROUTE}.match.runtime_fraction", {"default_value": {"numerator": 1}}),
         ("virtual_hosts[0].require_tls", "ALL"),

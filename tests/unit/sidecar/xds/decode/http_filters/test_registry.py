@@ -46,6 +46,8 @@ def test_each_filter_is_found_by_the_type_of_its_configuration() -> None:
     assert packages == {
         "cors.v3.Cors",
         "fault.v3.HTTPFault",
+        "grpc_stats.v3.FilterConfig",
+        "grpc_web.v3.GrpcWeb",
         "header_mutation.v3.HeaderMutation",
         "health_check.v3.HealthCheck",
         "router.v3.Router",
