@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import groupby
 from operator import itemgetter
 
 from sidecar.observability.report import StatsReport
 from sidecar.observability.series import Labels
-from sidecar.observability.stats import Counters, GrpcStats, Histogram, is_gauge
+from sidecar.observability.stats import ClusterStats, Counters, Histogram, is_gauge
 
 QUANTILES = (0.0, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99, 0.995, 0.999, 1.0)
 
@@ -92,24 +92,13 @@ def json_batches(batches: Iterable[Iterable[tuple[str, Value]]]) -> Iterator[lis
 
 def prometheus_pieces(report: StatsReport, extra: ExtraStats, wanted: Wanted) -> Iterator[str]:
     """All stats in one page. The format requires that the samples of a family are adjacent."""
-    groups: dict[str, list[tuple[str, Counters]]] = defaultdict(list)
-    calls: list[tuple[str, Counters]] = []
+    clusters = {prefix for prefix, counters in report.counters if isinstance(counters, ClusterStats)}
+    groups: dict[tuple[str, type[Counters]], list[_Labelled]] = defaultdict(list)
     for prefix, counters in report.counters:
-        if isinstance(counters, GrpcStats):
-            calls.append((prefix, counters))
-            continue
-        group, _, variable = prefix.partition(".")
-        groups[group].append((variable, counters))
-    for group, members in groups.items():
-        labels = _PREFIX_LABELS[group]
-        labelled = [
-            (f"{group}.{variable}.", f'{labels}="{_escape(variable)}"', counters)
-            for variable, counters in members
-        ]
+        group, labels = _group_and_labels(prefix, clusters)
+        groups[group, type(counters)].append((f"{prefix}.", labels, counters))
+    for (group, _), labelled in groups.items():
         yield from _envoy_families(group, labelled, wanted)
-    if calls:
-        clusters = {f"cluster.{name}": name for name, _ in groups["cluster"]}
-        yield from _envoy_families("cluster_grpc", _labelled_calls(calls, clusters), wanted)
     for name, value in extra:
         if not isinstance(value, str) and wanted(name, value):
             metric = name if name.startswith(_ISTIO) else f"envoy_{_sanitise(name)}"
@@ -117,22 +106,25 @@ def prometheus_pieces(report: StatsReport, extra: ExtraStats, wanted: Wanted) ->
     yield from _istio_families(report)
 
 
-def _labelled_calls(calls: Sequence[tuple[str, Counters]], clusters: Mapping[str, str]) -> list[_Labelled]:
-    """With Envoy's labels. `clusters`: their names, by their prefixes: a name may contain dots."""
-    labelled = []
-    for prefix, counters in calls:
-        cluster, _, method = prefix.rpartition(".grpc")
-        while cluster and cluster not in clusters:
-            cluster, _, more = cluster.rpartition(".grpc")
-            method = f"{more}.grpc{method}"
-        labels = f'envoy_cluster_name="{_escape(clusters.get(cluster, cluster))}"'
-        if method:
-            service, _, name = method[1:].rpartition(".")
-            labels += (
-                f',envoy_grpc_bridge_service="{_escape(service)}",envoy_grpc_bridge_method="{_escape(name)}"'
-            )
-        labelled.append((f"{prefix}.", labels, counters))
-    return labelled
+def _group_and_labels(prefix: str, clusters: Collection[str]) -> tuple[str, str]:
+    """The first part of the metrics' names, and the labels, as Envoy makes them of a prefix. `clusters` are
+    the prefixes of clusters, whose names may contain dots."""
+    group, _, variable = prefix.partition(".")
+    rest = ""
+    if group == "cluster" and prefix not in clusters:
+        known = prefix
+        while known and known not in clusters:
+            known = known.rpartition(".")[0]
+        if known:
+            variable, rest = known.partition(".")[2], prefix[len(known) + 1 :]
+    labels = f'{_PREFIX_LABELS[group]}="{_escape(variable)}"' if variable else ""
+    kind, _, method = rest.partition(".")
+    if method:  # of a gRPC call: the service and the method
+        service, _, method = method.rpartition(".")
+        labels += (
+            f',envoy_grpc_bridge_service="{_escape(service)}",envoy_grpc_bridge_method="{_escape(method)}"'
+        )
+    return f"{group}_{kind}" if kind else group, labels
 
 
 def _envoy_families(group: str, labelled: Sequence[_Labelled], wanted: Wanted) -> Iterator[str]:

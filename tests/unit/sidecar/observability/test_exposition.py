@@ -14,7 +14,7 @@ from sidecar.observability.exposition import (
     text_pieces,
 )
 from sidecar.observability.report import StatsReport
-from sidecar.observability.stats import Stats
+from sidecar.observability.stats import Stats, TcpProxyStats
 
 
 def every(name: str, value: Value) -> bool:
@@ -122,3 +122,15 @@ def test_a_histogram_in_prometheus_is_cumulative() -> None:
         'envoy_cluster_upstream_rq_time_sum{envoy_cluster_name="a"} 10000006.2',
         'envoy_cluster_upstream_rq_time_count{envoy_cluster_name="a"} 4',
     ]
+
+
+def test_several_kinds_of_counters_can_have_one_prefix() -> None:
+    stats = Stats()
+    stats.http("web"), stats.cluster("a.b")
+    for prefix in ("http.web", "cluster.a.b.others", "others"):
+        stats.counters(prefix, TcpProxyStats).idle_timeout = 3
+    report = StatsReport(counters=tuple(stats.sets()))
+    page = "".join(prometheus_pieces(report, [], every))
+    assert 'envoy_http_idle_timeout{envoy_http_conn_manager_prefix="web"} 3\n' in page
+    assert 'envoy_cluster_others_idle_timeout{envoy_cluster_name="a.b"} 3\n' in page
+    assert "envoy_others_idle_timeout{} 3\n" in page
