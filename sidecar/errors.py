@@ -23,6 +23,7 @@
         │   │   ├── StreamIdleTimeoutError          408, or 504 if the client waits: no data for too long
         │   │   └── StreamDurationError             408, or 504 if the client waits: too long in total
         │   └── DownstreamDisconnectError   the client disconnected before the response was complete
+        │       └── DownstreamResetError        the client reset the stream
         ├── RoutingError            no destination
         │   ├── NoRouteError                404
         │   ├── NoFilterChainError          none: the listener closes the connection
@@ -38,7 +39,8 @@
         └── UpstreamError           the upstream
             ├── UpstreamConnectError        503
             ├── UpstreamResetError          503: the connection broke
-            │   └── UpstreamRefusedStreamError      HTTP/2: certainly not processed
+            │   ├── UpstreamRefusedStreamError      HTTP/2: certainly not processed
+            │   └── UpstreamStreamResetError        HTTP/2: the upstream reset the stream
             ├── UpstreamProtocolError       502
             ├── UpstreamTimeoutError        504: the route's timeout
             └── UpstreamPerTryTimeoutError  504
@@ -190,6 +192,13 @@ class DownstreamDisconnectError(DownstreamError):
     details = "downstream_remote_disconnect"
 
 
+class DownstreamResetError(DownstreamDisconnectError):
+    """RST_STREAM (RFC 9113 6.4)."""
+
+    flag = "DR"
+    details = "http2.remote_reset"
+
+
 class RoutingError(RequestError):
     pass
 
@@ -284,6 +293,13 @@ class UpstreamRefusedStreamError(UpstreamResetError):
 
     flag = "UR"
     details = "upstream_reset_before_response_started{remote_refused_stream_reset}"
+
+
+class UpstreamStreamResetError(UpstreamResetError):
+    """RST_STREAM (RFC 9113 6.4)."""
+
+    flag = "UR"
+    details = "upstream_reset_before_response_started{remote_reset}"
 
 
 class UpstreamProtocolError(UpstreamError):

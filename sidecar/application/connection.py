@@ -8,9 +8,8 @@ import ssl
 from ipaddress import ip_address
 from typing import Final, cast
 
-from sidecar.config.codec_type import CodecType
 from sidecar.config.endpoint import SocketAddress
-from sidecar.http.codec import client_codec
+from sidecar.http.h1.client import Http1ClientConnection
 from sidecar.listener.listen_socket import is_local
 from sidecar.upstream.connection import ClientConnection
 
@@ -54,7 +53,7 @@ async def _resolve(address: SocketAddress) -> tuple[socket.AddressFamily, tuple[
 async def open_http(address: SocketAddress, tls: ssl.SSLContext | None) -> ClientConnection:
     """A connection for HTTP/1.1 requests; the caller closes it. Raises `OSError`."""
     sock = await open_socket(address)
-    codec = client_codec(CodecType.HTTP1)("")
+    codec = Http1ClientConnection()
     try:
         await asyncio.get_running_loop().create_connection(
             lambda: cast("asyncio.BaseProtocol", codec),

@@ -9,6 +9,7 @@ from enum import Enum
 from sidecar.config.codec_type import CodecType
 from sidecar.config.dns import DEFAULT_DNS, DnsDiscoveryConfig
 from sidecar.config.endpoint import LoadAssignment
+from sidecar.config.http2 import DEFAULT_HTTP2, Http2Options
 from sidecar.config.tls import UpstreamTls
 
 
@@ -135,6 +136,7 @@ class ClusterConfig:
     tls: UpstreamTls | None = None
     transport_socket_matches: tuple[TransportSocketMatch, ...] = ()
     codec_type: CodecType = CodecType.HTTP1
+    http2: Http2Options = DEFAULT_HTTP2
     idle_timeout_s: float = 3600.0
     max_requests_per_connection: int = 0
     tcp_keepalive: TcpKeepalive | None = None

@@ -4,6 +4,7 @@ these are; the limits of heads are those of ``HttpConnectionManager`` and ``Http
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,3 +42,6 @@ class Http2Options:
     connection_keepalive: Http2Keepalive | None = None
     max_headers_bytes: int = 60 * 1024
     max_headers_count: int = 100
+
+
+DEFAULT_HTTP2: Final = Http2Options()

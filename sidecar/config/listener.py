@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from sidecar.config.codec_type import CodecType
 from sidecar.config.endpoint import SocketAddress
+from sidecar.config.http2 import DEFAULT_HTTP2, Http2Options
 from sidecar.config.route import RouteConfiguration, WeightedCluster
 from sidecar.config.tls import DownstreamTls
 
@@ -70,6 +71,7 @@ class HttpConnectionManager:
 
     stat_prefix: str
     codec_type: CodecType = CodecType.AUTO
+    http2: Http2Options = DEFAULT_HTTP2
     route_config: RouteConfiguration | None = None
     rds_name: str = ""
     rds_initial_fetch_timeout_s: float = 15.0

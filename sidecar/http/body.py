@@ -199,6 +199,10 @@ class BodyStream(Body):
 
     # For the producer.
 
+    def produced_by(self, source: BodySource) -> None:
+        """For a producer that is made after its body; before the first `feed`."""
+        self._source = source
+
     def feed(self, data: bytes) -> None:
         if self._closed:
             return

@@ -1,9 +1,7 @@
 """Chooses the HTTP version of each connection, and its codec: by the configuration, by ALPN (RFC 7301), or by
 the connection preface of HTTP/2 (RFC 9113 3.4).
 
-`SERVER_CODECS` and `CLIENT_CODECS` are the supported versions; another version is one row in each. Without
-that row, a listener that requires the version is refused by the decoder, a client that chooses it gets a 400
-from the codec of HTTP/1, and a connection to a host fails with `UpstreamConnectError`.
+`SERVER_CODECS` and `CLIENT_CODECS` are the supported versions; another version is one row in each.
 """
 
 from __future__ import annotations
@@ -14,24 +12,40 @@ from enum import Enum
 from typing import Final, cast
 
 from sidecar.config.codec_type import CodecType
-from sidecar.errors import RequestError, UpstreamConnectError
+from sidecar.errors import RequestError
 from sidecar.http.connection_manager import CodecFactory, ManagedConnection, ServerCodec
 from sidecar.http.h1.client import Http1ClientConnection
 from sidecar.http.h1.server import Http1ServerConnection
+from sidecar.http.h2.client import Http2ClientConnection
+from sidecar.http.h2.server import Http2ServerConnection
 from sidecar.http.stream import ServerStream
-from sidecar.upstream.connection import ClientConnection
+from sidecar.upstream.connection import ClientConnection, ClientEnvironment
 
 
 class HttpVersion(Enum):
-    """The value is the name in errors."""
+    """Each version has a codec of its own."""
 
     HTTP1 = "HTTP/1.1"
     HTTP2 = "HTTP/2"
 
 
-SERVER_CODECS: Final[dict[HttpVersion, CodecFactory]] = {HttpVersion.HTTP1: Http1ServerConnection}
-CLIENT_CODECS: Final[dict[HttpVersion, Callable[[], ClientConnection]]] = {
-    HttpVersion.HTTP1: Http1ClientConnection
+def _http1_client(env: ClientEnvironment) -> ClientConnection:
+    env.stats.upstream_cx_http1_total += 1
+    return Http1ClientConnection()
+
+
+def _http2_client(env: ClientEnvironment) -> ClientConnection:
+    env.stats.upstream_cx_http2_total += 1
+    return Http2ClientConnection(env)
+
+
+SERVER_CODECS: Final[dict[HttpVersion, CodecFactory]] = {
+    HttpVersion.HTTP1: Http1ServerConnection,
+    HttpVersion.HTTP2: Http2ServerConnection,
+}
+CLIENT_CODECS: Final[dict[HttpVersion, Callable[[ClientEnvironment], ClientConnection]]] = {
+    HttpVersion.HTTP1: _http1_client,
+    HttpVersion.HTTP2: _http2_client,
 }
 
 _CONFIGURED: Final = {CodecType.HTTP1: HttpVersion.HTTP1, CodecType.HTTP2: HttpVersion.HTTP2}
@@ -70,45 +84,17 @@ def _negotiated(alpn: str) -> HttpVersion:
 # The codecs.
 
 
-def supported_codec_types() -> frozenset[CodecType]:
-    """Those that a listener may be configured for."""
-    versions = (codec_type for codec_type, version in _CONFIGURED.items() if version in SERVER_CODECS)
-    return frozenset((CodecType.AUTO, *versions))
-
-
 def server_codec(connection: ManagedConnection) -> ServerCodec:
     """Returns the codec of an accepted connection, after its TLS handshake."""
     codec_type = connection.manager.config.codec_type
     version = server_version(codec_type, connection.downstream.alpn, b"")
-    return UndecidedConnection(connection) if version is None else _server_codec(version, connection)
+    return UndecidedConnection(connection) if version is None else SERVER_CODECS[version](connection)
 
 
-def _server_codec(version: HttpVersion, connection: ManagedConnection) -> ServerCodec:
-    """If the version is not supported, the codec of HTTP/1 answers the preface with 400."""
-    return SERVER_CODECS.get(version, Http1ServerConnection)(connection)
-
-
-def client_codec(codec_type: CodecType) -> Callable[[str], ClientConnection]:
+def client_codec(codec_type: CodecType, env: ClientEnvironment) -> Callable[[str], ClientConnection]:
     """Returns the factory of the connections to the hosts of a cluster; it takes the protocol that a host
-    chose by ALPN, empty if none. Raises `UpstreamConnectError` for a version that is not supported, and so
-    does the factory if the host decides."""
-
-    if codec_type is CodecType.AUTO:
-        return _negotiated_connection
-    configured = _client_codec(client_version(codec_type, ""))
-    return lambda alpn: configured()
-
-
-def _negotiated_connection(alpn: str) -> ClientConnection:
-    return _client_codec(_negotiated(alpn))()
-
-
-def _client_codec(version: HttpVersion) -> Callable[[], ClientConnection]:
-    codec = CLIENT_CODECS.get(version)
-    if codec is None:
-        # Requests fail with the reason; HTTP/1.1 would only confuse the host. Tunnels to it still work.
-        raise UpstreamConnectError(f"the upstream requires {version.value}, which is not supported yet")
-    return codec
+    chose by ALPN, empty if none."""
+    return lambda alpn: CLIENT_CODECS[client_version(codec_type, alpn)](env)
 
 
 class UndecidedConnection:
@@ -144,7 +130,7 @@ class UndecidedConnection:
             self._connection.codec = self._http1
         else:
             self._connection.received(-len(self._first_bytes))  # the other codec counts them again
-            codec = _server_codec(version, self._connection)
+            codec = SERVER_CODECS[version](self._connection)
             assert self._transport is not None
             self._connection.codec = codec
             self._transport.set_protocol(cast("asyncio.Protocol", codec))

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from email.utils import formatdate
-from typing import Protocol, cast
+from typing import Final, Protocol, cast
 
 from sidecar.config.listener import HttpConnectionManager
 from sidecar.errors import RequestError
@@ -20,13 +20,14 @@ from sidecar.http.headers import HOP_BY_HOP, Headers
 from sidecar.http.message import Request, Response, Service
 from sidecar.http.path_normalization import normalize_path
 from sidecar.http.stream import ServerStream
-from sidecar.observability.stats import HttpConnectionManagerStats
+from sidecar.observability.stats import Http2Stats, HttpConnectionManagerStats
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 from sidecar.timers import Timers
 
 OnComplete = Callable[[Request, Response | None], None]
 OnDisconnect = Callable[[StreamInfo], None]
 
+HTTP2: Final = "HTTP/2"
 _SERVICE_TIME = b"x-envoy-upstream-service-time"
 # Envoy's defaults: server_header_transformation OVERWRITE; the time is measured at this hop.
 _MANAGED = frozenset((b"date", b"server", _SERVICE_TIME, b"content-length", *HOP_BY_HOP))
@@ -84,7 +85,23 @@ class ManagedConnection:
         self._manager.connection_opened(self)
 
     def lost(self) -> None:
+        protocol = self.info.protocol
+        if protocol == HTTP2:
+            self._stats.downstream_cx_http2_active -= 1
+        elif protocol:
+            self._stats.downstream_cx_http1_active -= 1
         self._manager.connection_lost(self)
+
+    def speaks(self, protocol: str) -> None:
+        """Called once, when the version of the connection is known."""
+        self.info.protocol = protocol
+        stats = self._stats
+        if protocol == HTTP2:
+            stats.downstream_cx_http2_total += 1
+            stats.downstream_cx_http2_active += 1
+        else:
+            stats.downstream_cx_http1_total += 1
+            stats.downstream_cx_http1_active += 1
 
     def received(self, size: int) -> None:
         self._stats.downstream_cx_rx_bytes_total += size
@@ -108,7 +125,13 @@ class ManagedConnection:
         """Begins the stream of a request that has arrived. `protocol` as in `StreamInfo`."""
         manager = self._manager
         info = StreamInfo(self.downstream, manager.clock(), time.time())
-        info.protocol = self.info.protocol = protocol
+        info.protocol = protocol
+        if protocol == HTTP2:
+            self._stats.downstream_rq_http2_total += 1
+        else:
+            self._stats.downstream_rq_http1_total += 1
+            if not self.info.protocol:
+                self.speaks(protocol)
         request = Request(method, self._scheme, authority, path, headers, body, info)
         return ServerStream(manager, self, request)
 
@@ -138,6 +161,7 @@ class ConnectionManager:
         codec: CodecFactory,
         timers: Timers,
         clock: Callable[[], float] = time.monotonic,
+        http2_stats: Http2Stats | None = None,
         on_complete: tuple[OnComplete, ...] = (),
         on_disconnect: tuple[OnDisconnect, ...] = (),
         on_closed: Callable[[], None] | None = None,
@@ -146,6 +170,7 @@ class ConnectionManager:
         self.config = config
         self.service = service
         self.stats = stats
+        self.http2_stats = http2_stats or Http2Stats()
         self.timers = timers
         self.clock = clock
         self.on_complete = on_complete

@@ -19,6 +19,10 @@ HOP_BY_HOP = frozenset(
 CODEC_FIELDS = HOP_BY_HOP | {b"content-length", b"te", b"trailer"}
 
 
+# The connection manager verifies these in the head of a request; a trailer must not bypass it.
+MANAGED_PREFIXES = (b"x-envoy-", b"x-forwarded-")
+
+
 def get_header(headers: Headers, name: bytes) -> bytes | None:
     """The first value of a lower-case name."""
     for header, value in headers:

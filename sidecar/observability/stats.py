@@ -23,7 +23,7 @@ GAUGES = frozenset((
     "membership_healthy", "membership_total", "active_clusters", "active_faults", "warming_clusters",
     "total_listeners_warming", "total_listeners_draining", "connected_state", "update_time", "live", "state",
     "uptime", "concurrency", "workers_started", "days_until_first_cert_expiring",
-    "seconds_until_first_cert_expiring",
+    "seconds_until_first_cert_expiring", "pending_send_bytes",
 ))  # fmt: skip
 
 
@@ -112,6 +112,10 @@ class HttpConnectionManagerStats(Counters):
     downstream_cx_active: int = 0
     downstream_cx_destroy: int = 0
     downstream_cx_drain_close: int = 0
+    downstream_cx_http1_active: int = 0
+    downstream_cx_http1_total: int = 0
+    downstream_cx_http2_active: int = 0
+    downstream_cx_http2_total: int = 0
     downstream_cx_idle_timeout: int = 0
     downstream_cx_protocol_error: int = 0
     downstream_cx_rx_bytes_total: int = 0
@@ -127,12 +131,15 @@ class HttpConnectionManagerStats(Counters):
     downstream_rq_active: int = 0
     downstream_rq_completed: int = 0
     downstream_rq_header_timeout: int = 0
+    downstream_rq_http1_total: int = 0
+    downstream_rq_http2_total: int = 0
     downstream_rq_idle_timeout: int = 0
     downstream_rq_max_duration_reached: int = 0
     downstream_rq_rx_reset: int = 0
     downstream_rq_time: Histogram = field(default_factory=Histogram)
     downstream_rq_timeout: int = 0
     downstream_rq_too_large: int = 0
+    downstream_rq_too_many_premature_resets: int = 0
     downstream_rq_total: int = 0
     no_cluster: int = 0
     no_route: int = 0
@@ -172,6 +179,8 @@ class ClusterStats(Counters):
     upstream_cx_destroy_local_with_active_rq: int = 0
     upstream_cx_destroy_remote_with_active_rq: int = 0
     upstream_cx_destroy_with_active_rq: int = 0
+    upstream_cx_http1_total: int = 0
+    upstream_cx_http2_total: int = 0
     upstream_cx_idle_timeout: int = 0
     upstream_cx_max_requests: int = 0
     upstream_cx_none_healthy: int = 0
@@ -202,6 +211,33 @@ class ClusterStats(Counters):
     upstream_rq_timeout: int = 0
     upstream_rq_total: int = 0
     upstream_rq_tx_reset: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class Http2Stats(Counters):
+    """``http2.`` for all listeners, ``cluster.<name>.http2.`` for a cluster: the roots that Envoy has."""
+
+    goaway_sent: int = 0
+    header_overflow: int = 0
+    inbound_empty_frames_flood: int = 0
+    inbound_priority_frames_flood: int = 0
+    inbound_window_update_frames_flood: int = 0
+    keepalive_timeout: int = 0
+    outbound_control_flood: int = 0
+    outbound_flood: int = 0
+    pending_send_bytes: int = 0
+    rx_messaging_error: int = 0
+    rx_reset: int = 0
+    stream_refused_errors: int = 0
+    streams_active: int = 0
+    trailers: int = 0
+    tx_flush_timeout: int = 0
+    tx_reset: int = 0
+
+    def count(self, name: str) -> None:
+        """Counts what the codec names; an empty name counts nothing."""
+        if name:
+            setattr(self, name, getattr(self, name) + 1)
 
 
 @dataclass(slots=True, eq=False)
@@ -310,6 +346,10 @@ class Stats:
     def cluster(self, name: str) -> ClusterStats:
         return self.counters(f"cluster.{name}", ClusterStats)
 
+    def http2(self, cluster: str = "") -> Http2Stats:
+        """Those of a cluster, or of all listeners."""
+        return self.counters(f"cluster.{cluster}.http2" if cluster else "http2", Http2Stats)
+
     def listener(self, address: str) -> ListenerStats:
         return self.counters(f"listener.{address}", ListenerStats)
 
@@ -327,11 +367,12 @@ class Stats:
         """Removes the counters of a removed cluster: the configuration bounds the memory."""
         self._grpc.pop(name, None)
         self._sets.pop((f"cluster.{name}", ClusterStats), None)
+        self._sets.pop((f"cluster.{name}.http2", Http2Stats), None)
 
     def keep_listeners(self, prefixes: Collection[str]) -> None:
         """Removes the counters of listeners, HTTP connection managers and TCP proxies with other prefixes."""
         for prefix, kind in list(self._sets):
-            if kind is not ClusterStats and prefix not in prefixes:
+            if kind is not ClusterStats and kind is not Http2Stats and prefix not in prefixes:
                 del self._sets[prefix, kind]
 
     def sets(self) -> Iterator[tuple[str, Counters]]:

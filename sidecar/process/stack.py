@@ -110,6 +110,7 @@ def build_stack(
             stats.http(config.stat_prefix),
             codec=server_codec,
             timers=timers,
+            http2_stats=stats.http2(),
             on_complete=telemetry.for_requests(listener.direction, config.access_logs),
             on_disconnect=telemetry.for_listener(listener.access_logs),
             on_closed=chain.close,

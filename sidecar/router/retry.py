@@ -167,7 +167,9 @@ def _retriable_statuses(policy: RetryPolicy) -> frozenset[int]:
 def is_safe_to_repeat(error: UpstreamError, method: bytes) -> bool:
     """Whether the default retry is safe. The upstream may close an idle connection just when a request is
     written to it: a request of which nothing was sent was not processed, and an idempotent one may be sent
-    twice."""
+    twice. A stream that the upstream has refused was certainly not processed (RFC 9113 8.7)."""
+    if isinstance(error, UpstreamRefusedStreamError):
+        return True
     return (
         error.connection_reused
         and isinstance(error, UpstreamResetError)

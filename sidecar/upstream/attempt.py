@@ -38,7 +38,8 @@ class Attempt:
         self._active = False
         self.host = host
         source = info.connection.upstream_source
-        self._pool = host.pool if source is None else host.pool_for(source)
+        http2 = cluster.follows_downstream and info.protocol == "HTTP/2"
+        self._pool = host.pool_for(source, http2=http2) if http2 or source is not None else host.pool
         info.upstream_address = host.address
         info.host_workload = host.endpoint.workload
 

@@ -6,14 +6,16 @@ import logging
 from collections.abc import Callable
 
 from sidecar.config.cluster import ClusterConfig, Discovery
+from sidecar.config.codec_type import CodecType
 from sidecar.config.dns import DnsLookupFamily
 from sidecar.config.endpoint import Endpoint, LoadAssignment, SocketAddress
-from sidecar.errors import IdentityError, NoHealthyUpstreamError
-from sidecar.observability.stats import ClusterStats, HostStats
+from sidecar.errors import NoHealthyUpstreamError
+from sidecar.observability.stats import ClusterStats, HostStats, Http2Stats
 from sidecar.observability.stream_info import StreamInfo
 from sidecar.timers import Timer
 from sidecar.upstream.attempt import Attempt
 from sidecar.upstream.circuit_breaker import CircuitBreaker
+from sidecar.upstream.connection import ClientEnvironment
 from sidecar.upstream.connector import Connector, ProtocolT, tls_for
 from sidecar.upstream.dns.discovery import DNS_KINDS
 from sidecar.upstream.dns.question import Question
@@ -48,8 +50,10 @@ class Cluster:
         stats: ClusterStats,
         env: UpstreamEnvironment,
         shared: SharedRow | None = None,
+        http2_stats: Http2Stats | None = None,
     ) -> None:
-        """`shared`: the limits hold for this row of all workers."""
+        """`shared`: the limits hold for this row of all workers. `http2_stats`: for a cluster that may use
+        HTTP/2."""
         self.config = config
         self.name = config.name
         self.stats = stats
@@ -66,9 +70,13 @@ class Cluster:
             stats=stats,
             dialer=self._connector,
             connection_factory=env.connection_factory,
+            client=ClientEnvironment(
+                stats=stats, timers=env.timers, http2=config.http2, http2_stats=http2_stats or Http2Stats()
+            ),
             timers=env.timers,
             loop=env.loop,
         )
+        self.follows_downstream = config.codec_type is CodecType.DOWNSTREAM
         self.is_original_dst = config.discovery is Discovery.ORIGINAL_DST
         self.outlier_detector: OutlierDetector | None = None
         if config.outlier_detection is not None:
@@ -143,12 +151,7 @@ class Cluster:
             self._secure(host)
 
     def _secure(self, host: Host) -> None:
-        tls = tls_for(self.config, host.endpoint)
-        try:
-            context = self._connector.context(tls)
-        except IdentityError:
-            return  # open connections remain; requests that need a new one get the error
-        host.use_tls(tls, context)
+        host.use_tls(tls_for(self.config, host.endpoint))
 
     # Balancing.
 

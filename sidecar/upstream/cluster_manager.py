@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Set
 from functools import partial
 
 from sidecar.config.cluster import ClusterConfig, Discovery
+from sidecar.config.codec_type import CodecType
 from sidecar.config.dns import SYSTEM_RESOLVER, DnsResolver
 from sidecar.config.endpoint import LoadAssignment, SocketAddress
 from sidecar.config.snapshot import EMPTY_SNAPSHOT, Snapshot
@@ -166,7 +167,9 @@ class ClusterManager:
             self._warming.pop(config.name, None)
             assignment = discovery.assignment
         self._remove(config.name)
-        cluster = Cluster(config, self._stats.cluster(_stat_name(config)), self._env, shared)
+        stats, name = self._stats, _stat_name(config)
+        http2_stats = None if config.codec_type is CodecType.HTTP1 else stats.http2(name)
+        cluster = Cluster(config, stats.cluster(name), self._env, shared, http2_stats)
         self._clusters[config.name] = cluster
         if assignment is not None:
             cluster.set_endpoints(assignment)

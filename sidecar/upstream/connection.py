@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from sidecar.config.codec_type import CodecType
+from sidecar.config.http2 import DEFAULT_HTTP2, Http2Options
+from sidecar.observability.stats import ClusterStats, Http2Stats
+from sidecar.timers import Timers
 
 
 class ConnectionEvents(Protocol):
@@ -39,8 +43,10 @@ class ClientConnection(Protocol):
     capacity: int
     cut_short: int
     received_bytes: int
-    sent_bytes: int
     events: ConnectionEvents | None
+
+    @property
+    def sent_bytes(self) -> int: ...
 
     @property
     def closed(self) -> bool: ...
@@ -60,6 +66,16 @@ class ClientConnection(Protocol):
         if the protocol cannot end an exchange alone. Has no effect on an exchange that has ended."""
 
 
-ConnectionFactory = Callable[[CodecType], Callable[[str], ClientConnection]]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientEnvironment:
+    """The options and objects that the connections to the hosts of a cluster share."""
+
+    stats: ClusterStats
+    timers: Timers
+    http2: Http2Options = DEFAULT_HTTP2
+    http2_stats: Http2Stats = field(default_factory=Http2Stats)
+
+
+ConnectionFactory = Callable[[CodecType, ClientEnvironment], Callable[[str], ClientConnection]]
 """Called before a host is dialed, and its result with the protocol that the host chose by ALPN (RFC 7301),
 empty for plaintext or none. Both raise `UpstreamConnectError` for an HTTP version that is not supported."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ssl
 from typing import Final
 
+from sidecar.config.codec_type import CodecType
 from sidecar.config.endpoint import Endpoint, HealthStatus, SocketAddress, UpstreamSource
 from sidecar.config.tls import UpstreamTls
 from sidecar.observability.stats import HostStats
@@ -24,10 +24,10 @@ class Host:
 
     __slots__ = (
         "_draining",
+        "_other_pools",
         "_pool",
         "_pool_env",
         "_prune_at",
-        "_source_pools",
         "address",
         "endpoint",
         "monitor",
@@ -46,7 +46,7 @@ class Host:
         self._pool_env = pool_env
         self._pool: HostPool | None = None
         self._draining = False
-        self._source_pools: dict[UpstreamSource, HostPool] | None = None
+        self._other_pools: dict[tuple[UpstreamSource | None, bool], HostPool] | None = None
         self._prune_at = _MIN_POOLS_TO_PRUNE
 
     # Connections.
@@ -55,37 +55,42 @@ class Host:
     def pool(self) -> HostPool:
         pool = self._pool
         if pool is None:
-            pool = self._pool = self._make_pool(None)
+            pool = self._pool = self._make_pool(None, http2=False)
         return pool
 
-    def _make_pool(self, source: UpstreamSource | None) -> HostPool:
-        pool = HostPool(self.address, self.tls, self._pool_env, self.stats, source)
+    def _make_pool(self, source: UpstreamSource | None, *, http2: bool) -> HostPool:
+        codec_type = self._pool_env.config.codec_type
+        if codec_type is CodecType.DOWNSTREAM:
+            codec_type = CodecType.HTTP2 if http2 else CodecType.HTTP1
+        pool = HostPool(self.address, self.tls, self._pool_env, self.stats, source, codec_type)
         if self._draining:
             pool.drain()
         return pool
 
-    def pool_for(self, source: UpstreamSource) -> HostPool:
-        """The connections for the clients with this address; `pool` has those for all others."""
-        pools = self._source_pools
+    def pool_for(self, source: UpstreamSource | None, *, http2: bool = False) -> HostPool:
+        """The connections for the clients with this address, or for the clients of HTTP/2 in a cluster that
+        follows them (`CodecType.DOWNSTREAM`); `pool` has those for all others."""
+        pools = self._other_pools
         if pools is None:
-            pools = self._source_pools = {}
-        pool = pools.get(source)
+            pools = self._other_pools = {}
+        key = (source, http2)
+        pool = pools.get(key)
         if pool is None:
             self._prune(pools)
-            pool = pools[source] = self._make_pool(source)
+            pool = pools[key] = self._make_pool(source, http2=http2)
         return pool
 
-    def _prune(self, pools: dict[UpstreamSource, HostPool]) -> None:
+    def _prune(self, pools: dict[tuple[UpstreamSource | None, bool], HostPool]) -> None:
         """Removes the pools without connections when the number of pools has doubled."""
         if len(pools) >= self._prune_at:
-            for source in [source for source, pool in pools.items() if pool.drained]:
-                del pools[source]
+            for key in [key for key, pool in pools.items() if pool.drained]:
+                del pools[key]
             self._prune_at = max(_MIN_POOLS_TO_PRUNE, 2 * len(pools))
 
-    def use_tls(self, tls: UpstreamTls | None, context: ssl.SSLContext | None) -> None:
+    def use_tls(self, tls: UpstreamTls | None) -> None:
         self.tls = tls
         for pool in self._pools():
-            pool.use_tls(tls, context)
+            pool.use_tls(tls)
 
     def drain(self) -> None:
         """Closes each connection after its last exchange."""
@@ -103,7 +108,7 @@ class Host:
 
     def _pools(self) -> list[HostPool]:
         pools = [] if self._pool is None else [self._pool]
-        return pools if self._source_pools is None else [*pools, *self._source_pools.values()]
+        return pools if self._other_pools is None else [*pools, *self._other_pools.values()]
 
     # Health and balancing.
 

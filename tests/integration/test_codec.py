@@ -16,6 +16,7 @@ from sidecar.config.tls import DownstreamTls, UpstreamTls
 from tests.support.clusters import static_cluster
 from tests.support.filter_chains import ROUTER
 from tests.support.flaky_upstream import FlakyUpstream, flaky_upstream
+from tests.support.http2_peer import http2_client, http2_upstream
 from tests.support.identities import REVIEWS, TestTrustDomain, mesh_parameters
 from tests.support.listening import read_to_end
 from tests.support.routes import configuration, prefix, route, to, virtual_host
@@ -78,16 +79,28 @@ async def serving(
         yield stack
 
 
-@pytest.mark.parametrize("codec_type", [CodecType.AUTO, CodecType.HTTP1])
 @pytest.mark.parametrize("pieces", [(PREFACE,), (PREFACE[:3], PREFACE[3:20], PREFACE[20:])])
-async def test_a_client_that_sends_the_preface_gets_a_400(
-    codec_type: CodecType, pieces: tuple[bytes, ...]
-) -> None:
-    async with serving(codec_type=codec_type) as stack:
+async def test_a_listener_for_http1_answers_the_preface_with_400(pieces: tuple[bytes, ...]) -> None:
+    async with serving(codec_type=CodecType.HTTP1) as stack:
         _, answer = await talk(stack.port, *pieces)
         assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
         stats = stack.stats.http(NAME)
         assert (stats.downstream_cx_total, stats.downstream_cx_protocol_error) == (1, 1)
+
+
+@pytest.mark.parametrize("codec_type", [CodecType.AUTO, CodecType.HTTP2])
+async def test_a_client_that_knows_that_the_listener_speaks_http2_is_served(codec_type: CodecType) -> None:
+    async with serving(codec_type=codec_type) as stack, await http2_client(stack.port) as client:
+        assert (await client.ask()).body == b"a"
+        stats = stack.stats.http(NAME)
+        assert (stats.downstream_cx_http2_total, stats.downstream_rq_http2_total) == (1, 1)
+
+
+async def test_a_client_of_http1_gets_a_goaway_from_a_listener_for_http2() -> None:
+    async with serving(codec_type=CodecType.HTTP2) as stack:
+        _, answer = await talk(stack.port, GET)
+        assert b"HTTP/1.1" not in answer
+        assert stack.stats.http(NAME).downstream_cx_protocol_error == 1
 
 
 @pytest.mark.parametrize("codec_type", [CodecType.AUTO, CodecType.HTTP1])
@@ -107,16 +120,12 @@ async def test_a_client_that_can_speak_http1_over_tls_is_served(offered: tuple[s
         assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
 
 
-@pytest.mark.parametrize(
-    ("supported", "negotiated"), [(("http/1.1",), None), (("h2", "istio", "http/1.1"), "h2")]
-)
-async def test_a_client_that_offers_http2_alone_over_tls_gets_a_400(
-    supported: tuple[str, ...], negotiated: str | None
-) -> None:
-    async with serving(server_tls(*supported)) as stack:
-        alpn, answer = await talk(stack.port, PREFACE, tls=offering("h2"))
-        assert alpn == negotiated
-        assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
+async def test_a_client_that_offers_http2_over_tls_is_served() -> None:
+    async with (
+        serving(server_tls("h2", "istio", "http/1.1")) as stack,
+        await http2_client(stack.port, offering("h2", "http/1.1")) as client,
+    ):
+        assert (await client.ask()).body == b"a"
 
 
 # Hosts.
@@ -151,17 +160,28 @@ async def test_a_host_gets_http1(codec_type: CodecType, alpn: str) -> None:
         assert upstream.connections_total == 1
 
 
-@pytest.mark.parametrize("dialed", [True, False])
-async def test_a_host_that_requires_http2_is_refused_with_the_reason(
-    dialed: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    """By its choice in ALPN, or by the configuration of its cluster: then it is not dialed."""
-    async with sending(CodecType.AUTO if dialed else CodecType.HTTP2, "h2") as (stack, upstream):
-        _, answer = await talk(stack.port, LAST)
-        assert answer.startswith(b"HTTP/1.1 503 Service Unavailable\r\n")
-        assert answer.endswith(b"; UF: the upstream requires HTTP/2, which is not supported yet")
-        assert upstream.exchanges == []
-        stats = stack.stack.clusters.get("up").stats
-        assert (stats.upstream_cx_total, stats.upstream_cx_active) == (1, 0)
-        assert bool(upstream.connections_total) is dialed
-    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+@pytest.mark.parametrize("codec_type", [CodecType.AUTO, CodecType.HTTP2])
+async def test_a_host_that_chooses_http2_gets_it(codec_type: CodecType) -> None:
+    context = TRUST_DOMAIN.contexts().server(server_tls("h2"))
+    async with http2_upstream(tls=context) as upstream:
+        parameters = dataclasses.replace(mesh_parameters(), alpn_protocols=())
+        tls = UpstreamTls(parameters=parameters, sni="reviews")
+        cluster = static_cluster(upstream.endpoint, codec_type=codec_type, tls=tls)
+        async with running_stack(MANAGER, cluster, svid=TRUST_DOMAIN.svid().pem()) as stack:
+            _, answer = await talk(stack.port, GET + LAST)
+            assert answer.count(b"HTTP/1.1 200 OK\r\n") == 2
+            assert len(upstream.peers) == 1
+            assert stack.stats.cluster("up").upstream_cx_http2_total == 1
+
+
+async def test_a_cluster_that_follows_the_client_speaks_both_versions() -> None:
+    async with http2_upstream() as second, flaky_upstream("a") as first:
+        for upstream, version in ((first, "http1"), (second, "http2")):
+            cluster = static_cluster(upstream.endpoint, codec_type=CodecType.DOWNSTREAM)
+            async with running_stack(MANAGER, cluster) as stack:
+                if version == "http1":
+                    _, answer = await talk(stack.port, LAST)
+                    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+                else:
+                    async with await http2_client(stack.port) as client:
+                        assert (await client.ask()).status == 200

@@ -13,7 +13,7 @@ from sidecar.config.tls import UpstreamTls
 from sidecar.observability.stats import ClusterStats, HostStats
 from sidecar.timers import Timers
 from sidecar.upstream.circuit_breaker import CircuitBreaker
-from sidecar.upstream.connection import ConnectionFactory
+from sidecar.upstream.connection import ClientEnvironment, ConnectionFactory
 from sidecar.upstream.connector import Dialed
 from sidecar.upstream.pool.host_pool import HostPool, PoolEnvironment
 from tests.support.fake_network import FakeNetwork
@@ -26,9 +26,12 @@ class FakeDialer:
 
     def __init__(self, alpn: str = "") -> None:
         self.alpn = alpn
-        self.context: ssl.SSLContext | None = None
+        self.current: ssl.SSLContext | None = None
         self.pending: list[asyncio.Future[None]] = []
         self.sources: list[UpstreamSource | None] = []
+
+    def context(self, tls: UpstreamTls | None) -> ssl.SSLContext | None:
+        return self.current
 
     async def dial(
         self,
@@ -37,7 +40,7 @@ class FakeDialer:
         factory: Callable[[str], Any],
         source: UpstreamSource | None,
     ) -> tuple[Any, Dialed]:
-        context = self.context
+        context = self.current
         self.sources.append(source)
         opened: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.pending.append(opened)
@@ -72,6 +75,7 @@ class HostPoolFixture:
             stats=self.stats,
             dialer=self.dialer,
             connection_factory=factory,
+            client=ClientEnvironment(stats=self.stats, timers=self.timers),
             timers=self.timers,
             loop=loop,
         )

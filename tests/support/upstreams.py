@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
@@ -12,7 +13,7 @@ from sidecar.config.tls import UpstreamTls
 from sidecar.observability.stats import ClusterStats, HostStats
 from sidecar.timers import Timers
 from sidecar.upstream.circuit_breaker import CircuitBreaker
-from sidecar.upstream.connection import ConnectionEvents
+from sidecar.upstream.connection import ClientEnvironment, ConnectionEvents
 from sidecar.upstream.connector import Dialed
 from sidecar.upstream.host import Host
 from sidecar.upstream.pool.host_pool import PoolEnvironment
@@ -40,14 +41,15 @@ def make_host(number: int = 1, **options: Any) -> Host:
     """A host whose pool opens no connection; `options` are those of `endpoint`."""
     where = endpoint(number, **options)
     loop = cast("asyncio.AbstractEventLoop", None)
-    stats = HostStats()
+    stats, cluster_stats, timers = HostStats(), ClusterStats(), Timers(VirtualTime())
     environment = PoolEnvironment(
         config=ClusterConfig(name="up", discovery=Discovery.STATIC),
         breaker=CircuitBreaker(CircuitBreakers()),
-        stats=ClusterStats(),
+        stats=cluster_stats,
         dialer=NoDialer(),
-        connection_factory=lambda codec_type: lambda alpn: FakeConnection(),
-        timers=Timers(VirtualTime()),
+        connection_factory=lambda codec_type, client: lambda alpn: FakeConnection(),
+        client=ClientEnvironment(stats=cluster_stats, timers=timers),
+        timers=timers,
         loop=loop,
     )
     return Host(where, stats, None, environment)
@@ -55,6 +57,9 @@ def make_host(number: int = 1, **options: Any) -> Host:
 
 class NoDialer:
     """A `Dialer` for pools that open no connection."""
+
+    def context(self, tls: UpstreamTls | None) -> ssl.SSLContext | None:
+        return None
 
     async def dial(
         self,

@@ -30,12 +30,9 @@ from sidecar.http.h1.rules import (
     named_by_connection,
     resolve_target,
 )
-from sidecar.http.headers import HOP_BY_HOP, Headers
+from sidecar.http.headers import HOP_BY_HOP, MANAGED_PREFIXES, Headers
 
 _OWN_NAMES: Final = HOP_BY_HOP | {b"host", b"expect", b"te"}
-
-# The connection manager verifies these in a head; a trailer must not bypass it.
-_MANAGED_PREFIXES: Final = (b"x-envoy-", b"x-forwarded-")
 
 # The most requests that one `feed` returns: a small request costs much more memory than its bytes.
 MAX_REQUESTS_AT_ONCE: Final = 16
@@ -153,7 +150,7 @@ class RequestReader(MessageReader):
         return [
             field
             for field in trailers
-            if field[0] not in _OWN_NAMES and not field[0].startswith(_MANAGED_PREFIXES)
+            if field[0] not in _OWN_NAMES and not field[0].startswith(MANAGED_PREFIXES)
         ]
 
     def message_ended(self) -> None:

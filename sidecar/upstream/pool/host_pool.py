@@ -5,17 +5,19 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final, Protocol
 
 from sidecar.config.cluster import ClusterConfig
+from sidecar.config.codec_type import CodecType
 from sidecar.config.endpoint import SocketAddress, UpstreamSource
 from sidecar.config.tls import UpstreamTls
-from sidecar.errors import UpstreamConnectError, UpstreamResetError
+from sidecar.errors import IdentityError, UpstreamConnectError, UpstreamResetError
 from sidecar.observability.stats import ClusterStats, HostStats
 from sidecar.timers import Timer, Timers
 from sidecar.upstream.circuit_breaker import CircuitBreaker
-from sidecar.upstream.connection import ClientConnection, ConnectionFactory
+from sidecar.upstream.connection import ClientConnection, ClientEnvironment, ConnectionFactory
 from sidecar.upstream.connector import Dialed, ProtocolT
 from sidecar.upstream.pool.pool import Pool
 from sidecar.upstream.pool.pooled_connection import Lease, PooledConnection
@@ -26,6 +28,8 @@ SOURCE_IDLE_TIMEOUT_S: Final = 60.0
 
 class Dialer(Protocol):
     """The part of `Connector` that a pool uses."""
+
+    def context(self, tls: UpstreamTls | None) -> ssl.SSLContext | None: ...
 
     async def dial(
         self,
@@ -45,6 +49,7 @@ class PoolEnvironment:
     stats: ClusterStats
     dialer: Dialer
     connection_factory: ConnectionFactory
+    client: ClientEnvironment
     timers: Timers
     loop: asyncio.AbstractEventLoop
 
@@ -54,6 +59,7 @@ class HostPool:
     connections end the leases."""
 
     __slots__ = (
+        "_codec_type",
         "_dials",
         "_env",
         "_host_stats",
@@ -74,19 +80,25 @@ class HostPool:
         env: PoolEnvironment,
         host_stats: HostStats,
         source: UpstreamSource | None = None,
+        codec_type: CodecType | None = None,
     ) -> None:
-        """`source`: all connections come from this address, for one client."""
+        """`source`: all connections come from this address, for one client. `codec_type`: None is that of the
+        cluster."""
         self._source = source
+        self._codec_type = env.config.codec_type if codec_type is None else codec_type
         self._idle_timeout_s = env.config.idle_timeout_s
         if source is not None and not 0 < self._idle_timeout_s < SOURCE_IDLE_TIMEOUT_S:
             self._idle_timeout_s = SOURCE_IDLE_TIMEOUT_S
         self.address = address
-        self.tls = tls
+        self.tls = offering_alpn(tls, self._codec_type)
         self._env = env
         self._host_stats = host_stats
         self._pool = Pool(
             env.breaker, env.stats, max_requests_per_connection=env.config.max_requests_per_connection
         )
+        if self._codec_type is not CodecType.HTTP1:
+            # Until the first connection knows better: the requests that wait for it need no others.
+            self._pool.expect_streams(env.config.http2.max_concurrent_streams)
         self.checkout = self._pool.checkout
         self._dials: set[asyncio.Task[None]] = set()
         self._idle_timer: Timer | None = None
@@ -172,11 +184,15 @@ class HostPool:
 
     # Configuration, and the end.
 
-    def use_tls(self, tls: UpstreamTls | None, context: ssl.SSLContext | None) -> None:
+    def use_tls(self, tls: UpstreamTls | None) -> None:
         """Connections with another context are closed as they become idle: a rotation of the workload's
         certificate fails no request."""
-        self.tls = tls
+        self.tls = offering_alpn(tls, self._codec_type)
         self._tls_generation += 1
+        try:
+            context = self._env.dialer.context(self.tls)
+        except IdentityError:
+            return  # open connections remain; requests that need a new one get the error
         _close(self._pool.retire_outdated(context))
 
     def drain(self) -> None:
@@ -227,7 +243,7 @@ class HostPool:
 
     async def _dial(self) -> tuple[ClientConnection, Dialed]:
         env = self._env
-        make_codec = env.connection_factory(env.config.codec_type)
+        make_codec = env.connection_factory(self._codec_type, env.client)
         return await env.dialer.dial(self.address, self.tls, make_codec, self._source)
 
     def _add(self, codec: ClientConnection, dialed: Dialed, *, outdated: bool) -> None:
@@ -292,6 +308,22 @@ class _OwnedConnection(PooledConnection):
 
     def closed(self) -> None:
         self._owner.connection_closed(self)
+
+
+_ALPN: Final = {
+    CodecType.HTTP1: ("http/1.1",),
+    CodecType.HTTP2: ("h2",),
+    CodecType.AUTO: ("h2", "http/1.1"),
+}
+
+
+@lru_cache(maxsize=256)
+def offering_alpn(tls: UpstreamTls | None, codec_type: CodecType) -> UpstreamTls | None:
+    """TLS that offers the protocols of `codec_type` to a host, if the configuration offers none: as in Envoy,
+    ``alpn_protocols`` takes precedence."""
+    if tls is None or tls.parameters.alpn_protocols:
+        return tls
+    return replace(tls, parameters=replace(tls.parameters, alpn_protocols=_ALPN[codec_type]))
 
 
 def _close(connections: Iterable[PooledConnection]) -> None:

@@ -34,10 +34,12 @@ class Pool:
     """
 
     __slots__ = (
+        "_assumed_streams",
         "_available",
         "_breaker",
         "_max_requests_per_connection",
         "_stats",
+        "_told_streams",
         "_waiters",
         "connecting",
         "connections",
@@ -58,6 +60,17 @@ class Pool:
         self.connecting = 0
         self.draining = False
         self.expected_streams = 1
+        self._assumed_streams = 1
+        self._told_streams = 0  # the limit that a connection told last; 0 is none
+
+    def expect_streams(self, streams: int) -> None:
+        """How many requests a connection carries at once, as far as it is known before it tells its limit."""
+        self._assumed_streams = streams
+        self._expect(streams)
+
+    def _expect(self, streams: int) -> None:
+        limit = self._max_requests_per_connection
+        self.expected_streams = max(1, min(streams, limit) if limit else streams)
 
     # Leases.
 
@@ -149,6 +162,10 @@ class Pool:
         self.connecting -= 1
         self.connections.add(connection)
         connection.idle_since_s = now_s
+        if connection.capacity != self._assumed_streams:
+            self._told_streams = connection.capacity
+        elif self._told_streams:  # until this connection tells its own limit
+            connection.capacity = min(connection.capacity, self._told_streams)
         self._learn_capacity(connection)
         self._serve_waiters(connection)
         if outdated or self.draining:
@@ -158,17 +175,14 @@ class Pool:
 
     def capacity_changed(self, connection: PooledConnection) -> None:
         """Leases above a smaller capacity continue."""
-        connection.capacity = connection.codec.capacity
+        connection.capacity = self._told_streams = connection.codec.capacity
         self._learn_capacity(connection)
         if not connection.retiring and not connection.gone:
             self._offer(connection)
 
     def _learn_capacity(self, connection: PooledConnection) -> None:
         """The next connection will be like this one."""
-        streams = connection.capacity
-        if self._max_requests_per_connection:
-            streams = min(streams, self._max_requests_per_connection)
-        self.expected_streams = max(1, streams)
+        self._expect(connection.capacity)
 
     def closed(self, connection: PooledConnection) -> None:
         """The connection is closed, and its leases have ended with it. Idempotent."""

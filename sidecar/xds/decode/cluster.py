@@ -16,6 +16,7 @@ from sidecar.config.cluster import (
     TcpKeepalive,
     TransportSocketMatch,
 )
+from sidecar.config.codec_type import CodecType
 from sidecar.config.endpoint import LoadAssignment
 from sidecar.xds.decode.circuit_breakers import decode_circuit_breakers
 from sidecar.xds.decode.config_source import initial_fetch_timeout_s
@@ -32,7 +33,7 @@ from sidecar.xds.decode.support import (
     SupportTable,
     support,
 )
-from sidecar.xds.decode.tls import decode_upstream_socket
+from sidecar.xds.decode.tls import decode_upstream_socket, is_raw
 from sidecar.xds.decode.values import decode_socket_ip, struct_strings
 from sidecar.xds.decode.view import View
 
@@ -88,6 +89,8 @@ def decode_cluster(view: View, secrets: Set[str] = frozenset()) -> ClusterConfig
     options = decode_cluster_http_options(view)
     for network_filter in view.each("filters"):
         network_filter.unpack("typed_config", METADATA_EXCHANGE)
+    if options.codec_type is CodecType.AUTO:
+        _check_alpn(view)
     return ClusterConfig(
         name=message.name,
         discovery=discovery,
@@ -103,6 +106,7 @@ def decode_cluster(view: View, secrets: Set[str] = frozenset()) -> ClusterConfig
         tls=decode_upstream_socket(view.find("transport_socket"), secrets),
         transport_socket_matches=_transport_socket_matches(view, secrets),
         codec_type=options.codec_type,
+        http2=options.http2,
         idle_timeout_s=options.idle_timeout_s,
         max_requests_per_connection=options.max_requests_per_connection,
         tcp_keepalive=_tcp_keepalive(view.get("upstream_connection_options")),
@@ -112,6 +116,17 @@ def decode_cluster(view: View, secrets: Set[str] = frozenset()) -> ClusterConfig
         service=_service(message.metadata),
         alt_stat_name=message.alt_stat_name,
     )
+
+
+def _check_alpn(view: View) -> None:
+    """As in Envoy, hosts choose the version by ALPN only where each of them is connected to over TLS."""
+    sockets = [view.find("transport_socket")]
+    sockets += [match.find("transport_socket") for match in view.each("transport_socket_matches")]
+    if any(socket is None or not socket.has("typed_config") or is_raw(socket) for socket in sockets):
+        raise view.error(
+            "auto_config requires TLS for every transport socket: without ALPN, a host cannot choose HTTP/2",
+            "typed_extension_protocol_options",
+        )
 
 
 def _eds(view: View, discovery: Discovery) -> tuple[str, float]:

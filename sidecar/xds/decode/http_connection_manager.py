@@ -6,17 +6,17 @@ from typing import Final
 
 from sidecar.config.codec_type import CodecType
 from sidecar.config.listener import ForwardClientCert, HttpConnectionManager
-from sidecar.http.codec import supported_codec_types
 from sidecar.xds.decode.access_log import decode_access_logs
 from sidecar.xds.decode.config_source import initial_fetch_timeout_s
+from sidecar.xds.decode.http2_options import decode_http2_options
 from sidecar.xds.decode.http_filters.registry import decode_http_filters
-from sidecar.xds.decode.http_options import HTTP2_TUNING
 from sidecar.xds.decode.route import decode_route_configuration
 from sidecar.xds.decode.support import NO_TRACING, SupportTable, support
 from sidecar.xds.decode.view import View
 
 HTTP_CONNECTION_MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _UUID = "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig"
+_CODEC_TYPES = frozenset(("AUTO", "HTTP1", "HTTP2"))
 # Escaped slashes of a path are kept, which is the default: a client cannot change the meaning of a path.
 _ESCAPED_SLASHES = frozenset(("IMPLEMENTATION_SPECIFIC_DEFAULT", "KEEP_UNCHANGED"))
 
@@ -31,9 +31,9 @@ TABLE: Final[SupportTable] = {
         "request_headers_timeout drain_timeout access_log use_remote_address xff_num_trusted_hops "
         "skip_xff_append generate_request_id preserve_external_request_id forward_client_cert_details "
         "set_current_client_cert_details upgrade_configs normalize_path merge_slashes "
-        "path_with_escaped_slashes_action proxy_100_continue request_id_extension delayed_close_timeout",
+        "path_with_escaped_slashes_action proxy_100_continue request_id_extension delayed_close_timeout "
+        "http2_protocol_options stream_error_on_invalid_http_message",
         checked="tracing",
-        http2_protocol_options=HTTP2_TUNING,
     ),
     f"{_PACKAGE}.Rds": support("config_source route_config_name"),
     f"{HTTP_CONNECTION_MANAGER}.UpgradeConfig": support("upgrade_type enabled"),
@@ -58,12 +58,20 @@ def decode_http_connection_manager(view: View) -> HttpConnectionManager:
         raise common.error("is not supported for downstream connections", "max_requests_per_connection")
     if view.has("request_id_extension"):
         view.get("request_id_extension").unpack("typed_config", _UUID)
-    _check_one_of(view, "codec_type", frozenset(each.name for each in supported_codec_types()))
+    _check_one_of(view, "codec_type", _CODEC_TYPES)
     rds_name, rds_fetch_timeout_s = _rds(view)
     in_place = view.find("route_config")
+    max_headers_bytes = 1024 * view.wrapped("max_request_headers_kb", 60)
+    max_headers_count = common.wrapped("max_headers_count", 100)
     return HttpConnectionManager(
         stat_prefix=message.stat_prefix,
         codec_type=CodecType[view.enum_name("codec_type")],
+        http2=decode_http2_options(
+            view.get("http2_protocol_options"),
+            max_headers_bytes=max_headers_bytes,
+            max_headers_count=max_headers_count,
+            stream_error_on_invalid_message=view.wrapped("stream_error_on_invalid_http_message", False),
+        ),
         route_config=decode_route_configuration(in_place) if in_place else None,
         rds_name=rds_name,
         rds_initial_fetch_timeout_s=rds_fetch_timeout_s,
@@ -81,8 +89,8 @@ def decode_http_connection_manager(view: View) -> HttpConnectionManager:
         forward_client_cert=ForwardClientCert[view.enum_name("forward_client_cert_details")],
         client_cert_details=_client_cert_details(view.get("set_current_client_cert_details")),
         upgrades=_upgrades(view),
-        max_request_headers_bytes=1024 * view.wrapped("max_request_headers_kb", 60),
-        max_headers_count=common.wrapped("max_headers_count", 100),
+        max_request_headers_bytes=max_headers_bytes,
+        max_headers_count=max_headers_count,
         request_headers_timeout_s=view.duration_s("request_headers_timeout", 0.0),
         request_timeout_s=view.duration_s("request_timeout", 0.0),
         stream_idle_timeout_s=view.duration_s("stream_idle_timeout", 300.0),

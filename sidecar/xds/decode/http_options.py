@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from sidecar.config.codec_type import CodecType
+from sidecar.config.http2 import Http2Options
+from sidecar.xds.decode.http2_options import DEFAULT_HEADERS_COUNT, DEFAULT_HEADERS_KB, decode_http2_options
 from sidecar.xds.decode.support import SupportTable, support
 from sidecar.xds.decode.view import View
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-HTTP2_TUNING = "tunes HTTP/2's flow control and limits, and does not change an answer"
 
 TABLE: Final[SupportTable] = {
     "envoy.config.core.v3.HttpProtocolOptions": support(
@@ -21,33 +22,21 @@ TABLE: Final[SupportTable] = {
         enable_trailers="trailers always pass",
         use_balsa_parser="names an implementation",
     ),
-    "envoy.config.core.v3.Http2ProtocolOptions": support(
-        "connection_keepalive",
-        hpack_table_size=HTTP2_TUNING,
-        max_concurrent_streams=HTTP2_TUNING,
-        initial_stream_window_size=HTTP2_TUNING,
-        initial_connection_window_size=HTTP2_TUNING,
-        allow_connect="CONNECT is allowed by the upgrades",
-        max_outbound_frames=HTTP2_TUNING,
-        max_outbound_control_frames=HTTP2_TUNING,
-        max_inbound_priority_frames_per_stream=HTTP2_TUNING,
-    ),
-    "envoy.config.core.v3.KeepaliveSettings": support(
-        "interval timeout", interval_jitter=HTTP2_TUNING, connection_idle_interval=HTTP2_TUNING
-    ),
     _HTTP_OPTIONS: support(
-        "common_http_protocol_options explicit_http_config", checked="use_downstream_protocol_config"
+        "common_http_protocol_options explicit_http_config use_downstream_protocol_config auto_config"
     ),
     f"{_HTTP_OPTIONS}.ExplicitHttpConfig": support("http_protocol_options http2_protocol_options"),
     f"{_HTTP_OPTIONS}.UseDownstreamHttpConfig": support(
-        checked="http_protocol_options http2_protocol_options"
+        "http2_protocol_options", checked="http_protocol_options"
     ),
+    f"{_HTTP_OPTIONS}.AutoHttpConfig": support("http2_protocol_options", checked="http_protocol_options"),
 }
 
 
 @dataclass(slots=True)
 class ClusterHttpOptions:
     codec_type: CodecType
+    http2: Http2Options
     max_requests_per_connection: int
     idle_timeout_s: float = 3600.0
 
@@ -56,6 +45,7 @@ def decode_cluster_http_options(view: View) -> ClusterHttpOptions:
     """The HTTP options of a cluster: ``typed_extension_protocol_options``, or the deprecated fields."""
     options = ClusterHttpOptions(
         codec_type=CodecType.HTTP2 if view.has("http2_protocol_options") else CodecType.HTTP1,
+        http2=_http2(view),
         max_requests_per_connection=view.wrapped("max_requests_per_connection", 0),
     )
     for name in view.message.typed_extension_protocol_options:
@@ -75,6 +65,21 @@ def _read_http_options(view: View, options: ClusterHttpOptions) -> None:
     options.max_requests_per_connection = common.wrapped(
         "max_requests_per_connection", options.max_requests_per_connection
     )
-    # `use_downstream_protocol_config` is the client's version: HTTP/1.1, the only one that listeners support.
-    explicit = view.get("explicit_http_config").which("protocol_config")
-    options.codec_type = CodecType.HTTP2 if explicit == "http2_protocol_options" else CodecType.HTTP1
+    choice = view.which("upstream_protocol_options")
+    chosen = view.get(choice) if choice else view.get("explicit_http_config")
+    options.http2 = _http2(chosen)
+    if choice == "use_downstream_protocol_config":
+        options.codec_type = CodecType.DOWNSTREAM
+    elif choice == "auto_config":
+        options.codec_type = CodecType.AUTO
+    else:
+        explicit = chosen.which("protocol_config")
+        options.codec_type = CodecType.HTTP2 if explicit == "http2_protocol_options" else CodecType.HTTP1
+
+
+def _http2(view: View) -> Http2Options:
+    return decode_http2_options(
+        view.get("http2_protocol_options"),
+        max_headers_bytes=1024 * DEFAULT_HEADERS_KB,
+        max_headers_count=DEFAULT_HEADERS_COUNT,
+    )

@@ -8,7 +8,6 @@ from collections import Counter
 import pytest
 
 from sidecar.config.cluster import CircuitBreakers
-from sidecar.config.codec_type import CodecType
 from sidecar.config.route import (
     ForwardAction,
     WeightedCluster,
@@ -94,16 +93,6 @@ class TestForwarding:
         assert request.info.flags == "UF"
         assert request.info.upstream_failure == "delayed connect error: Connection refused"
         assert proxy.clusters.get("up").stats.upstream_cx_connect_fail == 1
-
-    async def test_an_upstream_that_speaks_http2_alone_is_not_spoken_to_in_http1(
-        self, start: Start, upstream: FlakyUpstream
-    ) -> None:
-        proxy = await start(static_cluster(upstream.endpoint, codec_type=CodecType.HTTP2))
-        proxy.use(to("up"))
-        status, body = await proxy.ask()
-        assert status == 503
-        assert b"HTTP/2" in body
-        assert not upstream.connections_total
 
     async def test_the_hosts_name_becomes_the_authority(self, start: Start, upstream: FlakyUpstream) -> None:
         proxy = await start(static_cluster(upstream.endpoint))

@@ -5,7 +5,6 @@ import asyncio
 import pytest
 
 from sidecar.config.codec_type import CodecType
-from sidecar.errors import UpstreamConnectError
 from sidecar.http.codec import (
     CLIENT_CODECS,
     SERVER_CODECS,
@@ -13,12 +12,15 @@ from sidecar.http.codec import (
     client_codec,
     client_version,
     server_version,
-    supported_codec_types,
 )
 from sidecar.http.connection_manager import ManagedConnection
 from sidecar.http.message import Request, Response
+from sidecar.observability.stats import ClusterStats
+from sidecar.timers import Timers
+from sidecar.upstream.connection import ClientEnvironment
 from tests.support.http1 import Server, client_with, response
 from tests.support.upstreams import FakeConnection
+from tests.support.virtual_time import VirtualTime
 
 AUTO, HTTP1, HTTP2 = CodecType.AUTO, CodecType.HTTP1, CodecType.HTTP2
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"  # RFC 9113 3.4
@@ -77,7 +79,7 @@ def http2_codecs(monkeypatch: pytest.MonkeyPatch) -> list[FakeHttp2]:
         return made[-1]
 
     monkeypatch.setitem(SERVER_CODECS, HttpVersion.HTTP2, make)
-    monkeypatch.setitem(CLIENT_CODECS, HttpVersion.HTTP2, lambda: FakeConnection(capacity=100))
+    monkeypatch.setitem(CLIENT_CODECS, HttpVersion.HTTP2, lambda client: FakeConnection(capacity=100))
     return made
 
 
@@ -137,21 +139,6 @@ def test_a_client_follows_its_configuration_then_alpn(
 
 
 # Servers.
-
-
-@pytest.mark.parametrize("alpn", ["", "http/1.1", "h2"])
-@pytest.mark.parametrize("size", [1, 3, 16, 17, 24])
-async def test_http2_is_refused_with_a_reason(alpn: str, size: int) -> None:
-    server = Server(hello, client_with(alpn=alpn))
-    answer = b""
-    for start in range(0, len(PREFACE), size):
-        answer += await server.exchange(PREFACE[start : start + size])
-    assert answer.startswith(b"HTTP/1.1 400 Bad Request\r\n")
-    assert answer.endswith(b"\r\n\r\nBad Request: malformed HTTP/1.1: unknown method 'PRI'")
-    assert server.transport.eof_written
-    assert server.stats.downstream_cx_protocol_error == 1
-    assert (server.stats.downstream_cx_total, server.stats.downstream_cx_active) == (1, 1)
-    assert server.stats.downstream_cx_rx_bytes_total == len(PREFACE)
 
 
 @pytest.mark.parametrize("first", [b"", b"P", b"PR"])
@@ -228,14 +215,6 @@ async def test_an_http1_error_is_not_followed_by_another_codec(http2_codecs: lis
     assert http2_codecs == []
 
 
-def test_listeners_support_the_versions_of_the_table() -> None:
-    assert supported_codec_types() == {AUTO, HTTP1}
-
-
-def test_a_row_of_the_table_lets_listeners_require_the_version(http2_codecs: list[FakeHttp2]) -> None:
-    assert supported_codec_types() == {AUTO, HTTP1, HTTP2}
-
-
 # Clients.
 
 
@@ -243,22 +222,12 @@ def test_a_row_of_the_table_lets_listeners_require_the_version(http2_codecs: lis
     ("codec_type", "alpn"), [(HTTP1, ""), (HTTP1, "http/1.1"), (HTTP1, "h2"), (AUTO, ""), (AUTO, "istio")]
 )
 async def test_a_host_is_spoken_to_in_http1(codec_type: CodecType, alpn: str) -> None:
-    assert client_codec(codec_type)(alpn).capacity == 1
-
-
-def test_a_cluster_for_http2_is_refused_before_it_is_dialed() -> None:
-    with pytest.raises(
-        UpstreamConnectError, match=r"^the upstream requires HTTP/2, which is not supported yet$"
-    ):
-        client_codec(HTTP2)
-
-
-def test_a_host_that_chooses_http2_is_refused_after_its_handshake() -> None:
-    connection = client_codec(AUTO)
-    with pytest.raises(UpstreamConnectError, match="HTTP/2, which is not supported yet"):
-        connection("h2")
+    client = ClientEnvironment(stats=ClusterStats(), timers=Timers(VirtualTime()))
+    assert client_codec(codec_type, client)(alpn).capacity == 1
+    assert client.stats.upstream_cx_http1_total == 1
 
 
 async def test_a_row_of_the_table_adds_the_client_of_a_version(http2_codecs: list[FakeHttp2]) -> None:
-    assert client_codec(HTTP2)("").capacity == client_codec(AUTO)("h2").capacity == 100
-    assert client_codec(AUTO)("").capacity == 1
+    client = ClientEnvironment(stats=ClusterStats(), timers=Timers(VirtualTime()))
+    assert client_codec(HTTP2, client)("").capacity == client_codec(AUTO, client)("h2").capacity == 100
+    assert client_codec(AUTO, client)("").capacity == 1

@@ -38,7 +38,7 @@ async def clusters(
 ) -> AsyncIterator[tuple[ClusterManager, FakeNetwork]]:
     network = FakeNetwork(capacity=capacity)
     async with cluster_manager(
-        config, connection_factory=lambda codec_type: network.codec, loop=network
+        config, connection_factory=lambda codec_type, client: network.codec, loop=network
     ) as manager:
         yield manager, network
 

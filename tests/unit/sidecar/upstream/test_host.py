@@ -29,7 +29,9 @@ def test_pools_without_connections_are_removed_as_clients_come_and_go() -> None:
 
 
 async def test_pools_of_a_host_that_drains_keep_no_connection() -> None:
-    fixture = HostPoolFixture(asyncio.get_running_loop(), lambda codec_type: lambda alpn: FakeConnection())
+    fixture = HostPoolFixture(
+        asyncio.get_running_loop(), lambda codec_type, client: lambda alpn: FakeConnection()
+    )
     host = Host(endpoint(1), HostStats(), None, fixture.env)
     host.drain()
     for pool in (host.pool, host.pool_for(source(1))):

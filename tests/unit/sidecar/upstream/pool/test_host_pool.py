@@ -6,8 +6,8 @@ import pytest
 
 from sidecar.config.codec_type import CodecType
 from sidecar.config.endpoint import SocketAddress, UpstreamSource
-from sidecar.errors import UpstreamConnectError
-from sidecar.http.codec import client_codec
+from sidecar.config.tls import TlsParameters, UpstreamTls
+from sidecar.upstream.pool.host_pool import offering_alpn
 from tests.support.fake_network import FakeNetwork
 from tests.support.host_pools import HostPoolFixture
 from tests.support.http1 import settle
@@ -16,7 +16,7 @@ from tests.support.upstreams import FakeConnection
 
 async def test_connections_for_one_client_come_from_its_address() -> None:
     fixture = HostPoolFixture(
-        asyncio.get_running_loop(), lambda codec_type: lambda alpn: FakeConnection(), idle_timeout_s=0
+        asyncio.get_running_loop(), lambda codec_type, client: lambda alpn: FakeConnection(), idle_timeout_s=0
     )
     source = UpstreamSource(SocketAddress("10.1.0.1", 0), 1337)
     acquiring = [asyncio.create_task(pool.acquire()) for pool in (fixture.pool, fixture.make_pool(source))]
@@ -33,7 +33,7 @@ async def test_idle_connections_for_one_client_are_closed_soon(
 ) -> None:
     network = FakeNetwork()
     fixture = HostPoolFixture(
-        network, lambda codec_type: lambda alpn: FakeConnection(), idle_timeout_s=configured_s
+        network, lambda codec_type, client: lambda alpn: FakeConnection(), idle_timeout_s=configured_s
     )
     pool = fixture.make_pool(UpstreamSource(SocketAddress("10.1.0.1", 0), 1337))
     acquiring = asyncio.create_task(pool.acquire())
@@ -56,7 +56,7 @@ async def test_the_codec_is_made_for_the_protocol_that_was_negotiated() -> None:
         negotiated.append(alpn)
         return FakeConnection(capacity=100 if alpn == "h2" else 1)
 
-    fixture = HostPoolFixture(asyncio.get_running_loop(), lambda codec_type: codec, alpn="h2")
+    fixture = HostPoolFixture(asyncio.get_running_loop(), lambda codec_type, client: codec, alpn="h2")
     acquiring = asyncio.create_task(fixture.pool.acquire())
     await settle()
     assert negotiated == []
@@ -68,7 +68,7 @@ async def test_the_codec_is_made_for_the_protocol_that_was_negotiated() -> None:
 
 async def test_bytes_and_exchanges_that_were_cut_short_are_counted() -> None:
     fixture = HostPoolFixture(
-        asyncio.get_running_loop(), lambda codec_type: lambda alpn: FakeConnection(capacity=2)
+        asyncio.get_running_loop(), lambda codec_type, client: lambda alpn: FakeConnection(capacity=2)
     )
     acquiring = asyncio.create_task(fixture.pool.acquire())
     await settle()
@@ -91,7 +91,9 @@ async def test_bytes_and_exchanges_that_were_cut_short_are_counted() -> None:
 @pytest.mark.parametrize("busy", [False, True])
 async def test_no_timer_keeps_a_drained_pool_in_memory(busy: bool) -> None:
     fixture = HostPoolFixture(
-        asyncio.get_running_loop(), lambda codec_type: lambda alpn: FakeConnection(), idle_timeout_s=3600.0
+        asyncio.get_running_loop(),
+        lambda codec_type, client: lambda alpn: FakeConnection(),
+        idle_timeout_s=3600.0,
     )
     acquiring = asyncio.create_task(fixture.pool.acquire())
     await settle()
@@ -112,10 +114,72 @@ async def test_no_timer_keeps_a_drained_pool_in_memory(busy: bool) -> None:
     assert fixture.timers.pending == 0
 
 
-async def test_hosts_whose_http_version_is_not_supported_are_not_dialed() -> None:
-    fixture = HostPoolFixture(asyncio.get_running_loop(), client_codec, codec_type=CodecType.HTTP2)
-    with pytest.raises(UpstreamConnectError, match="HTTP/2"):
-        await fixture.pool.acquire()
-    assert fixture.dialer.pending == []
-    assert fixture.stats.upstream_rq_pending_failure_eject == 1
-    assert fixture.breaker.connections.count == 0
+@pytest.mark.parametrize("codec_type", [CodecType.HTTP2, CodecType.AUTO])
+async def test_requests_wait_for_the_first_connection_to_an_http2_host(codec_type: CodecType) -> None:
+    fixture = HostPoolFixture(
+        asyncio.get_running_loop(),
+        lambda codec_type, client: lambda alpn: FakeConnection(capacity=4),
+        codec_type=codec_type,
+    )
+    waiting = [asyncio.create_task(fixture.pool.acquire()) for _ in range(6)]
+    await settle()
+    assert len(fixture.dialer.pending) == 1
+    fixture.dialer.pending[0].set_result(None)
+    await settle()
+    assert [task.done() for task in waiting] == [True] * 4 + [False] * 2
+    assert len(fixture.dialer.pending) == 1, "for the two that the first connection cannot carry"
+    fixture.dialer.pending[0].set_result(None)
+    assert len({(await task).connection for task in waiting}) == 2
+
+
+async def test_a_host_of_http1_is_dialed_for_each_request_that_waits() -> None:
+    fixture = HostPoolFixture(
+        asyncio.get_running_loop(), lambda codec_type, client: lambda alpn: FakeConnection()
+    )
+    waiting = [asyncio.create_task(fixture.pool.acquire()) for _ in range(3)]
+    await settle()
+    assert len(fixture.dialer.pending) == 3
+    for task in waiting:
+        task.cancel()
+    await settle()
+    await fixture.pool.close()
+
+
+async def test_a_connection_that_drains_is_replaced_when_a_request_needs_it() -> None:
+    fixture = HostPoolFixture(
+        asyncio.get_running_loop(),
+        lambda codec_type, client: lambda alpn: FakeConnection(capacity=4),
+        codec_type=CodecType.HTTP2,
+    )
+    first = asyncio.create_task(fixture.pool.acquire())
+    await settle()
+    fixture.dialer.pending[0].set_result(None)
+    codec = (await first).connection.codec
+    assert isinstance(codec, FakeConnection)
+    codec.go_away()
+    assert fixture.pool.checkout() is None
+    second = asyncio.create_task(fixture.pool.acquire())
+    await settle()
+    fixture.dialer.pending[0].set_result(None)
+    assert (await second).connection.codec is not codec
+    assert not codec.closed
+    codec.end_exchange()
+    assert codec.closed
+
+
+@pytest.mark.parametrize(
+    ("codec_type", "configured", "offered"),
+    [
+        (CodecType.HTTP1, (), ("http/1.1",)),
+        (CodecType.HTTP2, (), ("h2",)),
+        (CodecType.AUTO, (), ("h2", "http/1.1")),
+        (CodecType.HTTP2, ("istio",), ("istio",)),
+    ],
+)
+def test_tls_offers_the_protocols_of_the_cluster_unless_it_is_configured(
+    codec_type: CodecType, configured: tuple[str, ...], offered: tuple[str, ...]
+) -> None:
+    tls = offering_alpn(UpstreamTls(parameters=TlsParameters(alpn_protocols=configured)), codec_type)
+    assert tls is not None
+    assert tls.parameters.alpn_protocols == offered
+    assert offering_alpn(None, codec_type) is None

@@ -30,7 +30,7 @@ class HostPoolMachine(RuleBasedStateMachine):
         self.dials_before = self.waiting_before = 0
         self.fixture = HostPoolFixture(
             self.loop,
-            lambda codec_type: self.open_connection,
+            lambda codec_type, client: self.open_connection,
             circuit_breakers=CircuitBreakers(
                 max_connections=self.MAX_CONNECTIONS, max_pending_requests=self.MAX_PENDING
             ),
@@ -182,8 +182,8 @@ class HostPoolMachine(RuleBasedStateMachine):
 
     @rule()
     def certificate_rotates(self) -> None:
-        self.dialer.context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self.pool.use_tls(None, self.dialer.context)
+        self.dialer.current = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self.pool.use_tls(None)
         self.settle()
 
     # Invariants.

@@ -5,7 +5,6 @@ import pytest
 from sidecar.config.codec_type import CodecType
 from sidecar.config.listener import ForwardClientCert, HttpConnectionManager
 from sidecar.errors import ConfigError
-from sidecar.http.codec import SERVER_CODECS, HttpVersion
 from tests.support.decoded import manager_with
 
 
@@ -30,19 +29,11 @@ def test_client_certificates_upgrades_and_limits() -> None:
     assert manager_with("rds.config_source.initial_fetch_timeout", "0s").rds_initial_fetch_timeout_s == 0.0
 
 
-@pytest.mark.parametrize("codec_type", [CodecType.AUTO, CodecType.HTTP1])
+@pytest.mark.parametrize("codec_type", [CodecType.AUTO, CodecType.HTTP1, CodecType.HTTP2])
 def test_a_supported_codec_type_is_kept(codec_type: CodecType) -> None:
     assert manager_with("codec_type", codec_type.name).codec_type is codec_type
 
 
-@pytest.mark.parametrize("name", ["HTTP2", "HTTP3"])
-def test_a_codec_type_that_is_not_supported_is_refused(name: str) -> None:
-    with pytest.raises(ConfigError, match=rf"codec_type: {name} is not supported$"):
-        manager_with("codec_type", name)
-
-
-def test_the_codecs_of_servers_decide_which_codec_types_are_supported(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setitem(SERVER_CODECS, HttpVersion.HTTP2, SERVER_CODECS[HttpVersion.HTTP1])
-    assert manager_with("codec_type", "HTTP2").codec_type is CodecType.HTTP2
+def test_a_codec_type_that_is_not_supported_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"codec_type: HTTP3 is not supported$"):
+        manager_with("codec_type", "HTTP3")
