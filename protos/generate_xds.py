@@ -44,9 +44,15 @@ _FILES: Final = (
     "envoy.service.discovery.v3.discovery",
     "google.rpc.status",
     "protos.ca",
+    "protos.istio_alpn",
+    "protos.istio_metadata_exchange",
+    "protos.istio_peer_metadata",
+    "protos.istio_stats",
     "protos.nds",
     "udpa.annotations.sensitive",
+    "udpa.type.v1.typed_struct",
     "validate.validate",
+    "xds.type.v3.typed_struct",
 )
 
 

@@ -105,11 +105,13 @@ class TcpKeepalive:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceMetadata:
-    """The cluster metadata ``istio: {services: [{host, name, namespace}]}``: labels of request metrics."""
+    """The cluster metadata ``istio: {services: [{host, name, namespace}], external}``: labels of request
+    metrics, and whether the service is not of the mesh."""
 
     host: str = "unknown"
     name: str = "unknown"
     namespace: str = "unknown"
+    external: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import TypeAlias
 
 from sidecar.config.fraction import ALL, NONE, Fraction
@@ -137,3 +138,23 @@ class GrpcStatsConfig:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrpcWebConfig:
     """``grpc_web.v3.GrpcWeb``, which has no options."""
+
+
+class PeerMethod(Enum):
+    """``DiscoveryMethod`` and ``PropagationMethod`` of ``io.istio.http.peer_metadata.Config``: by the headers
+    ``x-envoy-peer-metadata`` and ``x-envoy-peer-metadata-id``, or by the header ``baggage``."""
+
+    ISTIO_HEADERS = "istio_headers"
+    BAGGAGE = "baggage"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerMetadataConfig:
+    """``io.istio.http.peer_metadata.Config``: how this proxy learns the workload of its clients and hosts,
+    and how it tells them its own. ``skip_external_clusters``: hosts outside the mesh are not told."""
+
+    downstream_discovery: tuple[PeerMethod, ...] = ()
+    upstream_discovery: tuple[PeerMethod, ...] = ()
+    downstream_propagation: tuple[PeerMethod, ...] = ()
+    upstream_propagation: tuple[PeerMethod, ...] = ()
+    skip_external_clusters: bool = False

@@ -66,6 +66,7 @@ class HttpConnectionManager:
     """``HttpConnectionManager``. Exactly one of ``route_config`` and ``rds_name`` is set. Timeouts of 0 are
     disabled. ``client_cert_details`` names the parts that APPEND_FORWARD and SANITIZE_SET add to
     ``x-forwarded-client-cert`` after By and Hash: ``Subject``, ``Cert``, ``Chain``, ``DNS``, ``URI``.
+    ``proxy_100_continue``: the upstream answers ``Expect: 100-continue``, not the proxy.
     ``rds_initial_fetch_timeout_s`` limits the wait for the first route configuration; 0 is no limit."""
 
     stat_prefix: str
@@ -83,6 +84,7 @@ class HttpConnectionManager:
     preserve_external_request_id: bool = False
     normalize_path: bool = False
     merge_slashes: bool = False
+    proxy_100_continue: bool = False
     allow_absolute_url: bool = True
     forward_client_cert: ForwardClientCert = ForwardClientCert.SANITIZE
     client_cert_details: frozenset[str] = frozenset()
@@ -149,7 +151,8 @@ class Listener:
     (SO_ORIGINAL_DST). ``bind_to_port`` False: the listener takes only such connections. ``transparent``:
     connections arrive by TPROXY, and their local address is the original destination. ``ipv4_compat``: a
     listener on an IPv6 address accepts IPv4 too. ``original_dst_filter``, ``original_src``,
-    ``tls_inspector`` and ``http_inspector`` are its listener filters."""
+    ``tls_inspector`` and ``http_inspector`` are its listener filters; those two do not look at connections to
+    the ports of ``ports_without_tls_inspector`` and ``ports_without_http_inspector``."""
 
     name: str
     address: SocketAddress
@@ -162,6 +165,8 @@ class Listener:
     original_src: OriginalSrc | None = None
     tls_inspector: bool = False
     http_inspector: bool = False
+    ports_without_tls_inspector: tuple[range, ...] = ()
+    ports_without_http_inspector: tuple[range, ...] = ()
     listener_filters_timeout_s: float = 15.0
     continue_on_listener_filters_timeout: bool = False
     bind_to_port: bool = True

@@ -69,13 +69,15 @@ class TlsParameters:
     """``CommonTlsContext``. The certificate and the roots are given in place, or by the name of a secret
     (``protos.node.WORKLOAD_CERTIFICATE_SECRET`` and ``TRUST_BUNDLE_SECRET`` are those of the workload). If
     both ``validation`` and ``validation_secret`` are set (the combined context), the SAN matches of
-    ``validation`` are added to those of the secret."""
+    ``validation`` are added to those of the secret. ``cipher_suites`` are OpenSSL's names, in the order of
+    preference; they are for TLS 1.2, and empty means OpenSSL's default."""
 
     certificate: TlsCertificate | None = None
     certificate_secret: str | None = None
     validation: Validation | None = None
     validation_secret: str | None = None
     alpn_protocols: tuple[str, ...] = ()
+    cipher_suites: tuple[str, ...] = ()
     minimum_version: TlsVersion = TlsVersion.AUTO
     maximum_version: TlsVersion = TlsVersion.AUTO
 

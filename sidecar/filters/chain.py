@@ -23,8 +23,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
+from sidecar.config.endpoint import WorkloadMetadata
 from sidecar.config.http_filters import RouterConfig
 from sidecar.config.listener import HttpConnectionManager, HttpFilter
 from sidecar.errors import ConfigError
@@ -48,16 +49,22 @@ class Filter(Protocol):
         """Ends timers and tasks: the connection manager has no connection left, and gets no other."""
 
 
+_UNKNOWN_WORKLOAD: Final = WorkloadMetadata()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FilterContext:
     """The objects that a filter can use. `name` is the filter's name in the chain, by which a route's
     configuration refers to it. `stat_prefix` is the connection manager's. `local_cluster` is the cluster of
-    this proxy's node. Values for other filters and logs are set with `StreamInfo.set_metadata`."""
+    this proxy's node, `node_id` its id, and `local_workload` the workload that it serves. Values for other
+    filters and logs are set with `StreamInfo.set_metadata`."""
 
     find_cluster: FindCluster
     stats: Stats
     router_env: RouterEnvironment
     local_cluster: str = ""
+    node_id: str = ""
+    local_workload: WorkloadMetadata = _UNKNOWN_WORKLOAD
     name: str = ""
     stat_prefix: str = ""
 

@@ -178,6 +178,7 @@ def _context_key(parameters: TlsParameters, material: Material) -> tuple[object,
         material.key_pair,
         material.roots,
         parameters.alpn_protocols,
+        parameters.cipher_suites,
         parameters.minimum_version,
         parameters.maximum_version,
         parameters.certificate_secret,
@@ -214,6 +215,8 @@ def _configure(context: ssl.SSLContext, parameters: TlsParameters, material: Mat
     context.options |= ssl.OP_NO_RENEGOTIATION
     # A bundle may hold an intermediate as its trust anchor.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    if parameters.cipher_suites:
+        context.set_ciphers(":".join(parameters.cipher_suites))
     if parameters.alpn_protocols:
         context.set_alpn_protocols(list(parameters.alpn_protocols))
     if material.key_pair is not None:

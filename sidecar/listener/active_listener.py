@@ -120,8 +120,13 @@ class ActiveListener:
             return
         self.stats.downstream_cx_total += 1
         candidates = self._matcher.for_destination(accepted.destination)
-        tls = self.config.tls_inspector and candidates.needs_tls
-        http = self.config.http_inspector and candidates.needs_http
+        config = self.config
+        tls = config.tls_inspector and candidates.needs_tls
+        http = config.http_inspector and candidates.needs_http
+        if tls and config.ports_without_tls_inspector:
+            tls = not _is_in(accepted.destination.port, config.ports_without_tls_inspector)
+        if http and config.ports_without_http_inspector:
+            http = not _is_in(accepted.destination.port, config.ports_without_http_inspector)
         if tls or http:
             self._set_up(accepted).detect(candidates, tls=tls, http=http)
             return
@@ -267,3 +272,7 @@ class ActiveListener:
             self.stats.ssl__fail_verify_error += 1
         else:
             self.stats.ssl__connection_error += 1
+
+
+def _is_in(port: int, ranges: tuple[range, ...]) -> bool:
+    return any(port in each for each in ranges)

@@ -4,7 +4,8 @@ https://istio.io/latest/docs/reference/config/metrics/
 
 A series is found by a tuple of strings and integers whose hashes Python caches, so that a request costs one
 dictionary look-up; labels are rendered on a scrape. The labels come from configuration and from verified
-identities, never from data of a client. Unused series expire (`SeriesTable`).
+identities. A client can add only the name of its workload, and only if it has proved its namespace
+(`StreamInfo.peer_workload`). Unused series expire (`SeriesTable`).
 """
 
 from __future__ import annotations
@@ -43,6 +44,21 @@ class LocalWorkload:
     version: str = UNKNOWN
     cluster: str = UNKNOWN
     principal: str = UNKNOWN
+
+    @property
+    def metadata(self) -> WorkloadMetadata:
+        """For its peers: without the parts that are unknown."""
+        return WorkloadMetadata(
+            name=_known(self.name),
+            namespace=_known(self.namespace),
+            canonical_name=_known(self.app),
+            canonical_revision=_known(self.version),
+            cluster=_known(self.cluster),
+        )
+
+
+def _known(part: str) -> str:
+    return "" if part == UNKNOWN else part
 
 
 @dataclass(slots=True, eq=False)
@@ -94,7 +110,7 @@ class RequestMetrics:
     def __init__(self, reporter: str, local: LocalWorkload) -> None:
         self.reporter = reporter
         self.local = local
-        self._requests: SeriesTable[tuple[str, str, int, int, str, str], RequestSeries] = SeriesTable()
+        self._requests: SeriesTable[tuple[str, str, int, int, str, str, str], RequestSeries] = SeriesTable()
         self._connections: SeriesTable[tuple[str, str, str, str], ConnectionSeries] = SeriesTable()
 
     def record(self, info: StreamInfo) -> None:
@@ -107,6 +123,7 @@ class RequestMetrics:
             _NO_CALL if call is None else call.status,
             info.flags,
             info.connection.peer_id or info.upstream_peer_id,
+            info.peer_workload.key if info.peer_workload is not None else "",
         )
         series = self._requests.get(key)
         if series is None:
@@ -161,7 +178,7 @@ class RequestMetrics:
             security = UNKNOWN  # as in Istio: only the destination knows it
         else:
             peer = info.connection.peer_id
-            source = _remote_labels("source", None, peer)
+            source = _remote_labels("source", info.peer_workload, peer)
             destination = _local_labels("destination", self.local, proved=bool(peer))
             security = "mutual_tls" if peer else "none"
         return {
@@ -178,17 +195,7 @@ class RequestMetrics:
 
 def _local_labels(side: str, local: LocalWorkload, *, proved: bool) -> Labels:
     """The principal is set if mutual TLS has `proved` it to the peer."""
-    return _workload_labels(
-        side,
-        WorkloadMetadata(
-            name=local.name,
-            namespace=local.namespace,
-            canonical_name=local.app,
-            canonical_revision=local.version,
-            cluster=local.cluster,
-        ),
-        local.principal if proved else UNKNOWN,
-    )
+    return _workload_labels(side, local.metadata, local.principal if proved else UNKNOWN)
 
 
 def _remote_labels(side: str, workload: WorkloadMetadata | None, peer_id: str) -> Labels:

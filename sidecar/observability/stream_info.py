@@ -102,6 +102,7 @@ class StreamInfo:
         "grpc",
         "health_check",
         "host_workload",
+        "peer_workload",
         "protocol",
         "request_id",
         "route_name",
@@ -143,6 +144,8 @@ class StreamInfo:
         self.cluster = ""
         self.service: ServiceMetadata | None = None
         self.host_workload: WorkloadMetadata | None = None
+        self.peer_workload: WorkloadMetadata | None = None
+        """The client's, if its proxy has named it, and its certificate is of the same namespace."""
         self.upstream_address: SocketAddress | None = None
         self.upstream_local_address: SocketAddress | None = None
         self.upstream_peer_id = ""

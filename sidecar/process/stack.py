@@ -53,6 +53,7 @@ def build_stack(
     telemetry: Telemetry,
     drain_time_s: float,
     dns_resolver: DnsResolver,
+    node_id: str = "",
     node_cluster: str = "",
     on_warm: Callable[[], None],
     counters: WorkerCounters | None = None,
@@ -84,7 +85,12 @@ def build_stack(
     router = Router(router_env)
     routes = RouteTables(filters.compile_route_config)
     filter_context = FilterContext(
-        find_cluster=clusters.find, stats=stats, router_env=router_env, local_cluster=node_cluster
+        find_cluster=clusters.find,
+        stats=stats,
+        router_env=router_env,
+        local_cluster=node_cluster,
+        node_id=node_id,
+        local_workload=telemetry.source.local.metadata,
     )
 
     # codec -> connection manager -> route -> filters -> router

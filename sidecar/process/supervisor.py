@@ -67,6 +67,7 @@ class Supervisor:
             access_log=settings.access_log,
             drain_time_s=settings.drain_time_s,
             dns_resolver=bootstrap.dns_resolver,
+            node_id=bootstrap.node_id,
             node_cluster=bootstrap.node_cluster,
         )
         self._remote: RemoteWorkers | None = None

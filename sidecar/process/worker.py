@@ -52,6 +52,7 @@ class WorkerConfig:
     access_log: str = "off"
     drain_time_s: float = 45.0
     dns_resolver: DnsResolver = SYSTEM_RESOLVER
+    node_id: str = ""
     node_cluster: str = ""
 
 
@@ -81,6 +82,7 @@ class Worker:
             telemetry=self._telemetry,
             drain_time_s=config.drain_time_s,
             dns_resolver=config.dns_resolver,
+            node_id=config.node_id,
             node_cluster=config.node_cluster,
             on_warm=on_warm,
             open_socket=open_socket,

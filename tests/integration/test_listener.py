@@ -285,3 +285,17 @@ async def test_a_manager_knows_the_addresses_that_lead_back_to_it() -> None:
             assert harness.manager.listens_on(SocketAddress(host, port))
         assert not harness.manager.listens_on(SocketAddress("127.0.0.1", 7)), "that is the application's"
         assert not harness.manager.listens_on(SocketAddress("192.0.2.1", port)), "that is another machine's"
+
+
+@pytest.mark.parametrize(("ports", "chosen"), [(range(65536), b"raw:"), (range(1), b"plain:")])
+async def test_inspectors_do_not_look_at_connections_to_ports_for_which_they_are_disabled(
+    ports: range, chosen: bytes
+) -> None:
+    disabled = dataclasses.replace(
+        SNIFFING, ports_without_tls_inspector=(ports,), ports_without_http_inspector=(range(0), ports)
+    )
+    async with listening(disabled) as harness:
+        reader, writer = await harness.connect()
+        writer.write(b"GET / HTTP/1.1\r\n")
+        assert await asyncio.wait_for(reader.readexactly(len(chosen)), 5) == chosen
+        writer.close()

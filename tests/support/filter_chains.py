@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 from sidecar.config.http_filters import RouterConfig
 from sidecar.config.listener import HttpConnectionManager, HttpFilter
@@ -19,7 +20,7 @@ ROUTER = HttpFilter(name="envoy.filters.http.router", config=RouterConfig())
 
 
 def filter_context(
-    find_cluster: FindCluster = lambda name: None, *, env: RouterEnvironment | None = None, **options: str
+    find_cluster: FindCluster = lambda name: None, *, env: RouterEnvironment | None = None, **options: Any
 ) -> FilterContext:
     env = env or RouterEnvironment(timers=Timers(asyncio.get_running_loop()))
     return FilterContext(find_cluster=find_cluster, stats=Stats(), router_env=env, **options)

@@ -194,11 +194,14 @@ class Http1ServerConnection:
         request.limit_idle_time = self._timeouts.limit_stream
         self._incoming = self._writer.incoming = incoming
         self._timeouts.begin_stream(request.info.start_s)
+        passes_expectation = incoming.expects_continue and self._connection.manager.config.proxy_100_continue
+        if passes_expectation:
+            request.headers.append((b"expect", b"100-continue"))
         if incoming.upgrade is not None:
             request.upgrade = incoming.upgrade
         elif not incoming.complete:
-            if incoming.expects_continue and not incoming.received_bytes:
-                self._writer.inform(100, [])  # at once, as Envoy does without proxy_100_continue
+            if incoming.expects_continue and not incoming.received_bytes and not passes_expectation:
+                self._writer.inform(100, [])
             self._timeouts.limit_request()
         if self._task is None:
             self._task = self._loop.create_task(self._serve(), name="http1-connection")

@@ -23,11 +23,13 @@ from sidecar.xds.decode.config_source import initial_fetch_timeout_s
 from sidecar.xds.decode.dns import decode_dns
 from sidecar.xds.decode.endpoint import decode_load_assignment
 from sidecar.xds.decode.http_options import decode_cluster_http_options
+from sidecar.xds.decode.metadata_exchange import METADATA_EXCHANGE
 from sidecar.xds.decode.outlier_detection import decode_outlier_detection
 from sidecar.xds.decode.support import (
     BOUNDED_BODIES,
     NO_HEALTH_CHECKS,
     STATISTICS_ONLY,
+    TYPE_DECIDES,
     SupportTable,
     support,
 )
@@ -47,7 +49,7 @@ TABLE: Final[SupportTable] = {
         "dns_lookup_family respect_dns_ttl typed_dns_resolver_config wait_for_warm_on_init outlier_detection "
         "upstream_bind_config lb_subset_config least_request_lb_config "
         "common_lb_config transport_socket transport_socket_matches metadata "
-        "upstream_connection_options",
+        "upstream_connection_options filters",
         checked="http_protocol_options round_robin_lb_config original_dst_lb_config",
         per_connection_buffer_limit_bytes=BOUNDED_BODIES,
         cleanup_interval="hosts of original destinations are not kept",
@@ -57,6 +59,7 @@ TABLE: Final[SupportTable] = {
         track_cluster_stats=STATISTICS_ONLY,
         protocol_selection="the protocol options choose the protocol",
     ),
+    f"{_PACKAGE}.Filter": support("typed_config", name=TYPE_DECIDES),
     f"{_PACKAGE}.Cluster.RoundRobinLbConfig": support(),
     f"{_PACKAGE}.Cluster.EdsClusterConfig": support("eds_config service_name"),
     f"{_PACKAGE}.Cluster.LeastRequestLbConfig": support("choice_count"),
@@ -86,6 +89,8 @@ def decode_cluster(view: View, secrets: Set[str] = frozenset()) -> ClusterConfig
     options = decode_cluster_http_options(view)
     if options.codec_type is CodecType.AUTO:
         _check_alpn(view)
+    for network_filter in view.each("filters"):
+        network_filter.unpack("typed_config", METADATA_EXCHANGE)
     return ClusterConfig(
         name=message.name,
         discovery=discovery,
@@ -222,13 +227,16 @@ def _service(metadata: Any) -> ServiceMetadata:
     """Istio's cluster metadata: request metrics have the labels of the first of ``services``."""
     if "istio" not in metadata.filter_metadata:
         return ServiceMetadata()
-    services = metadata.filter_metadata["istio"].fields["services"].list_value.values
+    istio = metadata.filter_metadata["istio"].fields
+    external = istio["external"].bool_value if "external" in istio else False
+    services = istio["services"].list_value.values if "services" in istio else ()
     if not services:
-        return ServiceMetadata()
+        return ServiceMetadata(external=external)
     fields = struct_strings(services[0].struct_value)
     unknown = ServiceMetadata()
     return ServiceMetadata(
         host=fields.get("host") or unknown.host,
         name=fields.get("name") or unknown.name,
         namespace=fields.get("namespace") or unknown.namespace,
+        external=external,
     )

@@ -31,8 +31,8 @@ TABLE: Final[SupportTable] = {
         "request_headers_timeout drain_timeout access_log use_remote_address xff_num_trusted_hops "
         "skip_xff_append generate_request_id preserve_external_request_id forward_client_cert_details "
         "set_current_client_cert_details upgrade_configs normalize_path merge_slashes "
-        "path_with_escaped_slashes_action request_id_extension delayed_close_timeout http2_protocol_options "
-        "stream_error_on_invalid_http_message",
+        "path_with_escaped_slashes_action proxy_100_continue request_id_extension delayed_close_timeout "
+        "http2_protocol_options stream_error_on_invalid_http_message",
         checked="tracing",
     ),
     f"{_PACKAGE}.Rds": support("config_source route_config_name"),
@@ -84,6 +84,7 @@ def decode_http_connection_manager(view: View) -> HttpConnectionManager:
         preserve_external_request_id=message.preserve_external_request_id,
         normalize_path=_normalize_path(view),
         merge_slashes=message.merge_slashes,
+        proxy_100_continue=message.proxy_100_continue,
         allow_absolute_url=view.get("http_protocol_options").wrapped("allow_absolute_url", True),
         forward_client_cert=ForwardClientCert[view.enum_name("forward_client_cert_details")],
         client_cert_details=_client_cert_details(view.get("set_current_client_cert_details")),

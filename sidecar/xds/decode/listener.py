@@ -18,6 +18,9 @@ from sidecar.config.listener import (
 )
 from sidecar.xds.decode.access_log import decode_access_logs
 from sidecar.xds.decode.http_connection_manager import HTTP_CONNECTION_MANAGER, decode_http_connection_manager
+from sidecar.xds.decode.istio_stats import ISTIO_STATS, check_istio_stats
+from sidecar.xds.decode.metadata_exchange import METADATA_EXCHANGE
+from sidecar.xds.decode.port_match import decode_port_match
 from sidecar.xds.decode.support import (
     BOUNDED_BODIES,
     NO_READER,
@@ -60,7 +63,7 @@ TABLE: Final[SupportTable] = {
         "destination_port prefix_ranges server_names transport_protocol application_protocols"
     ),
     "envoy.config.listener.v3.Filter": support("typed_config", name=TYPE_DECIDES),
-    "envoy.config.listener.v3.ListenerFilter": support("typed_config", name=TYPE_DECIDES),
+    "envoy.config.listener.v3.ListenerFilter": support("typed_config filter_disabled", name=TYPE_DECIDES),
     _ORIGINAL_DST: support(),
     _ORIGINAL_SRC: support("bind_port mark"),
     _TLS_INSPECTOR: support(
@@ -91,6 +94,8 @@ def decode_listener(view: View, secrets: Set[str] = frozenset()) -> Listener:
         original_src=_original_src(filters.get(_ORIGINAL_SRC)),
         tls_inspector=_TLS_INSPECTOR in filters,
         http_inspector=_HTTP_INSPECTOR in filters,
+        ports_without_tls_inspector=_disabled(view, _TLS_INSPECTOR),
+        ports_without_http_inspector=_disabled(view, _HTTP_INSPECTOR),
         listener_filters_timeout_s=view.duration_s("listener_filters_timeout", 15.0),
         continue_on_listener_filters_timeout=message.continue_on_listener_filters_timeout,
         bind_to_port=view.wrapped("bind_to_port", True),
@@ -103,11 +108,26 @@ def decode_listener(view: View, secrets: Set[str] = frozenset()) -> Listener:
 
 def _listener_filters(view: View) -> dict[str, View]:
     """The configurations by the names of their types."""
-    configs = (
-        listener_filter.unpack("typed_config", _ORIGINAL_DST, _ORIGINAL_SRC, _TLS_INSPECTOR, _HTTP_INSPECTOR)
-        for listener_filter in view.each("listener_filters")
-    )
-    return {config.message.DESCRIPTOR.full_name: config for config in configs}
+    configs: dict[str, View] = {}
+    for listener_filter in view.each("listener_filters"):
+        config = listener_filter.unpack(
+            "typed_config", _ORIGINAL_DST, _ORIGINAL_SRC, _TLS_INSPECTOR, _HTTP_INSPECTOR
+        )
+        name = config.full_name()
+        if name in configs:
+            raise listener_filter.error(f"a second {name} is not supported")
+        if listener_filter.has("filter_disabled") and name in (_ORIGINAL_DST, _ORIGINAL_SRC):
+            raise listener_filter.error(f"is not supported for {name}", "filter_disabled")
+        configs[name] = config
+    return configs
+
+
+def _disabled(view: View, inspector: str) -> tuple[range, ...]:
+    """The ports for which a listener filter is disabled."""
+    for listener_filter in view.each("listener_filters"):
+        if listener_filter.packed_type("typed_config") == inspector:
+            return decode_port_match(listener_filter.find("filter_disabled"))
+    return ()
 
 
 def _original_src(view: View | None) -> OriginalSrc | None:
@@ -177,11 +197,13 @@ def _filter_chain_match(view: View) -> FilterChainMatch:
 
 def _terminal_filter(view: View) -> HttpConnectionManager | TcpProxy:
     filters = list(view.each("filters"))
-    if len(filters) != 1:
-        raise view.error(
-            f"has {len(filters)} filters; exactly one, the terminal filter, is supported", "filters"
-        )
-    config = filters[0].unpack("typed_config", HTTP_CONNECTION_MANAGER, TCP_PROXY)
+    if not filters:
+        raise view.error("must not be empty", "filters")
+    for network_filter in filters[:-1]:
+        config = network_filter.unpack("typed_config", ISTIO_STATS, METADATA_EXCHANGE)
+        if config.full_name() == ISTIO_STATS:
+            check_istio_stats(config)
+    config = filters[-1].unpack("typed_config", HTTP_CONNECTION_MANAGER, TCP_PROXY)
     if config.message.DESCRIPTOR.full_name == HTTP_CONNECTION_MANAGER:
         return decode_http_connection_manager(config)
     return decode_tcp_proxy(config)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import re
+import ssl
 from collections.abc import Set
+from functools import cache
 from typing import Final
 
 from protos.node import TRUST_BUNDLE_SECRET, WORKLOAD_CERTIFICATE_SECRET
@@ -19,6 +22,7 @@ from sidecar.config.tls import (
     Validation,
 )
 from sidecar.xds.decode.matchers import decode_string_match
+from sidecar.xds.decode.metadata_exchange import without_exchange
 from sidecar.xds.decode.support import SupportTable, support
 from sidecar.xds.decode.values import decode_data_source
 from sidecar.xds.decode.view import View
@@ -29,6 +33,7 @@ _UPSTREAM = "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext"
 _DOWNSTREAM = "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext"
 _RAW = "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"
 _RAW_NAME = "envoy.transport_sockets.raw_buffer"
+_SUITE = re.compile(r"[A-Z0-9]+(-[A-Z0-9]+)+")
 _VERSIONS = {
     "TLS_AUTO": TlsVersion.AUTO,
     "TLSv1_2": TlsVersion.TLS1_2,
@@ -60,7 +65,9 @@ TABLE: Final[SupportTable] = {
     f"{_PACKAGE}.CommonTlsContext.CombinedCertificateValidationContext": support(
         "default_validation_context validation_context_sds_secret_config"
     ),
-    f"{_PACKAGE}.TlsParameters": support("tls_minimum_protocol_version tls_maximum_protocol_version"),
+    f"{_PACKAGE}.TlsParameters": support(
+        "tls_minimum_protocol_version tls_maximum_protocol_version cipher_suites"
+    ),
     f"{_PACKAGE}.TlsCertificate": support("certificate_chain private_key"),
     f"{_PACKAGE}.CertificateValidationContext": support(
         "trusted_ca system_root_certs match_typed_subject_alt_names match_subject_alt_names"
@@ -143,10 +150,38 @@ def _parameters(view: View, secrets: Set[str]) -> TlsParameters:
         certificate_secret=certificate_secret,
         validation=validation,
         validation_secret=validation_secret,
-        alpn_protocols=tuple(view.message.alpn_protocols),
+        cipher_suites=_cipher_suites(versions),
+        alpn_protocols=without_exchange(view.message.alpn_protocols),
         minimum_version=minimum,
         maximum_version=maximum,
     )
+
+
+def _cipher_suites(view: View) -> tuple[str, ...]:
+    """The names, also of groups of equal preference (``[A|B]``), which OpenSSL does not have: it prefers the
+    first. Raises `ConfigError` for a suite that OpenSSL does not know."""
+    suites: list[str] = []
+    for index, names in enumerate(view.message.cipher_suites):
+        for name in names.strip("[]").split("|"):
+            if not _is_cipher_suite(name):
+                raise view.error(
+                    f"{name!r} is not a cipher suite that OpenSSL knows", f"cipher_suites[{index}]"
+                )
+            suites.append(name)
+    return tuple(suites)
+
+
+@cache
+def _is_cipher_suite(name: str) -> bool:
+    """Whether it is the name of one suite. A rule such as ``ALL`` or ``!MD5`` is none."""
+    if not _SUITE.fullmatch(name):
+        return False
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.set_ciphers(name)
+    except ssl.SSLError:
+        return False
+    return any(cipher["name"] == name for cipher in context.get_ciphers())
 
 
 def _version(view: View, field: str) -> TlsVersion:

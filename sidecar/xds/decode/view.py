@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from google.protobuf.json_format import MessageToDict, ParseDict, ParseError
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 
@@ -17,6 +18,8 @@ from sidecar.xds.decode.rules import check_rules, join
 from sidecar.xds.decode.support import SupportTable
 from sidecar.xds.messages import message_class
 
+# A configuration in its JSON form, of a type that the sender need not know.
+TYPED_STRUCTS = frozenset(("udpa.type.v1.TypedStruct", "xds.type.v3.TypedStruct"))
 _MAX_DEPTH = 64
 # Envoy refuses durations that do not fit its millisecond timers; protobuf's own limit is higher.
 _MAX_DURATION_S = 2**31
@@ -96,8 +99,11 @@ class View:
         return str(self.message.DESCRIPTOR.full_name)
 
     def packed_type(self, field: str) -> str:
-        """The full name of the type of a ``google.protobuf.Any``; empty if the field is not set."""
-        return type_name(getattr(self.message, field))
+        """The full name of the type of a ``google.protobuf.Any``, or of the one in its ``TypedStruct``; empty
+        if the field is not set. Raises `ConfigError` for an invalid ``TypedStruct``."""
+        packed = getattr(self.message, field)
+        name = type_name(packed)
+        return name if name not in TYPED_STRUCTS else type_name(_parse(name, packed.value, self.at(field)))
 
     def unpack(self, field: str, *allowed: str) -> View:
         """The message in a ``google.protobuf.Any``, checked. ``allowed`` are full names of messages.
@@ -110,15 +116,14 @@ class View:
 
     def _unpack(self, packed: Any, path: str, allowed: tuple[str, ...]) -> View:
         name = type_name(packed)
+        struct = _parse(name, packed.value, path) if name in TYPED_STRUCTS else None
+        if struct is not None:
+            name = type_name(struct)
         if name not in allowed:
             if not name:
                 raise ConfigError(path, "has no @type")
             raise ConfigError(path, f"type {name} is not supported here; use {' or '.join(allowed)}")
-        message = message_class(name)()
-        try:
-            message.ParseFromString(packed.value)
-        except DecodeError:
-            raise ConfigError(path, f"is not a valid {name}") from None
+        message = _parse(name, packed.value, path) if struct is None else _from_struct(name, struct, path)
         check(message, self.table, path)
         return self._inside(message, path)
 
@@ -127,8 +132,25 @@ class View:
 
 
 def type_name(packed: Any) -> str:
-    """The full name of the type of a ``google.protobuf.Any``."""
+    """The full name of the type of a ``google.protobuf.Any``, or of a ``TypedStruct``."""
     return str(packed.type_url).rpartition("/")[2]
+
+
+def _parse(name: str, data: bytes, path: str) -> Any:
+    message = message_class(name)()
+    try:
+        message.ParseFromString(data)
+    except DecodeError:
+        raise ConfigError(path, f"is not a valid {name}") from None
+    return message
+
+
+def _from_struct(name: str, struct: Any, path: str) -> Any:
+    """The message whose JSON form is the value of a ``TypedStruct``."""
+    try:
+        return ParseDict(MessageToDict(struct.value), message_class(name)())
+    except (ParseError, ValueError) as error:  # a number that JSON does not have is a ValueError
+        raise ConfigError(path, f"is not a valid {name}: {error}") from None
 
 
 def check(message: Message, table: SupportTable, path: str = "", depth: int = 0) -> None:

@@ -149,6 +149,11 @@ ASKED = {
 }
 
 
+def test_an_expectation_is_passed_on_if_the_upstream_meets_it(pair: ProxyPair) -> None:
+    expecting = ask("POST /", "expect: 100-continue", host="forwarding.test", body="hello")
+    pair.check(Row(request=expecting, expect="200 ok | open", listener="edge"))
+
+
 @pytest.mark.parametrize("row", CORS.values(), ids=list(CORS))
 def test_cross_origin_requests(pair: ProxyPair, row: Row) -> None:
     pair.check(row)

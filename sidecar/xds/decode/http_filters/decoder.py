@@ -25,7 +25,8 @@ class RouteConfigDecoder:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpFilterDecoder:
     """Decodes a filter's configuration. ``type_name`` is the full name of its message. ``decode`` returns a
-    frozen dataclass of `sidecar.config.http_filters`, and raises `ConfigError`. ``route`` None: the filter
+    frozen dataclass of `sidecar.config.http_filters`, or None if the filter has nothing to do, and raises
+    `ConfigError`. ``route`` None: the filter
     has no configuration for a route. ``clusters`` returns the clusters that a configuration uses: the
     listener waits for them to be warm. ``table`` declares the messages that no other decoder reads."""
 

@@ -70,7 +70,7 @@ def decode_http_filters(view: View) -> tuple[HttpFilter, ...]:
 
 
 def _http_filter(view: View) -> HttpFilter | None:
-    """None for an optional filter that is not supported."""
+    """None for an optional filter that is not supported, and for one that has nothing to do."""
     if not view.has("typed_config"):
         raise view.error("is required", "typed_config")
     decoder = HTTP_FILTERS.get(view.packed_type("typed_config"))
@@ -79,6 +79,8 @@ def _http_filter(view: View) -> HttpFilter | None:
     config_view = view.unpack("typed_config", *HTTP_FILTERS)
     decoder = HTTP_FILTERS[config_view.full_name()]
     config = decoder.decode(config_view)
+    if config is None:
+        return None
     if view.message.disabled and isinstance(config, RouterConfig):
         raise view.error("the router cannot be disabled", "disabled")
     return HttpFilter(

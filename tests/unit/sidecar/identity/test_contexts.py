@@ -244,6 +244,22 @@ def test_versions_are_bounded_as_configured() -> None:
     assert TestTrustDomain().contexts().server(MESH_SERVER).minimum_version is ssl.TLSVersion.TLSv1_3
 
 
+def test_tls_1_2_has_only_the_configured_cipher_suites() -> None:
+    suite = "ECDHE-ECDSA-AES256-GCM-SHA384"
+    parameters = TlsParameters(
+        certificate=certificate_for("a.example"), maximum_version=TlsVersion.TLS1_2, cipher_suites=(suite,)
+    )
+    contexts = TlsContexts()
+    server = contexts.server(DownstreamTls(parameters=parameters))
+    cipher = handshake(server, contexts.client(UpstreamTls(parameters=TlsParameters())))[1].cipher()
+    assert cipher is not None
+    assert cipher[0] == suite
+    other = TlsParameters(cipher_suites=("ECDHE-ECDSA-CHACHA20-POLY1305",))
+    client = contexts.client(UpstreamTls(parameters=other))
+    with pytest.raises(ssl.SSLError):
+        handshake(server, client)
+
+
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [

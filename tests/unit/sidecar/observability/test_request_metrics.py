@@ -220,3 +220,17 @@ def test_a_grpc_call_has_its_status_and_its_messages() -> None:
         name = f"istio_{direction}_messages_total{{"
         lines = [line for line in page.splitlines() if line.startswith(name)]
         assert [line.rsplit(" ", 1)[1] for line in lines] == counts
+
+
+def test_the_destination_names_the_workload_that_its_client_has_named() -> None:
+    metrics = RequestMetrics("destination", LOCAL)
+    for name in ("productpage-v1", "productpage-v2", "productpage-v1"):
+        stream = info(peer_id=PRODUCTPAGE)
+        stream.peer_workload = WorkloadMetadata(name=name, namespace="bookinfo", canonical_name="productpage")
+        metrics.record(stream)
+    found = {series.labels["source_workload"]: series for series in metrics.requests()}
+    assert {name: series.duration_ms.count for name, series in found.items()} == {
+        "productpage-v1": 2,
+        "productpage-v2": 1,
+    }
+    assert found["productpage-v1"].labels["source_canonical_service"] == "productpage"

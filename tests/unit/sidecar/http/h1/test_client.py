@@ -278,13 +278,16 @@ async def test_head_then_get_on_one_connection() -> None:
     assert (await sending).body.whole == b"hello"
 
 
-async def test_interim_responses_are_passed_on_but_for_100() -> None:
+@pytest.mark.parametrize("expects", [True, False])
+async def test_interim_responses_are_passed_on_100_only_to_a_request_that_expects_it(expects: bool) -> None:
     client = Client()
     told: list[tuple[int, Headers]] = []
     request = new_request()
+    if expects:
+        request.headers.append((b"expect", b"100-continue"))
     request.inform = lambda status, headers: told.append((status, headers))
     sending = await client.send(request)
     await client.answer(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n")
-    assert told == [(103, [(b"link", b"a")])]
+    assert told == [(100, []), (103, [(b"link", b"a")])][not expects :]
     await client.answer(OK)
     assert (await sending).status == 200

@@ -208,6 +208,19 @@ async def test_expect_100_continue_is_met_at_once() -> None:
     assert all(name != b"expect" for name, _ in server.ended[0][0].headers)
 
 
+async def test_expect_100_continue_is_passed_on_if_the_upstream_meets_it() -> None:
+    async def service(request: Request) -> Response:
+        assert (b"expect", b"100-continue") in request.headers
+        assert request.inform is not None
+        request.inform(100, [])
+        return Response(200, [], Body(await request.body.read()))
+
+    server = Server(service, proxy_100_continue=True)
+    head = b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\n"
+    assert await server.exchange(head) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert body_of(await server.exchange(b"hello")) == b"hello"
+
+
 async def test_no_100_continue_for_a_body_that_is_here() -> None:
     server = Server(echo)
     head = b"POST / HTTP/1.1\r\n" + HOST + b"Content-Length: 5\r\nExpect: 100-continue\r\n\r\nhello"

@@ -5,9 +5,9 @@ from typing import Any
 import pytest
 
 from protos import type_urls
-from sidecar.config.listener import FilterChainMatch, OriginalSrc, TcpProxy
+from sidecar.config.listener import FilterChainMatch, Listener, OriginalSrc, TcpProxy
 from sidecar.config.route import WeightedCluster
-from sidecar.config.tls import SanMatch, SanMatchKind, TlsVersion
+from sidecar.config.tls import SanMatch, SanMatchKind, TlsParameters, TlsVersion
 from sidecar.errors import ConfigError
 from sidecar.xds.decode import decode_resource
 from tests.support.ads_server import packed
@@ -173,3 +173,68 @@ def test_a_weighted_tcp_proxy() -> None:
     chain = listener_with(document, f"{MANAGER}.weighted_clusters", weighted).filter_chains[0]
     assert isinstance(chain.filter, TcpProxy)
     assert chain.filter.clusters == (WeightedCluster(name="a", weight=1), WeightedCluster(name="b", weight=3))
+
+
+def server_tls(**common: Any) -> TlsParameters:
+    document = listener("l", tcp_proxy())
+    secret = {"tls_certificate_sds_secret_configs": [{"name": "default"}]}
+    document["filter_chains"][0]["transport_socket"] = downstream_tls(**secret, **common)
+    tls = listener_with(document).filter_chains[0].tls
+    assert tls is not None
+    return tls.parameters
+
+
+def test_cipher_suites_have_the_names_of_openssl() -> None:
+    given = ["[ECDHE-ECDSA-AES128-GCM-SHA256|ECDHE-ECDSA-CHACHA20-POLY1305]", "AES256-GCM-SHA384"]
+    assert server_tls(tls_params={"cipher_suites": given}).cipher_suites == (
+        "ECDHE-ECDSA-AES128-GCM-SHA256",
+        "ECDHE-ECDSA-CHACHA20-POLY1305",
+        "AES256-GCM-SHA384",
+    )
+
+
+@pytest.mark.parametrize("suite", ["ALL", "!MD5", "NO-SUCH-SUITE", "", "AES256-GCM-SHA384:ALL", "HIGH"])
+def test_what_is_no_cipher_suite_is_refused(suite: str) -> None:
+    with pytest.raises(ConfigError, match="is not a cipher suite") as caught:
+        server_tls(tls_params={"cipher_suites": ["AES256-GCM-SHA384", suite]})
+    assert caught.value.path.endswith("common_tls_context.tls_params.cipher_suites[1]")
+
+
+def test_the_exchange_of_metadata_before_the_first_byte_is_never_agreed_to() -> None:
+    assert server_tls(alpn_protocols=["istio-peer-exchange", "istio"]).alpn_protocols == ("istio",)
+
+
+def network_filter(inner: str, **value: Any) -> dict[str, Any]:
+    packed = {"@type": f"{TYPE}/udpa.type.v1.TypedStruct", "type_url": f"{TYPE}/{inner}", "value": value}
+    return {"name": inner, "typed_config": packed}
+
+
+EXCHANGE = "envoy.tcp.metadataexchange.config.MetadataExchange"
+
+
+def with_filters(*filters: dict[str, Any]) -> Listener:
+    document = listener("l", tcp_proxy())
+    terminal = document["filter_chains"][0]["filters"]
+    document["filter_chains"][0]["filters"] = [*filters, *terminal]
+    return listener_with(document)
+
+
+def test_istios_network_filters_do_not_change_a_connection() -> None:
+    filters = (network_filter(EXCHANGE, protocol="istio-peer-exchange"), network_filter("stats.PluginConfig"))
+    assert with_filters(*filters) == with_filters()
+
+
+@pytest.mark.parametrize(
+    ("network_filter", "path", "reason"),
+    [
+        (network_filter("stats.PluginConfig", metrics=[{}]), ".typed_config.metrics", "is not supported"),
+        (network_filter("envoy.other"), ".typed_config", "type envoy.other is not supported here"),
+        (tcp_proxy(), ".typed_config", "TcpProxy is not supported here"),
+    ],
+)
+def test_other_filters_before_the_terminal_one_are_refused(
+    network_filter: dict[str, Any], path: str, reason: str
+) -> None:
+    with pytest.raises(ConfigError, match=reason) as caught:
+        with_filters(network_filter)
+    assert caught.value.path == f"filter_chains[0].filters[0]{path}"
