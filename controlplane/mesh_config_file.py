@@ -37,7 +37,7 @@ _IGNORED: Final = frozenset({
     "configSources", "connectionPool", "defaultDestinationRuleExportTo", "defaultProviders",
     "defaultServiceExportTo", "defaultVirtualServiceExportTo", "disableEnvoyListenerLog",
     "discoverySelectors", "dnsRefreshRate", "enableEnvoyAccessLogService",
-    "enableTracing", "extensionProviders", "h2UpgradePolicy", "hboneIdleTimeout", "inboundClusterStatName",
+    "enableTracing", "extensionProviders", "hboneIdleTimeout", "inboundClusterStatName",
     "inboundTrafficPolicy", "ingressClass", "ingressControllerMode", "ingressSelector", "ingressService",
     "localityLbSetting", "meshMTLS", "outboundClusterStatName", "pathNormalization",
     "protocolDetectionTimeout", "serviceScopeConfigs", "serviceSettings", "tcpKeepalive", "tlsDefaults",
@@ -63,6 +63,11 @@ class _OutboundTrafficPolicy(Message):
     mode: _OutboundPolicyMode = _OutboundPolicyMode.ALLOW_ANY
 
 
+class _H2UpgradePolicy(StrEnum):
+    DO_NOT_UPGRADE = "DO_NOT_UPGRADE"
+    UPGRADE = "UPGRADE"
+
+
 class _HttpRetryPolicy(Message):
     attempts: NonNegativeInt = MeshConfig().default_retry_attempts
 
@@ -78,6 +83,9 @@ class _MeshConfigFile(Message):
     proxy_http_port: Annotated[NonNegativeInt, Field(le=65535)] = _DEFAULT.proxy_http_port
     outbound_traffic_policy: _OutboundTrafficPolicy = _OutboundTrafficPolicy()
     enable_auto_mtls: Bool = _DEFAULT.enable_auto_mtls
+    h2_upgrade_policy: Annotated[_H2UpgradePolicy, Field(alias="h2UpgradePolicy")] = (
+        _H2UpgradePolicy.DO_NOT_UPGRADE
+    )
     connect_timeout: Duration = _DEFAULT.connect_timeout
     default_http_retry_policy: _HttpRetryPolicy = _HttpRetryPolicy()
     default_config: ProxyConfig = _DEFAULT.default_config
@@ -125,6 +133,7 @@ def _to_mesh_config(given: _MeshConfigFile, namespace: str) -> MeshConfig:
         proxy_http_port=given.proxy_http_port,
         allow_any_outbound=given.outbound_traffic_policy.mode is _OutboundPolicyMode.ALLOW_ANY,
         enable_auto_mtls=given.enable_auto_mtls,
+        h2_upgrade=given.h2_upgrade_policy is _H2UpgradePolicy.UPGRADE,
         connect_timeout=given.connect_timeout,
         default_retry_attempts=given.default_http_retry_policy.attempts,
         default_config=given.default_config,

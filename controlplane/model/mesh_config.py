@@ -18,6 +18,7 @@ class MeshConfig:
     proxy_http_port: int = 0  # proxyHttpPort; 0: no explicit HTTP proxy listener
     allow_any_outbound: bool = True  # outboundTrafficPolicy: ALLOW_ANY, else REGISTRY_ONLY
     enable_auto_mtls: bool = True
+    h2_upgrade: bool = False  # h2UpgradePolicy: UPGRADE
     connect_timeout: timedelta = timedelta(seconds=10)
     default_retry_attempts: int = 2  # defaultHttpRetryPolicy
     default_config: ProxyConfig = field(default_factory=ProxyConfig)  # of injected proxies

@@ -11,7 +11,6 @@ _BY_NAME: Mapping[str, Protocol] = {
     "http": Protocol.HTTP,
     "http2": Protocol.HTTP2,
     "grpc": Protocol.GRPC,
-    "grpc-web": Protocol.GRPC,
     "https": Protocol.HTTPS,
     "tls": Protocol.TLS,
     "tcp": Protocol.TCP,
@@ -34,6 +33,6 @@ def select_protocol(port_name: str, app_protocol: str | None = None, number: int
     If neither declares a protocol, some port numbers imply one."""
     name = (app_protocol or port_name).lower()
     if name == "grpc-web" or name.startswith("grpc-web-"):
-        return Protocol.GRPC
+        return Protocol.GRPC_WEB
     unsaid = Protocol.TCP if number in _TCP_PORTS else Protocol.UNSUPPORTED
     return _BY_NAME.get(name.partition("-")[0], unsaid)

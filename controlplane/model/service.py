@@ -14,6 +14,7 @@ class Protocol(Enum):
     HTTP = "HTTP"
     HTTP2 = "HTTP2"
     GRPC = "GRPC"
+    GRPC_WEB = "GRPC-WEB"
     HTTPS = "HTTPS"
     TLS = "TLS"
     TCP = "TCP"
@@ -21,11 +22,11 @@ class Protocol(Enum):
 
     @property
     def is_http(self) -> bool:
-        return self in (Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC)
+        return self is Protocol.HTTP or self.is_http2
 
     @property
     def is_http2(self) -> bool:
-        return self in (Protocol.HTTP2, Protocol.GRPC)
+        return self in (Protocol.HTTP2, Protocol.GRPC, Protocol.GRPC_WEB)
 
     @property
     def is_tls(self) -> bool:

@@ -29,9 +29,11 @@ from controlplane.networking.peer_authentication import PeerAuthentications
 from controlplane.networking.scope import SidecarScope
 from controlplane.networking.tls import RAW_BUFFER, mesh_client_tls, origin_tls
 from controlplane.networking.traffic_policy import (
+    HttpVersion,
     apply_connection_pool,
     apply_outlier_detection,
     circuit_breakers,
+    http_version,
     lb_policy,
     passes_through,
 )
@@ -178,15 +180,16 @@ def _endpoint_clusters(
 
 
 def _cluster(mesh_config: MeshConfig, destination: _Destination) -> Cluster:
-    policy, port = destination.policy, destination.port
+    policy, pool = destination.policy, destination.policy.connection_pool
+    version = http_version(pool, destination.port.protocol, mesh_upgrades=mesh_config.h2_upgrade)
     cluster = Cluster(name=str(destination.name))
     _apply_discovery(cluster, destination)
-    apply_connection_pool(cluster, policy.connection_pool, port.protocol, mesh_config.connect_timeout)
+    apply_connection_pool(cluster, pool, version, mesh_config.connect_timeout)
     apply_outlier_detection(cluster, policy.outlier_detection)
     if policy.tls is not None:
-        _apply_tls_settings(cluster, policy.tls, destination)
+        _apply_tls_settings(cluster, policy.tls, destination, version)
     elif mesh_config.enable_auto_mtls and not destination.service.mesh_external:
-        _apply_auto_mtls(cluster, destination)
+        _apply_auto_mtls(cluster, destination, version)
     cluster.metadata.filter_metadata[ISTIO_METADATA].CopyFrom(service_metadata(destination.service))
     return cluster
 
@@ -230,9 +233,11 @@ def _apply_dns_endpoints(cluster: Cluster, destination: _Destination, endpoints:
         cluster.type = Cluster.LOGICAL_DNS
 
 
-def _apply_tls_settings(cluster: Cluster, settings: ClientTLSSettings, destination: _Destination) -> None:
+def _apply_tls_settings(
+    cluster: Cluster, settings: ClientTLSSettings, destination: _Destination, version: HttpVersion
+) -> None:
     """The TLS settings of the DestinationRule, for every endpoint."""
-    http2 = destination.port.protocol.is_http2
+    http2 = version is HttpVersion.HTTP2
     if settings.mode is TLSMode.DISABLE:
         return
     if settings.mode is TLSMode.ISTIO_MUTUAL:
@@ -243,14 +248,13 @@ def _apply_tls_settings(cluster: Cluster, settings: ClientTLSSettings, destinati
     cluster.transport_socket.CopyFrom(TransportSocket(**socket))
 
 
-def _apply_auto_mtls(cluster: Cluster, destination: _Destination) -> None:
+def _apply_auto_mtls(cluster: Cluster, destination: _Destination, version: HttpVersion) -> None:
     """Mesh TLS for endpoints whose metadata has ``tlsMode: istio``, plaintext for the others. An original
     destination has no metadata. As in Istio, mesh TLS is used there if every endpoint accepts it."""
     if cluster.type == Cluster.ORIGINAL_DST and not destination.in_mesh_tls:
         return
-    mesh_tls = mesh_client_tls(
-        destination.name.sni, destination.identities, http2=destination.port.protocol.is_http2
-    )
+    http2 = version is HttpVersion.HTTP2
+    mesh_tls = mesh_client_tls(destination.name.sni, destination.identities, http2=http2)
     if cluster.type == Cluster.ORIGINAL_DST:
         cluster.transport_socket.CopyFrom(TransportSocket(**mesh_tls))
         return

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
+from envoy.extensions.filters.http.grpc_web.v3.grpc_web_pb2 import GrpcWeb
 from envoy.extensions.filters.http.router.v3.router_pb2 import Router
 from envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager_pb2 import (
     HttpConnectionManager,
@@ -17,6 +18,7 @@ from controlplane.networking.route_filters import CORS_FILTER, FAULT_FILTER
 
 _NAME: Final = "envoy.filters.network.http_connection_manager"
 ROUTER: Final = extension("envoy.filters.http.router", Router())
+_GRPC_WEB: Final = extension("envoy.filters.http.grpc_web", GrpcWeb())
 
 # A client that takes longer to send the headers of a request gets a 408. Envoy's default is no limit.
 _REQUEST_HEADERS_TIMEOUT: Final = timedelta(seconds=10)
@@ -39,8 +41,12 @@ def outbound_http_filter(
     return _filter(stat_prefix, upgrades, (FAULT_FILTER, CORS_FILTER), rds=rds)
 
 
-def inbound_http_filter(stat_prefix: str, routes: RouteConfiguration) -> dict[str, Any]:
-    return _filter(stat_prefix, ("websocket",), (), route_config=routes, **_CLIENT_CERTIFICATE)
+def inbound_http_filter(
+    stat_prefix: str, routes: RouteConfiguration, *, grpc_web: bool = False
+) -> dict[str, Any]:
+    """``grpc_web``: the clients may speak gRPC-Web; the application speaks gRPC."""
+    filters = (_GRPC_WEB,) if grpc_web else ()
+    return _filter(stat_prefix, ("websocket",), filters, route_config=routes, **_CLIENT_CERTIFICATE)
 
 
 def _filter(

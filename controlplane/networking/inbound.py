@@ -22,7 +22,7 @@ from controlplane.networking.names import (
     inbound_cluster,
 )
 from controlplane.networking.scope import sidecar_of
-from controlplane.networking.traffic_policy import apply_connection_pool, circuit_breakers
+from controlplane.networking.traffic_policy import apply_connection_pool, circuit_breakers, http_version
 from controlplane.resources.sidecar import CaptureMode, IstioIngressListener
 from protos.node import ISTIO_METADATA
 
@@ -131,7 +131,9 @@ def _app_cluster(mesh_config: MeshConfig, port: InboundPort, source: str) -> Clu
         cluster.load_assignment.endpoints.add(lb_endpoints=[endpoint])
     if source and not (port.app and port.app[0] in _LOOPBACK):
         cluster.upstream_bind_config.CopyFrom(_from(source))
-    apply_connection_pool(cluster, None, port.protocol, mesh_config.connect_timeout)
+    # The application speaks the version that its port declares, whatever its callers' proxies speak.
+    version = http_version(None, port.protocol, mesh_upgrades=False)
+    apply_connection_pool(cluster, None, version, mesh_config.connect_timeout)
     if port.service is not None:
         metadata = service_metadata(port.service)
         cluster.metadata.filter_metadata[ISTIO_METADATA].CopyFrom(metadata)

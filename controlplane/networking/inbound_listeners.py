@@ -158,12 +158,11 @@ def _filter_chains(
         return [FilterChain(name=target.name, filter_chain_match=target.match, filters=[app])]
     tls = {**target.match, "transport_protocol": "tls"}
     mesh_match = tls if mode is MutualTLSMode.STRICT else {**tls, "application_protocols": MESH_ALPNS}
-    http2 = target.protocol.is_http2
     mesh = FilterChain(
         name=f"{target.name}-mtls",
         filter_chain_match=mesh_match,
         filters=[app],
-        transport_socket=mesh_server_tls(snapshot.mesh_config.trust_domain, http2=http2),
+        transport_socket=mesh_server_tls(snapshot.mesh_config.trust_domain, http=target.protocol.is_http),
     )
     if mode is MutualTLSMode.STRICT:
         return [mesh]
@@ -196,4 +195,5 @@ def _app_filter(target: _Target) -> dict[str, Any]:
         routes=[Route(name=DEFAULT_ROUTE_NAME, match=EVERYTHING, route=action)],
     )
     routes = RouteConfiguration(name=target.cluster, virtual_hosts=[host], validate_clusters={"value": False})
-    return inbound_http_filter(f"inbound_{target.name}", routes)
+    grpc_web = target.protocol is Protocol.GRPC_WEB
+    return inbound_http_filter(f"inbound_{target.name}", routes, grpc_web=grpc_web)

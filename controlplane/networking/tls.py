@@ -45,7 +45,8 @@ SYSTEM_ROOTS: Final = "/etc/ssl/certs/ca-certificates.crt"
 
 def mesh_client_tls(sni: str, identities: Iterable[str], *, http2: bool) -> dict[str, Any]:
     """Mutual TLS to a sidecar, which must prove one of ``identities`` (SPIFFE ids; empty: any that the trust
-    bundle verifies). HTTP/2 is offered only to ports that are known to support it."""
+    bundle verifies). ``http2``: the cluster speaks HTTP/2. One that follows its clients does not offer it:
+    a host must not choose one version for all requests, and recognizes each by its first bytes."""
     context = UpstreamTlsContext(
         common_tls_context=_mesh_context(
             alpn=(MESH_ALPN, "h2") if http2 else (MESH_ALPN,),
@@ -56,12 +57,14 @@ def mesh_client_tls(sni: str, identities: Iterable[str], *, http2: bool) -> dict
     return extension(_TLS, context)
 
 
-def mesh_server_tls(trust_domain: str, *, http2: bool) -> dict[str, Any]:
-    """Mutual TLS on the server side of a sidecar: the client must be of this trust domain."""
+def mesh_server_tls(trust_domain: str, *, http: bool) -> dict[str, Any]:
+    """Mutual TLS on the server side of a sidecar: the client must be of this trust domain. On a port for HTTP
+    the client chooses the version, by ALPN or, if it offers only the mesh's own names, by its first bytes: a
+    proxy that has agreed to such a name (Envoy) would take all requests for HTTP/1.1."""
     of_trust_domain = {"san_type": "URI", "matcher": {"prefix": f"spiffe://{trust_domain}/"}}
     context = DownstreamTlsContext(
         common_tls_context=_mesh_context(
-            alpn=("h2", MESH_ALPN, "http/1.1") if http2 else (MESH_ALPN, "http/1.1"),
+            alpn=("h2", "http/1.1") if http else (MESH_ALPN,),
             subject_alt_names=[of_trust_domain],
         ),
         require_client_certificate={"value": True},

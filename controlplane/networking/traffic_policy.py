@@ -4,6 +4,7 @@ options."""
 from __future__ import annotations
 
 from datetime import timedelta
+from enum import Enum
 from typing import Any, Final
 
 from envoy.config.cluster.v3.circuit_breaker_pb2 import CircuitBreakers
@@ -15,6 +16,7 @@ from controlplane.model.service import Protocol
 from controlplane.networking.messages import packed, uint32
 from controlplane.resources.destination_rule import (
     ConnectionPoolSettings,
+    H2UpgradePolicy,
     HTTPSettings,
     LoadBalancerSettings,
     OutlierDetection,
@@ -69,8 +71,31 @@ def max_requests(pool: ConnectionPoolSettings | None) -> UInt32Value:
     return uint32((pool and pool.http and pool.http.http2_max_requests) or _UNLIMITED)
 
 
+class HttpVersion(Enum):
+    """The HTTP version that a cluster speaks to its hosts."""
+
+    HTTP1 = "HTTP/1.1"
+    HTTP2 = "HTTP/2"
+    OF_CLIENT = "the version of each request's client"
+
+
+def http_version(
+    pool: ConnectionPoolSettings | None, protocol: Protocol, *, mesh_upgrades: bool
+) -> HttpVersion:
+    """Istio's rules. ``h2UpgradePolicy: UPGRADE`` of a DestinationRule also applies to a port that does not
+    declare HTTP: its author knows better. ``mesh_upgrades`` is the policy of the mesh."""
+    http = (pool and pool.http) or HTTPSettings()
+    if http.use_client_protocol:
+        return HttpVersion.OF_CLIENT
+    if protocol.is_http2 or http.h2_upgrade_policy is H2UpgradePolicy.UPGRADE:
+        return HttpVersion.HTTP2
+    if mesh_upgrades and protocol.is_http and http.h2_upgrade_policy is H2UpgradePolicy.DEFAULT:
+        return HttpVersion.HTTP2
+    return HttpVersion.HTTP1
+
+
 def apply_connection_pool(
-    cluster: Cluster, pool: ConnectionPoolSettings | None, protocol: Protocol, connect_timeout: timedelta
+    cluster: Cluster, pool: ConnectionPoolSettings | None, version: HttpVersion, connect_timeout: timedelta
 ) -> None:
     tcp = (pool and pool.tcp) or TCPSettings()
     cluster.connect_timeout.FromTimedelta(tcp.connect_timeout or connect_timeout)
@@ -78,7 +103,7 @@ def apply_connection_pool(
     if tcp.tcp_keepalive:
         options = UpstreamConnectionOptions(tcp_keepalive=_keepalive(tcp.tcp_keepalive))
         cluster.upstream_connection_options.CopyFrom(options)
-    http_options = _http_options((pool and pool.http) or HTTPSettings(), protocol)
+    http_options = _http_options((pool and pool.http) or HTTPSettings(), version)
     if http_options is not None:
         cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(packed(http_options))
 
@@ -97,17 +122,26 @@ def _whole_seconds(duration: timedelta | None) -> int:
     return max(1, round(duration.total_seconds())) if duration else 0
 
 
-def _http_options(http: HTTPSettings, protocol: Protocol) -> HttpProtocolOptions | None:
+def _http_options(http: HTTPSettings, version: HttpVersion) -> HttpProtocolOptions | None:
     common: dict[str, Any] = {}
     if http.idle_timeout is not None:
         common["idle_timeout"] = http.idle_timeout
     if http.max_requests_per_connection:
         common["max_requests_per_connection"] = uint32(http.max_requests_per_connection)
-    speaks_http2 = protocol.is_http2
-    if not common and not speaks_http2:
+    if not common and version is HttpVersion.HTTP1:
         return None  # the default of a cluster is HTTP/1.1
-    version = "http2_protocol_options" if speaks_http2 else "http_protocol_options"
-    return HttpProtocolOptions(common_http_protocol_options=common, explicit_http_config={version: {}})
+    options = HttpProtocolOptions(common_http_protocol_options=common)
+    if version is HttpVersion.HTTP1:
+        options.explicit_http_config.http_protocol_options.SetInParent()
+        return options
+    choice = options.explicit_http_config
+    if version is HttpVersion.OF_CLIENT:
+        choice = options.use_downstream_protocol_config
+        choice.http_protocol_options.SetInParent()
+    choice.http2_protocol_options.SetInParent()
+    if http.max_concurrent_streams:
+        choice.http2_protocol_options.max_concurrent_streams.value = http.max_concurrent_streams
+    return options
 
 
 def apply_outlier_detection(cluster: Cluster, settings: OutlierDetection | None) -> None:

@@ -65,17 +65,26 @@ class TCPSettings(Message):
     max_connection_duration: NotSupportedYet = None
 
 
+class H2UpgradePolicy(StrEnum):
+    """``H2UpgradePolicy``. DEFAULT is the mesh configuration's."""
+
+    DEFAULT = "DEFAULT"
+    DO_NOT_UPGRADE = "DO_NOT_UPGRADE"
+    UPGRADE = "UPGRADE"
+
+
 class HTTPSettings(Message):
-    """``ConnectionPoolSettings.HTTPSettings``. Numbers of 0 mean Envoy's defaults."""
+    """``ConnectionPoolSettings.HTTPSettings``. Numbers of 0 mean Envoy's defaults. ``use_client_protocol``:
+    requests are sent in the HTTP version of their client, which takes precedence over the upgrade."""
 
     http1_max_pending_requests: Annotated[NonNegativeInt, Field(alias="http1MaxPendingRequests")] = 0
     http2_max_requests: Annotated[NonNegativeInt, Field(alias="http2MaxRequests")] = 0
     max_requests_per_connection: NonNegativeInt = 0
     max_retries: NonNegativeInt = 0
     idle_timeout: DurationOrZero | None = None
-    h2_upgrade_policy: Annotated[NotSupportedYet, Field(alias="h2UpgradePolicy")] = None
-    use_client_protocol: NotSupportedYet = None
-    max_concurrent_streams: NotSupportedYet = None
+    h2_upgrade_policy: Annotated[H2UpgradePolicy, Field(alias="h2UpgradePolicy")] = H2UpgradePolicy.DEFAULT
+    use_client_protocol: Bool = False
+    max_concurrent_streams: NonNegativeInt = 0
 
 
 class ConnectionPoolSettings(Message):

@@ -91,6 +91,8 @@ def decode_cluster(view: View, secrets: Set[str] = frozenset()) -> ClusterConfig
         network_filter.unpack("typed_config", METADATA_EXCHANGE)
     if options.codec_type is CodecType.AUTO:
         _check_alpn(view)
+    for network_filter in view.each("filters"):
+        network_filter.unpack("typed_config", METADATA_EXCHANGE)
     return ClusterConfig(
         name=message.name,
         discovery=discovery,

@@ -25,6 +25,7 @@ def test_every_field_is_read_by_istios_name(tmp_path: Path) -> None:
         proxyHttpPort: 16080
         outboundTrafficPolicy: {mode: REGISTRY_ONLY}
         enableAutoMtls: false
+        h2UpgradePolicy: UPGRADE
         connectTimeout: 3s
         defaultHttpRetryPolicy: {attempts: 0}
     """
@@ -36,6 +37,7 @@ def test_every_field_is_read_by_istios_name(tmp_path: Path) -> None:
         proxy_http_port=16080,
         allow_any_outbound=False,
         enable_auto_mtls=False,
+        h2_upgrade=True,
         connect_timeout=timedelta(seconds=3),
         default_retry_attempts=0,
     )

@@ -13,8 +13,8 @@ from controlplane.model.service import Protocol
         ("http-web", Protocol.HTTP),
         ("HTTP2", Protocol.HTTP2),
         ("grpc", Protocol.GRPC),
-        ("grpc-web", Protocol.GRPC),
-        ("grpc-web-admin", Protocol.GRPC),
+        ("grpc-web", Protocol.GRPC_WEB),
+        ("grpc-web-admin", Protocol.GRPC_WEB),
         ("https-admin", Protocol.HTTPS),
         ("tls", Protocol.TLS),
         ("tcp-echo", Protocol.TCP),
@@ -50,4 +50,4 @@ def test_some_port_numbers_have_a_protocol_if_the_name_has_none(
 
 def test_app_protocol_is_read_as_a_name_is() -> None:
     assert select_protocol("tcp", "http-api") is Protocol.HTTP
-    assert select_protocol("", "grpc-web-admin") is Protocol.GRPC
+    assert select_protocol("", "grpc-web-admin") is Protocol.GRPC_WEB

@@ -129,7 +129,6 @@ def test_mesh_tls_demands_a_certificate_of_the_trust_domain() -> None:
     common = context.common_tls_context
     assert context.require_client_certificate.value
     assert common.tls_params.tls_minimum_protocol_version == TlsParameters.TLSv1_3
-    assert "h2" not in common.alpn_protocols
     assert common.tls_certificate_sds_secret_configs[0].name == "default"
     validation = common.combined_validation_context
     assert validation.validation_context_sds_secret_config.name == "ROOTCA"
@@ -137,10 +136,31 @@ def test_mesh_tls_demands_a_certificate_of_the_trust_domain() -> None:
     assert name.matcher.prefix == "spiffe://cluster.local/"
 
 
-def test_http2_ports_accept_it_in_mesh_tls() -> None:
+@pytest.mark.parametrize(
+    ("protocol", "alpn"),
+    [
+        (Protocol.HTTP, ["h2", "http/1.1"]),
+        (Protocol.GRPC, ["h2", "http/1.1"]),
+        (Protocol.TCP, ["istio"]),
+    ],
+)
+def test_clients_choose_the_version_of_http_in_mesh_tls(protocol: Protocol, alpn: list[str]) -> None:
     context = DownstreamTlsContext()
-    chains(virtual_inbound(Protocol.GRPC), 9080)[0].transport_socket.typed_config.Unpack(context)
-    assert context.common_tls_context.alpn_protocols[0] == "h2"
+    chains(virtual_inbound(protocol), 9080)[0].transport_socket.typed_config.Unpack(context)
+    assert list(context.common_tls_context.alpn_protocols) == alpn
+
+
+@pytest.mark.parametrize(
+    ("protocol", "filters"),
+    [
+        (Protocol.GRPC_WEB, ["envoy.filters.http.grpc_web", "envoy.filters.http.router"]),
+        (Protocol.GRPC, ["envoy.filters.http.router"]),
+    ],
+)
+def test_grpc_web_is_bridged_where_the_port_declares_it(protocol: Protocol, filters: list[str]) -> None:
+    manager = HttpConnectionManager()
+    assert chains(virtual_inbound(protocol), 9080)[0].filters[0].typed_config.Unpack(manager)
+    assert [each.name for each in manager.http_filters] == filters
 
 
 def test_requests_go_to_the_app_and_are_repeated_only_if_it_never_saw_them() -> None:

@@ -66,7 +66,7 @@ def test_proxies_with_the_same_folder_share_the_result() -> None:
 
 def test_inbound_listeners_name_the_files_of_the_secrets() -> None:
     listener = Listener(name="inbound")
-    listener.filter_chains.add(name="mtls", transport_socket=mesh_server_tls("cluster.local", http2=False))
+    listener.filter_chains.add(name="mtls", transport_socket=mesh_server_tls("cluster.local", http=True))
     listener.filter_chains.add(name="plain")
     (changed,) = listeners_with_sources({"inbound": listener}, DIRECTORY).values()
     document = common_context(changed.filter_chains[0].transport_socket, DownstreamTlsContext())

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
+from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import UpstreamTlsContext
 from envoy.extensions.upstreams.http.v3.http_protocol_options_pb2 import HttpProtocolOptions
 
 from controlplane.model.service import Protocol
@@ -16,9 +17,11 @@ REVIEWS = "reviews.default.svc.cluster.local"
 UNLIMITED = 2**32 - 1
 
 
-def cluster(protocol: Protocol = Protocol.HTTP, **policy: Any) -> Cluster:
+def cluster(protocol: Protocol = Protocol.HTTP, *, h2_upgrade: bool = False, **policy: Any) -> Cluster:
     rules = {"reviews": {"host": REVIEWS, "trafficPolicy": policy}} if policy else None
-    snapshot = mesh((service("reviews", port(9080, protocol)), []), destination_rules=rules)
+    snapshot = mesh(
+        (service("reviews", port(9080, protocol)), []), destination_rules=rules, h2_upgrade=h2_upgrade
+    )
     return build_clusters(BuildCache(), snapshot, sidecar_proxy())[f"outbound|9080||{REVIEWS}"]
 
 
@@ -100,9 +103,65 @@ def test_plain_http_never_asks_for_http2() -> None:
     assert options.common_http_protocol_options.max_requests_per_connection.value == 9
 
 
-@pytest.mark.parametrize("protocol", [Protocol.HTTP2, Protocol.GRPC])
+@pytest.mark.parametrize("protocol", [Protocol.HTTP2, Protocol.GRPC, Protocol.GRPC_WEB])
 def test_http2_ports_speak_http2(protocol: Protocol) -> None:
     assert http_options(cluster(protocol)).explicit_http_config.HasField("http2_protocol_options")
+
+
+def alpn(built: Cluster) -> list[str]:
+    context = UpstreamTlsContext()
+    assert built.transport_socket_matches[0].transport_socket.typed_config.Unpack(context)
+    return list(context.common_tls_context.alpn_protocols)
+
+
+UPGRADE = {"http": {"h2UpgradePolicy": "UPGRADE"}}
+KEEP = {"http": {"h2UpgradePolicy": "DO_NOT_UPGRADE"}}
+DEFAULT = {"http": {"h2UpgradePolicy": "DEFAULT"}}
+
+
+@pytest.mark.parametrize(
+    ("mesh_upgrades", "protocol", "pool", "upgraded"),
+    [
+        (False, Protocol.HTTP, DEFAULT, False),
+        (False, Protocol.HTTP, KEEP, False),
+        (False, Protocol.HTTP, UPGRADE, True),
+        (True, Protocol.HTTP, DEFAULT, True),
+        (True, Protocol.HTTP, KEEP, False),
+        (True, Protocol.HTTP, UPGRADE, True),
+        (True, Protocol.TCP, DEFAULT, False),
+        (True, Protocol.UNSUPPORTED, DEFAULT, False),
+        (False, Protocol.UNSUPPORTED, UPGRADE, True),
+        (False, Protocol.GRPC, KEEP, True),
+    ],
+)
+def test_an_http1_port_is_upgraded_by_its_rule_or_by_the_mesh(
+    mesh_upgrades: bool, protocol: Protocol, pool: dict[str, Any], upgraded: bool
+) -> None:
+    built = cluster(protocol, h2_upgrade=mesh_upgrades, connectionPool=pool)
+    assert (alpn(built) == ["istio", "h2"]) is upgraded
+    if not upgraded:
+        assert not built.typed_extension_protocol_options
+        return
+    assert http_options(built).explicit_http_config.HasField("http2_protocol_options")
+
+
+@pytest.mark.parametrize("protocol", [Protocol.HTTP, Protocol.GRPC])
+def test_the_version_of_the_client_may_be_kept(protocol: Protocol) -> None:
+    http = {"useClientProtocol": True, "h2UpgradePolicy": "UPGRADE", "maxConcurrentStreams": 7}
+    built = cluster(protocol, connectionPool={"http": http})
+    choice = http_options(built).use_downstream_protocol_config
+    assert choice.HasField("http_protocol_options")
+    assert choice.http2_protocol_options.max_concurrent_streams.value == 7
+    assert alpn(built) == ["istio"]
+
+
+def test_the_streams_of_a_connection_are_limited() -> None:
+    http = {"maxConcurrentStreams": 100, "maxRequestsPerConnection": 5}
+    options = http_options(cluster(Protocol.GRPC, connectionPool={"http": http}))
+    assert options.explicit_http_config.http2_protocol_options.max_concurrent_streams.value == 100
+    assert options.common_http_protocol_options.max_requests_per_connection.value == 5
+    unlimited = http_options(cluster(Protocol.GRPC)).explicit_http_config.http2_protocol_options
+    assert not unlimited.HasField("max_concurrent_streams")
 
 
 def test_no_outlier_detection_unless_asked_for() -> None:

@@ -43,12 +43,25 @@ def test_istios_names_with_digits_are_read() -> None:
 
 
 @pytest.mark.parametrize(
+    ("http", "words"),
+    [
+        ({"h2UpgradePolicy": "ALWAYS"}, "h2UpgradePolicy: 'ALWAYS' is not one of"),
+        ({"useClientProtocol": "yes"}, "useClientProtocol: "),
+        ({"maxConcurrentStreams": -1}, "maxConcurrentStreams: "),
+    ],
+)
+def test_an_invalid_choice_of_the_http_version_is_refused(http: dict[str, Any], words: str) -> None:
+    policy = {"connectionPool": {"http": http}}
+    found = fault("DestinationRule", {"host": "a", "trafficPolicy": policy})
+    assert found.startswith(f"spec.trafficPolicy.connectionPool.http.{words}")
+
+
+@pytest.mark.parametrize(
     ("policy", "path"),
     [
         ({"loadBalancer": {"consistentHash": {}}}, "loadBalancer.consistentHash"),
         ({"loadBalancer": {"localityLbSetting": {}}}, "loadBalancer.localityLbSetting"),
         ({"tunnel": {}}, "tunnel"),
-        ({"connectionPool": {"http": {"h2UpgradePolicy": "UPGRADE"}}}, "connectionPool.http.h2UpgradePolicy"),
         ({"tls": {"mode": "SIMPLE", "credentialName": "a"}}, "tls.credentialName"),
     ],
 )
