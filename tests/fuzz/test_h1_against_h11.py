@@ -7,7 +7,7 @@ from collections import Counter
 
 import h11
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from sidecar.http.h1.writer import chunk, last_chunk, whole_request, whole_response
@@ -23,6 +23,7 @@ from tests.fuzz.conversations import (
     values,
 )
 from tests.fuzz.reading import read, read_by_h11, read_response
+from tests.fuzz.scale import SCALE, examples
 from tests.support.http1 import new_request
 
 EXAMPLES = 100
@@ -35,7 +36,7 @@ cuts_of_reads = st.lists(st.integers(0, 2000), max_size=6)
 def test_valid_requests_are_equal_to_h11s_for_all_splits(kind: str) -> None:
     compared: Counter[str] = Counter()
 
-    @settings(max_examples=EXAMPLES)
+    @examples(EXAMPLES)
     @given(conversation=CONVERSATIONS[kind], cuts=cuts_of_reads)
     def check(conversation: list[bytes], cuts: list[int]) -> None:
         data = b"".join(conversation)
@@ -50,15 +51,15 @@ def test_valid_requests_are_equal_to_h11s_for_all_splits(kind: str) -> None:
         compared["with trailers"] += any(message.trailers for message in expected.messages)
 
     check()
-    assert compared["conversations"] >= EXAMPLES
-    assert compared["split"] > EXAMPLES / 4
+    assert compared["conversations"] >= SCALE * EXAMPLES
+    assert compared["split"] > SCALE * EXAMPLES / 4
     if kind in ("content-length", "chunked with trailers", "several pipelined"):
-        assert compared["with a body"] > EXAMPLES / 4
+        assert compared["with a body"] > SCALE * EXAMPLES / 4
     if kind in ("chunked with trailers", "several pipelined"):
-        assert compared["with trailers"] > EXAMPLES / 10
+        assert compared["with trailers"] > SCALE * EXAMPLES / 10
 
 
-@settings(max_examples=EXAMPLES)
+@examples(EXAMPLES)
 @given(before=st.lists(any_message, max_size=2), last=closing, after=any_message, cuts=cuts_of_reads)
 def test_nothing_is_read_after_a_request_that_closes(
     before: list[bytes], last: bytes, after: bytes, cuts: list[int]
@@ -74,7 +75,7 @@ def test_a_malformed_request_is_refused_after_the_valid_ones_before_it(defect: s
     refused: Counter[str] = Counter()
     malformed = REFUSED_BY_BOTH.get(defect) or REFUSED_BY_US_ALONE[defect]
 
-    @settings(max_examples=20)
+    @examples(20)
     @given(before=st.lists(any_message, max_size=2), cuts=cuts_of_reads, after=any_message)
     def check(before: list[bytes], cuts: list[int], after: bytes) -> None:
         data = b"".join([*before, malformed, after])
@@ -87,7 +88,7 @@ def test_a_malformed_request_is_refused_after_the_valid_ones_before_it(defect: s
         refused["by h11"] += theirs.error is not None and len(theirs.messages) == len(before)
 
     check()
-    assert refused["by us"] >= 20
+    assert refused["by us"] >= 20 * SCALE
     if defect in REFUSED_BY_BOTH:
         assert refused["by h11"] == refused["by us"]
 
@@ -95,7 +96,7 @@ def test_a_malformed_request_is_refused_after_the_valid_ones_before_it(defect: s
 def test_accepted_damaged_requests_are_equal_to_h11s_for_all_splits() -> None:
     ends: Counter[str] = Counter()
 
-    @settings(max_examples=4 * EXAMPLES)
+    @examples(4 * EXAMPLES)
     @given(data=damaged(), cuts=cuts_of_reads)
     def check(data: bytes, cuts: list[int]) -> None:
         assume(not SPACE_BEFORE_EXTENSION.search(data))
@@ -108,8 +109,8 @@ def test_accepted_damaged_requests_are_equal_to_h11s_for_all_splits() -> None:
         ends["refused by both"] += None not in (whole.error, theirs.error)
 
     check()
-    assert ends["read"] > EXAMPLES
-    assert ends["refused by both"] > EXAMPLES / 4
+    assert ends["read"] > SCALE * EXAMPLES
+    assert ends["refused by both"] > SCALE * EXAMPLES / 4
 
 
 pieces_of_chunks = st.sampled_from(
@@ -122,7 +123,7 @@ chunk_lines = st.one_of(
 ).map(b"".join)
 
 
-@settings(max_examples=600)
+@examples(600)
 @given(line=chunk_lines, cuts=st.lists(st.integers(0, 400), max_size=6))
 def test_chunks_are_accepted_or_refused_alike_with_their_head_and_after_it(
     line: bytes, cuts: list[int]
@@ -136,7 +137,7 @@ def test_chunks_are_accepted_or_refused_alike_with_their_head_and_after_it(
         assert whole.messages == split.messages
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(data=st.binary(max_size=300), cuts=st.lists(st.integers(0, 300), max_size=3))
 def test_random_bytes_raise_nothing(data: bytes, cuts: list[int]) -> None:
     read(data, cuts)
@@ -147,6 +148,7 @@ def test_random_bytes_raise_nothing(data: bytes, cuts: list[int]) -> None:
 clean_headers = st.lists(st.tuples(st.sampled_from([b"x-a", b"x-b", b"cookie"]), values), max_size=5)
 
 
+@examples(100)
 @given(method=methods, headers=clean_headers, body=st.binary(max_size=50))
 def test_what_we_write_h11_reads(method: bytes, headers: Headers, body: bytes) -> None:
     (message,) = read_by_h11(whole_request(new_request(method, b"/p", headers), body)).messages
@@ -154,6 +156,7 @@ def test_what_we_write_h11_reads(method: bytes, headers: Headers, body: bytes) -
     assert [field for field in message.headers if field[0] != b"content-length"] == headers
 
 
+@examples(100)
 @given(headers=clean_headers, pieces=st.lists(st.binary(min_size=1, max_size=20), max_size=5))
 def test_chunks_and_trailers_that_we_write_h11_reads(headers: Headers, pieces: list[bytes]) -> None:
     head = b"POST / HTTP/1.1\r\nhost: a\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -165,6 +168,7 @@ def test_chunks_and_trailers_that_we_write_h11_reads(headers: Headers, pieces: l
 statuses = st.integers(200, 599).filter(lambda status: status not in (204, 304))  # those have no body
 
 
+@examples(100)
 @given(status=statuses, headers=clean_headers, body=st.binary(max_size=50))
 def test_responses_that_we_write_h11_and_we_read(status: int, headers: Headers, body: bytes) -> None:
     data = whole_response(status, headers, body)

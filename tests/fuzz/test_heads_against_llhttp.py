@@ -7,13 +7,14 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 import httptools
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.errors import DownstreamProtocolError, HeadersTooLargeError, RequestError
 from sidecar.http.h1 import head, head_python
 from sidecar.http.h1.rules import ReaderRules, check_transfer_encoding, resolve_target
 from sidecar.http.headers import HOP_BY_HOP, Headers
+from tests.fuzz.scale import SCALE, examples
 
 EXAMPLES = 1500
 RULES = ReaderRules(
@@ -135,7 +136,7 @@ def outcome(read: object, data: bytes) -> object:
 def test_request_heads() -> None:
     ends: Counter[str] = Counter()
 
-    @settings(max_examples=EXAMPLES)
+    @examples(EXAMPLES)
     @given(data=requests)
     def check(data: bytes) -> None:
         read = outcome(head.read_request_head, data)
@@ -162,14 +163,14 @@ def test_request_heads() -> None:
         ends["read"] += 1
 
     check()
-    assert ends["read"] > EXAMPLES / 30
-    assert ends["refused"] > EXAMPLES / 30
+    assert ends["read"] > SCALE * EXAMPLES / 30
+    assert ends["refused"] > SCALE * EXAMPLES / 30
 
 
 def test_response_heads() -> None:
     ends: Counter[str] = Counter()
 
-    @settings(max_examples=EXAMPLES)
+    @examples(EXAMPLES)
     @given(data=responses)
     def check(data: bytes) -> None:
         read = outcome(head.read_response_head, data)
@@ -191,11 +192,11 @@ def test_response_heads() -> None:
         ends["read"] += 1
 
     check()
-    assert ends["read"] > EXAMPLES / 30
-    assert ends["refused"] > EXAMPLES / 30
+    assert ends["read"] > SCALE * EXAMPLES / 30
+    assert ends["refused"] > SCALE * EXAMPLES / 30
 
 
-@settings(max_examples=EXAMPLES // 3)
+@examples(EXAMPLES // 3)
 @given(data=requests, cut=st.integers(1, 400))
 def test_the_beginning_of_a_valid_head_is_not_refused(data: bytes, cut: int) -> None:
     try:
@@ -226,7 +227,7 @@ fields_to_write = st.lists(
 )
 
 
-@settings(max_examples=EXAMPLES // 3)
+@examples(EXAMPLES // 3)
 @given(fields=fields_to_write, body=st.sampled_from([b"", b"ok"]), flag=st.booleans())
 def test_both_implementations_write_the_same(fields: Headers, body: bytes, flag: bool) -> None:
     arguments = (b"GET", b"/", b"a", fields, body, flag)

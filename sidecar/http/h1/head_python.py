@@ -31,7 +31,7 @@ METHODS: Final = frozenset((
 # Only a codec writes these fields; the second is the exception.
 OF_CODEC: Final = HOP_BY_HOP | {b"content-length", b"host", b"te"}
 TE_TRAILERS: Final = (b"te", b"trailers")
-JOIN_FIELD: Final = b": ".join
+JOIN_FIELD: Final = b"%b: %b".__mod__  # as quick as a join, and checks that it is a pair
 REQUEST_LINE: Final = b"%b %b HTTP/1.1\r\nhost: %b"
 
 _PREFACE_METHOD: Final = b"PRI"
@@ -151,7 +151,7 @@ def join_request(
     left out. Content-Length is that of `body`; without a body, it is written if `fields` has one, or if
     `empty_length`."""
     kept = [field for field in fields if field[0] not in OF_CODEC or field == TE_TRAILERS]
-    if body or empty_length or any(name == b"content-length" for name, _ in fields):
+    if body or empty_length or any(field[0] == b"content-length" for field in fields):
         kept.append((b"content-length", b"%d" % len(body)))
     line = REQUEST_LINE % (method, target, authority)
     return b"\r\n".join([line, *map(JOIN_FIELD, kept), b"", body])
