@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from kubernetes.aio.client import Configuration
 from kubernetes.aio.config import load_kube_config
 
@@ -107,18 +108,51 @@ async def test_a_kubeconfigs_token_is_kept_fresh(tmp_path: Path) -> None:
     assert await token(configuration) == "Bearer a"
 
 
-async def test_a_list_of_kubeconfigs_is_merged_and_a_context_is_chosen(tmp_path: Path) -> None:
-    """As kubectl reads ``KUBECONFIG``: files of the list can be missing."""
-    first = kubeconfig(tmp_path, {"token": "a"})
-    second = tmp_path / "second"
-    renamed = (
-        first.read_text().replace('"here"', '"there"').replace('"it"', '"other"').replace("6443", "7443")
-    )
-    second.write_text(renamed)
-    paths = Path(f"{tmp_path}/missing:{first}:{second}")
-    assert (await read_configuration(paths, "here")).host == "https://127.0.0.1:6443"
-    assert (await read_configuration(paths, "there")).host == "https://127.0.0.1:7443"
-    with pytest.raises(SettingsError, match="cannot be used"):
-        await ClientApi.connect(paths, "nowhere")
-    with pytest.raises(SettingsError, match="cannot be used"):
+def two_kubeconfigs(folder: Path) -> tuple[Path, Path]:
+    """The second has its own context and cluster, a user of the same name, and a relative path."""
+    first = kubeconfig(folder, {"token": "a"})
+    second = folder / "more" / "second"
+    second.parent.mkdir()
+    issued = trustme.CA().cert_pem.bytes()
+    (second.parent / "roots.pem").write_bytes(issued)
+    document = json.loads(first.read_text())
+    document["current-context"] = document["contexts"][0]["name"] = "there"
+    document["contexts"][0]["context"]["cluster"] = document["clusters"][0]["name"] = "other"
+    document["clusters"][0]["cluster"] = {
+        "server": "https://127.0.0.1:7443",
+        "certificate-authority": "roots.pem",
+    }
+    document["users"][0]["user"]["token"] = "b"
+    second.write_text(json.dumps(document))
+    return first, second
+
+
+async def test_a_list_of_kubeconfigs_is_merged_as_kubectl_does(tmp_path: Path) -> None:
+    first, second = two_kubeconfigs(tmp_path)
+    (tmp_path / "empty").touch()
+    paths = Path(f"{tmp_path}/missing:{tmp_path}/empty:{first}:{second}:")
+    here, there = await read_configuration(paths), await read_configuration(paths, "there")
+    assert here.host == "https://127.0.0.1:6443"
+    assert (there.host, there.ssl_ca_cert) == ("https://127.0.0.1:7443", str(second.parent / "roots.pem"))
+    assert (await token(here), await token(there)) == ("Bearer a", "Bearer a")
+    turned = await read_configuration(Path(f"{second}:{first}"))
+    assert (turned.host, await token(turned)) == ("https://127.0.0.1:7443", "Bearer b")
+
+
+async def test_the_current_context_of_a_later_kubeconfig_is_used_if_the_first_has_none(
+    tmp_path: Path,
+) -> None:
+    first, second = two_kubeconfigs(tmp_path)
+    first.write_text(first.read_text().replace('"current-context": "here"', '"current-context": ""'))
+    assert (await read_configuration(Path(f"{first}:{second}"))).host == "https://127.0.0.1:7443"
+
+
+async def test_a_list_of_kubeconfigs_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    first, second = two_kubeconfigs(tmp_path)
+    with pytest.raises(SettingsError, match=r"cannot be used: .*nowhere"):
+        await ClientApi.connect(Path(f"{first}:{second}"), "nowhere")
+    with pytest.raises(SettingsError, match=f"No such file.* {tmp_path}/missing:{tmp_path}/missing-too"):
         await ClientApi.connect(Path(f"{tmp_path}/missing:{tmp_path}/missing-too"))
+    first.write_text("- a")
+    with pytest.raises(SettingsError, match=f"cannot be used: {first} is not a mapping"):
+        await ClientApi.connect(Path(f"{first}:{second}"))
