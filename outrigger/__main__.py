@@ -14,7 +14,7 @@ from outrigger.crds import crds
 from outrigger.demo.command import demo
 from outrigger.errors import CommandError
 from outrigger.inject import inject
-from outrigger.installation.commands import install, uninstall, upgrade
+from outrigger.installation.commands import installing, uninstall
 from sidecar.build_info import BUILD
 from sidecar.errors import SidecarError
 
@@ -29,8 +29,14 @@ app.command()(demo)
 app.command()(bootstrap)
 app.command()(crds)
 app.command()(inject)
-app.command()(install)
-app.command()(upgrade)
+app.command(
+    "install",
+    help="Install the control plane in a cluster, or change an installation. Repeating it changes nothing.",
+)(installing(only_upgrade=False))
+app.command(
+    "upgrade",
+    help="Upgrade an installation to the version of this command. Keeps its values, unless they are given.",
+)(installing(only_upgrade=True))
 app.command()(uninstall)
 app.command()(check)
 

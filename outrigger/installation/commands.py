@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -16,6 +17,9 @@ from outrigger.cluster.access import (
     connected,
 )
 from outrigger.errors import CommandError
+
+if TYPE_CHECKING:
+    from controlplane.kubernetes.api import ClientApi
 
 _SYSTEM_NAMESPACE: Final = "outrigger-system"
 _DEFAULT_REVISION: Final = "default"
@@ -43,79 +47,41 @@ PurgeOption = Annotated[
 ]
 
 
-def install(
-    kubeconfig: KubeconfigOption = None,
-    context: ContextOption = None,
-    namespace: NamespaceOption = _SYSTEM_NAMESPACE,
-    revision: RevisionOption = _DEFAULT_REVISION,
-    set_: SetOption = None,
-    values: FileOption = None,
-    reset_values: ResetOption = False,
-    dry_run: DryRunOption = False,
-    wait: WaitOption = True,
-    timeout: TimeoutOption = "5m",
-) -> None:
-    """Install the control plane in a cluster, or change an installation. Repeating it changes nothing."""
-    _install(
-        kubeconfig, context, namespace, revision, set_, values, reset_values, dry_run, wait, timeout, False
-    )
+def installing(*, only_upgrade: bool) -> Callable[..., None]:
+    """Returns the function of the command `install`, or of `upgrade`, which has the same options."""
 
+    def run(
+        kubeconfig: KubeconfigOption = None,
+        context: ContextOption = None,
+        namespace: NamespaceOption = _SYSTEM_NAMESPACE,
+        revision: RevisionOption = _DEFAULT_REVISION,
+        set_: SetOption = None,
+        values: FileOption = None,
+        reset_values: ResetOption = False,
+        dry_run: DryRunOption = False,
+        wait: WaitOption = True,
+        timeout: TimeoutOption = "5m",
+    ) -> None:
+        from outrigger.installation.chart import Chart, Release
+        from outrigger.installation.installer import Installation, install
+        from outrigger.installation.values import given_values
 
-def upgrade(
-    kubeconfig: KubeconfigOption = None,
-    context: ContextOption = None,
-    namespace: NamespaceOption = _SYSTEM_NAMESPACE,
-    revision: RevisionOption = _DEFAULT_REVISION,
-    set_: SetOption = None,
-    values: FileOption = None,
-    reset_values: ResetOption = False,
-    dry_run: DryRunOption = False,
-    wait: WaitOption = True,
-    timeout: TimeoutOption = "5m",
-) -> None:
-    """Upgrade an installation to the version of this command. Keeps its values, unless they are given."""
-    _install(
-        kubeconfig, context, namespace, revision, set_, values, reset_values, dry_run, wait, timeout, True
-    )
+        wanted = Installation(
+            namespace=namespace,
+            revision=revision,
+            given=given_values(values or (), set_ or ()),
+            reset_values=reset_values,
+            dry_run=dry_run,
+            wait_s=_seconds(timeout) if wait else None,
+            only_upgrade=only_upgrade,
+        )
+        chart = Chart()
+        _with_cluster(kubeconfig, context, lambda api: install(api, wanted, print, chart))
+        if not dry_run:
+            release = Release(name="outrigger", namespace=namespace, service="outrigger")
+            print(chart.notes(release, {"revision": revision}))
 
-
-def _install(
-    kubeconfig: Path | None,
-    context: str | None,
-    namespace: str,
-    revision: str,
-    settings: list[str] | None,
-    files: list[Path] | None,
-    reset_values: bool,
-    dry_run: bool,
-    wait: bool,
-    timeout: str,
-    only_upgrade: bool,
-) -> None:
-    from outrigger.installation.chart import Chart, Release
-    from outrigger.installation.installer import Installation
-    from outrigger.installation.installer import install as run
-    from outrigger.installation.values import given_values
-
-    wanted = Installation(
-        namespace=namespace,
-        revision=revision,
-        given=given_values(files or (), settings or ()),
-        reset_values=reset_values,
-        dry_run=dry_run,
-        wait_s=_seconds(timeout) if wait else None,
-        only_upgrade=only_upgrade,
-    )
-    chart = Chart()
-
-    async def story() -> None:
-        async with connected(kubeconfig, context) as api:
-            await run(api, wanted, print, chart)
-
-    asyncio.run(story())
-    if not dry_run:
-        release = Release(name="outrigger", namespace=namespace, service="outrigger")
-        print(chart.notes(release, {"revision": revision}))
+    return run
 
 
 def uninstall(
@@ -128,16 +94,21 @@ def uninstall(
     timeout: TimeoutOption = "5m",
 ) -> None:
     """Remove the control plane, and everything that it created in any namespace but the key of its CA."""
-    from outrigger.installation.removal import Removal
-    from outrigger.installation.removal import uninstall as run
+    from outrigger.installation import removal
 
-    wanted = Removal(
+    wanted = removal.Removal(
         namespace=namespace, revision=revision, purge=purge, dry_run=dry_run, timeout_s=_seconds(timeout)
     )
 
+    _with_cluster(kubeconfig, context, lambda api: removal.uninstall(api, wanted, print))
+
+
+def _with_cluster(
+    kubeconfig: Path | None, context: str | None, act: Callable[[ClientApi], Awaitable[None]]
+) -> None:
     async def story() -> None:
         async with connected(kubeconfig, context) as api:
-            await run(api, wanted, print)
+            await act(api)
 
     asyncio.run(story())
 
