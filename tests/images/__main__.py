@@ -59,8 +59,8 @@ def _check(architecture: str) -> list[str]:
                 found += tree.problems(image, architecture)
                 continue
             checked = check(name, image, architecture, Path(scratch))
-            for program, seconds in checked.times.items():
-                print(f"  {seconds:5.2f} s  {program}")
+            for what, figure in checked.figures.items():
+                print(f"  {figure:>8}  {what}")
             found += checked.problems
     return found
 

@@ -187,10 +187,22 @@ class Builder:
             whole = (self.context.folder / source).is_dir()
             for name in self.context.files(source):
                 copied = into / (name.relative_to(source) if whole else name.name)
-                copied.parent.mkdir(parents=True, exist_ok=True)
+                _make_folder(copied.parent, layer, image.layers)
                 shutil.copy2(self.context.folder / name, copied, follow_symlinks=False)
                 if mode is not None:
                     copied.chmod(int(mode, 8))
+
+
+def _make_folder(folder: Path, layer: Path, below: Sequence[Path]) -> None:
+    """A folder that a lower layer has keeps its mode: every user can write into /tmp."""
+    if folder == layer or folder.is_dir():
+        return
+    _make_folder(folder.parent, layer, below)
+    folder.mkdir()
+    for lower in reversed(below):
+        if (same := lower / folder.relative_to(layer)).is_dir():
+            folder.chmod(same.stat().st_mode & 0o7777)
+            return
 
 
 def configured(image: Image, instruction: Instruction) -> Image:

@@ -1,13 +1,14 @@
 """The programs of each image, with the flags, volumes and capabilities of the injected pod and of the chart.
-Each function returns how long its programs took until they were ready or had ended."""
+Each function returns figures of its programs: how long they took until they were ready or had ended, and the
+memory of the sidecar."""
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import tempfile
 import time
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,17 +17,19 @@ from typing import Any, Final
 import yaml
 
 from tests.bench.documents import bootstrap
+from tests.bench.proxies import accounting
 from tests.images.runner import WAIT_S, ProgramError, Runner, Running
+from tests.support.builds import byte_loops, compiled_modules
 from tests.support.network_namespaces import NetworkNamespace
 
-Times = dict[str, float]  # seconds by program
+Figures = dict[str, str]  # with their units, by name
 
 STATE: Final = "/var/lib/outrigger"
 KUBECONFIG: Final = "/etc/outrigger/kubeconfig"
 _INTERCEPT: Final = ("python", "-m", "sidecar.intercept")
 _AS_INIT: Final[dict[str, Any]] = {"user": "0:0", "capabilities": ("net_admin", "net_raw")}
-# Prints the modules without a compiled form, or with one that Python would compare with the source (PEP 552).
-UNCOMPILED: Final = """
+# Prints the modules without bytecode, or with one that Python would compare with the source (PEP 552).
+WITHOUT_BYTECODE: Final = """
 import importlib.util, pathlib, sys
 for folder in sys.path[1:]:
     for source in pathlib.Path(folder).rglob("*.py"):
@@ -34,6 +37,13 @@ for folder in sys.path[1:]:
         header = compiled.read_bytes()[:8] if compiled.exists() else b""
         if header != importlib.util.MAGIC_NUMBER + bytes([1, 0, 0, 0]):
             print(source)
+"""
+# Prints those of the named modules that are read from their sources.
+UNCOMPILED: Final = """
+import importlib, sys
+for name in sys.argv[1:]:
+    if not importlib.import_module(name).__file__.endswith(".so"):
+        print(name)
 """
 # In one process, because each start takes a second.
 EACH_HELP: Final = """
@@ -45,14 +55,22 @@ for name in outrigger.commands:
 """
 
 
-def interpreter(runner: Runner) -> Times:
+def interpreter(runner: Runner) -> Figures:
     times = {"python -c pass": _timed(lambda: runner.run("python", "-c", "pass"))}
-    if uncompiled := runner.run("python", "-c", UNCOMPILED):
-        raise ProgramError(f"not compiled ahead:\n{uncompiled}")
+    if found := runner.run("python", "-c", WITHOUT_BYTECODE):
+        raise ProgramError(f"without bytecode:\n{found}")
     return times
 
 
-def sidecar(runner: Runner) -> Times:
+def data_path(runner: Runner) -> Figures:
+    """Each module that `setup.py` compiles is imported from its library."""
+    modules = [*compiled_modules(), *byte_loops()]
+    if found := runner.run("python", "-c", UNCOMPILED, *modules):
+        raise ProgramError(f"not compiled:\n{found}")
+    return {"compiled modules": str(len(modules))}
+
+
+def sidecar(runner: Runner) -> Figures:
     """With a static bootstrap, until it is ready; then it drains, as before a pod ends."""
     document = json.dumps(bootstrap(8080, 15000, 9000))
     program = [*runner.image.entrypoint, "--config-yaml", document, "--cache-dir", STATE]
@@ -61,19 +79,25 @@ def sidecar(runner: Runner) -> Times:
         start = time.monotonic()
         with runner.started(*program, volumes={STATE: state}) as running:
             ready = _until_answered(running, 15021, "/healthz/ready", start)
+            memory = accounting.memory(running.children())
+            build = json.loads(_answer(15000, "/server_info"))["version"]
+            if "/compiled/" not in build:
+                raise ProgramError(f"/server_info: {build}")
             drained = _timed(lambda: runner.run("python", "-m", "sidecar.drain"))
             running.stop(runner.image.stop_signal)
     agent = _timed(lambda: runner.run("python", "-m", "sidecar.agent", "--help"))
     return {
         "python -m sidecar": ready,
+        "python -m sidecar, its private memory": _megabytes(memory.private_bytes),
+        "python -m sidecar, its resident memory": _megabytes(memory.resident_bytes),
         "python -m sidecar.drain": drained,
         "python -m sidecar.agent --help": agent,
     }
 
 
-def interception(runner: Runner) -> Times:
+def interception(runner: Runner) -> Figures:
     """The init container's program with both variants of iptables, and the rules that it leaves."""
-    times = {}
+    times: Figures = {}
     with NetworkNamespace() as pod, pod.entered():
         printed = runner.run(*_INTERCEPT, "--dry-run", **_AS_INIT)
         if "-A OUTRIGGER" not in printed:
@@ -82,7 +106,7 @@ def interception(runner: Runner) -> Times:
             flags = ("--iptables", variant)
             start = time.monotonic()
             runner.run(*_INTERCEPT, *flags, **_AS_INIT)
-            times[f"python -m sidecar.intercept ({variant})"] = time.monotonic() - start
+            times[f"python -m sidecar.intercept ({variant})"] = _since(start)
             saved = runner.run(f"iptables-{variant}-save", **_AS_INIT, XTABLES_LOCKFILE="/dev/null")
             if "OUTRIGGER" not in saved:
                 raise ProgramError(f"no rules of iptables-{variant}:\n{saved}")
@@ -90,12 +114,12 @@ def interception(runner: Runner) -> Times:
     return times
 
 
-def controlplane(runner: Runner) -> Times:
+def controlplane(runner: Runner) -> Figures:
     """With the flags of the chart, until it is alive without an API server; then with a folder, until it is
     ready."""
     chart = ("--source=kubernetes", "--bind-address=0.0.0.0", "--xds-port=off", f"--kubeconfig={KUBECONFIG}")
     folder = ("--source=files", f"--folder={STATE}", f"--state-dir={STATE}/keys")
-    times = {}
+    times: Figures = {}
     with _owned_folder(runner) as state, NetworkNamespace() as pod, pod.entered():
         kubeconfig = state / "kubeconfig"
         kubeconfig.write_text(json.dumps(_kubeconfig()))
@@ -112,11 +136,14 @@ def controlplane(runner: Runner) -> Times:
     return times
 
 
-def command(runner: Runner) -> Times:
+def command(runner: Runner) -> Figures:
     """The help of each command, and a bootstrap file."""
     (program,) = runner.image.entrypoint
     times = {"outrigger --help": _timed(lambda: runner.run(program, "--help"))}
     runner.run("python", "-c", EACH_HELP)
+    build = runner.run(program, "version")
+    if "/compiled" not in build:
+        raise ProgramError(f"outrigger version: {build}")
     made = yaml.safe_load(runner.run(program, "bootstrap", "--name", "web", "--xds-address", "plane:15012"))
     if made["node"]["id"] != "sidecar~127.0.0.1~web.default~default.svc.cluster.local":
         raise ProgramError(f"outrigger bootstrap: {made}")
@@ -143,23 +170,33 @@ def _owned_folder(runner: Runner) -> Iterator[Path]:
         yield Path(folder)
 
 
-def _timed(run: Callable[[], object]) -> float:
+def _timed(run: Callable[[], object]) -> str:
     start = time.monotonic()
     run()
-    return time.monotonic() - start
+    return _since(start)
 
 
-def _until_answered(running: Running, port: int, path: str, start: float) -> float:
-    """The seconds from the start until the path is answered with 200."""
+def _since(start: float) -> str:
+    return f"{time.monotonic() - start:.2f} s"
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1_000_000:.0f} MB"
+
+
+def _until_answered(running: Running, port: int, path: str, start: float) -> str:
+    """The time from the start until the path is answered with 200."""
     while running.process.poll() is None and time.monotonic() < start + WAIT_S:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=1)
         try:
-            connection.request("GET", path)
-            if connection.getresponse().status == 200:
-                return time.monotonic() - start
+            _answer(port, path)
         except OSError:
-            pass
-        finally:
-            connection.close()
-        time.sleep(0.01)
+            time.sleep(0.01)
+        else:
+            return _since(start)
     raise running.failed(f"{path} on port {port} is not answered with 200")
+
+
+def _answer(port: int, path: str) -> bytes:
+    """Raises `OSError` if it is not 200."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=1) as response:
+        return response.read()

@@ -41,11 +41,14 @@ class Running:
             raise self.failed(f"exit code {code} after {signal_name}")
 
     def signal(self, number: signal.Signals) -> None:
-        """To the program, which is the only child of unshare(1)."""
+        for child in self.children():
+            os.kill(child, number)
+
+    def children(self) -> list[int]:
+        """The program, which is the only child of unshare(1); empty where it has ended."""
         pid = self.process.pid
         children = Path(f"/proc/{pid}/task/{pid}/children")
-        for child in children.read_text().split() if children.exists() else []:
-            os.kill(int(child), number)
+        return [int(child) for child in children.read_text().split()] if children.exists() else []
 
     def failed(self, how: str) -> ProgramError:
         return ProgramError(f"{' '.join(self.program)}: {how}\n{self.output.read_text()}")

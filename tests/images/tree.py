@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import stat
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from pathlib import Path
 from typing import Final
 
 from tests.images.build import Image
+from tests.support.builds import byte_loops, compiled_modules
+
+_PACKAGES: Final = "/usr/local/lib/python3.13/dist-packages"
 
 # Tools of an attacker, and of builds.
 _UNWANTED: Final = frozenset(
@@ -36,6 +39,7 @@ _UNWANTED: Final = frozenset(
 )
 _TESTS: Final = frozenset({"test", "tests", "idle_test"})
 _ELF_MACHINES: Final = {"amd64": 0x3E, "arm64": 0xB7}
+_MACHINES: Final = {"amd64": "x86_64", "arm64": "aarch64"}
 
 
 def size(image: Image) -> int:
@@ -54,7 +58,19 @@ def compressed_size(image: Image) -> int:
 
 def problems(image: Image, architecture: str) -> list[str]:
     """Sorted; empty for a good image."""
-    return sorted({problem for name, path in _files(image) for problem in _of_file(name, path, architecture)})
+    files = dict(_files(image))
+    found = {problem for name, path in files.items() for problem in _of_file(name, path, architecture)}
+    return sorted({*found, *_uncompiled(files.keys(), architecture)})
+
+
+def _uncompiled(names: Set[str], architecture: str) -> Iterator[str]:
+    """The modules of the data path without a library that the image's Python finds, unless the image has no
+    data path."""
+    suffix = f".cpython-313-{_MACHINES[architecture]}-linux-gnu.so"
+    for module in (*compiled_modules(), *byte_loops()):
+        path = f"{_PACKAGES}/{module.replace('.', '/')}"
+        if f"{_PACKAGES}/sidecar" in names and path + suffix not in names:
+            yield f"{path}{suffix} is missing: the module is not compiled"
 
 
 def _of_file(name: str, path: Path, architecture: str) -> Iterator[str]:
