@@ -3,6 +3,8 @@ for the probes of the application."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from sidecar.admin.local_clients import LocalClients
 from sidecar.admin.local_port import LocalPort, everywhere, report_addresses
 from sidecar.admin.server import STATUS_ENDPOINTS, AdminService
@@ -32,17 +34,20 @@ class LocalPorts:
             ("metrics", everywhere(settings.metrics_port), metrics),
         )
         self._ports = [
-            (name, addresses, LocalPort(name, service, timers))
-            for name, addresses, service in wanted
-            if addresses
+            (addresses, LocalPort(name, service, timers)) for name, addresses, service in wanted if addresses
         ]
         self._addresses_file = settings.addresses_file
 
     async def open(self) -> None:
         """Opens the ports, then writes the addresses file in one step. Raises `BootstrapError`."""
-        opened = {name: str(await port.open(*addresses)) for name, addresses, port in self._ports}
+        opened = {port.name: str(await port.open(*addresses)) for addresses, port in self._ports}
         report_addresses(opened, self._addresses_file)
 
+    def stats(self) -> Iterator[tuple[str, int]]:
+        """As Envoy's statistics of the listener ``admin``."""
+        for _, port in self._ports:
+            yield f"listener.{port.name}.downstream_cx_overflow", port.overflow
+
     async def close(self) -> None:
-        for _, _, port in self._ports:
+        for _, port in self._ports:
             await port.close()

@@ -58,7 +58,7 @@ class Agent:
             ("metrics", settings.metrics_port, self._metrics),
         )
         self._ports = [
-            (name, everywhere(port), LocalPort(name, service, self._timers))
+            (everywhere(port), LocalPort(name, service, self._timers))
             for name, port, service in services
             if port is not None
         ]
@@ -67,7 +67,7 @@ class Agent:
     async def run(self) -> None:
         """Runs until `stop_after_envoy` or ``/quitquitquit``. Raises the `SidecarError` that ended it
         earlier."""
-        opened = {name: str(await port.open(*addresses)) for name, addresses, port in self._ports}
+        opened = {port.name: str(await port.open(*addresses)) for addresses, port in self._ports}
         report_addresses(opened, self._settings.addresses_file)
         assert self._rotation is not None  # the settings have a CA address
         self._lifetime.start("identity", self._keep_identity(self._rotation))
@@ -98,7 +98,7 @@ class Agent:
         self.stop()
 
     async def close(self) -> None:
-        for _, _, port in self._ports:
+        for _, port in self._ports:
             await port.close()
         await self._metrics.close()
         if self._stopping is not None:

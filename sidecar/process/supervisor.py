@@ -262,7 +262,9 @@ class Supervisor:
 
     async def _extra_stats(self, info: ServerInfo) -> ExtraStats:
         listeners = await self._workers.listeners()
-        return chain(info.stats(), self._configuration_stats(listeners), self._dns_stats())
+        return chain(
+            info.stats(), self._ports.stats(), self._configuration_stats(listeners), self._dns_stats()
+        )
 
     def _configuration_stats(self, listeners: Iterable[ListenerStatus]) -> Iterator[tuple[str, int | str]]:
         yield "server.worker_deaths", 0 if self._remote is None else self._remote.deaths

@@ -13,10 +13,11 @@ from tests.support.admin_client import Page
 
 # Ours alone. Envoy counts routes and endpoints of xDS for each connection manager and cluster, which is ours
 # in sum; it does not know the name table (NDS), which is Istio's; it has these of TLS only where a cluster or
-# a control plane is spoken to by TLS. A worker of Envoy does not die alone.
+# a control plane is spoken to by TLS. A worker of Envoy does not die alone. The ports `status` and
+# `metrics` are those of Istio's agent.
 OURS = re.compile(
     r"^(xds\.(rds|eds|nds)\.|cluster_manager\.cds\.|listener_manager\.lds\.|control_plane\.connected_state"
-    r"|cluster\.[^.]+\.(ssl|outlier_detection)\.|tcp\.[^.]+\.downstream_cx_active"
+    r"|cluster\.[^.]+\.(ssl|outlier_detection)\.|tcp\.[^.]+\.downstream_cx_active|listener\.(status|metrics)\."
     r"|server\.(seconds_until_first_cert_expiring|worker_deaths))"
 )
 
