@@ -117,16 +117,17 @@ async def test_a_broken_resource_is_quarantined_with_its_last_good_version_in_fo
     cluster: Cluster, api: KubernetesApi, namespace: str
 ) -> None:
     collection = f"/apis/networking.istio.io/v1/namespaces/{namespace}/virtualservices"
+    host = f"a.{namespace}.example.com"
     async with follower(cluster.kubeconfig) as following:
 
         def statuses_served(world: MeshSnapshot) -> list[int]:
             found = [each for each in world.virtual_services if each.key.namespace == namespace]
             return [route.direct_response.status for each in found for route in each.spec.http]
 
-        await api.create(collection, virtual_service("a", "a.example.com", 201))
+        await api.create(collection, virtual_service("a", host, 201))
         await following.until(lambda world: statuses_served(world) == [201], "applied")
         # An error that the schema cannot detect, only the control plane's validation.
-        broken = virtual_service("a", "a.example.com", 202, match=[{"uri": {"regex": "("}}])
+        broken = virtual_service("a", host, 202, match=[{"uri": {"regex": "("}}])
         await api.patch(f"{collection}/a", {"spec": broken["spec"]})
 
         async def quarantined() -> bool:

@@ -9,18 +9,24 @@ import signal
 from pathlib import Path
 from typing import Any
 
-from tests.support.cluster_objects import NETWORKING, virtual_service
+from tests.support.cluster_objects import NETWORKING, Resource, virtual_service
 from tests.support.crds import install_crds
 from tests.support.json_api import get_json
 from tests.support.kubernetes_api import KubernetesApi, KubernetesError, eventually
 from tests.support.kubernetes_cluster import Cluster
 from tests.support.status_replica import Replica, replica, replica_process
 
-BROKEN = virtual_service("a", "a.example.com", 202, match=[{"uri": {"regex": "("}}])
-
 
 def routes(namespace: str) -> str:
     return f"{NETWORKING}/namespaces/{namespace}/virtualservices"
+
+
+def valid(namespace: str) -> Resource:
+    return virtual_service("a", f"a.{namespace}.example.com", 201)
+
+
+def broken(namespace: str) -> Resource:
+    return virtual_service("a", f"a.{namespace}.example.com", 202, match=[{"uri": {"regex": "("}}])
 
 
 async def until_it_says(running: Replica, namespace: str, **wanted: object) -> dict[str, Any]:
@@ -49,9 +55,9 @@ async def test_a_new_replica_serves_the_same_versions_as_the_others(
 ) -> None:
     await install_crds(api)
     async with replica(cluster.kubeconfig, namespace, tmp_path / "first") as first:
-        await api.create(routes(namespace), virtual_service("a", "a.example.com", 201))
+        await api.create(routes(namespace), valid(namespace))
         await until_it_says(first, namespace, state="APPLIED")
-        await api.patch(f"{routes(namespace)}/a", {"spec": BROKEN["spec"]})
+        await api.patch(f"{routes(namespace)}/a", {"spec": broken(namespace)["spec"]})
         before = await until_it_says(first, namespace, state="QUARANTINED", in_force=True)
 
         async def is_kept() -> bool:
@@ -80,9 +86,9 @@ async def test_a_killed_replica_does_not_change_the_versions_in_force(
 ) -> None:
     await install_crds(api)
     with replica_process(cluster.kubeconfig, namespace, tmp_path / "first") as first:
-        await api.create(routes(namespace), virtual_service("a", "a.example.com", 201))
+        await api.create(routes(namespace), valid(namespace))
         await until_it_says(first, namespace, state="APPLIED")
-        await api.patch(f"{routes(namespace)}/a", {"spec": BROKEN["spec"]})
+        await api.patch(f"{routes(namespace)}/a", {"spec": broken(namespace)["spec"]})
 
         async def is_kept() -> bool:
             return await kept(api, namespace) == [1]

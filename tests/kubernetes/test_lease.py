@@ -174,7 +174,7 @@ def writes(of: ReplicaProcess) -> float:
 async def written(api: KubernetesApi, namespace: str, name: str) -> Resource:
     """A new resource, once it has a status."""
     path = f"{NETWORKING}/namespaces/{namespace}/virtualservices"
-    await api.create(path, virtual_service(name, f"{name}.example.com"))
+    await api.create(path, virtual_service(name, f"{name}.{namespace}.example.com"))
 
     async def look() -> Resource | None:
         found = await api.get(f"{path}/{name}")

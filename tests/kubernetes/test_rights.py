@@ -35,12 +35,11 @@ SECRETS = f"/api/v1/namespaces/{NAMESPACE}/secrets"
 
 
 def one_of_each_kind(namespace: str) -> list[Resource]:
+    host = f"a.{namespace}.example.com"
     resources = [
-        virtual_service("a", ["a.example.com"], {"destination": {"host": "a.example.com"}}),
-        destination_rule("a", "a.example.com"),
-        document(
-            "ServiceEntry", "a", {"hosts": ["a.example.com"], "ports": [{"number": 80, "name": "http"}]}
-        ),
+        virtual_service("a", [host], {"destination": {"host": host}}),
+        destination_rule("a", host),
+        document("ServiceEntry", "a", {"hosts": [host], "ports": [{"number": 80, "name": "http"}]}),
         workload("a", "10.0.0.1", {"app": "a"}),
         document("Sidecar", "a", {"egress": [{"hosts": ["./*"]}]}),
         document("PeerAuthentication", "a", {"mtls": {"mode": "STRICT"}}),
@@ -118,7 +117,9 @@ async def breaks_and_recovers(api: KubernetesApi, namespace: str) -> None:
     """The last good version of one is kept, and then that of another."""
     config_map = f"/api/v1/namespaces/{NAMESPACE}/configmaps/outrigger-last-good"
     for name in ("one", "two"):
-        route = virtual_service(name, [f"{name}.example.com"], {"destination": {"host": "a.example.com"}})
+        route = virtual_service(
+            name, [f"{name}.{namespace}.example.com"], {"destination": {"host": f"a.{namespace}.example.com"}}
+        )
         route["metadata"]["namespace"] = namespace
         await apply(api, [route])
         await has_status(api, route)

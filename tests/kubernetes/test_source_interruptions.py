@@ -38,7 +38,7 @@ async def churn(api: KubernetesApi, namespace: str, node_name: str, round_: int)
     name, address = f"pod-{round_}", f"10.9.1.{round_ + 1}"
     routes = f"{NETWORKING}/namespaces/{namespace}/virtualservices"
     await create_pod(api, namespace, name, node_name, address, {"app": "reviews", "round": str(round_)})
-    await api.create(routes, virtual_service(f"route-{round_}", f"host-{round_}.example.com"))
+    await api.create(routes, virtual_service(f"route-{round_}", f"host-{round_}.{namespace}.example.com"))
     await api.patch(f"{routes}/route-{round_}", {"metadata": {"labels": {"round": str(round_)}}})
     await api.create(f"/api/v1/namespaces/{namespace}/services", service(f"service-{round_}"))
     if round_ % 3 == 1:

@@ -77,7 +77,7 @@ def version(resource: Resource) -> str:
 
 async def sentinel(api: KubernetesApi, namespace: str, name: str = "sentinel") -> None:
     """Whatever was to be written before this returns has been."""
-    await api.create(routes(namespace), virtual_service(name, f"{name}.example.com"))
+    await api.create(routes(namespace), virtual_service(name, f"{name}.{namespace}.example.com"))
     await with_status(api, f"{routes(namespace)}/{name}", Accepted="True")
 
 
@@ -100,7 +100,7 @@ async def test_a_resource_is_accepted_then_broken_then_mended(
     cluster: Cluster, api: KubernetesApi, namespace: str, tmp_path: Path
 ) -> None:
     path = f"{routes(namespace)}/a"
-    host = f"a.{namespace}.example.com"  # namespaces of earlier tests may still be ending
+    host = f"a.{namespace}.example.com"
     async with replica(cluster.kubeconfig, namespace, tmp_path):
         await api.create(routes(namespace), virtual_service("a", host, 201))
         good = await with_status(api, path, Accepted="True", Programmed="True")
@@ -174,7 +174,7 @@ async def test_a_missing_destination_is_reported_until_it_exists(
     async with replica(cluster.kubeconfig, namespace, tmp_path):
         await api.create(
             routes(namespace),
-            virtual_service("a", "a.example.com") | {"spec": {"hosts": ["later"], "http": [route]}},
+            virtual_service("a", "later") | {"spec": {"hosts": ["later"], "http": [route]}},
         )
         dangling = await with_status(api, path, Accepted="True", ResolvedRefs="False", Programmed="True")
         assert condition(dangling, "ResolvedRefs")["reason"] == "BackendNotFound"
@@ -232,7 +232,11 @@ async def test_every_kind_has_a_status_and_counts_the_proxies_that_it_concerns(
         "VirtualService": (routing(namespace, 201)["spec"], 2),
         "DestinationRule": ({"host": "reviews", "subsets": [{"name": "v1", "labels": {"version": "v1"}}]}, 2),
         "ServiceEntry": (
-            {"hosts": ["api.example.com"], "resolution": "STATIC", "ports": [{"number": 80, "name": "http"}]}
+            {
+                "hosts": [f"api.{namespace}.example.com"],
+                "resolution": "STATIC",
+                "ports": [{"number": 80, "name": "http"}],
+            }
             | {"workloadSelector": {"labels": {"app": "api"}}, "exportTo": ["."]},
             2,
         ),
@@ -302,7 +306,7 @@ async def test_a_status_write_is_not_a_new_version_of_the_resource(
     cluster: Cluster, api: KubernetesApi, namespace: str
 ) -> None:
     path = f"{routes(namespace)}/a"
-    await api.create(routes(namespace), virtual_service("a", "a.example.com"))
+    await api.create(routes(namespace), virtual_service("a", f"a.{namespace}.example.com"))
     async with follower(cluster.kubeconfig) as following:
 
         def configs() -> dict[str, object]:
@@ -314,7 +318,7 @@ async def test_a_status_write_is_not_a_new_version_of_the_resource(
             await api.patch(
                 f"{path}/status", {"status": {"proxies": {"concerned": count, "acknowledged": 0}}}
             )
-        await api.create(routes(namespace), virtual_service("b", "b.example.com"))
+        await api.create(routes(namespace), virtual_service("b", f"b.{namespace}.example.com"))
         await following.until(lambda _: "b" in configs(), "what came after them")
         assert configs()["a"] is before
 
@@ -330,7 +334,7 @@ async def test_what_others_wrote_into_the_status_stays(
         "message": "",
         "lastTransitionTime": "2026-01-01T00:00:00Z",
     }
-    await api.create(routes(namespace), virtual_service("a", "a.example.com"))
+    await api.create(routes(namespace), virtual_service("a", f"a.{namespace}.example.com"))
     await api.patch(f"{path}/status", {"status": {"conditions": [foreign]}})
     async with replica(cluster.kubeconfig, namespace, tmp_path):
         found = await with_status(api, path, Accepted="True", Programmed="True")
