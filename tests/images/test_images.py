@@ -32,7 +32,7 @@ def scratch() -> Iterator[Path]:
         yield Path(folder)
 
 
-@pytest.mark.timeout(600)  # the first run installs packages; later ones only the code
+@pytest.mark.timeout(1800)  # the first run installs packages; later ones compile the data path, if it changed
 @pytest.mark.parametrize("name", IMAGES)
 def test_an_image_has_only_what_it_needs_and_its_programs_start(
     build: Builder, scratch: Path, name: str
