@@ -89,7 +89,7 @@ def sidecar(runner: Runner) -> Figures:
     return {
         "python -m sidecar": ready,
         "python -m sidecar, its private memory": _megabytes(memory.private_bytes),
-        "python -m sidecar, its resident memory": _megabytes(memory.resident_bytes),
+        "python -m sidecar, its proportional memory": _megabytes(memory.proportional_bytes),
         "python -m sidecar.drain": drained,
         "python -m sidecar.agent --help": agent,
     }
