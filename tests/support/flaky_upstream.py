@@ -89,9 +89,10 @@ class FlakyUpstream:
 async def _read_body(reader: asyncio.StreamReader, head: bytes) -> bytes:
     if b"transfer-encoding: chunked" in head:
         body = b""
-        while size := int((await reader.readline()).strip(), 16):
+        while size := int((await reader.readuntil(b"\n")).strip(), 16):
             body += (await reader.readexactly(size + 2))[:-2]
-        await reader.readline()
+        while (await reader.readuntil(b"\n")).strip():
+            pass  # trailers
         return body
     _, found, rest = head.partition(b"content-length:")
     return await reader.readexactly(int(rest.partition(b"\r\n")[0])) if found else b""
