@@ -1,4 +1,5 @@
-"""As in tests/integration: ``pytest.mark.asyncio(loop_factories=["uvloop"])`` is the loop that the sidecar runs on."""
+"""As in tests/integration: tests that carry traffic ask for the loop that the sidecar runs on, by
+``pytest.mark.asyncio(loop_factories=["uvloop"])``."""
 
 from __future__ import annotations
 

@@ -53,6 +53,7 @@ async def test_every_case(h2spec: Path, tmp_path: Path, transport: str) -> None:
         process = await asyncio.create_subprocess_exec(h2spec, *arguments, stdout=asyncio.subprocess.PIPE)
         output, _ = await process.communicate()
         assert process.returncode == 0, output.decode()
+        await stack.settle()
     cases = ET.parse(report).getroot().findall(".//testcase")
     failed = {
         f"{case.get('package')} {case.get('classname')}": "".join(case.itertext())

@@ -18,7 +18,7 @@ class Http2Output:
         "_flush_due",
         "_held",
         "_loop",
-        "_paused",
+        "paused",
         "sent_bytes",
         "transport",
     )
@@ -35,7 +35,7 @@ class Http2Output:
         self._loop = loop
         self._held = False  # while the events of a read are handled
         self._flush_due = False
-        self._paused = False
+        self.paused = False
         self.transport: asyncio.Transport | None = None
         self.sent_bytes = 0
 
@@ -59,7 +59,7 @@ class Http2Output:
 
     def flush(self) -> None:
         transport = self.transport
-        if transport is None or self._paused:
+        if transport is None or self.paused:
             return
         data = self._codec.data_to_send()
         if data:
@@ -70,12 +70,12 @@ class Http2Output:
 
     def pause(self) -> None:
         """The peer is slow to read."""
-        self._paused = True
+        self.paused = True
         self._codec.pause_writing()
 
     def resume(self) -> list[Http2Event]:
         """The caller handles the events, and flushes."""
-        self._paused = False
+        self.paused = False
         return self._codec.resume_writing()
 
     @property

@@ -117,7 +117,7 @@ class Http2ServerConnection:
         self._handle(self.codec.receive(data))
         self.output.release()
         if self._phase is _CLOSING:
-            self._close_transport()
+            self._linger()
 
     def eof_received(self) -> bool:
         return False  # the transport closes; `connection_lost` follows
@@ -178,7 +178,7 @@ class Http2ServerConnection:
 
     def _handle(self, events: list[Http2Event]) -> None:
         index, count = 0, len(events)
-        while index < count:
+        while index < count and self._phase < _CLOSING:  # an attack may have ended the connection
             event = events[index]
             index += 1
             if isinstance(event, HeadReceived):
@@ -366,6 +366,24 @@ class Http2ServerConnection:
         if self.output.transport is not None:
             self.output.transport.abort()
         self._give_up_all()
+
+    def _linger(self) -> None:
+        """After an error of the client. Envoy's delayed_close_timeout: an earlier close could destroy the GOAWAY
+        before a client that is still sending has read it. A client that reads nothing gets none."""
+        transport, timeout_s = self.output.transport, self.config.delayed_close_timeout_s
+        if transport is None:
+            return
+        if self.output.paused:
+            transport.abort()
+            return
+        self.output.flush()
+        if not timeout_s:
+            self._close_transport()
+            return
+        if transport.can_write_eof():
+            transport.write_eof()
+        self._end_timers()
+        self._drain_timer = self._connection.manager.timers.after(timeout_s, self._close_transport)
 
     def _close_transport(self) -> None:
         """Closes after the written bytes are sent."""
