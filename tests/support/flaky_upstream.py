@@ -104,8 +104,10 @@ async def flaky_upstream(
 ) -> AsyncIterator[FlakyUpstream]:
     upstream = FlakyUpstream(name)
     serving: set[asyncio.Task[None]] = set()
+    accepted: list[asyncio.StreamWriter] = []
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.append(writer)
         task = asyncio.get_running_loop().create_task(upstream.serve(reader, writer), name=f"upstream {name}")
         serving.add(task)
         task.add_done_callback(serving.discard)
@@ -122,3 +124,7 @@ async def flaky_upstream(
         for task in tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        for writer in accepted:
+            writer.transport.abort()  # a client may not have read all
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()

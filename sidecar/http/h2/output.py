@@ -18,7 +18,7 @@ class Http2Output:
         "_flush_due",
         "_held",
         "_loop",
-        "paused",
+        "_paused",
         "sent_bytes",
         "transport",
     )
@@ -35,7 +35,7 @@ class Http2Output:
         self._loop = loop
         self._held = False  # while the events of a read are handled
         self._flush_due = False
-        self.paused = False
+        self._paused = False
         self.transport: asyncio.Transport | None = None
         self.sent_bytes = 0
 
@@ -59,7 +59,7 @@ class Http2Output:
 
     def flush(self) -> None:
         transport = self.transport
-        if transport is None or self.paused:
+        if transport is None or self._paused:
             return
         data = self._codec.data_to_send()
         if data:
@@ -68,14 +68,28 @@ class Http2Output:
                 self._connection.sent(len(data))
             transport.write(data)
 
+    def end(self) -> bool:
+        """Writes the rest, and nothing more. Returns False if the connection is closing. It closes at once if
+        the peer is slow to read: as in Envoy, one that lets too much wait is disconnected."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return False
+        if self._paused:
+            transport.abort()
+            return False
+        self.flush()
+        if transport.can_write_eof():
+            transport.write_eof()
+        return True
+
     def pause(self) -> None:
         """The peer is slow to read."""
-        self.paused = True
+        self._paused = True
         self._codec.pause_writing()
 
     def resume(self) -> list[Http2Event]:
         """The caller handles the events, and flushes."""
-        self.paused = False
+        self._paused = False
         return self._codec.resume_writing()
 
     @property

@@ -368,22 +368,13 @@ class Http2ServerConnection:
         self._give_up_all()
 
     def _linger(self) -> None:
-        """After an error of the client. Envoy's delayed_close_timeout: an earlier close could destroy the GOAWAY
-        before a client that is still sending has read it. A client that reads nothing gets none."""
-        transport, timeout_s = self.output.transport, self.config.delayed_close_timeout_s
-        if transport is None:
-            return
-        if self.output.paused:
-            transport.abort()
-            return
-        self.output.flush()
-        if not timeout_s:
-            self._close_transport()
-            return
-        if transport.can_write_eof():
-            transport.write_eof()
+        """After an error of the client: an earlier close could destroy the GOAWAY before it is read."""
         self._end_timers()
-        self._drain_timer = self._connection.manager.timers.after(timeout_s, self._close_transport)
+        if self.output.end() and self.config.delayed_close_timeout_s:
+            after = self._connection.manager.timers.after
+            self._drain_timer = after(self.config.delayed_close_timeout_s, self._close_transport)
+        else:
+            self._close_transport()
 
     def _close_transport(self) -> None:
         """Closes after the written bytes are sent."""
