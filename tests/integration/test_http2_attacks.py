@@ -172,14 +172,14 @@ async def test_a_decompression_bomb_resets_its_stream() -> None:
     bomb = b"\x40\x01a\x7f\xa1\x1e" + b"b" * 4000 + b"\xbe" * 12_000
     async with serving() as (stack, client), attacking(stack) as attacker:
         with memory_below(2 * MIB):
-            for stream_id in range(1, 41, 2):
+            for stream_id in (1, 3, 5, 7):
                 await attacker.send(frames.raw(1, 5, stream_id, bomb))
             assert (await client.ask()).status == 200
             await attacker.send(frames.raw(6, 0, 1, b"\0" * 8))  # an error, so that the connection ends
             found = await attacker.frames_until_the_end()
         resets = [frame.error_code for frame in found if isinstance(frame, RstStreamFrame)]
-        assert resets == [INTERNAL_ERROR] * 20
-        assert stack.stats.http2().header_overflow == 20
+        assert resets == [INTERNAL_ERROR] * 4
+        assert stack.stats.http2().header_overflow == 4
 
 
 async def test_too_large_headers_reset_their_stream() -> None:
