@@ -89,9 +89,10 @@ class FlakyUpstream:
 async def _read_body(reader: asyncio.StreamReader, head: bytes) -> bytes:
     if b"transfer-encoding: chunked" in head:
         body = b""
-        while size := int((await reader.readline()).strip(), 16):
+        while size := int((await reader.readuntil(b"\n")).strip(), 16):
             body += (await reader.readexactly(size + 2))[:-2]
-        await reader.readline()
+        while (await reader.readuntil(b"\n")).strip():
+            pass  # trailers
         return body
     _, found, rest = head.partition(b"content-length:")
     return await reader.readexactly(int(rest.partition(b"\r\n")[0])) if found else b""
@@ -103,8 +104,10 @@ async def flaky_upstream(
 ) -> AsyncIterator[FlakyUpstream]:
     upstream = FlakyUpstream(name)
     serving: set[asyncio.Task[None]] = set()
+    accepted: list[asyncio.StreamWriter] = []
 
     def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        accepted.append(writer)
         task = asyncio.get_running_loop().create_task(upstream.serve(reader, writer), name=f"upstream {name}")
         serving.add(task)
         task.add_done_callback(serving.discard)
@@ -121,3 +124,7 @@ async def flaky_upstream(
         for task in tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
+        for writer in accepted:
+            writer.transport.abort()  # a client may not have read all
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()

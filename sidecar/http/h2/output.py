@@ -68,6 +68,20 @@ class Http2Output:
                 self._connection.sent(len(data))
             transport.write(data)
 
+    def end(self) -> bool:
+        """Writes the rest, and nothing more. Returns False if the connection is closing. It closes at once if
+        the peer is slow to read: as in Envoy, one that lets too much wait is disconnected."""
+        transport = self.transport
+        if transport is None or transport.is_closing():
+            return False
+        if self._paused:
+            transport.abort()
+            return False
+        self.flush()
+        if transport.can_write_eof():
+            transport.write_eof()
+        return True
+
     def pause(self) -> None:
         """The peer is slow to read."""
         self._paused = True

@@ -117,7 +117,7 @@ class Http2ServerConnection:
         self._handle(self.codec.receive(data))
         self.output.release()
         if self._phase is _CLOSING:
-            self._close_transport()
+            self._linger()
 
     def eof_received(self) -> bool:
         return False  # the transport closes; `connection_lost` follows
@@ -178,7 +178,7 @@ class Http2ServerConnection:
 
     def _handle(self, events: list[Http2Event]) -> None:
         index, count = 0, len(events)
-        while index < count:
+        while index < count and self._phase < _CLOSING:  # an attack may have ended the connection
             event = events[index]
             index += 1
             if isinstance(event, HeadReceived):
@@ -366,6 +366,15 @@ class Http2ServerConnection:
         if self.output.transport is not None:
             self.output.transport.abort()
         self._give_up_all()
+
+    def _linger(self) -> None:
+        """After an error of the client: an earlier close could destroy the GOAWAY before it is read."""
+        self._end_timers()
+        if self.output.end() and self.config.delayed_close_timeout_s:
+            after = self._connection.manager.timers.after
+            self._drain_timer = after(self.config.delayed_close_timeout_s, self._close_transport)
+        else:
+            self._close_transport()
 
     def _close_transport(self) -> None:
         """Closes after the written bytes are sent."""
