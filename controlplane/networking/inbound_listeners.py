@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from envoy.config.listener.v3.listener_components_pb2 import FilterChain
 from envoy.config.listener.v3.listener_pb2 import Listener
-from envoy.config.route.v3.route_components_pb2 import RetryPolicy, Route, RouteAction, VirtualHost
+from envoy.config.route.v3.route_components_pb2 import RetryPolicy, Route, VirtualHost
 from envoy.config.route.v3.route_pb2 import RouteConfiguration
 
 from controlplane.model.proxy import InterceptionMode, Proxy
@@ -30,7 +30,7 @@ from controlplane.networking.network_filters import ORIGINAL_DST, ORIGINAL_SRC, 
 from controlplane.networking.own_workload import tell_workload
 from controlplane.networking.peer_authentication import PeerAuthentications
 from controlplane.networking.route_match import EVERYTHING
-from controlplane.networking.routes import DEFAULT_ROUTE_NAME, NO_TIMEOUT
+from controlplane.networking.routes import DEFAULT_ROUTE_NAME, NO_TIMEOUT, forward_within
 from controlplane.networking.tls import MESH_ALPNS, mesh_server_tls
 from controlplane.resources.peer_authentication import MutualTLSMode
 
@@ -182,13 +182,8 @@ def _app_filter(target: _Target) -> dict[str, Any]:
         return tcp_proxy(((target.cluster, 1),), target.cluster)
     # The application did not read the request if it closed an idle connection: one retry is safe.
     retry = RetryPolicy(retry_on="reset-before-request", num_retries=uint32(1))
-    action = RouteAction(
-        cluster=target.cluster,
-        timeout=NO_TIMEOUT,
-        # A gRPC call ends at the deadline of its client.
-        max_stream_duration={"max_stream_duration": NO_TIMEOUT, "grpc_timeout_header_max": NO_TIMEOUT},
-        retry_policy=retry,
-    )
+    action = forward_within(NO_TIMEOUT, cluster=target.cluster)
+    action.retry_policy.CopyFrom(retry)
     host = VirtualHost(
         name=f"inbound|http|{target.port}",
         domains=["*"],

@@ -41,6 +41,9 @@ from controlplane.resources.virtual_service import VirtualService
 DEFAULT_ROUTE_NAME: Final = "default"
 # Envoy's own default is 15 s; Istio's is no timeout.
 NO_TIMEOUT: Final = timedelta(0)
+UNTIL_DEADLINE: Final = RouteAction.MaxStreamDuration(
+    max_stream_duration=NO_TIMEOUT, grpc_timeout_header_max=NO_TIMEOUT
+)
 
 # Only requests that provably never reached the application, or that it declares not to have processed. All
 # other retries need a VirtualService. Istio adds `retriable-status-codes` (503), which may repeat a POST.
@@ -66,9 +69,11 @@ def default_route(cluster: str, retry_attempts: int) -> Route:
 
 
 def forward_within(timeout: timedelta, *, cluster: str = "") -> RouteAction:
-    """An action with a timeout; for a gRPC call it is the longest deadline that its client may set. As in
-    Istio, in the deprecated field: with ``max_stream_duration``, Envoy would ignore the timeout."""
-    action = RouteAction(timeout=timeout, max_grpc_timeout=timeout)
+    """An action with a timeout. Without one, a gRPC call ends at the deadline of its client. (Istio sends the
+    deprecated ``max_grpc_timeout``, of which each Envoy would warn.)"""
+    action = RouteAction(timeout=timeout)
+    if not timeout:
+        action.max_stream_duration.CopyFrom(UNTIL_DEADLINE)
     if cluster:
         action.cluster = cluster
     return action

@@ -70,13 +70,18 @@ def local_reply(
     return Response(status, fields, Body(text))
 
 
-def error_reply(request: Request, error: RequestError, status: int | None = None) -> Response:
-    """Returns the reply to a request that has failed. `status` overrides the status of `error`."""
+def error_reply(
+    request: Request, error: RequestError, status: int | None = None, grpc_status: int = NO_STATUS
+) -> Response:
+    """Returns the reply to a request that has failed. `status` and `grpc_status` override those of
+    `error`."""
     status = status or error.status
     headers: Headers = []
     if isinstance(error, UpstreamOverflowError):
         headers.append((b"x-envoy-overloaded", b"true"))
-    return local_reply(request, status, _text(error, status).encode(), headers, error.grpc_status)
+    if grpc_status == NO_STATUS:
+        grpc_status = error.grpc_status
+    return local_reply(request, status, _text(error, status).encode(), headers, grpc_status)
 
 
 def _text(error: RequestError, status: int) -> str:

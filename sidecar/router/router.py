@@ -5,12 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 
-from sidecar.errors import NoClusterError, NoRouteError, RequestError, RoutingError, UpstreamError
+from sidecar.errors import (
+    NoClusterError,
+    NoRouteError,
+    RequestError,
+    RoutingError,
+    UpstreamError,
+    UpstreamResetError,
+)
+from sidecar.grpc_status import NO_STATUS, GrpcStatus
 from sidecar.http.local_reply import error_reply
 from sidecar.http.message import Request, Response
 from sidecar.observability.stream_info import fail
 from sidecar.router.exchange import Exchange, RouterEnvironment
 from sidecar.router.forward import Destination, Forward
+from sidecar.router.grpc_timeout import parse_grpc_timeout
 from sidecar.router.immediate_response import DirectResponse, Redirect
 from sidecar.router.resolution import ResolvedRoute
 from sidecar.router.rewrite import rewrite_authority, rewrite_path
@@ -84,9 +93,9 @@ class Router:
             else:
                 response = await self._exchange(request, resolved, forward, cluster).run()
         except NoClusterError as missing:
-            response = _explain(request, missing, forward.cluster_not_found_status)
+            response = self._explain(request, missing, forward.cluster_not_found_status)
         except (RoutingError, UpstreamError) as error:
-            response = _explain(request, error)
+            response = self._explain(request, error)
             if cluster is not None:  # Envoy: a reply in place of the cluster's counts as its response
                 cluster.stats.upstream_rq_completed += 1
                 cluster.stats.upstream_rq_5xx += 1
@@ -94,6 +103,16 @@ class Router:
             mutation.apply(response.headers)
         request.upstream_body = response.body
         return response
+
+    def _explain(self, request: Request, error: RequestError, status: int | None = None) -> Response:
+        """A server that resets a gRPC call at its deadline was not unavailable."""
+        fail(request.info, error)
+        grpc_status = NO_STATUS
+        if request.info.grpc is not None and isinstance(error, UpstreamResetError):
+            timeout_ms = parse_grpc_timeout(request.headers)
+            if timeout_ms is not None and self._env.clock() - request.info.start_s >= timeout_ms / 1000:
+                grpc_status = GrpcStatus.DEADLINE_EXCEEDED
+        return error_reply(request, error, status, grpc_status)
 
     async def _open_tunnel(self, request: Request, cluster: Cluster) -> Response:
         request.info.attempts = 1
@@ -128,8 +147,3 @@ def _rewrite(request: Request, forward: Forward, destination: Destination) -> No
         rewrite_authority(request, forward.host_rewrite, append_x_forwarded_host=append)
     if forward.path_rewrite is not None:
         rewrite_path(request, forward.path_rewrite)
-
-
-def _explain(request: Request, error: RequestError, status: int | None = None) -> Response:
-    fail(request.info, error)
-    return error_reply(request, error, status)

@@ -15,6 +15,7 @@ from cryptography.x509 import UniformResourceIdentifier
 from tests.bench.load.generator import ROOT
 from tests.bench.proxies.build import Build
 from tests.support.certificates import TestAuthority, leaf_pem
+from tests.support.grpc_interop import GRPC_INTEROP, serving_by_go
 from tests.support.processes import free_port
 
 CLIENT = "spiffe://cluster.local/ns/default/sa/client"
@@ -44,6 +45,7 @@ class Site:
         self.others = others
         self._stack = stack
         self._upstreams: dict[bool, int] = {}
+        self._grpc_upstream: int | None = None
         authority = TestAuthority(
             "bench", not_before=time.time() - _DAY_S, not_after=time.time() + 30 * _DAY_S
         )
@@ -59,6 +61,14 @@ class Site:
             files = [own.certificate, own.key, own.trusted_ca] if mutual_tls else []
             self._upstreams[mutual_tls] = self._start_upstream(files)
         return self._upstreams[mutual_tls]
+
+    def grpc_upstream(self) -> int:
+        """The port of grpc-go's interoperability server, which is built and started for the first case that
+        needs it."""
+        if self._grpc_upstream is None:
+            program = GRPC_INTEROP.build(lambda line: print(line, file=sys.stderr))
+            self._grpc_upstream = self._stack.enter_context(serving_by_go(program))
+        return self._grpc_upstream
 
     def _start_upstream(self, files: Sequence[str]) -> int:
         command = [sys.executable, "-m", "tests.bench.upstream", *files]

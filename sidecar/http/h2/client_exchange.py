@@ -71,8 +71,10 @@ class Http2ClientExchange:
             codec.send_head(stream, head, False)
             self._start_pump(content_length(request.headers))
             return
-        codec.send_head(stream, head, not whole)
-        if whole:
+        # gRPC: only a DATA frame may end a call's request; grpc-go waits for it.
+        ends = not whole and request.info.grpc is None
+        codec.send_head(stream, head, ends)
+        if not ends:
             codec.send_data(stream, whole, True)
             self._note_pending()
         self._request_ended = True

@@ -1,10 +1,11 @@
-"""All cases, in the order in which they run. HTTP/2 and gRPC cases join here."""
+"""All cases, in the order in which they run."""
 
 from __future__ import annotations
 
 from tests.bench.cases import (
     bodies,
     connections,
+    grpc,
     http,
     large,
     memory,
@@ -20,6 +21,7 @@ CASES = {
     case.name: case
     for case in [
         *http.CASES,
+        *grpc.CASES,
         *mesh.CASES,
         *tcp.CASES,
         *websocket.CASES,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from sidecar.config.cluster import OutlierDetection
@@ -9,7 +11,7 @@ from sidecar.http.message import Request
 from tests.support.clusters import static_cluster
 from tests.support.flaky_upstream import Exchange, FlakyUpstream
 from tests.support.requests import make_request
-from tests.support.routed_proxy import Start, fail, retries
+from tests.support.routed_proxy import Start, fail, hang_up, retries
 from tests.support.routes import to
 
 GRPC = (b"content-type", b"application/grpc")
@@ -120,3 +122,16 @@ async def test_a_host_whose_calls_fail_is_ejected(
         await proxy.ask(call())
     assert len(upstream.exchanges) == 3
     assert len(other.exchanges) == 17
+
+
+@pytest.mark.parametrize(("deadline", "status"), [(b"1n", b"4"), (b"1H", b"14")])
+async def test_a_server_that_resets_a_call_at_its_deadline_was_not_unavailable(
+    start: Start, upstream: FlakyUpstream, deadline: bytes, status: bytes
+) -> None:
+    upstream.behave = hang_up
+    proxy = await start(static_cluster(upstream.endpoint))
+    proxy.use(to("up"))
+    request = call()
+    request.headers.append((b"grpc-timeout", deadline))
+    request.info.start_s = time.monotonic() - 1.0
+    assert dict((await proxy.send(request)).headers)[b"grpc-status"] == status
