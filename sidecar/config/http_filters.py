@@ -158,3 +158,12 @@ class PeerMetadataConfig:
     downstream_propagation: tuple[PeerMethod, ...] = ()
     upstream_propagation: tuple[PeerMethod, ...] = ()
     skip_external_clusters: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlpnConfig:
+    """``istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig``: the ALPN protocols to offer to hosts to
+    which HTTP/1.1, or HTTP/2, is spoken. Empty: those of the cluster."""
+
+    http1: tuple[str, ...] = ()
+    http2: tuple[str, ...] = ()

@@ -40,10 +40,10 @@ from sidecar.timers import Timers
 
 
 class Filter(Protocol):
-    async def __call__(self, request: Request, proceed: Service) -> Response:
-        """`proceed` is the rest of the chain, and is called once at most. A filter that answers with
-        another response than `proceed` returned closes the body of that one. Header names are
-        lower-case."""
+    def __call__(self, request: Request, proceed: Service) -> Awaitable[Response]:
+        """`proceed` is the rest of the chain, and is called once at most. A filter that answers with another
+        response than `proceed` returned closes the body of that one. Header names are lower-case. It is an
+        ``async def``, unless it returns what `proceed` returns: then a request costs no coroutine."""
 
     def close(self) -> None:
         """Ends timers and tasks: the connection manager has no connection left, and gets no other."""

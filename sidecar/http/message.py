@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.http.body import EMPTY, Body
-from sidecar.http.headers import Headers
+from sidecar.http.headers import Headers, get_header
 from sidecar.observability.grpc_call import GrpcCall
 
 if TYPE_CHECKING:
@@ -113,6 +113,12 @@ class Request:
         authority, the path or a header that routes match on. Raises `UpgradeRejectedError`."""
         assert self.resolver is not None, "only a filter of a chain can resolve again"
         self.resolver(self)
+
+    def inform_client(self, status: int, headers: Headers) -> None:
+        """Passes on a 1xx response of the upstream. A 100 is for a client whose expectation was passed on; to
+        others the codec has sent its own."""
+        if self.inform is not None and (status != 100 or get_header(self.headers, b"expect") is not None):
+            self.inform(status, headers)
 
     def close_replaced_body(self) -> None:
         """Closes the body by which a filter has replaced the client's. Called when the request has failed,

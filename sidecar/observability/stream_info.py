@@ -102,6 +102,7 @@ class StreamInfo:
         "grpc",
         "health_check",
         "host_workload",
+        "offered_alpn",
         "peer_workload",
         "protocol",
         "request_id",
@@ -144,6 +145,8 @@ class StreamInfo:
         self.cluster = ""
         self.service: ServiceMetadata | None = None
         self.host_workload: WorkloadMetadata | None = None
+        self.offered_alpn: tuple[str, ...] = ()
+        """The protocols to offer to the host in TLS; empty: those of its cluster."""
         self.peer_workload: WorkloadMetadata | None = None
         """The client's, if its proxy has named it, and its certificate is of the same namespace."""
         self.upstream_address: SocketAddress | None = None

@@ -39,7 +39,11 @@ class Attempt:
         self.host = host
         source = info.connection.upstream_source
         http2 = cluster.follows_downstream and info.protocol == "HTTP/2"
-        self._pool = host.pool_for(source, http2=http2) if http2 or source is not None else host.pool
+        alpn = info.offered_alpn if host.tls is not None else ()
+        if http2 or alpn or source is not None:
+            self._pool = host.pool_for(source, http2=http2, alpn=alpn)
+        else:
+            self._pool = host.pool
         info.upstream_address = host.address
         info.host_workload = host.endpoint.workload
 

@@ -15,6 +15,8 @@ _EDS_HEALTHY = frozenset({HealthStatus.UNKNOWN, HealthStatus.HEALTHY})
 
 _MIN_POOLS_TO_PRUNE: Final = 64
 
+_PoolKey = tuple[UpstreamSource | None, bool, tuple[str, ...]]
+
 
 class Host:
     """Exists as long as its address is in the cluster. Updates change `endpoint` and `tls` only.
@@ -46,7 +48,7 @@ class Host:
         self._pool_env = pool_env
         self._pool: HostPool | None = None
         self._draining = False
-        self._other_pools: dict[tuple[UpstreamSource | None, bool], HostPool] | None = None
+        self._other_pools: dict[_PoolKey, HostPool] | None = None
         self._prune_at = _MIN_POOLS_TO_PRUNE
 
     # Connections.
@@ -58,29 +60,34 @@ class Host:
             pool = self._pool = self._make_pool(None, http2=False)
         return pool
 
-    def _make_pool(self, source: UpstreamSource | None, *, http2: bool) -> HostPool:
+    def _make_pool(
+        self, source: UpstreamSource | None, *, http2: bool, alpn: tuple[str, ...] = ()
+    ) -> HostPool:
         codec_type = self._pool_env.config.codec_type
         if codec_type is CodecType.DOWNSTREAM:
             codec_type = CodecType.HTTP2 if http2 else CodecType.HTTP1
-        pool = HostPool(self.address, self.tls, self._pool_env, self.stats, source, codec_type)
+        pool = HostPool(self.address, self.tls, self._pool_env, self.stats, source, codec_type, alpn)
         if self._draining:
             pool.drain()
         return pool
 
-    def pool_for(self, source: UpstreamSource | None, *, http2: bool = False) -> HostPool:
-        """The connections for the clients with this address, or for the clients of HTTP/2 in a cluster that
-        follows them (`CodecType.DOWNSTREAM`); `pool` has those for all others."""
+    def pool_for(
+        self, source: UpstreamSource | None, *, http2: bool = False, alpn: tuple[str, ...] = ()
+    ) -> HostPool:
+        """The connections for the clients with this address, for the clients of HTTP/2 in a cluster that
+        follows them (`CodecType.DOWNSTREAM`), or for which a filter has chosen the protocols to offer;
+        `pool` has those for all others."""
         pools = self._other_pools
         if pools is None:
             pools = self._other_pools = {}
-        key = (source, http2)
+        key = (source, http2, alpn)
         pool = pools.get(key)
         if pool is None:
             self._prune(pools)
-            pool = pools[key] = self._make_pool(source, http2=http2)
+            pool = pools[key] = self._make_pool(source, http2=http2, alpn=alpn)
         return pool
 
-    def _prune(self, pools: dict[tuple[UpstreamSource | None, bool], HostPool]) -> None:
+    def _prune(self, pools: dict[_PoolKey, HostPool]) -> None:
         """Removes the pools without connections when the number of pools has doubled."""
         if len(pools) >= self._prune_at:
             for key in [key for key, pool in pools.items() if pool.drained]:

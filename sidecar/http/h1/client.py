@@ -37,7 +37,6 @@ from sidecar.http.h1.writer import (
     tunnel_head,
     whole_request,
 )
-from sidecar.http.headers import get_header
 from sidecar.http.message import Request, Response
 from sidecar.transport.bulk_reader import BulkReader
 from sidecar.transport.closing import TUNNEL_FLUSH_TIMEOUT_S, close_when_flushed, reset
@@ -279,11 +278,9 @@ class Http1ClientConnection:
 
     def _inform(self) -> None:
         interim, self._reader.interim = self._reader.interim, []
-        if self._request is not None and self._request.inform is not None:
+        if self._request is not None:
             for status, headers in interim:
-                # Unless the expectation is passed on, the downstream codec has sent its own 100.
-                if status != 100 or get_header(self._request.headers, b"expect") is not None:
-                    self._request.inform(status, headers)
+                self._request.inform_client(status, headers)
 
     def _receive(self, incoming: IncomingResponse) -> None:
         self._incoming = incoming

@@ -134,9 +134,7 @@ class Http2ClientExchange:
     # The response.
 
     def inform(self, status: int, headers: Headers) -> None:
-        inform = self._request.inform
-        if inform is not None and status != 100:  # the downstream codec has sent its own
-            inform(status, headers)
+        self._request.inform_client(status, headers)
 
     def receive_head(self, head: HeadReceived, whole: bytes | None) -> None:
         """`whole` is the body, if all of it has arrived."""

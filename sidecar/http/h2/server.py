@@ -301,8 +301,10 @@ class Http2ServerConnection:
         if expectation.lower() != b"100-continue":
             exchange.give_up(ExpectationFailedError(f"unknown expectation {expectation!r:.100}"))
             return False
-        if not exchange.complete:
-            exchange.inform(100, [])  # at once, as Envoy does without proxy_100_continue
+        if self.config.proxy_100_continue:
+            exchange.served.request.headers.append((b"expect", b"100-continue"))
+        elif not exchange.complete:
+            exchange.inform(100, [])
         return True
 
     def end_exchange(self, exchange: Http2ServerExchange, code: int) -> None:

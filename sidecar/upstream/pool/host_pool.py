@@ -59,6 +59,7 @@ class HostPool:
     connections end the leases."""
 
     __slots__ = (
+        "_alpn",
         "_codec_type",
         "_dials",
         "_env",
@@ -81,16 +82,18 @@ class HostPool:
         host_stats: HostStats,
         source: UpstreamSource | None = None,
         codec_type: CodecType | None = None,
+        alpn: tuple[str, ...] = (),
     ) -> None:
         """`source`: all connections come from this address, for one client. `codec_type`: None is that of the
-        cluster."""
+        cluster. `alpn`: the protocols to offer in TLS, instead of the configured ones."""
         self._source = source
         self._codec_type = env.config.codec_type if codec_type is None else codec_type
         self._idle_timeout_s = env.config.idle_timeout_s
         if source is not None and not 0 < self._idle_timeout_s < SOURCE_IDLE_TIMEOUT_S:
             self._idle_timeout_s = SOURCE_IDLE_TIMEOUT_S
         self.address = address
-        self.tls = offering_alpn(tls, self._codec_type)
+        self._alpn = alpn
+        self.tls = offering_alpn(tls, self._codec_type, alpn)
         self._env = env
         self._host_stats = host_stats
         self._pool = Pool(
@@ -187,7 +190,7 @@ class HostPool:
     def use_tls(self, tls: UpstreamTls | None) -> None:
         """Connections with another context are closed as they become idle: a rotation of the workload's
         certificate fails no request."""
-        self.tls = offering_alpn(tls, self._codec_type)
+        self.tls = offering_alpn(tls, self._codec_type, self._alpn)
         self._tls_generation += 1
         try:
             context = self._env.dialer.context(self.tls)
@@ -318,12 +321,14 @@ _ALPN: Final = {
 
 
 @lru_cache(maxsize=256)
-def offering_alpn(tls: UpstreamTls | None, codec_type: CodecType) -> UpstreamTls | None:
-    """TLS that offers the protocols of `codec_type` to a host, if the configuration offers none: as in Envoy,
-    ``alpn_protocols`` takes precedence."""
-    if tls is None or tls.parameters.alpn_protocols:
+def offering_alpn(
+    tls: UpstreamTls | None, codec_type: CodecType, alpn: tuple[str, ...] = ()
+) -> UpstreamTls | None:
+    """TLS that offers `alpn` to a host; if it is empty, the configured ``alpn_protocols``, or else, as in
+    Envoy, the protocols of `codec_type`."""
+    if tls is None or (tls.parameters.alpn_protocols and not alpn):
         return tls
-    return replace(tls, parameters=replace(tls.parameters, alpn_protocols=_ALPN[codec_type]))
+    return replace(tls, parameters=replace(tls.parameters, alpn_protocols=alpn or _ALPN[codec_type]))
 
 
 def _close(connections: Iterable[PooledConnection]) -> None:

@@ -34,7 +34,7 @@ from sidecar.xds.decode.support import (
     support,
 )
 from sidecar.xds.decode.tls import decode_upstream_socket, is_raw
-from sidecar.xds.decode.values import decode_socket_ip, struct_strings
+from sidecar.xds.decode.values import decode_socket_ip, metadata_strings, struct_strings
 from sidecar.xds.decode.view import View
 
 _DNS_KINDS = frozenset((Discovery.STRICT_DNS, Discovery.LOGICAL_DNS))
@@ -109,6 +109,7 @@ def decode_cluster(view: View, secrets: Set[str] = frozenset()) -> ClusterConfig
         transport_socket_matches=_transport_socket_matches(view, secrets),
         codec_type=options.codec_type,
         http2=options.http2,
+        alpn_override=metadata_strings(message.metadata, "istio").get("alpn_override") != "false",
         idle_timeout_s=options.idle_timeout_s,
         max_requests_per_connection=options.max_requests_per_connection,
         tcp_keepalive=_tcp_keepalive(view.get("upstream_connection_options")),

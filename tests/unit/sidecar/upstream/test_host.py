@@ -20,6 +20,13 @@ def test_each_client_s_address_has_connections_of_its_own() -> None:
     assert len({host.pool, host.pool_for(source(1)), host.pool_for(source(2))}) == 3
 
 
+def test_each_offer_of_protocols_has_connections_of_its_own() -> None:
+    host = make_host()
+    chosen = host.pool_for(None, alpn=("istio-h2",))
+    assert chosen is host.pool_for(None, alpn=("istio-h2",))
+    assert len({host.pool, chosen, host.pool_for(None, alpn=("istio-http/1.1",))}) == 3
+
+
 def test_pools_without_connections_are_removed_as_clients_come_and_go() -> None:
     host = make_host()
     first = host.pool_for(source(0))

@@ -183,3 +183,9 @@ def test_tls_offers_the_protocols_of_the_cluster_unless_it_is_configured(
     assert tls is not None
     assert tls.parameters.alpn_protocols == offered
     assert offering_alpn(None, codec_type) is None
+
+
+def test_the_protocols_that_a_filter_has_chosen_take_precedence() -> None:
+    configured = UpstreamTls(parameters=TlsParameters(alpn_protocols=("istio",)), sni="a")
+    tls = offering_alpn(configured, CodecType.HTTP1, ("istio-http/1.1", "istio"))
+    assert tls == UpstreamTls(parameters=TlsParameters(alpn_protocols=("istio-http/1.1", "istio")), sni="a")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.config.http_filters import PeerMetadataConfig, PeerMethod
+from sidecar.config.http_filters import AlpnConfig, PeerMetadataConfig, PeerMethod
 from sidecar.errors import ConfigError
 from tests.support.envoy_config import TYPE
 from tests.support.http_filters import decoded_chain
@@ -98,3 +98,34 @@ def test_an_unknown_filter_in_a_typed_struct_may_be_optional() -> None:
 )
 def test_istios_metrics_need_no_filter(value: dict[str, Any]) -> None:
     assert len(decoded_chain(typed_struct(STATS, value))) == 1
+
+
+ALPN = f"{TYPE}/istio.envoy.config.filter.http.alpn.v2alpha1.FilterConfig"
+
+
+def alpn(*overrides: dict[str, Any]) -> object:
+    config = {"@type": ALPN, "alpn_override": list(overrides)}
+    return decoded_chain({"name": "istio.alpn", "typed_config": config})[0].config
+
+
+def test_the_protocols_to_offer_depend_on_the_version() -> None:
+    assert alpn(
+        {"alpn_override": ["istio-http/1.0", "istio", "http/1.0"]},  # HTTP/1.0 is the first of the enum
+        {"upstream_protocol": "HTTP11", "alpn_override": ["istio-http/1.1", "istio", "http/1.1"]},
+        {"upstream_protocol": "HTTP2", "alpn_override": ["istio-peer-exchange", "istio-h2", "istio", "h2"]},
+    ) == AlpnConfig(http1=("istio-http/1.1", "istio", "http/1.1"), http2=("istio-h2", "istio", "h2"))
+    assert alpn() == AlpnConfig()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "path", "reason"),
+    [
+        ([{"alpn_override": ["a", ""]}], "alpn_override[0].alpn_override[1]", "1 to 255 bytes"),
+        ([{}, {}], "alpn_override[1].upstream_protocol", "HTTP10 is a duplicate"),
+        ([{"upstream_protocol": 7}], "alpn_override[0].upstream_protocol", "7 is not a value of Protocol"),
+    ],
+)
+def test_invalid_protocols_are_refused(overrides: list[dict[str, Any]], path: str, reason: str) -> None:
+    with pytest.raises(ConfigError, match=reason) as caught:
+        alpn(*overrides)
+    assert caught.value.path == f"{CONFIG}.{path}"
