@@ -21,7 +21,7 @@ from tests.support import http2_frames as frames
 
 SAFE_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
 SAFE_VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
-SAFE_TARGET = re.compile(rb"[\x21-\x7e]*")
+SAFE_TARGET = re.compile(rb"[\x21-\x7e\x80-\xff]*")
 SMALL = Http2Options(
     max_headers_bytes=2000,
     max_headers_count=30,

@@ -111,6 +111,7 @@ def test_authority_has_precedence_over_host(fields: frames.Fields, authority: by
         ({b":method": b"OPTIONS", b":path": b"*"}, b"*"),
         ({b":method": b"PURGE", b":path": b"//a?b=%20"}, b"//a?b=%20"),
         ({b":scheme": b"custom+x"}, b"/"),
+        ({b":path": b"/\xe4"}, b"/\xe4"),
     ],
 )
 def test_unusual_requests(fields: dict[bytes, bytes], expected: bytes) -> None:
