@@ -220,6 +220,7 @@ class BodyStream(Body):
             self._trailers = trailers
         self._ended = True
         self._release_source()
+        self._source = None  # has the response that has this body: that is a cycle
         self._wake()
         on_end, self._on_end = self._on_end, None  # the codec keeps the body until the next message
         if on_end is not None:

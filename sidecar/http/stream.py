@@ -180,7 +180,9 @@ class ServerStream:
             self.request.close_replaced_body()
         if self._duration is not None:
             self._duration.cancel()
-        self.request.limit_duration = None  # with this stream it is a cycle
+        request = self.request
+        request.limit_duration = request.limit_idle_time = None  # with this stream they are cycles
+        request.inform = None
         info, response, stats = self.request.info, self.response, self._manager.stats
         info.end_s = self._manager.clock()
         info.bytes_received = self.received_bytes

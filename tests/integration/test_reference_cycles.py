@@ -7,8 +7,13 @@ import asyncio
 import gc
 import ssl
 
+import grpc
 import pytest
 
+from sidecar.config.codec_type import CodecType
+from tests.interop.grpc.client import TestServiceClient
+from tests.interop.grpc.messages import Empty
+from tests.interop.grpc.service import serving
 from tests.support.clusters import at_port, static_cluster
 from tests.support.filter_chains import ROUTER
 from tests.support.identities import MESH_CLIENT, MESH_SERVER, RATINGS, REVIEWS, TestTrustDomain
@@ -70,3 +75,32 @@ async def ask(port: int, context: ssl.SSLContext | None) -> None:
     writer.write(REQUEST)
     assert (await reader.read()).startswith(b"HTTP/1.1 200")
     writer.close()
+
+
+async def test_calls_over_http2_leave_no_garbage() -> None:
+    def call(port: int, times: int) -> None:
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            service = TestServiceClient(channel)
+            for _ in range(times):
+                service.empty(Empty(), timeout=10)
+
+    loop = asyncio.get_running_loop()
+    routes = configuration(virtual_host(route(prefix(), to("up"))))
+    with serving() as port:
+        host = static_cluster(at_port(port), codec_type=CodecType.HTTP2)
+        async with running_stack(manager_of(ROUTER, route_config=routes), host) as running:
+            await loop.run_in_executor(None, call, running.port, 1)
+            await running.settle()
+            gc.collect()
+            gc.disable()
+            try:
+                await loop.run_in_executor(None, call, running.port, CONNECTIONS)
+                await running.settle()
+                gc.set_debug(gc.DEBUG_SAVEALL)
+                gc.collect()
+                ours = [kind for kind in map(type, gc.garbage) if kind.__module__.startswith("sidecar.")]
+            finally:
+                gc.set_debug(0)
+                gc.garbage.clear()
+                gc.enable()
+    assert len(ours) < CONNECTIONS, sorted({kind.__name__ for kind in ours})

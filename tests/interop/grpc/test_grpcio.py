@@ -20,6 +20,7 @@ from tests.interop.grpc.messages import (
     StreamingOutputCallRequest,
 )
 from tests.interop.grpc.service import INITIAL, TRAILING
+from tests.support.running_sidecar import RunningSidecar
 
 DEADLINE_S = 20.0
 REQUEST_SIZE, RESPONSE_SIZE = 271828, 314159
@@ -180,6 +181,26 @@ def test_timeout_on_sleeping_server(service: TestServiceClient) -> None:
         list(call)
     requests.end()
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_a_cancellation_reaches_the_server(service: TestServiceClient, hop: Hop) -> None:
+    """Else the exchange between the inbound sidecar and the server would go on."""
+    requests = Requests()
+    call = service.duplex(iter(requests), timeout=DEADLINE_S)
+    requests.send(output_request(1, 1))
+    next(call)
+    assert active_exchanges(hop) == [1, 1]
+    call.cancel()
+    requests.end()
+    hop.inbound.process.wait_for(lambda: active_exchanges(hop) == [0, 0], "no exchange is left")
+
+
+def active_exchanges(hop: Hop) -> list[int]:
+    def active(sidecar: RunningSidecar) -> int:
+        page = sidecar.ask("/stats?filter=cluster.up.upstream_rq_active$").body
+        return int(page.rpartition(":")[2])
+
+    return [active(hop.outbound), active(hop.inbound)]
 
 
 def test_the_metrics_have_statuses_and_messages(service: TestServiceClient, hop: Hop) -> None:
