@@ -18,7 +18,8 @@ from protos.node import WORKLOAD_CERTIFICATE_SECRET
 from sidecar.config.tls import DownstreamTls, Secret, TlsParameters, TlsVersion, UpstreamTls
 from sidecar.errors import IdentityError
 from sidecar.identity.material import KeyPair, Material, awaits_svid, names_svid, resolve
-from sidecar.identity.peer import PeerVerifier
+from sidecar.identity.peer import Peer, PeerVerifier
+from sidecar.identity.session_cache import keep_sessions_in_memory
 from sidecar.identity.svid_pem import SvidPem
 
 _LOG = logging.getLogger(__name__)
@@ -80,13 +81,13 @@ class TlsContexts:
         """The context of a client; the caller passes ``tls.sni`` as server name. Raises `IdentityError`."""
         return self._client(tls).context
 
-    def verify_client(self, tls: DownstreamTls, peer: ssl.SSLObject) -> str:
-        """The SPIFFE URI of a client whose handshake is done, empty without one. Raises `IdentityError`."""
-        return self._server(tls).verifier.verify(peer)
+    def verify_client(self, tls: DownstreamTls, connection: ssl.SSLObject) -> Peer:
+        """The client of a connection whose handshake is done. Raises `IdentityError`."""
+        return self._server(tls).verifier.verify(connection)
 
-    def verify_server(self, tls: UpstreamTls, peer: ssl.SSLObject) -> str:
+    def verify_server(self, tls: UpstreamTls, connection: ssl.SSLObject) -> str:
         """The SPIFFE URI of a server whose handshake is done, empty without one. Raises `IdentityError`."""
-        return self._client(tls).verifier.verify(peer)
+        return self._client(tls).verifier.verify(connection).id
 
     def follow_files(self) -> bool:
         """Reads the named files again, since Kubernetes replaces mounted files. Returns whether any context
@@ -187,9 +188,9 @@ def _context_key(parameters: TlsParameters, material: Material) -> tuple[object,
 
 def _server_context(tls: DownstreamTls, material: Material) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    # A ticket holds the client's certificate, and is encrypted with a key of this context: it is not valid
-    # for another certificate, key or roots. Each ticket costs a sixth of a handshake.
+    # A session belongs to this context: it is not valid for another certificate, key or roots.
     context.num_tickets = 1
+    keep_sessions_in_memory(context)
     _configure(context, tls.parameters, material)
     if tls.require_client_certificate:
         context.verify_mode = ssl.CERT_REQUIRED

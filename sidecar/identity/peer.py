@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import ipaddress
+import math
 import re
 import ssl
 import time
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from protos.spiffe import SpiffeId
@@ -38,6 +40,25 @@ Name = tuple[str, str]
 """A subject alternative name: its ``SanType`` and its value."""
 
 
+# A certificate is parsed once, not for each connection of its owner.
+_MAX_KNOWN: Final = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """The peer as its certificate describes it. ``id``: its SPIFFE URI, empty without one.
+    ``certificate_sha256`` is hexadecimal, ``subject`` by RFC 2253; both are empty without a certificate.
+    ``expires_s`` is in seconds since the epoch."""
+
+    id: str = ""
+    certificate_sha256: str = ""
+    subject: str = ""
+    expires_s: float = math.inf
+
+
+ANONYMOUS: Final = Peer()
+
+
 class PeerVerifier:
     """Compiled once from the SAN matches of a validation context.
 
@@ -46,26 +67,46 @@ class PeerVerifier:
     be a workload of that domain.
     """
 
-    __slots__ = ("_matchers", "_trust_domain")
+    __slots__ = ("_known", "_matchers", "_trust_domain")
 
     def __init__(self, sans: Iterable[SanMatch], trust_domain: str = "") -> None:
         """Raises `IdentityError` for an invalid regex."""
         self._matchers = tuple(_compile(san) for san in sans)
         self._trust_domain = trust_domain
+        self._known: dict[str, Peer] = {}  # by the SHA-256 of the certificate: those that passed
 
-    def verify(self, peer: ssl.SSLObject) -> str:
-        """The peer's SPIFFE URI; empty without one, or without a certificate. Raises `IdentityError`."""
-        certificate = peer.getpeercert()
+    def verify(self, connection: ssl.SSLObject) -> Peer:
+        """The connection's peer, whose handshake is done with a context of this verifier's roots. Raises
+        `IdentityError`."""
+        certificate = connection.getpeercert(binary_form=True)
         if certificate is None:
             if self._matchers:
                 raise IdentityError("the peer presented no certificate, but its names must match")
-            return ""
-        if peer.session_reused:
-            _check_not_expired(certificate)
-        return self.check(_names(certificate))
+            return ANONYMOUS
+        fingerprint = hashlib.sha256(certificate).hexdigest()
+        peer = self._known.get(fingerprint) or self._examine(connection, fingerprint)
+        # OpenSSL checks that only in the first handshake of a session.
+        if connection.session_reused and peer.expires_s <= time.time():
+            raise IdentityError("the certificate of the resumed session has expired")
+        return peer
+
+    def _examine(self, connection: ssl.SSLObject, fingerprint: str) -> Peer:
+        certificate: Mapping[str, Any] = connection.getpeercert() or {}  # empty if OpenSSL did not verify it
+        not_after = certificate.get("notAfter")
+        peer = Peer(
+            id=self.check(_names(certificate)),
+            certificate_sha256=fingerprint,
+            subject=distinguished_name(certificate.get("subject", ())),
+            expires_s=math.inf if not_after is None else ssl.cert_time_to_seconds(not_after),
+        )
+        if certificate:
+            if len(self._known) >= _MAX_KNOWN:
+                self._known.clear()
+            self._known[fingerprint] = peer
+        return peer
 
     def check(self, names: list[Name]) -> str:
-        """As `verify`, for the names of a certificate."""
+        """The SPIFFE URI among the names of a certificate, empty without one. Raises `IdentityError`."""
         uris = [value for kind, value in names if kind == "URI"]
         if self._matchers:
             if not any(matches(name) for matches in self._matchers for name in names):
@@ -85,26 +126,6 @@ class PeerVerifier:
             raise IdentityError(f"the peer is not a workload: its URI names are {uris}") from error
         if found != self._trust_domain:
             raise IdentityError(f"the peer {uri} is not in the trust domain {self._trust_domain}")
-
-
-def _check_not_expired(certificate: Mapping[str, Any]) -> None:
-    """OpenSSL does that only in the first handshake of a session. A certificate that it does not verify is
-    empty here."""
-    not_after = certificate.get("notAfter")
-    if not_after is not None and ssl.cert_time_to_seconds(not_after) <= time.time():
-        raise IdentityError("the certificate of the resumed session has expired")
-
-
-def fingerprint(peer: ssl.SSLObject) -> str:
-    """SHA-256 of the peer's certificate, in hexadecimal; empty without one."""
-    certificate = peer.getpeercert(binary_form=True)
-    return "" if certificate is None else hashlib.sha256(certificate).hexdigest()
-
-
-def subject(peer: ssl.SSLObject) -> str:
-    """The subject of the peer's certificate, by RFC 2253; empty without either."""
-    certificate: Mapping[str, Any] = peer.getpeercert() or {}
-    return distinguished_name(certificate.get("subject", ()))  # a workload's is empty
 
 
 def distinguished_name(name: Iterable[Iterable[Name]]) -> str:

@@ -17,7 +17,7 @@ from sidecar.config.listener import FilterChain, Listener
 from sidecar.config.tls import DownstreamTls
 from sidecar.errors import IdentityError, NoFilterChainError, RequestError
 from sidecar.identity.contexts import TlsContexts
-from sidecar.identity.peer import fingerprint, subject
+from sidecar.identity.peer import ANONYMOUS
 from sidecar.listener.connection_setup import AcceptedConnection, ConnectionSetup
 from sidecar.listener.detect import RAW, Detection
 from sidecar.listener.filter_chain import FilterChainMatcher
@@ -178,16 +178,16 @@ class ActiveListener:
         tls: DownstreamTls | None,
         accepted: AcceptedConnection,
         detection: Detection,
-        peer: ssl.SSLObject | None,
+        secured: ssl.SSLObject | None,
     ) -> DownstreamConnection:
         """Describes the connection for the layers above. Raises `IdentityError` for a client that does not
         match the validation context."""
-        peer_id = local_id = tls_version = alpn = certificate_sha256 = certificate_subject = ""
-        if tls is not None and peer is not None:
-            peer_id = self.services.contexts.verify_client(tls, peer)
-            tls_version = peer.version() or ""
-            alpn = peer.selected_alpn_protocol() or ""
-            certificate_sha256, certificate_subject = fingerprint(peer), subject(peer)
+        local_id = tls_version = alpn = ""
+        peer = ANONYMOUS
+        if tls is not None and secured is not None:
+            peer = self.services.contexts.verify_client(tls, secured)
+            tls_version = secured.version() or ""
+            alpn = secured.selected_alpn_protocol() or ""
             svid = self.services.contexts.svid
             if svid is not None and tls.parameters.certificate_secret == WORKLOAD_CERTIFICATE_SECRET:
                 local_id = str(svid.spiffe_id)
@@ -201,10 +201,10 @@ class ActiveListener:
             tls_version=tls_version,
             server_name=detection.server_name,
             alpn=alpn,
-            peer_id=peer_id,
+            peer_id=peer.id,
             local_id=local_id,
-            peer_certificate_sha256=certificate_sha256,
-            peer_subject=certificate_subject,
+            peer_certificate_sha256=peer.certificate_sha256,
+            peer_subject=peer.subject,
         )
 
     def _upstream_source(self, client: SocketAddress) -> UpstreamSource | None:

@@ -13,9 +13,10 @@ import ssl
 from collections.abc import Callable
 from typing import Any, Final, cast
 
-_MAX_RECORD_BYTES: Final = 16 * 1024  # RFC 8446 5.1: of plaintext
+from sidecar.transport.tls_handshake import HandshakeResult
+from sidecar.transport.tls_session import MAX_RECORD_BYTES, TlsSession
+
 _MAX_ANSWERS_BYTES: Final = 64 * 1024
-_MAX_PIECE_BYTES: Final = _MAX_RECORD_BYTES  # a `MemoryBIO` keeps the memory of the most bytes that it held
 
 
 class TlsTransport:
@@ -23,10 +24,9 @@ class TlsTransport:
     both of asyncio's classes; uvloop needs neither as a base.
 
     When the handshake is done and the ALPN protocol is known, the factory creates the application's protocol.
-    If the factory raises, the connection ends. `established` raises this error, and any other that ends the
-    handshake; ``on_failed`` is called with it.
     Its `connection_made` is called before `established` returns, and before any of the peer's data arrives.
-    After that this object behaves as a TCP transport does:
+    `established` raises the error of a factory, or any other that ends the handshake; ``on_failed`` is called
+    with it. After that this object behaves as a TCP transport does:
 
     - `write_eof` sends a close_notify, and the peer may continue to send;
     - the peer's close_notify, or a FIN without one (which Envoy also accepts as an end), becomes
@@ -35,17 +35,15 @@ class TlsTransport:
     - a broken connection (a reset, a TLS alert) becomes `connection_lost` with the error.
 
     Memory: written data is encrypted at once and waits in the TCP transport, whose high-water mark triggers
-    `pause_writing`; while reading is paused, the data of one read of the socket is kept.
-
-    OpenSSL can neither write nor end while it holds an incomplete message of TLS itself, such as a session
-    ticket that spans several records (RFC 8446 4.6, 5.1). Data written meanwhile is held, and writing paused.
+    `pause_writing`; while reading is paused, the data of one read of the socket is kept. Data that is written
+    while OpenSSL cannot write (`TlsSession`) is held, and writing paused.
     """
 
     __slots__ = (
-        "_answers_bytes", "_closing", "_end_told", "_error", "_established", "_failure", "_handshake",
-        "_held", "_incoming", "_loop", "_on_failed", "_on_first_data", "_open", "_outgoing", "_paused",
-        "_peer_ended", "_plaintext", "_protocol", "_protocol_factory", "_raw", "_raw_is_full",
-        "_server_side", "_ssl", "_write_ended", "_writing_paused",
+        "_answers_bytes", "_closing", "_end_told", "_error", "_handshake", "_held", "_loop",
+        "_on_first_data", "_open", "_outgoing", "_paused", "_peer_ended", "_plaintext", "_protocol",
+        "_protocol_factory", "_raw", "_raw_is_full", "_server_side", "_ticket_bytes", "_tls",
+        "_write_ended", "_writing_paused",
     )  # fmt: skip
 
     def __init__(
@@ -62,27 +60,20 @@ class TlsTransport:
         """``session``: of an earlier connection, to resume. ``on_first_data`` is called when the peer's first
         data has arrived. Raises ``ValueError`` for a ``server_hostname`` that cannot be sent."""
         self._loop: Final = asyncio.get_running_loop()
-        self._incoming: Final = ssl.MemoryBIO()
-        self._outgoing: Final = ssl.MemoryBIO()
-        self._ssl: Final = context.wrap_bio(
-            self._incoming,
-            self._outgoing,
-            server_side=server_side,
-            server_hostname=server_hostname,
-            session=session,
+        self._tls: Final = TlsSession(
+            context, server_side=server_side, server_hostname=server_hostname, session=session
         )
+        self._outgoing: Final = self._tls.outgoing
         self._server_side: Final = server_side
         self._protocol_factory: Callable[[], asyncio.BaseProtocol] | None = protocol_factory
         self._protocol: asyncio.Protocol  # set at the end of the handshake
         self._raw: asyncio.Transport | None = None
-        self._on_failed = on_failed
+        self._handshake: Final = HandshakeResult(on_failed)
         self._on_first_data = on_first_data
-        self._handshake: asyncio.Future[None] | None = None  # while `established` waits
-        self._failure: Exception | None = None  # of the handshake
-        self._established = False
         self._plaintext: list[bytes] = []  # received, and not delivered yet
         self._answers_bytes = 0  # to KeyUpdates, since the write buffer was last empty
         self._held: list[bytes] | None = None  # a list while OpenSSL can neither write nor end
+        self._ticket_bytes = 0  # encrypted, and not sent yet
         self._raw_is_full = False
         self._writing_paused = False  # the protocol was told
         self._open = False  # the handshake is done, and the protocol was notified
@@ -95,11 +86,7 @@ class TlsTransport:
 
     async def established(self) -> None:
         """Raises ``ssl.SSLError``, or another ``OSError`` when the connection breaks."""
-        if not self._established and self._failure is None:
-            self._handshake = self._loop.create_future()
-            await self._handshake
-        if self._failure is not None:
-            raise self._failure
+        await self._handshake.wait()
 
     # asyncio.Protocol: called by the TCP transport.
 
@@ -109,15 +96,14 @@ class TlsTransport:
             self._shake_hands()
 
     def data_received(self, data: bytes) -> None:
-        if self._peer_ended or (self._closing and self._held is None):
-            return
-        if len(data) > _MAX_PIECE_BYTES:
-            self._receive_in_pieces(data)
-            return
-        self._incoming.write(data)
-        if not self._open:
-            self._shake_hands()
-        elif self._decrypt():
+        if len(data) <= MAX_RECORD_BYTES:
+            self._receive(data)
+        else:
+            view = memoryview(data)
+            for start in range(0, len(view), MAX_RECORD_BYTES):
+                if not self._receive(view[start : start + MAX_RECORD_BYTES]):
+                    break
+        if self._open:
             self._deliver()
 
     def eof_received(self) -> bool:
@@ -136,7 +122,7 @@ class TlsTransport:
         self._held = None
         self._on_first_data = None
         error = self._error or exc
-        self._fail_handshake(error or ConnectionResetError("the connection closed during the handshake"))
+        self._end_handshake(error or ConnectionResetError("the connection closed during the handshake"))
         if self._open:
             self._plaintext.clear()
             self._protocol.connection_lost(error)
@@ -153,7 +139,7 @@ class TlsTransport:
 
     def get_extra_info(self, name: str, default: Any = None) -> Any:
         if name == "ssl_object":
-            return self._ssl
+            return self._tls.ssl_object
         return default if self._raw is None else self._raw.get_extra_info(name, default)
 
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
@@ -233,16 +219,28 @@ class TlsTransport:
 
     # Internal.
 
+    def _receive(self, data: bytes | memoryview) -> bool:
+        """Takes at most `MAX_RECORD_BYTES`, and delivers nothing. Returns whether it takes more."""
+        if self._peer_ended or (self._closing and self._held is None):
+            return False
+        self._tls.incoming.write(data)
+        if self._open:
+            return self._decrypt()
+        self._shake_hands()
+        return True
+
     def _shake_hands(self) -> None:
         try:
-            self._ssl.do_handshake()
-        except ssl.SSLWantReadError:
-            self._send()
-            return
+            done = self._tls.shake_hands()
         except (ssl.SSLError, ssl.CertificateError) as error:
             self._fail(error)
             return
-        self._send()
+        if done and self._tls.owes_only_a_ticket:
+            self._ticket_bytes = self._outgoing.pending  # goes with the first data, in one write
+        else:
+            self._send()
+        if not done:
+            return
         # `write_eof` needs all received data to be decrypted, and the protocol may call it at once.
         if not self._decrypt():
             return
@@ -252,55 +250,29 @@ class TlsTransport:
         except Exception as error:
             self._fail(error)
             return
-        self._forget_callbacks()
+        self._protocol_factory = None  # its owner has this object: a cycle
         self._open = True
         self._protocol.connection_made(cast("asyncio.Transport", self))
-        self._established = True
-        self._end_handshake()
-        self._deliver()
+        self._handshake.succeed()
 
-    def _fail_handshake(self, error: Exception) -> None:
-        if self._established or self._failure is not None:
-            return
-        self._failure = error
-        self._end_handshake()
-        on_failed = self._on_failed
-        self._forget_callbacks()
-        if on_failed is not None:
-            on_failed(error)
-
-    def _forget_callbacks(self) -> None:
-        """Their owner has this object: that is a cycle, which only the garbage collector frees."""
+    def _end_handshake(self, error: Exception) -> None:
         self._protocol_factory = None
-        self._on_failed = None
-
-    def _end_handshake(self) -> None:
-        if self._handshake is not None and not self._handshake.done():
-            self._handshake.set_result(None)
+        self._handshake.fail(error)
 
     def _decrypt(self) -> bool:
         """Decrypts all received data. Returns False when that fails, and the connection ends."""
-        decrypt, incoming = self._ssl.read, self._incoming
         try:
-            while incoming.pending:
-                data = decrypt(_MAX_RECORD_BYTES)
-                if not data:
-                    self._peer_ended = True
-                    break
-                self._plaintext.append(data)
-        except ssl.SSLWantReadError:
-            pass
-        except ssl.SSLZeroReturnError:  # both directions have ended
-            self._peer_ended = True
+            if self._tls.decrypt(self._plaintext):
+                self._peer_ended = True
         except ssl.SSLError as error:
             self._fail(error)
             return False
         if self._on_first_data is not None and self._plaintext:
             on_first_data, self._on_first_data = self._on_first_data, None
-            on_first_data(self._ssl)
+            on_first_data(self._tls.ssl_object)
         if self._held is not None:
             self._write_held()
-        return not self._outgoing.pending or self._answer_key_update()
+        return self._outgoing.pending == self._ticket_bytes or self._answer_key_update()
 
     def _answer_key_update(self) -> bool:
         """False, and the connection ends, when the peer sends KeyUpdates and does not read the answers."""
@@ -326,54 +298,35 @@ class TlsTransport:
             if not self._protocol.eof_received():
                 self.close()
 
-    def _receive_in_pieces(self, data: bytes) -> None:
-        view = memoryview(data)
-        for start in range(0, len(view), _MAX_PIECE_BYTES):
-            if self._peer_ended or (self._closing and self._held is None):
-                break
-            self._incoming.write(view[start : start + _MAX_PIECE_BYTES])
-            if not self._open:
-                self._shake_hands()
-            elif not self._decrypt():
-                return
-        if self._open:
-            self._deliver()
-
     def _encrypt(self, data: bytes | bytearray | memoryview) -> bool:
-        """Encrypts all of `data`. Returns False when it is held instead, or when the connection ends."""
+        """Returns False when `data` is held instead, or when the connection ends."""
         try:
-            if len(data) <= _MAX_PIECE_BYTES:
-                self._ssl.write(data)
-                return True
-            view, records = memoryview(data), []
-            for start in range(0, len(view), _MAX_PIECE_BYTES):
-                self._ssl.write(view[start : start + _MAX_PIECE_BYTES])
-                records.append(self._outgoing.read())
-        except ssl.SSLWantReadError:  # by the first piece: nothing was read since
+            records = self._tls.encrypt(data)
+        except ssl.SSLWantReadError:
             self._held = []
             self._hold(data)
             return False
         except ssl.SSLError as error:
             self._fail(error)
             return False
-        assert self._raw is not None
-        self._raw.writelines(records)
+        if records is not None:
+            assert self._raw is not None
+            self._ticket_bytes = 0
+            self._raw.writelines(records)
         return True
 
     def _notify_end(self) -> None:
         try:
-            # All received data has been decrypted, so this only writes. The peer's close_notify can be
-            # missing (`SSLWantReadError`), or have come first.
-            self._ssl.unwrap()
-        except ssl.SSLWantReadError:
-            pass
+            ended = self._tls.notify_end()
         except ssl.SSLError as error:
-            if error.reason == "SHUTDOWN_WHILE_IN_INIT" and self._open:
-                self._held = []
-            else:
-                self._fail(error)
+            self._fail(error)
             return
-        self._send()
+        if ended:
+            self._send()
+        elif self._open:
+            self._held = []
+        else:
+            self._fail(ConnectionAbortedError("the connection is closed during the TLS handshake"))
 
     def _hold(self, data: bytes | bytearray | memoryview) -> None:
         assert self._held is not None
@@ -416,6 +369,7 @@ class TlsTransport:
             raise
 
     def _send(self) -> None:
+        self._ticket_bytes = 0
         if self._outgoing.pending and self._raw is not None:
             self._raw.write(self._outgoing.read())
 
@@ -424,7 +378,7 @@ class TlsTransport:
         self._error = error
         self._held = None
         self._closing = True
-        self._fail_handshake(error)
+        self._end_handshake(error)
         if self._raw is None:
             return
         if self._raw.get_write_buffer_size():

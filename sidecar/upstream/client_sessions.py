@@ -17,16 +17,18 @@ from sidecar.config.endpoint import SocketAddress
 
 _MAX_HOSTS: Final = 64  # a session holds its certificate: some kilobytes
 _MAX_AGE_S: Final = 3600.0
-# Copying a session out of OpenSSL costs a third of what resuming it saves. A host whose sessions cannot be
-# resumed, such as several servers behind one address, must not cause a copy for each connection.
+# Copying a session out of OpenSSL costs as much as resuming it saves. A host whose sessions cannot be
+# resumed, such as several servers behind one address, must not cause a copy for each connection. A host that
+# has resumed the session so often has dropped it since, for others or for a rotation.
 _REPLACE_AFTER_S: Final = 10.0
+_REPLACE_AFTER_RESUMPTIONS: Final = 8
 
 Key = tuple[SocketAddress, str]
 """A host and the SNI."""
 
 
 class _Saved:
-    __slots__ = ("context", "expires_s", "saved_s", "session")
+    __slots__ = ("context", "expires_s", "resumptions", "saved_s", "session")
 
     def __init__(
         self, context: ssl.SSLContext, session: ssl.SSLSession | None, saved_s: float, expires_s: float
@@ -35,6 +37,7 @@ class _Saved:
         self.session = session  # None if the host gives no tickets
         self.saved_s = saved_s
         self.expires_s = expires_s
+        self.resumptions = 0
 
 
 class ClientSessions:
@@ -54,15 +57,17 @@ class ClientSessions:
         return saved.session
 
     def wants(self, key: Key, context: ssl.SSLContext, *, reused: bool) -> bool:
-        """Whether the session of a connection whose handshake is done should be saved. ``reused``: it was
-        resumed itself."""
+        """Whether the session of a connection whose handshake is done should be saved. Called once for each.
+        ``reused``: it was resumed itself."""
         saved = self._saved.get(key)
         if saved is None or saved.context is not context:
             return True
         now_s = self._now_s()
+        if reused:
+            saved.resumptions += 1
         if saved.session is None or reused:
             return now_s >= saved.expires_s
-        return now_s >= saved.saved_s + _REPLACE_AFTER_S
+        return saved.resumptions >= _REPLACE_AFTER_RESUMPTIONS or now_s >= saved.saved_s + _REPLACE_AFTER_S
 
     def save(self, key: Key, context: ssl.SSLContext, connection: ssl.SSLObject) -> None:
         """Called when the host's first data has arrived: its tickets came before."""

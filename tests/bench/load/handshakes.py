@@ -23,7 +23,7 @@ _REQUEST = encoded(close=True)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parameters:
-    """`resume`: each thread resumes the session of its first connection."""
+    """`resume`: each thread resumes the session of its last full handshake."""
 
     port: int
     seconds: float
@@ -73,7 +73,7 @@ class Connections:
             self.resumed += bool(connection.session_reused)
             while connection.recv(16384):
                 pass
-            if self._parameters.resume and self._session is None:
+            if self._parameters.resume and not connection.session_reused:
                 self._session = connection.session  # the tickets came with the answer
 
 

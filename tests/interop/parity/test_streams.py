@@ -30,7 +30,7 @@ from tests.support.tcp_sockets import other_end
 
 BOOTSTRAP = Template(Path(__file__).with_name("tcp_bootstrap.yaml").read_text())
 LISTENERS = (
-    *("plain_to_plain", "tls_to_plain", "plain_to_tls", "tls_to_tls"),
+    *("plain_to_plain", "tls_to_plain", "plain_to_tls", "tls_to_tls", "plain_to_other"),
     *("impatient", "http", "https", "declared_http", "by_name"),
 )
 PROXIES = ("envoy", "sidecar")
@@ -135,9 +135,8 @@ def streams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Streams]:
         hosts = {"plain": StreamHost(), "tls": StreamHost(serving)}
         for host in hosts.values():
             stack.callback(host.close)
-        ports: dict[str, dict[str, int]] = {}
-        for name in PROXIES:
-            ports[name] = {listener: free_port() for listener in LISTENERS}
+        ports = {name: {listener: free_port() for listener in LISTENERS} for name in PROXIES}
+        for name, other in zip(PROXIES, reversed(PROXIES), strict=True):
             file = folder / f"{name}.yaml"
             file.write_text(
                 BOOTSTRAP.substitute(
@@ -147,6 +146,7 @@ def streams(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Streams]:
                     key=key,
                     plain_host=hosts["plain"].port,
                     tls_host=hosts["tls"].port,
+                    other_proxy=ports[other]["tls_to_plain"],
                 )
             )
             process = stack.enter_context(child(proxy_command(name, file), folder / f"{name}.log"))
@@ -281,6 +281,13 @@ def test_tcp_proxy(streams: Streams, way: str, ending: str) -> None:
     envoys, ours = (streams.see(proxy, TCP[way], ENDINGS[ending]) for proxy in PROXIES)
     assert "cut" not in envoys
     assert ours == envoys
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+@pytest.mark.parametrize("first", PROXIES)
+def test_hop_between_the_two_proxies_with_tls_between_them(streams: Streams, first: str, ending: str) -> None:
+    through_both = streams.see(first, Way(listener="plain_to_other"), ENDINGS[ending])
+    assert through_both == streams.see("envoy", TCP["plain to plain"], ENDINGS[ending])
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from sidecar.config.tls import SanMatch, SanMatchKind
 from sidecar.errors import IdentityError
-from sidecar.identity.peer import PeerVerifier, distinguished_name, fingerprint, subject
+from sidecar.identity.peer import Peer, PeerVerifier, distinguished_name
 
 WORKLOAD = ("URI", "spiffe://cluster.local/ns/default/sa/reviews")
 
@@ -116,7 +116,30 @@ def test_a_pattern_that_does_not_compile_is_named() -> None:
         PeerVerifier([san(SanMatchKind.REGEX, "(")])
 
 
-def test_subject_of_a_certificate_that_has_one() -> None:
+class Connection:
+    """The end of a handshake with a peer that has this certificate."""
+
+    def __init__(self, certificate: bytes | None, fields: dict[str, object], *, session_reused: bool = False):
+        self.session_reused = session_reused
+        self.parsed = 0
+        self._certificate = certificate
+        self._fields = fields
+
+    def getpeercert(self, *, binary_form: bool = False) -> object:
+        if binary_form:
+            return self._certificate
+        self.parsed += 1
+        return None if self._certificate is None else self._fields
+
+
+def verify(verifier: PeerVerifier, connection: Connection) -> Peer:
+    return verifier.verify(cast("ssl.SSLObject", connection))
+
+
+FIELDS = {"subjectAltName": (WORKLOAD,), "subject": (), "notAfter": "Jan  1 00:00:00 2020 GMT"}
+
+
+def test_subject_and_fingerprint_of_a_certificate() -> None:
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, 'a, "b"')])
     certificate = (
@@ -130,14 +153,43 @@ def test_subject_of_a_certificate_that_has_one() -> None:
         .sign(key, hashes.SHA256())
         .public_bytes(Encoding.DER)
     )
+    peer = verify(PeerVerifier(()), Connection(certificate, {"subject": ((("commonName", 'a, "b"'),),)}))
+    assert peer.subject == r"CN=a\, \"b\"" == name.rfc4514_string()
+    assert peer.certificate_sha256 == hashlib.sha256(certificate).hexdigest()
 
-    class Peer:
-        def getpeercert(self, *, binary_form: bool = False) -> object:
-            return certificate if binary_form else {"subject": ((("commonName", 'a, "b"'),),)}
 
-    peer = cast("ssl.SSLObject", Peer())
-    assert subject(peer) == r"CN=a\, \"b\"" == name.rfc4514_string()
-    assert fingerprint(peer) == hashlib.sha256(certificate).hexdigest()
+def test_peer_without_a_certificate_is_anonymous_unless_its_names_must_match() -> None:
+    assert verify(PeerVerifier((), "cluster.local"), Connection(None, {})) == Peer()
+    with pytest.raises(IdentityError, match="no certificate"):
+        verify(PeerVerifier([san(SanMatchKind.PREFIX, "spiffe://")]), Connection(None, {}))
+
+
+def test_certificate_is_parsed_once_for_all_connections_of_its_owner() -> None:
+    verifier = PeerVerifier((), "cluster.local")
+    first, second, other = Connection(b"1", FIELDS), Connection(b"1", FIELDS), Connection(b"2", FIELDS)
+    assert verify(verifier, first) == verify(verifier, second)
+    assert verify(verifier, other).id == WORKLOAD[1]
+    assert (first.parsed, second.parsed, other.parsed) == (1, 0, 1)
+
+
+def test_peer_that_was_refused_is_refused_again() -> None:
+    verifier = PeerVerifier((), "elsewhere")
+    for _ in range(2):
+        with pytest.raises(IdentityError, match="not in the trust domain elsewhere"):
+            verify(verifier, Connection(b"1", FIELDS))
+
+
+def test_certificate_that_openssl_has_not_verified_is_no_answer_for_later_connections() -> None:
+    verifier = PeerVerifier(())
+    assert verify(verifier, Connection(b"1", {})).id == ""
+    assert verify(verifier, Connection(b"1", FIELDS)).id == WORKLOAD[1]
+
+
+def test_known_certificate_expires_for_resumed_sessions() -> None:
+    verifier = PeerVerifier((), "cluster.local")
+    assert verify(verifier, Connection(b"1", FIELDS)).id == WORKLOAD[1], "OpenSSL has checked the dates"
+    with pytest.raises(IdentityError, match="has expired"):
+        verify(verifier, Connection(b"1", FIELDS, session_reused=True))
 
 
 @pytest.mark.parametrize(

@@ -288,6 +288,35 @@ async def test_unrequested_data_is_bounded() -> None:
     assert connection.raw.ended == "aborted"
 
 
+async def test_session_ticket_goes_with_the_first_data() -> None:
+    connection = Connection()
+    assert connection.raw.take() == b""
+    assert connection.peer.ssl.session is not None
+    assert not connection.peer.ssl.session.has_ticket
+    connection.transport.write(b"answer")
+    assert connection.peer.read() == [b"answer"]
+    assert connection.peer.ssl.session.has_ticket
+
+
+async def test_session_ticket_goes_with_the_end_of_a_connection_without_data() -> None:
+    connection = Connection()
+    connection.transport.close()
+    assert connection.peer.read() == [b"", "eof"]
+    assert connection.peer.ssl.session is not None
+    assert connection.peer.ssl.session.has_ticket
+
+
+async def test_key_update_is_answered_before_the_first_data() -> None:
+    class Answering(Session):
+        def read(self, size: int) -> bytes:
+            self.outgoing.write(b"an answer")
+            return self.ssl.read(size)
+
+    connection = Connection(session=Answering)
+    connection.peer.send(b"question")
+    assert connection.raw.take().endswith(b"an answer")
+
+
 class Gauge(Session):
     """Notes the most that its two `MemoryBIO` have held."""
 

@@ -95,6 +95,17 @@ def test_session_that_the_host_did_not_resume_is_replaced_but_not_for_each_conne
     assert scene.wants(reused=False)
 
 
+def test_session_that_was_resumed_often_is_replaced_as_soon_as_the_host_has_dropped_it() -> None:
+    scene = Scene()
+    scene.save(Handshaken(Ticket()))
+    for _ in range(8):
+        assert not scene.wants(reused=False)
+        assert not scene.wants(reused=True)
+    assert scene.wants(reused=False)
+    scene.save(Handshaken(Ticket()))
+    assert not scene.wants(reused=False)
+
+
 def test_host_without_tickets_is_asked_again_after_an_hour() -> None:
     scene = Scene()
     scene.save(Handshaken(Ticket(0)))
