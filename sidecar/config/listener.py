@@ -11,6 +11,7 @@ from typing import TypeAlias
 from sidecar.config.codec_type import CodecType
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.http2 import DEFAULT_HTTP2, Http2Options
+from sidecar.config.proxy_protocol import ProxyProtocolFilter
 from sidecar.config.route import RouteConfiguration, WeightedCluster
 from sidecar.config.tls import DownstreamTls
 
@@ -151,8 +152,9 @@ class Listener:
     (SO_ORIGINAL_DST). ``bind_to_port`` False: the listener takes only such connections. ``transparent``:
     connections arrive by TPROXY, and their local address is the original destination. ``ipv4_compat``: a
     listener on an IPv6 address accepts IPv4 too. ``original_dst_filter``, ``original_src``,
-    ``tls_inspector`` and ``http_inspector`` are its listener filters; those two do not look at connections to
-    the ports of ``ports_without_tls_inspector`` and ``ports_without_http_inspector``."""
+    ``proxy_protocol``, ``tls_inspector`` and ``http_inspector`` are its listener filters; the inspectors do
+    not look at connections to the ports of ``ports_without_tls_inspector`` and
+    ``ports_without_http_inspector``."""
 
     name: str
     address: SocketAddress
@@ -163,6 +165,7 @@ class Listener:
     ipv4_compat: bool = False
     original_dst_filter: bool = False
     original_src: OriginalSrc | None = None
+    proxy_protocol: ProxyProtocolFilter | None = None
     tls_inspector: bool = False
     http_inspector: bool = False
     ports_without_tls_inspector: tuple[range, ...] = ()

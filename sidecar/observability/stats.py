@@ -321,7 +321,26 @@ class GrpcStats(Counters):
 # The names come from clients: calls of further methods are counted for the cluster only.
 MOST_GRPC_METHODS: Final = 200
 
+
+@dataclass(slots=True, eq=False)
+class ProxyProtocolStats(Counters):
+    """``proxy_proto.[<stat_prefix>.]``"""
+
+    not_found_allowed: int = 0
+    not_found_disallowed: int = 0
+    versions__v1__disallowed: int = 0
+    versions__v1__error: int = 0
+    versions__v1__found: int = 0
+    versions__v2__disallowed: int = 0
+    versions__v2__error: int = 0
+    versions__v2__found: int = 0
+
+
 CountersT = TypeVar("CountersT", bound=Counters)
+
+
+def proxy_protocol_prefix(stat_prefix: str) -> str:
+    return f"proxy_proto.{stat_prefix}" if stat_prefix else "proxy_proto"
 
 
 class Stats:
@@ -362,6 +381,9 @@ class Stats:
         if method not in methods and len(methods) >= MOST_GRPC_METHODS:
             method = ""
         return methods.setdefault(method, GrpcStats())
+
+    def proxy_protocol(self, stat_prefix: str) -> ProxyProtocolStats:
+        return self.counters(proxy_protocol_prefix(stat_prefix), ProxyProtocolStats)
 
     def forget_cluster(self, name: str) -> None:
         """Removes the counters of a removed cluster: the configuration bounds the memory."""
