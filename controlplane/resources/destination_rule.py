@@ -62,7 +62,7 @@ class TCPSettings(Message):
     connect_timeout: Duration | None = None
     tcp_keepalive: TcpKeepalive | None = None
     idle_timeout: DurationOrZero | None = None
-    max_connection_duration: NotSupportedYet = None
+    max_connection_duration: Duration | None = None
 
 
 class H2UpgradePolicy(StrEnum):

@@ -120,10 +120,10 @@ class ServiceMetadata:
 class ClusterConfig:
     """``eds_service_name`` is the name of the load assignment (EDS). ``load_assignment`` holds the hosts of
     static and DNS clusters. ``transport_socket_matches`` take precedence over ``tls`` and
-    ``proxy_protocol``. ``idle_timeout_s`` 0 means never, ``max_requests_per_connection`` 0 no limit.
-    ``source_addresses`` are the local IP addresses that connections are bound to: the first one of the host's
-    family, or else the first one. ``initial_fetch_timeout_s`` limits the wait for the first assignment (EDS);
-    0 is no limit.
+    ``proxy_protocol``. ``idle_timeout_s`` 0 means never, ``max_connection_duration_s`` and
+    ``max_requests_per_connection`` 0 no limit. ``source_addresses`` are the local IP addresses that
+    connections are bound to: the first one of the host's family, or else the first one.
+    ``initial_fetch_timeout_s`` limits the wait for the first assignment (EDS); 0 is no limit.
     ``alpn_override`` (metadata ``istio: {alpn_override: "false"}``): whether filters may choose the protocols
     that are offered to its hosts."""
 
@@ -145,6 +145,7 @@ class ClusterConfig:
     http2: Http2Options = DEFAULT_HTTP2
     alpn_override: bool = True
     idle_timeout_s: float = 3600.0
+    max_connection_duration_s: float = 0.0
     max_requests_per_connection: int = 0
     tcp_keepalive: TcpKeepalive | None = None
     dns: DnsDiscoveryConfig = DEFAULT_DNS

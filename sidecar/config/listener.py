@@ -96,6 +96,7 @@ class HttpConnectionManager:
     request_timeout_s: float = 0.0
     stream_idle_timeout_s: float = 300.0
     idle_timeout_s: float = 3600.0
+    max_connection_duration_s: float = 0.0
     max_stream_duration_s: float = 0.0
     drain_timeout_s: float = 5.0
     delayed_close_timeout_s: float = 1.0
@@ -104,9 +105,14 @@ class HttpConnectionManager:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TcpProxy:
+    """``TcpProxy``. Timeouts of 0 are disabled. ``max_duration_s`` limits the life of a connection; a random
+    share of it, at most ``max_duration_jitter``, is added."""
+
     stat_prefix: str
     clusters: tuple[WeightedCluster, ...]
     idle_timeout_s: float = 3600.0
+    max_duration_s: float = 0.0
+    max_duration_jitter: float = 0.0
     max_connect_attempts: int = 1
     access_logs: tuple[AccessLog, ...] = ()
 

@@ -117,6 +117,7 @@ class HttpConnectionManagerStats(Counters):
     downstream_cx_http2_active: int = 0
     downstream_cx_http2_total: int = 0
     downstream_cx_idle_timeout: int = 0
+    downstream_cx_max_duration_reached: int = 0
     downstream_cx_protocol_error: int = 0
     downstream_cx_rx_bytes_total: int = 0
     downstream_cx_total: int = 0
@@ -182,6 +183,7 @@ class ClusterStats(Counters):
     upstream_cx_http1_total: int = 0
     upstream_cx_http2_total: int = 0
     upstream_cx_idle_timeout: int = 0
+    upstream_cx_max_duration_reached: int = 0
     upstream_cx_max_requests: int = 0
     upstream_cx_none_healthy: int = 0
     upstream_cx_overflow: int = 0
@@ -282,6 +284,7 @@ class TcpProxyStats(Counters):
     downstream_cx_total: int = 0
     downstream_cx_tx_bytes_total: int = 0
     idle_timeout: int = 0
+    max_downstream_connection_duration: int = 0
 
 
 @dataclass(slots=True, eq=False)

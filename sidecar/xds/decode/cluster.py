@@ -113,6 +113,7 @@ def decode_cluster(view: View, secrets: Set[str] = frozenset()) -> ClusterConfig
         http2=options.http2,
         alpn_override=metadata_strings(message.metadata, "istio").get("alpn_override") != "false",
         idle_timeout_s=options.idle_timeout_s,
+        max_connection_duration_s=options.max_connection_duration_s,
         max_requests_per_connection=options.max_requests_per_connection,
         tcp_keepalive=_tcp_keepalive(view.get("upstream_connection_options")),
         dns=decode_dns(view),
