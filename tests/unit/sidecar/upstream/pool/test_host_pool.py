@@ -53,7 +53,7 @@ async def test_idle_connections_for_one_client_are_closed_soon(
 async def old_connection(network: FakeNetwork) -> tuple[HostPoolFixture, Lease, FakeConnection]:
     """One that has a lease, in a pool whose connections live for a minute."""
     fixture = HostPoolFixture(
-        network, lambda codec_type: lambda alpn: FakeConnection(), max_connection_duration_s=60.0
+        network, lambda codec_type, client: lambda alpn: FakeConnection(), max_connection_duration_s=60.0
     )
     acquiring = asyncio.create_task(fixture.pool.acquire())
     await settle()
