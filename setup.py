@@ -32,6 +32,7 @@ COMPILED = (
     "sidecar/http",
     "sidecar/listener",
     "sidecar/observability",
+    "sidecar/proxy_protocol.py",
     "sidecar/regex.py",
     "sidecar/router",
     "sidecar/timers.py",

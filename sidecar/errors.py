@@ -32,6 +32,7 @@
         │   └── UpstreamOverflowError       503: a circuit breaker is open
         ├── TcpProxyError           ends a TCP connection that is proxied
         │   ├── TcpIdleTimeoutError         no bytes moved for too long
+        │   ├── TcpDurationError            it is too old
         │   └── TcpUpstreamResetError       the host reset it
         │       └── TcpUpstreamResetAtOnceError     before the first byte was passed on
         ├── FaultAbortError         200 to 599: the fault filter aborts the request, as it was told to
@@ -241,6 +242,13 @@ class TcpIdleTimeoutError(TcpProxyError):
     """No bytes moved for the idle timeout of the TCP proxy."""
 
     details = "idle_timeout"
+
+
+class TcpDurationError(TcpProxyError):
+    """The connection is as old as the TCP proxy allows."""
+
+    flag = "DT"
+    details = "max_connection_duration_reached"
 
 
 class TcpUpstreamResetError(TcpProxyError):

@@ -26,6 +26,7 @@ from controlplane.networking.identities import server_identities
 from controlplane.networking.messages import ADS
 from controlplane.networking.names import BLACK_HOLE_CLUSTER, PASSTHROUGH_CLUSTER, OutboundName
 from controlplane.networking.peer_authentication import PeerAuthentications
+from controlplane.networking.proxy_protocol import apply_proxy_protocol
 from controlplane.networking.scope import SidecarScope
 from controlplane.networking.tls import RAW_BUFFER, mesh_client_tls, origin_tls
 from controlplane.networking.traffic_policy import (
@@ -190,6 +191,8 @@ def _cluster(mesh_config: MeshConfig, destination: _Destination) -> Cluster:
         _apply_tls_settings(cluster, policy.tls, destination, version)
     elif mesh_config.enable_auto_mtls and not destination.service.mesh_external:
         _apply_auto_mtls(cluster, destination, version)
+    if policy.proxy_protocol is not None:
+        apply_proxy_protocol(cluster, policy.proxy_protocol)
     cluster.metadata.filter_metadata[ISTIO_METADATA].CopyFrom(service_metadata(destination.service))
     return cluster
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from controlplane.model.rule_index import RuleIndex
 from controlplane.model.service import Service
@@ -15,6 +15,7 @@ from controlplane.resources.destination_rule import (
     LoadBalancerSettings,
     OutlierDetection,
     PolicySettings,
+    ProxyProtocol,
     Subset,
     TrafficPolicy,
 )
@@ -57,11 +58,12 @@ class EffectivePolicy:
     connection_pool: ConnectionPoolSettings | None = None
     outlier_detection: OutlierDetection | None = None
     tls: ClientTLSSettings | None = None
+    proxy_protocol: ProxyProtocol | None = None
 
 
 def effective_policy(rule: DestinationRule | None, subset: Subset | None, port: int) -> EffectivePolicy:
     """Istio's precedence: the settings of a subset replace those of the destination one by one; settings for
-    the port replace all of them, and missing ones have Istio's defaults."""
+    the port replace all of them that a port can have, and missing ones have Istio's defaults."""
     policy = _overlay(EffectivePolicy(), rule.traffic_policy if rule else None, port)
     return _overlay(policy, subset.traffic_policy if subset else None, port)
 
@@ -69,9 +71,10 @@ def effective_policy(rule: DestinationRule | None, subset: Subset | None, port: 
 def _overlay(base: EffectivePolicy, level: TrafficPolicy | None, port: int) -> EffectivePolicy:
     if level is None:
         return base
+    base = replace(base, proxy_protocol=level.proxy_protocol or base.proxy_protocol)
     for settings in level.port_level_settings:
         if settings.port.number == port:
-            return _settings(settings, EffectivePolicy())
+            return _settings(settings, EffectivePolicy(proxy_protocol=base.proxy_protocol))
     return _settings(level, base)
 
 
@@ -81,4 +84,5 @@ def _settings(settings: PolicySettings, default: EffectivePolicy) -> EffectivePo
         connection_pool=settings.connection_pool or default.connection_pool,
         outlier_detection=settings.outlier_detection or default.outlier_detection,
         tls=settings.tls or default.tls,
+        proxy_protocol=default.proxy_protocol,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any, Final
 
 from envoy.extensions.filters.listener.original_dst.v3.original_dst_pb2 import OriginalDst
@@ -12,6 +11,7 @@ from envoy.extensions.filters.listener.tls_inspector.v3.tls_inspector_pb2 import
 from envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy_pb2 import TcpProxy
 
 from controlplane.networking.messages import extension, uint32
+from controlplane.resources.destination_rule import TCPSettings
 
 ORIGINAL_DST: Final = extension("envoy.filters.listener.original_dst", OriginalDst())
 # The mark by which the interception rules of TPROXY recognize connections to the application.
@@ -23,15 +23,17 @@ _CONNECT_ATTEMPTS: Final = 3
 
 
 def tcp_proxy(
-    clusters: Sequence[tuple[str, int]], stat_prefix: str, idle_timeout: timedelta | None = None
+    clusters: Sequence[tuple[str, int]], stat_prefix: str, settings: TCPSettings | None = None
 ) -> dict[str, Any]:
-    """Forwards bytes to one of the clusters, by their weights."""
+    """Forwards bytes to one of the clusters, by their weights, within the time limits of ``settings``."""
     proxy = TcpProxy(stat_prefix=stat_prefix, max_connect_attempts=uint32(_CONNECT_ATTEMPTS))
     if len(clusters) == 1:
         proxy.cluster = clusters[0][0]
     else:
         for name, weight in clusters:
             proxy.weighted_clusters.clusters.add(name=name, weight=weight)
-    if idle_timeout is not None:
-        proxy.idle_timeout.FromTimedelta(idle_timeout)
+    if settings is not None and settings.idle_timeout is not None:
+        proxy.idle_timeout.FromTimedelta(settings.idle_timeout)
+    if settings is not None and settings.max_connection_duration is not None:
+        proxy.max_downstream_connection_duration.FromTimedelta(settings.max_connection_duration)
     return extension("envoy.filters.network.tcp_proxy", proxy)

@@ -32,6 +32,7 @@ from controlplane.networking.names import (
 from controlplane.networking.network_filters import TLS_INSPECTOR, tcp_proxy
 from controlplane.networking.own_workload import tell_workload
 from controlplane.networking.scope import SidecarScope
+from controlplane.resources.destination_rule import TCPSettings
 from controlplane.resources.ip_addresses import is_ip_address
 from protos.type_urls import LISTENER
 
@@ -169,14 +170,14 @@ def _add_connections(
     automatic = scope.automatic_addresses.get(service.hostname, ())
     virtual_ips = [*filter(is_ip_address, service.addresses), *automatic]
     ranges = tuple(address for address in service.addresses if not is_ip_address(address))
-    idle_timeout = _idle_timeout(scope, service, port)
+    settings = _tcp_settings(scope, service, port)
     for route in l4_routes(scope, service, port, dialled=service.hostname):
         for address in virtual_ips:
-            _add_chains(binds[address, port.number], route, service, idle_timeout)
+            _add_chains(binds[address, port.number], route, service, settings)
         if ranges or not virtual_ips or (automatic and port.protocol.is_tls):
             names = route.server_names or ((service.hostname,) if port.protocol.is_tls and not ranges else ())
             narrowed = replace(route, server_names=names, subnets=route.subnets or ranges)
-            _add_chains(binds[scope.wildcard_address, port.number], narrowed, service, idle_timeout)
+            _add_chains(binds[scope.wildcard_address, port.number], narrowed, service, settings)
 
 
 def _add_endpoints(
@@ -189,25 +190,25 @@ def _add_endpoints(
     """A headless service has a listener on each address of its endpoints, or, if there are very many, a chain
     for each in one listener. If one endpoint is removed, connections to the others stay."""
     share = len(addresses) > _MOST_LISTENERS
-    idle_timeout = _idle_timeout(scope, service, port)
+    settings = _tcp_settings(scope, service, port)
     for route in l4_routes(scope, service, port, dialled=service.hostname):
         subnets = [ip_network(subnet, strict=False) for subnet in route.subnets]
         for address in addresses:
             if not share:
-                _add_chains(binds[address, port.number], route, service, idle_timeout)
+                _add_chains(binds[address, port.number], route, service, settings)
             elif not subnets or any(ip_address(address) in subnet for subnet in subnets):
                 # Envoy uses the longest prefix only, so a wider one would never match.
                 narrowed = replace(route, subnets=(address,))
-                _add_chains(binds[scope.wildcard_address, port.number], narrowed, service, idle_timeout)
+                _add_chains(binds[scope.wildcard_address, port.number], narrowed, service, settings)
 
 
-def _idle_timeout(scope: SidecarScope, service: Service, port: ServicePort) -> timedelta | None:
+def _tcp_settings(scope: SidecarScope, service: Service, port: ServicePort) -> TCPSettings | None:
     rule = scope.destination_rules.find(service)
     pool = effective_policy(rule, None, port.number).connection_pool
-    return pool.tcp.idle_timeout if pool and pool.tcp else None
+    return pool.tcp if pool else None
 
 
-def _add_chains(bind: _Bind, route: L4Route, service: Service, idle_timeout: timedelta | None) -> None:
+def _add_chains(bind: _Bind, route: L4Route, service: Service, settings: TCPSettings | None) -> None:
     names = [name for name in route.server_names if _is_server_name(name)]
     if route.server_names and not names:
         return
@@ -216,7 +217,7 @@ def _add_chains(bind: _Bind, route: L4Route, service: Service, idle_timeout: tim
         chain = FilterChain(
             name=service.hostname,
             filter_chain_match=match,
-            filters=[tcp_proxy(route.clusters, route.clusters[0][0], idle_timeout)],
+            filters=[tcp_proxy(route.clusters, route.clusters[0][0], settings)],
         )
         bind.chains.append(chain)
 

@@ -15,6 +15,9 @@ from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.core.v3.base_pb2 import TransportSocket
 from envoy.config.core.v3.config_source_pb2 import ConfigSource
 from envoy.config.listener.v3.listener_pb2 import Listener
+from envoy.extensions.transport_sockets.proxy_protocol.v3.upstream_proxy_protocol_pb2 import (
+    ProxyProtocolUpstreamTransport,
+)
 from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import DownstreamTlsContext, UpstreamTlsContext
 
 from controlplane.networking.build_cache import BuildCache, cached
@@ -61,6 +64,10 @@ def _add_sources(sockets: Iterable[TransportSocket], directory: str) -> bool:
     """Returns whether any socket has changed."""
     changed = False
     for socket in sockets:
+        around = ProxyProtocolUpstreamTransport()
+        if socket.typed_config.Unpack(around) and _add_sources([around.transport_socket], directory):
+            socket.typed_config.CopyFrom(packed(around))
+            changed = True
         for context in (UpstreamTlsContext(), DownstreamTlsContext()):
             if socket.typed_config.Unpack(context) and _add_to_context(context, directory):
                 socket.typed_config.CopyFrom(packed(context))

@@ -103,7 +103,7 @@ def apply_connection_pool(
     if tcp.tcp_keepalive:
         options = UpstreamConnectionOptions(tcp_keepalive=_keepalive(tcp.tcp_keepalive))
         cluster.upstream_connection_options.CopyFrom(options)
-    http_options = _http_options((pool and pool.http) or HTTPSettings(), version)
+    http_options = _http_options(tcp, (pool and pool.http) or HTTPSettings(), version)
     if http_options is not None:
         cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(packed(http_options))
 
@@ -122,8 +122,10 @@ def _whole_seconds(duration: timedelta | None) -> int:
     return max(1, round(duration.total_seconds())) if duration else 0
 
 
-def _http_options(http: HTTPSettings, version: HttpVersion) -> HttpProtocolOptions | None:
+def _http_options(tcp: TCPSettings, http: HTTPSettings, version: HttpVersion) -> HttpProtocolOptions | None:
     common: dict[str, Any] = {}
+    if tcp.max_connection_duration is not None:
+        common["max_connection_duration"] = tcp.max_connection_duration
     if http.idle_timeout is not None:
         common["idle_timeout"] = http.idle_timeout
     if http.max_requests_per_connection:

@@ -62,7 +62,7 @@ class TCPSettings(Message):
     connect_timeout: Duration | None = None
     tcp_keepalive: TcpKeepalive | None = None
     idle_timeout: DurationOrZero | None = None
-    max_connection_duration: NotSupportedYet = None
+    max_connection_duration: Duration | None = None
 
 
 class H2UpgradePolicy(StrEnum):
@@ -169,12 +169,23 @@ class PortTrafficPolicy(PolicySettings):
     port: PortSelector
 
 
+class ProxyProtocolVersion(StrEnum):
+    V1 = "V1"
+    V2 = "V2"
+
+
+class ProxyProtocol(Message):
+    """``TrafficPolicy.ProxyProtocol``: connections to the host begin with a header of this version."""
+
+    version: ProxyProtocolVersion = ProxyProtocolVersion.V1
+
+
 class TrafficPolicy(PolicySettings):
     """``TrafficPolicy``: applies to all ports of the host, except those with separate settings."""
 
     port_level_settings: tuple[PortTrafficPolicy, ...] = ()
     tunnel: NotSupportedYet = None
-    proxy_protocol: NotSupportedYet = None
+    proxy_protocol: ProxyProtocol | None = None
     retry_budget: NotSupportedYet = None
 
     @field_validator("port_level_settings")

@@ -10,6 +10,7 @@ from sidecar.config.codec_type import CodecType
 from sidecar.config.dns import DEFAULT_DNS, DnsDiscoveryConfig
 from sidecar.config.endpoint import LoadAssignment
 from sidecar.config.http2 import DEFAULT_HTTP2, Http2Options
+from sidecar.config.proxy_protocol import UpstreamProxyProtocol
 from sidecar.config.tls import UpstreamTls
 
 
@@ -69,11 +70,12 @@ class OutlierDetection:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TransportSocketMatch:
     """An endpoint uses the first one whose ``match`` is contained in its ``tls_match``. ``tls`` None is
-    plaintext."""
+    plaintext. With a ``proxy_protocol``, connections begin with a header, TLS after it."""
 
     name: str
     match: Mapping[str, str]
     tls: UpstreamTls | None
+    proxy_protocol: UpstreamProxyProtocol | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,9 +119,10 @@ class ServiceMetadata:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterConfig:
     """``eds_service_name`` is the name of the load assignment (EDS). ``load_assignment`` holds the hosts of
-    static and DNS clusters. ``transport_socket_matches`` take precedence over ``tls``. ``idle_timeout_s`` 0
-    means never, ``max_requests_per_connection`` 0 no limit. ``source_addresses`` are the local IP addresses
-    that connections are bound to: the first one of the host's family, or else the first one.
+    static and DNS clusters. ``transport_socket_matches`` take precedence over ``tls`` and
+    ``proxy_protocol``. ``idle_timeout_s`` 0 means never, ``max_connection_duration_s`` and
+    ``max_requests_per_connection`` 0 no limit. ``source_addresses`` are the local IP addresses that
+    connections are bound to: the first one of the host's family, or else the first one.
     ``initial_fetch_timeout_s`` limits the wait for the first assignment (EDS); 0 is no limit.
     ``alpn_override`` (metadata ``istio: {alpn_override: "false"}``): whether filters may choose the protocols
     that are offered to its hosts."""
@@ -136,11 +139,13 @@ class ClusterConfig:
     circuit_breakers: CircuitBreakers = CircuitBreakers()
     outlier_detection: OutlierDetection | None = None
     tls: UpstreamTls | None = None
+    proxy_protocol: UpstreamProxyProtocol | None = None
     transport_socket_matches: tuple[TransportSocketMatch, ...] = ()
     codec_type: CodecType = CodecType.HTTP1
     http2: Http2Options = DEFAULT_HTTP2
     alpn_override: bool = True
     idle_timeout_s: float = 3600.0
+    max_connection_duration_s: float = 0.0
     max_requests_per_connection: int = 0
     tcp_keepalive: TcpKeepalive | None = None
     dns: DnsDiscoveryConfig = DEFAULT_DNS

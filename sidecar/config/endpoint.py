@@ -20,12 +20,14 @@ class SocketAddress:
 
 @dataclass(frozen=True, slots=True)
 class UpstreamSource:
-    """Where connections to hosts come from, for one client (``envoy.filters.listener.original_src``): its own
-    address, which no interface of this machine has. Port 0 means any port. ``mark`` is a packet mark
-    (SO_MARK); 0 means no mark."""
+    """How connections to hosts tell their client. With an ``address``
+    (``envoy.filters.listener.original_src``) they come from it, which no interface of this machine has; port
+    0 means any port, and ``mark`` is a packet mark (SO_MARK), 0 none. A ``proxy_header`` (the PROXY protocol)
+    is sent first, before TLS."""
 
-    address: SocketAddress
-    mark: int
+    address: SocketAddress | None
+    mark: int = 0
+    proxy_header: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

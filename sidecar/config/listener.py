@@ -11,6 +11,7 @@ from typing import TypeAlias
 from sidecar.config.codec_type import CodecType
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.http2 import DEFAULT_HTTP2, Http2Options
+from sidecar.config.proxy_protocol import ProxyProtocolFilter
 from sidecar.config.route import RouteConfiguration, WeightedCluster
 from sidecar.config.tls import DownstreamTls
 
@@ -95,6 +96,7 @@ class HttpConnectionManager:
     request_timeout_s: float = 0.0
     stream_idle_timeout_s: float = 300.0
     idle_timeout_s: float = 3600.0
+    max_connection_duration_s: float = 0.0
     max_stream_duration_s: float = 0.0
     drain_timeout_s: float = 5.0
     delayed_close_timeout_s: float = 1.0
@@ -103,9 +105,14 @@ class HttpConnectionManager:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TcpProxy:
+    """``TcpProxy``. Timeouts of 0 are disabled. ``max_duration_s`` limits the life of a connection; a random
+    share of it, at most ``max_duration_jitter``, is added."""
+
     stat_prefix: str
     clusters: tuple[WeightedCluster, ...]
     idle_timeout_s: float = 3600.0
+    max_duration_s: float = 0.0
+    max_duration_jitter: float = 0.0
     max_connect_attempts: int = 1
     access_logs: tuple[AccessLog, ...] = ()
 
@@ -151,8 +158,9 @@ class Listener:
     (SO_ORIGINAL_DST). ``bind_to_port`` False: the listener takes only such connections. ``transparent``:
     connections arrive by TPROXY, and their local address is the original destination. ``ipv4_compat``: a
     listener on an IPv6 address accepts IPv4 too. ``original_dst_filter``, ``original_src``,
-    ``tls_inspector`` and ``http_inspector`` are its listener filters; those two do not look at connections to
-    the ports of ``ports_without_tls_inspector`` and ``ports_without_http_inspector``."""
+    ``proxy_protocol``, ``tls_inspector`` and ``http_inspector`` are its listener filters; the inspectors do
+    not look at connections to the ports of ``ports_without_tls_inspector`` and
+    ``ports_without_http_inspector``."""
 
     name: str
     address: SocketAddress
@@ -163,6 +171,7 @@ class Listener:
     ipv4_compat: bool = False
     original_dst_filter: bool = False
     original_src: OriginalSrc | None = None
+    proxy_protocol: ProxyProtocolFilter | None = None
     tls_inspector: bool = False
     http_inspector: bool = False
     ports_without_tls_inspector: tuple[range, ...] = ()

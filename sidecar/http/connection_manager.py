@@ -22,7 +22,7 @@ from sidecar.http.path_normalization import normalize_path
 from sidecar.http.stream import ServerStream
 from sidecar.observability.stats import Http2Stats, HttpConnectionManagerStats
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
-from sidecar.timers import Timers
+from sidecar.timers import Timer, Timers
 
 OnComplete = Callable[[Request, Response | None], None]
 OnDisconnect = Callable[[StreamInfo], None]
@@ -63,10 +63,20 @@ class ServerCodec(Protocol):
 class ManagedConnection:
     """One downstream connection. Its codec reports to it, and begins the streams of its requests here.
 
-    `info` describes the whole connection: its bytes, and the protocol of its requests.
+    `info` describes the whole connection: its bytes, and the protocol of its requests. A connection that is
+    `too_old` drains, as Envoy's does after ``max_connection_duration``.
     """
 
-    __slots__ = ("_manager", "_scheme", "_stats", "codec", "downstream", "info")
+    __slots__ = (
+        "_duration_timer",
+        "_manager",
+        "_scheme",
+        "_stats",
+        "codec",
+        "downstream",
+        "info",
+        "too_old",
+    )
 
     def __init__(self, manager: ConnectionManager, downstream: DownstreamConnection) -> None:
         self._manager = manager
@@ -76,6 +86,8 @@ class ManagedConnection:
         self.info = StreamInfo(downstream, manager.clock(), time.time())
         self.info.protocol = ""  # until the first request
         self.codec: ServerCodec | None = None
+        self._duration_timer: Timer | None = None
+        self.too_old = False
 
     @property
     def manager(self) -> ConnectionManager:
@@ -84,12 +96,25 @@ class ManagedConnection:
     def opened(self) -> None:
         self._manager.connection_opened(self)
 
+    def limit_duration(self, longest_s: float) -> None:
+        self._duration_timer = self._manager.timers.after(longest_s, self._end_life)
+
+    def _end_life(self) -> None:
+        self._duration_timer = None
+        self.too_old = True
+        self._stats.downstream_cx_max_duration_reached += 1
+        if self.codec is not None:
+            self.codec.go_away()
+
     def lost(self) -> None:
         protocol = self.info.protocol
         if protocol == HTTP2:
             self._stats.downstream_cx_http2_active -= 1
         elif protocol:
             self._stats.downstream_cx_http1_active -= 1
+        if self._duration_timer is not None:
+            self._duration_timer.cancel()
+            self._duration_timer = None
         self._manager.connection_lost(self)
 
     def speaks(self, protocol: str) -> None:
@@ -116,7 +141,7 @@ class ManagedConnection:
         stats = self._manager.stats
         if self._manager.draining:
             stats.downstream_cx_drain_close += 1
-        else:
+        elif not self.too_old:
             stats.downstream_cx_idle_timeout += 1
 
     def begin(
@@ -207,6 +232,8 @@ class ConnectionManager:
             self._no_connections.clear()
             self.stats.downstream_cx_total += 1
             self.stats.downstream_cx_active += 1
+            if self.config.max_connection_duration_s > 0:
+                connection.limit_duration(self.config.max_connection_duration_s)
         if self.draining and connection.codec is not None:
             connection.codec.go_away()
 

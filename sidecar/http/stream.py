@@ -161,7 +161,7 @@ class ServerStream:
         if self._manager.draining and not more_wait:
             self._manager.stats.downstream_cx_drain_close += 1
             return False
-        return True
+        return more_wait or not self._connection.too_old
 
     def abort(self, error: RequestError, *, reply: bool) -> Response | None:
         """Ends the exchange with `error`. `reply`: nothing of its response was written yet, so the local

@@ -23,7 +23,8 @@ from sidecar.listener.detect import RAW, Detection
 from sidecar.listener.filter_chain import FilterChainMatcher
 from sidecar.listener.handler import ConnectionHandler
 from sidecar.listener.original_dst import OriginalDestination, plain_address
-from sidecar.observability.stats import ListenerStats
+from sidecar.listener.proxy_header import ProxyHeaderReader
+from sidecar.observability.stats import ListenerStats, ProxyProtocolStats
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo, fail
 from sidecar.timers import Timers
 
@@ -66,6 +67,7 @@ class ActiveListener:
         services: Services,
         *,
         on_refused: tuple[OnRefused, ...] = (),
+        proxy_protocol_stats: ProxyProtocolStats | None = None,
     ) -> None:
         self.config: Final = config
         self.stats: Final = stats
@@ -76,7 +78,9 @@ class ActiveListener:
         )
         self._redirects: Final = config.original_dst_filter or config.use_original_dst
         self._on_refused: Final = on_refused
-        self._setups: Final[set[ConnectionSetup]] = set()
+        self._proxy_protocol: Final = config.proxy_protocol
+        self._proxy_protocol_stats: Final = proxy_protocol_stats
+        self._setups: Final[set[ConnectionSetup | ProxyHeaderReader]] = set()
         self._last_sockname: tuple[Any, ...] = ()
         self._last_local_address: SocketAddress = config.address
         self.draining = False
@@ -102,9 +106,15 @@ class ActiveListener:
             redirected_from = self.services.original_destination(sock, local)
             if redirected_from is None and self.config.transparent:
                 redirected_from = local
-            if self.config.use_original_dst and redirected_from is not None:
-                target = self.services.find_listener(redirected_from) or self
+            if self._proxy_protocol is None:  # else the header may tell another destination
+                target = self._of_destination(redirected_from)
         target.serve(AcceptedConnection(transport, remote, local, redirected_from))
+
+    def _of_destination(self, destination: SocketAddress | None) -> ActiveListener:
+        """The listener of a redirected connection."""
+        if not self.config.use_original_dst or destination is None:
+            return self
+        return self.services.find_listener(destination) or self
 
     def _local_address(self, sockname: tuple[Any, ...]) -> SocketAddress:
         """The last one, as a rule: clients call the same address."""
@@ -119,6 +129,24 @@ class ActiveListener:
             accepted.transport.abort()
             return
         self.stats.downstream_cx_total += 1
+        proxy_protocol, stats = self._proxy_protocol, self._proxy_protocol_stats
+        if proxy_protocol is None or stats is None:
+            self._choose_chain(accepted)
+            return
+        reader = ProxyHeaderReader(self, accepted, proxy_protocol, stats)
+        self._setups.add(reader)
+        accepted.transport.set_protocol(reader)  # type: ignore[arg-type]  # uvloop needs no base class
+        reader.begin()
+
+    def serve_client(self, accepted: AcceptedConnection) -> None:
+        """Takes a connection whose PROXY header was read."""
+        target = self._of_destination(accepted.original_destination)
+        if target is self:
+            self._choose_chain(accepted)
+        else:
+            target.serve(accepted)
+
+    def _choose_chain(self, accepted: AcceptedConnection) -> None:
         candidates = self._matcher.for_destination(accepted.destination)
         config = self.config
         tls = config.tls_inspector and candidates.needs_tls
@@ -144,7 +172,7 @@ class ActiveListener:
         accepted.transport.set_protocol(setup)  # type: ignore[arg-type]  # uvloop needs no base class
         return setup
 
-    def set_up(self, setup: ConnectionSetup) -> None:
+    def set_up(self, setup: ConnectionSetup | ProxyHeaderReader) -> None:
         """The setup has ended: the handler owns the connection, or it is refused."""
         self._setups.discard(setup)
 
@@ -195,8 +223,10 @@ class ActiveListener:
         return DownstreamConnection(
             id=next(self.services.connection_ids),
             remote_address=accepted.remote,
+            direct_remote_address=accepted.direct_remote,
             local_address=accepted.local,
             original_destination=accepted.original_destination,
+            tlvs=accepted.tlvs,
             upstream_source=self._upstream_source(accepted.remote),
             tls_version=tls_version,
             server_name=detection.server_name,
@@ -250,6 +280,7 @@ class ActiveListener:
         connection = DownstreamConnection(
             id=next(self.services.connection_ids),
             remote_address=accepted.remote,
+            direct_remote_address=accepted.direct_remote,
             local_address=accepted.local,
             original_destination=accepted.original_destination,
             server_name=detection.server_name if detection is not None else "",

@@ -13,6 +13,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, cast
 
 from sidecar.config.endpoint import SocketAddress
+from sidecar.config.proxy_protocol import Tlv
 from sidecar.errors import IdentityError
 from sidecar.listener.detect import RAW, Detection, detect
 from sidecar.listener.filter_chain import Candidates
@@ -26,9 +27,18 @@ _LOG = logging.getLogger(__name__)
 
 
 class AcceptedConnection:
-    """A connection of which nothing was read yet. `accepted_s` is a time of the monotonic clock."""
+    """A connection that has no handler yet. A PROXY header replaces `remote` and `original_destination`;
+    `direct_remote` remains. `accepted_s` is a time of the monotonic clock."""
 
-    __slots__ = ("accepted_s", "local", "original_destination", "remote", "transport")
+    __slots__ = (
+        "accepted_s",
+        "direct_remote",
+        "local",
+        "original_destination",
+        "remote",
+        "tlvs",
+        "transport",
+    )
 
     def __init__(
         self,
@@ -39,8 +49,10 @@ class AcceptedConnection:
     ) -> None:
         self.transport = transport
         self.remote = remote
+        self.direct_remote = remote
         self.local = local
         self.original_destination = original_destination
+        self.tlvs: tuple[Tlv, ...] = ()
         self.accepted_s = time.monotonic()
 
     @property

@@ -26,7 +26,7 @@ from sidecar.listener.bound_addresses import BindKey, BoundAddresses, Claims, bi
 from sidecar.listener.handler import ConnectionHandler, MakeHttp, MakeTcp
 from sidecar.listener.listen_socket import OpenSocket, bind, is_local
 from sidecar.listener.original_dst import OriginalDestination, original_destination
-from sidecar.observability.stats import ListenerStats, Stats
+from sidecar.observability.stats import ListenerStats, ProxyProtocolStats, Stats, proxy_protocol_prefix
 from sidecar.timers import Timers
 
 _LOG = logging.getLogger(__name__)
@@ -186,6 +186,7 @@ class ListenerManager:
             self._stats.listener(_stat_name(config.address)),
             self._services,
             on_refused=self._observe_refused(config),
+            proxy_protocol_stats=self._proxy_protocol_stats(config),
         )
         if config.bind_to_port and self._may_accept(config):
             self._bound.listen(config, listener.accept)
@@ -195,6 +196,11 @@ class ListenerManager:
         if config.direction in self._draining_directions:
             _drain(listener)
         _LOG.info("listener %s is active on %s", config.name, self._bound.address_of(config))
+
+    def _proxy_protocol_stats(self, config: Listener) -> ProxyProtocolStats | None:
+        if config.proxy_protocol is None:
+            return None
+        return self._stats.proxy_protocol(config.proxy_protocol.stat_prefix)
 
     def _check_tls(self, config: Listener, chain: FilterChain) -> None:
         if chain.tls is None:
@@ -321,6 +327,8 @@ class ListenerManager:
         found: set[str] = set()
         for listener, _ in self._in_service():
             found.add(f"listener.{_stat_name(listener.config.address)}")
+            if listener.config.proxy_protocol is not None:
+                found.add(proxy_protocol_prefix(listener.config.proxy_protocol.stat_prefix))
             for chain in _all_chains(listener.config):
                 kind = "http" if isinstance(chain.filter, HttpConnectionManager) else "tcp"
                 found.add(f"{kind}.{chain.filter.stat_prefix}")

@@ -15,6 +15,7 @@ from sidecar.config.listener import TcpProxy
 from sidecar.errors import (
     NoClusterError,
     RequestError,
+    TcpDurationError,
     TcpIdleTimeoutError,
     TcpUpstreamResetAtOnceError,
     TcpUpstreamResetError,
@@ -106,6 +107,13 @@ class TcpProxyHandler:
         point = self.services.rng.random() * self._cumulative_weights[-1]
         return self._clusters[bisect_right(self._cumulative_weights, point)]
 
+    def longest_duration_s(self) -> float:
+        """Of a connection, 0 without a limit."""
+        config = self.config
+        if not config.max_duration_jitter:
+            return config.max_duration_s
+        return config.max_duration_s * (1 + config.max_duration_jitter * self.services.rng.random())
+
     def ended(self, session: _Session) -> None:
         if session in self._sessions:
             self._sessions.remove(session)
@@ -137,6 +145,7 @@ class _Session:
     __slots__ = (
         "_closing",
         "_connecting",
+        "_duration_timer",
         "_lease",
         "_progress",
         "_proxy",
@@ -154,6 +163,7 @@ class _Session:
         self._lease: TcpUpstream | None = None
         self._progress: Progress | None = None
         self._timer: Timer | None = None
+        self._duration_timer: Timer | None = None
         self.info = StreamInfo(connection, services.clock(), services.wall_clock())
         self.info.protocol = ""  # not HTTP
         self.downstream = Relay(on_made=self._client_connected, on_eof=self._on_eof, on_lost=self._on_lost)
@@ -187,6 +197,8 @@ class _Session:
             return
         if self._timer is not None:
             self._timer.cancel()
+        if self._duration_timer is not None:
+            self._duration_timer.cancel()
         self.info.end_s = self._proxy.services.clock()
         self.count_bytes()
         self.downstream.end()
@@ -202,6 +214,9 @@ class _Session:
         info.bytes_sent = self.upstream.received_bytes
 
     def _client_connected(self) -> None:
+        longest_s = self._proxy.longest_duration_s()
+        if longest_s > 0:
+            self._duration_timer = self._proxy.services.timers.after(longest_s, self._end_life)
         # The session owns the task, and cancels it in `close`.
         self._connecting = asyncio.get_running_loop().create_task(self._connect(), name="tcp proxy connect")
 
@@ -274,6 +289,13 @@ class _Session:
         self._timer = None
         self._proxy.stats.idle_timeout += 1
         fail(self.info, TcpIdleTimeoutError(f"no bytes moved for {self._proxy.config.idle_timeout_s:g} s"))
+        self.cut()
+
+    def _end_life(self) -> None:
+        self._duration_timer = None
+        self._proxy.stats.max_downstream_connection_duration += 1
+        longest_s = self._proxy.config.max_duration_s
+        fail(self.info, TcpDurationError(f"the connection is older than {longest_s:g} s"))
         self.cut()
 
     def _on_eof(self, side: Relay) -> None:

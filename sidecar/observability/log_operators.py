@@ -237,6 +237,7 @@ _ADDRESSES: Final[Mapping[str, Callable[[StreamInfo], SocketAddress | None]]] = 
     "UPSTREAM_HOST": lambda info: info.upstream_address,
     "UPSTREAM_LOCAL_ADDRESS": lambda info: info.upstream_local_address,
     "DOWNSTREAM_REMOTE_ADDRESS": lambda info: info.connection.remote_address,
+    "DOWNSTREAM_DIRECT_REMOTE_ADDRESS": lambda info: info.connection.direct_remote_address,
     "DOWNSTREAM_LOCAL_ADDRESS": lambda info: info.connection.destination,
 }
 

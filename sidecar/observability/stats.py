@@ -117,6 +117,7 @@ class HttpConnectionManagerStats(Counters):
     downstream_cx_http2_active: int = 0
     downstream_cx_http2_total: int = 0
     downstream_cx_idle_timeout: int = 0
+    downstream_cx_max_duration_reached: int = 0
     downstream_cx_protocol_error: int = 0
     downstream_cx_rx_bytes_total: int = 0
     downstream_cx_total: int = 0
@@ -182,6 +183,7 @@ class ClusterStats(Counters):
     upstream_cx_http1_total: int = 0
     upstream_cx_http2_total: int = 0
     upstream_cx_idle_timeout: int = 0
+    upstream_cx_max_duration_reached: int = 0
     upstream_cx_max_requests: int = 0
     upstream_cx_none_healthy: int = 0
     upstream_cx_overflow: int = 0
@@ -282,6 +284,7 @@ class TcpProxyStats(Counters):
     downstream_cx_total: int = 0
     downstream_cx_tx_bytes_total: int = 0
     idle_timeout: int = 0
+    max_downstream_connection_duration: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -321,7 +324,26 @@ class GrpcStats(Counters):
 # The names come from clients: calls of further methods are counted for the cluster only.
 MOST_GRPC_METHODS: Final = 200
 
+
+@dataclass(slots=True, eq=False)
+class ProxyProtocolStats(Counters):
+    """``proxy_proto.[<stat_prefix>.]``"""
+
+    not_found_allowed: int = 0
+    not_found_disallowed: int = 0
+    versions__v1__disallowed: int = 0
+    versions__v1__error: int = 0
+    versions__v1__found: int = 0
+    versions__v2__disallowed: int = 0
+    versions__v2__error: int = 0
+    versions__v2__found: int = 0
+
+
 CountersT = TypeVar("CountersT", bound=Counters)
+
+
+def proxy_protocol_prefix(stat_prefix: str) -> str:
+    return f"proxy_proto.{stat_prefix}" if stat_prefix else "proxy_proto"
 
 
 class Stats:
@@ -362,6 +384,9 @@ class Stats:
         if method not in methods and len(methods) >= MOST_GRPC_METHODS:
             method = ""
         return methods.setdefault(method, GrpcStats())
+
+    def proxy_protocol(self, stat_prefix: str) -> ProxyProtocolStats:
+        return self.counters(proxy_protocol_prefix(stat_prefix), ProxyProtocolStats)
 
     def forget_cluster(self, name: str) -> None:
         """Removes the counters of a removed cluster: the configuration bounds the memory."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from sidecar.config.endpoint import SocketAddress, UpstreamSource
+from sidecar.config.proxy_protocol import Tlv
 from sidecar.errors import (
     NoClusterError,
     NoHealthyUpstreamError,
@@ -24,7 +25,9 @@ _UPSTREAM_FAILURES = (UpstreamError, NoHealthyUpstreamError, UpstreamOverflowErr
 
 class DownstreamConnection:
     """The downstream connection, as it was accepted; it does not change. `original_destination` is set where
-    the traffic was redirected to the listener. `upstream_source` is set where hosts see the client's address.
+    the traffic was redirected to the listener, or where a PROXY header tells it. `direct_remote_address` is
+    the peer's, where such a header tells another `remote_address`; `tlvs` are those of the header.
+    `upstream_source` is set where hosts see the client's address.
     `peer_id` is the client's SPIFFE URI once mTLS has proved it. `peer_certificate_sha256` is of the DER
     form, in hexadecimal; `peer_subject` is in the form of RFC 2253.
 
@@ -33,6 +36,7 @@ class DownstreamConnection:
 
     __slots__ = (
         "alpn",
+        "direct_remote_address",
         "id",
         "local_address",
         "local_id",
@@ -43,6 +47,7 @@ class DownstreamConnection:
         "remote_address",
         "server_name",
         "tls_version",
+        "tlvs",
         "upstream_source",
     )
 
@@ -53,6 +58,8 @@ class DownstreamConnection:
         remote_address: SocketAddress,
         local_address: SocketAddress,
         original_destination: SocketAddress | None = None,
+        direct_remote_address: SocketAddress | None = None,
+        tlvs: tuple[Tlv, ...] = (),
         upstream_source: UpstreamSource | None = None,
         tls_version: str = "",
         server_name: str = "",
@@ -66,6 +73,8 @@ class DownstreamConnection:
         self.remote_address = remote_address
         self.local_address = local_address
         self.original_destination = original_destination
+        self.direct_remote_address = direct_remote_address or remote_address
+        self.tlvs = tlvs
         self.upstream_source = upstream_source
         self.tls_version = tls_version
         self.server_name = server_name

@@ -37,7 +37,7 @@ class Attempt:
         self._response: asyncio.Future[Any] | None = None
         self._active = False
         self.host = host
-        source = info.connection.upstream_source
+        source = host.source_for(info.connection)
         http2 = cluster.follows_downstream and info.protocol == "HTTP/2"
         alpn = info.offered_alpn if host.tls is not None else ()
         if http2 or alpn or source is not None:

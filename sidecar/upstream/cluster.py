@@ -16,7 +16,7 @@ from sidecar.timers import Timer
 from sidecar.upstream.attempt import Attempt
 from sidecar.upstream.circuit_breaker import CircuitBreaker
 from sidecar.upstream.connection import ClientEnvironment
-from sidecar.upstream.connector import Connector, ProtocolT, tls_for
+from sidecar.upstream.connector import Connector, ProtocolT, proxy_protocol_for, tls_for
 from sidecar.upstream.dns.discovery import DNS_KINDS
 from sidecar.upstream.dns.question import Question
 from sidecar.upstream.environment import UpstreamEnvironment
@@ -127,11 +127,13 @@ class Cluster:
         host = self.hosts.get(endpoint.address)
         if host is None:
             stats = HostStats()
-            host = Host(endpoint, stats, tls, self._pool_env)
+            proxy_protocol = proxy_protocol_for(self.config, endpoint)
+            host = Host(endpoint, stats, tls, self._pool_env, proxy_protocol)
             if self._draining:
                 host.drain()
             return host
         host.endpoint = endpoint
+        host.proxy_protocol = proxy_protocol_for(self.config, endpoint)
         if tls != host.tls:
             self._secure(host)
         return host
@@ -281,7 +283,7 @@ class Cluster:
                 host.address,
                 host.tls,
                 lambda alpn: protocol_factory(),
-                info.connection.upstream_source,
+                host.source_for(info.connection),
             )
         except BaseException as error:
             attempt.failed(error)

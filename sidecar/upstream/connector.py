@@ -15,8 +15,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar, cast
 
-from sidecar.config.cluster import ClusterConfig, TcpKeepalive
+from sidecar.config.cluster import ClusterConfig, TcpKeepalive, TransportSocketMatch
 from sidecar.config.endpoint import Endpoint, SocketAddress, UpstreamSource
+from sidecar.config.proxy_protocol import UpstreamProxyProtocol
 from sidecar.config.tls import UpstreamTls
 from sidecar.errors import IdentityError, UpstreamConnectError
 from sidecar.observability.stats import ClusterStats
@@ -51,12 +52,20 @@ class Dialed:
 
 
 def tls_for(config: ClusterConfig, endpoint: Endpoint) -> UpstreamTls | None:
-    """The first transport socket match that the endpoint's labels satisfy, or else the cluster's TLS."""
+    return _socket_for(config, endpoint).tls
+
+
+def proxy_protocol_for(config: ClusterConfig, endpoint: Endpoint) -> UpstreamProxyProtocol | None:
+    return _socket_for(config, endpoint).proxy_protocol
+
+
+def _socket_for(config: ClusterConfig, endpoint: Endpoint) -> TransportSocketMatch | ClusterConfig:
+    """The first transport socket match that the endpoint's labels satisfy, or else the cluster's socket."""
     labels = endpoint.tls_match.items()
     for candidate in config.transport_socket_matches:
         if candidate.match.items() <= labels:
-            return candidate.tls
-    return config.tls
+            return candidate
+    return config
 
 
 class Connector:
@@ -131,19 +140,23 @@ class Connector:
         return transport, cast("ProtocolT", protocol)
 
     async def _connect_from(self, source: UpstreamSource | None, address: SocketAddress) -> socket.socket:
-        """A connected socket that is bound to the source, or else to an address of the cluster."""
+        """A connected socket that is bound to the source, or else to an address of the cluster. The PROXY
+        header was sent."""
         is_ipv6 = ":" in address.host
         sock = socket.socket(socket.AF_INET6 if is_ipv6 else socket.AF_INET, socket.SOCK_STREAM)
         try:
             sock.setblocking(False)
-            if source is not None and (":" in source.address.host) == is_ipv6:
+            client = source.address if source is not None else None
+            if source is not None and client is not None and (":" in client.host) == is_ipv6:
                 if source.mark:
                     sock.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, source.mark)
                 make_transparent(sock)
-                bind_source(sock, source.address.host, source.address.port)
+                bind_source(sock, client.host, client.port)
             elif self._sources:
                 bind_source(sock, _of_family(self._sources, is_ipv6), 0)
             await self._loop.sock_connect(sock, (address.host, address.port))
+            if source is not None and source.proxy_header:
+                await self._loop.sock_sendall(sock, source.proxy_header)
         except BaseException:
             sock.close()
             raise

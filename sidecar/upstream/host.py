@@ -6,10 +6,13 @@ from typing import Final
 
 from sidecar.config.codec_type import CodecType
 from sidecar.config.endpoint import Endpoint, HealthStatus, SocketAddress, UpstreamSource
+from sidecar.config.proxy_protocol import UpstreamProxyProtocol
 from sidecar.config.tls import UpstreamTls
 from sidecar.observability.stats import HostStats
+from sidecar.observability.stream_info import DownstreamConnection
 from sidecar.upstream.outlier_detection import HostEjection, HostMonitor
 from sidecar.upstream.pool.host_pool import HostPool, PoolEnvironment
+from sidecar.upstream.proxy_header import with_proxy_header
 
 _EDS_HEALTHY = frozenset({HealthStatus.UNKNOWN, HealthStatus.HEALTHY})
 
@@ -33,17 +36,24 @@ class Host:
         "address",
         "endpoint",
         "monitor",
+        "proxy_protocol",
         "stats",
         "tls",
     )
 
     def __init__(
-        self, endpoint: Endpoint, stats: HostStats, tls: UpstreamTls | None, pool_env: PoolEnvironment
+        self,
+        endpoint: Endpoint,
+        stats: HostStats,
+        tls: UpstreamTls | None,
+        pool_env: PoolEnvironment,
+        proxy_protocol: UpstreamProxyProtocol | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.address: SocketAddress = endpoint.address
         self.stats = stats
         self.tls = tls
+        self.proxy_protocol = proxy_protocol
         self.monitor = HostMonitor()
         self._pool_env = pool_env
         self._pool: HostPool | None = None
@@ -70,6 +80,12 @@ class Host:
         if self._draining:
             pool.drain()
         return pool
+
+    def source_for(self, connection: DownstreamConnection) -> UpstreamSource | None:
+        """How connections for this client tell it. None: they can serve any client."""
+        if self.proxy_protocol is None:
+            return connection.upstream_source
+        return with_proxy_header(self.proxy_protocol, connection)
 
     def pool_for(
         self, source: UpstreamSource | None, *, http2: bool = False, alpn: tuple[str, ...] = ()

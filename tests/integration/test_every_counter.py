@@ -168,12 +168,14 @@ def requests_that_are_refused(mesh: CountedMesh) -> Iterator[None]:
 @moves(
     *of("http", "downstream_cx_idle_timeout downstream_rq_header_timeout downstream_rq_idle_timeout"),
     *of("http", "downstream_rq_max_duration_reached downstream_rq_timeout"),
+    "http.downstream_cx_max_duration_reached",
 )
 def clients_that_are_slow(mesh: CountedMesh) -> Iterator[None]:
     whole, silent = request("up"), request("up", "silence")
     incomplete = whole.replace(b"content-length: 0", b"content-length: 9")
     sent = {"idle": whole, "slow-head": whole[:20], "slow-request": incomplete, "slow-stream": silent}
     sent["slow-exchange"] = silent
+    sent["old"] = whole
     for listener, data in sent.items():
         with RawConnection(mesh.ports[listener]) as client:
             client.send(data)
@@ -261,9 +263,10 @@ def hosts_that_are_slow(mesh: CountedMesh) -> Iterator[None]:
     yield
 
 
-@moves(*of("cluster", "upstream_cx_idle_timeout upstream_cx_max_requests"))
+@moves(*of("cluster", "upstream_cx_idle_timeout upstream_cx_max_duration_reached upstream_cx_max_requests"))
 def connections_whose_use_is_limited(mesh: CountedMesh) -> Iterator[None]:
     ask(mesh, "idle")
+    ask(mesh, "old")
     ask(mesh, "one-request")
     yield
 
@@ -327,10 +330,10 @@ def clients_that_say_nothing_or_something_else(mesh: CountedMesh) -> Iterator[No
 
 @moves(
     *of("tcp", "downstream_cx_total downstream_cx_rx_bytes_total downstream_cx_tx_bytes_total"),
-    *of("tcp", "downstream_cx_no_route idle_timeout"),
+    *of("tcp", "downstream_cx_no_route idle_timeout max_downstream_connection_duration"),
 )
 def streams(mesh: CountedMesh) -> Iterator[None]:
-    for listener in ("tcp-nowhere", "tcp-idle"):
+    for listener in ("tcp-nowhere", "tcp-idle", "tcp-old"):
         with RawConnection(mesh.ports[listener]) as client:
             client.read_rest()
     with RawConnection(mesh.ports["tcp"]) as client:

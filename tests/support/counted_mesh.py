@@ -48,8 +48,9 @@ MANAGERS: dict[str, dict[str, Any]] = {
     "slow-request": {"request_timeout": SOON},
     "slow-stream": {"stream_idle_timeout": SOON},
     "slow-exchange": {"common_http_protocol_options": {"max_stream_duration": SOON}},
+    "old": {"common_http_protocol_options": {"max_connection_duration": SOON}, "drain_timeout": SOON},
 }
-TCP = {"tcp": "up", "tcp-nowhere": "nowhere", "tcp-idle": "up"}
+TCP = {"tcp": "up", "tcp-nowhere": "nowhere", "tcp-old": "up", "tcp-idle": "up"}
 """The clusters of TCP proxies, by the listener's name."""
 TLS: dict[str, dict[str, Any]] = {
     "tls": {},
@@ -152,6 +153,7 @@ def listeners(ports: dict[str, int], certificates: Certificates) -> list[dict[st
     ]
     made += [listener(name, tcp_proxy(cluster), ports[name]) for name, cluster in TCP.items()]
     made[-1]["filter_chains"][0]["filters"][0]["typed_config"]["idle_timeout"] = SOON
+    made[-2]["filter_chains"][0]["filters"][0]["typed_config"]["max_downstream_connection_duration"] = SOON
     for name, options in TLS.items():
         served = listener(name, tcp_proxy("up"), ports[name]) | options
         served["filter_chains"][0]["transport_socket"] = serving_tls(certificates, name != "tls-open")
@@ -202,6 +204,7 @@ def clusters(ports: dict[str, int], certificates: Certificates) -> list[dict[str
         },
         {**static_cluster("never-ejected", up), **outliers(consecutive_5xx=2, max_ejection_percent=0)},
         {**static_cluster("idle", up), **http_options(idle_timeout=SOON)},
+        {**static_cluster("old", up), **http_options(max_connection_duration=SOON)},
         {**static_cluster("one-request", up), **http_options(max_requests_per_connection=1)},
         {**static_cluster("narrow", up), **thresholds(max_connections=1, max_pending_requests=1)},
         {**static_cluster("no-retries", up), **thresholds(max_retries=0)},

@@ -10,8 +10,10 @@ from sidecar.observability.stats import (
     Counters,
     GrpcStats,
     HostStats,
+    Http2Stats,
     HttpConnectionManagerStats,
     ListenerStats,
+    ProxyProtocolStats,
     TcpProxyStats,
 )
 from tests.support.running_sidecar import RunningSidecar
@@ -30,9 +32,9 @@ Values = dict[tuple[str, str], str]
 
 
 def declared() -> frozenset[str]:
-    """Without those of the filters, which their own tests move."""
+    """Without those of filters and of HTTP/2, which their own tests move."""
     kinds = {kind for kind in Counters.__subclasses__() if kind.__module__ == Counters.__module__}
-    assert kinds == {*SCOPES, GrpcStats}
+    assert kinds == {*SCOPES, GrpcStats, Http2Stats, ProxyProtocolStats}
     return frozenset(f"{scope}.{name}" for kind, scope in SCOPES.items() for _, name in kind.names())
 
 

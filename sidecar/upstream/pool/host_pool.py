@@ -144,10 +144,18 @@ class HostPool:
         _close(self._pool.retire([connection]))
         self._begin_dials()
 
+    def duration_reached(self, connection: PooledConnection) -> None:
+        """The connection is as old as it may be."""
+        connection.duration_timer = None
+        self._env.stats.upstream_cx_max_duration_reached += 1
+        self.connection_draining(connection)
+
     def connection_closed(self, connection: PooledConnection) -> None:
         if connection.gone:
             return
         self._pool.closed(connection)
+        if connection.duration_timer is not None:
+            connection.duration_timer.cancel()
         self._count_bytes(connection)
         self._count_closed()
         if connection.codec.cut_short:
@@ -258,6 +266,9 @@ class HostPool:
             self.connection_closed(connection)
         elif unused:
             codec.close()
+        elif self._env.config.max_connection_duration_s > 0:
+            longest_s = self._env.config.max_connection_duration_s
+            connection.duration_timer = self._env.timers.after(longest_s, connection.duration_reached)
         self._begin_dials_if_fewer(expected_streams)
         self._watch_idle()
 
@@ -305,6 +316,9 @@ class _OwnedConnection(PooledConnection):
 
     def capacity_changed(self) -> None:
         self._owner.capacity_changed(self)
+
+    def duration_reached(self) -> None:
+        self._owner.duration_reached(self)
 
     def draining(self) -> None:
         self._owner.connection_draining(self)

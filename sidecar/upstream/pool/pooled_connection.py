@@ -5,6 +5,7 @@ from __future__ import annotations
 import ssl
 
 from sidecar.config.endpoint import SocketAddress
+from sidecar.timers import Timer
 from sidecar.upstream.connection import ClientConnection
 
 
@@ -19,6 +20,7 @@ class PooledConnection:
     __slots__ = (
         "capacity",
         "codec",
+        "duration_timer",
         "gone",
         "idle_since_s",
         "lent",
@@ -51,6 +53,7 @@ class PooledConnection:
         self.listed = False
         self.retiring = False
         self.gone = False
+        self.duration_timer: Timer | None = None
         self.received_bytes = 0
         self.sent_bytes = 0
 

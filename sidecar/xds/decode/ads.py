@@ -92,6 +92,8 @@ def _cluster(target: View, static: Snapshot) -> ClusterConfig:
         raise target.error(
             f"{name!r} is of type {cluster.discovery.value}, which has no addresses", "cluster_name"
         )
+    if cluster.proxy_protocol is not None:
+        raise target.error(f"{name!r} has a PROXY header, which xDS servers do not expect", "cluster_name")
     if cluster.codec_type is not CodecType.HTTP2:
         raise target.error(f"{name!r} must have http2_protocol_options: gRPC requires HTTP/2", "cluster_name")
     return cluster

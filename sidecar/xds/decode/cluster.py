@@ -18,6 +18,7 @@ from sidecar.config.cluster import (
 )
 from sidecar.config.codec_type import CodecType
 from sidecar.config.endpoint import LoadAssignment
+from sidecar.config.tls import UpstreamTls
 from sidecar.xds.decode.circuit_breakers import decode_circuit_breakers
 from sidecar.xds.decode.config_source import initial_fetch_timeout_s
 from sidecar.xds.decode.dns import decode_dns
@@ -25,6 +26,7 @@ from sidecar.xds.decode.endpoint import decode_load_assignment
 from sidecar.xds.decode.http_options import decode_cluster_http_options
 from sidecar.xds.decode.metadata_exchange import METADATA_EXCHANGE
 from sidecar.xds.decode.outlier_detection import decode_outlier_detection
+from sidecar.xds.decode.proxy_protocol import decode_cluster_socket
 from sidecar.xds.decode.support import (
     BOUNDED_BODIES,
     NO_HEALTH_CHECKS,
@@ -33,7 +35,6 @@ from sidecar.xds.decode.support import (
     SupportTable,
     support,
 )
-from sidecar.xds.decode.tls import decode_upstream_socket, is_raw
 from sidecar.xds.decode.values import decode_socket_ip, metadata_strings, struct_strings
 from sidecar.xds.decode.view import View
 
@@ -89,10 +90,10 @@ def decode_cluster(view: View, secrets: Set[str] = frozenset()) -> ClusterConfig
     options = decode_cluster_http_options(view)
     for network_filter in view.each("filters"):
         network_filter.unpack("typed_config", METADATA_EXCHANGE)
+    tls, proxy_protocol = decode_cluster_socket(view.find("transport_socket"), secrets)
+    matches = _transport_socket_matches(view, secrets)
     if options.codec_type is CodecType.AUTO:
-        _check_alpn(view)
-    for network_filter in view.each("filters"):
-        network_filter.unpack("typed_config", METADATA_EXCHANGE)
+        _check_alpn(view, [tls, *(match.tls for match in matches)])
     return ClusterConfig(
         name=message.name,
         discovery=discovery,
@@ -105,12 +106,14 @@ def decode_cluster(view: View, secrets: Set[str] = frozenset()) -> ClusterConfig
         subsets=_subsets(view, discovery),
         circuit_breakers=decode_circuit_breakers(view),
         outlier_detection=decode_outlier_detection(view.find("outlier_detection")),
-        tls=decode_upstream_socket(view.find("transport_socket"), secrets),
-        transport_socket_matches=_transport_socket_matches(view, secrets),
+        tls=tls,
+        proxy_protocol=proxy_protocol,
+        transport_socket_matches=matches,
         codec_type=options.codec_type,
         http2=options.http2,
         alpn_override=metadata_strings(message.metadata, "istio").get("alpn_override") != "false",
         idle_timeout_s=options.idle_timeout_s,
+        max_connection_duration_s=options.max_connection_duration_s,
         max_requests_per_connection=options.max_requests_per_connection,
         tcp_keepalive=_tcp_keepalive(view.get("upstream_connection_options")),
         dns=decode_dns(view),
@@ -121,11 +124,9 @@ def decode_cluster(view: View, secrets: Set[str] = frozenset()) -> ClusterConfig
     )
 
 
-def _check_alpn(view: View) -> None:
+def _check_alpn(view: View, sockets: list[UpstreamTls | None]) -> None:
     """As in Envoy, hosts choose the version by ALPN only where each of them is connected to over TLS."""
-    sockets = [view.find("transport_socket")]
-    sockets += [match.find("transport_socket") for match in view.each("transport_socket_matches")]
-    if any(socket is None or not socket.has("typed_config") or is_raw(socket) for socket in sockets):
+    if None in sockets:
         raise view.error(
             "auto_config requires TLS for every transport socket: without ALPN, a host cannot choose HTTP/2",
             "typed_extension_protocol_options",
@@ -198,8 +199,9 @@ def _transport_socket_matches(view: View, secrets: Set[str]) -> tuple[TransportS
         if name in names:
             raise match.error(f"{name!r} is a duplicate name", "name")
         names.add(name)
-        tls = decode_upstream_socket(match.find("transport_socket"), secrets)
-        matches.append(TransportSocketMatch(name=name, match=struct_strings(match.message.match), tls=tls))
+        tls, proxy_protocol = decode_cluster_socket(match.find("transport_socket"), secrets)
+        labels = struct_strings(match.message.match)
+        matches.append(TransportSocketMatch(name=name, match=labels, tls=tls, proxy_protocol=proxy_protocol))
     return tuple(matches)
 
 

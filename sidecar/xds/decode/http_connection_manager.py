@@ -95,6 +95,7 @@ def decode_http_connection_manager(view: View) -> HttpConnectionManager:
         request_timeout_s=view.duration_s("request_timeout", 0.0),
         stream_idle_timeout_s=view.duration_s("stream_idle_timeout", 300.0),
         idle_timeout_s=common.duration_s("idle_timeout", 3600.0),
+        max_connection_duration_s=common.duration_s("max_connection_duration", 0.0),
         max_stream_duration_s=common.duration_s("max_stream_duration", 0.0),
         drain_timeout_s=view.duration_s("drain_timeout", 5.0),
         delayed_close_timeout_s=view.duration_s("delayed_close_timeout", 1.0),

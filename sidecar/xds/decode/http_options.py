@@ -15,7 +15,8 @@ _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
 TABLE: Final[SupportTable] = {
     "envoy.config.core.v3.HttpProtocolOptions": support(
-        "idle_timeout max_headers_count max_requests_per_connection max_stream_duration"
+        "idle_timeout max_connection_duration max_headers_count max_requests_per_connection "
+        "max_stream_duration"
     ),
     "envoy.config.core.v3.Http1ProtocolOptions": support(
         "allow_absolute_url",
@@ -39,6 +40,7 @@ class ClusterHttpOptions:
     http2: Http2Options
     max_requests_per_connection: int
     idle_timeout_s: float = 3600.0
+    max_connection_duration_s: float = 0.0
 
 
 def decode_cluster_http_options(view: View) -> ClusterHttpOptions:
@@ -62,6 +64,7 @@ def _read_http_options(view: View, options: ClusterHttpOptions) -> None:
         if common.has(field):
             raise common.error("is not supported for a cluster", field)
     options.idle_timeout_s = common.duration_s("idle_timeout", 3600.0)
+    options.max_connection_duration_s = common.duration_s("max_connection_duration", 0.0)
     options.max_requests_per_connection = common.wrapped(
         "max_requests_per_connection", options.max_requests_per_connection
     )

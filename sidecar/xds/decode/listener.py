@@ -16,11 +16,13 @@ from sidecar.config.listener import (
     TcpProxy,
     TrafficDirection,
 )
+from sidecar.config.proxy_protocol import ProxyProtocolFilter
 from sidecar.xds.decode.access_log import decode_access_logs
 from sidecar.xds.decode.http_connection_manager import HTTP_CONNECTION_MANAGER, decode_http_connection_manager
 from sidecar.xds.decode.istio_stats import ISTIO_STATS, check_istio_stats
 from sidecar.xds.decode.metadata_exchange import METADATA_EXCHANGE
 from sidecar.xds.decode.port_match import decode_port_match
+from sidecar.xds.decode.proxy_protocol import PROXY_PROTOCOL, decode_proxy_protocol_filter
 from sidecar.xds.decode.support import (
     BOUNDED_BODIES,
     NO_READER,
@@ -39,6 +41,9 @@ _ORIGINAL_SRC = "envoy.extensions.filters.listener.original_src.v3.OriginalSrc"
 _TLS_INSPECTOR = "envoy.extensions.filters.listener.tls_inspector.v3.TlsInspector"
 _HTTP_INSPECTOR = "envoy.extensions.filters.listener.http_inspector.v3.HttpInspector"
 
+
+_INSPECTORS = (_TLS_INSPECTOR, _HTTP_INSPECTOR)
+_LISTENER_FILTERS = (_ORIGINAL_DST, _ORIGINAL_SRC, PROXY_PROTOCOL, *_INSPECTORS)
 
 _KERNEL_BALANCES = "the kernel spreads connections over the workers"
 
@@ -92,6 +97,7 @@ def decode_listener(view: View, secrets: Set[str] = frozenset()) -> Listener:
         ipv4_compat=_ipv4_compat(view, address),
         original_dst_filter=_ORIGINAL_DST in filters,
         original_src=_original_src(filters.get(_ORIGINAL_SRC)),
+        proxy_protocol=_proxy_protocol(filters.get(PROXY_PROTOCOL)),
         tls_inspector=_TLS_INSPECTOR in filters,
         http_inspector=_HTTP_INSPECTOR in filters,
         ports_without_tls_inspector=_disabled(view, _TLS_INSPECTOR),
@@ -107,16 +113,16 @@ def decode_listener(view: View, secrets: Set[str] = frozenset()) -> Listener:
 
 
 def _listener_filters(view: View) -> dict[str, View]:
-    """The configurations by the names of their types."""
+    """The configurations by the names of their types. The inspectors follow the PROXY header."""
     configs: dict[str, View] = {}
     for listener_filter in view.each("listener_filters"):
-        config = listener_filter.unpack(
-            "typed_config", _ORIGINAL_DST, _ORIGINAL_SRC, _TLS_INSPECTOR, _HTTP_INSPECTOR
-        )
+        config = listener_filter.unpack("typed_config", *_LISTENER_FILTERS)
         name = config.full_name()
         if name in configs:
             raise listener_filter.error(f"a second {name} is not supported")
-        if listener_filter.has("filter_disabled") and name in (_ORIGINAL_DST, _ORIGINAL_SRC):
+        if name == PROXY_PROTOCOL and not configs.keys().isdisjoint(_INSPECTORS):
+            raise listener_filter.error(f"{name} must be before the inspectors")
+        if listener_filter.has("filter_disabled") and name not in _INSPECTORS:
             raise listener_filter.error(f"is not supported for {name}", "filter_disabled")
         configs[name] = config
     return configs
@@ -128,6 +134,10 @@ def _disabled(view: View, inspector: str) -> tuple[range, ...]:
         if listener_filter.packed_type("typed_config") == inspector:
             return decode_port_match(listener_filter.find("filter_disabled"))
     return ()
+
+
+def _proxy_protocol(view: View | None) -> ProxyProtocolFilter | None:
+    return None if view is None else decode_proxy_protocol_filter(view)
 
 
 def _original_src(view: View | None) -> OriginalSrc | None:

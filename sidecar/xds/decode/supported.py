@@ -25,6 +25,7 @@ from sidecar.xds.decode import (
     name_table,
     outlier_detection,
     port_match,
+    proxy_protocol,
     retry_policy,
     route,
     route_action,
@@ -61,6 +62,7 @@ _TABLES: Final = (
     endpoint.TABLE,
     name_table.TABLE,
     tls.TABLE,
+    proxy_protocol.TABLE,
     values.TABLE,
 )
 

@@ -14,10 +14,12 @@ from sidecar.xds.decode.weights import check_weights
 
 TCP_PROXY = "envoy.extensions.filters.network.tcp_proxy.v3.TcpProxy"
 _LB = "envoy.lb"
+_MAX_DURATION = "max_downstream_connection_duration"
 
 TABLE: Final[SupportTable] = {
     TCP_PROXY: support(
-        "stat_prefix cluster weighted_clusters metadata_match idle_timeout max_connect_attempts access_log",
+        "stat_prefix cluster weighted_clusters metadata_match idle_timeout max_connect_attempts access_log "
+        "max_downstream_connection_duration max_downstream_connection_duration_jitter_percentage",
         hash_policy=NO_HASHING,
     ),
     f"{TCP_PROXY}.WeightedCluster": support("clusters"),
@@ -30,6 +32,8 @@ def decode_tcp_proxy(view: View) -> TcpProxy:
         stat_prefix=view.message.stat_prefix,
         clusters=_tcp_clusters(view),
         idle_timeout_s=view.duration_s("idle_timeout", 3600.0),
+        max_duration_s=view.duration_s(_MAX_DURATION, 0.0),
+        max_duration_jitter=view.get(f"{_MAX_DURATION}_jitter_percentage").message.value / 100,
         max_connect_attempts=view.wrapped("max_connect_attempts", 1),
         access_logs=decode_access_logs(view),
     )

@@ -116,11 +116,6 @@ def decode_downstream_socket(socket: View | None, secrets: Set[str]) -> Downstre
     return DownstreamTls(parameters=parameters, require_client_certificate=required)
 
 
-def is_raw(socket: View) -> bool:
-    """Whether a ``transport_socket`` is plaintext."""
-    return socket.packed_type("typed_config") == _RAW
-
-
 def _context(socket: View | None, tls_type: str) -> View | None:
     if socket is None:
         return None

@@ -199,13 +199,19 @@ def test_tcp_routes_share_by_weight_and_idle_as_the_destination_rule_says() -> N
         service("db", port(3306, TCP)),
         virtual_services={"db": {"hosts": [host], "tcp": [{"route": shares}]}},
         destination_rules={
-            "db": {"host": host, "trafficPolicy": {"connectionPool": {"tcp": {"idleTimeout": "30s"}}}}
+            "db": {
+                "host": host,
+                "trafficPolicy": {
+                    "connectionPool": {"tcp": {"idleTimeout": "30s", "maxConnectionDuration": "1h"}}
+                },
+            }
         },
     )
     proxy = tcp(built["0.0.0.0_3306"].filter_chains[0])
     weighted = [(each.name, each.weight) for each in proxy.weighted_clusters.clusters]
     assert weighted == [(f"outbound|3306|v1|{host}", 80), (f"outbound|3306|v2|{host}", 20)]
     assert proxy.idle_timeout.ToTimedelta().total_seconds() == 30
+    assert proxy.max_downstream_connection_duration.ToTimedelta().total_seconds() == 3600
     assert proxy.max_connect_attempts.value > 1
 
 

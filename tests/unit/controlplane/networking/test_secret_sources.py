@@ -3,12 +3,17 @@ from __future__ import annotations
 from envoy.config.cluster.v3.cluster_pb2 import Cluster
 from envoy.config.core.v3.base_pb2 import TransportSocket
 from envoy.config.listener.v3.listener_pb2 import Listener
+from envoy.extensions.transport_sockets.proxy_protocol.v3.upstream_proxy_protocol_pb2 import (
+    ProxyProtocolUpstreamTransport,
+)
 from envoy.extensions.transport_sockets.tls.v3.tls_pb2 import DownstreamTlsContext, UpstreamTlsContext
 from google.protobuf.json_format import MessageToDict
 
 from controlplane.networking.build_cache import BuildCache
+from controlplane.networking.proxy_protocol import apply_proxy_protocol
 from controlplane.networking.secret_sources import clusters_with_sources, listeners_with_sources
 from controlplane.networking.tls import RAW_BUFFER, mesh_client_tls, mesh_server_tls
+from controlplane.resources.destination_rule import ProxyProtocol
 
 DIRECTORY = "/var/run/identity"
 
@@ -40,6 +45,16 @@ def mesh_cluster() -> Cluster:
     cluster.transport_socket_matches.add(name="mesh", transport_socket=mesh_tls)
     cluster.transport_socket_matches.add(name="plain", transport_socket=RAW_BUFFER)
     return cluster
+
+
+def test_a_tls_socket_behind_a_proxy_header_names_them_too() -> None:
+    cluster = mesh_cluster()
+    apply_proxy_protocol(cluster, ProxyProtocol())
+    (changed,) = clusters_with_sources(BuildCache(), {"reviews": cluster}, DIRECTORY).values()
+    around = ProxyProtocolUpstreamTransport()
+    assert changed.transport_socket_matches[0].transport_socket.typed_config.Unpack(around)
+    document = common_context(around.transport_socket, UpstreamTlsContext())
+    assert document["tls_certificate_sds_secret_configs"] == [source("default")]
 
 
 def test_clusters_name_the_files_of_the_secrets() -> None:

@@ -103,6 +103,14 @@ def test_plain_http_never_asks_for_http2() -> None:
     assert options.common_http_protocol_options.max_requests_per_connection.value == 9
 
 
+def test_connections_to_hosts_have_the_longest_duration_of_the_tcp_settings() -> None:
+    common = http_options(
+        cluster(connectionPool={"tcp": {"maxConnectionDuration": "90s"}})
+    ).common_http_protocol_options
+    assert common.max_connection_duration.ToTimedelta() == timedelta(seconds=90)
+    assert not common.HasField("idle_timeout")
+
+
 @pytest.mark.parametrize("protocol", [Protocol.HTTP2, Protocol.GRPC, Protocol.GRPC_WEB])
 def test_http2_ports_speak_http2(protocol: Protocol) -> None:
     assert http_options(cluster(protocol)).explicit_http_config.HasField("http2_protocol_options")

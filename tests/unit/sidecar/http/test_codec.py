@@ -168,6 +168,28 @@ async def test_an_undecided_connection_closes_after_its_idle_timeout() -> None:
     assert (server.stats.downstream_cx_idle_timeout, server.stats.downstream_cx_active) == (1, 0)
 
 
+async def test_a_connection_that_is_too_old_closes_with_its_next_response() -> None:
+    server = Server(hello, max_connection_duration_s=60.0, drain_timeout_s=5.0)
+    request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n"
+    server.time.advance(59.0)
+    assert b"connection: close" not in await server.exchange(request)
+    server.time.advance(2.0)
+    assert server.stats.downstream_cx_max_duration_reached == 1
+    assert b"connection: close" in await server.exchange(request)
+    assert server.transport.closed
+
+
+async def test_an_idle_connection_that_is_too_old_closes_after_the_drain_timeout() -> None:
+    server = Server(hello, max_connection_duration_s=60.0, drain_timeout_s=5.0)
+    assert b"200 OK" in await server.exchange(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n")
+    server.time.advance(64.0)
+    assert not server.transport.closed
+    server.time.advance(2.0)
+    await server.exchange(b"")
+    assert server.transport.closed
+    assert server.stats.downstream_cx_active == 0
+
+
 @pytest.mark.parametrize("size", [1, 3, 16, 17, 24])
 async def test_a_row_of_the_table_adds_the_server_of_a_version(
     http2_codecs: list[FakeHttp2], size: int

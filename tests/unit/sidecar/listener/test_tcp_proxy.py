@@ -4,6 +4,7 @@ import asyncio
 import random
 import socket
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -79,7 +80,7 @@ class FakeTransport:
 class Fixture:
     """A session whose host is reached at once."""
 
-    def __init__(self, *, idle_timeout_s: float = 3600) -> None:
+    def __init__(self, *, idle_timeout_s: float = 3600, **config: Any) -> None:
         self.time = VirtualTime()
         self.timers = Timers(self.time)
         self.client = FakeTransport()
@@ -97,9 +98,13 @@ class Fixture:
             rng=random.Random(1),
         )
         config = TcpProxy(
-            stat_prefix="tcp", clusters=(WeightedCluster(name="db"),), idle_timeout_s=idle_timeout_s
+            stat_prefix="tcp",
+            clusters=(WeightedCluster(name="db"),),
+            idle_timeout_s=idle_timeout_s,
+            **config,
         )
-        self.handler = TcpProxyHandler(config, TcpProxyStats(), services)
+        self.stats = TcpProxyStats()
+        self.handler = TcpProxyHandler(config, self.stats, services)
 
     async def connect_tcp(
         self, protocol_factory: Callable[[], asyncio.Protocol], info: StreamInfo
@@ -239,6 +244,37 @@ async def test_an_idle_connection_without_unsent_data_closes_cleanly(session: Fi
     assert session.client.closed
     assert not session.client.aborted
     assert not session.host.aborted
+
+
+async def test_a_connection_ends_at_its_greatest_age_however_busy_it_is() -> None:
+    session = Fixture(max_duration_s=60.0)
+    await session.start()
+    session.time.advance(59)
+    session.downstream.data_received(b"busy")
+    assert session.is_open
+    session.time.advance(1)
+    assert not session.is_open
+    assert session.client.closed
+    assert session.host.closed
+    assert session.flags == "DT"
+    assert (session.stats.max_downstream_connection_duration, session.stats.idle_timeout) == (1, 0)
+    assert session.released == 1
+
+
+async def test_the_greatest_age_has_a_random_part() -> None:
+    sessions = Fixture(max_duration_s=100.0, max_duration_jitter=0.5)
+    ages = [sessions.handler.longest_duration_s() for _ in range(200)]
+    assert 100 <= min(ages) < 110
+    assert 140 < max(ages) <= 150
+
+
+async def test_a_connection_that_has_ended_has_no_age() -> None:
+    session = Fixture(max_duration_s=60.0)
+    await session.start()
+    session.downstream.eof_received()
+    session.upstream.eof_received()
+    session.time.advance(120)
+    assert session.stats.max_downstream_connection_duration == 0
 
 
 RESET = ConnectionResetError("reset by peer")

@@ -3,7 +3,9 @@ from __future__ import annotations
 import asyncio
 
 from sidecar.config.endpoint import SocketAddress, UpstreamSource
+from sidecar.config.proxy_protocol import UpstreamProxyProtocol
 from sidecar.observability.stats import HostStats
+from sidecar.observability.stream_info import DownstreamConnection
 from sidecar.upstream.host import Host
 from tests.support.host_pools import HostPoolFixture
 from tests.support.http1 import settle
@@ -25,6 +27,24 @@ def test_each_offer_of_protocols_has_connections_of_its_own() -> None:
     chosen = host.pool_for(None, alpn=("istio-h2",))
     assert chosen is host.pool_for(None, alpn=("istio-h2",))
     assert len({host.pool, chosen, host.pool_for(None, alpn=("istio-http/1.1",))}) == 3
+
+
+def test_clients_with_other_proxy_headers_do_not_share_connections() -> None:
+    host = make_host()
+    assert host.source_for(client("192.0.2.1", 1)) is None, "without a header, any client's connection serves"
+    host.proxy_protocol = UpstreamProxyProtocol(version=2, tlv_types=frozenset({4}))
+    first = host.source_for(client("192.0.2.1", 1))
+    assert host.source_for(client("192.0.2.1", 1)) == first
+    assert host.source_for(client("192.0.2.1", 1, (5, b"not passed on"))) == first
+    others = [client("192.0.2.1", 2), client("192.0.2.2", 1), client("192.0.2.1", 1, (4, b"a"))]
+    assert len({first, *map(host.source_for, others)}) == 4
+
+
+def client(host: str, port: int, *tlvs: tuple[int, bytes]) -> DownstreamConnection:
+    local = SocketAddress("10.0.0.1", 80)
+    return DownstreamConnection(
+        id=1, remote_address=SocketAddress(host, port), local_address=local, tlvs=tlvs
+    )
 
 
 def test_pools_without_connections_are_removed_as_clients_come_and_go() -> None:

@@ -8,6 +8,7 @@ from sidecar.config.codec_type import CodecType
 from sidecar.config.endpoint import SocketAddress, UpstreamSource
 from sidecar.config.tls import TlsParameters, UpstreamTls
 from sidecar.upstream.pool.host_pool import offering_alpn
+from sidecar.upstream.pool.pooled_connection import Lease
 from tests.support.fake_network import FakeNetwork
 from tests.support.host_pools import HostPoolFixture
 from tests.support.http1 import settle
@@ -47,6 +48,51 @@ async def test_idle_connections_for_one_client_are_closed_soon(
     assert not codec.closed
     network.clock.advance(2)
     assert codec.closed
+
+
+async def old_connection(network: FakeNetwork) -> tuple[HostPoolFixture, Lease, FakeConnection]:
+    """One that has a lease, in a pool whose connections live for a minute."""
+    fixture = HostPoolFixture(
+        network, lambda codec_type, client: lambda alpn: FakeConnection(), max_connection_duration_s=60.0
+    )
+    acquiring = asyncio.create_task(fixture.pool.acquire())
+    await settle()
+    fixture.dialer.pending[0].set_result(None)
+    lease = await acquiring
+    codec = lease.connection.codec
+    assert isinstance(codec, FakeConnection)
+    return fixture, lease, codec
+
+
+async def test_a_connection_closes_at_its_greatest_age_after_its_last_exchange() -> None:
+    network = FakeNetwork()
+    fixture, _, codec = await old_connection(network)
+    await codec.send("one")
+    network.clock.advance(61)
+    assert fixture.stats.upstream_cx_max_duration_reached == 1
+    assert not codec.closed
+    assert fixture.pool.checkout() is None
+    codec.end_exchange()
+    assert codec.closed
+
+
+async def test_an_idle_connection_closes_at_its_greatest_age_at_once() -> None:
+    network = FakeNetwork()
+    fixture, lease, codec = await old_connection(network)
+    lease.give_back()
+    network.clock.advance(59)
+    assert not codec.closed
+    network.clock.advance(2)
+    assert codec.closed
+    assert fixture.stats.upstream_cx_max_duration_reached == 1
+
+
+async def test_a_connection_that_has_closed_has_no_age() -> None:
+    network = FakeNetwork()
+    fixture, _, codec = await old_connection(network)
+    codec.close()
+    network.clock.advance(61)
+    assert fixture.stats.upstream_cx_max_duration_reached == 0
 
 
 async def test_the_codec_is_made_for_the_protocol_that_was_negotiated() -> None:

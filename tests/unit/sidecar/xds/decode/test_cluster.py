@@ -66,7 +66,11 @@ def test_an_eds_cluster_of_istio() -> None:
         typed_extension_protocol_options={
             HTTP_OPTIONS: {
                 "@type": f"{TYPE}/{HTTP_OPTIONS}",
-                "common_http_protocol_options": {"idle_timeout": "60s", "max_requests_per_connection": 9},
+                "common_http_protocol_options": {
+                    "idle_timeout": "60s",
+                    "max_connection_duration": "90s",
+                    "max_requests_per_connection": 9,
+                },
                 "explicit_http_config": {"http2_protocol_options": {}},
             }
         },
@@ -91,7 +95,8 @@ def test_an_eds_cluster_of_istio() -> None:
     assert istio.tls.sni == "outbound_.9080_._.a"
     assert disabled.tls is None
     assert found.codec_type is CodecType.HTTP2
-    assert (found.idle_timeout_s, found.max_requests_per_connection) == (60.0, 9)
+    assert (found.idle_timeout_s, found.max_connection_duration_s) == (60.0, 90.0)
+    assert found.max_requests_per_connection == 9
     assert found.circuit_breakers.max_connections == 7
     assert found.circuit_breakers.retry_budget is not None
     assert found.circuit_breakers.retry_budget.budget_percent == 25.0

@@ -24,6 +24,8 @@ def test_client_certificates_upgrades_and_limits() -> None:
     assert manager_with("max_request_headers_kb", 16).max_request_headers_bytes == 16 * 1024
     assert manager_with("stream_idle_timeout", "0s").stream_idle_timeout_s == 0.0
     assert manager_with("common_http_protocol_options", {"idle_timeout": "1.5s"}).idle_timeout_s == 1.5
+    oldest = manager_with("common_http_protocol_options", {"max_connection_duration": "60s"})
+    assert oldest.max_connection_duration_s == 60.0
     longest = manager_with("common_http_protocol_options", {"max_stream_duration": "7s"})
     assert longest.max_stream_duration_s == 7.0
     assert manager_with("rds.config_source.initial_fetch_timeout", "0s").rds_initial_fetch_timeout_s == 0.0
