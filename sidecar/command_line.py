@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from sidecar.application.flags import parse_app_probers, parse_prometheus_scrape
-from sidecar.config.bootstrap import Settings
+from sidecar.config.bootstrap import CaProvider, Settings
 from sidecar.errors import BootstrapError
 
 _Parsed = TypeVar("_Parsed")
@@ -69,6 +69,13 @@ def add_process_flags(flags: Flags) -> None:
 def add_identity_flags(flags: Flags) -> None:
     defaults = Settings()
     flags.add("--ca-address", default="", help="host:port of the CA that signs the workload's certificate")
+    flags.add(
+        "--ca-provider",
+        type=_ca_provider,
+        default=defaults.ca_provider,
+        metavar="|".join(provider.value for provider in CaProvider),
+        help="the signing service at that address; Citadel is an istiod (default: outrigger)",
+    )
     flags.add("--ca-cert", type=Path, help="PEM roots of the CA's own certificate")
     flags.add("--token-file", type=Path, help="the bearer token; read each time it is needed")
     flags.add(
@@ -133,6 +140,14 @@ def add_dns_flags(flags: Flags) -> None:
         default=defaults.dns_port,
         help="the port on loopback for DNS, UDP and TCP (default: %(default)s)",
     )
+
+
+def _ca_provider(text: str) -> CaProvider:
+    for provider in CaProvider:
+        if text.lower() == provider.value.lower():
+            return provider
+    known = ", ".join(provider.value for provider in CaProvider)
+    raise argparse.ArgumentTypeError(f"{text!r}: expected one of {known}")
 
 
 def _seconds(text: str) -> float:

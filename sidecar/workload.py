@@ -69,5 +69,7 @@ def svid_rotation(
         root_certificate_file=settings.ca_cert,
         token=token,
         lifetime_s=settings.certificate_lifetime_s,
+        provider=settings.ca_provider,
+        cluster_id=str(bootstrap.node_metadata.get(node.CLUSTER_ID, "")),
     )
     return SvidRotation(signer, spiffe_id(settings, bootstrap), use_svid)

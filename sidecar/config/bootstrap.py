@@ -16,6 +16,14 @@ from sidecar.config.snapshot import EMPTY_SNAPSHOT, Snapshot
 from sidecar.config.tls import UpstreamTls
 
 
+class CaProvider(Enum):
+    """The signing service at the address of the CA: the control plane's own, or that of an istiod, which has
+    Istio's name."""
+
+    OUTRIGGER = "outrigger"
+    ISTIOD = "Citadel"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """The command line and the environment. ``config_yaml`` is merged over the file at ``config_path``.
@@ -38,6 +46,7 @@ class Settings:
     drain_time_s: float = 45.0
     cache_dir: Path | None = None
     ca_address: str = ""
+    ca_provider: CaProvider = CaProvider.OUTRIGGER
     ca_cert: Path | None = None
     token_file: Path | None = None
     token: str = field(default="", repr=False)

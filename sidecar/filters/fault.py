@@ -237,10 +237,14 @@ def _parse(value: bytes | None) -> int:
     return number if number < 2**64 else -1
 
 
+def _injects(config: FaultConfig) -> bool:
+    return config.delay is not None or config.abort is not None or config.response_rate_limit is not None
+
+
 KIND = FilterKind(
     config=FaultConfig,
     make=FaultFilter,
     route_config=FaultConfig,
     compile_route_config=CompiledFault,
-    acts_alone=lambda config: config.delay or config.abort or config.response_rate_limit,
+    acts_alone=_injects,
 )

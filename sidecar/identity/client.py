@@ -1,4 +1,5 @@
-"""The client of the certificate authority: ``CertificateService`` of ``protos/ca.proto``."""
+"""The client of the certificate authority: ``CertificateService`` of ``protos/ca.proto``, or the
+``IstioCertificateService`` of an istiod (``protos/istio_ca.proto``)."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from sidecar.authority import split_authority
+from sidecar.config.bootstrap import CaProvider
 from sidecar.config.endpoint import SocketAddress
 from sidecar.errors import IdentityError, IdentityRefusedError
 from sidecar.grpc.call import Target, call_unary
@@ -17,7 +19,10 @@ from sidecar.grpc_status import GrpcStatus
 from sidecar.identity.svid import SignedCertificate
 
 _DEFAULT_PORT: Final = 443
-_METHOD: Final = "/outrigger.ca.v1.CertificateService/CreateCertificate"
+_METHODS: Final = {
+    CaProvider.OUTRIGGER: "/outrigger.ca.v1.CertificateService/CreateCertificate",
+    CaProvider.ISTIOD: "/istio.v1.auth.IstioCertificateService/CreateCertificate",
+}
 # A retry with the same token would get the same answer.
 _FINAL: Final = frozenset(
     {
@@ -34,7 +39,7 @@ class SigningClient:
     """``address`` is ``host:port``. TLS is always used, since the token proves an identity. The root file and
     the token are read for each call, so that they can be replaced while the sidecar runs. ``server_name`` is
     the expected name in the server's certificate, by default the host of the address. ``lifetime_s`` 0 lets
-    the authority decide."""
+    the authority decide. ``cluster_id`` tells an istiod the cluster whose tokens it must review."""
 
     address: str
     root_certificate_file: Path
@@ -42,6 +47,8 @@ class SigningClient:
     lifetime_s: float = 0.0
     server_name: str = ""
     timeout_s: float = 10.0
+    provider: CaProvider = CaProvider.OUTRIGGER
+    cluster_id: str = ""
 
     async def sign(self, signing_request: str) -> SignedCertificate:
         """Raises `IdentityRefusedError` when the control plane refuses, `IdentityError` when it cannot be
@@ -50,25 +57,54 @@ class SigningClient:
         # protobuf takes 8 MB, and the agent beside an Envoy needs it for nothing else.
         from google.protobuf.message import DecodeError  # noqa: PLC0415
 
-        from protos.ca_pb2 import CreateCertificateRequest, CreateCertificateResponse  # noqa: PLC0415
-
         target = Target(
             address=_socket_address(self.address),
             tls=verifying_context(read_file(self.root_certificate_file), str(self.root_certificate_file)),
             server_name=self.server_name,
         )
-        request = CreateCertificateRequest(csr=signing_request, requested_lifetime_s=round(self.lifetime_s))
-        metadata = (("authorization", f"Bearer {self.token()}"),)
+        metadata = [("authorization", f"Bearer {self.token()}")]
+        if self.provider is CaProvider.ISTIOD and self.cluster_id:
+            metadata.append(("clusterid", self.cluster_id))
         try:
             answer = await call_unary(
-                target, _METHOD, request.SerializeToString(), metadata, timeout_s=self.timeout_s
+                target,
+                _METHODS[self.provider],
+                self._request(signing_request),
+                metadata,
+                timeout_s=self.timeout_s,
             )
-            response = CreateCertificateResponse.FromString(answer)
+            return self._signed(answer)
         except GrpcError as error:
             kind = IdentityRefusedError if error.status in _FINAL else IdentityError
             raise kind(f"no certificate from the control plane at {self.address}: {error}") from error
         except DecodeError as error:
             raise IdentityError(f"malformed answer of the control plane at {self.address}") from error
+
+    def _request(self, signing_request: str) -> bytes:
+        lifetime_s = round(self.lifetime_s)
+        if self.provider is CaProvider.ISTIOD:
+            from protos.istio_ca_pb2 import IstioCertificateRequest  # noqa: PLC0415
+
+            asked = IstioCertificateRequest(csr=signing_request, validity_duration=lifetime_s)
+            return bytes(asked.SerializeToString())
+        from protos.ca_pb2 import CreateCertificateRequest  # noqa: PLC0415
+
+        return CreateCertificateRequest(
+            csr=signing_request, requested_lifetime_s=lifetime_s
+        ).SerializeToString()
+
+    def _signed(self, answer: bytes) -> SignedCertificate:
+        """Raises ``DecodeError``, and `IdentityError` for an answer without roots."""
+        if self.provider is CaProvider.ISTIOD:
+            from protos.istio_ca_pb2 import IstioCertificateResponse  # noqa: PLC0415
+
+            *chain, roots = IstioCertificateResponse.FromString(answer).cert_chain or [""]
+            if not chain:
+                raise IdentityError(f"the istiod at {self.address} sent a certificate without its roots")
+            return SignedCertificate(chain=tuple(chain), trust_bundle=(roots,))
+        from protos.ca_pb2 import CreateCertificateResponse  # noqa: PLC0415
+
+        response = CreateCertificateResponse.FromString(answer)
         return SignedCertificate(
             chain=tuple(response.certificate_chain), trust_bundle=tuple(response.trust_bundle)
         )

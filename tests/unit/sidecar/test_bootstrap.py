@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from sidecar.bootstrap import AdsVariant, load, parse_arguments
+from sidecar.config.bootstrap import CaProvider
 from sidecar.config.endpoint import SocketAddress
 from sidecar.config.tls import DataSource, SanMatch, SanMatchKind
 from sidecar.errors import BootstrapError
@@ -275,3 +276,12 @@ def test_there_are_two_workers_or_as_many_as_asked_for_or_as_the_cores_allow() -
     assert parse_arguments(["-c", "f", "--concurrency", "3"], {}).concurrency == 3
     assert parse_arguments(["-c", "f"], {"OUTRIGGER_CONCURRENCY": "1"}).concurrency == 1
     assert parse_arguments(["-c", "f", "--concurrency", "0"], {}).concurrency == usable_cores()
+
+
+def test_the_signing_service_is_ours_or_an_istiods() -> None:
+    assert parse_arguments(["-c", "f"], {}).ca_provider is CaProvider.OUTRIGGER
+    assert parse_arguments(["-c", "f", "--ca-provider", "Citadel"], {}).ca_provider is CaProvider.ISTIOD
+    environ = {"OUTRIGGER_CA_PROVIDER": "citadel"}
+    assert parse_arguments(["-c", "f"], environ).ca_provider is CaProvider.ISTIOD
+    with pytest.raises(BootstrapError, match="'vault': expected one of outrigger, Citadel"):
+        parse_arguments(["-c", "f", "--ca-provider", "vault"], {})
