@@ -11,7 +11,7 @@ from typing import Final
 from tests.images.build import Image
 from tests.support.builds import byte_loops, compiled_modules
 
-_PACKAGES: Final = "/usr/local/lib/python3.13/dist-packages"
+PACKAGES: Final = "/usr/local/lib/python3.13/dist-packages"
 
 # Tools of an attacker, and of builds.
 _UNWANTED: Final = frozenset(
@@ -68,8 +68,8 @@ def _uncompiled(names: Set[str], architecture: str) -> Iterator[str]:
     data path."""
     suffix = f".cpython-313-{_MACHINES[architecture]}-linux-gnu.so"
     for module in (*compiled_modules(), *byte_loops()):
-        path = f"{_PACKAGES}/{module.replace('.', '/')}"
-        if f"{_PACKAGES}/sidecar" in names and path + suffix not in names:
+        path = f"{PACKAGES}/{module.replace('.', '/')}"
+        if f"{PACKAGES}/sidecar" in names and path + suffix not in names:
             yield f"{path}{suffix} is missing: the module is not compiled"
 
 
