@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from uvloop.loop import TCPTransport, UnixTransport  # type: ignore[attr-defined]  # not in its stubs
+from sidecar.transport.plain import is_plain
 
 try:
     from sidecar.transport._forwarder import Flow, Forwarder
@@ -33,6 +33,6 @@ def forwarder(loop: asyncio.AbstractEventLoop) -> Forwarder:
 def plain_socket(transport: asyncio.Transport | None) -> int:
     """The descriptor of the socket that the transport reads and writes as it is; -1 if there is none, as for
     TLS."""
-    if isinstance(transport, (TCPTransport, UnixTransport)) and not transport.is_closing():
+    if transport is not None and is_plain(transport) and not transport.is_closing():
         return int(transport.get_extra_info("socket").fileno())
     return -1
