@@ -93,7 +93,7 @@ class ActiveListener:
             self.stats.downstream_cx_total += 1
             transport.abort()
             return
-        local, remote = self._local_address(transport), plain_address(*peername[:2])
+        local, remote = self._local_address(transport), plain_address(peername[0], peername[1])
         if sock.fileno() > self.services.highest_descriptor:
             self.stats.downstream_cx_overflow += 1
             transport.abort()
@@ -116,7 +116,7 @@ class ActiveListener:
         sockname = transport.get_extra_info("sockname")
         if sockname != self._last_sockname:  # as a rule, clients call the same address
             self._last_sockname = sockname
-            self._last_local_address = plain_address(*sockname[:2])
+            self._last_local_address = plain_address(sockname[0], sockname[1])
         if not self._has_several_addresses:
             self._only_local_address = self._last_local_address
         return self._last_local_address

@@ -232,21 +232,20 @@ class Relay:
         return sink
 
     def _flow_stopped(self, untaken: bytes, error: int) -> None:
-        """The flow has read data that the kernel did not take for the peer, or the number of an error, or the
-        end (neither)."""
+        """The flow has read data that the kernel did not take for the peer, or met an error, or else the end
+        of the data."""
         if untaken:
             assert self.peer is not None
             self._received_bytes += len(untaken)
             self.peer.write(untaken)
-            self._apply()
-        elif error:
+        if error:
             self._error = OSError(error, os.strerror(error))
             self._stop_flows()
             if self._transport is not None:
                 self._transport.abort()
-        else:
-            self._at_end = True
-            self._apply()
+            return
+        self._at_end = not untaken
+        self._apply()
 
     def _stop_flows(self) -> None:
         """Those from and to this side. Called before its socket closes: the kernel may assign the descriptor

@@ -31,6 +31,7 @@ cdef extern from "<unistd.h>" nogil:
     int c_close "close"(int descriptor)
 
 DEF EVENTS = 256
+DEF LARGE_READ = 32 * 1024
 
 
 cdef class Flow:
@@ -100,17 +101,22 @@ cdef class Forwarder:
                 self._pass_on(<Flow>flow)
 
     cdef _pass_on(self, Flow flow):
-        cdef ssize_t sent, size = recv(flow.source, self._buffer, self._size, MSG_DONTWAIT)
-        cdef int error = errno if size < 0 else 0
-        if size <= 0:
-            if error != EAGAIN and error != EINTR:
-                self.stop(flow)
-                flow._on_stop(b"", error)
+        cdef ssize_t sent = 0, size = 0, count
+        cdef int error = 0
+        while True:
+            count = recv(flow.source, self._buffer + size, self._size - size, MSG_DONTWAIT)
+            if count <= 0:
+                break
+            size += count
+            if count < LARGE_READ or size == self._size:  # else more may have arrived: fewer writes cost less
+                break
+        if count < 0 and errno != EAGAIN and errno != EINTR:
+            error = errno
+        if size:
+            sent = max(send(flow.sink, self._buffer, size, MSG_DONTWAIT | MSG_NOSIGNAL), 0)
+            flow.moved_bytes += sent
+        elif count < 0 and not error:
             return
-        sent = send(flow.sink, self._buffer, size, MSG_DONTWAIT | MSG_NOSIGNAL)
-        if sent < 0:
-            sent = 0
-        flow.moved_bytes += sent
-        if sent < size:
+        if sent < size or error or not size:
             self.stop(flow)
-            flow._on_stop(PyBytes_FromStringAndSize(self._buffer + sent, size - sent), 0)
+            flow._on_stop(PyBytes_FromStringAndSize(self._buffer + sent, size - sent), error)

@@ -15,8 +15,8 @@ class Flow:
     both of sockets that do not block. `moved_bytes` counts those that the kernel has taken for the sink.
 
     ``on_stop`` is called when the flow has stopped by itself, with the bytes that were read and that the
-    kernel did not take for the sink, and the number of the error that reading has met. Neither is there
-    (``b""``, 0) at the end of the source. A failure of the sink counts as bytes that were not taken.
+    kernel did not take for the sink, and the number of an error of the source. At the end of the source there
+    is neither (``b""``, 0). A failure of the sink counts as bytes that were not taken.
     """
 
     def __init__(self, source: int, sink: int, on_stop: Callable[[bytes, int], None]) -> None:
@@ -55,7 +55,7 @@ class Forwarder:
             self._epoll.unregister(flow.source)
 
     def run(self) -> None:
-        """Reads once from each source that has bytes, and writes them to its sink."""
+        """Reads from each source that has bytes, at most one buffer, and writes them to its sink."""
         for descriptor, _ in self._epoll.poll(0, _EVENTS):
             flow = self._flows.get(descriptor)
             if flow is not None:  # else one of the events before has stopped it

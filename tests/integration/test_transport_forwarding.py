@@ -114,6 +114,33 @@ def test_the_end_of_the_source_stops_the_flow_and_can_be_read_again(fixture: Fix
     assert fixture.source.recv(1) == b""
 
 
+@pytest.mark.parametrize("size", [1, BUFFER_BYTES - 1, BUFFER_BYTES, 3 * BUFFER_BYTES])
+def test_bytes_before_a_reset_are_not_taken_for_all(fixture: Fixture, size: int) -> None:
+    """Several reads may serve one write: the error of the last one counts."""
+    fixture.client.sendall(b"x" * size)
+    fixture.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    fixture.client.close()
+    for _ in range(5):
+        fixture.forwarder.run()
+    [(_, error)] = fixture.stops
+    assert error == errno.ECONNRESET
+
+
+@pytest.mark.parametrize("size", [BUFFER_BYTES - 1, BUFFER_BYTES, BUFFER_BYTES + 1])
+def test_large_data_arrive_whole_with_their_end(fixture: Fixture, size: int) -> None:
+    sent = bytes(range(256)) * (size // 256 + 1)
+    fixture.client.sendall(sent[:size])
+    fixture.client.shutdown(socket.SHUT_WR)
+    received = b""
+    while len(received) < size:
+        fixture.forwarder.run()
+        received += fixture.host.recv(BUFFER_BYTES)
+    fixture.forwarder.run()
+    assert received == sent[:size]
+    assert fixture.stops == [(b"", 0)]
+    assert fixture.flow.moved_bytes == size
+
+
 def test_a_reset_of_the_source_stops_the_flow_with_its_error(fixture: Fixture) -> None:
     fixture.client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     fixture.client.close()
