@@ -40,7 +40,11 @@ COMPILED = (
     "sidecar/upstream",
 )
 # Work on bytes, which Cython compiles. Each has a twin in Python.
-BYTE_LOOPS = ("sidecar/http/h1/_head.pyx", "sidecar/transport/_read_buffer.pyx")
+BYTE_LOOPS = (
+    "sidecar/http/h1/_head.pyx",
+    "sidecar/transport/_forwarder.pyx",
+    "sidecar/transport/_read_buffer.pyx",
+)
 
 _FOLDER = f"build/{sys.implementation.cache_tag}"  # of the generated C files
 _BUILD_COMMANDS = {"build", "build_ext", "bdist_wheel"}  # an editable install has others

@@ -17,6 +17,16 @@ from sidecar.observability.grpc_call import MessageCounter
 _PIECE_BYTES = 48
 
 
+class BodyTaker:
+    """A consumer that takes pieces of a body as they arrive. Subclasses implement `take`."""
+
+    __slots__ = ()
+
+    def take(self, data: bytes) -> bool:
+        """Returns False if the piece must wait: `Body.read` returns it then."""
+        raise NotImplementedError
+
+
 class Body:
     """A complete body. Subclasses are streams, wrap another body, or have a reader.
 
@@ -53,6 +63,11 @@ class Body:
         the body short."""
         data, self.whole = self.whole or b"", b""
         return data
+
+    def give_at_once(self, taker: BodyTaker) -> None:
+        """Lets `taker` have pieces as they arrive, while it keeps up: none of them wakes a task. The consumer
+        calls `read` all the same, for the others, the end, and the error. Has no effect on a wrapper that
+        changes or observes the pieces."""
 
     def close(self) -> None:
         """The consumer reads no more. Idempotent; every consumer calls it, on every path."""
@@ -176,6 +191,7 @@ class BodyStream(Body):
         "_paused",
         "_size",
         "_source",
+        "_taker",
         "_trailers",
         "_waiter",
         "high_water",
@@ -193,6 +209,7 @@ class BodyStream(Body):
         self._error: Exception | None = None
         self._waiter: asyncio.Future[None] | None = None
         self._left: asyncio.Future[None] | None = None  # set while a caller waits for the consumer to leave
+        self._taker: BodyTaker | None = None
         self._trailers: Headers = []
         self._messages: MessageCounter | None = None
         self._on_end: Callable[[], None] | None = None
@@ -208,6 +225,9 @@ class BodyStream(Body):
             return
         if self._messages is not None:
             self._messages.feed(data)
+        taker = self._taker
+        if taker is not None and not self._chunks and taker.take(data):
+            return
         self._chunks.append(data)
         self._size += len(data) + _PIECE_BYTES
         if self._size > self.high_water and not self._paused and self._source is not None:
@@ -230,6 +250,7 @@ class BodyStream(Body):
         """Cuts the body short; the bytes that were not read yet are dropped."""
         if not self._ended and self._error is None:
             self._error = error
+            self._taker = None
             self._chunks.clear()
             self._size = 0
             self._wake()
@@ -266,6 +287,9 @@ class BodyStream(Body):
         if not self._ended:
             self._messages = counter
 
+    def give_at_once(self, taker: BodyTaker) -> None:
+        self._taker = taker
+
     async def read(self) -> bytes:
         while not self._chunks:
             if self._error is not None:
@@ -293,6 +317,7 @@ class BodyStream(Body):
         if self._closed:
             return
         self._closed = True
+        self._taker = None
         self._chunks.clear()
         self._size = 0
         if self._left is not None and not self._left.done():

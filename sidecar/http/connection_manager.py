@@ -201,6 +201,7 @@ class ConnectionManager:
         self.on_complete = on_complete
         self.draining = False
         self._codec = codec
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._on_disconnect = on_disconnect
         self._on_closed = on_closed
         self._closing = False
@@ -214,6 +215,12 @@ class ConnectionManager:
         self._date_header = (b"date", b"")
 
     # Connections.
+
+    def running_loop(self) -> asyncio.AbstractEventLoop:
+        """All connections run in one loop. To ask asyncio for it takes a system call."""
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        return self._loop
 
     def protocol(self, connection: DownstreamConnection) -> asyncio.Protocol:
         """Returns the codec of an accepted connection, after its TLS handshake."""

@@ -224,6 +224,10 @@ class ServerStream:
         self.sent_bytes += len(data)
         return data
 
+    @property
+    def aborted(self) -> bool:
+        return self._aborted
+
     def upgraded(self) -> None:
         """The connection is a tunnel from now on, until `tunnel_ended`."""
         self._manager.stats.downstream_cx_upgrades_total += 1

@@ -8,6 +8,7 @@ import ssl
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address
 from itertools import count
 from typing import Any, Final
 
@@ -83,18 +84,20 @@ class ActiveListener:
         self._setups: Final[set[ConnectionSetup | ProxyHeaderReader]] = set()
         self._last_sockname: tuple[Any, ...] = ()
         self._last_local_address: SocketAddress = config.address
+        self._only_local_address: SocketAddress | None = None
+        self._has_several_addresses: Final = config.transparent or _is_wildcard(config.address.host)
         self.draining = False
         self._admits = True
 
     def accept(self, transport: asyncio.Transport) -> None:
         """Takes a connection that arrived at this listener's own socket."""
         sock = transport.get_extra_info("socket")
-        sockname, peername = transport.get_extra_info("sockname"), transport.get_extra_info("peername")
+        peername = transport.get_extra_info("peername")
         if peername is None:  # the client has already disconnected
             self.stats.downstream_cx_total += 1
             transport.abort()
             return
-        local, remote = self._local_address(sockname), plain_address(*peername[:2])
+        local, remote = self._local_address(transport), plain_address(peername[0], peername[1])
         if sock.fileno() > self.services.highest_descriptor:
             self.stats.downstream_cx_overflow += 1
             transport.abort()
@@ -116,11 +119,16 @@ class ActiveListener:
             return self
         return self.services.find_listener(destination) or self
 
-    def _local_address(self, sockname: tuple[Any, ...]) -> SocketAddress:
-        """The last one, as a rule: clients call the same address."""
-        if sockname != self._last_sockname:
+    def _local_address(self, transport: asyncio.Transport) -> SocketAddress:
+        """The address that the client has called: the listener's own, unless that stands for several."""
+        if self._only_local_address is not None:
+            return self._only_local_address
+        sockname = transport.get_extra_info("sockname")
+        if sockname != self._last_sockname:  # as a rule, clients call the same address
             self._last_sockname = sockname
-            self._last_local_address = plain_address(*sockname[:2])
+            self._last_local_address = plain_address(sockname[0], sockname[1])
+        if not self._has_several_addresses:
+            self._only_local_address = self._last_local_address
         return self._last_local_address
 
     def serve(self, accepted: AcceptedConnection) -> None:
@@ -307,3 +315,9 @@ class ActiveListener:
 
 def _is_in(port: int, ranges: tuple[range, ...]) -> bool:
     return any(port in each for each in ranges)
+
+
+def _is_wildcard(host: str) -> bool:
+    address = ip_address(host)
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return (mapped or address).is_unspecified

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import os
 import struct
 import termios
 from collections.abc import Callable
 from typing import cast
 
 from sidecar.transport.closing import reset
+from sidecar.transport.forwarding import Flow, Forwarder, plain_socket
 
 
 class Relay:
@@ -23,29 +25,41 @@ class Relay:
 
     When a side cannot send fast enough, it pauses reading on the other side: the transports' high-water marks
     bound the memory.
+
+    Between two plain sockets, a flow of `forwarder` passes the data on. The transport reads only the end of
+    the data, and writes only data that the kernel did not take at once; meanwhile the flow is stopped.
     """
 
     __slots__ = (
+        "_at_end",
         "_early",
+        "_error",
+        "_flow",
+        "_forwarder",
         "_on_eof",
         "_on_lost",
         "_on_made",
         "_peer_is_behind",
+        "_received_bytes",
         "_started",
         "_transport",
+        "_written_bytes",
         "ended",
         "peer",
-        "received_bytes",
-        "written_bytes",
     )
 
     def __init__(
         self,
+        forwarder: Forwarder,
         *,
         on_eof: Callable[[Relay], None],
         on_lost: Callable[[Relay, Exception | None], None],
         on_made: Callable[[], None] | None = None,
     ) -> None:
+        self._forwarder = forwarder
+        self._flow: Flow | None = None  # of the data from this side to its peer
+        self._at_end = False  # the flow has found the end of the data, which the transport reads again
+        self._error: OSError | None = None  # that the flow has found
         self._on_made = on_made
         self._on_eof: Callable[[Relay], None] | None = on_eof
         self._on_lost: Callable[[Relay, Exception | None], None] | None = on_lost
@@ -54,8 +68,8 @@ class Relay:
         self._early: list[bytes] = []
         self._peer_is_behind = False
         self.peer: Relay | None = None
-        self.received_bytes = 0
-        self.written_bytes = 0
+        self._received_bytes = 0  # by the transport
+        self._written_bytes = 0  # to the transport
         self.ended = False
 
     # Called by the transport.
@@ -66,7 +80,7 @@ class Relay:
             self._on_made()
 
     def data_received(self, data: bytes) -> None:
-        self.received_bytes += len(data)
+        self._received_bytes += len(data)
         if not self._started:
             self._early.append(data)
             self._apply()
@@ -90,9 +104,10 @@ class Relay:
         self.peer.resume_reading_for_peer()
 
     def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_flows()  # the transport closes the socket next
         self._transport = None
         if self._on_lost is not None:
-            self._on_lost(self, exc)
+            self._on_lost(self, exc if exc is not None else self._error)
 
     # Called by the other side and by the session.
 
@@ -106,8 +121,13 @@ class Relay:
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     @property
+    def received_bytes(self) -> int:
+        return self._received_bytes + self.moved_bytes
+
+    @property
     def sent_bytes(self) -> int:
-        return self.written_bytes - self.unsent_bytes
+        moved_bytes = 0 if self.peer is None else self.peer.moved_bytes
+        return self._written_bytes + moved_bytes - self.unsent_bytes
 
     @property
     def has_untaken(self) -> bool:
@@ -121,7 +141,7 @@ class Relay:
 
     def write(self, data: bytes) -> None:
         if self._transport is not None:
-            self.written_bytes += len(data)
+            self._written_bytes += len(data)
             self._transport.write(data)
 
     def write_eof(self) -> None:
@@ -132,6 +152,7 @@ class Relay:
     def start(self) -> None:
         """Begins to pass data on: the peer can be written to."""
         self._started = True
+        self._prepare_flow()
         if self._early:
             assert self.peer is not None
             self.peer.write(b"".join(self._early))
@@ -151,29 +172,91 @@ class Relay:
 
     def close(self) -> None:
         """Closes after the written data has been sent; `reset` stops that."""
+        self._stop_flows()
         if self._transport is not None:
             self._transport.close()
 
     def reset(self) -> None:
         """Closes at once, with a TCP reset."""
+        self._stop_flows()
         if self._transport is not None:
             reset(self._transport)
 
     def end(self) -> None:
         """The session has ended. It has this side, which forgets it: that is a cycle."""
+        self._received_bytes += self.moved_bytes
+        self._flow = None
         self.peer = None
         self._on_made = None
         self._on_eof = None
         self._on_lost = None
 
     def _apply(self) -> None:
+        """Reads, by the flow or by the transport, or does not."""
         transport = self._transport
         if transport is None or transport.is_closing() or self.ended:
             return
-        if self._started and not self._peer_is_behind:
-            transport.resume_reading()
-        else:
+        flow = None if self._at_end else self._flow
+        reads = self._started and not self._peer_is_behind
+        if flow is None:
+            if reads:
+                transport.resume_reading()
+            else:
+                transport.pause_reading()
+        elif not reads:
+            self._forwarder.stop(flow)
+        elif not flow.running:
             transport.pause_reading()
+            self._forwarder.start(flow)
+
+    # The flow.
+
+    @property
+    def moved_bytes(self) -> int:
+        """Those that the flow has read from this side and written to its peer."""
+        return 0 if self._flow is None else int(self._flow.moved_bytes)
+
+    def _prepare_flow(self) -> None:
+        assert self.peer is not None
+        source, sink = plain_socket(self._transport), self.peer.open_for_flow()
+        if source >= 0 and sink >= 0:
+            self._flow = Flow(source, sink, self._flow_stopped)
+
+    def open_for_flow(self) -> int:
+        """Returns the descriptor that a flow may write to, or -1."""
+        transport = self._transport
+        sink = plain_socket(transport)
+        if transport is not None and sink >= 0:
+            # It calls `pause_writing` as soon as it holds any data, so that no flow overtakes them.
+            transport.set_write_buffer_limits(0)
+        return sink
+
+    def _flow_stopped(self, untaken: bytes, error: int) -> None:
+        """The flow has read data that the kernel did not take for the peer, or met an error, or else the end
+        of the data."""
+        if untaken:
+            assert self.peer is not None
+            self._received_bytes += len(untaken)
+            self.peer.write(untaken)
+        if error:
+            self._error = OSError(error, os.strerror(error))
+            self._stop_flows()
+            if self._transport is not None:
+                self._transport.abort()
+            return
+        self._at_end = not untaken
+        self._apply()
+
+    def _stop_flows(self) -> None:
+        """Those from and to this side. Called before its socket closes: the kernel may assign the descriptor
+        to another connection then."""
+        self.stop_flow()
+        if self.peer is not None:
+            self.peer.stop_flow()
+
+    def stop_flow(self) -> None:
+        if self._flow is not None:
+            self._forwarder.stop(self._flow)
 
 
 def _kernel_bytes(transport: asyncio.Transport | None, queue: int) -> int:

@@ -26,6 +26,7 @@ from sidecar.observability.stats import TcpProxyStats
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo, fail
 from sidecar.timers import Timer, Timers
 from sidecar.transport.closing import Progress
+from sidecar.transport.forwarding import Forwarder
 
 # How often the bytes of open connections are reported (tcp_reporting_duration of Istio's metrics).
 REPORT_INTERVAL_S: Final = 5.0
@@ -64,6 +65,7 @@ class TcpProxyServices:
 
     find_cluster: Callable[[str], TcpCluster]
     timers: Timers
+    forwarder: Forwarder
     observer: TcpObserver
     clock: Callable[[], float] = time.monotonic
     wall_clock: Callable[[], float] = time.time
@@ -166,7 +168,12 @@ class _Session:
         self._duration_timer: Timer | None = None
         self.info = StreamInfo(connection, services.clock(), services.wall_clock())
         self.info.protocol = ""  # not HTTP
-        self.downstream = Relay(on_made=self._client_connected, on_eof=self._on_eof, on_lost=self._on_lost)
+        self.downstream = Relay(
+            services.forwarder,
+            on_made=self._client_connected,
+            on_eof=self._on_eof,
+            on_lost=self._on_lost,
+        )
         self.upstream = self._new_upstream()
 
     def close(self) -> None:
@@ -260,7 +267,7 @@ class _Session:
 
     def _new_upstream(self) -> Relay:
         """A new relay for each attempt: late events of a failed one do not affect the next."""
-        upstream = Relay(on_eof=self._on_eof, on_lost=self._on_lost)
+        upstream = Relay(self._proxy.services.forwarder, on_eof=self._on_eof, on_lost=self._on_lost)
         upstream.peer = self.downstream
         self.downstream.peer = upstream
         self.upstream = upstream

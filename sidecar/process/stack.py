@@ -30,6 +30,7 @@ from sidecar.router.resolution import RouteResolver
 from sidecar.router.route_tables import RouteTables
 from sidecar.router.router import Router
 from sidecar.timers import Timers
+from sidecar.transport.forwarding import forwarder
 from sidecar.upstream.cluster_manager import ClusterManager
 from sidecar.upstream.outlier_detection import HostEjection
 from sidecar.upstream.shared_counters import WorkerCounters
@@ -117,11 +118,14 @@ def build_stack(
         )
 
     # or, for a filter chain without HTTP: TCP proxy -> cluster
+    tcp_forwarder = forwarder(loop)
+
     def make_tcp(config: TcpProxy, listener: Listener) -> ConnectionHandler:
         access_logs = (*config.access_logs, *listener.access_logs)
         services = TcpProxyServices(
             find_cluster=clusters.get,
             timers=timers,
+            forwarder=tcp_forwarder,
             observer=telemetry.for_connections(listener.direction, access_logs),
             rng=random.Random(),
         )

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from sidecar.config.route import DEFAULT_REPLAY_LIMIT_BYTES
 from sidecar.errors import UpstreamTimeoutError
 from sidecar.grpc_status import find_grpc_status
-from sidecar.http.body import Body, WrappedBody
+from sidecar.http.body import Body, BodyTaker, WrappedBody
 from sidecar.http.headers import Headers
 from sidecar.timers import Timer, Timers
 
@@ -135,6 +135,9 @@ class CountedBody(WrappedBody):
         if not data:
             self._end()
         return data
+
+    def give_at_once(self, taker: BodyTaker) -> None:
+        self._source.give_at_once(taker)
 
     def _expire(self) -> None:
         error = UpstreamTimeoutError("the response was not complete within the route's timeout")

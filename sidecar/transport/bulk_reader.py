@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Final, Protocol, cast
 
-from uvloop.loop import TCPTransport, UnixTransport  # type: ignore[attr-defined]  # not in its stubs
+from sidecar.transport.plain import is_plain
 
 try:
     from sidecar.transport._read_buffer import ReadBuffer
@@ -50,7 +50,7 @@ class BulkReader:
         self._transport = transport
 
     def start(self) -> None:
-        if not self.active and isinstance(self._transport, (TCPTransport, UnixTransport)):
+        if not self.active and is_plain(self._transport):
             self.active = True
             self._switch(self)
 

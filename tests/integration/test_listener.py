@@ -147,6 +147,22 @@ async def test_the_handler_learns_both_addresses() -> None:
         writer.close()
 
 
+@pytest.mark.parametrize("host", ["0.0.0.0", "127.0.0.2"])
+async def test_the_local_address_is_the_one_that_the_client_has_called(host: str) -> None:
+    async with listening(listener(chain("only"), address=SocketAddress(host, 0))) as harness:
+        called = ["127.0.0.1", "127.0.0.2", "127.0.0.1"] if host == "0.0.0.0" else [host, host]
+        writers = []
+        for address in called:
+            reader, writer = await asyncio.open_connection(address, harness.port())
+            writers.append(writer)
+            writer.write(b"x")
+            await reader.readexactly(6)
+        learned = [connection.local_address for connection in harness.handlers["only"].connections]
+        assert learned == [SocketAddress(address, harness.port()) for address in called]
+        for writer in writers:
+            writer.close()
+
+
 async def test_a_thousand_connections_are_served_and_forgotten() -> None:
     async with listening(listener(chain("only"))) as harness:
         streams = await asyncio.gather(*(harness.connect() for _ in range(1000)))

@@ -17,6 +17,7 @@ from sidecar.listener.tcp_proxy import TcpProxyHandler, TcpProxyServices
 from sidecar.observability.stats import TcpProxyStats
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 from sidecar.timers import Timers
+from sidecar.transport.forwarding import forwarder
 from sidecar.transport.tls import TlsTransport
 from tests.support.listening import eventually
 from tests.support.virtual_time import VirtualTime
@@ -87,6 +88,7 @@ class Proxy:
         services = TcpProxyServices(
             find_cluster=self._find_cluster,
             timers=self.timers,
+            forwarder=forwarder(loop),
             observer=self.observer,
             clock=(time or loop).time,
             rng=random.Random(1),

@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from typing import cast
 
 from sidecar.errors import InternalError, RequestError, UpstreamResetError
-from sidecar.http.body import Body
+from sidecar.http.body import Body, BodyTaker
 from sidecar.http.h1.client_state import (
     CLOSED,
     CONNECTION_CLOSES,
@@ -245,6 +245,7 @@ class Http1ClientConnection:
             body.close()
 
     async def _send_tunnel(self, body: Body) -> None:
+        body.give_at_once(_TunnelInlet(self))
         try:
             while data := await body.read():
                 await self._write_some(data)
@@ -261,6 +262,13 @@ class Http1ClientConnection:
     def _end_request(self) -> None:
         if self._phase < CLOSED:  # else the body has ignored its cancellation
             self._phase = TRANSITIONS[self._phase][REQUEST_ENDS]
+
+    def take(self, data: bytes) -> bool:
+        """Writes what arrives from the client of a tunnel, while the upstream keeps up."""
+        if self._writable is not None or self._phase >= CLOSED:
+            return False
+        self._write(data)
+        return True
 
     async def _write_some(self, data: bytes) -> None:
         if self._phase >= CLOSED:
@@ -327,6 +335,16 @@ class Http1ClientConnection:
             events.closed()
         if self._transport is not None:
             _close(self._transport, phase)
+
+
+class _TunnelInlet(BodyTaker):
+    __slots__ = ("_connection",)
+
+    def __init__(self, connection: Http1ClientConnection) -> None:
+        self._connection = connection
+
+    def take(self, data: bytes) -> bool:
+        return self._connection.take(data)
 
 
 def _close(transport: asyncio.Transport, phase: ClientPhase) -> None:

@@ -9,6 +9,7 @@ from typing import Final
 from sidecar.http.connection_manager import ManagedConnection
 from sidecar.http.h1.timeouts import ConnectionTimeouts
 from sidecar.transport.closing import Progress, reset
+from sidecar.transport.plain import is_plain
 
 # The longest interval between two checks whether a client still reads the remaining bytes.
 _CHECK_INTERVAL_S: Final = 1.0
@@ -53,9 +54,13 @@ class Outlet:
 
     async def moved(self) -> None:
         """Restarts the stream idle timeout after a write. Returns when the transport accepts more data."""
-        self._timeouts.stream_moved()
+        self.restart_idle_timeout()
         if self.writable is not None:
             await self.writable
+
+    def restart_idle_timeout(self) -> None:
+        """Restarts that of the stream."""
+        self._timeouts.stream_moved()
 
     def pause(self) -> None:
         self.writable = asyncio.get_running_loop().create_future()
@@ -92,9 +97,11 @@ class Outlet:
 
     def close(self) -> None:
         """Closes after the written bytes are sent. The transport alone would wait without a limit."""
-        if self._transport is not None:
-            self._transport.close()
-            self._await_flush()
+        transport = self._transport
+        if transport is not None:
+            transport.close()
+            if self.unsent_bytes or not is_plain(transport):  # else `connection_lost` comes next
+                self._await_flush()
 
     def linger(self) -> None:
         """RFC 9112 9.6: closes in two steps, so that a reset does not destroy the reply to a client that is

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sidecar.errors import DownstreamError, DownstreamProtocolError, HeadersTooLargeError
+from sidecar.errors import DownstreamError, DownstreamProtocolError
 from sidecar.http.body import EMPTY, BodySource
 from sidecar.http.h1.head import RequestHead, check_beginning, read_request_head
 from sidecar.http.h1.incoming import IncomingMessage
@@ -24,10 +24,10 @@ from sidecar.http.h1.reader_state import (
     Event,
 )
 from sidecar.http.h1.rules import (
-    ReaderRules,
     check_expect,
     check_transfer_encoding,
     named_by_connection,
+    request_rules,
     resolve_target,
 )
 from sidecar.http.headers import HOP_BY_HOP, MANAGED_PREFIXES, Headers
@@ -80,13 +80,7 @@ class RequestReader(MessageReader):
         max_at_once: int = MAX_REQUESTS_AT_ONCE,
         allow_absolute_url: bool = True,
     ) -> None:
-        rules = ReaderRules(
-            max_headers_bytes=max_headers_bytes,
-            max_headers_count=max_headers_count,
-            malformed=DownstreamProtocolError,
-            too_large=HeadersTooLargeError,
-        )
-        super().__init__(source, rules)
+        super().__init__(source, request_rules(max_headers_bytes, max_headers_count))
         self.state = AWAITING
         self.stopped_at = 0
         self._max_at_once = max_at_once
@@ -176,7 +170,10 @@ class RequestReader(MessageReader):
         options: set[bytes] = set()
         if b"connection" in special:
             options = named_by_connection(special[b"connection"])
-            request.headers = [field for field in request.headers if field[0] not in options]
+            for field in request.headers:
+                if field[0] in options:
+                    request.headers = [field for field in request.headers if field[0] not in options]
+                    break
         request.upgrade = _requested_upgrade(request, special, options)
         if request.upgrade is None:
             if chunked:

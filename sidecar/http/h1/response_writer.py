@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sidecar.errors import UpstreamProtocolError, UpstreamResetError
-from sidecar.http.body import Body
+from sidecar.http.body import Body, BodyTaker
 from sidecar.http.h1.connection_state import HEAD_WRITTEN, RESPONSE_WRITTEN, TRANSITIONS, ConnectionState
 from sidecar.http.h1.outlet import Outlet
 from sidecar.http.h1.request_queue import RequestQueue
@@ -132,6 +132,7 @@ class ResponseWriter:
         options = (_UPGRADE, b"upgrade: %b" % upgrade) if upgrade and response.status == 101 else ()
         self._write_head(response_head(response.status, without_length(response.headers), options))
         stream.upgraded()
+        body.give_at_once(_TunnelOutlet(stream, self._outlet))
         try:
             await self._send_raw(stream, body)
             await self._await_client()
@@ -156,3 +157,21 @@ class ResponseWriter:
             return _KEEP_ALIVE if incoming.http10 else b""
         incoming.keep_alive = False  # as the head tells the client
         return CLOSE
+
+
+class _TunnelOutlet(BodyTaker):
+    """Writes what arrives from the upstream of a tunnel, while the client keeps up."""
+
+    __slots__ = ("_outlet", "_stream")
+
+    def __init__(self, stream: ServerStream, outlet: Outlet) -> None:
+        self._stream = stream
+        self._outlet = outlet
+
+    def take(self, data: bytes) -> bool:
+        outlet, stream = self._outlet, self._stream
+        if outlet.writable is not None or stream.aborted:
+            return False
+        outlet.write(stream.sending(data))
+        outlet.restart_idle_timeout()
+        return True

@@ -5,11 +5,13 @@ differently (RFC 9112 11.2). The checks are pure; each raises the error that the
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 from sidecar.authority import is_authority, split_port
 from sidecar.errors import (
     DownstreamProtocolError,
     ExpectationFailedError,
+    HeadersTooLargeError,
     RequestError,
     UnsupportedTransferCodingError,
 )
@@ -18,6 +20,7 @@ from sidecar.errors import (
 _NOT_FOR_ONE_HOP = frozenset((b"host", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"))
 # RFC 9110 7.6.1: the framing is not an option, and `te` has separate rules.
 _NO_OPTIONS = frozenset((b"content-length", b"te"))
+_USUAL_OPTIONS = frozenset((b"close", b"keep-alive"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +32,17 @@ class ReaderRules:
     max_headers_count: int
     malformed: type[RequestError]
     too_large: type[RequestError]
+
+
+@lru_cache(64)
+def request_rules(max_headers_bytes: int, max_headers_count: int) -> ReaderRules:
+    """Those of a listener; all its connections share them."""
+    return ReaderRules(
+        max_headers_bytes=max_headers_bytes,
+        max_headers_count=max_headers_count,
+        malformed=DownstreamProtocolError,
+        too_large=HeadersTooLargeError,
+    )
 
 
 def check_transfer_encoding(values: list[bytes], *, http11: bool) -> None:
@@ -49,6 +63,8 @@ def check_transfer_encoding(values: list[bytes], *, http11: bool) -> None:
 
 def named_by_connection(values: list[bytes]) -> set[bytes]:
     """RFC 9110 7.6.1: the fields that Connection names are for this hop only."""
+    if len(values) == 1 and values[0] in _USUAL_OPTIONS:
+        return {values[0]}
     named = {token.strip().lower() for value in values for token in value.split(b",")} - _NO_OPTIONS
     for name in named & _NOT_FOR_ONE_HOP:
         raise DownstreamProtocolError(f"Connection must not name {name.decode()}")

@@ -69,7 +69,7 @@ class Http1ServerConnection:
     def __init__(self, connection: ManagedConnection) -> None:
         manager = connection.manager
         self._connection = connection
-        self._loop = asyncio.get_running_loop()
+        self._loop = manager.running_loop()
         self._state = ConnectionState()
         self._queue = RequestQueue(manager.config, self)
         self._reader = self._queue.reader

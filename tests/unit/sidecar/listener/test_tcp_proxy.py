@@ -15,6 +15,7 @@ from sidecar.listener.tcp_proxy import TcpProxyHandler, TcpProxyServices
 from sidecar.observability.stats import TcpProxyStats
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 from sidecar.timers import Timers
+from sidecar.transport.forwarding import Forwarder
 from tests.support.listening import eventually
 from tests.support.virtual_time import VirtualTime
 
@@ -93,6 +94,7 @@ class Fixture:
         services = TcpProxyServices(
             find_cluster=lambda name: self,
             timers=self.timers,
+            forwarder=Forwarder(1024),
             observer=self,
             clock=self.time.time,
             rng=random.Random(1),

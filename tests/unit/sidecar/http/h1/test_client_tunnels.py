@@ -50,6 +50,31 @@ async def test_tunnel_carries_bytes_both_ways_until_both_have_ended() -> None:
     assert client.pool.idle == []
 
 
+async def test_bytes_of_a_tunnel_are_written_as_they_arrive_while_the_upstream_keeps_up() -> None:
+    client = Client()
+    up, _ = await open_tunnel(client)
+    assert isinstance(up, BodyStream)
+    await settle()
+    client.transport.take()
+    up.feed(b"one")
+    assert client.transport.take() == b"one"
+    client.transport.protocol.pause_writing()
+    up.feed(b"two")
+    up.feed(b"three")
+    await settle()
+    before = client.transport.take()
+    client.transport.protocol.resume_writing()
+    up.feed(b"four")  # behind those that wait
+    await settle()
+    assert before + client.transport.take() == b"twothreefour"
+    assert len(before) < len(b"twothreefour"), "the upstream was behind"
+    up.fail(DownstreamDisconnectError("gone"))
+    await settle()
+    up.feed(b"late")
+    assert client.transport.take() == b""
+    assert client.transport.was_reset
+
+
 async def test_upstream_may_end_its_direction_of_a_tunnel_first() -> None:
     client = Client()
     up, response = await open_tunnel(client)

@@ -22,6 +22,8 @@ def test_target_forms(target: bytes, expected: tuple[bytes, bytes]) -> None:
 
 def test_connection_names_the_fields_for_one_hop() -> None:
     assert named_by_connection([b"close, X-Hop", b" ,x-b"]) == {b"close", b"x-hop", b"", b"x-b"}
+    assert named_by_connection([b"close"]) == {b"close"}
+    assert named_by_connection([b"Keep-Alive"]) == named_by_connection([b"keep-alive"]) == {b"keep-alive"}
     assert b"content-length" not in named_by_connection([b"Content-Length"])
 
 

@@ -134,6 +134,51 @@ async def test_tunnel_that_the_upstream_resets_ends_for_the_reader_of_the_client
     assert await asyncio.wait_for(up.read(), 5) == b""
 
 
+async def test_bytes_of_a_tunnel_are_written_as_they_arrive_while_the_client_keeps_up() -> None:
+    body = BodyStream()
+    server = Server(tunnel(body, []), upgrades=frozenset({"websocket"}))
+    head = await server.exchange(UPGRADE)
+    body.feed(b"one")
+    assert server.transport.take() == b"one"
+    server.protocol.pause_writing()
+    body.feed(b"two")
+    body.feed(b"three")
+    await settle()
+    before = server.transport.take()
+    server.protocol.resume_writing()
+    body.feed(b"four")  # behind those that wait
+    await settle()
+    assert before + server.transport.take() == b"twothreefour"
+    assert len(before) < len(b"twothreefour"), "the client was behind"
+    body.feed(b"five")
+    assert server.transport.take() == b"five"
+    assert server.stats.downstream_cx_tx_bytes_total == len(head) + len(b"onetwothreefourfive")
+
+
+async def test_bytes_of_a_tunnel_are_written_no_more_after_its_client_has_left() -> None:
+    body = BodyStream()
+    server = Server(tunnel(body, []), upgrades=frozenset({"websocket"}))
+    await server.exchange(UPGRADE)
+    server.transport.lose(ConnectionResetError())
+    await settle()
+    body.feed(b"late")
+    assert server.transport.take() == b""
+
+
+async def test_tunnel_in_which_bytes_arrive_is_not_idle() -> None:
+    body = BodyStream()
+    server = Server(tunnel(body, []), stream_idle_timeout_s=30.0)
+    await server.exchange(UPGRADE)
+    for _ in range(5):
+        server.time.advance(20)
+        body.feed(b"x")
+    await settle()
+    assert not server.transport.closed
+    server.time.advance(30)
+    await settle()
+    assert server.transport.was_reset
+
+
 async def test_idle_tunnel_is_cut() -> None:
     body, requests = BodyStream(), list[Request]()
     server = Server(tunnel(body, requests), stream_idle_timeout_s=30.0)
