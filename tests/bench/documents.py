@@ -54,6 +54,13 @@ def cluster(*ports: int, name: str = "upstream", tls: Document | None = None, **
     return made | ({} if tls is None else {"transport_socket": tls}) | fields
 
 
+def http2_options() -> Document:
+    """Fields of a cluster whose hosts speak HTTP/2."""
+    name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+    options = {"@type": f"type.googleapis.com/{name}", "explicit_http_config": {"http2_protocol_options": {}}}
+    return {"typed_extension_protocol_options": {name: options}}
+
+
 def http_filter(virtual_hosts: Sequence[Document] = (), **fields: Any) -> Document:
     configuration = {"name": "bench", "virtual_hosts": list(virtual_hosts) or [virtual_host()]}
     return http_connection_manager(stat_prefix="bench", route_config=configuration, **fields)

@@ -45,6 +45,7 @@ class Site:
         self.others = others
         self._stack = stack
         self._upstreams: dict[bool, int] = {}
+        self._http2_upstream = 0
         self._grpc_upstream: int | None = None
         authority = TestAuthority(
             "bench", not_before=time.time() - _DAY_S, not_after=time.time() + 30 * _DAY_S
@@ -59,8 +60,14 @@ class Site:
         if mutual_tls not in self._upstreams:
             own = self.server
             files = [own.certificate, own.key, own.trusted_ca] if mutual_tls else []
-            self._upstreams[mutual_tls] = self._start_upstream(files)
+            self._upstreams[mutual_tls] = self._start_upstream("tests.bench.upstream", files)
         return self._upstreams[mutual_tls]
+
+    def http2_upstream(self) -> int:
+        """As `upstream`, for HTTP/2."""
+        if not self._http2_upstream:
+            self._http2_upstream = self._start_upstream("tests.bench.http2_upstream")
+        return self._http2_upstream
 
     def grpc_upstream(self) -> int:
         """The port of grpc-go's interoperability server, which is built and started for the first case that
@@ -70,8 +77,8 @@ class Site:
             self._grpc_upstream = self._stack.enter_context(serving_by_go(program))
         return self._grpc_upstream
 
-    def _start_upstream(self, files: Sequence[str]) -> int:
-        command = [sys.executable, "-m", "tests.bench.upstream", *files]
+    def _start_upstream(self, module: str, files: Sequence[str] = ()) -> int:
+        command = [sys.executable, "-m", module, *files]
         process = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT)
         self._stack.callback(process.communicate)
         self._stack.callback(process.terminate)

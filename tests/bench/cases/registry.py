@@ -7,6 +7,7 @@ from tests.bench.cases import (
     connections,
     grpc,
     http,
+    http2,
     large,
     memory,
     mesh,
@@ -21,6 +22,7 @@ CASES = {
     case.name: case
     for case in [
         *http.CASES,
+        *http2.CASES,
         *grpc.CASES,
         *mesh.CASES,
         *tcp.CASES,
