@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from difflib import ndiff
 from operator import itemgetter
@@ -105,6 +105,9 @@ def _message_lines(message: Answer | SeenRequest) -> list[str]:
     return [*fields, f"  body ({message.framing}): {message.body!r}", *trailers]
 
 
+Converse = Callable[[int, Row], tuple[list[Answer], bool]]
+
+
 class ProxyPair:
     """Two proxies with one configuration: ``envoy`` and ``sidecar`` map a listener's name to its port."""
 
@@ -116,12 +119,13 @@ class ProxyPair:
         self._upstream = upstream
         self._loopback = self._name_of_loopback()
 
-    def check(self, row: Row) -> None:
-        """Fails with the differences."""
-        envoys = self._converse(self._envoy[row.listener], row)
+    def check(self, row: Row, converse: Converse | None = None) -> None:
+        """Fails with the differences. `converse` sends the request of a row to a port in another version, and
+        returns the answers, and whether the connection is kept open."""
+        envoys = self._converse(self._envoy[row.listener], row, converse)
         if not envoys.summary.startswith(row.expect):
             raise AssertionError(f"Envoy's answer is not the one that this is about: {envoys.summary}")
-        ours = self._converse(self._sidecar[row.listener], row)
+        ours = self._converse(self._sidecar[row.listener], row, converse)
         if row.ours is not None:
             summary, reason = row.ours
             if not ours.summary.startswith(summary):
@@ -140,8 +144,10 @@ class ProxyPair:
         (request,) = self._converse(self._envoy["edge"], edge).upstream
         return request.value("x-forwarded-for") or ""
 
-    def _converse(self, port: int, row: Row) -> Conversation:
+    def _converse(self, port: int, row: Row, converse: Converse | None = None) -> Conversation:
         self._upstream.take_seen()
+        if converse is not None:
+            return self._conversation(*converse(port, row), "")
         methods = [line.split(b" ")[0].decode("latin-1") for line in _request_lines(row)]
         answers: list[Answer] = []
         tunnelled = ""
@@ -163,6 +169,9 @@ class ProxyPair:
                 if row.tunnel:
                     tunnelled = connection.read_rest()
                 kept_open = not row.tunnel and _is_open(connection)
+        return self._conversation(answers, kept_open, tunnelled)
+
+    def _conversation(self, answers: list[Answer], kept_open: bool, tunnelled: str) -> Conversation:
         seen = self._upstream.take_seen()
         for message in (*answers, *seen):
             message.fields = self._comparable(message.fields)
