@@ -15,6 +15,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from h2.config import H2Configuration
+from h2.connection import H2Connection
 
 from tests.support.counted_mesh import CountedMesh, counted_mesh
 from tests.support.declared_counters import declared, moved, read
@@ -77,9 +79,11 @@ def what_a_start_counts(mesh: CountedMesh) -> Iterator[None]:
 
 @moves(
     *of("http", "downstream_cx_total downstream_cx_active downstream_cx_rx_bytes_total"),
+    *of("http", "downstream_cx_http1_total downstream_cx_http1_active downstream_rq_http1_total"),
     *of("http", "downstream_cx_tx_bytes_total downstream_rq_total downstream_rq_2xx downstream_rq_time"),
     "http.downstream_rq_completed",
     *of("cluster", "upstream_cx_total upstream_cx_active upstream_cx_rx_bytes_total"),
+    "cluster.upstream_cx_http1_total",
     *of("cluster", "upstream_cx_tx_bytes_total upstream_rq_total upstream_rq_2xx upstream_rq_completed"),
     *of("cluster", "upstream_rq_time upstream_rq_pending_total"),
     *of("host", "cx_active cx_total rq_success rq_total"),
@@ -315,6 +319,30 @@ def clients_that_speak_tls(mesh: CountedMesh) -> Iterator[None]:
     with RawConnection(mesh.ports["tls"]) as client:
         client.send(b"plaintext\r\n\r\n")
         client.read_rest()
+    yield
+
+
+@moves(
+    *of("http", "downstream_cx_http2_total downstream_cx_http2_active downstream_rq_http2_total"),
+    "cluster.upstream_cx_http2_total",
+)
+def a_request_over_http2(mesh: CountedMesh) -> Iterator[None]:
+    ask(mesh, "over-http2")
+    yield
+
+
+@moves("http.downstream_rq_too_many_premature_resets")
+def streams_that_are_reset_at_once(mesh: CountedMesh) -> Iterator[None]:
+    client = H2Connection(H2Configuration(header_encoding=None))
+    client.initiate_connection()
+    for stream_id in range(1, 701, 2):
+        client.send_headers(
+            stream_id, [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/")]
+        )
+        client.reset_stream(stream_id)
+    with RawConnection(mesh.ports["web"]) as connection, suppress(ConnectionError):
+        connection.send(client.data_to_send())
+        connection.read_rest()
     yield
 
 

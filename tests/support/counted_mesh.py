@@ -67,6 +67,7 @@ ROUTES: dict[str, dict[str, Any]] = {
     "tried-late": {"cluster": "up", "retry_policy": {**RETRY, "per_try_timeout": SOON}},
     "overflowing-retries": {"cluster": "no-retries", "retry_policy": RETRY},
     "nowhere": {"cluster": "nowhere"},
+    "over-http2": {"cluster": "http2", "prefix_rewrite": "/nowhere"},
 }
 
 
@@ -74,11 +75,11 @@ def outliers(**fields: Any) -> dict[str, Any]:
     return {"outlier_detection": {"interval": "60s", "max_ejection_percent": 100, **fields}}
 
 
-def http_options(**common: Any) -> dict[str, Any]:
+def http_options(version: str = "http", **common: Any) -> dict[str, Any]:
     options = {
         "@type": f"{TYPE}/{HTTP_OPTIONS}",
         "common_http_protocol_options": common,
-        "explicit_http_config": {"http_protocol_options": {}},
+        "explicit_http_config": {f"{version}_protocol_options": {}},
     }
     return {"typed_extension_protocol_options": {HTTP_OPTIONS: options}}
 
@@ -209,6 +210,7 @@ def clusters(ports: dict[str, int], certificates: Certificates) -> list[dict[str
         {**static_cluster("narrow", up), **thresholds(max_connections=1, max_pending_requests=1)},
         {**static_cluster("no-retries", up), **thresholds(max_retries=0)},
         {**static_cluster("no-requests", up), **thresholds(max_requests=0)},
+        {**static_cluster("http2", ports["web"]), **http_options("http2", idle_timeout=SOON)},
         secured("trusted", ports["tls-open"], PEER),
         secured("misnamed", ports["tls-open"], STRANGER),
         secured("plaintext", ports["web"], PEER),

@@ -11,18 +11,20 @@ from sidecar.config.codec_type import CodecType
 from sidecar.config.endpoint import Endpoint
 from sidecar.config.http2 import Http2Options
 from sidecar.config.listener import HttpConnectionManager
+from sidecar.config.route import PathMatchKind, RouteMatch
 from tests.support.clusters import static_cluster
 from tests.support.filter_chains import ROUTER
 from tests.support.http2_peer import Http2Peer, Http2Upstream, http2_client, http2_upstream
 from tests.support.routes import configuration, prefix, route, to, virtual_host
 from tests.support.running_stack import NAME, RunningStack, running_stack
 
+_CONNECT = RouteMatch(path_kind=PathMatchKind.CONNECT, path="")
 MANAGER = HttpConnectionManager(
     stat_prefix=NAME,
     http_filters=(ROUTER,),
     http2=Http2Options(allow_connect=True),
     upgrades=frozenset(("websocket", "connect")),
-    route_config=configuration(virtual_host(route(prefix(), to("up")))),
+    route_config=configuration(virtual_host(route(_CONNECT, to("up")), route(prefix(), to("up")))),
 )
 
 

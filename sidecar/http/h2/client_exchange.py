@@ -11,6 +11,7 @@ from sidecar.http.h1.writer import content_length
 from sidecar.http.h2.error_codes import CANCEL, NO_ERROR
 from sidecar.http.h2.events import HeadReceived
 from sidecar.http.h2.heads import open_tunnel, request_head
+from sidecar.http.h2.output import BODY_BYTES
 from sidecar.http.h2.stream import Http2Stream
 from sidecar.http.headers import Headers
 from sidecar.http.message import Request, Response
@@ -144,7 +145,7 @@ class Http2ClientExchange:
         elif whole is not None:
             body = Body(whole)
         else:
-            body = self._body = BodyStream(self)
+            body = self._body = BodyStream(self, high_water=BODY_BYTES)
         response = Response(head.status, head.headers, body)
         if self._request.upgrade is not None and 200 <= head.status < 300 and not head.end_stream:
             open_tunnel(response, self._request)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from sidecar.http.connection_manager import ManagedConnection
 from sidecar.http.h2.connection import Http2Connection
 from sidecar.http.h2.events import Http2Event
+
+# A body keeps no more for its reader: the windows, which are shared, hold the rest back.
+BODY_BYTES: Final = 16 * 1024
 
 
 class Http2Output:

@@ -36,7 +36,7 @@ from sidecar.http.h2.events import (
 )
 from sidecar.http.h2.heads import requested_upgrade
 from sidecar.http.h2.keepalive import Http2KeepaliveTimer
-from sidecar.http.h2.output import Http2Output
+from sidecar.http.h2.output import BODY_BYTES, Http2Output
 from sidecar.http.h2.premature_resets import PrematureResets
 from sidecar.http.h2.server_exchange import Http2ServerExchange
 from sidecar.http.h2.stream_deadlines import Http2StreamDeadlines
@@ -195,7 +195,7 @@ class Http2ServerConnection:
                         self.codec.consumed(event.stream, len(following.data))
                         body = Body(following.data)
                     else:
-                        body = BodyStream()
+                        body = BodyStream(high_water=BODY_BYTES)
                 self._begin(event, body)
             elif isinstance(event, DataReceived):
                 exchange: Http2ServerExchange | None = event.stream.exchange

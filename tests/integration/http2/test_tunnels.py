@@ -1,0 +1,156 @@
+"""Tunnels over HTTP/2: WebSocket by extended CONNECT (RFC 8441), and CONNECT."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from h2.settings import SettingCodes
+
+from sidecar.config.codec_type import CodecType
+from tests.support.flaky_upstream import Exchange, flaky_upstream
+from tests.support.http2_peer import Http2Peer, http2_client
+from tests.support.http2_proxy import http2_hop, proxy_to
+
+pytestmark = pytest.mark.asyncio(loop_factories=["uvloop"])
+
+WEBSOCKET = [
+    (":method", "CONNECT"),
+    (":protocol", "websocket"),
+    (":scheme", "http"),
+    (":authority", "reviews"),
+    (":path", "/chat"),
+    ("sec-websocket-version", "13"),
+]
+
+
+async def echo_tunnel(peer: Http2Peer, stream_id: int) -> None:
+    """Opens the tunnel, and returns each piece until the client ends its direction."""
+    message = peer.messages[stream_id]
+    peer.h2.send_headers(stream_id, [(":status", "200")])
+    peer.flush()
+    sent = 0
+    while not message.ended or sent < len(message.body):
+        await peer.until(lambda sent=sent: message.ended or len(message.body) > sent)
+        await peer.send_body(stream_id, message.body[sent:], end=False)
+        sent = len(message.body)
+    peer.h2.end_stream(stream_id)
+    peer.flush()
+
+
+async def test_a_websocket_passes_between_peers_of_http2() -> None:
+    async with http2_hop(upstream={SettingCodes.ENABLE_CONNECT_PROTOCOL: 1}) as hop:
+        hop.upstream.serve = echo_tunnel
+        stream_id = hop.client.open(WEBSOCKET, end=False)
+        answer = hop.client.messages[stream_id]
+        await hop.client.until(lambda: bool(answer.headers))
+        assert answer.status == 200
+        for piece in (b"one", b"two"):
+            hop.client.h2.send_data(stream_id, piece)
+            hop.client.flush()
+            await hop.client.until(lambda piece=piece: answer.body.endswith(piece))
+        hop.client.h2.end_stream(stream_id)
+        hop.client.flush()
+        await hop.client.answer(stream_id)
+        assert (answer.body, answer.ended, answer.reset) == (b"onetwo", True, None)
+        sent = hop.upstream.peers[0].messages[1].headers
+        assert (sent[b":method"], sent[b":protocol"], sent[b":path"]) == (b"CONNECT", b"websocket", b"/chat")
+        assert hop.stack.stats.http("test").downstream_cx_upgrades_total == 1
+
+
+async def test_a_websocket_over_http2_reaches_a_host_of_http1() -> None:
+    async with flaky_upstream("a") as upstream, proxy_to(upstream.endpoint, CodecType.HTTP1) as stack:
+
+        async def accept(exchange: Exchange) -> None:
+            headers = dict(exchange.headers)
+            assert headers[b"upgrade"] == b"websocket"
+            assert len(headers[b"sec-websocket-key"]) == 24
+            exchange.writer.write(
+                b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+                b"sec-websocket-accept: x\r\n\r\nhello"
+            )
+
+        upstream.behave = accept
+        async with await http2_client(stack.port) as client:
+            stream_id = client.open(WEBSOCKET, end=False)
+            answer = client.messages[stream_id]
+            await client.until(lambda: answer.body == b"hello")
+            assert answer.status == 200
+            assert b"sec-websocket-accept" not in answer.headers
+            assert b"upgrade" not in answer.headers
+
+
+async def test_a_websocket_over_http1_reaches_a_host_of_http2() -> None:
+    async with http2_hop(upstream={SettingCodes.ENABLE_CONNECT_PROTOCOL: 1}) as hop:
+        hop.upstream.serve = echo_tunnel
+        reader, writer = await asyncio.open_connection("127.0.0.1", hop.stack.port)
+        writer.write(
+            b"GET /chat HTTP/1.1\r\nhost: reviews\r\nconnection: upgrade\r\nupgrade: websocket\r\n"
+            b"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        head = (await reader.readuntil(b"\r\n\r\n")).lower()
+        assert head.startswith(b"http/1.1 101 ")
+        assert b"\r\nupgrade: websocket\r\n" in head
+        assert b"\r\nsec-websocket-accept: s3pplmbitxaq9kygzzhzrbk+xoo=\r\n" in head  # RFC 6455 1.3
+        writer.write(b"piece")
+        assert await reader.readexactly(5) == b"piece"
+        writer.close()
+
+
+async def test_connect_passes_to_a_host_of_http2() -> None:
+    async with http2_hop() as hop:
+        hop.upstream.serve = echo_tunnel
+        stream_id = hop.client.open([(":method", "CONNECT"), (":authority", "reviews:443")], end=False)
+        answer = hop.client.messages[stream_id]
+        await hop.client.until(lambda: answer.status == 200)
+        await hop.client.send_body(stream_id, b"x" * 100_000)
+        assert (await hop.client.answer(stream_id)).body == b"x" * 100_000
+
+
+async def test_a_tunnel_that_the_listener_does_not_allow_is_refused() -> None:
+    async with http2_hop(upgrades=frozenset()) as hop:
+        answer = await hop.client.answer(hop.client.open(WEBSOCKET, end=False))
+        assert answer.status == 403
+        answer = await hop.client.answer(
+            hop.client.open([(":method", "CONNECT"), (":authority", "reviews:443")], end=False)
+        )
+        assert answer.status == 403
+
+
+async def test_a_host_that_refuses_the_tunnel_gives_its_own_answer() -> None:
+    async def refuse(peer: Http2Peer, stream_id: int) -> None:
+        peer.h2.send_headers(stream_id, [(":status", "418"), ("content-length", "3")])
+        peer.h2.send_data(stream_id, b"no!", end_stream=True)
+        peer.flush()
+
+    async with http2_hop() as hop:
+        hop.upstream.serve = refuse
+        answer = await hop.client.answer(hop.client.open(WEBSOCKET, end=False))
+        assert (answer.status, answer.body, answer.ended) == (418, b"no!", True)
+
+
+@pytest.mark.parametrize("side", ["client", "host"])
+async def test_a_tunnel_that_one_side_resets_is_reset_for_the_other(side: str) -> None:
+    opened = asyncio.Event()
+
+    async def open_it(peer: Http2Peer, stream_id: int) -> None:
+        peer.h2.send_headers(stream_id, [(":status", "200")])
+        peer.flush()
+        await opened.wait()
+        if side == "host":
+            peer.h2.reset_stream(stream_id, 2)
+            peer.flush()
+
+    async with http2_hop() as hop:
+        hop.upstream.serve = open_it
+        stream_id = hop.client.open(WEBSOCKET, end=False)
+        answer = hop.client.messages[stream_id]
+        await hop.client.until(lambda: answer.status == 200)
+        opened.set()
+        if side == "host":
+            await hop.client.until(lambda: answer.reset is not None)
+        else:
+            hop.client.h2.reset_stream(stream_id, 8)
+            hop.client.flush()
+            peer = hop.upstream.peers[0]
+            await peer.until(lambda: peer.messages[1].reset is not None)
