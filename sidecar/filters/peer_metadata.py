@@ -12,7 +12,13 @@ from protos.spiffe import SpiffeId
 from sidecar.config.endpoint import WorkloadMetadata
 from sidecar.config.http_filters import PeerMetadataConfig, PeerMethod
 from sidecar.filters.chain import FilterContext, FilterKind
-from sidecar.filters.workload_headers import decode_baggage, decode_metadata, encode_baggage, encode_metadata
+from sidecar.filters.workload_headers import (
+    LONGEST_BYTES,
+    decode_baggage,
+    decode_metadata,
+    encode_baggage,
+    encode_metadata,
+)
 from sidecar.http.headers import Headers, get_header
 from sidecar.http.message import Request, Response, Service
 from sidecar.observability.stream_info import StreamInfo
@@ -74,6 +80,8 @@ class PeerMetadataFilter:
 
     def _workload(self, method: PeerMethod, value: bytes) -> WorkloadMetadata | None:
         """The values of peers repeat."""
+        if len(value) > LONGEST_BYTES:
+            return None
         known = self._known
         if value not in known:
             if len(known) >= _MOST_PEERS:

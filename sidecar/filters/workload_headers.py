@@ -27,7 +27,7 @@ _BAGGAGE: Final = {
     "k8s.cronjob.name": "name",
     "k8s.pod.name": "name",
 }
-_LONGEST_BYTES: Final = 8192
+LONGEST_BYTES: Final = 8192
 _LONGEST_VALUE: Final = 253  # of a DNS name, which all of these are
 
 # Protobuf's wire format: the keys of a Struct's entry (1), its key (1) and value (2); of a Value's
@@ -68,7 +68,7 @@ def _length(data: bytes) -> bytes:
 
 def decode_metadata(value: bytes) -> WorkloadMetadata | None:
     """None for a value that is not valid."""
-    if len(value) > _LONGEST_BYTES:
+    if len(value) > LONGEST_BYTES:
         return None
     try:
         found = _struct(a2b_base64(value + b"=" * (-len(value) % 4)), depth=1)
@@ -159,7 +159,7 @@ def encode_baggage(workload: WorkloadMetadata) -> bytes:
 
 def decode_baggage(value: bytes) -> WorkloadMetadata | None:
     """None for a value that names no workload: applications have baggage of their own."""
-    if len(value) > _LONGEST_BYTES:
+    if len(value) > LONGEST_BYTES:
         return None
     given: dict[str, str] = {}
     try:
