@@ -19,9 +19,8 @@ _MAX_LENGTH_DIGITS: Final = 18
 
 _METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")  # RFC 9110 9.1
 _SCHEME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+\-.]*+")  # RFC 3986 3.1
-_PATH: Final = re.compile(
-    rb"/[\x21\x22\x24-\x7e\x80-\xff]*+"
-)  # no fragment; as in Envoy, any byte that is not ASCII
+# No fragment; as in Envoy, also bytes that are not ASCII.
+_PATH: Final = re.compile(rb"/[\x21\x22\x24-\x7e\x80-\xff]*+")
 _KNOWN_METHODS: Final = frozenset((b"GET", b"POST", b"PUT", b"DELETE", b"PATCH", b"HEAD", b"OPTIONS"))
 _KNOWN_SCHEMES: Final = frozenset((b"http", b"https"))
 _STATUS: Final = re.compile(rb"[1-9][0-9][0-9]")
