@@ -105,21 +105,31 @@ def _identity(folder: Path, authority: TestAuthority, uri: str) -> Document:
 def _outbound(port: int, inbound_port: int, identity: Document) -> Document:
     tls = upstream_tls(**identity)
     tls["typed_config"]["sni"] = "server.default.svc.cluster.local"
-    return _document(port, "OUTBOUND", {"max_grpc_timeout": "0s"}, inbound_port, transport_socket=tls)
+    return sidecar_document(port, "OUTBOUND", {"max_grpc_timeout": "0s"}, inbound_port, transport_socket=tls)
 
 
 def _inbound(port: int, server_port: int, identity: Document) -> Document:
-    document = _document(port, "INBOUND", {"max_stream_duration": DEADLINES}, server_port)
+    document = sidecar_document(port, "INBOUND", {"max_stream_duration": DEADLINES}, server_port)
     tls = downstream_tls(**identity)
     tls["typed_config"]["require_client_certificate"] = True
     document["static_resources"]["listeners"][0]["filter_chains"][0]["transport_socket"] = tls
     return document
 
 
-def _document(port: int, direction: str, limits: Document, upstream_port: int, **cluster: Any) -> Document:
+def sidecar_document(
+    port: int,
+    direction: str,
+    limits: Document,
+    upstream_port: int,
+    *,
+    http_filters: list[Document] | None = None,
+    **cluster: Any,
+) -> Document:
+    """A listener for calls, and the cluster of their server."""
     route = {"match": {"prefix": "/"}, "route": {"cluster": "up", "timeout": "0s", **limits}}
     routes = {"name": "all", "virtual_hosts": [{"name": "all", "domains": ["*"], "routes": [route]}]}
-    manager = http_connection_manager(route_config=routes, stream_idle_timeout="0s")
+    filters = {} if http_filters is None else {"http_filters": http_filters}
+    manager = http_connection_manager(route_config=routes, stream_idle_timeout="0s", **filters)
     return {
         "node": {"id": "grpc", "cluster": "grpc"},
         "static_resources": {
