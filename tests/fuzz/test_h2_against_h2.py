@@ -27,6 +27,7 @@ from sidecar.http.h2.events import (
     TrailersReceived,
 )
 from sidecar.http.h2.stream import Http2Stream
+from tests.fuzz.scale import SCALE
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -308,6 +309,6 @@ class ClientConversation(Conversation):
 
 
 TestServer = Conversation.TestCase
-TestServer.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestServer.settings = settings(max_examples=60 * SCALE, stateful_step_count=30)
 TestClient = ClientConversation.TestCase
-TestClient.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestClient.settings = settings(max_examples=60 * SCALE, stateful_step_count=30)
