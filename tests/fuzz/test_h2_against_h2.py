@@ -10,7 +10,7 @@ import h2.connection
 import h2.events
 from hypothesis import settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from sidecar.config.http2 import Http2Options
 from sidecar.http.h2.connection import Http2Connection
@@ -27,6 +27,7 @@ from sidecar.http.h2.events import (
     TrailersReceived,
 )
 from sidecar.http.h2.stream import Http2Stream
+from tests.fuzz.scale import SCALE
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -77,7 +78,7 @@ class Conversation(RuleBasedStateMachine):
         return messages.setdefault((ours, stream_id), Message())
 
     def _exchange(self, cut: int) -> None:
-        for _ in range(50):
+        for _ in range(400):
             to_theirs, to_ours = self.ours.data_to_send(), self.theirs.data_to_send()
             if not to_theirs and not to_ours:
                 return
@@ -263,13 +264,12 @@ class Conversation(RuleBasedStateMachine):
         (self.ours.ping if ours else self.theirs.ping)(b"12345678")
         self._exchange(5)
 
-    @rule(window=st.integers(0, 70_000), table=st.sampled_from([0, 50, 4096, 10_000]))
+    @rule(window=st.just(0) | st.integers(2000, 70_000), table=st.sampled_from([0, 50, 4096, 10_000]))
     def change_settings(self, window: int, table: int) -> None:
         self.theirs.update_settings({4: window, 1: table})
         self._exchange(11)
 
     @rule(cut=_picks)
-    @precondition(lambda self: hasattr(self, "ours"))
     def pause_and_resume(self, cut: int) -> None:
         self.ours.pause_writing()
         assert self.ours.data_to_send() == b""
@@ -309,6 +309,6 @@ class ClientConversation(Conversation):
 
 
 TestServer = Conversation.TestCase
-TestServer.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestServer.settings = settings(max_examples=60 * SCALE, stateful_step_count=30)
 TestClient = ClientConversation.TestCase
-TestClient.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)
+TestClient.settings = settings(max_examples=60 * SCALE, stateful_step_count=30)

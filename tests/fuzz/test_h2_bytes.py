@@ -10,13 +10,14 @@ import tracemalloc
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.config.http2 import Http2Options
 from sidecar.http.h2.connection import Http2Connection
 from sidecar.http.h2.events import ConnectionFailed, DataReceived, HeadReceived, Http2Event, TrailersReceived
 from tests.fuzz.http2_corpus import CORPUS
+from tests.fuzz.scale import examples
 from tests.support import http2_frames as frames
 
 SAFE_NAME = re.compile(rb"[!#$%&'*+\-.^_`|~0-9a-z]+")
@@ -72,6 +73,7 @@ def _check_fields(fields: list[tuple[bytes, bytes]]) -> None:
 _cuts = st.lists(st.integers(0, 1 << 16), max_size=4)
 
 
+@examples(100)
 @given(data=st.binary(max_size=300), cuts=_cuts)
 def test_random_bytes(data: bytes, cuts: list[int]) -> None:
     _serve(frames.PREFACE + frames.settings() + data, cuts)
@@ -83,12 +85,13 @@ _frames = st.builds(
 )
 
 
+@examples(100)
 @given(sent=st.lists(_frames, max_size=12), cuts=_cuts)
 def test_random_frames(sent: list[bytes], cuts: list[int]) -> None:
     _serve(frames.PREFACE + frames.settings() + b"".join(sent), cuts)
 
 
-@settings(max_examples=300)
+@examples(300)
 @given(
     name=st.sampled_from(sorted(CORPUS)),
     changes=st.lists(st.tuples(st.integers(0, 1 << 16), st.integers(0, 255)), max_size=5),
