@@ -32,6 +32,8 @@ from sidecar.http.h2.events import (
 )
 from sidecar.http.h2.keepalive import Http2KeepaliveTimer
 from sidecar.http.h2.output import Http2Output
+from sidecar.http.h2.stream import Http2Stream
+from sidecar.http.h2.whole_bodies import whole_bodies
 from sidecar.http.message import Request, Response
 from sidecar.upstream.connection import ClientEnvironment, ConnectionEvents
 
@@ -213,29 +215,22 @@ class Http2ClientConnection:
     # Events.
 
     def _handle(self, events: list[Http2Event]) -> None:
-        index, count = 0, len(events)
-        while index < count:
-            event = events[index]
-            index += 1
+        bodies: dict[Http2Stream, bytes] | None = None
+        for event in events:
             exchange: Http2ClientExchange | None
             if isinstance(event, HeadReceived):
                 exchange = event.stream.exchange
+                if exchange is None:
+                    continue
                 whole: bytes | None = None
-                if not event.end_stream and index < count:
-                    following = events[index]
-                    if (
-                        isinstance(following, DataReceived)
-                        and following.end_stream
-                        and following.stream is event.stream
-                    ):
-                        index += 1
-                        whole = following.data
-                        self.codec.consumed(event.stream, len(whole))
-                if exchange is not None:
-                    exchange.receive_head(event, whole)
+                if not event.end_stream:
+                    if bodies is None:
+                        bodies = whole_bodies(events)
+                    whole = bodies.get(event.stream)
+                exchange.receive_head(event, whole)
             elif isinstance(event, DataReceived):
                 exchange = event.stream.exchange
-                if exchange is None:
+                if exchange is None:  # it has got its body with its head
                     self.codec.consumed(event.stream, len(event.data))
                 else:
                     exchange.receive(event.data, event.end_stream)

@@ -23,13 +23,12 @@ class PrematureResets:
         self._premature = 0
 
     def ended(self) -> None:
-        """A stream has ended by its messages, or by this side."""
+        """A stream has ended, in any way."""
         self._ended += 1
 
     def reset(self, lifetime_s: float, *, answered: bool) -> bool:
-        """The client has reset a stream. Returns whether to close the connection: half of its streams, and of
-        the first 500, were reset prematurely."""
-        self._ended += 1
+        """The client has reset a stream, which `ended` counts next. Returns whether to close the connection:
+        half of its streams, and of the first 500, were reset prematurely."""
         if not answered and lifetime_s <= _MIN_LIFETIME_S:
             self._premature += 1
-        return self._premature * 2 >= max(self._ended, _STREAMS)
+        return self._premature * 2 >= max(self._ended + 1, _STREAMS)

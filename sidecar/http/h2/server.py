@@ -39,8 +39,10 @@ from sidecar.http.h2.keepalive import Http2KeepaliveTimer
 from sidecar.http.h2.output import BODY_BYTES, Http2Output
 from sidecar.http.h2.premature_resets import PrematureResets
 from sidecar.http.h2.server_exchange import Http2ServerExchange
+from sidecar.http.h2.stream import Http2Stream
 from sidecar.http.h2.stream_deadlines import Http2StreamDeadlines
 from sidecar.http.h2.stream_worker import Http2StreamWorker
+from sidecar.http.h2.whole_bodies import whole_bodies
 from sidecar.http.headers import MANAGED_PREFIXES
 from sidecar.http.stream import ServerStream
 from sidecar.timers import Timer
@@ -177,25 +179,15 @@ class Http2ServerConnection:
     # Events.
 
     def _handle(self, events: list[Http2Event]) -> None:
-        index, count = 0, len(events)
-        while index < count and self._phase < _CLOSING:  # an attack may have ended the connection
-            event = events[index]
-            index += 1
+        bodies: dict[Http2Stream, bytes] | None = None
+        for event in events:
             if isinstance(event, HeadReceived):
                 body: Body = EMPTY
                 if not event.end_stream:
-                    following = events[index] if index < count else None
-                    if (
-                        isinstance(following, DataReceived)
-                        and following.end_stream
-                        and following.stream is event.stream
-                        and event.method != b"CONNECT"
-                    ):
-                        index += 1
-                        self.codec.consumed(event.stream, len(following.data))
-                        body = Body(following.data)
-                    else:
-                        body = BodyStream(high_water=BODY_BYTES)
+                    if bodies is None:
+                        bodies = whole_bodies(events)
+                    whole = bodies.get(event.stream) if event.method != b"CONNECT" else None
+                    body = BodyStream(high_water=BODY_BYTES) if whole is None else Body(whole)
                 self._begin(event, body)
             elif isinstance(event, DataReceived):
                 exchange: Http2ServerExchange | None = event.stream.exchange
@@ -273,9 +265,7 @@ class Http2ServerConnection:
         request.upgrade = upgrade
         request.inform = exchange.inform
         request.limit_idle_time = exchange.limit_idle_time
-        if body.whole is not None:
-            exchange.received_bytes = len(body.whole)
-        elif stream_body is not None:
+        if stream_body is not None:
             stream_body.produced_by(exchange)
             if upgrade is None:
                 self._limit_request(exchange)
