@@ -17,6 +17,7 @@ from sidecar.identity.svid import SignedCertificate, Svid
 COMMAND: Final = (sys.executable, "-m", "sidecar.identity.key_process")
 # An answer takes 0.1 s of CPU; a throttled container needs longer.
 _ANSWER_TIMEOUT_S: Final = 60.0
+_END_TIMEOUT_S: Final = 1.0
 _MAX_LINE_BYTES: Final = 16 * 1024 * 1024
 
 
@@ -84,4 +85,7 @@ async def pending_key(spiffe_id: SpiffeId, command: Sequence[str] = COMMAND) -> 
     finally:
         with suppress(ProcessLookupError):
             process.kill()
-        await process.wait()
+        # A killed process may be in uninterruptible I/O: the certificate does not wait for it.
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_END_TIMEOUT_S):
+                await process.wait()

@@ -6,10 +6,14 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from protos.spiffe import SpiffeId
+from sidecar import workload
 from sidecar.admin.state import ServerState
 from sidecar.config.bootstrap import Bootstrap, Settings
 from sidecar.config.endpoint import SocketAddress
@@ -17,8 +21,10 @@ from sidecar.config.listener import FilterChain, HttpConnectionManager, Listener
 from sidecar.config.route import WeightedCluster
 from sidecar.config.tls import DownstreamTls, TlsParameters
 from sidecar.errors import BootstrapError
+from sidecar.identity.rotation import SvidRotation
 from sidecar.process.supervisor import Supervisor, rest_of_minimum_s
 from tests.support.clusters import snapshot, static_cluster
+from tests.support.identities import TestTrustDomain, key_here
 
 DEADLINE_S = 5.0
 
@@ -76,6 +82,30 @@ async def test_it_is_initializing_while_a_listener_warms_but_only_until_it_was_l
 )
 def test_the_hook_of_a_pod_begins_the_drain(drain_time_s: float, passed_s: float, rest_s: float) -> None:
     assert rest_of_minimum_s(drain_time_s, passed_s) == rest_s
+
+
+async def test_its_certificate_is_renewed_while_it_drains(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    domain = TestTrustDomain(SpiffeId("cluster.local", "a", "b"), lifetime_s=1.0)
+    monkeypatch.setattr(workload, "SigningClient", lambda **_: domain)
+    monkeypatch.setattr(workload, "SvidRotation", partial(SvidRotation, new_key=key_here))
+    bootstrap = Bootstrap(
+        static=snapshot(static_cluster()), node_metadata={"NAMESPACE": "a", "SERVICE_ACCOUNT": "b"}
+    )
+    settings = {"ca_address": "ca.test:1", "ca_cert": tmp_path / "root.pem", "token": "secret"}
+    async with supervisor(bootstrap, drain_time_s=60.0, **settings) as made:
+        run = asyncio.create_task(made.run())
+        async with asyncio.timeout(DEADLINE_S):
+            while domain.signed == 0:
+                await asyncio.sleep(0.01)
+            made.drain_and_stop()
+            before = domain.signed
+            while domain.signed < before + 2:
+                await asyncio.sleep(0.01)
+        assert made.state() is ServerState.DRAINING
+        made.stop()
+        await asyncio.wait_for(run, DEADLINE_S)
 
 
 async def test_it_ends_when_it_has_drained() -> None:
