@@ -8,7 +8,7 @@ from typing import Final
 
 from sidecar.config.bootstrap import Bootstrap
 from sidecar.config.dns import DnsResolver
-from sidecar.dns.forwarder import Forwarder
+from sidecar.dns.forwarder import QuestionForwarder
 from sidecar.dns.names import surroundings
 from sidecar.dns.resolv_conf import DNS_PORT, ResolvConf, Upstream, read_resolv_conf, upstreams
 from sidecar.dns.resolver import Resolver
@@ -26,7 +26,7 @@ def dns_server(bootstrap: Bootstrap, port: int, *, expects_names: Callable[[], b
     system = read_resolv_conf()
     stats = DnsStats()
     resolver = Resolver(
-        Forwarder(upstreams_for(bootstrap.dns_resolver, system, port), stats),
+        QuestionForwarder(upstreams_for(bootstrap.dns_resolver, system, port), stats),
         stats,
         surroundings(bootstrap.node_id, system.search),
         expects_names=expects_names,

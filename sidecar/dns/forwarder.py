@@ -35,7 +35,7 @@ class Patience:
     limit_s: float = 4.8
 
 
-class Forwarder:
+class QuestionForwarder:
     """``upstreams`` are tried in their order."""
 
     def __init__(

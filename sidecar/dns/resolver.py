@@ -12,7 +12,7 @@ import dns.rcode
 
 from sidecar.config.name_table import NameTable
 from sidecar.dns.answer import answer
-from sidecar.dns.forwarder import Forwarder
+from sidecar.dns.forwarder import QuestionForwarder
 from sidecar.dns.names import Names, Surroundings
 from sidecar.dns.query import Query, error_response, parse_query
 from sidecar.dns.stats import DnsStats
@@ -32,7 +32,7 @@ class Resolver:
 
     def __init__(
         self,
-        forwarder: Forwarder,
+        forwarder: QuestionForwarder,
         stats: DnsStats,
         around: Surroundings,
         *,

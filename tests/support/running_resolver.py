@@ -14,7 +14,7 @@ import dns.message
 import pytest
 
 from sidecar.config.name_table import NameTable
-from sidecar.dns.forwarder import Forwarder, Patience
+from sidecar.dns.forwarder import QuestionForwarder, Patience
 from sidecar.dns.resolv_conf import upstreams
 from sidecar.dns.resolver import Resolver
 from sidecar.dns.server import DnsServer
@@ -105,7 +105,9 @@ async def running_resolver(
 ) -> AsyncIterator[RunningResolver]:
     """``ports``: those of the pod's resolvers, on 127.0.0.1."""
     stats = DnsStats()
-    forwarder = Forwarder(upstreams([("127.0.0.1", port) for port in ports]), stats, patience=patience)
+    forwarder = QuestionForwarder(
+        upstreams([("127.0.0.1", port) for port in ports]), stats, patience=patience
+    )
     resolver = Resolver(
         forwarder, stats, AROUND, expects_names=lambda: expects_names, most_forwarded=most_forwarded
     )
