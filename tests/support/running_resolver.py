@@ -14,7 +14,7 @@ import dns.message
 import pytest
 
 from sidecar.config.name_table import NameTable
-from sidecar.dns.forwarder import QuestionForwarder, Patience
+from sidecar.dns.forwarder import Patience, QuestionForwarder
 from sidecar.dns.resolv_conf import upstreams
 from sidecar.dns.resolver import Resolver
 from sidecar.dns.server import DnsServer
