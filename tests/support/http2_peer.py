@@ -35,10 +35,14 @@ class Message:
 
     headers: dict[bytes, bytes] = field(default_factory=dict)
     interim: list[dict[bytes, bytes]] = field(default_factory=list)
-    body: bytes = b""
+    received: bytearray = field(default_factory=bytearray)
     trailers: dict[bytes, bytes] = field(default_factory=dict)
     ended: bool = False
     reset: int | None = None
+
+    @property
+    def body(self) -> bytes:
+        return bytes(self.received)
 
     @property
     def status(self) -> int:
@@ -189,7 +193,7 @@ class Http2Peer:
             case InformationalResponseReceived():
                 message.interim.append(dict(event.headers))
             case DataReceived():
-                message.body += event.data
+                message.received += event.data
                 if self.taking:
                     self._acknowledge(event.stream_id, event.flow_controlled_length)
                 else:

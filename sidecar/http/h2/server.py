@@ -181,6 +181,8 @@ class Http2ServerConnection:
     def _handle(self, events: list[Http2Event]) -> None:
         bodies: dict[Http2Stream, bytes] | None = None
         for event in events:
+            if self._phase >= _CLOSING:
+                break
             if isinstance(event, HeadReceived):
                 body: Body = EMPTY
                 if not event.end_stream:
