@@ -90,7 +90,7 @@ async def test_the_good_resources_of_a_refused_response_are_in_force() -> None:
         nack = await stream.send_delta(CLUSTER, bad, static_cluster("good"), worse)
 
         assert "bad: lb_policy: RING_HASH is not supported" in nack.error_detail.message
-        assert "worse: filters: is not supported" in nack.error_detail.message
+        assert "worse: filters[0].typed_config: has no @type" in nack.error_detail.message
         assert "good" in runtime.snapshot.clusters
         assert client.state.last_nack.startswith("cds: bad: lb_policy")
         dump = client.config_dump(resource="dynamic_active_clusters", name_regex="bad|good")

@@ -173,10 +173,10 @@ async def test_what_has_the_wrong_shape_is_refused_by_its_path(
 async def test_an_unsupported_field_of_istios_arrives_so_that_its_status_can_say_so(
     api: KubernetesApi, namespace: str
 ) -> None:
-    fault = {"abort": {"httpStatus": 500, "percentage": {"value": 1.5}}}
-    stored = await create(api, namespace, virtual_service(fault=fault))
-    assert stored["spec"]["http"][0]["fault"] == fault
-    with pytest.raises(InvalidResourceError, match=r"spec\.http\[0\]\.fault.*not supported yet"):
+    mirror = {"host": "ratings", "port": {"number": 9080}}
+    stored = await create(api, namespace, virtual_service(mirror=mirror))
+    assert stored["spec"]["http"][0]["mirror"] == mirror
+    with pytest.raises(InvalidResourceError, match=r"spec\.http\[0\]\.mirror.*not supported yet"):
         KINDS.parse(stored)
 
 

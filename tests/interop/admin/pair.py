@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -72,6 +73,9 @@ def _start(name: str, folder: Path, shared: dict[str, Any], stack: ExitStack) ->
 def send_requests(proxy: Proxy, stack: ExitStack) -> None:
     """Sends the requests of the comparison and waits until they are counted. One TCP connection stays open
     until the end of the stack."""
+    # HTTP/2: Envoy has statistics of it from the first connection on.
+    url = f"http://127.0.0.1:{proxy.ports['web']}/direct"
+    subprocess.run(["curl", "--silent", "--http2-prior-knowledge", url], check=True, capture_output=True)
     for path, answer in (
         *(("/", "ok"),) * 3,
         ("/", "404"),

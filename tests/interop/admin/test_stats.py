@@ -48,7 +48,7 @@ def test_every_stat_is_one_of_envoys(pair: Pair) -> None:
 def test_values_that_the_requests_decide_are_the_same(pair: Pair) -> None:
     envoy, sidecar = (lines(page) for page in pair.ask(f"/stats?filter=^({COUNTED})$"))
     assert sidecar == envoy
-    assert "http.web.downstream_rq_total: 12" in sidecar
+    assert "http.web.downstream_rq_total: 13" in sidecar
 
 
 def test_usedonly_leaves_out_unused_stats(pair: Pair) -> None:

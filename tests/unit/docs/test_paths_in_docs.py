@@ -12,6 +12,7 @@ _ROOTS = {
     "docs/architecture.md": (
         ".",
         "sidecar",
+        "sidecar/http/h2",
         "sidecar/process",
         "sidecar/upstream",
         "controlplane",
