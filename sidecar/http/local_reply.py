@@ -6,7 +6,6 @@ reason follow, because "upstream connect error" alone explains nothing.
 
 from __future__ import annotations
 
-from http import HTTPStatus
 
 from sidecar.errors import (
     DownstreamError,
@@ -27,6 +26,7 @@ from sidecar.grpc_status import NO_STATUS, encode_grpc_message, grpc_status_of_h
 from sidecar.http.body import Body
 from sidecar.http.headers import Headers
 from sidecar.http.message import Request, Response
+from sidecar.http.reason import reason
 
 _RESET = "upstream connect error or disconnect/reset before headers. reset reason: "
 
@@ -92,7 +92,7 @@ def _text(error: RequestError, status: int) -> str:
     if isinstance(error, NoClusterError):
         return f"cluster not found; {error.flag}: {error}"
     if isinstance(error, DownstreamError):
-        return f"{HTTPStatus(status).phrase}: {error}"
+        return f"{reason(status)}: {error}"
     for kind, text in _TEXTS:
         if isinstance(error, kind):
             return f"{text}; {error.flag}: {error}"

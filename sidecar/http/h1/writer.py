@@ -6,13 +6,13 @@ would allow response splitting and request smuggling.
 
 from __future__ import annotations
 
-from http import HTTPStatus
 from typing import Final
 
 from sidecar.http.h1.head import join_request, join_response
 from sidecar.http.h1.head_python import JOIN_FIELD, OF_CODEC, REQUEST_LINE, TE_TRAILERS
 from sidecar.http.headers import Headers
 from sidecar.http.message import Request
+from sidecar.http.reason import reason
 
 _NO_BODY_EXPECTED: Final = frozenset((b"GET", b"HEAD", b"DELETE", b"TRACE", b"CONNECT"))
 # RFC 9110 6.5.1: fields for framing or routing are not allowed in trailers.
@@ -23,11 +23,7 @@ CLOSE: Final = b"connection: close"
 
 
 def _status_line(status: int) -> bytes:
-    try:
-        reason = HTTPStatus(status).phrase
-    except ValueError:
-        reason = "Unknown"
-    return b"HTTP/1.1 %d %s" % (status, reason.encode())
+    return b"HTTP/1.1 %d %s" % (status, reason(status).encode())
 
 
 _STATUS_LINES: Final = {status: _status_line(status) for status in range(100, 600)}

@@ -304,11 +304,16 @@ def reads_slowly(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
 
 def reads_too_late(client: StreamPeer, host: StreamPeer) -> tuple[Seen, Seen]:
     """After the proxy has closed the connection, because it was idle for too long."""
-    with ThreadPoolExecutor(1) as meanwhile:
-        sent = meanwhile.submit(host.send, LARGE * 4)
-        client.receive()
+
+    def send_until_closed() -> None:
         with suppress(ConnectionError):
-            sent.result()
+            while True:  # the kernel may hold more than 12 MB on the way
+                host.send(LARGE)
+
+    with ThreadPoolExecutor(1) as meanwhile:
+        sent = meanwhile.submit(send_until_closed)
+        client.receive()
+        sent.result()
         rest = client.drain()
     return Seen(b"", rest.how), Seen(b"", END)
 

@@ -73,7 +73,7 @@ async def test_an_error_of_a_later_filter_is_a_status_of_grpc() -> None:
     response = await chain(upstream)(request)
     assert (response.status, response.body.whole) == (413, b"")
     assert get_header(response.headers, b"grpc-status") == b"2"
-    assert get_header(response.headers, b"grpc-message") == b"Request Entity Too Large: too much"
+    assert get_header(response.headers, b"grpc-message") == b"Payload Too Large: too much"
     assert request.info.failure is PayloadTooLargeError
 
 
