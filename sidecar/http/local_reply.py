@@ -6,7 +6,6 @@ reason follow, because "upstream connect error" alone explains nothing.
 
 from __future__ import annotations
 
-
 from sidecar.errors import (
     DownstreamError,
     NoClusterError,
