@@ -60,7 +60,7 @@ class Body:
 
     async def read(self) -> bytes:
         """The bytes that have arrived, at least one; ``b""`` at the end. Raises the `RequestError` that cut
-        the body short."""
+        the body short, after the bytes that came before it."""
         data, self.whole = self.whole or b"", b""
         return data
 
@@ -73,7 +73,8 @@ class Body:
         """The consumer reads no more. Idempotent; every consumer calls it, on every path."""
 
     def give_up(self, error: Exception) -> None:
-        """Stops the producer, and lets `read` raise `error`. Has no effect on a body that has ended."""
+        """Stops the producer, drops the bytes that were not read yet, and lets `read` raise `error`. Has no
+        effect on a body that has ended."""
 
     def when_ended(self, call: Callable[[], None]) -> None:
         """Calls `call` once, when the producer has sent everything. For one caller."""
@@ -247,12 +248,11 @@ class BodyStream(Body):
             on_end()
 
     def fail(self, error: Exception) -> None:
-        """Cuts the body short; the bytes that were not read yet are dropped."""
+        """Cuts the body short: `read` returns the bytes that have arrived, and then raises `error`."""
         if not self._ended and self._error is None:
             self._error = error
             self._taker = None
-            self._chunks.clear()
-            self._size = 0
+            self._source = None  # it has ended: a later read must not resume it
             self._wake()
 
     async def left(self) -> None:
@@ -309,9 +309,12 @@ class BodyStream(Body):
 
     def give_up(self, error: Exception) -> None:
         if not self._ended and self._error is None:
+            source = self._source
+            self._chunks.clear()
+            self._size = 0
             self.fail(error)
-            if self._source is not None:
-                self._source.abandon_body()
+            if source is not None:
+                source.abandon_body()
 
     def close(self) -> None:
         if self._closed:

@@ -76,6 +76,27 @@ async def test_failure_wakes_the_reader() -> None:
         await reading
 
 
+async def test_bytes_that_arrived_before_a_failure_are_read_before_it_is_raised() -> None:
+    source = Source()
+    body = BodyStream(source, high_water=10)
+    body.feed(b"first piece")
+    body.feed(b", second")
+    body.fail(UpstreamResetError("gone"))
+    assert await body.read() == b"first piece, second"
+    with pytest.raises(UpstreamResetError, match="gone"):
+        await body.read()
+    body.close()
+    assert source.told == ["pause"], "the source has ended: it is neither resumed nor abandoned"
+
+
+async def test_giving_up_drops_the_bytes_that_were_not_read() -> None:
+    body = BodyStream(Source())
+    body.feed(b"late")
+    body.give_up(UpstreamResetError("enough"))
+    with pytest.raises(UpstreamResetError, match="enough"):
+        await body.read()
+
+
 async def test_cancelled_read_loses_nothing() -> None:
     body = BodyStream()
     reading = asyncio.ensure_future(body.read())
