@@ -15,6 +15,11 @@ from sidecar.observability.grpc_call import MessageCounter
 
 # The memory that a piece of a body takes besides its bytes: for a small piece, much more than the bytes.
 _PIECE_BYTES = 48
+# Pieces that wait for a slow reader are joined up to this size: a peer may send single bytes.
+_JOINED_BYTES = 2048
+# The most that `read` joins of several pieces. The rest waits where backpressure counts it, and not in the
+# buffers of a slow peer.
+_READ_BYTES = 256 * 1024
 
 
 class BodyTaker:
@@ -60,7 +65,7 @@ class Body:
 
     async def read(self) -> bytes:
         """The bytes that have arrived, at least one; ``b""`` at the end. Raises the `RequestError` that cut
-        the body short."""
+        the body short, after the bytes that came before it."""
         data, self.whole = self.whole or b"", b""
         return data
 
@@ -73,7 +78,8 @@ class Body:
         """The consumer reads no more. Idempotent; every consumer calls it, on every path."""
 
     def give_up(self, error: Exception) -> None:
-        """Stops the producer, and lets `read` raise `error`. Has no effect on a body that has ended."""
+        """Stops the producer, drops the bytes that were not read yet, and lets `read` raise `error`. Has no
+        effect on a body that has ended."""
 
     def when_ended(self, call: Callable[[], None]) -> None:
         """Calls `call` once, when the producer has sent everything. For one caller."""
@@ -228,6 +234,10 @@ class BodyStream(Body):
         taker = self._taker
         if taker is not None and not self._chunks and taker.take(data):
             return
+        if self._paused and len(data) < _JOINED_BYTES and len(self._chunks[-1]) < _JOINED_BYTES:
+            self._chunks[-1] += data
+            self._size += len(data)
+            return
         self._chunks.append(data)
         self._size += len(data) + _PIECE_BYTES
         if self._size > self.high_water and not self._paused and self._source is not None:
@@ -247,12 +257,11 @@ class BodyStream(Body):
             on_end()
 
     def fail(self, error: Exception) -> None:
-        """Cuts the body short; the bytes that were not read yet are dropped."""
+        """Cuts the body short: `read` returns the bytes that have arrived, and then raises `error`."""
         if not self._ended and self._error is None:
             self._error = error
             self._taker = None
-            self._chunks.clear()
-            self._size = 0
+            self._source = None  # it has ended: a later read must not resume it
             self._wake()
 
     async def left(self) -> None:
@@ -301,17 +310,36 @@ class BodyStream(Body):
                 await self._waiter
             finally:
                 self._waiter = None
+        if self._size > _READ_BYTES and len(self._chunks) > 1:
+            return self._read_some()
         data = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         self._chunks.clear()
         self._size = 0
         self._release_source()
         return data
 
+    def _read_some(self) -> bytes:
+        """The first pieces of many. The producer stays paused."""
+        count = size = 0
+        for chunk in self._chunks:
+            size += len(chunk) + _PIECE_BYTES
+            if size > _READ_BYTES:
+                break
+            count += 1
+        count = max(count, 1)
+        data = b"".join(self._chunks[:count])
+        del self._chunks[:count]
+        self._size -= len(data) + count * _PIECE_BYTES
+        return data
+
     def give_up(self, error: Exception) -> None:
         if not self._ended and self._error is None:
+            source = self._source
+            self._chunks.clear()
+            self._size = 0
             self.fail(error)
-            if self._source is not None:
-                self._source.abandon_body()
+            if source is not None:
+                source.abandon_body()
 
     def close(self) -> None:
         if self._closed:

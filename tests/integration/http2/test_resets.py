@@ -93,8 +93,6 @@ async def test_a_reset_by_the_host_after_its_response_has_begun_resets_the_clien
     async def break_off(peer: Http2Peer, stream_id: int) -> None:
         peer.h2.send_headers(stream_id, [(":status", "200")])
         peer.h2.send_data(stream_id, b"half")
-        peer.flush()
-        await asyncio.sleep(0.05)
         peer.h2.reset_stream(stream_id, ErrorCodes.INTERNAL_ERROR)
         peer.flush()
 
@@ -102,6 +100,22 @@ async def test_a_reset_by_the_host_after_its_response_has_begun_resets_the_clien
         hop.upstream.serve = break_off
         answer = await hop.client.ask()
         assert (answer.body, answer.ended) == (b"half", False)
+        assert answer.reset == ErrorCodes.INTERNAL_ERROR
+
+
+async def test_a_host_that_disconnects_after_the_first_piece_of_its_response_resets_the_client_s_stream() -> (
+    None
+):
+    async def break_off(peer: Http2Peer, stream_id: int) -> None:
+        peer.h2.send_headers(stream_id, [(":status", "200")])
+        peer.h2.send_data(stream_id, b"half")
+        peer.flush()
+        peer.writer.close()
+
+    async with http2_hop() as hop:
+        hop.upstream.serve = break_off
+        answer = await hop.client.ask()
+        assert (answer.status, answer.body, answer.ended) == (200, b"half", False)
         assert answer.reset == ErrorCodes.INTERNAL_ERROR
 
 

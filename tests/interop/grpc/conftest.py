@@ -68,10 +68,10 @@ def hop(
         ports = {"outbound": free_port(), "inbound": free_port()}
         sidecars = {}
         for name, document in (
-            ("inbound", _inbound(ports["inbound"], server_port, _identity(folder, authority, SERVER))),
+            ("inbound", inbound(ports["inbound"], server_port, identity(folder, authority, SERVER, CLIENT))),
             (
                 "outbound",
-                _outbound(ports["outbound"], ports["inbound"], _identity(folder, authority, CLIENT)),
+                outbound(ports["outbound"], ports["inbound"], identity(folder, authority, CLIENT, SERVER)),
             ),
         ):
             work = folder / name
@@ -88,29 +88,34 @@ def channel(hop: Hop) -> Iterator[grpc.Channel]:
         yield made
 
 
-def _identity(folder: Path, authority: TestAuthority, uri: str) -> Document:
+def identity(folder: Path, authority: TestAuthority, uri: str, peer: str) -> Document:
+    """The certificate of one side, which accepts only `peer` on the other."""
     name = uri.rpartition("/")[2]
     file, trusted = folder / f"{name}.pem", folder / f"{name}-ca.pem"
     file.touch(mode=0o600)
     file.write_bytes(leaf_pem(authority, [UniformResourceIdentifier(uri)]))
     trusted.write_bytes(authority.certificate_pem)
     files = {"certificate_chain": {"filename": str(file)}, "private_key": {"filename": str(file)}}
+    san = {"san_type": "URI", "matcher": {"exact": peer}}
     return {
         "tls_certificates": [files],
-        "validation_context": {"trusted_ca": {"filename": str(trusted)}},
+        "validation_context": {
+            "trusted_ca": {"filename": str(trusted)},
+            "match_typed_subject_alt_names": [san],
+        },
         "alpn_protocols": ["h2"],
     }
 
 
-def _outbound(port: int, inbound_port: int, identity: Document) -> Document:
-    tls = upstream_tls(**identity)
+def outbound(port: int, inbound_port: int, common: Document) -> Document:
+    tls = upstream_tls(**common)
     tls["typed_config"]["sni"] = "server.default.svc.cluster.local"
     return sidecar_document(port, "OUTBOUND", {"max_grpc_timeout": "0s"}, inbound_port, transport_socket=tls)
 
 
-def _inbound(port: int, server_port: int, identity: Document) -> Document:
+def inbound(port: int, server_port: int, common: Document) -> Document:
     document = sidecar_document(port, "INBOUND", {"max_stream_duration": DEADLINES}, server_port)
-    tls = downstream_tls(**identity)
+    tls = downstream_tls(**common)
     tls["typed_config"]["require_client_certificate"] = True
     document["static_resources"]["listeners"][0]["filter_chains"][0]["transport_socket"] = tls
     return document

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 
 import pytest
 
@@ -56,6 +57,44 @@ async def test_small_pieces_count_with_the_memory_that_they_take() -> None:
     assert source.told == ["pause"]
 
 
+async def test_small_pieces_that_wait_for_a_slow_reader_are_joined() -> None:
+    """A peer may send millions of them before it notices the pause; each would take 50 bytes of memory."""
+    body = BodyStream(Source(), high_water=1000)
+    body.feed(b"a" * 1000)
+    tracemalloc.start()
+    try:
+        for _ in range(100_000):
+            body.feed(bytes(bytearray(b"xy")))
+        size = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert size < 400_000
+    assert await body.read() == b"a" * 1000 + b"xy" * 100_000
+
+
+async def test_many_bytes_are_read_in_parts_and_the_producer_is_paused_until_the_last() -> None:
+    source = Source()
+    body = BodyStream(source, high_water=1000)
+    pieces = [bytes([number]) * 100_000 for number in range(5)]
+    for piece in pieces:
+        body.feed(piece)
+    assert await body.read() == pieces[0] + pieces[1]
+    assert await body.read() == pieces[2] + pieces[3]
+    assert source.told == ["pause"]
+    assert await body.read() == pieces[4]
+    assert source.told == ["pause", "resume"]
+
+
+async def test_a_piece_above_the_size_of_a_part_is_read_whole() -> None:
+    body = BodyStream()
+    body.feed(b"a" * 1_000_000)
+    body.feed(b"b")
+    body.feed_end()
+    assert await body.read() == b"a" * 1_000_000
+    assert await body.read() == b"b"
+    assert await body.read() == b""
+
+
 async def test_producer_of_an_ended_body_is_resumed_before_the_body_is_read() -> None:
     source = Source()
     body = BodyStream(source, high_water=10)
@@ -74,6 +113,27 @@ async def test_failure_wakes_the_reader() -> None:
     body.fail(UpstreamResetError("gone"))
     with pytest.raises(UpstreamResetError):
         await reading
+
+
+async def test_bytes_that_arrived_before_a_failure_are_read_before_it_is_raised() -> None:
+    source = Source()
+    body = BodyStream(source, high_water=10)
+    body.feed(b"first piece")
+    body.feed(b", second")
+    body.fail(UpstreamResetError("gone"))
+    assert await body.read() == b"first piece, second"
+    with pytest.raises(UpstreamResetError, match="gone"):
+        await body.read()
+    body.close()
+    assert source.told == ["pause"], "the source has ended: it is neither resumed nor abandoned"
+
+
+async def test_giving_up_drops_the_bytes_that_were_not_read() -> None:
+    body = BodyStream(Source())
+    body.feed(b"late")
+    body.give_up(UpstreamResetError("enough"))
+    with pytest.raises(UpstreamResetError, match="enough"):
+        await body.read()
 
 
 async def test_cancelled_read_loses_nothing() -> None:
