@@ -68,7 +68,7 @@ demo: $(VENV)/.installed ## Run a mesh on this machine and show its work (about 
 cluster: $(VENV)/.installed ## Run a real Kubernetes control plane until Ctrl-C (NODE=1: with a node)
 	$(BIN)/python -m tests.kubernetes $(if $(NODE),--node)
 
-cluster-binary: $(VENV)/.installed ## Build the test cluster, kubectl, Helm and h2spec (once, about twelve minutes)
+cluster-binary: $(VENV)/.installed ## Build the test cluster, kubectl, Helm, h2spec and istiod (once, about fifteen minutes)
 	$(BIN)/python -m tests.kubernetes build
 
 compiled: $(VENV)/.installed ## Compile the data path into .cache/compiled, unless it is there; print the folder

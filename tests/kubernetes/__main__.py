@@ -11,6 +11,7 @@ from pathlib import Path
 
 from tests.support.go_binary import GoBuildError
 from tests.support.h2spec import H2SPEC
+from tests.support.istiod_binary import ISTIOD
 from tests.support.kubernetes_binaries import CLUSTER, HELM, KUBECTL
 from tests.support.kubernetes_cluster import HOW_TO_GET_ONE, cluster_process
 from tests.support.node import RunningNode, missing_for_a_node, running_node
@@ -39,7 +40,7 @@ def build() -> int:
     """Before the tests: they are skipped where this fails, except in CI."""
     own_cluster = not os.environ.get("OUTRIGGER_TEST_KUBECONFIG")
     try:
-        for binary in [*([CLUSTER] if own_cluster else []), KUBECTL, HELM, H2SPEC]:
+        for binary in [*([CLUSTER] if own_cluster else []), KUBECTL, HELM, H2SPEC, ISTIOD]:
             binary.build(say)
     except GoBuildError as error:
         say(f"the test cluster cannot be built, its tests will be skipped: {error}")

@@ -113,14 +113,14 @@ class InjectedMesh:
 
 
 @contextmanager
-def empty_cluster() -> Iterator[InjectedMesh]:
+def empty_cluster(more_images: Images | None = None) -> Iterator[InjectedMesh]:
     """A cluster of its own with one node, in which nothing is installed. Skips the test where that is not
     possible, and fails it there in CI."""
     kubernetes_cluster.require_cluster()
     require_node()
     with kubernetes_cluster.cluster() as cluster:
         cluster.started_here()
-        with running_node(cluster.kubeconfig, images(), back_off_s=1.0) as node:
+        with running_node(cluster.kubeconfig, {**images(), **(more_images or {})}, back_off_s=1.0) as node:
             yield InjectedMesh(cluster, node)
 
 
