@@ -35,6 +35,7 @@ _FILES: Final = (
     "envoy.extensions.filters.listener.proxy_protocol.v3.proxy_protocol",
     "envoy.extensions.filters.listener.tls_inspector.v3.tls_inspector",
     "envoy.extensions.filters.network.http_connection_manager.v3.http_connection_manager",
+    "envoy.extensions.filters.network.mongo_proxy.v3.mongo_proxy",
     "envoy.extensions.filters.network.tcp_proxy.v3.tcp_proxy",
     "envoy.extensions.network.dns_resolver.cares.v3.cares_dns_resolver",
     "envoy.extensions.request_id.uuid.v3.uuid",

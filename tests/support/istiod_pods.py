@@ -1,4 +1,4 @@
-"""Pods of a mesh that an istiod controls, with the sidecar as `docs/istio.md` has it, or with a stock Envoy."""
+"""Pods of a mesh that an istiod controls, with the sidecar as `docs/istio.md` has it or with an Envoy."""
 
 from __future__ import annotations
 

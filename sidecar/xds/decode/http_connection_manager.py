@@ -22,7 +22,6 @@ _ESCAPED_SLASHES = frozenset(("IMPLEMENTATION_SPECIFIC_DEFAULT", "KEEP_UNCHANGED
 
 
 _PACKAGE = "envoy.extensions.filters.network.http_connection_manager.v3"
-_NO_PROVIDER = "nothing is traced without a provider"
 
 TABLE: Final[SupportTable] = {
     HTTP_CONNECTION_MANAGER: support(
@@ -39,12 +38,13 @@ TABLE: Final[SupportTable] = {
     f"{HTTP_CONNECTION_MANAGER}.UpgradeConfig": support("upgrade_type enabled"),
     f"{HTTP_CONNECTION_MANAGER}.SetCurrentClientCertDetails": support("subject cert chain dns uri"),
     f"{HTTP_CONNECTION_MANAGER}.Tracing": support(
-        client_sampling=_NO_PROVIDER,
-        random_sampling=_NO_PROVIDER,
-        overall_sampling=_NO_PROVIDER,
-        verbose=_NO_PROVIDER,
-        max_path_tag_length=_NO_PROVIDER,
-        custom_tags=_NO_PROVIDER,
+        provider=NO_TRACING,
+        client_sampling=NO_TRACING,
+        random_sampling=NO_TRACING,
+        overall_sampling=NO_TRACING,
+        verbose=NO_TRACING,
+        max_path_tag_length=NO_TRACING,
+        custom_tags=NO_TRACING,
     ),
     f"{_PACKAGE}.RequestIDExtension": support("typed_config"),
     _UUID: support("", pack_trace_reason=NO_TRACING, use_request_id_for_trace_sampling=NO_TRACING),

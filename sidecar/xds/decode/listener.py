@@ -21,6 +21,7 @@ from sidecar.xds.decode.access_log import decode_access_logs
 from sidecar.xds.decode.http_connection_manager import HTTP_CONNECTION_MANAGER, decode_http_connection_manager
 from sidecar.xds.decode.istio_stats import ISTIO_STATS, check_istio_stats
 from sidecar.xds.decode.metadata_exchange import METADATA_EXCHANGE
+from sidecar.xds.decode.mongo_proxy import MONGO_PROXY
 from sidecar.xds.decode.port_match import decode_port_match
 from sidecar.xds.decode.proxy_protocol import PROXY_PROTOCOL, decode_proxy_protocol_filter
 from sidecar.xds.decode.support import (
@@ -210,7 +211,7 @@ def _terminal_filter(view: View) -> HttpConnectionManager | TcpProxy:
     if not filters:
         raise view.error("must not be empty", "filters")
     for network_filter in filters[:-1]:
-        config = network_filter.unpack("typed_config", ISTIO_STATS, METADATA_EXCHANGE)
+        config = network_filter.unpack("typed_config", ISTIO_STATS, METADATA_EXCHANGE, MONGO_PROXY)
         if config.full_name() == ISTIO_STATS:
             check_istio_stats(config)
     config = filters[-1].unpack("typed_config", HTTP_CONNECTION_MANAGER, TCP_PROXY)

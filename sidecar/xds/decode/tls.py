@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Set
+from dataclasses import replace
 from functools import cache
 from typing import Final
 
@@ -21,6 +22,7 @@ from sidecar.config.tls import (
     UpstreamTls,
     Validation,
 )
+from sidecar.xds.decode.file_secrets import certificate_files, root_files
 from sidecar.xds.decode.matchers import decode_string_match
 from sidecar.xds.decode.metadata_exchange import without_exchange
 from sidecar.xds.decode.support import SupportTable, support
@@ -193,7 +195,10 @@ def _own_certificate(view: View, secrets: Set[str]) -> tuple[TlsCertificate | No
         raise view.error("only one certificate is supported", "tls_certificates")
     if in_place:
         return decode_certificate(in_place[0]), None
-    return None, _secret_name(named[0], secrets) if named else None
+    if not named:
+        return None, None
+    files = certificate_files(named[0])
+    return (files, None) if files is not None else (None, _secret_name(named[0], secrets))
 
 
 def _peer_validation(view: View, secrets: Set[str]) -> tuple[Validation | None, str | None]:
@@ -201,12 +206,26 @@ def _peer_validation(view: View, secrets: Set[str]) -> tuple[Validation | None, 
     if kind == "validation_context":
         return decode_validation(view.get(kind)), None
     if kind == "validation_context_sds_secret_config":
-        return None, _secret_name(view.get(kind), secrets)
+        return _named_validation(view.get(kind), None, secrets)
     if kind == "combined_validation_context":
         combined = view.get(kind)
-        secret = _secret_name(combined.get("validation_context_sds_secret_config"), secrets)
-        return _validation(combined.get("default_validation_context")), secret
+        in_place = _validation(combined.get("default_validation_context"))
+        return _named_validation(combined.get("validation_context_sds_secret_config"), in_place, secrets)
     return None, None
+
+
+def _named_validation(
+    named: View, in_place: Validation | None, secrets: Set[str]
+) -> tuple[Validation | None, str | None]:
+    """``in_place`` is merged over the secret, as in Envoy."""
+    roots = root_files(named)
+    if roots is None:
+        return in_place, _secret_name(named, secrets)
+    if in_place is None:
+        return roots, None
+    if in_place.trusted_ca is not None or in_place.system_roots:
+        return in_place, None
+    return replace(roots, match_sans=in_place.match_sans), None
 
 
 def _secret_name(view: View, secrets: Set[str]) -> str:

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import pytest
+from envoy.config.trace.v3 import opentelemetry_pb2  # noqa: F401 - the message can be in an Any
 
 from sidecar.config.codec_type import CodecType
 from sidecar.config.listener import ForwardClientCert, HttpConnectionManager
 from sidecar.errors import ConfigError
 from tests.support.decoded import manager_with
+from tests.support.envoy_config import TYPE
 
 
 def test_the_defaults_of_a_connection_manager_are_envoys() -> None:
@@ -39,3 +41,33 @@ def test_a_supported_codec_type_is_kept(codec_type: CodecType) -> None:
 def test_a_codec_type_that_is_not_supported_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"codec_type: HTTP3 is not supported$"):
         manager_with("codec_type", "HTTP3")
+
+
+def test_the_tracing_of_a_telemetry_resource_does_not_change_a_request() -> None:
+    collector = {"envoy_grpc": {"cluster_name": "outbound|4317||otel.istio-system.svc.cluster.local"}}
+    config = {
+        "@type": f"{TYPE}/envoy.config.trace.v3.OpenTelemetryConfig",
+        "grpc_service": collector,
+        "service_name": "reviews.bookinfo",
+    }
+    policy = [{"key": "istio_dry_run_allow_shadow_engine_result"}]
+    tags = [
+        {"tag": "a", "literal": {"value": "b"}},
+        {"tag": "e", "environment": {"name": "E"}},
+        {"tag": "h", "request_header": {"name": "x-h", "default_value": "d"}},
+        {
+            "tag": "istio.authorization.dry_run.allow_policy.result",
+            "metadata": {
+                "kind": {"request": {}},
+                "metadata_key": {"key": "envoy.filters.http.rbac", "path": policy},
+            },
+        },
+    ]
+    tracing = {
+        "client_sampling": {"value": 100},
+        "random_sampling": {"value": 50},
+        "overall_sampling": {"value": 100},
+        "custom_tags": tags,
+        "provider": {"name": "envoy.tracers.opentelemetry", "typed_config": config},
+    }
+    assert manager_with("tracing", tracing) == manager_with("server_name", "")

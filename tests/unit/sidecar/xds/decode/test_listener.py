@@ -212,6 +212,14 @@ def network_filter(inner: str, **value: Any) -> dict[str, Any]:
 EXCHANGE = "envoy.tcp.metadataexchange.config.MetadataExchange"
 
 
+MONGO = f"{TYPE}/envoy.extensions.filters.network.mongo_proxy.v3.MongoProxy"
+
+
+def mongo(**fields: Any) -> dict[str, Any]:
+    config = {"@type": MONGO, "stat_prefix": "outbound|27017||ports.bookinfo.svc.cluster.local", **fields}
+    return {"name": "envoy.filters.network.mongo_proxy", "typed_config": config}
+
+
 def with_filters(*filters: dict[str, Any]) -> Listener:
     document = listener("l", tcp_proxy())
     terminal = document["filter_chains"][0]["filters"]
@@ -224,9 +232,15 @@ def test_istios_network_filters_do_not_change_a_connection() -> None:
     assert with_filters(*filters) == with_filters()
 
 
+def test_the_statistics_of_mongo_do_not_change_a_connection() -> None:
+    assert with_filters(network_filter("stats.PluginConfig"), mongo()) == with_filters()
+
+
 @pytest.mark.parametrize(
     ("network_filter", "path", "reason"),
     [
+        (mongo(delay={"fixed_delay": "1s"}), ".typed_config.delay", "is not supported"),
+        (mongo(access_log="/tmp/mongo"), ".typed_config.access_log", "is not supported"),
         (network_filter("stats.PluginConfig", metrics=[{}]), ".typed_config.metrics", "is not supported"),
         (network_filter("envoy.other"), ".typed_config", "type envoy.other is not supported here"),
         (tcp_proxy(), ".typed_config", "TcpProxy is not supported here"),
