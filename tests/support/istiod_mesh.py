@@ -84,7 +84,12 @@ def _istiod(revision: str, environment: Mapping[str, str]) -> list[Resource]:
     """As Istio's chart installs it."""
     name, labels = istiod_name(revision), {"app": "istiod", "istio.io/rev": revision}
     metrics = ["prometheus"] if revision == "default" else []
-    mesh = {"rootNamespace": SYSTEM_NAMESPACE, "defaultProviders": {"metrics": metrics}}
+    tracing = {"name": "collector", "opentelemetry": {"service": "app.kinds.svc.cluster.local", "port": 90}}
+    mesh = {
+        "rootNamespace": SYSTEM_NAMESPACE,
+        "defaultProviders": {"metrics": metrics},
+        "extensionProviders": [tracing],
+    }
     ports = [{"name": "https-dns", "port": 15012}, {"name": "http-monitoring", "port": 15014}]
     variables = {
         **environment,

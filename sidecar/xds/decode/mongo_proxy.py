@@ -1,4 +1,4 @@
-"""Envoy's network filter ``mongo_proxy``, which counts the operations of MongoDB and passes all bytes unchanged.
+"""Envoy's network filter ``mongo_proxy``: it counts the operations of MongoDB, and passes bytes unchanged.
 
 An istiod adds it for ports of the protocol Mongo. The sidecar counts nothing.
 """
