@@ -1,0 +1,112 @@
+"""Connections that are not HTTP, under a real istiod: between the sidecar and a stock Envoy, with TPROXY. The
+server speaks first."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+import httpx
+import pytest
+
+from tests.support.istiod_mesh import IstiodMesh
+from tests.support.istiod_pods import ENVOY, under_istiod
+from tests.support.kubernetes_api import Resource
+
+pytestmark = pytest.mark.timeout(300)
+
+NAMESPACE: Final = "echo"
+PROXIES: Final = ("sidecar", "envoy")
+PORT: Final = 7000
+GREETING: Final = "welcome"
+SIZE: Final = 300_000
+# Greets, and returns what it gets, until the client has ended.
+SERVER: Final = f"""
+import socketserver
+class Echo(socketserver.BaseRequestHandler):
+    def handle(self):
+        self.request.sendall(b"{GREETING}")
+        while data := self.request.recv(65536):
+            self.request.sendall(data)
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = daemon_threads = True
+Server(("0.0.0.0", {PORT}), Echo).serve_forever()
+"""
+# Prints the greeting, and how many of its bytes came back.
+CLIENT: Final = f"""
+import socket, sys, threading
+with socket.create_connection((sys.argv[1], {PORT}), timeout=20) as client:
+    greeting = client.recv({len(GREETING)}, socket.MSG_WAITALL)
+    sent = bytes(range(250)) * {SIZE // 250}
+    def send():
+        client.sendall(sent)
+        client.shutdown(socket.SHUT_WR)
+    threading.Thread(target=send).start()
+    received = b"".join(iter(lambda: client.recv(65536), b""))
+    print(greeting.decode(), len(received), received == sent)
+"""
+
+
+def deployment(proxy: str) -> Resource:
+    container = {
+        "name": "app",
+        "image": "python:3.13-slim",
+        "command": ["python", "-c", SERVER],
+        "ports": [{"name": "tcp", "containerPort": PORT}],
+    }
+    labels = {"app": proxy, "version": "v1"}
+    annotations = dict(ENVOY) if proxy == "envoy" else {}
+    template = {
+        "metadata": {"labels": labels, "annotations": annotations},
+        "spec": {"containers": [container], "terminationGracePeriodSeconds": 1},
+    }
+    spec = {"selector": {"matchLabels": labels}, "template": template}
+    metadata = {"name": proxy, "namespace": NAMESPACE}
+    return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
+
+
+def service(proxy: str) -> Resource:
+    spec = {"selector": {"app": proxy}, "ports": [{"name": "tcp", "port": PORT}]}
+    metadata = {"name": proxy, "namespace": NAMESPACE}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+
+
+STRICT: Final = {
+    "apiVersion": "security.istio.io/v1",
+    "kind": "PeerAuthentication",
+    "metadata": {"name": "default", "namespace": NAMESPACE},
+    "spec": {"mtls": {"mode": "STRICT"}},
+}
+
+
+@pytest.fixture(scope="module")
+def mesh(istiod: IstiodMesh) -> IstiodMesh:
+    istiod.kubectl("create", "namespace", NAMESPACE)
+    deployments = [under_istiod(deployment(proxy), "TPROXY") for proxy in PROXIES]
+    istiod.apply(STRICT, *map(service, PROXIES), *deployments)
+    istiod.rolled_out(NAMESPACE)
+    return istiod
+
+
+@pytest.mark.parametrize("callee", PROXIES)
+@pytest.mark.parametrize("caller", PROXIES)
+def test_bytes_pass_unchanged_between_both_proxies(mesh: IstiodMesh, caller: str, callee: str) -> None:
+    pod = f"deployment/{caller}"
+    command = ("python", "-c", CLIENT, callee)
+    said = mesh.kubectl("exec", pod, f"-n{NAMESPACE}", "--container=app", "--", *command)
+    assert said.split() == [GREETING, str(SIZE), "True"]
+
+
+def test_both_ends_of_a_connection_are_known_by_their_certificates(mesh: IstiodMesh) -> None:
+    (pod,) = mesh.pods(NAMESPACE, "app=sidecar")
+    metrics = httpx.get(f"http://{pod['status']['podIP']}:15020/stats/prometheus", trust_env=False).text
+    opened = re.findall(r"^istio_tcp_connections_opened_total\{(.*)\} ", metrics, re.MULTILINE)
+    series = [dict(re.findall(r'(\w+)="([^"]*)"', labels)) for labels in opened]
+    received = [each for each in series if each["reporter"] == "destination"]
+    assert received
+    for each in received:
+        assert each["source_principal"] == f"spiffe://cluster.local/ns/{NAMESPACE}/sa/default"
+        assert each["connection_security_policy"] == "mutual_tls"
+        assert each["destination_workload"] == "sidecar"
+    sent = {each["destination_workload"] for each in series if each["reporter"] == "source"}
+    assert "envoy" in sent
