@@ -72,9 +72,8 @@ def add_identity_flags(flags: Flags) -> None:
     flags.add(
         "--ca-provider",
         type=_ca_provider,
-        default=defaults.ca_provider,
         metavar="|".join(provider.value for provider in CaProvider),
-        help="the signing service at that address; Citadel is an istiod (default: outrigger)",
+        help="the signing service at that address; Citadel is an istiod (default: by the token's audience)",
     )
     flags.add("--ca-cert", type=Path, help="PEM roots of the CA's own certificate")
     flags.add("--token-file", type=Path, help="the bearer token; read each time it is needed")

@@ -31,7 +31,8 @@ class Settings:
     ``concurrency``: the number of workers; above 1, each is a process.
     ``cache_dir`` keeps the last good configuration, and no secret of the workload. ``token_file`` is read
     each time that a token is needed; ``token`` is the token from the environment. If ``ca_address`` is empty,
-    no certificate is requested; a ``certificate_lifetime_s`` of 0 lets the CA decide. A port of 0 is any free
+    no certificate is requested; without ``ca_provider``, the audience of the token decides. A
+    ``certificate_lifetime_s`` of 0 lets the CA decide. A port of 0 is any free
     port; None opens no port. ``app_probers`` are the application's probes by the path on the metrics port,
     whose headers may be secrets. ``dns_capture``: the sidecar answers the DNS queries of its pod, on
     ``dns_port`` of loopback.
@@ -46,7 +47,7 @@ class Settings:
     drain_time_s: float = 45.0
     cache_dir: Path | None = None
     ca_address: str = ""
-    ca_provider: CaProvider = CaProvider.OUTRIGGER
+    ca_provider: CaProvider | None = None
     ca_cert: Path | None = None
     token_file: Path | None = None
     token: str = field(default="", repr=False)

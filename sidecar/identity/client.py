@@ -16,6 +16,7 @@ from sidecar.grpc.call import Target, call_unary
 from sidecar.grpc.errors import GrpcError
 from sidecar.grpc.tls import verifying_context
 from sidecar.grpc_status import GrpcStatus
+from sidecar.identity.ca_provider import provider_for
 from sidecar.identity.svid import SignedCertificate
 
 _DEFAULT_PORT: Final = 443
@@ -39,7 +40,8 @@ class SigningClient:
     """``address`` is ``host:port``. TLS is always used, since the token proves an identity. The root file and
     the token are read for each call, so that they can be replaced while the sidecar runs. ``server_name`` is
     the expected name in the server's certificate, by default the host of the address. ``lifetime_s`` 0 lets
-    the authority decide. ``cluster_id`` tells an istiod the cluster whose tokens it must review."""
+    the authority decide. Without a ``provider``, the audience of the token decides. ``cluster_id`` tells an
+    istiod the cluster whose tokens it must review."""
 
     address: str
     root_certificate_file: Path
@@ -47,7 +49,7 @@ class SigningClient:
     lifetime_s: float = 0.0
     server_name: str = ""
     timeout_s: float = 10.0
-    provider: CaProvider = CaProvider.OUTRIGGER
+    provider: CaProvider | None = None
     cluster_id: str = ""
 
     async def sign(self, signing_request: str) -> SignedCertificate:
@@ -62,27 +64,29 @@ class SigningClient:
             tls=verifying_context(read_file(self.root_certificate_file), str(self.root_certificate_file)),
             server_name=self.server_name,
         )
-        metadata = [("authorization", f"Bearer {self.token()}")]
-        if self.provider is CaProvider.ISTIOD and self.cluster_id:
+        token = self.token()
+        provider = self.provider or provider_for(token)
+        metadata = [("authorization", f"Bearer {token}")]
+        if provider is CaProvider.ISTIOD and self.cluster_id:
             metadata.append(("clusterid", self.cluster_id))
         try:
             answer = await call_unary(
                 target,
-                _METHODS[self.provider],
-                self._request(signing_request),
+                _METHODS[provider],
+                self._request(provider, signing_request),
                 metadata,
                 timeout_s=self.timeout_s,
             )
-            return self._signed(answer)
+            return self._signed(provider, answer)
         except GrpcError as error:
             kind = IdentityRefusedError if error.status in _FINAL else IdentityError
             raise kind(f"no certificate from the control plane at {self.address}: {error}") from error
         except DecodeError as error:
             raise IdentityError(f"malformed answer of the control plane at {self.address}") from error
 
-    def _request(self, signing_request: str) -> bytes:
+    def _request(self, provider: CaProvider, signing_request: str) -> bytes:
         lifetime_s = round(self.lifetime_s)
-        if self.provider is CaProvider.ISTIOD:
+        if provider is CaProvider.ISTIOD:
             from protos.istio_ca_pb2 import IstioCertificateRequest  # noqa: PLC0415
 
             asked = IstioCertificateRequest(csr=signing_request, validity_duration=lifetime_s)
@@ -93,9 +97,9 @@ class SigningClient:
             csr=signing_request, requested_lifetime_s=lifetime_s
         ).SerializeToString()
 
-    def _signed(self, answer: bytes) -> SignedCertificate:
+    def _signed(self, provider: CaProvider, answer: bytes) -> SignedCertificate:
         """Raises ``DecodeError``, and `IdentityError` for an answer without roots."""
-        if self.provider is CaProvider.ISTIOD:
+        if provider is CaProvider.ISTIOD:
             from protos.istio_ca_pb2 import IstioCertificateResponse  # noqa: PLC0415
 
             *chain, roots = IstioCertificateResponse.FromString(answer).cert_chain or [""]

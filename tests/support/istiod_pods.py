@@ -43,9 +43,6 @@ def under_istiod(document: Resource, interception: str = "REDIRECT") -> Resource
             volume["projected"]["sources"] = [istio_token("outrigger-token")]
         if volume["name"] == "outrigger-ca":
             volume["configMap"]["name"] = "istio-ca-root-cert"
-    for container in spec["initContainers"]:
-        if any(argument.startswith("--ca-address=") for argument in container["args"]):
-            container["args"].append("--ca-provider=Citadel")
     if envoy:
         _add_sds(spec["initContainers"])
     return deployment

@@ -279,7 +279,7 @@ def test_there_are_two_workers_or_as_many_as_asked_for_or_as_the_cores_allow() -
 
 
 def test_the_signing_service_is_ours_or_an_istiods() -> None:
-    assert parse_arguments(["-c", "f"], {}).ca_provider is CaProvider.OUTRIGGER
+    assert parse_arguments(["-c", "f"], {}).ca_provider is None
     assert parse_arguments(["-c", "f", "--ca-provider", "Citadel"], {}).ca_provider is CaProvider.ISTIOD
     environ = {"OUTRIGGER_CA_PROVIDER": "citadel"}
     assert parse_arguments(["-c", "f"], environ).ca_provider is CaProvider.ISTIOD
