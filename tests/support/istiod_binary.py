@@ -6,5 +6,5 @@ from pathlib import Path
 
 from tests.support.go_binary import GoBinary
 
-# About eight minutes of CPU the first time.
+# About six minutes of CPU the first time.
 ISTIOD = GoBinary(name="istiod", sources=Path(__file__).parents[1] / "istiod" / "server")

@@ -1,5 +1,4 @@
-"""Connections that are not HTTP, under a real istiod: between the sidecar and a stock Envoy, with TPROXY. The
-server speaks first."""
+"""Ports that are not declared as HTTP, under a real istiod: between the sidecar and an Envoy, with TPROXY."""
 
 from __future__ import annotations
 
@@ -18,9 +17,10 @@ pytestmark = pytest.mark.timeout(300)
 NAMESPACE: Final = "echo"
 PROXIES: Final = ("sidecar", "envoy")
 PORT: Final = 7000
+UNDECLARED_PORT: Final = 7001
 GREETING: Final = "welcome"
 SIZE: Final = 300_000
-# Greets, and returns what it gets, until the client has ended.
+# It speaks first, and then returns what it gets, until the client has ended.
 SERVER: Final = f"""
 import socketserver
 class Echo(socketserver.BaseRequestHandler):
@@ -46,6 +46,11 @@ with socket.create_connection((sys.argv[1], {PORT}), timeout=20) as client:
     print(greeting.decode(), len(received), received == sent)
 """
 
+HTTP_CLIENT: Final = f"""
+import sys, urllib.request
+print(urllib.request.urlopen(f"http://{{sys.argv[1]}}:{UNDECLARED_PORT}/etc/hostname", timeout=20).status)
+"""
+
 
 def deployment(proxy: str) -> Resource:
     container = {
@@ -54,11 +59,13 @@ def deployment(proxy: str) -> Resource:
         "command": ["python", "-c", SERVER],
         "ports": [{"name": "tcp", "containerPort": PORT}],
     }
+    serve = ["python", "-m", "http.server", "--directory", "/", str(UNDECLARED_PORT)]
+    web = {"name": "web", "image": "python:3.13-slim", "command": serve}
     labels = {"app": proxy, "version": "v1"}
     annotations = dict(ENVOY) if proxy == "envoy" else {}
     template = {
         "metadata": {"labels": labels, "annotations": annotations},
-        "spec": {"containers": [container], "terminationGracePeriodSeconds": 1},
+        "spec": {"containers": [container, web], "terminationGracePeriodSeconds": 1},
     }
     spec = {"selector": {"matchLabels": labels}, "template": template}
     metadata = {"name": proxy, "namespace": NAMESPACE}
@@ -66,7 +73,8 @@ def deployment(proxy: str) -> Resource:
 
 
 def service(proxy: str) -> Resource:
-    spec = {"selector": {"app": proxy}, "ports": [{"name": "tcp", "port": PORT}]}
+    ports = [{"name": "tcp", "port": PORT}, {"name": "undeclared", "port": UNDECLARED_PORT}]
+    spec = {"selector": {"app": proxy}, "ports": ports}
     metadata = {"name": proxy, "namespace": NAMESPACE}
     return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
 
@@ -91,22 +99,47 @@ def mesh(istiod: IstiodMesh) -> IstiodMesh:
 @pytest.mark.parametrize("callee", PROXIES)
 @pytest.mark.parametrize("caller", PROXIES)
 def test_bytes_pass_unchanged_between_both_proxies(mesh: IstiodMesh, caller: str, callee: str) -> None:
-    pod = f"deployment/{caller}"
-    command = ("python", "-c", CLIENT, callee)
-    said = mesh.kubectl("exec", pod, f"-n{NAMESPACE}", "--container=app", "--", *command)
-    assert said.split() == [GREETING, str(SIZE), "True"]
+    assert run(mesh, caller, CLIENT, callee).split() == [GREETING, str(SIZE), "True"]
+
+
+@pytest.mark.parametrize("callee", PROXIES)
+@pytest.mark.parametrize("caller", PROXIES)
+def test_http_passes_on_a_port_that_declares_no_protocol(mesh: IstiodMesh, caller: str, callee: str) -> None:
+    assert run(mesh, caller, HTTP_CLIENT, callee) == "200\n"
+    if caller == "sidecar":
+        sent = [each for each in series(mesh, "istio_requests_total") if each["reporter"] == "source"]
+        assert callee in {each["destination_workload"] for each in sent}
+
+
+def test_a_sidecar_detects_http_by_what_another_offers(mesh: IstiodMesh) -> None:
+    """By the names of Istio's filter `alpn`: the bytes are encrypted."""
+    run(mesh, "sidecar", HTTP_CLIENT, "sidecar")
+    received = [each for each in series(mesh, "istio_requests_total") if each["reporter"] == "destination"]
+    assert {each["source_workload"] for each in received} == {"sidecar"}
+    assert {each["connection_security_policy"] for each in received} == {"mutual_tls"}
 
 
 def test_both_ends_of_a_connection_are_known_by_their_certificates(mesh: IstiodMesh) -> None:
-    (pod,) = mesh.pods(NAMESPACE, "app=sidecar")
-    metrics = httpx.get(f"http://{pod['status']['podIP']}:15020/stats/prometheus", trust_env=False).text
-    opened = re.findall(r"^istio_tcp_connections_opened_total\{(.*)\} ", metrics, re.MULTILINE)
-    series = [dict(re.findall(r'(\w+)="([^"]*)"', labels)) for labels in opened]
-    received = [each for each in series if each["reporter"] == "destination"]
+    found = series(mesh, "istio_tcp_connections_opened_total")
+    received = [each for each in found if each["reporter"] == "destination"]
     assert received
     for each in received:
         assert each["source_principal"] == f"spiffe://cluster.local/ns/{NAMESPACE}/sa/default"
         assert each["connection_security_policy"] == "mutual_tls"
         assert each["destination_workload"] == "sidecar"
-    sent = {each["destination_workload"] for each in series if each["reporter"] == "source"}
+    sent = {each["destination_workload"] for each in found if each["reporter"] == "source"}
     assert "envoy" in sent
+
+
+def run(mesh: IstiodMesh, pod: str, program: str, *arguments: str) -> str:
+    """The output of a Python program in a pod."""
+    where = (f"deployment/{pod}", f"-n{NAMESPACE}", "--container=app")
+    return mesh.kubectl("exec", *where, "--", "python", "-c", program, *arguments)
+
+
+def series(mesh: IstiodMesh, metric: str) -> list[dict[str, str]]:
+    """The labels of a metric of the sidecar."""
+    (pod,) = mesh.pods(NAMESPACE, "app=sidecar")
+    page = httpx.get(f"http://{pod['status']['podIP']}:15020/stats/prometheus", trust_env=False).text
+    labels = re.findall(rf"^{metric}\{{(.*)\}} ", page, re.MULTILINE)
+    return [dict(re.findall(r'(\w+)="([^"]*)"', each)) for each in labels]
