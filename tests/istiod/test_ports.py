@@ -1,4 +1,4 @@
-"""Ports that are not declared as HTTP, under a real istiod: between the sidecar and an Envoy, with TPROXY."""
+"""Ports under a real istiod of other protocols than HTTP/1: between the sidecar and an Envoy, with TPROXY."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ NAMESPACE: Final = "echo"
 PROXIES: Final = ("sidecar", "envoy")
 PORT: Final = 7000
 UNDECLARED_PORT: Final = 7001
+GRPC_PORT: Final = 7002
 GREETING: Final = "welcome"
 SIZE: Final = 300_000
 # It speaks first, and then returns what it gets, until the client has ended.
@@ -50,6 +51,29 @@ HTTP_CLIENT: Final = f"""
 import sys, urllib.request
 print(urllib.request.urlopen(f"http://{{sys.argv[1]}}:{UNDECLARED_PORT}/etc/hostname", timeout=20).status)
 """
+GRPC_SERVER: Final = f"""
+import grpc
+from concurrent.futures import ThreadPoolExecutor
+def say(request, context):
+    context.set_trailing_metadata((("trailer", "sent"),))
+    return request
+methods = {{
+    "Say": grpc.unary_unary_rpc_method_handler(say),
+    "Chat": grpc.stream_stream_rpc_method_handler(lambda requests, context: requests),
+}}
+server = grpc.server(ThreadPoolExecutor(4))
+server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("echo.Echo", methods),))
+server.add_insecure_port("0.0.0.0:{GRPC_PORT}")
+server.start()
+server.wait_for_termination()
+"""
+GRPC_CLIENT: Final = f"""
+import grpc, sys
+with grpc.insecure_channel(f"{{sys.argv[1]}}:{GRPC_PORT}") as channel:
+    said, call = channel.unary_unary("/echo.Echo/Say").with_call(b"hello", timeout=20, wait_for_ready=True)
+    chat = channel.stream_stream("/echo.Echo/Chat")(iter([b"a", b"b", b"c"]), timeout=20)
+    print(said.decode(), b"".join(chat).decode(), dict(call.trailing_metadata())["trailer"])
+"""
 
 
 def deployment(proxy: str) -> Resource:
@@ -61,11 +85,12 @@ def deployment(proxy: str) -> Resource:
     }
     serve = ["python", "-m", "http.server", "--directory", "/", str(UNDECLARED_PORT)]
     web = {"name": "web", "image": "python:3.13-slim", "command": serve}
+    grpc = {"name": "grpc", "image": "python:3.13-slim", "command": ["python", "-c", GRPC_SERVER]}
     labels = {"app": proxy, "version": "v1"}
     annotations = dict(ENVOY) if proxy == "envoy" else {}
     template = {
         "metadata": {"labels": labels, "annotations": annotations},
-        "spec": {"containers": [container, web], "terminationGracePeriodSeconds": 1},
+        "spec": {"containers": [container, web, grpc], "terminationGracePeriodSeconds": 1},
     }
     spec = {"selector": {"matchLabels": labels}, "template": template}
     metadata = {"name": proxy, "namespace": NAMESPACE}
@@ -73,8 +98,11 @@ def deployment(proxy: str) -> Resource:
 
 
 def service(proxy: str) -> Resource:
-    ports = [{"name": "tcp", "port": PORT}, {"name": "undeclared", "port": UNDECLARED_PORT}]
-    spec = {"selector": {"app": proxy}, "ports": ports}
+    ports = {"tcp": PORT, "undeclared": UNDECLARED_PORT, "grpc": GRPC_PORT}
+    spec = {
+        "selector": {"app": proxy},
+        "ports": [{"name": name, "port": port} for name, port in ports.items()],
+    }
     metadata = {"name": proxy, "namespace": NAMESPACE}
     return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
 
@@ -114,7 +142,11 @@ def test_http_passes_on_a_port_that_declares_no_protocol(mesh: IstiodMesh, calle
 def test_a_sidecar_detects_http_by_what_another_offers(mesh: IstiodMesh) -> None:
     """By the names of Istio's filter `alpn`: the bytes are encrypted."""
     run(mesh, "sidecar", HTTP_CLIENT, "sidecar")
-    received = [each for each in series(mesh, "istio_requests_total") if each["reporter"] == "destination"]
+    received = [
+        each
+        for each in series(mesh, "istio_requests_total")
+        if each["reporter"] == "destination" and each["request_protocol"] == "http"
+    ]
     assert {each["source_workload"] for each in received} == {"sidecar"}
     assert {each["connection_security_policy"] for each in received} == {"mutual_tls"}
 
@@ -129,6 +161,22 @@ def test_both_ends_of_a_connection_are_known_by_their_certificates(mesh: IstiodM
         assert each["destination_workload"] == "sidecar"
     sent = {each["destination_workload"] for each in found if each["reporter"] == "source"}
     assert "envoy" in sent
+
+
+@pytest.mark.parametrize("callee", PROXIES)
+@pytest.mark.parametrize("caller", PROXIES)
+def test_calls_of_grpc_pass_with_their_trailers(mesh: IstiodMesh, caller: str, callee: str) -> None:
+    assert run(mesh, caller, GRPC_CLIENT, callee) == "hello abc sent\n"
+    if "sidecar" not in (caller, callee):
+        return
+    reporter = "source" if caller == "sidecar" else "destination"
+    counted = [
+        each
+        for each in series(mesh, "istio_requests_total")
+        if each["request_protocol"] == "grpc" and each["reporter"] == reporter
+    ]
+    assert callee in {each["destination_workload"] for each in counted}
+    assert {each["grpc_response_status"] for each in counted} == {"0"}
 
 
 def run(mesh: IstiodMesh, pod: str, program: str, *arguments: str) -> str:
