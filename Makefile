@@ -119,6 +119,7 @@ format: $(VENV)/.installed ## Format the sources
 protos: $(VENV)/.installed ## Generate the code of protos/*.proto, and the messages of the sidecar
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --grpc_python_out=. --pyi_out=. protos/ca.proto
 	$(BIN)/python -m grpc_tools.protoc -I . --python_out=. --pyi_out=. protos/nds.proto protos/istio_*.proto
+	$(BIN)/python -m grpc_tools.protoc -I deploy/examples/bookinfo --python_out=deploy/examples/bookinfo ratings.proto
 	$(BIN)/python -m protos.generate_xds
 
 crds: $(VENV)/.installed ## Generate the CRDs of the chart

@@ -76,7 +76,7 @@ def compile_into(build: Path) -> None:
 
 def annotate(file: str) -> None:
     """Writes mypyc's annotated sources: marked lines use slow paths of the interpreter, with the reason."""
-    from mypyc.build import mypycify  # noqa: PLC0415 -- slow to import
+    from mypyc.build import mypycify  # slow to import
 
     modules = runpy.run_path(str(ROOT / "setup.py"))["compiled_modules"]()
     options = ["--config-file=", "--ignore-missing-imports", "--no-site-packages", "-a", file]

@@ -31,12 +31,14 @@ class Ports:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pod:
-    """One replica: the processes of an application and its sidecar."""
+    """One replica: the processes of an application and its sidecar. `protocol` is the application's, as
+    Istio's port names have it."""
 
     name: str
     service: str
     version: str
     ports: Ports
+    protocol: str = "http"
 
     @property
     def service_account(self) -> str:
@@ -56,7 +58,7 @@ class Pod:
             "metadata": metadata,
             "spec": {
                 "address": "127.0.0.1",
-                "ports": {"http": self.ports.inbound},
+                "ports": {self.protocol: self.ports.inbound},
                 "labels": {**self.labels, "pod": self.name, "security.istio.io/tlsMode": "istio"},
                 "serviceAccount": self.service_account,
             },
@@ -69,7 +71,11 @@ class Pod:
                 "workloadSelector": {"labels": {"pod": self.name}},
                 "ingress": [
                     {
-                        "port": {"number": self.ports.inbound, "protocol": "HTTP", "name": "http"},
+                        "port": {
+                            "number": self.ports.inbound,
+                            "protocol": self.protocol.upper(),
+                            "name": self.protocol,
+                        },
                         "bind": "127.0.0.1",
                         "defaultEndpoint": f"127.0.0.1:{self.ports.app}",
                         "captureMode": "NONE",
@@ -85,7 +91,7 @@ def principal(service: str) -> str:
     return f"spiffe://{TRUST_DOMAIN}/ns/{NAMESPACE}/sa/bookinfo-{service}"
 
 
-def pods() -> list[Pod]:
+def pods(*, ratings_protocol: str = "http") -> list[Pod]:
     """Returns the seven pods with free ports."""
     replicas = [
         ("productpage-v1", "productpage", "v1"),
@@ -97,7 +103,13 @@ def pods() -> list[Pod]:
         ("ratings-v1", "ratings", "v1"),
     ]
     return [
-        Pod(name=name, service=service, version=version, ports=ports)
+        Pod(
+            name=name,
+            service=service,
+            version=version,
+            ports=ports,
+            protocol=ratings_protocol if service == "ratings" else "http",
+        )
         for (name, service, version), ports in zip(replicas, pod_ports(len(replicas)), strict=True)
     ]
 

@@ -18,6 +18,7 @@ def demo(
     ] = 56,
     plain: Annotated[bool, typer.Option("--plain", help="Print lines instead of a live screen.")] = False,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the results to this file.")] = None,
+    grpc: Annotated[bool, typer.Option("--grpc", help="Let reviews call ratings over gRPC.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the mesh running at the end.")] = False,
 ) -> None:
     """Run a mesh on this machine under load: with a canary, a failing replica and a killed control plane."""
@@ -30,7 +31,11 @@ def demo(
     if not console.is_terminal:
         console.width = PLAIN_WIDTH
     options = DemoOptions(
-        duration_s=duration, plain=plain or not console.is_terminal, json_file=json_file, keep=keep
+        duration_s=duration,
+        plain=plain or not console.is_terminal,
+        json_file=json_file,
+        grpc=grpc,
+        keep=keep,
     )
     try:
         ok = asyncio.run(run_demo(options, console))

@@ -14,18 +14,24 @@ from outrigger.demo.observe import connected_proxies, until
 from outrigger.demo.processes import ProcessError, Processes
 
 START_DEADLINE_S = 60.0
+UNAVAILABLE_EVERY = 5
+"""Over gRPC, every fifth call of ratings ends as UNAVAILABLE, and is retried."""
 CONTROL_PLANE = "controlplane"
 
 
 class Mesh:
     """All files are in `run_dir`: ``config/`` is the control plane's resource folder, ``state/`` has its root
-    certificate and keys, ``pods/`` the files of the sidecars, and ``logs/`` the logs of all processes."""
+    certificate and keys, ``pods/`` the files of the sidecars, and ``logs/`` the logs of all processes. With
+    `grpc`, reviews calls ratings over gRPC."""
 
-    def __init__(self, run_dir: Path, processes: Processes, client: httpx.AsyncClient) -> None:
+    def __init__(
+        self, run_dir: Path, processes: Processes, client: httpx.AsyncClient, *, grpc: bool = False
+    ) -> None:
         self.run_dir = run_dir
         self.processes = processes
         self.client = client
-        self.pods = pods()
+        self.grpc = grpc
+        self.pods = pods(ratings_protocol="grpc" if grpc else "http")
         self.xds_port, self.xds_tls_port, self.debug_port, self.metrics_port = free_ports(4)
         self.config_dir = run_dir / "config"
         self.state_dir = run_dir / "state"
@@ -49,7 +55,8 @@ class Mesh:
         """Starts all processes and waits until every sidecar is ready. Raises `TimeoutError` and
         `ProcessError`."""
         self.config_dir.mkdir(parents=True)
-        for name in ("services", "security", "destination-rules"):
+        services = ("services-grpc", "ratings-grpc-retries") if self.grpc else ("services",)
+        for name in (*services, "security", "destination-rules"):
             self.apply(name)
         await self.start_control_plane()
         await self.control_plane_ready()
@@ -99,6 +106,8 @@ class Mesh:
         bootstrap = folder / "bootstrap.yaml"
         bootstrap.write_bytes(await self._outrigger(*self._bootstrap_command(pod)))
         app = [sys.executable, str(self._examples / "app.py"), pod.service, "--version", pod.version]
+        if self.grpc:
+            app += ["--grpc", "--unavailable-every", str(UNAVAILABLE_EVERY)]
         await self.processes.start(
             pod.name,
             [*app, "--port", str(pod.ports.app)],

@@ -6,14 +6,14 @@ import asyncio
 import re
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
 
 POLL_INTERVAL_S = 0.05
 
-_SAMPLE = re.compile(r"^istio_requests_total\{(.*)\} (\d+)$", re.MULTILINE)
+_SAMPLE = re.compile(r"^(\w+)\{(.*)\} (\d+)$", re.MULTILINE)
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 RouteShares = list[dict[str, int]]
@@ -47,8 +47,48 @@ def read_hops(text: str, service: str) -> Counter[Hop]:
 
 def read_requests(text: str) -> Iterator[tuple[dict[str, str], int]]:
     """Reads the labels and values of ``istio_requests_total`` from the text of a sidecar's metrics."""
-    for inner, value in _SAMPLE.findall(text):
-        yield dict(_LABEL.findall(inner)), int(value)
+    return _read(text, "istio_requests_total")
+
+
+def _read(text: str, metric: str) -> Iterator[tuple[dict[str, str], int]]:
+    for name, inner, value in _SAMPLE.findall(text):
+        if name == metric:
+            yield dict(_LABEL.findall(inner)), int(value)
+
+
+@dataclass(frozen=True, slots=True)
+class GrpcCalls:
+    """The gRPC calls that sidecars report: by ``grpc-status``, and their messages."""
+
+    by_status: Counter[str] = field(default_factory=Counter)
+    requests: int = 0
+    responses: int = 0
+
+    def __add__(self, other: GrpcCalls) -> GrpcCalls:
+        return GrpcCalls(
+            self.by_status + other.by_status,
+            self.requests + other.requests,
+            self.responses + other.responses,
+        )
+
+
+async def grpc_calls(client: httpx.AsyncClient, admin_port: int, reporter: str) -> GrpcCalls:
+    """Returns the gRPC calls of a sidecar as `reporter`: ``source`` or ``destination``."""
+    text = (await client.get(f"http://127.0.0.1:{admin_port}/stats/prometheus")).text
+    return read_grpc_calls(text, reporter)
+
+
+def read_grpc_calls(text: str, reporter: str) -> GrpcCalls:
+    """Reads the gRPC calls from the text of a sidecar's metrics."""
+    by_status: Counter[str] = Counter()
+    for labels, count in read_requests(text):
+        if labels["reporter"] == reporter and labels["request_protocol"] == "grpc":
+            by_status[labels["grpc_response_status"]] += count
+    requests, responses = (
+        sum(count for labels, count in _read(text, metric) if labels["reporter"] == reporter)
+        for metric in ("istio_request_messages_total", "istio_response_messages_total")
+    )
+    return GrpcCalls(by_status, requests, responses)
 
 
 async def ejected(client: httpx.AsyncClient, admin_port: int) -> set[int]:

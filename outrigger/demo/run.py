@@ -20,7 +20,7 @@ from outrigger.demo.mesh import Mesh
 from outrigger.demo.observe import ejected
 from outrigger.demo.processes import ProcessError, Processes
 from outrigger.demo.screen import Screen
-from outrigger.demo.steps import STEPS, Stage, check_hops
+from outrigger.demo.steps import STEPS, Stage, check_grpc, check_hops
 
 RATE_PER_S = 50.0
 WATCH_INTERVAL_S = 1.0
@@ -33,6 +33,7 @@ class DemoOptions:
     duration_s: float
     plain: bool
     json_file: Path | None
+    grpc: bool
     keep: bool
 
 
@@ -50,7 +51,7 @@ async def run_demo(options: DemoOptions, console: Console) -> bool:
             httpx.AsyncClient(trust_env=False, timeout=5) as client,
             Processes(run_dir / "logs") as processes,
         ):
-            mesh = Mesh(run_dir, processes, client)
+            mesh = Mesh(run_dir, processes, client, grpc=options.grpc)
             try:
                 ok, figures = await _run(mesh, screen, options)
             except (ProcessError, TimeoutError, httpx.HTTPError) as error:
@@ -88,6 +89,8 @@ async def _run(mesh: Mesh, screen: Screen, options: DemoOptions) -> tuple[bool, 
                 task.cancel()
             await asyncio.gather(watching, sending, return_exceptions=True)
     hops = await check_hops(mesh)
+    if options.grpc:
+        hops += await check_grpc(mesh)
     failed = len(load.results.failed())
     screen.summary(steps, hops, failed=failed, requests=len(load.results))
     ok = not failed and all(figures.ok for figures in steps) and all(check.ok for check in hops)

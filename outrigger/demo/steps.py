@@ -12,7 +12,17 @@ from outrigger.demo.bookinfo import CALLERS, SERVICE_PORT, Pod, principal
 from outrigger.demo.figures import Check, StepFigures, check_no_failures, check_shares
 from outrigger.demo.load import Load, Results
 from outrigger.demo.mesh import CONTROL_PLANE, Mesh
-from outrigger.demo.observe import Hop, RouteShares, ejected, hops, route_shares, statuses, until
+from outrigger.demo.observe import (
+    GrpcCalls,
+    Hop,
+    RouteShares,
+    ejected,
+    grpc_calls,
+    hops,
+    route_shares,
+    statuses,
+    until,
+)
 
 CONVERGENCE_DEADLINE_S = 10.0
 RECONNECT_DEADLINE_S = 45.0
@@ -170,6 +180,33 @@ async def check_hops(mesh: Mesh) -> list[Check]:
         detail = f"{expected} of {taken_in.total()} requests"
         checks.append(Check(what, 0 < expected == taken_in.total(), detail))
     return checks
+
+
+async def check_grpc(mesh: Mesh) -> list[Check]:
+    """Checks for the whole run that reviews' sidecars hid every failed call of ratings by a retry, and that
+    the metrics of both sidecars count calls by status, and messages."""
+    sent = await _grpc_calls(mesh, "reviews", "source")
+    received = await _grpc_calls(mesh, "ratings", "destination")
+    ok, unavailable = received.by_status["0"], received.by_status["14"]
+    at_reviews = f"{sent.by_status['0']} of {sent.by_status.total()} calls"
+    at_ratings = f"{ok} OK and {unavailable} UNAVAILABLE of {received.by_status.total()} calls"
+    return [
+        Check("reviews: every gRPC call of ratings is OK", set(sent.by_status) == {"0"}, at_reviews),
+        Check("ratings: failed gRPC calls are retried", bool(ok and unavailable), at_ratings),
+        Check(
+            "ratings: one message in each direction",
+            received.requests == received.by_status.total() and received.responses == ok,
+            f"{received.requests} received, {received.responses} sent",
+        ),
+    ]
+
+
+async def _grpc_calls(mesh: Mesh, service: str, reporter: str) -> GrpcCalls:
+    total = GrpcCalls()
+    for pod in mesh.pods:
+        if pod.service == service:
+            total += await grpc_calls(mesh.client, pod.ports.admin, reporter)
+    return total
 
 
 STEPS: tuple[tuple[str, Step], ...] = (

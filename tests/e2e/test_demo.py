@@ -33,6 +33,18 @@ def test_all_checks_of_the_demo_pass(tmp_path: Path) -> None:
     assert "did you mean `route`?" in demo.stdout
 
 
+def test_ratings_over_grpc_loses_no_call(tmp_path: Path) -> None:
+    figures = tmp_path / "figures.json"
+    command = [sys.executable, "-m", "outrigger", "demo", "--grpc", "--plain", "--duration", "7"]
+    demo = subprocess.run(
+        [*command, "--json", str(figures)], capture_output=True, text=True, timeout=110, check=False
+    )
+    assert demo.returncode == 0, demo.stdout + demo.stderr
+    hops = {hop["what"]: hop["ok"] for hop in json.loads(figures.read_text())["hops"]}
+    assert hops["reviews: every gRPC call of ratings is OK"]
+    assert hops["ratings: failed gRPC calls are retried"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_a_stopped_demo_leaves_no_processes(tmp_path: Path, number: signal.Signals) -> None:
     command = [sys.executable, "-m", "outrigger", "demo", "--plain"]

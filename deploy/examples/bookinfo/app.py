@@ -5,8 +5,9 @@
 productpage calls details and reviews; reviews v2 and v3 call ratings. They use plain names and ports
 (``http://reviews:9080/...``). The sidecar intercepts the calls, or the standard HTTP_PROXY variable directs
 them to it. Each answer contains the pod's name and the address of its client. The code uses the standard
-library only. ``POST /fault?status=500`` makes a replica answer all requests with 500; ``status=200`` restores
-it. On SIGTERM a service answers the requests that it has, and ends.
+library only, unless ``--grpc`` makes reviews call ratings over gRPC, and ratings serve it (`grpc_ratings`).
+``POST /fault?status=500`` makes a replica answer all requests with 500; ``status=200`` restores it. On
+SIGTERM a service answers the requests that it has, and ends.
 """
 
 from __future__ import annotations
@@ -34,10 +35,13 @@ STARS_COLOUR = {"v2": "black", "v3": "red"}
 Answer = dict[str, object]
 
 
+def passed_on(headers: HTTPMessage) -> dict[str, str]:
+    return {name: headers[name] for name in FORWARDED if headers[name]}
+
+
 def call(url: str, headers: HTTPMessage) -> Answer:
     """Calls another service. Raises an exception for an HTTP error status."""
-    passed_on = {name: headers[name] for name in FORWARDED if headers[name]}
-    request = urllib.request.Request(url, headers=passed_on)
+    request = urllib.request.Request(url, headers=passed_on(headers))
     with urllib.request.urlopen(request, timeout=CALL_TIMEOUT_S) as response:
         answer: Answer = json.load(response)
         return answer
@@ -61,8 +65,12 @@ def reviews(version: str, path: str, headers: HTTPMessage) -> Answer:
     }
     if version in STARS_COLOUR:
         answer["colour"] = STARS_COLOUR[version]
-        answer["ratings"] = call("http://ratings:9080/ratings/0", headers)
+        answer["ratings"] = CALLS["ratings"](headers)
     return answer
+
+
+def call_ratings_over_http(headers: HTTPMessage) -> Answer:
+    return call("http://ratings:9080/ratings/0", headers)
 
 
 def ratings(version: str, path: str, headers: HTTPMessage) -> Answer:
@@ -91,6 +99,9 @@ class Requests:
 
 
 IN_PROGRESS = Requests()
+
+# How reviews calls ratings: over HTTP, or over gRPC.
+CALLS: dict[str, Callable[[HTTPMessage], Answer]] = {"ratings": call_ratings_over_http}
 
 SERVICES: dict[str, Callable[[str, str, HTTPMessage], Answer]] = {
     "productpage": productpage,
@@ -156,12 +167,36 @@ def main() -> None:
     parser.add_argument("--version", default="v1")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument("--port", type=int, default=9080)
+    parser.add_argument("--grpc", action="store_true", help="ratings is a gRPC service; needs grpcio")
+    parser.add_argument(
+        "--unavailable-every", type=int, default=0, help="gRPC: each Nth call of ratings fails"
+    )
     arguments = parser.parse_args()
+    if arguments.grpc and arguments.service == "ratings":
+        serve_ratings_over_grpc(arguments)
+        return
+    if arguments.grpc and arguments.service == "reviews":
+        call_ratings_over_grpc()
     server = Server((arguments.host, arguments.port), handler(arguments.service, arguments.version))
     # `shutdown` waits for the end of `serve_forever`, which this thread runs.
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown, daemon=True).start())
     server.serve_forever()
     IN_PROGRESS.wait_for_end()
+
+
+def serve_ratings_over_grpc(arguments: argparse.Namespace) -> None:
+    from grpc_ratings import Server as GrpcServer
+
+    pod = os.environ.get("POD_NAME", f"ratings-{arguments.version}")
+    server = GrpcServer(arguments.host, arguments.port, pod, unavailable_every=arguments.unavailable_every)
+    server.serve(lambda stop: signal.signal(signal.SIGTERM, lambda *_: stop()))
+
+
+def call_ratings_over_grpc() -> None:
+    from grpc_ratings import Client
+
+    client = Client()
+    CALLS["ratings"] = lambda headers: client.get(passed_on(headers))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
 import httpx
 import pytest
 
-from outrigger.demo.observe import Hop, ejected, hops, route_shares, until
+from outrigger.demo.observe import GrpcCalls, Hop, ejected, grpc_calls, hops, route_shares, until
 
 
 def answering(body: Any) -> httpx.AsyncClient:
@@ -27,6 +28,22 @@ async def test_hops_are_counted_where_requests_were_taken_in() -> None:
     async with answering(page) as client:
         counts = await hops(client, 1, "reviews")
     assert counts == {Hop("spiffe://a", "reviews", "mutual_tls"): 3, Hop("unknown", "reviews", "none"): 1}
+
+
+async def test_grpc_calls_are_counted_by_status_with_their_messages() -> None:
+    page = (
+        'istio_requests_total{reporter="source",request_protocol="grpc",grpc_response_status="0"} 5\n'
+        'istio_requests_total{reporter="source",request_protocol="grpc",grpc_response_status="14"} 2\n'
+        'istio_requests_total{reporter="source",request_protocol="http"} 9\n'
+        'istio_requests_total{reporter="destination",request_protocol="grpc",grpc_response_status="0"} 3\n'
+        'istio_request_messages_total{reporter="source"} 7\n'
+        'istio_response_messages_total{reporter="source"} 5\n'
+        'istio_response_messages_total{reporter="destination"} 4\n'
+    )
+    async with answering(page) as client:
+        calls = await grpc_calls(client, 1, "source")
+    assert calls == GrpcCalls(Counter({"0": 5, "14": 2}), requests=7, responses=5)
+    assert calls + calls == GrpcCalls(Counter({"0": 10, "14": 4}), requests=14, responses=10)
 
 
 async def test_ejected_hosts_are_identified_by_port() -> None:
