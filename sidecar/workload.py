@@ -8,10 +8,10 @@ from protos import node
 from protos.spiffe import SpiffeId
 from sidecar.config.bootstrap import Bootstrap, Settings
 from sidecar.errors import BootstrapError
-from sidecar.identity.client import SigningClient, token_from_file
 from sidecar.identity.rotation import SvidRotation
 from sidecar.identity.svid import Svid
 from sidecar.observability.request_metrics import LocalWorkload
+from sidecar.signing import SigningClient, token_from_file
 
 
 def spiffe_id(settings: Settings, bootstrap: Bootstrap) -> SpiffeId:

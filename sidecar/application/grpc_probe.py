@@ -6,9 +6,10 @@ from typing import Final
 
 from sidecar.application.connection import open_socket
 from sidecar.application.redirects import ProbeError
-from sidecar.config.endpoint import SocketAddress
-from sidecar.grpc.call import Target, call_unary
+from sidecar.config.endpoint import Endpoint, SocketAddress
+from sidecar.grpc.call import call_unary
 from sidecar.grpc.errors import GrpcError
+from sidecar.grpc.target import Target
 
 _CHECK: Final = "/grpc.health.v1.Health/Check"
 _SERVING: Final = 1
@@ -21,7 +22,9 @@ async def check_grpc(address: SocketAddress, service: str, user_agent: str) -> N
     from google.protobuf.message import DecodeError  # noqa: PLC0415 - few pods have such a probe
     from google.protobuf.wrappers_pb2 import Int32Value, StringValue  # noqa: PLC0415
 
-    target = Target(address=address, user_agent=user_agent, max_message_bytes=_MAX_RESPONSE_BYTES)
+    target = Target(
+        endpoints=(Endpoint(address=address),), user_agent=user_agent, max_message_bytes=_MAX_RESPONSE_BYTES
+    )
     sock = await open_socket(address)
     try:
         # HealthCheckRequest has one field, the string 1; HealthCheckResponse has one, the enum 1.

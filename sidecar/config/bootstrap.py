@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from sidecar.config.application import AppProber, PrometheusScrape
+from sidecar.config.cluster import TcpKeepalive
 from sidecar.config.dns import SYSTEM_RESOLVER, DnsResolver
-from sidecar.config.endpoint import SocketAddress
+from sidecar.config.endpoint import Endpoint, SocketAddress
 from sidecar.config.snapshot import EMPTY_SNAPSHOT, Snapshot
 from sidecar.config.tls import UpstreamTls
 
@@ -73,16 +74,18 @@ class AdsVariant(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ads:
-    """``dynamic_resources.ads_config``, with the static cluster that it names. ``addresses`` are tried in
-    turn. ``tls`` holds data in place: the files are read, and the names of static secrets are resolved."""
+    """``dynamic_resources.ads_config``, with the static cluster that it names: its ``endpoints`` are the
+    replicas of the control plane. ``tls`` holds data in place: the files are read, and the names of static
+    secrets are resolved."""
 
     variant: AdsVariant
     cluster_name: str
-    addresses: tuple[SocketAddress, ...]
+    endpoints: tuple[Endpoint, ...]
     authority: str = ""
     tls: UpstreamTls | None = None
     metadata: tuple[tuple[str, str], ...] = ()
     connect_timeout_s: float = 5.0
+    tcp_keepalive: TcpKeepalive | None = None
     keepalive_interval_s: float = 30.0
     keepalive_timeout_s: float = 10.0
     max_receive_message_bytes: int = 256 * 1024 * 1024

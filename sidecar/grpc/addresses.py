@@ -1,14 +1,19 @@
-"""The addresses of a gRPC server. A name server that does not answer does not keep a sidecar from a control
-plane that it has found before."""
+"""The addresses of a gRPC server that may have several replicas, in the order in which to try them.
+
+A name server that does not answer does not keep a sidecar from a control plane that it has found before. A
+replica that has failed is tried after the others.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import random
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
-from sidecar.config.endpoint import SocketAddress
+from sidecar.config.endpoint import Endpoint, HealthStatus, SocketAddress
 from sidecar.grpc.errors import GrpcError
 from sidecar.grpc_status import GrpcStatus
 
@@ -16,17 +21,89 @@ LookUp = Callable[[SocketAddress], Awaitable[list[str]]]
 
 # How long a look-up may take, or fail, before the last answer is used instead.
 _PATIENCE_S: Final = 1.0
+# After this time, a replica that has failed is tried like the others again.
+_FAILURE_S: Final = 60.0
+_HEALTHY: Final = frozenset({HealthStatus.UNKNOWN, HealthStatus.HEALTHY})
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """``name`` is the endpoint's host in the configuration, which TLS expects in the certificate by
+    default."""
+
+    address: SocketAddress
+    name: str
 
 
 class Addresses:
-    """Remembers the last answer for each name: a sidecar calls only the servers in its configuration."""
+    """Remembers the last answer for each name, and the addresses that have failed in the last minute: a
+    sidecar calls only the servers in its configuration."""
 
-    def __init__(self, look_up: LookUp, *, patience_s: float = _PATIENCE_S) -> None:
-        """``look_up`` raises ``OSError`` or ``ValueError`` for a name that cannot be resolved."""
+    def __init__(
+        self,
+        look_up: LookUp,
+        *,
+        patience_s: float = _PATIENCE_S,
+        clock: Callable[[], float] | None = None,
+    ) -> None:
+        """``look_up`` raises ``OSError`` or ``ValueError`` for a name that cannot be resolved. ``clock`` is
+        by default the time of the running loop."""
         self._look_up: Final = look_up
         self._patience_s: Final = patience_s
+        self._clock: Final = clock
         self._known: Final[dict[SocketAddress, list[str]]] = {}
         self._asking: Final[dict[SocketAddress, asyncio.Future[list[str]]]] = {}
+        self._failed_at_s: Final[dict[SocketAddress, float]] = {}
+
+    # The replicas of a server.
+
+    async def replicas(self, endpoints: Sequence[Endpoint]) -> list[Replica]:
+        """Those that have not failed lately come first, then those that are healthy by the configuration,
+        then those of the highest priority; otherwise the order is random. Raises `GrpcError` if no endpoint
+        has an address."""
+        found = await asyncio.gather(
+            *(self.of(endpoint.address) for endpoint in endpoints), return_exceptions=True
+        )
+        ranked: dict[Replica, tuple[float, bool, int]] = {}
+        error = GrpcError(GrpcStatus.UNAVAILABLE, "the server has no address")
+        for endpoint, hosts in zip(endpoints, found, strict=True):
+            if isinstance(hosts, GrpcError):
+                error = hosts
+            elif isinstance(hosts, BaseException):
+                raise hosts
+            else:
+                for host in hosts:
+                    replica = Replica(SocketAddress(host, endpoint.address.port), endpoint.address.host)
+                    ranked.setdefault(replica, self._rank(replica.address, endpoint))
+        if not ranked:
+            raise error
+        return sorted(random.sample(list(ranked), len(ranked)), key=ranked.__getitem__)
+
+    def _rank(self, address: SocketAddress, endpoint: Endpoint) -> tuple[float, bool, int]:
+        self._forget_old_failures()
+        return (
+            self._failed_at_s.get(address, 0.0),
+            endpoint.health not in _HEALTHY,
+            endpoint.priority,
+        )
+
+    def failed(self, address: SocketAddress) -> None:
+        """It could not be connected to, did not answer, or is about to end."""
+        self._forget_old_failures()
+        self._failed_at_s[address] = self._now_s()
+
+    def answered(self, address: SocketAddress) -> None:
+        self._failed_at_s.pop(address, None)
+
+    def _forget_old_failures(self) -> None:
+        oldest_s = self._now_s() - _FAILURE_S
+        for address in [address for address, at_s in self._failed_at_s.items() if at_s < oldest_s]:
+            del self._failed_at_s[address]
+
+    def _now_s(self) -> float:
+        return asyncio.get_running_loop().time() if self._clock is None else self._clock()
+
+    # The addresses of a name.
 
     async def of(self, address: SocketAddress) -> list[str]:
         """Raises `GrpcError` for a name that cannot be resolved, and never was."""

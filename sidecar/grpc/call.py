@@ -1,65 +1,35 @@
-"""A gRPC call on a connection of its own.
-
-The package `grpcio` would take 14 MB and a thread for it.
-"""
+"""A gRPC call on a connection of its own, to one of the replicas of a server."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-import random
-import re
 import socket
-import ssl
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any, Final, cast
 
-from sidecar.build_info import VERSION
-from sidecar.config.endpoint import SocketAddress
-from sidecar.grpc.addresses import Addresses, system_look_up
+from sidecar.grpc.addresses import Replica
 from sidecar.grpc.errors import GrpcError, Http2Error
-from sidecar.grpc.response import GrpcResponse, Headers, frame, status_of_reset
+from sidecar.grpc.http2 import Http2Exchange
+from sidecar.grpc.response import GrpcResponse, frame, status_of_reset
+from sidecar.grpc.target import Metadata, Target, request_headers
 from sidecar.grpc_status import GrpcStatus
+from sidecar.http.headers import Headers
+from sidecar.upstream.tcp_keepalive import set_tcp_keepalive
 
-Metadata = Iterable[tuple[str, str]]
-
-_USER_AGENT: Final = f"outrigger/{VERSION}"
 _ALPN: Final = "h2"
-_DEFAULT_MAX_MESSAGE_BYTES: Final = 4 * 1024 * 1024
-_MAX_TIMEOUT_MS: Final = 99_999_999
-_NAME: Final = re.compile(r"[0-9a-z_.-]+")
-_VALUE: Final = re.compile(r"[\x20-\x7e]*")
-_ADDRESSES: Final = Addresses(system_look_up)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
-    """The server. ``authority`` and ``server_name``, the name in its certificate, are by default the
-    address. Without a ``keepalive_interval_s`` nothing is sent on an idle connection."""
-
-    address: SocketAddress
-    authority: str = ""
-    tls: ssl.SSLContext | None = None
-    server_name: str = ""
-    user_agent: str = _USER_AGENT
-    connect_timeout_s: float = 20.0
-    keepalive_interval_s: float | None = None
-    keepalive_timeout_s: float = 20.0
-    max_message_bytes: int = _DEFAULT_MAX_MESSAGE_BYTES
 
 
 class Call:
     """Made by `open_call`; `close` it. The event loop calls the methods of a protocol.
 
-    While a message waits for `receive`, the server cannot send more than one window.
+    While a message waits for `receive`, the server cannot send more than one window. An ``endless`` call is
+    one that only a failure or the end of the server ends.
     """
 
-    def __init__(self, target: Target, headers: Headers) -> None:
-        # It takes 2 MB, and a sidecar with a static configuration makes no call.
-        from sidecar.grpc.http2 import Http2Exchange  # noqa: PLC0415
-
+    def __init__(self, target: Target, replica: Replica, headers: Headers, *, endless: bool = False) -> None:
+        self.replica: Final = replica
+        self._endless: Final = endless
         self._loop: Final = asyncio.get_running_loop()
         self._target: Final = target
         self._http: Final = Http2Exchange(headers, self)
@@ -148,8 +118,8 @@ class Call:
 
     # For `Http2Exchange`.
 
-    def head(self, headers: Headers, ended: bool) -> None:
-        self._response.head(headers, ended)
+    def head(self, status: int, headers: Headers, ended: bool) -> None:
+        self._response.head(status, headers, ended)
         if ended:
             self._end(None)
 
@@ -157,6 +127,7 @@ class Call:
         self._messages.extend(self._response.data(data))
         self._to_grant += len(data)
         if self._messages:
+            self._target.addresses.answered(self.replica.address)
             self._wake()
         else:
             self._grant()
@@ -170,6 +141,13 @@ class Call:
 
     def reset(self, code: int) -> None:
         raise GrpcError(status_of_reset(code), f"the server reset the stream: HTTP/2 error {code}")
+
+    def draining(self) -> None:
+        """The server finishes calls for a while. One without an end continues at another replica."""
+        if self._endless:
+            self._end(GrpcError(GrpcStatus.UNAVAILABLE, "the server is about to close the connection"))
+        else:
+            self._target.addresses.failed(self.replica.address)
 
     def going_away(self, code: int, reason: bytes) -> None:
         text = reason[:200].decode(errors="replace")
@@ -210,6 +188,8 @@ class Call:
             return
         self._ended = True
         self._error = error
+        if self._is_failure(error):
+            self._target.addresses.failed(self.replica.address)
         if self._keepalive is not None:
             self._keepalive.cancel()
         self._wake()
@@ -223,6 +203,10 @@ class Call:
         self._flush()
         transport.close()
 
+    def _is_failure(self, error: GrpcError | None) -> bool:
+        """Whether the next call should rather go to another replica."""
+        return self._endless if error is None else error.status is GrpcStatus.UNAVAILABLE
+
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
@@ -234,60 +218,43 @@ async def open_call(
     metadata: Metadata = (),
     *,
     timeout_s: float | None = None,
-    sock: socket.socket | None = None,
+    endless: bool = False,
 ) -> Call:
-    """Connects, or uses the connected ``sock``, and begins a call of the method ``/package.Service/Method``.
-    ``timeout_s`` is told to the server. An address that does not answer takes its share of the time only.
-    Raises `GrpcError`."""
-    call = Call(target, _headers(target, path, metadata, timeout_s))
-    if sock is not None:
-        async with asyncio.timeout(target.connect_timeout_s):
-            await _connect(target, call, sock=sock)
-        return call
-    reason = "the name has no address"
-    found = await _ADDRESSES.of(target.address)
-    hosts = random.sample(found, len(found))  # one that does not answer is not the first of each call
-    limit_s = min(target.connect_timeout_s, timeout_s or math.inf) / max(1, len(hosts))
-    for host in hosts:
+    """Connects to the first replica that can be reached, and begins a call of the method
+    ``/package.Service/Method``. ``timeout_s`` is told to the server; an address that does not answer takes
+    its share of the time only. ``endless``: see `Call`. Raises `GrpcError`."""
+    replicas = await target.addresses.replicas(target.endpoints)
+    limit_s = min(target.connect_timeout_s, (timeout_s or math.inf) / max(1, len(replicas)))
+    reason = ""
+    for replica in replicas:
+        headers = request_headers(target, replica, path, metadata, timeout_s)
         try:
-            async with asyncio.timeout(limit_s):
-                await _connect(target, call, host=host, port=target.address.port)
+            return await _connect(Call(target, replica, headers, endless=endless), target, limit_s)
         except TimeoutError:
-            reason = f"{host}: not connected within {limit_s:g} s"
+            reason = f"{replica.address.host}: not connected within {limit_s:g} s"
         except (OSError, ValueError) as error:
-            reason = f"{host}: {error}"
-        else:
-            return call
-    raise GrpcError(GrpcStatus.UNAVAILABLE, f"cannot connect to {target.address}: {reason}")
+            reason = f"{replica.address.host}: {error}"
+    raise GrpcError(GrpcStatus.UNAVAILABLE, f"cannot connect to {target}: {reason}")
 
 
-async def _connect(target: Target, call: Call, **where: Any) -> None:
-    server_name = (target.server_name or target.address.host) if target.tls is not None else None
-    await asyncio.get_running_loop().create_connection(
-        lambda: cast("asyncio.BaseProtocol", call),
-        ssl=target.tls,
-        server_hostname=server_name,
-        **where,
-    )
-
-
-def _headers(target: Target, path: str, metadata: Metadata, timeout_s: float | None) -> Headers:
-    headers = [
-        (":method", "POST"),
-        (":scheme", "http" if target.tls is None else "https"),
-        (":path", path),
-        (":authority", target.authority or target.server_name or str(target.address)),
-        ("te", "trailers"),
-        ("content-type", "application/grpc"),
-        ("user-agent", target.user_agent),
-    ]
-    if timeout_s is not None:
-        headers.append(("grpc-timeout", f"{min(round(timeout_s * 1000), _MAX_TIMEOUT_MS)}m"))
-    for name, value in metadata:
-        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-            raise GrpcError(GrpcStatus.INTERNAL, f"the metadata {name!r} has an invalid name or value")
-        headers.append((name, value))
-    return [(name.encode(), value.encode()) for name, value in headers]
+async def _connect(call: Call, target: Target, limit_s: float, sock: socket.socket | None = None) -> Call:
+    """Raises ``OSError``, of which ``TimeoutError`` is one, and ``ValueError`` for an invalid name."""
+    address, name = call.replica.address, target.server_name or call.replica.name
+    where: dict[str, Any] = {"sock": sock} if sock else {"host": address.host, "port": address.port}
+    try:
+        async with asyncio.timeout(limit_s):
+            transport, _ = await asyncio.get_running_loop().create_connection(
+                lambda: cast("asyncio.BaseProtocol", call),
+                ssl=target.tls,
+                server_hostname=name if target.tls is not None else None,
+                **where,
+            )
+        if target.tcp_keepalive is not None:
+            set_tcp_keepalive(transport, target.tcp_keepalive)
+    except BaseException:
+        target.addresses.failed(address)
+        raise
+    return call
 
 
 async def call_unary(
@@ -299,17 +266,33 @@ async def call_unary(
     timeout_s: float | None = None,
     sock: socket.socket | None = None,
 ) -> bytes:
-    """The response to one request. The time limit is for all of it. Raises `GrpcError`."""
+    """The response to one request. The time limit is for all of it. A connected ``sock`` is used instead of
+    a connection to a replica. Raises `GrpcError`, and with ``sock`` also ``OSError``."""
+    call: Call | None = None
     try:
         async with asyncio.timeout(timeout_s):
-            call = await open_call(target, path, metadata, timeout_s=timeout_s, sock=sock)
-            try:
-                call.send(request, last=True)
-                return await _only_message(call)
-            finally:
-                call.close()
+            if sock is None:
+                call = await open_call(target, path, metadata, timeout_s=timeout_s)
+            else:
+                call = await _call_on(sock, target, path, metadata, timeout_s)
+            call.send(request, last=True)
+            return await _only_message(call)
     except TimeoutError:
+        if call is not None:
+            target.addresses.failed(call.replica.address)
         raise GrpcError(GrpcStatus.DEADLINE_EXCEEDED, f"no response within {timeout_s} s") from None
+    finally:
+        if call is not None:
+            call.close()
+
+
+async def _call_on(
+    sock: socket.socket, target: Target, path: str, metadata: Metadata, timeout_s: float | None
+) -> Call:
+    address = target.endpoints[0].address
+    replica = Replica(address, address.host)
+    headers = request_headers(target, replica, path, metadata, timeout_s)
+    return await _connect(Call(target, replica, headers), target, target.connect_timeout_s, sock)
 
 
 async def _only_message(call: Call) -> bytes:

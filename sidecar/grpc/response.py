@@ -10,27 +10,26 @@ from urllib.parse import unquote
 
 from sidecar.grpc.errors import GrpcError
 from sidecar.grpc_status import GrpcStatus
-
-Headers = list[tuple[bytes, bytes]]
+from sidecar.http.h2.error_codes import ErrorCode
+from sidecar.http.headers import Headers
 
 _PREFIX_BYTES: Final = 5
 _MAX_DETAILS: Final = 4096
 _OF_HTTP: Final = {
-    b"400": GrpcStatus.INTERNAL,
-    b"401": GrpcStatus.UNAUTHENTICATED,
-    b"403": GrpcStatus.PERMISSION_DENIED,
-    b"404": GrpcStatus.UNIMPLEMENTED,
-    b"429": GrpcStatus.UNAVAILABLE,
-    b"502": GrpcStatus.UNAVAILABLE,
-    b"503": GrpcStatus.UNAVAILABLE,
-    b"504": GrpcStatus.UNAVAILABLE,
+    400: GrpcStatus.INTERNAL,
+    401: GrpcStatus.UNAUTHENTICATED,
+    403: GrpcStatus.PERMISSION_DENIED,
+    404: GrpcStatus.UNIMPLEMENTED,
+    429: GrpcStatus.UNAVAILABLE,
+    502: GrpcStatus.UNAVAILABLE,
+    503: GrpcStatus.UNAVAILABLE,
+    504: GrpcStatus.UNAVAILABLE,
 }
-# By the error codes of RFC 9113 7: REFUSED_STREAM, CANCEL, ENHANCE_YOUR_CALM, INADEQUATE_SECURITY.
-_OF_RESET: Final = {
-    7: GrpcStatus.UNAVAILABLE,
-    8: GrpcStatus.CANCELLED,
-    11: GrpcStatus.RESOURCE_EXHAUSTED,
-    12: GrpcStatus.PERMISSION_DENIED,
+_OF_RESET: Final[dict[int, GrpcStatus]] = {
+    ErrorCode.REFUSED_STREAM: GrpcStatus.UNAVAILABLE,
+    ErrorCode.CANCEL: GrpcStatus.CANCELLED,
+    ErrorCode.ENHANCE_YOUR_CALM: GrpcStatus.RESOURCE_EXHAUSTED,
+    ErrorCode.INADEQUATE_SECURITY: GrpcStatus.PERMISSION_DENIED,
 }
 
 
@@ -41,16 +40,14 @@ class GrpcResponse:
         self._max_message_bytes: Final = max_message_bytes
         self._buffer = bytearray()
 
-    def head(self, headers: Headers, ended: bool) -> None:
-        """A response without messages has its status here."""
+    def head(self, status: int, headers: Headers, ended: bool) -> None:
+        """``status`` is that of HTTP. A response without messages has its gRPC status here."""
         found = dict(headers)
-        status, content_type = found.get(b":status", b""), found.get(b"content-type", b"")
+        content_type = found.get(b"content-type", b"")
         if ended and b"grpc-status" in found:
             self.trailers(headers)
-        elif status != b"200":
-            raise GrpcError(
-                _OF_HTTP.get(status, GrpcStatus.UNKNOWN), f"the HTTP status is {status.decode('latin-1')}"
-            )
+        elif status != 200:
+            raise GrpcError(_OF_HTTP.get(status, GrpcStatus.UNKNOWN), f"the HTTP status is {status}")
         elif not content_type.startswith(b"application/grpc"):
             raise GrpcError(GrpcStatus.UNKNOWN, f"the content type is {content_type.decode('latin-1')!r}")
         elif ended:

@@ -1,11 +1,10 @@
-"""A mounted file that may be replaced while the process runs."""
+"""Mounted files, which may be replaced while the process runs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from sidecar.errors import IdentityError
-from sidecar.identity.client import read_file
 
 
 class WatchedFile:
@@ -28,3 +27,11 @@ class WatchedFile:
             return read_file(self._path)
         except IdentityError:
             return None
+
+
+def read_file(path: Path) -> bytes:
+    """Raises `IdentityError` with the path and the reason."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise IdentityError(f"{path}: cannot be read: {error.strerror or error}") from error

@@ -13,9 +13,9 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol, TypeVar, cast
+from typing import Protocol, TypeVar, cast
 
-from sidecar.config.cluster import ClusterConfig, TcpKeepalive, TransportSocketMatch
+from sidecar.config.cluster import ClusterConfig, TransportSocketMatch
 from sidecar.config.endpoint import Endpoint, SocketAddress, UpstreamSource
 from sidecar.config.proxy_protocol import UpstreamProxyProtocol
 from sidecar.config.tls import UpstreamTls
@@ -24,10 +24,9 @@ from sidecar.observability.stats import ClusterStats
 from sidecar.transport.tls import TlsTransport
 from sidecar.transport.transparent import bind_source, make_transparent
 from sidecar.upstream.client_sessions import ClientSessions
+from sidecar.upstream.tcp_keepalive import set_tcp_keepalive
 
 ProtocolT = TypeVar("ProtocolT")
-
-_MAX_INT: Final = 2**31 - 1  # the maximum of a socket option; Envoy's fields allow more
 
 
 class ClientTls(Protocol):
@@ -110,7 +109,7 @@ class Connector:
                 else:
                     transport, protocol = await self._connect_tls(address, factory, context, tls.sni, source)
             if self._keepalive is not None:
-                _set_keepalive(transport, self._keepalive)
+                set_tcp_keepalive(transport, self._keepalive)
         # TimeoutError and ssl.SSLError are OSErrors; an invalid name of the host, or an invalid SNI, is a
         # ValueError.
         except (OSError, IdentityError, ValueError) as error:
@@ -231,22 +230,3 @@ def _reason(error: OSError | IdentityError | ValueError) -> str:
         return "connection timeout"
     reason = os.strerror(error.errno) if error.errno else str(error) or type(error).__name__
     return f"delayed connect error: {reason}"
-
-
-def _set_keepalive(transport: asyncio.Transport, keepalive: TcpKeepalive) -> None:
-    """Closes the connection and raises ``OSError`` if the kernel does not accept a value."""
-    connection = transport.get_extra_info("socket")
-    if connection is None:  # already closed: `connection_lost` was called
-        return
-    try:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for option, value in (
-            (socket.TCP_KEEPCNT, keepalive.probes),
-            (socket.TCP_KEEPIDLE, keepalive.time_s),
-            (socket.TCP_KEEPINTVL, keepalive.interval_s),
-        ):
-            if value is not None:
-                connection.setsockopt(socket.IPPROTO_TCP, option, min(value, _MAX_INT))
-    except OSError:
-        transport.abort()
-        raise

@@ -5,22 +5,22 @@ from __future__ import annotations
 import ssl
 
 from sidecar.config.bootstrap import Ads
-from sidecar.config.endpoint import SocketAddress
 from sidecar.config.tls import SanMatchKind, UpstreamTls
-from sidecar.grpc.call import Target
+from sidecar.grpc.target import Target
 from sidecar.grpc.tls import over_http2
 from sidecar.identity.contexts import TlsContexts
 
 
-def target(ads: Ads, address: SocketAddress) -> Target:
+def target(ads: Ads) -> Target:
     """Roots and certificates are read from their files here, because mounted files are replaced while the
     process runs. Raises `IdentityError` for a file that cannot be read or is invalid."""
     return Target(
-        address=address,
+        endpoints=ads.endpoints,
         authority=ads.authority,
         tls=_context(ads.tls) if ads.tls is not None else None,
         server_name=_expected_name(ads.tls) if ads.tls is not None else "",
         connect_timeout_s=ads.connect_timeout_s,
+        tcp_keepalive=ads.tcp_keepalive,
         keepalive_interval_s=ads.keepalive_interval_s,
         keepalive_timeout_s=ads.keepalive_timeout_s,
         max_message_bytes=ads.max_receive_message_bytes,

@@ -11,7 +11,6 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from itertools import cycle
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +19,6 @@ from google.protobuf.message import DecodeError
 from protos import type_urls
 from sidecar.back_off import BackOff
 from sidecar.config.bootstrap import Ads, Bootstrap
-from sidecar.config.endpoint import SocketAddress
 from sidecar.config.snapshot import Snapshot
 from sidecar.errors import IdentityError
 from sidecar.grpc.call import Call, open_call
@@ -88,6 +86,7 @@ class XdsClient:
             LastGoodWriter(cache_dir, bootstrap.node_id, self._updates.saved) if cache_dir else None
         )
         self._call: Call | None = None
+        self._where = ""  # the address of the stream, or all addresses that are tried; for logs
         self._unsent_node = b""
         self._subscriptions: Subscriptions | None = None
         # When accepted resources may have become ready to be published.
@@ -163,11 +162,13 @@ class XdsClient:
             await self._publish()
 
     async def _follow(self, ads: Ads, subscriptions: Subscriptions) -> None:
-        """Opens one stream after the other, to each address in turn."""
+        """Opens one stream after the other, each to a replica that has not failed lately, if there is
+        one."""
         failures = 0
-        for address in cycle(ads.addresses):
+        while True:
+            self._where = ", ".join(str(endpoint.address) for endpoint in ads.endpoints)
             try:
-                await self._stream(ads, subscriptions, address)
+                await self._stream(ads, subscriptions)
                 reason = "the control plane ended the stream"
             except GrpcError as error:
                 if error.status in _UNKNOWN_TYPE and subscriptions.drop_unanswered_names():
@@ -177,7 +178,7 @@ class XdsClient:
                 reason = str(error)
             failures = 1 if self.state.connected else failures + 1
             delay_s = self._uniform(0.0, BACK_OFF.longest_s(failures))
-            self._note_lost(f"{address}: {reason}", delay_s)
+            self._note_lost(f"{self._where}: {reason}", delay_s)
             await self._sleep(delay_s)
 
     def _note_lost(self, reason: str, delay_s: float) -> None:
@@ -190,10 +191,11 @@ class XdsClient:
         for state in self.state.types.values():
             state.update_failure += 1
 
-    async def _stream(self, ads: Ads, subscriptions: Subscriptions, address: SocketAddress) -> None:
+    async def _stream(self, ads: Ads, subscriptions: Subscriptions) -> None:
         """Returns when the stream ends. Raises `GrpcError` when it fails."""
         held = self._updates.store.versions
-        call = await open_call(target(ads, address), METHODS[ads.variant], self._metadata(ads))
+        call = await open_call(target(ads), METHODS[ads.variant], self._metadata(ads), endless=True)
+        self._where = str(call.replica.address)
         # Requests from the time without a stream were dropped: a new stream begins with all subscriptions.
         self._call, self._unsent_node = call, self._bootstrap.node
         self._send(subscriptions.open(held))
@@ -223,7 +225,7 @@ class XdsClient:
 
     def _note_connected(self) -> None:
         if not self.state.connected:
-            _LOG.info("xDS stream is open")
+            _LOG.info("xDS stream is open, to %s", self._where)
         self.state.connected = True
         self.state.last_error = ""
 

@@ -13,11 +13,11 @@ import grpc.aio
 import pytest
 import trustme
 
-from sidecar.config.endpoint import SocketAddress
-from sidecar.grpc import call as grpc_call
-from sidecar.grpc.addresses import Addresses
-from sidecar.grpc.call import Target, call_unary, open_call
+from sidecar.config.endpoint import Endpoint, SocketAddress
+from sidecar.grpc.addresses import Addresses, system_look_up
+from sidecar.grpc.call import call_unary, open_call
 from sidecar.grpc.errors import GrpcError
+from sidecar.grpc.target import Target
 from sidecar.grpc.tls import over_http2, verifying_context
 from sidecar.grpc_status import GrpcStatus
 from tests.support.silent_host import vanishing_host
@@ -84,13 +84,19 @@ async def other_server(handle: Handle, tls: ssl.SSLContext | None = None) -> Asy
         await asyncio.gather(*(task for task in served if task is not None))
 
 
+def at(*addresses: SocketAddress, **options: Any) -> Target:
+    """A server with replicas at these addresses. Failures of other tests are not remembered."""
+    options.setdefault("addresses", Addresses(system_look_up))
+    return Target(endpoints=tuple(Endpoint(address=address) for address in addresses), **options)
+
+
 async def is_silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.read()
 
 
 async def test_call_with_one_response() -> None:
     async with serving() as (_, address):
-        target = Target(address=address)
+        target = at(address)
         assert await call_unary(target, UNARY, b"hello", timeout_s=10) == b"hello"
         assert await call_unary(target, UNARY, b"metadata", [("x-name", "a b")], timeout_s=10) == b"a b"
         assert 0 < float(await call_unary(target, UNARY, b"time", timeout_s=10)) <= 10
@@ -98,7 +104,7 @@ async def test_call_with_one_response() -> None:
 
 async def test_messages_larger_than_the_windows_of_both_sides() -> None:
     async with serving() as (_, address):
-        target = Target(address=address, max_message_bytes=LARGE)
+        target = at(address, max_message_bytes=LARGE)
         message = bytes(range(256)) * (LARGE // 256)
         assert await call_unary(target, UNARY, message, timeout_s=30) == message
 
@@ -106,35 +112,35 @@ async def test_messages_larger_than_the_windows_of_both_sides() -> None:
 async def test_error_of_the_server_has_status_and_details() -> None:
     async with serving() as (_, address):
         with pytest.raises(GrpcError) as caught:
-            await call_unary(Target(address=address), UNARY, b"fail", timeout_s=10)
+            await call_unary(at(address), UNARY, b"fail", timeout_s=10)
         assert caught.value.status is GrpcStatus.PERMISSION_DENIED
         assert caught.value.details == " not you, “x”\n100%: "
         with pytest.raises(GrpcError, match="UNIMPLEMENTED"):
-            await call_unary(Target(address=address), "/test.S/Missing", b"", timeout_s=10)
+            await call_unary(at(address), "/test.S/Missing", b"", timeout_s=10)
 
 
 async def test_message_over_the_limit_is_refused() -> None:
     async with serving() as (_, address):
         with pytest.raises(GrpcError, match="RESOURCE_EXHAUSTED: a message of 11 bytes, at most 10"):
-            await call_unary(Target(address=address, max_message_bytes=10), UNARY, b"x" * 11, timeout_s=10)
+            await call_unary(at(address, max_message_bytes=10), UNARY, b"x" * 11, timeout_s=10)
 
 
 async def test_time_limit() -> None:
     async with serving() as (_, address):
         with pytest.raises(GrpcError, match=r"DEADLINE_EXCEEDED"):
-            await call_unary(Target(address=address), UNARY, b"sleep", timeout_s=0.1)
+            await call_unary(at(address), UNARY, b"sleep", timeout_s=0.1)
 
 
 @pytest.mark.parametrize(("name", "value"), [("Upper", "x"), ("name", "a\r\nb"), ("", "x")])
 async def test_invalid_metadata_is_not_sent(name: str, value: str) -> None:
-    target = Target(address=SocketAddress("127.0.0.1", 1))
+    target = at(SocketAddress("127.0.0.1", 1))
     with pytest.raises(GrpcError, match="INTERNAL: the metadata"):
         await call_unary(target, UNARY, b"", [(name, value)], timeout_s=10)
 
 
 async def test_stream_in_both_directions() -> None:
     async with serving() as (_, address):
-        call = await open_call(Target(address=address, max_message_bytes=LARGE), STREAM)
+        call = await open_call(at(address, max_message_bytes=LARGE), STREAM)
         for message in (b"a", b"", bytes(LARGE)):
             call.send(message)
             assert await call.receive() == message
@@ -146,7 +152,7 @@ async def test_stream_in_both_directions() -> None:
 
 async def test_stream_that_the_server_ends() -> None:
     async with serving() as (_, address):
-        call = await open_call(Target(address=address), STREAM)
+        call = await open_call(at(address), STREAM)
         call.send(b"a")
         call.send(b"fail")
         assert await call.receive() == b"a"
@@ -157,7 +163,7 @@ async def test_stream_that_the_server_ends() -> None:
 
 async def test_stream_continues_while_the_server_stops_gracefully() -> None:
     async with serving() as (server, address):
-        call = await open_call(Target(address=address), STREAM)
+        call = await open_call(at(address), STREAM)
         call.send(b"a")
         assert await call.receive() == b"a"
         stopping = asyncio.create_task(server.stop(0.2))
@@ -173,7 +179,7 @@ async def test_messages_wait_for_a_slow_reader() -> None:
     """Flow control stops the server, which loses nothing."""
     numbers = [number.to_bytes(2, "big") * 8192 for number in range(300)]
     async with serving() as (_, address):
-        call = await open_call(Target(address=address), STREAM)
+        call = await open_call(at(address), STREAM)
         for message in numbers:
             call.send(message)
         await asyncio.sleep(0.05)
@@ -182,7 +188,7 @@ async def test_messages_wait_for_a_slow_reader() -> None:
 
 
 async def test_refused_connection() -> None:
-    target = Target(address=SocketAddress("127.0.0.1", 1))
+    target = at(SocketAddress("127.0.0.1", 1))
     with pytest.raises(GrpcError, match=r"^UNAVAILABLE: cannot connect to 127\.0\.0\.1:1: 127\.0\.0\.1: "):
         await open_call(target, STREAM)
 
@@ -194,16 +200,15 @@ async def test_address_that_does_not_answer_takes_its_share_of_the_time_only(
         return ["127.0.0.2", "127.0.0.1"]
 
     async with serving() as (_, address):
-        monkeypatch.setattr(grpc_call, "_ADDRESSES", Addresses(two))
         monkeypatch.setattr(random, "sample", lambda population, k: population)
         with vanishing_host("127.0.0.2", address.port):
-            named = Target(address=SocketAddress("plane.test", address.port))
+            named = at(SocketAddress("plane.test", address.port), addresses=Addresses(two))
             assert await call_unary(named, UNARY, b"hello", timeout_s=2) == b"hello"
 
 
 async def test_unknown_name() -> None:
     with pytest.raises(GrpcError, match=r"^UNAVAILABLE: cannot resolve name\.invalid"):
-        await open_call(Target(address=SocketAddress("name.invalid", 1)), STREAM)
+        await open_call(at(SocketAddress("name.invalid", 1)), STREAM)
 
 
 async def test_server_without_http2() -> None:
@@ -212,25 +217,21 @@ async def test_server_without_http2() -> None:
         await is_silent(reader, writer)
 
     async with other_server(handle) as address:
-        call = await open_call(Target(address=address), STREAM)
+        call = await open_call(at(address), STREAM)
         with pytest.raises(GrpcError, match="UNAVAILABLE: HTTP/2: "):
             await call.receive()
 
 
 async def test_silent_server_is_noticed_by_a_ping() -> None:
     async with other_server(is_silent) as address:
-        call = await open_call(
-            Target(address=address, keepalive_interval_s=0.05, keepalive_timeout_s=0.05), STREAM
-        )
+        call = await open_call(at(address, keepalive_interval_s=0.05, keepalive_timeout_s=0.05), STREAM)
         with pytest.raises(GrpcError, match=r"UNAVAILABLE: no answer to a PING within 0\.05 s"):
             await call.receive()
 
 
 async def test_live_server_answers_pings() -> None:
     async with serving() as (_, address):
-        call = await open_call(
-            Target(address=address, keepalive_interval_s=0.1, keepalive_timeout_s=10), STREAM
-        )
+        call = await open_call(at(address, keepalive_interval_s=0.1, keepalive_timeout_s=10), STREAM)
         call.send(b"a")
         assert await call.receive() == b"a"
         await asyncio.sleep(0.15)
@@ -252,18 +253,18 @@ async def serving_tls(name: str) -> AsyncIterator[tuple[SocketAddress, bytes]]:
 @pytest.mark.parametrize(("name", "server_name"), [("plane.test", "plane.test"), ("127.0.0.1", "")])
 async def test_tls_with_the_name_or_the_address_in_the_certificate(name: str, server_name: str) -> None:
     async with serving_tls(name) as (address, roots):
-        target = Target(address=address, tls=verifying_context(roots, "file"), server_name=server_name)
+        target = at(address, tls=verifying_context(roots, "file"), server_name=server_name)
         assert await call_unary(target, UNARY, b"hello", timeout_s=10) == b"hello"
 
 
 async def test_tls_with_another_name_or_other_roots_is_refused() -> None:
     async with serving_tls("plane.test") as (address, roots):
-        target = Target(address=address, tls=verifying_context(roots, "file"), server_name="other.test")
+        target = at(address, tls=verifying_context(roots, "file"), server_name="other.test")
         with pytest.raises(GrpcError, match=r"UNAVAILABLE: .*Hostname mismatch"):
             await open_call(target, STREAM)
         others = verifying_context(trustme.CA().cert_pem.bytes(), "file")
         with pytest.raises(GrpcError, match=r"UNAVAILABLE: .*certificate verify failed"):
-            await open_call(Target(address=address, tls=others, server_name="plane.test"), STREAM)
+            await open_call(at(address, tls=others, server_name="plane.test"), STREAM)
 
 
 async def test_tls_server_without_http2_is_refused() -> None:
@@ -273,7 +274,7 @@ async def test_tls_server_without_http2_is_refused() -> None:
     client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     authority.configure_trust(client)
     async with other_server(is_silent, context) as address:
-        target = Target(address=address, tls=over_http2(client), server_name="plane.test")
+        target = at(address, tls=over_http2(client), server_name="plane.test")
         call = await open_call(target, STREAM)
         with pytest.raises(GrpcError, match="UNAVAILABLE: the server does not offer HTTP/2"):
             await call.receive()
@@ -281,7 +282,7 @@ async def test_tls_server_without_http2_is_refused() -> None:
 
 async def test_call_is_closed_while_it_waits() -> None:
     async with serving() as (_, address):
-        call = await open_call(Target(address=address), STREAM)
+        call = await open_call(at(address), STREAM)
         waiting = asyncio.ensure_future(call.receive())
         await asyncio.sleep(0)
         call.close()

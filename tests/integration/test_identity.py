@@ -17,12 +17,12 @@ from controlplane.ca.service import CertificateService
 from controlplane.ca.signer_files import load_or_create_root
 from controlplane.ca.tokens import TokenVerifier, create_token, load_or_create_token_key
 from protos.spiffe import SpiffeId
+from sidecar import signing
 from sidecar.errors import IdentityError, IdentityRefusedError
-from sidecar.identity import client
-from sidecar.identity.client import SigningClient, token_from_file
 from sidecar.identity.contexts import TlsContexts
 from sidecar.identity.rotation import SvidRotation
 from sidecar.identity.svid import Svid
+from sidecar.signing import SigningClient, token_from_file
 from tests.support.identities import MESH_SERVER, TestTrustDomain
 
 REVIEWS = SpiffeId("cluster.local", "bookinfo", "reviews")
@@ -127,7 +127,7 @@ async def test_a_malformed_answer_is_an_error_with_a_reason(
     async def malformed(*_: object, **__: object) -> bytes:
         return b"\xff"
 
-    monkeypatch.setattr(client, "call_unary", malformed)
+    monkeypatch.setattr(signing, "call_unary", malformed)
     with pytest.raises(IdentityError, match=f"malformed answer of .*{control_plane.port}"):
         await control_plane.client().sign("csr")
 

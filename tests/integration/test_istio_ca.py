@@ -13,11 +13,11 @@ from protos.istio_ca_pb2 import IstioCertificateRequest, IstioCertificateRespons
 from protos.spiffe import SpiffeId
 from sidecar.config.bootstrap import CaProvider
 from sidecar.errors import IdentityError, IdentityRefusedError
-from sidecar.identity.client import SigningClient
 from sidecar.identity.contexts import TlsContexts
 from sidecar.identity.key import WorkloadKey
 from sidecar.identity.rotation import SvidRotation
 from sidecar.identity.svid import Svid
+from sidecar.signing import SigningClient
 from tests.support.identities import MESH_SERVER, TestTrustDomain
 
 REVIEWS = SpiffeId("cluster.local", "bookinfo", "reviews")

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from controlplane.runtime import ControlPlane
 from controlplane.settings import read_settings
-from sidecar.identity.client import SigningClient
 from sidecar.identity.key import WorkloadKey
 from sidecar.identity.svid import SignedCertificate
+from sidecar.signing import SigningClient
 from tests.support.control_plane import FREE_PORTS
 from tests.support.kubernetes_api import KubernetesApi, eventually
 

@@ -127,13 +127,15 @@ class SettingsChanged(Http2Event):
 
 @final
 class GoAwayReceived(Http2Event):
-    """The peer accepts no more streams. `StreamReset` events for those above `last_stream_id` follow."""
+    """The peer accepts no more streams. `StreamReset` events for those above `last_stream_id` follow.
+    `reason` is its debug data (RFC 9113 6.8), of at most one frame."""
 
-    __slots__ = ("code", "last_stream_id")
+    __slots__ = ("code", "last_stream_id", "reason")
 
-    def __init__(self, last_stream_id: int, code: int) -> None:
+    def __init__(self, last_stream_id: int, code: int, reason: bytes) -> None:
         self.last_stream_id = last_stream_id
         self.code = code
+        self.reason = reason
 
 
 @final

@@ -182,7 +182,8 @@ class IncomingFrames:
         _check_size(frame, frame.size >= 8, "GOAWAY")
         last = read_number(frame.data, frame.at) & MAX_STREAM_ID
         self._table.peer_refuses = True
-        self.messages.events.append(GoAwayReceived(last, read_number(frame.data, frame.at + 4)))
+        code, reason = read_number(frame.data, frame.at + 4), frame.data[frame.at + 8 : frame.end]
+        self.messages.events.append(GoAwayReceived(last, code, reason))
         if self._client:  # RFC 9113 6.8: they were not processed
             for stream in [stream for stream in self._table.streams.values() if stream.id > last]:
                 self.messages.peer_resets(stream, REFUSED_STREAM, "")

@@ -9,16 +9,17 @@ from typing import Final
 from sidecar.config.bootstrap import Ads, AdsVariant
 from sidecar.config.cluster import ClusterConfig, Discovery
 from sidecar.config.codec_type import CodecType
-from sidecar.config.endpoint import SocketAddress
+from sidecar.config.endpoint import Endpoint
+from sidecar.config.http2 import Http2Keepalive
 from sidecar.config.snapshot import Snapshot
 from sidecar.config.tls import Secret, UpstreamTls, Validation
 from sidecar.xds.decode.config_source import check_aggregated
 from sidecar.xds.decode.support import SupportTable, support
 from sidecar.xds.decode.view import View
 
-_KEEPALIVE_INTERVAL_S = 30.0
-_KEEPALIVE_TIMEOUT_S = 10.0
-_MAX_RECEIVE_MESSAGE_BYTES = 256 * 1024 * 1024
+_KEEPALIVE_INTERVAL_S: Final = 30.0
+_KEEPALIVE_TIMEOUT_S: Final = 10.0
+_MAX_RECEIVE_MESSAGE_BYTES: Final = 256 * 1024 * 1024
 
 
 TABLE: Final[SupportTable] = {
@@ -37,7 +38,7 @@ TABLE: Final[SupportTable] = {
 }
 
 
-def decode_ads(dynamic: View, static_resources: View, static: Snapshot) -> Ads | None:
+def decode_ads(dynamic: View, static: Snapshot) -> Ads | None:
     """None if the bootstrap file has no ``ads_config``. ``static`` is the decoded ``static_resources``."""
     for field in ("lds_config", "cds_config"):
         if dynamic.has(field):
@@ -52,17 +53,18 @@ def decode_ads(dynamic: View, static_resources: View, static: Snapshot) -> Ads |
     service = _grpc_service(source)
     target = service.get("envoy_grpc")
     cluster = _cluster(target, static)
-    keepalive = _keepalive(static_resources, cluster.name)
+    keepalive = cluster.http2.connection_keepalive or Http2Keepalive()
     return Ads(
         variant=_variant(source),
         cluster_name=cluster.name,
-        addresses=_addresses(target, cluster),
+        endpoints=_endpoints(target, cluster),
         authority=target.message.authority,
         tls=_resolve(target, cluster.tls, static.secrets),
         metadata=_metadata(service),
         connect_timeout_s=cluster.connect_timeout_s,
-        keepalive_interval_s=keepalive.duration_s("interval", _KEEPALIVE_INTERVAL_S),
-        keepalive_timeout_s=keepalive.duration_s("timeout", _KEEPALIVE_TIMEOUT_S),
+        tcp_keepalive=cluster.tcp_keepalive,
+        keepalive_interval_s=keepalive.interval_s or _KEEPALIVE_INTERVAL_S,
+        keepalive_timeout_s=keepalive.timeout_s or _KEEPALIVE_TIMEOUT_S,
         max_receive_message_bytes=target.wrapped("max_receive_message_length", _MAX_RECEIVE_MESSAGE_BYTES),
         listeners=dynamic.has("lds_config"),
         clusters=dynamic.has("cds_config"),
@@ -99,27 +101,15 @@ def _cluster(target: View, static: Snapshot) -> ClusterConfig:
     return cluster
 
 
-def _addresses(target: View, cluster: ClusterConfig) -> tuple[SocketAddress, ...]:
+def _endpoints(target: View, cluster: ClusterConfig) -> tuple[Endpoint, ...]:
     endpoints = cluster.load_assignment.endpoints if cluster.load_assignment else ()
     if not endpoints:
         raise target.error(f"{cluster.name!r} has no endpoints", "cluster_name")
-    return tuple(endpoint.address for endpoint in endpoints)
+    return endpoints
 
 
 def _metadata(service: View) -> tuple[tuple[str, str], ...]:
     return tuple((header.key.lower(), header.value) for header in service.message.initial_metadata)
-
-
-def _keepalive(static_resources: View, cluster_name: str) -> View:
-    """``connection_keepalive`` of the cluster's HTTP/2 options, in the new place or in the deprecated one."""
-    cluster = next(
-        cluster for cluster in static_resources.each("clusters") if cluster.message.name == cluster_name
-    )
-    name = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
-    if name in cluster.message.typed_extension_protocol_options:
-        options = cluster.unpack_entry("typed_extension_protocol_options", name, name)
-        return options.get("explicit_http_config").get("http2_protocol_options").get("connection_keepalive")
-    return cluster.get("http2_protocol_options").get("connection_keepalive")
 
 
 def _resolve(target: View, tls: UpstreamTls | None, secrets: Mapping[str, Secret]) -> UpstreamTls | None:

@@ -85,7 +85,7 @@ def decode_bootstrap_message(view: View, *, message: bytes, node_document: Mappi
         admin_address=_admin_address(view.get("admin")),
         static=static,
         dns_resolver=(decode_resolver(view) if names_cares(view) else None) or SYSTEM_RESOLVER,
-        ads=decode_ads(view.get("dynamic_resources"), static_resources, static),
+        ads=decode_ads(view.get("dynamic_resources"), static),
         message=message,
     )
 

@@ -197,7 +197,7 @@ def test_the_aggregated_stream_is_resolved_to_its_static_cluster() -> None:
     ads = loaded(changed(document, "static_resources.clusters[2].http2_protocol_options", options)).ads
 
     assert ads.variant is AdsVariant.DELTA
-    assert ads.addresses == (SocketAddress("127.0.0.1", 15010),)
+    assert [endpoint.address for endpoint in ads.endpoints] == [SocketAddress("127.0.0.1", 15010)]
     assert ads.metadata == (("x-mesh", "m"),)
     assert (ads.connect_timeout_s, ads.keepalive_interval_s, ads.keepalive_timeout_s) == (2.0, 20.0, 3.0)
     assert ads.clusters

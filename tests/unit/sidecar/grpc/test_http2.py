@@ -10,7 +10,7 @@ from h2.settings import SettingCodes
 
 from sidecar.grpc.errors import Http2Error
 from sidecar.grpc.http2 import WINDOW, Http2Exchange
-from sidecar.grpc.response import Headers
+from sidecar.http.headers import Headers
 
 REQUEST = [(b":method", b"POST"), (b":scheme", b"http"), (b":path", b"/s/M"), (b":authority", b"a")]
 HEAD = [(b":status", b"200"), (b"content-type", b"application/grpc")]
@@ -43,8 +43,8 @@ class Server:
                 if isinstance(event, DataReceived):
                     self.received += event.data
 
-    def head(self, headers: Headers, ended: bool) -> None:
-        self.told.append(("head", dict(headers)[b":status"], ended))
+    def head(self, status: int, headers: Headers, ended: bool) -> None:
+        self.told.append(("head", status, ended))
 
     def data(self, data: bytes) -> None:
         self.told.append(("data", len(data)))
@@ -57,6 +57,9 @@ class Server:
 
     def reset(self, code: int) -> None:
         self.told.append(("reset", code))
+
+    def draining(self) -> None:
+        self.told.append("draining")
 
     def going_away(self, code: int, reason: bytes) -> None:
         self.told.append(("going away", code, reason))
@@ -74,7 +77,7 @@ def test_exchange_with_trailers() -> None:
     server.h2.send_data(1, b"response", pad_length=9)
     server.h2.send_headers(1, OK, end_stream=True)
     server.exchange()
-    assert server.told == [("head", b"200", False), ("data", 8), ("trailers", OK)]
+    assert server.told == [("head", 200, False), ("data", 8), ("trailers", OK)]
 
 
 def test_server_is_sent_no_more_than_it_has_room_for() -> None:
@@ -137,7 +140,7 @@ def test_exchange_continues_after_a_graceful_goaway() -> None:
     server.h2.send_headers(1, HEAD)
     server.h2.send_headers(1, OK, end_stream=True)
     server.exchange()
-    assert server.told == [("head", b"200", False), ("trailers", OK)]
+    assert server.told == ["draining", ("head", 200, False), ("trailers", OK)]
 
 
 @pytest.mark.parametrize(("last", "code"), [(0, 0), (1, 11)])

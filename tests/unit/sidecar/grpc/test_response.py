@@ -3,15 +3,16 @@ from __future__ import annotations
 import pytest
 
 from sidecar.grpc.errors import GrpcError
-from sidecar.grpc.response import GrpcResponse, Headers, frame, status_of_reset
+from sidecar.grpc.response import GrpcResponse, frame, status_of_reset
 from sidecar.grpc_status import GrpcStatus
+from sidecar.http.headers import Headers
 
-HEAD = [(b":status", b"200"), (b"content-type", b"application/grpc+proto")]
+HEAD = [(b"content-type", b"application/grpc+proto")]
 
 
 def response(max_message_bytes: int = 100) -> GrpcResponse:
     begun = GrpcResponse(max_message_bytes)
-    begun.head(HEAD, ended=False)
+    begun.head(200, HEAD, ended=False)
     return begun
 
 
@@ -58,23 +59,23 @@ def test_error_has_status_and_details(trailers: Headers, status: str, details: s
 
 
 @pytest.mark.parametrize(
-    ("headers", "error"),
+    ("http_status", "headers", "error"),
     [
-        ([*HEAD, (b"grpc-status", b"16"), (b"grpc-message", b"no token")], "UNAUTHENTICATED: no token"),
-        ([(b":status", b"404")], "UNIMPLEMENTED: the HTTP status is 404"),
-        ([(b":status", b"503")], "UNAVAILABLE: the HTTP status is 503"),
-        ([(b":status", b"x")], "UNKNOWN: the HTTP status is x"),
-        ([(b":status", b"200"), (b"content-type", b"text/html")], "UNKNOWN: the content type is 'text/html'"),
-        (HEAD, "INTERNAL: the response ended without a status"),
+        (200, [*HEAD, (b"grpc-status", b"16"), (b"grpc-message", b"no token")], "UNAUTHENTICATED: no token"),
+        (404, [], "UNIMPLEMENTED: the HTTP status is 404"),
+        (503, [], "UNAVAILABLE: the HTTP status is 503"),
+        (599, [], "UNKNOWN: the HTTP status is 599"),
+        (200, [(b"content-type", b"text/html")], "UNKNOWN: the content type is 'text/html'"),
+        (200, HEAD, "INTERNAL: the response ended without a status"),
     ],
 )
-def test_response_of_a_head_alone_has_failed(headers: Headers, error: str) -> None:
+def test_response_of_a_head_alone_has_failed(http_status: int, headers: Headers, error: str) -> None:
     with pytest.raises(GrpcError, match=f"^{error}$"):
-        GrpcResponse(100).head(headers, ended=True)
+        GrpcResponse(100).head(http_status, headers, ended=True)
 
 
 def test_status_in_the_head_can_be_ok() -> None:
-    GrpcResponse(100).head([*HEAD, (b"grpc-status", b"0")], ended=True)
+    GrpcResponse(100).head(200, [*HEAD, (b"grpc-status", b"0")], ended=True)
 
 
 @pytest.mark.parametrize(

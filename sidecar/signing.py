@@ -10,14 +10,16 @@ from typing import Final
 
 from sidecar.authority import split_authority
 from sidecar.config.bootstrap import CaProvider
-from sidecar.config.endpoint import SocketAddress
+from sidecar.config.endpoint import Endpoint, SocketAddress
 from sidecar.errors import IdentityError, IdentityRefusedError
-from sidecar.grpc.call import Target, call_unary
+from sidecar.grpc.call import call_unary
 from sidecar.grpc.errors import GrpcError
+from sidecar.grpc.target import Target
 from sidecar.grpc.tls import verifying_context
 from sidecar.grpc_status import GrpcStatus
 from sidecar.identity.ca_provider import provider_for
 from sidecar.identity.svid import SignedCertificate
+from sidecar.identity.watched_file import read_file
 
 _DEFAULT_PORT: Final = 443
 _METHODS: Final = {
@@ -60,7 +62,7 @@ class SigningClient:
         from google.protobuf.message import DecodeError  # noqa: PLC0415
 
         target = Target(
-            address=_socket_address(self.address),
+            endpoints=(Endpoint(address=_socket_address(self.address)),),
             tls=verifying_context(read_file(self.root_certificate_file), str(self.root_certificate_file)),
             server_name=self.server_name,
         )
@@ -131,10 +133,3 @@ def token_from_file(path: Path) -> str:
     if not token:
         raise IdentityError(f"{path}: the token is empty")
     return token
-
-
-def read_file(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise IdentityError(f"{path}: cannot be read: {error.strerror or error}") from error
