@@ -10,6 +10,7 @@ from typing import Final
 
 from sidecar.authority import split_authority
 from sidecar.config.bootstrap import CaProvider
+from sidecar.config.cluster import ClusterConfig
 from sidecar.config.endpoint import Endpoint, SocketAddress
 from sidecar.errors import IdentityError, IdentityRefusedError
 from sidecar.grpc.call import call_unary
@@ -39,9 +40,10 @@ _FINAL: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SigningClient:
-    """``address`` is ``host:port``. TLS is always used, since the token proves an identity. The root file and
+    """``address`` is ``host:port``. With a ``cluster``, calls go to any of its endpoints, and connect as it
+    says; its TLS is not used. TLS is always used, since the token proves an identity. The root file and
     the token are read for each call, so that they can be replaced while the sidecar runs. ``server_name`` is
-    the expected name in the server's certificate, by default the host of the address. ``lifetime_s`` 0 lets
+    the expected name in the server's certificate, by default the host of the endpoint. ``lifetime_s`` 0 lets
     the authority decide. Without a ``provider``, the audience of the token decides. ``cluster_id`` tells an
     istiod the cluster whose tokens it must review."""
 
@@ -53,6 +55,7 @@ class SigningClient:
     timeout_s: float = 10.0
     provider: CaProvider | None = None
     cluster_id: str = ""
+    cluster: ClusterConfig | None = None
 
     async def sign(self, signing_request: str) -> SignedCertificate:
         """Raises `IdentityRefusedError` when the control plane refuses, `IdentityError` when it cannot be
@@ -61,11 +64,7 @@ class SigningClient:
         # protobuf takes 8 MB, and the agent beside an Envoy needs it for nothing else.
         from google.protobuf.message import DecodeError  # noqa: PLC0415
 
-        target = Target(
-            endpoints=(Endpoint(address=_socket_address(self.address)),),
-            tls=verifying_context(read_file(self.root_certificate_file), str(self.root_certificate_file)),
-            server_name=self.server_name,
-        )
+        target = self._target()
         token = self.token()
         provider = self.provider or provider_for(token)
         metadata = [("authorization", f"Bearer {token}")]
@@ -85,6 +84,21 @@ class SigningClient:
             raise kind(f"no certificate from the control plane at {self.address}: {error}") from error
         except DecodeError as error:
             raise IdentityError(f"malformed answer of the control plane at {self.address}") from error
+
+    def _target(self) -> Target:
+        roots = self.root_certificate_file
+        tls = verifying_context(read_file(roots), str(roots))
+        cluster = self.cluster
+        if cluster is None or cluster.load_assignment is None:
+            endpoint = Endpoint(address=ca_socket_address(self.address))
+            return Target(endpoints=(endpoint,), tls=tls, server_name=self.server_name)
+        return Target(
+            endpoints=cluster.load_assignment.endpoints,
+            tls=tls,
+            server_name=self.server_name,
+            connect_timeout_s=cluster.connect_timeout_s,
+            tcp_keepalive=cluster.tcp_keepalive,
+        )
 
     def _request(self, provider: CaProvider, signing_request: str) -> bytes:
         lifetime_s = round(self.lifetime_s)
@@ -116,7 +130,8 @@ class SigningClient:
         )
 
 
-def _socket_address(address: str) -> SocketAddress:
+def ca_socket_address(address: str) -> SocketAddress:
+    """Raises `IdentityRefusedError` for an invalid address: a retry would not help."""
     try:
         host, port = split_authority(address.encode())
     except ValueError as error:

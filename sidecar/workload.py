@@ -7,11 +7,12 @@ from collections.abc import Callable, Mapping
 from protos import node
 from protos.spiffe import SpiffeId
 from sidecar.config.bootstrap import Bootstrap, Settings
-from sidecar.errors import BootstrapError
+from sidecar.config.cluster import ClusterConfig
+from sidecar.errors import BootstrapError, IdentityRefusedError
 from sidecar.identity.rotation import SvidRotation
 from sidecar.identity.svid import Svid
 from sidecar.observability.request_metrics import LocalWorkload
-from sidecar.signing import SigningClient, token_from_file
+from sidecar.signing import SigningClient, ca_socket_address, token_from_file
 
 
 def spiffe_id(settings: Settings, bootstrap: Bootstrap) -> SpiffeId:
@@ -71,5 +72,20 @@ def svid_rotation(
         lifetime_s=settings.certificate_lifetime_s,
         provider=settings.ca_provider,
         cluster_id=str(bootstrap.node_metadata.get(node.CLUSTER_ID, "")),
+        cluster=_ca_cluster(settings.ca_address, bootstrap),
     )
     return SvidRotation(signer, spiffe_id(settings, bootstrap), use_svid)
+
+
+def _ca_cluster(ca_address: str, bootstrap: Bootstrap) -> ClusterConfig | None:
+    """The static cluster that has an endpoint at the address of the CA; its other endpoints are replicas.
+    None without one, and for an invalid address, which the first call refuses."""
+    try:
+        address = ca_socket_address(ca_address)
+    except IdentityRefusedError:
+        return None
+    for cluster in bootstrap.static.clusters.values():
+        assignment = cluster.load_assignment
+        if assignment is not None and any(endpoint.address == address for endpoint in assignment.endpoints):
+            return cluster
+    return None

@@ -18,6 +18,8 @@ from controlplane.ca.signer_files import load_or_create_root
 from controlplane.ca.tokens import TokenVerifier, create_token, load_or_create_token_key
 from protos.spiffe import SpiffeId
 from sidecar import signing
+from sidecar.config.cluster import ClusterConfig, Discovery
+from sidecar.config.endpoint import Endpoint, LoadAssignment, SocketAddress
 from sidecar.errors import IdentityError, IdentityRefusedError
 from sidecar.identity.contexts import TlsContexts
 from sidecar.identity.rotation import SvidRotation
@@ -143,3 +145,16 @@ async def test_an_invalid_token_file_is_named(tmp_path: Path, content: bytes | N
     with pytest.raises(IdentityError, match=words) as caught:
         token_from_file(path)
     assert str(path) in str(caught.value)
+
+
+async def test_a_certificate_comes_from_the_replica_that_can_be_reached(control_plane: ControlPlane) -> None:
+    down, up = (Endpoint(address=SocketAddress("127.0.0.1", port)) for port in (1, control_plane.port))
+    replicas = ClusterConfig(
+        name="xds",
+        discovery=Discovery.STATIC,
+        load_assignment=LoadAssignment(cluster_name="xds", endpoints=(down, up)),
+        connect_timeout_s=5.0,
+    )
+    for _ in range(3):
+        svid = await control_plane.obtain(address="127.0.0.1:1", cluster=replicas)
+        assert svid.expires_s > time.time()

@@ -130,9 +130,14 @@ class Stream:
 
 
 class AdsServer(ads_pb2_grpc.AggregatedDiscoveryServiceServicer):
-    def __init__(self) -> None:
+    def __init__(self, server: grpc.aio.Server) -> None:
         self.port = 0
+        self._server = server
         self._streams: asyncio.Queue[Stream] = asyncio.Queue()
+
+    async def stop(self, *, grace_s: float) -> None:
+        """Sends GOAWAY, and returns when all streams have ended."""
+        await self._server.stop(grace_s)
 
     async def stream(self) -> Stream:
         """The next stream that a client opens."""
@@ -157,7 +162,7 @@ async def ads_server(
 ) -> AsyncIterator[AdsServer]:
     """On any port of 127.0.0.1, or on a given one to stand in for a server that was restarted."""
     server = grpc.aio.server(options=[("grpc.so_reuseport", 0)])
-    service = AdsServer()
+    service = AdsServer(server)
     ads_pb2_grpc.add_AggregatedDiscoveryServiceServicer_to_server(service, server)
     address = f"127.0.0.1:{port}"
     service.port = (

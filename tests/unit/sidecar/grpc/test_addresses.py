@@ -1,10 +1,11 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
-from sidecar.config.endpoint import SocketAddress
+from sidecar.config.endpoint import Endpoint, HealthStatus, SocketAddress
 from sidecar.grpc.addresses import Addresses
 from sidecar.grpc.errors import GrpcError
 
@@ -77,3 +78,65 @@ async def test_a_call_that_is_given_up_does_not_end_the_look_up_of_others() -> N
     server.speaks.set()
     assert await second == ["10.0.0.1"]
     assert server.asked == 1
+
+
+# The replicas of a server.
+
+ONE, TWO, THREE = (SocketAddress(f"10.0.0.{number}", 15012) for number in (1, 2, 3))
+
+
+async def literal(address: SocketAddress) -> list[str]:
+    return [address.host]
+
+
+def endpoints(*addresses: SocketAddress, **fields: Any) -> tuple[Endpoint, ...]:
+    return tuple(Endpoint(address=address, **fields) for address in addresses)
+
+
+async def order(addresses: Addresses, *replicas: Endpoint) -> list[SocketAddress]:
+    return [replica.address for replica in await addresses.replicas(replicas)]
+
+
+async def test_all_addresses_of_all_endpoints_are_tried_in_random_order() -> None:
+    async def two(address: SocketAddress) -> list[str]:
+        return ["10.0.0.1", "10.0.0.2"] if address == PLANE else [address.host]
+
+    addresses = Addresses(two)
+    found = [tuple(await order(addresses, *endpoints(PLANE, THREE, ONE))) for _ in range(100)]
+    assert {frozenset(each) for each in found} == {frozenset({ONE, TWO, THREE})}
+    assert {each[0] for each in found} == {ONE, TWO, THREE}
+    names = {(each.address, each.name) for each in await addresses.replicas(endpoints(PLANE, THREE))}
+    assert names == {(ONE, "plane.test"), (TWO, "plane.test"), (THREE, "10.0.0.3")}
+
+
+async def test_a_replica_that_has_failed_is_tried_last_until_it_answers_or_a_minute_has_passed() -> None:
+    now_s = 1000.0
+    addresses = Addresses(literal, clock=lambda: now_s)
+    servers = (*endpoints(ONE), *endpoints(TWO, priority=1), *endpoints(THREE, priority=2))
+    assert await order(addresses, *servers) == [ONE, TWO, THREE]
+    addresses.failed(ONE)
+    assert await order(addresses, *servers) == [TWO, THREE, ONE]
+    now_s += 1
+    addresses.failed(TWO)
+    assert await order(addresses, *servers) == [THREE, ONE, TWO]
+    addresses.answered(ONE)
+    assert await order(addresses, *servers) == [ONE, THREE, TWO]
+    now_s += 61
+    assert await order(addresses, *servers) == [ONE, TWO, THREE]
+
+
+async def test_an_endpoint_that_is_not_healthy_by_the_configuration_is_tried_after_those_that_are() -> None:
+    ill = endpoints(ONE, health=HealthStatus.UNHEALTHY)
+    well = endpoints(TWO, priority=1, health=HealthStatus.HEALTHY)
+    assert await order(Addresses(literal), *ill, *well) == [TWO, ONE]
+
+
+async def test_a_name_without_an_answer_leaves_the_other_endpoints() -> None:
+    async def one(address: SocketAddress) -> list[str]:
+        if address == PLANE:
+            raise OSError("no answer")
+        return [address.host]
+
+    assert await order(Addresses(one), *endpoints(PLANE, ONE)) == [ONE]
+    with pytest.raises(GrpcError, match=r"UNAVAILABLE: cannot resolve plane.test: no answer"):
+        await Addresses(one).replicas(endpoints(PLANE))
