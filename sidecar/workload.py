@@ -72,12 +72,12 @@ def svid_rotation(
         lifetime_s=settings.certificate_lifetime_s,
         provider=settings.ca_provider,
         cluster_id=str(bootstrap.node_metadata.get(node.CLUSTER_ID, "")),
-        cluster=_ca_cluster(settings.ca_address, bootstrap),
+        cluster=ca_cluster(settings.ca_address, bootstrap),
     )
     return SvidRotation(signer, spiffe_id(settings, bootstrap), use_svid)
 
 
-def _ca_cluster(ca_address: str, bootstrap: Bootstrap) -> ClusterConfig | None:
+def ca_cluster(ca_address: str, bootstrap: Bootstrap) -> ClusterConfig | None:
     """The static cluster that has an endpoint at the address of the CA; its other endpoints are replicas.
     None without one, and for an invalid address, which the first call refuses."""
     try:

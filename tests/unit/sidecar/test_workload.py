@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from sidecar.config.bootstrap import Bootstrap, Settings
+from sidecar.config.cluster import ClusterConfig, Discovery
+from sidecar.config.endpoint import Endpoint, LoadAssignment, SocketAddress
+from sidecar.config.snapshot import EMPTY_SNAPSHOT
 from sidecar.errors import BootstrapError
 from sidecar.identity.svid import Svid
 from sidecar.observability.request_metrics import LocalWorkload
-from sidecar.workload import local_workload, spiffe_id, svid_rotation, token_reader
+from sidecar.workload import ca_cluster, local_workload, spiffe_id, svid_rotation, token_reader
 
 WITH_CA = Settings(ca_address="istiod:15012", ca_cert=Path("/roots.pem"), token="t")
 
@@ -78,3 +82,25 @@ def test_missing_settings_for_the_ca_are_named(settings: Settings, words: str) -
 
 def test_without_a_ca_there_is_nothing_to_rotate() -> None:
     assert svid_rotation(Settings(), bootstrap(), ignore) is None
+
+
+@pytest.mark.parametrize(
+    ("ca_address", "found"),
+    [
+        ("plane-0:15012", True),
+        ("plane-1:15012", True),
+        ("plane-0:15010", False),
+        ("elsewhere:15012", False),
+        ("[", False),
+    ],
+)
+def test_the_ca_has_the_replicas_of_the_static_cluster_with_its_address(ca_address: str, found: bool) -> None:
+    endpoints = tuple(Endpoint(address=SocketAddress(f"plane-{number}", 15012)) for number in range(2))
+    cluster = ClusterConfig(
+        name="xds",
+        discovery=Discovery.STRICT_DNS,
+        load_assignment=LoadAssignment(cluster_name="xds", endpoints=endpoints),
+    )
+    other = ClusterConfig(name="other", discovery=Discovery.EDS)
+    static = replace(EMPTY_SNAPSHOT, clusters={"other": other, "xds": cluster})
+    assert ca_cluster(ca_address, Bootstrap(static=static)) is (cluster if found else None)
