@@ -14,6 +14,7 @@ from tests.support.h2spec import H2SPEC
 from tests.support.istiod_binary import ISTIOD
 from tests.support.kubernetes_binaries import CLUSTER, HELM, KUBECTL
 from tests.support.kubernetes_cluster import HOW_TO_GET_ONE, cluster_process
+from tests.support.nethttp import NETHTTP
 from tests.support.node import RunningNode, missing_for_a_node, running_node
 from tests.support.pod_specs import UNTIL_TERM
 
@@ -40,7 +41,7 @@ def build() -> int:
     """Before the tests: they are skipped where this fails, except in CI."""
     own_cluster = not os.environ.get("OUTRIGGER_TEST_KUBECONFIG")
     try:
-        for binary in [*([CLUSTER] if own_cluster else []), KUBECTL, HELM, H2SPEC, ISTIOD]:
+        for binary in [*([CLUSTER] if own_cluster else []), KUBECTL, HELM, H2SPEC, ISTIOD, NETHTTP]:
             binary.build(say)
     except GoBuildError as error:
         say(f"the test cluster cannot be built, its tests will be skipped: {error}")

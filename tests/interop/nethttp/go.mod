@@ -1,0 +1,3 @@
+module outrigger.test/nethttp
+
+go 1.26.0
