@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fuzz.http2_corpus import CORPUS
-from tests.fuzz.http2_server import serve
+from tests.fuzz.http2_readings import differences, read_by_h2, read_by_us
+from tests.fuzz.http2_server import SMALL, serve
 from tests.fuzz.scale import examples
 from tests.support import http2_frames as frames
 
@@ -54,6 +55,17 @@ def test_changed_bytes_of_the_corpus(name: str, changes: list[tuple[int, int]], 
 def test_the_corpus(name: str) -> None:
     for cuts in ([], [1], list(range(0, len(CORPUS[name]), 7))[:2000]):
         serve(frames.PREFACE + CORPUS[name], cuts)
+
+
+@pytest.mark.parametrize("name", CORPUS)
+def test_the_corpus_is_read_as_by_h2(name: str) -> None:
+    sent = [frames.PREFACE, CORPUS[name]]
+    ours, theirs = read_by_us(sent, SMALL), read_by_h2(sent)
+    assert differences(ours, theirs) == []
+    if name == "a conversation":
+        whole = [number for number, reading in ours.streams.items() if reading.ended and not reading.reset]
+        assert whole == [1, 3, 5]
+        assert all(theirs.streams[number].ended for number in whole)
 
 
 def test_memory_is_bounded_and_freed() -> None:

@@ -15,6 +15,7 @@ from tests.support.http2_peer import Http2Peer, Message
 
 SLOW_S = 0.05
 HANG_S = 6.0
+_ALL_STREAMS = 2**31 - 1
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
@@ -143,28 +144,39 @@ class Application:
     async def _serve_http2(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         peer = Http2Peer(reader, writer, client=False)
         exchanges: set[asyncio.Task[None]] = set()
-        last = 0
+        begun = last = 0
 
         def on_request(stream_id: int) -> None:
-            nonlocal last
+            nonlocal begun
             if last and stream_id > last:
                 return  # GOAWAY has said that it is not processed
             exchange = asyncio.create_task(self._serve_stream(peer, stream_id), name=f"{self.name} stream")
             exchanges.add(exchange)
             exchange.add_done_callback(exchanges.discard)
-            if self.mode is Mode.DRAIN and not last:
-                last = stream_id
-                writer.write(goaway(last))
+            begun = stream_id
+            if self.mode is Mode.DRAIN and not draining:
+                draining.append(asyncio.create_task(drain(), name=f"{self.name} drain"))
 
+        async def drain() -> None:
+            """A graceful end in two steps (RFC 9113 6.8): no stream that is under way is refused."""
+            nonlocal last
+            writer.write(goaway(_ALL_STREAMS))
+            await asyncio.sleep(SLOW_S)
+            last = begun
+            writer.write(goaway(last))
+            if not exchanges:
+                writer.close()
+
+        draining: list[asyncio.Task[None]] = []
         peer.start(on_request)
         try:
             await peer.until(
                 lambda: peer.lost or (bool(last) and all(task.done() for task in exchanges)), 10_000.0
             )
         finally:
-            for exchange in list(exchanges):
+            for exchange in [*exchanges, *draining]:
                 exchange.cancel()
-            await asyncio.gather(*exchanges, return_exceptions=True)
+            await asyncio.gather(*exchanges, *draining, return_exceptions=True)
             await peer.close()
 
     async def _serve_stream(self, peer: Http2Peer, stream_id: int) -> None:

@@ -74,7 +74,8 @@ async def _run_for(
         return time.monotonic() - begin_s
 
     stopping = asyncio.Event()
-    client = Client(mesh.ports, rng, report.outcomes, now_s)
+    # Not `rng`: the order in which clients ask depends on the machine, and changes must not depend on that.
+    client = Client(mesh.ports, Random(report.seed), report.outcomes, now_s)
     async with asyncio.TaskGroup() as tasks:
         for kind in KINDS:
             for number in range(CLIENTS_OF_A_KIND):
