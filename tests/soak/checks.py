@@ -28,9 +28,6 @@ def under_way(sidecar: RunningSidecar) -> dict[str, int]:
             found[name] = int(value)
     for name, count in _HOST_ACTIVE.findall(sidecar.ask("/clusters").body):
         found[name] = int(count)
-    # HTTP/2's are those of all clusters, and of the stream to the control plane.
-    if found.get("http2.streams_active") == 1:
-        del found["http2.streams_active"]
     return found
 
 
