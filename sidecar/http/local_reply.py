@@ -19,6 +19,7 @@ from sidecar.errors import (
     UpstreamProtocolError,
     UpstreamRefusedStreamError,
     UpstreamResetError,
+    UpstreamStreamResetError,
     UpstreamTimeoutError,
 )
 from sidecar.grpc_status import NO_STATUS, encode_grpc_message, grpc_status_of_http
@@ -34,6 +35,7 @@ _TEXTS: tuple[tuple[type[RequestError], str], ...] = (
     (UpstreamOverflowError, _RESET + "overflow"),
     (UpstreamConnectError, _RESET + "remote connection failure"),
     (UpstreamRefusedStreamError, _RESET + "remote refused stream reset"),
+    (UpstreamStreamResetError, _RESET + "remote reset"),
     (UpstreamResetError, _RESET + "connection termination"),
     (UpstreamProtocolError, _RESET + "protocol error"),
     (UpstreamPerTryTimeoutError, "upstream request timeout"),

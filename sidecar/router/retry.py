@@ -18,6 +18,7 @@ from sidecar.errors import (
     UpstreamError,
     UpstreamRefusedStreamError,
     UpstreamResetError,
+    UpstreamStreamResetError,
 )
 from sidecar.grpc_status import RETRY_CONDITIONS
 from sidecar.http.headers import Headers, get_header
@@ -167,12 +168,14 @@ def _retriable_statuses(policy: RetryPolicy) -> frozenset[int]:
 def is_safe_to_repeat(error: UpstreamError, method: bytes) -> bool:
     """Whether the default retry is safe. The upstream may close an idle connection just when a request is
     written to it: a request of which nothing was sent was not processed, and an idempotent one may be sent
-    twice. A stream that the upstream has refused was certainly not processed (RFC 9113 8.7)."""
+    twice. A stream that the upstream has refused was certainly not processed (RFC 9113 8.7); one that it
+    resets with another code is an answer, and not a connection that closes."""
     if isinstance(error, UpstreamRefusedStreamError):
         return True
     return (
         error.connection_reused
         and isinstance(error, UpstreamResetError)
+        and not isinstance(error, UpstreamStreamResetError)
         and (not error.request_sent or method in IDEMPOTENT_METHODS)
     )
 

@@ -16,7 +16,13 @@ from sidecar.errors import (
 )
 from sidecar.http.h2.client_exchange import Http2ClientExchange
 from sidecar.http.h2.connection import Http2Connection
-from sidecar.http.h2.error_codes import NO_ERROR, REFUSED_STREAM, Http2UnavailableError, code_name
+from sidecar.http.h2.error_codes import (
+    NO_ERROR,
+    PROTOCOL_ERROR,
+    REFUSED_STREAM,
+    Http2UnavailableError,
+    code_name,
+)
 from sidecar.http.h2.events import (
     ConnectionFailed,
     DataReceived,
@@ -337,6 +343,5 @@ def _reset_error(event: StreamReset) -> RequestError:
         return UpstreamProtocolError(event.reason, request_sent=True)
     if event.code == REFUSED_STREAM:
         return UpstreamRefusedStreamError(f"the upstream has not processed the stream: {event.reason}")
-    return UpstreamStreamResetError(
-        f"the upstream reset the stream: {code_name(event.code)}", request_sent=True
-    )
+    kind = UpstreamProtocolError if event.code == PROTOCOL_ERROR else UpstreamStreamResetError
+    return kind(f"the upstream reset the stream: {code_name(event.code)}", request_sent=True)

@@ -72,17 +72,30 @@ async def test_a_client_that_resets_most_of_its_streams_at_once_is_disconnected(
 # The host.
 
 
-@pytest.mark.parametrize("code", [ErrorCodes.INTERNAL_ERROR, ErrorCodes.CANCEL])
-async def test_a_reset_by_the_host_before_its_response_is_a_503(code: ErrorCodes) -> None:
+RESET = b"upstream connect error or disconnect/reset before headers. reset reason: "
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "reason"),
+    [
+        (ErrorCodes.INTERNAL_ERROR, 503, b"remote reset"),
+        (ErrorCodes.CANCEL, 503, b"remote reset"),
+        (ErrorCodes.PROTOCOL_ERROR, 502, b"protocol error"),
+    ],
+)
+async def test_a_reset_by_the_host_before_its_response_is_answered_and_not_repeated(
+    code: ErrorCodes, status: int, reason: bytes
+) -> None:
     async def reset(peer: Http2Peer, stream_id: int) -> None:
         peer.h2.reset_stream(stream_id, code)
         peer.flush()
 
     async with http2_hop() as hop:
+        assert (await hop.client.ask()).body == b"ok"
         hop.upstream.serve = reset
         answer = await hop.client.ask()
-        assert answer.status == 503
-        assert answer.body.startswith(b"upstream connect error or disconnect/reset before headers")
+        assert answer.status == status
+        assert answer.body.startswith(RESET + reason)
         assert hop.stack.stats.http2("up").rx_reset == 1
         hop.upstream.serve = answer_with_ok
         assert (await hop.client.ask()).body == b"ok"

@@ -20,6 +20,7 @@ RESET = b"upstream connect error or disconnect/reset before headers. reset reaso
         (errors.UpstreamOverflowError("full"), 503, RESET + b"overflow; UO: full"),
         (errors.UpstreamConnectError("refused"), 503, RESET + b"remote connection failure; UF: refused"),
         (errors.UpstreamResetError("gone"), 503, RESET + b"connection termination; UC: gone"),
+        (errors.UpstreamStreamResetError("gone"), 503, RESET + b"remote reset; UR: gone"),
         (errors.UpstreamRefusedStreamError("no"), 503, RESET + b"remote refused stream reset; UR: no"),
         (errors.UpstreamProtocolError("bad"), 502, RESET + b"protocol error; UPE: bad"),
         (errors.UpstreamTimeoutError("15 s"), 504, b"upstream request timeout; UT: 15 s"),

@@ -11,6 +11,7 @@ from sidecar.errors import (
     UpstreamProtocolError,
     UpstreamRefusedStreamError,
     UpstreamResetError,
+    UpstreamStreamResetError,
 )
 from sidecar.http.headers import Headers
 from sidecar.observability.stats import ClusterStats
@@ -113,6 +114,18 @@ def test_what_is_repeated_without_being_asked(reused: bool, sent: bool, method: 
     error = UpstreamResetError("gone", request_sent=sent)
     error.connection_reused = reused
     assert is_safe_to_repeat(error, method) is safe
+
+
+@pytest.mark.parametrize(
+    ("error", "safe"),
+    [
+        (UpstreamRefusedStreamError("not processed"), True),
+        (UpstreamStreamResetError("INTERNAL_ERROR", request_sent=True), False),  # the connection lives
+    ],
+)
+def test_a_reset_stream_is_repeated_if_it_was_refused(error: UpstreamError, safe: bool) -> None:
+    error.connection_reused = True
+    assert is_safe_to_repeat(error, b"GET") is safe
 
 
 def test_no_policy_means_no_retries() -> None:
