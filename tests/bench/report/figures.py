@@ -39,5 +39,6 @@ FIGURES = {
     "private_2_mib": Figure("private MiB, 2 workers"),
     "worker_mib": Figure("further worker MiB"),
     "connection_kib": Figure("KiB a connection"),
+    "stream_kib": Figure("KiB a stream"),
     "resumed_percent": Figure("resumed %", 0),
 }
