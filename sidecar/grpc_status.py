@@ -101,6 +101,11 @@ def _parse(value: bytes) -> int:
 
 
 def encode_grpc_message(text: bytes) -> bytes:
-    """Percent-encodes a ``grpc-message``. As in Envoy, ``~`` is encoded too."""
+    """Percent-encodes a ``grpc-message``. As in Envoy, ``~`` is encoded too. A space at either end is
+    encoded, because the value of a field must not begin or end with one (RFC 9113 8.2.1)."""
     parts = [bytes((byte,)) if 0x20 <= byte < 0x7E and byte != 0x25 else b"%%%02X" % byte for byte in text]
+    if parts and parts[0] == b" ":
+        parts[0] = b"%20"
+    if parts and parts[-1] == b" ":
+        parts[-1] = b"%20"
     return b"".join(parts)
