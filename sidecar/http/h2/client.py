@@ -340,8 +340,11 @@ class Http2ClientConnection:
 
 def _reset_error(event: StreamReset) -> RequestError:
     if event.local:
-        return UpstreamProtocolError(event.reason, request_sent=True)
+        # As in Envoy, a head that exceeds the limits is not an error of the protocol.
+        too_large = event.counter == "header_overflow"
+        local = UpstreamStreamResetError if too_large else UpstreamProtocolError
+        return local(event.reason, request_sent=True)
     if event.code == REFUSED_STREAM:
-        return UpstreamRefusedStreamError(f"the upstream has not processed the stream: {event.reason}")
+        return UpstreamRefusedStreamError("the upstream has not processed the stream")
     kind = UpstreamProtocolError if event.code == PROTOCOL_ERROR else UpstreamStreamResetError
     return kind(f"the upstream reset the stream: {code_name(event.code)}", request_sent=True)

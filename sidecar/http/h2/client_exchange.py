@@ -170,11 +170,12 @@ class Http2ClientExchange:
             self.end_response(None)
 
     def end_response(self, trailers: Headers | None) -> None:
-        """As in Envoy, a response that is complete before its request ends the exchange."""
+        """As in Envoy, a response that is complete before its request ends the exchange. CANCEL says that the
+        rest of the request will not come (RFC 9113 7)."""
         if self._body is not None:
             self._body.feed_end(trailers)
         if not self._ended and not (self._pump is not None and self._is_tunnel()):
-            self._end()
+            self._end(CANCEL)
 
     def _is_tunnel(self) -> bool:
         return self._request.upgrade is not None

@@ -102,6 +102,30 @@ async def test_a_reset_by_the_host_before_its_response_is_answered_and_not_repea
         assert len(hop.upstream.peers) == 1, "the connection lives on"
 
 
+async def test_a_head_of_a_response_beyond_the_limits_is_answered_as_a_reset() -> None:
+    async def answer_with_a_large_head(peer: Http2Peer, stream_id: int) -> None:
+        fields = [("x-a", "1" * 1000)] * 70
+        peer.h2.send_headers(stream_id, [(":status", "200"), *fields], end_stream=True)
+        peer.flush()
+
+    async with http2_hop() as hop:
+        hop.upstream.serve = answer_with_a_large_head
+        answer = await hop.client.ask()
+        assert answer.status == 503
+        assert answer.body.startswith(RESET + b"remote reset; UR: the headers are too large")
+        hop.upstream.serve = answer_with_ok
+        assert (await hop.client.ask()).body == b"ok"
+        assert len(hop.upstream.peers) == 1, "the connection lives on"
+
+
+async def test_a_response_that_ends_before_its_request_cancels_the_rest_of_the_request() -> None:
+    async with http2_hop() as hop:
+        answer = await hop.client.ask("POST", "/", body=b"x", end=False)
+        assert answer.body == b"ok"
+        peer = hop.upstream.peers[0]
+        await peer.until(lambda: peer.messages[1].reset == ErrorCodes.CANCEL)
+
+
 async def test_a_reset_by_the_host_after_its_response_has_begun_resets_the_client_s_stream() -> None:
     async def break_off(peer: Http2Peer, stream_id: int) -> None:
         peer.h2.send_headers(stream_id, [(":status", "200")])
