@@ -54,12 +54,12 @@ def exchange(port: int, request: Request) -> tuple[list[Answer], bool]:
     """The interim responses and the final one, and whether the connection carries another request then. An
     answer of status 0 has only the code of RST_STREAM, or none."""
     with socket.create_connection(("127.0.0.1", port), timeout=DEADLINE_S) as connection:
-        client = _Client(connection)
+        client = Http2Client(connection)
         answers = client.ask(request)
         return answers, client.is_open()
 
 
-class _Client:
+class Http2Client:
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._h2 = H2Connection(
@@ -72,21 +72,38 @@ class _Client:
 
     def ask(self, request: Request) -> list[Answer]:
         head, body = request
+        return self.read(self.send(head, body, None, ends=True))
+
+    def send(self, head: Fields, body: bytes, trailers: Fields | None, *, ends: bool) -> int:
+        """Returns the id of the stream. `flush`, or `read`, sends the frames."""
         stream_id = self._h2.get_next_available_stream_id()
-        encoded = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in head]
-        self._h2.send_headers(stream_id, encoded, end_stream=not body)
+        ends_with_body = ends and trailers is None
+        self._h2.send_headers(stream_id, _encoded(head), end_stream=ends_with_body and not body)
         if body:
-            self._h2.send_data(stream_id, body, end_stream=True)
+            self._h2.send_data(stream_id, body, end_stream=ends_with_body)
+        if trailers is not None:
+            self._h2.send_headers(stream_id, _encoded(trailers), end_stream=True)
+        return stream_id
+
+    def read(self, stream_id: int, *, only_head: bool = False) -> list[Answer]:
         answers = [Answer(0, [])]
         while not self._closed and not self._take(stream_id, answers):
-            pass
+            if only_head and answers[-1].status:
+                break
         return answers
+
+    def reset(self, stream_id: int, code: int) -> None:
+        self._h2.reset_stream(stream_id, code)
+        self.flush()
+
+    def flush(self) -> None:
+        with suppress(ConnectionError):
+            self._socket.sendall(self._h2.data_to_send())
 
     def _take(self, stream_id: int, answers: list[Answer]) -> bool:
         """Reads once. Returns whether the stream has ended."""
         ended = False
-        with suppress(ConnectionError):
-            self._socket.sendall(self._h2.data_to_send())
+        self.flush()
         try:
             data = self._socket.recv(65536)
             events = self._h2.receive_data(data)
@@ -120,6 +137,10 @@ class _Client:
         if self._closed:
             return False
         return self.ask((probe, b""))[-1].status == 200
+
+
+def _encoded(fields: Fields) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in fields]
 
 
 def _answer(headers: Fields) -> Answer:
