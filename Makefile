@@ -19,7 +19,7 @@ PYTEST = $(BIN)/python -m pytest --numprocesses $(TEST_WORKERS) --dist loadfile 
 # How a program runs with the compiled data path: as a copy of the sources, which comes before them on the path.
 WITH_COMPILED = PYTHONSAFEPATH=1 PYTHONPATH="$$compiled:$(CURDIR)"
 # The tests that the data path can break.
-COMPILED_TESTS := tests/interop tests/integration tests/interception tests/fuzz tests/soak tests/unit/sidecar \
+COMPILED_TESTS := tests/interop tests/integration tests/interception tests/fuzz tests/unit/sidecar \
 	$(addprefix --ignore-glob=tests/integration/test_, ca.py control_plane* http_server.py kubernetes_api.py wheel.py xds_server*)
 
 # The images: the names that the chart expects, {hub}/{name}:{tag}.

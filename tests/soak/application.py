@@ -89,7 +89,8 @@ class Application:
                 writer.close()
 
         def accept(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            self._writers.add(writer)
+            if kind != "tcp":
+                self._writers.add(writer)
             task = asyncio.create_task(run(reader, writer), name=f"{self.name} {kind}")
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
@@ -215,22 +216,30 @@ class Application:
     # TCP.
 
     async def _serve_tcp(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """A crash resets the connection only after the client's first bytes: a client could not tell one that
+        was reset before its greeting from one that no host got."""
         writer.write(self.name.encode() + b"\n")
-        await _echo(reader, writer, cut=self.mode in (Mode.CUT, Mode.RESET))
+        first = await reader.read(65536)
+        self._writers.add(writer)
+        await _echo(reader, writer, cut=self.mode in (Mode.CUT, Mode.RESET), first=first)
 
 
 def _has_more(peer: Http2Peer, message: Message, sent: int) -> bool:
     return len(message.received) > sent or message.ended or message.reset is not None or peer.lost
 
 
-async def _echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, cut: bool) -> None:
+async def _echo(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, cut: bool, first: bytes = b""
+) -> None:
     """Until the client's end; then its own."""
-    while data := await reader.read(65536):
+    data = first or await reader.read(65536)
+    while data:
         if cut:
             writer.transport.abort()
             return
         writer.write(data)
         await writer.drain()
+        data = await reader.read(65536)
 
 
 async def _read_body(reader: asyncio.StreamReader, head: bytes) -> bytes:
