@@ -12,10 +12,10 @@ from tests.support.injected_mesh import CONTROL_PLANE, SYSTEM_NAMESPACE, Injecte
 from tests.support.kubernetes_api import Resource
 from tests.support.pod_specs import signal_first_process
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(400)
 
 NAMESPACE = "web"
-DEADLINE_S = 150.0
+DEADLINE_S = 300.0  # a ReplicaSet waits twice as long after each creation that failed
 
 
 @pytest.fixture(scope="module")
