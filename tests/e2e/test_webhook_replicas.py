@@ -42,8 +42,11 @@ def deployment(name: str, replicas: int) -> Resource:
 
 
 def injected_pods(mesh: InjectedMesh, name: str, count: int) -> list[Resource]:
-    """The pods of a Deployment, once all of them exist. After creations that failed, a ReplicaSet waits for up
-    to 1000 s; a change of it makes its controller try again at once."""
+    """The pods of a Deployment, once all of them exist.
+
+    After creations that failed, a ReplicaSet waits for up to 1000 s. A change of it makes its controller try
+    again at once.
+    """
     deadline = time.monotonic() + DEADLINE_S
     while len(pods := mesh.pods(NAMESPACE, f"app={name}")) < count:
         events = mesh.objects("events", NAMESPACE)
