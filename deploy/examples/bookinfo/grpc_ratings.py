@@ -58,7 +58,7 @@ class Client:
 
 
 class Server:
-    """Serves ratings. Every `unavailable_every`-th call gets the status UNAVAILABLE; 0 is none."""
+    """Serves ratings. Every `unavailable_every`-th call gets the status UNAVAILABLE; with 0, no call does."""
 
     def __init__(self, host: str, port: int, pod: str, *, unavailable_every: int = 0) -> None:
         self._pod = pod
