@@ -227,7 +227,8 @@ class BodyStream(Body):
         self._source = source
 
     def feed(self, data: bytes) -> None:
-        if self._closed:
+        """Drops bytes that arrive after `close` or an error."""
+        if self._closed or self._error is not None:
             return
         if self._messages is not None:
             self._messages.feed(data)

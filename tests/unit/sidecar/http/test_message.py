@@ -128,6 +128,15 @@ async def test_bytes_that_arrived_before_a_failure_are_read_before_it_is_raised(
     assert source.told == ["pause"], "the source has ended: it is neither resumed nor abandoned"
 
 
+async def test_bytes_that_arrive_after_a_paused_body_was_given_up_are_dropped() -> None:
+    body = BodyStream(Source(), high_water=10)
+    body.feed(b"x" * 20)
+    body.give_up(UpstreamResetError("slow"))
+    body.feed(b"late")
+    with pytest.raises(UpstreamResetError):
+        await body.read()
+
+
 async def test_giving_up_drops_the_bytes_that_were_not_read() -> None:
     body = BodyStream(Source())
     body.feed(b"late")
