@@ -34,7 +34,13 @@ async def run_a_pod(pods: Pods, name: str) -> Resource:
     main = shell("main", UNTIL_TERM, volumeMounts=[{"name": "shared", "mountPath": "/shared"}])
     selector = {"kubernetes.io/hostname": NODE}
     await pods.create(pod(name, main, volumes=volumes, nodeSelector=selector))
-    return await pods.with_condition(name, "Ready")
+    found = await pods.with_condition(name, "Ready")
+
+    async def has_begun() -> bool:
+        return bool(processes_of(name))
+
+    await eventually(has_begun, "its process has become its own program")
+    return found
 
 
 async def traces(pod: Resource, node: RunningNode) -> list[str]:
