@@ -12,6 +12,7 @@ from tests.support.node import RunningNode
 from tests.support.pod_specs import (
     UNTIL_TERM,
     Pods,
+    catches,
     container_status,
     pod,
     printed,
@@ -71,6 +72,11 @@ async def test_a_pod_that_obeys_sigterm_ends_before_its_grace_period(node: Runni
     script = "trap 'echo last words; exit 0' TERM; sleep infinity & wait"
     await pods.create(pod("obedient", shell("main", script), **spec))
     await pods.with_condition("obedient", "Ready")
+
+    async def obeys() -> bool:
+        return catches("obedient", signal.SIGTERM)
+
+    await eventually(obeys, "its handler is there")
     asked_at_s = time.monotonic()
     await pods.delete("obedient")
     await pods.gone("obedient")
