@@ -14,6 +14,8 @@ class VirtualTime:
         self.now = 1000.0
         self.errors: list[object] = []
         """Of the timers' callbacks."""
+        self.wake_ups = 0
+        """How many calls were made."""
         self._order = itertools.count()
         self._scheduled: list[tuple[float, int, _Handle]] = []
 
@@ -35,6 +37,7 @@ class VirtualTime:
             when, _, handle = heapq.heappop(self._scheduled)
             self.now = max(self.now, when)
             if not handle.cancelled:
+                self.wake_ups += 1
                 handle.callback()
         self.now = end
 

@@ -61,6 +61,26 @@ def test_cancelled_timers_of_many_connections_leave_one_slot_for_each_second() -
     assert 0 <= called[0] - due_s <= 1
 
 
+def test_the_loop_is_seldom_woken_for_cancelled_timers() -> None:
+    """Each request sets a time limit, and cancels it soon after."""
+    time, called = VirtualTime(), []
+    timers = Timers(time)
+    ticks = 10_000
+    for _ in range(ticks):
+        timer = timers.after(15.0, lambda: called.append(1))
+        time.advance(TICK_S)
+        timer.cancel()
+    assert time.wake_ups < ticks / 50
+    timers.after(1.0, lambda: called.append(time.now))
+    due_s = time.now + 1.0
+    time.advance(20.0)
+    (called_s,) = called
+    assert due_s <= called_s < due_s + TICK_S
+    last = time.wake_ups
+    time.advance(20.0)
+    assert time.wake_ups == last
+
+
 def test_a_failing_callback_does_not_stop_the_others() -> None:
     time, called = VirtualTime(), []
     timers = Timers(time)
