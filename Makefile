@@ -95,9 +95,10 @@ fuzz-h2: $(VENV)/.installed ## Fuzz the HTTP/2 codec against the library h2, gui
 	$(BIN)/python -m tests.fuzz.h2_atheris .cache/fuzz-h2 -max_len=6000 -max_total_time=$(or $(SECONDS),600) \
 		-rss_limit_mb=500 -artifact_prefix=.cache/fuzz-h2-
 
-soak: $(VENV)/.installed ## Two sidecars under all traffic, faults and changes at once (SECONDS=600, SEED=)
+soak: $(VENV)/.installed ## Two sidecars under all traffic, faults and changes at once (SECONDS=600, CONCURRENCY=2, SEED=)
 	compiled=$$($(BIN)/python deploy/compiled.py) && $(WITH_COMPILED) \
-		$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),600) $(if $(SEED),--seed $(SEED))
+		$(BIN)/python -m tests.soak --seconds $(or $(SECONDS),600) \
+		$(if $(CONCURRENCY),--concurrency $(CONCURRENCY)) $(if $(SEED),--seed $(SEED))
 
 test-fast: $(VENV)/.installed ## Run only the unit tests
 	$(BIN)/python -m pytest tests/unit $(TEST_ARGS)

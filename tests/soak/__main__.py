@@ -1,6 +1,6 @@
 """Two sidecars under everything at once, for as long as you like: `make soak`.
 
-python -m tests.soak [--seconds 600] [--seed N]      exits with 1 if anything was violated
+python -m tests.soak [--seconds 600] [--concurrency 2] [--seed N]      exits with 1 if anything was violated
 """
 
 from __future__ import annotations
@@ -22,13 +22,20 @@ FOLDER = Path("build/soak")
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--seconds", type=float, default=600.0)
+    parser.add_argument("--concurrency", type=int, default=2, help="workers of each sidecar")
     parser.add_argument("--seed", type=int, default=int(time.time()), help="of the changes and the faults")
     parser.add_argument("--folder", type=Path, default=FOLDER, help="for the report and the logs")
     arguments = parser.parse_args()
     shutil.rmtree(arguments.folder, ignore_errors=True)
     arguments.folder.mkdir(parents=True)
     report = uvloop.run(
-        soak(arguments.folder, seconds=arguments.seconds, seed=arguments.seed, progress=_show)
+        soak(
+            arguments.folder,
+            seconds=arguments.seconds,
+            seed=arguments.seed,
+            concurrency=arguments.concurrency,
+            progress=_show,
+        )
     )
     file = arguments.folder / "report.json"
     file.write_text(json.dumps(report.as_json(), indent=1))

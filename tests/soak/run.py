@@ -50,12 +50,18 @@ Progress = Callable[[Report, float], None]
 
 
 async def soak(
-    folder: Path, *, seconds: float, seed: int, progress: Progress = lambda report, now_s: None
+    folder: Path,
+    *,
+    seconds: float,
+    seed: int,
+    concurrency: int,
+    progress: Progress = lambda report, now_s: None,
 ) -> Report:
-    """`folder` gets the files and the logs of the sidecars, and the log of all changes, ``changes``."""
+    """`folder` gets the files and the logs of the sidecars, and the log of all changes, ``changes``. Each
+    sidecar has `concurrency` workers."""
     rng = Random(seed)
     report = Report(seed=seed, seconds=seconds)
-    async with running_mesh(folder, rng, "--concurrency", "1") as mesh:
+    async with running_mesh(folder, rng, "--concurrency", str(concurrency)) as mesh:
         for node, sidecar in mesh.sidecars.items():
             report.memory[node] = []
             report.descriptors[node] = [await asyncio.to_thread(checks.open_descriptors, sidecar)]

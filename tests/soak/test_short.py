@@ -14,6 +14,7 @@ SEED = 1
 
 
 @pytest.mark.timeout(300)
-async def test_everything_at_once_fails_nothing_that_policy_saves(tmp_path: Path) -> None:
-    report = await soak(tmp_path, seconds=SECONDS, seed=SEED)
+@pytest.mark.parametrize("concurrency", [1, 2])
+async def test_everything_at_once_fails_nothing_that_policy_saves(tmp_path: Path, concurrency: int) -> None:
+    report = await soak(tmp_path, seconds=SECONDS, seed=SEED, concurrency=concurrency)
     assert report.violations == []
