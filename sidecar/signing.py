@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +14,7 @@ from sidecar.config.cluster import ClusterConfig
 from sidecar.config.endpoint import Endpoint, SocketAddress
 from sidecar.errors import IdentityError, IdentityRefusedError
 from sidecar.grpc.call import call_unary
+from sidecar.grpc.call_stats import ClusterCalls
 from sidecar.grpc.errors import GrpcError
 from sidecar.grpc.target import Target
 from sidecar.grpc.tls import verifying_context
@@ -40,12 +41,12 @@ _FINAL: Final = frozenset(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SigningClient:
-    """``address`` is ``host:port``. With a ``cluster``, calls go to any of its endpoints, and connect as it
-    says; its TLS is not used. TLS is always used, since the token proves an identity. The root file and
-    the token are read for each call, so that they can be replaced while the sidecar runs. ``server_name`` is
-    the expected name in the server's certificate, by default the host of the endpoint. ``lifetime_s`` 0 lets
-    the authority decide. Without a ``provider``, the audience of the token decides. ``cluster_id`` tells an
-    istiod the cluster whose tokens it must review."""
+    """``address`` is ``host:port``. With a ``cluster``, calls go to any of its endpoints, connect as it says,
+    and count in its statistics, ``calls``; its TLS is not used. TLS is always used, since the token proves an
+    identity. The root file and the token are read for each call, so that they can be replaced while the
+    sidecar runs. ``server_name`` is the expected name in the server's certificate, by default the host of the
+    endpoint. ``lifetime_s`` 0 lets the authority decide. Without a ``provider``, the audience of the token
+    decides. ``cluster_id`` tells an istiod the cluster whose tokens it must review."""
 
     address: str
     root_certificate_file: Path
@@ -56,6 +57,7 @@ class SigningClient:
     provider: CaProvider | None = None
     cluster_id: str = ""
     cluster: ClusterConfig | None = None
+    calls: ClusterCalls = field(default_factory=ClusterCalls)
 
     async def sign(self, signing_request: str) -> SignedCertificate:
         """Raises `IdentityRefusedError` when the control plane refuses, `IdentityError` when it cannot be
@@ -98,6 +100,7 @@ class SigningClient:
             server_name=self.server_name,
             connect_timeout_s=cluster.connect_timeout_s,
             tcp_keepalive=cluster.tcp_keepalive,
+            calls=self.calls,
         )
 
     def _request(self, provider: CaProvider, signing_request: str) -> bytes:

@@ -9,6 +9,7 @@ from protos.spiffe import SpiffeId
 from sidecar.config.bootstrap import Bootstrap, Settings
 from sidecar.config.cluster import ClusterConfig
 from sidecar.errors import BootstrapError, IdentityRefusedError
+from sidecar.grpc.call_stats import ClusterCalls, OwnCalls
 from sidecar.identity.rotation import SvidRotation
 from sidecar.identity.svid import Svid
 from sidecar.observability.request_metrics import LocalWorkload
@@ -55,9 +56,13 @@ def token_reader(settings: Settings) -> Callable[[], str] | None:
 
 
 def svid_rotation(
-    settings: Settings, bootstrap: Bootstrap, use_svid: Callable[[Svid], None]
+    settings: Settings,
+    bootstrap: Bootstrap,
+    use_svid: Callable[[Svid], None],
+    own_calls: OwnCalls | None = None,
 ) -> SvidRotation | None:
-    """Renews the workload's certificate; None without a CA address. Raises `BootstrapError`."""
+    """Renews the workload's certificate; None without a CA address. ``own_calls`` counts the calls of the CA,
+    if a static cluster leads to it. Raises `BootstrapError`."""
     if not settings.ca_address:
         return None
     if settings.ca_cert is None:
@@ -65,6 +70,7 @@ def svid_rotation(
     token = token_reader(settings)
     if token is None:
         raise BootstrapError("--ca-address needs --token-file, or OUTRIGGER_TOKEN")
+    cluster = ca_cluster(settings.ca_address, bootstrap)
     signer = SigningClient(
         address=settings.ca_address,
         root_certificate_file=settings.ca_cert,
@@ -72,7 +78,8 @@ def svid_rotation(
         lifetime_s=settings.certificate_lifetime_s,
         provider=settings.ca_provider,
         cluster_id=str(bootstrap.node_metadata.get(node.CLUSTER_ID, "")),
-        cluster=ca_cluster(settings.ca_address, bootstrap),
+        cluster=cluster,
+        calls=own_calls.to(cluster.name) if own_calls is not None and cluster is not None else ClusterCalls(),
     )
     return SvidRotation(signer, spiffe_id(settings, bootstrap), use_svid)
 

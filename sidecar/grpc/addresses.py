@@ -19,7 +19,7 @@ from sidecar.grpc_status import GrpcStatus
 
 LookUp = Callable[[SocketAddress], Awaitable[list[str]]]
 
-# How long a look-up may take, or fail, before the last answer is used instead.
+# How long a look-up or a replica may take before the others are preferred to it.
 _PATIENCE_S: Final = 1.0
 # After this time, a replica that has failed is tried like the others again.
 _FAILURE_S: Final = 60.0
@@ -49,7 +49,7 @@ class Addresses:
         """``look_up`` raises ``OSError`` or ``ValueError`` for a name that cannot be resolved. ``clock`` is
         by default the time of the running loop."""
         self._look_up: Final = look_up
-        self._patience_s: Final = patience_s
+        self.patience_s: Final = patience_s
         self._clock: Final = clock
         self._known: Final[dict[SocketAddress, list[str]]] = {}
         self._asking: Final[dict[SocketAddress, asyncio.Future[list[str]]]] = {}
@@ -59,25 +59,36 @@ class Addresses:
 
     async def replicas(self, endpoints: Sequence[Endpoint]) -> list[Replica]:
         """Those that have not failed lately come first, then those that are healthy by the configuration,
-        then those of the highest priority; otherwise the order is random. Raises `GrpcError` if no endpoint
-        has an address."""
-        found = await asyncio.gather(
-            *(self.of(endpoint.address) for endpoint in endpoints), return_exceptions=True
-        )
+        then those of the highest priority; otherwise the order is random. A name whose look-up takes long has
+        the addresses of its last answer, and is left out without one, if there are others. Raises `GrpcError`
+        if no endpoint has an address."""
+        asked = [asyncio.ensure_future(self.of(endpoint.address)) for endpoint in endpoints]
+        try:
+            if asked:
+                await self._some_answers(asked)
+        finally:
+            for each in asked:
+                each.cancel()
         ranked: dict[Replica, tuple[float, bool, int]] = {}
         error = GrpcError(GrpcStatus.UNAVAILABLE, "the server has no address")
-        for endpoint, hosts in zip(endpoints, found, strict=True):
-            if isinstance(hosts, GrpcError):
-                error = hosts
-            elif isinstance(hosts, BaseException):
-                raise hosts
-            else:
-                for host in hosts:
-                    replica = Replica(SocketAddress(host, endpoint.address.port), endpoint.address.host)
-                    ranked.setdefault(replica, self._rank(replica.address, endpoint))
+        for endpoint, answer in zip(endpoints, asked, strict=True):
+            try:
+                hosts = answer.result() if answer.done() else self._known.get(endpoint.address, [])
+            except GrpcError as unresolved:
+                error = unresolved
+                continue
+            for host in hosts:
+                replica = Replica(SocketAddress(host, endpoint.address.port), endpoint.address.host)
+                ranked.setdefault(replica, self._rank(replica.address, endpoint))
         if not ranked:
             raise error
         return sorted(random.sample(list(ranked), len(ranked)), key=ranked.__getitem__)
+
+    async def _some_answers(self, asked: Sequence[asyncio.Future[list[str]]]) -> None:
+        """Waits for all answers; when patience ends, for the first name that is resolved."""
+        _, waiting = await asyncio.wait(asked, timeout=self.patience_s)
+        while waiting and not any(each.done() and each.exception() is None for each in asked):
+            _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
 
     def _rank(self, address: SocketAddress, endpoint: Endpoint) -> tuple[float, bool, int]:
         self._forget_old_failures()
@@ -88,7 +99,7 @@ class Addresses:
         )
 
     def failed(self, address: SocketAddress) -> None:
-        """It could not be connected to, did not answer, or is about to end."""
+        """It could not be connected to, has not answered yet, or is about to end."""
         self._forget_old_failures()
         self._failed_at_s[address] = self._now_s()
 
@@ -110,7 +121,7 @@ class Addresses:
         known = self._known.get(address)
         asked = self._ask(address)
         try:
-            async with asyncio.timeout(None if known is None else self._patience_s):
+            async with asyncio.timeout(None if known is None else self.patience_s):
                 return await asyncio.shield(asked)
         except (OSError, ValueError) as error:  # a `TimeoutError` is an `OSError`
             if known is not None:

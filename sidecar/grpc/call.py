@@ -18,6 +18,8 @@ from sidecar.http.headers import Headers
 from sidecar.upstream.tcp_keepalive import set_tcp_keepalive
 
 _ALPN: Final = "h2"
+# A server that does not answer the end of TLS does not hold the connection for long.
+_TLS_CLOSE_S: Final = 1.0
 
 
 class Call:
@@ -28,7 +30,9 @@ class Call:
     """
 
     def __init__(self, target: Target, replica: Replica, headers: Headers, *, endless: bool = False) -> None:
+        """A connection is being opened."""
         self.replica: Final = replica
+        self._stats: Final = target.calls.begin(replica)
         self._endless: Final = endless
         self._loop: Final = asyncio.get_running_loop()
         self._target: Final = target
@@ -42,6 +46,9 @@ class Call:
         self._waiter: asyncio.Future[None] | None = None
         self._keepalive: asyncio.TimerHandle | None = None
         self._heard_s = 0.0
+        self._connected_s = 0.0
+        addresses = target.addresses
+        self._patience = self._loop.call_later(addresses.patience_s, addresses.failed, replica.address)
 
     # For the caller.
 
@@ -70,15 +77,29 @@ class Call:
             self._flush()
         return message
 
+    def time_out(self, error: GrpcError) -> None:
+        """Ends the call, because its time is over."""
+        if not self._ended:
+            self._stats.timed_out()
+            self._end(error)
+        self._target.addresses.failed(self.replica.address)
+
     def close(self) -> None:
         """Ends the call, and its connection."""
-        self._end(GrpcError(GrpcStatus.CANCELLED, "the call was closed"))
+        self._end(GrpcError(GrpcStatus.CANCELLED, "the call was closed"), given_up=True)
 
     # For the event loop.
 
+    def not_connected(self, error: BaseException) -> None:
+        self._patience.cancel()
+        self._target.addresses.failed(self.replica.address)
+        self._stats.not_connected(error)
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast("asyncio.Transport", transport)
+        self._connected_s = self._loop.time()
         tls = transport.get_extra_info("ssl_object")
+        self._stats.connected(secured=tls is not None)
         if tls is not None and tls.selected_alpn_protocol() != _ALPN:
             self._end(GrpcError(GrpcStatus.UNAVAILABLE, "the server does not offer HTTP/2 (ALPN)"))
             return
@@ -88,12 +109,14 @@ class Call:
         self._flush()
 
     def data_received(self, data: bytes) -> None:
+        self._stats.received(len(data))
         if self._ended:
             return
         self._heard_s = self._loop.time()
         try:
             self._http.receive(data)
         except Http2Error as error:
+            self._stats.protocol_error(error.counter)
             self._end(GrpcError(GrpcStatus.UNAVAILABLE, f"HTTP/2: {error}"))
         except GrpcError as error:
             self._end(error)
@@ -105,6 +128,10 @@ class Call:
 
     def connection_lost(self, error: Exception | None) -> None:
         reason = f"the connection was lost: {error}" if error else "the server closed the connection"
+        self._transport = None
+        if not self._ended:
+            self._stats.cut_short(by_server=True)
+        self._stats.disconnected()
         self._end(GrpcError(GrpcStatus.UNAVAILABLE, reason))
 
     def pause_writing(self) -> None:
@@ -119,6 +146,7 @@ class Call:
     # For `Http2Exchange`.
 
     def head(self, status: int, headers: Headers, ended: bool) -> None:
+        self._stats.responded(status, self._loop.time() - self._connected_s)
         self._response.head(status, headers, ended)
         if ended:
             self._end(None)
@@ -127,12 +155,14 @@ class Call:
         self._messages.extend(self._response.data(data))
         self._to_grant += len(data)
         if self._messages:
+            self._patience.cancel()
             self._target.addresses.answered(self.replica.address)
             self._wake()
         else:
             self._grant()
 
     def trailers(self, headers: Headers) -> None:
+        self._stats.trailers()
         self._response.trailers(headers)
         self._end(None)
 
@@ -140,12 +170,14 @@ class Call:
         self._response.end()
 
     def reset(self, code: int) -> None:
+        self._stats.reset_by_server()
         raise GrpcError(status_of_reset(code), f"the server reset the stream: HTTP/2 error {code}")
 
     def draining(self) -> None:
         """The server finishes calls for a while. One without an end continues at another replica."""
         if self._endless:
-            self._end(GrpcError(GrpcStatus.UNAVAILABLE, "the server is about to close the connection"))
+            error = GrpcError(GrpcStatus.UNAVAILABLE, "the server is about to close the connection")
+            self._end(error, given_up=True)
         else:
             self._target.addresses.failed(self.replica.address)
 
@@ -160,6 +192,7 @@ class Call:
 
     def _flush(self) -> None:
         if self._transport is not None and (output := self._http.take_output()):
+            self._stats.sent(len(output))
             self._transport.write(output)
 
     def _ping(self) -> None:
@@ -181,15 +214,25 @@ class Call:
             self._ping()
             return
         timeout_s = self._target.keepalive_timeout_s
+        self._stats.keepalive_expired()
+        if self._transport is not None:
+            self._transport.abort()
+            self._transport = None
         self._end(GrpcError(GrpcStatus.UNAVAILABLE, f"no answer to a PING within {timeout_s:g} s"))
 
-    def _end(self, error: GrpcError | None) -> None:
+    def _end(self, error: GrpcError | None, *, given_up: bool = False) -> None:
+        """``given_up``: the error tells nothing about the server."""
         if self._ended:
             return
         self._ended = True
         self._error = error
+        if given_up:
+            self._stats.ended(None)
+        else:
+            self._stats.ended(GrpcStatus.OK if error is None else error.status)
         if self._is_failure(error):
             self._target.addresses.failed(self.replica.address)
+        self._patience.cancel()
         if self._keepalive is not None:
             self._keepalive.cancel()
         self._wake()
@@ -199,7 +242,8 @@ class Call:
         if transport.get_write_buffer_size():  # the server does not read: it would never close
             transport.abort()
             return
-        self._http.close()
+        if self._http.close():
+            self._stats.reset_here()
         self._flush()
         transport.close()
 
@@ -224,6 +268,7 @@ async def open_call(
     ``/package.Service/Method``. ``timeout_s`` is told to the server; an address that does not answer takes
     its share of the time only. ``endless``: see `Call`. Raises `GrpcError`."""
     replicas = await target.addresses.replicas(target.endpoints)
+    target.calls.keep(replicas)
     limit_s = min(target.connect_timeout_s, (timeout_s or math.inf) / max(1, len(replicas)))
     reason = ""
     for replica in replicas:
@@ -234,6 +279,7 @@ async def open_call(
             reason = f"{replica.address.host}: not connected within {limit_s:g} s"
         except (OSError, ValueError) as error:
             reason = f"{replica.address.host}: {error}"
+    target.calls.unanswered()
     raise GrpcError(GrpcStatus.UNAVAILABLE, f"cannot connect to {target}: {reason}")
 
 
@@ -247,12 +293,13 @@ async def _connect(call: Call, target: Target, limit_s: float, sock: socket.sock
                 lambda: cast("asyncio.BaseProtocol", call),
                 ssl=target.tls,
                 server_hostname=name if target.tls is not None else None,
+                ssl_shutdown_timeout=_TLS_CLOSE_S if target.tls is not None else None,
                 **where,
             )
         if target.tcp_keepalive is not None:
             set_tcp_keepalive(transport, target.tcp_keepalive)
-    except BaseException:
-        target.addresses.failed(address)
+    except BaseException as error:
+        call.not_connected(error)
         raise
     return call
 
@@ -278,9 +325,13 @@ async def call_unary(
             call.send(request, last=True)
             return await _only_message(call)
     except TimeoutError:
+        error = GrpcError(GrpcStatus.DEADLINE_EXCEEDED, f"no response within {timeout_s} s")
         if call is not None:
-            target.addresses.failed(call.replica.address)
-        raise GrpcError(GrpcStatus.DEADLINE_EXCEEDED, f"no response within {timeout_s} s") from None
+            call.time_out(error)
+        else:
+            target.calls.timed_out()
+            target.calls.unanswered()
+        raise error from None
     finally:
         if call is not None:
             call.close()

@@ -80,12 +80,14 @@ class Http2Exchange:
     def ping(self) -> None:
         self._h2.ping(bytes(8))
 
-    def close(self) -> None:
-        """Tells the server that the exchange and the connection end."""
-        if self._open:
-            self._open = False
-            self._h2.reset(self._stream, CANCEL)
-            self._h2.go_away(NO_ERROR, final=True)
+    def close(self) -> bool:
+        """Tells the server that the exchange and the connection end. Returns False if they have ended."""
+        if not self._open:
+            return False
+        self._open = False
+        self._h2.reset(self._stream, CANCEL)
+        self._h2.go_away(NO_ERROR, final=True)
+        return True
 
     # From the server.
 
@@ -113,13 +115,13 @@ class Http2Exchange:
             case StreamReset():
                 self._open = False
                 if event.local:
-                    raise Http2Error(event.reason)
+                    raise Http2Error(event.reason, event.counter)
                 receiver.reset(event.code)
             case GoAwayReceived():
                 self._going_away(event)
             case ConnectionFailed():
                 self._open = False
-                raise Http2Error(event.error.reason)
+                raise Http2Error(event.error.reason, event.error.counter)
 
     def _going_away(self, event: GoAwayReceived) -> None:
         """A server that shuts down gracefully finishes the exchange."""

@@ -12,6 +12,7 @@ from sidecar.build_info import VERSION
 from sidecar.config.cluster import TcpKeepalive
 from sidecar.config.endpoint import Endpoint
 from sidecar.grpc.addresses import Addresses, Replica, system_look_up
+from sidecar.grpc.call_stats import ClusterCalls
 from sidecar.grpc.errors import GrpcError
 from sidecar.grpc_status import GrpcStatus
 from sidecar.http.headers import Headers
@@ -32,7 +33,7 @@ class Target:
     """The server, whose ``endpoints`` are its replicas. ``server_name``, the name in its certificate, is by
     default the host of the endpoint, and ``authority`` is by default that name, or else the endpoint's
     address. The connect timeout is for each address. Without a ``keepalive_interval_s``, nothing is sent on
-    an idle connection."""
+    an idle connection. ``calls``: the statistics of the server, if it is a cluster."""
 
     endpoints: tuple[Endpoint, ...]
     authority: str = ""
@@ -45,6 +46,7 @@ class Target:
     keepalive_timeout_s: float = 20.0
     max_message_bytes: int = _DEFAULT_MAX_MESSAGE_BYTES
     addresses: Addresses = field(default=_ADDRESSES, repr=False, compare=False)
+    calls: ClusterCalls = field(default_factory=ClusterCalls, repr=False, compare=False)
 
     def __str__(self) -> str:
         return ", ".join(str(endpoint.address) for endpoint in self.endpoints)

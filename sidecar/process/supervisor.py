@@ -26,6 +26,7 @@ from sidecar.config.bootstrap import Bootstrap, Settings
 from sidecar.config.listener import TrafficDirection
 from sidecar.config.snapshot import Snapshot
 from sidecar.errors import BootstrapError, ConfigError, WorkerError
+from sidecar.grpc.call_stats import OwnCalls
 from sidecar.identity.rotation import SvidRotation
 from sidecar.identity.svid import Svid
 from sidecar.identity.svid_pem import SvidPem
@@ -34,6 +35,7 @@ from sidecar.lifetime import Lifetime
 from sidecar.listener.manager import ListenerState, ListenerStatus
 from sidecar.observability.exposition import ExtraStats
 from sidecar.observability.log_levels import set_log_levels
+from sidecar.process.own_calls import ReportsWithOwnCalls
 from sidecar.process.remote_workers import RemoteWorkers
 from sidecar.process.worker import FOLLOW_FILES_S, Worker, WorkerConfig
 from sidecar.process.workers import Workers
@@ -77,7 +79,8 @@ class Supervisor:
         else:
             self._remote = RemoteWorkers(control, config, settings.concurrency, on_warm=self._clusters_warmed)
             self._workers = self._remote
-        self._rotation = svid_rotation(settings, bootstrap, self._use_svid)
+        self._own_calls = OwnCalls(bootstrap.static.clusters)
+        self._rotation = svid_rotation(settings, bootstrap, self._use_svid, self._own_calls)
         self._mesh_roots = WatchedFile(settings.ca_cert) if settings.ca_cert is not None else None
         self._xds = XdsClient(
             bootstrap,
@@ -86,6 +89,7 @@ class Supervisor:
             token=token_reader(settings),
             resolve_first=self._workers.resolve_first,
             names=settings.dns_capture,
+            calls=self._own_calls.to(bootstrap.ads.cluster_name) if bootstrap.ads is not None else None,
         )
         self._dns = self._dns_server() if settings.dns_capture else None
         view = self._admin_view()
@@ -246,7 +250,7 @@ class Supervisor:
             self._settings, self._bootstrap, self.state, seconds_until_expiry=self._seconds_until_expiry
         )
         return AdminView(
-            workers=self._workers,
+            workers=ReportsWithOwnCalls(self._workers, self._own_calls),
             extra_stats=partial(self._extra_stats, info),
             clusters=lambda: self._snapshot.clusters if self._snapshot is not None else {},
             config_dump=self._xds.config_dump,

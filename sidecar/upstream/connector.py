@@ -1,4 +1,4 @@
-"""Opens connections to hosts: TCP, its options, TLS, the verification of the peer. Only this module dials.
+"""Opens all connections of the data path to hosts: TCP, its options, TLS, the verification of the peer.
 
 Source: ``connect_timeout``, ``upstream_bind_config``, ``upstream_connection_options.tcp_keepalive`` and
 ``transport_socket`` of ``envoy.config.cluster.v3.Cluster``. The reasons in errors have the same text as

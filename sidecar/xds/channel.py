@@ -6,12 +6,13 @@ import ssl
 
 from sidecar.config.bootstrap import Ads
 from sidecar.config.tls import SanMatchKind, UpstreamTls
+from sidecar.grpc.call_stats import ClusterCalls
 from sidecar.grpc.target import Target
 from sidecar.grpc.tls import over_http2
 from sidecar.identity.contexts import TlsContexts
 
 
-def target(ads: Ads) -> Target:
+def target(ads: Ads, calls: ClusterCalls) -> Target:
     """Roots and certificates are read from their files here, because mounted files are replaced while the
     process runs. Raises `IdentityError` for a file that cannot be read or is invalid."""
     return Target(
@@ -24,6 +25,7 @@ def target(ads: Ads) -> Target:
         keepalive_interval_s=ads.keepalive_interval_s,
         keepalive_timeout_s=ads.keepalive_timeout_s,
         max_message_bytes=ads.max_receive_message_bytes,
+        calls=calls,
     )
 
 

@@ -22,6 +22,7 @@ from sidecar.config.bootstrap import Ads, Bootstrap
 from sidecar.config.snapshot import Snapshot
 from sidecar.errors import IdentityError
 from sidecar.grpc.call import Call, open_call
+from sidecar.grpc.call_stats import ClusterCalls
 from sidecar.grpc.errors import GrpcError
 from sidecar.grpc_status import GrpcStatus
 from sidecar.xds.channel import target
@@ -49,7 +50,7 @@ class XdsClient:
     ``resolve_first`` starts the look-ups that clusters wait for; `clusters_warmed` is called when they end.
     If ``cache_dir`` is None, no last good configuration is kept. ``token`` is called for each stream; if it
     raises `IdentityError`, the stream is tried again later, as after a lost connection. ``names``: the name
-    table is requested.
+    table is requested. ``calls``: the statistics of the control plane's cluster.
     """
 
     def __init__(
@@ -65,11 +66,13 @@ class XdsClient:
         uniform: Callable[[float, float], float] = random.uniform,
         resolve_first: ResolveFirst | None = None,
         names: bool = False,
+        calls: ClusterCalls | None = None,
     ) -> None:
         self.state = XdsState()
         self._bootstrap = bootstrap
         self._token = token
         self._names = names
+        self._calls = calls or ClusterCalls()
         self._clock = clock
         self._sleep = sleep
         self._uniform = uniform
@@ -194,7 +197,9 @@ class XdsClient:
     async def _stream(self, ads: Ads, subscriptions: Subscriptions) -> None:
         """Returns when the stream ends. Raises `GrpcError` when it fails."""
         held = self._updates.store.versions
-        call = await open_call(target(ads), METHODS[ads.variant], self._metadata(ads), endless=True)
+        call = await open_call(
+            target(ads, self._calls), METHODS[ads.variant], self._metadata(ads), endless=True
+        )
         self._where = str(call.replica.address)
         # Requests from the time without a stream were dropped: a new stream begins with all subscriptions.
         self._call, self._unsent_node = call, self._bootstrap.node
