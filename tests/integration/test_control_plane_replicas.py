@@ -157,12 +157,14 @@ def unused_port() -> Iterator[int]:
 
 # Single calls, of which signing requests are an example.
 
+_PAUSES_S = {b"slow": 0.3, b"sleep": 60.0}
+
 
 @asynccontextmanager
 async def answering(answer: bytes, code: grpc.StatusCode | None = None) -> AsyncIterator[SocketAddress]:
     async def unary(request: bytes, context: Any) -> bytes:
-        if request == b"sleep":
-            await asyncio.sleep(60)
+        if request in _PAUSES_S:
+            await asyncio.sleep(_PAUSES_S[request])
         if code is not None:
             await context.abort(code, "not now")
         return answer
@@ -180,7 +182,8 @@ async def answering(answer: bytes, code: grpc.StatusCode | None = None) -> Async
 
 def server(*addresses: SocketAddress, **options: Any) -> Target:
     endpoints = tuple(Endpoint(address=address, priority=at) for at, address in enumerate(addresses))
-    return Target(endpoints=endpoints, addresses=Addresses(system_look_up), **options)
+    options.setdefault("addresses", Addresses(system_look_up))
+    return Target(endpoints=endpoints, **options)
 
 
 async def test_the_call_after_an_unavailable_one_goes_to_another_replica() -> None:
@@ -197,6 +200,26 @@ async def test_the_call_after_one_without_an_answer_goes_to_another_replica() ->
         with pytest.raises(GrpcError, match="DEADLINE_EXCEEDED"):
             await call_unary(target, UNARY, b"sleep", timeout_s=0.1)
         assert await call_unary(target, UNARY, b"", timeout_s=TIMEOUT_S) == b"up"
+
+
+async def test_a_call_beside_one_that_waits_for_its_answer_goes_to_another_replica() -> None:
+    """A request for a certificate is repeated while the first one hangs."""
+    addresses = Addresses(system_look_up, patience_s=0.05)
+    async with answering(b"first") as slow, answering(b"up") as up:
+        target = server(slow, up, addresses=addresses)
+        hanging = asyncio.create_task(call_unary(target, UNARY, b"sleep", timeout_s=TIMEOUT_S))
+        await asyncio.wait([hanging], timeout=0.2)
+        assert await call_unary(target, UNARY, b"", timeout_s=TIMEOUT_S) == b"up"
+        hanging.cancel()
+        await asyncio.gather(hanging, return_exceptions=True)
+
+
+async def test_a_call_after_a_slow_answer_goes_to_the_same_replica() -> None:
+    addresses = Addresses(system_look_up, patience_s=0.05)
+    async with answering(b"first") as slow, answering(b"up") as other:
+        target = server(slow, other, addresses=addresses)
+        assert await call_unary(target, UNARY, b"slow", timeout_s=TIMEOUT_S) == b"first"
+        assert await call_unary(target, UNARY, b"", timeout_s=TIMEOUT_S) == b"first"
 
 
 async def test_a_call_that_its_replica_refuses_is_not_repeated_at_another() -> None:

@@ -24,13 +24,23 @@ from tests.support.envoy_config import address, static_cluster, upstream_tls
 from tests.support.processes import Child, child, free_port
 
 # Those of connections differ later: the sidecar has one for each call, and Envoy keeps the first.
-OF_STREAMS = (
-    "upstream_rq_total upstream_rq_active upstream_rq_completed upstream_rq_2xx upstream_rq_5xx "
-    "upstream_rq_rx_reset upstream_rq_pending_active upstream_rq_cancelled upstream_rq_timeout "
-    "upstream_cx_active upstream_cx_connect_fail upstream_cx_connect_timeout http2.streams_active"
-).split()
-OF_CONNECTIONS = "upstream_cx_total upstream_cx_http2_total upstream_rq_pending_total".split()
-OF_HOST = "cx_active cx_connect_fail rq_active rq_error rq_success rq_timeout rq_total".split()
+OF_STREAMS = [
+    "upstream_rq_total",
+    "upstream_rq_active",
+    "upstream_rq_completed",
+    "upstream_rq_2xx",
+    "upstream_rq_5xx",
+    "upstream_rq_rx_reset",
+    "upstream_rq_pending_active",
+    "upstream_rq_cancelled",
+    "upstream_rq_timeout",
+    "upstream_cx_active",
+    "upstream_cx_connect_fail",
+    "upstream_cx_connect_timeout",
+    "http2.streams_active",
+]
+OF_CONNECTIONS = ["upstream_cx_total", "upstream_cx_http2_total", "upstream_rq_pending_total"]
+OF_HOST = ["cx_active", "cx_connect_fail", "rq_active", "rq_error", "rq_success", "rq_timeout", "rq_total"]
 
 
 class Proxy:
@@ -62,8 +72,8 @@ def following(folder: Path, kind: str, server: AdsServer, **cluster: Any) -> Ite
     document["static_resources"]["clusters"] = document["static_resources"]["clusters"][2:]
     file = folder / f"{kind}.json"
     file.write_text(json.dumps(document))
-    off = ["--status-port", "off", "--metrics-port", "off"]
-    sidecar = [sys.executable, "-m", "sidecar", "-c", str(file), "--concurrency", "2", *off]
+    flags = ["--status-port", "off", "--metrics-port", "off", "--drain-time-s", "0"]
+    sidecar = [sys.executable, "-m", "sidecar", "-c", str(file), "--concurrency", "2", *flags]
     command = envoy_command(file) if kind == "envoy" else sidecar
     with child(command, folder / f"{kind}.log") as process:
         process.wait_for_port(admin)
@@ -118,11 +128,17 @@ async def test_a_server_that_is_not_trusted_counts_as_in_envoy(tmp_path: Path, k
 
 
 def _check_attempts(proxy: Proxy) -> None:
-    once = (
-        "ssl.fail_verify_error upstream_cx_total upstream_cx_connect_fail upstream_cx_destroy upstream_rq_5xx "
-        "upstream_rq_completed upstream_rq_pending_total upstream_rq_pending_failure_eject"
-    ).split()
-    never = "ssl.connection_error ssl.handshake upstream_cx_active upstream_rq_total".split()
+    once = [
+        "ssl.fail_verify_error",
+        "upstream_cx_total",
+        "upstream_cx_connect_fail",
+        "upstream_cx_destroy",
+        "upstream_rq_5xx",
+        "upstream_rq_completed",
+        "upstream_rq_pending_total",
+        "upstream_rq_pending_failure_eject",
+    ]
+    never = ["ssl.connection_error", "ssl.handshake", "upstream_cx_active", "upstream_rq_total"]
     counted: dict[str, int] = {}
 
     def between_attempts() -> bool:

@@ -140,3 +140,47 @@ async def test_a_name_without_an_answer_leaves_the_other_endpoints() -> None:
     assert await order(Addresses(one), *endpoints(PLANE, ONE)) == [ONE]
     with pytest.raises(GrpcError, match=r"UNAVAILABLE: cannot resolve plane.test: no answer"):
         await Addresses(one).replicas(endpoints(PLANE))
+
+
+class OneSilentName:
+    """Answers numeric addresses at once, and `PLANE` when it is told to."""
+
+    def __init__(self) -> None:
+        self.speaks = asyncio.Event()
+
+    async def look_up(self, address: SocketAddress) -> list[str]:
+        if address == PLANE:
+            await self.speaks.wait()
+            return [TWO.host]
+        return [address.host]
+
+
+async def test_a_name_that_is_being_resolved_does_not_hold_up_the_others_and_joins_them_later() -> None:
+    server = OneSilentName()
+    addresses = Addresses(server.look_up, patience_s=0.01)
+    both = endpoints(PLANE, ONE)
+    assert await order(addresses, *both) == [ONE]
+    server.speaks.set()
+    assert await addresses.of(PLANE) == [TWO.host]
+    assert set(await order(addresses, *both)) == {ONE, TWO}
+    server.speaks.clear()
+    assert set(await order(addresses, *both)) == {ONE, TWO}, "the last answer"
+
+
+async def test_a_name_without_alternative_is_waited_for() -> None:
+    async def fails(address: SocketAddress) -> list[str]:
+        if address == ONE:
+            raise OSError("no answer")
+        return await server.look_up(address)
+
+    server = OneSilentName()
+    waiting = asyncio.create_task(order(Addresses(fails, patience_s=0.01), *endpoints(ONE, PLANE)))
+    await asyncio.wait([waiting], timeout=0.05)
+    assert not waiting.done()
+    server.speaks.set()
+    assert await waiting == [TWO]
+
+
+async def test_a_server_without_endpoints_has_no_address() -> None:
+    with pytest.raises(GrpcError, match="UNAVAILABLE: the server has no address"):
+        await Addresses(literal).replicas(())
