@@ -19,8 +19,11 @@ from sidecar.grpc_status import GrpcStatus
 
 LookUp = Callable[[SocketAddress], Awaitable[list[str]]]
 
-# How long a look-up or a replica may take before the others are preferred to it.
+# How long a look-up may take, or fail, before the last answer or the other names are used instead.
 _PATIENCE_S: Final = 1.0
+# How long a replica may take to answer before calls that begin meanwhile go to others. A request for a
+# certificate is repeated after 1 s at the earliest (`RotationPolicy`).
+_ANSWER_PATIENCE_S: Final = 0.5
 # After this time, a replica that has failed is tried like the others again.
 _FAILURE_S: Final = 60.0
 _HEALTHY: Final = frozenset({HealthStatus.UNKNOWN, HealthStatus.HEALTHY})
@@ -44,12 +47,14 @@ class Addresses:
         look_up: LookUp,
         *,
         patience_s: float = _PATIENCE_S,
+        answer_patience_s: float = _ANSWER_PATIENCE_S,
         clock: Callable[[], float] | None = None,
     ) -> None:
         """``look_up`` raises ``OSError`` or ``ValueError`` for a name that cannot be resolved. ``clock`` is
         by default the time of the running loop."""
         self._look_up: Final = look_up
-        self.patience_s: Final = patience_s
+        self._patience_s: Final = patience_s
+        self.answer_patience_s: Final = answer_patience_s
         self._clock: Final = clock
         self._known: Final[dict[SocketAddress, list[str]]] = {}
         self._asking: Final[dict[SocketAddress, asyncio.Future[list[str]]]] = {}
@@ -86,7 +91,7 @@ class Addresses:
 
     async def _some_answers(self, asked: Sequence[asyncio.Future[list[str]]]) -> None:
         """Waits for all answers; when patience ends, for the first name that is resolved."""
-        _, waiting = await asyncio.wait(asked, timeout=self.patience_s)
+        _, waiting = await asyncio.wait(asked, timeout=self._patience_s)
         while waiting and not any(each.done() and each.exception() is None for each in asked):
             _, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
 
@@ -121,7 +126,7 @@ class Addresses:
         known = self._known.get(address)
         asked = self._ask(address)
         try:
-            async with asyncio.timeout(None if known is None else self.patience_s):
+            async with asyncio.timeout(None if known is None else self._patience_s):
                 return await asyncio.shield(asked)
         except (OSError, ValueError) as error:  # a `TimeoutError` is an `OSError`
             if known is not None:

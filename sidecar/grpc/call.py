@@ -48,7 +48,7 @@ class Call:
         self._heard_s = 0.0
         self._connected_s = 0.0
         addresses = target.addresses
-        self._patience = self._loop.call_later(addresses.patience_s, addresses.failed, replica.address)
+        self._patience = self._loop.call_later(addresses.answer_patience_s, addresses.failed, replica.address)
 
     # For the caller.
 

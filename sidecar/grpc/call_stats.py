@@ -14,8 +14,7 @@ from typing import Final
 from sidecar.config.cluster import ClusterConfig
 from sidecar.grpc.addresses import Replica
 from sidecar.grpc_status import GrpcStatus, http_status_of_grpc
-from sidecar.observability.report import StatsReport
-from sidecar.observability.stats import ClusterStats, HostStats, Http2Stats, Stats
+from sidecar.observability.stats import ClusterStats, Counters, HostStats, Http2Stats, Stats
 
 
 class OwnCalls:
@@ -35,9 +34,9 @@ class OwnCalls:
             self._calls[cluster] = calls
         return calls
 
-    def report(self) -> StatsReport:
-        """The numbers of the report change with the next call."""
-        return StatsReport(counters=tuple(self._stats.sets()))
+    def sets(self) -> Iterator[tuple[str, Counters]]:
+        """As `Stats.sets`."""
+        return self._stats.sets()
 
     def hosts(self, cluster: str) -> Iterator[tuple[Replica, HostStats]]:
         """None for a cluster without own calls."""

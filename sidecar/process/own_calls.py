@@ -23,7 +23,8 @@ class ReportsWithOwnCalls:
         self._own: Final = own
 
     async def stats(self) -> StatsReport:
-        return merge_stats([await self._workers.stats(), self._own.report()])
+        own = StatsReport(counters=tuple(self._own.sets()))
+        return merge_stats([await self._workers.stats(), own])
 
     async def clusters(self, names: Sequence[str]) -> Sequence[ClusterStatus]:
         """The workers know the state of their hosts; only own calls use all addresses of a ``LOGICAL_DNS``

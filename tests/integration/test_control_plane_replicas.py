@@ -204,7 +204,7 @@ async def test_the_call_after_one_without_an_answer_goes_to_another_replica() ->
 
 async def test_a_call_beside_one_that_waits_for_its_answer_goes_to_another_replica() -> None:
     """A request for a certificate is repeated while the first one hangs."""
-    addresses = Addresses(system_look_up, patience_s=0.05)
+    addresses = Addresses(system_look_up, answer_patience_s=0.05)
     async with answering(b"first") as slow, answering(b"up") as up:
         target = server(slow, up, addresses=addresses)
         hanging = asyncio.create_task(call_unary(target, UNARY, b"sleep", timeout_s=TIMEOUT_S))
@@ -215,7 +215,7 @@ async def test_a_call_beside_one_that_waits_for_its_answer_goes_to_another_repli
 
 
 async def test_a_call_after_a_slow_answer_goes_to_the_same_replica() -> None:
-    addresses = Addresses(system_look_up, patience_s=0.05)
+    addresses = Addresses(system_look_up, answer_patience_s=0.05)
     async with answering(b"first") as slow, answering(b"up") as other:
         target = server(slow, other, addresses=addresses)
         assert await call_unary(target, UNARY, b"slow", timeout_s=TIMEOUT_S) == b"first"

@@ -163,11 +163,11 @@ def test_calls_count_below_the_name_of_the_cluster_in_statistics() -> None:
         for name, alt in (("xds-grpc", ""), ("ca", "authority"))
     }
     own = OwnCalls(clusters)
-    assert not own.report().counters
+    assert not list(own.sets())
     for name in clusters:
         assert own.to(name) is own.to(name)
         own.to(name).begin(ONE)
-    prefixes = {(prefix, type(each)) for prefix, each in own.report().counters}
+    prefixes = {(prefix, type(each)) for prefix, each in own.sets()}
     assert prefixes == {
         ("cluster.xds-grpc", ClusterStats),
         ("cluster.xds-grpc.http2", Http2Stats),
