@@ -114,7 +114,7 @@ def xds_table() -> Iterator[str]:
 def _without_effect(support: Support) -> str:
     by_reason: dict[str, list[str]] = defaultdict(list)
     if support.kept:
-        by_reason["decoded, but no supported balancer uses it"] = sorted(support.kept)
+        by_reason["decoded, but nothing uses it yet"] = sorted(support.kept)
     if support.checked:
         by_reason["none of the options that it may hold has an effect"] = sorted(support.checked)
     for name, reason in support.without_effect.items():

@@ -19,6 +19,11 @@ class Fraction:
             return False
         return self.numerator >= self.denominator or rng.random() * self.denominator < self.numerator
 
+    def takes_number(self, number: int) -> bool:
+        """Whether the request with this number is one of them. Each proxy that knows the number decides the
+        same."""
+        return number % self.denominator < self.numerator
+
     def at_most(self, numerator: int) -> Fraction:
         """This fraction, or the one with `numerator` if it is smaller."""
         return Fraction(numerator=min(numerator, self.numerator), denominator=self.denominator)

@@ -14,6 +14,7 @@ from sidecar.config.http2 import DEFAULT_HTTP2, Http2Options
 from sidecar.config.proxy_protocol import ProxyProtocolFilter
 from sidecar.config.route import RouteConfiguration, WeightedCluster
 from sidecar.config.tls import DownstreamTls
+from sidecar.config.tracing import DEFAULT_REQUEST_ID, RequestIdOptions, Tracing
 
 
 class TrafficDirection(Enum):
@@ -83,6 +84,8 @@ class HttpConnectionManager:
     skip_xff_append: bool = False
     generate_request_id: bool = True
     preserve_external_request_id: bool = False
+    request_id: RequestIdOptions = DEFAULT_REQUEST_ID
+    tracing: Tracing | None = None
     normalize_path: bool = False
     merge_slashes: bool = False
     proxy_100_continue: bool = False

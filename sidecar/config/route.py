@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
+from sidecar.config.tracing import Decorator, RouteTracing
+
 
 class StringMatchKind(Enum):
     EXACT = "exact"
@@ -251,6 +253,8 @@ class Route:
     action: ForwardAction | RedirectAction | DirectResponseAction
     headers: HeaderOperations = NO_HEADER_OPERATIONS
     per_filter_config: PerFilterConfig = field(default_factory=dict)
+    decorator: Decorator | None = None
+    tracing: RouteTracing | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ from sidecar.config.listener import HttpConnectionManager, HttpFilter
 from sidecar.errors import ConfigError
 from sidecar.http.filter_output import check_request
 from sidecar.http.message import Request, Response, Service
+from sidecar.http.tracing import RequestTracing
 from sidecar.observability.stats import CountersT, Stats
 from sidecar.router.client import ClusterClient
 from sidecar.router.exchange import RouterEnvironment
@@ -146,12 +147,14 @@ class HttpFilterChain:
         router: Service,
         registry: FilterRegistry,
         context: FilterContext,
+        tracing: RequestTracing | None = None,
     ) -> None:
-        """Raises `ConfigError` for a filter that the registry does not know, and for a chain that does not
-        end with the router."""
+        """`tracing` as in `ConnectionManager`. Raises `ConfigError` for a filter that the registry does not
+        know, and for a chain that does not end with the router."""
         self._resolve = resolver.apply
         self._resolve_again = resolver.apply_again
         self._router = router
+        self._tracing = tracing
         self._configured = _without_router(config.http_filters)
         context = replace(context, stat_prefix=config.stat_prefix)
         self._filters = tuple(
@@ -169,8 +172,13 @@ class HttpFilterChain:
         self._resolve(request)
         service = self._first
         resolved = request.route
-        if resolved is not None:
+        if resolved is None:
+            if self._tracing is not None:
+                self._tracing.begin(request, None)
+        else:
             assert isinstance(resolved, ResolvedRoute)
+            if self._tracing is not None:
+                self._tracing.begin(request, resolved.route.trace_rules)
             configs = resolved.per_filter_config
             if configs:
                 service = self._variant(configs)

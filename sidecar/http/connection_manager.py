@@ -20,6 +20,7 @@ from sidecar.http.headers import HOP_BY_HOP, Headers
 from sidecar.http.message import Request, Response, Service
 from sidecar.http.path_normalization import normalize_path
 from sidecar.http.stream import ServerStream
+from sidecar.http.tracing import RequestTracing
 from sidecar.observability.stats import Http2Stats, HttpConnectionManagerStats
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 from sidecar.timers import Timer, Timers
@@ -190,8 +191,10 @@ class ConnectionManager:
         on_complete: tuple[OnComplete, ...] = (),
         on_disconnect: tuple[OnDisconnect, ...] = (),
         on_closed: Callable[[], None] | None = None,
+        tracing: RequestTracing | None = None,
     ) -> None:
-        """`on_closed` is called once, after `close`, when no connection is left."""
+        """`tracing` is None without ``tracing`` in the configuration. `on_closed` is called once, after
+        `close`, when no connection is left."""
         self.config = config
         self.service = service
         self.stats = stats
@@ -204,6 +207,7 @@ class ConnectionManager:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_disconnect = on_disconnect
         self._on_closed = on_closed
+        self._tracing = tracing
         self._closing = False
         self._connections: set[ManagedConnection] = set()
         self._no_connections = asyncio.Event()
@@ -317,6 +321,8 @@ class ConnectionManager:
             headers.append(self._date(info))
         if info.upstream_service_time_s:
             headers.append((_SERVICE_TIME, b"%d" % (info.upstream_service_time_s * 1000)))
+        if self._tracing is not None:
+            self._tracing.finish(info, headers)
         response.headers = headers
 
     def _date(self, info: StreamInfo) -> tuple[bytes, bytes]:

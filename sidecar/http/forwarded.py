@@ -14,6 +14,7 @@ from sidecar.config.listener import ForwardClientCert, HttpConnectionManager
 from sidecar.grpc_status import is_grpc_content_type
 from sidecar.http.headers import Headers
 from sidecar.http.message import Request
+from sidecar.http.tracing import NOT_TRACED, set_trace_reason
 from sidecar.observability.stream_info import DownstreamConnection
 
 # A client must not steer retries and timeouts.
@@ -50,6 +51,12 @@ class ForwardedHeaders:
         self._believe_proto = not config.use_remote_address or config.xff_num_trusted_hops > 0
         self._believe_request_id = not config.use_remote_address or config.preserve_external_request_id
         self._generate_request_id = config.generate_request_id
+        # A client beyond the edge must not decide what is traced.
+        self._resets_trace = (
+            config.use_remote_address
+            and config.preserve_external_request_id
+            and config.request_id.pack_trace_reason
+        )
         self._request_ids = RequestIds()
         self._client_cert = config.forward_client_cert
         self._client_cert_details = config.client_cert_details
@@ -86,8 +93,7 @@ class ForwardedHeaders:
         request.info.request_id = request_id
         connection = request.info.connection
         if received or self._edge or connection.peer_id:
-            self._forward_addresses(request.headers, _joined(received, _FORWARDED_FOR), connection)
-            self._forward_client_cert(request.headers, _joined(received, _CLIENT_CERT), connection)
+            self._forward_client(request, received, connection)
 
     def _without_replaced(self, headers: Headers) -> Headers:
         kept: Headers = []
@@ -99,6 +105,12 @@ class ForwardedHeaders:
                 believed[field[0]] = False  # only the first one
             kept.append(field)
         return kept
+
+    def _forward_client(self, request: Request, received: Headers, connection: DownstreamConnection) -> None:
+        if self._resets_trace:
+            set_trace_reason(request, NOT_TRACED)
+        self._forward_addresses(request.headers, _joined(received, _FORWARDED_FOR), connection)
+        self._forward_client_cert(request.headers, _joined(received, _CLIENT_CERT), connection)
 
     def _forward_addresses(
         self, headers: Headers, addresses: bytes, connection: DownstreamConnection

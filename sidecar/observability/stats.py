@@ -339,6 +339,16 @@ class ProxyProtocolStats(Counters):
     versions__v2__found: int = 0
 
 
+@dataclass(slots=True, eq=False)
+class TracingStats(Counters):
+    """``http.<stat_prefix>.``: requests by the reason for which Envoy would trace them."""
+
+    tracing__client_enabled: int = 0
+    tracing__not_traceable: int = 0
+    tracing__random_sampling: int = 0
+    tracing__service_forced: int = 0
+
+
 CountersT = TypeVar("CountersT", bound=Counters)
 
 
@@ -364,6 +374,9 @@ class Stats:
 
     def http(self, stat_prefix: str) -> HttpConnectionManagerStats:
         return self.counters(f"http.{stat_prefix}", HttpConnectionManagerStats)
+
+    def tracing(self, stat_prefix: str) -> TracingStats:
+        return self.counters(f"http.{stat_prefix}", TracingStats)
 
     def cluster(self, name: str) -> ClusterStats:
         return self.counters(f"cluster.{name}", ClusterStats)

@@ -112,6 +112,7 @@ class StreamInfo:
         "health_check",
         "host_workload",
         "offered_alpn",
+        "operation",
         "peer_workload",
         "protocol",
         "request_id",
@@ -149,6 +150,8 @@ class StreamInfo:
         self.dynamic_metadata: dict[str, dict[str, object]] | None = None
         """Values that filters leave for others, by namespace and key; None if no filter has set one."""
         self.request_id = b""
+        self.operation = b""
+        """The name of the operation, which the response tells the client's proxy; empty if it does not."""
         self.route_name = ""
         self.virtual_host = ""
         self.cluster = ""

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 from sidecar.config.dns import DnsResolver
 from sidecar.config.endpoint import SocketAddress
-from sidecar.config.listener import HttpConnectionManager, Listener, TcpProxy
+from sidecar.config.listener import HttpConnectionManager, Listener, TcpProxy, TrafficDirection
 from sidecar.filters.chain import FilterContext, FilterRegistry, HttpFilterChain
 from sidecar.filters.registry import FILTERS
 from sidecar.http.codec import client_codec, server_codec
 from sidecar.http.connection_manager import ConnectionManager
+from sidecar.http.tracing import RequestTracing
 from sidecar.identity.contexts import TlsContexts
 from sidecar.listener.handler import ConnectionHandler
 from sidecar.listener.listen_socket import OpenSocket, bind
@@ -98,12 +99,21 @@ def build_stack(
     def make_http(config: HttpConnectionManager, listener: Listener) -> ConnectionHandler:
         inline = config.route_config
         table = routes.ref(config.rds_name) if inline is None else routes.inline(inline)
+        tracing: RequestTracing | None = None
+        if config.tracing is not None:
+            tracing = RequestTracing(
+                config.tracing,
+                config.request_id,
+                egress=listener.direction is TrafficDirection.OUTBOUND,
+                stats=stats.tracing(config.stat_prefix),
+            )
         chain = HttpFilterChain(
             config,
             resolver=RouteResolver(config, table, clusters.find),
             router=router,
             registry=filters,
             context=filter_context,
+            tracing=tracing,
         )
         return ConnectionManager(
             config,
@@ -115,6 +125,7 @@ def build_stack(
             on_complete=telemetry.for_requests(listener.direction, config.access_logs),
             on_disconnect=telemetry.for_listener(listener.access_logs),
             on_closed=chain.close,
+            tracing=tracing,
         )
 
     # or, for a filter chain without HTTP: TCP proxy -> cluster

@@ -19,6 +19,7 @@ from sidecar.config.route import (
 )
 from sidecar.errors import ConfigError
 from sidecar.http.message import Request
+from sidecar.http.tracing import RouteTraceRules
 from sidecar.router.domain_index import DomainIndex
 from sidecar.router.filter_config import CompileFilterConfig, FilterLevels
 from sidecar.router.forward import Forward
@@ -44,6 +45,7 @@ class CompiledRoute:
         "name",
         "path",
         "per_filter_config",
+        "trace_rules",
         "virtual_host",
     )
 
@@ -64,6 +66,9 @@ class CompiledRoute:
         self.headers: HeaderMutations = compile_header_operations(levels)
         self.idle_timeout_s = route.action.idle_timeout_s if isinstance(route.action, ForwardAction) else None
         self.per_filter_config = filter_levels.merge()
+        self.trace_rules: RouteTraceRules | None = None
+        if route.decorator is not None or route.tracing is not None:
+            self.trace_rules = RouteTraceRules(route.decorator, route.tracing)
         self.action: Action = _compile_action(route, virtual_host, levels, filter_levels)
         self.path: PathMatch = compile_path_match(route.match)
         self.condition = _compile_condition(route.match)

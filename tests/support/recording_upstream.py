@@ -57,6 +57,12 @@ _ANSWERS = {
         b"Set-Cookie: b=2\r\nX-Request-Id: theirs\r\nX-Envoy-Upstream-Service-Time: 12345\r\n"
         b"Via: 1.1 them\r\nX-Mixed-Case: Kept \r\nX-Empty:\r\nContent-Length: 2\r\n\r\nok"
     ),
+    "decorated": (
+        b"HTTP/1.1 200 OK\r\nx-envoy-decorator-operation: of-upstream\r\ncontent-length: 2\r\n\r\nok"
+    ),
+    "decorated with nothing": (
+        b"HTTP/1.1 200 OK\r\nx-envoy-decorator-operation:\r\ncontent-length: 2\r\n\r\nok"
+    ),
     "no reason": b"HTTP/1.1 200\r\ncontent-length: 2\r\n\r\nok",
     "folded": b"HTTP/1.1 200 OK\r\nx-a: 1\r\n 2\r\ncontent-length: 2\r\n\r\nok",
     "many headers": b"HTTP/1.1 200 OK\r\n" + b"x-a: 1\r\n" * 90 + b"content-length: 2\r\n\r\nok",

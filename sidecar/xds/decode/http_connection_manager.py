@@ -11,11 +11,11 @@ from sidecar.xds.decode.config_source import initial_fetch_timeout_s
 from sidecar.xds.decode.http2_options import decode_http2_options
 from sidecar.xds.decode.http_filters.registry import decode_http_filters
 from sidecar.xds.decode.route import decode_route_configuration
-from sidecar.xds.decode.support import NO_TRACING, SupportTable, support
+from sidecar.xds.decode.support import SupportTable, support
+from sidecar.xds.decode.tracing import decode_request_id, decode_tracing
 from sidecar.xds.decode.view import View
 
 HTTP_CONNECTION_MANAGER = "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager"
-_UUID = "envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig"
 _CODEC_TYPES = frozenset(("AUTO", "HTTP1", "HTTP2"))
 # Escaped slashes of a path are kept, which is the default: a client cannot change the meaning of a path.
 _ESCAPED_SLASHES = frozenset(("IMPLEMENTATION_SPECIFIC_DEFAULT", "KEEP_UNCHANGED"))
@@ -31,23 +31,12 @@ TABLE: Final[SupportTable] = {
         "skip_xff_append generate_request_id preserve_external_request_id forward_client_cert_details "
         "set_current_client_cert_details upgrade_configs normalize_path merge_slashes "
         "path_with_escaped_slashes_action proxy_100_continue request_id_extension delayed_close_timeout "
-        "http2_protocol_options stream_error_on_invalid_http_message",
-        checked="tracing",
+        "http2_protocol_options stream_error_on_invalid_http_message tracing",
     ),
     f"{_PACKAGE}.Rds": support("config_source route_config_name"),
     f"{HTTP_CONNECTION_MANAGER}.UpgradeConfig": support("upgrade_type enabled"),
     f"{HTTP_CONNECTION_MANAGER}.SetCurrentClientCertDetails": support("subject cert chain dns uri"),
-    f"{HTTP_CONNECTION_MANAGER}.Tracing": support(
-        provider=NO_TRACING,
-        client_sampling=NO_TRACING,
-        random_sampling=NO_TRACING,
-        overall_sampling=NO_TRACING,
-        verbose=NO_TRACING,
-        max_path_tag_length=NO_TRACING,
-        custom_tags=NO_TRACING,
-    ),
     f"{_PACKAGE}.RequestIDExtension": support("typed_config"),
-    _UUID: support("", pack_trace_reason=NO_TRACING, use_request_id_for_trace_sampling=NO_TRACING),
 }
 
 
@@ -56,8 +45,6 @@ def decode_http_connection_manager(view: View) -> HttpConnectionManager:
     common = view.get("common_http_protocol_options")
     if common.has("max_requests_per_connection"):
         raise common.error("is not supported for downstream connections", "max_requests_per_connection")
-    if view.has("request_id_extension"):
-        view.get("request_id_extension").unpack("typed_config", _UUID)
     _check_one_of(view, "codec_type", _CODEC_TYPES)
     rds_name, rds_fetch_timeout_s = _rds(view)
     in_place = view.find("route_config")
@@ -82,6 +69,8 @@ def decode_http_connection_manager(view: View) -> HttpConnectionManager:
         skip_xff_append=message.skip_xff_append,
         generate_request_id=view.wrapped("generate_request_id", True),
         preserve_external_request_id=message.preserve_external_request_id,
+        request_id=decode_request_id(view),
+        tracing=decode_tracing(view.find("tracing")),
         normalize_path=_normalize_path(view),
         merge_slashes=message.merge_slashes,
         proxy_100_continue=message.proxy_100_continue,

@@ -23,7 +23,8 @@ from sidecar.xds.decode.matchers import (
 )
 from sidecar.xds.decode.retry_policy import decode_retry_policy
 from sidecar.xds.decode.route_action import decode_forward_action, decode_replay_limit_bytes
-from sidecar.xds.decode.support import NO_READER, NO_TRACING, STATISTICS_ONLY, SupportTable, support
+from sidecar.xds.decode.support import NO_READER, STATISTICS_ONLY, SupportTable, support
+from sidecar.xds.decode.tracing import decode_decorator, decode_route_tracing
 from sidecar.xds.decode.values import HEADER_OPERATIONS, decode_header_operations
 from sidecar.xds.decode.view import View
 
@@ -59,9 +60,8 @@ TABLE: Final[SupportTable] = {
     ),
     f"{_PACKAGE}.Route": support(
         "name match route redirect direct_response per_request_buffer_limit_bytes request_body_buffer_limit "
-        f"typed_per_filter_config {HEADER_OPERATIONS}",
+        f"typed_per_filter_config decorator tracing {HEADER_OPERATIONS}",
         metadata=NO_READER,
-        decorator=NO_TRACING,
         stat_prefix=STATISTICS_ONLY,
     ),
     f"{_PACKAGE}.RouteMatch": support(
@@ -138,6 +138,8 @@ def _route(view: View, virtual_host: View, max_body_bytes: int) -> Route:
         action=action,
         headers=decode_header_operations(view),
         per_filter_config=decode_per_filter_config(view),
+        decorator=decode_decorator(view.find("decorator")),
+        tracing=decode_route_tracing(view.find("tracing")),
     )
 
 

@@ -16,7 +16,7 @@ class Support:
     """``fields`` are read by the decoder. The other fields are accepted too, but requests get the same
     answers with them and without them:
 
-    - ``kept`` are read and kept in the configuration, but no supported balancer uses them.
+    - ``kept`` are read and kept in the configuration, but nothing uses them yet.
     - ``checked`` are messages that the decoder does not read, since none of their options has an effect; an
       option that is not supported is refused.
     - ``without_effect`` maps a field whose contents are not checked to the reason why it is accepted.

@@ -32,6 +32,7 @@ from sidecar.xds.decode import (
     route_action,
     tcp_proxy,
     tls,
+    tracing,
     values,
 )
 from sidecar.xds.decode.http_filters import registry as http_filters
@@ -64,6 +65,7 @@ _TABLES: Final = (
     endpoint.TABLE,
     name_table.TABLE,
     tls.TABLE,
+    tracing.TABLE,
     proxy_protocol.TABLE,
     values.TABLE,
 )

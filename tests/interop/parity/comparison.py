@@ -17,7 +17,8 @@ Fields = list[tuple[str, str]]
 _PROBE = b"GET / HTTP/1.1\r\nhost: probe.test\r\n\r\n"
 _NO_FIXED_VALUE = {
     "date": re.compile(r"\w{3}, \d\d \w{3} 20\d\d \d\d:\d\d:\d\d GMT"),
-    "x-request-id": re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}"),
+    # The digit of the version says whether the request is traced.
+    "x-request-id": re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-([0-9a-f])[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}"),
     "x-envoy-upstream-service-time": re.compile(r"\d{1,4}"),
     # What is left of the default timeout, in ms.
     "x-envoy-expected-rq-timeout-ms": re.compile(r"14\d{3}|15000"),
@@ -188,7 +189,8 @@ class ProxyPair:
         if name == "x-forwarded-for":
             return value.replace(self._loopback, "127.0.0.1")
         pattern = _NO_FIXED_VALUE.get(name)
-        return f"<{name}>" if pattern is not None and pattern.fullmatch(value) else value
+        found = pattern.fullmatch(value) if pattern is not None else None
+        return value if found is None else " ".join((f"<{name}>", *found.groups()))
 
 
 def _request_lines(row: Row) -> list[bytes]:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from sidecar.config.listener import ForwardClientCert, HttpConnectionManager
+from sidecar.config.tracing import RequestIdOptions
 from sidecar.http.body import EMPTY
 from sidecar.http.forwarded import ForwardedHeaders, RequestIds
 from sidecar.http.headers import Headers, get_header
@@ -63,6 +64,20 @@ def test_at_the_edge_they_are_not() -> None:
         b"x-envoy-external-address": b"10.0.0.9",
     }
     assert request.scheme == b"http"
+
+
+@pytest.mark.parametrize(("packed", "digit"), [(True, b"4"), (False, b"9")])
+def test_a_client_beyond_the_edge_does_not_decide_what_is_traced(packed: bool, digit: bytes) -> None:
+    said = b"00000001-2345-9789-8abc-def012345678"
+    request = apply(
+        [(b"x-request-id", said)],
+        use_remote_address=True,
+        preserve_external_request_id=True,
+        request_id=RequestIdOptions(pack_trace_reason=packed),
+    )
+    kept = said[:14] + digit + said[15:]
+    assert get_header(request.headers, b"x-request-id") == kept
+    assert request.info.request_id == kept
 
 
 def test_missing_headers_are_added() -> None:

@@ -4,9 +4,20 @@ import pytest
 from envoy.config.trace.v3 import opentelemetry_pb2  # noqa: F401 - the message can be in an Any
 
 from sidecar.config.codec_type import CodecType
+from sidecar.config.fraction import Fraction
 from sidecar.config.listener import ForwardClientCert, HttpConnectionManager
+from sidecar.config.tracing import (
+    EnvironmentTag,
+    LiteralTag,
+    MetadataSource,
+    MetadataTag,
+    RequestHeaderTag,
+    RequestIdOptions,
+    Sampling,
+    Tracing,
+)
 from sidecar.errors import ConfigError
-from tests.support.decoded import manager_with
+from tests.support.decoded import MANAGER, manager_with
 from tests.support.envoy_config import TYPE
 
 
@@ -43,14 +54,14 @@ def test_a_codec_type_that_is_not_supported_is_refused() -> None:
         manager_with("codec_type", "HTTP3")
 
 
-def test_the_tracing_of_a_telemetry_resource_does_not_change_a_request() -> None:
+def test_the_tracing_of_a_telemetry_resource_is_kept() -> None:
     collector = {"envoy_grpc": {"cluster_name": "outbound|4317||otel.istio-system.svc.cluster.local"}}
     config = {
         "@type": f"{TYPE}/envoy.config.trace.v3.OpenTelemetryConfig",
         "grpc_service": collector,
         "service_name": "reviews.bookinfo",
     }
-    policy = [{"key": "istio_dry_run_allow_shadow_engine_result"}]
+    result = "istio_dry_run_allow_shadow_engine_result"
     tags = [
         {"tag": "a", "literal": {"value": "b"}},
         {"tag": "e", "environment": {"name": "E"}},
@@ -59,7 +70,7 @@ def test_the_tracing_of_a_telemetry_resource_does_not_change_a_request() -> None
             "tag": "istio.authorization.dry_run.allow_policy.result",
             "metadata": {
                 "kind": {"request": {}},
-                "metadata_key": {"key": "envoy.filters.http.rbac", "path": policy},
+                "metadata_key": {"key": "envoy.filters.http.rbac", "path": [{"key": result}]},
             },
         },
     ]
@@ -70,4 +81,86 @@ def test_the_tracing_of_a_telemetry_resource_does_not_change_a_request() -> None
         "custom_tags": tags,
         "provider": {"name": "envoy.tracers.opentelemetry", "typed_config": config},
     }
-    assert manager_with("tracing", tracing) == manager_with("server_name", "")
+    name = "istio.authorization.dry_run.allow_policy.result"
+    assert manager_with("tracing", tracing).tracing == Tracing(
+        sampling=Sampling(
+            client=Fraction(numerator=100),
+            random=Fraction(numerator=5000, denominator=10_000),
+            overall=Fraction(numerator=10_000, denominator=10_000),
+        ),
+        custom_tags=(
+            LiteralTag(tag="a", value="b"),
+            EnvironmentTag(tag="e", variable="E"),
+            RequestHeaderTag(tag="h", header="x-h", default="d"),
+            MetadataTag(
+                tag=name, source=MetadataSource.REQUEST, namespace="envoy.filters.http.rbac", path=(result,)
+            ),
+        ),
+    )
+
+
+def test_the_other_options_of_tracing_are_kept() -> None:
+    tracing = {"verbose": True, "max_path_tag_length": 60, "spawn_upstream_span": True}
+    found = manager_with("tracing", tracing).tracing
+    assert found == Tracing(verbose=True, max_path_tag_length=60, spawn_upstream_span=True)
+    assert manager_with("server_name", "").tracing is None
+
+
+@pytest.mark.parametrize("kind", MetadataSource)
+def test_a_tag_may_be_of_any_metadata(kind: MetadataSource) -> None:
+    metadata = {
+        "kind": {kind.value: {}},
+        "metadata_key": {"key": "n", "path": [{"key": "a"}, {"key": "b"}]},
+        "default_value": "d",
+    }
+    found = manager_with("tracing", {"custom_tags": [{"tag": "t", "metadata": metadata}]}).tracing
+    tag = MetadataTag(tag="t", source=kind, namespace="n", path=("a", "b"), default="d")
+    assert found is not None
+    assert found.custom_tags == (tag,)
+
+
+@pytest.mark.parametrize(
+    ("tracing", "where"),
+    [
+        ({"client_sampling": {"value": 101}}, "client_sampling.value"),
+        ({"random_sampling": {"value": -1}}, "random_sampling.value"),
+        ({"overall_sampling": {"value": "NaN"}}, "overall_sampling.value"),
+        ({"custom_tags": [{"literal": {"value": "a"}}]}, "custom_tags[0].tag"),
+        ({"custom_tags": [{"tag": "a"}]}, "custom_tags[0]"),
+        ({"custom_tags": [{"tag": "a", "value": "%PROTOCOL%"}]}, "custom_tags[0].value"),
+        ({"custom_tags": [{"tag": "a", "literal": {}}]}, "custom_tags[0].literal.value"),
+        ({"custom_tags": [{"tag": "a", "environment": {}}]}, "custom_tags[0].environment.name"),
+        ({"custom_tags": [{"tag": "a", "request_header": {}}]}, "custom_tags[0].request_header.name"),
+        (
+            {"custom_tags": [{"tag": "a", "request_header": {"name": "a\n"}}]},
+            "custom_tags[0].request_header.name",
+        ),
+        ({"custom_tags": [{"tag": "a", "metadata": {}}]}, "custom_tags[0].metadata.kind"),
+        (
+            {"custom_tags": [{"tag": "a", "metadata": {"kind": {}}}]},
+            "custom_tags[0].metadata.kind",
+        ),
+        (
+            {"custom_tags": [{"tag": "a", "metadata": {"kind": {"host": {}}, "metadata_key": {"key": "a"}}}]},
+            "custom_tags[0].metadata.metadata_key.path",
+        ),
+        ({"operation": "%PROTOCOL%"}, "operation"),
+    ],
+)
+def test_invalid_tracing_is_refused_by_its_path(tracing: dict[str, object], where: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        manager_with("tracing", tracing)
+    assert caught.value.path == f"{MANAGER}.tracing.{where}"
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({}, RequestIdOptions()),
+        ({"pack_trace_reason": False}, RequestIdOptions(pack_trace_reason=False)),
+        ({"use_request_id_for_trace_sampling": False}, RequestIdOptions(use_for_sampling=False)),
+    ],
+)
+def test_the_options_of_request_ids_are_kept(options: dict[str, bool], found: RequestIdOptions) -> None:
+    uuid = {"@type": f"{TYPE}/envoy.extensions.request_id.uuid.v3.UuidRequestIdConfig", **options}
+    assert manager_with("request_id_extension", {"typed_config": uuid}).request_id == found

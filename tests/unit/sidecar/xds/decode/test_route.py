@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.config.fraction import Fraction
 from sidecar.config.route import (
     AppendAction,
     DirectResponseAction,
@@ -19,6 +20,7 @@ from sidecar.config.route import (
     StringMatchKind,
     WeightedCluster,
 )
+from sidecar.config.tracing import Decorator, LiteralTag, RouteTracing, Sampling
 from sidecar.errors import ConfigError
 from tests.support.decoded import FORWARD, ROUTE, action_with, routes_with
 from tests.support.envoy_config import TYPE, changed, route_configuration
@@ -248,3 +250,33 @@ def test_a_regular_expression_that_is_too_large_is_refused() -> None:
     with pytest.raises(ConfigError, match="too large") as caught:
         routes_with(f"{ROUTE}.match", {"safe_regex": {"regex": pattern}})
     assert caught.value.path == f"{ROUTE}.match.safe_regex.regex"
+
+
+def test_the_decorator_and_the_tracing_of_a_route_are_kept() -> None:
+    tags = [{"tag": "a", "literal": {"value": "b"}}]
+    tracing = {"random_sampling": {"numerator": 5, "denominator": "MILLION"}, "custom_tags": tags}
+    traced = routes_with(f"{ROUTE}.tracing", tracing).virtual_hosts[0].routes[0].tracing
+    sampling = Sampling(random=Fraction(numerator=5, denominator=1_000_000))
+    assert traced == RouteTracing(sampling=sampling, custom_tags=(LiteralTag(tag="a", value="b"),))
+    decorated = routes_with(f"{ROUTE}.decorator", {"operation": "a", "propagate": False})
+    assert decorated.virtual_hosts[0].routes[0].decorator == Decorator(operation="a", propagate=False)
+    assert routes_with(f"{ROUTE}.decorator", {"operation": "a"}).virtual_hosts[0].routes[0].decorator == (
+        Decorator(operation="a")
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "where"),
+    [
+        ("decorator", {}, "decorator.operation"),
+        ("decorator", {"operation": "a\r\nb: c"}, "decorator.operation"),
+        ("tracing", {"random_sampling": {"denominator": 7}}, "tracing.random_sampling.denominator"),
+        ("tracing", {"custom_tags": [{"tag": "a"}]}, "tracing.custom_tags[0]"),
+    ],
+)
+def test_an_invalid_decorator_or_tracing_is_refused_by_its_path(
+    path: str, value: dict[str, Any], where: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        routes_with(f"{ROUTE}.{path}", value)
+    assert caught.value.path == f"{ROUTE}.{where}"

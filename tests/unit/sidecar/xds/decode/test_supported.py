@@ -144,6 +144,24 @@ FOR_BALANCERS = {
     ("CookieHash", "attributes"),
     ("LoadAssignment", "locality_weights"),
 }
+# Decoded for spans, which are not reported yet.
+FOR_SPANS = {
+    ("Tracing", "verbose"),
+    ("Tracing", "max_path_tag_length"),
+    ("Tracing", "custom_tags"),
+    ("Tracing", "spawn_upstream_span"),
+    ("RouteTracing", "custom_tags"),
+    ("LiteralTag", "tag"),
+    ("EnvironmentTag", "tag"),
+    ("EnvironmentTag", "variable"),
+    ("EnvironmentTag", "default"),
+    ("RequestHeaderTag", "tag"),
+    ("RequestHeaderTag", "header"),
+    ("RequestHeaderTag", "default"),
+    ("MetadataTag", "tag"),
+    ("MetadataTag", "namespace"),
+    ("MetadataTag", "default"),
+}
 # Names that errors and dumps show.
 NAMES = {("Ads", "cluster_name"), ("LoadAssignment", "cluster_name")}
 
@@ -171,7 +189,7 @@ def test_every_field_that_is_decoded_is_read_by_the_proxy(module: ModuleType) ->
         for field in fields(kind)
         if field.name not in read
     }
-    assert unread - NAMES - FOR_BALANCERS == set()
+    assert unread - NAMES - FOR_BALANCERS - FOR_SPANS == set()
 
 
 @pytest.mark.parametrize(
