@@ -23,6 +23,7 @@ from sidecar.errors import (
     InternalError,
     NoClusterError,
     NoRouteError,
+    PathNormalizationError,
     RequestError,
     RequestHeaderTimeoutError,
     StreamDurationError,
@@ -47,6 +48,7 @@ _FAILURE_COUNTERS: tuple[tuple[type[RequestError], str], ...] = (
     (StreamDurationError, "downstream_rq_max_duration_reached"),
     (DownstreamTimeoutError, "downstream_rq_timeout"),
     (HeadersTooLargeError, "downstream_rq_too_large"),
+    (PathNormalizationError, "downstream_rq_failed_path_normalization"),
     (DownstreamProtocolError, "downstream_cx_protocol_error"),
     (NoRouteError, "no_route"),
     (NoClusterError, "no_cluster"),
@@ -197,7 +199,7 @@ class ServerStream:
             self._count_status(status)
         stats.rq_direct_response += info.direct_response
         stats.downstream_rq_time.record((info.end_s - info.start_s) * 1000)
-        if info.failure is not None and info.failure.ends_connection:
+        if info.failure is not None and info.failure.ends_connection and info.failure.flag != "-":
             self._connection.info.add_flag(info.failure.flag)
         for on_complete in self._manager.on_complete:
             on_complete(self.request, response)

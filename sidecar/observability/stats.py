@@ -131,6 +131,7 @@ class HttpConnectionManagerStats(Counters):
     downstream_rq_5xx: int = 0
     downstream_rq_active: int = 0
     downstream_rq_completed: int = 0
+    downstream_rq_failed_path_normalization: int = 0
     downstream_rq_header_timeout: int = 0
     downstream_rq_http1_total: int = 0
     downstream_rq_http2_total: int = 0

@@ -21,8 +21,9 @@ class HeadReceived(Http2Event):
     `headers` has only regular fields that are safe to write as HTTP/1: no pseudo-headers, no fields for one
     hop except ``te: trailers``, no ``host``, one ``cookie`` (RFC 9113 8.2.3). The list is the receiver's own.
     `protocol` is the ``:protocol`` of an extended CONNECT (RFC 8441), or empty. `path` and `scheme` are empty
-    in a plain CONNECT. `expect` is the value of a request's ``expect``, which `headers` does not have. `size`
-    is the bytes of the names and values.
+    in a plain CONNECT. `path_error` says why the path of a request that is valid otherwise must be refused;
+    empty if it must not. `expect` is the value of a request's ``expect``, which `headers` does not have.
+    `size` is the bytes of the names and values.
     """
 
     __slots__ = (
@@ -32,6 +33,7 @@ class HeadReceived(Http2Event):
         "headers",
         "method",
         "path",
+        "path_error",
         "protocol",
         "scheme",
         "size",
@@ -48,6 +50,7 @@ class HeadReceived(Http2Event):
         self.scheme = b""
         self.authority = b""
         self.path = b""
+        self.path_error = ""
         self.protocol = b""
         self.expect = b""
         self.size = 0

@@ -107,10 +107,10 @@ class HeadReader:
             self._kept[block] = head
         return head
 
-    def read_trailers(self, block: bytes) -> Headers:
-        """Raises as `read_head`."""
+    def read_trailers(self, block: bytes, received: int) -> Headers:
+        """`received` as in `head_rules.read_trailers`. Raises as `read_head`."""
         fields, special, _ = self._read(block)
-        return read_trailers(fields, special, of_request=not self._client)
+        return read_trailers(fields, special, received, of_request=not self._client)
 
     def skip(self, block: bytes) -> None:
         """Reads a block that concerns nobody, for its changes to the table. Raises `Http2ConnectionError`."""

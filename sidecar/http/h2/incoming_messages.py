@@ -32,7 +32,7 @@ from sidecar.http.h2.frames import (
     unpadded,
 )
 from sidecar.http.h2.head_reader import HeadReader
-from sidecar.http.h2.head_rules import malformed
+from sidecar.http.h2.head_rules import UNKNOWN_LENGTH, PathError, malformed
 from sidecar.http.h2.outgoing_frames import OutgoingFrames
 from sidecar.http.h2.receive_windows import ReceiveWindows
 from sidecar.http.h2.settings import Http2Settings
@@ -158,7 +158,11 @@ class IncomingMessages:
         return stream
 
     def _on_head(self, stream: Http2Stream, block: bytes, ends_stream: bool) -> None:
-        head = self.heads.read_head(block)
+        path_error = ""
+        try:
+            head = self.heads.read_head(block)
+        except PathError as error:
+            head, path_error = error.head, error.reason
         if 0 < head.status < 200:
             if ends_stream:
                 raise malformed(f"a {head.status} response that ends the stream")
@@ -174,13 +178,15 @@ class IncomingMessages:
         event.scheme = head.scheme
         event.authority = head.authority
         event.path = head.path
+        event.path_error = path_error
         event.protocol = head.protocol
         event.expect = head.expect
         event.size = head.size
         self.events.append(event)
 
     def _on_trailers(self, stream: Http2Stream, block: bytes, ends_stream: bool) -> None:
-        trailers = self.heads.read_trailers(block)
+        received = UNKNOWN_LENGTH if stream.expected >= 0 else -1 - stream.expected
+        trailers = self.heads.read_trailers(block, received)
         if not ends_stream:  # RFC 9113 8.1
             raise malformed("trailers that do not end the stream")
         self._end(stream)
@@ -214,8 +220,8 @@ class IncomingMessages:
     def _on_body(self, stream: Http2Stream, size: int, ends_stream: bool) -> None:
         if not stream.head_received:
             raise malformed("DATA before the head of the response")
-        if stream.expected >= 0 and size:
-            if size > stream.expected:
+        if size:
+            if 0 <= stream.expected < size:
                 raise malformed("a body that is longer than its Content-Length, or must not be there")
             stream.expected -= size
         if ends_stream:

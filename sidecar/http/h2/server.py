@@ -14,10 +14,12 @@ import math
 from typing import Final, cast
 
 from sidecar.errors import (
+    DownstreamCodecError,
     DownstreamDisconnectError,
     DownstreamProtocolError,
     DownstreamResetError,
     ExpectationFailedError,
+    PathNormalizationError,
     RequestError,
 )
 from sidecar.http.body import EMPTY, Body, BodyStream
@@ -246,7 +248,8 @@ class Http2ServerConnection:
         self._connection.manager.stats.downstream_cx_protocol_error += 1
         self._connection.info.add_flag("DPE")
         self._phase = _CLOSING
-        self._give_up_all()
+        for exchange in list(self._exchanges):
+            exchange.give_up(DownstreamCodecError(event.error.reason), reply=False)
 
     # Exchanges.
 
@@ -271,6 +274,9 @@ class Http2ServerConnection:
             stream_body.produced_by(exchange)
             if upgrade is None:
                 self._limit_request(exchange)
+        if head.path_error:
+            self._refuse_path(exchange, head.path_error)
+            return
         if head.expect and upgrade is None and not self._meet_expectation(exchange, head.expect):
             return
         self.deadlines.watch(exchange.expires_s)
@@ -287,6 +293,14 @@ class Http2ServerConnection:
         if timeout_s:
             exchange.request_expires_s = exchange.served.request.info.start_s + timeout_s
             self.deadlines.watch(exchange.request_expires_s)
+
+    def _refuse_path(self, exchange: Http2ServerExchange, reason: str) -> None:
+        error = PathNormalizationError(reason)
+        try:
+            self._connection.manager.prepare(exchange.served.request)  # recognizes a gRPC call
+        except PathNormalizationError as other:
+            error = other
+        exchange.give_up(error)
 
     def _meet_expectation(self, exchange: Http2ServerExchange, expectation: bytes) -> bool:
         """Returns False if the request was refused."""
