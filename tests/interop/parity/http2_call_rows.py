@@ -64,6 +64,10 @@ MESSAGES = {
     for name in (
         "trailers",
         "trailers alone",
+        "trailers, length",
+        "trailers alone, length",
+        "trailers with another length",
+        "trailers with te",
         "trailers without an end",
         "trailers with a pseudo-header",
         "100",
@@ -103,6 +107,12 @@ REQUESTS = {
         "/", method="POST", body=b"hi", trailers=[("x-sum", "1"), ("x-sum", "2")], differs=LENGTH
     ),
     "trailers alone": call("/", method="POST", trailers=[("x-sum", "1")], differs=LENGTH),
+    "trailers, length": call(
+        "/", ("content-length", "2"), method="POST", body=b"hi", trailers=[("x-sum", "1")], differs=LENGTH
+    ),
+    "trailers alone, length": call(
+        "/", ("content-length", "0"), method="POST", trailers=[("x-sum", "1")], differs=LENGTH
+    ),
     "length": call("/", ("content-length", "2"), method="POST", body=b"hi", differs=LENGTH),
     "length of nothing": call("/", ("content-length", "0"), differs=LENGTH),
     "host and :authority": call("/", ("host", "calls.test"), differs=LENGTH),
