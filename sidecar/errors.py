@@ -25,7 +25,7 @@
         │   │   └── StreamDurationError             408, or 504 if the client waits: too long in total
         │   └── DownstreamDisconnectError   the client disconnected before the response was complete
         │       ├── DownstreamResetError        the client reset the stream
-        │       └── DownstreamCodecError        the client broke the protocol of its connection
+        │       └── DownstreamCodecError        the client broke the protocol of HTTP/2
         ├── RoutingError            no destination
         │   ├── NoRouteError                404
         │   ├── NoFilterChainError          none: the listener closes the connection
@@ -210,7 +210,7 @@ class DownstreamResetError(DownstreamDisconnectError):
 
 
 class DownstreamCodecError(DownstreamDisconnectError):
-    """The connection of HTTP/2 ends because the client broke the protocol."""
+    """A stream of HTTP/2, or its connection, ends because the client broke the protocol."""
 
     flag = "DPE"
     details = "codec_error"

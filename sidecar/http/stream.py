@@ -152,6 +152,7 @@ class ServerStream:
         except RequestError as error:  # the error of the body
             if not self._aborted:
                 self._fail(error)
+                self._manager.stats.downstream_rq_tx_reset += 1
             return False
         return True
 
@@ -165,12 +166,22 @@ class ServerStream:
             return False
         return more_wait or not self._connection.too_old
 
+    def answers_early(self) -> None:
+        """Counts a response whose head is written before the request is complete."""
+        self._manager.stats.downstream_rq_response_before_rq_complete += 1
+
+    def cut_short(self) -> None:
+        """Counts a request that ends with a reset or a close by this side."""
+        self._manager.stats.downstream_rq_rx_reset += 1  # as in Envoy, which does not tell the sides apart
+
     def abort(self, error: RequestError, *, reply: bool) -> Response | None:
         """Ends the exchange with `error`. `reply`: nothing of its response was written yet, so the local
         reply is returned. The codec cancels `serve`; the result of a service that ignores this is dropped."""
         self._aborted = True
         if not reply:
             self._fail(error)
+            if not isinstance(error, DownstreamDisconnectError):
+                self._manager.stats.downstream_rq_tx_reset += 1
             return None
         response = self.response = self._reply(error)
         self._manager.finish_head(self.request, response)

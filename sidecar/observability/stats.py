@@ -137,12 +137,14 @@ class HttpConnectionManagerStats(Counters):
     downstream_rq_http2_total: int = 0
     downstream_rq_idle_timeout: int = 0
     downstream_rq_max_duration_reached: int = 0
+    downstream_rq_response_before_rq_complete: int = 0
     downstream_rq_rx_reset: int = 0
     downstream_rq_time: Histogram = field(default_factory=Histogram)
     downstream_rq_timeout: int = 0
     downstream_rq_too_large: int = 0
     downstream_rq_too_many_premature_resets: int = 0
     downstream_rq_total: int = 0
+    downstream_rq_tx_reset: int = 0
     no_cluster: int = 0
     no_route: int = 0
     rq_direct_response: int = 0
@@ -188,6 +190,7 @@ class ClusterStats(Counters):
     upstream_cx_max_requests: int = 0
     upstream_cx_none_healthy: int = 0
     upstream_cx_overflow: int = 0
+    upstream_cx_protocol_error: int = 0
     upstream_cx_rx_bytes_total: int = 0
     upstream_cx_total: int = 0
     upstream_cx_tx_bytes_total: int = 0
@@ -221,6 +224,7 @@ class Http2Stats(Counters):
     """``http2.`` for all listeners, ``cluster.<name>.http2.`` for a cluster: the roots that Envoy has."""
 
     goaway_sent: int = 0
+    header_list_size_too_large: int = 0
     header_overflow: int = 0
     inbound_empty_frames_flood: int = 0
     inbound_priority_frames_flood: int = 0

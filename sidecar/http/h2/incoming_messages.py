@@ -168,10 +168,10 @@ class IncomingMessages:
                 raise malformed(f"a {head.status} response that ends the stream")
             self.events.append(InterimReceived(stream, head.status, head.headers.copy()))
             return
-        stream.head_received = True
         stream.expected = 0 if stream.bodiless or head.status in _NO_BODY else head.length
         if ends_stream:
             self._end(stream)
+        stream.head_received = True
         event = HeadReceived(stream, head.headers.copy(), ends_stream)
         event.status = head.status
         event.method = head.method
@@ -212,7 +212,7 @@ class IncomingMessages:
         try:
             self._on_body(stream, size, ends_stream)
         except Http2StreamError as error:
-            self._fail_stream(stream, error)
+            self._reset_invalid(stream, error.code, error.reason, "")
             return
         if size or ends_stream:
             self.events.append(DataReceived(stream, frame.data[at:end], ends_stream))
@@ -277,8 +277,12 @@ class IncomingMessages:
         self.windows.release(stream)
 
     def _fail_stream(self, stream: Http2Stream, error: Http2StreamError) -> None:
-        """As in Envoy, an invalid message ends the connection, unless the options say otherwise."""
+        """As in Envoy, an invalid head, or trailers, end the connection, unless the options say otherwise. A
+        body of another length than announced ends only its stream."""
         if error.code == PROTOCOL_ERROR and not self._options.stream_error_on_invalid_message:
             raise Http2ConnectionError(error.code, error.reason, error.counter)
-        self.reset(stream, error.code)
-        self.events.append(StreamReset(stream, error.code, True, error.reason, error.counter))
+        self._reset_invalid(stream, error.code, error.reason, error.counter)
+
+    def _reset_invalid(self, stream: Http2Stream, code: int, reason: str, counter: str) -> None:
+        self.reset(stream, code)
+        self.events.append(StreamReset(stream, code, True, reason, counter))

@@ -16,7 +16,6 @@ from typing import Final, cast
 from sidecar.errors import (
     DownstreamCodecError,
     DownstreamDisconnectError,
-    DownstreamProtocolError,
     DownstreamResetError,
     ExpectationFailedError,
     PathNormalizationError,
@@ -25,7 +24,7 @@ from sidecar.errors import (
 from sidecar.http.body import EMPTY, Body, BodyStream
 from sidecar.http.connection_manager import HTTP2, ManagedConnection
 from sidecar.http.h2.connection import Http2Connection
-from sidecar.http.h2.error_codes import NO_ERROR, code_name
+from sidecar.http.h2.error_codes import NO_ERROR, REFUSED_STREAM, code_name
 from sidecar.http.h2.events import (
     ConnectionFailed,
     DataReceived,
@@ -225,13 +224,16 @@ class Http2ServerConnection:
     def _handle_reset(self, event: StreamReset) -> None:
         self.stats.count(event.counter)
         exchange: Http2ServerExchange | None = event.stream.exchange
-        if exchange is None:
-            return
-        error: RequestError
+        error: DownstreamDisconnectError
         if event.local:
-            self.stats.tx_reset += 1
-            error = DownstreamProtocolError(event.reason)
-        else:
+            error = DownstreamCodecError(event.reason)
+            if event.code != REFUSED_STREAM:
+                self.stats.tx_reset += 1
+        if exchange is None:
+            if event.local and not event.stream.head_received and event.code != REFUSED_STREAM:
+                self._connection.fail(error)
+            return
+        if not event.local:
             client = self._connection.downstream.remote_address
             error = DownstreamResetError(f"{client} reset the stream: {code_name(event.code)}")
             lifetime_s = self.deadlines.now_s() - exchange.served.request.info.start_s
@@ -244,12 +246,13 @@ class Http2ServerConnection:
     def _fail(self, event: ConnectionFailed) -> None:
         """The client has broken the protocol, or exceeded a limit."""
         self.stats.count(event.error.counter)
-        self.stats.goaway_sent += 1
         self._connection.manager.stats.downstream_cx_protocol_error += 1
         self._connection.info.add_flag("DPE")
         self._phase = _CLOSING
         for exchange in list(self._exchanges):
             exchange.give_up(DownstreamCodecError(event.error.reason), reply=False)
+        if event.in_head:
+            self._connection.fail(DownstreamCodecError(event.error.reason))
 
     # Exchanges.
 
@@ -316,9 +319,10 @@ class Http2ServerConnection:
     def end_exchange(self, exchange: Http2ServerExchange, code: int) -> None:
         """Called once by each exchange. `code` resets the stream if one of its messages has not ended."""
         stream = exchange.stream
-        if not stream.closed:
+        if not stream.closed and self._phase < _CLOSING:
             self.codec.reset(stream, code)
             self.stats.tx_reset += 1
+            exchange.served.cut_short()
             self.output.flush_soon()
         stream.exchange = None
         self._exchanges.discard(exchange)
