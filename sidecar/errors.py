@@ -12,6 +12,7 @@
         ├── DownstreamError         the client
         │   ├── DownstreamProtocolError     400: invalid HTTP, or HTTP that allows smuggling
         │   │   ├── ExpectationFailedError          417: an unknown Expect
+        │   │   ├── PathNormalizationError          400: a path with a fragment, or with an escaped NUL
         │   │   └── UnsupportedTransferCodingError  501: a transfer coding other than chunked
         │   ├── GrpcWebEncodingError        400: the content of a gRPC-Web call is no base64
         │   │   └── GrpcWebSizeError                400: it ends too early
@@ -23,7 +24,8 @@
         │   │   ├── StreamIdleTimeoutError          408, or 504 if the client waits: no data for too long
         │   │   └── StreamDurationError             408, or 504 if the client waits: too long in total
         │   └── DownstreamDisconnectError   the client disconnected before the response was complete
-        │       └── DownstreamResetError        the client reset the stream
+        │       ├── DownstreamResetError        the client reset the stream
+        │       └── DownstreamCodecError        the client broke the protocol of HTTP/2
         ├── RoutingError            no destination
         │   ├── NoRouteError                404
         │   ├── NoFilterChainError          none: the listener closes the connection
@@ -131,6 +133,13 @@ class ExpectationFailedError(DownstreamProtocolError):
     details = "expectation_failed"
 
 
+class PathNormalizationError(DownstreamProtocolError):
+    """A path with a fragment, or with an escaped NUL where paths are normalized."""
+
+    flag = "-"
+    details = "path_normalization_failed"
+
+
 class UnsupportedTransferCodingError(DownstreamProtocolError):
     """RFC 9112 6.1 requires 501."""
 
@@ -198,6 +207,13 @@ class DownstreamResetError(DownstreamDisconnectError):
 
     flag = "DR"
     details = "http2.remote_reset"
+
+
+class DownstreamCodecError(DownstreamDisconnectError):
+    """A stream of HTTP/2, or its connection, ends because the client broke the protocol."""
+
+    flag = "DPE"
+    details = "codec_error"
 
 
 class RoutingError(RequestError):

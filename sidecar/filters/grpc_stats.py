@@ -8,6 +8,7 @@ from __future__ import annotations
 from sidecar.config.http_filters import GrpcStatsConfig
 from sidecar.filters.chain import FilterContext, FilterKind
 from sidecar.http.message import Request, Response, Service
+from sidecar.observability.grpc_call import called_method
 from sidecar.observability.stats import GrpcStats
 
 
@@ -24,11 +25,10 @@ class GrpcStatsFilter:
 
     def _stats_of(self, cluster: str, path: bytes) -> GrpcStats | None:
         """None for a path that names no method."""
-        names = path.partition(b"?")[0].decode("latin-1").split("/")
-        names = [name for name in names if name]
-        if len(names) != 2:
+        called = called_method(path)
+        if called is None:
             return None
-        service, method = names
+        service, method = called
         config = self._config
         if not config.all_methods and (service, method) not in config.methods:
             return self._stats.grpc(cluster)

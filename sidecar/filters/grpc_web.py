@@ -21,6 +21,7 @@ from sidecar.http.body import EMPTY, Body
 from sidecar.http.headers import Headers, get_header
 from sidecar.http.local_reply import error_reply
 from sidecar.http.message import Request, Response, Service
+from sidecar.observability.grpc_call import called_method
 from sidecar.observability.stream_info import fail
 
 _TEXT: Final = frozenset((b"application/grpc-web-text", b"application/grpc-web-text+proto"))
@@ -33,7 +34,7 @@ _LONGEST_MESSAGE_BYTES: Final = 16384
 
 class GrpcWebFilter:
     def __init__(self, config: GrpcWebConfig, context: FilterContext) -> None:
-        pass
+        self._stats = context.stats
 
     async def __call__(self, request: Request, proceed: Service) -> Response:
         content_type = get_header(request.headers, b"content-type")
@@ -42,6 +43,7 @@ class GrpcWebFilter:
         as_text = get_header(request.headers, b"accept") in _TEXT
         try:
             _make_grpc(request, is_text=content_type in _TEXT)
+            self._count(request)
             response = await proceed(request)
         except RequestError as error:
             if not error.status:  # the client has left
@@ -52,6 +54,11 @@ class GrpcWebFilter:
                 request.route.finish(response.headers)
         await _make_grpc_web(request, response, as_text=as_text)
         return response
+
+    def _count(self, request: Request) -> None:
+        info, called = request.info, called_method(request.path)
+        if info.grpc is not None and info.cluster and called is not None:
+            info.grpc.web_stats = self._stats.grpc(info.cluster, ".".join(called), scope="grpc-web")
 
     def close(self) -> None:
         pass
@@ -80,6 +87,8 @@ async def _make_grpc_web(request: Request, response: Response, *, as_text: bool)
         return
     if not (is_grpc_response(response.status, headers) or _is_grpc_web_response(response.status, headers)):
         await _explain(response)
+        if request.info.grpc is not None:
+            request.info.grpc.translated = True
     elif body.whole is None:
         response.body = EncodedBody(body, request.info.grpc, as_text=as_text)
     elif as_text:

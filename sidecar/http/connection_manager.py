@@ -161,6 +161,12 @@ class ManagedConnection:
         request = Request(method, self._scheme, authority, path, headers, body, info)
         return ServerStream(manager, self, request)
 
+    def fail(self, error: RequestError) -> None:
+        """Counts and logs a request of HTTP/2 whose head is invalid. It gets no response."""
+        stream = self.begin(HTTP2, b"", b"", b"", [], EMPTY)
+        stream.abort(error, reply=False)
+        stream.complete()
+
     def refuse(self, error: RequestError) -> tuple[ServerStream, Response]:
         """Answers data that is not a valid request, without the stack. It is counted and logged like a
         request."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from string import ascii_letters, digits
 
-from sidecar.errors import DownstreamProtocolError
+from sidecar.errors import PathNormalizationError
 
 _UNRESERVED = (ascii_letters + digits + "-._~").encode()
 _ESCAPED = b'"<>^`{|}'
@@ -20,7 +20,7 @@ _ESCAPE = {bytes((code,)): b"%%%02X" % code for code in _ESCAPED}
 
 
 def normalize_path(target: bytes, *, normalize: bool, merge_slashes: bool) -> bytes:
-    """The path of `target` normalized, its query string untouched. Raises `DownstreamProtocolError` for an
+    """The path of `target` normalized, its query string untouched. Raises `PathNormalizationError` for an
     escaped NUL, at which applications cut a path short."""
     path, mark, query = target.partition(b"?")
     if normalize and (b"/." in path or path.translate(None, _PLAIN)):
@@ -37,7 +37,7 @@ def _respell(path: bytes) -> bytes:
     for escape in escapes:
         code, rest = b"%" + escape[:2], escape[2:]
         if code == b"%00":
-            raise DownstreamProtocolError("an escaped NUL in the path")
+            raise PathNormalizationError("an escaped NUL in the path")
         pieces.append(_UNESCAPE.get(code.lower(), code) + rest)
     path = b"".join(pieces)
     for character, escaped in _ESCAPE.items():

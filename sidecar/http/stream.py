@@ -23,6 +23,7 @@ from sidecar.errors import (
     InternalError,
     NoClusterError,
     NoRouteError,
+    PathNormalizationError,
     RequestError,
     RequestHeaderTimeoutError,
     StreamDurationError,
@@ -47,6 +48,7 @@ _FAILURE_COUNTERS: tuple[tuple[type[RequestError], str], ...] = (
     (StreamDurationError, "downstream_rq_max_duration_reached"),
     (DownstreamTimeoutError, "downstream_rq_timeout"),
     (HeadersTooLargeError, "downstream_rq_too_large"),
+    (PathNormalizationError, "downstream_rq_failed_path_normalization"),
     (DownstreamProtocolError, "downstream_cx_protocol_error"),
     (NoRouteError, "no_route"),
     (NoClusterError, "no_cluster"),
@@ -150,6 +152,7 @@ class ServerStream:
         except RequestError as error:  # the error of the body
             if not self._aborted:
                 self._fail(error)
+                self._manager.stats.downstream_rq_tx_reset += 1
             return False
         return True
 
@@ -163,12 +166,22 @@ class ServerStream:
             return False
         return more_wait or not self._connection.too_old
 
+    def answers_early(self) -> None:
+        """Counts a response whose head is written before the request is complete."""
+        self._manager.stats.downstream_rq_response_before_rq_complete += 1
+
+    def cut_short(self) -> None:
+        """Counts a request that ends with a reset or a close by this side."""
+        self._manager.stats.downstream_rq_rx_reset += 1  # as in Envoy, which does not tell the sides apart
+
     def abort(self, error: RequestError, *, reply: bool) -> Response | None:
         """Ends the exchange with `error`. `reply`: nothing of its response was written yet, so the local
         reply is returned. The codec cancels `serve`; the result of a service that ignores this is dropped."""
         self._aborted = True
         if not reply:
             self._fail(error)
+            if not isinstance(error, DownstreamDisconnectError):
+                self._manager.stats.downstream_rq_tx_reset += 1
             return None
         response = self.response = self._reply(error)
         self._manager.finish_head(self.request, response)
@@ -197,7 +210,7 @@ class ServerStream:
             self._count_status(status)
         stats.rq_direct_response += info.direct_response
         stats.downstream_rq_time.record((info.end_s - info.start_s) * 1000)
-        if info.failure is not None and info.failure.ends_connection:
+        if info.failure is not None and info.failure.ends_connection and info.failure.flag != "-":
             self._connection.info.add_flag(info.failure.flag)
         for on_complete in self._manager.on_complete:
             on_complete(self.request, response)

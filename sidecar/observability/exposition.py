@@ -124,7 +124,7 @@ def _group_and_labels(prefix: str, clusters: Collection[str]) -> tuple[str, str]
         labels += (
             f',envoy_grpc_bridge_service="{_escape(service)}",envoy_grpc_bridge_method="{_escape(method)}"'
         )
-    return f"{group}_{kind}" if kind else group, labels
+    return _sanitise(f"{group}_{kind}") if kind else group, labels
 
 
 def _envoy_families(group: str, labelled: Sequence[_Labelled], wanted: Wanted) -> Iterator[str]:

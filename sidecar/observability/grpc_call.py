@@ -50,15 +50,26 @@ class MessageCounter:
 
 class GrpcCall:
     """`status` is `NO_STATUS` until the response has ended. `over_web`: the client speaks gRPC-Web, so the
-    proxy's own replies are plain HTTP, which the gRPC-Web filter translates. `stats`, where set by a filter,
-    count the call at its end."""
+    proxy's own replies are plain HTTP, which the gRPC-Web filter translates. `stats` and `web_stats`, where
+    set by a filter, count the call at its end. `translated`: the response was not gRPC until the gRPC-Web
+    filter made its status, which Envoy does not count."""
 
-    __slots__ = ("over_web", "request_messages", "response_messages", "stats", "status")
+    __slots__ = (
+        "over_web",
+        "request_messages",
+        "response_messages",
+        "stats",
+        "status",
+        "translated",
+        "web_stats",
+    )
 
     def __init__(self, *, over_web: bool = False) -> None:
         self.over_web = over_web
         self.status = NO_STATUS
         self.stats: GrpcStats | None = None
+        self.web_stats: GrpcStats | None = None
+        self.translated = False
         self.request_messages = MessageCounter()
         self.response_messages = MessageCounter()
 
@@ -72,16 +83,18 @@ class GrpcCall:
         if self.status == NO_STATUS:
             self.status = find_grpc_status(headers)
         if self.stats is not None:
+            self.stats.request_message_count += self.request_messages.count
+            self.stats.response_message_count += self.response_messages.count
             self._count(self.stats)
+        if self.web_stats is not None:
+            self._count(self.web_stats)
         if self.status == NO_STATUS:
             self.status = grpc_status_of_http(http_status)
 
     def _count(self, stats: GrpcStats) -> None:
         """Envoy: a call without a status is not counted, but its messages are."""
-        stats.request_message_count += self.request_messages.count
-        stats.response_message_count += self.response_messages.count
         status = self.status
-        if status == NO_STATUS:
+        if status == NO_STATUS or self.translated:
             return
         stats.total += 1
         if status == 0:
@@ -91,3 +104,9 @@ class GrpcCall:
         if status != INVALID_STATUS:
             name = f"status__{status}"
             setattr(stats, name, getattr(stats, name) + 1)
+
+
+def called_method(path: bytes) -> tuple[str, str] | None:
+    """The service and the method that a path names; None if it names none."""
+    names = [name for name in path.partition(b"?")[0].decode("latin-1").split("/") if name]
+    return (names[0], names[1]) if len(names) == 2 else None

@@ -131,17 +131,20 @@ class HttpConnectionManagerStats(Counters):
     downstream_rq_5xx: int = 0
     downstream_rq_active: int = 0
     downstream_rq_completed: int = 0
+    downstream_rq_failed_path_normalization: int = 0
     downstream_rq_header_timeout: int = 0
     downstream_rq_http1_total: int = 0
     downstream_rq_http2_total: int = 0
     downstream_rq_idle_timeout: int = 0
     downstream_rq_max_duration_reached: int = 0
+    downstream_rq_response_before_rq_complete: int = 0
     downstream_rq_rx_reset: int = 0
     downstream_rq_time: Histogram = field(default_factory=Histogram)
     downstream_rq_timeout: int = 0
     downstream_rq_too_large: int = 0
     downstream_rq_too_many_premature_resets: int = 0
     downstream_rq_total: int = 0
+    downstream_rq_tx_reset: int = 0
     no_cluster: int = 0
     no_route: int = 0
     rq_direct_response: int = 0
@@ -187,6 +190,7 @@ class ClusterStats(Counters):
     upstream_cx_max_requests: int = 0
     upstream_cx_none_healthy: int = 0
     upstream_cx_overflow: int = 0
+    upstream_cx_protocol_error: int = 0
     upstream_cx_rx_bytes_total: int = 0
     upstream_cx_total: int = 0
     upstream_cx_tx_bytes_total: int = 0
@@ -220,6 +224,7 @@ class Http2Stats(Counters):
     """``http2.`` for all listeners, ``cluster.<name>.http2.`` for a cluster: the roots that Envoy has."""
 
     goaway_sent: int = 0
+    header_list_size_too_large: int = 0
     header_overflow: int = 0
     inbound_empty_frames_flood: int = 0
     inbound_priority_frames_flood: int = 0
@@ -290,7 +295,8 @@ class TcpProxyStats(Counters):
 @dataclass(slots=True, eq=False)
 class GrpcStats(Counters):
     """``cluster.<name>.grpc.``, or ``cluster.<name>.grpc.<service>.<method>.``: the calls that a
-    ``grpc_stats`` filter has seen. The names of the statuses are their numbers."""
+    ``grpc_stats`` filter has seen; ``grpc-web`` for those of a ``grpc_web`` filter, which counts no messages.
+    The names of the statuses are their numbers."""
 
     failure: int = 0
     request_message_count: int = 0
@@ -362,7 +368,7 @@ class Stats:
 
     def __init__(self) -> None:
         self._sets: dict[tuple[str, type[Counters]], Counters] = {}
-        self._grpc: dict[str, dict[str, GrpcStats]] = {}  # by the names of the cluster and the method
+        self._grpc: dict[str, dict[str, GrpcStats]] = {}  # by the cluster, and the rest of the prefix
 
     def counters(self, prefix: str, kind: type[CountersT]) -> CountersT:
         """The counters of this kind under a prefix. Several kinds can have one prefix."""
@@ -391,12 +397,13 @@ class Stats:
     def tcp(self, stat_prefix: str) -> TcpProxyStats:
         return self.counters(f"tcp.{stat_prefix}", TcpProxyStats)
 
-    def grpc(self, cluster: str, method: str = "") -> GrpcStats:
+    def grpc(self, cluster: str, method: str = "", *, scope: str = "grpc") -> GrpcStats:
         """`method` is ``<service>.<method>``; empty for the calls of all methods."""
         methods = self._grpc.setdefault(cluster, {})
-        if method not in methods and len(methods) >= MOST_GRPC_METHODS:
-            method = ""
-        return methods.setdefault(method, GrpcStats())
+        prefix = f"{scope}.{method}" if method else scope
+        if prefix not in methods and len(methods) >= MOST_GRPC_METHODS:
+            prefix = scope
+        return methods.setdefault(prefix, GrpcStats())
 
     def proxy_protocol(self, stat_prefix: str) -> ProxyProtocolStats:
         return self.counters(proxy_protocol_prefix(stat_prefix), ProxyProtocolStats)
@@ -416,7 +423,7 @@ class Stats:
     def sets(self) -> Iterator[tuple[str, Counters]]:
         """Each set of counters with its prefix."""
         for cluster, methods in self._grpc.items():
-            for method, stats in methods.items():
-                yield f"cluster.{cluster}.grpc.{method}".removesuffix("."), stats
+            for rest, stats in methods.items():
+                yield f"cluster.{cluster}.{rest}", stats
         for (prefix, _), counters in self._sets.items():
             yield prefix, counters

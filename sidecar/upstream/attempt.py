@@ -145,12 +145,12 @@ class Attempt:
         if lease is None:
             if isinstance(error, UpstreamConnectError):
                 self._cluster.host_failed(host, error.status)
+            stats.upstream_rq_cancelled += isinstance(error, asyncio.CancelledError)
             return
         if self._response is not None:
             lease.connection.codec.give_up(self._response)
         self.end()
         if not isinstance(error, UpstreamError):
-            stats.upstream_rq_cancelled += isinstance(error, asyncio.CancelledError)
             return
         error.connection_reused = lease.reused
         self._cluster.host_failed(host, error.status)
@@ -159,7 +159,7 @@ class Attempt:
         elif isinstance(error, UpstreamPerTryTimeoutError):
             stats.upstream_rq_per_try_timeout += 1
             host.stats.rq_timeout += 1
-        else:
+        elif not lease.connection.codec.counts_resets:
             stats.upstream_rq_rx_reset += 1
 
     def end(self) -> None:

@@ -36,11 +36,14 @@ class ClientConnection(Protocol):
 
     It may carry `capacity` exchanges at once: 1 for HTTP/1.1. `closed` is true from the moment that the
     peer's EOF or a fault was seen; `cut_short` is then the number of exchanges that were active, and
-    `closed_by_peer` tells which side closed it. `received_bytes` and `sent_bytes` count since the connection
-    opened. The pool sets `events` once the connection is open.
+    `closed_by_peer` tells which side closed it. `broke_protocol`: the peer did. `received_bytes` and
+    `sent_bytes` count since the connection opened. `counts_resets`: it counts the exchanges that either side
+    resets in the statistics of the cluster. The pool sets `events` once the connection is open.
     """
 
+    broke_protocol: bool
     capacity: int
+    counts_resets: bool
     cut_short: int
     received_bytes: int
     events: ConnectionEvents | None

@@ -45,6 +45,7 @@ def _answer(codec: Http2Connection, event: Http2Event) -> None:
         assert SAFE_NAME.fullmatch(event.method.lower())
         for text in (event.authority, event.path, event.scheme, event.protocol):
             assert SAFE_TARGET.fullmatch(text)
+        assert (b"#" in event.path) == bool(event.path_error)
         codec.send_head(event.stream, [(b":status", b"200"), (b"x", b"y")], False)
         codec.send_data(event.stream, b"a" * 1000, True)
     elif isinstance(event, DataReceived):

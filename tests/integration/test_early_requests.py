@@ -106,7 +106,7 @@ async def test_a_client_that_leaves_frees_the_upstream() -> None:
         await eventually(lambda: len(made.upstream.exchanges) == 2)
         made.leave()
         await made.stack.settle()
-        assert made.cluster.upstream_rq_cancelled == 1
+        assert made.cluster.upstream_rq_tx_reset == 1
         assert made.cluster.upstream_cx_destroy_local_with_active_rq == 1
 
 

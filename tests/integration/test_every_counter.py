@@ -144,7 +144,7 @@ def a_request_under_way(mesh: CountedMesh) -> Iterator[None]:
 
 @moves(
     "http.downstream_rq_rx_reset",
-    *of("cluster", "upstream_rq_cancelled upstream_rq_tx_reset upstream_cx_destroy_local_with_active_rq"),
+    *of("cluster", "upstream_rq_tx_reset upstream_cx_destroy_local_with_active_rq"),
     "cluster.upstream_cx_destroy_with_active_rq",
 )
 def a_client_that_leaves(mesh: CountedMesh) -> Iterator[None]:
@@ -157,6 +157,30 @@ def a_client_that_leaves(mesh: CountedMesh) -> Iterator[None]:
 @moves("cluster.upstream_rq_rx_reset", "cluster.upstream_cx_destroy_remote_with_active_rq")
 def a_host_that_leaves(mesh: CountedMesh) -> Iterator[None]:
     ask(mesh, "up", "reset")
+    yield
+
+
+@moves("http.downstream_rq_tx_reset", "cluster.upstream_cx_protocol_error")
+def a_response_that_is_cut_short(mesh: CountedMesh) -> Iterator[None]:
+    with RawConnection(mesh.ports["web"]) as client:
+        client.send(request("up", "cut short"))
+        client.read_rest()
+    yield
+
+
+@moves("http.downstream_rq_response_before_rq_complete")
+def a_response_before_the_end_of_its_request(mesh: CountedMesh) -> Iterator[None]:
+    with RawConnection(mesh.ports["web"]) as client:
+        client.send(b"POST /nowhere HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\n")
+        client.read_rest()
+    yield
+
+
+@moves("http.downstream_rq_failed_path_normalization")
+def a_path_with_a_fragment(mesh: CountedMesh) -> Iterator[None]:
+    with RawConnection(mesh.ports["web"]) as client:
+        client.send(b"GET /up#a HTTP/1.1\r\nhost: a\r\n\r\n")
+        client.read_rest()
     yield
 
 
@@ -275,12 +299,21 @@ def connections_whose_use_is_limited(mesh: CountedMesh) -> Iterator[None]:
     yield
 
 
-@moves(*of("cluster", "upstream_cx_overflow upstream_rq_pending_active upstream_rq_pending_overflow"))
+@moves(
+    *of("cluster", "upstream_cx_overflow upstream_rq_pending_active upstream_rq_pending_overflow"),
+    "cluster.upstream_rq_cancelled",
+)
 def requests_that_wait_for_a_connection(mesh: CountedMesh) -> Iterator[None]:
     with ExitStack() as stack:
         carried, waiting, refused = (stack.enter_context(RawConnection(mesh.ports["web"])) for _ in range(3))
         carried.send(request("narrow", "silence"))
         until_the_host_has_a_request(mesh)
+        with RawConnection(mesh.ports["web"]) as impatient:
+            impatient.send(request("narrow"))
+            while ("cluster.upstream_rq_pending_active", "narrow") not in read(mesh.sidecar):
+                time.sleep(0.01)
+        while ("cluster.upstream_rq_pending_active", "narrow") in read(mesh.sidecar):
+            time.sleep(0.01)
         waiting.send(request("narrow"))
         while ("cluster.upstream_rq_pending_active", "narrow") not in read(mesh.sidecar):
             time.sleep(0.01)

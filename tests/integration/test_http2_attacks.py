@@ -179,7 +179,7 @@ async def test_a_decompression_bomb_resets_its_stream() -> None:
             found = await attacker.frames_until_the_end()
         resets = [frame.error_code for frame in found if isinstance(frame, RstStreamFrame)]
         assert resets == [INTERNAL_ERROR] * 4
-        assert stack.stats.http2().header_overflow == 4
+        assert stack.stats.http2().header_list_size_too_large == 4
 
 
 async def test_too_large_headers_reset_their_stream() -> None:
@@ -188,7 +188,7 @@ async def test_too_large_headers_reset_their_stream() -> None:
         await attacker.send(attacker.heads.frames(1, fields, end=True))
         found = await attacker.frames_until(RstStreamFrame)
         assert [frame.stream_id for frame in found if isinstance(frame, RstStreamFrame)] == [1]
-        assert stack.stats.http2().header_overflow == 1
+        assert stack.stats.http2().header_list_size_too_large == 1
 
 
 async def test_streams_beyond_the_limit_are_refused() -> None:

@@ -78,6 +78,8 @@ class FakeConnection:
         self.capacity = capacity
         self.closed = False
         self.closed_by_peer = False
+        self.broke_protocol = False
+        self.counts_resets = False
         self.cut_short = 0
         self.received_bytes = 0
         self.sent_bytes = 0

@@ -62,6 +62,7 @@ class Http1ClientConnection:
         "_response",
         "_transport",
         "_writable",
+        "broke_protocol",
         "cut_short",
         "events",
         "received_bytes",
@@ -69,8 +70,10 @@ class Http1ClientConnection:
     )
 
     capacity = 1
+    counts_resets = False
 
     def __init__(self, *, max_headers_bytes: int = 80 * 1024, max_headers_count: int = 100) -> None:
+        self.broke_protocol = False
         self.cut_short = 0
         self.events: ConnectionEvents | None = None
         self.received_bytes = 0
@@ -148,6 +151,7 @@ class Http1ClientConnection:
             self._receive(incoming)
         error = reader.error
         if error is not None:
+            self.broke_protocol = True
             self._finish(CONNECTION_CLOSES, error)
             return
         incoming = self._incoming
@@ -178,6 +182,8 @@ class Http1ClientConnection:
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
+        if self._incoming is not None and self._request is not None and self._request.upgrade is None:
+            self.broke_protocol = True  # as in Envoy: a response without its end
         reason = f"the upstream closed the connection{f': {exc}' if exc else ''}"
         self._finish(CONNECTION_LOST, UpstreamResetError(reason, request_sent=True))
         self.resume_writing()

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from typing import Final, NoReturn
 
+from sidecar.errors import PathNormalizationError
 from sidecar.http.h1.rules import ReaderRules, printable
 from sidecar.http.headers import HOP_BY_HOP, Headers
 
@@ -75,7 +76,9 @@ def read_request_head(data: bytes, at: int, rules: ReaderRules) -> RequestHead |
         # RFC 9112 2.3: HTTP/0.9 has no headers to route by, and a request line never has the version HTTP/2.
         raise rules.malformed(f"HTTP/{'0.9' if version is None else version.decode()} is not supported")
     if b"#" in target:  # RFC 9112 3.2: a fragment is never sent
-        raise rules.malformed("a fragment in the request target")
+        in_path = b"/" in target.partition(b"#")[0]
+        refused = PathNormalizationError if in_path else rules.malformed
+        raise refused("a fragment in the request target")
     fields: Headers = []
     special: Headers = []
     length = -1

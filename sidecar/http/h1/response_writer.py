@@ -131,6 +131,7 @@ class ResponseWriter:
         upgrade = self.incoming.upgrade
         options = (_UPGRADE, b"upgrade: %b" % upgrade) if upgrade and response.status == 101 else ()
         self._write_head(response_head(response.status, without_length(response.headers), options))
+        stream.answers_early()
         stream.upgraded()
         body.give_at_once(_TunnelOutlet(stream, self._outlet))
         try:
@@ -153,7 +154,9 @@ class ResponseWriter:
         incoming = self.incoming
         if incoming.keep_alive and not stream.keeps_connection(more_wait=bool(self._queue.waiting)):
             incoming.keep_alive = False
-        if incoming.keep_alive and incoming.complete:
+        if not incoming.complete:
+            stream.answers_early()
+        elif incoming.keep_alive:
             return _KEEP_ALIVE if incoming.http10 else b""
         incoming.keep_alive = False  # as the head tells the client
         return CLOSE

@@ -251,7 +251,8 @@ class Http1ServerConnection:
         self._timeouts.end_request()
         if state >= LINGERING:
             return
-        if state is not RESPONDED:  # cut short
+        if state is not RESPONDED:
+            stream.cut_short()
             response = stream.response
             if incoming.http10 or (response is not None and response.upgraded):
                 self._reset()  # an EOF would look like the end of the body

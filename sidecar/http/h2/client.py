@@ -17,6 +17,7 @@ from sidecar.errors import (
 from sidecar.http.h2.client_exchange import Http2ClientExchange
 from sidecar.http.h2.connection import Http2Connection
 from sidecar.http.h2.error_codes import (
+    CONNECT_ERROR,
     NO_ERROR,
     PROTOCOL_ERROR,
     REFUSED_STREAM,
@@ -50,6 +51,7 @@ _CLOSED: Final = 2
 _LOST: Final = 3  # closed by the peer
 
 
+_TOO_LARGE: Final = ("header_overflow", "header_list_size_too_large")
 # RFC 9113 6.5.2: a peer should allow no fewer.
 _FIRST_STREAMS: Final = 100
 
@@ -62,6 +64,7 @@ class Http2ClientConnection:
     """
 
     __slots__ = (
+        "_cluster_stats",
         "_exchanges",
         "_keepalive",
         "_loop",
@@ -69,6 +72,7 @@ class Http2ClientConnection:
         "_phase",
         "_settings_known",
         "_waiting",
+        "broke_protocol",
         "capacity",
         "codec",
         "cut_short",
@@ -77,6 +81,8 @@ class Http2ClientConnection:
         "received_bytes",
         "stats",
     )
+
+    counts_resets = True
 
     def __init__(self, env: ClientEnvironment) -> None:
         self._loop = asyncio.get_running_loop()
@@ -89,6 +95,8 @@ class Http2ClientConnection:
         self.codec = Http2Connection(env.http2, client=True)
         self.output = Http2Output(self.codec, self._loop)
         self.stats = env.http2_stats
+        self._cluster_stats = env.stats
+        self.broke_protocol = False
         self.cut_short = 0
         self.events: ConnectionEvents | None = None
         self.received_bytes = 0
@@ -167,9 +175,10 @@ class Http2ClientConnection:
             if exchange in self._waiting:
                 self._waiting.remove(exchange)
         else:
-            if not stream.closed:
+            if not stream.closed and self._phase < _CLOSED:
                 self.codec.reset(stream, code)
                 self.stats.tx_reset += 1
+                self._cluster_stats.upstream_rq_tx_reset += 1
                 self.output.flush_soon()
             stream.exchange = None
         self._exchanges.discard(exchange)
@@ -207,6 +216,8 @@ class Http2ClientConnection:
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.output.lose()
+        if self._phase < _CLOSED:
+            self._cluster_stats.upstream_rq_pending_failure_eject += len(self._exchanges) - len(self._waiting)
         reason = f"the upstream closed the connection{f': {exc}' if exc else ''}"
         self._finish(_LOST, UpstreamResetError(reason, request_sent=True))
 
@@ -246,7 +257,6 @@ class Http2ClientConnection:
     def _handle_other(self, event: Http2Event) -> None:
         exchange: Http2ClientExchange | None
         if isinstance(event, TrailersReceived):
-            self.stats.trailers += 1
             exchange = event.stream.exchange
             if exchange is not None:
                 exchange.end_response(event.trailers)
@@ -259,12 +269,23 @@ class Http2ClientConnection:
             if exchange is not None:
                 exchange.inform(event.status, event.headers)
         elif isinstance(event, StreamReset):
-            self.stats.count(event.counter)
+            self._count_reset(event)
             exchange = event.stream.exchange
             if exchange is not None:
                 exchange.fail(_reset_error(event))
         else:
             self._handle_for_connection(event)
+
+    def _count_reset(self, event: StreamReset) -> None:
+        """As in Envoy, the cluster counts a head that is too large as a reset by the upstream, and does not
+        count streams that the upstream has not processed."""
+        self.stats.count(event.counter)
+        if event.local:
+            self.stats.tx_reset += 1
+        if event.local and event.counter not in _TOO_LARGE:
+            self._cluster_stats.upstream_rq_tx_reset += 1
+        elif event.code != REFUSED_STREAM and event.code != CONNECT_ERROR:  # noqa: PLR1714 - quicker compiled
+            self._cluster_stats.upstream_rq_rx_reset += 1
 
     def _handle_for_connection(self, event: Http2Event) -> None:
         if isinstance(event, SettingsChanged):
@@ -276,6 +297,8 @@ class Http2ClientConnection:
                 self._keepalive.answered(event.payload)
         elif isinstance(event, ConnectionFailed):
             self.stats.count(event.error.counter)
+            self.broke_protocol = True
+            self._cluster_stats.upstream_rq_tx_reset += len(self._exchanges) - len(self._waiting)
             self.output.flush()  # GOAWAY
             self._finish(_CLOSED, UpstreamProtocolError(event.error.reason, request_sent=True))
 
@@ -330,7 +353,6 @@ class Http2ClientConnection:
             return
         if phase is _CLOSED and not self.cut_short:
             self.codec.go_away(NO_ERROR, final=True)
-            self.stats.goaway_sent += 1
         self.output.flush()
         if transport.get_write_buffer_size():
             transport.abort()  # drops the rest of failed requests; `close` would wait for it
@@ -341,7 +363,7 @@ class Http2ClientConnection:
 def _reset_error(event: StreamReset) -> RequestError:
     if event.local:
         # As in Envoy, a head that exceeds the limits is not an error of the protocol.
-        too_large = event.counter == "header_overflow"
+        too_large = event.counter in _TOO_LARGE
         local = UpstreamStreamResetError if too_large else UpstreamProtocolError
         return local(event.reason, request_sent=True)
     if event.code == REFUSED_STREAM:

@@ -85,11 +85,14 @@ class Http2Connection:
         self._failed = True
         last = min(self._table.last_peer_id, self._table.accepts_up_to)
         self._outgoing.add_frame(goaway_frame(last, error.code, error.reason))
+        messages = self._incoming.messages
+        in_head = messages.heads.stream_id > self._table.last_peer_id
         for stream in self.streams.values():
+            in_head = in_head or not stream.head_received
             stream.state = CLOSED
             self._outgoing.forget(stream)
         self.streams.clear()
-        self._incoming.messages.events.append(ConnectionFailed(error))
+        messages.events.append(ConnectionFailed(error, in_head and not self._client))
 
     # Writing.
 

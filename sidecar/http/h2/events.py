@@ -21,8 +21,9 @@ class HeadReceived(Http2Event):
     `headers` has only regular fields that are safe to write as HTTP/1: no pseudo-headers, no fields for one
     hop except ``te: trailers``, no ``host``, one ``cookie`` (RFC 9113 8.2.3). The list is the receiver's own.
     `protocol` is the ``:protocol`` of an extended CONNECT (RFC 8441), or empty. `path` and `scheme` are empty
-    in a plain CONNECT. `expect` is the value of a request's ``expect``, which `headers` does not have. `size`
-    is the bytes of the names and values.
+    in a plain CONNECT. `path_error` says why the path of a request that is valid otherwise must be refused;
+    empty if it must not. `expect` is the value of a request's ``expect``, which `headers` does not have.
+    `size` is the bytes of the names and values.
     """
 
     __slots__ = (
@@ -32,6 +33,7 @@ class HeadReceived(Http2Event):
         "headers",
         "method",
         "path",
+        "path_error",
         "protocol",
         "scheme",
         "size",
@@ -48,6 +50,7 @@ class HeadReceived(Http2Event):
         self.scheme = b""
         self.authority = b""
         self.path = b""
+        self.path_error = ""
         self.protocol = b""
         self.expect = b""
         self.size = 0
@@ -95,8 +98,8 @@ class StreamReset(Http2Event):
     owner), because the peer broke a rule, which `reason` describes. Otherwise the peer did, or its GOAWAY
     says that it does not process the stream (REFUSED_STREAM). `code` may be an unknown one. `counter` is
     Envoy's statistic below ``http2.`` that counts it: ``rx_reset``, ``rx_messaging_error``,
-    ``header_overflow``; or empty. A stream that the owner does not know yet (`exchange` is None) may be
-    reset."""
+    ``header_overflow``, ``header_list_size_too_large``; or empty. A stream that the owner does not know yet
+    (`exchange` is None) may be reset."""
 
     __slots__ = ("code", "counter", "local", "reason", "stream")
 
@@ -151,9 +154,11 @@ class PongReceived(Http2Event):
 @final
 class ConnectionFailed(Http2Event):
     """The peer broke the protocol or exceeded a limit. It is the last event; GOAWAY is collected already. All
-    streams have ended, without an event for each of them."""
+    streams have ended, without an event for each of them. `in_head`: the head of a request was being read,
+    which the receiver does not know yet."""
 
-    __slots__ = ("error",)
+    __slots__ = ("error", "in_head")
 
-    def __init__(self, error: Http2ConnectionError) -> None:
+    def __init__(self, error: Http2ConnectionError, in_head: bool) -> None:
         self.error = error
+        self.in_head = in_head

@@ -107,10 +107,10 @@ class HeadReader:
             self._kept[block] = head
         return head
 
-    def read_trailers(self, block: bytes) -> Headers:
-        """Raises as `read_head`."""
+    def read_trailers(self, block: bytes, received: int) -> Headers:
+        """`received` as in `head_rules.read_trailers`. Raises as `read_head`."""
         fields, special, _ = self._read(block)
-        return read_trailers(fields, special, of_request=not self._client)
+        return read_trailers(fields, special, received, of_request=not self._client)
 
     def skip(self, block: bytes) -> None:
         """Reads a block that concerns nobody, for its changes to the table. Raises `Http2ConnectionError`."""
@@ -119,9 +119,8 @@ class HeadReader:
     def _read(self, block: bytes) -> tuple[Headers, Headers, int]:
         fields, special, size, verdict, culprit = self._read_block(block, self._max_bytes)
         if verdict == TOO_LARGE:
-            raise Http2StreamError(
-                INTERNAL_ERROR, "the headers are too large, or too many", "header_overflow"
-            )
+            counter = "header_list_size_too_large" if size > self._max_bytes else "header_overflow"
+            raise Http2StreamError(INTERNAL_ERROR, "the headers are too large, or too many", counter)
         if verdict == MALFORMED:
             raise malformed(f"{culprit.decode('latin-1')!a} is an invalid header, or out of place")
         return fields, special, size

@@ -21,6 +21,7 @@ _METHOD: Final = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++")  # RFC 9110 9.1
 _SCHEME: Final = re.compile(rb"[A-Za-z][A-Za-z0-9+\-.]*+")  # RFC 3986 3.1
 # No fragment; as in Envoy, also bytes that are not ASCII.
 _PATH: Final = re.compile(rb"/[\x21\x22\x24-\x7e\x80-\xff]*+")
+_PATH_WITH_FRAGMENT: Final = re.compile(rb"/[\x21-\x7e\x80-\xff]*+")
 _KNOWN_METHODS: Final = frozenset((b"GET", b"POST", b"PUT", b"DELETE", b"PATCH", b"HEAD", b"OPTIONS"))
 _KNOWN_SCHEMES: Final = frozenset((b"http", b"https"))
 _STATUS: Final = re.compile(rb"[1-9][0-9][0-9]")
@@ -29,7 +30,6 @@ _CONTENT_LENGTH: Final = b"content-length"
 _TE_TRAILERS: Final = (b"te", b"trailers")
 # The connection manager verifies these in a head; a trailer must not bypass it.
 _MANAGED_PREFIXES: Final = (b"x-envoy-", b"x-forwarded-")
-_NOT_IN_TRAILERS: Final = frozenset((_CONTENT_LENGTH, b"host", b"te", b"expect", b"http2-settings"))
 _FOR_ONE_HOP: Final = frozenset(
     (b"connection", b"keep-alive", b"proxy-connection", b"transfer-encoding", b"upgrade")
 )
@@ -65,8 +65,17 @@ class MessageHead:
         self.expect = b""
 
 
+class PathError(Http2StreamError):
+    """A request that keeps the rules, except that its path has a fragment: as in Envoy, it gets a response.
+    `head` is that of the request."""
+
+    def __init__(self, head: MessageHead) -> None:
+        super().__init__(PROTOCOL_ERROR, "a fragment in the path", "rx_messaging_error")
+        self.head = head
+
+
 def read_request(fields: Headers, special: Headers, size: int, *, allow_connect: bool) -> MessageHead:  # noqa: PLR0912 - one branch for each pseudo-header
-    """`fields` and `special` are those of `hpack.read_block`. Raises `Http2StreamError`."""
+    """`fields` and `special` are those of `hpack.read_block`. Raises `Http2StreamError`, and `PathError`."""
     head = MessageHead(fields, size)
     host = b""
     crumbs: list[bytes] = []
@@ -95,8 +104,11 @@ def read_request(fields: Headers, special: Headers, size: int, *, allow_connect:
         if name == b"cookie":
             crumbs.append(value)
         elif name == b"host":
-            if host:
+            if seen & _HOST:
                 raise _malformed(name, "is there twice")
+            if not is_authority(value):
+                raise _malformed(name, "is invalid")
+            seen |= _HOST
             host = value
         elif name == b"expect":
             head.expect = value
@@ -110,7 +122,9 @@ def read_request(fields: Headers, special: Headers, size: int, *, allow_connect:
     return head
 
 
-_REGULAR: Final = 32  # in `seen`
+# In `seen`.
+_REGULAR: Final = 32
+_HOST: Final = 64
 _OF_CONNECT: Final = 2 | 8 | 16  # what a plain CONNECT does not have
 
 
@@ -130,10 +144,12 @@ def _check_target(head: MessageHead, seen: int) -> None:
         raise _malformed(b":protocol", "is there without CONNECT")
     if head.scheme not in _KNOWN_SCHEMES and not _SCHEME.fullmatch(head.scheme):
         raise _malformed(b":scheme", "is invalid or missing")
-    if not _PATH.fullmatch(head.path) and (head.path != b"*" or head.method != b"OPTIONS"):
-        raise _malformed(b":path", "is invalid or missing")
     if not is_authority(head.authority):
         raise _malformed(b":authority", "is invalid or missing")
+    if not _PATH.fullmatch(head.path) and (head.path != b"*" or head.method != b"OPTIONS"):
+        if _PATH_WITH_FRAGMENT.fullmatch(head.path):
+            raise PathError(head)
+        raise _malformed(b":path", "is invalid or missing")
 
 
 def read_response(fields: Headers, special: Headers, size: int) -> MessageHead:
@@ -164,12 +180,22 @@ def read_response(fields: Headers, special: Headers, size: int) -> MessageHead:
     return head
 
 
-def read_trailers(fields: Headers, special: Headers, *, of_request: bool) -> Headers:
-    """Returns the trailers that may be passed on. Raises `Http2StreamError`."""
+def read_trailers(fields: Headers, special: Headers, received: int, *, of_request: bool) -> Headers:
+    """Returns the trailers that may be passed on. `received` is the size of the body, or UNKNOWN_LENGTH if
+    the head has a Content-Length: then the trailers must not have one. Raises `Http2StreamError`."""
     for name, value in special:
         if name[0] == 0x3A or name in _FOR_ONE_HOP:
             raise _malformed(name, "is not for trailers")
-        if name not in _NOT_IN_TRAILERS:
+        if name == _CONTENT_LENGTH:
+            if _read_length(value) != received:
+                raise _malformed(name, "in trailers is not the length of the body, or there twice")
+            received = UNKNOWN_LENGTH
+        elif name == b"te":
+            _check_te(value)
+        elif name == b"host":
+            if of_request and not is_authority(value):
+                raise _malformed(name, "is invalid")
+        elif name == b"cookie":
             fields.append((name, value))
     if of_request and fields:
         return [field for field in fields if not field[0].startswith(_MANAGED_PREFIXES)]
@@ -181,17 +207,25 @@ def _read_regular(head: MessageHead, name: bytes, value: bytes) -> None:
     if name == _CONTENT_LENGTH:
         if head.length != UNKNOWN_LENGTH:
             raise _malformed(name, "is there twice")
-        if not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
-            raise _malformed(name, "is invalid")
-        head.length = int(value)
+        head.length = _read_length(value)
         head.headers.append((name, value))
     elif name == b"te":
-        if value.lower() != b"trailers":  # RFC 9113 8.2.2
-            raise _malformed(name, "is not trailers")
+        _check_te(value)
         if head.status == 0:
             head.headers.append(_TE_TRAILERS)
     elif name in _FOR_ONE_HOP:
         raise _malformed(name, "is not a field of HTTP/2")
+
+
+def _read_length(value: bytes) -> int:
+    if not value.isdigit() or len(value) > _MAX_LENGTH_DIGITS:
+        raise _malformed(_CONTENT_LENGTH, "is invalid")
+    return int(value)
+
+
+def _check_te(value: bytes) -> None:
+    if value.lower() != b"trailers":  # RFC 9113 8.2.2
+        raise _malformed(b"te", "is not trailers")
 
 
 def _malformed(name: bytes, reason: str) -> Http2StreamError:

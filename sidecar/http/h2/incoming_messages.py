@@ -32,7 +32,7 @@ from sidecar.http.h2.frames import (
     unpadded,
 )
 from sidecar.http.h2.head_reader import HeadReader
-from sidecar.http.h2.head_rules import malformed
+from sidecar.http.h2.head_rules import UNKNOWN_LENGTH, PathError, malformed
 from sidecar.http.h2.outgoing_frames import OutgoingFrames
 from sidecar.http.h2.receive_windows import ReceiveWindows
 from sidecar.http.h2.settings import Http2Settings
@@ -158,29 +158,35 @@ class IncomingMessages:
         return stream
 
     def _on_head(self, stream: Http2Stream, block: bytes, ends_stream: bool) -> None:
-        head = self.heads.read_head(block)
+        path_error = ""
+        try:
+            head = self.heads.read_head(block)
+        except PathError as error:
+            head, path_error = error.head, error.reason
         if 0 < head.status < 200:
             if ends_stream:
                 raise malformed(f"a {head.status} response that ends the stream")
             self.events.append(InterimReceived(stream, head.status, head.headers.copy()))
             return
-        stream.head_received = True
         stream.expected = 0 if stream.bodiless or head.status in _NO_BODY else head.length
         if ends_stream:
             self._end(stream)
+        stream.head_received = True
         event = HeadReceived(stream, head.headers.copy(), ends_stream)
         event.status = head.status
         event.method = head.method
         event.scheme = head.scheme
         event.authority = head.authority
         event.path = head.path
+        event.path_error = path_error
         event.protocol = head.protocol
         event.expect = head.expect
         event.size = head.size
         self.events.append(event)
 
     def _on_trailers(self, stream: Http2Stream, block: bytes, ends_stream: bool) -> None:
-        trailers = self.heads.read_trailers(block)
+        received = UNKNOWN_LENGTH if stream.expected >= 0 else -1 - stream.expected
+        trailers = self.heads.read_trailers(block, received)
         if not ends_stream:  # RFC 9113 8.1
             raise malformed("trailers that do not end the stream")
         self._end(stream)
@@ -206,7 +212,7 @@ class IncomingMessages:
         try:
             self._on_body(stream, size, ends_stream)
         except Http2StreamError as error:
-            self._fail_stream(stream, error)
+            self._reset_invalid(stream, error.code, error.reason, "")
             return
         if size or ends_stream:
             self.events.append(DataReceived(stream, frame.data[at:end], ends_stream))
@@ -214,8 +220,8 @@ class IncomingMessages:
     def _on_body(self, stream: Http2Stream, size: int, ends_stream: bool) -> None:
         if not stream.head_received:
             raise malformed("DATA before the head of the response")
-        if stream.expected >= 0 and size:
-            if size > stream.expected:
+        if size:
+            if 0 <= stream.expected < size:
                 raise malformed("a body that is longer than its Content-Length, or must not be there")
             stream.expected -= size
         if ends_stream:
@@ -271,8 +277,12 @@ class IncomingMessages:
         self.windows.release(stream)
 
     def _fail_stream(self, stream: Http2Stream, error: Http2StreamError) -> None:
-        """As in Envoy, an invalid message ends the connection, unless the options say otherwise."""
+        """As in Envoy, an invalid head, or trailers, end the connection, unless the options say otherwise. A
+        body of another length than announced ends only its stream."""
         if error.code == PROTOCOL_ERROR and not self._options.stream_error_on_invalid_message:
             raise Http2ConnectionError(error.code, error.reason, error.counter)
-        self.reset(stream, error.code)
-        self.events.append(StreamReset(stream, error.code, True, error.reason, error.counter))
+        self._reset_invalid(stream, error.code, error.reason, error.counter)
+
+    def _reset_invalid(self, stream: Http2Stream, code: int, reason: str, counter: str) -> None:
+        self.reset(stream, code)
+        self.events.append(StreamReset(stream, code, True, reason, counter))

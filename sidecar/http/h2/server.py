@@ -14,16 +14,17 @@ import math
 from typing import Final, cast
 
 from sidecar.errors import (
+    DownstreamCodecError,
     DownstreamDisconnectError,
-    DownstreamProtocolError,
     DownstreamResetError,
     ExpectationFailedError,
+    PathNormalizationError,
     RequestError,
 )
 from sidecar.http.body import EMPTY, Body, BodyStream
 from sidecar.http.connection_manager import HTTP2, ManagedConnection
 from sidecar.http.h2.connection import Http2Connection
-from sidecar.http.h2.error_codes import NO_ERROR, code_name
+from sidecar.http.h2.error_codes import NO_ERROR, REFUSED_STREAM, code_name
 from sidecar.http.h2.events import (
     ConnectionFailed,
     DataReceived,
@@ -223,13 +224,16 @@ class Http2ServerConnection:
     def _handle_reset(self, event: StreamReset) -> None:
         self.stats.count(event.counter)
         exchange: Http2ServerExchange | None = event.stream.exchange
-        if exchange is None:
-            return
-        error: RequestError
+        error: DownstreamDisconnectError
         if event.local:
-            self.stats.tx_reset += 1
-            error = DownstreamProtocolError(event.reason)
-        else:
+            error = DownstreamCodecError(event.reason)
+            if event.code != REFUSED_STREAM:
+                self.stats.tx_reset += 1
+        if exchange is None:
+            if event.local and not event.stream.head_received and event.code != REFUSED_STREAM:
+                self._connection.fail(error)
+            return
+        if not event.local:
             client = self._connection.downstream.remote_address
             error = DownstreamResetError(f"{client} reset the stream: {code_name(event.code)}")
             lifetime_s = self.deadlines.now_s() - exchange.served.request.info.start_s
@@ -242,11 +246,13 @@ class Http2ServerConnection:
     def _fail(self, event: ConnectionFailed) -> None:
         """The client has broken the protocol, or exceeded a limit."""
         self.stats.count(event.error.counter)
-        self.stats.goaway_sent += 1
         self._connection.manager.stats.downstream_cx_protocol_error += 1
         self._connection.info.add_flag("DPE")
         self._phase = _CLOSING
-        self._give_up_all()
+        for exchange in list(self._exchanges):
+            exchange.give_up(DownstreamCodecError(event.error.reason), reply=False)
+        if event.in_head:
+            self._connection.fail(DownstreamCodecError(event.error.reason))
 
     # Exchanges.
 
@@ -271,6 +277,9 @@ class Http2ServerConnection:
             stream_body.produced_by(exchange)
             if upgrade is None:
                 self._limit_request(exchange)
+        if head.path_error:
+            self._refuse_path(exchange, head.path_error)
+            return
         if head.expect and upgrade is None and not self._meet_expectation(exchange, head.expect):
             return
         self.deadlines.watch(exchange.expires_s)
@@ -288,6 +297,14 @@ class Http2ServerConnection:
             exchange.request_expires_s = exchange.served.request.info.start_s + timeout_s
             self.deadlines.watch(exchange.request_expires_s)
 
+    def _refuse_path(self, exchange: Http2ServerExchange, reason: str) -> None:
+        error = PathNormalizationError(reason)
+        try:
+            self._connection.manager.prepare(exchange.served.request)  # recognizes a gRPC call
+        except PathNormalizationError as other:
+            error = other
+        exchange.give_up(error)
+
     def _meet_expectation(self, exchange: Http2ServerExchange, expectation: bytes) -> bool:
         """Returns False if the request was refused."""
         if expectation.lower() != b"100-continue":
@@ -302,9 +319,10 @@ class Http2ServerConnection:
     def end_exchange(self, exchange: Http2ServerExchange, code: int) -> None:
         """Called once by each exchange. `code` resets the stream if one of its messages has not ended."""
         stream = exchange.stream
-        if not stream.closed:
+        if not stream.closed and self._phase < _CLOSING:
             self.codec.reset(stream, code)
             self.stats.tx_reset += 1
+            exchange.served.cut_short()
             self.output.flush_soon()
         stream.exchange = None
         self._exchanges.discard(exchange)

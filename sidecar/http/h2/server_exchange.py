@@ -148,6 +148,8 @@ class Http2ServerExchange:
             stream.sent_bytes = len(body)
             _set_length(response.headers, len(body))
         self.answered = True
+        if not self.complete:
+            stream.answers_early()
         codec = self._connection.codec
         codec.send_head(self.stream, response_head(response), not body)
         if body:
@@ -171,6 +173,8 @@ class Http2ServerExchange:
 
     def _send_head(self, response: Response) -> None:
         self.answered = True
+        if not self.complete:
+            self.served.answers_early()
         self._connection.codec.send_head(self.stream, response_head(response), False)
         self._wrote()
 

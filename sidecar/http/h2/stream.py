@@ -40,7 +40,8 @@ class Http2Stream:
         # Receiving.
         self.head_received = False  # the request, or the final response
         self.bodiless = False  # the response is one to HEAD
-        self.expected = -1  # the bytes of the body that are missing; -1: unknown
+        # The bytes of the body that are missing; below 0 they are unknown, and it is -1 - those received.
+        self.expected = -1
         self.receive_window = receive_window
         self.unconsumed = 0  # received, and not taken by the owner
         self.uncredited = 0  # taken, and not returned to the peer's window

@@ -158,6 +158,7 @@ class HostPool:
             connection.duration_timer.cancel()
         self._count_bytes(connection)
         self._count_closed()
+        self._env.stats.upstream_cx_protocol_error += connection.codec.broke_protocol
         if connection.codec.cut_short:
             self._count_cut_short(connection.codec)
         self._begin_dials()
@@ -183,7 +184,8 @@ class HostPool:
             stats.upstream_cx_destroy_remote_with_active_rq += 1
         else:
             stats.upstream_cx_destroy_local_with_active_rq += 1
-            stats.upstream_rq_tx_reset += codec.cut_short
+            if not codec.counts_resets:
+                stats.upstream_rq_tx_reset += codec.cut_short
 
     def _count_bytes(self, connection: PooledConnection) -> None:
         codec, stats = connection.codec, self._env.stats

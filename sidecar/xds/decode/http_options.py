@@ -20,7 +20,7 @@ TABLE: Final[SupportTable] = {
     ),
     "envoy.config.core.v3.Http1ProtocolOptions": support(
         "allow_absolute_url",
-        enable_trailers="trailers always pass",
+        enable_trailers="trailers pass as if it were true",
         use_balsa_parser="names an implementation",
     ),
     _HTTP_OPTIONS: support(

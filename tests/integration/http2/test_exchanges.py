@@ -154,6 +154,19 @@ async def test_a_response_may_begin_before_its_request_has_ended() -> None:
         assert (answer.body, answer.reset) == (b"abc", None)
 
 
+async def test_a_path_with_a_fragment_is_refused_and_other_streams_go_on() -> None:
+    async with http2_hop() as hop:
+        hop.upstream.serve = echo
+        other = hop.client.request("POST", "/", end=False)
+        refused = await hop.client.ask("GET", "/a#b")
+        assert (refused.status, refused.body) == (400, b"Bad Request: a fragment in the path")
+        hop.client.h2.send_data(other, b"hello", end_stream=True)
+        hop.client.flush()
+        assert (await hop.client.answer(other)).body == b"hello"
+        (peer,) = hop.upstream.peers
+        assert list(peer.messages) == [0, 1]
+
+
 async def test_many_requests_share_one_connection_each_way() -> None:
     async with http2_hop() as hop:
         streams = [hop.client.request() for _ in range(90)]

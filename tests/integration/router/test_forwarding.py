@@ -114,7 +114,7 @@ class TestCancellation:
         with pytest.raises(asyncio.CancelledError):
             await asking
         stats = proxy.clusters.get("up").stats
-        assert stats.upstream_rq_cancelled == 1
+        assert stats.upstream_rq_tx_reset == 1
         assert stats.upstream_cx_active == 0, "its connection cannot be used again"
 
     async def test_a_cancelled_waiter_leaves_its_place_to_the_next(

@@ -138,6 +138,10 @@ class ProxyPair:
             difference = ndiff(envoys.lines(), ours.lines())
             raise AssertionError("\n".join(["Envoy's (-) and the sidecar's (+):", *difference]))
 
+    def ports(self, listener: str) -> dict[str, int]:
+        """By proxy. The listener ``admin`` is the admin port."""
+        return {"envoy": self._envoy[listener], "sidecar": self._sidecar[listener]}
+
     def _name_of_loopback(self) -> str:
         """An Envoy at the edge calls a client on its own host by the host's address."""
         self._loopback = "127.0.0.1"

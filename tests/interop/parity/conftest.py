@@ -37,9 +37,9 @@ def proxy_pair(folder: Path, bootstrap: Template, listeners: tuple[str, ...]) ->
         ports: dict[str, dict[str, int]] = {}
         children: dict[str, Child] = {}
         for name in ("envoy", "sidecar"):
-            ports[name] = {listener: free_port() for listener in listeners}
+            ports[name] = {listener: free_port() for listener in (*listeners, "admin")}
             file = folder / f"{name}.yaml"
-            file.write_text(bootstrap.substitute(shared, admin=free_port(), **ports[name]))
+            file.write_text(bootstrap.substitute(shared, **ports[name]))
             children[name] = stack.enter_context(child(proxy_command(name, file), folder / f"{name}.log"))
         for name, process in children.items():
             for port in ports[name].values():

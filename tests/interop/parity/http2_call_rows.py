@@ -64,6 +64,10 @@ MESSAGES = {
     for name in (
         "trailers",
         "trailers alone",
+        "trailers, length",
+        "trailers alone, length",
+        "trailers with another length",
+        "trailers with te",
         "trailers without an end",
         "trailers with a pseudo-header",
         "100",
@@ -103,6 +107,12 @@ REQUESTS = {
         "/", method="POST", body=b"hi", trailers=[("x-sum", "1"), ("x-sum", "2")], differs=LENGTH
     ),
     "trailers alone": call("/", method="POST", trailers=[("x-sum", "1")], differs=LENGTH),
+    "trailers, length": call(
+        "/", ("content-length", "2"), method="POST", body=b"hi", trailers=[("x-sum", "1")], differs=LENGTH
+    ),
+    "trailers alone, length": call(
+        "/", ("content-length", "0"), method="POST", trailers=[("x-sum", "1")], differs=LENGTH
+    ),
     "length": call("/", ("content-length", "2"), method="POST", body=b"hi", differs=LENGTH),
     "length of nothing": call("/", ("content-length", "0"), differs=LENGTH),
     "host and :authority": call("/", ("host", "calls.test"), differs=LENGTH),
@@ -156,6 +166,30 @@ LOCAL_REPLIES = {
     },
 }
 # Neither proxy forwards them, or logs them: the connection ends.
+_TRAILERS = {
+    "method": "POST",
+    "body": b"hi",
+    "expect": "0 | closed",
+    "ours": ("0 | closed", "the upstream may have got the head: it depends on how the frames arrive"),
+}
+INVALID_TRAILERS = {
+    **{
+        f"{name}: {value}": call("/", trailers=[(name, value)], **_TRAILERS)
+        for name, value in (
+            ("connection", "close"),
+            ("transfer-encoding", "chunked"),
+            ("te", "gzip"),
+            ("host", "user@calls.test"),
+            ("content-length", "1"),
+            ("content-length", "3"),
+            ("content-length", "+2"),
+            (":path", "/"),
+            ("X-Upper", "1"),
+        )
+    },
+    "one length in both": call("/", ("content-length", "2"), trailers=[("content-length", "2")], **_TRAILERS),
+    "one length twice": call("/", trailers=[("content-length", "2")] * 2, **_TRAILERS),
+}
 INVALID = {
     **{
         f"{name}: {value}": call("/", (name, value), expect="0 | closed")
@@ -203,6 +237,15 @@ INVALID = {
         "/", ("content-length", "2"), ("content-length", "2"), method="POST", body=b"hi"
     ),
     "two hosts": call("/", ("host", "a.test"), ("host", "b.test"), authority=None),
+    "fragment without a path": call("#a", expect="0 | closed"),
+    "an asterisk with a fragment": call("*#a", method="OPTIONS", expect="0 | closed"),
+    **{
+        f"host {value!r} next to :authority": call("/", ("host", value), expect="0 | closed")
+        for value in ("", "calls.test x", "calls.test/x", "user@calls.test")
+    },
+    "two hosts next to :authority": call(
+        "/", ("host", "calls.test"), ("host", "calls.test"), expect="0 | closed"
+    ),
 }
 UNUSUAL = {
     **{
@@ -222,6 +265,16 @@ UNUSUAL = {
     "gRPC stream that lasts too long": call(
         "/duration", answer="silence", grpc=True, differs=OWN_MESSAGE_AND_CANCEL
     ),
+}
+FRAGMENTS = {
+    **{
+        path: call(path, differs=OWN_WORDS, expect="400 | open")
+        for path in ("/#", "/a#b", "/?a=b#c", "//a##", "/direct#x", "/%00#a")
+    },
+    "HEAD": call("/#", method="HEAD", differs=OWN_WORDS, expect="400 | open"),
+    "gRPC": call("/#", grpc=True, differs=OWN_MESSAGE, expect="200 | open"),
+    "with a body that has not ended": call("/#", method="POST", ends=False, differs=OWN_WORDS, expect="400"),
+    "with trailers": call("/#", method="POST", body=b"hi", trailers=[("a", "b")], differs=OWN_WORDS),
 }
 GRPC_CALLS = {
     **{
@@ -284,9 +337,11 @@ TABLES = {
     "altered": ALTERED_RESPONSES,
     "unusual": UNUSUAL,
     "invalid": INVALID,
+    "fragments": FRAGMENTS,
     "replies": LOCAL_REPLIES,
     "grpc": GRPC_CALLS,
     "http1": FROM_HTTP1,
+    "invalid trailers": INVALID_TRAILERS,  # last: the upstream may get a request after its row has ended
 }
 ROWS: dict[str, Row] = {
     f"{table}: {name}": row for table, rows in TABLES.items() for name, row in rows.items()

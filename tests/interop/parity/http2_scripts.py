@@ -40,6 +40,12 @@ SCRIPTS = {
     "goaway in the body": Script(late=(head(), body(b"o"), goaway(), body(b"k", end=True), close)),
     "trailers": Script(late=(head(), body(b"ok"), trailers(("x-sum", "1"), ("x-sum", "2")))),
     "trailers alone": Script(late=(head(), trailers(("x-sum", "1")))),
+    "trailers, length": Script(
+        late=(head("200", ("content-length", "2")), body(b"o"), body(b"k"), trailers(("x-sum", "1")))
+    ),
+    "trailers alone, length": Script(late=(head("200", ("content-length", "0")), trailers(("x-sum", "1")))),
+    "trailers with another length": Script(late=(head(), body(b"ok"), trailers(("content-length", "3")))),
+    "trailers with te": Script(late=(head(), body(b"ok"), trailers(("te", "gzip")))),
     "trailers without an end": Script(late=(head(), body(b"ok"), trailers(("x-sum", "1"), end=False))),
     "trailers with a pseudo-header": Script(late=(head(), body(b"ok"), trailers((":status", "200")))),
     "100": Script(late=(head("100"), *OK)),

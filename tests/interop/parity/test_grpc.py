@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import urllib.request
 from base64 import b64encode
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +15,7 @@ import pytest
 from tests.interop.parity.comparison import REFRAMED, Difference, ProxyPair, Row, ask
 from tests.interop.parity.conftest import proxy_pair
 
+DEADLINE_S = 5.0
 BOOTSTRAP = Template(Path(__file__).with_name("grpc_bootstrap.yaml").read_text())
 
 
@@ -160,6 +163,57 @@ WEB = {
     "no route": web("/none", body="", expect="404"),
     "a refused connection": web("/refused", expect="503", differs=OWN_MESSAGE),
 }
+
+
+KNOWN = "/pkg.Service/Known"
+COUNTED = {
+    "a call": call(KNOWN, answer="grpc"),
+    "messages": call(KNOWN, answer="grpc twice", body=MESSAGE * 3),
+    "another method": call("/pkg.Service/Other", answer="grpc"),
+    "another service": call("/pkg.Other/Known", answer="grpc twice"),
+    "no method": call("/pkg.Service", answer="grpc"),
+    "a query": call(f"{KNOWN}?a=b", answer="grpc"),
+    "a failure": call(KNOWN, answer="grpc not found"),
+    "a failure in the head": call(KNOWN, answer="grpc head only"),
+    "a reset": call(KNOWN, answer="reset", differs=OWN_MESSAGE),
+    "no status": call(KNOWN, answer="grpc without status", differs=REFRAMED),
+    "no gRPC": call(KNOWN, answer="ok", content_type="text/plain"),
+    "an answer that is no gRPC": call(KNOWN, answer="html", expect="404"),
+    "gRPC-Web": web(KNOWN, answer="grpc"),
+    "gRPC-Web, another method": web("/pkg.Service/Other", answer="grpc twice"),
+    "gRPC-Web, no method": web("/", answer="grpc"),
+    "gRPC-Web, a failure": web(KNOWN, answer="grpc not found"),
+    "gRPC-Web, a failure in the head": web(KNOWN, answer="grpc head only"),
+    "gRPC-Web, no status": web(KNOWN, answer="grpc without status"),
+    "gRPC-Web, an answer that is no gRPC": web(KNOWN, answer="html", expect="404"),
+    "gRPC-Web, a text": text(KNOWN, ENCODED),
+    "gRPC-Web, no base64": text(KNOWN, "AAA*", expect="400", differs=OWN_MESSAGE),
+}
+
+
+@pytest.mark.parametrize("row", COUNTED.values(), ids=list(COUNTED))
+def test_counters(grpc_proxies: ProxyPair, row: Row) -> None:
+    before = {proxy: _counters(port) for proxy, port in grpc_proxies.ports("admin").items()}
+    grpc_proxies.check(row)
+    end_s = time.monotonic() + DEADLINE_S
+    while True:
+        grown = {
+            proxy: {name: count - before[proxy].get(name, 0) for name, count in _counters(port).items()}
+            for proxy, port in grpc_proxies.ports("admin").items()
+        }
+        moved = {proxy: {name: by for name, by in counts.items() if by} for proxy, counts in grown.items()}
+        if moved["sidecar"] == moved["envoy"] or time.monotonic() > end_s:
+            break
+        time.sleep(0.02)
+    assert moved["sidecar"] == moved["envoy"]
+
+
+def _counters(port: int) -> dict[str, int]:
+    filtered = f"http://127.0.0.1:{port}/stats?filter=%5C.grpc(-web)?%5C."
+    with urllib.request.urlopen(filtered, timeout=DEADLINE_S) as answer:
+        lines = answer.read().decode().splitlines()
+    counters = (line.rpartition(": ") for line in lines)
+    return {name: int(count) for name, _, count in counters if count.isdecimal()}
 
 
 @pytest.mark.parametrize("row", LOCAL_REPLIES.values(), ids=list(LOCAL_REPLIES))

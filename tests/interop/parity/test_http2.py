@@ -40,9 +40,7 @@ def rows(module: ModuleType) -> dict[str, Row]:
     }
 
 
-CLOSES = "the codec ends the connection, as Envoy does for other malformed requests"
 OURS: dict[str, tuple[str, str]] = {
-    "framing MALFORMED fragment in the target": ("0", CLOSES),
     "rewriting FRAMING_OPERATIONS te of responses": ("200 ok", "Envoy sends a response that is not valid"),
 }
 DIFFERS = {

@@ -4,8 +4,10 @@ the access log are compared too."""
 from __future__ import annotations
 
 import json
+import re
 import socket
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -154,6 +156,7 @@ def _document(ports: dict[str, int], upstream: int, refusing: int, log: Path) ->
 class Calls:
     pair: ProxyPair
     upstream: ScriptedHttp2Upstream
+    admin_ports: dict[str, int]
     logs: dict[str, Path]
 
     def send(self, row: Row, name: str) -> Exception | None:
@@ -204,6 +207,7 @@ def calls(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calls]:
         yield Calls(
             pair=ProxyPair(ports["envoy"], ports["sidecar"], upstream),  # type: ignore[arg-type]
             upstream=upstream,
+            admin_ports={name: ports[name]["admin"] for name in ports},
             logs=logs,
         )
 
@@ -244,6 +248,59 @@ def test_call(outcomes: dict[str, Outcome], name: str) -> None:
     envoys, ours = OTHER_FLAGS.get(name, (outcome.envoy_logged, outcome.envoy_logged))
     assert (envoys is None) == name.startswith("invalid: ")
     assert (outcome.envoy_logged, outcome.sidecar_logged) == (envoys, ours)
+
+
+COUNTED = (
+    *("resets: reset CANCEL", "resets: reset CONNECT_ERROR", "resets: head, reset NO_ERROR"),
+    *("resets: half, reset REFUSED_STREAM", "resets: half, reset CANCEL", "resets: retried refusal"),
+    *("resets: connection that ends", "resets: connection that ends in the body"),
+    "resets: client resets with CANCEL before the response",
+    "resets: client resets with NO_ERROR after the head",
+    *("messages: trailers", "messages: trailers with te", "messages: length, too short", "messages: early"),
+    *("messages: length, too long", "broken: connection", "broken: too large head", "broken: no status"),
+    *("requests: trailers", "replies: no route", "replies: timeout", "replies: per-try timeout"),
+    *("replies: idle", "replies: overflow", "replies: refused", "unusual: stream that lasts too long"),
+    *("invalid: connection: close", "invalid: length without a body", "invalid: two hosts"),
+    *("fragments: /#", "fragments: with a body that has not ended", "grpc: grpc", "grpc: grpc cut"),
+    *("grpc: early end", "grpc: grpc unavailable", "invalid trailers: te: gzip"),
+    *("http1: resets half, reset NO_ERROR", "http1: messages trailers, length"),
+)
+COUNTERS = re.compile(
+    r"(http\.http\.downstream_(rq_(total|http[12]_total|completed|[2-5]xx|active|failed_path_normalization|timeout"
+    r"|[rt]x_reset|response_before_rq_complete|idle_timeout|max_duration_reached)|cx_(http[12]_)?total"
+    r"|cx_protocol_error)"
+    r"|http2\.([rt]x_reset|rx_messaging_error|goaway_sent|header_overflow|header_list_size_too_large)"
+    r"|cluster\.upstream\.(http2\.([rt]x_reset|rx_messaging_error|goaway_sent|header_overflow|trailers"
+    r"|header_list_size_too_large)|upstream_rq_([rt]x_reset|cancelled|total|completed|[2-5]xx|active|timeout"
+    r"|per_try_timeout|pending_failure_eject|retry|retry_success|retry_limit_exceeded)"
+    r"|upstream_cx_protocol_error)): (\d+)"
+)
+
+
+def _counters(port: int) -> dict[str, int]:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/stats", timeout=DEADLINE_S) as answer:
+        lines = answer.read().decode().splitlines()
+    found = [match for line in lines if (match := COUNTERS.fullmatch(line))]
+    return {match[0].partition(":")[0]: int(match[0].rpartition(" ")[2]) for match in found}
+
+
+def test_counters(calls: Calls) -> None:
+    """Counters of the same names grow by the same numbers."""
+    before = {proxy: _counters(port) for proxy, port in calls.admin_ports.items()}
+    for name in COUNTED:
+        calls.send(ROWS[name], f"counted {name}")
+    end_s = time.monotonic() + DEADLINE_S
+    while True:
+        grown = {}
+        for proxy, port in calls.admin_ports.items():
+            grown[proxy] = {
+                name: count - before[proxy].get(name, 0) for name, count in _counters(port).items()
+            }
+        if grown["envoy"] == grown["sidecar"] or time.monotonic() > end_s:
+            break
+        time.sleep(POLL_S)
+    assert grown["sidecar"] == grown["envoy"]
+    assert sum(count > 0 for count in grown["envoy"].values()) > 25
 
 
 def test_there_are_enough_calls() -> None:

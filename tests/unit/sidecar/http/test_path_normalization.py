@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.errors import DownstreamProtocolError
+from sidecar.errors import PathNormalizationError
 from sidecar.http.path_normalization import normalize_path
 
 
@@ -48,7 +48,7 @@ def test_each_part_by_itself() -> None:
 
 
 def test_escaped_nul_is_refused() -> None:
-    with pytest.raises(DownstreamProtocolError):
+    with pytest.raises(PathNormalizationError):
         normalize_path(b"/a%00.png", normalize=True, merge_slashes=False)
 
 

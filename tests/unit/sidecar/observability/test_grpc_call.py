@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.observability.grpc_call import GrpcCall, MessageCounter
+from sidecar.observability.grpc_call import GrpcCall, MessageCounter, called_method
+from sidecar.observability.stats import GrpcStats
 
 
 def message(size: int) -> bytes:
@@ -60,3 +61,28 @@ def test_the_status_of_a_call(
     call = GrpcCall()
     call.end(http_status, headers, trailers)
     assert call.status == status
+
+
+@pytest.mark.parametrize(
+    ("path", "called"),
+    [
+        (b"/pkg.Service/Known", ("pkg.Service", "Known")),
+        (b"/pkg.Service/Known?a=/b", ("pkg.Service", "Known")),
+        (b"//a//b/", ("a", "b")),
+        (b"/a", None),
+        (b"/a/b/c", None),
+        (b"", None),
+    ],
+)
+def test_a_path_names_a_service_and_its_method(path: bytes, called: tuple[str, str] | None) -> None:
+    assert called_method(path) == called
+
+
+def test_a_status_that_was_made_of_a_response_without_grpc_is_not_counted() -> None:
+    call = GrpcCall(over_web=True)
+    call.stats, call.web_stats = GrpcStats(), GrpcStats()
+    call.translated = True
+    call.request_messages.feed(message(1))
+    call.end(200, [(b"grpc-status", b"12")], [])
+    assert (call.stats.total, call.stats.request_message_count, call.web_stats.total) == (0, 1, 0)
+    assert call.status == 12

@@ -146,7 +146,7 @@ async def test_a_grpc_call_judges_its_host_by_its_status(
         (UpstreamProtocolError("no HTTP"), True, {"upstream_rq_rx_reset": 1}),
         (UpstreamPerTryTimeoutError("slow"), True, {"upstream_rq_per_try_timeout": 1}),
         (UpstreamTimeoutError("slow"), True, {}),
-        (asyncio.CancelledError(), False, {"upstream_rq_cancelled": 1}),
+        (asyncio.CancelledError(), False, {}),
         (DownstreamDisconnectError("gone"), False, {}),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, BaseException) else None,
@@ -167,6 +167,13 @@ async def test_a_failure_is_counted_and_charged_to_the_host_if_it_is_its_fault(
         assert {name: count for name in names if (count := getattr(cluster.stats, name))} == counted
         timeouts = (UpstreamTimeoutError, UpstreamPerTryTimeoutError)
         assert attempt.host.stats.rq_timeout == isinstance(error, timeouts)
+
+
+async def test_a_request_that_is_given_up_before_it_has_a_connection_is_cancelled() -> None:
+    async with clusters(static_cluster(at_port(1)), capacity=1) as (manager, _):
+        cluster = manager.get("up")
+        begin(cluster).failed(asyncio.CancelledError())
+        assert cluster.stats.upstream_rq_cancelled == 1
 
 
 async def test_an_error_tells_whether_the_connection_was_reused() -> None:

@@ -193,7 +193,11 @@ ATTACKS = {
     "space in the path": _changed(GET, path=b"/a HTTP/1.1"),
     "line feed in the path": _changed(GET, path=b"/\r\nhost: b"),
     "tab in the path": _changed(GET, path=b"/\t"),
-    "fragment": _changed(GET, path=b"/a#b"),
+    "fragment without a path": _changed(GET, path=b"#b"),
+    "fragment and a space": _changed(GET, path=b"/ #b"),
+    "invalid host next to :authority": [*GET, (b"host", b"user@a")],
+    "empty host next to :authority": [*GET, (b"host", b"")],
+    "two hosts next to :authority": [*GET, (b"host", b"a"), (b"host", b"a")],
     "status in a request": _changed(GET, status=b"200"),
     "unknown pseudo-header": _changed(GET, other=b"a"),
     "path twice": [*GET, (b":path", b"/")],
@@ -242,12 +246,12 @@ _LENGTH_OF_3 = [*POST, (b"content-length", b"3")]
     ],
     ids=["longer", "longer in two", "shorter", "empty"],
 )
-def test_a_body_of_another_length_than_announced_is_refused(bodies: list[bytes]) -> None:
-    server = ServerUnderTest(LENIENT)
+def test_a_body_of_another_length_than_announced_resets_its_stream(bodies: list[bytes]) -> None:
+    server = ServerUnderTest()
     server.request(1, _LENGTH_OF_3, end=False)
     events = server.receive(*bodies)
     assert isinstance(events[-1], StreamReset)
-    assert events[-1].counter == "rx_messaging_error"
+    assert (events[-1].code, events[-1].local, events[-1].counter) == (1, True, "")
     assert not any(isinstance(event, DataReceived) and event.end_stream for event in events)
 
 
@@ -267,29 +271,65 @@ def test_a_body_of_the_announced_length() -> None:
         ([(b"connection", b"close")], True),
         ([(b"A", b"b")], True),
         ([(b"a", b"b")], False),
+        ([(b"content-length", b"2")], True),
+        ([(b"content-length", b"4")], True),
+        ([(b"content-length", b"+3")], True),
+        ([(b"content-length", b"3"), (b"content-length", b"3")], True),
+        ([(b"te", b"gzip")], True),
+        ([(b"host", b"user@a")], True),
     ],
 )
 def test_invalid_trailers(trailers: frames.Fields, end: bool) -> None:
     server = ServerUnderTest(LENIENT)
     server.request(1, POST, end=False)
+    server.receive(frames.data(1, b"a"), frames.data(1, b"bc"))
     event = server.receive_one(StreamReset, server.heads.frames(1, trailers, end=end))
+    assert event.counter == "rx_messaging_error"
+
+
+def test_a_length_in_both_the_head_and_the_trailers_is_refused() -> None:
+    server = ServerUnderTest(LENIENT)
+    server.request(1, _LENGTH_OF_3, end=False)
+    server.receive(frames.data(1, b"abc"))
+    trailers = server.heads.frames(1, [(b"content-length", b"3")], end=True)
+    assert server.receive_one(StreamReset, trailers).counter == "rx_messaging_error"
+
+
+def test_a_path_with_a_fragment_is_reported_with_the_request() -> None:
+    server = ServerUnderTest()
+    [head] = server.request(1, _changed(GET, path=b"/a?b#c"))
+    assert isinstance(head, HeadReceived)
+    assert (head.path, head.path_error) == (b"/a?b#c", "a fragment in the path")
+    [valid] = server.request(3)
+    assert isinstance(valid, HeadReceived)
+    assert valid.path_error == ""
+
+
+def test_a_path_with_a_fragment_does_not_hide_another_error() -> None:
+    server = ServerUnderTest(LENIENT)
+    fields = [*_changed(POST, path=b"/#"), (b"content-length", b"1")]
+    event = server.receive_one(StreamReset, server.heads.frames(1, fields, end=True))
     assert event.counter == "rx_messaging_error"
 
 
 def test_trailers_cannot_bypass_the_checks_of_heads() -> None:
     server = ServerUnderTest()
     server.request(1, POST, end=False)
-    names = [b"x-forwarded-for", b"x-envoy-original-path", b"content-length", b"host", b"te", b"expect"]
-    fields = [(name, b"1") for name in names]
+    names = [b"x-forwarded-for", b"x-envoy-original-path", b"host", b"expect", b"http2-settings"]
+    fields = [*((name, b"1") for name in names), (b"content-length", b"0"), (b"te", b"trailers")]
     event = server.receive_one(TrailersReceived, server.heads.frames(1, [*fields, (b"a", b"b")], end=True))
     assert event.trailers == [(b"a", b"b")]
 
 
-@pytest.mark.parametrize("fields", [[(b"x", b"a" * 1000)], [(b"a", b"")] * 20], ids=["size", "count"])
-def test_headers_beyond_the_limits_reset_the_stream(fields: frames.Fields) -> None:
+@pytest.mark.parametrize(
+    ("fields", "counter"),
+    [([(b"x", b"a" * 1000)], "header_list_size_too_large"), ([(b"a", b"")] * 20, "header_overflow")],
+    ids=["size", "count"],
+)
+def test_headers_beyond_the_limits_reset_the_stream(fields: frames.Fields, counter: str) -> None:
     server = ServerUnderTest(Http2Options(max_headers_bytes=500, max_headers_count=20))
     event = server.receive_one(StreamReset, server.heads.frames(1, [*GET, *fields], end=True))
-    assert (event.local, event.counter) == (True, "header_overflow")
+    assert (event.local, event.counter) == (True, counter)
     assert isinstance(server.request(3)[0], HeadReceived)  # the table of HPACK is right
 
 

@@ -140,14 +140,17 @@ def test_an_invalid_response_ends_the_connection_by_default(fault: str) -> None:
 def test_data_before_the_head_is_refused() -> None:
     client = ClientUnderTest()
     _request(client)
-    assert client.fails(frames.data(1, b"a"))[:2] == (1, "rx_messaging_error")
+    event = client.receive_one(StreamReset, frames.data(1, b"a"))
+    assert (event.code, event.local) == (1, True)
 
 
 def test_a_body_in_a_response_to_head_is_refused() -> None:
     client = ClientUnderTest()
     _request(client, HEAD)
     head = client.heads.frames(1, [(b":status", b"200")])
-    assert client.fails(head, frames.data(1, b"a", end=True))[0] == 1
+    events = client.receive(head, frames.data(1, b"a", end=True))
+    assert isinstance(events[-1], StreamReset)
+    assert (events[-1].code, events[-1].local) == (1, True)
 
 
 def test_a_reset_by_the_server() -> None:

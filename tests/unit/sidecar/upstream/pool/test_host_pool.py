@@ -127,10 +127,12 @@ async def test_bytes_and_exchanges_that_were_cut_short_are_counted() -> None:
     connection = first.connection.codec
     assert isinstance(connection, FakeConnection)
     connection.end_exchange()
+    connection.broke_protocol = True
     connection.close()
     stats = fixture.stats
     assert (stats.upstream_cx_tx_bytes_total, stats.upstream_cx_rx_bytes_total) == (20, 10)
     assert stats.upstream_cx_destroy_local_with_active_rq == stats.upstream_rq_tx_reset == 1
+    assert stats.upstream_cx_protocol_error == 1
     assert stats.upstream_cx_active == fixture.host_stats.cx_active == 0
 
 
