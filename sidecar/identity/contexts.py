@@ -17,6 +17,7 @@ from typing import Final
 from protos.node import WORKLOAD_CERTIFICATE_SECRET
 from sidecar.config.tls import DownstreamTls, Secret, TlsParameters, TlsVersion, UpstreamTls
 from sidecar.errors import IdentityError
+from sidecar.identity.context_control import send_configured_chain_only
 from sidecar.identity.material import KeyPair, Material, awaits_svid, names_svid, resolve
 from sidecar.identity.peer import Peer, PeerVerifier
 from sidecar.identity.session_cache import keep_sessions_in_memory
@@ -222,6 +223,7 @@ def _configure(context: ssl.SSLContext, parameters: TlsParameters, material: Mat
         context.set_alpn_protocols(list(parameters.alpn_protocols))
     if material.key_pair is not None:
         _load_key_pair(context, material.key_pair)
+        send_configured_chain_only(context)
     if material.roots is not None and material.roots.system:
         context.load_default_certs(ssl.Purpose.SERVER_AUTH)
     elif material.roots is not None:
