@@ -46,6 +46,7 @@ class TlsContexts:
     def __init__(self, secrets: Mapping[str, Secret] | None = None) -> None:
         self._secrets: Mapping[str, Secret] = secrets or {}
         self._endpoints: dict[DownstreamTls | UpstreamTls, _Endpoint] = {}
+        self._found: dict[int, tuple[DownstreamTls | UpstreamTls, _Endpoint]] = {}  # see `_endpoint`
         self._contexts: dict[tuple[object, ...], ssl.SSLContext] = {}
         self.svid: SvidPem | None = None
         self._last_warning = ""
@@ -76,19 +77,19 @@ class TlsContexts:
 
     def server(self, tls: DownstreamTls) -> ssl.SSLContext:
         """The context of a server. Raises `IdentityError` for a missing or invalid certificate."""
-        return self._server(tls).context
+        return self._endpoint(tls).context
 
     def client(self, tls: UpstreamTls) -> ssl.SSLContext:
         """The context of a client; the caller passes ``tls.sni`` as server name. Raises `IdentityError`."""
-        return self._client(tls).context
+        return self._endpoint(tls).context
 
     def verify_client(self, tls: DownstreamTls, connection: ssl.SSLObject) -> Peer:
         """The client of a connection whose handshake is done. Raises `IdentityError`."""
-        return self._server(tls).verifier.verify(connection)
+        return self._endpoint(tls).verifier.verify(connection)
 
     def verify_server(self, tls: UpstreamTls, connection: ssl.SSLObject) -> str:
         """The SPIFFE URI of a server whose handshake is done, empty without one. Raises `IdentityError`."""
-        return self._client(tls).verifier.verify(connection).id
+        return self._endpoint(tls).verifier.verify(connection).id
 
     def follow_files(self) -> bool:
         """Reads the named files again, since Kubernetes replaces mounted files. Returns whether any context
@@ -120,18 +121,26 @@ class TlsContexts:
         return (endpoint.material for endpoint in self._endpoints.values())
 
     def _drop_unused(self) -> None:
+        self._found.clear()
         in_use = {endpoint.context for endpoint in self._endpoints.values()}
         self._contexts = {key: context for key, context in self._contexts.items() if context in in_use}
 
     def _forget(self) -> None:
         self._endpoints.clear()
+        self._found.clear()
         self._contexts.clear()
 
-    def _server(self, tls: DownstreamTls) -> _Endpoint:
-        return self._endpoints.get(tls) or self._remember(tls)
-
-    def _client(self, tls: UpstreamTls) -> _Endpoint:
-        return self._endpoints.get(tls) or self._remember(tls)
+    def _endpoint(self, tls: DownstreamTls | UpstreamTls) -> _Endpoint:
+        """A configuration serves many connections, and to hash its value costs 6 us: it is found by its id
+        first, which no other object has while it is kept here."""
+        found = self._found.get(id(tls))
+        if found is not None:
+            return found[1]
+        endpoint = self._endpoints.get(tls) or self._remember(tls)
+        if len(self._found) >= _MAX_CACHED:
+            self._found.clear()
+        self._found[id(tls)] = tls, endpoint
+        return endpoint
 
     def _remember(self, tls: DownstreamTls | UpstreamTls) -> _Endpoint:
         endpoint = self._make(tls, self._resolve(tls.parameters))
