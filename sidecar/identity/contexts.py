@@ -17,7 +17,7 @@ from typing import Final
 from protos.node import WORKLOAD_CERTIFICATE_SECRET
 from sidecar.config.tls import DownstreamTls, Secret, TlsParameters, TlsVersion, UpstreamTls
 from sidecar.errors import IdentityError
-from sidecar.identity.context_control import send_configured_chain_only
+from sidecar.identity.context_control import prefer_aes_128, send_configured_chain_only
 from sidecar.identity.material import KeyPair, Material, awaits_svid, names_svid, resolve
 from sidecar.identity.peer import Peer, PeerVerifier
 from sidecar.identity.session_cache import keep_sessions_in_memory
@@ -226,6 +226,7 @@ def _configure(context: ssl.SSLContext, parameters: TlsParameters, material: Mat
     context.options |= ssl.OP_NO_RENEGOTIATION
     # A bundle may hold an intermediate as its trust anchor.
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    prefer_aes_128(context)
     if parameters.cipher_suites:
         context.set_ciphers(":".join(parameters.cipher_suites))
     if parameters.alpn_protocols:

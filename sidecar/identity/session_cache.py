@@ -4,8 +4,8 @@ A ticket holds the client's certificate (RFC 8446 4.6.1 leaves its content to th
 again for each ticket that it makes or accepts, which is two thirds of the cost of a resumed handshake. A
 session in memory has it parsed; the ticket is only its number (``SSL_OP_NO_TICKET`` in TLS 1.3).
 
-`ssl` can switch to that, but cannot bound it: 20480 sessions of 10 KiB are OpenSSL's default. Where no bound can
-be set, tickets hold the sessions as before.
+`ssl` can switch to that, but cannot bound it: 20480 sessions of 10 KiB are OpenSSL's default. Where no bound
+can be set, tickets hold the sessions.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 import trustme
 
-from sidecar.identity.context_control import send_configured_chain_only
+from sidecar.identity.context_control import prefer_aes_128, send_configured_chain_only
 from tests.support.tls_handshakes import handshake
 
 AUTHORITY = trustme.CA()
@@ -36,7 +36,7 @@ def bytes_of_both(server: ssl.SSLContext, client: ssl.SSLContext) -> tuple[bytes
             with suppress(ssl.SSLWantReadError):
                 side.do_handshake()
             data = arrived.read()
-            sent += data
+            sent.extend(data)
             arrived.write(data)
     assert called.getpeercert(binary_form=True) == caller.getpeercert(binary_form=True) == LEAF_DER
     return bytes(of_server), bytes(of_client)
@@ -60,3 +60,21 @@ def test_a_configured_issuer_is_sent() -> None:
     send_configured_chain_only(server)
     _, caller = handshake(server, client)
     assert (caller.getpeercert() or {}).get("subjectAltName") == (("DNS", "deep.test"),)
+
+
+def test_aes_128_comes_first_and_no_cipher_suite_is_lost() -> None:
+    plain = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    if not prefer_aes_128(made):
+        pytest.skip("the interpreter has OpenSSL built in, or is newer than those that are known")
+    names = [each["name"] for each in made.get_ciphers()]
+    before = [each["name"] for each in plain.get_ciphers()]
+    assert names[0] == "TLS_AES_128_GCM_SHA256"
+    before.remove(names[0])
+    assert names[1:] == before, "the others keep their order"
+    made.check_hostname, made.verify_mode = False, ssl.CERT_NONE
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    LEAF.configure_cert(server)
+    assert handshake(server, made)[0].version() == "TLSv1.3"
+    prefer_aes_128(server)
+    assert (handshake(server, made)[0].cipher() or ())[0] == names[0]
