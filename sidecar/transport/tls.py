@@ -66,7 +66,7 @@ class TlsTransport:
         self._outgoing: Final = self._tls.outgoing
         self._server_side: Final = server_side
         self._protocol_factory: Callable[[], asyncio.BaseProtocol] | None = protocol_factory
-        self._protocol: asyncio.Protocol  # set at the end of the handshake
+        self._protocol: asyncio.Protocol | None = None  # from the end of the handshake to `connection_lost`
         self._raw: asyncio.Transport | None = None
         self._handshake: Final = HandshakeResult(on_failed)
         self._on_first_data = on_first_data
@@ -123,9 +123,10 @@ class TlsTransport:
         self._on_first_data = None
         error = self._error or exc
         self._end_handshake(error or ConnectionResetError("the connection closed during the handshake"))
-        if self._open:
+        protocol, self._protocol = self._protocol, None  # it has this object: a cycle
+        if protocol is not None and self._open:
             self._plaintext.clear()
-            self._protocol.connection_lost(error)
+            protocol.connection_lost(error)
 
     def pause_writing(self) -> None:
         self._raw_is_full = True
@@ -145,7 +146,7 @@ class TlsTransport:
     def set_protocol(self, protocol: asyncio.BaseProtocol) -> None:
         self._protocol = cast("asyncio.Protocol", protocol)
 
-    def get_protocol(self) -> asyncio.BaseProtocol:
+    def get_protocol(self) -> asyncio.BaseProtocol | None:
         return self._protocol
 
     def is_closing(self) -> bool:
@@ -246,13 +247,14 @@ class TlsTransport:
             return
         assert self._protocol_factory is not None
         try:
-            self._protocol = cast("asyncio.Protocol", self._protocol_factory())
+            protocol = cast("asyncio.Protocol", self._protocol_factory())
         except Exception as error:
             self._fail(error)
             return
+        self._protocol = protocol
         self._protocol_factory = None  # its owner has this object: a cycle
         self._open = True
-        self._protocol.connection_made(cast("asyncio.Transport", self))
+        protocol.connection_made(cast("asyncio.Transport", self))
         self._handshake.succeed()
 
     def _end_handshake(self, error: Exception) -> None:
@@ -289,14 +291,15 @@ class TlsTransport:
     def _deliver(self) -> None:
         """Delivers the decrypted data, and then the peer's end, unless reading is paused."""
         plaintext = self._plaintext
-        if plaintext and not self._paused and not self._closing:
+        if plaintext and self._protocol is not None and not self._paused and not self._closing:
             data = plaintext[0] if len(plaintext) == 1 else b"".join(plaintext)
             plaintext.clear()
             self._protocol.data_received(data)
-        if self._peer_ended and not self._end_told and not self._paused and not self._closing:
-            self._end_told = True
-            if not self._protocol.eof_received():
-                self.close()
+        if not self._peer_ended or self._end_told or self._paused or self._closing:
+            return
+        self._end_told = True
+        if self._protocol is not None and not self._protocol.eof_received():
+            self.close()
 
     def _encrypt(self, data: bytes | bytearray | memoryview) -> bool:
         """Returns False when `data` is held instead, or when the connection ends."""
@@ -351,14 +354,15 @@ class TlsTransport:
 
     def _regulate(self) -> None:
         """Tells the protocol to pause or to resume writing, if that has changed."""
+        protocol = self._protocol
         paused = self._raw_is_full or bool(self._held)
-        if paused is self._writing_paused or not self._open:
+        if paused is self._writing_paused or protocol is None:
             return
         self._writing_paused = paused
         if paused:
-            self._protocol.pause_writing()
+            protocol.pause_writing()
         else:
-            self._protocol.resume_writing()
+            protocol.resume_writing()
 
     def _deliver_later(self) -> None:
         """Called by the loop, which would not end the connection when the protocol raises."""

@@ -169,9 +169,13 @@ class Connector:
         sni: str,
         source: UpstreamSource | None,
     ) -> tuple[asyncio.Transport, ProtocolT]:
+        protocol: ProtocolT | None = None
+
         def make_protocol() -> asyncio.BaseProtocol:
+            nonlocal protocol
             alpn: str | None = secured.get_extra_info("ssl_object").selected_alpn_protocol()
-            return cast("asyncio.BaseProtocol", factory(alpn or ""))
+            protocol = factory(alpn or "")
+            return cast("asyncio.BaseProtocol", protocol)
 
         def save_session(connection: ssl.SSLObject) -> None:
             if sessions.wants(key, context, reused=bool(connection.session_reused)):
@@ -192,7 +196,8 @@ class Connector:
         except BaseException:
             secured.abort()
             raise
-        return cast("asyncio.Transport", secured), cast("ProtocolT", secured.get_protocol())
+        assert protocol is not None  # made at the end of the handshake; the connection may be lost again
+        return cast("asyncio.Transport", secured), protocol
 
     def _verify(self, tls: UpstreamTls, transport: asyncio.Transport) -> str:
         try:

@@ -6,11 +6,13 @@ from __future__ import annotations
 import asyncio
 import gc
 import ssl
+from dataclasses import replace
 
 import grpc
 import pytest
 
 from sidecar.config.codec_type import CodecType
+from sidecar.config.tls import UpstreamTls
 from tests.interop.grpc.client import TestServiceClient
 from tests.interop.grpc.messages import Empty
 from tests.interop.grpc.service import serving
@@ -25,6 +27,8 @@ pytestmark = pytest.mark.asyncio(loop_factories=["uvloop"])
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: reviews\r\nconnection: close\r\n\r\n"
 CONNECTIONS = 20
+# The client's first bytes choose the version of HTTP.
+WITHOUT_ALPN = replace(MESH_CLIENT, parameters=replace(MESH_CLIENT.parameters, alpn_protocols=()))
 
 
 class Host(asyncio.Protocol):
@@ -35,17 +39,17 @@ class Host(asyncio.Protocol):
         self.transport.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok")  # type: ignore[attr-defined]
 
 
-@pytest.mark.parametrize("mutual_tls", [False, True])
-async def test_connections_of_both_sides_leave_no_garbage(mutual_tls: bool) -> None:
+@pytest.mark.parametrize("tls", [None, MESH_CLIENT, WITHOUT_ALPN], ids=["plain", "mesh", "no ALPN"])
+async def test_connections_of_both_sides_leave_no_garbage(tls: UpstreamTls | None) -> None:
     domain = TestTrustDomain()
-    context = domain.contexts(RATINGS).client(MESH_CLIENT) if mutual_tls else None
+    context = domain.contexts(RATINGS).client(tls) if tls else None
     server = await asyncio.get_running_loop().create_server(Host, "127.0.0.1", 0)
     host = static_cluster(at_port(server.sockets[0].getsockname()[1]), max_requests_per_connection=1)
     routes = configuration(virtual_host(route(prefix(), to("up"))))
     async with running_stack(
         manager_of(ROUTER, route_config=routes),
         host,
-        tls=MESH_SERVER if mutual_tls else None,
+        tls=MESH_SERVER if tls else None,
         svid=domain.svid(REVIEWS).pem(),
     ) as running:
         await ask(running.port, context)
