@@ -73,7 +73,7 @@ class PeerVerifier:
         """Raises `IdentityError` for an invalid regex."""
         self._matchers = tuple(_compile(san) for san in sans)
         self._trust_domain = trust_domain
-        self._known: dict[str, Peer] = {}  # by the SHA-256 of the certificate: those that passed
+        self._known: dict[bytes, Peer] = {}  # by the certificate: those that passed
 
     def verify(self, connection: ssl.SSLObject) -> Peer:
         """The connection's peer, whose handshake is done with a context of this verifier's roots. Raises
@@ -83,26 +83,25 @@ class PeerVerifier:
             if self._matchers:
                 raise IdentityError("the peer presented no certificate, but its names must match")
             return ANONYMOUS
-        fingerprint = hashlib.sha256(certificate).hexdigest()
-        peer = self._known.get(fingerprint) or self._examine(connection, fingerprint)
+        peer = self._known.get(certificate) or self._examine(connection, certificate)
         # OpenSSL checks that only in the first handshake of a session.
         if connection.session_reused and peer.expires_s <= time.time():
             raise IdentityError("the certificate of the resumed session has expired")
         return peer
 
-    def _examine(self, connection: ssl.SSLObject, fingerprint: str) -> Peer:
-        certificate: Mapping[str, Any] = connection.getpeercert() or {}  # empty if OpenSSL did not verify it
-        not_after = certificate.get("notAfter")
+    def _examine(self, connection: ssl.SSLObject, certificate: bytes) -> Peer:
+        fields: Mapping[str, Any] = connection.getpeercert() or {}  # empty if OpenSSL did not verify it
+        not_after = fields.get("notAfter")
         peer = Peer(
-            id=self.check(_names(certificate)),
-            certificate_sha256=fingerprint,
-            subject=distinguished_name(certificate.get("subject", ())),
+            id=self.check(_names(fields)),
+            certificate_sha256=hashlib.sha256(certificate).hexdigest(),
+            subject=distinguished_name(fields.get("subject", ())),
             expires_s=math.inf if not_after is None else ssl.cert_time_to_seconds(not_after),
         )
-        if certificate:
+        if fields:
             if len(self._known) >= _MAX_KNOWN:
                 self._known.clear()
-            self._known[fingerprint] = peer
+            self._known[certificate] = peer
         return peer
 
     def check(self, names: list[Name]) -> str:
