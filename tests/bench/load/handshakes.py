@@ -15,6 +15,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 
+from sidecar.identity.context_control import send_configured_chain_only
 from tests.bench.load.latencies import load_of
 from tests.bench.load.request import encoded
 
@@ -48,6 +49,7 @@ class Connections:
         self._context.check_hostname = False  # the peer has a SPIFFE id
         self._context.load_verify_locations(parameters.trusted_ca)
         self._context.load_cert_chain(parameters.certificate, parameters.key)
+        send_configured_chain_only(self._context)  # as the clients of a mesh do, Envoy and the sidecar
 
     def run(self) -> None:
         end_s = time.perf_counter() + self._parameters.seconds
