@@ -17,6 +17,7 @@ from sidecar.errors import (
 if TYPE_CHECKING:
     from sidecar.config.cluster import ServiceMetadata
     from sidecar.config.endpoint import WorkloadMetadata
+    from sidecar.config.tls import ServerNames
     from sidecar.observability.grpc_call import GrpcCall
 
 # Failures that also set Envoy's upstream transport failure reason.
@@ -117,6 +118,7 @@ class StreamInfo:
         "protocol",
         "request_id",
         "route_name",
+        "server_names",
         "service",
         "start_s",
         "status",
@@ -159,6 +161,8 @@ class StreamInfo:
         self.host_workload: WorkloadMetadata | None = None
         self.offered_alpn: tuple[str, ...] = ()
         """The protocols to offer to the host in TLS; empty: those of its cluster."""
+        self.server_names: ServerNames | None = None
+        """The names of the host in TLS; None: those of its cluster."""
         self.peer_workload: WorkloadMetadata | None = None
         """The client's, if its proxy has named it, and its certificate is of the same namespace."""
         self.upstream_address: SocketAddress | None = None
