@@ -122,6 +122,7 @@ class StreamInfo:
         "service",
         "start_s",
         "status",
+        "trace_headers",
         "upstream_address",
         "upstream_failure",
         "upstream_local_address",
@@ -152,6 +153,8 @@ class StreamInfo:
         self.dynamic_metadata: dict[str, dict[str, object]] | None = None
         """Values that filters leave for others, by namespace and key; None if no filter has set one."""
         self.request_id = b""
+        self.trace_headers = False
+        """Whether the client has sent headers that `http.tracing` reads."""
         self.operation = b""
         """The name of the operation, which the response tells the client's proxy; empty if it does not."""
         self.route_name = ""
