@@ -11,7 +11,7 @@ from sidecar.config.dns import DEFAULT_DNS, DnsDiscoveryConfig
 from sidecar.config.endpoint import LoadAssignment
 from sidecar.config.http2 import DEFAULT_HTTP2, Http2Options
 from sidecar.config.proxy_protocol import UpstreamProxyProtocol
-from sidecar.config.tls import UpstreamTls
+from sidecar.config.tls import AutoNames, UpstreamTls
 
 
 class Discovery(Enum):
@@ -139,6 +139,7 @@ class ClusterConfig:
     circuit_breakers: CircuitBreakers = CircuitBreakers()
     outlier_detection: OutlierDetection | None = None
     tls: UpstreamTls | None = None
+    auto_names: AutoNames | None = None
     proxy_protocol: UpstreamProxyProtocol | None = None
     transport_socket_matches: tuple[TransportSocketMatch, ...] = ()
     codec_type: CodecType = CodecType.HTTP1

@@ -92,3 +92,23 @@ class DownstreamTls:
 class UpstreamTls:
     parameters: TlsParameters
     sni: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AutoNames:
+    """``UpstreamHttpProtocolOptions``: names of hosts that come from each request, from its ``header``, or
+    else from its authority. ``sni`` (``auto_sni``): it is the SNI. ``san`` (``auto_san_validation``): the
+    host's certificate must be for it. ``header`` is lower-case; empty: only the authority."""
+
+    sni: bool = False
+    san: bool = False
+    header: bytes = b""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerNames:
+    """What `AutoNames` found for a request. Connections with other names are not for it. ``sni`` None is that
+    of the `UpstreamTls`. ``san``: the certificate must be for it too; None: it need not."""
+
+    sni: str | None = None
+    san: str | None = None

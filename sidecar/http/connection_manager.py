@@ -20,7 +20,7 @@ from sidecar.http.headers import HOP_BY_HOP, Headers
 from sidecar.http.message import Request, Response, Service
 from sidecar.http.path_normalization import normalize_path
 from sidecar.http.stream import ServerStream
-from sidecar.http.tracing import RequestTracing
+from sidecar.http.tracing import OPERATION, RequestTracing
 from sidecar.observability.stats import Http2Stats, HttpConnectionManagerStats
 from sidecar.observability.stream_info import DownstreamConnection, StreamInfo
 from sidecar.timers import Timer, Timers
@@ -213,7 +213,7 @@ class ConnectionManager:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_disconnect = on_disconnect
         self._on_closed = on_closed
-        self._tracing = tracing
+        self._managed = _MANAGED if tracing is None else _MANAGED | tracing.response_removals
         self._closing = False
         self._connections: set[ManagedConnection] = set()
         self._no_connections = asyncio.Event()
@@ -309,9 +309,10 @@ class ConnectionManager:
         headers = []
         dated = False
         lengths = 0
+        managed = self._managed
         for field in response.headers:
             name = field[0]
-            if name in _MANAGED:
+            if name in managed:
                 if name == b"date":
                     dated = True
                 elif name == b"content-length":
@@ -327,8 +328,9 @@ class ConnectionManager:
             headers.append(self._date(info))
         if info.upstream_service_time_s:
             headers.append((_SERVICE_TIME, b"%d" % (info.upstream_service_time_s * 1000)))
-        if self._tracing is not None:
-            self._tracing.finish(info, headers)
+        if info.operation:
+            headers = [field for field in headers if field[0] != OPERATION]
+            headers.append((OPERATION, info.operation))
         response.headers = headers
 
     def _date(self, info: StreamInfo) -> tuple[bytes, bytes]:

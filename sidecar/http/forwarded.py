@@ -14,7 +14,7 @@ from sidecar.config.listener import ForwardClientCert, HttpConnectionManager
 from sidecar.grpc_status import is_grpc_content_type
 from sidecar.http.headers import Headers
 from sidecar.http.message import Request
-from sidecar.http.tracing import NOT_TRACED, set_trace_reason
+from sidecar.http.tracing import NOT_TRACED, TRACE_HEADERS, set_trace_reason
 from sidecar.observability.stream_info import DownstreamConnection
 
 # A client must not steer retries and timeouts.
@@ -62,7 +62,8 @@ class ForwardedHeaders:
         self._client_cert_details = config.client_cert_details
         self._removed = _CONTROLS | (_EDGE_CONTROLS if self._edge else frozenset())
         self._known = self._removed | {_FORWARDED_FOR, _FORWARDED_PROTO, _REQUEST_ID, _CLIENT_CERT}
-        self._read = self._known | {_CONTENT_TYPE}
+        self._traced = TRACE_HEADERS - self._removed if config.tracing is not None else frozenset()
+        self._read = self._known | self._traced | {_CONTENT_TYPE}
 
     def apply(self, request: Request) -> None:
         """Keeps, replaces or adds each of these headers. The scheme becomes that of the first hop. Recognizes
@@ -79,6 +80,8 @@ class ForwardedHeaders:
                     request_id = value
                 elif name == _FORWARDED_PROTO and self._believe_proto and not proto:
                     proto = value
+                elif name in self._traced:
+                    request.info.trace_headers = True
                 else:
                     received.append((name, value))
         if received:
@@ -87,13 +90,18 @@ class ForwardedHeaders:
             request.headers.append((_FORWARDED_PROTO, request.scheme))
         elif proto in (b"http", b"https"):
             request.scheme = proto
-        if not request_id and self._generate_request_id:
-            request_id = self._request_ids.next()
-            request.headers.append((_REQUEST_ID, request_id))
-        request.info.request_id = request_id
+        request.info.request_id = request_id or self._add_request_id(request)
         connection = request.info.connection
         if received or self._edge or connection.peer_id:
             self._forward_client(request, received, connection)
+
+    def _add_request_id(self, request: Request) -> bytes:
+        """Returns the new id; empty if none is to be generated."""
+        if not self._generate_request_id:
+            return b""
+        request_id = self._request_ids.next()
+        request.headers.append((_REQUEST_ID, request_id))
+        return request_id
 
     def _without_replaced(self, headers: Headers) -> Headers:
         kept: Headers = []

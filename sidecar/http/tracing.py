@@ -9,46 +9,44 @@ does the same for a connection manager with ``tracing``, also if it has no provi
 
 from __future__ import annotations
 
-from binascii import unhexlify
 from random import Random
 from typing import Final
 
 from sidecar.config.tracing import Decorator, RequestIdOptions, Sampling, Tracing
 from sidecar.config.tracing import RouteTracing as RouteTracingConfig
-from sidecar.http.headers import Headers
 from sidecar.http.message import Request
 from sidecar.observability.stats import TracingStats
-from sidecar.observability.stream_info import StreamInfo
 
-_OPERATION: Final = b"x-envoy-decorator-operation"
+OPERATION: Final = b"x-envoy-decorator-operation"
 _CLIENT_TRACE_ID: Final = b"x-client-trace-id"
 _REQUEST_ID: Final = b"x-request-id"
-_READ: Final = frozenset((_OPERATION, _CLIENT_TRACE_ID))
+TRACE_HEADERS: Final = frozenset((OPERATION, _CLIENT_TRACE_ID))
+"""The headers of requests that `RequestTracing` reads: `StreamInfo.trace_headers` is set for a request with
+any of them."""
 
 _NUMBER_LENGTH: Final = 8  # hexadecimal digits at the beginning of a request id
-# Envoy: the digit of a UUID's version (RFC 9562 4.2) is replaced.
+# Envoy: the digit of a UUID's version (RFC 9562 4.2) is replaced by one of these.
 _DIGIT_AT: Final = 14
 _UUID_LENGTH: Final = 36
-NOT_TRACED: Final = b"4"
-_SAMPLED: Final = b"9"
-_FORCED: Final = b"a"
-_BY_CLIENT: Final = b"b"
-_TRACED: Final = frozenset((_SAMPLED, _FORCED, _BY_CLIENT))
+NOT_TRACED: Final = ord("4")
+_SAMPLED: Final = ord("9")
+_FORCED: Final = ord("a")
+_BY_CLIENT: Final = ord("b")
 
 # Each process has its own seed, as in `router.forward`.
 _RNG = Random()
 
 
 class RouteTraceRules:
-    """What a route says about traces, compiled. `operation` is the header that names it; None if the route
-    has no decorator, or one that is not propagated. `sampling` replaces that of the connection manager."""
+    """The options of a route, compiled. `operation` is the header that names it; None if the route has no
+    decorator, or one that is not propagated. `sampling` replaces that of the connection manager."""
 
     __slots__ = ("operation", "sampling")
 
     def __init__(self, decorator: Decorator | None, tracing: RouteTracingConfig | None) -> None:
         self.operation: tuple[bytes, bytes] | None = None
         if decorator is not None and decorator.propagate:
-            self.operation = (_OPERATION, decorator.operation.encode())
+            self.operation = (OPERATION, decorator.operation.encode())
         self.sampling: Sampling | None = None if tracing is None else tracing.sampling
 
 
@@ -56,7 +54,7 @@ class RequestTracing:
     """Compiled from a connection manager's configuration. `egress`: its listener serves the clients of
     other workloads (``traffic_direction: OUTBOUND``)."""
 
-    __slots__ = ("_egress", "_id_decides", "_packs", "_rng", "_sampling", "_stats")
+    __slots__ = ("_egress", "_id_decides", "_packs", "_rng", "_sampling", "_stats", "response_removals")
 
     def __init__(
         self,
@@ -73,20 +71,23 @@ class RequestTracing:
         self._packs = request_id.pack_trace_reason
         self._stats = stats
         self._rng = rng
+        # The names of the headers that no response to the client keeps.
+        self.response_removals: frozenset[bytes] = frozenset((OPERATION,)) if egress else frozenset()
 
     def begin(self, request: Request, route: RouteTraceRules | None) -> None:
-        """Changes the head of a request whose route was resolved, before its filters."""
+        """Changes the head of a request whose route was resolved, before its filters. Sets
+        `StreamInfo.operation`."""
         received: bytes | None = None  # the name of the operation
         asked_by_client = False
-        for name, value in request.headers:
-            if name in _READ:
+        if request.info.trace_headers:
+            for name, value in request.headers:
                 if name == _CLIENT_TRACE_ID:
                     asked_by_client = True
-                elif not received:
+                elif name == OPERATION and not received:
                     received = value
         own = None if route is None else route.operation
-        if own is not None if self._egress else received is not None:
-            request.headers = [field for field in request.headers if field[0] != _OPERATION]
+        if received is not None and (own is not None or not self._egress):
+            request.headers = [field for field in request.headers if field[0] != OPERATION]
         if own is not None:
             if self._egress:
                 request.headers.append(own)
@@ -95,24 +96,14 @@ class RequestTracing:
         sampling = None if route is None else route.sampling
         self._count(self._decide(request, sampling or self._sampling, asked_by_client))
 
-    def finish(self, info: StreamInfo, headers: Headers) -> None:
-        """Changes the head of any response to the client."""
-        if self._egress or info.operation:
-            for field in headers:
-                if field[0] == _OPERATION:
-                    headers[:] = [each for each in headers if each[0] != _OPERATION]
-                    break
-            if info.operation:
-                headers.append((_OPERATION, info.operation))
-
-    def _decide(self, request: Request, sampling: Sampling, asked_by_client: bool) -> bytes:
+    def _decide(self, request: Request, sampling: Sampling, asked_by_client: bool) -> int:
         """Why Envoy would trace the request, as the digit of its id. A proxy before this one may have
         decided. An id that is no number decides nothing."""
         if not self._id_decides:
             return _SAMPLED
         request_id = request.info.request_id
         number = _number_of(request_id)
-        if number is None:
+        if number < 0:
             return NOT_TRACED
         reason = _reason_of(request_id)
         decided = False
@@ -127,7 +118,7 @@ class RequestTracing:
             set_trace_reason(request, reason)
         return reason
 
-    def _count(self, reason: bytes) -> None:
+    def _count(self, reason: int) -> None:
         stats = self._stats
         if reason == NOT_TRACED:
             stats.tracing__not_traceable += 1
@@ -139,30 +130,30 @@ class RequestTracing:
             stats.tracing__service_forced += 1
 
 
-def _number_of(request_id: bytes) -> int | None:
-    if len(request_id) < _NUMBER_LENGTH:
-        return None
+def _number_of(request_id: bytes) -> int:
+    """From 0 to 9999; -1 if the id has none. As in Envoy, ``0x`` may be in front."""
+    digits = request_id[:_NUMBER_LENGTH]
+    if len(digits) < _NUMBER_LENGTH or not digits.isalnum():  # `int` accepts signs, spaces and underscores
+        return -1
     try:
-        return int.from_bytes(unhexlify(request_id[:_NUMBER_LENGTH]), "big") % 10_000
+        return int(digits, 16) % 10_000
     except ValueError:
-        return None
+        return -1
 
 
-def _reason_of(request_id: bytes) -> bytes:
+def _reason_of(request_id: bytes) -> int:
     if len(request_id) != _UUID_LENGTH:
         return NOT_TRACED
-    digit = request_id[_DIGIT_AT : _DIGIT_AT + 1]
-    return digit if digit in _TRACED else NOT_TRACED
+    digit = request_id[_DIGIT_AT]
+    return digit if digit in (_SAMPLED, _FORCED, _BY_CLIENT) else NOT_TRACED
 
 
-def set_trace_reason(request: Request, reason: bytes) -> None:
+def set_trace_reason(request: Request, reason: int) -> None:
     """Writes the digit `reason` into the request id, if it has the length of a UUID."""
     old = request.info.request_id
-    if len(old) != _UUID_LENGTH:
+    if len(old) != _UUID_LENGTH or old[_DIGIT_AT] == reason:
         return
-    request_id = old[:_DIGIT_AT] + reason + old[_DIGIT_AT + 1 :]
-    if request_id == old:
-        return
+    request_id = b"%b%c%b" % (old[:_DIGIT_AT], reason, old[_DIGIT_AT + 1 :])
     request.info.request_id = request_id
     headers = request.headers
     for index, field in enumerate(headers):

@@ -19,7 +19,7 @@ from sidecar.config.tls import DownstreamTls, Secret, TlsParameters, TlsVersion,
 from sidecar.errors import IdentityError
 from sidecar.identity.context_control import prefer_aes_128, send_configured_chain_only
 from sidecar.identity.material import KeyPair, Material, awaits_svid, names_svid, resolve
-from sidecar.identity.peer import Peer, PeerVerifier
+from sidecar.identity.peer import Peer, PeerVerifier, check_server_name
 from sidecar.identity.session_cache import keep_sessions_in_memory
 from sidecar.identity.svid_pem import SvidPem
 
@@ -87,9 +87,13 @@ class TlsContexts:
         """The client of a connection whose handshake is done. Raises `IdentityError`."""
         return self._endpoint(tls).verifier.verify(connection)
 
-    def verify_server(self, tls: UpstreamTls, connection: ssl.SSLObject) -> str:
-        """The SPIFFE URI of a server whose handshake is done, empty without one. Raises `IdentityError`."""
-        return self._endpoint(tls).verifier.verify(connection).id
+    def verify_server(self, tls: UpstreamTls, connection: ssl.SSLObject, name: str | None = None) -> str:
+        """The SPIFFE URI of a server whose handshake is done, empty without one. `name`, where set: the
+        certificate must be for this name too. Raises `IdentityError`."""
+        peer = self._endpoint(tls).verifier.verify(connection)
+        if name is not None:
+            check_server_name(connection, name)
+        return peer.id
 
     def follow_files(self) -> bool:
         """Reads the named files again, since Kubernetes replaces mounted files. Returns whether any context

@@ -127,6 +127,18 @@ class PeerVerifier:
             raise IdentityError(f"the peer {uri} is not in the trust domain {self._trust_domain}")
 
 
+def check_server_name(connection: ssl.SSLObject, name: str) -> None:
+    """Raises `IdentityError` unless OpenSSL has verified the server's certificate, and a name in it is `name`
+    or covers it. As in Envoy, the type of the name does not matter."""
+    certificate = connection.getpeercert()
+    if not certificate:  # OpenSSL did not verify it
+        raise IdentityError("the server's name must match, but roots to verify it are missing")
+    names = _names(certificate)
+    matches = _compile(SanMatch(kind=SanMatchKind.EXACT, value=_canonical_ip(name)))
+    if not any(matches(found) for found in names):
+        raise IdentityError(f"the certificate is not for {name!r:.300}: {_listed(names)}")
+
+
 def distinguished_name(name: Iterable[Iterable[Name]]) -> str:
     """RFC 2253 2: the most specific part first. ``name`` as `ssl` shows it, each attribute by its long
     name."""

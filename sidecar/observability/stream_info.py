@@ -17,6 +17,7 @@ from sidecar.errors import (
 if TYPE_CHECKING:
     from sidecar.config.cluster import ServiceMetadata
     from sidecar.config.endpoint import WorkloadMetadata
+    from sidecar.config.tls import ServerNames
     from sidecar.observability.grpc_call import GrpcCall
 
 # Failures that also set Envoy's upstream transport failure reason.
@@ -117,9 +118,11 @@ class StreamInfo:
         "protocol",
         "request_id",
         "route_name",
+        "server_names",
         "service",
         "start_s",
         "status",
+        "trace_headers",
         "upstream_address",
         "upstream_failure",
         "upstream_local_address",
@@ -150,6 +153,8 @@ class StreamInfo:
         self.dynamic_metadata: dict[str, dict[str, object]] | None = None
         """Values that filters leave for others, by namespace and key; None if no filter has set one."""
         self.request_id = b""
+        self.trace_headers = False
+        """Whether the client has sent headers that `http.tracing` reads."""
         self.operation = b""
         """The name of the operation, which the response tells the client's proxy; empty if it does not."""
         self.route_name = ""
@@ -159,6 +164,8 @@ class StreamInfo:
         self.host_workload: WorkloadMetadata | None = None
         self.offered_alpn: tuple[str, ...] = ()
         """The protocols to offer to the host in TLS; empty: those of its cluster."""
+        self.server_names: ServerNames | None = None
+        """The names of the host in TLS; None: those of its cluster."""
         self.peer_workload: WorkloadMetadata | None = None
         """The client's, if its proxy has named it, and its certificate is of the same namespace."""
         self.upstream_address: SocketAddress | None = None

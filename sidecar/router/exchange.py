@@ -18,6 +18,7 @@ from sidecar.router.forward import Forward, timeout_ms
 from sidecar.router.grpc_timeout import GRPC_TIMEOUT, format_grpc_timeout
 from sidecar.router.retry import Retries, is_safe_to_repeat, pushback_s
 from sidecar.router.rewrite import rewrite_authority, set_header
+from sidecar.router.server_names import server_names
 from sidecar.router.time_limit import TimeLimit
 from sidecar.timers import Timers
 from sidecar.upstream.attempt import Attempt
@@ -79,6 +80,8 @@ class Exchange:
         self._context = context
         self._env = env
         self._include_attempt_count = include_attempt_count
+        if cluster.auto_names is not None:
+            request.info.server_names = server_names(cluster.auto_names, request)
         self._started_s = env.clock()
         self._asked_s: float | None = None
         if request.complete:

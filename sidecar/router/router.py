@@ -23,6 +23,7 @@ from sidecar.router.grpc_timeout import parse_grpc_timeout
 from sidecar.router.immediate_response import DirectResponse, Redirect
 from sidecar.router.resolution import ResolvedRoute
 from sidecar.router.rewrite import rewrite_authority, rewrite_path
+from sidecar.router.server_names import server_names
 from sidecar.router.tunnel import Tunnel
 from sidecar.upstream.cluster import Cluster
 
@@ -116,6 +117,8 @@ class Router:
 
     async def _open_tunnel(self, request: Request, cluster: Cluster) -> Response:
         request.info.attempts = 1
+        if cluster.auto_names is not None:
+            request.info.server_names = server_names(cluster.auto_names, request)
         connection = await cluster.connect_tcp(Tunnel, request.info, request.authority)
         tunnel = connection.protocol
         task = asyncio.get_running_loop().create_task(

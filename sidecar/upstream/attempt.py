@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from sidecar.config.tls import ServerNames
 from sidecar.errors import (
     UpstreamConnectError,
     UpstreamError,
@@ -39,9 +40,12 @@ class Attempt:
         self.host = host
         source = host.source_for(info.connection)
         http2 = cluster.follows_downstream and info.protocol == "HTTP/2"
-        alpn = info.offered_alpn if host.tls is not None else ()
-        if http2 or alpn or source is not None:
-            self._pool = host.pool_for(source, http2=http2, alpn=alpn)
+        alpn: tuple[str, ...] = ()
+        names: ServerNames | None = None
+        if host.tls is not None:
+            alpn, names = info.offered_alpn, info.server_names
+        if http2 or alpn or source is not None or names is not None:
+            self._pool = host.pool_for(source, http2=http2, alpn=alpn, names=names)
         else:
             self._pool = host.pool
         info.upstream_address = host.address

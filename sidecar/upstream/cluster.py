@@ -76,6 +76,7 @@ class Cluster:
             timers=env.timers,
             loop=env.loop,
         )
+        self.auto_names = config.auto_names
         self.follows_downstream = config.codec_type is CodecType.DOWNSTREAM
         self.is_original_dst = config.discovery is Discovery.ORIGINAL_DST
         self.outlier_detector: OutlierDetector | None = None
@@ -284,6 +285,7 @@ class Cluster:
                 host.tls,
                 lambda alpn: protocol_factory(),
                 host.source_for(info.connection),
+                info.server_names,
             )
         except BaseException as error:
             attempt.failed(error)

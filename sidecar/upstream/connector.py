@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar, cast
 from sidecar.config.cluster import ClusterConfig, TransportSocketMatch
 from sidecar.config.endpoint import Endpoint, SocketAddress, UpstreamSource
 from sidecar.config.proxy_protocol import UpstreamProxyProtocol
-from sidecar.config.tls import UpstreamTls
+from sidecar.config.tls import ServerNames, UpstreamTls
 from sidecar.errors import IdentityError, UpstreamConnectError
 from sidecar.observability.stats import ClusterStats
 from sidecar.transport.tls import TlsTransport
@@ -35,8 +35,9 @@ class ClientTls(Protocol):
     def client(self, tls: UpstreamTls) -> ssl.SSLContext:
         """The current context; another object after a rotation."""
 
-    def verify_server(self, tls: UpstreamTls, peer: ssl.SSLObject) -> str:
-        """Returns the peer's SPIFFE URI, empty if it has none."""
+    def verify_server(self, tls: UpstreamTls, peer: ssl.SSLObject, name: str | None) -> str:
+        """Returns the peer's SPIFFE URI, empty if it has none. `name`, where set: its certificate must be for
+        this name too."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,10 +94,12 @@ class Connector:
         tls: UpstreamTls | None,
         factory: Callable[[str], ProtocolT],
         source: UpstreamSource | None = None,
+        names: ServerNames | None = None,
     ) -> tuple[ProtocolT, Dialed]:
         """Opens a connection, TLS handshake and verification of the peer included. `factory` makes the
         asyncio protocol, from the ALPN protocol that the host chose (RFC 7301): empty in plaintext, or if it
-        chose none. `source` takes precedence over the cluster's source addresses, as in Envoy.
+        chose none. As in Envoy, `source` takes precedence over the cluster's source addresses, and `names`
+        over the configured SNI.
 
         Raises `UpstreamConnectError`: refused, unreachable, not trusted, or not ready within the connect
         timeout.
@@ -107,7 +110,9 @@ class Connector:
                 if context is None or tls is None:
                     transport, protocol = await self._connect(address, lambda: factory(""), source)
                 else:
-                    transport, protocol = await self._connect_tls(address, factory, context, tls.sni, source)
+                    found = None if names is None else names.sni
+                    sni = tls.sni if found is None else found
+                    transport, protocol = await self._connect_tls(address, factory, context, sni, source)
             if self._keepalive is not None:
                 set_tcp_keepalive(transport, self._keepalive)
         # TimeoutError and ssl.SSLError are OSErrors; an invalid name of the host, or an invalid SNI, is a
@@ -116,7 +121,7 @@ class Connector:
             raise self._failed(error) from error
         peer_id = ""
         if tls is not None:
-            peer_id = self._verify(tls, transport)
+            peer_id = self._verify(tls, transport, None if names is None else names.san)
         local = SocketAddress(*transport.get_extra_info("sockname")[:2])
         dialed = Dialed(transport=transport, context=context, peer_id=peer_id, local_address=local)
         return protocol, dialed
@@ -199,9 +204,9 @@ class Connector:
         assert protocol is not None  # made at the end of the handshake; the connection may be lost again
         return cast("asyncio.Transport", secured), protocol
 
-    def _verify(self, tls: UpstreamTls, transport: asyncio.Transport) -> str:
+    def _verify(self, tls: UpstreamTls, transport: asyncio.Transport, name: str | None) -> str:
         try:
-            peer_id = self._tls.verify_server(tls, transport.get_extra_info("ssl_object"))
+            peer_id = self._tls.verify_server(tls, transport.get_extra_info("ssl_object"), name)
         except IdentityError as error:
             transport.abort()
             self._stats.ssl__fail_verify_error += 1

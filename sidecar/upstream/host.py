@@ -7,7 +7,7 @@ from typing import Final
 from sidecar.config.codec_type import CodecType
 from sidecar.config.endpoint import Endpoint, HealthStatus, SocketAddress, UpstreamSource
 from sidecar.config.proxy_protocol import UpstreamProxyProtocol
-from sidecar.config.tls import UpstreamTls
+from sidecar.config.tls import ServerNames, UpstreamTls
 from sidecar.observability.stats import HostStats
 from sidecar.observability.stream_info import DownstreamConnection
 from sidecar.upstream.outlier_detection import HostEjection, HostMonitor
@@ -18,7 +18,7 @@ _EDS_HEALTHY = frozenset({HealthStatus.UNKNOWN, HealthStatus.HEALTHY})
 
 _MIN_POOLS_TO_PRUNE: Final = 64
 
-_PoolKey = tuple[UpstreamSource | None, bool, tuple[str, ...]]
+_PoolKey = tuple[UpstreamSource | None, bool, tuple[str, ...], ServerNames | None]
 
 
 class Host:
@@ -71,12 +71,17 @@ class Host:
         return pool
 
     def _make_pool(
-        self, source: UpstreamSource | None, *, http2: bool, alpn: tuple[str, ...] = ()
+        self,
+        source: UpstreamSource | None,
+        *,
+        http2: bool,
+        alpn: tuple[str, ...] = (),
+        names: ServerNames | None = None,
     ) -> HostPool:
         codec_type = self._pool_env.config.codec_type
         if codec_type is CodecType.DOWNSTREAM:
             codec_type = CodecType.HTTP2 if http2 else CodecType.HTTP1
-        pool = HostPool(self.address, self.tls, self._pool_env, self.stats, source, codec_type, alpn)
+        pool = HostPool(self.address, self.tls, self._pool_env, self.stats, source, codec_type, alpn, names)
         if self._draining:
             pool.drain()
         return pool
@@ -88,19 +93,24 @@ class Host:
         return with_proxy_header(self.proxy_protocol, connection)
 
     def pool_for(
-        self, source: UpstreamSource | None, *, http2: bool = False, alpn: tuple[str, ...] = ()
+        self,
+        source: UpstreamSource | None,
+        *,
+        http2: bool = False,
+        alpn: tuple[str, ...] = (),
+        names: ServerNames | None = None,
     ) -> HostPool:
         """The connections for the clients with this address, for the clients of HTTP/2 in a cluster that
-        follows them (`CodecType.DOWNSTREAM`), or for which a filter has chosen the protocols to offer;
-        `pool` has those for all others."""
+        follows them (`CodecType.DOWNSTREAM`), for which a filter has chosen the protocols to offer, or with
+        the names that requests demand; `pool` has those for all others."""
         pools = self._other_pools
         if pools is None:
             pools = self._other_pools = {}
-        key = (source, http2, alpn)
+        key = (source, http2, alpn, names)
         pool = pools.get(key)
         if pool is None:
             self._prune(pools)
-            pool = pools[key] = self._make_pool(source, http2=http2, alpn=alpn)
+            pool = pools[key] = self._make_pool(source, http2=http2, alpn=alpn, names=names)
         return pool
 
     def _prune(self, pools: dict[_PoolKey, HostPool]) -> None:

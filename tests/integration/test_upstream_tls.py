@@ -45,7 +45,7 @@ class Identity:
         self.contexts_taken += 1
         return self.context
 
-    def verify_server(self, tls: UpstreamTls, peer: ssl.SSLObject) -> str:
+    def verify_server(self, tls: UpstreamTls, peer: ssl.SSLObject, name: str | None) -> str:
         self.resumed.append(bool(peer.session_reused))
         if self.refusal is not None:
             raise IdentityError(self.refusal)

@@ -21,6 +21,9 @@ from envoy.extensions.filters.network.http_connection_manager.v3.http_connection
 from google.protobuf.any_pb2 import Any as PackedAny
 
 from protos import type_urls
+from sidecar.config.cluster import ClusterConfig
+from sidecar.config.route import RouteConfiguration
+from sidecar.config.tls import AutoNames
 from sidecar.errors import ConfigError
 from sidecar.xds.decode import decode_resource
 from tests.support.ads_client import SotwClient
@@ -66,6 +69,27 @@ async def test_every_resource_is_understood(address: str, pod: str, mode: str) -
     ]
     assert not refused
     assert all(sent.values())
+
+
+async def test_the_name_of_a_host_outside_comes_from_the_request(address: str) -> None:
+    sent = await followed(address, node("app", "REDIRECT"), with_inbound=True)
+    clusters = [decode_resource(type_urls.CLUSTER, each.value) for each in sent[type_urls.CLUSTER]]
+    by_name = {cluster.name: cluster for cluster in clusters if isinstance(cluster, ClusterConfig)}
+    assert by_name["outbound|8001||turn.example.com"].auto_names == AutoNames(sni=True, san=True)
+
+
+async def test_routes_name_their_operation(address: str) -> None:
+    sent = await followed(address, node("app", "REDIRECT"), with_inbound=True)
+    tables = [decode_resource(type_urls.ROUTE, each.value) for each in sent[type_urls.ROUTE]]
+    routes = [
+        route
+        for table in tables
+        if isinstance(table, RouteConfiguration)
+        for host in table.virtual_hosts
+        for route in host.routes
+    ]
+    operations = {route.decorator.operation for route in routes if route.decorator is not None}
+    assert f"app.{NAMESPACE}.svc.cluster.local:80/*" in operations, operations
 
 
 def node(pod: str, mode: str) -> Node:

@@ -15,6 +15,7 @@ from sidecar.observability.stats import (
     ListenerStats,
     ProxyProtocolStats,
     TcpProxyStats,
+    TracingStats,
 )
 from tests.support.running_sidecar import RunningSidecar
 
@@ -32,9 +33,9 @@ Values = dict[tuple[str, str], str]
 
 
 def declared() -> frozenset[str]:
-    """Without those of filters and of HTTP/2, which their own tests move."""
+    """Without those of filters, of HTTP/2 and of tracing, which their own tests move."""
     kinds = {kind for kind in Counters.__subclasses__() if kind.__module__ == Counters.__module__}
-    assert kinds == {*SCOPES, GrpcStats, Http2Stats, ProxyProtocolStats}
+    assert kinds == {*SCOPES, GrpcStats, Http2Stats, ProxyProtocolStats, TracingStats}
     return frozenset(f"{scope}.{name}" for kind, scope in SCOPES.items() for _, name in kind.names())
 
 

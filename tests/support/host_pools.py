@@ -9,7 +9,7 @@ from typing import Any
 
 from sidecar.config.cluster import CircuitBreakers, ClusterConfig, Discovery
 from sidecar.config.endpoint import SocketAddress, UpstreamSource
-from sidecar.config.tls import UpstreamTls
+from sidecar.config.tls import ServerNames, UpstreamTls
 from sidecar.observability.stats import ClusterStats, HostStats
 from sidecar.timers import Timers
 from sidecar.upstream.circuit_breaker import CircuitBreaker
@@ -39,6 +39,7 @@ class FakeDialer:
         tls: UpstreamTls | None,
         factory: Callable[[str], Any],
         source: UpstreamSource | None,
+        names: ServerNames | None,
     ) -> tuple[Any, Dialed]:
         context = self.current
         self.sources.append(source)

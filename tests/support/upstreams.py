@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from sidecar.config.cluster import CircuitBreakers, ClusterConfig, Discovery
 from sidecar.config.endpoint import Endpoint, HealthStatus, SocketAddress, UpstreamSource
-from sidecar.config.tls import UpstreamTls
+from sidecar.config.tls import ServerNames, UpstreamTls
 from sidecar.observability.stats import ClusterStats, HostStats
 from sidecar.timers import Timers
 from sidecar.upstream.circuit_breaker import CircuitBreaker
@@ -67,6 +67,7 @@ class NoDialer:
         tls: UpstreamTls | None,
         factory: Callable[[str], Any],
         source: UpstreamSource | None,
+        names: ServerNames | None,
     ) -> tuple[Any, Dialed]:
         raise AssertionError(f"{address} was dialed")
 

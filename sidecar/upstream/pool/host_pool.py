@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from sidecar.config.cluster import ClusterConfig
 from sidecar.config.codec_type import CodecType
 from sidecar.config.endpoint import SocketAddress, UpstreamSource
-from sidecar.config.tls import UpstreamTls
+from sidecar.config.tls import ServerNames, UpstreamTls
 from sidecar.errors import IdentityError, UpstreamConnectError, UpstreamResetError
 from sidecar.observability.stats import ClusterStats, HostStats
 from sidecar.timers import Timer, Timers
@@ -37,6 +37,7 @@ class Dialer(Protocol):
         tls: UpstreamTls | None,
         factory: Callable[[str], ProtocolT],
         source: UpstreamSource | None,
+        names: ServerNames | None,
     ) -> tuple[ProtocolT, Dialed]: ...
 
 
@@ -66,6 +67,7 @@ class HostPool:
         "_host_stats",
         "_idle_timeout_s",
         "_idle_timer",
+        "_names",
         "_pool",
         "_source",
         "_tls_generation",
@@ -83,10 +85,13 @@ class HostPool:
         source: UpstreamSource | None = None,
         codec_type: CodecType | None = None,
         alpn: tuple[str, ...] = (),
+        names: ServerNames | None = None,
     ) -> None:
         """`source`: all connections come from this address, for one client. `codec_type`: None is that of the
-        cluster. `alpn`: the protocols to offer in TLS, instead of the configured ones."""
+        cluster. `alpn`: the protocols to offer in TLS, and `names`: those of the host, instead of the
+        configured ones."""
         self._source = source
+        self._names = names
         self._codec_type = env.config.codec_type if codec_type is None else codec_type
         self._idle_timeout_s = env.config.idle_timeout_s
         if source is not None and not 0 < self._idle_timeout_s < SOURCE_IDLE_TIMEOUT_S:
@@ -257,7 +262,7 @@ class HostPool:
     async def _dial(self) -> tuple[ClientConnection, Dialed]:
         env = self._env
         make_codec = env.connection_factory(self._codec_type, env.client)
-        return await env.dialer.dial(self.address, self.tls, make_codec, self._source)
+        return await env.dialer.dial(self.address, self.tls, make_codec, self._source, self._names)
 
     def _add(self, codec: ClientConnection, dialed: Dialed, *, outdated: bool) -> None:
         connection = _OwnedConnection(codec, self, dialed)

@@ -107,6 +107,7 @@ def decode_cluster(view: View, secrets: Set[str] = frozenset()) -> ClusterConfig
         circuit_breakers=decode_circuit_breakers(view),
         outlier_detection=decode_outlier_detection(view.find("outlier_detection")),
         tls=tls,
+        auto_names=options.auto_names,
         proxy_protocol=proxy_protocol,
         transport_socket_matches=matches,
         codec_type=options.codec_type,

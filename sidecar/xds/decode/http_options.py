@@ -7,8 +7,10 @@ from typing import Final
 
 from sidecar.config.codec_type import CodecType
 from sidecar.config.http2 import Http2Options
+from sidecar.config.tls import AutoNames
 from sidecar.xds.decode.http2_options import DEFAULT_HEADERS_COUNT, DEFAULT_HEADERS_KB, decode_http2_options
 from sidecar.xds.decode.support import SupportTable, support
+from sidecar.xds.decode.values import decode_header_name
 from sidecar.xds.decode.view import View
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -24,7 +26,11 @@ TABLE: Final[SupportTable] = {
         use_balsa_parser="names an implementation",
     ),
     _HTTP_OPTIONS: support(
-        "common_http_protocol_options explicit_http_config use_downstream_protocol_config auto_config"
+        "common_http_protocol_options explicit_http_config use_downstream_protocol_config auto_config "
+        "upstream_http_protocol_options"
+    ),
+    "envoy.config.core.v3.UpstreamHttpProtocolOptions": support(
+        "auto_sni auto_san_validation override_auto_sni_header"
     ),
     f"{_HTTP_OPTIONS}.ExplicitHttpConfig": support("http_protocol_options http2_protocol_options"),
     f"{_HTTP_OPTIONS}.UseDownstreamHttpConfig": support(
@@ -41,6 +47,7 @@ class ClusterHttpOptions:
     max_requests_per_connection: int
     idle_timeout_s: float = 3600.0
     max_connection_duration_s: float = 0.0
+    auto_names: AutoNames | None = None
 
 
 def decode_cluster_http_options(view: View) -> ClusterHttpOptions:
@@ -65,6 +72,7 @@ def _read_http_options(view: View, options: ClusterHttpOptions) -> None:
             raise common.error("is not supported for a cluster", field)
     options.idle_timeout_s = common.duration_s("idle_timeout", 3600.0)
     options.max_connection_duration_s = common.duration_s("max_connection_duration", 0.0)
+    options.auto_names = _auto_names(view.get("upstream_http_protocol_options"))
     options.max_requests_per_connection = common.wrapped(
         "max_requests_per_connection", options.max_requests_per_connection
     )
@@ -78,6 +86,18 @@ def _read_http_options(view: View, options: ClusterHttpOptions) -> None:
     else:
         explicit = chosen.which("protocol_config")
         options.codec_type = CodecType.HTTP2 if explicit == "http2_protocol_options" else CodecType.HTTP1
+
+
+def _auto_names(view: View) -> AutoNames | None:
+    message = view.message
+    if not (message.auto_sni or message.auto_san_validation):
+        return None
+    header = message.override_auto_sni_header
+    return AutoNames(
+        sni=message.auto_sni,
+        san=message.auto_san_validation,
+        header=decode_header_name(view, "override_auto_sni_header", header) if header else b"",
+    )
 
 
 def _http2(view: View) -> Http2Options:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from sidecar.config.listener import ForwardClientCert, HttpConnectionManager
-from sidecar.config.tracing import RequestIdOptions
+from sidecar.config.tracing import RequestIdOptions, Tracing
 from sidecar.http.body import EMPTY
 from sidecar.http.forwarded import ForwardedHeaders, RequestIds
 from sidecar.http.headers import Headers, get_header
@@ -78,6 +78,19 @@ def test_a_client_beyond_the_edge_does_not_decide_what_is_traced(packed: bool, d
     kept = said[:14] + digit + said[15:]
     assert get_header(request.headers, b"x-request-id") == kept
     assert request.info.request_id == kept
+
+
+def test_headers_about_traces_are_noted_where_something_is_traced() -> None:
+    operation: Headers = [(b"x-envoy-decorator-operation", b"a")]
+    asks: Headers = [(b"x-client-trace-id", b"1")]
+    assert apply(operation, tracing=Tracing()).info.trace_headers
+    assert apply(asks, tracing=Tracing()).info.trace_headers
+    assert apply(asks, tracing=Tracing(), use_remote_address=True).info.trace_headers
+    assert not apply(SAID, tracing=Tracing()).info.trace_headers
+    assert not apply(operation).info.trace_headers
+    beyond_the_edge = apply(operation, tracing=Tracing(), use_remote_address=True)
+    assert not beyond_the_edge.info.trace_headers
+    assert get_header(beyond_the_edge.headers, b"x-envoy-decorator-operation") is None
 
 
 def test_missing_headers_are_added() -> None:

@@ -9,9 +9,8 @@ import pytest
 
 from sidecar.config.fraction import NONE, Fraction
 from sidecar.config.tracing import Decorator, RequestIdOptions, RouteTracing, Sampling, Tracing
-from sidecar.http.headers import Headers
 from sidecar.http.message import Request
-from sidecar.http.tracing import RequestTracing, RouteTraceRules
+from sidecar.http.tracing import TRACE_HEADERS, RequestTracing, RouteTraceRules
 from sidecar.observability.stats import TracingStats
 from tests.support.requests import make_request
 
@@ -37,49 +36,50 @@ def tracing(
     )
 
 
+def traced(*headers: tuple[bytes, bytes]) -> Request:
+    """As `ForwardedHeaders` leaves it."""
+    request = make_request(headers=list(headers))
+    request.info.trace_headers = any(name in TRACE_HEADERS for name, _ in headers)
+    return request
+
+
 def with_id(request_id: bytes = UNDECIDED, *headers: tuple[bytes, bytes]) -> Request:
-    request = make_request(headers=[(b"a", b"b"), (b"x-request-id", request_id), *headers])
+    request = traced((b"a", b"b"), (b"x-request-id", request_id), *headers)
     request.info.request_id = request_id
     return request
 
 
-def answered(by: RequestTracing, request: Request, headers: Headers) -> Headers:
-    by.finish(request.info, headers)
-    return headers
-
-
 def test_the_operation_leaves_with_the_request() -> None:
     clients = tracing()
-    request = make_request(headers=[(b"a", b"b"), (OPERATION, b"of-client"), (OPERATION, b"again")])
+    request = traced((b"a", b"b"), (OPERATION, b"of-client"), (OPERATION, b"again"))
     clients.begin(request, NAMED)
     assert request.headers == [(b"a", b"b"), (OPERATION, b"of-route")]
-    assert answered(clients, request, [(OPERATION, b"of-server"), (b"c", b"d")]) == [(b"c", b"d")]
+    assert request.info.operation == b""
+    assert clients.response_removals == {OPERATION}, "the server's name is for this proxy"
 
 
 @pytest.mark.parametrize("route", [None, RouteTraceRules(Decorator(operation="a", propagate=False), None)])
 def test_without_an_operation_the_clients_name_passes(route: RouteTraceRules | None) -> None:
-    request = make_request(headers=[(OPERATION, b"of-client")])
+    request = traced((OPERATION, b"of-client"))
     tracing().begin(request, route)
     assert request.headers == [(OPERATION, b"of-client")]
 
 
 def test_the_response_names_the_operation_that_the_client_has_not_named() -> None:
     servers = tracing(egress=False)
-    request = make_request(headers=[(OPERATION, b"")])
+    request = traced((OPERATION, b""))
     servers.begin(request, NAMED)
     assert request.headers == []
-    assert answered(servers, request, [(b"c", b"d"), (OPERATION, b"of-application")]) == [
-        (b"c", b"d"),
-        (OPERATION, b"of-route"),
-    ]
+    assert request.info.operation == b"of-route"
+    assert servers.response_removals == frozenset()
 
 
 def test_the_clients_name_is_not_passed_to_the_application() -> None:
     servers = tracing(egress=False)
-    request = make_request(headers=[(OPERATION, b""), (OPERATION, b"of-client"), (b"a", b"b")])
+    request = traced((OPERATION, b""), (OPERATION, b"of-client"), (b"a", b"b"))
     servers.begin(request, NAMED)
     assert request.headers == [(b"a", b"b")]
-    assert answered(servers, request, [(OPERATION, b"of-application")]) == [(OPERATION, b"of-application")]
+    assert request.info.operation == b""
 
 
 @pytest.mark.parametrize(

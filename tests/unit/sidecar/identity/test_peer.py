@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from sidecar.config.tls import SanMatch, SanMatchKind
 from sidecar.errors import IdentityError
-from sidecar.identity.peer import Peer, PeerVerifier, distinguished_name
+from sidecar.identity.peer import Peer, PeerVerifier, check_server_name, distinguished_name
 
 WORKLOAD = ("URI", "spiffe://cluster.local/ns/default/sa/reviews")
 
@@ -183,6 +183,27 @@ def test_certificate_that_openssl_has_not_verified_is_no_answer_for_later_connec
     verifier = PeerVerifier(())
     assert verify(verifier, Connection(b"1", {})).id == ""
     assert verify(verifier, Connection(b"1", FIELDS)).id == WORKLOAD[1]
+
+
+SERVER = Connection(
+    b"1", {"subjectAltName": (("DNS", "*.a.test"), ("URI", "uri.test"), ("IP Address", "2001:DB8:0::1"))}
+)
+
+
+@pytest.mark.parametrize("name", ["b.a.test", "B.A.test", "uri.test", "2001:db8::1"])
+def test_a_server_has_the_name_that_the_request_demands(name: str) -> None:
+    check_server_name(cast("ssl.SSLObject", SERVER), name)
+
+
+@pytest.mark.parametrize("name", ["a.test", "c.b.a.test", "a.uri.test", "2001:db8::2", ""])
+def test_a_server_with_other_names_is_refused(name: str) -> None:
+    with pytest.raises(IdentityError, match="the certificate is not for"):
+        check_server_name(cast("ssl.SSLObject", SERVER), name)
+
+
+def test_a_server_that_openssl_has_not_verified_has_no_name() -> None:
+    with pytest.raises(IdentityError, match="roots to verify it are missing"):
+        check_server_name(cast("ssl.SSLObject", Connection(b"1", {})), "b.a.test")
 
 
 def test_known_certificate_expires_for_resumed_sessions() -> None:

@@ -4,6 +4,7 @@ import asyncio
 
 from sidecar.config.endpoint import SocketAddress, UpstreamSource
 from sidecar.config.proxy_protocol import UpstreamProxyProtocol
+from sidecar.config.tls import ServerNames
 from sidecar.observability.stats import HostStats
 from sidecar.observability.stream_info import DownstreamConnection
 from sidecar.upstream.host import Host
@@ -27,6 +28,13 @@ def test_each_offer_of_protocols_has_connections_of_its_own() -> None:
     chosen = host.pool_for(None, alpn=("istio-h2",))
     assert chosen is host.pool_for(None, alpn=("istio-h2",))
     assert len({host.pool, chosen, host.pool_for(None, alpn=("istio-http/1.1",))}) == 3
+
+
+def test_each_name_of_the_host_has_connections_of_its_own() -> None:
+    host = make_host()
+    named = [ServerNames(sni="a", san="a"), ServerNames(sni="b", san="a"), ServerNames(sni="a")]
+    assert host.pool_for(None, names=named[0]) is host.pool_for(None, names=ServerNames(sni="a", san="a"))
+    assert len({host.pool, *(host.pool_for(None, names=names) for names in named)}) == 4
 
 
 def test_clients_with_other_proxy_headers_do_not_share_connections() -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sidecar.config.cluster import (
@@ -14,6 +16,7 @@ from sidecar.config.cluster import (
     SubsetSelector,
 )
 from sidecar.config.codec_type import CodecType
+from sidecar.config.tls import AutoNames
 from sidecar.errors import ConfigError
 from tests.support.decoded import cluster_with
 from tests.support.envoy_config import (
@@ -160,3 +163,33 @@ def test_a_field_of_a_cluster_that_is_not_supported_is_refused(path: str, value:
         cluster_with(static_cluster("c"), path, value)
     assert caught.value.path.startswith(path)
     assert reason in caught.value.reason
+
+
+def with_names(**options: object) -> dict[str, Any]:
+    packed: dict[str, Any] = {"@type": f"{TYPE}/{HTTP_OPTIONS}", "upstream_http_protocol_options": options}
+    packed["explicit_http_config"] = {"http_protocol_options": {}}
+    return {**static_cluster("c"), "typed_extension_protocol_options": {HTTP_OPTIONS: packed}}
+
+
+@pytest.mark.parametrize(
+    ("options", "names"),
+    [
+        ({}, None),
+        ({"override_auto_sni_header": "x-name"}, None),
+        ({"auto_sni": True}, AutoNames(sni=True)),
+        ({"auto_san_validation": True}, AutoNames(san=True)),
+        (
+            {"auto_sni": True, "auto_san_validation": True, "override_auto_sni_header": "X-Name"},
+            AutoNames(sni=True, san=True, header=b"x-name"),
+        ),
+    ],
+)
+def test_the_names_of_hosts_may_come_from_requests(
+    options: dict[str, object], names: AutoNames | None
+) -> None:
+    assert cluster_with(with_names(**options)).auto_names == names
+
+
+def test_a_pseudo_header_with_the_name_of_the_host_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"\.override_auto_sni_header: ':path' is not supported"):
+        cluster_with(with_names(auto_sni=True, override_auto_sni_header=":path"))
