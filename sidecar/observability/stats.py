@@ -172,6 +172,7 @@ class ClusterStats(Counters):
     retry_or_shadow_abandoned: int = 0
     ssl__connection_error: int = 0
     ssl__fail_verify_error: int = 0
+    ssl__fail_verify_san: int = 0
     ssl__handshake: int = 0
     update_attempt: int = 0
     update_failure: int = 0

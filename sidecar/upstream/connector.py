@@ -209,7 +209,7 @@ class Connector:
             peer_id = self._tls.verify_server(tls, transport.get_extra_info("ssl_object"), name)
         except IdentityError as error:
             transport.abort()
-            self._stats.ssl__fail_verify_error += 1
+            self._stats.ssl__fail_verify_san += 1
             raise self._failed(error) from error
         self._stats.ssl__handshake += 1
         return peer_id
@@ -219,6 +219,8 @@ class Connector:
         stats.upstream_cx_connect_fail += 1
         if isinstance(error, TimeoutError):
             stats.upstream_cx_connect_timeout += 1
+        elif isinstance(error, ssl.SSLCertVerificationError):
+            stats.ssl__fail_verify_error += 1
         elif isinstance(error, ssl.SSLError):
             stats.ssl__connection_error += 1
         return UpstreamConnectError(_reason(error))

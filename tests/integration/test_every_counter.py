@@ -328,9 +328,9 @@ def more_requests_than_may_be_active(mesh: CountedMesh) -> Iterator[None]:
     yield
 
 
-@moves(*of("cluster.ssl", "connection_error fail_verify_error handshake"))
+@moves(*of("cluster.ssl", "connection_error fail_verify_error fail_verify_san handshake"))
 def hosts_that_speak_tls(mesh: CountedMesh) -> Iterator[None]:
-    for cluster in ("trusted", "misnamed", "plaintext"):
+    for cluster in ("trusted", "misnamed", "untrusted", "plaintext"):
         ask(mesh, cluster, "close")
     yield
 

@@ -95,10 +95,12 @@ def unhealthy(cluster: dict[str, Any]) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificates:
-    """Files in PEM: the server's, the root that clients trust, and those of three clients, by their name."""
+    """Files in PEM: the server's, the root that signed it, a foreign root, and those of three clients, by
+    their name."""
 
     server: Path
     root: Path
+    foreign_root: Path
     clients: dict[str, Path]
 
 
@@ -114,15 +116,16 @@ def make_certificates(folder: Path) -> Certificates:
     ):
         files[name] = folder / f"{name}.pem"
         files[name].write_bytes(leaf_pem(authority, [x509.UniformResourceIdentifier(identity)]))
-    trusted = folder / "root.pem"
-    trusted.write_bytes(root.certificate_pem)
-    return Certificates(server=files.pop("server"), root=trusted, clients=files)
+    roots = [folder / "root.pem", folder / "foreign-root.pem"]
+    for file, authority in zip(roots, (root, foreign), strict=True):
+        file.write_bytes(authority.certificate_pem)
+    return Certificates(server=files.pop("server"), root=roots[0], foreign_root=roots[1], clients=files)
 
 
-def trusting(certificates: Certificates, peer: str) -> dict[str, Any]:
+def trusting(root: Path, peer: str) -> dict[str, Any]:
     match = {"san_type": "URI", "matcher": {"exact": peer}}
     return {
-        "trusted_ca": {"filename": str(certificates.root)},
+        "trusted_ca": {"filename": str(root)},
         "match_typed_subject_alt_names": [match],
     }
 
@@ -169,7 +172,7 @@ def serving_tls(certificates: Certificates, verifies: bool) -> dict[str, Any]:
     own = {"tls_certificates": [{"certificate_chain": file, "private_key": file}]}
     if not verifies:
         return downstream_tls(**own)
-    socket = downstream_tls(**own, validation_context=trusting(certificates, PEER))
+    socket = downstream_tls(**own, validation_context=trusting(certificates.root, PEER))
     socket["typed_config"]["require_client_certificate"] = True
     return socket
 
@@ -179,8 +182,8 @@ def clusters(ports: dict[str, int], certificates: Certificates) -> list[dict[str
     server's."""
     up, gone = ports["up"], ports["gone"]
 
-    def secured(name: str, port: int, peer: str) -> dict[str, Any]:
-        socket = upstream_tls(validation_context=trusting(certificates, peer))
+    def secured(name: str, port: int, peer: str, root: Path = certificates.root) -> dict[str, Any]:
+        socket = upstream_tls(validation_context=trusting(root, peer))
         return {**static_cluster(name, port), "transport_socket": socket}
 
     def resolved(name: str, host: str) -> dict[str, Any]:
@@ -213,6 +216,7 @@ def clusters(ports: dict[str, int], certificates: Certificates) -> list[dict[str
         {**static_cluster("http2", ports["web"]), **http_options("http2", idle_timeout=SOON)},
         secured("trusted", ports["tls-open"], PEER),
         secured("misnamed", ports["tls-open"], STRANGER),
+        secured("untrusted", ports["tls-open"], PEER, certificates.foreign_root),
         secured("plaintext", ports["web"], PEER),
         resolved("resolved", "up.test"),
         resolved("unresolved", "broken.test"),

@@ -65,7 +65,7 @@ class TestRetries:
             assert [await proxy.ask() for _ in range(6)] == [(200, b"b")] * 6
             stats = proxy.clusters.get("up").stats
             assert stats.upstream_rq_retry == stats.upstream_rq_retry_success > 0
-            assert stats.ssl__connection_error == stats.upstream_rq_retry
+            assert stats.ssl__fail_verify_error == stats.upstream_rq_retry
 
     async def test_when_the_retries_are_used_up_the_last_answer_counts(
         self, start: Start, upstream: FlakyUpstream
