@@ -13,10 +13,14 @@ cdef extern from "<sys/epoll.h>" nogil:
         unsigned int events
         epoll_data_t data
 
+    enum: EPOLLET
     enum: EPOLLIN
+    enum: EPOLLPRI
+    enum: EPOLLRDHUP
     enum: EPOLL_CLOEXEC
     enum: EPOLL_CTL_ADD
     enum: EPOLL_CTL_DEL
+    enum: EPOLL_CTL_MOD
     int epoll_create1(int flags)
     int epoll_ctl(int epoll, int operation, int descriptor, epoll_event* event)
     int epoll_wait(int epoll, epoll_event* events, int size, int timeout_ms)
@@ -30,8 +34,11 @@ cdef extern from "<sys/socket.h>" nogil:
 cdef extern from "<unistd.h>" nogil:
     int c_close "close"(int descriptor)
 
-DEF EVENTS = 256
+DEF READS = 64
 DEF LARGE_READ = 32 * 1024
+
+# An edge-triggered event costs the kernel one look at the socket, a level-triggered one costs two.
+cdef unsigned int EVENTS = EPOLLIN | EPOLLRDHUP | EPOLLPRI | EPOLLET
 
 
 cdef class Flow:
@@ -48,13 +55,13 @@ cdef class Flow:
 
 
 cdef class Forwarder:
-    cdef dict _flows  # by the descriptor of the source: the running ones
+    cdef list _flows  # by the descriptor of the source; None where no flow runs
     cdef char* _buffer
     cdef Py_ssize_t _size
     cdef int _epoll
 
     def __cinit__(self, Py_ssize_t buffer_bytes):
-        self._flows = {}
+        self._flows = []
         self._epoll = -1
         self._size = buffer_bytes
         self._buffer = <char*>PyMem_RawMalloc(buffer_bytes)
@@ -77,11 +84,9 @@ cdef class Forwarder:
         return self._epoll
 
     def start(self, Flow flow not None):
-        cdef epoll_event event
-        event.events = EPOLLIN
-        event.data.fd = flow.source
-        if epoll_ctl(self._epoll, EPOLL_CTL_ADD, flow.source, &event) < 0:
-            raise OSError(errno, "epoll_ctl")
+        self._watch(EPOLL_CTL_ADD, flow.source)
+        while len(self._flows) <= flow.source:
+            self._flows.append(None)
         self._flows[flow.source] = flow
         flow.running = True
 
@@ -89,34 +94,64 @@ cdef class Forwarder:
         if not flow.running:
             return
         flow.running = False
-        del self._flows[flow.source]
+        self._flows[flow.source] = None
         epoll_ctl(self._epoll, EPOLL_CTL_DEL, flow.source, NULL)
 
-    def run(self):
-        cdef epoll_event events[EVENTS]
-        cdef int index, count = epoll_wait(self._epoll, events, EVENTS, 0)
-        for index in range(count):
-            flow = self._flows.get(events[index].data.fd)
-            if flow is not None:  # else one of the events before has stopped it
-                self._pass_on(<Flow>flow)
+    cdef _watch(self, int operation, int source):
+        """The next event comes at once if there are bytes already, or else with the next bytes."""
+        cdef epoll_event event
+        event.events = EVENTS
+        event.data.fd = source
+        if epoll_ctl(self._epoll, operation, source, &event) < 0:
+            raise OSError(errno, "epoll_ctl")
 
-    cdef _pass_on(self, Flow flow):
-        cdef ssize_t sent = 0, size = 0, count
+    def run(self):
+        cdef epoll_event events[READS]
+        cdef int index = 0, count, left = READS
+        while left > 0:
+            count = epoll_wait(self._epoll, events, left, 0)
+            try:
+                for index in range(count):
+                    flow = self._flows[events[index].data.fd]
+                    if flow is not None:  # else one of the events before has stopped it
+                        self._pass_on(<Flow>flow, events[index].events)
+            except:
+                self._repeat(events + index + 1, count - index - 1)
+                raise
+            if count < 2:  # probably no more have arrived meanwhile
+                break
+            left -= count
+
+    cdef _repeat(self, epoll_event* events, int count):
+        """Lets the events come again: they were not handled."""
+        cdef int index
+        for index in range(count):
+            if self._flows[events[index].data.fd] is not None:
+                self._watch(EPOLL_CTL_MOD, events[index].data.fd)
+
+    cdef _pass_on(self, Flow flow, unsigned int events):
+        cdef ssize_t sent = 0, size = 0, count, wanted
         cdef int error = 0
+        cdef bint is_empty  # the source: it has neither bytes nor an end, and its next event is a new one
         while True:
-            count = recv(flow.source, self._buffer + size, self._size - size, MSG_DONTWAIT)
+            wanted = self._size - size
+            count = recv(flow.source, self._buffer + size, wanted, MSG_DONTWAIT)
             if count <= 0:
                 break
             size += count
-            if count < LARGE_READ or size == self._size:  # else more may have arrived: fewer writes cost less
+            if count < LARGE_READ or count == wanted:  # else more may have arrived: fewer writes cost less
                 break
-        if count < 0 and errno != EAGAIN and errno != EINTR:
-            error = errno
+        if count < 0:
+            is_empty = errno == EAGAIN
+            if errno != EAGAIN and errno != EINTR:
+                error = errno
+        else:  # beyond EPOLLIN: an end, an error, or urgent data, which divides the bytes into two reads
+            is_empty = 0 < count < wanted and events == EPOLLIN
         if size:
             sent = max(send(flow.sink, self._buffer, size, MSG_DONTWAIT | MSG_NOSIGNAL), 0)
             flow.moved_bytes += sent
-        elif count < 0 and not error:
-            return
-        if sent < size or error or not size:
+        if sent < size or error or (not size and not count):
             self.stop(flow)
             flow._on_stop(PyBytes_FromStringAndSize(self._buffer + sent, size - sent), error)
+        elif not is_empty:
+            self._watch(EPOLL_CTL_MOD, flow.source)

@@ -7,12 +7,12 @@ import os
 import select
 from collections.abc import Callable
 
-_EVENTS = 256
+_READS = 64
 
 
 class Flow:
     """The bytes of one direction: those that arrive at the descriptor `source` go to the descriptor `sink`,
-    both of sockets that do not block. `moved_bytes` counts those that the kernel has taken for the sink.
+    both of TCP sockets that do not block. `moved_bytes` counts those that the kernel has taken for the sink.
 
     ``on_stop`` is called when the flow has stopped by itself, with the bytes that were read and that the
     kernel did not take for the sink, and the number of an error of the source. At the end of the source there
@@ -55,11 +55,18 @@ class Forwarder:
             self._epoll.unregister(flow.source)
 
     def run(self) -> None:
-        """Reads from each source that has bytes, at most one buffer, and writes them to its sink."""
-        for descriptor, _ in self._epoll.poll(0, _EVENTS):
-            flow = self._flows.get(descriptor)
-            if flow is not None:  # else one of the events before has stopped it
-                self._pass_on(flow)
+        """Reads from each source that has bytes, at most one buffer, and writes them to its sink. Repeats it
+        while several sources have bytes, up to 64 reads: then others of the event loop have their turn."""
+        left = _READS
+        while left > 0:
+            events = self._epoll.poll(0, left)
+            for descriptor, _ in events:
+                flow = self._flows.get(descriptor)
+                if flow is not None:  # else one of the events before has stopped it
+                    self._pass_on(flow)
+            if len(events) < 2:  # probably no more have arrived meanwhile
+                break
+            left -= len(events)
 
     def _pass_on(self, flow: Flow) -> None:
         try:

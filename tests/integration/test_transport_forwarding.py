@@ -9,7 +9,7 @@ import select
 import socket
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from types import ModuleType
 from typing import Any
 
@@ -181,3 +181,75 @@ def test_an_event_loop_can_watch_the_forwarder(fixture: Fixture) -> None:
     assert poll.poll(5000)
     fixture.forwarder.run()
     assert poll.poll(0) == []
+
+
+def test_an_end_that_comes_after_the_bytes_stops_the_flow(fixture: Fixture) -> None:
+    fixture.client.sendall(b"last")
+    fixture.forwarder.run()
+    fixture.client.shutdown(socket.SHUT_WR)
+    fixture.forwarder.run()
+    assert fixture.host.recv(100) == b"last"
+    assert fixture.stops == [(b"", 0)]
+
+
+def test_urgent_data_does_not_hold_back_the_bytes_around_it(fixture: Fixture) -> None:
+    """A read ends before an urgent byte, although more bytes have arrived. The byte itself is dropped."""
+    fixture.client.sendall(b"before ")
+    fixture.client.send(b"!", socket.MSG_OOB)
+    fixture.client.sendall(b"after")
+    received = b""
+    while len(received) < len(b"before after"):
+        fixture.forwarder.run()
+        received += fixture.host.recv(100)
+    assert received == b"before after"
+    assert fixture.flow.running
+
+
+def test_all_of_more_sources_than_one_run_reads_are_read(fixture: Fixture) -> None:
+    with ExitStack() as stack:
+        others = [_connection() for _ in range(70)]
+        for client, source in others:
+            stack.enter_context(client)
+            stack.enter_context(source)
+            fixture.forwarder.start(fixture.new_flow(source, fixture.sink))
+            client.sendall(b"x")
+        received = b""
+        while len(received) < len(others):
+            fixture.forwarder.run()
+            received += fixture.host.recv(100)
+        assert received == b"x" * len(others)
+
+
+def test_a_run_ends_although_bytes_arrive_all_the_time(fixture: Fixture) -> None:
+    """Whatever it forwards comes back to another of its sources. Others of the event loop have their turn."""
+    rings = [_connection() for _ in range(2)]
+    flows = []
+    for ring in rings:
+        for sock, other in (ring, ring[::-1]):
+            sock.setblocking(False)
+            flows.append(fixture.new_flow(sock, sock))
+            fixture.forwarder.start(flows[-1])
+            other.send(b"x")
+    fixture.forwarder.run()
+    fixture.forwarder.run()
+    assert all(flow.running and flow.moved_bytes > 2 for flow in flows)
+    for sock in (sock for ring in rings for sock in ring):
+        sock.close()
+
+
+def test_an_exception_of_one_flow_does_not_hold_back_another(fixture: Fixture) -> None:
+    def fail() -> None:
+        raise ValueError("of on_stop")
+
+    fixture.on_stop = fail
+    other_client, other_source = _connection()
+    with other_client, other_source:
+        other = fixture.new_flow(other_source, fixture.sink)
+        fixture.forwarder.start(other)
+        fixture.client.shutdown(socket.SHUT_WR)
+        other_client.sendall(b"data")
+        with pytest.raises(ValueError, match="of on_stop"):
+            fixture.forwarder.run()
+        fixture.forwarder.run()
+        assert fixture.host.recv(100) == b"data"
+        assert (other.running, fixture.flow.running) == (True, False)
