@@ -171,6 +171,8 @@ class IncomingMessages:
             self.events.append(InterimReceived(stream, head.status, head.headers.copy()))
             return
         stream.expected = 0 if stream.bodiless or head.status in _NO_BODY else head.length
+        if stream.tunnel and head.status < 300:  # RFC 9110 9.3.6: to be ignored
+            stream.expected = UNKNOWN_LENGTH
         if ends_stream:
             self._end(stream)
         stream.head_received = True

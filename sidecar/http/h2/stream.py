@@ -25,6 +25,7 @@ class Http2Stream:
         "receive_window",
         "send_window",
         "state",
+        "tunnel",
         "unconsumed",
         "uncredited",
         "unsent",
@@ -41,6 +42,7 @@ class Http2Stream:
         # Receiving.
         self.head_received = False  # the request, or the final response
         self.bodiless = False  # the response is one to HEAD
+        self.tunnel = False  # the request is a CONNECT
         # The bytes of the body that are missing; below 0 they are unknown, and it is -1 - those received.
         self.expected = -1
         self.interim_bytes = 0  # of the interim responses
