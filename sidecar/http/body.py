@@ -16,7 +16,7 @@ from sidecar.observability.grpc_call import MessageCounter
 # The memory that a piece of a body takes besides its bytes: for a small piece, much more than the bytes.
 _PIECE_BYTES = 48
 # Pieces that wait for a slow reader are joined up to this size: a peer may send single bytes.
-_JOINED_BYTES = 2048
+JOINED_BYTES = 2048
 # The most that `read` joins of several pieces. The rest waits where backpressure counts it, and not in the
 # buffers of a slow peer.
 _READ_BYTES = 256 * 1024
@@ -235,7 +235,7 @@ class BodyStream(Body):
         taker = self._taker
         if taker is not None and not self._chunks and taker.take(data):
             return
-        if self._paused and len(data) < _JOINED_BYTES and len(self._chunks[-1]) < _JOINED_BYTES:
+        if self._paused and len(data) < JOINED_BYTES and len(self._chunks[-1]) < JOINED_BYTES:
             self._chunks[-1] += data
             self._size += len(data)
             return

@@ -15,6 +15,7 @@ from collections.abc import Awaitable
 from typing import TYPE_CHECKING, Any, Protocol
 
 from sidecar.errors import (
+    DownstreamCodecError,
     DownstreamDisconnectError,
     DownstreamError,
     DownstreamProtocolError,
@@ -295,7 +296,8 @@ class ServerStream:
         info = self.request.info
         fail(info, error)
         self._count(type(error))
-        blameless = isinstance(error, DownstreamDisconnectError) or _is_waiting(self.request, error)
+        left = isinstance(error, DownstreamDisconnectError) and not isinstance(error, DownstreamCodecError)
+        blameless = left or _is_waiting(self.request, error)
         if isinstance(error, DownstreamError) and not blameless:
             _LOG.info("client %s caused an error: %s", info.connection.remote_address, error)
 

@@ -9,14 +9,15 @@ from collections.abc import Callable
 from sidecar.config.route import DEFAULT_REPLAY_LIMIT_BYTES
 from sidecar.errors import UpstreamTimeoutError
 from sidecar.grpc_status import find_grpc_status
-from sidecar.http.body import Body, BodyTaker, WrappedBody
+from sidecar.http.body import JOINED_BYTES, Body, BodyTaker, WrappedBody
 from sidecar.http.headers import Headers
 from sidecar.timers import Timer, Timers
 
 
 class ReplayableBody:
     """A streaming request body that is recorded while it is sent. A body above the limit cannot be sent
-    again, but the current attempt continues. `on_end` is called when its end has been read."""
+    again, but the current attempt continues. Small pieces are joined: each one costs more memory than its
+    bytes. `on_end` is called when its end has been read."""
 
     __slots__ = (
         "_current",
@@ -50,24 +51,40 @@ class ReplayableBody:
         self._current = BodyAttempt(self)
         return self._current
 
-    async def read_at(self, position: int, reader: BodyAttempt) -> tuple[bytes, int]:
-        """The chunk at `position` of the record, and the position after it."""
-        if position == len(self._record):
+    async def read_for(self, reader: BodyAttempt) -> bytes:
+        """The bytes behind those that `reader` has read; empty at the end."""
+        if self._has_read_all(reader):
             async with self._lock:
-                if position == len(self._record) and not await self._read_on():
-                    return b"", position
-        chunk = self._record[position]
-        position += 1
-        if self._size > self._limit_bytes and position == len(self._record) and reader is self._current:
+                if self._has_read_all(reader) and not await self._read_on():
+                    return b""
+        record = self._record
+        if reader.offset == len(record[reader.piece]):
+            reader.piece += 1
+            reader.offset = 0
+        piece = record[reader.piece]
+        data = piece[reader.offset :] if reader.offset else piece
+        reader.offset = len(piece)
+        if self._size > self._limit_bytes and reader is self._current and self._has_read_all(reader):
             self.replayable = False
-            self._record.clear()
-            position = 0
-        return chunk, position
+            record.clear()
+            reader.piece = reader.offset = 0
+        return data
+
+    def _has_read_all(self, reader: BodyAttempt) -> bool:
+        """Of the record."""
+        record = self._record
+        if not record:
+            return reader.piece == 0
+        return reader.piece == len(record) - 1 and reader.offset == len(record[-1])
 
     async def _read_on(self) -> bool:
         chunk = await self.source.read()
         if chunk:
-            self._record.append(chunk)
+            record = self._record
+            if record and len(chunk) < JOINED_BYTES and len(record[-1]) < JOINED_BYTES:
+                record[-1] += chunk
+            else:
+                record.append(chunk)
             self._size += len(chunk)
         elif not self.ended:
             self.ended = True
@@ -79,14 +96,16 @@ class ReplayableBody:
 
 
 class BodyAttempt(Body):
-    """The chunks that a `ReplayableBody` has recorded, and then the ones that arrive later."""
+    """The bytes that a `ReplayableBody` has recorded, and then the ones that arrive later. It has read all
+    pieces of the record before `piece`, and `offset` bytes of that one."""
 
-    __slots__ = ("_body", "_position")
+    __slots__ = ("_body", "offset", "piece")
 
     def __init__(self, body: ReplayableBody) -> None:
         super().__init__(None)
         self._body = body
-        self._position = 0
+        self.piece = 0
+        self.offset = 0
 
     @property
     def ended(self) -> bool:
@@ -101,8 +120,7 @@ class BodyAttempt(Body):
         self._body.source.trailers = trailers
 
     async def read(self) -> bytes:
-        chunk, self._position = await self._body.read_at(self._position, self)
-        return chunk
+        return await self._body.read_for(self)
 
     def close(self) -> None:
         """Does not close the body, which the next attempt reads; after the last one, the codec closes it."""

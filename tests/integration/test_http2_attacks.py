@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import gc
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 import pytest
@@ -166,6 +166,33 @@ async def test_rapid_resets_end_the_connection() -> None:
         stats = stack.stats.http(NAME)
         assert stats.downstream_rq_too_many_premature_resets == 1
         assert stats.downstream_rq_total < 1500
+
+
+PROVOCATIONS: dict[str, tuple[frames.Fields, Callable[[int], bytes]]] = {
+    "WINDOW_UPDATE by 0": (POST, lambda stream_id: frames.raw(8, 0, stream_id, bytes(4))),
+    "a window beyond its maximum": (POST, lambda stream_id: frames.window_update(stream_id, 2**31 - 1)),
+    "a body that is longer than announced": (
+        [*POST, (b"content-length", b"1")],
+        lambda stream_id: frames.data(stream_id, b"ab"),
+    ),
+    "too many headers": ([*POST, *[(b"a", b"")] * 101], lambda stream_id: b""),
+}
+
+
+@pytest.mark.parametrize("provocation", PROVOCATIONS)
+async def test_resets_that_a_client_provokes_end_the_connection(provocation: str) -> None:
+    """CVE-2025-8671: as above, except that the server sends RST_STREAM."""
+    fields, offence = PROVOCATIONS[provocation]
+    async with serving() as (stack, client), attacking(stack) as attacker:
+        for stream_id in range(1, 2001, 2):
+            await attacker.send(attacker.heads.frames(stream_id, fields), offence(stream_id))
+            if stream_id % 200 == 1:
+                assert (await client.ask()).status == 200
+        await attacker.frames_until_the_end()
+        stats = stack.stats.http(NAME)
+        assert stats.downstream_rq_too_many_premature_resets == 1
+        assert stats.downstream_rq_total < 1000
+        assert stats.downstream_rq_active == 0
 
 
 async def test_a_decompression_bomb_resets_its_stream() -> None:

@@ -65,6 +65,7 @@ class Http2ClientExchange:
         body, upgrade = request.body, request.upgrade
         head = request_head(request)
         if upgrade is not None:  # the tunnel's bytes wait for the response
+            stream.tunnel = True
             codec.send_head(stream, head, False)
             return
         whole = body.whole

@@ -132,6 +132,7 @@ def _check_target(head: MessageHead, seen: int) -> None:
     if head.method not in _KNOWN_METHODS and not _METHOD.fullmatch(head.method):
         raise _malformed(b":method", "is invalid or missing")
     if head.method == b"CONNECT":
+        head.length = UNKNOWN_LENGTH  # RFC 9110 9.3.6: it has no meaning here
         if not seen & 16:  # RFC 9113 8.5
             if seen & _OF_CONNECT:
                 raise _malformed(b":method", "is CONNECT, with :scheme or :path")

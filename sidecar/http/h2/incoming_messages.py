@@ -6,6 +6,7 @@ from typing import Final
 
 from sidecar.config.http2 import Http2Options
 from sidecar.http.h2.error_codes import (
+    ENHANCE_YOUR_CALM,
     FRAME_SIZE_ERROR,
     PROTOCOL_ERROR,
     REFUSED_STREAM,
@@ -166,9 +167,12 @@ class IncomingMessages:
         if 0 < head.status < 200:
             if ends_stream:
                 raise malformed(f"a {head.status} response that ends the stream")
+            self._bound_interim(stream, head.size)
             self.events.append(InterimReceived(stream, head.status, head.headers.copy()))
             return
         stream.expected = 0 if stream.bodiless or head.status in _NO_BODY else head.length
+        if stream.tunnel and head.status < 300:  # RFC 9110 9.3.6: to be ignored
+            stream.expected = UNKNOWN_LENGTH
         if ends_stream:
             self._end(stream)
         stream.head_received = True
@@ -183,6 +187,14 @@ class IncomingMessages:
         event.expect = head.expect
         event.size = head.size
         self.events.append(event)
+
+    def _bound_interim(self, stream: Http2Stream, size: int) -> None:
+        """Bounds all interim responses together like one head, since they are written without
+        backpressure."""
+        stream.interim_bytes += size
+        limit = self._options.max_headers_bytes
+        if stream.interim_bytes > limit:
+            raise Http2StreamError(ENHANCE_YOUR_CALM, f"more than {limit} bytes of interim responses")
 
     def _on_trailers(self, stream: Http2Stream, block: bytes, ends_stream: bool) -> None:
         received = UNKNOWN_LENGTH if stream.expected >= 0 else -1 - stream.expected

@@ -222,26 +222,31 @@ class Http2ServerConnection:
             self._fail(event)
 
     def _handle_reset(self, event: StreamReset) -> None:
+        """By the client, or because of it: both are premature resets, as in Envoy (CVE-2025-8671)."""
         self.stats.count(event.counter)
         exchange: Http2ServerExchange | None = event.stream.exchange
         error: DownstreamDisconnectError
         if event.local:
+            if event.code == REFUSED_STREAM:  # it was never begun
+                return
+            self.stats.tx_reset += 1
             error = DownstreamCodecError(event.reason)
-            if event.code != REFUSED_STREAM:
-                self.stats.tx_reset += 1
-        if exchange is None:
-            if event.local and not event.stream.head_received and event.code != REFUSED_STREAM:
-                self._connection.fail(error)
-            return
-        if not event.local:
+        else:
             client = self._connection.downstream.remote_address
             error = DownstreamResetError(f"{client} reset the stream: {code_name(event.code)}")
+        lifetime_s = 0.0
+        if exchange is not None:
             lifetime_s = self.deadlines.now_s() - exchange.served.request.info.start_s
-            if self._resets.reset(lifetime_s, answered=exchange.answered):
-                self._connection.manager.stats.downstream_rq_too_many_premature_resets += 1
-                self._abort()
-                return
-        exchange.give_up(error, reply=False)
+        elif event.stream.head_received or not event.local:
+            return  # its response was complete before
+        if self._resets.reset(lifetime_s, answered=exchange is not None and exchange.answered):
+            self._connection.manager.stats.downstream_rq_too_many_premature_resets += 1
+            self._abort()
+        elif exchange is not None:
+            exchange.give_up(error, reply=False)
+        else:
+            self._resets.ended()
+            self._connection.fail(error)
 
     def _fail(self, event: ConnectionFailed) -> None:
         """The client has broken the protocol, or exceeded a limit."""

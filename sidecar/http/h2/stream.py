@@ -21,9 +21,11 @@ class Http2Stream:
         "expected",
         "head_received",
         "id",
+        "interim_bytes",
         "receive_window",
         "send_window",
         "state",
+        "tunnel",
         "unconsumed",
         "uncredited",
         "unsent",
@@ -40,8 +42,10 @@ class Http2Stream:
         # Receiving.
         self.head_received = False  # the request, or the final response
         self.bodiless = False  # the response is one to HEAD
+        self.tunnel = False  # the request is a CONNECT
         # The bytes of the body that are missing; below 0 they are unknown, and it is -1 - those received.
         self.expected = -1
+        self.interim_bytes = 0  # of the interim responses
         self.receive_window = receive_window
         self.unconsumed = 0  # received, and not taken by the owner
         self.uncredited = 0  # taken, and not returned to the peer's window

@@ -230,7 +230,10 @@ async def test_a_reset_is_retried_as_the_route_says() -> None:
 
 
 @pytest.mark.parametrize("one_stream", [False, True])
-async def test_an_invalid_request_ends_the_connection_or_its_stream(one_stream: bool) -> None:
+async def test_an_invalid_request_ends_the_connection_or_its_stream(
+    one_stream: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     options = Http2Options(stream_error_on_invalid_message=one_stream)
     async with http2_hop(http2=options) as hop:
         hop.client.h2.config.validate_outbound_headers = False
@@ -238,6 +241,9 @@ async def test_an_invalid_request_ends_the_connection_or_its_stream(one_stream: 
         bad = hop.client.request("GET", "/", ("Upper-Case", "1"))
         answer = await hop.client.answer(bad)
         assert answer.status == 0
+        stats = hop.stack.stats.http("test")
+        assert (stats.downstream_rq_total, stats.downstream_rq_rx_reset) == (1, 1)
+        assert "caused an error: 'Upper-Case' is an invalid header, or out of place" in caplog.text
         if one_stream:
             assert answer.reset == ErrorCodes.PROTOCOL_ERROR
             assert (await hop.client.ask()).body == b"ok"

@@ -166,6 +166,27 @@ async def test_a_tunnel_over_http2_passes_bytes_both_ways_to_a_host_of_http1(
     assert head.startswith(first_line)
 
 
+async def test_a_length_in_the_heads_of_a_connect_has_no_meaning() -> None:
+    async def echo_with_a_length(peer: Http2Peer, stream_id: int) -> None:
+        peer.h2.send_headers(stream_id, [(":status", "200"), ("content-length", "3")])
+        peer.flush()
+        message = peer.messages[stream_id]
+        await peer.until(lambda: message.ended)
+        peer.h2.send_data(stream_id, message.body, end_stream=True)
+        peer.flush()
+
+    async with http2_hop() as hop:
+        hop.upstream.serve = echo_with_a_length
+        head = [(":method", "CONNECT"), (":authority", "a:1"), ("content-length", "3")]
+        tunnel = hop.client.open(head, end=False)
+        await hop.client.until(lambda: bool(hop.client.messages[tunnel].status))
+        hop.client.h2.send_data(tunnel, b"hello world", end_stream=True)
+        hop.client.flush()
+        answer = await hop.client.answer(tunnel)
+        assert (answer.body, answer.reset) == (b"hello world", None)
+        assert b"content-length" not in answer.headers
+
+
 async def test_connect_over_http2_ends_at_the_proxy() -> None:
     route_config = configuration(
         virtual_host(route(RouteMatch(path_kind=PathMatchKind.CONNECT), to("up", terminate_connect=True)))

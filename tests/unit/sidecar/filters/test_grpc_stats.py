@@ -102,6 +102,7 @@ async def test_prometheus_has_envoys_labels() -> None:
         stats.cluster(cluster)
         stats.grpc(cluster, "pkg.grpc.Service.A").total += 1
     stats.grpc("up").total += 2
+    stats.grpc("up", "pkg.grpc.Service.A", scope="grpc-web").total += 3
     report = StatsReport(counters=tuple(stats.sets()))
     page = "".join(prometheus_pieces(report, [], lambda name, value: True))
     lines = {line for line in page.splitlines() if line.startswith("envoy_cluster_grpc_total{")}
@@ -112,3 +113,4 @@ async def test_prometheus_has_envoys_labels() -> None:
         'envoy_cluster_grpc_total{envoy_cluster_name="up"} 2',
     }
     assert page.count("# TYPE envoy_cluster_grpc_total counter") == 1
+    assert f'\nenvoy_cluster_grpc_web_total{{envoy_cluster_name="up",{method}}} 3\n' in page

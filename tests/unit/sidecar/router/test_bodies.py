@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import tracemalloc
 
 import pytest
 
@@ -63,6 +64,40 @@ class TestReplayableBody:
         assert received == [b"abc", b"def", b"ghi"]
         assert await attempt.read() == b""
         assert not body.replayable
+
+    async def test_attempts_read_pieces_of_any_size_from_where_they_are(self) -> None:
+        source = BodyStream()
+        body = ReplayableBody(source, lambda: None)
+        first, second = body.attempt(), body.attempt()
+        sent = b""
+        for size in (1, 2, 3000, 1, 1, 2047, 2048, 1, 5000, 5000, 2):
+            piece = bytes([len(sent) % 251]) * size
+            sent += piece
+            source.feed(piece)
+            assert await first.read() == piece
+            if size == 2048:
+                assert await second.read() == sent[:3]
+        source.feed_end()
+        assert await first.read() == b""
+        assert sent[:3] + await read_all(second) == sent
+        assert await read_all(body.attempt()) == sent
+
+    async def test_small_pieces_cost_little_more_memory_than_their_bytes(self) -> None:
+        source = BodyStream()
+        body = ReplayableBody(source, lambda: None, limit_bytes=1 << 20)
+        attempt = body.attempt()
+        tracemalloc.start()
+        try:
+            for _ in range(30_000):
+                source.feed(b"x")
+                await attempt.read()
+            held, _ = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert held < 100_000
+        assert body.replayable
+        source.feed_end()
+        assert len(await read_all(body.attempt())) == 30_000
 
     async def test_an_attempt_given_up_in_the_middle_of_a_read_loses_nothing(self) -> None:
         source = BodyStream()

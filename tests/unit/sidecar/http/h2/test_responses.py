@@ -137,6 +137,20 @@ def test_an_invalid_response_ends_the_connection_by_default(fault: str) -> None:
     assert client.fails(*messages)[:2] == (1, "rx_messaging_error")
 
 
+def test_interim_responses_are_bounded_together_like_one_head() -> None:
+    """The block of each has a few bytes, as HPACK has the field in its table."""
+    client = ClientUnderTest(Http2Options(max_headers_bytes=10_000))
+    _request(client)
+    interim = [(b":status", b"103"), (b"link", b"a" * 500)]
+    events = client.receive(*[client.heads.frames(1, interim) for _ in range(1000)])
+    assert sum(isinstance(event, InterimReceived) for event in events) == 10_000 // 514
+    assert isinstance(events[-1], StreamReset)
+    assert (events[-1].code, events[-1].local) == (11, True)
+    other = _request(client)
+    head = client.receive_one(HeadReceived, client.heads.frames(3, [(b":status", b"200")], end=True))
+    assert head.stream is other
+
+
 def test_data_before_the_head_is_refused() -> None:
     client = ClientUnderTest()
     _request(client)
