@@ -31,7 +31,8 @@ OnDisconnect = Callable[[StreamInfo], None]
 HTTP2: Final = "HTTP/2"
 _SERVICE_TIME = b"x-envoy-upstream-service-time"
 # Envoy's defaults: server_header_transformation OVERWRITE; the time is measured at this hop.
-_MANAGED = frozenset((b"date", b"server", _SERVICE_TIME, b"content-length", *HOP_BY_HOP))
+_MANAGED: Final = frozenset((b"date", b"server", _SERVICE_TIME, b"content-length", *HOP_BY_HOP))
+_MANAGED_AND_OPERATION: Final = _MANAGED | {OPERATION}
 
 
 class ServerCodec(Protocol):
@@ -213,7 +214,7 @@ class ConnectionManager:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_disconnect = on_disconnect
         self._on_closed = on_closed
-        self._managed = _MANAGED if tracing is None else _MANAGED | tracing.response_removals
+        self._managed = _MANAGED if tracing is None or not tracing.egress else _MANAGED_AND_OPERATION
         self._closing = False
         self._connections: set[ManagedConnection] = set()
         self._no_connections = asyncio.Event()
@@ -302,14 +303,15 @@ class ConnectionManager:
             )
 
     def finish_head(self, request: Request, response: Response) -> None:
-        """`server`, `date` and the upstream's time, in a copy, because a filter may answer with a constant.
-        This is the last step before the codec: it removes the fields that the codec generates, except for
-        a single Content-Length.
+        """`server`, `date`, the upstream's time and the name of the operation, in a copy, because a filter
+        may answer with a constant. This is the last step before the codec: it removes the fields that the
+        codec generates, except for a single Content-Length.
         """
         headers = []
         dated = False
         lengths = 0
-        managed = self._managed
+        info = request.info
+        managed = self._managed if info.operation is None else _MANAGED_AND_OPERATION
         for field in response.headers:
             name = field[0]
             if name in managed:
@@ -322,15 +324,13 @@ class ConnectionManager:
             headers.append(field)
         if lengths > 1:
             headers = [field for field in headers if field[0] != b"content-length"]
-        info = request.info
         headers.append(self._server_header)
         if not dated:
             headers.append(self._date(info))
         if info.upstream_service_time_s:
             headers.append((_SERVICE_TIME, b"%d" % (info.upstream_service_time_s * 1000)))
-        if info.operation:
-            headers = [field for field in headers if field[0] != OPERATION]
-            headers.append((OPERATION, info.operation))
+        if info.operation is not None:
+            headers.append(info.operation)
         response.headers = headers
 
     def _date(self, info: StreamInfo) -> tuple[bytes, bytes]:

@@ -54,7 +54,7 @@ class RequestTracing:
     """Compiled from a connection manager's configuration. `egress`: its listener serves the clients of
     other workloads (``traffic_direction: OUTBOUND``)."""
 
-    __slots__ = ("_egress", "_id_decides", "_packs", "_rng", "_sampling", "_stats", "response_removals")
+    __slots__ = ("_id_decides", "_packs", "_rng", "_sampling", "_stats", "egress")
 
     def __init__(
         self,
@@ -65,14 +65,12 @@ class RequestTracing:
         stats: TracingStats,
         rng: Random = _RNG,
     ) -> None:
-        self._egress = egress
+        self.egress = egress
         self._sampling = config.sampling
         self._id_decides = request_id.use_for_sampling
         self._packs = request_id.pack_trace_reason
         self._stats = stats
         self._rng = rng
-        # The names of the headers that no response to the client keeps.
-        self.response_removals: frozenset[bytes] = frozenset((OPERATION,)) if egress else frozenset()
 
     def begin(self, request: Request, route: RouteTraceRules | None) -> None:
         """Changes the head of a request whose route was resolved, before its filters. Sets
@@ -86,13 +84,13 @@ class RequestTracing:
                 elif name == OPERATION and not received:
                     received = value
         own = None if route is None else route.operation
-        if received is not None and (own is not None or not self._egress):
+        if received is not None and (own is not None or not self.egress):
             request.headers = [field for field in request.headers if field[0] != OPERATION]
         if own is not None:
-            if self._egress:
+            if self.egress:
                 request.headers.append(own)
             elif not received:
-                request.info.operation = own[1]
+                request.info.operation = own
         sampling = None if route is None else route.sampling
         self._count(self._decide(request, sampling or self._sampling, asked_by_client))
 

@@ -155,8 +155,8 @@ class StreamInfo:
         self.request_id = b""
         self.trace_headers = False
         """Whether the client has sent headers that `http.tracing` reads."""
-        self.operation = b""
-        """The name of the operation, which the response tells the client's proxy; empty if it does not."""
+        self.operation: tuple[bytes, bytes] | None = None
+        """The header by which the response names the operation to the client's proxy; None if it does not."""
         self.route_name = ""
         self.virtual_host = ""
         self.cluster = ""

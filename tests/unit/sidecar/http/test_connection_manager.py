@@ -44,6 +44,18 @@ async def test_managed_response_headers_replace_the_upstreams() -> None:
     assert server.info.details == "via_upstream"
 
 
+async def test_the_name_of_the_operation_replaces_the_upstreams() -> None:
+    own = (b"x-envoy-decorator-operation", b"own")
+
+    async def service(request: Request) -> Response:
+        request.info.operation = own
+        return response(headers=[(b"x-envoy-decorator-operation", b"other")])
+
+    answer = await Server(service).exchange(GET)
+    assert b"other" not in answer
+    assert answer.count(b"\r\nx-envoy-decorator-operation: own\r\n") == 1
+
+
 async def test_date_of_the_upstream_stays() -> None:
     async def service(request: Request) -> Response:
         return response(headers=[(b"date", b"Thu, 01 Jan 1970 00:00:00 GMT")])
