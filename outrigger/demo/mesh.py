@@ -111,7 +111,11 @@ class Mesh:
         await self.processes.start(
             pod.name,
             [*app, "--port", str(pod.ports.app)],
-            {"HTTP_PROXY": f"http://127.0.0.1:{pod.ports.outbound}", "POD_NAME": pod.name},
+            {
+                "HTTP_PROXY": f"http://127.0.0.1:{pod.ports.outbound}",
+                "POD_NAME": pod.name,
+                "PYTHONSAFEPATH": "",  # `make demo` sets it, but app.py imports the module beside it
+            },
         )
         sidecar = [sys.executable, "-m", "sidecar", "--config-path", str(bootstrap), "--concurrency", "1"]
         sidecar += ["--ca-address", f"127.0.0.1:{self.xds_tls_port}", "--ca-cert", str(self._root)]

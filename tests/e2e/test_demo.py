@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.processes import child
+
+ROOT = Path(__file__).parents[2]
 
 
 def test_all_checks_of_the_demo_pass(tmp_path: Path) -> None:
@@ -36,8 +39,14 @@ def test_all_checks_of_the_demo_pass(tmp_path: Path) -> None:
 def test_ratings_over_grpc_loses_no_call(tmp_path: Path) -> None:
     figures = tmp_path / "figures.json"
     command = [sys.executable, "-m", "outrigger", "demo", "--grpc", "--plain", "--duration", "7"]
+    as_in_make_demo = {**os.environ, "PYTHONSAFEPATH": "1", "PYTHONPATH": str(ROOT)}
     demo = subprocess.run(
-        [*command, "--json", str(figures)], capture_output=True, text=True, timeout=110, check=False
+        [*command, "--json", str(figures)],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+        env=as_in_make_demo,
     )
     assert demo.returncode == 0, demo.stdout + demo.stderr
     hops = {hop["what"]: hop["ok"] for hop in json.loads(figures.read_text())["hops"]}
