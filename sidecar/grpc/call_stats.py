@@ -45,8 +45,8 @@ class OwnCalls:
 
 
 class ClusterCalls:
-    """The calls to one cluster. Without arguments, the counts of a server that is no cluster: they are shown
-    nowhere."""
+    """The calls to one cluster. Without arguments, the calls to a server that is not a static cluster: their
+    counts are not shown."""
 
     def __init__(self, cluster: ClusterStats | None = None, http2: Http2Stats | None = None) -> None:
         self.cluster: Final = cluster or ClusterStats()

@@ -96,7 +96,7 @@ class RequestTracing:
 
     def _decide(self, request: Request, sampling: Sampling, asked_by_client: bool) -> int:
         """Why Envoy would trace the request, as the digit of its id. A proxy before this one may have
-        decided. An id that is no number decides nothing."""
+        decided. An id that is not a number decides nothing."""
         if not self._id_decides:
             return _SAMPLED
         request_id = request.info.request_id
